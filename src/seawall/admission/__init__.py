@@ -1,0 +1,1 @@
+"""Who may enter, who waits, who is refused."""

@@ -1,0 +1,1 @@
+"""Agents: definitions, tools, the loop between model and tools."""

@@ -1,0 +1,236 @@
+"""The errors of Seawall: one root, few branches, each saying what the caller can do.
+
+::
+
+    SeawallError
+    ├── ConfigError                 the configuration is wrong: mend it, start again
+    └── Problem                     an answer to a request (RFC 9457), with status and code
+        ├── InvalidRequest          400 invalid-request     mend the request
+        │   ├── InvalidField        422 invalid-field       mend the field that is named
+        │   ├── BodyTooLarge        413 body-too-large      send less
+        │   └── HeadersTooLarge     431 headers-too-large   send less
+        ├── Unauthenticated         401 unauthenticated     send a valid credential
+        ├── NotFound                404 not-found           there is no such thing, for you
+        │   ├── SessionNotFound     404 session-not-found
+        │   └── UnknownAgent        404 unknown-agent
+        ├── MethodNotAllowed        405 method-not-allowed
+        ├── RequestTimeout          408 request-timeout     send the request faster
+        ├── SessionConflict         409 session-conflict    load the session, try again
+        ├── KeyReused               422 idempotency-key-reused   use a new key
+        ├── TurnLimitReached        500 turn-limit-reached  a bound of the agent was met
+        ├── InternalError           500 internal-error      report it
+        ├── UpstreamFailed          502 upstream-failed     the model endpoint failed; try later
+        ├── Overloaded              503 overloaded          wait `retry_after` seconds
+        ├── StoreUnavailable        503 store-unavailable   nothing was charged; try later
+        └── DeadlineExceeded        504 deadline-exceeded   a stage took too long
+"""
+
+from typing import ClassVar
+
+__all__ = [
+    "BodyTooLarge",
+    "ConfigError",
+    "DeadlineExceeded",
+    "HeadersTooLarge",
+    "InternalError",
+    "InvalidField",
+    "InvalidRequest",
+    "KeyReused",
+    "MethodNotAllowed",
+    "NotFound",
+    "Overloaded",
+    "Problem",
+    "RequestTimeout",
+    "SeawallError",
+    "SessionConflict",
+    "SessionNotFound",
+    "StoreUnavailable",
+    "TurnLimitReached",
+    "Unauthenticated",
+    "UnknownAgent",
+    "UpstreamFailed",
+]
+
+
+class SeawallError(Exception):
+    """Root of everything that Seawall raises on purpose."""
+
+
+class ConfigError(SeawallError):
+    """The configuration is wrong; the message names file, line and key."""
+
+
+class Problem(SeawallError):
+    """An answer to a request. `str(problem)` is the detail shown to the caller.
+
+    status: the HTTP status. code: stable, machine-readable. title: the same for every occurrence.
+    field: the part of the request at fault, as a dotted path, where there is one.
+    retry_after: seconds after which a retry may succeed, where that is known.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(
+        self, detail: str, *, field: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.field = field
+        self.retry_after = retry_after
+
+    def as_dict(self) -> dict[str, object]:
+        """The RFC 9457 problem details object (https://www.rfc-editor.org/rfc/rfc9457)."""
+        body: dict[str, object] = {
+            "type": f"urn:seawall:problem:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+        }
+        if self.field is not None:
+            body["field"] = self.field
+        if self.retry_after is not None:
+            body["retry_after"] = self.retry_after
+        return body
+
+
+class InvalidRequest(Problem):
+    """The request cannot be read."""
+
+    status = 400
+    code = "invalid-request"
+    title = "Invalid request"
+
+
+class InvalidField(InvalidRequest):
+    """One field of the request is wrong; `field` names it."""
+
+    status = 422
+    code = "invalid-field"
+    title = "Invalid field"
+
+
+class BodyTooLarge(InvalidRequest):
+    """The body exceeds the configured size."""
+
+    status = 413
+    code = "body-too-large"
+    title = "Body too large"
+
+
+class HeadersTooLarge(InvalidRequest):
+    """The request's head exceeds the configured size."""
+
+    status = 431
+    code = "headers-too-large"
+    title = "Headers too large"
+
+
+class Unauthenticated(Problem):
+    """No credential, or not a valid one. The detail never says more than is safe."""
+
+    status = 401
+    code = "unauthenticated"
+    title = "Unauthenticated"
+
+
+class NotFound(Problem):
+    """There is no such thing, as far as this caller may know."""
+
+    status = 404
+    code = "not-found"
+    title = "Not found"
+
+
+class SessionNotFound(NotFound):
+    """The session does not exist, or belongs to somebody else: the same answer."""
+
+    code = "session-not-found"
+    title = "Session not found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such session.", field="session")
+
+
+class UnknownAgent(NotFound):
+    """The agent asked for is not configured."""
+
+    code = "unknown-agent"
+    title = "Unknown agent"
+
+
+class MethodNotAllowed(Problem):
+    """The path exists, the method does not."""
+
+    status = 405
+    code = "method-not-allowed"
+    title = "Method not allowed"
+
+
+class RequestTimeout(Problem):
+    """The request did not arrive in time."""
+
+    status = 408
+    code = "request-timeout"
+    title = "Request timeout"
+
+
+class SessionConflict(Problem):
+    """Another turn of the same session was committed first; nothing of this one was stored."""
+
+    status = 409
+    code = "session-conflict"
+    title = "Session conflict"
+
+
+class KeyReused(Problem):
+    """The idempotency key was used before with another request."""
+
+    status = 422
+    code = "idempotency-key-reused"
+    title = "Idempotency key reused"
+
+
+class TurnLimitReached(Problem):
+    """A bound of the agent (steps, tokens, tool calls) was met before an answer."""
+
+    code = "turn-limit-reached"
+    title = "Turn limit reached"
+
+
+class InternalError(Problem):
+    """A defect. The log has the details; the caller does not."""
+
+
+class UpstreamFailed(Problem):
+    """The model endpoint refused, failed, or broke off."""
+
+    status = 502
+    code = "upstream-failed"
+    title = "Upstream failed"
+
+
+class Overloaded(Problem):
+    """No room for the turn; nothing was done for it."""
+
+    status = 503
+    code = "overloaded"
+    title = "Overloaded"
+
+
+class StoreUnavailable(Problem):
+    """The session store cannot be used; nothing was stored or charged."""
+
+    status = 503
+    code = "store-unavailable"
+    title = "Session store unavailable"
+
+
+class DeadlineExceeded(Problem):
+    """A stage, or the turn, took longer than it may."""
+
+    status = 504
+    code = "deadline-exceeded"
+    title = "Deadline exceeded"

@@ -1,0 +1,1 @@
+"""What receives requests and feeds the pipeline."""

@@ -1,0 +1,1 @@
+"""The HTTP host: an ASGI application and its server."""

@@ -1,0 +1,56 @@
+"""The identity port: from a credential to a principal."""
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from seawall.turn import Principal
+
+__all__ = ["Anonymous", "Authenticator", "Bearer", "Credential", "Trusted"]
+
+
+class Bearer(Struct, frozen=True):
+    """A secret that a stranger presented: a JWT or an API key."""
+
+    secret: str
+
+    def __repr__(self) -> str:
+        return "Bearer(...)"
+
+
+class Anonymous(Struct, frozen=True):
+    """No credential; `loopback` when the connection came from this very machine."""
+
+    loopback: bool
+
+
+class Trusted(Struct, frozen=True):
+    """A principal that the host has established by other means (in-process use, a gateway)."""
+
+    principal: Principal
+
+
+Credential = Bearer | Anonymous | Trusted
+
+
+class Authenticator(Protocol):
+    """Decides who a credential is. Denies by default."""
+
+    def claimed(self, credential: Credential) -> Principal | None:
+        """Who the credential says it is, unverified and without waiting; None if unreadable.
+
+        Only good for starting a read whose result is thrown away unless `authenticate` agrees.
+        """
+        ...
+
+    async def authenticate(self, credential: Credential) -> Principal:
+        """The verified principal.
+
+        Raises:
+            Unauthenticated: the credential is missing, malformed, expired or not trusted.
+        """
+        ...
+
+    async def warm(self) -> None:
+        """Fetch keys ahead of the first turn. Never raises for an unreachable provider."""
+        ...

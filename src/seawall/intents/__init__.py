@@ -1,0 +1,1 @@
+"""What the customer wants: rules, classifier, model, in that order."""

@@ -1,0 +1,1 @@
+"""Local experiments: a simulated model and a surge driver."""

@@ -1,0 +1,96 @@
+"""The model port: what the agent loop asks of any provider."""
+
+from collections.abc import AsyncGenerator
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from seawall.turn import Message, ToolCall, Usage
+
+__all__ = [
+    "Finish",
+    "Model",
+    "ModelEvent",
+    "ModelRequest",
+    "Prompt",
+    "Text",
+    "ToolCalls",
+    "ToolSpec",
+]
+
+
+class ToolSpec(Struct, frozen=True):
+    """A tool as a model sees it; `parameters` is a JSON Schema object."""
+
+    name: str
+    description: str
+    parameters: dict[str, object]
+
+
+class Prompt(Struct, frozen=True, eq=False):
+    """The part of a request that is the same for every turn of an agent.
+
+    Built once at start and compared by identity, so that an adapter can encode it once.
+    """
+
+    instructions: str
+    tools: tuple[ToolSpec, ...] = ()
+
+
+class ModelRequest(Struct, frozen=True):
+    """One call: the agent's fixed prompt and the conversation so far.
+
+    max_tokens bounds the completion; temperature None leaves the provider's default.
+    """
+
+    prompt: Prompt
+    messages: tuple[Message, ...]
+    max_tokens: int | None = None
+    temperature: float | None = None
+
+
+class Text(Struct, frozen=True):
+    """The next piece of text. Pieces that arrived together come as one."""
+
+    text: str
+
+
+class ToolCalls(Struct, frozen=True):
+    """The tool calls of this step, complete."""
+
+    calls: tuple[ToolCall, ...]
+
+
+class Finish(Struct, frozen=True):
+    """The end of the call. `usage` is zero where the provider does not report it."""
+
+    reason: Literal["stop", "length", "tool_calls", "content_filter", "other"]
+    usage: Usage
+
+
+ModelEvent = Text | ToolCalls | Finish
+
+
+class Model(Protocol):
+    """A model endpoint.
+
+    `stream` yields Text*, then ToolCalls at most once, then exactly one Finish. Closing the
+    generator, or cancelling the task that reads it, closes the upstream request.
+    """
+
+    def stream(self, request: ModelRequest, *, deadline: float) -> AsyncGenerator[ModelEvent, None]:
+        """Call the model; `deadline` is in seconds on the event loop's clock.
+
+        Raises:
+            UpstreamFailed: the endpoint refused, failed or broke off.
+            DeadlineExceeded: it did not finish in time.
+        """
+        ...
+
+    async def warm(self) -> None:
+        """Open what can be opened before the first turn. Never raises for a cold upstream."""
+        ...
+
+    async def close(self) -> None:
+        """Release every connection."""
+        ...

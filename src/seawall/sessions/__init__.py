@@ -1,0 +1,1 @@
+"""Durable sessions: the store port and its adapters."""

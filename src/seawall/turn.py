@@ -1,0 +1,124 @@
+"""The vocabulary of a turn: who speaks, what was said, what is kept.
+
+Plain typed data. Nothing here imports anything of ours, does I/O or knows a clock.
+"""
+
+from msgspec import Struct
+
+__all__ = [
+    "AssistantMessage",
+    "Message",
+    "Principal",
+    "SessionKey",
+    "ToolCall",
+    "ToolMessage",
+    "TurnRecord",
+    "TurnRequest",
+    "Usage",
+    "UserMessage",
+]
+
+
+class Principal(Struct, frozen=True):
+    """Whoever a credential proved to be: one subject of one tenant."""
+
+    tenant: str
+    subject: str
+
+
+class SessionKey(Struct, frozen=True):
+    """The full name of a session. Another tenant or subject cannot even spell it."""
+
+    tenant: str
+    subject: str
+    session: str
+
+
+class ToolCall(Struct, frozen=True):
+    """A model's wish to call a tool. `arguments` is the JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class UserMessage(Struct, frozen=True, tag="user", tag_field="role"):
+    """What the customer said."""
+
+    text: str
+
+
+class AssistantMessage(Struct, frozen=True, tag="assistant", tag_field="role", omit_defaults=True):
+    """What the model said, and the tools it asked for in the same step."""
+
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+class ToolMessage(Struct, frozen=True, tag="tool", tag_field="role", omit_defaults=True):
+    """What a tool answered; `failed` when the answer is an error for the model to read."""
+
+    call_id: str
+    name: str
+    content: str
+    failed: bool = False
+
+
+Message = UserMessage | AssistantMessage | ToolMessage
+
+
+class Usage(Struct, frozen=True):
+    """Tokens spent, and the number of model calls that spent them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    model_calls: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.model_calls + other.model_calls,
+        )
+
+
+class TurnRequest(Struct, frozen=True, kw_only=True):
+    """One user message as a host received it; already validated by the host.
+
+    text: 1..max_text characters, no NUL, no lone surrogate.
+    session: the session to continue, or None to open a new one.
+    agent: an agent asked for by name, or None to let the intent decide.
+    idempotency_key: makes a retry return the first answer instead of a second turn.
+    history: messages that stand before `text` when the client keeps the history itself
+        (OpenAI's stateless format); only used for a new session, never stored.
+    deadline: seconds on the event loop's monotonic clock; None for the configured turn limit.
+    """
+
+    text: str
+    session: str | None = None
+    agent: str | None = None
+    idempotency_key: str | None = None
+    history: tuple[Message, ...] = ()
+    deadline: float | None = None
+
+
+class TurnRecord(Struct, frozen=True):
+    """A turn as it is kept: everything needed to continue the session or replay the answer.
+
+    number: position in the session, from 1; equals the session's version after the commit.
+    created_at: Unix time in seconds.
+    messages: begins with the UserMessage and ends with the final AssistantMessage.
+    """
+
+    id: str
+    number: int
+    created_at: float
+    agent: str
+    intent: str | None
+    messages: tuple[Message, ...]
+    usage: Usage
+
+    @property
+    def answer(self) -> str:
+        """The text that the customer was given."""
+        return "".join(m.text for m in self.messages if isinstance(m, AssistantMessage))
