@@ -85,7 +85,7 @@ class Usage(Struct, frozen=True):
 class TurnRequest(Struct, frozen=True, kw_only=True):
     """One user message as a host received it; already validated by the host.
 
-    text: 1..max_text characters, no NUL, no lone surrogate.
+    id: the turn's own, chosen by the host. text: no NUL, no lone surrogate.
     session: the session to continue, or None to open a new one.
     agent: an agent asked for by name, or None to let the intent decide.
     idempotency_key: makes a retry return the first answer instead of a second turn.
@@ -94,6 +94,7 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     deadline: seconds on the event loop's monotonic clock; None for the configured turn limit.
     """
 
+    id: str
     text: str
     session: str | None = None
     agent: str | None = None

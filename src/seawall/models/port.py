@@ -27,7 +27,7 @@ class ToolSpec(Struct, frozen=True):
     parameters: dict[str, object]
 
 
-class Prompt(Struct, frozen=True, eq=False):
+class Prompt(Struct, frozen=True, eq=False, weakref=True):
     """The part of a request that is the same for every turn of an agent.
 
     Built once at start and compared by identity, so that an adapter can encode it once.

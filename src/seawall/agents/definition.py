@@ -1,0 +1,90 @@
+"""What an agent is: instructions, a model, tools, bounds. Built once at start."""
+
+from msgspec import Struct
+
+from seawall.agents.tools import Tool
+from seawall.models.port import Model, Prompt, ToolSpec
+
+__all__ = ["HAND_OFF", "Agent", "AgentLimits", "build_agent"]
+
+HAND_OFF = "hand_off"
+"""The name of the built-in tool by which an agent gives the conversation to another."""
+
+
+class AgentLimits(Struct, frozen=True):
+    """Bounds of one turn of an agent.
+
+    steps: model calls. tool_calls: tool calls in one step. completion_tokens: written by the
+    model in the whole turn. tool_seconds: one tool call. model_seconds: one model call.
+    """
+
+    steps: int = 12
+    tool_calls: int = 8
+    completion_tokens: int = 4_096
+    tool_seconds: float = 10.0
+    model_seconds: float = 60.0
+
+
+class Agent(Struct, frozen=True, eq=False):
+    """An agent, ready to run. Shared by all turns and changed by none."""
+
+    name: str
+    model: Model
+    prompt: Prompt
+    tools: dict[str, Tool]
+    handoffs: tuple[str, ...]
+    limits: AgentLimits
+    temperature: float | None
+
+
+def build_agent(
+    name: str,
+    *,
+    instructions: str,
+    model: Model,
+    tools: tuple[Tool, ...] = (),
+    handoffs: tuple[str, ...] = (),
+    limits: AgentLimits | None = None,
+    temperature: float | None = None,
+) -> Agent:
+    """An agent whose prompt is assembled once.
+
+    Raises:
+        ValueError: two tools have the same name, or one has that of the hand-off.
+    """
+    by_name: dict[str, Tool] = {}
+    for each in tools:
+        if each.name in by_name or each.name == HAND_OFF:
+            raise ValueError(f"agent {name}: tool {each.name} is there twice")
+        by_name[each.name] = each
+    specs = [each.spec for each in tools]
+    if handoffs:
+        specs.append(_hand_off_spec(handoffs))
+    return Agent(
+        name=name,
+        model=model,
+        prompt=Prompt(instructions, tuple(specs)),
+        tools=by_name,
+        handoffs=handoffs,
+        limits=limits or AgentLimits(),
+        temperature=temperature,
+    )
+
+
+def _hand_off_spec(agents: tuple[str, ...]) -> ToolSpec:
+    return ToolSpec(
+        HAND_OFF,
+        "Give the conversation to another agent that is responsible for the customer's request.",
+        {
+            "type": "object",
+            "properties": {
+                "agent": {
+                    "type": "string",
+                    "enum": list(agents),
+                    "description": "The agent that takes over.",
+                }
+            },
+            "required": ["agent"],
+            "additionalProperties": False,
+        },
+    )

@@ -1,0 +1,194 @@
+"""The agent loop: model, tools, model, ..., until there is an answer or a bound is met."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import aclosing
+
+import msgspec
+from msgspec import Struct
+
+from seawall.agents.context import ToolContext
+from seawall.agents.definition import HAND_OFF, Agent
+from seawall.agents.tools import ToolOutcome
+from seawall.errors import TurnLimitReached, UpstreamFailed
+from seawall.events import AgentSelected, Event, TextDelta, ToolCalled, ToolReturned
+from seawall.models.port import Finish, ModelRequest, Text, ToolCalls
+from seawall.turn import AssistantMessage, Message, Principal, ToolCall, ToolMessage, Usage
+
+__all__ = ["AgentTurn", "Answer", "Emit", "run_agent"]
+
+Emit = Callable[[Event], Awaitable[None]]
+"""Takes the next event of a turn; waits while the receiver is slow. Raises nothing of its own: a
+host whose client went away cancels the turn instead."""
+
+
+class AgentTurn(Struct, frozen=True, kw_only=True):
+    """What the loop needs to know about the turn it runs in.
+
+    history: the conversation up to and including the customer's message.
+    effect_key: the same for every retry of this turn; tool calls derive theirs from it.
+    deadline: seconds on the event loop's clock. state: the session's notes, changed in place.
+    """
+
+    turn: str
+    session: str
+    principal: Principal
+    history: tuple[Message, ...]
+    effect_key: str
+    deadline: float
+    state: MutableMapping[str, str]
+
+
+class Answer(Struct):
+    """What the loop has brought about so far; complete when `run_agent` returns it.
+
+    messages: what was said since the customer's message, ending with the final answer.
+    agent: who has the conversation. model_seconds and tool_seconds: where the time went.
+    first_text_at: the event loop's clock when the first text came, None if there was none.
+    """
+
+    agent: str
+    messages: tuple[Message, ...] = ()
+    usage: Usage = Usage()
+    model_seconds: float = 0.0
+    tool_seconds: float = 0.0
+    first_text_at: float | None = None
+
+
+class _HandOffArguments(Struct, forbid_unknown_fields=True):
+    agent: str
+
+
+async def run_agent(agents: Mapping[str, Agent], start: str, turn: AgentTurn, emit: Emit) -> Answer:
+    """Run `agents[start]`, and whomever it hands over to, until the customer has an answer.
+
+    Raises:
+        TurnLimitReached: a bound of the agent was met before there was an answer.
+        UpstreamFailed: the model failed, or answered with something unusable.
+        DeadlineExceeded: the model did not answer in time.
+    """
+    clock = asyncio.get_running_loop().time
+    agent = agents[start]
+    answer = Answer(start)
+    for step in range(agent.limits.steps):
+        began = clock()
+        calls = await _call_model(agent, turn, answer, emit)
+        asked = clock()
+        answer.model_seconds += asked - began
+        if not calls:
+            return answer
+        outcomes = await _call_tools(agent, calls, turn, step, emit)
+        answer.tool_seconds += clock() - asked
+        answer.messages += tuple(
+            ToolMessage(call.id, call.name, outcome.content, outcome.failed)
+            for call, outcome in zip(calls, outcomes, strict=True)
+        )
+        successor = _successor(agent, calls, outcomes)
+        if successor is not None:
+            await emit(AgentSelected(successor, "handoff", agent.name))
+            agent = agents[successor]
+            answer.agent = successor
+    raise TurnLimitReached(f"There was no answer after {agents[start].limits.steps} model calls.")
+
+
+async def _call_model(
+    agent: Agent, turn: AgentTurn, answer: Answer, emit: Emit
+) -> tuple[ToolCall, ...]:
+    """One step: stream the text out, add what was said to the answer, return the tool calls."""
+    clock = asyncio.get_running_loop().time
+    tokens = agent.limits.completion_tokens - answer.usage.completion_tokens
+    if tokens <= 0:
+        raise TurnLimitReached("The agent has used all the tokens it may write in one turn.")
+    request = ModelRequest(agent.prompt, turn.history + answer.messages, tokens, agent.temperature)
+    deadline = min(turn.deadline, clock() + agent.limits.model_seconds)
+    pieces: list[str] = []
+    calls: tuple[ToolCall, ...] = ()
+    reason = "other"
+    async with aclosing(agent.model.stream(request, deadline=deadline)) as stream:
+        async for event in stream:
+            if type(event) is Text:
+                if answer.first_text_at is None:
+                    answer.first_text_at = clock()
+                pieces.append(event.text)
+                await emit(TextDelta(event.text))
+            elif type(event) is ToolCalls:
+                calls = event.calls
+            elif type(event) is Finish:
+                answer.usage += event.usage
+                reason = event.reason
+    if reason == "content_filter" and not pieces:
+        raise UpstreamFailed("The model's content filter withheld the answer.")
+    if len(calls) > agent.limits.tool_calls:
+        raise TurnLimitReached(
+            f"The model asked for {len(calls)} tool calls in one step; "
+            f"agent {agent.name} may make {agent.limits.tool_calls}."
+        )
+    answer.messages += (AssistantMessage("".join(pieces), calls),)
+    return calls
+
+
+async def _call_tools(
+    agent: Agent, calls: tuple[ToolCall, ...], turn: AgentTurn, step: int, emit: Emit
+) -> list[ToolOutcome]:
+    """All calls of one step, in parallel; outcomes in the order of the calls."""
+
+    async def run(index: int, call: ToolCall) -> ToolOutcome:
+        await emit(ToolCalled(call.id, call.name, call.arguments))
+        outcome = await _call_tool(agent, call, _context(agent, call, turn, f"{step}.{index}"))
+        await emit(ToolReturned(call.id, call.name, outcome.content, outcome.failed))
+        return outcome
+
+    if len(calls) == 1:
+        return [await run(0, calls[0])]
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(run(index, call)) for index, call in enumerate(calls)]
+    return [task.result() for task in tasks]
+
+
+async def _call_tool(agent: Agent, call: ToolCall, context: ToolContext) -> ToolOutcome:
+    if call.name == HAND_OFF and agent.handoffs:
+        return _hand_off(agent, call)
+    tool = agent.tools.get(call.name)
+    if tool is None:
+        known = ", ".join(sorted(agent.tools)) or "none"
+        return ToolOutcome(f"There is no tool {call.name!r}; known: {known}.", failed=True)
+    return await tool.call(call.arguments, context)
+
+
+def _hand_off(agent: Agent, call: ToolCall) -> ToolOutcome:
+    """The outcome's content names the successor."""
+    known = ", ".join(agent.handoffs)
+    try:
+        asked = msgspec.json.decode(call.arguments, type=_HandOffArguments)
+    except msgspec.DecodeError as error:
+        return ToolOutcome(f"Invalid arguments for {HAND_OFF}: {error}", failed=True)
+    if asked.agent not in agent.handoffs:
+        return ToolOutcome(f"There is no agent {asked.agent!r} here; known: {known}.", failed=True)
+    return ToolOutcome(asked.agent)
+
+
+def _successor(
+    agent: Agent, calls: tuple[ToolCall, ...], outcomes: list[ToolOutcome]
+) -> str | None:
+    if not agent.handoffs:
+        return None
+    for call, outcome in zip(calls, outcomes, strict=True):
+        if call.name == HAND_OFF and not outcome.failed:
+            return outcome.content
+    return None
+
+
+def _context(agent: Agent, call: ToolCall, turn: AgentTurn, position: str) -> ToolContext:
+    effect = f"{turn.effect_key}\0{position}\0{call.name}\0{call.arguments}"
+    now = asyncio.get_running_loop().time()
+    return ToolContext(
+        principal=turn.principal,
+        session=turn.session,
+        turn=turn.turn,
+        agent=agent.name,
+        call=call.id,
+        idempotency_key=hashlib.sha256(effect.encode("utf-8", "replace")).hexdigest()[:32],
+        deadline=min(turn.deadline, now + agent.limits.tool_seconds),
+        state=turn.state,
+    )

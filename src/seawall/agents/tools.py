@@ -1,0 +1,198 @@
+"""Tools: typed Python functions that a model may call.
+
+The JSON Schema comes from the signature and the docstring, and so does the validation: what the
+schema promises is what the function gets.
+"""
+
+import asyncio
+import inspect
+import logging
+import re
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any, overload
+
+import msgspec
+from msgspec import Struct
+
+from seawall.agents.context import ToolContext, ToolError
+from seawall.models.port import ToolSpec
+
+__all__ = ["Tool", "ToolOutcome", "Toolset", "tool"]
+
+_MAX_RESULT_CHARACTERS = 32_768  # a tool's answer is paid for again at every later model call
+_MAX_ARGUMENT_CHARACTERS = 65_536
+
+_log = logging.getLogger("seawall.tools")
+_section = re.compile(r"^(Args|Arguments|Returns|Raises|Yields|Example|Examples|Note|Notes):\s*$")
+_argument = re.compile(r"^\s+(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
+
+
+class ToolOutcome(Struct, frozen=True):
+    """What goes back to the model; `failed` when the content is an error for it to read."""
+
+    content: str
+    failed: bool = False
+
+
+class Tool(Struct, frozen=True, eq=False):
+    """A function with its schema. Make one with `tool`.
+
+    mutating: the function changes something in the world.
+    """
+
+    spec: ToolSpec
+    mutating: bool
+    function: Callable[..., Any]
+    arguments: type[Struct]
+    context_parameter: str | None
+    is_async: bool
+
+    @property
+    def name(self) -> str:
+        """The name by which models call it."""
+        return self.spec.name
+
+    async def call(self, arguments: str, context: ToolContext) -> ToolOutcome:
+        """Validate the model's JSON `arguments` and call the function.
+
+        Never raises for what the model or the function did wrong: wrong arguments, a ToolError
+        and a defect of the function all become a failed outcome. A plain function runs in the
+        event loop's thread pool; when its deadline passes the model is told so, while the thread
+        ends in its own time (Python cannot stop a thread), so such functions should bound
+        themselves by `context.deadline`.
+        """
+        try:
+            keywords = self._keywords(arguments, context)
+            async with asyncio.timeout_at(context.deadline):
+                if self.is_async:
+                    result = await self.function(**keywords)
+                else:
+                    result = await asyncio.to_thread(self.function, **keywords)
+            return ToolOutcome(self._content(result))
+        except ToolError as refusal:
+            return ToolOutcome(str(refusal), True)
+        except TimeoutError:
+            return ToolOutcome(f"{self.name} did not answer in time.", True)
+        except Exception:  # noqa: BLE001 - foreign code: its defects must not end the turn
+            _log.exception("tool %s failed", self.name)
+            return ToolOutcome(f"{self.name} failed.", True)
+
+    def _keywords(self, arguments: str, context: ToolContext) -> dict[str, Any]:
+        if len(arguments) > _MAX_ARGUMENT_CHARACTERS:
+            raise ToolError(f"Arguments exceed {_MAX_ARGUMENT_CHARACTERS} characters.")
+        try:
+            values = msgspec.json.decode(arguments or "{}", type=self.arguments)
+        except (msgspec.DecodeError, UnicodeEncodeError) as error:
+            raise ToolError(f"Invalid arguments for {self.name}: {error}") from error
+        keywords = {name: getattr(values, name) for name in values.__struct_fields__}
+        if self.context_parameter is not None:
+            keywords[self.context_parameter] = context
+        return keywords
+
+    def _content(self, result: object) -> str:
+        content = result if isinstance(result, str) else msgspec.json.encode(result).decode()
+        if len(content) > _MAX_RESULT_CHARACTERS:
+            raise ToolError(
+                f"{self.name} answered more than {_MAX_RESULT_CHARACTERS} characters; "
+                "ask for less at once."
+            )
+        return content
+
+
+class Toolset(Struct, frozen=True):
+    """Tools that share something opened at start, and how to close it."""
+
+    tools: tuple[Tool, ...]
+    close: Callable[[], None] = lambda: None
+
+
+@overload
+def tool(function: Callable[..., Any], /) -> Tool: ...
+@overload
+def tool(
+    *, name: str | None = None, mutating: bool = False
+) -> Callable[[Callable[..., Any]], Tool]: ...
+@overload
+def tool(
+    function: Callable[..., Any], /, *, name: str | None = None, mutating: bool = False
+) -> Tool: ...
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    mutating: bool = False,
+) -> Tool | Callable[[Callable[..., Any]], Tool]:
+    """Make a tool of a typed function or bound method; also a decorator.
+
+    Every parameter needs a type annotation that msgspec can validate. A parameter annotated
+    `ToolContext` is filled in and not shown to the model. The docstring's first paragraph is the
+    description, its `Args:` section describes the parameters (Google style).
+
+    Raises:
+        TypeError: a parameter has no annotation, or one that has no JSON Schema.
+    """
+    if function is None:
+        return lambda later: tool(later, name=name, mutating=mutating)
+    called = name or function.__name__
+    description, descriptions = _read_docstring(inspect.getdoc(function) or "")
+    hints = typing.get_type_hints(function, include_extras=True)
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    context_parameter = None
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise TypeError(f"tool {called}: *{parameter.name} has no JSON Schema")
+        if parameter.name not in hints:
+            raise TypeError(f"tool {called}: parameter {parameter.name} needs a type annotation")
+        hint = hints[parameter.name]
+        if hint is ToolContext:
+            context_parameter = parameter.name
+            continue
+        if text := descriptions.get(parameter.name):
+            hint = Annotated[hint, msgspec.Meta(description=text)]
+        if parameter.default is parameter.empty:
+            fields.append((parameter.name, hint))
+        else:
+            fields.append((parameter.name, hint, parameter.default))
+    arguments = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, kw_only=True)
+    return Tool(
+        spec=ToolSpec(called, description, _schema(called, arguments)),
+        mutating=mutating,
+        function=function,
+        arguments=arguments,
+        context_parameter=context_parameter,
+        is_async=inspect.iscoroutinefunction(function),
+    )
+
+
+def _schema(called: str, arguments: type[Struct]) -> dict[str, object]:
+    try:
+        _, components = msgspec.json.schema_components([arguments], ref_template="#/$defs/{name}")
+    except TypeError as error:
+        raise TypeError(f"tool {called}: {error}") from error
+    schema: dict[str, object] = dict(components.pop("Arguments"))
+    schema.pop("title", None)
+    if components:
+        schema["$defs"] = dict(components)
+    return schema
+
+
+def _read_docstring(text: str) -> tuple[str, dict[str, str]]:
+    """The first paragraph, and the descriptions under `Args:` by parameter."""
+    first = " ".join(text.split("\n\n", 1)[0].split())
+    descriptions: dict[str, str] = {}
+    current, inside, indent = "", False, 0
+    for line in text.splitlines():
+        if heading := _section.match(line):
+            inside, indent = heading[1] in ("Args", "Arguments"), 0
+        elif inside and line.strip():
+            depth = len(line) - len(line.lstrip())
+            indent = indent or depth
+            match = _argument.match(line) if depth == indent else None
+            if match:
+                current = match[1]
+                descriptions[current] = match[2].strip()
+            elif current:
+                descriptions[current] += " " + line.strip()
+    return first, descriptions

@@ -1,0 +1,45 @@
+"""`seawall`: finds the command and runs it. Commands import what they need when they run."""
+
+import argparse
+import logging
+import sys
+from importlib.metadata import version
+
+from seawall.cli import demo, intents, keys, serve, sim_model
+from seawall.errors import SeawallError
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command line; the exit status: 0 done, 1 failed, 2 used or configured wrongly."""
+    parser = argparse.ArgumentParser(
+        prog="seawall",
+        description="An AI orchestrator that behaves predictably when everyone arrives at once.",
+    )
+    parser.add_argument("--version", action="version", version=f"seawall {version('seawall')}")
+    parser.add_argument(
+        "--log-level",
+        default="warning",
+        choices=["debug", "info", "warning", "error"],
+        help="what is logged to standard error (default: %(default)s)",
+    )
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (demo, serve, intents, keys, sim_model):
+        command.add_parser(subparsers)
+    parsed = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=parsed.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        status: int = parsed.run(parsed)
+    except SeawallError as error:
+        print(f"seawall: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 1
+    return status

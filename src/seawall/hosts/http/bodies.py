@@ -1,0 +1,226 @@
+"""Request bodies: bytes to valid requests, or an error that names the field."""
+
+import json
+import re
+from typing import Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from seawall.config import ServerSettings
+from seawall.errors import BodyTooLarge, InvalidField, InvalidRequest
+from seawall.pipeline.identifiers import new_turn_id
+from seawall.turn import AssistantMessage, Message, TurnRequest, UserMessage
+
+__all__ = ["ChatBody", "TurnBody", "chat_request", "decode", "idempotency_key", "turn_request"]
+
+T = TypeVar("T")
+
+_where = re.compile(r" - at `\$\.?(.+)`$")
+_unknown = re.compile(r"unknown field `(.+?)`")
+_missing = re.compile(r"missing required field `(.+?)`")
+_identifier = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
+_key = re.compile(r"[\x21-\x7e]{1,255}\Z")
+
+
+class TurnBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/turns`."""
+
+    text: str
+    session: str | None = None
+    agent: str | None = None
+    stream: bool | None = None
+
+
+class TextPart(Struct, frozen=True, tag="text", tag_field="type"):
+    """The only kind of content part that is read."""
+
+    text: str
+
+
+class ChatMessage(Struct, frozen=True):
+    """A message in OpenAI's format; `content` is text or a list of text parts."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+
+
+class StreamOptions(Struct, frozen=True):
+    """What a client wants to see at the end of a stream."""
+
+    include_usage: bool = False
+
+
+class ChatBody(Struct, frozen=True):
+    """The body of `POST /v1/chat/completions`: the part of OpenAI's format that is acted on.
+
+    metadata: `session` continues a session; `agent` is not here: `model` names it.
+    Sampling parameters are read past: they belong to the agent's configuration.
+    """
+
+    model: str
+    messages: list[ChatMessage]
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    metadata: dict[str, str] | None = None
+    n: int | None = None
+    tools: list[msgspec.Raw] | None = None
+
+
+def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
+    """The body as the decoder's type.
+
+    Raises:
+        InvalidRequest: it is not JSON.
+        InvalidField: a field is missing, unknown or of the wrong type.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _field_error(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if path := _lone_surrogate(body):
+            raise InvalidField("The text has a lone surrogate.", field=path) from error
+        said = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise InvalidRequest(f"The body is not valid JSON: {said}") from error
+
+
+def turn_request(body: TurnBody, *, key: str | None, settings: ServerSettings) -> TurnRequest:
+    """The turn that the body asks for.
+
+    Raises:
+        InvalidField: a value is out of its limits.
+    """
+    return TurnRequest(
+        id=new_turn_id(),
+        text=_text(body.text, "text", settings),
+        session=_optional_identifier(body.session, "session"),
+        agent=_optional_identifier(body.agent, "agent"),
+        idempotency_key=key,
+    )
+
+
+def chat_request(
+    body: ChatBody, *, session: str | None, key: str | None, settings: ServerSettings
+) -> TurnRequest:
+    """The turn that a chat completion asks for: the last message is the customer's.
+
+    session: from the header; `metadata.session` says the same. With a session, earlier messages
+    are the store's business and those of the request are passed over; without one, they are the
+    history.
+
+    Raises:
+        InvalidField: a value is out of its limits, or asks for what is not offered.
+    """
+    if body.n not in (None, 1):
+        raise InvalidField("Only one choice is offered.", field="n")
+    if body.tools:
+        raise InvalidField("Tools belong to the agents; a client cannot bring any.", field="tools")
+    if not 1 <= len(body.messages) <= settings.max_messages:
+        raise InvalidField(f"There must be 1 to {settings.max_messages}.", field="messages")
+    last = len(body.messages) - 1
+    if body.messages[last].role != "user":
+        raise InvalidField("The last message must be the user's.", field=f"messages[{last}].role")
+    session = _optional_identifier(session or (body.metadata or {}).get("session"), "session")
+    history = () if session else _history(body.messages[:last], settings)
+    return TurnRequest(
+        id=new_turn_id(),
+        text=_text(_content(body.messages[last]), f"messages[{last}].content", settings),
+        session=session,
+        agent=None if body.model == "auto" else _optional_identifier(body.model, "model"),
+        idempotency_key=key,
+        history=history,
+    )
+
+
+def idempotency_key(header: bytes | None) -> str | None:
+    """The value of the header Idempotency-Key, if there is one.
+
+    Raises:
+        InvalidField: it is not 1 to 255 visible ASCII characters.
+    """
+    if header is None:
+        return None
+    key = header.decode("latin-1")
+    if not _key.match(key):
+        raise InvalidField(
+            "The header must have 1 to 255 visible ASCII characters.", field="Idempotency-Key"
+        )
+    return key
+
+
+def _history(messages: list[ChatMessage], settings: ServerSettings) -> tuple[Message, ...]:
+    """What was said before, in a stateless client's own words.
+
+    System messages are left out: instructions are the agent's, not the client's. So are tool
+    messages: a client has none of ours to tell of.
+    """
+    said: list[Message] = []
+    size = 0
+    for index, message in enumerate(messages):
+        text = _content(message)
+        if message.role not in ("user", "assistant") or not text:
+            continue
+        text = _text(text, f"messages[{index}].content", settings)
+        size += len(text)
+        if size > settings.max_body_bytes:
+            raise BodyTooLarge("The messages are too long together.")
+        said.append(UserMessage(text) if message.role == "user" else AssistantMessage(text))
+    return tuple(said)
+
+
+def _content(message: ChatMessage) -> str:
+    if isinstance(message.content, list):
+        return "".join(part.text for part in message.content)
+    return message.content or ""
+
+
+def _text(text: str, field: str, settings: ServerSettings) -> str:
+    if not text.strip():
+        raise InvalidField("The text must not be empty.", field=field)
+    if len(text) > settings.max_text_characters:
+        raise InvalidField(
+            f"The text may have {settings.max_text_characters} characters; it has {len(text)}.",
+            field=field,
+        )
+    if "\0" in text:
+        raise InvalidField("The text must not contain NUL characters.", field=field)
+    return text
+
+
+def _optional_identifier(value: str | None, field: str) -> str | None:
+    if value is not None and not _identifier.match(value):
+        raise InvalidField("Must be 1 to 64 letters, digits, underscores or hyphens.", field=field)
+    return value
+
+
+def _field_error(message: str) -> InvalidField:
+    """Name the field that msgspec complains of."""
+    where = _where.search(message)
+    path = where[1] if where else ""
+    named = _unknown.search(message) or _missing.search(message)
+    if named:
+        path = f"{path}.{named[1]}" if path else named[1]
+    said = message[: where.start()] if where else message
+    return InvalidField(f"{said}.", field=path or None)
+
+
+def _lone_surrogate(body: bytes) -> str:
+    """Where a body that could not be decoded has half a character; "" when that is not it.
+
+    The standard library lets lone surrogates through, so it can tell where they are.
+    """
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return ""
+    pending: list[tuple[str, object]] = [("", value)]
+    while pending:
+        path, value = pending.pop()
+        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+            return path or "body"
+        if isinstance(value, dict):
+            pending += [(f"{path}.{key}".lstrip("."), each) for key, each in value.items()]
+        elif isinstance(value, list):
+            pending += [(f"{path}[{index}]", each) for index, each in enumerate(value)]
+    return ""

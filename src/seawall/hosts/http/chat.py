@@ -1,0 +1,168 @@
+"""OpenAI's chat completions over our turns, so that every OpenAI client works unchanged.
+
+Format: https://platform.openai.com/docs/api-reference/chat/create. `model` is an agent or "auto".
+The header `Seawall-Session` of an answer names the session; sent back as that header or as
+`metadata.session`, it continues the session.
+"""
+
+import time
+
+import msgspec
+
+from seawall.errors import Problem
+from seawall.events import (
+    AgentSelected,
+    Event,
+    TextDelta,
+    TurnCompleted,
+    TurnStarted,
+    UsageReported,
+)
+from seawall.hosts.http.bodies import ChatBody, chat_request, decode, idempotency_key
+from seawall.hosts.http.exchange import Exchange, encode, problem_body
+from seawall.hosts.http.running import run_turn
+from seawall.hosts.http.turns import EVENT_STREAM
+from seawall.identity.port import Credential
+from seawall.orchestrator import Orchestrator
+from seawall.turn import TurnRequest, Usage
+
+__all__ = ["answer_chat", "answer_models"]
+
+_decoder = msgspec.json.Decoder(ChatBody)
+
+
+async def answer_chat(orchestrator: Orchestrator, exchange: Exchange) -> None:
+    """Answer the exchange. See `run_turn` for what it raises."""
+    orchestrator.gate.check()  # a refusal costs nothing: no body read, no token verified
+    settings = orchestrator.settings.server
+    credential = exchange.credential()
+    key = idempotency_key(exchange.headers.get(b"idempotency-key"))
+    raw = await exchange.body(limit=settings.max_body_bytes, seconds=settings.body_seconds)
+    body = decode(_decoder, raw)
+    session = exchange.headers.get(b"seawall-session", b"").decode("latin-1") or None
+    request = chat_request(body, session=session, key=key, settings=settings)
+    if body.stream:
+        with_usage = body.stream_options is not None and body.stream_options.include_usage
+        await _stream(orchestrator, exchange, request, credential, with_usage=with_usage)
+    else:
+        await _whole(orchestrator, exchange, request, credential)
+
+
+async def answer_models(orchestrator: Orchestrator, exchange: Exchange) -> None:
+    """The agents, and "auto", as a list of models."""
+    await orchestrator.authenticator.authenticate(exchange.credential())
+    names = ["auto", *orchestrator.agents]
+    entries = [
+        {"id": name, "object": "model", "created": 0, "owned_by": "seawall"} for name in names
+    ]
+    await exchange.answer({"object": "list", "data": entries})
+
+
+async def _stream(
+    orchestrator: Orchestrator,
+    exchange: Exchange,
+    request: TurnRequest,
+    credential: Credential,
+    *,
+    with_usage: bool,
+) -> None:
+    reply = _Reply(request.id)
+
+    async def emit(event: Event) -> None:
+        reply.take(event)
+        if type(event) is TextDelta:
+            await exchange.write(reply.delta({"content": event.text}))
+        elif type(event) is TurnStarted:
+            await exchange.start(200, [*EVENT_STREAM, reply.session_header])
+        elif type(event) is AgentSelected and event.reason != "handoff":
+            await exchange.write(reply.delta({"role": "assistant", "content": ""}))
+
+    try:
+        await run_turn(orchestrator, exchange, request, credential, emit)
+    except Problem as problem:
+        if not exchange.started:
+            raise
+        await exchange.end(b"data: %b\n\n" % encode(problem_body(problem)))
+        return
+    parts = [reply.chunk([{"index": 0, "delta": {}, "finish_reason": "stop"}])]
+    if with_usage:
+        parts.append(reply.chunk([], usage=reply.usage()))
+    await exchange.end(b"".join([*parts, b"data: [DONE]\n\n"]))
+
+
+async def _whole(
+    orchestrator: Orchestrator, exchange: Exchange, request: TurnRequest, credential: Credential
+) -> None:
+    reply = _Reply(request.id)
+    text: list[str] = []
+
+    async def emit(event: Event) -> None:
+        reply.take(event)
+        if type(event) is TextDelta:
+            text.append(event.text)
+
+    await run_turn(orchestrator, exchange, request, credential, emit)
+    message = {"role": "assistant", "content": "".join(text)}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    body = reply.body("chat.completion", [choice]) | {"usage": reply.usage()}
+    await exchange.answer(body, headers=[reply.session_header])
+
+
+class _Reply:
+    """What the parts of one completion have in common."""
+
+    __slots__ = ("_created", "_head", "_id", "_model", "_session", "_spent")
+
+    def __init__(self, turn: str) -> None:
+        self._id = turn
+        self._created = int(time.time())
+        self._model = ""
+        self._session = ""
+        self._spent = Usage()
+        self._head = b""
+
+    def take(self, event: Event) -> None:
+        """Remember what later parts repeat."""
+        if type(event) is TurnStarted:
+            self._id, self._session = event.turn, event.session
+        elif type(event) is AgentSelected:
+            self._model, self._head = event.agent, b""
+        elif type(event) is UsageReported:
+            self._spent = event.usage
+        elif type(event) is TurnCompleted:
+            self._model = event.agent
+
+    @property
+    def session_header(self) -> tuple[bytes, bytes]:
+        """Tells the client which session this turn is of."""
+        return (b"seawall-session", self._session.encode())
+
+    def body(self, kind: str, choices: list[dict[str, object]]) -> dict[str, object]:
+        """A completion, or a chunk of one."""
+        return {
+            "id": self._id,
+            "object": kind,
+            "created": self._created,
+            "model": self._model,
+            "choices": choices,
+        }
+
+    def chunk(self, choices: list[dict[str, object]], **rest: object) -> bytes:
+        """A frame of the stream."""
+        return b"data: %b\n\n" % encode(self.body("chat.completion.chunk", choices) | rest)
+
+    def delta(self, delta: dict[str, object]) -> bytes:
+        """A frame with a piece of the message; what all of them begin with is encoded once."""
+        if not self._head:
+            whole = encode(self.body("chat.completion.chunk", []))
+            self._head = b"data: %b" % whole.removesuffix(b"]}")
+        return b'%b{"index":0,"delta":%b,"finish_reason":null}]}\n\n' % (self._head, encode(delta))
+
+    def usage(self) -> dict[str, int]:
+        """Tokens in OpenAI's words."""
+        spent = self._spent
+        return {
+            "prompt_tokens": spent.prompt_tokens,
+            "completion_tokens": spent.completion_tokens,
+            "total_tokens": spent.prompt_tokens + spent.completion_tokens,
+        }

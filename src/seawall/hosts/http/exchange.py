@@ -1,0 +1,172 @@
+"""One HTTP exchange over ASGI: reading the request within its limits, writing the answer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from seawall.errors import (
+    BodyTooLarge,
+    InvalidRequest,
+    Problem,
+    RequestTimeout,
+    Unauthenticated,
+)
+from seawall.identity.port import Anonymous, Bearer, Credential
+
+__all__ = ["ClientGone", "Exchange", "Receive", "Scope", "Send"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+_LOOPBACK = ("127.", "::1", "::ffff:127.")
+_FORWARDED = frozenset((b"forwarded", b"x-forwarded-for", b"x-real-ip"))
+
+encode = msgspec.json.Encoder().encode
+
+
+class ClientGone(Exception):
+    """The client closed the connection; nobody is there to be answered."""
+
+
+class Exchange:
+    """A request and the answer to it.
+
+    started: whether the answer's status and headers are out.
+    """
+
+    __slots__ = ("_receive", "_send", "headers", "scope", "started")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.started = False
+        self._receive = receive
+        self._send = send
+
+    async def body(self, *, limit: int, seconds: float) -> bytes:
+        """The whole request body.
+
+        Raises:
+            BodyTooLarge: more than `limit` bytes were announced or sent.
+            RequestTimeout: it did not arrive within `seconds`.
+            ClientGone: the client left before it was complete.
+        """
+        announced = self.headers.get(b"content-length", b"")
+        if announced.isdigit() and int(announced[:20]) > limit:
+            raise BodyTooLarge(f"The body may have {limit} bytes.")
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if size > limit:
+                        raise BodyTooLarge(f"The body may have {limit} bytes.")
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError as error:
+            raise RequestTimeout(f"The body did not arrive within {seconds:g} s.") from error
+
+    def credential(self) -> Credential:
+        """What the client presents: a bearer token, an API key, or nothing.
+
+        Raises:
+            Unauthenticated: the header is of another scheme, or not ASCII.
+        """
+        if key := self.headers.get(b"x-api-key"):
+            return Bearer(_ascii(key, "X-API-Key"))
+        if authorization := self.headers.get(b"authorization"):
+            scheme, _, secret = _ascii(authorization, "Authorization").partition(" ")
+            if scheme.lower() != "bearer" or not secret.strip():
+                raise Unauthenticated("The Authorization header must be 'Bearer TOKEN'.")
+            return Bearer(secret.strip())
+        client = self.scope.get("client")
+        direct = not _FORWARDED.intersection(self.headers)
+        return Anonymous(loopback=bool(direct and client and client[0].startswith(_LOOPBACK)))
+
+    def query(self) -> dict[str, str]:
+        """The query parameters; of a repeated one, the last."""
+        try:
+            return dict(parse_qsl(self.scope["query_string"].decode("ascii"), max_num_fields=32))
+        except (UnicodeDecodeError, ValueError) as error:
+            raise InvalidRequest("The query string cannot be read.") from error
+
+    async def disconnected(self) -> None:
+        """Return when the client has gone. Only once the body has been read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def start(self, status: int, headers: Sequence[Header]) -> None:
+        """Send status and headers."""
+        self.started = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, data: bytes) -> None:
+        """Send a part of the body; waits while the client is slow."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes = b"") -> None:
+        """Send the last part of the body."""
+        await self._send({"type": "http.response.body", "body": data})
+
+    async def answer(
+        self,
+        value: object,
+        *,
+        status: int = 200,
+        headers: Sequence[Header] = (),
+        content_type: bytes = b"application/json",
+    ) -> None:
+        """Send a whole answer; `value` is encoded as JSON unless it is bytes already."""
+        data = value if isinstance(value, bytes) else encode(value)
+        length = str(len(data)).encode()
+        await self.start(
+            status, [(b"content-type", content_type), (b"content-length", length), *headers]
+        )
+        await self.end(data)
+
+    async def problem(self, problem: Problem, headers: Sequence[Header] = ()) -> None:
+        """Send problem details (RFC 9457), readable also by OpenAI's clients."""
+        await self.answer(
+            problem_body(problem),
+            status=problem.status,
+            headers=[*problem_headers(problem), *headers],
+            content_type=b"application/problem+json",
+        )
+
+
+def problem_body(problem: Problem) -> dict[str, object]:
+    """The problem details with the `error` member that OpenAI's clients look for."""
+    error = {
+        "message": problem.detail,
+        "type": problem.code,
+        "code": problem.code,
+        "param": problem.field,
+    }
+    return problem.as_dict() | {"error": error}
+
+
+def problem_headers(problem: Problem) -> list[Header]:
+    """What a problem says in headers."""
+    headers: list[Header] = []
+    if problem.retry_after is not None:
+        headers.append((b"retry-after", str(max(1, round(problem.retry_after))).encode()))
+    if problem.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers
+
+
+def _ascii(value: bytes, header: str) -> str:
+    try:
+        return value.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise Unauthenticated(f"The header {header} must be ASCII.") from error

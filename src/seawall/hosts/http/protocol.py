@@ -1,0 +1,133 @@
+"""uvicorn's HTTP protocol with the limits that a public server needs: head size, time, stalls."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from seawall.config import ServerSettings
+from seawall.errors import HeadersTooLarge, InvalidRequest, Problem, RequestTimeout
+from seawall.hosts.http.exchange import encode, problem_body
+
+__all__ = ["LimitedProtocol"]
+
+_MAX_HEADERS = 100
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection. A stranger cannot make it hold more, or longer, than configured.
+
+    The head must arrive within `header_seconds` and `max_header_bytes`; a client that leaves an
+    answer unread for `stall_seconds` is cut off, which cancels its turn.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: ServerSettings,
+        **uvicorn: Any,  # noqa: ANN401 - uvicorn's own business
+    ) -> None:
+        super().__init__(**uvicorn)
+        self._limits = limits
+        self._in_head = True
+        self._head_bytes = 0
+        self._heads = 0  # received whole
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._refusal: Problem | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See asyncio.Protocol."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._cancel_timers()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._in_head and self._head_timer is None:
+            self._expect_head()
+        heads = self._heads
+        super().data_received(data)
+        if self._in_head and self._heads == heads and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > self._limits.max_header_bytes:
+                self._refuse_head()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: check it before anything acts on it."""
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > self._limits.max_header_bytes or len(self.headers) > _MAX_HEADERS:
+            self._refusal = HeadersTooLarge(
+                f"The head may have {self._limits.max_header_bytes} bytes and {_MAX_HEADERS} lines."
+            )
+            raise self._refusal  # the parser stops; send_400_response answers
+        self._in_head = False
+        self._head_bytes = 0
+        self._heads += 1
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The next bytes begin another head; its time begins with them."""
+        self._in_head = True
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Problem details instead of plain text."""
+        self._answer(self._refusal or InvalidRequest(msg))
+
+    def pause_writing(self) -> None:
+        """The client does not read: it has `stall_seconds`."""
+        super().pause_writing()
+        if self._stall_timer is None:
+            self._stall_timer = self.loop.call_later(
+                self._limits.stall_seconds, self.transport.abort
+            )
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+        super().resume_writing()
+
+    def _expect_head(self) -> None:
+        self._head_timer = self.loop.call_later(self._limits.header_seconds, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if not self.transport.is_closing():
+            self._answer(
+                RequestTimeout(f"The head did not arrive within {self._limits.header_seconds:g} s.")
+            )
+
+    def _refuse_head(self) -> None:
+        limit = self._limits.max_header_bytes
+        self._answer(HeadersTooLarge(f"The head may have {limit} bytes."))
+
+    def _answer(self, problem: Problem) -> None:
+        if self.transport.is_closing():
+            return
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.abort()  # an answer is under way: nothing can be put in front of it
+            return
+        body = encode(problem_body(problem))
+        self.transport.write(
+            STATUS_LINE[problem.status]
+            + b"content-type: application/problem+json\r\nconnection: close\r\n"
+            + b"content-length: %d\r\n\r\n" % len(body)
+            + body
+        )
+        self.transport.close()
+
+    def _cancel_timers(self) -> None:
+        for timer in (self._head_timer, self._stall_timer):
+            if timer is not None:
+                timer.cancel()
+        self._head_timer = self._stall_timer = None

@@ -1,0 +1,52 @@
+"""Running a turn for a client that may go away."""
+
+import asyncio
+import logging
+
+from seawall.agents.loop import Emit
+from seawall.errors import InternalError, Problem
+from seawall.hosts.http.exchange import ClientGone, Exchange
+from seawall.identity.port import Credential
+from seawall.orchestrator import Orchestrator
+from seawall.turn import TurnRequest
+
+__all__ = ["run_turn"]
+
+_log = logging.getLogger("seawall.http")
+
+
+async def run_turn(
+    orchestrator: Orchestrator,
+    exchange: Exchange,
+    request: TurnRequest,
+    credential: Credential,
+    emit: Emit,
+) -> None:
+    """Run the turn; cancel it, down to the model's socket, when the client goes away.
+
+    Raises:
+        Problem: the turn failed; a defect is logged and comes as InternalError.
+        ClientGone: nobody is there any more.
+    """
+
+    async def watch() -> None:
+        await exchange.disconnected()
+        raise ClientGone
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            watcher = group.create_task(watch())
+            await orchestrator.execute(request, credential, emit)
+            watcher.cancel()
+    except ExceptionGroup as group:
+        error = _first(group)
+        if isinstance(error, Problem | ClientGone):
+            raise error from None
+        _log.error("turn %s failed", request.id, exc_info=error)
+        raise InternalError("Something went wrong here; it is logged.") from error
+
+
+def _first(error: Exception) -> Exception:
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error

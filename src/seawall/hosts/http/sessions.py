@@ -1,0 +1,85 @@
+"""`/v1/sessions`: list, show and delete the caller's own sessions."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from seawall.errors import DeadlineExceeded, InvalidField, SessionNotFound
+from seawall.hosts.http.exchange import Exchange
+from seawall.orchestrator import Orchestrator
+from seawall.sessions.port import Session
+from seawall.turn import Principal, SessionKey
+
+__all__ = ["delete_session", "list_sessions", "show_session"]
+
+_PAGE = 50
+_MAX_PAGE = 200
+
+
+async def list_sessions(orchestrator: Orchestrator, exchange: Exchange) -> None:
+    """`GET /v1/sessions?limit=&cursor=`: most recently used first."""
+    owner = await _owner(orchestrator, exchange)
+    limit, cursor = _page(exchange)
+    async with _deadline(orchestrator):
+        page = await orchestrator.store.sessions(owner, limit=limit, cursor=cursor)
+    listed = [_shown(session) for session in page.sessions]
+    await exchange.answer({"sessions": listed, "cursor": page.cursor})
+
+
+async def show_session(orchestrator: Orchestrator, exchange: Exchange, session: str) -> None:
+    """`GET /v1/sessions/{id}?limit=&cursor=`: the session and its turns, newest first."""
+    owner = await _owner(orchestrator, exchange)
+    limit, cursor = _page(exchange)
+    async with _deadline(orchestrator):
+        page = await orchestrator.store.turns(_key(owner, session), limit=limit, cursor=cursor)
+    await exchange.answer(_shown(page.session) | {"turns": list(page.turns), "cursor": page.cursor})
+
+
+async def delete_session(orchestrator: Orchestrator, exchange: Exchange, session: str) -> None:
+    """`DELETE /v1/sessions/{id}`: the session and everything in it."""
+    owner = await _owner(orchestrator, exchange)
+    async with _deadline(orchestrator):
+        await orchestrator.store.delete(_key(owner, session))
+    await exchange.start(204, [])
+    await exchange.end()
+
+
+async def _owner(orchestrator: Orchestrator, exchange: Exchange) -> Principal:
+    async with _deadline(orchestrator):
+        return await orchestrator.authenticator.authenticate(exchange.credential())
+
+
+@asynccontextmanager
+async def _deadline(orchestrator: Orchestrator) -> AsyncGenerator[None, None]:
+    seconds = orchestrator.settings.turn.session
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"There was no answer after {seconds:g} s.") from error
+
+
+def _key(owner: Principal, session: str) -> SessionKey:
+    if not 1 <= len(session) <= 64:
+        raise SessionNotFound
+    return SessionKey(owner.tenant, owner.subject, session)
+
+
+def _page(exchange: Exchange) -> tuple[int, str | None]:
+    query = exchange.query()
+    limit = query.get("limit", str(_PAGE))
+    if not (limit.isdecimal() and len(limit) <= 4 and 1 <= int(limit) <= _MAX_PAGE):
+        raise InvalidField(f"Must be a number from 1 to {_MAX_PAGE}.", field="limit")
+    return int(limit), query.get("cursor")
+
+
+def _shown(session: Session) -> dict[str, object]:
+    """A session as its owner may see it; the notes of the tools are not for showing."""
+    return {
+        "session": session.key.session,
+        "version": session.version,
+        "agent": session.agent,
+        "created_at": session.created_at,
+        "updated_at": session.updated_at,
+        "expires_at": session.expires_at,
+    }

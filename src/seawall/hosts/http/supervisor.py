@@ -1,0 +1,166 @@
+"""`seawall serve`: one process, or several that share a port."""
+
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from ctypes import c_bool
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import FrameType
+from typing import Any
+
+from seawall.config import ServerSettings
+from seawall.hosts.http.worker import bind, load_orchestrator, run_worker
+
+__all__ = ["serve"]
+
+_log = logging.getLogger("seawall.server")
+_RESTART_SECONDS = 1.0
+_POLL_SECONDS = 0.2
+_WRONG_CONFIGURATION = 2
+
+
+def serve(source: str, announce: Callable[[str, int], None]) -> int:
+    """Serve until told to stop; the exit status.
+
+    source: a configuration file, or `module:name`. announce: called with the URL and the number
+    of workers once all of them take turns.
+
+    Raises:
+        ConfigError: the configuration is wrong, or the address cannot be used.
+    """
+    orchestrator = load_orchestrator(source)
+    settings = orchestrator.settings.server
+    workers = settings.workers or len(os.sched_getaffinity(0))
+    if workers == 1:
+        listener = bind(settings, settings.port, shared=False)
+        url = _url(settings, listener.getsockname()[1])
+        return run_worker(
+            orchestrator,
+            listener,
+            on_ready=lambda: announce(url, 1),
+            all_ready=lambda: orchestrator.ready,
+        )
+    # Holds the port for all of them, without listening.
+    with bind(settings, settings.port, shared=True) as reserved:
+        port = reserved.getsockname()[1]
+        with tempfile.TemporaryDirectory(prefix="seawall-metrics-") as metrics:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+            supervisor = _Supervisor(source, settings, port, workers)
+            return supervisor.run(lambda: announce(_url(settings, port), workers))
+
+
+class _Supervisor:
+    def __init__(self, source: str, settings: ServerSettings, port: int, workers: int) -> None:
+        self._context: SpawnContext = multiprocessing.get_context("spawn")
+        self._source = source
+        self._settings = settings
+        self._port = port
+        self._ready = self._context.RawArray(c_bool, workers)
+        self._processes = [self._start(index) for index in range(workers)]
+        self._signals = 0
+
+    def run(self, announce: Callable[[], None]) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        announced = False
+        status = 0
+        while not self._signals:
+            multiprocessing.connection.wait(
+                [each.sentinel for each in self._processes], _POLL_SECONDS
+            )
+            if not announced and all(self._ready):
+                announced = True
+                announce()
+            for index, process in enumerate(self._processes):
+                if process.exitcode is None or self._signals:
+                    continue
+                if process.exitcode == _WRONG_CONFIGURATION:
+                    status, self._signals = _WRONG_CONFIGURATION, 1
+                    break
+                self._replace(index, process)
+        self._stop()
+        return status
+
+    def _start(self, index: int) -> SpawnProcess:
+        self._ready[index] = False
+        process = self._context.Process(
+            target=_work,
+            kwargs={
+                "source": self._source,
+                "settings": self._settings,
+                "port": self._port,
+                "ready": self._ready,
+                "index": index,
+                "parent": os.getpid(),
+            },
+            name=f"seawall-{index}",
+        )
+        process.start()
+        return process
+
+    def _replace(self, index: int, process: SpawnProcess) -> None:
+        _log.error("worker %d ended with status %s; starting another", index, process.exitcode)
+        if process.pid is not None:
+            from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415
+
+            mark_process_dead(process.pid)
+        time.sleep(_RESTART_SECONDS)
+        self._processes[index] = self._start(index)
+
+    def _stop(self) -> None:
+        """Ask all to finish; end those that have not when the drain deadline is over."""
+        self._signal(signal.SIGTERM)
+        deadline = time.monotonic() + self._settings.drain_seconds + 5.0
+        hurried = False
+        while any(each.exitcode is None for each in self._processes):
+            if time.monotonic() > deadline:
+                self._signal(signal.SIGKILL)
+            elif self._signals > 1 and not hurried:
+                hurried = True
+                self._signal(signal.SIGTERM)
+            alive = [each.sentinel for each in self._processes if each.exitcode is None]
+            multiprocessing.connection.wait(alive, _POLL_SECONDS)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for process in self._processes:
+            if process.exitcode is None and process.pid is not None:
+                os.kill(process.pid, number)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
+
+
+def _work(
+    *,
+    source: str,
+    settings: ServerSettings,
+    port: int,
+    ready: Any,  # noqa: ANN401 - a shared array has no public type
+    index: int,
+    parent: int,
+) -> None:
+    """What a worker process runs."""
+    orchestrator = load_orchestrator(source)
+
+    def on_ready() -> None:
+        ready[index] = True
+
+    raise SystemExit(
+        run_worker(
+            orchestrator,
+            bind(settings, port, shared=True),
+            on_ready=on_ready,
+            all_ready=lambda: all(ready),
+            parent=parent,
+        )
+    )
+
+
+def _url(settings: ServerSettings, port: int) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{port}"

@@ -1,0 +1,127 @@
+"""`POST /v1/turns`: a turn, streamed as server-sent events or answered as one JSON object."""
+
+import msgspec
+
+from seawall.errors import Problem
+from seawall.events import (
+    AgentSelected,
+    Event,
+    IntentDetected,
+    TextDelta,
+    ToolCalled,
+    ToolReturned,
+    TurnCompleted,
+    TurnFailed,
+    TurnStarted,
+    UsageReported,
+)
+from seawall.hosts.http.bodies import TurnBody, decode, idempotency_key, turn_request
+from seawall.hosts.http.exchange import Exchange, encode
+from seawall.hosts.http.running import run_turn
+from seawall.identity.port import Credential
+from seawall.orchestrator import Orchestrator
+from seawall.turn import TurnRequest
+
+__all__ = ["EVENT_STREAM", "answer_turn"]
+
+EVENT_STREAM = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # or nginx would hold the first token back
+]
+
+_decoder = msgspec.json.Decoder(TurnBody)
+_names: dict[type[Event], bytes] = {
+    kind: str(kind.__struct_config__.tag).encode()
+    for kind in (
+        TurnStarted,
+        IntentDetected,
+        AgentSelected,
+        TextDelta,
+        ToolCalled,
+        ToolReturned,
+        UsageReported,
+        TurnCompleted,
+        TurnFailed,
+    )
+}
+
+
+async def answer_turn(orchestrator: Orchestrator, exchange: Exchange) -> None:
+    """Answer the exchange. See `run_turn` for what it raises."""
+    orchestrator.gate.check()  # a refusal costs nothing: no body read, no token verified
+    settings = orchestrator.settings.server
+    credential = exchange.credential()
+    key = idempotency_key(exchange.headers.get(b"idempotency-key"))
+    raw = await exchange.body(limit=settings.max_body_bytes, seconds=settings.body_seconds)
+    body = decode(_decoder, raw)
+    request = turn_request(body, key=key, settings=settings)
+    accepts = b"text/event-stream" in exchange.headers.get(b"accept", b"")
+    stream = accepts if body.stream is None else body.stream
+    answer = _stream if stream else _whole
+    await answer(orchestrator, exchange, request, credential)
+
+
+async def _stream(
+    orchestrator: Orchestrator, exchange: Exchange, request: TurnRequest, credential: Credential
+) -> None:
+    """Events as they happen; a turn that fails before its first event gets a plain problem."""
+    number = 0
+    last = b""
+
+    def frame(event: Event) -> bytes:
+        nonlocal number
+        number += 1
+        return b"event: %b\nid: %d\ndata: %b\n\n" % (_names[type(event)], number, encode(event))
+
+    async def emit(event: Event) -> None:
+        nonlocal last
+        if type(event) is TurnCompleted:
+            last = frame(event)  # goes out together with the end of the body
+            return
+        if not exchange.started:
+            await exchange.start(200, EVENT_STREAM)
+        await exchange.write(frame(event))
+
+    try:
+        await run_turn(orchestrator, exchange, request, credential, emit)
+    except Problem as problem:
+        if not exchange.started:
+            raise
+        last = frame(TurnFailed(request.id, problem.as_dict()))
+    await exchange.end(last)
+
+
+async def _whole(
+    orchestrator: Orchestrator, exchange: Exchange, request: TurnRequest, credential: Credential
+) -> None:
+    """One JSON object when the turn is durable, with the stage timings in `Server-Timing`."""
+    text: list[str] = []
+    answer: dict[str, object] = {"intent": None, "tool_calls": []}
+    calls: list[dict[str, object]] = []
+    timings: dict[str, float] = {}
+
+    async def emit(event: Event) -> None:
+        if type(event) is TextDelta:
+            text.append(event.text)
+        elif type(event) is IntentDetected:
+            answer["intent"] = event.intent
+        elif type(event) is ToolReturned:
+            calls.append({"name": event.name, "failed": event.failed})
+        elif type(event) is UsageReported:
+            answer["usage"] = event.usage
+        elif type(event) is TurnCompleted:
+            answer.update(
+                turn=event.turn,
+                session=event.session,
+                version=event.version,
+                agent=event.agent,
+                replayed=event.replayed,
+            )
+            timings.update(event.timings)
+
+    await run_turn(orchestrator, exchange, request, credential, emit)
+    answer["text"] = "".join(text)
+    answer["tool_calls"] = calls
+    spent = ", ".join(f"{stage};dur={spent:g}" for stage, spent in timings.items())
+    await exchange.answer(answer, headers=[(b"server-timing", spent.encode())])

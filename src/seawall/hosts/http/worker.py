@@ -1,0 +1,196 @@
+"""One server process: uvicorn with our limits, an orchestrator, a graceful stop."""
+
+import asyncio
+import contextlib
+import functools
+import gc
+import importlib
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine, Generator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from seawall.config import ServerSettings
+from seawall.errors import ConfigError, SeawallError
+from seawall.hosts.http.app import HttpApplication
+from seawall.hosts.http.protocol import LimitedProtocol
+from seawall.orchestrator import Orchestrator
+
+__all__ = ["bind", "load_orchestrator", "raise_file_limit", "run_worker"]
+
+_log = logging.getLogger("seawall.server")
+_BACKLOG = 4_096
+_KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of the usual load balancers
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handling: a worker that was asked to stop exits with 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def load_orchestrator(source: str) -> Orchestrator:
+    """From a configuration file, or from `module:name` of an Orchestrator made in code.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if source.endswith(".toml"):
+        return Orchestrator.from_config(source)
+    module, _, name = source.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{source}: {error}") from error
+    if not isinstance(found, Orchestrator):
+        raise ConfigError(f"{source} is not a seawall.Orchestrator")
+    return found
+
+
+def raise_file_limit() -> int:
+    """Allow as many open files as the system does; a turn in flight needs two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def bind(settings: ServerSettings, port: int, *, shared: bool) -> socket.socket:
+    """A bound socket; `shared` lets every worker bind one, and the kernel spread connections.
+
+    Raises:
+        ConfigError: the address cannot be used.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        bound.bind((settings.host, port))
+    except OSError as error:
+        bound.close()
+        raise ConfigError(
+            f"server: cannot listen on {settings.host}:{port}: {error.strerror}"
+        ) from error
+    return bound
+
+
+def run_worker(
+    orchestrator: Orchestrator,
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[], None],
+    all_ready: Callable[[], bool],
+    parent: int | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT, then finish what is in flight, up to the drain deadline.
+
+    on_ready: called once, when turns are taken. all_ready: whether the whole server is.
+    parent: the process whose end ends this one as well.
+
+    Returns:
+        The exit status: 0 after a stop that was asked for, 2 when the configuration is wrong.
+    """
+    raise_file_limit()
+    worker = _Worker(orchestrator, listener, on_ready, all_ready, parent)
+    return _run(worker.serve())
+
+
+def _run(main: Coroutine[Any, Any, int]) -> int:
+    try:
+        import uvloop  # noqa: PLC0415 - optional, and only here
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+class _Worker:
+    def __init__(
+        self,
+        orchestrator: Orchestrator,
+        listener: socket.socket,
+        on_ready: Callable[[], None],
+        all_ready: Callable[[], bool],
+        parent: int | None,
+    ) -> None:
+        from seawall.telemetry.metrics import Metrics  # noqa: PLC0415 - reads its environment
+
+        self._orchestrator = orchestrator
+        self._listener = listener
+        self._on_ready = on_ready
+        self._parent = parent
+        self._metrics = Metrics()
+        orchestrator.observe(self._metrics.observe)
+        settings = orchestrator.settings.server
+        application = HttpApplication(
+            orchestrator, all_ready=all_ready, scrape=self._scrape, opens=False
+        )
+        config = uvicorn.Config(
+            application,
+            http=functools.partial(LimitedProtocol, limits=settings),  # type: ignore[arg-type]
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        )
+        self._server = _Server(config)
+
+    async def serve(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        failure: SeawallError | None = None
+        async with asyncio.TaskGroup() as group:
+            serving = group.create_task(self._server.serve(sockets=[self._listener]))
+            try:
+                await self._orchestrator.open()
+            except SeawallError as error:
+                failure = error
+                self._stop()
+            else:
+                # What exists now stays: sparing the collector from walking it over and over.
+                gc.collect()
+                gc.freeze()
+                self._on_ready()
+                ticking = group.create_task(self._tick())
+                await serving
+                ticking.cancel()
+        await self._orchestrator.close()
+        if failure is not None:
+            _log.error("%s", failure)
+            return 2
+        return 0
+
+    def _stop(self) -> None:
+        if self._server.should_exit:
+            self._server.force_exit = True  # asked twice: hurry
+        self._server.should_exit = True
+
+    async def _tick(self) -> None:
+        while True:
+            self._sample()
+            if self._parent is not None and os.getppid() != self._parent:
+                self._stop()  # nobody is left to ask for it
+            await asyncio.sleep(1.0)
+
+    def _sample(self) -> None:
+        if self._orchestrator.ready:
+            self._metrics.sample(self._orchestrator.gate, self._orchestrator.upstream_streams)
+
+    def _scrape(self) -> tuple[bytes, bytes]:
+        self._sample()
+        return self._metrics.scrape()

@@ -1,0 +1,352 @@
+"""The composition root: settings and registered code become ports, ports become an orchestrator.
+
+Nothing else in the package opens files, reads the environment or chooses an adapter.
+"""
+
+import asyncio
+import importlib
+import os
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from msgspec import Struct
+
+from seawall.admission.gate import Gate
+from seawall.agents.definition import Agent, build_agent
+from seawall.agents.loop import Emit
+from seawall.agents.tools import Tool, Toolset, tool
+from seawall.config import AgentSettings, ModelSettings, Settings, load_settings
+from seawall.errors import ConfigError, Overloaded, Problem
+from seawall.events import Event, TurnFailed
+from seawall.identity.authenticator import build_authenticator
+from seawall.identity.port import Authenticator, Credential, Trusted
+from seawall.intents.cascade import IntentDetector, build_detector
+from seawall.intents.definition import IntentDefinition
+from seawall.models.openai import OpenAIModel, OpenAISettings
+from seawall.models.port import Model
+from seawall.pipeline.identifiers import new_turn_id
+from seawall.pipeline.pipeline import Pipeline, Ports
+from seawall.pipeline.report import Observe, TurnReport
+from seawall.pipeline.routing import Routing
+from seawall.sessions.port import SessionStore
+from seawall.sessions.sqlite import SqliteStore
+from seawall.transport.errors import TransportError
+from seawall.transport.http_client import Endpoint, HttpClient
+from seawall.turn import Principal, TurnRequest
+
+if TYPE_CHECKING:
+    from seawall.hosts.http.app import HttpApplication
+
+__all__ = ["Orchestrator"]
+
+_MAX_FETCH_BYTES = 1 << 20
+_EVENTS_AHEAD = 256
+
+
+class _Opened(Struct, frozen=True):
+    """What exists between open and close."""
+
+    pipeline: Pipeline
+    store: SessionStore
+    authenticator: Authenticator
+    gate: Gate
+    agents: dict[str, Agent]
+    models: dict[str, Model]
+    client: HttpClient
+    toolsets: tuple[Toolset, ...]
+
+
+class Orchestrator:
+    """Answers turns. Made from a configuration, extended in code, opened once, closed once.
+
+    ::
+
+        app = Orchestrator.from_config("seawall.toml")
+
+        @app.tool
+        async def opening_hours(city: str) -> str:
+            \"\"\"The opening hours of our shop in a city.\"\"\"
+
+        async with app:
+            async for event in app.run("When are you open in Oslo?", principal=customer):
+                ...
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._tools: dict[str, Tool] = {}
+        self._agents = dict(settings.agents)
+        self._models: dict[str, Model] = {}
+        self._observers: list[Observe] = []
+        self._opened: _Opened | None = None
+
+    @classmethod
+    def from_config(cls, path: str | Path) -> "Orchestrator":
+        """Read `seawall.toml`.
+
+        Raises:
+            ConfigError: the file cannot be read, or something in it is wrong.
+        """
+        return cls(load_settings(Path(path)))
+
+    def tool(self, function: Callable[..., Any], *, mutating: bool = False) -> Tool:
+        """Register a typed function; agents may then name it among their tools."""
+        made = tool(function, mutating=mutating)
+        self._tools[made.name] = made
+        return made
+
+    def agent(self, name: str, settings: AgentSettings) -> None:
+        """Register an agent in code, as `[agents.NAME]` does in the configuration."""
+        self._agents[name] = settings
+
+    def model(self, name: str, model: Model) -> None:
+        """Register a model of your own, as `[models.NAME]` does in the configuration."""
+        self._models[name] = model
+
+    def observe(self, observer: Observe) -> None:
+        """Have `observer` called with the report of every finished turn."""
+        self._observers.append(observer)
+
+    async def open(self) -> None:
+        """Open the store, load tools, train or load the classifier, warm connections and keys.
+
+        Raises:
+            ConfigError: something that is configured cannot be had.
+            StoreUnavailable: the session store cannot be opened.
+        """
+        settings = self.settings
+        client = HttpClient(
+            max_connections=max(
+                (model.connections for model in settings.models.values()), default=1_024
+            )
+        )
+        toolsets = tuple(
+            _open_toolset(name, each.factory, each.arguments)
+            for name, each in settings.tools.items()
+        )
+        models = {
+            name: _open_model(name, each, client) for name, each in settings.models.items()
+        } | self._models
+        tools = {each.name: each for toolset in toolsets for each in toolset.tools} | self._tools
+        agents = {
+            name: _build_agent(name, each, models, tools) for name, each in self._agents.items()
+        }
+        if not agents:
+            raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
+        default = settings.routing.default_agent or next(iter(agents))
+        authenticator = build_authenticator(settings.identity, _fetcher(client))
+        store = SqliteStore(settings.sessions.path)
+        await store.open()
+        detector = await asyncio.to_thread(_build_detector, settings, models)
+        gate = Gate(settings.admission)
+        ports = Ports(
+            authenticator=authenticator,
+            store=store,
+            detector=detector,
+            agents=agents,
+            routing=Routing(
+                by_intent={
+                    name: each.agent for name, each in settings.intents.items() if each.agent
+                },
+                default=default,
+                sticky=settings.routing.sticky,
+            ),
+            gate=gate,
+            limits=settings.turn,
+            sessions=settings.sessions,
+            observe=self._observe,
+        )
+        self._opened = _Opened(
+            Pipeline(ports), store, authenticator, gate, agents, models, client, toolsets
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(authenticator.warm())
+            for model in models.values():
+                group.create_task(model.warm())
+
+    async def close(self) -> None:
+        """Finish what was accepted by the store, release everything."""
+        opened, self._opened = self._opened, None
+        if opened is None:
+            return
+        await opened.store.close()
+        for model in opened.models.values():
+            await model.close()
+        await opened.client.close()
+        for toolset in opened.toolsets:
+            await asyncio.to_thread(toolset.close)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether turns can be answered."""
+        return self._opened is not None
+
+    @property
+    def gate(self) -> Gate:
+        """The admission gate."""
+        return self._live.gate
+
+    @property
+    def store(self) -> SessionStore:
+        """The session store."""
+        return self._live.store
+
+    @property
+    def authenticator(self) -> Authenticator:
+        """Decides who a credential is."""
+        return self._live.authenticator
+
+    @property
+    def agents(self) -> Mapping[str, Agent]:
+        """The agents by name."""
+        return self._live.agents
+
+    @property
+    def upstream_streams(self) -> int:
+        """Requests to upstreams that are open now."""
+        return self._live.client.open_streams
+
+    async def execute(self, request: TurnRequest, credential: Credential, emit: Emit) -> TurnReport:
+        """See `Pipeline.execute`; what hosts call."""
+        return await self._live.pipeline.execute(request, credential, emit)
+
+    async def run(
+        self, turn: TurnRequest | str, *, principal: Principal
+    ) -> AsyncGenerator[Event, None]:
+        """Answer one turn of a principal that the caller vouches for; yields events as they happen.
+
+        The last event is `turn.completed` or `turn.failed`. Closing the generator cancels the
+        turn.
+        """
+        request = (
+            turn if isinstance(turn, TurnRequest) else TurnRequest(id=new_turn_id(), text=turn)
+        )
+        events: asyncio.Queue[Event | None] = asyncio.Queue(_EVENTS_AHEAD)
+
+        async def produce() -> None:
+            try:
+                await self.execute(request, Trusted(principal), events.put)
+            except Problem as problem:
+                await events.put(TurnFailed(request.id, problem.as_dict()))
+            except Exception:
+                await events.put(None)
+                raise
+            await events.put(None)
+
+        task = asyncio.create_task(produce())
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            await task  # a defect shows here
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    def asgi(self) -> "HttpApplication":
+        """The ASGI application: turns API, OpenAI-compatible API, health, metrics."""
+        from seawall.hosts.http.app import HttpApplication  # noqa: PLC0415 - only where asked for
+
+        return HttpApplication(self)
+
+    @property
+    def _live(self) -> _Opened:
+        if self._opened is None:
+            raise Overloaded("The orchestrator is not open yet.", retry_after=1.0)
+        return self._opened
+
+    def _observe(self, report: TurnReport) -> None:
+        for observer in self._observers:
+            observer(report)
+
+
+def _open_toolset(name: str, factory: str, arguments: dict[str, Any]) -> Toolset:
+    module, _, function = factory.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:  # a tool module usually lies beside the configuration
+        sys.path.insert(0, here)
+    try:
+        opened = getattr(importlib.import_module(module), function)(**arguments)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ConfigError(f"tools.{name}: {factory}: {error}") from error
+    if not isinstance(opened, Toolset):
+        raise ConfigError(f"tools.{name}: {factory} must return a Toolset")
+    return opened
+
+
+def _open_model(name: str, settings: ModelSettings, client: HttpClient) -> Model:
+    return OpenAIModel(
+        name,
+        OpenAISettings(
+            base_url=settings.base_url,
+            model=settings.model,
+            api_key=_secret(name, settings),
+            length_field=settings.length_field,
+        ),
+        client,
+    )
+
+
+def _secret(name: str, settings: ModelSettings) -> str:
+    if settings.api_key_env:
+        secret = os.environ.get(settings.api_key_env, "")
+        if not secret:
+            raise ConfigError(f"models.{name}: the variable {settings.api_key_env} is not set")
+        return secret
+    if settings.api_key_file:
+        try:
+            return Path(settings.api_key_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"models.{name}: {settings.api_key_file}: {error}") from error
+    return ""
+
+
+def _build_agent(
+    name: str, settings: AgentSettings, models: dict[str, Model], tools: dict[str, Tool]
+) -> Agent:
+    if settings.model not in models:
+        raise ConfigError(f'agents.{name}.model: unknown model "{settings.model}"')
+    for each in settings.tools:
+        if each not in tools:
+            known = ", ".join(sorted(tools)) or "none"
+            raise ConfigError(f'agents.{name}.tools: unknown tool "{each}"; known: {known}')
+    return build_agent(
+        name,
+        instructions=settings.instructions,
+        model=models[settings.model],
+        tools=tuple(tools[each] for each in settings.tools),
+        handoffs=settings.handoffs,
+        limits=settings.limits,
+        temperature=settings.temperature,
+    )
+
+
+def _build_detector(settings: Settings, models: dict[str, Model]) -> IntentDetector:
+    definitions = tuple(
+        IntentDefinition(name, each.description, each.examples, each.patterns)
+        for name, each in settings.intents.items()
+    )
+    model = models[settings.routing.intent_model] if settings.routing.intent_model else None
+    return build_detector(definitions, model=model, threshold=settings.routing.intent_threshold)
+
+
+def _fetcher(client: HttpClient) -> Callable[[str, float], Awaitable[bytes]]:
+    async def fetch(url: str, deadline: float) -> bytes:
+        answer = await client.request(
+            "GET", Endpoint.parse(url), deadline=deadline, limit=_MAX_FETCH_BYTES
+        )
+        if answer.status != 200:
+            raise TransportError(f"{url} answered with status {answer.status}")
+        return answer.body
+
+    return fetch

@@ -1,0 +1,83 @@
+"""Stages: each has its own limit, the turn's deadline on top, and is timed."""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from msgspec import Struct
+
+from seawall.errors import DeadlineExceeded
+
+__all__ = ["Stage", "StageLimits", "StageTimings"]
+
+
+class StageLimits(Struct, frozen=True):
+    """The longest that each stage may take, in seconds. The turn's own deadline also counts.
+
+    turn: from admission to the durable end. authenticate, session, intent: the opening stages.
+    commit: the durable write.
+    """
+
+    turn: float = 60.0
+    authenticate: float = 5.0
+    session: float = 5.0
+    intent: float = 5.0
+    commit: float = 10.0
+
+
+class StageTimings:
+    """Where the time of one turn went."""
+
+    __slots__ = ("_milliseconds", "_started")
+
+    def __init__(self, started: float) -> None:
+        self._started = started
+        self._milliseconds: dict[str, float] = {}
+
+    def record(self, stage: str, seconds: float) -> None:
+        """Note what a stage took."""
+        self._milliseconds[stage] = round(seconds * 1e3, 3)
+
+    def since_start(self, stage: str, now: float) -> None:
+        """Note a moment of the turn as time since it was received."""
+        self.record(stage, now - self._started)
+
+    def as_dict(self) -> dict[str, float]:
+        """Milliseconds by stage."""
+        return self._milliseconds
+
+
+class Stage:
+    """`async with Stage(...)`: bound and time what is inside.
+
+    Raises:
+        DeadlineExceeded: the stage's limit or the turn's deadline passed.
+    """
+
+    __slots__ = ("_began", "_deadline", "_name", "_timeout", "_timings")
+
+    def __init__(self, name: str, limit: float, deadline: float, timings: StageTimings) -> None:
+        self._name = name
+        self._timings = timings
+        self._began = asyncio.get_running_loop().time()
+        self._deadline = min(deadline, self._began + limit)
+        self._timeout = asyncio.timeout_at(self._deadline)
+
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        took = asyncio.get_running_loop().time() - self._began
+        self._timings.record(self._name, took)
+        try:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError as expired:
+            raise DeadlineExceeded(
+                f"The stage '{self._name}' was not done after {took:.1f} s.", field=self._name
+            ) from expired

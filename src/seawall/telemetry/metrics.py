@@ -1,0 +1,114 @@
+"""Prometheus metrics, one observation a turn; summed over the workers of a server.
+
+Where PROMETHEUS_MULTIPROC_DIR is set before this module is imported, every process writes its
+values to files there and any of them can answer for all
+(https://prometheus.github.io/client_python/multiprocess/).
+"""
+
+import os
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from seawall.admission.gate import Gate
+from seawall.pipeline.report import TurnReport
+
+__all__ = ["Metrics"]
+
+# Milliseconds for the stages in the process, seconds for the model: 1, 2, 5 steps over both.
+_BUCKETS = (
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0,
+)  # fmt: skip
+
+
+class Metrics:
+    """The metrics of one process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._turns = Counter(
+            "seawall_turns",
+            "Turns ended, by how: completed, replayed, cancelled, or the code of the problem.",
+            ["outcome", "agent"],
+            registry=self._registry,
+        )
+        self._stages = Histogram(
+            "seawall_stage_seconds",
+            "Time spent by completed turns in each stage.",
+            ["stage"],
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self._intents = Counter(
+            "seawall_intents",
+            "Intents detected, by the step of the cascade that answered.",
+            ["intent", "by"],
+            registry=self._registry,
+        )
+        self._tokens = Counter(
+            "seawall_tokens", "Tokens reported by models.", ["kind"], registry=self._registry
+        )
+        self._tools = Counter(
+            "seawall_tool_calls", "Tool calls.", ["outcome"], registry=self._registry
+        )
+        self._refused = Counter(
+            "seawall_refused",
+            "Turns refused by admission, before any work.",
+            registry=self._registry,
+        )
+        self._in_flight = Gauge(
+            "seawall_in_flight",
+            "Turns that hold a place now.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._queued = Gauge(
+            "seawall_queued",
+            "Turns that wait for a place now.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._upstream = Gauge(
+            "seawall_upstream_streams",
+            "Requests to upstreams that are open now.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._refused_before = 0
+
+    def observe(self, report: TurnReport) -> None:
+        """Count a finished turn."""
+        self._turns.labels(report.outcome, report.agent).inc()
+        if report.outcome != "completed":
+            return
+        for stage, milliseconds in report.timings.items():
+            self._stages.labels(stage).observe(milliseconds / 1e3)
+        self._intents.labels(report.intent or "none", report.intent_by).inc()
+        self._tokens.labels("prompt").inc(report.usage.prompt_tokens)
+        self._tokens.labels("completion").inc(report.usage.completion_tokens)
+        if report.tool_calls:
+            self._tools.labels("failed").inc(report.failed_tool_calls)
+            self._tools.labels("answered").inc(report.tool_calls - report.failed_tool_calls)
+
+    def sample(self, gate: Gate, upstream_streams: int) -> None:
+        """Note the present state; called every second and before each scrape."""
+        self._in_flight.set(gate.in_flight)
+        self._queued.set(gate.queued)
+        self._upstream.set(upstream_streams)
+        self._refused.inc(gate.refused - self._refused_before)
+        self._refused_before = gate.refused
+
+    def scrape(self) -> tuple[bytes, bytes]:
+        """Content type and text of all processes' metrics."""
+        registry = self._registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return CONTENT_TYPE_LATEST.encode(), generate_latest(registry)
