@@ -1,0 +1,120 @@
+"""Child processes of an experiment: started, waited for, measured, and always ended."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from seawall.errors import SeawallError
+
+__all__ = ["Consumption", "Service", "consumption", "run_service"]
+
+_STOP_SECONDS = 15.0
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class Service(Struct, frozen=True):
+    """A child that serves at a URL."""
+
+    url: str
+    pid: int
+
+
+class _Announcement(Struct):
+    url: str
+
+
+@asynccontextmanager
+async def run_service(
+    *arguments: str, environment: Mapping[str, str] | None = None, seconds: float = 30.0
+) -> AsyncGenerator[Service, None]:
+    """Run `python -m seawall ARGUMENTS` until the block ends; it must announce its URL as JSON.
+
+    Raises:
+        SeawallError: it ended, or said nothing within `seconds`. What it wrote to standard error
+            went to ours.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "seawall",
+        *arguments,
+        stdin=DEVNULL,
+        stdout=PIPE,
+        env={**os.environ, **(environment or {})},
+    )
+    try:
+        yield Service((await _announced(process, arguments[0], seconds)).url, process.pid)
+    finally:
+        await _end(process)
+
+
+async def _announced(process: Process, name: str, seconds: float) -> _Announcement:
+    if process.stdout is None:
+        raise SeawallError(f"{name} has no standard output")
+    try:
+        async with asyncio.timeout(seconds):
+            line = await process.stdout.readline()
+    except TimeoutError as error:
+        raise SeawallError(f"{name} did not start within {seconds:g} s") from error
+    if not line:
+        raise SeawallError(f"{name} ended with status {await process.wait()}")
+    return msgspec.json.decode(line, type=_Announcement)
+
+
+async def _end(process: Process) -> None:
+    """Ask, wait, insist."""
+    if process.returncode is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+    await process.wait()
+
+
+class Consumption(Struct, frozen=True):
+    """What a process and its children have used.
+
+    cpu_seconds: user and system time since they started. resident_bytes: memory now.
+    """
+
+    cpu_seconds: float
+    resident_bytes: int
+
+
+def consumption(pid: int) -> Consumption:
+    """Of a process with all its children, as Linux tells it in /proc (man 5 proc).
+
+    Zero for a process that has gone.
+    """
+    cpu, resident = 0.0, 0
+    for each in (pid, *_descendants(pid)):
+        try:
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        # utime and stime are fields 14 and 15, rss is field 24; the name ended field 2.
+        cpu += (int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND
+        resident += int(fields[21]) * _PAGE_BYTES
+    return Consumption(cpu, resident)
+
+
+def _descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return found
+    for child in children:
+        found += [int(child), *_descendants(int(child))]
+    return found
