@@ -16,7 +16,7 @@ from seawall.errors import DeadlineExceeded, UpstreamFailed
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Prompt, Text, ToolCalls
 from seawall.transport.errors import TransportError, TransportTimeout
 from seawall.transport.http_client import Endpoint, HttpClient, Response
-from seawall.transport.sse import SseParser
+from seawall.transport.sse import ServerSentEvent, SseParser
 from seawall.turn import AssistantMessage, Message, ToolCall, Usage, UserMessage
 
 __all__ = ["OpenAIModel", "OpenAISettings"]
@@ -172,10 +172,11 @@ class _Reading:
         self._reason: str | None = None
         self._usage = Usage(model_calls=1)
 
-    def take(self, events: Sequence[bytes]) -> str:
+    def take(self, events: Sequence[ServerSentEvent]) -> str:
         """Take the events of one read; the text that they bring."""
         text = ""
-        for data in events:
+        for event in events:
+            data = event.data
             if data == b"[DONE]":
                 continue
             try:

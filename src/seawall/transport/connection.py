@@ -1,0 +1,245 @@
+"""One HTTP/1.1 connection: an asyncio protocol around llhttp's response parser."""
+
+import asyncio
+
+import httptools
+
+from seawall.transport.errors import (
+    ConnectionBroken,
+    ProtocolError,
+    TransportError,
+    TransportTimeout,
+)
+
+__all__ = ["Connection"]
+
+_HIGH_WATER = 65_536  # unread bytes of a body at which the peer is made to wait
+_MAX_HEADERS = 200
+
+
+class Connection(asyncio.Protocol):
+    """A connection that carries one exchange at a time.
+
+    The owner calls `send`, then `head`, then `read` until it gives b"". One timer a response
+    serves as deadline for all of its waits.
+    """
+
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_complete",
+        "_deadline_timer",
+        "_error",
+        "_expects_head_only",
+        "_head_bytes",
+        "_head_done",
+        "_loop",
+        "_max_header_bytes",
+        "_parser",
+        "_paused",
+        "_transport",
+        "_waiter",
+        "_writable",
+        "headers",
+        "idle_since",
+        "received_any",
+        "status",
+        "used",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, max_header_bytes: int) -> None:
+        self._loop = loop
+        self._max_header_bytes = max_header_bytes
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._error: TransportError | None = None
+        self._paused = False
+        self.used = False
+        self.idle_since = 0.0
+        self._reset(expects_head_only=False)
+
+    def _reset(self, *, expects_head_only: bool) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._expects_head_only = expects_head_only
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._head_bytes = 0
+        self._head_done = False
+        self._complete = False
+        self.received_any = False
+        self.status = 0
+        self.headers: dict[str, str] = {}
+
+    # What the owner does.
+
+    @property
+    def open(self) -> bool:
+        """Whether another exchange can begin."""
+        transport = self._transport
+        return self._error is None and transport is not None and not transport.is_closing()
+
+    def send(self, request: bytes, *, deadline: float, head_only: bool = False) -> None:
+        """Begin an exchange; `deadline` (event loop clock) bounds all that is awaited for it."""
+        if self._transport is None or self._error is not None:
+            raise self._error or ConnectionBroken("the connection is closed")
+        if self.used:
+            self._reset(expects_head_only=head_only)
+        else:
+            self._expects_head_only = head_only
+        self._deadline_timer = self._loop.call_at(deadline, self._late)
+        self._transport.write(request)
+
+    async def head(self) -> None:
+        """Wait for status and headers.
+
+        Raises:
+            TransportError: they did not come, or are not HTTP.
+        """
+        while not self._head_done:
+            await self._wait()
+
+    async def read(self) -> bytes:
+        """What has come of the body since the last call, at least a byte; b"" at its end.
+
+        Raises:
+            TransportError: the body broke off.
+        """
+        while not self._body:
+            if self._complete:
+                return b""
+            await self._wait()
+        body = self._body
+        data = body[0] if len(body) == 1 else b"".join(body)
+        body.clear()
+        self._body_bytes = 0
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        return data
+
+    def finish(self) -> bool:
+        """End the exchange; whether the connection can carry another."""
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+            self._deadline_timer = None
+        self.used = True
+        reusable = self._complete and not self._body and self.open
+        if not (reusable and self._parser.should_keep_alive()):
+            self.abort()
+            return False
+        return True
+
+    def abort(self) -> None:
+        """Close at once: the peer sees it even in the middle of its answer."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _wait(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, error: TransportError) -> None:
+        if self._error is None:
+            self._error = error
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(self._error)
+        self.abort()
+
+    def _late(self) -> None:
+        self._deadline_timer = None
+        self._fail(TransportTimeout("the upstream did not finish in time"))
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = transport  # type: ignore[assignment]  # a stream transport, always
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._complete:  # nothing was asked: a peer that talks out of turn is not trusted
+            self._fail(ProtocolError("the upstream sent data that nobody asked for"))
+            return
+        self.received_any = True
+        if not self._head_done:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail(ProtocolError("the upstream switched protocols"))
+        except httptools.HttpParserError as error:
+            self._fail(ProtocolError(f"the upstream does not speak HTTP/1.1: {error}"))
+        if not self._head_done and self._head_bytes > self._max_header_bytes:
+            self._fail(ProtocolError(f"the response head exceeds {self._max_header_bytes} bytes"))
+
+    def eof_received(self) -> bool:
+        """A body without a length ends with the connection."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._transport = None
+        if self._complete:
+            self._error = self._error or ConnectionBroken("the upstream closed the connection")
+        elif self._head_done and self._until_close() and exc is None:
+            self._complete = True
+            self._wake()
+        else:
+            said = f": {exc}" if exc else ""
+            self._fail(ConnectionBroken(f"the upstream closed the connection{said}"))
+
+    def _until_close(self) -> bool:
+        return "content-length" not in self.headers and "transfer-encoding" not in self.headers
+
+    # What the parser calls.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header line; of repeated ones the values are joined, as RFC 9110 §5.3 has it."""
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1")
+        if key in self.headers:
+            if key in ("content-length", "transfer-encoding"):
+                raise ProtocolError(f"the upstream sent {key} twice")
+            text = f"{self.headers[key]}, {text}"
+        self.headers[key] = text
+        if len(self.headers) > _MAX_HEADERS:
+            raise ProtocolError("the upstream sent too many headers")
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self.status = self._parser.get_status_code()
+        if self.status < 200:  # an interim response: the real one follows
+            self.headers = {}
+            return
+        if "content-length" in self.headers and "transfer-encoding" in self.headers:
+            raise ProtocolError("the upstream sent both content-length and transfer-encoding")
+        self._head_done = True
+        if self._expects_head_only:
+            self._complete = True
+        self._wake()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self._body.append(body)
+        self._body_bytes += len(body)
+        if self._body_bytes > _HIGH_WATER and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        """The response is whole."""
+        if self._head_done:
+            self._complete = True
+            self._wake()

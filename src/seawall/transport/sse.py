@@ -1,0 +1,95 @@
+"""Server-sent events, read incrementally.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+"""
+
+import re
+
+from msgspec import Struct
+
+from seawall.transport.errors import ProtocolError
+
+__all__ = ["ServerSentEvent", "SseParser"]
+
+_line_end = re.compile(rb"\r\n|\n|\r")
+
+
+class ServerSentEvent(Struct, frozen=True):
+    """An event as dispatched: its name, its data, the last id seen. Bytes are UTF-8."""
+
+    name: bytes
+    data: bytes
+    id: bytes
+
+
+class SseParser:
+    """Bytes in, any way they are split; events out.
+
+    Works on bytes, so that a character cut in two is no concern.
+    """
+
+    __slots__ = ("_buffer", "_data", "_first", "_id", "_max_event_bytes", "_name", "_size")
+
+    def __init__(self, *, max_event_bytes: int = 1 << 20) -> None:
+        self._max_event_bytes = max_event_bytes
+        self._buffer = b""
+        self._first = True
+        self._name = b""
+        self._id = b""
+        self._data: list[bytes] = []
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
+        """The events that this chunk completes.
+
+        Raises:
+            ProtocolError: an event is longer than allowed.
+        """
+        buffer = self._buffer + chunk if self._buffer else chunk
+        if self._first and buffer:
+            if b"\xef\xbb\xbf".startswith(buffer[:3]) and len(buffer) < 3:
+                self._buffer = buffer
+                return []
+            buffer = buffer.removeprefix(b"\xef\xbb\xbf")
+            self._first = False
+        events: list[ServerSentEvent] = []
+        if b"\r" in buffer:
+            start = self._feed_lines(buffer, events)
+        else:
+            start = 0
+            while (end := buffer.find(b"\n", start)) >= 0:
+                self._line(buffer[start:end], events)
+                start = end + 1
+        self._buffer = buffer[start:]
+        if self._size + len(self._buffer) > self._max_event_bytes:
+            raise ProtocolError(f"an event exceeds {self._max_event_bytes} bytes")
+        return events
+
+    def _feed_lines(self, buffer: bytes, events: list[ServerSentEvent]) -> int:
+        start = 0
+        for match in _line_end.finditer(buffer):
+            if match.group() == b"\r" and match.end() == len(buffer):
+                break  # the line feed that belongs to it may be in the next chunk
+            self._line(buffer[start : match.start()], events)
+            start = match.end()
+        return start
+
+    def _line(self, line: bytes, events: list[ServerSentEvent]) -> None:
+        if not line:
+            if self._data:
+                events.append(
+                    ServerSentEvent(self._name or b"message", b"\n".join(self._data), self._id)
+                )
+            self._name = b""
+            self._data = []
+            self._size = 0
+            return
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            self._data.append(value)
+            self._size += len(value) + 1
+        elif field == b"event":
+            self._name = value
+        elif field == b"id" and b"\0" not in value:
+            self._id = value
