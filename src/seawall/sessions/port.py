@@ -34,9 +34,12 @@ class Session(Struct, frozen=True):
 class Replay(Struct, frozen=True):
     """A turn that was committed under the same idempotency key.
 
+    A key belongs to a tenant and subject, not to a session: a client that did not learn the id
+    of the session it opened must still find its answer. `session` is that session's id.
     fingerprint: digest of the request that used the key first.
     """
 
+    session: str
     fingerprint: str
     turn: TurnRecord
 
@@ -113,7 +116,7 @@ class SessionStore(Protocol):
 
         Raises:
             SessionConflict: the version is not the expected one, or the idempotency key was
-                used by another turn of this session in the meantime.
+                used by another turn of this subject in the meantime.
         """
         ...
 

@@ -1,0 +1,21 @@
+"""What can be configured about sessions."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+__all__ = ["SessionSettings"]
+
+
+class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where sessions are kept, for how long, and how much of one a model is shown.
+
+    history_turns, history_tokens: the window of earlier turns that goes into a prompt.
+    ttl_seconds: a session that was not used for so long is forgotten.
+    """
+
+    store: Literal["sqlite"] = "sqlite"
+    path: Annotated[str, Meta(min_length=1)] = "seawall.db"
+    history_turns: Annotated[int, Meta(ge=0, le=1_000)] = 20
+    history_tokens: Annotated[int, Meta(ge=0)] = 6_000
+    ttl_seconds: Annotated[float, Meta(gt=0)] = 30 * 86_400.0

@@ -1,0 +1,144 @@
+"""A thread that works for the event loop in batches: whatever has gathered is done at once."""
+
+import asyncio
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from seawall.errors import StoreUnavailable
+
+__all__ = ["BatchThread", "unavailable"]
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_log = logging.getLogger("seawall.sessions")
+_Pending = tuple[Job, asyncio.Future[Result]]
+
+
+def unavailable() -> StoreUnavailable:
+    """What callers are told, whatever the log knows."""
+    return StoreUnavailable(
+        "The session store cannot be used now; nothing was stored or charged.", retry_after=1.0
+    )
+
+
+class BatchThread(Generic[Job, Result]):
+    """Takes jobs from the event loop, does them in batches, gives the results back together.
+
+    connect: opens the thread's own connection. work: does a batch; its results are in the order
+    of the jobs, an exception among them fails that job alone. idle: called when nothing came for
+    `idle_seconds`. max_pending: jobs accepted and not yet answered.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        connect: Callable[[], sqlite3.Connection],
+        work: Callable[[sqlite3.Connection, Sequence[Job]], Sequence[Result | Exception]],
+        idle: Callable[[sqlite3.Connection], None] = lambda _: None,
+        idle_seconds: float = 60.0,
+        max_pending: int,
+        max_batch: int,
+    ) -> None:
+        self._connect = connect
+        self._work = work
+        self._idle = idle
+        self._idle_seconds = idle_seconds
+        self._max_pending = max_pending
+        self._max_batch = max_batch
+        self._pending = 0
+        self._jobs: queue.SimpleQueue[_Pending[Job, Result] | None] = queue.SimpleQueue()
+        self._opened: asyncio.Future[None]
+        self._loop: asyncio.AbstractEventLoop
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    async def start(self) -> None:
+        """Start the thread; fails as connecting fails."""
+        self._loop = asyncio.get_running_loop()
+        self._opened = self._loop.create_future()
+        self._thread.start()
+        await self._opened
+
+    async def stop(self) -> None:
+        """Do what was accepted, then end."""
+        if self._thread.is_alive():
+            self._jobs.put(None)
+            await asyncio.to_thread(self._thread.join)
+
+    async def do(self, job: Job) -> Result:
+        """Have a job done. One that is cancelled before its batch began is not done at all.
+
+        Raises:
+            StoreUnavailable: too much is waiting already, or the database failed.
+        """
+        if self._pending >= self._max_pending or not self._thread.is_alive():
+            raise unavailable()
+        self._pending += 1
+        future: asyncio.Future[Result] = self._loop.create_future()
+        self._jobs.put((job, future))
+        try:
+            return await future
+        finally:
+            self._pending -= 1
+
+    def _run(self) -> None:
+        try:
+            connection = self._connect()
+        except Exception as error:  # noqa: BLE001 - told to whoever started the thread
+            self._loop.call_soon_threadsafe(self._opened.set_exception, error)
+            return
+        self._loop.call_soon_threadsafe(self._opened.set_result, None)
+        try:
+            while self._serve(connection):
+                pass
+        finally:
+            connection.close()
+
+    def _serve(self, connection: sqlite3.Connection) -> bool:
+        """One batch; False when it is time to end."""
+        try:
+            first = self._jobs.get(timeout=self._idle_seconds)
+        except queue.Empty:
+            self._attempt(lambda: self._idle(connection))
+            return True
+        batch: list[_Pending[Job, Result]] = []
+        while first is not None:
+            if not first[1].cancelled():
+                batch.append(first)
+            if len(batch) >= self._max_batch:
+                break
+            try:
+                first = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+        if batch:
+            jobs = [job for job, _ in batch]
+            results = self._attempt(lambda: self._work(connection, jobs))
+            self._loop.call_soon_threadsafe(_resolve, batch, results)
+        return first is not None
+
+    def _attempt(self, action: Callable[[], Sequence[Result | Exception] | None]) -> object:
+        try:
+            return action()
+        except sqlite3.Error as error:
+            _log.error("%s: %s", self._thread.name, error)
+        except Exception:  # noqa: BLE001 - the thread must outlive a defect
+            _log.exception("%s failed", self._thread.name)
+        return None
+
+
+def _resolve(batch: Sequence[_Pending[Job, Result]], results: object) -> None:
+    """Give every waiter its result; None in place of results: the whole batch failed."""
+    for index, (_, future) in enumerate(batch):
+        if future.done():
+            continue
+        result = results[index] if isinstance(results, Sequence) else unavailable()
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
