@@ -21,6 +21,7 @@
         ├── InternalError           500 internal-error      report it
         ├── UpstreamFailed          502 upstream-failed     the model endpoint failed; try later
         ├── Overloaded              503 overloaded          wait `retry_after` seconds
+        ├── IdentityUnavailable     503 identity-unavailable     the issuer's keys cannot be had
         ├── StoreUnavailable        503 store-unavailable   nothing was charged; try later
         └── DeadlineExceeded        504 deadline-exceeded   a stage took too long
 """
@@ -32,6 +33,7 @@ __all__ = [
     "ConfigError",
     "DeadlineExceeded",
     "HeadersTooLarge",
+    "IdentityUnavailable",
     "InternalError",
     "InvalidField",
     "InvalidRequest",
@@ -218,6 +220,14 @@ class Overloaded(Problem):
     status = 503
     code = "overloaded"
     title = "Overloaded"
+
+
+class IdentityUnavailable(Problem):
+    """Nobody can be identified now, because the identity provider's keys cannot be had."""
+
+    status = 503
+    code = "identity-unavailable"
+    title = "Identity provider unavailable"
 
 
 class StoreUnavailable(Problem):
