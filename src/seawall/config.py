@@ -33,7 +33,7 @@ __all__ = [
     "parse_settings",
 ]
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Struct)
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -283,7 +283,8 @@ def _check_references(settings: Settings, source: _Source) -> None:
 
 def _line_of(lines: list[str], path: tuple[str, ...]) -> int:
     """The line, from 1, on which the key stands; else its table's, or that of what encloses it."""
-    best, best_depth, table = 1, 0, ()
+    best, best_depth = 1, 0
+    table: tuple[str, ...] = ()
     for number, line in enumerate(lines, 1):
         if header := re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(#.*)?$", line):
             table = _keys(header[1])

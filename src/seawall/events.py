@@ -4,6 +4,8 @@ Every event is a flat JSON object whose `type` is the tag below, so that a strea
 without this package. A turn ends with exactly one of `turn.completed` and `turn.failed`.
 """
 
+from typing import Any
+
 from msgspec import Struct
 
 from seawall.turn import Usage
@@ -103,7 +105,7 @@ class TurnFailed(Struct, frozen=True, tag="turn.failed", tag_field="type"):
     """The turn ended without effect on the session; `problem` is an RFC 9457 object."""
 
     turn: str
-    problem: dict[str, object]
+    problem: dict[str, Any]
 
 
 Event = (

@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from seawall.errors import Problem, SessionNotFound
 from seawall.identity.port import Authenticator, Credential
-from seawall.intents.cascade import Detection, IntentDetector
+from seawall.intents.cascade import IntentDetector
+from seawall.intents.definition import Detection
 from seawall.pipeline.stages import Stage, StageLimits, StageTimings
 from seawall.sessions.port import SessionStore, Snapshot
 from seawall.turn import Principal, SessionKey, TurnRequest

@@ -114,7 +114,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _answer(self, problem: Problem) -> None:
         if self.transport.is_closing():
             return
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._heads and not self.cycle.response_complete:
             self.transport.abort()  # an answer is under way: nothing can be put in front of it
             return
         body = encode(problem_body(problem))

@@ -21,7 +21,6 @@ __all__ = ["serve"]
 _log = logging.getLogger("seawall.server")
 _RESTART_SECONDS = 1.0
 _POLL_SECONDS = 0.2
-_WRONG_CONFIGURATION = 2
 
 
 def serve(source: str, announce: Callable[[str, int], None]) -> int:
@@ -79,8 +78,8 @@ class _Supervisor:
             for index, process in enumerate(self._processes):
                 if process.exitcode is None or self._signals:
                     continue
-                if process.exitcode == _WRONG_CONFIGURATION:
-                    status, self._signals = _WRONG_CONFIGURATION, 1
+                if not announced:  # it would fail again: whatever is wrong, it is wrong at start
+                    status, self._signals = process.exitcode, 1
                     break
                 self._replace(index, process)
         self._stop()
@@ -108,7 +107,7 @@ class _Supervisor:
         if process.pid is not None:
             from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415
 
-            mark_process_dead(process.pid)
+            mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
         time.sleep(_RESTART_SECONDS)
         self._processes[index] = self._start(index)
 

@@ -1,0 +1,82 @@
+"""`seawall sim-model`: the simulated model server."""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+__all__ = ["add_parser"]
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "sim-model",
+        help="serve a simulated model",
+        description="Serve a simulated model that speaks OpenAI's chat completions with set "
+        "service times. It is for load and tests; it understands nothing.",
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8099, help="0 finds a free one")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--first-token",
+        type=_range,
+        default=(0.4, 0.8),
+        metavar="A..B",
+        help="seconds until the first token (default: 0.4..0.8)",
+    )
+    parser.add_argument(
+        "--duration",
+        type=_range,
+        default=(3.0, 6.0),
+        metavar="A..B",
+        help="seconds of a whole reply (default: 3..6)",
+    )
+    parser.add_argument("--chunks", type=int, default=40, help="pieces of a reply (default: 40)")
+    parser.add_argument("--script", type=Path, help="replies and tool calls to follow (JSON)")
+    parser.set_defaults(run=_run)
+
+
+def _range(text: str) -> tuple[float, float]:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(?:\.\.(\d+(?:\.\d+)?))?", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"not seconds, or a range such as 3..6: {text!r}")
+    low = float(match[1])
+    high = float(match[2] or match[1])
+    if high < low:
+        raise argparse.ArgumentTypeError(f"the range runs backwards: {text!r}")
+    return low, high
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import asyncio  # noqa: PLC0415 - only what this command needs
+    import signal  # noqa: PLC0415
+    import socket  # noqa: PLC0415
+
+    from seawall.errors import ConfigError  # noqa: PLC0415
+    from seawall.lab.loop import raise_file_limit, run  # noqa: PLC0415
+    from seawall.lab.sim_model import SimModel  # noqa: PLC0415
+    from seawall.lab.sim_reply import SimTimes  # noqa: PLC0415
+    from seawall.lab.sim_script import Script, load_script  # noqa: PLC0415
+
+    if arguments.chunks < 1:
+        raise ConfigError("--chunks must be 1 or more")
+    raise_file_limit()
+    script = load_script(arguments.script) if arguments.script else Script()
+    times = SimTimes(arguments.first_token, arguments.duration, arguments.chunks)
+    model = SimModel(seed=arguments.seed, times=times, script=script)
+    listener = socket.create_server((arguments.host, arguments.port), backlog=4_096)
+    url = f"http://{arguments.host}:{listener.getsockname()[1]}/v1"
+
+    async def serve() -> None:
+        serving = asyncio.create_task(model.serve(listener))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+        sys.stdout.write(json.dumps({"url": url}) + "\n")
+        sys.stdout.flush()
+        await asyncio.wait([serving])
+
+    run(serve())
+    return 0

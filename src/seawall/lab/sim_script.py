@@ -1,0 +1,78 @@
+"""Scripts for the simulated model: what to say, and which tools to call, step by step."""
+
+import re
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from seawall.errors import ConfigError
+from seawall.turn import ToolCall
+
+__all__ = ["Script", "ScriptedCall", "ScriptedStep", "load_script", "tool_calls"]
+
+
+class ScriptedCall(Struct, frozen=True, forbid_unknown_fields=True):
+    """A tool call; `arguments` is any JSON object."""
+
+    name: str
+    arguments: dict[str, object]
+
+
+class ScriptedStep(Struct, frozen=True, forbid_unknown_fields=True):
+    """One reply of the model: text, tool calls, or both."""
+
+    text: str = ""
+    tool_calls: tuple[ScriptedCall, ...] = ()
+
+
+class _Conversation(Struct, frozen=True, forbid_unknown_fields=True):
+    match: str
+    steps: tuple[ScriptedStep, ...]
+
+
+class _File(Struct, frozen=True):
+    conversations: tuple[_Conversation, ...]
+
+
+class Script:
+    """Steps by the customer's last message: exact, or a regular expression after `re:`."""
+
+    def __init__(self, conversations: tuple[_Conversation, ...] = ()) -> None:
+        self._exact: dict[str, tuple[ScriptedStep, ...]] = {}
+        self._patterns: list[tuple[re.Pattern[str], tuple[ScriptedStep, ...]]] = []
+        for each in conversations:
+            if each.match.startswith("re:"):
+                self._patterns.append((re.compile(each.match[3:]), each.steps))
+            else:
+                self._exact[each.match] = each.steps
+
+    def step(self, message: str, number: int) -> ScriptedStep | None:
+        """The step after `number` replies to this message; None where nothing is scripted."""
+        steps = self._exact.get(message)
+        if steps is None:
+            matching = (found for pattern, found in self._patterns if pattern.search(message))
+            steps = next(matching, None)
+        if steps is None:
+            return None
+        return steps[number] if number < len(steps) else ScriptedStep("The script is at its end.")
+
+
+def load_script(path: Path) -> Script:
+    """Read a script file.
+
+    Raises:
+        ConfigError: it cannot be read, or is not a script.
+    """
+    try:
+        return Script(msgspec.json.decode(path.read_bytes(), type=_File).conversations)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, re.error) as error:
+        raise ConfigError(f"{path}: not a script: {error}") from error
+
+
+def tool_calls(step: ScriptedStep, number: int) -> tuple[ToolCall, ...]:
+    """The step's calls as a model makes them; ids differ from step to step."""
+    return tuple(
+        ToolCall(f"call_{number}_{index}", each.name, msgspec.json.encode(each.arguments).decode())
+        for index, each in enumerate(step.tool_calls)
+    )
