@@ -53,7 +53,6 @@ def _range(text: str) -> tuple[float, float]:
 def _run(arguments: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415 - only what this command needs
     import signal  # noqa: PLC0415
-    import socket  # noqa: PLC0415
 
     from seawall.errors import ConfigError  # noqa: PLC0415
     from seawall.lab.loop import raise_file_limit, run  # noqa: PLC0415
@@ -67,15 +66,15 @@ def _run(arguments: argparse.Namespace) -> int:
     script = load_script(arguments.script) if arguments.script else Script()
     times = SimTimes(arguments.first_token, arguments.duration, arguments.chunks)
     model = SimModel(seed=arguments.seed, times=times, script=script)
-    listener = socket.create_server((arguments.host, arguments.port), backlog=4_096)
-    url = f"http://{arguments.host}:{listener.getsockname()[1]}/v1"
+
+    def announce(port: int) -> None:
+        sys.stdout.write(json.dumps({"url": f"http://{arguments.host}:{port}/v1"}) + "\n")
+        sys.stdout.flush()
 
     async def serve() -> None:
-        serving = asyncio.create_task(model.serve(listener))
+        serving = asyncio.create_task(model.serve(arguments.host, arguments.port, announce))
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
-        sys.stdout.write(json.dumps({"url": url}) + "\n")
-        sys.stdout.flush()
         await asyncio.wait([serving])
 
     run(serve())

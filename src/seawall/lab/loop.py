@@ -1,6 +1,7 @@
 """The event loop of the lab's processes: uvloop where there is one."""
 
 import asyncio
+import gc
 import resource
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -11,7 +12,8 @@ T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run to the end."""
+    """Run to the end, without collecting cycles: the lab must not stall while it measures."""
+    gc.disable()
     try:
         import uvloop  # noqa: PLC0415 - optional
     except ImportError:

@@ -6,7 +6,8 @@ machine with what it loads: protocols by hand, one timer for all streams.
 
 import asyncio
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httptools
@@ -22,6 +23,8 @@ __all__ = ["SimModel", "SimStats"]
 
 _MAX_BODY_BYTES = 8 << 20
 _SCRIPT_INTERVAL = 0.01
+_LISTENERS = 16
+_BACKLOG = 4_096
 _encode = msgspec.json.Encoder().encode
 
 
@@ -75,13 +78,22 @@ class SimModel:
         self._times = times
         self._script = script
 
-    async def serve(self, listener: socket.socket) -> None:
-        """Serve until cancelled."""
-        server = await asyncio.get_running_loop().create_server(
-            lambda: _Connection(self), sock=listener, backlog=4_096
-        )
-        async with server:
-            await server.serve_forever()
+    async def serve(self, host: str, port: int, announce: Callable[[int], None]) -> None:
+        """Serve until cancelled; `announce` is told the port.
+
+        On several sockets, because an event loop takes one connection of each a round.
+        """
+        loop = asyncio.get_running_loop()
+        async with AsyncExitStack() as stack:
+            for _ in range(_LISTENERS):
+                listener = socket.create_server((host, port), reuse_port=True, backlog=_BACKLOG)
+                port = listener.getsockname()[1]
+                server = await loop.create_server(
+                    lambda: _Connection(self), sock=listener, backlog=_BACKLOG
+                )
+                await stack.enter_async_context(server)
+            announce(port)
+            await asyncio.Event().wait()
 
     def reply(self, request: _Request) -> _Reply:
         """Decide the answer to a request."""

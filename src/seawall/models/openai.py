@@ -109,7 +109,7 @@ class OpenAIModel:
                 if response.status != 200:
                     raise await self._refusal(response)
                 parser = SseParser(max_event_bytes=_MAX_EVENT_BYTES)
-                async for received in response.chunks():
+                while received := await response.read_some():
                     if text := reading.take(parser.feed(received)):
                         yield Text(text)
         except TransportTimeout as error:

@@ -53,10 +53,9 @@ class Response:
         """Header values by lower-case name."""
         return self._connection.headers
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes: what has come since the last chunk, as one."""
-        while data := await self._connection.read():
-            yield data
+    async def read_some(self) -> bytes:
+        """What has come of the body since the last call, as one; b"" at its end."""
+        return await self._connection.read()
 
     async def read(self, *, limit: int) -> bytes:
         """The whole body.

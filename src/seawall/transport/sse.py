@@ -45,6 +45,10 @@ class SseParser:
         Raises:
             ProtocolError: an event is longer than allowed.
         """
+        if not self._buffer and not self._data and not self._first:
+            quick = self._feed_whole(chunk)
+            if quick is not None:
+                return quick
         buffer = self._buffer + chunk if self._buffer else chunk
         if self._first and buffer:
             if b"\xef\xbb\xbf".startswith(buffer[:3]) and len(buffer) < 3:
@@ -64,6 +68,18 @@ class SseParser:
         if self._size + len(self._buffer) > self._max_event_bytes:
             raise ProtocolError(f"an event exceeds {self._max_event_bytes} bytes")
         return events
+
+    def _feed_whole(self, chunk: bytes) -> list[ServerSentEvent] | None:
+        """The usual case, quickly: whole events of one data line each, and nothing else."""
+        if not (chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")) or b"\r" in chunk:
+            return None
+        if self._name or len(chunk) > self._max_event_bytes:
+            return None
+        pieces = chunk[6:-2].split(b"\n\ndata: ")
+        for piece in pieces:
+            if b"\n" in piece:
+                return None
+        return [ServerSentEvent(b"message", piece, self._id) for piece in pieces]
 
     def _feed_lines(self, buffer: bytes, events: list[ServerSentEvent]) -> int:
         start = 0

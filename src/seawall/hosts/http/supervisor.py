@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from seawall.config import ServerSettings
-from seawall.hosts.http.worker import bind, load_orchestrator, run_worker
+from seawall.hosts.http.worker import listeners, load_orchestrator, reserve, run_worker
 
 __all__ = ["serve"]
 
@@ -35,22 +35,20 @@ def serve(source: str, announce: Callable[[str, int], None]) -> int:
     orchestrator = load_orchestrator(source)
     settings = orchestrator.settings.server
     workers = settings.workers or len(os.sched_getaffinity(0))
-    if workers == 1:
-        listener = bind(settings, settings.port, shared=False)
-        url = _url(settings, listener.getsockname()[1])
-        return run_worker(
-            orchestrator,
-            listener,
-            on_ready=lambda: announce(url, 1),
-            all_ready=lambda: orchestrator.ready,
-        )
-    # Holds the port for all of them, without listening.
-    with bind(settings, settings.port, shared=True) as reserved:
+    with reserve(settings) as reserved:
         port = reserved.getsockname()[1]
+        url = _url(settings, port)
+        if workers == 1:
+            return run_worker(
+                orchestrator,
+                listeners(settings, port),
+                on_ready=lambda: announce(url, 1),
+                all_ready=lambda: orchestrator.ready,
+            )
         with tempfile.TemporaryDirectory(prefix="seawall-metrics-") as metrics:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
             supervisor = _Supervisor(source, settings, port, workers)
-            return supervisor.run(lambda: announce(_url(settings, port), workers))
+            return supervisor.run(lambda: announce(url, workers))
 
 
 class _Supervisor:
@@ -152,7 +150,7 @@ def _work(
     raise SystemExit(
         run_worker(
             orchestrator,
-            bind(settings, port, shared=True),
+            listeners(settings, port),
             on_ready=on_ready,
             all_ready=lambda: all(ready),
             parent=parent,
