@@ -15,6 +15,7 @@ from seawall.turn import Principal
 __all__ = ["PREFIX", "ApiKeys", "new_key"]
 
 PREFIX = "sw_"
+_MAX_CHARACTERS = 256
 
 
 def new_key() -> tuple[str, str]:
@@ -33,6 +34,8 @@ class ApiKeys:
 
     def find(self, key: str) -> Principal | None:
         """Whose the key is; takes as long for a wrong key as for any right one."""
+        if len(key) > _MAX_CHARACTERS:
+            return None
         digest = _digest(key).encode("ascii")
         found = None
         for known, principal in self._known:

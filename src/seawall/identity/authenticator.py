@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from seawall.errors import ConfigError, Unauthenticated
 from seawall.identity.api_keys import PREFIX, ApiKeys
@@ -12,8 +12,8 @@ from seawall.identity.settings import IdentitySettings, JwtSettings
 from seawall.turn import Principal
 
 if TYPE_CHECKING:  # the cryptography behind it is imported only where tokens are configured
-    from seawall.identity.jwks import Fetch
     from seawall.identity.jwt import JwtVerifier
+    from seawall.identity.key_cache import Fetch
 
 __all__ = ["build_authenticator"]
 
@@ -21,46 +21,68 @@ _ANONYMOUS = Principal("local", "anonymous")
 
 
 def build_authenticator(
-    settings: IdentitySettings, fetch: "Fetch", *, clock: Callable[[], float] = time.time
+    settings: IdentitySettings,
+    fetch: "Fetch",
+    *,
+    clock: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Authenticator:
     """What the settings say; without any, nobody comes in.
 
     fetch: gets the key set of `jwks_url`. clock: Unix seconds, for the times in tokens.
+    monotonic: seconds, for the age of keys.
 
     Raises:
-        ConfigError: the settings contradict themselves.
+        ConfigError: the key set's file cannot be read, or has no usable key.
     """
     verifier = None
     if settings.jwt is not None:
-        verifier = _build_verifier(settings.jwt, fetch, clock)
+        verifier = _build_verifier(settings.jwt, fetch, clock, monotonic)
     return _Authenticator(settings.anonymous, verifier, ApiKeys(settings.api_keys))
 
 
 def _build_verifier(
-    settings: JwtSettings, fetch: "Fetch", clock: Callable[[], float]
+    settings: JwtSettings,
+    fetch: "Fetch",
+    clock: Callable[[], float],
+    monotonic: Callable[[], float],
 ) -> "JwtVerifier":
-    from seawall.identity.jwks import CachedKeySet, file_reader  # noqa: PLC0415
-    from seawall.identity.jwt import JwtVerifier  # noqa: PLC0415
+    from seawall.identity.jwt import JwtVerifier  # noqa: PLC0415 - see TYPE_CHECKING above
+    from seawall.identity.key_cache import CachedKeySet, file_reader  # noqa: PLC0415 - likewise
 
-    if bool(settings.jwks_url) == bool(settings.jwks_file):
-        raise ConfigError("identity.jwt: set exactly one of jwks_url and jwks_file")
-    where = urlsplit(settings.jwks_url)
-    if settings.jwks_url and where.scheme != "https" and where.hostname not in _LOOPBACK:
-        raise ConfigError("identity.jwt.jwks_url: must be https")
+    max_age = settings.max_age_seconds
+    if settings.jwks_file:
+        _check_file(settings.jwks_file)
+        fetch = file_reader(settings.jwks_file)
+        max_age = min(max_age, settings.cooldown_seconds)  # a look at a file costs nobody anything
     keys = CachedKeySet(
-        file_reader(settings.jwks_file) if settings.jwks_file else fetch,
+        fetch,
         settings.jwks_url,
-        max_age=settings.max_age_seconds,
+        max_age=max_age,
         stale=settings.stale_seconds,
         cooldown=settings.cooldown_seconds,
+        clock=monotonic,
     )
     return JwtVerifier(settings, keys, clock=clock)
 
 
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+def _check_file(path: str) -> None:
+    """A mistake in the configuration shows at the start, not with the first customer."""
+    from seawall.identity.jwks import parse_key_set  # noqa: PLC0415 - see TYPE_CHECKING above
+
+    try:
+        usable = parse_key_set(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"identity.jwt.jwks_file: {path}: {error}") from error
+    if not usable:
+        raise ConfigError(
+            f"identity.jwt.jwks_file: {path}: holds no public key for RS256, ES256 or EdDSA"
+        )
 
 
 class _Authenticator:
+    """See `Authenticator`."""
+
     def __init__(self, anonymous: bool, verifier: "JwtVerifier | None", keys: ApiKeys) -> None:
         self._anonymous = anonymous
         self._verifier = verifier

@@ -1,6 +1,5 @@
 """JSON Web Tokens (RFC 7519) of one issuer, verified with the keys that it publishes."""
 
-import base64
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,26 +7,29 @@ from typing import Any
 
 import msgspec
 from joserfc import jws
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, UnsupportedAlgorithmError
+from joserfc.jwa import JWSAlgModel
 from msgspec import Struct
 
 from seawall.errors import IdentityUnavailable, Unauthenticated
-from seawall.identity.jwks import CachedKeySet, SigningKey
-from seawall.identity.settings import JwtSettings
+from seawall.identity.jwks import SigningKey
+from seawall.identity.key_cache import CachedKeySet
+from seawall.identity.settings import JwtSettings, check_name
 from seawall.turn import Principal
 
 __all__ = ["JwtVerifier"]
 
 _MAX_TOKEN_CHARACTERS = 8_192
-_MAX_NAME_CHARACTERS = 256
-_TYPES = (None, "JWT", "jwt", "at+jwt", "application/at+jwt")
+# RFC 7519 §5.1, RFC 9068 §2.1. Any other kind, such as logout+jwt, is not a credential.
+_TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
+# What joserfc and msgspec raise on text that is not a token.
+_UNREADABLE = (JoseError, msgspec.DecodeError, ValueError, TypeError, RecursionError)
 
 
 class _Header(Struct):
     alg: str
     kid: str = ""
-    typ: str | None = None
-    crit: list[str] | None = None
+    typ: str = "JWT"
 
 
 class _Claims(Struct):
@@ -38,9 +40,26 @@ class _Claims(Struct):
     aud: str | list[str] | None = None
 
 
-_decode_header = msgspec.json.Decoder(_Header).decode
-_decode_claims = msgspec.json.Decoder(_Claims).decode
-_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+class _Registry(jws.JWSRegistry):
+    """The four names of the three algorithms, and none of joserfc's other ones.
+
+    joserfc would warn at every use of the name EdDSA, since it leaves the curve open; here the
+    key says which curve it is.
+    """
+
+    max_header_length = _MAX_TOKEN_CHARACTERS
+    max_payload_length = _MAX_TOKEN_CHARACTERS
+    max_signature_length = _MAX_TOKEN_CHARACTERS
+
+    def get_alg(self, name: str) -> JWSAlgModel:
+        if name not in ("RS256", "ES256", "EdDSA", "Ed25519"):
+            raise UnsupportedAlgorithmError(f"Algorithm of '{name}' is not allowed")
+        return self.algorithms[name]
+
+
+# RFC 7515 §4: header parameters that are not understood are ignored, unless crit names them.
+_registry = _Registry(strict_check_header=False)
+_decode_claims = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class JwtVerifier:
@@ -56,9 +75,8 @@ class JwtVerifier:
     def claimed(self, token: str) -> Principal | None:
         """Who the token says it is, unverified."""
         try:
-            _, payload = _parts(token)
-            return self._principal(_decode_object(payload))
-        except (Unauthenticated, msgspec.DecodeError, UnicodeDecodeError):
+            return self._principal(_decode_claims(_read(token).payload or b""))
+        except (Unauthenticated, *_UNREADABLE):
             return None
 
     async def warm(self) -> None:
@@ -69,34 +87,38 @@ class JwtVerifier:
     async def verify(self, token: str) -> Principal:
         """The principal. Waits only when a key has to be fetched.
 
+        What is wrong with the claims is only told to whoever holds a token that the issuer signed.
+
         Raises:
             Unauthenticated: the token is not valid.
             IdentityUnavailable: the issuer's keys cannot be had, so nothing can be said.
         """
-        try:
-            raw_header, payload = _parts(token)
-            header = _decode_header(raw_header)
-            claims = _decode_claims(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Unauthenticated("The token is malformed.") from error
-        if header.crit is not None or header.typ not in _TYPES:
-            raise Unauthenticated("The token is not of a kind that is accepted.")
-        self._check(claims)
+        signed = _read(token)
+        header = _read_header(signed)
         key = self._keys.current(header.kid)
         if key is None:
-            try:
-                key = await self._keys.find(header.kid)
-            except ConnectionError as error:
-                raise IdentityUnavailable(
-                    "Tokens cannot be verified now; try again later.", retry_after=5.0
-                ) from error
+            key = await self._find(header.kid)
+        _check_signature(signed, header, key)
+        try:
+            claims = _decode_claims(signed.payload or b"")
+            self._check(msgspec.convert(claims, _Claims))
+        except _UNREADABLE as error:
+            raise Unauthenticated(f"The token's claims cannot be used: {error}.") from error
+        return self._principal(claims)
+
+    async def _find(self, kid: str) -> SigningKey:
+        try:
+            key = await self._keys.find(kid)
+        except ConnectionError as error:
+            raise IdentityUnavailable(
+                "Tokens cannot be verified now; try again later.", retry_after=5.0
+            ) from error
         if key is None:
             raise Unauthenticated("The token is signed with a key that is not known.")
-        _verify_signature(token, header.alg, key)
-        return self._principal(_decode_object(payload))
+        return key
 
     def _check(self, claims: _Claims) -> None:
-        """RFC 7519 §4.1; cheap, so before the signature."""
+        """RFC 7519 §4.1."""
         now, leeway = self._clock(), self._settings.leeway_seconds
         if claims.iss != self._settings.issuer:
             raise Unauthenticated("The token is of another issuer.")
@@ -113,51 +135,50 @@ class JwtVerifier:
 
     def _principal(self, claims: dict[str, Any]) -> Principal:
         settings = self._settings
-        tenant = settings.tenant or _claim(claims, settings.tenant_claim)
-        subject = _claim(claims, settings.subject_claim)
-        return Principal(_name(tenant, "tenant"), _name(subject, "subject"))
+        tenant = settings.tenant or _claim(claims, settings.tenant_claim, "tenant")
+        return Principal(tenant, _claim(claims, settings.subject_claim, "subject"))
 
 
-def _parts(token: str) -> tuple[bytes, bytes]:
-    """Header and payload as JSON text."""
+def _read(token: str) -> jws.CompactSignature:
+    """The parts of a token, of which nothing is proved yet."""
     if len(token) > _MAX_TOKEN_CHARACTERS:
         raise Unauthenticated("The token is too long.")
-    parts = token.split(".")
-    if len(parts) != 3:
-        raise Unauthenticated("The token is malformed.")
     try:
-        header, payload = (
-            base64.b64decode(f"{part}==", altchars=b"-_", validate=False) for part in parts[:2]
-        )
-    except ValueError as error:
+        return jws.extract_compact(token.encode("ascii"), None, _registry)
+    except _UNREADABLE as error:
         raise Unauthenticated("The token is malformed.") from error
-    return header, payload
 
 
-def _verify_signature(token: str, algorithm: str, key: SigningKey) -> None:
-    if algorithm not in key.algorithms:
+def _read_header(signed: jws.CompactSignature) -> _Header:
+    """The header as far as it is heeded. Keys and addresses of keys in it never are."""
+    try:
+        header = msgspec.convert(signed.protected, _Header)
+    except msgspec.ValidationError as error:
+        raise Unauthenticated("The token is malformed.") from error
+    if "crit" in signed.protected or header.typ.lower() not in _TYPES:
+        raise Unauthenticated("The token is not of a kind that is accepted.")
+    return header
+
+
+def _check_signature(signed: jws.CompactSignature, header: _Header, key: SigningKey) -> None:
+    if header.alg not in key.algorithms:
         raise Unauthenticated("The token's algorithm is not the one of its key.")
     try:
-        jws.deserialize_compact(token, key.key, algorithms=list(key.algorithms))
-    except (JoseError, ValueError) as error:
-        raise Unauthenticated("The token's signature is not valid.") from error
+        valid = jws.validate_compact(signed, key.key, registry=_registry)
+    except _UNREADABLE:
+        valid = False
+    if not valid:
+        raise Unauthenticated("The token's signature is not valid.")
 
 
-def _claim(claims: dict[str, Any], path: str) -> object:
+def _claim(claims: dict[str, Any], path: str, what: str) -> str:
     """A claim by its name, or by a dotted path into nested ones."""
-    if path in claims:
-        return claims[path]
-    value: Any = claims
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
-
-
-def _name(value: object, what: str) -> str:
-    if (
-        not isinstance(value, str)
-        or not 1 <= len(value) <= _MAX_NAME_CHARACTERS
-        or not value.isprintable()
-    ):
-        raise Unauthenticated(f"The token does not name a {what}.")
-    return value
+    value: Any = claims.get(path)
+    if value is None:
+        value = claims
+        for part in path.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+    try:
+        return check_name(value)
+    except ValueError as error:
+        raise Unauthenticated(f"The token does not name a {what}.") from error

@@ -1,12 +1,34 @@
 """What can be configured about identity."""
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-__all__ = ["ApiKeySettings", "IdentitySettings", "JwtSettings"]
+__all__ = ["ApiKeySettings", "IdentitySettings", "JwtSettings", "check_name"]
 
-_Name = Annotated[str, Meta(min_length=1, max_length=256)]
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_MAX_NAME_CHARACTERS = 256
+
+_Name = Annotated[str, Meta(min_length=1, max_length=_MAX_NAME_CHARACTERS)]
+
+
+def check_name(value: object) -> str:
+    """The value, if it can name a tenant or a subject.
+
+    That is 1 to 256 printable characters: no NUL, no other control character, no line break, no
+    lone surrogate.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if (
+        not isinstance(value, str)
+        or not 1 <= len(value) <= _MAX_NAME_CHARACTERS
+        or not value.isprintable()
+    ):
+        raise ValueError(f"must be 1 to {_MAX_NAME_CHARACTERS} printable characters")
+    return value
 
 
 class JwtSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -16,11 +38,11 @@ class JwtSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     tenant: the tenant of all subjects; else it is read from tenant_claim, a dotted path.
     max_age_seconds: how long fetched keys are taken for current. stale_seconds: how long they
     are used beyond that while the provider cannot be reached. cooldown_seconds: the shortest
-    time between two fetches.
+    time between two fetches, and how often a file is looked at.
     """
 
     issuer: _Name
-    audience: str = ""
+    audience: Annotated[str, Meta(max_length=_MAX_NAME_CHARACTERS)] = ""
     jwks_url: str = ""
     jwks_file: str = ""
     leeway_seconds: Annotated[float, Meta(ge=0, le=300)] = 30.0
@@ -31,13 +53,27 @@ class JwtSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     stale_seconds: Annotated[float, Meta(ge=0)] = 86_400.0
     cooldown_seconds: Annotated[float, Meta(gt=0)] = 10.0
 
+    def __post_init__(self) -> None:
+        """What one field cannot say alone."""
+        if bool(self.jwks_url) == bool(self.jwks_file):
+            raise ValueError("set exactly one of jwks_url and jwks_file")
+        if self.jwks_url and not _is_safe(self.jwks_url):
+            raise ValueError("jwks_url must be https; http is for this very machine only")
+        if self.tenant:
+            _check_field("tenant", self.tenant)
+
 
 class ApiKeySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whose an API key is; the key itself is nowhere, only its SHA-256 in hexadecimal."""
 
-    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-    tenant: _Name
-    subject: _Name
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    tenant: str
+    subject: str
+
+    def __post_init__(self) -> None:
+        """Names that a token could not carry either are refused."""
+        _check_field("tenant", self.tenant)
+        _check_field("subject", self.subject)
 
 
 class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,4 +84,27 @@ class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     anonymous: bool = False
     jwt: JwtSettings | None = None
-    api_keys: tuple[ApiKeySettings, ...] = ()
+    api_keys: Annotated[tuple[ApiKeySettings, ...], Meta(max_length=1_000)] = ()
+
+    def __post_init__(self) -> None:
+        """One key is one person's."""
+        if len({each.sha256 for each in self.api_keys}) < len(self.api_keys):
+            raise ValueError("api_keys: the same sha256 is listed twice")
+
+
+def _check_field(field: str, value: str) -> None:
+    try:
+        check_name(value)
+    except ValueError as error:
+        raise ValueError(f"{field} {error}") from error
+
+
+def _is_safe(url: str) -> bool:
+    """Whether nobody on the way can put keys of their own into the answer."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    if not parts.hostname:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.lab.loop import raise_file_limit, run
-from seawall.lab.sim_reply import SimTimes, plan_reply
+from seawall.lab.sim_reply import ReplyPlan, SimTimes, plan_reply
 from seawall.lab.statistics import Percentiles, percentiles
 from seawall.lab.visit import Api, Outcome, Visit
 from seawall.transport.endpoint import Endpoint
@@ -133,7 +133,12 @@ async def drive(surge: Surge, progress: Callable[[Progress], None]) -> SurgeResu
             task.cancel()
     seconds = loop.time() - began
     progress(_progress(visits, done, seconds))
-    spent = time.process_time() - cpu
+    return _result(visits, plans, seconds, time.process_time() - cpu)
+
+
+def _result(
+    visits: Sequence[Visit], plans: Sequence[ReplyPlan], seconds: float, spent: float
+) -> SurgeResult:
     outcomes = [visit.outcome for visit in visits]
     served = [
         (outcome, plan)

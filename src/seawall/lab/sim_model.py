@@ -23,7 +23,7 @@ __all__ = ["SimModel", "SimStats"]
 
 _MAX_BODY_BYTES = 8 << 20
 _SCRIPT_INTERVAL = 0.01
-_LISTENERS = 16
+_LISTENERS = 256
 _BACKLOG = 4_096
 _encode = msgspec.json.Encoder().encode
 

@@ -27,7 +27,7 @@ __all__ = ["listeners", "load_orchestrator", "raise_file_limit", "reserve", "run
 
 _log = logging.getLogger("seawall.server")
 _BACKLOG = 4_096
-_LISTENERS = 16
+_LISTENERS = 256
 # Thousands of turns in flight are a large heap, and turns leave next to no cycles: collecting
 # after every 700 allocations, as by default, would walk it all the time.
 _COLLECT_EVERY = 50_000

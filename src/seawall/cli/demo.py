@@ -1,0 +1,134 @@
+"""`seawall demo`: one conversation to read, then a surge to measure."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seawall.errors import ConfigError
+
+if TYPE_CHECKING:
+    from seawall.lab.demo import DemoResult
+    from seawall.lab.driver import Progress
+
+__all__ = ["add_parser"]
+
+_EXAMPLE = Path("examples/store")
+_COLUMNS = ("p50", "p95", "p99", "max")
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "demo",
+        help="see it work: a conversation, then a surge",
+        description="Start a simulated model and the server with the store example, have one "
+        "conversation, then let a crowd ask at the same moment. Needs a checkout.",
+    )
+    parser.add_argument("--turns", type=int, default=5_000, help="the crowd (default: 5000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the simulated model (default: 0)")
+    parser.add_argument("--json", action="store_true", help="only the figures, as one JSON object")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import msgspec  # noqa: PLC0415 - only what this command needs
+
+    from seawall.lab.demo import Demo, run_demo  # noqa: PLC0415
+    from seawall.lab.loop import raise_file_limit, run  # noqa: PLC0415
+
+    example = _example()
+    if not 1 <= arguments.turns <= 100_000:
+        raise ConfigError("--turns must be from 1 to 100000")
+    raise_file_limit()
+
+    def write(text: str) -> None:
+        if not arguments.json:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    result = run(
+        run_demo(
+            Demo(
+                example=example,
+                turns=arguments.turns,
+                seed=arguments.seed,
+                tell=lambda line: write(line + "\n"),
+                write=write,
+                progress=_progress(arguments.turns),
+            )
+        )
+    )
+    if arguments.json:
+        sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
+    else:
+        write(_table(result))
+    return 0 if result.completed == result.durable == result.turns else 1
+
+
+def _example() -> Path:
+    """The store example of the checkout that we are run from, or in."""
+    for base in (Path.cwd(), Path(__file__).resolve().parents[3]):
+        if (base / _EXAMPLE / "seawall.toml").is_file():
+            import os  # noqa: PLC0415
+
+            os.chdir(base)  # the example's tools are found from there
+            return _EXAMPLE
+    raise ConfigError(f"{_EXAMPLE} is not here; run the demo from a checkout of Seawall")
+
+
+def _progress(turns: int) -> "Callable[[Progress], None]":
+    """A live line on a terminal, a line every two seconds elsewhere; on standard error."""
+    live = sys.stderr.isatty()
+    last = -2.0
+
+    def show(progress: "Progress") -> None:
+        nonlocal last
+        if not live and progress.seconds - last < 2.0 and progress.completed < turns:
+            return
+        last = progress.seconds
+        filled = 30 * (progress.completed + progress.failed) // turns
+        bar = "█" * filled + "░" * (30 - filled)
+        line = (
+            f"{progress.seconds:5.1f} s {bar} {progress.completed} completed, "
+            f"{progress.streaming} streaming, {progress.failed} failed"
+        )
+        sys.stderr.write(f"\r{line}   " if live else line + "\n")
+        if live and progress.completed + progress.failed == turns:
+            sys.stderr.write("\n")
+        sys.stderr.flush()
+
+    return show
+
+
+def _table(result: "DemoResult") -> str:
+    rows = [
+        ("first text", result.first_text),
+        ("  the model's own", result.model_first_text),
+        ("  added", result.added_first_text),
+        ("whole turn", result.total),
+        ("  the model's own", result.model_total),
+    ]
+    lines = [
+        "",
+        (
+            f"{result.completed} of {result.turns} turns completed, {result.failed} failed, "
+            f"{result.durable} durable in the database, in {result.seconds:.1f} s"
+        ),
+        "",
+        f"{'milliseconds':20}" + "".join(f"{name:>9}" for name in _COLUMNS),
+    ]
+    for name, values in rows:
+        cells = [values[column] for column in _COLUMNS]
+        lines.append(
+            f"{name:20}" + "".join(f"{'-' if cell is None else round(cell):>9}" for cell in cells)
+        )
+    lines += [
+        "",
+        f"server CPU a turn              {result.server_cpu_ms_a_turn:.2f} ms",
+        f"server memory a turn in flight {result.server_kb_a_turn:.1f} KB",
+        f"driver CPU                     {result.driver_cpu_share:.0%} of a processor",
+    ]
+    lines += [f"error: {count} x {error}" for error, count in result.errors.items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,128 @@
+"""The issuer's keys, kept at hand: when they are fetched, by whom, and how long they are used."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from seawall.identity.jwks import MAX_BYTES, SigningKey, parse_key_set
+
+__all__ = ["CachedKeySet", "Fetch", "file_reader"]
+
+Fetch = Callable[[str, float], Awaitable[bytes]]
+"""Gets a URL by a deadline on the event loop's clock; raises on anything but a whole answer."""
+
+_FETCH_SECONDS = 4.0  # below the time that authentication may take, so that the fetch ends first
+_MAX_ABANDONED = 3
+
+_log = logging.getLogger("seawall.identity")
+
+
+def file_reader(path: str) -> Fetch:
+    """Reads a key set from a file, off the event loop."""
+
+    def read() -> bytes:
+        with Path(path).open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+
+    async def fetch(_: str, __: float) -> bytes:
+        return await asyncio.to_thread(read)
+
+    return fetch
+
+
+class CachedKeySet:
+    """Keys by id. Fetched when first needed, when old, and when an unknown id is asked for.
+
+    However many ask at once, one fetch serves them all; however often strangers invent ids,
+    fetches are `cooldown` apart. Keys that are old but not too old are still used while someone
+    else fetches, and while the provider cannot be reached. What the provider no longer lists is
+    dropped with the next fetch.
+
+    fetch: see `Fetch`; it is called with `url`. max_age: how long keys are current, in seconds.
+    stale: how long they may be used beyond that. cooldown: seconds from the start of a fetch to
+    that of the next. clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch,
+        url: str,
+        *,
+        max_age: float,
+        stale: float,
+        cooldown: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fetch = fetch
+        self._url = url
+        self._max_age = max_age
+        self._usable_age = max_age + stale
+        self._cooldown = cooldown
+        self._clock = clock
+        self._keys: dict[str, SigningKey] = {}
+        self._document = b""
+        self._fetched_at = float("-inf")
+        self._tried_at = float("-inf")
+        self._abandoned = 0
+        self._fetching = asyncio.Lock()
+
+    def current(self, kid: str) -> SigningKey | None:
+        """The key, if it is known and fresh; no waiting."""
+        age = self._clock() - self._fetched_at
+        return self._keys.get(kid) if age < self._max_age else None
+
+    async def find(self, kid: str) -> SigningKey | None:
+        """The key, after asking the provider where that is due; None if there is none.
+
+        Raises:
+            ConnectionError: there are no keys to judge by: the provider cannot be reached.
+        """
+        if (key := self.current(kid)) is not None:
+            return key
+        asked_at = self._clock()
+        old = self._keys.get(kid) if asked_at - self._fetched_at < self._usable_age else None
+        if old is not None and (self._fetching.locked() or not self._may_try(asked_at)):
+            return old
+        await self._refresh(asked_at)
+        if self._clock() - self._fetched_at >= self._usable_age:
+            raise ConnectionError("the key set cannot be had")
+        return self._keys.get(kid)
+
+    def _may_try(self, now: float) -> bool:
+        return now - self._tried_at >= self._cooldown
+
+    async def _refresh(self, asked_at: float) -> None:
+        """One fetch for all who ask while it is under way.
+
+        Whoever holds the lock does the fetching, inside its own task: if it is cancelled, the
+        next in line does it instead. That is granted a few times in a row only, or else a
+        stranger who asks and leaves could have the provider asked without end.
+        """
+        async with self._fetching:
+            now = self._clock()
+            if self._fetched_at >= asked_at or not self._may_try(now):
+                return
+            self._tried_at = now
+            deadline = asyncio.get_running_loop().time() + _FETCH_SECONDS
+            try:
+                async with asyncio.timeout_at(deadline):
+                    document = await self._fetch(self._url, deadline)
+                self._accept(document)
+            except asyncio.CancelledError:
+                if self._abandoned < _MAX_ABANDONED:
+                    self._abandoned += 1
+                    self._tried_at = float("-inf")
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a fetch may raise
+                _log.warning("the key set cannot be fetched: %s", error or type(error).__name__)
+            self._abandoned = 0
+
+    def _accept(self, document: bytes) -> None:
+        if document != self._document:
+            self._keys = parse_key_set(document)
+            self._document = document
+            if not self._keys:
+                _log.warning("the key set holds no key for RS256, ES256 or EdDSA")
+        self._fetched_at = self._clock()

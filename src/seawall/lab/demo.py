@@ -1,0 +1,308 @@
+"""The demo: a conversation to read, then a surge to measure, on real processes."""
+
+import asyncio
+import sqlite3
+import sys
+import tempfile
+import time
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from pathlib import Path
+
+import msgspec
+from joserfc import jwk, jwt
+from msgspec import Struct
+
+from seawall.errors import SeawallError
+from seawall.lab.driver import Progress, Surge, SurgeResult
+from seawall.lab.processes import Consumption, Service, consumption, run_service
+from seawall.lab.sim_reply import SimTimes
+from seawall.transport.http_client import Endpoint, HttpClient
+from seawall.transport.sse import SseParser
+
+__all__ = ["Demo", "DemoResult", "run_demo"]
+
+_ISSUER = "https://demo.seawall.example"
+_AUDIENCE = "seawall-demo"
+_SAMPLE_SECONDS = 0.1
+_QUESTIONS = (
+    "Where is my order?",
+    "When will my parcel arrive?",
+    "Can I still change the size?",
+    "I would like to send something back.",
+    "Is this one available in blue?",
+    "How do I get my money back?",
+)
+
+
+class DemoResult(Struct, frozen=True, kw_only=True):
+    """The figures of the surge; `first_text`, `total` and `added_first_text` in milliseconds.
+
+    durable: completed turns that were found in the session database afterwards.
+    server_cpu_ms_a_turn: of all server processes. server_kb_a_turn: growth of their memory at
+    its peak, by turn in flight at that moment.
+    """
+
+    turns: int
+    completed: int
+    failed: int
+    durable: int
+    errors: dict[str, int]
+    first_text: dict[str, float | None]
+    total: dict[str, float | None]
+    model_first_text: dict[str, float | None]
+    model_total: dict[str, float | None]
+    added_first_text: dict[str, float | None]
+    server_cpu_ms_a_turn: float
+    server_kb_a_turn: float
+    driver_cpu_share: float
+    seconds: float
+
+
+class Demo(Struct, frozen=True, kw_only=True):
+    """What to show. example: folder of the store example. tell: called with lines of text."""
+
+    example: Path
+    turns: int
+    seed: int
+    tell: Callable[[str], None]
+    write: Callable[[str], None]
+    progress: Callable[[Progress], None]
+
+
+async def run_demo(demo: Demo) -> DemoResult:
+    """Start the simulated model and the server, show the conversation, drive the surge.
+
+    Raises:
+        SeawallError: something did not start.
+    """
+    conversation = demo.example / "conversation.json"
+    said = _said(conversation)
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-demo-")))
+        issuer = _Issuer(folder / "jwks.json")
+        model = await stack.enter_async_context(
+            run_service(
+                *("sim-model", "--port", "0", "--seed", str(demo.seed)),
+                *("--script", str(conversation)),
+            )
+        )
+        server = await stack.enter_async_context(
+            run_service(
+                *("serve", str(demo.example / "seawall.toml"), "--port", "0", "--json"),
+                environment=_environment(folder, model),
+            )
+        )
+        demo.tell(f"simulated model at {model.url}, server at {server.url}\n")
+        await _converse(demo, server, issuer, said)
+        demo.tell(f"{demo.turns} customers are getting their tokens ...")
+        surge = Surge(
+            url=server.url,
+            texts=[
+                f"{_QUESTIONS[index % len(_QUESTIONS)]} I am customer {index}."
+                for index in range(demo.turns)
+            ],
+            tokens=await asyncio.to_thread(
+                lambda: [issuer.token(f"customer-{index}") for index in range(demo.turns)]
+            ),
+            seed=demo.seed,
+            times=SimTimes(),
+            seconds=75.0,
+        )
+        demo.tell(f"... and all {demo.turns} ask at once.\n")
+        before = consumption(server.pid)
+        result, peak = await _drive(surge, server, demo.progress)
+        after = consumption(server.pid)
+        durable = _count_durable(folder / "sessions.db", result)
+    return _result(result, before, after, peak, durable)
+
+
+class _Issuer:
+    """An identity provider of the demo's own."""
+
+    def __init__(self, path: Path) -> None:
+        self._key = jwk.RSAKey.generate_key(2048, parameters={"kid": "demo", "use": "sig"})
+        public = self._key.as_dict(private=False) | {"alg": "RS256"}
+        path.write_bytes(msgspec.json.encode({"keys": [public]}))
+
+    def token(self, subject: str) -> str:
+        """A token for a customer, good for an hour."""
+        now = int(time.time())
+        claims = {
+            "iss": _ISSUER,
+            "aud": _AUDIENCE,
+            "tenant": "demo",
+            "sub": subject,
+            "iat": now,
+            "exp": now + 3_600,
+        }
+        return jwt.encode({"alg": "RS256", "kid": "demo"}, claims, self._key)
+
+
+def _environment(folder: Path, model: Service) -> dict[str, str]:
+    return {
+        "SEAWALL_MODELS__DEFAULT__BASE_URL": model.url,
+        "SEAWALL_SESSIONS__PATH": str(folder / "sessions.db"),
+        "SEAWALL_TOOLS__STORE__DATABASE": str(folder / "store.db"),
+        "SEAWALL_IDENTITY__ANONYMOUS": "false",
+        "SEAWALL_IDENTITY__JWT__ISSUER": _ISSUER,
+        "SEAWALL_IDENTITY__JWT__AUDIENCE": _AUDIENCE,
+        "SEAWALL_IDENTITY__JWT__JWKS_FILE": str(folder / "jwks.json"),
+    }
+
+
+class _Conversation(Struct):
+    user: list[str]
+
+
+def _said(path: Path) -> list[str]:
+    return msgspec.json.decode(path.read_bytes(), type=_Conversation).user
+
+
+async def _converse(demo: Demo, server: Service, issuer: _Issuer, said: list[str]) -> None:
+    """One customer, several turns, readable."""
+    client = HttpClient()
+    token = issuer.token("visitor")
+    session: str | None = None
+    try:
+        for text in said:
+            demo.tell(f"Customer:  {text}")
+            async for event in _turn(client, server, token, text, session):
+                session = str(event.get("session", session))
+                _show(demo, event)
+    finally:
+        await client.close()
+
+
+async def _turn(
+    client: HttpClient, server: Service, token: str, text: str, session: str | None
+) -> AsyncGenerator[dict[str, object], None]:
+    body = msgspec.json.encode({"text": text, "session": session})
+    headers = [
+        (b"authorization", f"Bearer {token}".encode()),
+        (b"content-type", b"application/json"),
+        (b"accept", b"text/event-stream"),
+    ]
+    parser = SseParser()
+    async with client.stream(
+        "POST",
+        Endpoint.parse(f"{server.url}/v1/turns"),
+        headers=headers,
+        body=body,
+        deadline=asyncio.get_running_loop().time() + 30.0,
+    ) as response:
+        if response.status != 200:
+            said = await response.read(limit=4_096)
+            raise SeawallError(f"the server answered {response.status}: {said!r}")
+        while received := await response.read_some():
+            for event in parser.feed(received):
+                yield msgspec.json.decode(event.data, type=dict[str, object])
+
+
+def _show(demo: Demo, event: dict[str, object]) -> None:
+    kind = event["type"]
+    if kind == "intent.detected":
+        sure = f"{event['confidence']:.0%} sure, by {event['by']}"
+        demo.tell(f"           · intent {event['intent'] or 'none of these'} ({sure})")
+    elif kind == "agent.selected":
+        demo.tell(f"           · agent {event['agent']} ({event['reason']})")
+    elif kind == "tool.called":
+        demo.tell(f"           · {event['name']} {event['arguments']}")
+    elif kind == "tool.returned":
+        answer = str(event["content"])
+        shown = answer if len(answer) <= 90 else answer[:87] + "..."
+        demo.tell(f"           · {'refused' if event['failed'] else 'answered'}: {shown}")
+    elif kind == "text.delta":
+        demo.write(str(event["text"]))
+    elif kind == "turn.completed":
+        demo.tell(f"\n           · durable as turn {event['version']} of its session\n")
+    elif kind == "turn.failed":
+        raise SeawallError(f"the turn failed: {event['problem']}")
+
+
+async def _drive(
+    surge: Surge, server: Service, progress: Callable[[Progress], None]
+) -> tuple[SurgeResult, tuple[int, int]]:
+    """The surge's result, and the server's memory at its peak with the turns in flight then."""
+    peak = (0, 0)
+    in_flight = 0
+
+    async def sample() -> None:
+        nonlocal peak
+        while True:
+            peak = max(peak, (consumption(server.pid).resident_bytes, in_flight))
+            await asyncio.sleep(_SAMPLE_SECONDS)
+
+    async with _driver(surge) as messages, asyncio.TaskGroup() as group:
+        sampling = group.create_task(sample())
+        try:
+            async for message in messages:
+                if isinstance(message, SurgeResult):
+                    return message, peak
+                in_flight = len(surge.texts) - message.completed - message.failed
+                progress(message)
+        finally:
+            sampling.cancel()
+    raise SeawallError("the surge driver ended without a result")
+
+
+@asynccontextmanager
+async def _driver(
+    surge: Surge,
+) -> AsyncGenerator[AsyncGenerator[Progress | SurgeResult, None], None]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "seawall.lab.driver"), stdin=PIPE, stdout=PIPE, limit=1 << 26
+    )
+
+    async def read() -> AsyncGenerator[Progress | SurgeResult, None]:
+        if process.stdin is None or process.stdout is None:
+            raise SeawallError("the surge driver has no pipes")
+        process.stdin.write(msgspec.json.encode(surge))
+        await process.stdin.drain()
+        process.stdin.close()
+        while line := await process.stdout.readline():
+            yield msgspec.json.decode(line, type=Progress | SurgeResult)
+
+    try:
+        yield read()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+def _count_durable(path: Path, result: SurgeResult) -> int:
+    """How many of the completed turns stand in the database, each under its own session."""
+    with closing(sqlite3.connect(path)) as database:
+        rows = database.execute("SELECT session, payload->>'id' FROM turns")
+        stored = {(str(session), str(turn)) for session, turn in rows}
+    told = [(outcome.session, outcome.turn) for outcome in result.outcomes if not outcome.error]
+    return sum(each in stored for each in told)
+
+
+def _result(
+    result: SurgeResult,
+    before: Consumption,
+    after: Consumption,
+    peak: tuple[int, int],
+    durable: int,
+) -> DemoResult:
+    cpu = (after.cpu_seconds - before.cpu_seconds) / max(1, result.turns)
+    memory = max(0, peak[0] - before.resident_bytes) / max(1, peak[1])
+    tables = {
+        name: msgspec.to_builtins(getattr(result, name))
+        for name in ("first_text", "total", "model_first_text", "model_total", "added_first_text")
+    }
+    return DemoResult(
+        turns=result.turns,
+        completed=result.completed,
+        failed=result.failed,
+        durable=durable,
+        errors=result.errors,
+        server_cpu_ms_a_turn=round(cpu * 1e3, 2),
+        server_kb_a_turn=round(memory / 1_024, 1),
+        driver_cpu_share=result.driver_cpu_share,
+        seconds=result.seconds,
+        **tables,
+    )
