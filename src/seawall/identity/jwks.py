@@ -1,7 +1,6 @@
 """A JSON Web Key Set (RFC 7517): which of its keys are used, and for which algorithm only."""
 
 import logging
-from typing import cast
 
 import msgspec
 from joserfc import jwk
@@ -72,7 +71,7 @@ def parse_key_set(document: bytes) -> dict[str, SigningKey]:
     for each in listed:
         _add(usable, each)
     if len(usable) == 1:
-        usable.setdefault("", *usable.values())
+        usable[""] = next(iter(usable.values()))
     return usable
 
 
@@ -105,7 +104,7 @@ def _signing_key(listed: _Listed) -> SigningKey | None:
         return None
     if listed.key_ops is not None and "verify" not in listed.key_ops:
         return None
-    public = {
+    public: dict[str, str | list[str]] = {
         name: value
         for name in ("kty", "crv", "n", "e", "x", "y")
         if (value := getattr(listed, name)) is not None

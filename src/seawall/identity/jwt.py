@@ -101,9 +101,12 @@ class JwtVerifier:
         _check_signature(signed, header, key)
         try:
             claims = _decode_claims(signed.payload or b"")
-            self._check(msgspec.convert(claims, _Claims))
-        except _UNREADABLE as error:
+            registered = msgspec.convert(claims, _Claims)
+        except msgspec.ValidationError as error:
             raise Unauthenticated(f"The token's claims cannot be used: {error}.") from error
+        except _UNREADABLE as error:
+            raise Unauthenticated("The token's claims cannot be read.") from error
+        self._check(registered)
         return self._principal(claims)
 
     async def _find(self, kid: str) -> SigningKey:

@@ -116,7 +116,8 @@ class CachedKeySet:
                     self._tried_at = float("-inf")
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a fetch may raise
-                _log.warning("the key set cannot be fetched: %s", error or type(error).__name__)
+                kind = type(error).__name__  # some say nothing but their name
+                _log.warning("the key set cannot be fetched: %s: %s", kind, error)
             self._abandoned = 0
 
     def _accept(self, document: bytes) -> None:

@@ -1,0 +1,112 @@
+"""The store's policy as checks; each raises ToolError with a text that the model can act on."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from examples.store.catalogue import Catalogue, Order, OrderItem, PaymentMethod, Product, User
+
+from seawall import ToolContext, ToolError
+
+_CUSTOMER = "customer"
+
+
+def locate(context: ToolContext, user: User) -> None:
+    """Bind the conversation to a customer; there is one customer in a conversation."""
+    known = context.state.get(_CUSTOMER)
+    if known is not None and known != user.user_id:
+        raise ToolError("This conversation is about another customer; only one can be helped.")
+    context.state[_CUSTOMER] = user.user_id
+
+
+def customer(catalogue: Catalogue, context: ToolContext) -> User:
+    """Whom the conversation is about: who was located in it, or who is signed in."""
+    known = context.state.get(_CUSTOMER, context.principal.subject)
+    user = catalogue.get(User, known)
+    if user is None:
+        raise ToolError("First find the customer by email, or by name and zip code.")
+    return user
+
+
+def own_order(catalogue: Catalogue, context: ToolContext, order_id: str) -> tuple[User, Order]:
+    """The order, which must be the customer's own; another's looks like none."""
+    user = customer(catalogue, context)
+    order = catalogue.get(Order, order_id)
+    if order is None or order.user_id != user.user_id:
+        raise ToolError("Order not found")
+    return user, order
+
+
+def must_be(order: Order, status: str) -> None:
+    """Only in this state can the order be acted on so."""
+    if order.status != status:
+        raise ToolError(f"The order is '{order.status}'; it must be '{status}' for this.")
+
+
+def payment_method(user: User, payment_method_id: str) -> PaymentMethod:
+    """A payment method of the customer."""
+    method = user.payment_methods.get(payment_method_id)
+    if method is None:
+        raise ToolError("Payment method not found")
+    return method
+
+
+def must_cover(method: PaymentMethod, amount: float) -> None:
+    """A gift card can only pay what is on it."""
+    if method.source == "gift_card" and (method.balance or 0.0) < amount:
+        raise ToolError("Insufficient gift card balance")
+
+
+def chosen_items(order: Order, item_ids: Sequence[str]) -> list[OrderItem]:
+    """The order's items of these ids; as many of one id as are asked for."""
+    if not item_ids:
+        raise ToolError("There must be at least one item.")
+    held = Counter(item.item_id for item in order.items)
+    for item_id, wanted in Counter(item_ids).items():
+        if wanted > held[item_id]:
+            raise ToolError(f"The order does not have {wanted} of the item {item_id}.")
+    left = list(order.items)
+    chosen = []
+    for item_id in item_ids:
+        item = next(each for each in left if each.item_id == item_id)
+        left.remove(item)
+        chosen.append(item)
+    return chosen
+
+
+def replacements(
+    catalogue: Catalogue, chosen: Sequence[OrderItem], new_item_ids: Sequence[str]
+) -> list[OrderItem]:
+    """The new items, one for each chosen: same product, another option, in stock."""
+    if len(chosen) != len(new_item_ids):
+        raise ToolError("There must be as many new items as items.")
+    new: list[OrderItem] = []
+    for item, new_item_id in zip(chosen, new_item_ids, strict=True):
+        product = catalogue.get(Product, item.product_id)
+        variant = product.variants.get(new_item_id) if product else None
+        if variant is None:
+            raise ToolError(f"The item {new_item_id} is not of the product {item.name}.")
+        if new_item_id == item.item_id:
+            raise ToolError(f"The new item {new_item_id} is the one of the order.")
+        if not variant.available:
+            raise ToolError(f"The item {new_item_id} is not available.")
+        new.append(
+            OrderItem(
+                name=item.name,
+                product_id=item.product_id,
+                item_id=new_item_id,
+                price=variant.price,
+                options=variant.options,
+            )
+        )
+    return new
+
+
+def difference(old: Sequence[OrderItem], new: Sequence[OrderItem]) -> float:
+    """What the customer pays more, in dollars and whole cents; negative for a refund."""
+    return round(sum(item.price for item in new) - sum(item.price for item in old), 2)
+
+
+def move_money(method: PaymentMethod, amount: float) -> None:
+    """Take an amount from a gift card, or put it back when negative; others settle elsewhere."""
+    if method.source == "gift_card":
+        method.balance = round((method.balance or 0.0) - amount, 2)

@@ -1,0 +1,408 @@
+"""The assistant's tools. Each enforces the store's policy itself: a model cannot talk it round."""
+
+from pathlib import Path
+from typing import Literal
+
+from examples.store.arithmetic import evaluate
+from examples.store.catalogue import Address, Catalogue, Order, Payment, Product, User, Variant
+from examples.store.rules import (
+    chosen_items,
+    customer,
+    difference,
+    locate,
+    move_money,
+    must_be,
+    must_cover,
+    own_order,
+    payment_method,
+    replacements,
+)
+
+from seawall import ToolContext, ToolError, Toolset, tool
+
+_ACTIONS = (
+    "cancel_pending_order",
+    "modify_pending_order_address",
+    "modify_pending_order_items",
+    "modify_pending_order_payment",
+    "modify_user_address",
+    "return_delivered_order_items",
+    "exchange_delivered_order_items",
+)
+_LOOKUPS = (
+    "find_user_id_by_email",
+    "find_user_id_by_name_zip",
+    "get_user_details",
+    "get_order_details",
+    "get_product_details",
+    "get_item_details",
+    "list_all_product_types",
+    "calculate",
+    "transfer_to_human_agents",
+)
+
+
+def open_store(
+    *,
+    database: str,
+    catalogue: str = "examples/store/catalogue.json",
+    as_reference: bool = False,
+) -> Toolset:
+    """The tools over a database, which is filled from the catalogue when it is new.
+
+    as_reference: repeat a slip of tau2-bench's retail tools, which write the price and options
+    of the last new item to every item that is modified with it. Only good for comparing records
+    with theirs; without it each item gets its own.
+    """
+    opened = Catalogue(database)
+    opened.fill(Path(catalogue))
+    store = Store(opened, as_reference=as_reference)
+    return Toolset(
+        tuple(tool(getattr(store, name)) for name in _LOOKUPS)
+        + tuple(tool(getattr(store, name), mutating=True) for name in _ACTIONS),
+        opened.close,
+    )
+
+
+class Store:
+    """The tools; every method is one."""
+
+    def __init__(self, catalogue: Catalogue, *, as_reference: bool) -> None:
+        self._catalogue = catalogue
+        self._as_reference = as_reference
+
+    def find_user_id_by_email(self, email: str, context: ToolContext) -> str:
+        """Find the customer by email address. Do this, or find by name, before anything else.
+
+        Args:
+            email: The customer's email address.
+        """
+        with self._catalogue.view():
+            wanted = email.strip().lower()
+            user = self._catalogue.find(User, lambda each: each.email.lower() == wanted)
+        return _located(user, context)
+
+    def find_user_id_by_name_zip(
+        self, first_name: str, last_name: str, zip: str, context: ToolContext
+    ) -> str:
+        """Find the customer by name and zip code, where the email address is not known.
+
+        Args:
+            first_name: The customer's first name.
+            last_name: The customer's last name.
+            zip: The zip code of the customer's address.
+        """
+        wanted = (first_name.strip().lower(), last_name.strip().lower(), zip.strip())
+        with self._catalogue.view():
+            user = self._catalogue.find(
+                User,
+                lambda each: (
+                    (each.name.first_name.lower(), each.name.last_name.lower(), each.address.zip)
+                    == wanted
+                ),
+            )
+        return _located(user, context)
+
+    def get_user_details(self, user_id: str, context: ToolContext) -> User:
+        """The customer's profile: address, payment methods, orders.
+
+        Args:
+            user_id: The customer's id, such as sara_doe_496.
+        """
+        with self._catalogue.view():
+            user = customer(self._catalogue, context)
+        if user.user_id != user_id:
+            raise ToolError("User not found")
+        return user
+
+    def get_order_details(self, order_id: str, context: ToolContext) -> Order:
+        """Status and details of one of the customer's orders.
+
+        Args:
+            order_id: The order's id, such as #W0000000, with the # in front.
+        """
+        with self._catalogue.view():
+            return own_order(self._catalogue, context, order_id)[1]
+
+    def get_product_details(self, product_id: str) -> Product:
+        """A product with its variants: options, prices, availability.
+
+        Args:
+            product_id: The product's id, which is not that of an item.
+        """
+        with self._catalogue.view():
+            product = self._catalogue.get(Product, product_id)
+        if product is None:
+            raise ToolError("Product not found")
+        return product
+
+    def get_item_details(self, item_id: str) -> Variant:
+        """One variant of a product.
+
+        Args:
+            item_id: The item's id, which is not that of a product.
+        """
+        with self._catalogue.view():
+            product = self._catalogue.find(Product, lambda each: item_id in each.variants)
+        if product is None:
+            raise ToolError("Item not found")
+        return product.variants[item_id]
+
+    def list_all_product_types(self) -> dict[str, str]:
+        """The names of all products with their ids."""
+        with self._catalogue.view():
+            products = self._catalogue.all(Product)
+        return {product.name: product.product_id for product in products}
+
+    def calculate(self, expression: str) -> str:
+        """Calculate a sum of prices.
+
+        Args:
+            expression: Numbers with + - * / and parentheses, such as "12.5 * 2".
+        """
+        return f"{evaluate(expression):.2f}"
+
+    def transfer_to_human_agents(self, summary: str) -> str:
+        """Hand the customer over to a person; only for what the other tools cannot do.
+
+        Args:
+            summary: What the person has to know.
+        """
+        if not summary.strip():
+            raise ToolError("The person needs a summary.")
+        return "Transfer successful"
+
+    def cancel_pending_order(
+        self,
+        order_id: str,
+        reason: Literal["no longer needed", "ordered by mistake"],
+        context: ToolContext,
+    ) -> Order:
+        """Cancel an order that is pending, after the customer has confirmed it.
+
+        Args:
+            order_id: The order's id, such as #W0000000.
+            reason: One of the two reasons that are accepted.
+        """
+        with self._catalogue.change():
+            user, order = own_order(self._catalogue, context, order_id)
+            must_be(order, "pending")
+            for paid in list(order.payment_history):
+                order.payment_history.append(_moved("refund", paid.amount, paid.payment_method_id))
+                move_money(payment_method(user, paid.payment_method_id), -paid.amount)
+            order.status = "cancelled"
+            order.cancel_reason = reason
+            self._catalogue.put(user)
+            self._catalogue.put(order)
+        return order
+
+    def modify_pending_order_address(
+        self,
+        order_id: str,
+        address1: str,
+        address2: str,
+        city: str,
+        state: str,
+        country: str,
+        zip: str,
+        context: ToolContext,
+    ) -> Order:
+        """Send a pending order to another address, after the customer has confirmed it.
+
+        Args:
+            order_id: The order's id, such as #W0000000.
+            address1: Street and number.
+            address2: The rest of it, such as a suite; may be empty.
+            city: City.
+            state: State, such as NY.
+            country: Country, such as USA.
+            zip: Zip code.
+        """
+        with self._catalogue.change():
+            _, order = own_order(self._catalogue, context, order_id)
+            must_be(order, "pending")
+            order.address = _address(address1, address2, city, state, country, zip)
+            self._catalogue.put(order)
+        return order
+
+    def modify_pending_order_items(
+        self,
+        order_id: str,
+        item_ids: list[str],
+        new_item_ids: list[str],
+        payment_method_id: str,
+        context: ToolContext,
+    ) -> Order:
+        """Change items of a pending order to other options of the same products.
+
+        Only once for an order, so collect all items first; after it the order can neither be
+        modified nor cancelled.
+
+        Args:
+            order_id: The order's id, such as #W0000000.
+            item_ids: Items of the order to change.
+            new_item_ids: What they become, in the same order.
+            payment_method_id: What pays, or gets back, the difference in price.
+        """
+        with self._catalogue.change():
+            user, order = own_order(self._catalogue, context, order_id)
+            must_be(order, "pending")
+            old = chosen_items(order, item_ids)
+            new = replacements(self._catalogue, old, new_item_ids)
+            amount = difference(old, new)
+            method = payment_method(user, payment_method_id)
+            must_cover(method, amount)
+            kind = "payment" if amount > 0 else "refund"
+            order.payment_history.append(_moved(kind, abs(amount), payment_method_id))
+            move_money(method, amount)
+            if self._as_reference:
+                for item in new:
+                    item.price, item.options = new[-1].price, new[-1].options
+            for before, after in zip(old, new, strict=True):
+                place = next(at for at, item in enumerate(order.items) if item is before)
+                order.items[place] = after
+            order.status = "pending (item modified)"
+            self._catalogue.put(user)
+            self._catalogue.put(order)
+        return order
+
+    def modify_pending_order_payment(
+        self, order_id: str, payment_method_id: str, context: ToolContext
+    ) -> Order:
+        """Pay for a pending order by another method, after the customer has confirmed it.
+
+        Args:
+            order_id: The order's id, such as #W0000000.
+            payment_method_id: The other method.
+        """
+        with self._catalogue.change():
+            user, order = own_order(self._catalogue, context, order_id)
+            must_be(order, "pending")
+            if len(order.payment_history) != 1:
+                raise ToolError("There should be exactly one payment for a pending order")
+            paid = order.payment_history[0]
+            if paid.payment_method_id == payment_method_id:
+                raise ToolError("The new payment method should be different from the current one")
+            method = payment_method(user, payment_method_id)
+            must_cover(method, paid.amount)
+            order.payment_history.append(_moved("payment", paid.amount, payment_method_id))
+            order.payment_history.append(_moved("refund", paid.amount, paid.payment_method_id))
+            move_money(method, paid.amount)
+            move_money(payment_method(user, paid.payment_method_id), -paid.amount)
+            self._catalogue.put(user)
+            self._catalogue.put(order)
+        return order
+
+    def modify_user_address(
+        self,
+        user_id: str,
+        address1: str,
+        address2: str,
+        city: str,
+        state: str,
+        country: str,
+        zip: str,
+        context: ToolContext,
+    ) -> User:
+        """Change the customer's default address, after the customer has confirmed it.
+
+        Args:
+            user_id: The customer's id.
+            address1: Street and number.
+            address2: The rest of it, such as a suite; may be empty.
+            city: City.
+            state: State, such as NY.
+            country: Country, such as USA.
+            zip: Zip code.
+        """
+        with self._catalogue.change():
+            user = customer(self._catalogue, context)
+            if user.user_id != user_id:
+                raise ToolError("User not found")
+            user.address = _address(address1, address2, city, state, country, zip)
+            self._catalogue.put(user)
+        return user
+
+    def return_delivered_order_items(
+        self, order_id: str, item_ids: list[str], payment_method_id: str, context: ToolContext
+    ) -> Order:
+        """Take items of a delivered order back, after the customer has confirmed it.
+
+        Args:
+            order_id: The order's id, such as #W0000000.
+            item_ids: The items to return.
+            payment_method_id: Gets the refund: the original method, or a gift card.
+        """
+        with self._catalogue.change():
+            user, order = own_order(self._catalogue, context, order_id)
+            must_be(order, "delivered")
+            method = payment_method(user, payment_method_id)
+            original = order.payment_history[0].payment_method_id
+            if method.source != "gift_card" and method.id != original:
+                raise ToolError("Payment method should be the original payment method")
+            chosen_items(order, item_ids)
+            order.status = "return requested"
+            order.return_items = sorted(item_ids)
+            order.return_payment_method_id = payment_method_id
+            self._catalogue.put(order)
+        return order
+
+    def exchange_delivered_order_items(
+        self,
+        order_id: str,
+        item_ids: list[str],
+        new_item_ids: list[str],
+        payment_method_id: str,
+        context: ToolContext,
+    ) -> Order:
+        """Exchange items of a delivered order for other options of the same products.
+
+        Only once for an order, so collect all items first.
+
+        Args:
+            order_id: The order's id, such as #W0000000.
+            item_ids: Items of the order to exchange.
+            new_item_ids: What they are exchanged for, in the same order.
+            payment_method_id: What pays, or gets back, the difference in price.
+        """
+        with self._catalogue.change():
+            user, order = own_order(self._catalogue, context, order_id)
+            must_be(order, "delivered")
+            old = chosen_items(order, item_ids)
+            new = replacements(self._catalogue, old, new_item_ids)
+            amount = difference(old, new)
+            must_cover(payment_method(user, payment_method_id), amount)
+            order.status = "exchange requested"
+            order.exchange_items = sorted(item_ids)
+            order.exchange_new_items = sorted(new_item_ids)
+            order.exchange_payment_method_id = payment_method_id
+            order.exchange_price_difference = amount
+            self._catalogue.put(order)
+        return order
+
+
+def _located(user: User | None, context: ToolContext) -> str:
+    if user is None:
+        raise ToolError("User not found")
+    locate(context, user)
+    return user.user_id
+
+
+def _moved(kind: str, amount: float, payment_method_id: str) -> Payment:
+    return Payment(transaction_type=kind, amount=amount, payment_method_id=payment_method_id)
+
+
+def _address(
+    address1: str, address2: str, city: str, state: str, country: str, zip_code: str
+) -> Address:
+    for name, value in (("address1", address1), ("city", city), ("zip", zip_code)):
+        if not value.strip():
+            raise ToolError(f"The address needs a {name}.")
+    return Address(
+        address1=address1,
+        address2=address2,
+        city=city,
+        state=state,
+        country=country,
+        zip=zip_code,
+    )

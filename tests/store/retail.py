@@ -1,0 +1,75 @@
+"""The retail tasks of tau2-bench: what a right assistant does, and what must come of it."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "retail"
+
+
+class Task(msgspec.Struct):
+    """A task with its oracle: (tool, arguments, whether it succeeds), and the records after."""
+
+    id: str
+    text: str
+    actions: list[tuple[str, dict[str, Any], bool]]
+    changed: dict[str, dict[str, Any]]
+    customer: str | None
+
+
+def load_tasks() -> list[Task]:
+    """All tasks; skips where the data is not there."""
+    if not (FOLDER / "tasks_train.json").is_file():
+        pytest.skip("the retail data (shared/data/retail) is not beside the project")
+    listed = msgspec.json.decode((FOLDER / "tasks_train.json").read_bytes())
+    expected = msgspec.json.decode((FOLDER / "expected_train.json").read_bytes())
+    orders = msgspec.json.decode((FOLDER / "db.json").read_bytes())["orders"]
+    tasks = []
+    for each in listed:
+        oracle = expected[each["id"]]
+        actions = [
+            (action["name"], action["arguments"], outcome["ok"])
+            for action, outcome in zip(
+                each["evaluation_criteria"]["actions"], oracle["actions"], strict=True
+            )
+        ]
+        located = any(name.startswith("find_user") and ok for name, _, ok in actions)
+        customer = None if located else _customer(actions, orders)
+        reason = each["user_scenario"]["instructions"]["reason_for_call"]
+        tasks.append(
+            Task(each["id"], f"({each['id']}) {reason}", actions, oracle["changed"], customer)
+        )
+    return tasks
+
+
+def _customer(actions: list[tuple[str, dict[str, Any], bool]], orders: dict[str, Any]) -> str:
+    """Whom the task is about, where its actions never look the customer up."""
+    for _, arguments, _ in actions:
+        if "user_id" in arguments:
+            return str(arguments["user_id"])
+        if arguments.get("order_id") in orders:
+            return str(orders[arguments["order_id"]]["user_id"])
+    return "nobody"
+
+
+def without_nulls(value: object) -> object:
+    """Absent and null are the same."""
+    if isinstance(value, dict):
+        return {key: without_nulls(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [without_nulls(each) for each in value]
+    return value
+
+
+def same(left: object, right: object) -> bool:
+    """Equal, money to a hundredth of a cent: the reference does not round every sum."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, float | int) and isinstance(right, float | int):
+        return math.isclose(left, right, abs_tol=1e-4)
+    return left == right
