@@ -8,7 +8,6 @@ import random
 import sys
 
 import msgspec
-
 from examples.store.catalogue import (
     Address,
     Data,

@@ -109,7 +109,7 @@ def _signing_key(listed: _Listed) -> SigningKey | None:
         for name in ("kty", "crv", "n", "e", "x", "y")
         if (value := getattr(listed, name)) is not None
     }
-    key = jwk.import_key(cast("jwk.DictKey", public))
+    key = jwk.import_key(public)
     if isinstance(key, jwk.RSAKey) and key.raw_value.key_size not in _RSA_BITS:
         raise ValueError(f"an RSA key of {key.raw_value.key_size} bits; 2048 to 8192 are accepted")
     if isinstance(key, jwk.RSAKey | jwk.ECKey | jwk.OKPKey):

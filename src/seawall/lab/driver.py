@@ -10,7 +10,8 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import msgspec
 from msgspec import Struct
@@ -19,7 +20,7 @@ from seawall.lab.loop import raise_file_limit, run
 from seawall.lab.sim_reply import ReplyPlan, SimTimes, plan_reply
 from seawall.lab.statistics import Percentiles, percentiles
 from seawall.lab.visit import Api, Outcome, Visit
-from seawall.transport.endpoint import Endpoint
+from seawall.transport.endpoint import Endpoint, Origin
 
 __all__ = ["Progress", "Surge", "SurgeResult", "drive"]
 
@@ -104,17 +105,6 @@ async def drive(surge: Surge, progress: Callable[[Progress], None]) -> SurgeResu
     ]
     line = iter(visits)
 
-    async def connect() -> None:
-        for visit in line:
-            try:
-                await loop.create_connection(
-                    lambda each=visit: each,  # type: ignore[misc]  # mypy wants no default
-                    endpoint.origin.host,
-                    endpoint.origin.port,
-                )
-            except OSError as error:
-                visit.fail(f"cannot connect: {error.strerror or error}")
-
     async def tick() -> None:
         while True:
             await asyncio.sleep(_TICK_SECONDS)
@@ -122,7 +112,9 @@ async def drive(surge: Surge, progress: Callable[[Progress], None]) -> SurgeResu
 
     async with asyncio.TaskGroup() as group:
         ticking = group.create_task(tick())
-        connecting = [group.create_task(connect()) for _ in range(_CONNECTING)]
+        connecting = [
+            group.create_task(_connect(endpoint.origin, line)) for _ in range(_CONNECTING)
+        ]
         try:
             async with asyncio.timeout(surge.seconds):
                 await everybody_done.wait()
@@ -134,6 +126,20 @@ async def drive(surge: Surge, progress: Callable[[Progress], None]) -> SurgeResu
     seconds = loop.time() - began
     progress(_progress(visits, done, seconds))
     return _result(visits, plans, seconds, time.process_time() - cpu)
+
+
+async def _connect(origin: Origin, line: Iterator[Visit]) -> None:
+    """Open the connections of the visits in line; several of these share one line."""
+    loop = asyncio.get_running_loop()
+    for visit in line:
+        try:
+            await loop.create_connection(partial(_itself, visit), origin.host, origin.port)
+        except OSError as error:
+            visit.fail(f"cannot connect: {error.strerror or error}")
+
+
+def _itself(visit: Visit) -> Visit:
+    return visit
 
 
 def _result(
