@@ -1,0 +1,75 @@
+"""Real servers for tests: `python -m seawall ...` as a child process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Running:
+    """A child that serves at `url`."""
+
+    def __init__(self, url: str, process: "subprocess.Popen[bytes]") -> None:
+        self.url = url
+        self.process = process
+
+    def stop(self, seconds: float = 20.0) -> int:
+        """Ask it to stop; its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+
+@contextmanager
+def running(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """Run a serving command that announces its URL as a JSON line, until the block ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "seawall", *arguments],
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, f"{arguments[0]} ended with status {process.wait()}"
+        yield Running(json.loads(line)["url"], process)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@contextmanager
+def running_model(*arguments: str) -> Iterator[Running]:
+    """A simulated model."""
+    with running("sim-model", "--port", "0", *arguments) as model:
+        yield model
+
+
+@contextmanager
+def running_server(
+    folder: Path, model: Running, source: str = "examples/store/seawall.toml", **settings: str
+) -> Iterator[Running]:
+    """The server with its databases in `folder`; settings as SEAWALL_ variables without prefix."""
+    environment = {
+        "MODELS__DEFAULT__BASE_URL": model.url,
+        "SESSIONS__PATH": str(folder / "sessions.db"),
+        "TOOLS__STORE__DATABASE": str(folder / "store.db"),
+        "IDENTITY__ANONYMOUS": "false",
+        **settings,
+    }
+    prefixed = {f"SEAWALL_{name}": value for name, value in environment.items()}
+    with running("serve", source, "--port", "0", "--json", environment=prefixed) as server:
+        yield server

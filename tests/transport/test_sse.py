@@ -1,0 +1,75 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seawall.transport.errors import ProtocolError
+from seawall.transport.sse import ServerSentEvent, SseParser
+
+
+def read(*chunks: bytes) -> list[tuple[bytes, bytes, bytes]]:
+    parser = SseParser()
+    return [(each.name, each.data, each.id) for chunk in chunks for each in parser.feed(chunk)]
+
+
+def test_the_examples_of_the_standard() -> None:
+    """https://html.spec.whatwg.org/multipage/server-sent-events.html, section 9.2.6."""
+    assert read(b"data: YHOO\ndata: +2\ndata: 10\n\n") == [(b"message", b"YHOO\n+2\n10", b"")]
+    stream = b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\n"
+    stream += b"data:  third event\n\n"
+    assert read(stream) == [
+        (b"message", b"first event", b"1"),
+        (b"message", b"second event", b""),
+        (b"message", b" third event", b""),
+    ]
+    assert read(b"data\n\ndata\ndata\n\ndata:") == [
+        (b"message", b"", b""),
+        (b"message", b"\n", b""),
+    ]
+    assert read(b"data:test\n\ndata: test\n\n") == [(b"message", b"test", b"")] * 2
+
+
+def test_what_is_not_an_event() -> None:
+    assert read(b"event: x\n\n: comment\n\nretry: 5\n\nid: a\0b\n\nfoo: bar\n\n") == []
+    assert read(b"data: never finished\n") == []
+    assert read(b"\xef\xbb\xbfdata: a\n\n") == [(b"message", b"a", b"")]
+    assert read(b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n") == []
+
+
+_text = st.lists(st.sampled_from([b"a", b":", b" ", b"\xc3\xa9", b"\0"])).map(b"".join)
+_line = st.one_of(
+    _text.map(lambda text: b"data: " + text),
+    st.sampled_from([b"", b"", b"data", b"event: e", b"id: 7", b": c", b"data:\xc3\xa9", b"x: y"]),
+)
+
+
+@given(
+    st.lists(st.tuples(_line, st.sampled_from([b"\n", b"\r\n", b"\r"])), max_size=20),
+    st.lists(st.integers(0, 200), max_size=10),
+)
+def test_however_it_is_cut(lines: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
+    stream = b"".join(line + end for line, end in lines) + b"data: end\n\n"
+    places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
+    pieces = [stream[start:end] for start, end in pairwise(places)]
+    assert read(*pieces) == read(stream) == read(*(bytes([each]) for each in stream))
+
+
+def test_an_event_without_end_is_refused() -> None:
+    parser = SseParser(max_event_bytes=1_000)
+    with pytest.raises(ProtocolError):
+        for _ in range(2_000):
+            parser.feed(b"data: x\n")
+    parser = SseParser(max_event_bytes=1_000)
+    with pytest.raises(ProtocolError):
+        for _ in range(2_000):
+            parser.feed(b"x")
+
+
+def test_the_quick_way_says_the_same_as_the_long_one() -> None:
+    parser = SseParser()
+    parser.feed(b": warm\n\n")
+    assert parser.feed(b"data: a\n\ndata: b\n\n") == [
+        ServerSentEvent(b"message", b"a", b""),
+        ServerSentEvent(b"message", b"b", b""),
+    ]
