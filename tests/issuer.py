@@ -21,7 +21,7 @@ class Issuer:
 
     def add(self, kid: str, algorithm: str = "RS256") -> None:
         """Make a key pair."""
-        parameters = {"kid": kid, "use": "sig"}
+        parameters: jwk.KeyParameters = {"kid": kid, "use": "sig"}
         key: Key
         if algorithm == "RS256":
             key = jwk.RSAKey.generate_key(2048, parameters)

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from seawall.errors import InvalidField, SessionConflict, SessionNotFound
 from seawall.sessions.port import Commit, SessionStore, Snapshot
@@ -235,7 +241,7 @@ def test_a_cancelled_commit_is_whole_or_absent(play: Play) -> None:
     async def scenario(store: SessionStore, _: Clock) -> None:
         async def try_one(number: int) -> None:
             task = asyncio.create_task(
-                store.commit(  # type: ignore[arg-type]  # a coroutine, whatever the port says
+                store.commit(
                     commit(
                         SessionKey("acme", "ada", f"c{number}"),
                         0,
@@ -319,9 +325,9 @@ class _Model(RuleBasedStateMachine):
         )
         if not works:
             with pytest.raises(SessionConflict):
-                self.loop.run_until_complete(call)  # type: ignore[arg-type]
+                self.loop.run_until_complete(call)
             return
-        self.loop.run_until_complete(call)  # type: ignore[arg-type]
+        self.loop.run_until_complete(call)
         turn = f"t{version + 1}-{text}"
         self.sessions[key] = ([*turns, turn], expires)
         if used is not None:
@@ -331,11 +337,11 @@ class _Model(RuleBasedStateMachine):
     def deletes(self, key: SessionKey) -> None:
         call = self.store.delete(key)
         if key in self.sessions:
-            self.loop.run_until_complete(call)  # type: ignore[arg-type]
+            self.loop.run_until_complete(call)
             self._forget(key)
         else:
             with pytest.raises(SessionNotFound):
-                self.loop.run_until_complete(call)  # type: ignore[arg-type]
+                self.loop.run_until_complete(call)
 
     @rule(seconds=st.sampled_from([1.0, 4.0, 60.0]))
     def time_passes(self, seconds: float) -> None:
@@ -367,6 +373,7 @@ class _Model(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("name", sorted(STORES))
 def test_any_sequence_of_calls(name: str) -> None:
-    machine = type("Machine", (_Model,), {"name": name})
-    machine.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
-    machine.TestCase("runTest").runTest()
+    machine: type[_Model] = type("Machine", (_Model,), {"name": name})
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=40, stateful_step_count=20, deadline=None)
+    )

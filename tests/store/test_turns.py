@@ -1,0 +1,103 @@
+"""Every retail task through real turns: HTTP, scripted model, agent, tools, records."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+from examples.store.catalogue import Catalogue
+
+from tests.hosts.conftest import Pair, events, identity
+from tests.issuer import Issuer
+from tests.servers import running_model, running_server
+from tests.store.retail import FOLDER, Task, load_tasks, same, without_nulls
+
+
+@pytest.fixture(scope="module")
+def tasks() -> list[Task]:
+    return load_tasks()
+
+
+@pytest.fixture(scope="module")
+def shop(tasks: list[Task], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    folder = tmp_path_factory.mktemp("shop")
+    conversations = [
+        {
+            "match": task.text,
+            "steps": [
+                *(
+                    {"tool_calls": [{"name": name, "arguments": arguments}]}
+                    for name, arguments, _ in task.actions
+                ),
+                {"text": "Done."},
+            ],
+        }
+        for task in tasks
+    ]
+    (folder / "script.json").write_text(json.dumps({"conversations": conversations}))
+    issuer = Issuer()
+    issuer.add("one")
+    with (
+        running_model("--script", str(folder / "script.json")) as model,
+        running_server(
+            folder,
+            model,
+            SERVER__WORKERS="1",
+            TOOLS__STORE__CATALOGUE=str(FOLDER / "db.json"),
+            TOOLS__STORE__AS_REFERENCE="true",
+            **identity(folder, issuer),
+        ) as server,
+    ):
+        yield Pair(server, model, issuer, folder)
+
+
+def test_all_74_tasks(shop: Pair, tasks: list[Task]) -> None:
+    database = shop.database.with_name("store.db")
+    pristine = database.with_name("pristine.db")
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(pristine)) as copy:
+        source.backup(copy)
+    before = _export(pristine)
+    assert len(tasks) == 74
+    refused = 0
+    for task in tasks:
+        subject = task.customer or "guest"
+        with shop.client(subject) as client:
+            answer = client.post(
+                "/v1/turns", json={"text": task.text, "agent": "concierge", "stream": True}
+            )
+        told = events(answer.text)
+        assert told[-1]["type"] == "turn.completed", (task.id, told[-1])
+        outcomes = [
+            (each["name"], not each["failed"]) for each in told if each["type"] == "tool.returned"
+        ]
+        assert outcomes == [(name, succeeds) for name, _, succeeds in task.actions], task.id
+        refused += sum(not succeeds for _, succeeds in outcomes)
+        final = _export(database)
+        for kind, records in before.items():
+            wanted = task.changed.get(kind, {})
+            for key, record in final[kind].items():
+                expected = without_nulls(wanted.get(key, records[key]))
+                assert same(without_nulls(record), expected), (task.id, kind, key)
+        with (
+            closing(sqlite3.connect(pristine)) as source,
+            closing(sqlite3.connect(database)) as target,
+        ):
+            source.backup(target)
+    assert refused > 0
+    with closing(sqlite3.connect(shop.database)) as sessions:
+        assert sessions.execute("SELECT count(*) FROM turns").fetchone() == (74,)
+    assert httpx2.get(f"{shop.url}/livez").status_code == 200
+
+
+def _export(path: Path) -> dict[str, Any]:
+    catalogue = Catalogue(path)
+    try:
+        exported: dict[str, Any] = msgspec.to_builtins(catalogue.export())
+        return exported
+    finally:
+        catalogue.close()
