@@ -1,0 +1,175 @@
+"""`seawall intents eval`: how well the classifier does on labelled messages."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seawall.errors import ConfigError
+
+if TYPE_CHECKING:
+    from seawall.intents.evaluation import Evaluation, Labelled
+
+__all__ = ["add_parser"]
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser("intents", help="see how well intents are told apart")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    score = commands.add_parser(
+        "eval",
+        help="train on labelled messages and score on others",
+        description="Train the intent classifier on a CSV file of labelled messages and score it "
+        "on messages that it has not seen: accuracy, macro-F1, a reliability table, the worst "
+        "confusions, and how many messages it answers by itself. With --hold-intents, also how "
+        "well it tells messages of unknown intents.",
+    )
+    score.add_argument("file", type=Path, metavar="FILE.csv", help="messages with their intents")
+    score.add_argument(
+        "--test",
+        type=Path,
+        metavar="FILE.csv",
+        help="score on this file, not on a held-out part",
+    )
+    score.add_argument("--text", default="", metavar="COLUMN", help="column of the messages")
+    score.add_argument("--label", default="", metavar="COLUMN", help="column of the intents")
+    score.add_argument(
+        "--held-out",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="share to score on when there is no --test (default: 0.2)",
+    )
+    score.add_argument("--shots", type=int, metavar="N", help="train on N examples an intent only")
+    score.add_argument(
+        "--hold-intents",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="leave a share of the intents out of training, as unknown ones",
+    )
+    score.add_argument(
+        "--threshold", type=float, help="confidence to answer from (default: the calibrated one)"
+    )
+    score.add_argument("--worst", type=int, default=10, help="confusions to show (default: 10)")
+    score.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    score.add_argument("--json", action="store_true", help="the scores as one JSON object")
+    score.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import msgspec  # noqa: PLC0415 - only what this command needs
+
+    from seawall.intents.calibration import train_calibrated  # noqa: PLC0415
+    from seawall.intents.evaluation import auroc, evaluate  # noqa: PLC0415
+
+    _check(arguments)
+    training, testing, unknown = _data(arguments)
+
+    def tell(text: str) -> None:
+        sys.stderr.write(f"{text} ...\n")
+
+    tell(f"{len(training.texts)} messages to train on, {len(testing.texts)} to score on")
+    classifier, calibrated = train_calibrated(
+        training.texts, training.labels, seed=arguments.seed, progress=tell
+    )
+    threshold = calibrated if arguments.threshold is None else arguments.threshold
+    result = evaluate(classifier, testing, threshold=threshold, worst=arguments.worst)
+    told_apart = None
+    if unknown.texts:
+        told_apart = auroc(
+            [classifier.best(text)[1] for text in testing.texts],
+            [classifier.best(text)[1] for text in unknown.texts],
+        )
+    if arguments.json:
+        scores = msgspec.to_builtins(result) | {"unknown_auroc": told_apart}
+        sys.stdout.write(msgspec.json.encode(scores).decode() + "\n")
+    else:
+        sys.stdout.write(_table(result))
+        if told_apart is not None:
+            sys.stdout.write(
+                f"\nunknown intents   AUROC {told_apart:.3f} on {len(unknown.texts)} messages\n"
+            )
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for name, low, high in (("held_out", 0.0, 1.0), ("hold_intents", -1.0, 1.0)):
+        value = getattr(arguments, name)
+        if not low < value < high or value < 0:
+            raise ConfigError(f"--{name.replace('_', '-')} must be a share between 0 and 1")
+    if arguments.shots is not None and arguments.shots < 1:
+        raise ConfigError("--shots must be 1 or more")
+    if arguments.worst < 0:
+        raise ConfigError("--worst must be 0 or more")
+
+
+def _data(arguments: argparse.Namespace) -> "tuple[Labelled, Labelled, Labelled]":
+    """To train on, to score on, and messages of intents that training must not know."""
+    import numpy as np  # noqa: PLC0415 - only what this command needs
+
+    from seawall.intents.evaluation import (  # noqa: PLC0415
+        Labelled,
+        few_shot,
+        read_labelled,
+        split,
+    )
+
+    columns = {"text": arguments.text, "label": arguments.label}
+    training = read_labelled(arguments.file, **columns)
+    if arguments.test:
+        testing = read_labelled(arguments.test, **columns)
+    else:
+        training, testing = split(training, held_out=arguments.held_out, seed=arguments.seed)
+    names = np.array(sorted(set(training.labels)))
+    held = set(
+        np.random.default_rng(arguments.seed)
+        .permutation(names)[: round(len(names) * arguments.hold_intents)]
+        .tolist()
+    )
+    if len(names) - len(held) < 2:
+        raise ConfigError(f"{arguments.file}: at least two intents are needed to train on")
+
+    def only(labelled: Labelled, known: bool) -> Labelled:
+        kept = [
+            pair
+            for pair in zip(labelled.texts, labelled.labels, strict=True)
+            if (pair[1] not in held) == known
+        ]
+        return Labelled(tuple(text for text, _ in kept), tuple(label for _, label in kept))
+
+    if arguments.shots:
+        training = few_shot(training, arguments.shots, seed=arguments.seed)
+    training, testing, unknown = only(training, True), only(testing, True), only(testing, False)
+    if not testing.texts:
+        raise ConfigError(f"{arguments.test or arguments.file}: nothing is left to score on")
+    return training, testing, unknown
+
+
+def _table(result: "Evaluation") -> str:
+    lines = [
+        f"messages          {result.messages} of {result.intents} intents",
+        f"accuracy          {result.accuracy:.2%}",
+        f"macro-F1          {result.macro_f1:.2%}",
+        f"calibration error {result.calibration_error:.2%}",
+        f"time a message    {result.microseconds:.0f} microseconds of CPU",
+        "",
+        f"At its threshold of {result.threshold:.2f} the classifier answers by itself",
+        f"{result.coverage:.1%} of the messages,",
+        f"and is right on {result.precision:.2%} of those.",
+        "",
+        "confidence    messages   mean confidence   accuracy",
+    ]
+    lines += [
+        f"{each.low:.1f} to {each.high:.1f} {each.count:>12} {each.confidence:>17.3f} "
+        f"{each.accuracy:>10.3f}"
+        for each in result.reliability
+    ]
+    if result.confusions:
+        lines += ["", "worst confusions"]
+        lines += [
+            f"{each.count:>6} x {each.intent} taken for {each.taken_for}"
+            for each in result.confusions
+        ]
+    return "\n".join(lines) + "\n"
