@@ -1,5 +1,6 @@
 """Every code block of the README, run as it stands; only addresses are those of the test."""
 
+import hashlib
 import os
 import re
 import subprocess
@@ -14,9 +15,11 @@ from tests.servers import ROOT, Running, running_model, running_server
 BLOCKS = re.findall(
     r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
 )
-MADE = [text for language, text in BLOCKS if language == "bash" and text.startswith("make")]
-SERVED = [text for language, text in BLOCKS if text.startswith(".venv/bin/seawall")]
-CURLED = [text for language, text in BLOCKS if text.startswith("curl")]
+MADE = [text for _, text in BLOCKS if text.startswith("make")]
+SERVED = [text for _, text in BLOCKS if text.startswith(".venv/bin/seawall")]
+CURLED = [text for _, text in BLOCKS if text.startswith("curl")]
+KEY = "sw_a-key-of-the-readme"
+DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
 PYTHON = [text for language, text in BLOCKS if language == "python"]
 
 
@@ -29,6 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             model,
             SERVER__WORKERS="1",
             IDENTITY__ANONYMOUS="true",
+            IDENTITY__API_KEYS=f'[{{sha256 = "{DIGEST}", tenant = "shop", subject = "me"}}]',
         ) as running,
     ):
         yield running
@@ -75,13 +79,14 @@ def test_curl(server: Running, block: str) -> None:
 
 
 @pytest.mark.parametrize("block", PYTHON)
-def test_python(block: str, tmp_path: Path) -> None:
+def test_python(server: Running, block: str, tmp_path: Path) -> None:
     with running_model("--first-token", "0.01", "--duration", "0.1") as model:
         done = subprocess.run(
-            [sys.executable, "-c", block],
+            [sys.executable, "-c", block.replace("http://127.0.0.1:8080", server.url)],
             cwd=ROOT,
             env=os.environ
             | {
+                "SEAWALL_KEY": KEY,
                 "SEAWALL_MODELS__DEFAULT__BASE_URL": model.url,
                 "SEAWALL_SESSIONS__PATH": str(tmp_path / "s.db"),
                 "SEAWALL_TOOLS__STORE__DATABASE": str(tmp_path / "t.db"),
@@ -92,4 +97,4 @@ def test_python(block: str, tmp_path: Path) -> None:
             timeout=60,
         )
     assert done.returncode == 0, done.stderr
-    assert "asyncio.run" not in block or "TurnCompleted" in done.stdout
+    assert ("TurnCompleted" if "asyncio.run" in block else "[") in done.stdout

@@ -41,7 +41,8 @@ class DemoResult(Struct, frozen=True, kw_only=True):
 
     durable: completed turns that were found in the session database afterwards.
     server_cpu_ms_a_turn: of all server processes. server_kb_a_turn: growth of their memory at
-    its peak, by turn in flight at that moment.
+    its peak, by turns in flight at theirs; a process keeps what it once had, so that the two
+    peaks need not be at the same moment.
     """
 
     turns: int
@@ -224,14 +225,13 @@ def _show(demo: Demo, event: dict[str, object]) -> None:
 async def _drive(
     surge: Surge, server: Service, progress: Callable[[Progress], None]
 ) -> tuple[SurgeResult, tuple[int, int]]:
-    """The surge's result, and the server's memory at its peak with the turns in flight then."""
-    peak = (0, 0)
-    in_flight = 0
+    """The surge's result, and the peaks of the server's memory and of turns in flight."""
+    resident = in_flight = 0
 
     async def sample() -> None:
-        nonlocal peak
+        nonlocal resident
         while True:
-            peak = max(peak, (consumption(server.pid).resident_bytes, in_flight))
+            resident = max(resident, consumption(server.pid).resident_bytes)
             await asyncio.sleep(_SAMPLE_SECONDS)
 
     async with _driver(surge) as messages, asyncio.TaskGroup() as group:
@@ -239,8 +239,9 @@ async def _drive(
         try:
             async for message in messages:
                 if isinstance(message, SurgeResult):
-                    return message, peak
-                in_flight = len(surge.texts) - message.completed - message.failed
+                    return message, (resident, in_flight)
+                waiting = len(surge.texts) - message.completed - message.failed
+                in_flight = max(in_flight, waiting)
                 progress(message)
         finally:
             sampling.cancel()
