@@ -129,15 +129,15 @@ class Catalogue:
         self._connection = sqlite3.connect(
             path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS documents "
-            "(kind TEXT, id TEXT, body TEXT NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID"
-        )
-        self._connection.execute(
-            "CREATE INDEX IF NOT EXISTS users_by_email ON documents (body->>'email') "
-            "WHERE kind = 'User'"
-        )
+        with self.change():  # in a transaction, because several workers start at once
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS documents "
+                "(kind TEXT, id TEXT, body TEXT NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID"
+            )
+            self._connection.execute(
+                "CREATE INDEX IF NOT EXISTS users_by_email ON documents (body->>'email') "
+                "WHERE kind = 'User'"
+            )
 
     def close(self) -> None:
         """Release the file."""

@@ -4,6 +4,8 @@ import os
 import signal
 import sqlite3
 import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -108,3 +110,24 @@ def test_a_store_that_another_holds_says_so_in_time(tmp_path: Path) -> None:
         await store.close()
 
     asyncio.run(scenario())
+
+
+def _open(path: Path, start: float) -> None:
+    async def run() -> None:
+        store = SqliteStore(path)
+        await store.open()
+        await store.close()
+
+    while time.monotonic() < start:
+        pass
+    asyncio.run(run())
+
+
+def test_workers_that_open_a_new_file_at_the_same_moment(tmp_path: Path) -> None:
+    """It failed one start in five: "database is locked", at once, whatever the timeout."""
+    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as workers:
+        for number in range(25):
+            start = time.monotonic() + 0.05
+            opened = [workers.submit(_open, tmp_path / f"{number}.db", start) for _ in range(4)]
+            for each in opened:
+                each.result(30)

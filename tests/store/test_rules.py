@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +276,14 @@ def test_the_catalogue_is_what_its_generator_makes(tmp_path: Path) -> None:
     catalogue.fill(ROOT / "examples/store/catalogue.json")
     assert len(catalogue.export().orders) == len(kept["orders"])
     catalogue.close()
+
+
+def test_workers_that_open_a_new_store_at_the_same_moment(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(10):
+            path = tmp_path / f"{number}.db"
+            for catalogue in threads.map(Catalogue, [path] * 8):
+                catalogue.close()
 
 
 def test_a_catalogue_that_is_none(tmp_path: Path) -> None:

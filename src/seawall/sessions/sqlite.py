@@ -35,6 +35,7 @@ _log = logging.getLogger("seawall.sessions")
 _MAX_PENDING = 20_000
 _MAX_BATCH = 512
 _PURGE = 500
+_AGAIN_SECONDS = 0.01
 
 _Query = Callable[[sqlite3.Connection], object]
 
@@ -161,7 +162,7 @@ class SqliteStore:
                 self._path, timeout=self._busy_seconds, isolation_level=None
             )
             try:
-                connection.execute("PRAGMA journal_mode = WAL")
+                self._write_ahead(connection)
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA temp_store = MEMORY")
                 prepare(connection, self._path)
@@ -175,6 +176,23 @@ class SqliteStore:
                 f"The session store {self._path} cannot be opened: {error}."
             ) from error
         return connection
+
+    def _write_ahead(self, connection: sqlite3.Connection) -> None:
+        """Switch to write-ahead logging.
+
+        Of several who open a new file at once only one can; SQLite tells the others "locked" at
+        once, whatever its timeout (https://www.sqlite.org/c3ref/busy_handler.html).
+        """
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(_AGAIN_SECONDS)
+            else:
+                return
 
     def _purge(self, connection: sqlite3.Connection) -> None:
         while purge_expired(connection, self._clock(), _PURGE) == _PURGE:
