@@ -21,7 +21,14 @@ from seawall.lab.sim_reply import SimTimes
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.transport.sse import SseParser
 
-__all__ = ["Demo", "DemoResult", "run_demo"]
+__all__ = [
+    "Demo",
+    "DemoIssuer",
+    "DemoResult",
+    "drive_surge",
+    "run_demo",
+    "server_environment",
+]
 
 _ISSUER = "https://demo.seawall.example"
 _AUDIENCE = "seawall-demo"
@@ -82,7 +89,7 @@ async def run_demo(demo: Demo) -> DemoResult:
     said = _said(conversation)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-demo-")))
-        issuer = _Issuer(folder / "jwks.json")
+        issuer = DemoIssuer(folder / "jwks.json")
         model = await stack.enter_async_context(
             run_service(
                 *("sim-model", "--port", "0", "--seed", str(demo.seed)),
@@ -92,7 +99,7 @@ async def run_demo(demo: Demo) -> DemoResult:
         server = await stack.enter_async_context(
             run_service(
                 *("serve", str(demo.example / "seawall.toml"), "--port", "0", "--json"),
-                environment=_environment(folder, model),
+                environment=server_environment(folder, model),
             )
         )
         demo.tell(f"simulated model at {model.url}, server at {server.url}\n")
@@ -113,13 +120,13 @@ async def run_demo(demo: Demo) -> DemoResult:
         )
         demo.tell(f"... and all {demo.turns} ask at once.\n")
         before = consumption(server.pid)
-        result, peak = await _drive(surge, server, demo.progress)
+        result, peak = await drive_surge(surge, server, demo.progress)
         after = consumption(server.pid)
         durable = _count_durable(folder / "sessions.db", result)
     return _result(result, before, after, peak, durable)
 
 
-class _Issuer:
+class DemoIssuer:
     """An identity provider of the demo's own."""
 
     def __init__(self, path: Path) -> None:
@@ -141,7 +148,8 @@ class _Issuer:
         return jwt.encode({"alg": "RS256", "kid": "demo"}, claims, self._key)
 
 
-def _environment(folder: Path, model: Service) -> dict[str, str]:
+def server_environment(folder: Path, model: Service) -> dict[str, str]:
+    """Settings of the store's server: that model, data in `folder`, tokens of a DemoIssuer."""
     return {
         "SEAWALL_MODELS__DEFAULT__BASE_URL": model.url,
         "SEAWALL_SESSIONS__PATH": str(folder / "sessions.db"),
@@ -161,7 +169,7 @@ def _said(path: Path) -> list[str]:
     return msgspec.json.decode(path.read_bytes(), type=_Conversation).user
 
 
-async def _converse(demo: Demo, server: Service, issuer: _Issuer, said: list[str]) -> None:
+async def _converse(demo: Demo, server: Service, issuer: DemoIssuer, said: list[str]) -> None:
     """One customer, several turns, readable."""
     client = HttpClient()
     token = issuer.token("visitor")
@@ -222,7 +230,7 @@ def _show(demo: Demo, event: dict[str, object]) -> None:
         raise SeawallError(f"the turn failed: {event['problem']}")
 
 
-async def _drive(
+async def drive_surge(
     surge: Surge, server: Service, progress: Callable[[Progress], None]
 ) -> tuple[SurgeResult, tuple[int, int]]:
     """The surge's result, and the peaks of the server's memory and of turns in flight."""

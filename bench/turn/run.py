@@ -1,0 +1,168 @@
+"""The whole pipeline beside a bare pass-through: what a turn costs each, in one run.
+
+    .venv/bin/python bench/turn/run.py [--quick]
+
+Prints a table, and the figures as one JSON line at the end. See README.md.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import venv
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from seawall.lab.demo import DemoIssuer, drive_surge, server_environment
+from seawall.lab.driver import Surge, SurgeResult
+from seawall.lab.loop import raise_file_limit
+from seawall.lab.processes import Service, consumption, run_service
+from seawall.lab.sim_reply import SimTimes
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+WARM_UP = 50
+
+
+class Figures(Struct):
+    """Of one server and one crowd. Milliseconds and kilobytes."""
+
+    server: str
+    crowd: int
+    completed: int
+    cpu_ms_a_turn: float
+    added_first_text_p50: float
+    added_first_text_p99: float
+    kb_a_turn: float
+    turns_a_second: float
+
+
+async def measure(name: str, server: Service, surge: Surge) -> Figures:
+    """Warm the server up, then drive the crowd at it."""
+    few = Surge(
+        url=surge.url,
+        api=surge.api,
+        texts=surge.texts[:WARM_UP],
+        tokens=surge.tokens[:WARM_UP],
+        seed=surge.seed,
+        times=surge.times,
+        seconds=60.0,
+    )
+    await drive_surge(few, server, lambda _: None)
+    before = consumption(server.pid)
+    result, (resident, in_flight) = await drive_surge(surge, server, lambda _: None)
+    after = consumption(server.pid)
+    return _figures(
+        name,
+        result,
+        after.cpu_seconds - before.cpu_seconds,
+        (resident - before.resident_bytes) / max(1, in_flight),
+    )
+
+
+def _figures(name: str, result: SurgeResult, cpu: float, memory: float) -> Figures:
+    return Figures(
+        name,
+        result.turns,
+        result.completed,
+        round(cpu / result.turns * 1e3, 2),
+        round(result.added_first_text.p50 or 0.0, 1),
+        round(result.added_first_text.p99 or 0.0, 1),
+        round(max(0.0, memory) / 1_024, 1),
+        round(result.completed / result.seconds, 1),
+    )
+
+
+@asynccontextmanager
+async def pass_through(model: Service) -> AsyncGenerator[Service, None]:
+    """FastAPI in a venv of its own, with as many workers as ours."""
+    python = await asyncio.to_thread(_other_python)
+    port = 18_431
+    process = await asyncio.create_subprocess_exec(
+        *(python, "-m", "uvicorn", "pass_through:app", "--port", str(port), "--workers", "2"),
+        *("--log-level", "warning", "--no-access-log", "--backlog", "8192"),
+        cwd=HERE,
+        env={**os.environ, "MODEL_URL": model.url},
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(200):
+            try:
+                await asyncio.to_thread(urllib.request.urlopen, f"{url}/openapi.json")
+                break
+            except OSError:
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(1.0)  # the other worker
+        yield Service(url, process.pid)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+def _other_python() -> Path:
+    python = HERE / ".venv" / "bin" / "python"
+    if not python.exists():
+        sys.stderr.write("making a venv for FastAPI and the openai SDK ...\n")
+        venv.create(HERE / ".venv", with_pip=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "-q", "-r", HERE / "requirements.txt"], check=True
+        )
+    return python
+
+
+async def main(crowds: list[int]) -> list[Figures]:
+    """Both servers, each crowd."""
+    found: list[Figures] = []
+    times = SimTimes()
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-bench-")))
+        issuer = DemoIssuer(folder / "jwks.json")
+        model = await stack.enter_async_context(run_service("sim-model", "--port", "0"))
+        for crowd in crowds:
+            texts = [f"Where is my order? I am customer {each}." for each in range(crowd)]
+            async with run_service(
+                *("serve", "examples/store/seawall.toml", "--port", "0", "--json"),
+                environment=server_environment(folder, model),
+            ) as server:
+                tokens = [issuer.token(f"customer-{each}") for each in range(crowd)]
+                surge = Surge(
+                    url=server.url, texts=texts, tokens=tokens, seed=0, times=times, seconds=180.0
+                )
+                found.append(await measure("seawall", server, surge))
+            async with pass_through(model) as other:
+                surge = Surge(
+                    url=other.url, api="chat", texts=texts, seed=0, times=times, seconds=180.0
+                )
+                found.append(await measure("fastapi + openai", other, surge))
+            sys.stderr.write(f"{found[-2]}\n{found[-1]}\n")
+    return found
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="a small crowd only")
+    quick = parser.parse_args().quick
+    os.chdir(ROOT)
+    raise_file_limit()
+    began = time.monotonic()
+    figures = asyncio.run(main([200] if quick else [500, 5_000]))
+    names = Figures.__struct_fields__
+    sys.stdout.write("  ".join(f"{name:>20}" for name in names) + "\n")
+    for each in figures:
+        sys.stdout.write("  ".join(f"{getattr(each, name):>20}" for name in names) + "\n")
+    ratio = round(figures[1].cpu_ms_a_turn / figures[0].cpu_ms_a_turn, 2)
+    rows = [{name: getattr(each, name) for name in names} for each in figures]
+    sys.stdout.write(
+        json.dumps(
+            {"figures": rows, "cpu_ratio": ratio, "seconds": round(time.monotonic() - began)}
+        )
+        + "\n"
+    )
