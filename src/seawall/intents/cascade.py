@@ -16,7 +16,7 @@ _NOTHING = Detection(None, 0.0, "none")
 
 
 class Classifier(Protocol):
-    """What the cascade needs of a classifier; there is one on n-grams and one on embeddings."""
+    """What the cascade needs of a classifier."""
 
     def best(self, text: str) -> tuple[str, float]:
         """The likeliest intent and its calibrated probability."""
