@@ -189,3 +189,15 @@ def test_what_has_no_schema_is_refused_when_the_tool_is_made() -> None:
     for function, said in ((unannotated, "annotation"), (variadic, "no JSON Schema")):
         with pytest.raises(TypeError, match=said):
             tool(function)
+
+
+def test_half_characters_in_an_answer_do_not_end_the_turn() -> None:
+    @tool
+    def echo() -> str:
+        """Say it."""
+        return "a\ud800b"
+
+    async def scenario() -> None:
+        assert (await echo.call("{}", _context())).content == "a?b"
+
+    asyncio.run(scenario())

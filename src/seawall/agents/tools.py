@@ -91,7 +91,10 @@ class Tool(Struct, frozen=True, eq=False):
         return keywords
 
     def _content(self, result: object) -> str:
-        content = result if isinstance(result, str) else msgspec.json.encode(result).decode()
+        if isinstance(result, str):  # half characters can be neither sent nor stored
+            content = result.encode("utf-8", "replace").decode()
+        else:
+            content = msgspec.json.encode(result).decode()
         if len(content) > _MAX_RESULT_CHARACTERS:
             raise ToolError(
                 f"{self.name} answered more than {_MAX_RESULT_CHARACTERS} characters; "
