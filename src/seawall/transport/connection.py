@@ -233,7 +233,9 @@ class Connection(asyncio.Protocol):
         """A part of the body."""
         self._body.append(body)
         self._body_bytes += len(body)
-        if self._body_bytes > _HIGH_WATER and not self._paused and self._transport is not None:
+        # Nobody waits for it: what follows gathers in the kernel, and is read as one.
+        unwanted = self._waiter is None or self._body_bytes > _HIGH_WATER
+        if unwanted and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
         self._wake()

@@ -7,6 +7,7 @@ from seawall.errors import InternalError, MethodNotAllowed, NotFound, Overloaded
 from seawall.hosts.http.chat import answer_chat, answer_models
 from seawall.hosts.http.exchange import ClientGone, Exchange, Receive, Scope, Send
 from seawall.hosts.http.openapi import openapi_document
+from seawall.hosts.http.pace import Pace
 from seawall.hosts.http.sessions import delete_session, list_sessions, show_session
 from seawall.hosts.http.turns import answer_turn
 from seawall.orchestrator import Orchestrator
@@ -40,6 +41,7 @@ class HttpApplication:
         self._all_ready = all_ready or (lambda: orchestrator.ready)
         self._scrape = scrape
         self._opens = opens
+        self._pace = Pace(orchestrator.settings.server.hold_seconds)
         self._openapi = openapi_document()
         # Decided once: a request costs one look-up.
         self._routes: dict[str, dict[str, Endpoint]] = {
@@ -60,7 +62,7 @@ class HttpApplication:
             return
         if scope["type"] != "http":
             raise ValueError(f"only HTTP is served, not {scope['type']}")
-        exchange = Exchange(scope, receive, send)
+        exchange = Exchange(scope, receive, send, self._pace)
         try:
             await self._route(exchange)
         except ClientGone:

@@ -71,7 +71,7 @@ async def _stream(
     async def emit(event: Event) -> None:
         reply.take(event)
         if type(event) is TextDelta:
-            await exchange.write(reply.delta({"content": event.text}))
+            await exchange.write_text(reply.delta({"content": event.text}))
         elif type(event) is TurnStarted:
             await exchange.start(200, [*EVENT_STREAM, reply.session_header])
         elif type(event) is AgentSelected and event.reason != "handoff":

@@ -14,6 +14,7 @@ from seawall.errors import (
     RequestTimeout,
     Unauthenticated,
 )
+from seawall.hosts.http.pace import Pace
 from seawall.identity.port import Anonymous, Bearer, Credential
 
 __all__ = ["ClientGone", "Exchange", "Receive", "Scope", "Send"]
@@ -39,14 +40,15 @@ class Exchange:
     started: whether the answer's status and headers are out.
     """
 
-    __slots__ = ("_receive", "_send", "headers", "scope", "started")
+    __slots__ = ("_pace", "_receive", "_send", "headers", "scope", "started")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, pace: Pace) -> None:
         self.scope = scope
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.started = False
         self._receive = receive
         self._send = send
+        self._pace = pace
 
     async def body(self, *, limit: int, seconds: float) -> bytes:
         """The whole request body.
@@ -113,6 +115,11 @@ class Exchange:
     async def write(self, data: bytes) -> None:
         """Send a part of the body; waits while the client is slow."""
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def write_text(self, data: bytes) -> None:
+        """Send a piece of streamed text; under load the next one has to wait a little."""
+        await self.write(data)
+        await self._pace.hold()
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last part of the body."""

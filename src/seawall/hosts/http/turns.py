@@ -81,7 +81,10 @@ async def _stream(
             return
         if not exchange.started:
             await exchange.start(200, EVENT_STREAM)
-        await exchange.write(frame(event))
+        if type(event) is TextDelta:
+            await exchange.write_text(frame(event))
+        else:
+            await exchange.write(frame(event))
 
     try:
         await run_turn(orchestrator, exchange, request, credential, emit)

@@ -30,7 +30,7 @@ _BACKLOG = 4_096
 _LISTENERS = 256
 # Thousands of turns in flight are a large heap, and turns leave next to no cycles: collecting
 # after every 700 allocations, as by default, would walk it all the time.
-_COLLECT_EVERY = 50_000
+_COLLECT_EVERY = 200_000
 _KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of the usual load balancers
 
 

@@ -1,0 +1,70 @@
+"""Who goes first when the process is behind: those who have not had a word yet."""
+
+import asyncio
+import time
+from collections import deque
+
+__all__ = ["Pace"]
+
+_TICK = 0.02
+_NEGLIGIBLE = 0.01
+_GAIN = 10.0
+_FADE = 0.9
+_IDLE_TICKS = 100
+
+
+class Pace:
+    """Holds back text that follows a stream's first, for as long as the event loop is late.
+
+    What a held stream's model writes meanwhile gathers in the kernel and goes out as one piece,
+    which costs hardly more than a single token. That leaves the processor to the turns that wait
+    for their first token, and nothing is held back where the loop is on time.
+
+    longest: seconds that a piece of text may be held back, however late the loop; 0 for never.
+    """
+
+    def __init__(self, longest: float) -> None:
+        self._longest = longest
+        self._held: deque[tuple[float, asyncio.Future[None]]] = deque()
+        self._lag = 0.0
+        self._window = 0.0
+        self._ticked_at = 0.0
+        self._unused = 0
+        self._ticking = False
+
+    @property
+    def window(self) -> float:
+        """Seconds that text is held back now."""
+        return self._window
+
+    async def hold(self) -> None:
+        """Wait as long as text is held back now; to be called after each piece of text."""
+        if not self._longest:
+            return
+        self._unused = 0
+        if not self._ticking:
+            self._ticking = True
+            self._ticked_at = time.monotonic()
+            asyncio.get_running_loop().call_later(_TICK, self._tick)
+        if self._window:
+            released = asyncio.get_running_loop().create_future()
+            self._held.append((time.monotonic() + self._window, released))
+            await released
+
+    def _tick(self) -> None:
+        """Measure how late this call is, and let go those whose time has come."""
+        now = time.monotonic()
+        late = now - self._ticked_at - _TICK
+        self._ticked_at = now
+        self._lag = max(late, self._lag * _FADE)
+        self._window = min(self._longest, self._lag * _GAIN) if self._lag > _NEGLIGIBLE else 0.0
+        while self._held and (self._held[0][0] <= now or not self._window):
+            _, released = self._held.popleft()
+            if not released.done():
+                released.set_result(None)
+        self._unused += 1
+        if self._held or self._unused < _IDLE_TICKS:
+            asyncio.get_running_loop().call_later(_TICK, self._tick)
+        else:
+            self._ticking = False
+            self._lag = self._window = 0.0

@@ -1,0 +1,73 @@
+"""Features to vectors: tf-idf, with an account of how much of a text is not known."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seawall.intents.features import letter_features, split, word_features
+
+__all__ = ["Vector", "Vectoriser"]
+
+Vector = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Positions and weights of a text's known features."""
+
+_REMEMBERED_WORDS = 8_192
+# Sublinear term frequency: Manning, Raghavan, Schütze, Introduction to Information Retrieval,
+# §6.4.1. By count, up to the most that a text has room for.
+_BY_COUNT = np.concatenate(([0.0], 1 + np.log(np.arange(1, 2_049)))).astype(np.float32)
+
+
+class Vectoriser:
+    """Knows the words and letters of a training set, and how rare each is."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        words: Counter[str] = Counter()
+        letters: Counter[str] = Counter()
+        for text in texts:
+            found = split(text)
+            words.update(set(word_features(found)))
+            letters.update({each for word in set(found) for each in letter_features(word)})
+        self._words = {name: index for index, name in enumerate(words)}
+        self._letters = {name: len(words) + index for index, name in enumerate(letters)}
+        counts = np.array([*words.values(), *letters.values()], np.float32)
+        # Smoothed inverse document frequency; the last entry is for what was never seen.
+        idf = np.log((1 + len(texts)) / (1 + np.append(counts, np.float32(0)))) + 1
+        self._idf = idf.astype(np.float32)
+        # A word is taken apart once: most words of a message have been seen before.
+        self._letters_of = lru_cache(_REMEMBERED_WORDS)(self._take_apart)
+
+    def __len__(self) -> int:
+        return len(self._idf) - 1
+
+    def __call__(self, text: str) -> Vector:
+        """Words and letters, each scaled to the same length, so that neither drowns the other.
+
+        Unknown features count for that length: the less of a text is known, the smaller its
+        weights, and the less sure the classifier.
+        """
+        found = split(text)
+        words = Counter([_place(each, self._words) for each in word_features(found)])
+        letters = Counter(chain.from_iterable(map(self._letters_of, found)))
+        border, size = len(words), len(words) + len(letters)
+        where = np.fromiter(chain(words, letters), np.int64, size)
+        counts = np.fromiter(chain(words.values(), letters.values()), np.int64, size)
+        known = where >= 0
+        weights = _BY_COUNT[counts] * self._idf[np.where(known, where, -1)]
+        for part in (weights[:border], weights[border:]):
+            np.multiply(part, 1 / math.sqrt(2.0 * float(part @ part) or 1.0), out=part)
+        return where[known], weights[known]
+
+    def _take_apart(self, word: str) -> tuple[int, ...]:
+        return tuple(_place(each, self._letters) for each in letter_features(word))
+
+
+def _place(feature: str, vocabulary: dict[str, int]) -> int:
+    """The feature's position; a negative number of its own for one that is not known."""
+    position = vocabulary.get(feature)
+    return -1 - crc32(feature.encode("utf-8", "replace")) if position is None else position

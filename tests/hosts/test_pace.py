@@ -1,0 +1,65 @@
+"""Text after the first gives way while the event loop is late, and only then."""
+
+import asyncio
+import time
+
+from seawall.hosts.http.pace import Pace
+
+
+async def _late() -> Pace:
+    """A pace that has seen its event loop being blocked."""
+    pace = Pace(0.2)
+    await pace.hold()
+    await asyncio.sleep(0.03)
+    time.sleep(0.1)  # noqa: ASYNC251 - this is what makes the loop late
+    await asyncio.sleep(0.005)
+    return pace
+
+
+def test_nothing_is_held_while_the_loop_is_on_time() -> None:
+    async def scenario() -> None:
+        pace = Pace(0.2)
+        await pace.hold()
+        await asyncio.sleep(0)
+        held = asyncio.ensure_future(pace.hold())
+        await asyncio.sleep(0)
+        assert held.done()
+
+    asyncio.run(scenario())
+
+
+def test_text_is_held_while_the_loop_is_late_never_longer_than_allowed() -> None:
+    async def scenario() -> None:
+        pace = await _late()
+        assert 0 < pace.window <= 0.2
+        held = asyncio.ensure_future(pace.hold())
+        await asyncio.sleep(0)
+        assert not held.done()
+        await held
+
+    asyncio.run(scenario())
+
+
+def test_it_recovers_and_forgets_those_who_left() -> None:
+    async def scenario() -> None:
+        pace = await _late()
+        gone = asyncio.ensure_future(pace.hold())
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.sleep(1.5)  # long enough for any lag that was seen to fade
+        await pace.hold()
+        assert gone.cancelled()
+
+    asyncio.run(scenario())
+
+
+def test_it_can_be_switched_off() -> None:
+    async def scenario() -> None:
+        pace = Pace(0.0)
+        await pace.hold()
+        time.sleep(0.1)  # noqa: ASYNC251 - see above
+        await asyncio.sleep(0.05)
+        assert pace.window == 0.0
+        await pace.hold()
+
+    asyncio.run(scenario())
