@@ -62,9 +62,9 @@ def train(
 ) -> NgramClassifier:
     """Train by stochastic gradient descent; the same input gives the same classifier.
 
-    In every update three features in ten are left out (Wager, Wang, Liang: Dropout Training as Adaptive
-    Regularization, 2013), which keeps it from leaning on few words. The settings were chosen by
-    validation on held-out training data of BANKING77: see bench/intents/README.md.
+    In every update three features in ten are left out (Wager, Wang, Liang: Dropout Training as
+    Adaptive Regularization, 2013), which keeps it from leaning on few words. The settings were
+    chosen by validation on held-out training data of BANKING77: see bench/intents/README.md.
     """
     names = tuple(sorted(set(labels)))
     position = {name: index for index, name in enumerate(names)}
