@@ -126,10 +126,14 @@ class HttpClient:
         A reused connection that the upstream closes before a single byte of the response came is
         replaced once: it had been closed while idle, and the request was not seen.
 
+        The request is let go of when its answer begins: of thousands that are being answered,
+        the prompts would be most of the memory.
+
         Raises:
             TransportError: the exchange failed.
         """
         request = _encode(method, endpoint, headers, body)
+        del body
         head_only = method == "HEAD"
         self.open_streams += 1
         try:
@@ -145,6 +149,7 @@ class HttpClient:
                     connection = await self._acquire(endpoint.origin, deadline, fresh=True)
                     connection.send(request, deadline=deadline, head_only=head_only)
                     await connection.head()
+                del request
                 yield Response(connection)
             finally:
                 self._release(endpoint.origin, connection)
