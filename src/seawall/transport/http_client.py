@@ -19,11 +19,13 @@ from seawall.transport.errors import (
     ConnectionBroken,
     TransportTimeout,
 )
+from seawall.transport.wheel import Wheel
 
 __all__ = ["Buffered", "Endpoint", "HttpClient", "Response"]
 
 Header = tuple[bytes, bytes]
 
+_DEADLINE_TICK = 0.02
 _FORBIDDEN = b"\r\n\0"
 
 
@@ -106,6 +108,7 @@ class HttpClient:
         self._max_header_bytes = max_header_bytes
         self._ssl_context = ssl_context
         self._pools: dict[Origin, _Pool] = {}
+        self._wheel = Wheel(_DEADLINE_TICK)
         self.open_streams = 0
 
     @asynccontextmanager
@@ -236,7 +239,7 @@ class HttpClient:
         try:
             async with asyncio.timeout_at(min(deadline, loop.time() + self._connect_seconds)):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop, self._max_header_bytes),
+                    lambda: Connection(loop, self._wheel, self._max_header_bytes),
                     origin.host,
                     origin.port,
                     ssl=context,
