@@ -12,10 +12,12 @@
         ├── Unauthenticated         401 unauthenticated     send a valid credential
         ├── NotFound                404 not-found           there is no such thing, for you
         │   ├── SessionNotFound     404 session-not-found
+        │   ├── TurnNotFound        404 turn-not-found
         │   └── UnknownAgent        404 unknown-agent
         ├── MethodNotAllowed        405 method-not-allowed
         ├── RequestTimeout          408 request-timeout     send the request faster
         ├── SessionConflict         409 session-conflict    load the session, try again
+        ├── SessionBusy             409 session-busy        wait for the turn before this one
         ├── KeyReused               422 idempotency-key-reused   use a new key
         ├── TurnLimitReached        500 turn-limit-reached  a bound of the agent was met
         ├── InternalError           500 internal-error      report it
@@ -44,10 +46,12 @@ __all__ = [
     "Problem",
     "RequestTimeout",
     "SeawallError",
+    "SessionBusy",
     "SessionConflict",
     "SessionNotFound",
     "StoreUnavailable",
     "TurnLimitReached",
+    "TurnNotFound",
     "Unauthenticated",
     "UnknownAgent",
     "UpstreamFailed",
@@ -156,6 +160,16 @@ class SessionNotFound(NotFound):
         super().__init__("There is no such session.", field="session")
 
 
+class TurnNotFound(NotFound):
+    """The turn does not exist, is not known here, or is somebody else's: the same answer."""
+
+    code = "turn-not-found"
+    title = "Turn not found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such turn.", field="turn")
+
+
 class UnknownAgent(NotFound):
     """The agent asked for is not configured."""
 
@@ -185,6 +199,14 @@ class SessionConflict(Problem):
     status = 409
     code = "session-conflict"
     title = "Session conflict"
+
+
+class SessionBusy(Problem):
+    """Another turn of the same session is running; nothing was done for this one."""
+
+    status = 409
+    code = "session-busy"
+    title = "Session busy"
 
 
 class KeyReused(Problem):

@@ -27,7 +27,8 @@ from seawall.intents.cascade import IntentDetector, build_detector
 from seawall.intents.definition import IntentDefinition
 from seawall.models.openai import OpenAIModel, OpenAISettings
 from seawall.models.port import Model
-from seawall.pipeline.identifiers import new_turn_id
+from seawall.pipeline.identifiers import new_request
+from seawall.pipeline.live import LiveTurn
 from seawall.pipeline.pipeline import Pipeline, Ports
 from seawall.pipeline.report import Observe, TurnReport
 from seawall.pipeline.routing import Routing
@@ -172,6 +173,7 @@ class Orchestrator:
         opened, self._opened = self._opened, None
         if opened is None:
             return
+        await opened.pipeline.live.close(self.settings.server.drain_seconds)
         await opened.store.close()
         for model in opened.models.values():
             await model.close()
@@ -220,6 +222,16 @@ class Orchestrator:
         """See `Pipeline.execute`; what hosts call."""
         return await self._live.pipeline.execute(request, credential, emit)
 
+    def start(self, request: TurnRequest, credential: Credential) -> LiveTurn:
+        """See `Pipeline.start`; for turns in the background, and those with a key."""
+        return self._live.pipeline.start(request, credential)
+
+    def events(
+        self, owner: Principal, turn: str, *, after: int = 0
+    ) -> AsyncGenerator[tuple[int, Event], None]:
+        """See `Pipeline.events`."""
+        return self._live.pipeline.events(owner, turn, after=after)
+
     async def run(
         self, turn: TurnRequest | str, *, principal: Principal
     ) -> AsyncGenerator[Event, None]:
@@ -228,9 +240,7 @@ class Orchestrator:
         The last event is `turn.completed` or `turn.failed`. Closing the generator cancels the
         turn.
         """
-        request = (
-            turn if isinstance(turn, TurnRequest) else TurnRequest(id=new_turn_id(), text=turn)
-        )
+        request = turn if isinstance(turn, TurnRequest) else new_request(turn)
         events: asyncio.Queue[Event | None] = asyncio.Queue(_EVENTS_AHEAD)
 
         async def emit(*happened: Event) -> None:

@@ -85,9 +85,11 @@ class Usage(Struct, frozen=True):
 class TurnRequest(Struct, frozen=True, kw_only=True):
     """One user message as a host received it; already validated by the host.
 
-    id: the turn's own, chosen by the host. text: no NUL, no lone surrogate.
-    session: the session to continue, or None to open a new one.
+    Made by `pipeline.identifiers.new_request`. id: the turn's own. text: no NUL, no lone
+    surrogate. session: the session to continue, or the id that the new one gets.
+    opens: the session is new.
     agent: an agent asked for by name, or None to let the intent decide.
+    background: complete it even if nobody waits for the answer any more.
     idempotency_key: makes a retry return the first answer instead of a second turn.
     history: messages that stand before `text` when the client keeps the history itself
         (OpenAI's stateless format); only used for a new session, never stored.
@@ -96,11 +98,13 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
 
     id: str
     text: str
-    session: str | None = None
+    session: str
+    opens: bool
     agent: str | None = None
     idempotency_key: str | None = None
     history: tuple[Message, ...] = ()
     deadline: float | None = None
+    background: bool = False
 
 
 class TurnRecord(Struct, frozen=True):
@@ -109,6 +113,8 @@ class TurnRecord(Struct, frozen=True):
     number: position in the session, from 1; equals the session's version after the commit.
     created_at: Unix time in seconds.
     messages: begins with the UserMessage and ends with the final AssistantMessage.
+    confidence, by: of the intent, as in the event `intent.detected`. first_agent, reason: as in
+    the first `agent.selected`.
     """
 
     id: str
@@ -118,6 +124,10 @@ class TurnRecord(Struct, frozen=True):
     intent: str | None
     messages: tuple[Message, ...]
     usage: Usage
+    confidence: float = 0.0
+    by: str = "none"
+    first_agent: str = ""
+    reason: str = "default"
 
     @property
     def answer(self) -> str:

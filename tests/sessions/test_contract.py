@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 )
 
 from seawall.errors import InvalidField, SessionConflict, SessionNotFound
-from seawall.sessions.port import Commit, SessionStore, Snapshot
+from seawall.sessions.port import Archive, Begin, Commit, Hold, SessionStore, Snapshot
 from seawall.sessions.sqlite import SqliteStore
 from seawall.turn import AssistantMessage, Principal, SessionKey, TurnRecord, Usage, UserMessage
 
@@ -43,9 +43,11 @@ class Clock:
         return self.now
 
 
-def commit(key: SessionKey, version: int, text: str = "hello", **changes: Any) -> Commit:
+def commit(
+    key: SessionKey, version: int, text: str = "hello", by: str = "", **changes: Any
+) -> Commit:
     turn = TurnRecord(
-        id=f"t{version + 1}-{text}",
+        id=by or f"t{version + 1}-{text}",
         number=version + 1,
         created_at=NOW,
         agent="a",
@@ -62,6 +64,19 @@ def commit(key: SessionKey, version: int, text: str = "hello", **changes: Any) -
         "expires_at": NOW + 1_000,
     }
     return Commit(**(values | changes))
+
+
+def begin(key: SessionKey, turn: str, **changes: Any) -> Begin:
+    values: dict[str, Any] = {"key": key, "turn": turn, "turns": 5, "until": NOW + 10}
+    if "idempotency_key" in changes:
+        values["fingerprint"] = "f"
+    return Begin(**(values | changes))
+
+
+async def look(store: SessionStore, key: SessionKey, turns: int, idempotency_key: str) -> Snapshot:
+    """What a turn would find, without holding anything."""
+    wanted = begin(key, "looker", until=None, turns=turns, idempotency_key=idempotency_key)
+    return await store.begin(wanted)
 
 
 @asynccontextmanager
@@ -136,7 +151,7 @@ def test_a_session_is_its_owners_only(play: Play) -> None:
             SessionKey("other", "ada", "s1"),
             SessionKey("acme", "ada", "s2"),
         ):
-            found = await store.load(other, turns=5, idempotency_key="k")
+            found = await look(store, other, 5, "k")
             assert found.session is None
             assert (found.replay is None) == (other.subject != "ada" or other.tenant != "acme")
             with pytest.raises(SessionNotFound):
@@ -154,7 +169,7 @@ def test_an_idempotency_key_finds_its_turn_and_serves_once(play: Play) -> None:
     async def scenario(store: SessionStore, _: Clock) -> None:
         await store.commit(commit(KEY, 0, idempotency_key="k", fingerprint="f"))
         elsewhere = SessionKey("acme", "ada", "new")
-        replay = (await store.load(elsewhere, turns=1, idempotency_key="k")).replay
+        replay = (await look(store, elsewhere, 1, "k")).replay
         assert replay is not None
         assert (replay.session, replay.fingerprint, replay.turn.number) == ("s1", "f", 1)
         with pytest.raises(SessionConflict):
@@ -222,7 +237,7 @@ def test_expiry_and_deletion_leave_nothing(play: Play) -> None:
     async def scenario(store: SessionStore, clock: Clock) -> None:
         await store.commit(commit(KEY, 0, idempotency_key="k", fingerprint="f"))
         clock.now = NOW + 1_001
-        gone = await store.load(KEY, turns=5, idempotency_key="k")
+        gone = await look(store, KEY, 5, "k")
         assert (gone.session, gone.replay) == (None, None)
         assert (await store.sessions(Principal("acme", "ada"), limit=5)).sessions == ()
         renewed = commit(
@@ -231,7 +246,7 @@ def test_expiry_and_deletion_leave_nothing(play: Play) -> None:
         await store.commit(renewed)
         assert [each.id for each in (await store.load(KEY, turns=5)).turns] == ["t1-again"]
         await store.delete(KEY)
-        assert await store.load(KEY, turns=5, idempotency_key="k") == Snapshot(None)
+        assert await look(store, KEY, 5, "k") == Snapshot(None)
         await store.commit(commit(KEY, 0, expires_at=clock.now + 100))
 
     play(scenario)
@@ -256,10 +271,169 @@ def test_a_cancelled_commit_is_whole_or_absent(play: Play) -> None:
 
         await asyncio.gather(*(try_one(number) for number in range(50)))
         for number in range(50):
-            found = await store.load(
-                SessionKey("acme", "ada", f"c{number}"), turns=1, idempotency_key=f"k{number}"
-            )
+            found = await look(store, SessionKey("acme", "ada", f"c{number}"), 1, f"k{number}")
             assert (found.session is None) == (found.replay is None) == (not found.turns)
+
+    play(scenario)
+
+
+def test_two_turns_of_one_session(play: Play) -> None:
+    """The second finds the first at work; when that one is done, it gets the session."""
+
+    async def scenario(store: SessionStore, _: Clock) -> None:
+        await store.commit(commit(KEY, 0))
+        first = await store.begin(begin(KEY, "one"))
+        assert (first.busy, first.session and first.session.version) == (None, 1)
+        second = await store.begin(begin(KEY, "two", until=NOW + 5))
+        assert second.busy == Hold("one", "s1", NOW + 10)
+        with pytest.raises(SessionConflict):
+            await store.commit(commit(KEY, 1, by="two"))
+        await store.commit(commit(KEY, 1, "first", by="one"))
+        again = await store.begin(begin(KEY, "two"))
+        assert again.busy is None
+        assert [each.id for each in again.turns] == ["t1-hello", "one"]
+        await store.commit(commit(KEY, 2, by="two"))
+
+    play(scenario)
+
+
+def test_of_many_at_once_one_gets_the_session(play: Play) -> None:
+    async def scenario(store: SessionStore, _: Clock) -> None:
+        await store.commit(commit(KEY, 0))
+        found = await asyncio.gather(*(store.begin(begin(KEY, f"t{each}")) for each in range(20)))
+        winners = [each for each, snapshot in enumerate(found) if snapshot.busy is None]
+        assert len(winners) == 1
+        holders = {snapshot.busy.turn for snapshot in found if snapshot.busy is not None}
+        assert holders == {f"t{winners[0]}"}
+
+    play(scenario)
+
+
+def test_a_dead_holder_loses_its_session_and_can_no_longer_commit(play: Play) -> None:
+    async def scenario(store: SessionStore, clock: Clock) -> None:
+        await store.commit(commit(KEY, 0))
+        dead = begin(KEY, "dead")
+        await store.begin(dead)
+        clock.now = NOW + 9
+        assert await store.renew(begin(KEY, "dead", until=NOW + 19))
+        clock.now = NOW + 11
+        assert (await store.begin(begin(KEY, "next"))).busy is not None
+        clock.now = NOW + 20
+        assert (await store.begin(begin(KEY, "next", until=NOW + 30))).busy is None
+        assert not await store.renew(dead)
+        with pytest.raises(SessionConflict):
+            await store.commit(commit(KEY, 1, by="dead"))
+        await store.release(dead)  # which is not its to release any more
+        assert (await store.begin(begin(KEY, "third"))).busy is not None
+        await store.commit(commit(KEY, 1, by="next"))
+
+    play(scenario)
+
+
+def test_a_key_is_held_by_one_turn(play: Play) -> None:
+    async def scenario(store: SessionStore, clock: Clock) -> None:
+        first = begin(KEY, "one", idempotency_key="k")
+        assert await store.begin(first) == Snapshot(None)
+        elsewhere = SessionKey("acme", "ada", "s2")
+        second = begin(elsewhere, "two", idempotency_key="k", fingerprint="g", until=NOW + 40)
+        found = await store.begin(second)
+        assert found.running == Hold("one", "s1", NOW + 10, "f")
+        keyed = {"idempotency_key": "k", "fingerprint": "g"}
+        with pytest.raises(SessionConflict):
+            await store.commit(commit(elsewhere, 0, by="two", **keyed))
+        assert (await store.begin(begin(KEY, "eve"))).running is None
+        clock.now = NOW + 11
+        assert (await store.begin(second)).running is None
+        assert not await store.renew(first)
+        with pytest.raises(SessionConflict):
+            await store.commit(commit(KEY, 0, by="one", idempotency_key="k", fingerprint="f"))
+        await store.release(second)
+        await store.commit(commit(KEY, 0, by="one", idempotency_key="k", fingerprint="f"))
+        replay = (await store.begin(second)).replay
+        assert replay is not None
+        assert (replay.session, replay.turn.id) == ("s1", "one")
+
+    play(scenario)
+
+
+def test_a_session_that_is_being_opened_shows_only_as_held(play: Play) -> None:
+    async def scenario(store: SessionStore, clock: Clock) -> None:
+        opening = begin(KEY, "one", opens=True)
+        assert await store.begin(opening) == Snapshot(None)
+        found = await store.begin(begin(KEY, "two"))
+        assert (found.session, found.busy) == (None, Hold("one", "s1", NOW + 10))
+        assert (await store.load(KEY, turns=1)).session is None
+        assert (await store.sessions(Principal("acme", "ada"), limit=5)).sessions == ()
+        with pytest.raises(SessionNotFound):
+            await store.delete(KEY)
+        assert await store.renew(begin(KEY, "one", opens=True, until=NOW + 20))
+        clock.now = NOW + 15
+        assert (await store.begin(begin(KEY, "two"))).busy is not None
+        await store.commit(commit(KEY, 0, by="one"))
+        assert (await store.begin(begin(KEY, "two"))).busy is None
+        other = SessionKey("acme", "ada", "s2")
+        await store.begin(begin(other, "three", opens=True, until=NOW + 30))
+        await store.release(begin(other, "three", opens=True))
+        assert (await store.begin(begin(other, "four"))).busy is None
+
+    play(scenario)
+
+
+def test_committing_twice_is_committing_once(play: Play) -> None:
+    async def scenario(store: SessionStore, _: Clock) -> None:
+        for version in range(2):
+            once = commit(KEY, version, idempotency_key=f"k{version}", fingerprint="f")
+            await store.commit(once)
+            await store.commit(once)
+        assert [each.number for each in (await store.load(KEY, turns=9)).turns] == [1, 2]
+
+    play(scenario)
+
+
+def test_a_subject_is_erased(play: Play) -> None:
+    async def scenario(store: SessionStore, _: Clock) -> None:
+        for session in ("s1", "s2", "s3"):
+            key = SessionKey("acme", "ada", session)
+            await store.commit(commit(key, 0, idempotency_key=session, fingerprint="f"))
+        await store.begin(begin(KEY, "one", idempotency_key="running"))
+        hers = SessionKey("acme", "eve", "s1")
+        await store.commit(commit(hers, 0, idempotency_key="s1", fingerprint="f"))
+        assert await store.erase(Principal("acme", "ada")) == 3
+        assert await look(store, KEY, 5, "s1") == Snapshot(None)
+        assert (await look(store, KEY, 5, "running")).running is None
+        assert (await store.sessions(Principal("acme", "ada"), limit=5)).sessions == ()
+        assert (await look(store, hers, 5, "s1")).replay is not None
+        assert await store.erase(Principal("acme", "ada")) == 0
+
+    play(scenario)
+
+
+def test_sessions_move_from_store_to_store(play: Play) -> None:
+    async def scenario(store: SessionStore, _: Clock) -> None:
+        for owner in ("ada", "eve"):
+            for session in ("s1", "s2", "s3"):
+                key = SessionKey("acme", owner, session)
+                await store.commit(commit(key, 0, idempotency_key=session, fingerprint="f"))
+                await store.commit(commit(key, 1, "and then"))
+        archives: list[Archive] = []
+        cursor: str | None = None
+        while True:
+            page = await store.archives(limit=2, cursor=cursor)
+            archives += page.archives
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert len({each.session.key for each in archives}) == len(archives) == 6
+        for owner in ("ada", "eve"):
+            await store.erase(Principal("acme", owner))
+        for each in archives:
+            assert await store.restore(each)
+            assert not await store.restore(each)
+            found = await look(store, each.session.key, 5, each.session.key.session)
+            assert found.session == each.session
+            assert found.turns == each.turns
+            assert found.replay is not None
+            assert found.replay.turn == each.turns[0]
 
     play(scenario)
 
@@ -276,6 +450,9 @@ class _Model(RuleBasedStateMachine):
         self.clock = Clock()
         self.sessions: dict[SessionKey, tuple[list[str], float]] = {}
         self.keys: dict[tuple[str, str], tuple[SessionKey, str]] = {}
+        self.held: dict[SessionKey, tuple[str, float]] = {}
+        self.claims: dict[tuple[str, str], tuple[str, str, float]] = {}
+        self.turns = {"x": 0, "y": 0}  # who runs turns, and how many they have committed
 
     @initialize()
     def start(self) -> None:
@@ -288,36 +465,57 @@ class _Model(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
     def _forget_expired(self) -> None:
-        expired = [key for key, (_, expires) in self.sessions.items() if expires <= self.clock.now]
-        for key in expired:
+        now = self.clock.now
+        for key in [key for key, (_, expires) in self.sessions.items() if expires <= now]:
             self._forget(key)
+        for key in [key for key, (_, until) in self.held.items() if until <= now]:
+            if key not in self.sessions:  # a name that was held for a first turn
+                del self.held[key]
 
     def _forget(self, key: SessionKey) -> None:
         del self.sessions[key]
+        self.held.pop(key, None)
         self.keys = {name: each for name, each in self.keys.items() if each[0] != key}
+
+    def _session_held(self, key: SessionKey, turn: str) -> tuple[str, float] | None:
+        """By another turn that is believed to be alive."""
+        holder = self.held.get(key)
+        return holder if holder and holder[0] != turn and holder[1] > self.clock.now else None
+
+    def _key_held(self, name: tuple[str, str], turn: str) -> tuple[str, str, float] | None:
+        claim = self.claims.get(name)
+        return claim if claim and claim[0] != turn and claim[2] > self.clock.now else None
 
     keys_strategy = st.builds(
         SessionKey, st.just("acme"), st.sampled_from(["ada", "eve"]), st.sampled_from(["s", "t"])
     )
+    runners = st.sampled_from(["x", "y"])
 
     @rule(
         key=keys_strategy,
+        runner=runners,
         slip=st.sampled_from([0, 0, 0, 1, -1]),
         used=st.sampled_from([None, "k", "l"]),
         seconds=st.sampled_from([5.0, 50.0]),
     )
-    def commits(self, key: SessionKey, slip: int, used: str | None, seconds: float) -> None:
+    def commits(
+        self, key: SessionKey, runner: str, slip: int, used: str | None, seconds: float
+    ) -> None:
         turns, _ = self.sessions.get(key, ([], 0.0))
         version = max(0, len(turns) + slip)
-        taken = used is not None and (key.subject, used) in self.keys
-        works = version == len(turns) and not taken
-        text = f"{self.clock.now}"
+        turn = f"{runner}{self.turns[runner]}"
+        name = (key.subject, used or "")
+        works = (
+            version == len(turns)
+            and not self._session_held(key, turn)
+            and not (used and (name in self.keys or self._key_held(name, turn)))
+        )
         expires = self.clock.now + seconds
         call = self.store.commit(
             commit(
                 key,
                 version,
-                text,
+                by=turn,
                 idempotency_key=used,
                 fingerprint="f" if used else None,
                 expires_at=expires,
@@ -328,10 +526,64 @@ class _Model(RuleBasedStateMachine):
                 self.loop.run_until_complete(call)
             return
         self.loop.run_until_complete(call)
-        turn = f"t{version + 1}-{text}"
+        self.turns[runner] += 1
         self.sessions[key] = ([*turns, turn], expires)
+        self.held.pop(key, None)
         if used is not None:
-            self.keys[key.subject, used] = (key, turn)
+            self.keys[name] = (key, turn)
+            self.claims.pop(name, None)
+
+    @rule(
+        key=keys_strategy,
+        runner=runners,
+        used=st.sampled_from([None, None, "k"]),
+        opens=st.sampled_from([False, False, True]),
+        seconds=st.sampled_from([2.0, 20.0]),
+    )
+    def begins(
+        self, key: SessionKey, runner: str, used: str | None, opens: bool, seconds: float
+    ) -> None:
+        turn, until = f"{runner}{self.turns[runner]}", self.clock.now + seconds
+        changes: dict[str, Any] = {"opens": opens, "until": until}
+        if used is not None:
+            changes["idempotency_key"] = used
+        found = self.loop.run_until_complete(self.store.begin(begin(key, turn, **changes)))
+        name = (key.subject, used or "")
+        replay = self.keys.get(name) if used else None
+        running = self._key_held(name, turn) if used and not replay else None
+        assert (found.replay and found.replay.turn.id) == (replay and replay[1])
+        assert (found.running and found.running.turn) == (running and running[0])
+        busy = self._session_held(key, turn)
+        assert (found.busy and found.busy.turn) == (busy and busy[0])
+        if replay or running:
+            return
+        if used:
+            own = self.claims.get(name)
+            session = own[1] if own and own[0] == turn and own[2] > self.clock.now else key.session
+            self.claims[name] = (turn, session, until)
+        if not busy and (opens or key in self.sessions or key in self.held):
+            self.held[key] = (turn, until)
+
+    @rule(key=keys_strategy, runner=runners, used=st.sampled_from([None, "k"]))
+    def releases(self, key: SessionKey, runner: str, used: str | None) -> None:
+        turn = f"{runner}{self.turns[runner]}"
+        changes: dict[str, Any] = {"idempotency_key": used} if used else {}
+        self.loop.run_until_complete(self.store.release(begin(key, turn, **changes)))
+        if self.held.get(key, ("", 0.0))[0] == turn:
+            del self.held[key]
+        name = (key.subject, used or "")
+        if self.claims.get(name, ("", "", 0.0))[0] == turn:
+            del self.claims[name]
+
+    @rule(key=keys_strategy, runner=runners, seconds=st.sampled_from([2.0, 20.0]))
+    def renews(self, key: SessionKey, runner: str, seconds: float) -> None:
+        turn, until = f"{runner}{self.turns[runner]}", self.clock.now + seconds
+        exists = key in self.sessions or key in self.held
+        kept = not exists or self.held.get(key, ("", 0.0))[0] == turn
+        call = self.store.renew(begin(key, turn, until=until))
+        assert self.loop.run_until_complete(call) == kept
+        if exists and kept:
+            self.held[key] = (turn, until)
 
     @rule(key=keys_strategy)
     def deletes(self, key: SessionKey) -> None:
@@ -360,15 +612,17 @@ class _Model(RuleBasedStateMachine):
         for subject in ("ada", "eve"):
             for session in ("s", "t"):
                 key = SessionKey("acme", subject, session)
-                found = self.loop.run_until_complete(
-                    self.store.load(key, turns=3, idempotency_key="k")
-                )
+                found = self.loop.run_until_complete(look(self.store, key, 3, "k"))
                 turns, _ = self.sessions.get(key, ([], 0.0))
                 assert [each.id for each in found.turns] == turns[-3:]
                 assert (found.session.version if found.session else 0) == len(turns)
                 replay = self.keys.get((subject, "k"))
                 stored = found.replay and (found.replay.session, found.replay.turn.id)
                 assert stored == (replay and (replay[0].session, replay[1]))
+                running = None if replay else self._key_held((subject, "k"), "looker")
+                assert found.running == (running and Hold(running[0], running[1], running[2], "f"))
+                busy = self._session_held(key, "looker")
+                assert found.busy == (busy and Hold(busy[0], session, busy[1]))
 
 
 @pytest.mark.parametrize("name", sorted(STORES))

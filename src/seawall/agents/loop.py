@@ -139,19 +139,24 @@ async def _call_model(
 async def _call_tools(
     agent: Agent, calls: tuple[ToolCall, ...], turn: AgentTurn, step: int, emit: Emit
 ) -> list[ToolOutcome]:
-    """All calls of one step, in parallel; outcomes in the order of the calls."""
+    """All calls of one step, in parallel; outcomes and events in the order of the calls.
 
-    async def run(index: int, call: ToolCall) -> ToolOutcome:
-        await emit(ToolCalled(call.id, call.name, call.arguments))
-        outcome = await _call_tool(agent, call, _context(agent, call, turn, f"{step}.{index}"))
-        await emit(ToolReturned(call.id, call.name, outcome.content, outcome.failed))
-        return outcome
-
-    if len(calls) == 1:
-        return [await run(0, calls[0])]
+    So a turn's events have one order, in which they can be told again.
+    """
+    await emit(*(ToolCalled(call.id, call.name, call.arguments) for call in calls))
+    outcomes: list[ToolOutcome] = []
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run(index, call)) for index, call in enumerate(calls)]
-    return [task.result() for task in tasks]
+        tasks = [
+            group.create_task(
+                _call_tool(agent, call, _context(agent, call, turn, f"{step}.{index}"))
+            )
+            for index, call in enumerate(calls)
+        ]
+        for call, task in zip(calls, tasks, strict=True):
+            outcome = await task
+            outcomes.append(outcome)
+            await emit(ToolReturned(call.id, call.name, outcome.content, outcome.failed))
+    return outcomes
 
 
 async def _call_tool(agent: Agent, call: ToolCall, context: ToolContext) -> ToolOutcome:

@@ -2,18 +2,47 @@
 
 import os
 import time
+from typing import Any
 
-__all__ = ["new_session_id", "new_turn_id"]
+from seawall.turn import TurnRequest
+
+__all__ = ["new_request", "new_session_id", "new_turn_id", "session_of", "time_of"]
 
 
-def new_turn_id() -> str:
-    """48 bits of Unix milliseconds and 80 random bits, as UUIDv7 has them (RFC 9562 §5.7)."""
-    return "trn_" + _sortable()
+def new_request(
+    text: str,
+    *,
+    session: str | None = None,
+    **rest: Any,  # noqa: ANN401 - the other fields of a TurnRequest
+) -> TurnRequest:
+    """A request with an id of its own; without a session, for a new one."""
+    name = session or new_session_id()
+    return TurnRequest(id=new_turn_id(name), text=text, session=name, opens=session is None, **rest)
 
 
 def new_session_id() -> str:
-    """As `new_turn_id`."""
+    """48 bits of Unix milliseconds and 80 random bits, as UUIDv7 has them (RFC 9562 §5.7)."""
     return "ses_" + _sortable()
+
+
+def new_turn_id(session: str) -> str:
+    """The same, behind the session's id: so a turn can be found in a store by its own alone."""
+    return f"trn_{session}.{_sortable()}"
+
+
+def session_of(turn: str) -> str | None:
+    """The session of a turn; None when this is not the id of one."""
+    prefix, _, rest = turn.partition("_")
+    session, _, own = rest.rpartition(".")
+    return session if prefix == "trn" and session and own else None
+
+
+def time_of(turn: str) -> float:
+    """When the id was made, in Unix seconds; 0 when it does not say."""
+    try:
+        return int(turn.rpartition(".")[2][:12], 16) / 1e3
+    except ValueError:
+        return 0.0
 
 
 def _sortable() -> str:

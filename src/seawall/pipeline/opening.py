@@ -1,13 +1,13 @@
-"""The opening of a turn: authenticate, load the session, detect the intent, at the same time.
+"""The opening of a turn: authenticate, then the session, while the intent is detected.
 
 Authentication gates every effect. Where it needs no waiting, it is simply first. While it waits
-for an identity provider, the session is read by the identity that the credential claims, and
-the text is classified locally; both are thrown away if authentication says no. What costs money,
-the model step of the intent cascade, waits for the yes.
+for an identity provider, the text is classified locally, and thrown away if authentication says
+no. What costs money, the model step of the intent cascade, waits for the yes, and so does the
+session, which the turn then holds.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 from msgspec import Struct
@@ -16,8 +16,10 @@ from seawall.errors import Problem, SessionNotFound
 from seawall.identity.port import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector
 from seawall.intents.definition import Detection
+from seawall.pipeline.holding import Holding, hold_session
 from seawall.pipeline.stages import Stage, StageLimits, StageTimings
 from seawall.sessions.port import SessionStore, Snapshot
+from seawall.sessions.settings import SessionSettings
 from seawall.turn import Principal, SessionKey, TurnRequest
 
 __all__ = ["Opened", "Opening"]
@@ -26,28 +28,30 @@ T = TypeVar("T")
 
 
 class Opened(Struct, frozen=True):
-    """What the three stages found out."""
+    """What the three stages found out, and what the turn holds of the store."""
 
     principal: Principal
     key: SessionKey
     snapshot: Snapshot
     detection: Detection
+    holding: Holding
 
 
 class Opening(Struct, frozen=True, kw_only=True):
     """The three stages of one turn.
 
-    session: the id to load, or the one that a new session will get. deadline: of the turn, in
-    seconds on the event loop's clock.
+    fingerprint: digest of the request, where it has an idempotency key. joinable: whether a turn
+    that runs can be followed here. deadline: of the turn, in seconds on the event loop's clock.
     """
 
     request: TurnRequest
     credential: Credential
-    session: str
+    fingerprint: str | None
+    joinable: Callable[[str], bool]
     authenticator: Authenticator
     store: SessionStore
     detector: IntentDetector
-    history_turns: int
+    sessions: SessionSettings
     limits: StageLimits
     deadline: float
     timings: StageTimings
@@ -58,77 +62,85 @@ class Opening(Struct, frozen=True, kw_only=True):
         Raises:
             Unauthenticated: before anything else could show.
             SessionNotFound: the session asked for is not this principal's.
+            SessionBusy: another turn of it is running, and was not done in time.
             Problem: whatever else a stage could not do.
         """
         clock = asyncio.get_running_loop().time
         began = clock()
         principal = self.authenticator.known(self.credential)
-        if principal is None:
-            principal, snapshot, detection = await self._wait_for_identity()
-        else:
+        if principal is not None:
             self.timings.record("authenticate", clock() - began)
-            snapshot, detection = await self._of(principal)
-        if self.request.session is not None and snapshot.session is None:
-            raise SessionNotFound
-        key = SessionKey(principal.tenant, principal.subject, self.session)
-        return Opened(principal, key, snapshot, detection)
-
-    async def _of(self, principal: Principal) -> tuple[Snapshot, Detection]:
-        """Session and intent of one who is known. Without a wait there is no task either."""
-        if not self._stored and not self.detector.may_wait:
-            return Snapshot(None), self._detect_locally()
+            if not self._stored and not self.detector.may_wait:
+                # A new session, and an intent found on the spot: there is nothing to wait for.
+                holding = self._nothing(principal)
+                return self._opened(principal, Snapshot(None), holding, self._detect_locally())
+        said_yes = asyncio.Event()
+        entering: asyncio.Task[tuple[Principal, tuple[Snapshot, Holding] | Problem]] | None = None
         try:
             async with asyncio.TaskGroup() as group:
-                loading = group.create_task(_held(self._load(principal)))
-                detecting = group.create_task(_held(self._detect(_passed())))
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return _released(loading.result()), _released(detecting.result())
+                entering = group.create_task(self._enter(principal, said_yes))
+                detecting = group.create_task(_held(self._detect(said_yes)))
+            principal, loaded = entering.result()
+            snapshot, holding = _released(loaded)
+            return self._opened(principal, snapshot, holding, _released(detecting.result()))
+        except BaseException as failure:
+            await _let_go(entering)
+            if isinstance(failure, BaseExceptionGroup):
+                raise failure.exceptions[0] from None
+            raise
 
-    async def _wait_for_identity(self) -> tuple[Principal, Snapshot, Detection]:
-        said_yes = asyncio.Event()
+    async def _enter(
+        self, principal: Principal | None, said_yes: asyncio.Event
+    ) -> tuple[Principal, tuple[Snapshot, Holding] | Problem]:
+        """Authenticate, then get the session.
 
-        async def authenticate() -> Principal:
+        Only authentication may end the opening early, so that nobody unknown learns anything
+        from how the other stages fared.
+        """
+        if principal is None:
             async with Stage("authenticate", self.limits.authenticate, self.deadline, self.timings):
                 principal = await self.authenticator.authenticate(self.credential)
-            said_yes.set()
-            return principal
-
-        async def load() -> Snapshot:
-            assumed = self.authenticator.claimed(self.credential) if self._stored else None
-            early = await self._load(assumed) if assumed is not None else None
-            principal = await authenticated
-            if early is not None and principal == assumed:
-                return early
-            return await self._load(principal)
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                authenticated = group.create_task(authenticate())
-                loading = group.create_task(_held(load()))
-                detecting = group.create_task(_held(self._detect(said_yes)))
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        return (
-            authenticated.result(),
-            _released(loading.result()),
-            _released(detecting.result()),
-        )
+        said_yes.set()
+        return principal, await _held(self._hold(principal))
 
     @property
     def _stored(self) -> bool:
-        """Whether there may be anything to load."""
-        return self.request.session is not None or self.request.idempotency_key is not None
+        """Whether the store has to be asked."""
+        request = self.request
+        return not request.opens or bool(request.idempotency_key) or request.background
 
-    async def _load(self, principal: Principal) -> Snapshot:
+    async def _hold(self, principal: Principal) -> tuple[Snapshot, Holding]:
         if not self._stored:
-            return Snapshot(None)
-        async with Stage("session", self.limits.session, self.deadline, self.timings):
-            return await self.store.load(
-                SessionKey(principal.tenant, principal.subject, self.session),
-                turns=self.history_turns,
-                idempotency_key=self.request.idempotency_key,
+            return Snapshot(None), self._nothing(principal)
+        # A turn under the same key may take as long as a turn may.
+        keyed = self.request.idempotency_key is not None
+        patience = self.limits.turn if keyed else self.sessions.busy_seconds
+        limit = self.limits.session + patience
+        async with Stage("session", limit, self.deadline, self.timings):
+            return await hold_session(
+                self.store,
+                self._key(principal),
+                self.request,
+                fingerprint=self.fingerprint,
+                settings=self.sessions,
+                joinable=self.joinable,
+                attempt_seconds=self.limits.session,
+                deadline=self.deadline,
             )
+
+    def _nothing(self, principal: Principal) -> Holding:
+        return Holding.nothing(self.store, self._key(principal), self.request.id)
+
+    def _key(self, principal: Principal) -> SessionKey:
+        return SessionKey(principal.tenant, principal.subject, self.request.session)
+
+    def _opened(
+        self, principal: Principal, snapshot: Snapshot, holding: Holding, detection: Detection
+    ) -> Opened:
+        answered = snapshot.replay or snapshot.running
+        if not self.request.opens and snapshot.session is None and answered is None:
+            raise SessionNotFound
+        return Opened(principal, self._key(principal), snapshot, detection, holding)
 
     async def _detect(self, gate: asyncio.Event) -> Detection:
         if not self.detector.may_wait:
@@ -144,18 +156,19 @@ class Opening(Struct, frozen=True, kw_only=True):
         return detection
 
 
-def _passed() -> asyncio.Event:
-    gate = asyncio.Event()
-    gate.set()
-    return gate
+async def _let_go(
+    entering: asyncio.Task[tuple[Principal, tuple[Snapshot, Holding] | Problem]] | None,
+) -> None:
+    """The opening failed, but the session may be held already."""
+    if entering is None or entering.cancelled() or not entering.done() or entering.exception():
+        return
+    _, loaded = entering.result()
+    if not isinstance(loaded, Problem):
+        await loaded[1].release()
 
 
 async def _held(stage: Coroutine[None, None, T]) -> T | Problem:
-    """The stage's failure as a value.
-
-    Only authentication may end the opening early, so that nobody unknown learns anything from
-    how the other stages fared.
-    """
+    """The stage's failure as a value, to be looked at when all is known."""
     try:
         return await stage
     except Problem as problem:

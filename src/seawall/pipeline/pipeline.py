@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 
 import msgspec
 from msgspec import Struct
@@ -11,26 +12,36 @@ from msgspec import Struct
 from seawall.admission.gate import Gate
 from seawall.agents.definition import Agent
 from seawall.agents.loop import AgentTurn, Answer, Emit, run_agent
-from seawall.errors import InternalError, KeyReused, Problem, TurnLimitReached
+from seawall.errors import InternalError, Problem, SessionBusy, TurnLimitReached
 from seawall.events import (
     AgentSelected,
+    Event,
     IntentDetected,
-    TextDelta,
     TurnCompleted,
     TurnStarted,
     UsageReported,
 )
 from seawall.identity.port import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector
-from seawall.pipeline.identifiers import new_session_id
+from seawall.pipeline.live import LiveTurn, LiveTurns
 from seawall.pipeline.opening import Opened, Opening
+from seawall.pipeline.replay import replay
 from seawall.pipeline.report import Observe, TurnReport
-from seawall.pipeline.routing import Routing, choose_agent
+from seawall.pipeline.routing import Route, Routing, choose_agent
 from seawall.pipeline.stages import Stage, StageLimits, StageTimings
-from seawall.sessions.port import Commit, Replay, SessionStore
+from seawall.pipeline.stored import stored_events
+from seawall.sessions.port import Commit, Hold, Replay, SessionStore
 from seawall.sessions.settings import SessionSettings
 from seawall.sessions.window import history_window
-from seawall.turn import Message, ToolMessage, TurnRecord, TurnRequest, Usage, UserMessage
+from seawall.turn import (
+    Message,
+    Principal,
+    ToolMessage,
+    TurnRecord,
+    TurnRequest,
+    Usage,
+    UserMessage,
+)
 
 __all__ = ["Pipeline", "Ports"]
 
@@ -64,10 +75,11 @@ class _Running(Struct):
 
 
 class Pipeline:
-    """Runs turns. Holds no state of any turn: everything of a turn travels with it."""
+    """Runs turns. Everything of a turn travels with it; only those in `live` can be looked up."""
 
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
+        self.live = LiveTurns()
 
     async def execute(self, request: TurnRequest, credential: Credential, emit: Emit) -> TurnReport:
         """Run one turn and emit its events as they happen, `turn.completed` last.
@@ -102,25 +114,75 @@ class Pipeline:
             self._ports.observe(report)
         return report
 
+    def start(self, request: TurnRequest, credential: Credential) -> LiveTurn:
+        """Run a turn that can be followed, and that outlives whoever asked for it if need be."""
+        return self.live.start(request, lambda live: self.execute(request, credential, live.emit))
+
+    async def events(
+        self, owner: Principal, turn: str, *, after: int
+    ) -> AsyncGenerator[tuple[int, Event], None]:
+        """The events of a turn beyond position `after`, wherever it runs or ran.
+
+        Of one that runs in another process they come when it is durable.
+
+        Raises:
+            TurnNotFound: it is not the owner's, or nobody knows it (any more).
+            Problem: the turn failed.
+        """
+        live = self.live.find(turn, owner)
+        source = (
+            live.follow(after)
+            if live is not None
+            else stored_events(
+                self._ports.store, owner, turn, after=after, seconds=self._ports.limits.turn
+            )
+        )
+        async with aclosing(source):
+            async for position, event in source:
+                yield position, event
+
     async def _run(self, running: _Running) -> None:
-        ports, request, emit = self._ports, running.request, running.emit
+        ports, request = self._ports, running.request
         clock = asyncio.get_running_loop().time
+        keyed = request.idempotency_key is not None
         opened = await Opening(
             request=request,
             credential=running.credential,
-            session=request.session or new_session_id(),
+            fingerprint=_fingerprint(request) if keyed else None,
+            joinable=lambda turn: self.live.running(turn) is not None,
             authenticator=ports.authenticator,
             store=ports.store,
             detector=ports.detector,
-            history_turns=ports.sessions.history_turns,
+            sessions=ports.sessions,
             limits=ports.limits,
             deadline=running.deadline,
             timings=running.timings,
         ).run()
         running.timings.since_start("opening", clock())
-        if opened.snapshot.replay is not None:
-            await _replay(running, opened.snapshot.replay)
-            return
+        if (live := self.live.running(request.id)) is not None:
+            live.owner = opened.principal
+        async with opened.holding.kept():
+            if opened.snapshot.replay is not None:
+                await _replay(running, opened.snapshot.replay)
+            elif opened.snapshot.running is not None:
+                await self._join(running, opened.snapshot.running)
+            else:
+                await self._answer(running, opened)
+
+    async def _join(self, running: _Running, hold: Hold) -> None:
+        """Pass on what another turn under the same key brings about."""
+        live = self.live.running(hold.turn)
+        if live is None:  # it ended in this very moment: what came of it, a retry will find
+            raise SessionBusy("The turn with this key has just ended.", retry_after=1.0)
+        async with aclosing(live.follow()) as events:
+            async for _, event in events:
+                if isinstance(event, TurnCompleted):
+                    event = msgspec.structs.replace(event, replayed=True)  # noqa: PLW2901
+                    running.report.outcome, running.report.agent = "replayed", event.agent
+                await running.emit(event)
+
+    async def _answer(self, running: _Running, opened: Opened) -> None:
+        ports, request, emit = self._ports, running.request, running.emit
         session, detection = opened.snapshot.session, opened.detection
         route = choose_agent(
             ports.routing,
@@ -142,10 +204,23 @@ class Pipeline:
         )
         _report_answer(running, answer, detection.usage)
         await emit(UsageReported(running.report.usage))
-        commit = _commit(running, opened, answer, notes, ports.sessions.ttl_seconds)
+        commit = _commit(
+            running, opened, route, answer, notes=notes, ttl_seconds=ports.sessions.ttl_seconds
+        )
         async with Stage("commit", ports.limits.commit, running.deadline, running.timings):
             await ports.store.commit(commit)
-        await _complete(running, opened.key.session, commit.turn, replayed=False)
+        running.report.outcome = "completed"
+        running.timings.since_start("total", asyncio.get_running_loop().time())
+        await emit(
+            TurnCompleted(
+                turn=request.id,
+                session=opened.key.session,
+                version=commit.turn.number,
+                agent=answer.agent,
+                replayed=False,
+                timings=running.timings.as_dict(),
+            )
+        )
 
     def _agent_turn(self, running: _Running, opened: Opened, notes: dict[str, str]) -> AgentTurn:
         request, principal = running.request, opened.principal
@@ -169,40 +244,19 @@ class Pipeline:
 
 def _fingerprint(request: TurnRequest) -> str:
     """Digest of what a request asks for; the same key with another digest is a mistake."""
-    asked = msgspec.json.encode((request.text, request.session, request.agent, request.history))
+    session = None if request.opens else request.session
+    asked = msgspec.json.encode((request.text, session, request.agent, request.history))
     return hashlib.sha256(asked).hexdigest()
 
 
-async def _replay(running: _Running, replay: Replay) -> None:
+async def _replay(running: _Running, stored: Replay) -> None:
     """Give the stored answer; nothing is spent."""
-    if replay.fingerprint != _fingerprint(running.request):
-        raise KeyReused(
-            "This idempotency key was used before with another request; use a new key.",
-            field="idempotency_key",
-        )
-    turn = replay.turn
+    turn = stored.turn
     running.report.agent, running.report.intent = turn.agent, turn.intent
-    await running.emit(
-        TurnStarted(turn.id, replay.session, turn.number == 1),
-        TextDelta(turn.answer),
-        UsageReported(turn.usage),
-    )
-    await _complete(running, replay.session, turn, replayed=True)
-
-
-async def _complete(running: _Running, session: str, turn: TurnRecord, *, replayed: bool) -> None:
-    running.report.outcome = "replayed" if replayed else "completed"
-    running.timings.since_start("total", asyncio.get_running_loop().time())
-    await running.emit(
-        TurnCompleted(
-            turn=turn.id,
-            session=session,
-            version=turn.number,
-            agent=turn.agent,
-            replayed=replayed,
-            timings=running.timings.as_dict(),
-        )
-    )
+    running.report.outcome = "replayed"
+    *events, completed = replay(turn, stored.session)
+    await running.emit(*events)
+    await running.emit(completed)
 
 
 def _report_answer(running: _Running, answer: Answer, routing_usage: Usage) -> None:
@@ -220,7 +274,13 @@ def _report_answer(running: _Running, answer: Answer, routing_usage: Usage) -> N
 
 
 def _commit(
-    running: _Running, opened: Opened, answer: Answer, notes: dict[str, str], ttl_seconds: float
+    running: _Running,
+    opened: Opened,
+    route: Route,
+    answer: Answer,
+    *,
+    notes: dict[str, str],
+    ttl_seconds: float,
 ) -> Commit:
     request, session = running.request, opened.snapshot.session
     if len(notes) > _MAX_NOTES or any(
@@ -244,6 +304,10 @@ def _commit(
             intent=opened.detection.intent,
             messages=(UserMessage(request.text), *answer.messages),
             usage=running.report.usage,
+            confidence=opened.detection.confidence,
+            by=opened.detection.by,
+            first_agent=route.agent,
+            reason=route.reason,
         ),
         agent=answer.agent,
         state=notes,

@@ -1,9 +1,14 @@
 """The session store port: what the pipeline asks of any store.
 
-A turn costs one `load` and one `commit`, whatever the length of the history. The port is shaped
-so that a key-value store fits it: a session is a partition (tenant, subject, session), its turns
-are numbered items in it, a commit is one conditional write of turn, version and idempotency
-record together. Every adapter passes the same contract test.
+A turn of a session costs one `begin` and one `commit`, whatever the length of the history; the
+first turn of a session only the `commit`. The port is shaped so that a key-value store fits it: a
+session is a head item under its owner and a partition of numbered turns, a commit is one
+conditional write of turn, head and idempotency record together. Every adapter passes the same
+contract test.
+
+**Holding.** While a turn runs it holds its session, and its idempotency key, in its own name and
+until a time that it renews. A holder that is dead or cut off loses both when that time is over.
+A turn that lost its session to another can no longer commit.
 """
 
 from typing import Protocol
@@ -12,7 +17,32 @@ from msgspec import Struct
 
 from seawall.turn import Principal, SessionKey, TurnRecord
 
-__all__ = ["Commit", "Replay", "Session", "SessionPage", "SessionStore", "Snapshot", "TurnPage"]
+__all__ = [
+    "Archive",
+    "ArchivePage",
+    "Begin",
+    "Commit",
+    "Hold",
+    "KeyRecord",
+    "Replay",
+    "Session",
+    "SessionPage",
+    "SessionStore",
+    "Snapshot",
+    "TurnPage",
+]
+
+
+class Hold(Struct, frozen=True):
+    """A turn that runs, here or elsewhere; believed to until `until` (Unix seconds).
+
+    session: which session it is of. fingerprint: digest of its request, where it holds a key.
+    """
+
+    turn: str
+    session: str
+    until: float
+    fingerprint: str | None = None
 
 
 class Session(Struct, frozen=True):
@@ -20,6 +50,7 @@ class Session(Struct, frozen=True):
 
     version: the number of committed turns. agent: who has the conversation.
     state: what tools remember between turns. Times are Unix seconds.
+    held: the turn that runs in it, if one does.
     """
 
     key: SessionKey
@@ -29,6 +60,7 @@ class Session(Struct, frozen=True):
     created_at: float
     updated_at: float
     expires_at: float
+    held: Hold | None = None
 
 
 class Replay(Struct, frozen=True):
@@ -44,23 +76,46 @@ class Replay(Struct, frozen=True):
     turn: TurnRecord
 
 
-class Snapshot(Struct, frozen=True):
-    """What one `load` answers.
+class Begin(Struct, frozen=True, kw_only=True):
+    """A turn that wants to run.
 
-    session: None when it does not exist (or has expired) for this key.
+    turn: its id, by which it holds what it gets. turns: how many of the newest to load.
+    until: hold session and key until then (Unix seconds); None to hold nothing, only read.
+    opens: the session does not exist yet; hold its name, so that others can see it runs.
+    idempotency_key and fingerprint go together; both None when the client sent no key.
+    """
+
+    key: SessionKey
+    turn: str
+    turns: int
+    until: float | None
+    opens: bool = False
+    idempotency_key: str | None = None
+    fingerprint: str | None = None
+
+
+class Snapshot(Struct, frozen=True):
+    """What a `begin` or `load` answers.
+
+    session: None when it does not exist (or has expired, or its first turn is not done).
     turns: the newest turns, oldest first, at most as many as were asked for.
+    replay: the turn that was committed under the key before; then nothing was taken for this one.
+    running: another turn that holds the key now. busy: another turn that holds the session now.
+    What is not in these hands, the new turn holds.
     """
 
     session: Session | None
     turns: tuple[TurnRecord, ...] = ()
     replay: Replay | None = None
+    running: Hold | None = None
+    busy: Hold | None = None
 
 
 class Commit(Struct, frozen=True, kw_only=True):
-    """One durable, conditional write.
+    """One durable, conditional write; also ends what the turn held.
 
     expected_version: the session's version when it was loaded; 0 to create it.
-    turn.number must be expected_version + 1.
+    turn.number must be expected_version + 1. turn.id is the name it was held by.
     idempotency_key and fingerprint go together; both None when the client sent no key.
     expires_at: Unix seconds; the session and all its turns go together.
     """
@@ -76,7 +131,10 @@ class Commit(Struct, frozen=True, kw_only=True):
 
 
 class SessionPage(Struct, frozen=True):
-    """Sessions, most recently updated first; `cursor` continues, None at the end."""
+    """Sessions by id, last first; `cursor` continues, None at the end.
+
+    Ids that `new_session_id` makes sort by time, so that the session opened last comes first.
+    """
 
     sessions: tuple[Session, ...]
     cursor: str | None
@@ -90,11 +148,34 @@ class TurnPage(Struct, frozen=True):
     cursor: str | None
 
 
+class KeyRecord(Struct, frozen=True):
+    """An idempotency key of a session's turn, as it is moved from store to store."""
+
+    key: str
+    fingerprint: str
+    number: int
+
+
+class Archive(Struct, frozen=True):
+    """A session with everything that belongs to it; turns oldest first."""
+
+    session: Session
+    turns: tuple[TurnRecord, ...]
+    keys: tuple[KeyRecord, ...]
+
+
+class ArchivePage(Struct, frozen=True):
+    """Sessions of all owners in an order of the store's own; `cursor` continues."""
+
+    archives: tuple[Archive, ...]
+    cursor: str | None
+
+
 class SessionStore(Protocol):
     """Durable sessions. Callers put a deadline around every call.
 
     Every method raises StoreUnavailable when the store cannot answer. Cancelling a call leaves
-    a commit either wholly applied or not at all.
+    a write either wholly applied or not at all.
     """
 
     async def open(self) -> None:
@@ -105,18 +186,31 @@ class SessionStore(Protocol):
         """Finish what was accepted, release everything."""
         ...
 
-    async def load(
-        self, key: SessionKey, *, turns: int, idempotency_key: str | None = None
-    ) -> Snapshot:
-        """The session, its newest `turns` turns and the turn stored under the key, if any."""
+    async def begin(self, begin: Begin) -> Snapshot:
+        """Hold the session and the key as far as nobody else does, and load what a turn needs.
+
+        May be called again by the same turn, to get what it did not get.
+        """
+        ...
+
+    async def renew(self, begin: Begin) -> bool:
+        """Hold on until `begin.until`; False when the session or the key was lost to another."""
+        ...
+
+    async def release(self, begin: Begin) -> None:
+        """The turn ended without a commit: let go of what it holds, if it still does."""
+        ...
+
+    async def load(self, key: SessionKey, *, turns: int) -> Snapshot:
+        """The session and its newest `turns` turns; holds nothing."""
         ...
 
     async def commit(self, commit: Commit) -> None:
-        """Apply all of it, durably, or nothing.
+        """Apply all of it, durably, or nothing. Doing it twice is doing it once.
 
         Raises:
-            SessionConflict: the version is not the expected one, or the idempotency key was
-                used by another turn of this subject in the meantime.
+            SessionConflict: the version is not the expected one, another turn holds the session
+                or the key, or the key was used by another turn of this subject before.
         """
         ...
 
@@ -144,5 +238,26 @@ class SessionStore(Protocol):
 
         Raises:
             SessionNotFound: there is no such session for this tenant and subject.
+        """
+        ...
+
+    async def erase(self, owner: Principal) -> int:
+        """Remove everything that is kept of a subject; the number of sessions that were."""
+        ...
+
+    async def archives(self, *, limit: int, cursor: str | None = None) -> ArchivePage:
+        """Up to `limit` whole sessions of anybody's, for moving them to another store.
+
+        Those that have expired, or have not got a turn yet, are left out.
+
+        Raises:
+            InvalidField: the cursor is not one that this store gave.
+        """
+        ...
+
+    async def restore(self, archive: Archive) -> bool:
+        """Take a session over from another store; False when one of its name is there already.
+
+        When cut off in the middle, nothing shows, and it can be done again.
         """
         ...

@@ -12,6 +12,11 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     history_turns, history_tokens: the window of earlier turns that goes into a prompt.
     ttl_seconds: a session that was not used for so long is forgotten.
+    when_busy: a turn of a session in which another one runs waits for it, or is refused at once.
+    busy_seconds: the longest that it waits.
+    lease_seconds: how long after its last sign of life a turn keeps others out of its session; a
+    sign is given every third of that. 0: nobody is kept out, and of two turns the one that is
+    done last is refused.
     """
 
     store: Literal["sqlite"] = "sqlite"
@@ -19,3 +24,6 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     history_turns: Annotated[int, Meta(ge=0, le=1_000)] = 20
     history_tokens: Annotated[int, Meta(ge=0)] = 6_000
     ttl_seconds: Annotated[float, Meta(gt=0)] = 30 * 86_400.0
+    when_busy: Literal["wait", "refuse"] = "wait"
+    busy_seconds: Annotated[float, Meta(ge=0)] = 15.0
+    lease_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 20.0

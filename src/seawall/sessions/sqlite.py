@@ -1,32 +1,37 @@
 """Sessions in SQLite: the embedded default. Durable, off the event loop, in group commits."""
 
-import base64
 import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar, cast
 
-import msgspec
-
-from seawall.errors import (
-    ConfigError,
-    InvalidField,
-    SessionConflict,
-    SessionNotFound,
-    StoreUnavailable,
+from seawall.errors import ConfigError, SessionConflict, SessionNotFound, StoreUnavailable
+from seawall.sessions.cursors import read_cursor, write_cursor
+from seawall.sessions.port import (
+    Archive,
+    ArchivePage,
+    Begin,
+    Commit,
+    SessionPage,
+    Snapshot,
+    TurnPage,
 )
-from seawall.sessions.port import Commit, Session, SessionPage, Snapshot, TurnPage
-from seawall.sessions.sqlite_batches import (
-    Load,
-    apply_commits,
-    load_snapshots,
-    prepare,
+from seawall.sessions.sqlite_archives import (
+    delete_session,
+    erase_subject,
+    list_sessions,
+    list_turns,
     purge_expired,
+    read_archives,
+    write_archive,
 )
+from seawall.sessions.sqlite_batches import COMMITTING, Load, apply_commits, load_snapshots
+from seawall.sessions.sqlite_holds import HOLDING, begin_turns, release_hold, renew_hold
+from seawall.sessions.sqlite_schema import prepare
 from seawall.sessions.sqlite_thread import BatchThread, unavailable
-from seawall.turn import Principal, SessionKey, TurnRecord
+from seawall.turn import Principal, SessionKey
 
 __all__ = ["SqliteStore"]
 
@@ -37,7 +42,9 @@ _MAX_BATCH = 512
 _PURGE = 500
 _AGAIN_SECONDS = 0.01
 
+T = TypeVar("T")
 _Query = Callable[[sqlite3.Connection], object]
+_Job = Commit | Begin | _Query
 
 
 class SqliteStore:
@@ -59,7 +66,7 @@ class SqliteStore:
         self._path = str(path)
         self._clock = clock
         self._busy_seconds = busy_seconds
-        self._writer: BatchThread[Commit | _Query, object] = BatchThread(
+        self._writer: BatchThread[_Job, object] = BatchThread(
             "seawall-sessions-writer",
             connect=self._connect,
             work=self._write,
@@ -86,11 +93,23 @@ class SqliteStore:
         await self._reader.stop()
         await self._writer.stop()
 
-    async def load(
-        self, key: SessionKey, *, turns: int, idempotency_key: str | None = None
-    ) -> Snapshot:
+    async def begin(self, begin: Begin) -> Snapshot:
+        """See `SessionStore.begin`."""
+        snapshot = await self._writer.do(begin)
+        assert isinstance(snapshot, Snapshot)  # noqa: S101 - a begin gives nothing else
+        return snapshot
+
+    async def renew(self, begin: Begin) -> bool:
+        """See `SessionStore.renew`."""
+        return bool(await self._writer.do(lambda db: renew_hold(db, begin, self._clock())))
+
+    async def release(self, begin: Begin) -> None:
+        """See `SessionStore.release`."""
+        await self._writer.do(lambda db: release_hold(db, begin))
+
+    async def load(self, key: SessionKey, *, turns: int) -> Snapshot:
         """See `SessionStore.load`."""
-        snapshot = await self._reader.do(Load(key, turns, idempotency_key))
+        snapshot = await self._reader.do(Load(key, turns))
         assert isinstance(snapshot, Snapshot)  # noqa: S101 - a load gives nothing else
         return snapshot
 
@@ -102,59 +121,55 @@ class SqliteStore:
 
     async def turns(self, key: SessionKey, *, limit: int, cursor: str | None = None) -> TurnPage:
         """See `SessionStore.turns`."""
-        before = _cursor(cursor, int) if cursor is not None else 1 << 62
+        before = read_cursor(cursor, int) if cursor is not None else 1 << 62
         snapshot = await self.load(key, turns=0)
         if snapshot.session is None:
             raise SessionNotFound
-
-        def query(connection: sqlite3.Connection) -> object:
-            return connection.execute(
-                "SELECT payload FROM turns WHERE (tenant, subject, session) = (?, ?, ?) "
-                "AND number < ? ORDER BY number DESC LIMIT ?",
-                (key.tenant, key.subject, key.session, before, limit + 1),
-            ).fetchall()
-
-        rows = await self._ask(query)
-        found = tuple(msgspec.json.decode(row[0], type=TurnRecord) for row in rows[:limit])
-        more = len(rows) > limit
-        return TurnPage(snapshot.session, found, _opaque(found[-1].number) if more else None)
+        found = await self._ask(lambda db: list_turns(db, key, before, limit + 1))
+        more = len(found) > limit
+        kept = tuple(found[:limit])
+        return TurnPage(snapshot.session, kept, write_cursor(kept[-1].number) if more else None)
 
     async def sessions(
         self, owner: Principal, *, limit: int, cursor: str | None = None
     ) -> SessionPage:
         """See `SessionStore.sessions`."""
-        updated, last = (
-            _cursor(cursor, tuple[float, str]) if cursor is not None else (float("inf"), "")
+        before = read_cursor(cursor, str) if cursor is not None else None
+        found = await self._ask(
+            lambda db: list_sessions(db, owner, before, limit + 1, self._clock())
         )
-
-        def query(connection: sqlite3.Connection) -> object:
-            return connection.execute(
-                "SELECT session, version, agent, state, created_at, updated_at, expires_at "
-                "FROM sessions WHERE tenant = ? AND subject = ? AND expires_at > ? "
-                "AND (updated_at < ? OR (updated_at = ? AND session > ?)) "
-                "ORDER BY updated_at DESC, session LIMIT ?",
-                (owner.tenant, owner.subject, self._clock(), updated, updated, last, limit + 1),
-            ).fetchall()
-
-        rows = await self._ask(query)
-        found = tuple(_session(owner, row) for row in rows[:limit])
-        more = len(rows) > limit
-        end = _opaque((found[-1].updated_at, found[-1].key.session)) if more else None
-        return SessionPage(found, end)
+        more = len(found) > limit
+        kept = tuple(found[:limit])
+        return SessionPage(kept, write_cursor(kept[-1].key.session) if more else None)
 
     async def delete(self, key: SessionKey) -> None:
         """See `SessionStore.delete`."""
-
-        def remove(connection: sqlite3.Connection) -> object:
-            return _delete(connection, key, self._clock())
-
-        if not await self._writer.do(remove):
+        if not await self._writer.do(lambda db: delete_session(db, key, self._clock())):
             raise SessionNotFound
 
-    async def _ask(self, query: _Query) -> list[tuple[Any, ...]]:
-        rows = await self._reader.do(query)
-        assert isinstance(rows, list)  # noqa: S101 - what fetchall gives
-        return rows
+    async def erase(self, owner: Principal) -> int:
+        """See `SessionStore.erase`."""
+        count = await self._writer.do(lambda db: erase_subject(db, owner, self._clock()))
+        assert isinstance(count, int)  # noqa: S101 - what erase_subject gives
+        return count
+
+    async def archives(self, *, limit: int, cursor: str | None = None) -> ArchivePage:
+        """See `SessionStore.archives`."""
+        after = read_cursor(cursor, tuple[str, str, str]) if cursor is not None else ("", "", "")
+        found = await self._ask(lambda db: read_archives(db, after, limit + 1, self._clock()))
+        more = len(found) > limit
+        kept = tuple(found[:limit])
+        if not more:
+            return ArchivePage(kept, None)
+        last = kept[-1].session.key
+        return ArchivePage(kept, write_cursor((last.tenant, last.subject, last.session)))
+
+    async def restore(self, archive: Archive) -> bool:
+        """See `SessionStore.restore`."""
+        return bool(await self._writer.do(lambda db: write_archive(db, archive, self._clock())))
+
+    async def _ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        return cast("T", await self._reader.do(query))  # a thread of jobs of all kinds knows none
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -166,6 +181,8 @@ class SqliteStore:
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA temp_store = MEMORY")
                 prepare(connection, self._path)
+                connection.execute(COMMITTING)
+                connection.execute(HOLDING)
             except BaseException:
                 connection.close()
                 raise
@@ -198,9 +215,7 @@ class SqliteStore:
         while purge_expired(connection, self._clock(), _PURGE) == _PURGE:
             pass
 
-    def _write(
-        self, connection: sqlite3.Connection, jobs: Sequence[Commit | _Query]
-    ) -> Sequence[object]:
+    def _write(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> Sequence[object]:
         results: list[object] = [None] * len(jobs)
         for positions in _rounds(jobs):
             try:
@@ -213,11 +228,14 @@ class SqliteStore:
         return results
 
     def _write_round(
-        self, connection: sqlite3.Connection, jobs: Sequence[Commit | _Query]
+        self, connection: sqlite3.Connection, jobs: Sequence[_Job]
     ) -> Sequence[object]:
         commits = [job for job in jobs if isinstance(job, Commit)]
+        begins = [job for job in jobs if isinstance(job, Begin)]
+        if begins:
+            return begin_turns(connection, begins, self._clock())
         if not commits:
-            return [job(connection) for job in jobs if not isinstance(job, Commit)]
+            return [job(connection) for job in jobs if not isinstance(job, Commit | Begin)]
         winners = apply_commits(connection, commits, self._clock())
         return [
             None
@@ -234,76 +252,28 @@ class SqliteStore:
         return [next(snapshots) if isinstance(job, Load) else job(connection) for job in jobs]
 
 
-def _rounds(jobs: Sequence[Commit | _Query]) -> list[list[int]]:
+def _rounds(jobs: Sequence[_Job]) -> list[list[int]]:
     """Positions of jobs that can be done together, in order.
 
     Commits of one session, or with one idempotency key, must see each other, so they go into
-    different rounds; anything that is not a commit goes by itself.
+    different rounds. Turns that begin go together. Anything else goes by itself.
     """
     rounds: list[list[int]] = []
     taken: set[object] = set()
     for position, job in enumerate(jobs):
-        if not isinstance(job, Commit):
-            rounds.append([position])
-            taken = {job}
-            continue
-        names: set[object] = {job.key}
-        if job.idempotency_key is not None:
-            names.add((job.key.tenant, job.key.subject, job.idempotency_key))
-        last_is_commit = bool(rounds) and isinstance(jobs[rounds[-1][0]], Commit)
-        if last_is_commit and taken.isdisjoint(names):
+        last = jobs[rounds[-1][0]] if rounds else None
+        if isinstance(job, Begin) and isinstance(last, Begin):
             rounds[-1].append(position)
-            taken |= names
-        else:
-            rounds.append([position])
-            taken = names
+            continue
+        names: set[object] = set()
+        if isinstance(job, Commit):
+            names.add(job.key)
+            if job.idempotency_key is not None:
+                names.add((job.key.tenant, job.key.subject, job.idempotency_key))
+            if isinstance(last, Commit) and taken.isdisjoint(names):
+                rounds[-1].append(position)
+                taken |= names
+                continue
+        rounds.append([position])
+        taken = names
     return rounds
-
-
-def _delete(connection: sqlite3.Connection, key: SessionKey, now: float) -> bool:
-    name = (key.tenant, key.subject, key.session)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        gone = connection.execute(
-            "DELETE FROM sessions WHERE (tenant, subject, session) = (?, ?, ?) AND expires_at > ?",
-            (*name, now),
-        ).rowcount
-        if gone:
-            for table in ("turns", "idempotency"):
-                connection.execute(
-                    f"DELETE FROM {table} WHERE (tenant, subject, session) = (?, ?, ?)",  # noqa: S608
-                    name,
-                )
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return bool(gone)
-
-
-def _session(owner: Principal, row: tuple[Any, ...]) -> Session:
-    session, version, agent, state, *times = row
-    return msgspec.convert(
-        {
-            "key": {"tenant": owner.tenant, "subject": owner.subject, "session": session},
-            "version": version,
-            "agent": agent,
-            "state": msgspec.json.decode(str(state)),
-            "created_at": times[0],
-            "updated_at": times[1],
-            "expires_at": times[2],
-        },
-        Session,
-    )
-
-
-def _opaque(place: object) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode()
-
-
-def _cursor(cursor: str, kind: type) -> Any:  # noqa: ANN401 - of that kind
-    try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=kind)
-    except (ValueError, msgspec.DecodeError) as error:
-        raise InvalidField("This is not a cursor of this list.", field="cursor") from error

@@ -9,6 +9,7 @@ from seawall.hosts.http.exchange import ClientGone, Exchange, Receive, Scope, Se
 from seawall.hosts.http.openapi import openapi_document
 from seawall.hosts.http.pace import Pace
 from seawall.hosts.http.sessions import delete_session, list_sessions, show_session
+from seawall.hosts.http.turn_events import answer_turn_events
 from seawall.hosts.http.turns import answer_turn
 from seawall.orchestrator import Orchestrator
 
@@ -16,6 +17,8 @@ __all__ = ["HttpApplication"]
 
 _log = logging.getLogger("seawall.http")
 _SESSIONS = "/v1/sessions/"
+_TURNS = "/v1/turns/"
+_EVENTS = "/events"
 
 Endpoint = Callable[[Orchestrator, Exchange], Awaitable[None]]
 Scrape = Callable[[], tuple[bytes, bytes]]
@@ -80,6 +83,9 @@ class HttpApplication:
         endpoints = self._routes.get(path)
         if endpoints is None and path.startswith(_SESSIONS) and "/" not in path[len(_SESSIONS) :]:
             endpoints = _session_endpoints(path[len(_SESSIONS) :])
+        if endpoints is None and path.startswith(_TURNS) and path.endswith(_EVENTS):
+            turn = path.removeprefix(_TURNS).removesuffix(_EVENTS)
+            endpoints = {"GET": lambda app, exchange: answer_turn_events(app, exchange, turn)}
         if endpoints is None:
             raise NotFound(f"There is nothing at {path[:200]!r}.")
         endpoint = endpoints.get(method)

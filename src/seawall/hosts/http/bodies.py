@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from seawall.config import ServerSettings
 from seawall.errors import BodyTooLarge, InvalidField, InvalidRequest
-from seawall.pipeline.identifiers import new_turn_id
+from seawall.pipeline.identifiers import new_request
 from seawall.turn import AssistantMessage, Message, TurnRequest, UserMessage
 
 __all__ = ["ChatBody", "TurnBody", "chat_request", "decode", "idempotency_key", "turn_request"]
@@ -24,12 +24,17 @@ _key = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
 
 class TurnBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/turns`."""
+    """The body of `POST /v1/turns`.
+
+    background: the turn is completed even if the client goes away; without `stream`, it is
+    accepted and its events are to be had at /v1/turns/{id}/events.
+    """
 
     text: str
     session: str | None = None
     agent: str | None = None
     stream: bool | None = None
+    background: bool = False
 
 
 class TextPart(Struct, frozen=True, tag="text", tag_field="type"):
@@ -91,12 +96,12 @@ def turn_request(body: TurnBody, *, key: str | None, settings: ServerSettings) -
     Raises:
         InvalidField: a value is out of its limits.
     """
-    return TurnRequest(
-        id=new_turn_id(),
-        text=_text(body.text, "text", settings),
+    return new_request(
+        _text(body.text, "text", settings),
         session=_optional_identifier(body.session, "session"),
         agent=_optional_identifier(body.agent, "agent"),
         idempotency_key=key,
+        background=body.background,
     )
 
 
@@ -123,9 +128,8 @@ def chat_request(
         raise InvalidField("The last message must be the user's.", field=f"messages[{last}].role")
     session = _optional_identifier(session or (body.metadata or {}).get("session"), "session")
     history = () if session else _history(body.messages[:last], settings)
-    return TurnRequest(
-        id=new_turn_id(),
-        text=_text(_content(body.messages[last]), f"messages[{last}].content", settings),
+    return new_request(
+        _text(_content(body.messages[last]), f"messages[{last}].content", settings),
         session=session,
         agent=None if body.model == "auto" else _optional_identifier(body.model, "model"),
         idempotency_key=key,

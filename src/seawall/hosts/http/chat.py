@@ -20,8 +20,8 @@ from seawall.events import (
 )
 from seawall.hosts.http.bodies import ChatBody, chat_request, decode, idempotency_key
 from seawall.hosts.http.exchange import Exchange, encode, problem_body
+from seawall.hosts.http.frames import EVENT_STREAM
 from seawall.hosts.http.running import run_turn
-from seawall.hosts.http.turns import EVENT_STREAM
 from seawall.identity.port import Credential
 from seawall.orchestrator import Orchestrator
 from seawall.turn import TurnRequest, Usage

@@ -54,10 +54,21 @@ def openapi_document() -> bytes:
                     "200": {
                         "description": "The answer, durable; or its events as they happen.",
                         "content": {"application/json": {"schema": {"type": "object"}}, **sse},
-                    }
+                    },
+                    "202": answer("A turn in the background, not streamed: `events` says where."),
                 },
                 requestBody=body(turn_body),
                 parameters=key,
+            )
+        },
+        "/v1/turns/{turn}/events": {
+            "get": operation(
+                "The events of a turn, as they happen or again",
+                {"200": {"description": "A stream of events.", "content": sse}},
+                parameters=[
+                    _parameter("turn", "path", "A turn of the caller's own."),
+                    _parameter("Last-Event-ID", "header", "The last event that was received."),
+                ],
             )
         },
         "/v1/chat/completions": {
@@ -76,7 +87,7 @@ def openapi_document() -> bytes:
         },
         "/v1/sessions": {
             "get": operation(
-                "The caller's sessions, most recently used first",
+                "The caller's sessions, the one opened last first",
                 {"200": answer("A page of sessions.")},
                 parameters=page,
             )

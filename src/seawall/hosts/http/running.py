@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+from contextlib import aclosing
 
 from seawall.agents.loop import Emit
 from seawall.errors import InternalError, Problem
 from seawall.hosts.http.exchange import ClientGone, Exchange
 from seawall.identity.port import Credential
 from seawall.orchestrator import Orchestrator
+from seawall.pipeline.live import LiveTurn
 from seawall.turn import TurnRequest
 
 __all__ = ["run_turn"]
@@ -24,6 +26,8 @@ async def run_turn(
 ) -> None:
     """Run the turn; cancel it, down to the model's socket, when the client goes away.
 
+    Unless it is to be completed in the background, or another client waits for it as well.
+
     Raises:
         Problem: the turn failed; a defect is logged and comes as InternalError.
         ClientGone: nobody is there any more.
@@ -36,7 +40,10 @@ async def run_turn(
     try:
         async with asyncio.TaskGroup() as group:
             watcher = group.create_task(watch())
-            await orchestrator.execute(request, credential, emit)
+            if request.background or request.idempotency_key is not None:
+                await _follow(orchestrator.start(request, credential), emit)
+            else:
+                await orchestrator.execute(request, credential, emit)
             watcher.cancel()
     except ExceptionGroup as group:
         error = _first(group)
@@ -44,6 +51,12 @@ async def run_turn(
             raise error from None
         _log.error("turn %s failed", request.id, exc_info=error)
         raise InternalError("Something went wrong here; it is logged.") from error
+
+
+async def _follow(live: LiveTurn, emit: Emit) -> None:
+    async with aclosing(live.follow()) as events:
+        async for _, event in events:
+            await emit(event)
 
 
 def _first(error: Exception) -> Exception:

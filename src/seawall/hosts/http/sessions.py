@@ -10,15 +10,15 @@ from seawall.orchestrator import Orchestrator
 from seawall.sessions.port import Session
 from seawall.turn import Principal, SessionKey
 
-__all__ = ["delete_session", "list_sessions", "show_session"]
+__all__ = ["delete_session", "list_sessions", "owner_of", "show_session"]
 
 _PAGE = 50
 _MAX_PAGE = 200
 
 
 async def list_sessions(orchestrator: Orchestrator, exchange: Exchange) -> None:
-    """`GET /v1/sessions?limit=&cursor=`: most recently used first."""
-    owner = await _owner(orchestrator, exchange)
+    """`GET /v1/sessions?limit=&cursor=`: the one opened last comes first."""
+    owner = await owner_of(orchestrator, exchange)
     limit, cursor = _page(exchange)
     async with _deadline(orchestrator):
         page = await orchestrator.store.sessions(owner, limit=limit, cursor=cursor)
@@ -28,7 +28,7 @@ async def list_sessions(orchestrator: Orchestrator, exchange: Exchange) -> None:
 
 async def show_session(orchestrator: Orchestrator, exchange: Exchange, session: str) -> None:
     """`GET /v1/sessions/{id}?limit=&cursor=`: the session and its turns, newest first."""
-    owner = await _owner(orchestrator, exchange)
+    owner = await owner_of(orchestrator, exchange)
     limit, cursor = _page(exchange)
     async with _deadline(orchestrator):
         page = await orchestrator.store.turns(_key(owner, session), limit=limit, cursor=cursor)
@@ -37,14 +37,19 @@ async def show_session(orchestrator: Orchestrator, exchange: Exchange, session: 
 
 async def delete_session(orchestrator: Orchestrator, exchange: Exchange, session: str) -> None:
     """`DELETE /v1/sessions/{id}`: the session and everything in it."""
-    owner = await _owner(orchestrator, exchange)
+    owner = await owner_of(orchestrator, exchange)
     async with _deadline(orchestrator):
         await orchestrator.store.delete(_key(owner, session))
     await exchange.start(204, [])
     await exchange.end()
 
 
-async def _owner(orchestrator: Orchestrator, exchange: Exchange) -> Principal:
+async def owner_of(orchestrator: Orchestrator, exchange: Exchange) -> Principal:
+    """Whoever asks.
+
+    Raises:
+        Unauthenticated: nobody that may.
+    """
     async with _deadline(orchestrator):
         return await orchestrator.authenticator.authenticate(exchange.credential())
 

@@ -1,14 +1,14 @@
 """`POST /v1/turns`: a turn, streamed as server-sent events or answered as one JSON object."""
 
+from contextlib import aclosing
+
 import msgspec
 
 from seawall.errors import Problem
 from seawall.events import (
-    AgentSelected,
     Event,
     IntentDetected,
     TextDelta,
-    ToolCalled,
     ToolReturned,
     TurnCompleted,
     TurnFailed,
@@ -16,35 +16,16 @@ from seawall.events import (
     UsageReported,
 )
 from seawall.hosts.http.bodies import TurnBody, decode, idempotency_key, turn_request
-from seawall.hosts.http.exchange import Exchange, encode
+from seawall.hosts.http.exchange import Exchange
+from seawall.hosts.http.frames import EVENT_STREAM, EventFrames
 from seawall.hosts.http.running import run_turn
 from seawall.identity.port import Credential
 from seawall.orchestrator import Orchestrator
 from seawall.turn import TurnRequest
 
-__all__ = ["EVENT_STREAM", "answer_turn"]
-
-EVENT_STREAM = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),  # or nginx would hold the first token back
-]
+__all__ = ["answer_turn"]
 
 _decoder = msgspec.json.Decoder(TurnBody)
-_names: dict[type[Event], bytes] = {
-    kind: str(kind.__struct_config__.tag).encode()
-    for kind in (
-        TurnStarted,
-        IntentDetected,
-        AgentSelected,
-        TextDelta,
-        ToolCalled,
-        ToolReturned,
-        UsageReported,
-        TurnCompleted,
-        TurnFailed,
-    )
-}
 
 
 async def answer_turn(orchestrator: Orchestrator, exchange: Exchange) -> None:
@@ -58,7 +39,7 @@ async def answer_turn(orchestrator: Orchestrator, exchange: Exchange) -> None:
     request = turn_request(body, key=key, settings=settings)
     accepts = b"text/event-stream" in exchange.headers.get(b"accept", b"")
     stream = accepts if body.stream is None else body.stream
-    answer = _stream if stream else _whole
+    answer = _stream if stream else _accepted if request.background else _whole
     await answer(orchestrator, exchange, request, credential)
 
 
@@ -66,33 +47,45 @@ async def _stream(
     orchestrator: Orchestrator, exchange: Exchange, request: TurnRequest, credential: Credential
 ) -> None:
     """Events as they happen; a turn that fails before its first event gets a plain problem."""
-    number = 0
+    frames = EventFrames()
     last = b""
-
-    def frame(event: Event) -> bytes:
-        nonlocal number
-        number += 1
-        return b"event: %b\nid: %d\ndata: %b\n\n" % (_names[type(event)], number, encode(event))
 
     async def emit(*events: Event) -> None:
         nonlocal last
         if type(events[-1]) is TurnCompleted:
-            last = frame(events[-1])  # goes out together with the end of the body
+            last = frames.frame(events[-1])  # goes out together with the end of the body
             return
         if not exchange.started:
             await exchange.start(200, EVENT_STREAM)
         if type(events[0]) is TextDelta:
-            await exchange.write_text(b"".join(map(frame, events)))
+            await exchange.write_text(b"".join(map(frames.frame, events)))
         else:
-            await exchange.write(b"".join(map(frame, events)))
+            await exchange.write(b"".join(map(frames.frame, events)))
 
     try:
         await run_turn(orchestrator, exchange, request, credential, emit)
     except Problem as problem:
         if not exchange.started:
             raise
-        last = frame(TurnFailed(request.id, problem.as_dict()))
+        last = frames.frame(TurnFailed(request.id, problem.as_dict()))
     await exchange.end(last)
+
+
+async def _accepted(
+    orchestrator: Orchestrator, exchange: Exchange, request: TurnRequest, credential: Credential
+) -> None:
+    """202 as soon as the turn is open; its events can be had from then on."""
+    live = orchestrator.start(request, credential)
+    async with aclosing(live.follow()) as events:
+        async for _, event in events:
+            if type(event) is TurnStarted:
+                where = f"/v1/turns/{event.turn}/events"
+                await exchange.answer(
+                    {"turn": event.turn, "session": event.session, "events": where},
+                    status=202,
+                    headers=[(b"location", where.encode())],
+                )
+                return
 
 
 async def _whole(

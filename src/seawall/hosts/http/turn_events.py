@@ -1,0 +1,64 @@
+"""`GET /v1/turns/{id}/events`: the events of a turn, from where a stream of them broke off."""
+
+import asyncio
+from contextlib import aclosing
+
+from seawall.errors import InvalidField, Problem
+from seawall.events import TurnFailed
+from seawall.hosts.http.exchange import ClientGone, Exchange
+from seawall.hosts.http.frames import EVENT_STREAM, EventFrames
+from seawall.hosts.http.sessions import owner_of
+from seawall.orchestrator import Orchestrator
+from seawall.turn import Principal
+
+__all__ = ["answer_turn_events"]
+
+
+async def answer_turn_events(orchestrator: Orchestrator, exchange: Exchange, turn: str) -> None:
+    """Answer the exchange with those behind the header `Last-Event-ID`, as they happen.
+
+    Raises:
+        TurnNotFound: the turn is not the caller's, or nobody knows it.
+        InvalidField: the header is not the id of an event.
+    """
+    after = _after(exchange.headers.get(b"last-event-id", b"0"))
+    owner = await owner_of(orchestrator, exchange)
+    await exchange.body(limit=0, seconds=orchestrator.settings.server.body_seconds)
+
+    async def watch() -> None:
+        await exchange.disconnected()
+        raise ClientGone
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            watcher = group.create_task(watch())
+            await _pass_on(orchestrator, exchange, owner, turn, after)
+            watcher.cancel()
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+async def _pass_on(
+    orchestrator: Orchestrator, exchange: Exchange, owner: Principal, turn: str, after: int
+) -> None:
+    frames = EventFrames(after)
+    last = b""
+    try:
+        async with aclosing(orchestrator.events(owner, turn, after=after)) as events:
+            async for _, event in events:
+                if not exchange.started:
+                    await exchange.start(200, EVENT_STREAM)
+                await exchange.write(frames.frame(event))
+    except Problem as problem:
+        if not exchange.started:
+            raise
+        last = frames.frame(TurnFailed(turn, problem.as_dict()))
+    if not exchange.started:  # the stream had been read to its end before
+        await exchange.start(200, EVENT_STREAM)
+    await exchange.end(last)
+
+
+def _after(header: bytes) -> int:
+    if not (header.isdigit() and len(header) <= 12):
+        raise InvalidField("Must be the id of an event of this stream.", field="Last-Event-ID")
+    return int(header)

@@ -1,0 +1,156 @@
+"""Turns that can be followed while they run: those in the background, and those with a key.
+
+Such a turn runs in a task of its own, which this module owns, and its events are kept until it is
+over. Whoever wants its answer follows it. When the last follower leaves, the turn is cancelled,
+unless it was asked to be completed in the background. Every other turn runs in the task of the
+request that brought it and costs nothing here.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+from seawall.errors import InternalError, Overloaded, Problem
+from seawall.events import Event
+from seawall.pipeline.replay import rest, width
+from seawall.turn import Principal, TurnRequest
+
+__all__ = ["LiveTurn", "LiveTurns"]
+
+_log = logging.getLogger("seawall.turns")
+_FAILED_KEPT = 1_000
+
+
+class LiveTurn:
+    """One such turn.
+
+    owner: known once the turn is open. problem: why it failed, when it has.
+    """
+
+    def __init__(self, request: TurnRequest) -> None:
+        self.id = request.id
+        self.background = request.background
+        self.owner: Principal | None = None
+        self.problem: Problem | None = None
+        self.over = False
+        self._events: list[Event] = []
+        self._followers = 0
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    async def emit(self, *events: Event) -> None:
+        """Take the next events. What an answer may have bounds what is kept."""
+        self._events += events
+        self._wake()
+
+    async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, Event], None]:
+        """What goes beyond position `after`, with positions, as it happens.
+
+        Raises:
+            Problem: the turn failed.
+        """
+        self._followers += 1
+        try:
+            position = index = 0
+            while True:
+                while index < len(self._events):
+                    event = self._events[index]
+                    index += 1
+                    before, position = position, position + width(event)
+                    if position > after:
+                        yield position, rest(event, after - before)
+                if self.over:
+                    break
+                change = asyncio.get_running_loop().create_future()
+                self._waiting.add(change)
+                try:
+                    await change
+                finally:
+                    self._waiting.discard(change)
+            if self.problem is not None:
+                raise self.problem
+        finally:
+            self._followers -= 1
+            if not self._followers and not self.background and self._task is not None:
+                self._task.cancel()
+
+    def run(self, execution: Awaitable[object], ended: Callable[["LiveTurn"], None]) -> None:
+        """Run to the end in a task of its own; `ended` is called then."""
+
+        async def run() -> None:
+            try:
+                await execution
+            except Problem as problem:
+                self.problem = problem
+            except asyncio.CancelledError:
+                self.problem = Overloaded("The turn was ended before its time.", retry_after=1.0)
+                raise
+            except Exception as error:  # noqa: BLE001 - a defect is for the log, and for those who follow
+                _log.error("turn %s failed", self.id, exc_info=error)
+                self.problem = InternalError("Something went wrong here; it is logged.")
+            finally:
+                self.over = True
+                self._wake()
+                ended(self)
+
+        self._task = asyncio.create_task(run())
+
+    async def wait(self, *, cancel: bool) -> None:
+        """Until it is over."""
+        if self._task is not None:
+            if cancel:
+                self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _wake(self) -> None:
+        for change in self._waiting:
+            if not change.done():
+                change.set_result(None)
+
+
+class LiveTurns:
+    """Those of one process; admission bounds their number.
+
+    A failed one is kept for a while, since nothing else remembers it. The others are in the store
+    when they are over.
+    """
+
+    def __init__(self) -> None:
+        self._running: dict[str, LiveTurn] = {}
+        self._failed: OrderedDict[str, LiveTurn] = OrderedDict()
+
+    def start(
+        self, request: TurnRequest, execute: Callable[[LiveTurn], Awaitable[object]]
+    ) -> LiveTurn:
+        """Start a turn in a task of its own."""
+        live = LiveTurn(request)
+        self._running[live.id] = live
+        live.run(execute(live), self._ended)
+        return live
+
+    def running(self, turn: str) -> LiveTurn | None:
+        """The turn, if it runs here."""
+        return self._running.get(turn)
+
+    def find(self, turn: str, owner: Principal) -> LiveTurn | None:
+        """The turn, if it runs here or failed lately, and is the owner's."""
+        live = self._running.get(turn) or self._failed.get(turn)
+        return live if live is not None and live.owner == owner else None
+
+    async def close(self, seconds: float) -> None:
+        """Let those that run finish within `seconds`, then cancel them."""
+        for cancel in (False, True):
+            waiting = [live.wait(cancel=cancel) for live in self._running.values()]
+            try:
+                async with asyncio.timeout(None if cancel else seconds):
+                    await asyncio.gather(*waiting)
+            except TimeoutError:
+                continue
+
+    def _ended(self, live: LiveTurn) -> None:
+        del self._running[live.id]
+        if live.problem is not None and live.owner is not None:
+            self._failed[live.id] = live
+            while len(self._failed) > _FAILED_KEPT:
+                self._failed.popitem(last=False)

@@ -1,0 +1,84 @@
+"""The events of a turn again, from what is stored of it: the same, at the same positions.
+
+An event's position is the sum of the widths of all events up to it: a text is as wide as it has
+characters, anything else has width 1. So the position does not depend on the pieces in which a
+text happened to be streamed, and a stream that broke off can go on anywhere, from any process.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from seawall.agents.definition import HAND_OFF
+from seawall.events import (
+    AgentSelected,
+    Event,
+    IntentDetected,
+    TextDelta,
+    ToolCalled,
+    ToolReturned,
+    TurnCompleted,
+    TurnStarted,
+    UsageReported,
+)
+from seawall.turn import AssistantMessage, ToolMessage, TurnRecord
+
+__all__ = ["replay", "rest", "resume", "width"]
+
+
+def width(event: Event) -> int:
+    """How far an event moves the position on."""
+    return len(event.text) if type(event) is TextDelta else 1
+
+
+def replay(turn: TurnRecord, session: str) -> Iterator[Event]:
+    """All events of a committed turn, in order. Only the timings are not told again."""
+    yield TurnStarted(turn.id, session, turn.number == 1)
+    yield IntentDetected(turn.intent, turn.confidence, turn.by)
+    agent = turn.first_agent or turn.agent
+    yield AgentSelected(agent, turn.reason)
+    messages = turn.messages[1:]
+    for index, message in enumerate(messages):
+        if not isinstance(message, AssistantMessage):
+            continue
+        if message.text:
+            yield TextDelta(message.text)
+        for call in message.tool_calls:
+            yield ToolCalled(call.id, call.name, call.arguments)
+        results = messages[index + 1 : index + 1 + len(message.tool_calls)]
+        for result in results:
+            if isinstance(result, ToolMessage):
+                yield ToolReturned(result.call_id, result.name, result.content, result.failed)
+        successor = _successor(results)
+        if successor is not None:
+            yield AgentSelected(successor, "handoff", agent)
+            agent = successor
+    yield UsageReported(turn.usage)
+    yield TurnCompleted(
+        turn=turn.id,
+        session=session,
+        version=turn.number,
+        agent=turn.agent,
+        replayed=True,
+        timings={},
+    )
+
+
+def resume(events: Iterable[Event], after: int) -> Iterator[tuple[int, Event]]:
+    """What goes beyond position `after`, with positions; of a text, only the rest."""
+    position = 0
+    for event in events:
+        before, position = position, position + width(event)
+        if position > after:
+            yield position, rest(event, after - before)
+
+
+def rest(event: Event, known: int) -> Event:
+    """An event of which the first `known` positions are known already."""
+    return TextDelta(event.text[known:]) if type(event) is TextDelta and known > 0 else event
+
+
+def _successor(results: tuple[object, ...]) -> str | None:
+    """To whom a step's tools handed the conversation over: the first that did."""
+    for result in results:
+        if isinstance(result, ToolMessage) and result.name == HAND_OFF and not result.failed:
+            return result.content
+    return None

@@ -1,0 +1,81 @@
+"""The events of a turn that ran in another process, or is over: from the store."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from seawall.errors import SessionNotFound, TurnNotFound
+from seawall.events import Event
+from seawall.pipeline.identifiers import session_of, time_of
+from seawall.pipeline.replay import replay, resume
+from seawall.sessions.port import Begin, SessionStore
+from seawall.turn import Principal, SessionKey, TurnRecord
+
+__all__ = ["stored_events"]
+
+_NEWEST = 8
+_PAGE = 100
+_MAX_PAGES = 50
+_CLOCKS_APART_SECONDS = 300.0
+_LOOK_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS = 0.1
+_LAST_PAUSE_SECONDS = 1.0
+
+
+async def stored_events(
+    store: SessionStore, owner: Principal, turn: str, *, after: int, seconds: float
+) -> AsyncGenerator[tuple[int, Event], None]:
+    """What goes beyond position `after`; a turn that still runs is waited for, up to `seconds`.
+
+    Raises:
+        TurnNotFound: there is no such turn of this owner, or it ended without being durable.
+    """
+    session = session_of(turn)
+    if session is None or len(turn) > 256:
+        raise TurnNotFound
+    key = SessionKey(owner.tenant, owner.subject, session)
+    latest = asyncio.get_running_loop().time() + seconds
+    pause = _FIRST_PAUSE_SECONDS
+    while (record := await _find(store, key, turn)) is None:
+        if asyncio.get_running_loop().time() + pause > latest:
+            raise TurnNotFound
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, _LAST_PAUSE_SECONDS)
+    for position, event in resume(replay(record, session), after):
+        yield position, event
+
+
+async def _find(store: SessionStore, key: SessionKey, turn: str) -> TurnRecord | None:
+    """The turn; None while it runs.
+
+    Raises:
+        TurnNotFound: it neither runs nor is it there.
+    """
+    async with asyncio.timeout(_LOOK_SECONDS):
+        looking = Begin(key=key, turn="", turns=_NEWEST, until=None)
+        snapshot = await store.begin(looking)
+    for record in snapshot.turns:
+        if record.id == turn:
+            return record
+    if snapshot.busy is not None and snapshot.busy.turn == turn:
+        return None
+    if snapshot.session is None:
+        raise TurnNotFound
+    return await _find_older(store, key, turn)
+
+
+async def _find_older(store: SessionStore, key: SessionKey, turn: str) -> TurnRecord:
+    earliest = time_of(turn) - _CLOCKS_APART_SECONDS
+    cursor: str | None = None
+    for _ in range(_MAX_PAGES):
+        async with asyncio.timeout(_LOOK_SECONDS):
+            try:
+                page = await store.turns(key, limit=_PAGE, cursor=cursor)
+            except SessionNotFound as error:
+                raise TurnNotFound from error
+        for record in page.turns:
+            if record.id == turn:
+                return record
+        cursor = page.cursor
+        if cursor is None or page.turns[-1].created_at < earliest:
+            break
+    raise TurnNotFound

@@ -1,0 +1,194 @@
+"""Whole sessions in SQLite: taken out, put in, removed, purged. Not on a turn's path."""
+
+import sqlite3
+
+import msgspec
+
+from seawall.sessions.port import Archive, KeyRecord, Session
+from seawall.sessions.sqlite_batches import decode_turn, delete_sessions
+from seawall.turn import Principal, SessionKey, TurnRecord
+
+__all__ = [
+    "delete_session",
+    "erase_subject",
+    "list_sessions",
+    "list_turns",
+    "purge_expired",
+    "read_archives",
+    "write_archive",
+]
+
+_COLUMNS = "tenant, subject, session, version, agent, state, created_at, updated_at, expires_at"
+_NAMED = "(tenant, subject, session) = (?, ?, ?)"
+
+_Row = tuple[str, str, str, int, str | None, str, float, float, float]
+_encode = msgspec.json.Encoder().encode
+_decode_state = msgspec.json.Decoder(dict[str, str]).decode
+
+
+def list_sessions(
+    connection: sqlite3.Connection, owner: Principal, before: str | None, limit: int, now: float
+) -> list[Session]:
+    """The owner's sessions whose id comes before `before`, last first."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM sessions WHERE tenant = ? AND subject = ? "  # noqa: S608
+        "AND expires_at > ? AND version > 0 AND (?4 IS NULL OR session < ?4) "
+        "ORDER BY session DESC LIMIT ?",
+        (owner.tenant, owner.subject, now, before, limit),
+    )
+    return [_session(row) for row in rows]
+
+
+def list_turns(
+    connection: sqlite3.Connection, key: SessionKey, before: int, limit: int
+) -> list[TurnRecord]:
+    """The session's turns with a number less than `before`, newest first."""
+    rows = connection.execute(
+        f"SELECT payload FROM turns WHERE {_NAMED} AND number < ? "  # noqa: S608
+        "ORDER BY number DESC LIMIT ?",
+        (key.tenant, key.subject, key.session, before, limit),
+    )
+    return [decode_turn(payload) for (payload,) in rows]
+
+
+def delete_session(connection: sqlite3.Connection, key: SessionKey, now: float) -> bool:
+    """Remove a session with all that hangs on it; whether there was one."""
+    name = (key.tenant, key.subject, key.session)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        found = connection.execute(
+            f"SELECT 1 FROM sessions WHERE {_NAMED} AND expires_at > ? AND version > 0",  # noqa: S608
+            (*name, now),
+        ).fetchone()
+        if found:
+            delete_sessions(connection, "(VALUES (?, ?, ?))", name)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return bool(found)
+
+
+def erase_subject(connection: sqlite3.Connection, owner: Principal, now: float) -> int:
+    """Remove everything of a subject; how many sessions it had."""
+    named = (owner.tenant, owner.subject)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (count,) = connection.execute(
+            "SELECT count(*) FROM sessions WHERE tenant = ? AND subject = ? "
+            "AND version > 0 AND expires_at > ?",
+            (*named, now),
+        ).fetchone()
+        for table in ("turns", "idempotency", "sessions"):
+            connection.execute(
+                f"DELETE FROM {table} WHERE tenant = ? AND subject = ?",  # noqa: S608
+                named,
+            )
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return int(count)
+
+
+def purge_expired(connection: sqlite3.Connection, now: float, limit: int) -> int:
+    """Forget at most `limit` expired sessions, and keys of dead holders; how many there were."""
+    which = (
+        "(SELECT tenant, subject, session FROM sessions WHERE expires_at <= ? "
+        "ORDER BY expires_at, tenant, subject, session LIMIT ?)"
+    )
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        gone = delete_sessions(connection, which, (now, limit))
+        connection.execute(
+            "DELETE FROM idempotency WHERE number IS NULL AND held_until <= ?", (now,)
+        )
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return gone
+
+
+def read_archives(
+    connection: sqlite3.Connection, after: tuple[str, str, str], limit: int, now: float
+) -> list[Archive]:
+    """Whole sessions of anybody's, in the order of their names."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM sessions WHERE (tenant, subject, session) > (?, ?, ?) "  # noqa: S608
+        "AND version > 0 AND expires_at > ? ORDER BY tenant, subject, session LIMIT ?",
+        (*after, now, limit),
+    ).fetchall()
+    return [_archive(connection, row) for row in rows]
+
+
+def write_archive(connection: sqlite3.Connection, archive: Archive, now: float) -> bool:
+    """Put a whole session in, unless there is one of its name."""
+    session = archive.session
+    name = (session.key.tenant, session.key.subject, session.key.session)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        there = connection.execute(
+            f"SELECT 1 FROM sessions WHERE {_NAMED} AND expires_at > ?",  # noqa: S608
+            (*name, now),
+        ).fetchone()
+        if not there:
+            _insert(connection, archive, name)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return not there
+
+
+def _insert(connection: sqlite3.Connection, archive: Archive, name: tuple[str, str, str]) -> None:
+    session = archive.session
+    delete_sessions(connection, "(VALUES (?, ?, ?))", name)
+    connection.execute(
+        f"INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        (
+            *name,
+            session.version,
+            session.agent,
+            _encode(session.state).decode(),
+            session.created_at,
+            session.updated_at,
+            session.expires_at,
+        ),
+    )
+    connection.executemany(
+        "INSERT INTO turns VALUES (?, ?, ?, ?, ?)",
+        [(*name, turn.number, _encode(turn).decode()) for turn in archive.turns],
+    )
+    connection.executemany(
+        "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?, ?, NULL, NULL)",
+        [
+            (name[0], name[1], each.key, each.fingerprint, name[2], each.number)
+            for each in archive.keys
+        ],
+    )
+
+
+def _archive(connection: sqlite3.Connection, row: _Row) -> Archive:
+    name = row[:3]
+    payloads = connection.execute(
+        f"SELECT payload FROM turns WHERE {_NAMED} ORDER BY number",  # noqa: S608
+        name,
+    )
+    turns = tuple(decode_turn(payload) for (payload,) in payloads)
+    keys = connection.execute(
+        f"SELECT key, fingerprint, number FROM idempotency WHERE {_NAMED} "  # noqa: S608
+        "AND number IS NOT NULL ORDER BY number",
+        name,
+    )
+    return Archive(_session(row), turns, tuple(KeyRecord(*each) for each in keys))
+
+
+def _session(row: _Row) -> Session:
+    tenant, subject, session, version, agent, state, created_at, updated_at, expires_at = row
+    key = SessionKey(tenant, subject, session)
+    return Session(key, version, agent, _decode_state(state), created_at, updated_at, expires_at)

@@ -1,0 +1,88 @@
+"""The tables of the session database, and how a database of an earlier version gets them."""
+
+import sqlite3
+
+from seawall.errors import ConfigError
+
+__all__ = ["prepare"]
+
+_VERSION = 2
+
+_SCHEMA = """
+CREATE TABLE sessions (
+    tenant TEXT, subject TEXT, session TEXT,
+    version INTEGER NOT NULL, agent TEXT, state TEXT NOT NULL,
+    created_at REAL NOT NULL, updated_at REAL NOT NULL, expires_at REAL NOT NULL,
+    holder TEXT, held_until REAL,
+    PRIMARY KEY (tenant, subject, session)
+) WITHOUT ROWID;
+CREATE INDEX sessions_by_end ON sessions (expires_at);
+CREATE TABLE turns (
+    tenant TEXT, subject TEXT, session TEXT, number INTEGER, payload TEXT NOT NULL,
+    PRIMARY KEY (tenant, subject, session, number)
+) WITHOUT ROWID;
+CREATE TABLE idempotency (
+    tenant TEXT, subject TEXT, key TEXT,
+    fingerprint TEXT NOT NULL, session TEXT NOT NULL, number INTEGER,
+    holder TEXT, held_until REAL,
+    PRIMARY KEY (tenant, subject, key)
+) WITHOUT ROWID;
+CREATE INDEX idempotency_by_session ON idempotency (tenant, subject, session);
+CREATE INDEX idempotency_running ON idempotency (held_until) WHERE number IS NULL
+"""
+
+# From each version to the next.
+_UPGRADES = {
+    1: """
+DROP INDEX sessions_by_use;
+ALTER TABLE sessions ADD COLUMN holder TEXT;
+ALTER TABLE sessions ADD COLUMN held_until REAL;
+ALTER TABLE idempotency RENAME TO idempotency_1;
+DROP INDEX idempotency_by_session;
+CREATE TABLE idempotency (
+    tenant TEXT, subject TEXT, key TEXT,
+    fingerprint TEXT NOT NULL, session TEXT NOT NULL, number INTEGER,
+    holder TEXT, held_until REAL,
+    PRIMARY KEY (tenant, subject, key)
+) WITHOUT ROWID;
+INSERT INTO idempotency
+    SELECT tenant, subject, key, fingerprint, session, number, NULL, NULL FROM idempotency_1;
+DROP TABLE idempotency_1;
+CREATE INDEX idempotency_by_session ON idempotency (tenant, subject, session);
+CREATE INDEX idempotency_running ON idempotency (held_until) WHERE number IS NULL
+"""
+}
+
+
+def prepare(connection: sqlite3.Connection, path: str) -> None:
+    """Create the tables, or check that they are ours and bring them up to date.
+
+    Raises:
+        ConfigError: the file belongs to a newer version, or to something else.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if found == 0 and tables == 0:
+            _run(connection, _SCHEMA)
+        elif found == 0:
+            raise ConfigError(f"sessions.path: {path} is a database, but not one of Seawall's")
+        elif found > _VERSION:
+            raise ConfigError(
+                f"sessions.path: {path} was written by a newer Seawall (schema {found}, "
+                f"known here: {_VERSION})"
+            )
+        for version in range(found or _VERSION, _VERSION):
+            _run(connection, _UPGRADES[version])
+        if found != _VERSION:
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    for statement in script.split(";"):
+        connection.execute(statement)
