@@ -4,6 +4,7 @@ docs/decisions/001-http-client.md has the figures behind it.
 """
 
 import asyncio
+import re
 import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
@@ -24,7 +25,7 @@ __all__ = ["Buffered", "Endpoint", "HttpClient", "Response"]
 
 Header = tuple[bytes, bytes]
 
-_FORBIDDEN = b"\r\n\0"
+_forbidden = re.compile(rb"[\r\n\0]")
 
 
 class Buffered(Struct, frozen=True):
@@ -117,6 +118,7 @@ class HttpClient:
         headers: Sequence[Header] = (),
         body: bytes = b"",
         deadline: float,
+        replay: bool = True,
     ) -> AsyncGenerator[Response, None]:
         """Send a request and read its response inside the block.
 
@@ -124,7 +126,8 @@ class HttpClient:
         the body was read to its end closes the connection at once.
 
         A reused connection that the upstream closes before a single byte of the response came is
-        replaced once: it had been closed while idle, and the request was not seen.
+        replaced once: most likely it had been closed while idle, and the request was not seen.
+        Nothing proves it, though: with `replay` false the caller is told instead.
 
         Raises:
             TransportError: the exchange failed.
@@ -139,7 +142,7 @@ class HttpClient:
                     connection.send(request, deadline=deadline, head_only=head_only)
                     await connection.head()
                 except ConnectionBroken:
-                    if not connection.used or connection.received_any:
+                    if not (replay and connection.used) or connection.received_any:
                         raise
                     self._release(endpoint.origin, connection)
                     connection = await self._acquire(endpoint.origin, deadline, fresh=True)
@@ -160,14 +163,17 @@ class HttpClient:
         body: bytes = b"",
         deadline: float,
         limit: int = 1 << 20,
+        replay: bool = True,
     ) -> Buffered:
         """Send a request; the whole response, whose body may have `limit` bytes.
+
+        replay: see `stream`.
 
         Raises:
             TransportError: the exchange failed.
         """
         async with self.stream(
-            method, endpoint, headers=headers, body=body, deadline=deadline
+            method, endpoint, headers=headers, body=body, deadline=deadline, replay=replay
         ) as response:
             return Buffered(response.status, response.headers, await response.read(limit=limit))
 
@@ -280,7 +286,7 @@ def _encode(method: str, endpoint: Endpoint, headers: Sequence[Header], body: by
         % (method.encode("ascii"), endpoint.target, endpoint.authority)
     ]
     for name, value in headers:
-        if any(byte in _FORBIDDEN for byte in name) or any(byte in _FORBIDDEN for byte in value):
+        if _forbidden.search(name) or _forbidden.search(value):
             raise ValueError(f"the header {name!r} has a line break or NUL")
         parts.append(b"%b: %b\r\n" % (name, value))
     if body or method in ("POST", "PUT", "PATCH"):
