@@ -87,11 +87,11 @@ class CredentialCache:
         Raises:
             CredentialsError: there are none.
         """
-        if self._credentials == refused:  # else somebody has renewed them already
+        if self._same(refused):  # else somebody has renewed them already
             if self._fetching is None:
                 self._begin(self._clock())
             await self._wait(deadline)
-        if self._credentials is None or self._credentials == refused:
+        if self._credentials is None or self._same(refused):
             raise CredentialsUnavailable("AWS refuses the credentials, and there are no others")
         return self._credentials
 
@@ -100,6 +100,15 @@ class CredentialCache:
         if (task := self._fetching) is not None:
             task.cancel()
             await asyncio.wait([task])
+
+    def _same(self, refused: Credentials) -> bool:
+        """Whether the keys are the refused ones, whatever the source says of their expiry."""
+        found = self._credentials
+        return found is not None and (found.access_key, found.secret_key, found.token) == (
+            refused.access_key,
+            refused.secret_key,
+            refused.token,
+        )
 
     def _valid(self, now: float) -> Credentials | None:
         found = self._credentials
