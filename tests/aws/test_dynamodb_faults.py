@@ -470,12 +470,13 @@ def test_waiting_for_a_connection_ends_with_the_deadline() -> None:
 
 
 def test_a_cancelled_call_gives_its_connection_back() -> None:
-    async def scene(client: DynamoDBClient, _: FaultyServer) -> None:
+    async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await get(client)
         assert (await get(client)).item == ITEM
+        assert len(server.requests) == 4
 
     one = CallLimits(connections=1, attempt_seconds=20.0)
     against(script(HANG, HANG, HANG, FOUND), scene, limits=one)

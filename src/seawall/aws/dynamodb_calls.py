@@ -64,6 +64,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 Value = dict[str, Any]
 """An attribute value: one key, its type, such as {"S": "text"}."""
@@ -75,12 +76,12 @@ OnFailure = Literal["ALL_OLD", "NONE"]
 Returned = Literal["NONE", "ALL_OLD", "UPDATED_OLD", "ALL_NEW", "UPDATED_NEW"]
 
 
-class Operation(Generic[T]):
+class Operation(Generic[T_co]):
     """A call of the API with the decoder of its answer; made once, at import."""
 
     __slots__ = ("counted", "decode", "name", "target")
 
-    def __init__(self, name: str, answer: type[T]) -> None:
+    def __init__(self, name: str, answer: type[T_co]) -> None:
         self.name = name
         self.counted = "Item" in name or name == "Query"  # those that tell the capacity they used
         self.target = f"DynamoDB_20120810.{name}"
