@@ -43,7 +43,7 @@ from seawall.aws.dynamodb_errors import (
     parse_refusal,
 )
 from seawall.aws.dynamodb_judgement import EXPIRED, SKEWED, PassingFailure, judge
-from seawall.aws.region import endpoint_url
+from seawall.aws.endpoints import endpoint_url
 from seawall.aws.signature import Signer
 from seawall.resilience.backoff import full_jitter
 from seawall.resilience.retry_budget import RetryBudget

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from seawall.aws.credentials import Credentials, CredentialsUnavailable, parse_time
+from seawall.aws.endpoints import endpoint_url
 from seawall.aws.files import read_token
 from seawall.aws.profile import Profiles, load_profile
-from seawall.aws.region import endpoint_url
 from seawall.transport.errors import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 
