@@ -188,7 +188,6 @@ def test_attempts_are_bounded(fault: Answer, kind: type[DynamoDBError], uncertai
         (refusal("ResourceNotFoundException"), NoSuchTable),
         (refusal("ResourceInUseException"), TableInUse),
         (refusal("ConditionalCheckFailedException"), ConditionFailed),
-        (Answer(body=b'{"Item": [1]}'), InvalidCall),
     ],
 )
 def test_final_answers_are_not_repeated(answer: Answer, kind: type[DynamoDBError]) -> None:
@@ -198,6 +197,15 @@ def test_final_answers_are_not_repeated(answer: Answer, kind: type[DynamoDBError
         assert len(server.requests) == 1
 
     against(script(answer), scene)
+
+
+def test_an_answer_of_another_shape_is_a_defect_and_not_repeated() -> None:
+    async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
+        error = await failing(get(client), InvalidCall)
+        assert error.uncertain is True  # DynamoDB did what was asked
+        assert len(server.requests) == 1
+
+    against(script(Answer(body=b'{"Item": [1]}')), scene)
 
 
 def test_a_condition_that_fails_after_a_lost_answer_says_so() -> None:

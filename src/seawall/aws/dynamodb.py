@@ -287,7 +287,9 @@ class DynamoDBClient:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             if isinstance(error, msgspec.ValidationError):
                 # JSON, but not of the type that the caller expects: no retry changes that.
-                raise InvalidCall(f"{operation.name}: unexpected answer: {error}") from error
+                unexpected = InvalidCall(f"{operation.name}: unexpected answer: {error}")
+                unexpected.uncertain = True
+                raise unexpected from error
             failed = Unavailable(f"DynamoDB, {operation.name}: the answer is not JSON")
             failed.uncertain = True
             raise PassingFailure(failed) from error
@@ -337,7 +339,7 @@ class DynamoDBClient:
 
     def _final(self, error: DynamoDBError, progress: _Progress) -> DynamoDBError:
         self.traffic.failures += 1
-        error.uncertain = progress.uncertain
+        error.uncertain = error.uncertain or progress.uncertain
         return error
 
     def _correct_skew(self, answer: Buffered) -> bool:
