@@ -51,6 +51,7 @@ class FaultyServer:
         self.requests: list[Request] = []
         self.connections = 0
         self.url = ""
+        self.stop_listening: Callable[[], None] = lambda: None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -93,7 +94,7 @@ def encode(answer: Answer) -> bytes:
 
 
 @asynccontextmanager
-async def serving(handler: Handler) -> AsyncGenerator[FaultyServer, None]:
+async def serving(handler: Handler, port: int = 0) -> AsyncGenerator[FaultyServer, None]:
     """A server until the block ends; connections that still hang are closed."""
     server = FaultyServer(handler)
     tasks: set[asyncio.Task[None]] = set()
@@ -103,8 +104,9 @@ async def serving(handler: Handler) -> AsyncGenerator[FaultyServer, None]:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    listening = await asyncio.start_server(accept, "127.0.0.1", 0)
+    listening = await asyncio.start_server(accept, "127.0.0.1", port)
     server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    server.stop_listening = listening.close
     try:
         yield server
     finally:

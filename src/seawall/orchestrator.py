@@ -233,9 +233,13 @@ class Orchestrator:
         )
         events: asyncio.Queue[Event | None] = asyncio.Queue(_EVENTS_AHEAD)
 
+        async def emit(*happened: Event) -> None:
+            for event in happened:
+                await events.put(event)
+
         async def produce() -> None:
             try:
-                await self.execute(request, Trusted(principal), events.put)
+                await self.execute(request, Trusted(principal), emit)
             except Problem as problem:
                 await events.put(TurnFailed(request.id, problem.as_dict()))
             except Exception:

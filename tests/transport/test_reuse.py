@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from seawall.transport.errors import ConnectionBroken
+from seawall.transport.errors import ConnectFailed, ConnectionBroken
 from seawall.transport.http_client import Endpoint, HttpClient
 from tests.faulty_server import DROP, Answer, FaultyServer, Handler, script, serving
 
@@ -64,3 +64,34 @@ def test_a_request_that_a_closing_connection_swallowed_is_sent_again() -> None:
 def test_not_sent_again_where_that_is_not_wanted() -> None:
     with pytest.raises(ConnectionBroken):
         connections_of(script(SIZED, DROP, SIZED), calls=2, replay=False)
+
+
+def test_a_replay_that_finds_nobody_gives_its_place_back_once() -> None:
+    async def play() -> None:
+        http = HttpClient(max_connections=1)
+        deadline = asyncio.get_running_loop().time() + 20
+        async with serving(script(SIZED)) as gone:
+            endpoint = Endpoint.parse(gone.url)
+            await http.request("GET", endpoint, deadline=deadline)
+            gone.handler = script(DROP)
+            gone.stop_listening()
+            for _ in range(3):
+                with pytest.raises(ConnectFailed):
+                    await http.request("GET", endpoint, deadline=deadline)
+        running = peak = 0
+
+        async def slowly() -> Answer:
+            nonlocal running, peak
+            running += 1
+            peak = max(peak, running)
+            await asyncio.sleep(0.01)
+            running -= 1
+            return SIZED
+
+        async with serving(lambda _: slowly(), port=endpoint.origin.port):
+            calls = [http.request("GET", endpoint, deadline=deadline) for _ in range(4)]
+            await asyncio.gather(*calls)
+            assert peak == 1
+            await http.close()
+
+    asyncio.run(play())

@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import aclosing
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct
@@ -18,9 +19,16 @@ from seawall.turn import AssistantMessage, Message, Principal, ToolCall, ToolMes
 
 __all__ = ["AgentTurn", "Answer", "Emit", "run_agent"]
 
-Emit = Callable[[Event], Awaitable[None]]
-"""Takes the next event of a turn; waits while the receiver is slow. Raises nothing of its own: a
-host whose client went away cancels the turn instead."""
+
+class Emit(Protocol):
+    """Takes the next events of a turn; waits while the receiver is slow.
+
+    Raises nothing of its own: a host whose client went away cancels the turn instead.
+    """
+
+    async def __call__(self, *events: Event) -> None:
+        """Take them, in this order."""
+        ...
 
 
 class AgentTurn(Struct, frozen=True, kw_only=True):

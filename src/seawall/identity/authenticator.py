@@ -96,8 +96,8 @@ class _Authenticator:
             return self._verifier.claimed(credential.secret) if self._verifier else None
         return None
 
-    async def authenticate(self, credential: Credential) -> Principal:
-        """See `Authenticator.authenticate`."""
+    def known(self, credential: Credential) -> Principal | None:
+        """See `Authenticator.known`."""
         if isinstance(credential, Trusted):
             return credential.principal
         if isinstance(credential, Anonymous):
@@ -111,7 +111,16 @@ class _Authenticator:
             return principal
         if self._verifier is None:
             raise Unauthenticated("Tokens are not accepted here.")
-        return await self._verifier.verify(credential.secret)
+        return self._verifier.verify_now(credential.secret)
+
+    async def authenticate(self, credential: Credential) -> Principal:
+        """See `Authenticator.authenticate`."""
+        principal = self.known(credential)
+        if principal is None and self._verifier is not None and isinstance(credential, Bearer):
+            principal = await self._verifier.verify(credential.secret)
+        if principal is None:
+            raise Unauthenticated("The credential is not accepted here.")
+        return principal
 
     async def warm(self) -> None:
         """See `Authenticator.warm`."""

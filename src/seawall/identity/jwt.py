@@ -1,15 +1,16 @@
 """JSON Web Tokens (RFC 7519) of one issuer, verified with the keys that it publishes."""
 
 import time
+from binascii import a2b_base64
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import msgspec
 from joserfc import jws
-from joserfc.errors import JoseError, UnsupportedAlgorithmError
+from joserfc.errors import JoseError
 from joserfc.jwa import JWSAlgModel
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from seawall.errors import IdentityUnavailable, Unauthenticated
 from seawall.identity.jwks import SigningKey
@@ -27,9 +28,21 @@ _UNREADABLE = (JoseError, msgspec.DecodeError, ValueError, TypeError, RecursionE
 
 
 class _Header(Struct):
+    """As far as it is heeded. Keys and addresses of keys in it never are."""
+
     alg: str
     kid: str = ""
     typ: str = "JWT"
+    crit: msgspec.Raw | UnsetType = UNSET
+
+
+class _Signed(Struct, frozen=True):
+    """The parts of a token, of which nothing is proved yet. signed: what the signature is of."""
+
+    header: _Header
+    payload: bytes
+    signed: bytes
+    signature: bytes
 
 
 class _Claims(Struct):
@@ -40,25 +53,15 @@ class _Claims(Struct):
     aud: str | list[str] | None = None
 
 
-class _Registry(jws.JWSRegistry):
-    """The four names of the three algorithms, and none of joserfc's other ones.
-
-    joserfc would warn at every use of the name EdDSA, since it leaves the curve open; here the
-    key says which curve it is.
-    """
-
-    max_header_length = _MAX_TOKEN_CHARACTERS
-    max_payload_length = _MAX_TOKEN_CHARACTERS
-    max_signature_length = _MAX_TOKEN_CHARACTERS
-
-    def get_alg(self, name: str) -> JWSAlgModel:
-        if name not in ("RS256", "ES256", "EdDSA", "Ed25519"):
-            raise UnsupportedAlgorithmError(f"Algorithm of '{name}' is not allowed")
-        return self.algorithms[name]
-
-
-# RFC 7515 §4: header parameters that are not understood are ignored, unless crit names them.
-_registry = _Registry(strict_check_header=False)
+# joserfc's algorithms themselves, without its registry around them: what is allowed is decided by
+# the key here, and the registry would decode the header a second time.
+_algorithms: dict[str, JWSAlgModel] = {
+    name: jws.JWSRegistry.algorithms[name] for name in ("RS256", "ES256", "EdDSA", "Ed25519")
+}
+# The alphabet of base64url (RFC 4648 §5) onto that of base64; what only the latter has, and
+# padding, onto something that neither has.
+_alphabet = bytes.maketrans(b"-_+/=", b"+/!!!")
+_decode_header = msgspec.json.Decoder(_Header).decode
 _decode_claims = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -75,7 +78,7 @@ class JwtVerifier:
     def claimed(self, token: str) -> Principal | None:
         """Who the token says it is, unverified."""
         try:
-            return self._principal(_decode_claims(_read(token).payload or b""))
+            return self._principal(_decode_claims(_read(token).payload))
         except (Unauthenticated, *_UNREADABLE):
             return None
 
@@ -94,13 +97,21 @@ class JwtVerifier:
             IdentityUnavailable: the issuer's keys cannot be had, so nothing can be said.
         """
         signed = _read(token)
-        header = _read_header(signed)
-        key = self._keys.current(header.kid)
+        key = self._keys.current(signed.header.kid)
         if key is None:
-            key = await self._find(header.kid)
-        _check_signature(signed, header, key)
+            key = await self._find(signed.header.kid)
+        return self._judge(signed, key)
+
+    def verify_now(self, token: str) -> Principal | None:
+        """The principal; None when a key has to be fetched first. Raises as `verify` does."""
+        signed = _read(token)
+        key = self._keys.current(signed.header.kid)
+        return None if key is None else self._judge(signed, key)
+
+    def _judge(self, signed: _Signed, key: SigningKey) -> Principal:
+        _check_signature(signed, key)
         try:
-            claims = _decode_claims(signed.payload or b"")
+            claims = _decode_claims(signed.payload)
             registered = msgspec.convert(claims, _Claims)
         except msgspec.ValidationError as error:
             raise Unauthenticated(f"The token's claims cannot be used: {error}.") from error
@@ -142,32 +153,34 @@ class JwtVerifier:
         return Principal(tenant, _claim(claims, settings.subject_claim, "subject"))
 
 
-def _read(token: str) -> jws.CompactSignature:
-    """The parts of a token, of which nothing is proved yet."""
+def _read(token: str) -> _Signed:
     if len(token) > _MAX_TOKEN_CHARACTERS:
         raise Unauthenticated("The token is too long.")
     try:
-        return jws.extract_compact(token.encode("ascii"), None, _registry)
+        signed, _, signature = token.encode("ascii").rpartition(b".")
+        header, payload = signed.split(b".")
+        read = _Signed(
+            _decode_header(_decode(header)), _decode(payload), signed, _decode(signature)
+        )
     except _UNREADABLE as error:
         raise Unauthenticated("The token is malformed.") from error
-
-
-def _read_header(signed: jws.CompactSignature) -> _Header:
-    """The header as far as it is heeded. Keys and addresses of keys in it never are."""
-    try:
-        header = msgspec.convert(signed.protected, _Header)
-    except msgspec.ValidationError as error:
-        raise Unauthenticated("The token is malformed.") from error
-    if "crit" in signed.protected or header.typ.lower() not in _TYPES:
+    # RFC 7515 §4: what is not understood is ignored, unless crit says that it must not be.
+    if read.header.crit is not UNSET or read.header.typ.lower() not in _TYPES:
         raise Unauthenticated("The token is not of a kind that is accepted.")
-    return header
+    return read
 
 
-def _check_signature(signed: jws.CompactSignature, header: _Header, key: SigningKey) -> None:
-    if header.alg not in key.algorithms:
+def _decode(segment: bytes) -> bytes:
+    padding = b"=" * (-len(segment) % 4)
+    return a2b_base64(segment.translate(_alphabet) + padding, strict_mode=True)
+
+
+def _check_signature(signed: _Signed, key: SigningKey) -> None:
+    if signed.header.alg not in key.algorithms:
         raise Unauthenticated("The token's algorithm is not the one of its key.")
     try:
-        valid = jws.validate_compact(signed, key.key, registry=_registry)
+        algorithm = _algorithms[signed.header.alg]
+        valid = algorithm.verify(signed.signed, signed.signature, key.key)
     except _UNREADABLE:
         valid = False
     if not valid:

@@ -43,6 +43,14 @@ class Authenticator(Protocol):
         """
         ...
 
+    def known(self, credential: Credential) -> Principal | None:
+        """The verified principal; None when only `authenticate`, which may wait, can tell.
+
+        Raises:
+            Unauthenticated: as `authenticate` does.
+        """
+        ...
+
     async def authenticate(self, credential: Credential) -> Principal:
         """The verified principal.
 

@@ -38,6 +38,11 @@ class IntentDetector:
         self._model = model
         self.threshold = threshold
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether `detect` may have to wait; if not, `detect_locally` says the same."""
+        return self._model is not None
+
     def detect_locally(self, text: str) -> Detection:
         """What rules and classifier say; an intent only where they are sure enough."""
         by_rule = self._rules.match(text)

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from seawall.lab.sim_reply import SimTimes, plan_reply
 from seawall.lab.sim_script import Script, tool_calls
-from seawall.lab.wheel import Wheel
+from seawall.transport.wheel import Wheel
 from seawall.turn import ToolCall
 
 __all__ = ["SimModel", "SimStats"]

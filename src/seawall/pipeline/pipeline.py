@@ -23,7 +23,7 @@ from seawall.events import (
 from seawall.identity.port import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector
 from seawall.pipeline.identifiers import new_session_id
-from seawall.pipeline.opening import Opened, open_turn
+from seawall.pipeline.opening import Opened, Opening
 from seawall.pipeline.report import Observe, TurnReport
 from seawall.pipeline.routing import Routing, choose_agent
 from seawall.pipeline.stages import Stage, StageLimits, StageTimings
@@ -84,7 +84,7 @@ class Pipeline:
         if request.deadline is not None:
             deadline = min(deadline, request.deadline)
         timings = StageTimings(started)
-        report = TurnReport(request.id, timings=timings.as_dict())
+        report = TurnReport(request.id)
         running = _Running(request, credential, emit, deadline, timings, report)
         try:
             async with self._ports.gate.place(deadline):
@@ -98,15 +98,16 @@ class Pipeline:
             raise
         finally:
             timings.since_start("total", clock())
+            report.timings = timings.as_dict()
             self._ports.observe(report)
         return report
 
     async def _run(self, running: _Running) -> None:
         ports, request, emit = self._ports, running.request, running.emit
         clock = asyncio.get_running_loop().time
-        opened = await open_turn(
-            request,
-            running.credential,
+        opened = await Opening(
+            request=request,
+            credential=running.credential,
             session=request.session or new_session_id(),
             authenticator=ports.authenticator,
             store=ports.store,
@@ -115,7 +116,7 @@ class Pipeline:
             limits=ports.limits,
             deadline=running.deadline,
             timings=running.timings,
-        )
+        ).run()
         running.timings.since_start("opening", clock())
         if opened.snapshot.replay is not None:
             await _replay(running, opened.snapshot.replay)
@@ -130,9 +131,11 @@ class Pipeline:
         )
         running.report.agent = route.agent
         running.report.intent, running.report.intent_by = detection.intent, detection.by
-        await emit(TurnStarted(request.id, opened.key.session, session is None))
-        await emit(IntentDetected(detection.intent, detection.confidence, detection.by))
-        await emit(AgentSelected(route.agent, route.reason))
+        await emit(
+            TurnStarted(request.id, opened.key.session, session is None),
+            IntentDetected(detection.intent, detection.confidence, detection.by),
+            AgentSelected(route.agent, route.reason),
+        )
         notes = dict(session.state) if session else {}
         answer = await run_agent(
             ports.agents, route.agent, self._agent_turn(running, opened, notes), emit
@@ -179,9 +182,11 @@ async def _replay(running: _Running, replay: Replay) -> None:
         )
     turn = replay.turn
     running.report.agent, running.report.intent = turn.agent, turn.intent
-    await running.emit(TurnStarted(turn.id, replay.session, turn.number == 1))
-    await running.emit(TextDelta(turn.answer))
-    await running.emit(UsageReported(turn.usage))
+    await running.emit(
+        TurnStarted(turn.id, replay.session, turn.number == 1),
+        TextDelta(turn.answer),
+        UsageReported(turn.usage),
+    )
     await _complete(running, replay.session, turn, replayed=True)
 
 

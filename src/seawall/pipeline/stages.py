@@ -28,23 +28,23 @@ class StageLimits(Struct, frozen=True):
 class StageTimings:
     """Where the time of one turn went."""
 
-    __slots__ = ("_milliseconds", "_started")
+    __slots__ = ("_seconds", "_started")
 
     def __init__(self, started: float) -> None:
         self._started = started
-        self._milliseconds: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
 
     def record(self, stage: str, seconds: float) -> None:
         """Note what a stage took."""
-        self._milliseconds[stage] = round(seconds * 1e3, 3)
+        self._seconds[stage] = seconds
 
     def since_start(self, stage: str, now: float) -> None:
         """Note a moment of the turn as time since it was received."""
-        self.record(stage, now - self._started)
+        self._seconds[stage] = now - self._started
 
     def as_dict(self) -> dict[str, float]:
         """Milliseconds by stage."""
-        return self._milliseconds
+        return {stage: round(seconds * 1e3, 3) for stage, seconds in self._seconds.items()}
 
 
 class Stage:

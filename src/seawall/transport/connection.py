@@ -10,6 +10,7 @@ from seawall.transport.errors import (
     TransportError,
     TransportTimeout,
 )
+from seawall.transport.wheel import Timer, Wheel
 
 __all__ = ["Connection"]
 
@@ -20,8 +21,8 @@ _MAX_HEADERS = 200
 class Connection(asyncio.Protocol):
     """A connection that carries one exchange at a time.
 
-    The owner calls `send`, then `head`, then `read` until it gives b"". One timer a response
-    serves as deadline for all of its waits.
+    The owner calls `send`, then `head`, then `read` until it gives b"". One timer a response, on
+    the owner's wheel, serves as deadline for all of its waits.
     """
 
     __slots__ = (
@@ -40,7 +41,7 @@ class Connection(asyncio.Protocol):
         "_paused",
         "_transport",
         "_waiter",
-        "_writable",
+        "_wheel",
         "headers",
         "idle_since",
         "received_any",
@@ -48,13 +49,15 @@ class Connection(asyncio.Protocol):
         "used",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, max_header_bytes: int) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, wheel: Wheel, max_header_bytes: int
+    ) -> None:
         self._loop = loop
+        self._wheel = wheel
         self._max_header_bytes = max_header_bytes
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._writable: asyncio.Future[None] | None = None
-        self._deadline_timer: asyncio.TimerHandle | None = None
+        self._deadline_timer: Timer | None = None
         self._error: TransportError | None = None
         self._paused = False
         self.used = False
@@ -90,7 +93,7 @@ class Connection(asyncio.Protocol):
             self._reset(expects_head_only=head_only)
         else:
             self._expects_head_only = head_only
-        self._deadline_timer = self._loop.call_at(deadline, self._late)
+        self._deadline_timer = self._wheel.call_at(deadline, self._late)
         self._transport.write(request)
 
     async def head(self) -> None:

@@ -20,11 +20,13 @@ from seawall.transport.errors import (
     ConnectionBroken,
     TransportTimeout,
 )
+from seawall.transport.wheel import Wheel
 
 __all__ = ["Buffered", "Endpoint", "HttpClient", "Response"]
 
 Header = tuple[bytes, bytes]
 
+_DEADLINE_TICK = 0.02
 _forbidden = re.compile(rb"[\r\n\0]")
 
 
@@ -107,6 +109,7 @@ class HttpClient:
         self._max_header_bytes = max_header_bytes
         self._ssl_context = ssl_context
         self._pools: dict[Origin, _Pool] = {}
+        self._wheel = Wheel(_DEADLINE_TICK)
         self.open_streams = 0
 
     @asynccontextmanager
@@ -129,25 +132,22 @@ class HttpClient:
         replaced once: most likely it had been closed while idle, and the request was not seen.
         Nothing proves it, though: with `replay` false the caller is told instead.
 
+        The request is let go of when its answer begins: of thousands that are being answered,
+        the prompts would be most of the memory.
+
         Raises:
             TransportError: the exchange failed.
         """
         request = _encode(method, endpoint, headers, body)
-        head_only = method == "HEAD"
+        del body
         self.open_streams += 1
         try:
-            connection = await self._acquire(endpoint.origin, deadline)
+            beginning = self._begin(
+                endpoint.origin, request, deadline, head_only=method == "HEAD", replay=replay
+            )
+            del request
+            connection = await beginning
             try:
-                try:
-                    connection.send(request, deadline=deadline, head_only=head_only)
-                    await connection.head()
-                except ConnectionBroken:
-                    if not (replay and connection.used) or connection.received_any:
-                        raise
-                    self._release(endpoint.origin, connection)
-                    connection = await self._acquire(endpoint.origin, deadline, fresh=True)
-                    connection.send(request, deadline=deadline, head_only=head_only)
-                    await connection.head()
                 yield Response(connection)
             finally:
                 self._release(endpoint.origin, connection)
@@ -198,6 +198,25 @@ class HttpClient:
             pool.idle.clear()
         await asyncio.sleep(0)  # lets the transports tell their protocols
 
+    async def _begin(
+        self, origin: Origin, request: bytes, deadline: float, *, head_only: bool, replay: bool
+    ) -> Connection:
+        """A connection on which the request was sent and the head of its answer has come."""
+        connection = await self._acquire(origin, deadline)
+        while True:
+            try:
+                connection.send(request, deadline=deadline, head_only=head_only)
+                await connection.head()
+            except BaseException as error:
+                stale = replay and connection.used and not connection.received_any
+                self._release(origin, connection)
+                if not (stale and isinstance(error, ConnectionBroken)):
+                    raise
+            else:
+                return connection
+            replay = False
+            connection = await self._acquire(origin, deadline, fresh=True)
+
     async def _acquire(self, origin: Origin, deadline: float, *, fresh: bool = False) -> Connection:
         pool = self._pools.setdefault(origin, _Pool())
         loop = asyncio.get_running_loop()
@@ -237,7 +256,7 @@ class HttpClient:
         try:
             async with asyncio.timeout_at(min(deadline, loop.time() + self._connect_seconds)):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop, self._max_header_bytes),
+                    lambda: Connection(loop, self._wheel, self._max_header_bytes),
                     origin.host,
                     origin.port,
                     ssl=context,

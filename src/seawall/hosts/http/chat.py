@@ -68,14 +68,15 @@ async def _stream(
 ) -> None:
     reply = _Reply(request.id)
 
-    async def emit(event: Event) -> None:
-        reply.take(event)
-        if type(event) is TextDelta:
-            await exchange.write_text(reply.delta({"content": event.text}))
-        elif type(event) is TurnStarted:
-            await exchange.start(200, [*EVENT_STREAM, reply.session_header])
-        elif type(event) is AgentSelected and event.reason != "handoff":
-            await exchange.write(reply.delta({"role": "assistant", "content": ""}))
+    async def emit(*events: Event) -> None:
+        for event in events:
+            reply.take(event)
+            if type(event) is TextDelta:
+                await exchange.write_text(reply.delta({"content": event.text}))
+            elif type(event) is TurnStarted:
+                await exchange.start(200, [*EVENT_STREAM, reply.session_header])
+            elif type(event) is AgentSelected and event.reason != "handoff":
+                await exchange.write(reply.delta({"role": "assistant", "content": ""}))
 
     try:
         await run_turn(orchestrator, exchange, request, credential, emit)
@@ -96,10 +97,11 @@ async def _whole(
     reply = _Reply(request.id)
     text: list[str] = []
 
-    async def emit(event: Event) -> None:
-        reply.take(event)
-        if type(event) is TextDelta:
-            text.append(event.text)
+    async def emit(*events: Event) -> None:
+        for event in events:
+            reply.take(event)
+            if type(event) is TextDelta:
+                text.append(event.text)
 
     await run_turn(orchestrator, exchange, request, credential, emit)
     message = {"role": "assistant", "content": "".join(text)}

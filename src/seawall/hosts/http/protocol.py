@@ -8,6 +8,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from seawall.config import ServerSettings
 from seawall.errors import HeadersTooLarge, InvalidRequest, Problem, RequestTimeout
 from seawall.hosts.http.exchange import encode, problem_body
+from seawall.hosts.http.joining import JoiningTransport
+from seawall.transport.wheel import Timer, Wheel
 
 __all__ = ["LimitedProtocol"]
 
@@ -18,27 +20,31 @@ class LimitedProtocol(HttpToolsProtocol):
     """One connection. A stranger cannot make it hold more, or longer, than configured.
 
     The head must arrive within `header_seconds` and `max_header_bytes`; a client that leaves an
-    answer unread for `stall_seconds` is cut off, which cancels its turn.
+    answer unread for `stall_seconds` is cut off, which cancels its turn. wheel: the timers of
+    all connections.
     """
 
     def __init__(
         self,
         *,
         limits: ServerSettings,
+        wheel: Wheel,
         **uvicorn: Any,  # noqa: ANN401 - uvicorn's own business
     ) -> None:
         super().__init__(**uvicorn)
         self._limits = limits
+        self._wheel = wheel
         self._in_head = True
         self._head_bytes = 0
         self._heads = 0  # received whole
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._stall_timer: asyncio.TimerHandle | None = None
+        self._head_timer: Timer | None = None
+        self._stall_timer: Timer | None = None
         self._refusal: Problem | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
-        super().connection_made(transport)
+        self._joining = JoiningTransport(transport)
+        super().connection_made(self._joining)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -78,6 +84,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_head = True
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """See uvicorn."""
+        self._joining.flush()
+        super().on_response_complete()
+
     def send_400_response(self, msg: str) -> None:
         """Problem details instead of plain text."""
         self._answer(self._refusal or InvalidRequest(msg))
@@ -86,8 +97,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """The client does not read: it has `stall_seconds`."""
         super().pause_writing()
         if self._stall_timer is None:
-            self._stall_timer = self.loop.call_later(
-                self._limits.stall_seconds, self.transport.abort
+            self._stall_timer = self._wheel.call_at(
+                self.loop.time() + self._limits.stall_seconds, self.transport.abort
             )
 
     def resume_writing(self) -> None:
@@ -98,7 +109,9 @@ class LimitedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def _expect_head(self) -> None:
-        self._head_timer = self.loop.call_later(self._limits.header_seconds, self._head_is_late)
+        self._head_timer = self._wheel.call_at(
+            self.loop.time() + self._limits.header_seconds, self._head_is_late
+        )
 
     def _head_is_late(self) -> None:
         self._head_timer = None

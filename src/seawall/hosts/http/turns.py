@@ -74,17 +74,17 @@ async def _stream(
         number += 1
         return b"event: %b\nid: %d\ndata: %b\n\n" % (_names[type(event)], number, encode(event))
 
-    async def emit(event: Event) -> None:
+    async def emit(*events: Event) -> None:
         nonlocal last
-        if type(event) is TurnCompleted:
-            last = frame(event)  # goes out together with the end of the body
+        if type(events[-1]) is TurnCompleted:
+            last = frame(events[-1])  # goes out together with the end of the body
             return
         if not exchange.started:
             await exchange.start(200, EVENT_STREAM)
-        if type(event) is TextDelta:
-            await exchange.write_text(frame(event))
+        if type(events[0]) is TextDelta:
+            await exchange.write_text(b"".join(map(frame, events)))
         else:
-            await exchange.write(frame(event))
+            await exchange.write(b"".join(map(frame, events)))
 
     try:
         await run_turn(orchestrator, exchange, request, credential, emit)
@@ -104,24 +104,25 @@ async def _whole(
     calls: list[dict[str, object]] = []
     timings: dict[str, float] = {}
 
-    async def emit(event: Event) -> None:
-        if type(event) is TextDelta:
-            text.append(event.text)
-        elif type(event) is IntentDetected:
-            answer["intent"] = event.intent
-        elif type(event) is ToolReturned:
-            calls.append({"name": event.name, "failed": event.failed})
-        elif type(event) is UsageReported:
-            answer["usage"] = event.usage
-        elif type(event) is TurnCompleted:
-            answer.update(
-                turn=event.turn,
-                session=event.session,
-                version=event.version,
-                agent=event.agent,
-                replayed=event.replayed,
-            )
-            timings.update(event.timings)
+    async def emit(*events: Event) -> None:
+        for event in events:
+            if type(event) is TextDelta:
+                text.append(event.text)
+            elif type(event) is IntentDetected:
+                answer["intent"] = event.intent
+            elif type(event) is ToolReturned:
+                calls.append({"name": event.name, "failed": event.failed})
+            elif type(event) is UsageReported:
+                answer["usage"] = event.usage
+            elif type(event) is TurnCompleted:
+                answer.update(
+                    turn=event.turn,
+                    session=event.session,
+                    version=event.version,
+                    agent=event.agent,
+                    replayed=event.replayed,
+                )
+                timings.update(event.timings)
 
     await run_turn(orchestrator, exchange, request, credential, emit)
     answer["text"] = "".join(text)

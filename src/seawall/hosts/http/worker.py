@@ -22,6 +22,7 @@ from seawall.errors import ConfigError, SeawallError
 from seawall.hosts.http.app import HttpApplication
 from seawall.hosts.http.protocol import LimitedProtocol
 from seawall.orchestrator import Orchestrator
+from seawall.transport.wheel import Wheel
 
 __all__ = ["listeners", "load_orchestrator", "raise_file_limit", "reserve", "run_worker"]
 
@@ -31,6 +32,7 @@ _LISTENERS = 256
 # Thousands of turns in flight are a large heap, and turns leave next to no cycles: collecting
 # after every 700 allocations, as by default, would walk it all the time.
 _COLLECT_EVERY = 200_000
+_DEADLINE_TICK = 0.05
 _KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of the usual load balancers
 
 
@@ -157,7 +159,9 @@ class _Worker:
         )
         config = uvicorn.Config(
             application,
-            http=functools.partial(LimitedProtocol, limits=settings),  # type: ignore[arg-type]
+            http=functools.partial(  # type: ignore[arg-type]
+                LimitedProtocol, limits=settings, wheel=Wheel(_DEADLINE_TICK)
+            ),
             ws="none",
             lifespan="off",
             log_config=None,
