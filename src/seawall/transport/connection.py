@@ -34,6 +34,7 @@ class Connection(asyncio.Protocol):
         "_expects_head_only",
         "_head_bytes",
         "_head_done",
+        "_keep_alive",
         "_loop",
         "_max_header_bytes",
         "_parser",
@@ -71,6 +72,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._head_done = False
         self._complete = False
+        self._keep_alive = False
         self.received_any = False
         self.status = 0
         self.headers: dict[str, str] = {}
@@ -129,7 +131,7 @@ class Connection(asyncio.Protocol):
             self._deadline_timer = None
         self.used = True
         reusable = self._complete and not self._body and self.open
-        if not (reusable and self._parser.should_keep_alive()):
+        if not (reusable and self._keep_alive):
             self.abort()
             return False
         return True
@@ -247,4 +249,6 @@ class Connection(asyncio.Protocol):
         """The response is whole."""
         if self._head_done:
             self._complete = True
+            # Asked later the parser says no to everything: it has forgotten the message by then.
+            self._keep_alive = self._parser.should_keep_alive()
             self._wake()

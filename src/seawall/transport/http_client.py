@@ -4,6 +4,7 @@ docs/decisions/001-http-client.md has the figures behind it.
 """
 
 import asyncio
+import re
 import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
@@ -26,7 +27,7 @@ __all__ = ["Buffered", "Endpoint", "HttpClient", "Response"]
 Header = tuple[bytes, bytes]
 
 _DEADLINE_TICK = 0.02
-_FORBIDDEN = b"\r\n\0"
+_forbidden = re.compile(rb"[\r\n\0]")
 
 
 class Buffered(Struct, frozen=True):
@@ -120,6 +121,7 @@ class HttpClient:
         headers: Sequence[Header] = (),
         body: bytes = b"",
         deadline: float,
+        replay: bool = True,
     ) -> AsyncGenerator[Response, None]:
         """Send a request and read its response inside the block.
 
@@ -127,7 +129,8 @@ class HttpClient:
         the body was read to its end closes the connection at once.
 
         A reused connection that the upstream closes before a single byte of the response came is
-        replaced once: it had been closed while idle, and the request was not seen.
+        replaced once: most likely it had been closed while idle, and the request was not seen.
+        Nothing proves it, though: with `replay` false the caller is told instead.
 
         The request is let go of when its answer begins: of thousands that are being answered,
         the prompts would be most of the memory.
@@ -137,22 +140,14 @@ class HttpClient:
         """
         request = _encode(method, endpoint, headers, body)
         del body
-        head_only = method == "HEAD"
         self.open_streams += 1
         try:
-            connection = await self._acquire(endpoint.origin, deadline)
+            beginning = self._begin(
+                endpoint.origin, request, deadline, head_only=method == "HEAD", replay=replay
+            )
+            del request
+            connection = await beginning
             try:
-                try:
-                    connection.send(request, deadline=deadline, head_only=head_only)
-                    await connection.head()
-                except ConnectionBroken:
-                    if not connection.used or connection.received_any:
-                        raise
-                    self._release(endpoint.origin, connection)
-                    connection = await self._acquire(endpoint.origin, deadline, fresh=True)
-                    connection.send(request, deadline=deadline, head_only=head_only)
-                    await connection.head()
-                del request
                 yield Response(connection)
             finally:
                 self._release(endpoint.origin, connection)
@@ -168,14 +163,17 @@ class HttpClient:
         body: bytes = b"",
         deadline: float,
         limit: int = 1 << 20,
+        replay: bool = True,
     ) -> Buffered:
         """Send a request; the whole response, whose body may have `limit` bytes.
+
+        replay: see `stream`.
 
         Raises:
             TransportError: the exchange failed.
         """
         async with self.stream(
-            method, endpoint, headers=headers, body=body, deadline=deadline
+            method, endpoint, headers=headers, body=body, deadline=deadline, replay=replay
         ) as response:
             return Buffered(response.status, response.headers, await response.read(limit=limit))
 
@@ -199,6 +197,25 @@ class HttpClient:
             pool.open -= len(pool.idle)
             pool.idle.clear()
         await asyncio.sleep(0)  # lets the transports tell their protocols
+
+    async def _begin(
+        self, origin: Origin, request: bytes, deadline: float, *, head_only: bool, replay: bool
+    ) -> Connection:
+        """A connection on which the request was sent and the head of its answer has come."""
+        connection = await self._acquire(origin, deadline)
+        while True:
+            try:
+                connection.send(request, deadline=deadline, head_only=head_only)
+                await connection.head()
+            except BaseException as error:
+                stale = replay and connection.used and not connection.received_any
+                self._release(origin, connection)
+                if not (stale and isinstance(error, ConnectionBroken)):
+                    raise
+            else:
+                return connection
+            replay = False
+            connection = await self._acquire(origin, deadline, fresh=True)
 
     async def _acquire(self, origin: Origin, deadline: float, *, fresh: bool = False) -> Connection:
         pool = self._pools.setdefault(origin, _Pool())
@@ -288,7 +305,7 @@ def _encode(method: str, endpoint: Endpoint, headers: Sequence[Header], body: by
         % (method.encode("ascii"), endpoint.target, endpoint.authority)
     ]
     for name, value in headers:
-        if any(byte in _FORBIDDEN for byte in name) or any(byte in _FORBIDDEN for byte in value):
+        if _forbidden.search(name) or _forbidden.search(value):
             raise ValueError(f"the header {name!r} has a line break or NUL")
         parts.append(b"%b: %b\r\n" % (name, value))
     if body or method in ("POST", "PUT", "PATCH"):

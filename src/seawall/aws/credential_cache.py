@@ -1,0 +1,154 @@
+"""Credentials kept at hand and renewed before they expire, by one fetch for all who wait."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from seawall.aws.credentials import (
+    Credentials,
+    CredentialsError,
+    CredentialSource,
+    CredentialsUnavailable,
+)
+
+__all__ = ["CredentialCache"]
+
+_FETCH_SECONDS = 10.0
+
+_log = logging.getLogger("seawall.aws")
+
+
+class CredentialCache:
+    """The credentials of one source.
+
+    - Longer than `advisory` seconds before they expire they are simply used.
+    - Then a fetch begins in the background, and the old ones are used meanwhile.
+    - In the last `mandatory` seconds callers wait for the fetch; if it fails they go on with the
+      old ones, until these have expired.
+    - Fetches are at least `cooldown` seconds apart, so that a source that is down, or that gives
+      short-lived credentials, is not asked for every request.
+
+    A fetch is a task of this cache: a caller that gives up does not end it for the others.
+    The windows are botocore's (botocore/credentials.py: 15 and 10 minutes).
+    clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        source: CredentialSource,
+        *,
+        advisory: float = 900.0,
+        mandatory: float = 600.0,
+        cooldown: float = 5.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._source = source
+        self._advisory = advisory
+        self._mandatory = mandatory
+        self._cooldown = cooldown
+        self._clock = clock
+        self._credentials: Credentials | None = None
+        self._fresh_until = float("-inf")
+        self._tried_at = float("-inf")
+        self._failure: CredentialsError | None = None
+        self._fetching: asyncio.Task[None] | None = None
+
+    def current(self) -> Credentials | None:
+        """The credentials, if nothing has to be done about them; no waiting."""
+        return self._credentials if self._clock() < self._fresh_until else None
+
+    async def get(self, *, deadline: float) -> Credentials:
+        """Credentials that have not expired. deadline: on the event loop's clock.
+
+        Raises:
+            CredentialsError: there are none, or the deadline passed while waiting for them.
+        """
+        if (found := self.current()) is not None:
+            return found
+        now = self._clock()
+        old = self._valid(now)
+        left = old.expires_at - now if old is not None and old.expires_at is not None else 0.0
+        if self._fetching is None and now - self._tried_at >= self._cooldown:
+            self._begin(now)
+        if old is not None and (self._fetching is None or left > self._mandatory):
+            return old
+        if self._fetching is not None:
+            await self._wait(deadline)
+        if (found := self._valid(self._clock())) is not None:
+            return found
+        if self._failure is not None:
+            raise type(self._failure)(str(self._failure))  # a new one: several may raise it at once
+        raise CredentialsUnavailable("the AWS credentials did not come in time")
+
+    async def renew(self, refused: Credentials, *, deadline: float) -> Credentials:
+        """Other credentials than those that AWS has just refused, if the source has any.
+
+        Raises:
+            CredentialsError: there are none.
+        """
+        if self._same(refused):  # else somebody has renewed them already
+            if self._fetching is None:
+                self._begin(self._clock())
+            await self._wait(deadline)
+        if self._credentials is None or self._same(refused):
+            raise CredentialsUnavailable("AWS refuses the credentials, and there are no others")
+        return self._credentials
+
+    async def close(self) -> None:
+        """End a fetch that is under way."""
+        if (task := self._fetching) is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def _same(self, refused: Credentials) -> bool:
+        """Whether the keys are the refused ones, whatever the source says of their expiry."""
+        found = self._credentials
+        return found is not None and (found.access_key, found.secret_key, found.token) == (
+            refused.access_key,
+            refused.secret_key,
+            refused.token,
+        )
+
+    def _valid(self, now: float) -> Credentials | None:
+        found = self._credentials
+        if found is None or found.expires_at is None or found.expires_at > now:
+            return found
+        return None
+
+    def _begin(self, now: float) -> None:
+        self._tried_at = now
+        self._fetching = asyncio.create_task(self._fetch(), name="seawall-aws-credentials")
+
+    async def _wait(self, deadline: float) -> None:
+        """For the fetch that is under way, whatever comes of it; not beyond the deadline."""
+        if self._fetching is not None:
+            left = deadline - asyncio.get_running_loop().time()
+            await asyncio.wait([self._fetching], timeout=max(0.0, left))
+
+    async def _fetch(self) -> None:
+        deadline = asyncio.get_running_loop().time() + _FETCH_SECONDS
+        try:
+            async with asyncio.timeout_at(deadline):
+                found = await self._source.fetch(deadline=deadline)
+            if found is None:
+                raise CredentialsUnavailable("the source of the AWS credentials has gone")
+            self._accept(found)
+        except CredentialsError as error:
+            self._fail(error)
+        except TimeoutError:
+            self._fail(CredentialsUnavailable("the AWS credentials did not come in time"))
+        except Exception as error:  # noqa: BLE001 - whatever a source may raise
+            self._fail(CredentialsUnavailable(f"the AWS credentials: {type(error).__name__}"))
+        finally:
+            self._fetching = None
+
+    def _accept(self, found: Credentials) -> None:
+        self._credentials = found
+        self._failure = None
+        never = float("inf")
+        self._fresh_until = never if found.expires_at is None else found.expires_at - self._advisory
+
+    def _fail(self, error: CredentialsError) -> None:
+        self._failure = error
+        _log.warning("AWS credentials cannot be had: %s", error)

@@ -1,0 +1,357 @@
+"""A client of DynamoDB: signed calls over the shared HTTP client, with retries that stay bounded.
+
+What is sent and answered stands in `dynamodb_calls`, what can go wrong in `dynamodb_errors`.
+docs/decisions/002-dynamodb-client.md has the figures behind having a client of our own.
+
+An attempt whose answer is lost is repeated, so any write may reach DynamoDB twice. Transactions
+carry a token by which DynamoDB recognises the repetition (for ten minutes). Whoever makes a
+single conditional write must expect that it fails by its own first attempt: ask for the item
+with `return_values_on_condition_check_failure="ALL_OLD"`, and see whether it is as meant.
+"""
+
+import asyncio
+import os
+import random
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from seawall.aws.credential_cache import CredentialCache
+from seawall.aws.credentials import Credentials, CredentialsError
+from seawall.aws.dynamodb_calls import (
+    TRANSACT_GET,
+    TRANSACT_WRITE,
+    ConditionCheck,
+    Delete,
+    Get,
+    Item,
+    Operation,
+    Put,
+    TransactGot,
+    TransactWritten,
+    Update,
+)
+from seawall.aws.dynamodb_errors import (
+    AccessDenied,
+    DynamoDBError,
+    InvalidCall,
+    Unavailable,
+    parse_refusal,
+)
+from seawall.aws.dynamodb_judgement import EXPIRED, SKEWED, PassingFailure, judge
+from seawall.aws.endpoints import endpoint_url
+from seawall.aws.signature import Signer
+from seawall.resilience.backoff import full_jitter
+from seawall.resilience.retry_budget import RetryBudget
+from seawall.transport.errors import ConnectFailed, TransportError
+from seawall.transport.http_client import Buffered, Endpoint, HttpClient
+
+__all__ = ["CallLimits", "DynamoDBClient", "Traffic"]
+
+T = TypeVar("T")
+
+_CONTENT_TYPE = "application/x-amz-json-1.0"
+_SKEW_SECONDS = 240.0  # less is not why a signature is refused: five minutes are allowed
+
+# What a retry costs of the budget; see `RetryBudget`.
+_COST = 14.0
+_THROTTLED_COST = 5.0
+
+
+class CallLimits(Struct, frozen=True):
+    """How patient a client is.
+
+    attempts: the most for one call, the first included. attempt_seconds: the longest that one
+    may take, so that one that hangs does not use up the caller's deadline.
+    connections: the most calls at once; the HTTP client must allow as many connections.
+    backoff_seconds, throttled_backoff_seconds: the longest wait after a first attempt that
+    failed, or was throttled; it doubles up to max_backoff_seconds. Attempts and back-off are
+    those of botocore's standard mode for DynamoDB (botocore/retries/standard.py, 1.43), except
+    that throttling waits a fifth of its second: somebody waits for the turn.
+    """
+
+    attempts: int = 4
+    attempt_seconds: float = 2.0
+    connections: int = 128
+    backoff_seconds: float = 0.025
+    throttled_backoff_seconds: float = 0.2
+    max_backoff_seconds: float = 5.0
+    max_response_bytes: int = 24 << 20
+
+
+class Traffic(Struct):
+    """What a client has done so far. Capacity only where it was told to ask for it."""
+
+    calls: int = 0
+    round_trips: int = 0
+    retries: int = 0
+    throttled: int = 0
+    failures: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    capacity_units: float = 0.0
+
+
+class _Progress:
+    """Of one call: how many attempts, what the last retry cost, what has been tried already."""
+
+    __slots__ = ("attempts", "corrected", "paid", "renewed", "uncertain")
+
+    def __init__(self) -> None:
+        self.attempts = 1
+        self.paid = 1.0
+        self.uncertain = False
+        self.renewed = False
+        self.corrected = False
+
+
+class DynamoDBClient:
+    """Calls DynamoDB in one region.
+
+    endpoint: of another than the region's public service, such as a VPC endpoint.
+    capacity: ask what each call consumes. budget: shared by those who call the same service.
+    clock: Unix time in seconds. chance: random numbers in [0, 1), for the back-off.
+    """
+
+    def __init__(
+        self,
+        http: HttpClient,
+        credentials: CredentialCache,
+        *,
+        region: str,
+        endpoint: str = "",
+        limits: CallLimits | None = None,
+        budget: RetryBudget | None = None,
+        capacity: bool = False,
+        clock: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._http = http
+        self._credentials = credentials
+        self._endpoint = Endpoint.parse(endpoint or endpoint_url("dynamodb", region))
+        self._host = self._endpoint.authority.decode("ascii")
+        self._signer = Signer(region, "dynamodb")
+        self._limits = limits or CallLimits()
+        self._budget = budget or RetryBudget()
+        self._capacity = capacity
+        self._clock = clock
+        self._chance = chance
+        self._places = asyncio.Semaphore(self._limits.connections)
+        self._skew = 0.0
+        self._encode = msgspec.json.Encoder().encode
+        self.traffic = Traffic()
+
+    async def call(self, operation: Operation[T], request: object, *, deadline: float) -> T:
+        """Send a request, again where that helps; its answer.
+
+        request: one of `dynamodb_calls`, any other object that encodes to the JSON of the API,
+        or that JSON as bytes. deadline: on the event loop's clock.
+
+        Raises:
+            DynamoDBError: see its branches.
+        """
+        body = request if isinstance(request, bytes) else self._encode(request)
+        if self._capacity and operation.counted:
+            body = body[:-1] + b',"ReturnConsumedCapacity":"TOTAL"}'
+        self.traffic.calls += 1
+        progress = _Progress()
+        while True:
+            try:
+                credentials = self._credentials.current()
+                if credentials is None:
+                    credentials = await self._credentials.get(deadline=deadline)
+                answer = await self._attempt(operation, body, credentials, deadline)
+                if answer.status == 200:
+                    decoded = self._decode(operation, answer)
+                    self._budget.give_back(progress.paid, at=asyncio.get_running_loop().time())
+                    return decoded
+                await self._mend(answer, credentials, progress, deadline)
+            except CredentialsError as error:
+                raise self._final(AccessDenied(str(error)), progress) from error
+            except DynamoDBError as error:
+                raise self._final(error, progress) from error.__cause__
+            except PassingFailure as failure:
+                pause = self._granted(failure, progress, deadline)
+                if pause is None:
+                    raise self._final(failure.final, progress) from failure.__cause__
+                await asyncio.sleep(pause)
+
+    async def transact_write(
+        self,
+        parts: Sequence[Put | Update | Delete | ConditionCheck],
+        *,
+        deadline: float,
+        token: str = "",
+    ) -> TransactWritten:
+        """All of the writes or none, at most 100, each on another item.
+
+        token: 1 to 36 characters by which DynamoDB recognises a repetition; made up if empty.
+        Give the same one when the same transaction is tried again after an uncertain failure.
+
+        Raises:
+            TransactionCancelled: a condition does not hold; `reasons` says which.
+            DynamoDBError: see its branches.
+        """
+        request = {
+            "TransactItems": [{type(part).__name__: part} for part in parts],
+            "ClientRequestToken": token or os.urandom(16).hex(),
+        }
+        return await self.call(TRANSACT_WRITE, request, deadline=deadline)
+
+    async def transact_get(self, parts: Sequence[Get], *, deadline: float) -> TransactGot[Item]:
+        """Items as they are at one moment, at most 100.
+
+        Raises:
+            DynamoDBError: see its branches.
+        """
+        request = {"TransactItems": [{"Get": part} for part in parts]}
+        return await self.call(TRANSACT_GET, request, deadline=deadline)
+
+    async def warm(self, connections: int = 1, *, deadline: float) -> None:
+        """Have credentials, and connections open, ahead of the first call.
+
+        Raises:
+            AccessDenied: there are no credentials.
+            Unavailable: no connection could be made.
+        """
+        try:
+            await self._credentials.get(deadline=deadline)
+            await self._http.warm(self._endpoint, connections, deadline=deadline)
+        except CredentialsError as error:
+            raise AccessDenied(str(error)) from error
+        except TransportError as error:
+            raise Unavailable(f"DynamoDB cannot be reached: {error}") from error
+
+    async def _attempt(
+        self, operation: Operation[T], body: bytes, credentials: Credentials, deadline: float
+    ) -> Buffered:
+        if self._places.locked():
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._places.acquire()
+            except TimeoutError as error:
+                raise Unavailable("no connection to DynamoDB became free in time") from error
+        else:
+            await self._places.acquire()  # does not wait
+        try:
+            return await self._exchange(operation, body, credentials, deadline)
+        finally:
+            self._places.release()
+
+    async def _exchange(
+        self, operation: Operation[T], body: bytes, credentials: Credentials, deadline: float
+    ) -> Buffered:
+        headers = (
+            ("content-type", _CONTENT_TYPE),
+            ("host", self._host),
+            ("x-amz-target", operation.target),
+        )
+        signed = self._signer.sign(
+            credentials, method="POST", headers=headers, body=body, at=self._clock() + self._skew
+        )
+        signed.append((b"content-type", _CONTENT_TYPE.encode()))
+        signed.append((b"x-amz-target", operation.target.encode()))
+        traffic = self.traffic
+        traffic.round_trips += 1
+        traffic.bytes_sent += len(body)
+        limit = asyncio.get_running_loop().time() + self._limits.attempt_seconds
+        try:
+            answer = await self._http.request(
+                "POST",
+                self._endpoint,
+                headers=signed,
+                body=body,
+                deadline=min(deadline, limit),
+                limit=self._limits.max_response_bytes,
+                replay=False,
+            )
+        except TransportError as error:
+            failed = Unavailable(f"DynamoDB, {operation.name}: {error}")
+            failed.uncertain = not isinstance(error, ConnectFailed)
+            raise PassingFailure(failed) from error
+        traffic.bytes_received += len(answer.body)
+        checksum = answer.headers.get("x-amz-crc32", "")
+        if checksum and checksum != str(zlib.crc32(answer.body)):
+            failed = Unavailable(f"DynamoDB, {operation.name}: the answer's checksum is wrong")
+            failed.uncertain = True
+            raise PassingFailure(failed)
+        return answer
+
+    def _decode(self, operation: Operation[T], answer: Buffered) -> T:
+        try:
+            decoded = operation.decode(answer.body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if isinstance(error, msgspec.ValidationError):
+                # JSON, but not of the type that the caller expects: no retry changes that.
+                unexpected = InvalidCall(f"{operation.name}: unexpected answer: {error}")
+                unexpected.uncertain = True
+                raise unexpected from error
+            failed = Unavailable(f"DynamoDB, {operation.name}: the answer is not JSON")
+            failed.uncertain = True
+            raise PassingFailure(failed) from error
+        if self._capacity:
+            used = getattr(decoded, "consumed_capacity", None)
+            for each in used if isinstance(used, list) else [used]:
+                self.traffic.capacity_units += each.capacity_units if each is not None else 0.0
+        return decoded
+
+    async def _mend(
+        self, answer: Buffered, credentials: Credentials, progress: _Progress, deadline: float
+    ) -> None:
+        """Do what makes another attempt succeed, where something does; else raise the refusal."""
+        refusal = parse_refusal(answer.status, answer.body)
+        if refusal.code in EXPIRED and not progress.renewed:
+            progress.renewed = True
+            await self._credentials.renew(credentials, deadline=deadline)
+        elif refusal.code in SKEWED and not progress.corrected and self._correct_skew(answer):
+            progress.corrected = True
+        else:
+            raise judge(refusal)
+
+    def _granted(
+        self, failure: PassingFailure, progress: _Progress, deadline: float
+    ) -> float | None:
+        """Seconds until the next attempt; None if there is none."""
+        throttled = failure.throttled
+        self.traffic.throttled += throttled
+        progress.uncertain = progress.uncertain or failure.final.uncertain
+        limits = self._limits
+        if progress.attempts >= limits.attempts:
+            return None
+        pause = full_jitter(
+            progress.attempts,
+            base=limits.throttled_backoff_seconds if throttled else limits.backoff_seconds,
+            cap=limits.max_backoff_seconds,
+            chance=self._chance(),
+        )
+        cost = _THROTTLED_COST if throttled else _COST
+        now = asyncio.get_running_loop().time()
+        if now + pause >= deadline or not self._budget.spend(cost, at=now):
+            return None
+        progress.attempts += 1
+        progress.paid = cost
+        self.traffic.retries += 1
+        return pause
+
+    def _final(self, error: DynamoDBError, progress: _Progress) -> DynamoDBError:
+        self.traffic.failures += 1
+        error.uncertain = error.uncertain or progress.uncertain
+        return error
+
+    def _correct_skew(self, answer: Buffered) -> bool:
+        """Go by the server's clock if ours is off by so much that signatures are refused."""
+        from email.utils import parsedate_to_datetime  # noqa: PLC0415 - rarely needed
+
+        try:
+            theirs = parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
+        except ValueError:
+            return False
+        skew = theirs - self._clock()
+        if abs(skew - self._skew) < _SKEW_SECONDS:
+            return False
+        self._skew = skew
+        return True

@@ -1,0 +1,296 @@
+"""DynamoDB's calls as data: what is sent, and what comes back. As lean as a session store needs.
+
+https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Operations_Amazon_DynamoDB.html
+
+Names are DynamoDB's own in Python's spelling: `table_name` goes out as `TableName`. Attribute
+values are plain dictionaries in DynamoDB's notation, `{"S": "text"}`, `{"N": "12"}`,
+`{"B": b"..."}`: bytes go out as base64, and come back as base64 text unless a typed item says
+`bytes`. Measured, plain dictionaries are encoded as fast as structures and decoded faster
+(docs/decisions/002-dynamodb-client.md).
+
+Whoever wants typed items declares them and an operation of his own::
+
+    class Text(Struct):
+        S: str
+
+    class Head(Struct):
+        pk: Text
+
+    GET_HEAD = Operation("GetItem", Got[Head])
+    found = await client.call(GET_HEAD, Get(...), deadline=deadline)
+"""
+
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+__all__ = [
+    "BATCH_GET",
+    "BATCH_WRITE",
+    "CREATE_TABLE",
+    "DELETE",
+    "DELETE_TABLE",
+    "DESCRIBE_TABLE",
+    "DESCRIBE_TTL",
+    "GET",
+    "PUT",
+    "QUERY",
+    "TRANSACT_GET",
+    "TRANSACT_WRITE",
+    "UPDATE",
+    "UPDATE_TTL",
+    "BatchGot",
+    "BatchWritten",
+    "Capacity",
+    "ConditionCheck",
+    "Delete",
+    "Get",
+    "Got",
+    "Item",
+    "Operation",
+    "Page",
+    "Put",
+    "Query",
+    "Table",
+    "TableDescribed",
+    "TimeToLive",
+    "TimeToLiveDescribed",
+    "TransactGot",
+    "TransactWritten",
+    "Update",
+    "Value",
+    "Written",
+]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+Value = dict[str, Any]
+"""An attribute value: one key, its type, such as {"S": "text"}."""
+
+Item = dict[str, Value]
+"""Attribute values by attribute."""
+
+OnFailure = Literal["ALL_OLD", "NONE"]
+Returned = Literal["NONE", "ALL_OLD", "UPDATED_OLD", "ALL_NEW", "UPDATED_NEW"]
+
+
+class Operation(Generic[T_co]):
+    """A call of the API with the decoder of its answer; made once, at import."""
+
+    __slots__ = ("counted", "decode", "name", "target")
+
+    def __init__(self, name: str, answer: type[T_co]) -> None:
+        self.name = name
+        self.counted = "Item" in name or name == "Query"  # those that tell the capacity they used
+        self.target = f"DynamoDB_20120810.{name}"
+        self.decode = msgspec.json.Decoder(answer).decode
+
+
+# What is sent.
+
+
+class _Call(Struct, kw_only=True, omit_defaults=True, rename="pascal"):
+    """What calls on a table have in common; what is left at its default is not sent."""
+
+    table_name: str
+
+
+class Get(_Call, kw_only=True):
+    """GetItem, and a part of TransactGetItems (there without `consistent_read`)."""
+
+    key: Item
+    consistent_read: bool = False
+    projection_expression: str | None = None
+    expression_attribute_names: dict[str, str] | None = None
+
+
+class Query(_Call, kw_only=True):
+    """One page of a partition, or of an index. `exclusive_start_key` continues a page."""
+
+    key_condition_expression: str
+    index_name: str | None = None
+    filter_expression: str | None = None
+    projection_expression: str | None = None
+    expression_attribute_names: dict[str, str] | None = None
+    expression_attribute_values: Item | None = None
+    consistent_read: bool = False
+    scan_index_forward: bool = True
+    limit: int | None = None
+    exclusive_start_key: Item | None = None
+    select: str | None = None
+
+
+class _Write(_Call, kw_only=True):
+    condition_expression: str | None = None
+    expression_attribute_names: dict[str, str] | None = None
+    expression_attribute_values: Item | None = None
+    return_values_on_condition_check_failure: OnFailure = "NONE"
+    return_values: Returned = "NONE"  # not in transactions
+
+
+class Put(_Write, kw_only=True):
+    """PutItem, and a part of TransactWriteItems."""
+
+    item: Item
+
+
+class Update(_Write, kw_only=True):
+    """UpdateItem, and a part of TransactWriteItems.
+
+    An update that is not idempotent by itself (`ADD`, `SET a = a + :n`) needs a condition that
+    its own success makes false, because an attempt whose answer is lost is repeated.
+    """
+
+    key: Item
+    update_expression: str
+
+
+class Delete(_Write, kw_only=True):
+    """DeleteItem, and a part of TransactWriteItems."""
+
+    key: Item
+
+
+class ConditionCheck(_Call, kw_only=True):
+    """A part of TransactWriteItems that only checks."""
+
+    key: Item
+    condition_expression: str
+    expression_attribute_names: dict[str, str] | None = None
+    expression_attribute_values: Item | None = None
+    return_values_on_condition_check_failure: OnFailure = "NONE"
+
+
+class Table(_Call, kw_only=True):
+    """CreateTable. Without `provisioned_throughput` the table is billed on demand."""
+
+    attribute_definitions: list[dict[str, str]]
+    key_schema: list[dict[str, str]]
+    billing_mode: Literal["PAY_PER_REQUEST", "PROVISIONED"] | None = None
+    provisioned_throughput: dict[str, int] | None = None
+    global_secondary_indexes: list[dict[str, Any]] | None = None
+    table_class: str | None = None
+    deletion_protection_enabled: bool = False
+    tags: list[dict[str, str]] | None = None
+
+
+# What comes back.
+
+
+class Capacity(Struct, rename="pascal"):
+    """Capacity units that a call has used of one table, where the client was told to ask."""
+
+    table_name: str = ""
+    capacity_units: float = 0.0
+    read_capacity_units: float | None = None
+    write_capacity_units: float | None = None
+
+
+class Got(Struct, Generic[T], rename="pascal"):
+    """GetItem's answer; no item where there is none. Also each part of TransactGetItems'."""
+
+    item: T | None = None
+    consumed_capacity: Capacity | None = None
+
+
+class Page(Struct, Generic[T], rename="pascal"):
+    """Query's answer. `last_evaluated_key` continues it; None at the end."""
+
+    items: list[T] = msgspec.field(default_factory=list)
+    count: int = 0
+    scanned_count: int = 0
+    last_evaluated_key: Item | None = None
+    consumed_capacity: Capacity | None = None
+
+
+class Written(Struct, Generic[T], rename="pascal"):
+    """The answer to a single write. `attributes`: what `return_values` asked for."""
+
+    attributes: T | None = None
+    consumed_capacity: Capacity | None = None
+
+
+class TransactWritten(Struct, rename="pascal"):
+    """TransactWriteItems' answer."""
+
+    consumed_capacity: list[Capacity] | None = None
+
+
+class TransactGot(Struct, Generic[T], rename="pascal"):
+    """TransactGetItems' answer: one part for each asked, in order."""
+
+    responses: list[Got[T]]
+    consumed_capacity: list[Capacity] | None = None
+
+
+class BatchGot(Struct, Generic[T], rename="pascal"):
+    """BatchGetItem's answer: items by table, and what DynamoDB left for another time."""
+
+    responses: dict[str, list[T]] = msgspec.field(default_factory=dict)
+    unprocessed_keys: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    consumed_capacity: list[Capacity] | None = None
+
+
+class BatchWritten(Struct, rename="pascal"):
+    """BatchWriteItem's answer: what DynamoDB left for another time, by table."""
+
+    unprocessed_items: dict[str, list[dict[str, Any]]] = msgspec.field(default_factory=dict)
+    consumed_capacity: list[Capacity] | None = None
+
+
+class TableDescription(Struct, rename="pascal"):
+    """What a store wants to know about its table."""
+
+    table_name: str
+    table_status: str
+    key_schema: list[dict[str, str]] = msgspec.field(default_factory=list)
+    attribute_definitions: list[dict[str, str]] = msgspec.field(default_factory=list)
+    global_secondary_indexes: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    billing_mode_summary: dict[str, Any] | None = None
+    item_count: int = 0
+
+
+class TableDescribed(Struct):
+    """The answer about a table: DescribeTable has it as Table, the others as TableDescription."""
+
+    described: TableDescription | None = msgspec.field(name="Table", default=None)
+    changed: TableDescription | None = msgspec.field(name="TableDescription", default=None)
+
+    @property
+    def table(self) -> TableDescription:
+        """It, under whichever name it came."""
+        found = self.described or self.changed
+        if found is None:
+            raise ValueError("DynamoDB's answer does not describe a table")
+        return found
+
+
+class TimeToLive(Struct, rename="pascal"):
+    """Whether items expire (ENABLED, ENABLING, DISABLED, DISABLING), and by which attribute."""
+
+    time_to_live_status: str = "DISABLED"
+    attribute_name: str = ""
+
+
+class TimeToLiveDescribed(Struct, rename="pascal"):
+    """DescribeTimeToLive's answer."""
+
+    time_to_live_description: TimeToLive
+
+
+GET = Operation("GetItem", Got[Item])
+QUERY = Operation("Query", Page[Item])
+PUT = Operation("PutItem", Written[Item])
+UPDATE = Operation("UpdateItem", Written[Item])
+DELETE = Operation("DeleteItem", Written[Item])
+TRANSACT_WRITE = Operation("TransactWriteItems", TransactWritten)
+TRANSACT_GET = Operation("TransactGetItems", TransactGot[Item])
+BATCH_GET = Operation("BatchGetItem", BatchGot[Item])
+BATCH_WRITE = Operation("BatchWriteItem", BatchWritten)
+CREATE_TABLE = Operation("CreateTable", TableDescribed)
+DESCRIBE_TABLE = Operation("DescribeTable", TableDescribed)
+DELETE_TABLE = Operation("DeleteTable", TableDescribed)
+UPDATE_TTL = Operation[dict[str, Any]]("UpdateTimeToLive", dict[str, Any])
+DESCRIBE_TTL = Operation("DescribeTimeToLive", TimeToLiveDescribed)

@@ -1,0 +1,123 @@
+"""AWS Signature Version 4: headers that prove who sends a request.
+
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+"""
+
+import hmac
+import time
+from collections.abc import Sequence
+from hashlib import sha256
+from urllib.parse import quote
+
+from seawall.aws.credentials import Credentials
+
+__all__ = ["Signer", "canonical_request", "signing_key"]
+
+_ALGORITHM = "AWS4-HMAC-SHA256"
+
+
+def canonical_request(
+    method: str, path: str, query: str, headers: Sequence[tuple[str, str]], payload_hash: str
+) -> tuple[str, str]:
+    """The request in the one form that both sides digest, and the names of its signed headers.
+
+    path, query: as sent, percent-encoded. headers: lower-case names; all of them are signed.
+    payload_hash: SHA-256 of the body in hexadecimal.
+    The path is encoded once more, as every service but S3 wants it.
+    """
+    merged: dict[str, str] = {}
+    for name, value in headers:
+        trimmed = " ".join(value.split())
+        merged[name] = f"{merged[name]},{trimmed}" if name in merged else trimmed
+    names = sorted(merged)
+    lines = "\n".join([f"{name}:{merged[name]}" for name in names])
+    signed = ";".join(names)
+    place = f"{method}\n{_canonical_path(path)}\n{_canonical_query(query)}"
+    return f"{place}\n{lines}\n\n{signed}\n{payload_hash}", signed
+
+
+def signing_key(secret: str, day: str, region: str, service: str) -> bytes:
+    """The key that signs requests of one day (YYYYMMDD, UTC) to one service of one region."""
+    key = b"AWS4" + secret.encode()
+    for part in (day, region, service, "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
+
+
+class Signer:
+    """Signs requests to one service of one region. Keeps the key of the day."""
+
+    __slots__ = ("_day", "_key", "_region", "_scope", "_secret", "_service")
+
+    def __init__(self, region: str, service: str) -> None:
+        self._region = region
+        self._service = service
+        self._secret = ""
+        self._day = ""
+        self._key = b""
+        self._scope = ""
+
+    def sign(
+        self,
+        credentials: Credentials,
+        *,
+        method: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        at: float,
+        path: str = "/",
+        query: str = "",
+    ) -> list[tuple[bytes, bytes]]:
+        """The headers to add: date, session token if there is one, and signature.
+
+        headers: what else is sent and must not be changed on the way, `host` among them; names
+        in lower case. at: Unix seconds by the server's clock, which allows for five minutes.
+        path, query: as sent, percent-encoded.
+        """
+        moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
+        added = [("x-amz-date", moment)]
+        if credentials.token:
+            added.append(("x-amz-security-token", credentials.token))
+        canonical, signed = canonical_request(
+            method, path, query, [*headers, *added], sha256(body).hexdigest()
+        )
+        key = self._key_of(credentials.secret_key, moment[:8])
+        digest = sha256(canonical.encode()).hexdigest()
+        to_sign = f"{_ALGORITHM}\n{moment}\n{self._scope}\n{digest}"
+        signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
+        who = f"Credential={credentials.access_key}/{self._scope}"
+        proof = f"{_ALGORITHM} {who}, SignedHeaders={signed}, Signature={signature}"
+        added.append(("authorization", proof))
+        return [(name.encode(), value.encode()) for name, value in added]
+
+    def _key_of(self, secret: str, day: str) -> bytes:
+        if day != self._day or secret != self._secret:
+            self._key = signing_key(secret, day, self._region, self._service)
+            self._secret = secret
+            self._day = day
+            self._scope = f"{day}/{self._region}/{self._service}/aws4_request"
+        return self._key
+
+
+def _canonical_path(path: str) -> str:
+    """Without empty and dot segments, encoded once more."""
+    if path == "/":
+        return path
+    segments: list[str] = []
+    for segment in path.split("/"):
+        if segment == "..":
+            del segments[-1:]
+        elif segment not in ("", "."):
+            segments.append(segment)
+    if not segments:
+        return "/"
+    joined = "/" + "/".join(segments) + ("/" if path.endswith("/") else "")
+    return quote(joined, safe="/~")
+
+
+def _canonical_query(query: str) -> str:
+    """Sorted by name, then by value; a name alone counts as one with an empty value."""
+    if not query:
+        return query
+    pairs = sorted(each.partition("=")[::2] for each in query.split("&"))
+    return "&".join([f"{name}={value}" for name, value in pairs])

@@ -1,0 +1,213 @@
+"""When credentials are fetched, by whom, and how long they are used."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from seawall.aws.credential_cache import CredentialCache
+from seawall.aws.credentials import Credentials, CredentialsError, CredentialsUnavailable
+
+NOW = 1_700_000_000.0
+
+
+class Source:
+    """Issues credentials for an hour, or fails, or takes its time, as it is told."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.fetched = 0
+        self.lifetime: float | None = 3_600.0
+        self.down = False
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def fetch(self, *, deadline: float) -> Credentials | None:
+        assert deadline > asyncio.get_running_loop().time()
+        self.fetched += 1
+        number = self.fetched
+        await self.gate.wait()
+        if self.down:
+            raise CredentialsUnavailable("the source is down")
+        expires_at = None if self.lifetime is None else self.now + self.lifetime
+        return Credentials(f"AKID{number}", "secret", "token", expires_at)
+
+
+def play(scene: Callable[[CredentialCache, Source], Awaitable[None]], **options: Any) -> None:
+    async def stage() -> None:
+        source = Source()
+        cache = CredentialCache(source, clock=lambda: source.now, **options)
+        try:
+            await scene(cache, source)
+        finally:
+            await cache.close()
+
+    asyncio.run(stage())
+
+
+async def get(cache: CredentialCache, seconds: float = 20.0) -> str:
+    found = await cache.get(deadline=asyncio.get_running_loop().time() + seconds)
+    return found.access_key
+
+
+async def settle() -> None:
+    """Let what runs in the background come to its end."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_a_hundred_callers_are_served_by_one_fetch() -> None:
+    async def scene(cache: CredentialCache, source: Source) -> None:
+        source.gate.clear()
+        async with asyncio.TaskGroup() as group:
+            callers = [group.create_task(get(cache)) for _ in range(100)]
+            await settle()
+            source.gate.set()
+        assert {each.result() for each in callers} == {"AKID1"}
+        assert source.fetched == 1
+
+    play(scene)
+
+
+def test_a_caller_that_leaves_does_not_end_the_fetch() -> None:
+    async def scene(cache: CredentialCache, source: Source) -> None:
+        source.gate.clear()
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(get(cache))
+            second = group.create_task(get(cache))
+            await settle()
+            first.cancel()
+            await settle()
+            source.gate.set()
+        assert second.result() == "AKID1"
+        assert source.fetched == 1
+
+    play(scene)
+
+
+def test_the_old_are_used_while_new_ones_are_fetched() -> None:
+    async def scene(cache: CredentialCache, source: Source) -> None:
+        assert await get(cache) == "AKID1"
+        source.now += 3_600 - 901
+        assert cache.current() is not None
+        source.now += 2
+        assert cache.current() is None
+        source.gate.clear()
+        assert await get(cache) == "AKID1"
+        assert await get(cache) == "AKID1"
+        source.gate.set()
+        await settle()
+        assert await get(cache) == "AKID2"
+        assert source.fetched == 2
+
+    play(scene)
+
+
+def test_near_the_end_callers_wait() -> None:
+    async def scene(cache: CredentialCache, source: Source) -> None:
+        assert await get(cache) == "AKID1"
+        source.now += 3_600 - 599
+        assert await get(cache) == "AKID2"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("left", [800.0, 300.0])
+def test_a_failing_source_does_no_harm_while_the_old_are_valid(left: float) -> None:
+    async def scene(cache: CredentialCache, source: Source) -> None:
+        await get(cache)
+        source.now += 3_600 - left
+        source.down = True
+        for _ in range(50):
+            assert await get(cache) == "AKID1"
+            await settle()
+        assert source.fetched == 2  # and not again within the cool-down
+        source.now += 6
+        source.down = False
+        await get(cache)
+        await settle()
+        assert await get(cache) == "AKID3"
+
+    play(scene)
+
+
+def test_a_hanging_source_does_no_harm_while_the_old_are_valid() -> None:
+    async def scene(cache: CredentialCache, source: Source) -> None:
+        await get(cache)
+        source.now += 3_600 - 300
+        source.gate.clear()
+        assert await get(cache, 0.05) == "AKID1"
+
+    play(scene)
+
+
+def test_expired_ones_are_never_used() -> None:
+    async def scene(cache: CredentialCache, source: Source) -> None:
+        await get(cache)
+        source.now += 3_601
+        source.down = True
+        for _ in range(3):  # the later ones within the cool-down
+            with pytest.raises(CredentialsUnavailable, match="the source is down"):
+                await get(cache)
+        assert source.fetched == 2
+
+    play(scene)
+
+
+def test_the_deadline_of_a_caller_holds() -> None:
+    async def scene(cache: CredentialCache, source: Source) -> None:
+        source.gate.clear()
+        with pytest.raises(CredentialsError):
+            await get(cache, 0.05)
+        source.gate.set()
+        assert await get(cache) == "AKID1"
+
+    play(scene)
+
+
+def test_short_lived_ones_are_not_fetched_for_every_call() -> None:
+    async def scene(cache: CredentialCache, source: Source) -> None:
+        source.lifetime = 60.0
+        for _ in range(10):
+            assert await get(cache) == "AKID1"
+        source.now += 6
+        assert await get(cache) == "AKID2"
+
+    play(scene)
+
+
+def test_lasting_ones_are_fetched_once() -> None:
+    async def scene(cache: CredentialCache, source: Source) -> None:
+        source.lifetime = None
+        await get(cache)
+        source.now += 1e9
+        assert cache.current() is not None
+        assert source.fetched == 1
+
+    play(scene)
+
+
+def test_refused_ones_are_renewed_once() -> None:
+    async def scene(cache: CredentialCache, source: Source) -> None:
+        deadline = asyncio.get_running_loop().time() + 20
+        refused = await cache.get(deadline=deadline)
+        renewed = await asyncio.gather(
+            *[cache.renew(refused, deadline=deadline) for _ in range(100)]
+        )
+        assert {each.access_key for each in renewed} == {"AKID2"}
+        assert source.fetched == 2
+
+    play(scene)
+
+
+def test_closing_ends_a_fetch() -> None:
+    async def scene(cache: CredentialCache, source: Source) -> None:
+        await get(cache)
+        source.now += 3_600 - 800
+        source.gate.clear()
+        await get(cache)
+        await cache.close()
+        assert len(asyncio.all_tasks()) == 1
+
+    play(scene)

@@ -1,0 +1,15 @@
+"""What tests of several packages share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.dynamodb_local import require_dynamodb, running_dynamodb
+
+
+@pytest.fixture(scope="session")
+def dynamodb() -> Iterator[str]:
+    """The URL of one DynamoDB Local for the whole session; every test makes its own table."""
+    require_dynamodb()
+    with running_dynamodb() as url:
+        yield url

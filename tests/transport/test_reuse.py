@@ -1,0 +1,97 @@
+"""When connections are used again, and when not."""
+
+import asyncio
+from collections.abc import Mapping
+
+import pytest
+
+from seawall.transport.errors import ConnectFailed, ConnectionBroken
+from seawall.transport.http_client import Endpoint, HttpClient
+from tests.faulty_server import DROP, Answer, FaultyServer, Handler, script, serving
+
+SIZED = Answer(body=b"sized")
+CHUNKED: Mapping[str, str] = {"transfer-encoding": "chunked"}
+
+
+def connections_of(handler: Handler, calls: int = 3, *, replay: bool = True) -> FaultyServer:
+    async def play() -> FaultyServer:
+        async with serving(handler) as server:
+            http = HttpClient()
+            endpoint = Endpoint.parse(server.url)
+            deadline = asyncio.get_running_loop().time() + 20
+            try:
+                for _ in range(calls):
+                    await http.request(
+                        "POST", endpoint, body=b"x", deadline=deadline, replay=replay
+                    )
+            finally:
+                await http.close()
+            return server
+
+    return asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        SIZED,
+        Answer(body=b""),
+        Answer(204, b""),
+        Answer(500, b"failed"),
+    ],
+)
+def test_kept_after_a_whole_answer(answer: Answer) -> None:
+    assert connections_of(script(answer)).connections == 1
+
+
+def test_kept_after_chunks() -> None:
+    def handler(_: object) -> Answer:
+        return Answer(body=b"5\r\nhello\r\n0\r\n\r\n", headers=CHUNKED, sized=False)
+
+    assert connections_of(handler).connections == 1
+
+
+def test_closed_where_the_server_says_so() -> None:
+    answer = Answer(body=b"sized", headers={"connection": "close"})
+    assert connections_of(script(answer)).connections == 3
+
+
+def test_a_request_that_a_closing_connection_swallowed_is_sent_again() -> None:
+    server = connections_of(script(SIZED, DROP, SIZED), calls=2)
+    assert (server.connections, len(server.requests)) == (2, 3)
+
+
+def test_not_sent_again_where_that_is_not_wanted() -> None:
+    with pytest.raises(ConnectionBroken):
+        connections_of(script(SIZED, DROP, SIZED), calls=2, replay=False)
+
+
+def test_a_replay_that_finds_nobody_gives_its_place_back_once() -> None:
+    async def play() -> None:
+        http = HttpClient(max_connections=1)
+        deadline = asyncio.get_running_loop().time() + 20
+        async with serving(script(SIZED)) as gone:
+            endpoint = Endpoint.parse(gone.url)
+            await http.request("GET", endpoint, deadline=deadline)
+            gone.handler = script(DROP)
+            gone.stop_listening()
+            for _ in range(3):
+                with pytest.raises(ConnectFailed):
+                    await http.request("GET", endpoint, deadline=deadline)
+        running = peak = 0
+
+        async def slowly() -> Answer:
+            nonlocal running, peak
+            running += 1
+            peak = max(peak, running)
+            await asyncio.sleep(0.01)
+            running -= 1
+            return SIZED
+
+        async with serving(lambda _: slowly(), port=endpoint.origin.port):
+            calls = [http.request("GET", endpoint, deadline=deadline) for _ in range(4)]
+            await asyncio.gather(*calls)
+            assert peak == 1
+            await http.close()
+
+    asyncio.run(play())
