@@ -1,6 +1,7 @@
 """A linear classifier on word and letter n-grams: small, quick, and honest about not knowing."""
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ _EPOCHS = (8, 30)
 _RATE = 5.0
 _DROPPED = 0.3
 
+Float = TypeVar("Float", np.float32, np.float64)
 Progress = Callable[[int, int], None]
 
 
@@ -34,13 +36,18 @@ class NgramClassifier:
     ) -> None:
         self.labels = labels
         self.temperature = temperature
-        self._vectorise = vectorise
-        self._weights = weights
+        self.vectorise = vectorise
+        self.weights = weights
+
+    def positions(self, labels: Sequence[str]) -> NDArray[np.int64]:
+        """The place of each label among the scores."""
+        places = {name: index for index, name in enumerate(self.labels)}
+        return np.array([places[label] for label in labels])
 
     def scores(self, text: str) -> NDArray[np.float32]:
         """One number a class; the scale is the classifier's own."""
-        positions, values = self._vectorise(text)
-        return values @ self._weights[positions]
+        positions, values = self.vectorise(text)
+        return values @ self.weights[positions]
 
     def probabilities(self, text: str) -> NDArray[np.float64]:
         """Calibrated probabilities of the classes; they add up to 1."""
@@ -69,7 +76,7 @@ def train(
     names = tuple(sorted(set(labels)))
     position = {name: index for index, name in enumerate(names)}
     targets = [position[label] for label in labels]
-    vectorise = Vectoriser(texts)
+    vectorise = Vectoriser.learn(texts)
     vectors = [vectorise(text) for text in texts]
     weights = np.zeros((len(vectorise), len(names)), np.float32)
     random = np.random.default_rng(seed)
@@ -88,7 +95,8 @@ def train(
     return NgramClassifier(names, vectorise, weights)
 
 
-def softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scores to probabilities, safe for any size."""
-    powers = np.exp(scores - scores.max())
-    return powers / powers.sum()  # type: ignore[no-any-return]  # numpy types division loosely
+def softmax(scores: NDArray[Float]) -> NDArray[Float]:
+    """Scores to probabilities along the last axis, safe for any size."""
+    powers: NDArray[Float] = np.exp(scores - scores.max(-1, keepdims=True))
+    powers /= powers.sum(-1, keepdims=True)
+    return powers
