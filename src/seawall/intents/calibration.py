@@ -77,7 +77,7 @@ def calibrate(
     dense: list[Scores] = []
     for number, (kept, away) in enumerate(_folds(targets, seed)):
         progress(f"calibrating ({number + 1})")
-        if len(set(targets[kept].tolist())) < 2:
+        if not len(away) or len(set(targets[kept].tolist())) < 2:
             continue
         classifier = train(
             [texts[each] for each in kept], [labels[each] for each in kept], seed=seed

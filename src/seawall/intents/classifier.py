@@ -12,8 +12,6 @@ __all__ = ["NgramClassifier", "softmax", "train"]
 
 _UPDATES = 16_000
 _EPOCHS = (8, 30)
-_RATE = 5.0
-_DROPPED = 0.3
 
 Float = TypeVar("Float", np.float32, np.float64)
 Progress = Callable[[int, int], None]
@@ -65,11 +63,14 @@ def train(
     labels: Sequence[str],
     *,
     seed: int = 0,
+    rate: float = 5.0,
+    dropped: float = 0.3,
     progress: Progress = lambda _done, _all: None,
 ) -> NgramClassifier:
     """Train by stochastic gradient descent; the same input gives the same classifier.
 
-    In every update three features in ten are left out (Wager, Wang, Liang: Dropout Training as
+    rate: the length of the first steps; it falls to nothing. dropped: the share of features that
+    each update leaves out (Wager, Wang, Liang: Dropout Training as
     Adaptive Regularization, 2013), which keeps it from leaning on few words. The settings were
     chosen by validation on held-out training data of BANKING77: see bench/intents/README.md.
     """
@@ -83,14 +84,14 @@ def train(
     epochs = min(max(_UPDATES // max(len(texts), 1), _EPOCHS[0]), _EPOCHS[1])
     for epoch in range(epochs):
         progress(epoch, epochs)
-        rate = _RATE * (1 - epoch / epochs)
+        step = rate * (1 - epoch / epochs)
         for index in random.permutation(len(vectors)):
             positions, values = vectors[index]
-            kept = random.random(len(positions)) >= _DROPPED
-            positions, values = positions[kept], values[kept] / np.float32(1 - _DROPPED)
+            kept = random.random(len(positions)) >= dropped
+            positions, values = positions[kept], values[kept] / np.float32(1 - dropped)
             error = softmax(values @ weights[positions])
             error[targets[index]] -= 1
-            weights[positions] -= np.outer(values * np.float32(rate), error)
+            weights[positions] -= np.outer(values * np.float32(step), error)
     progress(epochs, epochs)
     return NgramClassifier(names, vectorise, weights)
 

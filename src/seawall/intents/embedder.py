@@ -64,8 +64,9 @@ class Embedder:
         folder: as sentence-transformers publishes them, of an uncased BERT.
 
         Raises:
-            ConfigError: it is not such a model.
+            ConfigError: it is not such a model, or what it needs is not installed.
         """
+        _one_thread()
         try:
             config = msgspec.json.decode((folder / "config.json").read_bytes(), type=_Config)
             pooling = msgspec.json.decode((folder / "1_Pooling" / "config.json").read_bytes())
@@ -139,6 +140,21 @@ class Embedder:
         rows *= scale[0] / np.sqrt(variance + self._epsilon)
         rows += scale[1]
         return rows
+
+
+def _one_thread() -> None:
+    """Keep numpy's matrix products on the thread that asks for them.
+
+    They are too small to share: by default all processors would spin for each, at three times
+    the cost, and take them from the event loops.
+    """
+    try:
+        from threadpoolctl import threadpool_limits  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise ConfigError(
+            "embeddings need an extra that is not installed; `pip install seawall[embeddings]`"
+        ) from error
+    threadpool_limits(1, user_api="blas")
 
 
 class _Config(Struct):

@@ -81,7 +81,7 @@ def write(path: Path, key: str, trained: Trained) -> None:
 def read(path: Path, key: str, embedder: Embedder | None) -> Trained | None:
     """What was trained; None where the file does not fit."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             if _unpacked(file["key"]) != [key]:
                 return None
             vectorise = Vectoriser(
@@ -100,7 +100,7 @@ def read(path: Path, key: str, embedder: Embedder | None) -> Trained | None:
             first, second = file["mix"].tolist()
             blended = BlendedClassifier(ngrams, embedder, head, (first, second))
             return Trained(ngrams, first_threshold, threshold, blended)
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
 
