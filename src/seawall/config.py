@@ -110,12 +110,19 @@ class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     intent_model: the model that is asked when the local classifier is not sure; empty for none.
     intent_threshold: the confidence from which the classifier answers by itself; None for the
     calibrated one.
+    classifier: what tells intents apart by their examples; "embeddings" understands more and
+    takes milliseconds where n-grams are not sure. embedding_model: the folder of its model; empty
+    for the installed package. classifier_cache: a file that keeps the trained classifier, for all
+    processes; empty for none.
     """
 
     default_agent: str = ""
     sticky: Literal["always", "until-confident", "never"] = "until-confident"
     intent_model: str = ""
     intent_threshold: float | None = None
+    classifier: Literal["ngrams", "embeddings"] = "ngrams"
+    embedding_model: str = ""
+    classifier_cache: str = ""
 
 
 class Settings(Struct, frozen=True, kw_only=True):

@@ -35,7 +35,8 @@ class TurnStarted(Struct, frozen=True, tag="turn.started", tag_field="type"):
 class IntentDetected(Struct, frozen=True, tag="intent.detected", tag_field="type"):
     """What the customer wants; `intent` is None for "none of these".
 
-    by: the step of the cascade that answered: "rules", "classifier", "model" or "none".
+    by: the step of the cascade that answered: "rules", "classifier", "embeddings", "model" or
+    "none".
     """
 
     intent: str | None

@@ -52,6 +52,7 @@ class _Opened(Struct, frozen=True):
 
     pipeline: Pipeline
     store: SessionStore
+    detector: IntentDetector
     authenticator: Authenticator
     gate: Gate
     agents: dict[str, Agent]
@@ -161,7 +162,7 @@ class Orchestrator:
             observe=self._observe,
         )
         self._opened = _Opened(
-            Pipeline(ports), store, authenticator, gate, agents, models, client, toolsets
+            Pipeline(ports), store, detector, authenticator, gate, agents, models, client, toolsets
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(authenticator.warm())
@@ -175,6 +176,7 @@ class Orchestrator:
             return
         await opened.pipeline.live.close(self.settings.server.drain_seconds)
         await opened.store.close()
+        opened.detector.close()
         for model in opened.models.values():
             await model.close()
         await opened.client.close()
@@ -351,7 +353,14 @@ def _build_detector(settings: Settings, models: dict[str, Model]) -> IntentDetec
         for name, each in settings.intents.items()
     )
     model = models[settings.routing.intent_model] if settings.routing.intent_model else None
-    return build_detector(definitions, model=model, threshold=settings.routing.intent_threshold)
+    routing = settings.routing
+    return build_detector(
+        definitions,
+        model=model,
+        threshold=routing.intent_threshold,
+        embedding_model=routing.embedding_model if routing.classifier == "embeddings" else None,
+        cache=Path(routing.classifier_cache) if routing.classifier_cache else None,
+    )
 
 
 def _fetcher(client: HttpClient) -> Callable[[str, float], Awaitable[bytes]]:

@@ -1,4 +1,4 @@
-"""`seawall intents eval`: how well the classifier does on labelled messages."""
+"""`seawall intents`: how well messages are told apart; training ahead of the first start."""
 
 import argparse
 import sys
@@ -15,8 +15,11 @@ __all__ = ["add_parser"]
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
-    parser = subparsers.add_parser("intents", help="see how well intents are told apart")
+    parser = subparsers.add_parser(
+        "intents", help="see how well intents are told apart, train ahead"
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_train(commands)
     score = commands.add_parser(
         "eval",
         help="train on labelled messages and score on others",
@@ -50,31 +53,103 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="leave a share of the intents out of training, as unknown ones",
     )
     score.add_argument(
+        "--embeddings",
+        action="store_true",
+        help="where n-grams are not sure, ask a classifier on sentence embeddings",
+    )
+    score.add_argument(
+        "--embedding-model",
+        default="",
+        metavar="FOLDER",
+        help="its model (default: the installed package)",
+    )
+    score.add_argument(
         "--threshold", type=float, help="confidence to answer from (default: the calibrated one)"
     )
     score.add_argument("--worst", type=int, default=10, help="confusions to show (default: 10)")
     score.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
     score.add_argument("--json", action="store_true", help="the scores as one JSON object")
-    score.set_defaults(run=_run)
+    score.set_defaults(run=_score)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "train",
+        help="train a configuration's classifier and keep it in a file",
+        description="Train the classifier on the examples of a configuration and keep it in the "
+        "file that routing.classifier_cache names, so that no process has to train at its start. "
+        "A file that fits the examples already is left as it is.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE.toml", help="the configuration")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.npz", help="keep it here instead, to be shipped"
+    )
+    parser.set_defaults(run=_train)
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"{text} ...\n")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from seawall.config import load_settings  # noqa: PLC0415 - only what this command needs
+    from seawall.intents.embedder import Embedder, find_model  # noqa: PLC0415
+    from seawall.intents.training import obtain  # noqa: PLC0415
+
+    settings = load_settings(arguments.file)
+    routing = settings.routing
+    out = arguments.out or (Path(routing.classifier_cache) if routing.classifier_cache else None)
+    if out is None:
+        raise ConfigError(
+            f"{arguments.file}: routing.classifier_cache is not set; set it, or say --out"
+        )
+    examples = [(text, name) for name, each in settings.intents.items() for text in each.examples]
+    if len({name for _, name in examples}) < 2:
+        raise ConfigError(f"{arguments.file}: at least two intents with examples are needed")
+    embedder = (
+        Embedder(find_model(routing.embedding_model))
+        if routing.classifier == "embeddings"
+        else None
+    )
+    trained = obtain(
+        [text for text, _ in examples],
+        [name for _, name in examples],
+        cache=out,
+        embedder=embedder,
+        progress=_tell,
+    )
+    if not out.is_file():
+        raise ConfigError(f"{out}: cannot be written")
+    sys.stdout.write(
+        f"{out}: {len(examples)} examples of {len(trained.ngrams.labels)} intents, answers from a "
+        f"confidence of {trained.threshold:.3f}\n"
+    )
+    return 0
+
+
+def _score(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415 - only what this command needs
 
-    from seawall.intents.calibration import train_calibrated  # noqa: PLC0415
+    from seawall.intents.blend import TwoSteps  # noqa: PLC0415
+    from seawall.intents.embedder import Embedder, find_model  # noqa: PLC0415
     from seawall.intents.evaluation import auroc, evaluate  # noqa: PLC0415
+    from seawall.intents.training import train_calibrated  # noqa: PLC0415
 
     _check(arguments)
     training, testing, unknown = _data(arguments)
 
-    def tell(text: str) -> None:
-        sys.stderr.write(f"{text} ...\n")
-
-    tell(f"{len(training.texts)} messages to train on, {len(testing.texts)} to score on")
-    classifier, calibrated = train_calibrated(
-        training.texts, training.labels, seed=arguments.seed, progress=tell
+    _tell(f"{len(training.texts)} messages to train on, {len(testing.texts)} to score on")
+    trained = train_calibrated(
+        training.texts,
+        training.labels,
+        embedder=Embedder(find_model(arguments.embedding_model)) if arguments.embeddings else None,
+        seed=arguments.seed,
+        progress=_tell,
     )
-    threshold = calibrated if arguments.threshold is None else arguments.threshold
+    asked = arguments.threshold
+    threshold = trained.threshold if asked is None else asked
+    first = trained.first_threshold if asked is None else asked
+    classifier = trained.ngrams if trained.blended is None else TwoSteps(trained.blended, first)
     result = evaluate(classifier, testing, threshold=threshold, worst=arguments.worst)
     told_apart = None
     if unknown.texts:

@@ -1,45 +1,56 @@
 """Confidence that means what it says, learned from the training examples alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from seawall.intents.classifier import NgramClassifier, softmax, train
+from seawall.intents.blend import mix
+from seawall.intents.classifier import softmax, train
+from seawall.intents.head import LinearHead
 
-__all__ = ["Calibration", "calibrate", "train_calibrated"]
+__all__ = ["Calibration", "calibrate"]
+
+Scores = NDArray[np.float32]
 
 PRECISION = 0.97
 """How often the classifier must be right when it answers by itself."""
 
-_MARGIN = 0.01
+_MEAN_CONFIDENCE = 0.985
+_ONE_SIDED_95 = 1.645
 _FALLBACK = 0.9
 _FEWEST = 30
-_FOLDS = 4
+_FOLDS = 5
 _ONE_SPLIT_FROM = 3_000
+_ABSENT = np.float32(-1e3)
+"""The score of a class that a fold's classifier has not seen."""
+
+_THRESHOLDS = np.concatenate((np.arange(0.5, 0.99, 0.005), np.arange(0.99, 1.0, 0.001)))
+_TEMPERATURES = np.geomspace(0.05, 5.0, 48)
+_WEIGHTS = np.geomspace(0.1, 20.0, 22)
 
 
 class Calibration(Struct, frozen=True):
-    """temperature: divides scores before softmax. threshold: the confidence to answer from."""
+    """temperature: divides the scores of the n-grams before softmax.
 
-    temperature: float
-    threshold: float
+    first_threshold: the confidence from which the n-grams answer. weights: of the scores of n-grams
+    and embeddings when both are added up. threshold: the confidence from which the last step
+    answers; not above the first.
+    """
+
+    temperature: float = 1.0
+    weights: tuple[float, float] = (1.0, 1.0)
+    first_threshold: float = _FALLBACK
+    threshold: float = _FALLBACK
 
 
-def train_calibrated(
-    texts: Sequence[str],
-    labels: Sequence[str],
-    *,
-    seed: int = 0,
-    progress: Callable[[str], None] = lambda _: None,
-) -> tuple[NgramClassifier, float]:
-    """A classifier with calibrated confidence, and the threshold from which it answers."""
-    calibration = calibrate(texts, labels, seed=seed, progress=progress)
-    progress("training on everything")
-    classifier = train(texts, labels, seed=seed)
-    classifier.temperature = calibration.temperature
-    return classifier, calibration.threshold
+class _Outcomes(Struct, frozen=True):
+    """Of held-out messages: how sure a classifier was, and whether it was right."""
+
+    confidences: NDArray[np.float64]
+    right: NDArray[np.bool_]
 
 
 def calibrate(
@@ -47,72 +58,119 @@ def calibrate(
     labels: Sequence[str],
     *,
     seed: int,
+    embeddings: Scores | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Calibration:
     """Learn from held-out parts of the training examples how far scores can be trusted.
 
-    Temperature scaling: Guo et al., On Calibration of Modern Neural Networks, 2017. With few
-    examples by four-fold cross-validation, with many by one split of a quarter.
+    With few examples by five-fold cross-validation, with many by one split of a fifth.
+    Temperature scaling: Guo et al., On Calibration of Modern Neural Networks, 2017; for two
+    scores at once a weight for each takes the place of the temperature.
+
+    embeddings: a row a text, where a blend is to be calibrated too.
     """
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(texts))
-    folds = np.array_split(order, _FOLDS)
-    scores: list[NDArray[np.float32]] = []
-    targets: list[int] = []
-    for number, held_out in enumerate(folds[: 1 if len(texts) >= _ONE_SPLIT_FROM else _FOLDS]):
+    names = sorted(set(labels))
+    place = {name: index for index, name in enumerate(names)}
+    targets = np.array([place[label] for label in labels])
+    held_out: list[NDArray[np.int64]] = []
+    scores: list[Scores] = []
+    dense: list[Scores] = []
+    for number, (kept, away) in enumerate(_folds(targets, seed)):
         progress(f"calibrating ({number + 1})")
-        hidden = set(held_out.tolist())
-        rest = [index for index in range(len(texts)) if index not in hidden]
-        kept_labels = [labels[index] for index in rest]
-        if len(set(kept_labels)) < 2:
+        if not len(away) or len(set(targets[kept].tolist())) < 2:
             continue
-        classifier = train([texts[index] for index in rest], kept_labels, seed=seed)
-        place = {name: index for index, name in enumerate(classifier.labels)}
-        for index in held_out.tolist():
-            scores.append(classifier.scores(texts[index]))
-            targets.append(place.get(labels[index], -1))
-    if len(targets) < _FEWEST:
-        return Calibration(1.0, _FALLBACK)
-    temperature = _temperature(scores, targets)
-    confidences, right = _outcomes(scores, targets, temperature)
-    return Calibration(temperature, _threshold(confidences, right))
-
-
-def _outcomes(
-    scores: Sequence[NDArray[np.float32]], targets: Sequence[int], temperature: float
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    probabilities = [softmax(each.astype(np.float64) / temperature) for each in scores]
-    confidences = np.array([each.max() for each in probabilities])
-    right = np.array(
-        [int(each.argmax()) == target for each, target in zip(probabilities, targets, strict=True)]
+        classifier = train(
+            [texts[each] for each in kept], [labels[each] for each in kept], seed=seed
+        )
+        there = [place[name] for name in classifier.labels]
+        found = np.full((len(away), len(names)), _ABSENT)
+        found[:, there] = [classifier.scores(texts[each]) for each in away]
+        held_out.append(away)
+        scores.append(found)
+        if embeddings is not None:
+            head = LinearHead.fit(embeddings[kept], targets[kept], len(names))
+            dense.append(head.scores(embeddings[away]))
+    if sum(map(len, held_out)) < _FEWEST:
+        return Calibration()
+    return _calibrated(
+        targets[np.concatenate(held_out)],
+        np.concatenate(scores),
+        np.concatenate(dense) if dense else None,
     )
-    return confidences, right
 
 
-def _temperature(scores: Sequence[NDArray[np.float32]], targets: Sequence[int]) -> float:
-    """The temperature of the least cross-entropy on a geometric grid from 0.05 to 5."""
+def _folds(
+    targets: NDArray[np.int64], seed: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """What to train on and what to hold out; every class is spread over the folds."""
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(targets))
+    order = order[np.argsort(targets[order], kind="stable")]
+    fold = np.empty(len(targets), np.int64)
+    fold[order] = np.arange(len(targets)) % _FOLDS
+    for number in range(1 if len(targets) >= _ONE_SPLIT_FROM else _FOLDS):
+        yield np.flatnonzero(fold != number), np.flatnonzero(fold == number)
 
-    def cost(temperature: float) -> float:
-        total = 0.0
-        for each, target in zip(scores, targets, strict=True):
-            if target >= 0:
-                probability = softmax(each.astype(np.float64) / temperature)[target]
-                total -= float(np.log(max(float(probability), 1e-12)))
-        return total
 
-    return min((float(each) for each in np.geomspace(0.05, 5.0, 48)), key=cost)
+def _calibrated(targets: NDArray[np.int64], ngrams: Scores, dense: Scores | None) -> Calibration:
+    wide = ngrams.astype(np.float64)
+    temperature = min(_TEMPERATURES.tolist(), key=lambda each: _cross_entropy(wide / each, targets))
+    first = _outcomes(wide / temperature, targets)
+    alone = _threshold(first)
+    if dense is None:
+        return Calibration(temperature, first_threshold=alone, threshold=alone)
+    both = (ngrams, dense)
+    weights = min(
+        product((0.0, *_WEIGHTS.tolist()), _WEIGHTS.tolist()),
+        key=lambda each: _cross_entropy(mix(both, each), targets),
+    )
+    second = _outcomes(mix(both, weights), targets)
+    sure = first.confidences >= alone
+    threshold = _threshold(
+        _Outcomes(
+            np.where(sure, first.confidences, second.confidences),
+            np.where(sure, first.right, second.right),
+        )
+    )
+    return Calibration(temperature, weights, max(alone, threshold), threshold)
 
 
-def _threshold(confidences: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
-    """The least confidence above which the precision, with a margin, is as promised.
+def _cross_entropy(scores: NDArray[np.float64], targets: NDArray[np.int64]) -> float:
+    probabilities = softmax(scores)[np.arange(len(targets)), targets]
+    return -float(np.mean(np.log(np.maximum(probabilities, 1e-12))))
 
-    The margin is for the examples that were not seen; Laplace's rule for small counts.
+
+def _outcomes(scores: NDArray[np.float64], targets: NDArray[np.int64]) -> _Outcomes:
+    probabilities = softmax(scores)
+    return _Outcomes(probabilities.max(1), probabilities.argmax(1) == targets)
+
+
+def _threshold(outcomes: _Outcomes) -> float:
+    """The least confidence from which the cascade keeps its promise.
+
+    Two things must hold of the messages that it would answer: the lower bound of the precision
+    (Wilson, Probable inference, 1927; one-sided, 95 %) is the promised one, so that luck with few
+    examples does not pass for precision; and the mean confidence leaves a margin, for customers
+    who do not write as the examples do. Where the messages cannot show it, too few or too often
+    mistaken, the confidence of the best lower bound must do, and at least 0.9.
     """
-    order = np.argsort(-confidences)
-    correct = np.cumsum(right[order])
-    counted = np.arange(1, len(order) + 1)
-    precise = (correct + 1) / (counted + 2) >= PRECISION + _MARGIN
-    enough = np.flatnonzero(precise & (counted >= _FEWEST))
-    if not len(enough):
-        return _FALLBACK
-    return float(confidences[order][enough[-1]])
+    best, best_bound = _FALLBACK, 0.0
+    for threshold in map(float, _THRESHOLDS):
+        answered = outcomes.confidences >= threshold
+        if not answered.any() or outcomes.confidences[answered].mean() < _MEAN_CONFIDENCE:
+            continue
+        right = outcomes.right[answered]
+        bound = _lower_bound(int(right.sum()), len(right))
+        if bound >= PRECISION:
+            return threshold
+        if bound > best_bound:
+            best, best_bound = threshold, bound
+    return max(best, _FALLBACK)
+
+
+def _lower_bound(right: int, count: int) -> float:
+    """Wilson's lower bound of a share."""
+    square = _ONE_SIDED_95**2
+    share = right / count
+    spread = _ONE_SIDED_95 * (share * (1 - share) / count + square / (4 * count**2)) ** 0.5
+    return float((share + square / (2 * count) - spread) / (1 + square / count))

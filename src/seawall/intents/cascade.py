@@ -1,16 +1,21 @@
-"""The cascade: rules, then the local classifier, then the model, only as far as needed."""
+"""The cascade: rules, n-grams, embeddings where there are some, then a model; as far as needed."""
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from seawall.errors import DeadlineExceeded, UpstreamFailed
+from seawall.intents.aside import Aside
 from seawall.intents.definition import Detection, IntentDefinition
 from seawall.intents.model import ModelDetector
 from seawall.intents.rules import Rules
 from seawall.models.port import Model
 
 __all__ = ["Classifier", "IntentDetector", "build_detector"]
+
+_PATIENCE = 1.0
+"""Seconds that embeddings may take; in a crowd that is too long, the turn goes on without."""
 
 _NOTHING = Detection(None, 0.0, "none")
 
@@ -32,16 +37,21 @@ class IntentDetector:
         classifier: Classifier | None,
         threshold: float,
         model: ModelDetector | None,
+        *,
+        deeper: Aside | None = None,
+        deeper_threshold: float = 1.0,
     ) -> None:
         self._rules = rules
         self._classifier = classifier
+        self._deeper = deeper
         self._model = model
         self.threshold = threshold
+        self._deeper_threshold = deeper_threshold
 
     @property
     def may_wait(self) -> bool:
         """Whether `detect` may have to wait; if not, `detect_locally` says the same."""
-        return self._model is not None
+        return self._model is not None or self._deeper is not None
 
     def detect_locally(self, text: str) -> Detection:
         """What rules and classifier say; an intent only where they are sure enough."""
@@ -62,6 +72,8 @@ class IntentDetector:
         before. A model that fails costs the turn nothing but this answer.
         """
         local = self.detect_locally(text)
+        if local.intent is None and self._deeper is not None:
+            local = await self._detect_deeper(text, self._deeper, local)
         if local.intent is not None or self._model is None:
             return local
         await gate.wait()
@@ -70,34 +82,62 @@ class IntentDetector:
         except (UpstreamFailed, DeadlineExceeded):
             return local
 
+    async def _detect_deeper(self, text: str, deeper: Aside, local: Detection) -> Detection:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                best = await deeper.best(text)
+        except TimeoutError:
+            return local
+        if best is None:
+            return local
+        intent, confidence = best
+        if confidence >= self._deeper_threshold:
+            return Detection(intent, confidence, "embeddings")
+        return Detection(None, confidence, "none")
+
+    def close(self) -> None:
+        """Let go of the thread, where there is one."""
+        if self._deeper is not None:
+            self._deeper.close()
+
 
 def build_detector(
     definitions: Sequence[IntentDefinition],
     *,
     model: Model | None = None,
     threshold: float | None = None,
+    embedding_model: str | None = None,
+    cache: Path | None = None,
 ) -> IntentDetector:
-    """Compile the rules and train the classifier.
+    """Compile the rules; load the classifier, or train it.
 
     threshold: the confidence from which the classifier answers; None for the calibrated one.
-    With fewer than two intents that have examples there is nothing to tell apart, and no
-    classifier.
+    embedding_model: the folder of one, "" for the installed one, None to do without. cache: the
+    file that keeps the trained classifier. With fewer than two intents that have examples there
+    is nothing to tell apart, and no classifier.
 
     Raises:
-        ConfigError: a pattern is not a regular expression.
+        ConfigError: a pattern is not a regular expression, or there is no embedding model.
     """
+    rules = Rules(definitions)
+    asked = ModelDetector(model, definitions) if model is not None and definitions else None
     examples = [(text, each.name) for each in definitions for text in each.examples]
-    classifier: Classifier | None = None
-    calibrated = 1.0
-    if len({name for _, name in examples}) >= 2:
-        from seawall.intents.calibration import train_calibrated  # noqa: PLC0415 - needs numpy
+    if len({name for _, name in examples}) < 2:
+        return IntentDetector(rules, None, 1.0 if threshold is None else threshold, asked)
+    from seawall.intents.embedder import Embedder, find_model  # noqa: PLC0415 - needs numpy
+    from seawall.intents.training import obtain  # noqa: PLC0415
 
-        classifier, calibrated = train_calibrated(
-            [text for text, _ in examples], [name for _, name in examples]
-        )
+    trained = obtain(
+        [text for text, _ in examples],
+        [name for _, name in examples],
+        embedder=None if embedding_model is None else Embedder(find_model(embedding_model)),
+        cache=cache,
+    )
     return IntentDetector(
-        Rules(definitions),
-        classifier,
-        calibrated if threshold is None else threshold,
-        ModelDetector(model, definitions) if model is not None and definitions else None,
+        rules,
+        trained.ngrams,
+        trained.first_threshold if threshold is None else threshold,
+        asked,
+        deeper=None if trained.blended is None else Aside(trained.blended),
+        deeper_threshold=trained.threshold if threshold is None else threshold,
     )

@@ -31,5 +31,5 @@ class Detection(Struct, frozen=True):
 
     intent: str | None
     confidence: float
-    by: Literal["rules", "classifier", "model", "none"]
+    by: Literal["rules", "classifier", "embeddings", "model", "none"]
     usage: Usage = Usage()

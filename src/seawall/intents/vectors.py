@@ -2,9 +2,10 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import chain
+from typing import Self
 from zlib import crc32
 
 import numpy as np
@@ -24,26 +25,47 @@ _BY_COUNT = np.concatenate(([0.0], 1 + np.log(np.arange(1, 2_049)))).astype(np.f
 
 
 class Vectoriser:
-    """Knows the words and letters of a training set, and how rare each is."""
+    """Knows the words and letters of a training set, and how rare each is. Made by `learn`.
 
-    def __init__(self, texts: Sequence[str]) -> None:
+    words, letters: the features. idf: the weight of each, in that order; the last entry is for
+    what was never seen.
+    """
+
+    def __init__(
+        self, words: Iterable[str], letters: Iterable[str], idf: NDArray[np.float32]
+    ) -> None:
+        self._words = {name: index for index, name in enumerate(words)}
+        self._letters = {name: len(self._words) + index for index, name in enumerate(letters)}
+        self.idf = idf
+        # A word is taken apart once: most words of a message have been seen before.
+        self._letters_of = lru_cache(_REMEMBERED_WORDS)(self._take_apart)
+
+    @classmethod
+    def learn(cls, texts: Sequence[str]) -> Self:
+        """What is in the texts."""
         words: Counter[str] = Counter()
         letters: Counter[str] = Counter()
         for text in texts:
             found = split(text)
             words.update(set(word_features(found)))
             letters.update({each for word in set(found) for each in letter_features(word)})
-        self._words = {name: index for index, name in enumerate(words)}
-        self._letters = {name: len(words) + index for index, name in enumerate(letters)}
-        counts = np.array([*words.values(), *letters.values()], np.float32)
-        # Smoothed inverse document frequency; the last entry is for what was never seen.
-        idf = np.log((1 + len(texts)) / (1 + np.append(counts, np.float32(0)))) + 1
-        self._idf = idf.astype(np.float32)
-        # A word is taken apart once: most words of a message have been seen before.
-        self._letters_of = lru_cache(_REMEMBERED_WORDS)(self._take_apart)
+        counts = np.array([*words.values(), *letters.values(), 0], np.float32)
+        # Smoothed inverse document frequency.
+        idf = np.log((1 + len(texts)) / (1 + counts)) + 1
+        return cls(words, letters, idf.astype(np.float32))
+
+    @property
+    def words(self) -> Sequence[str]:
+        """Words and pairs of words, in the order of their positions."""
+        return tuple(self._words)
+
+    @property
+    def letters(self) -> Sequence[str]:
+        """Parts of words, in the order of their positions, which follow those of the words."""
+        return tuple(self._letters)
 
     def __len__(self) -> int:
-        return len(self._idf) - 1
+        return len(self.idf) - 1
 
     def __call__(self, text: str) -> Vector:
         """Words and letters, each scaled to the same length, so that neither drowns the other.
@@ -58,7 +80,7 @@ class Vectoriser:
         where = np.fromiter(chain(words, letters), np.int64, size)
         counts = np.fromiter(chain(words.values(), letters.values()), np.int64, size)
         known = where >= 0
-        weights = _BY_COUNT[counts] * self._idf[np.where(known, where, -1)]
+        weights = _BY_COUNT[counts] * self.idf[np.where(known, where, -1)]
         for part in (weights[:border], weights[border:]):
             np.multiply(part, 1 / math.sqrt(2.0 * float(part @ part) or 1.0), out=part)
         return where[known], weights[known]

@@ -1,0 +1,113 @@
+"""A trained classifier as a file: arrays and names, nothing that could run."""
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from seawall.intents.blend import BlendedClassifier
+from seawall.intents.classifier import NgramClassifier
+from seawall.intents.embedder import Embedder
+from seawall.intents.head import LinearHead
+from seawall.intents.vectors import Vectoriser
+
+__all__ = ["Trained", "digest", "read", "write"]
+
+_VERSION = "1"
+"""Of features, training, calibration and file together; a change of any must change it."""
+
+
+class Trained(Struct, frozen=True):
+    """What examples have taught.
+
+    blended: also the second step, where there are embeddings. first_threshold, threshold: the
+    confidence from which the n-grams, and the last step, answer by themselves.
+    """
+
+    ngrams: NgramClassifier
+    first_threshold: float
+    threshold: float
+    blended: BlendedClassifier | None = None
+
+
+def digest(texts: Sequence[str], labels: Sequence[str], embedder: Embedder | None) -> str:
+    """Identifies what a classifier is trained from: version, examples, embedding model."""
+    hashed = sha256(f"{_VERSION}\0{embedder.digest if embedder else ''}".encode())
+    for text, label in zip(texts, labels, strict=True):
+        pair = f"{len(text)}\0{len(label)}\0{text}{label}"
+        hashed.update(pair.encode("utf-8", "surrogatepass"))
+    return hashed.hexdigest()
+
+
+def write(path: Path, key: str, trained: Trained) -> None:
+    """Replace the file as a whole: a reader sees the old one or the new one.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    ngrams, blended = trained.ngrams, trained.blended
+    arrays: dict[str, NDArray[np.generic]] = {
+        "key": _packed([key]),
+        "labels": _packed(ngrams.labels),
+        "words": _packed(ngrams.vectorise.words),
+        "letters": _packed(ngrams.vectorise.letters),
+        "idf": ngrams.vectorise.idf,
+        "weights": ngrams.weights,
+        "numbers": np.array([ngrams.temperature, trained.first_threshold, trained.threshold]),
+    }
+    if blended is not None:
+        arrays["head"] = blended.head.weights
+        arrays["offset"] = blended.head.offset
+        arrays["mix"] = np.array(blended.weights)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path, key: str, embedder: Embedder | None) -> Trained | None:
+    """What was trained; None where the file does not fit."""
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            if _unpacked(file["key"]) != [key]:
+                return None
+            vectorise = Vectoriser(
+                _unpacked(file["words"]), _unpacked(file["letters"]), file["idf"]
+            )
+            temperature, first_threshold, threshold = file["numbers"].tolist()
+            ngrams = NgramClassifier(
+                tuple(_unpacked(file["labels"])),
+                vectorise,
+                file["weights"],
+                temperature=temperature,
+            )
+            if embedder is None:
+                return Trained(ngrams, first_threshold, threshold)
+            head = LinearHead(file["head"], file["offset"])
+            first, second = file["mix"].tolist()
+            blended = BlendedClassifier(ngrams, embedder, head, (first, second))
+            return Trained(ngrams, first_threshold, threshold, blended)
+    except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _packed(names: Iterable[str]) -> NDArray[np.uint8]:
+    """Names, none with a NUL, as bytes: numpy would store each as long as the longest."""
+    return np.frombuffer("\0".join(names).encode("utf-8", "surrogatepass"), np.uint8)
+
+
+def _unpacked(packed: NDArray[np.uint8]) -> list[str]:
+    return packed.tobytes().decode("utf-8", "surrogatepass").split("\0")

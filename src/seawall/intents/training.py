@@ -1,0 +1,105 @@
+"""From examples to a trained, calibrated classifier; kept in a file where one is given."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from seawall.intents.blend import BlendedClassifier
+from seawall.intents.calibration import calibrate
+from seawall.intents.classifier import train
+from seawall.intents.embedder import Embedder
+from seawall.intents.head import LinearHead
+from seawall.intents.saved import Trained, digest, read, write
+
+__all__ = ["obtain", "train_calibrated"]
+
+_SLOW_SECONDS = 2.0
+
+_log = logging.getLogger("seawall.intents")
+
+
+def train_calibrated(
+    texts: Sequence[str],
+    labels: Sequence[str],
+    *,
+    embedder: Embedder | None = None,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Trained:
+    """Train on everything, with what cross-validation says of confidence."""
+    embeddings = None
+    if embedder is not None:
+        progress("embedding")
+        embeddings = embedder(texts)
+    calibration = calibrate(texts, labels, seed=seed, embeddings=embeddings, progress=progress)
+    progress("training on everything")
+    ngrams = train(texts, labels, seed=seed)
+    ngrams.temperature = calibration.temperature
+    if embedder is None or embeddings is None:
+        return Trained(ngrams, calibration.first_threshold, calibration.threshold)
+    head = LinearHead.fit(embeddings, ngrams.positions(labels), len(ngrams.labels))
+    blended = BlendedClassifier(ngrams, embedder, head, calibration.weights)
+    return Trained(ngrams, calibration.first_threshold, calibration.threshold, blended)
+
+
+def obtain(
+    texts: Sequence[str],
+    labels: Sequence[str],
+    *,
+    cache: Path | None,
+    embedder: Embedder | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Trained:
+    """Load what was trained on exactly these examples, or else train, and keep it for the next.
+
+    Of several processes that start at once one trains, the others wait and load. A cache that
+    cannot be written costs time, nothing else.
+    """
+    if cache is None:
+        return _trained(texts, labels, embedder, progress, "set routing.classifier_cache")
+    key = digest(texts, labels, embedder)
+    if (found := read(cache, key, embedder)) is not None:
+        return found
+    with _alone(cache):
+        if (found := read(cache, key, embedder)) is not None:
+            return found
+        trained = _trained(texts, labels, embedder, progress, f"kept in {cache}")
+        try:
+            write(cache, key, trained)
+        except OSError as error:
+            _log.warning("the classifier cannot be kept in %s: %s", cache, error)
+    return trained
+
+
+def _trained(
+    texts: Sequence[str],
+    labels: Sequence[str],
+    embedder: Embedder | None,
+    progress: Callable[[str], None],
+    advice: str,
+) -> Trained:
+    began = time.monotonic()
+    trained = train_calibrated(texts, labels, embedder=embedder, progress=progress)
+    took = time.monotonic() - began
+    if took > _SLOW_SECONDS:
+        _log.warning("training on %d examples of intents took %.1f s; %s", len(texts), took, advice)
+    return trained
+
+
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """Hold the lock beside the file, where the system has locks and the folder can be written."""
+    lock: BinaryIO | None = None
+    with suppress(ImportError, OSError):
+        import fcntl  # noqa: PLC0415 - not everywhere
+
+        lock = cache.with_name(f"{cache.name}.lock").open("ab")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.close()

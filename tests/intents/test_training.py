@@ -1,0 +1,126 @@
+import logging
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seawall.cli.main import main
+from seawall.intents.calibration import calibrate
+from seawall.intents.saved import digest, read
+from seawall.intents.training import obtain, train_calibrated
+
+PLACES = [f"shop {number}" for number in range(20)]
+TEXTS = [f"where is my parcel for {each}" for each in PLACES]
+TEXTS += [f"please cancel, now, {each}" for each in PLACES]
+LABELS = ["status"] * 20 + ["cancel"] * 20
+CONFIGURATION = """
+[routing]
+classifier_cache = "{cache}"
+[intents.status]
+examples = ["where is my order", "has my parcel been sent"]
+[intents.cancel]
+examples = ["cancel my order", "stop this purchase"]
+"""
+
+
+def test_a_kept_classifier_is_the_same(tmp_path: Path) -> None:
+    cache = tmp_path / "trained.npz"
+    trained = obtain(TEXTS, LABELS, cache=cache)
+    before = cache.stat().st_mtime_ns
+    loaded = obtain(TEXTS, LABELS, cache=cache)
+    assert cache.stat().st_mtime_ns == before
+    for text in ("cancel the parcel", "naïve 我", "", "shop 7"):
+        assert loaded.ngrams.best(text) == trained.ngrams.best(text)
+    assert loaded.threshold == trained.threshold
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["trained.npz", "trained.npz.lock"]
+
+
+def test_other_examples_are_trained_anew(tmp_path: Path) -> None:
+    cache = tmp_path / "trained.npz"
+    obtain(TEXTS, LABELS, cache=cache)
+    other = obtain([*TEXTS, "good morning"], [*LABELS, "greeting"], cache=cache)
+    assert "greeting" in other.ngrams.labels
+    assert read(cache, digest(TEXTS, LABELS, None), None) is None
+    assert digest(["ab"], ["c"], None) != digest(["a"], ["bc"], None)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY", b"x" * 1_000])
+def test_a_damaged_file_is_trained_over(tmp_path: Path, content: bytes) -> None:
+    cache = tmp_path / "trained.npz"
+    cache.write_bytes(content)
+    obtain(TEXTS, LABELS, cache=cache)
+    assert read(cache, digest(TEXTS, LABELS, None), None) is not None
+
+
+def test_nothing_that_could_run_is_loaded(tmp_path: Path) -> None:
+    cache = tmp_path / "trained.npz"
+    np.savez(cache, key=np.array([{"a": 1}], object))
+    assert read(cache, "", None) is None
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = tmp_path / "nowhere" / "trained.npz"
+    with caplog.at_level(logging.WARNING):
+        assert obtain(TEXTS, LABELS, cache=cache).ngrams.best("cancel now")[0] == "cancel"
+    assert "cannot be kept" in caplog.text
+
+
+def test_of_many_at_once_one_trains(tmp_path: Path) -> None:
+    cache = tmp_path / "trained.npz"
+    told: list[str] = []
+
+    def start(_: int) -> float:
+        return obtain(TEXTS, LABELS, cache=cache, progress=told.append).threshold
+
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(start, range(6)))) == 1
+    assert told.count("training on everything") == 1
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache, file = tmp_path / "trained.npz", tmp_path / "seawall.toml"
+    file.write_text(CONFIGURATION.format(cache=cache))
+    assert main(["intents", "train", str(file)]) == 0
+    assert "4 examples of 2 intents" in capsys.readouterr().out
+    assert main(["intents", "train", str(file), "--out", str(tmp_path / "no" / "x.npz")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    file.write_text(CONFIGURATION.format(cache=""))
+    assert main(["intents", "train", str(file)]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_loading_imports_no_more_than_numpy(tmp_path: Path) -> None:
+    cache = tmp_path / "trained.npz"
+    obtain(TEXTS, LABELS, cache=cache)
+    program = (
+        "import sys; from pathlib import Path; from seawall.intents.training import obtain;"
+        f"obtain({TEXTS!r}, {LABELS!r}, cache=Path({str(cache)!r}));"
+        "print({n.partition('.')[0] for n in sys.modules} - set(sys.stdlib_module_names))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    foreign = {name for name in eval(done.stdout) if not name.startswith("_")}
+    assert foreign <= {"numpy", "msgspec", "seawall", "typing_extensions"}
+
+
+def test_few_messages_never_make_a_low_threshold() -> None:
+    """All right by chance proves little: of 40 in 40 the lower bound is below 97 %."""
+    assert train_calibrated(TEXTS, LABELS).threshold >= 0.9
+    assert calibrate(TEXTS[:5] + TEXTS[-5:], LABELS[:5] + LABELS[-5:], seed=0).threshold == 0.9
+
+
+def test_much_evidence_lowers_it_and_noise_raises_it() -> None:
+    random = np.random.default_rng(1)
+    colours = ("red", "green", "blue", "white", "black")
+    animals = ("cat", "dog", "cow", "hen", "fox")
+    texts = [
+        f"{random.choice(colours)} {random.choice(animals)} {random.integers(50)}"
+        for _ in range(400)
+    ]
+    labels = [text.split()[1] for text in texts]
+    clear = calibrate(texts, labels, seed=0)
+    assert clear.threshold < 0.9
+    noisy = [random.choice(animals) if random.random() < 0.2 else label for label in labels]
+    assert calibrate(texts, noisy, seed=0).threshold >= 0.9
