@@ -52,10 +52,11 @@ class NgramClassifier:
         return softmax(self.scores(text).astype(np.float64) / self.temperature)
 
     def best(self, text: str) -> tuple[str, float]:
-        """The likeliest class and its probability."""
-        probabilities = self.probabilities(text)
-        position = int(probabilities.argmax())
-        return self.labels[position], float(probabilities[position])
+        """The likeliest class and its probability; softmax of no more than is needed."""
+        scores = self.scores(text)
+        position = int(scores.argmax())
+        odds = np.exp((scores - scores[position]) / self.temperature)
+        return self.labels[position], float(1 / odds.sum())
 
 
 def train(
