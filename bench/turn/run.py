@@ -84,7 +84,7 @@ def _figures(name: str, result: SurgeResult, cpu: float, memory: float) -> Figur
 @asynccontextmanager
 async def pass_through(model: Service) -> AsyncGenerator[Service, None]:
     """FastAPI in a venv of its own, with as many workers as ours."""
-    python = await asyncio.to_thread(_other_python)
+    python = await asyncio.to_thread(other_python)
     port = 18_431
     process = await asyncio.create_subprocess_exec(
         *(python, "-m", "uvicorn", "pass_through:app", "--port", str(port), "--workers", "2"),
@@ -107,10 +107,11 @@ async def pass_through(model: Service) -> AsyncGenerator[Service, None]:
         await process.wait()
 
 
-def _other_python() -> Path:
+def other_python() -> Path:
+    """The Python of a venv with what is compared and measured with; made when it is not there."""
     python = HERE / ".venv" / "bin" / "python"
-    if not python.exists():
-        sys.stderr.write("making a venv for FastAPI and the openai SDK ...\n")
+    if not (python.exists() and (python.parent / "py-spy").exists()):
+        sys.stderr.write("making a venv for FastAPI, the openai SDK and py-spy ...\n")
         venv.create(HERE / ".venv", with_pip=True)
         subprocess.run(
             [python, "-m", "pip", "install", "-q", "-r", HERE / "requirements.txt"], check=True
