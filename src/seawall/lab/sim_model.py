@@ -23,6 +23,7 @@ __all__ = ["SimModel", "SimStats"]
 
 _MAX_BODY_BYTES = 8 << 20
 _SCRIPT_INTERVAL = 0.01
+_PARTS = 3  # of a tool call, see _parts
 _LISTENERS = 256
 _BACKLOG = 4_096
 _encode = msgspec.json.Encoder().encode
@@ -58,13 +59,14 @@ class SimStats(Struct):
 class _Reply(Struct):
     """What is to be sent.
 
-    chunks: bodies of data events, the first due after `first` seconds and each next one after
-    `interval` more. whole: a JSON body instead, due after `first` seconds.
+    chunks: `count` bodies of data events, the first due after `first` seconds and each next one
+    after `interval` more. whole: a JSON body instead, due after `first` seconds.
     """
 
     first: float
     interval: float = 0.0
-    chunks: Sequence[bytes] = ()
+    chunks: Iterator[bytes] = iter(())
+    count: int = 0
     whole: bytes = b""
 
 
@@ -125,7 +127,7 @@ class SimModel:
             return _whole(head, pieces, calls, usage, first + interval * len(pieces))
         with_usage = request.stream_options is not None and request.stream_options.include_usage
         chunks = _chunks(head, pieces, calls, usage if with_usage else None)
-        return _Reply(first, interval, chunks)
+        return _Reply(first, interval, chunks, max(1, len(pieces) + _PARTS * len(calls)))
 
 
 def _whole(
@@ -148,8 +150,11 @@ def _chunks(
     pieces: Sequence[str],
     calls: Sequence[ToolCall],
     usage: dict[str, int] | None,
-) -> list[bytes]:
-    """The data events; the end comes together with the last piece, as from real servers."""
+) -> Iterator[bytes]:
+    """The data events; the end comes together with the last piece, as from real servers.
+
+    Each is put together when it is due: in a crowd, everybody's at once would be a long wait.
+    """
     opening = _encode(head | {"object": "chat.completion.chunk"})[:-1]
 
     def choices(delta: bytes, reason: bytes = b"null") -> bytes:
@@ -159,24 +164,30 @@ def _chunks(
             reason,
         )
 
-    chunks = [choices(b'{"content":%b}' % _encode(piece)) for piece in pieces]
+    last = b""  # held back until it is known whether another one follows
+    for piece in pieces:
+        if last:
+            yield last
+        last = choices(b'{"content":%b}' % _encode(piece))
     for index, call in enumerate(calls):
-        half = len(call.arguments) // 2
-        parts = [
-            {"index": index, **_call(call, "")},
-            {"index": index, "function": {"arguments": call.arguments[:half]}},
-            {"index": index, "function": {"arguments": call.arguments[half:]}},
-        ]
-        chunks += [choices(_encode({"tool_calls": [part]})) for part in parts]
+        for part in _parts(index, call):
+            if last:
+                yield last
+            last = choices(_encode({"tool_calls": [part]}))
     end = choices(b"{}", b'"tool_calls"' if calls else b'"stop"')
     if usage is not None:
         end += b'data: %b,"choices":[],"usage":%b}\n\n' % (opening, _encode(usage))
-    end += b"data: [DONE]\n\n"
-    if chunks:
-        chunks[-1] += end
-    else:
-        chunks.append(end)
-    return chunks
+    yield b"%bdata: [DONE]\n\n" % (last + end)
+
+
+def _parts(index: int, call: ToolCall) -> list[dict[str, Any]]:
+    """A tool call as it is streamed: its head, then its arguments in two halves."""
+    half = len(call.arguments) // 2
+    return [
+        {"index": index, **_call(call, "")},
+        {"index": index, "function": {"arguments": call.arguments[:half]}},
+        {"index": index, "function": {"arguments": call.arguments[half:]}},
+    ]
 
 
 def _call(call: ToolCall, arguments: str) -> dict[str, Any]:
@@ -272,8 +283,7 @@ class _Connection(asyncio.Protocol):
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
             b"transfer-encoding: chunked\r\n\r\n"
         )
-        self._pending = pending = iter(reply.chunks)
-        left = len(reply.chunks)
+        self._pending = pending = reply.chunks
 
         def send(due: float, left: int) -> None:
             if self._pending is not pending:
@@ -287,7 +297,7 @@ class _Connection(asyncio.Protocol):
             following = due + reply.interval
             self._model.wheel.call_at(following, lambda: send(following, left - 1))
 
-        self._model.wheel.call_at(due, lambda: send(due, left))
+        self._model.wheel.call_at(due, lambda: send(due, reply.count))
 
     def _send_whole(self, pending: Iterator[bytes]) -> None:
         if self._pending is pending:

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from msgspec import Struct
 
 from seawall.transport.connection import Connection
+from seawall.transport.deadline import Deadline
 from seawall.transport.endpoint import Endpoint, Origin
 from seawall.transport.errors import (
     BodyTooLong,
@@ -254,7 +255,7 @@ class HttpClient:
         context = self._tls() if origin.secure else None
         pool.open += 1
         try:
-            async with asyncio.timeout_at(min(deadline, loop.time() + self._connect_seconds)):
+            async with Deadline(self._wheel, min(deadline, loop.time() + self._connect_seconds)):
                 _, connection = await loop.create_connection(
                     lambda: Connection(loop, self._wheel, self._max_header_bytes),
                     origin.host,

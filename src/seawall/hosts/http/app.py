@@ -12,10 +12,12 @@ from seawall.hosts.http.sessions import delete_session, list_sessions, show_sess
 from seawall.hosts.http.turn_events import answer_turn_events
 from seawall.hosts.http.turns import answer_turn
 from seawall.orchestrator import Orchestrator
+from seawall.transport.wheel import Wheel
 
 __all__ = ["HttpApplication"]
 
 _log = logging.getLogger("seawall.http")
+_DEADLINE_TICK = 0.05
 _SESSIONS = "/v1/sessions/"
 _TURNS = "/v1/turns/"
 _EVENTS = "/events"
@@ -44,6 +46,7 @@ class HttpApplication:
         self._all_ready = all_ready or (lambda: orchestrator.ready)
         self._scrape = scrape
         self._opens = opens
+        self._wheel = Wheel(_DEADLINE_TICK)
         self._pace = Pace(orchestrator.settings.server.hold_seconds)
         self._openapi = openapi_document()
         # Decided once: a request costs one look-up.
@@ -65,7 +68,7 @@ class HttpApplication:
             return
         if scope["type"] != "http":
             raise ValueError(f"only HTTP is served, not {scope['type']}")
-        exchange = Exchange(scope, receive, send, self._pace)
+        exchange = Exchange(scope, receive, send, self._pace, self._wheel)
         try:
             await self._route(exchange)
         except ClientGone:

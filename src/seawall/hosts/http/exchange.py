@@ -16,6 +16,8 @@ from seawall.errors import (
 )
 from seawall.hosts.http.pace import Pace
 from seawall.identity.port import Anonymous, Bearer, Credential
+from seawall.transport.deadline import Deadline
+from seawall.transport.wheel import Wheel
 
 __all__ = ["ClientGone", "Exchange", "Receive", "Scope", "Send"]
 
@@ -40,15 +42,18 @@ class Exchange:
     started: whether the answer's status and headers are out.
     """
 
-    __slots__ = ("_pace", "_receive", "_send", "headers", "scope", "started")
+    __slots__ = ("_pace", "_receive", "_send", "_wheel", "headers", "scope", "started")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, pace: Pace) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, pace: Pace, wheel: Wheel
+    ) -> None:
         self.scope = scope
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.started = False
         self._receive = receive
         self._send = send
         self._pace = pace
+        self._wheel = wheel
 
     async def body(self, *, limit: int, seconds: float) -> bytes:
         """The whole request body.
@@ -64,7 +69,7 @@ class Exchange:
         parts: list[bytes] = []
         size = 0
         try:
-            async with asyncio.timeout(seconds):
+            async with Deadline(self._wheel, asyncio.get_running_loop().time() + seconds):
                 while True:
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
