@@ -110,7 +110,7 @@ async def hold_session(
         turn=request.id,
         turns=settings.history_turns,
         until=None,
-        opens=request.opens and request.background,
+        opens=request.opens,
         idempotency_key=request.idempotency_key,
         fingerprint=fingerprint,
     )

@@ -314,4 +314,5 @@ def _commit(
         expires_at=now + ttl_seconds,
         idempotency_key=request.idempotency_key,
         fingerprint=_fingerprint(request) if keyed else None,
+        opened_at=session.created_at if session else None,
     )

@@ -116,6 +116,7 @@ class Commit(Struct, frozen=True, kw_only=True):
 
     expected_version: the session's version when it was loaded; 0 to create it.
     turn.number must be expected_version + 1. turn.id is the name it was held by.
+    opened_at: the session's created_at as it was loaded; spares the store a look where it is given.
     idempotency_key and fingerprint go together; both None when the client sent no key.
     expires_at: Unix seconds; the session and all its turns go together.
     """
@@ -128,6 +129,7 @@ class Commit(Struct, frozen=True, kw_only=True):
     expires_at: float
     idempotency_key: str | None = None
     fingerprint: str | None = None
+    opened_at: float | None = None
 
 
 class SessionPage(Struct, frozen=True):

@@ -41,7 +41,8 @@ _HOLD_KEYS = """
 INSERT INTO idempotency
     SELECT tenant, subject, key, fingerprint, session, NULL, turn, until FROM asking
     WHERE key IS NOT NULL AND until IS NOT NULL ORDER BY position
-    ON CONFLICT DO UPDATE SET held_until = excluded.held_until
+    ON CONFLICT DO UPDATE SET held_until = excluded.held_until, session = excluded.session,
+        fingerprint = excluded.fingerprint
     WHERE number IS NULL AND holder = excluded.holder
 """
 _DROP_DEAD_NAMES = """
@@ -77,7 +78,7 @@ SELECT json_group_array(json_array(a.position, i.session, i.fingerprint, i.holde
 """
 _RENEW_SESSION = """
 UPDATE sessions SET held_until = ?1, expires_at = CASE version WHEN 0 THEN ?1 ELSE expires_at END
-    WHERE tenant = ?2 AND subject = ?3 AND session = ?4 AND holder = ?5
+    WHERE tenant = ?2 AND subject = ?3 AND session = ?4 AND holder = ?5 AND expires_at > ?6
 """
 _OTHERS_SESSION = """
 SELECT 1 FROM sessions WHERE tenant = ? AND subject = ? AND session = ? AND holder IS NOT ?
@@ -172,7 +173,7 @@ def renew_hold(connection: sqlite3.Connection, begin: Begin, now: float) -> bool
     session = (*owner, begin.key.session, begin.turn)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute(_RENEW_SESSION, (begin.until, *session))
+        connection.execute(_RENEW_SESSION, (begin.until, *session, now))
         # A session whose first turn this is has no row yet, and is nobody else's.
         kept = not connection.execute(_OTHERS_SESSION, (*session, now)).fetchone()
         if begin.idempotency_key is not None:
