@@ -32,8 +32,8 @@ from seawall.pipeline.live import LiveTurn
 from seawall.pipeline.pipeline import Pipeline, Ports
 from seawall.pipeline.report import Observe, TurnReport
 from seawall.pipeline.routing import Routing
+from seawall.sessions.open import open_store
 from seawall.sessions.port import SessionStore
-from seawall.sessions.sqlite import SqliteStore
 from seawall.transport.errors import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import Principal, TurnRequest
@@ -140,8 +140,7 @@ class Orchestrator:
             raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
         default = settings.routing.default_agent or next(iter(agents))
         authenticator = build_authenticator(settings.identity, _fetcher(client))
-        store = SqliteStore(settings.sessions.path)
-        await store.open()
+        store = await open_store(settings.sessions)
         detector = await asyncio.to_thread(_build_detector, settings, models)
         gate = Gate(settings.admission)
         ports = Ports(

@@ -5,8 +5,8 @@ import logging
 import sys
 from importlib.metadata import version
 
-from seawall.cli import demo, intents, keys, serve, sim_model
-from seawall.errors import SeawallError
+from seawall.cli import demo, intents, keys, serve, sessions, sim_model
+from seawall.errors import ConfigError, InvalidRequest, SeawallError
 
 __all__ = ["main"]
 
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="what is logged to standard error (default: %(default)s)",
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, serve, intents, keys, sim_model):
+    for command in (demo, serve, sessions, intents, keys, sim_model):
         command.add_parser(subparsers)
     parsed = parser.parse_args(arguments)
     logging.basicConfig(
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         status: int = parsed.run(parsed)
     except SeawallError as error:
         print(f"seawall: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, ConfigError | InvalidRequest) else 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

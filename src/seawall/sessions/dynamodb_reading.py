@@ -22,6 +22,7 @@ from seawall.turn import Principal, SessionKey, TurnRecord
 __all__ = ["Reading"]
 
 _PAGE = 100
+_MOST = 1_000  # items a page; a page of DynamoDB ends at 1 MB anyway
 
 
 class Reading:
@@ -222,7 +223,7 @@ class Reading:
                     ":high": text(highest),
                 },
                 scan_index_forward=False,
-                limit=max(1, count),
+                limit=min(max(1, count), _MOST),
                 exclusive_start_key=start,
                 consistent_read=consistent,
             ),

@@ -10,6 +10,10 @@ __all__ = ["SessionSettings"]
 class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Where sessions are kept, for how long, and how much of one a model is shown.
 
+    store: "sqlite", one file for the processes of one machine, named by `path`; or "dynamodb", one
+    table for all servers, named by `table`. region, endpoint: of DynamoDB; empty for those of the
+    environment. create_table: make the table if there is none. connections: the most that are
+    open to DynamoDB at once, in one process.
     history_turns, history_tokens: the window of earlier turns that goes into a prompt.
     ttl_seconds: a session that was not used for so long is forgotten.
     when_busy: a turn of a session in which another one runs waits for it, or is refused at once.
@@ -19,8 +23,13 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     done last is refused.
     """
 
-    store: Literal["sqlite"] = "sqlite"
+    store: Literal["sqlite", "dynamodb"] = "sqlite"
     path: Annotated[str, Meta(min_length=1)] = "seawall.db"
+    table: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{3,255}$")] = "seawall-sessions"
+    region: str = ""
+    endpoint: str = ""
+    create_table: bool = False
+    connections: Annotated[int, Meta(ge=1, le=4_096)] = 128
     history_turns: Annotated[int, Meta(ge=0, le=1_000)] = 20
     history_tokens: Annotated[int, Meta(ge=0)] = 6_000
     ttl_seconds: Annotated[float, Meta(gt=0)] = 30 * 86_400.0
