@@ -14,6 +14,7 @@ setup: $(STAMP) parts
 # skip; with SEAWALL_REQUIRE_ALL=1, as on CI, this fails.
 parts: $(STAMP) $(MODEL)
 	$(BIN)/python tests/install_dynamodb_local.py
+	$(BIN)/python tests/install_balancer.py
 
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)

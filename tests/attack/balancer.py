@@ -1,0 +1,76 @@
+"""A real balancer in front of servers: haproxy, round robin."""
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.install_balancer import missing
+
+CONFIGURATION = """
+global
+    log stderr local0 emerg
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 120s
+    timeout server 120s
+    option http-keep-alive
+frontend front
+    bind 127.0.0.1:{port}
+    http-response set-header x-served-by %s
+    default_backend servers
+backend servers
+    balance roundrobin
+    retries 0
+{servers}
+"""
+
+
+def require_balancer() -> None:
+    """Skip the test where there is none; on CI (SEAWALL_REQUIRE_ALL=1) fail instead."""
+    if reason := missing():
+        if os.environ.get("SEAWALL_REQUIRE_ALL") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@contextmanager
+def running_balancer(urls: Sequence[str]) -> Iterator[str]:
+    """The URL of a balancer in front of `urls` until the block ends."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+    servers = "\n".join(
+        f"    server s{index} {url.removeprefix('http://')}" for index, url in enumerate(urls)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "haproxy.cfg"
+        file.write_text(CONFIGURATION.format(port=port, servers=servers))
+        process = subprocess.Popen(["haproxy", "-db", "-f", file], stderr=subprocess.PIPE)
+        try:
+            _wait(port, process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.wait()
+            if process.stderr is not None:
+                process.stderr.close()
+
+
+def _wait(port: int, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if process.poll() is not None and process.stderr is not None:
+            raise RuntimeError(f"haproxy ended: {process.stderr.read().decode()}")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError("haproxy did not start")
