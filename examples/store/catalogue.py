@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from seawall.errors import ConfigError
 T = TypeVar("T", bound=Struct)
 
 _BUSY_SECONDS = 5.0
+_KEPT_SECONDS = 7 * 86_400.0
 
 
 class Variant(Struct, kw_only=True):
@@ -125,7 +127,7 @@ class Catalogue:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._connection = sqlite3.connect(
             path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -133,6 +135,10 @@ class Catalogue:
             self._connection.execute(
                 "CREATE TABLE IF NOT EXISTS documents "
                 "(kind TEXT, id TEXT, body TEXT NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID"
+            )
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS effects (key TEXT, call TEXT, answer TEXT NOT NULL, "
+                "at REAL NOT NULL, PRIMARY KEY (key, call)) WITHOUT ROWID"
             )
             self._connection.execute(
                 "CREATE INDEX IF NOT EXISTS users_by_email ON documents (body->>'email') "
@@ -178,8 +184,14 @@ class Catalogue:
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """A transaction: what is read in it stays true until what is written in it stands."""
+        """A transaction: what is read in it stays true until what is written in it stands.
+
+        One inside another is a part of it.
+        """
         with self._lock:
+            if self._connection.in_transaction:
+                yield
+                return
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -218,6 +230,21 @@ class Catalogue:
             "SELECT body FROM documents WHERE kind = ? ORDER BY id", (kind.__name__,)
         )
         return [msgspec.json.decode(body, type=kind) for (body,) in rows]
+
+    def effect(self, key: str, call: str) -> str | None:
+        """What a call answered when it was made before; only inside `change`."""
+        row = self._connection.execute(
+            "SELECT answer FROM effects WHERE key = ? AND call = ?", (key, call)
+        ).fetchone()
+        return str(row[0]) if row else None
+
+    def record(self, key: str, call: str, answer: str) -> None:
+        """Keep what a call answered, for a week; only inside `change`."""
+        now = time.time()
+        self._connection.execute("DELETE FROM effects WHERE at < ?", (now - _KEPT_SECONDS,))
+        self._connection.execute(
+            "INSERT INTO effects VALUES (?, ?, ?, ?)", (key, call, answer, now)
+        )
 
     def put(self, document: Product | User | Order) -> None:
         """Write a document; only inside `change`."""

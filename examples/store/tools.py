@@ -5,6 +5,7 @@ from typing import Literal
 
 from examples.store.arithmetic import evaluate
 from examples.store.catalogue import Address, Catalogue, Order, Payment, Product, User, Variant
+from examples.store.effects import once
 from examples.store.rules import (
     chosen_items,
     customer,
@@ -59,7 +60,7 @@ def open_store(
     store = Store(opened, as_reference=as_reference)
     return Toolset(
         tuple(tool(getattr(store, name)) for name in _LOOKUPS)
-        + tuple(tool(getattr(store, name), mutating=True) for name in _ACTIONS),
+        + tuple(tool(once(opened, getattr(store, name)), mutating=True) for name in _ACTIONS),
         opened.close,
     )
 

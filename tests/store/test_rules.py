@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -115,7 +116,12 @@ class Shop:
         )
 
     def call(
-        self, name: str, subject: str = "ada_1", notes: dict[str, str] | None = None, **given: Any
+        self,
+        name: str,
+        subject: str = "ada_1",
+        notes: dict[str, str] | None = None,
+        effect: str = "",
+        **given: Any,
     ) -> ToolOutcome:
         async def run() -> ToolOutcome:
             context = ToolContext(
@@ -124,7 +130,7 @@ class Shop:
                 turn="t",
                 agent="a",
                 call="c",
-                idempotency_key="k",
+                idempotency_key=effect or os.urandom(8).hex(),
                 deadline=asyncio.get_running_loop().time() + 10,
                 state={} if notes is None else notes,
             )
@@ -291,3 +297,17 @@ def test_a_catalogue_that_is_none(tmp_path: Path) -> None:
     for name, because in (("bad.json", "products"), ("absent.json", "cannot be read")):
         with pytest.raises(ConfigError, match=because):
             open_store(database=str(tmp_path / "x.db"), catalogue=str(tmp_path / name))
+
+
+def test_a_call_that_is_repeated_answers_as_before_and_changes_nothing(shop: Shop) -> None:
+    given: dict[str, Any] = {"order_id": "#W1", "reason": "no longer needed"}
+    first = shop.call("cancel_pending_order", effect="one", **given)
+    assert not first.failed
+    after = shop.everything()
+    again = shop.call("cancel_pending_order", effect="one", **given)
+    assert again == first
+    assert shop.everything() == after
+    assert shop.call("cancel_pending_order", effect="two", **given).failed  # a wish of its own
+    other = given | {"reason": "ordered by mistake"}
+    assert shop.call("cancel_pending_order", effect="one", **other).failed
+    assert shop.everything() == after
