@@ -26,12 +26,14 @@ class Running:
 
 
 @contextmanager
-def running(*arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Running]:
+def running(
+    *arguments: str, environment: Mapping[str, str] | None = None, folder: Path = ROOT
+) -> Iterator[Running]:
     """Run a serving command that announces its URL as a JSON line, until the block ends."""
     process = subprocess.Popen(
         [sys.executable, "-m", "seawall", *arguments],
         stdout=subprocess.PIPE,
-        cwd=ROOT,
+        cwd=folder,
         env={**os.environ, **(environment or {})},
     )
     try:

@@ -1,0 +1,137 @@
+"""Every code block of docs/, followed by a reader; every table, beside what it is about."""
+
+import re
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from seawall.admission.queue import AdmissionLimits
+from seawall.agents.definition import AgentLimits
+from seawall.config import (
+    AgentSettings,
+    IntentSettings,
+    ModelSettings,
+    RoutingSettings,
+    ServerSettings,
+)
+from seawall.errors import Problem
+from seawall.events import Event
+from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
+from seawall.pipeline.stages import StageLimits
+from seawall.sessions.settings import SessionSettings
+from tests.docs.blocks import Reader, blocks_of
+from tests.docs.conftest import Site
+from tests.servers import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+# Pages whose reader starts a server of his own, and has nothing set.
+BY_HAND = {"getting-started.md"}
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "[server]": ServerSettings,
+    "[turn]": StageLimits,
+    "[admission]": AdmissionLimits,
+    "[identity]": IdentitySettings,
+    "[identity.jwt]": JwtSettings,
+    "[[identity.api_keys]]": ApiKeySettings,
+    "[sessions]": SessionSettings,
+    "[routing]": RoutingSettings,
+    "[models.NAME]": ModelSettings,
+    "[intents.NAME]": IntentSettings,
+    "[agents.NAME]": AgentSettings,
+    "[agents.NAME.limits]": AgentLimits,
+}
+
+
+def page_id(path: Path) -> str:
+    return str(path.relative_to(DOCS))
+
+
+@pytest.mark.parametrize("path", [each for each in PAGES if blocks_of(each)], ids=page_id)
+def test_every_block_does_what_the_page_says(
+    path: Path, site: Site, desk: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    if path.name in BY_HAND:
+        empty = tmp_path_factory.mktemp("reader")
+        with Reader(empty, "http://127.0.0.1:9", {}) as reader:
+            reader.follow(blocks_of(path))
+        return
+    with Reader(desk, site.url, site.environment) as reader:
+        reader.follow(blocks_of(path))
+
+
+@pytest.mark.parametrize("path", [*PAGES, ROOT / "README.md"], ids=lambda path: path.name)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (path.parent / target).exists(), target
+
+
+def rows(page: str, heading: str) -> Iterator[list[str]]:
+    """The cells of the table under a heading, without code marks."""
+    text = (DOCS / page).read_text()
+    match = re.search(
+        rf"^#+ `?{re.escape(heading)}`?\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL
+    )
+    assert match, f"{page} has no heading {heading}"
+    for line in match[1].splitlines():
+        if line.startswith("| `"):
+            yield [cell.strip().replace("`", "") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_key_is_there_with_its_true_default(section: str) -> None:
+    told = {cells[0]: cells[1] for cells in rows("configuration.md", section)}
+    true = {
+        field.encode_name: _default(field) for field in msgspec.structs.fields(SECTIONS[section])
+    }
+    assert told == true
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    """The default as it would stand in the file."""
+    if field.required:
+        return "required"
+    value = field.default
+    if value is None or isinstance(value, msgspec.Struct):
+        return "none"
+    if isinstance(value, float):
+        return f"{value:g}" if value < 1e6 else f"{value:.0f}"
+    return msgspec.json.encode(value).decode()
+
+
+def test_every_error_is_there() -> None:
+    def below(kind: type[Problem]) -> Iterator[type[Problem]]:
+        for each in kind.__subclasses__():
+            if each.__module__ == "seawall.errors":
+                yield each
+                yield from below(each)
+
+    told = {(cells[0], cells[1]) for cells in rows("http-api.md", "Errors")}
+    true = {(each.code, str(each.status)) for each in below(Problem)}
+    assert told == true
+
+
+def test_every_event_is_there_with_its_fields() -> None:
+    told = {cells[0]: set(cells[1].split(", ")) for cells in rows("http-api.md", "Events")}
+    true = {str(kind.__struct_config__.tag): set(kind.__struct_fields__) for kind in Event.__args__}
+    assert told == true
+
+
+def test_every_metric_is_there(site: Site) -> None:
+    told = {cells[0]: set(cells[1].split(", ")) for cells in rows("operations.md", "Metrics")}
+    with urllib.request.urlopen(
+        urllib.request.Request(f"{site.url}/v1/turns", b'{"text": "Where is my order?"}')
+    ):
+        pass
+    with urllib.request.urlopen(f"{site.url}/metrics") as answer:
+        text = answer.read().decode()
+    true: dict[str, set[str]] = {}
+    for name in re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE):
+        if not name.endswith("_created"):
+            labels = re.findall(rf"^{name}(?:_bucket)?{{(.*?)}} ", text, re.MULTILINE)
+            true[name] = {key for each in labels for key in re.findall(r'(\w+)="', each)} - {"le"}
+    assert told == {name: labels or {"-"} for name, labels in true.items()}
