@@ -34,17 +34,24 @@ def make_store(name: str, place: str, endpoint: str, clock: Clock = time.time) -
     return SqliteStore(Path(place) / "sessions.db", clock=clock)
 
 
-def dynamodb_store(
-    endpoint: str, table: str, clock: Clock = time.time, *, capacity: bool = False
-) -> DynamoDBStore:
+class LocalClient(DynamoDBClient):
+    """A client of DynamoDB Local that owns what it stands on."""
+
+    def __init__(self, endpoint: str, *, capacity: bool = False) -> None:
+        self._own_http = HttpClient()
+        region = ENVIRONMENT["AWS_REGION"]
+        self._own_cache = CredentialCache(default_chain(ENVIRONMENT, self._own_http, region=region))
+        super().__init__(
+            self._own_http, self._own_cache, region=region, endpoint=endpoint, capacity=capacity
+        )
+
+    async def close(self) -> None:
+        """Let go of connections and credentials."""
+        await self._own_cache.close()
+        await self._own_http.close()
+
+
+def dynamodb_store(endpoint: str, table: str, clock: Clock = time.time) -> DynamoDBStore:
     """A store on DynamoDB Local, with a client of its own, which is closed with it."""
-    http = HttpClient()
-    region = ENVIRONMENT["AWS_REGION"]
-    cache = CredentialCache(default_chain(ENVIRONMENT, http, region=region))
-    client = DynamoDBClient(http, cache, region=region, endpoint=endpoint, capacity=capacity)
-
-    async def close() -> None:
-        await cache.close()
-        await http.close()
-
-    return DynamoDBStore(client, table, create=True, clock=clock, closing=close)
+    client = LocalClient(endpoint)
+    return DynamoDBStore(client, table, create=True, clock=clock, closing=client.close)
