@@ -1,5 +1,6 @@
 """What strangers send: an answer that names the mistake, and nothing else happens."""
 
+import socket
 import sqlite3
 import time
 from contextlib import closing
@@ -134,3 +135,18 @@ def test_heads_that_are_too_large(pair: Pair) -> None:
         assert client.get("/livez", headers={"x": "y" * 40_000}).status_code == 431
         many = {f"x-{number}": "y" for number in range(150)}
         assert client.get("/livez", headers=many).status_code == 431
+
+
+def test_a_body_may_be_larger_than_a_head_and_come_by_itself(pair: Pair) -> None:
+    """Regression: a body that came in one piece, after its head, was taken for a head."""
+    host, port = pair.url.removeprefix("http://").split(":")
+    body = b'{"text": "' + b"x" * 50_000 + b'"}'
+    head = (
+        f"POST /v1/turns HTTP/1.1\r\nhost: {host}\r\ncontent-length: {len(body)}\r\n"
+        f"authorization: Bearer {pair.issuer.token('ada')}\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(head.encode())
+        time.sleep(0.2)
+        connection.sendall(body)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 422 ")

@@ -56,8 +56,10 @@ class LimitedProtocol(HttpToolsProtocol):
         """See asyncio.Protocol."""
         if self._in_head and self._head_timer is None:
             self._expect_head()
-        heads = self._heads
+        in_head, heads = self._in_head, self._heads
         super().data_received(data)
+        if not in_head:
+            return  # it was of a body, even if that is complete now
         if self._in_head and self._heads == heads and not self.transport.is_closing():
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.max_header_bytes:
