@@ -223,5 +223,6 @@ def _matches(shown: str, printed: str) -> bool:
 
 
 def _neutral(text: str) -> str:
-    """Without what differs from run to run: ids and numbers."""
-    return re.sub(r"\d+(\.\d+)?", "0", re.sub(r"(?<![a-z0-9])[0-9a-f]{12,}", "0", text)).rstrip()
+    """Without what differs from run to run: ids, numbers, and the width of columns."""
+    text = " ".join(text.split())
+    return re.sub(r"\d+(\.\d+)?", "0", re.sub(r"(?<![a-z0-9])[0-9a-f]{12,}", "0", text))
