@@ -194,6 +194,10 @@ def test_a_server_whose_store_goes_away_says_so_and_spends_nothing(
                 assert refused.json()["code"] == "store-unavailable"
                 assert refused.headers["retry-after"]
             assert httpx2.get(stats).json()["started"] == before
+            # A new session has nothing to load; once a process knows of the outage it asks first.
+            for _ in range(12):
+                assert client.post("/v1/turns", json={"text": "hello"}).status_code == 503
+            assert httpx2.get(stats).json()["started"] <= before + 1
     finally:
         for name, value in environment.items():
             if value is None:

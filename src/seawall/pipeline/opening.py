@@ -41,13 +41,16 @@ class Opening(Struct, frozen=True, kw_only=True):
     """The three stages of one turn.
 
     fingerprint: digest of the request, where it has an idempotency key. joinable: whether a turn
-    that runs can be followed here. deadline: of the turn, in seconds on the event loop's clock.
+    that runs can be followed here. store_in_doubt: the store failed lately, so ask it before
+    anything is spent, even where nothing is to be loaded. deadline: of the turn, in seconds on
+    the event loop's clock.
     """
 
     request: TurnRequest
     credential: Credential
     fingerprint: str | None
     joinable: Callable[[str], bool]
+    store_in_doubt: bool
     authenticator: Authenticator
     store: SessionStore
     detector: IntentDetector
@@ -107,7 +110,8 @@ class Opening(Struct, frozen=True, kw_only=True):
     def _stored(self) -> bool:
         """Whether the store has to be asked."""
         request = self.request
-        return not request.opens or bool(request.idempotency_key) or request.background
+        asked = not request.opens or bool(request.idempotency_key) or request.background
+        return asked or self.store_in_doubt
 
     async def _hold(self, principal: Principal) -> tuple[Snapshot, Holding]:
         if not self._stored:

@@ -12,7 +12,13 @@ from msgspec import Struct
 from seawall.admission.gate import Gate
 from seawall.agents.definition import Agent
 from seawall.agents.loop import AgentTurn, Answer, Emit, run_agent
-from seawall.errors import InternalError, Problem, SessionBusy, TurnLimitReached
+from seawall.errors import (
+    InternalError,
+    Problem,
+    SessionBusy,
+    StoreUnavailable,
+    TurnLimitReached,
+)
 from seawall.events import (
     AgentSelected,
     Event,
@@ -80,6 +86,7 @@ class Pipeline:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self.live = LiveTurns()
+        self._store_in_doubt = False
 
     async def execute(self, request: TurnRequest, credential: Credential, emit: Emit) -> TurnReport:
         """Run one turn and emit its events as they happen, `turn.completed` last.
@@ -102,8 +109,11 @@ class Pipeline:
             async with self._ports.gate.place(deadline):
                 timings.since_start("admission", clock())
                 await self._run(running)
+            self._store_in_doubt = False
         except Problem as problem:
             report.outcome = problem.code
+            if isinstance(problem, StoreUnavailable):
+                self._store_in_doubt = True
             raise
         except Exception:
             report.outcome = InternalError.code
@@ -150,6 +160,7 @@ class Pipeline:
             credential=running.credential,
             fingerprint=_fingerprint(request) if keyed else None,
             joinable=lambda turn: self.live.running(turn) is not None,
+            store_in_doubt=self._store_in_doubt,
             authenticator=ports.authenticator,
             store=ports.store,
             detector=ports.detector,
