@@ -174,3 +174,12 @@ def test_what_is_not_there(pair: Pair, method: str, path: str, status: int) -> N
     answer = httpx2.request(method, pair.url + path)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_head_without_a_body_goes_out(pair: Pair) -> None:
+    """A server that sends head and body together must not wait for a body that never comes."""
+    with pair.client() as client:
+        for _ in range(2):
+            answer = client.head("/livez")
+            assert (answer.status_code, answer.content) == (200, b"")
+            assert int(answer.headers["content-length"]) > 0
