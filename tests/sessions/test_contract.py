@@ -547,6 +547,9 @@ class _Model(RuleBasedStateMachine):
         self, key: SessionKey, runner: str, used: str | None, opens: bool, seconds: float
     ) -> None:
         turn, until = f"{runner}{self.turns[runner]}", self.clock.now + seconds
+        holds = self.held.get(key, ("", 0.0))[0] == turn
+        if used and holds and self.claims.get((key.subject, used), ("", "", 0.0))[0] != turn:
+            return  # a turn has its key from its first begin on; what if not, is left open
         changes: dict[str, Any] = {"opens": opens, "until": until}
         if used is not None:
             changes["idempotency_key"] = used
@@ -630,7 +633,9 @@ class _Model(RuleBasedStateMachine):
 def test_any_sequence_of_calls(name: str, request: pytest.FixtureRequest) -> None:
     endpoint = request.getfixturevalue("dynamodb") if name == "dynamodb" else ""
     machine: type[_Model] = type("Machine", (_Model,), {"name": name, "endpoint": endpoint})
-    examples = 12 if name == "dynamodb" else 40
-    run_state_machine_as_test(
-        machine, settings=settings(max_examples=examples, stateful_step_count=20, deadline=None)
+    examples = 25 if name == "dynamodb" else 100
+    # The same examples each time: what a search finds is not the fault of whoever runs the tests.
+    chosen = settings(
+        max_examples=examples, stateful_step_count=20, deadline=None, derandomize=True
     )
+    run_state_machine_as_test(machine, settings=chosen)

@@ -322,6 +322,7 @@ class DynamoDBStore:
                 **key,
                 "n": number(commit.turn.number),
                 "s": text(commit.key.session),
+                "i": text(commit.turn.id),
                 "f": text(commit.fingerprint or ""),
                 "b": number(born),
                 "ttl": time_to_live(commit.expires_at),

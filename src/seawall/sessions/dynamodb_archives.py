@@ -109,10 +109,12 @@ async def write_archive(
         items += turn_items(
             session.key, turn, born=session.created_at, expires_at=session.expires_at + keep
         )
+    ids = {turn.number: turn.id for turn in archive.turns}
     for each in archive.keys:
         items.append(
             {
                 **key_key(session.key, each.key),
+                "i": text(ids.get(each.number, "")),
                 "n": number(each.number),
                 "s": text(session.key.session),
                 "f": text(each.fingerprint),

@@ -162,7 +162,7 @@ class Holds:
         try:
             await self._update(
                 key_key(begin.key, key),
-                "SET holder = :me, held = :until, f = :f, s = :s, #t = :ttl REMOVE n, b",
+                "SET holder = :me, held = :until, f = :f, s = :s, #t = :ttl REMOVE n, b, i",
                 condition,
                 values,
                 {"#t": "ttl"},

@@ -162,7 +162,7 @@ class Reading:
         head, found = reading.result(), finding.result()
         if head is None or float(head["c"]["N"]) != born or head["v"]["N"] == "0":
             return None
-        if not found or found[0].number != position:
+        if not found or found[0].id != record["i"]["S"]:
             return None
         return Replay(session.session, record["f"]["S"], found[0])
 
