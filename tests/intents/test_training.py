@@ -38,11 +38,12 @@ def test_a_kept_classifier_is_the_same(tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["trained.npz", "trained.npz.lock"]
 
 
-def test_other_examples_are_trained_anew(tmp_path: Path) -> None:
+def test_other_examples_are_trained_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = tmp_path / "trained.npz"
     obtain(TEXTS, LABELS, cache=cache)
     other = obtain([*TEXTS, "good morning"], [*LABELS, "greeting"], cache=cache)
     assert "greeting" in other.ngrams.labels
+    assert "does not fit the examples" in caplog.text
     assert read(cache, digest(TEXTS, LABELS, None), None) is None
     assert digest(["ab"], ["c"], None) != digest(["a"], ["bc"], None)
 
@@ -53,6 +54,13 @@ def test_a_damaged_file_is_trained_over(tmp_path: Path, content: bytes) -> None:
     cache.write_bytes(content)
     obtain(TEXTS, LABELS, cache=cache)
     assert read(cache, digest(TEXTS, LABELS, None), None) is not None
+
+
+def test_a_name_that_the_file_cannot_hold_is_trained_each_time(tmp_path: Path) -> None:
+    labels = [label.replace("a", "\0") for label in LABELS]
+    for _ in range(2):
+        trained = obtain(TEXTS, labels, cache=tmp_path / "trained.npz")
+        assert trained.ngrams.best("cancel, please")[0] == "c\0ncel"
 
 
 def test_nothing_that_could_run_is_loaded(tmp_path: Path) -> None:

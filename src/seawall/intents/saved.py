@@ -87,9 +87,12 @@ def read(path: Path, key: str, embedder: Embedder | None) -> Trained | None:
             vectorise = Vectoriser(
                 _unpacked(file["words"]), _unpacked(file["letters"]), file["idf"]
             )
+            labels = tuple(_unpacked(file["labels"]))
+            if (len(vectorise), len(labels)) != file["weights"].shape:
+                return None
             temperature, first_threshold, threshold = file["numbers"].tolist()
             ngrams = NgramClassifier(
-                tuple(_unpacked(file["labels"])),
+                labels,
                 vectorise,
                 file["weights"],
                 temperature=temperature,

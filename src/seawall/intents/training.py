@@ -66,6 +66,8 @@ def obtain(
     with _alone(cache):
         if (found := read(cache, key, embedder)) is not None:
             return found
+        if cache.exists():
+            _log.warning("%s does not fit the examples; training anew", cache)
         trained = _trained(texts, labels, embedder, progress, f"kept in {cache}")
         try:
             write(cache, key, trained)
