@@ -14,16 +14,22 @@ from typing import Any, ParamSpec, TypeVar
 import msgspec
 
 from seawall.aws.dynamodb import DynamoDBClient
-from seawall.aws.dynamodb_calls import DELETE, GET, Delete, Get, Item, Put, Update
+from seawall.aws.dynamodb_calls import GET, Delete, Get, Item, Put, Update
 from seawall.aws.dynamodb_errors import (
-    ConditionFailed,
+    Contended,
     DynamoDBError,
     TransactionCancelled,
 )
-from seawall.errors import SessionConflict, SessionNotFound, StoreUnavailable
+from seawall.errors import (
+    InvalidField,
+    SessionConflict,
+    SessionNotFound,
+    StoreUnavailable,
+    TurnLimitReached,
+)
 from seawall.sessions.cursors import read_cursor, write_cursor
 from seawall.sessions.dynamodb_archives import (
-    delete_turns,
+    delete_session,
     erase_subject,
     read_archives,
     write_archive,
@@ -32,6 +38,7 @@ from seawall.sessions.dynamodb_holds import Holds
 from seawall.sessions.dynamodb_items import (
     alive,
     head_key,
+    head_time_to_live,
     key_key,
     number,
     text,
@@ -59,6 +66,8 @@ _encode = msgspec.json.Encoder().encode
 _OPEN_SECONDS = 60.0
 _BEFORE_ALL = 1 << 62
 _TRIES = 3
+_MAX_NAME_BYTES = 1_000  # of a sort key's 1,024
+_MAX_STATE_BYTES = 300_000  # with the largest turn, within the 4 MB of a transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -158,18 +167,12 @@ class DynamoDBStore:
             born = float(head["c"]["N"])
         dead: Item | None = None
         for _ in range(_TRIES):
-            try:
-                await self._client.transact_write(
-                    self._parts(commit, born, dead), deadline=self._deadline()
-                )
-            except TransactionCancelled as error:
-                if await self._done_before(commit):
-                    return
-                dead = await self._dead_key(commit, error)
-                if dead is None:
-                    raise _conflict() from error
-            else:
+            refused = await self._transact(self._parts(commit, born, dead))
+            if refused is None or await self._done_before(commit):
                 return
+            dead = await self._dead_key(commit, refused)
+            if dead is None:
+                break
         raise _conflict()
 
     @_telling
@@ -193,6 +196,8 @@ class DynamoDBStore:
     ) -> SessionPage:
         """See `SessionStore.sessions`."""
         before = read_cursor(cursor, str) if cursor is not None else None
+        if before is not None and len(before.encode()) > _MAX_NAME_BYTES:
+            raise InvalidField("This is not a cursor of this list.", field="cursor")
         found = await self._reading.sessions(owner, limit + 1, before)
         kept = tuple(found[:limit])
         more = len(found) > limit
@@ -200,25 +205,10 @@ class DynamoDBStore:
 
     @_telling
     async def delete(self, key: SessionKey) -> None:
-        """See `SessionStore.delete`. With its head the session is gone; its turns follow."""
-        try:
-            await self._client.call(
-                DELETE,
-                Delete(
-                    table_name=self._table,
-                    key=head_key(key),
-                    condition_expression="v > :zero AND e > :now",
-                    expression_attribute_values={
-                        ":zero": number(0),
-                        ":now": number(self._clock()),
-                    },
-                ),
-                deadline=self._deadline(),
-            )
-        except ConditionFailed as error:
-            if not error.uncertain:  # else it may have failed by its own first attempt
-                raise SessionNotFound from error
-        await delete_turns(self._client, self._table, key, self._deadline)
+        """See `SessionStore.delete`. Cut off in the middle, it can be done again."""
+        now = self._clock()
+        if not await delete_session(self._client, self._table, key, self._deadline, now):
+            raise SessionNotFound
 
     @_telling
     async def erase(self, owner: Principal) -> int:
@@ -245,6 +235,25 @@ class DynamoDBStore:
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._seconds
 
+    async def _transact(self, parts: list[Put | Update | Delete]) -> TransactionCancelled | None:
+        """None when it is applied; else which conditions do not hold.
+
+        Raises:
+            SessionConflict: another transaction has the items, for longer than we try.
+            DynamoDBError: it is not a matter of who was first.
+        """
+        try:
+            await self._client.transact_write(parts, deadline=self._deadline())
+        except Contended as error:
+            if error.uncertain:
+                raise
+            raise _conflict() from error
+        except TransactionCancelled as error:
+            if all(each.code != "ConditionalCheckFailed" for each in error.reasons):
+                raise
+            return error
+        return None
+
     async def _head(self, key: SessionKey) -> Item | None:
         asked = Get(table_name=self._table, key=head_key(key), consistent_read=True)
         return (await self._client.call(GET, asked, deadline=self._deadline())).item
@@ -258,14 +267,20 @@ class DynamoDBStore:
         """
         now = self._clock()
         since = now if born is None else born
+        state = _encode(commit.state)
+        if len(state) > _MAX_STATE_BYTES:
+            raise TurnLimitReached(
+                f"The notes of the tools are too large to be kept: {len(state)} bytes; "
+                f"{_MAX_STATE_BYTES} are possible."
+            )
         values: Item = {
             ":now": number(now),
             ":me": text(commit.turn.id),
             ":next": number(commit.turn.number),
-            ":state": text(_encode(commit.state).decode()),
+            ":state": text(state.decode()),
             ":born": number(since),
             ":ends": number(commit.expires_at),
-            ":ttl": time_to_live(commit.expires_at),
+            ":ttl": head_time_to_live(commit.expires_at, self._keep),
             ":expected": number(commit.expected_version),
         }
         free = "(attribute_not_exists(holder) OR holder = :me OR held <= :now)"
@@ -325,7 +340,7 @@ class DynamoDBStore:
                 "i": text(commit.turn.id),
                 "f": text(commit.fingerprint or ""),
                 "b": number(born),
-                "ttl": time_to_live(commit.expires_at),
+                "ttl": time_to_live(commit.expires_at + self._keep),
             },
             condition_expression=condition,
             expression_attribute_names=names,

@@ -5,13 +5,16 @@ from collections.abc import Callable
 import msgspec
 
 from seawall.aws.dynamodb import DynamoDBClient
-from seawall.aws.dynamodb_batches import batch_delete, batch_put
-from seawall.aws.dynamodb_calls import PUT, QUERY, Item, Put, Query
-from seawall.aws.dynamodb_errors import ConditionFailed
+from seawall.aws.dynamodb_batches import MAX_WRITES, batch_delete, batch_put
+from seawall.aws.dynamodb_calls import DELETE, PUT, QUERY, UPDATE, Delete, Item, Put, Query, Update
+from seawall.aws.dynamodb_errors import ConditionFailed, InvalidCall
+from seawall.errors import InvalidField
 from seawall.sessions.cursors import read_cursor, write_cursor
 from seawall.sessions.dynamodb_items import (
+    BURIED,
     alive,
     head_key,
+    head_time_to_live,
     key_key,
     number,
     owner_partition,
@@ -26,7 +29,7 @@ from seawall.sessions.dynamodb_reading import Reading
 from seawall.sessions.port import Archive, ArchivePage, KeyRecord
 from seawall.turn import Principal, SessionKey
 
-__all__ = ["delete_turns", "erase_subject", "read_archives", "write_archive"]
+__all__ = ["delete_session", "erase_subject", "read_archives", "write_archive"]
 
 _PAGE = 500
 _ALL = 1 << 40
@@ -34,11 +37,32 @@ _ALL = 1 << 40
 _encode = msgspec.json.Encoder().encode
 
 
-async def delete_turns(
-    client: DynamoDBClient, table: str, key: SessionKey, deadline: Callable[[], float]
-) -> None:
-    """Remove what is left of a session whose head is gone."""
-    await _delete_partition(client, table, turn_partition(key), deadline)
+async def delete_session(
+    client: DynamoDBClient,
+    table: str,
+    key: SessionKey,
+    deadline: Callable[[], float],
+    now: float,
+) -> bool:
+    """Remove a session; whether there was one, or one whose deletion was cut off.
+
+    Its head is emptied first, which ends the session, and goes last, since only the head leads
+    to turns that are left.
+    """
+    values: Item = {":zero": number(0), ":now": number(now), ":buried": text(BURIED)}
+    try:
+        head = await _bury(
+            client,
+            table,
+            key,
+            "(v > :zero AND e > :now) OR holder = :buried",
+            values=values,
+            deadline=deadline,
+        )
+    except ConditionFailed:
+        return False
+    await _delete_rest(client, table, key, float(head["c"]["N"]), deadline)
+    return True
 
 
 async def erase_subject(
@@ -50,7 +74,7 @@ async def erase_subject(
 ) -> int:
     """Remove everything of a subject; how many sessions it had.
 
-    Turns go first: cut off in the middle, the heads that are left lead to the rest.
+    Cut off in the middle, it can be done again: the heads that are left lead to the rest.
     """
     count = 0
     start: Item | None = None
@@ -61,10 +85,18 @@ async def erase_subject(
         for item in page.items:
             if not item["sk"]["S"].startswith("S#"):
                 continue
-            count += alive(item, now) and item["v"]["N"] != "0"
-            await delete_turns(client, table, session_name(item), deadline)
-        keys: list[Item] = [{"pk": item["pk"], "sk": item["sk"]} for item in page.items]
-        await batch_delete(client, table, keys, deadline=deadline())
+            key = session_name(item)
+            values: Item = {":zero": number(0), ":buried": text(BURIED)}
+            try:
+                head = await _bury(
+                    client, table, key, "attribute_exists(v)", values=values, deadline=deadline
+                )
+            except ConditionFailed:  # deleted by another, in this moment
+                continue
+            count += alive(head, now) and head["v"]["N"] != "0"
+            await _delete_rest(client, table, key, float(head["c"]["N"]), deadline)
+        keys = [item for item in page.items if not item["sk"]["S"].startswith("S#")]
+        await _delete_items(client, table, keys, deadline)
         start = page.last_evaluated_key
         if start is None:
             return count
@@ -77,8 +109,14 @@ async def read_archives(reading: Reading, limit: int, cursor: str | None) -> Arc
         partition, sort = read_cursor(cursor, tuple[str, str])
         start = {"pk": text(partition), "sk": text(sort)}
     archives: list[Archive] = []
+    keys = _Keys(reading)
     while True:
-        page = await reading.scan(start)
+        try:
+            page = await reading.scan(start)
+        except InvalidCall as error:
+            if cursor is None:
+                raise
+            raise InvalidField("This is not a cursor of this list.", field="cursor") from error
         for head in page.items:
             if not alive(head, reading.now) or head["v"]["N"] == "0":
                 continue
@@ -87,7 +125,7 @@ async def read_archives(reading: Reading, limit: int, cursor: str | None) -> Arc
                 return ArchivePage(
                     tuple(archives), write_cursor((last["pk"]["S"], last["sk"]["S"]))
                 )
-            archives.append(await _archive(reading, head))
+            archives.append(await _archive(reading, keys, head))
         start = page.last_evaluated_key
         if start is None:
             return ArchivePage(tuple(archives), None)
@@ -119,7 +157,7 @@ async def write_archive(
                 "s": text(session.key.session),
                 "f": text(each.fingerprint),
                 "b": number(session.created_at),
-                "ttl": time_to_live(session.expires_at),
+                "ttl": time_to_live(session.expires_at + keep),
             }
         )
     head: Item = {
@@ -130,15 +168,15 @@ async def write_archive(
         "u": number(session.updated_at),
         "e": number(session.expires_at),
         "last": text(archive.turns[-1].id if archive.turns else ""),
-        "ttl": time_to_live(session.expires_at),
+        "ttl": head_time_to_live(session.expires_at, keep),
     }
     if session.agent is not None:
         head["a"] = text(session.agent)
     reading = Reading(client, table, lambda: now, deadline)
     if await reading.head(session.key) is not None:
         return False
-    for start in range(0, len(items), _PAGE):
-        await batch_put(client, table, items[start : start + _PAGE], deadline=deadline())
+    for start in range(0, len(items), MAX_WRITES):
+        await batch_put(client, table, items[start : start + MAX_WRITES], deadline=deadline())
     try:
         await client.call(
             PUT,
@@ -156,7 +194,24 @@ async def write_archive(
     return True
 
 
-async def _archive(reading: Reading, head: Item) -> Archive:
+class _Keys:
+    """The keys of the owner asked for last: a scan has an owner's sessions one after another."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._owner: Principal | None = None
+        self._items: list[Item] = []
+
+    async def of(self, key: SessionKey) -> list[Item]:
+        """Those of one of its sessions."""
+        owner = Principal(key.tenant, key.subject)
+        if owner != self._owner:
+            self._items = await self._reading.owner_items(owner, "K#")
+            self._owner = owner
+        return [item for item in self._items if item["s"]["S"] == key.session and "n" in item]
+
+
+async def _archive(reading: Reading, keys: _Keys, head: Item) -> Archive:
     key = session_name(head)
     session = read_head(key, head)
     if session is None:
@@ -164,24 +219,75 @@ async def _archive(reading: Reading, head: Item) -> Archive:
     turns = await reading.turns(key, session.created_at, _ALL, before=session.version + 1)
     records = [
         KeyRecord(item["sk"]["S"].removeprefix("K#"), item["f"]["S"], int(float(item["n"]["N"])))
-        for item in await reading.owner_items(key, "K#")
-        if item["s"]["S"] == key.session and "n" in item
+        for item in await keys.of(key)
     ]
     records.sort(key=lambda each: each.number)
     return Archive(session, tuple(reversed(turns)), tuple(records))
 
 
-async def _delete_partition(
-    client: DynamoDBClient, table: str, partition: str, deadline: Callable[[], float]
+async def _bury(
+    client: DynamoDBClient,
+    table: str,
+    key: SessionKey,
+    condition: str,
+    *,
+    values: Item,
+    deadline: Callable[[], float],
+) -> Item:
+    """End a session: to all others its name is free. The head as it was.
+
+    Raises:
+        ConditionFailed: the condition does not hold.
+    """
+    asked = Update(
+        table_name=table,
+        key=head_key(key),
+        update_expression="SET v = :zero, #s = :nothing, holder = :buried, held = :zero "
+        "REMOVE a, #l",
+        condition_expression=condition,
+        expression_attribute_names={"#s": "state", "#l": "last"},
+        expression_attribute_values={**values, ":nothing": text("{}")},
+        return_values="ALL_OLD",
+    )
+    return (await client.call(UPDATE, asked, deadline=deadline())).attributes or {}
+
+
+async def _delete_rest(
+    client: DynamoDBClient, table: str, key: SessionKey, born: float, deadline: Callable[[], float]
 ) -> None:
+    """Remove the turns of a session that is over, then its head.
+
+    born: what was made later belongs to a new session of the same name.
+    """
     start: Item | None = None
     while True:
-        page = await client.call(QUERY, _partition(table, partition, start), deadline=deadline())
-        keys: list[Item] = [{"pk": item["pk"], "sk": item["sk"]} for item in page.items]
-        await batch_delete(client, table, keys, deadline=deadline())
+        page = await client.call(
+            QUERY, _partition(table, turn_partition(key), start), deadline=deadline()
+        )
+        old = [item for item in page.items if float(item["b"]["N"]) <= born]
+        await _delete_items(client, table, old, deadline)
         start = page.last_evaluated_key
         if start is None:
-            return
+            break
+    last = Delete(
+        table_name=table,
+        key=head_key(key),
+        condition_expression="holder = :buried",
+        expression_attribute_values={":buried": text(BURIED)},
+    )
+    try:
+        await client.call(DELETE, last, deadline=deadline())
+    except ConditionFailed:
+        return  # there is a new session of this name
+
+
+async def _delete_items(
+    client: DynamoDBClient, table: str, items: list[Item], deadline: Callable[[], float]
+) -> None:
+    """Each batch has a deadline of its own: a table with little capacity takes its time."""
+    keys: list[Item] = [{"pk": item["pk"], "sk": item["sk"]} for item in items]
+    for start in range(0, len(keys), MAX_WRITES):
+        await batch_delete(client, table, keys[start : start + MAX_WRITES], deadline=deadline())
 
 
 def _partition(table: str, partition: str, start: Item | None) -> Query:
@@ -189,7 +295,7 @@ def _partition(table: str, partition: str, start: Item | None) -> Query:
         table_name=table,
         key_condition_expression="pk = :pk",
         expression_attribute_values={":pk": text(partition)},
-        projection_expression="pk, sk, v, e, held",
+        projection_expression="pk, sk, b",
         exclusive_start_key=start,
         consistent_read=True,
         limit=_PAGE,

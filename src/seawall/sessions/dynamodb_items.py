@@ -16,9 +16,11 @@ from seawall.sessions.port import Hold, Session
 from seawall.turn import Principal, SessionKey, TurnRecord
 
 __all__ = [
+    "BURIED",
     "Turns",
     "alive",
     "head_key",
+    "head_time_to_live",
     "key_key",
     "number",
     "owner_partition",
@@ -37,6 +39,11 @@ __all__ = [
 _PART_BYTES = 350_000
 _MAX_PARTS = 10  # with the head, within the 4 MB of a transaction
 _COMPRESS_FROM = 1_024  # capacity is counted by the kilobyte: below, nothing can be saved
+
+_DAY = 86_400.0
+
+BURIED = "deleted"
+"""Who holds the head of a session that is no more, as long as turns of it may be left."""
 
 _encode = msgspec.json.Encoder().encode
 _decode_turn = msgspec.json.Decoder(TurnRecord).decode
@@ -93,6 +100,15 @@ def session_name(head: Item) -> SessionKey:
 def time_to_live(seconds: float) -> Value:
     """When DynamoDB may delete an item: whole Unix seconds."""
     return {"N": str(int(seconds) + 1)}
+
+
+def head_time_to_live(expires_at: float, keep: float) -> Value:
+    """When DynamoDB may delete a head: after its turns, since only the head leads to them.
+
+    DynamoDB deletes within some days, in no order
+    (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html).
+    """
+    return time_to_live(expires_at + keep + 7 * _DAY)
 
 
 def alive(head: Item | None, now: float) -> bool:
