@@ -1,87 +1,169 @@
-"""What was done to a store and what it said, and whether that can be true."""
+"""What was done to a store and what it said, and whether that can be true.
+
+A turn is known by its name, which is the text it brings: so it is recognised in the store whatever
+became of its answer. A session's turns stand in one order; so with the numbers it is enough to
+look at each pair of "was answered" and "began" (real-time order), instead of searching for an order
+as a general linearizability checker must (Herlihy and Wing, TOPLAS 12(3), 1990).
+"""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from seawall.turn import TurnRecord
+from seawall.turn import TurnRecord, UserMessage
 
-__all__ = ["Operation", "violations"]
+__all__ = ["Look", "Operation", "violations"]
+
+Stored = dict[str, tuple[TurnRecord, ...]]
 
 
 class Operation(Struct, frozen=True):
-    """One turn that somebody tried to commit.
+    """One attempt at a turn; a turn may be tried several times.
 
-    turn: the id of the attempt. began, ended: on one clock; ended is None where the answer was
-    lost. number: as acknowledged, None where it was not. key: its idempotency key, if any;
-    several attempts may share one.
+    began, ended: on one clock. number, turn: the place and id that it was acknowledged with, None
+    where it was not. refused: it was said that nothing of this attempt is stored. Neither: who
+    knows.
     """
 
     session: str
-    turn: str
+    name: str
     began: float
     ended: float | None = None
     number: int | None = None
-    key: str | None = None
+    turn: str | None = None
+    refused: bool = False
+
+
+class Look(Struct, frozen=True):
+    """A session as somebody saw it: its version, and the id of its newest turn."""
+
+    session: str
+    version: int
+    newest: str | None
+    began: float
+    ended: float
 
 
 def violations(
-    operations: Iterable[Operation], stored: dict[str, tuple[TurnRecord, ...]]
+    operations: Iterable[Operation], stored: Stored, looks: Iterable[Look] = ()
 ) -> list[str]:
     """What contradicts a store that does each turn once, in one order that all agree on.
 
     stored: the turns of each session afterwards, oldest first.
     """
-    operations = list(operations)
+    by_name: dict[str, list[Operation]] = defaultdict(list)
+    for operation in operations:
+        by_name[operation.name].append(operation)
+    places = {
+        _name(turn): (session, turn.number, turn.id)
+        for session, turns in stored.items()
+        for turn in turns
+    }
+    found = _torn(stored)
+    found += [f"stranger: {name} is there, nobody sent it" for name in places.keys() - by_name]
+    for name, attempts in by_name.items():
+        found += _untrue(name, attempts, places.get(name))
+    began = {name: min(each.began for each in attempts) for name, attempts in by_name.items()}
+    for session, turns in stored.items():
+        found += _out_of_order(session, turns, by_name, began)
+    acknowledged = [
+        each for attempts in by_name.values() for each in attempts if each.number is not None
+    ]
+    return found + _impossible_looks(looks, stored, acknowledged, began)
+
+
+def _name(turn: TurnRecord) -> str:
+    first = turn.messages[0]
+    return first.text if isinstance(first, UserMessage) else ""
+
+
+def _torn(stored: Stored) -> list[str]:
+    """Versions with gaps, and turns that are there more than once."""
     found: list[str] = []
     for session, turns in stored.items():
         numbers = [turn.number for turn in turns]
         if numbers != list(range(1, len(turns) + 1)):
-            found.append(f"{session}: versions are not gapless: {numbers[:20]}")
-        twice = [turn for turn, count in Counter(turn.id for turn in turns).items() if count > 1]
-        found += [f"{session}: turn {turn} is applied twice" for turn in twice]
-    places = {turn.id: (session, turn.number) for session in stored for turn in stored[session]}
-    by_key: dict[str, set[str]] = defaultdict(set)
-    for operation in operations:
-        where = places.get(operation.turn)
-        if operation.key is not None and where is not None:
-            by_key[operation.key].add(operation.turn)
-        if operation.number is None:
-            continue
-        if where is None:
-            # A retry under a key is answered with the turn that the key had before.
-            if operation.key is None:
-                found.append(f"{operation.turn} was acknowledged and is missing")
-        elif where != (operation.session, operation.number):
-            found.append(f"{operation.turn} was acknowledged as {operation.number}, is {where}")
-    found += [
-        f"key {key} was applied more than once: {sorted(turns)}"
-        for key, turns in by_key.items()
-        if len(turns) > 1
-    ]
-    keyed = {each.key for each in operations if each.key and each.number is not None}
-    found += [f"key {key} was acknowledged, nothing is there" for key in keyed - set(by_key)]
-    return found + _out_of_order(operations, places)
+            found.append(f"gaps: {session}: {numbers[:20]}")
+    everything = [turn for turns in stored.values() for turn in turns]
+    for what in (_name, lambda turn: str(turn.id)):
+        counts = Counter(map(what, everything))
+        found += [
+            f"twice: {each} was applied {count} times"
+            for each, count in counts.items()
+            if count > 1
+        ]
+    return found
 
 
-def _out_of_order(operations: list[Operation], places: dict[str, tuple[str, int]]) -> list[str]:
-    """A turn that was acknowledged before another began comes before it (real-time order)."""
+def _untrue(
+    name: str, attempts: Sequence[Operation], place: tuple[str, int, str] | None
+) -> list[str]:
+    """Acknowledgements and refusals that what is stored gives the lie to."""
     found: list[str] = []
-    by_session: dict[str, list[Operation]] = defaultdict(list)
-    for operation in operations:
-        if operation.turn in places:
-            by_session[operation.session].append(operation)
-    for session, each in by_session.items():
-        acknowledged = sorted(
-            (one for one in each if one.ended is not None and one.number is not None),
-            key=lambda one: one.ended or 0.0,
-        )
-        highest, index = 0, 0
-        for later in sorted(each, key=lambda one: one.began):
-            while index < len(acknowledged) and (acknowledged[index].ended or 0.0) < later.began:
-                highest = max(highest, places[acknowledged[index].turn][1])
-                index += 1
-            if places[later.turn][1] < highest:
-                found.append(f"{session}: {later.turn} began after {highest} was done, is before")
+    for each in attempts:
+        if each.number is None:
+            continue
+        said = (each.session, each.number, each.turn)
+        if place is None:
+            found.append(f"missing: {name} was acknowledged as {said}")
+        elif said != place:
+            found.append(f"elsewhere: {name} was acknowledged as {said}, is {place}")
+    if place is not None and all(each.refused for each in attempts):
+        found.append(f"refused: {name} is stored as {place}, although every attempt was refused")
+    return found
+
+
+def _out_of_order(
+    session: str,
+    turns: Sequence[TurnRecord],
+    by_name: dict[str, list[Operation]],
+    began: dict[str, float],
+) -> list[str]:
+    """A turn that was acknowledged before another began comes before it."""
+    found: list[str] = []
+    earliest, whose = float("inf"), ""  # the first answer that any later turn was given
+    for turn in reversed(turns):
+        name = _name(turn)
+        if began.get(name, earliest) > earliest:
+            found.append(f"order: {session}: {whose} was done when {name} began, comes after it")
+        answers = [
+            each.ended
+            for each in by_name.get(name, ())
+            if each.number is not None and each.ended is not None
+        ]
+        if answers and min(answers) < earliest:
+            earliest, whose = min(answers), name
+    return found
+
+
+def _impossible_looks(
+    looks: Iterable[Look],
+    stored: Stored,
+    acknowledged: Sequence[Operation],
+    began: dict[str, float],
+) -> list[str]:
+    """Old states shown as new, and states that never were."""
+    found: list[str] = []
+    answers: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    for each in acknowledged:
+        answers[each.session].append((each.ended or 0.0, each.number or 0))
+    for times in answers.values():
+        times.sort()
+    highest: dict[str, int] = defaultdict(int)
+    position: dict[str, int] = defaultdict(int)
+    for look in sorted(looks, key=lambda look: look.began):
+        session, times = look.session, answers[look.session]
+        while position[session] < len(times) and times[position[session]][0] < look.began:
+            highest[session] = max(highest[session], times[position[session]][1])
+            position[session] += 1
+        if look.version < highest[session]:
+            found.append(f"stale: {session} was shown at {look.version} after {highest[session]}")
+        turns = stored.get(session, ())
+        if look.version > len(turns) or (
+            look.version and turns[look.version - 1].id != look.newest
+        ):
+            found.append(f"never was: {session} at {look.version} with {look.newest}")
+        elif look.version and began.get(_name(turns[look.version - 1]), 0.0) > look.ended:
+            found.append(f"too early: {session} was shown at {look.version} before that began")
     return found

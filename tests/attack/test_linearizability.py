@@ -1,32 +1,72 @@
-"""Writers that race, wait, repeat themselves and lose answers; afterwards everything must add up.
+"""Writers that race, stall, die, repeat themselves and lose answers; afterwards all must add up.
 
 That the checker sees what is wrong is shown by stores that are broken on purpose.
 """
 
 import asyncio
+import itertools
 import os
 import random
 import shutil
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import Struct
 
 from seawall.errors import SessionConflict
-from seawall.sessions.port import Begin, Commit, SessionStore
+from seawall.sessions.port import Begin, Commit, Session, SessionStore, Snapshot
 from seawall.sessions.sqlite import SqliteStore
 from seawall.turn import AssistantMessage, SessionKey, TurnRecord, Usage, UserMessage
-from tests.attack.history import Operation, violations
+from tests.attack.history import Look, Operation, violations
 from tests.sessions.stores import NAMES, make_store, new_place
 
 SESSIONS = ("s0", "s1", "s2")
 WRITERS = 6
-LEASE = 2.0
+LEASE = 0.5
+STALL = 0.7
 FAR = 4_000_000_000.0
+
+
+class Line(Struct, frozen=True):
+    """A line of a history on disk; the last one of an attempt counts."""
+
+    attempt: str
+    operation: Operation | None = None
+    look: Look | None = None
+
+
+class Recorder:
+    """Writes down what happens as it happens, so that a process may be killed at any moment."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+
+    def attempt(self, attempt: str, operation: Operation) -> None:
+        os.write(self._file, msgspec.json.encode(Line(attempt, operation)) + b"\n")
+
+    def look(self, attempt: str, look: Look) -> None:
+        os.write(self._file, msgspec.json.encode(Line(f"{attempt} look", look=look)) + b"\n")
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def read_history(path: Path) -> tuple[list[Operation], list[Look]]:
+    """What was written down; a line that its writer died over does not count."""
+    lines: dict[str, Line] = {}
+    for text in path.read_bytes().split(b"\n")[:-1]:
+        line = msgspec.json.decode(text, type=Line)
+        lines[line.attempt] = line
+    return (
+        [line.operation for line in lines.values() if line.operation is not None],
+        [line.look for line in lines.values() if line.look is not None],
+    )
 
 
 @asynccontextmanager
@@ -42,95 +82,126 @@ def _key(session: str) -> SessionKey:
     return SessionKey("acme", "ada", session)
 
 
-async def attack(
-    store: SessionStore, writer: str, count: int, *, held: bool, seed: int
-) -> list[Operation]:
-    """Commit `count` turns on few sessions; some twice, some with the answer thrown away."""
-    chance = random.Random(seed)
-    done: list[Operation] = []
-    async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(
-                _one(store, f"{writer}.{number}", chance.choice(SESSIONS), held, chance)
+class Writer(Struct, frozen=True):
+    """Who commits `count` turns on few sessions; some twice, some with the answer thrown away.
+
+    held: it holds a session before it writes to it; else only the version protects.
+    """
+
+    name: str
+    count: int
+    held: bool
+    seed: int
+
+    async def attack(self, store: SessionStore, record: Recorder) -> None:
+        """All turns at once."""
+        chance = random.Random(self.seed)
+        async with asyncio.TaskGroup() as group:
+            for number in range(self.count):
+                attempt = _Attempt(store, record, chance, self.held)
+                key = f"key-{self.name}.{number}" if chance.random() < 0.4 else None
+                name, session = f"{self.name}.{number}", chance.choice(SESSIONS)
+                group.create_task(attempt.until_done(name, session, key))
+
+
+class _Attempt(Struct, frozen=True):
+    store: SessionStore
+    record: Recorder
+    chance: random.Random
+    held: bool
+
+    async def until_done(self, name: str, session: str, key: str | None) -> None:
+        """One turn, tried until it is in; under a key it is then perhaps tried once more."""
+        for again in range(400):
+            await asyncio.sleep(self.chance.random() * 0.01)
+            tried = Operation(session, name, time.monotonic())
+            begin = Begin(
+                key=_key(session),
+                turn=f"{name}.{again}",
+                turns=1,
+                until=time.time() + LEASE if self.held else None,
+                idempotency_key=key,
+                fingerprint="f" if key else None,
             )
-            for number in range(count)
-        ]
-    for task in tasks:
-        done += task.result()
-    return done
+            if await self._once(tried, begin):
+                return
+        raise AssertionError(f"{name} was never done")
 
-
-async def _one(
-    store: SessionStore, name: str, session: str, held: bool, chance: random.Random
-) -> list[Operation]:
-    """One turn, tried until it is in; under a key it is then tried once more."""
-    key = f"key-{name}" if chance.random() < 0.3 else None
-    attempts: list[Operation] = []
-    for again in range(200):
-        await asyncio.sleep(chance.random() * 0.01)
-        began = time.monotonic()
-        turn = f"{name}.{again}"
-        until = time.time() + LEASE if held else None
-        begin = Begin(
-            key=_key(session),
-            turn=turn,
-            turns=1,
-            until=until,
-            idempotency_key=key,
-            fingerprint="f" if key else None,
-        )
+    async def _once(self, tried: Operation, begin: Begin) -> bool:
+        """One attempt; whether there is to be no other."""
+        store, record, turn, keyed = self.store, self.record, begin.turn, begin.idempotency_key
         found = await store.begin(begin)
         if found.replay is not None:
-            number = found.replay.turn.number
-            attempts.append(Operation(session, turn, began, time.monotonic(), number, key))
-            return attempts
-        if held and (found.busy or found.running):
+            told = found.replay
+            record.attempt(turn, _done(tried, told.turn.number, told.turn.id, told.session))
+            return True
+        if self.held and (found.busy or found.running):
             await store.release(begin)
-            continue
+            return False
         version = found.session.version if found.session else 0
-        commit = _commit(session, turn, version, key)
+        newest = found.turns[-1].id if found.turns else None
+        record.look(turn, Look(tried.session, version, newest, tried.began, time.monotonic()))
+        record.attempt(turn, tried)
+        if self.chance.random() < 0.01:
+            await asyncio.sleep(STALL)  # longer than it may keep the session
+        commit = _commit(tried, version, begin)
+        if self.chance.random() < 0.1:
+            await self._lose_the_answer(commit, begin)
+            return keyed is None
         try:
-            if chance.random() < 0.1:  # the answer is lost: cancelled at some moment
-                task = asyncio.create_task(store.commit(commit))
-                await asyncio.sleep(chance.random() * 0.004)
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-                attempts.append(Operation(session, turn, began, None, None, key))
-                if held:
-                    await store.release(begin)
-                if key is None:
-                    return attempts
-                continue
-            await store.commit(commit)
-            if chance.random() < 0.1:
-                await store.commit(commit)  # delivered twice
+            await self._deliver(commit)
         except SessionConflict:
-            attempts.append(Operation(session, turn, began, None, None, key))
-            continue
-        attempts.append(Operation(session, turn, began, time.monotonic(), version + 1, key))
-        if key is None or chance.random() < 0.7:
-            return attempts
-    return attempts
+            record.attempt(turn, msgspec.structs.replace(tried, refused=True))
+            return False
+        record.attempt(turn, _done(tried, version + 1, turn))
+        return keyed is None or self.chance.random() < 0.7
+
+    async def _deliver(self, commit: Commit) -> None:
+        if self.chance.random() < 0.1:  # twice at the same time
+            await asyncio.gather(self.store.commit(commit), self.store.commit(commit))
+        else:
+            await self.store.commit(commit)
+        if self.chance.random() < 0.1:  # and again later
+            await self.store.commit(commit)
+
+    async def _lose_the_answer(self, commit: Commit, begin: Begin) -> None:
+        """Cancelled at some moment."""
+        task = asyncio.create_task(self.store.commit(commit))
+        await asyncio.sleep(self.chance.random() * 0.004)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        if self.held:
+            await self.store.release(begin)
 
 
-def _commit(session: str, turn: str, version: int, key: str | None) -> Commit:
+def _done(tried: Operation, number: int, turn: str, session: str = "") -> Operation:
+    return msgspec.structs.replace(
+        tried,
+        session=session or tried.session,
+        number=number,
+        turn=turn,
+        ended=time.monotonic(),
+    )
+
+
+def _commit(tried: Operation, version: int, begin: Begin) -> Commit:
     return Commit(
-        key=_key(session),
+        key=begin.key,
         expected_version=version,
         turn=TurnRecord(
-            id=turn,
+            id=begin.turn,
             number=version + 1,
             created_at=1.0,
             agent="a",
             intent=None,
-            messages=(UserMessage(turn), AssistantMessage("yes")),
+            messages=(UserMessage(tried.name), AssistantMessage("yes")),
             usage=Usage(),
         ),
         agent="a",
         state={},
         expires_at=FAR,
-        idempotency_key=key,
-        fingerprint="f" if key else None,
+        idempotency_key=begin.idempotency_key,
+        fingerprint=begin.fingerprint,
     )
 
 
@@ -142,47 +213,68 @@ async def stored(store: SessionStore) -> dict[str, tuple[TurnRecord, ...]]:
     return found
 
 
-def _attack_in_process(
-    kind: str, place: str, endpoint: str, writer: int, *, count: int, held: bool
-) -> bytes:
-    async def run() -> list[Operation]:
-        async with opened(make_store(kind, place, endpoint)) as store:
-            return await attack(store, f"w{writer}", count, held=held, seed=writer)
+class Store(Struct, frozen=True):
+    """Where the processes write to."""
 
-    return msgspec.json.encode(asyncio.run(run()))
+    kind: str
+    place: str
+    endpoint: str
+
+    def make(self) -> SessionStore:
+        return make_store(self.kind, self.place, self.endpoint)
+
+
+def _write(store: Store, history: Path, writer: Writer) -> None:
+    """What a process does."""
+
+    async def run() -> None:
+        async with opened(store.make()) as made:
+            await writer.attack(made, Recorder(history))
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("held", [True, False], ids=["holding", "optimistic"])
 @pytest.mark.parametrize("kind", NAMES)
 def test_processes_attack_few_sessions(
-    kind: str, held: bool, request: pytest.FixtureRequest
+    kind: str, held: bool, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
+    """One process is killed in the middle of it and another takes its place."""
     endpoint = request.getfixturevalue("dynamodb") if kind == "dynamodb" else ""
-    count = 25 if kind == "dynamodb" else 200
-    place = new_place(kind)
-    with ProcessPoolExecutor(WRITERS, mp_context=get_context("spawn")) as pool:
-        futures = [
-            pool.submit(_attack_in_process, kind, place, endpoint, writer, count=count, held=held)
-            for writer in range(WRITERS)
-        ]
-        operations = [
-            operation
-            for future in futures
-            for operation in msgspec.json.decode(future.result(), type=list[Operation])
-        ]
+    count = 15 if kind == "dynamodb" else 100 if held else 200
+    store, history = Store(kind, new_place(kind), endpoint), tmp_path / "history"
+    context = get_context("spawn")
+
+    def start(number: int) -> BaseProcess:
+        writer = Writer(f"w{number}", count, held, seed=number)
+        process = context.Process(target=_write, args=(store, history, writer))
+        process.start()
+        return process
+
+    processes = [start(number) for number in range(WRITERS)]
+    victim = processes.pop()
+    while not history.exists() or b'"w5.' not in history.read_bytes():
+        assert victim.is_alive()
+        time.sleep(0.01)
+    time.sleep(random.random() * 0.2)
+    victim.kill()
+    processes.append(start(WRITERS))
+    for process in (*processes, victim):
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * WRITERS
 
     async def read() -> dict[str, tuple[TurnRecord, ...]]:
-        async with opened(make_store(kind, place, endpoint)) as store:
-            return await stored(store)
+        async with opened(store.make()) as made:
+            return await stored(made)
 
-    found = asyncio.run(read())
+    operations, looks = read_history(history)
+    assert violations(operations, asyncio.run(read()), looks) == []
     assert sum(each.number is not None for each in operations) >= count * WRITERS * 0.5
-    assert violations(operations, found) == []
-    shutil.rmtree(place, ignore_errors=True)
+    shutil.rmtree(store.place, ignore_errors=True)
 
 
 class _IgnoresVersions(SqliteStore):
-    """Takes a commit for any version: the later one overwrites, or comes a second time."""
+    """Takes a commit for any version: it comes elsewhere than its writer is told."""
 
     async def commit(self, commit: Commit) -> None:
         try:
@@ -196,18 +288,65 @@ class _IgnoresVersions(SqliteStore):
             )
 
 
-class _Forgets(SqliteStore):
-    """Says yes to one commit in fifty without doing it."""
+class _Overwrites(SqliteStore):
+    """The later of two writers wins, as where a history is read, changed and written back."""
 
     async def commit(self, commit: Commit) -> None:
-        if os.urandom(1)[0] % 50:
+        try:
+            await super().commit(commit)
+        except SessionConflict:
+            key = commit.key
+            payload = msgspec.json.encode(commit.turn).decode()
+            await self._writer.do(
+                lambda db: (
+                    db.execute(
+                        "UPDATE turns SET payload = ? WHERE (tenant, subject, session, number) "
+                        "= (?, ?, ?, ?)",
+                        (payload, key.tenant, key.subject, key.session, commit.turn.number),
+                    ).rowcount
+                )
+            )
+
+
+class _SaysYesToAll(SqliteStore):
+    """Acknowledges what it refused."""
+
+    async def commit(self, commit: Commit) -> None:
+        try:
+            await super().commit(commit)
+        except SessionConflict:
+            return
+
+
+class _SaysNoToSome(SqliteStore):
+    """Refuses one commit in ten that it has done; without keys nobody finds it again."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._commits = itertools.count(1)
+
+    async def commit(self, commit: Commit) -> None:
+        await super().commit(commit)
+        if next(self._commits) % 10 == 0:
+            raise SessionConflict("Another turn of this session was committed first.")
+
+
+class _Forgets(SqliteStore):
+    """Says yes to one commit in ten without doing it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._commits = itertools.count(1)
+
+    async def commit(self, commit: Commit) -> None:
+        if next(self._commits) % 10:
             await super().commit(commit)
 
 
 class _RepeatsKeys(SqliteStore):
-    """Knows no idempotency keys."""
+    """Knows no idempotency keys: a retried turn is a second one."""
 
-    async def begin(self, begin: Begin) -> "object":  # type: ignore[override]
+    async def begin(self, begin: Begin) -> Snapshot:
         return await super().begin(
             msgspec.structs.replace(begin, idempotency_key=None, fingerprint=None)
         )
@@ -218,63 +357,88 @@ class _RepeatsKeys(SqliteStore):
         )
 
 
+class _ReplaysAnother(SqliteStore):
+    """Answers a retry with a number that is not its turn's."""
+
+    async def begin(self, begin: Begin) -> Snapshot:
+        found = await super().begin(begin)
+        if found.replay is None:
+            return found
+        turn = msgspec.structs.replace(found.replay.turn, number=found.replay.turn.number + 1)
+        return msgspec.structs.replace(
+            found, replay=msgspec.structs.replace(found.replay, turn=turn)
+        )
+
+
 class _AppliesTwice(SqliteStore):
     """A commit that is delivered twice is two turns."""
 
     async def commit(self, commit: Commit) -> None:
-        try:
+        before = await self.load(commit.key, turns=1)
+        if not before.turns or before.turns[-1].id != commit.turn.id:
             await super().commit(commit)
-        finally:
-            head = await self.load(commit.key, turns=1)
-            if head.turns and head.turns[-1].id == commit.turn.id and os.urandom(1)[0] % 4 == 0:
-                turn = msgspec.structs.replace(commit.turn, number=commit.turn.number + 1)
-                again = msgspec.structs.replace(
-                    commit,
-                    expected_version=commit.turn.number,
-                    turn=turn,
-                    idempotency_key=None,
-                    fingerprint=None,
-                )
-                await super().commit(again)
+            return
+        version = commit.expected_version + 1
+        turn = msgspec.structs.replace(commit.turn, number=version + 1)
+        again = msgspec.structs.replace(
+            commit, expected_version=version, turn=turn, idempotency_key=None, fingerprint=None
+        )
+        await super().commit(again)
 
 
-class _TellsNumbersLate(SqliteStore):
-    """Reads are served from an old state: what was acknowledged is not seen by the next."""
+class _ReadsStale(SqliteStore):
+    """Shows a session as it was the last time but one that somebody looked."""
 
-    async def load(self, key: SessionKey, *, turns: int) -> "object":  # type: ignore[override]
-        found = await super().load(key, turns=turns)
-        return msgspec.structs.replace(found, turns=found.turns[:-1])
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._seen: dict[str, tuple[Session | None, tuple[TurnRecord, ...]]] = {}
+        self._begins = itertools.count(1)
+
+    async def begin(self, begin: Begin) -> Snapshot:
+        found = await super().begin(begin)
+        old = self._seen.get(begin.key.session)
+        if next(self._begins) % 5 or old is None:
+            self._seen[begin.key.session] = (found.session, found.turns)
+            return found
+        return msgspec.structs.replace(found, session=old[0], turns=old[1])
 
 
-BROKEN: Sequence[Callable[[str], SqliteStore]] = (
-    _IgnoresVersions,
-    _Forgets,
-    _RepeatsKeys,
-    _AppliesTwice,
-    _TellsNumbersLate,
+BROKEN: tuple[tuple[Callable[[str], SqliteStore], str], ...] = (
+    (_IgnoresVersions, "elsewhere"),
+    (_Overwrites, "missing"),
+    (_SaysYesToAll, "missing"),
+    (_SaysNoToSome, "twice"),
+    (_Forgets, "missing"),
+    (_RepeatsKeys, "twice"),
+    (_ReplaysAnother, "elsewhere"),
+    (_AppliesTwice, "twice"),
+    (_ReadsStale, "stale"),
 )
 
 
-@pytest.mark.parametrize("broken", BROKEN, ids=lambda each: each.__name__.strip("_"))
-def test_a_broken_store_is_caught(broken: Callable[[str], SqliteStore]) -> None:
-    place = new_place("sqlite")
+def _attack_alone(store: SqliteStore, history: Path) -> list[str]:
+    """What the checker has to say of a store that one process attacks."""
 
     async def run() -> list[str]:
-        async with opened(broken(f"{place}/sessions.db")) as store:
-            operations = await attack(store, "w", 250, held=False, seed=7)
-            return violations(operations, await stored(store))
+        async with opened(store):
+            record = Recorder(history)
+            await Writer("w", 120, held=False, seed=7).attack(store, record)
+            record.close()
+            operations, looks = read_history(history)
+            return violations(operations, await stored(store), looks)
 
-    assert asyncio.run(run())
-    shutil.rmtree(place)
+    return asyncio.run(run())
 
 
-def test_a_sound_store_is_not_blamed() -> None:
-    place = new_place("sqlite")
+@pytest.mark.parametrize(
+    ("broken", "kind"), BROKEN, ids=[each.__name__.strip("_") for each, _ in BROKEN]
+)
+def test_a_broken_store_is_caught(
+    broken: Callable[[str], SqliteStore], kind: str, tmp_path: Path
+) -> None:
+    found = _attack_alone(broken(str(tmp_path / "sessions.db")), tmp_path / "history")
+    assert [each for each in found if each.startswith(kind)], found
 
-    async def run() -> list[str]:
-        async with opened(SqliteStore(f"{place}/sessions.db")) as store:
-            operations = await attack(store, "w", 250, held=False, seed=7)
-            return violations(operations, await stored(store))
 
-    assert asyncio.run(run()) == []
-    shutil.rmtree(place)
+def test_a_sound_store_is_not_blamed(tmp_path: Path) -> None:
+    assert _attack_alone(SqliteStore(tmp_path / "sessions.db"), tmp_path / "history") == []
