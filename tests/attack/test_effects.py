@@ -37,7 +37,7 @@ SCRIPT = {
                         }
                     ]
                 },
-                {"text": "It is cancelled. " + "And so on. " * 200},
+                {"text": "It is cancelled. " + "And so on. " * 60},
             ],
         }
     ]

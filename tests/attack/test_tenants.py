@@ -8,6 +8,7 @@ agent-squad 1.1.4, 2026-11).
 import asyncio
 import json
 import tempfile
+import time
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from seawall import Orchestrator, Principal, ToolContext
+from seawall.agents.definition import HAND_OFF
 from seawall.config import parse_settings
 from seawall.events import TextDelta, ToolReturned, TurnCompleted
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Text, ToolCalls
@@ -32,17 +34,26 @@ CONFIGURATION = """
 base_url = "http://127.0.0.1:9/v1"
 model = "none"
 
+[routing]
+default_agent = "supervisor"
+sticky = "never"
+
+[agents.supervisor]
+instructions = "Find out who can help."
+handoffs = ["shop"]
+
 [agents.shop]
 instructions = "Help."
-tools = ["whoami", "remember"]
+tools = ["whoami", "remember", "secret"]
 """
 
 TENANTS = ("acme", "globex")
 SUBJECTS = ("ada", "bob")
+WHAT = ("I am", "the secret of")
 
 
 class EchoModel:
-    """Calls both tools, then tells everything that it was shown. Waits a little, now and then."""
+    """Hands over, calls all tools, tells everything that it was shown. Waits a little at times."""
 
     def __init__(self, delays: Sequence[float]) -> None:
         self._delays = delays
@@ -59,12 +70,20 @@ class EchoModel:
         self.most_at_once = max(self.most_at_once, self._running)
         await asyncio.sleep(self._delays[self._calls % len(self._delays)])
         self._running -= 1
-        if isinstance(request.messages[-1], UserMessage):
-            asked = request.messages[-1].text
+        if any(each.name == HAND_OFF for each in request.prompt.tools):
+            yield ToolCalls((ToolCall("0", HAND_OFF, '{"agent": "shop"}'),))
+            yield Finish("tool_calls", Usage(1, 1, 1))
+            return
+        last = request.messages[-1]
+        if isinstance(last, ToolMessage) and last.name == HAND_OFF:
+            asked = next(
+                each.text for each in reversed(request.messages) if isinstance(each, UserMessage)
+            )
             yield ToolCalls(
                 (
                     ToolCall("1", "whoami", "{}"),
                     ToolCall("2", "remember", json.dumps({"what": asked})),
+                    ToolCall("3", "secret", "{}"),
                 )
             )
             yield Finish("tool_calls", Usage(1, 1, 1))
@@ -110,7 +129,8 @@ def build(folder: Path, model: EchoModel) -> Orchestrator:
     async def whoami(context: ToolContext) -> str:
         """Who is asking."""
         await asyncio.sleep(0.001)
-        return f"I am {context.principal.tenant}/{context.principal.subject}"
+        who = f"{context.principal.tenant}/{context.principal.subject}"
+        return f"I am {who} in {context.session}"
 
     @app.tool
     async def remember(what: str, context: ToolContext) -> str:
@@ -119,8 +139,18 @@ def build(folder: Path, model: EchoModel) -> Orchestrator:
         context.state["kept"] = what
         return f"kept before: {before}"
 
+    @app.tool
+    def secret(context: ToolContext) -> str:
+        """What only its owner may see; a plain function, which runs in a thread."""
+        time.sleep(0.001)
+        return _secret(Principal(context.principal.tenant, context.principal.subject))
+
     app.model("default", model)
     return app
+
+
+def _secret(owner: Principal) -> str:
+    return f"the secret of {owner.tenant}/{owner.subject}"
 
 
 async def one_after_another(app: Orchestrator, wish: Wish, count: int) -> None:
@@ -140,8 +170,10 @@ async def one_after_another(app: Orchestrator, wish: Wish, count: int) -> None:
                 assert event.version == number + 1
                 session = event.session
         assert tools == [
-            f"I am {wish.tenant}/{wish.subject}",
+            "shop",
+            f"I am {wish.tenant}/{wish.subject} in {session}",
             f"kept before: {mark + f' says {number - 1}' if number else 'nothing'}",
+            _secret(principal),
         ]
         for before in range(number + 1):
             assert f"{mark} says {before}" in answer
@@ -153,8 +185,8 @@ def _strangers(answer: str, wish: Wish) -> list[str]:
     mark = f"{wish.tenant}/{wish.subject}/{wish.conversation}"
     owners = [f"{tenant}/{subject}" for tenant in TENANTS for subject in SUBJECTS]
     signs = [f"{owner}/{each} says" for owner in owners for each in (0, 1)]
-    signs += [f"I am {owner}" for owner in owners]
-    own = (f"{mark} says", f"I am {wish.tenant}/{wish.subject}")
+    signs += [f"{what} {owner}" for owner in owners for what in WHAT]
+    own = (f"{mark} says", *(f"{what} {wish.tenant}/{wish.subject}" for what in WHAT))
     return [sign for sign in signs if sign in answer and sign not in own]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from seawall.lab.sim_reply import SimTimes, plan_reply
 from tests.attack.balancer import require_balancer, running_balancer
 from tests.dynamodb_local import ENVIRONMENT
 from tests.issuer import AUDIENCE, ISSUER, Issuer
@@ -21,6 +22,7 @@ from tests.sessions.stores import NAMES, new_place
 
 Event = tuple[int, str, dict[str, object]]
 LEASE = 2.0
+KINDS = ["turn.started", "intent.detected", "agent.selected", "usage", "turn.completed"]
 
 
 class Fleet:
@@ -76,7 +78,12 @@ def fleet(
     os.environ.update(ENVIRONMENT)
     try:
         with ExitStack() as stack:
-            model = stack.enter_context(running_model("--first-token", "0.1", "--duration", "0.8"))
+            quick = {"match": "re:^turn ", "steps": [{"text": "at once"}]}
+            (folder / "script.json").write_text(json.dumps({"conversations": [quick]}))
+            script = ("--script", str(folder / "script.json"))
+            model = stack.enter_context(
+                running_model("--first-token", "0.1", "--duration", "0.8", *script)
+            )
             settings = settings_of(request.param, folder, endpoint, issuer)
             servers = [
                 stack.enter_context(running_server(folder, model, **settings)) for _ in range(2)
@@ -114,7 +121,7 @@ def test_one_session_over_both(fleet: Fleet) -> None:
     served: set[str] = set()
     with fleet.client("both") as client:
         session: str | None = None
-        for number in range(1, 9):
+        for number in range(1, 21):
             answer = client.post("/v1/turns", json={"text": f"turn {number}", "session": session})
             assert answer.status_code == 200, answer.text
             session = answer.json()["session"]
@@ -122,7 +129,7 @@ def test_one_session_over_both(fleet: Fleet) -> None:
             served.add(answer.headers["x-served-by"])
         shown = client.get(f"/v1/sessions/{session}").json()
     assert [each["messages"][0]["text"] for each in reversed(shown["turns"])] == [
-        f"turn {number}" for number in range(1, 9)
+        f"turn {number}" for number in range(1, 21)
     ]
     assert len(served) == 2
 
@@ -150,7 +157,10 @@ def test_a_stream_that_breaks_anywhere_goes_on(fleet: Fleet) -> None:
                     break
                 last = more[-1][0]
             whole = read_events(client.get(f"/v1/turns/{turn}/events"))
-        assert told(first) == told(whole)
+        # What an unbroken stream would have told: the simulated model's words are known beforehand.
+        assert (
+            told(first) == told(whole) == (plan_reply(0, f"cut {number}", SimTimes()).text, KINDS)
+        )
         positions = [position for position, _, _ in first]
         assert positions == sorted(set(positions))
         assert positions[-1] == whole[-1][0]
@@ -258,6 +268,9 @@ def test_who_would_have_to_wait_is_refused_where_that_is_configured(
             lines = first.iter_lines()
             read_events(lines, 4)
             second = client.post("/v1/turns", json={"text": "second", "session": session})
+            assert read_events(lines)[-1][1] == "turn.completed"
+        third = client.post("/v1/turns", json={"text": "third", "session": session})
+        assert (third.status_code, third.json()["version"]) == (200, 3)
         assert (second.status_code, second.json()["code"]) == (409, "session-busy")
         assert int(second.headers["retry-after"]) >= 1
 
