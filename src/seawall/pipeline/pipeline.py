@@ -144,7 +144,12 @@ class Pipeline:
             live.follow(after)
             if live is not None
             else stored_events(
-                self._ports.store, owner, turn, after=after, seconds=self._ports.limits.turn
+                self._ports.store,
+                owner,
+                turn,
+                after=after,
+                seconds=self._ports.limits.turn,
+                look_seconds=self._ports.limits.session,
             )
         )
         async with aclosing(source):

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 
-from seawall.errors import SessionNotFound, TurnNotFound
+from seawall.errors import DeadlineExceeded, SessionNotFound, TurnNotFound
 from seawall.events import Event
 from seawall.pipeline.identifiers import session_of, time_of
 from seawall.pipeline.replay import replay, resume
@@ -16,18 +17,26 @@ _NEWEST = 8
 _PAGE = 100
 _MAX_PAGES = 50
 _CLOCKS_APART_SECONDS = 300.0
-_LOOK_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LAST_PAUSE_SECONDS = 1.0
 
 
 async def stored_events(
-    store: SessionStore, owner: Principal, turn: str, *, after: int, seconds: float
+    store: SessionStore,
+    owner: Principal,
+    turn: str,
+    *,
+    after: int,
+    seconds: float,
+    look_seconds: float,
 ) -> AsyncGenerator[tuple[int, Event], None]:
     """What goes beyond position `after`; a turn that still runs is waited for, up to `seconds`.
 
+    look_seconds: the longest that one look at the store may take.
+
     Raises:
         TurnNotFound: there is no such turn of this owner, or it ended without being durable.
+        DeadlineExceeded: a look at the store took too long.
     """
     session = session_of(turn)
     if session is None or len(turn) > 256:
@@ -35,7 +44,7 @@ async def stored_events(
     key = SessionKey(owner.tenant, owner.subject, session)
     latest = asyncio.get_running_loop().time() + seconds
     pause = _FIRST_PAUSE_SECONDS
-    while (record := await _find(store, key, turn)) is None:
+    while (record := await _find(store, key, turn, look_seconds)) is None:
         if asyncio.get_running_loop().time() + pause > latest:
             raise TurnNotFound
         await asyncio.sleep(pause)
@@ -44,13 +53,15 @@ async def stored_events(
         yield position, event
 
 
-async def _find(store: SessionStore, key: SessionKey, turn: str) -> TurnRecord | None:
+async def _find(
+    store: SessionStore, key: SessionKey, turn: str, look_seconds: float
+) -> TurnRecord | None:
     """The turn; None while it runs.
 
     Raises:
         TurnNotFound: it neither runs nor is it there.
     """
-    async with asyncio.timeout(_LOOK_SECONDS):
+    async with _look(look_seconds):
         looking = Begin(key=key, turn="", turns=_NEWEST, until=None)
         snapshot = await store.begin(looking)
     for record in snapshot.turns:
@@ -60,14 +71,16 @@ async def _find(store: SessionStore, key: SessionKey, turn: str) -> TurnRecord |
         return None
     if snapshot.session is None:
         raise TurnNotFound
-    return await _find_older(store, key, turn)
+    return await _find_older(store, key, turn, look_seconds)
 
 
-async def _find_older(store: SessionStore, key: SessionKey, turn: str) -> TurnRecord:
+async def _find_older(
+    store: SessionStore, key: SessionKey, turn: str, look_seconds: float
+) -> TurnRecord:
     earliest = time_of(turn) - _CLOCKS_APART_SECONDS
     cursor: str | None = None
     for _ in range(_MAX_PAGES):
-        async with asyncio.timeout(_LOOK_SECONDS):
+        async with _look(look_seconds):
             try:
                 page = await store.turns(key, limit=_PAGE, cursor=cursor)
             except SessionNotFound as error:
@@ -79,3 +92,14 @@ async def _find_older(store: SessionStore, key: SessionKey, turn: str) -> TurnRe
         if cursor is None or page.turns[-1].created_at < earliest:
             break
     raise TurnNotFound
+
+
+@asynccontextmanager
+async def _look(seconds: float) -> AsyncGenerator[None, None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise DeadlineExceeded(
+            f"The session store did not answer within {seconds:g} s.", field="session"
+        ) from error

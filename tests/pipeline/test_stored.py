@@ -1,0 +1,49 @@
+"""A turn's events out of the store, where the store is slow."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from seawall.errors import DeadlineExceeded, TurnNotFound
+from seawall.pipeline.identifiers import new_request
+from seawall.pipeline.stored import stored_events
+from seawall.sessions.port import Begin, Snapshot
+from seawall.sessions.sqlite import SqliteStore
+from seawall.turn import Principal
+
+
+class SlowStore(SqliteStore):
+    """Answers, but not in time."""
+
+    async def begin(self, begin: Begin) -> Snapshot:
+        await asyncio.sleep(0.5)
+        return await super().begin(begin)
+
+
+@pytest.mark.parametrize(
+    ("look_seconds", "expected"), [(0.05, DeadlineExceeded), (5.0, TurnNotFound)]
+)
+def test_a_store_that_is_slow_is_a_deadline_that_passed(
+    tmp_path: Path, look_seconds: float, expected: type[Exception]
+) -> None:
+    """Regression: it was a defect, and so a 500."""
+
+    async def scenario() -> None:
+        store = SlowStore(tmp_path / "sessions.db")
+        await store.open()
+        try:
+            events = stored_events(
+                store,
+                Principal("acme", "ada"),
+                new_request("hello").id,
+                after=0,
+                seconds=5.0,
+                look_seconds=look_seconds,
+            )
+            with pytest.raises(expected):
+                await anext(events)
+        finally:
+            await store.close()
+
+    asyncio.run(scenario())
