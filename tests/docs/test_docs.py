@@ -123,9 +123,9 @@ def test_every_event_is_there_with_its_fields() -> None:
 
 def test_every_metric_is_there(site: Site) -> None:
     told = {cells[0]: set(cells[1].split(", ")) for cells in rows("operations.md", "Metrics")}
-    with urllib.request.urlopen(
-        urllib.request.Request(f"{site.url}/v1/turns", b'{"text": "Where is my order?"}')
-    ):
+    text = "Hello, this is clara.costa102@example.com. Where is my order #W1005754?"
+    body = msgspec.json.encode({"text": text})  # a turn with tools: only then they are counted
+    with urllib.request.urlopen(urllib.request.Request(f"{site.url}/v1/turns", body)):
         pass
     with urllib.request.urlopen(f"{site.url}/metrics") as answer:
         text = answer.read().decode()
