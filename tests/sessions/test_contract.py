@@ -547,9 +547,6 @@ class _Model(RuleBasedStateMachine):
         self, key: SessionKey, runner: str, used: str | None, opens: bool, seconds: float
     ) -> None:
         turn, until = f"{runner}{self.turns[runner]}", self.clock.now + seconds
-        holds = self.held.get(key, ("", 0.0))[0] == turn
-        if used and holds and self.claims.get((key.subject, used), ("", "", 0.0))[0] != turn:
-            return  # a turn has its key from its first begin on; what if not, is left open
         changes: dict[str, Any] = {"opens": opens, "until": until}
         if used is not None:
             changes["idempotency_key"] = used
@@ -561,7 +558,9 @@ class _Model(RuleBasedStateMachine):
         assert (found.running and found.running.turn) == (running and running[0])
         busy = self._session_held(key, turn)
         assert (found.busy and found.busy.turn) == (busy and busy[0])
-        if replay or running:
+        if replay or running:  # too late for its key, it also lets go of what it held
+            if self.held.get(key, ("", 0.0))[0] == turn:
+                del self.held[key]
             return
         if used:
             self.claims[name] = (turn, key.session, until)

@@ -99,9 +99,9 @@ class Snapshot(Struct, frozen=True):
 
     session: None when it does not exist (or has expired, or its first turn is not done).
     turns: the newest turns, oldest first, at most as many as were asked for.
-    replay: the turn that was committed under the key before; then nothing was taken for this one.
-    running: another turn that holds the key now. busy: another turn that holds the session now.
-    What is not in these hands, the new turn holds.
+    replay: the turn that was committed under the key before. running: another turn that holds the
+    key now. With either, this turn holds nothing, also not what it held before.
+    busy: another turn that holds the session now. What is not in these hands, the new turn holds.
     """
 
     session: Session | None

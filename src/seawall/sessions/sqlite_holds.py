@@ -69,6 +69,18 @@ FROM asking a WHERE (sessions.tenant, sessions.subject, sessions.session)
     AND (sessions.holder IS NULL OR sessions.held_until <= :now OR sessions.holder = a.turn)
     AND {_HAS_ITS_KEY}
 """  # noqa: S608 - as above
+# Who has come too late for its key has no use for a session, or a name, that it holds.
+_LATE = f"""
+a.until IS NOT NULL AND (sessions.tenant, sessions.subject, sessions.session, sessions.holder)
+    = (a.tenant, a.subject, a.session, a.turn) AND NOT {_HAS_ITS_KEY}
+"""
+_LET_GO_OF_SESSIONS = f"""
+UPDATE sessions SET holder = NULL, held_until = NULL FROM asking a
+    WHERE sessions.version > 0 AND {_LATE}
+"""  # noqa: S608 - as above
+_LET_GO_OF_NAMES = f"""
+DELETE FROM sessions WHERE version = 0 AND EXISTS (SELECT 1 FROM asking a WHERE {_LATE})
+"""  # noqa: S608 - as above
 _KEYS = """
 SELECT json_group_array(json_array(a.position, i.session, i.fingerprint, i.holder, i.held_until,
     t.payload)) FROM asking a
@@ -132,6 +144,8 @@ def begin_turns(
         if keyed:
             connection.execute(_DROP_DEAD_KEYS, {"now": now})
             connection.execute(_HOLD_KEYS)
+            connection.execute(_LET_GO_OF_SESSIONS)
+            connection.execute(_LET_GO_OF_NAMES)
         if any(each.opens for each in begins):
             delete_sessions(connection, _DROP_DEAD_NAMES, (now,))
             connection.execute(_OPEN, {"now": now})
