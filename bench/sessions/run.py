@@ -39,7 +39,8 @@ class Cost(Struct):
     """Of one turn, as its client and DynamoDB count.
 
     round_trips: those that wait for each other, as `Measured` finds them. requests: all of them.
-    begin_units, commit_units: capacity that DynamoDB says it used. milliseconds: of CPU in this process.
+    begin_units, commit_units: capacity that DynamoDB says it used. milliseconds: of CPU in this
+    process.
     """
 
     turn: int
