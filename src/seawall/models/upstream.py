@@ -21,6 +21,7 @@ __all__ = ["Outcome", "Pass", "Upstream"]
 _log = logging.getLogger("seawall.models")
 _THROTTLED_IN_A_ROW = 5
 _OWN_LAG = 0.1
+_PEAK_FADES = 0.999
 
 Outcome = Literal["answered", "refused", "throttled", "failed", "late", "left"]
 """How a call to an upstream ended; `left`: the caller went away, or nobody can tell."""
@@ -69,7 +70,7 @@ class Upstream:
         self._first_token = RunningQuantile(settings.hedge_quantile)
         self._throttled = 0
         self._paused_until = 0.0
-        self._peak = 0
+        self._peak = 0.0  # of the calls in flight lately, while it worked
 
     @property
     def in_flight(self) -> int:
@@ -143,6 +144,7 @@ class Upstream:
         if outcome in ("failed", "late"):
             self._judge(entered, failed=True, at=now)
         elif outcome in ("answered", "refused"):
+            self._peak = max(in_flight, self._peak * _PEAK_FADES)
             self._judge(entered, failed=False, at=now)
         else:
             self._breaker.forget(entered.ticket)
@@ -158,7 +160,6 @@ class Upstream:
     def _judge(self, entered: Pass, *, failed: bool, at: float) -> None:
         changed = self._breaker.record(entered.ticket, failed=failed, at=at)
         if changed == "open":
-            self._peak = max(self._peak, self._places.in_flight)
             _log.warning(
                 "model %s keeps failing; it is left alone for %.1f s",
                 self.name,
@@ -167,7 +168,6 @@ class Upstream:
         elif changed == "closed":
             _log.warning("model %s answers again", self.name)
             self._limit.restart(was=self._peak)
-            self._peak = 0
             self._follow_limit()
 
     def _follow_limit(self) -> None:

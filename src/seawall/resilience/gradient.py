@@ -4,10 +4,9 @@ import math
 
 __all__ = ["GradientLimit"]
 
-_TOLERANCE = 2.0  # times the usual time to the first token, before that counts as congestion
+_TOLERANCE = 3.0  # times the usual time to the first token, before that counts as congestion
 _SMOOTHING = 0.2
-_LONG_SAMPLES = 600
-_SHORT_SAMPLES = 10
+_SAMPLES = 10  # that the present latency is averaged over
 _BACK_OFF = 0.7
 
 
@@ -15,24 +14,28 @@ class GradientLimit:
     """A limit on calls in flight that follows the ratio of usual to present latency.
 
     Each answer that begins in about the usual time lets the limit grow, by a share of the square
-    root that queueing theory grants it; latency beyond twice the usual shrinks it in proportion,
-    by half at the most. A throttled call shrinks it at once, but only once for all that were
-    under way then, as TCP does. It begins at its maximum: a crowd that comes first must not find
-    a limit that nobody needed.
+    root that queueing theory grants it; latency beyond three times the usual shrinks it in
+    proportion, by half at the most. A throttled call shrinks it at once, but only once for all
+    that were under way then, as TCP does. It begins at its maximum: a crowd that comes first must
+    not find a limit that nobody needed.
+
+    The usual latency is the least that was seen. It is learnt anew where the limit is at its
+    floor: whatever an answer takes there, it is not for our calls.
 
     Latencies and times are seconds; nothing here reads a clock.
-    Source: Netflix concurrency-limits, Gradient2Limit
-    (https://github.com/Netflix/concurrency-limits); its additive step is made up by the square
-    root of the limit, its drop by that of Jacobson's congestion avoidance, 1988.
+    Source: Netflix concurrency-limits, GradientLimit
+    (https://github.com/Netflix/concurrency-limits); its Gradient2Limit compares with a long
+    average instead, which under lasting congestion takes that for the usual. The drop is that of
+    Jacobson, Congestion Avoidance and Control, 1988.
     """
 
-    __slots__ = ("_backed_off_at", "_limit", "_long", "_maximum", "_minimum", "_rising", "_short")
+    __slots__ = ("_backed_off_at", "_limit", "_maximum", "_minimum", "_rising", "_short", "_usual")
 
     def __init__(self, *, minimum: int, maximum: int) -> None:
         self._minimum = float(min(minimum, maximum))
         self._maximum = float(maximum)
         self._limit = self._maximum
-        self._long = 0.0
+        self._usual = 0.0
         self._short = 0.0
         self._backed_off_at = -math.inf
         self._rising = False
@@ -45,15 +48,16 @@ class GradientLimit:
     @property
     def usual(self) -> float:
         """The usual latency; 0 while it is unknown."""
-        return self._long
+        return self._usual
 
     def sample(self, latency: float, *, in_flight: int) -> None:
         """An answer began after `latency`; `in_flight` calls were under way with it."""
-        self._short += (latency - self._short) * (1 / _SHORT_SAMPLES if self._short else 1.0)
-        self._long += (latency - self._long) * (1 / _LONG_SAMPLES if self._long else 1.0)
-        if self._long > 2 * self._short:  # it was congested for long: let the memory of it go
-            self._long *= 0.95
-        gradient = max(0.5, min(1.0, _TOLERANCE * self._long / self._short))
+        self._short += (latency - self._short) * (1 / _SAMPLES if self._short else 1.0)
+        if not self._usual:
+            self._usual = latency
+        elif self._short < self._usual or in_flight <= 2 * self._minimum:
+            self._usual += (self._short - self._usual) / _SAMPLES
+        gradient = max(0.5, min(1.0, _TOLERANCE * self._usual / self._short))
         if gradient < 1.0:
             self._rising = False
         elif in_flight < self._limit / 2:
@@ -72,7 +76,7 @@ class GradientLimit:
         self._rising = False
         self._set(min(self._limit, in_flight) * _BACK_OFF)
 
-    def restart(self, *, was: int) -> None:
+    def restart(self, *, was: float) -> None:
         """After an outage: begin with a quarter of what was in flight before, and rise fast."""
         self._rising = True
         self._set(min(self._limit, was / 4))
