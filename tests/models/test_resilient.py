@@ -238,7 +238,7 @@ async def test_a_fallback_answers_while_the_endpoint_is_left_alone() -> None:
 
 @on_a_loop
 async def test_after_an_outage_the_crowd_is_let_in_little_by_little() -> None:
-    model = Acting(*times(40, 0.05, "well"), *times(40, failed()), [0.05, "back"])
+    model = Acting(*times(40, 0.05, "well"), *times(40, failed()), [0.05, "back", 0.05])
     place = upstream(
         model, attempts=1, min_calls=60, open_seconds=0.1, probes=1, wait_seconds=0.001,
         min_concurrency=4,
