@@ -23,6 +23,7 @@
         ├── InternalError           500 internal-error      report it
         ├── UpstreamFailed          502 upstream-failed     the model endpoint failed; try later
         ├── Overloaded              503 overloaded          wait `retry_after` seconds
+        ├── ServerStopping          503 server-stopping     send it again: to another server
         ├── IdentityUnavailable     503 identity-unavailable     the issuer's keys cannot be had
         ├── StoreUnavailable        503 store-unavailable   nothing was charged; try later
         └── DeadlineExceeded        504 deadline-exceeded   a stage took too long
@@ -46,6 +47,7 @@ __all__ = [
     "Problem",
     "RequestTimeout",
     "SeawallError",
+    "ServerStopping",
     "SessionBusy",
     "SessionConflict",
     "SessionNotFound",
@@ -242,6 +244,14 @@ class Overloaded(Problem):
     status = 503
     code = "overloaded"
     title = "Overloaded"
+
+
+class ServerStopping(Problem):
+    """The server is being stopped, and has ended the turn before its time."""
+
+    status = 503
+    code = "server-stopping"
+    title = "Server stopping"
 
 
 class IdentityUnavailable(Problem):

@@ -168,12 +168,16 @@ class Orchestrator:
             for model in models.values():
                 group.create_task(model.warm())
 
-    async def close(self) -> None:
-        """Finish what was accepted by the store, release everything."""
+    async def close(self, seconds: float | None = None) -> None:
+        """Finish what was accepted by the store, release everything.
+
+        seconds: how long turns in the background may take; None for `server.drain_seconds`.
+        """
         opened, self._opened = self._opened, None
         if opened is None:
             return
-        await opened.pipeline.live.close(self.settings.server.drain_seconds)
+        drain = self.settings.server.drain_seconds if seconds is None else seconds
+        await opened.pipeline.live.close(drain)
         await opened.store.close()
         opened.detector.close()
         for model in opened.models.values():

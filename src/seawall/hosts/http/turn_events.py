@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import aclosing
 
-from seawall.errors import InvalidField, Problem
+from seawall.errors import InvalidField, Problem, ServerStopping
 from seawall.events import TurnFailed
 from seawall.hosts.http.exchange import ClientGone, Exchange
 from seawall.hosts.http.frames import EVENT_STREAM, EventFrames
@@ -30,12 +30,17 @@ async def answer_turn_events(orchestrator: Orchestrator, exchange: Exchange, tur
         raise ClientGone
 
     try:
-        async with asyncio.TaskGroup() as group:
-            watcher = group.create_task(watch())
-            await _pass_on(orchestrator, exchange, owner, turn, after)
-            watcher.cancel()
+        with exchange.stop.told():
+            async with asyncio.TaskGroup() as group:
+                watcher = group.create_task(watch())
+                await _pass_on(orchestrator, exchange, owner, turn, after)
+                watcher.cancel()
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
+    except ServerStopping:  # the stream breaks off; it can be had elsewhere
+        if not exchange.started:
+            raise
+        await exchange.end()
 
 
 async def _pass_on(
