@@ -74,6 +74,7 @@ def running_server(
     model: Running,
     source: str = "examples/store/seawall.toml",
     log: Path | None = None,
+    port: int = 0,
     **settings: str,
 ) -> Iterator[Running]:
     """The server with its databases in `folder`; settings as SEAWALL_ variables without prefix."""
@@ -85,6 +86,6 @@ def running_server(
         **settings,
     }
     prefixed = {f"SEAWALL_{name}": value for name, value in environment.items()}
-    arguments = ("serve", source, "--port", "0", "--json")
+    arguments = ("serve", source, "--port", str(port), "--json")
     with running(*arguments, environment=prefixed, log=log) as server:
         yield server
