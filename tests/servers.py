@@ -73,8 +73,7 @@ def running_server(
     folder: Path,
     model: Running,
     source: str = "examples/store/seawall.toml",
-    log: Path | None = None,
-    port: int = 0,
+    log: str = "",
     **settings: str,
 ) -> Iterator[Running]:
     """The server with its databases in `folder`; settings as SEAWALL_ variables without prefix."""
@@ -83,9 +82,10 @@ def running_server(
         "SESSIONS__PATH": str(folder / "sessions.db"),
         "TOOLS__STORE__DATABASE": str(folder / "store.db"),
         "IDENTITY__ANONYMOUS": "false",
+        "SERVER__PORT": "0",
         **settings,
     }
     prefixed = {f"SEAWALL_{name}": value for name, value in environment.items()}
-    arguments = ("serve", source, "--port", str(port), "--json")
-    with running(*arguments, environment=prefixed, log=log) as server:
+    errors = Path(log) if log else None
+    with running("serve", source, "--json", environment=prefixed, log=errors) as server:
         yield server

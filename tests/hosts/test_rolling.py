@@ -25,21 +25,21 @@ class Place:
         self._model = model
         self._settings = settings
         self._stack = ExitStack()
-        self._server = self._start(0)
+        self._server = self._start("0")
         self.url = self._server.url
 
     def restart(self) -> int:
         """The exit status of the one before."""
         status = self._server.stop()
-        self._server = self._start(int(self.url.rpartition(":")[2]))
+        self._server = self._start(self.url.rpartition(":")[2])
         return status
 
     def close(self) -> None:
         self._stack.close()
 
-    def _start(self, port: int) -> Running:
+    def _start(self, port: str) -> Running:
         return self._stack.enter_context(
-            running_server(self._folder, self._model, port=port, **self._settings)
+            running_server(self._folder, self._model, **self._settings, SERVER__PORT=port)
         )
 
 

@@ -22,7 +22,7 @@ def serving(folder: Path, issuer: Issuer, duration: float, **settings: str) -> I
     with (
         running_model("--first-token", "0.05", "--duration", str(duration)) as model,
         running_server(
-            folder, model, log=folder / "log", **identity(folder, issuer), **settings
+            folder, model, log=str(folder / "log"), **identity(folder, issuer), **settings
         ) as server,
     ):
         yield Pair(server, model, issuer, folder)
