@@ -31,6 +31,7 @@ from seawall.pipeline.identifiers import new_request
 from seawall.pipeline.live import LiveTurn
 from seawall.pipeline.pipeline import Pipeline, Ports
 from seawall.pipeline.report import Observe, TurnReport
+from seawall.pipeline.resuming import Resuming
 from seawall.pipeline.routing import Routing
 from seawall.sessions.open import open_store
 from seawall.sessions.port import SessionStore
@@ -51,6 +52,7 @@ class _Opened(Struct, frozen=True):
     """What exists between open and close."""
 
     pipeline: Pipeline
+    resuming: Resuming
     store: SessionStore
     detector: IntentDetector
     authenticator: Authenticator
@@ -160,13 +162,30 @@ class Orchestrator:
             sessions=settings.sessions,
             observe=self._observe,
         )
+        pipeline = Pipeline(ports)
+        resuming = Resuming(store, settings.sessions, run=pipeline.resume, check=gate.check)
         self._opened = _Opened(
-            Pipeline(ports), store, detector, authenticator, gate, agents, models, client, toolsets
+            pipeline,
+            resuming,
+            store,
+            detector,
+            authenticator,
+            gate,
+            agents,
+            models,
+            client,
+            toolsets,
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(authenticator.warm())
             for model in models.values():
                 group.create_task(model.warm())
+        resuming.start()
+
+    async def leave(self) -> None:
+        """The end is near: turns that others left undone are not taken over any more."""
+        if self._opened is not None:
+            await self._opened.resuming.stop()
 
     async def close(self, seconds: float | None = None) -> None:
         """Finish what was accepted by the store, release everything.
@@ -176,6 +195,7 @@ class Orchestrator:
         opened, self._opened = self._opened, None
         if opened is None:
             return
+        await opened.resuming.stop()
         drain = self.settings.server.drain_seconds if seconds is None else seconds
         await opened.pipeline.live.close(drain)
         await opened.store.close()

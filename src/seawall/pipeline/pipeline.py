@@ -14,10 +14,13 @@ from seawall.agents.definition import Agent
 from seawall.agents.loop import AgentTurn, Answer, Emit, run_agent
 from seawall.errors import (
     InternalError,
+    Overloaded,
     Problem,
     SessionBusy,
+    SessionConflict,
     StoreUnavailable,
     TurnLimitReached,
+    TurnPostponed,
 )
 from seawall.events import (
     AgentSelected,
@@ -27,8 +30,9 @@ from seawall.events import (
     TurnStarted,
     UsageReported,
 )
-from seawall.identity.port import Authenticator, Credential
+from seawall.identity.port import Authenticator, Credential, Trusted
 from seawall.intents.cascade import IntentDetector
+from seawall.pipeline.holding import attempted, fail_promise
 from seawall.pipeline.live import LiveTurn, LiveTurns
 from seawall.pipeline.opening import Opened, Opening
 from seawall.pipeline.replay import replay
@@ -36,7 +40,7 @@ from seawall.pipeline.report import Observe, TurnReport
 from seawall.pipeline.routing import Route, Routing, choose_agent
 from seawall.pipeline.stages import Stage, StageLimits, StageTimings
 from seawall.pipeline.stored import stored_events
-from seawall.sessions.port import Commit, Hold, Replay, SessionStore
+from seawall.sessions.port import Commit, Hold, Pending, Replay, SessionStore, turn_of
 from seawall.sessions.settings import SessionSettings
 from seawall.sessions.window import history_window
 from seawall.turn import (
@@ -78,6 +82,7 @@ class _Running(Struct):
     deadline: float
     timings: StageTimings
     report: TurnReport
+    resumed: Pending | None = None
 
 
 class Pipeline:
@@ -88,11 +93,17 @@ class Pipeline:
         self.live = LiveTurns()
         self._store_in_doubt = False
 
-    async def execute(self, request: TurnRequest, credential: Credential, emit: Emit) -> TurnReport:
+    async def execute(
+        self,
+        request: TurnRequest,
+        credential: Credential,
+        emit: Emit,
+        resumed: Pending | None = None,
+    ) -> TurnReport:
         """Run one turn and emit its events as they happen, `turn.completed` last.
 
         Cancelling the caller's task cancels the turn down to the model's socket. Whatever ends
-        the turn early leaves the session as it was.
+        the turn early leaves the session as it was. resumed: the promise that this keeps.
 
         Raises:
             Problem: the turn has failed; nothing of it is stored.
@@ -104,7 +115,7 @@ class Pipeline:
             deadline = min(deadline, request.deadline)
         timings = StageTimings(started)
         report = TurnReport(request.id)
-        running = _Running(request, credential, emit, deadline, timings, report)
+        running = _Running(request, credential, emit, deadline, timings, report, resumed)
         try:
             async with self._ports.gate.place(deadline):
                 timings.since_start("admission", clock())
@@ -127,6 +138,24 @@ class Pipeline:
     def start(self, request: TurnRequest, credential: Credential) -> LiveTurn:
         """Run a turn that can be followed, and that outlives whoever asked for it if need be."""
         return self.live.start(request, lambda live: self.execute(request, credential, live.emit))
+
+    def resume(self, pending: Pending) -> LiveTurn:
+        """Run a turn that was promised, perhaps by another process; it has been claimed."""
+        owner = Principal(pending.key.tenant, pending.key.subject)
+        left = pending.ends_at - time.time()
+        deadline = asyncio.get_running_loop().time() + left
+        request = msgspec.structs.replace(pending.request, deadline=deadline)
+
+        async def execute(live: LiveTurn) -> None:
+            try:
+                await self.execute(request, Trusted(owner), live.emit, pending)
+            except Overloaded as problem:  # it did not even get in
+                await attempted(self._ports.store.hand_over(pending))
+                raise TurnPostponed(str(problem), retry_after=problem.retry_after) from problem
+
+        live = self.live.start(request, execute, pending.attempt)
+        live.owner = owner
+        return live
 
     async def events(
         self, owner: Principal, turn: str, *, after: int
@@ -173,7 +202,9 @@ class Pipeline:
             limits=ports.limits,
             deadline=running.deadline,
             timings=running.timings,
+            resumed=running.resumed,
         ).run()
+        await self._check_superseded(running, opened)
         running.timings.since_start("opening", clock())
         if (live := self.live.running(request.id)) is not None:
             live.owner = opened.principal
@@ -185,9 +216,18 @@ class Pipeline:
             else:
                 await self._answer(running, opened)
 
+    async def _check_superseded(self, running: _Running, opened: Opened) -> None:
+        """A promised turn has nothing to do where another request with its key was quicker."""
+        taken = opened.snapshot.replay or opened.snapshot.running
+        if running.resumed is None or taken is None:
+            return
+        conflict = SessionConflict("Another request with the same key was done in its place.")
+        await fail_promise(self._ports.store, running.resumed, conflict)
+        raise conflict
+
     async def _join(self, running: _Running, hold: Hold) -> None:
         """Pass on what another turn under the same key brings about."""
-        live = self.live.running(hold.turn)
+        live = self.live.running(turn_of(hold.turn))
         if live is None:  # it ended in this very moment: what came of it, a retry will find
             raise SessionBusy("The turn with this key has just ended.", retry_after=1.0)
         async with aclosing(live.follow()) as events:
@@ -307,6 +347,8 @@ def _commit(
             f"{_MAX_NOTE_CHARACTERS} characters."
         )
     version = session.version if session else 0
+    pending = opened.holding.begin.pending
+    attempt = pending.attempt if pending is not None else 0
     now = time.time()
     keyed = request.idempotency_key is not None
     return Commit(
@@ -324,6 +366,7 @@ def _commit(
             by=opened.detection.by,
             first_agent=route.agent,
             reason=route.reason,
+            attempt=max(1, attempt),
         ),
         agent=answer.agent,
         state=notes,
@@ -331,4 +374,5 @@ def _commit(
         idempotency_key=request.idempotency_key,
         fingerprint=_fingerprint(request) if keyed else None,
         opened_at=session.created_at if session else None,
+        attempt=attempt,
     )

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import aclosing
 
-from seawall.errors import InvalidField, Problem, ServerStopping
+from seawall.errors import InvalidField, Problem, ServerStopping, TurnPostponed
 from seawall.events import TurnFailed
 from seawall.hosts.http.exchange import ClientGone, Exchange
 from seawall.hosts.http.frames import EVENT_STREAM, EventFrames
@@ -50,10 +50,13 @@ async def _pass_on(
     last = b""
     try:
         async with aclosing(orchestrator.events(owner, turn, after=after)) as events:
-            async for _, event in events:
+            async for position, event in events:
                 if not exchange.started:
                     await exchange.start(200, EVENT_STREAM)
-                await exchange.write(frames.frame(event))
+                await exchange.write(frames.at(position, event))
+    except TurnPostponed:  # the stream breaks off; it can be had again
+        if not exchange.started:
+            raise
     except Problem as problem:
         if not exchange.started:
             raise

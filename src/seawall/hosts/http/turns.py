@@ -4,7 +4,7 @@ from contextlib import aclosing
 
 import msgspec
 
-from seawall.errors import Problem, ServerStopping
+from seawall.errors import Problem, ServerStopping, TurnPostponed
 from seawall.events import (
     Event,
     IntentDetected,
@@ -68,7 +68,7 @@ async def _stream(
         if not exchange.started:
             raise
         # A turn in the background goes on elsewhere: its stream breaks off.
-        if not (request.background and isinstance(problem, ServerStopping)):
+        if not (request.background and isinstance(problem, ServerStopping | TurnPostponed)):
             last = frames.frame(TurnFailed(request.id, problem.as_dict()))
     await exchange.end(last)
 

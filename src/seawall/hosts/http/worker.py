@@ -213,6 +213,7 @@ class _Worker:
                 self._on_ready()
                 ticking = group.create_task(self._tick())
                 await self._stop.asked()
+                await self._orchestrator.leave()
                 settings = self._orchestrator.settings.server
                 deadline = await drain(self._server, self._sockets, self._stop, settings)
                 ticking.cancel()
