@@ -7,10 +7,11 @@ import asyncio
 import importlib
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
 from msgspec import Struct
 
 from seawall.admission.gate import Gate
@@ -182,6 +183,22 @@ class Orchestrator:
             for model in models.values():
                 group.create_task(model.warm())
         resuming.start()
+
+    @asynccontextmanager
+    async def rehearsal(self) -> AsyncGenerator["Orchestrator", None]:
+        """The same agents and rules without effect: see `pipeline/rehearsal.py`."""
+        from seawall.pipeline.rehearsal import rehearsal_ports  # noqa: PLC0415 - only at start
+
+        async with rehearsal_ports(self._live.pipeline.ports) as ports:
+            stage = Orchestrator(self.settings)
+            stage._opened = msgspec.structs.replace(
+                self._live,
+                pipeline=Pipeline(ports),
+                store=ports.store,
+                authenticator=ports.authenticator,
+                gate=ports.gate,
+            )
+            yield stage
 
     async def leave(self) -> None:
         """The end is near: turns that others left undone are not taken over any more."""

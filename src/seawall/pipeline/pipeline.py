@@ -89,7 +89,7 @@ class Pipeline:
     """Runs turns. Everything of a turn travels with it; only those in `live` can be looked up."""
 
     def __init__(self, ports: Ports) -> None:
-        self._ports = ports
+        self.ports = ports
         self.live = LiveTurns()
         self._store_in_doubt = False
 
@@ -110,14 +110,14 @@ class Pipeline:
         """
         clock = asyncio.get_running_loop().time
         started = clock()
-        deadline = started + self._ports.limits.turn
+        deadline = started + self.ports.limits.turn
         if request.deadline is not None:
             deadline = min(deadline, request.deadline)
         timings = StageTimings(started)
         report = TurnReport(request.id)
         running = _Running(request, credential, emit, deadline, timings, report, resumed)
         try:
-            async with self._ports.gate.place(deadline):
+            async with self.ports.gate.place(deadline):
                 timings.since_start("admission", clock())
                 await self._run(running)
             self._store_in_doubt = False
@@ -132,7 +132,7 @@ class Pipeline:
         finally:
             timings.since_start("total", clock())
             report.timings = timings.as_dict()
-            self._ports.observe(report)
+            self.ports.observe(report)
         return report
 
     def start(self, request: TurnRequest, credential: Credential) -> LiveTurn:
@@ -150,7 +150,7 @@ class Pipeline:
             try:
                 await self.execute(request, Trusted(owner), live.emit, pending)
             except Overloaded as problem:  # it did not even get in
-                await attempted(self._ports.store.hand_over(pending))
+                await attempted(self.ports.store.hand_over(pending))
                 raise TurnPostponed(str(problem), retry_after=problem.retry_after) from problem
 
         live = self.live.start(request, execute, pending.attempt)
@@ -173,12 +173,12 @@ class Pipeline:
             live.follow(after)
             if live is not None
             else stored_events(
-                self._ports.store,
+                self.ports.store,
                 owner,
                 turn,
                 after=after,
-                seconds=self._ports.limits.turn,
-                look_seconds=self._ports.limits.session,
+                seconds=self.ports.limits.turn,
+                look_seconds=self.ports.limits.session,
             )
         )
         async with aclosing(source):
@@ -186,7 +186,7 @@ class Pipeline:
                 yield position, event
 
     async def _run(self, running: _Running) -> None:
-        ports, request = self._ports, running.request
+        ports, request = self.ports, running.request
         clock = asyncio.get_running_loop().time
         keyed = request.idempotency_key is not None
         opened = await Opening(
@@ -222,7 +222,7 @@ class Pipeline:
         if running.resumed is None or taken is None:
             return
         conflict = SessionConflict("Another request with the same key was done in its place.")
-        await fail_promise(self._ports.store, running.resumed, conflict)
+        await fail_promise(self.ports.store, running.resumed, conflict)
         raise conflict
 
     async def _join(self, running: _Running, hold: Hold) -> None:
@@ -238,7 +238,7 @@ class Pipeline:
                 await running.emit(event)
 
     async def _answer(self, running: _Running, opened: Opened) -> None:
-        ports, request, emit = self._ports, running.request, running.emit
+        ports, request, emit = self.ports, running.request, running.emit
         session, detection = opened.snapshot.session, opened.detection
         route = choose_agent(
             ports.routing,
@@ -280,7 +280,7 @@ class Pipeline:
 
     def _agent_turn(self, running: _Running, opened: Opened, notes: dict[str, str]) -> AgentTurn:
         request, principal = running.request, opened.principal
-        settings = self._ports.sessions
+        settings = self.ports.sessions
         history: tuple[Message, ...] = request.history or history_window(
             opened.snapshot.turns,
             max_turns=settings.history_turns,

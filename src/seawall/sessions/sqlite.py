@@ -62,6 +62,7 @@ class SqliteStore:
     A commit is on disk when it is acknowledged: the write-ahead log is synced once a batch
     (https://www.sqlite.org/pragma.html#pragma_synchronous, FULL).
     clock: Unix time in seconds. busy_seconds: how long another process may hold the file.
+    uri: the path is one of SQLite's URIs (https://www.sqlite.org/uri.html).
     """
 
     def __init__(
@@ -71,8 +72,10 @@ class SqliteStore:
         clock: Callable[[], float] = time.time,
         busy_seconds: float = 5.0,
         idle_seconds: float = 60.0,
+        uri: bool = False,
     ) -> None:
         self._path = str(path)
+        self._uri = uri
         self._clock = clock
         self._busy_seconds = busy_seconds
         self._writer: BatchThread[_Job, object] = BatchThread(
@@ -205,7 +208,7 @@ class SqliteStore:
     def _connect(self) -> sqlite3.Connection:
         try:
             connection = sqlite3.connect(
-                self._path, timeout=self._busy_seconds, isolation_level=None
+                self._path, timeout=self._busy_seconds, isolation_level=None, uri=self._uri
             )
             try:
                 self._write_ahead(connection)

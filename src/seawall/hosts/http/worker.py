@@ -22,6 +22,7 @@ from seawall.errors import ConfigError, SeawallError
 from seawall.hosts.http.app import HttpApplication
 from seawall.hosts.http.draining import drain
 from seawall.hosts.http.protocol import LimitedProtocol
+from seawall.hosts.http.rehearsal import rehearse
 from seawall.hosts.http.stop import Stop
 from seawall.orchestrator import Orchestrator
 from seawall.transport.wheel import Wheel
@@ -166,12 +167,13 @@ class _Worker:
         self._on_leaving = on_leaving
         self._stop = Stop()
         self._parent = parent
+        self._ready = False
         self._metrics = Metrics()
         orchestrator.observe(self._metrics.observe)
         settings = orchestrator.settings.server
         application = HttpApplication(
             orchestrator,
-            all_ready=all_ready,
+            all_ready=lambda: self._ready and all_ready(),
             scrape=self._scrape,
             opens=False,
             stop=self._stop,
@@ -206,10 +208,13 @@ class _Worker:
             except SeawallError as error:
                 failure = error
             else:
+                if self._orchestrator.settings.server.rehearse:
+                    await rehearse(self._orchestrator)
                 # What exists now stays: sparing the collector from walking it over and over.
                 gc.collect()
                 gc.freeze()
                 gc.set_threshold(_COLLECT_EVERY, 20, 100)
+                self._ready = True
                 self._on_ready()
                 ticking = group.create_task(self._tick())
                 await self._stop.asked()
