@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TIMES = SimTimes(first_token=(0.1, 0.3), duration=(0.8, 1.6), chunks=20)
 TURN_SECONDS = 12.0
 GRACE_SECONDS = 1.0  # of the driver and the network beyond a turn's deadline
-SETTLE_SECONDS = 30.0  # longer than unused connections are kept
+SETTLE_SECONDS = 40.0  # longer than unused connections are kept
 CALM_SECONDS = 5.0
 MODEL, SPARE = "gpt-primary", "gpt-spare"
 REFUSALS = {"overloaded", "upstream-throttled", "upstream-unavailable", "session-busy"}
@@ -83,6 +83,7 @@ def environment_of(folder: Path, model: Service, *, fallback: bool) -> dict[str,
     }
     if fallback:
         settings |= {
+            "MODELS__DEFAULT__RESILIENCE__FAILURE_RATE": 0.2,
             "MODELS__DEFAULT__FALLBACKS": '["spare"]',
             "MODELS__SPARE__BASE_URL": model.url,
             "MODELS__SPARE__MODEL": SPARE,
