@@ -108,6 +108,7 @@ class OpenAIModel:
                 headers=self._headers,
                 body=self._body(request),
                 deadline=deadline,
+                replay=False,  # calls cost money: whether to make another is for others to say
             ) as response:
                 if response.status != 200:
                     raise await self._refusal(response)
