@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.kernels.compiled import compiled
+from seawall.plan.kernels.compiled import compiled, inlined
 from seawall.plan.kernels.heaps import pop, push
 from seawall.plan.kernels.randomness import draw, uniform
 from seawall.plan.kernels.recording import bucket, place
@@ -117,7 +117,7 @@ class Books(NamedTuple):
     kept: Floats
 
 
-@compiled
+@inlined
 def _die(crowd: Crowd, books: Books, law: Law, slot: int, time: float) -> None:
     count = crowd.count
     count[ALIVE] -= 1
@@ -128,7 +128,7 @@ def _die(crowd: Crowd, books: Books, law: Law, slot: int, time: float) -> None:
     books.series[ALIVE_CHANGE, place(time, law.width, books.series.shape[1])] -= 1
 
 
-@compiled
+@inlined
 def _unlink(crowd: Crowd, slot: int) -> None:
     """Take it out of the idle ones."""
     count = crowd.count
@@ -146,7 +146,7 @@ def _unlink(crowd: Crowd, slot: int) -> None:
     count[IDLE] -= 1
 
 
-@compiled
+@inlined
 def _rank(crowd: Crowd, slot: int) -> None:
     """Add it to those to choose the newest from; where that is full, drop who died meanwhile."""
     count = crowd.count
@@ -161,7 +161,7 @@ def _rank(crowd: Crowd, slot: int) -> None:
     count[SPARE] = push(crowd.newest, crowd.ranked, count[SPARE], key, slot)
 
 
-@compiled
+@inlined
 def _settle(crowd: Crowd, books: Books, law: Law, time: float) -> None:
     """Everything that environments did until now: work ended, idle ones reclaimed."""
     count = crowd.count
@@ -193,7 +193,7 @@ def _settle(crowd: Crowd, books: Books, law: Law, time: float) -> None:
         _die(crowd, books, law, slot, ended)
 
 
-@compiled
+@inlined
 def _idle_one(crowd: Crowd, law: Law) -> int:
     """An idle environment, taken out; or -1."""
     count = crowd.count
@@ -211,7 +211,7 @@ def _idle_one(crowd: Crowd, law: Law) -> int:
     return slot
 
 
-@compiled
+@inlined
 def _new_one(crowd: Crowd, law: Law, time: float) -> int:
     """A place for a new environment if the limits let it start; or -1."""
     count = crowd.count
@@ -235,7 +235,7 @@ def _new_one(crowd: Crowd, law: Law, time: float) -> int:
     return int(slot)
 
 
-@compiled
+@inlined
 def _give_up(
     crowd: Crowd, books: Books, law: Law, request: int, tries: int, first: float, at: float,
     outcome: int,
@@ -262,7 +262,7 @@ def _give_up(
         books.kept[request, 3] = outcome
 
 
-@compiled
+@inlined
 def _attempt(
     crowd: Crowd, books: Books, law: Law, rows: Floats, tables: Floats, time: float, request: int,
     tries: int, first: float,
@@ -315,8 +315,10 @@ def _attempt(
     for stage in range(law.before + 1, stages):
         u = uniform(law.services, request * 16 + stage) if rows[stage, 0] != 0.0 else 0.0
         after += draw(rows, tables, stage, u)
-    first_token = draw(rows, tables, law.row_first, uniform(law.services, request * 16 + 15))
-    first_token = min(first_token, call)
+    first_token = 0.0
+    if call > 0.0:
+        u = uniform(law.services, request * 16 + 15)
+        first_token = min(call, draw(rows, tables, law.row_first, u))
     service = before + call + after
     start = 0.0
     if cold:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.kernels.compiled import compiled
+from seawall.plan.kernels.compiled import inlined
 
 __all__ = ["pop", "push", "replace_top", "set_leaf"]
 
@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
-@compiled
+@inlined
 def push(keys: Floats, items: Integers, size: int, key: float, item: int) -> int:
     """Add to the heap of `size` entries; its new size."""
     at = size
@@ -27,7 +27,7 @@ def push(keys: Floats, items: Integers, size: int, key: float, item: int) -> int
     return size + 1
 
 
-@compiled
+@inlined
 def pop(keys: Floats, items: Integers, size: int) -> int:
     """Remove the entry with the least key, which is at 0; the new size."""
     size -= 1
@@ -36,7 +36,7 @@ def pop(keys: Floats, items: Integers, size: int) -> int:
     return size
 
 
-@compiled
+@inlined
 def replace_top(keys: Floats, items: Integers, size: int, key: float, item: int) -> None:
     """Put an entry in the place of the least one."""
     at = 0
@@ -54,7 +54,7 @@ def replace_top(keys: Floats, items: Integers, size: int, key: float, item: int)
     items[at] = item
 
 
-@compiled
+@inlined
 def set_leaf(tree: Floats, leaves: int, leaf: int, key: float) -> None:
     """Change a leaf of a tree of minima.
 

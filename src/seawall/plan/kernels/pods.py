@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.kernels.compiled import compiled
+from seawall.plan.kernels.compiled import compiled, inlined
 from seawall.plan.kernels.heaps import pop, push, set_leaf
 from seawall.plan.kernels.randomness import draw, uniform
 from seawall.plan.kernels.recording import bucket, place
@@ -143,7 +143,7 @@ class PodBooks(NamedTuple):
     kept: Floats
 
 
-@compiled
+@inlined
 def _give_up(
     requests: Requests, books: PodBooks, law: PodLaw, request: int, tries: int, first: float,
     at: float, outcome: int,
@@ -169,7 +169,7 @@ def _give_up(
         books.kept[request, 3] = outcome
 
 
-@compiled
+@inlined
 def _advance(pods: Pods, law: PodLaw, pod: int, now: float) -> None:
     """Bring the pod's virtual time up to now."""
     running = pods.bursts[pod]
@@ -180,7 +180,7 @@ def _advance(pods: Pods, law: PodLaw, pod: int, now: float) -> None:
     pods.seen[pod] = now
 
 
-@compiled
+@inlined
 def _schedule(pods: Pods, law: PodLaw, pod: int) -> None:
     """Say when the pod's next burst ends."""
     running = pods.bursts[pod]
@@ -193,7 +193,7 @@ def _schedule(pods: Pods, law: PodLaw, pod: int) -> None:
     set_leaf(pods.tree, pods.tree.shape[0] >> 1, pod, end)
 
 
-@compiled
+@inlined
 def _burst(
     pods: Pods, requests: Requests, law: PodLaw, slot: int, seconds: float, now: float
 ) -> None:
@@ -205,7 +205,7 @@ def _burst(
     _schedule(pods, law, pod)
 
 
-@compiled
+@inlined
 def _begin(
     pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, rows: Floats, tables: Floats,
     slot: int, now: float,
@@ -229,7 +229,7 @@ def _begin(
         _pause(pods, requests, books, law, rows, tables, slot, now)
 
 
-@compiled
+@inlined
 def _pause(
     pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, rows: Floats, tables: Floats,
     slot: int, now: float,
@@ -247,7 +247,9 @@ def _pause(
     for stage in range(law.before + 1, law.stages):
         u = uniform(law.services, request * 16 + stage) if rows[stage, 0] != 0.0 else 0.0
         after += draw(rows, tables, stage, u)
-    token = draw(rows, tables, law.row_first, uniform(law.services, request * 16 + 15))
+    token = 0.0
+    if call > 0.0:
+        token = draw(rows, tables, law.row_first, uniform(law.services, request * 16 + 15))
     bins = books.series.shape[1]
     if law.before < law.stages:
         books.series[CALLS_BEGIN, place(now + before, law.width, bins)] += 1
@@ -259,7 +261,7 @@ def _pause(
     count[IN_WAIT] = push(requests.wakes, requests.waking, count[IN_WAIT], end, slot)
 
 
-@compiled
+@inlined
 def _release(requests: Requests, slot: int) -> None:
     requests.phase[slot] = FREE
     requests.serial[slot] += 1
@@ -268,7 +270,7 @@ def _release(requests: Requests, slot: int) -> None:
     requests.free[count[USED]] = slot
 
 
-@compiled
+@inlined
 def _unqueue(
     pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, slot: int, now: float
 ) -> None:
@@ -287,7 +289,7 @@ def _unqueue(
     books.series[QUEUE_CHANGE, place(now, law.width, books.series.shape[1])] -= 1
 
 
-@compiled
+@inlined
 def _end(
     pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, rows: Floats, tables: Floats,
     slot: int, now: float,
@@ -323,7 +325,7 @@ def _end(
         _begin(pods, requests, books, law, rows, tables, following, now)
 
 
-@compiled
+@inlined
 def _choose(pods: Pods, requests: Requests, law: PodLaw, number: int) -> int:
     count = requests.count
     ready = count[READY]
@@ -342,7 +344,7 @@ def _choose(pods: Pods, requests: Requests, law: PodLaw, number: int) -> int:
     return int(best)
 
 
-@compiled
+@inlined
 def _remember(
     requests: Requests, times: Floats, slots: Integers, serials: Integers, head: int, size: int,
     time: float, slot: int,
@@ -368,7 +370,7 @@ def _remember(
     count[size] += 1
 
 
-@compiled
+@inlined
 def _attempt(
     pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, rows: Floats, tables: Floats,
     now: float, request: int, tries: int, first: float,
@@ -423,7 +425,7 @@ def _attempt(
         )
 
 
-@compiled
+@inlined
 def _out_of_patience(
     pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, now: float
 ) -> None:
@@ -447,7 +449,7 @@ def _out_of_patience(
         requests.gone[slot] = 1
 
 
-@compiled
+@inlined
 def _waited_enough(
     pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, now: float
 ) -> None:
@@ -470,7 +472,7 @@ def _waited_enough(
     )
 
 
-@compiled
+@inlined
 def _burst_ends(
     pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, rows: Floats, tables: Floats,
     now: float,

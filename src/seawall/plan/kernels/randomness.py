@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.kernels.compiled import compiled
+from seawall.plan.kernels.compiled import compiled, inlined
 
 __all__ = [
     "CONSTANT",
@@ -30,7 +30,7 @@ _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 
 
-@compiled
+@inlined
 def _mix(z: np.uint64) -> np.uint64:
     z = (z ^ (z >> np.uint64(30))) * _FIRST
     z = (z ^ (z >> np.uint64(27))) * _SECOND
@@ -43,18 +43,18 @@ def stream(seed: int, number: int) -> np.uint64:
     return _mix(_mix(np.uint64(seed) + _GOLDEN) + np.uint64(number) * _GOLDEN)
 
 
-@compiled
+@inlined
 def uniform(state: np.uint64, index: int) -> float:
     """The index-th number of a stream, in (0, 1)."""
     z = _mix(np.uint64(state) + np.uint64(index) * _GOLDEN)
     return float(z >> np.uint64(11)) * 2.0**-53 + 2.0**-54
 
 
-@compiled
+@inlined
 def normal_quantile(p: float) -> float:
-    """The inverse of the standard normal distribution, p in (0, 1), to 1e-9.
+    """The inverse of the standard normal distribution, p in (0, 1), to 1.2e-9 of its value.
 
-    Source: P. J. Acklam's rational approximation, with one step of Halley's method.
+    Source: P. J. Acklam's rational approximation.
     """
     if p < 0.02425 or p > 0.97575:
         tail = p if p < 0.5 else 1.0 - p
@@ -74,12 +74,10 @@ def normal_quantile(p: float) -> float:
         low = (-5.447609879822406e01 * r + 1.615858368580409e02) * r - 1.556989798598866e02
         low = ((low * r + 6.680131188771972e01) * r - 1.328068155288572e01) * r + 1.0
         x = top * q / low
-    error = 0.5 * math.erfc(-x / math.sqrt(2.0)) - p
-    step = error * math.sqrt(2.0 * math.pi) * math.exp(x * x / 2.0)
-    return x - step / (1.0 + x * step / 2.0)
+    return x
 
 
-@compiled
+@inlined
 def draw(
     rows: NDArray[np.float64], tables: NDArray[np.float64], row: int, u: float
 ) -> float:

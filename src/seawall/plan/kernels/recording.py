@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.kernels.compiled import compiled
+from seawall.plan.kernels.compiled import inlined
 
 __all__ = ["BUCKETS", "SUB_BITS", "bucket", "bucket_edges", "place"]
 
@@ -13,7 +13,7 @@ _OCTAVES = 44
 BUCKETS = 1 + (_OCTAVES << SUB_BITS)
 
 
-@compiled
+@inlined
 def bucket(value: float) -> int:
     """The bucket of a time in seconds: 0 under a microsecond, then by exponent and mantissa."""
     bits = np.float64(value).view(np.int64)
@@ -30,7 +30,7 @@ def bucket_edges() -> NDArray[np.float64]:
     return np.concatenate(([0.0], edges))
 
 
-@compiled
+@inlined
 def place(time: float, width: float, bins: int) -> int:
     """The bin of a time; what is later than the last is in the last."""
     return min(int(time / width), bins - 1)
