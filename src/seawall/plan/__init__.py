@@ -11,6 +11,7 @@
 Needs the extra `plan`. Nothing here knows of the runtime, nor does the runtime of this.
 """
 
+from seawall.plan.arrivals import Arrivals, Campaign, Spike
 from seawall.plan.distributions import (
     Distribution,
     constant,
@@ -32,19 +33,10 @@ from seawall.plan.platforms import (
     Tracking,
 )
 from seawall.plan.result import SERIES, Histogram, Result, Samples, Usage
+from seawall.plan.service import ARTICLE_STAGES, Service, Stage, split_duration
 from seawall.plan.simulate import simulate
-from seawall.plan.workload import (
-    ARTICLE_STAGES,
-    Arrivals,
-    Campaign,
-    Clients,
-    Service,
-    Spike,
-    Stage,
-    Workload,
-    from_trace,
-    split_duration,
-)
+from seawall.plan.workload import Clients, Workload, from_trace
+from seawall.plan.written import from_flags, read_workload
 
 __all__ = [
     "ARTICLE_STAGES",
@@ -74,8 +66,10 @@ __all__ = [
     "constant",
     "empirical",
     "exponential",
+    "from_flags",
     "from_trace",
     "lognormal",
+    "read_workload",
     "simulate",
     "split_duration",
     "uniform",

@@ -62,9 +62,7 @@ def uniform(low: float, high: float, *, field: str = "distribution") -> Distribu
     return constant(low) if low == high else Distribution("uniform", float(low), float(high))
 
 
-def exponential(
-    mean: float, *, least: float = 0.0, field: str = "distribution"
-) -> Distribution:
+def exponential(mean: float, *, least: float = 0.0, field: str = "distribution") -> Distribution:
     """`least`, and an exponentially distributed time of this mean on top."""
     _check(field, mean, least)
     return Distribution("exponential", float(mean), float(least))

@@ -123,9 +123,7 @@ class Fleet:
             self._check_drained(pod, now)
         elif what in ("drained?", "kill") and pod.phase == "draining":
             if what == "kill":
-                kernel.kill(
-                    self.pods_state, self._requests, self._books, self._law, pod.place, now
-                )
+                kernel.kill(self.pods_state, self._requests, self._books, self._law, pod.place, now)
                 self._gone(pod, now)
             else:
                 self._check_drained(pod, now)
@@ -239,7 +237,7 @@ class Fleet:
         """Say to the balancer who takes requests: ready ones, and those not unlisted yet."""
         listed = [pod.place for pod in self.live if pod.listed]
         self.pods_state.ready[: len(listed)] = listed
-        self._requests.count[kernel.READY] = len(listed)
+        self._requests.tally[kernel.READY] = len(listed)
 
     def use(self, requests: kernel.Requests) -> None:
         """Where the requests are now: their arrays may have grown."""

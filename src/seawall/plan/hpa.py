@@ -116,7 +116,11 @@ def desired_replicas(
 
 
 def stabilised(
-    current: int, desired: int, earlier: Sequence[tuple[float, int]], now: float, up: float,
+    current: int,
+    desired: int,
+    earlier: Sequence[tuple[float, int]],
+    now: float,
+    up: float,
     down: float,
 ) -> int:
     """The current number brought within what was recommended lately.
@@ -134,8 +138,14 @@ def _changed(events: Sequence[tuple[float, int]], now: float, period: float) -> 
 
 
 def limited(
-    current: int, desired: int, minimum: int, maximum: int, rules: tuple[Rules, Rules],
-    ups: Sequence[tuple[float, int]], downs: Sequence[tuple[float, int]], now: float,
+    current: int,
+    desired: int,
+    minimum: int,
+    maximum: int,
+    rules: tuple[Rules, Rules],
+    ups: Sequence[tuple[float, int]],
+    downs: Sequence[tuple[float, int]],
+    now: float,
 ) -> int:
     """No faster than the policies allow, and within minimum and maximum.
 
@@ -211,8 +221,11 @@ class Hpa:
         return self._done(now, current, new)
 
     def _done(self, now: float, current: int, new: int) -> int:
-        periods = [policy.period for rules in (self._settings.up, self._settings.down)
-                   for policy in rules.policies]
+        periods = [
+            policy.period
+            for rules in (self._settings.up, self._settings.down)
+            for policy in rules.policies
+        ]
         since = now - max(periods, default=0.0)
         self._ups = [each for each in self._ups if each[0] > since]
         self._downs = [each for each in self._downs if each[0] > since]

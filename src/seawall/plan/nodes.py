@@ -43,7 +43,8 @@ class Park:
         launch, pull: seconds, for a new one. It counts from its launch.
         """
         fitting = [
-            each for each in self.machines
+            each
+            for each in self.machines
             if not each.gone and not each.taken and each.pods < self._each
         ]
         if fitting:

@@ -64,8 +64,9 @@ def student_quantile(share: float, freedom: int) -> float:
         y = a * y * y
         y = math.expm1(y)
     else:
-        near = (1.0 / (((freedom + 6.0) / (freedom * y) - 0.089 * d - 0.822) * (freedom + 2.0)
-                       * 3.0) + 0.5 / (freedom + 4.0))
+        near = 1.0 / (
+            ((freedom + 6.0) / (freedom * y) - 0.089 * d - 0.822) * (freedom + 2.0) * 3.0
+        ) + 0.5 / (freedom + 4.0)
         y = (near * y - 1.0) * (freedom + 1.0) / (freedom + 2.0) + 1.0 / y
     return math.sqrt(freedom * y)
 
@@ -129,6 +130,7 @@ def compare(
     Both get the same requests with the same durations (common random numbers), so what differs is
     the platform, and few runs do.
     """
+
     def difference(seed: int) -> float:
         left = measure(simulate(workload, one, seed=seed))
         return left - measure(simulate(workload, other, seed=seed))

@@ -1,44 +1,31 @@
 """A run on places with one queue."""
 
-from collections.abc import Iterable
-
 import numpy as np
-from numpy.typing import NDArray
 
 from seawall.plan.distributions import encode
+from seawall.plan.job import Job
 from seawall.plan.kernels import servers as kernel
 from seawall.plan.platforms import Servers
 from seawall.plan.result import Result, Samples, Usage
 from seawall.plan.stream import SERVICES, numbers
-from seawall.plan.tally import bin_width, empty_histogram, histogram, level
-from seawall.plan.workload import Workload
+from seawall.plan.tally import empty_histogram, histogram, level
 
 __all__ = ["run_servers"]
 
-Floats = NDArray[np.float64]
 
-
-def run_servers(
-    workload: Workload,
-    platform: Servers,
-    pieces: Iterable[Floats],
-    *,
-    seed: int,
-    wanted_bin: float,
-    kept: Floats,
-) -> Result:
+def run_servers(job: Job, platform: Servers) -> Result:
     """Simulate; see `simulate`. Refused requests do not come again, and nobody leaves the queue."""
-    width, bins = bin_width(workload, wanted_bin)
+    workload, width, bins, kept = job.workload, job.width, job.bins, job.kept
     rows, tables = encode([stage.seconds for stage in workload.service.stages])
     limit = -1 if platform.queue is None else platform.queue
-    state = numbers(seed, SERVICES)
+    state = numbers(job.seed, SERVICES)
     free, who = np.zeros(platform.places), np.zeros(platform.places, dtype=np.int64)
     starts = np.zeros(max(1, limit))
     series = np.zeros((4, bins), dtype=np.int64)
     waits, latencies = empty_histogram(), empty_histogram()
     totals, counts = np.zeros(4), np.zeros(3, dtype=np.int64)
     number = 0
-    for piece in pieces:
+    for piece in job.pieces:
         kernel.serve(
             piece, number, state, rows, tables, free, who, starts, limit,
             float(platform.longest), width, series, waits, latencies, totals, counts, kept,
@@ -72,7 +59,7 @@ def run_servers(
         )
     return Result(
         platform="servers",
-        seed=seed,
+        seed=job.seed,
         horizon=horizon,
         bin_seconds=width,
         requests=int(counts[kernel.ARRIVED]),

@@ -146,8 +146,10 @@ class ManagedScaler:
 
 
 def scaler_of(
-    fleet: Fleet, settings: HpaSettings | KedaSettings | Managed | None,
-    law: kernel.PodLaw, books: kernel.PodBooks,
+    fleet: Fleet,
+    settings: HpaSettings | KedaSettings | Managed | None,
+    law: kernel.PodLaw,
+    books: kernel.PodBooks,
 ) -> Scaler | None:
     """The scaler that the settings describe; None: the number of pods does not change."""
     match settings:

@@ -1,10 +1,13 @@
 """One run of a workload on a platform."""
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seawall.errors import ConfigError
+from seawall.plan.job import Job
 from seawall.plan.platforms import Eks, Lambda, Managed, Platform, Servers
 from seawall.plan.result import Result
 from seawall.plan.workload import Workload
@@ -28,11 +31,14 @@ def simulate(
 
     Raises ConfigError, naming the field.
     """
+    if not (math.isfinite(bin_seconds) and bin_seconds > 0):
+        raise ConfigError(f"bin_seconds: {bin_seconds} is not a time")
     # Numba takes a fifth of a second to import: not for those who only describe a workload.
     from seawall.plan.run_environments import run_lambda  # noqa: PLC0415
     from seawall.plan.run_pods import run_eks, run_managed  # noqa: PLC0415
     from seawall.plan.run_servers import run_servers  # noqa: PLC0415
     from seawall.plan.stream import arrivals_in_pieces  # noqa: PLC0415
+    from seawall.plan.tally import bin_width  # noqa: PLC0415
 
     pieces: Iterable[NDArray[np.float64]] = arrivals_in_pieces(workload.arrivals, seed)
     kept = np.empty((0, 5))
@@ -40,19 +46,15 @@ def simulate(
         all_pieces = list(pieces)
         kept = np.zeros((sum(len(piece) for piece in all_pieces), 5))
         pieces = all_pieces
+    width, bins = bin_width(workload, bin_seconds)
+    job = Job(workload, pieces, seed, width, bins, kept)
     match platform:
         case Lambda():
-            run = run_lambda(
-                workload, platform, pieces, seed=seed, wanted_bin=bin_seconds, kept=kept
-            )
+            run = run_lambda(job, platform)
         case Eks():
-            run = run_eks(workload, platform, pieces, seed=seed, wanted_bin=bin_seconds, kept=kept)
+            run = run_eks(job, platform)
         case Managed():
-            run = run_managed(
-                workload, platform, pieces, seed=seed, wanted_bin=bin_seconds, kept=kept
-            )
+            run = run_managed(job, platform)
         case Servers():
-            run = run_servers(
-                workload, platform, pieces, seed=seed, wanted_bin=bin_seconds, kept=kept
-            )
+            run = run_servers(job, platform)
     return run

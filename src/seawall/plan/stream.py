@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from seawall.plan.arrivals import Arrivals, rate_profile
 from seawall.plan.kernels.arriving import fill_arrivals
 from seawall.plan.kernels.randomness import stream
-from seawall.plan.workload import Arrivals, rate_profile
 
 __all__ = ["ARRIVING", "CHOICES", "JITTERS", "SERVICES", "STARTS", "arrivals_in_pieces", "numbers"]
 

@@ -28,10 +28,10 @@ def fill_arrivals(
 ) -> int:
     """Write the next arrivals, in order of time; how many: fewer than fit only at the end.
 
-    rates: arrivals a second in each bin of `width` seconds, until `horizon`. crowd_times, crowd_sizes: so many
-    at this instant, in order. clock: [how far the Poisson process is, its next arrival], counts:
-    [numbers drawn, bin, crowd, how many of the crowd have come]: where to go on; -1 in clock[1]
-    for not drawn. A unit exponential is used up by rate times time, which is exact.
+    rates: arrivals a second in each bin of `width` seconds, until `horizon`. crowd_times,
+    crowd_sizes: so many at this instant, in order. clock: [how far the Poisson process is, its
+    next arrival, -1 for not drawn], counts: [numbers drawn, bin, crowd, how many of the crowd
+    have come]: where to go on. A unit exponential is used up by rate times time, which is exact.
     """
     written = 0
     size = out.shape[0]

@@ -1,7 +1,7 @@
 """How functions are compiled: cached on disk, without the interpreter's lock."""
 
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 
@@ -11,7 +11,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 # Nothing here allocates, so arrays are not counted: counting them was six sevenths of the time.
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+_OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:

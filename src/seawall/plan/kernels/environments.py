@@ -20,17 +20,42 @@ __all__ = ["Books", "Crowd", "Law", "finish", "invoke"]
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-# Crowd.count
-ALIVE, IDLE, BUSY, FREE_SLOTS, OLDEST, NEWEST, BORN, SPARE, PROVISIONED, PROVISIONED_BUSY = range(10)
+# Crowd.tally
+ALIVE, IDLE, BUSY, FREE_SLOTS, OLDEST, NEWEST, BORN, SPARE, PROVISIONED, PROVISIONED_BUSY = range(
+    10
+)
 RETRYING, TICKETS = range(10, 12)
 # Crowd.clock
 STARTS_LEFT, STARTS_AT, INVOKES_LEFT, INVOKES_AT = range(4)
 # Books.series
-(ARRIVED, STARTED, COLD, THROTTLED, ENDED, ALIVE_CHANGE, CALLS_BEGIN, CALLS_END, SPILLED,
- REFUSED, LEFT, FAILED) = range(12)
+(
+    ARRIVED,
+    STARTED,
+    COLD,
+    THROTTLED,
+    ENDED,
+    ALIVE_CHANGE,
+    CALLS_BEGIN,
+    CALLS_END,
+    SPILLED,
+    REFUSED,
+    LEFT,
+    FAILED,
+) = range(12)
 # Books.counts
-(REQUESTS, ATTEMPTS, SERVED, GAVE_UP, TIMED_OUT, CUT_OFF, COLD_STARTS, THROTTLES, ON_PROVISIONED,
- PEAK_BUSY, PEAK_ALIVE) = range(11)
+(
+    REQUESTS,
+    ATTEMPTS,
+    SERVED,
+    GAVE_UP,
+    TIMED_OUT,
+    CUT_OFF,
+    COLD_STARTS,
+    THROTTLES,
+    ON_PROVISIONED,
+    PEAK_BUSY,
+    PEAK_ALIVE,
+) = range(11)
 # Books.totals
 LATENCY, FIRST, BILLED, BILLED_START, BILLED_PROVISIONED, ALIVE_TIME, BUSY_TIME, LAST = range(8)
 
@@ -81,7 +106,7 @@ class Crowd(NamedTuple):
     when requests come again; request, tries, first: of a ticket; tickets: those that are free.
     """
 
-    count: Integers
+    tally: Integers
     clock: Floats
     born: Floats
     number: Integers
@@ -119,7 +144,7 @@ class Books(NamedTuple):
 
 @inlined
 def _die(crowd: Crowd, books: Books, law: Law, slot: int, time: float) -> None:
-    count = crowd.count
+    count = crowd.tally
     count[ALIVE] -= 1
     crowd.slots[count[FREE_SLOTS]] = slot
     count[FREE_SLOTS] += 1
@@ -131,7 +156,7 @@ def _die(crowd: Crowd, books: Books, law: Law, slot: int, time: float) -> None:
 @inlined
 def _unlink(crowd: Crowd, slot: int) -> None:
     """Take it out of the idle ones."""
-    count = crowd.count
+    count = crowd.tally
     later = crowd.later[slot]
     earlier = crowd.earlier[slot]
     if later >= 0:
@@ -149,7 +174,7 @@ def _unlink(crowd: Crowd, slot: int) -> None:
 @inlined
 def _rank(crowd: Crowd, slot: int) -> None:
     """Add it to those to choose the newest from; where that is full, drop who died meanwhile."""
-    count = crowd.count
+    count = crowd.tally
     if count[SPARE] == crowd.newest.shape[0]:
         size = 0
         for at in range(count[SPARE]):
@@ -164,7 +189,7 @@ def _rank(crowd: Crowd, slot: int) -> None:
 @inlined
 def _settle(crowd: Crowd, books: Books, law: Law, time: float) -> None:
     """Everything that environments did until now: work ended, idle ones reclaimed."""
-    count = crowd.count
+    count = crowd.tally
     while count[BUSY] > 0 and crowd.ends[0] <= time:
         end = crowd.ends[0]
         slot = crowd.ending[0]
@@ -196,13 +221,13 @@ def _settle(crowd: Crowd, books: Books, law: Law, time: float) -> None:
 @inlined
 def _idle_one(crowd: Crowd, law: Law) -> int:
     """An idle environment, taken out; or -1."""
-    count = crowd.count
+    count = crowd.tally
     if count[IDLE] == 0:
         return -1
-    slot = count[NEWEST]
+    slot = int(count[NEWEST])
     if law.newest_first:
         while True:
-            slot = crowd.ranked[0]
+            slot = int(crowd.ranked[0])
             key = crowd.newest[0]
             count[SPARE] = pop(crowd.newest, crowd.ranked, count[SPARE])
             if -key == crowd.number[slot] and crowd.since[slot] >= 0.0:
@@ -214,7 +239,7 @@ def _idle_one(crowd: Crowd, law: Law) -> int:
 @inlined
 def _new_one(crowd: Crowd, law: Law, time: float) -> int:
     """A place for a new environment if the limits let it start; or -1."""
-    count = crowd.count
+    count = crowd.tally
     clock = crowd.clock
     on_demand = count[BUSY] - count[PROVISIONED_BUSY]
     if on_demand + max(count[PROVISIONED], count[PROVISIONED_BUSY]) >= law.limit:
@@ -237,11 +262,17 @@ def _new_one(crowd: Crowd, law: Law, time: float) -> int:
 
 @inlined
 def _give_up(
-    crowd: Crowd, books: Books, law: Law, request: int, tries: int, first: float, at: float,
+    crowd: Crowd,
+    books: Books,
+    law: Law,
+    request: int,
+    tries: int,
+    first: float,
+    at: float,
     outcome: int,
 ) -> None:
     """The attempt failed at a time: it comes again, or that was all. outcome: 1 refused, 2 left."""
-    count = crowd.count
+    count = crowd.tally
     if tries < law.retries and (outcome == 1 or (outcome == 2 and law.retry_timeouts)):
         u = uniform(law.jitters, request * 32 + tries)
         delay = min(law.backoff_cap, law.backoff * 2.0**tries) * u
@@ -264,10 +295,17 @@ def _give_up(
 
 @inlined
 def _attempt(
-    crowd: Crowd, books: Books, law: Law, rows: Floats, tables: Floats, time: float, request: int,
-    tries: int, first: float,
+    crowd: Crowd,
+    books: Books,
+    law: Law,
+    rows: Floats,
+    tables: Floats,
+    time: float,
+    request: int,
+    tries: int,
+    first: float,
 ) -> None:
-    count = crowd.count
+    count = crowd.tally
     clock = crowd.clock
     series = books.series
     totals = books.totals
@@ -382,14 +420,22 @@ def _attempt(
 
 @compiled
 def invoke(
-    crowd: Crowd, books: Books, law: Law, rows: Floats, tables: Floats, arrivals: Floats, at: int,
-    number: int, until: float, last: bool,
+    crowd: Crowd,
+    books: Books,
+    law: Law,
+    rows: Floats,
+    tables: Floats,
+    arrivals: Floats,
+    at: int,
+    number: int,
+    until: float,
+    last: bool,
 ) -> int:
     """Take arrivals from `at` on, and retries, while they come before `until`; where it stopped.
 
     number: that of the request at 0. last: no arrivals follow these.
     """
-    count = crowd.count
+    count = crowd.tally
     size = arrivals.shape[0]
     while True:
         arrival = arrivals[at] if at < size else math.inf
@@ -419,8 +465,8 @@ def finish(crowd: Crowd, books: Books, law: Law) -> None:
     """All work ends; environments that are idle live until reclaimed, at most to the horizon."""
     _settle(crowd, books, law, max(books.totals[LAST], law.horizon))
     end = max(books.totals[LAST], law.horizon)
-    while crowd.count[IDLE] > 0:
-        slot = crowd.count[OLDEST]
+    while crowd.tally[IDLE] > 0:
+        slot = crowd.tally[OLDEST]
         ended = min(crowd.since[slot] + law.idle, max(end, crowd.since[slot]))
         _unlink(crowd, slot)
         _die(crowd, books, law, slot, ended)

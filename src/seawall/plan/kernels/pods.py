@@ -23,12 +23,25 @@ Integers = NDArray[np.int64]
 
 RANDOM, ROUND_ROBIN, LEAST = range(3)
 FREE, QUEUED, FIRST_BURST, WAITING, LAST_BURST, DEAD = range(6)
-# Requests.count
-(USED, IN_WAIT, RETRYING, TICKETS, RING_HEAD, RING_SIZE, LINE_HEAD, LINE_SIZE, READY,
- TURN) = range(10)
+# Requests.tally
+(USED, IN_WAIT, RETRYING, TICKETS, RING_HEAD, RING_SIZE, LINE_HEAD, LINE_SIZE, READY, TURN) = range(
+    10
+)
 # PodBooks.series
-(ARRIVED, STARTED, TURNED_AWAY, ENDED, CALLS_BEGIN, CALLS_END, CONNECTED, REFUSED, LEFT, FAILED,
- QUEUE_CHANGE, STORE_BEGIN) = range(12)
+(
+    ARRIVED,
+    STARTED,
+    TURNED_AWAY,
+    ENDED,
+    CALLS_BEGIN,
+    CALLS_END,
+    CONNECTED,
+    REFUSED,
+    LEFT,
+    FAILED,
+    QUEUE_CHANGE,
+    STORE_BEGIN,
+) = range(12)
 # PodBooks.counts
 REQUESTS, ATTEMPTS, SERVED, GAVE_UP, TIMED_OUT, CUT_OFF, THROTTLES, PEAK_BUSY, PEAK_POD = range(9)
 # PodBooks.totals
@@ -68,7 +81,7 @@ class PodLaw(NamedTuple):
 
 
 class Pods(NamedTuple):
-    """The pods, by number. ready: those that take requests, `count[READY]` of them.
+    """The pods, by number. ready: those that take requests, `tally[READY]` of them.
 
     busy, waiting: requests in service, in the queue. most: the greatest `busy` so far. bursts,
     clock, seen: bursts that run, virtual time, when that was so. used: processor seconds. keys,
@@ -100,7 +113,7 @@ class Requests(NamedTuple):
     when, in order of time; line*: the same for the time in the queue.
     """
 
-    count: Integers
+    tally: Integers
     pod: Integers
     phase: Integers
     request: Integers
@@ -145,11 +158,17 @@ class PodBooks(NamedTuple):
 
 @inlined
 def _give_up(
-    requests: Requests, books: PodBooks, law: PodLaw, request: int, tries: int, first: float,
-    at: float, outcome: int,
+    requests: Requests,
+    books: PodBooks,
+    law: PodLaw,
+    request: int,
+    tries: int,
+    first: float,
+    at: float,
+    outcome: int,
 ) -> None:
     """An attempt failed: it comes again, or that was all. outcome: 1 refused, 2 left, 3 cut off."""
-    count = requests.count
+    count = requests.tally
     if tries < law.retries and (outcome != 2 or law.retry_timeouts):
         u = uniform(law.jitters, request * 32 + tries)
         delay = min(law.backoff_cap, law.backoff * 2.0**tries) * u
@@ -207,8 +226,14 @@ def _burst(
 
 @inlined
 def _begin(
-    pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, rows: Floats, tables: Floats,
-    slot: int, now: float,
+    pods: Pods,
+    requests: Requests,
+    books: PodBooks,
+    law: PodLaw,
+    rows: Floats,
+    tables: Floats,
+    slot: int,
+    now: float,
 ) -> None:
     """Its service begins."""
     pod = requests.pod[slot]
@@ -231,8 +256,14 @@ def _begin(
 
 @inlined
 def _pause(
-    pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, rows: Floats, tables: Floats,
-    slot: int, now: float,
+    pods: Pods,
+    requests: Requests,
+    books: PodBooks,
+    law: PodLaw,
+    rows: Floats,
+    tables: Floats,
+    slot: int,
+    now: float,
 ) -> None:
     """Its first burst is over: it waits for others."""
     request = requests.request[slot]
@@ -256,7 +287,7 @@ def _pause(
         books.series[CALLS_END, place(now + before + call, law.width, bins)] += 1
     requests.pause[slot] = now + before + min(token, call)  # when its first token is there
     requests.phase[slot] = WAITING
-    count = requests.count
+    count = requests.tally
     end = now + before + call + after
     count[IN_WAIT] = push(requests.wakes, requests.waking, count[IN_WAIT], end, slot)
 
@@ -265,7 +296,7 @@ def _pause(
 def _release(requests: Requests, slot: int) -> None:
     requests.phase[slot] = FREE
     requests.serial[slot] += 1
-    count = requests.count
+    count = requests.tally
     count[USED] -= 1
     requests.free[count[USED]] = slot
 
@@ -291,8 +322,14 @@ def _unqueue(
 
 @inlined
 def _end(
-    pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, rows: Floats, tables: Floats,
-    slot: int, now: float,
+    pods: Pods,
+    requests: Requests,
+    books: PodBooks,
+    law: PodLaw,
+    rows: Floats,
+    tables: Floats,
+    slot: int,
+    now: float,
 ) -> None:
     """It is answered; who waits in the pod is next."""
     pod = requests.pod[slot]
@@ -327,7 +364,7 @@ def _end(
 
 @inlined
 def _choose(pods: Pods, requests: Requests, law: PodLaw, number: int) -> int:
-    count = requests.count
+    count = requests.tally
     ready = count[READY]
     if law.balance == RANDOM:
         return int(pods.ready[int(uniform(law.choices, number) * ready)])
@@ -346,11 +383,17 @@ def _choose(pods: Pods, requests: Requests, law: PodLaw, number: int) -> int:
 
 @inlined
 def _remember(
-    requests: Requests, times: Floats, slots: Integers, serials: Integers, head: int, size: int,
-    time: float, slot: int,
+    requests: Requests,
+    times: Floats,
+    slots: Integers,
+    serials: Integers,
+    head: int,
+    size: int,
+    time: float,
+    slot: int,
 ) -> None:
-    """Add to a ring of deadlines; head, size: where its place and size are in `count`."""
-    count = requests.count
+    """Add to a ring of deadlines; head, size: where its place and size are in `tally`."""
+    count = requests.tally
     room = times.shape[0]
     if count[size] == room:  # forget those that are answered
         kept = 0
@@ -372,10 +415,18 @@ def _remember(
 
 @inlined
 def _attempt(
-    pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, rows: Floats, tables: Floats,
-    now: float, request: int, tries: int, first: float,
+    pods: Pods,
+    requests: Requests,
+    books: PodBooks,
+    law: PodLaw,
+    rows: Floats,
+    tables: Floats,
+    now: float,
+    request: int,
+    tries: int,
+    first: float,
 ) -> None:
-    count = requests.count
+    count = requests.tally
     number = books.counts[ATTEMPTS]
     books.counts[ATTEMPTS] += 1
     bins = books.series.shape[1]
@@ -401,8 +452,14 @@ def _attempt(
     requests.gone[slot] = 0
     if law.patience < math.inf:
         _remember(
-            requests, requests.ring_times, requests.ring_slots, requests.ring_serials, RING_HEAD,
-            RING_SIZE, now + law.patience, slot,
+            requests,
+            requests.ring_times,
+            requests.ring_slots,
+            requests.ring_serials,
+            RING_HEAD,
+            RING_SIZE,
+            now + law.patience,
+            slot,
         )
     if pods.busy[pod] < law.room:
         _begin(pods, requests, books, law, rows, tables, slot, now)
@@ -420,8 +477,14 @@ def _attempt(
     books.series[QUEUE_CHANGE, place(now, law.width, bins)] += 1
     if law.longest < math.inf:
         _remember(
-            requests, requests.line_times, requests.line_slots, requests.line_serials, LINE_HEAD,
-            LINE_SIZE, now + law.longest, slot,
+            requests,
+            requests.line_times,
+            requests.line_slots,
+            requests.line_serials,
+            LINE_HEAD,
+            LINE_SIZE,
+            now + law.longest,
+            slot,
         )
 
 
@@ -430,7 +493,7 @@ def _out_of_patience(
     pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, now: float
 ) -> None:
     """The first in the ring leaves, if it is still there. What runs for it runs on."""
-    count = requests.count
+    count = requests.tally
     at = count[RING_HEAD]
     slot = requests.ring_slots[at]
     alive = requests.serial[slot] == requests.ring_serials[at] and requests.phase[slot] != DEAD
@@ -439,8 +502,14 @@ def _out_of_patience(
     if not alive or requests.gone[slot] == 1:
         return
     _give_up(
-        requests, books, law, requests.request[slot], requests.tries[slot], requests.first[slot],
-        now, 2,
+        requests,
+        books,
+        law,
+        requests.request[slot],
+        requests.tries[slot],
+        requests.first[slot],
+        now,
+        2,
     )
     if requests.phase[slot] == QUEUED:
         _unqueue(pods, requests, books, law, slot, now)
@@ -454,7 +523,7 @@ def _waited_enough(
     pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, now: float
 ) -> None:
     """The first in the line of the queues is refused, if it still waits."""
-    count = requests.count
+    count = requests.tally
     at = count[LINE_HEAD]
     slot = requests.line_slots[at]
     queued = requests.serial[slot] == requests.line_serials[at] and requests.phase[slot] == QUEUED
@@ -467,14 +536,25 @@ def _waited_enough(
     _unqueue(pods, requests, books, law, slot, now)
     _release(requests, slot)
     _give_up(
-        requests, books, law, requests.request[slot], requests.tries[slot], requests.first[slot],
-        now, 1,
+        requests,
+        books,
+        law,
+        requests.request[slot],
+        requests.tries[slot],
+        requests.first[slot],
+        now,
+        1,
     )
 
 
 @inlined
 def _burst_ends(
-    pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, rows: Floats, tables: Floats,
+    pods: Pods,
+    requests: Requests,
+    books: PodBooks,
+    law: PodLaw,
+    rows: Floats,
+    tables: Floats,
     now: float,
 ) -> None:
     """The burst that ends first of all ends."""
@@ -495,15 +575,24 @@ def _burst_ends(
 
 @compiled
 def work(
-    pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, rows: Floats, tables: Floats,
-    arrivals: Floats, at: int, number: int, until: float, last: bool,
+    pods: Pods,
+    requests: Requests,
+    books: PodBooks,
+    law: PodLaw,
+    rows: Floats,
+    tables: Floats,
+    arrivals: Floats,
+    at: int,
+    number: int,
+    until: float,
+    last: bool,
 ) -> int:
     """Do all that happens before `until`, with arrivals from `at` on; where it stopped.
 
     number: that of the request at 0. last: no arrivals follow these; else it stops when they are
     used up.
     """
-    count = requests.count
+    count = requests.tally
     size = arrivals.shape[0]
     while True:
         if at == size and not last:
@@ -557,9 +646,7 @@ def settle(pods: Pods, law: PodLaw, now: float) -> None:
 
 
 @compiled
-def kill(
-    pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, pod: int, now: float
-) -> int:
+def kill(pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, pod: int, now: float) -> int:
     """The pod is gone, and everything in it fails; how many."""
     _advance(pods, law, pod, now)
     failed = 0
@@ -574,8 +661,14 @@ def kill(
         if requests.gone[slot] == 0:
             failed += 1
             _give_up(
-                requests, books, law, requests.request[slot], requests.tries[slot],
-                requests.first[slot], now, 3,
+                requests,
+                books,
+                law,
+                requests.request[slot],
+                requests.tries[slot],
+                requests.first[slot],
+                now,
+                3,
             )
         if phase == WAITING:
             requests.phase[slot] = DEAD

@@ -38,7 +38,7 @@ def _mix(z: np.uint64) -> np.uint64:
 
 
 @compiled
-def stream(seed: int, number: int) -> np.uint64:
+def stream(seed: np.uint64, number: int) -> np.uint64:
     """The state of stream `number` of a seed, to be passed on as np.uint64."""
     return _mix(_mix(np.uint64(seed) + _GOLDEN) + np.uint64(number) * _GOLDEN)
 
@@ -78,12 +78,11 @@ def normal_quantile(p: float) -> float:
 
 
 @inlined
-def draw(
-    rows: NDArray[np.float64], tables: NDArray[np.float64], row: int, u: float
-) -> float:
+def draw(rows: NDArray[np.float64], tables: NDArray[np.float64], row: int, u: float) -> float:
     """One value of the distribution in a row, from one uniform number.
 
-    rows: [kind, a, b, cap, shift] each; the shift is added, and nothing is below 0. Constant: a. Uniform: a to b. Exponential: mean a, shifted by b.
+    rows: [kind, a, b, cap, shift] each; the shift is added, and nothing is below 0.
+    Constant: a. Uniform: a to b. Exponential: mean a, shifted by b.
     Lognormal: exp of a normal with mean a, deviation b. Empirical: `tables[a : a + b]` holds
     its quantiles, evenly spaced. What exceeds the cap is the cap.
     """
@@ -91,7 +90,7 @@ def draw(
     a = rows[row, 1]
     b = rows[row, 2]
     if kind == CONSTANT:
-        return max(0.0, a + rows[row, 4])
+        return float(max(0.0, a + rows[row, 4]))
     if kind == UNIFORM:
         value = a + (b - a) * u
     elif kind == EXPONENTIAL:
@@ -106,4 +105,4 @@ def draw(
             value = tables[start] + (place - low) * (tables[start + 1] - tables[start])
         else:
             value = tables[start]
-    return max(0.0, min(value, rows[row, 3]) + rows[row, 4])
+    return float(max(0.0, min(value, rows[row, 3]) + rows[row, 4]))

@@ -17,10 +17,10 @@ BUCKETS = 1 + (_OCTAVES << SUB_BITS)
 def bucket(value: float) -> int:
     """The bucket of a time in seconds: 0 under a microsecond, then by exponent and mantissa."""
     bits = np.float64(value).view(np.int64)
-    index = (bits >> (52 - SUB_BITS)) - (_LOWEST << SUB_BITS) + 1
+    index = int(bits >> (52 - SUB_BITS)) - (_LOWEST << SUB_BITS) + 1
     if index < 0:
         return 0
-    return min(index, BUCKETS - 1)
+    return BUCKETS - 1 if index >= BUCKETS else index
 
 
 def bucket_edges() -> NDArray[np.float64]:
