@@ -92,7 +92,8 @@ def _passages(rate: float, service: float, states: int, idle: float) -> tuple[fl
         shape = np.exp(logs - logs[busy])
         parts = vectors[busy] * (shape @ vectors)
         survive = float(parts @ np.exp(values * idle))
-        within = float(parts @ ((np.exp(values * idle) - 1.0) / values))
+        decay = np.minimum(values, -1e-300)  # all are below 0, but for rounding
+        within = float(parts @ (np.expm1(decay * idle) / decay))
         late += weight * survive
         spare += rate * weight * within
         weight *= load / (busy + 1)

@@ -13,6 +13,7 @@ from msgspec import Struct
 __all__ = [
     "DEFAULT_DOWN",
     "DEFAULT_UP",
+    "Events",
     "Hpa",
     "HpaSettings",
     "Policy",
@@ -22,6 +23,9 @@ __all__ = [
     "limited",
     "stabilised",
 ]
+
+
+Events = Sequence[tuple[float, int]]
 
 
 class Policy(Struct, frozen=True):
@@ -101,9 +105,11 @@ def desired_replicas(
         if abs(1.0 - ratio) <= tolerance + 1e-9:
             return current
         return math.ceil(ratio * seen.measured - 1e-9)
-    usage, pods = seen.usage, seen.measured + seen.missing
-    if seen.missing and ratio < 1.0:
+    usage, pods = seen.usage, seen.measured
+    if ratio < 1.0:
         usage += seen.missing * (1.0 if percent else target)
+    if ratio != 1.0:
+        pods += seen.missing
     if rebalance:
         pods += seen.unready
     new = _ratio(usage, pods, target, percent=percent)
@@ -120,38 +126,38 @@ def stabilised(
     desired: int,
     earlier: Sequence[tuple[float, int]],
     now: float,
-    up: float,
-    down: float,
+    windows: tuple[float, float],
 ) -> int:
     """The current number brought within what was recommended lately.
 
-    earlier: (time, recommendation). up, down: windows in seconds. Up to the least recommended
+    earlier: (time, recommendation). windows: up and down, in seconds. Up to the least recommended
     within the one, down to the most recommended within the other.
     """
-    low = min([desired, *(each for time, each in earlier if time > now - up)])
-    high = max([desired, *(each for time, each in earlier if time > now - down)])
+    low = min([desired, *(each for time, each in earlier if time > now - windows[0])])
+    high = max([desired, *(each for time, each in earlier if time > now - windows[1])])
     return min(max(current, low), high)
 
 
-def _changed(events: Sequence[tuple[float, int]], now: float, period: float) -> int:
+def _changed(events: Events, now: float, period: float) -> int:
     return sum(change for time, change in events if time > now - period)
 
 
 def limited(
     current: int,
     desired: int,
-    minimum: int,
-    maximum: int,
+    bounds: tuple[int, int],
     rules: tuple[Rules, Rules],
-    ups: Sequence[tuple[float, int]],
-    downs: Sequence[tuple[float, int]],
+    events: tuple[Events, Events],
+    *,
     now: float,
 ) -> int:
-    """No faster than the policies allow, and within minimum and maximum.
+    """No faster than the policies allow, and within the bounds, minimum and maximum.
 
-    rules: up, down. ups, downs: (time, by how many pods) of earlier changes.
+    rules: up, down. events: earlier changes up and down, (time, by how many pods).
     """
     up, down = rules
+    ups, downs = events
+    minimum, maximum = bounds
     if desired > current:
         most = current
         if up.select != "disabled":
@@ -211,13 +217,13 @@ class Hpa:
         if current > settings.maximum or current < settings.minimum:
             return self._done(now, current, max(settings.minimum, min(current, settings.maximum)))
         up, down = settings.up, settings.down
-        wanted = stabilised(current, desired, self._earlier, now, up.window, down.window)
+        wanted = stabilised(current, desired, self._earlier, now, (up.window, down.window))
         longest = max(up.window, down.window)
         self._earlier = [each for each in self._earlier if each[0] > now - longest]
         self._earlier.append((now, desired))
         bounds = (settings.minimum, settings.maximum)
         wanted = max(bounds[0], min(wanted, bounds[1]))
-        new = limited(current, wanted, *bounds, (up, down), self._ups, self._downs, now)
+        new = limited(current, wanted, bounds, (up, down), (self._ups, self._downs), now=now)
         return self._done(now, current, new)
 
     def _done(self, now: float, current: int, new: int) -> int:

@@ -69,7 +69,7 @@ class Provisioning:
             heapq.heappush(self._todo, (now, "allocated", capacity))
             return
         rate, at = self._platform.start_rate, now + _ALLOCATION_SECONDS
-        have = min(capacity, current + int(self._platform.start_burst))
+        have = int(min(capacity, current + self._platform.start_burst))
         heapq.heappush(self._todo, (at, "allocated", have))
         while have < capacity:
             at += 1.0
@@ -77,6 +77,10 @@ class Provisioning:
             heapq.heappush(self._todo, (at, "allocated", have))
 
     def _track(self, now: float, busy: int) -> None:
+        """Once a minute: utilisation is at most 1, so from 10 one goes to 15 and not to what lacks.
+
+        While the alarm lasts it acts every minute: the cool-down is 0 by default for Lambda.
+        """
         tracking = self._platform.tracking
         if tracking is None:
             return
@@ -88,7 +92,6 @@ class Provisioning:
         fitting = max(tracking.minimum, min(tracking.maximum, fitting))
         if self._above >= tracking.out_minutes and fitting > self._wanted:
             self._want(now, fitting)
-            self._above = 0
         elif self._below >= tracking.in_minutes and fitting < self._wanted:
             self._want(now, fitting)
             self._below = 0

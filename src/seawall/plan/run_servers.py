@@ -47,16 +47,14 @@ def run_servers(job: Job, platform: Servers) -> Result:
         "ready": nothing + platform.places,
     }
     served = int(counts[kernel.SERVED])
-    samples = None
-    if len(kept):
-        gone = kept[:, 1] < 0
-        samples = Samples(
-            arrival=kept[:, 0],
-            first_token=np.where(gone, -1.0, kept[:, 1]),
-            latency=np.maximum(kept[:, 1], 0.0),
-            outcome=gone.astype(np.int8),
-            cold=np.zeros(len(kept), dtype=np.bool_),
-        )
+    gone = kept[:, 1] < 0
+    samples = Samples(
+        arrival=kept[:, 0],
+        first_token=np.full(len(kept), -1.0),
+        latency=np.maximum(kept[:, 1], 0.0),
+        outcome=gone.astype(np.int8),
+        cold=np.zeros(len(kept), dtype=np.bool_),
+    )
     return Result(
         platform="servers",
         seed=job.seed,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from seawall.errors import ConfigError
@@ -57,4 +58,4 @@ def simulate(
             run = run_managed(job, platform)
         case Servers():
             run = run_servers(job, platform)
-    return run
+    return run if keep else structs.replace(run, samples=None)

@@ -52,10 +52,8 @@ def first_tokens(arrived: Integers, summed: Floats, slowest: Floats) -> dict[str
     return {"first_token_mean": mean, "first_token_max": slowest}
 
 
-def samples_of(kept: Floats) -> Samples | None:
-    """The requests that were kept, if any were."""
-    if not len(kept):
-        return None
+def samples_of(kept: Floats) -> Samples:
+    """The requests that were kept."""
     return Samples(
         arrival=kept[:, 0],
         first_token=kept[:, 1],

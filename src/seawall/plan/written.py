@@ -89,25 +89,7 @@ def _workload(document: dict[str, Any], folder: Path) -> Workload:
     if "trace" in arriving:
         workload = from_trace(folder / str(arriving.pop("trace")))
     given: dict[str, str] = {}
-    if "daily" in arriving:
-        arriving["rate"] = parse_amount(str(arriving.pop("daily")), "arrivals.daily") / DAY
-    if "horizon" in arriving:
-        arriving["horizon"] = _seconds(arriving["horizon"], "arrivals.horizon")
-    if "spikes" in arriving:
-        arriving["spikes"] = tuple(
-            Spike(*parse_spike(str(each), f"arrivals.spikes.{at}"))
-            for at, each in enumerate(_list(arriving, "spikes", "arrivals"))
-        )
-    if "campaigns" in arriving:
-        arriving["campaigns"] = tuple(
-            Campaign(
-                *(
-                    _seconds(each.get(key), f"arrivals.campaigns.{at}.{key}")
-                    for key in ("at", "seconds", "factor")
-                )
-            )
-            for at, each in enumerate(_list(arriving, "campaigns", "arrivals"))
-        )
+    _read_arrivals(arriving)
     if "stages" in serving:
         serving["stages"] = tuple(
             _stage(each, f"service.stages.{at}")
@@ -127,6 +109,29 @@ def _workload(document: dict[str, Any], folder: Path) -> Workload:
         clients=_changed(Clients(), _table(document, "clients"), "clients"),
         sources=workload.sources | given,
     )
+
+
+def _read_arrivals(arriving: dict[str, Any]) -> None:
+    """What is written as text becomes what it means, in place."""
+    if "daily" in arriving:
+        arriving["rate"] = parse_amount(str(arriving.pop("daily")), "arrivals.daily") / DAY
+    if "horizon" in arriving:
+        arriving["horizon"] = _seconds(arriving["horizon"], "arrivals.horizon")
+    if "spikes" in arriving:
+        arriving["spikes"] = tuple(
+            Spike(*parse_spike(str(each), f"arrivals.spikes.{at}"))
+            for at, each in enumerate(_list(arriving, "spikes", "arrivals"))
+        )
+    if "campaigns" in arriving:
+        arriving["campaigns"] = tuple(
+            Campaign(
+                *(
+                    _seconds(each.get(key), f"arrivals.campaigns.{at}.{key}")
+                    for key in ("at", "seconds", "factor")
+                )
+            )
+            for at, each in enumerate(_list(arriving, "campaigns", "arrivals"))
+        )
 
 
 def _table(document: dict[str, Any], name: str) -> dict[str, Any]:

@@ -251,12 +251,11 @@ def _begin(
     if law.cpu_first > 0.0:
         _burst(pods, requests, law, slot, law.cpu_first, now)
     else:
-        _pause(pods, requests, books, law, rows, tables, slot, now)
+        _pause(requests, books, law, rows, tables, slot, now)
 
 
 @inlined
 def _pause(
-    pods: Pods,
     requests: Requests,
     books: PodBooks,
     law: PodLaw,
@@ -568,7 +567,7 @@ def _burst_ends(
     pods.bursts[pod] = pop(pods.keys[pod], pods.items[pod], pods.bursts[pod])
     _schedule(pods, law, pod)
     if requests.phase[slot] == FIRST_BURST:
-        _pause(pods, requests, books, law, rows, tables, slot, now)
+        _pause(requests, books, law, rows, tables, slot, now)
     else:
         _end(pods, requests, books, law, rows, tables, slot, now)
 
