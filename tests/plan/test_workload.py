@@ -39,7 +39,8 @@ def test_quantities_as_they_are_written() -> None:
     assert parse_seconds("200ms", "x") == 0.2
     assert parse_seconds("1.5h", "x") == 5_400.0
     assert parse_seconds("7", "x") == 7.0
-    assert [parse_amount(each, "x") for each in ("1200000", "1_200_000", "1.2M", "5k", "1,200")] == [
+    written = ("1200000", "1_200_000", "1.2M", "5k", "1,200")
+    assert [parse_amount(each, "x") for each in written] == [
         1_200_000.0, 1_200_000.0, 1_200_000.0, 5_000.0, 1_200.0,
     ]  # fmt: skip
     assert parse_distribution("4s..7s", "x") == uniform(4.0, 7.0)

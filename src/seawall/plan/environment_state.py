@@ -91,8 +91,8 @@ def law_of(job: Job, platform: Lambda) -> tuple[kernel.Law, Floats, Floats]:
 
 def crowd_of(job: Job, platform: Lambda) -> kernel.Crowd:
     """Nobody there yet, and room for all who may come."""
-    # Nobody needs more environments than there are requests.
-    room = int(min(platform.limit, job.workload.expected_requests * 1.5 + 10_000)) + 1
+    # Nobody needs more environments than there are attempts.
+    room = int(min(platform.limit, job.workload.most_attempts)) + 1
     count = np.zeros(12, dtype=np.int64)
     count[kernel.FREE_SLOTS] = room
     count[kernel.OLDEST] = count[kernel.NEWEST] = -1

@@ -79,8 +79,8 @@ def state_of(
 ) -> tuple[kernel.Pods, kernel.Requests]:
     """No pods yet, nobody in them, and room for all."""
     leaves = 1 << max(1, math.ceil(math.log2(places)))
-    each = int(min(law.room, workload.expected_requests * 1.5 + 10_000))
-    slots = int(min(places * (law.room + law.queue), workload.expected_requests * 6 + 100_000))
+    each = int(min(law.room, workload.most_attempts))
+    slots = int(min(2 * places * (law.room + law.queue) + 1, workload.most_attempts))
 
     def whole(size: int) -> NDArray[np.int64]:
         return np.zeros(size, dtype=np.int64)

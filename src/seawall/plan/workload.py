@@ -51,6 +51,12 @@ class Workload(Struct, frozen=True, kw_only=True):
         """How many will come, on average."""
         return expected_requests(self.arrivals)
 
+    @property
+    def most_attempts(self) -> float:
+        """A number that attempts do not exceed: every request comes as often as it may."""
+        expected = self.expected_requests
+        return (expected + 20.0 * expected**0.5 + 100.0) * (1 + self.clients.retries)
+
 
 def from_trace(
     path: Path, *, workload: Workload | None = None, seconds_per_token: float = 0.02

@@ -244,6 +244,8 @@ def _new_one(crowd: Crowd, law: Law, time: float) -> int:
     on_demand = count[BUSY] - count[PROVISIONED_BUSY]
     if on_demand + max(count[PROVISIONED], count[PROVISIONED_BUSY]) >= law.limit:
         return -1
+    if count[FREE_SLOTS] == 0:
+        return -1
     clock[STARTS_LEFT] = min(
         law.start_burst, clock[STARTS_LEFT] + (time - clock[STARTS_AT]) * law.start_rate
     )
@@ -324,7 +326,9 @@ def _attempt(
         clock[INVOKES_AT] = time
         allowed = clock[INVOKES_LEFT] >= 1.0 - 1e-9
     if allowed:
-        if count[PROVISIONED_BUSY] < count[PROVISIONED]:
+        if count[BUSY] >= law.limit:
+            pass  # more were provisioned while others were busy
+        elif count[PROVISIONED_BUSY] < count[PROVISIONED]:
             provisioned = True
         else:
             slot = _idle_one(crowd, law)

@@ -433,7 +433,7 @@ def _attempt(
     if count[READY] > 0:
         pod = _choose(pods, requests, law, number)
         full = pods.busy[pod] >= law.room and pods.waiting[pod] >= law.queue
-        if full or pods.closed[pod] == 1:
+        if full or pods.closed[pod] == 1 or count[USED] == requests.free.shape[0]:
             pod = -1
     if pod < 0:
         books.counts[THROTTLES] += 1
