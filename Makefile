@@ -15,6 +15,7 @@ setup: $(STAMP) parts
 parts: $(STAMP) $(MODEL)
 	$(BIN)/python tests/install_dynamodb_local.py
 	$(BIN)/python tests/install_balancer.py
+	$(BIN)/python -m seawall.plan.kernels.build
 
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)

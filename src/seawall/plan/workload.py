@@ -1,5 +1,6 @@
 """What is asked of the service: who comes when, what a request takes, what callers put up with."""
 
+import math
 from pathlib import Path
 
 from msgspec import Struct, field, structs
@@ -55,7 +56,7 @@ class Workload(Struct, frozen=True, kw_only=True):
     def most_attempts(self) -> float:
         """A number that attempts do not exceed: every request comes as often as it may."""
         expected = self.expected_requests
-        return (expected + 20.0 * expected**0.5 + 100.0) * (1 + self.clients.retries)
+        return (expected + 20.0 * math.sqrt(expected) + 100.0) * (1 + self.clients.retries)
 
 
 def from_trace(
