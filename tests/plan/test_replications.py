@@ -1,6 +1,7 @@
 """How sure a figure is, which platform is better, many runs at once; and random numbers."""
 
 import math
+import tracemalloc
 from statistics import NormalDist
 
 import numpy as np
@@ -97,3 +98,18 @@ def test_splitmix64_is_the_published_one() -> None:
 def test_normal_quantiles() -> None:
     for p in (1e-12, 1e-4, 0.02425, 0.1, 0.5, 0.9, 0.976, 0.9999):
         assert normal_quantile(p) == pytest.approx(NormalDist().inv_cdf(p), rel=2e-9, abs=2e-9)
+
+
+def test_memory_does_not_grow_with_requests() -> None:
+    """Fifty times as many in the same time: the same arrays."""
+
+    def peak(rate: float, platform: Platform) -> int:
+        workload = work(rate, exponential(0.05), 2_000.0)
+        tracemalloc.start()
+        simulate(workload, platform)
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    for platform in (Servers(places=1_000), Lambda(), Eks(pods=2)):
+        assert peak(500.0, platform) < 1.5 * peak(10.0, platform) + 8_000_000

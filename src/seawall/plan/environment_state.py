@@ -4,10 +4,9 @@ import math
 from typing import Any
 
 import numpy as np
-from msgspec import structs
 from numpy.typing import NDArray
 
-from seawall.plan.distributions import Distribution, constant, encode
+from seawall.plan.distributions import Distribution, constant, encode, mean_of
 from seawall.plan.job import Job
 from seawall.plan.kernels import environments as kernel
 from seawall.plan.platforms import Lambda
@@ -26,12 +25,7 @@ def start_of(workload: Workload, platform: Lambda) -> Distribution:
     if platform.snapstart:
         if service.restore is not None:
             return service.restore
-        whole = service.start
-        return (
-            structs.replace(whole, kind="constant", a=whole.a / 5.0)
-            if (whole.kind == "constant")
-            else constant(0.2)
-        )
+        return constant(mean_of(service.start) / 5.0)
     return service.start
 
 

@@ -53,9 +53,10 @@ class Lambda(Struct, frozen=True, kw_only=True):
     none. start_rate: new environments a second, start_burst: at once: 1,000 every 10 s a
     function, refilled continuously, unused rate does not accumulate; infinite: no such limit.
     invocations_per_concurrency: requests a second, 10 for each of the limit. sandbox: from the
-    request to the start of initialisation (assumed 0.15 s). start_limit: an initialisation that
-    takes longer than 10 s on demand starts again within the invocation. idle_seconds: an idle
-    environment is reclaimed (unpublished; measurements say minutes to an hour: assumed 600).
+    request to the start of initialisation (assumed 0.15 s). start_limit: an initialisation, if
+    constant, that takes longer than 10 s on demand starts again within the invocation.
+    idle_seconds: an idle environment is reclaimed (unpublished; measurements say minutes to an
+    hour: assumed 600).
     lifetime: environments are replaced after some hours (assumed two). timeout: at most 900 s.
     reuse: the environment idle for the shortest time, or the one that was started last.
     """

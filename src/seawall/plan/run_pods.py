@@ -135,7 +135,7 @@ def _result(job: Job, books: kernel.PodBooks, pods: kernel.Pods, fleet: Fleet, k
         "refused": series[kernel.REFUSED].astype(float),
         "timed_out": series[kernel.LEFT].astype(float),
         "failed": series[kernel.FAILED].astype(float),
-        "in_service": np.maximum(level(series[kernel.STARTED] - series[kernel.ENDED]), 0.0),
+        "in_service": level(series[kernel.STARTED] - series[kernel.ENDED]),
         "queued": level(series[kernel.QUEUE_CHANGE]),
         "capacity": capacity,
         "ready": _steps(fleet.ready_changes, width, bins),

@@ -74,8 +74,8 @@ class Service(Struct, frozen=True, kw_only=True):
     first_token: from the start of the model's call to its first token. start: initialisation of the
     process. cold_request: a whole request that had to start its environment, where it was
     measured in one: it stands for start and stages. restore: of a snapshot, in place of `start`;
-    None: a fifth of it. memory_mb: of a process at rest. memory_kb_in_flight: of each request.
-    connections: that a process opens to others when it starts.
+    None: a fifth of its mean (assumed). memory_mb: of a process at rest. memory_kb_in_flight: of
+    each request. connections: that a process opens to others when it starts.
     """
 
     stages: tuple[Stage, ...] = ARTICLE_STAGES

@@ -247,6 +247,7 @@ def _begin(
     waited = now - requests.since[slot]
     books.waits[bucket(waited)] += 1
     books.totals[WAITED] += waited
+    books.totals[BUSY_TIME] -= waited
     requests.phase[slot] = FIRST_BURST
     if law.cpu_first > 0.0:
         _burst(pods, requests, law, slot, law.cpu_first, now)
@@ -657,6 +658,9 @@ def kill(pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, pod: int,
             continue
         if phase == QUEUED:
             _unqueue(pods, requests, books, law, slot, now)
+        else:
+            books.series[ENDED, place(now, law.width, books.series.shape[1])] += 1
+            books.totals[BUSY_TIME] += now - requests.since[slot]
         if requests.gone[slot] == 0:
             failed += 1
             _give_up(
