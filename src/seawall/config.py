@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct, field
 
-from seawall.admission.queue import AdmissionLimits
+from seawall.admission.settings import AdmissionSettings
 from seawall.agents.definition import AgentLimits
 from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings
@@ -115,7 +115,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     server: ServerSettings = ServerSettings()
     turn: StageLimits = StageLimits()
-    admission: AdmissionLimits = AdmissionLimits()
+    admission: AdmissionSettings = AdmissionSettings()
     identity: IdentitySettings = IdentitySettings()
     sessions: SessionSettings = SessionSettings()
     routing: RoutingSettings = RoutingSettings()
@@ -181,7 +181,7 @@ def parse_settings(
 _plain_sections: dict[str, type[Struct]] = {
     "server": ServerSettings,
     "turn": StageLimits,
-    "admission": AdmissionLimits,
+    "admission": AdmissionSettings,
     "identity": IdentitySettings,
     "sessions": SessionSettings,
     "routing": RoutingSettings,

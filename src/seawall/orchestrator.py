@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from msgspec import Struct
 
 from seawall.admission.gate import Gate
+from seawall.admission.open import open_gate
 from seawall.agents.definition import Agent, build_agent
 from seawall.agents.loop import Emit
 from seawall.agents.tools import Tool, Toolset, tool
@@ -139,7 +140,7 @@ class Orchestrator:
         authenticator = build_authenticator(settings.identity, _fetcher(client))
         store = await open_store(settings.sessions)
         detector = await asyncio.to_thread(_build_detector, settings, models)
-        gate = Gate(settings.admission)
+        gate = open_gate(settings.admission, processes=settings.server.workers)
         ports = Ports(
             authenticator=authenticator,
             store=store,

@@ -106,9 +106,17 @@ class Pipeline:
         report = TurnReport(request.id)
         running = _Running(request, credential, emit, deadline, timings, report)
         try:
-            async with self._ports.gate.place(deadline):
-                timings.since_start("admission", clock())
-                await self._run(running)
+            principal = self._ports.authenticator.known(credential)
+            if principal is None:
+                principal = await self._identify(running)
+            else:
+                timings.record("authenticate", clock() - started)
+            entered = clock()
+            async with self._ports.gate.place(
+                principal.tenant, background=request.background, deadline=deadline
+            ):
+                timings.record("admission", clock() - entered)
+                await self._run(running, principal)
             self._store_in_doubt = False
         except Problem as problem:
             report.outcome = problem.code
@@ -156,17 +164,23 @@ class Pipeline:
             async for position, event in source:
                 yield position, event
 
-    async def _run(self, running: _Running) -> None:
+    async def _identify(self, running: _Running) -> Principal:
+        """Wait for the identity provider, with as many others as may run and wait at most."""
+        limit = self._ports.limits.authenticate
+        with self._ports.gate.unidentified():
+            async with Stage("authenticate", limit, running.deadline, running.timings):
+                return await self._ports.authenticator.authenticate(running.credential)
+
+    async def _run(self, running: _Running, principal: Principal) -> None:
         ports, request = self._ports, running.request
         clock = asyncio.get_running_loop().time
         keyed = request.idempotency_key is not None
         opened = await Opening(
             request=request,
-            credential=running.credential,
+            principal=principal,
             fingerprint=_fingerprint(request) if keyed else None,
             joinable=lambda turn: self.live.running(turn) is not None,
             store_in_doubt=self._store_in_doubt,
-            authenticator=ports.authenticator,
             store=ports.store,
             detector=ports.detector,
             sessions=ports.sessions,

@@ -17,9 +17,11 @@ from typing import Any
 
 import uvicorn
 
+from seawall.admission.open import watch
 from seawall.config import ServerSettings
 from seawall.errors import ConfigError, SeawallError
 from seawall.hosts.http.app import HttpApplication
+from seawall.hosts.http.door import Door
 from seawall.hosts.http.protocol import LimitedProtocol
 from seawall.orchestrator import Orchestrator
 from seawall.transport.wheel import Wheel
@@ -160,7 +162,10 @@ class _Worker:
         config = uvicorn.Config(
             application,
             http=functools.partial(  # type: ignore[arg-type]
-                LimitedProtocol, limits=settings, wheel=Wheel(_DEADLINE_TICK)
+                LimitedProtocol,
+                limits=settings,
+                wheel=Wheel(_DEADLINE_TICK),
+                door=Door(orchestrator),
             ),
             ws="none",
             lifespan="off",
@@ -193,8 +198,10 @@ class _Worker:
                 gc.set_threshold(_COLLECT_EVERY, 20, 100)
                 self._on_ready()
                 ticking = group.create_task(self._tick())
+                watching = group.create_task(watch(self._orchestrator.gate))
                 await serving
                 ticking.cancel()
+                watching.cancel()
         await self._orchestrator.close()
         if failure is not None:
             _log.error("%s", failure)
