@@ -134,8 +134,8 @@ def test_a_queue_that_stands_grants_less_time() -> None:
     pass_through(queue, seconds=0.1, at=0.0, count=20)
     running = ticket(queue)
     assert ticket(queue, at=0.0).latest == 5.0
-    assert ticket(queue, at=4.9).latest == pytest.approx(9.9)
-    assert ticket(queue, at=5.1).latest == pytest.approx(5.6)  # somebody has waited ever since 0
+    assert ticket(queue, at=2.4).latest == pytest.approx(7.4)
+    assert ticket(queue, at=2.6).latest == pytest.approx(3.1)  # somebody has waited ever since 0
     queue.leave(running, at=20.0, well=True)
     while queue.next(at=20.0) is not None:
         pass

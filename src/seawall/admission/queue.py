@@ -30,7 +30,7 @@ class AdmissionQueue:
 
     A turn whose time left is less than a typical turn takes is refused at once, or taken from
     the queue, rather than started in vain. So is one whose expected wait is longer than it may
-    wait, and that depends on the queue: a queue that was empty within the last `wait_seconds`
+    wait, and that depends on the queue: a queue that was empty within half of `wait_seconds`
     holds a burst, which it can serve; one that has been standing for longer only adds its length
     to everybody's latency, and turns may then wait `overload_wait_seconds` only. That is the
     controlled delay of Maurer, Fail at Scale, ACM Queue 13(8), 2015, after CoDel. Its companion
@@ -184,7 +184,7 @@ class AdmissionQueue:
 
     def _patience(self, at: float) -> float:
         settings = self._settings
-        if self._fair.waiting and at - self._empty_at > settings.wait_seconds:
+        if self._fair.waiting and at - self._empty_at > settings.wait_seconds / 2:
             return min(settings.wait_seconds, settings.overload_wait_seconds)
         return settings.wait_seconds
 

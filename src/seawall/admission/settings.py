@@ -29,8 +29,8 @@ class AdmissionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     memory_mb: what the process may use before the limit shrinks, in MiB; 0 for its share of what
     its cgroup, or the machine, allows.
     queued: turns that may wait for a place. wait_seconds: the longest that one may wait.
-    overload_wait_seconds: the longest once turns have been waiting without a break for longer
-    than `wait_seconds`.
+    overload_wait_seconds: the longest once turns have been waiting without a break for half of
+    `wait_seconds`.
     tenants: what single tenants get, by name.
     """
 
