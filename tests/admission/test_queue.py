@@ -222,6 +222,18 @@ def test_a_tenants_priority_is_a_class() -> None:
     assert first["free"] >= 1
 
 
+def test_the_queue_is_shut_to_all_only_where_nobody_could_push_anybody_out() -> None:
+    queue = queue_of(in_flight=1, queued=2)
+    ticket(queue, "one")
+    ticket(queue, "one")
+    assert queue.shut() is None
+    other = ticket(queue, "two")
+    assert queue.shut() is not None
+    queue.give_up(other, at=0.0)
+    ticket(queue, "one")
+    assert queue.shut() is None  # one of the two may have to go
+
+
 def test_a_claim_leaves_no_trace() -> None:
     queue = queue_of(in_flight=1, queued=1)
     ticket(queue)

@@ -181,6 +181,12 @@ class FairQueue:
         share = weight / weights * level.weight / classes
         return min((own + 1) / share, self.waiting + 1.0)
 
+    @property
+    def firm(self) -> bool:
+        """Whether no newcomer, whoever it is, could push anybody out: nobody has two waiting."""
+        levels = [each for each in self._levels if each.waiting]
+        return self.waiting <= 1 or (len(levels) == 1 and len(_greediest(levels[0]).waiting) <= 1)
+
     def displaced_by(self, tenant: str, weight: float, rank: int) -> Ticket | None:
         """Whom a newcomer of the tenant may push out: the newest of the greediest.
 

@@ -71,8 +71,10 @@ class Gate:
         """
         if not self._queue.busy:
             return None
-        at = asyncio.get_running_loop().time()
-        refusal = self._queue.refusal(claimed(), at=at)
+        refusal = self._queue.shut()
+        if refusal is None:
+            at = asyncio.get_running_loop().time()
+            refusal = self._queue.refusal(claimed(), at=at)
         return None if refusal is None else self._count(refusal)
 
     def check(self, claimed: Callable[[], str | None]) -> None:

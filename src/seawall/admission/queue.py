@@ -74,6 +74,12 @@ class AdmissionQueue:
         """Whether a newcomer could not be given a place at once."""
         return self.in_flight >= self.limit or self._fair.waiting > 0
 
+    def shut(self) -> Refusal | None:
+        """The refusal of everybody, where nobody could get in, whoever it is."""
+        if self.busy and self._fair.waiting >= self._settings.queued and self._fair.firm:
+            return self._refuse("full")
+        return None
+
     def refusal(self, tenant: str | None, *, at: float) -> Refusal | None:
         """The refusal that an interactive turn without a deadline would get now, if any.
 
