@@ -28,7 +28,7 @@ def main() -> None:
         levels = [row["level"] for row in mine]
         style = {"marker": "o", "color": COLOURS[server], "label": server}
         goodput.plot(levels, [row["goodput"] for row in mine], **style)
-        served = [row for row in mine if row["ok"]]
+        served = [row for row in mine if row["p99_s"] is not None]
         at = [row["level"] for row in served]
         latency.plot(at, [row["p99_s"] for row in served], **style)
         latency.plot(at, [row["p50_s"] for row in served], ls=":", color=COLOURS[server])

@@ -79,9 +79,9 @@ def summary(result: LoadResult, *, since: float, until: float) -> Figures:
         "refused": len(refused),
         "failed": len(result.seen) - len(ok) - len(refused),
         "goodput": round(ended / (until - since), 1),
-        "p50_s": (total.p50 or 0.0) / 1e3,
-        "p99_s": (total.p99 or 0.0) / 1e3,
-        "first_text_p99_s": (first.p99 or 0.0) / 1e3,
+        "p50_s": _seconds(total.p50),
+        "p99_s": _seconds(total.p99),
+        "first_text_p99_s": _seconds(first.p99),
         "refusal_p50_ms": refusal.p50,
         "refusal_p99_ms": refusal.p99,
         "driver_cpu": result.cpu_share,
@@ -89,6 +89,10 @@ def summary(result: LoadResult, *, since: float, until: float) -> Figures:
         "driver_saturated": result.saturated,
         "ends": dict(Counter(each.end for each in result.seen)),
     }
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(milliseconds / 1e3, 2)
 
 
 class Bench:

@@ -30,6 +30,7 @@ __all__ = ["Crowd", "Load", "LoadResult", "Seen", "drive_load"]
 
 _TEXTS = 256
 _SATURATED = 0.85
+_LATE_MS = 50.0
 _FIRST = {"turns": b'"text.delta"', "chat": b'"content":"['}
 _LAST = {"turns": b'"turn.completed"', "chat": b"[DONE]"}
 
@@ -76,8 +77,8 @@ class Seen(Struct, array_like=True):
 class LoadResult(Struct, frozen=True, kw_only=True):
     """What came of it, and of the driver itself.
 
-    late_ms: how late turns were sent off, 99th percentile. cpu_share: of one processor;
-    `saturated` when so near 1 that the driver may have been the bottleneck.
+    late_ms: how late turns were sent off, 99th percentile. cpu_share: of one processor.
+    saturated: the driver may have been the bottleneck, because it was late or used nearly all.
     """
 
     seen: list[Seen]
@@ -277,7 +278,7 @@ async def drive_load(load: Load) -> LoadResult:
         cpu_share=round(share, 3),
         late_ms=round(late_ms, 1),
         connections=driver.lines,
-        saturated=share > _SATURATED,
+        saturated=share > _SATURATED or late_ms > _LATE_MS,
     )
 
 
