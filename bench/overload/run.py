@@ -31,9 +31,9 @@ from seawall.lab.statistics import percentiles
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(HERE.parent / "turn"))
+sys.path.insert(0, str(ROOT))
 
-from run import pass_through  # noqa: E402 - the peer is that of bench/turn
+from bench.turn.run import pass_through  # noqa: E402 - the peer is that of bench/turn
 
 TIMES = SimTimes(first_token=(0.2, 0.4), duration=(1.0, 2.0), chunks=20)
 PLACES = 150

@@ -267,6 +267,11 @@ def _check_references(settings: Settings, source: _Source) -> None:
         check(("agents", name, "model"), "model", agent.model, settings.models)
         for other in agent.handoffs:
             check(("agents", name, "handoffs"), "agent", other, settings.agents)
+    for name, model in settings.models.items():
+        for other in model.fallbacks:
+            check(("models", name, "fallbacks"), "model", other, settings.models)
+            if other == name:
+                raise source.error(("models", name, "fallbacks"), "a model cannot replace itself")
     for name, intent in settings.intents.items():
         check(("intents", name, "agent"), "agent", intent.agent, settings.agents)
     routing = settings.routing

@@ -25,8 +25,9 @@ from seawall.identity.authenticator import build_authenticator
 from seawall.identity.port import Authenticator, Credential, Trusted
 from seawall.intents.cascade import IntentDetector, build_detector
 from seawall.intents.definition import IntentDefinition
-from seawall.models.open import open_models
+from seawall.models.open import open_models, open_upstreams
 from seawall.models.port import Model
+from seawall.models.upstream import Upstream
 from seawall.pipeline.identifiers import new_request
 from seawall.pipeline.live import LiveTurn
 from seawall.pipeline.pipeline import Pipeline, Ports
@@ -57,6 +58,7 @@ class _Opened(Struct, frozen=True):
     gate: Gate
     agents: dict[str, Agent]
     models: dict[str, Model]
+    upstreams: dict[str, Upstream]
     client: HttpClient
     toolsets: tuple[Toolset, ...]
 
@@ -129,7 +131,8 @@ class Orchestrator:
             _open_toolset(name, each.factory, each.arguments)
             for name, each in settings.tools.items()
         )
-        models = open_models(settings.models, client) | self._models
+        upstreams = open_upstreams(settings.models, client)
+        models = open_models(settings.models, upstreams) | self._models
         tools = {each.name: each for toolset in toolsets for each in toolset.tools} | self._tools
         agents = {
             name: _build_agent(name, each, models, tools) for name, each in self._agents.items()
@@ -159,7 +162,16 @@ class Orchestrator:
             observe=self._observe,
         )
         self._opened = _Opened(
-            Pipeline(ports), store, detector, authenticator, gate, agents, models, client, toolsets
+            pipeline=Pipeline(ports),
+            store=store,
+            detector=detector,
+            authenticator=authenticator,
+            gate=gate,
+            agents=agents,
+            models=models,
+            upstreams=upstreams,
+            client=client,
+            toolsets=toolsets,
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(authenticator.warm())
@@ -211,6 +223,11 @@ class Orchestrator:
     def agents(self) -> Mapping[str, Agent]:
         """The agents by name."""
         return self._live.agents
+
+    @property
+    def upstreams(self) -> Mapping[str, Upstream]:
+        """The configured model endpoints by name, with what is known of them."""
+        return self._live.upstreams
 
     @property
     def upstream_streams(self) -> int:

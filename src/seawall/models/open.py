@@ -7,23 +7,48 @@ from pathlib import Path
 from seawall.errors import ConfigError
 from seawall.models.openai import OpenAIModel, OpenAISettings
 from seawall.models.port import Model
+from seawall.models.resilient import ResilientModel
 from seawall.models.settings import ModelSettings
+from seawall.models.upstream import Upstream
 from seawall.transport.http_client import HttpClient
+from seawall.transport.wheel import Wheel
 
-__all__ = ["open_models"]
+__all__ = ["open_models", "open_upstreams"]
+
+_DEADLINE_TICK = 0.02
 
 
-def open_models(
+def open_upstreams(
     settings: Mapping[str, ModelSettings],
     client: HttpClient,
     environment: Mapping[str, str] = os.environ,
-) -> dict[str, Model]:
-    """The models by the names of their tables.
+) -> dict[str, Upstream]:
+    """The endpoints by the names of their tables.
 
     Raises:
         ConfigError: a secret that is named cannot be had.
     """
-    return {name: _open(name, each, client, environment) for name, each in settings.items()}
+    wheel = Wheel(_DEADLINE_TICK)
+    return {
+        name: Upstream(
+            name,
+            _open(name, each, client, environment),
+            each.resilience,
+            max_concurrency=each.connections,
+            wheel=wheel,
+        )
+        for name, each in settings.items()
+    }
+
+
+def open_models(
+    settings: Mapping[str, ModelSettings], upstreams: Mapping[str, Upstream]
+) -> dict[str, Model]:
+    """The models that agents are given: each endpoint with its fallbacks."""
+    return {
+        name: ResilientModel((upstreams[name], *(upstreams[other] for other in each.fallbacks)))
+        for name, each in settings.items()
+    }
 
 
 def _open(

@@ -79,6 +79,19 @@ class Opening(Struct, frozen=True, kw_only=True):
                 raise failure.exceptions[0] from None
             raise
 
+    async def again(self, opened: Opened) -> Opened:
+        """Look at the store once more: the turn that was in the way has ended meanwhile.
+
+        Raises:
+            Problem: what the session's stage could not do.
+        """
+        snapshot, holding = await self._hold()
+        try:
+            return self._opened(snapshot, holding, opened.detection)
+        except BaseException:
+            await holding.release()
+            raise
+
     @property
     def _stored(self) -> bool:
         """Whether the store has to be asked."""

@@ -6,6 +6,7 @@ values to files there and any of them can answer for all
 """
 
 import os
+from collections.abc import Mapping
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -19,6 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from seawall.admission.gate import Gate
 from seawall.admission.queue import Reason
+from seawall.models.upstream import Upstream
 from seawall.pipeline.report import TurnReport
 
 __all__ = ["Metrics"]
@@ -84,7 +86,7 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livesum",
         )
-        self._limit = Gauge(
+        self._places = Gauge(
             "seawall_in_flight_limit",
             "Turns that may hold a place now.",
             registry=self._registry,
@@ -97,6 +99,35 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         self._refused_before: dict[Reason, int] = {}
+        self._calls = Counter(
+            "seawall_model_calls",
+            "Calls to model endpoints ended, by how: answered, refused, throttled, failed, late, "
+            "left (by the caller, or as the loser of a hedge).",
+            ["model", "outcome"],
+            registry=self._registry,
+        )
+        self._limit = Gauge(
+            "seawall_model_limit",
+            "Calls that may be under way to a model endpoint now.",
+            ["model"],
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._calling = Gauge(
+            "seawall_model_in_flight",
+            "Calls that are under way to a model endpoint now.",
+            ["model"],
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._breaker = Gauge(
+            "seawall_model_open",
+            "Processes whose circuit breaker keeps calls from a model endpoint now.",
+            ["model"],
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._calls_before: dict[tuple[str, str], int] = {}
 
     def observe(self, report: TurnReport) -> None:
         """Count a finished turn."""
@@ -115,7 +146,7 @@ class Metrics:
     def sample(self, gate: Gate, upstream_streams: int) -> None:
         """Note the present state; called every second and before each scrape."""
         self._in_flight.set(gate.in_flight)
-        self._limit.set(gate.limit)
+        self._places.set(gate.limit)
         self._lag.set(gate.lag)
         for priority, waiting in gate.queued_by_priority.items():
             self._queued.labels(priority).set(waiting)
@@ -123,6 +154,17 @@ class Metrics:
         for reason, refused in gate.refused.items():
             self._refused.labels(reason).inc(refused - self._refused_before.get(reason, 0))
         self._refused_before = dict(gate.refused)
+
+    def sample_upstreams(self, upstreams: Mapping[str, Upstream]) -> None:
+        """Note how the model endpoints are; called with `sample`."""
+        for name, upstream in upstreams.items():
+            for outcome, calls in upstream.attempts.items():
+                before = self._calls_before.get((name, outcome), 0)
+                self._calls.labels(name, outcome).inc(calls - before)
+                self._calls_before[name, outcome] = calls
+            self._limit.labels(name).set(upstream.limit)
+            self._calling.labels(name).set(upstream.in_flight)
+            self._breaker.labels(name).set(upstream.state() == "open")
 
     def scrape(self) -> tuple[bytes, bytes]:
         """Content type and text of all processes' metrics."""
