@@ -82,12 +82,13 @@ def _figures(name: str, result: SurgeResult, cpu: float, memory: float) -> Figur
 
 
 @asynccontextmanager
-async def pass_through(model: Service) -> AsyncGenerator[Service, None]:
+async def pass_through(model: Service, workers: int = 2) -> AsyncGenerator[Service, None]:
     """FastAPI in a venv of its own, with as many workers as ours."""
     python = await asyncio.to_thread(other_python)
     port = 18_431
     process = await asyncio.create_subprocess_exec(
-        *(python, "-m", "uvicorn", "pass_through:app", "--port", str(port), "--workers", "2"),
+        *(python, "-m", "uvicorn", "pass_through:app", "--port", str(port)),
+        *("--workers", str(workers)),
         *("--log-level", "warning", "--no-access-log", "--backlog", "8192"),
         cwd=HERE,
         env={**os.environ, "MODEL_URL": model.url},

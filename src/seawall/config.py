@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct, field
 
-from seawall.admission.queue import AdmissionLimits
+from seawall.admission.settings import AdmissionSettings
 from seawall.agents.definition import AgentLimits
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.errors import ConfigError
@@ -121,7 +121,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     server: ServerSettings = ServerSettings()
     turn: StageLimits = StageLimits()
-    admission: AdmissionLimits = AdmissionLimits()
+    admission: AdmissionSettings = AdmissionSettings()
     identity: IdentitySettings = IdentitySettings()
     sessions: SessionSettings = SessionSettings()
     caches: CacheLimits = CacheLimits()
@@ -188,7 +188,7 @@ def parse_settings(
 _plain_sections: dict[str, type[Struct]] = {
     "server": ServerSettings,
     "turn": StageLimits,
-    "admission": AdmissionLimits,
+    "admission": AdmissionSettings,
     "identity": IdentitySettings,
     "sessions": SessionSettings,
     "caches": CacheLimits,

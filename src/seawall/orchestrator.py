@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.admission.gate import Gate
+from seawall.admission.open import open_gate
 from seawall.agents.definition import Agent, build_agent
 from seawall.agents.loop import Emit
 from seawall.agents.tools import Tool, Toolset, tool
@@ -157,7 +158,7 @@ class Orchestrator:
         authenticator = build_authenticator(settings.identity, _fetcher(client))
         store = await open_store(settings.sessions)
         detector = await asyncio.to_thread(_build_detector, settings, models)
-        gate = Gate(settings.admission)
+        gate = open_gate(settings.admission, processes=settings.server.workers)
         ports = Ports(
             authenticator=authenticator,
             store=store,
@@ -177,7 +178,7 @@ class Orchestrator:
             answers=answers,
         )
         pipeline = Pipeline(ports)
-        resuming = Resuming(store, settings.sessions, run=pipeline.resume, check=gate.check)
+        resuming = Resuming(store, settings.sessions, run=pipeline.resume, busy=lambda: gate.busy)
         self._opened = _Opened(
             pipeline=pipeline,
             resuming=resuming,

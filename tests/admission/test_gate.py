@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from seawall.admission.gate import Gate
-from seawall.admission.queue import AdmissionLimits
+from seawall.admission.settings import AdmissionSettings
 from seawall.errors import Overloaded
 
 
@@ -13,14 +13,18 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
+def _gate(in_flight: int, queued: int, wait_seconds: float = 5.0) -> Gate:
+    return Gate(AdmissionSettings(in_flight=in_flight, queued=queued, wait_seconds=wait_seconds))
+
+
 def test_the_bound_holds_and_everybody_gets_in() -> None:
     async def scenario() -> tuple[int, int]:
-        gate = Gate(AdmissionLimits(in_flight=5, queued=100, wait_seconds=5.0))
+        gate = _gate(5, 100)
         running = peak = done = 0
 
-        async def turn() -> None:
+        async def turn(number: int) -> None:
             nonlocal running, peak, done
-            async with gate.place(_now() + 5.0):
+            async with gate.place(f"t{number % 3}", background=False, deadline=_now() + 5.0):
                 running += 1
                 peak = max(peak, running)
                 await asyncio.sleep(0.002)
@@ -28,8 +32,8 @@ def test_the_bound_holds_and_everybody_gets_in() -> None:
                 done += 1
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(60):
-                group.create_task(turn())
+            for number in range(60):
+                group.create_task(turn(number))
         assert (gate.in_flight, gate.queued) == (0, 0)
         return peak, done
 
@@ -38,39 +42,60 @@ def test_the_bound_holds_and_everybody_gets_in() -> None:
 
 def test_beyond_the_queue_the_refusal_is_immediate_and_counted() -> None:
     async def scenario() -> None:
-        gate = Gate(AdmissionLimits(in_flight=1, queued=0, wait_seconds=5.0))
-        async with gate.place(_now() + 5.0):
+        gate = _gate(1, 0)
+        asked = []
+
+        def claimed() -> str:
+            asked.append(1)
+            return "acme"
+
+        gate.check(claimed)
+        assert not asked  # while there is room nobody reads a token
+        async with gate.place("acme", background=False, deadline=_now() + 5.0):
             with pytest.raises(Overloaded) as refused:
-                gate.check()
+                gate.check(claimed)
             assert refused.value.retry_after is not None
             with pytest.raises(Overloaded):
-                async with gate.place(_now() + 5.0):
+                async with gate.place("acme", background=False, deadline=_now() + 5.0):
                     pytest.fail("there is no room")
-        gate.check()
-        assert gate.refused == 2
+        gate.check(claimed)
+        assert gate.refused["full"] == 2
+        assert not asked  # nor where nobody could get in
 
     asyncio.run(scenario())
 
 
+def test_those_refused_are_told_different_times() -> None:
+    async def scenario() -> set[float | None]:
+        gate = _gate(1, 0)
+        async with gate.place("acme", background=False, deadline=_now() + 5.0):
+            return {gate.refusal(lambda: "acme") for _ in range(50)}
+
+    seconds = asyncio.run(scenario())
+    assert len(seconds) > 5
+    assert all(each is not None and 1.0 <= each <= 2.0 for each in seconds)
+
+
 def test_waiting_ends_at_the_deadline_with_a_refusal() -> None:
     async def scenario() -> None:
-        gate = Gate(AdmissionLimits(in_flight=1, queued=5, wait_seconds=5.0))
-        async with gate.place(_now() + 5.0):
+        gate = _gate(1, 5)
+        async with gate.place("acme", background=False, deadline=_now() + 5.0):
             with pytest.raises(Overloaded):
-                async with gate.place(_now() + 0.02):
+                async with gate.place("acme", background=False, deadline=_now() + 0.02):
                     pytest.fail("there is no room")
             assert gate.queued == 0
         assert gate.in_flight == 0
+        assert gate.refused["waited"] == 1
 
     asyncio.run(scenario())
 
 
 def test_who_is_cancelled_while_waiting_or_running_leaves_no_place_taken() -> None:
     async def scenario() -> None:
-        gate = Gate(AdmissionLimits(in_flight=2, queued=50, wait_seconds=5.0))
+        gate = _gate(2, 50)
 
         async def turn() -> None:
-            async with gate.place(_now() + 5.0):
+            async with gate.place("acme", background=False, deadline=_now() + 5.0):
                 await asyncio.sleep(0.01)
 
         tasks = [asyncio.create_task(turn()) for _ in range(40)]
@@ -80,7 +105,91 @@ def test_who_is_cancelled_while_waiting_or_running_leaves_no_place_taken() -> No
                 tasks[step].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert (gate.in_flight, gate.queued) == (0, 0)
-        async with gate.place(_now() + 1.0):
+        async with gate.place("acme", background=False, deadline=_now() + 1.0):
             assert gate.in_flight == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_place_that_comes_with_a_cancellation_goes_to_the_next() -> None:
+    async def scenario() -> None:
+        gate = _gate(1, 5)
+        first = gate.place("acme", background=False, deadline=_now() + 5.0)
+        await first.__aenter__()
+        served: list[str] = []
+
+        async def turn(name: str) -> None:
+            async with gate.place("acme", background=False, deadline=_now() + 5.0):
+                served.append(name)
+
+        one = asyncio.create_task(turn("one"))
+        two = asyncio.create_task(turn("two"))
+        three = asyncio.create_task(turn("three"))
+        await asyncio.sleep(0)
+        one.cancel()  # before the place comes
+        await first.__aexit__(None, None, None)
+        two.cancel()  # after
+        await asyncio.gather(one, two, three, return_exceptions=True)
+        assert served == ["three"]
+        assert (gate.in_flight, gate.queued) == (0, 0)
+
+    asyncio.run(scenario())
+
+
+def test_the_small_get_in_and_the_one_pushed_out_is_told() -> None:
+    async def scenario() -> list[str]:
+        gate = _gate(1, 3)
+        ends: list[str] = []
+
+        async def turn(tenant: str) -> None:
+            try:
+                async with gate.place(tenant, background=False, deadline=_now() + 5.0):
+                    await asyncio.sleep(0.005)
+                    ends.append(tenant)
+            except Overloaded:
+                ends.append(f"{tenant} refused")
+
+        async with asyncio.TaskGroup() as group:
+            for tenant in ("big", "big", "big", "big", "small"):
+                group.create_task(turn(tenant))
+        assert gate.refused["displaced"] == 1
+        return ends
+
+    assert sorted(asyncio.run(scenario())) == ["big", "big", "big", "big refused", "small"]
+
+
+def test_more_room_lets_in_who_waits() -> None:
+    async def scenario() -> None:
+        gate = Gate(AdmissionSettings(in_flight=10, queued=10, at_least=1, lag_seconds=0.1))
+        at = 0.0
+        places = [gate.place("acme", background=False, deadline=_now() + 60) for _ in range(11)]
+        for each in places[:4]:
+            await each.__aenter__()
+        while gate.limit > 4:
+            at += 0.1
+            gate._queue.began = 1
+            gate.sample(at=at, lag=0.5, memory=0)
+        assert gate.limit == 3
+        assert gate.lag > 0.1
+        waiting = asyncio.create_task(places[4].__aenter__())
+        await asyncio.sleep(0)
+        assert (gate.in_flight, gate.queued) == (4, 1)
+        for _ in range(100):
+            at += 0.1
+            gate.sample(at=at, lag=0.0, memory=0)
+        await waiting
+        assert (gate.in_flight, gate.queued) == (5, 0)
+
+    asyncio.run(scenario())
+
+
+def test_how_many_wait_for_the_identity_provider_is_bounded() -> None:
+    async def scenario() -> None:
+        gate = _gate(1, 1)
+        with gate.unidentified(), gate.unidentified(), pytest.raises(Overloaded):  # noqa: SIM117
+            with gate.unidentified():
+                pytest.fail("two wait already")
+        with gate.unidentified():
+            pass
 
     asyncio.run(scenario())

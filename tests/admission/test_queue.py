@@ -1,90 +1,321 @@
 """The admission queue as a pure object: times are arguments, nothing waits."""
 
-from hypothesis import given
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.admission.queue import AdmissionLimits, AdmissionQueue, Refusal
+from seawall.admission.fair import Ticket
+from seawall.admission.queue import AdmissionQueue, Refusal
+from seawall.admission.settings import AdmissionSettings, TenantSettings
+
+FOREVER = 1e9
 
 
-def _full(in_flight: int = 2, queued: int = 2, wait: float = 10.0) -> AdmissionQueue:
-    queue = AdmissionQueue(AdmissionLimits(in_flight, queued, wait))
-    for _ in range(in_flight):
-        assert queue.enter(at=0.0, deadline=60.0) == ("run", 0)
-    return queue
+def queue_of(in_flight: int = 2, queued: int = 2, **more: Any) -> AdmissionQueue:
+    return AdmissionQueue(AdmissionSettings(in_flight=in_flight, queued=queued, **more))
+
+
+def enter(
+    queue: AdmissionQueue,
+    tenant: str = "acme",
+    *,
+    at: float = 0.0,
+    deadline: float = FOREVER,
+    background: bool = False,
+) -> Ticket | Refusal:
+    decision, displaced = queue.enter(tenant, background=background, at=at, deadline=deadline)
+    assert displaced is None
+    return decision
+
+
+def ticket(queue: AdmissionQueue, tenant: str = "acme", **more: Any) -> Ticket:
+    decision = enter(queue, tenant, **more)
+    assert isinstance(decision, Ticket), decision
+    return decision
+
+
+def refusal(queue: AdmissionQueue, tenant: str = "acme", **more: Any) -> Refusal:
+    decision = enter(queue, tenant, **more)
+    assert isinstance(decision, Refusal), decision
+    return decision
+
+
+def placed(queue: AdmissionQueue, at: float) -> Ticket:
+    told = queue.next(at=at)
+    assert told is not None
+    assert told[1] is None
+    return told[0]
+
+
+def pass_through(queue: AdmissionQueue, *, seconds: float, at: float, count: int = 1) -> None:
+    """Turns that take so long, so that the queue knows; the last one ends at `at`."""
+    for _ in range(count):
+        queue.leave(ticket(queue, at=at - seconds), at=at, well=True)
 
 
 def test_a_free_place_is_given_at_once() -> None:
-    queue = _full()
-    assert (queue.in_flight, queue.queued) == (2, 0)
+    queue = queue_of()
+    assert [ticket(queue).running for _ in range(2)] == [True, True]
+    assert (queue.in_flight, queue.queued, queue.busy) == (2, 0, True)
 
 
-def test_places_go_to_those_who_wait_in_the_order_of_their_coming() -> None:
-    queue = _full()
-    _, first = queue.enter(at=0.0, deadline=60.0)
-    _, second = queue.enter(at=0.0, deadline=60.0)
-    assert queue.release(at=1.0) == first
-    assert queue.release(at=1.0) == second
-    assert queue.release(at=1.0) is None
-    assert queue.in_flight == 1
+def test_one_tenants_places_come_in_the_order_of_arrival() -> None:
+    queue = queue_of()
+    running = [ticket(queue) for _ in range(2)]
+    first, second = ticket(queue), ticket(queue)
+    assert queue.next(at=1.0) is None
+    for each, expected in zip(running, (first, second), strict=True):
+        queue.leave(each, at=1.0, well=True)
+        assert placed(queue, 1.0) is expected
+    assert queue.next(at=1.0) is None
 
 
 def test_a_full_queue_refuses_at_once() -> None:
-    queue = _full()
-    queue.enter(at=0.0, deadline=60.0)
-    queue.enter(at=0.0, deadline=60.0)
-    decision, _ = queue.enter(at=0.0, deadline=60.0)
-    assert isinstance(decision, Refusal)
-    assert decision.retry_after >= 1.0
+    queue = queue_of()
+    for _ in range(4):
+        ticket(queue)
+    full = refusal(queue)
+    assert (full.reason, full.retry_after >= 1.0) == ("full", True)
+    assert queue.refusal("acme", at=0.0) == full
+    assert queue.refusal(None, at=0.0) == full
+
+
+def test_nothing_is_asked_or_remembered_while_there_is_room() -> None:
+    queue = queue_of()
+    assert queue.refusal("acme", at=0.0) is None
+    ticket(queue)
+    assert queue.refusal("nobody", at=0.0) is None
 
 
 def test_who_cannot_make_the_deadline_is_not_made_to_wait() -> None:
-    queue = _full(in_flight=1, queued=100)
-    queue.observe(4.0)  # turns take four seconds, so the next place is four seconds away
-    assert isinstance(queue.enter(at=0.0, deadline=3.9)[0], Refusal)
-    assert queue.enter(at=0.0, deadline=4.1)[0] == "wait"
-    assert isinstance(queue.enter(at=0.0, deadline=7.9)[0], Refusal)  # one is ahead now
+    queue = queue_of(in_flight=1, queued=100)
+    pass_through(queue, seconds=4.0, at=0.0)
+    ticket(queue)
+    assert refusal(queue, deadline=7.9).reason == "late"  # a place in 4 s, and 4 s for the turn
+    waiting = ticket(queue, deadline=8.1)
+    assert waiting.latest == pytest.approx(4.1)
+    assert refusal(queue, deadline=11.9).reason == "late"  # one is ahead now
 
 
-def test_a_wait_longer_than_the_limit_is_refused_with_the_expected_wait() -> None:
-    queue = _full(in_flight=1, queued=100, wait=10.0)
-    queue.observe(6.0)
-    assert queue.enter(at=0.0, deadline=99.0)[0] == "wait"
-    assert queue.enter(at=0.0, deadline=99.0)[0] == Refusal(12.0)
+def test_a_turn_that_has_less_time_than_a_typical_one_takes_is_not_begun() -> None:
+    queue = queue_of(in_flight=5)
+    pass_through(queue, seconds=4.0, at=0.0)
+    assert refusal(queue, deadline=3.9).reason == "late"
+    assert ticket(queue, deadline=4.0).running
+    # Nobody proves such a judgement wrong, so it is not kept for long.
+    assert ticket(queue, at=31.0, deadline=31.5).running
 
 
-def test_whose_time_has_passed_is_not_given_a_place() -> None:
-    queue = _full(in_flight=1, queued=10, wait=5.0)
-    queue.enter(at=0.0, deadline=60.0)
-    _, late = queue.enter(at=1.0, deadline=60.0)
-    assert queue.release(at=5.5) == late
+def test_an_expected_wait_longer_than_the_limit_is_refused_with_it() -> None:
+    queue = queue_of(in_flight=1, queued=100)
+    pass_through(queue, seconds=6.0, at=0.0)
+    ticket(queue)
+    ticket(queue)
+    assert refusal(queue) == Refusal("full", 12.0)
 
 
-@given(
-    st.lists(st.sampled_from(["enter", "release", "give up"]), max_size=200),
-    st.integers(1, 5),
-    st.integers(0, 5),
+def test_who_came_too_late_for_a_place_is_told_so() -> None:
+    queue = queue_of(in_flight=1, queued=10, wait_seconds=5.0)
+    running = ticket(queue)
+    early, late = ticket(queue), ticket(queue, at=1.0)
+    queue.leave(running, at=5.5, well=True)
+    told = queue.next(at=5.5)
+    assert told is not None
+    assert told[0] is early
+    assert isinstance(told[1], Refusal)
+    assert placed(queue, 5.5) is late
+
+
+def test_a_queue_that_stands_grants_less_time() -> None:
+    queue = queue_of(in_flight=1, queued=10, wait_seconds=5.0, overload_wait_seconds=0.5)
+    pass_through(queue, seconds=0.1, at=0.0, count=20)
+    running = ticket(queue)
+    assert ticket(queue, at=0.0).latest == 5.0
+    assert ticket(queue, at=2.4).latest == pytest.approx(7.4)
+    assert ticket(queue, at=2.6).latest == pytest.approx(3.1)  # somebody has waited ever since 0
+    queue.leave(running, at=20.0, well=True)
+    while queue.next(at=20.0) is not None:
+        pass
+    assert queue.queued == 0
+    queue.limit = 0
+    assert ticket(queue, at=20.0).latest == 25.0  # it was empty: a new burst
+
+
+def test_fewer_places_are_met_by_waiting_more_at_once() -> None:
+    queue = queue_of(in_flight=4, queued=10)
+    running = [ticket(queue) for _ in range(4)]
+    waiting = [ticket(queue) for _ in range(3)]
+    queue.limit = 2
+    for each in running[:2]:
+        queue.leave(each, at=0.0, well=True)
+        assert queue.next(at=0.0) is None
+    queue.limit = 4
+    assert [placed(queue, 0.0) for _ in range(2)] == waiting[:2]
+    assert queue.next(at=0.0) is None
+
+
+def test_in_a_full_queue_the_newest_of_the_greediest_makes_room_for_the_small() -> None:
+    queue = queue_of(in_flight=1, queued=4)
+    ticket(queue, "big")
+    big = [ticket(queue, "big") for _ in range(4)]
+    assert refusal(queue, "big").reason == "full"
+    assert queue.refusal("small", at=0.0) is None
+    small, displaced = queue.enter("small", background=False, at=0.0, deadline=FOREVER)
+    assert isinstance(small, Ticket)
+    assert displaced is big[-1]
+    second, displaced = queue.enter("small", background=False, at=0.0, deadline=FOREVER)
+    assert isinstance(second, Ticket)
+    assert displaced is big[-2]
+    assert refusal(queue, "small").reason == "full"  # each has its half
+    assert queue.queued == 4
+
+
+def test_weights_count_in_the_queue_too() -> None:
+    tenants = {"heavy": TenantSettings(weight=3.0)}
+    queue = queue_of(in_flight=1, queued=8, tenants=tenants)
+    ticket(queue, "light")
+    for _ in range(8):
+        ticket(queue, "light")
+    won = 0
+    while isinstance(queue.enter("heavy", background=False, at=0.0, deadline=FOREVER)[0], Ticket):
+        won += 1
+    assert won == 6
+
+
+def test_background_turns_make_room_first_and_wait_longest_but_not_for_ever() -> None:
+    queue = queue_of(in_flight=1, queued=40, wait_seconds=FOREVER)
+    running = ticket(queue)
+    background = [ticket(queue, "calm", background=True) for _ in range(20)]
+    interactive = [ticket(queue) for _ in range(20)]
+    pushed = queue.enter("acme", background=False, at=0.0, deadline=FOREVER)[1]
+    assert pushed is background[-1]
+    order = []
+    for _ in range(20):
+        queue.leave(running, at=0.0, well=True)
+        running = placed(queue, 0.0)
+        order.append("i" if running in interactive else "b")
+    assert order.count("b") in (2, 3)  # one of nine
+    assert order[:9].count("b") == 1
+
+
+def test_a_tenants_priority_is_a_class() -> None:
+    tenants = {
+        "gold": TenantSettings(priority="high"),
+        "free": TenantSettings(priority="low"),
+    }
+    queue = queue_of(in_flight=1, queued=90, wait_seconds=FOREVER, tenants=tenants)
+    running = ticket(queue)
+    for tenant in ("free", "other", "gold"):
+        for _ in range(30):
+            ticket(queue, tenant)
+    assert [queue.queued_in(rank) for rank in range(4)] == [30, 30, 30, 0]
+    first = Counter[str]()
+    for _ in range(30):
+        queue.leave(running, at=0.0, well=True)
+        running = placed(queue, 0.0)
+        first[running.flow.tenant] += 1
+    assert first["gold"] >= 25
+    assert first["other"] >= 2
+    assert first["free"] >= 1
+
+
+def test_the_queue_is_shut_to_all_only_where_nobody_could_push_anybody_out() -> None:
+    queue = queue_of(in_flight=1, queued=2)
+    ticket(queue, "one")
+    ticket(queue, "one")
+    assert queue.shut() is None
+    other = ticket(queue, "two")
+    assert queue.shut() is not None
+    queue.give_up(other, at=0.0)
+    ticket(queue, "one")
+    assert queue.shut() is None  # one of the two may have to go
+
+
+def test_a_claim_leaves_no_trace() -> None:
+    queue = queue_of(in_flight=1, queued=1)
+    ticket(queue)
+    ticket(queue)
+    for number in range(100):
+        queue.refusal(f"made-up-{number}", at=0.0)
+    assert len(queue._fair._levels[1].flows) == 1
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["enter", "enter", "enter", "leave", "leave", "give up", "limit", "wait"]),
+        st.integers(0, 7),
+        st.booleans(),
+        st.floats(0.0, 3.0),
+    ),
+    max_size=150,
 )
-def test_never_more_in_flight_or_queued_than_allowed(
-    steps: list[str], in_flight: int, queued: int
+
+
+@settings(max_examples=200, deadline=None)
+@given(STEPS, st.integers(1, 6), st.integers(0, 6))
+def test_every_turn_ends_once_and_no_place_is_idle_while_someone_waits(  # noqa: C901 - a machine
+    steps: list[tuple[str, int, bool, float]], in_flight: int, queued: int
 ) -> None:
-    queue = AdmissionQueue(AdmissionLimits(in_flight, queued, 100.0))
-    running, waiting = 0, list[int]()
-    for at, step in enumerate(steps):
-        if step == "enter":
-            decision, ticket = queue.enter(at=at, deadline=at + 1e9)
-            if decision == "run":
-                assert not waiting, "a newcomer must not pass those who wait"
-                running += 1
-            elif decision == "wait":
-                waiting.append(ticket)
-        elif step == "release" and running:
-            successor = queue.release(at=at)
-            if successor is None:
-                running -= 1
+    tenants = {"0": TenantSettings(weight=4.0), "1": TenantSettings(priority="high")}
+    queue = queue_of(in_flight=in_flight, queued=queued, wait_seconds=4.0, tenants=tenants)
+    running, waiting = list[Ticket](), list[Ticket]()
+    ends = Counter[int]()
+    tickets = list[Ticket]()
+    at = 0.0
+
+    def tell() -> None:
+        while (told := queue.next(at=at)) is not None:
+            each, refused = told
+            waiting.remove(each)
+            if refused is None:
+                assert each.latest > at
+                running.append(each)
             else:
-                assert successor in waiting
-                waiting.remove(successor)
+                ends[id(each)] += 1
+
+    for step, number, flag, seconds in steps:
+        if step == "enter":
+            decision, displaced = queue.enter(
+                str(number % 4), background=flag, at=at, deadline=at + 2 * seconds
+            )
+            if displaced is not None:
+                assert isinstance(decision, Ticket)
+                waiting.remove(displaced)
+                ends[id(displaced)] += 1
+            if isinstance(decision, Ticket):
+                tickets.append(decision)
+                (running if decision.running else waiting).append(decision)
+        elif step == "leave" and running:
+            each = running.pop(number % len(running))
+            ends[id(each)] += 1
+            queue.leave(each, at=at, well=flag)
         elif step == "give up" and waiting:
-            queue.give_up(waiting.pop(0))
-        assert queue.in_flight == running <= in_flight
-        assert queue.queued == len(waiting) <= queued
+            each = waiting.pop(number % len(waiting))
+            ends[id(each)] += 1
+            queue.give_up(each, at=at)
+        elif step == "limit":
+            queue.limit = 1 + number % in_flight
+        elif step == "wait":
+            at += seconds
+        before = len(running)
+        tell()
+        assert len(running) <= max(before, queue.limit)  # never more than the limit are let in
+        assert len(running) <= in_flight
+        assert not (waiting and queue.in_flight < queue.limit)
+        assert (queue.in_flight, queue.queued) == (len(running), len(waiting))
+        assert all(queue.waits(each) for each in waiting)
+        assert queue.queued <= queued
+    at += 100.0
+    for each in running:
+        ends[id(each)] += 1
+        queue.leave(each, at=at, well=True)
+    running.clear()
+    tell()
+    for each in running:
+        ends[id(each)] += 1
+        queue.leave(each, at=at, well=True)
+    assert (queue.in_flight, queue.queued) == (0, 0)
+    assert all(ends[id(each)] == 1 for each in tickets)

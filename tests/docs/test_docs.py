@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from seawall.admission.queue import AdmissionLimits
+from seawall.admission.settings import AdmissionSettings, TenantSettings
 from seawall.agents.definition import AgentLimits
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.config import (
@@ -35,7 +35,8 @@ BY_HAND = {"getting-started.md", "intents.md"}
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[server]": ServerSettings,
     "[turn]": StageLimits,
-    "[admission]": AdmissionLimits,
+    "[admission]": AdmissionSettings,
+    "[admission.tenants.NAME]": TenantSettings,
     "[identity]": IdentitySettings,
     "[identity.jwt]": JwtSettings,
     "[[identity.api_keys]]": ApiKeySettings,
@@ -101,6 +102,8 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
     if field.required:
         return "required"
     value = field.default
+    if value is msgspec.NODEFAULT:
+        value = field.default_factory()
     if value is None or isinstance(value, msgspec.Struct):
         return "none"
     if isinstance(value, float):

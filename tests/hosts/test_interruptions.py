@@ -105,7 +105,8 @@ def test_more_than_there_is_room_for_are_refused_at_once(slow: Pair) -> None:
             + body
         )
         waiting.append(client)
-    eventually(lambda: "seawall_queued 2.0" in httpx2.get(f"{slow.url}/metrics").text)
+    queued = 'seawall_queued{priority="normal"} 2.0'
+    eventually(lambda: queued in httpx2.get(f"{slow.url}/metrics").text)
     began = time.monotonic()
     with slow.client() as stranger:
         refused = stranger.post("/v1/turns", json={"text": "hi"})

@@ -48,7 +48,8 @@ def test_it_leaves_while_it_still_takes_turns(tmp_path: Path, issuer: Issuer) ->
         eventually(lambda: client.get("/readyz").status_code == 503, 2.0)
         for _ in range(8):  # of whichever worker
             answer = httpx2.get(f"{pair.url}/readyz")
-            assert (answer.status_code, answer.json()["code"]) == (503, "server-stopping")
+            assert answer.status_code == 503
+            assert answer.json()["code"] in ("server-stopping", "overloaded")
         answer = client.post("/v1/turns", json={"text": "still"})
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
         assert events(read_all(running).decode())[-1]["type"] == "turn.completed"
@@ -104,7 +105,8 @@ def test_whoever_cannot_be_finished_is_told(tmp_path: Path, issuer: Issuer) -> N
         assert "'code': 'server-stopping'" in str(failed["problem"])
         assert "server-stopping" in told[1]
         for answer in answers:
-            assert (answer.status_code, answer.json()["code"]) == (503, "server-stopping")
+            assert answer.status_code == 503
+            assert answer.json()["code"] in ("server-stopping", "overloaded")
             assert int(answer.headers["retry-after"]) >= 1
         assert stored(pair) == 0
         eventually(lambda: pair.model_stats()["open_streams"] == 0)

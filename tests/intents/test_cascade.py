@@ -47,14 +47,11 @@ class Oracle:
     async def close(self) -> None: ...
 
 
-def ask(detector: IntentDetector, text: str, *, allowed: bool = True) -> Detection:
+def ask(detector: IntentDetector, text: str) -> Detection:
     async def run() -> Detection:
-        gate = asyncio.Event()
-        if allowed:
-            gate.set()
         deadline = asyncio.get_running_loop().time() + 5
         async with asyncio.timeout(2):
-            return await detector.detect(text, gate=gate, deadline=deadline)
+            return await detector.detect(text, deadline=deadline)
 
     return asyncio.run(run())
 
@@ -71,15 +68,6 @@ def test_each_step_answers_what_it_can() -> None:
     assert (unsure.intent, unsure.by, unsure.usage) == ("cancel", "model", Usage(5, 1))
     for says in ("none", "something else", "", "fail"):
         assert ask(build_detector(DEFINITIONS, model=Oracle(says)), "qwertz").intent is None
-
-
-def test_no_money_is_spent_on_who_is_not_authenticated() -> None:
-    oracle = Oracle("cancel")
-    detector = build_detector(DEFINITIONS, model=oracle)
-    with pytest.raises(TimeoutError):
-        ask(detector, "qwertz", allowed=False)
-    assert oracle.asked == 0
-    assert ask(detector, "human", allowed=False).intent == "person"
 
 
 def test_without_anything_to_tell_apart() -> None:

@@ -161,7 +161,7 @@ def test_the_second_step_has_a_threshold_of_its_own(confidence: float, expected:
         detector = IntentDetector(
             Rules(()), Unsure(), 0.9, None, deeper=Aside(slow), deeper_threshold=0.7
         )
-        found = await detector.detect("hello", gate=asyncio.Event(), deadline=0.0)
+        found = await detector.detect("hello", deadline=0.0)
         detector.close()
         return found
 
@@ -183,9 +183,8 @@ def test_words_that_no_example_has(embedder: Embedder, tmp_path: Path) -> None: 
     )
 
     async def run() -> list[Detection]:
-        gate = asyncio.Event()
         return [
-            await each.detect("at what time does the shop shut?", gate=gate, deadline=0.0)
+            await each.detect("at what time does the shop shut?", deadline=0.0)
             for each in (detector, again)
         ]
 

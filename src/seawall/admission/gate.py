@@ -1,24 +1,36 @@
 """The gate that turns pass: the admission queue with real tasks waiting in it."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import NoReturn
+import random
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import TracebackType
 
-from seawall.admission.queue import AdmissionLimits, AdmissionQueue, Refusal
+from seawall.admission.fair import CLASSES, Ticket
+from seawall.admission.limit import AdaptiveLimit
+from seawall.admission.queue import AdmissionQueue, Reason, Refusal
+from seawall.admission.settings import AdmissionSettings
 from seawall.errors import Overloaded
+from seawall.transport.deadline import Deadline
+from seawall.transport.wheel import Wheel
 
-__all__ = ["Gate"]
+__all__ = ["DETAIL", "Gate"]
+
+DETAIL = "There is no room for another turn now; nothing was done for this one."
+_TICK_SECONDS = 0.05
 
 
 class Gate:
-    """Bounds the turns in flight in this process."""
+    """Bounds the turns in flight in this process. memory_bound: bytes for it; 0 for unknown."""
 
-    def __init__(self, limits: AdmissionLimits) -> None:
-        self._queue = AdmissionQueue(limits)
-        self.limits = limits
-        self._waiters: dict[int, asyncio.Future[None]] = {}
-        self.refused = 0
+    def __init__(self, settings: AdmissionSettings, *, memory_bound: int = 0) -> None:
+        self.settings = settings
+        self._queue = AdmissionQueue(settings)
+        self._limit = AdaptiveLimit(settings, memory_bound=memory_bound)
+        self._waiters: dict[Ticket, asyncio.Future[Refusal | None]] = {}
+        self._wheel = Wheel(_TICK_SECONDS)
+        self._unidentified = 0
+        self.refused: dict[Reason, int] = {"full": 0, "late": 0, "waited": 0, "displaced": 0}
 
     @property
     def in_flight(self) -> int:
@@ -26,70 +38,178 @@ class Gate:
         return self._queue.in_flight
 
     @property
+    def limit(self) -> int:
+        """Turns that may run."""
+        return self._queue.limit
+
+    @property
+    def lag(self) -> float:
+        """Seconds that the event loop is late, smoothed; 0 where nobody samples it."""
+        return self._limit.lag
+
+    @property
     def queued(self) -> int:
         """Turns that wait."""
         return self._queue.queued
 
-    def check(self) -> None:
-        """Refuse at once, before any work, when there is no room even to wait.
+    @property
+    def queued_by_priority(self) -> dict[str, int]:
+        """Turns that wait, by class."""
+        return {name: self._queue.queued_in(rank) for rank, name in enumerate(CLASSES)}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a newcomer could not be given a place at once."""
+        return self._queue.busy
+
+    def refusal(self, claimed: Callable[[], str | None]) -> float | None:
+        """Seconds to come back after, where a turn that comes now would be refused; else None.
+
+        To be asked before any work. It is counted as a refusal. claimed: the tenant that the
+        credential claims, which nobody has verified: it only decides whether verifying is worth
+        it, so a lie gains its teller one verification. Asked for only where it matters.
+        """
+        if not self._queue.busy:
+            return None
+        refusal = self._queue.shut()
+        if refusal is None:
+            at = asyncio.get_running_loop().time()
+            refusal = self._queue.refusal(claimed(), at=at)
+        return None if refusal is None else self._count(refusal)
+
+    def check(self, claimed: Callable[[], str | None]) -> None:
+        """Refuse at once, before any work, whom `refusal` refuses.
 
         Raises:
-            Overloaded: there is none.
+            Overloaded: there is no room.
         """
-        if refusal := self._queue.would_refuse():
-            self._refuse(refusal)
+        if (seconds := self.refusal(claimed)) is not None:
+            raise Overloaded(DETAIL, retry_after=seconds)
 
-    @asynccontextmanager
-    async def place(self, deadline: float) -> AsyncGenerator[None, None]:
-        """Hold a place while the block runs; `deadline` in seconds on the event loop's clock.
+    def place(self, tenant: str, *, background: bool, deadline: float) -> "_Place":
+        """An async context: holds a place for a verified tenant's turn while the block runs.
+
+        deadline: seconds on the event loop's clock.
 
         Raises:
             Overloaded: there is no room, or none in time.
         """
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        decision, ticket = self._queue.enter(at=began, deadline=deadline)
-        if isinstance(decision, Refusal):
-            self._refuse(decision)
-        if decision == "wait":
-            await self._wait(ticket, min(deadline, began + self.limits.wait_seconds))
-            began = clock()
+        return _Place(self, tenant, background, deadline)
+
+    @contextmanager
+    def unidentified(self) -> Generator[None, None, None]:
+        """Around the wait for an identity provider, which comes before a place: bounds it.
+
+        Raises:
+            Overloaded: as many wait already as may run and wait together.
+        """
+        if self._unidentified >= self.settings.in_flight + self.settings.queued:
+            raise self._overloaded(Refusal("full", 1.0))
+        self._unidentified += 1
         try:
             yield
         finally:
-            now = clock()
-            self._queue.observe(now - began)
-            self._release(now)
+            self._unidentified -= 1
 
-    async def _wait(self, ticket: int, latest: float) -> None:
+    def sample(self, *, at: float, lag: float, memory: int) -> None:
+        """Take a measurement and adapt the limit. See `AdaptiveLimit.sample`."""
+        queue = self._queue
+        queue.limit = self._limit.sample(
+            at=at,
+            lag=lag,
+            memory=memory,
+            in_flight=queue.in_flight,
+            most=queue.most,
+            began=queue.began,
+        )
+        queue.most, queue.began = queue.in_flight, 0
+        self._advance(at)
+
+    async def enter(self, tenant: str, background: bool, deadline: float) -> Ticket:
+        """Get a place; see `place`."""
+        at = asyncio.get_running_loop().time()
+        ticket, displaced = self._queue.enter(
+            tenant, background=background, at=at, deadline=deadline
+        )
+        if displaced is not None:
+            self._tell(displaced, self._queue.displaced())
+        if isinstance(ticket, Refusal):
+            raise self._overloaded(ticket)
+        if not ticket.running:
+            await self._wait(ticket)
+        return ticket
+
+    def leave(self, ticket: Ticket, *, well: bool) -> None:
+        """Give a place back; `well` when the turn was answered."""
+        at = asyncio.get_running_loop().time()
+        self._queue.leave(ticket, at=at, well=well)
+        if self._queue.queued:
+            self._advance(at)
+
+    async def _wait(self, ticket: Ticket) -> None:
         loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
+        waiter: asyncio.Future[Refusal | None] = loop.create_future()
         self._waiters[ticket] = waiter
         try:
-            async with asyncio.timeout_at(latest):
-                await waiter
+            async with Deadline(self._wheel, ticket.latest):
+                refusal = await waiter
         except BaseException as error:
-            self._queue.give_up(ticket)
-            if waiter.done() and not waiter.cancelled():
+            if self._queue.waits(ticket):
+                self._queue.give_up(ticket, at=loop.time())
+            elif waiter.done() and not waiter.cancelled() and waiter.result() is None:
                 # The place came in the very moment of giving up: pass it on.
-                self._release(loop.time())
+                self._queue.pass_on(ticket)
+            self._advance(loop.time())
             if isinstance(error, TimeoutError):
-                self._refuse(Refusal(max(1.0, self._queue.expected_wait())))
+                raise self._overloaded(self._queue.late()) from None
             raise
         finally:
             del self._waiters[ticket]
+        if refusal is not None:
+            raise self._overloaded(refusal)
 
-    def _release(self, now: float) -> None:
-        """Give a free place to the first who still waits for it."""
-        while (successor := self._queue.release(at=now)) is not None:
-            waiter = self._waiters[successor]
-            if not waiter.done():
-                waiter.set_result(None)
-                return
+    def _advance(self, at: float) -> None:
+        """Tell those who wait what has become of them."""
+        while (told := self._queue.next(at=at)) is not None:
+            ticket, refusal = told
+            if not self._tell(ticket, refusal) and refusal is None:
+                self._queue.pass_on(ticket)
 
-    def _refuse(self, refusal: Refusal) -> NoReturn:
-        self.refused += 1
-        raise Overloaded(
-            "There is no room for another turn now; nothing was done for this one.",
-            retry_after=round(refusal.retry_after, 1),
-        )
+    def _tell(self, ticket: Ticket, refusal: Refusal | None) -> bool:
+        """Whether somebody is there to hear it."""
+        waiter = self._waiters[ticket]
+        if waiter.done():
+            return False
+        waiter.set_result(refusal)
+        return True
+
+    def _overloaded(self, refusal: Refusal) -> Overloaded:
+        return Overloaded(DETAIL, retry_after=self._count(refusal))
+
+    def _count(self, refusal: Refusal) -> float:
+        """Count it; when to come back: spread, so that not all do in the same moment."""
+        self.refused[refusal.reason] += 1
+        return round(refusal.retry_after * (1.0 + random.random()), 1)  # noqa: S311 - no secret
+
+
+class _Place:
+    """See `Gate.place`. A class, because `contextlib` would cost every turn three times as much."""
+
+    __slots__ = ("_background", "_deadline", "_gate", "_tenant", "_ticket")
+
+    def __init__(self, gate: Gate, tenant: str, background: bool, deadline: float) -> None:
+        self._gate = gate
+        self._tenant = tenant
+        self._background = background
+        self._deadline = deadline
+
+    async def __aenter__(self) -> None:
+        self._ticket = await self._gate.enter(self._tenant, self._background, self._deadline)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._gate.leave(self._ticket, well=kind is None)

@@ -1,111 +1,213 @@
 """Who runs, who waits, who is refused: decisions only, without sockets, tasks or clocks."""
 
-from collections import OrderedDict
 from typing import Literal
 
 from msgspec import Struct
 
-__all__ = ["AdmissionLimits", "AdmissionQueue", "Decision", "Refusal"]
+from seawall.admission.fair import CLASSES, FairQueue, Ticket
+from seawall.admission.settings import AdmissionSettings, TenantSettings
+from seawall.admission.typical import Typical
 
+__all__ = ["AdmissionQueue", "Reason", "Refusal"]
 
-class AdmissionLimits(Struct, frozen=True):
-    """Bounds of one process.
-
-    in_flight: turns at once. queued: turns that may wait for a place.
-    wait_seconds: the longest that a turn may wait.
-    """
-
-    in_flight: int = 6_000
-    queued: int = 2_000
-    wait_seconds: float = 10.0
+Reason = Literal["full", "late", "waited", "displaced"]
+_DEFAULT = TenantSettings()
 
 
 class Refusal(Struct, frozen=True):
-    """There is no room. `retry_after` is the expected wait for a place, in seconds, at least 1."""
+    """There is no room. `retry_after` is the expected wait for a place, in seconds, at least 1.
 
+    reason: "full", no room even to wait; "late", not to be done by its deadline any more;
+    "waited", in vain; "displaced", by a tenant that had less than its share of the queue.
+    """
+
+    reason: Reason
     retry_after: float
 
 
-Decision = Literal["run", "wait"] | Refusal
-
-
 class AdmissionQueue:
-    """First come, first served, among those who can still make it.
+    """A bounded queue that serves those who can still make it, fairly (see `fair`).
 
-    A turn that could not start before its deadline, judged by how long turns have been holding
-    their places lately, is refused at once instead of being made to wait for nothing.
+    A turn whose time left is less than a typical turn takes is refused at once, or taken from
+    the queue, rather than started in vain. So is one whose expected wait is longer than it may
+    wait, and that depends on the queue: a queue that was empty within half of `wait_seconds`
+    holds a burst, which it can serve; one that has been standing for longer only adds its length
+    to everybody's latency, and turns may then wait `overload_wait_seconds` only. That is the
+    controlled delay of Maurer, Fail at Scale, ACM Queue 13(8), 2015, after CoDel. Its companion
+    there, last in first out, is left out: with waits that short it has nothing to win, and whoever
+    had waited longest would be refused after all.
+
+    Every ticket ends exactly once: by `leave` or `pass_on` when it got a place, by `next` when that
+    came too late, by `give_up`, or as the one whom `enter` pushes out.
+
+    limit: turns that may be in flight; changed from outside, as are the marks most, the most that
+    were in flight, and began, how many got a place.
     """
 
-    def __init__(self, limits: AdmissionLimits) -> None:
-        self._limits = limits
-        self._in_flight = 0
-        self._waiting: OrderedDict[int, float] = OrderedDict()  # ticket -> latest start
-        self._tickets = 0
+    def __init__(self, settings: AdmissionSettings) -> None:
+        self._settings = settings
+        self._tenants = {
+            name: (each.weight, CLASSES.index(each.priority))
+            for name, each in settings.tenants.items()
+        }
+        self._default = (_DEFAULT.weight, CLASSES.index(_DEFAULT.priority))
+        self._fair = FairQueue()
+        self._typical = Typical()
         self._held_seconds = 0.0  # moving average of how long a turn holds its place
-
-    @property
-    def in_flight(self) -> int:
-        """Turns that hold a place."""
-        return self._in_flight
+        self._empty_at = 0.0  # when nobody waited last
+        self.limit = settings.in_flight
+        self.in_flight = 0
+        self.most = 0
+        self.began = 0
 
     @property
     def queued(self) -> int:
-        """Turns that wait for one."""
-        return len(self._waiting)
+        """Turns that wait for a place."""
+        return self._fair.waiting
 
-    def expected_wait(self) -> float:
-        """Seconds until the next arrival would get a place; 0 while one is free.
+    def queued_in(self, rank: int) -> int:
+        """Those of a class."""
+        return self._fair.waiting_in(rank)
 
-        Places become free at the rate in_flight / held (Little's law), and everybody in the
-        queue is ahead.
-        """
-        if self._in_flight < self._limits.in_flight:
-            return 0.0
-        return (len(self._waiting) + 1) * self._held_seconds / self._limits.in_flight
+    @property
+    def busy(self) -> bool:
+        """Whether a newcomer could not be given a place at once."""
+        return self.in_flight >= self.limit or self._fair.waiting > 0
 
-    def would_refuse(self) -> Refusal | None:
-        """The refusal that an arrival without a deadline would get now; costs nothing."""
-        if self._in_flight < self._limits.in_flight:
-            return None
-        wait = self.expected_wait()
-        if len(self._waiting) >= self._limits.queued or wait > self._limits.wait_seconds:
-            return Refusal(max(1.0, wait))
+    def shut(self) -> Refusal | None:
+        """The refusal of everybody, where nobody could get in, whoever it is."""
+        if self.busy and self._fair.waiting >= self._settings.queued and self._fair.firm:
+            return self._refuse("full")
         return None
 
-    def enter(self, *, at: float, deadline: float) -> tuple[Decision, int]:
-        """Decide on an arrival; the number is its ticket when it has to wait.
+    def refusal(self, tenant: str | None, *, at: float) -> Refusal | None:
+        """The refusal that an interactive turn without a deadline would get now, if any.
+
+        tenant: None for somebody of whom nothing is known. Nothing is kept of the question.
+        """
+        if not self.busy:
+            return None
+        if tenant is None:
+            if self._fair.waiting < self._settings.queued:
+                return None
+            return self._refuse("full")
+        return self._judge(tenant, self._tenants.get(tenant, self._default), at, at + 1e9)
+
+    def enter(
+        self, tenant: str, *, background: bool, at: float, deadline: float
+    ) -> tuple[Ticket | Refusal, Ticket | None]:
+        """Decide on an arrival; its ticket runs or waits. The second is the one it pushes out.
 
         at, deadline: seconds on one monotonic clock.
         """
-        if self._in_flight < self._limits.in_flight:
-            self._in_flight += 1
-            return "run", 0
-        if refusal := self.would_refuse():
-            return refusal, 0
-        wait = self.expected_wait()
-        if at + wait >= deadline:
-            return Refusal(max(1.0, wait)), 0
-        self._tickets += 1
-        self._waiting[self._tickets] = min(deadline, at + self._limits.wait_seconds)
-        return "wait", self._tickets
+        weight, rank = self._tenants.get(tenant, self._default)
+        rank += background
+        typical = self._typical.seconds(at=at)
+        if deadline - at < typical:
+            return self._refuse("late"), None
+        if not self.busy:
+            ticket = Ticket(self._fair.flow(tenant, weight, rank), at, deadline)
+            self._begin(ticket, typical)
+            return ticket, None
+        refusal = self._judge(tenant, (weight, rank), at, deadline - typical)
+        if refusal is not None:
+            return refusal, None
+        displaced = None
+        if self._fair.waiting >= self._settings.queued:
+            displaced = self._fair.displaced_by(tenant, weight, rank)
+            if displaced is not None:
+                self._take_out(displaced, at)
+        if not self._fair.waiting:
+            self._empty_at = at
+        latest = min(at + self._patience(at), deadline - typical)
+        ticket = Ticket(self._fair.flow(tenant, weight, rank), at, latest)
+        self._fair.push(ticket)
+        return ticket, displaced
 
-    def observe(self, held: float) -> None:
-        """A turn held its place for `held` seconds; keeps the moving average."""
-        weight = 0.05 if self._held_seconds else 1.0
-        self._held_seconds += (held - self._held_seconds) * weight
+    def next(self, *, at: float) -> tuple[Ticket, Refusal | None] | None:
+        """The next to be told, as long as there are: it has a place, or came too late for one."""
+        ticket = self._fair.next()
+        if ticket is None:
+            return None
+        if ticket.latest <= at:
+            self._take_out(ticket, at)
+            return ticket, self._refuse("waited")
+        if self.in_flight >= self.limit:
+            return None
+        self._fair.remove(ticket)
+        self._note_empty(at)
+        ticket.at = at
+        self._begin(ticket, self._typical.seconds(at=at))
+        return ticket, None
 
-    def release(self, *, at: float) -> int | None:
-        """A place is free: the ticket that takes it over, or None when nobody can use it.
+    def leave(self, ticket: Ticket, *, at: float, well: bool) -> None:
+        """A turn that ran has ended, and its place is free; `well` when it was answered."""
+        self.in_flight -= 1
+        held = at - ticket.at
+        self._fair.settle(ticket, held)
+        self._held_seconds += (held - self._held_seconds) * (0.05 if self._held_seconds else 1.0)
+        if well:
+            self._typical.note(held, at=at)
 
-        Tickets whose latest start has passed are left to their own time-out.
-        """
-        for ticket, latest in self._waiting.items():
-            if latest > at:
-                del self._waiting[ticket]
-                return ticket
-        self._in_flight -= 1
+    def pass_on(self, ticket: Ticket) -> None:
+        """A turn that was given a place has no use for it."""
+        self.in_flight -= 1
+        self._fair.settle(ticket, 0.0)
+
+    def waits(self, ticket: Ticket) -> bool:
+        """Whether the ticket is in the queue."""
+        return ticket in ticket.flow.waiting
+
+    def give_up(self, ticket: Ticket, *, at: float) -> None:
+        """A turn that waited went away, or its time is over."""
+        self._take_out(ticket, at)
+
+    def late(self) -> Refusal:
+        """The refusal of a ticket whose time is over."""
+        return self._refuse("waited")
+
+    def displaced(self) -> Refusal:
+        """The refusal of a ticket that was pushed out."""
+        return self._refuse("displaced")
+
+    def _judge(
+        self, tenant: str, standing: tuple[float, int], at: float, deadline: float
+    ) -> Refusal | None:
+        weight, rank = standing
+        wait = self._wait(self._fair.ahead(tenant, weight, rank))
+        latest = at + self._patience(at)
+        if at + wait > min(latest, deadline):
+            return self._refuse("full" if latest <= deadline else "late")
+        full = self._fair.waiting >= self._settings.queued
+        if full and self._fair.displaced_by(tenant, weight, rank) is None:
+            return self._refuse("full")
         return None
 
-    def give_up(self, ticket: int) -> None:
-        """A waiting turn went away, or its time is over."""
-        self._waiting.pop(ticket, None)
+    def _wait(self, ahead: float) -> float:
+        """Seconds until so many places have come free: at the rate in_flight / held (Little)."""
+        over = max(0, self.in_flight - self.limit)
+        return (over + ahead) * self._held_seconds / max(1, self.in_flight)
+
+    def _patience(self, at: float) -> float:
+        settings = self._settings
+        if self._fair.waiting and at - self._empty_at > settings.wait_seconds / 2:
+            return min(settings.wait_seconds, settings.overload_wait_seconds)
+        return settings.wait_seconds
+
+    def _refuse(self, reason: Reason) -> Refusal:
+        return Refusal(reason, max(1.0, self._wait(self._fair.waiting + 1.0)))
+
+    def _begin(self, ticket: Ticket, typical: float) -> None:
+        self.in_flight += 1
+        self.began += 1
+        self.most = max(self.most, self.in_flight)
+        self._fair.charge(ticket, typical or 1.0)
+
+    def _take_out(self, ticket: Ticket, at: float) -> None:
+        self._fair.remove(ticket)
+        self._fair.forget(ticket.flow)
+        self._note_empty(at)
+
+    def _note_empty(self, at: float) -> None:
+        if not self._fair.waiting:
+            self._empty_at = at

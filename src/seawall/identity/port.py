@@ -39,7 +39,8 @@ class Authenticator(Protocol):
     def claimed(self, credential: Credential) -> Principal | None:
         """Who the credential says it is, unverified and without waiting; None if unreadable.
 
-        Only good for starting a read whose result is thrown away unless `authenticate` agrees.
+        Good for nothing but to decide whether verifying is worth it: under load, turns of a
+        tenant that would be refused anyway are refused before their token costs anything.
         """
         ...
 

@@ -69,18 +69,16 @@ class IntentDetector:
             return Detection(intent, confidence, "classifier")
         return Detection(None, confidence, "none")
 
-    async def detect(self, text: str, *, gate: asyncio.Event, deadline: float) -> Detection:
+    async def detect(self, text: str, *, deadline: float) -> Detection:
         """What the customer wants.
 
-        gate: set when the customer is authenticated; the model, which costs money, is not asked
-        before. A model that fails costs the turn nothing but this answer.
+        A model that fails costs the turn nothing but this answer.
         """
         local = self.detect_locally(text)
         if local.intent is None and self._deeper is not None:
             local = await self._detect_deeper(text, self._deeper, local)
         if local.intent is not None or self._model is None:
             return local
-        await gate.wait()
         try:
             return await self._model.detect(text, deadline=deadline)
         except (UpstreamFailed, DeadlineExceeded):

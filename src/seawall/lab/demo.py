@@ -134,13 +134,13 @@ class DemoIssuer:
         public = self._key.as_dict(private=False) | {"alg": "RS256"}
         path.write_bytes(msgspec.json.encode({"keys": [public]}))
 
-    def token(self, subject: str) -> str:
+    def token(self, subject: str, tenant: str = "demo") -> str:
         """A token for a customer, good for an hour."""
         now = int(time.time())
         claims = {
             "iss": _ISSUER,
             "aud": _AUDIENCE,
-            "tenant": "demo",
+            "tenant": tenant,
             "sub": subject,
             "iat": now,
             "exp": now + 3_600,

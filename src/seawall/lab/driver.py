@@ -22,7 +22,7 @@ from seawall.lab.statistics import Percentiles, percentiles
 from seawall.lab.visit import Api, Outcome, Visit
 from seawall.transport.endpoint import Endpoint, Origin
 
-__all__ = ["Progress", "Surge", "SurgeResult", "drive"]
+__all__ = ["Progress", "Surge", "SurgeResult", "drive", "request_bytes"]
 
 _CONNECTING = 512  # connections being made at once; the rest of the crowd stands in line
 _TICK_SECONDS = 0.2
@@ -86,7 +86,7 @@ async def drive(surge: Surge, progress: Callable[[Progress], None]) -> SurgeResu
     endpoint = Endpoint.parse(surge.url + _PATHS[surge.api])
     plans = [plan_reply(surge.seed, text, surge.times) for text in surge.texts]
     requests = [
-        _request(endpoint, surge.api, text, surge.tokens[index] if surge.tokens else "")
+        request_bytes(endpoint, surge.api, text, surge.tokens[index] if surge.tokens else "")
         for index, text in enumerate(surge.texts)
     ]
     done: list[Visit] = []
@@ -180,7 +180,8 @@ def _progress(visits: Sequence[Visit], done: Sequence[Visit], seconds: float) ->
     return Progress(round(seconds, 2), max(0, streaming), len(done) - failed, failed)
 
 
-def _request(endpoint: Endpoint, api: Api, text: str, token: str) -> bytes:
+def request_bytes(endpoint: Endpoint, api: Api, text: str, token: str) -> bytes:
+    """A streamed turn as it goes over the wire."""
     body: dict[str, object] = {"text": text}
     if api == "chat":
         messages = [{"role": "user", "content": text}]

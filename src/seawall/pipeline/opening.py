@@ -1,9 +1,7 @@
-"""The opening of a turn: authenticate, then the session, while the intent is detected.
+"""The opening of a turn: the session, while the intent is detected.
 
-Authentication gates every effect. Where it needs no waiting, it is simply first. While it waits
-for an identity provider, the text is classified locally, and thrown away if authentication says
-no. What costs money, the model step of the intent cascade, waits for the yes, and so does the
-session, which the turn then holds.
+Authentication gates every effect: it came before admission, so that nothing here begins for
+somebody unknown.
 """
 
 import asyncio
@@ -15,7 +13,6 @@ import msgspec
 from msgspec import Struct
 
 from seawall.errors import Problem, SessionNotFound
-from seawall.identity.port import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector
 from seawall.intents.definition import Detection
 from seawall.pipeline.holding import Holding, hold_session
@@ -40,7 +37,7 @@ class Opened(Struct, frozen=True):
 
 
 class Opening(Struct, frozen=True, kw_only=True):
-    """The three stages of one turn.
+    """The opening stages of one turn.
 
     fingerprint: digest of the request, where it has an idempotency key. joinable: whether a turn
     that runs can be followed here. store_in_doubt: the store failed lately, so ask it before
@@ -49,11 +46,10 @@ class Opening(Struct, frozen=True, kw_only=True):
     """
 
     request: TurnRequest
-    credential: Credential
+    principal: Principal
     fingerprint: str | None
     joinable: Callable[[str], bool]
     store_in_doubt: bool
-    authenticator: Authenticator
     store: SessionStore
     detector: IntentDetector
     sessions: SessionSettings
@@ -66,32 +62,23 @@ class Opening(Struct, frozen=True, kw_only=True):
         """Run the stages.
 
         Raises:
-            Unauthenticated: before anything else could show.
             SessionNotFound: the session asked for is not this principal's.
             SessionBusy: another turn of it is running, and was not done in time.
             Problem: whatever else a stage could not do.
         """
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        principal = self.authenticator.known(self.credential)
-        if principal is not None:
-            self.timings.record("authenticate", clock() - began)
-            if not self._stored and not self.detector.may_wait:
-                # A new session, and an intent found on the spot: there is nothing to wait for.
-                holding = self._nothing(principal)
-                return self._opened(principal, Snapshot(None), holding, self._detect_locally())
-        said_yes = asyncio.Event()
-        entering: asyncio.Task[tuple[Principal, tuple[Snapshot, Holding] | Problem]] | None = None
+        if not self._stored and not self.detector.may_wait:
+            # A new session, and an intent found on the spot: there is nothing to wait for.
+            return self._opened(Snapshot(None), self._nothing(), self._detect_locally())
+        holding: asyncio.Task[tuple[Snapshot, Holding] | Problem] | None = None
         try:
             async with asyncio.TaskGroup() as group:
-                entering = group.create_task(self._enter(principal, said_yes))
-                detecting = group.create_task(_held(self._detect(said_yes)))
-            principal, loaded = entering.result()
-            snapshot, holding = _released(loaded)
-            return self._opened(principal, snapshot, holding, _released(detecting.result()))
+                holding = group.create_task(_held(self._hold()))
+                detecting = group.create_task(_held(self._detect()))
+            snapshot, held = _released(holding.result())
+            return self._opened(snapshot, held, _released(detecting.result()))
         except BaseException as failure:
             first = failure.exceptions[0] if isinstance(failure, BaseExceptionGroup) else failure
-            await _let_go(entering, first)
+            await _let_go(holding, first)
             if first is not failure:
                 raise first from None
             raise
@@ -102,26 +89,12 @@ class Opening(Struct, frozen=True, kw_only=True):
         Raises:
             Problem: what the session's stage could not do.
         """
-        snapshot, holding = await self._hold(opened.principal)
+        snapshot, holding = await self._hold()
         try:
-            return self._opened(opened.principal, snapshot, holding, opened.detection)
+            return self._opened(snapshot, holding, opened.detection)
         except BaseException:
             await holding.release()
             raise
-
-    async def _enter(
-        self, principal: Principal | None, said_yes: asyncio.Event
-    ) -> tuple[Principal, tuple[Snapshot, Holding] | Problem]:
-        """Authenticate, then get the session.
-
-        Only authentication may end the opening early, so that nobody unknown learns anything
-        from how the other stages fared.
-        """
-        if principal is None:
-            async with Stage("authenticate", self.limits.authenticate, self.deadline, self.timings):
-                principal = await self.authenticator.authenticate(self.credential)
-        said_yes.set()
-        return principal, await _held(self._hold(principal))
 
     @property
     def _stored(self) -> bool:
@@ -130,9 +103,9 @@ class Opening(Struct, frozen=True, kw_only=True):
         asked = not request.opens or bool(request.idempotency_key) or request.background
         return asked or self.store_in_doubt
 
-    async def _hold(self, principal: Principal) -> tuple[Snapshot, Holding]:
+    async def _hold(self) -> tuple[Snapshot, Holding]:
         if not self._stored:
-            return Snapshot(None), self._nothing(principal)
+            return Snapshot(None), self._nothing()
         # A turn under the same key may take as long as a turn may.
         keyed = self.request.idempotency_key is not None
         patience = self.limits.turn if keyed else self.sessions.busy_seconds
@@ -140,46 +113,44 @@ class Opening(Struct, frozen=True, kw_only=True):
         async with Stage("session", limit, self.deadline, self.timings):
             return await hold_session(
                 self.store,
-                self._key(principal),
+                self._key(),
                 self.request,
                 fingerprint=self.fingerprint,
                 settings=self.sessions,
                 joinable=self.joinable,
                 attempt_seconds=self.limits.session,
                 deadline=self.deadline,
-                pending=self.resumed or self._promise(principal),
+                pending=self.resumed or self._promise(),
             )
 
-    def _promise(self, principal: Principal) -> Pending | None:
+    def _promise(self) -> Pending | None:
         if not (self.request.background and self.sessions.lease_seconds):
             return None
         now = time.time()
         return Pending(
-            key=self._key(principal),
+            key=self._key(),
             request=msgspec.structs.replace(self.request, deadline=None),
             accepted_at=now,
             ends_at=now + self.sessions.background_seconds,
         )
 
-    def _nothing(self, principal: Principal) -> Holding:
-        return Holding.nothing(self.store, self._key(principal), self.request.id)
+    def _nothing(self) -> Holding:
+        return Holding.nothing(self.store, self._key(), self.request.id)
 
-    def _key(self, principal: Principal) -> SessionKey:
-        return SessionKey(principal.tenant, principal.subject, self.request.session)
+    def _key(self) -> SessionKey:
+        return SessionKey(self.principal.tenant, self.principal.subject, self.request.session)
 
-    def _opened(
-        self, principal: Principal, snapshot: Snapshot, holding: Holding, detection: Detection
-    ) -> Opened:
+    def _opened(self, snapshot: Snapshot, holding: Holding, detection: Detection) -> Opened:
         answered = snapshot.replay or snapshot.running
         if not self.request.opens and snapshot.session is None and answered is None:
             raise SessionNotFound
-        return Opened(principal, self._key(principal), snapshot, detection, holding)
+        return Opened(self.principal, self._key(), snapshot, detection, holding)
 
-    async def _detect(self, gate: asyncio.Event) -> Detection:
+    async def _detect(self) -> Detection:
         if not self.detector.may_wait:
             return self._detect_locally()
         async with Stage("intent", self.limits.intent, self.deadline, self.timings):
-            return await self.detector.detect(self.request.text, gate=gate, deadline=self.deadline)
+            return await self.detector.detect(self.request.text, deadline=self.deadline)
 
     def _detect_locally(self) -> Detection:
         clock = asyncio.get_running_loop().time
@@ -190,13 +161,12 @@ class Opening(Struct, frozen=True, kw_only=True):
 
 
 async def _let_go(
-    entering: asyncio.Task[tuple[Principal, tuple[Snapshot, Holding] | Problem]] | None,
-    failure: BaseException,
+    holding: asyncio.Task[tuple[Snapshot, Holding] | Problem] | None, failure: BaseException
 ) -> None:
     """The opening failed, but the session may be held already."""
-    if entering is None or entering.cancelled() or not entering.done() or entering.exception():
+    if holding is None or holding.cancelled() or not holding.done() or holding.exception():
         return
-    _, loaded = entering.result()
+    loaded = holding.result()
     if not isinstance(loaded, Problem):
         await loaded[1].end(failure, promised=False)
 

@@ -120,9 +120,17 @@ class Pipeline:
         report = TurnReport(request.id)
         running = _Running(request, credential, emit, deadline, timings, report, resumed)
         try:
-            async with self.ports.gate.place(deadline):
-                timings.since_start("admission", clock())
-                await self._run(running)
+            principal = self.ports.authenticator.known(credential)
+            if principal is None:
+                principal = await self._identify(running)
+            else:
+                timings.record("authenticate", clock() - started)
+            entered = clock()
+            async with self.ports.gate.place(
+                principal.tenant, background=request.background, deadline=deadline
+            ):
+                timings.record("admission", clock() - entered)
+                await self._run(running, principal)
             self._store_in_doubt = False
         except Problem as problem:
             report.outcome = problem.code
@@ -188,17 +196,23 @@ class Pipeline:
             async for position, event in source:
                 yield position, event
 
-    async def _run(self, running: _Running) -> None:
+    async def _identify(self, running: _Running) -> Principal:
+        """Wait for the identity provider, with as many others as may run and wait at most."""
+        limit = self.ports.limits.authenticate
+        with self.ports.gate.unidentified():
+            async with Stage("authenticate", limit, running.deadline, running.timings):
+                return await self.ports.authenticator.authenticate(running.credential)
+
+    async def _run(self, running: _Running, principal: Principal) -> None:
         ports, request = self.ports, running.request
         clock = asyncio.get_running_loop().time
         keyed = request.idempotency_key is not None
         opening = Opening(
             request=request,
-            credential=running.credential,
+            principal=principal,
             fingerprint=_fingerprint(request) if keyed else None,
             joinable=lambda turn: self.live.running(turn) is not None,
             store_in_doubt=self._store_in_doubt,
-            authenticator=ports.authenticator,
             store=ports.store,
             detector=ports.detector,
             sessions=ports.sessions,

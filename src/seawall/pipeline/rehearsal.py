@@ -59,7 +59,7 @@ async def rehearsal_ports(ports: Ports) -> AsyncGenerator[Ports, None]:
                 for name, agent in ports.agents.items()
             },
             answers=None,  # it would ask the real agents
-            gate=Gate(ports.gate.limits),
+            gate=Gate(ports.gate.settings),
             observe=lambda _: None,
         )
     finally:

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable
 
-from seawall.errors import Overloaded, Problem, TurnAbandoned
+from seawall.errors import Problem, TurnAbandoned
 from seawall.pipeline.holding import fail_promise
 from seawall.pipeline.live import LiveTurn
 from seawall.sessions.port import Pending, SessionStore
@@ -25,7 +25,7 @@ _LOOK_SECONDS = 5.0
 class Resuming:
     """The task that looks, of one process.
 
-    run: starts a turn that was claimed. check: raises Overloaded where there is no room for one.
+    run: starts a turn that was claimed. busy: whether it would have to wait for a place.
     """
 
     def __init__(
@@ -34,12 +34,12 @@ class Resuming:
         settings: SessionSettings,
         *,
         run: Callable[[Pending], LiveTurn],
-        check: Callable[[], None],
+        busy: Callable[[], bool],
     ) -> None:
         self._store = store
         self._settings = settings
         self._run = run
-        self._check = check
+        self._busy = busy
         self._running: list[LiveTurn] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -70,7 +70,8 @@ class Resuming:
                 _log.error("turn %s is given up: %s", pending.request.id, reason)
                 await fail_promise(self._store, pending, TurnAbandoned(reason))
                 continue
-            self._check()
+            if self._busy():
+                return
             until = time.time() + self._settings.lease_seconds
             claimed = await self._store.claim(pending, until=until)
             if claimed is not None:
@@ -85,8 +86,6 @@ class Resuming:
             try:
                 async with asyncio.timeout(_LOOK_SECONDS):
                     await self.look()
-            except Overloaded:
-                continue
             except (Problem, TimeoutError) as error:
                 _log.warning("turns that nobody runs could not be looked for: %r", error)
             except Exception:  # noqa: BLE001 - a defect here must not end the looking

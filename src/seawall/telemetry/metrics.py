@@ -20,6 +20,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from seawall.admission.gate import Gate
+from seawall.admission.queue import Reason
 from seawall.models.upstream import Upstream
 from seawall.pipeline.report import TurnReport
 
@@ -68,7 +69,8 @@ class Metrics:
         )
         self._refused = Counter(
             "seawall_refused",
-            "Turns refused by admission, before any work.",
+            "Turns refused by admission: full, late, waited (in vain), displaced.",
+            ["reason"],
             registry=self._registry,
         )
         self._in_flight = Gauge(
@@ -80,6 +82,7 @@ class Metrics:
         self._queued = Gauge(
             "seawall_queued",
             "Turns that wait for a place now.",
+            ["priority"],
             registry=self._registry,
             multiprocess_mode="livesum",
         )
@@ -95,6 +98,19 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livesum",
         )
+        self._places = Gauge(
+            "seawall_in_flight_limit",
+            "Turns that may hold a place now.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._lag = Gauge(
+            "seawall_loop_lag_seconds",
+            "How late the event loop is, in the process where it is latest.",
+            registry=self._registry,
+            multiprocess_mode="livemax",
+        )
+        self._refused_before: dict[Reason, int] = {}
         self._calls = Counter(
             "seawall_model_calls",
             "Calls to model endpoints ended, by how: answered, refused, throttled, failed, late, "
@@ -123,7 +139,6 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livesum",
         )
-        self._refused_before = 0
         self._calls_before: dict[tuple[str, str], int] = {}
 
     def observe(self, report: TurnReport) -> None:
@@ -145,11 +160,15 @@ class Metrics:
     def sample(self, gate: Gate, upstream_streams: int) -> None:
         """Note the present state; called every second and before each scrape."""
         self._in_flight.set(gate.in_flight)
-        self._queued.set(gate.queued)
+        self._places.set(gate.limit)
+        self._lag.set(gate.lag)
+        for priority, waiting in gate.queued_by_priority.items():
+            self._queued.labels(priority).set(waiting)
         self._upstream.set(upstream_streams)
         self._tasks.set(len(asyncio.all_tasks()))
-        self._refused.inc(gate.refused - self._refused_before)
-        self._refused_before = gate.refused
+        for reason, refused in gate.refused.items():
+            self._refused.labels(reason).inc(refused - self._refused_before.get(reason, 0))
+        self._refused_before = dict(gate.refused)
 
     def sample_upstreams(self, upstreams: Mapping[str, Upstream]) -> None:
         """Note how the model endpoints are; called with `sample`."""

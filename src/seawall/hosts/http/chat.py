@@ -19,6 +19,7 @@ from seawall.events import (
     UsageReported,
 )
 from seawall.hosts.http.bodies import ChatBody, chat_request, decode, idempotency_key
+from seawall.hosts.http.door import check_room
 from seawall.hosts.http.exchange import Exchange, encode, problem_body
 from seawall.hosts.http.frames import EVENT_STREAM
 from seawall.hosts.http.running import run_turn
@@ -33,7 +34,7 @@ _decoder = msgspec.json.Decoder(ChatBody)
 
 async def answer_chat(orchestrator: Orchestrator, exchange: Exchange) -> None:
     """Answer the exchange. See `run_turn` for what it raises."""
-    orchestrator.gate.check()  # a refusal costs nothing: no body read, no token verified
+    check_room(orchestrator, exchange)  # a refusal costs nothing: no body read, no token verified
     settings = orchestrator.settings.server
     credential = exchange.credential()
     key = idempotency_key(exchange.headers.get(b"idempotency-key"))

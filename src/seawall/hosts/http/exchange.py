@@ -1,7 +1,7 @@
 """One HTTP exchange over ASGI: reading the request within its limits, writing the answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -20,7 +20,7 @@ from seawall.identity.port import Anonymous, Bearer, Credential
 from seawall.transport.deadline import Deadline
 from seawall.transport.wheel import Wheel
 
-__all__ = ["ClientGone", "Exchange", "Receive", "Scope", "Send"]
+__all__ = ["ClientGone", "Exchange", "Receive", "Scope", "Send", "presented"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -87,21 +87,8 @@ class Exchange:
             raise RequestTimeout(f"The body did not arrive within {seconds:g} s.") from error
 
     def credential(self) -> Credential:
-        """What the client presents: a bearer token, an API key, or nothing.
-
-        Raises:
-            Unauthenticated: the header is of another scheme, or not ASCII.
-        """
-        if key := self.headers.get(b"x-api-key"):
-            return Bearer(_ascii(key, "X-API-Key"))
-        if authorization := self.headers.get(b"authorization"):
-            scheme, _, secret = _ascii(authorization, "Authorization").partition(" ")
-            if scheme.lower() != "bearer" or not secret.strip():
-                raise Unauthenticated("The Authorization header must be 'Bearer TOKEN'.")
-            return Bearer(secret.strip())
-        client = self.scope.get("client")
-        direct = not _FORWARDED.intersection(self.headers)
-        return Anonymous(loopback=bool(direct and client and client[0].startswith(_LOOPBACK)))
+        """See `presented`."""
+        return presented(self.headers, self.scope.get("client"))
 
     def query(self) -> dict[str, str]:
         """The query parameters; of a repeated one, the last."""
@@ -157,6 +144,25 @@ class Exchange:
             headers=[*problem_headers(problem), *headers],
             content_type=b"application/problem+json",
         )
+
+
+def presented(headers: Mapping[bytes, bytes], client: tuple[str, int] | None) -> Credential:
+    """What a client presents: a bearer token, an API key, or nothing.
+
+    client: its address.
+
+    Raises:
+        Unauthenticated: the header is of another scheme, or not ASCII.
+    """
+    if key := headers.get(b"x-api-key"):
+        return Bearer(_ascii(key, "X-API-Key"))
+    if authorization := headers.get(b"authorization"):
+        scheme, _, secret = _ascii(authorization, "Authorization").partition(" ")
+        if scheme.lower() != "bearer" or not secret.strip():
+            raise Unauthenticated("The Authorization header must be 'Bearer TOKEN'.")
+        return Bearer(secret.strip())
+    direct = not _FORWARDED.intersection(headers)
+    return Anonymous(loopback=bool(direct and client and client[0].startswith(_LOOPBACK)))
 
 
 def problem_body(problem: Problem) -> dict[str, object]:

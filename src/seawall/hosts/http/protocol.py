@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from seawall.config import ServerSettings
 from seawall.errors import HeadersTooLarge, InvalidRequest, Problem, RequestTimeout
+from seawall.hosts.http.door import TURN_TARGETS, Door
 from seawall.hosts.http.exchange import encode, problem_body
 from seawall.hosts.http.joining import JoiningTransport
 from seawall.hosts.http.stop import Stop
@@ -26,7 +27,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     The head must arrive within `header_seconds` and `max_header_bytes`; a client that leaves an
     answer unread for `stall_seconds` is cut off, which cancels its turn. wheel: the timers of
-    all connections. stop: when that is asked for, each answer closes its connection.
+    all connections. stop: when that is asked for, each answer closes its connection. door: answers
+    turns for which there is no room, right here.
 
     idle_since: from when on nothing has been asked here, on the loop's clock; None while
     something is.
@@ -38,6 +40,7 @@ class LimitedProtocol(HttpToolsProtocol):
         limits: ServerSettings,
         wheel: Wheel,
         stop: Stop,
+        door: Door,
         **uvicorn: Any,  # noqa: ANN401 - uvicorn's own business
     ) -> None:
         super().__init__(**uvicorn)
@@ -45,6 +48,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self._wheel = wheel
         self._stop = stop
         self.idle_since: float | None = None
+        self._door = door
+        self._turned_away = False  # the request was answered; its body is still to be passed over
+        self._closing = False  # and the connection is to be closed then
+        self._body_bytes = 0
+        self._body_timer: Timer | None = None
         self._in_head = True
         self._head_bytes = 0
         self._heads = 0  # received whole
@@ -71,6 +79,10 @@ class LimitedProtocol(HttpToolsProtocol):
             self._expect_head()
         in_head, heads = self._in_head, self._heads
         super().data_received(data)
+        if self._turned_away and self._body_timer is None:
+            self._body_timer = self._wheel.call_at(
+                self.loop.time() + self._limits.body_seconds, self.transport.abort
+            )
         if not in_head:
             return  # it was of a body, even if that is complete now
         if self._in_head and self._heads == heads and not self.transport.is_closing():
@@ -92,14 +104,40 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+        if self.url in TURN_TARGETS and self._may_turn_away():
+            refusal = self._door.refusal(self.headers, self.client)
+            if refusal is not None:
+                self._turn_away(*refusal)
+                return
         super().on_headers_complete()
         if self._stop.leaving:
             self.cycle.keep_alive = False
 
+    def on_body(self, body: bytes) -> None:
+        """See uvicorn. The body of a request that was turned away is passed over."""
+        if not self._turned_away:
+            super().on_body(body)
+            return
+        self._body_bytes += len(body)
+        if self._body_bytes > self._limits.max_body_bytes:
+            self.transport.abort()
+
     def on_message_complete(self) -> None:
         """The next bytes begin another head; its time begins with them."""
         self._in_head = True
-        super().on_message_complete()
+        if not self._turned_away:
+            super().on_message_complete()
+            return
+        self._turned_away = False
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+        if self._closing:
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def on_response_complete(self) -> None:
         """See uvicorn."""
@@ -169,8 +207,32 @@ class LimitedProtocol(HttpToolsProtocol):
         )
         self.transport.close()
 
+    def _may_turn_away(self) -> bool:
+        """Whether an answer may be written here, past the application."""
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first
+        return (
+            self.parser.get_method() == b"POST"
+            and (cycle is None or cycle.response_complete)  # and none waits behind it
+            and not self.flow.write_paused
+            and not self.parser.should_upgrade()
+        )
+
+    def _turn_away(self, head: bytes, body: bytes) -> None:
+        """Answer before the body has come, and pass that over, so that the next request can come.
+
+        A client that waits for "100 Continue" may or may not send its body after this (RFC 9110
+        §10.1.1), so nobody can tell where its next request begins: it has to come anew.
+        """
+        self._turned_away = True
+        self._body_bytes = 0
+        self._closing = self.expect_100_continue or not self.parser.should_keep_alive()
+        end = b"connection: close\r\n\r\n" if self._closing else b"\r\n"
+        self.transport.write(b"%b%b%b" % (head, end, body))
+        if self.expect_100_continue:
+            self.transport.close()
+
     def _cancel_timers(self) -> None:
-        for timer in (self._head_timer, self._stall_timer):
+        for timer in (self._head_timer, self._stall_timer, self._body_timer):
             if timer is not None:
                 timer.cancel()
-        self._head_timer = self._stall_timer = None
+        self._head_timer = self._stall_timer = self._body_timer = None

@@ -16,6 +16,7 @@ from seawall.events import (
     UsageReported,
 )
 from seawall.hosts.http.bodies import TurnBody, decode, idempotency_key, turn_request
+from seawall.hosts.http.door import check_room
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.frames import EVENT_STREAM, EventFrames
 from seawall.hosts.http.running import run_turn
@@ -30,7 +31,7 @@ _decoder = msgspec.json.Decoder(TurnBody)
 
 async def answer_turn(orchestrator: Orchestrator, exchange: Exchange) -> None:
     """Answer the exchange. See `run_turn` for what it raises."""
-    orchestrator.gate.check()  # a refusal costs nothing: no body read, no token verified
+    check_room(orchestrator, exchange)  # a refusal costs nothing: no body read, no token verified
     settings = orchestrator.settings.server
     credential = exchange.credential()
     key = idempotency_key(exchange.headers.get(b"idempotency-key"))

@@ -17,9 +17,11 @@ from typing import Any
 
 import uvicorn
 
+from seawall.admission.open import watch
 from seawall.config import ServerSettings
 from seawall.errors import ConfigError, SeawallError
 from seawall.hosts.http.app import HttpApplication
+from seawall.hosts.http.door import Door
 from seawall.hosts.http.draining import drain
 from seawall.hosts.http.protocol import LimitedProtocol
 from seawall.hosts.http.rehearsal import rehearse
@@ -181,7 +183,11 @@ class _Worker:
         config = uvicorn.Config(
             application,
             http=functools.partial(  # type: ignore[arg-type]
-                LimitedProtocol, limits=settings, wheel=Wheel(_DEADLINE_TICK), stop=self._stop
+                LimitedProtocol,
+                limits=settings,
+                wheel=Wheel(_DEADLINE_TICK),
+                stop=self._stop,
+                door=Door(orchestrator),
             ),
             ws="none",
             lifespan="off",
@@ -217,10 +223,12 @@ class _Worker:
                 self._ready = True
                 self._on_ready()
                 ticking = group.create_task(self._tick())
+                watching = group.create_task(watch(self._orchestrator.gate))
                 await self._stop.asked()
                 await self._orchestrator.leave()
                 settings = self._orchestrator.settings.server
                 deadline = await drain(self._server, self._sockets, self._stop, settings)
+                watching.cancel()
                 ticking.cancel()
             self._server.should_exit = True
         left = 0.0 if self._stop.hurried else max(0.0, deadline - loop.time())

@@ -1,0 +1,94 @@
+"""What a refusal costs this side of the system calls: bytes in, bytes out, no socket.
+
+.venv/bin/python bench/overload/refusal.py
+
+A real protocol object, gate and authenticator; the transport only counts.
+"""
+
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from seawall.config import parse_settings
+from seawall.hosts.http.app import HttpApplication
+from seawall.hosts.http.door import Door
+from seawall.hosts.http.protocol import LimitedProtocol
+from seawall.lab.demo import DemoIssuer
+from seawall.lab.driver import request_bytes
+from seawall.orchestrator import Orchestrator
+from seawall.transport.endpoint import Endpoint
+from seawall.transport.wheel import Wheel
+
+TIMES = 20_000
+
+
+class Sink(asyncio.Transport):
+    """Takes everything, sends nothing."""
+
+    written = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """See asyncio."""
+        self.written += bytes(data[:12]) == b"HTTP/1.1 503"
+
+    def is_closing(self) -> bool:
+        """See asyncio."""
+        return False
+
+
+async def measure(folder: Path) -> None:
+    """Microseconds of one refusal, and of the question whether there is room while there is."""
+    issuer = DemoIssuer(folder / "jwks.json")
+    settings = parse_settings(f"""
+        [admission]
+        in_flight = 1
+        queued = 0
+        [sessions]
+        path = "{folder}/sessions.db"
+        [identity.jwt]
+        issuer = "https://demo.seawall.example"
+        audience = "seawall-demo"
+        jwks_file = "{folder}/jwks.json"
+        [models.default]
+        base_url = "http://127.0.0.1:9/v1"
+        model = "none"
+        [agents.one]
+        instructions = "Answer."
+    """)
+    async with Orchestrator(settings) as orchestrator:
+        config = uvicorn.Config(
+            HttpApplication(orchestrator, opens=False), ws="none", log_config=None
+        )
+        config.load()
+        sink = Sink()
+        protocol = LimitedProtocol(
+            config=config,
+            server_state=ServerState(),
+            app_state={},
+            limits=settings.server,
+            wheel=Wheel(),
+            door=Door(orchestrator),
+        )
+        protocol.connection_made(sink)
+        token = issuer.token("ada")
+        request = request_bytes(
+            Endpoint.parse("http://127.0.0.1:1/v1/turns"), "turns", "Where is my order?", token
+        )
+        deadline = asyncio.get_running_loop().time() + 60
+        async with orchestrator.gate.place("demo", background=False, deadline=deadline):
+            began = time.perf_counter()
+            for _ in range(TIMES):
+                protocol.data_received(request)
+            spent = time.perf_counter() - began
+        assert sink.written == TIMES
+        sys.stdout.write(f'{{"refusal_us": {spent / TIMES * 1e6:.1f}}}\n')
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        asyncio.run(measure(Path(name)))

@@ -1,0 +1,301 @@
+"""Ten times the capacity: goodput, latency, refusals and memory, beside a server without a bound.
+
+    .venv/bin/python bench/overload/run.py [--quick] [--only PART ...]
+
+Prints tables, writes overload.png beside itself, and the figures as one JSON line. See README.md.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from asyncio.subprocess import PIPE
+from collections import Counter
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from seawall.lab.demo import DemoIssuer, server_environment
+from seawall.lab.loop import raise_file_limit
+from seawall.lab.open_loop import Crowd, Load, LoadResult, Seen
+from seawall.lab.processes import Service, consumption, run_service
+from seawall.lab.sim_reply import SimTimes
+from seawall.lab.statistics import percentiles
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bench.turn.run import pass_through  # noqa: E402 - the peer is that of bench/turn
+
+TIMES = SimTimes(first_token=(0.2, 0.4), duration=(1.0, 2.0), chunks=20)
+PLACES = 150
+LEVELS = (1, 2, 5, 10)
+SAMPLE_SECONDS = 0.25
+
+Figures = dict[str, Any]
+
+
+async def drive(load: Load, server: Service) -> tuple[LoadResult, float, list[tuple[float, int]]]:
+    """Drive the load from a process of its own; also the server's CPU and memory over time."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "seawall.lab.open_loop"), stdin=PIPE, stdout=PIPE, limit=1 << 28
+    )
+    memory: list[tuple[float, int]] = []
+    began, before = time.monotonic(), consumption(server.pid)
+
+    async def sample() -> None:
+        while True:
+            now = consumption(server.pid).resident_bytes
+            memory.append((round(time.monotonic() - began, 2), now))
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    sampling = asyncio.create_task(sample())
+    told, _ = await process.communicate(msgspec.json.encode(load))
+    sampling.cancel()
+    spent = consumption(server.pid).cpu_seconds - before.cpu_seconds
+    return msgspec.json.decode(told, type=LoadResult), spent, memory
+
+
+def summary(result: LoadResult, *, since: float, until: float) -> Figures:
+    """Of one level. Goodput: completed turns a second, of what ended between the two moments."""
+    ok = [each for each in result.seen if each.end == "ok"]
+    refused = [each for each in result.seen if each.end == "refused"]
+    ended = sum(since <= each.due + each.took < until for each in ok)
+    steady = [each for each in ok if each.due >= since]
+    total = percentiles([each.took for each in steady])
+    refusal = percentiles([each.took for each in refused if each.due >= since])
+    first = percentiles([each.first_text for each in steady])
+    return {
+        "arrived": len(result.seen),
+        "ok": len(ok),
+        "refused": len(refused),
+        "failed": len(result.seen) - len(ok) - len(refused),
+        "goodput": round(ended / (until - since), 1),
+        "p50_s": _seconds(total.p50),
+        "p99_s": _seconds(total.p99),
+        "first_text_p99_s": _seconds(first.p99),
+        "refusal_p50_ms": refusal.p50,
+        "refusal_p99_ms": refusal.p99,
+        "driver_cpu": result.cpu_share,
+        "driver_late_ms": result.late_ms,
+        "driver_saturated": result.saturated,
+        "ends": dict(Counter(each.end for each in result.seen)),
+    }
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(milliseconds / 1e3, 2)
+
+
+class Bench:
+    """The parts, each with servers of its own in front of one simulated model."""
+
+    def __init__(self, model: Service, folder: Path, issuer: DemoIssuer, *, quick: bool) -> None:
+        self.model = model
+        self.folder = folder
+        self.quick = quick
+        self.tokens = {
+            name: [issuer.token(f"{name}-{number}", name) for number in range(16)]
+            for name in ("one", "two", "three", "big", "small")
+        }
+
+    def ours(self, **settings: str) -> AbstractAsyncContextManager[Service]:
+        """One process of Seawall."""
+        for left in self.folder.glob("sessions.db*"):
+            left.unlink()
+        environment = server_environment(self.folder, self.model) | {
+            f"SEAWALL_{name}": value for name, value in settings.items()
+        }
+        arguments = ("--port", "0", "--json", "--workers", "1")
+        return run_service(
+            "serve", "examples/store/seawall.toml", *arguments, environment=environment
+        )
+
+    def load(self, server: Service, rate: float, seconds: float, *, ours: bool = True) -> Load:
+        """Arrivals at an even rate, of three tenants alike."""
+        crowds = [
+            Crowd(name=name, tokens=self.tokens[name], rate=rate / 3, seconds=seconds)
+            for name in ("one", "two", "three")
+        ]
+        api: Any = "turns" if ours else "chat"
+        return Load(url=server.url, crowds=crowds, api=api, times=TIMES, patience=15.0)
+
+    async def levels(
+        self, name: str, server: Service, capacity: float, levels: tuple[int, ...], *, ours: bool
+    ) -> list[Figures]:
+        """Each level in turn against one server, as a day would bring them."""
+        found = []
+        seconds = 10.0 if self.quick else 15.0
+        since = 4.0 if self.quick else 6.0
+        for level in levels:
+            load = self.load(server, capacity * level, seconds, ours=ours)
+            result, spent, memory = await drive(load, server)
+            row = {"server": name, "level": level, "offered": round(capacity * level, 1)}
+            row |= summary(result, since=since, until=seconds)
+            row["server_cpu"] = round(spent / result.seconds, 2)
+            row["memory_mb"] = [(at, round(size / 2**20, 1)) for at, size in memory]
+            row["peak_mb"] = round(max(size for _, size in memory) / 2**20, 1)
+            found.append(row)
+            tell(row)
+            await asyncio.sleep(2.0)
+        return found
+
+    async def capacity(self, server: Service, rate: float, seconds: float = 16.0) -> float:
+        """Goodput where there is more than enough to do: what `1x` means from here on."""
+        seconds /= 2.0 if self.quick else 1.0
+        result, _, _ = await drive(self.load(server, rate, seconds), server)
+        return float(summary(result, since=seconds / 2, until=seconds)["goodput"])
+
+    async def by_places(self, levels: tuple[int, ...]) -> tuple[float, list[Figures]]:
+        """The number of places is the bottleneck, as with a model's quota."""
+        async with self.ours(ADMISSION__IN_FLIGHT=str(PLACES)) as server:
+            capacity = await self.capacity(server, 1.5 * PLACES / 1.5)
+            say(f"capacity with {PLACES} places: {capacity} turns a second")
+            return capacity, await self.levels(
+                "seawall, places", server, capacity, levels, ours=True
+            )
+
+    async def by_processor(self, levels: tuple[int, ...]) -> tuple[float, list[Figures]]:
+        """The server's processor is the bottleneck: the limit has to be found out."""
+        async with self.ours() as server:
+            capacity = await self.capacity(server, 700.0, 28.0)
+            say(f"capacity of one processor: {capacity} turns a second")
+            return capacity, await self.levels(
+                "seawall, processor", server, capacity, levels, ours=True
+            )
+
+    async def peer(self, capacity: float, levels: tuple[int, ...]) -> list[Figures]:
+        """The pass-through under the load of `by_places`; anew for each level."""
+        found = []
+        for level in levels:
+            async with pass_through(self.model, workers=1) as server:
+                found += await self.levels(
+                    "fastapi + openai", server, capacity, (level,), ours=False
+                )
+        return found
+
+    async def refusals(self) -> Figures:
+        """What a refusal costs the server: one place, and nobody may wait."""
+        async with self.ours(ADMISSION__IN_FLIGHT="1", ADMISSION__QUEUED="0") as server:
+            result, spent, _ = await drive(self.load(server, 1_500.0, 6.0), server)
+        refused = sum(each.end == "refused" for each in result.seen)
+        return {
+            "refused": refused,
+            "ok": sum(each.end == "ok" for each in result.seen),
+            "cpu_us_a_refusal": round(spent / refused * 1e6, 1),
+            "p50_ms": percentiles([each.took for each in result.seen if each.end == "refused"]).p50,
+        }
+
+    async def fairness(self) -> Figures:
+        """5,000 turns of one tenant at once, 100 of another spread over the same time."""
+        seconds = 10.0
+        small = Crowd(name="small", tokens=self.tokens["small"], rate=10.0, seconds=seconds)
+        count = 1_000 if self.quick else 5_000
+        big = Crowd(name="big", tokens=self.tokens["big"], at_once=count)
+        figures: Figures = {}
+        async with self.ours(ADMISSION__IN_FLIGHT=str(PLACES)) as server:
+            for name, crowds in (("alone", [small]), ("beside", [small, big])):
+                load = Load(url=server.url, crowds=crowds, times=TIMES, patience=40.0)
+                result, _, _ = await drive(load, server)
+                mine = [each for each in result.seen if each.crowd == "small"]
+                figures[name] = _customers(mine)
+                figures[f"{name}_big"] = _customers(
+                    [each for each in result.seen if each.crowd == "big"]
+                )
+                await asyncio.sleep(1.0)
+        return figures
+
+
+def _customers(seen: list[Seen]) -> Figures:
+    ok = [each.took for each in seen if each.end == "ok"]
+    times = percentiles(ok)
+    return {
+        "turns": len(seen),
+        "ok": len(ok),
+        "refused": sum(each.end == "refused" for each in seen),
+        "p50_ms": times.p50,
+        "p99_ms": times.p99,
+        "max_ms": times.max,
+    }
+
+
+def say(text: str) -> None:
+    """To whoever watches."""
+    sys.stderr.write(text + "\n")
+
+
+def tell(row: Figures) -> None:
+    """One level as a line."""
+    say("  ".join(f"{key}={value}" for key, value in row.items() if key != "memory_mb"))
+
+
+def plot(figures: Figures) -> None:
+    """By matplotlib, in a venv of its own."""
+    python = HERE / ".venv" / "bin" / "python"
+    if not python.exists():
+        say("making a venv for matplotlib ...")
+        venv.create(HERE / ".venv", with_pip=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "-q", "-r", HERE / "requirements.txt"], check=True
+        )
+    subprocess.run([python, HERE / "plot.py"], input=json.dumps(figures).encode(), check=True)
+
+
+async def main(*, quick: bool, only: set[str]) -> Figures:
+    """All parts."""
+    levels = (1, 10) if quick else LEVELS
+    figures: Figures = {"quick": quick, "places": PLACES, "rows": []}
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-bench-")))
+        issuer = DemoIssuer(folder / "jwks.json")
+        model = await stack.enter_async_context(
+            run_service(
+                *("sim-model", "--port", "0", "--chunks", str(TIMES.chunks)),
+                *("--first-token", "0.2..0.4", "--duration", "1..2"),
+            )
+        )
+        bench = Bench(model, folder, issuer, quick=quick)
+        capacity = 100.0
+        if "places" in only:
+            capacity, rows = await bench.by_places(levels)
+            figures["capacity_places"] = capacity
+            figures["rows"] += rows
+        if "refusals" in only:
+            figures["refusals"] = await bench.refusals()
+            say(json.dumps(figures["refusals"]))
+        if "fairness" in only:
+            figures["fairness"] = await bench.fairness()
+            say(json.dumps(figures["fairness"]))
+        if "processor" in only:
+            figures["capacity_processor"], rows = await bench.by_processor(
+                tuple(level for level in levels if level <= 5) if not quick else (1, 5)
+            )
+            figures["rows"] += rows
+        if "peer" in only:
+            figures["rows"] += await bench.peer(capacity, levels)
+    return figures
+
+
+if __name__ == "__main__":
+    parts = ("places", "refusals", "fairness", "processor", "peer")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="two levels, shorter")
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    chosen = parser.parse_args()
+    os.chdir(ROOT)
+    raise_file_limit()
+    began = time.monotonic()
+    measured = asyncio.run(main(quick=chosen.quick, only=set(chosen.only)))
+    measured["seconds"] = round(time.monotonic() - began)
+    plot(measured)
+    for each in measured["rows"]:
+        del each["memory_mb"]
+    sys.stdout.write(json.dumps(measured) + "\n")

@@ -1,0 +1,224 @@
+"""Whose turn is next: places shared fairly among classes, and among the tenants of a class.
+
+Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996) in the form that serves many at once,
+SFQ(D) (Jin, Chase and Kaur, SIGMETRICS 2004): each tenant has a tag, a virtual time at which its
+next turn may start; the smallest tag is served, and moves on by cost / weight. A tenant that comes
+back starts at the present virtual time, so that nobody saves up. The cost of a turn is the time
+that it holds its place: a typical time is charged at its start, the difference when it ends. So it
+is places that are shared, not starts, and tenants with long answers get no more than others.
+
+Classes (high, normal, low, lowest) are shared the same way, with weights 512, 64, 8 and 1 and a
+cost of 1: while a class and the next one wait, eight of nine places go to the higher. A lower class
+is never starved: it gets its share of the places and of the queue, however many others come.
+"""
+
+from collections import OrderedDict
+from operator import attrgetter
+
+__all__ = ["CLASSES", "FairQueue", "Flow", "Ticket"]
+
+CLASSES = ("high", "normal", "low", "lowest")
+_CLASS_WEIGHTS = (512.0, 64.0, 8.0, 1.0)
+_MANY_FLOWS = 1_024
+
+_tag = attrgetter("tag")
+
+
+class Ticket:
+    """A turn that was let in, from then to its end.
+
+    at: when it came, then when it got its place. latest: until when a place is of use to it.
+    charged: seconds that its tenant was charged at its start.
+    """
+
+    __slots__ = ("at", "charged", "flow", "latest", "running")
+
+    def __init__(self, flow: "Flow", at: float, latest: float) -> None:
+        self.flow = flow
+        self.at = at
+        self.latest = latest
+        self.charged = 0.0
+        self.running = False
+
+
+class Flow:
+    """The turns of one tenant in one class."""
+
+    __slots__ = ("level", "running", "tag", "tenant", "waiting", "weight")
+
+    def __init__(self, tenant: str, weight: float, level: "_Level") -> None:
+        self.tenant = tenant
+        self.weight = weight
+        self.level = level
+        self.tag = 0.0
+        self.running = 0
+        self.waiting: OrderedDict[Ticket, None] = OrderedDict()
+
+
+class _Level:
+    """A class. backlogged: its flows in which turns wait; weights: the sum of theirs."""
+
+    __slots__ = (
+        "backlogged",
+        "flows",
+        "greediest",
+        "tag",
+        "virtual",
+        "waiting",
+        "weight",
+        "weights",
+    )
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+        self.tag = 0.0
+        self.virtual = 0.0
+        self.waiting = 0
+        self.weights = 0.0
+        self.flows: dict[str, Flow] = {}
+        self.backlogged: dict[Flow, None] = {}
+        self.greediest: Flow | None = None  # known, or to be looked for
+
+
+class FairQueue:
+    """The turns that wait. Looking for the next one takes time by the tenants that wait."""
+
+    def __init__(self) -> None:
+        self._levels = tuple(map(_Level, _CLASS_WEIGHTS))
+        self._virtual = 0.0
+        self.waiting = 0
+
+    def flow(self, tenant: str, weight: float, rank: int) -> Flow:
+        """The tenant's turns in the class; kept while there are any."""
+        level = self._levels[rank]
+        flow = level.flows.get(tenant)
+        if flow is None:
+            flow = level.flows[tenant] = Flow(tenant, weight, level)
+        return flow
+
+    def waiting_in(self, rank: int) -> int:
+        """Turns of a class that wait."""
+        return self._levels[rank].waiting
+
+    def charge(self, ticket: Ticket, seconds: float) -> None:
+        """The ticket gets a place; its tenant is charged so many seconds."""
+        flow = ticket.flow
+        level = flow.level
+        if not level.waiting:
+            level.tag = max(level.tag, self._virtual)
+        self._virtual = max(self._virtual, level.tag)
+        level.tag += 1.0 / level.weight
+        if not flow.waiting:
+            flow.tag = max(flow.tag, level.virtual)
+        level.virtual = max(level.virtual, flow.tag)
+        flow.tag += seconds / flow.weight
+        flow.running += 1
+        ticket.charged = seconds
+        ticket.running = True
+
+    def settle(self, ticket: Ticket, seconds: float) -> None:
+        """The ticket's place was held for so many seconds."""
+        flow = ticket.flow
+        flow.running -= 1
+        flow.tag += (seconds - ticket.charged) / flow.weight
+        self.forget(flow)
+
+    def forget(self, flow: Flow) -> None:
+        """Forget a tenant that has no turns here, once it is owed and owes nothing.
+
+        What it owes is forgiven where there are a great many: memory comes first.
+        """
+        level = flow.level
+        if flow.running or flow.waiting:
+            return
+        if flow.tag <= level.virtual or len(level.flows) > _MANY_FLOWS:
+            level.flows.pop(flow.tenant, None)
+
+    def push(self, ticket: Ticket) -> None:
+        """The ticket waits."""
+        flow = ticket.flow
+        level = flow.level
+        if not level.waiting:
+            level.tag = max(level.tag, self._virtual)
+        if not flow.waiting:
+            flow.tag = max(flow.tag, level.virtual)
+            level.backlogged[flow] = None
+            level.weights += flow.weight
+        flow.waiting[ticket] = None
+        level.waiting += 1
+        self.waiting += 1
+        greediest = level.greediest
+        if greediest is not None and _greed(flow) > _greed(greediest):
+            level.greediest = flow
+
+    def next(self) -> Ticket | None:
+        """The ticket whose turn it is, still waiting; None where nobody waits."""
+        if not self.waiting:
+            return None
+        level = min((each for each in self._levels if each.waiting), key=_tag)
+        return next(iter(min(level.backlogged, key=_tag).waiting))
+
+    def remove(self, ticket: Ticket) -> None:
+        """The ticket no longer waits."""
+        flow = ticket.flow
+        level = flow.level
+        del flow.waiting[ticket]
+        level.waiting -= 1
+        self.waiting -= 1
+        if level.greediest is flow:
+            level.greediest = None
+        if not flow.waiting:
+            del level.backlogged[flow]
+            level.weights = level.weights - flow.weight if level.backlogged else 0.0
+
+    def ahead(self, tenant: str, weight: float, rank: int) -> float:
+        """How many places are given away until a newcomer of the tenant gets one, about."""
+        level = self._levels[rank]
+        flow = level.flows.get(tenant)
+        own = len(flow.waiting) if flow is not None else 0
+        weights = level.weights if own else level.weights + weight
+        classes = sum(each.weight for each in self._levels if each.waiting or each is level)
+        share = weight / weights * level.weight / classes
+        return min((own + 1) / share, self.waiting + 1.0)
+
+    @property
+    def firm(self) -> bool:
+        """Whether no newcomer, whoever it is, could push anybody out: nobody has two waiting."""
+        levels = [each for each in self._levels if each.waiting]
+        return self.waiting <= 1 or (len(levels) == 1 and len(_greediest(levels[0]).waiting) <= 1)
+
+    def displaced_by(self, tenant: str, weight: float, rank: int) -> Ticket | None:
+        """Whom a newcomer of the tenant may push out: the newest of the greediest.
+
+        That is a tenant, or another class, which has more of the queue than its share even after
+        it has lost one and the newcomer's has won one.
+        """
+        level = self._levels[rank]
+        worst = max(self._levels, key=_crowding)
+        if (
+            worst is not level
+            and (worst.waiting - 1) / worst.weight >= (level.waiting + 1) / level.weight
+        ):
+            return next(reversed(_greediest(worst).waiting))
+        if not level.waiting:
+            return None
+        flow = level.flows.get(tenant)
+        own = len(flow.waiting) if flow is not None else 0
+        greediest = _greediest(level)
+        if (len(greediest.waiting) - 1) / greediest.weight >= (own + 1) / weight:
+            return next(reversed(greediest.waiting))
+        return None
+
+
+def _greed(flow: Flow) -> float:
+    return len(flow.waiting) / flow.weight
+
+
+def _crowding(level: _Level) -> float:
+    return level.waiting / level.weight
+
+
+def _greediest(level: _Level) -> Flow:
+    if level.greediest is None:
+        level.greediest = max(level.backlogged, key=_greed)
+    return level.greediest

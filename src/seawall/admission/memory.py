@@ -1,0 +1,62 @@
+"""What memory a process has, and may have."""
+
+import os
+from pathlib import Path
+
+__all__ = ["memory_bound", "resident_bytes"]
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_STATM = Path("/proc/self/statm")
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process; 0 where Linux's /proc is not there to tell."""
+    try:
+        return int(_STATM.read_bytes().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return 0
+
+
+def memory_bound(root: Path = Path("/")) -> int:
+    """Bytes that the cgroup of this process allows, or else the machine has; 0 if not known.
+
+    Version 2 says so in `memory.max`, version 1 in `memory.limit_in_bytes`; what a group further
+    up allows also counts (docs.kernel.org/admin-guide/cgroup-v2.html). A container may see its
+    own group as the root, whatever path it is told.
+
+    root: of the file system.
+    """
+    try:
+        groups = (root / "proc/self/cgroup").read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        groups = []
+    found = [_machine(root)]
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            found += _limits(root / "sys/fs/cgroup", path, "memory.max")
+        elif "memory" in controllers.split(","):
+            found += _limits(root / "sys/fs/cgroup/memory", path, "memory.limit_in_bytes")
+    return min((each for each in found if each), default=0)
+
+
+def _limits(mount: Path, path: str, name: str) -> list[int]:
+    group = mount / path.strip("/")
+    folders = [each for each in (group, *group.parents) if each.is_relative_to(mount)]
+    limits = []
+    for folder in folders:
+        try:
+            text = (folder / name).read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if text.isdigit():  # not "max"
+            limits.append(int(text))
+    return limits
+
+
+def _machine(root: Path) -> int:
+    try:
+        lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(each.split()[1]) << 10 for each in lines if each.startswith("MemTotal:")), 0)

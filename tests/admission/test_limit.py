@@ -1,0 +1,127 @@
+"""The adaptive limit, fed with measurements; seconds pass as arguments."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from seawall.admission.limit import AdaptiveLimit
+from seawall.admission.settings import AdmissionSettings
+
+SETTINGS = AdmissionSettings(in_flight=1_000, at_least=50, lag_seconds=0.1)
+MB = 1 << 20
+
+
+class Clock(Struct):
+    """Samples a limit ten times a second."""
+
+    limit: AdaptiveLimit
+    now: float = 100.0
+
+    def run(
+        self,
+        seconds: float,
+        *,
+        lag: float = 0.0,
+        in_flight: int = 0,
+        began: int = 10,
+        memory: int = 0,
+    ) -> int:
+        for _ in range(round(seconds * 10)):
+            self.now += 0.1
+            self.limit.sample(
+                at=self.now,
+                lag=lag,
+                memory=memory,
+                in_flight=in_flight,
+                most=in_flight,
+                began=began,
+            )
+        return self.limit.limit
+
+
+def test_a_server_that_keeps_up_has_its_ceiling() -> None:
+    assert Clock(AdaptiveLimit(SETTINGS)).run(60, lag=0.05, in_flight=1_000) == 1_000
+
+
+def test_a_burst_of_opening_work_is_no_overload() -> None:
+    clock = Clock(AdaptiveLimit(SETTINGS))
+    assert clock.run(4.0, lag=1.0, in_flight=900) == 1_000
+    assert clock.run(5, lag=0.0, in_flight=900) == 1_000
+
+
+def test_nor_is_a_single_pause_however_long() -> None:
+    limit = AdaptiveLimit(SETTINGS)
+    clock = Clock(limit)
+    clock.run(5, in_flight=900)
+    clock.now += 30.0
+    limit.sample(at=clock.now, lag=30.0, memory=0, in_flight=900, most=900, began=900)
+    assert clock.run(10, in_flight=900) == 1_000
+
+
+def test_lag_that_stands_takes_the_limit_to_what_is_in_flight_and_below() -> None:
+    clock = Clock(AdaptiveLimit(SETTINGS))
+    assert clock.run(6.4, lag=0.4, in_flight=400) == 340
+    assert clock.run(5, lag=0.4, in_flight=400) == 340  # the step has not had its effect yet
+    assert clock.run(1, lag=0.4, in_flight=340) == 289
+    assert clock.run(60, lag=0.4, in_flight=50) == 50  # the floor
+
+
+def test_lag_without_newcomers_is_none_of_the_limits_business() -> None:
+    clock = Clock(AdaptiveLimit(SETTINGS))
+    assert clock.run(60, lag=1.0, in_flight=900, began=0) == 1_000
+
+
+def test_it_grows_while_it_is_used_and_the_loop_is_on_time() -> None:
+    clock = Clock(AdaptiveLimit(SETTINGS))
+    clock.run(6.4, lag=0.4, in_flight=400)
+    clock.run(3, in_flight=340)
+    grown = clock.run(10, in_flight=600)
+    assert 340 + 150 < grown < 340 + 300
+    assert clock.run(15, in_flight=100) == grown  # not used: nothing is learned
+
+
+def test_what_was_learned_is_forgotten_in_a_quiet_time() -> None:
+    clock = Clock(AdaptiveLimit(SETTINGS))
+    clock.run(60, lag=0.4, in_flight=50)
+    assert clock.limit.limit == 50
+    assert clock.run(15, in_flight=5) == 50
+    assert clock.run(60, in_flight=5) == 1_000
+
+
+def test_memory_near_its_bound_shrinks_it_at_once_and_only_while_it_grows() -> None:
+    clock = Clock(AdaptiveLimit(SETTINGS, memory_bound=1_000 * MB))
+    assert clock.run(1, in_flight=600, memory=700 * MB) == 1_000
+    assert clock.run(0.1, in_flight=600, memory=910 * MB) == 510
+    assert clock.run(10, in_flight=500, memory=912 * MB) == 510
+    assert clock.run(0.1, in_flight=500, memory=925 * MB) == 425
+    assert clock.run(10, in_flight=425, memory=850 * MB) == 425  # nor does it grow
+    assert clock.run(10, in_flight=425, memory=500 * MB) > 425
+
+
+def test_no_target_no_shrinking_for_lag() -> None:
+    settings = AdmissionSettings(in_flight=1_000, lag_seconds=0)
+    assert Clock(AdaptiveLimit(settings)).run(60, lag=9.0, in_flight=900) == 1_000
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0, 60), st.floats(0, 100), st.integers(0, 2_000), st.integers(0, 2_000)
+        ),
+        max_size=100,
+    ),
+    st.integers(1, 500),
+    st.integers(1, 500),
+)
+def test_never_above_the_ceiling_or_below_the_floor(
+    samples: list[tuple[float, float, int, int]], ceiling: int, floor: int
+) -> None:
+    settings = AdmissionSettings(in_flight=ceiling, at_least=floor, lag_seconds=0.1)
+    limit = AdaptiveLimit(settings, memory_bound=1_000)
+    at = 0.0
+    for step, lag, memory, in_flight in samples:
+        at += step
+        now = limit.sample(
+            at=at, lag=lag, memory=memory, in_flight=in_flight, most=in_flight, began=1
+        )
+        assert min(floor, ceiling) <= now <= ceiling
