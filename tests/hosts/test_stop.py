@@ -52,10 +52,10 @@ def test_it_leaves_while_it_still_takes_turns(tmp_path: Path, issuer: Issuer) ->
             assert answer.json()["code"] in ("server-stopping", "overloaded")
         answer = client.post("/v1/turns", json={"text": "still"})
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        eventually(lambda: stored(pair) == 2)
+        assert pair.server.stop() == 0  # asked again, it waits no longer
         assert events(read_all(running).decode())[-1]["type"] == "turn.completed"
         running.close()
-        assert pair.server.stop() == 0  # asked again, it waits no longer
-        assert stored(pair) == 2
 
 
 def test_a_second_signal_hurries(tmp_path: Path, issuer: Issuer) -> None:
@@ -93,7 +93,11 @@ def test_whoever_cannot_be_finished_is_told(tmp_path: Path, issuer: Issuer) -> N
         waiting = [threading.Thread(target=ask) for _ in range(2)]
         for each in waiting:
             each.start()
-        eventually(lambda: "seawall_queued 1.0" in httpx2.get(f"{pair.url}/metrics").text)
+        eventually(
+            lambda: (
+                'seawall_queued{priority="normal"} 1.0' in httpx2.get(f"{pair.url}/metrics").text
+            )
+        )
         assert pair.server.stop() == 0
         told = [read_all(each).decode() for each in streams]
         for each in waiting:
