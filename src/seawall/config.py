@@ -18,13 +18,13 @@ from seawall.admission.queue import AdmissionLimits
 from seawall.agents.definition import AgentLimits
 from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings
+from seawall.models.settings import ModelSettings
 from seawall.pipeline.stages import StageLimits
 from seawall.sessions.settings import SessionSettings
 
 __all__ = [
     "AgentSettings",
     "IntentSettings",
-    "ModelSettings",
     "RoutingSettings",
     "ServerSettings",
     "Settings",
@@ -59,21 +59,6 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     stall_seconds: float = 20.0
     drain_seconds: float = 30.0
     hold_seconds: float = 0.5
-
-
-class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model endpoint. The secret comes from the environment or a file, never from here.
-
-    connections: the most that are open to it at once, in one process.
-    """
-
-    kind: Literal["openai"] = "openai"
-    base_url: str
-    model: str
-    api_key_env: str = ""
-    api_key_file: str = ""
-    length_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
-    connections: int = 8_192
 
 
 class ToolsetSettings(Struct, frozen=True):

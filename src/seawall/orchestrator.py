@@ -5,7 +5,6 @@ Nothing else in the package opens files, reads the environment or chooses an ada
 
 import asyncio
 import importlib
-import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -18,14 +17,14 @@ from seawall.admission.gate import Gate
 from seawall.agents.definition import Agent, build_agent
 from seawall.agents.loop import Emit
 from seawall.agents.tools import Tool, Toolset, tool
-from seawall.config import AgentSettings, ModelSettings, Settings, load_settings
+from seawall.config import AgentSettings, Settings, load_settings
 from seawall.errors import ConfigError, Overloaded, Problem
 from seawall.events import Event, TurnFailed
 from seawall.identity.authenticator import build_authenticator
 from seawall.identity.port import Authenticator, Credential, Trusted
 from seawall.intents.cascade import IntentDetector, build_detector
 from seawall.intents.definition import IntentDefinition
-from seawall.models.openai import OpenAIModel, OpenAISettings
+from seawall.models.open import open_models
 from seawall.models.port import Model
 from seawall.pipeline.identifiers import new_request
 from seawall.pipeline.live import LiveTurn
@@ -129,9 +128,7 @@ class Orchestrator:
             _open_toolset(name, each.factory, each.arguments)
             for name, each in settings.tools.items()
         )
-        models = {
-            name: _open_model(name, each, client) for name, each in settings.models.items()
-        } | self._models
+        models = open_models(settings.models, client) | self._models
         tools = {each.name: each for toolset in toolsets for each in toolset.tools} | self._tools
         agents = {
             name: _build_agent(name, each, models, tools) for name, each in self._agents.items()
@@ -297,33 +294,6 @@ def _open_toolset(name: str, factory: str, arguments: dict[str, Any]) -> Toolset
     if not isinstance(opened, Toolset):
         raise ConfigError(f"tools.{name}: {factory} must return a Toolset")
     return opened
-
-
-def _open_model(name: str, settings: ModelSettings, client: HttpClient) -> Model:
-    return OpenAIModel(
-        name,
-        OpenAISettings(
-            base_url=settings.base_url,
-            model=settings.model,
-            api_key=_secret(name, settings),
-            length_field=settings.length_field,
-        ),
-        client,
-    )
-
-
-def _secret(name: str, settings: ModelSettings) -> str:
-    if settings.api_key_env:
-        secret = os.environ.get(settings.api_key_env, "")
-        if not secret:
-            raise ConfigError(f"models.{name}: the variable {settings.api_key_env} is not set")
-        return secret
-    if settings.api_key_file:
-        try:
-            return Path(settings.api_key_file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"models.{name}: {settings.api_key_file}: {error}") from error
-    return ""
 
 
 def _build_agent(

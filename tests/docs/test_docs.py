@@ -13,13 +13,13 @@ from seawall.agents.definition import AgentLimits
 from seawall.config import (
     AgentSettings,
     IntentSettings,
-    ModelSettings,
     RoutingSettings,
     ServerSettings,
 )
 from seawall.errors import Problem
 from seawall.events import Event
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
+from seawall.models.settings import ModelSettings
 from seawall.pipeline.stages import StageLimits
 from seawall.sessions.settings import SessionSettings
 from tests.docs.blocks import Reader, blocks_of
