@@ -16,10 +16,12 @@ from msgspec import Struct, field
 
 from seawall.admission.queue import AdmissionLimits
 from seawall.agents.definition import AgentLimits
+from seawall.budgets.settings import BudgetSettings, faults
 from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings
 from seawall.models.settings import ModelSettings
 from seawall.pipeline.stages import StageLimits
+from seawall.resilience.quota import QuotaSettings
 from seawall.sessions.settings import SessionSettings
 
 __all__ = [
@@ -119,6 +121,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     identity: IdentitySettings = IdentitySettings()
     sessions: SessionSettings = SessionSettings()
     routing: RoutingSettings = RoutingSettings()
+    budgets: BudgetSettings = BudgetSettings()
+    quotas: dict[str, QuotaSettings] = field(default_factory=dict)
     models: dict[str, ModelSettings] = field(default_factory=dict)
     tools: dict[str, ToolsetSettings] = field(default_factory=dict)
     intents: dict[str, IntentSettings] = field(default_factory=dict)
@@ -185,9 +189,11 @@ _plain_sections: dict[str, type[Struct]] = {
     "identity": IdentitySettings,
     "sessions": SessionSettings,
     "routing": RoutingSettings,
+    "budgets": BudgetSettings,
 }
 _named_sections: dict[str, type[Struct]] = {
     "models": ModelSettings,
+    "quotas": QuotaSettings,
     "intents": IntentSettings,
     "agents": AgentSettings,
 }
@@ -267,6 +273,10 @@ def _check_references(settings: Settings, source: _Source) -> None:
         check(("agents", name, "model"), "model", agent.model, settings.models)
         for other in agent.handoffs:
             check(("agents", name, "handoffs"), "agent", other, settings.agents)
+    for name, model in settings.models.items():
+        check(("models", name, "quota"), "quota", model.quota, settings.quotas)
+    for path, message in faults(settings.budgets, settings.models):
+        raise source.error(path, message)
     for name, intent in settings.intents.items():
         check(("intents", name, "agent"), "agent", intent.agent, settings.agents)
     routing = settings.routing

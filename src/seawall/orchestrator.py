@@ -17,6 +17,7 @@ from seawall.admission.gate import Gate
 from seawall.agents.definition import Agent, build_agent
 from seawall.agents.loop import Emit
 from seawall.agents.tools import Tool, Toolset, tool
+from seawall.budgets.open import Accounts, open_accounts
 from seawall.config import AgentSettings, Settings, load_settings
 from seawall.errors import ConfigError, Overloaded, Problem
 from seawall.events import Event, TurnFailed
@@ -51,6 +52,7 @@ class _Opened(Struct, frozen=True):
 
     pipeline: Pipeline
     store: SessionStore
+    accounts: Accounts
     detector: IntentDetector
     authenticator: Authenticator
     gate: Gate
@@ -128,7 +130,25 @@ class Orchestrator:
             _open_toolset(name, each.factory, each.arguments)
             for name, each in settings.tools.items()
         )
-        models = open_models(settings.models, client) | self._models
+        store = await open_store(settings.sessions)
+        try:
+            opened = self._opened = await self._compose(client, store, toolsets)
+        except BaseException:
+            await store.close()
+            raise
+        async with asyncio.TaskGroup() as group:
+            group.create_task(opened.authenticator.warm())
+            for model in opened.models.values():
+                group.create_task(model.warm())
+
+    async def _compose(
+        self, client: HttpClient, store: SessionStore, toolsets: tuple[Toolset, ...]
+    ) -> _Opened:
+        """Put together what stands on the open store."""
+        settings = self.settings
+        accounts = await open_accounts(settings, store)
+        models = open_models(settings.models, client, metered=accounts.metered)
+        models |= {name: accounts.metered(name, each) for name, each in self._models.items()}
         tools = {each.name: each for toolset in toolsets for each in toolset.tools} | self._tools
         agents = {
             name: _build_agent(name, each, models, tools) for name, each in self._agents.items()
@@ -137,7 +157,6 @@ class Orchestrator:
             raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
         default = settings.routing.default_agent or next(iter(agents))
         authenticator = build_authenticator(settings.identity, _fetcher(client))
-        store = await open_store(settings.sessions)
         detector = await asyncio.to_thread(_build_detector, settings, models)
         gate = Gate(settings.admission)
         ports = Ports(
@@ -156,14 +175,20 @@ class Orchestrator:
             limits=settings.turn,
             sessions=settings.sessions,
             observe=self._observe,
+            spending=accounts.spending,
         )
-        self._opened = _Opened(
-            Pipeline(ports), store, detector, authenticator, gate, agents, models, client, toolsets
+        return _Opened(
+            Pipeline(ports),
+            store,
+            accounts,
+            detector,
+            authenticator,
+            gate,
+            agents,
+            models,
+            client,
+            toolsets,
         )
-        async with asyncio.TaskGroup() as group:
-            group.create_task(authenticator.warm())
-            for model in models.values():
-                group.create_task(model.warm())
 
     async def close(self) -> None:
         """Finish what was accepted by the store, release everything."""
@@ -171,6 +196,7 @@ class Orchestrator:
         if opened is None:
             return
         await opened.pipeline.live.close(self.settings.server.drain_seconds)
+        await opened.accounts.close()
         await opened.store.close()
         opened.detector.close()
         for model in opened.models.values():

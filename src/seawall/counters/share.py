@@ -102,7 +102,7 @@ class Share:
 
     def fits(self, needs: Mapping[str, int]) -> bool:
         """Whether so much can be spent now."""
-        return all(self.parts[name].free >= need for name, need in needs.items())
+        return all(self.parts[name].spendable >= need for name, need in needs.items())
 
     def spend(self, amounts: Mapping[str, int]) -> None:
         """Use so much; less than zero for what was promised and not used."""
@@ -118,15 +118,16 @@ class Share:
         again = self._again_seconds
         return again is not None and self._clock() >= self._looked_at + again
 
-    async def ask(self, needs: Mapping[str, int]) -> None:
+    async def ask(self, needs: Mapping[str, int], *, seconds: float | None = None) -> None:
         """Have what is needed, and more to come, taken from the counter, as far as it is there.
 
-        Whoever asks meanwhile shares in the next addition. Never fails: see `in_doubt`.
+        seconds: the longest to wait for it. Whoever asks meanwhile shares in the addition, or
+        has to ask again. Never fails: see `in_doubt`.
         """
         for name, need in needs.items():
             self._wanted[name] += need
         try:
-            await asyncio.wait((self._start(),))
+            await asyncio.wait((self._begin(),), timeout=seconds)
         finally:
             for name, need in needs.items():
                 self._wanted[name] -= need
@@ -134,12 +135,12 @@ class Share:
     def probe(self) -> None:
         """See in the background, now and then, whether the counter can be asked again."""
         if not self._left_alone:
-            self._start()
+            _ = self._begin()
 
     def settle_debts(self) -> None:
         """Have what was spent beyond what there was added, in the background."""
         if self._forced and any(part.free < 0 for part in self.parts.values()):
-            self._start()
+            _ = self._begin()
 
     async def close(self, *, give_back: bool) -> None:
         """Finish what was begun; give back what was not spent, if that is wished.
@@ -156,7 +157,7 @@ class Share:
         if amounts and (give_back or self._forced):
             await self._add(amounts, limited=False)
 
-    def _start(self) -> asyncio.Task[None]:
+    def _begin(self) -> asyncio.Task[None]:
         if self._adding is None or self._adding.done():
             self._adding = asyncio.create_task(self._work())
         return self._adding

@@ -10,7 +10,7 @@ from seawall.intents.aside import Aside
 from seawall.intents.definition import Detection, IntentDefinition
 from seawall.intents.model import ModelDetector
 from seawall.intents.rules import Rules
-from seawall.models.port import Model
+from seawall.models.port import Meter, Model
 
 __all__ = ["Classifier", "IntentDetector", "build_detector"]
 
@@ -65,11 +65,18 @@ class IntentDetector:
             return Detection(intent, confidence, "classifier")
         return Detection(None, confidence, "none")
 
-    async def detect(self, text: str, *, gate: asyncio.Event, deadline: float) -> Detection:
+    @property
+    def may_spend(self) -> bool:
+        """Whether `detect` may ask a model, which costs money."""
+        return self._model is not None
+
+    async def detect(
+        self, text: str, *, gate: asyncio.Event, deadline: float, meter: Meter | None = None
+    ) -> Detection:
         """What the customer wants.
 
-        gate: set when the customer is authenticated; the model, which costs money, is not asked
-        before. A model that fails costs the turn nothing but this answer.
+        gate: set when money may be spent, which asking the model does. A model that fails costs
+        the turn nothing but this answer. meter: the turn's.
         """
         local = self.detect_locally(text)
         if local.intent is None and self._deeper is not None:
@@ -78,7 +85,7 @@ class IntentDetector:
             return local
         await gate.wait()
         try:
-            return await self._model.detect(text, deadline=deadline)
+            return await self._model.detect(text, deadline=deadline, meter=meter)
         except (UpstreamFailed, DeadlineExceeded):
             return local
 

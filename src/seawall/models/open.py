@@ -1,7 +1,7 @@
 """From settings to models: the one place that chooses the adapter."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from seawall.errors import ConfigError
@@ -17,13 +17,20 @@ def open_models(
     settings: Mapping[str, ModelSettings],
     client: HttpClient,
     environment: Mapping[str, str] = os.environ,
+    *,
+    metered: Callable[[str, Model], Model] = lambda _, model: model,
 ) -> dict[str, Model]:
     """The models by the names of their tables.
+
+    metered: puts a model's quota and price around its adapter, so that every attempt is counted.
 
     Raises:
         ConfigError: a secret that is named cannot be had.
     """
-    return {name: _open(name, each, client, environment) for name, each in settings.items()}
+    return {
+        name: metered(name, _open(name, each, client, environment))
+        for name, each in settings.items()
+    }
 
 
 def _open(

@@ -4,13 +4,16 @@ from typing import Literal
 
 from msgspec import Struct
 
+from seawall.budgets.settings import PriceSettings
+
 __all__ = ["ModelSettings"]
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model endpoint. The secret comes from the environment or a file, never from here.
 
-    connections: the most that are open to it at once, in one process.
+    connections: the most that are open to it at once, in one process. quota: the table of
+    `[quotas]` that bounds it; empty for none. price: what it costs; None where that is not told.
     """
 
     kind: Literal["openai"] = "openai"
@@ -20,3 +23,5 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     api_key_file: str = ""
     length_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     connections: int = 8_192
+    quota: str = ""
+    price: PriceSettings | None = None

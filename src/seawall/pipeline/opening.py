@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from seawall.budgets.spending import Spending
 from seawall.errors import Problem, SessionNotFound
 from seawall.identity.port import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector
@@ -25,6 +26,8 @@ from seawall.turn import Principal, SessionKey, TurnRequest
 __all__ = ["Opened", "Opening"]
 
 T = TypeVar("T")
+
+_NOTHING = Detection(None, 0.0, "none")
 
 
 class Opened(Struct, frozen=True):
@@ -43,7 +46,7 @@ class Opening(Struct, frozen=True, kw_only=True):
     fingerprint: digest of the request, where it has an idempotency key. joinable: whether a turn
     that runs can be followed here. store_in_doubt: the store failed lately, so ask it before
     anything is spent, even where nothing is to be loaded. deadline: of the turn, in seconds on
-    the event loop's clock.
+    the event loop's clock. spending: the turn's; asked before anything is spent.
     """
 
     request: TurnRequest
@@ -58,6 +61,7 @@ class Opening(Struct, frozen=True, kw_only=True):
     limits: StageLimits
     deadline: float
     timings: StageTimings
+    spending: Spending
 
     async def run(self) -> Opened:
         """Run the stages.
@@ -75,17 +79,19 @@ class Opening(Struct, frozen=True, kw_only=True):
             self.timings.record("authenticate", clock() - began)
             if not self._stored and not self.detector.may_wait:
                 # A new session, and an intent found on the spot: there is nothing to wait for.
+                await self.spending.enter(principal.tenant)
                 holding = self._nothing(principal)
                 return self._opened(principal, Snapshot(None), holding, self._detect_locally())
-        said_yes = asyncio.Event()
+        may_spend = asyncio.Event()
         entering: asyncio.Task[tuple[Principal, tuple[Snapshot, Holding] | Problem]] | None = None
         try:
             async with asyncio.TaskGroup() as group:
-                entering = group.create_task(self._enter(principal, said_yes))
-                detecting = group.create_task(_held(self._detect(said_yes)))
+                detecting = group.create_task(_held(self._detect(may_spend)))
+                entering = group.create_task(self._enter(principal, may_spend, detecting))
             principal, loaded = entering.result()
             snapshot, holding = _released(loaded)
-            return self._opened(principal, snapshot, holding, _released(detecting.result()))
+            found = _NOTHING if detecting.cancelled() else _released(detecting.result())
+            return self._opened(principal, snapshot, holding, found)
         except BaseException as failure:
             await _let_go(entering)
             if isinstance(failure, BaseExceptionGroup):
@@ -93,9 +99,12 @@ class Opening(Struct, frozen=True, kw_only=True):
             raise
 
     async def _enter(
-        self, principal: Principal | None, said_yes: asyncio.Event
+        self,
+        principal: Principal | None,
+        may_spend: asyncio.Event,
+        detecting: asyncio.Task[Detection | Problem],
     ) -> tuple[Principal, tuple[Snapshot, Holding] | Problem]:
-        """Authenticate, then get the session.
+        """Authenticate, then get the session, then see whether the turn may spend.
 
         Only authentication may end the opening early, so that nobody unknown learns anything
         from how the other stages fared.
@@ -103,8 +112,38 @@ class Opening(Struct, frozen=True, kw_only=True):
         if principal is None:
             async with Stage("authenticate", self.limits.authenticate, self.deadline, self.timings):
                 principal = await self.authenticator.authenticate(self.credential)
-        said_yes.set()
-        return principal, await _held(self._hold(principal))
+        if not self._spends_late:
+            may_spend.set()
+        loaded = await _held(self._hold(principal))
+        if not isinstance(loaded, Problem) and not self._answers(loaded[0]):
+            try:
+                await self.spending.enter(principal.tenant)
+            except BaseException as refusal:
+                await loaded[1].release()
+                if not isinstance(refusal, Problem):
+                    raise
+                loaded = refusal
+            else:
+                may_spend.set()
+        if self._spends_late and not may_spend.is_set():
+            detecting.cancel()  # there is an answer already, or there will be none
+        return principal, loaded
+
+    @property
+    def _spends_late(self) -> bool:
+        """Whether it takes the session to know that a model may be asked for the intent.
+
+        It takes a budget that is not used up, and that the turn is no repetition: one spends
+        nothing.
+        """
+        asked_first = self.spending.asks_first or self.request.idempotency_key is not None
+        return self.detector.may_spend and asked_first
+
+    def _answers(self, snapshot: Snapshot) -> bool:
+        """Whether what the store says is the answer already: a repetition, or no such session."""
+        if snapshot.replay is not None or snapshot.running is not None:
+            return True
+        return snapshot.session is None and not self.request.opens
 
     @property
     def _stored(self) -> bool:
@@ -149,8 +188,15 @@ class Opening(Struct, frozen=True, kw_only=True):
     async def _detect(self, gate: asyncio.Event) -> Detection:
         if not self.detector.may_wait:
             return self._detect_locally()
+        if self._spends_late:
+            await gate.wait()  # which may take longer than detecting may
         async with Stage("intent", self.limits.intent, self.deadline, self.timings):
-            return await self.detector.detect(self.request.text, gate=gate, deadline=self.deadline)
+            return await self.detector.detect(
+                self.request.text,
+                gate=gate,
+                deadline=self.deadline,
+                meter=self.spending if self.spending.metered else None,
+            )
 
     def _detect_locally(self) -> Detection:
         clock = asyncio.get_running_loop().time

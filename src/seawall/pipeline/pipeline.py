@@ -3,15 +3,16 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from seawall.admission.gate import Gate
 from seawall.agents.definition import Agent
 from seawall.agents.loop import AgentTurn, Answer, Emit, run_agent
+from seawall.budgets.spending import Spending
 from seawall.errors import (
     InternalError,
     Problem,
@@ -67,6 +68,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     limits: StageLimits
     sessions: SessionSettings
     observe: Observe
+    spending: Callable[[], Spending] = Spending
 
 
 class _Running(Struct):
@@ -78,6 +80,7 @@ class _Running(Struct):
     deadline: float
     timings: StageTimings
     report: TurnReport
+    spending: Spending
 
 
 class Pipeline:
@@ -104,7 +107,8 @@ class Pipeline:
             deadline = min(deadline, request.deadline)
         timings = StageTimings(started)
         report = TurnReport(request.id)
-        running = _Running(request, credential, emit, deadline, timings, report)
+        spending = self._ports.spending()
+        running = _Running(request, credential, emit, deadline, timings, report, spending)
         try:
             async with self._ports.gate.place(deadline):
                 timings.since_start("admission", clock())
@@ -119,6 +123,8 @@ class Pipeline:
             report.outcome = InternalError.code
             raise
         finally:
+            spending.close()
+            report.spent, report.currency = spending.by_model, spending.currency
             timings.since_start("total", clock())
             report.timings = timings.as_dict()
             self._ports.observe(report)
@@ -173,6 +179,7 @@ class Pipeline:
             limits=ports.limits,
             deadline=running.deadline,
             timings=running.timings,
+            spending=running.spending,
         ).run()
         running.timings.since_start("opening", clock())
         if (live := self.live.running(request.id)) is not None:
@@ -219,7 +226,7 @@ class Pipeline:
             ports.agents, route.agent, self._agent_turn(running, opened, notes), emit
         )
         _report_answer(running, answer, detection.usage)
-        await emit(UsageReported(running.report.usage))
+        await emit(UsageReported(running.report.usage, running.spending.told()))
         commit = _commit(
             running, opened, route, answer, notes=notes, ttl_seconds=ports.sessions.ttl_seconds
         )
@@ -255,6 +262,7 @@ class Pipeline:
             effect_key=f"{principal.tenant}\0{principal.subject}\0{retry}",
             deadline=running.deadline,
             state=notes,
+            meter=running.spending if running.spending.metered else None,
         )
 
 
@@ -324,6 +332,7 @@ def _commit(
             by=opened.detection.by,
             first_agent=route.agent,
             reason=route.reason,
+            cost=running.spending.told() or UNSET,
         ),
         agent=answer.agent,
         state=notes,

@@ -36,6 +36,11 @@ class Allotment:
         return max(self.granted, self.floor) - self.spent
 
     @property
+    def spendable(self) -> int:
+        """What may be promised to another call: nothing of it while all together are over."""
+        return self.free - max(0, self.used - self.limit)
+
+    @property
     def left(self) -> int:
         """The most that this pod could still have in this window, as far as it knows."""
         return self.free + max(0, self.limit - self.used)

@@ -19,14 +19,15 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from seawall.counters.port import Counters
 from seawall.counters.share import Share, Window
-from seawall.errors import UpstreamThrottled
+from seawall.errors import DeadlineExceeded, UpstreamThrottled
 
-__all__ = ["Place", "Quota", "QuotaLimits", "Taken"]
+__all__ = ["Place", "Quota", "QuotaSettings", "Taken"]
 
 _REQUESTS = "requests"
 _TOKENS = "tokens"
@@ -37,16 +38,18 @@ _LEAST_SECONDS = 0.5
 _LOOK_SECONDS = 0.5  # between two looks of a call that waits, while the counter cannot be asked
 
 
-class QuotaLimits(Struct, frozen=True, kw_only=True):
-    """Of one account: `requests` and `tokens` in `seconds`; None for no limit.
+class QuotaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an account at a provider allows; 0 for no limit. Models that share it name it.
 
-    pods: how many share it, for the time in which the counter cannot be asked and has not said.
+    window_seconds: the limits count over windows of this length, each with its part of a minute's.
+    pods: how many processes share the account: how it is divided while the shared counter cannot
+    be asked, and has not told the number either.
     """
 
-    requests: int | None = None
-    tokens: int | None = None
-    seconds: float = 60.0
-    pods: int = 1
+    requests_per_minute: Annotated[int, Meta(ge=0, le=10**12)] = 0
+    tokens_per_minute: Annotated[int, Meta(ge=0, le=10**15)] = 0
+    window_seconds: Annotated[float, Meta(ge=0.1, le=60.0)] = 60.0
+    pods: Annotated[int, Meta(ge=1, le=100_000)] = 1
 
 
 class Taken(Struct, frozen=True):
@@ -74,18 +77,22 @@ class Quota:
     def __init__(
         self,
         name: str,
-        limits: QuotaLimits,
+        settings: QuotaSettings,
         counters: Counters,
         *,
         seconds: float = 2.0,
         doubt_seconds: float = 1.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        measures = {_REQUESTS: limits.requests, _TOKENS: limits.tokens}
-        self._limits = {key: each for key, each in measures.items() if each is not None}
+        part = settings.window_seconds / 60.0
+        measures = {
+            _REQUESTS: settings.requests_per_minute,
+            _TOKENS: settings.tokens_per_minute,
+        }
+        self._limits = {key: max(1, int(each * part)) for key, each in measures.items() if each}
         self._name = name
-        self._window_seconds = limits.seconds
-        self._least_pods = limits.pods
+        self._window_seconds = settings.window_seconds
+        self._least_pods = settings.pods
         self._clock = clock
         self._share = Share(
             counters,
@@ -135,6 +142,7 @@ class Quota:
 
         Raises:
             UpstreamThrottled: the quota is used up, and its turn would come too late.
+            DeadlineExceeded: it did not come, against what was to be expected.
         """
         share = self._share
         tokens = self.estimate(prompt_tokens, max_tokens)
@@ -143,7 +151,8 @@ class Quota:
             measure: min(tokens if measure == _TOKENS else 1, limit)
             for measure, limit in self._limits.items()
         }
-        while True:
+        loop = asyncio.get_running_loop()
+        while (seconds := deadline - loop.time()) > 0:
             share.roll()
             if share.in_doubt:
                 self._go_by_static_share()
@@ -152,9 +161,12 @@ class Quota:
                 share.spend(needs)
                 return Taken(share.window.name, needs.get(_TOKENS, 0))
             if not share.in_doubt and share.worth_asking(needs):
-                await share.ask(needs)
+                await share.ask(needs, seconds=seconds)
             else:
                 await self._wait(needs, deadline)
+        raise DeadlineExceeded(
+            f"The quota of '{self._name}' did not let the call through in time.", field="model"
+        )
 
     def settle(
         self, taken: Taken, *, tokens: int | None, completion_tokens: int | None = None

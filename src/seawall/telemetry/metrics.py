@@ -55,6 +55,18 @@ class Metrics:
         self._tokens = Counter(
             "seawall_tokens", "Tokens reported by models.", ["kind"], registry=self._registry
         )
+        self._model_tokens = Counter(
+            "seawall_model_tokens",
+            "Tokens by model, where quotas, prices or budgets are configured; estimates included.",
+            ["model", "kind"],
+            registry=self._registry,
+        )
+        self._model_cost = Counter(
+            "seawall_model_cost",
+            "What models cost, by the prices that are configured.",
+            ["model", "currency"],
+            registry=self._registry,
+        )
         self._tools = Counter(
             "seawall_tool_calls", "Tool calls.", ["outcome"], registry=self._registry
         )
@@ -86,6 +98,13 @@ class Metrics:
     def observe(self, report: TurnReport) -> None:
         """Count a finished turn."""
         self._turns.labels(report.outcome, report.agent).inc()
+        for model, spent in report.spent.items():  # also by turns that failed
+            used = spent.usage
+            self._model_tokens.labels(model, "prompt").inc(used.prompt_tokens)
+            self._model_tokens.labels(model, "cached_prompt").inc(used.cached_prompt_tokens)
+            self._model_tokens.labels(model, "completion").inc(used.completion_tokens)
+            if report.currency:
+                self._model_cost.labels(model, report.currency).inc(spent.cost / 1e9)
         if report.outcome != "completed":
             return
         for stage, milliseconds in report.timings.items():
