@@ -18,6 +18,7 @@ from tests.faulty_server import DROP, Answer, Request, serving
 from tests.sessions.stores import NAMES, dynamodb_store, make_store, new_place
 
 NEVER = 4_000_000_000.0
+SETTINGS = {"sqlite": SessionSettings(), "dynamodb": SessionSettings(store="dynamodb")}
 
 Open = Callable[[], Awaitable[Counters]]
 Scenario = Callable[[Open], Any]
@@ -42,8 +43,7 @@ def play(request: pytest.FixtureRequest) -> Play:
                 store = make_store(name, place, endpoint)
                 stores.append(store)
                 await store.open()
-                settings = SessionSettings(store=name)
-                return await open_counters(settings, store)
+                return await open_counters(SETTINGS[name], store)
 
             async with asyncio.timeout(60):
                 await scenario(another)
@@ -140,7 +140,7 @@ def test_sessions_and_counters_share_a_store_unseen(name: str, request: Any) -> 
     async def whole() -> None:
         store = make_store(name, new_place(name), endpoint)
         await store.open()
-        counters = await open_counters(SessionSettings(store=name), store)
+        counters = await open_counters(SETTINGS[name], store)
         key = SessionKey("acme", "ada", "s1")
         await fill(store, [key], 1, "hello")
         await counters.add(some({"n": 3}, counter="budget/acme"))

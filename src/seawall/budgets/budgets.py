@@ -31,6 +31,7 @@ PERIODS: dict[str, Callable[[float], Window]] = {"day": day_of, "month": month_o
 _FIRST_TOKENS = 1_000
 _WEIGHT = 0.05
 _AGAIN_SECONDS = 5.0
+_ASIDE_SECONDS = 5.0  # about what a turn takes
 _SWEEP_SECONDS = 60.0
 _IDLE_SECONDS = 300.0
 
@@ -58,6 +59,7 @@ class _Purse:
     def __init__(self, shares: dict[str, Share], average: dict[str, float], now: float) -> None:
         self.shares = shares
         self.average = dict(average)
+        self.aside = {period: dict.fromkeys(share.parts, 0) for period, share in shares.items()}
         self.running = 0
         self.used_at = now
 
@@ -82,7 +84,13 @@ class _Promise:
             }
             share.spend(aside)
             self._aside[period] = share.window, aside
+            self._note(period, aside, 1)
         purse.running += 1
+
+    def _note(self, period: str, amounts: dict[str, int], sign: int) -> None:
+        """Keep count of what is set aside by all turns together."""
+        for measure, amount in amounts.items():
+            self._purse.aside[period][measure] += sign * amount
 
     def charge(self, amounts: dict[str, int]) -> None:
         """See `Promise.charge`. A cost counts in the window in which it was caused."""
@@ -95,6 +103,7 @@ class _Promise:
                 amount = amounts[measure]
                 covered = min(aside[measure], amount) if window == share.window else 0
                 aside[measure] -= covered
+                self._purse.aside[period][measure] -= covered
                 share.spend({measure: amount - covered})
             share.settle_debts()
 
@@ -105,6 +114,7 @@ class _Promise:
             window, aside = self._aside[period]
             if window == share.window:
                 share.spend({measure: -amount for measure, amount in aside.items()})
+            self._note(period, aside, -1)
         self._purse.running -= 1
         self._budgets.learn(self._purse, self._charged)
 
@@ -189,16 +199,24 @@ class Budgets:
         if latest is None:
             return
         ends, measure, period, share = latest
+        field = f"budget.{measure}_per_{period}"
         if share.in_doubt:
             raise StoreUnavailable(
                 "Nobody can tell now what is left of your budget; nothing was spent.",
                 retry_after=1.0,
             )
+        if share.parts[measure].spendable + purse.aside[period][measure] > 0:
+            raise BudgetExhausted(
+                f"What is left of your budget of {measure} for this {period} is set aside for "
+                "turns that run.",
+                field=field,
+                retry_after=_ASIDE_SECONDS,
+            )
         renews = datetime.fromtimestamp(ends, UTC)
         raise BudgetExhausted(
             f"Your budget of {measure} for this {period} is used up; it renews at "
             f"{renews:%Y-%m-%dT%H:%M:%SZ}.",
-            field=f"budget.{measure}_per_{period}",
+            field=field,
             retry_after=float(max(1, math.ceil(ends - self._clock()))),
         )
 
