@@ -16,10 +16,10 @@ from msgspec import Struct, field
 
 from seawall.admission.queue import AdmissionLimits
 from seawall.agents.definition import AgentLimits
-from seawall.budgets.settings import BudgetSettings, faults
+from seawall.budgets.settings import BudgetSettings, budget_faults
 from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings
-from seawall.models.settings import ModelSettings
+from seawall.models.settings import ModelSettings, model_faults
 from seawall.pipeline.stages import StageLimits
 from seawall.resilience.quota import QuotaSettings
 from seawall.sessions.settings import SessionSettings
@@ -275,13 +275,18 @@ def _check_references(settings: Settings, source: _Source) -> None:
             check(("agents", name, "handoffs"), "agent", other, settings.agents)
     for name, model in settings.models.items():
         check(("models", name, "quota"), "quota", model.quota, settings.quotas)
-    for path, message in faults(settings.budgets, settings.models):
-        raise source.error(path, message)
+        for other in model.fallbacks:
+            check(("models", name, "fallbacks"), "model", other, settings.models)
     for name, intent in settings.intents.items():
         check(("intents", name, "agent"), "agent", intent.agent, settings.agents)
     routing = settings.routing
     check(("routing", "default_agent"), "agent", routing.default_agent, settings.agents)
     check(("routing", "intent_model"), "model", routing.intent_model, settings.models)
+    for path, message in (
+        *model_faults(settings.models),
+        *budget_faults(settings.budgets, settings.models),
+    ):
+        raise source.error(path, message)
     if len(settings.agents) > 1 and not routing.default_agent:
         raise source.error(("routing", "default_agent"), "must say which agent answers by default")
 

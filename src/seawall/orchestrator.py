@@ -25,8 +25,9 @@ from seawall.identity.authenticator import build_authenticator
 from seawall.identity.port import Authenticator, Credential, Trusted
 from seawall.intents.cascade import IntentDetector, build_detector
 from seawall.intents.definition import IntentDefinition
-from seawall.models.open import open_models
+from seawall.models.open import open_models, open_upstreams
 from seawall.models.port import Model
+from seawall.models.upstream import Upstream
 from seawall.pipeline.identifiers import new_request
 from seawall.pipeline.live import LiveTurn
 from seawall.pipeline.pipeline import Pipeline, Ports
@@ -58,6 +59,7 @@ class _Opened(Struct, frozen=True):
     gate: Gate
     agents: dict[str, Agent]
     models: dict[str, Model]
+    upstreams: dict[str, Upstream]
     client: HttpClient
     toolsets: tuple[Toolset, ...]
 
@@ -147,7 +149,10 @@ class Orchestrator:
         """Put together what stands on the open store."""
         settings = self.settings
         accounts = await open_accounts(settings, store)
-        models = open_models(settings.models, client, metered=accounts.metered)
+        upstreams = open_upstreams(
+            settings.models, client, metered=accounts.metered, quotas=accounts.quotas
+        )
+        models = open_models(settings.models, upstreams)
         models |= {name: accounts.metered(name, each) for name, each in self._models.items()}
         tools = {each.name: each for toolset in toolsets for each in toolset.tools} | self._tools
         agents = {
@@ -178,16 +183,17 @@ class Orchestrator:
             spending=accounts.spending,
         )
         return _Opened(
-            Pipeline(ports),
-            store,
-            accounts,
-            detector,
-            authenticator,
-            gate,
-            agents,
-            models,
-            client,
-            toolsets,
+            pipeline=Pipeline(ports),
+            store=store,
+            accounts=accounts,
+            detector=detector,
+            authenticator=authenticator,
+            gate=gate,
+            agents=agents,
+            models=models,
+            upstreams=upstreams,
+            client=client,
+            toolsets=toolsets,
         )
 
     async def close(self) -> None:
@@ -236,6 +242,11 @@ class Orchestrator:
     def agents(self) -> Mapping[str, Agent]:
         """The agents by name."""
         return self._live.agents
+
+    @property
+    def upstreams(self) -> Mapping[str, Upstream]:
+        """The configured model endpoints by name, with what is known of them."""
+        return self._live.upstreams
 
     @property
     def upstream_streams(self) -> int:

@@ -19,7 +19,10 @@ __all__ = ["Accounts", "open_accounts"]
 
 
 class Accounts:
-    """Quotas, prices and budgets. Where none is configured it does nothing and costs nothing."""
+    """Quotas, prices and budgets. Where none is configured it does nothing and costs nothing.
+
+    quotas: by name, those that a model uses.
+    """
 
     def __init__(
         self,
@@ -28,14 +31,14 @@ class Accounts:
         budgets: Budgets | None,
     ) -> None:
         self._models = models
-        self._quotas = quotas
+        self.quotas = quotas
         self._budgets = budgets
         currencies = [each.price.currency for each in models.values() if each.price is not None]
         self._currency = currencies[0] if currencies else ""
-        self._metered = bool(currencies or quotas or budgets)
+        self._metered = bool(currencies or budgets)
 
     def metered(self, name: str, model: Model) -> Model:
-        """The model with its quota and price."""
+        """The model with its price."""
         if not self._metered:
             return model
         settings = self._models.get(name)
@@ -43,7 +46,6 @@ class Accounts:
             name,
             model,
             price=settings.price if settings is not None else None,
-            quota=self._quotas.get(settings.quota) if settings is not None else None,
         )
 
     def spending(self) -> Spending:
@@ -54,7 +56,7 @@ class Accounts:
         """Give back what is left. The store must still be open."""
         if self._budgets is not None:
             await self._budgets.close()
-        for quota in self._quotas.values():
+        for quota in self.quotas.values():
             await quota.close()
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct, field
 
-__all__ = ["BudgetLimits", "BudgetSettings", "PriceSettings", "faults"]
+__all__ = ["BudgetLimits", "BudgetSettings", "PriceSettings", "budget_faults"]
 
 _Price = Annotated[float, Meta(ge=0, le=1_000_000)]
 _Tokens = Annotated[int, Meta(ge=0, le=10**15)]
@@ -56,7 +56,7 @@ class _Priced(Protocol):
     def price(self) -> PriceSettings | None: ...
 
 
-def faults(
+def budget_faults(
     budgets: BudgetSettings, models: Mapping[str, _Priced]
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     """What does not agree: the keys that are wrong, and why."""

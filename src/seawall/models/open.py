@@ -3,32 +3,58 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from seawall.errors import ConfigError
 from seawall.models.openai import OpenAIModel, OpenAISettings
 from seawall.models.port import Model
+from seawall.models.resilient import ResilientModel
 from seawall.models.settings import ModelSettings
+from seawall.models.upstream import Upstream
+from seawall.resilience.quota import Quota
 from seawall.transport.http_client import HttpClient
+from seawall.transport.wheel import Wheel
 
-__all__ = ["open_models"]
+__all__ = ["open_models", "open_upstreams"]
+
+_DEADLINE_TICK = 0.02
 
 
-def open_models(
+def open_upstreams(
     settings: Mapping[str, ModelSettings],
     client: HttpClient,
     environment: Mapping[str, str] = os.environ,
     *,
     metered: Callable[[str, Model], Model] = lambda _, model: model,
-) -> dict[str, Model]:
-    """The models by the names of their tables.
+    quotas: Mapping[str, Quota] = MappingProxyType({}),
+) -> dict[str, Upstream]:
+    """The endpoints by the names of their tables.
 
-    metered: puts a model's quota and price around its adapter, so that every attempt is counted.
+    metered: puts a meter around an adapter, so that every attempt is charged. quotas: by name.
 
     Raises:
         ConfigError: a secret that is named cannot be had.
     """
+    wheel = Wheel(_DEADLINE_TICK)
     return {
-        name: metered(name, _open(name, each, client, environment))
+        name: Upstream(
+            name,
+            metered(name, _open(name, each, client, environment)),
+            each.resilience,
+            max_concurrency=each.connections,
+            wheel=wheel,
+            quota=quotas.get(each.quota),
+        )
+        for name, each in settings.items()
+    }
+
+
+def open_models(
+    settings: Mapping[str, ModelSettings], upstreams: Mapping[str, Upstream]
+) -> dict[str, Model]:
+    """The models that agents are given: each endpoint with its fallbacks."""
+    return {
+        name: ResilientModel((upstreams[name], *(upstreams[other] for other in each.fallbacks)))
         for name, each in settings.items()
     }
 

@@ -1,12 +1,14 @@
 """What can be configured about a model."""
 
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from msgspec import Struct
 
 from seawall.budgets.settings import PriceSettings
+from seawall.resilience.settings import ResilienceSettings
 
-__all__ = ["ModelSettings"]
+__all__ = ["ModelSettings", "model_faults"]
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -14,6 +16,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     connections: the most that are open to it at once, in one process. quota: the table of
     `[quotas]` that bounds it; empty for none. price: what it costs; None where that is not told.
+    fallbacks: other models that are asked in its stead when it fails, in this order.
     """
 
     kind: Literal["openai"] = "openai"
@@ -25,3 +28,12 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     connections: int = 8_192
     quota: str = ""
     price: PriceSettings | None = None
+    fallbacks: tuple[str, ...] = ()
+    resilience: ResilienceSettings = ResilienceSettings()
+
+
+def model_faults(models: Mapping[str, ModelSettings]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What does not agree: the keys that are wrong, and why."""
+    for name, model in models.items():
+        if name in model.fallbacks:
+            yield ("models", name, "fallbacks"), "a model cannot replace itself"

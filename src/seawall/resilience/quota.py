@@ -145,21 +145,15 @@ class Quota:
             DeadlineExceeded: it did not come, against what was to be expected.
         """
         share = self._share
-        tokens = self.estimate(prompt_tokens, max_tokens)
-        # What is larger than the whole quota could never be made: it takes all of a window.
-        needs = {
-            measure: min(tokens if measure == _TOKENS else 1, limit)
-            for measure, limit in self._limits.items()
-        }
+        needs = self._needs(prompt_tokens, max_tokens)
         loop = asyncio.get_running_loop()
         while (seconds := deadline - loop.time()) > 0:
             share.roll()
             if share.in_doubt:
                 self._go_by_static_share()
                 share.probe()  # not waited for: the static share decides meanwhile
-            if share.fits(needs):
-                share.spend(needs)
-                return Taken(share.window.name, needs.get(_TOKENS, 0))
+            if (taken := self._spend(needs)) is not None:
+                return taken
             if not share.in_doubt and share.worth_asking(needs):
                 await share.ask(needs, seconds=seconds)
             else:
@@ -167,6 +161,18 @@ class Quota:
         raise DeadlineExceeded(
             f"The quota of '{self._name}' did not let the call through in time.", field="model"
         )
+
+    def take_at_once(self, prompt_tokens: int, max_tokens: int | None) -> Taken | None:
+        """The same, if it needs no waiting and nobody waits already."""
+        self._share.roll()
+        return None if self._queue else self._spend(self._needs(prompt_tokens, max_tokens))
+
+    def give_back(self, taken: Taken) -> None:
+        """The call was not made."""
+        self.settle(taken, tokens=0)
+        if _REQUESTS in self._limits and taken.window == self._share.window.name:
+            self._share.spend({_REQUESTS: -1})
+            self._wake()
 
     def settle(
         self, taken: Taken, *, tokens: int | None, completion_tokens: int | None = None
@@ -188,6 +194,20 @@ class Quota:
     async def close(self) -> None:
         """Wait for what is under way."""
         await self._share.close(give_back=False)
+
+    def _needs(self, prompt_tokens: int, max_tokens: int | None) -> dict[str, int]:
+        """What a call takes. One that is larger than the whole quota takes all of a window."""
+        tokens = self.estimate(prompt_tokens, max_tokens)
+        return {
+            measure: min(tokens if measure == _TOKENS else 1, limit)
+            for measure, limit in self._limits.items()
+        }
+
+    def _spend(self, needs: dict[str, int]) -> Taken | None:
+        if not self._share.fits(needs):
+            return None
+        self._share.spend(needs)
+        return Taken(self._share.window.name, needs.get(_TOKENS, 0))
 
     def _window_at(self, now: float) -> Window:
         number = int(now // self._window_seconds)
