@@ -115,6 +115,7 @@ class _Promise:
             if window == share.window:
                 share.spend({measure: -amount for measure, amount in aside.items()})
             self._note(period, aside, -1)
+            self._aside[period] = window, dict.fromkeys(aside, 0)
         self._purse.running -= 1
         self._budgets.learn(self._purse, self._charged)
 

@@ -24,7 +24,7 @@ class Promise(Protocol):
         ...
 
     def end(self) -> None:
-        """The turn is over: what is still set aside goes back."""
+        """The turn is over: what is still set aside goes back. What it left may still charge."""
         ...
 
 
@@ -45,6 +45,7 @@ class Spending:
     """Implements `Meter` for one turn. currency: of the costs; empty where there are no prices."""
 
     __slots__ = (
+        "_closed",
         "_promise",
         "_treasury",
         "by_model",
@@ -60,6 +61,7 @@ class Spending:
         self._treasury = treasury
         self.currency = currency
         self._promise: Promise | None = None
+        self._closed = False
         self.metered = metered
         self.by_model: dict[str, ModelSpent] = {}
         self.cost = 0
@@ -98,7 +100,7 @@ class Spending:
         return Cost(self.cost / 1e9, self.currency, self.estimated)
 
     def close(self) -> None:
-        """The turn is over, however it ended."""
-        if self._promise is not None:
+        """The turn is over, however it ended; an answer that others wait for may still charge."""
+        if self._promise is not None and not self._closed:
+            self._closed = True
             self._promise.end()
-            self._promise = None

@@ -1,9 +1,9 @@
 """What can be configured about a model."""
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from seawall.budgets.settings import PriceSettings
 from seawall.resilience.settings import ResilienceSettings
@@ -14,8 +14,9 @@ __all__ = ["ModelSettings", "model_faults"]
 class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model endpoint. The secret comes from the environment or a file, never from here.
 
-    connections: the most that are open to it at once, in one process. quota: the table of
-    `[quotas]` that bounds it; empty for none. price: what it costs; None where that is not told.
+    connections: the most that are open to it at once, in one process. warm: how many of them are
+    opened at start. quota: the table of `[quotas]` that bounds it; empty for none. price: what it
+    costs; None where that is not told.
     fallbacks: other models that are asked in its stead when it fails, in this order.
     """
 
@@ -26,6 +27,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     api_key_file: str = ""
     length_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     connections: int = 8_192
+    warm: Annotated[int, Meta(ge=0, le=1_024)] = 2
     quota: str = ""
     price: PriceSettings | None = None
     fallbacks: tuple[str, ...] = ()

@@ -7,9 +7,11 @@ session, which the turn then holds.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from seawall.budgets.spending import Spending
@@ -19,7 +21,7 @@ from seawall.intents.cascade import IntentDetector
 from seawall.intents.definition import Detection
 from seawall.pipeline.holding import Holding, hold_session
 from seawall.pipeline.stages import Stage, StageLimits, StageTimings
-from seawall.sessions.port import SessionStore, Snapshot
+from seawall.sessions.port import Pending, SessionStore, Snapshot
 from seawall.sessions.settings import SessionSettings
 from seawall.turn import Principal, SessionKey, TurnRequest
 
@@ -46,7 +48,8 @@ class Opening(Struct, frozen=True, kw_only=True):
     fingerprint: digest of the request, where it has an idempotency key. joinable: whether a turn
     that runs can be followed here. store_in_doubt: the store failed lately, so ask it before
     anything is spent, even where nothing is to be loaded. deadline: of the turn, in seconds on
-    the event loop's clock. spending: the turn's; asked before anything is spent.
+    the event loop's clock. resumed: the promise, made before, that this turn keeps. spending: the
+    turn's; asked before anything is spent.
     """
 
     request: TurnRequest
@@ -62,6 +65,7 @@ class Opening(Struct, frozen=True, kw_only=True):
     deadline: float
     timings: StageTimings
     spending: Spending
+    resumed: Pending | None = None
 
     async def run(self) -> Opened:
         """Run the stages.
@@ -93,9 +97,28 @@ class Opening(Struct, frozen=True, kw_only=True):
             found = _NOTHING if detecting.cancelled() else _released(detecting.result())
             return self._opened(principal, snapshot, holding, found)
         except BaseException as failure:
-            await _let_go(entering)
-            if isinstance(failure, BaseExceptionGroup):
-                raise failure.exceptions[0] from None
+            first = failure.exceptions[0] if isinstance(failure, BaseExceptionGroup) else failure
+            await _let_go(entering, first)
+            if first is not failure:
+                raise first from None
+            raise
+
+    async def again(self, opened: Opened) -> Opened:
+        """Look at the store once more: the turn that was in the way has ended meanwhile.
+
+        Raises:
+            Problem: what the session's stage could not do.
+        """
+        snapshot, holding = await self._hold(opened.principal)
+        detection = opened.detection
+        try:
+            if not self._answers(snapshot):
+                await self.spending.enter(opened.principal.tenant)
+                if self._spends_late:  # then nothing has been detected yet
+                    detection = await self._detect(_open())
+            return self._opened(opened.principal, snapshot, holding, detection)
+        except BaseException:
+            await holding.release()
             raise
 
     async def _enter(
@@ -119,10 +142,10 @@ class Opening(Struct, frozen=True, kw_only=True):
             try:
                 await self.spending.enter(principal.tenant)
             except BaseException as refusal:
-                await loaded[1].release()
-                if not isinstance(refusal, Problem):
+                ending = await loaded[1].end(refusal, promised=False)
+                if not isinstance(ending, Problem):
                     raise
-                loaded = refusal
+                loaded = ending
             else:
                 may_spend.set()
         if self._spends_late and not may_spend.is_set():
@@ -169,7 +192,19 @@ class Opening(Struct, frozen=True, kw_only=True):
                 joinable=self.joinable,
                 attempt_seconds=self.limits.session,
                 deadline=self.deadline,
+                pending=self.resumed or self._promise(principal),
             )
+
+    def _promise(self, principal: Principal) -> Pending | None:
+        if not (self.request.background and self.sessions.lease_seconds):
+            return None
+        now = time.time()
+        return Pending(
+            key=self._key(principal),
+            request=msgspec.structs.replace(self.request, deadline=None),
+            accepted_at=now,
+            ends_at=now + self.sessions.background_seconds,
+        )
 
     def _nothing(self, principal: Principal) -> Holding:
         return Holding.nothing(self.store, self._key(principal), self.request.id)
@@ -206,15 +241,22 @@ class Opening(Struct, frozen=True, kw_only=True):
         return detection
 
 
+def _open() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 async def _let_go(
     entering: asyncio.Task[tuple[Principal, tuple[Snapshot, Holding] | Problem]] | None,
+    failure: BaseException,
 ) -> None:
     """The opening failed, but the session may be held already."""
     if entering is None or entering.cancelled() or not entering.done() or entering.exception():
         return
     _, loaded = entering.result()
     if not isinstance(loaded, Problem):
-        await loaded[1].release()
+        await loaded[1].end(failure, promised=False)
 
 
 async def _held(stage: Coroutine[None, None, T]) -> T | Problem:

@@ -16,6 +16,7 @@ class TurnReport(Struct):
     outcome: "completed", "replayed", "cancelled", or the code of the problem that ended it.
     tool_calls, failed_tool_calls: counts over all steps. timings: milliseconds by stage.
     spent: by model, where calls are metered, also of a turn that failed. currency: of the costs.
+    cached: the answer was produced for another turn.
     """
 
     turn: str
@@ -29,6 +30,7 @@ class TurnReport(Struct):
     timings: dict[str, float] = {}
     spent: dict[str, ModelSpent] = {}
     currency: str = ""
+    cached: bool = False
 
 
 Observe = Callable[[TurnReport], None]
