@@ -2,9 +2,9 @@
 
 Of each budget a pod has a share, from which it pays what its turns spend. A turn that is let in
 has set aside what turns of its tenant cost on average; what it really costs is charged call by
-call. A turn that has begun is not stopped, so a budget can be overdrawn: by what the turns that
-run at its end cost beyond the average, and for each pod by one turn that the last rest let in.
-What is overdrawn is counted too.
+call. A turn that has begun is not stopped, so a budget can be overdrawn: on each pod by what the
+turns that run there at the end of its share cost beyond the average, and by one turn that the last
+rest let in. What is overdrawn is counted too.
 """
 
 import asyncio

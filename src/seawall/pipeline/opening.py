@@ -156,11 +156,11 @@ class Opening(Struct, frozen=True, kw_only=True):
     def _spends_late(self) -> bool:
         """Whether it takes the session to know that a model may be asked for the intent.
 
-        It takes a budget that is not used up, and that the turn is no repetition: one spends
-        nothing.
+        Where there are budgets, or costs are told: the budget must not be used up, and a
+        repetition spends nothing. Else asking at the same time is quicker.
         """
-        asked_first = self.spending.asks_first or self.request.idempotency_key is not None
-        return self.detector.may_spend and asked_first
+        repeats = self.spending.metered and self.request.idempotency_key is not None
+        return self.detector.may_spend and (self.spending.asks_first or repeats)
 
     def _answers(self, snapshot: Snapshot) -> bool:
         """Whether what the store says is the answer already: a repetition, or no such session."""
