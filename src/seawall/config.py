@@ -16,11 +16,13 @@ from msgspec import Struct, field
 
 from seawall.admission.settings import AdmissionSettings
 from seawall.agents.definition import AgentLimits
+from seawall.budgets.settings import BudgetSettings, budget_faults
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings
-from seawall.models.settings import ModelSettings
+from seawall.models.settings import ModelSettings, model_faults
 from seawall.pipeline.stages import StageLimits
+from seawall.resilience.quota import QuotaSettings
 from seawall.sessions.settings import SessionSettings
 
 __all__ = [
@@ -126,6 +128,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     sessions: SessionSettings = SessionSettings()
     caches: CacheLimits = CacheLimits()
     routing: RoutingSettings = RoutingSettings()
+    budgets: BudgetSettings = BudgetSettings()
+    quotas: dict[str, QuotaSettings] = field(default_factory=dict)
     models: dict[str, ModelSettings] = field(default_factory=dict)
     tools: dict[str, ToolsetSettings] = field(default_factory=dict)
     intents: dict[str, IntentSettings] = field(default_factory=dict)
@@ -193,9 +197,11 @@ _plain_sections: dict[str, type[Struct]] = {
     "sessions": SessionSettings,
     "caches": CacheLimits,
     "routing": RoutingSettings,
+    "budgets": BudgetSettings,
 }
 _named_sections: dict[str, type[Struct]] = {
     "models": ModelSettings,
+    "quotas": QuotaSettings,
     "intents": IntentSettings,
     "agents": AgentSettings,
 }
@@ -276,15 +282,19 @@ def _check_references(settings: Settings, source: _Source) -> None:
         for other in agent.handoffs:
             check(("agents", name, "handoffs"), "agent", other, settings.agents)
     for name, model in settings.models.items():
+        check(("models", name, "quota"), "quota", model.quota, settings.quotas)
         for other in model.fallbacks:
             check(("models", name, "fallbacks"), "model", other, settings.models)
-            if other == name:
-                raise source.error(("models", name, "fallbacks"), "a model cannot replace itself")
     for name, intent in settings.intents.items():
         check(("intents", name, "agent"), "agent", intent.agent, settings.agents)
     routing = settings.routing
     check(("routing", "default_agent"), "agent", routing.default_agent, settings.agents)
     check(("routing", "intent_model"), "model", routing.intent_model, settings.models)
+    for path, message in (
+        *model_faults(settings.models),
+        *budget_faults(settings.budgets, settings.models),
+    ):
+        raise source.error(path, message)
     if len(settings.agents) > 1 and not routing.default_agent:
         raise source.error(("routing", "default_agent"), "must say which agent answers by default")
 

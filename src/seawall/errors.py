@@ -19,6 +19,7 @@
         ├── SessionConflict         409 session-conflict    load the session, try again
         ├── SessionBusy             409 session-busy        wait for the turn before this one
         ├── KeyReused               422 idempotency-key-reused   use a new key
+        ├── BudgetExhausted         429 budget-exhausted    your tenant's budget is used up; wait
         ├── TurnLimitReached        500 turn-limit-reached  a bound of the agent was met
         ├── InternalError           500 internal-error      report it
         ├── UpstreamFailed          502 upstream-failed     the model endpoint failed; try later
@@ -39,6 +40,7 @@ from typing import Any, ClassVar
 
 __all__ = [
     "BodyTooLarge",
+    "BudgetExhausted",
     "ConfigError",
     "DeadlineExceeded",
     "HeadersTooLarge",
@@ -229,6 +231,17 @@ class KeyReused(Problem):
     status = 422
     code = "idempotency-key-reused"
     title = "Idempotency key reused"
+
+
+class BudgetExhausted(Problem):
+    """A budget of the caller's own tenant is used up; nothing was spent for this turn.
+
+    `field` names the budget, `retry_after` says when it renews.
+    """
+
+    status = 429
+    code = "budget-exhausted"
+    title = "Budget exhausted"
 
 
 class TurnLimitReached(Problem):

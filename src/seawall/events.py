@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from seawall.turn import Usage
+from seawall.turn import Cost, Usage
 
 __all__ = [
     "AgentSelected",
@@ -80,10 +80,11 @@ class ToolReturned(Struct, frozen=True, tag="tool.returned", tag_field="type"):
     failed: bool
 
 
-class UsageReported(Struct, frozen=True, tag="usage", tag_field="type"):
-    """Tokens spent by the turn so far."""
+class UsageReported(Struct, frozen=True, tag="usage", tag_field="type", omit_defaults=True):
+    """Tokens spent by the turn, and what they cost, where models have prices."""
 
     usage: Usage
+    cost: Cost | None = None
 
 
 class TurnCompleted(

@@ -19,6 +19,7 @@ from seawall.admission.open import open_gate
 from seawall.agents.definition import Agent, build_agent
 from seawall.agents.loop import Emit
 from seawall.agents.tools import Tool, Toolset, tool
+from seawall.budgets.open import Accounts, open_accounts
 from seawall.caches.answers import open_answers
 from seawall.caches.reads import cached_tools
 from seawall.config import AgentSettings, Settings, load_settings
@@ -58,6 +59,7 @@ class _Opened(Struct, frozen=True):
     pipeline: Pipeline
     resuming: Resuming
     store: SessionStore
+    accounts: Accounts
     detector: IntentDetector
     authenticator: Authenticator
     gate: Gate
@@ -139,8 +141,29 @@ class Orchestrator:
             _open_toolset(name, each.factory, each.arguments)
             for name, each in settings.tools.items()
         )
-        upstreams = open_upstreams(settings.models, client)
-        models = open_models(settings.models, upstreams) | self._models
+        store = await open_store(settings.sessions)
+        try:
+            opened = self._opened = await self._compose(client, store, toolsets)
+        except BaseException:
+            await store.close()
+            raise
+        async with asyncio.TaskGroup() as group:
+            group.create_task(opened.authenticator.warm())
+            for model in opened.models.values():
+                group.create_task(model.warm())
+        opened.resuming.start()
+
+    async def _compose(
+        self, client: HttpClient, store: SessionStore, toolsets: tuple[Toolset, ...]
+    ) -> _Opened:
+        """Put together what stands on the open store."""
+        settings = self.settings
+        accounts = await open_accounts(settings, store)
+        upstreams = open_upstreams(
+            settings.models, client, metered=accounts.metered, quotas=accounts.quotas
+        )
+        models = open_models(settings.models, upstreams)
+        models |= {name: accounts.metered(name, each) for name, each in self._models.items()}
         sets = (*(each.tools for each in toolsets), tuple(self._tools.values()))
         tools = {each.name: each for made in sets for each in cached_tools(made, settings.caches)}
         agents = {
@@ -156,7 +179,6 @@ class Orchestrator:
         )
         default = settings.routing.default_agent or next(iter(agents))
         authenticator = build_authenticator(settings.identity, _fetcher(client))
-        store = await open_store(settings.sessions)
         detector = await asyncio.to_thread(_build_detector, settings, models)
         gate = open_gate(settings.admission, processes=settings.server.workers)
         ports = Ports(
@@ -176,13 +198,15 @@ class Orchestrator:
             sessions=settings.sessions,
             observe=self._observe,
             answers=answers,
+            spending=accounts.spending,
         )
         pipeline = Pipeline(ports)
         resuming = Resuming(store, settings.sessions, run=pipeline.resume, busy=lambda: gate.busy)
-        self._opened = _Opened(
+        return _Opened(
             pipeline=pipeline,
             resuming=resuming,
             store=store,
+            accounts=accounts,
             detector=detector,
             authenticator=authenticator,
             gate=gate,
@@ -192,11 +216,6 @@ class Orchestrator:
             client=client,
             toolsets=toolsets,
         )
-        async with asyncio.TaskGroup() as group:
-            group.create_task(authenticator.warm())
-            for model in models.values():
-                group.create_task(model.warm())
-        resuming.start()
 
     @asynccontextmanager
     async def rehearsal(self) -> AsyncGenerator["Orchestrator", None]:
@@ -230,6 +249,7 @@ class Orchestrator:
         await opened.resuming.stop()
         drain = self.settings.server.drain_seconds if seconds is None else seconds
         await opened.pipeline.live.close(drain)
+        await opened.accounts.close()
         await opened.store.close()
         opened.detector.close()
         for model in opened.models.values():

@@ -3,10 +3,11 @@
 Plain typed data. Nothing here imports anything of ours, does I/O or knows a clock.
 """
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 __all__ = [
     "AssistantMessage",
+    "Cost",
     "Message",
     "Principal",
     "SessionKey",
@@ -90,6 +91,18 @@ class Usage(Struct, frozen=True):
         )
 
 
+class Cost(Struct, frozen=True, omit_defaults=True):
+    """What a turn cost, by the prices that are configured.
+
+    estimated: a provider did not report what it used, or a call was cut off before it did; its
+    part is an estimate, four characters to a token.
+    """
+
+    amount: float
+    currency: str
+    estimated: bool = False
+
+
 class TurnRequest(Struct, frozen=True, kw_only=True):
     """One user message as a host received it; already validated by the host.
 
@@ -122,7 +135,8 @@ class TurnRecord(Struct, frozen=True):
     created_at: Unix time in seconds.
     messages: begins with the UserMessage and ends with the final AssistantMessage.
     confidence, by: of the intent, as in the event `intent.detected`. first_agent, reason: as in
-    the first `agent.selected`. attempt: which one it was, of a turn that was interrupted.
+    the first `agent.selected`. attempt: which one it was, of a turn that was interrupted. cost: of
+    this turn, where models had prices.
     """
 
     id: str
@@ -137,6 +151,7 @@ class TurnRecord(Struct, frozen=True):
     first_agent: str = ""
     reason: str = "default"
     attempt: int = 1
+    cost: Cost | UnsetType = UNSET
 
     @property
     def answer(self) -> str:

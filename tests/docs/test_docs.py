@@ -10,6 +10,7 @@ import pytest
 
 from seawall.admission.settings import AdmissionSettings, TenantSettings
 from seawall.agents.definition import AgentLimits
+from seawall.budgets.settings import BudgetLimits, PriceSettings
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.config import (
     AgentSettings,
@@ -22,6 +23,7 @@ from seawall.events import Event
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
 from seawall.models.settings import ModelSettings
 from seawall.pipeline.stages import StageLimits
+from seawall.resilience.quota import QuotaSettings
 from seawall.resilience.settings import ResilienceSettings
 from seawall.sessions.settings import SessionSettings
 from tests.docs.blocks import Reader, blocks_of
@@ -44,6 +46,9 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[caches]": CacheLimits,
     "[routing]": RoutingSettings,
     "[models.NAME]": ModelSettings,
+    "[models.NAME.price]": PriceSettings,
+    "[quotas.NAME]": QuotaSettings,
+    "[budgets.default]": BudgetLimits,
     "[models.NAME.resilience]": ResilienceSettings,
     "[intents.NAME]": IntentSettings,
     "[agents.NAME]": AgentSettings,

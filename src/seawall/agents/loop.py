@@ -14,7 +14,7 @@ from seawall.agents.definition import HAND_OFF, Agent
 from seawall.agents.tools import ToolOutcome
 from seawall.errors import TurnLimitReached, UpstreamFailed
 from seawall.events import AgentSelected, Event, TextDelta, ToolCalled, ToolReturned
-from seawall.models.port import Finish, ModelRequest, Text, ToolCalls
+from seawall.models.port import Finish, Meter, ModelRequest, Text, ToolCalls
 from seawall.turn import AssistantMessage, Message, Principal, ToolCall, ToolMessage, Usage
 
 __all__ = ["AgentTurn", "Answer", "Emit", "run_agent"]
@@ -37,6 +37,7 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
     history: the conversation up to and including the customer's message.
     effect_key: the same for every retry of this turn; tool calls derive theirs from it.
     deadline: seconds on the event loop's clock. state: the session's notes, changed in place.
+    meter: takes down what model calls cost; None where nobody wants to know.
     """
 
     turn: str
@@ -46,6 +47,7 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
     effect_key: str
     deadline: float
     state: MutableMapping[str, str]
+    meter: Meter | None = None
 
 
 class Answer(Struct):
@@ -110,7 +112,8 @@ async def _call_model(
     tokens = agent.limits.completion_tokens - answer.usage.completion_tokens
     if tokens <= 0:
         raise TurnLimitReached("The agent has used all the tokens it may write in one turn.")
-    request = ModelRequest(agent.prompt, turn.history + answer.messages, tokens, agent.temperature)
+    messages = turn.history + answer.messages
+    request = ModelRequest(agent.prompt, messages, tokens, agent.temperature, turn.meter)
     deadline = min(turn.deadline, clock() + agent.limits.model_seconds)
     pieces: list[str] = []
     calls: tuple[ToolCall, ...] = ()

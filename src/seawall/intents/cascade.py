@@ -10,7 +10,7 @@ from seawall.intents.aside import Aside
 from seawall.intents.definition import Detection, IntentDefinition
 from seawall.intents.model import ModelDetector
 from seawall.intents.rules import Rules
-from seawall.models.port import Model
+from seawall.models.port import Meter, Model
 
 __all__ = ["Classifier", "IntentDetector", "build_detector"]
 
@@ -69,10 +69,16 @@ class IntentDetector:
             return Detection(intent, confidence, "classifier")
         return Detection(None, confidence, "none")
 
-    async def detect(self, text: str, *, deadline: float) -> Detection:
+    @property
+    def may_spend(self) -> bool:
+        """Whether `detect` may ask a model, which costs money."""
+        return self._model is not None
+
+    async def detect(self, text: str, *, deadline: float, meter: Meter | None = None) -> Detection:
         """What the customer wants.
 
-        A model that fails costs the turn nothing but this answer.
+        Asking the model costs money, so whoever calls this may spend. A model that fails costs
+        the turn nothing but this answer. meter: the turn's.
         """
         local = self.detect_locally(text)
         if local.intent is None and self._deeper is not None:
@@ -80,7 +86,7 @@ class IntentDetector:
         if local.intent is not None or self._model is None:
             return local
         try:
-            return await self._model.detect(text, deadline=deadline)
+            return await self._model.detect(text, deadline=deadline, meter=meter)
         except (UpstreamFailed, DeadlineExceeded):
             return local
 

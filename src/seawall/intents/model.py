@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from seawall.intents.definition import Detection, IntentDefinition
 from seawall.intents.features import MAX_CHARACTERS
-from seawall.models.port import Finish, Model, ModelRequest, Prompt, Text
+from seawall.models.port import Finish, Meter, Model, ModelRequest, Prompt, Text
 from seawall.turn import Usage, UserMessage
 
 __all__ = ["ModelDetector"]
@@ -29,7 +29,7 @@ class ModelDetector:
             f"list, and nothing else; with {_NONE} where no entry fits.\n{listed}"
         )
 
-    async def detect(self, text: str, *, deadline: float) -> Detection:
+    async def detect(self, text: str, *, deadline: float, meter: Meter | None = None) -> Detection:
         """The model's choice; an answer that is not on the list is "none of these".
 
         Raises:
@@ -37,7 +37,7 @@ class ModelDetector:
             DeadlineExceeded: it did not answer in time.
         """
         request = ModelRequest(
-            self._prompt, (UserMessage(text[:MAX_CHARACTERS]),), _MAX_ANSWER_TOKENS, 0.0
+            self._prompt, (UserMessage(text[:MAX_CHARACTERS]),), _MAX_ANSWER_TOKENS, 0.0, meter
         )
         answer, usage = "", Usage()
         async with aclosing(self._model.stream(request, deadline=deadline)) as stream:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from seawall.errors import Problem
 from seawall.models.attempt import Attempt
+from seawall.models.estimate import prompt_tokens
 from seawall.models.port import ModelEvent, ModelRequest
 from seawall.models.upstream import Upstream
 from seawall.resilience.retry_budget import RetryBudget
@@ -17,10 +18,17 @@ _First = tuple[Attempt, ModelEvent | None]
 
 @asynccontextmanager
 async def answering(
-    upstream: Upstream, request: ModelRequest, *, deadline: float, hedges: RetryBudget | None
+    upstream: Upstream,
+    request: ModelRequest,
+    *,
+    deadline: float,
+    hedges: RetryBudget | None,
+    quota_deadline: float,
 ) -> AsyncGenerator[_First, None]:
     """A call that has begun to answer, and its first event. Leaving the block ends the call.
 
+    quota_deadline: until when to wait for a turn in the quota of the endpoint's account. That is
+    no time of the endpoint's, so it is over before the call begins.
     hedges: pays for a second call, which is made when the first takes longer than calls usually
     do. Whichever answers first is it, the other one is cancelled.
 
@@ -28,18 +36,16 @@ async def answering(
         UpstreamFailed: the call could not be made or failed; of two calls, both did.
         DeadlineExceeded: the deadline passed.
     """
-    entered = await upstream.enter(deadline=deadline)
-    attempt = Attempt(upstream, entered, request, deadline)
+    attempt = await _begin(upstream, request, deadline=deadline, quota_deadline=quota_deadline)
 
     def another() -> Attempt | None:
         now = asyncio.get_running_loop().time()
         if hedges is None or hedges.tokens(at=now) < 1.0:
             return None
-        entered = upstream.enter_at_once()
-        if entered is None:
-            return None
-        hedges.spend(1.0, at=now)
-        return Attempt(upstream, entered, request, deadline)
+        made = _begin_at_once(upstream, request, deadline=deadline)
+        if made is not None:
+            hedges.spend(1.0, at=now)
+        return made
 
     try:
         patience = upstream.usual_first_token() if hedges is not None else None
@@ -50,6 +56,37 @@ async def answering(
         yield attempt, event
     finally:
         await attempt.close()
+
+
+async def _begin(
+    upstream: Upstream, request: ModelRequest, *, deadline: float, quota_deadline: float
+) -> Attempt:
+    """A call that has its turn in the quota, then its place."""
+    quota = upstream.quota
+    if quota is None:
+        return Attempt(upstream, await upstream.enter(deadline=deadline), request, deadline)
+    taken = await quota.take(prompt_tokens(request), request.max_tokens, quota_deadline)
+    try:
+        entered = await upstream.enter(deadline=deadline)
+    except BaseException:
+        quota.give_back(taken)
+        raise
+    return Attempt(upstream, entered, request, deadline, taken)
+
+
+def _begin_at_once(upstream: Upstream, request: ModelRequest, *, deadline: float) -> Attempt | None:
+    """The same, if nothing of it has to be waited for."""
+    quota, taken = upstream.quota, None
+    if quota is not None:
+        taken = quota.take_at_once(prompt_tokens(request), request.max_tokens)
+        if taken is None:
+            return None
+    entered = upstream.enter_at_once()
+    if entered is not None:
+        return Attempt(upstream, entered, request, deadline, taken)
+    if quota is not None and taken is not None:
+        quota.give_back(taken)
+    return None
 
 
 async def _race(first: Attempt, patience: float, another: Callable[[], Attempt | None]) -> _First:

@@ -12,6 +12,8 @@ from seawall.errors import (
 )
 from seawall.models.port import Finish, ModelEvent, ModelRequest
 from seawall.models.upstream import Outcome, Pass, Upstream
+from seawall.resilience.quota import Quota, Taken
+from seawall.turn import Usage
 
 __all__ = ["Attempt", "UpstreamLate"]
 
@@ -42,14 +44,21 @@ class Attempt:
         "_patience",
         "_retry_after",
         "_stream",
+        "_taken",
         "_task",
         "_timer",
         "_upstream",
+        "_usage",
         "begun",
     )
 
     def __init__(
-        self, upstream: Upstream, entered: Pass, request: ModelRequest, deadline: float
+        self,
+        upstream: Upstream,
+        entered: Pass,
+        request: ModelRequest,
+        deadline: float,
+        taken: Taken | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._upstream = upstream
@@ -57,6 +66,8 @@ class Attempt:
         self._stream: AsyncGenerator[ModelEvent, None] = upstream.model.stream(
             request, deadline=deadline
         )
+        self._taken = taken
+        self._usage: Usage | None = None
         self._outcome: Outcome = "left"
         self._retry_after: float | None = None
         self._left = False
@@ -103,6 +114,7 @@ class Attempt:
             self._begin()
         if type(event) is Finish:
             self._outcome = "answered"
+            self._usage = event.usage
         return event
 
     async def close(self) -> None:
@@ -115,6 +127,17 @@ class Attempt:
             await self._stream.aclose()
         finally:
             self._upstream.leave(self._entered, self._outcome, retry_after=self._retry_after)
+            if self._taken is not None and self._upstream.quota is not None:
+                self._settle(self._upstream.quota, self._taken)
+
+    def _settle(self, quota: Quota, taken: Taken) -> None:
+        """Tell the quota what was used; what nobody knows stays as it was estimated."""
+        usage = self._usage
+        if usage is not None and (usage.prompt_tokens or usage.completion_tokens):
+            used = usage.prompt_tokens + usage.completion_tokens
+            quota.settle(taken, tokens=used, completion_tokens=usage.completion_tokens)
+        elif not self.begun and self._outcome in ("refused", "throttled", "failed"):
+            quota.settle(taken, tokens=0)
 
     def _begin(self) -> None:
         self.begun = True

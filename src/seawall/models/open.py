@@ -1,8 +1,9 @@
 """From settings to models: the one place that chooses the adapter."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from seawall.errors import ConfigError
 from seawall.models.openai import OpenAIModel, OpenAISettings
@@ -10,6 +11,7 @@ from seawall.models.port import Model
 from seawall.models.resilient import ResilientModel
 from seawall.models.settings import ModelSettings
 from seawall.models.upstream import Upstream
+from seawall.resilience.quota import Quota
 from seawall.transport.http_client import HttpClient
 from seawall.transport.wheel import Wheel
 
@@ -22,8 +24,13 @@ def open_upstreams(
     settings: Mapping[str, ModelSettings],
     client: HttpClient,
     environment: Mapping[str, str] = os.environ,
+    *,
+    metered: Callable[[str, Model], Model] = lambda _, model: model,
+    quotas: Mapping[str, Quota] = MappingProxyType({}),
 ) -> dict[str, Upstream]:
     """The endpoints by the names of their tables.
+
+    metered: puts a meter around an adapter, so that every attempt is charged. quotas: by name.
 
     Raises:
         ConfigError: a secret that is named cannot be had.
@@ -32,10 +39,11 @@ def open_upstreams(
     return {
         name: Upstream(
             name,
-            _open(name, each, client, environment),
+            metered(name, _open(name, each, client, environment)),
             each.resilience,
             max_concurrency=each.connections,
             wheel=wheel,
+            quota=quotas.get(each.quota),
         )
         for name, each in settings.items()
     }

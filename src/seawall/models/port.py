@@ -9,6 +9,7 @@ from seawall.turn import Message, ToolCall, Usage
 
 __all__ = [
     "Finish",
+    "Meter",
     "Model",
     "ModelEvent",
     "ModelRequest",
@@ -37,16 +38,30 @@ class Prompt(Struct, frozen=True, eq=False, weakref=True):
     tools: tuple[ToolSpec, ...] = ()
 
 
+class Meter(Protocol):
+    """Takes down what the calls of one turn cost, as soon as it is known."""
+
+    def spent(self, model: str, usage: Usage, cost: int, *, estimated: bool) -> None:
+        """A call has ended, well or not.
+
+        model: its name in the configuration. cost: in billionths of the currency; 0 where there
+        is no price. estimated: the provider did not report the usage.
+        """
+        ...
+
+
 class ModelRequest(Struct, frozen=True):
     """One call: the agent's fixed prompt and the conversation so far.
 
-    max_tokens bounds the completion; temperature None leaves the provider's default.
+    max_tokens bounds the completion; temperature None leaves the provider's default. meter: the
+    turn's, told by every attempt that is made for this call.
     """
 
     prompt: Prompt
     messages: tuple[Message, ...]
     max_tokens: int | None = None
     temperature: float | None = None
+    meter: Meter | None = None
 
 
 class Text(Struct, frozen=True):

@@ -47,7 +47,11 @@ class ResilientModel:
         while True:
             try:
                 async with answering(
-                    self._upstreams[place], request, deadline=deadline, hedges=self._hedges
+                    self._upstreams[place],
+                    request,
+                    deadline=deadline,
+                    hedges=self._hedges,
+                    quota_deadline=self._quota_deadline(place, deadline, clock()),
                 ) as (attempt, first):
                     event = first
                     while event is not None:
@@ -74,6 +78,12 @@ class ResilientModel:
     async def close(self) -> None:
         """See `Model.close`."""
         await self._upstreams[0].model.close()
+
+    def _quota_deadline(self, place: int, deadline: float, now: float) -> float:
+        """Until when to wait for the quota: where another can be asked, no longer than for room."""
+        if place + 1 < len(self._upstreams):
+            return min(deadline, now + self._settings.wait_seconds)
+        return deadline
 
     def _earn(self, now: float) -> None:
         self._retries.give_back(self._settings.extra_share, at=now)

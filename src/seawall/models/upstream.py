@@ -13,6 +13,7 @@ from seawall.resilience.breaker import Breaker, BreakerState
 from seawall.resilience.gradient import GradientLimit
 from seawall.resilience.places import Places
 from seawall.resilience.quantile import RunningQuantile
+from seawall.resilience.quota import Quota
 from seawall.resilience.settings import ResilienceSettings
 from seawall.transport.wheel import Wheel
 
@@ -43,7 +44,7 @@ class Upstream:
     """One configured model with everything that is learned from calling it, in this process.
 
     attempts: calls by how they ended. A call that is let through takes a place within an adaptive
-    limit and a ticket of the circuit breaker.
+    limit and a ticket of the circuit breaker. quota: of the account behind it, taken before that.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class Upstream:
         *,
         max_concurrency: int,
         wheel: Wheel,
+        quota: Quota | None = None,
     ) -> None:
         self.name = name
         self.model = model
         self.settings = settings
         self.wheel = wheel
+        self.quota = quota
         self.attempts: Counter[str] = Counter()
         self._breaker = Breaker(
             failure_rate=settings.failure_rate,

@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from seawall.budgets.spending import Spending
 from seawall.errors import Problem, SessionNotFound
 from seawall.intents.cascade import IntentDetector
 from seawall.intents.definition import Detection
@@ -24,6 +25,8 @@ from seawall.turn import Principal, SessionKey, TurnRequest
 __all__ = ["Opened", "Opening"]
 
 T = TypeVar("T")
+
+_NOTHING = Detection(None, 0.0, "none")
 
 
 class Opened(Struct, frozen=True):
@@ -42,7 +45,8 @@ class Opening(Struct, frozen=True, kw_only=True):
     fingerprint: digest of the request, where it has an idempotency key. joinable: whether a turn
     that runs can be followed here. store_in_doubt: the store failed lately, so ask it before
     anything is spent, even where nothing is to be loaded. deadline: of the turn, in seconds on
-    the event loop's clock. resumed: the promise, made before, that this turn keeps.
+    the event loop's clock. resumed: the promise, made before, that this turn keeps. spending: the
+    turn's; asked before anything is spent.
     """
 
     request: TurnRequest
@@ -56,6 +60,7 @@ class Opening(Struct, frozen=True, kw_only=True):
     limits: StageLimits
     deadline: float
     timings: StageTimings
+    spending: Spending
     resumed: Pending | None = None
 
     async def run(self) -> Opened:
@@ -68,14 +73,17 @@ class Opening(Struct, frozen=True, kw_only=True):
         """
         if not self._stored and not self.detector.may_wait:
             # A new session, and an intent found on the spot: there is nothing to wait for.
+            await self.spending.enter(self.principal.tenant)
             return self._opened(Snapshot(None), self._nothing(), self._detect_locally())
+        may_spend = asyncio.Event()
         holding: asyncio.Task[tuple[Snapshot, Holding] | Problem] | None = None
         try:
             async with asyncio.TaskGroup() as group:
-                holding = group.create_task(_held(self._hold()))
-                detecting = group.create_task(_held(self._detect()))
+                detecting = group.create_task(_held(self._detect(may_spend)))
+                holding = group.create_task(self._enter(may_spend, detecting))
             snapshot, held = _released(holding.result())
-            return self._opened(snapshot, held, _released(detecting.result()))
+            found = _NOTHING if detecting.cancelled() else _released(detecting.result())
+            return self._opened(snapshot, held, found)
         except BaseException as failure:
             first = failure.exceptions[0] if isinstance(failure, BaseExceptionGroup) else failure
             await _let_go(holding, first)
@@ -90,11 +98,53 @@ class Opening(Struct, frozen=True, kw_only=True):
             Problem: what the session's stage could not do.
         """
         snapshot, holding = await self._hold()
+        detection = opened.detection
         try:
-            return self._opened(snapshot, holding, opened.detection)
+            if not self._answers(snapshot):
+                await self.spending.enter(self.principal.tenant)
+                if self._spends_late:  # then nothing has been detected yet
+                    detection = await self._detect(_open())
+            return self._opened(snapshot, holding, detection)
         except BaseException:
             await holding.release()
             raise
+
+    async def _enter(
+        self, may_spend: asyncio.Event, detecting: asyncio.Task[Detection | Problem]
+    ) -> tuple[Snapshot, Holding] | Problem:
+        """Get the session, then see whether the turn may spend."""
+        if not self._spends_late:
+            may_spend.set()
+        loaded = await _held(self._hold())
+        if not isinstance(loaded, Problem) and not self._answers(loaded[0]):
+            try:
+                await self.spending.enter(self.principal.tenant)
+            except BaseException as refusal:
+                ending = await loaded[1].end(refusal, promised=False)
+                if not isinstance(ending, Problem):
+                    raise
+                loaded = ending
+            else:
+                may_spend.set()
+        if self._spends_late and not may_spend.is_set():
+            detecting.cancel()  # there is an answer already, or there will be none
+        return loaded
+
+    @property
+    def _spends_late(self) -> bool:
+        """Whether it takes the session to know that a model may be asked for the intent.
+
+        Where there are budgets, or costs are told: the budget must not be used up, and a
+        repetition spends nothing. Else asking at the same time is quicker.
+        """
+        repeats = self.spending.metered and self.request.idempotency_key is not None
+        return self.detector.may_spend and (self.spending.asks_first or repeats)
+
+    def _answers(self, snapshot: Snapshot) -> bool:
+        """Whether what the store says is the answer already: a repetition, or no such session."""
+        if snapshot.replay is not None or snapshot.running is not None:
+            return True
+        return snapshot.session is None and not self.request.opens
 
     @property
     def _stored(self) -> bool:
@@ -146,11 +196,17 @@ class Opening(Struct, frozen=True, kw_only=True):
             raise SessionNotFound
         return Opened(self.principal, self._key(), snapshot, detection, holding)
 
-    async def _detect(self) -> Detection:
+    async def _detect(self, may_spend: asyncio.Event) -> Detection:
         if not self.detector.may_wait:
             return self._detect_locally()
+        if self._spends_late:
+            await may_spend.wait()  # which may take longer than detecting may
         async with Stage("intent", self.limits.intent, self.deadline, self.timings):
-            return await self.detector.detect(self.request.text, deadline=self.deadline)
+            return await self.detector.detect(
+                self.request.text,
+                deadline=self.deadline,
+                meter=self.spending if self.spending.metered else None,
+            )
 
     def _detect_locally(self) -> Detection:
         clock = asyncio.get_running_loop().time
@@ -158,6 +214,12 @@ class Opening(Struct, frozen=True, kw_only=True):
         detection = self.detector.detect_locally(self.request.text)
         self.timings.record("intent", clock() - began)
         return detection
+
+
+def _open() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
 
 
 async def _let_go(

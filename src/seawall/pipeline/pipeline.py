@@ -3,15 +3,16 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from seawall.admission.gate import Gate
 from seawall.agents.definition import Agent
 from seawall.agents.loop import AgentTurn, Answer, Emit, run_agent
+from seawall.budgets.spending import Spending
 from seawall.caches.answers import AnswerCache
 from seawall.errors import (
     InternalError,
@@ -74,6 +75,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     sessions: SessionSettings
     observe: Observe
     answers: AnswerCache | None = None
+    spending: Callable[[], Spending] = Spending
 
 
 class _Running(Struct):
@@ -85,6 +87,7 @@ class _Running(Struct):
     deadline: float
     timings: StageTimings
     report: TurnReport
+    spending: Spending
     resumed: Pending | None = None
 
 
@@ -118,7 +121,8 @@ class Pipeline:
             deadline = min(deadline, request.deadline)
         timings = StageTimings(started)
         report = TurnReport(request.id)
-        running = _Running(request, credential, emit, deadline, timings, report, resumed)
+        spending = self.ports.spending()
+        running = _Running(request, credential, emit, deadline, timings, report, spending, resumed)
         try:
             principal = self.ports.authenticator.known(credential)
             if principal is None:
@@ -141,6 +145,8 @@ class Pipeline:
             report.outcome = InternalError.code
             raise
         finally:
+            spending.close()
+            report.spent, report.currency = spending.by_model, spending.currency
             timings.since_start("total", clock())
             report.timings = timings.as_dict()
             self.ports.observe(report)
@@ -219,6 +225,7 @@ class Pipeline:
             limits=ports.limits,
             deadline=running.deadline,
             timings=running.timings,
+            spending=running.spending,
             resumed=running.resumed,
         )
         opened = await opening.run()
@@ -284,7 +291,7 @@ class Pipeline:
         else:
             answer = await run_agent(ports.agents, route.agent, turn, emit)
         _report_answer(running, answer, detection.usage)
-        await emit(UsageReported(running.report.usage))
+        await emit(UsageReported(running.report.usage, running.spending.told()))
         commit = _commit(
             running, opened, route, answer, notes=notes, ttl_seconds=ports.sessions.ttl_seconds
         )
@@ -321,6 +328,7 @@ class Pipeline:
             effect_key=f"{principal.tenant}\0{principal.subject}\0{retry}",
             deadline=running.deadline,
             state=notes,
+            meter=running.spending if running.spending.metered else None,
         )
 
 
@@ -394,6 +402,7 @@ def _commit(
             by=opened.detection.by,
             first_agent=route.agent,
             reason=route.reason,
+            cost=running.spending.told() or UNSET,
             attempt=max(1, attempt),
         ),
         agent=answer.agent,

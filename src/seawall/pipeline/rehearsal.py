@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from seawall.admission.gate import Gate
+from seawall.budgets.spending import Spending
 from seawall.identity.port import Credential
 from seawall.models.scripted import ScriptedModel
 from seawall.pipeline.pipeline import Ports
@@ -61,6 +62,7 @@ async def rehearsal_ports(ports: Ports) -> AsyncGenerator[Ports, None]:
             answers=None,  # it would ask the real agents
             gate=Gate(ports.gate.settings),
             observe=lambda _: None,
+            spending=Spending,
         )
     finally:
         await store.close()

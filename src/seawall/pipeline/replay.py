@@ -22,7 +22,7 @@ from seawall.events import (
     TurnStarted,
     UsageReported,
 )
-from seawall.turn import AssistantMessage, ToolMessage, TurnRecord
+from seawall.turn import AssistantMessage, Cost, ToolMessage, TurnRecord
 
 __all__ = ["base", "replay", "rest", "resume", "width"]
 
@@ -61,7 +61,7 @@ def replay(turn: TurnRecord, session: str) -> Iterator[Event]:
         if successor is not None:
             yield AgentSelected(successor, "handoff", agent)
             agent = successor
-    yield UsageReported(turn.usage)
+    yield UsageReported(turn.usage, turn.cost if isinstance(turn.cost, Cost) else None)
     yield TurnCompleted(
         turn=turn.id,
         session=session,

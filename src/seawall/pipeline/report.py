@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from seawall.budgets.spending import ModelSpent
 from seawall.turn import Usage
 
 __all__ = ["Observe", "TurnReport"]
@@ -14,6 +15,7 @@ class TurnReport(Struct):
 
     outcome: "completed", "replayed", "cancelled", or the code of the problem that ended it.
     tool_calls, failed_tool_calls: counts over all steps. timings: milliseconds by stage.
+    spent: by model, where calls are metered, also of a turn that failed. currency: of the costs.
     cached: the answer was produced for another turn.
     """
 
@@ -26,6 +28,8 @@ class TurnReport(Struct):
     tool_calls: int = 0
     failed_tool_calls: int = 0
     timings: dict[str, float] = {}
+    spent: dict[str, ModelSpent] = {}
+    currency: str = ""
     cached: bool = False
 
 

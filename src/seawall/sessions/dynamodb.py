@@ -117,8 +117,8 @@ class DynamoDBStore:
         clock: Callable[[], float] = time.time,
         closing: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._client = client
-        self._table = table
+        self._client = self.client = client
+        self._table = self.table = table
         self._create = create
         self._seconds = seconds
         self._keep = keep_seconds

@@ -133,7 +133,7 @@ class SqliteStore:
 
     async def orphans(self, *, limit: int) -> tuple[Pending, ...]:
         """See `SessionStore.orphans`."""
-        return await self._ask(lambda db: find_orphans(db, limit, self._clock()))
+        return await self.ask(lambda db: find_orphans(db, limit, self._clock()))
 
     async def claim(self, pending: Pending, *, until: float) -> Pending | None:
         """See `SessionStore.claim`."""
@@ -151,7 +151,7 @@ class SqliteStore:
 
     async def promised(self, owner: Principal, turn: str) -> Pending | Failure | None:
         """See `SessionStore.promised`."""
-        return await self._ask(lambda db: find_promised(db, owner, turn, self._clock()))
+        return await self.ask(lambda db: find_promised(db, owner, turn, self._clock()))
 
     async def turns(self, key: SessionKey, *, limit: int, cursor: str | None = None) -> TurnPage:
         """See `SessionStore.turns`."""
@@ -159,7 +159,7 @@ class SqliteStore:
         snapshot = await self.load(key, turns=0)
         if snapshot.session is None:
             raise SessionNotFound
-        found = await self._ask(lambda db: list_turns(db, key, before, limit + 1))
+        found = await self.ask(lambda db: list_turns(db, key, before, limit + 1))
         more = len(found) > limit
         kept = tuple(found[:limit])
         return TurnPage(snapshot.session, kept, write_cursor(kept[-1].number) if more else None)
@@ -169,7 +169,7 @@ class SqliteStore:
     ) -> SessionPage:
         """See `SessionStore.sessions`."""
         before = read_cursor(cursor, str) if cursor is not None else None
-        found = await self._ask(
+        found = await self.ask(
             lambda db: list_sessions(db, owner, before, limit + 1, self._clock())
         )
         more = len(found) > limit
@@ -190,7 +190,7 @@ class SqliteStore:
     async def archives(self, *, limit: int, cursor: str | None = None) -> ArchivePage:
         """See `SessionStore.archives`."""
         after = read_cursor(cursor, tuple[str, str, str]) if cursor is not None else ("", "", "")
-        found = await self._ask(lambda db: read_archives(db, after, limit + 1, self._clock()))
+        found = await self.ask(lambda db: read_archives(db, after, limit + 1, self._clock()))
         more = len(found) > limit
         kept = tuple(found[:limit])
         if not more:
@@ -202,7 +202,24 @@ class SqliteStore:
         """See `SessionStore.restore`."""
         return bool(await self._writer.do(lambda db: write_archive(db, archive, self._clock())))
 
-    async def _ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    async def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Have something else written beside the sessions, all of it or nothing."""
+
+        def whole(connection: sqlite3.Connection) -> T:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+
+        return cast("T", await self._writer.do(whole))
+
+    async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Have something read."""
         return cast("T", await self._reader.do(query))  # a thread of jobs of all kinds knows none
 
     def _connect(self) -> sqlite3.Connection:

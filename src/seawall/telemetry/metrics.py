@@ -64,6 +64,7 @@ class Metrics:
         self._tokens = Counter(
             "seawall_tokens", "Tokens reported by models.", ["kind"], registry=self._registry
         )
+        self._spent: _Spent | None = None  # only where calls are metered
         self._tools = Counter(
             "seawall_tool_calls", "Tool calls.", ["outcome"], registry=self._registry
         )
@@ -144,6 +145,9 @@ class Metrics:
     def observe(self, report: TurnReport) -> None:
         """Count a finished turn."""
         self._turns.labels(report.outcome, report.agent).inc()
+        if report.spent:  # also by turns that failed
+            self._spent = self._spent or _Spent(self._registry)
+            self._spent.observe(report)
         if report.outcome != "completed":
             return
         if report.cached:
@@ -188,3 +192,27 @@ class Metrics:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return CONTENT_TYPE_LATEST.encode(), generate_latest(registry)
+
+
+class _Spent:
+    """What was spent, by model."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._tokens = Counter(
+            "seawall_model_tokens",
+            "Tokens by model, estimates included, also of turns that failed.",
+            ["model", "kind"],
+            registry=registry,
+        )
+        self._cost = Counter(
+            "seawall_model_cost", "What models cost.", ["model", "currency"], registry=registry
+        )
+
+    def observe(self, report: TurnReport) -> None:
+        for model, spent in report.spent.items():
+            used = spent.usage
+            self._tokens.labels(model, "prompt").inc(used.prompt_tokens)
+            self._tokens.labels(model, "cached_prompt").inc(used.cached_prompt_tokens)
+            self._tokens.labels(model, "completion").inc(used.completion_tokens)
+            if report.currency:
+                self._cost.labels(model, report.currency).inc(spent.cost / 1e9)

@@ -110,6 +110,8 @@ async def _whole(
                 calls.append({"name": event.name, "failed": event.failed})
             elif type(event) is UsageReported:
                 answer["usage"] = event.usage
+                if event.cost is not None:
+                    answer["cost"] = event.cost
             elif type(event) is TurnCompleted:
                 answer.update(
                     turn=event.turn,

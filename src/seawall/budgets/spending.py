@@ -1,0 +1,106 @@
+"""What one turn spends: admitted before its first model call, charged after every one."""
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from seawall.turn import Cost, Usage
+
+__all__ = ["ModelSpent", "Promise", "Spending", "Treasury"]
+
+
+class ModelSpent(Struct):
+    """What was spent on one model; `cost` in billionths of the currency."""
+
+    usage: Usage = Usage()
+    cost: int = 0
+
+
+class Promise(Protocol):
+    """What a budget has set aside for a turn that runs."""
+
+    def charge(self, amounts: dict[str, int]) -> None:
+        """So much was spent."""
+        ...
+
+    def end(self) -> None:
+        """The turn is over: what is still set aside goes back. What it left may still charge."""
+        ...
+
+
+class Treasury(Protocol):
+    """Decides whether a tenant may spend."""
+
+    async def admit(self, tenant: str) -> Promise | None:
+        """Set aside what a turn costs on average; None where nothing limits the tenant.
+
+        Raises:
+            BudgetExhausted: nothing is left.
+            StoreUnavailable: nobody can tell.
+        """
+        ...
+
+
+class Spending:
+    """Implements `Meter` for one turn. currency: of the costs; empty where there are no prices."""
+
+    __slots__ = (
+        "_closed",
+        "_promise",
+        "_treasury",
+        "by_model",
+        "cost",
+        "currency",
+        "estimated",
+        "metered",
+    )
+
+    def __init__(
+        self, treasury: Treasury | None = None, *, currency: str = "", metered: bool = False
+    ) -> None:
+        self._treasury = treasury
+        self.currency = currency
+        self._promise: Promise | None = None
+        self._closed = False
+        self.metered = metered
+        self.by_model: dict[str, ModelSpent] = {}
+        self.cost = 0
+        self.estimated = False
+
+    @property
+    def asks_first(self) -> bool:
+        """Whether a budget decides before anything may be spent."""
+        return self._treasury is not None
+
+    async def enter(self, tenant: str) -> None:
+        """Ask whether the turn may spend.
+
+        Raises:
+            BudgetExhausted: its tenant has nothing left.
+            StoreUnavailable: nobody can tell.
+        """
+        if self._treasury is not None and self._promise is None:
+            self._promise = await self._treasury.admit(tenant)
+
+    def spent(self, model: str, usage: Usage, cost: int, *, estimated: bool) -> None:
+        """See `Meter.spent`."""
+        on_model = self.by_model.setdefault(model, ModelSpent())
+        on_model.usage += usage
+        on_model.cost += cost
+        self.cost += cost
+        self.estimated = self.estimated or estimated
+        if self._promise is not None:
+            tokens = usage.prompt_tokens + usage.completion_tokens
+            self._promise.charge({"tokens": tokens, "money": cost})
+
+    def told(self) -> Cost | None:
+        """The cost so far, as it is told to the customer; None where there are no prices."""
+        if not self.currency:
+            return None
+        return Cost(self.cost / 1e9, self.currency, self.estimated)
+
+    def close(self) -> None:
+        """The turn is over, however it ended; an answer that others wait for may still charge."""
+        if self._promise is not None and not self._closed:
+            self._closed = True
+            self._promise.end()

@@ -1,0 +1,105 @@
+"""`seawall budgets`: what tenants have used of their budgets, and what is left."""
+
+import argparse
+import asyncio
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seawall.identity.settings import check_name
+
+if TYPE_CHECKING:
+    from seawall.budgets.state import BudgetState
+    from seawall.config import Settings
+
+__all__ = ["add_parser"]
+
+_CALL_SECONDS = 30.0
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser("budgets", help="show what tenants have used and have left")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    show = commands.add_parser(
+        "show",
+        help="used and left in the current day and month",
+        description="Show budgets in their current windows: of one tenant, or of all that have a "
+        "table of their own in the configuration. Used is what was spent, and what running "
+        "servers have set aside.",
+    )
+    show.add_argument("--tenant", type=_name, help="default: all that the configuration names")
+    show.add_argument(
+        "--config",
+        type=Path,
+        default=Path("seawall.toml"),
+        metavar="FILE",
+        help="configuration with the budgets, and the store's name (default: %(default)s)",
+    )
+    show.add_argument("--json", action="store_true", help="print one JSON object")
+    show.set_defaults(run=_show)
+
+
+def _name(value: str) -> str:
+    try:
+        return check_name(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    import msgspec  # noqa: PLC0415 - only what this command needs
+
+    from seawall.config import load_settings  # noqa: PLC0415
+
+    settings = load_settings(arguments.config)
+    tenants = [arguments.tenant] if arguments.tenant else sorted(settings.budgets.tenants)
+    try:
+        states = asyncio.run(_read(settings, tenants))
+    except TimeoutError:
+        sys.stderr.write("seawall: The session store did not answer in time.\n")
+        return 1
+    if arguments.json:
+        sys.stdout.write(msgspec.json.encode({"budgets": states}).decode() + "\n")
+    elif states:
+        sys.stdout.write("\n".join(_table(states)) + "\n")
+    else:
+        sys.stdout.write("There are no budgets.\n")
+    return 0
+
+
+async def _read(settings: "Settings", tenants: list[str]) -> "list[BudgetState]":
+    from seawall.budgets.state import read_budgets  # noqa: PLC0415 - only what this command needs
+    from seawall.counters.open import open_counters  # noqa: PLC0415
+    from seawall.sessions.open import check_store, open_store  # noqa: PLC0415
+
+    check_store(settings.sessions)
+    async with asyncio.timeout(_CALL_SECONDS):
+        store = await open_store(settings.sessions)
+        try:
+            counters = await open_counters(settings.sessions, store)
+            now = time.time()
+            return [
+                state
+                for tenant in tenants
+                for state in await read_budgets(settings.budgets, counters, tenant, now)
+            ]
+        finally:
+            await store.close()
+
+
+def _table(states: "list[BudgetState]") -> list[str]:
+    rows = [("tenant", "budget", "used", "left", "limit", "renews")]
+    for each in states:
+        digits = 0 if each.budget.startswith("tokens") else 4
+        numbers = (f"{number:,.{digits}f}" for number in (each.used, each.left, each.limit))
+        renews = datetime.fromtimestamp(each.renews_at, UTC).strftime("%Y-%m-%d %H:%MZ")
+        used, left, limit = numbers
+        rows.append((each.tenant, each.budget, used, left, limit, renews))
+    width = max(len(row[0]) for row in rows)
+    return [
+        f"{tenant:{width}}  {budget:16}  {used:>16}  {left:>16}  {limit:>16}  {renews}"
+        for tenant, budget, used, left, limit, renews in rows
+    ]

@@ -1,0 +1,37 @@
+"""Where the counters are kept: with the sessions, since that is what all pods share already."""
+
+import logging
+
+from seawall.counters.memory import MemoryCounters
+from seawall.counters.port import Counters
+from seawall.counters.sqlite import SqliteCounters
+from seawall.sessions.port import SessionStore
+from seawall.sessions.settings import SessionSettings
+from seawall.sessions.sqlite import SqliteStore
+
+__all__ = ["open_counters"]
+
+_log = logging.getLogger("seawall.counters")
+
+
+async def open_counters(settings: SessionSettings, store: SessionStore) -> Counters:
+    """Counters in the open store; in this process alone where the store is of another kind.
+
+    Raises:
+        StoreUnavailable: they cannot be prepared.
+    """
+    counters: Counters | None = None
+    if isinstance(store, SqliteStore):
+        counters = SqliteCounters(store)
+    elif settings.store == "dynamodb":
+        # Only where it is configured: each start pays for what it imports.
+        from seawall.counters.dynamodb import DynamoDBCounters  # noqa: PLC0415
+        from seawall.sessions.dynamodb import DynamoDBStore  # noqa: PLC0415
+
+        if isinstance(store, DynamoDBStore):
+            counters = DynamoDBCounters(store.client, store.table)
+    if counters is None:
+        _log.warning("quotas and budgets are counted in this process only")
+        counters = MemoryCounters()
+    await counters.open()
+    return counters

@@ -1,0 +1,172 @@
+"""Budgets in whole turns, with models of our own: what is asked when, and what is charged."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seawall import Orchestrator, Principal
+from seawall.budgets.state import BudgetState, read_budgets
+from seawall.config import parse_settings
+from seawall.counters.open import open_counters
+from seawall.errors import ConfigError, UpstreamFailed
+from seawall.events import (
+    Event,
+    IntentDetected,
+    TextDelta,
+    TurnCompleted,
+    TurnFailed,
+    UsageReported,
+)
+from seawall.models.port import Finish, ModelEvent, ModelRequest, Text
+from seawall.pipeline.identifiers import new_request
+from seawall.turn import Usage
+
+ADA = Principal("acme", "ada")
+CONFIG = """
+[sessions]
+path = "{path}"
+
+[routing]
+intent_model = "guesser"
+
+[budgets.default]
+tokens_per_day = 1000
+
+[intents.greeting]
+description = "a greeting"
+
+[models.guesser]
+base_url = "http://127.0.0.1:9/v1"
+model = "m"
+
+[models.default]
+base_url = "http://127.0.0.1:9/v1"
+model = "m"
+
+[agents.shop]
+instructions = "Help."
+"""
+
+
+class Counted:
+    """Answers always the same, and counts how often it is asked."""
+
+    def __init__(self, text: str, usage: Usage, failure: Exception | None = None) -> None:
+        self._text = text
+        self._usage = usage
+        self._failure = failure
+        self.asked = 0
+
+    async def stream(
+        self, request: ModelRequest, *, deadline: float
+    ) -> AsyncGenerator[ModelEvent, None]:
+        del request, deadline
+        self.asked += 1
+        yield Text(self._text)
+        if self._failure is not None:
+            raise self._failure
+        yield Finish("stop", self._usage)
+
+    async def warm(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+def play(
+    folder: Path,
+    guesser: Counted,
+    model: Counted,
+    scenario: Callable[[Orchestrator], Coroutine[Any, Any, None]],
+) -> None:
+    async def whole() -> None:
+        app = Orchestrator(parse_settings(CONFIG.format(path=folder / "kept.db")))
+        app.model("guesser", guesser)
+        app.model("default", model)
+        async with asyncio.timeout(30), app:
+            await scenario(app)
+
+    asyncio.run(whole())
+
+
+async def ask(app: Orchestrator, key: str | None = None) -> list[Event]:
+    request = new_request("Hello", idempotency_key=key)
+    return [event async for event in app.run(request, principal=ADA)]
+
+
+async def budget(app: Orchestrator) -> BudgetState:
+    counters = await open_counters(app.settings.sessions, app.store)
+    [state] = await read_budgets(app.settings.budgets, counters, "acme", time.time())
+    return state
+
+
+def test_the_guess_of_an_intent_is_charged_and_a_replay_is_not(tmp_path: Path) -> None:
+    guesser = Counted("greeting", Usage(90, 10, 1))
+    model = Counted("Good day", Usage(300, 100, 1))
+
+    async def scenario(app: Orchestrator) -> None:
+        for _ in range(3):  # of 500 each; the third is one too many
+            events = await ask(app, "first" if not model.asked else None)
+            if isinstance(events[-1], TurnFailed):
+                break
+            assert any(isinstance(each, UsageReported) for each in events)
+            [detected] = [each for each in events if isinstance(each, IntentDetected)]
+            assert (detected.intent, detected.by) == ("greeting", "model")
+        assert (guesser.asked, model.asked) == (2, 2)
+        [failed] = await ask(app)
+        assert isinstance(failed, TurnFailed)
+        assert failed.problem["code"] == "budget-exhausted"
+        *_, completed = await ask(app, "first")
+        assert isinstance(completed, TurnCompleted)
+        assert completed.replayed
+        assert (guesser.asked, model.asked) == (2, 2)
+        assert (await budget(app)).used == 1_000
+
+    play(tmp_path, guesser, model, scenario)
+
+
+def test_what_a_turn_that_failed_had_written_is_charged(tmp_path: Path) -> None:
+    guesser = Counted("none", Usage(10, 1, 1))
+    model = Counted("x" * 400, Usage(), UpstreamFailed("It broke off."))
+
+    async def scenario(app: Orchestrator) -> None:
+        events = await ask(app)
+        assert isinstance(events[-1], TurnFailed)
+        assert any(isinstance(each, TextDelta) for each in events)
+
+    play(tmp_path, guesser, model, scenario)
+
+    async def after(app: Orchestrator) -> None:
+        used = (await budget(app)).used
+        assert 11 + 100 < used < 11 + 100 + 20  # what was written, and about what it read
+
+    play(tmp_path, guesser, model, after)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("money_per_day = 1.0", r"seawall.toml:\d+: models.default.price: must be set, since"),
+        ("tokens_per_day = -1", "budgets.default.tokens_per_day"),
+    ],
+)
+def test_what_does_not_agree_is_told(text: str, message: str) -> None:
+    base = '[models.default]\nbase_url = "http://h/v1"\nmodel = "m"\n'
+    with pytest.raises(ConfigError, match=message):
+        parse_settings(f"{base}[budgets.default]\n{text}\n")
+
+
+def test_models_with_two_currencies_or_an_unknown_quota_are_refused() -> None:
+    price = "{prompt = 1, completion = 1, currency = "
+    base = 'base_url = "http://h/v1"\nmodel = "m"\n'
+    with pytest.raises(ConfigError, match=r"models.b.price.currency: must be USD"):
+        parse_settings(
+            f'[models.a]\n{base}price = {price}"USD"}}\n[models.b]\n{base}price = {price}"EUR"}}\n'
+        )
+    with pytest.raises(ConfigError, match=r'models.a.quota: unknown quota "q"; known: none'):
+        parse_settings(f'[models.a]\n{base}quota = "q"\n')
