@@ -211,6 +211,7 @@ async def test_the_sdk_invokes_it(sdk: Callable[[str], Any]) -> None:
             assert json.loads(bad["Payload"].read())["errorType"] == "KeyError"
             stream = client.invoke_with_response_stream(FunctionName="local", Payload=b'{"do":""}')
             events = list(stream["EventStream"])
+            stream["EventStream"].close()
             whole = b"".join(
                 each["PayloadChunk"]["Payload"] for each in events if "PayloadChunk" in each
             )
@@ -244,7 +245,7 @@ async def test_its_url_speaks_http() -> None:
         )
         event = told.json()["event"]
         assert event["version"] == "2.0"
-        assert event["rawPath"] == "/a b"
+        assert event["rawPath"] == "/a%20b"
         assert event["rawQueryString"] == "x=1&x=2&y="
         assert event["queryStringParameters"] == {"x": "1,2", "y": ""}
         assert event["cookies"] == ["a=1", "b=2"]

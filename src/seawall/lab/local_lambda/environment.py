@@ -15,7 +15,7 @@ from msgspec import Struct
 from seawall.lab.local_lambda.invocation import FunctionError, Invocation, error_body
 from seawall.lab.local_lambda.runtime_api import InitFailed, RuntimeApi
 from seawall.lab.local_lambda.settings import FunctionSettings
-from seawall.lab.local_lambda.wire import serve
+from seawall.lab.local_lambda.wire import Serving, serve
 from seawall.lab.processes import consumption
 
 __all__ = ["Environment", "Usage"]
@@ -58,7 +58,7 @@ class Environment:
         self._log = log
         self._api = RuntimeApi(settings, self._changed)
         self._process: Process | None = None
-        self._server: asyncio.Server | None = None
+        self._serving: Serving | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
         self._reason: tuple[str, str] | None = None
@@ -90,8 +90,7 @@ class Environment:
             InitFailed: it said so, ended, or was not done in time and has been ended.
         """
         loop = asyncio.get_running_loop()
-        self._server = await serve(self._api.handle, "127.0.0.1", 0)
-        port = self._server.sockets[0].getsockname()[1]
+        self._serving = await serve(self._api.handle, "127.0.0.1", 0)
         self.started_at = loop.time()
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -100,7 +99,7 @@ class Environment:
                 stdout=PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 cwd=self._settings.folder,
-                env=self._variables(f"127.0.0.1:{port}"),
+                env=self._variables(f"127.0.0.1:{self._serving.port}"),
                 process_group=0,
             )
         except OSError as error:
@@ -194,8 +193,8 @@ class Environment:
         others = [task for task in self._tasks if task is not current]
         if others:
             await asyncio.wait(others)
-        if self._server is not None:
-            self._server.close()
+        if self._serving is not None:
+            await self._serving.close()
 
     def _variables(self, address: str) -> dict[str, str]:
         """The defined runtime environment variables (lambda/latest/dg, configuration-envvars)."""
@@ -259,8 +258,8 @@ class Environment:
         status = await process.wait()
         kind, said = self._reason or ("Runtime.ExitError", _ending(status))
         self._api.fail(kind, lambda request: f"RequestId: {request} Error: {said}")
-        if self._server is not None:
-            self._server.close()
+        if self._serving is not None:
+            await self._serving.close()
         self._ended(self)
 
     async def _watch_memory(self, pid: int) -> None:

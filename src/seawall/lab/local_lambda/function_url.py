@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 from uuid import uuid4
 
 import msgspec
@@ -21,6 +21,7 @@ from seawall.lab.local_lambda.wire import Header, Request, Writer
 __all__ = ["answer_url", "event_of"]
 
 _INTEGRATION = "application/vnd.awslambda.http-integration-response"
+_DOMAIN = "local.lambda-url.us-east-1.on.aws"
 _SEPARATOR = b"\0" * 8
 _MAX_PRELUDE_BYTES = 16_384
 _JSON = ("content-type", "application/json")
@@ -65,7 +66,6 @@ async def answer_url(function: LocalFunction, request: Request, writer: Writer) 
 def event_of(request: Request, body: bytes) -> dict[str, Any]:
     """The event of a request, payload format 2.0."""
     path, _, query = request.target.partition("?")
-    host = request.header("host")
     headers: dict[str, str] = {}
     for name, value in request.headers:
         if name not in ("cookie", "connection", "transfer-encoding"):
@@ -89,17 +89,17 @@ def event_of(request: Request, body: bytes) -> dict[str, Any]:
     event: dict[str, Any] = {
         "version": "2.0",
         "routeKey": "$default",
-        "rawPath": unquote(path),
+        "rawPath": path,
         "rawQueryString": query,
         "headers": headers,
         "requestContext": {
             "accountId": "anonymous",
             "apiId": "local",
-            "domainName": host,
-            "domainPrefix": host.split(".")[0],
+            "domainName": _DOMAIN,
+            "domainPrefix": "local",
             "http": {
                 "method": request.method,
-                "path": unquote(path),
+                "path": path,
                 "protocol": "HTTP/1.1",
                 "sourceIp": "127.0.0.1",
                 "userAgent": request.header("user-agent"),

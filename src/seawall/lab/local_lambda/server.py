@@ -1,6 +1,5 @@
 """The local Lambda's front: Function URL, Invoke API and counts at one address."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -29,9 +28,8 @@ async def front(
         elif not await answer_invoke(function, request, writer):
             await answer_url(function, request, writer)
 
-    server = await serve(handle, host, port)
+    serving = await serve(handle, host, port)
     try:
-        yield f"http://{host}:{server.sockets[0].getsockname()[1]}"
+        yield f"http://{host}:{serving.port}"
     finally:
-        server.close()
-        await asyncio.sleep(0)
+        await serving.close()

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from http import HTTPStatus
 
-__all__ = ["Request", "Writer", "serve"]
+__all__ = ["Header", "Request", "Serving", "Writer", "serve"]
 
 Header = tuple[str, str]
 Handle = Callable[["Request", "Writer"], Awaitable[None]]
@@ -150,10 +150,37 @@ class Writer:
             self.gone = True
 
 
-async def serve(handle: Handle, host: str, port: int) -> asyncio.Server:
+class Serving:
+    """A server that listens, and the connections that it has."""
+
+    def __init__(self) -> None:
+        self.server: asyncio.Server
+        self.connections: set[asyncio.Task[None]] = set()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        port: int = self.server.sockets[0].getsockname()[1]
+        return port
+
+    async def close(self) -> None:
+        """Stop listening, and end every connection."""
+        self.server.close()
+        for task in self.connections:
+            task.cancel()
+        if self.connections:
+            await asyncio.wait(self.connections)
+
+
+async def serve(handle: Handle, host: str, port: int) -> Serving:
     """Serve at an address; every request of a connection is handled after the one before."""
+    serving = Serving()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            serving.connections.add(task)
+            task.add_done_callback(serving.connections.discard)
         try:
             while (request := await _read_head(reader)) is not None:
                 answer = Writer(reader, writer)
@@ -167,13 +194,16 @@ async def serve(handle: Handle, host: str, port: int) -> asyncio.Server:
             writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
             _log.warning("not HTTP/1.1: %s", error)
         except asyncio.CancelledError:
-            pass  # the server is closing
+            writer.transport.abort()  # the server is closing
         finally:
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
 
-    return await asyncio.start_server(connected, host, port, limit=_MAX_HEAD_BYTES, backlog=4_096)
+    serving.server = await asyncio.start_server(
+        connected, host, port, limit=_MAX_HEAD_BYTES, backlog=4_096
+    )
+    return serving
 
 
 async def _read_head(reader: asyncio.StreamReader) -> Request | None:
