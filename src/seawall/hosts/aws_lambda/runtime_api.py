@@ -7,6 +7,7 @@ client of transport/: that one has no request bodies in pieces, nor trailers, an
 import asyncio
 import base64
 from contextlib import suppress
+from typing import Any
 
 import httptools
 from msgspec import Struct
@@ -91,7 +92,7 @@ class ApiConnection(asyncio.Protocol):
             ApiError: the connection could not be made.
         """
         transport = await self._open()
-        self._begin()
+        _ = self._begin()
         transport.write(
             b"POST %b HTTP/1.1\r\n%bcontent-type: %b\r\n"
             b"lambda-runtime-function-response-mode: streaming\r\n"
@@ -119,7 +120,8 @@ class ApiConnection(asyncio.Protocol):
         if piece:
             transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
         if self._writable is not None:
-            await asyncio.wait([self._writable, answer], return_when=asyncio.FIRST_COMPLETED)
+            waited: list[asyncio.Future[Any]] = [self._writable, answer]
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
 
     async def end_stream(self, *, error_type: str = "", error: bytes = b"") -> ApiAnswer:
         """The body is whole, or broke off: then error trailers say why.

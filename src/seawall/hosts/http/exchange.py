@@ -89,6 +89,9 @@ class Exchange:
         Raises:
             Unauthenticated: the header is of another scheme, or not ASCII.
         """
+        trusted: Credential | None = self.scope.get("seawall.credential")
+        if trusted is not None:  # the host has established it; a client cannot put it there
+            return trusted
         if key := self.headers.get(b"x-api-key"):
             return Bearer(_ascii(key, "X-API-Key"))
         if authorization := self.headers.get(b"authorization"):

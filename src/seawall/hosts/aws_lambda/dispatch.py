@@ -1,0 +1,120 @@
+"""What an event is, and what of the target answers it."""
+
+import asyncio
+import inspect
+from typing import Any
+
+import msgspec
+
+from seawall.hosts.aws_lambda.answering import Answer
+from seawall.hosts.aws_lambda.asgi import AsgiApp, answer_http
+from seawall.hosts.aws_lambda.context import InvocationContext
+from seawall.hosts.aws_lambda.http_events import Source, read_event, source_of
+from seawall.hosts.aws_lambda.settings import LambdaSettings
+from seawall.hosts.aws_lambda.target import Handler, Target
+
+__all__ = ["Dispatcher", "UnknownEvent"]
+
+
+class UnknownEvent(Exception):
+    """The event is of no kind that this function answers."""
+
+    code = "Seawall.UnknownEvent"
+
+
+class Dispatcher:
+    """Answers invocations with a target."""
+
+    def __init__(self, target: Target, settings: LambdaSettings) -> None:
+        self._target = target
+        self._settings = settings
+        self.margin_seconds = settings.margin_seconds
+
+    async def answer(self, payload: bytes, context: InvocationContext, answer: Answer) -> None:
+        """Answer one invocation.
+
+        Raises:
+            UnknownEvent: nothing answers such events here.
+            ApiError: the answer was not taken.
+            Exception: whatever the application raises.
+        """
+        try:
+            event: Any = msgspec.json.decode(payload)
+        except msgspec.DecodeError as error:
+            raise UnknownEvent(f"the event is not JSON: {error}") from error
+        if self._target.handler is not None:
+            await _call(self._target.handler, event, context, answer)
+        elif self._target.app is not None:
+            await self._answer_app(self._target.app, event, context, answer)
+
+    async def _answer_app(
+        self,
+        app: AsgiApp,
+        event: Any,  # noqa: ANN401 - JSON of any kind
+        context: InvocationContext,
+        answer: Answer,
+    ) -> None:
+        if (source := source_of(event)) is not None:
+            await self._answer_http(app, event, source, context, answer)
+            return
+        if self._target.orchestrator is None:
+            raise UnknownEvent("the function serves an ASGI application: only HTTP events")
+        # Only here, so that a function without them does not import them.
+        from seawall.hosts.aws_lambda import turns  # noqa: PLC0415
+
+        if turns.is_batch(event):
+            if not self._settings.queue:
+                raise UnknownEvent("turns from SQS are off; SEAWALL_LAMBDA_QUEUE=true admits them")
+            await answer.whole(await turns.answer_batch(app, event["Records"]))
+        else:
+            if not self._settings.direct:
+                raise UnknownEvent("direct turns are off; SEAWALL_LAMBDA_DIRECT=true admits them")
+            await answer.whole(await turns.answer_direct(app, event))
+
+    async def _answer_http(
+        self,
+        app: AsgiApp,
+        event: dict[str, Any],
+        source: Source,
+        context: InvocationContext,
+        answer: Answer,
+    ) -> None:
+        settings = self._settings
+        request = read_event(event, source, base_path=settings.base_path)
+        scope = request.scope
+        scope["aws.event"] = event
+        scope["aws.context"] = context
+        scope["seawall.deadline"] = context.deadline - settings.margin_seconds
+        if self._target.lifespan is not None:
+            scope["state"] = self._target.lifespan.state.copy()
+        if settings.authorizer and self._target.orchestrator is not None and request.claims:
+            from seawall.hosts.aws_lambda.turns import principal_of  # noqa: PLC0415
+            from seawall.identity.port import Trusted  # noqa: PLC0415
+
+            principal = principal_of(request.claims, settings.tenant_claim, settings.subject_claim)
+            scope["seawall.credential"] = Trusted(principal)
+        stream = settings.stream == "always" and source in ("url", "rest")
+        stream |= settings.stream == "auto" and source == "url"
+        await answer_http(app, request, answer, stream=stream)
+
+
+async def _call(
+    handler: Handler, event: object, context: InvocationContext, answer: Answer
+) -> None:
+    """A plain function, as AWS's own runtimes call it; an async generator's pieces are streamed."""
+    if inspect.isasyncgenfunction(handler):
+        begun = False
+        async for piece in handler(event, context):
+            if not begun:
+                begun = True
+                await answer.begin("application/octet-stream")
+            await answer.write(piece if isinstance(piece, bytes) else str(piece).encode())
+        if not begun:
+            await answer.begin("application/octet-stream")
+        await answer.end()
+        return
+    if inspect.iscoroutinefunction(handler):
+        said = await handler(event, context)
+    else:  # it may block, and the loop must not
+        said = await asyncio.to_thread(handler, event, context)
+    await answer.whole(msgspec.json.encode(said))
