@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,7 +19,7 @@ _starts = 0
 
 
 @asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
+async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
     global _starts  # noqa: PLW0603 - how often it starts is what is tested
     _starts += 1
     yield {"starts": _starts, "loop": id(asyncio.get_running_loop())}
@@ -69,7 +70,7 @@ async def large(request: Request) -> Response:
     return PlainTextResponse("x" * int(request.query_params["bytes"]))
 
 
-async def fail(request: Request) -> Response:
+async def fail(_: Request) -> Response:
     raise LookupError("before anything was said")
 
 
@@ -78,7 +79,7 @@ async def sleep(request: Request) -> Response:
     return PlainTextResponse("awake")
 
 
-async def die(request: Request) -> Response:
+async def die(_: Request) -> Response:
     os._exit(9)
 
 
@@ -93,7 +94,7 @@ routes = [
 app = Starlette(routes=[*routes, Mount("/mounted", routes=routes)], lifespan=lifespan)
 
 
-async def bare(scope: dict[str, Any], receive: Any, send: Any) -> None:
+async def bare(scope: dict[str, Any], _: Any, send: Any) -> None:
     """An application that knows no lifespan."""
     assert scope["type"] == "http"
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -109,7 +110,7 @@ async def awaited(event: Any, context: Any) -> Any:
     return {"event": event, "left": context.get_remaining_time_in_millis()}
 
 
-async def streamed(event: Any, context: Any) -> AsyncIterator[bytes]:
+async def streamed(_: Any, __: Any) -> AsyncIterator[bytes]:
     for index in range(3):
         yield json.dumps(index).encode()
         await asyncio.sleep(0.01)
@@ -117,3 +118,18 @@ async def streamed(event: Any, context: Any) -> AsyncIterator[bytes]:
 
 def broken() -> None:
     raise RuntimeError("never called")
+
+
+def raising(_: Any, __: Any) -> None:
+    raise KeyError("x")
+
+
+async def blocked(event: Any, _: Any) -> str:
+    time.sleep(event["block"])  # noqa: ASYNC251 - what must not be done is what is tested
+    return "done"
+
+
+async def failing(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    assert scope["type"] == "lifespan"
+    await receive()
+    await send({"type": "lifespan.startup.failed", "message": "no database"})

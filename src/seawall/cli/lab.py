@@ -68,7 +68,7 @@ def _run_lambda(arguments: argparse.Namespace) -> int:
     from seawall.lab.local_lambda.runtime_api import InitFailed  # noqa: PLC0415
     from seawall.lab.local_lambda.server import front  # noqa: PLC0415
     from seawall.lab.local_lambda.settings import FunctionSettings  # noqa: PLC0415
-    from seawall.lab.loop import raise_file_limit, run  # noqa: PLC0415
+    from seawall.lab.loop import raise_file_limit  # noqa: PLC0415
 
     module = "seawall.hosts.aws_lambda" if arguments.client == "seawall" else "awslambdaric"
     try:
@@ -115,7 +115,7 @@ def _run_lambda(arguments: argparse.Namespace) -> int:
 
     raise_file_limit()
     try:
-        run(serve())
+        asyncio.run(serve())  # not uvloop: it cannot give a child a process group
     except InitFailed as error:
         raise SeawallError(f"the function does not start: {error}") from error
     except OSError as error:

@@ -5,10 +5,13 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
-from seawall.hosts.aws_lambda.http_answers import INTEGRATION, prelude, whole_answer
-from seawall.hosts.aws_lambda.http_events import HttpEvent
+import msgspec
 
-__all__ = ["Answering", "AsgiApp", "Lifespan", "answer_http"]
+from seawall.errors import Problem
+from seawall.hosts.aws_lambda.http_answers import INTEGRATION, prelude, whole_answer
+from seawall.hosts.aws_lambda.http_events import HttpEvent, Source
+
+__all__ = ["Answering", "AsgiApp", "Lifespan", "answer_http", "refuse_http"]
 
 _log = logging.getLogger("seawall.lambda")
 
@@ -116,6 +119,20 @@ async def answer_http(
     await app(event.scope, exchange.receive, exchange.send)
     if not exchange.complete:
         raise RuntimeError("the application ended without completing its answer")
+
+
+async def refuse_http(
+    problem: Problem, source: Source, answering: Answering, *, stream: bool
+) -> None:
+    """Answer a request that does not get as far as the application."""
+    headers = [(b"content-type", b"application/problem+json")]
+    body = msgspec.json.encode(problem.as_dict())
+    if not stream:
+        await answering.whole(whole_answer(problem.status, headers, body, source))
+        return
+    await answering.begin(INTEGRATION)
+    await answering.write(prelude(problem.status, headers, source) + body)
+    await answering.end()
 
 
 class _Exchange:

@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
+from seawall.errors import Problem
 from seawall.hosts.aws_lambda.answering import Answer
-from seawall.hosts.aws_lambda.asgi import AsgiApp, answer_http
+from seawall.hosts.aws_lambda.asgi import AsgiApp, answer_http, refuse_http
 from seawall.hosts.aws_lambda.context import InvocationContext
-from seawall.hosts.aws_lambda.http_events import Source, read_event, source_of
+from seawall.hosts.aws_lambda.http_events import HttpEvent, Source, read_event, source_of
 from seawall.hosts.aws_lambda.settings import LambdaSettings
 from seawall.hosts.aws_lambda.target import Handler, Target
 
@@ -80,22 +81,34 @@ class Dispatcher:
         answer: Answer,
     ) -> None:
         settings = self._settings
-        request = read_event(event, source, base_path=settings.base_path)
+        stream = settings.stream == "always" and source in ("url", "rest")
+        stream |= settings.stream == "auto" and source == "url"
+        try:
+            request = read_event(event, source, base_path=settings.base_path)
+            credential = self._credential(request)
+        except Problem as problem:
+            await refuse_http(problem, source, answer, stream=stream)
+            return
         scope = request.scope
         scope["aws.event"] = event
         scope["aws.context"] = context
         scope["seawall.deadline"] = context.deadline - settings.margin_seconds
         if self._target.lifespan is not None:
             scope["state"] = self._target.lifespan.state.copy()
-        if settings.authorizer and self._target.orchestrator is not None and request.claims:
-            from seawall.hosts.aws_lambda.turns import principal_of  # noqa: PLC0415
-            from seawall.identity.port import Trusted  # noqa: PLC0415
-
-            principal = principal_of(request.claims, settings.tenant_claim, settings.subject_claim)
-            scope["seawall.credential"] = Trusted(principal)
-        stream = settings.stream == "always" and source in ("url", "rest")
-        stream |= settings.stream == "auto" and source == "url"
+        if credential is not None:
+            scope["seawall.credential"] = credential
         await answer_http(app, request, answer, stream=stream)
+
+    def _credential(self, request: HttpEvent) -> object:
+        """Who the API's authorizer says is asking; None where it does not say, or is not asked."""
+        settings = self._settings
+        if not (settings.authorizer and self._target.orchestrator is not None and request.claims):
+            return None
+        from seawall.hosts.aws_lambda.turns import principal_of  # noqa: PLC0415
+        from seawall.identity.port import Trusted  # noqa: PLC0415
+
+        claims = request.claims
+        return Trusted(principal_of(claims, settings.tenant_claim, settings.subject_claim))
 
 
 async def _call(

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from seawall.errors import InvalidField
+from seawall.errors import Unauthenticated
 from seawall.hosts.aws_lambda.asgi import AsgiApp, Message
 from seawall.identity.port import Trusted
 from seawall.identity.settings import check_name
@@ -101,14 +101,14 @@ def principal_of(claims: Mapping[str, Any], tenant_claim: str, subject_claim: st
     """Who an authorizer says is asking.
 
     Raises:
-        InvalidField: its claims do not say it.
+        Unauthenticated: its claims do not say it.
     """
     names = []
     for claim in (tenant_claim, subject_claim):
         try:
             names.append(check_name(claims.get(claim)))
         except ValueError as error:
-            raise InvalidField(f"The authorizer's claim {error}.", field=claim) from error
+            raise Unauthenticated(f"The authorizer's claim {claim!r} {error}.") from error
     return Principal(*names)
 
 

@@ -92,10 +92,12 @@ class Writer:
     started: whether its head is out. gone: the other side does not listen any more.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, head_only: bool
+    ) -> None:
         self._reader = reader
         self._writer = writer
-        self._chunked = False
+        self._head_only = head_only
         self.started = False
         self.gone = False
 
@@ -111,19 +113,18 @@ class Writer:
 
     async def start(self, status: int, headers: Iterable[Header] = ()) -> None:
         """Send the head of an answer whose body comes in pieces."""
-        self._chunked = True
         self._head(status, [*headers, ("transfer-encoding", "chunked")], b"")
         await self._drain()
 
     async def write(self, piece: bytes) -> None:
         """Send a piece of the body."""
-        if piece and not self.gone:
+        if piece and not (self.gone or self._head_only):
             self._writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             await self._drain()
 
     async def end(self) -> None:
         """The body is whole."""
-        if not self.gone:
+        if not (self.gone or self._head_only):
             self._writer.write(b"0\r\n\r\n")
             await self._drain()
 
@@ -141,7 +142,7 @@ class Writer:
         lines = [f"HTTP/1.1 {status} {phrase}"]
         lines += [f"{name}: {_line(value)}" for name, value in headers]
         head = "\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n"
-        self._writer.write(head + body)
+        self._writer.write(head if self._head_only else head + body)
 
     async def _drain(self) -> None:
         try:
@@ -183,7 +184,7 @@ async def serve(handle: Handle, host: str, port: int) -> Serving:
             task.add_done_callback(serving.connections.discard)
         try:
             while (request := await _read_head(reader)) is not None:
-                answer = Writer(reader, writer)
+                answer = Writer(reader, writer, head_only=request.method == "HEAD")
                 await handle(request, answer)
                 if answer.gone or not answer.started:
                     break
