@@ -140,8 +140,14 @@ class Orchestrator:
             raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
         default = settings.routing.default_agent or next(iter(agents))
         authenticator = build_authenticator(settings.identity, _fetcher(client))
-        store = await open_store(settings.sessions)
-        detector = await asyncio.to_thread(_build_detector, settings, models)
+        # While others are waited for, connections and keys are had: a cold start waits for both.
+        warming = asyncio.gather(authenticator.warm(), *(each.warm() for each in models.values()))
+        try:
+            store = await open_store(settings.sessions)
+            detector = await asyncio.to_thread(_build_detector, settings, models)
+        except BaseException:
+            warming.cancel()
+            raise
         gate = Gate(settings.admission)
         ports = Ports(
             authenticator=authenticator,
@@ -163,10 +169,7 @@ class Orchestrator:
         self._opened = _Opened(
             Pipeline(ports), store, detector, authenticator, gate, agents, models, client, toolsets
         )
-        async with asyncio.TaskGroup() as group:
-            group.create_task(authenticator.warm())
-            for model in models.values():
-                group.create_task(model.warm())
+        await warming
 
     async def close(self) -> None:
         """Finish what was accepted by the store, release everything."""
@@ -359,6 +362,7 @@ def _build_detector(settings: Settings, models: dict[str, Model]) -> IntentDetec
         threshold=routing.intent_threshold,
         embedding_model=routing.embedding_model if routing.classifier == "embeddings" else None,
         cache=Path(routing.classifier_cache) if routing.classifier_cache else None,
+        light="AWS_LAMBDA_RUNTIME_API" in os.environ,
     )
 
 

@@ -55,7 +55,8 @@ async def store(
         "SESSIONS__PATH": str(folder / "sessions.db"),
         "TOOLS__STORE__DATABASE": str(folder / "store.db"),
         "IDENTITY__ANONYMOUS": "false",
-        "ROUTING__CLASSIFIER_CACHE": str(folder / "classifier.npz"),
+        # Trained by the first of all tests, loaded by the others.
+        "ROUTING__CLASSIFIER_CACHE": str(folder.parent / "classifier.npz"),
         **identity(folder, issuer),
     }
     environment = {f"SEAWALL_{name}": value for name, value in settings.items()}
