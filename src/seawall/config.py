@@ -18,13 +18,13 @@ from seawall.admission.queue import AdmissionLimits
 from seawall.agents.definition import AgentLimits
 from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings
+from seawall.models.settings import ModelSettings
 from seawall.pipeline.stages import StageLimits
 from seawall.sessions.settings import SessionSettings
 
 __all__ = [
     "AgentSettings",
     "IntentSettings",
-    "ModelSettings",
     "RoutingSettings",
     "ServerSettings",
     "Settings",
@@ -59,21 +59,6 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     stall_seconds: float = 20.0
     drain_seconds: float = 30.0
     hold_seconds: float = 0.5
-
-
-class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model endpoint. The secret comes from the environment or a file, never from here.
-
-    connections: the most that are open to it at once, in one process.
-    """
-
-    kind: Literal["openai"] = "openai"
-    base_url: str
-    model: str
-    api_key_env: str = ""
-    api_key_file: str = ""
-    length_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
-    connections: int = 8_192
 
 
 class ToolsetSettings(Struct, frozen=True):
@@ -282,6 +267,11 @@ def _check_references(settings: Settings, source: _Source) -> None:
         check(("agents", name, "model"), "model", agent.model, settings.models)
         for other in agent.handoffs:
             check(("agents", name, "handoffs"), "agent", other, settings.agents)
+    for name, model in settings.models.items():
+        for other in model.fallbacks:
+            check(("models", name, "fallbacks"), "model", other, settings.models)
+            if other == name:
+                raise source.error(("models", name, "fallbacks"), "a model cannot replace itself")
     for name, intent in settings.intents.items():
         check(("intents", name, "agent"), "agent", intent.agent, settings.agents)
     routing = settings.routing

@@ -22,6 +22,9 @@
         ├── TurnLimitReached        500 turn-limit-reached  a bound of the agent was met
         ├── InternalError           500 internal-error      report it
         ├── UpstreamFailed          502 upstream-failed     the model endpoint failed; try later
+        │   ├── UpstreamRefused     502 upstream-refused    it will not answer this request
+        │   ├── UpstreamThrottled   503 upstream-throttled  it wants fewer requests; wait
+        │   └── UpstreamUnavailable 503 upstream-unavailable    it is known to be failing; wait
         ├── Overloaded              503 overloaded          wait `retry_after` seconds
         ├── IdentityUnavailable     503 identity-unavailable     the issuer's keys cannot be had
         ├── StoreUnavailable        503 store-unavailable   nothing was charged; try later
@@ -55,6 +58,9 @@ __all__ = [
     "Unauthenticated",
     "UnknownAgent",
     "UpstreamFailed",
+    "UpstreamRefused",
+    "UpstreamThrottled",
+    "UpstreamUnavailable",
 ]
 
 
@@ -234,6 +240,29 @@ class UpstreamFailed(Problem):
     status = 502
     code = "upstream-failed"
     title = "Upstream failed"
+
+
+class UpstreamRefused(UpstreamFailed):
+    """The model endpoint will not answer this request, however often it is asked."""
+
+    code = "upstream-refused"
+    title = "Upstream refused"
+
+
+class UpstreamThrottled(UpstreamFailed):
+    """The model endpoint wants fewer requests, or its quota is used up for now."""
+
+    status = 503
+    code = "upstream-throttled"
+    title = "Upstream throttled"
+
+
+class UpstreamUnavailable(UpstreamFailed):
+    """The model endpoint has been failing; it was not even asked."""
+
+    status = 503
+    code = "upstream-unavailable"
+    title = "Upstream unavailable"
 
 
 class Overloaded(Problem):

@@ -5,7 +5,6 @@ Nothing else in the package opens files, reads the environment or chooses an ada
 
 import asyncio
 import importlib
-import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -18,15 +17,16 @@ from seawall.admission.gate import Gate
 from seawall.agents.definition import Agent, build_agent
 from seawall.agents.loop import Emit
 from seawall.agents.tools import Tool, Toolset, tool
-from seawall.config import AgentSettings, ModelSettings, Settings, load_settings
+from seawall.config import AgentSettings, Settings, load_settings
 from seawall.errors import ConfigError, Overloaded, Problem
 from seawall.events import Event, TurnFailed
 from seawall.identity.authenticator import build_authenticator
 from seawall.identity.port import Authenticator, Credential, Trusted
 from seawall.intents.cascade import IntentDetector, build_detector
 from seawall.intents.definition import IntentDefinition
-from seawall.models.openai import OpenAIModel, OpenAISettings
+from seawall.models.open import open_models, open_upstreams
 from seawall.models.port import Model
+from seawall.models.upstream import Upstream
 from seawall.pipeline.identifiers import new_request
 from seawall.pipeline.live import LiveTurn
 from seawall.pipeline.pipeline import Pipeline, Ports
@@ -57,6 +57,7 @@ class _Opened(Struct, frozen=True):
     gate: Gate
     agents: dict[str, Agent]
     models: dict[str, Model]
+    upstreams: dict[str, Upstream]
     client: HttpClient
     toolsets: tuple[Toolset, ...]
 
@@ -129,9 +130,8 @@ class Orchestrator:
             _open_toolset(name, each.factory, each.arguments)
             for name, each in settings.tools.items()
         )
-        models = {
-            name: _open_model(name, each, client) for name, each in settings.models.items()
-        } | self._models
+        upstreams = open_upstreams(settings.models, client)
+        models = open_models(settings.models, upstreams) | self._models
         tools = {each.name: each for toolset in toolsets for each in toolset.tools} | self._tools
         agents = {
             name: _build_agent(name, each, models, tools) for name, each in self._agents.items()
@@ -167,7 +167,16 @@ class Orchestrator:
             observe=self._observe,
         )
         self._opened = _Opened(
-            Pipeline(ports), store, detector, authenticator, gate, agents, models, client, toolsets
+            pipeline=Pipeline(ports),
+            store=store,
+            detector=detector,
+            authenticator=authenticator,
+            gate=gate,
+            agents=agents,
+            models=models,
+            upstreams=upstreams,
+            client=client,
+            toolsets=toolsets,
         )
         await warming
 
@@ -216,6 +225,11 @@ class Orchestrator:
     def agents(self) -> Mapping[str, Agent]:
         """The agents by name."""
         return self._live.agents
+
+    @property
+    def upstreams(self) -> Mapping[str, Upstream]:
+        """The configured model endpoints by name, with what is known of them."""
+        return self._live.upstreams
 
     @property
     def upstream_streams(self) -> int:
@@ -300,33 +314,6 @@ def _open_toolset(name: str, factory: str, arguments: dict[str, Any]) -> Toolset
     if not isinstance(opened, Toolset):
         raise ConfigError(f"tools.{name}: {factory} must return a Toolset")
     return opened
-
-
-def _open_model(name: str, settings: ModelSettings, client: HttpClient) -> Model:
-    return OpenAIModel(
-        name,
-        OpenAISettings(
-            base_url=settings.base_url,
-            model=settings.model,
-            api_key=_secret(name, settings),
-            length_field=settings.length_field,
-        ),
-        client,
-    )
-
-
-def _secret(name: str, settings: ModelSettings) -> str:
-    if settings.api_key_env:
-        secret = os.environ.get(settings.api_key_env, "")
-        if not secret:
-            raise ConfigError(f"models.{name}: the variable {settings.api_key_env} is not set")
-        return secret
-    if settings.api_key_file:
-        try:
-            return Path(settings.api_key_file).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"models.{name}: {settings.api_key_file}: {error}") from error
-    return ""
 
 
 def _build_agent(

@@ -68,17 +68,25 @@ Message = UserMessage | AssistantMessage | ToolMessage
 
 
 class Usage(Struct, frozen=True):
-    """Tokens spent, and the number of model calls that spent them."""
+    """Tokens spent, and the number of model calls that spent them.
+
+    prompt_tokens: all that were read. cached_prompt_tokens: those of them that the provider had in
+    its prompt cache. cache_write_tokens: those of them that it put there.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     model_calls: int = 0
+    cached_prompt_tokens: int = 0
+    cache_write_tokens: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
             self.model_calls + other.model_calls,
+            self.cached_prompt_tokens + other.cached_prompt_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
         )
 
 

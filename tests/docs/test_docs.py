@@ -13,14 +13,15 @@ from seawall.agents.definition import AgentLimits
 from seawall.config import (
     AgentSettings,
     IntentSettings,
-    ModelSettings,
     RoutingSettings,
     ServerSettings,
 )
 from seawall.errors import Problem
 from seawall.events import Event
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
+from seawall.models.settings import ModelSettings
 from seawall.pipeline.stages import StageLimits
+from seawall.resilience.settings import ResilienceSettings
 from seawall.sessions.settings import SessionSettings
 from tests.docs.blocks import Reader, blocks_of
 from tests.docs.conftest import Site
@@ -40,6 +41,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[sessions]": SessionSettings,
     "[routing]": RoutingSettings,
     "[models.NAME]": ModelSettings,
+    "[models.NAME.resilience]": ResilienceSettings,
     "[intents.NAME]": IntentSettings,
     "[agents.NAME]": AgentSettings,
     "[agents.NAME.limits]": AgentLimits,

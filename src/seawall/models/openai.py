@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
 from seawall.errors import DeadlineExceeded, UpstreamFailed
+from seawall.models.failures import failure_of
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Prompt, Text, ToolCalls
 from seawall.transport.errors import TransportError, TransportTimeout
 from seawall.transport.http_client import Endpoint, HttpClient, Response
@@ -153,11 +154,7 @@ class OpenAIModel:
         """Log what the endpoint said; tell the caller no more than the status."""
         said = await response.read(limit=_MAX_ERROR_BYTES)
         _log.warning("model %s answered %d: %r", self._name, response.status, said[:2_000])
-        retry_after = response.headers.get("retry-after", "")
-        return UpstreamFailed(
-            f"The model '{self._name}' answered with status {response.status}.",
-            retry_after=float(retry_after) if retry_after.isdigit() else None,
-        )
+        return failure_of(self._name, response.status, response.headers.get("retry-after"))
 
 
 class _Reading:

@@ -82,7 +82,8 @@ class Model(Protocol):
         """Call the model; `deadline` is in seconds on the event loop's clock.
 
         Raises:
-            UpstreamFailed: the endpoint refused, failed or broke off.
+            UpstreamFailed: the endpoint failed or broke off; its subclasses tell a request that it
+                refuses for good from a throttled one.
             DeadlineExceeded: it did not finish in time.
         """
         ...

@@ -6,6 +6,7 @@ values to files there and any of them can answer for all
 """
 
 import os
+from collections.abc import Mapping
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -18,6 +19,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from seawall.admission.gate import Gate
+from seawall.models.upstream import Upstream
 from seawall.pipeline.report import TurnReport
 
 __all__ = ["Metrics"]
@@ -81,7 +83,36 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livesum",
         )
+        self._calls = Counter(
+            "seawall_model_calls",
+            "Calls to model endpoints ended, by how: answered, refused, throttled, failed, late, "
+            "left (by the caller, or as the loser of a hedge).",
+            ["model", "outcome"],
+            registry=self._registry,
+        )
+        self._limit = Gauge(
+            "seawall_model_limit",
+            "Calls that may be under way to a model endpoint now.",
+            ["model"],
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._calling = Gauge(
+            "seawall_model_in_flight",
+            "Calls that are under way to a model endpoint now.",
+            ["model"],
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._breaker = Gauge(
+            "seawall_model_open",
+            "Processes whose circuit breaker keeps calls from a model endpoint now.",
+            ["model"],
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
         self._refused_before = 0
+        self._calls_before: dict[tuple[str, str], int] = {}
 
     def observe(self, report: TurnReport) -> None:
         """Count a finished turn."""
@@ -104,6 +135,17 @@ class Metrics:
         self._upstream.set(upstream_streams)
         self._refused.inc(gate.refused - self._refused_before)
         self._refused_before = gate.refused
+
+    def sample_upstreams(self, upstreams: Mapping[str, Upstream]) -> None:
+        """Note how the model endpoints are; called with `sample`."""
+        for name, upstream in upstreams.items():
+            for outcome, calls in upstream.attempts.items():
+                before = self._calls_before.get((name, outcome), 0)
+                self._calls.labels(name, outcome).inc(calls - before)
+                self._calls_before[name, outcome] = calls
+            self._limit.labels(name).set(upstream.limit)
+            self._calling.labels(name).set(upstream.in_flight)
+            self._breaker.labels(name).set(upstream.state() == "open")
 
     def scrape(self) -> tuple[bytes, bytes]:
         """Content type and text of all processes' metrics."""

@@ -216,6 +216,7 @@ class _Worker:
     def _sample(self) -> None:
         if self._orchestrator.ready:
             self._metrics.sample(self._orchestrator.gate, self._orchestrator.upstream_streams)
+            self._metrics.sample_upstreams(self._orchestrator.upstreams)
 
     def _scrape(self) -> tuple[bytes, bytes]:
         self._sample()
