@@ -113,8 +113,10 @@ class Orchestrator:
         """Have `observer` called with the report of every finished turn."""
         self._observers.append(observer)
 
-    async def open(self) -> None:
+    async def open(self, *, quickly: bool = False) -> None:
         """Open the store, load tools, train or load the classifier, warm connections and keys.
+
+        quickly: for a cold start: rather spend a little more on each turn.
 
         Raises:
             ConfigError: something that is configured cannot be had.
@@ -140,14 +142,7 @@ class Orchestrator:
             raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
         default = settings.routing.default_agent or next(iter(agents))
         authenticator = build_authenticator(settings.identity, _fetcher(client))
-        # While others are waited for, connections and keys are had: a cold start waits for both.
-        warming = asyncio.gather(authenticator.warm(), *(each.warm() for each in models.values()))
-        try:
-            store = await open_store(settings.sessions)
-            detector = await asyncio.to_thread(_build_detector, settings, models)
-        except BaseException:
-            warming.cancel()
-            raise
+        store, detector = await _prepare(settings, models, authenticator, quickly=quickly)
         gate = Gate(settings.admission)
         ports = Ports(
             authenticator=authenticator,
@@ -178,7 +173,6 @@ class Orchestrator:
             client=client,
             toolsets=toolsets,
         )
-        await warming
 
     async def close(self) -> None:
         """Finish what was accepted by the store, release everything."""
@@ -336,7 +330,27 @@ def _build_agent(
     )
 
 
-def _build_detector(settings: Settings, models: dict[str, Model]) -> IntentDetector:
+async def _prepare(
+    settings: Settings, models: dict[str, Model], authenticator: Authenticator, *, quickly: bool
+) -> tuple[SessionStore, IntentDetector]:
+    """Store and detector; connections and keys are had meanwhile: a cold start waits for all."""
+    opening: asyncio.Task[SessionStore] | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(authenticator.warm())
+            for model in models.values():
+                group.create_task(model.warm())
+            opening = group.create_task(open_store(settings.sessions))
+            building = asyncio.to_thread(_build_detector, settings, models, light=quickly)
+            detecting = group.create_task(building)
+    except ExceptionGroup as failed:
+        if opening is not None and not opening.cancelled() and opening.exception() is None:
+            await opening.result().close()
+        raise failed.exceptions[0] from None
+    return opening.result(), detecting.result()
+
+
+def _build_detector(settings: Settings, models: dict[str, Model], *, light: bool) -> IntentDetector:
     definitions = tuple(
         IntentDefinition(name, each.description, each.examples, each.patterns)
         for name, each in settings.intents.items()
@@ -349,7 +363,7 @@ def _build_detector(settings: Settings, models: dict[str, Model]) -> IntentDetec
         threshold=routing.intent_threshold,
         embedding_model=routing.embedding_model if routing.classifier == "embeddings" else None,
         cache=Path(routing.classifier_cache) if routing.classifier_cache else None,
-        light="AWS_LAMBDA_RUNTIME_API" in os.environ,
+        light=light,
     )
 
 

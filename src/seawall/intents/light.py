@@ -1,7 +1,8 @@
 """The trained n-gram classifier without numpy: loaded from its file in a millisecond or two.
 
-For a cold start: importing numpy takes as long as half of all else that it needs, and a message
-then takes it a few times as long as with numpy. It answers as `NgramClassifier` does, to the rounding.
+For a cold start: importing numpy takes as long as half of all else that it needs. A message then
+takes up to a few times as long as with numpy. It answers as `NgramClassifier` does, to the
+rounding.
 """
 
 import ast

@@ -32,7 +32,7 @@ class Target(Struct):
     async def start(self) -> None:
         """Open what is to be open before the first invocation."""
         if self.orchestrator is not None:
-            await self.orchestrator.open()
+            await self.orchestrator.open(quickly=True)
         elif self.lifespan is not None:
             await self.lifespan.start()
 
@@ -52,7 +52,7 @@ class Target(Struct):
     async def after_restore(self) -> None:
         """Get it anew."""
         if self.orchestrator is not None:
-            await self.orchestrator.open()
+            await self.orchestrator.open(quickly=True)
         await _run_hooks("get_after_restore", last_first=False)
 
 
