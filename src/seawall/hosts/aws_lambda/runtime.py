@@ -67,9 +67,9 @@ class _Runtime:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._stop)
         # What exists now stays: sparing the collector from walking it over and over.
-        gc.collect()
         gc.freeze()
         gc.set_threshold(_COLLECT_EVERY, 20, 100)
+        gc.enable()
         try:
             if self._environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
                 await self._sleep_in_snapshot(target)
