@@ -92,6 +92,19 @@ class Opening(Struct, frozen=True, kw_only=True):
                 raise failure.exceptions[0] from None
             raise
 
+    async def again(self, opened: Opened) -> Opened:
+        """Look at the store once more: the turn that was in the way has ended meanwhile.
+
+        Raises:
+            Problem: what the session's stage could not do.
+        """
+        snapshot, holding = await self._hold(opened.principal)
+        try:
+            return self._opened(opened.principal, snapshot, holding, opened.detection)
+        except BaseException:
+            await holding.release()
+            raise
+
     async def _enter(
         self, principal: Principal | None, said_yes: asyncio.Event
     ) -> tuple[Principal, tuple[Snapshot, Holding] | Problem]:

@@ -51,6 +51,7 @@ from seawall.turn import (
 
 __all__ = ["Pipeline", "Ports"]
 
+_LOOKS = 3  # for what came of a turn that was to be joined
 _MAX_NOTES = 32
 _MAX_NOTE_CHARACTERS = 1_024
 
@@ -160,7 +161,7 @@ class Pipeline:
         ports, request = self._ports, running.request
         clock = asyncio.get_running_loop().time
         keyed = request.idempotency_key is not None
-        opened = await Opening(
+        opening = Opening(
             request=request,
             credential=running.credential,
             fingerprint=_fingerprint(request) if keyed else None,
@@ -173,7 +174,13 @@ class Pipeline:
             limits=ports.limits,
             deadline=running.deadline,
             timings=running.timings,
-        ).run()
+        )
+        opened = await opening.run()
+        for _ in range(_LOOKS):
+            hold = opened.snapshot.running
+            if hold is None or self.live.running(hold.turn) is not None:
+                break
+            opened = await opening.again(opened)  # it ended while the opening did other things
         running.timings.since_start("opening", clock())
         if (live := self.live.running(request.id)) is not None:
             live.owner = opened.principal
@@ -188,7 +195,7 @@ class Pipeline:
     async def _join(self, running: _Running, hold: Hold) -> None:
         """Pass on what another turn under the same key brings about."""
         live = self.live.running(hold.turn)
-        if live is None:  # it ended in this very moment: what came of it, a retry will find
+        if live is None:
             raise SessionBusy("The turn with this key has just ended.", retry_after=1.0)
         async with aclosing(live.follow()) as events:
             async for _, event in events:
