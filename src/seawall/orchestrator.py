@@ -174,6 +174,10 @@ class Orchestrator:
             toolsets=toolsets,
         )
 
+    async def settle(self, seconds: float) -> None:
+        """Wait for turns in the background; those that take longer than `seconds` are cancelled."""
+        await self._live.pipeline.live.close(seconds)
+
     async def close(self) -> None:
         """Finish what was accepted by the store, release everything."""
         opened, self._opened = self._opened, None

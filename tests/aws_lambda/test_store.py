@@ -117,6 +117,32 @@ async def test_it_answers_streams_keeps_its_session_and_drains(
         assert site.logged() == []
 
 
+async def test_a_turn_in_the_background_is_done_before_the_environment_is_frozen(
+    tmp_path: Path, model: Running, issuer: Issuer
+) -> None:
+    async with store(tmp_path, model, issuer) as site:
+        bearer = {"authorization": f"Bearer {issuer.token('ada')}"}
+        accepted = await site.client.post(
+            "/v1/turns", json={"text": "Take your time", "background": True}, headers=bearer
+        )
+        assert accepted.status_code == 202
+        told = await site.client.get(accepted.json()["events"], headers=bearer)
+        assert "turn.completed" in told.text
+        assert site.function.stats().started == 1
+
+
+async def test_a_turn_that_takes_longer_than_the_function_may(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    with running_model("--first-token", "30", "--duration", "31") as slow:
+        async with store(tmp_path, slow, issuer, timeout_seconds=2) as site:
+            bearer = {"authorization": f"Bearer {issuer.token('ada')}"}
+            late = await site.client.post("/v1/turns", json={"text": "hello"}, headers=bearer)
+            assert (late.status_code, late.json()["code"]) == (504, "deadline-exceeded")
+            assert (await site.client.get("/livez")).status_code == 200
+            assert site.function.stats().started == 1
+
+
 async def test_many_turns_at_once_in_one_environment(
     tmp_path: Path, model: Running, issuer: Issuer
 ) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from seawall.intents.classifier import NgramClassifier
 from seawall.intents.light import LightClassifier, load_light
-from seawall.intents.training import Trained, obtain
+from seawall.intents.saved import Trained
+from seawall.intents.training import obtain
 from tests.servers import ROOT
 
 STORE = tomllib.loads((ROOT / "examples/store/seawall.toml").read_text())["intents"]

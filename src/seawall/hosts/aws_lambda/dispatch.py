@@ -48,6 +48,11 @@ class Dispatcher:
         elif self._target.app is not None:
             await self._answer_app(self._target.app, event, context, answer)
 
+    async def settle(self, context: InvocationContext) -> None:
+        """Have finished what goes on behind the answer of an invocation."""
+        left = context.deadline - self.margin_seconds - asyncio.get_running_loop().time()
+        await self._target.settle(max(0.0, left))
+
     async def _answer_app(
         self,
         app: AsgiApp,
@@ -60,17 +65,18 @@ class Dispatcher:
             return
         if self._target.orchestrator is None:
             raise UnknownEvent("the function serves an ASGI application: only HTTP events")
+        deadline = self._deadline(context)
         # Only here, so that a function without them does not import them.
         from seawall.hosts.aws_lambda import turns  # noqa: PLC0415
 
         if turns.is_batch(event):
             if not self._settings.queue:
                 raise UnknownEvent("turns from SQS are off; SEAWALL_LAMBDA_QUEUE=true admits them")
-            await answer.whole(await turns.answer_batch(app, event["Records"]))
+            await answer.whole(await turns.answer_batch(app, event["Records"], deadline=deadline))
         else:
             if not self._settings.direct:
                 raise UnknownEvent("direct turns are off; SEAWALL_LAMBDA_DIRECT=true admits them")
-            await answer.whole(await turns.answer_direct(app, event))
+            await answer.whole(await turns.answer_direct(app, event, deadline=deadline))
 
     async def _answer_http(
         self,
@@ -92,12 +98,16 @@ class Dispatcher:
         scope = request.scope
         scope["aws.event"] = event
         scope["aws.context"] = context
-        scope["seawall.deadline"] = context.deadline - settings.margin_seconds
+        scope["seawall.deadline"] = self._deadline(context)
         if self._target.lifespan is not None:
             scope["state"] = self._target.lifespan.state.copy()
         if credential is not None:
             scope["seawall.credential"] = credential
         await answer_http(app, request, answer, stream=stream)
+
+    def _deadline(self, context: InvocationContext) -> float:
+        """Earlier than the runtime ends an invocation: so that the application can say why."""
+        return context.deadline - 2 * self.margin_seconds
 
     def _credential(self, request: HttpEvent) -> object:
         """Who the API's authorizer says is asking; None where it does not say, or is not asked."""

@@ -155,6 +155,8 @@ class _Runtime:
                 self._environment["_X_AMZN_TRACE_ID"] = context.trace_id
             current_invocation.set(context)
             await self._answer(connection, context, received.body)
+            if self._slots == 1:  # it is frozen next
+                await self._dispatcher.settle(context)
             current_invocation.set(None)
         connection.close()
 

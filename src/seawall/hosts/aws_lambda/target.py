@@ -43,6 +43,11 @@ class Target(Struct):
         elif self.lifespan is not None:
             await self.lifespan.stop()
 
+    async def settle(self, seconds: float) -> None:
+        """Have finished what goes on behind an answer, before the environment is frozen."""
+        if self.orchestrator is not None:
+            await self.orchestrator.settle(seconds)
+
     async def before_snapshot(self) -> None:
         """Let go of what does not outlive a snapshot: connections, credentials, threads."""
         if self.orchestrator is not None:

@@ -55,8 +55,8 @@ def is_batch(event: object) -> bool:
     )
 
 
-async def answer_direct(app: AsgiApp, event: object) -> bytes:
-    """One turn; its answer as the turns API has it.
+async def answer_direct(app: AsgiApp, event: object, *, deadline: float) -> bytes:
+    """One turn; its answer as the turns API has it. deadline: on the event loop's clock.
 
     Raises:
         TurnRefused: it was not answered.
@@ -65,10 +65,12 @@ async def answer_direct(app: AsgiApp, event: object) -> bytes:
         turn = msgspec.convert(event, _DirectTurn)
     except msgspec.ValidationError as error:
         raise TurnRefused("invalid-field", f"The event is not a turn: {error}.") from error
-    return await _ask(app, turn)
+    return await _ask(app, turn, deadline)
 
 
-async def answer_batch(app: AsgiApp, records: Sequence[Mapping[str, Any]]) -> bytes:
+async def answer_batch(
+    app: AsgiApp, records: Sequence[Mapping[str, Any]], *, deadline: float
+) -> bytes:
     """A batch of turns: those that failed are told, so that only they come again.
 
     A message's id is its turn's idempotency key unless it brings one: what SQS delivers twice is
@@ -87,7 +89,7 @@ async def answer_batch(app: AsgiApp, records: Sequence[Mapping[str, Any]]) -> by
     async def run(group: Sequence[Mapping[str, Any]]) -> None:
         async with room:
             for index, record in enumerate(group):
-                if not await _answer_record(app, record):
+                if not await _answer_record(app, record, deadline):
                     failed.extend(str(each["messageId"]) for each in group[index:])
                     return
 
@@ -112,13 +114,13 @@ def principal_of(claims: Mapping[str, Any], tenant_claim: str, subject_claim: st
     return Principal(*names)
 
 
-async def _answer_record(app: AsgiApp, record: Mapping[str, Any]) -> bool:
+async def _answer_record(app: AsgiApp, record: Mapping[str, Any], deadline: float) -> bool:
     identifier = str(record["messageId"])
     try:
         turn = msgspec.json.decode(record["body"], type=_DirectTurn)
         if turn.idempotency_key is None:
             turn = msgspec.structs.replace(turn, idempotency_key=identifier)
-        await _ask(app, turn)
+        await _ask(app, turn, deadline)
     except (msgspec.DecodeError, msgspec.ValidationError, TurnRefused) as error:
         _log.warning("the message %s was not answered: %s", identifier, error)
         return False
@@ -128,7 +130,7 @@ async def _answer_record(app: AsgiApp, record: Mapping[str, Any]) -> bool:
     return True
 
 
-async def _ask(app: AsgiApp, turn: _DirectTurn) -> bytes:
+async def _ask(app: AsgiApp, turn: _DirectTurn, deadline: float) -> bytes:
     """The turns API's answer to a turn of a principal that is trusted."""
     try:
         check_name(turn.principal.tenant)
@@ -158,6 +160,7 @@ async def _ask(app: AsgiApp, turn: _DirectTurn) -> bytes:
         "client": None,
         "server": None,
         "seawall.credential": Trusted(turn.principal),
+        "seawall.deadline": deadline,
     }
     sent: list[Message] = []
     asked = [{"type": "http.request", "body": _encode(body), "more_body": False}]

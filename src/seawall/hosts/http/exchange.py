@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec import structs
 
 from seawall.errors import (
     BodyTooLarge,
@@ -18,6 +19,7 @@ from seawall.hosts.http.pace import Pace
 from seawall.identity.port import Anonymous, Bearer, Credential
 from seawall.transport.deadline import Deadline
 from seawall.transport.wheel import Wheel
+from seawall.turn import TurnRequest
 
 __all__ = ["ClientGone", "Exchange", "Receive", "Scope", "Send"]
 
@@ -102,6 +104,11 @@ class Exchange:
         client = self.scope.get("client")
         direct = not _FORWARDED.intersection(self.headers)
         return Anonymous(loopback=bool(direct and client and client[0].startswith(_LOOPBACK)))
+
+    def bounded(self, request: TurnRequest) -> TurnRequest:
+        """The request, to be done by the time that the host has for it, where that is bounded."""
+        deadline: float | None = self.scope.get("seawall.deadline")
+        return request if deadline is None else structs.replace(request, deadline=deadline)
 
     def query(self) -> dict[str, str]:
         """The query parameters; of a repeated one, the last."""
