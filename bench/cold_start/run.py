@@ -30,6 +30,8 @@ sys.path.insert(0, str(ROOT))
 from seawall.lab.local_lambda.function import LocalFunction
 from seawall.lab.local_lambda.settings import FunctionSettings
 from seawall.lab.processes import consumption
+from seawall.sessions.open import open_store
+from seawall.sessions.settings import SessionSettings
 from tests.dynamodb_local import ENVIRONMENT, missing, running_dynamodb
 from tests.servers import running_model
 
@@ -154,7 +156,6 @@ def ours(folder: Path, model: str, dynamodb: str, **changed: Any) -> FunctionSet
         variables |= {
             "SESSIONS__STORE": "dynamodb",
             "SESSIONS__ENDPOINT": dynamodb,
-            "SESSIONS__CREATE_TABLE": "true",
         }
     environment = {f"SEAWALL_{name}": value for name, value in variables.items()} | ENVIRONMENT
     return FunctionSettings(
@@ -203,6 +204,12 @@ async def in_flight(settings: FunctionSettings, event: bytes, many: int) -> dict
         }
 
 
+async def make_table(endpoint: str) -> None:
+    """As it is made before a function is deployed."""
+    settings = SessionSettings(store="dynamodb", endpoint=endpoint, create_table=True)
+    await (await open_store(settings, ENVIRONMENT)).close()
+
+
 def show(table: dict[str, dict[str, Any]]) -> None:
     """Print figures, a row each."""
     columns = list(next(iter(table.values())))
@@ -231,6 +238,7 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         model, dynamodb = parts(stack)
+        asyncio.run(make_table(dynamodb))
         text = b'"text.delta"'
         # The others are given the time that they need: Lambda's 10 s are not the question here.
         cases = {
