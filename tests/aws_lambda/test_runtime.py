@@ -13,6 +13,8 @@ import pytest
 
 import seawall.hosts.aws_lambda
 from seawall.lab.local_lambda.function import LocalFunction
+from seawall.lab.local_lambda.invocation import FunctionError
+from seawall.lab.local_lambda.runtime_api import InitFailed
 from seawall.lab.local_lambda.settings import PAYLOAD_BYTES, FunctionSettings
 from tests.aws_lambda.running import running
 from tests.servers import ROOT
@@ -39,6 +41,7 @@ async def test_a_request_comes_through_and_its_answer_goes_back() -> None:
         assert told["body"] == "\x00ÿ"
         assert told["request"] == answer.headers["x-amzn-requestid"]
         assert told["client"] == "127.0.0.1"
+        assert dict(told["headers"])["x-amzn-trace-id"].startswith("Root=1-")
         head = await site.client.head("/tell/x")
         assert (head.status_code, head.content) == (200, b"")
         assert (await site.client.get("/nothing")).status_code == 404
@@ -140,6 +143,26 @@ async def test_restored_from_a_snapshot() -> None:
         told = (await site.client.get("/tell/")).json()
         assert told["same_loop"]
         assert site.function.stats().restored == 1
+
+
+async def test_hooks_of_awss_own_library_are_run() -> None:
+    async with running("tests.aws_lambda.hooks.handler", snapstart=True) as site:
+        assert await site.invoke({}) == ["second before", "first before", "first after"]
+
+
+async def test_hooks_that_fail() -> None:
+    with pytest.raises(InitFailed) as before:
+        async with running(
+            "tests.aws_lambda.hooks.handler", snapstart=True, environment={"FAIL": "before"}
+        ):
+            pass
+    assert before.value.kind == "Runtime.BeforeSnapshotError"
+    async with running(
+        "tests.aws_lambda.hooks.handler", snapstart=True, environment={"FAIL": "after"}
+    ) as site:
+        with pytest.raises(FunctionError) as after:
+            await site.invoke({})
+        assert after.value.kind == "Runtime.AfterRestoreError"
 
 
 async def test_failures_before_and_in_the_middle() -> None:

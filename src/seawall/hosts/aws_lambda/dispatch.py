@@ -16,6 +16,8 @@ from seawall.hosts.aws_lambda.target import Handler, Target
 
 __all__ = ["Dispatcher", "UnknownEvent"]
 
+_TRACE = b"x-amzn-trace-id"
+
 
 class UnknownEvent(Exception):
     """The event is of no kind that this function answers."""
@@ -101,6 +103,8 @@ class Dispatcher:
         scope["seawall.deadline"] = self._deadline(context)
         if self._target.lifespan is not None:
             scope["state"] = self._target.lifespan.state.copy()
+        if context.trace_id and not any(name == _TRACE for name, _ in scope["headers"]):
+            scope["headers"].append((_TRACE, context.trace_id.encode("latin-1", "replace")))
         if credential is not None:
             scope["seawall.credential"] = credential
         await answer_http(app, request, answer, stream=stream)
