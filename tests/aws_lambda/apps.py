@@ -79,6 +79,20 @@ async def sleep(request: Request) -> Response:
     return PlainTextResponse("awake")
 
 
+_waiting: list[asyncio.Event] = []
+
+
+async def meet(request: Request) -> Response:
+    """Answers once so many are in flight."""
+    _waiting.append(asyncio.Event())
+    here = _waiting[-1]
+    if len(_waiting) == int(request.query_params["many"]):
+        for each in _waiting:
+            each.set()
+    await here.wait()
+    return PlainTextResponse("met")
+
+
 async def die(_: Request) -> Response:
     os._exit(9)
 
@@ -90,6 +104,7 @@ routes = [
     Route("/fail", fail),
     Route("/sleep", sleep),
     Route("/die", die),
+    Route("/meet", meet),
 ]
 app = Starlette(routes=[*routes, Mount("/mounted", routes=routes)], lifespan=lifespan)
 

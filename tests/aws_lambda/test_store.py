@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -88,13 +87,13 @@ async def test_it_answers_streams_keeps_its_session_and_drains(
             metadata={"session": session},
             stream=True,
         )
-        times = [
-            time.monotonic()
-            async for chunk in stream
-            if chunk.choices and chunk.choices[0].delta.content
-        ]
-        assert len(times) >= 10
-        assert times[-1] - times[0] > 0.2  # it came as the model wrote it, over 0.4 s
+        pieces = 0
+        async for chunk in stream:
+            if chunk.choices and chunk.choices[0].delta.content:
+                pieces += 1
+            if pieces == 1:  # the model goes on writing for 0.4 s
+                assert any(each.assigned for each in site.function.environments)
+        assert pieces >= 10
         shown = await client.get(f"/sessions/{session}", cast_to=dict[str, object])
         assert shown["version"] == 2
         async with client_of(site, "wrong") as stranger:

@@ -21,7 +21,9 @@ class _BadRequestError(Exception):
 
 
 class Request:
-    """A request; its body is read by `pieces`, once, and only then the trailers are known."""
+    """A request. Its body is read once, by `pieces`, which may be left and gone on with; at its end
+    the trailers are known.
+    """
 
     def __init__(
         self, method: str, target: str, headers: list[Header], reader: asyncio.StreamReader
@@ -46,23 +48,21 @@ class Request:
             asyncio.IncompleteReadError: it broke off.
         """
         while not self._done:
-            size = self._left
-            if self._chunked:
-                size = int((await self._reader.readuntil(b"\n")).split(b";")[0], 16)
-            if size == 0:
-                await self._read_trailers()
-                return
-            while size:
-                piece = await self._reader.read(min(size, _PIECE_BYTES))
-                if not piece:
-                    raise asyncio.IncompleteReadError(b"", size)
-                size -= len(piece)
-                if not self._chunked:
-                    self._left = size
-                    self._done = size == 0
-                yield piece
-            if self._chunked:
+            if self._left == 0:  # chunked: another chunk begins
+                line = await self._reader.readuntil(b"\n")
+                self._left = int(line.split(b";")[0], 16)
+                if self._left == 0:
+                    await self._read_trailers()
+                    return
+            piece = await self._reader.read(min(self._left, _PIECE_BYTES))
+            if not piece:
+                raise asyncio.IncompleteReadError(b"", self._left)
+            self._left -= len(piece)
+            if self._left == 0 and self._chunked:
                 await self._reader.readexactly(2)
+            elif self._left == 0:
+                self._done = True
+            yield piece
 
     async def body(self, limit: int) -> bytes | None:
         """The whole body; None where it is longer than `limit` bytes, of which the rest is read."""
