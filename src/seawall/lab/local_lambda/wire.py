@@ -21,9 +21,7 @@ class _BadRequestError(Exception):
 
 
 class Request:
-    """A request. Its body is read once, by `pieces`, which may be left and gone on with; at its end
-    the trailers are known.
-    """
+    """A request; its body is read once, by `pieces`, and at its end the trailers are known."""
 
     def __init__(
         self, method: str, target: str, headers: list[Header], reader: asyncio.StreamReader
@@ -42,7 +40,7 @@ class Request:
         return next((value for key, value in self.headers if key == name), "")
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it comes.
+        """The body as it comes; may be left, and gone on with.
 
         Raises:
             asyncio.IncompleteReadError: it broke off.
@@ -50,7 +48,7 @@ class Request:
         while not self._done:
             if self._left == 0:  # chunked: another chunk begins
                 line = await self._reader.readuntil(b"\n")
-                self._left = int(line.split(b";")[0], 16)
+                self._left = _chunk_size(line)
                 if self._left == 0:
                     await self._read_trailers()
                     return
@@ -224,6 +222,13 @@ async def _read_head(reader: asyncio.StreamReader) -> Request | None:
         return Request(method, target, headers, reader)
     except ValueError as error:
         raise _BadRequestError(first[:200]) from error
+
+
+def _chunk_size(line: bytes) -> int:
+    try:
+        return int(line.split(b";")[0], 16)
+    except ValueError as error:
+        raise _BadRequestError("a chunk without a size") from error
 
 
 def _line(value: str) -> str:
