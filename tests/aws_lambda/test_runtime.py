@@ -293,10 +293,13 @@ def test_the_command_starts_it(tmp_path: Path) -> None:
             stderr=log,
             cwd=ROOT,
         )
-    assert process.stdout is not None
-    url = json.loads(process.stdout.readline())["url"]
-    assert httpx2.get(f"{url}/tell/", timeout=20).json()["starts"] == 1
-    assert httpx2.get(f"{url}/.lambda/stats", timeout=20).json()["started"] == 1
-    process.terminate()
-    assert process.wait(10) == 0
-    process.stdout.close()
+    try:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        assert httpx2.get(f"{url}/tell/", timeout=20).json()["starts"] == 1
+        assert httpx2.get(f"{url}/.lambda/stats", timeout=20).json()["started"] == 1
+        process.terminate()
+        assert process.wait(10) == 0
+        process.stdout.close()
+    finally:
+        process.kill()
