@@ -16,6 +16,7 @@ from msgspec import Struct, field
 
 from seawall.admission.queue import AdmissionLimits
 from seawall.agents.definition import AgentLimits
+from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings
 from seawall.models.settings import ModelSettings
@@ -91,6 +92,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     handoffs: tuple[str, ...] = ()
     temperature: float | None = None
     limits: AgentLimits = AgentLimits()
+    cache: AnswerCacheSettings | None = None
 
 
 class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,6 +124,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     admission: AdmissionLimits = AdmissionLimits()
     identity: IdentitySettings = IdentitySettings()
     sessions: SessionSettings = SessionSettings()
+    caches: CacheLimits = CacheLimits()
     routing: RoutingSettings = RoutingSettings()
     models: dict[str, ModelSettings] = field(default_factory=dict)
     tools: dict[str, ToolsetSettings] = field(default_factory=dict)
@@ -188,6 +191,7 @@ _plain_sections: dict[str, type[Struct]] = {
     "admission": AdmissionLimits,
     "identity": IdentitySettings,
     "sessions": SessionSettings,
+    "caches": CacheLimits,
     "routing": RoutingSettings,
 }
 _named_sections: dict[str, type[Struct]] = {

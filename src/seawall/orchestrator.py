@@ -18,6 +18,8 @@ from seawall.admission.gate import Gate
 from seawall.agents.definition import Agent, build_agent
 from seawall.agents.loop import Emit
 from seawall.agents.tools import Tool, Toolset, tool
+from seawall.caches.answers import open_answers
+from seawall.caches.reads import cached_tools
 from seawall.config import AgentSettings, Settings, load_settings
 from seawall.errors import ConfigError, Overloaded, Problem
 from seawall.events import Event, TurnFailed
@@ -98,9 +100,12 @@ class Orchestrator:
         """
         return cls(load_settings(Path(path)))
 
-    def tool(self, function: Callable[..., Any], *, mutating: bool = False) -> Tool:
-        """Register a typed function; agents may then name it among their tools."""
-        made = tool(function, mutating=mutating)
+    def tool(self, function: Callable[..., Any], **options: Any) -> Tool:  # noqa: ANN401 - see `tool`
+        """Register a typed function; agents may then name it among their tools.
+
+        options: those of the function `tool`, such as `mutating=True`.
+        """
+        made = tool(function, **options)
         self._tools[made.name] = made
         return made
 
@@ -138,12 +143,19 @@ class Orchestrator:
         )
         upstreams = open_upstreams(settings.models, client)
         models = open_models(settings.models, upstreams) | self._models
-        tools = {each.name: each for toolset in toolsets for each in toolset.tools} | self._tools
+        sets = (*(each.tools for each in toolsets), tuple(self._tools.values()))
+        tools = {each.name: each for made in sets for each in cached_tools(made, settings.caches)}
         agents = {
             name: _build_agent(name, each, models, tools) for name, each in self._agents.items()
         }
         if not agents:
             raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
+        answers = open_answers(
+            {name: each.cache for name, each in self._agents.items()},
+            agents,
+            settings.caches,
+            seconds=settings.turn.turn,
+        )
         default = settings.routing.default_agent or next(iter(agents))
         authenticator = build_authenticator(settings.identity, _fetcher(client))
         store, detector = await _prepare(settings, models, authenticator, quickly=quickly)
@@ -164,6 +176,7 @@ class Orchestrator:
             limits=settings.turn,
             sessions=settings.sessions,
             observe=self._observe,
+            answers=answers,
         )
         pipeline = Pipeline(ports)
         resuming = Resuming(store, settings.sessions, run=pipeline.resume, check=gate.check)

@@ -12,6 +12,7 @@ from msgspec import Struct
 from seawall.admission.gate import Gate
 from seawall.agents.definition import Agent
 from seawall.agents.loop import AgentTurn, Answer, Emit, run_agent
+from seawall.caches.answers import AnswerCache
 from seawall.errors import (
     InternalError,
     Overloaded,
@@ -72,6 +73,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     limits: StageLimits
     sessions: SessionSettings
     observe: Observe
+    answers: AnswerCache | None = None
 
 
 class _Running(Struct):
@@ -262,9 +264,11 @@ class Pipeline:
             AgentSelected(route.agent, route.reason),
         )
         notes = dict(session.state) if session else {}
-        answer = await run_agent(
-            ports.agents, route.agent, self._agent_turn(running, opened, notes), emit
-        )
+        turn = self._agent_turn(running, opened, notes)
+        if ports.answers is not None and session is None:
+            answer = await ports.answers.answer(route.agent, turn, emit)
+        else:
+            answer = await run_agent(ports.agents, route.agent, turn, emit)
         _report_answer(running, answer, detection.usage)
         await emit(UsageReported(running.report.usage))
         commit = _commit(
@@ -282,6 +286,7 @@ class Pipeline:
                 agent=answer.agent,
                 replayed=False,
                 timings=running.timings.as_dict(),
+                cached=answer.cached,
             )
         )
 
@@ -326,7 +331,9 @@ def _report_answer(running: _Running, answer: Answer, routing_usage: Usage) -> N
     report, timings = running.report, running.timings
     report.agent = answer.agent
     report.usage = answer.usage + routing_usage
-    tools = [message for message in answer.messages if isinstance(message, ToolMessage)]
+    report.cached = answer.cached
+    made = () if answer.cached else answer.messages
+    tools = [message for message in made if isinstance(message, ToolMessage)]
     report.tool_calls = len(tools)
     report.failed_tool_calls = sum(message.failed for message in tools)
     timings.record("model", answer.model_seconds)

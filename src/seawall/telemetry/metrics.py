@@ -42,6 +42,11 @@ class Metrics:
             ["outcome", "agent"],
             registry=self._registry,
         )
+        self._cached = Counter(
+            "seawall_cached_turns",
+            "Completed turns whose answer was produced for another turn.",
+            registry=self._registry,
+        )
         self._stages = Histogram(
             "seawall_stage_seconds",
             "Time spent by completed turns in each stage.",
@@ -126,6 +131,8 @@ class Metrics:
         self._turns.labels(report.outcome, report.agent).inc()
         if report.outcome != "completed":
             return
+        if report.cached:
+            self._cached.inc()
         for stage, milliseconds in report.timings.items():
             self._stages.labels(stage).observe(milliseconds / 1e3)
         self._intents.labels(report.intent or "none", report.intent_by).inc()

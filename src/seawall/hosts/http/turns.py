@@ -117,6 +117,8 @@ async def _whole(
                     agent=event.agent,
                     replayed=event.replayed,
                 )
+                if event.cached:
+                    answer["cached"] = True
                 timings.update(event.timings)
 
     await run_turn(orchestrator, exchange, request, credential, emit)
