@@ -58,6 +58,7 @@ async def rehearsal_ports(ports: Ports) -> AsyncGenerator[Ports, None]:
                 name: msgspec.structs.replace(agent, model=model)
                 for name, agent in ports.agents.items()
             },
+            answers=None,  # it would ask the real agents
             gate=Gate(ports.gate.limits),
             observe=lambda _: None,
         )
