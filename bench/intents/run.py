@@ -26,9 +26,10 @@ import numpy as np
 from seawall.errors import ConfigError
 from seawall.intents.blend import TwoSteps
 from seawall.intents.classifier import train
+from seawall.intents.digest import digest
 from seawall.intents.embedder import Embedder, find_model
 from seawall.intents.evaluation import Labelled, auroc, evaluate, few_shot, read_labelled, split
-from seawall.intents.saved import digest, read, write
+from seawall.intents.saved import read, write
 from seawall.intents.training import train_calibrated
 
 HERE = Path(__file__).resolve().parent
@@ -45,7 +46,7 @@ def ours(
     figures = {"training_seconds": time.process_time() - began}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "classifier.npz"
-        key = digest(training.texts, training.labels, embedder)
+        key = digest(training.texts, training.labels, embedder.digest if embedder else "")
         write(path, key, trained)
         figures["file_megabytes"] = path.stat().st_size / 1e6
         began = time.perf_counter()

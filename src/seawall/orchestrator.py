@@ -124,8 +124,11 @@ class Orchestrator:
         """Have `observer` called with the report of every finished turn."""
         self._observers.append(observer)
 
-    async def open(self) -> None:
+    async def open(self, *, quickly: bool = False) -> None:
         """Open the store, load tools, train or load the classifier, warm connections and keys.
+
+        quickly: for a cold start, as on Lambda: rather spend a little more on each turn; and do
+        nothing between turns, where time may stand still.
 
         Raises:
             ConfigError: something that is configured cannot be had.
@@ -141,20 +144,26 @@ class Orchestrator:
             _open_toolset(name, each.factory, each.arguments)
             for name, each in settings.tools.items()
         )
-        store = await open_store(settings.sessions)
+        authenticator = build_authenticator(settings.identity, _fetcher(client))
+        store = await _store_and_keys(settings, authenticator)
         try:
-            opened = self._opened = await self._compose(client, store, toolsets)
+            opened = self._opened = await self._compose(
+                client, authenticator, store, toolsets, light=quickly
+            )
         except BaseException:
             await store.close()
             raise
-        async with asyncio.TaskGroup() as group:
-            group.create_task(opened.authenticator.warm())
-            for model in opened.models.values():
-                group.create_task(model.warm())
-        opened.resuming.start()
+        if not quickly:
+            opened.resuming.start()
 
     async def _compose(
-        self, client: HttpClient, store: SessionStore, toolsets: tuple[Toolset, ...]
+        self,
+        client: HttpClient,
+        authenticator: Authenticator,
+        store: SessionStore,
+        toolsets: tuple[Toolset, ...],
+        *,
+        light: bool,
     ) -> _Opened:
         """Put together what stands on the open store."""
         settings = self.settings
@@ -178,8 +187,7 @@ class Orchestrator:
             seconds=settings.turn.turn,
         )
         default = settings.routing.default_agent or next(iter(agents))
-        authenticator = build_authenticator(settings.identity, _fetcher(client))
-        detector = await asyncio.to_thread(_build_detector, settings, models)
+        detector = await _warmed(settings, models, light=light)
         gate = open_gate(settings.admission, processes=settings.server.workers)
         ports = Ports(
             authenticator=authenticator,
@@ -216,6 +224,10 @@ class Orchestrator:
             client=client,
             toolsets=toolsets,
         )
+
+    async def settle(self, seconds: float) -> None:
+        """Wait for turns in the background; those that take longer than `seconds` are cancelled."""
+        await self._live.pipeline.live.close(seconds)
 
     @asynccontextmanager
     async def rehearsal(self) -> AsyncGenerator["Orchestrator", None]:
@@ -400,7 +412,34 @@ def _build_agent(
     )
 
 
-def _build_detector(settings: Settings, models: dict[str, Model]) -> IntentDetector:
+async def _store_and_keys(settings: Settings, authenticator: Authenticator) -> SessionStore:
+    """The open store; keys are fetched meanwhile: a cold start waits for both."""
+    opening: asyncio.Task[SessionStore] | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(authenticator.warm())
+            opening = group.create_task(open_store(settings.sessions))
+    except ExceptionGroup as failed:
+        if opening is not None and not opening.cancelled() and opening.exception() is None:
+            await opening.result().close()
+        raise failed.exceptions[0] from None
+    return opening.result()
+
+
+async def _warmed(settings: Settings, models: dict[str, Model], *, light: bool) -> IntentDetector:
+    """The detector; connections to models are opened meanwhile."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for model in models.values():
+                group.create_task(model.warm())
+            building = asyncio.to_thread(_build_detector, settings, models, light=light)
+            detecting = group.create_task(building)
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return detecting.result()
+
+
+def _build_detector(settings: Settings, models: dict[str, Model], *, light: bool) -> IntentDetector:
     definitions = tuple(
         IntentDefinition(name, each.description, each.examples, each.patterns)
         for name, each in settings.intents.items()
@@ -413,6 +452,7 @@ def _build_detector(settings: Settings, models: dict[str, Model]) -> IntentDetec
         threshold=routing.intent_threshold,
         embedding_model=routing.embedding_model if routing.classifier == "embeddings" else None,
         cache=Path(routing.classifier_cache) if routing.classifier_cache else None,
+        light=light,
     )
 
 

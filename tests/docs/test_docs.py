@@ -20,6 +20,7 @@ from seawall.config import (
 )
 from seawall.errors import Problem
 from seawall.events import Event
+from seawall.hosts.aws_lambda.settings import LambdaSettings
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
 from seawall.models.settings import ModelSettings
 from seawall.pipeline.stages import StageLimits
@@ -33,7 +34,7 @@ from tests.servers import ROOT
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 # Pages whose reader starts a server of his own, and has nothing set.
-BY_HAND = {"getting-started.md", "intents.md"}
+BY_HAND = {"getting-started.md", "intents.md", "lambda.md"}
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[server]": ServerSettings,
     "[turn]": StageLimits,
@@ -114,6 +115,12 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
     if isinstance(value, float):
         return f"{value:g}" if value < 1e6 else f"{value:.0f}"
     return msgspec.json.encode(value).decode()
+
+
+def test_every_setting_of_the_lambda_host_is_there() -> None:
+    told = {cells[0]: cells[1] for cells in rows("lambda.md", "Settings")}
+    fields = msgspec.structs.fields(LambdaSettings)
+    assert told == {field.encode_name: _default(field) for field in fields}
 
 
 def test_every_error_is_there() -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from seawall.cli.main import main
 from seawall.intents.calibration import calibrate
-from seawall.intents.saved import digest, read
+from seawall.intents.digest import digest
+from seawall.intents.saved import read
 from seawall.intents.training import obtain, train_calibrated
 
 PLACES = [f"shop {number}" for number in range(20)]
@@ -44,8 +45,8 @@ def test_other_examples_are_trained_anew(tmp_path: Path, caplog: pytest.LogCaptu
     other = obtain([*TEXTS, "good morning"], [*LABELS, "greeting"], cache=cache)
     assert "greeting" in other.ngrams.labels
     assert "does not fit the examples" in caplog.text
-    assert read(cache, digest(TEXTS, LABELS, None), None) is None
-    assert digest(["ab"], ["c"], None) != digest(["a"], ["bc"], None)
+    assert read(cache, digest(TEXTS, LABELS), None) is None
+    assert digest(["ab"], ["c"]) != digest(["a"], ["bc"])
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY", b"x" * 1_000])
@@ -53,7 +54,7 @@ def test_a_damaged_file_is_trained_over(tmp_path: Path, content: bytes) -> None:
     cache = tmp_path / "trained.npz"
     cache.write_bytes(content)
     obtain(TEXTS, LABELS, cache=cache)
-    assert read(cache, digest(TEXTS, LABELS, None), None) is not None
+    assert read(cache, digest(TEXTS, LABELS), None) is not None
 
 
 def test_a_name_that_the_file_cannot_hold_is_trained_each_time(tmp_path: Path) -> None:

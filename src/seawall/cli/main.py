@@ -5,7 +5,17 @@ import logging
 import sys
 from importlib.metadata import version
 
-from seawall.cli import budgets, demo, intents, keys, serve, sessions, sim_model
+from seawall.cli import (
+    budgets,
+    demo,
+    intents,
+    keys,
+    lab,
+    lambda_build,
+    serve,
+    sessions,
+    sim_model,
+)
 from seawall.errors import ConfigError, InvalidRequest, SeawallError
 
 __all__ = ["main"]
@@ -25,7 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         help="what is logged to standard error (default: %(default)s)",
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (demo, serve, sessions, budgets, intents, keys, sim_model):
+    commands = (demo, serve, sessions, budgets, intents, keys, lab, lambda_build, sim_model)
+    for command in commands:
         command.add_parser(subparsers)
     parsed = parser.parse_args(arguments)
     logging.basicConfig(

@@ -116,13 +116,15 @@ def build_detector(
     threshold: float | None = None,
     embedding_model: str | None = None,
     cache: Path | None = None,
+    light: bool = False,
 ) -> IntentDetector:
     """Compile the rules; load the classifier, or train it.
 
     threshold: the confidence from which the classifier answers; None for the calibrated one.
     embedding_model: the folder of one, "" for the installed one, None to do without. cache: the
     file that keeps the trained classifier. With fewer than two intents that have examples there
-    is nothing to tell apart, and no classifier.
+    is nothing to tell apart, and no classifier. light: start quickly, without numpy, where the
+    cache allows it; a message then costs more.
 
     Raises:
         ConfigError: a pattern is not a regular expression, or there is no embedding model.
@@ -132,6 +134,13 @@ def build_detector(
     examples = [(text, each.name) for each in definitions for text in each.examples]
     if len({name for _, name in examples}) < 2:
         return IntentDetector(rules, None, 1.0 if threshold is None else threshold, asked)
+    if light and cache is not None and embedding_model is None:
+        from seawall.intents.light import load_light  # noqa: PLC0415 - only where it can be used
+
+        found = load_light(cache, [text for text, _ in examples], [name for _, name in examples])
+        if found is not None:
+            sure = found.threshold if threshold is None else threshold
+            return IntentDetector(rules, found, sure, asked)
     from seawall.intents.embedder import Embedder, find_model  # noqa: PLC0415 - needs numpy
     from seawall.intents.training import obtain  # noqa: PLC0415
 

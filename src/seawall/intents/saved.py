@@ -3,8 +3,7 @@
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterable, Sequence
-from hashlib import sha256
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +16,7 @@ from seawall.intents.embedder import Embedder
 from seawall.intents.head import LinearHead
 from seawall.intents.vectors import Vectoriser
 
-__all__ = ["Trained", "digest", "read", "write"]
-
-_VERSION = "1"
-"""Of features, training, calibration and file together; a change of any must change it."""
+__all__ = ["Trained", "read", "write"]
 
 
 class Trained(Struct, frozen=True):
@@ -34,15 +30,6 @@ class Trained(Struct, frozen=True):
     first_threshold: float
     threshold: float
     blended: BlendedClassifier | None = None
-
-
-def digest(texts: Sequence[str], labels: Sequence[str], embedder: Embedder | None) -> str:
-    """Identifies what a classifier is trained from: version, examples, embedding model."""
-    hashed = sha256(f"{_VERSION}\0{embedder.digest if embedder else ''}".encode())
-    for text, label in zip(texts, labels, strict=True):
-        pair = f"{len(text)}\0{len(label)}\0{text}{label}"
-        hashed.update(pair.encode("utf-8", "surrogatepass"))
-    return hashed.hexdigest()
 
 
 def write(path: Path, key: str, trained: Trained) -> None:

@@ -10,9 +10,10 @@ from typing import BinaryIO
 from seawall.intents.blend import BlendedClassifier
 from seawall.intents.calibration import calibrate
 from seawall.intents.classifier import train
+from seawall.intents.digest import digest
 from seawall.intents.embedder import Embedder
 from seawall.intents.head import LinearHead
-from seawall.intents.saved import Trained, digest, read, write
+from seawall.intents.saved import Trained, read, write
 
 __all__ = ["obtain", "train_calibrated"]
 
@@ -60,7 +61,7 @@ def obtain(
     """
     if cache is None:
         return _trained(texts, labels, embedder, progress, "set routing.classifier_cache")
-    key = digest(texts, labels, embedder)
+    key = digest(texts, labels, embedder.digest if embedder else "")
     if (found := read(cache, key, embedder)) is not None:
         return found
     with _alone(cache):

@@ -9,7 +9,6 @@ import msgspec
 from seawall.errors import ConfigError
 from seawall.sessions.port import SessionStore
 from seawall.sessions.settings import SessionSettings
-from seawall.sessions.sqlite import SqliteStore
 
 __all__ = ["check_store", "name_store", "open_store", "settings_of"]
 
@@ -31,6 +30,8 @@ async def open_store(
     if settings.store == "dynamodb":
         store = _dynamodb(settings, environment)
     else:
+        from seawall.sessions.sqlite import SqliteStore  # noqa: PLC0415 - see _dynamodb
+
         store = SqliteStore(settings.path)
     try:
         await store.open()

@@ -95,6 +95,7 @@ class HttpApplication:
 
     async def _route(self, exchange: Exchange) -> None:
         path, method = exchange.scope["path"], exchange.scope["method"]
+        path = path.removeprefix(exchange.scope.get("root_path") or "")
         if method == "HEAD":
             method = "GET"
         endpoints = self._routes.get(path)

@@ -41,7 +41,7 @@ async def answer_chat(orchestrator: Orchestrator, exchange: Exchange) -> None:
     raw = await exchange.body(limit=settings.max_body_bytes, seconds=settings.body_seconds)
     body = decode(_decoder, raw)
     session = exchange.headers.get(b"seawall-session", b"").decode("latin-1") or None
-    request = chat_request(body, session=session, key=key, settings=settings)
+    request = exchange.bounded(chat_request(body, session=session, key=key, settings=settings))
     if body.stream:
         with_usage = body.stream_options is not None and body.stream_options.include_usage
         await _stream(orchestrator, exchange, request, credential, with_usage=with_usage)

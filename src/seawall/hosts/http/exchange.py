@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec import structs
 
 from seawall.errors import (
     BodyTooLarge,
@@ -19,6 +20,7 @@ from seawall.hosts.http.stop import Stop
 from seawall.identity.port import Anonymous, Bearer, Credential
 from seawall.transport.deadline import Deadline
 from seawall.transport.wheel import Wheel
+from seawall.turn import TurnRequest
 
 __all__ = ["ClientGone", "Exchange", "Receive", "Scope", "Send", "presented"]
 
@@ -87,8 +89,16 @@ class Exchange:
             raise RequestTimeout(f"The body did not arrive within {seconds:g} s.") from error
 
     def credential(self) -> Credential:
-        """See `presented`."""
+        """See `presented`; where the host has established it, that."""
+        trusted: Credential | None = self.scope.get("seawall.credential")
+        if trusted is not None:  # a client cannot put it there
+            return trusted
         return presented(self.headers, self.scope.get("client"))
+
+    def bounded(self, request: TurnRequest) -> TurnRequest:
+        """The request, to be done by the time that the host has for it, where that is bounded."""
+        deadline: float | None = self.scope.get("seawall.deadline")
+        return request if deadline is None else structs.replace(request, deadline=deadline)
 
     def query(self) -> dict[str, str]:
         """The query parameters; of a repeated one, the last."""

@@ -37,7 +37,7 @@ async def answer_turn(orchestrator: Orchestrator, exchange: Exchange) -> None:
     key = idempotency_key(exchange.headers.get(b"idempotency-key"))
     raw = await exchange.body(limit=settings.max_body_bytes, seconds=settings.body_seconds)
     body = decode(_decoder, raw)
-    request = turn_request(body, key=key, settings=settings)
+    request = exchange.bounded(turn_request(body, key=key, settings=settings))
     accepts = b"text/event-stream" in exchange.headers.get(b"accept", b"")
     stream = accepts if body.stream is None else body.stream
     answer = _stream if stream else _accepted if request.background else _whole

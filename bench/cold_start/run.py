@@ -1,0 +1,277 @@
+"""Process start to first byte of the first turn, on the local Lambda, beside others.
+
+    .venv/bin/python bench/cold_start/run.py [--quick] [--in-flight]
+
+Each start is a fresh environment on the local Lambda, warm file cache. Ours answers a whole turn:
+API key, session in DynamoDB Local, intent, agent, simulated model (whose first token takes no
+time), streamed. The others are run by AWS's own client. Prints a table and, at the end, the
+figures as one JSON line.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
+
+from seawall.lab.local_lambda.function import LocalFunction
+from seawall.lab.local_lambda.settings import FunctionSettings
+from seawall.lab.processes import consumption
+from seawall.sessions.open import open_store
+from seawall.sessions.settings import SessionSettings
+from tests.dynamodb_local import ENVIRONMENT, missing, running_dynamodb
+from tests.servers import running_model
+
+KEY = "sw_a-key-of-the-benchmark"
+STORE = "examples/store/seawall.toml"
+QUESTION = "Where is my order #W1005754?"
+PEERS = {
+    "empty": "awslambdaric, empty handler",
+    "boto": "boto3 + GetItem",
+    "fastapi_openai": "FastAPI + Mangum + openai SDK, one answer",
+    "import_agent_squad": "agent-squad, import only",
+    "import_strands": "strands, import only",
+    "import_langgraph": "langgraph, import only",
+    "import_pydantic_ai": "pydantic-ai, import only",
+    "import_openai_agents": "openai-agents, import only",
+    "import_litellm": "litellm, import only",
+}
+
+
+def turn_event() -> bytes:
+    """A streamed turn at a function URL."""
+    return json.dumps(
+        {
+            "version": "2.0",
+            "rawPath": "/v1/turns",
+            "rawQueryString": "",
+            "headers": {"content-type": "application/json", "x-api-key": KEY, "host": "x"},
+            "requestContext": {
+                "domainName": "local.lambda-url.us-east-1.on.aws",
+                "stage": "$default",
+                "http": {"method": "POST", "path": "/v1/turns", "sourceIp": "192.0.2.1"},
+            },
+            "body": json.dumps({"text": QUESTION, "stream": True}),
+            "isBase64Encoded": False,
+        }
+    ).encode()
+
+
+def rest_event() -> bytes:
+    """The same as Mangum and plain handlers read it."""
+    event = json.loads(turn_event())
+    event["requestContext"]["http"]["protocol"] = "HTTP/1.1"
+    event["body"] = json.dumps({"text": QUESTION})
+    return json.dumps(event).encode()
+
+
+async def start_once(settings: FunctionSettings, event: bytes, needle: bytes) -> dict[str, float]:
+    """One cold start: seconds from the start of the process, and its memory."""
+    lines: list[str] = []
+    async with LocalFunction(settings, log=lines.append) as function:
+        invocation = function.invoke(event)
+        head = await invocation.head()
+        told, first_text = b"", 0.0
+        async for piece in invocation.pieces():
+            told += piece
+            if not first_text and needle in told:
+                first_text = asyncio.get_running_loop().time()
+        began = invocation.environment_started_at
+        environment = function.environments[0]
+        figures = {
+            "init": environment.usage.init_seconds,
+            "first_byte": invocation.first_byte_at - began,
+            "first_text": first_text - began,
+            "memory_mb": consumption(environment.pid).resident_bytes / 2**20,
+        }
+    if not first_text or (head.streaming and b'"turn.completed"' not in told):
+        raise SystemExit(f"no answer: {told!r}\n" + "\n".join(lines))
+    return figures
+
+
+async def measure(
+    cases: dict[str, tuple[FunctionSettings, bytes, bytes]], rounds: int
+) -> dict[str, dict[str, Any]]:
+    """All cases in turn, `rounds` times, after one start of each that does not count."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
+    for number in range(rounds + 1):
+        for name, (settings, event, needle) in cases.items():
+            figures = await start_once(settings, event, needle)
+            if number:
+                found[name].append(figures)
+            else:
+                sys.stderr.write(f"first start of {name}: {figures['first_byte'] * 1e3:.0f} ms\n")
+                found[name] = []
+    table: dict[str, dict[str, Any]] = {}
+    for name, starts in found.items():
+        values = sorted(each["first_byte"] * 1e3 for each in starts)
+        table[name] = {
+            "first_byte_ms": round(median(values), 1),
+            "lowest_ms": round(values[0], 1),
+            "highest_ms": round(values[-1], 1),
+            "first_text_ms": round(median(each["first_text"] for each in starts) * 1e3, 1),
+            "init_ms": round(median(each["init"] for each in starts) * 1e3, 1),
+            "memory_mb": round(median(each["memory_mb"] for each in starts), 1),
+        }
+    return table
+
+
+def peer_python() -> Path:
+    """The interpreter of the venv that the others live in."""
+    python = HERE / ".venv" / "bin" / "python"
+    if not python.exists():
+        sys.stderr.write("making a venv for the others ...\n")
+        venv.create(HERE / ".venv", with_pip=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "-q", "-r", HERE / "requirements.txt"], check=True
+        )
+    return python
+
+
+def ours(folder: Path, model: str, dynamodb: str, **changed: Any) -> FunctionSettings:
+    """Our function: the store example with its sessions in DynamoDB, or in SQLite for ""."""
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    variables = {
+        "MODELS__DEFAULT__BASE_URL": model,
+        "TOOLS__STORE__DATABASE": str(folder / "store.db"),
+        "IDENTITY__ANONYMOUS": "false",
+        "IDENTITY__API_KEYS": f'[{{sha256 = "{digest}", tenant = "shop", subject = "me"}}]',
+        "ROUTING__CLASSIFIER_CACHE": str(folder / "classifier.npz"),
+        "SESSIONS__PATH": str(folder / "sessions.db"),
+    }
+    if dynamodb:
+        variables |= {
+            "SESSIONS__STORE": "dynamodb",
+            "SESSIONS__ENDPOINT": dynamodb,
+        }
+    environment = {f"SEAWALL_{name}": value for name, value in variables.items()} | ENVIRONMENT
+    return FunctionSettings(
+        command=(sys.executable, "-m", "seawall.hosts.aws_lambda", STORE),
+        handler=STORE,
+        folder=str(ROOT),
+        environment=environment,
+        **changed,
+    )
+
+
+def theirs(name: str, model: str, dynamodb: str, **changed: Any) -> FunctionSettings:
+    """One of the others, under AWS's client."""
+    handler = f"{name}.handler"
+    return FunctionSettings(
+        command=(str(peer_python()), "-m", "awslambdaric", handler),
+        handler=handler,
+        folder=str(HERE / "peers"),
+        environment={"MODEL": model, "DYNAMODB": dynamodb, **ENVIRONMENT},
+        memory_mb=changed.pop("memory_mb", 1_024),
+        **changed,
+    )
+
+
+async def in_flight(settings: FunctionSettings, event: bytes, many: int) -> dict[str, float]:
+    """One environment with `many` in flight: memory, CPU a turn, and init work."""
+    async with LocalFunction(settings, log=lambda _: None) as function:
+        environment = function.environments[0]
+        for _ in range(100):  # AWS's client starts a process for each
+            await asyncio.sleep(0.1)
+            if many <= 1 or environment._api._waiting.__len__() == many:  # noqa: SLF001
+                break
+        begun = consumption(environment.pid)
+        rounds, peak = 4, begun.resident_bytes
+        for _ in range(rounds):
+            invocations = [function.invoke(event) for _ in range(many)]
+            await asyncio.sleep(0.1)
+            peak = max(peak, consumption(environment.pid).resident_bytes)
+            await asyncio.gather(*(each.whole() for each in invocations))
+        done = consumption(environment.pid)
+        turns = rounds * many
+        return {
+            "init_cpu_ms": round(begun.cpu_seconds * 1e3),
+            "memory_mb": round(max(peak, done.resident_bytes) / 2**20, 1),
+            "cpu_ms_a_turn": round((done.cpu_seconds - begun.cpu_seconds) / turns * 1e3, 2),
+        }
+
+
+async def make_table(endpoint: str) -> None:
+    """As it is made before a function is deployed."""
+    settings = SessionSettings(store="dynamodb", endpoint=endpoint, create_table=True)
+    await (await open_store(settings, ENVIRONMENT)).close()
+
+
+def show(table: dict[str, dict[str, Any]]) -> None:
+    """Print figures, a row each."""
+    columns = list(next(iter(table.values())))
+    print(f"{'':44}" + "".join(f"{column:>15}" for column in columns))
+    for name, figures in table.items():
+        print(f"{name:44}" + "".join(f"{figures[column]:>15}" for column in columns), flush=True)
+
+
+def parts(stack: ExitStack) -> tuple[str, str]:
+    """The URLs of a simulated model and of DynamoDB Local."""
+    if reason := missing():
+        raise SystemExit(reason)
+    quick = ("--first-token", "0", "--duration", "0.2", "--seed", "1")
+    model = stack.enter_context(running_model(*quick)).url
+    return model, stack.enter_context(running_dynamodb())
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="three starts, few peers")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--in-flight", action="store_true", help="also 16 and 64 in flight")
+    arguments = parser.parse_args()
+    os.environ.pop("AWS_LAMBDA_RUNTIME_API", None)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        model, dynamodb = parts(stack)
+        asyncio.run(make_table(dynamodb))
+        text = b'"text.delta"'
+        # The others are given the time that they need: Lambda's 10 s are not the question here.
+        cases = {
+            "Seawall, whole turn, DynamoDB": (ours(folder, model, dynamodb), turn_event(), text),
+            "Seawall, whole turn, SQLite": (ours(folder, model, ""), turn_event(), text),
+        }
+        peers = list(PEERS)[:3] if arguments.quick else list(PEERS)
+        for name in peers:
+            settings = theirs(name, model, dynamodb, init_seconds=60.0, timeout_seconds=60.0)
+            cases[PEERS[name]] = (settings, rest_event(), b"")
+        began = time.monotonic()
+        rounds = 3 if arguments.quick else arguments.rounds
+        figures: dict[str, Any] = {"cold_start": asyncio.run(measure(cases, rounds))}
+        show(figures["cold_start"])
+        if arguments.in_flight:
+            figures["in_flight"] = {}
+            for many in (16, 64):
+                one = {"max_concurrency": many, "concurrency": 1, "memory_mb": 30_000}
+                figures["in_flight"] |= {
+                    f"Seawall, {many} in flight": asyncio.run(
+                        in_flight(ours(folder, model, dynamodb, **one), turn_event(), many)
+                    ),
+                    f"{PEERS['fastapi_openai']}, {many} in flight": asyncio.run(
+                        in_flight(
+                            theirs("fastapi_openai", model, dynamodb, **one), rest_event(), many
+                        )
+                    ),
+                }
+            show(figures["in_flight"])
+        figures["seconds"] = round(time.monotonic() - began, 1)
+    print(json.dumps(figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

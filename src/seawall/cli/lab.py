@@ -1,0 +1,132 @@
+"""`seawall lab`: fleets on this machine to try things on; for now the local Lambda."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+__all__ = ["add_parser"]
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser("lab", help="run what stands for the cloud on this machine")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    local = commands.add_parser(
+        "lambda",
+        help="a local Lambda with a function URL",
+        description="Run a function as AWS Lambda does: the Runtime API, environments as processes "
+        "that are started when needed and frozen between invocations, limits and throttling. It "
+        "is called at its function URL, or by AWS's SDKs as function 'local' with this endpoint.",
+    )
+    local.add_argument(
+        "handler", metavar="HANDLER", help="configuration file, or module:name of what is served"
+    )
+    local.add_argument("--host", default="127.0.0.1")
+    local.add_argument("--port", type=int, default=9000, help="0 finds a free one (default: 9000)")
+    local.add_argument(
+        "--client",
+        choices=["seawall", "awslambdaric"],
+        default="seawall",
+        help="what speaks to the Runtime API (default: %(default)s)",
+    )
+    local.add_argument("--memory", type=int, default=512, metavar="MB")
+    local.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS")
+    local.add_argument(
+        "--in-flight",
+        type=int,
+        default=1,
+        metavar="N",
+        help="invocations in one environment; more than 1 is a managed instance (default: 1)",
+    )
+    local.add_argument("--snapstart", action="store_true", help="restore environments")
+    local.add_argument("--provisioned", type=int, default=0, metavar="N", help="started ahead")
+    local.add_argument(
+        "--concurrency", type=int, default=1_000, metavar="N", help="environments at most"
+    )
+    local.add_argument("--idle", type=float, default=300.0, metavar="SECONDS")
+    local.add_argument(
+        "--shutdown",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="after SIGTERM, as where an extension is registered (default: 0, killed)",
+    )
+    local.add_argument("--buffered", action="store_true", help="invoke mode BUFFERED")
+    local.add_argument("--json", action="store_true", help="announce as a JSON line")
+    local.set_defaults(run=_run_lambda)
+
+
+def _run_lambda(arguments: argparse.Namespace) -> int:
+    import asyncio  # noqa: PLC0415 - only what this command needs
+    import signal  # noqa: PLC0415
+
+    import msgspec  # noqa: PLC0415
+
+    from seawall.errors import ConfigError, SeawallError  # noqa: PLC0415
+    from seawall.lab.local_lambda.function import LocalFunction  # noqa: PLC0415
+    from seawall.lab.local_lambda.runtime_api import InitFailed  # noqa: PLC0415
+    from seawall.lab.local_lambda.server import front  # noqa: PLC0415
+    from seawall.lab.local_lambda.settings import FunctionSettings  # noqa: PLC0415
+    from seawall.lab.loop import raise_file_limit  # noqa: PLC0415
+
+    module = "seawall.hosts.aws_lambda" if arguments.client == "seawall" else "awslambdaric"
+    try:
+        settings = msgspec.convert(
+            {
+                "command": (sys.executable, "-m", module, arguments.handler),
+                "handler": arguments.handler,
+                "folder": str(Path.cwd()),
+                "memory_mb": arguments.memory,
+                "timeout_seconds": arguments.timeout,
+                "max_concurrency": arguments.in_flight,
+                "snapstart": arguments.snapstart,
+                "provisioned": arguments.provisioned,
+                "concurrency": arguments.concurrency,
+                "idle_seconds": arguments.idle,
+                "shutdown_seconds": arguments.shutdown,
+                "invoke_mode": "BUFFERED" if arguments.buffered else "RESPONSE_STREAM",
+                "environment": _handed_on(),
+            },
+            FunctionSettings,
+        )
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"lab lambda: {error}") from error
+    if settings.snapstart and (settings.managed or settings.provisioned):
+        raise ConfigError("lab lambda: SnapStart goes neither with --in-flight nor --provisioned")
+
+    def log(line: str) -> None:
+        sys.stderr.write(line + "\n")
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with (
+            LocalFunction(settings, log=log) as function,
+            front(function, arguments.host, arguments.port) as url,
+        ):
+            if arguments.json:
+                sys.stdout.write(json.dumps({"url": url}) + "\n")
+            else:
+                sys.stdout.write(f"The function is called at {url}\n")
+            sys.stdout.flush()
+            await stop.wait()
+
+    raise_file_limit()
+    try:
+        asyncio.run(serve())  # not uvloop: it cannot give a child a process group
+    except InitFailed as error:
+        raise SeawallError(f"the function does not start: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"lab lambda: {error}") from error
+    return 0
+
+
+def _handed_on() -> dict[str, str]:
+    """What of our environment the function is to see: Seawall's settings, and AWS's."""
+    import os  # noqa: PLC0415
+
+    return {
+        name: value for name, value in os.environ.items() if name.startswith(("SEAWALL_", "AWS_"))
+    }

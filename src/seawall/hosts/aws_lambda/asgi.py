@@ -1,0 +1,188 @@
+"""An ASGI application behind the Runtime API: its lifespan once, a request for each event."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
+
+import msgspec
+
+from seawall.errors import Problem
+from seawall.hosts.aws_lambda.http_answers import INTEGRATION, prelude, whole_answer
+from seawall.hosts.aws_lambda.http_events import HttpEvent, Source
+
+__all__ = ["Answering", "AsgiApp", "Lifespan", "answer_http", "refuse_http"]
+
+_log = logging.getLogger("seawall.lambda")
+
+Message = MutableMapping[str, Any]
+AsgiApp = Callable[
+    [dict[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
+    Awaitable[None],
+]
+
+
+class Answering(Protocol):
+    """What an invocation is answered by."""
+
+    async def whole(self, payload: bytes) -> None:
+        """Send a whole answer."""
+        ...
+
+    async def begin(self, content_type: str) -> None:
+        """Begin a streamed answer."""
+        ...
+
+    async def write(self, piece: bytes) -> None:
+        """Send a piece of it."""
+        ...
+
+    async def end(self) -> None:
+        """It is whole."""
+        ...
+
+
+class Lifespan:
+    """The application's start and end, as ASGI's lifespan protocol has them.
+
+    state: what it has put there at its start, for every request.
+    """
+
+    def __init__(self, app: AsgiApp) -> None:
+        self._app = app
+        self._events: asyncio.Queue[str] = asyncio.Queue()
+        self._said: asyncio.Queue[Message] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+        self.state: dict[str, Any] = {}
+
+    async def start(self) -> None:
+        """Start the application. One that knows no lifespan has none.
+
+        Raises:
+            RuntimeError: it says that it cannot start.
+        """
+        self._task = asyncio.create_task(self._run())
+        said = await self._ask("startup")
+        if said is None:
+            self._task = None
+        elif said["type"] == "lifespan.startup.failed":
+            raise RuntimeError(f"the application does not start: {said.get('message', '')}")
+
+    async def stop(self) -> None:
+        """Have it end what it began."""
+        if self._task is not None:
+            await self._ask("shutdown")
+            await asyncio.wait([self._task])
+
+    async def _ask(self, event: str) -> Message | None:
+        """Its word on an event; None where it has ended without one."""
+        task = self._task
+        if task is None:
+            return None
+        self._events.put_nowait(f"lifespan.{event}")
+        hearing = asyncio.create_task(self._said.get())
+        await asyncio.wait([hearing, task], return_when=asyncio.FIRST_COMPLETED)
+        if hearing.done():
+            return hearing.result()
+        hearing.cancel()
+        return None if self._said.empty() else self._said.get_nowait()
+
+    async def _run(self) -> None:
+        scope = {
+            "type": "lifespan",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            "state": self.state,
+        }
+
+        async def receive() -> Message:
+            return {"type": await self._events.get()}
+
+        async def send(message: Message) -> None:
+            self._said.put_nowait(message)
+
+        try:
+            await self._app(scope, receive, send)
+        except Exception as error:  # noqa: BLE001 - as servers do: it knows no lifespan
+            _log.debug("the application has no lifespan: %r", error)
+
+
+async def answer_http(
+    app: AsgiApp, event: HttpEvent, answering: Answering, *, stream: bool
+) -> None:
+    """Have the application answer one request.
+
+    Raises:
+        RuntimeError: it ended without a whole answer, or said things in the wrong order.
+        Exception: whatever it raises.
+    """
+    exchange = _Exchange(event, answering, stream=stream)
+    await app(event.scope, exchange.receive, exchange.send)
+    if not exchange.complete:
+        raise RuntimeError("the application ended without completing its answer")
+
+
+async def refuse_http(
+    problem: Problem, source: Source, answering: Answering, *, stream: bool
+) -> None:
+    """Answer a request that does not get as far as the application."""
+    headers = [(b"content-type", b"application/problem+json")]
+    body = msgspec.json.encode(problem.as_dict())
+    if not stream:
+        await answering.whole(whole_answer(problem.status, headers, body, source))
+        return
+    await answering.begin(INTEGRATION)
+    await answering.write(prelude(problem.status, headers, source) + body)
+    await answering.end()
+
+
+class _Exchange:
+    def __init__(self, event: HttpEvent, answering: Answering, *, stream: bool) -> None:
+        self._event = event
+        self._answering = answering
+        self._stream = stream
+        self._status = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body: list[bytes] = []
+        self._read = False
+        self._over = asyncio.Event()
+        self._head_only = event.scope["method"] == "HEAD"
+        self.complete = False
+
+    async def receive(self) -> Message:
+        if not self._read:
+            self._read = True
+            return {"type": "http.request", "body": self._event.body, "more_body": False}
+        await self._over.wait()  # Lambda does not tell when a client goes away
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.start" and not self._status:
+            self._status = message["status"]
+            self._headers = [(bytes(name), bytes(value)) for name, value in message["headers"]]
+            if self._stream:
+                await self._answering.begin(INTEGRATION)
+                head = prelude(self._status, self._headers, self._event.source)
+                await self._answering.write(head)
+        elif kind == "http.response.body" and self._status and not self.complete:
+            piece = b"" if self._head_only else message.get("body", b"")
+            last = not message.get("more_body", False)
+            if self._stream:
+                if piece:
+                    await self._answering.write(piece)
+                if last:
+                    self.complete = True
+                    await self._answering.end()
+            else:
+                self._body.append(piece)
+                if last:
+                    self.complete = True
+                    await self._answering.whole(
+                        whole_answer(
+                            self._status, self._headers, b"".join(self._body), self._event.source
+                        )
+                    )
+            if last:
+                self._over.set()
+        else:
+            raise RuntimeError(f"the application sent {kind!r} out of turn")

@@ -1,0 +1,147 @@
+"""What an event is, and what of the target answers it."""
+
+import asyncio
+import inspect
+from typing import Any
+
+import msgspec
+
+from seawall.errors import Problem
+from seawall.hosts.aws_lambda.answering import Answer
+from seawall.hosts.aws_lambda.asgi import AsgiApp, answer_http, refuse_http
+from seawall.hosts.aws_lambda.context import InvocationContext
+from seawall.hosts.aws_lambda.http_events import HttpEvent, Source, read_event, source_of
+from seawall.hosts.aws_lambda.settings import LambdaSettings
+from seawall.hosts.aws_lambda.target import Handler, Target
+
+__all__ = ["Dispatcher", "UnknownEvent"]
+
+_TRACE = b"x-amzn-trace-id"
+
+
+class UnknownEvent(Exception):
+    """The event is of no kind that this function answers."""
+
+    code = "Seawall.UnknownEvent"
+
+
+class Dispatcher:
+    """Answers invocations with a target."""
+
+    def __init__(self, target: Target, settings: LambdaSettings) -> None:
+        self._target = target
+        self._settings = settings
+        self.margin_seconds = settings.margin_seconds
+
+    async def answer(self, payload: bytes, context: InvocationContext, answer: Answer) -> None:
+        """Answer one invocation.
+
+        Raises:
+            UnknownEvent: nothing answers such events here.
+            ApiError: the answer was not taken.
+            Exception: whatever the application raises.
+        """
+        try:
+            event: Any = msgspec.json.decode(payload)
+        except msgspec.DecodeError as error:
+            raise UnknownEvent(f"the event is not JSON: {error}") from error
+        if self._target.handler is not None:
+            await _call(self._target.handler, event, context, answer)
+        elif self._target.app is not None:
+            await self._answer_app(self._target.app, event, context, answer)
+
+    async def settle(self, context: InvocationContext) -> None:
+        """Have finished what goes on behind the answer of an invocation."""
+        left = context.deadline - self.margin_seconds - asyncio.get_running_loop().time()
+        await self._target.settle(max(0.0, left))
+
+    async def _answer_app(
+        self,
+        app: AsgiApp,
+        event: Any,  # noqa: ANN401 - JSON of any kind
+        context: InvocationContext,
+        answer: Answer,
+    ) -> None:
+        if (source := source_of(event)) is not None:
+            await self._answer_http(app, event, source, context, answer)
+            return
+        if self._target.orchestrator is None:
+            raise UnknownEvent("the function serves an ASGI application: only HTTP events")
+        deadline = self._deadline(context)
+        # Only here, so that a function without them does not import them.
+        from seawall.hosts.aws_lambda import turns  # noqa: PLC0415
+
+        if turns.is_batch(event):
+            if not self._settings.queue:
+                raise UnknownEvent("turns from SQS are off; SEAWALL_LAMBDA_QUEUE=true admits them")
+            await answer.whole(await turns.answer_batch(app, event["Records"], deadline=deadline))
+        else:
+            if not self._settings.direct:
+                raise UnknownEvent("direct turns are off; SEAWALL_LAMBDA_DIRECT=true admits them")
+            await answer.whole(await turns.answer_direct(app, event, deadline=deadline))
+
+    async def _answer_http(
+        self,
+        app: AsgiApp,
+        event: dict[str, Any],
+        source: Source,
+        context: InvocationContext,
+        answer: Answer,
+    ) -> None:
+        settings = self._settings
+        stream = settings.stream == "always" and source in ("url", "rest")
+        stream |= settings.stream == "auto" and source == "url"
+        try:
+            request = read_event(event, source, base_path=settings.base_path)
+            credential = self._credential(request)
+        except Problem as problem:
+            await refuse_http(problem, source, answer, stream=stream)
+            return
+        scope = request.scope
+        scope["aws.event"] = event
+        scope["aws.context"] = context
+        scope["seawall.deadline"] = self._deadline(context)
+        if self._target.lifespan is not None:
+            scope["state"] = self._target.lifespan.state.copy()
+        if context.trace_id and not any(name == _TRACE for name, _ in scope["headers"]):
+            scope["headers"].append((_TRACE, context.trace_id.encode("latin-1", "replace")))
+        if credential is not None:
+            scope["seawall.credential"] = credential
+        await answer_http(app, request, answer, stream=stream)
+
+    def _deadline(self, context: InvocationContext) -> float:
+        """Earlier than the runtime ends an invocation: so that the application can say why."""
+        return context.deadline - 2 * self.margin_seconds
+
+    def _credential(self, request: HttpEvent) -> object:
+        """Who the API's authorizer says is asking; None where it does not say, or is not asked."""
+        settings = self._settings
+        if not (settings.authorizer and self._target.orchestrator is not None and request.claims):
+            return None
+        from seawall.hosts.aws_lambda.turns import principal_of  # noqa: PLC0415
+        from seawall.identity.port import Trusted  # noqa: PLC0415
+
+        claims = request.claims
+        return Trusted(principal_of(claims, settings.tenant_claim, settings.subject_claim))
+
+
+async def _call(
+    handler: Handler, event: object, context: InvocationContext, answer: Answer
+) -> None:
+    """A plain function, as AWS's own runtimes call it; an async generator's pieces are streamed."""
+    if inspect.isasyncgenfunction(handler):
+        begun = False
+        async for piece in handler(event, context):
+            if not begun:
+                begun = True
+                await answer.begin("application/octet-stream")
+            await answer.write(piece if isinstance(piece, bytes) else str(piece).encode())
+        if not begun:
+            await answer.begin("application/octet-stream")
+        await answer.end()
+        return
+    if inspect.iscoroutinefunction(handler):
+        said = await handler(event, context)
+    else:  # it may block, and the loop must not
+        said = await asyncio.to_thread(handler, event, context)
+    await answer.whole(msgspec.json.encode(said))

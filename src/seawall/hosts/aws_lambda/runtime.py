@@ -1,0 +1,217 @@
+"""The runtime: one event loop for the life of the environment, and invocations on it.
+
+Every slot asks for an invocation, has it answered, and asks for the next: one slot in a classic
+environment, as many as AWS_LAMBDA_MAX_CONCURRENCY says on a managed instance.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import random
+import signal
+from collections.abc import MutableMapping
+
+from seawall.hosts.aws_lambda.answering import Answer, error_body
+from seawall.hosts.aws_lambda.context import InvocationContext, context_of, current_invocation
+from seawall.hosts.aws_lambda.dispatch import Dispatcher
+from seawall.hosts.aws_lambda.logs import set_up_logs
+from seawall.hosts.aws_lambda.runtime_api import ApiAnswer, ApiConnection, ApiError
+from seawall.hosts.aws_lambda.settings import read_settings
+from seawall.hosts.aws_lambda.target import Target, load_target
+
+__all__ = ["run_runtime"]
+
+_log = logging.getLogger("seawall.lambda")
+_COLLECT_EVERY = 50_000
+_ATTEMPTS = 5
+_FIRST_PAUSE = 0.1  # seconds before asking again, twice as long each time; as AWS's client has it
+_REPORT_SECONDS = 2.0
+# What AWS's own runtime exits with where a snapshot, or a restore, fails.
+_STATUS_SNAPSHOT, _STATUS_RESTORE = 64, 65
+
+
+def run_runtime(handler: str, environment: MutableMapping[str, str] = os.environ) -> int:
+    """Serve the function until the environment ends; the exit status.
+
+    handler: see `load_target`. environment: also gets `_X_AMZN_TRACE_ID`, as SDKs expect it, where
+    only one invocation is in flight.
+    """
+    set_up_logs(environment)
+    return asyncio.run(_Runtime(environment).run(handler))
+
+
+class _Ended(Exception):
+    """Nothing more is to be served; `status` is the exit status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class _Runtime:
+    def __init__(self, environment: MutableMapping[str, str]) -> None:
+        self._environment = environment
+        self._address = environment.get("AWS_LAMBDA_RUNTIME_API", "")
+        self._slots = max(1, int(environment.get("AWS_LAMBDA_MAX_CONCURRENCY") or 1))
+        self._api = ApiConnection(self._address)
+        self._asking: set[asyncio.Task[ApiAnswer]] = set()
+        self._stopping = False
+        self._dispatcher: Dispatcher
+
+    async def run(self, handler: str) -> int:
+        try:
+            target = await self._start(handler)
+        except _Ended as ended:
+            return ended.status
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop)
+        # What exists now stays: sparing the collector from walking it over and over.
+        gc.freeze()
+        gc.set_threshold(_COLLECT_EVERY, 20, 100)
+        gc.enable()
+        try:
+            if self._environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
+                await self._sleep_in_snapshot(target)
+            async with asyncio.TaskGroup() as group:
+                connections = [self._api]
+                connections += [ApiConnection(self._address) for _ in range(self._slots - 1)]
+                for connection in connections:
+                    group.create_task(self._serve(connection))
+        except _Ended as ended:
+            return ended.status
+        except ExceptionGroup as failed:
+            ends = [each for each in failed.exceptions if isinstance(each, _Ended)]
+            if not ends:
+                raise
+            return max(each.status for each in ends)
+        finally:
+            await target.stop()
+        return 0
+
+    async def _start(self, handler: str) -> Target:
+        """Load and open what answers.
+
+        Raises:
+            _Ended: that failed, and was told to Lambda.
+        """
+        try:
+            settings = read_settings(self._environment)
+            target = load_target(handler, self._environment)
+            await target.start()
+        except Exception as error:
+            _log.exception("the function does not start")
+            await self._report("init/error", error, type(error).__name__)
+            raise _Ended(1) from error
+        self._dispatcher = Dispatcher(target, settings)
+        return target
+
+    async def _sleep_in_snapshot(self, target: Target) -> None:
+        """Let go of everything, be frozen and restored, and get everything anew.
+
+        Raises:
+            _Ended: a hook failed.
+        """
+        try:
+            await target.before_snapshot()
+            gc.collect()
+            gc.freeze()
+            answer = await self._api.get("restore/next")
+            if answer.status != 200:
+                raise ApiError(f"restore/next answered with {answer.status}")
+        except Exception as error:
+            _log.exception("no snapshot can be taken")
+            await self._report("init/error", error, "Runtime.BeforeSnapshotError")
+            raise _Ended(_STATUS_SNAPSHOT) from error
+        try:
+            random.seed()  # every copy of a snapshot would draw the same numbers
+            await target.after_restore()
+        except Exception as error:
+            _log.exception("the environment cannot be restored")
+            await self._report("restore/error", error, "Runtime.AfterRestoreError")
+            raise _Ended(_STATUS_RESTORE) from error
+
+    def _stop(self) -> None:
+        """Ask for nothing more; what is in flight is finished."""
+        self._stopping = True
+        for task in self._asking:
+            task.cancel()
+
+    async def _serve(self, connection: ApiConnection) -> None:
+        """One slot."""
+        while not self._stopping:
+            asking: asyncio.Task[ApiAnswer] = asyncio.create_task(self._next(connection))
+            self._asking.add(asking)
+            try:
+                received = await asking
+            except asyncio.CancelledError:
+                if not self._stopping:
+                    raise
+                break
+            finally:
+                self._asking.discard(asking)
+            context = context_of(received.headers, self._environment)
+            if self._slots == 1:
+                self._environment["_X_AMZN_TRACE_ID"] = context.trace_id
+            current_invocation.set(context)
+            await self._answer(connection, context, received.body)
+            if self._slots == 1:  # it is frozen next
+                await self._dispatcher.settle(context)
+            current_invocation.set(None)
+        connection.close()
+
+    async def _next(self, connection: ApiConnection) -> ApiAnswer:
+        """The next invocation.
+
+        Raises:
+            _Ended: there is none: the environment is over.
+        """
+        pause = _FIRST_PAUSE
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                answer = await connection.get("invocation/next")
+            except ApiError as error:
+                if self._stopping:
+                    raise _Ended(0) from error
+                _log.warning("%s (attempt %d of %d)", error, attempt, _ATTEMPTS)
+            else:
+                if answer.status == 200:
+                    return answer
+                if answer.status == 410:
+                    raise _Ended(0)  # Lambda has done with this environment
+                _log.error("invocation/next answered with %d: %r", answer.status, answer.body[:500])
+                if answer.status < 500 or self._slots == 1:
+                    raise _Ended(1)  # documented: 500 cannot be recovered from, exit promptly
+            if attempt < _ATTEMPTS:
+                await asyncio.sleep(pause)
+                pause *= 2
+        raise _Ended(1)
+
+    async def _answer(
+        self, connection: ApiConnection, context: InvocationContext, payload: bytes
+    ) -> None:
+        """Have one invocation answered; whatever goes wrong with it stays with it."""
+        answer = Answer(connection, context)
+        try:
+            limit = context.deadline - self._dispatcher.margin_seconds
+            async with asyncio.timeout_at(limit) as timeout:
+                await self._dispatcher.answer(payload, context, answer)
+        except ApiError as error:
+            _log.error("the answer could not be given: %s", error)
+            connection.close()
+        except Exception as error:  # noqa: BLE001 - the last line of defence
+            if isinstance(error, TimeoutError) and timeout.expired():
+                _log.error("the invocation was ended shortly before its timeout")
+                await answer.fail("Seawall.DeadlineExceeded", error)
+            else:
+                _log.exception("the invocation failed")
+                await answer.fail(getattr(error, "code", type(error).__name__), error)
+
+    async def _report(self, path: str, error: Exception, kind: str) -> None:
+        """Tell Lambda why the environment does not come up; if it does not hear, the log does."""
+        body = error_body(kind, error)
+        try:
+            async with asyncio.timeout(_REPORT_SECONDS):
+                await self._api.post(path, body, error_type=kind)
+        except (ApiError, TimeoutError) as unheard:
+            _log.error("Lambda could not be told: %s", unheard)

@@ -1,0 +1,243 @@
+"""A connection to the Runtime API (2018-06-01): one exchange at a time, answers as streams.
+
+Source: docs.aws.amazon.com/lambda/latest/dg, runtimes-api and runtimes-custom. It is not the
+client of transport/: that one has no request bodies in pieces, nor trailers, and needs more.
+"""
+
+import asyncio
+import base64
+from contextlib import suppress
+from typing import Any
+
+import httptools
+from msgspec import Struct
+
+__all__ = ["ApiAnswer", "ApiConnection", "ApiError"]
+
+_PATH = "/2018-06-01/runtime/"
+_CONNECT_SECONDS = 5.0
+_ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
+_ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
+_MAX_TRAILER_BYTES = 32_768
+_MAX_ANSWER_BYTES = 16 << 20
+
+
+class ApiError(Exception):
+    """The Runtime API cannot be used: closed, or not speaking HTTP."""
+
+
+class ApiAnswer(Struct, frozen=True):
+    """What came back. Header names are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class ApiConnection(asyncio.Protocol):
+    """One connection, opened when first used and again after it was lost.
+
+    address: host and port, as in AWS_LAMBDA_RUNTIME_API.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._transport: asyncio.Transport | None = None
+        self._answer: asyncio.Future[ApiAnswer] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._host = b"host: " + address.encode("ascii") + b"\r\n"
+        self._reset()
+
+    def _reset(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: dict[str, str] = {}
+        self._body: list[bytes] = []
+        self._size = 0
+
+    # What the runtime does.
+
+    async def get(self, path: str) -> ApiAnswer:
+        """Ask, and wait for as long as it takes: the process may be frozen meanwhile.
+
+        Raises:
+            ApiError: the connection could not be made, or was closed.
+        """
+        transport = await self._open()
+        answer = self._begin()
+        transport.write(b"GET %b HTTP/1.1\r\n%b\r\n" % (_target(path), self._host))
+        return await answer
+
+    async def post(
+        self, path: str, body: bytes, *, error_type: str = "", invocation_id: str = ""
+    ) -> ApiAnswer:
+        """Send a whole body.
+
+        Raises:
+            ApiError: the connection could not be made, or was closed.
+        """
+        transport = await self._open()
+        answer = self._begin()
+        head = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
+        if error_type:
+            head += b"%b: %b\r\n" % (_ERROR_TYPE.encode(), _value(error_type))
+        head += _invocation(invocation_id)
+        transport.write(b"POST %b HTTP/1.1\r\n%b%b\r\n" % (_target(path), self._host, head))
+        transport.write(body)
+        return await answer
+
+    async def begin_stream(self, path: str, content_type: str, invocation_id: str = "") -> None:
+        """Begin to send an answer whose body comes in pieces.
+
+        Raises:
+            ApiError: the connection could not be made.
+        """
+        transport = await self._open()
+        _ = self._begin()
+        transport.write(
+            b"POST %b HTTP/1.1\r\n%bcontent-type: %b\r\n"
+            b"lambda-runtime-function-response-mode: streaming\r\n"
+            b"transfer-encoding: chunked\r\ntrailer: %b\r\ntrailer: %b\r\n%b\r\n"
+            % (
+                _target(path),
+                self._host,
+                _value(content_type),
+                _ERROR_TYPE.encode(),
+                _ERROR_BODY.encode(),
+                _invocation(invocation_id),
+            )
+        )
+
+    async def write(self, piece: bytes) -> None:
+        """Send a piece; waits while the other side does not take any more.
+
+        Raises:
+            ApiError: the stream was refused, or the connection closed.
+        """
+        transport = self._transport
+        answer = self._answer
+        if transport is None or answer is None or answer.done():
+            raise ApiError("the Runtime API does not take the answer any more")
+        if piece:
+            transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        if self._writable is not None:
+            waited: list[asyncio.Future[Any]] = [self._writable, answer]
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+
+    async def end_stream(self, *, error_type: str = "", error: bytes = b"") -> ApiAnswer:
+        """The body is whole, or broke off: then error trailers say why.
+
+        Raises:
+            ApiError: the connection was closed.
+        """
+        if self._transport is None or self._answer is None:
+            raise ApiError("the Runtime API has closed the connection")
+        trailers = b""
+        if error_type:
+            encoded = base64.b64encode(error[:_MAX_TRAILER_BYTES])
+            trailers = b"%b: %b\r\n%b: %b\r\n" % (
+                _ERROR_TYPE.encode(),
+                _value(error_type),
+                _ERROR_BODY.encode(),
+                encoded,
+            )
+        self._transport.write(b"0\r\n%b\r\n" % trailers)
+        return await self._answer
+
+    def close(self) -> None:
+        """Close it; what is waited for fails."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _open(self) -> asyncio.Transport:
+        if self._transport is not None and not self._transport.is_closing():
+            return self._transport
+        host, _, port = self._address.rpartition(":")
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                transport, _ = await loop.create_connection(lambda: self, host, int(port))
+        except (OSError, ValueError) as error:
+            raise ApiError(f"the Runtime API at {self._address}: {error}") from error
+        return transport
+
+    def _begin(self) -> "asyncio.Future[ApiAnswer]":
+        self._reset()
+        self._answer = asyncio.get_running_loop().create_future()
+        return self._answer
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = transport  # type: ignore[assignment]  # a stream transport, always
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(ApiError(f"the Runtime API does not speak HTTP/1.1: {error}"))
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._transport = None
+        self.resume_writing()
+        self._fail(ApiError(f"the Runtime API closed the connection{f': {exc}' if exc else ''}"))
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    def _fail(self, error: ApiError) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+            self._answer.exception()  # told to whoever waits, if anybody does
+
+    # What the parser calls.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """See httptools."""
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_body(self, body: bytes) -> None:
+        """See httptools."""
+        self._size += len(body)
+        if self._size <= _MAX_ANSWER_BYTES:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """See httptools."""
+        answer = self._answer
+        if answer is None or answer.done():
+            return
+        if self._size > _MAX_ANSWER_BYTES:
+            self._fail(ApiError(f"the Runtime API sent {self._size} bytes"))
+            return
+        status = self._parser.get_status_code()
+        if not self._parser.should_keep_alive() and self._transport is not None:
+            self._transport.close()
+            self._transport = None
+        answer.set_result(ApiAnswer(status, self._headers, b"".join(self._body)))
+
+
+def _target(path: str) -> bytes:
+    return (_PATH + path).encode("ascii")
+
+
+def _value(text: str) -> bytes:
+    """A header value: one line of visible ASCII."""
+    return "".join(each if " " <= each <= "~" else "?" for each in text).encode("ascii")
+
+
+def _invocation(invocation_id: str) -> bytes:
+    with suppress(UnicodeEncodeError):
+        if invocation_id:
+            return b"lambda-runtime-invocation-id: %b\r\n" % invocation_id.encode("ascii")
+    return b""

@@ -1,0 +1,125 @@
+"""What the function's handler names: an orchestrator, an ASGI application, or a plain function."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from seawall.errors import ConfigError
+from seawall.hosts.aws_lambda.asgi import AsgiApp, Lifespan
+
+__all__ = ["Handler", "Target", "load_target"]
+
+Handler = Callable[[Any, Any], Any]
+
+
+class Target(Struct):
+    """What answers invocations.
+
+    app: for HTTP events. orchestrator: for turns that come without HTTP. handler: for every event,
+    called with event and context as AWS's own runtimes do.
+    """
+
+    app: AsgiApp | None = None
+    lifespan: Lifespan | None = None
+    orchestrator: Any = None  # a seawall.Orchestrator; imported only where there is one
+    handler: Handler | None = None
+
+    async def start(self) -> None:
+        """Open what is to be open before the first invocation."""
+        if self.orchestrator is not None:
+            await self.orchestrator.open(quickly=True)
+        elif self.lifespan is not None:
+            await self.lifespan.start()
+
+    async def stop(self) -> None:
+        """Close it."""
+        if self.orchestrator is not None:
+            await self.orchestrator.close()
+        elif self.lifespan is not None:
+            await self.lifespan.stop()
+
+    async def settle(self, seconds: float) -> None:
+        """Have finished what goes on behind an answer, before the environment is frozen."""
+        if self.orchestrator is not None:
+            await self.orchestrator.settle(seconds)
+
+    async def before_snapshot(self) -> None:
+        """Let go of what does not outlive a snapshot: connections, credentials, threads."""
+        if self.orchestrator is not None:
+            await self.orchestrator.close()
+        await _run_hooks("get_before_snapshot", last_first=True)
+
+    async def after_restore(self) -> None:
+        """Get it anew."""
+        if self.orchestrator is not None:
+            await self.orchestrator.open(quickly=True)
+        await _run_hooks("get_after_restore", last_first=False)
+
+
+def load_target(name: str, environment: Mapping[str, str]) -> Target:
+    """What `name` is: FILE.toml, MODULE:NAME, or MODULE.NAME as AWS writes it.
+
+    Raises:
+        ConfigError: it is nothing that can be served.
+    """
+    folder = environment.get("LAMBDA_TASK_ROOT") or str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    if name.endswith(".toml"):
+        from seawall.orchestrator import Orchestrator  # noqa: PLC0415 - only where it is one
+
+        path = Path(name) if Path(name).is_absolute() else Path(folder) / name
+        return _of_orchestrator(Orchestrator.from_config(path))
+    module, _, attribute = name.replace("/", ".").rpartition(":" if ":" in name else ".")
+    if not module or not attribute:
+        raise ConfigError(f"the handler {name!r} is neither FILE.toml nor MODULE:NAME")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except AttributeError as error:
+        raise ConfigError(f"the module {module!r} has no {attribute!r}") from error
+    if _is_orchestrator(found):
+        return _of_orchestrator(found)
+    if not callable(found):
+        raise ConfigError(f"the handler {name!r} is not callable")
+    if _arguments(found) == 2:
+        return Target(handler=found)
+    return Target(app=found, lifespan=Lifespan(found))
+
+
+def _of_orchestrator(orchestrator: Any) -> Target:  # noqa: ANN401 - see Target
+    from seawall.hosts.http.app import HttpApplication  # noqa: PLC0415 - only where it is one
+
+    return Target(app=HttpApplication(orchestrator, opens=False), orchestrator=orchestrator)
+
+
+def _is_orchestrator(found: object) -> bool:
+    module = sys.modules.get("seawall.orchestrator")
+    return module is not None and isinstance(found, module.Orchestrator)
+
+
+def _arguments(found: Callable[..., Any]) -> int:
+    """How many positional arguments it must be given."""
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):
+        return 3
+    return sum(
+        each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+        and each.default is each.empty
+        for each in parameters
+    )
+
+
+async def _run_hooks(getter: str, *, last_first: bool) -> None:
+    """Hooks that were registered with AWS's own library, if anything has imported it."""
+    module = sys.modules.get("snapshot_restore_py")
+    hooks = list(getattr(module, getter)()) if module is not None else []
+    for function, arguments, keywords in reversed(hooks) if last_first else hooks:
+        done = function(*arguments, **keywords)
+        if inspect.isawaitable(done):
+            await done

@@ -1,0 +1,157 @@
+"""The trained n-gram classifier without numpy: loaded from its file in a millisecond or two.
+
+For a cold start: importing numpy takes as long as half of all else that it needs. A message then
+takes up to a few times as long as with numpy. It answers as `NgramClassifier` does, to the
+rounding.
+"""
+
+import ast
+import math
+import struct
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from operator import mul
+from pathlib import Path
+from zlib import crc32
+
+from seawall.intents.digest import digest
+from seawall.intents.features import letter_features, split, word_features
+
+__all__ = ["LightClassifier", "load_light"]
+
+_MOST_CLASSES = 64  # beyond, numpy is worth its import
+_REMEMBERED_WORDS = 8_192
+_MAGIC = b"\x93NUMPY"
+
+
+class LightClassifier:
+    """See `NgramClassifier`, of which it is a reading.
+
+    threshold: the confidence from which it answers by itself. weights: a row of float32 for each
+    feature, `len(labels)` wide.
+    """
+
+    def __init__(
+        self,
+        labels: tuple[str, ...],
+        words: Sequence[str],
+        letters: Sequence[str],
+        idf: Sequence[float],
+        weights: bytes,
+        *,
+        temperature: float,
+        threshold: float,
+    ) -> None:
+        self.labels = labels
+        self.threshold = threshold
+        self._words = {name: index for index, name in enumerate(words)}
+        self._letters = {name: len(self._words) + index for index, name in enumerate(letters)}
+        self._idf = idf
+        self._weights = weights
+        self._temperature = temperature
+        self._row = struct.Struct(f"<{len(labels)}f")
+        self._letters_of = lru_cache(_REMEMBERED_WORDS)(self._take_apart)
+
+    def best(self, text: str) -> tuple[str, float]:
+        """The likeliest class and its calibrated probability."""
+        found = split(text)
+        shares: list[float] = []
+        rows = []
+        words = Counter([_place(each, self._words) for each in word_features(found)])
+        letters = Counter([each for word in found for each in self._letters_of(word)])
+        for part in (words, letters):
+            weighted = [
+                (place, (1 + math.log(count)) * self._idf[place if place >= 0 else -1])
+                for place, count in part.items()
+            ]
+            length = math.sqrt(2.0 * sum(value * value for _, value in weighted) or 1.0)
+            for place, value in weighted:
+                if place >= 0:
+                    shares.append(value / length)
+                    rows.append(self._row.unpack_from(self._weights, place * self._row.size))
+        scores = [sum(map(mul, shares, column)) for column in zip(*rows, strict=True)]
+        scores = scores or [0.0] * len(self.labels)
+        most = max(scores)
+        odds = sum(math.exp((score - most) / self._temperature) for score in scores)
+        return self.labels[scores.index(most)], 1 / odds
+
+    def _take_apart(self, word: str) -> tuple[int, ...]:
+        return tuple(_place(each, self._letters) for each in letter_features(word))
+
+
+def load_light(path: Path, texts: Sequence[str], labels: Sequence[str]) -> LightClassifier | None:
+    """The classifier in a file that `saved.write` wrote; None where it does not fit."""
+    if len(set(labels)) > _MOST_CLASSES:
+        return None
+    try:
+        file = _members(path.read_bytes())
+        if _names(file, "key") != [digest(texts, labels)]:
+            return None
+        names = tuple(_names(file, "labels"))
+        words, letters = _names(file, "words"), _names(file, "letters")
+        idf = _numbers(file, "idf", "f")
+        temperature, threshold, _ = _numbers(file, "numbers", "d")
+        weights = _data(file, "weights", "<f4")
+    except (OSError, KeyError, TypeError, ValueError, SyntaxError, struct.error):
+        return None
+    features = len(words) + len(letters)
+    if len(idf) != features + 1 or len(weights) != 4 * features * len(names):
+        return None
+    return LightClassifier(
+        names, words, letters, idf, weights, temperature=temperature, threshold=threshold
+    )
+
+
+def _members(raw: bytes) -> dict[str, bytes]:
+    """What is in a ZIP file that is not compressed, as numpy writes them.
+
+    By hand, because importing `zipfile` takes longer than reading. Layout: APPNOTE.TXT §4.3 at
+    pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT.
+
+    Raises:
+        ValueError, struct.error: it is not such a file, or damaged.
+    """
+    magic, _, _, _, count, _, at, _ = struct.unpack("<4s4H2LH", raw[-22:])
+    if magic != b"PK\x05\x06":
+        raise ValueError("not a ZIP file, or one with a comment")
+    found: dict[str, bytes] = {}
+    for _ in range(count):
+        head = struct.unpack_from("<4s6H3L5H2L", raw, at)
+        method, checksum, size, name_length, extra, comment = (*head[4:5], *head[7:9], *head[10:13])
+        name = raw[at + 46 : at + 46 + name_length].decode("utf-8")
+        start = head[-1]
+        start += 30 + sum(struct.unpack_from("<2H", raw, start + 26))
+        data = raw[start : start + size]
+        if method or len(data) != size or crc32(data) != checksum:
+            raise ValueError(f"{name} is compressed or damaged")
+        found[name] = data
+        at += 46 + name_length + extra + comment
+    return found
+
+
+def _data(file: dict[str, bytes], name: str, kind: str) -> bytes:
+    """The bytes of an array in numpy's format (numpy.org/neps/nep-0001-npy-format)."""
+    raw = file[f"{name}.npy"]
+    if raw[:7] != _MAGIC + b"\x01":
+        raise ValueError(f"{name} is not an array of version 1")
+    (length,) = struct.unpack_from("<H", raw, 8)
+    head = ast.literal_eval(raw[10 : 10 + length].decode("latin-1"))
+    if head["descr"] != kind or head["fortran_order"]:
+        raise ValueError(f"{name} is an array of {head['descr']}")
+    return raw[10 + length :]
+
+
+def _names(file: dict[str, bytes], name: str) -> list[str]:
+    return _data(file, name, "|u1").decode("utf-8", "surrogatepass").split("\0")
+
+
+def _numbers(file: dict[str, bytes], name: str, letter: str) -> tuple[float, ...]:
+    data = _data(file, name, {"f": "<f4", "d": "<f8"}[letter])
+    return struct.unpack(f"<{len(data) // struct.calcsize(letter)}{letter}", data)
+
+
+def _place(feature: str, vocabulary: dict[str, int]) -> int:
+    """As in `vectors`: features that are not known stay apart from each other."""
+    position = vocabulary.get(feature)
+    return -1 - crc32(feature.encode("utf-8", "replace")) if position is None else position

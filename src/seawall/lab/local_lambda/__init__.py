@@ -1,0 +1,1 @@
+"""A local Lambda: Runtime API, environments as real processes, ways to call the function."""

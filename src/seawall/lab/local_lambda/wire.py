@@ -1,0 +1,236 @@
+"""HTTP/1.1 as the local Lambda serves it: requests with streamed bodies and trailers."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
+from http import HTTPStatus
+
+__all__ = ["Header", "Request", "Serving", "Writer", "serve"]
+
+Header = tuple[str, str]
+Handle = Callable[["Request", "Writer"], Awaitable[None]]
+
+_log = logging.getLogger("seawall.lab.lambda")
+_MAX_HEAD_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 16
+
+
+class _BadRequestError(Exception):
+    """What came is not a request."""
+
+
+class Request:
+    """A request; its body is read once, by `pieces`, and at its end the trailers are known."""
+
+    def __init__(
+        self, method: str, target: str, headers: list[Header], reader: asyncio.StreamReader
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.trailers: dict[str, str] = {}
+        self._reader = reader
+        self._chunked = "chunked" in self.header("transfer-encoding").lower()
+        self._left = int(self.header("content-length") or 0)
+        self._done = not self._chunked and self._left == 0
+
+    def header(self, name: str) -> str:
+        """The value of a header by its lower-case name; "" if it was not sent."""
+        return next((value for key, value in self.headers if key == name), "")
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes; may be left, and gone on with.
+
+        Raises:
+            asyncio.IncompleteReadError: it broke off.
+        """
+        while not self._done:
+            if self._left == 0:  # chunked: another chunk begins
+                line = await self._reader.readuntil(b"\n")
+                self._left = _chunk_size(line)
+                if self._left == 0:
+                    await self._read_trailers()
+                    return
+            piece = await self._reader.read(min(self._left, _PIECE_BYTES))
+            if not piece:
+                raise asyncio.IncompleteReadError(b"", self._left)
+            self._left -= len(piece)
+            if self._left == 0 and self._chunked:
+                await self._reader.readexactly(2)
+            elif self._left == 0:
+                self._done = True
+            yield piece
+
+    async def body(self, limit: int) -> bytes | None:
+        """The whole body; None where it is longer than `limit` bytes, of which the rest is read."""
+        parts: list[bytes] = []
+        size = 0
+        async for piece in self.pieces():
+            size += len(piece)
+            if size <= limit:
+                parts.append(piece)
+        return b"".join(parts) if size <= limit else None
+
+    async def skip(self) -> None:
+        """Read past what is left of the body."""
+        async for _ in self.pieces():
+            pass
+
+    async def _read_trailers(self) -> None:
+        self._done = True
+        while line := (await self._reader.readuntil(b"\n")).strip():
+            name, _, value = line.decode("latin-1").partition(":")
+            self.trailers[name.strip().lower()] = value.strip()
+
+
+class Writer:
+    """Writes the answer to one request.
+
+    started: whether its head is out. gone: the other side does not listen any more.
+    """
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, head_only: bool
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._head_only = head_only
+        self.started = False
+        self.gone = False
+
+    @property
+    def heard(self) -> bool:
+        """Whether the other side still waits for an answer, as far as is known."""
+        return not (self.gone or self._reader.at_eof() or self._writer.is_closing())
+
+    async def answer(self, status: int, body: bytes = b"", headers: Iterable[Header] = ()) -> None:
+        """Send a whole answer."""
+        self._head(status, [*headers, ("content-length", str(len(body)))], body)
+        await self._drain()
+
+    async def start(self, status: int, headers: Iterable[Header] = ()) -> None:
+        """Send the head of an answer whose body comes in pieces."""
+        self._head(status, [*headers, ("transfer-encoding", "chunked")], b"")
+        await self._drain()
+
+    async def write(self, piece: bytes) -> None:
+        """Send a piece of the body."""
+        if piece and not (self.gone or self._head_only):
+            self._writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await self._drain()
+
+    async def end(self) -> None:
+        """The body is whole."""
+        if not (self.gone or self._head_only):
+            self._writer.write(b"0\r\n\r\n")
+            await self._drain()
+
+    def cut(self) -> None:
+        """Close the connection in the middle, so that nobody takes the answer for whole."""
+        self.gone = True
+        self._writer.transport.abort()
+
+    def _head(self, status: int, headers: list[Header], body: bytes) -> None:
+        self.started = True
+        try:
+            phrase = HTTPStatus(status).phrase
+        except ValueError:
+            phrase = "Status"
+        lines = [f"HTTP/1.1 {status} {phrase}"]
+        lines += [f"{name}: {_line(value)}" for name, value in headers]
+        head = "\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n"
+        self._writer.write(head if self._head_only else head + body)
+
+    async def _drain(self) -> None:
+        try:
+            await self._writer.drain()
+        except ConnectionError:
+            self.gone = True
+
+
+class Serving:
+    """A server that listens, and the connections that it has."""
+
+    def __init__(self) -> None:
+        self.server: asyncio.Server
+        self.connections: set[asyncio.Task[None]] = set()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        port: int = self.server.sockets[0].getsockname()[1]
+        return port
+
+    async def close(self) -> None:
+        """Stop listening, and end every connection."""
+        self.server.close()
+        for task in self.connections:
+            task.cancel()
+        if self.connections:
+            await asyncio.wait(self.connections)
+
+
+async def serve(handle: Handle, host: str, port: int) -> Serving:
+    """Serve at an address; every request of a connection is handled after the one before."""
+    serving = Serving()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            serving.connections.add(task)
+            task.add_done_callback(serving.connections.discard)
+        try:
+            while (request := await _read_head(reader)) is not None:
+                answer = Writer(reader, writer, head_only=request.method == "HEAD")
+                await handle(request, answer)
+                if answer.gone or not answer.started:
+                    break
+                await request.skip()
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass
+        except _BadRequestError as error:
+            writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+            _log.warning("not HTTP/1.1: %s", error)
+        except asyncio.CancelledError:
+            writer.transport.abort()  # the server is closing
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    serving.server = await asyncio.start_server(
+        connected, host, port, limit=_MAX_HEAD_BYTES, backlog=4_096
+    )
+    return serving
+
+
+async def _read_head(reader: asyncio.StreamReader) -> Request | None:
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError as error:
+        if error.partial:
+            raise
+        return None
+    first, *lines = head[:-4].decode("utf-8", "surrogateescape").split("\r\n")
+    try:
+        method, target, _ = first.split(" ")
+        headers = [
+            (name.strip().lower(), value.strip())
+            for name, _, value in (line.partition(":") for line in lines)
+        ]
+        return Request(method, target, headers, reader)
+    except ValueError as error:
+        raise _BadRequestError(first[:200]) from error
+
+
+def _chunk_size(line: bytes) -> int:
+    try:
+        return int(line.split(b";")[0], 16)
+    except ValueError as error:
+        raise _BadRequestError("a chunk without a size") from error
+
+
+def _line(value: str) -> str:
+    """A header value that cannot become two lines."""
+    return value.replace("\r", " ").replace("\n", " ")

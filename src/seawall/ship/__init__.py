@@ -1,0 +1,1 @@
+"""What is deployed, made from what is here."""

@@ -1,0 +1,163 @@
+"""A function's deployment package: our code, the user's, and wheels for Lambda's platform.
+
+The same input gives the same file, byte for byte: versions are those installed here, entries are
+sorted, times and modes are fixed, bytecode does not name the time of its source.
+"""
+
+import importlib.metadata
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+import seawall
+from seawall.errors import ConfigError
+
+__all__ = ["UNPACKED_LIMIT", "Architecture", "Package", "build_package"]
+
+Architecture = Literal["arm64", "x86_64"]
+
+UNPACKED_LIMIT = 250 * 1024 * 1024
+"""Bytes; docs.aws.amazon.com/lambda/latest/dg, gettingstarted-limits."""
+
+_PLATFORMS = {"arm64": "aarch64", "x86_64": "x86_64"}
+# What a function does not need of its packages, and what of the user's folder is not its code.
+_LEFT_OUT = ("__pycache__", "tests", "test", "*.pyi", "*.pyx", "*.pxd", "*.h", "*.a", "bin")
+_NOT_CODE = (
+    *("__pycache__", ".*", "*.db", "*.db-*", "*.pyc", "*.zip", "node_modules", "build", "dist"),
+    *("*.lock",),
+)
+_RECORDS = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "licenses", "sboms")
+_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+class Package(Struct, frozen=True):
+    """What was built. Sizes in bytes. compiled: whether bytecode is in it."""
+
+    path: str
+    packed_bytes: int
+    unpacked_bytes: int
+    files: int
+    compiled: bool
+
+
+def build_package(
+    folder: Path,
+    out: Path,
+    *,
+    architecture: Architecture,
+    python: str,
+    requirements: Path | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Package:
+    """Build the package of the function whose code and configuration are in `folder`.
+
+    python: the function's version, as 3.13. requirements: of the user's own code.
+
+    Raises:
+        ConfigError: a package cannot be had for the platform, or the whole is too large.
+    """
+    with tempfile.TemporaryDirectory(prefix="seawall-package-") as made:
+        tree = Path(made) / "tree"
+        tell("wheels for Lambda's platform ...")
+        _install(tree, Path(made), architecture, python, requirements)
+        tell("code ...")
+        _copy(Path(seawall.__file__).parent, tree / "seawall", _LEFT_OUT)
+        _copy(folder, tree, _NOT_CODE)
+        shutil.copy(tree / "seawall/hosts/aws_lambda/bootstrap", tree / "bootstrap")
+        compiled = _compile(tree, python)
+        files = sorted(_files(tree))
+        unpacked = sum(each.stat().st_size for each in files)
+        if unpacked > UNPACKED_LIMIT:
+            raise ConfigError(
+                f"the package has {unpacked / 2**20:.0f} MB unpacked; Lambda allows "
+                f"{UNPACKED_LIMIT >> 20}: leave packages out, or use a container image"
+            )
+        tell("zip ...")
+        _zip(tree, files, out)
+        return Package(str(out), out.stat().st_size, unpacked, len(files), compiled)
+
+
+def _install(
+    tree: Path, work: Path, architecture: Architecture, python: str, requirements: Path | None
+) -> None:
+    """Our dependencies and the user's, in the versions that are installed here."""
+    wanted = [
+        each for each in importlib.metadata.requires("seawall") or () if "extra ==" not in each
+    ]
+    installed = {
+        each.metadata["Name"].lower(): each.version for each in importlib.metadata.distributions()
+    }
+    constraints = work / "constraints.txt"
+    pins = [f"{name}=={version}" for name, version in installed.items() if name != "seawall"]
+    constraints.write_text("\n".join(sorted(pins)))
+    machine = _PLATFORMS[architecture]
+    platforms = [
+        f"manylinux2014_{machine}",
+        f"manylinux_2_17_{machine}",
+        f"manylinux_2_28_{machine}",
+    ]
+    command = [
+        *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+        *("--target", str(tree), "--constraint", str(constraints), "--no-compile"),
+        *("--implementation", "cp", "--python-version", python, "--only-binary", ":all:"),
+        *(part for platform in platforms for part in ("--platform", platform)),
+        *wanted,
+        *(("--requirement", str(requirements)) if requirements is not None else ()),
+    ]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+    if done.returncode:
+        raise ConfigError(f"no wheels for {architecture}, Python {python}: {done.stderr.strip()}")
+    for path in sorted(tree.rglob("*"), key=lambda each: len(each.parts), reverse=True):
+        left_out = any(fnmatch(path.name, pattern) for pattern in _LEFT_OUT)
+        record = path.parent.name.endswith(".dist-info") and path.name in _RECORDS
+        if left_out or record:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _copy(source: Path, target: Path, left_out: tuple[str, ...]) -> None:
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
+
+
+def _compile(tree: Path, python: str) -> bool:
+    """Bytecode: on Lambda nothing can be written, so without it every start compiles anew."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    interpreter = sys.executable if python == here else shutil.which(f"python{python}")
+    if interpreter is None:
+        return False
+    subprocess.run(  # noqa: S603
+        [
+            *(interpreter, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
+            *("-s", str(tree), "-p", "/var/task", str(tree)),
+        ],
+        check=False,  # what cannot be compiled is not code of this version
+        capture_output=True,
+    )
+    return True
+
+
+def _files(tree: Path) -> Iterator[Path]:
+    for path in tree.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            yield path
+
+
+def _zip(tree: Path, files: list[Path], out: Path) -> None:
+    part = out.with_name(out.name + ".part")
+    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as packed:
+        for path in files:
+            entry = zipfile.ZipInfo(path.relative_to(tree).as_posix(), _TIME)
+            runs = path.stat().st_mode & stat.S_IXUSR
+            entry.external_attr = (stat.S_IFREG | (0o755 if runs else 0o644)) << 16
+            entry.create_system = 3  # Unix, wherever it was made
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            packed.writestr(entry, path.read_bytes())
+    part.replace(out)

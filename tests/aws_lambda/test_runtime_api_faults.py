@@ -1,0 +1,154 @@
+"""Our runtime where the Runtime API fails: a server that answers as each test has it."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from seawall.lab.local_lambda.wire import Request, Writer, serve
+from tests.servers import ROOT
+
+pytestmark = pytest.mark.anyio
+
+Next = Callable[[int], int | str]
+
+
+class FaultyApi:
+    """A Runtime API that fails as told.
+
+    nexts: what becomes of each request for an invocation, counted from 1: a status, "invoke",
+    "close" or "wait". responses: the same of each answer that is given.
+    """
+
+    def __init__(self, nexts: Next, responses: Next) -> None:
+        self._nexts = nexts
+        self._responses = responses
+        self.asked = 0
+        self.given: list[bytes] = []
+        self.errors: list[tuple[str, str]] = []
+
+    async def handle(self, request: Request, writer: Writer) -> None:
+        if request.target.endswith("/next"):
+            self.asked += 1
+            await self._do(self._nexts(self.asked), writer, self._invocation())
+            return
+        body = await request.body(1 << 24)
+        assert body is not None
+        if request.target.endswith("/error"):
+            self.errors.append(
+                (request.header("lambda-runtime-function-error-type"), request.target)
+            )
+            await writer.answer(202)
+            return
+        self.given.append(body)
+        await self._do(self._responses(len(self.given)), writer, [])
+
+    def _invocation(self) -> list[tuple[str, str]]:
+        return [
+            ("lambda-runtime-aws-request-id", f"r-{self.asked}"),
+            ("lambda-runtime-deadline-ms", str(int((time.time() + 10) * 1e3))),
+            ("lambda-runtime-trace-id", "Root=1-5"),
+        ]
+
+    async def _do(self, what: int | str, writer: Writer, headers: list[tuple[str, str]]) -> None:
+        match what:
+            case "close":
+                writer.cut()
+            case "wait":
+                await asyncio.sleep(60)
+            case "invoke":
+                await writer.answer(200, b'{"a": 1}', headers)
+            case int():
+                await writer.answer(what, b'{"errorType":"Told"}')
+
+
+@asynccontextmanager
+async def runtime(
+    nexts: Next, responses: Next = lambda _: 202, *, slots: int = 1, handler: str = "awaited"
+) -> AsyncIterator[tuple[FaultyApi, asyncio.subprocess.Process]]:
+    api = FaultyApi(nexts, responses)
+    serving = await serve(api.handle, "127.0.0.1", 0)
+    variables = {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{serving.port}"}
+    if slots > 1:
+        variables["AWS_LAMBDA_MAX_CONCURRENCY"] = str(slots)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "seawall.hosts.aws_lambda",
+        f"tests.aws_lambda.apps.{handler}",
+        cwd=ROOT,
+        env=os.environ | variables,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        yield api, process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await serving.close()
+
+
+async def ended(process: asyncio.subprocess.Process) -> int:
+    async with asyncio.timeout(10):
+        return await process.wait()
+
+
+@pytest.mark.parametrize(("status", "exits"), [(500, 1), (403, 1), (410, 0)])
+async def test_what_next_refuses_ends_the_environment(status: int, exits: int) -> None:
+    async with runtime(lambda number: "invoke" if number == 1 else status) as (api, process):
+        assert await ended(process) == exits
+        assert json.loads(api.given[0])["event"] == {"a": 1}
+        assert api.asked == 2
+
+
+@pytest.mark.parametrize("fault", ["close", 500])
+async def test_many_in_flight_ask_again(fault: int | str) -> None:
+    def nexts(number: int) -> int | str:
+        return fault if number <= 2 else "invoke" if number <= 4 else "wait"
+
+    async with runtime(nexts, slots=2) as (api, process):
+        async with asyncio.timeout(10):
+            while len(api.given) < 2:  # noqa: ASYNC110 - another process has no event
+                await asyncio.sleep(0.01)
+        assert process.returncode is None
+
+
+async def test_a_connection_that_always_closes_ends_the_environment() -> None:
+    async with runtime(lambda _: "close") as (api, process):
+        assert await ended(process) == 1
+        assert api.asked == 5
+
+
+@pytest.mark.parametrize("fault", ["close", 400, 403, 413, 500])
+@pytest.mark.parametrize("handler", ["awaited", "streamed"])
+async def test_an_answer_that_is_not_taken_is_lost_and_the_next_works(
+    fault: int | str, handler: str
+) -> None:
+    def nexts(number: int) -> int | str:
+        return "invoke" if number <= 2 else 410
+
+    def responses(number: int) -> int | str:
+        return fault if number == 1 else 202
+
+    async with runtime(nexts, responses, handler=handler) as (api, process):
+        assert await ended(process) == 0
+        assert len(api.given) == 2
+
+
+async def test_an_api_that_is_not_there() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "seawall.hosts.aws_lambda",
+        "tests.aws_lambda.apps.awaited",
+        cwd=ROOT,
+        env=os.environ | {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9"},
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    assert await ended(process) == 1

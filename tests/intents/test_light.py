@@ -1,0 +1,95 @@
+"""The classifier without numpy, beside the one that it is a reading of."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seawall.intents.classifier import NgramClassifier
+from seawall.intents.light import LightClassifier, load_light
+from seawall.intents.saved import Trained
+from seawall.intents.training import obtain
+from tests.servers import ROOT
+
+STORE = tomllib.loads((ROOT / "examples/store/seawall.toml").read_text())["intents"]
+TEXTS = [text for intent in STORE.values() for text in intent["examples"]]
+LABELS = [name for name, intent in STORE.items() for _ in intent["examples"]]
+WORDS = sorted({word for text in TEXTS for word in text.split()})
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trained]:
+    path = tmp_path_factory.mktemp("light") / "trained.npz"
+    return path, obtain(TEXTS, LABELS, cache=path)
+
+
+@pytest.fixture(scope="module")
+def pair(kept: tuple[Path, Trained]) -> tuple[LightClassifier, NgramClassifier]:
+    light = load_light(kept[0], TEXTS, LABELS)
+    assert light is not None
+    assert light.threshold == kept[1].first_threshold
+    return light, kept[1].ngrams
+
+
+@settings(max_examples=300)
+@given(
+    st.one_of(
+        st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join),
+        st.text(max_size=60),
+        st.sampled_from(["\ud800", "a" * 3_000, "我 " * 50, "cancel cancel cancel"]),
+    )
+)
+def test_it_says_the_same(pair: tuple[LightClassifier, NgramClassifier], text: str) -> None:
+    light, full = pair
+    intent, confidence = light.best(text)
+    known, probability = full.best(text)
+    assert confidence == pytest.approx(probability, abs=1e-4)
+    if probability > 1 / len(full.labels) + 1e-3:  # else it is a draw
+        assert intent == known
+
+
+def test_a_file_of_others_does_not_fit(kept: tuple[Path, Trained], tmp_path: Path) -> None:
+    path, _ = kept
+    assert load_light(path, [*TEXTS, "good day"], [*LABELS, "greeting"]) is None
+    assert load_light(tmp_path / "none.npz", TEXTS, LABELS) is None
+    raw = path.read_bytes()
+    for damaged in (b"", raw[: len(raw) // 2], b"x" * 100):
+        (tmp_path / "damaged.npz").write_bytes(damaged)
+        assert load_light(tmp_path / "damaged.npz", TEXTS, LABELS) is None
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 1 << 20), st.integers(0, 255))
+def test_a_damaged_file_is_left_alone(
+    kept: tuple[Path, Trained], tmp_path_factory: pytest.TempPathFactory, place: int, byte: int
+) -> None:
+    raw = bytearray(kept[0].read_bytes())
+    raw[-1 - place % 2_000 if place % 2 else place % len(raw)] = byte
+    damaged = tmp_path_factory.getbasetemp() / "one-byte.npz"
+    damaged.write_bytes(raw)
+    found = load_light(damaged, TEXTS, LABELS)
+    if found is not None:  # the byte was of no consequence
+        text = "where is my order"
+        assert found.best(text)[0] == kept[1].ngrams.best(text)[0]
+
+
+def test_it_needs_no_numpy(kept: tuple[Path, Trained]) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+from seawall.intents.cascade import build_detector
+from seawall.intents.definition import IntentDefinition
+texts, labels = {TEXTS!r}, {LABELS!r}
+intents = [
+    IntentDefinition(name, "", tuple(t for t, l in zip(texts, labels) if l == name), ())
+    for name in dict.fromkeys(labels)
+]
+detector = build_detector(intents, cache=Path({str(kept[0])!r}), light=True)
+assert detector.detect_locally("where is my order").intent == "order_status"
+assert not {{"numpy", "zipfile"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
