@@ -44,7 +44,7 @@ check: lint types test
 
 # Resolve for every supported Python and platform; needs uv.
 lock:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --extra serve --extra embeddings --group dev \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra serve --extra embeddings --extra local --group dev \
 		--group build --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
 
 clean:

@@ -18,7 +18,7 @@ from seawall.admission.queue import AdmissionLimits
 from seawall.agents.definition import AgentLimits
 from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings
-from seawall.models.settings import ModelSettings
+from seawall.models.settings import ModelSettings, wrong_setting
 from seawall.pipeline.stages import StageLimits
 from seawall.sessions.settings import SessionSettings
 
@@ -174,6 +174,9 @@ def parse_settings(
             known = ", ".join(sorted([*_plain_sections, *_named_sections, "tools"]))
             raise source.error((section,), f"unknown section; known: {known}")
     settings = Settings(**sections)
+    for key, model in settings.models.items():
+        if wrong := wrong_setting(model, document["models"][key]):
+            raise source.error(("models", key, wrong[0]), wrong[1])
     _check_references(settings, source)
     return settings
 
