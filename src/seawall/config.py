@@ -16,6 +16,7 @@ from msgspec import Struct, field
 
 from seawall.admission.queue import AdmissionLimits
 from seawall.agents.definition import AgentLimits
+from seawall.agents.output import OutputSettings
 from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings
 from seawall.models.settings import ModelSettings, wrong_setting
@@ -87,6 +88,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     handoffs: tuple[str, ...] = ()
     temperature: float | None = None
     limits: AgentLimits = AgentLimits()
+    output: OutputSettings | None = None
 
 
 class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):

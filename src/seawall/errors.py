@@ -20,6 +20,7 @@
         ├── SessionBusy             409 session-busy        wait for the turn before this one
         ├── KeyReused               422 idempotency-key-reused   use a new key
         ├── TurnLimitReached        500 turn-limit-reached  a bound of the agent was met
+        ├── InvalidOutput           502 invalid-output      the model missed the agent's schema
         ├── InternalError           500 internal-error      report it
         ├── UpstreamFailed          502 upstream-failed     the model endpoint failed; try later
         │   ├── UpstreamRefused     502 upstream-refused    it will not answer this request
@@ -41,6 +42,7 @@ __all__ = [
     "IdentityUnavailable",
     "InternalError",
     "InvalidField",
+    "InvalidOutput",
     "InvalidRequest",
     "KeyReused",
     "MethodNotAllowed",
@@ -228,6 +230,14 @@ class TurnLimitReached(Problem):
 
     code = "turn-limit-reached"
     title = "Turn limit reached"
+
+
+class InvalidOutput(Problem):
+    """The model's answer is not what the agent's schema wants, even when asked to mend it."""
+
+    status = 502
+    code = "invalid-output"
+    title = "Invalid output"
 
 
 class InternalError(Problem):

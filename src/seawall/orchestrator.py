@@ -16,6 +16,7 @@ from msgspec import Struct
 from seawall.admission.gate import Gate
 from seawall.agents.definition import Agent, build_agent
 from seawall.agents.loop import Emit
+from seawall.agents.output import build_output
 from seawall.agents.tools import Tool, Toolset, tool
 from seawall.config import AgentSettings, Settings, load_settings
 from seawall.errors import ConfigError, Overloaded, Problem
@@ -313,6 +314,7 @@ def _build_agent(
         handoffs=settings.handoffs,
         limits=settings.limits,
         temperature=settings.temperature,
+        output=build_output(name, settings.output),
     )
 
 

@@ -90,7 +90,10 @@ def test_requests_are_what_the_makers_document(
         "responses": ResponseCreateParamsStreaming,
     }
     TypeAdapter(kinds[wire.name]).validate_python(document)
-    assert set(document) <= set(kinds[wire.name].__annotations__)
+    # Models before Claude 4.7 take it, and ours sends it only if an agent has one; the maker's
+    # client has dropped it.
+    known = {"temperature"} if wire is ANTHROPIC else set()
+    assert set(document) <= set(kinds[wire.name].__annotations__) | known
 
 
 def test_what_anthropic_is_asked() -> None:

@@ -117,7 +117,7 @@ class AnthropicWire:
             "cache_creation_input_tokens": spent.to_cache,
             "output_tokens": 1,
         }
-        message = {
+        message: dict[str, Any] = {
             "id": "msg_01",
             "type": "message",
             "role": "assistant",
@@ -195,7 +195,7 @@ class OpenAIWire:
         deltas += [{"content": text} for text in texts]
         for index, call in enumerate(calls):
             begun = {"name": call.name, "arguments": ""}
-            first = {"index": index, "id": call.id, "type": "function", "function": begun}
+            first: dict[str, Any] = {"index": index, "id": call.id, "type": "function", "function": begun}
             deltas.append({"tool_calls": [first]})
             deltas += [
                 {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
@@ -286,7 +286,7 @@ class ResponsesWire:
         for call in calls:
             index = len(output)
             where = {"item_id": f"fc_{index}", "output_index": index}
-            item = {"type": "function_call", "id": f"fc_{index}", "call_id": call.id}
+            item: dict[str, Any] = {"type": "function_call", "id": f"fc_{index}", "call_id": call.id}
             item |= {"name": call.name, "status": "in_progress", "arguments": ""}
             added = {"output_index": index, "item": item}
             events.append({"type": "response.output_item.added", **added})

@@ -2,7 +2,7 @@
 
 Wire format: https://platform.claude.com/docs/en/api/messages, its streaming page
 https://platform.claude.com/docs/en/build-with-claude/streaming and, for errors,
-https://platform.claude.com/docs/en/api/errors. Thinking is not asked for, and skipped if it comes.
+https://platform.claude.com/docs/en/api/errors.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -35,6 +35,9 @@ class AnthropicSettings(Struct, frozen=True, kw_only=True):
     base_url: up to and without `/messages`; empty for the maker's own. cache: how much of a
     request is marked for the prompt cache: nothing, what all turns of an agent have in common, or
     the conversation as well. schema_in_words: for models that take no schema of their output.
+    thinking: the type that is asked for, empty for what the model does by itself. Thinking counts
+    as written tokens, and is neither shown nor sent back:
+    https://platform.claude.com/docs/en/build-with-claude/thinking
     """
 
     base_url: str = ""
@@ -42,6 +45,7 @@ class AnthropicSettings(Struct, frozen=True, kw_only=True):
     api_key: str = ""
     cache: Literal["off", "prefix", "conversation"] = "prefix"
     schema_in_words: bool = False
+    thinking: str = ""
 
 
 class _Block(Struct):
@@ -255,6 +259,8 @@ def _head(settings: AnthropicSettings, prompt: Prompt) -> bytes:
     https://platform.claude.com/docs/en/build-with-claude/prompt-caching
     """
     parts = [b'{"model":', _encode(settings.model), b',"stream":true']
+    if settings.thinking:
+        parts += [b',"thinking":', _encode({"type": settings.thinking})]
     instructions = prompt.instructions
     if prompt.output is not None and settings.schema_in_words:
         instructions = f"{instructions}\n\n{in_words(prompt.output)}"

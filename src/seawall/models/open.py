@@ -52,6 +52,7 @@ def _open(
                 api_key=secret,
                 cache=settings.prompt_cache or "prefix",
                 schema_in_words=in_words,
+                thinking=settings.thinking,
             ),
             client,
         )

@@ -13,7 +13,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Not every key has a meaning for every kind: `wrong_setting` tells. base_url, region: empty for
     the provider's own, and that of the environment. prompt_cache: None for what the provider does
-    well with. output_schema: how a model is told what its output has to be.
+    well with. thinking: empty for what the model does by itself.
+    output_schema: how a model is told what its output has to be.
     connections: the most that are open to it at once, in one process. path: the weights; empty for
     those of the installed package. context_tokens: of one generation. generations: at once; others
     wait. threads: 0 for one a processor.
@@ -27,6 +28,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     api_key_file: str = ""
     length_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     prompt_cache: Literal["off", "prefix", "conversation"] | None = None
+    thinking: Literal["", "adaptive", "between_tools", "disabled"] = ""
     output_schema: Literal["provider", "instructions"] = "provider"
     connections: int = 8_192
     path: str = ""
@@ -45,6 +47,7 @@ _MEANT_FOR = {
     "prompt_cache": _HTTP,
     "connections": _HTTP,
     "length_field": frozenset({"openai"}),
+    "thinking": frozenset({"anthropic"}),
     "region": frozenset({"bedrock"}),
     "path": _LOCAL,
     "context_tokens": _LOCAL,
