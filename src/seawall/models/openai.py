@@ -31,7 +31,8 @@ class OpenAISettings(Struct, frozen=True, kw_only=True):
     length_field: the name under which the server takes the bound on written tokens.
     cache: what requests have in common that are to meet in one prompt cache, by
     `prompt_cache_key`: the agent, or the conversation; not every server knows the key.
-    schema_in_words: for servers that do not take a schema of the output.
+    schema_in_words: for servers that do not take a schema of the output. stop: texts that end an
+    answer and are not part of it.
     """
 
     base_url: str
@@ -40,6 +41,7 @@ class OpenAISettings(Struct, frozen=True, kw_only=True):
     length_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     cache: Literal["off", "prefix", "conversation"] = "off"
     schema_in_words: bool = False
+    stop: tuple[str, ...] = ()
 
 
 class _FunctionDelta(Struct):
@@ -218,6 +220,8 @@ def _head(settings: OpenAISettings, prompt: Prompt) -> bytes:
     if prompt.tools:
         tools = [{"type": "function", "function": tool} for tool in prompt.tools]
         parts += [b',"tools":', _encode(tools)]
+    if settings.stop:
+        parts += [b',"stop":', _encode(settings.stop)]
     instructions = prompt.instructions
     if (output := prompt.output) is not None and settings.schema_in_words:
         instructions = f"{instructions}\n\n{in_words(output)}"
