@@ -16,6 +16,7 @@ setup: $(STAMP) parts
 parts: $(STAMP) $(EMBEDDING_MODEL) $(LOCAL_MODEL)
 	$(BIN)/python tests/install_dynamodb_local.py
 	$(BIN)/python tests/install_balancer.py
+	$(BIN)/python -m seawall.plan.kernels.build
 
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -53,7 +54,7 @@ check: lint types test
 
 # Resolve for every supported Python and platform; needs uv.
 lock:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --extra serve --extra embeddings --extra local --group dev \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra serve --extra embeddings --extra local --extra plan --group dev \
 		--group build --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
 
 clean:

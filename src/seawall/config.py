@@ -17,6 +17,7 @@ from msgspec import Struct, field
 from seawall.admission.queue import AdmissionLimits
 from seawall.agents.definition import AgentLimits
 from seawall.agents.output import OutputSettings
+from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings
 from seawall.models.settings import ModelSettings, wrong_setting
@@ -43,7 +44,9 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     workers: processes; 0 for as many as there are processors it may use.
     header_seconds, body_seconds: until the request's head and body must have arrived.
     stall_seconds: how long a client may leave an answer unread before it is cut off.
-    drain_seconds: how long turns in flight may take to finish after SIGTERM.
+    rehearse: whether a process runs some turns without effect before it says that it is ready.
+    leave_seconds: how long turns are still taken after SIGTERM, while `/readyz` says no already.
+    drain_seconds: how long turns in flight may take to finish after that.
     hold_seconds: under load, the longest that text after a stream's first is held back, to go
     out in larger pieces and leave the processor to those who wait for their first; 0: never.
     """
@@ -58,6 +61,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     header_seconds: float = 10.0
     body_seconds: float = 10.0
     stall_seconds: float = 20.0
+    rehearse: bool = True
+    leave_seconds: float = 0.0
     drain_seconds: float = 30.0
     hold_seconds: float = 0.5
 
@@ -89,6 +94,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     temperature: float | None = None
     limits: AgentLimits = AgentLimits()
     output: OutputSettings | None = None
+    cache: AnswerCacheSettings | None = None
 
 
 class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -120,6 +126,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     admission: AdmissionLimits = AdmissionLimits()
     identity: IdentitySettings = IdentitySettings()
     sessions: SessionSettings = SessionSettings()
+    caches: CacheLimits = CacheLimits()
     routing: RoutingSettings = RoutingSettings()
     models: dict[str, ModelSettings] = field(default_factory=dict)
     tools: dict[str, ToolsetSettings] = field(default_factory=dict)
@@ -189,6 +196,7 @@ _plain_sections: dict[str, type[Struct]] = {
     "admission": AdmissionLimits,
     "identity": IdentitySettings,
     "sessions": SessionSettings,
+    "caches": CacheLimits,
     "routing": RoutingSettings,
 }
 _named_sections: dict[str, type[Struct]] = {
@@ -272,6 +280,11 @@ def _check_references(settings: Settings, source: _Source) -> None:
         check(("agents", name, "model"), "model", agent.model, settings.models)
         for other in agent.handoffs:
             check(("agents", name, "handoffs"), "agent", other, settings.agents)
+    for name, model in settings.models.items():
+        for other in model.fallbacks:
+            check(("models", name, "fallbacks"), "model", other, settings.models)
+            if other == name:
+                raise source.error(("models", name, "fallbacks"), "a model cannot replace itself")
     for name, intent in settings.intents.items():
         check(("intents", name, "agent"), "agent", intent.agent, settings.agents)
     routing = settings.routing

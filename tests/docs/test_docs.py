@@ -11,6 +11,7 @@ import pytest
 from seawall.admission.queue import AdmissionLimits
 from seawall.agents.definition import AgentLimits
 from seawall.agents.output import OutputSettings
+from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.config import (
     AgentSettings,
     IntentSettings,
@@ -22,6 +23,7 @@ from seawall.events import Event
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
 from seawall.models.settings import ModelSettings
 from seawall.pipeline.stages import StageLimits
+from seawall.resilience.settings import ResilienceSettings
 from seawall.sessions.settings import SessionSettings
 from tests.docs.blocks import Reader, blocks_of
 from tests.docs.conftest import Site
@@ -39,12 +41,15 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[identity.jwt]": JwtSettings,
     "[[identity.api_keys]]": ApiKeySettings,
     "[sessions]": SessionSettings,
+    "[caches]": CacheLimits,
     "[routing]": RoutingSettings,
     "[models.NAME]": ModelSettings,
+    "[models.NAME.resilience]": ResilienceSettings,
     "[intents.NAME]": IntentSettings,
     "[agents.NAME]": AgentSettings,
     "[agents.NAME.limits]": AgentLimits,
     "[agents.NAME.output]": OutputSettings,
+    "[agents.NAME.cache]": AnswerCacheSettings,
 }
 
 

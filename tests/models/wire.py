@@ -13,9 +13,11 @@ from zlib import crc32
 from msgspec import Struct
 
 from seawall.aws.credentials import Credentials
-from seawall.models.anthropic import AnthropicModel, AnthropicReader, AnthropicSettings
+from seawall.models.anthropic import AnthropicModel, AnthropicSettings
+from seawall.models.anthropic_reading import AnthropicReader
 from seawall.models.assembly import Reader
-from seawall.models.bedrock import BedrockModel, BedrockReader, BedrockSettings
+from seawall.models.bedrock import BedrockModel, BedrockSettings
+from seawall.models.bedrock_reading import BedrockReader
 from seawall.models.openai import OpenAIModel, OpenAIReader, OpenAISettings
 from seawall.models.port import Model
 from seawall.models.responses import ResponsesModel, ResponsesReader, ResponsesSettings
@@ -209,7 +211,7 @@ class OpenAIWire:
         chunks = [[{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas]
         reason = "tool_calls" if calls else end
         chunks += [[{"index": 0, "delta": {}, "finish_reason": reason}], []]
-        usage = {
+        usage: dict[str, Any] = {
             "prompt_tokens": spent.read,
             "completion_tokens": spent.written,
             "total_tokens": spent.read + spent.written,
@@ -291,22 +293,23 @@ class ResponsesWire:
         for call in calls:
             index = len(output)
             where = {"item_id": f"fc_{index}", "output_index": index}
-            item: dict[str, Any] = {
+            asked = {
                 "type": "function_call",
                 "id": f"fc_{index}",
                 "call_id": call.id,
+                "name": call.name,
+                "status": "in_progress",
+                "arguments": "",
             }
-            item |= {"name": call.name, "status": "in_progress", "arguments": ""}
-            added = {"output_index": index, "item": item}
+            added = {"output_index": index, "item": asked}
             events.append({"type": "response.output_item.added", **added})
             deltas = "response.function_call_arguments"
             events += [{"type": f"{deltas}.delta", **where, "delta": each} for each in call.pieces]
             arguments = "".join(call.pieces)
             told = {**where, "name": call.name, "arguments": arguments}
             events.append({"type": f"{deltas}.done", **told})
-            done = item | {"arguments": arguments, "status": "completed"}
-            whole = {"output_index": index, "item": done}
-            events.append({"type": "response.output_item.done", **whole})
+            done: dict[str, Any] = asked | {"arguments": arguments, "status": "completed"}
+            events.append({"type": "response.output_item.done", **where, "item": done})
             output.append(done)
         usage = {
             "input_tokens": spent.read,

@@ -17,16 +17,16 @@ from msgspec import Struct
 
 from seawall.aws.credentials import Credentials, CredentialsError, CredentialsUnavailable
 from seawall.aws.endpoints import endpoint_url
-from seawall.aws.event_stream import EventMessage, EventStreamParser
 from seawall.aws.signature import Signer
 from seawall.errors import UpstreamFailed, UpstreamRefused
 from seawall.models.alternation import alternate, tools_of
-from seawall.models.assembly import Assembly, as_object
-from seawall.models.exchange import Encoded, stream_answer, warm_connection
-from seawall.models.port import Finish, FinishReason, ModelEvent, ModelRequest, Prompt, ToolSpec
+from seawall.models.assembly import as_object
+from seawall.models.bedrock_reading import BedrockReader
+from seawall.models.exchange import Encoded, stream_answer, warm_connections
+from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
 from seawall.models.schemas import in_words, simplified
 from seawall.transport.http_client import Endpoint, HttpClient
-from seawall.turn import AssistantMessage, Message, ToolCall, Usage, UserMessage
+from seawall.turn import AssistantMessage, Message, UserMessage
 
 __all__ = ["BedrockModel", "BedrockSettings", "CredentialGiver"]
 
@@ -55,6 +55,7 @@ class BedrockSettings(Struct, frozen=True, kw_only=True):
     api_key: a Bedrock API key; empty to sign. cache: how much of a request is marked for the prompt
     cache; models that have none refuse the mark. schema_in_words: for models that do not take a
     schema of their output.
+    warm: connections to open ahead.
     """
 
     model: str
@@ -63,59 +64,10 @@ class BedrockSettings(Struct, frozen=True, kw_only=True):
     api_key: str = ""
     cache: Literal["off", "prefix", "conversation"] = "off"
     schema_in_words: bool = False
+    warm: int = 1
 
 
-class _ToolUse(Struct, rename="camel"):
-    tool_use_id: str | None = None
-    name: str | None = None
-    input: str = ""
-
-
-class _Start(Struct, rename="camel"):
-    tool_use: _ToolUse | None = None
-
-
-class _Delta(Struct, rename="camel"):
-    text: str = ""
-    tool_use: _ToolUse | None = None
-
-
-class _WireUsage(Struct, rename="camel"):
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_input_tokens: int = 0
-    cache_write_input_tokens: int = 0
-
-
-class _Event(Struct, rename="camel"):
-    content_block_index: int = 0
-    start: _Start | None = None
-    delta: _Delta | None = None
-    stop_reason: str | None = None
-    usage: _WireUsage | None = None
-
-
-_decode_event = msgspec.json.Decoder(_Event).decode
 _encode = msgspec.json.Encoder().encode
-
-_READ = frozenset({"contentBlockStart", "contentBlockDelta", "messageStop", "metadata"})
-# What an exception in the stream would have been as a status, by the API's own model of errors.
-_STATUS_OF = {
-    "validationException": 400,
-    "throttlingException": 429,
-    "modelStreamErrorException": 424,
-    "internalServerException": 500,
-    "serviceUnavailableException": 503,
-}
-_reasons: dict[str, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "guardrail_intervened": "content_filter",
-    "content_filtered": "content_filter",
-}
 
 
 class BedrockModel:
@@ -160,7 +112,7 @@ class BedrockModel:
 
     async def warm(self) -> None:
         """See `Model.warm`."""
-        await warm_connection(self._name, self._client, self._endpoint)
+        await warm_connections(self._name, self._client, self._endpoint, self._settings.warm)
 
     async def close(self) -> None:
         """See `Model.close`; the connections belong to the client, which is closed apart."""
@@ -220,60 +172,6 @@ class BedrockModel:
             parts += [b',"inferenceConfig":', _encode(bounds)]
         parts.append(b"}")
         return b"".join(parts)
-
-
-class BedrockReader:
-    """Reads one streamed answer."""
-
-    __slots__ = ("_assembly", "_parser")
-
-    def __init__(self, model: str) -> None:
-        self._assembly = Assembly(model)
-        self._parser = EventStreamParser()
-
-    def feed(self, received: bytes) -> str:
-        """See `Reader.feed`."""
-        text = "".join([self._take(message) for message in self._parser.feed(received)])
-        self._assembly.count(len(text))
-        return text
-
-    def end(self) -> tuple[tuple[ToolCall, ...], Finish]:
-        """See `Reader.end`."""
-        if self._parser.within:
-            raise self._assembly.failure("broke off in the middle of its answer")
-        return self._assembly.end()
-
-    def _take(self, message: EventMessage) -> str:
-        kind = message.text(":message-type")
-        if kind in ("exception", "error"):
-            what = message.text(":exception-type") or message.text(":error-code")
-            said = message.payload or message.text(":error-message").encode()
-            status = _STATUS_OF.get(what[:1].lower() + what[1:])
-            raise self._assembly.failed_midway(what.encode() + b" " + said, status)
-        if message.text(":event-type") not in _READ:
-            return ""
-        try:
-            event = _decode_event(message.payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise self._assembly.unreadable() from error
-        return self._read(event)
-
-    def _read(self, event: _Event) -> str:
-        begun = event.start or event.delta
-        if begun is not None and (tool := begun.tool_use) is not None:
-            self._assembly.call(
-                event.content_block_index,
-                call_id=tool.tool_use_id,
-                name=tool.name,
-                arguments=tool.input,
-            )
-        if event.stop_reason:
-            self._assembly.reason = _reasons.get(event.stop_reason, "other")
-        if (used := event.usage) is not None:
-            cached, written = used.cache_read_input_tokens, used.cache_write_input_tokens
-            read = used.input_tokens + cached + written  # the API counts the three apart
-            self._assembly.usage = Usage(read, used.output_tokens, 1, cached, written)
-        return event.delta.text if event.delta is not None else ""
 
 
 def _head(settings: BedrockSettings, prompt: Prompt) -> bytes:

@@ -11,7 +11,7 @@ from seawall.models.port import ModelEvent, Text, ToolCalls
 from seawall.transport.errors import TransportError, TransportTimeout
 from seawall.transport.http_client import Endpoint, HttpClient, Response
 
-__all__ = ["Encoded", "stream_answer", "warm_connection"]
+__all__ = ["Encoded", "stream_answer", "warm_connections"]
 
 _MAX_ERROR_BYTES = 16_384
 _WARM_SECONDS = 5.0
@@ -38,7 +38,14 @@ async def stream_answer(
     """
     try:
         headers, body = encode()
-        exchange = client.stream("POST", endpoint, headers=headers, body=body, deadline=deadline)
+        exchange = client.stream(
+            "POST",
+            endpoint,
+            headers=headers,
+            body=body,
+            deadline=deadline,
+            replay=False,  # calls cost money: whether to make another is for others to say
+        )
         del headers, body
         async with exchange as response:
             if response.status != 200:
@@ -58,11 +65,11 @@ async def stream_answer(
     yield finish
 
 
-async def warm_connection(model: str, client: HttpClient, endpoint: Endpoint) -> None:
-    """Open one connection, so that the first turn need not."""
+async def warm_connections(model: str, client: HttpClient, endpoint: Endpoint, count: int) -> None:
+    """Open connections, so that the first turns need not."""
     deadline = asyncio.get_running_loop().time() + _WARM_SECONDS
     try:
-        await client.warm(endpoint, 1, deadline=deadline)
+        await client.warm(endpoint, count, deadline=deadline)
     except TransportError as error:
         _log.warning("model %s cannot be reached yet: %s", model, error)
 

@@ -6,27 +6,52 @@ from pathlib import Path
 
 from seawall.errors import ConfigError
 from seawall.models.port import Model
+from seawall.models.resilient import ResilientModel
 from seawall.models.settings import ModelSettings
+from seawall.models.upstream import Upstream
 from seawall.transport.http_client import HttpClient
+from seawall.transport.wheel import Wheel
 
-__all__ = ["open_models"]
+__all__ = ["open_models", "open_upstreams"]
+
+_DEADLINE_TICK = 0.02
 
 # On Bedrock only some models take marks for the prompt cache, and others refuse them:
 # https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html
 _CACHING_MAKERS = ("anthropic.", "amazon.nova")
 
 
-def open_models(
+def open_upstreams(
     settings: Mapping[str, ModelSettings],
     client: HttpClient,
     environment: Mapping[str, str] = os.environ,
-) -> dict[str, Model]:
-    """The models by the names of their tables.
+) -> dict[str, Upstream]:
+    """The endpoints by the names of their tables.
 
     Raises:
         ConfigError: a secret that is named cannot be had.
     """
-    return {name: _open(name, each, client, environment) for name, each in settings.items()}
+    wheel = Wheel(_DEADLINE_TICK)
+    return {
+        name: Upstream(
+            name,
+            _open(name, each, client, environment),
+            each.resilience,
+            max_concurrency=each.connections,
+            wheel=wheel,
+        )
+        for name, each in settings.items()
+    }
+
+
+def open_models(
+    settings: Mapping[str, ModelSettings], upstreams: Mapping[str, Upstream]
+) -> dict[str, Model]:
+    """The models that agents are given: each endpoint with its fallbacks."""
+    return {
+        name: ResilientModel((upstreams[name], *(upstreams[other] for other in each.fallbacks)))
+        for name, each in settings.items()
+    }
 
 
 def _open(
@@ -52,6 +77,7 @@ def _open(
                 api_key=secret,
                 cache=settings.prompt_cache or "prefix",
                 schema_in_words=in_words,
+                warm=settings.warm,
                 thinking=settings.thinking,
             ),
             client,
@@ -67,6 +93,7 @@ def _open(
                 api_key=secret,
                 cache=settings.prompt_cache or "prefix",
                 schema_in_words=in_words,
+                warm=settings.warm,
             ),
             client,
         )
@@ -81,6 +108,7 @@ def _open(
             length_field=settings.length_field,
             cache=settings.prompt_cache or "off",
             schema_in_words=in_words,
+            warm=settings.warm,
         ),
         client,
     )
@@ -115,6 +143,7 @@ def _bedrock(
             api_key=secret,
             cache=settings.prompt_cache or ("prefix" if caches else "off"),
             schema_in_words=settings.output_schema == "instructions",
+            warm=settings.warm,
         ),
         client,
         None if secret else CredentialCache(default_chain(environment, client, region=region)),

@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 from seawall.models.assembly import Assembly
 from seawall.models.caching import cache_key
-from seawall.models.exchange import Encoded, stream_answer, warm_connection
+from seawall.models.exchange import Encoded, stream_answer, warm_connections
 from seawall.models.port import Finish, FinishReason, ModelEvent, ModelRequest, Prompt
 from seawall.models.schemas import in_words, is_strict
 from seawall.transport.http_client import Endpoint, HttpClient
@@ -33,6 +33,7 @@ class OpenAISettings(Struct, frozen=True, kw_only=True):
     `prompt_cache_key`: the agent, or the conversation; not every server knows the key.
     schema_in_words: for servers that do not take a schema of the output. stop: texts that end an
     answer and are not part of it.
+    warm: connections to open ahead.
     """
 
     base_url: str
@@ -41,6 +42,7 @@ class OpenAISettings(Struct, frozen=True, kw_only=True):
     length_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     cache: Literal["off", "prefix", "conversation"] = "off"
     schema_in_words: bool = False
+    warm: int = 1
     stop: tuple[str, ...] = ()
 
 
@@ -115,7 +117,7 @@ class OpenAIModel:
 
     async def warm(self) -> None:
         """See `Model.warm`."""
-        await warm_connection(self._name, self._client, self._endpoint)
+        await warm_connections(self._name, self._client, self._endpoint, self._settings.warm)
 
     async def close(self) -> None:
         """See `Model.close`; the connections belong to the client, which is closed apart."""

@@ -14,7 +14,7 @@ from msgspec import Struct, field
 
 from seawall.models.assembly import Assembly
 from seawall.models.caching import cache_key
-from seawall.models.exchange import Encoded, stream_answer, warm_connection
+from seawall.models.exchange import Encoded, stream_answer, warm_connections
 from seawall.models.port import Finish, FinishReason, ModelEvent, ModelRequest, Prompt, ToolSpec
 from seawall.models.schemas import in_words, is_strict
 from seawall.transport.http_client import Endpoint, HttpClient
@@ -34,6 +34,7 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
     base_url: up to and without `/responses`; empty for the maker's own. cache: what requests
     have in common that are to meet in one prompt cache: the agent, or the conversation.
     schema_in_words: for models that take no schema of their output.
+    warm: connections to open ahead.
     """
 
     base_url: str = ""
@@ -41,6 +42,7 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
     api_key: str = ""
     cache: Literal["off", "prefix", "conversation"] = "prefix"
     schema_in_words: bool = False
+    warm: int = 1
 
 
 class _Item(Struct):
@@ -140,7 +142,7 @@ class ResponsesModel:
 
     async def warm(self) -> None:
         """See `Model.warm`."""
-        await warm_connection(self._name, self._client, self._endpoint)
+        await warm_connections(self._name, self._client, self._endpoint, self._settings.warm)
 
     async def close(self) -> None:
         """See `Model.close`; the connections belong to the client, which is closed apart."""

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from seawall.resilience.settings import ResilienceSettings
+
 __all__ = ["ModelSettings", "wrong_setting"]
 
 
@@ -15,7 +17,9 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     the provider's own, and that of the environment. prompt_cache: None for what the provider does
     well with. thinking: empty for what the model does by itself.
     output_schema: how a model is told what its output has to be.
-    connections: the most that are open to it at once, in one process. path: the weights; empty for
+    connections: the most that are open to it at once, in one process. warm: how many of them are
+    opened at start. fallbacks: other models that are asked in its stead when it fails, in this
+    order. path: the weights; empty for
     those of the installed package. context_tokens: of one generation. generations: at once; others
     wait. threads: 0 for one a processor.
     """
@@ -31,10 +35,13 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     thinking: Literal["", "adaptive", "between_tools", "disabled"] = ""
     output_schema: Literal["provider", "instructions"] = "provider"
     connections: int = 8_192
+    warm: Annotated[int, Meta(ge=0, le=1_024)] = 2
     path: str = ""
     context_tokens: Annotated[int, Meta(ge=256, le=1 << 20)] = 4_096
     generations: Annotated[int, Meta(ge=1, le=64)] = 2
     threads: Annotated[int, Meta(ge=0, le=256)] = 0
+    fallbacks: tuple[str, ...] = ()
+    resilience: ResilienceSettings = ResilienceSettings()
 
 
 _HTTP = frozenset({"openai", "responses", "anthropic", "bedrock"})
@@ -46,6 +53,7 @@ _MEANT_FOR = {
     "api_key_file": _HTTP,
     "prompt_cache": _HTTP,
     "connections": _HTTP,
+    "warm": _HTTP,
     "length_field": frozenset({"openai"}),
     "thinking": frozenset({"anthropic"}),
     "region": frozenset({"bedrock"}),

@@ -11,7 +11,7 @@ class RetryBudget:
     once: the load on what is struggling stays near that of first attempts alone.
 
     capacity: tokens of a full bucket. refill_per_second: so that after an outage without any
-    traffic there are retries again.
+    traffic there are retries again. tokens: those it begins with; None for a full bucket.
     The capacity, and the costs that callers pass, are those of the AWS SDKs' standard mode
     (botocore/retries/quota.py and standard.py, 1.43); the refill by time is that of Finagle's
     RetryBudget (https://twitter.github.io/finagle/guide/Clients.html#retries).
@@ -19,12 +19,18 @@ class RetryBudget:
 
     __slots__ = ("_at", "_capacity", "_refill_per_second", "_tokens")
 
-    def __init__(self, *, capacity: float = 500.0, refill_per_second: float = 5.0) -> None:
+    def __init__(
+        self,
+        *,
+        capacity: float = 500.0,
+        refill_per_second: float = 5.0,
+        tokens: float | None = None,
+    ) -> None:
         if capacity < 0 or refill_per_second < 0:
             raise ValueError("a retry budget cannot be negative")
         self._capacity = capacity
         self._refill_per_second = refill_per_second
-        self._tokens = capacity
+        self._tokens = capacity if tokens is None else min(tokens, capacity)
         self._at: float | None = None
 
     def spend(self, cost: float, *, at: float) -> bool:

@@ -5,7 +5,9 @@ values to files there and any of them can answer for all
 (https://prometheus.github.io/client_python/multiprocess/).
 """
 
+import asyncio
 import os
+from collections.abc import Mapping
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -18,6 +20,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from seawall.admission.gate import Gate
+from seawall.models.upstream import Upstream
 from seawall.pipeline.report import TurnReport
 
 __all__ = ["Metrics"]
@@ -37,6 +40,11 @@ class Metrics:
             "seawall_turns",
             "Turns ended, by how: completed, replayed, cancelled, or the code of the problem.",
             ["outcome", "agent"],
+            registry=self._registry,
+        )
+        self._cached = Counter(
+            "seawall_cached_turns",
+            "Completed turns whose answer was produced for another turn.",
             registry=self._registry,
         )
         self._stages = Histogram(
@@ -81,13 +89,50 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livesum",
         )
+        self._tasks = Gauge(
+            "seawall_tasks",
+            "Tasks of the event loops now.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._calls = Counter(
+            "seawall_model_calls",
+            "Calls to model endpoints ended, by how: answered, refused, throttled, failed, late, "
+            "left (by the caller, or as the loser of a hedge).",
+            ["model", "outcome"],
+            registry=self._registry,
+        )
+        self._limit = Gauge(
+            "seawall_model_limit",
+            "Calls that may be under way to a model endpoint now.",
+            ["model"],
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._calling = Gauge(
+            "seawall_model_in_flight",
+            "Calls that are under way to a model endpoint now.",
+            ["model"],
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self._breaker = Gauge(
+            "seawall_model_open",
+            "Processes whose circuit breaker keeps calls from a model endpoint now.",
+            ["model"],
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
         self._refused_before = 0
+        self._calls_before: dict[tuple[str, str], int] = {}
 
     def observe(self, report: TurnReport) -> None:
         """Count a finished turn."""
         self._turns.labels(report.outcome, report.agent).inc()
         if report.outcome != "completed":
             return
+        if report.cached:
+            self._cached.inc()
         for stage, milliseconds in report.timings.items():
             self._stages.labels(stage).observe(milliseconds / 1e3)
         self._intents.labels(report.intent or "none", report.intent_by).inc()
@@ -102,8 +147,20 @@ class Metrics:
         self._in_flight.set(gate.in_flight)
         self._queued.set(gate.queued)
         self._upstream.set(upstream_streams)
+        self._tasks.set(len(asyncio.all_tasks()))
         self._refused.inc(gate.refused - self._refused_before)
         self._refused_before = gate.refused
+
+    def sample_upstreams(self, upstreams: Mapping[str, Upstream]) -> None:
+        """Note how the model endpoints are; called with `sample`."""
+        for name, upstream in upstreams.items():
+            for outcome, calls in upstream.attempts.items():
+                before = self._calls_before.get((name, outcome), 0)
+                self._calls.labels(name, outcome).inc(calls - before)
+                self._calls_before[name, outcome] = calls
+            self._limit.labels(name).set(upstream.limit)
+            self._calling.labels(name).set(upstream.in_flight)
+            self._breaker.labels(name).set(upstream.state() == "open")
 
     def scrape(self) -> tuple[bytes, bytes]:
         """Content type and text of all processes' metrics."""

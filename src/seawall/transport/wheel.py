@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 __all__ = ["Timer", "Wheel"]
 
+_FADE = 0.8
+
 
 class Timer:
     """A call that is due; `cancel` takes it back."""
@@ -28,7 +30,8 @@ class Wheel:
     deadlines, which are many, seldom met and need not be met to the millisecond: a timer of the
     event loop costs ten times as much.
 
-    tick: seconds.
+    tick: seconds. lag: seconds by which its ticks come late: how busy the event loop is. It fades
+    within a dozen ticks.
     """
 
     def __init__(self, tick: float = 0.005) -> None:
@@ -36,6 +39,8 @@ class Wheel:
         self._slots: dict[int, dict[Timer, None]] = {}
         self._done = 0
         self._ticking = False
+        self._due = 0.0
+        self.lag = 0.0
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call back once the event loop's clock shows `when` seconds, not before."""
@@ -43,7 +48,8 @@ class Wheel:
         if not self._ticking:
             self._ticking = True
             self._done = int(loop.time() / self._tick)
-            loop.call_later(self._tick, self._turn)
+            self._due = loop.time() + self._tick
+            loop.call_at(self._due, self._turn)
         number = max(int(when / self._tick) + 1, self._done + 1)
         slot = self._slots.get(number)
         if slot is None:
@@ -52,13 +58,16 @@ class Wheel:
 
     def _turn(self) -> None:
         loop = asyncio.get_running_loop()
-        now = int(loop.time() / self._tick)
+        time = loop.time()
+        self.lag = max(time - self._due, self.lag * _FADE)
+        now = int(time / self._tick)
         for number in range(self._done + 1, now + 1):
             self._done = number
             slot = self._slots.pop(number, None)
             while slot:
                 slot.popitem()[0].callback()
         if self._slots:
-            loop.call_at((now + 1) * self._tick, self._turn)
+            self._due = (now + 1) * self._tick
+            loop.call_at(self._due, self._turn)
         else:
             self._ticking = False

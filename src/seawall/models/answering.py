@@ -1,0 +1,93 @@
+"""The beginning of an answer; where that is slow and both may be paid for, from two calls."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+from seawall.errors import Problem
+from seawall.models.attempt import Attempt
+from seawall.models.port import ModelEvent, ModelRequest
+from seawall.models.upstream import Upstream
+from seawall.resilience.retry_budget import RetryBudget
+
+__all__ = ["answering"]
+
+_First = tuple[Attempt, ModelEvent | None]
+
+
+@asynccontextmanager
+async def answering(
+    upstream: Upstream, request: ModelRequest, *, deadline: float, hedges: RetryBudget | None
+) -> AsyncGenerator[_First, None]:
+    """A call that has begun to answer, and its first event. Leaving the block ends the call.
+
+    hedges: pays for a second call, which is made when the first takes longer than calls usually
+    do. Whichever answers first is it, the other one is cancelled.
+
+    Raises:
+        UpstreamFailed: the call could not be made or failed; of two calls, both did.
+        DeadlineExceeded: the deadline passed.
+    """
+    entered = await upstream.enter(deadline=deadline)
+    attempt = Attempt(upstream, entered, request, deadline)
+
+    def another() -> Attempt | None:
+        now = asyncio.get_running_loop().time()
+        if hedges is None or hedges.tokens(at=now) < 1.0:
+            return None
+        entered = upstream.enter_at_once()
+        if entered is None:
+            return None
+        hedges.spend(1.0, at=now)
+        return Attempt(upstream, entered, request, deadline)
+
+    try:
+        patience = upstream.usual_first_token() if hedges is not None else None
+        if patience is None:
+            event = await attempt.next()
+        else:
+            attempt, event = await _race(attempt, patience, another)
+        yield attempt, event
+    finally:
+        await attempt.close()
+
+
+async def _race(first: Attempt, patience: float, another: Callable[[], Attempt | None]) -> _First:
+    """The attempt that answers first, with its first event; the other one is closed."""
+    second: Attempt | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            one = group.create_task(_held(first))
+            won = one
+            await asyncio.wait([one], timeout=patience)
+            if not one.done() and (second := another()) is not None:
+                two = group.create_task(_held(second))
+                await asyncio.wait([one, two], return_when=asyncio.FIRST_COMPLETED)
+                if _failed(one):
+                    await two
+                elif _failed(two):
+                    await one
+                if two.done() and not _failed(two):
+                    won = two
+                (one if won is two else two).cancel()
+        if second is not None and won is two:
+            first, second = second, first
+    finally:
+        if second is not None:
+            await second.close()
+    outcome = won.result()
+    if isinstance(outcome, Problem):
+        raise outcome
+    return first, outcome
+
+
+def _failed(task: asyncio.Task[ModelEvent | Problem | None]) -> bool:
+    return task.done() and isinstance(task.result(), Problem)
+
+
+async def _held(attempt: Attempt) -> ModelEvent | Problem | None:
+    """The attempt's first event, or its failure, as a value."""
+    try:
+        return await attempt.next()
+    except Problem as problem:
+        return problem

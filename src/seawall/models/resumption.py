@@ -1,0 +1,63 @@
+"""An answer that broke off, told on from where it did, if it can be had again word for word."""
+
+from seawall.errors import UpstreamFailed
+from seawall.models.port import ModelEvent, Text
+
+__all__ = ["Resumption"]
+
+
+class Resumption:
+    """What was shown of an answer, and how much of its repetition is still to be passed over.
+
+    enabled: without it an answer of which something was shown cannot be had again.
+    """
+
+    __slots__ = ("_enabled", "_repeated", "_shown", "begun")
+
+    def __init__(self, *, enabled: bool) -> None:
+        self._enabled = enabled
+        self._shown: list[str] = []
+        self._repeated: str | None = None  # what the repetition has yet to say
+        self.begun = False
+
+    @property
+    def possible(self) -> bool:
+        """Whether the answer may be asked for again."""
+        return self._enabled or not self.begun
+
+    def restart(self) -> None:
+        """The answer is asked for again."""
+        if self.begun:
+            shown = "".join(self._shown)
+            self._shown = [shown]
+            self._repeated = shown
+
+    def take(self, event: ModelEvent) -> ModelEvent | None:
+        """The next event as it is to be shown; None for what was shown before.
+
+        Raises:
+            UpstreamFailed: the repetition says something else.
+        """
+        if type(event) is not Text:
+            if self._repeated:
+                raise _differs()
+            self.begun = True
+            return event
+        text = event.text
+        if self._repeated:
+            known = min(len(text), len(self._repeated))
+            if text[:known] != self._repeated[:known]:
+                raise _differs()
+            self._repeated = self._repeated[known:]
+            text = text[known:]
+            if not text:
+                return None
+            event = Text(text)
+        self.begun = True
+        if self._enabled:
+            self._shown.append(text)
+        return event
+
+
+def _differs() -> UpstreamFailed:
+    return UpstreamFailed("The answer broke off, and could not be had again as it was.")

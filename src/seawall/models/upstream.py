@@ -1,0 +1,202 @@
+"""What is known of one model endpoint: whether it works, how fast, how much of it is free."""
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Literal
+
+from msgspec import Struct
+
+from seawall.errors import UpstreamThrottled, UpstreamUnavailable
+from seawall.models.port import Model
+from seawall.resilience.breaker import Breaker, BreakerState
+from seawall.resilience.gradient import GradientLimit
+from seawall.resilience.places import Places
+from seawall.resilience.quantile import RunningQuantile
+from seawall.resilience.settings import ResilienceSettings
+from seawall.transport.wheel import Wheel
+
+__all__ = ["Outcome", "Pass", "Upstream"]
+
+_log = logging.getLogger("seawall.models")
+_THROTTLED_IN_A_ROW = 5
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 10.0
+_OWN_LAG = 0.1
+_PEAK_FADES = 0.999
+
+Outcome = Literal["answered", "refused", "throttled", "failed", "late", "left"]
+"""How a call to an upstream ended; `left`: the caller went away, or nobody can tell."""
+
+
+class Pass(Struct):
+    """The right to make one call; given back with its outcome.
+
+    began: the event loop's clock when the call began.
+    """
+
+    ticket: int
+    began: float
+
+
+class Upstream:
+    """One configured model with everything that is learned from calling it, in this process.
+
+    attempts: calls by how they ended. A call that is let through takes a place within an adaptive
+    limit and a ticket of the circuit breaker.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: Model,
+        settings: ResilienceSettings,
+        *,
+        max_concurrency: int,
+        wheel: Wheel,
+    ) -> None:
+        self.name = name
+        self.model = model
+        self.settings = settings
+        self.wheel = wheel
+        self.attempts: Counter[str] = Counter()
+        self._breaker = Breaker(
+            failure_rate=settings.failure_rate,
+            window_seconds=settings.window_seconds,
+            min_calls=settings.min_calls,
+            open_seconds=settings.open_seconds,
+            probes=settings.probes,
+        )
+        self._limit = GradientLimit(minimum=settings.min_concurrency, maximum=max_concurrency)
+        self._places = Places(self._limit.limit)
+        self._first_token = RunningQuantile(settings.hedge_quantile)
+        self._throttled = 0  # calls in a row
+        self._pauses = 0
+        self._paused_until = 0.0
+        self._peak = 0.0  # of the calls in flight lately, while it worked
+
+    @property
+    def in_flight(self) -> int:
+        """Calls under way."""
+        return self._places.in_flight
+
+    @property
+    def limit(self) -> int:
+        """Calls that may be under way now."""
+        return self._places.limit
+
+    def state(self) -> BreakerState:
+        """Of the circuit breaker, now."""
+        return self._breaker.state(at=asyncio.get_running_loop().time())
+
+    def usual_first_token(self) -> float | None:
+        """The hedge quantile of the time to the first token, in seconds, once it is known."""
+        return self._first_token.value
+
+    def enter_at_once(self) -> Pass | None:
+        """A pass, if one can be had without waiting."""
+        now = asyncio.get_running_loop().time()
+        if now < self._paused_until or not self._places.take():
+            return None
+        ticket = self._breaker.enter(at=now)
+        if ticket is None:
+            self._places.give_back()
+            return None
+        return Pass(ticket, now)
+
+    async def enter(self, *, deadline: float) -> Pass:
+        """A pass; waits for a place as long as the settings allow.
+
+        Raises:
+            UpstreamUnavailable: the breaker is open.
+            UpstreamThrottled: the endpoint asked for a pause, or no place became free.
+        """
+        if (entered := self.enter_at_once()) is not None:
+            return entered
+        clock = asyncio.get_running_loop().time
+        now = clock()
+        self._check(now)
+        until = min(deadline, now + self.settings.wait_seconds)
+        if self._paused_until > now:
+            if self._paused_until >= until:
+                raise self._busy(self._paused_until - now)
+            await asyncio.sleep(self._paused_until - now)
+        if not self._places.take() and not await self._places.wait(until):
+            raise self._busy(1.0)
+        now = clock()
+        ticket = self._breaker.enter(at=now)
+        if ticket is None:
+            self._places.give_back()
+            raise self._unavailable(now)
+        return Pass(ticket, now)
+
+    def began_to_answer(self, entered: Pass) -> None:
+        """The first event of its answer has come."""
+        now = asyncio.get_running_loop().time()
+        self._throttled = self._pauses = 0
+        self._first_token.add(now - entered.began)
+        if self.wheel.lag < _OWN_LAG:  # else it tells more about us than about the upstream
+            self._limit.sample(now - entered.began, in_flight=self._places.in_flight)
+            self._follow_limit()
+
+    def leave(self, entered: Pass, outcome: Outcome, *, retry_after: float | None = None) -> None:
+        """The call has ended. retry_after: what a throttled one was told, in seconds."""
+        now = asyncio.get_running_loop().time()
+        self.attempts[outcome] += 1
+        in_flight = self._places.in_flight
+        if outcome in ("failed", "late"):
+            self._judge(entered, failed=True, at=now)
+        elif outcome in ("answered", "refused"):
+            self._peak = max(in_flight, self._peak * _PEAK_FADES)
+            self._judge(entered, failed=False, at=now)
+        else:
+            self._breaker.forget(entered.ticket)
+        if outcome in ("throttled", "late"):
+            self._limit.drop(in_flight=in_flight, at=now)
+            self._follow_limit()
+        if outcome == "throttled":
+            self._throttled += 1
+            if self._throttled >= _THROTTLED_IN_A_ROW:
+                self._pause(now, retry_after)
+        self._places.give_back()
+
+    def _judge(self, entered: Pass, *, failed: bool, at: float) -> None:
+        changed = self._breaker.record(entered.ticket, failed=failed, at=at)
+        if changed == "open":
+            _log.warning(
+                "model %s keeps failing; it is left alone for %.1f s",
+                self.name,
+                self._breaker.wait(at=at),
+            )
+        elif changed == "closed":
+            _log.warning("model %s answers again", self.name)
+            self._limit.restart(was=self._peak)
+            self._follow_limit()
+
+    def _pause(self, now: float, retry_after: float | None) -> None:
+        """It throttles everybody: leave it alone as long as it asks, or longer each time."""
+        if now < self._paused_until:
+            return  # this one was under way already
+        self._pauses += 1
+        grown = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._pauses - 1, 10))
+        self._paused_until = now + (retry_after or grown)
+
+    def _follow_limit(self) -> None:
+        self._places.limit = self._limit.limit
+        self._places.fill()
+
+    def _check(self, now: float) -> None:
+        if self._breaker.state(at=now) == "open":
+            raise self._unavailable(now)
+
+    def _unavailable(self, now: float) -> UpstreamUnavailable:
+        return UpstreamUnavailable(
+            f"The model '{self.name}' has been failing and was not asked.",
+            retry_after=max(1.0, round(self._breaker.wait(at=now), 1)),
+        )
+
+    def _busy(self, seconds: float) -> UpstreamThrottled:
+        return UpstreamThrottled(
+            f"The model '{self.name}' has no room for another call now.",
+            retry_after=max(1.0, round(seconds, 1)),
+        )

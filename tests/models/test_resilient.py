@@ -1,0 +1,320 @@
+"""Calls that fail, hang and are slow, over models that do so on purpose."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+import pytest
+
+from seawall.errors import (
+    DeadlineExceeded,
+    UpstreamFailed,
+    UpstreamRefused,
+    UpstreamThrottled,
+    UpstreamUnavailable,
+)
+from seawall.models.port import Finish, ModelEvent, ModelRequest, Prompt, Text
+from seawall.models.resilient import ResilientModel
+from seawall.models.upstream import Upstream
+from seawall.resilience.settings import ResilienceSettings
+from seawall.transport.wheel import Wheel
+from seawall.turn import Usage, UserMessage
+from tests.loop import on_a_loop
+
+REQUEST = ModelRequest(Prompt("Be brief."), (UserMessage("hello"),))
+FINISH = Finish("stop", Usage(3, 2, 1))
+
+Step = str | float | Exception
+"""A piece of text, seconds to pass, or how the call fails."""
+
+
+class Acting:
+    """A model that does what `plays` says for the call of that number, the last one ever after."""
+
+    def __init__(self, *plays: list[Step]) -> None:
+        self.plays = plays
+        self.calls = 0
+        self.closed = 0  # before their end
+
+    async def stream(
+        self, request: ModelRequest, *, deadline: float
+    ) -> AsyncGenerator[ModelEvent, None]:
+        del request, deadline
+        play = self.plays[min(self.calls, len(self.plays) - 1)]
+        self.calls += 1
+        ended = False
+        try:
+            for step in play:
+                if isinstance(step, str):
+                    yield Text(step)
+                elif isinstance(step, Exception):
+                    ended = True
+                    raise step
+                else:
+                    await asyncio.sleep(step)
+            ended = True
+            yield FINISH
+        finally:
+            self.closed += not ended
+
+    async def warm(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+def settings(**changed: object) -> ResilienceSettings:
+    usual: dict[str, object] = {"backoff_seconds": 0.01, "backoff_cap_seconds": 0.01}
+    return ResilienceSettings(**(usual | changed))  # type: ignore[arg-type]
+
+
+def upstream(model: Acting, *, max_concurrency: int = 100, **changed: object) -> Upstream:
+    return Upstream(
+        "default", model, settings(**changed), max_concurrency=max_concurrency, wheel=Wheel(0.005)
+    )
+
+
+def resilient(*models: Acting, **changed: object) -> ResilientModel:
+    return ResilientModel(
+        tuple(
+            Upstream(
+                f"model-{n}", each, settings(**changed), max_concurrency=100, wheel=Wheel(0.005)
+            )
+            for n, each in enumerate(models)
+        )
+    )
+
+
+async def read(
+    model: ResilientModel, *, seconds: float = 5.0, seen: Callable[[str], None] | None = None
+) -> str:
+    text = ""
+    deadline = asyncio.get_running_loop().time() + seconds
+    async with aclosing(model.stream(REQUEST, deadline=deadline)) as stream:
+        async for event in stream:
+            if isinstance(event, Text):
+                text += event.text
+                if seen:
+                    seen(event.text)
+    return text
+
+
+def times(number: int, *steps: Step) -> list[list[Step]]:
+    return [list(steps)] * number
+
+
+def failed() -> UpstreamFailed:
+    return UpstreamFailed("broken")
+
+
+@on_a_loop
+async def test_a_failure_before_the_first_text_is_tried_again() -> None:
+    model = Acting([failed()], ["all ", "well"])
+    assert await read(resilient(model)) == "all well"
+    assert model.calls == 2
+
+
+@on_a_loop
+async def test_nothing_is_tried_again_once_text_was_shown() -> None:
+    model = Acting(["half", failed()], ["all ", "well"])
+    shown: list[str] = []
+    with pytest.raises(UpstreamFailed):
+        await read(resilient(model), seen=shown.append)
+    assert (model.calls, shown) == (1, ["half"])
+
+
+@on_a_loop
+async def test_an_answer_that_broke_off_goes_on_where_it_is_the_same_again() -> None:
+    model = Acting(["one ", "two ", failed()], ["on", "e two thr", failed()], ["one two three"])
+    shown: list[str] = []
+    assert await read(resilient(model, resume=True), seen=shown.append) == "one two three"
+    assert shown == ["one ", "two ", "thr", "ee"]
+
+
+@pytest.mark.parametrize("again", [["one two! three"], ["one "]])
+@on_a_loop
+async def test_an_answer_that_is_another_the_second_time_fails(again: list[Step]) -> None:
+    model = Acting(["one two three", failed()], again)
+    shown: list[str] = []
+    with pytest.raises(UpstreamFailed, match="could not be had again"):
+        await read(resilient(model, resume=True, attempts=2), seen=shown.append)
+    assert shown == ["one two three"]
+
+
+@on_a_loop
+async def test_attempts_are_bounded() -> None:
+    model = Acting([failed()])
+    with pytest.raises(UpstreamFailed, match="broken"):
+        await read(resilient(model, attempts=3))
+    assert model.calls == 3
+
+
+@on_a_loop
+async def test_retry_after_is_obeyed() -> None:
+    model = Acting([UpstreamThrottled("later", retry_after=0.3)], ["now"])
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    assert await read(resilient(model)) == "now"
+    assert clock() - began >= 0.3
+
+
+@on_a_loop
+async def test_who_has_no_time_to_wait_is_told_how_long() -> None:
+    model = Acting([UpstreamThrottled("later", retry_after=60.0)])
+    with pytest.raises(UpstreamThrottled) as caught:
+        await read(resilient(model))
+    assert (model.calls, caught.value.retry_after) == (1, 60.0)
+
+
+@on_a_loop
+async def test_what_the_endpoint_refuses_is_not_asked_twice_but_elsewhere() -> None:
+    model, other = Acting([UpstreamRefused("no")]), Acting(["yes"])
+    with pytest.raises(UpstreamRefused):
+        await read(resilient(model))
+    assert await read(resilient(model, other)) == "yes"
+    assert (model.calls, other.calls) == (2, 1)
+
+
+@on_a_loop
+async def test_an_endpoint_that_does_not_begin_is_left_for_another() -> None:
+    model, other = Acting([60.0, "late"]), Acting(["in time"])
+    assert await read(resilient(model, other, first_token_seconds=0.05)) == "in time"
+    assert model.closed == 1
+
+
+@on_a_loop
+async def test_an_endpoint_that_stops_in_the_middle_is_given_up() -> None:
+    model = Acting(["so", 60.0])
+    tried = resilient(model, between_tokens_seconds=0.05)
+    with pytest.raises(UpstreamFailed, match="did not go on"):
+        await read(tried)
+    assert model.closed == 1
+
+
+@on_a_loop
+async def test_a_reader_that_takes_its_time_is_not_the_endpoints_fault() -> None:
+    model = resilient(Acting(["a", "b", "c"]), between_tokens_seconds=0.05)
+    deadline = asyncio.get_running_loop().time() + 5.0
+    text = ""
+    async with aclosing(model.stream(REQUEST, deadline=deadline)) as stream:
+        async for event in stream:
+            await asyncio.sleep(0.08)
+            text += event.text if isinstance(event, Text) else ""
+    assert text == "abc"
+
+
+@on_a_loop
+async def test_retries_stay_a_share_of_the_calls_when_everything_fails() -> None:
+    model = Acting([failed()])
+    tried = resilient(model, failure_rate=1.0, min_calls=1_000_000, backoff_seconds=0.0001)
+    for _ in range(10):
+        await asyncio.gather(*(read(tried) for _ in range(100)), return_exceptions=True)
+    assert 1_000 < model.calls <= 1_100 + 10
+
+
+@on_a_loop
+async def test_an_endpoint_that_keeps_failing_is_not_asked_and_probed_later() -> None:
+    model = Acting(*times(10, failed()), ["back"])
+    tried = resilient(model, attempts=1, min_calls=10, open_seconds=0.2, probes=1)
+    for _ in range(10):
+        with pytest.raises(UpstreamFailed, match="broken"):
+            await read(tried)
+    with pytest.raises(UpstreamUnavailable) as caught:
+        await read(tried)
+    assert (model.calls, caught.value.status) == (10, 503)
+    assert caught.value.retry_after is not None
+    await asyncio.sleep(0.2)
+    assert await read(tried) == "back"
+
+
+@on_a_loop
+async def test_a_fallback_answers_while_the_endpoint_is_left_alone() -> None:
+    model, other = Acting([failed()]), Acting(["instead"])
+    tried = resilient(model, other, attempts=1, min_calls=5, open_seconds=60.0)
+    assert [await read(tried) for _ in range(20)] == ["instead"] * 20
+    assert (model.calls, other.calls) == (5, 20)
+
+
+@on_a_loop
+async def test_after_an_outage_the_crowd_is_let_in_little_by_little() -> None:
+    model = Acting(*times(40, 0.05, "well"), *times(40, failed()), [0.05, "back", 0.05])
+    place = upstream(
+        model, attempts=1, min_calls=60, open_seconds=0.1, probes=1, wait_seconds=0.001,
+        min_concurrency=4,
+    )  # fmt: skip
+    tried = ResilientModel((place,))
+    for _ in range(2):
+        await asyncio.gather(*(read(tried) for _ in range(40)), return_exceptions=True)
+    assert place.state() == "open"
+    await asyncio.sleep(0.1)
+    await read(tried)
+    began_with = place.limit
+    assert (place.state(), began_with in (9, 10)) == ("closed", True)  # a quarter of 40
+    answers = await asyncio.gather(*(read(tried) for _ in range(40)), return_exceptions=True)
+    assert sum(each == "back" for each in answers) == began_with
+    assert place.limit > 15
+
+
+@on_a_loop
+async def test_a_slow_call_is_overtaken_by_a_second_one() -> None:
+    model = Acting(*times(30, 0.001, "quick"), [30.0, "slow"], [0.001, "second"])
+    tried = resilient(model, hedge_share=0.1)
+    for _ in range(30):
+        assert await read(tried) == "quick"
+    assert await read(tried) == "second"
+    assert (model.calls, model.closed) == (32, 1)
+
+
+@on_a_loop
+async def test_a_second_call_that_fails_does_not_harm_the_first() -> None:
+    model = Acting(*times(30, 0.001, "quick"), [0.2, "slow"], [failed()])
+    tried = resilient(model, hedge_share=0.1)
+    for _ in range(30):
+        await read(tried)
+    assert await read(tried) == "slow"
+    assert model.calls == 32
+
+
+@on_a_loop
+async def test_second_calls_stay_within_their_share() -> None:
+    model = Acting(*times(30, 0.0, "quick"), [0.05, "slow"])
+    tried = resilient(model, hedge_share=0.02)
+    for _ in range(30):
+        await read(tried)
+    for _ in range(4):
+        await asyncio.gather(*(read(tried) for _ in range(50)))
+    assert 230 < model.calls <= 230 + 10 + 230 * 0.02
+
+
+@on_a_loop
+async def test_who_leaves_takes_the_call_along_and_leaves_nothing_behind() -> None:
+    model = Acting(["one", 60.0])
+    place = upstream(model, hedge_share=0.1)
+    tried = ResilientModel((place,))
+    reading = [asyncio.create_task(read(tried, seconds=60.0)) for _ in range(5)]
+    await asyncio.sleep(0.02)
+    assert place.in_flight == 5
+    for each in reading:
+        each.cancel()
+    await asyncio.gather(*reading, return_exceptions=True)
+    assert (place.in_flight, model.closed, place.attempts["left"]) == (0, 5, 5)
+
+
+@on_a_loop
+async def test_no_more_calls_at_once_than_the_limit() -> None:
+    model = Acting([0.02, "in turn"])
+    place = upstream(model, max_concurrency=2)
+    tried = ResilientModel((place,))
+    reading = [asyncio.create_task(read(tried)) for _ in range(8)]
+    await asyncio.sleep(0.01)
+    assert place.in_flight == 2
+    assert await asyncio.gather(*reading) == ["in turn"] * 8
+
+
+@on_a_loop
+async def test_the_deadline_of_the_whole_is_passed_on_as_it_is() -> None:
+    model, other = Acting([DeadlineExceeded("too late")]), Acting(["unasked"])
+    with pytest.raises(DeadlineExceeded):
+        await read(resilient(model, other))
+    assert other.calls == 0

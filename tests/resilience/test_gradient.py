@@ -1,0 +1,90 @@
+"""The adaptive limit, driven by a queue whose capacity is known."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seawall.resilience.gradient import GradientLimit
+
+
+def answer(limit: GradientLimit, capacity: int, *, demand: int) -> float:
+    """One answer of an upstream that serves `capacity` calls at full speed, slower beyond."""
+    in_flight = min(limit.limit, demand)
+    latency = 0.5 * max(1.0, in_flight / capacity)
+    limit.sample(latency, in_flight=in_flight)
+    return latency
+
+
+def test_a_crowd_that_comes_first_finds_no_limit() -> None:
+    assert GradientLimit(minimum=8, maximum=8_192).limit == 8_192
+
+
+def test_it_finds_the_knee_of_an_upstream_that_slows_down() -> None:
+    limit = GradientLimit(minimum=8, maximum=5_000)
+    for _ in range(100):
+        answer(limit, 200, demand=100)
+    latencies = [answer(limit, 200, demand=5_000) for _ in range(5_000)]
+    # It settles where calls take about three times as long as usual, not where they take 25 times.
+    assert 400 <= limit.limit <= 800
+    assert max(latencies[-4_000:]) < 2.1
+
+
+def test_an_upstream_that_became_slow_for_its_own_reasons_is_learnt_anew() -> None:
+    limit = GradientLimit(minimum=8, maximum=1_000)
+    for _ in range(100):
+        limit.sample(0.2, in_flight=300)
+    for _ in range(60):
+        limit.sample(5.0, in_flight=min(300, limit.limit))
+    assert limit.limit < 30
+    for _ in range(300):
+        limit.sample(5.0, in_flight=min(300, limit.limit))
+    assert limit.limit >= 300
+
+
+def test_it_grows_back_when_there_is_room_again() -> None:
+    limit = GradientLimit(minimum=8, maximum=1_000)
+    for _ in range(100):
+        answer(limit, 500, demand=100)
+    for at in range(40):
+        limit.drop(in_flight=limit.limit, at=float(at))
+    assert limit.limit == 8
+    for _ in range(1_000):
+        answer(limit, 500, demand=2_000)
+    assert limit.limit > 400
+
+
+def test_what_is_not_used_does_not_grow() -> None:
+    limit = GradientLimit(minimum=8, maximum=1_000)
+    limit.drop(in_flight=100, at=0.0)
+    assert limit.limit == 70
+    for _ in range(100):
+        limit.sample(0.5, in_flight=3)
+    assert limit.limit == 70
+
+
+def test_calls_throttled_together_shrink_it_once() -> None:
+    limit = GradientLimit(minimum=8, maximum=1_000)
+    for _ in range(50):
+        limit.drop(in_flight=500, at=0.0)
+    assert limit.limit == 350
+
+
+def test_after_an_outage_it_begins_low_and_rises_fast() -> None:
+    limit = GradientLimit(minimum=8, maximum=8_000)
+    for _ in range(100):
+        limit.sample(0.5, in_flight=400)
+    limit.restart(was=400)
+    assert limit.limit == 100
+    for _ in range(100):
+        limit.sample(0.5, in_flight=limit.limit)
+    assert 190 <= limit.limit <= 210
+
+
+@given(st.lists(st.tuples(st.floats(1e-6, 1e4), st.integers(0, 10_000), st.booleans())))
+def test_it_stays_within_its_bounds(samples: list[tuple[float, int, bool]]) -> None:
+    limit = GradientLimit(minimum=4, maximum=900)
+    for at, (latency, in_flight, dropped) in enumerate(samples):
+        if dropped:
+            limit.drop(in_flight=in_flight, at=float(at))
+        else:
+            limit.sample(latency, in_flight=in_flight)
+        assert 4 <= limit.limit <= 900

@@ -1,0 +1,72 @@
+"""Places at an upstream: never more than the limit, first come, first served, none lost."""
+
+import asyncio
+import random
+
+from seawall.resilience.places import Places
+from tests.loop import on_a_loop
+
+
+@on_a_loop
+async def test_who_waits_gets_the_place_that_becomes_free() -> None:
+    places = Places(1)
+    assert places.take()
+    assert not places.take()
+    soon = asyncio.get_running_loop().time() + 5.0
+    waiting = asyncio.create_task(places.wait(soon))
+    await asyncio.sleep(0)
+    assert not places.take()
+    places.give_back()
+    assert await waiting
+    assert places.in_flight == 1
+
+
+@on_a_loop
+async def test_nobody_waits_longer_than_asked() -> None:
+    places = Places(1)
+    assert places.take()
+    assert not await places.wait(asyncio.get_running_loop().time() + 0.01)
+    assert (places.in_flight, places.waiting) == (1, 0)
+
+
+@on_a_loop
+async def test_a_higher_limit_lets_in_those_who_wait() -> None:
+    places = Places(1)
+    assert places.take()
+    soon = asyncio.get_running_loop().time() + 5.0
+    waiting = [asyncio.create_task(places.wait(soon)) for _ in range(3)]
+    await asyncio.sleep(0)
+    places.limit = 3
+    places.fill()
+    done, left = await asyncio.wait(waiting, timeout=0.05)
+    assert (len(done), len(left), places.in_flight) == (2, 1, 3)
+    for each in left:
+        each.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    assert places.waiting == 0
+
+
+@on_a_loop
+async def test_whatever_happens_none_is_lost_and_none_is_given_twice() -> None:
+    chance = random.Random(7)
+    places, highest = Places(5), 0
+
+    async def visit() -> None:
+        nonlocal highest
+        until = asyncio.get_running_loop().time() + chance.uniform(0.0, 0.02)
+        if not places.take() and not await places.wait(until):
+            return
+        highest = max(highest, places.in_flight)
+        try:
+            await asyncio.sleep(chance.uniform(0.0, 0.003))
+        finally:
+            places.give_back()
+
+    tasks = [asyncio.create_task(visit()) for _ in range(300)]
+    for task in tasks:
+        if chance.random() < 0.3:
+            await asyncio.sleep(0)
+            task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert highest <= 5
+    assert (places.in_flight, places.waiting) == (0, 0)
