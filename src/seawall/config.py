@@ -16,11 +16,12 @@ from msgspec import Struct, field
 
 from seawall.admission.settings import AdmissionSettings
 from seawall.agents.definition import AgentLimits
+from seawall.agents.output import OutputSettings
 from seawall.budgets.settings import BudgetSettings, budget_faults
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings
-from seawall.models.settings import ModelSettings, model_faults
+from seawall.models.settings import ModelSettings, model_faults, wrong_setting
 from seawall.pipeline.stages import StageLimits
 from seawall.resilience.quota import QuotaSettings
 from seawall.sessions.settings import SessionSettings
@@ -94,6 +95,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     handoffs: tuple[str, ...] = ()
     temperature: float | None = None
     limits: AgentLimits = AgentLimits()
+    output: OutputSettings | None = None
     cache: AnswerCacheSettings | None = None
 
 
@@ -185,6 +187,9 @@ def parse_settings(
             known = ", ".join(sorted([*_plain_sections, *_named_sections, "tools"]))
             raise source.error((section,), f"unknown section; known: {known}")
     settings = Settings(**sections)
+    for key, model in settings.models.items():
+        if wrong := wrong_setting(model, document["models"][key]):
+            raise source.error(("models", key, wrong[0]), wrong[1])
     _check_references(settings, source)
     return settings
 

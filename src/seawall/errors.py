@@ -21,6 +21,7 @@
         ├── KeyReused               422 idempotency-key-reused   use a new key
         ├── BudgetExhausted         429 budget-exhausted    your tenant's budget is used up; wait
         ├── TurnLimitReached        500 turn-limit-reached  a bound of the agent was met
+        ├── InvalidOutput           502 invalid-output      the model missed the agent's schema
         ├── InternalError           500 internal-error      report it
         ├── UpstreamFailed          502 upstream-failed     the model endpoint failed; try later
         │   ├── UpstreamRefused     502 upstream-refused    it will not answer this request
@@ -47,6 +48,7 @@ __all__ = [
     "IdentityUnavailable",
     "InternalError",
     "InvalidField",
+    "InvalidOutput",
     "InvalidRequest",
     "KeyReused",
     "MethodNotAllowed",
@@ -249,6 +251,14 @@ class TurnLimitReached(Problem):
 
     code = "turn-limit-reached"
     title = "Turn limit reached"
+
+
+class InvalidOutput(Problem):
+    """The model's answer is not what the agent's schema wants, even when asked to mend it."""
+
+    status = 502
+    code = "invalid-output"
+    title = "Invalid output"
 
 
 class InternalError(Problem):

@@ -18,6 +18,7 @@ from seawall.admission.gate import Gate
 from seawall.admission.open import open_gate
 from seawall.agents.definition import Agent, build_agent
 from seawall.agents.loop import Emit
+from seawall.agents.output import build_output
 from seawall.agents.tools import Tool, Toolset, tool
 from seawall.budgets.open import Accounts, open_accounts
 from seawall.caches.answers import open_answers
@@ -409,6 +410,7 @@ def _build_agent(
         handoffs=settings.handoffs,
         limits=settings.limits,
         temperature=settings.temperature,
+        output=build_output(name, settings.output),
     )
 
 

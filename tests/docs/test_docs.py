@@ -10,6 +10,7 @@ import pytest
 
 from seawall.admission.settings import AdmissionSettings, TenantSettings
 from seawall.agents.definition import AgentLimits
+from seawall.agents.output import OutputSettings
 from seawall.budgets.settings import BudgetLimits, PriceSettings
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.config import (
@@ -54,6 +55,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[intents.NAME]": IntentSettings,
     "[agents.NAME]": AgentSettings,
     "[agents.NAME.limits]": AgentLimits,
+    "[agents.NAME.output]": OutputSettings,
     "[agents.NAME.cache]": AnswerCacheSettings,
 }
 

@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from seawall.agents.output import Output
 from seawall.agents.tools import Tool
 from seawall.models.port import Model, Prompt, ToolSpec
 
@@ -35,6 +36,7 @@ class Agent(Struct, frozen=True, eq=False):
     handoffs: tuple[str, ...]
     limits: AgentLimits
     temperature: float | None
+    output: Output | None = None
 
 
 def build_agent(
@@ -46,6 +48,7 @@ def build_agent(
     handoffs: tuple[str, ...] = (),
     limits: AgentLimits | None = None,
     temperature: float | None = None,
+    output: Output | None = None,
 ) -> Agent:
     """An agent whose prompt is assembled once.
 
@@ -63,11 +66,12 @@ def build_agent(
     return Agent(
         name=name,
         model=model,
-        prompt=Prompt(instructions, tuple(specs)),
+        prompt=Prompt(instructions, tuple(specs), output.format if output else None),
         tools=by_name,
         handoffs=handoffs,
         limits=limits or AgentLimits(),
         temperature=temperature,
+        output=output,
     )
 
 

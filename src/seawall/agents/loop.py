@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Mapping, MutableMapping
 from contextlib import aclosing
 from typing import Protocol
@@ -12,12 +13,23 @@ from msgspec import Struct
 from seawall.agents.context import ToolContext
 from seawall.agents.definition import HAND_OFF, Agent
 from seawall.agents.tools import ToolOutcome
-from seawall.errors import TurnLimitReached, UpstreamFailed
+from seawall.errors import InvalidOutput, TurnLimitReached, UpstreamFailed
 from seawall.events import AgentSelected, Event, TextDelta, ToolCalled, ToolReturned
 from seawall.models.port import Finish, Meter, ModelRequest, Text, ToolCalls
-from seawall.turn import AssistantMessage, Message, Principal, ToolCall, ToolMessage, Usage
+from seawall.turn import (
+    AssistantMessage,
+    Message,
+    Principal,
+    ToolCall,
+    ToolMessage,
+    Usage,
+    UserMessage,
+)
 
 __all__ = ["AgentTurn", "Answer", "Emit", "run_agent"]
+
+
+_log = logging.getLogger("seawall.agents")
 
 
 class Emit(Protocol):
@@ -77,19 +89,31 @@ async def run_agent(agents: Mapping[str, Agent], start: str, turn: AgentTurn, em
 
     Raises:
         TurnLimitReached: a bound of the agent was met before there was an answer.
+        InvalidOutput: the answer is not what the agent's schema wants.
         UpstreamFailed: the model failed, or answered with something unusable.
         DeadlineExceeded: the model did not answer in time.
     """
     clock = asyncio.get_running_loop().time
     agent = agents[start]
     answer = Answer(start)
+    mending: tuple[Message, ...] = ()
     for step in range(agent.limits.steps):
         began = clock()
-        calls = await _call_model(agent, turn, answer, emit)
+        calls, text = await _call_model(agent, turn, answer, mending, emit)
         asked = clock()
         answer.model_seconds += asked - began
+        if not calls and agent.output is not None:
+            fault = agent.output.fault(text)
+            if fault is not None:
+                last = bool(mending) or step + 1 == agent.limits.steps
+                mending = _mend(agent, text, fault, last=last)
+                continue
+            await _say(text, answer, emit)
         if not calls:
+            answer.messages += (AssistantMessage(text),)
             return answer
+        # What is not the answer has no place beside one that must be JSON.
+        answer.messages += (AssistantMessage("" if agent.output else text, calls),)
         outcomes = await _call_tools(agent, calls, turn, step, emit)
         answer.tool_seconds += clock() - asked
         answer.messages += tuple(
@@ -105,14 +129,17 @@ async def run_agent(agents: Mapping[str, Agent], start: str, turn: AgentTurn, em
 
 
 async def _call_model(
-    agent: Agent, turn: AgentTurn, answer: Answer, emit: Emit
-) -> tuple[ToolCall, ...]:
-    """One step: stream the text out, add what was said to the answer, return the tool calls."""
+    agent: Agent, turn: AgentTurn, answer: Answer, mending: tuple[Message, ...], emit: Emit
+) -> tuple[tuple[ToolCall, ...], str]:
+    """One step: stream the text out, unless it must be checked first; the tool calls and the text.
+
+    mending: what is said after the conversation, and not kept.
+    """
     clock = asyncio.get_running_loop().time
     tokens = agent.limits.completion_tokens - answer.usage.completion_tokens
     if tokens <= 0:
         raise TurnLimitReached("The agent has used all the tokens it may write in one turn.")
-    messages = turn.history + answer.messages
+    messages = turn.history + answer.messages + mending
     request = ModelRequest(agent.prompt, messages, tokens, agent.temperature, turn.meter)
     deadline = min(turn.deadline, clock() + agent.limits.model_seconds)
     pieces: list[str] = []
@@ -121,24 +148,41 @@ async def _call_model(
     async with aclosing(agent.model.stream(request, deadline=deadline)) as stream:
         async for event in stream:
             if type(event) is Text:
-                if answer.first_text_at is None:
-                    answer.first_text_at = clock()
                 pieces.append(event.text)
-                await emit(TextDelta(event.text))
+                if agent.output is None:
+                    await _say(event.text, answer, emit)
             elif type(event) is ToolCalls:
                 calls = event.calls
             elif type(event) is Finish:
                 answer.usage += event.usage
                 reason = event.reason
-    if reason == "content_filter" and not pieces:
+    if reason == "content_filter" and (agent.output is not None or not pieces):
         raise UpstreamFailed("The model's content filter withheld the answer.")
     if len(calls) > agent.limits.tool_calls:
         raise TurnLimitReached(
             f"The model asked for {len(calls)} tool calls in one step; "
             f"agent {agent.name} may make {agent.limits.tool_calls}."
         )
-    answer.messages += (AssistantMessage("".join(pieces), calls),)
-    return calls
+    return calls, "".join(pieces)
+
+
+async def _say(text: str, answer: Answer, emit: Emit) -> None:
+    if answer.first_text_at is None:
+        answer.first_text_at = asyncio.get_running_loop().time()
+    await emit(TextDelta(text))
+
+
+def _mend(agent: Agent, text: str, fault: str, *, last: bool) -> tuple[Message, ...]:
+    """What the model is told about an answer that is not valid; the customer never sees it.
+
+    Raises:
+        InvalidOutput: it has been told before, or no step is left.
+    """
+    if last:
+        _log.warning("agent %s: invalid output: %s", agent.name, fault)
+        raise InvalidOutput(f"The answer of agent {agent.name} is not valid: {fault}")
+    told = f"Your answer is not valid. {fault} Answer again, with nothing but the valid JSON."
+    return AssistantMessage(text), UserMessage(told)
 
 
 async def _call_tools(

@@ -26,21 +26,58 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Start a simulated model and the server with the store example, have one "
         "conversation, then let a crowd ask at the same moment. Needs a checkout.",
     )
-    parser.add_argument("--turns", type=int, default=5_000, help="the crowd (default: 5000)")
+    parser.add_argument(
+        "--turns", type=int, help="the crowd (default: 5000, or 6 with the local model)"
+    )
+    parser.add_argument(
+        "--model",
+        choices=["simulated", "local"],
+        default="simulated",
+        help="simulated, or a real small one in the server itself (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the simulated model (default: 0)")
     parser.add_argument("--json", action="store_true", help="only the figures, as one JSON object")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.turns is None:
+        arguments.turns = 6 if arguments.model == "local" else 5_000
+    if not 1 <= arguments.turns <= 100_000:
+        raise ConfigError("--turns must be from 1 to 100000")
+    return _run_local(arguments) if arguments.model == "local" else _run_simulated(arguments)
+
+
+def _run_local(arguments: argparse.Namespace) -> int:
+    import msgspec  # noqa: PLC0415
+
+    from seawall.lab.demo_local import run_local_demo  # noqa: PLC0415
+    from seawall.lab.loop import run  # noqa: PLC0415
+
+    def write(text: str) -> None:
+        if not arguments.json:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    result = run(run_local_demo(arguments.turns, tell=lambda line: write(line + "\n"), write=write))
+    if arguments.json:
+        sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
+    else:
+        firsts = ", ".join(f"{each:.1f}" for each in result.first_text)
+        write(
+            f"\n{result.completed} of {result.turns} turns completed in {result.seconds:.1f} s, "
+            f"{result.tokens_a_second:.0f} tokens a second\nfirst text after {firsts} s\n"
+        )
+    return 0 if result.completed == result.turns else 1
+
+
+def _run_simulated(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415 - only what this command needs
 
     from seawall.lab.demo import Demo, run_demo  # noqa: PLC0415
     from seawall.lab.loop import raise_file_limit, run  # noqa: PLC0415
 
     example = _example()
-    if not 1 <= arguments.turns <= 100_000:
-        raise ConfigError("--turns must be from 1 to 100000")
     raise_file_limit()
 
     def write(text: str) -> None:

@@ -28,11 +28,14 @@ __all__ = [
     "drive_surge",
     "run_demo",
     "server_environment",
+    "show_event",
+    "stream_turn",
 ]
 
 _ISSUER = "https://demo.seawall.example"
 _AUDIENCE = "seawall-demo"
 _SAMPLE_SECONDS = 0.1
+_TURN_SECONDS = 60.0
 _QUESTIONS = (
     "Where is my order?",
     "When will my parcel arrive?",
@@ -177,29 +180,31 @@ async def _converse(demo: Demo, server: Service, issuer: DemoIssuer, said: list[
     try:
         for text in said:
             demo.tell(f"Customer:  {text}")
-            async for event in _turn(client, server, token, text, session):
+            async for event in stream_turn(client, server, token, text, session):
                 session = str(event.get("session", session))
-                _show(demo, event)
+                show_event(demo.tell, demo.write, event)
     finally:
         await client.close()
 
 
-async def _turn(
+async def stream_turn(
     client: HttpClient, server: Service, token: str, text: str, session: str | None
 ) -> AsyncGenerator[dict[str, object], None]:
+    """The events of a turn; an empty token asks anonymously."""
     body = msgspec.json.encode({"text": text, "session": session})
     headers = [
-        (b"authorization", f"Bearer {token}".encode()),
         (b"content-type", b"application/json"),
         (b"accept", b"text/event-stream"),
     ]
+    if token:
+        headers.append((b"authorization", f"Bearer {token}".encode()))
     parser = SseParser()
     async with client.stream(
         "POST",
         Endpoint.parse(f"{server.url}/v1/turns"),
         headers=headers,
         body=body,
-        deadline=asyncio.get_running_loop().time() + 30.0,
+        deadline=asyncio.get_running_loop().time() + _TURN_SECONDS,
     ) as response:
         if response.status != 200:
             said = await response.read(limit=4_096)
@@ -209,23 +214,30 @@ async def _turn(
                 yield msgspec.json.decode(event.data, type=dict[str, object])
 
 
-def _show(demo: Demo, event: dict[str, object]) -> None:
+def show_event(
+    tell: Callable[[str], None], write: Callable[[str], None], event: dict[str, object]
+) -> None:
+    """Write an event as a reader wants it.
+
+    Raises:
+        SeawallError: it says that the turn failed.
+    """
     kind = event["type"]
     if kind == "intent.detected":
         sure = f"{event['confidence']:.0%} sure, by {event['by']}"
-        demo.tell(f"           · intent {event['intent'] or 'none of these'} ({sure})")
+        tell(f"           · intent {event['intent'] or 'none of these'} ({sure})")
     elif kind == "agent.selected":
-        demo.tell(f"           · agent {event['agent']} ({event['reason']})")
+        tell(f"           · agent {event['agent']} ({event['reason']})")
     elif kind == "tool.called":
-        demo.tell(f"           · {event['name']} {event['arguments']}")
+        tell(f"           · {event['name']} {event['arguments']}")
     elif kind == "tool.returned":
         answer = str(event["content"])
         shown = answer if len(answer) <= 90 else answer[:87] + "..."
-        demo.tell(f"           · {'refused' if event['failed'] else 'answered'}: {shown}")
+        tell(f"           · {'refused' if event['failed'] else 'answered'}: {shown}")
     elif kind == "text.delta":
-        demo.write(str(event["text"]))
+        write(str(event["text"]))
     elif kind == "turn.completed":
-        demo.tell(f"\n           · durable as turn {event['version']} of its session\n")
+        tell(f"\n           · durable as turn {event['version']} of its session\n")
     elif kind == "turn.failed":
         raise SeawallError(f"the turn failed: {event['problem']}")
 

@@ -8,18 +8,25 @@ from seawall.errors import UpstreamFailed, UpstreamRefused, UpstreamThrottled
 __all__ = ["failure_of", "seconds_until"]
 
 _LONGEST_SECONDS = 86_400.0
-# Request timeout and "too early": the server says itself that asking again may help.
-_WORTH_ANOTHER_TRY = frozenset({408, 409, 425})
+# Request timeout and "too early": the server says itself that asking again may help; and Bedrock's
+# "failed dependency", which is a model that failed.
+_WORTH_ANOTHER_TRY = frozenset({408, 409, 424, 425})
 # 529 is Anthropic's "overloaded": https://docs.anthropic.com/en/api/errors
 _OVERLOADED = frozenset({429, 529})
 
 
-def failure_of(model: str, status: int, retry_after: str | None) -> UpstreamFailed:
+def failure_of(
+    model: str, status: int, retry_after: str | None, *, midway: bool = False
+) -> UpstreamFailed:
     """The problem that an answer with this status is; it says no more than the status.
 
-    retry_after: the header as it came (RFC 9110 §10.2.3).
+    retry_after: the header as it came (RFC 9110 §10.2.3). midway: the status stands for an error
+    that came in mid-answer.
     """
-    said = f"The model '{model}' answered with status {status}."
+    how = (
+        "failed in the middle of its answer, with what is elsewhere" if midway else "answered with"
+    )
+    said = f"The model '{model}' {how} status {status}."
     wait = seconds_until(retry_after, now=time.time())
     if status in _OVERLOADED:
         return UpstreamThrottled(said, retry_after=wait)

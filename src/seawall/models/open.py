@@ -6,7 +6,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from seawall.errors import ConfigError
-from seawall.models.openai import OpenAIModel, OpenAISettings
 from seawall.models.port import Model
 from seawall.models.resilient import ResilientModel
 from seawall.models.settings import ModelSettings
@@ -18,6 +17,10 @@ from seawall.transport.wheel import Wheel
 __all__ = ["open_models", "open_upstreams"]
 
 _DEADLINE_TICK = 0.02
+
+# On Bedrock only some models take marks for the prompt cache, and others refuse them:
+# https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html
+_CACHING_MAKERS = ("anthropic.", "amazon.nova")
 
 
 def open_upstreams(
@@ -62,16 +65,96 @@ def open_models(
 def _open(
     name: str, settings: ModelSettings, client: HttpClient, environment: Mapping[str, str]
 ) -> Model:
+    # Each adapter is imported where it is configured: every start pays for what it imports.
+    if settings.kind == "local":
+        from seawall.models.local import open_local  # noqa: PLC0415
+
+        return open_local(name, settings)
+    secret = _secret(name, settings, environment)
+    in_words = settings.output_schema == "instructions"
+    if settings.kind == "bedrock":
+        return _bedrock(name, settings, client, environment, secret)
+    if settings.kind == "anthropic":
+        from seawall.models.anthropic import AnthropicModel, AnthropicSettings  # noqa: PLC0415
+
+        return AnthropicModel(
+            name,
+            AnthropicSettings(
+                base_url=settings.base_url,
+                model=settings.model,
+                api_key=secret,
+                cache=settings.prompt_cache or "prefix",
+                schema_in_words=in_words,
+                warm=settings.warm,
+                thinking=settings.thinking,
+            ),
+            client,
+        )
+    if settings.kind == "responses":
+        from seawall.models.responses import ResponsesModel, ResponsesSettings  # noqa: PLC0415
+
+        return ResponsesModel(
+            name,
+            ResponsesSettings(
+                base_url=settings.base_url,
+                model=settings.model,
+                api_key=secret,
+                cache=settings.prompt_cache or "prefix",
+                schema_in_words=in_words,
+                warm=settings.warm,
+            ),
+            client,
+        )
+    from seawall.models.openai import OpenAIModel, OpenAISettings  # noqa: PLC0415
+
     return OpenAIModel(
         name,
         OpenAISettings(
             base_url=settings.base_url,
             model=settings.model,
-            api_key=_secret(name, settings, environment),
+            api_key=secret,
             length_field=settings.length_field,
+            cache=settings.prompt_cache or "off",
+            schema_in_words=in_words,
             warm=settings.warm,
         ),
         client,
+    )
+
+
+def _bedrock(
+    name: str,
+    settings: ModelSettings,
+    client: HttpClient,
+    environment: Mapping[str, str],
+    secret: str,
+) -> Model:
+    from seawall.aws.credential_cache import CredentialCache  # noqa: PLC0415
+    from seawall.aws.credential_chain import default_chain  # noqa: PLC0415
+    from seawall.aws.credentials import CredentialsError  # noqa: PLC0415
+    from seawall.aws.region import find_region  # noqa: PLC0415
+    from seawall.models.bedrock import BedrockModel, BedrockSettings  # noqa: PLC0415
+
+    try:
+        region = find_region(environment, settings.region)
+    except (ValueError, CredentialsError) as error:
+        raise ConfigError(f"models.{name}.region: {error}") from error
+    if not region:
+        raise ConfigError(f"models.{name}.region: say which, here or as AWS_REGION")
+    caches = any(maker in settings.model for maker in _CACHING_MAKERS)
+    return BedrockModel(
+        name,
+        BedrockSettings(
+            model=settings.model,
+            region=region,
+            base_url=settings.base_url,
+            api_key=secret,
+            cache=settings.prompt_cache or ("prefix" if caches else "off"),
+            schema_in_words=settings.output_schema == "instructions",
+            warm=settings.warm,
+        ),
+        client,
+        None if secret else CredentialCache(default_chain(environment, client, region=region)),
     )
 
 

@@ -3,31 +3,25 @@
 Wire format: https://platform.openai.com/docs/api-reference/chat/create and its streaming page.
 """
 
-import asyncio
-import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from typing import Literal
 from weakref import WeakKeyDictionary
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
-from seawall.errors import DeadlineExceeded, UpstreamFailed
-from seawall.models.failures import failure_of
-from seawall.models.port import Finish, ModelEvent, ModelRequest, Prompt, Text, ToolCalls
-from seawall.transport.errors import TransportError, TransportTimeout
-from seawall.transport.http_client import Endpoint, HttpClient, Response
-from seawall.transport.sse import ServerSentEvent, SseParser
+from seawall.models.assembly import Assembly
+from seawall.models.caching import cache_key
+from seawall.models.exchange import Encoded, stream_answer, warm_connections
+from seawall.models.port import Finish, FinishReason, ModelEvent, ModelRequest, Prompt
+from seawall.models.schemas import in_words, is_strict
+from seawall.transport.http_client import Endpoint, HttpClient
+from seawall.transport.sse import SseParser
 from seawall.turn import AssistantMessage, Message, ToolCall, Usage, UserMessage
 
 __all__ = ["OpenAIModel", "OpenAISettings"]
 
 _MAX_EVENT_BYTES = 1 << 20
-_MAX_ANSWER_CHARACTERS = 1 << 20
-_MAX_ERROR_BYTES = 16_384
-_MAX_CALLS = 64
-
-_log = logging.getLogger("seawall.models")
 
 
 class OpenAISettings(Struct, frozen=True, kw_only=True):
@@ -35,6 +29,10 @@ class OpenAISettings(Struct, frozen=True, kw_only=True):
 
     base_url: up to and without `/chat/completions`. api_key: empty for none.
     length_field: the name under which the server takes the bound on written tokens.
+    cache: what requests have in common that are to meet in one prompt cache, by
+    `prompt_cache_key`: the agent, or the conversation; not every server knows the key.
+    schema_in_words: for servers that do not take a schema of the output. stop: texts that end an
+    answer and are not part of it.
     warm: connections to open ahead.
     """
 
@@ -42,7 +40,10 @@ class OpenAISettings(Struct, frozen=True, kw_only=True):
     model: str
     api_key: str = ""
     length_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    cache: Literal["off", "prefix", "conversation"] = "off"
+    schema_in_words: bool = False
     warm: int = 1
+    stop: tuple[str, ...] = ()
 
 
 class _FunctionDelta(Struct):
@@ -58,6 +59,7 @@ class _CallDelta(Struct):
 
 class _Delta(Struct):
     content: str | None = None
+    refusal: str | None = None
     tool_calls: list[_CallDelta] | None = None
 
 
@@ -66,9 +68,15 @@ class _Choice(Struct):
     finish_reason: str | None = None
 
 
+class _PromptDetails(Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
 class _WireUsage(Struct):
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    prompt_tokens_details: _PromptDetails | None = None
 
 
 class _Chunk(Struct):
@@ -96,52 +104,28 @@ class OpenAIModel:
         # Prompts live as long as their agents; each is encoded once.
         self._heads: WeakKeyDictionary[Prompt, bytes] = WeakKeyDictionary()
 
-    async def stream(
-        self, request: ModelRequest, *, deadline: float
-    ) -> AsyncGenerator[ModelEvent, None]:
+    def stream(self, request: ModelRequest, *, deadline: float) -> AsyncGenerator[ModelEvent, None]:
         """See `Model.stream`."""
-        reading = _Reading(self._name)
-        try:
-            async with self._client.stream(
-                "POST",
-                self._endpoint,
-                headers=self._headers,
-                body=self._body(request),
-                deadline=deadline,
-                replay=False,  # calls cost money: whether to make another is for others to say
-            ) as response:
-                if response.status != 200:
-                    raise await self._refusal(response)
-                parser = SseParser(max_event_bytes=_MAX_EVENT_BYTES)
-                while received := await response.read_some():
-                    if text := reading.take(parser.feed(received)):
-                        yield Text(text)
-        except TransportTimeout as error:
-            raise DeadlineExceeded(
-                f"The model '{self._name}' did not finish in time.", field="model"
-            ) from error
-        except TransportError as error:
-            raise UpstreamFailed(f"The connection to the model '{self._name}' failed.") from error
-        calls, finish = reading.end()
-        if calls:
-            yield ToolCalls(calls)
-        yield finish
+        return stream_answer(
+            self._name,
+            self._client,
+            self._endpoint,
+            lambda: self._encoded(request),
+            OpenAIReader(self._name),
+            deadline=deadline,
+        )
 
     async def warm(self) -> None:
-        """Open connections, so that the first turns need not."""
-        deadline = asyncio.get_running_loop().time() + 5.0
-        try:
-            await self._client.warm(self._endpoint, self._settings.warm, deadline=deadline)
-        except TransportError as error:
-            _log.warning("model %s cannot be reached yet: %s", self._name, error)
+        """See `Model.warm`."""
+        await warm_connections(self._name, self._client, self._endpoint, self._settings.warm)
 
     async def close(self) -> None:
         """See `Model.close`; the connections belong to the client, which is closed apart."""
 
-    def _body(self, request: ModelRequest) -> bytes:
+    def _encoded(self, request: ModelRequest) -> Encoded:
         head = self._heads.get(request.prompt)
         if head is None:
-            head = self._heads[request.prompt] = _head(self._settings.model, request.prompt)
+            head = self._heads[request.prompt] = _head(self._settings, request.prompt)
         parts = [head]
         parts.extend(b"," + _encode(_wire_message(message)) for message in request.messages)
         parts.append(b"]")
@@ -150,91 +134,80 @@ class OpenAIModel:
             parts.append(f',"{limit}":{request.max_tokens}'.encode())
         if request.temperature is not None:
             parts.append(b',"temperature":' + _encode(request.temperature))
+        if self._settings.cache != "off":
+            conversation = self._settings.cache == "conversation"
+            key = cache_key(head, request.messages if conversation else ())
+            parts.append(b',"prompt_cache_key":' + _encode(key))
         parts.append(b"}")
-        return b"".join(parts)
-
-    async def _refusal(self, response: Response) -> UpstreamFailed:
-        """Log what the endpoint said; tell the caller no more than the status."""
-        said = await response.read(limit=_MAX_ERROR_BYTES)
-        _log.warning("model %s answered %d: %r", self._name, response.status, said[:2_000])
-        return failure_of(self._name, response.status, response.headers.get("retry-after"))
+        return self._headers, b"".join(parts)
 
 
-class _Reading:
-    """One streamed completion as it is put together; decides, does no I/O."""
+class OpenAIReader:
+    """Reads one streamed completion."""
 
-    __slots__ = ("_calls", "_characters", "_model", "_reason", "_usage")
+    __slots__ = ("_assembly", "_parser", "_refused")
 
     def __init__(self, model: str) -> None:
-        self._model = model
-        self._calls: dict[int, tuple[list[str], list[str], list[str]]] = {}
-        self._characters = 0
-        self._reason: str | None = None
-        self._usage = Usage(model_calls=1)
+        self._assembly = Assembly(model)
+        self._parser = SseParser(max_event_bytes=_MAX_EVENT_BYTES)
+        self._refused = False
 
-    def take(self, events: Sequence[ServerSentEvent]) -> str:
-        """Take the events of one read; the text that they bring."""
+    def feed(self, received: bytes) -> str:
+        """See `Reader.feed`."""
         text = ""
-        for event in events:
+        for event in self._parser.feed(received):
             data = event.data
             if data == b"[DONE]":
                 continue
             try:
                 chunk = _decode_chunk(data)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise self._failure("sent something that is not a completion chunk") from error
+                raise self._assembly.unreadable() from error
             if chunk.error is not UNSET:
-                _log.warning("model %s failed in mid-stream: %r", self._model, data[:2_000])
-                raise self._failure("failed in the middle of its answer")
+                raise self._assembly.failed_midway(data)
             if chunk.usage is not None:
-                used = chunk.usage
-                self._usage = Usage(used.prompt_tokens, used.completion_tokens, 1)
+                self._assembly.usage = _usage(chunk.usage)
             for choice in chunk.choices[:1]:
-                if choice.delta.content:
-                    text += choice.delta.content
-                if choice.delta.tool_calls:
-                    self._take_calls(choice.delta.tool_calls)
-                if choice.finish_reason:
-                    self._reason = choice.finish_reason
-        self._count(len(text))
+                text += self._take(choice)
+        self._assembly.count(len(text))
         return text
 
     def end(self) -> tuple[tuple[ToolCall, ...], Finish]:
-        """The tool calls and the end; fails when the stream broke off before its end."""
-        if self._reason is None:
-            raise self._failure("broke off in the middle of its answer")
-        calls = tuple(
-            ToolCall("".join(ids) or f"call_{index}", "".join(names), "".join(arguments))
-            for index, (ids, names, arguments) in sorted(self._calls.items())
-        )
-        reason = _reasons.get(self._reason, "other")
-        return calls, Finish("tool_calls" if calls else reason, self._usage)
+        """See `Reader.end`."""
+        if self._refused and self._assembly.reason == "stop":
+            self._assembly.reason = "content_filter"
+        return self._assembly.end()
 
-    def _take_calls(self, deltas: list[_CallDelta]) -> None:
-        for delta in deltas:
-            ids, names, arguments = self._calls.setdefault(delta.index, ([], [], []))
-            if len(self._calls) > _MAX_CALLS:
-                raise self._failure(f"asked for more than {_MAX_CALLS} tool calls at once")
-            if delta.id and not ids:
-                ids.append(delta.id)
-            if delta.function is not None:
-                if delta.function.name and not names:
-                    names.append(delta.function.name)
-                if delta.function.arguments:
-                    arguments.append(delta.function.arguments)
-                    self._count(len(delta.function.arguments))
-
-    def _count(self, characters: int) -> None:
-        self._characters += characters
-        if self._characters > _MAX_ANSWER_CHARACTERS:
-            raise self._failure(f"wrote more than {_MAX_ANSWER_CHARACTERS} characters")
-
-    def _failure(self, what: str) -> UpstreamFailed:
-        return UpstreamFailed(f"The model '{self._model}' {what}.")
+    def _take(self, choice: _Choice) -> str:
+        delta = choice.delta
+        for call in delta.tool_calls or ():
+            function = call.function
+            self._assembly.call(
+                call.index,
+                call_id=call.id,
+                name=function.name if function else None,
+                arguments=function.arguments if function else None,
+            )
+        if choice.finish_reason:
+            self._assembly.reason = _reasons.get(choice.finish_reason, "other")
+        if delta.refusal:
+            self._refused = True
+            return (delta.content or "") + delta.refusal
+        return delta.content or ""
 
 
-_Reason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
-_reasons: dict[str, _Reason] = {
+def _usage(used: _WireUsage) -> Usage:
+    details = used.prompt_tokens_details or _PromptDetails()
+    return Usage(
+        used.prompt_tokens,
+        used.completion_tokens,
+        1,
+        details.cached_tokens or 0,
+        details.cache_write_tokens or 0,
+    )
+
+
+_reasons: dict[str, FinishReason] = {
     "stop": "stop",
     "length": "length",
     "tool_calls": "tool_calls",
@@ -242,14 +215,24 @@ _reasons: dict[str, _Reason] = {
 }
 
 
-def _head(model: str, prompt: Prompt) -> bytes:
+def _head(settings: OpenAISettings, prompt: Prompt) -> bytes:
     """The request's JSON up to and including the system message, without closing brackets."""
-    parts = [b'{"model":', _encode(model), b',"stream":true,"stream_options":']
+    parts = [b'{"model":', _encode(settings.model), b',"stream":true,"stream_options":']
     parts.append(b'{"include_usage":true}')
     if prompt.tools:
         tools = [{"type": "function", "function": tool} for tool in prompt.tools]
         parts += [b',"tools":', _encode(tools)]
-    parts += [b',"messages":[', _encode({"role": "system", "content": prompt.instructions})]
+    if settings.stop:
+        parts += [b',"stop":', _encode(settings.stop)]
+    instructions = prompt.instructions
+    if (output := prompt.output) is not None and settings.schema_in_words:
+        instructions = f"{instructions}\n\n{in_words(output)}"
+    elif output is not None:
+        strict = is_strict(output.schema)
+        asked = {"name": output.name, "schema": output.schema, "strict": strict}
+        wanted = {"type": "json_schema", "json_schema": asked}
+        parts += [b',"response_format":', _encode(wanted)]
+    parts += [b',"messages":[', _encode({"role": "system", "content": instructions})]
     return b"".join(parts)
 
 

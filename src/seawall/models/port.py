@@ -9,10 +9,12 @@ from seawall.turn import Message, ToolCall, Usage
 
 __all__ = [
     "Finish",
+    "FinishReason",
     "Meter",
     "Model",
     "ModelEvent",
     "ModelRequest",
+    "OutputFormat",
     "Prompt",
     "Text",
     "ToolCalls",
@@ -28,14 +30,23 @@ class ToolSpec(Struct, frozen=True):
     parameters: dict[str, object]
 
 
+class OutputFormat(Struct, frozen=True):
+    """The JSON that a final answer has to be. name: letters, digits, `_` and `-`."""
+
+    name: str
+    schema: dict[str, object]
+
+
 class Prompt(Struct, frozen=True, eq=False, weakref=True):
     """The part of a request that is the same for every turn of an agent.
 
     Built once at start and compared by identity, so that an adapter can encode it once.
+    output: asked of the provider, which may not keep to it; whoever needs it has to check.
     """
 
     instructions: str
     tools: tuple[ToolSpec, ...] = ()
+    output: OutputFormat | None = None
 
 
 class Meter(Protocol):
@@ -76,10 +87,13 @@ class ToolCalls(Struct, frozen=True):
     calls: tuple[ToolCall, ...]
 
 
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
+
+
 class Finish(Struct, frozen=True):
     """The end of the call. `usage` is zero where the provider does not report it."""
 
-    reason: Literal["stop", "length", "tool_calls", "content_filter", "other"]
+    reason: FinishReason
     usage: Usage
 
 

@@ -1,0 +1,110 @@
+"""What an agent's answer has to be, when it has to be JSON: settings, and the check.
+
+Checked by fastjsonschema, imported only where an agent has a schema: of three validators it was
+the quickest to import and the smallest (docs/decisions/005-json-schema.md).
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from seawall.errors import ConfigError
+from seawall.models.port import OutputFormat
+
+__all__ = ["Output", "OutputSettings", "build_output"]
+
+_MAX_TOLD_CHARACTERS = 500
+_name = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# Of later drafts than the validator knows; it would take anything.
+_UNCHECKED = frozenset(
+    {"prefixItems", "unevaluatedItems", "unevaluatedProperties", "dependentRequired"}
+    | {"dependentSchemas", "minContains", "maxContains", "$dynamicRef", "$recursiveRef"}
+)
+_TABLES = frozenset({"properties", "patternProperties", "$defs", "definitions"})
+
+
+class OutputSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The JSON that an agent answers with: a JSON Schema, here or in a file.
+
+    name: what models are told it is called.
+    """
+
+    name: str = "answer"
+    schema: dict[str, Any] | None = None
+    schema_file: str = ""
+
+
+class Output(Struct, frozen=True, eq=False):
+    """A format with its check."""
+
+    format: OutputFormat
+    validate: Callable[[object], object]
+    invalid: type[Exception]
+
+    def fault(self, text: str) -> str | None:
+        """What is wrong with an answer, in words that a model can act on; None if nothing is."""
+        try:
+            self.validate(msgspec.json.decode(text))
+        except (msgspec.DecodeError, UnicodeEncodeError) as error:
+            return f"It is not a JSON document: {error}"
+        except RecursionError:
+            return "It is nested too deeply."
+        except self.invalid as error:
+            return str(error)[:_MAX_TOLD_CHARACTERS]
+        return None
+
+
+def build_output(agent: str, settings: OutputSettings | None) -> Output | None:
+    """The check of an agent's settings; None where it has none.
+
+    Raises:
+        ConfigError: the schema cannot be read, or is none.
+    """
+    if settings is None:
+        return None
+    import fastjsonschema  # noqa: PLC0415 - only where an agent has a schema
+
+    where = f"agents.{agent}.output"
+    if (settings.schema is None) == (not settings.schema_file):
+        raise ConfigError(f"{where}: there must be either schema or schema_file")
+    if not _name.fullmatch(settings.name):
+        raise ConfigError(f"{where}.name: letters, digits, _ and -, at most 64")
+    schema = settings.schema
+    if schema is None:
+        try:
+            text = Path(settings.schema_file).read_bytes()
+            schema = msgspec.json.decode(text, type=dict[str, Any])
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{where}.schema_file: {settings.schema_file}: {error}") from error
+    for fault in _faults(schema):
+        raise ConfigError(f"{where}: {fault}")
+    try:
+        validate = fastjsonschema.compile(schema, use_default=False)
+    except (fastjsonschema.JsonSchemaDefinitionException, re.error, AttributeError) as error:
+        raise ConfigError(f"{where}: is no JSON Schema: {error}") from error
+    return Output(
+        OutputFormat(settings.name, schema), validate, fastjsonschema.JsonSchemaValueException
+    )
+
+
+def _faults(schema: object) -> Iterator[str]:
+    """What would not be checked, or would be fetched from elsewhere."""
+    if isinstance(schema, list):
+        for each in schema:
+            yield from _faults(each)
+    if not isinstance(schema, dict):
+        return
+    for key, value in schema.items():
+        if key in _UNCHECKED:
+            yield f"{key} is not supported (drafts 4, 6 and 7 of JSON Schema are)"
+        elif key == "$ref" and not str(value).startswith("#"):
+            yield f"$ref must lead to somewhere in the schema, not to {value}"
+        elif key in _TABLES and isinstance(value, dict):
+            for each in value.values():
+                yield from _faults(each)
+        elif key not in ("enum", "const", "default", "examples"):
+            yield from _faults(value)

@@ -1,0 +1,162 @@
+"""A client of Anthropic's messages API, streaming.
+
+Wire format: https://platform.claude.com/docs/en/api/messages, its streaming page
+https://platform.claude.com/docs/en/build-with-claude/streaming and, for errors,
+https://platform.claude.com/docs/en/api/errors.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Literal
+from weakref import WeakKeyDictionary
+
+import msgspec
+from msgspec import Struct
+
+from seawall.models.alternation import alternate, tools_of
+from seawall.models.anthropic_reading import AnthropicReader
+from seawall.models.assembly import as_object
+from seawall.models.exchange import Encoded, stream_answer, warm_connections
+from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
+from seawall.models.schemas import in_words, simplified
+from seawall.transport.http_client import Endpoint, HttpClient
+from seawall.turn import AssistantMessage, Message, UserMessage
+
+__all__ = ["AnthropicModel", "AnthropicSettings"]
+
+_VERSION = b"2023-06-01"
+_BASE_URL = "https://api.anthropic.com/v1"
+_DEFAULT_TOKENS = 4_096  # the API wants a bound
+
+
+class AnthropicSettings(Struct, frozen=True, kw_only=True):
+    """Where the API is and how it is to be asked.
+
+    base_url: up to and without `/messages`; empty for the maker's own. cache: how much of a
+    request is marked for the prompt cache: nothing, what all turns of an agent have in common, or
+    the conversation as well. schema_in_words: for models that take no schema of their output.
+    thinking: the type that is asked for, empty for what the model does by itself. Thinking counts
+    as written tokens, and is neither shown nor sent back:
+    https://platform.claude.com/docs/en/build-with-claude/thinking
+    warm: connections to open ahead.
+    """
+
+    base_url: str = ""
+    model: str
+    api_key: str = ""
+    cache: Literal["off", "prefix", "conversation"] = "prefix"
+    schema_in_words: bool = False
+    warm: int = 1
+    thinking: str = ""
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class AnthropicModel:
+    """One model of Anthropic's; implements the model port."""
+
+    def __init__(self, name: str, settings: AnthropicSettings, client: HttpClient) -> None:
+        self._name = name
+        self._settings = settings
+        self._client = client
+        self._endpoint = Endpoint.parse((settings.base_url or _BASE_URL).rstrip("/") + "/messages")
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"accept", b"text/event-stream"),
+            (b"anthropic-version", _VERSION),
+        ]
+        if settings.api_key:
+            headers.append((b"x-api-key", settings.api_key.encode()))
+        self._headers = tuple(headers)
+        # Prompts live as long as their agents; each is encoded once.
+        self._heads: WeakKeyDictionary[Prompt, bytes] = WeakKeyDictionary()
+
+    def stream(self, request: ModelRequest, *, deadline: float) -> AsyncGenerator[ModelEvent, None]:
+        """See `Model.stream`."""
+        return stream_answer(
+            self._name,
+            self._client,
+            self._endpoint,
+            lambda: self._encoded(request),
+            AnthropicReader(self._name),
+            deadline=deadline,
+        )
+
+    async def warm(self) -> None:
+        """See `Model.warm`."""
+        await warm_connections(self._name, self._client, self._endpoint, self._settings.warm)
+
+    async def close(self) -> None:
+        """See `Model.close`; the connections belong to the client, which is closed apart."""
+
+    def _encoded(self, request: ModelRequest) -> Encoded:
+        head = self._heads.get(request.prompt)
+        if head is None:
+            head = self._heads[request.prompt] = _head(self._settings, request.prompt)
+        parts = [head]
+        if not request.prompt.tools and (tools := tools_of(request.prompt, request.messages)):
+            parts += [b',"tools":', _encode([_wire_tool(each) for each in tools])]
+        messages = [
+            {"role": role, "content": [block for each in side for block in _blocks(each)]}
+            for role, side in alternate(request.messages)
+        ]
+        if self._settings.cache == "conversation" and messages:
+            blocks: list[dict[str, object]] = messages[-1]["content"]  # type: ignore[assignment]
+            blocks[-1]["cache_control"] = {"type": "ephemeral"}
+        limit = _DEFAULT_TOKENS if request.max_tokens is None else request.max_tokens
+        parts += [b',"messages":', _encode(messages), b',"max_tokens":%d' % limit]
+        if request.temperature is not None:
+            parts.append(b',"temperature":' + _encode(request.temperature))
+        parts.append(b"}")
+        return self._headers, b"".join(parts)
+
+
+def _head(settings: AnthropicSettings, prompt: Prompt) -> bytes:
+    """The request's JSON up to what all turns have in common, without the closing bracket.
+
+    The prompt cache takes tools, then system: the mark at the end of the system covers both.
+    https://platform.claude.com/docs/en/build-with-claude/prompt-caching
+    """
+    parts = [b'{"model":', _encode(settings.model), b',"stream":true']
+    if settings.thinking:
+        parts += [b',"thinking":', _encode({"type": settings.thinking})]
+    instructions = prompt.instructions
+    if prompt.output is not None and settings.schema_in_words:
+        instructions = f"{instructions}\n\n{in_words(prompt.output)}"
+    elif prompt.output is not None:
+        output = {"type": "json_schema", "schema": simplified(prompt.output.schema)}
+        parts += [b',"output_config":', _encode({"format": output})]
+    if prompt.tools:
+        parts += [b',"tools":', _encode([_wire_tool(each) for each in prompt.tools])]
+    if instructions:
+        system: dict[str, object] = {"type": "text", "text": instructions}
+        if settings.cache != "off":
+            system["cache_control"] = {"type": "ephemeral"}
+        parts += [b',"system":', _encode([system])]
+    return b"".join(parts)
+
+
+def _wire_tool(tool: ToolSpec) -> dict[str, object]:
+    return {"name": tool.name, "description": tool.description, "input_schema": tool.parameters}
+
+
+def _blocks(message: Message) -> Sequence[dict[str, object]]:
+    if isinstance(message, UserMessage):
+        return [{"type": "text", "text": message.text}]
+    if isinstance(message, AssistantMessage):
+        blocks: list[dict[str, object]] = []
+        if message.text:
+            blocks.append({"type": "text", "text": message.text})
+        for call in message.tool_calls:
+            arguments = as_object(call.arguments)
+            blocks.append(
+                {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments}
+            )
+        return blocks
+    result = {
+        "type": "tool_result",
+        "tool_use_id": message.call_id,
+        "content": message.content,
+        "is_error": message.failed,
+    }
+    return [result]

@@ -1,0 +1,219 @@
+"""A client of Amazon Bedrock's ConverseStream: one API for the models of many makers.
+
+https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html
+Requests are signed by `seawall.aws`, or carry a Bedrock API key; answers are a binary event stream.
+"""
+
+import logging
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Literal, Protocol
+from urllib.parse import quote
+from weakref import WeakKeyDictionary
+
+import msgspec
+from msgspec import Struct
+
+from seawall.aws.credentials import Credentials, CredentialsError, CredentialsUnavailable
+from seawall.aws.endpoints import endpoint_url
+from seawall.aws.signature import Signer
+from seawall.errors import UpstreamFailed, UpstreamRefused
+from seawall.models.alternation import alternate, tools_of
+from seawall.models.assembly import as_object
+from seawall.models.bedrock_reading import BedrockReader
+from seawall.models.exchange import Encoded, stream_answer, warm_connections
+from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
+from seawall.models.schemas import in_words, simplified
+from seawall.transport.http_client import Endpoint, HttpClient
+from seawall.turn import AssistantMessage, Message, UserMessage
+
+__all__ = ["BedrockModel", "BedrockSettings", "CredentialGiver"]
+
+_CONTENT_TYPE = "application/json"
+_CACHE_POINT: dict[str, object] = {"cachePoint": {"type": "default"}}
+
+_log = logging.getLogger("seawall.models")
+
+
+class CredentialGiver(Protocol):
+    """Gives what requests are signed with; `seawall.aws.credential_cache` has it."""
+
+    async def get(self, *, deadline: float) -> Credentials:
+        """See `CredentialCache.get`."""
+        ...
+
+    async def close(self) -> None:
+        """See `CredentialCache.close`."""
+        ...
+
+
+class BedrockSettings(Struct, frozen=True, kw_only=True):
+    """Which model, where, and how it is to be asked.
+
+    model: an id, an inference profile or an ARN. base_url: empty for the region's own endpoint.
+    api_key: a Bedrock API key; empty to sign. cache: how much of a request is marked for the prompt
+    cache; models that have none refuse the mark. schema_in_words: for models that do not take a
+    schema of their output.
+    warm: connections to open ahead.
+    """
+
+    model: str
+    region: str
+    base_url: str = ""
+    api_key: str = ""
+    cache: Literal["off", "prefix", "conversation"] = "off"
+    schema_in_words: bool = False
+    warm: int = 1
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class BedrockModel:
+    """One model of one region; implements the model port."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: BedrockSettings,
+        client: HttpClient,
+        credentials: CredentialGiver | None,
+    ) -> None:
+        """credentials: not needed with an API key."""
+        self._name = name
+        self._settings = settings
+        self._client = client
+        self._credentials = credentials
+        base = settings.base_url.rstrip("/") or endpoint_url("bedrock-runtime", settings.region)
+        # An id may have colons, an ARN slashes: all of it is one segment of the path.
+        path = f"/model/{quote(settings.model, safe='')}/converse-stream"
+        self._endpoint = Endpoint.parse(base + path)
+        self._signer = Signer(settings.region, "bedrock")
+        # Prompts live as long as their agents; each is encoded once.
+        self._heads: WeakKeyDictionary[Prompt, bytes] = WeakKeyDictionary()
+
+    async def stream(
+        self, request: ModelRequest, *, deadline: float
+    ) -> AsyncGenerator[ModelEvent, None]:
+        """See `Model.stream`."""
+        found = await self._found(deadline)
+        answer = stream_answer(
+            self._name,
+            self._client,
+            self._endpoint,
+            lambda: self._encoded(request, found),
+            BedrockReader(self._name),
+            deadline=deadline,
+        )
+        async with aclosing(answer):
+            async for event in answer:
+                yield event
+
+    async def warm(self) -> None:
+        """See `Model.warm`."""
+        await warm_connections(self._name, self._client, self._endpoint, self._settings.warm)
+
+    async def close(self) -> None:
+        """See `Model.close`; the connections belong to the client, which is closed apart."""
+        if self._credentials is not None:
+            await self._credentials.close()
+
+    async def _found(self, deadline: float) -> Credentials | None:
+        if self._credentials is None:
+            return None
+        try:
+            return await self._credentials.get(deadline=deadline)
+        except CredentialsError as error:
+            _log.warning("model %s: %s", self._name, error)
+            passing = isinstance(error, CredentialsUnavailable)
+            kind = UpstreamFailed if passing else UpstreamRefused
+            raise kind(f"There are no AWS credentials to ask the model '{self._name}'.") from error
+
+    def _encoded(self, request: ModelRequest, credentials: Credentials | None) -> Encoded:
+        body = self._body(request)
+        if credentials is None:
+            key = b"Bearer " + self._settings.api_key.encode()
+            return [(b"authorization", key), (b"content-type", _CONTENT_TYPE.encode())], body
+        headers = self._signer.sign(
+            credentials,
+            method="POST",
+            headers=[
+                ("content-type", _CONTENT_TYPE),
+                ("host", self._endpoint.authority.decode()),
+            ],
+            body=body,
+            at=time.time(),
+            path=self._endpoint.target.decode(),
+        )
+        headers.append((b"content-type", _CONTENT_TYPE.encode()))
+        return headers, body
+
+    def _body(self, request: ModelRequest) -> bytes:
+        head = self._heads.get(request.prompt)
+        if head is None:
+            head = self._heads[request.prompt] = _head(self._settings, request.prompt)
+        messages = [
+            {"role": role, "content": [block for each in side for block in _blocks(each)]}
+            for role, side in alternate(request.messages)
+        ]
+        if self._settings.cache == "conversation" and messages:
+            blocks: list[dict[str, object]] = messages[-1]["content"]  # type: ignore[assignment]
+            blocks.append(_CACHE_POINT)
+        parts = [head, _encode(messages)]
+        if tools := tools_of(request.prompt, request.messages):
+            parts += [b',"toolConfig":', _encode({"tools": [_wire_tool(each) for each in tools]})]
+        bounds: dict[str, object] = {}
+        if request.max_tokens is not None:
+            bounds["maxTokens"] = request.max_tokens
+        if request.temperature is not None:
+            bounds["temperature"] = request.temperature
+        if bounds:
+            parts += [b',"inferenceConfig":', _encode(bounds)]
+        parts.append(b"}")
+        return b"".join(parts)
+
+
+def _head(settings: BedrockSettings, prompt: Prompt) -> bytes:
+    """The request's JSON up to its messages, without closing brackets.
+
+    The mark at the end of the system covers the tools too, which a cached prompt begins with.
+    https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html
+    """
+    parts = [b"{"]
+    instructions = prompt.instructions
+    if (output := prompt.output) is not None and settings.schema_in_words:
+        instructions = f"{instructions}\n\n{in_words(output)}"
+    elif output is not None:
+        schema = _encode(simplified(output.schema)).decode()  # this API takes it as text
+        wanted = {"jsonSchema": {"name": output.name, "schema": schema}}
+        text_format = {"type": "json_schema", "structure": wanted}
+        parts += [b'"outputConfig":', _encode({"textFormat": text_format}), b","]
+    if instructions:
+        system: list[dict[str, object]] = [{"text": instructions}]
+        if settings.cache != "off":
+            system.append(_CACHE_POINT)
+        parts += [b'"system":', _encode(system), b","]
+    parts.append(b'"messages":')
+    return b"".join(parts)
+
+
+def _wire_tool(tool: ToolSpec) -> dict[str, object]:
+    spec: dict[str, object] = {"name": tool.name, "inputSchema": {"json": tool.parameters}}
+    if tool.description:  # it must not be empty
+        spec["description"] = tool.description
+    return {"toolSpec": spec}
+
+
+def _blocks(message: Message) -> Sequence[dict[str, object]]:
+    if isinstance(message, UserMessage):
+        return [{"text": message.text}]
+    if isinstance(message, AssistantMessage):
+        blocks: list[dict[str, object]] = [{"text": message.text}] if message.text else []
+        for call in message.tool_calls:
+            use = {"toolUseId": call.id, "name": call.name, "input": as_object(call.arguments)}
+            blocks.append({"toolUse": use})
+        return blocks
+    status = "error" if message.failed else "success"
+    result = {"toolUseId": message.call_id, "content": [{"text": message.content}]}
+    return [{"toolResult": {**result, "status": status}}]

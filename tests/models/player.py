@@ -1,0 +1,81 @@
+"""A real HTTP server on loopback that plays recorded answers, and notices who leaves."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from msgspec import Struct, field
+
+from tests.faulty_server import Request, read_request
+
+
+class Recording(Struct):
+    """What is played to every request: chunks of a body, one write each.
+
+    hangs: nothing more comes, and the connection stays open. cut: it is closed before its end.
+    """
+
+    chunks: Sequence[bytes]
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    hangs: bool = False
+    cut: bool = False
+
+
+class Player:
+    """Its address, what was asked, and an event for a client that left in mid-answer."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        self.requests: list[Request] = []
+        self.asked = asyncio.Event()
+        self.left = asyncio.Event()
+        self.url = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while (request := await read_request(reader)) is not None:
+                self.requests.append(request)
+                self.asked.set()
+                recording = self.recording
+                lines = "".join(f"{k}: {v}\r\n" for k, v in recording.headers.items())
+                head = f"HTTP/1.1 {recording.status} Said\r\ntransfer-encoding: chunked\r\n{lines}"
+                writer.write(f"{head}\r\n".encode())
+                for chunk in recording.chunks:
+                    writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+                    await writer.drain()
+                if recording.hangs:
+                    try:
+                        await reader.read()
+                    finally:
+                        self.left.set()
+                    return
+                if recording.cut:
+                    return
+                writer.write(b"0\r\n\r\n")
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def playing(recording: Recording) -> AsyncGenerator[Player, None]:
+    player = Player(recording)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(player.serve(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    player.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield player
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()

