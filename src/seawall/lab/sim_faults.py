@@ -82,7 +82,7 @@ class _Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
 
 class Refuse(_Window, frozen=True, tag="refuse"):
-    """An outage: nothing listens, and connections that are open are reset. It always ends."""
+    """An outage: nothing listens, streams are reset, idle connections closed. It always ends."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
