@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -21,10 +22,12 @@ sys.path.insert(0, str(ROOT))
 from tests.dynamodb_local import missing, running_dynamodb
 from tests.sessions.stores import LocalClient, new_place
 
-from seawall.aws.dynamodb import Traffic
+from seawall.aws.dynamodb_calls import Operation
 from seawall.sessions.dynamodb import DynamoDBStore
 from seawall.sessions.port import Begin, Commit
 from seawall.turn import AssistantMessage, SessionKey, TurnRecord, Usage, UserMessage
+
+T = TypeVar("T")
 
 SHOWN = (1, 2, 10, 30, 100, 300, 1_000)
 WINDOW = 20
@@ -35,8 +38,9 @@ ANSWER = "Your order left our warehouse this morning and should be with you by F
 class Cost(Struct):
     """Of one turn, as its client and DynamoDB count.
 
-    round_trips: those that wait for each other. requests: all of them. begin_units, commit_units:
-    capacity that DynamoDB says it used. milliseconds: of CPU in this process.
+    round_trips: those that wait for each other, as `Measured` finds them. requests: all of them.
+    begin_units, commit_units: capacity that DynamoDB says it used. milliseconds: of CPU in this
+    process.
     """
 
     turn: int
@@ -49,8 +53,28 @@ class Cost(Struct):
     milliseconds: float
 
 
-async def one(store: DynamoDBStore, traffic: Traffic, number: int) -> Cost:
+class Measured(LocalClient):
+    """A client that finds out how many of its calls had to wait for each other.
+
+    A call that begins after others have ended may have waited for them: it is one round trip
+    further on than the furthest of those. Calls under way at the same time are not.
+    """
+
+    waited = 0
+
+    async def call(self, operation: Operation[T], request: object, *, deadline: float) -> T:
+        """Make the call; `waited` is then the longest row of calls, one after the other."""
+        place = self.waited + 1
+        try:
+            return await super().call(operation, request, deadline=deadline)
+        finally:
+            self.waited = max(self.waited, place)
+
+
+async def one(store: DynamoDBStore, client: Measured, number: int) -> Cost:
     """Run the store's part of one turn."""
+    traffic = client.traffic
+    client.waited = 0
     key = SessionKey("acme", "ada", "ses_bench")
     started = time.process_time()
     before = (traffic.round_trips, traffic.bytes_sent, traffic.bytes_received)
@@ -86,7 +110,7 @@ async def one(store: DynamoDBStore, traffic: Traffic, number: int) -> Cost:
     await store.commit(commit)
     return Cost(
         number,
-        2 if number > 1 else 1,
+        client.waited,
         traffic.round_trips - before[0],
         traffic.bytes_sent - before[1],
         traffic.bytes_received - before[2],
@@ -98,10 +122,10 @@ async def one(store: DynamoDBStore, traffic: Traffic, number: int) -> Cost:
 
 async def main(endpoint: str, turns: int) -> list[Cost]:
     """One session of so many turns."""
-    client = LocalClient(endpoint, capacity=True)
+    client = Measured(endpoint, capacity=True)
     store = DynamoDBStore(client, new_place("dynamodb"), create=True)
     await store.open()
-    costs = [await one(store, client.traffic, number) for number in range(1, turns + 1)]
+    costs = [await one(store, client, number) for number in range(1, turns + 1)]
     await client.close()
     return costs
 
@@ -123,6 +147,7 @@ if __name__ == "__main__":
     later = found[WINDOW + 1 :]
     figures = {
         "turns": len(found),
+        "round_trips": sorted({cost.round_trips for cost in later}),
         "requests": sorted({cost.requests for cost in later}),
         "bytes_sent": [min(c.bytes_sent for c in later), max(c.bytes_sent for c in later)],
         "bytes_received": [

@@ -10,6 +10,7 @@ import pytest
 
 from seawall.admission.queue import AdmissionLimits
 from seawall.agents.definition import AgentLimits
+from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.config import (
     AgentSettings,
     IntentSettings,
@@ -39,12 +40,14 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[identity.jwt]": JwtSettings,
     "[[identity.api_keys]]": ApiKeySettings,
     "[sessions]": SessionSettings,
+    "[caches]": CacheLimits,
     "[routing]": RoutingSettings,
     "[models.NAME]": ModelSettings,
     "[models.NAME.resilience]": ResilienceSettings,
     "[intents.NAME]": IntentSettings,
     "[agents.NAME]": AgentSettings,
     "[agents.NAME.limits]": AgentLimits,
+    "[agents.NAME.cache]": AnswerCacheSettings,
 }
 
 

@@ -24,8 +24,8 @@ from seawall.sessions.dynamodb_items import (
 from seawall.turn import Principal, SessionKey, TurnRecord, Usage, UserMessage
 from tests.dynamodb_local import ENVIRONMENT
 from tests.servers import running_model, running_server
+from tests.sessions.calls import KEY, NOW, begin, commit
 from tests.sessions.stores import dynamodb_store, new_place
-from tests.sessions.test_contract import KEY, NOW, begin, commit
 
 names = st.text(min_size=1, max_size=8, alphabet="ab#%23O|/\u00e9")
 

@@ -22,8 +22,8 @@ from seawall.sessions.port import Snapshot
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import Principal
 from tests.faulty_server import DROP, Answer, Request, serving
+from tests.sessions.calls import KEY, NOW, begin, commit, look
 from tests.sessions.stores import dynamodb_store, new_place
-from tests.sessions.test_contract import KEY, NOW, begin, commit, look
 
 ADA = Principal("acme", "ada")
 THROTTLED = Answer(400, b'{"__type":"x#ProvisionedThroughputExceededException","message":"m"}')

@@ -14,7 +14,7 @@ import pytest
 from seawall.errors import ConfigError, SessionConflict, StoreUnavailable
 from seawall.sessions.sqlite import SqliteStore
 from seawall.turn import SessionKey
-from tests.sessions.test_contract import KEY, NOW, commit
+from tests.sessions.calls import KEY, NOW, commit
 
 
 def _race(path: Path, worker: int, won: "multiprocessing.SimpleQueue[tuple[int, int]]") -> None:

@@ -5,6 +5,7 @@ values to files there and any of them can answer for all
 (https://prometheus.github.io/client_python/multiprocess/).
 """
 
+import asyncio
 import os
 from collections.abc import Mapping
 
@@ -39,6 +40,11 @@ class Metrics:
             "seawall_turns",
             "Turns ended, by how: completed, replayed, cancelled, or the code of the problem.",
             ["outcome", "agent"],
+            registry=self._registry,
+        )
+        self._cached = Counter(
+            "seawall_cached_turns",
+            "Completed turns whose answer was produced for another turn.",
             registry=self._registry,
         )
         self._stages = Histogram(
@@ -83,6 +89,12 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livesum",
         )
+        self._tasks = Gauge(
+            "seawall_tasks",
+            "Tasks of the event loops now.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
         self._calls = Counter(
             "seawall_model_calls",
             "Calls to model endpoints ended, by how: answered, refused, throttled, failed, late, "
@@ -119,6 +131,8 @@ class Metrics:
         self._turns.labels(report.outcome, report.agent).inc()
         if report.outcome != "completed":
             return
+        if report.cached:
+            self._cached.inc()
         for stage, milliseconds in report.timings.items():
             self._stages.labels(stage).observe(milliseconds / 1e3)
         self._intents.labels(report.intent or "none", report.intent_by).inc()
@@ -133,6 +147,7 @@ class Metrics:
         self._in_flight.set(gate.in_flight)
         self._queued.set(gate.queued)
         self._upstream.set(upstream_streams)
+        self._tasks.set(len(asyncio.all_tasks()))
         self._refused.inc(gate.refused - self._refused_before)
         self._refused_before = gate.refused
 
