@@ -9,7 +9,7 @@ luck of its own.
 
 import re
 from hashlib import blake2b
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
@@ -188,10 +188,6 @@ def draw(seed: int, place: int, model: str, message: str, attempt: int) -> float
 
 class FaultPlan:
     """A script as it is followed: the rules, and the attempts of each message."""
-
-    kinds: ClassVar[tuple[str, ...]] = tuple(
-        str(kind.__struct_config__.tag) for kind in (*Rule.__args__, Refuse)
-    )
 
     def __init__(self, script: FaultScript, *, seed: int) -> None:
         self._seed = seed
