@@ -4,7 +4,7 @@ A block of `bash` is run, one after the other in one shell. A block of `json` or
 next is what it printed: for JSON the same shape and the same words, for text the same lines, as
 far as they are shown. Numbers and ids may differ; `…` stands for what is left out. A block of
 `toml` or `python` whose first line is a comment with a file's name is that file. Other `toml`
-must be a configuration, other `python` is run.
+must be a configuration (faults.toml: a fault script), other `python` is run.
 """
 
 import json
@@ -20,6 +20,7 @@ from typing import Any, Self
 from msgspec import Struct
 
 from seawall.config import parse_settings
+from seawall.lab.sim_fault_file import load_faults
 from tests.servers import ROOT, running
 
 ADDRESS = "http://127.0.0.1:8080"
@@ -133,14 +134,16 @@ class Reader:
         printed = None
         if block.file:
             (self._folder / block.file).write_text(self._with_addresses(text))
-        if block.language == "toml":
+        if block.file == "faults.toml":
+            load_faults(self._folder / block.file)
+        elif block.language == "toml":
             parse_settings(text)
         elif block.language == "bash" and text.startswith(_SERVING):
             for line in text.splitlines():
                 self._serve(line)
         elif block.language == "bash":
-            failing = shown is not None and '"status": ' in shown.text
-            printed = self._shell.do(text, strict=not failing)
+            failing = shown is not None and re.search('"(status|error)": ', shown.text)
+            printed = self._shell.do(self._with_addresses(text), strict=not failing)
         elif block.language == "python" and not block.file:
             printed = self._python(text)
         elif block.language == "json":

@@ -120,11 +120,14 @@ class Connection(asyncio.Protocol):
         else:
             self._refuse(invalid(404, f"nothing is at {url.decode('latin-1')}"))
 
-    def reset(self) -> None:
-        """Close by RST; what was being answered counts as broken."""
-        if self._pending is not None:
+    def cut(self) -> None:
+        """An outage: what is being answered is reset and counts as broken, an idle one closed."""
+        if self._pending is None:
+            self._transport.close()
+        else:
             self._end("reset")
-            return
+
+    def _reset(self) -> None:
         held = self._transport.get_extra_info("socket")
         held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
         self._transport.abort()
@@ -216,7 +219,7 @@ class Connection(asyncio.Protocol):
         if end == "close":
             self._transport.close()
         elif end == "reset":
-            self.reset()
+            self._reset()
 
     def _let_go(self) -> None:
         self._pending = None

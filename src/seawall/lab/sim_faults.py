@@ -9,7 +9,7 @@ luck of its own.
 
 import re
 from hashlib import blake2b
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
@@ -82,7 +82,7 @@ class _Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
 
 class Refuse(_Window, frozen=True, tag="refuse"):
-    """An outage: nothing listens, and connections that are open are reset. It always ends."""
+    """An outage: nothing listens, streams are reset, idle connections closed. It always ends."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -188,10 +188,6 @@ def draw(seed: int, place: int, model: str, message: str, attempt: int) -> float
 
 class FaultPlan:
     """A script as it is followed: the rules, and the attempts of each message."""
-
-    kinds: ClassVar[tuple[str, ...]] = tuple(
-        str(kind.__struct_config__.tag) for kind in (*Rule.__args__, Refuse)
-    )
 
     def __init__(self, script: FaultScript, *, seed: int) -> None:
         self._seed = seed

@@ -164,7 +164,7 @@ class SimModel:
             self.stats.gave("refuse")
             listeners.close()
             for each in tuple(self.connections):
-                each.reset()
+                each.cut()
         elif not refusing and not listeners.listening:
             await listeners.open()
         self._refusing = refusing

@@ -1,0 +1,62 @@
+"""Quotas a minute, concurrency and slowness of a simulated provider."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seawall.lab.sim_limits import Limits, Refused, SimLimits
+
+pauses = st.lists(st.floats(0, 30, allow_nan=False), max_size=100)
+
+
+@given(st.integers(1, 500), pauses)
+def test_in_any_time_no_more_than_a_bucket_and_its_refill(rate: int, pauses: list[float]) -> None:
+    limits, now, admitted = Limits(SimLimits(requests_per_minute=rate)), 0.0, []
+    for pause in pauses:
+        now += pause
+        if limits.admit(0, now) is None:
+            admitted.append(now)
+    for index, begin in enumerate(admitted):
+        for number, end in enumerate(admitted[index:], start=1):
+            assert number <= rate + (end - begin) * rate / 60 + 1e-6
+
+
+@given(st.integers(1, 500), st.integers(1, 600), pauses)
+def test_who_waits_as_told_is_admitted(rate: int, tokens: int, pauses: list[float]) -> None:
+    limits, now = Limits(SimLimits(tokens_per_minute=rate)), 0.0
+    for pause in pauses:
+        now += pause
+        refused = limits.admit(tokens, now)
+        if refused is None:
+            continue
+        assert refused.limit == "tokens-per-minute"
+        if tokens > rate:
+            assert refused.seconds == math.inf
+            continue
+        assert limits.admit(tokens, now + refused.seconds * 0.9) is not None
+        now += refused.seconds + 1e-6
+        assert limits.admit(tokens, now) is None
+
+
+def test_who_is_refused_takes_nothing() -> None:
+    limits = Limits(SimLimits(requests_per_minute=60, tokens_per_minute=600))
+    assert limits.admit(600, 0.0) is None
+    assert limits.admit(10, 0.5) == Refused("tokens-per-minute", 0.5)
+    left = limits.quotas(0.5)
+    assert (left["requests"].remaining, left["requests"].limit) == (59, 60)
+    assert left["tokens"].remaining == 5
+    assert left["tokens"].reset == 59.5
+
+
+def test_concurrency_and_stretch() -> None:
+    limits = Limits(SimLimits(slow_above=4, max_concurrent=12))
+    assert limits.stretch() == 1
+    limits.open = 4
+    assert limits.stretch() == 1
+    limits.open = 12
+    assert limits.stretch() == 3
+    assert limits.admit(1, 0.0) == Refused("max-concurrent", 1.0)
+    limits.open = 11
+    assert limits.admit(1, 0.0) is None
+    assert limits.quotas(0.0) == {}
