@@ -43,7 +43,9 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     workers: processes; 0 for as many as there are processors it may use.
     header_seconds, body_seconds: until the request's head and body must have arrived.
     stall_seconds: how long a client may leave an answer unread before it is cut off.
-    drain_seconds: how long turns in flight may take to finish after SIGTERM.
+    rehearse: whether a process runs some turns without effect before it says that it is ready.
+    leave_seconds: how long turns are still taken after SIGTERM, while `/readyz` says no already.
+    drain_seconds: how long turns in flight may take to finish after that.
     hold_seconds: under load, the longest that text after a stream's first is held back, to go
     out in larger pieces and leave the processor to those who wait for their first; 0: never.
     """
@@ -58,6 +60,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     header_seconds: float = 10.0
     body_seconds: float = 10.0
     stall_seconds: float = 20.0
+    rehearse: bool = True
+    leave_seconds: float = 0.0
     drain_seconds: float = 30.0
     hold_seconds: float = 0.5
 

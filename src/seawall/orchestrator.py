@@ -7,10 +7,11 @@ import asyncio
 import importlib
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
 from msgspec import Struct
 
 from seawall.admission.gate import Gate
@@ -33,6 +34,7 @@ from seawall.pipeline.identifiers import new_request
 from seawall.pipeline.live import LiveTurn
 from seawall.pipeline.pipeline import Pipeline, Ports
 from seawall.pipeline.report import Observe, TurnReport
+from seawall.pipeline.resuming import Resuming
 from seawall.pipeline.routing import Routing
 from seawall.sessions.open import open_store
 from seawall.sessions.port import SessionStore
@@ -53,6 +55,7 @@ class _Opened(Struct, frozen=True):
     """What exists between open and close."""
 
     pipeline: Pipeline
+    resuming: Resuming
     store: SessionStore
     detector: IntentDetector
     authenticator: Authenticator
@@ -173,8 +176,11 @@ class Orchestrator:
             observe=self._observe,
             answers=answers,
         )
+        pipeline = Pipeline(ports)
+        resuming = Resuming(store, settings.sessions, run=pipeline.resume, check=gate.check)
         self._opened = _Opened(
-            pipeline=Pipeline(ports),
+            pipeline=pipeline,
+            resuming=resuming,
             store=store,
             detector=detector,
             authenticator=authenticator,
@@ -189,13 +195,40 @@ class Orchestrator:
             group.create_task(authenticator.warm())
             for model in models.values():
                 group.create_task(model.warm())
+        resuming.start()
 
-    async def close(self) -> None:
-        """Finish what was accepted by the store, release everything."""
+    @asynccontextmanager
+    async def rehearsal(self) -> AsyncGenerator["Orchestrator", None]:
+        """The same agents and rules without effect: see `pipeline/rehearsal.py`."""
+        from seawall.pipeline.rehearsal import rehearsal_ports  # noqa: PLC0415 - only at start
+
+        async with rehearsal_ports(self._live.pipeline.ports) as ports:
+            stage = Orchestrator(self.settings)
+            stage._opened = msgspec.structs.replace(
+                self._live,
+                pipeline=Pipeline(ports),
+                store=ports.store,
+                authenticator=ports.authenticator,
+                gate=ports.gate,
+            )
+            yield stage
+
+    async def leave(self) -> None:
+        """The end is near: turns that others left undone are not taken over any more."""
+        if self._opened is not None:
+            await self._opened.resuming.stop()
+
+    async def close(self, seconds: float | None = None) -> None:
+        """Finish what was accepted by the store, release everything.
+
+        seconds: how long turns in the background may take; None for `server.drain_seconds`.
+        """
         opened, self._opened = self._opened, None
         if opened is None:
             return
-        await opened.pipeline.live.close(self.settings.server.drain_seconds)
+        await opened.resuming.stop()
+        drain = self.settings.server.drain_seconds if seconds is None else seconds
+        await opened.pipeline.live.close(drain)
         await opened.store.close()
         opened.detector.close()
         for model in opened.models.values():

@@ -16,7 +16,7 @@ class Gate:
 
     def __init__(self, limits: AdmissionLimits) -> None:
         self._queue = AdmissionQueue(limits)
-        self._limits = limits
+        self.limits = limits
         self._waiters: dict[int, asyncio.Future[None]] = {}
         self.refused = 0
 
@@ -52,7 +52,7 @@ class Gate:
         if isinstance(decision, Refusal):
             self._refuse(decision)
         if decision == "wait":
-            await self._wait(ticket, min(deadline, began + self._limits.wait_seconds))
+            await self._wait(ticket, min(deadline, began + self.limits.wait_seconds))
             began = clock()
         try:
             yield

@@ -5,6 +5,7 @@ values to files there and any of them can answer for all
 (https://prometheus.github.io/client_python/multiprocess/).
 """
 
+import asyncio
 import os
 from collections.abc import Mapping
 
@@ -88,6 +89,12 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livesum",
         )
+        self._tasks = Gauge(
+            "seawall_tasks",
+            "Tasks of the event loops now.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
         self._calls = Counter(
             "seawall_model_calls",
             "Calls to model endpoints ended, by how: answered, refused, throttled, failed, late, "
@@ -140,6 +147,7 @@ class Metrics:
         self._in_flight.set(gate.in_flight)
         self._queued.set(gate.queued)
         self._upstream.set(upstream_streams)
+        self._tasks.set(len(asyncio.all_tasks()))
         self._refused.inc(gate.refused - self._refused_before)
         self._refused_before = gate.refused
 

@@ -3,12 +3,17 @@
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from seawall.config import ServerSettings
 from seawall.errors import HeadersTooLarge, InvalidRequest, Problem, RequestTimeout
 from seawall.hosts.http.exchange import encode, problem_body
 from seawall.hosts.http.joining import JoiningTransport
+from seawall.hosts.http.stop import Stop
 from seawall.transport.wheel import Timer, Wheel
 
 __all__ = ["LimitedProtocol"]
@@ -21,7 +26,10 @@ class LimitedProtocol(HttpToolsProtocol):
 
     The head must arrive within `header_seconds` and `max_header_bytes`; a client that leaves an
     answer unread for `stall_seconds` is cut off, which cancels its turn. wheel: the timers of
-    all connections.
+    all connections. stop: when that is asked for, each answer closes its connection.
+
+    idle_since: from when on nothing has been asked here, on the loop's clock; None while
+    something is.
     """
 
     def __init__(
@@ -29,11 +37,14 @@ class LimitedProtocol(HttpToolsProtocol):
         *,
         limits: ServerSettings,
         wheel: Wheel,
+        stop: Stop,
         **uvicorn: Any,  # noqa: ANN401 - uvicorn's own business
     ) -> None:
         super().__init__(**uvicorn)
         self._limits = limits
         self._wheel = wheel
+        self._stop = stop
+        self.idle_since: float | None = None
         self._in_head = True
         self._head_bytes = 0
         self._heads = 0  # received whole
@@ -45,6 +56,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """See asyncio.Protocol."""
         self._joining = JoiningTransport(transport)
         super().connection_made(self._joining)
+        self.idle_since = self.loop.time()
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -54,6 +66,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        self.idle_since = None
         if self._in_head and self._head_timer is None:
             self._expect_head()
         in_head, heads = self._in_head, self._heads
@@ -80,6 +93,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
         super().on_headers_complete()
+        if self._stop.leaving:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """The next bytes begin another head; its time begins with them."""
@@ -90,6 +105,19 @@ class LimitedProtocol(HttpToolsProtocol):
         """See uvicorn."""
         self._joining.flush()
         super().on_response_complete()
+        if not self.answering:
+            self.idle_since = self.loop.time()
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request has come whose answer is not out."""
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first
+        return cycle is not None and not cycle.response_complete
+
+    def announce_close(self) -> None:
+        """The answer under way, if its head is not out, is to say that it is the last."""
+        if self.answering and not self.cycle.response_started:
+            self.cycle.keep_alive = False
 
     def send_400_response(self, msg: str) -> None:
         """Problem details instead of plain text."""

@@ -4,7 +4,7 @@ from contextlib import aclosing
 
 import msgspec
 
-from seawall.errors import Problem
+from seawall.errors import Problem, ServerStopping, TurnPostponed
 from seawall.events import (
     Event,
     IntentDetected,
@@ -67,7 +67,9 @@ async def _stream(
     except Problem as problem:
         if not exchange.started:
             raise
-        last = frames.frame(TurnFailed(request.id, problem.as_dict()))
+        # A turn in the background goes on elsewhere: its stream breaks off.
+        if not (request.background and isinstance(problem, ServerStopping | TurnPostponed)):
+            last = frames.frame(TurnFailed(request.id, problem.as_dict()))
     await exchange.end(last)
 
 
