@@ -15,6 +15,7 @@ setup: $(STAMP) parts
 parts: $(STAMP) $(MODEL)
 	$(BIN)/python tests/install_dynamodb_local.py
 	$(BIN)/python tests/install_balancer.py
+	$(BIN)/python -m seawall.plan.kernels.build
 
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -44,7 +45,7 @@ check: lint types test
 
 # Resolve for every supported Python and platform; needs uv.
 lock:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --extra serve --extra embeddings --group dev \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra serve --extra embeddings --extra plan --group dev \
 		--group build --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
 
 clean:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,15 +27,23 @@ class Running:
 
 @contextmanager
 def running(
-    *arguments: str, environment: Mapping[str, str] | None = None, folder: Path = ROOT
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
+    log: Path | None = None,
 ) -> Iterator[Running]:
-    """Run a serving command that announces its URL as a JSON line, until the block ends."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "seawall", *arguments],
-        stdout=subprocess.PIPE,
-        cwd=folder,
-        env={**os.environ, **(environment or {})},
-    )
+    """Run a serving command that announces its URL as a JSON line, until the block ends.
+
+    log: where its standard error goes; to ours without.
+    """
+    with log.open("ab") if log is not None else nullcontext() as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "seawall", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+        )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -62,7 +70,11 @@ def running_model(*arguments: str) -> Iterator[Running]:
 
 @contextmanager
 def running_server(
-    folder: Path, model: Running, source: str = "examples/store/seawall.toml", **settings: str
+    folder: Path,
+    model: Running,
+    source: str = "examples/store/seawall.toml",
+    log: str = "",
+    **settings: str,
 ) -> Iterator[Running]:
     """The server with its databases in `folder`; settings as SEAWALL_ variables without prefix."""
     environment = {
@@ -70,8 +82,10 @@ def running_server(
         "SESSIONS__PATH": str(folder / "sessions.db"),
         "TOOLS__STORE__DATABASE": str(folder / "store.db"),
         "IDENTITY__ANONYMOUS": "false",
+        "SERVER__PORT": "0",
         **settings,
     }
     prefixed = {f"SEAWALL_{name}": value for name, value in environment.items()}
-    with running("serve", source, "--port", "0", "--json", environment=prefixed) as server:
+    errors = Path(log) if log else None
+    with running("serve", source, "--json", environment=prefixed, log=errors) as server:
         yield server

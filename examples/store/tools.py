@@ -30,14 +30,13 @@ _ACTIONS = (
     "return_delivered_order_items",
     "exchange_delivered_order_items",
 )
+_CATALOGUE = ("get_product_details", "get_item_details", "list_all_product_types")
+_CATALOGUE_SECONDS = 30.0
 _LOOKUPS = (
     "find_user_id_by_email",
     "find_user_id_by_name_zip",
     "get_user_details",
     "get_order_details",
-    "get_product_details",
-    "get_item_details",
-    "list_all_product_types",
     "calculate",
     "transfer_to_human_agents",
 )
@@ -60,6 +59,10 @@ def open_store(
     store = Store(opened, as_reference=as_reference)
     return Toolset(
         tuple(tool(getattr(store, name)) for name in _LOOKUPS)
+        + tuple(
+            tool(getattr(store, name), cache_seconds=_CATALOGUE_SECONDS, shared=True)
+            for name in _CATALOGUE
+        )
         + tuple(tool(once(opened, getattr(store, name)), mutating=True) for name in _ACTIONS),
         opened.close,
     )

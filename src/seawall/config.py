@@ -16,6 +16,7 @@ from msgspec import Struct, field
 
 from seawall.admission.settings import AdmissionSettings
 from seawall.agents.definition import AgentLimits
+from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings
 from seawall.models.settings import ModelSettings
@@ -42,7 +43,9 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     workers: processes; 0 for as many as there are processors it may use.
     header_seconds, body_seconds: until the request's head and body must have arrived.
     stall_seconds: how long a client may leave an answer unread before it is cut off.
-    drain_seconds: how long turns in flight may take to finish after SIGTERM.
+    rehearse: whether a process runs some turns without effect before it says that it is ready.
+    leave_seconds: how long turns are still taken after SIGTERM, while `/readyz` says no already.
+    drain_seconds: how long turns in flight may take to finish after that.
     hold_seconds: under load, the longest that text after a stream's first is held back, to go
     out in larger pieces and leave the processor to those who wait for their first; 0: never.
     """
@@ -57,6 +60,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     header_seconds: float = 10.0
     body_seconds: float = 10.0
     stall_seconds: float = 20.0
+    rehearse: bool = True
+    leave_seconds: float = 0.0
     drain_seconds: float = 30.0
     hold_seconds: float = 0.5
 
@@ -87,6 +92,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     handoffs: tuple[str, ...] = ()
     temperature: float | None = None
     limits: AgentLimits = AgentLimits()
+    cache: AnswerCacheSettings | None = None
 
 
 class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,6 +124,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     admission: AdmissionSettings = AdmissionSettings()
     identity: IdentitySettings = IdentitySettings()
     sessions: SessionSettings = SessionSettings()
+    caches: CacheLimits = CacheLimits()
     routing: RoutingSettings = RoutingSettings()
     models: dict[str, ModelSettings] = field(default_factory=dict)
     tools: dict[str, ToolsetSettings] = field(default_factory=dict)
@@ -184,6 +191,7 @@ _plain_sections: dict[str, type[Struct]] = {
     "admission": AdmissionSettings,
     "identity": IdentitySettings,
     "sessions": SessionSettings,
+    "caches": CacheLimits,
     "routing": RoutingSettings,
 }
 _named_sections: dict[str, type[Struct]] = {

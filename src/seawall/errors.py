@@ -26,12 +26,16 @@
         │   ├── UpstreamThrottled   503 upstream-throttled  it wants fewer requests; wait
         │   └── UpstreamUnavailable 503 upstream-unavailable    it is known to be failing; wait
         ├── Overloaded              503 overloaded          wait `retry_after` seconds
+        ├── ServerStopping          503 server-stopping     send it again: to another server
+        ├── TurnPostponed           503 turn-postponed      its events tell when it is done
+        ├── TurnAbandoned           503 turn-abandoned      a promised turn could not be done
         ├── IdentityUnavailable     503 identity-unavailable     the issuer's keys cannot be had
         ├── StoreUnavailable        503 store-unavailable   nothing was charged; try later
         └── DeadlineExceeded        504 deadline-exceeded   a stage took too long
 """
 
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 __all__ = [
     "BodyTooLarge",
@@ -49,18 +53,22 @@ __all__ = [
     "Problem",
     "RequestTimeout",
     "SeawallError",
+    "ServerStopping",
     "SessionBusy",
     "SessionConflict",
     "SessionNotFound",
     "StoreUnavailable",
+    "TurnAbandoned",
     "TurnLimitReached",
     "TurnNotFound",
+    "TurnPostponed",
     "Unauthenticated",
     "UnknownAgent",
     "UpstreamFailed",
     "UpstreamRefused",
     "UpstreamThrottled",
     "UpstreamUnavailable",
+    "problem_from",
 ]
 
 
@@ -273,6 +281,30 @@ class Overloaded(Problem):
     title = "Overloaded"
 
 
+class ServerStopping(Problem):
+    """The server is being stopped, and has ended the turn before its time."""
+
+    status = 503
+    code = "server-stopping"
+    title = "Server stopping"
+
+
+class TurnPostponed(Problem):
+    """A turn in the background was interrupted, and is done later, perhaps by another server."""
+
+    status = 503
+    code = "turn-postponed"
+    title = "Turn postponed"
+
+
+class TurnAbandoned(Problem):
+    """A turn in the background was interrupted too often, or for too long."""
+
+    status = 503
+    code = "turn-abandoned"
+    title = "Turn abandoned"
+
+
 class IdentityUnavailable(Problem):
     """Nobody can be identified now, because the identity provider's keys cannot be had."""
 
@@ -295,3 +327,20 @@ class DeadlineExceeded(Problem):
     status = 504
     code = "deadline-exceeded"
     title = "Deadline exceeded"
+
+
+def problem_from(body: dict[str, Any]) -> Problem:
+    """The problem that `Problem.as_dict` made an object of; one of unknown code is a defect."""
+    known = {each.code: each for each in _below(Problem)}
+    kind = known.get(body["code"], InternalError)
+    problem = kind.__new__(kind)
+    Problem.__init__(
+        problem, body["detail"], field=body.get("field"), retry_after=body.get("retry_after")
+    )
+    return problem
+
+
+def _below(kind: type[Problem]) -> Iterator[type[Problem]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _below(each)

@@ -86,12 +86,14 @@ class UsageReported(Struct, frozen=True, tag="usage", tag_field="type"):
     usage: Usage
 
 
-class TurnCompleted(Struct, frozen=True, tag="turn.completed", tag_field="type"):
+class TurnCompleted(
+    Struct, frozen=True, tag="turn.completed", tag_field="type", omit_defaults=True
+):
     """The turn is durable.
 
     version: the session's version, equal to the number of its turns.
     replayed: the answer came from the record of an earlier request with the same key.
-    timings: milliseconds by stage.
+    timings: milliseconds by stage. cached: the answer was produced for another turn.
     """
 
     turn: str
@@ -100,6 +102,7 @@ class TurnCompleted(Struct, frozen=True, tag="turn.completed", tag_field="type")
     agent: str
     replayed: bool
     timings: dict[str, float]
+    cached: bool = False
 
 
 class TurnFailed(Struct, frozen=True, tag="turn.failed", tag_field="type"):

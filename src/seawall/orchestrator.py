@@ -7,10 +7,11 @@ import asyncio
 import importlib
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
 from msgspec import Struct
 
 from seawall.admission.gate import Gate
@@ -18,6 +19,8 @@ from seawall.admission.open import open_gate
 from seawall.agents.definition import Agent, build_agent
 from seawall.agents.loop import Emit
 from seawall.agents.tools import Tool, Toolset, tool
+from seawall.caches.answers import open_answers
+from seawall.caches.reads import cached_tools
 from seawall.config import AgentSettings, Settings, load_settings
 from seawall.errors import ConfigError, Overloaded, Problem
 from seawall.events import Event, TurnFailed
@@ -32,6 +35,7 @@ from seawall.pipeline.identifiers import new_request
 from seawall.pipeline.live import LiveTurn
 from seawall.pipeline.pipeline import Pipeline, Ports
 from seawall.pipeline.report import Observe, TurnReport
+from seawall.pipeline.resuming import Resuming
 from seawall.pipeline.routing import Routing
 from seawall.sessions.open import open_store
 from seawall.sessions.port import SessionStore
@@ -52,6 +56,7 @@ class _Opened(Struct, frozen=True):
     """What exists between open and close."""
 
     pipeline: Pipeline
+    resuming: Resuming
     store: SessionStore
     detector: IntentDetector
     authenticator: Authenticator
@@ -96,9 +101,12 @@ class Orchestrator:
         """
         return cls(load_settings(Path(path)))
 
-    def tool(self, function: Callable[..., Any], *, mutating: bool = False) -> Tool:
-        """Register a typed function; agents may then name it among their tools."""
-        made = tool(function, mutating=mutating)
+    def tool(self, function: Callable[..., Any], **options: Any) -> Tool:  # noqa: ANN401 - see `tool`
+        """Register a typed function; agents may then name it among their tools.
+
+        options: those of the function `tool`, such as `mutating=True`.
+        """
+        made = tool(function, **options)
         self._tools[made.name] = made
         return made
 
@@ -133,12 +141,19 @@ class Orchestrator:
         )
         upstreams = open_upstreams(settings.models, client)
         models = open_models(settings.models, upstreams) | self._models
-        tools = {each.name: each for toolset in toolsets for each in toolset.tools} | self._tools
+        sets = (*(each.tools for each in toolsets), tuple(self._tools.values()))
+        tools = {each.name: each for made in sets for each in cached_tools(made, settings.caches)}
         agents = {
             name: _build_agent(name, each, models, tools) for name, each in self._agents.items()
         }
         if not agents:
             raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
+        answers = open_answers(
+            {name: each.cache for name, each in self._agents.items()},
+            agents,
+            settings.caches,
+            seconds=settings.turn.turn,
+        )
         default = settings.routing.default_agent or next(iter(agents))
         authenticator = build_authenticator(settings.identity, _fetcher(client))
         store = await open_store(settings.sessions)
@@ -160,9 +175,13 @@ class Orchestrator:
             limits=settings.turn,
             sessions=settings.sessions,
             observe=self._observe,
+            answers=answers,
         )
+        pipeline = Pipeline(ports)
+        resuming = Resuming(store, settings.sessions, run=pipeline.resume, check=gate.check)
         self._opened = _Opened(
-            pipeline=Pipeline(ports),
+            pipeline=pipeline,
+            resuming=resuming,
             store=store,
             detector=detector,
             authenticator=authenticator,
@@ -177,13 +196,40 @@ class Orchestrator:
             group.create_task(authenticator.warm())
             for model in models.values():
                 group.create_task(model.warm())
+        resuming.start()
 
-    async def close(self) -> None:
-        """Finish what was accepted by the store, release everything."""
+    @asynccontextmanager
+    async def rehearsal(self) -> AsyncGenerator["Orchestrator", None]:
+        """The same agents and rules without effect: see `pipeline/rehearsal.py`."""
+        from seawall.pipeline.rehearsal import rehearsal_ports  # noqa: PLC0415 - only at start
+
+        async with rehearsal_ports(self._live.pipeline.ports) as ports:
+            stage = Orchestrator(self.settings)
+            stage._opened = msgspec.structs.replace(
+                self._live,
+                pipeline=Pipeline(ports),
+                store=ports.store,
+                authenticator=ports.authenticator,
+                gate=ports.gate,
+            )
+            yield stage
+
+    async def leave(self) -> None:
+        """The end is near: turns that others left undone are not taken over any more."""
+        if self._opened is not None:
+            await self._opened.resuming.stop()
+
+    async def close(self, seconds: float | None = None) -> None:
+        """Finish what was accepted by the store, release everything.
+
+        seconds: how long turns in the background may take; None for `server.drain_seconds`.
+        """
         opened, self._opened = self._opened, None
         if opened is None:
             return
-        await opened.pipeline.live.close(self.settings.server.drain_seconds)
+        await opened.resuming.stop()
+        drain = self.settings.server.drain_seconds if seconds is None else seconds
+        await opened.pipeline.live.close(drain)
         await opened.store.close()
         opened.detector.close()
         for model in opened.models.values():

@@ -122,7 +122,7 @@ class TurnRecord(Struct, frozen=True):
     created_at: Unix time in seconds.
     messages: begins with the UserMessage and ends with the final AssistantMessage.
     confidence, by: of the intent, as in the event `intent.detected`. first_agent, reason: as in
-    the first `agent.selected`.
+    the first `agent.selected`. attempt: which one it was, of a turn that was interrupted.
     """
 
     id: str
@@ -136,6 +136,7 @@ class TurnRecord(Struct, frozen=True):
     by: str = "none"
     first_agent: str = ""
     reason: str = "default"
+    attempt: int = 1
 
     @property
     def answer(self) -> str:

@@ -1,4 +1,4 @@
-"""A real balancer in front of servers: haproxy, round robin."""
+"""A real balancer in front of servers: haproxy, round robin. It tries nothing twice."""
 
 import os
 import socket
@@ -15,6 +15,7 @@ from tests.install_balancer import missing
 
 CONFIGURATION = """
 global
+    maxconn 4096
     log stderr local0 emerg
 defaults
     mode http
@@ -29,6 +30,7 @@ frontend front
 backend servers
     balance roundrobin
     retries 0
+    {check}
 {servers}
 """
 
@@ -42,17 +44,26 @@ def require_balancer() -> None:
 
 
 @contextmanager
-def running_balancer(urls: Sequence[str]) -> Iterator[str]:
-    """The URL of a balancer in front of `urls` until the block ends."""
+def running_balancer(urls: Sequence[str], *, checked: bool = False) -> Iterator[str]:
+    """The URL of a balancer in front of `urls` until the block ends.
+
+    checked: it asks each server's `/readyz` five times a second, and sends turns only to those
+    that say yes.
+    """
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
+    how = " check inter 200ms fall 1 rise 1" if checked else ""
     servers = "\n".join(
-        f"    server s{index} {url.removeprefix('http://')}" for index, url in enumerate(urls)
+        f"    server s{index} {url.removeprefix('http://')}{how}" for index, url in enumerate(urls)
     )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "haproxy.cfg"
-        file.write_text(CONFIGURATION.format(port=port, servers=servers))
+        file.write_text(
+            CONFIGURATION.format(
+                port=port, servers=servers, check="option httpchk GET /readyz" if checked else ""
+            )
+        )
         process = subprocess.Popen(["haproxy", "-db", "-f", file], stderr=subprocess.PIPE)
         try:
             _wait(port, process)

@@ -10,6 +10,7 @@ import pytest
 
 from seawall.admission.settings import AdmissionSettings, TenantSettings
 from seawall.agents.definition import AgentLimits
+from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.config import (
     AgentSettings,
     IntentSettings,
@@ -40,12 +41,14 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[identity.jwt]": JwtSettings,
     "[[identity.api_keys]]": ApiKeySettings,
     "[sessions]": SessionSettings,
+    "[caches]": CacheLimits,
     "[routing]": RoutingSettings,
     "[models.NAME]": ModelSettings,
     "[models.NAME.resilience]": ResilienceSettings,
     "[intents.NAME]": IntentSettings,
     "[agents.NAME]": AgentSettings,
     "[agents.NAME.limits]": AgentLimits,
+    "[agents.NAME.cache]": AnswerCacheSettings,
 }
 
 

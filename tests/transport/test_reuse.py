@@ -95,3 +95,38 @@ def test_a_replay_that_finds_nobody_gives_its_place_back_once() -> None:
             await http.close()
 
     asyncio.run(play())
+
+
+def test_unused_connections_are_closed_though_nobody_comes_for_one() -> None:
+    async def play() -> None:
+        open_now, all_gone = 0, asyncio.Event()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal open_now
+            open_now += 1
+            try:
+                while await reader.readuntil(b"\r\n\r\n"):
+                    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            except (asyncio.IncompleteReadError, ConnectionError):
+                open_now -= 1
+                if not open_now:
+                    all_gone.set()
+            finally:
+                writer.close()
+
+        listening = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with listening:
+            port = listening.sockets[0].getsockname()[1]
+            endpoint = Endpoint.parse(f"http://127.0.0.1:{port}/")
+            http = HttpClient(idle_seconds=0.2)
+            deadline = asyncio.get_running_loop().time() + 20
+            await asyncio.gather(
+                *(http.request("GET", endpoint, deadline=deadline) for _ in range(5))
+            )
+            assert open_now == 5
+            async with asyncio.timeout(10):
+                await all_gone.wait()
+            assert (await http.request("GET", endpoint, deadline=deadline)).status == 200
+            await http.close()
+
+    asyncio.run(play())

@@ -24,7 +24,7 @@ class Gate:
     """Bounds the turns in flight in this process. memory_bound: bytes for it; 0 for unknown."""
 
     def __init__(self, settings: AdmissionSettings, *, memory_bound: int = 0) -> None:
-        self._settings = settings
+        self.settings = settings
         self._queue = AdmissionQueue(settings)
         self._limit = AdaptiveLimit(settings, memory_bound=memory_bound)
         self._waiters: dict[Ticket, asyncio.Future[Refusal | None]] = {}
@@ -77,7 +77,7 @@ class Gate:
             refusal = self._queue.refusal(claimed(), at=at)
         return None if refusal is None else self._count(refusal)
 
-    def check(self, claimed: Callable[[], str | None]) -> None:
+    def check(self, claimed: Callable[[], str | None] = lambda: None) -> None:
         """Refuse at once, before any work, whom `refusal` refuses.
 
         Raises:
@@ -103,7 +103,7 @@ class Gate:
         Raises:
             Overloaded: as many wait already as may run and wait together.
         """
-        if self._unidentified >= self._settings.in_flight + self._settings.queued:
+        if self._unidentified >= self.settings.in_flight + self.settings.queued:
             raise self._overloaded(Refusal("full", 1.0))
         self._unidentified += 1
         try:

@@ -54,6 +54,7 @@ class Answer(Struct):
     messages: what was said since the customer's message, ending with the final answer.
     agent: who has the conversation. model_seconds and tool_seconds: where the time went.
     first_text_at: the event loop's clock when the first text came, None if there was none.
+    cached: it was produced for another turn, which has paid for it.
     """
 
     agent: str
@@ -62,6 +63,7 @@ class Answer(Struct):
     model_seconds: float = 0.0
     tool_seconds: float = 0.0
     first_text_at: float | None = None
+    cached: bool = False
 
 
 class _HandOffArguments(Struct, forbid_unknown_fields=True):

@@ -9,8 +9,9 @@ import inspect
 import logging
 import re
 import typing
-from collections.abc import Callable
-from typing import Annotated, Any, overload
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Annotated, Any, Protocol, overload
 
 import msgspec
 from msgspec import Struct
@@ -18,7 +19,7 @@ from msgspec import Struct
 from seawall.agents.context import ToolContext, ToolError
 from seawall.models.port import ToolSpec
 
-__all__ = ["Tool", "ToolOutcome", "Toolset", "tool"]
+__all__ = ["Reads", "Tool", "ToolOutcome", "Toolset", "tool"]
 
 _MAX_RESULT_CHARACTERS = 32_768  # a tool's answer is paid for again at every later model call
 _MAX_ARGUMENT_CHARACTERS = 65_536
@@ -35,10 +36,30 @@ class ToolOutcome(Struct, frozen=True):
     failed: bool = False
 
 
+class Reads(Protocol):
+    """What the cacheable tools of a set have read; see `caches.reads`."""
+
+    async def changing(self, run: Callable[[], Awaitable[ToolOutcome]]) -> ToolOutcome:
+        """Run a tool that changes something."""
+        ...
+
+    async def read(
+        self,
+        tool: "Tool",
+        arguments: bytes,
+        context: ToolContext,
+        run: Callable[[], Awaitable[ToolOutcome]],
+    ) -> ToolOutcome:
+        """The outcome of a read, which need not be run for it."""
+        ...
+
+
 class Tool(Struct, frozen=True, eq=False):
     """A function with its schema. Make one with `tool`.
 
-    mutating: the function changes something in the world.
+    mutating: the function changes something in the world. cache_seconds: how long its outcome may
+    be given again for the same arguments, to the same subject, or to everybody if `shared`; None
+    for not at all. reads: where that is kept.
     """
 
     spec: ToolSpec
@@ -47,6 +68,9 @@ class Tool(Struct, frozen=True, eq=False):
     arguments: type[Struct]
     context_parameter: str | None
     is_async: bool
+    cache_seconds: float | None = None
+    shared: bool = False
+    reads: Reads | None = None
 
     @property
     def name(self) -> str:
@@ -63,32 +87,55 @@ class Tool(Struct, frozen=True, eq=False):
         themselves by `context.deadline`.
         """
         try:
-            keywords = self._keywords(arguments, context)
+            values, encoded = self._values(arguments)
+        except ToolError as refusal:
+            return ToolOutcome(str(refusal), True)
+        if self.cache_seconds is not None:  # what others may get depends on no session's notes
+            context = msgspec.structs.replace(context, state={})
+        run = partial(self._run, values, context)
+        if self.reads is None:
+            return await run()
+        if self.mutating:
+            return await self.reads.changing(run)
+        try:
+            return await self.reads.read(self, encoded, context, run)
+        except TimeoutError:
+            return self._late()
+
+    async def _run(self, values: Struct, context: ToolContext) -> ToolOutcome:
+        keywords = {name: getattr(values, name) for name in values.__struct_fields__}
+        if self.context_parameter is not None:
+            keywords[self.context_parameter] = context
+        try:
             async with asyncio.timeout_at(context.deadline):
                 if self.is_async:
                     result = await self.function(**keywords)
                 else:
                     result = await asyncio.to_thread(self.function, **keywords)
+            if self.cache_seconds is not None and context.state:
+                raise TypeError("a cacheable tool keeps no notes")
             return ToolOutcome(self._content(result))
         except ToolError as refusal:
             return ToolOutcome(str(refusal), True)
         except TimeoutError:
-            return ToolOutcome(f"{self.name} did not answer in time.", True)
+            return self._late()
         except Exception:  # noqa: BLE001 - foreign code: its defects must not end the turn
             _log.exception("tool %s failed", self.name)
             return ToolOutcome(f"{self.name} failed.", True)
 
-    def _keywords(self, arguments: str, context: ToolContext) -> dict[str, Any]:
+    def _late(self) -> ToolOutcome:
+        return ToolOutcome(f"{self.name} did not answer in time.", True)
+
+    def _values(self, arguments: str) -> tuple[Struct, bytes]:
+        """The arguments, and where they are a key, encoded in one way only."""
         if len(arguments) > _MAX_ARGUMENT_CHARACTERS:
             raise ToolError(f"Arguments exceed {_MAX_ARGUMENT_CHARACTERS} characters.")
         try:
             values = msgspec.json.decode(arguments or "{}", type=self.arguments)
+            encoded = b"" if self.reads is None else msgspec.json.encode(values, order="sorted")
         except (msgspec.DecodeError, UnicodeEncodeError) as error:
             raise ToolError(f"Invalid arguments for {self.name}: {error}") from error
-        keywords = {name: getattr(values, name) for name in values.__struct_fields__}
-        if self.context_parameter is not None:
-            keywords[self.context_parameter] = context
-        return keywords
+        return values, encoded
 
     def _content(self, result: object) -> str:
         if isinstance(result, str):  # half characters can be neither sent nor stored
@@ -114,11 +161,21 @@ class Toolset(Struct, frozen=True):
 def tool(function: Callable[..., Any], /) -> Tool: ...
 @overload
 def tool(
-    *, name: str | None = None, mutating: bool = False
+    *,
+    name: str | None = None,
+    mutating: bool = False,
+    cache_seconds: float | None = None,
+    shared: bool = False,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 @overload
 def tool(
-    function: Callable[..., Any], /, *, name: str | None = None, mutating: bool = False
+    function: Callable[..., Any],
+    /,
+    *,
+    name: str | None = None,
+    mutating: bool = False,
+    cache_seconds: float | None = None,
+    shared: bool = False,
 ) -> Tool: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -126,6 +183,8 @@ def tool(
     *,
     name: str | None = None,
     mutating: bool = False,
+    cache_seconds: float | None = None,
+    shared: bool = False,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a typed function or bound method; also a decorator.
 
@@ -133,11 +192,18 @@ def tool(
     `ToolContext` is filled in and not shown to the model. The docstring's first paragraph is the
     description, its `Args:` section describes the parameters (Google style).
 
+    cache_seconds: the function only reads, and what it answers depends on its arguments and on
+    whom it answers: it may be given again for so long. shared: to anybody at all, so that such a
+    function is not told who asks.
+
     Raises:
-        TypeError: a parameter has no annotation, or one that has no JSON Schema.
+        TypeError: a parameter has no annotation, or one that has no JSON Schema; or what is said
+            about caching cannot be.
     """
     if function is None:
-        return lambda later: tool(later, name=name, mutating=mutating)
+        return lambda later: tool(
+            later, name=name, mutating=mutating, cache_seconds=cache_seconds, shared=shared
+        )
     called = name or function.__name__
     description, descriptions = _read_docstring(inspect.getdoc(function) or "")
     hints = typing.get_type_hints(function, include_extras=True)
@@ -158,6 +224,13 @@ def tool(
             fields.append((parameter.name, hint))
         else:
             fields.append((parameter.name, hint, parameter.default))
+    if (cache_seconds is not None and (mutating or cache_seconds <= 0)) or (
+        shared and (cache_seconds is None or context_parameter is not None)
+    ):
+        raise TypeError(
+            f"tool {called}: only what reads can be cacheable, for more than 0 s, and shared only "
+            "what is cacheable and takes no ToolContext"
+        )
     arguments = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, kw_only=True)
     return Tool(
         spec=ToolSpec(called, description, _schema(called, arguments)),
@@ -166,6 +239,8 @@ def tool(
         arguments=arguments,
         context_parameter=context_parameter,
         is_async=inspect.iscoroutinefunction(function),
+        cache_seconds=cache_seconds,
+        shared=shared,
     )
 
 

@@ -8,6 +8,13 @@ from pathlib import Path
 
 __all__ = ["add_parser"]
 
+_LIMITS = {
+    "requests-per-minute": "of each model; more are answered 429 (default: no limit)",
+    "tokens-per-minute": "of each model; more are answered 429 (default: no limit)",
+    "slow-above": "streams of a model at once, above which its times stretch (default: never)",
+    "max-concurrent": "streams of a model at once; more are answered 429 (default: no limit)",
+}
+
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
@@ -36,6 +43,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--chunks", type=int, default=40, help="pieces of a reply (default: 40)")
     parser.add_argument("--script", type=Path, help="replies and tool calls to follow (JSON)")
+    parser.add_argument(
+        "--model",
+        action="append",
+        dest="models",
+        metavar="NAME",
+        help="a name to list, may be repeated (default: simulated); others are answered too",
+    )
+    parser.add_argument("--faults", type=Path, help="what goes wrong, and when (TOML)")
+    for name, what in _LIMITS.items():
+        parser.add_argument(f"--{name}", type=int, default=0, metavar="N", help=what)
     parser.set_defaults(run=_run)
 
 
@@ -50,12 +67,23 @@ def _range(text: str) -> tuple[float, float]:
     return low, high
 
 
+def _limit(arguments: argparse.Namespace, name: str) -> int:
+    from seawall.errors import ConfigError  # noqa: PLC0415 - only what this command needs
+
+    value = int(getattr(arguments, name.replace("-", "_")))
+    if value < 0:
+        raise ConfigError(f"--{name} must be 0 or more")
+    return value
+
+
 def _run(arguments: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415 - only what this command needs
     import signal  # noqa: PLC0415
 
     from seawall.errors import ConfigError  # noqa: PLC0415
     from seawall.lab.loop import raise_file_limit, run  # noqa: PLC0415
+    from seawall.lab.sim_fault_file import load_faults  # noqa: PLC0415
+    from seawall.lab.sim_limits import SimLimits  # noqa: PLC0415
     from seawall.lab.sim_model import SimModel  # noqa: PLC0415
     from seawall.lab.sim_reply import SimTimes  # noqa: PLC0415
     from seawall.lab.sim_script import Script, load_script  # noqa: PLC0415
@@ -65,17 +93,33 @@ def _run(arguments: argparse.Namespace) -> int:
     raise_file_limit()
     script = load_script(arguments.script) if arguments.script else Script()
     times = SimTimes(arguments.first_token, arguments.duration, arguments.chunks)
-    model = SimModel(seed=arguments.seed, times=times, script=script)
+    faults = load_faults(arguments.faults) if arguments.faults else None
+    limits = SimLimits(
+        requests_per_minute=_limit(arguments, "requests-per-minute"),
+        tokens_per_minute=_limit(arguments, "tokens-per-minute"),
+        slow_above=_limit(arguments, "slow-above"),
+        max_concurrent=_limit(arguments, "max-concurrent"),
+    )
 
     def announce(port: int) -> None:
         sys.stdout.write(json.dumps({"url": f"http://{arguments.host}:{port}/v1"}) + "\n")
         sys.stdout.flush()
 
     async def serve() -> None:
+        model = SimModel(
+            seed=arguments.seed,
+            times=times,
+            script=script,
+            faults=faults,
+            limits=limits,
+            models=arguments.models or ("simulated",),
+        )
         serving = asyncio.create_task(model.serve(arguments.host, arguments.port, announce))
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
         await asyncio.wait([serving])
+        if not serving.cancelled() and (error := serving.exception()):
+            raise ConfigError(f"{arguments.host}:{arguments.port}: {error}") from error
 
     run(serve())
     return 0

@@ -83,9 +83,17 @@ class JwtVerifier:
             return None
 
     async def warm(self) -> None:
-        """Fetch the keys ahead of the first token, if they can be had."""
+        """Fetch the keys ahead of the first token, if they can be had, and use each once.
+
+        The first use of a key takes the cryptographic library milliseconds, valid or not.
+        """
         with suppress(ConnectionError):
             await self._keys.find("")
+        for key in self._keys.keys:
+            for name in sorted(key.algorithms)[:1]:
+                signed = _Signed(_Header(alg=name), b"", b"a.b", bytes(256))
+                with suppress(Unauthenticated):
+                    _check_signature(signed, key)
 
     async def verify(self, token: str) -> Principal:
         """The principal. Waits only when a key has to be fetched.

@@ -68,6 +68,11 @@ class CachedKeySet:
         self._abandoned = 0
         self._fetching = asyncio.Lock()
 
+    @property
+    def keys(self) -> tuple[SigningKey, ...]:
+        """All that are known, of whatever age."""
+        return tuple(self._keys.values())
+
     def current(self, kid: str) -> SigningKey | None:
         """The key, if it is known and fresh; no waiting."""
         age = self._clock() - self._fetched_at

@@ -53,6 +53,10 @@ class IntentDetector:
         """Whether `detect` may have to wait; if not, `detect_locally` says the same."""
         return self._model is not None or self._deeper is not None
 
+    def locally(self) -> "IntentDetector":
+        """One that never waits: without the model, and whatever takes its time."""
+        return IntentDetector(self._rules, self._classifier, self.threshold, None)
+
     def detect_locally(self, text: str) -> Detection:
         """What rules and classifier say; an intent only where they are sure enough."""
         by_rule = self._rules.match(text)

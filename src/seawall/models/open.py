@@ -61,6 +61,7 @@ def _open(
             model=settings.model,
             api_key=_secret(name, settings, environment),
             length_field=settings.length_field,
+            warm=settings.warm,
         ),
         client,
     )

@@ -35,12 +35,14 @@ class OpenAISettings(Struct, frozen=True, kw_only=True):
 
     base_url: up to and without `/chat/completions`. api_key: empty for none.
     length_field: the name under which the server takes the bound on written tokens.
+    warm: connections to open ahead.
     """
 
     base_url: str
     model: str
     api_key: str = ""
     length_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    warm: int = 1
 
 
 class _FunctionDelta(Struct):
@@ -106,6 +108,7 @@ class OpenAIModel:
                 headers=self._headers,
                 body=self._body(request),
                 deadline=deadline,
+                replay=False,  # calls cost money: whether to make another is for others to say
             ) as response:
                 if response.status != 200:
                     raise await self._refusal(response)
@@ -125,10 +128,10 @@ class OpenAIModel:
         yield finish
 
     async def warm(self) -> None:
-        """Open one connection, so that the first turn need not."""
+        """Open connections, so that the first turns need not."""
         deadline = asyncio.get_running_loop().time() + 5.0
         try:
-            await self._client.warm(self._endpoint, 1, deadline=deadline)
+            await self._client.warm(self._endpoint, self._settings.warm, deadline=deadline)
         except TransportError as error:
             _log.warning("model %s cannot be reached yet: %s", self._name, error)
 

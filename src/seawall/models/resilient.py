@@ -5,14 +5,8 @@ import random
 from collections.abc import AsyncGenerator
 from typing import Literal
 
-from seawall.errors import (
-    UpstreamFailed,
-    UpstreamRefused,
-    UpstreamThrottled,
-    UpstreamUnavailable,
-)
+from seawall.errors import UpstreamFailed, UpstreamRefused, UpstreamUnavailable
 from seawall.models.answering import answering
-from seawall.models.attempt import UpstreamLate
 from seawall.models.port import ModelEvent, ModelRequest
 from seawall.models.resumption import Resumption
 from seawall.models.upstream import Upstream
@@ -30,9 +24,10 @@ class ResilientModel:
     """One configured model, and those that stand in for it; implements the model port.
 
     upstreams: the model itself, then its fallbacks in order. An endpoint that is known not to
-    work, has no room or fails before anything was shown is followed by the next one. Retries and
-    hedges are paid from budgets that grow with the calls, so they stay a share of them. A
-    fallback costs nothing of these: each endpoint is asked in the first place at most once a call.
+    work, has no room or fails before anything was shown is followed by the next one; the last is
+    tried again. Retries and hedges are paid from budgets that grow with the calls, so they stay a
+    share of them. Fallbacks are not: they are what the answer depends on, and the circuit breaker
+    ends the calls that fail before them.
     """
 
     def __init__(self, upstreams: tuple[Upstream, ...]) -> None:
@@ -95,10 +90,10 @@ class ResilientModel:
         if not told.possible:
             return None
         another = place + 1 < len(self._upstreams) and not told.begun
+        if another:
+            return "next"  # sooner than waiting, and no more calls to the one that fails
         if isinstance(failure, UpstreamRefused | UpstreamUnavailable):
-            return "next" if another else None  # the same again would bring the same
-        if another and isinstance(failure, UpstreamThrottled | UpstreamLate):
-            return "next"  # sooner than waiting
+            return None  # the same again would bring the same
         settings = self._settings
         pause = full_jitter(
             tried,
@@ -113,7 +108,7 @@ class ResilientModel:
             and self._retries.spend(1.0, at=asyncio.get_running_loop().time())
         ):
             return pause
-        return "next" if another else None
+        return None
 
 
 def _budget() -> RetryBudget:

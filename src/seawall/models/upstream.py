@@ -20,6 +20,8 @@ __all__ = ["Outcome", "Pass", "Upstream"]
 
 _log = logging.getLogger("seawall.models")
 _THROTTLED_IN_A_ROW = 5
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 10.0
 _OWN_LAG = 0.1
 _PEAK_FADES = 0.999
 
@@ -68,7 +70,8 @@ class Upstream:
         self._limit = GradientLimit(minimum=settings.min_concurrency, maximum=max_concurrency)
         self._places = Places(self._limit.limit)
         self._first_token = RunningQuantile(settings.hedge_quantile)
-        self._throttled = 0
+        self._throttled = 0  # calls in a row
+        self._pauses = 0
         self._paused_until = 0.0
         self._peak = 0.0  # of the calls in flight lately, while it worked
 
@@ -130,7 +133,7 @@ class Upstream:
     def began_to_answer(self, entered: Pass) -> None:
         """The first event of its answer has come."""
         now = asyncio.get_running_loop().time()
-        self._throttled = 0
+        self._throttled = self._pauses = 0
         self._first_token.add(now - entered.began)
         if self.wheel.lag < _OWN_LAG:  # else it tells more about us than about the upstream
             self._limit.sample(now - entered.began, in_flight=self._places.in_flight)
@@ -153,8 +156,8 @@ class Upstream:
             self._follow_limit()
         if outcome == "throttled":
             self._throttled += 1
-            if retry_after and self._throttled >= _THROTTLED_IN_A_ROW:
-                self._paused_until = max(self._paused_until, now + retry_after)
+            if self._throttled >= _THROTTLED_IN_A_ROW:
+                self._pause(now, retry_after)
         self._places.give_back()
 
     def _judge(self, entered: Pass, *, failed: bool, at: float) -> None:
@@ -169,6 +172,14 @@ class Upstream:
             _log.warning("model %s answers again", self.name)
             self._limit.restart(was=self._peak)
             self._follow_limit()
+
+    def _pause(self, now: float, retry_after: float | None) -> None:
+        """It throttles everybody: leave it alone as long as it asks, or longer each time."""
+        if now < self._paused_until:
+            return  # this one was under way already
+        self._pauses += 1
+        grown = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._pauses - 1, 10))
+        self._paused_until = now + (retry_after or grown)
 
     def _follow_limit(self) -> None:
         self._places.limit = self._limit.limit

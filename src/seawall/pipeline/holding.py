@@ -3,22 +3,45 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
 from msgspec import Struct
 
-from seawall.errors import DeadlineExceeded, KeyReused, Problem, SessionBusy, SessionConflict
-from seawall.sessions.port import Begin, Hold, SessionStore, Snapshot
+from seawall.errors import (
+    DeadlineExceeded,
+    InternalError,
+    KeyReused,
+    Overloaded,
+    Problem,
+    ServerStopping,
+    SessionBusy,
+    SessionConflict,
+    StoreUnavailable,
+    TurnPostponed,
+)
+from seawall.sessions.port import (
+    Begin,
+    Failure,
+    Hold,
+    Pending,
+    SessionStore,
+    Snapshot,
+    turn_of,
+)
 from seawall.sessions.settings import SessionSettings
 from seawall.turn import SessionKey, TurnRequest
 
-__all__ = ["Holding", "check_key", "hold_session"]
+__all__ = ["Holding", "attempted", "check_key", "fail_promise", "hold_session"]
 
 _FIRST_LOOK_SECONDS = 0.05
 _LAST_LOOK_SECONDS = 0.5
 _RELEASE_SECONDS = 3.0
+_REASON_KEPT_SECONDS = 86_400.0
+# Not the turn's fault: what was promised is tried again. Of these, what has cost no attempt.
+_POSTPONING = (Overloaded, ServerStopping, SessionBusy, SessionConflict, StoreUnavailable)
+_NOTHING_SPENT = (Overloaded, SessionBusy)
 
 
 class Holding(Struct, frozen=True):
@@ -41,6 +64,7 @@ class Holding(Struct, frozen=True):
 
         Raises:
             SessionConflict: the session or the key was lost to another turn.
+            TurnPostponed: in place of a problem that does not end a promised turn.
         """
         if not self.lease:
             yield
@@ -52,21 +76,39 @@ class Holding(Struct, frozen=True):
                 yield
                 renewing.cancel()
         except BaseExceptionGroup as failures:
+            raise await self.end(failures.exceptions[0]) from None
+        except BaseException as failure:
+            ending = await self.end(failure)
+            if ending is failure:
+                raise
+            raise ending from failure
+
+    async def end(self, failure: BaseException, *, promised: bool = True) -> BaseException:
+        """The turn ended without a commit; what is to be raised.
+
+        A promised turn is handed over when it was interrupted, and tried again when the problem
+        lies elsewhere; else it has failed for good. promised: whether its client knows of it.
+        """
+        pending = self.begin.pending
+        if pending is None or not self.lease:
             await self.release()
-            raise failures.exceptions[0] from None
-        except BaseException:
+            return failure
+        promised = promised or pending.attempt > 1
+        if promised and isinstance(failure, (asyncio.CancelledError, *_NOTHING_SPENT)):
+            await attempted(self.store.hand_over(pending))
+        elif not (promised and isinstance(failure, _POSTPONING)):
+            await fail_promise(self.store, pending, failure)
             await self.release()
-            raise
+        if promised and isinstance(failure, _POSTPONING):
+            return TurnPostponed(
+                f"The turn was interrupted, and goes on later: {failure}", retry_after=1.0
+            )
+        return failure
 
     async def release(self) -> None:
         """Let others have it at once. Should that fail, they get it when the lease is over."""
-        if not self.lease:
-            return
-        try:
-            async with asyncio.timeout(_RELEASE_SECONDS):
-                await self.store.release(self.begin)
-        except (Problem, TimeoutError):
-            return
+        if self.lease:
+            await attempted(self.store.release(self.begin))
 
     async def _renew(self) -> None:
         while True:
@@ -80,6 +122,25 @@ class Holding(Struct, frozen=True):
                 raise SessionConflict("Another turn has taken this session over.")
 
 
+async def fail_promise(store: SessionStore, pending: Pending, failure: BaseException) -> None:
+    """Keep the reason for those who ask for the turn's events."""
+    if isinstance(failure, asyncio.CancelledError):
+        failure = ServerStopping("The turn was ended before it was accepted.")
+    elif not isinstance(failure, Problem):
+        failure = InternalError("Something went wrong here; it is logged.")
+    reason = Failure(failure.as_dict())
+    await attempted(store.fail(pending, reason, until=time.time() + _REASON_KEPT_SECONDS))
+
+
+async def attempted(call: Awaitable[None]) -> None:
+    """What is not done now is done by time: leases run out."""
+    try:
+        async with asyncio.timeout(_RELEASE_SECONDS):
+            await call
+    except (Problem, TimeoutError):
+        return
+
+
 async def hold_session(
     store: SessionStore,
     key: SessionKey,
@@ -90,9 +151,11 @@ async def hold_session(
     joinable: Callable[[str], bool],
     attempt_seconds: float,
     deadline: float,
+    pending: Pending | None = None,
 ) -> tuple[Snapshot, Holding]:
     """Begin the turn in the store; where another turn is in the way, wait as configured.
 
+    pending: the promise to keep with it, of a turn in the background.
     A turn under the same key is joined where that can be done here: then it is in the snapshot's
     `running`, and this one holds nothing. Where it runs elsewhere, its answer is waited for.
 
@@ -107,12 +170,13 @@ async def hold_session(
     pause = _FIRST_LOOK_SECONDS
     begin = Begin(
         key=key,
-        turn=request.id,
+        turn=pending.holder if pending is not None else request.id,
         turns=settings.history_turns,
         until=None,
         opens=request.opens,
         idempotency_key=request.idempotency_key,
         fingerprint=fingerprint,
+        pending=pending,
     )
     holding = Holding(store, begin, settings.lease_seconds)
     nothing = Holding.nothing(store, key, request.id)
@@ -123,7 +187,7 @@ async def hold_session(
             for taken in (snapshot.replay, running):
                 if taken is not None:
                     check_key(taken.fingerprint, fingerprint)
-            if snapshot.replay or (running and joinable(running.turn)):
+            if snapshot.replay or (running and joinable(turn_of(running.turn))):
                 return snapshot, nothing
             in_the_way = running or snapshot.busy
             if in_the_way is None or not settings.lease_seconds:
@@ -133,9 +197,11 @@ async def hold_session(
             # Not on the beat: two that wait for the same turn should not ask at the same time.
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(pause * 1.5, _LAST_LOOK_SECONDS)
-    except BaseException:
-        await holding.release()
-        raise
+    except BaseException as failure:
+        ending = await holding.end(failure, promised=False)
+        if ending is failure:
+            raise
+        raise ending from failure
 
 
 async def _look(store: SessionStore, begin: Begin, seconds: float) -> Snapshot:

@@ -11,9 +11,9 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from seawall.errors import InternalError, Overloaded, Problem
+from seawall.errors import InternalError, Problem, ServerStopping, TurnPostponed
 from seawall.events import Event
-from seawall.pipeline.replay import rest, width
+from seawall.pipeline.replay import base, rest, width
 from seawall.turn import Principal, TurnRequest
 
 __all__ = ["LiveTurn", "LiveTurns"]
@@ -25,15 +25,17 @@ _FAILED_KEPT = 1_000
 class LiveTurn:
     """One such turn.
 
-    owner: known once the turn is open. problem: why it failed, when it has.
+    owner: known once the turn is open. problem: why it failed, when it has. attempt: which one it
+    is, at a turn that was interrupted.
     """
 
-    def __init__(self, request: TurnRequest) -> None:
+    def __init__(self, request: TurnRequest, attempt: int = 1) -> None:
         self.id = request.id
         self.background = request.background
         self.owner: Principal | None = None
         self.problem: Problem | None = None
         self.over = False
+        self._base = base(attempt)
         self._events: list[Event] = []
         self._followers = 0
         self._waiting: set[asyncio.Future[None]] = set()
@@ -52,7 +54,7 @@ class LiveTurn:
         """
         self._followers += 1
         try:
-            position = index = 0
+            position, index = self._base, 0
             while True:
                 while index < len(self._events):
                     event = self._events[index]
@@ -84,7 +86,7 @@ class LiveTurn:
             except Problem as problem:
                 self.problem = problem
             except asyncio.CancelledError:
-                self.problem = Overloaded("The turn was ended before its time.", retry_after=1.0)
+                self.problem = _interrupted(background=self.background)
                 raise
             except Exception as error:  # noqa: BLE001 - a defect is for the log, and for those who follow
                 _log.error("turn %s failed", self.id, exc_info=error)
@@ -121,10 +123,13 @@ class LiveTurns:
         self._failed: OrderedDict[str, LiveTurn] = OrderedDict()
 
     def start(
-        self, request: TurnRequest, execute: Callable[[LiveTurn], Awaitable[object]]
+        self,
+        request: TurnRequest,
+        execute: Callable[[LiveTurn], Awaitable[object]],
+        attempt: int = 1,
     ) -> LiveTurn:
         """Start a turn in a task of its own."""
-        live = LiveTurn(request)
+        live = LiveTurn(request, attempt)
         self._running[live.id] = live
         live.run(execute(live), self._ended)
         return live
@@ -150,7 +155,14 @@ class LiveTurns:
 
     def _ended(self, live: LiveTurn) -> None:
         del self._running[live.id]
-        if live.problem is not None and live.owner is not None:
+        postponed = isinstance(live.problem, TurnPostponed)  # what becomes of it, the store knows
+        if live.problem is not None and live.owner is not None and not postponed:
             self._failed[live.id] = live
             while len(self._failed) > _FAILED_KEPT:
                 self._failed.popitem(last=False)
+
+
+def _interrupted(*, background: bool) -> Problem:
+    if background:
+        return TurnPostponed("The turn was interrupted, and goes on later.", retry_after=1.0)
+    return ServerStopping("The turn was ended before its time.", retry_after=1.0)

@@ -5,9 +5,11 @@ somebody unknown.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from seawall.errors import Problem, SessionNotFound
@@ -15,7 +17,7 @@ from seawall.intents.cascade import IntentDetector
 from seawall.intents.definition import Detection
 from seawall.pipeline.holding import Holding, hold_session
 from seawall.pipeline.stages import Stage, StageLimits, StageTimings
-from seawall.sessions.port import SessionStore, Snapshot
+from seawall.sessions.port import Pending, SessionStore, Snapshot
 from seawall.sessions.settings import SessionSettings
 from seawall.turn import Principal, SessionKey, TurnRequest
 
@@ -40,7 +42,7 @@ class Opening(Struct, frozen=True, kw_only=True):
     fingerprint: digest of the request, where it has an idempotency key. joinable: whether a turn
     that runs can be followed here. store_in_doubt: the store failed lately, so ask it before
     anything is spent, even where nothing is to be loaded. deadline: of the turn, in seconds on
-    the event loop's clock.
+    the event loop's clock. resumed: the promise, made before, that this turn keeps.
     """
 
     request: TurnRequest
@@ -54,6 +56,7 @@ class Opening(Struct, frozen=True, kw_only=True):
     limits: StageLimits
     deadline: float
     timings: StageTimings
+    resumed: Pending | None = None
 
     async def run(self) -> Opened:
         """Run the stages.
@@ -74,9 +77,10 @@ class Opening(Struct, frozen=True, kw_only=True):
             snapshot, held = _released(holding.result())
             return self._opened(snapshot, held, _released(detecting.result()))
         except BaseException as failure:
-            await _let_go(holding)
-            if isinstance(failure, BaseExceptionGroup):
-                raise failure.exceptions[0] from None
+            first = failure.exceptions[0] if isinstance(failure, BaseExceptionGroup) else failure
+            await _let_go(holding, first)
+            if first is not failure:
+                raise first from None
             raise
 
     async def again(self, opened: Opened) -> Opened:
@@ -116,7 +120,19 @@ class Opening(Struct, frozen=True, kw_only=True):
                 joinable=self.joinable,
                 attempt_seconds=self.limits.session,
                 deadline=self.deadline,
+                pending=self.resumed or self._promise(),
             )
+
+    def _promise(self) -> Pending | None:
+        if not (self.request.background and self.sessions.lease_seconds):
+            return None
+        now = time.time()
+        return Pending(
+            key=self._key(),
+            request=msgspec.structs.replace(self.request, deadline=None),
+            accepted_at=now,
+            ends_at=now + self.sessions.background_seconds,
+        )
 
     def _nothing(self) -> Holding:
         return Holding.nothing(self.store, self._key(), self.request.id)
@@ -144,13 +160,15 @@ class Opening(Struct, frozen=True, kw_only=True):
         return detection
 
 
-async def _let_go(holding: asyncio.Task[tuple[Snapshot, Holding] | Problem] | None) -> None:
+async def _let_go(
+    holding: asyncio.Task[tuple[Snapshot, Holding] | Problem] | None, failure: BaseException
+) -> None:
     """The opening failed, but the session may be held already."""
     if holding is None or holding.cancelled() or not holding.done() or holding.exception():
         return
     loaded = holding.result()
     if not isinstance(loaded, Problem):
-        await loaded[1].release()
+        await loaded[1].end(failure, promised=False)
 
 
 async def _held(stage: Coroutine[None, None, T]) -> T | Problem:

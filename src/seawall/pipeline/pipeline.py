@@ -12,12 +12,16 @@ from msgspec import Struct
 from seawall.admission.gate import Gate
 from seawall.agents.definition import Agent
 from seawall.agents.loop import AgentTurn, Answer, Emit, run_agent
+from seawall.caches.answers import AnswerCache
 from seawall.errors import (
     InternalError,
+    Overloaded,
     Problem,
     SessionBusy,
+    SessionConflict,
     StoreUnavailable,
     TurnLimitReached,
+    TurnPostponed,
 )
 from seawall.events import (
     AgentSelected,
@@ -27,8 +31,9 @@ from seawall.events import (
     TurnStarted,
     UsageReported,
 )
-from seawall.identity.port import Authenticator, Credential
+from seawall.identity.port import Authenticator, Credential, Trusted
 from seawall.intents.cascade import IntentDetector
+from seawall.pipeline.holding import attempted, fail_promise
 from seawall.pipeline.live import LiveTurn, LiveTurns
 from seawall.pipeline.opening import Opened, Opening
 from seawall.pipeline.replay import replay
@@ -36,7 +41,7 @@ from seawall.pipeline.report import Observe, TurnReport
 from seawall.pipeline.routing import Route, Routing, choose_agent
 from seawall.pipeline.stages import Stage, StageLimits, StageTimings
 from seawall.pipeline.stored import stored_events
-from seawall.sessions.port import Commit, Hold, Replay, SessionStore
+from seawall.sessions.port import Commit, Hold, Pending, Replay, SessionStore, turn_of
 from seawall.sessions.settings import SessionSettings
 from seawall.sessions.window import history_window
 from seawall.turn import (
@@ -68,6 +73,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     limits: StageLimits
     sessions: SessionSettings
     observe: Observe
+    answers: AnswerCache | None = None
 
 
 class _Running(Struct):
@@ -79,41 +85,48 @@ class _Running(Struct):
     deadline: float
     timings: StageTimings
     report: TurnReport
+    resumed: Pending | None = None
 
 
 class Pipeline:
     """Runs turns. Everything of a turn travels with it; only those in `live` can be looked up."""
 
     def __init__(self, ports: Ports) -> None:
-        self._ports = ports
+        self.ports = ports
         self.live = LiveTurns()
         self._store_in_doubt = False
 
-    async def execute(self, request: TurnRequest, credential: Credential, emit: Emit) -> TurnReport:
+    async def execute(
+        self,
+        request: TurnRequest,
+        credential: Credential,
+        emit: Emit,
+        resumed: Pending | None = None,
+    ) -> TurnReport:
         """Run one turn and emit its events as they happen, `turn.completed` last.
 
         Cancelling the caller's task cancels the turn down to the model's socket. Whatever ends
-        the turn early leaves the session as it was.
+        the turn early leaves the session as it was. resumed: the promise that this keeps.
 
         Raises:
             Problem: the turn has failed; nothing of it is stored.
         """
         clock = asyncio.get_running_loop().time
         started = clock()
-        deadline = started + self._ports.limits.turn
+        deadline = started + self.ports.limits.turn
         if request.deadline is not None:
             deadline = min(deadline, request.deadline)
         timings = StageTimings(started)
         report = TurnReport(request.id)
-        running = _Running(request, credential, emit, deadline, timings, report)
+        running = _Running(request, credential, emit, deadline, timings, report, resumed)
         try:
-            principal = self._ports.authenticator.known(credential)
+            principal = self.ports.authenticator.known(credential)
             if principal is None:
                 principal = await self._identify(running)
             else:
                 timings.record("authenticate", clock() - started)
             entered = clock()
-            async with self._ports.gate.place(
+            async with self.ports.gate.place(
                 principal.tenant, background=request.background, deadline=deadline
             ):
                 timings.record("admission", clock() - entered)
@@ -130,12 +143,30 @@ class Pipeline:
         finally:
             timings.since_start("total", clock())
             report.timings = timings.as_dict()
-            self._ports.observe(report)
+            self.ports.observe(report)
         return report
 
     def start(self, request: TurnRequest, credential: Credential) -> LiveTurn:
         """Run a turn that can be followed, and that outlives whoever asked for it if need be."""
         return self.live.start(request, lambda live: self.execute(request, credential, live.emit))
+
+    def resume(self, pending: Pending) -> LiveTurn:
+        """Run a turn that was promised, perhaps by another process; it has been claimed."""
+        owner = Principal(pending.key.tenant, pending.key.subject)
+        left = pending.ends_at - time.time()
+        deadline = asyncio.get_running_loop().time() + left
+        request = msgspec.structs.replace(pending.request, deadline=deadline)
+
+        async def execute(live: LiveTurn) -> None:
+            try:
+                await self.execute(request, Trusted(owner), live.emit, pending)
+            except Overloaded as problem:  # it did not even get in
+                await attempted(self.ports.store.hand_over(pending))
+                raise TurnPostponed(str(problem), retry_after=problem.retry_after) from problem
+
+        live = self.live.start(request, execute, pending.attempt)
+        live.owner = owner
+        return live
 
     async def events(
         self, owner: Principal, turn: str, *, after: int
@@ -153,12 +184,12 @@ class Pipeline:
             live.follow(after)
             if live is not None
             else stored_events(
-                self._ports.store,
+                self.ports.store,
                 owner,
                 turn,
                 after=after,
-                seconds=self._ports.limits.turn,
-                look_seconds=self._ports.limits.session,
+                seconds=self.ports.limits.turn,
+                look_seconds=self.ports.limits.session,
             )
         )
         async with aclosing(source):
@@ -167,13 +198,13 @@ class Pipeline:
 
     async def _identify(self, running: _Running) -> Principal:
         """Wait for the identity provider, with as many others as may run and wait at most."""
-        limit = self._ports.limits.authenticate
-        with self._ports.gate.unidentified():
+        limit = self.ports.limits.authenticate
+        with self.ports.gate.unidentified():
             async with Stage("authenticate", limit, running.deadline, running.timings):
-                return await self._ports.authenticator.authenticate(running.credential)
+                return await self.ports.authenticator.authenticate(running.credential)
 
     async def _run(self, running: _Running, principal: Principal) -> None:
-        ports, request = self._ports, running.request
+        ports, request = self.ports, running.request
         clock = asyncio.get_running_loop().time
         keyed = request.idempotency_key is not None
         opening = Opening(
@@ -188,11 +219,13 @@ class Pipeline:
             limits=ports.limits,
             deadline=running.deadline,
             timings=running.timings,
+            resumed=running.resumed,
         )
         opened = await opening.run()
+        await self._check_superseded(running, opened)
         for _ in range(_LOOKS):
             hold = opened.snapshot.running
-            if hold is None or self.live.running(hold.turn) is not None:
+            if hold is None or self.live.running(turn_of(hold.turn)) is not None:
                 break
             opened = await opening.again(opened)  # it ended while the opening did other things
         running.timings.since_start("opening", clock())
@@ -206,9 +239,18 @@ class Pipeline:
             else:
                 await self._answer(running, opened)
 
+    async def _check_superseded(self, running: _Running, opened: Opened) -> None:
+        """A promised turn has nothing to do where another request with its key was quicker."""
+        taken = opened.snapshot.replay or opened.snapshot.running
+        if running.resumed is None or taken is None:
+            return
+        conflict = SessionConflict("Another request with the same key was done in its place.")
+        await fail_promise(self.ports.store, running.resumed, conflict)
+        raise conflict
+
     async def _join(self, running: _Running, hold: Hold) -> None:
         """Pass on what another turn under the same key brings about."""
-        live = self.live.running(hold.turn)
+        live = self.live.running(turn_of(hold.turn))
         if live is None:
             raise SessionBusy("The turn with this key has just ended.", retry_after=1.0)
         async with aclosing(live.follow()) as events:
@@ -219,7 +261,7 @@ class Pipeline:
                 await running.emit(event)
 
     async def _answer(self, running: _Running, opened: Opened) -> None:
-        ports, request, emit = self._ports, running.request, running.emit
+        ports, request, emit = self.ports, running.request, running.emit
         session, detection = opened.snapshot.session, opened.detection
         route = choose_agent(
             ports.routing,
@@ -236,9 +278,11 @@ class Pipeline:
             AgentSelected(route.agent, route.reason),
         )
         notes = dict(session.state) if session else {}
-        answer = await run_agent(
-            ports.agents, route.agent, self._agent_turn(running, opened, notes), emit
-        )
+        turn = self._agent_turn(running, opened, notes)
+        if ports.answers is not None and session is None:
+            answer = await ports.answers.answer(route.agent, turn, emit)
+        else:
+            answer = await run_agent(ports.agents, route.agent, turn, emit)
         _report_answer(running, answer, detection.usage)
         await emit(UsageReported(running.report.usage))
         commit = _commit(
@@ -256,12 +300,13 @@ class Pipeline:
                 agent=answer.agent,
                 replayed=False,
                 timings=running.timings.as_dict(),
+                cached=answer.cached,
             )
         )
 
     def _agent_turn(self, running: _Running, opened: Opened, notes: dict[str, str]) -> AgentTurn:
         request, principal = running.request, opened.principal
-        settings = self._ports.sessions
+        settings = self.ports.sessions
         history: tuple[Message, ...] = request.history or history_window(
             opened.snapshot.turns,
             max_turns=settings.history_turns,
@@ -300,7 +345,9 @@ def _report_answer(running: _Running, answer: Answer, routing_usage: Usage) -> N
     report, timings = running.report, running.timings
     report.agent = answer.agent
     report.usage = answer.usage + routing_usage
-    tools = [message for message in answer.messages if isinstance(message, ToolMessage)]
+    report.cached = answer.cached
+    made = () if answer.cached else answer.messages
+    tools = [message for message in made if isinstance(message, ToolMessage)]
     report.tool_calls = len(tools)
     report.failed_tool_calls = sum(message.failed for message in tools)
     timings.record("model", answer.model_seconds)
@@ -328,6 +375,8 @@ def _commit(
             f"{_MAX_NOTE_CHARACTERS} characters."
         )
     version = session.version if session else 0
+    pending = opened.holding.begin.pending
+    attempt = pending.attempt if pending is not None else 0
     now = time.time()
     keyed = request.idempotency_key is not None
     return Commit(
@@ -345,6 +394,7 @@ def _commit(
             by=opened.detection.by,
             first_agent=route.agent,
             reason=route.reason,
+            attempt=max(1, attempt),
         ),
         agent=answer.agent,
         state=notes,
@@ -352,4 +402,5 @@ def _commit(
         idempotency_key=request.idempotency_key,
         fingerprint=_fingerprint(request) if keyed else None,
         opened_at=session.created_at if session else None,
+        attempt=attempt,
     )

@@ -3,6 +3,9 @@
 An event's position is the sum of the widths of all events up to it: a text is as wide as it has
 characters, anything else has width 1. So the position does not depend on the pieces in which a
 text happened to be streamed, and a stream that broke off can go on anywhere, from any process.
+
+A turn that is done again, after an interruption, begins anew: its positions lie beyond those of
+the attempt before, and whoever knows only that one is told everything, from `turn.started` on.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,7 +24,14 @@ from seawall.events import (
 )
 from seawall.turn import AssistantMessage, ToolMessage, TurnRecord
 
-__all__ = ["replay", "rest", "resume", "width"]
+__all__ = ["base", "replay", "rest", "resume", "width"]
+
+_ATTEMPT = 1_000_000_000  # more than any turn is wide
+
+
+def base(attempt: int) -> int:
+    """The position before the first event of an attempt at a turn."""
+    return (attempt - 1) * _ATTEMPT
 
 
 def width(event: Event) -> int:
@@ -62,9 +72,9 @@ def replay(turn: TurnRecord, session: str) -> Iterator[Event]:
     )
 
 
-def resume(events: Iterable[Event], after: int) -> Iterator[tuple[int, Event]]:
+def resume(events: Iterable[Event], after: int, attempt: int = 1) -> Iterator[tuple[int, Event]]:
     """What goes beyond position `after`, with positions; of a text, only the rest."""
-    position = 0
+    position = base(attempt)
     for event in events:
         before, position = position, position + width(event)
         if position > after:

@@ -14,6 +14,7 @@ class TurnReport(Struct):
 
     outcome: "completed", "replayed", "cancelled", or the code of the problem that ended it.
     tool_calls, failed_tool_calls: counts over all steps. timings: milliseconds by stage.
+    cached: the answer was produced for another turn.
     """
 
     turn: str
@@ -25,6 +26,7 @@ class TurnReport(Struct):
     tool_calls: int = 0
     failed_tool_calls: int = 0
     timings: dict[str, float] = {}
+    cached: bool = False
 
 
 Observe = Callable[[TurnReport], None]

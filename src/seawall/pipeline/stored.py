@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from seawall.errors import DeadlineExceeded, SessionNotFound, TurnNotFound
+from seawall.errors import DeadlineExceeded, SessionNotFound, TurnNotFound, problem_from
 from seawall.events import Event
 from seawall.pipeline.identifiers import session_of, time_of
 from seawall.pipeline.replay import replay, resume
-from seawall.sessions.port import Begin, SessionStore
+from seawall.sessions.port import Begin, Failure, Pending, SessionStore, turn_of
 from seawall.turn import Principal, SessionKey, TurnRecord
 
 __all__ = ["stored_events"]
@@ -32,11 +32,13 @@ async def stored_events(
 ) -> AsyncGenerator[tuple[int, Event], None]:
     """What goes beyond position `after`; a turn that still runs is waited for, up to `seconds`.
 
+    One in the background is waited for as long as it is promised, wherever it is done in the end.
     look_seconds: the longest that one look at the store may take.
 
     Raises:
         TurnNotFound: there is no such turn of this owner, or it ended without being durable.
         DeadlineExceeded: a look at the store took too long.
+        Problem: it was promised, and has failed for good.
     """
     session = session_of(turn)
     if session is None or len(turn) > 256:
@@ -44,13 +46,39 @@ async def stored_events(
     key = SessionKey(owner.tenant, owner.subject, session)
     latest = asyncio.get_running_loop().time() + seconds
     pause = _FIRST_PAUSE_SECONDS
-    while (record := await _find(store, key, turn, look_seconds)) is None:
+    while (record := await _find_or_wait(store, key, turn, look_seconds)) is None:
         if asyncio.get_running_loop().time() + pause > latest:
-            raise TurnNotFound
+            if not await _promised(store, key, turn, look_seconds):
+                raise TurnNotFound
+            latest += seconds
         await asyncio.sleep(pause)
         pause = min(pause * 1.5, _LAST_PAUSE_SECONDS)
-    for position, event in resume(replay(record, session), after):
+    for position, event in resume(replay(record, session), after, record.attempt):
         yield position, event
+
+
+async def _find_or_wait(
+    store: SessionStore, key: SessionKey, turn: str, look_seconds: float
+) -> TurnRecord | None:
+    try:
+        return await _find(store, key, turn, look_seconds)
+    except TurnNotFound:
+        if await _promised(store, key, turn, look_seconds):
+            return None
+        return await _find(store, key, turn, look_seconds)  # done in this very moment, or never
+
+
+async def _promised(store: SessionStore, key: SessionKey, turn: str, look_seconds: float) -> bool:
+    """Whether it is to be done yet.
+
+    Raises:
+        Problem: why it was not.
+    """
+    async with _look(look_seconds):
+        known = await store.promised(Principal(key.tenant, key.subject), turn)
+    if isinstance(known, Failure):
+        raise problem_from(known.problem)
+    return isinstance(known, Pending)
 
 
 async def _find(
@@ -67,7 +95,7 @@ async def _find(
     for record in snapshot.turns:
         if record.id == turn:
             return record
-    if snapshot.busy is not None and snapshot.busy.turn == turn:
+    if snapshot.busy is not None and turn_of(snapshot.busy.turn) == turn:
         return None
     if snapshot.session is None:
         raise TurnNotFound

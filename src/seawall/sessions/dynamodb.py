@@ -45,6 +45,7 @@ from seawall.sessions.dynamodb_items import (
     time_to_live,
     turn_items,
 )
+from seawall.sessions.dynamodb_pending import Promises, promise_part
 from seawall.sessions.dynamodb_reading import Reading
 from seawall.sessions.dynamodb_table import prepare_table
 from seawall.sessions.port import (
@@ -52,6 +53,8 @@ from seawall.sessions.port import (
     ArchivePage,
     Begin,
     Commit,
+    Failure,
+    Pending,
     SessionPage,
     Snapshot,
     TurnPage,
@@ -122,7 +125,15 @@ class DynamoDBStore:
         self._clock = clock
         self._closing = closing
         self._reading = Reading(client, table, clock, self._deadline)
-        self._holds = Holds(client, table, clock, self._deadline, self._reading)
+        self._promises = Promises(client, table, clock, self._deadline)
+        self._holds = Holds(
+            client,
+            table,
+            clock,
+            self._deadline,
+            reading=self._reading,
+            promises=self._promises,
+        )
 
     @_telling
     async def open(self) -> None:
@@ -176,6 +187,31 @@ class DynamoDBStore:
         raise _conflict()
 
     @_telling
+    async def orphans(self, *, limit: int) -> tuple[Pending, ...]:
+        """See `SessionStore.orphans`."""
+        return await self._promises.orphans(limit)
+
+    @_telling
+    async def claim(self, pending: Pending, *, until: float) -> Pending | None:
+        """See `SessionStore.claim`."""
+        return await self._promises.claim(pending, until)
+
+    @_telling
+    async def hand_over(self, pending: Pending) -> None:
+        """See `SessionStore.hand_over`."""
+        await self._promises.hand_over(pending)
+
+    @_telling
+    async def fail(self, pending: Pending, failure: Failure, *, until: float) -> None:
+        """See `SessionStore.fail`."""
+        await self._promises.fail(pending, failure, until)
+
+    @_telling
+    async def promised(self, owner: Principal, turn: str) -> Pending | Failure | None:
+        """See `SessionStore.promised`."""
+        return await self._promises.promised(owner, turn)
+
+    @_telling
     async def turns(self, key: SessionKey, *, limit: int, cursor: str | None = None) -> TurnPage:
         """See `SessionStore.turns`."""
         before = read_cursor(cursor, int) if cursor is not None else _BEFORE_ALL
@@ -209,10 +245,14 @@ class DynamoDBStore:
         now = self._clock()
         if not await delete_session(self._client, self._table, key, self._deadline, now):
             raise SessionNotFound
+        await self._promises.forget(lambda each: each == key)
 
     @_telling
     async def erase(self, owner: Principal) -> int:
         """See `SessionStore.erase`."""
+        await self._promises.forget(
+            lambda each: (each.tenant, each.subject) == (owner.tenant, owner.subject)
+        )
         return await erase_subject(self._client, self._table, owner, self._deadline, self._clock())
 
     @_telling
@@ -275,7 +315,8 @@ class DynamoDBStore:
             )
         values: Item = {
             ":now": number(now),
-            ":me": text(commit.turn.id),
+            ":me": text(commit.holder),
+            ":id": text(commit.turn.id),
             ":next": number(commit.turn.number),
             ":state": text(state.decode()),
             ":born": number(since),
@@ -292,7 +333,7 @@ class DynamoDBStore:
                 "(v = :expected AND (holder = :me OR held <= :now))"
             )
         names = {"#s": "state"}
-        sets = "v = :next, #s = :state, c = :born, u = :now, e = :ends, #t = :ttl, #l = :me"
+        sets = "v = :next, #s = :state, c = :born, u = :now, e = :ends, #t = :ttl, #l = :id"
         removed = "holder, held"
         names |= {"#t": "ttl", "#l": "last"}
         if commit.agent is None:
@@ -315,6 +356,8 @@ class DynamoDBStore:
             Put(table_name=self._table, item=item)
             for item in turn_items(commit.key, commit.turn, born=since, expires_at=ends)
         ]
+        if commit.attempt:
+            parts.append(promise_part(self._table, commit.turn.id, commit.attempt))
         if commit.idempotency_key is not None:
             parts.append(self._key_part(commit, since, dead, now))
         return parts
@@ -325,7 +368,7 @@ class DynamoDBStore:
             "attribute_not_exists(pk) OR "
             "(attribute_not_exists(n) AND (holder = :me OR held <= :now))"
         )
-        values: Item = {":me": text(commit.turn.id), ":now": number(now)}
+        values: Item = {":me": text(commit.holder), ":now": number(now)}
         names = None
         if dead is not None:
             condition += " OR (b = :born AND n = :number AND #s = :session)"
@@ -355,7 +398,7 @@ class DynamoDBStore:
         found = await self._reading.turns(
             commit.key, float(head["c"]["N"]), 1, before=commit.turn.number + 1, consistent=True
         )
-        return bool(found) and found[0].id == commit.turn.id
+        return bool(found) and found[0] == commit.turn
 
     async def _dead_key(self, commit: Commit, error: TransactionCancelled) -> Item | None:
         """The record of the commit's key, when only that is in the way, and means nothing."""

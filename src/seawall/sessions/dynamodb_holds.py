@@ -16,6 +16,7 @@ from seawall.sessions.dynamodb_items import (
     text,
     time_to_live,
 )
+from seawall.sessions.dynamodb_pending import Promises
 from seawall.sessions.dynamodb_reading import Reading
 from seawall.sessions.port import Begin, Hold, Replay, Snapshot
 
@@ -46,13 +47,16 @@ class Holds:
         table: str,
         clock: Callable[[], float],
         deadline: Callable[[], float],
+        *,
         reading: Reading,
+        promises: Promises,
     ) -> None:
         self._client = client
         self._table = table
         self._clock = clock
         self._deadline = deadline
         self._reading = reading
+        self._promises = promises
 
     async def begin(self, begin: Begin) -> Snapshot:
         """Everything at once: hold the head, hold the key, query the history."""
@@ -66,6 +70,8 @@ class Holds:
         replay, running = keying.result()
         if held and (replay is not None or running is not None):
             await self._release_head(begin)
+        elif held and begin.pending is not None and begin.pending.attempt == 1:
+            await self._promises.keep(begin.pending, begin.until or 0.0)
         session = read_head(begin.key, head) if head is not None else None
         history = await self._reading.history(begin.key, session, begin.turns, querying.result())
         hold = read_hold(head, begin.key.session) if head is not None else None
@@ -77,7 +83,8 @@ class Holds:
         async with asyncio.TaskGroup() as group:
             heading = group.create_task(self._renew_head(begin))
             keying = group.create_task(self._renew_key(begin))
-        return heading.result() and keying.result()
+            promising = group.create_task(self._renew_promise(begin))
+        return heading.result() and keying.result() and promising.result()
 
     async def release(self, begin: Begin) -> None:
         """See `SessionStore.release`."""
@@ -199,6 +206,11 @@ class Holds:
         except ConditionFailed:
             return False
         return True
+
+    async def _renew_promise(self, begin: Begin) -> bool:
+        if begin.pending is None:
+            return True
+        return await self._promises.renew(begin.pending, begin.until or 0.0)
 
     async def _release_head(self, begin: Begin) -> None:
         values: Item = {":me": text(begin.turn), ":zero": number(0)}

@@ -6,30 +6,38 @@ session is a head item under its owner and a partition of numbered turns, a comm
 conditional write of turn, head and idempotency record together. Every adapter passes the same
 contract test.
 
+**Promises.** A turn in the background that is accepted is kept with its request until it is done,
+so that another process can do it when this one cannot. Who runs it claims it; each claim has a
+number, and only the newest may commit.
+
 **Holding.** While a turn runs it holds its session, and its idempotency key, in its own name and
 until a time that it renews. A holder that is dead or cut off loses both when that time is over.
 A turn that lost its session to another can no longer commit.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
-from seawall.turn import Principal, SessionKey, TurnRecord
+from seawall.turn import Principal, SessionKey, TurnRecord, TurnRequest
 
 __all__ = [
     "Archive",
     "ArchivePage",
     "Begin",
     "Commit",
+    "Failure",
     "Hold",
     "KeyRecord",
+    "Pending",
     "Replay",
     "Session",
     "SessionPage",
     "SessionStore",
     "Snapshot",
     "TurnPage",
+    "holder_of",
+    "turn_of",
 ]
 
 
@@ -76,13 +84,53 @@ class Replay(Struct, frozen=True):
     turn: TurnRecord
 
 
+class Pending(Struct, frozen=True, kw_only=True):
+    """A turn in the background that was accepted and is not done: a promise.
+
+    request: without a deadline. accepted_at, ends_at: Unix seconds; after ends_at it is given up.
+    attempt: how often it was claimed, the first time by being accepted. handed: how many of these
+    attempts were handed over on purpose, by a process that was stopped.
+    """
+
+    key: SessionKey
+    request: TurnRequest
+    accepted_at: float
+    ends_at: float
+    attempt: int = 1
+    handed: int = 0
+
+    @property
+    def holder(self) -> str:
+        """The name by which this attempt holds its session and key."""
+        return holder_of(self.request.id, self.attempt)
+
+
+class Failure(Struct, frozen=True):
+    """How a promised turn failed for good: a problem details object."""
+
+    problem: dict[str, Any]
+
+
+def holder_of(turn: str, attempt: int) -> str:
+    """The name by which an attempt at a turn holds what it holds; the first, by the turn's id."""
+    return turn if attempt <= 1 else f"{turn}~{attempt}"
+
+
+def turn_of(holder: str) -> str:
+    """The turn of such a name."""
+    turn, _, attempt = holder.rpartition("~")
+    return turn if turn and attempt.isdecimal() else holder
+
+
 class Begin(Struct, frozen=True, kw_only=True):
     """A turn that wants to run.
 
-    turn: its id, by which it holds what it gets. turns: how many of the newest to load.
+    turn: its id, or its attempt's name, by which it holds what it gets. turns: how many of the
+    newest to load.
     until: hold session and key until then (Unix seconds); None to hold nothing, only read.
     opens: the session does not exist yet; hold its name, so that others can see it runs.
     idempotency_key and fingerprint go together; both None when the client sent no key.
+    pending: keep this promise from the moment on in which the session is held.
     """
 
     key: SessionKey
@@ -92,6 +140,7 @@ class Begin(Struct, frozen=True, kw_only=True):
     opens: bool = False
     idempotency_key: str | None = None
     fingerprint: str | None = None
+    pending: Pending | None = None
 
 
 class Snapshot(Struct, frozen=True):
@@ -115,7 +164,8 @@ class Commit(Struct, frozen=True, kw_only=True):
     """One durable, conditional write; also ends what the turn held.
 
     expected_version: the session's version when it was loaded; 0 to create it.
-    turn.number must be expected_version + 1. turn.id is the name it was held by.
+    turn.number must be expected_version + 1. attempt: of a promised turn, the number of the claim,
+    which must be the newest; the promise is kept thereby, and forgotten. 0 for any other turn.
     opened_at: the session's created_at as it was loaded; spares the store a look where it is given.
     idempotency_key and fingerprint go together; both None when the client sent no key.
     expires_at: Unix seconds; the session and all its turns go together.
@@ -130,6 +180,12 @@ class Commit(Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     fingerprint: str | None = None
     opened_at: float | None = None
+    attempt: int = 0
+
+    @property
+    def holder(self) -> str:
+        """The name by which the turn holds its session and key."""
+        return holder_of(self.turn.id, self.attempt)
 
 
 class SessionPage(Struct, frozen=True):
@@ -212,8 +268,35 @@ class SessionStore(Protocol):
 
         Raises:
             SessionConflict: the version is not the expected one, another turn holds the session
-                or the key, or the key was used by another turn of this subject before.
+                or the key, the key was used by another turn of this subject before, or the
+                promise of the turn is not this attempt's any more.
         """
+        ...
+
+    async def orphans(self, *, limit: int) -> tuple[Pending, ...]:
+        """Promised turns of anybody's that nobody runs; a look that costs little."""
+        ...
+
+    async def claim(self, pending: Pending, *, until: float) -> Pending | None:
+        """Take a promised turn over, with what it holds; None when somebody else was first.
+
+        until: as in `begin`. The attempt before can neither renew nor commit any more.
+        """
+        ...
+
+    async def hand_over(self, pending: Pending) -> None:
+        """Let another process take the turn over at once; it goes on holding its session."""
+        ...
+
+    async def fail(self, pending: Pending, failure: Failure, *, until: float) -> None:
+        """The turn has failed for good: forget the promise, keep the reason until then.
+
+        Nothing happens when the promise is not this attempt's any more.
+        """
+        ...
+
+    async def promised(self, owner: Principal, turn: str) -> Pending | Failure | None:
+        """What is known of a turn in the background that is not committed."""
         ...
 
     async def turns(self, key: SessionKey, *, limit: int, cursor: str | None = None) -> TurnPage:
@@ -236,7 +319,7 @@ class SessionStore(Protocol):
         ...
 
     async def delete(self, key: SessionKey) -> None:
-        """Remove the session with all its turns and idempotency records.
+        """Remove the session with all its turns, promised ones too, and idempotency records.
 
         Raises:
             SessionNotFound: there is no such session for this tenant and subject.

@@ -21,6 +21,9 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     lease_seconds: how long after its last sign of life a turn keeps others out of its session; a
     sign is given every third of that. 0: nobody is kept out, and of two turns the one that is
     done last is refused.
+    background_seconds, background_attempts: a turn in the background that was interrupted is
+    done again, here or by another server, until so long after it was accepted, and so often.
+    resume_seconds: how often a process looks for such turns; 0: never. All need a lease.
     """
 
     store: Literal["sqlite", "dynamodb"] = "sqlite"
@@ -36,3 +39,6 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     when_busy: Literal["wait", "refuse"] = "wait"
     busy_seconds: Annotated[float, Meta(ge=0)] = 15.0
     lease_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 20.0
+    background_seconds: Annotated[float, Meta(gt=0)] = 3_600.0
+    background_attempts: Annotated[int, Meta(ge=1)] = 5
+    resume_seconds: Annotated[float, Meta(ge=0)] = 5.0

@@ -14,6 +14,8 @@ from seawall.sessions.port import (
     ArchivePage,
     Begin,
     Commit,
+    Failure,
+    Pending,
     SessionPage,
     Snapshot,
     TurnPage,
@@ -29,6 +31,13 @@ from seawall.sessions.sqlite_archives import (
 )
 from seawall.sessions.sqlite_batches import COMMITTING, Load, apply_commits, load_snapshots
 from seawall.sessions.sqlite_holds import HOLDING, begin_turns, release_hold, renew_hold
+from seawall.sessions.sqlite_pending import (
+    claim_pending,
+    fail_pending,
+    find_orphans,
+    find_promised,
+    hand_over_pending,
+)
 from seawall.sessions.sqlite_schema import prepare
 from seawall.sessions.sqlite_thread import BatchThread, unavailable
 from seawall.turn import Principal, SessionKey
@@ -53,6 +62,7 @@ class SqliteStore:
     A commit is on disk when it is acknowledged: the write-ahead log is synced once a batch
     (https://www.sqlite.org/pragma.html#pragma_synchronous, FULL).
     clock: Unix time in seconds. busy_seconds: how long another process may hold the file.
+    uri: the path is one of SQLite's URIs (https://www.sqlite.org/uri.html).
     """
 
     def __init__(
@@ -62,8 +72,10 @@ class SqliteStore:
         clock: Callable[[], float] = time.time,
         busy_seconds: float = 5.0,
         idle_seconds: float = 60.0,
+        uri: bool = False,
     ) -> None:
         self._path = str(path)
+        self._uri = uri
         self._clock = clock
         self._busy_seconds = busy_seconds
         self._writer: BatchThread[_Job, object] = BatchThread(
@@ -118,6 +130,28 @@ class SqliteStore:
         if commit.turn.number != commit.expected_version + 1:
             raise ValueError("a turn's number must be the expected version + 1")
         await self._writer.do(commit)
+
+    async def orphans(self, *, limit: int) -> tuple[Pending, ...]:
+        """See `SessionStore.orphans`."""
+        return await self._ask(lambda db: find_orphans(db, limit, self._clock()))
+
+    async def claim(self, pending: Pending, *, until: float) -> Pending | None:
+        """See `SessionStore.claim`."""
+        now = self._clock()
+        claimed = await self._writer.do(lambda db: claim_pending(db, pending, until, now))
+        return cast("Pending | None", claimed)
+
+    async def hand_over(self, pending: Pending) -> None:
+        """See `SessionStore.hand_over`."""
+        await self._writer.do(lambda db: hand_over_pending(db, pending))
+
+    async def fail(self, pending: Pending, failure: Failure, *, until: float) -> None:
+        """See `SessionStore.fail`."""
+        await self._writer.do(lambda db: fail_pending(db, pending, failure, until))
+
+    async def promised(self, owner: Principal, turn: str) -> Pending | Failure | None:
+        """See `SessionStore.promised`."""
+        return await self._ask(lambda db: find_promised(db, owner, turn, self._clock()))
 
     async def turns(self, key: SessionKey, *, limit: int, cursor: str | None = None) -> TurnPage:
         """See `SessionStore.turns`."""
@@ -174,7 +208,7 @@ class SqliteStore:
     def _connect(self) -> sqlite3.Connection:
         try:
             connection = sqlite3.connect(
-                self._path, timeout=self._busy_seconds, isolation_level=None
+                self._path, timeout=self._busy_seconds, isolation_level=None, uri=self._uri
             )
             try:
                 self._write_ahead(connection)

@@ -6,6 +6,7 @@ import msgspec
 
 from seawall.sessions.port import Archive, KeyRecord, Session
 from seawall.sessions.sqlite_batches import decode_turn, delete_sessions
+from seawall.sessions.sqlite_pending import purge_failures
 from seawall.turn import Principal, SessionKey, TurnRecord
 
 __all__ = [
@@ -62,6 +63,7 @@ def delete_session(connection: sqlite3.Connection, key: SessionKey, now: float) 
         ).fetchone()
         if found:
             delete_sessions(connection, "(VALUES (?, ?, ?))", name)
+            connection.execute(f"DELETE FROM pending WHERE {_NAMED}", name)  # noqa: S608
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -80,7 +82,7 @@ def erase_subject(connection: sqlite3.Connection, owner: Principal, now: float) 
             "AND version > 0 AND expires_at > ?",
             (*named, now),
         ).fetchone()
-        for table in ("turns", "idempotency", "sessions"):
+        for table in ("turns", "idempotency", "pending", "sessions"):
             connection.execute(
                 f"DELETE FROM {table} WHERE tenant = ? AND subject = ?",  # noqa: S608
                 named,
@@ -105,6 +107,7 @@ def purge_expired(connection: sqlite3.Connection, now: float, limit: int) -> int
         connection.execute(
             "DELETE FROM idempotency WHERE number IS NULL AND held_until <= ?", (now,)
         )
+        purge_failures(connection, now)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

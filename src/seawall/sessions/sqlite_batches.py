@@ -30,31 +30,35 @@ COMMITTING = """
 CREATE TEMP TABLE incoming (
     position INTEGER PRIMARY KEY, tenant TEXT, subject TEXT, session TEXT, expected INTEGER,
     payload TEXT, agent TEXT, state TEXT, now REAL, expires_at REAL, key TEXT, fingerprint TEXT,
-    turn TEXT
+    holder TEXT, turn TEXT, attempt INTEGER
 )
 """
 _FILL = """
 INSERT INTO incoming SELECT key, value->>0, value->>1, value->>2, value->>3, value->>4, value->>5,
-    value->>6, value->>7, value->>8, value->>9, value->>10, value->>11 FROM json_each(?)
+    value->>6, value->>7, value->>8, value->>9, value->>10, value->>11, value->>12, value->>13
+    FROM json_each(?)
 """
 _SAME = "(s.tenant, s.subject, s.session) = (incoming.tenant, incoming.subject, incoming.session)"
 _DONE_BEFORE = """
 SELECT json_group_array(position) FROM incoming WHERE EXISTS (SELECT 1 FROM turns t WHERE
     (t.tenant, t.subject, t.session) = (incoming.tenant, incoming.subject, incoming.session)
-    AND t.number = incoming.expected + 1 AND t.payload->>'id' = incoming.turn)
+    AND t.number = incoming.expected + 1 AND t.payload = incoming.payload)
 """
 _LOSERS = f"""
 DELETE FROM incoming WHERE
     expected <> coalesce((SELECT s.version FROM sessions s WHERE {_SAME}
         AND s.expires_at > incoming.now), 0)
     OR EXISTS (SELECT 1 FROM sessions s WHERE {_SAME}
-        AND s.holder <> incoming.turn AND s.held_until > incoming.now)
+        AND s.holder <> incoming.holder AND s.held_until > incoming.now)
     OR EXISTS (SELECT 1 FROM idempotency i WHERE
         (i.tenant, i.subject, i.key) = (incoming.tenant, incoming.subject, incoming.key)
         AND CASE WHEN i.number IS NULL
-            THEN i.holder <> incoming.turn AND i.held_until > incoming.now
+            THEN i.holder <> incoming.holder AND i.held_until > incoming.now
             ELSE EXISTS (SELECT 1 FROM sessions s WHERE (s.tenant, s.subject, s.session)
                 = (i.tenant, i.subject, i.session) AND s.expires_at > incoming.now) END)
+    OR incoming.attempt > 0 AND NOT EXISTS (SELECT 1 FROM pending p WHERE p.failure IS NULL
+        AND (p.tenant, p.subject, p.turn, p.attempt)
+            = (incoming.tenant, incoming.subject, incoming.turn, incoming.attempt))
 """  # noqa: S608 - no value of anybody's is put in here
 _RENEWED = "(SELECT tenant, subject, session FROM incoming WHERE expected = 0)"
 _UPSERT = """
@@ -72,6 +76,10 @@ _ADD_KEYS = """
 INSERT OR REPLACE INTO idempotency
     SELECT tenant, subject, key, fingerprint, session, expected + 1, NULL, NULL FROM incoming
     WHERE key IS NOT NULL
+"""
+_FORGET_PROMISES = """
+DELETE FROM pending WHERE (tenant, subject, turn) IN
+    (SELECT tenant, subject, turn FROM incoming WHERE attempt > 0)
 """
 _WINNERS = "SELECT json_group_array(position) FROM incoming"
 
@@ -126,7 +134,9 @@ def apply_commits(
             each.expires_at,
             each.idempotency_key,
             each.fingerprint,
+            each.holder,
             each.turn.id,
+            each.attempt,
         )
         for each in commits
     ]
@@ -141,6 +151,8 @@ def apply_commits(
         connection.execute(_ADD_TURNS)
         if any(each.idempotency_key is not None for each in commits):
             connection.execute(_ADD_KEYS)
+        if any(each.attempt for each in commits):
+            connection.execute(_FORGET_PROMISES)
         (winners,) = connection.execute(_WINNERS).fetchone()
         connection.execute("DELETE FROM incoming")
         connection.execute("COMMIT")

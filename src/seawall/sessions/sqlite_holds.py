@@ -15,18 +15,19 @@ from seawall.sessions.sqlite_batches import (
     load_rows,
     read_session,
 )
+from seawall.sessions.sqlite_pending import KEEP_PROMISES, encode_pending, renew_pending
 
 __all__ = ["HOLDING", "begin_turns", "release_hold", "renew_hold"]
 
 HOLDING = """
 CREATE TEMP TABLE asking (
     position INTEGER PRIMARY KEY, tenant TEXT, subject TEXT, session TEXT, turns INTEGER,
-    turn TEXT, until REAL, opens INTEGER, key TEXT, fingerprint TEXT
+    turn TEXT, until REAL, opens INTEGER, key TEXT, fingerprint TEXT, pending TEXT
 )
 """
 _FILL = """
 INSERT INTO asking SELECT key, value->>0, value->>1, value->>2, value->>3, value->>4, value->>5,
-    value->>6, value->>7, value->>8 FROM json_each(?)
+    value->>6, value->>7, value->>8, value->>9 FROM json_each(?)
 """
 # A key whose turn is gone with its session, or whose holder has not been heard of in time.
 _DROP_DEAD_KEYS = """
@@ -133,6 +134,10 @@ def begin_turns(
                 each.opens,
                 each.idempotency_key,
                 each.fingerprint,
+                # One that is taken over has been promised before.
+                encode_pending(each.pending)
+                if each.pending and each.pending.attempt == 1
+                else None,
             )
             for each in begins
         ]
@@ -150,6 +155,8 @@ def begin_turns(
             delete_sessions(connection, _DROP_DEAD_NAMES, (now,))
             connection.execute(_OPEN, {"now": now})
         connection.execute(_HOLD_SESSIONS, {"now": now})
+        if any(each.pending is not None for each in begins):
+            connection.execute(KEEP_PROMISES)
         rows, histories = load_rows(connection, asking, now)
         (keys,) = connection.execute(_KEYS).fetchone() if keyed else ("[]",)
         connection.execute("DELETE FROM asking")
@@ -193,6 +200,8 @@ def renew_hold(connection: sqlite3.Connection, begin: Begin, now: float) -> bool
         if begin.idempotency_key is not None:
             key = (begin.until, *owner, begin.idempotency_key, begin.turn)
             kept &= connection.execute(_RENEW_KEY, key).rowcount > 0
+        if begin.pending is not None and begin.until is not None:
+            kept &= renew_pending(connection, begin.pending, begin.until)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -6,9 +6,21 @@ from seawall.errors import ConfigError
 
 __all__ = ["prepare"]
 
-_VERSION = 2
+_VERSION = 3
 
-_SCHEMA = """
+_PENDING = """
+CREATE TABLE pending (
+    tenant TEXT, subject TEXT, turn TEXT, session TEXT NOT NULL,
+    record TEXT NOT NULL, attempt INTEGER NOT NULL, handed INTEGER NOT NULL,
+    held_until REAL NOT NULL, failure TEXT, failure_ends REAL,
+    PRIMARY KEY (tenant, subject, turn)
+) WITHOUT ROWID;
+CREATE INDEX pending_by_hold ON pending (held_until) WHERE failure IS NULL;
+CREATE INDEX pending_failed ON pending (failure_ends) WHERE failure IS NOT NULL
+"""
+
+_SCHEMA = (
+    """
 CREATE TABLE sessions (
     tenant TEXT, subject TEXT, session TEXT,
     version INTEGER NOT NULL, agent TEXT, state TEXT NOT NULL,
@@ -28,8 +40,10 @@ CREATE TABLE idempotency (
     PRIMARY KEY (tenant, subject, key)
 ) WITHOUT ROWID;
 CREATE INDEX idempotency_by_session ON idempotency (tenant, subject, session);
-CREATE INDEX idempotency_running ON idempotency (held_until) WHERE number IS NULL
+CREATE INDEX idempotency_running ON idempotency (held_until) WHERE number IS NULL;
 """
+    + _PENDING
+)
 
 # From each version to the next.
 _UPGRADES = {
@@ -50,7 +64,8 @@ INSERT INTO idempotency
 DROP TABLE idempotency_1;
 CREATE INDEX idempotency_by_session ON idempotency (tenant, subject, session);
 CREATE INDEX idempotency_running ON idempotency (held_until) WHERE number IS NULL
-"""
+""",
+    2: _PENDING,
 }
 
 

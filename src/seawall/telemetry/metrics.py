@@ -5,6 +5,7 @@ values to files there and any of them can answer for all
 (https://prometheus.github.io/client_python/multiprocess/).
 """
 
+import asyncio
 import os
 from collections.abc import Mapping
 
@@ -40,6 +41,11 @@ class Metrics:
             "seawall_turns",
             "Turns ended, by how: completed, replayed, cancelled, or the code of the problem.",
             ["outcome", "agent"],
+            registry=self._registry,
+        )
+        self._cached = Counter(
+            "seawall_cached_turns",
+            "Completed turns whose answer was produced for another turn.",
             registry=self._registry,
         )
         self._stages = Histogram(
@@ -99,6 +105,12 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         self._refused_before: dict[Reason, int] = {}
+        self._tasks = Gauge(
+            "seawall_tasks",
+            "Tasks of the event loops now.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
         self._calls = Counter(
             "seawall_model_calls",
             "Calls to model endpoints ended, by how: answered, refused, throttled, failed, late, "
@@ -134,6 +146,8 @@ class Metrics:
         self._turns.labels(report.outcome, report.agent).inc()
         if report.outcome != "completed":
             return
+        if report.cached:
+            self._cached.inc()
         for stage, milliseconds in report.timings.items():
             self._stages.labels(stage).observe(milliseconds / 1e3)
         self._intents.labels(report.intent or "none", report.intent_by).inc()
@@ -151,6 +165,7 @@ class Metrics:
         for priority, waiting in gate.queued_by_priority.items():
             self._queued.labels(priority).set(waiting)
         self._upstream.set(upstream_streams)
+        self._tasks.set(len(asyncio.all_tasks()))
         for reason, refused in gate.refused.items():
             self._refused.labels(reason).inc(refused - self._refused_before.get(reason, 0))
         self._refused_before = dict(gate.refused)

@@ -111,6 +111,7 @@ class HttpClient:
         self._ssl_context = ssl_context
         self._pools: dict[Origin, _Pool] = {}
         self._wheel = Wheel(_DEADLINE_TICK)
+        self._sweeping: asyncio.TimerHandle | None = None
         self.open_streams = 0
 
     @asynccontextmanager
@@ -192,6 +193,9 @@ class HttpClient:
 
     async def close(self) -> None:
         """Close every idle connection; those in use close when their response is left."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
         for pool in self._pools.values():
             for connection in pool.idle:
                 connection.abort()
@@ -287,9 +291,26 @@ class HttpClient:
 
     def _keep(self, origin: Origin, connection: Connection) -> None:
         pool = self._pools[origin]
-        connection.idle_since = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        connection.idle_since = loop.time()
         pool.idle.append(connection)
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(self._idle_seconds, self._sweep)
         _wake_next(pool)
+
+    def _sweep(self) -> None:
+        """Close what was idle for too long, also where nobody comes for a connection."""
+        loop = asyncio.get_running_loop()
+        oldest, kept = loop.time() - self._idle_seconds, False
+        for pool in self._pools.values():
+            for connection in pool.idle:
+                if connection.idle_since <= oldest or not connection.open:
+                    connection.abort()
+                    pool.open -= 1
+            pool.idle = [each for each in pool.idle if each.idle_since > oldest and each.open]
+            kept = kept or bool(pool.idle)
+        later = self._idle_seconds / 4
+        self._sweeping = loop.call_later(later, self._sweep) if kept else None
 
 
 def _wake_next(pool: _Pool) -> None:

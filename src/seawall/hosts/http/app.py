@@ -3,12 +3,20 @@
 import logging
 from collections.abc import Awaitable, Callable
 
-from seawall.errors import InternalError, MethodNotAllowed, NotFound, Overloaded, Problem
+from seawall.errors import (
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    Problem,
+    ServerStopping,
+)
 from seawall.hosts.http.chat import answer_chat, answer_models
 from seawall.hosts.http.exchange import ClientGone, Exchange, Receive, Scope, Send
 from seawall.hosts.http.openapi import openapi_document
 from seawall.hosts.http.pace import Pace
 from seawall.hosts.http.sessions import delete_session, list_sessions, show_session
+from seawall.hosts.http.stop import Stop
 from seawall.hosts.http.turn_events import answer_turn_events
 from seawall.hosts.http.turns import answer_turn
 from seawall.orchestrator import Orchestrator
@@ -31,7 +39,8 @@ class HttpApplication:
 
     all_ready: whether every worker of the server is ready. scrape: the metrics as
     (content type, text), None where there are none. opens: whether the application opens and
-    closes the orchestrator itself, by the ASGI lifespan.
+    closes the orchestrator itself, by the ASGI lifespan. stop: how far its end has come, None
+    where the server has nothing to say about that.
     """
 
     def __init__(
@@ -41,11 +50,13 @@ class HttpApplication:
         all_ready: Callable[[], bool] | None = None,
         scrape: Scrape | None = None,
         opens: bool = True,
+        stop: Stop | None = None,
     ) -> None:
         self._orchestrator = orchestrator
         self._all_ready = all_ready or (lambda: orchestrator.ready)
         self._scrape = scrape
         self._opens = opens
+        self._stop = stop or Stop()
         self._wheel = Wheel(_DEADLINE_TICK)
         self._pace = Pace(orchestrator.settings.server.hold_seconds)
         self._openapi = openapi_document()
@@ -68,9 +79,12 @@ class HttpApplication:
             return
         if scope["type"] != "http":
             raise ValueError(f"only HTTP is served, not {scope['type']}")
-        exchange = Exchange(scope, receive, send, self._pace, self._wheel)
+        exchange = Exchange(
+            scope, receive, send, pace=self._pace, wheel=self._wheel, stop=self._stop
+        )
         try:
-            await self._route(exchange)
+            with self._stop.told():
+                await self._route(exchange)
         except ClientGone:
             pass
         except Problem as problem:
@@ -105,8 +119,10 @@ class HttpApplication:
         await exchange.answer({"status": "alive"})
 
     async def _readyz(self, orchestrator: Orchestrator, exchange: Exchange) -> None:
+        if self._stop.leaving:
+            raise ServerStopping("This server is stopping.", retry_after=1.0)
         if not (orchestrator.ready and self._all_ready()):
-            raise Overloaded("Not ready yet.", retry_after=1.0)
+            raise Overloaded("Not ready.", retry_after=1.0)
         await exchange.answer({"status": "ready"})
 
     async def _metrics(self, _: Orchestrator, exchange: Exchange) -> None:

@@ -15,6 +15,7 @@ from seawall.errors import (
     Unauthenticated,
 )
 from seawall.hosts.http.pace import Pace
+from seawall.hosts.http.stop import Stop
 from seawall.identity.port import Anonymous, Bearer, Credential
 from seawall.transport.deadline import Deadline
 from seawall.transport.wheel import Wheel
@@ -39,15 +40,17 @@ class ClientGone(Exception):
 class Exchange:
     """A request and the answer to it.
 
-    started: whether the answer's status and headers are out.
+    started: whether the answer's status and headers are out. stop: how far the end of the server
+    has come.
     """
 
-    __slots__ = ("_pace", "_receive", "_send", "_wheel", "headers", "scope", "started")
+    __slots__ = ("_pace", "_receive", "_send", "_wheel", "headers", "scope", "started", "stop")
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, pace: Pace, wheel: Wheel
+        self, scope: Scope, receive: Receive, send: Send, *, pace: Pace, wheel: Wheel, stop: Stop
     ) -> None:
         self.scope = scope
+        self.stop = stop
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.started = False
         self._receive = receive

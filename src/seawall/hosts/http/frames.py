@@ -25,6 +25,11 @@ class EventFrames:
     def __init__(self, position: int = 0) -> None:
         self._position = position
 
+    def at(self, position: int, event: Event) -> bytes:
+        """The frame of an event whose position is known."""
+        self._position = position - width(event)
+        return self.frame(event)
+
     def frame(self, event: Event) -> bytes:
         """The next frame."""
         self._position += width(event)

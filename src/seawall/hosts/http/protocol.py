@@ -14,6 +14,7 @@ from seawall.errors import HeadersTooLarge, InvalidRequest, Problem, RequestTime
 from seawall.hosts.http.door import TURN_TARGETS, Door
 from seawall.hosts.http.exchange import encode, problem_body
 from seawall.hosts.http.joining import JoiningTransport
+from seawall.hosts.http.stop import Stop
 from seawall.transport.wheel import Timer, Wheel
 
 __all__ = ["LimitedProtocol"]
@@ -26,7 +27,11 @@ class LimitedProtocol(HttpToolsProtocol):
 
     The head must arrive within `header_seconds` and `max_header_bytes`; a client that leaves an
     answer unread for `stall_seconds` is cut off, which cancels its turn. wheel: the timers of
-    all connections. door: answers turns for which there is no room, right here.
+    all connections. door: answers turns for which there is no room, right here. stop: when that
+    is asked for, each answer closes its connection.
+
+    idle_since: from when on nothing has been asked here, on the loop's clock; None while
+    something is.
     """
 
     def __init__(
@@ -35,6 +40,7 @@ class LimitedProtocol(HttpToolsProtocol):
         limits: ServerSettings,
         wheel: Wheel,
         door: Door,
+        stop: Stop,
         **uvicorn: Any,  # noqa: ANN401 - uvicorn's own business
     ) -> None:
         super().__init__(**uvicorn)
@@ -45,6 +51,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._closing = False  # and the connection is to be closed then
         self._body_bytes = 0
         self._body_timer: Timer | None = None
+        self._stop = stop
+        self.idle_since: float | None = None
         self._in_head = True
         self._head_bytes = 0
         self._heads = 0  # received whole
@@ -56,6 +64,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """See asyncio.Protocol."""
         self._joining = JoiningTransport(transport)
         super().connection_made(self._joining)
+        self.idle_since = self.loop.time()
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -65,6 +74,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        self.idle_since = None
         if self._in_head and self._head_timer is None:
             self._expect_head()
         in_head, heads = self._in_head, self._heads
@@ -100,6 +110,8 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._turn_away(*refusal)
                 return
         super().on_headers_complete()
+        if self._stop.leaving:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """See uvicorn. The body of a request that was turned away is passed over."""
@@ -123,6 +135,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._closing:
             self.transport.close()
         elif not self.transport.is_closing():
+            self.idle_since = self.loop.time()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
@@ -131,6 +144,19 @@ class LimitedProtocol(HttpToolsProtocol):
         """See uvicorn."""
         self._joining.flush()
         super().on_response_complete()
+        if not self.answering:
+            self.idle_since = self.loop.time()
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request has come whose answer is not out."""
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first
+        return cycle is not None and not cycle.response_complete
+
+    def announce_close(self) -> None:
+        """The answer under way, if its head is not out, is to say that it is the last."""
+        if self.answering and not self.cycle.response_started:
+            self.cycle.keep_alive = False
 
     def send_400_response(self, msg: str) -> None:
         """Problem details instead of plain text."""
@@ -200,7 +226,9 @@ class LimitedProtocol(HttpToolsProtocol):
         """
         self._turned_away = True
         self._body_bytes = 0
-        self._closing = self.expect_100_continue or not self.parser.should_keep_alive()
+        self._closing = (
+            self.expect_100_continue or not self.parser.should_keep_alive() or self._stop.leaving
+        )
         end = b"connection: close\r\n\r\n" if self._closing else b"\r\n"
         self.transport.write(b"%b%b%b" % (head, end, body))
         if self.expect_100_continue:

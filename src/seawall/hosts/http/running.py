@@ -29,7 +29,8 @@ async def run_turn(
     Unless it is to be completed in the background, or another client waits for it as well.
 
     Raises:
-        Problem: the turn failed; a defect is logged and comes as InternalError.
+        Problem: the turn failed; a defect is logged and comes as InternalError, the end of the
+            server as ServerStopping.
         ClientGone: nobody is there any more.
     """
 
@@ -38,13 +39,14 @@ async def run_turn(
         raise ClientGone
 
     try:
-        async with asyncio.TaskGroup() as group:
-            watcher = group.create_task(watch())
-            if request.background or request.idempotency_key is not None:
-                await _follow(orchestrator.start(request, credential), emit)
-            else:
-                await orchestrator.execute(request, credential, emit)
-            watcher.cancel()
+        with exchange.stop.told():
+            async with asyncio.TaskGroup() as group:
+                watcher = group.create_task(watch())
+                if request.background or request.idempotency_key is not None:
+                    await _follow(orchestrator.start(request, credential), emit)
+                else:
+                    await orchestrator.execute(request, credential, emit)
+                watcher.cancel()
     except ExceptionGroup as group:
         error = _first(group)
         if isinstance(error, Problem | ClientGone):

@@ -21,6 +21,7 @@ __all__ = ["serve"]
 _log = logging.getLogger("seawall.server")
 _RESTART_SECONDS = 1.0
 _POLL_SECONDS = 0.2
+_LAST_SECONDS = 20.0  # for what a worker does beyond its drain deadline
 
 
 def serve(source: str, announce: Callable[[str, int], None]) -> int:
@@ -58,6 +59,7 @@ class _Supervisor:
         self._settings = settings
         self._port = port
         self._ready = self._context.RawArray(c_bool, workers)
+        self._leaving = self._context.RawValue(c_bool, False)
         self._processes = [self._start(index) for index in range(workers)]
         self._signals = 0
 
@@ -92,6 +94,7 @@ class _Supervisor:
                 "settings": self._settings,
                 "port": self._port,
                 "ready": self._ready,
+                "leaving": self._leaving,
                 "index": index,
                 "parent": os.getpid(),
             },
@@ -112,13 +115,13 @@ class _Supervisor:
     def _stop(self) -> None:
         """Ask all to finish; end those that have not when the drain deadline is over."""
         self._signal(signal.SIGTERM)
-        deadline = time.monotonic() + self._settings.drain_seconds + 5.0
-        hurried = False
+        settings = self._settings
+        allowed = settings.leave_seconds + settings.drain_seconds + _LAST_SECONDS
+        deadline = time.monotonic() + allowed
         while any(each.exitcode is None for each in self._processes):
             if time.monotonic() > deadline:
                 self._signal(signal.SIGKILL)
-            elif self._signals > 1 and not hurried:
-                hurried = True
+            elif self._signals > 1:  # again and again: of two that come at once, one is seen
                 self._signal(signal.SIGTERM)
             alive = [each.sentinel for each in self._processes if each.exitcode is None]
             multiprocessing.connection.wait(alive, _POLL_SECONDS)
@@ -129,6 +132,7 @@ class _Supervisor:
                 os.kill(process.pid, number)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._leaving.value = True
         self._signals += 1
 
 
@@ -138,6 +142,7 @@ def _work(
     settings: ServerSettings,
     port: int,
     ready: Any,  # noqa: ANN401 - a shared array has no public type
+    leaving: Any,  # noqa: ANN401 - nor has a shared value
     index: int,
     parent: int,
 ) -> None:
@@ -147,12 +152,16 @@ def _work(
     def on_ready() -> None:
         ready[index] = True
 
+    def on_leaving() -> None:
+        ready[index] = False
+
     raise SystemExit(
         run_worker(
             orchestrator,
             listeners(settings, port),
             on_ready=on_ready,
-            all_ready=lambda: all(ready),
+            all_ready=lambda: all(ready) and not leaving.value,
+            on_leaving=on_leaving,
             parent=parent,
         )
     )

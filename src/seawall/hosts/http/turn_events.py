@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import aclosing
 
-from seawall.errors import InvalidField, Problem
+from seawall.errors import InvalidField, Problem, ServerStopping, TurnPostponed
 from seawall.events import TurnFailed
 from seawall.hosts.http.exchange import ClientGone, Exchange
 from seawall.hosts.http.frames import EVENT_STREAM, EventFrames
@@ -30,12 +30,17 @@ async def answer_turn_events(orchestrator: Orchestrator, exchange: Exchange, tur
         raise ClientGone
 
     try:
-        async with asyncio.TaskGroup() as group:
-            watcher = group.create_task(watch())
-            await _pass_on(orchestrator, exchange, owner, turn, after)
-            watcher.cancel()
+        with exchange.stop.told():
+            async with asyncio.TaskGroup() as group:
+                watcher = group.create_task(watch())
+                await _pass_on(orchestrator, exchange, owner, turn, after)
+                watcher.cancel()
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
+    except ServerStopping:  # the stream breaks off; it can be had elsewhere
+        if not exchange.started:
+            raise
+        await exchange.end()
 
 
 async def _pass_on(
@@ -45,10 +50,13 @@ async def _pass_on(
     last = b""
     try:
         async with aclosing(orchestrator.events(owner, turn, after=after)) as events:
-            async for _, event in events:
+            async for position, event in events:
                 if not exchange.started:
                     await exchange.start(200, EVENT_STREAM)
-                await exchange.write(frames.frame(event))
+                await exchange.write(frames.at(position, event))
+    except TurnPostponed:  # the stream breaks off; it can be had again
+        if not exchange.started:
+            raise
     except Problem as problem:
         if not exchange.started:
             raise

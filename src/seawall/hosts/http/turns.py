@@ -4,7 +4,7 @@ from contextlib import aclosing
 
 import msgspec
 
-from seawall.errors import Problem
+from seawall.errors import Problem, ServerStopping, TurnPostponed
 from seawall.events import (
     Event,
     IntentDetected,
@@ -68,7 +68,9 @@ async def _stream(
     except Problem as problem:
         if not exchange.started:
             raise
-        last = frames.frame(TurnFailed(request.id, problem.as_dict()))
+        # A turn in the background goes on elsewhere: its stream breaks off.
+        if not (request.background and isinstance(problem, ServerStopping | TurnPostponed)):
+            last = frames.frame(TurnFailed(request.id, problem.as_dict()))
     await exchange.end(last)
 
 
@@ -116,6 +118,8 @@ async def _whole(
                     agent=event.agent,
                     replayed=event.replayed,
                 )
+                if event.cached:
+                    answer["cached"] = True
                 timings.update(event.timings)
 
     await run_turn(orchestrator, exchange, request, credential, emit)

@@ -22,7 +22,10 @@ from seawall.config import ServerSettings
 from seawall.errors import ConfigError, SeawallError
 from seawall.hosts.http.app import HttpApplication
 from seawall.hosts.http.door import Door
+from seawall.hosts.http.draining import drain
 from seawall.hosts.http.protocol import LimitedProtocol
+from seawall.hosts.http.rehearsal import rehearse
+from seawall.hosts.http.stop import Stop
 from seawall.orchestrator import Orchestrator
 from seawall.transport.wheel import Wheel
 
@@ -115,18 +118,27 @@ def run_worker(
     *,
     on_ready: Callable[[], None],
     all_ready: Callable[[], bool],
+    on_leaving: Callable[[], None] = lambda: None,
     parent: int | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then finish what is in flight, up to the drain deadline.
 
     on_ready: called once, when turns are taken. all_ready: whether the whole server is.
-    parent: the process whose end ends this one as well.
+    on_leaving: called once, when the stop is asked for. parent: the process whose end ends this
+    one as well.
 
     Returns:
         The exit status: 0 after a stop that was asked for, 2 when the configuration is wrong.
     """
     raise_file_limit()
-    worker = _Worker(orchestrator, sockets, on_ready, all_ready, parent)
+    worker = _Worker(
+        orchestrator,
+        sockets,
+        on_ready=on_ready,
+        all_ready=all_ready,
+        on_leaving=on_leaving,
+        parent=parent,
+    )
     return _run(worker.serve())
 
 
@@ -143,8 +155,10 @@ class _Worker:
         self,
         orchestrator: Orchestrator,
         sockets: list[socket.socket],
+        *,
         on_ready: Callable[[], None],
         all_ready: Callable[[], bool],
+        on_leaving: Callable[[], None],
         parent: int | None,
     ) -> None:
         from seawall.telemetry.metrics import Metrics  # noqa: PLC0415 - reads its environment
@@ -152,12 +166,19 @@ class _Worker:
         self._orchestrator = orchestrator
         self._sockets = sockets
         self._on_ready = on_ready
+        self._on_leaving = on_leaving
+        self._stop = Stop()
         self._parent = parent
+        self._ready = False
         self._metrics = Metrics()
         orchestrator.observe(self._metrics.observe)
         settings = orchestrator.settings.server
         application = HttpApplication(
-            orchestrator, all_ready=all_ready, scrape=self._scrape, opens=False
+            orchestrator,
+            all_ready=lambda: self._ready and all_ready(),
+            scrape=self._scrape,
+            opens=False,
+            stop=self._stop,
         )
         config = uvicorn.Config(
             application,
@@ -166,6 +187,7 @@ class _Worker:
                 limits=settings,
                 wheel=Wheel(_DEADLINE_TICK),
                 door=Door(orchestrator),
+                stop=self._stop,
             ),
             ws="none",
             lifespan="off",
@@ -175,49 +197,57 @@ class _Worker:
             proxy_headers=False,
             backlog=_BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+            timeout_graceful_shutdown=1,  # nothing is left for it, see draining.py
         )
         self._server = _Server(config)
 
     async def serve(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
+            loop.add_signal_handler(number, self._ask_to_stop)
         failure: SeawallError | None = None
+        deadline = loop.time()
         async with asyncio.TaskGroup() as group:
-            serving = group.create_task(self._server.serve(sockets=self._sockets))
+            group.create_task(self._server.serve(sockets=self._sockets))
             try:
                 await self._orchestrator.open()
             except SeawallError as error:
                 failure = error
-                self._stop()
             else:
+                if self._orchestrator.settings.server.rehearse:
+                    await rehearse(self._orchestrator)
                 # What exists now stays: sparing the collector from walking it over and over.
                 gc.collect()
                 gc.freeze()
                 gc.set_threshold(_COLLECT_EVERY, 20, 100)
+                self._ready = True
                 self._on_ready()
                 ticking = group.create_task(self._tick())
                 watching = group.create_task(watch(self._orchestrator.gate))
-                await serving
+                await self._stop.asked()
+                await self._orchestrator.leave()
+                settings = self._orchestrator.settings.server
+                deadline = await drain(self._server, self._sockets, self._stop, settings)
                 ticking.cancel()
                 watching.cancel()
-        await self._orchestrator.close()
+            self._server.should_exit = True
+        left = 0.0 if self._stop.hurried else max(0.0, deadline - loop.time())
+        await self._orchestrator.close(left)
         if failure is not None:
             _log.error("%s", failure)
             return 2
         return 0
 
-    def _stop(self) -> None:
-        if self._server.should_exit:
-            self._server.force_exit = True  # asked twice: hurry
-        self._server.should_exit = True
+    def _ask_to_stop(self) -> None:
+        if not self._stop.leaving:
+            self._on_leaving()
+        self._stop.ask()
 
     async def _tick(self) -> None:
         while True:
             self._sample()
             if self._parent is not None and os.getppid() != self._parent:
-                self._stop()  # nobody is left to ask for it
+                self._ask_to_stop()  # nobody is left to ask for it
             await asyncio.sleep(1.0)
 
     def _sample(self) -> None:

@@ -1,0 +1,111 @@
+"""The field's simulators on the same models; runs in an environment of its own.
+
+    python peers.py simpy|ciw|simfaas|plot ...
+
+Prints one JSON line: requests, seconds (of the process's own CPU), and what came out.
+"""
+
+# ruff: noqa: PLC0415 - each process imports the one that it is about
+import json
+import random
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+warnings.simplefilter("ignore")
+SERVERS, LOAD = 10, 0.8
+
+
+def with_simpy(requests: int) -> tuple[int, float]:
+    """M/M/10, mean service 1: the mean wait."""
+    import simpy
+
+    environment = simpy.Environment()
+    places = simpy.Resource(environment, SERVERS)
+    waits = []
+
+    def customer() -> Iterator[Any]:
+        came = environment.now
+        with places.request() as place:
+            yield place
+            waits.append(environment.now - came)
+            yield environment.timeout(random.expovariate(1.0))
+
+    def source() -> Iterator[Any]:
+        for _ in range(requests):
+            yield environment.timeout(random.expovariate(SERVERS * LOAD))
+            environment.process(customer())
+
+    environment.process(source())
+    environment.run()
+    return len(waits), sum(waits) / len(waits)
+
+
+def with_ciw(requests: int) -> tuple[int, float]:
+    """The same."""
+    import ciw
+
+    network = ciw.create_network(
+        arrival_distributions=[ciw.dists.Exponential(rate=SERVERS * LOAD)],
+        service_distributions=[ciw.dists.Exponential(rate=1.0)],
+        number_of_servers=[SERVERS],
+    )
+    ciw.seed(1)
+    simulation = ciw.Simulation(network)
+    simulation.simulate_until_max_time(requests / (SERVERS * LOAD))
+    records = simulation.get_all_records()
+    return len(records), sum(record.waiting_time for record in records) / len(records)
+
+
+def with_simfaas(requests: int) -> tuple[int, float]:
+    """The published example: the share of cold starts."""
+    from simfaas.ServerlessSimulator import ServerlessSimulator
+
+    simulation = ServerlessSimulator(
+        arrival_rate=0.9,
+        warm_service_rate=1 / 1.991,
+        cold_service_rate=1 / 2.244,
+        expiration_threshold=600,
+        max_time=requests / 0.9,
+    )
+    simulation.generate_trace(debug_print=False, progress=False)
+    return simulation.total_req_count, simulation.total_cold_count / simulation.total_req_count
+
+
+def plot(
+    path: str, sizes: list[int], seconds: dict[str, list[float]], memory: dict[str, list[float]]
+) -> None:
+    """Time and memory against the length of the trace, as SVG."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
+    for name, values in seconds.items():
+        left.loglog(sizes, values, marker="o", label=name)
+    for name, values in memory.items():
+        right.semilogx(sizes, values, marker="o", label=name)
+    left.set(xlabel="requests", ylabel="CPU seconds, one core")
+    right.set(xlabel="requests", ylabel="greatest memory of the process, MB", ylim=(0, None))
+    left.legend()
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Run what the command line says."""
+    if sys.argv[1] == "plot":
+        plot(*json.loads(sys.argv[2]))
+        return
+    random.seed(1)
+    run = {"simpy": with_simpy, "ciw": with_ciw, "simfaas": with_simfaas}[sys.argv[1]]
+    began = time.process_time()
+    requests, found = run(int(sys.argv[2]))
+    seconds = time.process_time() - began
+    print(json.dumps({"requests": requests, "seconds": seconds, "found": found}))
+
+
+main()

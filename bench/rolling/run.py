@@ -1,0 +1,175 @@
+"""A rolling restart under load: four servers behind haproxy, none of 1,000 turns may fail.
+
+    .venv/bin/python bench/rolling/run.py [--quick] [--store dynamodb]
+
+Prints what it does, and the figures as one JSON line at the end. See README.md.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+
+from msgspec import Struct
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.attack.balancer import running_balancer
+from tests.dynamodb_local import ENVIRONMENT, running_dynamodb
+from tests.servers import Running, running
+from tests.sessions.stores import new_place
+
+from seawall.lab.demo import DemoIssuer, server_environment
+from seawall.lab.loop import raise_file_limit, run
+from seawall.lab.processes import Service, run_service
+from seawall.lab.sim_reply import ReplyPlan, SimTimes
+from seawall.lab.statistics import percentiles
+from seawall.lab.steady import SteadyCrowd
+from seawall.lab.visit import Outcome
+
+LEAVE_SECONDS = 2.0
+SETTLE_SECONDS = 2.0
+
+
+class Restart(Struct):
+    """Of one server; seconds from the signal to its end, and from its start to its first turns."""
+
+    status: int
+    stopped_after: float
+    ready_after: float
+
+
+class Place:
+    """An address, and the server that has it now."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._environment = environment
+        self._stack = ExitStack()
+        self._server: Running | None = None
+
+    def start(self) -> None:
+        """Return when turns are taken."""
+        self._server = self._stack.enter_context(
+            running(
+                *("serve", "examples/store/seawall.toml", "--workers", "1", "--json"),
+                *("--port", str(self._port)),
+                environment=self._environment,
+            )
+        )
+
+    def restart(self) -> Restart:
+        """SIGTERM, wait for the end, start anew."""
+        assert self._server is not None
+        began = time.monotonic()
+        status = self._server.stop(120.0)
+        stopped = time.monotonic()
+        self.start()
+        return Restart(status, round(stopped - began, 2), round(time.monotonic() - stopped, 2))
+
+    def close(self) -> None:
+        """End it."""
+        self._stack.close()
+
+
+async def roll(
+    places: list[Place], crowd: SteadyCrowd, tell: Callable[[str], None]
+) -> dict[str, object]:
+    """Restart all of them in turn while the crowd asks."""
+    errors: Counter[str] = Counter()
+    late: list[float] = []
+
+    def heard(outcome: Outcome, plan: ReplyPlan) -> None:
+        if outcome.error:
+            errors[outcome.error] += 1
+        else:
+            late.append((outcome.first_text or 0.0) - plan.first_token)
+
+    over = asyncio.Event()
+    restarts: list[Restart] = []
+    began = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        asking = group.create_task(crowd.ask(heard, over))
+        await asyncio.sleep(2 * SETTLE_SECONDS)
+        for number, place in enumerate(places):
+            tell(f"server {number}: SIGTERM; {len(late)} turns so far, {errors.total()} failed")
+            restarts.append(await asyncio.to_thread(place.restart))
+            tell(f"server {number}: {restarts[-1]}")
+            await asyncio.sleep(SETTLE_SECONDS)
+        over.set()
+        await asking
+    spread = percentiles(late)
+    return {
+        "customers": crowd.customers,
+        "servers": len(places),
+        "turns": len(late) + errors.total(),
+        "failed": errors.total(),
+        "errors": dict(errors),
+        "exit_statuses": [each.status for each in restarts],
+        "stopped_after_seconds": [each.stopped_after for each in restarts],
+        "ready_after_seconds": [each.ready_after for each in restarts],
+        "added_first_text_p50_ms": round(spread.p50 or 0.0, 1),
+        "added_first_text_p99_ms": round(spread.p99 or 0.0, 1),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+async def main(*, quick: bool, store: str) -> dict[str, object]:
+    """Set everything up, roll, tear it down."""
+    os.chdir(ROOT)
+    times = SimTimes(duration=(0.6, 1.0)) if quick else SimTimes()
+    first, whole = (f"{low:g}..{high:g}" for low, high in (times.first_token, times.duration))
+
+    def tell(line: str) -> None:
+        sys.stderr.write(line + "\n")
+
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-bench-")))
+        issuer = DemoIssuer(folder / "jwks.json")
+        model: Service = await stack.enter_async_context(
+            run_service("sim-model", "--port", "0", "--first-token", first, "--duration", whole)
+        )
+        environment = server_environment(folder, model) | {
+            "SEAWALL_SERVER__LEAVE_SECONDS": str(LEAVE_SECONDS),
+            "SEAWALL_ADMISSION__IN_FLIGHT": "4000",
+        }
+        if store == "dynamodb":
+            environment |= ENVIRONMENT | {
+                "SEAWALL_SESSIONS__STORE": "dynamodb",
+                "SEAWALL_SESSIONS__TABLE": new_place("dynamodb"),
+                "SEAWALL_SESSIONS__ENDPOINT": stack.enter_context(running_dynamodb()),
+                "SEAWALL_SESSIONS__CREATE_TABLE": "true",
+            }
+        places = [Place(environment) for _ in range(2 if quick else 4)]
+        for place in places:
+            stack.callback(place.close)
+            await asyncio.to_thread(place.start)
+        front = stack.enter_context(running_balancer([place.url for place in places], checked=True))
+        tell(f"{len(places)} servers behind haproxy at {front}, sessions in {store}")
+        crowd = SteadyCrowd(
+            url=front, customers=60 if quick else 1_000, token=issuer.token, turns=3, times=times
+        )
+        return {"store": store} | await roll(places, crowd, tell)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="two servers and 60 customers")
+    parser.add_argument("--store", choices=["sqlite", "dynamodb"], default="sqlite")
+    arguments = parser.parse_args()
+    raise_file_limit()
+    figures = run(main(quick=arguments.quick, store=arguments.store))
+    sys.stdout.write(json.dumps(figures) + "\n")
+    sys.exit(1 if figures["failed"] else 0)

@@ -1,0 +1,134 @@
+"""One execution for all who want the same at the same time.
+
+An execution runs in a task of its own, which its flight owns, and all who joined are given what it
+brings about as it comes. So whoever started it may leave without ending it for the others; when
+the last one leaves it is cancelled. When it fails, one of those who were given nothing yet takes
+over, and the others join that one; when that fails too, all of them fail.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, Protocol, TypeVar
+
+from seawall.errors import Overloaded
+
+__all__ = ["Flights", "Take", "Work"]
+
+P = TypeVar("P")
+P_contra = TypeVar("P_contra", contravariant=True)
+T = TypeVar("T")
+
+
+class Take(Protocol[P_contra]):
+    """Takes the next pieces; may wait."""
+
+    async def __call__(self, *pieces: P_contra) -> None:
+        """Take them, in this order."""
+        ...
+
+
+Work = Callable[[Take[P]], Awaitable[T]]
+"""Brings a result about, and passes pieces of it on before."""
+
+
+class _Flight(Generic[P, T]):
+    def __init__(self) -> None:
+        self.pieces: list[P] = []
+        self.followers = 0
+        self.over = False
+        self.failure: Exception | None = None
+        self.result: T | None = None
+        self.settled = False
+        self.task: asyncio.Task[None] | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    async def take(self, *pieces: P) -> None:
+        self.pieces += pieces
+        self.wake()
+
+    def wake(self) -> None:
+        for change in self._waiting:
+            if not change.done():
+                change.set_result(None)
+
+    async def change(self) -> None:
+        change = asyncio.get_running_loop().create_future()
+        self._waiting.add(change)
+        try:
+            await change
+        finally:
+            self._waiting.discard(change)
+
+
+class Flights(Generic[P, T]):
+    """The executions of one process, by key."""
+
+    def __init__(self) -> None:
+        self._running: dict[Hashable, _Flight[P, T]] = {}
+
+    async def join(self, key: Hashable, work: Work[P, T], take: Take[P]) -> tuple[T, bool]:
+        """The result of the execution under that key, which is started if there is none.
+
+        The second value tells the one who has to account for what it cost: just one of all.
+
+        Raises:
+            Exception: what the execution failed with.
+        """
+        may_take_over = True
+        while True:
+            flight = self._running.get(key)
+            own = flight is None
+            if flight is None:
+                flight = self._start(key, work)
+            heard = await self._follow(key, flight, take)
+            if flight.failure is None:
+                mine, flight.settled = not flight.settled, True
+                return flight.result, mine  # type: ignore[return-value] # no failure: it is there
+            if own or heard or not may_take_over:
+                raise flight.failure
+            may_take_over = False
+
+    def _start(self, key: Hashable, work: Work[P, T]) -> _Flight[P, T]:
+        flight = _Flight[P, T]()
+
+        async def run() -> None:
+            try:
+                flight.result = await work(flight.take)
+            except asyncio.CancelledError:
+                flight.failure = Overloaded("The turn was ended before its time.", retry_after=1.0)
+                raise
+            except Exception as failure:  # noqa: BLE001 - all who joined raise it
+                flight.failure = failure
+            finally:
+                flight.over = True
+                self._forget(key, flight)
+                flight.wake()
+
+        flight.task = asyncio.create_task(run())
+        self._running[key] = flight
+        return flight
+
+    async def _follow(self, key: Hashable, flight: _Flight[P, T], take: Take[P]) -> bool:
+        """Pass all pieces on, to the end; whether there were any."""
+        passed = 0
+        flight.followers += 1
+        try:
+            while True:
+                if passed < len(flight.pieces):
+                    fresh = flight.pieces[passed:]
+                    passed += len(fresh)
+                    await take(*fresh)
+                elif flight.over:
+                    return passed > 0
+                else:
+                    await flight.change()
+        finally:
+            flight.followers -= 1
+            if not flight.followers and not flight.over and flight.task is not None:
+                self._forget(key, flight)
+                flight.task.cancel()
+                await asyncio.wait([flight.task])
+
+    def _forget(self, key: Hashable, flight: _Flight[P, T]) -> None:
+        if self._running.get(key) is flight:
+            del self._running[key]

@@ -1,0 +1,60 @@
+"""What is kept for a while, bounded in number and bytes; what was not used for longest goes first.
+
+Decides only: time comes in as an argument.
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+__all__ = ["Kept"]
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Kept(Generic[K, V]):
+    """At most `entries` values of together at most `size` bytes."""
+
+    def __init__(self, entries: int, size: int) -> None:
+        self._most_entries = entries
+        self._most_bytes = size
+        self._values: OrderedDict[K, tuple[V, int, float]] = OrderedDict()
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: K, *, at: float) -> V | None:
+        """The value, if it is still good at that time; it counts as used."""
+        found = self._values.get(key)
+        if found is None:
+            return None
+        value, _, until = found
+        if at >= until:
+            self.drop(key)
+            return None
+        self._values.move_to_end(key)
+        return value
+
+    def put(self, key: K, value: V, *, size: int, until: float) -> None:
+        """Keep a value of `size` bytes until a time; one that is too large is not kept."""
+        self.drop(key)
+        if size > self._most_bytes:
+            return
+        self._values[key] = (value, size, until)
+        self.bytes += size
+        while len(self._values) > self._most_entries or self.bytes > self._most_bytes:
+            _, (_, gone, _) = self._values.popitem(last=False)
+            self.bytes -= gone
+
+    def drop(self, key: K) -> None:
+        """Forget a value, where there is one."""
+        found = self._values.pop(key, None)
+        if found is not None:
+            self.bytes -= found[1]
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._values.clear()
+        self.bytes = 0

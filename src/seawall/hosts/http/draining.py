@@ -1,0 +1,140 @@
+"""The end of a server process, step by step, so that nobody's turn is lost.
+
+Leave: `/readyz` says no, turns are still taken, and each answer closes its connection, so that the
+balancer in front goes elsewhere. Close the listening sockets, empty. Finish what is in flight, up
+to a deadline. End the rest, and tell whoever waits for it.
+"""
+
+import asyncio
+import ctypes
+import logging
+import select
+import socket
+import struct
+from collections.abc import Sequence
+from typing import cast
+
+import uvicorn
+
+from seawall.config import ServerSettings
+from seawall.hosts.http.protocol import LimitedProtocol
+from seawall.hosts.http.stop import Stop
+
+__all__ = ["drain", "stop_listening"]
+
+_log = logging.getLogger("seawall.server")
+
+_TICK_SECONDS = 0.02
+_HANDSHAKE_SECONDS = 0.1
+_EMPTY_SECONDS = 10.0
+_IDLE_SECONDS = 1.0
+_LAST_WORDS_SECONDS = 2.0
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+# Classic BPF over a TCP header: of its flags (byte 13) SYN without ACK is dropped, the rest passes
+# (https://docs.kernel.org/networking/filter.html). As (code, jump if true, if false, value).
+_NO_NEWCOMERS = (
+    (0x30, 0, 0, 13),  # load the byte
+    (0x54, 0, 0, 0x12),  # and SYN | ACK
+    (0x15, 0, 1, 0x02),  # equal to SYN?
+    (0x06, 0, 0, 0),  # drop
+    (0x06, 0, 0, 0xFFFFFFFF),  # keep
+)
+
+
+class _Program(ctypes.Structure):
+    """`struct sock_fprog`."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+
+
+async def drain(
+    server: uvicorn.Server,
+    listening: Sequence[socket.socket],
+    stop: Stop,
+    settings: ServerSettings,
+) -> float:
+    """From the first signal to the last answer; a second signal skips the waits.
+
+    Returns:
+        The deadline that was set to what is in flight, on the event loop's clock.
+    """
+    clock = asyncio.get_running_loop().time
+    for connection in _connections(server):
+        connection.announce_close()
+    await stop.wait(settings.leave_seconds)
+    deadline = clock() + settings.drain_seconds
+    await stop_listening(server.servers, listening)
+    while not _done(server) and clock() < deadline and not stop.hurried:
+        _close_idle(server, clock() - _IDLE_SECONDS)
+        await asyncio.sleep(_TICK_SECONDS)
+    await _end(server, stop)
+    return deadline
+
+
+async def stop_listening(
+    servers: Sequence[asyncio.base_events.Server], listening: Sequence[socket.socket]
+) -> None:
+    """Close the listening sockets without a loss.
+
+    The kernel resets whoever is still in the queue of a socket that is closed. So first nobody
+    new is let in: his first packet is dropped, and TCP sends it again after a second, when either
+    another server has the port, or he is refused. Then the queues are emptied, as always by the
+    event loop, and only then closed.
+    """
+    for each in listening:
+        _let_nobody_in(each)
+    await asyncio.sleep(_HANDSHAKE_SECONDS)  # those who are half in
+    waiting = select.poll()
+    for each in listening:
+        waiting.register(each, select.POLLIN)
+    clock = asyncio.get_running_loop().time
+    latest = clock() + _EMPTY_SECONDS
+    while waiting.poll(0) and clock() < latest:  # noqa: ASYNC110 - the event loop accepts them
+        await asyncio.sleep(_TICK_SECONDS / 4)
+    for server in servers:
+        server.close()
+    for each in listening:
+        each.close()
+
+
+def _let_nobody_in(listening: socket.socket) -> None:
+    code = b"".join(struct.pack("HBBI", *each) for each in _NO_NEWCOMERS)
+    kept = ctypes.create_string_buffer(code)
+    program = _Program(len(_NO_NEWCOMERS), ctypes.addressof(kept))
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(program))
+    except OSError as error:  # not Linux: who comes in this very moment is reset
+        _log.debug("newcomers cannot be held off: %s", error)
+
+
+async def _end(server: uvicorn.Server, stop: Stop) -> None:
+    """Cancel what is left; it has a moment to say so."""
+    tasks = list(server.server_state.tasks)
+    if tasks:
+        _log.warning("ending %d requests that are not done", len(tasks))
+        stop.ending = True
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=_LAST_WORDS_SECONDS)
+    for connection in _connections(server):
+        if connection.answering:
+            connection.transport.abort()  # who does not read cannot be told
+        else:
+            connection.transport.close()
+    if left := list(server.server_state.tasks):
+        await asyncio.wait(left, timeout=_LAST_WORDS_SECONDS)
+
+
+def _done(server: uvicorn.Server) -> bool:
+    return not (server.server_state.connections or server.server_state.tasks)
+
+
+def _close_idle(server: uvicorn.Server, since: float) -> None:
+    """Close whoever has not said anything since then; not at once: a request may be on its way."""
+    for connection in _connections(server):
+        if connection.idle_since is not None and connection.idle_since <= since:
+            connection.transport.close()
+
+
+def _connections(server: uvicorn.Server) -> list[LimitedProtocol]:
+    return cast("list[LimitedProtocol]", list(server.server_state.connections))

@@ -1,0 +1,239 @@
+"""The simulated model's HTTP/1.1: requests in, replies out when they are due.
+
+Protocols by hand and one timer for all streams, so that it can share a machine with what it
+loads. A reply that is well takes the short way, with nothing in it about faults.
+"""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Protocol
+
+import httptools
+import msgspec
+from msgspec import Struct
+
+from seawall.errors import ConfigError
+from seawall.lab.sim_limits import Limits
+from seawall.lab.sim_stats import SimStats
+from seawall.lab.sim_steps import End, Step
+from seawall.lab.sim_wire import ChatRequest, Refusal, Reply, invalid, parse_request
+from seawall.transport.wheel import Wheel
+
+__all__ = ["Answering", "Connection", "Played"]
+
+_MAX_BODY_BYTES = 8 << 20
+_LINGER_NOT = struct.pack("ii", 1, 0)  # closing discards what is unsent and sends RST: tcp(7)
+_encode = msgspec.json.Encoder().encode
+
+
+class Played(Struct):
+    """A reply step by step. limits: of its model, where there are any."""
+
+    steps: Iterator[Step]
+    limits: Limits | None
+
+
+class Answering(Protocol):
+    """What a connection asks of the model behind it."""
+
+    stats: SimStats
+    wheel: Wheel
+    connections: "set[Connection]"
+
+    def answer(self, request: ChatRequest) -> Reply | Played | Refusal:
+        """Decide the answer to a request."""
+
+    def listed(self) -> dict[str, object]:
+        """The models, as `/v1/models` lists them."""
+
+    def swap(self, script: bytes) -> dict[str, int]:
+        """Follow another fault script from now on.
+
+        Raises:
+            ConfigError: it is not one; the message names the key.
+        """
+
+
+class Connection(asyncio.Protocol):
+    """One client connection; one request at a time, as HTTP clients of models send them."""
+
+    __slots__ = ("_body", "_limits", "_model", "_parser", "_pending", "_transport", "_url")
+
+    def __init__(self, model: Answering) -> None:
+        self._model = model
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport
+        self._url = b""
+        self._body = bytearray()
+        self._pending: Iterator[bytes] | Iterator[Step] | None = None
+        self._limits: Limits | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = transport  # type: ignore[assignment]  # a stream transport, always
+        self._model.connections.add(self)
+        self._model.stats.connected()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """See asyncio.Protocol; a stream that was not at its end counts as cancelled."""
+        self._model.connections.discard(self)
+        self._model.stats.connections -= 1
+        if self._pending is not None:
+            self._let_go()
+            self._model.stats.cancelled += 1
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._refuse(invalid(400, "this is not an HTTP request"))
+            self._transport.close()
+
+    def on_url(self, url: bytes) -> None:
+        """See httptools."""
+        self._url += url
+
+    def on_body(self, body: bytes) -> None:
+        """See httptools."""
+        self._body += body
+        if len(self._body) > _MAX_BODY_BYTES:
+            self._refuse(invalid(413, "the body is too large"))
+            self._transport.close()
+
+    def on_message_complete(self) -> None:
+        """The request is whole: answer it."""
+        url, body = self._url, bytes(self._body)
+        self._url, self._body = b"", bytearray()
+        if self._pending is not None:  # the next request before the answer: not as we say above
+            self._transport.abort()
+        elif url.endswith(b"/chat/completions") and self._parser.get_method() == b"POST":
+            self._complete(body)
+        elif url == b"/sim/stats":
+            self._write(200, _encode(self._model.stats))
+        elif url == b"/sim/faults" and self._parser.get_method() == b"POST":
+            self._swap(body)
+        elif url.endswith(b"/models"):
+            self._write(200, _encode(self._model.listed()))
+        else:
+            self._refuse(invalid(404, f"nothing is at {url.decode('latin-1')}"))
+
+    def reset(self) -> None:
+        """Close by RST; what was being answered counts as broken."""
+        if self._pending is not None:
+            self._end("reset")
+            return
+        held = self._transport.get_extra_info("socket")
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        self._transport.abort()
+
+    def _complete(self, body: bytes) -> None:
+        try:
+            request = parse_request(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._refuse(invalid(400, str(error)))
+            return
+        answer = self._model.answer(request)
+        if isinstance(answer, Refusal):
+            self._refuse(answer)
+            return
+        self._model.stats.begun()
+        if isinstance(answer, Reply):
+            self._begin(answer)
+        else:
+            self._play(answer)
+
+    def _swap(self, body: bytes) -> None:
+        try:
+            self._write(200, _encode(self._model.swap(body)))
+        except ConfigError as error:
+            self._refuse(invalid(400, str(error)))
+
+    def _begin(self, reply: Reply) -> None:
+        """A reply that is well."""
+        due = asyncio.get_running_loop().time() + reply.first
+        if reply.whole:
+            self._pending = pending = iter((reply.whole,))
+            self._model.wheel.call_at(due, lambda: self._send_whole(pending))
+            return
+        self._transport.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+            b"transfer-encoding: chunked\r\n\r\n"
+        )
+        self._pending = pending = reply.chunks
+
+        def send(due: float, left: int) -> None:
+            if self._pending is not pending:
+                return  # the client has gone
+            chunk = next(pending)
+            if left == 1:
+                self._transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(chunk), chunk))
+                self._end("complete")
+                return
+            self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            following = due + reply.interval
+            self._model.wheel.call_at(following, lambda: send(following, left - 1))
+
+        self._model.wheel.call_at(due, lambda: send(due, reply.count))
+
+    def _send_whole(self, pending: Iterator[bytes]) -> None:
+        if self._pending is pending:
+            self._write(200, next(pending))
+            self._end("complete")
+
+    def _play(self, played: Played) -> None:
+        """A reply step by step; times stretch with the load of its model."""
+        self._pending = pending = played.steps
+        self._limits = limits = played.limits
+        if limits is not None:
+            limits.open += 1
+
+        def take(step: Step | None, due: float) -> None:
+            if step is None or self._pending is not pending:
+                return  # it hangs, or the client has gone
+            if step.data:
+                self._transport.write(step.data)
+            if step.end:
+                self._end(step.end)
+                return
+            following = next(pending, None)
+            if following is None or not following.delay:
+                take(following, due)
+                return
+            later = due + following.delay * _stretch(limits)
+            self._model.wheel.call_at(later, lambda: take(following, later))
+
+        take(next(pending, None), asyncio.get_running_loop().time())
+
+    def _end(self, end: End) -> None:
+        self._let_go()
+        if end == "complete":
+            self._model.stats.completed += 1
+            return
+        self._model.stats.broken += 1
+        if end == "close":
+            self._transport.close()
+        elif end == "reset":
+            self.reset()
+
+    def _let_go(self) -> None:
+        self._pending = None
+        self._model.stats.open_streams -= 1
+        if self._limits is not None:
+            self._limits.open -= 1
+            self._limits = None
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._write(refusal.status, refusal.body, refusal.headers)
+
+    def _write(self, status: int, body: bytes, headers: bytes = b"") -> None:
+        self._transport.write(
+            b"HTTP/1.1 %d Simulated\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\n%b\r\n%b" % (status, len(body), headers, body)
+        )
+
+
+def _stretch(limits: Limits | None) -> float:
+    return 1.0 if limits is None else limits.stretch()

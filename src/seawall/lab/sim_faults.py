@@ -1,0 +1,244 @@
+"""Which fault a request to the simulated model meets: a pure decision, without clock or socket.
+
+A script is a list of rules; the first that applies to a request decides. Whether one with a
+`probability` applies is drawn from the seed, its place in the list, the model's name, the message
+and the attempt, that is how often this model was asked this message since the script began. So
+what happens to a message does not depend on what else is asked meanwhile, and each retry has a
+luck of its own.
+"""
+
+import re
+from hashlib import blake2b
+from typing import Annotated, ClassVar, Literal, TypeAlias
+
+from msgspec import Meta, Struct, field
+
+__all__ = [
+    "Drop",
+    "Error",
+    "FaultPlan",
+    "FaultScript",
+    "Hang",
+    "Malformed",
+    "Refuse",
+    "Reset",
+    "Rule",
+    "Slow",
+    "StreamError",
+    "Throttle",
+    "Truncate",
+    "draw",
+]
+
+_MAX_ATTEMPTS = 1 << 20  # messages whose attempts are remembered
+
+Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]
+Chunks: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
+Factor: TypeAlias = Annotated[float, Meta(gt=0, le=1e6)]
+Place: TypeAlias = Literal["before-head", "after-head", "in-stream"]
+
+
+class _Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """When a rule applies: from `from` until `until`, in seconds since the script began.
+
+    every: the window comes again after so many seconds, counted from `from`.
+    """
+
+    begin: Seconds = field(name="from", default=0.0)
+    until: Seconds | None = None
+    every: Annotated[float, Meta(gt=0, le=1e9)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.until is not None and self.until <= self.begin:
+            raise ValueError("until: it must be later than from")
+        if self.every is None:
+            return
+        if self.until is None:
+            raise ValueError("every: a window that comes again needs an until")
+        if self.every < self.until - self.begin:
+            raise ValueError("every: it is shorter than the window from .. until")
+
+    def open_at(self, now: float) -> bool:
+        """Whether it applies `now`."""
+        if now < self.begin:
+            return False
+        if self.until is None:
+            return True
+        passed = now - self.begin
+        return (passed % self.every if self.every else passed) < self.until - self.begin
+
+    def next_change(self, now: float) -> float | None:
+        """The next time after `now` at which `open_at` may change; None if it never does."""
+        if now < self.begin:
+            return self.begin
+        if self.until is None:
+            return None
+        if self.every is None:
+            return self.until if now < self.until else None
+        round_began = self.begin + (now - self.begin) // self.every * self.every
+        length = self.until - self.begin
+        ends = (round_began + length, round_began + self.every, round_began + self.every + length)
+        return next(each for each in ends if each > now)
+
+
+class Refuse(_Window, frozen=True, tag="refuse"):
+    """An outage: nothing listens, and connections that are open are reset. It always ends."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.until is None:
+            raise ValueError("until: an outage needs an end")
+
+
+class _Matching(_Window, frozen=True):
+    """To which requests a rule applies.
+
+    probability: see the module. match: a regular expression found in the customer's last message.
+    model: one that is the whole name of the model. Empty ones apply to all.
+    attempts: only to the first so many requests with the same model and message; 0: to all.
+    """
+
+    probability: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    match: str = ""
+    model: str = ""
+    attempts: Annotated[int, Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, pattern in (("match", self.match), ("model", self.model)):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{name}: not a regular expression: {error}") from error
+
+
+class Throttle(_Matching, frozen=True, tag="throttle"):
+    """429 with `Retry-After`: seconds, rounded up to whole ones in the header."""
+
+    retry_after: Seconds = 1.0
+
+
+class Error(_Matching, frozen=True, tag="error"):
+    """An HTTP status and an error object; `code` goes into that. retry_after: None for none."""
+
+    status: Annotated[int, Meta(ge=400, le=599)] = 500
+    code: str = ""
+    retry_after: Seconds | None = None
+
+
+class _Placed(_Matching, frozen=True):
+    """Where in the answer: instead of its head, after it, or after `chunks` data events."""
+
+    at: Place = "before-head"
+    chunks: Chunks = 1
+
+
+class Hang(_Placed, frozen=True, tag="hang"):
+    """Nothing more comes; the connection stays open until the client closes it."""
+
+
+class Drop(_Placed, frozen=True, tag="drop"):
+    """The connection is closed."""
+
+
+class Reset(_Placed, frozen=True, tag="reset"):
+    """The connection is reset (TCP RST)."""
+
+
+class _InStream(_Matching, frozen=True):
+    """After `chunks` data events."""
+
+    chunks: Chunks = 1
+
+
+class Malformed(_InStream, frozen=True, tag="malformed"):
+    """A data event that is not JSON; the rest follows as if nothing had been."""
+
+
+class StreamError(_InStream, frozen=True, tag="stream-error"):
+    """A data event with an error object, then the end of the body."""
+
+
+class Truncate(_InStream, frozen=True, tag="truncate"):
+    """The end of the body, well framed, without finish_reason and [DONE]."""
+
+
+class Slow(_Matching, frozen=True, tag="slow"):
+    """Times are multiplied: until the first token by `first_factor`, between tokens by `factor`."""
+
+    first_factor: Factor = 1.0
+    factor: Factor = 10.0
+
+
+Rule: TypeAlias = Throttle | Error | Hang | Drop | Reset | Malformed | StreamError | Truncate | Slow
+
+
+class FaultScript(Struct, frozen=True, forbid_unknown_fields=True):
+    """What goes wrong: the rules, in the order in which they are asked."""
+
+    rules: tuple[Rule | Refuse, ...] = ()
+
+
+def draw(seed: int, place: int, model: str, message: str, attempt: int) -> float:
+    """The luck, 0 ≤ x < 1, of an attempt (1, 2, ...) under the rule at a place in the list."""
+    text = f"{seed}\0{place}\0{model}\0{message}\0{attempt}".encode("utf-8", "replace")
+    # 53 bits: what a float holds; with more, one just below 1 would be rounded up to it.
+    return (int.from_bytes(blake2b(text, digest_size=8).digest()) >> 11) / 2.0**53
+
+
+class FaultPlan:
+    """A script as it is followed: the rules, and the attempts of each message."""
+
+    kinds: ClassVar[tuple[str, ...]] = tuple(
+        str(kind.__struct_config__.tag) for kind in (*Rule.__args__, Refuse)
+    )
+
+    def __init__(self, script: FaultScript, *, seed: int) -> None:
+        self._seed = seed
+        self._attempts: dict[bytes, int] = {}
+        self._outages = tuple(each for each in script.rules if isinstance(each, Refuse))
+        self._rules = tuple(
+            (place, rule, re.compile(rule.match), re.compile(rule.model))
+            for place, rule in enumerate(script.rules)
+            if not isinstance(rule, Refuse)
+        )
+
+    @property
+    def idle(self) -> bool:
+        """Whether no rule can ever apply to a request."""
+        return not self._rules
+
+    def decide(self, model: str, message: str, *, now: float) -> Rule | None:
+        """The rule that applies to this request; None where all goes well.
+
+        now: seconds since the script began. Counts as an attempt of this message.
+        """
+        attempt = self._count(model, message)
+        for place, rule, match, name in self._rules:
+            if (
+                rule.open_at(now)
+                and not 0 < rule.attempts < attempt
+                and (not rule.model or name.fullmatch(model))
+                and (not rule.match or match.search(message))
+                and draw(self._seed, place, model, message, attempt) < rule.probability
+            ):
+                return rule
+        return None
+
+    def refuses(self, now: float) -> bool:
+        """Whether there is an outage."""
+        return any(each.open_at(now) for each in self._outages)
+
+    def next_change(self, now: float) -> float | None:
+        """When `refuses` may change next."""
+        changes = (each.next_change(now) for each in self._outages)
+        return min((each for each in changes if each is not None), default=None)
+
+    def _count(self, model: str, message: str) -> int:
+        text = f"{model}\0{message}".encode("utf-8", "replace")
+        key = blake2b(text, digest_size=16).digest()
+        attempt = self._attempts.pop(key, 0) + 1
+        if len(self._attempts) >= _MAX_ATTEMPTS:
+            del self._attempts[next(iter(self._attempts))]  # the one asked longest ago
+        self._attempts[key] = attempt
+        return attempt

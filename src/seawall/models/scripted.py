@@ -1,0 +1,54 @@
+"""A model that answers from a function: for tests of agents, and for the rehearsal at start.
+
+::
+
+    def answer(request: ModelRequest) -> str | tuple[ToolCall, ...]:
+        if isinstance(request.messages[-1], ToolMessage):
+            return "It is on its way."
+        return (ToolCall("1", "get_order_details", '{"order_id": "#W1"}'),)
+
+    app.model("default", ScriptedModel(answer))
+"""
+
+from collections.abc import AsyncGenerator, Callable
+
+from seawall.models.port import Finish, ModelEvent, ModelRequest, Text, ToolCalls
+from seawall.turn import ToolCall, Usage
+
+__all__ = ["ScriptedModel"]
+
+Script = Callable[[ModelRequest], str | tuple[ToolCall, ...]]
+
+
+class ScriptedModel:
+    """Implements `Model`. script: the answer to a request, a text or tool calls.
+
+    A text comes word by word. Tokens are counted as words. asked: every request so far.
+    """
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self.asked: list[ModelRequest] = []
+
+    async def stream(
+        self, request: ModelRequest, *, deadline: float
+    ) -> AsyncGenerator[ModelEvent, None]:
+        """See `Model.stream`; it takes no time, so there is no deadline to meet."""
+        del deadline
+        self.asked.append(request)
+        answer = self._script(request)
+        prompt = len(request.prompt.instructions.split())
+        if isinstance(answer, str):
+            words = answer.split(" ")
+            for index, word in enumerate(words):
+                yield Text(f" {word}" if index else word)
+            yield Finish("stop", Usage(prompt, len(words), 1))
+        else:
+            yield ToolCalls(answer)
+            yield Finish("tool_calls", Usage(prompt, len(answer), 1))
+
+    async def warm(self) -> None:
+        """See `Model.warm`."""
+
+    async def close(self) -> None:
+        """See `Model.close`."""

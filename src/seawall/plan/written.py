@@ -1,0 +1,178 @@
+"""A workload from a TOML file, or from the flags of a command: text to data, errors with names."""
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct, structs
+
+from seawall.errors import ConfigError
+from seawall.plan.arrivals import DAY, Campaign, Spike
+from seawall.plan.distributions import Distribution
+from seawall.plan.notation import parse_amount, parse_distribution, parse_seconds, parse_spike
+from seawall.plan.service import Stage, split_duration
+from seawall.plan.workload import Clients, Workload, from_trace
+
+__all__ = ["from_flags", "read_workload"]
+
+T = TypeVar("T", bound=Struct)
+
+
+def from_flags(
+    *,
+    daily: str = "",
+    spikes: Iterable[str] = (),
+    duration: str = "",
+    start: str = "",
+    horizon: str = "",
+    trace: Path | None = None,
+) -> Workload:
+    """A workload as it is written on a command line; what is empty keeps its default.
+
+    daily: requests a day, `1200000`; spikes: `5000@20s`; duration: of a request, `4s..7s`; start:
+    the initialisation, `1s`; horizon: seconds simulated, a day by default; trace: a CSV file.
+    Raises ConfigError, naming the flag.
+    """
+    workload = Workload()
+    if trace is not None:
+        workload = from_trace(trace)
+    arrivals, service, sources = workload.arrivals, workload.service, dict(workload.sources)
+    if horizon:
+        arrivals = structs.replace(arrivals, horizon=parse_seconds(horizon, "horizon"))
+    if daily:
+        arrivals = structs.replace(arrivals, rate=parse_amount(daily, "daily") / DAY)
+        sources["arrivals.rate"] = "given: requests a day"
+    crowds = tuple(Spike(*parse_spike(text, "spike")) for text in spikes)
+    if crowds:
+        arrivals = structs.replace(arrivals, spikes=crowds)
+        sources["arrivals.spikes"] = "given"
+    if duration:
+        stages = split_duration(parse_distribution(duration, "duration"), service.stages)
+        service = structs.replace(service, stages=stages)
+        sources["service.stages.seconds"] = "given: the whole; its parts in the article's shape"
+    if start:
+        service = structs.replace(service, start=parse_distribution(start, "init"))
+        sources["service.start"] = "given"
+    return Workload(arrivals=arrivals, service=service, clients=workload.clients, sources=sources)
+
+
+def read_workload(path: Path) -> Workload:
+    """A workload from a TOML file. Raises ConfigError, which names file and key.
+
+    Tables `arrivals`, `service`, `clients` with the fields of those; times as in `notation`.
+    `arrivals.daily` are requests a day, `arrivals.spikes` a list as `5000@20s`, `arrivals.trace` a
+    CSV file beside this one; `service.duration` is the whole of a request, `service.stages` a list
+    of tables with `name`, `seconds`, `cpu_ms`, `model`, `store_calls`.
+    """
+    try:
+        with path.open("rb") as file:
+            document = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    try:
+        return _workload(document, path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _workload(document: dict[str, Any], folder: Path) -> Workload:
+    unknown = set(document) - {"arrivals", "service", "clients"}
+    if unknown:
+        raise ConfigError(f"{min(unknown)}: unknown; known: arrivals, service, clients")
+    arriving = _table(document, "arrivals")
+    serving = _table(document, "service")
+    workload = Workload()
+    if "trace" in arriving:
+        workload = from_trace(folder / str(arriving.pop("trace")))
+    given: dict[str, str] = {}
+    _read_arrivals(arriving)
+    if "stages" in serving:
+        serving["stages"] = tuple(
+            _stage(each, f"service.stages.{at}")
+            for at, each in enumerate(_list(serving, "stages", "service"))
+        )
+    for key in ("first_token", "start", "cold_request", "restore"):
+        if key in serving:
+            serving[key] = _times(serving[key], f"service.{key}")
+    if "duration" in serving:
+        whole = _times(serving.pop("duration"), "service.duration")
+        serving["stages"] = split_duration(whole, serving.get("stages", workload.service.stages))
+    for where, table in (("arrivals", arriving), ("service", serving)):
+        given |= dict.fromkeys((f"{where}.{key}" for key in table), "given")
+    return Workload(
+        arrivals=_changed(workload.arrivals, arriving, "arrivals"),
+        service=_changed(workload.service, serving, "service"),
+        clients=_changed(Clients(), _table(document, "clients"), "clients"),
+        sources=workload.sources | given,
+    )
+
+
+def _read_arrivals(arriving: dict[str, Any]) -> None:
+    """What is written as text becomes what it means, in place."""
+    if "daily" in arriving:
+        arriving["rate"] = parse_amount(str(arriving.pop("daily")), "arrivals.daily") / DAY
+    if "horizon" in arriving:
+        arriving["horizon"] = _seconds(arriving["horizon"], "arrivals.horizon")
+    if "spikes" in arriving:
+        arriving["spikes"] = tuple(
+            Spike(*parse_spike(str(each), f"arrivals.spikes.{at}"))
+            for at, each in enumerate(_list(arriving, "spikes", "arrivals"))
+        )
+    if "campaigns" in arriving:
+        arriving["campaigns"] = tuple(
+            Campaign(
+                *(
+                    _seconds(each.get(key), f"arrivals.campaigns.{at}.{key}")
+                    for key in ("at", "seconds", "factor")
+                )
+            )
+            for at, each in enumerate(_list(arriving, "campaigns", "arrivals"))
+        )
+
+
+def _table(document: dict[str, Any], name: str) -> dict[str, Any]:
+    table = document.get(name, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{name}: is not a table")
+    return dict(table)
+
+
+def _list(table: dict[str, Any], key: str, where: str) -> list[Any]:
+    value = table[key]
+    if not isinstance(value, list):
+        raise ConfigError(f"{where}.{key}: is not a list")
+    return value
+
+
+def _seconds(value: object, name: str) -> float:
+    return parse_seconds(str(value), name)
+
+
+def _times(value: object, name: str) -> Distribution:
+    return parse_distribution(str(value), name)
+
+
+def _stage(table: object, where: str) -> Stage:
+    if not isinstance(table, dict) or "name" not in table or "seconds" not in table:
+        raise ConfigError(f"{where}: a stage is a table with name and seconds")
+    fields = table | {"seconds": _times(table["seconds"], f"{where}.seconds")}
+    return _changed(Stage(str(table["name"]), fields["seconds"]), fields, where)
+
+
+def _changed(base: T, fields: dict[str, Any], where: str) -> T:
+    """The base with some fields changed, each of the type that it has."""
+    known = base.__struct_fields__
+    hints = {each.name: each.type for each in structs.fields(base)}
+    values = {}
+    for key, value in fields.items():
+        if key not in known:
+            raise ConfigError(f"{where}.{key}: unknown; known: {', '.join(known)}")
+        try:
+            values[key] = msgspec.convert(value, hints[key], strict=True)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{where}.{key}: {error}") from None
+    return structs.replace(base, **values)

@@ -1,0 +1,175 @@
+"""One execution at a time, and everybody who waits for it ends once, whatever happens."""
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seawall.caches.flights import Flights, Take
+from seawall.errors import UpstreamFailed
+
+
+async def settle() -> None:
+    for _ in range(12):
+        await asyncio.sleep(0)
+
+
+class World:
+    """Executions that do what they are told, and who waits for them."""
+
+    def __init__(self) -> None:
+        self.flights: Flights[str, str] = Flights()
+        self.orders: asyncio.Queue[str] = asyncio.Queue()
+        self.running = self.most = self.started = 0
+        self.people: dict[int, asyncio.Task[tuple[str, bool]]] = {}
+        self.heard: dict[int, str] = {}
+        self.left: set[int] = set()
+
+    async def work(self, take: Take[str]) -> str:
+        self.started += 1
+        number = self.started
+        self.running += 1
+        self.most = max(self.most, self.running)
+        said = ""
+        try:
+            while True:
+                order = await self.orders.get()
+                if order == "fail":
+                    raise UpstreamFailed(str(number))
+                if order == "done":
+                    return said
+                piece = f"{number}:{len(said)} "
+                said += piece
+                await take(piece)
+        finally:
+            self.running -= 1
+
+    async def do(self, what: str, who: int) -> None:
+        """One step of a plan."""
+        if what == "join":
+            self.join(who)
+        elif what == "leave" and who in self.people:
+            if self.people[who].cancel():
+                self.left.add(who)
+        elif what == "settle":
+            await settle()
+        elif what != "leave" and self.running:
+            self.orders.put_nowait(what)
+            await settle()
+
+    def join(self, who: int) -> None:
+        if who in self.people:
+            return
+        self.heard[who] = ""
+
+        async def take(*pieces: str) -> None:
+            self.heard[who] += "".join(pieces)
+
+        self.people[who] = asyncio.create_task(self.flights.join("key", self.work, take))
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["join", "join", "leave"]), st.integers(0, 7)),
+        st.tuples(st.sampled_from(["piece", "fail", "done", "settle"]), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None)
+@given(steps=STEPS)
+def test_everybody_ends_once_and_one_runs_at_a_time(steps: list[tuple[str, int]]) -> None:
+    async def scenario() -> None:
+        world = World()
+        for what, who in steps:
+            await world.do(what, who)
+        await settle()
+        while world.running:
+            world.orders.put_nowait("done")
+            await settle()
+        async with asyncio.timeout(5):
+            ends = await asyncio.gather(*world.people.values(), return_exceptions=True)
+        assert world.most <= 1
+        payers = 0
+        for who, end in zip(world.people, ends, strict=True):
+            if isinstance(end, BaseException):
+                left = isinstance(end, asyncio.CancelledError) and who in world.left
+                assert left or isinstance(end, UpstreamFailed)
+            else:
+                result, mine = end
+                assert world.heard[who] == result
+                payers += mine
+        assert payers <= world.started
+
+    asyncio.run(scenario())
+
+
+def test_who_began_may_leave() -> None:
+    async def scenario() -> None:
+        world = World()
+        for who in range(3):
+            world.join(who)
+        await settle()
+        world.orders.put_nowait("piece")
+        await settle()
+        world.people[0].cancel()
+        await settle()
+        world.orders.put_nowait("piece")
+        world.orders.put_nowait("done")
+        ends = await asyncio.gather(world.people[1], world.people[2])
+        assert [result for result, _ in ends] == ["1:0 1:4 "] * 2
+        assert sorted(mine for _, mine in ends) == [False, True]
+        assert world.started == 1
+
+    asyncio.run(scenario())
+
+
+def test_the_last_who_leaves_ends_it() -> None:
+    async def scenario() -> None:
+        world = World()
+        world.join(0)
+        world.join(1)
+        await settle()
+        for who in (0, 1):
+            assert world.running == 1
+            world.people[who].cancel()
+            await settle()
+        assert world.running == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("orders", "started"), [(["fail", "done"], 2), (["fail", "fail"], 2)])
+def test_of_those_who_were_told_nothing_one_takes_over(orders: list[str], started: int) -> None:
+    """Once: a model that is down is not asked by each in turn."""
+
+    async def scenario() -> None:
+        world = World()
+        for who in range(10):
+            world.join(who)
+        for order in orders:
+            await settle()
+            world.orders.put_nowait(order)
+        ends = await asyncio.gather(*world.people.values(), return_exceptions=True)
+        failed = sum(isinstance(end, UpstreamFailed) for end in ends)
+        assert failed == (1 if orders[1] == "done" else 10)
+        assert world.started == started
+
+    asyncio.run(scenario())
+
+
+def test_who_was_told_the_beginning_is_told_of_the_failure() -> None:
+    async def scenario() -> None:
+        world = World()
+        world.join(0)
+        world.join(1)
+        await settle()
+        world.orders.put_nowait("piece")
+        world.orders.put_nowait("fail")
+        ends = await asyncio.gather(*world.people.values(), return_exceptions=True)
+        assert [type(end) for end in ends] == [UpstreamFailed] * 2
+        assert world.started == 1
+
+    asyncio.run(scenario())

@@ -1,0 +1,82 @@
+"""Servers behind a balancer are restarted one after another; no customer is to notice."""
+
+import asyncio
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+from seawall.lab.sim_reply import ReplyPlan, SimTimes
+from seawall.lab.steady import SteadyCrowd
+from seawall.lab.visit import Outcome
+from tests.attack.balancer import require_balancer, running_balancer
+from tests.hosts.conftest import identity
+from tests.issuer import Issuer
+from tests.servers import Running, running_model, running_server
+
+CUSTOMERS = 60
+SERVERS = 2
+
+
+class Place:
+    """One address; whoever serves there is replaced by another."""
+
+    def __init__(self, folder: Path, model: Running, settings: dict[str, str]) -> None:
+        self._folder = folder
+        self._model = model
+        self._settings = settings
+        self._stack = ExitStack()
+        self._server = self._start("0")
+        self.url = self._server.url
+
+    def restart(self) -> int:
+        """The exit status of the one before."""
+        status = self._server.stop()
+        self._server = self._start(self.url.rpartition(":")[2])
+        return status
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _start(self, port: str) -> Running:
+        return self._stack.enter_context(
+            running_server(self._folder, self._model, **self._settings, SERVER__PORT=port)
+        )
+
+
+def test_a_rolling_restart_loses_no_turn(tmp_path: Path, issuer: Issuer) -> None:
+    """Sessions of several turns move from server to server."""
+    require_balancer()
+    times = SimTimes(first_token=(0.1, 0.2), duration=(0.4, 0.6), chunks=10)
+    settings = identity(tmp_path, issuer) | {
+        "SERVER__WORKERS": "1",
+        "SERVER__LEAVE_SECONDS": "1",
+        "SERVER__DRAIN_SECONDS": "15",
+    }
+    outcomes: Counter[str] = Counter()
+    with ExitStack() as stack:
+        model = stack.enter_context(
+            running_model("--first-token", "0.1..0.2", "--duration", "0.4..0.6", "--chunks", "10")
+        )
+        places = [Place(tmp_path, model, settings) for _ in range(SERVERS)]
+        for place in places:
+            stack.callback(place.close)
+        front = stack.enter_context(running_balancer([place.url for place in places], checked=True))
+        crowd = SteadyCrowd(
+            url=front, customers=CUSTOMERS, token=issuer.token, turns=3, times=times
+        )
+
+        def heard(outcome: Outcome, _: ReplyPlan) -> None:
+            outcomes[outcome.error] += 1
+
+        async def scenario() -> None:
+            over = asyncio.Event()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(crowd.ask(heard, over))
+                for place in places:
+                    await asyncio.sleep(0.5)  # the balancer has to see the one before
+                    assert await asyncio.to_thread(place.restart) == 0
+                over.set()
+
+        asyncio.run(scenario())
+    assert set(outcomes) == {""}, outcomes
+    assert outcomes[""] > 2 * CUSTOMERS
