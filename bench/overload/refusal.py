@@ -18,6 +18,7 @@ from seawall.config import parse_settings
 from seawall.hosts.http.app import HttpApplication
 from seawall.hosts.http.door import Door
 from seawall.hosts.http.protocol import LimitedProtocol
+from seawall.hosts.http.stop import Stop
 from seawall.lab.demo import DemoIssuer
 from seawall.lab.driver import request_bytes
 from seawall.orchestrator import Orchestrator
@@ -73,6 +74,7 @@ async def measure(folder: Path) -> None:
             limits=settings.server,
             wheel=Wheel(),
             door=Door(orchestrator),
+            stop=Stop(),
         )
         protocol.connection_made(sink)
         token = issuer.token("ada")

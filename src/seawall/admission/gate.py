@@ -77,7 +77,7 @@ class Gate:
             refusal = self._queue.refusal(claimed(), at=at)
         return None if refusal is None else self._count(refusal)
 
-    def check(self, claimed: Callable[[], str | None]) -> None:
+    def check(self, claimed: Callable[[], str | None] = lambda: None) -> None:
         """Refuse at once, before any work, whom `refusal` refuses.
 
         Raises:

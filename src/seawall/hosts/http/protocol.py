@@ -135,6 +135,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._closing:
             self.transport.close()
         elif not self.transport.is_closing():
+            self.idle_since = self.loop.time()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
@@ -225,7 +226,9 @@ class LimitedProtocol(HttpToolsProtocol):
         """
         self._turned_away = True
         self._body_bytes = 0
-        self._closing = self.expect_100_continue or not self.parser.should_keep_alive()
+        self._closing = (
+            self.expect_100_continue or not self.parser.should_keep_alive() or self._stop.leaving
+        )
         end = b"connection: close\r\n\r\n" if self._closing else b"\r\n"
         self.transport.write(b"%b%b%b" % (head, end, body))
         if self.expect_100_continue:

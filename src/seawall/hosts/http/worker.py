@@ -230,6 +230,7 @@ class _Worker:
                 deadline = await drain(self._server, self._sockets, self._stop, settings)
                 watching.cancel()
                 ticking.cancel()
+                watching.cancel()
             self._server.should_exit = True
         left = 0.0 if self._stop.hurried else max(0.0, deadline - loop.time())
         await self._orchestrator.close(left)
