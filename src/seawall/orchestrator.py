@@ -1,48 +1,29 @@
-"""The composition root: settings and registered code become ports, ports become an orchestrator.
-
-Nothing else in the package opens files, reads the environment or chooses an adapter.
-"""
+"""The orchestrator: what a program makes, extends, opens, asks, and closes."""
 
 import asyncio
-import importlib
-import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
-from msgspec import Struct
 
 from seawall.admission.gate import Gate
-from seawall.admission.open import open_gate
-from seawall.agents.definition import Agent, build_agent
+from seawall.agents.definition import Agent
 from seawall.agents.loop import Emit
-from seawall.agents.output import build_output
-from seawall.agents.tools import Tool, Toolset, tool
-from seawall.budgets.open import Accounts, open_accounts
-from seawall.caches.answers import open_answers
-from seawall.caches.reads import cached_tools
+from seawall.agents.tools import Tool, tool
+from seawall.composition import Composed, Registered, compose
 from seawall.config import AgentSettings, Settings, load_settings
-from seawall.errors import ConfigError, Overloaded, Problem
+from seawall.errors import Overloaded, Problem
 from seawall.events import Event, TurnFailed
-from seawall.identity.authenticator import build_authenticator
 from seawall.identity.port import Authenticator, Credential, Trusted
-from seawall.intents.cascade import IntentDetector, build_detector
-from seawall.intents.definition import IntentDefinition
-from seawall.models.open import open_models, open_upstreams
 from seawall.models.port import Model
 from seawall.models.upstream import Upstream
 from seawall.pipeline.identifiers import new_request
 from seawall.pipeline.live import LiveTurn
-from seawall.pipeline.pipeline import Pipeline, Ports
+from seawall.pipeline.pipeline import Pipeline
 from seawall.pipeline.report import Observe, TurnReport
-from seawall.pipeline.resuming import Resuming
-from seawall.pipeline.routing import Routing
-from seawall.sessions.open import open_store
 from seawall.sessions.port import SessionStore
-from seawall.transport.errors import TransportError
-from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import Principal, TurnRequest
 
 if TYPE_CHECKING:
@@ -50,25 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Orchestrator"]
 
-_MAX_FETCH_BYTES = 1 << 20
 _EVENTS_AHEAD = 256
-
-
-class _Opened(Struct, frozen=True):
-    """What exists between open and close."""
-
-    pipeline: Pipeline
-    resuming: Resuming
-    store: SessionStore
-    accounts: Accounts
-    detector: IntentDetector
-    authenticator: Authenticator
-    gate: Gate
-    agents: dict[str, Agent]
-    models: dict[str, Model]
-    upstreams: dict[str, Upstream]
-    client: HttpClient
-    toolsets: tuple[Toolset, ...]
 
 
 class Orchestrator:
@@ -93,7 +56,7 @@ class Orchestrator:
         self._agents = dict(settings.agents)
         self._models: dict[str, Model] = {}
         self._observers: list[Observe] = []
-        self._opened: _Opened | None = None
+        self._opened: Composed | None = None
 
     @classmethod
     def from_config(cls, path: str | Path) -> "Orchestrator":
@@ -135,96 +98,13 @@ class Orchestrator:
             ConfigError: something that is configured cannot be had.
             StoreUnavailable: the session store cannot be opened.
         """
-        settings = self.settings
-        client = HttpClient(
-            max_connections=max(
-                (model.connections for model in settings.models.values()), default=1_024
-            )
+        self._opened = opened = await compose(
+            self.settings,
+            Registered(self._tools, self._agents, self._models, self._observe),
+            quickly=quickly,
         )
-        toolsets = tuple(
-            _open_toolset(name, each.factory, each.arguments)
-            for name, each in settings.tools.items()
-        )
-        authenticator = build_authenticator(settings.identity, _fetcher(client))
-        store = await _store_and_keys(settings, authenticator)
-        try:
-            opened = self._opened = await self._compose(
-                client, authenticator, store, toolsets, light=quickly
-            )
-        except BaseException:
-            await store.close()
-            raise
         if not quickly:
             opened.resuming.start()
-
-    async def _compose(
-        self,
-        client: HttpClient,
-        authenticator: Authenticator,
-        store: SessionStore,
-        toolsets: tuple[Toolset, ...],
-        *,
-        light: bool,
-    ) -> _Opened:
-        """Put together what stands on the open store."""
-        settings = self.settings
-        accounts = await open_accounts(settings, store)
-        upstreams = open_upstreams(
-            settings.models, client, metered=accounts.metered, quotas=accounts.quotas
-        )
-        models = open_models(settings.models, upstreams)
-        models |= {name: accounts.metered(name, each) for name, each in self._models.items()}
-        sets = (*(each.tools for each in toolsets), tuple(self._tools.values()))
-        tools = {each.name: each for made in sets for each in cached_tools(made, settings.caches)}
-        agents = {
-            name: _build_agent(name, each, models, tools) for name, each in self._agents.items()
-        }
-        if not agents:
-            raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
-        answers = open_answers(
-            {name: each.cache for name, each in self._agents.items()},
-            agents,
-            settings.caches,
-            seconds=settings.turn.turn,
-        )
-        default = settings.routing.default_agent or next(iter(agents))
-        detector = await _warmed(settings, models, light=light)
-        gate = open_gate(settings.admission, processes=settings.server.workers)
-        ports = Ports(
-            authenticator=authenticator,
-            store=store,
-            detector=detector,
-            agents=agents,
-            routing=Routing(
-                by_intent={
-                    name: each.agent for name, each in settings.intents.items() if each.agent
-                },
-                default=default,
-                sticky=settings.routing.sticky,
-            ),
-            gate=gate,
-            limits=settings.turn,
-            sessions=settings.sessions,
-            observe=self._observe,
-            answers=answers,
-            spending=accounts.spending,
-        )
-        pipeline = Pipeline(ports)
-        resuming = Resuming(store, settings.sessions, run=pipeline.resume, busy=lambda: gate.busy)
-        return _Opened(
-            pipeline=pipeline,
-            resuming=resuming,
-            store=store,
-            accounts=accounts,
-            detector=detector,
-            authenticator=authenticator,
-            gate=gate,
-            agents=agents,
-            models=models,
-            upstreams=upstreams,
-            client=client,
-            toolsets=toolsets,
-        )
 
     async def settle(self, seconds: float) -> None:
         """Wait for turns in the background; those that take longer than `seconds` are cancelled."""
@@ -369,7 +249,7 @@ class Orchestrator:
         return HttpApplication(self)
 
     @property
-    def _live(self) -> _Opened:
+    def _live(self) -> Composed:
         if self._opened is None:
             raise Overloaded("The orchestrator is not open yet.", retry_after=1.0)
         return self._opened
@@ -377,94 +257,3 @@ class Orchestrator:
     def _observe(self, report: TurnReport) -> None:
         for observer in self._observers:
             observer(report)
-
-
-def _open_toolset(name: str, factory: str, arguments: dict[str, Any]) -> Toolset:
-    module, _, function = factory.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:  # a tool module usually lies beside the configuration
-        sys.path.insert(0, here)
-    try:
-        opened = getattr(importlib.import_module(module), function)(**arguments)
-    except (ImportError, AttributeError, TypeError) as error:
-        raise ConfigError(f"tools.{name}: {factory}: {error}") from error
-    if not isinstance(opened, Toolset):
-        raise ConfigError(f"tools.{name}: {factory} must return a Toolset")
-    return opened
-
-
-def _build_agent(
-    name: str, settings: AgentSettings, models: dict[str, Model], tools: dict[str, Tool]
-) -> Agent:
-    if settings.model not in models:
-        raise ConfigError(f'agents.{name}.model: unknown model "{settings.model}"')
-    for each in settings.tools:
-        if each not in tools:
-            known = ", ".join(sorted(tools)) or "none"
-            raise ConfigError(f'agents.{name}.tools: unknown tool "{each}"; known: {known}')
-    return build_agent(
-        name,
-        instructions=settings.instructions,
-        model=models[settings.model],
-        tools=tuple(tools[each] for each in settings.tools),
-        handoffs=settings.handoffs,
-        limits=settings.limits,
-        temperature=settings.temperature,
-        output=build_output(name, settings.output),
-    )
-
-
-async def _store_and_keys(settings: Settings, authenticator: Authenticator) -> SessionStore:
-    """The open store; keys are fetched meanwhile: a cold start waits for both."""
-    opening: asyncio.Task[SessionStore] | None = None
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(authenticator.warm())
-            opening = group.create_task(open_store(settings.sessions))
-    except ExceptionGroup as failed:
-        if opening is not None and not opening.cancelled() and opening.exception() is None:
-            await opening.result().close()
-        raise failed.exceptions[0] from None
-    return opening.result()
-
-
-async def _warmed(settings: Settings, models: dict[str, Model], *, light: bool) -> IntentDetector:
-    """The detector; connections to models are opened meanwhile."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for model in models.values():
-                group.create_task(model.warm())
-            building = asyncio.to_thread(_build_detector, settings, models, light=light)
-            detecting = group.create_task(building)
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from None
-    return detecting.result()
-
-
-def _build_detector(settings: Settings, models: dict[str, Model], *, light: bool) -> IntentDetector:
-    definitions = tuple(
-        IntentDefinition(name, each.description, each.examples, each.patterns)
-        for name, each in settings.intents.items()
-    )
-    model = models[settings.routing.intent_model] if settings.routing.intent_model else None
-    routing = settings.routing
-    return build_detector(
-        definitions,
-        model=model,
-        threshold=routing.intent_threshold,
-        embedding_model=routing.embedding_model if routing.classifier == "embeddings" else None,
-        cache=Path(routing.classifier_cache) if routing.classifier_cache else None,
-        light=light,
-    )
-
-
-def _fetcher(client: HttpClient) -> Callable[[str, float], Awaitable[bytes]]:
-    async def fetch(url: str, deadline: float) -> bytes:
-        answer = await client.request(
-            "GET", Endpoint.parse(url), deadline=deadline, limit=_MAX_FETCH_BYTES
-        )
-        if answer.status != 200:
-            raise TransportError(f"{url} answered with status {answer.status}")
-        return answer.body
-
-    return fetch

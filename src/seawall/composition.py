@@ -1,0 +1,260 @@
+"""The composition: settings and registered code become ports, and what stands on them.
+
+Nothing else in the package opens files, reads the environment or chooses an adapter.
+"""
+
+import asyncio
+import importlib
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from seawall.admission.gate import Gate
+from seawall.admission.open import open_gate
+from seawall.agents.definition import Agent, build_agent
+from seawall.agents.output import build_output
+from seawall.agents.tools import Tool, Toolset
+from seawall.budgets.open import Accounts, open_accounts
+from seawall.caches.answers import open_answers
+from seawall.caches.reads import cached_tools
+from seawall.config import AgentSettings, Settings
+from seawall.errors import ConfigError
+from seawall.identity.authenticator import build_authenticator
+from seawall.identity.port import Authenticator
+from seawall.intents.cascade import IntentDetector, build_detector
+from seawall.intents.definition import IntentDefinition
+from seawall.models.open import open_models, open_upstreams
+from seawall.models.port import Model
+from seawall.models.upstream import Upstream
+from seawall.pipeline.pipeline import Pipeline, Ports
+from seawall.pipeline.report import Observe
+from seawall.pipeline.resuming import Resuming
+from seawall.pipeline.routing import Routing
+from seawall.sessions.open import open_store
+from seawall.sessions.port import SessionStore
+from seawall.transport.errors import TransportError
+from seawall.transport.http_client import Endpoint, HttpClient
+
+__all__ = ["Composed", "Registered", "compose"]
+
+_MAX_FETCH_BYTES = 1 << 20
+
+
+class Composed(Struct, frozen=True):
+    """What exists between open and close of an orchestrator."""
+
+    pipeline: Pipeline
+    resuming: Resuming
+    store: SessionStore
+    accounts: Accounts
+    detector: IntentDetector
+    authenticator: Authenticator
+    gate: Gate
+    agents: dict[str, Agent]
+    models: dict[str, Model]
+    upstreams: dict[str, Upstream]
+    client: HttpClient
+    toolsets: tuple[Toolset, ...]
+
+
+class Registered(Struct, frozen=True):
+    """What was registered in code. observe: called with the report of every finished turn."""
+
+    tools: dict[str, Tool]
+    agents: dict[str, AgentSettings]
+    models: dict[str, Model]
+    observe: Observe
+
+
+async def compose(settings: Settings, registered: Registered, *, quickly: bool) -> Composed:
+    """Open and warm everything; see `Orchestrator.open`.
+
+    Raises:
+        ConfigError: something that is configured cannot be had.
+        StoreUnavailable: the session store cannot be opened.
+    """
+    client = HttpClient(
+        max_connections=max(
+            (model.connections for model in settings.models.values()), default=1_024
+        )
+    )
+    toolsets = tuple(
+        _open_toolset(name, each.factory, each.arguments) for name, each in settings.tools.items()
+    )
+    authenticator = build_authenticator(settings.identity, _fetcher(client))
+    store = await _store_and_keys(settings, authenticator)
+    try:
+        return await _stand(
+            settings,
+            registered,
+            client=client,
+            authenticator=authenticator,
+            store=store,
+            toolsets=toolsets,
+            light=quickly,
+        )
+    except BaseException:
+        await store.close()
+        raise
+
+
+async def _stand(
+    settings: Settings,
+    registered: Registered,
+    *,
+    client: HttpClient,
+    authenticator: Authenticator,
+    store: SessionStore,
+    toolsets: tuple[Toolset, ...],
+    light: bool,
+) -> Composed:
+    """Put together what stands on the open store."""
+    accounts = await open_accounts(settings, store)
+    upstreams = open_upstreams(
+        settings.models, client, metered=accounts.metered, quotas=accounts.quotas
+    )
+    models = open_models(settings.models, upstreams)
+    models |= {name: accounts.metered(name, each) for name, each in registered.models.items()}
+    sets = (*(each.tools for each in toolsets), tuple(registered.tools.values()))
+    tools = {each.name: each for made in sets for each in cached_tools(made, settings.caches)}
+    agents = {
+        name: _build_agent(name, each, models, tools) for name, each in registered.agents.items()
+    }
+    if not agents:
+        raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
+    answers = open_answers(
+        {name: each.cache for name, each in registered.agents.items()},
+        agents,
+        settings.caches,
+        seconds=settings.turn.turn,
+    )
+    default = settings.routing.default_agent or next(iter(agents))
+    detector = await _warmed(settings, models, light=light)
+    gate = open_gate(settings.admission, processes=settings.server.workers)
+    ports = Ports(
+        authenticator=authenticator,
+        store=store,
+        detector=detector,
+        agents=agents,
+        routing=Routing(
+            by_intent={name: each.agent for name, each in settings.intents.items() if each.agent},
+            default=default,
+            sticky=settings.routing.sticky,
+        ),
+        gate=gate,
+        limits=settings.turn,
+        sessions=settings.sessions,
+        observe=registered.observe,
+        answers=answers,
+        spending=accounts.spending,
+    )
+    pipeline = Pipeline(ports)
+    resuming = Resuming(store, settings.sessions, run=pipeline.resume, busy=lambda: gate.busy)
+    return Composed(
+        pipeline=pipeline,
+        resuming=resuming,
+        store=store,
+        accounts=accounts,
+        detector=detector,
+        authenticator=authenticator,
+        gate=gate,
+        agents=agents,
+        models=models,
+        upstreams=upstreams,
+        client=client,
+        toolsets=toolsets,
+    )
+
+
+def _open_toolset(name: str, factory: str, arguments: dict[str, Any]) -> Toolset:
+    module, _, function = factory.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:  # a tool module usually lies beside the configuration
+        sys.path.insert(0, here)
+    try:
+        opened = getattr(importlib.import_module(module), function)(**arguments)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ConfigError(f"tools.{name}: {factory}: {error}") from error
+    if not isinstance(opened, Toolset):
+        raise ConfigError(f"tools.{name}: {factory} must return a Toolset")
+    return opened
+
+
+def _build_agent(
+    name: str, settings: AgentSettings, models: dict[str, Model], tools: dict[str, Tool]
+) -> Agent:
+    if settings.model not in models:
+        raise ConfigError(f'agents.{name}.model: unknown model "{settings.model}"')
+    for each in settings.tools:
+        if each not in tools:
+            known = ", ".join(sorted(tools)) or "none"
+            raise ConfigError(f'agents.{name}.tools: unknown tool "{each}"; known: {known}')
+    return build_agent(
+        name,
+        instructions=settings.instructions,
+        model=models[settings.model],
+        tools=tuple(tools[each] for each in settings.tools),
+        handoffs=settings.handoffs,
+        limits=settings.limits,
+        temperature=settings.temperature,
+        output=build_output(name, settings.output),
+    )
+
+
+async def _store_and_keys(settings: Settings, authenticator: Authenticator) -> SessionStore:
+    """The open store; keys are fetched meanwhile: a cold start waits for both."""
+    opening: asyncio.Task[SessionStore] | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(authenticator.warm())
+            opening = group.create_task(open_store(settings.sessions))
+    except ExceptionGroup as failed:
+        if opening is not None and not opening.cancelled() and opening.exception() is None:
+            await opening.result().close()
+        raise failed.exceptions[0] from None
+    return opening.result()
+
+
+async def _warmed(settings: Settings, models: dict[str, Model], *, light: bool) -> IntentDetector:
+    """The detector; connections to models are opened meanwhile."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for model in models.values():
+                group.create_task(model.warm())
+            building = asyncio.to_thread(_build_detector, settings, models, light=light)
+            detecting = group.create_task(building)
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return detecting.result()
+
+
+def _build_detector(settings: Settings, models: dict[str, Model], *, light: bool) -> IntentDetector:
+    definitions = tuple(
+        IntentDefinition(name, each.description, each.examples, each.patterns)
+        for name, each in settings.intents.items()
+    )
+    model = models[settings.routing.intent_model] if settings.routing.intent_model else None
+    routing = settings.routing
+    return build_detector(
+        definitions,
+        model=model,
+        threshold=routing.intent_threshold,
+        embedding_model=routing.embedding_model if routing.classifier == "embeddings" else None,
+        cache=Path(routing.classifier_cache) if routing.classifier_cache else None,
+        light=light,
+    )
+
+
+def _fetcher(client: HttpClient) -> Callable[[str, float], Awaitable[bytes]]:
+    async def fetch(url: str, deadline: float) -> bytes:
+        answer = await client.request(
+            "GET", Endpoint.parse(url), deadline=deadline, limit=_MAX_FETCH_BYTES
+        )
+        if answer.status != 200:
+            raise TransportError(f"{url} answered with status {answer.status}")
+        return answer.body
+
+    return fetch
