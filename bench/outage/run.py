@@ -133,7 +133,11 @@ async def main(*, quick: bool, kind: str) -> dict[str, object]:
     usual, gone, back = seconds[2:calm], seconds[calm : calm + out], seconds[calm + out :]
     usual_calls = sum(each.primary for each in usual) / len(usual)
     completed = median(each.completed for each in usual)
-    dip = [number for number, each in enumerate(gone) if each.completed < 0.9 * completed]
+    waited = [
+        number
+        for number, each in enumerate(gone)
+        if each.slowest_first_text > FIRST_TOKEN_SECONDS / 2
+    ]
     return {
         "kind": kind,
         "turns": sum(each.completed + each.failed for each in seconds),
@@ -144,7 +148,8 @@ async def main(*, quick: bool, kind: str) -> dict[str, object]:
             "out": median(each.completed for each in gone),
             "back": median(each.completed for each in back),
         },
-        "until_fallback_carries_seconds": dip[-1] + 1 if dip else 0,
+        "seconds_in_which_somebody_waited_for_it": len(waited),
+        "of_them_the_last": waited[-1] + 1 if waited else 0,
         "calls_to_the_one_that_is_out": sum(each.primary for each in gone),
         "slowest_added_first_text_seconds": {
             "usual": round(max(each.slowest_first_text for each in usual), 2),

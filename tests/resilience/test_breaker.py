@@ -86,7 +86,7 @@ def test_a_failed_probe_keeps_it_open_for_twice_as_long_up_to_a_bound() -> None:
         stays.append(breaker.wait(at=at))
         at += stays[-1]
         call(breaker, failed=True, at=at)
-    assert stays == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0]
+    assert stays == [5.0, 10.0, 20.0, 20.0, 20.0, 20.0, 20.0]
 
 
 def test_calls_of_another_time_do_not_count() -> None:

@@ -8,7 +8,7 @@ __all__ = ["Breaker", "BreakerState"]
 BreakerState = Literal["closed", "open", "half-open"]
 
 _SLICES = 10  # of the window: old calls are forgotten a tenth at a time
-_LONGEST_OPEN = 12.0  # times open_seconds
+_LONGEST_OPEN = 4.0  # times open_seconds
 
 
 class Breaker:
@@ -17,7 +17,7 @@ class Breaker:
     Of the calls that began while it was closed, a share of `failure_rate` among at least
     `min_calls` within `window_seconds` opens it. After `open_seconds` it is half open: `probes`
     calls at a time. As many successes close it; one failure opens it again, for twice as long as
-    before, twelve times open_seconds at the most. What began in another state no longer counts.
+    before, four times open_seconds at the most. What began in another state no longer counts.
 
     Decides only; times are seconds on any steady clock.
     Source: M. Nygard, Release It!, 2nd edition, 2018, ch. 5, "Circuit Breaker".
