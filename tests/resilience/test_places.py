@@ -3,6 +3,8 @@
 import asyncio
 import random
 
+import pytest
+
 from seawall.resilience.places import Places
 from tests.loop import on_a_loop
 
@@ -69,4 +71,18 @@ async def test_whatever_happens_none_is_lost_and_none_is_given_twice() -> None:
             task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert highest <= 5
+    assert (places.in_flight, places.waiting) == (0, 0)
+
+
+@on_a_loop
+async def test_who_gives_up_in_the_moment_a_place_is_free_only_gives_up() -> None:
+    places = Places(1)
+    assert places.take()
+    soon = asyncio.get_running_loop().time() + 5.0
+    waiting = asyncio.create_task(places.wait(soon))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    places.give_back()  # before the one that waits has heard that it is cancelled
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
     assert (places.in_flight, places.waiting) == (0, 0)

@@ -41,7 +41,7 @@ class Places:
         except BaseException as error:
             if waiter.done() and not waiter.cancelled():
                 self.give_back()  # it came in the very moment of giving up
-            else:
+            elif waiter in self._waiters:  # else it was passed over already
                 self._waiters.remove(waiter)
             if isinstance(error, TimeoutError):
                 return False
