@@ -418,9 +418,10 @@ def test_a_wrong_clock_is_corrected_by_the_servers() -> None:
     against(handler, scene, clock=lambda: theirs - 3_600.0)
 
 
-@pytest.mark.parametrize("date", [formatdate(time.time(), usegmt=True), "", "nonsense"])
+@pytest.mark.parametrize("date", ["now", "", "nonsense"])
 def test_a_signature_that_is_wrong_for_another_reason_is_denied(date: str) -> None:
     said = refusal("InvalidSignatureException")
+    date = formatdate(time.time(), usegmt=True) if date == "now" else date
 
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         await failing(get(client), AccessDenied)
