@@ -228,7 +228,6 @@ class _Worker:
                 await self._orchestrator.leave()
                 settings = self._orchestrator.settings.server
                 deadline = await drain(self._server, self._sockets, self._stop, settings)
-                watching.cancel()
                 ticking.cancel()
                 watching.cancel()
             self._server.should_exit = True
