@@ -149,7 +149,16 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 SCHEMAS: list[dict[str, Any]] = [
     SCHEMA,
     {"type": "array", "items": {"anyOf": [{"type": "integer"}, {"$ref": "#/$defs/a"}]}}
-    | {"$defs": {"a": {"type": "object", "required": ["a"], "additionalProperties": False}}},
+    | {
+        "$defs": {
+            "a": {
+                "type": "object",
+                "required": ["a"],
+                "properties": {"a": {}},
+                "additionalProperties": False,
+            }
+        }
+    },
     {"enum": [1, "a", None, True, ["a"]]},
     {"type": ["object", "null"], "properties": {"a": {"const": 1}}, "maxProperties": 1},
     {"oneOf": [{"type": "integer"}, {"minimum": 3}], "not": {"type": "string"}},

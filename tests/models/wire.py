@@ -208,7 +208,9 @@ class OpenAIWire:
                 {"tool_calls": [{"index": index, "function": {"arguments": piece}}]}
                 for piece in call.pieces
             ]
-        chunks = [[{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas]
+        chunks: list[list[dict[str, Any]]] = [
+            [{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas
+        ]
         reason = "tool_calls" if calls else end
         chunks += [[{"index": 0, "delta": {}, "finish_reason": reason}], []]
         usage: dict[str, Any] = {
