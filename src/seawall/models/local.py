@@ -117,7 +117,8 @@ class LocalModel:
         except (RuntimeError, OSError, ValueError) as error:
             _log.warning("model %s cannot be loaded: %s", self._name, error)
             raise UpstreamFailed(f"The model '{self._name}' cannot be loaded.") from error
-        client = HttpClient(max_connections=self._generations + 1)
+        # llama.cpp closes connections after a few requests or seconds: none is used twice.
+        client = HttpClient(max_connections=self._generations + 1, idle_seconds=0.0)
         settings = OpenAISettings(
             base_url=f"{server.listening_address}/v1",
             model=self._name,
