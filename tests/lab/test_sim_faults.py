@@ -55,7 +55,7 @@ def test_windows(window: dict[str, float], opened: list[float], closed: list[flo
 
 
 @given(
-    begin=moments,
+    begin=st.just(0.0) | st.floats(0.01, 100),
     length=st.floats(0.01, 100),
     pause=st.none() | st.floats(0.01, 100),
     now=moments,
