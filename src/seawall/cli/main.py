@@ -15,6 +15,7 @@ from seawall.cli import (
     serve,
     sessions,
     sim_model,
+    surge,
 )
 from seawall.errors import ConfigError, InvalidRequest, SeawallError
 
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="what is logged to standard error (default: %(default)s)",
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    commands = (demo, serve, sessions, budgets, intents, keys, lab, lambda_build, sim_model)
+    commands = (demo, serve, sessions, budgets, intents, keys, lab, lambda_build, sim_model, surge)
     for command in commands:
         command.add_parser(subparsers)
     parsed = parser.parse_args(arguments)
