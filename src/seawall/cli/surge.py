@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from seawall.lab.surge.outcome import Progress
     from seawall.lab.surge.scenario import Closed, Open, Scenario, Shape
 
-__all__ = ["add_parser", "show_progress"]
+__all__ = ["add_parser", "number_range", "show_progress"]
 
 _DESCRIPTION = """\
 Drive a crowd of customers at a server, each with a streamed turn of its own; check every answer
@@ -131,7 +131,7 @@ def _scenario(arguments: argparse.Namespace) -> "Scenario":
     simulated = None
     if arguments.simulated is not None:
         first, whole = (
-            _range(getattr(arguments, name), f"--{name.replace('_', '-')}")
+            number_range(getattr(arguments, name), f"--{name.replace('_', '-')}")
             for name in ("first_token", "duration")
         )
         simulated = Simulated(arguments.simulated, SimTimes(first, whole, arguments.chunks))
@@ -188,7 +188,7 @@ def _shapes(arguments: argparse.Namespace, seconds: float) -> "list[Shape]":
             raise ConfigError("--at-once must be from 1 to 100000")
         shapes.append(Instant(arguments.at_once))
     if arguments.rate is not None:
-        low, high = _range(arguments.rate, "--rate")
+        low, high = number_range(arguments.rate, "--rate")
         if not high > 0 or not seconds > 0:
             raise ConfigError("--rate and --for must be more than 0")
         shapes.append(Poisson(high, seconds) if low == high else Ramp(low, high, seconds))
@@ -202,7 +202,8 @@ def _shapes(arguments: argparse.Namespace, seconds: float) -> "list[Shape]":
     return shapes
 
 
-def _range(text: str, name: str) -> tuple[float, float]:
+def number_range(text: str, name: str) -> tuple[float, float]:
+    """A number, or two such as 3..6: from, to."""
     low, _, high = text.partition("..")
     try:
         found = float(low), float(high or low)

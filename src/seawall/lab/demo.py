@@ -120,8 +120,8 @@ class DemoIssuer:
         public = self._key.as_dict(private=False) | {"alg": "RS256"}
         path.write_bytes(msgspec.json.encode({"keys": [public]}))
 
-    def token(self, subject: str, tenant: str = "demo") -> str:
-        """A token for a customer, good for an hour."""
+    def token(self, subject: str, tenant: str = "demo", *, seconds: int = 3_600) -> str:
+        """A token for a customer, good for an hour where nothing else is said."""
         now = int(time.time())
         claims = {
             "iss": _ISSUER,
@@ -129,7 +129,7 @@ class DemoIssuer:
             "tenant": tenant,
             "sub": subject,
             "iat": now,
-            "exp": now + 3_600,
+            "exp": now + seconds,
         }
         return jwt.encode({"alg": "RS256", "kid": "demo"}, claims, self._key)
 
