@@ -43,6 +43,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="N",
         help="invocations in one environment; more than 1 is a managed instance (default: 1)",
     )
+    local.add_argument(
+        "--init",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="an initialisation may take, before it is tried again (default: 10, as on AWS)",
+    )
     local.add_argument("--snapstart", action="store_true", help="restore environments")
     local.add_argument("--provisioned", type=int, default=0, metavar="N", help="started ahead")
     local.add_argument(
@@ -94,6 +101,7 @@ def _run_lambda(arguments: argparse.Namespace) -> int:
                 "folder": str(Path.cwd()),
                 "memory_mb": arguments.memory,
                 "timeout_seconds": arguments.timeout,
+                "init_seconds": arguments.init,
                 "max_concurrency": arguments.in_flight,
                 "snapstart": arguments.snapstart,
                 "provisioned": arguments.provisioned,

@@ -23,7 +23,7 @@ Run a fleet on this machine, as real processes, until Ctrl-C or `seawall lab dow
   seawall lab up lambda memory=1769 provisioned=10 cpu=1
 
 Words: pods, places, balance (pods); memory, concurrency, provisioned, in-flight, snapstart, idle,
-timeout (lambda); cpu, store=URL of a DynamoDB, model=URL.
+timeout, init (lambda); cpu, store=URL of a DynamoDB, model=URL.
 """
 
 

@@ -29,6 +29,7 @@ __all__ = ["calibrate", "crowd_at"]
 
 _REPEATS = 5
 _IDLE_SECONDS = 0.5
+_OTHERS = 0.2
 _COLD = (1, 4, 12)
 _WARM = (20, 60, 180)
 _IMPORTS = "import seawall.hosts.aws_lambda.__main__"
@@ -85,6 +86,10 @@ async def calibrate(
     largest, seen = warm[_WARM[-1]]
     grown = seen.peak_bytes - seen.looks[0].memory_bytes
     each = watch.peak_bytes / max(1, watch.looks[-1].processes)
+    runs = [*warm.values(), *cold.values()]
+    others = median(watch.others(result.driver.cpu_seconds) for result, watch in runs)
+    if others > _OTHERS:
+        tell(f"note: {others:.1f} processors were used by others: measure again when it is quiet")
     return Calibration(
         format=FORMAT,
         machine=machine.name,
@@ -109,6 +114,7 @@ async def calibrate(
             cpu_ms_by_crowd={turns: _cpu_ms(found) for turns, found in warm.items()},
             around_cpu_ms=round(seen.around_cpu_seconds / largest.turns * 1e3, 3),
             environment_bytes=int(each),
+            others=round(others, 2),
         ),
     )
 

@@ -24,6 +24,7 @@ _WARM = 20
 _MEMORY_SHARE = 0.6
 _START_BUDGET_SECONDS = 60.0
 _FILES_EACH = 8
+_OTHERS = 0.2  # of a processor; from here on, figures are not of this fleet alone
 
 
 class Bound(Struct, frozen=True):
@@ -40,7 +41,8 @@ class Measured(Struct, frozen=True, kw_only=True):
     """One fleet under one crowd.
 
     cold_starts: environments that a turn had to wait for; initialisations: of environments or
-    pods, ever. model_*, store_*: connections. errors: predicted over measured, less one.
+    pods, ever. model_*, store_*: connections. others: processors that somebody else used, on
+    average. errors: predicted over measured, less one.
     """
 
     title: str
@@ -57,6 +59,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     around_cpu_seconds: float
     memory_before: int
     memory_peak: int
+    others: float
     looks: list[Look]
     notes: list[str]
 
@@ -167,7 +170,12 @@ def _measured(
     prediction: Prediction,
     notes: list[str],
 ) -> Measured:
-    cold = watch.initialisations if spec.kind == "lambda" else 0
+    # Where environments are reclaimed meanwhile, only initialisations tell how many there were.
+    lasting = spec.idle > result.seconds
+    cold = watch.added if lasting else watch.initialisations
+    others = watch.others(result.driver.cpu_seconds)
+    if others > _OTHERS:
+        notes = [*notes, f"{spec.title}: {others:.1f} processors were used by others meanwhile"]
     return Measured(
         title=spec.title,
         result=result,
@@ -183,6 +191,7 @@ def _measured(
         around_cpu_seconds=round(watch.around_cpu_seconds, 2),
         memory_before=watch.looks[0].memory_bytes,
         memory_peak=watch.peak_bytes,
+        others=round(others, 2),
         looks=watch.looks,
         notes=notes,
     )

@@ -161,6 +161,7 @@ def _rows(fleets: Sequence[Measured]) -> list[tuple[str, list[str]]]:
                 for each in fleets
             ],
         ),
+        ("processors used by others", [f"{each.others:.2f}" for each in fleets]),
         ("driver, of a processor", [f"{each.result.driver.cpu_share:.0%}" for each in fleets]),
     ]
 

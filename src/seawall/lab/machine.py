@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-__all__ = ["Machine", "this_machine"]
+__all__ = ["Machine", "busy_seconds", "this_machine"]
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -24,6 +24,20 @@ def this_machine() -> Machine:
     system = f"{platform.system()} {platform.release().partition('-')[0]}"
     name = f"{model}, {processors} processors, {system}, Python {platform.python_version()}"
     return Machine(name=name, processors=processors, memory_bytes=_available())
+
+
+def busy_seconds() -> float:
+    """Processor time that all processes of the machine have used since it started.
+
+    The first line of /proc/stat, less idle, waiting for disks, and what other machines took
+    (docs.kernel.org/filesystems/proc.html).
+    """
+    try:
+        fields = [int(each) for each in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    except (OSError, ValueError):
+        return 0.0
+    user, nice, system, _, _, interrupts, soft, _ = fields
+    return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK")
 
 
 def _available() -> int:

@@ -6,7 +6,7 @@ import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 import msgspec
@@ -37,25 +37,25 @@ async def run_service(
     environment: Mapping[str, str] | None = None,
     seconds: float = 30.0,
     before: Callable[[], None] | None = None,
+    log: Path | None = None,
 ) -> AsyncGenerator[Service, None]:
     """Run `python -m seawall ARGUMENTS` until the block ends; it must announce its URL as JSON.
 
-    before: called in the child before it becomes that; see `tether`.
+    before: called in the child before it becomes that; see `tether`. log: where its standard error
+    goes; to ours without.
 
     Raises:
-        SeawallError: it ended, or said nothing within `seconds`. What it wrote to standard error
-            went to ours.
+        SeawallError: it ended, or said nothing within `seconds`.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "seawall",
-        *arguments,
-        stdin=DEVNULL,
-        stdout=PIPE,
-        env={**os.environ, **(environment or {})},
-        preexec_fn=before,
-    )
+    with log.open("ab") if log is not None else nullcontext() as errors:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "seawall", *arguments),
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=errors,
+            env={**os.environ, **(environment or {})},
+            preexec_fn=before,
+        )
     try:
         yield Service((await _announced(process, arguments[0], seconds)).url, process.pid)
     finally:

@@ -168,6 +168,7 @@ class _Starting:
             *("--memory", str(spec.memory), "--timeout", f"{spec.timeout:g}"),
             *("--in-flight", str(spec.in_flight), "--provisioned", str(spec.provisioned)),
             *("--concurrency", str(spec.concurrency), "--idle", f"{spec.idle:g}"),
+            *("--init", f"{spec.init:g}"),
         ]
         if spec.snapstart:
             arguments.append("--snapstart")
@@ -179,6 +180,7 @@ class _Starting:
                 environment=self._environment(model),
                 seconds=_START_SECONDS,
                 before=tether(signal.SIGTERM),
+                log=self._folder / "lambda.log",
             )
         )
         return self._fleet(front, model, [], (front.pid,))

@@ -18,6 +18,8 @@ class FleetSpec(Struct, frozen=True, kw_only=True, rename="kebab"):
     pods: servers with one process each. cpu: processors that a pod may use, 0: all; of Lambda 1:
     as much as its memory buys on AWS. memory: MB of an environment. in_flight, provisioned,
     snapstart, concurrency, idle: as of `seawall lab lambda`; timeout: of an invocation, seconds.
+    init: seconds that an initialisation may take before it is tried again. AWS has 10, for
+    environments that do not share two processors among all of them.
     store: `sqlite` in the fleet's folder, or the endpoint of a DynamoDB. places: turns at once in
     one pod. model: another one than a simulated one of the fleet's own, which answers with
     `times`. balance: how haproxy or nginx chooses among pods.
@@ -33,6 +35,7 @@ class FleetSpec(Struct, frozen=True, kw_only=True, rename="kebab"):
     concurrency: int = 1_000
     idle: float = 300.0
     timeout: float = 300.0
+    init: float = 120.0
     places: int = 6_000
     store: str = "sqlite"
     model: str = ""
@@ -53,7 +56,7 @@ class FleetSpec(Struct, frozen=True, kw_only=True, rename="kebab"):
 
 _ONLY_PODS = {"pods", "places", "balance"}
 _ONLY_LAMBDA = {
-    *("memory", "in_flight", "provisioned", "snapstart", "concurrency", "idle", "timeout"),
+    *("memory", "in_flight", "provisioned", "snapstart", "concurrency", "idle", "timeout", "init"),
 }
 
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 from seawall.lab.fleet.running import Fleet
 from seawall.lab.local_lambda.function import Stats
 from seawall.lab.local_lambda.server import STATS_PATH
+from seawall.lab.machine import busy_seconds
 from seawall.lab.processes import consumption, descendants
 from seawall.lab.sim_stats import SimStats
 from seawall.transport.endpoint import Endpoint
@@ -44,15 +45,17 @@ class Look(Struct, array_like=True, frozen=True):
 class FleetWatch:
     """What was seen of a fleet.
 
-    initialisations: of environments or pods, ever. model_opened, store_opened: connections since
-    the watch began; for SQLite, processes that opened the database. A connection to a store that
-    lives for less than half a second may be missed.
+    initialisations: of environments or pods, ever. added: environments that are there at the end
+    and were not before; an initialisation that was tried again counts once in them. model_opened,
+    store_opened: connections since the watch began; for SQLite, processes that opened the
+    database. A connection to a store that lives for less than half a second may be missed.
+    machine_cpu_seconds: of all processes of the machine.
     """
 
     def __init__(self, fleet: Fleet) -> None:
         self.looks: list[Look] = []
         self.initialisations = len(fleet.servers)
-        self.throttled = 0
+        self.added = self.throttled = 0
         self.model_opened = self.model_peak = 0
         self.environments: Stats = Stats()
         self._fleet = fleet
@@ -64,7 +67,14 @@ class FleetWatch:
         self._store_before: set[tuple[int, int]] = set()
         self._model_before = 0
         self._around_before = 0.0
-        self._started_before = 0
+        self._started_before = self._environments_before = 0
+        self._busy_before = self._model_cpu_before = 0.0
+        self.seconds = self.machine_cpu_seconds = self.model_cpu_seconds = 0.0
+
+    def others(self, driver_cpu_seconds: float) -> float:
+        """Processors that were used by nobody who belongs to this, on average."""
+        own = self.cpu_seconds + self.around_cpu_seconds + self.model_cpu_seconds
+        return max(0.0, self.machine_cpu_seconds - own - driver_cpu_seconds) / self.seconds
 
     @property
     def store_opened(self) -> int:
@@ -96,6 +106,10 @@ class FleetWatch:
         await self._count()
         self._model_before = self.model_opened
         self._started_before = self.environments.started
+        self._environments_before = self.environments.environments
+        self._busy_before = busy_seconds()
+        self._model_cpu_before = self._model_cpu()
+        self._began = time.monotonic()
         self._around_before = sum(_own_cpu(pid) for pid in self._fleet.around)
         pids = await self._look()
         self._first_used = {pid: self._used[pid] for pid in pids}
@@ -114,8 +128,12 @@ class FleetWatch:
         await self._count()
         await self._look()
         self.model_opened -= self._model_before
+        self.seconds = time.monotonic() - self._began
+        self.machine_cpu_seconds = busy_seconds() - self._busy_before
+        self.model_cpu_seconds = self._model_cpu() - self._model_cpu_before
         if not self._fleet.servers:
             self.initialisations = self.environments.started - self._started_before
+            self.added = self.environments.environments - self._environments_before
             self.throttled = self.environments.throttled
         await self._client.close()
 
@@ -148,6 +166,9 @@ class FleetWatch:
         if fleet.servers:
             return [each for pid in fleet.servers for each in (pid, *descendants(pid))]
         return [each for pid in fleet.around for each in descendants(pid)]
+
+    def _model_cpu(self) -> float:
+        return _own_cpu(self._fleet.model_pid) if self._fleet.model_pid else 0.0
 
     async def _model_stats(self) -> SimStats:
         body = await self._get(self._fleet.model.removesuffix("/v1") + "/sim/stats")
