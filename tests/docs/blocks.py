@@ -25,7 +25,7 @@ from tests.servers import ROOT, running
 
 ADDRESS = "http://127.0.0.1:8080"
 MODEL_ADDRESS = "http://127.0.0.1:8099"
-_SERVING = ("seawall serve", "seawall sim-model", "seawall lab")
+_SERVING = ("seawall serve", "seawall sim-model", "seawall lab lambda")
 _SECONDS = 60.0
 _PROLOGUE = """
 set -o pipefail -o errtrace

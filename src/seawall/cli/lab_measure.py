@@ -27,6 +27,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     calibrating.add_argument(
         "--out", type=Path, default=Path("calibration.json"), help="default: calibration.json"
     )
+    calibrating.add_argument("--quick", action="store_true", help="a first look, less exact")
     calibrating.add_argument("--json", action="store_true", help="print it as well")
     comparing = commands.add_parser(
         "compare",
@@ -89,7 +90,14 @@ def _measured(arguments: argparse.Namespace) -> "Calibration":
     times = times_of(arguments)
     source = find_source(arguments.config)
     return run(
-        calibrate(source, pods=arguments.pods, store=arguments.store, times=times, tell=_tell)
+        calibrate(
+            source,
+            pods=arguments.pods,
+            store=arguments.store,
+            times=times,
+            tell=_tell,
+            quick=getattr(arguments, "quick", False),
+        )
     )
 
 

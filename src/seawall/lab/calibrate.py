@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from seawall.errors import SeawallError
 from seawall.lab.calibration import FORMAT, Burst, Calibration, LabFigures
@@ -27,11 +27,19 @@ from seawall.transport.endpoint import Endpoint
 
 __all__ = ["calibrate", "crowd_at"]
 
-_REPEATS = 5
+
+class Sizes(Struct, frozen=True, kw_only=True):
+    """How often a lone start is measured, and crowds at once that are cold and warm."""
+
+    repeats: int
+    cold: tuple[int, ...]
+    warm: tuple[int, int, int]
+
+
+_FULL = Sizes(repeats=5, cold=(4, 12), warm=(20, 60, 180))
+_QUICK = Sizes(repeats=2, cold=(3,), warm=(10, 20, 40))
 _IDLE_SECONDS = 0.5
 _OTHERS = 0.2
-_COLD = (1, 4, 12)
-_WARM = (20, 60, 180)
 _IMPORTS = "import seawall.hosts.aws_lambda.__main__"
 
 
@@ -48,9 +56,15 @@ def crowd_at(fleet: Fleet, load: Open, *, patience: float = 120.0, seed: int = 0
 
 
 async def calibrate(
-    source: Path, *, pods: int, store: str, times: SimTimes, tell: Callable[[str], None]
+    source: Path,
+    *,
+    pods: int,
+    store: str,
+    times: SimTimes,
+    tell: Callable[[str], None],
+    quick: bool = False,
 ) -> Calibration:
-    """Measure; takes about two minutes.
+    """Measure; takes about two minutes. quick: of fewer and smaller, for a first look.
 
     Raises:
         ConfigError: there is no balancer.
@@ -58,13 +72,14 @@ async def calibrate(
     """
     machine = this_machine()
     tell(f"machine: {machine.name}")
-    parts = await _start_parts(tell)
+    sizes = _QUICK if quick else _FULL
+    parts = await _start_parts(sizes.repeats, tell)
     spec = FleetSpec(kind="pods", pods=pods, store=store, times=times)
     warm: dict[int, tuple[SurgeResult, FleetWatch]] = {}
     async with run_fleet(spec, source, name="calibrate-pods", tell=tell) as fleet:
         connect_ms = await _connect_ms(fleet.model)
         await _drive(fleet, 20)
-        for turns in _WARM:
+        for turns in sizes.warm:
             warm[turns] = await _drive(fleet, turns)
             tell(f"{turns} turns at once on {pods} pods: {_told(warm[turns][0])}")
     spec = structs.replace(spec, kind="lambda", idle=_IDLE_SECONDS)
@@ -72,7 +87,7 @@ async def calibrate(
     alone: list[float] = []
     async with run_fleet(spec, source, name="calibrate-lambda", tell=tell) as fleet:
         warm_seconds = await _warm_seconds(fleet)
-        for turns in (*[1] * _REPEATS, *_COLD[1:]):
+        for turns in (*[1] * sizes.repeats, *sizes.cold):
             await asyncio.sleep(4 * _IDLE_SECONDS)  # until those of before have been reclaimed
             found = await _drive(fleet, turns)
             if turns == 1:
@@ -81,11 +96,12 @@ async def calibrate(
             tell(f"{turns} turns at once, each with its start: {_told(found[0])}")
     starts = [max(0.0, each - warm_seconds) for each in alone]
     parts["configuration, opening, first turn"] = max(0.0, median(starts) - sum(parts.values()))
-    watch = cold[_COLD[-1]][1]
+    watch = cold[sizes.cold[-1]][1]
     lone = cold[1][1]
-    largest, seen = warm[_WARM[-1]]
+    largest, seen = warm[sizes.warm[-1]]
     grown = seen.peak_bytes - seen.looks[0].memory_bytes
-    each = watch.peak_bytes / max(1, watch.looks[-1].processes)
+    fullest = max(watch.looks, key=lambda look: look.memory_bytes)
+    each = fullest.memory_bytes / max(1, fullest.processes)
     runs = [*warm.values(), *cold.values()]
     others = median(watch.others(result.driver.cpu_seconds) for result, watch in runs)
     if others > _OTHERS:
@@ -95,7 +111,7 @@ async def calibrate(
         machine=machine.name,
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         start_seconds=[round(each, 4) for each in starts],
-        cpu_ms=_cpu_ms(warm[_WARM[1]]),
+        cpu_ms=_cpu_ms(warm[sizes.warm[1]]),
         memory_mb=round(each / 2**20, 1),
         memory_kb_in_flight=round(max(0, grown) / largest.peak_in_flight / 1_024, 1),
         connections=lone.model_opened + lone.store_opened,
@@ -106,10 +122,10 @@ async def calibrate(
             start_cpu_seconds=round(lone.cpu_seconds, 4),
             connect_ms=round(connect_ms, 3),
             warm_seconds=round(warm_seconds, 4),
-            pod_bursts=[_burst(turns, warm[turns][0]) for turns in _WARM],
+            pod_bursts=[_burst(turns, warm[turns][0]) for turns in sizes.warm],
             cold_bursts=[
                 Burst(1, min(alone), median(alone), max(alone)),
-                *(_burst(turns, cold[turns][0]) for turns in _COLD[1:]),
+                *(_burst(turns, cold[turns][0]) for turns in sizes.cold),
             ],
             cpu_ms_by_crowd={turns: _cpu_ms(found) for turns, found in warm.items()},
             around_cpu_ms=round(seen.around_cpu_seconds / largest.turns * 1e3, 3),
@@ -151,10 +167,10 @@ async def _warm_seconds(fleet: Fleet) -> float:
     return median(added)
 
 
-async def _start_parts(tell: Callable[[str], None]) -> dict[str, float]:
+async def _start_parts(repeats: int, tell: Callable[[str], None]) -> dict[str, float]:
     """An interpreter that does nothing, and what imports take beyond that."""
-    bare = [await _seconds("pass") for _ in range(_REPEATS)]
-    whole = [await _seconds(_IMPORTS) for _ in range(_REPEATS)]
+    bare = [await _seconds("pass") for _ in range(repeats)]
+    whole = [await _seconds(_IMPORTS) for _ in range(repeats)]
     parts = {"interpreter": median(bare), "imports": max(0.0, median(whole) - median(bare))}
     tell(", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in parts.items()))
     return parts
