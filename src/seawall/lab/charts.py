@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from html import escape
+from itertools import groupby
 from typing import Literal
 
 from msgspec import Struct
@@ -22,7 +23,8 @@ p.warning { background: #fff3d6; border-left: 4px solid #d28a00; padding: .5rem 
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .4rem 0; }
 th, td { padding: .22rem .8rem; text-align: right; border-bottom: 1px solid #e3e8ee; }
 th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #9fb0c0; }
-.charts { display: flex; flex-wrap: wrap; gap: 12px; }
+.row { display: flex; flex-wrap: wrap; gap: 12px; align-items: flex-start; }
+.apart { gap: 48px; margin-bottom: 12px; }
 figure { margin: 0; border: 1px solid #e3e8ee; border-radius: 6px; }
 svg text { font: 12px system-ui, sans-serif; fill: #33475b; }
 svg .title { font-weight: 600; font-size: 13px; }
@@ -41,6 +43,7 @@ class Series(Struct, frozen=True):
 
 def chart(title: str, series: Sequence[Series], *, x: str = "seconds", y: str = "") -> str:
     """An SVG element: all series over one pair of axes that begin at zero; colours by order."""
+    title = f"{title}, {y}" if y else title
     right = _nice(max((max(each.xs, default=0.0) for each in series), default=0.0))
     top = _nice(max((max(each.ys, default=0.0) for each in series), default=0.0))
     across = (_WIDTH - _LEFT - _RIGHT) / right
@@ -62,7 +65,6 @@ def chart(title: str, series: Sequence[Series], *, x: str = "seconds", y: str = 
         parts.append(f'<text x="{at:.1f}" y="{base + 16}" text-anchor="middle">{value:g}</text>')
     parts.append(
         f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 5}" text-anchor="end">{escape(x)}</text>'
-        f'<text x="4" y="{_TOP - 6}">{escape(y)}</text>'
     )
     legend = _WIDTH - _RIGHT
     for number, each in reversed(list(enumerate(series))):
@@ -99,17 +101,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def page(title: str, lead: str, parts: Sequence[str], *, footer: str = "") -> str:
-    """A whole page. parts: HTML; a group of charts that follow each other shares a row."""
+    """A whole page. parts: HTML; charts, or tables, that follow each other share a row."""
     body: list[str] = []
-    row: list[str] = []
-    for each in [*parts, ""]:
-        if each.startswith("<svg"):
-            row.append(f"<figure>{each}</figure>")
-            continue
-        if row:
-            body.append(f'<div class="charts">{"".join(row)}</div>')
-            row = []
-        body.append(each)
+    for kind, group in groupby(parts, lambda each: each[:4]):
+        if kind == "<svg":
+            charts = "".join(f"<figure>{each}</figure>" for each in group)
+            body.append(f'<div class="row">{charts}</div>')
+        elif kind == "<tab":
+            body.append(f'<div class="row apart">{"".join(group)}</div>')
+        else:
+            body += group
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'

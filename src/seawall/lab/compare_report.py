@@ -5,7 +5,7 @@ from html import escape
 
 from seawall.lab.charts import Series, chart, page, table
 from seawall.lab.compare import Comparison, Measured, Run
-from seawall.lab.surge.report import in_flight, per_second
+from seawall.lab.surge.report import by_arrival, in_flight, per_second
 
 __all__ = ["compare_html", "compare_table"]
 
@@ -95,8 +95,8 @@ def _section(run: Run) -> list[str]:
         table(["planner", *head[1:]], [[name, *cells] for name, cells in _foretold(fleets)])
     )
     parts += [
-        chart("Time to first text, by time of arrival", _dots(fleets, "first_text"), y="seconds"),
-        chart("Whole turn, by time of arrival", _dots(fleets, "total"), y="seconds"),
+        _dots("Time to first text", fleets, "first_text"),
+        _dots("Whole turn", fleets, "total"),
         chart("First text: share of turns that had it", _shares(fleets), x="seconds", y="%"),
         chart(
             "Turns in flight",
@@ -195,14 +195,14 @@ def _list(values: Sequence[float]) -> str:
     return ", ".join(f"{each:.2f}" for each in values)
 
 
-def _dots(fleets: Sequence[Measured], name: str) -> list[Series]:
-    found = []
+def _dots(title: str, fleets: Sequence[Measured], name: str) -> str:
+    found, axis = [], ""
     for each in fleets:
         served = [o for o in each.result.outcomes if not o.error]
         drawn = served[:: max(1, len(served) // _DOTS)]
-        values = [getattr(o, name) or 0.0 for o in drawn]
-        found.append(Series(each.title, [o.due for o in drawn], values, "dots"))
-    return found
+        axis, places = by_arrival(drawn)
+        found.append(Series(each.title, places, [getattr(o, name) or 0.0 for o in drawn], "dots"))
+    return chart(title, found, x=axis, y="seconds")
 
 
 def _shares(fleets: Sequence[Measured]) -> list[Series]:

@@ -155,7 +155,7 @@ class FleetWatch:
                 round(used, 4),
                 memory,
                 round(around, 4),
-                model.connections,
+                max(0, model.connections - 1),  # without the one by which we ask it
                 len(opened),
             )
         )

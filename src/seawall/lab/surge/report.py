@@ -65,6 +65,7 @@ def as_html(result: SurgeResult, scenario: Scenario) -> str:
     """A page that needs nothing else."""
     served = [each for each in result.outcomes if not each.error]
     drawn = served[:: max(1, len(served) // _DOTS)]
+    axis, places = by_arrival(drawn)
     failed = [each for each in result.outcomes if each.error]
     arrived = per_second([each.due for each in result.outcomes])
     ended = per_second([each.due + each.total for each in result.outcomes if not each.error])
@@ -82,13 +83,15 @@ def as_html(result: SurgeResult, scenario: Scenario) -> str:
             ],
         ),
         chart(
-            "Time to first text, by time of arrival",
-            [Series("turns", [e.due for e in drawn], [e.first_text or 0.0 for e in drawn], "dots")],
+            "Time to first text",
+            [Series("turns", places, [e.first_text or 0.0 for e in drawn], "dots")],
+            x=axis,
             y="seconds",
         ),
         chart(
-            "Whole turn, by time of arrival",
-            [Series("turns", [e.due for e in drawn], [e.total for e in drawn], "dots")],
+            "Whole turn",
+            [Series("turns", places, [e.total for e in drawn], "dots")],
+            x=axis,
             y="seconds",
         ),
         chart(
@@ -103,6 +106,13 @@ def as_html(result: SurgeResult, scenario: Scenario) -> str:
         parts.append("<h2>What went wrong</h2>")
         parts.append(table(["what", "turns"], list(result.errors.items())))
     return page(f"Surge at {scenario.url}", _headline(result), parts)
+
+
+def by_arrival(outcomes: Sequence[Outcome]) -> tuple[str, list[float]]:
+    """What to draw turns over: when each came, or who it was where all came at once."""
+    if all(each.due == outcomes[0].due for each in outcomes):
+        return "customer", [float(each.number) for each in outcomes]
+    return "seconds, when it came", [each.due for each in outcomes]
 
 
 def per_second(times: Sequence[float]) -> tuple[list[float], list[float]]:
