@@ -132,7 +132,7 @@ class Peer:
             program = str(Path(python).parent / "litellm")
             return [program, "--config", str(path), "--port", str(port), "--host", "127.0.0.1"]
         return [
-            *(python, "-m", "uvicorn", f"{self.name}:app", "--port", str(port)),
+            *(python, "-m", "uvicorn", f"serve_{self.name}:app", "--port", str(port)),
             *("--log-level", "warning", "--no-access-log", "--backlog", "8192"),
         ]
 

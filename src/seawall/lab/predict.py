@@ -20,7 +20,7 @@ from seawall.lab.surge.arrivals import arrivals
 from seawall.lab.surge.outcome import SurgeResult
 from seawall.lab.surge.scenario import Open
 from seawall.plan import Arrivals, Eks, Lambda, Service, Stage, Workload, simulate
-from seawall.plan.distributions import Distribution, constant, uniform
+from seawall.plan.distributions import Distribution, constant, empirical, uniform
 from seawall.plan.platforms import Platform
 from seawall.plan.workload import Clients
 
@@ -120,12 +120,12 @@ def _platform(spec: FleetSpec) -> Platform:
 
 
 def _start(bursts: Sequence[Burst], at_once: float, warm: float) -> Distribution:
-    """Starts of so many at once: anything between the first's and the last's, by the bursts."""
-    ends = []
-    for name in ("first", "last"):
+    """Starts of so many at once: by the bursts' first, median and last, and between them evenly."""
+    found = []
+    for name in ("first", "middle", "last"):
         base, slope = line([(each.turns, getattr(each, name)) for each in bursts])
-        ends.append(max(0.0, base + slope * at_once - warm))
-    return uniform(min(ends), max(ends))
+        found.append(max(0.0, base + slope * at_once - warm))
+    return empirical(sorted(found))
 
 
 def _most_at_once(due: np.ndarray, calibration: Calibration) -> float:
