@@ -176,6 +176,18 @@ def test_the_command_tells_what_it_saw(site: Site, tmp_path: Path) -> None:
     assert "http://" not in text.replace(site.url, "").replace("http://www.w3.org/2000/svg", "")
 
 
+def test_a_trace_is_replayed_as_it_was_recorded(site: Site, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("timestamp\n2026-01-01 00:00:00\n2026-01-01 00:00:04\n2026-01-01 00:00:10\n")
+    told = surge(
+        *(site.url, "--trace", str(trace), "--speed", "10", "--first", "2"),
+        *("--json", "--outcomes"),
+        SEAWALL_SURGE_TOKEN=site.issuer.token("ada"),
+    )
+    assert told.returncode == 0, told.stderr
+    assert [each.get("due", 0.0) for each in json.loads(told.stdout)["outcomes"]] == [0.0, 0.4]
+
+
 def test_the_command_says_what_is_missing() -> None:
     for arguments, said in (
         (["http://127.0.0.1:1"], "who comes?"),

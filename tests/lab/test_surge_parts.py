@@ -30,6 +30,7 @@ from seawall.lab.surge.scenario import (
 from seawall.transport.sse import ServerSentEvent
 
 URL = "http://127.0.0.1:1"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def due(*shapes: Shape, seed: int = 0) -> list[float]:
@@ -151,3 +152,21 @@ def test_a_k6_script_is_a_module(name: str, tmp_path: Path) -> None:
 def test_exports_have_the_very_same_arrivals() -> None:
     for script in (to_k6(SCENARIOS["open"]), to_locust(SCENARIOS["open"])):
         assert "DUE = [0.0, 0.5, 2.0]" in script
+
+
+def test_the_retail_tasks_reasons_for_calling_are_questions() -> None:
+    tasks = DATA / "retail" / "tasks_train.json"
+    if not tasks.exists():
+        pytest.skip("the retail tasks (shared/data/retail) are not beside the project")
+    questions = read_questions(tasks)
+    assert len(questions) == 74
+    assert questions[0].startswith("You received your order #W2378156 and wish to exchange")
+
+
+def test_the_banks_questions_are_questions() -> None:
+    table = DATA / "banking77_test.csv"
+    if not table.exists():
+        pytest.skip("the bank's questions (shared/data/banking77_test.csv) are not beside it")
+    questions = read_questions(table)
+    assert len(questions) == 3_080
+    assert questions[1].startswith("I still have not received my new card, I ordered")
