@@ -1,6 +1,7 @@
 """`seawall lab calibrate | compare`: measuring on this machine."""
 
 import argparse
+import importlib.util
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,6 +115,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     from seawall.lab.loop import run  # noqa: PLC0415
     from seawall.lab.machine import this_machine  # noqa: PLC0415
 
+    if importlib.util.find_spec("numba") is None:
+        raise ConfigError("lab compare asks the planner: pip install 'seawall[plan]'")
     times = times_of(arguments)
     html = arguments.html.resolve() if arguments.html else None
     store = f"store={arguments.store}"
