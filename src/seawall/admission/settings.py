@@ -36,9 +36,10 @@ class AdmissionSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     in_flight: Annotated[int, Meta(ge=1)] = 6_000
     at_least: Annotated[int, Meta(ge=1)] = 32
+    pass_seconds: Annotated[float, Meta(ge=0)] = 0.01
     lag_seconds: Annotated[float, Meta(ge=0)] = 0.25
     memory_mb: Annotated[int, Meta(ge=0)] = 0
-    queued: Annotated[int, Meta(ge=0)] = 2_000
+    queued: Annotated[int, Meta(ge=0)] = 6_000
     wait_seconds: Annotated[float, Meta(ge=0)] = 10.0
     overload_wait_seconds: Annotated[float, Meta(ge=0)] = 1.0
     tenants: dict[str, TenantSettings] = {}
