@@ -31,8 +31,8 @@ class Gate:
         self._limit = AdaptiveLimit(settings, memory_bound=memory_bound)
         self._waiters: dict[Ticket, asyncio.Future[Refusal | None]] = {}
         self._wheel = Wheel(_TICK_SECONDS)
-        self._pacing = Pacing(settings.pass_seconds) if settings.pass_seconds else None
-        self._allowed = self._queue.allowance
+        self._pacing = Pacing(settings.pass_seconds)
+        self._queue.allowance = self._allowed = self._pacing.allowance
         self._in_pass = False
         self._pass_began = 0.0
         self._unidentified = 0
@@ -146,9 +146,7 @@ class Gate:
             self._tell(displaced, self._queue.displaced())
         if isinstance(ticket, Refusal):
             raise self._overloaded(ticket)
-        if self._pacing and not self._in_pass:
-            self._in_pass = True
-            self._start_pass()
+        self._look_at_pass()
         if not ticket.running:
             await self._wait(ticket)
         return ticket
@@ -160,14 +158,16 @@ class Gate:
         if self._queue.queued:
             self._advance(at)
 
-    def _start_pass(self) -> None:
-        self._pass_began = time.monotonic()
-        asyncio.get_running_loop().call_soon(self._end_pass)
+    def _look_at_pass(self) -> None:
+        """To be called after a turn may have begun: the pass of the event loop counts from then."""
+        if not self._in_pass and self._queue.allowance < self._allowed:
+            self._in_pass = True
+            self._pass_began = time.monotonic()
+            asyncio.get_running_loop().call_soon(self._end_pass)
 
     def _end_pass(self) -> None:
         """The event loop has come round: let in as many as may begin during its next pass."""
         queue, pacing = self._queue, self._pacing
-        assert pacing
         pacing.passed(
             time.monotonic() - self._pass_began,
             began=self._allowed - queue.allowance,
@@ -175,10 +175,8 @@ class Gate:
         )
         queue.rate = pacing.rate
         queue.allowance = self._allowed = pacing.allowance
+        self._in_pass = False
         self._advance(asyncio.get_running_loop().time())
-        self._in_pass = queue.allowance < self._allowed
-        if self._in_pass:
-            self._start_pass()
 
     async def _wait(self, ticket: Ticket) -> None:
         loop = asyncio.get_running_loop()
@@ -208,6 +206,7 @@ class Gate:
             ticket, refusal = told
             if not self._tell(ticket, refusal) and refusal is None:
                 self._queue.pass_on(ticket)
+        self._look_at_pass()
 
     def _tell(self, ticket: Ticket, refusal: Refusal | None) -> bool:
         """Whether somebody is there to hear it."""

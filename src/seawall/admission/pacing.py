@@ -7,6 +7,7 @@ __all__ = ["Pacing"]
 _START = 8
 _LARGEST = 64
 _SMOOTHING_SECONDS = 1.0
+_SHORTEST = 1e-5
 _KNOWN_AFTER_SECONDS = 3.0
 
 
@@ -42,12 +43,13 @@ class Pacing:
         return self._rate if self._held_back_seconds >= _KNOWN_AFTER_SECONDS else 0.0
 
     def passed(self, took: float, *, began: float, held_back: bool) -> None:
-        """A pass is over: how many seconds it took, how many turns began, whether more could have."""
+        """A pass is over. took: seconds. began: turns. held_back: whether more would have."""
         if took > self._seconds:
             self._each = max(1, self._each // 2)
         else:
             self._each = min(_LARGEST, self._each + 1)
-        if held_back and took > 0:
+        if held_back:
+            took = max(took, _SHORTEST)
             self._held_back_seconds += took
             counts = 1.0 - math.exp(-took / _SMOOTHING_SECONDS)
             self._rate += (began / took - self._rate) * counts

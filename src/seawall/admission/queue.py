@@ -38,6 +38,9 @@ class AdmissionQueue:
     there, last in first out, is left out: with waits that short it has nothing to win, and whoever
     had waited longest would be refused after all.
 
+    There are two things to wait for: a place, and the event loop (see `pacing`). Where places are
+    free, as many turns may wait for the loop alone beyond `queued`.
+
     Every ticket ends exactly once: by `leave` or `pass_on` when it got a place, by `next` when that
     came too late, by `give_up`, or as the one whom `enter` pushes out.
 
@@ -84,12 +87,17 @@ class AdmissionQueue:
         return self._fair.waiting > 0 and self.in_flight < self.limit
 
     @property
+    def _full(self) -> bool:
+        """Whether nobody more may wait. Whoever has a place waiting for it is not counted."""
+        return self._fair.waiting >= self._settings.queued + max(0, self.limit - self.in_flight)
+
+    @property
     def _held_back(self) -> bool:
         return self.in_flight >= self.limit or self.allowance <= 0
 
     def shut(self) -> Refusal | None:
         """The refusal of everybody, where nobody could get in, whoever it is."""
-        if self.busy and self._fair.waiting >= self._settings.queued and self._fair.firm:
+        if self._full and self._fair.firm and self.busy:
             return self._refuse("full")
         return None
 
@@ -101,9 +109,7 @@ class AdmissionQueue:
         if not self.busy:
             return None
         if tenant is None:
-            if self._fair.waiting < self._settings.queued:
-                return None
-            return self._refuse("full")
+            return self._refuse("full") if self._full else None
         return self._judge(tenant, self._tenants.get(tenant, self._default), at, at + 1e9)
 
     def enter(
@@ -126,7 +132,7 @@ class AdmissionQueue:
         if refusal is not None:
             return refusal, None
         displaced = None
-        if self._fair.waiting >= self._settings.queued:
+        if self._full:
             displaced = self._fair.displaced_by(tenant, weight, rank)
             if displaced is not None:
                 self._take_out(displaced, at)
@@ -191,8 +197,7 @@ class AdmissionQueue:
         latest = at + self._patience(at)
         if at + wait > min(latest, deadline):
             return self._refuse("full" if latest <= deadline else "late")
-        full = self._fair.waiting >= self._settings.queued
-        if full and self._fair.displaced_by(tenant, weight, rank) is None:
+        if self._full and self._fair.displaced_by(tenant, weight, rank) is None:
             return self._refuse("full")
         return None
 
