@@ -250,7 +250,7 @@ class _Worker:
         for second in itertools.count():
             self._sample()
             if not second % _TIDY_SECONDS and self._orchestrator.gate.in_flight <= _FEW:
-                # What outlived a collection and died later would wait for twenty more of them: hours.
+                # What outlived a collection and died later would wait for twenty more: hours.
                 gc.collect()
             if self._parent is not None and os.getppid() != self._parent:
                 self._ask_to_stop()  # nobody is left to ask for it
