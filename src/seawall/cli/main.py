@@ -17,6 +17,7 @@ from seawall.cli import (
     sim_model,
 )
 from seawall.errors import ConfigError, InvalidRequest, SeawallError
+from seawall.telemetry.floods import FloodFilter
 
 __all__ = ["main"]
 
@@ -44,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(FloodFilter())
     try:
         status: int = parsed.run(parsed)
     except SeawallError as error:
