@@ -25,7 +25,7 @@ _LAMBDA = "lambda."
 
 
 class Used(Struct, frozen=True, kw_only=True):
-    """What is used in a month: fields as those of Usage. attempts: that were answered or refused."""
+    """What is used in a month: fields as those of Usage; attempts: answered or refused."""
 
     invocations: float = 0.0
     attempts: float = 0.0
@@ -52,7 +52,8 @@ def used_in(pieces: Sequence[tuple[float, Usage, int]]) -> Used:
 class _Bill:
     """Lines of a bill."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, month: Month) -> None:
+        self.question, self.month = question, month
         self._prices = question.prices
         self.items: list[CostItem] = []
 
@@ -80,23 +81,24 @@ class _Bill:
 
 def bill(question: Question, month: Month, candidate: Candidate, used: Used) -> list[CostItem]:
     """Of what differs between the platforms."""
-    lines = _Bill(question)
+    lines = _Bill(question, month)
     configuration = candidate.configuration
     match configuration:
         case LambdaConfiguration():
-            _function(lines, question, month, candidate, configuration, used)
+            _function(lines, candidate, configuration, used)
         case ManagedConfiguration():
-            _managed(lines, question, month, candidate, configuration, used)
+            _managed(lines, candidate, configuration, used)
         case EksConfiguration():
-            _eks(lines, question, month, candidate, configuration, used)
+            _eks(lines, candidate, configuration, used)
     platform_kb = _PLATFORM_LOG_KB if candidate.name != "eks" else 0.0
     logged = used.invocations * (question.each.log_kb + platform_kb)
     lines.add("logs.gb", "logs", logged / 1_048_576.0)
     return lines.items
 
 
-def _lead_seconds(question: Question, month: Month) -> float:
+def _lead_seconds(lines: _Bill) -> float:
     """Seconds a month in which capacity is scheduled for spikes outside of what is simulated."""
+    question, month = lines.question, lines.month
     if not (question.options.announced and month.judged.event):
         return 0.0
     times = month.judged.seconds / month.judged.horizon
@@ -105,8 +107,6 @@ def _lead_seconds(question: Question, month: Month) -> float:
 
 def _function(
     lines: _Bill,
-    question: Question,
-    month: Month,
     candidate: Candidate,
     configuration: LambdaConfiguration,
     used: Used,
@@ -120,31 +120,32 @@ def _function(
         lines.add(f"lambda.gb_seconds.{arch}", what, gb * used.billed_start_seconds)
     lines.add("lambda.requests", "requests", used.invocations / 1e6)
     if candidate.name == "lambda-provisioned":
-        standing = used.provisioned_seconds + candidate.size * _lead_seconds(question, month)
+        standing = used.provisioned_seconds + candidate.size * _lead_seconds(lines)
         lines.add(f"lambda.provisioned_gb_seconds.{arch}", "provisioned, standing", gb * standing)
         busy = gb * used.provisioned_billed_seconds
         lines.add(f"lambda.provisioned_duration.{arch}", "provisioned, compute", busy)
     if configuration.snapstart:
         lines.add("lambda.snapstart_cache", "snapshot, kept", gb * MONTH)
         lines.add("lambda.snapstart_restore", "snapshot, restored", gb * used.restores)
-    _entry(lines, question, month, configuration.entry, used)
+    _entry(lines, configuration.entry, used)
 
 
-def _entry(lines: _Bill, question: Question, month: Month, entry: str, used: Used) -> None:
+def _entry(lines: _Bill, entry: str, used: Used) -> None:
     if entry == "http-api":
         lines.add("api_gateway.http", "API Gateway, HTTP", used.attempts / 1e6)
     elif entry == "rest-api":
         lines.add("api_gateway.rest", "API Gateway, REST", used.attempts / 1e6)
     elif entry == "alb":
-        _balancer(lines, question, month)
+        _balancer(lines)
 
 
-def _balancer(lines: _Bill, question: Question, month: Month) -> None:
+def _balancer(lines: _Bill) -> None:
     """An application load balancer: an LCU is 25 new and 3,000 open connections, 1 GB an hour.
 
     The greatest of them counts, on average over the month (the docs count by hour).
     Source: https://aws.amazon.com/elasticloadbalancing/pricing/
     """
+    question, month = lines.question, lines.month
     rate = month.requests / MONTH
     gb_an_hour = rate * 3_600.0 * question.each.kb_to_callers / 1_048_576.0
     units = max(rate / 25.0, month.busy / 3_000.0, gb_an_hour)
@@ -152,25 +153,25 @@ def _balancer(lines: _Bill, question: Question, month: Month) -> None:
     lines.add("alb.lcu_hours", "load balancer, capacity units", units * HOURS)
 
 
-def _network(lines: _Bill, question: Question, month: Month) -> None:
+def _network(lines: _Bill) -> None:
     """NAT gateways to the model, one a zone."""
+    question = lines.question
     lines.add("nat.hours", "NAT gateways", question.options.zones * HOURS)
-    gb = month.requests * question.each.kb_to_model / 1_048_576.0
+    gb = lines.month.requests * question.each.kb_to_model / 1_048_576.0
     lines.add("nat.gb", "NAT gateways, data", gb)
 
 
 def _managed(
     lines: _Bill,
-    question: Question,
-    month: Month,
     candidate: Candidate,
     configuration: ManagedConfiguration,
     used: Used,
 ) -> None:
     """EC2 by its share of vCPUs, 15 % on top; three instances at least, for three zones."""
+    question = lines.question
     machine = question.prices.of(f"ec2.{configuration.instance}")
     extra = candidate.size - configuration.minimum
-    seconds = used.pod_seconds + extra * _lead_seconds(question, month)
+    seconds = used.pod_seconds + extra * _lead_seconds(lines)
     share = configuration.vcpus / machine.vcpus
     hours = max(seconds / 3_600.0 * share, 3.0 * HOURS)
     name = f"ec2.{configuration.instance}"
@@ -181,21 +182,19 @@ def _managed(
         "lambda.managed_fee", f"management, {fee:.0%}", hours, price=listed * fee, unit="hour"
     )
     lines.add("lambda.managed_requests", "requests", used.invocations / 1e6)
-    _entry(lines, question, month, configuration.entry, used)
-    _network(lines, question, month)
+    _entry(lines, configuration.entry, used)
+    _network(lines)
 
 
 def _eks(
     lines: _Bill,
-    question: Question,
-    month: Month,
     candidate: Candidate,
     configuration: EksConfiguration,
     used: Used,
 ) -> None:
-    prices, group = question.prices, configuration.nodes
+    prices, group = lines.question.prices, configuration.nodes
     lines.add("eks.control_plane", "control plane", HOURS)
-    extra = (candidate.size - configuration.pods) * _lead_seconds(question, month)
+    extra = (candidate.size - configuration.pods) * _lead_seconds(lines)
     if group.instance == "fargate":
         each = fargate_hourly(
             prices, configuration.architecture, configuration.cores, configuration.memory_mb
@@ -211,13 +210,13 @@ def _eks(
             hours, price=group_hourly(prices, group),
         )  # fmt: skip
         lines.add("ebs.gp3_gb_months", "nodes, disks", _DISK_GB * hours / HOURS)
-    _balancer(lines, question, month)
-    _network(lines, question, month)
+    _balancer(lines)
+    _network(lines)
 
 
 def shared_costs(question: Question, month: Month) -> SharedCosts:
     """What costs the same wherever it runs, if all are served."""
-    lines, each, requests = _Bill(question), question.each, month.requests
+    lines, each, requests = _Bill(question, month), question.each, month.requests
     lines.add("model.input_tokens", "model, input", requests * each.input_tokens / 1e6)
     lines.add("model.output_tokens", "model, output", requests * each.output_tokens / 1e6)
     lines.add("dynamodb.read_units", "DynamoDB, reads", requests * each.read_units / 1e6)

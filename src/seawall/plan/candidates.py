@@ -33,6 +33,7 @@ __all__ = [
     "memories",
     "ordinary_platform",
     "places_in_a_pod",
+    "scaled_times",
     "stretched",
 ]
 
@@ -57,7 +58,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     start_factor: float = 1.0
 
 
-def _scaled(distribution: Distribution, factor: float) -> Distribution:
+def scaled_times(distribution: Distribution, factor: float) -> Distribution:
     """All of its values times a factor."""
     if distribution.kind == "lognormal":
         return structs.replace(
@@ -78,7 +79,7 @@ def stretched(workload: Workload, factor: float) -> Workload:
         return workload
     service: Service = workload.service
     restore = service.restore or constant(mean_of(service.start) / 5.0)
-    changed = structs.replace(service, start=_scaled(service.start, factor), restore=restore)
+    changed = structs.replace(service, start=scaled_times(service.start, factor), restore=restore)
     return structs.replace(workload, service=changed)
 
 

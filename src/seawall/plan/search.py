@@ -18,7 +18,9 @@ from seawall.plan.candidates import (
     places_in_a_pod,
 )
 from seawall.plan.objective import excess, misses
+from seawall.plan.platforms import Eks, Lambda, Managed
 from seawall.plan.question import Question
+from seawall.plan.replications import interval
 from seawall.plan.runs import Outcome, Runs
 from seawall.plan.windows import Month
 
@@ -121,6 +123,65 @@ class Finder:
                 return self._managed(near)
             case "eks":
                 return self._eks(near)
+
+    def replications(self, candidate: Candidate, seeds: int) -> list[Outcome]:
+        """What becomes of the crowd with each of so many seeds."""
+        runs, judged = self._runs, self.month.judged
+        return [runs.judged(candidate, judged, seed=seed) for seed in range(1, seeds + 1)]
+
+    def ordinary(self, candidate: Candidate) -> list[Outcome]:
+        """Of the pieces of ordinary time, the busiest first."""
+        month = self.month
+        pieces = [month.judged, *month.ordinary]
+        return [self._runs.judged(candidate, each) for each in pieces if not each.event]
+
+    def firm(self, found: Sized, seeds: int) -> Sized:
+        """A little more of it, where it only just met the objective with the first seed.
+
+        It has to hold at the upper end of the intervals over the replications. A function without
+        provisioned concurrency has nothing to add.
+        """
+        for _ in range(4):
+            outcomes = self.replications(found.candidate, seeds)
+            if not found.met or self._surely(outcomes):
+                break
+            larger = self._larger(found.candidate)
+            if larger is None:
+                break
+            found = self.sized(larger)
+        return found
+
+    def _surely(self, outcomes: list[Outcome]) -> bool:
+        def upper(values: list[float]) -> float:
+            estimate = interval(values)
+            return estimate.high if math.isfinite(estimate.half) else estimate.mean
+
+        over = excess(
+            self.question.objective,
+            first_token=upper([each.first_token.at["p99"] for each in outcomes]),
+            latency=upper([each.latency.at["p99"] for each in outcomes]),
+            errors=upper([each.error_share for each in outcomes]),
+        )
+        return over == 0.0
+
+    def _larger(self, candidate: Candidate) -> Candidate | None:
+        question, month, size = self.question, self.month, math.ceil(1.05 * candidate.size)
+        match candidate.peak:
+            case Lambda(provisioned=0):
+                return None
+            case Lambda() as platform:
+                if size > limit_of(question, month):
+                    return None
+                return function(
+                    question, month, candidate.name,
+                    memory_mb=platform.memory_mb, provisioned=size,
+                )  # fmt: skip
+            case Managed():
+                return managed(question, month, size)
+            case Eks() as platform:
+                return eks(question, month, cores=platform.cores, pods=size)
+            case _:
+                return None
 
     def _excess(self, candidate: Candidate, seed: int = 1) -> float:
         outcome = self._runs.judged(candidate, self.month.judged, seed=seed)

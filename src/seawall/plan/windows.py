@@ -113,7 +113,7 @@ def _rate(window: Window) -> float:
 
 def _rate_at(arrivals: Arrivals, at: float) -> float:
     """The Poisson rate at a time of the day and week, campaigns in it."""
-    rate = arrivals.rate * (1.0 + arrivals.growth) ** (at / (30 * DAY))
+    rate: float = arrivals.rate * (1.0 + arrivals.growth) ** (at / (30 * DAY))
     if arrivals.daily_shape:
         rate *= arrivals.daily_shape[int(at // 3_600) % 24] * 24 / sum(arrivals.daily_shape)
     if arrivals.weekly_shape:
