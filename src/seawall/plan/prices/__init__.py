@@ -175,8 +175,8 @@ def _parsed(document: dict[str, Any], name: str) -> Prices:
             raise ConfigError(f"{name}: items.{key}.price: {amount:g} is not a price")
         if key.startswith("ec2.") and not (items[key].vcpus > 0 and items[key].memory_gb > 0):
             raise ConfigError(f"{name}: items.{key}: vcpus and memory_gb are missing")
-    words = {key: str(document[key]) for key in ("date", "region", "currency")}
-    return Prices(**words, items=items, file=name)
+    date, region, currency = (str(document[key]) for key in ("date", "region", "currency"))
+    return Prices(date=date, region=region, currency=currency, items=items, file=name)
 
 
 def parse_discounts(texts: Iterable[str]) -> dict[str, float]:
