@@ -47,7 +47,8 @@ class Candidate(Struct, frozen=True, kw_only=True):
 
     size: what the search varies: provisioned environments, instances or pods; memory_mb of the
     others. peak: in a spike; rest: between spikes; they differ where spikes are announced.
-    start_factor: by which initialisation takes longer than was measured.
+    start_factor: by which initialisation takes longer than was measured. at_once: requests in
+    service at once that it was made for.
     """
 
     name: Choice
@@ -55,6 +56,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     peak: Platform
     rest: Platform
     configuration: Configuration
+    at_once: float
     start_factor: float = 1.0
 
 
@@ -139,6 +141,7 @@ def function(
         peak=peak,
         rest=rest,
         configuration=configuration,
+        at_once=month.peak,
         start_factor=factor,
     )
 
@@ -156,7 +159,8 @@ def managed(question: Question, month: Month, minimum: int) -> Candidate:
     announced = options.announced and month.judged.event
     resting = max(3, math.ceil(month.busy / room / base.target)) if announced else minimum
     resting = min(resting, minimum)
-    maximum = max(12, 2 * minimum + 4)
+    # What it has at least holds the crowd; beyond it there is room for what nobody foresaw.
+    maximum = max(minimum + 6, math.ceil(1.25 * minimum))
     peak = structs.replace(base, minimum=minimum, maximum=maximum)
     lead = options.lead_minutes * 60.0
     configuration = ManagedConfiguration(
@@ -174,7 +178,12 @@ def managed(question: Question, month: Month, minimum: int) -> Candidate:
     )
     rest = structs.replace(peak, minimum=resting)
     return Candidate(
-        name="lambda-managed", size=minimum, peak=peak, rest=rest, configuration=configuration
+        name="lambda-managed",
+        size=minimum,
+        peak=peak,
+        rest=rest,
+        configuration=configuration,
+        at_once=month.peak,
     )
 
 
@@ -228,7 +237,7 @@ def eks(question: Question, month: Month, *, cores: float, pods: int) -> Candida
         launch=uniform(30.0, 60.0) if fargate else Nodes().launch,
         spot_interruptions=0.02 if group.spot else 0.0,
     )
-    maximum = max(pods + 4, 2 * pods)
+    maximum = max(pods + 4, math.ceil(1.5 * pods))
     target = max(1.0, places * _BUSY_TARGET)
     scaler = HpaSettings(minimum=pods, maximum=maximum, metric="in-flight", target=target)
     peak = Eks(
@@ -258,7 +267,14 @@ def eks(question: Question, month: Month, *, cores: float, pods: int) -> Candida
         grace_seconds=max(30.0, math.ceil(2.0 * service.mean_seconds)),
         startup_seconds=mean_of(service.start) + mean_of(peak.warm_up),
     )
-    return Candidate(name="eks", size=pods, peak=peak, rest=rest, configuration=configuration)
+    return Candidate(
+        name="eks",
+        size=pods,
+        peak=peak,
+        rest=rest,
+        configuration=configuration,
+        at_once=month.peak,
+    )
 
 
 def ordinary_platform(candidate: Candidate, window: Window) -> Platform:

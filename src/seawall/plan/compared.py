@@ -3,8 +3,6 @@
 import math
 from collections.abc import Mapping
 
-from msgspec import structs
-
 from seawall.plan.answer import (
     PLATFORMS,
     BreakEven,
@@ -14,8 +12,6 @@ from seawall.plan.answer import (
     Margin,
     Sensitivity,
 )
-from seawall.plan.candidates import Candidate
-from seawall.plan.platforms import Lambda
 from seawall.plan.question import Question
 from seawall.plan.runs import Runs
 from seawall.plan.search import Finder, Sized
@@ -26,6 +22,7 @@ from seawall.plan.words import TITLES, money
 __all__ = ["curve_of", "margin_of", "ranked", "sensitivity_of"]
 
 _WITHIN = 0.1  # sizes of points and cases: near enough to compare costs
+_FAR = 1.5  # what costs so many times as much as the best is not made as small as can be
 
 All = Mapping[Choice, Sized]
 
@@ -58,20 +55,15 @@ def margin_of(found: All, order: list[Choice]) -> Margin:
     return Margin(monthly=saved, ratio=min(ratio, 1e9), by="objective", words=words)
 
 
-def _resized(
-    question: Question, near: All, runs: Runs, multiple: float = 1.0
-) -> dict[Choice, Sized]:
-    """Every platform for a question that is similar to one that was answered."""
-    month = month_of(question)
-    finder = Finder(question, month, runs, within=_WITHIN)
-    return {name: finder.find(name, _guess(near[name].candidate, multiple)) for name in PLATFORMS}
-
-
-def _guess(candidate: Candidate, multiple: float) -> Candidate:
-    platform = candidate.peak
-    if isinstance(platform, Lambda) and not platform.provisioned and not platform.schedule:
-        return candidate  # its size is its memory
-    return structs.replace(candidate, size=max(1, math.ceil(candidate.size * multiple)))
+def _resized(question: Question, near: All, runs: Runs) -> dict[Choice, Sized]:
+    """Every platform for a question that is similar to one that was answered; the best first."""
+    finder = Finder(question, month_of(question), runs, within=_WITHIN)
+    found: dict[Choice, Sized] = {}
+    for name in ranked(near):
+        found[name] = finder.find(name, near[name].candidate)
+        if found[name].met:
+            finder.enough = min(finder.enough, _FAR * found[name].cost)
+    return found
 
 
 def curve_of(
@@ -82,7 +74,7 @@ def curve_of(
     def at(multiple: float) -> dict[Choice, Sized]:
         if multiple == 1.0:
             return dict(found)
-        return _resized(with_traffic(question, multiple), found, runs, multiple)
+        return _resized(with_traffic(question, multiple), found, runs)
 
     points = runs.each(at, steps)
     choices = tuple(ranked(point)[0] for point in points)

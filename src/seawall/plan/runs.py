@@ -11,10 +11,11 @@ from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from seawall.plan.candidates import Candidate, ordinary_platform, stretched
-from seawall.plan.platforms import Platform
+from seawall.plan.platforms import Eks, Managed, Platform
 from seawall.plan.result import Histogram, Result, Usage
 from seawall.plan.simulate import simulate
 from seawall.plan.windows import Window
+from seawall.plan.workload import Workload
 
 __all__ = ["SHARES", "Outcome", "Runs", "Times"]
 
@@ -71,6 +72,7 @@ class Runs:
         self._progress = progress
         self._known: dict[tuple[object, ...], Outcome] = {}
         self._windows: list[Window] = []
+        self._kept: list[Workload] = []
         self._watched: set[int] = set()
         self._lock = threading.Lock()
         self.simulations = 0
@@ -95,25 +97,47 @@ class Runs:
         return self._run(candidate, window, platform, seed)
 
     def _run(self, candidate: Candidate, window: Window, platform: Platform, seed: int) -> Outcome:
-        key = (id(window), platform, candidate.start_factor, seed)
+        workload, platform = _plain(stretched(window.workload, candidate.start_factor), platform)
+        watched = id(window) in self._watched and seed == 1
+        key = (*_key(workload), window.at, window.until, platform, seed, watched)
         known = self._known.get(key)
         if known is not None:
             return known
-        expected = window.workload.expected_requests
-        workload = stretched(window.workload, candidate.start_factor)
+        expected = workload.expected_requests
         width = 1.0 if window.event else max(1.0, window.horizon / 600.0)
         keep = expected <= _KEPT
         result = simulate(workload, platform, seed=seed, bin_seconds=width, keep=keep)
-        outcome = _looked_at(result, window, whole=id(window) in self._watched and seed == 1)
+        outcome = _looked_at(result, window, whole=watched)
         with self._lock:
             self.simulations += 1
             self.requests += result.requests
-            self._windows.append(window)  # so that its id stays its own
+            self._kept.append(workload)  # so that the id of its trace stays its own
             self._known[key] = outcome
             done = self.simulations
         if self._progress is not None:
             self._progress(done)
         return outcome
+
+
+def _plain(workload: Workload, platform: Platform) -> tuple[Workload, Platform]:
+    """Without what the simulation of this platform does not look at: more runs are the same.
+
+    Memory bounds neither a function of one request nor pods, whose memory was made to fit.
+    """
+    if isinstance(platform, Managed):
+        return workload, platform
+    service = structs.replace(workload.service, memory_mb=0.0, memory_kb_in_flight=0.0)
+    if isinstance(platform, Eks):
+        platform = structs.replace(platform, memory_mb=1_024.0)
+    return structs.replace(workload, service=service), platform
+
+
+def _key(workload: Workload) -> tuple[object, ...]:
+    """What tells one workload from another; a trace by which one it is."""
+    arrivals = workload.arrivals
+    trace = 0 if arrivals.trace is None else id(arrivals.trace)
+    plain = structs.replace(arrivals, trace=None)
+    return plain, trace, workload.service, workload.clients
 
 
 def _looked_at(result: Result, window: Window, *, whole: bool) -> Outcome:
@@ -149,18 +173,20 @@ def _looked_at(result: Result, window: Window, *, whole: bool) -> Outcome:
         timed_out=int(counts[2]),
         failed=int(counts[3]),
         cold_starts=int(samples.cold[inside].sum()) + result.usage.pod_starts,
-        first_token=_times(samples.first_token[served]),
-        latency=_times(samples.latency[served]),
+        first_token=_times(samples.first_token[served], drawn=whole),
+        latency=_times(samples.latency[served], drawn=whole),
         **rest,
     )
 
 
-def _times(values: NDArray[np.float64]) -> Times:
+def _times(values: NDArray[np.float64], *, drawn: bool) -> Times:
     if not len(values):
         return Times(dict.fromkeys(SHARES, math.nan))
     ordered = np.sort(values)
     last = len(ordered) - 1
     at = {name: _between(ordered, share * last) for name, share in SHARES.items()}
+    if not drawn:
+        return Times(at)
     places = np.unique(np.linspace(0, last, _POINTS).round().astype(int))
     places = np.unique(
         np.append(places, np.round(last * np.array([0.99, 0.995, 0.999])).astype(int))

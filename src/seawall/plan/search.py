@@ -104,13 +104,18 @@ def least(meets: Callable[[int], bool], low: int, guess: int, most: int, within:
 
 
 class Finder:
-    """Searches for one question. within: how near a size is to the least that would do."""
+    """Searches for one question. within: how near a size is to the least that would do.
+
+    enough: a configuration near to what is known, which meets the objective and costs more than
+    this, is not made smaller: it will not be the choice.
+    """
 
     def __init__(
         self, question: Question, month: Month, runs: Runs, *, within: float = 0.03
     ) -> None:
         self.question, self.month, self._runs = question, month, runs
         self._within = within
+        self.enough = math.inf
 
     def find(self, name: Choice, near: Candidate | None = None) -> Sized:
         """For one platform; near: what was found for a similar question."""
@@ -203,11 +208,28 @@ class Finder:
             over += math.log(cost / most)
         return Sized(candidate=candidate, outcome=outcome, items=items, cost=cost, excess=over)
 
+    def _guess(self, near: Candidate | None, otherwise: float) -> int:
+        """As much for each request at once as in what is known."""
+        if near is None:
+            return math.ceil(otherwise)
+        # Where it was the least that there can be, it says nothing of what more would need.
+        return min(
+            math.ceil(near.size * self.month.peak / near.at_once), math.ceil(1.3 * otherwise)
+        )
+
+    def _good_enough(
+        self, near: Candidate | None, of: Callable[[int], Candidate], guess: int, most: int
+    ) -> Sized | None:
+        if near is None or self._excess(of(min(guess, most))) != 0.0:
+            return None
+        found = self.sized(of(min(guess, most)))
+        return found if found.cost > self.enough else None
+
     def _function(self, name: Choice, near: Candidate | None) -> Sized:
         question, month = self.question, self.month
         sizes = memories(question.workload.service)
         if near is not None and near.size in sizes:
-            sizes = [near.size, *(size for size in sizes if size > near.size)]
+            sizes = sorted({near.size, sizes[-1]})
         best = function(question, month, name, memory_mb=sizes[0])
         lowest = self._excess(best)
         for size in sizes[1:]:
@@ -229,10 +251,17 @@ class Finder:
                 question, month, "lambda-provisioned", memory_mb=memory, provisioned=size
             )
 
-        guess = near.size if near is not None else math.ceil(0.8 * month.peak)
-        memory = next(
-            (size for size in sizes if self._excess(candidate(most, size)) == 0.0), sizes[-1]
-        )
+        guess = self._guess(near, 0.8 * month.peak)
+        known = near.peak.memory_mb if near is not None and isinstance(near.peak, Lambda) else 0
+        if known in sizes:
+            memory = known
+        else:
+            memory = next(
+                (size for size in sizes if self._excess(candidate(most, size)) == 0.0), sizes[-1]
+            )
+        known_good = self._good_enough(near, lambda size: candidate(size, memory), guess, most)
+        if known_good is not None:
+            return known_good
         found = least(
             lambda size: self._excess(candidate(size, memory)) == 0.0, 1, guess, most, self._within
         )
@@ -245,8 +274,13 @@ class Finder:
     def _managed(self, near: Candidate | None) -> Sized:
         question, month = self.question, self.month
         room = managed_room(question)
-        guess = near.size if near is not None else math.ceil(month.peak / room)
+        guess = max(3, self._guess(near, month.peak / room))
         most = min(_MOST_PODS, 4 * math.ceil(month.peak / room) + 8)
+        known_good = self._good_enough(
+            near, lambda size: managed(question, month, size), guess, most
+        )
+        if known_good is not None:
+            return known_good
         found = least(
             lambda size: self._excess(managed(question, month, size)) == 0.0,
             3, guess, most, self._within,
@@ -256,12 +290,14 @@ class Finder:
     def _eks(self, near: Candidate | None) -> Sized:
         question, month = self.question, self.month
         fewest = question.options.least_pods
-        small = eks(question, month, cores=_CORES[0], pods=fewest)
-        if self._excess(small) == 0.0:
-            return self.sized(small)
+        far = near is not None and near.size * month.peak / near.at_once > 2.0 * fewest
+        if not far:
+            small = eks(question, month, cores=_CORES[0], pods=fewest)
+            if self._excess(small) == 0.0:
+                return self.sized(small)
         cores = _CORES[-1]
         places = places_in_a_pod(question.workload.service, cores)
-        guess = near.size if near is not None else math.ceil(month.peak / places)
+        guess = max(fewest, self._guess(near, month.peak / places))
         most = min(_MOST_PODS, 16 * math.ceil(month.peak / places) + 16)
         found = least(
             lambda pods: self._excess(eks(question, month, cores=cores, pods=pods)) == 0.0,

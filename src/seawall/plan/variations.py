@@ -13,9 +13,9 @@ from seawall.plan.workload import Workload
 
 __all__ = ["Variation", "multiples", "variations", "with_traffic"]
 
-_MOST_CROWD = 60_000.0  # requests of a spike, or of a trace, that a point of the curve simulates
+_MOST_CROWD = 20_000.0  # requests of a spike, or of a trace, that a point of the curve simulates
 _LEAST_A_DAY = 10.0
-_POINTS = 9
+_POINTS = 11
 
 
 class Variation(Struct, frozen=True, kw_only=True):
@@ -62,7 +62,7 @@ def _crowds(workload: Workload, multiple: float) -> Workload:
 def multiples(question: Question, a_day: float) -> tuple[float, ...]:
     """Of the traffic, each about three times the one before, with 1 among them.
 
-    Down to ten requests a day, up to what can be simulated quickly; nine of them.
+    Down to ten requests a day, up to what can be simulated quickly; eleven of them at most.
     """
     arrivals = question.workload.arrivals
     crowd = max([1.0, *(float(spike.size) for spike in arrivals.spikes)])
@@ -75,12 +75,12 @@ def multiples(question: Question, a_day: float) -> tuple[float, ...]:
         or (
             (step >= 1.0 or max(a_day, crowd) * step >= _LEAST_A_DAY)
             and crowd * step <= _MOST_CROWD
-            and recorded * step <= 3.0 * _MOST_CROWD
+            and recorded * step <= 5.0 * _MOST_CROWD
         )
     ]
     while len(fitting) > _POINTS:
         # Rather what lies ahead than what lies behind.
-        del fitting[0 if fitting.index(1.0) > 3 else -1]
+        del fitting[0 if fitting.index(1.0) > 2 else -1]
     return tuple(fitting)
 
 

@@ -17,7 +17,7 @@ from seawall.plan.workload import Workload
 __all__ = ["Month", "Window", "month_of"]
 
 _LEVELS = 4
-_ENOUGH = 4_000.0  # requests in a piece of ordinary time
+_ENOUGH = 2_000.0  # requests in a piece of ordinary time
 _MOST = 200_000.0  # requests beside a crowd in its piece
 
 
