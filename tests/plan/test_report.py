@@ -159,6 +159,7 @@ def test_an_answer_in_which_little_is_there(answer: Answer) -> None:
     assert Page(text).open == []
     assert "No platform holds the objective" in text
     assert "The busiest time, second by second" in text
+    assert "in the spike" not in " ".join(Page(text).texts["caption"])
     assert "EUR " in text
     assert "No input was varied" in text
 

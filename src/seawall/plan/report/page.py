@@ -45,6 +45,7 @@ def render_report(answer: Answer) -> str:
     )
     environment.filters |= {
         "amount": amount,
+        "price": _price,
         "seconds": seconds,
         "share": _share,
         "within": _within,
@@ -62,6 +63,7 @@ def render_report(answer: Answer) -> str:
         script=Markup(script),  # noqa: S704 - our own file
         script_hash=_hash(script),
         spike=spike_rows(answer, left, right),
+        steps=_steps(answer.platforms[right].series.bin_seconds),
         style=Markup(style),  # noqa: S704 - our own file
         style_hash=_hash(style),
     )
@@ -82,11 +84,22 @@ def _json(answer: Answer) -> str:
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
+def _steps(bin_seconds: float) -> str:
+    return "second by second" if bin_seconds == 1.0 else f"in steps of {seconds(bin_seconds)}"
+
+
+def _price(value: float) -> str:
+    """`0.0000133334`: all its digits, without an exponent."""
+    return f"{value:.10f}".rstrip("0").rstrip(".")
+
+
 def _share(value: float | None) -> str:
     """`0.3 %`; `-` of nobody."""
     if value is None:
         return "-"
     percent = value * 100.0
+    if 0.0 < percent < 0.01:
+        return "< 0.01 %"
     return f"{percent:.0f} %" if percent in (0.0, 100.0) or percent >= 10 else f"{percent:.2g} %"
 
 

@@ -27,7 +27,7 @@ class Row(Struct, frozen=True):
 
 
 class Instant(Struct, frozen=True):
-    """A second of the spike. at: from it; values: of `_SHOWN` on the left and right platform."""
+    """A moment of the spike. at: seconds from it; the values of `_SHOWN` on both platforms."""
 
     at: float
     left: tuple[float | None, ...]
@@ -56,10 +56,14 @@ def bill_rows(platform: PlatformAnswer) -> list[Row]:
 
 
 def spike_rows(answer: Answer, left: Choice, right: Choice) -> list[Instant]:
-    """Some seconds of the spike, for those who read rather than look."""
+    """Some moments of the spike, for those who read rather than look."""
     both = answer.platforms[left].series, answer.platforms[right].series
+    moments = _AT
+    if not answer.traffic.spike_size:
+        bins, width = len(both[0].values["arrived"]), both[0].bin_seconds
+        moments = tuple(both[0].start + width * (bins * each // 12) for each in range(12))
     found = []
-    for at in _AT:
+    for at in moments:
         sides = []
         for series in both:
             # The bin that a moment is in; the half second is the middle of one.

@@ -1,6 +1,6 @@
 /* A chart of lines: hover and arrow keys show values, dragging zooms, names switch lines.
 
-options: title; height; x, y: {label, format, log, domain}; lines: {name, style, points, step, dash,
+options: title; height; x, y: {label, format, say, log, domain, unit}; lines: {name, style, points, step, dash,
 dots}, whose points are [x, y or null], rising in x; marks: {at, label} across x; levels: {at, label}
 across y; none: what to say where all is zero; least: a height of y that is always there; step: seconds that a value holds; hidden: a set of names, shared by charts that switch together; group: charts with one
 cursor and one zoom; row: charts with one height of y. */
@@ -90,7 +90,7 @@ function lineChart(figure, options) {
         draw("text", { x: left - 5, y: yScale(tick) + 4, "text-anchor": "end" },
           options.y.format(tick)));
     }
-    for (const tick of xScale.ticks(Math.max(2, Math.floor((right - left) / 62)))) {
+    for (const tick of ticksOf(xScale, low, high, Math.max(2, Math.floor((right - left) / 62)))) {
       const x = xScale(tick);
       axis.append(draw("line", { x1: x, x2: x, y1: 8, y2: bottom }),
         draw("text", { x, y: bottom + 14, "text-anchor": "middle" }, options.x.format(tick)));
@@ -114,6 +114,13 @@ function lineChart(figure, options) {
     current.cursor = cursor;
     frame.replaceChildren(current, tip);
     tip.hidden = true;
+  }
+
+  /* Whole minutes, hours or days, where the axis has them. */
+  function ticksOf(scale, low, high, most) {
+    const unit = options.x.unit || 1;
+    if (unit === 1) return scale.ticks(most);
+    return linear(low / unit, high / unit, 0, 1).ticks(most).map((tick) => tick * unit);
   }
 
   function drawLine(line, xScale, yScale) {

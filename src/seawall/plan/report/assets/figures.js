@@ -83,14 +83,14 @@ function coldBars() {
     return { label: titleOf(name), value: whole.format(value || 0) + (half >= 0.5 ? ` ± ${whole.format(half)}` : ""),
       parts: [{ style: name, size: value || 0, title: `${titleOf(name)}: ${count(value)}` }] };
   });
-  bars("cold-chart", "Cold starts in the spike: environments, or pods", rows,
+  bars("cold-chart", `Cold starts ${WHEN}: environments, or pods`, rows,
     Math.max(...rows.map((row) => row.parts[0].size)));
 }
 
 function outcomeBars() {
   const kinds = [["good", "served"], ["bad", "refused"], ["c6", "timed_out"], ["c3", "failed"]];
   const words = { served: "served", refused: "refused", timed_out: "left", failed: "cut off" };
-  bars("outcome-chart", "What becomes of those who come in the spike", NAMES.map((name) => {
+  bars("outcome-chart", `What becomes of those who come ${WHEN}`, NAMES.map((name) => {
     const platform = answer.platforms[name];
     return {
       label: titleOf(name), value: `${percent(platform.served.value || 0)} served`,

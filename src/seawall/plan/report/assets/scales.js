@@ -41,6 +41,8 @@ function money(value) {
 }
 const briefMoney = (value) =>
   (answer.currency === "USD" ? "$" : answer.currency + " ") + brief(value);
+/* What the time is that is judged. */
+const WHEN = answer.traffic.spike_size ? "in the spike" : "at the busiest time";
 const percent = (value) => fine.format(value * 100) + " %";
 
 /* Scales: from a value to a place, with the way back and ticks. */

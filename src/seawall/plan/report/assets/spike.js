@@ -1,16 +1,26 @@
 /* The spike on two platforms side by side. */
 const ROWS = [
   { title: "Requests in service and waiting",
-    lines: [["in_service", "in service", "c1"], ["queued", "queued", "c2"], ["arrived", "came, a second", "c3"]] },
-  { title: "Refused, and those who gave up, a second", none: "nobody",
+    lines: [["in_service", "in service", "c1"], ["queued", "queued", "c2"], ["arrived", "came PER", "c3"]] },
+  { title: "Refused, and those who gave up, PER", none: "nobody",
     lines: [["throttled", "attempts refused (429, 503)", "c2"], ["refused", "refused for good", "c4"], ["timed_out", "left", "c6"], ["failed", "cut off", "c3"]] },
-  { title: "Time to first token of those who came in that second", format: seconds, objective: true,
+  { title: "Time to first token of those who came then", format: seconds, objective: true,
     lines: [["first_token_mean", "mean", "c1"], ["first_token_max", "longest", "c2"]] },
-  { title: "Cold starts a second, and environments or pods", apart: true,
+  { title: "Cold starts PER, and environments or pods", apart: true,
     lines: [["cold_starts", "cold starts", "c2"], ["capacity", "environments or pods", "c1"], ["ready", "of them ready", "c5"]] },
   { title: "What others have to bear",
-    lines: [["model_calls", "calls of the model", "c1"], ["new_connections", "new connections, a second", "c2"]] },
+    lines: [["model_calls", "calls of the model", "c1"], ["new_connections", "new connections PER", "c2"]] },
 ];
+
+/* Seconds, or what is readable for so many of them. */
+function timeAxis(span) {
+  const [unit, size] = span > 4 * 86400 ? ["days", 86400] : span > 10800 ? ["hours", 3600]
+    : span > 600 ? ["minutes", 60] : ["seconds", 1];
+  const format = (value) => count(value / size);
+  return { unit, size, format, say: (value) => `${format(value)} ${unit}` };
+}
+const perBin = (width) => (width === 1 ? "a second" : `in ${count(timeAxis(width).size === 1
+  ? width : width / timeAxis(width).size)} ${timeAxis(width).unit}`);
 
 function wholeOf(names) {
   const ends = names.map((name) => {
@@ -42,11 +52,13 @@ function spikeCharts(host, names) {
   const group = chartGroup(whole);
   group.domain = spike;
   group.spike = spike;
+  const axis = timeAxis(whole[1] - whole[0]);
   host.replaceChildren();
   const spikes = answer.traffic.spike_size ? [{ at: 0, label: "" }] : [];
   for (const row of ROWS) {
     const pair = make("div", { class: "pair" });
-    host.append(make("h3", {}, row.title), pair);
+    const per = (words) => words.replace("PER", perBin(answer.platforms[names[0]].series.bin_seconds));
+    host.append(make("h3", {}, per(row.title)), pair);
     const shared = [];
     const hidden = new Set();
     for (const name of names) {
@@ -56,15 +68,17 @@ function spikeCharts(host, names) {
       const format = row.format || brief;
       lineChart(figure, {
         title: titleOf(name), none: row.none, group, hidden, row: row.apart ? undefined : shared, height: 180,
-        x: { label: answer.traffic.spike_size ? "seconds from the spike" : "seconds",
-          format: count, say: (value) => `${count(value)} s` },
+        x: { label: `${axis.unit}${answer.traffic.spike_size ? " from the spike" : ""}`,
+          format: axis.format, say: axis.say, unit: axis.size },
         y: { format, say: row.format || count, least: 1 },
         marks: spikes,
         levels: row.objective
           ? [{ at: answer.objective.first_token_p99, label: "objective, p99" }] : [],
         lines: row.lines.filter(([key]) => values[key]).map(([key, title, style], at) => ({
-          name: title, style, dash: DASHES[at], step: row.format ? 0 : width,
-          points: values[key].map((value, place) => [start + width * (place + 0.5), value]),
+          name: per(title), style, dash: DASHES[at], step: row.format ? 0 : width,
+          // Where nobody came there is no longest wait either.
+          points: values[key].map((value, place) => [start + width * (place + 0.5),
+            key === "first_token_max" && values.first_token_mean[place] === null ? null : value]),
         })),
       });
     }
@@ -84,6 +98,7 @@ function spikeSection() {
   }
   function show() { group = spikeCharts(host, selects.map((select) => select.value)); }
   const on = (id, act) => document.getElementById(id).addEventListener("click", act);
+  document.getElementById("zoom-spike").hidden = !answer.traffic.spike_size;
   on("zoom-spike", () => group.zoom(...group.spike));
   on("zoom-all", () => group.zoom(...group.whole));
   on("zoom-in", () => zoomBy(group, 0.5));
