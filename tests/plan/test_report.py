@@ -13,7 +13,6 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from seawall.errors import ConfigError
 from seawall.plan import from_flags
 from seawall.plan.advice import advise
 from seawall.plan.answer import PLATFORMS, Answer, Figure, Input
@@ -131,7 +130,7 @@ def test_what_others_wrote_is_text(answer: Answer) -> None:
 def test_writing_where_one_cannot(answer: Answer, tmp_path: Path) -> None:
     write_report(answer, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == render_report(answer)
-    with pytest.raises(ConfigError, match=r"none.report\.html: cannot be written"):
+    with pytest.raises(OSError, match="No such file"):
         write_report(answer, tmp_path / "none" / "report.html")
 
 

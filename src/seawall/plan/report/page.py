@@ -9,7 +9,6 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
-from seawall.errors import ConfigError
 from seawall.plan.answer import PLATFORMS, Answer, Figure
 from seawall.plan.report.tables import bill_rows, facing, spike_rows
 from seawall.plan.words import amount, money, seconds
@@ -22,12 +21,8 @@ _SCRIPTS = ("scales.js", "chart.js", "spike.js", "figures.js", "page.js")
 
 
 def write_report(answer: Answer, path: Path) -> None:
-    """Write the page. Raises ConfigError, naming the file, where it cannot be written."""
-    text = render_report(answer)
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+    """Write the page of `render_report`. Raises OSError where it cannot be written."""
+    path.write_text(render_report(answer), encoding="utf-8")
 
 
 def render_report(answer: Answer) -> str:
