@@ -201,6 +201,10 @@ found.unfolded = $$("details").every((each) => each.open);
 $("#theme").value = "dark"; $("#theme").dispatchEvent(new Event("change"));
 found.back = getComputedStyle(document.body).backgroundColor;
 found.wide = [document.documentElement.scrollWidth, document.documentElement.clientWidth];
+found.captions = $$("caption span").filter((each) =>
+  each.getBoundingClientRect().right > document.documentElement.clientWidth
+  || each.getBoundingClientRect().bottom > $("td, th", each.closest("table"))
+    .getBoundingClientRect().top + 1).map((each) => each.textContent);
 found.texts = $$(".axis text").filter((each) => {
   const [box, frame] = [each, each.closest("svg")].map((one) => one.getBoundingClientRect());
   return box.left < frame.left - 1 || box.right > frame.right + 1 || box.bottom > frame.bottom + 1;
@@ -264,4 +268,5 @@ def test_a_reader_points_zooms_switches_and_prints(
     assert found["unfolded"]
     assert found["back"] == "rgb(15, 20, 25)"
     assert found["wide"][0] <= found["wide"][1] <= width, "wider than the window"
+    assert found["captions"] == []
     assert found["texts"] == [], "labels beyond their chart"

@@ -80,7 +80,13 @@ def _json(answer: Answer) -> str:
 
 
 def _steps(bin_seconds: float) -> str:
-    return "second by second" if bin_seconds == 1.0 else f"in steps of {seconds(bin_seconds)}"
+    if bin_seconds == 1.0:
+        return "second by second"
+    return (
+        f"in steps of {bin_seconds:.2g} s"
+        if bin_seconds < 60
+        else (f"in steps of {bin_seconds / 60:.2g} min")
+    )
 
 
 def _price(value: float) -> str:

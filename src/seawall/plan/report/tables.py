@@ -58,7 +58,7 @@ def bill_rows(platform: PlatformAnswer) -> list[Row]:
 def spike_rows(answer: Answer, left: Choice, right: Choice) -> list[Instant]:
     """Some moments of the spike, for those who read rather than look."""
     both = answer.platforms[left].series, answer.platforms[right].series
-    moments = _AT
+    moments: tuple[float, ...] = _AT
     if not answer.traffic.spike_size:
         bins, width = len(both[0].values["arrived"]), both[0].bin_seconds
         moments = tuple(both[0].start + width * (bins * each // 12) for each in range(12))
