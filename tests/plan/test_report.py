@@ -3,7 +3,6 @@
 import html
 import json
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +17,7 @@ from seawall.plan.advice import advise
 from seawall.plan.answer import PLATFORMS, Answer, Figure, Input
 from seawall.plan.question import Question
 from seawall.plan.report import render_report, write_report
+from tests.install_browser import require_browser
 
 EVIL = "<script>alert(1)</script>\"'&amp;</textarea>--></script>"
 VOID = {"meta", "input", "br", "img", "link", "hr"}
@@ -216,12 +216,9 @@ window.parent.document.body.append(Object.assign(window.parent.document.createEl
 
 def chromium(page: Path, tmp_path: Path) -> tuple[str, str]:
     """The document after its scripts ran, and what the browser complained about."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("chromium is not installed: apt-get install chromium")
     done = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-         "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr",
+        [require_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+         "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr",
          "--window-size=1280,1200", "--dump-dom", page.as_uri()],
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
