@@ -218,8 +218,8 @@ def chromium(page: Path, tmp_path: Path) -> tuple[str, str]:
     """The document after its scripts ran, and what the browser complained about."""
     done = subprocess.run(
         [require_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-         "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr",
-         "--window-size=1280,1200", "--dump-dom", page.as_uri()],
+         "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}",
+         "--enable-logging=stderr", "--window-size=1280,1200", "--dump-dom", page.as_uri()],
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip
     complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]

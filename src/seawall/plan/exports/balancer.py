@@ -7,6 +7,7 @@ target:port, request_processing_time, target_processing_time, response_processin
 added at the end.
 """
 
+import math
 import re
 from collections.abc import Iterable
 
@@ -21,6 +22,7 @@ __all__ = ["is_access_log", "read_access_log"]
 _FIRST = re.compile(r"(http|https|h2|grpcs|ws|wss) \d{4}-\d\d-\d\dT\S+ \S")
 # It comes after a quoted field and the rule's priority, before a quoted one.
 _CREATED = re.compile(r'" (?:-1|\d{1,5}|-) (\d{4}-\d\d-\d\dT[\d:.]+Z) "')
+_LONGEST = 1e6
 _TIMES = ("request_processing_time", "target_processing_time", "response_processing_time")
 
 
@@ -49,23 +51,10 @@ def read_access_log(lines: Iterable[str], name: str) -> Trace:
             raise ConfigError(f"{name}:{number}: type: not an entry of an access log")
         if len(arrivals) == MOST_REQUESTS:
             raise ConfigError(f"{name}:{number}: more than {MOST_REQUESTS:,} requests")
-        words = line.split(" ", 8)
-        if len(words) < 9:
-            raise ConfigError(f"{name}:{number}: {len(words)} fields; an entry has more")
-        ended = moment(words[1])
-        if ended is None:
-            raise ConfigError(f"{name}:{number}: time: {words[1]!r} is not a time")
-        parts = [
-            _seconds(word, f"{name}:{number}: {field}")
-            for field, word in zip(_TIMES, words[5:8], strict=True)
-        ]
-        created = _CREATED.search(words[8])
-        began = moment(created[1]) if created else ended - sum(max(part, 0.0) for part in parts)
-        if began is None or began > ended:
-            raise ConfigError(f"{name}:{number}: request_creation_time: not a time before `time`")
+        began, ended, target = _entry(line, f"{name}:{number}")
         arrivals.append(began)
-        if parts[1] >= 0.0:
-            durations.append(max(ended - began, parts[1]))
+        if target >= 0.0:
+            durations.append(max(ended - began, target))
     if not arrivals:
         raise ConfigError(f"{name}: the trace is empty")
     times = np.sort(np.array(arrivals))
@@ -77,11 +66,34 @@ def read_access_log(lines: Iterable[str], name: str) -> Trace:
     )
 
 
-def _seconds(word: str, where: str) -> float:
+def _entry(line: str, where: str) -> tuple[float, float, float]:
+    """When it arrived, when it ended, and its target_processing_time."""
+    words = line.split(" ", 8)
+    if len(words) < 9:
+        raise ConfigError(f"{where}: {len(words)} fields; an entry has more")
+    ended = moment(words[1])
+    if ended is None:
+        raise ConfigError(f"{where}: time: {words[1]!r} is not a time")
     try:
-        value = float(word)
+        parts = [float(word) for word in words[5:8]]
     except ValueError:
-        raise ConfigError(f"{where}: {word!r} is not a number") from None
-    if not -1.0 <= value < 1e6:
-        raise ConfigError(f"{where}: {word} is not a time in seconds")
-    return value
+        parts = [math.nan]
+    if not all(-1.0 <= part < _LONGEST for part in parts):
+        raise _no_seconds(words[5:8], where)
+    created = _CREATED.search(words[8])
+    began = moment(created[1]) if created else ended - sum(max(part, 0.0) for part in parts)
+    if began is None or began > ended:
+        raise ConfigError(f"{where}: request_creation_time: not a time before `time`")
+    return began, ended, parts[1]
+
+
+def _no_seconds(words: list[str], where: str) -> ConfigError:
+    """Which of the times is none."""
+    for field, word in zip(_TIMES, words, strict=True):
+        try:
+            value = float(word)
+        except ValueError:
+            return ConfigError(f"{where}: {field}: {word!r} is not a number")
+        if not -1.0 <= value < _LONGEST:
+            return ConfigError(f"{where}: {field}: {word} is not a time in seconds")
+    raise AssertionError(words)  # one of them is

@@ -8,6 +8,11 @@ __all__ = ["moment"]
 
 def moment(text: str) -> float | None:
     """Seconds; of a date since 1970, which is in UTC where it does not say. None: is no time."""
+    if text.endswith("Z"):  # the most usual, and by far the quickest
+        try:
+            return datetime.fromisoformat(text).timestamp()
+        except ValueError:
+            pass  # seven digits: below
     try:
         value = float(text)
     except ValueError:
