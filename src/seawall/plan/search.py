@@ -241,6 +241,17 @@ class Finder:
                 best, lowest = candidate, over
         return self.sized(best)
 
+    def _memory(self, of: Callable[[int], Candidate], sizes: list[int]) -> int:
+        """The least that meets; if none does, the least, unless the greatest comes nearer."""
+        over = [self._excess(of(sizes[0]))]
+        for size in sizes[1:]:
+            if over[-1] == 0.0:
+                break
+            over.append(self._excess(of(size)))
+        if over[-1] == 0.0:
+            return sizes[len(over) - 1]
+        return sizes[-1] if over[-1] < 0.98 * over[0] else sizes[0]
+
     def _provisioned(self, near: Candidate | None) -> Sized:
         question, month = self.question, self.month
         most = max(1, min(limit_of(question, month), math.ceil(1.15 * month.peak) + 2))
@@ -253,12 +264,9 @@ class Finder:
 
         guess = self._guess(near, 0.8 * month.peak)
         known = near.peak.memory_mb if near is not None and isinstance(near.peak, Lambda) else 0
-        if known in sizes:
-            memory = known
-        else:
-            memory = next(
-                (size for size in sizes if self._excess(candidate(most, size)) == 0.0), sizes[-1]
-            )
+        memory = (
+            known if known in sizes else self._memory(lambda size: candidate(most, size), sizes)
+        )
         known_good = self._good_enough(near, lambda size: candidate(size, memory), guess, most)
         if known_good is not None:
             return known_good

@@ -15,7 +15,7 @@ __all__ = ["Variation", "multiples", "variations", "with_traffic"]
 
 _MOST_CROWD = 20_000.0  # requests of a spike, or of a trace, that a point of the curve simulates
 _LEAST_A_DAY = 10.0
-_POINTS = 11
+_POINTS = 13
 
 
 class Variation(Struct, frozen=True, kw_only=True):
@@ -62,7 +62,7 @@ def _crowds(workload: Workload, multiple: float) -> Workload:
 def multiples(question: Question, a_day: float) -> tuple[float, ...]:
     """Of the traffic, each about three times the one before, with 1 among them.
 
-    Down to ten requests a day, up to what can be simulated quickly; eleven of them at most.
+    Down to ten requests a day, up to what can be simulated quickly; thirteen of them at most.
     """
     arrivals = question.workload.arrivals
     crowd = max([1.0, *(float(spike.size) for spike in arrivals.spikes)])

@@ -169,7 +169,7 @@ def _campaign(workload: Workload, campaign: Campaign, a_month: float) -> Window:
     )
     return Window(
         workload=structs.replace(workload, arrivals=changed),
-        seconds=a_month * campaign.seconds,
+        seconds=a_month * campaign.seconds / length * (before + length),
         at=before,
         until=before + length,
         size=rate * length,
