@@ -15,6 +15,7 @@ __all__ = ["Variation", "multiples", "variations", "with_traffic"]
 
 _MOST_CROWD = 20_000.0  # requests of a spike, or of a trace, that a point of the curve simulates
 _LEAST_A_DAY = 10.0
+_MOST_A_DAY = 3e7
 _POINTS = 13
 
 
@@ -75,6 +76,7 @@ def multiples(question: Question, a_day: float) -> tuple[float, ...]:
         or (
             (step >= 1.0 or max(a_day, crowd) * step >= _LEAST_A_DAY)
             and crowd * step <= _MOST_CROWD
+            and (step <= 1.0 or a_day * step <= _MOST_A_DAY)
             and recorded * step <= 5.0 * _MOST_CROWD
         )
     ]
