@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 BARE_PYTHON = os.path.realpath(sys.executable)  # the interpreter, not the venv
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 CODE = """
-import httptools, joserfc, msgspec, numpy
+import cryptography, httptools, msgspec, numpy
 
 
 async def handler(event, context):
