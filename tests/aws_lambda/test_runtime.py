@@ -49,7 +49,7 @@ async def test_a_request_comes_through_and_its_answer_goes_back() -> None:
 async def test_a_stream_comes_as_it_is_written() -> None:
     async with (
         running(APP) as site,
-        site.client.stream("GET", "/stream?count=2&pause=1") as answer,
+        site.client.stream("GET", "/stream?count=2&pause=0.5") as answer,
     ):
         assert answer.status_code == 203
         assert answer.headers.get_list("set-cookie") == [
