@@ -148,6 +148,11 @@ class _Runtime:
                 if not self._stopping:
                     raise
                 break
+            except _Ended as ended:
+                if ended.status:
+                    raise
+                self._stop()  # what the other slots have in flight is finished
+                break
             finally:
                 self._asking.discard(asking)
             context = context_of(received.headers, self._environment)
