@@ -26,6 +26,13 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
+KINDS = {
+    "classic": "on-demand",
+    "snapstart": "snap-start",
+    "in-flight": "lambda-managed-instances",
+}
+
+
 @pytest.fixture(scope="module")
 def model() -> Iterator[Running]:
     script = str(ROOT / "examples/store/conversation.json")
@@ -80,6 +87,9 @@ async def test_it_answers_streams_keeps_its_session_and_drains(
             model="auto", messages=[{"role": "user", "content": "I need help, please"}]
         )
         session = first.headers["seawall-session"]
+        kinds = {each.kind for each in site.function.stats().usage}
+        assert kinds == {KINDS[mode]}
+        assert site.function.stats().restored == (1 if mode == "snapstart" else 0)
         assert first.parse().choices[0].message.content
         stream = await client.chat.completions.create(
             model="auto",

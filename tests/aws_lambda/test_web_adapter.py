@@ -6,6 +6,7 @@ and the freezing of all processes between invocations
 (awslabs.github.io/aws-lambda-web-adapter, configuration/environment-variables and features).
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -18,8 +19,10 @@ import pytest
 
 from tests.servers import Running, running, running_model
 
-# As the adapter hands them on with every request.
+KEY = "sw_behind-the-adapter"
+# As a function URL sends them, and the adapter hands them on.
 HANDED_ON = {
+    "x-forwarded-for": "192.0.2.1",
     "x-amzn-request-context": json.dumps({"http": {"sourceIp": "192.0.2.1"}}),
     "x-amzn-lambda-context": json.dumps({"request_id": "r-1", "deadline": 1}),
     "x-amzn-trace-id": "Root=1-5759e988-bd862e3fe1be46a994272793",
@@ -28,12 +31,15 @@ HANDED_ON = {
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Running]:
-    """A server as it runs in an execution environment: one worker, not trusted by its address."""
+    """A server as it runs in an execution environment: one worker, and nobody is anonymous."""
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
     with (
         running_model("--first-token", "0.05", "--duration", "0.5") as model,
         running(
             *("serve", "examples/store/seawall.toml", "--port", "0", "--workers", "1", "--json"),
             environment={
+                "SEAWALL_IDENTITY__ANONYMOUS": "false",
+                "SEAWALL_IDENTITY__API_KEYS": f'[{{sha256="{digest}",tenant="t",subject="s"}}]',
                 "SEAWALL_MODELS__DEFAULT__BASE_URL": model.url,
                 "SEAWALL_SESSIONS__PATH": str(tmp_path / "sessions.db"),
                 "SEAWALL_TOOLS__STORE__DATABASE": str(tmp_path / "store.db"),
@@ -53,6 +59,8 @@ def test_it_is_ready_streams_outlives_being_frozen_and_drains(served: Running) -
     with httpx2.Client(base_url=served.url, headers=HANDED_ON, timeout=20) as client:
         assert client.get("/readyz").status_code == 200
         turn = {"text": "Hello", "stream": True}
+        assert client.post("/v1/turns", json=turn).status_code == 401
+        client.headers["x-api-key"] = KEY
         with client.stream("POST", "/v1/turns", json=turn) as answer:
             assert answer.status_code == 200
             assert answer.headers["transfer-encoding"] == "chunked"
