@@ -143,6 +143,15 @@ async def test_restored_from_a_snapshot() -> None:
         assert site.function.stats().restored == 1
 
 
+async def test_a_snapshot_that_is_not_wanted_any_more_ends_at_once() -> None:
+    async with running(APP, snapstart=True, shutdown_seconds=20) as site:
+        snapshot = site.function._snapshots[0]
+        process = snapshot._process
+        await snapshot.stop()
+        assert process is not None
+        assert process.returncode == 0  # by itself: -9 where it had to be killed
+
+
 async def test_hooks_of_awss_own_library_are_run() -> None:
     async with running("tests.aws_lambda.hooks.handler", snapstart=True) as site:
         assert await site.invoke({}) == ["second before", "first before", "first after"]
