@@ -10,6 +10,9 @@ from typing import Any
 import openai
 import pytest
 
+from seawall.config import load_settings
+from seawall.intents.cascade import build_detector
+from seawall.intents.definition import IntentDefinition
 from tests.aws_lambda.running import Site, running
 from tests.hosts.conftest import API_KEY, identity
 from tests.issuer import Issuer
@@ -47,6 +50,18 @@ def issuer() -> Issuer:
     return issuer
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _trained(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The classifier, as it is trained when a function is built: beside every test's folder."""
+    build_detector(
+        [
+            IntentDefinition(name, each.description, each.examples, each.patterns)
+            for name, each in load_settings(ROOT / STORE).intents.items()
+        ],
+        cache=tmp_path_factory.getbasetemp() / "classifier.npz",
+    )
+
+
 @asynccontextmanager
 async def store(
     folder: Path,
@@ -61,7 +76,6 @@ async def store(
         "SESSIONS__PATH": str(folder / "sessions.db"),
         "TOOLS__STORE__DATABASE": str(folder / "store.db"),
         "IDENTITY__ANONYMOUS": "false",
-        # Trained by the first of all tests, loaded by the others.
         "ROUTING__CLASSIFIER_CACHE": str(folder.parent / "classifier.npz"),
         **identity(folder, issuer),
     }
