@@ -134,6 +134,11 @@ class Finder:
         runs, judged = self._runs, self.month.judged
         return [runs.judged(candidate, judged, seed=seed) for seed in range(1, seeds + 1)]
 
+    def _refuses(self, candidate: Candidate) -> bool:
+        outcome = self._runs.judged(candidate, self.month.judged)
+        most = self.question.objective.error_share
+        return outcome.requests > 0 and outcome.refused / outcome.requests > most
+
     def ordinary(self, candidate: Candidate) -> list[Outcome]:
         """Of the pieces of ordinary time, the busiest first."""
         month = self.month
@@ -233,7 +238,8 @@ class Finder:
         best = function(question, month, name, memory_mb=sizes[0])
         lowest = self._excess(best)
         for size in sizes[1:]:
-            if lowest == 0.0:
+            # Memory makes it quicker; it does not help those who are refused.
+            if lowest == 0.0 or self._refuses(best):
                 break
             candidate = function(question, month, name, memory_mb=size)
             over = self._excess(candidate)
