@@ -12,11 +12,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from seawall.lab.fleet.shares import Shares
 from seawall.lab.local_lambda.invocation import FunctionError, Invocation, error_body
 from seawall.lab.local_lambda.runtime_api import InitFailed, RuntimeApi
 from seawall.lab.local_lambda.settings import FunctionSettings
 from seawall.lab.local_lambda.wire import Serving, serve
 from seawall.lab.processes import consumption
+from seawall.lab.tether import tether
 
 __all__ = ["Environment", "Usage"]
 
@@ -59,6 +61,7 @@ class Environment:
         self._api = RuntimeApi(settings, self._changed)
         self._process: Process | None = None
         self._serving: Serving | None = None
+        self._shares: Shares | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
         self._reason: tuple[str, str] | None = None
@@ -129,6 +132,7 @@ class Environment:
                 cwd=self._settings.folder,
                 env=self._variables(f"127.0.0.1:{self._serving.port}"),
                 process_group=0,
+                preexec_fn=tether(signal.SIGKILL, self._groups()),
             )
         except OSError as error:
             kind = "Runtime.InvalidEntrypoint"
@@ -210,6 +214,16 @@ class Environment:
             await asyncio.wait(others)
         if self._serving is not None:
             await self._serving.close()
+        if self._shares is not None:
+            self._shares.close()
+
+    def _groups(self) -> list[Path]:
+        """The control group that limits its processors, if it is to have one."""
+        if not self._settings.cpu_group:
+            return []
+        self._shares = Shares()
+        name = f"{self._settings.cpu_group}-{id(self):x}"
+        return [self._shares.make(name, self._settings.processors)]
 
     def _variables(self, address: str) -> dict[str, str]:
         """The defined runtime environment variables (lambda/latest/dg, configuration-envvars)."""
