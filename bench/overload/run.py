@@ -118,6 +118,7 @@ class Bench:
         """One process of Seawall."""
         for left in self.folder.glob("sessions.db*"):
             left.unlink()
+        settings = {"ADMISSION__WAIT_SECONDS": "10"} | settings  # the default
         environment = server_environment(self.folder, self.model) | {
             f"SEAWALL_{name}": value for name, value in settings.items()
         }

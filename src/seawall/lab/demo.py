@@ -1,6 +1,7 @@
 """The demo: a conversation to read, then a surge to measure, on real processes."""
 
 import asyncio
+import base64
 import sqlite3
 import tempfile
 import time
@@ -9,7 +10,9 @@ from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import msgspec
-from joserfc import jwk, jwt
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Struct
 
 from seawall.errors import SeawallError
@@ -116,8 +119,15 @@ class DemoIssuer:
     """An identity provider of the demo's own."""
 
     def __init__(self, path: Path) -> None:
-        self._key = jwk.RSAKey.generate_key(2048, parameters={"kid": "demo", "use": "sig"})
-        public = self._key.as_dict(private=False) | {"alg": "RS256"}
+        self._key = generate_private_key(public_exponent=65_537, key_size=2_048)
+        public = {
+            "kty": "RSA",
+            "kid": "demo",
+            "use": "sig",
+            "alg": "RS256",
+            "e": "AQAB",
+            "n": _encoded(self._key.public_key().public_numbers().n.to_bytes(256)),
+        }
         path.write_bytes(msgspec.json.encode({"keys": [public]}))
 
     def token(self, subject: str, tenant: str = "demo", *, seconds: int = 3_600) -> str:
@@ -131,7 +141,15 @@ class DemoIssuer:
             "iat": now,
             "exp": now + seconds,
         }
-        return jwt.encode({"alg": "RS256", "kid": "demo"}, claims, self._key)
+        parts = ({"alg": "RS256", "kid": "demo"}, claims)
+        signed = ".".join(_encoded(msgspec.json.encode(each)) for each in parts)
+        signature = self._key.sign(signed.encode(), PKCS1v15(), SHA256())
+        return f"{signed}.{_encoded(signature)}"
+
+
+def _encoded(part: bytes) -> str:
+    """A part of a token, or a number of a key."""
+    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
 
 
 def server_environment(folder: Path, model: Service) -> dict[str, str]:

@@ -9,7 +9,8 @@ import numpy as np
 from msgspec import Struct
 
 from seawall.plan.distributions import Distribution, encode
-from seawall.plan.kernels import pods as kernel
+from seawall.plan.kernels.pods import arrays as kernel
+from seawall.plan.kernels.pods.ending import kill
 from seawall.plan.kernels.randomness import draw
 from seawall.plan.nodes import Machine, Park
 from seawall.plan.platforms import Eks
@@ -77,6 +78,7 @@ class Fleet:
         self.ready_changes: list[tuple[float, int]] = []
         self._lives: list[tuple[float, float]] = []
         self._old: list[Pod] = []
+        self._unpublished = True
         for _ in range(platform.pods):
             pod = self._new(0.0)
             pod.ready_at = 0.0
@@ -120,10 +122,11 @@ class Fleet:
             self.pods_state.closed[pod.place] = 1
         elif what == "unlisted" and pod.phase == "draining":
             pod.listed = False
+            self._unpublished = True
             self._check_drained(pod, now)
         elif what in ("drained?", "kill") and pod.phase == "draining":
             if what == "kill":
-                kernel.kill(self.pods_state, self._requests, self._books, self._law, pod.place, now)
+                kill(self.pods_state, self._requests, self._books, self._law, pod.place, now)
                 self._gone(pod, now)
             else:
                 self._check_drained(pod, now)
@@ -181,6 +184,7 @@ class Fleet:
     def _ready(self, pod: Pod, now: float) -> None:
         pod.phase = "ready"
         pod.listed = True
+        self._unpublished = True
         pod.ready_at = now
         self.pods_state.closed[pod.place] = 0
         self.pods_state.most[pod.place] = 0
@@ -212,6 +216,7 @@ class Fleet:
     def _gone(self, pod: Pod, now: float) -> None:
         pod.phase = "gone"
         pod.listed = False
+        self._unpublished = True
         self.live.remove(pod)
         self._free.append(pod.place)
         self._lives.append((pod.started, now))
@@ -235,6 +240,9 @@ class Fleet:
 
     def _publish(self) -> None:
         """Say to the balancer who takes requests: ready ones, and those not unlisted yet."""
+        if not self._unpublished:
+            return
+        self._unpublished = False
         listed = [pod.place for pod in self.live if pod.listed]
         self.pods_state.ready[: len(listed)] = listed
         self._requests.tally[kernel.READY] = len(listed)

@@ -93,8 +93,36 @@ class Environment:
             InitFailed: it said so, ended, or was not done in time and has been ended.
         """
         loop = asyncio.get_running_loop()
+        beginning = asyncio.create_task(self._begin())
+        try:
+            # In any case to the end: cancelled in between it would leave a socket or a process.
+            await asyncio.shield(beginning)
+        except BaseException:
+            await asyncio.wait([beginning])
+            await self.kill()
+            raise
+        try:
+            async with asyncio.timeout(limit_seconds):
+                await asyncio.shield(self._api.ready)
+        except TimeoutError as error:
+            await self.kill()
+            kind = "Sandbox.Timedout"
+            text = f"Init phase timed out after {limit_seconds:.2f} seconds"
+            raise InitFailed(kind, error_body(kind, text)) from error
+        except BaseException:
+            await self.kill()
+            raise
+        self.idle_since = loop.time()
+        self.usage.init_seconds = loop.time() - self.started_at
+
+    async def _begin(self) -> None:
+        """Serve its Runtime API and start its process.
+
+        Raises:
+            InitFailed: there is no such command.
+        """
         self._serving = await serve(self._api.handle, "127.0.0.1", 0)
-        self.started_at = loop.time()
+        self.started_at = asyncio.get_running_loop().time()
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._settings.command,
@@ -116,19 +144,6 @@ class Environment:
             asyncio.create_task(self._watch_exit(self._process)),
             asyncio.create_task(self._watch_memory(self._process.pid)),
         ]
-        try:
-            async with asyncio.timeout(limit_seconds):
-                await asyncio.shield(self._api.ready)
-        except TimeoutError as error:
-            await self.kill()
-            kind = "Sandbox.Timedout"
-            text = f"Init phase timed out after {limit_seconds:.2f} seconds"
-            raise InitFailed(kind, error_body(kind, text)) from error
-        except BaseException:
-            await self.kill()
-            raise
-        self.idle_since = loop.time()
-        self.usage.init_seconds = loop.time() - self.started_at
 
     async def restore(self, limit_seconds: float) -> None:
         """Continue it from its snapshot, and wait until it asks for work.
