@@ -47,6 +47,10 @@ litellm_settings: {{telemetry: false, num_retries: 0, request_timeout: 120}}
 """
 
 
+# LiteLLM's proxy does not start without a key of its own unless it is told that this is meant.
+OPEN = {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
+
+
 class Crowded(Struct):
     """One crowd at once. Milliseconds and kilobytes."""
 
@@ -112,7 +116,7 @@ class Peer:
         process = await asyncio.create_subprocess_exec(
             *self._command(port),
             cwd=HERE / "servers",
-            env=os.environ | {"MODEL_URL": self._model.url, "DO_NOT_TRACK": "1"},
+            env=os.environ | {"MODEL_URL": self._model.url, "DO_NOT_TRACK": "1"} | OPEN,
             stdout=DEVNULL,
             preexec_fn=tether(signal.SIGTERM),
         )
