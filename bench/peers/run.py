@@ -47,8 +47,12 @@ litellm_settings: {{telemetry: false, num_retries: 0, request_timeout: 120}}
 """
 
 
-# LiteLLM's proxy does not start without a key of its own unless it is told that this is meant.
-OPEN = {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
+# LiteLLM's proxy does not start without a key of its own unless it is told that this is meant, and
+# would otherwise begin by fetching prices from elsewhere.
+OPEN = {
+    "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+}
 
 
 class Crowded(Struct):
