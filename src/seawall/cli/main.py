@@ -16,8 +16,10 @@ from seawall.cli import (
     serve,
     sessions,
     sim_model,
+    surge,
 )
 from seawall.errors import ConfigError, InvalidRequest, SeawallError
+from seawall.telemetry.floods import FloodFilter
 
 __all__ = ["main"]
 
@@ -37,8 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands = (
-        demo, serve, plan, sessions, budgets, intents, keys, lab, lambda_build, sim_model,
-    )  # fmt: skip
+        *(demo, serve, plan, surge, lab, sim_model),
+        *(sessions, budgets, intents, keys, lambda_build),
+    )
     for command in commands:
         command.add_parser(subparsers)
     parsed = parser.parse_args(arguments)
@@ -47,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(FloodFilter())
     try:
         status: int = parsed.run(parsed)
     except SeawallError as error:

@@ -62,7 +62,10 @@ def _add_workload(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--duration", metavar="TIME", help="of a request: 2s, 4s..7s")
     group.add_argument("--init", metavar="TIME", help="initialisation of a process: 1s")
     group.add_argument(
-        "--trace", type=Path, metavar="FILE", help="recorded arrivals: a CSV file with timestamps"
+        "--trace",
+        type=Path,
+        metavar="FILE",
+        help="recorded: CSV, or an export of Prometheus, CloudWatch, a load balancer",
     )
     group.add_argument(
         "--calibration", type=Path, metavar="FILE", help="measured by seawall lab calibrate"

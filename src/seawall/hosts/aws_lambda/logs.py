@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from seawall.hosts.aws_lambda.context import current_invocation
+from seawall.telemetry.floods import FloodFilter
 
 __all__ = ["JsonFormatter", "set_up_logs"]
 
@@ -72,6 +73,7 @@ class _TextFormatter(logging.Formatter):
 def set_up_logs(environment: Mapping[str, str]) -> None:
     """Have everything logged to standard output, in the function's format and from its level."""
     handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(FloodFilter())
     json_lines = environment.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
     handler.setFormatter(JsonFormatter() if json_lines else _TextFormatter())
     root = logging.getLogger()
