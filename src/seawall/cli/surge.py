@@ -45,7 +45,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     crowd.add_argument("--at-once", type=int, metavar="N", help="turns at one moment")
     crowd.add_argument("--rate", metavar="R", help="arrivals a second: 50, or 10..200")
     crowd.add_argument("--for", dest="seconds", default="30s", metavar="TIME", help="default: 30s")
-    crowd.add_argument("--trace", type=Path, metavar="FILE", help="recorded, as of plan")
+    crowd.add_argument("--trace", type=Path, metavar="FILE", help="recorded arrivals")
     crowd.add_argument("--speed", type=float, default=1.0, metavar="X", help="of the trace")
     crowd.add_argument("--first", type=int, metavar="N", help="only so many of the trace")
     crowd.add_argument("--customers", type=int, metavar="N", help="closed loop")

@@ -18,7 +18,7 @@ __all__ = ["Month", "Window", "month_of"]
 
 _LEVELS = 4
 _ENOUGH = 2_000.0  # requests in a piece of ordinary time
-_MOST = 50_000.0  # requests beside a crowd in its piece
+_MOST = 10_000.0  # requests beside a crowd in its piece
 
 
 class Window(Struct, frozen=True, kw_only=True):
