@@ -258,11 +258,13 @@ def table(found: list[Figures]) -> str:
     lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     for each in found:
         crowd = each.crowds[-1] if each.crowds else None
+        # Of a server that leaves turns unserved it would say little.
+        memory = crowd.kb_a_turn if crowd and crowd.completed == crowd.turns else "-"
         lines.append(
             f"| {each.server} | {median(each.cold_ms):.0f} | {each.steady_cpu_ms:.1f} / "
             f"{crowd.cpu_ms_a_turn if crowd else '-'} | {each.steady_added_p50_ms} / "
             f"{each.steady_added_p99_ms}; {crowd.added_p50_ms if crowd else '-'} / "
-            f"{crowd.added_p99_ms if crowd else '-'} | {crowd.kb_a_turn if crowd else '-'} | "
+            f"{crowd.added_p99_ms if crowd else '-'} | {memory} | "
             f"{each.most_without_error} |"
         )
     return "\n".join(lines)
