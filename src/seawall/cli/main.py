@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from importlib.metadata import version
 
@@ -34,6 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
         choices=["debug", "info", "warning", "error"],
         help="what is logged to standard error (default: %(default)s)",
     )
+    parser.add_argument(
+        "--log-format",
+        default=os.environ.get("SEAWALL_LOG_FORMAT", "text"),
+        choices=["text", "json"],
+        help="how, SEAWALL_LOG_FORMAT in the environment (default: text)",
+    )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands = (demo, serve, sessions, budgets, intents, keys, lab, lambda_build, sim_model)
     for command in commands:
@@ -44,6 +51,11 @@ def main(arguments: list[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    if parsed.log_format == "json":
+        from seawall.hosts.json_lines import JsonFormatter  # noqa: PLC0415 - only where wanted
+
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonFormatter())
     try:
         status: int = parsed.run(parsed)
     except SeawallError as error:
