@@ -77,6 +77,7 @@ class Fleet:
         self.ready_changes: list[tuple[float, int]] = []
         self._lives: list[tuple[float, float]] = []
         self._old: list[Pod] = []
+        self._unpublished = True
         for _ in range(platform.pods):
             pod = self._new(0.0)
             pod.ready_at = 0.0
@@ -120,6 +121,7 @@ class Fleet:
             self.pods_state.closed[pod.place] = 1
         elif what == "unlisted" and pod.phase == "draining":
             pod.listed = False
+            self._unpublished = True
             self._check_drained(pod, now)
         elif what in ("drained?", "kill") and pod.phase == "draining":
             if what == "kill":
@@ -181,6 +183,7 @@ class Fleet:
     def _ready(self, pod: Pod, now: float) -> None:
         pod.phase = "ready"
         pod.listed = True
+        self._unpublished = True
         pod.ready_at = now
         self.pods_state.closed[pod.place] = 0
         self.pods_state.most[pod.place] = 0
@@ -212,6 +215,7 @@ class Fleet:
     def _gone(self, pod: Pod, now: float) -> None:
         pod.phase = "gone"
         pod.listed = False
+        self._unpublished = True
         self.live.remove(pod)
         self._free.append(pod.place)
         self._lives.append((pod.started, now))
@@ -235,6 +239,9 @@ class Fleet:
 
     def _publish(self) -> None:
         """Say to the balancer who takes requests: ready ones, and those not unlisted yet."""
+        if not self._unpublished:
+            return
+        self._unpublished = False
         listed = [pod.place for pod in self.live if pod.listed]
         self.pods_state.ready[: len(listed)] = listed
         self._requests.tally[kernel.READY] = len(listed)

@@ -28,12 +28,14 @@ class Park:
         self.changes: list[tuple[float, int]] = []
         self.launched = 0
         self._ended: list[tuple[float, float]] = []
+        self._roomy: list[Machine] = []  # those with room for a pod; a few gone or taken among them
         for _ in range(-(-needed // self._each) + settings.spare):
             self._add(0.0, 0.0, 0.0)
 
     def _add(self, since: float, ready: float, has_image: float) -> Machine:
         machine = Machine(len(self.machines), since, ready, has_image)
         self.machines.append(machine)
+        self._roomy.append(machine)
         self.changes.append((since, 1))
         return machine
 
@@ -42,21 +44,21 @@ class Park:
 
         launch, pull: seconds, for a new one. It counts from its launch.
         """
-        fitting = [
-            each
-            for each in self.machines
-            if not each.gone and not each.taken and each.pods < self._each
-        ]
-        if fitting:
-            chosen = max(fitting, key=lambda each: (each.pods, -each.number))
+        self._roomy = [each for each in self._roomy if not each.gone and not each.taken]
+        if self._roomy:
+            chosen = max(self._roomy, key=lambda each: (each.pods, -each.number))
         else:
             self.launched += 1
             chosen = self._add(now, now + launch, now + launch + pull)
         chosen.pods += 1
+        if chosen.pods == self._each:
+            self._roomy.remove(chosen)
         return chosen
 
     def leave(self, machine: Machine) -> None:
         """A pod of it has ended."""
+        if machine.pods == self._each:
+            self._roomy.append(machine)
         machine.pods -= 1
 
     def remove(self, machine: Machine, now: float) -> None:

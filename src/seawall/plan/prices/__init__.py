@@ -1,0 +1,196 @@
+"""What things cost: dated files by region, or a file of the user's, with discounts.
+
+A file is TOML: `date`, `region`, `currency`, and a table `items."NAME"` for each of what `needed`
+names, with `price`, `unit` and `source`; machines (`ec2.…`) also have `vcpus`, `memory_gb` and
+`architecture`. With `base = "us-east-1"` it only has to say what is different from that region's.
+"""
+
+import math
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field, structs
+
+from seawall.errors import ConfigError
+
+__all__ = [
+    "DISCOUNTS",
+    "Price",
+    "Prices",
+    "load_prices",
+    "needed",
+    "parse_discounts",
+    "read_prices",
+    "regions",
+]
+
+_HERE = Path(__file__).parent
+
+# What a discount is taken off: the items whose names begin so.
+DISCOUNTS = {
+    "lambda": ("lambda.gb_seconds", "lambda.provisioned"),
+    "ec2": ("ec2.",),
+    "fargate": ("fargate.",),
+    "spot": ("ec2.",),
+}
+
+_NEEDED = (
+    "lambda.gb_seconds.{arch}",
+    "lambda.requests",
+    "lambda.provisioned_gb_seconds.{arch}",
+    "lambda.provisioned_duration.{arch}",
+    "lambda.snapstart_cache",
+    "lambda.snapstart_restore",
+    "lambda.managed_fee",
+    "lambda.managed_requests",
+    "eks.control_plane",
+    "fargate.vcpu_hours.{arch}",
+    "fargate.gb_hours.{arch}",
+    "alb.hours",
+    "alb.lcu_hours",
+    "api_gateway.http",
+    "api_gateway.rest",
+    "nat.hours",
+    "nat.gb",
+    "ebs.gp3_gb_months",
+    "logs.gb",
+    "dynamodb.write_units",
+    "dynamodb.read_units",
+    "egress.gb",
+    "model.input_tokens",
+    "model.output_tokens",
+)
+
+
+class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of one unit. vcpus, memory_gb, architecture: of a machine. uncertain: look it up."""
+
+    price: float
+    unit: str
+    source: str
+    uncertain: bool = False
+    vcpus: float = 0.0
+    memory_gb: float = 0.0
+    architecture: str = ""
+
+
+class Prices(Struct, frozen=True, kw_only=True):
+    """Of one region, on one day. discounts: shares taken off, by what of DISCOUNTS."""
+
+    date: str
+    region: str
+    currency: str
+    items: dict[str, Price]
+    file: str
+    discounts: dict[str, float] = field(default_factory=dict)
+
+    def of(self, name: str, *, spot: bool = False) -> Price:
+        """An item, with its discounts. Raises ConfigError, naming it, if it is missing."""
+        found = self.items.get(name)
+        if found is None:
+            raise ConfigError(f"{self.file}: items.{name}: missing")
+        factor = 1.0
+        for what, share in self.discounts.items():
+            if (what == "spot") == spot and name.startswith(DISCOUNTS[what]):
+                factor *= 1.0 - share
+        return structs.replace(found, price=found.price * factor) if factor != 1.0 else found
+
+    def machines(self, architecture: str) -> list[str]:
+        """Types of machines that have a price, by its rising."""
+        found = [
+            (each.price, name.removeprefix("ec2."))
+            for name, each in self.items.items()
+            if name.startswith("ec2.") and each.architecture == architecture
+        ]
+        return [name for _, name in sorted(found)]
+
+
+def needed(architecture: str) -> list[str]:
+    """Names of the items that a plan looks up, beside the machines'."""
+    return [name.format(arch=architecture) for name in _NEEDED]
+
+
+def regions() -> list[str]:
+    """Those that come with a file."""
+    return sorted(path.stem for path in _HERE.glob("*.toml"))
+
+
+def load_prices(region: str) -> Prices:
+    """Of a region that comes with a file. Raises ConfigError, naming those that do."""
+    if region not in regions():
+        known = ", ".join(regions())
+        raise ConfigError(f"region: no prices of {region!r}; known: {known}; or give --prices FILE")
+    return _parsed(_document(_HERE / f"{region}.toml"), f"prices of {region}")
+
+
+def read_prices(path: Path, *, architecture: str = "arm64") -> Prices:
+    """Of a file. Raises ConfigError, naming file and item, where one is missing or no price."""
+    document = _document(path)
+    base = document.pop("base", None)
+    if base is not None:
+        under = load_prices(str(base))
+        document = {
+            "date": under.date,
+            "region": under.region,
+            "currency": under.currency,
+        } | document
+    found = _parsed(document, str(path))
+    if base is not None:
+        found = structs.replace(found, items=under.items | found.items)
+    for name in needed(architecture):
+        found.of(name)
+    if not found.machines(architecture):
+        raise ConfigError(f"{path}: items.ec2.TYPE: missing: no machine of {architecture}")
+    return found
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _parsed(document: dict[str, Any], name: str) -> Prices:
+    for key in ("date", "region", "currency", "items"):
+        if key not in document:
+            raise ConfigError(f"{name}: {key}: missing")
+    table = document["items"]
+    if not isinstance(table, dict):
+        raise ConfigError(f"{name}: items: is not a table")
+    items: dict[str, Price] = {}
+    for key, value in table.items():
+        try:
+            items[key] = msgspec.convert(value, Price)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{name}: items.{key}: {error}") from None
+        amount = items[key].price
+        if not (math.isfinite(amount) and amount >= 0):
+            raise ConfigError(f"{name}: items.{key}.price: {amount:g} is not a price")
+        if key.startswith("ec2.") and not (items[key].vcpus > 0 and items[key].memory_gb > 0):
+            raise ConfigError(f"{name}: items.{key}: vcpus and memory_gb are missing")
+    date, region, currency = (str(document[key]) for key in ("date", "region", "currency"))
+    return Prices(date=date, region=region, currency=currency, items=items, file=name)
+
+
+def parse_discounts(texts: Iterable[str]) -> dict[str, float]:
+    """`ec2=28%`, `spot=0.6`: shares by what they are taken off. Raises ConfigError."""
+    found: dict[str, float] = {}
+    for text in texts:
+        what, _, share = text.partition("=")
+        if what not in DISCOUNTS:
+            raise ConfigError(f"discount: {what!r} is unknown; known: {', '.join(DISCOUNTS)}")
+        try:
+            value = float(share.rstrip("%")) / (100.0 if share.endswith("%") else 1.0)
+        except ValueError:
+            raise ConfigError(f"discount: {text!r}: not a share such as {what}=28%") from None
+        if not 0 <= value < 1:
+            raise ConfigError(f"discount: {text!r}: not from 0 to 100 per cent")
+        found[what] = value
+    return found

@@ -1,0 +1,209 @@
+"""Runs of pieces on platforms: each once, several at a time, and what became of the crowd."""
+
+import math
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+from msgspec import Struct, structs
+from numpy.typing import NDArray
+
+from seawall.plan.candidates import Candidate, ordinary_platform, stretched
+from seawall.plan.platforms import Eks, Managed, Platform
+from seawall.plan.result import Histogram, Result, Usage
+from seawall.plan.simulate import simulate
+from seawall.plan.windows import Window
+from seawall.plan.workload import Workload
+
+__all__ = ["SHARES", "Outcome", "Runs", "Times"]
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
+_KEPT = 250_000.0  # requests of which each is looked at; of more the piece's histograms
+_POINTS = 100
+
+
+class Times(Struct, frozen=True):
+    """Percentiles by name of SHARES, seconds, NaN of nobody; and points of the distribution."""
+
+    at: dict[str, float]
+    points: tuple[tuple[float, float], ...] = ()
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What became of those who came while it counts; see `Window`.
+
+    usage, attempts, horizon: of the whole piece. result: of it too, of pieces that are watched.
+    """
+
+    requests: int
+    served: int
+    refused: int
+    timed_out: int
+    failed: int
+    cold_starts: int
+    first_token: Times
+    latency: Times
+    usage: Usage
+    attempts: int
+    throttled: int
+    mean_capacity: float
+    horizon: float
+    result: Result | None
+
+    @property
+    def error_share(self) -> float:
+        """Of the requests, those that were not served."""
+        return 1.0 - self.served / self.requests if self.requests else 0.0
+
+
+class Runs:
+    """Simulations, in threads: the compiled loops do not hold the interpreter's lock.
+
+    What was run once is not run again. progress: is told after each run how many there were.
+    """
+
+    def __init__(self, *, workers: int = 2, progress: Callable[[int], None] | None = None) -> None:
+        self._pool = ThreadPoolExecutor(workers)
+        self._progress = progress
+        self._known: dict[tuple[object, ...], Outcome] = {}
+        self._windows: list[Window] = []
+        self._kept: list[Workload] = []
+        self._watched: set[int] = set()
+        self._lock = threading.Lock()
+        self.simulations = 0
+        self.requests = 0
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def each(self, do: Callable[[T], U], what: Iterable[T]) -> list[U]:
+        """Do it for each, several at a time; in order. Not to be called from within."""
+        return list(self._pool.map(do, what))
+
+    def watch(self, window: Window) -> None:
+        """Keep the whole results of this piece: what happens in it second by second."""
+        self._windows.append(window)
+        self._watched.add(id(window))
+
+    def judged(self, candidate: Candidate, window: Window, *, seed: int = 1) -> Outcome:
+        """A candidate in a spike, or in the ordinary time that it is judged by."""
+        platform = candidate.peak if window.event else ordinary_platform(candidate, window)
+        return self._run(candidate, window, platform, seed)
+
+    def _run(self, candidate: Candidate, window: Window, platform: Platform, seed: int) -> Outcome:
+        workload, platform = _plain(stretched(window.workload, candidate.start_factor), platform)
+        watched = id(window) in self._watched and seed == 1
+        key = (*_key(workload), window.at, window.until, platform, seed, watched)
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        expected = workload.expected_requests
+        width = 1.0 if window.event else max(1.0, window.horizon / 600.0)
+        keep = expected <= _KEPT
+        result = simulate(workload, platform, seed=seed, bin_seconds=width, keep=keep)
+        outcome = _looked_at(result, window, whole=watched)
+        with self._lock:
+            self.simulations += 1
+            self.requests += result.requests
+            self._kept.append(workload)  # so that the id of its trace stays its own
+            self._known[key] = outcome
+            done = self.simulations
+        if self._progress is not None:
+            self._progress(done)
+        return outcome
+
+
+def _plain(workload: Workload, platform: Platform) -> tuple[Workload, Platform]:
+    """Without what the simulation of this platform does not look at: more runs are the same.
+
+    Memory bounds neither a function of one request nor pods, whose memory was made to fit.
+    """
+    if isinstance(platform, Managed):
+        return workload, platform
+    service = structs.replace(workload.service, memory_mb=0.0, memory_kb_in_flight=0.0)
+    if isinstance(platform, Eks):
+        platform = structs.replace(platform, memory_mb=1_024.0)
+    return structs.replace(workload, service=service), platform
+
+
+def _key(workload: Workload) -> tuple[object, ...]:
+    """What tells one workload from another; a trace by which one it is."""
+    arrivals = workload.arrivals
+    trace = 0 if arrivals.trace is None else id(arrivals.trace)
+    plain = structs.replace(arrivals, trace=None)
+    return plain, trace, workload.service, workload.clients
+
+
+def _looked_at(result: Result, window: Window, *, whole: bool) -> Outcome:
+    samples = result.samples
+    rest: dict[str, Any] = {
+        "usage": result.usage,
+        "attempts": result.attempts,
+        "throttled": result.throttled,
+        "mean_capacity": result.mean_capacity,
+        "horizon": result.horizon,
+        "result": structs.replace(result, samples=None) if whole else None,
+    }
+    if samples is None:
+        return Outcome(
+            requests=result.requests,
+            served=result.served,
+            refused=result.refused,
+            timed_out=result.timed_out,
+            failed=result.failed,
+            cold_starts=result.cold_starts + result.usage.pod_starts,
+            first_token=_from_histogram(result.first_token),
+            latency=_from_histogram(result.latency),
+            **rest,
+        )
+    inside = (samples.arrival >= window.at) & (samples.arrival <= window.until)
+    outcome = samples.outcome[inside]
+    served = inside & (samples.outcome == 0)
+    counts = np.bincount(outcome, minlength=4)
+    return Outcome(
+        requests=int(inside.sum()),
+        served=int(counts[0]),
+        refused=int(counts[1]),
+        timed_out=int(counts[2]),
+        failed=int(counts[3]),
+        cold_starts=int(samples.cold[inside].sum()) + result.usage.pod_starts,
+        first_token=_times(samples.first_token[served], drawn=whole),
+        latency=_times(samples.latency[served], drawn=whole),
+        **rest,
+    )
+
+
+def _times(values: NDArray[np.float64], *, drawn: bool) -> Times:
+    if not len(values):
+        return Times(dict.fromkeys(SHARES, math.nan))
+    ordered = np.sort(values)
+    last = len(ordered) - 1
+    at = {name: _between(ordered, share * last) for name, share in SHARES.items()}
+    if not drawn:
+        return Times(at)
+    places = np.unique(np.linspace(0, last, _POINTS).round().astype(int))
+    places = np.unique(
+        np.append(places, np.round(last * np.array([0.99, 0.995, 0.999])).astype(int))
+    )
+    points = [(float(ordered[place]), float((place + 1) / (last + 1))) for place in places]
+    return Times(at, tuple(points))
+
+
+def _between(ordered: NDArray[np.float64], rank: float) -> float:
+    low = int(rank)
+    high = min(low + 1, len(ordered) - 1)
+    return float(ordered[low] + (rank - low) * (ordered[high] - ordered[low]))
+
+
+def _from_histogram(histogram: Histogram) -> Times:
+    at = {name: histogram.quantile(share) for name, share in SHARES.items()}
+    if not histogram.count:
+        return Times(at)
+    shares = [*np.linspace(0.005, 0.985, 99), 0.99, 0.995, 0.999, 1.0]
+    return Times(at, tuple((histogram.quantile(float(s)), float(s)) for s in shares))
