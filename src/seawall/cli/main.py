@@ -31,9 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"seawall {version('seawall')}")
     parser.add_argument(
         "--log-level",
-        default="warning",
+        default=os.environ.get("SEAWALL_LOG_LEVEL", "warning"),
         choices=["debug", "info", "warning", "error"],
-        help="what is logged to standard error (default: %(default)s)",
+        help="what is logged to standard error, SEAWALL_LOG_LEVEL in the environment "
+        "(default: warning)",
     )
     parser.add_argument(
         "--log-format",
