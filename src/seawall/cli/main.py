@@ -13,6 +13,7 @@ from seawall.cli import (
     keys,
     lab,
     lambda_build,
+    plan,
     serve,
     sessions,
     sim_model,
@@ -43,7 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
         help="how, SEAWALL_LOG_FORMAT in the environment (default: text)",
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    commands = (demo, serve, sessions, budgets, intents, keys, lab, lambda_build, sim_model)
+    commands = (
+        demo, serve, plan, sessions, budgets, intents, keys, lab, lambda_build, sim_model,
+    )  # fmt: skip
     for command in commands:
         command.add_parser(subparsers)
     parsed = parser.parse_args(arguments)

@@ -15,13 +15,23 @@ from seawall.plan.notation import parse_amount, parse_distribution, parse_second
 from seawall.plan.service import Stage, split_duration
 from seawall.plan.workload import Clients, Workload, from_trace
 
-__all__ = ["from_flags", "read_workload"]
+__all__ = [
+    "WORKLOAD_TABLES",
+    "changed_by",
+    "from_flags",
+    "read_document",
+    "read_workload",
+    "workload_of",
+]
+
+WORKLOAD_TABLES = frozenset({"arrivals", "service", "clients"})
 
 T = TypeVar("T", bound=Struct)
 
 
 def from_flags(
     *,
+    base: Workload | None = None,
     daily: str = "",
     spikes: Iterable[str] = (),
     duration: str = "",
@@ -29,15 +39,15 @@ def from_flags(
     horizon: str = "",
     trace: Path | None = None,
 ) -> Workload:
-    """A workload as it is written on a command line; what is empty keeps its default.
+    """A workload as it is written on a command line; what is empty is as in `base`, or a default.
 
     daily: requests a day, `1200000`; spikes: `5000@20s`; duration: of a request, `4s..7s`; start:
     the initialisation, `1s`; horizon: seconds simulated, a day by default; trace: a CSV file.
     Raises ConfigError, naming the flag.
     """
-    workload = Workload()
+    workload = base or Workload()
     if trace is not None:
-        workload = from_trace(trace)
+        workload = from_trace(trace, workload=workload)
     arrivals, service, sources = workload.arrivals, workload.service, dict(workload.sources)
     if horizon:
         arrivals = structs.replace(arrivals, horizon=parse_seconds(horizon, "horizon"))
@@ -66,23 +76,29 @@ def read_workload(path: Path) -> Workload:
     CSV file beside this one; `service.duration` is the whole of a request, `service.stages` a list
     of tables with `name`, `seconds`, `cpu_ms`, `model`, `store_calls`.
     """
+    document = read_document(path)
     try:
-        with path.open("rb") as file:
-            document = tomllib.load(file)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from None
-    try:
-        return _workload(document, path.parent)
+        unknown = set(document) - WORKLOAD_TABLES
+        if unknown:
+            raise ConfigError(f"{min(unknown)}: unknown; known: arrivals, service, clients")
+        return workload_of(document, path.parent)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _workload(document: dict[str, Any], folder: Path) -> Workload:
-    unknown = set(document) - {"arrivals", "service", "clients"}
-    if unknown:
-        raise ConfigError(f"{min(unknown)}: unknown; known: arrivals, service, clients")
+def read_document(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises ConfigError, which names it."""
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def workload_of(document: dict[str, Any], folder: Path) -> Workload:
+    """The workload of the tables that are one's; others are not looked at."""
     arriving = _table(document, "arrivals")
     serving = _table(document, "service")
     workload = Workload()
@@ -104,9 +120,9 @@ def _workload(document: dict[str, Any], folder: Path) -> Workload:
     for where, table in (("arrivals", arriving), ("service", serving)):
         given |= dict.fromkeys((f"{where}.{key}" for key in table), "given")
     return Workload(
-        arrivals=_changed(workload.arrivals, arriving, "arrivals"),
-        service=_changed(workload.service, serving, "service"),
-        clients=_changed(Clients(), _table(document, "clients"), "clients"),
+        arrivals=changed_by(workload.arrivals, arriving, "arrivals"),
+        service=changed_by(workload.service, serving, "service"),
+        clients=changed_by(Clients(), _table(document, "clients"), "clients"),
         sources=workload.sources | given,
     )
 
@@ -160,11 +176,14 @@ def _stage(table: object, where: str) -> Stage:
     if not isinstance(table, dict) or "name" not in table or "seconds" not in table:
         raise ConfigError(f"{where}: a stage is a table with name and seconds")
     fields = table | {"seconds": _times(table["seconds"], f"{where}.seconds")}
-    return _changed(Stage(str(table["name"]), fields["seconds"]), fields, where)
+    return changed_by(Stage(str(table["name"]), fields["seconds"]), fields, where)
 
 
-def _changed(base: T, fields: dict[str, Any], where: str) -> T:
-    """The base with some fields changed, each of the type that it has."""
+def changed_by(base: T, fields: dict[str, Any], where: str) -> T:
+    """The base with some fields changed, each of the type that it has.
+
+    Raises ConfigError, naming the field in the table `where`.
+    """
     known = base.__struct_fields__
     hints = {each.name: each.type for each in structs.fields(base)}
     values = {}
