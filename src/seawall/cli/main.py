@@ -16,6 +16,7 @@ from seawall.cli import (
     plan,
     serve,
     sessions,
+    ship,
     sim_model,
 )
 from seawall.errors import ConfigError, InvalidRequest, SeawallError
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands = (
-        demo, serve, plan, sessions, budgets, intents, keys, lab, lambda_build, sim_model,
+        demo, serve, plan, sessions, budgets, intents, keys, lab, lambda_build, ship, sim_model,
     )  # fmt: skip
     for command in commands:
         command.add_parser(subparsers)
