@@ -155,3 +155,23 @@ def test_a_receiver_that_is_not_there_costs_no_turn(tmp_path: Path) -> None:
 )
 def test_aws_tracing_header(header: str, expected: bytes) -> None:
     assert traceparent_of(header) == expected
+
+
+def test_who_leaves_ends_the_spans_without_an_error(tmp_path: Path) -> None:
+    async def leave(receiver: Receiver) -> None:
+        async with serving(lambda _: Answer(body=chunk({"content": "It"}), sized=False)) as model:
+            app = Orchestrator(parse_settings(settings(tmp_path, receiver, model.url)))
+            app.agent("one", AgentSettings(instructions="Be kind."))
+            async with app:
+                events = app.run("When?", principal=Principal("shop", "ada"))
+                async for event in events:
+                    if type(event).__name__ == "TextDelta":
+                        break
+                await events.aclose()
+
+    with receiving() as receiver:
+        run(leave(receiver))
+        named = {span.name: span for span in receiver.spans}
+    for name in ("turn", "invoke_agent one", "chat m", "attempt default"):
+        assert attributes(named[name].attributes)["error.type"] == "cancelled", name
+        assert named[name].status.code == 0

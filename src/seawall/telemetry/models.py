@@ -12,7 +12,6 @@ from contextlib import aclosing
 import msgspec
 from msgspec import Struct
 
-from seawall.errors import SeawallError
 from seawall.models.port import Finish, Model, ModelEvent, ModelRequest, Text, ToolCalls
 from seawall.models.settings import ModelSettings
 from seawall.spans import Span, current_span, error_type
@@ -87,7 +86,7 @@ class _Spanned:
                     self._keep(told, event)
                     yield event
             error = None
-        except SeawallError as failure:
+        except Exception as failure:
             error = error_type(failure)
             raise
         finally:
