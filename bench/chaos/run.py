@@ -25,10 +25,11 @@ from hour import hour
 from seawall.lab.demo import DemoIssuer, server_environment
 from seawall.lab.loop import raise_file_limit, run
 from seawall.lab.processes import Service, run_service
-from seawall.lab.sim_reply import ReplyPlan, SimTimes
+from seawall.lab.sim_reply import SimTimes
 from seawall.lab.statistics import percentiles
-from seawall.lab.steady import SteadyCrowd
-from seawall.lab.visit import Outcome
+from seawall.lab.surge.driver import drive
+from seawall.lab.surge.outcome import Outcome
+from seawall.lab.surge.scenario import Closed, Scenario, Simulated
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMES = SimTimes(first_token=(0.1, 0.3), duration=(0.8, 1.6), chunks=20)
@@ -55,7 +56,7 @@ class Ends:
         self.seconds: list[float] = []
         self.completed: list[float] = []
 
-    def take(self, outcome: Outcome, _: ReplyPlan) -> None:
+    def take(self, outcome: Outcome) -> None:
         """One more."""
         self.seconds.append(outcome.total)
         if not outcome.error:
@@ -154,10 +155,12 @@ async def main(*, quick: bool, fallback: bool) -> dict[str, object]:
                 environment=environment_of(folder, model, fallback=fallback),
             )
         )
-        crowd = SteadyCrowd(
-            url=server.url, customers=customers, token=issuer.token, turns=3, times=TIMES,
-            seconds=TURN_SECONDS + 10.0,
-        )  # fmt: skip
+        crowd = Scenario(
+            url=server.url,
+            load=Closed(customers=customers, turns=3),
+            simulated=Simulated(times=TIMES),
+            patience=TURN_SECONDS + 10.0,
+        )
         before = await asyncio.to_thread(left_over, server, model, folder)
         tell(f"before: {before}")
         rules = hour(seconds=seconds, model=MODEL, first=CALM_SECONDS)
@@ -165,7 +168,9 @@ async def main(*, quick: bool, fallback: bool) -> dict[str, object]:
         await asyncio.to_thread(fetch, model.url.removesuffix("/v1") + "/sim/faults", script)
         ends, over = Ends(), asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            asking = group.create_task(crowd.ask(ends.take, over))
+            asking = group.create_task(
+                drive(crowd, token=issuer.token, heard=ends.take, until=over)
+            )
             for step in range(10):
                 await asyncio.sleep((seconds + 2 * CALM_SECONDS) / 10)
                 tell(f"minute {(step + 1) * 6} of the hour: {dict(ends.ways)} {dict(ends.reasons)}")

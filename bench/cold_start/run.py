@@ -3,9 +3,10 @@
     .venv/bin/python bench/cold_start/run.py [--quick] [--in-flight]
 
 Each start is a fresh environment on the local Lambda, warm file cache. Ours answers a whole turn:
-API key, session in DynamoDB Local, intent, agent, simulated model (whose first token takes no
-time), streamed. The others are run by AWS's own client. Prints a table and, at the end, the
-figures as one JSON line.
+API key or token, session in DynamoDB Local, intent, agent, simulated model (whose first token takes
+no time), streamed. The others are run by AWS's own client. Restored: the same function with
+SnapStart, from its being continued. Prints tables (Markdown) and, at the end, the figures as one
+JSON line.
 """
 
 import argparse
@@ -27,12 +28,15 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
+from msgspec import structs
+
 from seawall.lab.local_lambda.function import LocalFunction
 from seawall.lab.local_lambda.settings import FunctionSettings
 from seawall.lab.processes import consumption
 from seawall.sessions.open import open_store
 from seawall.sessions.settings import SessionSettings
 from tests.dynamodb_local import ENVIRONMENT, missing, running_dynamodb
+from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.servers import running_model
 
 KEY = "sw_a-key-of-the-benchmark"
@@ -51,14 +55,15 @@ PEERS = {
 }
 
 
-def turn_event() -> bytes:
-    """A streamed turn at a function URL."""
+def turn_event(**headers: str) -> bytes:
+    """A streamed turn at a function URL. headers: what says who asks, if not the key."""
+    headers = headers or {"x-api-key": KEY}
     return json.dumps(
         {
             "version": "2.0",
             "rawPath": "/v1/turns",
             "rawQueryString": "",
-            "headers": {"content-type": "application/json", "x-api-key": KEY, "host": "x"},
+            "headers": {"content-type": "application/json", "host": "x"} | headers,
             "requestContext": {
                 "domainName": "local.lambda-url.us-east-1.on.aws",
                 "stage": "$default",
@@ -84,9 +89,10 @@ async def start_once(settings: FunctionSettings, event: bytes, needle: bytes) ->
     async with LocalFunction(settings, log=lines.append) as function:
         invocation = function.invoke(event)
         head = await invocation.head()
-        told, first_text = b"", 0.0
+        told, first_text, cpu = b"", 0.0, 0.0
         async for piece in invocation.pieces():
             told += piece
+            cpu = cpu or cpu_ms(function.environments[0].pid)
             if not first_text and needle in told:
                 first_text = asyncio.get_running_loop().time()
         began = invocation.environment_started_at
@@ -95,6 +101,7 @@ async def start_once(settings: FunctionSettings, event: bytes, needle: bytes) ->
             "init": environment.usage.init_seconds,
             "first_byte": invocation.first_byte_at - began,
             "first_text": first_text - began,
+            "cpu_ms": cpu,
             "memory_mb": consumption(environment.pid).resident_bytes / 2**20,
         }
     if not first_text or (head.streaming and b'"turn.completed"' not in told):
@@ -102,26 +109,62 @@ async def start_once(settings: FunctionSettings, event: bytes, needle: bytes) ->
     return figures
 
 
+def cpu_ms(pid: int) -> float:
+    """What a process has spent on a processor so far: /proc/PID/schedstat, of all its threads."""
+    spent = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        spent += int((thread / "schedstat").read_text().split()[0])
+    return spent / 1e6
+
+
+def bare_ms() -> float:
+    """A bare interpreter, from its start to its end."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    return (time.perf_counter() - began) * 1e3
+
+
 async def measure(
     cases: dict[str, tuple[FunctionSettings, bytes, bytes]], rounds: int
 ) -> dict[str, dict[str, Any]]:
-    """All cases in turn, `rounds` times, after one start of each that does not count."""
+    """All cases in turn, `rounds` times, after one start of each that does not count.
+
+    A third as often each is also restored from a snapshot.
+    """
     found: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
+    restored: dict[str, list[float]] = {name: [] for name in cases}
+    bare: list[float] = []
     for number in range(rounds + 1):
+        sys.stderr.write(f"round {number} of {rounds}\n")
+        bare.append(bare_ms())
         for name, (settings, event, needle) in cases.items():
             figures = await start_once(settings, event, needle)
             if number:
                 found[name].append(figures)
             else:
                 sys.stderr.write(f"first start of {name}: {figures['first_byte'] * 1e3:.0f} ms\n")
-                found[name] = []
-    table: dict[str, dict[str, Any]] = {}
+            if number % 3 == 1:
+                snapped = structs.replace(settings, snapstart=True)
+                figures = await start_once(snapped, event, needle)
+                restored[name].append(figures["first_byte"] * 1e3)
+    lowest_bare = min(bare)
+    table: dict[str, dict[str, Any]] = {
+        "bare interpreter, start to end": {
+            "first_byte_ms": round(median(bare), 1),
+            "lowest_ms": round(lowest_bare, 1),
+            "highest_ms": round(max(bare), 1),
+            "of_bare": 1.0,
+        }
+    }
     for name, starts in found.items():
         values = sorted(each["first_byte"] * 1e3 for each in starts)
         table[name] = {
             "first_byte_ms": round(median(values), 1),
             "lowest_ms": round(values[0], 1),
             "highest_ms": round(values[-1], 1),
+            "of_bare": round(values[0] / lowest_bare, 1),
+            "cpu_ms": round(min(each["cpu_ms"] for each in starts), 1),
+            "restored_ms": round(median(restored[name]), 1),
             "first_text_ms": round(median(each["first_text"] for each in starts) * 1e3, 1),
             "init_ms": round(median(each["init"] for each in starts) * 1e3, 1),
             "memory_mb": round(median(each["memory_mb"] for each in starts), 1),
@@ -141,8 +184,13 @@ def peer_python() -> Path:
     return python
 
 
-def ours(folder: Path, model: str, dynamodb: str, **changed: Any) -> FunctionSettings:
-    """Our function: the store example with its sessions in DynamoDB, or in SQLite for ""."""
+def ours(
+    folder: Path, model: str, dynamodb: str, issuer: Issuer | None = None, **changed: Any
+) -> FunctionSettings:
+    """Our function: the store example with its sessions in DynamoDB, or in SQLite for "".
+
+    issuer: whose tokens it takes, where not an API key.
+    """
     digest = hashlib.sha256(KEY.encode()).hexdigest()
     variables = {
         "MODELS__DEFAULT__BASE_URL": model,
@@ -152,6 +200,13 @@ def ours(folder: Path, model: str, dynamodb: str, **changed: Any) -> FunctionSet
         "ROUTING__CLASSIFIER_CACHE": str(folder / "classifier.npz"),
         "SESSIONS__PATH": str(folder / "sessions.db"),
     }
+    if issuer is not None:
+        (folder / "jwks.json").write_bytes(issuer.key_set())
+        variables |= {
+            "IDENTITY__JWT__ISSUER": ISSUER,
+            "IDENTITY__JWT__AUDIENCE": AUDIENCE,
+            "IDENTITY__JWT__JWKS_FILE": str(folder / "jwks.json"),
+        }
     if dynamodb:
         variables |= {
             "SESSIONS__STORE": "dynamodb",
@@ -184,7 +239,7 @@ async def in_flight(settings: FunctionSettings, event: bytes, many: int) -> dict
     """One environment with `many` in flight: memory, CPU a turn, and init work."""
     async with LocalFunction(settings, log=lambda _: None) as function:
         environment = function.environments[0]
-        for _ in range(100):  # AWS's client starts a process for each
+        for _ in range(3_000):  # AWS's client starts a process for each, which takes its time
             await asyncio.sleep(0.1)
             if many <= 1 or environment._api._waiting.__len__() == many:  # noqa: SLF001
                 break
@@ -204,6 +259,15 @@ async def in_flight(settings: FunctionSettings, event: bytes, many: int) -> dict
         }
 
 
+def ratios(table: dict[str, dict[str, Any]], column: str) -> dict[str, float]:
+    """Of AWS's client to ours, by how many are in flight."""
+    values = [figures[column] for figures in table.values()]
+    return {
+        str(many): round(values[2 * index + 1] / values[2 * index], 1)
+        for index, many in enumerate((16, 64))
+    }
+
+
 async def make_table(endpoint: str) -> None:
     """As it is made before a function is deployed."""
     settings = SessionSettings(store="dynamodb", endpoint=endpoint, create_table=True)
@@ -212,10 +276,12 @@ async def make_table(endpoint: str) -> None:
 
 def show(table: dict[str, dict[str, Any]]) -> None:
     """Print figures, a row each."""
-    columns = list(next(iter(table.values())))
-    print(f"{'':44}" + "".join(f"{column:>15}" for column in columns))
+    columns = list(list(table.values())[-1])
+    print(f"| {'':44} | " + " | ".join(f"{column:>13}" for column in columns) + " |")
+    print("| --- |" + " --- |" * len(columns))
     for name, figures in table.items():
-        print(f"{name:44}" + "".join(f"{figures[column]:>15}" for column in columns), flush=True)
+        values = (f"{figures.get(column, ''):>13}" for column in columns)
+        print(f"| {name:44} | " + " | ".join(values) + " |", flush=True)
 
 
 def parts(stack: ExitStack) -> tuple[str, str]:
@@ -239,10 +305,17 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         model, dynamodb = parts(stack)
         asyncio.run(make_table(dynamodb))
+        issuer = Issuer()
+        issuer.add("one")
         text = b'"text.delta"'
         # The others are given the time that they need: Lambda's 10 s are not the question here.
         cases = {
             "Seawall, whole turn, DynamoDB": (ours(folder, model, dynamodb), turn_event(), text),
+            "Seawall, the same with a token": (
+                ours(folder, model, dynamodb, issuer),
+                turn_event(authorization=f"Bearer {issuer.token()}"),
+                text,
+            ),
             "Seawall, whole turn, SQLite": (ours(folder, model, ""), turn_event(), text),
         }
         peers = list(PEERS)[:3] if arguments.quick else list(PEERS)
@@ -256,7 +329,11 @@ def main() -> int:
         if arguments.in_flight:
             figures["in_flight"] = {}
             for many in (16, 64):
-                one = {"max_concurrency": many, "concurrency": 1, "memory_mb": 30_000}
+                one: dict[str, Any] = {
+                    "max_concurrency": many,
+                    "concurrency": 1,
+                    "memory_mb": 30_000,
+                }
                 figures["in_flight"] |= {
                     f"Seawall, {many} in flight": asyncio.run(
                         in_flight(ours(folder, model, dynamodb, **one), turn_event(), many)
@@ -268,6 +345,10 @@ def main() -> int:
                     ),
                 }
             show(figures["in_flight"])
+            figures["memory_ratio"] = ratios(figures["in_flight"], "memory_mb")
+            figures["cpu_ratio"] = ratios(figures["in_flight"], "cpu_ms_a_turn")
+            print(f"their memory / ours: {figures['memory_ratio']}")
+            print(f"their CPU a turn / ours: {figures['cpu_ratio']}")
         figures["seconds"] = round(time.monotonic() - began, 1)
     print(json.dumps(figures))
     return 0

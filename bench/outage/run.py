@@ -23,9 +23,10 @@ from msgspec import Struct
 from seawall.lab.demo import DemoIssuer, server_environment
 from seawall.lab.loop import raise_file_limit, run
 from seawall.lab.processes import Service, run_service
-from seawall.lab.sim_reply import ReplyPlan, SimTimes
-from seawall.lab.steady import SteadyCrowd
-from seawall.lab.visit import Outcome
+from seawall.lab.sim_reply import SimTimes
+from seawall.lab.surge.driver import drive
+from seawall.lab.surge.outcome import Outcome
+from seawall.lab.surge.scenario import Closed, Scenario, Simulated
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMES = SimTimes(first_token=(0.1, 0.3), duration=(0.8, 1.6), chunks=20)
@@ -97,20 +98,22 @@ async def main(*, quick: bool, kind: str) -> dict[str, object]:
         )
         seconds = [Second()]
 
-        def heard(outcome: Outcome, plan: ReplyPlan) -> None:
+        def heard(outcome: Outcome) -> None:
             now = seconds[-1]
             if outcome.error:
                 now.failed += 1
                 sys.stderr.write(outcome.error + "\n")
             else:
                 now.completed += 1
-                added = (outcome.first_text or 0.0) - plan.first_token
+                added = outcome.added or 0.0
                 now.slowest_first_text = max(now.slowest_first_text, added)
 
-        crowd = SteadyCrowd(url=server.url, customers=customers, token=issuer.token, times=TIMES)
+        crowd = Scenario(
+            url=server.url, load=Closed(customers=customers), simulated=Simulated(times=TIMES)
+        )
         over = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            asking = group.create_task(crowd.ask(heard, over))
+            asking = group.create_task(drive(crowd, token=issuer.token, heard=heard, until=over))
             before = [0, 0]
             began = time.monotonic()
             for number in range(calm + out + 2 * calm):

@@ -20,7 +20,7 @@ from seawall.hosts.http.door import Door
 from seawall.hosts.http.protocol import LimitedProtocol
 from seawall.hosts.http.stop import Stop
 from seawall.lab.demo import DemoIssuer
-from seawall.lab.driver import request_bytes
+from seawall.lab.surge.connection import request_bytes
 from seawall.orchestrator import Orchestrator
 from seawall.transport.endpoint import Endpoint
 from seawall.transport.wheel import Wheel

@@ -14,20 +14,19 @@ import sys
 import tempfile
 import time
 import venv
-from asyncio.subprocess import PIPE
 from collections import Counter
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from seawall.lab.demo import DemoIssuer, server_environment
 from seawall.lab.loop import raise_file_limit
-from seawall.lab.open_loop import Crowd, Load, LoadResult, Seen
-from seawall.lab.processes import Service, consumption, run_service
+from seawall.lab.processes import Service, run_service
 from seawall.lab.sim_reply import SimTimes
 from seawall.lab.statistics import percentiles
+from seawall.lab.surge.outcome import Outcome, SurgeResult
+from seawall.lab.surge.scenario import Api, Crowd, Instant, Open, Poisson, Scenario, Simulated
+from seawall.lab.watched import drive_watched
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -43,56 +42,64 @@ SAMPLE_SECONDS = 0.25
 Figures = dict[str, Any]
 
 
-async def drive(load: Load, server: Service) -> tuple[LoadResult, float, list[tuple[float, int]]]:
+async def drive(
+    load: Scenario, server: Service
+) -> tuple[SurgeResult, float, list[tuple[float, int]]]:
     """Drive the load from a process of its own; also the server's CPU and memory over time."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "seawall.lab.open_loop"), stdin=PIPE, stdout=PIPE, limit=1 << 28
+    result, use = await drive_watched(load, [server.pid], every=SAMPLE_SECONDS)
+    return result, use.cpu_seconds, [(each.at, each.resident_bytes) for each in use.samples]
+
+
+def ends_of(seen: list[Outcome]) -> Counter[str]:
+    """How turns ended, in few words."""
+    return Counter(
+        "ok" if not each.error else "refused" if each.refused else each.error for each in seen
     )
-    memory: list[tuple[float, int]] = []
-    began, before = time.monotonic(), consumption(server.pid)
-
-    async def sample() -> None:
-        while True:
-            now = consumption(server.pid).resident_bytes
-            memory.append((round(time.monotonic() - began, 2), now))
-            await asyncio.sleep(SAMPLE_SECONDS)
-
-    sampling = asyncio.create_task(sample())
-    told, _ = await process.communicate(msgspec.json.encode(load))
-    sampling.cancel()
-    spent = consumption(server.pid).cpu_seconds - before.cpu_seconds
-    return msgspec.json.decode(told, type=LoadResult), spent, memory
 
 
-def summary(result: LoadResult, *, since: float, until: float) -> Figures:
+def summary(result: SurgeResult, *, since: float, until: float) -> Figures:
     """Of one level. Goodput: completed turns a second, of what ended between the two moments."""
-    ok = [each for each in result.seen if each.end == "ok"]
-    refused = [each for each in result.seen if each.end == "refused"]
-    ended = sum(since <= each.due + each.took < until for each in ok)
+    ok = [each for each in result.outcomes if not each.error]
+    refused = [each for each in result.outcomes if each.refused]
+    ended = sum(since <= each.due + each.total < until for each in ok)
     steady = [each for each in ok if each.due >= since]
-    total = percentiles([each.took for each in steady])
-    refusal = percentiles([each.took for each in refused if each.due >= since])
-    first = percentiles([each.first_text for each in steady])
+    total = percentiles([each.total for each in steady])
+    refusal = percentiles([each.total for each in refused if each.due >= since])
+    first = percentiles([each.first_text or 0.0 for each in steady])
     return {
-        "arrived": len(result.seen),
+        "arrived": len(result.outcomes),
         "ok": len(ok),
         "refused": len(refused),
-        "failed": len(result.seen) - len(ok) - len(refused),
+        "failed": len(result.outcomes) - len(ok) - len(refused),
         "goodput": round(ended / (until - since), 1),
         "p50_s": _seconds(total.p50),
         "p99_s": _seconds(total.p99),
         "first_text_p99_s": _seconds(first.p99),
         "refusal_p50_ms": refusal.p50,
         "refusal_p99_ms": refusal.p99,
-        "driver_cpu": result.cpu_share,
-        "driver_late_ms": result.late_ms,
-        "driver_saturated": result.saturated,
-        "ends": dict(Counter(each.end for each in result.seen)),
+        "driver_cpu": result.driver.cpu_share,
+        "driver_late_ms": result.driver.late_ms,
+        "driver_saturated": result.driver.saturated,
+        "ends": dict(ends_of(result.outcomes)),
     }
 
 
 def _seconds(milliseconds: float | None) -> float | None:
     return None if milliseconds is None else round(milliseconds / 1e3, 2)
+
+
+def scenario(
+    server: Service, crowds: list[Crowd], *, patience: float, api: Api = "turns"
+) -> Scenario:
+    """Of those crowds, on connections that are kept, as those of a load balancer are."""
+    return Scenario(
+        url=server.url,
+        load=Open(crowds),
+        api=api,
+        simulated=Simulated(times=TIMES),
+        patience=patience,
+        keep_alive=True,
+    )
 
 
 class Bench:
@@ -111,6 +118,7 @@ class Bench:
         """One process of Seawall."""
         for left in self.folder.glob("sessions.db*"):
             left.unlink()
+        settings = {"ADMISSION__WAIT_SECONDS": "10"} | settings  # the default
         environment = server_environment(self.folder, self.model) | {
             f"SEAWALL_{name}": value for name, value in settings.items()
         }
@@ -119,14 +127,14 @@ class Bench:
             "serve", "examples/store/seawall.toml", *arguments, environment=environment
         )
 
-    def load(self, server: Service, rate: float, seconds: float, *, ours: bool = True) -> Load:
+    def load(self, server: Service, rate: float, seconds: float, *, ours: bool = True) -> Scenario:
         """Arrivals at an even rate, of three tenants alike."""
         crowds = [
-            Crowd(name=name, tokens=self.tokens[name], rate=rate / 3, seconds=seconds)
+            Crowd(name=name, tokens=self.tokens[name], shapes=[Poisson(rate / 3, seconds)])
             for name in ("one", "two", "three")
         ]
         api: Any = "turns" if ours else "chat"
-        return Load(url=server.url, crowds=crowds, api=api, times=TIMES, patience=15.0)
+        return scenario(server, crowds, api=api, patience=15.0)
 
     async def levels(
         self, name: str, server: Service, capacity: float, levels: tuple[int, ...], *, ours: bool
@@ -186,41 +194,40 @@ class Bench:
         """What a refusal costs the server: one place, and nobody may wait."""
         async with self.ours(ADMISSION__IN_FLIGHT="1", ADMISSION__QUEUED="0") as server:
             result, spent, _ = await drive(self.load(server, 1_500.0, 6.0), server)
-        refused = sum(each.end == "refused" for each in result.seen)
         return {
-            "refused": refused,
-            "ok": sum(each.end == "ok" for each in result.seen),
-            "cpu_us_a_refusal": round(spent / refused * 1e6, 1),
-            "p50_ms": percentiles([each.took for each in result.seen if each.end == "refused"]).p50,
+            "refused": result.refused,
+            "ok": result.completed,
+            "cpu_us_a_refusal": round(spent / result.refused * 1e6, 1),
+            "p50_ms": result.refusal.p50,
         }
 
     async def fairness(self) -> Figures:
         """5,000 turns of one tenant at once, 100 of another spread over the same time."""
         seconds = 10.0
-        small = Crowd(name="small", tokens=self.tokens["small"], rate=10.0, seconds=seconds)
+        small = Crowd(name="small", tokens=self.tokens["small"], shapes=[Poisson(10.0, seconds)])
         count = 1_000 if self.quick else 5_000
-        big = Crowd(name="big", tokens=self.tokens["big"], at_once=count)
+        big = Crowd(name="big", tokens=self.tokens["big"], shapes=[Instant(count)])
         figures: Figures = {}
         async with self.ours(ADMISSION__IN_FLIGHT=str(PLACES)) as server:
             for name, crowds in (("alone", [small]), ("beside", [small, big])):
-                load = Load(url=server.url, crowds=crowds, times=TIMES, patience=40.0)
+                load = scenario(server, crowds, patience=40.0)
                 result, _, _ = await drive(load, server)
-                mine = [each for each in result.seen if each.crowd == "small"]
+                mine = [each for each in result.outcomes if each.crowd == "small"]
                 figures[name] = _customers(mine)
                 figures[f"{name}_big"] = _customers(
-                    [each for each in result.seen if each.crowd == "big"]
+                    [each for each in result.outcomes if each.crowd == "big"]
                 )
                 await asyncio.sleep(1.0)
         return figures
 
 
-def _customers(seen: list[Seen]) -> Figures:
-    ok = [each.took for each in seen if each.end == "ok"]
+def _customers(seen: list[Outcome]) -> Figures:
+    ok = [each.total for each in seen if not each.error]
     times = percentiles(ok)
     return {
         "turns": len(seen),
         "ok": len(ok),
-        "refused": sum(each.end == "refused" for each in seen),
+        "refused": sum(each.refused for each in seen),
         "p50_ms": times.p50,
         "p99_ms": times.p99,
         "max_ms": times.max,

@@ -95,8 +95,36 @@ def plot(
     figure.savefig(path)
 
 
+def article(path: str, platforms: dict[str, dict[str, list[float]]]) -> None:
+    """The article's crowd on each platform, as SVG."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "the same file for the same figures"
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, 3, figsize=(11, 3.8))
+    dashes = ("-", "--", "-.", ":")
+    for (name, values), dash in zip(platforms.items(), dashes, strict=True):
+        for panel, key in zip(panels, ("in_service", "cold_starts"), strict=False):
+            panel.plot(values["times"], values[key], dash, label=name, drawstyle="steps-post")
+        panels[2].plot(values["first_token"], values["with_one"], dash)
+    panels[0].set(xlabel="seconds from the crowd", title="requests in service")
+    panels[1].set(xlabel="seconds from the crowd", title="cold starts so far")
+    panels[2].set(xlabel="seconds since arrival", title="% of 5,000 with a first token")
+    for panel in panels:
+        panel.set_ylim(0, None)
+        panel.grid(alpha=0.3)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", ncols=4, fontsize=9)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     """Run what the command line says."""
+    if sys.argv[1] == "article":
+        article(sys.argv[2], json.load(sys.stdin))
+        return
     if sys.argv[1] == "plot":
         plot(*json.loads(sys.argv[2]))
         return

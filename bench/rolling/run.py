@@ -31,10 +31,11 @@ from tests.sessions.stores import new_place
 from seawall.lab.demo import DemoIssuer, server_environment
 from seawall.lab.loop import raise_file_limit, run
 from seawall.lab.processes import Service, run_service
-from seawall.lab.sim_reply import ReplyPlan, SimTimes
+from seawall.lab.sim_reply import SimTimes
 from seawall.lab.statistics import percentiles
-from seawall.lab.steady import SteadyCrowd
-from seawall.lab.visit import Outcome
+from seawall.lab.surge.driver import drive
+from seawall.lab.surge.outcome import Outcome
+from seawall.lab.surge.scenario import Closed, Scenario, Simulated
 
 LEAVE_SECONDS = 2.0
 SETTLE_SECONDS = 2.0
@@ -85,23 +86,24 @@ class Place:
 
 
 async def roll(
-    places: list[Place], crowd: SteadyCrowd, tell: Callable[[str], None]
+    places: list[Place], crowd: Scenario, token: Callable[[str], str], tell: Callable[[str], None]
 ) -> dict[str, object]:
     """Restart all of them in turn while the crowd asks."""
+    customers = crowd.load.customers if isinstance(crowd.load, Closed) else 0
     errors: Counter[str] = Counter()
     late: list[float] = []
 
-    def heard(outcome: Outcome, plan: ReplyPlan) -> None:
+    def heard(outcome: Outcome) -> None:
         if outcome.error:
             errors[outcome.error] += 1
         else:
-            late.append((outcome.first_text or 0.0) - plan.first_token)
+            late.append(outcome.added or 0.0)
 
     over = asyncio.Event()
     restarts: list[Restart] = []
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
-        asking = group.create_task(crowd.ask(heard, over))
+        asking = group.create_task(drive(crowd, token=token, heard=heard, until=over))
         await asyncio.sleep(2 * SETTLE_SECONDS)
         for number, place in enumerate(places):
             tell(f"server {number}: SIGTERM; {len(late)} turns so far, {errors.total()} failed")
@@ -112,7 +114,7 @@ async def roll(
         await asking
     spread = percentiles(late)
     return {
-        "customers": crowd.customers,
+        "customers": customers,
         "servers": len(places),
         "turns": len(late) + errors.total(),
         "failed": errors.total(),
@@ -158,10 +160,12 @@ async def main(*, quick: bool, store: str) -> dict[str, object]:
             await asyncio.to_thread(place.start)
         front = stack.enter_context(running_balancer([place.url for place in places], checked=True))
         tell(f"{len(places)} servers behind haproxy at {front}, sessions in {store}")
-        crowd = SteadyCrowd(
-            url=front, customers=60 if quick else 1_000, token=issuer.token, turns=3, times=times
+        crowd = Scenario(
+            url=front,
+            load=Closed(customers=60 if quick else 1_000, turns=3),
+            simulated=Simulated(times=times),
         )
-        return {"store": store} | await roll(places, crowd, tell)
+        return {"store": store} | await roll(places, crowd, issuer.token, tell)
 
 
 if __name__ == "__main__":

@@ -26,10 +26,11 @@ from picture import Panel, draw
 from seawall.lab.demo import DemoIssuer, server_environment
 from seawall.lab.loop import raise_file_limit, run
 from seawall.lab.processes import Service, consumption, run_service
-from seawall.lab.sim_reply import ReplyPlan, SimTimes
+from seawall.lab.sim_reply import SimTimes
 from seawall.lab.statistics import percentiles
-from seawall.lab.steady import SteadyCrowd
-from seawall.lab.visit import Outcome
+from seawall.lab.surge.driver import drive
+from seawall.lab.surge.outcome import Outcome
+from seawall.lab.surge.scenario import Closed, Scenario, Simulated
 from seawall.transport.errors import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 
@@ -77,13 +78,13 @@ class Watch:
         self.samples: list[Sample] = []
         self.minutes: list[Minute] = []
 
-    def heard(self, outcome: Outcome, plan: ReplyPlan) -> None:
+    def heard(self, outcome: Outcome) -> None:
         """A turn is over."""
         self.turns += 1
         if outcome.error:
             self.errors[outcome.error] = self.errors.get(outcome.error, 0) + 1
         else:
-            self._late.append((outcome.first_text or 0.0) - plan.first_token)
+            self._late.append(outcome.added or 0.0)
 
     async def sample(self) -> Sample:
         """Look once."""
@@ -163,13 +164,10 @@ async def soak(minutes: float, customers: int, every: float, folder: Path) -> di
         stack.push_async_callback(client.close)
         watch = Watch(server, client)
         at_start = await watch.sample()
-        crowd = SteadyCrowd(
+        crowd = Scenario(
             url=server.url,
-            customers=customers,
-            token=issuer.token,
-            turns=10,
-            think=0.5,
-            times=TIMES,
+            load=Closed(customers=customers, turns=10, think=0.5),
+            simulated=Simulated(times=TIMES),
         )
         over = asyncio.Event()
         table = csv.writer(stack.enter_context((folder / "soak.csv").open("w", newline="")))
@@ -177,7 +175,9 @@ async def soak(minutes: float, customers: int, every: float, folder: Path) -> di
         ends = time.monotonic() + minutes * 60
         minute_ends = time.monotonic() + 60
         async with asyncio.TaskGroup() as group:
-            asking = group.create_task(crowd.ask(watch.heard, over))
+            asking = group.create_task(
+                drive(crowd, token=issuer.token, heard=watch.heard, until=over)
+            )
             while time.monotonic() < ends:
                 await asyncio.sleep(every)
                 taken = await watch.sample()

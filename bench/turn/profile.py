@@ -19,13 +19,12 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from run import ROOT, other_python
+from run import ROOT, other_python, scenario_of
 
-from seawall.lab.demo import DemoIssuer, drive_surge, server_environment
-from seawall.lab.driver import Surge
+from seawall.lab.demo import DemoIssuer, server_environment
 from seawall.lab.loop import raise_file_limit
 from seawall.lab.processes import run_service
-from seawall.lab.sim_reply import SimTimes
+from seawall.lab.surge.process import drive_apart
 
 # The first pattern that a frame's file or function matches names its part; frames are looked at
 # from the innermost outwards.
@@ -65,15 +64,8 @@ async def sample(crowd: int) -> Counter[str]:
         options = ("--rate", "200", "--format", "raw", "--output", str(raw), "--duration", "600")
         profiler = await asyncio.create_subprocess_exec(*command, *options, stdout=DEVNULL)
         await asyncio.sleep(2.0)
-        surge = Surge(
-            url=server.url,
-            texts=[f"Where is my order? I am customer {each}." for each in range(crowd)],
-            tokens=[issuer.token(f"customer-{each}") for each in range(crowd)],
-            seed=0,
-            times=SimTimes(),
-            seconds=180.0,
-        )
-        await drive_surge(surge, server, lambda _: None)
+        tokens = [issuer.token(f"customer-{each}") for each in range(crowd)]
+        await drive_apart(scenario_of(server, crowd, tokens))
         profiler.send_signal(2)
         await profiler.wait()
         return _count(raw.read_text())

@@ -21,11 +21,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from seawall.lab.demo import DemoIssuer, drive_surge, server_environment
-from seawall.lab.driver import Surge, SurgeResult
+from seawall.lab.demo import DemoIssuer, server_environment
 from seawall.lab.loop import raise_file_limit
-from seawall.lab.processes import Service, consumption, run_service
-from seawall.lab.sim_reply import SimTimes
+from seawall.lab.processes import Service, run_service
+from seawall.lab.surge.outcome import SurgeResult
+from seawall.lab.surge.scenario import Api, Crowd, Instant, Open, Scenario, Simulated
+from seawall.lab.watched import Use, drive_watched
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -45,38 +46,36 @@ class Figures(Struct):
     turns_a_second: float
 
 
-async def measure(name: str, server: Service, surge: Surge) -> Figures:
+def scenario_of(server: Service, crowd: int, tokens: list[str], api: Api = "turns") -> Scenario:
+    """All of them at once."""
+    return Scenario(
+        url=server.url,
+        load=Open([Crowd(shapes=[Instant(crowd)], tokens=tokens)]),
+        questions=["Where is my order?"],
+        api=api,
+        simulated=Simulated(),
+        patience=180.0,
+    )
+
+
+async def measure(
+    name: str, server: Service, crowd: int, tokens: list[str], api: Api = "turns"
+) -> Figures:
     """Warm the server up, then drive the crowd at it."""
-    few = Surge(
-        url=surge.url,
-        api=surge.api,
-        texts=surge.texts[:WARM_UP],
-        tokens=surge.tokens[:WARM_UP],
-        seed=surge.seed,
-        times=surge.times,
-        seconds=60.0,
-    )
-    await drive_surge(few, server, lambda _: None)
-    before = consumption(server.pid)
-    result, (resident, in_flight) = await drive_surge(surge, server, lambda _: None)
-    after = consumption(server.pid)
-    return _figures(
-        name,
-        result,
-        after.cpu_seconds - before.cpu_seconds,
-        (resident - before.resident_bytes) / max(1, in_flight),
-    )
+    await drive_watched(scenario_of(server, WARM_UP, tokens, api), [server.pid])
+    result, use = await drive_watched(scenario_of(server, crowd, tokens, api), [server.pid])
+    return _figures(name, result, use)
 
 
-def _figures(name: str, result: SurgeResult, cpu: float, memory: float) -> Figures:
+def _figures(name: str, result: SurgeResult, use: Use) -> Figures:
     return Figures(
         name,
         result.turns,
         result.completed,
-        round(cpu / result.turns * 1e3, 2),
+        round(use.cpu_seconds / result.turns * 1e3, 2),
         round(result.added_first_text.p50 or 0.0, 1),
         round(result.added_first_text.p99 or 0.0, 1),
-        round(max(0.0, memory) / 1_024, 1),
+        round(max(0, use.grown_bytes) / max(1, result.peak_in_flight) / 1_024, 1),
         round(result.completed / result.seconds, 1),
     )
 
@@ -123,27 +122,19 @@ def other_python() -> Path:
 async def main(crowds: list[int]) -> list[Figures]:
     """Both servers, each crowd."""
     found: list[Figures] = []
-    times = SimTimes()
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-bench-")))
         issuer = DemoIssuer(folder / "jwks.json")
         model = await stack.enter_async_context(run_service("sim-model", "--port", "0"))
         for crowd in crowds:
-            texts = [f"Where is my order? I am customer {each}." for each in range(crowd)]
             async with run_service(
                 *("serve", "examples/store/seawall.toml", "--port", "0", "--json"),
                 environment=server_environment(folder, model),
             ) as server:
                 tokens = [issuer.token(f"customer-{each}") for each in range(crowd)]
-                surge = Surge(
-                    url=server.url, texts=texts, tokens=tokens, seed=0, times=times, seconds=180.0
-                )
-                found.append(await measure("seawall", server, surge))
+                found.append(await measure("seawall", server, crowd, tokens))
             async with pass_through(model) as other:
-                surge = Surge(
-                    url=other.url, api="chat", texts=texts, seed=0, times=times, seconds=180.0
-                )
-                found.append(await measure("fastapi + openai", other, surge))
+                found.append(await measure("fastapi + openai", other, crowd, [], "chat"))
             sys.stderr.write(f"{found[-2]}\n{found[-1]}\n")
     return found
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["Composed", "Registered", "compose"]
 
 _MAX_FETCH_BYTES = 1 << 20
+_ROUNDS_TO_ASK = 6  # of the event loop, until tasks that were begun have asked what they ask
 
 
 class Composed(Struct, frozen=True):
@@ -86,11 +87,8 @@ async def compose(settings: Settings, registered: Registered, *, quickly: bool) 
             (model.connections for model in settings.models.values()), default=1_024
         )
     )
-    toolsets = tuple(
-        _open_toolset(name, each.factory, each.arguments) for name, each in settings.tools.items()
-    )
     authenticator = build_authenticator(settings.identity, _fetcher(client))
-    store = await _store_and_keys(settings, authenticator)
+    store, toolsets = await _begin(settings, authenticator)
     try:
         return await _stand(
             settings,
@@ -237,26 +235,46 @@ def _build_agent(
     )
 
 
-async def _store_and_keys(settings: Settings, authenticator: Authenticator) -> SessionStore:
-    """The open store; keys are fetched meanwhile: a cold start waits for both."""
+async def _begin(
+    settings: Settings, authenticator: Authenticator
+) -> tuple[SessionStore, tuple[Toolset, ...]]:
+    """The open store, and the tools; keys are fetched meanwhile: a cold start waits for all.
+
+    Store and keys are asked for before the tools are imported, which holds up the loop: what they
+    answer comes in the meantime.
+    """
     opening: asyncio.Task[SessionStore] | None = None
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(authenticator.warm())
             opening = group.create_task(open_store(settings.sessions))
+            group.create_task(authenticator.warm())
+            for _ in range(_ROUNDS_TO_ASK):
+                await asyncio.sleep(0)
+            toolsets = tuple(
+                _open_toolset(name, each.factory, each.arguments)
+                for name, each in settings.tools.items()
+            )
     except ExceptionGroup as failed:
         if opening is not None and not opening.cancelled() and opening.exception() is None:
             await opening.result().close()
         raise failed.exceptions[0] from None
-    return opening.result()
+    return opening.result(), toolsets
 
 
 async def _warmed(settings: Settings, models: dict[str, Model], *, light: bool) -> IntentDetector:
-    """The detector; connections to models are opened meanwhile."""
+    """The detector; connections to models are opened meanwhile.
+
+    Building it may take seconds, and is done on a thread; where it is light nothing else is to be
+    done on the loop, and the thread would only come on top.
+    """
     try:
         async with asyncio.TaskGroup() as group:
             for model in models.values():
                 group.create_task(model.warm())
+            if light:
+                for _ in range(_ROUNDS_TO_ASK):
+                    await asyncio.sleep(0)
+                return _build_detector(settings, models, light=light)
             building = asyncio.to_thread(_build_detector, settings, models, light=light)
             detecting = group.create_task(building)
     except ExceptionGroup as failed:

@@ -35,9 +35,9 @@ backend servers
 """
 
 
-def require_balancer() -> None:
+def require_balancer(kind: str = "haproxy") -> None:
     """Skip the test where there is none; on CI (SEAWALL_REQUIRE_ALL=1) fail instead."""
-    if reason := missing():
+    if reason := missing(kind):
         if os.environ.get("SEAWALL_REQUIRE_ALL") == "1":
             pytest.fail(reason)
         pytest.skip(reason)

@@ -131,6 +131,31 @@ async def streamed(_: Any, __: Any) -> AsyncIterator[bytes]:
         await asyncio.sleep(0.01)
 
 
+async def slow_stream(event: Any, __: Any) -> AsyncIterator[bytes]:
+    """Pieces at a pace; `fail` raises before so many."""
+    for index in range(event.get("count", 5)):
+        if index == event.get("fail", -1):
+            raise ValueError(f"at piece {index}")
+        yield f"{index}".encode()
+        await asyncio.sleep(event.get("pause", 0.1))
+
+
+async def slow(event: Any, _: Any) -> Any:
+    await asyncio.sleep(0.5)
+    return {"event": event}
+
+
+def sized(event: Any, _: Any) -> Any:
+    """As many bytes of JSON as asked for, or how many came."""
+    return "x" * (event["bytes"] - 2) if "bytes" in event else len(event["filling"])
+
+
+async def mute(scope: dict[str, Any], _: Any, __: Any) -> None:
+    """An application that raises before it has said anything, and answers nothing for it."""
+    assert scope["type"] == "http"
+    raise LookupError("before anything was said")
+
+
 def broken() -> None:
     raise RuntimeError("never called")
 

@@ -1,6 +1,7 @@
 """A cold start pays for what it imports: this is the budget, as a set of modules."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from seawall.intents.cascade import build_detector
 from seawall.intents.definition import IntentDefinition
+from tests.dynamodb_local import ENVIRONMENT
+from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.servers import ROOT
 
 # What no turn on Lambda needs: servers, metrics, the lab, the command line, and what is large.
@@ -16,16 +19,23 @@ NEVER = {
     "argparse",
     "boto3",
     "botocore",
+    "concurrent.futures.process",
     "ctypes",
-    "cryptography",
-    "http.server",
+    "email",
+    "http",
+    "importlib.metadata",
     "joserfc",
+    "json",
     "multiprocessing",
     "numpy",
     "prometheus_client",
     "pydantic",
     "scipy",
     "seawall.cli",
+    "seawall.aws.container",
+    "seawall.aws.instance_metadata",
+    "seawall.aws.profile",
+    "seawall.aws.web_identity",
     "seawall.hosts.http.supervisor",
     "seawall.hosts.http.worker",
     "seawall.lab",
@@ -36,14 +46,29 @@ NEVER = {
     "uvicorn",
     "uvloop",
     "xml",
+    "zoneinfo",
+}
+# Only with a store of the one kind, or with tokens.
+OF_SQLITE = {"sqlite3", "seawall.sessions.sqlite", "seawall.counters.sqlite"}
+OF_DYNAMODB = {"seawall.aws", "seawall.sessions.dynamodb", "seawall.counters.dynamodb"}
+OF_TOKENS = {"cryptography", "seawall.identity.jwt"}
+# What cryptography has beside keys and signatures, and would take longer than all the rest.
+NEVER_OF_TOKENS = {
+    "cryptography.fernet",
+    "cryptography.hazmat.primitives.kdf",
+    "cryptography.hazmat.primitives.serialization.ssh",
+    "cryptography.x509",
 }
 # Ours and others' that a whole turn may need; a new one is a decision, made here.
-MOST_OF_OURS = 150
+MOST_OF_OURS = {"sqlite": 142, "dynamodb": 154, "tokens": 146}
 OTHERS = {"cython_runtime", "httptools", "msgspec", "seawall", "typing_extensions"}
+OTHERS_OF_TOKENS = {"cryptography"}
 
 SCRIPT = """
-import asyncio, json, sys
+import sys
 before = set(sys.modules)
+import asyncio
+import msgspec
 import seawall.hosts.aws_lambda.runtime
 from seawall.hosts.aws_lambda.target import load_target
 from seawall.hosts.aws_lambda.settings import LambdaSettings
@@ -63,14 +88,15 @@ async def main():
     context = InvocationContext("r", loop.time() + 20)
     event = {{
         "rawPath": "/v1/turns",
-        "headers": {{"x-api-key": "sw_key"}},
+        "headers": {headers!r},
         "requestContext": {{
             "domainName": "x.lambda-url.eu-west-1.on.aws", "http": {{"method": "POST"}}
         }},
-        "body": json.dumps({{"text": "where is my order", "stream": True}}),
+        "body": '{{"text": "where is my order", "stream": true}}',
     }}
     answer = Answer()
-    await Dispatcher(target, LambdaSettings()).answer(json.dumps(event).encode(), context, answer)
+    payload = msgspec.json.encode(event)
+    await Dispatcher(target, LambdaSettings()).answer(payload, context, answer)
     assert b"intent.detected" in answer.said, answer.said
     await target.stop()
 
@@ -80,46 +106,92 @@ print("\\n".join(sorted(set(sys.modules) - before)))
 
 
 @pytest.fixture(scope="module")
-def imported(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """What a process has imported after its first whole turn."""
-    folder = tmp_path_factory.mktemp("imports")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Intents, and the classifier that tells them apart."""
+    cache = tmp_path_factory.mktemp("imports") / "classifier.npz"
     texts = {"order": ("where is my order", "when does it come"), "cancel": ("cancel it", "stop")}
-    intents = [IntentDefinition(name, "", each, ()) for name, each in texts.items()]
-    build_detector(intents, cache=folder / "classifier.npz")
-    digest = hashlib.sha256(b"sw_key").hexdigest()
+    build_detector(
+        [IntentDefinition(name, "", each, ()) for name, each in texts.items()], cache=cache
+    )
     listed = "\n".join(f"[intents.{name}]\nexamples = {list(each)}" for name, each in texts.items())
+    return listed, cache
+
+
+def imported(folder: Path, trained: tuple[str, Path], tables: str, **headers: str) -> set[str]:
+    """What a process has imported after its first whole turn."""
+    listed, cache = trained
     (folder / "seawall.toml").write_text(f"""
-[identity]
-api_keys = [{{sha256 = "{digest}", tenant = "shop", subject = "me"}}]
-[sessions]
-path = "{folder}/sessions.db"
+{tables}
 [models.default]
 base_url = "http://127.0.0.1:9/v1"
 model = "none"
 [routing]
-classifier_cache = "{folder}/classifier.npz"
+classifier_cache = "{cache}"
 [agents.one]
 instructions = "Help."
 {listed}
 """)
-    script = SCRIPT.format(target=str(folder / "seawall.toml"), root=str(ROOT))
+    script = SCRIPT.format(target=str(folder / "seawall.toml"), root=str(ROOT), headers=headers)
     done = subprocess.run(
-        [sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd=folder
+        [sys.executable, "-c", script],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=os.environ | ENVIRONMENT,
     )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 
 
-def test_nothing_is_imported_that_a_turn_does_not_need(imported: set[str]) -> None:
-    unwanted = {name for name in imported if any(_is_within(name, each) for each in NEVER)}
+def check(found: set[str], case: str, never: set[str], others: set[str]) -> None:
+    unwanted = {name for name in found if any(_is_within(name, each) for each in never)}
     assert unwanted == set()
+    tops = {name.partition(".")[0] for name in found}
+    strange = {each for each in tops if each not in sys.stdlib_module_names and each[0] != "_"}
+    assert strange <= others
+    assert len([name for name in found if _is_within(name, "seawall")]) <= MOST_OF_OURS[case]
 
 
-def test_only_our_few_dependencies_are(imported: set[str]) -> None:
-    tops = {name.partition(".")[0] for name in imported}
-    others = {each for each in tops if each not in sys.stdlib_module_names and each[0] != "_"}
-    assert others <= OTHERS
-    assert len([name for name in imported if _is_within(name, "seawall")]) <= MOST_OF_OURS
+KEYS = f"""
+[identity]
+api_keys = [{{sha256 = "{hashlib.sha256(b"sw_key").hexdigest()}", tenant = "shop", subject = "me"}}]
+"""
+
+
+def test_with_keys_and_sqlite(tmp_path: Path, trained: tuple[str, Path]) -> None:
+    tables = f'{KEYS}[sessions]\npath = "{tmp_path}/sessions.db"'
+    found = imported(tmp_path, trained, tables, **{"x-api-key": "sw_key"})
+    check(found, "sqlite", NEVER | OF_DYNAMODB | OF_TOKENS, OTHERS)
+
+
+def test_with_keys_and_dynamodb(tmp_path: Path, trained: tuple[str, Path], dynamodb: str) -> None:
+    tables = f"""{KEYS}
+[sessions]
+store = "dynamodb"
+endpoint = "{dynamodb}"
+table = "imports-{os.getpid()}"
+create_table = true
+"""
+    found = imported(tmp_path, trained, tables, **{"x-api-key": "sw_key"})
+    check(found, "dynamodb", NEVER | OF_SQLITE | OF_TOKENS, OTHERS)
+
+
+def test_with_tokens(tmp_path: Path, trained: tuple[str, Path]) -> None:
+    issuer = Issuer()
+    for kid, algorithm in (("one", "RS256"), ("two", "ES256"), ("three", "EdDSA")):
+        issuer.add(kid, algorithm)
+    (tmp_path / "jwks.json").write_bytes(issuer.key_set())
+    tables = f"""
+[identity.jwt]
+issuer = "{ISSUER}"
+audience = "{AUDIENCE}"
+jwks_file = "{tmp_path}/jwks.json"
+[sessions]
+path = "{tmp_path}/sessions.db"
+"""
+    found = imported(tmp_path, trained, tables, authorization=f"Bearer {issuer.token()}")
+    check(found, "tokens", NEVER | OF_DYNAMODB | NEVER_OF_TOKENS, OTHERS | OTHERS_OF_TOKENS)
 
 
 def test_the_runtime_alone_needs_little(tmp_path: Path) -> None:

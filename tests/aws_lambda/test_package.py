@@ -3,23 +3,31 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
+from packaging import tags
 
+from seawall.errors import ConfigError
 from seawall.lab.local_lambda.function import LocalFunction
 from seawall.lab.local_lambda.settings import FunctionSettings
 from seawall.ship import lambda_zip
+from tests.servers import ROOT, running_model
 
 pytestmark = pytest.mark.anyio
 
 BARE_PYTHON = os.path.realpath(sys.executable)  # the interpreter, not the venv
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+HERE: lambda_zip.Architecture = "x86_64" if platform.machine() == "x86_64" else "arm64"
+OTHER: lambda_zip.Architecture = "arm64" if HERE == "x86_64" else "x86_64"
+STORE = "examples/store/seawall.toml"
 CODE = """
-import httptools, joserfc, msgspec, numpy
+import cryptography, httptools, msgspec, numpy
 
 
 async def handler(event, context):
@@ -28,58 +36,175 @@ async def handler(event, context):
 """
 
 
+class Built(NamedTuple):
+    path: Path
+    told: dict[str, Any]
+
+    def archive(self) -> zipfile.ZipFile:
+        return zipfile.ZipFile(self.path)
+
+
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
+    """The store example for this machine, twice, and for another processor and Python."""
     folder = tmp_path_factory.mktemp("package")
-    code, out = folder / "code", folder / "function.zip"
-    code.mkdir()
-    (code / "own.py").write_text(CODE)
-    (code / "sessions.db").write_text("not code")
-    machine = {"x86_64": "x86_64", "aarch64": "arm64"}[platform.machine()]
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "seawall", "lambda", "build", str(code), "--out", str(out)),
-            *("--architecture", machine, "--python", VERSION, "--json"),
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
+    cases = {"first": (HERE, VERSION), "second": (HERE, VERSION), "other": (OTHER, "3.13")}
+    running = {}
+    for number, (name, (architecture, python)) in enumerate(cases.items()):
+        code = folder / name
+        shutil.copytree(
+            ROOT / "examples", code / "examples", ignore=shutil.ignore_patterns("__pycache__")
+        )
+        (code / "own.py").write_text(CODE)
+        (code / "sessions.db").write_text("not code")
+        for path in code.rglob("*"):
+            os.utime(path, (1e9 + number, 1e9 + number))
+        running[name] = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "seawall", "lambda", "build", str(code), "--json"),
+                *("--out", str(folder / f"{name}.zip"), "--architecture", architecture),
+                *("--python", python),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    done = {}
+    for name, process in running.items():
+        said, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors
+        done[name] = Built(folder / f"{name}.zip", json.loads(said))
+    return done
+
+
+def test_it_has_what_it_should(built: dict[str, Built]) -> None:
+    told = built["first"].told
+    assert told["compiled"] is True
+    assert told["unpacked_bytes"] < lambda_zip.UNPACKED_LIMIT
+    with built["first"].archive() as archive:
+        entries = archive.infolist()
+        names = [each.filename for each in entries]
+        assert told["files"] == len(names)
+        assert told["unpacked_bytes"] == sum(each.file_size for each in entries)
+        assert told["packed_bytes"] == built["first"].path.stat().st_size
+        assert [Path(each) for each in names] == sorted(map(Path, names))
+        assert {each.date_time for each in entries} == {(1980, 1, 1, 0, 0, 0)}
+        assert {"own.py", STORE} <= set(names)
+        assert not [each for each in names if each.endswith((".db", ".pyi")) or "/tests/" in each]
+        bootstrap = next(each for each in entries if each.filename == "bootstrap")
+        assert bootstrap.external_attr >> 16 & 0o111
+
+
+def test_the_same_input_makes_the_same_file(built: dict[str, Built]) -> None:
+    assert built["first"].path.read_bytes() == built["second"].path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "python"), [("first", HERE, VERSION), ("other", OTHER, "3.13")]
+)
+def test_its_wheels_fit(
+    built: dict[str, Built], name: str, architecture: lambda_zip.Architecture, python: str
+) -> None:
+    machine = {"arm64": "aarch64", "x86_64": "x86_64"}[architecture]
+    supported = set(
+        tags.cpython_tags(tuple(map(int, python.split("."))), platforms=_glibc(machine))
     )
-    assert done.returncode == 0, done.stderr
-    built = json.loads(done.stdout)
-    assert built["compiled"] is True
-    assert built["unpacked_bytes"] < lambda_zip.UNPACKED_LIMIT
-    return zipfile.Path(out)
+    supported |= set(tags.compatible_tags(tuple(map(int, python.split("."))), "cp", ["any"]))
+    with built[name].archive() as archive:
+        wheels = [each for each in archive.namelist() if each.endswith(".dist-info/WHEEL")]
+        assert len(wheels) >= 5
+        for each in wheels:
+            lines = archive.read(each).decode().splitlines()
+            said = [line.removeprefix("Tag: ") for line in lines if line.startswith("Tag: ")]
+            assert {tag for text in said for tag in tags.parse_tag(text)} & supported, each
+        compiled = [each for each in archive.namelist() if each.endswith(".so")]
+        assert len(compiled) >= 10
+        for each in compiled:
+            with archive.open(each) as file:
+                head = file.read(20)
+            assert head[:4] == b"\x7fELF"
+            assert int.from_bytes(head[18:20], "little") == {"aarch64": 183, "x86_64": 62}[machine]
+        tag = f".cpython-{python.replace('.', '')}.pyc"
+        bytecode = [each for each in archive.namelist() if each.endswith(".pyc")]
+        assert all(each.endswith(tag) for each in bytecode)
+        assert bool(bytecode) is built[name].told["compiled"]
 
 
-def test_it_has_what_it_should(package: zipfile.Path) -> None:
-    entries = package.root.infolist()
-    names = [each.filename for each in entries]
-    assert [Path(each) for each in names] == sorted(map(Path, names))
-    assert {each.date_time for each in entries} == {(1980, 1, 1, 0, 0, 0)}
-    assert "own.py" in names
-    assert not [each for each in names if each.endswith((".db", ".pyi")) or "/tests/" in each]
-    bootstrap = next(each for each in entries if each.filename == "bootstrap")
-    assert bootstrap.external_attr >> 16 & 0o111
+def _glibc(machine: str) -> list[str]:
+    """What Amazon Linux 2023, with glibc 2.34, runs (PEP 600)."""
+    return [f"manylinux_2_{minor}_{machine}" for minor in range(34, 4, -1)] + [
+        f"manylinux2014_{machine}"
+    ]
 
 
-async def test_it_runs_with_nothing_else_installed(package: zipfile.Path, tmp_path: Path) -> None:
-    package.root.extractall(tmp_path)
-    (tmp_path / "bootstrap").chmod(0o755)  # extractall does not set modes
-    settings = FunctionSettings(
-        command=(str(tmp_path / "bootstrap"),),
-        handler="own.handler",
-        folder=str(tmp_path),
+def settings_of(folder: Path, handler: str, **environment: str) -> FunctionSettings:
+    return FunctionSettings(
+        command=(str(folder / "bootstrap"),),
+        handler=handler,
+        folder=str(folder),
         environment={
             "SEAWALL_PYTHON": BARE_PYTHON,
             "PYTHONNOUSERSITE": "1",
+            "PYTHONPATH": "",
+            **environment,
         },
     )
+
+
+@pytest.fixture(scope="module")
+def unpacked(built: dict[str, Built], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("task")
+    with built["first"].archive() as archive:
+        archive.extractall(folder)
+    (folder / "bootstrap").chmod(0o755)  # extractall does not set modes
+    return folder
+
+
+async def test_it_runs_with_nothing_else_installed(unpacked: Path) -> None:
     lines: list[str] = []
+    settings = settings_of(unpacked, "own.handler")
     async with LocalFunction(settings, log=lines.append) as function:
         told = json.loads(await function.invoke(b"{}").whole())
-    assert told["numpy"].startswith(str(tmp_path)), lines
+    assert told["numpy"].startswith(str(unpacked)), lines
     assert told["orchestrator"] == "Orchestrator"
+
+
+async def test_the_store_example_answers_from_its_package(unpacked: Path, tmp_path: Path) -> None:
+    variables = {
+        "SESSIONS__PATH": str(tmp_path / "sessions.db"),
+        "TOOLS__STORE__DATABASE": str(tmp_path / "store.db"),
+        "ROUTING__CLASSIFIER_CACHE": str(tmp_path / "classifier.npz"),
+    }
+    with running_model("--first-token", "0", "--duration", "0.1") as model:
+        variables["MODELS__DEFAULT__BASE_URL"] = model.url
+        environment = {f"SEAWALL_{name}": value for name, value in variables.items()}
+        settings = settings_of(unpacked, STORE, SEAWALL_LAMBDA_DIRECT="true", **environment)
+        lines: list[str] = []
+        turn = {"text": "Where is my order?", "principal": {"tenant": "t", "subject": "s"}}
+        async with LocalFunction(settings, log=lines.append) as function:
+            told = json.loads(await function.invoke(json.dumps(turn).encode()).whole())
+    assert (told["intent"], told["version"], bool(told["text"])) == ("order_status", 1, True), lines
+
+
+def test_what_is_compiled_for_another_processor_is_refused(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "mine.so").write_bytes(b"\x7fELF\2\1\1" + bytes(11) + (183).to_bytes(2, "little"))
+    lambda_zip._check_machine(tree, "arm64")
+    with pytest.raises(ConfigError, match=r"mine\.so is not compiled for x86_64"):
+        lambda_zip._check_machine(tree, "x86_64")
+
+
+def test_only_an_interpreter_of_the_version_compiles(tmp_path: Path) -> None:
+    other = "3.12" if VERSION == "3.13" else "3.13"
+    with pytest.raises(ConfigError, match="is not CPython"):
+        lambda_zip._interpreter(other, sys.executable)
+    assert lambda_zip._interpreter(VERSION, "") == sys.executable
+    shim = tmp_path / "python"  # such as version managers leave, of what is not installed
+    shim.write_text("#!/bin/sh\necho not installed >&2; exit 127\n")
+    shim.chmod(0o755)
+    with pytest.raises(ConfigError, match="not installed"):
+        lambda_zip._interpreter(other, str(shim))
 
 
 def test_the_same_tree_makes_the_same_file(tmp_path: Path) -> None:
@@ -90,7 +215,7 @@ def test_the_same_tree_makes_the_same_file(tmp_path: Path) -> None:
         for name in ("b.py", "a.py", "package/c.py")[:: 1 - 2 * number]:
             (tree / name).write_text("x = 1\n" * 100)
             os.utime(tree / name, (number * 1e6, number * 1e6))
-        assert lambda_zip._compile(tree, VERSION)
+        assert lambda_zip._compile(tree, sys.executable, VERSION)
         out = tmp_path / f"{number}.zip"
         lambda_zip._zip(tree, sorted(lambda_zip._files(tree)), out)
         digests.append(out.read_bytes())

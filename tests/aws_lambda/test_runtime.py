@@ -49,7 +49,7 @@ async def test_a_request_comes_through_and_its_answer_goes_back() -> None:
 async def test_a_stream_comes_as_it_is_written() -> None:
     async with (
         running(APP) as site,
-        site.client.stream("GET", "/stream?count=2&pause=1") as answer,
+        site.client.stream("GET", "/stream?count=2&pause=0.5") as answer,
     ):
         assert answer.status_code == 203
         assert answer.headers.get_list("set-cookie") == [
@@ -141,6 +141,15 @@ async def test_restored_from_a_snapshot() -> None:
         told = (await site.client.get("/tell/")).json()
         assert told["same_loop"]
         assert site.function.stats().restored == 1
+
+
+async def test_a_snapshot_that_is_not_wanted_any_more_ends_at_once() -> None:
+    async with running(APP, snapstart=True, shutdown_seconds=20) as site:
+        snapshot = site.function._snapshots[0]
+        process = snapshot._process
+        await snapshot.stop()
+        assert process is not None
+        assert process.returncode == 0  # by itself: -9 where it had to be killed
 
 
 async def test_hooks_of_awss_own_library_are_run() -> None:

@@ -22,12 +22,14 @@ class FaultyApi:
     """A Runtime API that fails as told.
 
     nexts: what becomes of each request for an invocation, counted from 1: a status, "invoke",
-    "close" or "wait". responses: the same of each answer that is given.
+    "close" or "wait". responses: the same of each answer that is given, or "cut": closed after its
+    first piece. reports: the same of each error that is told.
     """
 
-    def __init__(self, nexts: Next, responses: Next) -> None:
+    def __init__(self, nexts: Next, responses: Next, reports: Next) -> None:
         self._nexts = nexts
         self._responses = responses
+        self._reports = reports
         self.asked = 0
         self.given: list[bytes] = []
         self.errors: list[tuple[str, str]] = []
@@ -37,13 +39,17 @@ class FaultyApi:
             self.asked += 1
             await self._do(self._nexts(self.asked), writer, self._invocation())
             return
+        if request.target.endswith("/response") and self._responses(len(self.given) + 1) == "cut":
+            self.given.append(await anext(request.pieces()))
+            writer.cut()
+            return
         body = await request.body(1 << 24)
         assert body is not None
         if request.target.endswith("/error"):
             self.errors.append(
                 (request.header("lambda-runtime-function-error-type"), request.target)
             )
-            await writer.answer(202)
+            await self._do(self._reports(len(self.errors)), writer, [])
             return
         self.given.append(body)
         await self._do(self._responses(len(self.given)), writer, [])
@@ -69,9 +75,14 @@ class FaultyApi:
 
 @asynccontextmanager
 async def runtime(
-    nexts: Next, responses: Next = lambda _: 202, *, slots: int = 1, handler: str = "awaited"
+    nexts: Next,
+    responses: Next = lambda _: 202,
+    reports: Next = lambda _: 202,
+    *,
+    slots: int = 1,
+    handler: str = "awaited",
 ) -> AsyncIterator[tuple[FaultyApi, asyncio.subprocess.Process]]:
-    api = FaultyApi(nexts, responses)
+    api = FaultyApi(nexts, responses, reports)
     serving = await serve(api.handle, "127.0.0.1", 0)
     variables = {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{serving.port}"}
     if slots > 1:
@@ -125,20 +136,59 @@ async def test_a_connection_that_always_closes_ends_the_environment() -> None:
         assert api.asked == 5
 
 
-@pytest.mark.parametrize("fault", ["close", 400, 403, 413, 500])
 @pytest.mark.parametrize("handler", ["awaited", "streamed"])
-async def test_an_answer_that_is_not_taken_is_lost_and_the_next_works(
-    fault: int | str, handler: str
-) -> None:
+async def test_an_answer_that_is_not_taken_is_lost_and_the_next_works(handler: str) -> None:
+    faults: list[int | str] = ["close", 400, 403, 413, 500]
+    # After each answer that is not taken comes one that is.
+    taken = [each for fault in faults for each in (fault, 202)]
+
+    def nexts(number: int) -> int | str:
+        return "invoke" if number <= len(taken) else 410
+
+    def responses(number: int) -> int | str:
+        return taken[number - 1]
+
+    async with runtime(nexts, responses, handler=handler) as (api, process):
+        assert await ended(process) == 0
+        assert len(api.given) == len(taken)
+        assert api.errors == []
+
+
+async def test_a_connection_closed_in_the_middle_of_a_stream() -> None:
     def nexts(number: int) -> int | str:
         return "invoke" if number <= 2 else 410
 
     def responses(number: int) -> int | str:
-        return fault if number == 1 else 202
+        return "cut" if number == 1 else 202
 
-    async with runtime(nexts, responses, handler=handler) as (api, process):
+    async with runtime(nexts, responses, handler="slow_stream") as (api, process):
         assert await ended(process) == 0
-        assert len(api.given) == 2
+        assert api.given == [b"0", b"01234"]
+        assert api.errors == []
+
+
+async def test_an_error_that_is_not_taken_and_the_next_works() -> None:
+    faults: list[int | str] = ["close", 400, 403, 410, 413, 500]
+
+    def nexts(number: int) -> int | str:
+        return "invoke" if number <= len(faults) + 1 else 410
+
+    def reports(number: int) -> int | str:
+        return [*faults, 202][number - 1]
+
+    async with runtime(nexts, reports=reports, handler="raising") as (api, process):
+        assert await ended(process) == 0
+        assert [kind for kind, _ in api.errors] == ["KeyError"] * (len(faults) + 1)
+
+
+async def test_what_is_in_flight_is_finished_when_lambda_has_done_with_the_environment() -> None:
+    def nexts(number: int) -> int | str:
+        return "invoke" if number == 1 else 410
+
+    async with runtime(nexts, slots=2, handler="slow") as (api, process):
+        assert await ended(process) == 0
+        assert [json.loads(each) for each in api.given] == [{"event": {"a": 1}}]
+        assert api.asked == 2
 
 
 async def test_an_api_that_is_not_there() -> None:

@@ -4,7 +4,8 @@ A block of `bash` is run, one after the other in one shell. A block of `json` or
 next is what it printed: for JSON the same shape and the same words, for text the same lines, as
 far as they are shown. Numbers and ids may differ; `…` stands for what is left out. A block of
 `toml` or `python` whose first line is a comment with a file's name is that file. Other `toml`
-must be a configuration (faults.toml: a fault script), other `python` is run.
+must be a configuration (faults.toml: a fault script; plan.toml: a question to the planner), other
+`python` is run.
 """
 
 import json
@@ -13,6 +14,7 @@ import re
 import select
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -21,12 +23,18 @@ from msgspec import Struct
 
 from seawall.config import parse_settings
 from seawall.lab.sim_fault_file import load_faults
+from seawall.plan.question_file import read_question
 from tests.servers import ROOT, running
 
 ADDRESS = "http://127.0.0.1:8080"
 MODEL_ADDRESS = "http://127.0.0.1:8099"
-_SERVING = ("seawall serve", "seawall sim-model", "seawall lab")
+_SERVING = ("seawall serve", "seawall sim-model", "seawall lab lambda")
 _SECONDS = 60.0
+# Files that are no configuration, and what reads them.
+_READ_BY: dict[str, Callable[[Path], object]] = {
+    "faults.toml": load_faults,
+    "plan.toml": read_question,
+}
 _PROLOGUE = """
 set -o pipefail -o errtrace
 shopt -s expand_aliases
@@ -134,8 +142,8 @@ class Reader:
         printed = None
         if block.file:
             (self._folder / block.file).write_text(self._with_addresses(text))
-        if block.file == "faults.toml":
-            load_faults(self._folder / block.file)
+        if block.file in _READ_BY:
+            _READ_BY[block.file](self._folder / block.file)
         elif block.language == "toml":
             parse_settings(text)
         elif block.language == "bash" and text.startswith(_SERVING):

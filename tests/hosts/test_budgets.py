@@ -224,11 +224,12 @@ def test_two_servers_do_not_exceed_a_quota_together(
     }
     with running_fleet(kind, endpoint, tmp_path, issuer, **quota) as fleet:
         time.sleep(5 - time.time() % 5)  # a window begins
+        first = time.time() // 5
         with ThreadPoolExecutor(20) as pool:
             answers = list(pool.map(lambda number: fleet.ask("a", number % 2), range(60)))
-        windows = 1 + int(time.time() % 5 < 4)  # the one of the calls, and maybe the next
+        windows = int(time.time() // 5 - first) + 1
         made = fleet.asked()
-        assert 10 <= made <= 10 * (1 + windows)
+        assert 10 <= made <= 10 * (1 + windows)  # one more for a moment in which the table is slow
         served = [answer for answer in answers if answer.status_code == 200]
         refused = [answer for answer in answers if answer.status_code != 200]
         assert len(served) <= made

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from seawall.lab.sim_reply import ReplyPlan, SimTimes
-from seawall.lab.steady import SteadyCrowd
-from seawall.lab.visit import Outcome
+from seawall.lab.sim_reply import SimTimes
+from seawall.lab.surge.driver import drive
+from seawall.lab.surge.outcome import Outcome
+from seawall.lab.surge.scenario import Closed, Scenario, Simulated
 from tests.hosts.conftest import identity
 from tests.issuer import Issuer
 from tests.servers import Running, running_model, running_server
@@ -78,7 +79,7 @@ def test_every_turn_ends_in_one_way_and_nothing_is_left(
     }
     outcomes: list[Outcome] = []
 
-    def heard(outcome: Outcome, _: ReplyPlan) -> None:
+    def heard(outcome: Outcome) -> None:
         outcomes.append(outcome)
 
     first, whole = (f"{low:g}..{high:g}" for low, high in (TIMES.first_token, TIMES.duration))
@@ -91,14 +92,17 @@ def test_every_turn_ends_in_one_way_and_nothing_is_left(
                 "MODELS__SPARE__MODEL": "spare",
             }
         with running_server(tmp_path, model, **settings) as server:
-            crowd = SteadyCrowd(
-                url=server.url, customers=30, token=issuer.token, turns=3, times=TIMES, seconds=30.0
+            crowd = Scenario(
+                url=server.url,
+                load=Closed(customers=30, turns=3),
+                simulated=Simulated(times=TIMES),
+                patience=30.0,
             )
 
             async def ask() -> None:
                 over = asyncio.Event()
                 asyncio.get_running_loop().call_later(4.0, over.set)
-                await crowd.ask(heard, over)
+                await drive(crowd, token=issuer.token, heard=heard, until=over)
 
             asyncio.run(ask())
             tasks = _gauge(server, "seawall_tasks")

@@ -8,7 +8,7 @@ from seawall.hosts.http.pace import Pace
 
 async def _late() -> Pace:
     """A pace that has seen its event loop being blocked."""
-    pace = Pace(0.2)
+    pace = Pace(0.2, behind=lambda: False)
     await pace.hold()
     await asyncio.sleep(0.03)
     time.sleep(0.1)  # noqa: ASYNC251 - this is what makes the loop late
@@ -18,7 +18,7 @@ async def _late() -> Pace:
 
 def test_nothing_is_held_while_the_loop_is_on_time() -> None:
     async def scenario() -> None:
-        pace = Pace(0.2)
+        pace = Pace(0.2, behind=lambda: False)
         await pace.hold()
         await asyncio.sleep(0)
         held = asyncio.ensure_future(pace.hold())
@@ -40,6 +40,24 @@ def test_text_is_held_while_the_loop_is_late_never_longer_than_allowed() -> None
     asyncio.run(scenario())
 
 
+def test_text_is_held_while_turns_wait_for_the_processor_though_the_loop_is_on_time() -> None:
+    async def scenario() -> None:
+        waiting = [True]
+        pace = Pace(0.2, behind=lambda: waiting[0])
+        await pace.hold()
+        await asyncio.sleep(0.05)
+        assert pace.window == 0.2
+        held = asyncio.ensure_future(pace.hold())
+        await asyncio.sleep(0)
+        assert not held.done()
+        waiting[0] = False
+        await held
+        await asyncio.sleep(0.7)
+        assert pace.window == 0.0
+
+    asyncio.run(scenario())
+
+
 def test_it_recovers_and_forgets_those_who_left() -> None:
     async def scenario() -> None:
         pace = await _late()
@@ -55,7 +73,7 @@ def test_it_recovers_and_forgets_those_who_left() -> None:
 
 def test_it_can_be_switched_off() -> None:
     async def scenario() -> None:
-        pace = Pace(0.0)
+        pace = Pace(0.0, behind=lambda: True)
         await pace.hold()
         time.sleep(0.1)  # noqa: ASYNC251 - see above
         await asyncio.sleep(0.05)

@@ -5,9 +5,10 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from seawall.lab.sim_reply import ReplyPlan, SimTimes
-from seawall.lab.steady import SteadyCrowd
-from seawall.lab.visit import Outcome
+from seawall.lab.sim_reply import SimTimes
+from seawall.lab.surge.driver import drive
+from seawall.lab.surge.outcome import Outcome
+from seawall.lab.surge.scenario import Closed, Scenario, Simulated
 from tests.attack.balancer import require_balancer, running_balancer
 from tests.hosts.conftest import identity
 from tests.issuer import Issuer
@@ -61,17 +62,17 @@ def test_a_rolling_restart_loses_no_turn(tmp_path: Path, issuer: Issuer) -> None
         for place in places:
             stack.callback(place.close)
         front = stack.enter_context(running_balancer([place.url for place in places], checked=True))
-        crowd = SteadyCrowd(
-            url=front, customers=CUSTOMERS, token=issuer.token, turns=3, times=times
+        crowd = Scenario(
+            url=front, load=Closed(customers=CUSTOMERS, turns=3), simulated=Simulated(times=times)
         )
 
-        def heard(outcome: Outcome, _: ReplyPlan) -> None:
+        def heard(outcome: Outcome) -> None:
             outcomes[outcome.error] += 1
 
         async def scenario() -> None:
             over = asyncio.Event()
             async with asyncio.TaskGroup() as group:
-                group.create_task(crowd.ask(heard, over))
+                group.create_task(drive(crowd, token=issuer.token, heard=heard, until=over))
                 for place in places:
                     await asyncio.sleep(0.5)  # the balancer has to see the one before
                     assert await asyncio.to_thread(place.restart) == 0

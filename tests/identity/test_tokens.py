@@ -7,7 +7,10 @@ import time
 from collections.abc import Awaitable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from joserfc import jwk, jws
+from joserfc.errors import JoseError, SecurityWarning
 
 from seawall.errors import IdentityUnavailable, Unauthenticated
 from seawall.identity.authenticator import build_authenticator
@@ -18,6 +21,7 @@ from seawall.turn import Principal
 from tests.issuer import AUDIENCE, ISSUER, Issuer, encoded, unsigned
 
 URL = "https://issuer.example/keys"
+_SIGNERS: dict[str, Issuer] = {}
 
 
 class Provider:
@@ -295,9 +299,48 @@ def test_weak_and_foreign_keys_are_left_out() -> None:
             parse_key_set(nonsense)
 
 
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_signatures_are_judged_as_another_library_judges_them(
+    algorithm: str, data: st.DataObject
+) -> None:
+    issuer = _SIGNERS.setdefault(algorithm, Issuer())
+    if not issuer.keys:
+        issuer.add("one", algorithm)
+    header, payload, signature = issuer.token().split(".")
+    raw = bytearray(base64.urlsafe_b64decode(signature + "=="))
+    match data.draw(st.sampled_from(["as it is", "flip", "cut", "longer", "any"])):
+        case "flip":
+            raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        case "cut":
+            del raw[data.draw(st.integers(0, len(raw) - 1)) :]
+        case "longer":
+            raw += data.draw(st.binary(min_size=1, max_size=8))
+        case "any":
+            raw[:] = data.draw(st.binary(max_size=300))
+    token = f"{header}.{payload}.{base64.urlsafe_b64encode(raw).rstrip(b'=').decode()}"
+    name = "Ed25519" if algorithm == "EdDSA" else algorithm
+    try:
+        jws.deserialize_compact(
+            token, issuer.keys["one"][0], registry=jws.JWSRegistry(algorithms=[name])
+        )
+        theirs = True
+    except (JoseError, ValueError):
+        theirs = False
+    check = parse_key_set(issuer.key_set())["one"].check
+    assert check(bytes(raw), f"{header}.{payload}".encode()) is theirs
+
+
+def test_weak_rsa_keys_are_left_out() -> None:
+    with pytest.warns(SecurityWarning):
+        weak = jwk.RSAKey.generate_key(1_024, {"kid": "weak"}).as_dict(private=False)
+    assert parse_key_set(json.dumps({"keys": [weak]}).encode()) == {}
+
+
 def test_an_rfc_7515_signature_is_verified() -> None:
     """RFC 7515 appendix A.3: its key and token; only time and claims are not ours."""
-    key = {
+    key: dict[str, str | list[str]] = {
         "kty": "EC",
         "crv": "P-256",
         "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
@@ -310,7 +353,8 @@ def test_an_rfc_7515_signature_is_verified() -> None:
         ".DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q"
     )
     signing = parse_key_set(json.dumps({"keys": [key]}).encode())[""]
-    assert jws.deserialize_compact(token, signing.key, algorithms=["ES256"]).payload
+    assert signing.algorithms == {"ES256"}
+    assert jws.deserialize_compact(token, jwk.import_key(key), algorithms=["ES256"]).payload
 
     async def fetch(_: str, __: float) -> bytes:
         return json.dumps({"keys": [key]}).encode()

@@ -2,12 +2,14 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import TracebackType
 
 from seawall.admission.fair import CLASSES, Ticket
 from seawall.admission.limit import AdaptiveLimit
+from seawall.admission.pacing import Pacing
 from seawall.admission.queue import AdmissionQueue, Reason, Refusal
 from seawall.admission.settings import AdmissionSettings
 from seawall.errors import Overloaded
@@ -29,6 +31,10 @@ class Gate:
         self._limit = AdaptiveLimit(settings, memory_bound=memory_bound)
         self._waiters: dict[Ticket, asyncio.Future[Refusal | None]] = {}
         self._wheel = Wheel(_TICK_SECONDS)
+        self._pacing = Pacing(settings.pass_seconds)
+        self._queue.allowance = self._allowed = self._pacing.allowance
+        self._in_pass = False
+        self._pass_began = 0.0
         self._unidentified = 0
         self.refused: dict[Reason, int] = {"full": 0, "late": 0, "waited": 0, "displaced": 0}
 
@@ -56,6 +62,11 @@ class Gate:
     def queued_by_priority(self) -> dict[str, int]:
         """Turns that wait, by class."""
         return {name: self._queue.queued_in(rank) for rank, name in enumerate(CLASSES)}
+
+    @property
+    def behind(self) -> bool:
+        """Whether turns wait for the processor: they have room, but may not begin yet."""
+        return self._queue.behind
 
     @property
     def busy(self) -> bool:
@@ -135,6 +146,7 @@ class Gate:
             self._tell(displaced, self._queue.displaced())
         if isinstance(ticket, Refusal):
             raise self._overloaded(ticket)
+        self._look_at_pass()
         if not ticket.running:
             await self._wait(ticket)
         return ticket
@@ -145,6 +157,26 @@ class Gate:
         self._queue.leave(ticket, at=at, well=well)
         if self._queue.queued:
             self._advance(at)
+
+    def _look_at_pass(self) -> None:
+        """To be called after a turn may have begun: the pass of the event loop counts from then."""
+        if not self._in_pass and self._queue.allowance < self._allowed:
+            self._in_pass = True
+            self._pass_began = time.monotonic()
+            asyncio.get_running_loop().call_soon(self._end_pass)
+
+    def _end_pass(self) -> None:
+        """The event loop has come round: let in as many as may begin during its next pass."""
+        queue, pacing = self._queue, self._pacing
+        pacing.passed(
+            time.monotonic() - self._pass_began,
+            began=self._allowed - queue.allowance,
+            held_back=queue.allowance <= 0,
+        )
+        queue.rate = pacing.rate
+        queue.allowance = self._allowed = pacing.allowance
+        self._in_pass = False
+        self._advance(asyncio.get_running_loop().time())
 
     async def _wait(self, ticket: Ticket) -> None:
         loop = asyncio.get_running_loop()
@@ -174,6 +206,7 @@ class Gate:
             ticket, refusal = told
             if not self._tell(ticket, refusal) and refusal is None:
                 self._queue.pass_on(ticket)
+        self._look_at_pass()
 
     def _tell(self, ticket: Ticket, refusal: Refusal | None) -> bool:
         """Whether somebody is there to hear it."""

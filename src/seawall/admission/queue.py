@@ -1,5 +1,6 @@
 """Who runs, who waits, who is refused: decisions only, without sockets, tasks or clocks."""
 
+import math
 from typing import Literal
 
 from msgspec import Struct
@@ -37,11 +38,15 @@ class AdmissionQueue:
     there, last in first out, is left out: with waits that short it has nothing to win, and whoever
     had waited longest would be refused after all.
 
+    There are two things to wait for: a place, and the event loop (see `pacing`). Where places are
+    free, as many turns may wait for the loop alone beyond `queued`.
+
     Every ticket ends exactly once: by `leave` or `pass_on` when it got a place, by `next` when that
     came too late, by `give_up`, or as the one whom `enter` pushes out.
 
-    limit: turns that may be in flight; changed from outside, as are the marks most, the most that
-    were in flight, and began, how many got a place.
+    limit: turns that may be in flight; allowance: how many may begin until it is set anew; rate:
+    about how many a second begin so while others wait, 0 for unknown. Changed from outside, as
+    are the marks most, the most that were in flight, and began, how many got a place.
     """
 
     def __init__(self, settings: AdmissionSettings) -> None:
@@ -56,6 +61,8 @@ class AdmissionQueue:
         self._held_seconds = 0.0  # moving average of how long a turn holds its place
         self._empty_at = 0.0  # when nobody waited last
         self.limit = settings.in_flight
+        self.allowance = math.inf
+        self.rate = 0.0
         self.in_flight = 0
         self.most = 0
         self.began = 0
@@ -72,11 +79,25 @@ class AdmissionQueue:
     @property
     def busy(self) -> bool:
         """Whether a newcomer could not be given a place at once."""
-        return self.in_flight >= self.limit or self._fair.waiting > 0
+        return self._held_back or self._fair.waiting > 0
+
+    @property
+    def behind(self) -> bool:
+        """Whether turns wait only because too many would begin at once."""
+        return self._fair.waiting > 0 and self.in_flight < self.limit
+
+    @property
+    def _full(self) -> bool:
+        """Whether nobody more may wait. Whoever has a place waiting for it is not counted."""
+        return self._fair.waiting >= self._settings.queued + max(0, self.limit - self.in_flight)
+
+    @property
+    def _held_back(self) -> bool:
+        return self.in_flight >= self.limit or self.allowance <= 0
 
     def shut(self) -> Refusal | None:
         """The refusal of everybody, where nobody could get in, whoever it is."""
-        if self.busy and self._fair.waiting >= self._settings.queued and self._fair.firm:
+        if self._full and self._fair.firm and self.busy:
             return self._refuse("full")
         return None
 
@@ -88,9 +109,7 @@ class AdmissionQueue:
         if not self.busy:
             return None
         if tenant is None:
-            if self._fair.waiting < self._settings.queued:
-                return None
-            return self._refuse("full")
+            return self._refuse("full") if self._full else None
         return self._judge(tenant, self._tenants.get(tenant, self._default), at, at + 1e9)
 
     def enter(
@@ -113,7 +132,7 @@ class AdmissionQueue:
         if refusal is not None:
             return refusal, None
         displaced = None
-        if self._fair.waiting >= self._settings.queued:
+        if self._full:
             displaced = self._fair.displaced_by(tenant, weight, rank)
             if displaced is not None:
                 self._take_out(displaced, at)
@@ -132,7 +151,7 @@ class AdmissionQueue:
         if ticket.latest <= at:
             self._take_out(ticket, at)
             return ticket, self._refuse("waited")
-        if self.in_flight >= self.limit:
+        if self._held_back:
             return None
         self._fair.remove(ticket)
         self._note_empty(at)
@@ -178,15 +197,15 @@ class AdmissionQueue:
         latest = at + self._patience(at)
         if at + wait > min(latest, deadline):
             return self._refuse("full" if latest <= deadline else "late")
-        full = self._fair.waiting >= self._settings.queued
-        if full and self._fair.displaced_by(tenant, weight, rank) is None:
+        if self._full and self._fair.displaced_by(tenant, weight, rank) is None:
             return self._refuse("full")
         return None
 
     def _wait(self, ahead: float) -> float:
-        """Seconds until so many places have come free: at the rate in_flight / held (Little)."""
-        over = max(0, self.in_flight - self.limit)
-        return (over + ahead) * self._held_seconds / max(1, self.in_flight)
+        """Seconds until so many have begun: as places come free, in_flight / held (Little)."""
+        places = max(0.0, ahead + self.in_flight - self.limit)
+        wait = places * self._held_seconds / max(1, self.in_flight)
+        return max(wait, ahead / self.rate) if self.rate else wait
 
     def _patience(self, at: float) -> float:
         settings = self._settings
@@ -199,6 +218,7 @@ class AdmissionQueue:
 
     def _begin(self, ticket: Ticket, typical: float) -> None:
         self.in_flight += 1
+        self.allowance -= 1
         self.began += 1
         self.most = max(self.most, self.in_flight)
         self._fair.charge(ticket, typical or 1.0)

@@ -1,27 +1,26 @@
 """Where credentials are looked for, in the order that AWS's own SDKs have."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
-from seawall.aws.container import ContainerSource
 from seawall.aws.credentials import (
     Credentials,
     CredentialSource,
     EnvironmentSource,
     NoCredentials,
 )
-from seawall.aws.instance_metadata import InstanceMetadataSource
-from seawall.aws.profile import Profiles, ProfileSource
-from seawall.aws.web_identity import WebIdentitySource
 from seawall.transport.http_client import HttpClient
 
 __all__ = ["SourceChain", "default_chain"]
 
 
 class SourceChain:
-    """Asks its sources in turn, and from then on only the one that had credentials."""
+    """Asks its sources in turn, and from then on only the one that had credentials.
 
-    def __init__(self, sources: Sequence[CredentialSource]) -> None:
-        self._sources = tuple(sources)
+    sources: gone through from the beginning each time, and no further than needed.
+    """
+
+    def __init__(self, sources: Iterable[CredentialSource]) -> None:
+        self._sources = sources
         self._chosen: CredentialSource | None = None
 
     async def fetch(self, *, deadline: float) -> Credentials | None:
@@ -57,12 +56,29 @@ def default_chain(
     environment: variables as at start; nothing else of the process's environment is read.
     region: whose STS is asked for a web identity.
     """
-    return SourceChain(
-        [
-            EnvironmentSource(environment),
-            WebIdentitySource(environment, client, region=region),
-            ProfileSource(Profiles(environment)),
-            ContainerSource(environment, client),
-            InstanceMetadataSource(environment, client),
-        ]
-    )
+    return SourceChain(_Sources(environment, client, region))
+
+
+class _Sources:
+    """The sources; each is imported when those before it had nothing: a cold start waits for it."""
+
+    def __init__(self, environment: Mapping[str, str], client: HttpClient, region: str) -> None:
+        self._environment = environment
+        self._client = client
+        self._region = region
+
+    def __iter__(self) -> Iterator[CredentialSource]:
+        environment, client = self._environment, self._client
+        yield EnvironmentSource(environment)
+        from seawall.aws.web_identity import WebIdentitySource  # noqa: PLC0415
+
+        yield WebIdentitySource(environment, client, region=self._region)
+        from seawall.aws.profile import Profiles, ProfileSource  # noqa: PLC0415
+
+        yield ProfileSource(Profiles(environment))
+        from seawall.aws.container import ContainerSource  # noqa: PLC0415
+
+        yield ContainerSource(environment, client)
+        from seawall.aws.instance_metadata import InstanceMetadataSource  # noqa: PLC0415
+
+        yield InstanceMetadataSource(environment, client)

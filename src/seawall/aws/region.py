@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from seawall.aws.endpoints import check_region
-from seawall.aws.profile import Profiles, load_profile
 
 __all__ = ["find_region"]
 
@@ -21,6 +20,13 @@ def find_region(environment: Mapping[str, str], region: str = "") -> str:
         region
         or environment.get("AWS_REGION", "")
         or environment.get("AWS_DEFAULT_REGION", "")
-        or (load_profile(Profiles(environment)) or {}).get("region", "")
+        or _of_profile(environment)
     )
     return check_region(found) if found else ""
+
+
+def _of_profile(environment: Mapping[str, str]) -> str:
+    from seawall.aws.profile import Profiles, load_profile  # noqa: PLC0415 - not on Lambda
+
+    found = load_profile(Profiles(environment)) or {}
+    return found.get("region", "")

@@ -2,15 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seawall.cli.surge import show_progress
 from seawall.errors import ConfigError
 
 if TYPE_CHECKING:
     from seawall.lab.demo import DemoResult
-    from seawall.lab.driver import Progress
 
 __all__ = ["add_parser"]
 
@@ -93,7 +92,7 @@ def _run_simulated(arguments: argparse.Namespace) -> int:
                 seed=arguments.seed,
                 tell=lambda line: write(line + "\n"),
                 write=write,
-                progress=_progress(arguments.turns),
+                progress=show_progress(),
             )
         )
     )
@@ -113,30 +112,6 @@ def _example() -> Path:
             os.chdir(base)  # the example's tools are found from there
             return _EXAMPLE
     raise ConfigError(f"{_EXAMPLE} is not here; run the demo from a checkout of Seawall")
-
-
-def _progress(turns: int) -> "Callable[[Progress], None]":
-    """A live line on a terminal, a line every two seconds elsewhere; on standard error."""
-    live = sys.stderr.isatty()
-    last = -2.0
-
-    def show(progress: "Progress") -> None:
-        nonlocal last
-        if not live and progress.seconds - last < 2.0 and progress.completed < turns:
-            return
-        last = progress.seconds
-        filled = 30 * (progress.completed + progress.failed) // turns
-        bar = "█" * filled + "░" * (30 - filled)
-        line = (
-            f"{progress.seconds:5.1f} s {bar} {progress.completed} completed, "
-            f"{progress.streaming} streaming, {progress.failed} failed"
-        )
-        sys.stderr.write(f"\r{line}   " if live else line + "\n")
-        if live and progress.completed + progress.failed == turns:
-            sys.stderr.write("\n")
-        sys.stderr.flush()
-
-    return show
 
 
 def _table(result: "DemoResult") -> str:

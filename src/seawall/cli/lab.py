@@ -1,9 +1,11 @@
-"""`seawall lab`: fleets on this machine to try things on; for now the local Lambda."""
+"""`seawall lab`: fleets on this machine to try things on, and the local Lambda by itself."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
+
+from seawall.cli import lab_fleets, lab_measure
 
 __all__ = ["add_parser"]
 
@@ -12,6 +14,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the command."""
     parser = subparsers.add_parser("lab", help="run what stands for the cloud on this machine")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    lab_fleets.add_commands(commands)
+    lab_measure.add_commands(commands)
     local = commands.add_parser(
         "lambda",
         help="a local Lambda with a function URL",
@@ -39,6 +43,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="N",
         help="invocations in one environment; more than 1 is a managed instance (default: 1)",
     )
+    local.add_argument(
+        "--init",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="an initialisation may take, before it is tried again (default: 10, as on AWS)",
+    )
     local.add_argument("--snapstart", action="store_true", help="restore environments")
     local.add_argument("--provisioned", type=int, default=0, metavar="N", help="started ahead")
     local.add_argument(
@@ -51,6 +62,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         default=0.0,
         metavar="SECONDS",
         help="after SIGTERM, as where an extension is registered (default: 0, killed)",
+    )
+    local.add_argument(
+        "--cpu-shares",
+        default="",
+        metavar="GROUP",
+        help="limit processors by memory as AWS does, in control groups with this name",
     )
     local.add_argument("--buffered", action="store_true", help="invoke mode BUFFERED")
     local.add_argument("--json", action="store_true", help="announce as a JSON line")
@@ -70,6 +87,11 @@ def _run_lambda(arguments: argparse.Namespace) -> int:
     from seawall.lab.local_lambda.settings import FunctionSettings  # noqa: PLC0415
     from seawall.lab.loop import raise_file_limit  # noqa: PLC0415
 
+    if arguments.cpu_shares:
+        from seawall.lab.fleet.shares import Shares  # noqa: PLC0415
+
+        shares = Shares()
+        shares.remove(shares.make(f"{arguments.cpu_shares}-try", 1.0))
     module = "seawall.hosts.aws_lambda" if arguments.client == "seawall" else "awslambdaric"
     try:
         settings = msgspec.convert(
@@ -79,12 +101,14 @@ def _run_lambda(arguments: argparse.Namespace) -> int:
                 "folder": str(Path.cwd()),
                 "memory_mb": arguments.memory,
                 "timeout_seconds": arguments.timeout,
+                "init_seconds": arguments.init,
                 "max_concurrency": arguments.in_flight,
                 "snapstart": arguments.snapstart,
                 "provisioned": arguments.provisioned,
                 "concurrency": arguments.concurrency,
                 "idle_seconds": arguments.idle,
                 "shutdown_seconds": arguments.shutdown,
+                "cpu_group": arguments.cpu_shares,
                 "invoke_mode": "BUFFERED" if arguments.buffered else "RESPONSE_STREAM",
                 "environment": _handed_on(),
             },

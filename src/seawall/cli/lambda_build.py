@@ -22,8 +22,19 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     build.add_argument("folder", nargs="?", type=Path, default=Path(), metavar="FOLDER")
     build.add_argument("--out", type=Path, default=Path("function.zip"), metavar="FILE.zip")
     build.add_argument("--architecture", choices=["arm64", "x86_64"], default="arm64")
-    build.add_argument("--python", default="3.13", help="its version (default: %(default)s)")
+    build.add_argument(
+        "--python",
+        choices=["3.11", "3.12", "3.13", "3.14"],
+        default="3.13",
+        help="its version; AWS manages runtimes from 3.12 on (default: %(default)s)",
+    )
     build.add_argument("--requirements", type=Path, metavar="FILE.txt", help="of your own code")
+    build.add_argument(
+        "--compile-with",
+        default="",
+        metavar="PYTHON",
+        help="interpreter of that version, for bytecode (default: pythonX.Y, if there is one)",
+    )
     build.add_argument("--json", action="store_true", help="the result as one JSON object")
     build.set_defaults(run=_run)
 
@@ -47,6 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
         architecture=arguments.architecture,
         python=arguments.python,
         requirements=arguments.requirements,
+        compile_with=arguments.compile_with,
         tell=tell,
     )
     if arguments.json:
@@ -60,6 +72,6 @@ def _run(arguments: argparse.Namespace) -> int:
     if not built.compiled:
         sys.stdout.write(
             f"There is no bytecode in it, as there is no python{arguments.python} here: each cold "
-            "start will compile what it imports.\n"
+            "start will compile what it imports. Name one by --compile-with.\n"
         )
     return 0

@@ -18,8 +18,10 @@ from seawall.cli import (
     sessions,
     ship,
     sim_model,
+    surge,
 )
 from seawall.errors import ConfigError, InvalidRequest, SeawallError
+from seawall.telemetry.floods import FloodFilter
 
 __all__ = ["main"]
 
@@ -46,8 +48,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands = (
-        demo, serve, plan, sessions, budgets, intents, keys, lab, lambda_build, ship, sim_model,
-    )  # fmt: skip
+        *(demo, serve, plan, surge, lab, sim_model),
+        *(sessions, budgets, intents, keys, lambda_build, ship),
+    )
     for command in commands:
         command.add_parser(subparsers)
     parsed = parser.parse_args(arguments)
@@ -61,6 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         for handler in logging.getLogger().handlers:
             handler.setFormatter(JsonFormatter())
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(FloodFilter())
     try:
         status: int = parsed.run(parsed)
     except SeawallError as error:

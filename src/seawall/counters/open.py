@@ -4,10 +4,8 @@ import logging
 
 from seawall.counters.memory import MemoryCounters
 from seawall.counters.port import Counters
-from seawall.counters.sqlite import SqliteCounters
 from seawall.sessions.port import SessionStore
 from seawall.sessions.settings import SessionSettings
-from seawall.sessions.sqlite import SqliteStore
 
 __all__ = ["open_counters"]
 
@@ -21,10 +19,14 @@ async def open_counters(settings: SessionSettings, store: SessionStore) -> Count
         StoreUnavailable: they cannot be prepared.
     """
     counters: Counters | None = None
-    if isinstance(store, SqliteStore):
-        counters = SqliteCounters(store)
+    # Each only where it is configured: each start pays for what it imports.
+    if settings.store == "sqlite":
+        from seawall.counters.sqlite import SqliteCounters  # noqa: PLC0415
+        from seawall.sessions.sqlite import SqliteStore  # noqa: PLC0415
+
+        if isinstance(store, SqliteStore):
+            counters = SqliteCounters(store)
     elif settings.store == "dynamodb":
-        # Only where it is configured: each start pays for what it imports.
         from seawall.counters.dynamodb import DynamoDBCounters  # noqa: PLC0415
         from seawall.sessions.dynamodb import DynamoDBStore  # noqa: PLC0415
 

@@ -3,15 +3,14 @@
 import logging
 
 import msgspec
-from joserfc import jwk
-from joserfc.errors import JoseError
 from msgspec import Struct
+
+from seawall.identity.signatures import Check, checker
 
 __all__ = ["MAX_BYTES", "SigningKey", "parse_key_set"]
 
 MAX_BYTES = 1 << 20
 _MAX_KEYS = 64
-_RSA_BITS = range(2_048, 8_192 + 1)
 
 _ALGORITHMS = {
     ("RSA", None): frozenset({"RS256"}),
@@ -23,9 +22,9 @@ _log = logging.getLogger("seawall.identity")
 
 
 class SigningKey(Struct, frozen=True):
-    """A public key with the only algorithm it is used with, by the names token headers use."""
+    """A public key's check, and the only algorithm it is of, by the names token headers use."""
 
-    key: jwk.RSAKey | jwk.ECKey | jwk.OKPKey
+    check: Check
     algorithms: frozenset[str]
 
 
@@ -80,7 +79,7 @@ def _add(usable: dict[str, SigningKey], raw: msgspec.Raw) -> None:
     try:
         listed = msgspec.json.decode(raw, type=_Listed)
         signing = _signing_key(listed)
-    except (msgspec.DecodeError, JoseError, ValueError, TypeError) as error:
+    except (msgspec.DecodeError, KeyError, ValueError, TypeError) as error:
         _log.warning("a key of the key set cannot be used: %s", error)
         return
     if signing is None:
@@ -95,7 +94,7 @@ def _signing_key(listed: _Listed) -> SigningKey | None:
     """The key, or None if it is meant for something else.
 
     Raises:
-        ValueError, TypeError, JoseError: it is malformed.
+        KeyError, ValueError, TypeError: it is malformed.
     """
     algorithms = _ALGORITHMS.get((listed.kty, listed.crv))
     if algorithms is None or listed.use != "sig":
@@ -104,14 +103,9 @@ def _signing_key(listed: _Listed) -> SigningKey | None:
         return None
     if listed.key_ops is not None and "verify" not in listed.key_ops:
         return None
-    public: dict[str, str | list[str]] = {
+    public = {
         name: value
         for name in ("kty", "crv", "n", "e", "x", "y")
         if (value := getattr(listed, name)) is not None
     }
-    key = jwk.import_key(public)
-    if isinstance(key, jwk.RSAKey) and key.raw_value.key_size not in _RSA_BITS:
-        raise ValueError(f"an RSA key of {key.raw_value.key_size} bits; 2048 to 8192 are accepted")
-    if isinstance(key, jwk.RSAKey | jwk.ECKey | jwk.OKPKey):
-        return SigningKey(key, algorithms)
-    return None
+    return SigningKey(checker(public), algorithms)

@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 __all__ = ["Aside", "BatchClassifier"]
@@ -29,6 +28,9 @@ class Aside:
     def __init__(self, classifier: BatchClassifier) -> None:
         self._classifier = classifier
         self._waiting: deque[_Pending] = deque()
+        # Only where there are embeddings: each start pays for what it imports.
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="seawall-intents")
 
     async def best(self, text: str) -> Answer | None:

@@ -1,23 +1,25 @@
 """The demo: a conversation to read, then a surge to measure, on real processes."""
 
 import asyncio
+import base64
 import sqlite3
-import sys
 import tempfile
 import time
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import msgspec
-from joserfc import jwk, jwt
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Struct
 
 from seawall.errors import SeawallError
-from seawall.lab.driver import Progress, Surge, SurgeResult
-from seawall.lab.processes import Consumption, Service, consumption, run_service
-from seawall.lab.sim_reply import SimTimes
+from seawall.lab.processes import Service, run_service
+from seawall.lab.surge.outcome import Progress, SurgeResult
+from seawall.lab.surge.scenario import Crowd, Instant, Open, Scenario, Simulated
+from seawall.lab.watched import Use, drive_watched
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.transport.sse import SseParser
 
@@ -25,7 +27,6 @@ __all__ = [
     "Demo",
     "DemoIssuer",
     "DemoResult",
-    "drive_surge",
     "run_demo",
     "server_environment",
     "show_event",
@@ -34,16 +35,7 @@ __all__ = [
 
 _ISSUER = "https://demo.seawall.example"
 _AUDIENCE = "seawall-demo"
-_SAMPLE_SECONDS = 0.1
 _TURN_SECONDS = 60.0
-_QUESTIONS = (
-    "Where is my order?",
-    "When will my parcel arrive?",
-    "Can I still change the size?",
-    "I would like to send something back.",
-    "Is this one available in blue?",
-    "How do I get my money back?",
-)
 
 
 class DemoResult(Struct, frozen=True, kw_only=True):
@@ -108,37 +100,38 @@ async def run_demo(demo: Demo) -> DemoResult:
         demo.tell(f"simulated model at {model.url}, server at {server.url}\n")
         await _converse(demo, server, issuer, said)
         demo.tell(f"{demo.turns} customers are getting their tokens ...")
-        surge = Surge(
+        tokens = await asyncio.to_thread(
+            lambda: [issuer.token(f"customer-{index}") for index in range(demo.turns)]
+        )
+        scenario = Scenario(
             url=server.url,
-            texts=[
-                f"{_QUESTIONS[index % len(_QUESTIONS)]} I am customer {index}."
-                for index in range(demo.turns)
-            ],
-            tokens=await asyncio.to_thread(
-                lambda: [issuer.token(f"customer-{index}") for index in range(demo.turns)]
-            ),
-            seed=demo.seed,
-            times=SimTimes(),
-            seconds=75.0,
+            load=Open([Crowd(shapes=[Instant(demo.turns)], tokens=tokens)]),
+            simulated=Simulated(demo.seed),
+            patience=75.0,
         )
         demo.tell(f"... and all {demo.turns} ask at once.\n")
-        before = consumption(server.pid)
-        result, peak = await drive_surge(surge, server, demo.progress)
-        after = consumption(server.pid)
+        result, use = await drive_watched(scenario, [server.pid], demo.progress)
         durable = _count_durable(folder / "sessions.db", result)
-    return _result(result, before, after, peak, durable)
+    return _result(result, use, durable)
 
 
 class DemoIssuer:
     """An identity provider of the demo's own."""
 
     def __init__(self, path: Path) -> None:
-        self._key = jwk.RSAKey.generate_key(2048, parameters={"kid": "demo", "use": "sig"})
-        public = self._key.as_dict(private=False) | {"alg": "RS256"}
+        self._key = generate_private_key(public_exponent=65_537, key_size=2_048)
+        public = {
+            "kty": "RSA",
+            "kid": "demo",
+            "use": "sig",
+            "alg": "RS256",
+            "e": "AQAB",
+            "n": _encoded(self._key.public_key().public_numbers().n.to_bytes(256)),
+        }
         path.write_bytes(msgspec.json.encode({"keys": [public]}))
 
-    def token(self, subject: str, tenant: str = "demo") -> str:
-        """A token for a customer, good for an hour."""
+    def token(self, subject: str, tenant: str = "demo", *, seconds: int = 3_600) -> str:
+        """A token for a customer, good for an hour where nothing else is said."""
         now = int(time.time())
         claims = {
             "iss": _ISSUER,
@@ -146,9 +139,17 @@ class DemoIssuer:
             "tenant": tenant,
             "sub": subject,
             "iat": now,
-            "exp": now + 3_600,
+            "exp": now + seconds,
         }
-        return jwt.encode({"alg": "RS256", "kid": "demo"}, claims, self._key)
+        parts = ({"alg": "RS256", "kid": "demo"}, claims)
+        signed = ".".join(_encoded(msgspec.json.encode(each)) for each in parts)
+        signature = self._key.sign(signed.encode(), PKCS1v15(), SHA256())
+        return f"{signed}.{_encoded(signature)}"
+
+
+def _encoded(part: bytes) -> str:
+    """A part of a token, or a number of a key."""
+    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
 
 
 def server_environment(folder: Path, model: Service) -> dict[str, str]:
@@ -242,57 +243,6 @@ def show_event(
         raise SeawallError(f"the turn failed: {event['problem']}")
 
 
-async def drive_surge(
-    surge: Surge, server: Service, progress: Callable[[Progress], None]
-) -> tuple[SurgeResult, tuple[int, int]]:
-    """The surge's result, and the peaks of the server's memory and of turns in flight."""
-    resident = in_flight = 0
-
-    async def sample() -> None:
-        nonlocal resident
-        while True:
-            resident = max(resident, consumption(server.pid).resident_bytes)
-            await asyncio.sleep(_SAMPLE_SECONDS)
-
-    async with _driver(surge) as messages, asyncio.TaskGroup() as group:
-        sampling = group.create_task(sample())
-        try:
-            async for message in messages:
-                if isinstance(message, SurgeResult):
-                    return message, (resident, in_flight)
-                waiting = len(surge.texts) - message.completed - message.failed
-                in_flight = max(in_flight, waiting)
-                progress(message)
-        finally:
-            sampling.cancel()
-    raise SeawallError("the surge driver ended without a result")
-
-
-@asynccontextmanager
-async def _driver(
-    surge: Surge,
-) -> AsyncGenerator[AsyncGenerator[Progress | SurgeResult, None], None]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "seawall.lab.driver"), stdin=PIPE, stdout=PIPE, limit=1 << 26
-    )
-
-    async def read() -> AsyncGenerator[Progress | SurgeResult, None]:
-        if process.stdin is None or process.stdout is None:
-            raise SeawallError("the surge driver has no pipes")
-        process.stdin.write(msgspec.json.encode(surge))
-        await process.stdin.drain()
-        process.stdin.close()
-        while line := await process.stdout.readline():
-            yield msgspec.json.decode(line, type=Progress | SurgeResult)
-
-    try:
-        yield read()
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
 def _count_durable(path: Path, result: SurgeResult) -> int:
     """How many of the completed turns stand in the database, each under its own session."""
     with closing(sqlite3.connect(path)) as database:
@@ -302,15 +252,9 @@ def _count_durable(path: Path, result: SurgeResult) -> int:
     return sum(each in stored for each in told)
 
 
-def _result(
-    result: SurgeResult,
-    before: Consumption,
-    after: Consumption,
-    peak: tuple[int, int],
-    durable: int,
-) -> DemoResult:
-    cpu = (after.cpu_seconds - before.cpu_seconds) / max(1, result.turns)
-    memory = max(0, peak[0] - before.resident_bytes) / max(1, peak[1])
+def _result(result: SurgeResult, use: Use, durable: int) -> DemoResult:
+    cpu = use.cpu_seconds / max(1, result.turns)
+    memory = max(0, use.grown_bytes) / max(1, result.peak_in_flight)
     tables = {
         name: msgspec.to_builtins(getattr(result, name))
         for name in ("first_text", "total", "model_first_text", "model_total", "added_first_text")
@@ -318,12 +262,12 @@ def _result(
     return DemoResult(
         turns=result.turns,
         completed=result.completed,
-        failed=result.failed,
+        failed=result.turns - result.completed,
         durable=durable,
         errors=result.errors,
         server_cpu_ms_a_turn=round(cpu * 1e3, 2),
         server_kb_a_turn=round(memory / 1_024, 1),
-        driver_cpu_share=result.driver_cpu_share,
+        driver_cpu_share=result.driver.cpu_share,
         seconds=result.seconds,
         **tables,
     )

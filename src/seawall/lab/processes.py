@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 import msgspec
@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from seawall.errors import SeawallError
 
-__all__ = ["Consumption", "Service", "consumption", "run_service"]
+__all__ = ["Consumption", "Service", "consumption", "descendants", "run_service"]
 
 _STOP_SECONDS = 15.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -33,23 +33,29 @@ class _Announcement(Struct):
 
 @asynccontextmanager
 async def run_service(
-    *arguments: str, environment: Mapping[str, str] | None = None, seconds: float = 30.0
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    seconds: float = 30.0,
+    before: Callable[[], None] | None = None,
+    log: Path | None = None,
 ) -> AsyncGenerator[Service, None]:
     """Run `python -m seawall ARGUMENTS` until the block ends; it must announce its URL as JSON.
 
+    before: called in the child before it becomes that; see `tether`. log: where its standard error
+    goes; to ours without.
+
     Raises:
-        SeawallError: it ended, or said nothing within `seconds`. What it wrote to standard error
-            went to ours.
+        SeawallError: it ended, or said nothing within `seconds`.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "seawall",
-        *arguments,
-        stdin=DEVNULL,
-        stdout=PIPE,
-        env={**os.environ, **(environment or {})},
-    )
+    with log.open("ab") if log is not None else nullcontext() as errors:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "seawall", *arguments),
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=errors,
+            env={**os.environ, **(environment or {})},
+            preexec_fn=before,
+        )
     try:
         yield Service((await _announced(process, arguments[0], seconds)).url, process.pid)
     finally:
@@ -91,14 +97,14 @@ class Consumption(Struct, frozen=True):
     resident_bytes: int
 
 
-def consumption(pid: int) -> Consumption:
-    """Of a process with all its children, as Linux tells it in /proc.
+def consumption(pid: int, *, children: bool = True) -> Consumption:
+    """Of a process, with all its children unless told otherwise, as Linux tells it in /proc.
 
     CPU is the scheduler's own account in nanoseconds (docs.kernel.org/scheduler/sched-stats.html),
     because the usual one counts whole ticks of 10 ms. Zero for a process that has gone.
     """
     nanoseconds, resident = 0, 0
-    for each in (pid, *_descendants(pid)):
+    for each in (pid, *(descendants(pid) if children else ())):
         folder = Path(f"/proc/{each}")
         try:
             resident += int((folder / "statm").read_text().split()[1]) * _PAGE_BYTES
@@ -109,12 +115,13 @@ def consumption(pid: int) -> Consumption:
     return Consumption(nanoseconds / 1e9, resident)
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """Its children, and theirs."""
     found: list[int] = []
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return found
     for child in children:
-        found += [int(child), *_descendants(int(child))]
+        found += [int(child), *descendants(int(child))]
     return found

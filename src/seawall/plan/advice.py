@@ -72,7 +72,7 @@ def _answer(question: Question, month: Month, runs: Runs, began: float) -> Answe
     found = {name: _meant(question, each, repeated[name]) for name, each in found.items()}
     order = ranked(found)
     choice, runner_up = order[0], order[1]
-    platforms = {
+    platforms: dict[str, PlatformAnswer] = {
         name: _platform(finder, found[name], repeated[name], searched) for name in PLATFORMS
     }
     curve = curve_of(question, found, runs, multiples(question, month.a_day), month.a_day)
@@ -92,7 +92,7 @@ def _answer(question: Question, month: Month, runs: Runs, began: float) -> Answe
         region=question.prices.region,
         currency=question.prices.currency,
         prices_date=question.prices.date,
-        platforms=dict(platforms),
+        platforms=platforms,
         shared=shared,
         curve=curve,
         sensitivity=sensitivity,
@@ -255,8 +255,7 @@ def _confidence(
     elif same <= SEEDS / 2 or kept < 0.5 * len(cases):
         level = "low"
     words = (
-        f"the same in {same} of {SEEDS} replications, and with {kept} of {len(cases)} "
-        "changes of one input"
+        f"the same in {same} of {SEEDS} replications and {kept} of {len(cases)} changes of an input"
     )
     return Confidence(
         level=level,

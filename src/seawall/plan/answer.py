@@ -256,7 +256,7 @@ class PlatformAnswer(Struct, frozen=True, kw_only=True):
     throttled: attempts. met: the objective holds; misses: where not, in words. peak: greatest
     values, by name: in_service, capacity, model_calls, open_connections, queued, in_one_pod,
     new_connections (a second). ordinary: the time between. series: the spike by seconds.
-    simulations: runs that the search took.
+    simulations: runs that the search took, for all platforms together.
     """
 
     name: Choice

@@ -92,6 +92,15 @@ def limit_of(question: Question, month: Month) -> int:
     return max(1_000, math.ceil(1.1 * month.peak / 1_000.0) * 1_000)
 
 
+def _reserved(limit: int, peak: float) -> int | None:
+    """What a crowd needs, kept from the account's other functions; they must keep 100.
+
+    Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
+    """
+    wanted = math.ceil(1.1 * peak)
+    return wanted if 100 < wanted <= limit - 100 else None
+
+
 def memories(service: Service) -> list[int]:
     """Sizes of a function worth trying, rising: half as much again as the process needs, or more.
 
@@ -128,7 +137,7 @@ def function(
         provisioned=0 if announced else provisioned,
         schedule=(Moment(-lead, provisioned), Moment(lead, 0)) if announced else (),
         snapstart=peak.snapstart,
-        reserved_concurrency=min(limit, math.ceil(1.1 * month.peak)) if month.peak > 100 else None,
+        reserved_concurrency=_reserved(limit, month.peak),
         account_concurrency=limit,
         entry=options.entry,
         streams=options.entry in ("function-url", "rest-api"),

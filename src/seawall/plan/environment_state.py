@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from seawall.plan.distributions import Distribution, constant, encode, mean_of
 from seawall.plan.job import Job
-from seawall.plan.kernels import environments as kernel
+from seawall.plan.kernels.environments import arrays as kernel
 from seawall.plan.platforms import Lambda
 from seawall.plan.stream import JITTERS, SERVICES, STARTS, numbers
 from seawall.plan.workload import Workload

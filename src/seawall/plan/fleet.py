@@ -9,7 +9,8 @@ import numpy as np
 from msgspec import Struct
 
 from seawall.plan.distributions import Distribution, encode
-from seawall.plan.kernels import pods as kernel
+from seawall.plan.kernels.pods import arrays as kernel
+from seawall.plan.kernels.pods.ending import kill
 from seawall.plan.kernels.randomness import draw
 from seawall.plan.nodes import Machine, Park
 from seawall.plan.platforms import Eks
@@ -125,7 +126,7 @@ class Fleet:
             self._check_drained(pod, now)
         elif what in ("drained?", "kill") and pod.phase == "draining":
             if what == "kill":
-                kernel.kill(self.pods_state, self._requests, self._books, self._law, pod.place, now)
+                kill(self.pods_state, self._requests, self._books, self._law, pod.place, now)
                 self._gone(pod, now)
             else:
                 self._check_drained(pod, now)

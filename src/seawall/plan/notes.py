@@ -62,6 +62,14 @@ def notes_of(
             f"The model has to take {calls:,.0f} calls at once, wherever this runs: "
             "look at your quota."
         )
+    between = mine.ordinary
+    slow = between.first_token_p99 or 0.0
+    objective = question.objective
+    if slow > objective.first_token_p99 or between.error_share > objective.error_share:
+        found.append(
+            f"Between spikes, where the objective is not asked for: first token p99 "
+            f"{seconds(slow)}, errors {between.error_share:.1%}."
+        )
     limit = question.options.account_limit
     if limit is not None and month.peak > limit:
         found.append(

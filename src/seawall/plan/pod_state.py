@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from seawall.plan.distributions import encode
 from seawall.plan.job import Job
-from seawall.plan.kernels import pods as kernel
+from seawall.plan.kernels.pods import arrays as kernel
 from seawall.plan.platforms import Eks, Managed
 from seawall.plan.stream import CHOICES, JITTERS, SERVICES, numbers
 from seawall.plan.workload import Workload

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.kernels import environments as kernel
+from seawall.plan.kernels.environments import arrays as kernel
 from seawall.plan.platforms import Lambda
 
 __all__ = ["Provisioning"]

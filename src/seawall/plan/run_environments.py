@@ -6,7 +6,9 @@ import numpy as np
 
 from seawall.plan.environment_state import crowd_of, law_of, with_room
 from seawall.plan.job import Job
-from seawall.plan.kernels import environments as kernel
+from seawall.plan.kernels.environments import arrays as kernel
+from seawall.plan.kernels.environments.attempts import invoke
+from seawall.plan.kernels.environments.lives import finish
 from seawall.plan.platforms import Lambda
 from seawall.plan.provisioning import Provisioning
 from seawall.plan.result import Result, Usage
@@ -40,7 +42,7 @@ def run_lambda(job: Job, platform: Lambda) -> Result:
     while True:
         crowd = with_room(crowd, len(piece))
         until = provisioning.next_time
-        at = kernel.invoke(crowd, books, law, rows, tables, piece, at, number, until, last)
+        at = invoke(crowd, books, law, rows, tables, piece, at, number, until, last)
         if at < len(piece) or last:
             if last and at == len(piece) and until == math.inf:
                 break
@@ -53,7 +55,7 @@ def run_lambda(job: Job, platform: Lambda) -> Result:
             at = 0
             more = next(following, None)
             piece, last = (np.empty(0), True) if more is None else (more, False)
-    kernel.finish(crowd, books, law)
+    finish(crowd, books, law)
     return _result(job, platform, books, provisioning)
 
 

@@ -10,7 +10,8 @@ from seawall.plan.fleet import Fleet
 from seawall.plan.hpa import HpaSettings
 from seawall.plan.job import Job
 from seawall.plan.keda import KedaSettings
-from seawall.plan.kernels import pods as kernel
+from seawall.plan.kernels.pods import arrays as kernel
+from seawall.plan.kernels.pods.loop import work
 from seawall.plan.platforms import Eks, Managed, Nodes
 from seawall.plan.pod_state import law_of, places_of, state_of, with_room
 from seawall.plan.result import Result, Usage
@@ -90,7 +91,7 @@ def _drive(
         requests = with_room(requests, len(piece))
         fleet.use(requests)
         until = fleet.next_time
-        at = kernel.work(pods, requests, books, law, *draws, piece, at, number, until, last)
+        at = work(pods, requests, books, law, *draws, piece, at, number, until, last)
         if at == len(piece) and not last:
             number += len(piece)
             at = 0

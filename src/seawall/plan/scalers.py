@@ -8,7 +8,8 @@ import numpy as np
 from seawall.plan.fleet import Fleet
 from seawall.plan.hpa import Hpa, HpaSettings, Seen
 from seawall.plan.keda import Keda, KedaSettings
-from seawall.plan.kernels import pods as kernel
+from seawall.plan.kernels.pods import arrays as kernel
+from seawall.plan.kernels.pods.ending import settle
 from seawall.plan.platforms import Managed
 
 __all__ = ["CpuMeter", "ManagedScaler", "Scaler", "scaler_of"]
@@ -24,7 +25,7 @@ class CpuMeter:
 
     def read(self, now: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         """By place: the share of its processors that was used."""
-        kernel.settle(self._fleet.pods_state, self._law, now)
+        settle(self._fleet.pods_state, self._law, now)
         used = self._fleet.pods_state.used.copy()
         passed = max(now - self._at, 1e-9)
         share = (used - self._before) / passed / self._law.cores

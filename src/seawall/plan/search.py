@@ -134,6 +134,11 @@ class Finder:
         runs, judged = self._runs, self.month.judged
         return [runs.judged(candidate, judged, seed=seed) for seed in range(1, seeds + 1)]
 
+    def _refuses(self, candidate: Candidate) -> bool:
+        outcome = self._runs.judged(candidate, self.month.judged)
+        most = self.question.objective.error_share
+        return outcome.requests > 0 and outcome.refused / outcome.requests > most
+
     def ordinary(self, candidate: Candidate) -> list[Outcome]:
         """Of the pieces of ordinary time, the busiest first."""
         month = self.month
@@ -233,13 +238,25 @@ class Finder:
         best = function(question, month, name, memory_mb=sizes[0])
         lowest = self._excess(best)
         for size in sizes[1:]:
-            if lowest == 0.0:
+            # Memory makes it quicker; it does not help those who are refused.
+            if lowest == 0.0 or self._refuses(best):
                 break
             candidate = function(question, month, name, memory_mb=size)
             over = self._excess(candidate)
             if over < lowest * 0.98:  # by enough to be worth its memory
                 best, lowest = candidate, over
         return self.sized(best)
+
+    def _memory(self, of: Callable[[int], Candidate], sizes: list[int]) -> int:
+        """The least that meets; if none does, the least, unless the greatest comes nearer."""
+        over = [self._excess(of(sizes[0]))]
+        for size in sizes[1:]:
+            if over[-1] == 0.0:
+                break
+            over.append(self._excess(of(size)))
+        if over[-1] == 0.0:
+            return sizes[len(over) - 1]
+        return sizes[-1] if over[-1] < 0.98 * over[0] else sizes[0]
 
     def _provisioned(self, near: Candidate | None) -> Sized:
         question, month = self.question, self.month
@@ -253,12 +270,9 @@ class Finder:
 
         guess = self._guess(near, 0.8 * month.peak)
         known = near.peak.memory_mb if near is not None and isinstance(near.peak, Lambda) else 0
-        if known in sizes:
-            memory = known
-        else:
-            memory = next(
-                (size for size in sizes if self._excess(candidate(most, size)) == 0.0), sizes[-1]
-            )
+        memory = (
+            known if known in sizes else self._memory(lambda size: candidate(most, size), sizes)
+        )
         known_good = self._good_enough(near, lambda size: candidate(size, memory), guess, most)
         if known_good is not None:
             return known_good

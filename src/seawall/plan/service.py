@@ -1,10 +1,19 @@
 """What one request takes: stages with times and processor use, and one start of a process."""
 
+import numpy as np
 from msgspec import Struct, structs
+from numpy.typing import NDArray
 
 from seawall.errors import ConfigError
 from seawall.plan.checks import amounts
-from seawall.plan.distributions import Distribution, constant, lognormal, mean_of, uniform
+from seawall.plan.distributions import (
+    Distribution,
+    constant,
+    empirical,
+    lognormal,
+    mean_of,
+    uniform,
+)
 
 __all__ = [
     "ARTICLE_STAGES",
@@ -13,6 +22,7 @@ __all__ = [
     "Stage",
     "check_service",
     "split_duration",
+    "split_measured",
 ]
 
 _ARTICLE = "the reference article, Lambda vs. EKS for AI Orchestration at Scale"
@@ -42,18 +52,6 @@ ARTICLE_STAGES = (
     Stage("model", uniform(3.0, 6.0), cpu_ms=1.5, model=True),
     Stage("response", constant(0.2), cpu_ms=0.4, store_calls=1),
 )
-
-DEFAULT_SOURCES = {
-    "service.stages.seconds": f"{_ARTICLE}: 100, 200 and 500 ms, 3-6 s, 200 ms",
-    "service.stages.cpu_ms": "the goal for the whole pipeline, 2.5 ms; measure your own",
-    "service.stages.store_calls": "Seawall's own: two round trips a turn",
-    "service.first_token": "assumed: median 0.5 s, p99 2 s of a hosted model; measure your own",
-    "service.start": f"{_ARTICLE}: one second of initialisation",
-    "service.memory_mb": "measured: an environment with agent libraries takes 40-100 MB",
-    "service.memory_kb_in_flight": "the goal for a turn in flight, 40 KB; frameworks take 30-540",
-    "service.connections": "model, store and identity provider: one each",
-    "clients": "assumed: a caller waits 60 s and tries three times, with full jitter from 0.5 s",
-}
 
 DEFAULT_SOURCES = {
     "service.stages.seconds": f"{_ARTICLE}: 100, 200 and 500 ms, 3-6 s, 200 ms",
@@ -114,6 +112,27 @@ def split_duration(
         else:
             seconds = constant(mean_of(stage.seconds) * factor)
         changed.append(structs.replace(stage, seconds=seconds))
+    return tuple(changed)
+
+
+def split_measured(
+    whole: NDArray[np.float64], stages: tuple[Stage, ...] = ARTICLE_STAGES
+) -> tuple[Stage, ...]:
+    """The stages so that all together take as long as was measured, seconds of whole requests.
+
+    The model's call takes what the others leave; these shrink in proportion where they would take
+    more than a quarter of the median. Without a model's stage, the last one takes it.
+    """
+    at = next((at for at, stage in enumerate(stages) if stage.model), len(stages) - 1)
+    others = sum(mean_of(stage.seconds) for stage in stages) - mean_of(stages[at].seconds)
+    rest = min(others, 0.25 * float(np.median(whole)))
+    factor = rest / others if others else 0.0
+    changed = [
+        structs.replace(stage, seconds=constant(mean_of(stage.seconds) * factor))
+        for stage in stages
+    ]
+    left = empirical(np.maximum(whole - rest, 0.0).tolist(), field="trace.durations")
+    changed[at] = structs.replace(stages[at], seconds=left)
     return tuple(changed)
 
 

@@ -2,7 +2,7 @@
 
 import textwrap
 
-from seawall.plan.answer import Answer, PlatformAnswer
+from seawall.plan.answer import Answer, BreakEven, PlatformAnswer
 from seawall.plan.check import Checked
 from seawall.plan.words import TITLES, amount, money, seconds
 
@@ -98,14 +98,17 @@ def _break_even(answer: Answer) -> str:
     steps = answer.curve.multiples
     if not found:
         return f"none from {steps[0]:g} to {steps[-1]:g} times this traffic"
-    parts = []
+    by_objective = ", by the objective" if all(each.by == "objective" for each in found) else ""
+    text = _TITLES[found[0].below]
     for each in found:
-        what = "by cost" if each.by == "cost" else "by objective"
-        parts.append(
-            f"below {each.multiple:.3g} times this {TITLES[each.below]}, above "
-            f"{TITLES[each.above]} ({what})"
-        )
-    return "; ".join(parts)
+        text += f" < {_times(each, answer)} < {_TITLES[each.above]}"
+    return text + by_objective
+
+
+def _times(each: BreakEven, answer: Answer) -> str:
+    if answer.traffic.spike_size or not each.requests_a_day:
+        return f"{each.multiple:.2g} times this traffic"
+    return f"{each.requests_a_day:,.0f} a day"
 
 
 def _sensitive(answer: Answer) -> str:
@@ -120,7 +123,7 @@ def _sensitive(answer: Answer) -> str:
     parts = []
     for row in changing:
         case = row.high if row.high.choice != answer.choice else row.low
-        parts.append(f"{row.title} {case.value}: {TITLES[case.choice]}")
+        parts.append(f"{row.title} {case.value}: {_TITLES[case.choice]}")
     return "; ".join(parts)
 
 

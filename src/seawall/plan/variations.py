@@ -15,7 +15,8 @@ __all__ = ["Variation", "multiples", "variations", "with_traffic"]
 
 _MOST_CROWD = 20_000.0  # requests of a spike, or of a trace, that a point of the curve simulates
 _LEAST_A_DAY = 10.0
-_POINTS = 11
+_MOST_A_DAY = 3e7
+_POINTS = 13
 
 
 class Variation(Struct, frozen=True, kw_only=True):
@@ -62,7 +63,7 @@ def _crowds(workload: Workload, multiple: float) -> Workload:
 def multiples(question: Question, a_day: float) -> tuple[float, ...]:
     """Of the traffic, each about three times the one before, with 1 among them.
 
-    Down to ten requests a day, up to what can be simulated quickly; eleven of them at most.
+    Down to ten requests a day, up to what can be simulated quickly; thirteen of them at most.
     """
     arrivals = question.workload.arrivals
     crowd = max([1.0, *(float(spike.size) for spike in arrivals.spikes)])
@@ -75,6 +76,7 @@ def multiples(question: Question, a_day: float) -> tuple[float, ...]:
         or (
             (step >= 1.0 or max(a_day, crowd) * step >= _LEAST_A_DAY)
             and crowd * step <= _MOST_CROWD
+            and (step <= 1.0 or a_day * step <= _MOST_A_DAY)
             and recorded * step <= 5.0 * _MOST_CROWD
         )
     ]

@@ -18,7 +18,7 @@ __all__ = ["Month", "Window", "month_of"]
 
 _LEVELS = 4
 _ENOUGH = 2_000.0  # requests in a piece of ordinary time
-_MOST = 200_000.0  # requests beside a crowd in its piece
+_MOST = 10_000.0  # requests beside a crowd in its piece
 
 
 class Window(Struct, frozen=True, kw_only=True):
@@ -169,7 +169,7 @@ def _campaign(workload: Workload, campaign: Campaign, a_month: float) -> Window:
     )
     return Window(
         workload=structs.replace(workload, arrivals=changed),
-        seconds=a_month * campaign.seconds,
+        seconds=a_month * campaign.seconds / length * (before + length),
         at=before,
         until=before + length,
         size=rate * length,
@@ -214,7 +214,8 @@ def _level(workload: Workload, rate: float, hours: int) -> Window:
     mean = workload.service.mean_seconds
     warm = 3.0 * mean
     # As long as it takes for enough to come, but not more than a month.
-    horizon = min(MONTH, max(60.0, warm + _ENOUGH / rate)) if rate else 3_600.0
+    enough = max(_ENOUGH, min(60.0 * rate, 5.0 * _ENOUGH))
+    horizon = min(MONTH, warm + enough / rate) if rate else 3_600.0
     return Window(
         workload=structs.replace(workload, arrivals=Arrivals(horizon=horizon, rate=rate)),
         seconds=hours * 3_600.0,

@@ -8,9 +8,10 @@ from msgspec import Struct, field, structs
 from seawall.errors import ConfigError
 from seawall.plan.arrivals import Arrivals, check_arrivals, expected_requests
 from seawall.plan.checks import amounts
-from seawall.plan.distributions import Distribution, empirical
-from seawall.plan.service import DEFAULT_SOURCES, Service, check_service
-from seawall.plan.trace import Trace, read_trace
+from seawall.plan.distributions import empirical
+from seawall.plan.exports.reading import read_trace
+from seawall.plan.service import DEFAULT_SOURCES, Service, Stage, check_service, split_measured
+from seawall.plan.trace import Trace
 
 __all__ = ["Clients", "Workload", "from_trace"]
 
@@ -62,38 +63,45 @@ class Workload(Struct, frozen=True, kw_only=True):
 def from_trace(
     path: Path, *, workload: Workload | None = None, seconds_per_token: float = 0.02
 ) -> Workload:
-    """A workload whose arrivals are a recorded trace.
+    """A workload whose arrivals are recorded: a CSV file, or an export; see `exports.reading`.
 
-    Where the file has durations, they are those of the model's stage; where it has tokens, its
-    duration is 0.5 s and `seconds_per_token` each (50 tokens a second: assumed).
+    Where the file has durations of whole requests, as an access log, the model's stage takes what
+    the others leave; other durations are those of the model's stage; where it has tokens, that
+    is 0.5 s and `seconds_per_token` each (50 tokens a second: assumed). Counts per period become
+    arrivals spread evenly at random within each, always the same.
     """
     trace = read_trace(path)
     base = workload or Workload()
-    seconds, source = _model_seconds(trace, seconds_per_token)
-    service = base.service
-    if seconds is not None:
-        stages = tuple(
-            structs.replace(stage, seconds=seconds) if stage.model else stage
-            for stage in service.stages
-        )
-        service = structs.replace(service, stages=stages)
-    arrivals = structs.replace(
-        base.arrivals, trace=trace.times, rate=0.0, horizon=float(trace.times[-1]) + 1e-3
-    )
-    sources = base.sources | {"arrivals.trace": path.name} | source
-    return structs.replace(base, arrivals=arrivals, service=service, sources=sources)
+    stages, source = _stages(trace, base.service.stages, seconds_per_token)
+    horizon = trace.horizon or float(trace.times[-1]) + 1e-3
+    arrivals = structs.replace(base.arrivals, trace=trace.times, rate=0.0, horizon=horizon)
+    sources = base.sources | {"arrivals.trace": f"{path.name}: {trace.source}"} | source
+    return structs.replace(
+        base, arrivals=arrivals, service=structs.replace(base.service, stages=stages),
+        sources=sources,
+    )  # fmt: skip
 
 
-def _model_seconds(trace: Trace, per_token: float) -> tuple[Distribution | None, dict[str, str]]:
+def _stages(
+    trace: Trace, stages: tuple[Stage, ...], per_token: float
+) -> tuple[tuple[Stage, ...], dict[str, str]]:
+    """The stages as the trace has them, and how it says so."""
+    if trace.durations is not None and trace.whole:
+        split = split_measured(trace.durations, stages)
+        return split, {"service.stages.seconds": "the trace's durations, less the other stages"}
     if trace.durations is not None:
         found = empirical(trace.durations.tolist(), field="trace.durations")
-        return found, {"service.stages.model": "the trace's durations"}
-    if trace.tokens is not None:
+        said = "the trace's durations"
+    elif trace.tokens is not None:
         seconds = 0.5 + per_token * trace.tokens
-        return empirical(seconds.tolist(), field="trace.tokens"), {
-            "service.stages.model": f"the trace's tokens at {per_token * 1e3:g} ms each, and 0.5 s"
-        }
-    return None, {}
+        found = empirical(seconds.tolist(), field="trace.tokens")
+        said = f"the trace's tokens at {per_token * 1e3:g} ms each, and 0.5 s"
+    else:
+        return stages, {}
+    changed = tuple(
+        structs.replace(stage, seconds=found) if stage.model else stage for stage in stages
+    )
+    return changed, {"service.stages.model": said}
 
 
 def check_clients(clients: Clients) -> None:

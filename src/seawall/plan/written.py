@@ -42,7 +42,8 @@ def from_flags(
     """A workload as it is written on a command line; what is empty is as in `base`, or a default.
 
     daily: requests a day, `1200000`; spikes: `5000@20s`; duration: of a request, `4s..7s`; start:
-    the initialisation, `1s`; horizon: seconds simulated, a day by default; trace: a CSV file.
+    the initialisation, `1s`; horizon: seconds simulated, a day by default; trace: a CSV file or an
+    export of Prometheus, CloudWatch or an access log, see `from_trace`.
     Raises ConfigError, naming the flag.
     """
     workload = base or Workload()
@@ -73,8 +74,8 @@ def read_workload(path: Path) -> Workload:
 
     Tables `arrivals`, `service`, `clients` with the fields of those; times as in `notation`.
     `arrivals.daily` are requests a day, `arrivals.spikes` a list as `5000@20s`, `arrivals.trace` a
-    CSV file beside this one; `service.duration` is the whole of a request, `service.stages` a list
-    of tables with `name`, `seconds`, `cpu_ms`, `model`, `store_calls`.
+    file for `from_trace`, beside this one; `service.duration` is the whole of a request,
+    `service.stages` a list of tables with `name`, `seconds`, `cpu_ms`, `model`, `store_calls`.
     """
     document = read_document(path)
     try:

@@ -5,7 +5,7 @@ import math
 __all__ = ["GradientLimit"]
 
 _TOLERANCE = 3.0  # times the usual time to the first token, before that counts as congestion
-_SMOOTHING = 0.2
+_SMOOTHING = 0.5  # of what a step asks for, once all that were under way have told
 _SAMPLES = 10  # that the present latency is averaged over
 _BACK_OFF = 0.7
 
@@ -13,11 +13,13 @@ _BACK_OFF = 0.7
 class GradientLimit:
     """A limit on calls in flight that follows the ratio of usual to present latency.
 
-    Each answer that begins in about the usual time lets the limit grow, by a share of the square
-    root that queueing theory grants it; latency beyond three times the usual shrinks it in
-    proportion, by half at the most. A throttled call shrinks it at once, but only once for all
-    that were under way then, as TCP does. It begins at its maximum: a crowd that comes first must
-    not find a limit that nobody needed.
+    Answers that begin in about the usual time let the limit grow, by a share of the square root
+    that queueing theory grants it; latency beyond three times the usual shrinks it in proportion,
+    by half at the most. That is the step of a whole round: each answer makes so much of it as it
+    is a part of the calls in flight, so that thousands which were sent together, and tell of one
+    and the same congestion, do not shrink the limit thousands of times. A throttled call shrinks
+    it at once, but only once for all that were under way then, as TCP does. It begins at its
+    maximum: a crowd that comes first must not find a limit that nobody needed.
 
     The usual latency is the least that was seen. It is learnt anew where the limit is at its
     floor: whatever an answer takes there, it is not for our calls.
@@ -66,7 +68,7 @@ class GradientLimit:
             self._set(self._limit + 1.0)  # doubles within the time of one answer
             return
         target = self._limit * gradient + math.sqrt(self._limit)
-        self._set(self._limit + (target - self._limit) * _SMOOTHING)
+        self._set(self._limit + (target - self._limit) * _SMOOTHING / max(1, in_flight))
 
     def drop(self, *, in_flight: int, at: float) -> None:
         """A call was throttled, or not answered in time."""

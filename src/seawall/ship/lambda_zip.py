@@ -2,6 +2,10 @@
 
 The same input gives the same file, byte for byte: versions are those installed here, entries are
 sorted, times and modes are fixed, bytecode does not name the time of its source.
+
+Wheels may ask for glibc 2.28 at the most: what the managed runtimes from Python 3.12 on and
+`provided.al2023` stand on, Amazon Linux 2023, has 2.34
+(docs.aws.amazon.com/lambda/latest/dg, lambda-runtimes; /linux/al2023, core-glibc).
 """
 
 import importlib.metadata
@@ -29,6 +33,10 @@ UNPACKED_LIMIT = 250 * 1024 * 1024
 """Bytes; docs.aws.amazon.com/lambda/latest/dg, gettingstarted-limits."""
 
 _PLATFORMS = {"arm64": "aarch64", "x86_64": "x86_64"}
+# What compiled code begins with, and at which bytes it says for which processor: elf(5), e_machine.
+_ELF = b"\x7fELF"
+_MACHINE_AT = slice(18, 20)
+_MACHINES = {"arm64": 183, "x86_64": 62}
 # What a function does not need of its packages, and what of the user's folder is not its code.
 _LEFT_OUT = ("__pycache__", "tests", "test", "*.pyi", "*.pyx", "*.pxd", "*.h", "*.a", "bin")
 _NOT_CODE = (
@@ -56,15 +64,20 @@ def build_package(
     architecture: Architecture,
     python: str,
     requirements: Path | None = None,
+    compile_with: str = "",
     tell: Callable[[str], None] = lambda _: None,
 ) -> Package:
     """Build the package of the function whose code and configuration are in `folder`.
 
     python: the function's version, as 3.13. requirements: of the user's own code.
+    compile_with: an interpreter of that version; by default this one, or pythonX.Y of the path,
+    and where neither is of that version there is no bytecode.
 
     Raises:
-        ConfigError: a package cannot be had for the platform, or the whole is too large.
+        ConfigError: a package cannot be had for the platform, something is compiled for another
+            one, the interpreter is of another version, or the whole is too large.
     """
+    interpreter = _interpreter(python, compile_with)
     with tempfile.TemporaryDirectory(prefix="seawall-package-") as made:
         tree = Path(made) / "tree"
         tell("wheels for Lambda's platform ...")
@@ -73,7 +86,10 @@ def build_package(
         _copy(Path(seawall.__file__).parent, tree / "seawall", _LEFT_OUT)
         _copy(folder, tree, _NOT_CODE)
         shutil.copy(tree / "seawall/hosts/aws_lambda/bootstrap", tree / "bootstrap")
-        compiled = _compile(tree, python)
+        _check_machine(tree, architecture)
+        if interpreter:
+            tell("bytecode ...")
+        compiled = bool(interpreter) and _compile(tree, interpreter, python)
         files = sorted(_files(tree))
         unpacked = sum(each.stat().st_size for each in files)
         if unpacked > UNPACKED_LIMIT:
@@ -127,12 +143,54 @@ def _copy(source: Path, target: Path, left_out: tuple[str, ...]) -> None:
     shutil.copytree(source, target, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
 
 
-def _compile(tree: Path, python: str) -> bool:
-    """Bytecode: on Lambda nothing can be written, so without it every start compiles anew."""
+def _check_machine(tree: Path, architecture: Architecture) -> None:
+    """Nothing in the package is compiled for another processor, as the user's own files may be.
+
+    Raises:
+        ConfigError: something is.
+    """
+    for path in sorted(_files(tree)):
+        with path.open("rb") as file:
+            head = file.read(_MACHINE_AT.stop)
+        if head.startswith(_ELF):
+            machine = int.from_bytes(head[_MACHINE_AT], "little")
+            if machine != _MACHINES[architecture]:
+                raise ConfigError(
+                    f"{path.relative_to(tree)} is not compiled for {architecture}: leave it out of "
+                    "the folder, and name its package in --requirements"
+                )
+
+
+def _interpreter(python: str, wanted: str) -> str:
+    """An interpreter of the version; "" where there is none.
+
+    It is asked for its version: a command of that name may be another's, or only say that it is
+    not installed, and bytecode of another version is dead weight.
+
+    Raises:
+        ConfigError: the one that is wanted is of another version.
+    """
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    interpreter = sys.executable if python == here else shutil.which(f"python{python}")
-    if interpreter is None:
-        return False
+    found = wanted or (sys.executable if python == here else shutil.which(f"python{python}"))
+    if not found:
+        return ""
+    asked = "import sys; print(sys.implementation.name, '%d.%d' % sys.version_info[:2])"
+    try:
+        done = subprocess.run(  # noqa: S603
+            [found, "-I", "-c", asked], check=False, capture_output=True, text=True, timeout=20
+        )
+        said = done.stdout.strip()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = str(error)
+    if said == f"cpython {python}":
+        return found
+    if wanted:
+        raise ConfigError(f"{wanted} is not CPython {python}: {said or done.stderr.strip()}")
+    return ""
+
+
+def _compile(tree: Path, interpreter: str, python: str) -> bool:
+    """Bytecode: on Lambda nothing can be written, so without it every start compiles anew."""
     subprocess.run(  # noqa: S603
         [
             *(interpreter, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
@@ -141,7 +199,7 @@ def _compile(tree: Path, python: str) -> bool:
         check=False,  # what cannot be compiled is not code of this version
         capture_output=True,
     )
-    return True
+    return any(tree.rglob(f"*.cpython-{python.replace('.', '')}.pyc"))
 
 
 def _files(tree: Path) -> Iterator[Path]:

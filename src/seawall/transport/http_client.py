@@ -180,16 +180,23 @@ class HttpClient:
             return Buffered(response.status, response.headers, await response.read(limit=limit))
 
     async def warm(self, endpoint: Endpoint, connections: int, *, deadline: float) -> None:
-        """Open connections ahead of their use.
+        """Open connections ahead of their use, all at once.
 
         Raises:
             TransportError: one could not be opened.
         """
-        opened = [
-            await self._acquire(endpoint.origin, deadline, fresh=True) for _ in range(connections)
-        ]
+        acquiring = (
+            self._acquire(endpoint.origin, deadline, fresh=True) for _ in range(connections)
+        )
+        opened = await asyncio.gather(*acquiring, return_exceptions=True)
+        failed = None
         for connection in opened:
-            self._keep(endpoint.origin, connection)
+            if isinstance(connection, BaseException):
+                failed = connection
+            else:
+                self._keep(endpoint.origin, connection)
+        if failed is not None:
+            raise failed
 
     async def close(self) -> None:
         """Close every idle connection; those in use close when their response is left."""

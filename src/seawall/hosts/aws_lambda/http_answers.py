@@ -6,7 +6,6 @@ apigateway/latest/developerguide, response-transfer-mode-lambda.
 
 import base64
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -50,6 +49,8 @@ def _head(status: int, headers: Iterable[Header], source: Source) -> dict[str, A
         answer["headers"] = {name: ", ".join(values) for name, values in many.items()}
         return answer
     if source in ("alb", "alb-multi"):
+        from http import HTTPStatus  # noqa: PLC0415 - only behind a load balancer
+
         try:
             answer["statusDescription"] = f"{status} {HTTPStatus(status).phrase}"
         except ValueError:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from seawall.hosts.aws_lambda.context import current_invocation
 from seawall.hosts.json_lines import TIME_FORMAT, JsonFormatter
+from seawall.telemetry.floods import FloodFilter
 
 __all__ = ["set_up_logs"]
 
@@ -39,6 +40,7 @@ class _TextFormatter(logging.Formatter):
 def set_up_logs(environment: Mapping[str, str]) -> None:
     """Have everything logged to standard output, in the function's format and from its level."""
     handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(FloodFilter())
     json_lines = environment.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
     handler.setFormatter(_JsonFormatter() if json_lines else _TextFormatter())
     root = logging.getLogger()

@@ -114,15 +114,23 @@ class _Runtime:
         """Let go of everything, be frozen and restored, and get everything anew.
 
         Raises:
-            _Ended: a hook failed.
+            _Ended: a hook failed, or it is not wanted any more.
         """
         try:
             await target.before_snapshot()
             gc.collect()
             gc.freeze()
-            answer = await self._api.get("restore/next")
+            asking = asyncio.create_task(self._api.get("restore/next"))
+            self._asking.add(asking)
+            await asyncio.wait([asking])
+            self._asking.discard(asking)
+            if self._stopping:
+                raise _Ended(0)
+            answer = asking.result()
             if answer.status != 200:
                 raise ApiError(f"restore/next answered with {answer.status}")
+        except _Ended:
+            raise
         except Exception as error:
             _log.exception("no snapshot can be taken")
             await self._report("init/error", error, "Runtime.BeforeSnapshotError")
@@ -151,6 +159,11 @@ class _Runtime:
             except asyncio.CancelledError:
                 if not self._stopping:
                     raise
+                break
+            except _Ended as ended:
+                if ended.status:
+                    raise
+                self._stop()  # what the other slots have in flight is finished
                 break
             finally:
                 self._asking.discard(asking)

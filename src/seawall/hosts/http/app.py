@@ -59,7 +59,10 @@ class HttpApplication:
         self._opens = opens
         self._stop = stop or Stop()
         self._wheel = Wheel(_DEADLINE_TICK)
-        self._pace = Pace(orchestrator.settings.server.hold_seconds)
+        self._pace = Pace(
+            orchestrator.settings.server.hold_seconds,
+            behind=lambda: orchestrator.ready and orchestrator.gate.behind,
+        )
         self._openapi = openapi_document()
         # Decided once: a request costs one look-up.
         self._routes: dict[str, dict[str, Endpoint]] = {

@@ -1,6 +1,5 @@
 """Request bodies: bytes to valid requests, or an error that names the field."""
 
-import json
 import re
 from typing import Literal, TypeVar
 
@@ -214,6 +213,8 @@ def _lone_surrogate(body: bytes) -> str:
 
     The standard library lets lone surrogates through, so it can tell where they are.
     """
+    import json  # noqa: PLC0415 - only for a body that is wrong
+
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 
 __all__ = ["Pace"]
 
@@ -21,10 +22,13 @@ class Pace:
     for their first token, and nothing is held back where the loop is on time.
 
     longest: seconds that a piece of text may be held back, however late the loop; 0 for never.
+    behind: whether turns wait for the processor. Admission keeps the loop on time then, by letting
+    only so many begin, so that lag alone would not tell.
     """
 
-    def __init__(self, longest: float) -> None:
+    def __init__(self, longest: float, *, behind: Callable[[], bool]) -> None:
         self._longest = longest
+        self._behind = behind
         self._held: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._lag = 0.0
         self._window = 0.0
@@ -57,6 +61,8 @@ class Pace:
         late = now - self._ticked_at - _TICK
         self._ticked_at = now
         self._lag = max(late, self._lag * _FADE)
+        if self._behind():
+            self._lag = max(self._lag, self._longest / _GAIN)
         self._window = min(self._longest, self._lag * _GAIN) if self._lag > _NEGLIGIBLE else 0.0
         while self._held and (self._held[0][0] <= now or not self._window):
             _, released = self._held.popleft()

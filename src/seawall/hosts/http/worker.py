@@ -5,6 +5,7 @@ import contextlib
 import functools
 import gc
 import importlib
+import itertools
 import logging
 import os
 import resource
@@ -37,6 +38,8 @@ _LISTENERS = 256
 # Thousands of turns in flight are a large heap, and turns leave next to no cycles: collecting
 # after every 700 allocations, as by default, would walk it all the time.
 _COLLECT_EVERY = 200_000
+_TIDY_SECONDS = 30
+_FEW = 256  # turns in flight that a whole collection takes about 15 ms with
 _DEADLINE_TICK = 0.05
 _KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of the usual load balancers
 
@@ -244,8 +247,11 @@ class _Worker:
         self._stop.ask()
 
     async def _tick(self) -> None:
-        while True:
+        for second in itertools.count():
             self._sample()
+            if not second % _TIDY_SECONDS and self._orchestrator.gate.in_flight <= _FEW:
+                # What outlived a collection and died later would wait for twenty more: hours.
+                gc.collect()
             if self._parent is not None and os.getppid() != self._parent:
                 self._ask_to_stop()  # nobody is left to ask for it
             await asyncio.sleep(1.0)

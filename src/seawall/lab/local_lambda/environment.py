@@ -12,11 +12,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from seawall.lab.fleet.shares import Shares
 from seawall.lab.local_lambda.invocation import FunctionError, Invocation, error_body
 from seawall.lab.local_lambda.runtime_api import InitFailed, RuntimeApi
 from seawall.lab.local_lambda.settings import FunctionSettings
 from seawall.lab.local_lambda.wire import Serving, serve
 from seawall.lab.processes import consumption
+from seawall.lab.tether import tether
 
 __all__ = ["Environment", "Usage"]
 
@@ -59,6 +61,7 @@ class Environment:
         self._api = RuntimeApi(settings, self._changed)
         self._process: Process | None = None
         self._serving: Serving | None = None
+        self._shares: Shares | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
         self._reason: tuple[str, str] | None = None
@@ -90,28 +93,14 @@ class Environment:
             InitFailed: it said so, ended, or was not done in time and has been ended.
         """
         loop = asyncio.get_running_loop()
-        self._serving = await serve(self._api.handle, "127.0.0.1", 0)
-        self.started_at = loop.time()
+        beginning = asyncio.create_task(self._begin())
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._settings.command,
-                stdin=DEVNULL,
-                stdout=PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                cwd=self._settings.folder,
-                env=self._variables(f"127.0.0.1:{self._serving.port}"),
-                process_group=0,
-            )
-        except OSError as error:
-            kind = "Runtime.InvalidEntrypoint"
-            raise InitFailed(
-                kind, error_body(kind, f"{self._settings.command[0]}: {error}")
-            ) from error
-        self._tasks = [
-            asyncio.create_task(self._read_log(self._process)),
-            asyncio.create_task(self._watch_exit(self._process)),
-            asyncio.create_task(self._watch_memory(self._process.pid)),
-        ]
+            # In any case to the end: cancelled in between it would leave a socket or a process.
+            await asyncio.shield(beginning)
+        except BaseException:
+            await asyncio.wait([beginning])
+            await self.kill()
+            raise
         try:
             async with asyncio.timeout(limit_seconds):
                 await asyncio.shield(self._api.ready)
@@ -125,6 +114,36 @@ class Environment:
             raise
         self.idle_since = loop.time()
         self.usage.init_seconds = loop.time() - self.started_at
+
+    async def _begin(self) -> None:
+        """Serve its Runtime API and start its process.
+
+        Raises:
+            InitFailed: there is no such command.
+        """
+        self._serving = await serve(self._api.handle, "127.0.0.1", 0)
+        self.started_at = asyncio.get_running_loop().time()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._settings.command,
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                cwd=self._settings.folder,
+                env=self._variables(f"127.0.0.1:{self._serving.port}"),
+                process_group=0,
+                preexec_fn=tether(signal.SIGKILL, self._groups()),
+            )
+        except OSError as error:
+            kind = "Runtime.InvalidEntrypoint"
+            raise InitFailed(
+                kind, error_body(kind, f"{self._settings.command[0]}: {error}")
+            ) from error
+        self._tasks = [
+            asyncio.create_task(self._read_log(self._process)),
+            asyncio.create_task(self._watch_exit(self._process)),
+            asyncio.create_task(self._watch_memory(self._process.pid)),
+        ]
 
     async def restore(self, limit_seconds: float) -> None:
         """Continue it from its snapshot, and wait until it asks for work.
@@ -195,6 +214,16 @@ class Environment:
             await asyncio.wait(others)
         if self._serving is not None:
             await self._serving.close()
+        if self._shares is not None:
+            self._shares.close()
+
+    def _groups(self) -> list[Path]:
+        """The control group that limits its processors, if it is to have one."""
+        if not self._settings.cpu_group:
+            return []
+        self._shares = Shares()
+        name = f"{self._settings.cpu_group}-{id(self):x}"
+        return [self._shares.make(name, self._settings.processors)]
 
     def _variables(self, address: str) -> dict[str, str]:
         """The defined runtime environment variables (lambda/latest/dg, configuration-envvars)."""

@@ -23,6 +23,8 @@ class FunctionSettings(Struct, frozen=True, kw_only=True):
     concurrency: the most environments at once. scaling_per_10s: the most that are added in 10 s.
     idle_seconds: until an unused environment is reclaimed. shutdown_seconds: how long it is given
     after SIGTERM; 0: it is killed, as AWS does where no extension is registered.
+    cpu_group: control groups with this name and a number limit an environment to the processors
+    that its memory buys, 1,769 MB a processor; empty: they are not limited.
     request_bytes, response_bytes, streamed_bytes: the most of a payload. AWS's own check of an
     answer leaves 100 bytes more than it says.
     bandwidth: bytes a second of a streamed answer after its first `response_bytes`.
@@ -46,6 +48,7 @@ class FunctionSettings(Struct, frozen=True, kw_only=True):
     scaling_per_10s: _Count = 1_000
     idle_seconds: Annotated[float, Meta(gt=0)] = 300.0
     shutdown_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    cpu_group: str = ""
     request_bytes: _Count = PAYLOAD_BYTES
     response_bytes: _Count = PAYLOAD_BYTES + 100
     streamed_bytes: _Count = 200 * 1024 * 1024
@@ -58,6 +61,11 @@ class FunctionSettings(Struct, frozen=True, kw_only=True):
     def managed(self) -> bool:
         """Whether its environments are those of managed instances."""
         return self.max_concurrency > 1
+
+    @property
+    def processors(self) -> float:
+        """What its memory buys (lambda/latest/dg, configuration-memory)."""
+        return self.memory_mb / 1_769
 
     @property
     def arn(self) -> str:

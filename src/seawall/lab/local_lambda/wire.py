@@ -14,6 +14,7 @@ Handle = Callable[["Request", "Writer"], Awaitable[None]]
 _log = logging.getLogger("seawall.lab.lambda")
 _MAX_HEAD_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 16
+_ROUNDS_TO_ACCEPT = 4  # of the event loop, until what was just accepted is among the connections
 
 
 class _BadRequestError(Exception):
@@ -165,6 +166,8 @@ class Serving:
     async def close(self) -> None:
         """Stop listening, and end every connection."""
         self.server.close()
+        for _ in range(_ROUNDS_TO_ACCEPT):
+            await asyncio.sleep(0)
         for task in self.connections:
             task.cancel()
         if self.connections:
@@ -181,28 +184,35 @@ async def serve(handle: Handle, host: str, port: int) -> Serving:
             serving.connections.add(task)
             task.add_done_callback(serving.connections.discard)
         try:
-            while (request := await _read_head(reader)) is not None:
-                answer = Writer(reader, writer, head_only=request.method == "HEAD")
-                await handle(request, answer)
-                if answer.gone or not answer.started:
-                    break
-                await request.skip()
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass
-        except _BadRequestError as error:
-            writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
-            _log.warning("not HTTP/1.1: %s", error)
-        except asyncio.CancelledError:
-            writer.transport.abort()  # the server is closing
-        finally:
+            await _converse(handle, reader, writer)
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
+        except asyncio.CancelledError:  # the server is closing: there is nothing to wait for
+            writer.transport.abort()
 
     serving.server = await asyncio.start_server(
         connected, host, port, limit=_MAX_HEAD_BYTES, backlog=4_096
     )
     return serving
+
+
+async def _converse(
+    handle: Handle, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Handle the requests of a connection until it ends."""
+    try:
+        while (request := await _read_head(reader)) is not None:
+            answer = Writer(reader, writer, head_only=request.method == "HEAD")
+            await handle(request, answer)
+            if answer.gone or not answer.started:
+                break
+            await request.skip()
+    except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        pass
+    except _BadRequestError as error:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+        _log.warning("not HTTP/1.1: %s", error)
 
 
 async def _read_head(reader: asyncio.StreamReader) -> Request | None:

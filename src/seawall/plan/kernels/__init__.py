@@ -13,8 +13,8 @@ __all__: list[str] = []
 
 def _drop_stale() -> None:
     here = Path(__file__).resolve().parent
-    newest = max(path.stat().st_mtime_ns for path in here.glob("*.py"))
-    for index in (here / "__pycache__").glob("*.nbi"):
+    newest = max(path.stat().st_mtime_ns for path in here.rglob("*.py"))
+    for index in here.rglob("__pycache__/*.nbi"):
         if index.stat().st_mtime_ns < newest:
             with contextlib.suppress(OSError):  # not ours to delete, or somebody was faster
                 index.unlink()

@@ -1,0 +1,221 @@
+"""`seawall lab up | down | ps`: fleets on this machine."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seawall.errors import ConfigError, SeawallError
+
+if TYPE_CHECKING:
+    from seawall.lab.sim_reply import SimTimes
+
+__all__ = ["add_commands", "add_model_options", "find_source", "times_of"]
+
+_EXAMPLE = Path("examples/store/seawall.toml")
+_UP = """\
+Run a fleet on this machine, as real processes, until Ctrl-C or `seawall lab down`:
+
+  seawall lab up pods=4                  four servers behind haproxy or nginx
+  seawall lab up pods=4 cpu=0.5          each with half a processor
+  seawall lab up lambda                  environments under the local Runtime API
+  seawall lab up lambda memory=1769 provisioned=10 cpu=1
+
+Words: pods, places, balance (pods); memory, concurrency, provisioned, in-flight, snapstart, idle,
+timeout, init (lambda); cpu, store=URL of a DynamoDB, model=URL.
+"""
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add them to `seawall lab`."""
+    up = commands.add_parser(
+        "up",
+        help="run a fleet: pods behind a balancer, or Lambda's environments",
+        description=_UP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    up.add_argument("fleet", nargs="+", metavar="WORD", help="pods=N or lambda, then NAME=VALUE")
+    up.add_argument("--config", type=Path, help=f"what is served (default: {_EXAMPLE})")
+    up.add_argument("--name", default="default", help="to tell fleets apart (default: default)")
+    up.add_argument("--detach", action="store_true", help="give the terminal back")
+    up.add_argument("--json", action="store_true", help="announce as a JSON line")
+    add_model_options(up)
+    up.set_defaults(run=_up)
+    down = commands.add_parser(
+        "down",
+        help="end a fleet and all that is left of it",
+        description="End a fleet with all its processes, also if what started it has crashed.",
+    )
+    down.add_argument("name", nargs="?", default="default")
+    down.add_argument("--all", action="store_true", help="every fleet of this user")
+    down.set_defaults(run=_down)
+    listing = commands.add_parser("ps", help="the fleets that there are")
+    listing.add_argument("--json", action="store_true")
+    listing.set_defaults(run=_ps)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """The service times of the simulated model."""
+    parser.add_argument("--first-token", default="0.4..0.8", metavar="A..B", help="of the model")
+    parser.add_argument("--duration", default="3..6", metavar="A..B", help="of a whole reply")
+    parser.add_argument("--chunks", type=int, default=40, help="pieces of a reply")
+
+
+def times_of(arguments: argparse.Namespace) -> "SimTimes":
+    """Those options as data."""
+    from seawall.cli.surge import number_range  # noqa: PLC0415 - only what this command needs
+    from seawall.lab.sim_reply import SimTimes  # noqa: PLC0415
+
+    if arguments.chunks < 1:
+        raise ConfigError("--chunks must be 1 or more")
+    return SimTimes(
+        number_range(arguments.first_token, "--first-token"),
+        number_range(arguments.duration, "--duration"),
+        arguments.chunks,
+    )
+
+
+def find_source(given: Path | None) -> Path:
+    """The configuration that fleets serve: the store example of a checkout if none is given."""
+    if given is not None:
+        return given
+    for base in (Path.cwd(), Path(__file__).resolve().parents[3]):
+        if (base / _EXAMPLE).is_file():
+            import os  # noqa: PLC0415
+
+            os.chdir(base)  # the example's tools are found from there
+            return _EXAMPLE
+    raise ConfigError(f"{_EXAMPLE} is not here; give --config, or run it from a checkout")
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    import asyncio  # noqa: PLC0415
+    import signal  # noqa: PLC0415
+
+    from seawall.lab.fleet.running import run_fleet  # noqa: PLC0415
+    from seawall.lab.fleet.spec import parse_fleet  # noqa: PLC0415
+    from seawall.lab.loop import raise_file_limit  # noqa: PLC0415
+
+    spec = parse_fleet(arguments.fleet, times_of(arguments))
+    if arguments.detach:
+        return _detach(arguments)
+    source = find_source(arguments.config)
+
+    async def hold() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with run_fleet(
+            spec, source, name=arguments.name, tell=lambda line: print(line, file=sys.stderr)
+        ) as fleet:
+            for note in fleet.notes:
+                print(f"note: {note}", file=sys.stderr)
+            announcement = {
+                "url": fleet.url,
+                "model": fleet.model,
+                "token_file": str(fleet.token_file),
+                "name": arguments.name,
+            }
+            if arguments.json:
+                sys.stdout.write(json.dumps(announcement) + "\n")
+            else:
+                sys.stdout.write(_announced(spec.title, announcement, arguments))
+            sys.stdout.flush()
+            await stop.wait()
+
+    raise_file_limit()
+    asyncio.run(hold())
+    return 0
+
+
+def _announced(title: str, announcement: dict[str, str], arguments: argparse.Namespace) -> str:
+    model = f"--first-token {arguments.first_token} --duration {arguments.duration}"
+    return (
+        f"{title} at {announcement['url']}\n"
+        f"  seawall surge {announcement['url']} --at-once 100 --simulated {model} \\\n"
+        f"    --chunks {arguments.chunks} --token-file {announcement['token_file']}\n"
+        f"  seawall lab down {announcement['name']}\n"
+    )
+
+
+def _detach(arguments: argparse.Namespace) -> int:
+    """The same as a process of its own, whose announcement is waited for."""
+    import subprocess  # noqa: PLC0415
+
+    from seawall.lab.fleet.state import log_of  # noqa: PLC0415
+
+    command = [sys.executable, "-m", "seawall", "lab", "up", *arguments.fleet, "--json"]
+    command += ["--name", arguments.name, "--first-token", arguments.first_token]
+    command += ["--duration", arguments.duration, "--chunks", str(arguments.chunks)]
+    if arguments.config is not None:
+        command += ["--config", str(arguments.config)]
+    log = log_of(arguments.name)
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(  # noqa: S603 - ourselves
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+            text=True,
+        ) as process,
+    ):
+        line = process.stdout.readline() if process.stdout is not None else ""
+        if not line:
+            process.wait()
+            raise SeawallError(f"the fleet did not start: {log.read_text().strip()}")
+        process.returncode = 0  # it goes on without us
+    if arguments.json:
+        sys.stdout.write(line)
+    else:
+        from seawall.lab.fleet.spec import parse_fleet  # noqa: PLC0415
+
+        sys.stdout.write(
+            _announced(parse_fleet(arguments.fleet).title, json.loads(line), arguments)
+        )
+    return 0
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    from seawall.lab.fleet.state import fleets, state_of, tear_down  # noqa: PLC0415
+
+    if arguments.all:
+        states = fleets()
+    elif (found := state_of(arguments.name)) is not None:
+        states = [found]
+    else:
+        raise ConfigError(f"there is no fleet {arguments.name!r}; seawall lab ps lists them")
+    for state in states:
+        how = "" if state.alive else " (what started it had crashed)"
+        killed = tear_down(state)
+        sys.stdout.write(f"{state.name}: ended{how}, {killed} processes had to be killed\n")
+    return 0
+
+
+def _ps(arguments: argparse.Namespace) -> int:
+    from seawall.lab.fleet.state import fleets  # noqa: PLC0415
+    from seawall.lab.tether import marked  # noqa: PLC0415
+
+    rows = [
+        {
+            "name": each.name,
+            "fleet": each.title,
+            "url": each.url,
+            "processes": len(marked(each.mark)),
+            "state": "up" if each.alive else "crashed",
+        }
+        for each in fleets()
+    ]
+    if arguments.json:
+        sys.stdout.write(json.dumps(rows) + "\n")
+        return 0
+    for row in rows:
+        sys.stdout.write(
+            f"{row['name']:12} {row['state']:8} {row['processes']:>4} processes  "
+            f"{row['fleet']}  {row['url']}\n"
+        )
+    if not rows:
+        sys.stdout.write("there are no fleets\n")
+    return 0

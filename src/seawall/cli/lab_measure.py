@@ -1,0 +1,182 @@
+"""`seawall lab calibrate | compare`: measuring on this machine."""
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seawall.cli.lab_fleets import add_model_options, find_source, times_of
+from seawall.errors import ConfigError
+
+if TYPE_CHECKING:
+    from seawall.lab.calibration import Calibration
+    from seawall.lab.compare import Bound
+    from seawall.lab.surge.scenario import Open
+
+__all__ = ["add_commands"]
+
+
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add them to `seawall lab`."""
+    calibrating = commands.add_parser(
+        "calibrate",
+        help="measure what a turn, an environment and a start take here",
+        description="Measure what a turn, an environment and a start take on this machine, for "
+        "`seawall plan --calibration`. Takes some minutes; let nothing else run meanwhile.",
+    )
+    calibrating.add_argument(
+        "--out", type=Path, default=Path("calibration.json"), help="default: calibration.json"
+    )
+    calibrating.add_argument("--quick", action="store_true", help="a first look, less exact")
+    calibrating.add_argument("--json", action="store_true", help="print it as well")
+    comparing = commands.add_parser(
+        "compare",
+        help="the same crowd at pods and at Lambda's environments",
+        description="Drive the same crowd at pods and at Lambda's environments, all on this "
+        "machine, and print both side by side, with what the planner foretold. Without a crowd it "
+        "is as large as the machine holds.",
+    )
+    comparing.add_argument("--calibration", type=Path, help="of before (default: measured now)")
+    comparing.add_argument(
+        "--at-once", type=int, action="append", default=[], metavar="N", help="may be repeated"
+    )
+    comparing.add_argument(
+        "--rate", action="append", default=[], metavar="R@S", help="R a second for S seconds"
+    )
+    comparing.add_argument("--most", type=int, default=1_000, metavar="N", help="turns at once")
+    comparing.add_argument(
+        "--lambda",
+        dest="words",
+        default="",
+        metavar="WORDS",
+        help="of that fleet, as 'memory=1769 provisioned=10'",
+    )
+    comparing.add_argument("--html", type=Path, metavar="FILE", help="write a page")
+    comparing.add_argument("--json", action="store_true", help="the figures as one JSON object")
+    for parser in (calibrating, comparing):
+        parser.add_argument("--config", type=Path, help="what is served (default: the store)")
+        parser.add_argument("--pods", type=int, default=2, metavar="N", help="default: 2")
+        parser.add_argument("--store", default="sqlite", help="or the URL of a DynamoDB")
+        add_model_options(parser)
+    calibrating.set_defaults(run=_calibrate)
+    comparing.set_defaults(run=_compare)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    import msgspec  # noqa: PLC0415 - only what this command needs
+
+    from seawall.lab.calibration import store_calibration  # noqa: PLC0415
+
+    out = arguments.out.resolve()
+    found = _measured(arguments)
+    store_calibration(found, out)
+    _tell(f"written: {out}")
+    if arguments.json:
+        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+    return 0
+
+
+def _measured(arguments: argparse.Namespace) -> "Calibration":
+    from seawall.lab.calibrate import calibrate  # noqa: PLC0415
+    from seawall.lab.loop import raise_file_limit, run  # noqa: PLC0415
+
+    raise_file_limit()
+    if arguments.pods < 1:
+        raise ConfigError("--pods must be 1 or more")
+    times = times_of(arguments)
+    source = find_source(arguments.config)
+    return run(
+        calibrate(
+            source,
+            pods=arguments.pods,
+            store=arguments.store,
+            times=times,
+            tell=_tell,
+            quick=getattr(arguments, "quick", False),
+        )
+    )
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    import msgspec  # noqa: PLC0415
+
+    from seawall.cli.surge import show_progress  # noqa: PLC0415
+    from seawall.lab.calibration import load_calibration  # noqa: PLC0415
+    from seawall.lab.compare import Comparison, compare  # noqa: PLC0415
+    from seawall.lab.compare_report import compare_html, compare_table  # noqa: PLC0415
+    from seawall.lab.fleet.spec import parse_fleet  # noqa: PLC0415
+    from seawall.lab.loop import run  # noqa: PLC0415
+    from seawall.lab.machine import this_machine  # noqa: PLC0415
+
+    if importlib.util.find_spec("numba") is None:
+        raise ConfigError("lab compare asks the planner: pip install 'seawall[plan]'")
+    times = times_of(arguments)
+    html = arguments.html.resolve() if arguments.html else None
+    store = f"store={arguments.store}"
+    specs = [
+        parse_fleet([f"pods={arguments.pods}", store], times),
+        parse_fleet(["lambda", store, *arguments.words.split()], times),
+    ]
+    crowds = _crowds(arguments)
+    if arguments.calibration is not None:
+        calibration = load_calibration(arguments.calibration)
+    else:
+        calibration = _measured(arguments)
+    source = find_source(arguments.config)
+    bound = None
+    if not crowds:
+        bound, crowds = _largest(calibration, arguments.most)
+        _tell(f"the crowd: {bound.why}")
+    runs = run(compare(calibration, specs, crowds, source, tell=_tell, progress=show_progress()))
+    comparison = Comparison(
+        machine=this_machine().name,
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        store=arguments.store,
+        calibration=calibration,
+        runs=runs,
+        bound=bound,
+    )
+    if html is not None:
+        html.write_text(compare_html(comparison), encoding="utf-8")
+    if arguments.json:
+        for each in (fleet for run in runs for fleet in run.fleets):
+            each.result.outcomes.clear()
+        sys.stdout.write(msgspec.json.encode(comparison).decode() + "\n")
+    else:
+        sys.stdout.write(compare_table(comparison))
+    return 0 if all(fleet.result.good for each in runs for fleet in each.fleets) else 1
+
+
+def _crowds(arguments: argparse.Namespace) -> "list[Open]":
+    from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson, Shape  # noqa: PLC0415
+    from seawall.plan.notation import parse_amount, parse_seconds  # noqa: PLC0415
+
+    shapes: list[Shape] = []
+    for turns in arguments.at_once:
+        if not 1 <= turns <= 100_000:
+            raise ConfigError("--at-once must be from 1 to 100000")
+        shapes.append(Instant(turns))
+    for text in arguments.rate:
+        rate, at, seconds = text.partition("@")
+        if not at:
+            raise ConfigError(f"--rate: {text!r} is not a rate and its time, such as 5@30s")
+        shapes.append(Poisson(parse_amount(rate, "--rate"), parse_seconds(seconds, "--rate")))
+    return [Open([Crowd(shapes=[shape])]) for shape in shapes]
+
+
+def _largest(calibration: "Calibration", most: int) -> "tuple[Bound, list[Open]]":
+    """As many as the machine holds."""
+    from seawall.lab.compare import crowd_that_fits  # noqa: PLC0415
+    from seawall.lab.loop import raise_file_limit  # noqa: PLC0415
+    from seawall.lab.machine import this_machine  # noqa: PLC0415
+    from seawall.lab.surge.scenario import Crowd, Instant, Open  # noqa: PLC0415
+
+    bound = crowd_that_fits(calibration, this_machine(), files=raise_file_limit(), most=most)
+    return bound, [Open([Crowd(shapes=[Instant(bound.turns)])])]

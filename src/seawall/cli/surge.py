@@ -1,0 +1,255 @@
+"""`seawall surge`: drive a crowd at a server, and tell what the customers saw."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seawall.errors import ConfigError
+
+if TYPE_CHECKING:
+    from seawall.lab.surge.outcome import Progress
+    from seawall.lab.surge.scenario import Closed, Open, Scenario, Shape
+
+__all__ = ["add_parser", "number_range", "show_progress"]
+
+_DESCRIPTION = """\
+Drive a crowd of customers at a server, each with a streamed turn of its own; check every answer
+(complete, in order, the one to this question), and look up in their sessions afterwards that they
+are durable.
+
+Open loop (turns come when they are due, whether or not others were answered):
+  --at-once 5000            everybody at one moment
+  --rate 50 --for 60s       at random, 50 a second
+  --rate 10..200 --for 60s  growing evenly
+  --trace FILE              as it was recorded: a CSV file with a column of times
+Closed loop (customers ask, read, and ask again):
+  --customers 100 --for 60s
+
+A token comes from the environment, SEAWALL_SURGE_TOKEN, or one a customer from --token-file.
+"""
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "surge",
+        help="drive a crowd at a server and measure what it sees",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("url", metavar="URL", help="of the server's root: http://HOST:PORT")
+    crowd = parser.add_argument_group("the crowd")
+    crowd.add_argument("--at-once", type=int, metavar="N", help="turns at one moment")
+    crowd.add_argument("--rate", metavar="R", help="arrivals a second: 50, or 10..200")
+    crowd.add_argument("--for", dest="seconds", default="30s", metavar="TIME", help="default: 30s")
+    crowd.add_argument("--trace", type=Path, metavar="FILE", help="recorded arrivals (CSV)")
+    crowd.add_argument("--speed", type=float, default=1.0, metavar="X", help="of the trace")
+    crowd.add_argument("--first", type=int, metavar="N", help="only so many of the trace")
+    crowd.add_argument("--customers", type=int, metavar="N", help="closed loop")
+    crowd.add_argument("--think", default="0s", metavar="TIME", help="between turns, at most")
+    crowd.add_argument("--turns", type=int, default=1, help="of one session (closed loop)")
+    crowd.add_argument("--seed", type=int, default=0, help="of the arrivals (default: 0)")
+    asked = parser.add_argument_group("what is asked")
+    asked.add_argument("--questions", type=Path, metavar="FILE", help="CSV, JSON or lines")
+    asked.add_argument("--column", default="", metavar="NAME", help="of the questions")
+    asked.add_argument("--as-they-are", action="store_true", help="do not number the customers")
+    asked.add_argument("--api", choices=["turns", "chat"], default="turns")
+    asked.add_argument("--model", default="auto", help="of the chat API (default: auto)")
+    asked.add_argument("--token-file", type=Path, metavar="FILE", help="one token a line")
+    asked.add_argument("--patience", default="60s", metavar="TIME", help="default: 60s")
+    asked.add_argument("--keep-alive", action="store_true", help="use connections again")
+    checks = parser.add_argument_group("what is checked")
+    checks.add_argument(
+        "--simulated",
+        nargs="?",
+        const=0,
+        type=int,
+        metavar="SEED",
+        help="`seawall sim-model` is behind the server: check the text of every answer",
+    )
+    checks.add_argument("--chunks", type=int, default=40, help="of the simulated model")
+    checks.add_argument("--first-token", default="0.4..0.8", metavar="A..B", help="of it, seconds")
+    checks.add_argument("--duration", default="3..6", metavar="A..B", help="of it, seconds")
+    checks.add_argument(
+        "--read-back", type=int, default=1_000, metavar="N", help="turns looked up (default: 1000)"
+    )
+    out = parser.add_argument_group("results")
+    out.add_argument("--json", action="store_true", help="the figures as one JSON object")
+    out.add_argument("--outcomes", action="store_true", help="with every turn's own")
+    out.add_argument("--html", type=Path, metavar="FILE", help="write a page")
+    out.add_argument("--export-k6", type=Path, metavar="FILE", help="write a k6 script, drive not")
+    out.add_argument("--export-locust", type=Path, metavar="FILE", help="a locustfile, likewise")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from seawall.lab.loop import run  # noqa: PLC0415 - only what this command needs
+    from seawall.lab.surge.export import to_k6, to_locust  # noqa: PLC0415
+    from seawall.lab.surge.process import drive_apart  # noqa: PLC0415
+    from seawall.lab.surge.report import as_html, as_json, as_table  # noqa: PLC0415
+
+    scenario = _scenario(arguments)
+    exported = False
+    for path, export in ((arguments.export_k6, to_k6), (arguments.export_locust, to_locust)):
+        if path is not None:
+            _write(path, export(scenario))
+            exported = True
+    if exported:
+        return 0
+    result = run(drive_apart(scenario, show_progress()))
+    if arguments.html is not None:
+        _write(arguments.html, as_html(result, scenario))
+    if arguments.json:
+        sys.stdout.write(as_json(result, outcomes=arguments.outcomes).decode() + "\n")
+    else:
+        sys.stdout.write(as_table(result))
+    return 0 if result.good else 1
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _scenario(arguments: argparse.Namespace) -> "Scenario":
+    from seawall.lab.sim_reply import SimTimes  # noqa: PLC0415
+    from seawall.lab.surge.questions import read_questions  # noqa: PLC0415
+    from seawall.lab.surge.scenario import QUESTIONS, Scenario, Simulated  # noqa: PLC0415
+    from seawall.plan.notation import parse_seconds  # noqa: PLC0415
+    from seawall.transport.endpoint import Endpoint  # noqa: PLC0415
+
+    url = arguments.url.rstrip("/")
+    try:
+        Endpoint.parse(url)
+    except ValueError as error:
+        raise ConfigError(f"URL: {error}") from None
+    simulated = None
+    if arguments.simulated is not None:
+        first, whole = (
+            number_range(getattr(arguments, name), f"--{name.replace('_', '-')}")
+            for name in ("first_token", "duration")
+        )
+        simulated = Simulated(arguments.simulated, SimTimes(first, whole, arguments.chunks))
+    questions = list(QUESTIONS)
+    if arguments.questions is not None:
+        questions = read_questions(arguments.questions, arguments.column)
+    if arguments.read_back < 0:
+        raise ConfigError("--read-back: must be 0 or more")
+    return Scenario(
+        url=url,
+        load=_load(arguments, _tokens(arguments.token_file)),
+        questions=questions,
+        unique=not arguments.as_they_are,
+        api=arguments.api,
+        model=arguments.model,
+        simulated=simulated,
+        patience=parse_seconds(arguments.patience, "--patience"),
+        keep_alive=arguments.keep_alive,
+        read_back=arguments.read_back,
+        seed=arguments.seed,
+    )
+
+
+def _load(arguments: argparse.Namespace, tokens: list[str]) -> "Open | Closed":
+    from seawall.lab.surge.scenario import Closed, Crowd, Open  # noqa: PLC0415
+    from seawall.plan.notation import parse_seconds  # noqa: PLC0415
+
+    seconds = parse_seconds(arguments.seconds, "--for")
+    shapes = _shapes(arguments, seconds)
+    if arguments.customers is not None:
+        if shapes:
+            raise ConfigError("--customers is a closed loop: not with --at-once, --rate, --trace")
+        if arguments.customers < 1 or arguments.turns < 1:
+            raise ConfigError("--customers and --turns must be 1 or more")
+        think = parse_seconds(arguments.think, "--think")
+        return Closed(
+            customers=arguments.customers,
+            seconds=seconds,
+            turns=arguments.turns,
+            think=think,
+            tokens=tokens,
+        )
+    if not shapes:
+        raise ConfigError("who comes? give --at-once, --rate, --trace or --customers")
+    return Open([Crowd(shapes=shapes, tokens=tokens)])
+
+
+def _shapes(arguments: argparse.Namespace, seconds: float) -> "list[Shape]":
+    from seawall.lab.surge.scenario import Instant, Poisson, Ramp, Replay  # noqa: PLC0415
+
+    shapes: list[Shape] = []
+    if arguments.at_once is not None:
+        if not 1 <= arguments.at_once <= 100_000:
+            raise ConfigError("--at-once must be from 1 to 100000")
+        shapes.append(Instant(arguments.at_once))
+    if arguments.rate is not None:
+        low, high = number_range(arguments.rate, "--rate")
+        if not high > 0 or not seconds > 0:
+            raise ConfigError("--rate and --for must be more than 0")
+        shapes.append(Poisson(high, seconds) if low == high else Ramp(low, high, seconds))
+    if arguments.trace is not None:
+        from seawall.plan.trace import read_trace  # noqa: PLC0415 - numpy
+
+        if not arguments.speed > 0:
+            raise ConfigError("--speed must be more than 0")
+        times = read_trace(arguments.trace).times[: arguments.first] / arguments.speed
+        shapes.append(Replay(times.tolist()))
+    return shapes
+
+
+def number_range(text: str, name: str) -> tuple[float, float]:
+    """A number, or two such as 3..6: from, to."""
+    low, _, high = text.partition("..")
+    try:
+        found = float(low), float(high or low)
+    except ValueError:
+        raise ConfigError(f"{name}: {text!r} is not a number, or a range such as 3..6") from None
+    if found[0] < 0 or found[1] < 0:
+        raise ConfigError(f"{name}: {text!r} is negative")
+    return found
+
+
+def _tokens(path: Path | None) -> list[str]:
+    if path is None:
+        token = os.environ.get("SEAWALL_SURGE_TOKEN", "")
+        return [token] if token else []
+    try:
+        lines = path.read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--token-file: {path}: cannot be read: {error}") from None
+    if not lines:
+        raise ConfigError(f"--token-file: {path}: is empty")
+    return lines
+
+
+def show_progress() -> "Callable[[Progress], None]":
+    """A live line on a terminal, a line every two seconds elsewhere; on standard error."""
+    live = sys.stderr.isatty()
+    last = -2.0
+
+    def show(progress: "Progress") -> None:
+        nonlocal last
+        through = progress.completed + progress.failed
+        over = bool(progress.turns) and through >= progress.turns
+        if not live and progress.seconds - last < 2.0 and not over:
+            return
+        last = progress.seconds
+        bar = ""
+        if progress.turns:
+            filled = 30 * through // progress.turns
+            bar = "█" * filled + "░" * (30 - filled) + " "
+        line = (
+            f"{progress.seconds:5.1f} s {bar}{progress.sent} sent, {progress.streaming} streaming, "
+            f"{progress.completed} completed, {progress.failed} failed"
+        )
+        sys.stderr.write(f"\r{line}   " if live else line + "\n")
+        if live and over:
+            sys.stderr.write("\n")
+        sys.stderr.flush()
+
+    return show

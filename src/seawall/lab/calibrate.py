@@ -1,0 +1,217 @@
+"""Measuring what a turn, an environment and a start take on this machine.
+
+Each figure is the median of several, since machines are seldom quiet.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from msgspec import Struct, structs
+
+from seawall.errors import SeawallError
+from seawall.lab.calibration import FORMAT, Burst, Calibration, LabFigures
+from seawall.lab.fleet.running import Fleet, run_fleet
+from seawall.lab.fleet.spec import FleetSpec
+from seawall.lab.fleet.watch import FleetWatch, watching
+from seawall.lab.machine import this_machine
+from seawall.lab.sim_reply import SimTimes
+from seawall.lab.surge.outcome import SurgeResult
+from seawall.lab.surge.process import drive_apart
+from seawall.lab.surge.scenario import Closed, Crowd, Instant, Open, Scenario, Simulated
+from seawall.transport.endpoint import Endpoint
+
+__all__ = ["calibrate", "crowd_at"]
+
+
+class Sizes(Struct, frozen=True, kw_only=True):
+    """How often a lone start is measured, and crowds at once that are cold and warm."""
+
+    repeats: int
+    cold: tuple[int, ...]
+    warm: tuple[int, int, int]
+
+
+_FULL = Sizes(repeats=5, cold=(4, 12), warm=(20, 60, 180))
+_QUICK = Sizes(repeats=2, cold=(3,), warm=(10, 20, 40))
+_IDLE_SECONDS = 0.5
+_OTHERS = 0.2
+_IMPORTS = "import seawall.hosts.aws_lambda.__main__"
+
+
+def crowd_at(fleet: Fleet, load: Open, *, patience: float = 120.0, seed: int = 0) -> Scenario:
+    """That crowd at a fleet, with the fleet's tokens."""
+    crowds = [structs.replace(each, tokens=fleet.tokens) for each in load.crowds]
+    return Scenario(
+        url=fleet.url,
+        load=Open(crowds),
+        simulated=Simulated(times=fleet.spec.times),
+        patience=patience,
+        seed=seed,
+    )
+
+
+async def calibrate(
+    source: Path,
+    *,
+    pods: int,
+    store: str,
+    times: SimTimes,
+    tell: Callable[[str], None],
+    quick: bool = False,
+) -> Calibration:
+    """Measure; takes about two minutes. quick: of fewer and smaller, for a first look.
+
+    Raises:
+        ConfigError: there is no balancer.
+        SeawallError: something did not start, or did not answer rightly.
+    """
+    machine = this_machine()
+    tell(f"machine: {machine.name}")
+    sizes = _QUICK if quick else _FULL
+    parts = await _start_parts(sizes.repeats, tell)
+    spec = FleetSpec(kind="pods", pods=pods, store=store, times=times)
+    warm: dict[int, tuple[SurgeResult, FleetWatch]] = {}
+    async with run_fleet(spec, source, name="calibrate-pods", tell=tell) as fleet:
+        connect_ms = await _connect_ms(fleet.model)
+        await _drive(fleet, 20)
+        for turns in sizes.warm:
+            warm[turns] = await _drive(fleet, turns)
+            tell(f"{turns} turns at once on {pods} pods: {_told(warm[turns][0])}")
+    spec = structs.replace(spec, kind="lambda", idle=_IDLE_SECONDS)
+    cold: dict[int, tuple[SurgeResult, FleetWatch]] = {}
+    alone: list[float] = []
+    async with run_fleet(spec, source, name="calibrate-lambda", tell=tell) as fleet:
+        warm_seconds = await _warm_seconds(fleet)
+        for turns in (*[1] * sizes.repeats, *sizes.cold):
+            await asyncio.sleep(4 * _IDLE_SECONDS)  # until those of before have been reclaimed
+            found = await _drive(fleet, turns)
+            if turns == 1:
+                alone += _added(found[0])
+            cold[turns] = found
+            tell(f"{turns} turns at once, each with its start: {_told(found[0])}")
+    starts = [max(0.0, each - warm_seconds) for each in alone]
+    parts["configuration, opening, first turn"] = max(0.0, median(starts) - sum(parts.values()))
+    watch = cold[sizes.cold[-1]][1]
+    lone = cold[1][1]
+    largest, seen = warm[sizes.warm[-1]]
+    grown = seen.peak_bytes - seen.looks[0].memory_bytes
+    fullest = max(watch.looks, key=lambda look: look.memory_bytes)
+    each = fullest.memory_bytes / max(1, fullest.processes)
+    runs = [*warm.values(), *cold.values()]
+    others = median(watch.others(result.driver.cpu_seconds) for result, watch in runs)
+    if others > _OTHERS:
+        tell(f"note: {others:.1f} processors were used by others: measure again when it is quiet")
+    return Calibration(
+        format=FORMAT,
+        machine=machine.name,
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        start_seconds=[round(each, 4) for each in starts],
+        cpu_ms=_cpu_ms(warm[sizes.warm[1]]),
+        memory_mb=round(each / 2**20, 1),
+        memory_kb_in_flight=round(max(0, grown) / largest.peak_in_flight / 1_024, 1),
+        connections=lone.model_opened + lone.store_opened,
+        lab=LabFigures(
+            processors=machine.processors,
+            pods=pods,
+            start_parts={name: round(seconds, 4) for name, seconds in parts.items()},
+            start_cpu_seconds=round(lone.cpu_seconds, 4),
+            connect_ms=round(connect_ms, 3),
+            warm_seconds=round(warm_seconds, 4),
+            pod_bursts=[_burst(turns, warm[turns][0]) for turns in sizes.warm],
+            cold_bursts=[
+                Burst(1, min(alone), median(alone), max(alone)),
+                *(_burst(turns, cold[turns][0]) for turns in sizes.cold),
+            ],
+            cpu_ms_by_crowd={turns: _cpu_ms(found) for turns, found in warm.items()},
+            around_cpu_ms=round(seen.around_cpu_seconds / largest.turns * 1e3, 3),
+            environment_bytes=int(each),
+            others=round(others, 2),
+        ),
+    )
+
+
+async def _drive(fleet: Fleet, turns: int) -> tuple[SurgeResult, FleetWatch]:
+    """That many at once.
+
+    Raises:
+        SeawallError: not all were answered, so that there is nothing to measure.
+    """
+    scenario = crowd_at(fleet, Open([Crowd(shapes=[Instant(turns)])]))
+    async with watching(fleet) as watch:
+        result = await drive_apart(scenario)
+    if result.completed < turns:
+        raise SeawallError(f"only {result.completed} of {turns} turns: {result.errors}")
+    return result, watch
+
+
+async def _warm_seconds(fleet: Fleet) -> float:
+    """What an environment adds that has been started already: one customer asks again and again."""
+    scenario = structs.replace(
+        crowd_at(fleet, Open([])),
+        load=Closed(
+            customers=1,
+            seconds=3 * fleet.spec.times.duration[1],
+            settle=0.0,
+            tokens=fleet.tokens,
+        ),
+    )
+    result = await drive_apart(scenario)
+    added = _added(result)[1:]
+    if not added:
+        raise SeawallError(f"no turn on a warm environment: {result.errors}")
+    return median(added)
+
+
+async def _start_parts(repeats: int, tell: Callable[[str], None]) -> dict[str, float]:
+    """An interpreter that does nothing, and what imports take beyond that."""
+    bare = [await _seconds("pass") for _ in range(repeats)]
+    whole = [await _seconds(_IMPORTS) for _ in range(repeats)]
+    parts = {"interpreter": median(bare), "imports": max(0.0, median(whole) - median(bare))}
+    tell(", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in parts.items()))
+    return parts
+
+
+async def _seconds(code: str) -> float:
+    began = time.perf_counter()
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    if await process.wait():
+        raise SeawallError(f"python -c {code!r} failed")
+    return time.perf_counter() - began
+
+
+async def _connect_ms(url: str) -> float:
+    """To open a connection, the median of many."""
+    origin = Endpoint.parse(url).origin
+    found = []
+    for _ in range(50):
+        began = time.perf_counter()
+        _, writer = await asyncio.open_connection(origin.host, origin.port)
+        found.append(time.perf_counter() - began)
+        writer.close()
+    return median(found) * 1e3
+
+
+def _added(result: SurgeResult) -> list[float]:
+    return [each.added for each in result.outcomes if each.added is not None]
+
+
+def _burst(turns: int, result: SurgeResult) -> Burst:
+    added = sorted(_added(result))
+    return Burst(turns, *(round(each, 4) for each in (added[0], median(added), added[-1])))
+
+
+def _cpu_ms(found: tuple[SurgeResult, FleetWatch]) -> float:
+    result, watch = found
+    return round(watch.cpu_seconds / result.turns * 1e3, 3)
+
+
+def _told(result: SurgeResult) -> str:
+    middle, most = (
+        each or 0.0 for each in (result.added_first_text.p50, result.added_first_text.max)
+    )
+    return f"first text {middle:.0f} ms later than the model's, at most {most:.0f} ms"

@@ -1,0 +1,211 @@
+"""The same crowd at pods and at Lambda's environments: measured, and beside it the planner's."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from seawall.errors import SeawallError
+from seawall.lab.calibrate import crowd_at
+from seawall.lab.calibration import Calibration
+from seawall.lab.fleet.running import run_fleet
+from seawall.lab.fleet.spec import FleetSpec
+from seawall.lab.fleet.watch import FleetWatch, Look, watching
+from seawall.lab.machine import Machine
+from seawall.lab.predict import Prediction, predict, relative_errors
+from seawall.lab.surge.outcome import Progress, SurgeResult
+from seawall.lab.surge.process import drive_apart
+from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson
+
+__all__ = ["Bound", "Comparison", "Measured", "Run", "compare", "crowd_that_fits"]
+
+_WARM = 20
+_MEMORY_SHARE = 0.6
+_START_BUDGET_SECONDS = 60.0
+_FILES_EACH = 8
+_OTHERS = 0.2  # of a processor; from here on, figures are not of this fleet alone
+
+
+class Bound(Struct, frozen=True):
+    """How large a crowd the machine holds if each needs an environment, and what limits it."""
+
+    turns: int
+    why: str
+    by_memory: int
+    by_processor: int
+    by_files: int
+
+
+class Measured(Struct, frozen=True, kw_only=True):
+    """One fleet under one crowd.
+
+    cold_starts: environments that a turn had to wait for; initialisations: of environments or
+    pods, ever. model_*, store_*: connections. others: processors that somebody else used, on
+    average. errors: predicted over measured, less one.
+    """
+
+    title: str
+    result: SurgeResult
+    prediction: Prediction
+    errors: dict[str, float]
+    initialisations: int
+    cold_starts: int
+    model_opened: int
+    model_peak: int
+    store_opened: int
+    store_peak: int
+    cpu_seconds: float
+    around_cpu_seconds: float
+    memory_before: int
+    memory_peak: int
+    others: float
+    looks: list[Look]
+    notes: list[str]
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """One crowd at every fleet."""
+
+    title: str
+    fleets: list[Measured]
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """Everything that was measured. bound: where the crowd was to be as large as possible."""
+
+    machine: str
+    date: str
+    store: str
+    calibration: Calibration
+    runs: list[Run]
+    bound: Bound | None = None
+
+
+def crowd_that_fits(
+    calibration: Calibration, machine: Machine, *, files: int, most: int = 1_000
+) -> Bound:
+    """The largest crowd at once that the machine holds as one environment each.
+
+    By memory: three fifths of what is to be had. By processor: all are started within a minute.
+    By files: what one process may have open, with its pipes and sockets to each environment.
+    `most`: concurrency of an account.
+    """
+    lab = calibration.lab
+    limits = {
+        "memory": int(_MEMORY_SHARE * machine.memory_bytes / max(1, lab.environment_bytes)),
+        "processors": int(
+            _START_BUDGET_SECONDS * machine.processors / max(1e-3, lab.start_cpu_seconds)
+        ),
+        "open files": files // _FILES_EACH,
+        "the concurrency of an account": most,
+    }
+    why = min(limits, key=lambda name: limits[name])
+    memory = f"{machine.memory_bytes / 2**30:.1f} GB to be had"
+    return Bound(
+        turns=max(1, limits[why]),
+        why=(
+            f"{limits[why]:,} turns, limited by {why}: {memory}, "
+            f"{lab.environment_bytes / 2**20:.0f} MB an environment, "
+            f"{lab.start_cpu_seconds:.2f} s of {machine.processors} processors a start"
+        ),
+        by_memory=limits["memory"],
+        by_processor=limits["processors"],
+        by_files=limits["open files"],
+    )
+
+
+async def compare(
+    calibration: Calibration,
+    specs: Sequence[FleetSpec],
+    crowds: Sequence[Open],
+    source: Path,
+    *,
+    tell: Callable[[str], None],
+    progress: Callable[[Progress], None],
+) -> list[Run]:
+    """Every crowd at every fleet, one after the other, each on a fleet that has just been started.
+
+    Raises:
+        ConfigError, SeawallError: a fleet did not start.
+    """
+    runs = []
+    for crowd in crowds:
+        fleets = []
+        for spec in specs:
+            tell(f"{title_of(crowd)}, {spec.title}:")
+            fleets.append(
+                await _measure(calibration, spec, crowd, source, tell=tell, progress=progress)
+            )
+        runs.append(Run(title=title_of(crowd), fleets=fleets))
+    return runs
+
+
+async def _measure(
+    calibration: Calibration,
+    spec: FleetSpec,
+    crowd: Open,
+    source: Path,
+    *,
+    tell: Callable[[str], None],
+    progress: Callable[[Progress], None],
+) -> Measured:
+    async with run_fleet(spec, source, name="compare", tell=tell) as fleet:
+        if spec.kind == "pods":  # a pod is warm when it takes turns in earnest
+            warm = await drive_apart(crowd_at(fleet, Open([Crowd(shapes=[Instant(_WARM)])])))
+            if warm.completed < _WARM:
+                raise SeawallError(f"the pods do not answer rightly: {warm.errors}")
+        async with watching(fleet) as watch:
+            scenario = structs.replace(crowd_at(fleet, crowd, patience=300.0), read_back=1_000)
+            result = await drive_apart(scenario, progress)
+        notes = list(fleet.notes)
+    prediction = await asyncio.to_thread(predict, calibration, spec, crowd)
+    return _measured(spec, result, watch, prediction, notes)
+
+
+def _measured(
+    spec: FleetSpec,
+    result: SurgeResult,
+    watch: FleetWatch,
+    prediction: Prediction,
+    notes: list[str],
+) -> Measured:
+    # Where environments are reclaimed meanwhile, only initialisations tell how many there were.
+    lasting = spec.idle > result.seconds
+    cold = watch.added if lasting else watch.initialisations
+    others = watch.others(result.driver.cpu_seconds)
+    if others > _OTHERS:
+        notes = [*notes, f"{spec.title}: {others:.1f} processors were used by others meanwhile"]
+    return Measured(
+        title=spec.title,
+        result=result,
+        prediction=prediction,
+        errors=relative_errors(prediction, result, cold),
+        initialisations=watch.initialisations,
+        cold_starts=cold,
+        model_opened=watch.model_opened,
+        model_peak=watch.model_peak,
+        store_opened=watch.store_opened,
+        store_peak=watch.store_peak,
+        cpu_seconds=round(watch.cpu_seconds, 2),
+        around_cpu_seconds=round(watch.around_cpu_seconds, 2),
+        memory_before=watch.looks[0].memory_bytes,
+        memory_peak=watch.peak_bytes,
+        others=round(others, 2),
+        looks=watch.looks,
+        notes=notes,
+    )
+
+
+def title_of(crowd: Open) -> str:
+    """A crowd in a few words."""
+    parts = []
+    for shape in (each for crowd in crowd.crowds for each in crowd.shapes):
+        match shape:
+            case Instant():
+                parts.append(f"{shape.turns} at once")
+            case Poisson():
+                parts.append(f"{shape.rate:g} a second for {shape.seconds:g} s")
+            case _:
+                parts.append(type(shape).__name__.lower())
+    return " and ".join(parts)

@@ -1,0 +1,176 @@
+"""A real balancer in front of pods: haproxy or nginx, whichever is there."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from seawall.errors import ConfigError, SeawallError
+from seawall.lab.loop import raise_file_limit
+from seawall.lab.processes import Service
+from seawall.lab.tether import tether
+
+__all__ = ["find_balancer", "run_balancer"]
+
+_START_SECONDS = 20.0
+_HAPROXY = """\
+global
+    maxconn {connections}
+    log stderr local0 emerg
+defaults
+    mode http
+    timeout connect 10s
+    timeout client 900s
+    timeout server 900s
+    option http-keep-alive
+frontend front
+    bind 127.0.0.1:{port} backlog {connections}
+    default_backend pods
+backend pods
+    balance {balance}
+    option httpchk GET /readyz
+    retries 0
+{servers}
+"""
+_NGINX = """\
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile {files};
+pid {folder}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections {files}; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    upstream pods {{
+        {balance}
+{servers}
+        keepalive 256;
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog={connections};
+        location / {{
+            proxy_pass http://pods;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $http_host;
+            proxy_buffering off;
+            proxy_next_upstream off;
+            proxy_read_timeout 900s;
+        }}
+    }}
+}}
+"""
+
+
+def find_balancer(path: str | None = None) -> tuple[str, str]:
+    """Its kind and its program. path: where to look, in place of PATH and the usual folders.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    places = path or f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    for kind in ("haproxy", "nginx"):
+        if program := shutil.which(kind, path=places):
+            return kind, program
+    raise ConfigError("a fleet of pods needs a balancer: install haproxy or nginx")
+
+
+@asynccontextmanager
+async def run_balancer(
+    urls: Sequence[str],
+    folder: Path,
+    *,
+    balance: str = "least",
+    environment: Mapping[str, str] | None = None,
+    found: tuple[str, str] | None = None,
+) -> AsyncGenerator[Service, None]:
+    """Run one in front of the servers until the block ends. It tries nothing twice.
+
+    Raises:
+        ConfigError: there is none.
+        SeawallError: it did not start.
+    """
+    kind, program = found or find_balancer()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    path = folder / f"{kind}.conf"
+    path.write_text(_configuration(kind, port, urls, folder, balance))
+    options = ("-db", "-f") if kind == "haproxy" else ("-e", "stderr", "-c")
+    process = await asyncio.create_subprocess_exec(
+        *(program, *options, path),
+        stdin=DEVNULL,
+        stdout=DEVNULL,
+        stderr=PIPE,
+        env=environment,
+        preexec_fn=tether(signal.SIGTERM),
+    )
+    try:
+        await _answering(port, process, kind)
+        yield Service(f"http://127.0.0.1:{port}", process.pid)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+def _configuration(kind: str, port: int, urls: Sequence[str], folder: Path, balance: str) -> str:
+    files = raise_file_limit()
+    connections = max(256, files // 2 - 500)
+    addresses = [each.removeprefix("http://") for each in urls]
+    if kind == "haproxy":
+        lines = [
+            f"    server pod{number} {address} check inter 500ms fall 3 rise 1"
+            for number, address in enumerate(addresses)
+        ]
+        how = "leastconn" if balance == "least" else "roundrobin"
+        return _HAPROXY.format(
+            port=port, balance=how, servers="\n".join(lines), connections=connections
+        )
+    lines = [f"        server {address} max_fails=0;" for address in addresses]
+    return _NGINX.format(
+        port=port,
+        balance="least_conn;" if balance == "least" else "",
+        servers="\n".join(lines),
+        connections=min(connections, 4_096),
+        files=files,
+        folder=folder,
+    )
+
+
+async def _answering(port: int, process: asyncio.subprocess.Process, kind: str) -> None:
+    """Wait until a pod is reached through it."""
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            while process.returncode is None:
+                if await _status(port) == b"200":
+                    return
+                await asyncio.sleep(0.05)
+    except TimeoutError as error:
+        raise SeawallError(f"{kind} reaches no pod after {_START_SECONDS:g} s") from error
+    said = await process.stderr.read() if process.stderr else b""
+    raise SeawallError(f"{kind} ended: {said.decode('utf-8', 'replace').strip()}")
+
+
+async def _status(port: int) -> bytes:
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return b""
+    try:
+        writer.write(b"GET /readyz HTTP/1.1\r\nhost: lab\r\nconnection: close\r\n\r\n")
+        return (await reader.read(64))[9:12]
+    except OSError:
+        return b""
+    finally:
+        writer.close()

@@ -1,0 +1,249 @@
+"""A fleet that runs: the model, the servers or environments, the balancer, and who may come in."""
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from msgspec import Struct
+
+from seawall.errors import ConfigError
+from seawall.lab.demo import DemoIssuer, server_environment
+from seawall.lab.fleet.balancer import find_balancer, run_balancer
+from seawall.lab.fleet.shares import NoShares, Shares
+from seawall.lab.fleet.spec import FleetSpec
+from seawall.lab.fleet.state import FleetState, cache_file, keep, started_at, state_of, tear_down
+from seawall.lab.processes import Service, run_service
+from seawall.lab.tether import MARK, tether
+
+__all__ = ["Fleet", "run_fleet"]
+
+_CUSTOMERS = 256
+_DAY = 86_400
+_START_SECONDS = 120.0
+
+
+class Fleet(Struct, frozen=True, kw_only=True):
+    """How to reach it and whom to watch.
+
+    servers: processes that serve, with their children; around: those that stand for what the
+    cloud does itself: the balancer, the local Lambda. front: the local Lambda itself, or "".
+    tokens: of customers, good for a day. notes: what could not be had here.
+    """
+
+    spec: FleetSpec
+    url: str
+    model: str
+    folder: Path
+    servers: tuple[int, ...]
+    around: tuple[int, ...]
+    model_pid: int
+    tokens: list[str]
+    token_file: Path
+    notes: tuple[str, ...] = ()
+
+
+@asynccontextmanager
+async def run_fleet(
+    spec: FleetSpec,
+    source: Path,
+    *,
+    name: str,
+    tell: Callable[[str], None] = lambda _: None,
+) -> AsyncGenerator[Fleet, None]:
+    """Have it run until the block ends. What a crash has left of one of this name is ended first.
+
+    source: the configuration that all serve; of it, model, store and identity are replaced.
+
+    Raises:
+        ConfigError: there is one of this name, no balancer, or no such configuration.
+        SeawallError: something did not start.
+    """
+    if not await asyncio.to_thread(source.is_file):
+        raise ConfigError(f"{source}: there is no such configuration")
+    before = state_of(name)
+    if before is not None and before.alive:
+        raise ConfigError(f"a fleet {name!r} is up already; end it by: seawall lab down {name}")
+    if before is not None:
+        tell(f"what is left of an earlier fleet is ended: {tear_down(before)} processes")
+    balancer = find_balancer() if spec.kind == "pods" else None
+    mark = f"seawall-{uuid4().hex[:12]}"
+    folder = Path(tempfile.mkdtemp(prefix="seawall-lab-"))
+    state = FleetState(
+        name=name,
+        mark=mark,
+        pid=os.getpid(),
+        born=started_at(os.getpid()),
+        folder=str(folder),
+        title=spec.title,
+    )
+    keep(state)
+    try:
+        async with AsyncExitStack() as stack:
+            started = _Starting(spec, source, folder, mark, stack)
+            fleet = await (started.pods(balancer) if balancer else started.environments())
+            keep(
+                FleetState(
+                    name=name,
+                    mark=mark,
+                    pid=state.pid,
+                    born=state.born,
+                    folder=str(folder),
+                    title=spec.title,
+                    url=fleet.url,
+                    model=fleet.model,
+                    tokens=str(fleet.token_file),
+                )
+            )
+            yield fleet
+    finally:
+        await asyncio.to_thread(tear_down, state)
+
+
+class _Starting:
+    def __init__(
+        self, spec: FleetSpec, source: Path, folder: Path, mark: str, stack: AsyncExitStack
+    ) -> None:
+        self._spec = spec
+        self._source = source
+        self._folder = folder
+        self._mark = mark
+        self._stack = stack
+        self._notes: list[str] = []
+        self._issuer = DemoIssuer(folder / "jwks.json")
+        self._tokens = [
+            self._issuer.token(f"customer-{each}", seconds=_DAY) for each in range(_CUSTOMERS)
+        ]
+        self._token_file = folder / "tokens"
+        self._token_file.touch(mode=0o600)
+        self._token_file.write_text("\n".join(self._tokens) + "\n")
+
+    async def pods(self, balancer: tuple[str, str]) -> Fleet:
+        model = await self._model()
+        environment = self._environment(model) | {
+            "SEAWALL_ADMISSION__IN_FLIGHT": str(self._spec.places)
+        }
+        shares = self._shares()
+        async with asyncio.TaskGroup() as group:
+            starting = [
+                group.create_task(self._pod(number, environment, shares))
+                for number in range(self._spec.pods)
+            ]
+        pods = [each.result() for each in starting]
+        front = await self._stack.enter_async_context(
+            run_balancer(
+                [each.url for each in pods],
+                self._folder,
+                balance=self._spec.balance,
+                environment=os.environ | {MARK: self._mark},
+                found=balancer,
+            )
+        )
+        return self._fleet(front, model, [each.pid for each in pods], (front.pid,))
+
+    async def _pod(
+        self, number: int, environment: dict[str, str], shares: Shares | None
+    ) -> Service:
+        groups = []
+        if shares is not None:
+            groups = [shares.make(f"{self._mark}-pod{number}", self._spec.cpu)]
+        return await self._stack.enter_async_context(
+            run_service(
+                *("serve", str(self._source), "--port", "0", "--workers", "1", "--json"),
+                environment=environment,
+                seconds=_START_SECONDS,
+                before=tether(signal.SIGTERM, groups),
+            )
+        )
+
+    async def environments(self) -> Fleet:
+        spec = self._spec
+        model = await self._model()
+        arguments = [
+            *("lab", "lambda", str(self._source), "--port", "0", "--json"),
+            *("--memory", str(spec.memory), "--timeout", f"{spec.timeout:g}"),
+            *("--in-flight", str(spec.in_flight), "--provisioned", str(spec.provisioned)),
+            *("--concurrency", str(spec.concurrency), "--idle", f"{spec.idle:g}"),
+            *("--init", f"{spec.init:g}"),
+        ]
+        if spec.snapstart:
+            arguments.append("--snapstart")
+        if spec.cpu and self._shares() is not None:
+            arguments += ["--cpu-shares", f"{self._mark}-env"]
+        front = await self._stack.enter_async_context(
+            run_service(
+                *arguments,
+                environment=self._environment(model),
+                seconds=_START_SECONDS,
+                before=tether(signal.SIGTERM),
+                log=self._folder / "lambda.log",
+            )
+        )
+        return self._fleet(front, model, [], (front.pid,))
+
+    def _fleet(
+        self, front: Service, model: Service, servers: list[int], around: tuple[int, ...]
+    ) -> Fleet:
+        return Fleet(
+            spec=self._spec,
+            url=front.url,
+            model=model.url,
+            folder=self._folder,
+            servers=tuple(servers),
+            around=around,
+            model_pid=model.pid,
+            tokens=self._tokens,
+            token_file=self._token_file,
+            notes=tuple(self._notes),
+        )
+
+    async def _model(self) -> Service:
+        spec = self._spec
+        if spec.model:
+            return Service(spec.model, 0)
+        first, whole = (
+            f"{low:g}..{high:g}" for low, high in (spec.times.first_token, spec.times.duration)
+        )
+        return await self._stack.enter_async_context(
+            run_service(
+                *("sim-model", "--port", "0", "--first-token", first, "--duration", whole),
+                *("--chunks", str(spec.times.chunks)),
+                environment={MARK: self._mark},
+                before=tether(signal.SIGTERM),
+            )
+        )
+
+    def _environment(self, model: Service) -> dict[str, str]:
+        """Settings of all that serve."""
+        environment = server_environment(self._folder, model) | {
+            MARK: self._mark,
+            "SEAWALL_ROUTING__CLASSIFIER_CACHE": str(cache_file()),
+        }
+        if self._spec.store != "sqlite":
+            environment |= {
+                "SEAWALL_SESSIONS__STORE": "dynamodb",
+                "SEAWALL_SESSIONS__ENDPOINT": self._spec.store,
+                "SEAWALL_SESSIONS__TABLE": self._mark,
+                "SEAWALL_SESSIONS__CREATE_TABLE": "true",
+                "SEAWALL_SESSIONS__REGION": "us-east-1",
+                "AWS_ACCESS_KEY_ID": os.environ.get("AWS_ACCESS_KEY_ID", "local"),
+                "AWS_SECRET_ACCESS_KEY": os.environ.get("AWS_SECRET_ACCESS_KEY", "local"),
+            }
+        return environment
+
+    def _shares(self) -> Shares | None:
+        """Control groups, where they are wanted and to be had; else a note says why not."""
+        if not self._spec.cpu:
+            return None
+        try:
+            shares = Shares()
+            shares.remove(shares.make(f"{self._mark}-try", 1.0))
+        except NoShares as error:
+            self._notes.append(str(error))
+            return None
+        self._stack.callback(shares.close)
+        return shares

@@ -1,0 +1,97 @@
+"""Processors by share: control groups of the kernel, where we are allowed to make some."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from seawall.errors import SeawallError
+
+__all__ = ["NoShares", "Shares"]
+
+_PERIOD = 100_000  # microseconds, the kernel's default
+
+
+class NoShares(SeawallError):
+    """The kernel does not let us limit processors here; the message says why."""
+
+
+class Shares:
+    """Control groups below our own, each with a limit of processors.
+
+    Both versions of the interface: docs.kernel.org/admin-guide/cgroup-v2.html (cpu.max) and
+    docs.kernel.org/scheduler/sched-bwc.html (cpu.cfs_quota_us). root, own: of the file systems;
+    they are given by tests.
+    """
+
+    def __init__(
+        self, root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+    ) -> None:
+        self._made: list[Path] = []
+        self._first, self._base = _base(root, own)
+
+    def make(self, name: str, processors: float) -> Path:
+        """A new group that may use so many processors; a process joins it by `tether`.
+
+        Raises:
+            NoShares: that is not permitted.
+        """
+        folder = self._base / name
+        quota = max(1_000, int(processors * _PERIOD))
+        try:
+            folder.mkdir()
+            self._made.append(folder)
+            if self._first:
+                (folder / "cpu.cfs_period_us").write_text(str(_PERIOD))
+                (folder / "cpu.cfs_quota_us").write_text(str(quota))
+            else:
+                (folder / "cpu.max").write_text(f"{quota} {_PERIOD}")
+        except OSError as error:
+            raise NoShares(
+                f"processors cannot be limited: {folder}: {error.strerror}; "
+                "be root, or delegate a control group with the controller cpu"
+            ) from error
+        return folder
+
+    def remove(self, folder: Path) -> None:
+        """Take a group away whose processes have ended."""
+        with suppress(OSError):
+            folder.rmdir()
+        with suppress(ValueError):
+            self._made.remove(folder)
+
+    def close(self, wait: Callable[[], None] = lambda: None) -> None:
+        """Take all of them away."""
+        for folder in list(self._made):
+            wait()
+            self.remove(folder)
+
+
+def _base(root: Path, own: Path) -> tuple[bool, Path]:
+    """Whether it is version 1, and the folder of our own group."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError as error:
+        raise NoShares(f"processors cannot be limited: {own}: {error.strerror}") from error
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if "cpu" in controllers.split(","):
+            mounted = next(
+                (
+                    root / name
+                    for name in ("cpu", "cpu,cpuacct", "cpuacct,cpu")
+                    if (root / name).is_dir()
+                ),
+                None,
+            )
+            if mounted is not None:
+                return True, _existing(mounted, path)
+    for line in lines:
+        if line.startswith("0::") and (root / "cgroup.controllers").exists():
+            return False, _existing(root, line[3:])
+    raise NoShares("processors cannot be limited: there is no control group with cpu")
+
+
+def _existing(root: Path, path: str) -> Path:
+    """The group, or the root where the path is that of another namespace."""
+    folder = root / path.lstrip("/")
+    return folder if folder.is_dir() else root

@@ -1,0 +1,110 @@
+"""What fleet is wanted: `pods=4 cpu=0.5`, or `lambda memory=512`; words to data."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+from msgspec import Struct, structs
+
+from seawall.errors import ConfigError
+from seawall.lab.sim_reply import SimTimes
+
+__all__ = ["FleetSpec", "parse_fleet"]
+
+
+class FleetSpec(Struct, frozen=True, kw_only=True, rename="kebab"):
+    """A fleet with the model and the store behind it.
+
+    pods: servers with one process each. cpu: processors that a pod may use, 0: all; of Lambda 1:
+    as much as its memory buys on AWS. memory: MB of an environment. in_flight, provisioned,
+    snapstart, concurrency, idle: as of `seawall lab lambda`; timeout: of an invocation, seconds.
+    init: seconds that an initialisation may take before it is tried again. AWS has 10, for
+    environments that do not share two processors among all of them.
+    store: `sqlite` in the fleet's folder, or the endpoint of a DynamoDB. places: turns at once in
+    one pod. model: another one than a simulated one of the fleet's own, which answers with
+    `times`. balance: how haproxy or nginx chooses among pods.
+    """
+
+    kind: Literal["pods", "lambda"]
+    pods: int = 2
+    cpu: float = 0.0
+    memory: int = 512
+    in_flight: int = 1
+    provisioned: int = 0
+    snapstart: bool = False
+    concurrency: int = 1_000
+    idle: float = 300.0
+    timeout: float = 300.0
+    init: float = 120.0
+    places: int = 6_000
+    store: str = "sqlite"
+    model: str = ""
+    balance: Literal["least", "round-robin"] = "least"
+    times: SimTimes = SimTimes()
+
+    @property
+    def title(self) -> str:
+        """In a few words."""
+        if self.kind == "pods":
+            share = f" of {self.cpu:g} processors" if self.cpu else ""
+            return f"{self.pods} pods{share}"
+        kind = "Lambda, managed" if self.in_flight > 1 else "Lambda"
+        kind += ", SnapStart" if self.snapstart else ""
+        kind += f", {self.provisioned} provisioned" if self.provisioned else ""
+        return f"{kind}, {self.memory} MB"
+
+
+_ONLY_PODS = {"pods", "places", "balance"}
+_ONLY_LAMBDA = {
+    *("memory", "in_flight", "provisioned", "snapstart", "concurrency", "idle", "timeout", "init"),
+}
+
+
+def parse_fleet(words: Sequence[str], times: SimTimes | None = None) -> FleetSpec:
+    """A fleet by its words: `pods=4`, or `lambda`, then `name=value`.
+
+    Raises:
+        ConfigError: it names the word and says what there is.
+    """
+    kind, given = _sorted(words)
+    foreign = set(given) & (_ONLY_LAMBDA if kind == "pods" else _ONLY_PODS)
+    if foreign:
+        raise ConfigError(f"fleet: {min(foreign)}: means nothing for {kind}")
+    known = {each.name for each in structs.fields(FleetSpec)} - {"kind", "times"}
+    if unknown := set(given) - known:
+        raise ConfigError(f"fleet: {min(unknown)}: unknown; known: {', '.join(sorted(known))}")
+    fields = {name.replace("_", "-"): value for name, value in given.items()}
+    try:
+        spec = msgspec.convert({"kind": kind} | fields, FleetSpec, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"fleet: {error}") from None
+    _check(spec)
+    return structs.replace(spec, times=times) if times is not None else spec
+
+
+def _sorted(words: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """The kind, and values by name."""
+    given: dict[str, str] = {}
+    kinds = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        name = name.replace("-", "_")
+        if name in ("pods", "lambda"):
+            kinds.append(name)
+        if equals or name == "snapstart":
+            given[name] = value or "true"
+        elif name not in ("pods", "lambda"):
+            raise ConfigError(f"fleet: {word!r} is not NAME=VALUE, pods or lambda")
+    if len(kinds) != 1:
+        raise ConfigError("fleet: what kind? begin either with pods=4 or with lambda")
+    return kinds[0], given
+
+
+def _check(spec: FleetSpec) -> None:
+    for name in ("pods", "places", "concurrency", "in_flight"):
+        if getattr(spec, name) < 1:
+            raise ConfigError(f"fleet: {name}: must be 1 or more")
+    if not 0 <= spec.cpu <= 1_024:
+        raise ConfigError("fleet: cpu: must be 0 or more")
+    if spec.store != "sqlite" and not spec.store.startswith(("http://", "https://")):
+        raise ConfigError("fleet: store: is neither sqlite nor the URL of a DynamoDB")

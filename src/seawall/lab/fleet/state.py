@@ -1,0 +1,131 @@
+"""What fleets there are on this machine, so that each can be torn down, whatever became of it."""
+
+import os
+import re
+import shutil
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from seawall.errors import ConfigError
+from seawall.lab.tether import kill_marked
+
+__all__ = [
+    "FleetState",
+    "cache_file",
+    "fleets",
+    "keep",
+    "log_of",
+    "started_at",
+    "state_of",
+    "tear_down",
+]
+
+_STOP_SECONDS = 40.0
+
+
+class FleetState(Struct, frozen=True, kw_only=True):
+    """A fleet that was started. mark: in the environment of all its processes.
+
+    pid, born: of the process that holds it, and that one's start in clock ticks since boot: a
+    number that was given to another process since is not it.
+    """
+
+    name: str
+    mark: str
+    pid: int
+    born: int
+    folder: str
+    title: str = ""
+    url: str = ""
+    model: str = ""
+    tokens: str = ""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process that holds it runs."""
+        return started_at(self.pid) == self.born
+
+
+def _place() -> Path:
+    base = os.environ.get("XDG_STATE_HOME", "") or str(Path.home() / ".local" / "state")
+    return Path(base) / "seawall" / "lab"
+
+
+def _file(name: str) -> Path:
+    if not re.fullmatch(r"[\w-]{1,64}", name, re.ASCII):
+        raise ConfigError(f"--name: {name!r} must be of letters, digits, - and _")
+    return _place() / f"{name}.json"
+
+
+def keep(state: FleetState) -> None:
+    """Write it down, whole or not at all; only for its owner to read."""
+    path = _file(state.name)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_suffix(f".{os.getpid()}")
+    draft.write_bytes(msgspec.json.encode(state))
+    draft.chmod(0o600)
+    draft.replace(path)
+
+
+def cache_file() -> Path:
+    """Where fleets keep the trained classifier, as a package for Lambda brings one along."""
+    _place().mkdir(parents=True, exist_ok=True, mode=0o700)
+    return _place() / "classifier"
+
+
+def log_of(name: str) -> Path:
+    """Where a fleet writes that nobody watches."""
+    path = _file(name).with_suffix(".log")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def state_of(name: str) -> FleetState | None:
+    """What was written down; None: there is no such fleet."""
+    try:
+        return msgspec.json.decode(_file(name).read_bytes(), type=FleetState)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def fleets() -> list[FleetState]:
+    """All that were written down."""
+    place = _place()
+    names = sorted(each.stem for each in place.glob("*.json")) if place.is_dir() else []
+    return [found for name in names if (found := state_of(name)) is not None]
+
+
+def tear_down(state: FleetState) -> int:
+    """End everything of a fleet: kindly where somebody holds it, then whatever is left.
+
+    Returns how many processes had to be killed.
+    """
+    if state.pid != os.getpid() and state.alive:
+        with suppress(ProcessLookupError):
+            os.kill(state.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while started_at(state.pid) == state.born and time.monotonic() < deadline:
+            time.sleep(0.1)
+    killed = kill_marked(state.mark)
+    folder = Path(state.folder)
+    if folder.name.startswith("seawall-lab-"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for group in Path("/sys/fs/cgroup").glob(f"**/{state.mark}-*"):
+        with suppress(OSError):
+            group.rmdir()
+    _file(state.name).unlink(missing_ok=True)
+    return killed
+
+
+def started_at(pid: int) -> int:
+    """When the process started, in clock ticks since boot; 0: there is none, or it is a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] == "Z" else int(fields[19])

@@ -1,0 +1,245 @@
+"""Watching a fleet from outside while a crowd is at it."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from seawall.lab.fleet.running import Fleet
+from seawall.lab.local_lambda.function import Stats
+from seawall.lab.local_lambda.server import STATS_PATH
+from seawall.lab.machine import busy_seconds
+from seawall.lab.processes import consumption, descendants
+from seawall.lab.sim_stats import SimStats
+from seawall.transport.endpoint import Endpoint
+from seawall.transport.errors import TransportError
+from seawall.transport.http_client import HttpClient
+
+__all__ = ["FleetWatch", "Look", "watching"]
+
+_EVERY = 0.5
+_ANSWER_SECONDS = 20.0
+
+
+class Look(Struct, array_like=True, frozen=True):
+    """At `at` seconds: processes that serve, CPU seconds that they have used since the beginning.
+
+    memory_bytes: their proportional share of it, which counts what they share once
+    (docs.kernel.org/filesystems/proc.html, Pss). around_cpu_seconds: of the balancer or the local
+    Lambda itself. model_connections, store_connections: that are open.
+    """
+
+    at: float
+    processes: int
+    cpu_seconds: float
+    memory_bytes: int
+    around_cpu_seconds: float
+    model_connections: int
+    store_connections: int
+
+
+class FleetWatch:
+    """What was seen of a fleet.
+
+    initialisations: of environments or pods, ever. added: environments that are there at the end
+    and were not before; an initialisation that was tried again counts once in them. model_opened,
+    store_opened: connections since the watch began; for SQLite, processes that opened the
+    database. A connection to a store that lives for less than half a second may be missed.
+    machine_cpu_seconds: of all processes of the machine.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.looks: list[Look] = []
+        self.initialisations = len(fleet.servers)
+        self.added = self.throttled = 0
+        self.model_opened = self.model_peak = 0
+        self.environments: Stats = Stats()
+        self._fleet = fleet
+        self._client = HttpClient()
+        self._began = time.monotonic()
+        self._used: dict[int, float] = {}
+        self._first_used: dict[int, float] = {}
+        self._store_seen: set[tuple[int, int]] = set()
+        self._store_before: set[tuple[int, int]] = set()
+        self._model_before = 0
+        self._around_before = 0.0
+        self._started_before = self._environments_before = 0
+        self._busy_before = self._model_cpu_before = 0.0
+        self.seconds = self.machine_cpu_seconds = self.model_cpu_seconds = 0.0
+
+    def others(self, driver_cpu_seconds: float) -> float:
+        """Processors that were used by nobody who belongs to this, on average."""
+        own = self.cpu_seconds + self.around_cpu_seconds + self.model_cpu_seconds
+        return max(0.0, self.machine_cpu_seconds - own - driver_cpu_seconds) / self.seconds
+
+    @property
+    def store_opened(self) -> int:
+        """See the class."""
+        return len(self._store_seen - self._store_before)
+
+    @property
+    def store_peak(self) -> int:
+        """The most at once."""
+        return max(each.store_connections for each in self.looks)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of all that served, since the watch began, also of those that have gone."""
+        return self.looks[-1].cpu_seconds
+
+    @property
+    def around_cpu_seconds(self) -> float:
+        """Of what stands for the cloud's own part."""
+        return self.looks[-1].around_cpu_seconds
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory at once."""
+        return max(each.memory_bytes for each in self.looks)
+
+    async def begin(self) -> None:
+        """The first look: everything counts from here."""
+        await self._count()
+        self._model_before = self.model_opened
+        self._started_before = self.environments.started
+        self._environments_before = self.environments.environments
+        self._busy_before = busy_seconds()
+        self._model_cpu_before = self._model_cpu()
+        self._began = time.monotonic()
+        self._around_before = sum(_own_cpu(pid) for pid in self._fleet.around)
+        pids = await self._look()
+        self._first_used = {pid: self._used[pid] for pid in pids}
+        self._store_before = set(self._store_seen)
+        self.looks.clear()
+        await self._look()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(_EVERY)
+            await self._look()
+
+    async def end(self) -> None:
+        """The last look."""
+        await self._count()
+        await self._look()
+        self.model_opened -= self._model_before
+        self.seconds = time.monotonic() - self._began
+        self.machine_cpu_seconds = busy_seconds() - self._busy_before
+        self.model_cpu_seconds = self._model_cpu() - self._model_cpu_before
+        if not self._fleet.servers:
+            self.initialisations = self.environments.started - self._started_before
+            self.added = self.environments.environments - self._environments_before
+            self.throttled = self.environments.throttled
+        await self._client.close()
+
+    async def _look(self) -> list[int]:
+        fleet = self._fleet
+        pids = self._serving()
+        for pid in pids:
+            self._used[pid] = max(self._used.get(pid, 0.0), _own_cpu(pid))
+        memory = await asyncio.to_thread(lambda: sum(_share(pid) for pid in pids))
+        used = sum(self._used.values()) - sum(self._first_used.values())
+        around = sum(_own_cpu(pid) for pid in fleet.around) - self._around_before
+        opened = _store_connections(fleet, pids)
+        self._store_seen |= opened
+        model = await self._model_stats()
+        self.looks.append(
+            Look(
+                round(time.monotonic() - self._began, 2),
+                len(pids),
+                round(used, 4),
+                memory,
+                round(around, 4),
+                max(0, model.connections - 1),  # without the one by which we ask it
+                len(opened),
+            )
+        )
+        return pids
+
+    def _serving(self) -> list[int]:
+        fleet = self._fleet
+        if fleet.servers:
+            return [each for pid in fleet.servers for each in (pid, *descendants(pid))]
+        return [each for pid in fleet.around for each in descendants(pid)]
+
+    def _model_cpu(self) -> float:
+        return _own_cpu(self._fleet.model_pid) if self._fleet.model_pid else 0.0
+
+    async def _model_stats(self) -> SimStats:
+        body = await self._get(self._fleet.model.removesuffix("/v1") + "/sim/stats")
+        stats = msgspec.json.decode(body, type=SimStats) if body else SimStats()
+        self.model_peak = max(self.model_peak, stats.connections)
+        return stats
+
+    async def _count(self) -> None:
+        self.model_opened = (await self._model_stats()).accepted
+        if not self._fleet.servers:
+            body = await self._get(self._fleet.url + STATS_PATH)
+            if body:
+                self.environments = msgspec.json.decode(body, type=Stats)
+
+    async def _get(self, url: str) -> bytes:
+        deadline = asyncio.get_running_loop().time() + _ANSWER_SECONDS
+        try:
+            found = await self._client.request("GET", Endpoint.parse(url), deadline=deadline)
+        except TransportError:
+            return b""
+        return found.body if found.status == 200 else b""
+
+
+@asynccontextmanager
+async def watching(fleet: Fleet) -> AsyncGenerator[FleetWatch, None]:
+    """Watch a fleet while the block runs; what was seen is complete when it has ended."""
+    watch = FleetWatch(fleet)
+    await watch.begin()
+    running = asyncio.create_task(watch.run())
+    try:
+        yield watch
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await watch.end()
+
+
+def _own_cpu(pid: int) -> float:
+    """Of a process without its children, seconds."""
+    return consumption(pid, children=False).cpu_seconds
+
+
+def _share(pid: int) -> int:
+    """Proportional memory; 0 of a process that has gone."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1_024
+    except OSError:
+        pass
+    return 0
+
+
+def _store_connections(fleet: Fleet, pids: list[int]) -> set[tuple[int, int]]:
+    """Open connections to the store, as pairs that tell them apart."""
+    if fleet.spec.store == "sqlite":
+        return {(pid, 0) for pid in pids if _has_database(pid)}
+    port = Endpoint.parse(fleet.spec.store).origin.port
+    found = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        local, remote = (int(each.rpartition(":")[2], 16) for each in fields[1:3])
+        if remote == port and fields[3] == "01":  # established
+            found.add((local, remote))
+    return found
+
+
+def _has_database(pid: int) -> bool:
+    """Whether it has the index of SQLite's write-ahead log in its memory."""
+    try:
+        return "sessions.db-shm" in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return False

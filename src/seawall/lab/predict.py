@@ -1,0 +1,158 @@
+"""What the planner says about a fleet of the lab and its crowd, from a calibration alone.
+
+The lab's machine is not the cloud: driver, model, balancer and fleet share its processors. Two
+things of the calibration stand for that. The time that one turn more adds to the first text of a
+crowd at once is the processor time of a turn before its first text, on pods of one processor each:
+whoever else needed the processors for it is in there. And environments that start at once take as
+long as the calibrated bursts say, by a straight line through them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+
+from seawall.lab.calibration import Burst, Calibration
+from seawall.lab.fleet.spec import FleetSpec
+from seawall.lab.sim_reply import SimTimes
+from seawall.lab.statistics import Percentiles
+from seawall.lab.surge.arrivals import arrivals
+from seawall.lab.surge.outcome import SurgeResult
+from seawall.lab.surge.scenario import Open
+from seawall.plan import Arrivals, Eks, Lambda, Service, Stage, Workload, simulate
+from seawall.plan.distributions import Distribution, constant, empirical, uniform
+from seawall.plan.platforms import Platform
+from seawall.plan.workload import Clients
+
+__all__ = ["Prediction", "predict", "relative_errors"]
+
+_PATIENCE = 600.0
+_SEEDS = (1, 2, 3)
+
+
+class Prediction(Struct, frozen=True, kw_only=True):
+    """As the planner has it: first_text and total in milliseconds; cold starts, connections."""
+
+    first_text: Percentiles
+    total: Percentiles
+    cold_starts: float
+    served: float
+
+
+def predict(calibration: Calibration, spec: FleetSpec, load: Open, seed: int = 0) -> Prediction:
+    """Simulate that crowd on that fleet: the mean of three runs."""
+    due = np.array([at for at, _ in arrivals(load.crowds, seed)])
+    workload = Workload(
+        arrivals=Arrivals(trace=due, rate=0.0, horizon=float(due[-1]) + 60.0),
+        service=_service(calibration, spec, due),
+        clients=Clients(retries=0, patience=_PATIENCE),
+    )
+    platform = _platform(spec)
+    runs = [simulate(workload, platform, seed=each) for each in _SEEDS]
+    return Prediction(
+        first_text=_mean([_of(run.first_token) for run in runs]),
+        total=_mean([_of(run.latency) for run in runs]),
+        cold_starts=float(np.mean([run.cold_starts for run in runs])),
+        served=float(np.mean([run.served for run in runs])),
+    )
+
+
+def relative_errors(prediction: Prediction, result: SurgeResult, cold: int) -> dict[str, float]:
+    """By what share the prediction is off; nothing of what was measured as 0."""
+    pairs = {
+        "first text p50": (prediction.first_text.p50, result.first_text.p50),
+        "first text p95": (prediction.first_text.p95, result.first_text.p95),
+        "first text p99": (prediction.first_text.p99, result.first_text.p99),
+        "cold starts": (prediction.cold_starts, float(cold)),
+    }
+    return {
+        name: round(foretold / measured - 1.0, 3)
+        for name, (foretold, measured) in pairs.items()
+        if foretold is not None and measured
+    }
+
+
+def _service(calibration: Calibration, spec: FleetSpec, due: np.ndarray) -> Service:
+    lab = calibration.lab
+    if spec.kind == "pods":
+        base, slope = line([(each.turns, each.middle) for each in lab.pod_bursts])
+        # A pod of the fleet has a processor of its own there; so a turn is as much longer.
+        before = slope * 1e3 * spec.pods
+        whole = max(before, calibration.cpu_ms)
+        return _stages(spec.times, max(0.0, base), before, whole - before, constant(0.0))
+    start = _start(lab.cold_bursts, _most_at_once(due, calibration), lab.warm_seconds)
+    return _stages(spec.times, lab.warm_seconds, 0.0, 0.0, start)
+
+
+def _stages(
+    times: SimTimes, base: float, before_ms: float, after_ms: float, start: Distribution
+) -> Service:
+    """Everything until the model is called, and the model's call, in which the text streams on."""
+    stages = (
+        Stage("opening", constant(base + before_ms / 1e3), cpu_ms=before_ms),
+        Stage("model", uniform(*_whole(times, after_ms)), cpu_ms=after_ms, model=True),
+    )
+    return Service(stages=stages, first_token=uniform(*times.first_token), start=start)
+
+
+def _whole(times: SimTimes, after_ms: float) -> tuple[float, float]:
+    low, high = times.duration
+    return low + after_ms / 1e3, high + after_ms / 1e3
+
+
+def _platform(spec: FleetSpec) -> Platform:
+    if spec.kind == "pods":
+        return Eks(
+            pods=spec.pods,
+            cores=1.0,
+            memory_mb=1e6,
+            concurrency=spec.places,
+            balance="least" if spec.balance == "least" else "round-robin",
+        )
+    return Lambda(
+        memory_mb=1_769,  # what it takes is measured; nothing is to be stretched
+        provisioned=spec.provisioned,
+        account_limit=max(spec.concurrency, spec.provisioned),
+        sandbox=constant(0.0),
+        idle_seconds=spec.idle,
+        timeout=min(900.0, spec.timeout),
+    )
+
+
+def _start(bursts: Sequence[Burst], at_once: float, warm: float) -> Distribution:
+    """Starts of so many at once: by the bursts' first, median and last, and between them evenly."""
+    found = []
+    for name in ("first", "middle", "last"):
+        base, slope = line([(each.turns, getattr(each, name)) for each in bursts])
+        found.append(max(0.0, base + slope * at_once - warm))
+    return empirical(sorted(found))
+
+
+def _most_at_once(due: np.ndarray, calibration: Calibration) -> float:
+    """The most that come within the time of one start, which they then share."""
+    window = max(0.05, float(np.median(calibration.start_seconds)))
+    return float((np.searchsorted(due, due + window, side="right") - np.arange(len(due))).max())
+
+
+def line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Where it begins, and how it grows: least squares of relative errors.
+
+    Weighed by 1/value, so that a small crowd counts as much as a large one.
+    """
+    xs, ys = np.array(points, dtype=float).T
+    growth, base = np.polyfit(xs, ys, 1, w=1.0 / np.maximum(ys, 1e-6))
+    return float(base), float(max(0.0, growth))
+
+
+def _of(histogram: object) -> Percentiles:
+    def at(share: float) -> float:
+        return float(histogram.quantile(share)) * 1e3  # type: ignore[attr-defined]
+
+    return Percentiles(at(0.5), at(0.95), at(0.99), at(1.0))
+
+
+def _mean(found: Sequence[Percentiles]) -> Percentiles:
+    names = ("p50", "p95", "p99", "max")
+    return Percentiles(
+        *(round(float(np.mean([getattr(each, name) for each in found])), 1) for name in names)
+    )

@@ -1,0 +1,184 @@
+"""A connection of the driver: one turn at a time, streamed, timed and judged."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import httptools
+import msgspec
+from msgspec import Struct
+
+from seawall.lab.surge.answer import Answer
+from seawall.lab.surge.outcome import Outcome
+from seawall.lab.surge.scenario import Api, digest_of
+from seawall.transport.endpoint import Endpoint
+from seawall.transport.errors import ProtocolError
+from seawall.transport.sse import SseParser
+from seawall.transport.wheel import Timer
+
+__all__ = ["Connection", "Ended", "Visit", "request_bytes"]
+
+_REFUSAL_BYTES = 300
+
+
+class Visit(Struct):
+    """One turn that is asked. since: the event loop's clock when its customer's time began."""
+
+    outcome: Outcome
+    request: bytes
+    expected: str | None
+    since: float
+    timer: Timer | None = None
+
+
+class Ended(Protocol):
+    """Told once when a visit is over; keep: the connection can be used again."""
+
+    def __call__(self, visit: Visit, connection: "Connection", *, keep: bool) -> None:
+        """See the class."""
+
+
+class Connection(asyncio.Protocol):
+    """Sends a turn, reads the stream, judges the answer; then it is free for the next one.
+
+    lost: told when it was lost while it was free.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_api",
+        "_clock",
+        "_ended",
+        "_lost",
+        "_parser",
+        "_plain",
+        "_sse",
+        "_transport",
+        "_visit",
+    )
+
+    def __init__(self, api: Api, ended: Ended, lost: Callable[["Connection"], None]) -> None:
+        self._api: Api = api
+        self._ended = ended
+        self._lost = lost
+        self._clock = asyncio.get_running_loop().time
+        self._visit: Visit | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = transport  # type: ignore[assignment]  # a stream transport, always
+
+    def ask(self, visit: Visit) -> None:
+        """Have the turn asked."""
+        self._visit = visit
+        self._answer = Answer(self._api)
+        self._sse = SseParser()
+        self._plain = b""
+        if self._transport.is_closing():
+            self.fail("connection closed")
+        else:
+            self._transport.write(visit.request)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self.fail(f"not HTTP: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        if self._visit is None:
+            self._lost(self)
+        self.fail(f"connection lost: {exc}" if exc else "connection closed early")
+
+    def on_body(self, body: bytes) -> None:
+        """See httptools."""
+        visit = self._visit
+        if visit is None:
+            return
+        if self._parser.get_status_code() != 200:
+            self._plain = (self._plain + body)[:_REFUSAL_BYTES]
+            return
+        answer = self._answer
+        begun = answer.begun
+        try:
+            for event in self._sse.feed(body):
+                answer.take(event)
+        except (ProtocolError, msgspec.DecodeError) as error:
+            self.fail(f"unreadable event: {error}")
+            return
+        if answer.begun and not begun:
+            visit.outcome.first_text = self._clock() - visit.since
+        if answer.error:
+            self.fail(answer.error)
+
+    def on_message_complete(self) -> None:
+        """See httptools."""
+        visit = self._visit
+        if visit is None:
+            return
+        outcome, answer = visit.outcome, self._answer
+        outcome.status = self._parser.get_status_code()
+        if outcome.status != 200:
+            said = self._plain.decode("utf-8", "replace")
+            outcome.error = f"status {outcome.status}: {said}"
+        else:
+            answer.close(visit.expected)
+            outcome.error = answer.error
+            if not answer.begun and not outcome.error:
+                outcome.error = "an answer without text"
+        self._finish(keep=self._parser.should_keep_alive())
+
+    def fail(self, reason: str) -> None:
+        """The customer was not served; only the first reason counts."""
+        if self._visit is not None:
+            self._visit.outcome.error = reason
+            self._finish(keep=False)
+
+    def close(self) -> None:
+        """It is not needed any more."""
+        self._transport.abort()
+
+    def _finish(self, *, keep: bool) -> None:
+        visit, self._visit = self._visit, None
+        if visit is None:
+            return
+        outcome, answer = visit.outcome, self._answer
+        outcome.total = self._clock() - visit.since
+        outcome.turn, outcome.session = answer.turn, answer.session
+        outcome.digest = digest_of(answer.text)
+        self._answer = Answer(self._api)
+        if not keep:
+            self._transport.abort()
+        self._ended(visit, self, keep=keep)
+
+
+def request_bytes(
+    endpoint: Endpoint,
+    api: Api,
+    text: str,
+    token: str,
+    *,
+    session: str = "",
+    model: str = "auto",
+    keep_alive: bool = True,
+) -> bytes:
+    """A streamed turn as it goes over the wire."""
+    body: dict[str, object] = {"text": text, "stream": True}
+    if session:
+        body["session"] = session
+    if api == "chat":
+        messages = [{"role": "user", "content": text}]
+        body = {"model": model, "messages": messages, "stream": True}
+    data = msgspec.json.encode(body)
+    authorization = f"authorization: Bearer {token}\r\n" if token else ""
+    closing = "" if keep_alive else "connection: close\r\n"
+    head = (
+        f"POST {endpoint.target.decode()} HTTP/1.1\r\nhost: {endpoint.authority.decode()}\r\n"
+        f"content-type: application/json\r\naccept: text/event-stream\r\n{authorization}{closing}"
+        f"content-length: {len(data)}\r\n\r\n"
+    )
+    return head.encode() + data

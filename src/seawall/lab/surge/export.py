@@ -1,0 +1,250 @@
+"""The same scenario for load generators that run on many machines: k6 and Locust.
+
+Both get the arrivals themselves, not only their law, so that they drive the very same crowd. The
+token comes from the environment (SURGE_TOKEN) and the address may (SURGE_URL): a script can be
+passed on.
+"""
+
+import json
+
+from seawall.errors import ConfigError
+from seawall.lab.surge.arrivals import arrivals
+from seawall.lab.surge.scenario import Closed, Open, Scenario
+
+__all__ = ["to_k6", "to_locust"]
+
+_K6 = """\
+// Written by `seawall surge --export-k6`. Run: k6 run -e SURGE_TOKEN=... this-file.js
+// One virtual user a turn in an open loop: each sleeps until it is due, whoever was answered.
+import exec from 'k6/execution';
+import http from 'k6/http';
+import { check, sleep } from 'k6';
+import { Rate, Trend } from 'k6/metrics';
+
+const URL = __ENV.SURGE_URL || %(url)s;
+const PATH = %(path)s;
+const QUESTIONS = %(questions)s;
+const UNIQUE = %(unique)s;
+const DUE = %(due)s; // seconds; empty: closed loop
+const THINK = %(think)s;
+// k6 reads a streamed answer to its end: the first byte is the nearest to the first text that it
+// tells.
+const firstByte = new Trend('surge_first_byte', true);
+const late = new Trend('surge_late', true);
+const whole = new Rate('surge_completed');
+
+export const options = {
+  scenarios: { surge: %(scenario)s },
+  noConnectionReuse: %(closing)s,
+  summaryTrendStats: ['med', 'p(95)', 'p(99)', 'max'],
+};
+
+export function setup() {
+  return { began: Date.now() + %(lead)s };
+}
+
+export default function (data) {
+  const number = DUE.length ? exec.vu.idInTest - 1 : exec.scenario.iterationInTest;
+  let due = Date.now();
+  if (DUE.length) {
+    due = data.began + DUE[number] * 1000;
+    sleep(Math.max(0, due - Date.now()) / 1000);
+  }
+  late.add(Math.max(0, Date.now() - due));
+  const text = QUESTIONS[number %% QUESTIONS.length] + (UNIQUE ? ` I am customer ${number}.` : '');
+  const headers = { 'content-type': 'application/json', accept: 'text/event-stream' };
+  if (__ENV.SURGE_TOKEN) headers.authorization = `Bearer ${__ENV.SURGE_TOKEN}`;
+  const answer = http.post(URL + PATH, JSON.stringify(%(body)s), {
+    headers,
+    timeout: '%(patience)ss',
+  });
+  firstByte.add(answer.timings.waiting);
+  whole.add(
+    check(answer, {
+      'status 200': (r) => r.status === 200,
+      'complete': (r) => r.body !== null && r.body.includes(%(last)s),
+    }),
+  );
+  if (THINK) sleep(Math.random() * THINK);
+}
+"""
+
+_LOCUST = '''\
+"""Written by `seawall surge --export-locust`.
+
+Run: SURGE_TOKEN=... locust -f this_file.py --headless -u %(users)d -r %(users)d
+In an open loop one user is one turn: it sleeps until it is due, whoever was answered. With workers
+(--processes, --worker) each takes its share of the arrivals.
+"""
+
+import itertools
+import os
+import random
+import time
+
+import gevent
+from locust import HttpUser, events, task
+from locust.exception import StopUser
+
+URL = os.environ.get("SURGE_URL", %(url)s)
+TOKEN = os.environ.get("SURGE_TOKEN", "")
+PATH = %(path)s
+QUESTIONS = %(questions)s
+UNIQUE = %(unique)s
+DUE = %(due)s  # seconds; empty: closed loop
+THINK = %(think)s
+CLOSING = %(closing)s
+numbers = itertools.count()
+began = [0.0]
+
+
+@events.test_start.add_listener
+def start(environment, **_):
+    began[0] = time.time() + %(lead)s
+
+
+class Customer(HttpUser):
+    host = URL
+
+    def on_start(self):
+        runner = self.environment.runner
+        mine, of = getattr(runner, "worker_index", 0), 1
+        if hasattr(runner, "worker_index"):
+            of = int(os.environ.get("SURGE_WORKERS", "1"))
+        self.mine, self.of = mine, of
+
+    @task
+    def turn(self):
+        number = next(numbers) * self.of + self.mine
+        due = time.time()
+        if DUE:
+            if number >= len(DUE):
+                raise StopUser
+            due = began[0] + DUE[number]
+            gevent.sleep(max(0.0, due - time.time()))
+        self.ask(number, due)
+        if DUE:
+            raise StopUser
+        gevent.sleep(random.random() * THINK)
+
+    def ask(self, number, due):
+        text = QUESTIONS[number %% len(QUESTIONS)]
+        if UNIQUE:
+            text += f" I am customer {number}."
+        headers = {"accept": "text/event-stream"}
+        if TOKEN:
+            headers["authorization"] = f"Bearer {TOKEN}"
+        if CLOSING:
+            headers["connection"] = "close"
+        with self.client.post(
+            PATH, json=%(body)s, headers=headers, stream=True, timeout=%(patience)s,
+            catch_response=True,
+        ) as answer:
+            if answer.status_code != 200:
+                answer.failure(f"status {answer.status_code}")
+                return
+            first = complete = False
+            for line in answer.iter_lines():
+                if not first and %(first)s in line:
+                    first = True
+                    self.told("first text", due)
+                complete = complete or %(last)s in line
+            if not complete:
+                answer.failure("the stream ended before the turn was completed")
+                return
+            self.told("whole turn", due)
+
+    def told(self, name, due):
+        """A time since the customer was due, not since the request was sent."""
+        events.request.fire(
+            request_type="SSE", name=name, response_time=(time.time() - due) * 1e3,
+            response_length=0, exception=None, context={},
+        )
+'''
+
+_PATHS = {"turns": "/v1/turns", "chat": "/v1/chat/completions"}
+_FIRST = {"turns": '"text.delta"', "chat": '"content":"'}
+_LAST = {"turns": '"turn.completed"', "chat": "[DONE]"}
+_LEAD_SECONDS = 2.0
+
+
+def to_k6(scenario: Scenario) -> str:
+    """A script for k6 (https://grafana.com/docs/k6).
+
+    Raises:
+        ConfigError: the scenario has what k6 cannot do.
+    """
+    due = _due(scenario)
+    load = scenario.load
+    executor: dict[str, object]
+    if isinstance(load, Closed):
+        executor = {
+            "executor": "constant-vus",
+            "vus": load.customers,
+            "duration": f"{load.seconds:g}s",
+        }
+    else:
+        executor = {
+            "executor": "per-vu-iterations",
+            "vus": len(due),
+            "iterations": 1,
+            "maxDuration": f"{max(due) + scenario.patience + 10.0:.0f}s",
+        }
+    body = "{ text, stream: true }"
+    if scenario.api == "chat":
+        model = json.dumps(scenario.model)
+        body = f"{{ model: {model}, messages: [{{ role: 'user', content: text }}], stream: true }}"
+    values = _common(scenario, due) | {
+        "scenario": json.dumps(executor),
+        "body": body,
+        "lead": str(_LEAD_SECONDS * 1e3),
+        "last": json.dumps(_LAST[scenario.api]),
+        "unique": json.dumps(scenario.unique),
+        "closing": json.dumps(not scenario.keep_alive),
+    }
+    return _K6 % values
+
+
+def to_locust(scenario: Scenario) -> str:
+    """A locustfile (https://docs.locust.io).
+
+    Raises:
+        ConfigError: the scenario has what Locust cannot do.
+    """
+    due = _due(scenario)
+    load = scenario.load
+    body = '{"text": text, "stream": True}'
+    if scenario.api == "chat":
+        messages = '[{"role": "user", "content": text}]'
+        body = f'{{"model": {scenario.model!r}, "messages": {messages}, "stream": True}}'
+    values = _common(scenario, due) | {
+        "users": load.customers if isinstance(load, Closed) else len(due),
+        "body": body,
+        "lead": repr(_LEAD_SECONDS),
+        "first": repr(_FIRST[scenario.api].encode()),
+        "last": repr(_LAST[scenario.api].encode()),
+        "unique": repr(scenario.unique),
+        "closing": repr(not scenario.keep_alive),
+    }
+    return _LOCUST % values
+
+
+def _due(scenario: Scenario) -> list[float]:
+    load = scenario.load
+    if isinstance(load, Closed):
+        if load.turns > 1:
+            raise ConfigError("sessions of several turns cannot be exported; use --turns 1")
+        return []
+    return [round(due, 4) for due, _ in arrivals(load.crowds, scenario.seed)]
+
+
+def _common(scenario: Scenario, due: list[float]) -> dict[str, object]:
+    load = scenario.load
+    return {
+        "url": json.dumps(scenario.url),
+        "path": json.dumps(_PATHS[scenario.api]),
+        "questions": json.dumps(scenario.questions),
+        "due": json.dumps(due),
+        "think": 0.0 if isinstance(load, Open) else load.think,
+        "patience": f"{scenario.patience:g}",
+    }

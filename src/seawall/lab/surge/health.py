@@ -1,0 +1,106 @@
+"""How the driver itself fares, so that a busy driver is not mistaken for a slow server."""
+
+import asyncio
+import time
+from collections import deque
+from pathlib import Path
+
+from msgspec import Struct
+
+from seawall.lab.statistics import percentiles
+
+__all__ = ["DriverHealth", "HealthWatch", "verdict"]
+
+_TICK_SECONDS = 0.05
+_WINDOW_SECONDS = 5.0
+_BUSY = 0.9
+_LATE_MS = 50.0
+_LATE_SHARE = 0.1
+
+
+class DriverHealth(Struct, frozen=True, kw_only=True):
+    """Of the driver's process.
+
+    cpu_share: of one processor, over the whole run; busiest: in the busiest five seconds.
+    starved: the share of the run in which it wanted a processor and had none, because others had
+    them (docs.kernel.org/scheduler/sched-stats.html). late_ms: how late turns were sent off,
+    lag_ms: how late its own timers came; 99th percentiles. saturated: why its figures are not the
+    server's alone; empty where they are.
+    """
+
+    cpu_seconds: float
+    cpu_share: float
+    busiest: float
+    starved: float
+    late_ms: float
+    lag_ms: float
+    saturated: list[str]
+
+
+class HealthWatch:
+    """Looks at the own process every 50 ms while `run` runs."""
+
+    def __init__(self) -> None:
+        self._cpu = time.process_time()
+        self._waited = _waited()
+        self._began = time.monotonic()
+        self._window: deque[tuple[float, float]] = deque([(self._began, self._cpu)])
+        self._busiest = 0.0
+        self._lags: list[float] = []
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            due = time.monotonic() + _TICK_SECONDS
+            await asyncio.sleep(_TICK_SECONDS)
+            now, cpu = time.monotonic(), time.process_time()
+            self._lags.append(now - due)
+            self._window.append((now, cpu))
+            since, before = self._window[0]
+            if now - since >= _WINDOW_SECONDS:
+                self._busiest = max(self._busiest, (cpu - before) / (now - since))
+                self._window.popleft()
+
+    def health(self, late: list[float], first_text_ms: float | None) -> DriverHealth:
+        """The account. late: of every turn, seconds. first_text_ms: the median of what it saw."""
+        seconds = max(1e-6, time.monotonic() - self._began)
+        cpu = time.process_time() - self._cpu
+        busiest = max(self._busiest, cpu / max(seconds, _WINDOW_SECONDS))
+        starved = (_waited() - self._waited) / seconds
+        late_ms = percentiles(late).p99 or 0.0
+        lag_ms = percentiles(self._lags).p99 or 0.0
+        return DriverHealth(
+            cpu_seconds=round(cpu, 3),
+            cpu_share=round(cpu / seconds, 3),
+            busiest=round(busiest, 3),
+            starved=round(starved, 3),
+            late_ms=late_ms,
+            lag_ms=round(lag_ms, 1),
+            saturated=verdict(busiest, late_ms, lag_ms, first_text_ms),
+        )
+
+
+def verdict(
+    busiest: float, late_ms: float, lag_ms: float, first_text_ms: float | None
+) -> list[str]:
+    """Why a driver with these figures is not to be trusted; empty where it is.
+
+    Lateness counts from 50 ms on, and from a tenth of what it measured.
+    """
+    reasons = []
+    if busiest > _BUSY:
+        reasons.append(f"it used {busiest:.0%} of a processor in its busiest five seconds")
+    allowed = max(_LATE_MS, _LATE_SHARE * (first_text_ms or 0.0))
+    if late_ms > allowed:
+        reasons.append(f"turns were sent off up to {late_ms:.0f} ms late (p99)")
+    if lag_ms > allowed:
+        reasons.append(f"its timers came up to {lag_ms:.0f} ms late (p99)")
+    return reasons
+
+
+def _waited() -> float:
+    """Seconds that this thread was ready to run and did not; 0 where nobody counts."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0

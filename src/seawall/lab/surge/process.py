@@ -1,0 +1,72 @@
+"""The driver as a process of its own, so that it measures others and not itself.
+
+`python -m seawall.lab.surge` takes a `Scenario` as JSON on standard input and writes progress and
+at the end a `SurgeResult`, as JSON lines.
+"""
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Callable
+
+import msgspec
+
+from seawall.errors import SeawallError
+from seawall.lab.loop import raise_file_limit, run
+from seawall.lab.surge.driver import drive
+from seawall.lab.surge.outcome import Progress, SurgeResult
+from seawall.lab.surge.scenario import Scenario
+
+__all__ = ["drive_apart", "main"]
+
+_LONGEST_LINE = 1 << 28
+
+
+async def drive_apart(
+    scenario: Scenario, progress: Callable[[Progress], None] = lambda _: None
+) -> SurgeResult:
+    """Drive a scenario from another process.
+
+    Raises:
+        SeawallError: it ended without a result; what it said is on standard error.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "seawall.lab.surge"), stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE
+    )
+    if process.stdin is None or process.stdout is None:
+        raise SeawallError("the surge driver has no pipes")
+    result: SurgeResult | None = None
+    try:
+        process.stdin.write(msgspec.json.encode(scenario))
+        await process.stdin.drain()
+        process.stdin.close()
+        while line := await process.stdout.readline():
+            message = msgspec.json.decode(line, type=Progress | SurgeResult)
+            if isinstance(message, SurgeResult):
+                result = message
+            else:
+                progress(message)
+    finally:
+        if result is None and process.returncode is None:
+            process.terminate()
+        await process.wait()
+    if result is None:
+        raise SeawallError("the surge driver ended without a result")
+    return result
+
+
+def main() -> int:
+    """Drive the scenario that stands on standard input."""
+    raise_file_limit()
+    scenario = msgspec.json.decode(sys.stdin.buffer.read(), type=Scenario)
+
+    def write(message: Progress | SurgeResult) -> None:
+        sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
+        sys.stdout.buffer.flush()
+
+    try:
+        write(run(drive(scenario, progress=write)))
+    except OSError as error:
+        sys.stderr.write(f"seawall: {scenario.url}: {error}\n")
+        return 1
+    return 0

@@ -1,0 +1,159 @@
+"""What a surge found, as a table for a terminal and as a page."""
+
+from collections.abc import Sequence
+from html import escape
+
+import msgspec
+
+from seawall.lab.charts import Series, chart, page, table
+from seawall.lab.statistics import Percentiles
+from seawall.lab.surge.outcome import Outcome, SurgeResult
+from seawall.lab.surge.scenario import Scenario
+
+__all__ = ["as_html", "as_json", "as_table", "in_flight", "per_second", "percentile_rows"]
+
+_COLUMNS = ("p50", "p95", "p99", "max")
+_DOTS = 4_000
+_ERRORS = 8
+
+
+def as_json(result: SurgeResult, *, outcomes: bool = False) -> bytes:
+    """The figures; with every customer's own where that is wanted."""
+    shown = result if outcomes else msgspec.structs.replace(result, outcomes=[])
+    return msgspec.json.encode(shown)
+
+
+def percentile_rows(result: SurgeResult) -> list[tuple[str, Percentiles]]:
+    """The times that there are, by what they are of."""
+    rows = [
+        ("first text", result.first_text),
+        ("  the model's own", result.model_first_text),
+        ("  added", result.added_first_text),
+        ("whole turn", result.total),
+        ("  the model's own", result.model_total),
+        ("refusal", result.refusal),
+    ]
+    return [(name, each) for name, each in rows if each.p50 is not None]
+
+
+def as_table(result: SurgeResult) -> str:
+    """For a terminal."""
+    lines = [
+        "",
+        _headline(result),
+        "",
+        f"{'milliseconds':20}" + "".join(f"{c:>9}" for c in _COLUMNS),
+    ]
+    for name, times in percentile_rows(result):
+        cells = [getattr(times, column) for column in _COLUMNS]
+        lines.append(f"{name:20}" + "".join(f"{round(cell):>9}" for cell in cells))
+    lines += ["", f"in flight at most   {result.peak_in_flight:>9}"]
+    lines.append(f"connections opened  {result.connections:>9}")
+    lines.append(_driver_line(result))
+    lines += [
+        f"WARNING: the driver itself may have been the bottleneck: {each}"
+        for each in result.driver.saturated
+    ]
+    for error, count in list(result.errors.items())[:_ERRORS]:
+        lines.append(f"error: {count} x {error[:160]}")
+    if result.durability is not None:
+        lines += [f"not durable: {each}" for each in result.durability.missing]
+    return "\n".join(lines) + "\n"
+
+
+def as_html(result: SurgeResult, scenario: Scenario) -> str:
+    """A page that needs nothing else."""
+    served = [each for each in result.outcomes if not each.error]
+    drawn = served[:: max(1, len(served) // _DOTS)]
+    axis, places = by_arrival(drawn)
+    failed = [each for each in result.outcomes if each.error]
+    arrived = per_second([each.due for each in result.outcomes])
+    ended = per_second([each.due + each.total for each in result.outcomes if not each.error])
+    unwell = per_second([each.due + each.total for each in failed])
+    parts = [
+        *(
+            f'<p class="warning">The driver may have been the bottleneck: {escape(each)}.</p>'
+            for each in result.driver.saturated
+        ),
+        table(
+            ["milliseconds", *_COLUMNS],
+            [
+                [name.strip(), *(getattr(times, column) for column in _COLUMNS)]
+                for name, times in percentile_rows(result)
+            ],
+        ),
+        chart(
+            "Time to first text",
+            [Series("turns", places, [e.first_text or 0.0 for e in drawn], "dots")],
+            x=axis,
+            y="seconds",
+        ),
+        chart(
+            "Whole turn",
+            [Series("turns", places, [e.total for e in drawn], "dots")],
+            x=axis,
+            y="seconds",
+        ),
+        chart(
+            "Each second",
+            [Series("arrived", *arrived), Series("completed", *ended), Series("failed", *unwell)],
+            y="turns",
+        ),
+        chart("In flight", [Series("turns", *in_flight(result.outcomes))], y="turns"),
+        "<h2>The driver</h2><p>" + escape(_driver_line(result)) + "</p>",
+    ]
+    if result.errors:
+        parts.append("<h2>What went wrong</h2>")
+        parts.append(table(["what", "turns"], list(result.errors.items())))
+    return page(f"Surge at {scenario.url}", _headline(result), parts)
+
+
+def by_arrival(outcomes: Sequence[Outcome]) -> tuple[str, list[float]]:
+    """What to draw turns over: when each came, or who it was where all came at once."""
+    if all(each.due == outcomes[0].due for each in outcomes):
+        return "customer", [float(each.number) for each in outcomes]
+    return "seconds, when it came", [each.due for each in outcomes]
+
+
+def per_second(times: Sequence[float]) -> tuple[list[float], list[float]]:
+    """How many fall into each second."""
+    seconds = int(max(times, default=0.0)) + 1
+    counts = [0.0] * seconds
+    for each in times:
+        counts[int(each)] += 1.0
+    return [float(at) for at in range(seconds)], counts
+
+
+def in_flight(outcomes: Sequence[Outcome]) -> tuple[list[float], list[float]]:
+    """How many turns are being answered, whenever that changes; thinned out to be drawn."""
+    changes = sorted(
+        change for each in outcomes for change in ((each.due, 1), (each.due + each.total, -1))
+    )
+    now, xs, ys = 0, [0.0], [0.0]
+    step = max(1, len(changes) // 1_000)
+    for number, (at, change) in enumerate(changes):
+        now += change
+        if number % step == 0 or number == len(changes) - 1:
+            xs.append(at)
+            ys.append(float(now))
+    return xs, ys
+
+
+def _headline(result: SurgeResult) -> str:
+    parts = [
+        f"{result.completed} of {result.turns} turns completed",
+        f"{result.refused} refused",
+        f"{result.failed} failed",
+    ]
+    if result.durability is not None:
+        parts.append(f"{result.durability.found} of {result.durability.looked_up} found durable")
+    return f"{', '.join(parts)}, in {result.seconds:.1f} s, {result.loop} loop"
+
+
+def _driver_line(result: SurgeResult) -> str:
+    driver = result.driver
+    return (
+        f"driver: {driver.cpu_share:.0%} of a processor ({driver.busiest:.0%} at its busiest), "
+        f"without one though it wanted it {driver.starved:.0%} of the time, "
+        f"turns sent off {driver.late_ms:.0f} ms late (p99), timers {driver.lag_ms:.0f} ms"
+    )

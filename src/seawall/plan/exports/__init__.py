@@ -1,0 +1,1 @@
+"""Recorded traffic as others export it: CSV, Prometheus, CloudWatch, logs of a load balancer."""

@@ -1,0 +1,85 @@
+"""Reading a file of recorded traffic: what it is, its content says."""
+
+import gzip
+import io
+import json
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+from seawall.errors import ConfigError
+from seawall.plan.exports.balancer import is_access_log, read_access_log
+from seawall.plan.exports.cloudwatch import read_metric_data, read_metric_statistics
+from seawall.plan.exports.columns import read_columns
+from seawall.plan.exports.prometheus import read_prometheus
+from seawall.plan.trace import Trace
+
+__all__ = ["read_trace"]
+
+_LONGEST_LINE = 1_000_000
+_LARGEST_DOCUMENT = 256 * 1024 * 1024
+
+
+def read_trace(path: Path) -> Trace:
+    """Arrivals, and what else the file says of them.
+
+    A CSV file, Prometheus's answer to a range query, CloudWatch's to get-metric-statistics or
+    get-metric-data, or an access log of an Application Load Balancer; each may be packed by gzip.
+    Raises ConfigError, which names file, line and field.
+    """
+    try:
+        with path.open("rb") as file:
+            packed = file.peek(2)[:2] == b"\x1f\x8b"
+            opened: Any = gzip.GzipFile(fileobj=file) if packed else file
+            with io.TextIOWrapper(opened, encoding="utf-8-sig", newline="") as text:
+                return _read(text, str(path))
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise ConfigError(f"{path}: gzip: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not text in UTF-8") from None
+
+
+def _read(text: IO[str], name: str) -> Trace:
+    first = text.readline(_LONGEST_LINE)
+    if first.lstrip().startswith(("{", "[")):
+        return _read_json(first + text.read(_LARGEST_DOCUMENT), name)
+    lines = chain([first] if first else [], _lines(text, name))
+    if is_access_log(first):
+        return read_access_log(lines, name)
+    return read_columns(lines, name)
+
+
+def _lines(text: IO[str], name: str) -> Iterator[str]:
+    number = 1
+    while line := text.readline(_LONGEST_LINE):
+        number += 1
+        if len(line) == _LONGEST_LINE:
+            raise ConfigError(f"{name}:{number}: longer than {_LONGEST_LINE:,} characters")
+        yield line
+
+
+def _read_json(text: str, name: str) -> Trace:
+    if len(text) > _LARGEST_DOCUMENT:
+        raise ConfigError(f"{name}: more than {_LARGEST_DOCUMENT >> 20} MB: export less time")
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{name}:{error.lineno}: not JSON: {error.msg}") from None
+    except ValueError as error:  # a whole number of thousands of digits
+        raise ConfigError(f"{name}: not JSON: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: not JSON that anybody exports: too deep") from None
+    keys = set(document) if isinstance(document, dict) else set()
+    if "MetricDataResults" in keys:
+        return read_metric_data(document, name)
+    if "Datapoints" in keys:
+        return read_metric_statistics(document, name)
+    if "data" in keys or "status" in keys:
+        return read_prometheus(document, name)
+    raise ConfigError(
+        f"{name}: unknown JSON; known: Prometheus's range query (data), CloudWatch's"
+        " get-metric-statistics (Datapoints) and get-metric-data (MetricDataResults)"
+    )

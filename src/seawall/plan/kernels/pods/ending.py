@@ -1,0 +1,67 @@
+"""Pods that are gone with what is in them, and what pods used until now."""
+
+from seawall.plan.kernels.compiled import compiled
+from seawall.plan.kernels.pods.arrays import (
+    BUSY_TIME,
+    DEAD,
+    ENDED,
+    FREE,
+    QUEUED,
+    WAITING,
+    PodBooks,
+    PodLaw,
+    Pods,
+    Requests,
+)
+from seawall.plan.kernels.pods.giving_up import give_up
+from seawall.plan.kernels.pods.processor import advance, schedule_burst
+from seawall.plan.kernels.pods.service import release, unqueue
+from seawall.plan.kernels.recording import place
+
+__all__ = ["kill", "settle"]
+
+
+@compiled
+def settle(pods: Pods, law: PodLaw, now: float) -> None:
+    """Bring what pods used of their processors up to now, to be read."""
+    for pod in range(pods.busy.shape[0]):
+        advance(pods, law, pod, now)
+
+
+@compiled
+def kill(pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, pod: int, now: float) -> int:
+    """The pod is gone, and everything in it fails; how many."""
+    advance(pods, law, pod, now)
+    failed = 0
+    for slot in range(requests.phase.shape[0]):
+        if requests.pod[slot] != pod:
+            continue
+        phase = requests.phase[slot]
+        if phase in (FREE, DEAD):
+            continue
+        if phase == QUEUED:
+            unqueue(pods, requests, books, law, slot, now)
+        else:
+            books.series[ENDED, place(now, law.width, books.series.shape[1])] += 1
+            books.totals[BUSY_TIME] += now - requests.since[slot]
+        if requests.gone[slot] == 0:
+            failed += 1
+            give_up(
+                requests,
+                books,
+                law,
+                requests.request[slot],
+                requests.tries[slot],
+                requests.first[slot],
+                now,
+                3,
+            )
+        if phase == WAITING:
+            requests.phase[slot] = DEAD
+        else:
+            release(requests, slot)
+    pods.busy[pod] = 0
+    pods.bursts[pod] = 0
+    pods.most[pod] = 0
+    schedule_burst(pods, law, pod)
+    return failed

@@ -1,0 +1,52 @@
+"""Logs that an outage cannot flood: a message a few times, then how often it was left out."""
+
+import logging
+import time
+from collections import OrderedDict
+
+__all__ = ["FloodFilter"]
+
+_MESSAGES = 256  # whose count is kept
+
+
+class FloodFilter(logging.Filter):
+    """Lets through a message `most` times in each `seconds`; the next one says what is missing.
+
+    Messages are the same when logger, level and text are, without what is filled in. For handlers:
+    a filter of a logger does not see what comes from those below it.
+    """
+
+    def __init__(self, *, most: int = 10, seconds: float = 10.0) -> None:
+        super().__init__()
+        self._most = most
+        self._seconds = seconds
+        self._seen: OrderedDict[tuple[str, int, str], _Window] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See logging."""
+        key = (record.name, record.levelno, str(record.msg))
+        now = time.monotonic()
+        window = self._seen.get(key)
+        if window is None:
+            window = self._seen[key] = _Window(now)
+            if len(self._seen) > _MESSAGES:
+                self._seen.popitem(last=False)
+        elif now >= window.began + self._seconds:
+            if window.count > self._most:
+                _append(record, window.count - self._most)
+            window.began, window.count = now, 0
+        window.count += 1
+        return window.count <= self._most
+
+
+class _Window:
+    __slots__ = ("began", "count")
+
+    def __init__(self, began: float) -> None:
+        self.began = began
+        self.count = 0
+
+
+def _append(record: logging.LogRecord, left_out: int) -> None:
+    text = record.getMessage()  # before anything of it is changed
+    record.msg, record.args = "%s (and %d more like it before)", (text, left_out)

@@ -1,0 +1,62 @@
+"""Calibration and comparison, as commands, on a small scale."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from seawall.lab.calibration import load_calibration
+from tests.attack.balancer import require_balancer
+
+QUICK = ("--first-token", "0.05..0.1", "--duration", "0.6..0.8", "--chunks", "10")
+
+
+def lab(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "seawall", "lab", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_the_same_crowd_is_measured_on_both_and_foretold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_balancer()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    file, page = tmp_path / "calibration.json", tmp_path / "compare.html"
+    told = lab("calibrate", "--quick", "--out", str(file), *QUICK)
+    assert told.returncode == 0, told.stderr
+    calibration = load_calibration(file)
+    assert len(calibration.start_seconds) == 2
+    assert min(calibration.start_seconds) > 0
+    assert calibration.cpu_ms > 0
+    assert 10 < calibration.memory_mb < 80
+    assert calibration.connections >= 2  # to the model and to the store
+    assert sum(calibration.lab.start_parts.values()) > 0
+    told = lab(
+        *("compare", "--calibration", str(file), "--at-once", "6", "--json"),
+        *("--html", str(page)),
+        *QUICK,
+    )
+    assert told.returncode == 0, told.stderr
+    pods, functions = json.loads(told.stdout)["runs"][0]["fleets"]
+    for each in (pods, functions):
+        assert each["result"]["completed"] == each["result"]["durability"]["found"] == 6
+        assert each["prediction"]["served"] == 6
+        assert set(each["errors"]) >= {"first text p50", "first text p95", "first text p99"}
+    assert (pods["initialisations"], pods["cold_starts"]) == (2, 0)
+    assert pods["store_opened"] == 0  # pods hold theirs already
+    started = functions["initialisations"]
+    assert 1 <= started <= 6
+    assert functions["cold_starts"] == functions["store_opened"] == started
+    assert functions["model_opened"] >= started
+    text = page.read_text()
+    assert text.count("<svg") == 10
+    assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
+    assert msgspec.json.decode(told.stdout)["calibration"]["format"] == "seawall.calibration/1"

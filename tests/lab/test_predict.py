@@ -1,0 +1,126 @@
+"""What the lab foretells from a calibration, where that is known otherwise."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from seawall.errors import ConfigError
+from seawall.lab.calibration import (
+    FORMAT,
+    Burst,
+    Calibration,
+    LabFigures,
+    load_calibration,
+    store_calibration,
+)
+from seawall.lab.compare import crowd_that_fits
+from seawall.lab.fleet.spec import parse_fleet
+from seawall.lab.machine import Machine, this_machine
+from seawall.lab.predict import line, predict
+from seawall.lab.sim_reply import SimTimes
+from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson
+
+TIMES = SimTimes(first_token=(0.5, 0.5), duration=(3.0, 3.0))
+CALIBRATION = Calibration(
+    format=FORMAT,
+    machine="a machine",
+    date="2026-11-25",
+    start_seconds=[0.3, 0.3, 0.3],
+    cpu_ms=4.0,
+    memory_mb=30.0,
+    memory_kb_in_flight=35.0,
+    connections=2,
+    lab=LabFigures(
+        processors=2,
+        pods=2,
+        start_parts={"interpreter": 0.05},
+        start_cpu_seconds=0.3,
+        connect_ms=0.1,
+        warm_seconds=0.01,
+        pod_bursts=[Burst(100, 0.1, 0.2, 0.2), Burst(200, 0.1, 0.3, 0.3)],
+        cold_bursts=[Burst(1, 0.3, 0.3, 0.3), Burst(11, 0.5, 1.0, 1.8)],
+        cpu_ms_by_crowd={100: 4.0},
+        around_cpu_ms=0.3,
+        environment_bytes=30 << 20,
+        others=0.0,
+    ),
+)
+
+
+def at_once(turns: int) -> Open:
+    return Open([Crowd(shapes=[Instant(turns)])])
+
+
+def test_a_line_goes_through_two_points() -> None:
+    assert line([(100, 0.2), (200, 0.3)]) == pytest.approx((0.1, 0.001))
+    assert line([(100, 0.3), (200, 0.2)])[1] == 0.0, "more turns never take less"
+
+
+def test_pods_share_their_processor_among_all_who_come_at_once() -> None:
+    """Processor sharing: of n that come at once, each with c of work, all are done at n*c."""
+    foretold = predict(CALIBRATION, parse_fleet(["pods=2"], TIMES), at_once(400))
+    expected = 500 + 100 + 400 * 1.0  # the model's, the base, a millisecond each
+    assert foretold.first_text.p50 == pytest.approx(expected, rel=0.03)
+    assert foretold.first_text.p99 == pytest.approx(expected, rel=0.03)
+    assert foretold.cold_starts == 0
+    assert foretold.served == 400
+
+
+def test_every_turn_of_a_crowd_at_once_starts_an_environment() -> None:
+    foretold = predict(CALIBRATION, parse_fleet(["lambda"], TIMES), at_once(21))
+    assert foretold.cold_starts == 21
+    first, middle, last = 500 + 700, 500 + 1_700, 500 + 3_300  # the lines through the bursts, at 21
+    assert foretold.first_text.p50 == pytest.approx(middle, rel=0.2)
+    assert first * 0.97 <= (foretold.first_text.p50 or 0.0) <= (foretold.first_text.max or 0.0)
+    assert (foretold.first_text.max or 0.0) <= last * 1.03
+
+
+def test_environments_are_used_again() -> None:
+    load = Open([Crowd(shapes=[Poisson(2.0, 60.0)])])
+    foretold = predict(CALIBRATION, parse_fleet(["lambda"], TIMES), load)
+    assert 6 <= foretold.cold_starts <= 25  # about two a second times three seconds each
+
+
+def test_provisioned_environments_take_the_first() -> None:
+    spec = parse_fleet(["lambda", "provisioned=15"], TIMES)
+    assert predict(CALIBRATION, spec, at_once(21)).cold_starts == 6
+
+
+def test_the_largest_crowd_is_what_is_scarcest() -> None:
+    machine = Machine(name="m", processors=2, memory_bytes=1 << 30)
+    bound = crowd_that_fits(CALIBRATION, machine, files=20_000)
+    assert bound.turns == int(0.6 * (1 << 30) / (30 << 20)) == 20
+    assert "limited by memory" in bound.why
+    large = structs.replace(machine, memory_bytes=1 << 40)
+    assert crowd_that_fits(CALIBRATION, large, files=20_000).turns == 400
+    assert crowd_that_fits(CALIBRATION, large, files=800).turns == 100
+    assert crowd_that_fits(CALIBRATION, large, files=20_000, most=10).turns == 10
+
+
+def test_this_machine_has_processors_and_memory() -> None:
+    machine = this_machine()
+    assert machine.processors >= 1
+    assert machine.memory_bytes > 1 << 20
+    assert "Python" in machine.name
+
+
+def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    store_calibration(CALIBRATION, path)
+    assert load_calibration(path) == CALIBRATION
+    path.write_text('{"format": "other"}')
+    with pytest.raises(ConfigError, match=r"calibration\.json: "):
+        load_calibration(path)
+
+
+def test_the_planner_reads_it_too(tmp_path: Path) -> None:
+    if importlib.util.find_spec("seawall.plan.calibration") is None:
+        pytest.skip("this version of the planner takes no calibration yet")
+    reader = importlib.import_module("seawall.plan.calibration")
+    path = tmp_path / "calibration.json"
+    store_calibration(CALIBRATION, path)
+    measured = reader.read_calibration(path)
+    assert measured.cpu_ms == 4.0
+    assert measured.connections == 2

@@ -1,0 +1,255 @@
+"""The answer: the article's choices with numbers, and what holds of every answer."""
+
+import math
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from seawall.plan import Arrivals, Spike, Workload, from_flags
+from seawall.plan.advice import advise
+from seawall.plan.answer import (
+    PLATFORMS,
+    Answer,
+    EksConfiguration,
+    LambdaConfiguration,
+    ManagedConfiguration,
+)
+from seawall.plan.objective import Objective
+from seawall.plan.question import Options, Question
+from seawall.plan.result import SERIES
+from seawall.plan.search import least
+from seawall.plan.variations import with_traffic
+from seawall.plan.windows import month_of
+
+
+def asked(**flags: object) -> Question:
+    options = flags.pop("options", Options())
+    objective = flags.pop("objective", Objective())
+    workload = from_flags(**flags)  # type: ignore[arg-type]
+    return Question(workload=workload, options=options, objective=objective)  # type: ignore[arg-type]
+
+
+CROWD = {"daily": "1200000", "spikes": ("5000@20s",), "duration": "4s..7s", "start": "1s"}
+
+
+@pytest.fixture(scope="module")
+def crowd() -> Answer:
+    return advise(asked(**CROWD))
+
+
+@pytest.fixture(scope="module")
+def quiet() -> Answer:
+    return advise(asked(daily="100", duration="2s", start="1s"))
+
+
+def test_the_articles_crowd_is_for_eks(crowd: Answer) -> None:
+    assert (crowd.choice, crowd.met) == ("eks", True)
+    best, classic = crowd.platforms["eks"], crowd.platforms["lambda"]
+    assert isinstance(best.configuration, EksConfiguration)
+    assert 2 <= best.configuration.pods <= 20  # the article's twenty are more than enough
+    assert best.error_share.value == 0.0
+    assert 150 < best.monthly_cost < 1_000
+    first = best.first_token.p99
+    assert first.value is not None and first.half is not None  # noqa: PT018
+    assert 2.5 < first.value < 5.0 and first.half < 0.5  # noqa: PT018
+    # Classic: 1,000 environments at once and 100 a second after; the rest is refused.
+    assert not classic.met
+    assert 0.6 < (classic.refused.value or 0.0) < 0.8
+    assert crowd.runner_up == "lambda-managed"
+    assert crowd.margin.by == "cost" and crowd.margin.ratio > 2  # noqa: PT018
+
+
+def test_provisioned_for_the_crowd_costs_as_a_cluster_and_more(crowd: Answer) -> None:
+    """The article: «approaching that scale … starts resembling permanently running»."""
+    found = crowd.platforms["lambda-provisioned"]
+    assert isinstance(found.configuration, LambdaConfiguration)
+    assert found.met and found.configuration.provisioned > 3_500  # noqa: PT018
+    assert found.configuration.account_concurrency >= found.configuration.provisioned
+    assert found.monthly_cost > 10 * crowd.platforms["eks"].monthly_cost
+
+
+def test_little_traffic_is_for_lambda(quiet: Answer) -> None:
+    assert (quiet.choice, quiet.met) == ("lambda", True)
+    assert quiet.platforms["lambda"].monthly_cost < 1.0  # «essentially rounding error»
+    assert quiet.platforms["eks"].monthly_cost > 100
+    assert quiet.rule_of_thumb.choice == "lambda" and quiet.rule_of_thumb.agrees  # noqa: PT018
+    # With no spike the second by second is of ordinary time, from its beginning.
+    assert quiet.platforms["lambda"].series.start == 0.0
+    assert any("EKS" in each.rule for each in quiet.rule_of_thumb.disagreements)
+    assert quiet.curve.break_even  # more traffic would change it
+    assert quiet.curve.break_even[0].below == "lambda"
+
+
+def test_the_rule_of_thumb_and_why_the_simulation_says_otherwise(crowd: Answer) -> None:
+    rule = crowd.rule_of_thumb
+    assert [each.name for each in rule.criteria] == [
+        "duration", "initialisation", "concurrency", "burstiness", "statefulness",
+    ]  # fmt: skip
+    assert rule.choice == "eks" and rule.agrees  # noqa: PT018
+    about = {each.about: each for each in rule.disagreements}
+    assert "throttled" in about["initialisation"].why
+    assert "many requests" in about["concurrency"].why
+
+
+def test_provisioned_concurrency_of_100_and_20_pods_as_the_article_has_them() -> None:
+    """The article's own configurations, on a platform without AWS's scaling rate as it has it.
+
+    The counts (100 warm, 4,900 cold) are in test_article; here is what they cost and hold.
+    """
+    from seawall.plan.candidates import eks, function  # noqa: PLC0415
+    from seawall.plan.runs import Runs  # noqa: PLC0415
+    from seawall.plan.search import Finder  # noqa: PLC0415
+
+    question = asked(**CROWD)
+    month = month_of(question)
+    runs = Runs()
+    finder = Finder(question, month, runs)
+    hundred = finder.sized(
+        function(question, month, "lambda-provisioned", memory_mb=1_769, provisioned=100)
+    )
+    twenty = finder.sized(eks(question, month, cores=0.85, pods=20))
+    runs.close()
+    assert not hundred.met and hundred.outcome.error_share > 0.5  # noqa: PT018
+    assert twenty.met and twenty.outcome.error_share == 0.0  # noqa: PT018
+    assert twenty.cost < hundred.cost
+
+
+def check_consistent(answer: Answer) -> None:
+    assert list(answer.platforms) == list(PLATFORMS)
+    assert answer.choice != answer.runner_up
+    best = answer.platforms[answer.choice]
+    for name, each in answer.platforms.items():
+        assert each.name == name and each.words  # noqa: PT018
+        assert each.monthly_cost == pytest.approx(sum(item.monthly for item in each.items))
+        for item in each.items:
+            assert item.monthly == pytest.approx(item.quantity * item.price)
+        assert each.met == (not each.misses)
+        shares = [each.served, each.refused, each.timed_out, each.failed]
+        assert sum(share.value or 0.0 for share in shares) == pytest.approx(1.0)
+        assert set(each.series.values) == set(SERIES)
+        assert len({len(values) for values in each.series.values.values()}) == 1
+        points = each.first_token.distribution
+        assert list(points) == sorted(points)
+        if each.met:
+            assert answer.met
+            assert best.monthly_cost <= each.monthly_cost
+    curve = answer.curve
+    here = curve.multiples.index(1.0)
+    assert curve.choices[here] == answer.choice
+    for name in PLATFORMS:
+        assert curve.costs[name][here] == pytest.approx(answer.platforms[name].monthly_cost)
+        assert len(curve.costs[name]) == len(curve.met[name]) == len(curve.multiples)
+    changes = sum(a != b for a, b in zip(curve.choices, curve.choices[1:], strict=False))
+    assert len(curve.break_even) == changes
+    for row in answer.sensitivity:
+        assert row.changes_choice == (answer.choice not in (row.low.choice, row.high.choice)) or (
+            row.changes_choice == any(c.choice != answer.choice for c in (row.low, row.high))
+        )
+    assert all(each.source for each in answer.inputs)
+
+
+def test_an_answer_agrees_with_itself(crowd: Answer, quiet: Answer) -> None:
+    check_consistent(crowd)
+    check_consistent(quiet)
+
+
+def test_an_answer_is_json_and_comes_back(crowd: Answer) -> None:
+    text = msgspec.json.encode(crowd)
+    assert msgspec.json.decode(text, type=Answer) == crowd
+    plain = msgspec.json.decode(text)
+    assert plain["schema"] == "seawall.plan/1"
+    assert plain["platforms"]["eks"]["configuration"]["kind"] == "eks"
+
+
+def test_the_same_question_has_the_same_answer(quiet: Answer) -> None:
+    again = advise(asked(daily="100", duration="2s", start="1s"), workers=1)
+    same = structs.replace(again, work=quiet.work)
+    assert same == quiet
+
+
+def test_a_spike_over_the_accounts_limit_is_an_answer() -> None:
+    answer = advise(asked(**CROWD, options=Options(account_limit=1_000)))
+    assert answer.choice == "eks"
+    for name in ("lambda", "lambda-provisioned", "lambda-snapstart"):
+        found = answer.platforms[name]
+        assert not found.met
+        assert 0.7 < (found.refused.value or 0.0) < 0.9
+    assert any("account's limit of 1,000" in note for note in answer.notes)
+
+
+def test_an_objective_that_nothing_holds_is_an_answer() -> None:
+    answer = advise(asked(**CROWD, objective=Objective(first_token_p99=0.5)))
+    assert not answer.met
+    assert "None holds the objective" in answer.summary
+    assert answer.platforms[answer.choice].misses
+
+
+def test_announced_crowds_need_nothing_between() -> None:
+    standing = advise(asked(**CROWD)).platforms
+    answer = advise(asked(**CROWD, options=Options(announced=True)))
+    for name in ("lambda-provisioned", "lambda-managed", "eks"):
+        assert answer.platforms[name].met
+        assert answer.platforms[name].monthly_cost < standing[name].monthly_cost
+    provisioned = answer.platforms["lambda-provisioned"].configuration
+    assert isinstance(provisioned, LambdaConfiguration)
+    assert provisioned.provisioned == 0
+    assert provisioned.schedule[0].at == -900 and provisioned.schedule[0].count > 3_500  # noqa: PT018
+    managed = answer.platforms["lambda-managed"].configuration
+    assert isinstance(managed, ManagedConfiguration)
+    assert managed.schedule[0].count > managed.minimum
+
+
+def test_processes_on_managed_instances_cost_memory() -> None:
+    """A process a request, as AWS's Python runtime has it: fewer fit."""
+    ours = advise(asked(**CROWD)).platforms["lambda-managed"]
+    theirs = advise(asked(**CROWD, options=Options(managed_runtime="processes")))
+    found = theirs.platforms["lambda-managed"]
+    assert isinstance(found.configuration, ManagedConfiguration)
+    assert found.configuration.in_flight <= 16
+    assert found.monthly_cost > 2 * ours.monthly_cost
+
+
+def test_a_budget_is_part_of_the_objective() -> None:
+    answer = advise(asked(**CROWD, objective=Objective(monthly_cost=200.0)))
+    assert not answer.met
+    assert any("a month (at most 200)" in miss for miss in answer.platforms["eks"].misses)
+
+
+def test_memory_does_not_grow_with_the_requests_of_a_day() -> None:
+    """A hundred times the traffic is not more requests simulated, beyond what is in service."""
+    few, many = (
+        advise(asked(daily=daily, duration="2s", start="1s")).work for daily in ("100k", "10M")
+    )
+    assert many.requests < 10 * few.requests
+
+
+@given(low=st.integers(1, 5), answer=st.integers(1, 3_000), guess=st.integers(1, 4_000))
+@settings(max_examples=200, deadline=None)
+def test_the_search_finds_the_least_that_meets(low: int, answer: int, guess: int) -> None:
+    asked_of: list[int] = []
+
+    def meets(size: int) -> bool:
+        asked_of.append(size)
+        return size >= answer
+
+    found = least(meets, low, guess, 4_000, 0.03)
+    exact = max(low, answer)
+    assert exact <= found <= max(exact + 1, math.ceil(exact * 1.04))
+    assert len(asked_of) < 30
+
+
+def test_the_search_says_most_where_nothing_meets() -> None:
+    assert least(lambda _: False, 1, 10, 100, 0.03) == 100
+
+
+@given(multiple=st.sampled_from([0.1, 0.3, 1.0, 3.0, 2.5]))
+@settings(max_examples=10, deadline=None)
+def test_more_traffic_is_more_of_everything(multiple: float) -> None:
+    workload = Workload(arrivals=Arrivals(rate=1.0, spikes=(Spike(1_000, 20.0),)))
+    question = Question(workload=workload)
+    less, more = month_of(question), month_of(with_traffic(question, multiple))
+    assert more.requests == pytest.approx(multiple * less.requests, rel=0.001)
+    assert more.a_day == pytest.approx(multiple * less.a_day, rel=0.001)

@@ -1,0 +1,144 @@
+"""A month's bill, beside what AWS's pages work out, and its pieces beside a whole simulation."""
+
+import pytest
+from msgspec import structs
+
+from seawall.errors import ConfigError
+from seawall.plan import Arrivals, Campaign, Service, Spike, Stage, Workload, constant, from_flags
+from seawall.plan.bill import Used, bill, shared_costs, used_in
+from seawall.plan.candidates import eks, function, managed
+from seawall.plan.machines import fits, node_group
+from seawall.plan.prices import load_prices
+from seawall.plan.question import MONTH, Options, Question
+from seawall.plan.runs import Runs
+from seawall.plan.search import Finder
+from seawall.plan.simulate import simulate
+from seawall.plan.windows import month_of
+
+QUIET = Question(workload=from_flags(daily="86400", duration="2s", start="1s"))
+
+
+def lines(question: Question, used: Used, **fields: object) -> dict[str, float]:
+    month = month_of(question)
+    candidate = function(question, month, **fields)  # type: ignore[arg-type]
+    return {item.title: item.monthly for item in bill(question, month, candidate, used)}
+
+
+def test_awss_example_of_three_million_requests() -> None:
+    """https://aws.amazon.com/lambda/pricing/, example 1, without the free tier.
+
+    1,536 MB, 3 million requests of 120 ms: 540,000 GB-s, $9.00; requests $0.60.
+    """
+    question = structs.replace(QUIET, options=Options(architecture="x86_64"))
+    used = Used(invocations=3e6, billed_seconds=360_000.0)
+    found = lines(question, used, name="lambda", memory_mb=1_536)
+    assert found["compute"] == pytest.approx(9.00, abs=0.005)
+    assert found["requests"] == pytest.approx(0.60)
+    assert "provisioned, standing" not in found
+
+
+def test_provisioned_concurrency_stands_all_month() -> None:
+    used = Used(provisioned_seconds=100 * MONTH, provisioned_billed_seconds=1_000.0)
+    found = lines(QUIET, used, name="lambda-provisioned", memory_mb=1_024, provisioned=100)
+    assert found["provisioned, standing"] == pytest.approx(100 * MONTH * 0.0000033334)
+    assert found["provisioned, compute"] == pytest.approx(1_000 * 0.0000077778)
+
+
+def test_a_snapshot_is_kept_and_restored() -> None:
+    found = lines(QUIET, Used(restores=1_000.0), name="lambda-snapstart", memory_mb=512)
+    assert found["snapshot, kept"] == pytest.approx(0.5 * MONTH * 0.0000015046)
+    assert found["snapshot, restored"] == pytest.approx(0.5 * 1_000 * 0.0001397998)
+
+
+def test_the_way_in_is_paid_for_by_the_attempt() -> None:
+    for entry, price in (("http-api", 1.0), ("rest-api", 3.5)):
+        question = structs.replace(QUIET, options=Options(entry=entry))  # type: ignore[arg-type]
+        found = lines(question, Used(attempts=2e6), name="lambda", memory_mb=512)
+        assert sum(found.values()) == pytest.approx(2 * price)
+    question = structs.replace(QUIET, options=Options(entry="alb"))
+    assert lines(question, Used(), name="lambda", memory_mb=512)["load balancer"] == 0.0225 * 730
+
+
+def test_three_managed_instances_and_fifteen_per_cent() -> None:
+    month = month_of(QUIET)
+    items = bill(QUIET, month, managed(QUIET, month, 3), Used(pod_seconds=3 * MONTH))
+    found = {item.name: item.monthly for item in items}
+    instances = 3 * 730 * 0.0725  # three environments would fit on two: three zones want three
+    assert found["ec2.c7g.large"] == pytest.approx(instances)
+    assert found["lambda.managed_fee"] == pytest.approx(0.15 * instances)
+    plan = structs.replace(QUIET.prices, discounts={"ec2": 0.5})
+    less = bill(
+        structs.replace(QUIET, prices=plan), month, managed(QUIET, month, 3),
+        Used(pod_seconds=3 * MONTH),
+    )  # fmt: skip
+    assert {item.name: item.monthly for item in less}["lambda.managed_fee"] == pytest.approx(
+        0.15 * instances  # of the price on demand, whatever is paid
+    )
+
+
+def test_a_cluster_costs_what_stands_by() -> None:
+    month = month_of(QUIET)
+    candidate = eks(QUIET, month, cores=0.85, pods=6)
+    nodes = candidate.configuration.nodes  # type: ignore[union-attr]
+    assert (nodes.count, nodes.pods_each) == (3, 2)
+    items = bill(QUIET, month, candidate, Used(node_seconds=3 * MONTH))
+    found = {item.title: item.monthly for item in items}
+    assert found["control plane"] == pytest.approx(73.0)
+    assert found["nodes, t4g.medium"] == pytest.approx(3 * 730 * 0.0336)
+    assert found["NAT gateways"] == pytest.approx(2 * 730 * 0.045)
+    assert found["load balancer"] == pytest.approx(730 * 0.0225)
+
+
+def test_pods_fit_by_processor_and_by_memory() -> None:
+    large = load_prices("us-east-1").of("ec2.c7g.large")
+    assert [fits(large, cores, 256.0) for cores in (0.4, 0.85, 1.0, 2.0)] == [4, 2, 1, 0]
+    assert fits(large, 0.1, 1_024.0) == 3  # one of four gigabytes is the node's own
+    group = node_group(
+        load_prices("us-east-1"), "arm64", cores=0.4, memory_mb=256.0, pods=2, zones=2, spot=False
+    )
+    assert group.instance == "fargate"
+
+
+def test_what_is_the_same_anywhere_is_apart() -> None:
+    month = month_of(QUIET)
+    shared = shared_costs(QUIET, month)
+    requests = 86_400 * MONTH / 86_400
+    assert month.requests == pytest.approx(requests)
+    found = {item.name: item.monthly for item in shared.items}
+    assert found["model.input_tokens"] == pytest.approx(requests * 1_500 / 1e6)
+    assert shared.monthly == pytest.approx(sum(found.values()))
+
+
+def test_a_few_thousand_requests_stand_for_a_month() -> None:
+    """Against a simulation of a whole day: two levels of rate, one spike."""
+    shape = (1.0,) * 12 + (3.0,) * 12
+    service = Service(stages=(Stage("work", constant(2.0)),), start=constant(1.0))
+    arrivals = Arrivals(
+        horizon=86_400.0, rate=2.0, daily_shape=shape, spikes=(Spike(500, 40_000.0),)
+    )
+    workload = Workload(arrivals=arrivals, service=service)
+    question = Question(workload=workload, options=Options(spikes_a_month=MONTH / 86_400))
+    month = month_of(question)
+    assert month.requests == pytest.approx(workload.expected_requests * MONTH / 86_400, rel=0.01)
+    runs = Runs()
+    candidate = function(question, month, "lambda", memory_mb=1_769)
+    sized = Finder(question, month, runs).sized(candidate)
+    runs.close()
+    whole = simulate(workload, candidate.peak)
+    exact = used_in([(MONTH / 86_400, whole.usage, whole.attempts)])
+    expected = sum(item.monthly for item in bill(question, month, candidate, exact))
+    assert sized.cost == pytest.approx(expected, rel=0.02)
+
+
+def test_campaigns_are_part_of_the_month() -> None:
+    plain = Workload(arrivals=Arrivals(rate=1.0))
+    busy = Workload(arrivals=Arrivals(rate=1.0, campaigns=(Campaign(3_600.0, 7_200.0, 5.0),)))
+    few, more = (month_of(Question(workload=each)).requests for each in (plain, busy))
+    assert more - few == pytest.approx(4 * 4 * 7_200)  # four times as much again, four times
+    assert month_of(Question(workload=busy)).judged.event
+
+
+def test_spikes_cannot_fill_more_than_the_month() -> None:
+    workload = Workload(arrivals=Arrivals(rate=1.0, spikes=(Spike(10, 20.0),)))
+    with pytest.raises(ConfigError, match=r"options\.spikes_a_month: 1e\+06 spikes last longer"):
+        month_of(Question(workload=workload, options=Options(spikes_a_month=1e6)))

@@ -1,0 +1,255 @@
+"""`seawall plan` as it is used: its screen, its JSON, its checks, and what it says of nonsense."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from seawall.cli.main import main
+from seawall.plan.answer import (
+    Answer,
+    Autoscaler,
+    EksConfiguration,
+    LambdaConfiguration,
+    ManagedConfiguration,
+    NodeGroup,
+)
+from tests.plan.test_workload import AZURE
+from tests.servers import ROOT
+
+QUIET = ["--daily", "100", "--duration", "2s"]
+CHECKED = """
+[arrivals]
+daily = "1200000"
+spikes = ["5000@20s"]
+[deployed]
+platform = "{platform}"
+{size}
+"""
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = main(["plan", *arguments])
+    out, error = capsys.readouterr()
+    return status, out, error
+
+
+def test_the_default_answer_fits_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, error = said(capsys)
+    assert (status, error) == (0, "")
+    lines = out.splitlines()
+    assert len(lines) <= 24
+    assert max(len(line) for line in lines) <= 80
+    assert "5,000 at once" in out
+    assert re.search(r"^> EKS .*holds$", out, re.MULTILINE)
+    assert re.search(r"^  Lambda  .*missed$", out, re.MULTILINE)
+    for word in ("margin", "break-even", "would change it", "rule of thumb", "confidence"):
+        assert re.search(rf"^{word} ", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        QUIET,
+        ["--spike", "300@5s+10s", "--announced", "--duration", "3s", "--init", "200ms"],
+        ["--daily", "20k", "--account-limit", "5", "--latency", "3s"],
+    ],
+)
+def test_every_screen_fits(capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
+    status, out, _ = said(capsys, *flags)
+    assert status == 0
+    assert len(out.splitlines()) <= 25
+    assert max(len(line) for line in out.splitlines()) <= 80
+
+
+def test_json_is_the_whole_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = said(
+        capsys, *QUIET, "--json", "--region", "eu-central-1", "--discount", "ec2=28%"
+    )
+    assert status == 0
+    answer = msgspec.json.decode(out, type=Answer)
+    assert (answer.choice, answer.region) == ("lambda", "eu-central-1")
+    inputs = {each.name: each for each in answer.inputs}
+    assert inputs["arrivals.rate"].given and inputs["prices"].given  # noqa: PT018
+    assert not inputs["service.memory_mb"].given
+    assert "measured" in inputs["service.memory_mb"].source
+
+
+def test_a_recorded_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    if not AZURE.exists():
+        pytest.skip("the Azure trace (shared/data/azure_llm_conv_2023.csv) is not beside it")
+    status, out, _ = said(capsys, "--trace", str(AZURE), "--json")
+    assert status == 0
+    answer = msgspec.json.decode(out, type=Answer)
+    assert answer.met
+    assert answer.traffic.requests_a_day == pytest.approx(19_366 * 24 * 3_600 / 3_501, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--daily", "-5"], "daily: '-5' is negative"),
+        (["--daily", "nan"], "daily: 'nan' is not a number"),
+        (["--spike", "lots"], "spike: 'lots' is not a crowd"),
+        (["--spike", "5000@-1s"], "spike: '-1s' is negative"),
+        (["--duration", "7s..4s"], "duration: from 7 to 4 goes backwards"),
+        (["--init", "soon"], "init: 'soon' is not a time"),
+        (["--errors", "some"], "--errors: 'some' is not a share"),
+        (["--errors", "200%"], "objective.error_share: 2 is not from 0 to 1"),
+        (["--first-token", "0s"], "objective.first_token_p99: 0 is not a positive number"),
+        (["--budget", "nan"], "objective.monthly_cost: nan is not a positive number"),
+        (["--account-limit", "0"], "options.account_limit: must be at least 1"),
+        (["--zones", "0"], "options.zones: must be from 1 to 6"),
+        (["--spikes-a-month", "-1"], "options.spikes_a_month: -1 is negative"),
+        (["--region", "mars"], "region: no prices of 'mars'"),
+        (["--discount", "ec2=all"], "discount: 'ec2=all': not a share"),
+        (["--daily", "0"], "arrivals: nobody comes"),
+        (["--trace", "nowhere.csv"], "nowhere.csv: cannot be read"),
+        (["--prices", "nowhere.toml"], "nowhere.toml: cannot be read"),
+        (["--workload", "nowhere.toml"], "nowhere.toml: cannot be read"),
+        (["--calibration", "nowhere.json"], "nowhere.json: cannot be read"),
+        (["--check", "nowhere.toml"], "nowhere.toml: cannot be read"),
+    ],
+)
+def test_nonsense_is_named(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    status, out, error = said(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert message in error
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the trace is empty"),
+        ("timestamp\n", "the trace is empty"),
+        ("timestamp\n5\n3\n", ":3: earlier than the line before it: sort the file"),
+        ("timestamp\n1\nnan\n", ":3: 'nan' is not a time"),
+    ],
+)
+def test_a_trace_that_is_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, message: str
+) -> None:
+    file = tmp_path / "trace.csv"
+    file.write_text(text, encoding="utf-8")
+    status, _, error = said(capsys, "--trace", str(file))
+    assert status == 2
+    assert message in error
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[weather]\nsun = 1", "weather: unknown; known:"),
+        ("[objective]\nspeed = 1", "objective.speed: unknown; known:"),
+        ('[objective]\nfirst_token_p99 = "fast"', "objective.first_token_p99: Expected `float`"),
+        ("[options]\nannounced = 1", "options.announced: Expected `bool`"),
+        ("[each]\nlog_kb = -1.0", "each.log_kb: -1 is negative"),
+        ('[prices]\nregion = "mars"', "region: no prices of 'mars'"),
+        ("[prices]\ncheap = true", "prices.cheap: unknown"),
+        ('[deployed]\nplatform = "vm"', "deployed: Invalid enum value 'vm'"),
+        ('[deployed]\nplatform = "lambda"\nprovisioned = 5', "deployed.provisioned: not with"),
+        ('[check]\nchoice = "vm"', "check.choice: unknown 'vm'"),
+        ('[arrivals]\ndaily = "-1"', "arrivals.daily: '-1' is negative"),
+        ("[arrivals", "plan.toml: "),
+    ],
+)
+def test_a_file_that_is_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, message: str
+) -> None:
+    file = tmp_path / "plan.toml"
+    file.write_text(text, encoding="utf-8")
+    status, _, error = said(capsys, "--check", str(file))
+    assert status == 2
+    assert message in error
+
+
+@pytest.mark.parametrize(
+    ("platform", "size", "status"),
+    [
+        ("eks", "pods = 8", 0),
+        ("eks", "pods = 2", 1),
+        ("lambda", "memory_mb = 1769", 1),
+        ("lambda-provisioned", "provisioned = 5200\nmemory_mb = 512", 0),
+        ("lambda-managed", "minimum = 100", 0),
+    ],
+)
+def test_checks_of_what_is_deployed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, platform: str, size: str, status: int
+) -> None:
+    file = tmp_path / "plan.toml"
+    file.write_text(CHECKED.format(platform=platform, size=size), encoding="utf-8")
+    found, out, _ = said(capsys, "--check", str(file))
+    assert found == status
+    assert ("does NOT hold" in out) == (status == 1)
+    assert ("(at most 1.0%)" in out) == (status == 1)
+
+
+def test_a_check_of_the_choice_and_of_the_price(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "plan.toml"
+    text = CHECKED.format(platform="eks", size="pods = 8") + '[check]\nchoice = "lambda"\n'
+    file.write_text(text + "[objective]\nmonthly_cost = 100\n", encoding="utf-8")
+    status, out, _ = said(capsys, "--check", str(file), "--json")
+    assert status == 1
+    found = json.loads(out)
+    assert not found["holds"]
+    assert "at most 100" in found["misses"][0]
+    assert "the choice is eks, not lambda" in found["misses"][1]
+
+
+def test_a_calibration_stands_for_defaults_but_not_for_what_is_given(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "calibration.json"
+    measured = {
+        "format": "seawall.calibration/1", "machine": "a laptop", "date": "2026-11-25",
+        "start_seconds": [0.1, 0.12, 0.2], "cpu_ms": 1.5, "memory_mb": 55,
+    }  # fmt: skip
+    file.write_text(json.dumps(measured), encoding="utf-8")
+    flags = [*QUIET, "--calibration", str(file), "--json"]
+    _, out, _ = said(capsys, *flags)
+    inputs = {each.name: each for each in msgspec.json.decode(out, type=Answer).inputs}
+    assert inputs["service.stages.cpu_ms"].value == "1.5 ms"
+    assert "a laptop, 2026-11-25" in inputs["service.memory_mb"].source
+    assert inputs["service.start"].value == "measured, p50 120 ms"
+    _, out, _ = said(capsys, *flags, "--init", "3s")
+    inputs = {each.name: each for each in msgspec.json.decode(out, type=Answer).inputs}
+    assert (inputs["service.start"].value, inputs["service.start"].source) == ("3 s", "given")
+    file.write_text(json.dumps(measured | {"format": "other"}), encoding="utf-8")
+    status, _, error = said(capsys, *flags)
+    assert status == 2 and "format: 'other'" in error  # noqa: PT018
+
+
+def test_progress_is_told_on_a_terminal() -> None:
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "seawall", "plan", *QUIET]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower) as process:
+        os.close(follower)
+        out, _ = process.communicate(timeout=120)
+    told = os.read(leader, 100_000).decode()
+    os.close(leader)
+    assert process.returncode == 0 and b"> Lambda" in out  # noqa: PT018
+    assert re.search(r"\d+ simulations", told)
+    assert told.endswith("\r")  # and is gone at the end
+
+
+def test_the_docs_name_every_field_of_a_configuration() -> None:
+    text = (ROOT / "docs" / "plan.md").read_text(encoding="utf-8")
+    for kind, types in {
+        "lambda": [LambdaConfiguration],
+        "managed": [ManagedConfiguration],
+        "eks": [EksConfiguration, Autoscaler, NodeGroup],
+    }.items():
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{kind}` |"))
+        told = set(re.findall(r"`(\w+)`", row)) - {kind}
+        names = [name for each in types for name in each.__struct_fields__]  # type: ignore[attr-defined]
+        assert told == set(names)

@@ -1,0 +1,269 @@
+"""The report: whole in itself, true to the answer, safe, and alive in a browser."""
+
+import html
+import json
+import re
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import structs
+
+from seawall.plan import from_flags
+from seawall.plan.advice import advise
+from seawall.plan.answer import PLATFORMS, Answer, Figure, Input
+from seawall.plan.question import Question
+from seawall.plan.report import render_report, write_report
+from tests.install_browser import require_browser
+
+EVIL = "<script>alert(1)</script>\"'&amp;</textarea>--></script>"
+VOID = {"meta", "input", "br", "img", "link", "hr"}
+
+
+@pytest.fixture(scope="module")
+def answer() -> Answer:
+    """A small crowd on top of little traffic."""
+    workload = from_flags(daily="20000", spikes=["400@20s"], duration="2s..4s", start="1s")
+    return advise(Question(workload=workload))
+
+
+class Page(HTMLParser):
+    """Elements, what is open, and the text of scripts and cells."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        self.texts.setdefault(tag, []).append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> ends nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        for tag in set(self.open):
+            self.texts[tag][-1] += data
+
+
+def embedded(text: str) -> Any:
+    found = re.search(
+        r'<script type="application/json" id="answer">(.*?)</script>', text, re.DOTALL
+    )
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_the_page_is_well_formed_and_whole_in_itself(answer: Answer) -> None:
+    text = render_report(answer)
+    page = Page(text)
+    assert page.open == []
+    assert text.startswith("<!doctype html>")
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for tag, attrs in page.elements:
+        assert tag not in {"link", "iframe", "img", "object", "embed", "base"}, tag
+        assert not {"src", "srcset", "action", "style"} & set(attrs), (tag, attrs)
+        assert not any(name.startswith("on") for name in attrs), (tag, attrs)
+        assert (attrs.get("href") or "#").startswith("#"), attrs
+    assert not re.search(r"url\((?!#)|@import|fetch\(|XMLHttp|WebSocket|import\(", text)
+    policy = next(attrs for tag, attrs in page.elements if "http-equiv" in attrs)["content"]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+
+
+def test_what_is_read_aloud_or_printed_is_there_without_a_script(answer: Answer) -> None:
+    page = Page(render_report(answer))
+    assert ("html", {"lang": "en"}) in page.elements
+    assert page.texts["h1"] == [answer.summary]
+    captions = [words for words in page.texts["caption"] if words.strip()]
+    assert len(captions) == len([1 for tag, _ in page.elements if tag == "table"])
+    for tag, attrs in page.elements:
+        if tag == "th":
+            assert "scope" in attrs
+    cells = " ".join(page.texts["td"]) + " ".join(page.texts["th"])
+    for name in PLATFORMS:
+        each = answer.platforms[name]
+        assert each.title in cells
+        assert f"${each.monthly_cost:,.0f}" in cells or f"${each.monthly_cost:.2f}" in cells
+    for one in answer.inputs:
+        assert one.name in " ".join(page.texts["code"])
+        assert one.source in cells
+    for case in answer.sensitivity:
+        assert case.title in cells
+    for criterion in answer.rule_of_thumb.criteria:
+        assert criterion.because in cells
+
+
+def test_its_data_are_the_answers(answer: Answer) -> None:
+    assert embedded(render_report(answer)) == json.loads(msgspec.json.encode(answer))
+
+
+def test_what_others_wrote_is_text(answer: Answer) -> None:
+    """Names of files and models come from outside: they are shown, and nothing else."""
+    wild = structs.replace(
+        answer,
+        summary=EVIL,
+        notes=(EVIL,),
+        inputs=(Input(name=EVIL, value=EVIL, source=EVIL, given=True),),
+        region=EVIL,
+    )
+    text = render_report(wild)
+    page = Page(text)
+    assert page.open == []
+    assert "alert(1)</script>" not in text
+    assert [tag for tag, _ in page.elements].count("script") == 2
+    assert page.texts["h1"] == [EVIL]
+    assert embedded(text)["summary"] == EVIL
+
+
+def test_writing_where_one_cannot(answer: Answer, tmp_path: Path) -> None:
+    write_report(answer, tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == render_report(answer)
+    with pytest.raises(OSError, match="No such file"):
+        write_report(answer, tmp_path / "none" / "report.html")
+
+
+def nobody_served(answer: Answer) -> Answer:
+    """Nothing holds, nobody is served on one platform, there is no spike nor sensitivity."""
+    one = answer.platforms["lambda"]
+    none = structs.replace(
+        one.first_token, **dict.fromkeys(("p50", "p90", "p95", "p99", "p99_9"), Figure(None)),
+        distribution=(),
+    )  # fmt: skip
+    empty = structs.replace(
+        one, first_token=none, latency=none, met=False, misses=("errors 100%",),
+        served=Figure(0.0), refused=Figure(1.0), error_share=Figure(1.0),
+        ordinary=structs.replace(one.ordinary, first_token_p50=None, first_token_p99=None),
+    )  # fmt: skip
+    return structs.replace(
+        answer, met=False, platforms=answer.platforms | {"lambda": empty}, sensitivity=(),
+        traffic=structs.replace(answer.traffic, spike_size=0), currency="EUR",
+        curve=structs.replace(answer.curve, break_even=()),
+    )  # fmt: skip
+
+
+def test_an_answer_in_which_little_is_there(answer: Answer) -> None:
+    text = render_report(nobody_served(answer))
+    assert Page(text).open == []
+    assert "No platform holds the objective" in text
+    assert "The busiest time, second by second" in text
+    assert "in the spike" not in " ".join(Page(text).texts["caption"])
+    assert "EUR " in text
+    assert "No input was varied" in text
+
+
+# What a reader does, done by a script in the page; what comes of it is written into the page.
+VISIT = """
+const found = {};
+const $ = (selector, within = document) => within.querySelector(selector);
+const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
+const at = (frame, part, kind) => {
+  const box = $("svg", frame).getBoundingClientRect();
+  const event = new PointerEvent(kind, { bubbles: true, clientX: box.left + part * box.width,
+    clientY: box.top + 40 });
+  (kind === "pointerup" ? window : frame).dispatchEvent(event);
+};
+const ticks = (frame) => $$(".axis text", frame).map((each) => each.textContent).join();
+found.charts = $$(".frame > svg").length;
+found.paths = $$(".frame path").map((each) => each.getAttribute("d"));
+found.bars = $$(".track i").length;
+const first = $("#spike-charts .frame");
+at(first, 0.5, "pointermove");
+found.tips = $$("#spike-charts .tip").filter((each) => !each.hidden).length;
+found.tip = $(".tip", first).textContent;
+const before = ticks(first);
+at(first, 0.3, "pointerdown"); at(first, 0.6, "pointermove"); at(first, 0.6, "pointerup");
+found.zoomed = ticks(first) !== before;
+found.together = ticks(first) === ticks($$("#spike-charts .frame")[1]);
+$("#zoom-all").click();
+const lines = $$("path", first).length;
+$("#spike-charts .legend button").click();
+found.switched = lines - $$("path", first).length;
+found.pressed = $("#spike-charts .legend button").getAttribute("aria-pressed");
+first.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
+found.byKey = !$(".tip", first).hidden;
+const left = $("#left");
+left.value = "lambda-snapstart"; left.dispatchEvent(new Event("change"));
+found.caption = $("#spike-charts figcaption").textContent;
+window.dispatchEvent(new Event("beforeprint"));
+found.unfolded = $$("details").every((each) => each.open);
+$("#theme").value = "dark"; $("#theme").dispatchEvent(new Event("change"));
+found.back = getComputedStyle(document.body).backgroundColor;
+found.wide = [document.documentElement.scrollWidth, document.documentElement.clientWidth];
+found.captions = $$("caption span").filter((each) =>
+  each.getBoundingClientRect().right > document.documentElement.clientWidth
+  || each.getBoundingClientRect().bottom > $("td, th", each.closest("table"))
+    .getBoundingClientRect().top + 1).map((each) => each.textContent);
+found.texts = $$(".axis text").filter((each) => {
+  const [box, frame] = [each, each.closest("svg")].map((one) => one.getBoundingClientRect());
+  return box.left < frame.left - 1 || box.right > frame.right + 1 || box.bottom > frame.bottom + 1;
+}).map((each) => each.textContent);
+window.parent.document.body.append(Object.assign(window.parent.document.createElement("pre"),
+  { id: "visit", textContent: JSON.stringify(found) }));
+"""
+
+
+def chromium(page: Path, tmp_path: Path) -> tuple[str, str]:
+    """The document after its scripts ran, and what the browser complained about."""
+    done = subprocess.run(
+        [require_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+         "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}",
+         "--enable-logging=stderr", "--window-size=1280,1200", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return done.stdout, "\n".join(complaints)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_browser_opens_it_without_complaint(answer: Answer, tmp_path: Path, whole: bool) -> None:
+    page = tmp_path / "report.html"
+    write_report(answer if whole else nobody_served(answer), page)
+    document, complaints = chromium(page, tmp_path)
+    assert complaints == ""
+    assert document.count('class="frame"') == 13
+
+
+@pytest.mark.parametrize("width", [1200, 360])
+def test_a_reader_points_zooms_switches_and_prints(
+    answer: Answer, tmp_path: Path, width: int
+) -> None:
+    page = tmp_path / "report.html"
+    text = render_report(answer)
+    # The page's own policy would not let the reader's script run.
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    text = text.replace("</body>", f"<script>{VISIT}</script></body>")
+    # A window is not as narrow as a telephone; a frame may be.
+    frame = f'<iframe srcdoc="{html.escape(text)}" width="{width}" height="1200"></iframe>'
+    page.write_text(f"<!doctype html><body>{frame}</body>", encoding="utf-8")
+    document, complaints = chromium(page, tmp_path)
+    assert complaints == ""
+    visit = re.search(r'<pre id="visit">(.*?)</pre>', document, re.DOTALL)
+    assert visit is not None
+    found = json.loads(html.unescape(visit[1]))
+    assert found["charts"] == 13
+    assert all(path and "NaN" not in path for path in found["paths"])
+    assert found["bars"] > 2 * len(PLATFORMS)
+    assert found["tips"] == 10
+    assert "in service" in found["tip"]
+    assert found["zoomed"]
+    assert found["together"]
+    assert (found["switched"], found["pressed"]) == (1, "false")
+    assert found["byKey"]
+    assert found["caption"] == "Lambda, SnapStart"
+    assert found["unfolded"]
+    assert found["back"] == "rgb(15, 20, 25)"
+    assert found["wide"][0] <= found["wide"][1] <= width, "wider than the window"
+    assert found["captions"] == []
+    assert found["texts"] == [], "labels beyond their chart"
