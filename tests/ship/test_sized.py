@@ -153,7 +153,9 @@ def test_functions_are_as_the_plan_says(plans: dict[str, Path], tmp_path: Path, 
             most = max((each["count"] for each in planned["schedule"]), default=0)
             assert int(parameters.get("CrowdProvisioned", 0)) == most
     planned = configuration(plans[size], "lambda-managed")
-    parameters = function(plans[size], tmp_path / "managed", "lambda-managed")
+    parameters = function(plans[size], tmp_path / "managed", "lambda-managed", *CROWD)
+    most = max((each["count"] for each in planned["schedule"]), default=0)
+    assert int(parameters.get("CrowdMinimum", 0)) == most
     assert int(parameters["InFlight"]) == planned["in_flight"]
     assert int(parameters["MinimumEnvironments"]) == planned["minimum"]
     assert int(parameters["MaximumEnvironments"]) >= planned["maximum"]

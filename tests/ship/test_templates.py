@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
+from botocore.session import Session
+from botocore.validate import validate_parameters
 
 from seawall.hosts.aws_lambda.metrics import METRICS, NAMESPACE
 from tests.install_ship_tools import missing_sam, sam
@@ -166,6 +170,25 @@ def test_a_function_is_what_it_should_be(path: Path) -> None:
         assert "ProvisionedConcurrencyConfig" in properties
 
 
+def test_what_is_scheduled_on_managed_instances_is_a_call_of_the_api() -> None:
+    """AWS's own SDK takes its parameters, once the template's references are filled in."""
+    operation = Session().get_service_model("lambda").operation_model("PutFunctionScalingConfig")
+    taken = operation.input_shape
+    schedules = resources(FUNCTIONS[1], "AWS::Scheduler::Schedule")
+    counts = {"CrowdMinimum": "7", "MinimumEnvironments": "3", "MaximumEnvironments": "9"}
+    least = {}
+    for name, schedule in schedules.items():
+        text, _ = schedule["Properties"]["Target"]["Input"]["Fn::Sub"]
+        for each, value in {**counts, "Turns": "shop", "Version": "12"}.items():
+            text = text.replace(f"${{{each}}}", value)
+        call = json.loads(text)
+        validate_parameters(call, taken)
+        assert call["FunctionScalingConfig"].pop("MaxExecutionEnvironments") == 9
+        least[name] = call["FunctionScalingConfig"].pop("MinExecutionEnvironments")
+        assert call == {"FunctionName": "shop", "Qualifier": "12", "FunctionScalingConfig": {}}
+    assert least == {"CrowdComes": 7, "CrowdGoes": 3}
+
+
 @each_function
 def test_a_dashboard_shows_what_a_function_tells(path: Path) -> None:
     (dashboard,) = resources(path, "AWS::CloudWatch::Dashboard").values()
@@ -180,3 +203,20 @@ def test_a_dashboard_shows_what_a_function_tells(path: Path) -> None:
         if alarm["Properties"]["Namespace"] == NAMESPACE:
             assert alarm["Properties"]["MetricName"] in METRICS
         assert alarm["Properties"]["AlarmActions"]
+
+
+def test_the_function_that_chooses_a_side_is_javascript(tmp_path: Path) -> None:
+    require("" if shutil.which("node") else "node is not installed: apt install nodejs")
+    (function,) = resources(SHARED[1], "AWS::CloudFront::Function").values()
+    code = function["Properties"]["FunctionCode"]
+    assert function["Properties"]["FunctionConfig"]["Runtime"] == "cloudfront-js-2.0"
+    (tmp_path / "choose.mjs").write_text(code)
+    checked = ["node", "--check", str(tmp_path / "choose.mjs")]
+    assert subprocess.run(checked, check=False).returncode == 0
+    origins = {
+        each["Id"]
+        for each in load(SHARED[1])["Resources"]["Distribution"]["Properties"][
+            "DistributionConfig"
+        ]["Origins"]
+    }
+    assert set(re.findall(r"OriginById\('(\w+)'\)", code)) <= origins

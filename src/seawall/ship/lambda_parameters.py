@@ -29,7 +29,7 @@ def lambda_parameters(
         )
     found = platform.configuration
     if isinstance(found, ManagedConfiguration):
-        return _managed(found, notes), tuple(notes)
+        return _managed(found, crowd, notes), tuple(notes)
     assert isinstance(found, LambdaConfiguration)  # noqa: S101 - there is no other kind of function
     return _classic(found, crowd, notes), tuple(notes)
 
@@ -71,7 +71,7 @@ def _classic(found: LambdaConfiguration, crowd: Crowd | None, notes: list[str]) 
     return parameters
 
 
-def _managed(found: ManagedConfiguration, notes: list[str]) -> dict[str, str]:
+def _managed(found: ManagedConfiguration, crowd: Crowd | None, notes: list[str]) -> dict[str, str]:
     wanted = found.memory_gb / found.vcpus
     ratio = min(_RATIOS, key=lambda each: (abs(each - wanted), each))
     if found.runtime != "async":
@@ -79,15 +79,15 @@ def _managed(found: ManagedConfiguration, notes: list[str]) -> dict[str, str]:
             "The plan reckons with a process for each request; Seawall's runtime has all of an "
             "environment in one, which needs less."
         )
-    if found.schedule:
+    times = times_of(crowd, found.schedule, found.minimum) if crowd is not None else None
+    if found.schedule and crowd is None:
         most = max(moment.count for moment in found.schedule)
         notes.append(
-            f"The plan has at least {most} environments while its crowd is there. The template "
-            f"does not schedule them: deploy with MinimumEnvironments={most} before, and with "
-            f"{found.minimum} after."
+            f"The plan has at least {most} environments while its crowd is there: say when with "
+            "--crowd."
         )
     highest = max(found.maximum, *(moment.count for moment in found.schedule), found.minimum)
-    return {
+    parameters = {
         "MemoryMb": str(round(found.memory_gb * 1_024)),
         "MemoryGiBPerVcpu": str(ratio),
         "Architecture": found.architecture,
@@ -99,3 +99,11 @@ def _managed(found: ManagedConfiguration, notes: list[str]) -> dict[str, str]:
         "TargetUtilization": str(max(10, min(90, round(found.target * 100)))),
         "Instances": found.instance,
     }
+    if times is not None:
+        parameters |= {
+            "CrowdMinimum": str(times.count),
+            "CrowdBegins": times.begins.aws_cron(),
+            "CrowdEnds": times.ends.aws_cron(),
+            "CrowdTimezone": times.begins.timezone,
+        }
+    return parameters
