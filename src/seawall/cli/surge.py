@@ -24,7 +24,7 @@ Open loop (turns come when they are due, whether or not others were answered):
   --at-once 5000            everybody at one moment
   --rate 50 --for 60s       at random, 50 a second
   --rate 10..200 --for 60s  growing evenly
-  --trace FILE              as it was recorded: a CSV file with a column of times
+  --trace FILE              as it was recorded: CSV, or an export that seawall plan reads
 Closed loop (customers ask, read, and ask again):
   --customers 100 --for 60s
 
@@ -45,7 +45,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     crowd.add_argument("--at-once", type=int, metavar="N", help="turns at one moment")
     crowd.add_argument("--rate", metavar="R", help="arrivals a second: 50, or 10..200")
     crowd.add_argument("--for", dest="seconds", default="30s", metavar="TIME", help="default: 30s")
-    crowd.add_argument("--trace", type=Path, metavar="FILE", help="recorded arrivals (CSV)")
+    crowd.add_argument("--trace", type=Path, metavar="FILE", help="recorded arrivals")
     crowd.add_argument("--speed", type=float, default=1.0, metavar="X", help="of the trace")
     crowd.add_argument("--first", type=int, metavar="N", help="only so many of the trace")
     crowd.add_argument("--customers", type=int, metavar="N", help="closed loop")
@@ -193,7 +193,7 @@ def _shapes(arguments: argparse.Namespace, seconds: float) -> "list[Shape]":
             raise ConfigError("--rate and --for must be more than 0")
         shapes.append(Poisson(high, seconds) if low == high else Ramp(low, high, seconds))
     if arguments.trace is not None:
-        from seawall.plan.trace import read_trace  # noqa: PLC0415 - numpy
+        from seawall.plan.exports.reading import read_trace  # noqa: PLC0415 - numpy
 
         if not arguments.speed > 0:
             raise ConfigError("--speed must be more than 0")
