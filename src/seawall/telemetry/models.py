@@ -52,12 +52,23 @@ def name_model(name: str, settings: ModelSettings | None) -> Named:
     return Named(provider, settings.model or name, parts.hostname or "", port)
 
 
+class _Told(Struct):
+    """What came of a call. events: all, where content is told. first: seconds until the first."""
+
+    last: ModelEvent | None
+    events: list[ModelEvent]
+    seconds: float
+    first: float | None
+    error: str | None
+
+
 class _Spanned:
     """A model around another; what its spans are called is for its two kinds to say."""
 
-    def __init__(self, model: Model, named: Named) -> None:
+    def __init__(self, model: Model, named: Named, *, content: bool = False) -> None:
         self._model = model
         self._named = named
+        self._content = content
 
     async def stream(
         self, request: ModelRequest, *, deadline: float
@@ -69,28 +80,29 @@ class _Spanned:
         span = self._begin(parent, request) if parent is not None else None
         told: list[ModelEvent] = []
         first: float | None = None
+        last: ModelEvent | None = None
         error: str | None = "cancelled"  # until we know better
         try:
             async with aclosing(self._model.stream(request, deadline=deadline)) as events:
                 while True:
                     # Only while the model is at work: a generator shares its caller's context.
-                    token = current_span.set(span)
-                    try:
-                        event = await anext(events)
-                    except StopAsyncIteration:
-                        break
-                    finally:
-                        current_span.reset(token)
+                    current_span.set(span)
+                    last = await events.__anext__()
+                    current_span.set(parent)
                     if first is None:
                         first = clock() - began
-                    self._keep(told, event)
-                    yield event
+                    if self._content:
+                        told.append(last)
+                    yield last
+        except StopAsyncIteration:
             error = None
         except Exception as failure:
             error = error_type(failure)
             raise
         finally:
-            self._end(span, request, told, seconds=clock() - began, first=first, error=error)
+            current_span.set(parent)
+            seconds = clock() - began
+            self._end(span, request, _Told(last, told, seconds=seconds, first=first, error=error))
 
     async def warm(self) -> None:
         """See `Model.warm`."""
@@ -103,20 +115,7 @@ class _Spanned:
     def _begin(self, parent: Span, request: ModelRequest) -> Span:
         raise NotImplementedError
 
-    def _keep(self, told: list[ModelEvent], event: ModelEvent) -> None:
-        if type(event) is Finish:
-            told.append(event)
-
-    def _end(
-        self,
-        span: Span | None,
-        request: ModelRequest,
-        told: list[ModelEvent],
-        *,
-        seconds: float,
-        first: float | None,
-        error: str | None,
-    ) -> None:
+    def _end(self, span: Span | None, request: ModelRequest, told: "_Told") -> None:
         raise NotImplementedError
 
     def _place(self, span: Span) -> None:
@@ -138,21 +137,12 @@ class AttemptedModel(_Spanned):
         self._place(span)
         return span
 
-    def _end(
-        self,
-        span: Span | None,
-        request: ModelRequest,  # noqa: ARG002
-        told: list[ModelEvent],  # noqa: ARG002
-        *,
-        seconds: float,  # noqa: ARG002
-        first: float | None,
-        error: str | None,
-    ) -> None:
+    def _end(self, span: Span | None, request: ModelRequest, told: "_Told") -> None:  # noqa: ARG002
         if span is None:
             return
-        if first is not None:
-            span.put("gen_ai.response.time_to_first_chunk", first)
-        span.end(error)
+        if told.first is not None:
+            span.put("gen_ai.response.time_to_first_chunk", told.first)
+        span.end(told.error)
 
 
 class ChattingModel(_Spanned):
@@ -161,9 +151,8 @@ class ChattingModel(_Spanned):
     def __init__(
         self, model: Model, named: Named, distributions: Distributions, *, content: bool
     ) -> None:
-        super().__init__(model, named)
+        super().__init__(model, named, content=content)
         self._distributions = distributions
-        self._content = content
         key: list[tuple[str, str | bool]] = [
             ("gen_ai.operation.name", "chat"),
             ("gen_ai.provider.name", named.provider),
@@ -186,26 +175,13 @@ class ChattingModel(_Spanned):
             span.put("gen_ai.output.type", "json")
         return span
 
-    def _keep(self, told: list[ModelEvent], event: ModelEvent) -> None:
-        if self._content or type(event) is Finish:
-            told.append(event)
-
-    def _end(
-        self,
-        span: Span | None,
-        request: ModelRequest,
-        told: list[ModelEvent],
-        *,
-        seconds: float,
-        first: float | None,
-        error: str | None,
-    ) -> None:
-        finish = told[-1] if told and type(told[-1]) is Finish else None
-        self._measure(finish, seconds=seconds, first=first, error=error)
+    def _end(self, span: Span | None, request: ModelRequest, told: "_Told") -> None:
+        finish = told.last if type(told.last) is Finish else None
+        self._measure(finish, told)
         if span is None:
             return
-        if first is not None:
-            span.put("gen_ai.response.time_to_first_chunk", first)
+        if told.first is not None:
+            span.put("gen_ai.response.time_to_first_chunk", told.first)
         if finish is not None:
             usage = finish.usage
             span.put("gen_ai.response.finish_reasons", [finish.reason])
@@ -216,17 +192,15 @@ class ChattingModel(_Spanned):
             if usage.cache_write_tokens:
                 span.put("gen_ai.usage.cache_creation.input_tokens", usage.cache_write_tokens)
         if span.content:
-            _tell_content(span, request, told)
-        span.end(error)
+            _tell_content(span, request, told.events)
+        span.end(told.error)
 
-    def _measure(
-        self, finish: Finish | None, *, seconds: float, first: float | None, error: str | None
-    ) -> None:
+    def _measure(self, finish: Finish | None, told: "_Told") -> None:
         measured = self._distributions
-        key = self._key if error is None else (*self._key, ("error.type", error))
-        measured.call_seconds.record(seconds, key)
-        if first is not None:
-            measured.first_seconds.record(first, self._key)
+        key = self._key if told.error is None else (*self._key, ("error.type", told.error))
+        measured.call_seconds.record(told.seconds, key)
+        if told.first is not None:
+            measured.first_seconds.record(told.first, self._key)
         if finish is not None and (finish.usage.prompt_tokens or finish.usage.completion_tokens):
             for kind, tokens in (
                 ("input", finish.usage.prompt_tokens),
