@@ -184,6 +184,8 @@ def _telemetry(settings: Settings) -> "Telemetry | None":
     """None where nobody receives it; then nothing of it is imported."""
     if not (settings.telemetry.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")):
         return None
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return None
     from seawall.telemetry.open import open_telemetry  # noqa: PLC0415
 
     return open_telemetry(settings.telemetry, settings.models)

@@ -11,6 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from seawall import Orchestrator, ToolContext
 from seawall.config import AgentSettings, parse_settings
+from seawall.errors import ConfigError
 from seawall.hosts.aws_lambda.xray import traceparent_of
 from seawall.spans import incoming_trace
 from seawall.turn import Principal
@@ -175,3 +176,33 @@ def test_who_leaves_ends_the_spans_without_an_error(tmp_path: Path) -> None:
     for name in ("turn", "invoke_agent one", "chat m", "attempt default"):
         assert attributes(named[name].attributes)["error.type"] == "cancelled", name
         assert named[name].status.code == 0
+
+
+def test_what_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard variables switch it on and off, and a protocol that is not spoken is refused."""
+    with receiving() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
+        run(converse(tmp_path, Receiver(), ""))
+        (named,) = {
+            str(attributes(each.resource_spans[0].resource.attributes)["service.name"])
+            for each in receiver.traces
+        }
+        assert named == "shop"
+        before = len(receiver.requests)
+        monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+        run(converse(tmp_path, Receiver(), ""))
+        assert len(receiver.requests) == before
+        monkeypatch.delenv("OTEL_SDK_DISABLED")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+        with pytest.raises(ConfigError, match="http/protobuf"):
+            run(converse(tmp_path, Receiver(), ""))
+
+
+@pytest.mark.parametrize("wrong", ["ftp://x", "http://user:password@x", "nowhere"])
+def test_an_endpoint_that_is_none_is_refused(tmp_path: Path, wrong: str) -> None:
+    receiver = Receiver()
+    receiver.url = wrong
+    with pytest.raises(ConfigError, match=r"telemetry\.endpoint") as refused:
+        run(converse(tmp_path, receiver, ""))
+    assert "password" not in str(refused.value).replace("user name or password", "")

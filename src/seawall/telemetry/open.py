@@ -82,6 +82,12 @@ def open_telemetry(
         ConfigError: the endpoint is no address, or a variable is not what it should be.
     """
     endpoint = settings.endpoint or environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    protocol = environment.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
+    if not settings.endpoint and protocol not in ("", "http/protobuf"):
+        raise ConfigError(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL: is {protocol!r}, but only http/protobuf is spoken; set "
+            "telemetry.endpoint, or OTEL_SDK_DISABLED=true"
+        )
     release = version("seawall")
     try:
         exporter = Exporter(
