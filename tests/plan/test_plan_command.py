@@ -81,6 +81,19 @@ def test_json_is_the_whole_answer(capsys: pytest.CaptureFixture[str]) -> None:
     assert "measured" in inputs["service.memory_mb"].source
 
 
+def test_the_report_is_written_beside_the_answer(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "report.html"
+    status, out, _ = said(capsys, *QUIET, "--html", str(file))
+    assert status == 0
+    assert out.endswith(f"report: {file}\n")
+    assert "<html" in file.read_text(encoding="utf-8")
+    status, _, error = said(capsys, *QUIET, "--html", str(tmp_path / "nowhere" / "report.html"))
+    assert status == 2
+    assert "cannot be written" in error
+
+
 def test_a_recorded_trace(capsys: pytest.CaptureFixture[str]) -> None:
     if not AZURE.exists():
         pytest.skip("the Azure trace (shared/data/azure_llm_conv_2023.csv) is not beside it")

@@ -129,7 +129,7 @@ def sensitivity_of(
 
     def case(each: tuple[str, Question]) -> Case:
         value, changed = each
-        sized = _resized(changed, found, runs)
+        sized = dict(found) if _same(changed, question) else _resized(changed, found, runs)
         choice = ranked(sized)[0]
         return Case(
             value=value,
@@ -146,6 +146,16 @@ def sensitivity_of(
         for at, variation in enumerate(varied)
     ]
     return tuple(sorted(rows, key=lambda row: (not row.changes_choice, -row.swing)))
+
+
+def _same(one: Question, other: Question) -> bool:
+    """Nothing was changed: that is its value already."""
+    return (
+        one.workload is other.workload
+        and one.objective == other.objective
+        and one.options == other.options
+        and one.prices.discounts.get("ec2", 0.0) == other.prices.discounts.get("ec2", 0.0)
+    )
 
 
 def _row(variation: Variation, low: Case, high: Case, choice: Choice, cost: float) -> Sensitivity:
