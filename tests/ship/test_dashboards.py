@@ -64,6 +64,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, s
         with httpx2.Client(base_url=server.url, timeout=30) as client:
             for text in (SAID, "What are your opening hours?"):
                 assert client.post("/v1/turns", json={"text": text}).status_code == 200
+            for field in ("agent", "session"):
+                strange = {"text": text, field: f"stranger-{field}"}
+                assert client.post("/v1/turns", json=strange).status_code == 404
+            client.post("/v1/chat/completions", json={"model": "stranger-model", "messages": []})
         done = subprocess.run(
             ["bash", "-c", _SURGE.format(url=server.url)], capture_output=True, check=False
         )
@@ -106,6 +110,15 @@ def test_every_label_exists(told: dict[str, list[dict[str, str]]]) -> None:
         for labels in re.findall(r"by \(([^)]*)\)", expression):
             known = {key for each in told.values() for found in each for key in found}
             assert set(re.split(r",\s*", labels)) <= known | {"namespace", "service"}, expression
+
+
+def test_what_strangers_send_makes_no_series(told: dict[str, list[dict[str, str]]]) -> None:
+    values = {value for each in told.values() for labels in each for value in labels.values()}
+    assert not [value for value in values if "stranger" in value]
+    ours = {name: each for name, each in told.items() if name.startswith("seawall_")}
+    assert (
+        max(len({tuple(sorted(labels.items())) for labels in each}) for each in ours.values()) < 300
+    )
 
 
 def test_prometheus_takes_the_rules_and_the_expressions(tmp_path: Path) -> None:
