@@ -1,7 +1,6 @@
 """`seawall`: finds the command and runs it. Commands import what they need when they run."""
 
 import argparse
-import logging
 import os
 import sys
 from importlib.metadata import version
@@ -21,7 +20,7 @@ from seawall.cli import (
     surge,
 )
 from seawall.errors import ConfigError, InvalidRequest, SeawallError
-from seawall.telemetry.floods import FloodFilter
+from seawall.hosts.logs import FORMAT, LEVEL, set_up_logs
 
 __all__ = ["main"]
 
@@ -35,14 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"seawall {version('seawall')}")
     parser.add_argument(
         "--log-level",
-        default=os.environ.get("SEAWALL_LOG_LEVEL", "warning"),
+        default=os.environ.get(LEVEL, "warning"),
         choices=["debug", "info", "warning", "error"],
         help="what is logged to standard error, SEAWALL_LOG_LEVEL in the environment "
         "(default: warning)",
     )
     parser.add_argument(
         "--log-format",
-        default=os.environ.get("SEAWALL_LOG_FORMAT", "text"),
+        default=os.environ.get(FORMAT, "text"),
         choices=["text", "json"],
         help="how, SEAWALL_LOG_FORMAT in the environment (default: text)",
     )
@@ -54,18 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     for command in commands:
         command.add_parser(subparsers)
     parsed = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=parsed.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    if parsed.log_format == "json":
-        from seawall.hosts.json_lines import JsonFormatter  # noqa: PLC0415 - only where wanted
-
-        for handler in logging.getLogger().handlers:
-            handler.setFormatter(JsonFormatter())
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(FloodFilter())
+    set_up_logs({LEVEL: parsed.log_level, FORMAT: parsed.log_format})
     try:
         status: int = parsed.run(parsed)
     except SeawallError as error:
