@@ -30,10 +30,11 @@ from seawall.intents.definition import IntentDefinition
 from seawall.models.open import open_models, open_upstreams
 from seawall.models.port import Model
 from seawall.models.upstream import Upstream
-from seawall.pipeline.pipeline import Pipeline, Ports
+from seawall.pipeline.pipeline import Pipeline
 from seawall.pipeline.report import Observe, TurnReport
 from seawall.pipeline.resuming import Resuming
 from seawall.pipeline.routing import Routing
+from seawall.pipeline.running import Ports
 from seawall.sessions.open import open_store
 from seawall.sessions.port import SessionStore
 from seawall.transport.errors import TransportError

@@ -15,7 +15,7 @@ from seawall.admission.gate import Gate
 from seawall.budgets.spending import Spending
 from seawall.identity.port import Credential
 from seawall.models.scripted import ScriptedModel
-from seawall.pipeline.pipeline import Ports
+from seawall.pipeline.running import Ports
 from seawall.sessions.sqlite import SqliteStore
 from seawall.turn import Principal
 
