@@ -1,7 +1,7 @@
 """What an agent's answer has to be, when it has to be JSON: settings, and the check.
 
 Checked by fastjsonschema, imported only where an agent has a schema: of three validators it was
-the quickest to import and the smallest (docs/decisions/005-json-schema.md).
+the quickest to import and the smallest (docs/decisions/006-json-schema.md).
 """
 
 import re

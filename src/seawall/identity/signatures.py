@@ -1,7 +1,7 @@
 """Public keys and signatures of the three algorithms that are accepted (RFC 7518, RFC 8037).
 
 On the cryptographic library itself: the libraries for tokens above it import X.509, SSH and
-encryption as well, and a cold start would wait for them (docs/decisions/006-tokens.md).
+encryption as well, and a cold start would wait for them (docs/decisions/007-tokens.md).
 """
 
 from binascii import a2b_base64

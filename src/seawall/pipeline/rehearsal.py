@@ -15,7 +15,7 @@ from seawall.admission.gate import Gate
 from seawall.budgets.spending import Spending
 from seawall.identity.port import Credential
 from seawall.models.scripted import ScriptedModel
-from seawall.pipeline.pipeline import Ports
+from seawall.pipeline.running import Ports
 from seawall.sessions.sqlite import SqliteStore
 from seawall.turn import Principal
 
@@ -63,6 +63,7 @@ async def rehearsal_ports(ports: Ports) -> AsyncGenerator[Ports, None]:
             gate=Gate(ports.gate.settings),
             observe=lambda _: None,
             spending=Spending,
+            tracer=None,
         )
     finally:
         await store.close()

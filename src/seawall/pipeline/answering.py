@@ -1,0 +1,177 @@
+"""From an opened session to a durable answer: the agent, its report, the commit."""
+
+import asyncio
+import hashlib
+import time
+
+import msgspec
+from msgspec import UNSET
+
+from seawall.agents.loop import AgentTurn, Answer, run_agent
+from seawall.errors import TurnLimitReached
+from seawall.events import (
+    AgentSelected,
+    IntentDetected,
+    TurnCompleted,
+    TurnStarted,
+    UsageReported,
+)
+from seawall.pipeline.opening import Opened
+from seawall.pipeline.routing import Route, choose_agent
+from seawall.pipeline.running import Ports, Running
+from seawall.pipeline.stages import Stage
+from seawall.sessions.port import Commit
+from seawall.sessions.window import history_window
+from seawall.spans import current_span
+from seawall.turn import Message, ToolMessage, TurnRecord, TurnRequest, Usage, UserMessage
+
+__all__ = ["answer_turn", "fingerprint"]
+
+_MAX_NOTES = 32
+_MAX_NOTE_CHARACTERS = 1_024
+
+
+async def answer_turn(ports: Ports, running: Running, opened: Opened) -> None:
+    """Choose the agent, have it answer, and make the turn durable.
+
+    Raises:
+        Problem: the turn has failed; nothing of it is stored.
+    """
+    request, emit = running.request, running.emit
+    session, detection = opened.snapshot.session, opened.detection
+    route = choose_agent(
+        ports.routing,
+        ports.agents,
+        requested=request.agent,
+        intent=detection.intent,
+        current=session.agent if session else None,
+    )
+    running.report.agent = route.agent
+    running.report.intent, running.report.intent_by = detection.intent, detection.by
+    if (span := current_span.get()) is not None:
+        span.put("gen_ai.conversation.id", opened.key.session)
+    await emit(
+        TurnStarted(request.id, opened.key.session, session is None),
+        IntentDetected(detection.intent, detection.confidence, detection.by),
+        AgentSelected(route.agent, route.reason),
+    )
+    notes = dict(session.state) if session else {}
+    turn = _agent_turn(ports, running, opened, notes)
+    if ports.answers is not None and session is None:
+        answer = await ports.answers.answer(route.agent, turn, emit)
+    else:
+        answer = await run_agent(ports.agents, route.agent, turn, emit)
+    _report_answer(running, answer, detection.usage)
+    await emit(UsageReported(running.report.usage, running.spending.told()))
+    commit = _commit(
+        running, opened, route, answer, notes=notes, ttl_seconds=ports.sessions.ttl_seconds
+    )
+    async with Stage("commit", ports.limits.commit, running.deadline, running.timings):
+        await ports.store.commit(commit)
+    running.report.outcome = "completed"
+    running.timings.since_start("total", asyncio.get_running_loop().time())
+    await emit(
+        TurnCompleted(
+            turn=request.id,
+            session=opened.key.session,
+            version=commit.turn.number,
+            agent=answer.agent,
+            replayed=False,
+            timings=running.timings.as_dict(),
+            cached=answer.cached,
+        )
+    )
+
+
+def _agent_turn(ports: Ports, running: Running, opened: Opened, notes: dict[str, str]) -> AgentTurn:
+    request, principal = running.request, opened.principal
+    settings = ports.sessions
+    history: tuple[Message, ...] = request.history or history_window(
+        opened.snapshot.turns,
+        max_turns=settings.history_turns,
+        max_tokens=settings.history_tokens,
+    )
+    retry = request.idempotency_key or request.id
+    return AgentTurn(
+        turn=request.id,
+        session=opened.key.session,
+        principal=principal,
+        history=(*history, UserMessage(request.text)),
+        effect_key=f"{principal.tenant}\0{principal.subject}\0{retry}",
+        deadline=running.deadline,
+        state=notes,
+        meter=running.spending if running.spending.metered else None,
+    )
+
+
+def fingerprint(request: TurnRequest) -> str:
+    """Digest of what a request asks for; the same key with another digest is a mistake."""
+    session = None if request.opens else request.session
+    asked = msgspec.json.encode((request.text, session, request.agent, request.history))
+    return hashlib.sha256(asked).hexdigest()
+
+
+def _report_answer(running: Running, answer: Answer, routing_usage: Usage) -> None:
+    report, timings = running.report, running.timings
+    report.agent = answer.agent
+    report.usage = answer.usage + routing_usage
+    report.cached = answer.cached
+    made = () if answer.cached else answer.messages
+    tools = [message for message in made if isinstance(message, ToolMessage)]
+    report.tool_calls = len(tools)
+    report.failed_tool_calls = sum(message.failed for message in tools)
+    timings.record("model", answer.model_seconds)
+    if tools:
+        timings.record("tools", answer.tool_seconds)
+    if answer.first_text_at is not None:
+        timings.since_start("first_text", answer.first_text_at)
+
+
+def _commit(
+    running: Running,
+    opened: Opened,
+    route: Route,
+    answer: Answer,
+    *,
+    notes: dict[str, str],
+    ttl_seconds: float,
+) -> Commit:
+    request, session = running.request, opened.snapshot.session
+    if len(notes) > _MAX_NOTES or any(
+        len(name) + len(text) > _MAX_NOTE_CHARACTERS for name, text in notes.items()
+    ):
+        raise TurnLimitReached(
+            f"The tools keep more notes than a session may hold: {_MAX_NOTES} of "
+            f"{_MAX_NOTE_CHARACTERS} characters."
+        )
+    version = session.version if session else 0
+    pending = opened.holding.begin.pending
+    attempt = pending.attempt if pending is not None else 0
+    now = time.time()
+    keyed = request.idempotency_key is not None
+    return Commit(
+        key=opened.key,
+        expected_version=version,
+        turn=TurnRecord(
+            id=request.id,
+            number=version + 1,
+            created_at=now,
+            agent=answer.agent,
+            intent=opened.detection.intent,
+            messages=(UserMessage(request.text), *answer.messages),
+            usage=running.report.usage,
+            confidence=opened.detection.confidence,
+            by=opened.detection.by,
+            first_agent=route.agent,
+            reason=route.reason,
+            cost=running.spending.told() or UNSET,
+            attempt=max(1, attempt),
+        ),
+        agent=answer.agent,
+        state=notes,
+        expires_at=now + ttl_seconds,
+        idempotency_key=request.idempotency_key,
+        fingerprint=fingerprint(request) if keyed else None,
+        opened_at=session.created_at if session else None,
+        attempt=attempt,
+    )
