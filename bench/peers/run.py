@@ -111,6 +111,7 @@ class Peer:
                 "--json",
                 environment=self._environment,
                 seconds=START_SECONDS,
+                before=tether(signal.SIGTERM),
             ) as service:
                 yield service
             return
@@ -238,7 +239,9 @@ async def main(names: list[str], *, crowds: list[int], colds: int, seconds: floa
     found = []
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-bench-")))
-        model = await stack.enter_async_context(run_service("sim-model", "--port", "0"))
+        model = await stack.enter_async_context(
+            run_service("sim-model", "--port", "0", before=tether(signal.SIGTERM))
+        )
         for name in names:
             peer = Peer(name, model, folder)
             try:
