@@ -47,6 +47,14 @@ litellm_settings: {{telemetry: false, num_retries: 0, request_timeout: 120}}
 """
 
 
+# LiteLLM's proxy does not start without a key of its own unless it is told that this is meant, and
+# would otherwise begin by fetching prices from elsewhere.
+OPEN = {
+    "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+}
+
+
 class Crowded(Struct):
     """One crowd at once. Milliseconds and kilobytes."""
 
@@ -103,6 +111,7 @@ class Peer:
                 "--json",
                 environment=self._environment,
                 seconds=START_SECONDS,
+                before=tether(signal.SIGTERM),
             ) as service:
                 yield service
             return
@@ -112,7 +121,7 @@ class Peer:
         process = await asyncio.create_subprocess_exec(
             *self._command(port),
             cwd=HERE / "servers",
-            env=os.environ | {"MODEL_URL": self._model.url, "DO_NOT_TRACK": "1"},
+            env=os.environ | {"MODEL_URL": self._model.url, "DO_NOT_TRACK": "1"} | OPEN,
             stdout=DEVNULL,
             preexec_fn=tether(signal.SIGTERM),
         )
@@ -230,7 +239,9 @@ async def main(names: list[str], *, crowds: list[int], colds: int, seconds: floa
     found = []
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-bench-")))
-        model = await stack.enter_async_context(run_service("sim-model", "--port", "0"))
+        model = await stack.enter_async_context(
+            run_service("sim-model", "--port", "0", before=tether(signal.SIGTERM))
+        )
         for name in names:
             peer = Peer(name, model, folder)
             try:
@@ -250,11 +261,13 @@ def table(found: list[Figures]) -> str:
     lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
     for each in found:
         crowd = each.crowds[-1] if each.crowds else None
+        # Of a server that leaves turns unserved it would say little.
+        memory = crowd.kb_a_turn if crowd and crowd.completed == crowd.turns else "-"
         lines.append(
             f"| {each.server} | {median(each.cold_ms):.0f} | {each.steady_cpu_ms:.1f} / "
             f"{crowd.cpu_ms_a_turn if crowd else '-'} | {each.steady_added_p50_ms} / "
             f"{each.steady_added_p99_ms}; {crowd.added_p50_ms if crowd else '-'} / "
-            f"{crowd.added_p99_ms if crowd else '-'} | {crowd.kb_a_turn if crowd else '-'} | "
+            f"{crowd.added_p99_ms if crowd else '-'} | {memory} | "
             f"{each.most_without_error} |"
         )
     return "\n".join(lines)

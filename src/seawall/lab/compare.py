@@ -14,6 +14,7 @@ from seawall.lab.fleet.spec import FleetSpec
 from seawall.lab.fleet.watch import FleetWatch, Look, watching
 from seawall.lab.machine import Machine
 from seawall.lab.predict import Prediction, predict, relative_errors
+from seawall.lab.surge.durable import read_back
 from seawall.lab.surge.outcome import Progress, SurgeResult
 from seawall.lab.surge.process import drive_apart
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson
@@ -21,6 +22,7 @@ from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson
 __all__ = ["Bound", "Comparison", "Measured", "Run", "compare", "crowd_that_fits"]
 
 _WARM = 20
+_READ_BACK = 1_000
 _MEMORY_SHARE = 0.6
 _START_BUDGET_SECONDS = 60.0
 _FILES_EACH = 8
@@ -155,9 +157,12 @@ async def _measure(
             warm = await drive_apart(crowd_at(fleet, Open([Crowd(shapes=[Instant(_WARM)])])))
             if warm.completed < _WARM:
                 raise SeawallError(f"the pods do not answer rightly: {warm.errors}")
+        scenario = crowd_at(fleet, crowd, patience=300.0)
         async with watching(fleet) as watch:
-            scenario = structs.replace(crowd_at(fleet, crowd, patience=300.0), read_back=1_000)
             result = await drive_apart(scenario, progress)
+        # Not watched: on Lambda, reading starts environments as well.
+        reading = structs.replace(scenario, read_back=_READ_BACK)
+        result = structs.replace(result, durability=await read_back(reading, result.outcomes))
         notes = list(fleet.notes)
     prediction = await asyncio.to_thread(predict, calibration, spec, crowd)
     return _measured(spec, result, watch, prediction, notes)

@@ -4,7 +4,8 @@ The lab's machine is not the cloud: driver, model, balancer and fleet share its 
 things of the calibration stand for that. The time that one turn more adds to the first text of a
 crowd at once is the processor time of a turn before its first text, on pods of one processor each:
 whoever else needed the processors for it is in there. And environments that start at once take as
-long as the calibrated bursts say, by a straight line through them.
+long as the calibrated bursts say, by a straight line through them. What the simulated model takes
+for the questions of this crowd is known beforehand, as its times are set.
 """
 
 from collections.abc import Sequence
@@ -14,20 +15,21 @@ from msgspec import Struct
 
 from seawall.lab.calibration import Burst, Calibration
 from seawall.lab.fleet.spec import FleetSpec
-from seawall.lab.sim_reply import SimTimes
+from seawall.lab.sim_reply import ReplyPlan, SimTimes
 from seawall.lab.statistics import Percentiles
 from seawall.lab.surge.arrivals import arrivals
 from seawall.lab.surge.outcome import SurgeResult
-from seawall.lab.surge.scenario import Open
+from seawall.lab.surge.scenario import Open, Scenario, Simulated
 from seawall.plan import Arrivals, Eks, Lambda, Service, Stage, Workload, simulate
-from seawall.plan.distributions import Distribution, constant, empirical, uniform
+from seawall.plan.distributions import Distribution, constant, empirical
 from seawall.plan.platforms import Platform
 from seawall.plan.workload import Clients
 
 __all__ = ["Prediction", "predict", "relative_errors"]
 
 _PATIENCE = 600.0
-_SEEDS = (1, 2, 3)
+_TURNS = 2_000  # simulated at least, in several runs where a crowd is smaller
+_MOST_RUNS = 25
 
 
 class Prediction(Struct, frozen=True, kw_only=True):
@@ -40,15 +42,16 @@ class Prediction(Struct, frozen=True, kw_only=True):
 
 
 def predict(calibration: Calibration, spec: FleetSpec, load: Open, seed: int = 0) -> Prediction:
-    """Simulate that crowd on that fleet: the mean of three runs."""
+    """Simulate that crowd on that fleet: the mean of several runs."""
     due = np.array([at for at, _ in arrivals(load.crowds, seed)])
     workload = Workload(
         arrivals=Arrivals(trace=due, rate=0.0, horizon=float(due[-1]) + 60.0),
-        service=_service(calibration, spec, due),
+        service=_service(calibration, spec, due, _plans(load, len(due), spec.times)),
         clients=Clients(retries=0, patience=_PATIENCE),
     )
     platform = _platform(spec)
-    runs = [simulate(workload, platform, seed=each) for each in _SEEDS]
+    count = min(_MOST_RUNS, max(3, _TURNS // len(due)))
+    runs = [simulate(workload, platform, seed=each) for each in range(1, count + 1)]
     return Prediction(
         first_text=_mean([_of(run.first_token) for run in runs]),
         total=_mean([_of(run.latency) for run in runs]),
@@ -72,32 +75,42 @@ def relative_errors(prediction: Prediction, result: SurgeResult, cold: int) -> d
     }
 
 
-def _service(calibration: Calibration, spec: FleetSpec, due: np.ndarray) -> Service:
+def _plans(load: Open, turns: int, times: SimTimes) -> list[ReplyPlan]:
+    """What the model will take for the questions of a crowd of the lab."""
+    model = Simulated(times=times)
+    asked = Scenario(url="", load=load)
+    return [model.plan(asked.question(number)) for number in range(turns)]
+
+
+def _service(
+    calibration: Calibration, spec: FleetSpec, due: np.ndarray, plans: Sequence[ReplyPlan]
+) -> Service:
     lab = calibration.lab
     if spec.kind == "pods":
         base, slope = line([(each.turns, each.middle) for each in lab.pod_bursts])
         # A pod of the fleet has a processor of its own there; so a turn is as much longer.
         before = slope * 1e3 * spec.pods
         whole = max(before, calibration.cpu_ms)
-        return _stages(spec.times, max(0.0, base), before, whole - before, constant(0.0))
+        return _stages(plans, max(0.0, base), before, whole - before, constant(0.0))
     start = _start(lab.cold_bursts, _most_at_once(due, calibration), lab.warm_seconds)
-    return _stages(spec.times, lab.warm_seconds, 0.0, 0.0, start)
+    return _stages(plans, lab.warm_seconds, 0.0, 0.0, start)
 
 
 def _stages(
-    times: SimTimes, base: float, before_ms: float, after_ms: float, start: Distribution
+    plans: Sequence[ReplyPlan],
+    base: float,
+    before_ms: float,
+    after_ms: float,
+    start: Distribution,
 ) -> Service:
     """Everything until the model is called, and the model's call, in which the text streams on."""
+    whole = [each.duration + after_ms / 1e3 for each in plans]
     stages = (
         Stage("opening", constant(base + before_ms / 1e3), cpu_ms=before_ms),
-        Stage("model", uniform(*_whole(times, after_ms)), cpu_ms=after_ms, model=True),
+        Stage("model", empirical(whole), cpu_ms=after_ms, model=True),
     )
-    return Service(stages=stages, first_token=uniform(*times.first_token), start=start)
-
-
-def _whole(times: SimTimes, after_ms: float) -> tuple[float, float]:
-    low, high = times.duration
-    return low + after_ms / 1e3, high + after_ms / 1e3
+    first = empirical([each.first_token for each in plans])
+    return Service(stages=stages, first_token=first, start=start)
 
 
 def _platform(spec: FleetSpec) -> Platform:

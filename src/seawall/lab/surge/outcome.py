@@ -1,5 +1,6 @@
 """What customers saw, one by one and together."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -123,7 +124,7 @@ def summarise(
         completed=len(served),
         refused=len(refused),
         failed=len(outcomes) - len(served) - len(refused),
-        errors=dict(Counter(each.error for each in outcomes if each.error).most_common(50)),
+        errors=dict(Counter(_kind(each.error) for each in outcomes if each.error).most_common(50)),
         first_text=percentiles([each.first_text for each in served if each.first_text is not None]),
         total=percentiles([each.total for each in served]),
         model_first_text=percentiles(
@@ -141,3 +142,9 @@ def summarise(
         durability=durability,
         outcomes=list(outcomes),
     )
+
+
+def _kind(error: str) -> str:
+    """Without what differs from turn to turn: of a problem only its code."""
+    code = re.search(r'"code":"([a-z-]+)"', error)
+    return f"{error.partition(':')[0]}: {code[1]}" if code else error
