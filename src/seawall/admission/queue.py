@@ -13,6 +13,7 @@ __all__ = ["AdmissionQueue", "Reason", "Refusal"]
 
 Reason = Literal["full", "late", "waited", "displaced"]
 _DEFAULT = TenantSettings()
+_LOOP_SECONDS = 1.0
 
 
 class Refusal(Struct, frozen=True):
@@ -39,7 +40,8 @@ class AdmissionQueue:
     had waited longest would be refused after all.
 
     There are two things to wait for: a place, and the event loop (see `pacing`). Where places are
-    free, as many turns may wait for the loop alone beyond `queued`.
+    free, as many turns may wait for the loop alone beyond `queued`, each for a second at least:
+    `wait_seconds` of 0 means that nobody waits for a place, not that a burst finds none.
 
     Every ticket ends exactly once: by `leave` or `pass_on` when it got a place, by `next` when that
     came too late, by `give_up`, or as the one whom `enter` pushes out.
@@ -202,16 +204,22 @@ class AdmissionQueue:
         return None
 
     def _wait(self, ahead: float) -> float:
-        """Seconds until so many have begun: as places come free, in_flight / held (Little)."""
+        """Seconds until so many have begun: as places come free, in_flight / held (Little).
+
+        Who has to wait for a place does so once all of them are taken.
+        """
         places = max(0.0, ahead + self.in_flight - self.limit)
-        wait = places * self._held_seconds / max(1, self.in_flight)
+        wait = places * self._held_seconds / max(1, self.limit, self.in_flight)
         return max(wait, ahead / self.rate) if self.rate else wait
 
     def _patience(self, at: float) -> float:
         settings = self._settings
-        if self._fair.waiting and at - self._empty_at > settings.wait_seconds / 2:
-            return min(settings.wait_seconds, settings.overload_wait_seconds)
-        return settings.wait_seconds
+        longest = settings.wait_seconds
+        if self._fair.waiting < self.limit - self.in_flight:
+            longest = max(longest, _LOOP_SECONDS)
+        if self._fair.waiting and at - self._empty_at > longest / 2:
+            return min(longest, settings.overload_wait_seconds)
+        return longest
 
     def _refuse(self, reason: Reason) -> Refusal:
         return Refusal(reason, max(1.0, self._wait(self._fair.waiting + 1.0)))
