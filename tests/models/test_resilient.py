@@ -318,3 +318,14 @@ async def test_the_deadline_of_the_whole_is_passed_on_as_it_is() -> None:
     with pytest.raises(DeadlineExceeded):
         await read(resilient(model, other))
     assert other.calls == 0
+
+
+@on_a_loop
+async def test_a_crowd_is_not_kept_out_for_one_call_that_hung_in_a_quiet_hour() -> None:
+    model = Acting([60.0], [0.05, "well"])
+    place = upstream(model, max_concurrency=500, first_token_seconds=0.5, wait_seconds=0.1)
+    tried = ResilientModel((place,))
+    assert await read(tried) == "well"
+    assert place.attempts["late"] == 1
+    answers = await asyncio.gather(*(read(tried) for _ in range(300)), return_exceptions=True)
+    assert answers == ["well"] * 300

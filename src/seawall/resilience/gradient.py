@@ -8,6 +8,7 @@ _TOLERANCE = 3.0  # times the usual time to the first token, before that counts 
 _SMOOTHING = 0.5  # of what a step asks for, once all that were under way have told
 _SAMPLES = 10  # that the present latency is averaged over
 _BACK_OFF = 0.7
+_INSTANT = 0.001  # seconds; what is faster is not told apart from it
 
 
 class GradientLimit:
@@ -18,7 +19,8 @@ class GradientLimit:
     by half at the most. That is the step of a whole round: each answer makes so much of it as it
     is a part of the calls in flight, so that thousands which were sent together, and tell of one
     and the same congestion, do not shrink the limit thousands of times. A throttled call shrinks
-    it at once, but only once for all that were under way then, as TCP does. It begins at its
+    it at once, but only once for all that were under way then, as TCP does; unless there were no
+    more of them than the limit's floor, which cannot have been too many. It begins at its
     maximum: a crowd that comes first must not find a limit that nobody needed.
 
     The usual latency is the least that was seen. It is learnt anew where the limit is at its
@@ -54,6 +56,7 @@ class GradientLimit:
 
     def sample(self, latency: float, *, in_flight: int) -> None:
         """An answer began after `latency`; `in_flight` calls were under way with it."""
+        latency = max(latency, _INSTANT)
         self._short += (latency - self._short) * (1 / _SAMPLES if self._short else 1.0)
         if not self._usual:
             self._usual = latency
@@ -71,7 +74,9 @@ class GradientLimit:
         self._set(self._limit + (target - self._limit) * _SMOOTHING / max(1, in_flight))
 
     def drop(self, *, in_flight: int, at: float) -> None:
-        """A call was throttled, or not answered in time."""
+        """A call was throttled, or not answered in time; it is one of those in flight."""
+        if in_flight <= self._minimum:
+            return  # whatever it was for, it was not for our calls
         if at < self._backed_off_at + max(self._short, 0.5):
             return
         self._backed_off_at = at
