@@ -329,3 +329,47 @@ async def test_a_crowd_is_not_kept_out_for_one_call_that_hung_in_a_quiet_hour() 
     assert place.attempts["late"] == 1
     answers = await asyncio.gather(*(read(tried) for _ in range(300)), return_exceptions=True)
     assert answers == ["well"] * 300
+
+
+class Parting(Acting):
+    """Answers of which two begin at once, and that take their time to be closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begin = asyncio.Event()
+        self.open = 0
+
+    async def stream(
+        self, request: ModelRequest, *, deadline: float
+    ) -> AsyncGenerator[ModelEvent, None]:
+        """The first thirty are quick."""
+        del request, deadline
+        self.calls += 1
+        if self.calls <= 30:
+            yield FINISH
+            return
+        self.open += 1
+        try:
+            await self.begin.wait()
+            yield Text("both")
+            await asyncio.sleep(60.0)
+        finally:
+            self.open -= 1
+            await asyncio.sleep(0.2)
+
+
+@on_a_loop
+async def test_who_leaves_while_the_slower_of_two_is_closed_leaves_neither_behind() -> None:
+    model = Parting()
+    place = upstream(model, hedge_share=0.1)
+    tried = ResilientModel((place,))
+    for _ in range(30):
+        await read(tried)
+    reading = asyncio.create_task(read(tried, seconds=60.0))
+    while model.calls < 32:  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    model.begin.set()
+    await asyncio.sleep(0.05)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert (place.in_flight, model.open) == (0, 0)

@@ -111,7 +111,11 @@ async def _race(first: Attempt, patience: float, another: Callable[[], Attempt |
             first, second = second, first
     finally:
         if second is not None:
-            await second.close()
+            try:
+                await second.close()
+            except BaseException:
+                await first.close()  # it may be the one of which the caller knows nothing
+                raise
     outcome = won.result()
     if isinstance(outcome, Problem):
         raise outcome
