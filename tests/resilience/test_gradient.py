@@ -113,3 +113,22 @@ def test_what_fails_while_next_to_nothing_is_in_flight_is_not_for_our_calls() ->
     assert limit.limit == 5_000
     limit.drop(in_flight=9, at=20.0)
     assert limit.limit == 8
+
+
+def test_beyond_where_it_was_throttled_last_it_rises_fast() -> None:
+    """One call throttled at 100 in flight; what comes after it is served at the usual pace."""
+    limit = GradientLimit(minimum=8, maximum=5_000)
+    for _ in range(100):
+        limit.sample(0.3, in_flight=100)
+    limit.drop(in_flight=100, at=0.0)
+    rounds = 0
+    while limit.limit < 100:
+        rounds += 1
+        for _ in range(in_flight := limit.limit):
+            limit.sample(0.3, in_flight=in_flight)
+    assert rounds >= 5  # carefully, up to where it was
+    while limit.limit < 2_000:
+        rounds += 1
+        for _ in range(in_flight := limit.limit):
+            limit.sample(0.3, in_flight=in_flight)
+    assert rounds <= 20
