@@ -333,3 +333,15 @@ def test_the_wait_for_a_place_is_reckoned_with_all_places_though_few_are_taken_y
         if isinstance(queue.enter("acme", background=False, at=10.0, deadline=1_000.0)[0], Refusal):
             break
     assert 1_590 <= queue.in_flight + queue.queued <= 1_610  # 600 beyond would wait for 6 s
+
+
+def test_a_night_of_long_background_turns_refuses_nobody_who_asks_for_a_quick_answer() -> None:
+    queue = queue_of(in_flight=200)
+    at = 0.0
+    for _ in range(300):
+        at += 1.0
+        long = ticket(queue, at=at - 150.0, background=True)
+        queue.leave(long, at=at, well=True)
+    quick = ticket(queue, at=at, deadline=at + 120.0)
+    queue.leave(quick, at=at + 2.0, well=True)
+    assert refusal(queue, at=at, deadline=at + 120.0, background=True).reason == "late"

@@ -30,11 +30,11 @@ class Refusal(Struct, frozen=True):
 class AdmissionQueue:
     """A bounded queue that serves those who can still make it, fairly (see `fair`).
 
-    A turn whose time left is less than a typical turn takes is refused at once, or taken from
-    the queue, rather than started in vain. So is one whose expected wait is longer than it may
-    wait, and that depends on the queue: a queue that was empty within half of `wait_seconds`
-    holds a burst, which it can serve; one that has been standing for longer only adds its length
-    to everybody's latency, and turns may then wait `overload_wait_seconds` only. That is the
+    A turn whose time left is less than a typical turn of its class takes is refused at once, or
+    taken from the queue, rather than started in vain. So is one whose expected wait is longer
+    than it may wait, and that depends on the queue: a queue that was empty within half of
+    `wait_seconds` holds a burst, which it can serve; one that has been standing for longer only
+    adds its length to everybody's latency, and turns may then wait `overload_wait_seconds` only. That is the
     controlled delay of Maurer, Fail at Scale, ACM Queue 13(8), 2015, after CoDel. Its companion
     there, last in first out, is left out: with waits that short it has nothing to win, and whoever
     had waited longest would be refused after all.
@@ -59,7 +59,7 @@ class AdmissionQueue:
         }
         self._default = (_DEFAULT.weight, CLASSES.index(_DEFAULT.priority))
         self._fair = FairQueue()
-        self._typical = Typical()
+        self._typical = tuple(Typical() for _ in CLASSES)
         self._held_seconds = 0.0  # moving average of how long a turn holds its place
         self._empty_at = 0.0  # when nobody waited last
         self.limit = settings.in_flight
@@ -123,7 +123,7 @@ class AdmissionQueue:
         """
         weight, rank = self._tenants.get(tenant, self._default)
         rank += background
-        typical = self._typical.seconds(at=at)
+        typical = self._typical[rank].seconds(at=at)
         if deadline - at < typical:
             return self._refuse("late"), None
         if not self.busy:
@@ -158,7 +158,7 @@ class AdmissionQueue:
         self._fair.remove(ticket)
         self._note_empty(at)
         ticket.at = at
-        self._begin(ticket, self._typical.seconds(at=at))
+        self._begin(ticket, self._typical[ticket.flow.rank].seconds(at=at))
         return ticket, None
 
     def leave(self, ticket: Ticket, *, at: float, well: bool) -> None:
@@ -168,7 +168,7 @@ class AdmissionQueue:
         self._fair.settle(ticket, held)
         self._held_seconds += (held - self._held_seconds) * (0.05 if self._held_seconds else 1.0)
         if well:
-            self._typical.note(held, at=at)
+            self._typical[ticket.flow.rank].note(held, at=at)
 
     def pass_on(self, ticket: Ticket) -> None:
         """A turn that was given a place has no use for it."""
