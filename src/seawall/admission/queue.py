@@ -35,9 +35,9 @@ class AdmissionQueue:
     than it may wait, and that depends on the queue: a queue that was empty within half of
     `wait_seconds` holds a burst, which it can serve; one that has been standing for longer only
     adds its length to everybody's latency, and turns may then wait `overload_wait_seconds` only.
-    That is the controlled delay of Maurer, Fail at Scale, ACM Queue 13(8), 2015, after CoDel. Its companion
-    there, last in first out, is left out: with waits that short it has nothing to win, and whoever
-    had waited longest would be refused after all.
+    That is the controlled delay of Maurer, Fail at Scale, ACM Queue 13(8), 2015, after CoDel.
+    Its companion there, last in first out, is left out: with waits that short it has nothing to
+    win, and whoever had waited longest would be refused after all.
 
     There are two things to wait for: a place, and the event loop (see `pacing`). Where places are
     free, as many turns may wait for the loop alone beyond `queued`, each for a second at least:
