@@ -1,6 +1,7 @@
 """Calls that fail, hang and are slow, over models that do so on purpose."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
@@ -373,3 +374,15 @@ async def test_who_leaves_while_the_slower_of_two_is_closed_leaves_neither_behin
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
     assert (place.in_flight, model.open) == (0, 0)
+
+
+@pytest.mark.parametrize("play", [[0.05, "all", " well"], ["all", 0.05, " well"]])
+@on_a_loop
+async def test_time_in_which_the_process_was_paused_is_not_the_endpoints(play: list[Step]) -> None:
+    model = Acting(play)
+    place = upstream(model, first_token_seconds=0.3, between_tokens_seconds=0.3)
+    reading = asyncio.create_task(read(ResilientModel((place,))))
+    await asyncio.sleep(0.02)
+    time.sleep(0.5)  # noqa: ASYNC251 - the pause
+    assert await reading == "all well"
+    assert (model.calls, place.attempts["answered"]) == (1, 1)
