@@ -7,6 +7,8 @@ from contextlib import aclosing
 
 import pytest
 
+from seawall.counters.memory import MemoryCounters
+from seawall.counters.port import Addition, Count
 from seawall.errors import (
     DeadlineExceeded,
     UpstreamFailed,
@@ -17,6 +19,7 @@ from seawall.errors import (
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Prompt, Text
 from seawall.models.resilient import ResilientModel
 from seawall.models.upstream import Upstream
+from seawall.resilience.quota import Quota, QuotaSettings
 from seawall.resilience.settings import ResilienceSettings
 from seawall.transport.wheel import Wheel
 from seawall.turn import Usage, UserMessage
@@ -386,3 +389,23 @@ async def test_time_in_which_the_process_was_paused_is_not_the_endpoints(play: l
     time.sleep(0.5)  # noqa: ASYNC251 - the pause
     assert await reading == "all well"
     assert (model.calls, place.attempts["answered"]) == (1, 1)
+
+
+class Hanging(MemoryCounters):
+    """Counters that do not answer."""
+
+    async def add(self, addition: Addition) -> Count:
+        """Not before the test is over."""
+        await asyncio.sleep(60.0)
+        return await super().add(addition)
+
+
+@on_a_loop
+async def test_a_quota_that_cannot_be_asked_in_time_leaves_it_to_the_fallback() -> None:
+    model, other = Acting(["unasked"]), Acting(["in its stead"])
+    limits = QuotaSettings(requests_per_minute=1_000)
+    quota = Quota("shared", limits, Hanging(), seconds=0.5)
+    first, second = (upstream(each, wait_seconds=0.05) for each in (model, other))
+    first.quota = quota
+    assert await read(ResilientModel((first, second))) == "in its stead"
+    await quota.close()
