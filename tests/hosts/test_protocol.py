@@ -105,3 +105,17 @@ async def test_a_bad_head_after_it_is_answered_and_stops_no_timer(
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         assert b"408" in (await asyncio.wait_for(answer(reader), 5.0))[0]
         writer.close()
+
+
+@pytest.mark.parametrize("more", [b"\r\n", b"GET /sl"])
+@on_a_loop
+async def test_what_is_sent_during_an_answer_does_not_cut_it_off(more: bytes) -> None:
+    """Some clients send an empty line after a body (RFC 9112 §2.2), or begin to ask again."""
+    async with served(header_seconds=0.3) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(SLOW)
+        await asyncio.sleep(0.1)
+        writer.write(more)
+        assert await answer(reader) == (b"HTTP/1.1 200 OK", b"whole")
+        assert b"408" in (await asyncio.wait_for(answer(reader), 5.0))[0]
+        writer.close()

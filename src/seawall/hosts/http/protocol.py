@@ -188,7 +188,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if not self.transport.is_closing():
+        if self.answering:
+            self._expect_head()  # it cannot be told so now, and the answer is not to suffer for it
+        elif not self.transport.is_closing():
             self._answer(
                 RequestTimeout(f"The head did not arrive within {self._limits.header_seconds:g} s.")
             )
