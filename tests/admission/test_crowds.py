@@ -129,6 +129,7 @@ def test_whatever_happens_in_a_round_nobody_is_stuck_and_no_place_is_lost(  # no
             for end in running:
                 end.set()
             await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the last round is over as well
         assert all(task.done() for task in tasks)
         assert all(task.cancelled() or task.exception() is None for task in tasks)
         assert (gate.in_flight, gate.queued, gate.busy) == (0, 0, False)
