@@ -63,12 +63,18 @@ def test_lag_that_stands_takes_the_limit_to_what_is_in_flight_and_below() -> Non
     assert clock.run(6.4, lag=0.4, in_flight=400) == 340
     assert clock.run(5, lag=0.4, in_flight=400) == 340  # the step has not had its effect yet
     assert clock.run(1, lag=0.4, in_flight=340) == 289
-    assert clock.run(60, lag=0.4, in_flight=50) == 50  # the floor
+    assert clock.run(60, lag=0.4, in_flight=51) == 50  # the floor
 
 
 def test_lag_without_newcomers_is_none_of_the_limits_business() -> None:
     clock = Clock(AdaptiveLimit(SETTINGS))
     assert clock.run(60, lag=1.0, in_flight=900, began=0) == 1_000
+
+
+def test_lag_while_next_to_nothing_is_in_flight_is_not_for_the_turns() -> None:
+    """A neighbour has the processor in a quiet hour; the crowd after it meets the same server."""
+    clock = Clock(AdaptiveLimit(SETTINGS))
+    assert clock.run(60, lag=1.0, in_flight=50, began=1) == 1_000
 
 
 def test_it_grows_while_it_is_used_and_the_loop_is_on_time() -> None:
@@ -82,7 +88,7 @@ def test_it_grows_while_it_is_used_and_the_loop_is_on_time() -> None:
 
 def test_what_was_learned_is_forgotten_in_a_quiet_time() -> None:
     clock = Clock(AdaptiveLimit(SETTINGS))
-    clock.run(60, lag=0.4, in_flight=50)
+    clock.run(60, lag=0.4, in_flight=51)
     assert clock.limit.limit == 50
     assert clock.run(15, in_flight=5) == 50
     assert clock.run(60, in_flight=5) == 1_000

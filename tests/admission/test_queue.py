@@ -319,3 +319,29 @@ def test_every_turn_ends_once_and_no_place_is_idle_while_someone_waits(  # noqa:
         queue.leave(each, at=at, well=True)
     assert (queue.in_flight, queue.queued) == (0, 0)
     assert all(ends[id(each)] == 1 for each in tickets)
+
+
+def test_the_wait_for_a_place_is_reckoned_with_all_places_though_few_are_taken_yet() -> None:
+    """1,000 places, each held for 10 s, are 100 a second: the 500th beyond them waits for 5 s."""
+    queue = queue_of(in_flight=1_000, queued=1_000, wait_seconds=6.0)
+    pass_through(queue, seconds=10.0, at=0.0)
+    queue.allowance = 8
+    for _ in range(1_500):
+        ticket(queue, at=10.0, deadline=1_000.0)
+    assert (queue.in_flight, queue.queued) == (8, 1_492)
+    for _ in range(200):
+        if isinstance(queue.enter("acme", background=False, at=10.0, deadline=1_000.0)[0], Refusal):
+            break
+    assert 1_590 <= queue.in_flight + queue.queued <= 1_610  # 600 beyond would wait for 6 s
+
+
+def test_a_night_of_long_background_turns_refuses_nobody_who_asks_for_a_quick_answer() -> None:
+    queue = queue_of(in_flight=200)
+    at = 0.0
+    for _ in range(300):
+        at += 1.0
+        long = ticket(queue, at=at - 150.0, background=True)
+        queue.leave(long, at=at, well=True)
+    quick = ticket(queue, at=at, deadline=at + 120.0)
+    queue.leave(quick, at=at + 2.0, well=True)
+    assert refusal(queue, at=at, deadline=at + 120.0, background=True).reason == "late"

@@ -1,11 +1,14 @@
 """Calls that fail, hang and are slow, over models that do so on purpose."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import pytest
 
+from seawall.counters.memory import MemoryCounters
+from seawall.counters.port import Addition, Count
 from seawall.errors import (
     DeadlineExceeded,
     UpstreamFailed,
@@ -16,6 +19,7 @@ from seawall.errors import (
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Prompt, Text
 from seawall.models.resilient import ResilientModel
 from seawall.models.upstream import Upstream
+from seawall.resilience.quota import Quota, QuotaSettings
 from seawall.resilience.settings import ResilienceSettings
 from seawall.transport.wheel import Wheel
 from seawall.turn import Usage, UserMessage
@@ -318,3 +322,90 @@ async def test_the_deadline_of_the_whole_is_passed_on_as_it_is() -> None:
     with pytest.raises(DeadlineExceeded):
         await read(resilient(model, other))
     assert other.calls == 0
+
+
+@on_a_loop
+async def test_a_crowd_is_not_kept_out_for_one_call_that_hung_in_a_quiet_hour() -> None:
+    model = Acting([60.0], [0.05, "well"])
+    place = upstream(model, max_concurrency=500, first_token_seconds=0.5, wait_seconds=0.1)
+    tried = ResilientModel((place,))
+    assert await read(tried) == "well"
+    assert place.attempts["late"] == 1
+    answers = await asyncio.gather(*(read(tried) for _ in range(300)), return_exceptions=True)
+    assert answers == ["well"] * 300
+
+
+class Parting(Acting):
+    """Answers of which two begin at once, and that take their time to be closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begin = asyncio.Event()
+        self.open = 0
+
+    async def stream(
+        self, request: ModelRequest, *, deadline: float
+    ) -> AsyncGenerator[ModelEvent, None]:
+        """The first thirty are quick."""
+        del request, deadline
+        self.calls += 1
+        if self.calls <= 30:
+            yield FINISH
+            return
+        self.open += 1
+        try:
+            await self.begin.wait()
+            yield Text("both")
+            await asyncio.sleep(60.0)
+        finally:
+            self.open -= 1
+            await asyncio.sleep(0.2)
+
+
+@on_a_loop
+async def test_who_leaves_while_the_slower_of_two_is_closed_leaves_neither_behind() -> None:
+    model = Parting()
+    place = upstream(model, hedge_share=0.1)
+    tried = ResilientModel((place,))
+    for _ in range(30):
+        await read(tried)
+    reading = asyncio.create_task(read(tried, seconds=60.0))
+    while model.calls < 32:  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+    model.begin.set()
+    await asyncio.sleep(0.05)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert (place.in_flight, model.open) == (0, 0)
+
+
+@pytest.mark.parametrize("play", [[0.05, "all", " well"], ["all", 0.05, " well"]])
+@on_a_loop
+async def test_time_in_which_the_process_was_paused_is_not_the_endpoints(play: list[Step]) -> None:
+    model = Acting(play)
+    place = upstream(model, first_token_seconds=0.3, between_tokens_seconds=0.3)
+    reading = asyncio.create_task(read(ResilientModel((place,))))
+    await asyncio.sleep(0.02)
+    time.sleep(0.5)  # noqa: ASYNC251 - the pause
+    assert await reading == "all well"
+    assert (model.calls, place.attempts["answered"]) == (1, 1)
+
+
+class Hanging(MemoryCounters):
+    """Counters that do not answer."""
+
+    async def add(self, addition: Addition) -> Count:
+        """Not before the test is over."""
+        await asyncio.sleep(60.0)
+        return await super().add(addition)
+
+
+@on_a_loop
+async def test_a_quota_that_cannot_be_asked_in_time_leaves_it_to_the_fallback() -> None:
+    model, other = Acting(["unasked"]), Acting(["in its stead"])
+    limits = QuotaSettings(requests_per_minute=1_000)
+    quota = Quota("shared", limits, Hanging(), seconds=0.5)
+    first, second = (upstream(each, wait_seconds=0.05) for each in (model, other))
+    first.quota = quota
+    assert await read(ResilientModel((first, second))) == "in its stead"
+    await quota.close()

@@ -97,3 +97,38 @@ def test_it_stays_within_its_bounds(samples: list[tuple[float, int, bool]]) -> N
         else:
             limit.sample(latency, in_flight=in_flight)
         assert 4 <= limit.limit <= 900
+
+
+def test_an_answer_that_is_there_at_once_is_a_latency_too() -> None:
+    limit = GradientLimit(minimum=8, maximum=1_000)
+    for latency in (0.0, 0.0, 0.0004, 0.0):  # the event loop's clock may tick in milliseconds
+        limit.sample(latency, in_flight=500)
+    assert limit.limit == 1_000
+
+
+def test_what_fails_while_next_to_nothing_is_in_flight_is_not_for_our_calls() -> None:
+    limit = GradientLimit(minimum=8, maximum=5_000)
+    limit.drop(in_flight=1, at=0.0)
+    limit.drop(in_flight=8, at=10.0)
+    assert limit.limit == 5_000
+    limit.drop(in_flight=9, at=20.0)
+    assert limit.limit == 8
+
+
+def test_beyond_where_it_was_throttled_last_it_rises_fast() -> None:
+    """One call throttled at 100 in flight; what comes after it is served at the usual pace."""
+    limit = GradientLimit(minimum=8, maximum=5_000)
+    for _ in range(100):
+        limit.sample(0.3, in_flight=100)
+    limit.drop(in_flight=100, at=0.0)
+    rounds = 0
+    while limit.limit < 100:
+        rounds += 1
+        for _ in range(in_flight := limit.limit):
+            limit.sample(0.3, in_flight=in_flight)
+    assert rounds >= 5  # carefully, up to where it was
+    while limit.limit < 2_000:
+        rounds += 1
+        for _ in range(in_flight := limit.limit):
+            limit.sample(0.3, in_flight=in_flight)
+    assert rounds <= 20

@@ -4,6 +4,8 @@ import io
 import logging
 import time
 
+import pytest
+
 from seawall.telemetry.floods import FloodFilter
 
 
@@ -49,3 +51,14 @@ def test_what_is_kept_is_bounded() -> None:
     for _ in range(3):
         log.warning("message 0")  # forgotten meanwhile
     assert len(written.getvalue().splitlines()) == 2_003
+
+
+def test_what_cannot_be_filled_in_is_nothing_to_fail_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log, _ = logger(0.05)
+    for _ in range(10):
+        log.warning("%d turns", "many")
+    time.sleep(0.1)
+    log.warning("%d turns", "many")  # logging itself reports it, to nobody who logs
+    assert "Logging error" in capsys.readouterr().err

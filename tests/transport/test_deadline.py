@@ -4,6 +4,7 @@ import pytest
 
 from seawall.transport.deadline import Deadline
 from seawall.transport.wheel import Wheel
+from tests.loop import on_a_loop
 
 
 def _in(seconds: float) -> Deadline:
@@ -64,3 +65,24 @@ def test_the_inner_and_the_outer_one() -> None:
                     await asyncio.sleep(5)
 
     asyncio.run(scenario())
+
+
+@on_a_loop
+async def test_a_call_that_fails_is_reported_and_the_others_are_made() -> None:
+    loop = asyncio.get_running_loop()
+    reported: list[object] = []
+    loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+    wheel = Wheel(0.005)
+    made: list[int] = []
+
+    def fail() -> None:
+        raise ValueError("of whoever set it")
+
+    wheel.call_at(loop.time(), lambda: made.append(1))
+    wheel.call_at(loop.time(), fail)
+    wheel.call_at(loop.time() + 0.03, lambda: made.append(2))
+    await asyncio.sleep(0.1)
+    wheel.call_at(loop.time(), lambda: made.append(3))
+    await asyncio.sleep(0.1)
+    assert made == [1, 2, 3]
+    assert [type(each) for each in reported] == [ValueError]

@@ -13,6 +13,7 @@ is never starved: it gets its share of the places and of the queue, however many
 """
 
 from collections import OrderedDict
+from itertools import starmap
 from operator import attrgetter
 
 __all__ = ["CLASSES", "FairQueue", "Flow", "Ticket"]
@@ -54,6 +55,11 @@ class Flow:
         self.running = 0
         self.waiting: OrderedDict[Ticket, None] = OrderedDict()
 
+    @property
+    def rank(self) -> int:
+        """Of its class."""
+        return self.level.rank
+
 
 class _Level:
     """A class. backlogged: its flows in which turns wait; weights: the sum of theirs."""
@@ -62,6 +68,7 @@ class _Level:
         "backlogged",
         "flows",
         "greediest",
+        "rank",
         "tag",
         "virtual",
         "waiting",
@@ -69,7 +76,8 @@ class _Level:
         "weights",
     )
 
-    def __init__(self, weight: float) -> None:
+    def __init__(self, rank: int, weight: float) -> None:
+        self.rank = rank
         self.weight = weight
         self.tag = 0.0
         self.virtual = 0.0
@@ -84,7 +92,7 @@ class FairQueue:
     """The turns that wait. Looking for the next one takes time by the tenants that wait."""
 
     def __init__(self) -> None:
-        self._levels = tuple(map(_Level, _CLASS_WEIGHTS))
+        self._levels = tuple(starmap(_Level, enumerate(_CLASS_WEIGHTS)))
         self._virtual = 0.0
         self.waiting = 0
 

@@ -82,6 +82,7 @@ class Gate:
         """
         if not self._queue.busy:
             return None
+        self._queue.rate = self._pacing.rate(at=time.monotonic())
         refusal = self._queue.shut()
         if refusal is None:
             at = asyncio.get_running_loop().time()
@@ -139,6 +140,7 @@ class Gate:
     async def enter(self, tenant: str, background: bool, deadline: float) -> Ticket:
         """Get a place; see `place`."""
         at = asyncio.get_running_loop().time()
+        self._queue.rate = self._pacing.rate(at=time.monotonic())
         ticket, displaced = self._queue.enter(
             tenant, background=background, at=at, deadline=deadline
         )
@@ -168,12 +170,13 @@ class Gate:
     def _end_pass(self) -> None:
         """The event loop has come round: let in as many as may begin during its next pass."""
         queue, pacing = self._queue, self._pacing
+        now = time.monotonic()
         pacing.passed(
-            time.monotonic() - self._pass_began,
+            now - self._pass_began,
             began=self._allowed - queue.allowance,
             held_back=queue.allowance <= 0,
+            at=now,
         )
-        queue.rate = pacing.rate
         queue.allowance = self._allowed = pacing.allowance
         self._in_pass = False
         self._advance(asyncio.get_running_loop().time())

@@ -33,7 +33,8 @@ class AdaptiveLimit:
     A step takes 15 % off what is *in flight* (Netflix's concurrency-limits does so in
     Gradient2, https://github.com/Netflix/concurrency-limits): an optimistic limit comes down to
     the truth in one step. No step is taken while more are in flight than the last one allowed,
-    since it has not had its effect, nor while no turns begin, since then it could have none.
+    since it has not had its effect, nor while no turns begin, since then it could have none, nor
+    while no more than the floor are in flight, since then the lag is not for their number.
 
     The limit grows by its square root each second (Gradient2's allowance for a queue) while it
     is used and lag is within its target. Where it is not used nothing can be learned; then what
@@ -86,7 +87,7 @@ class AdaptiveLimit:
         if self._memory_is_short(memory):
             self._memory_at_step = memory
             self._shrink(in_flight)
-        elif late and at >= self._next_step_at and began and in_flight <= self._limit:
+        elif late and at >= self._next_step_at and began and self._floor < in_flight <= self._limit:
             self._next_step_at = at + _AGAIN_SECONDS
             self._shrink(in_flight)
         elif self._late_since is None and self._may_use_more(memory):

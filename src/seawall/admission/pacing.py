@@ -9,6 +9,8 @@ _LARGEST = 64
 _SMOOTHING_SECONDS = 1.0
 _SHORTEST = 1e-5
 _KNOWN_AFTER_SECONDS = 3.0
+_LONGEST_PASS = 0.25  # a pass counts for no more: a paused process says nothing
+_FORGET_SECONDS = 5.0
 
 
 class Pacing:
@@ -28,28 +30,37 @@ class Pacing:
         self._each = _START
         self._rate = 0.0
         self._held_back_seconds = 0.0
+        self._held_back_at = 0.0
 
     @property
     def allowance(self) -> int:
         """Turns that may begin during the next pass."""
         return self._each
 
-    @property
-    def rate(self) -> float:
+    def rate(self, *, at: float) -> float:
         """Turns a second that begin while others wait, smoothed; 0 until that has been seen.
 
         The first seconds tell nothing: in them a crowd arrives, and each pass has more of that.
+        Nor does a crowd that is gone: the next one finds another server. at: as for `passed`.
         """
-        return self._rate if self._held_back_seconds >= _KNOWN_AFTER_SECONDS else 0.0
+        known = self._held_back_seconds >= _KNOWN_AFTER_SECONDS
+        return self._rate if known and at - self._held_back_at <= _FORGET_SECONDS else 0.0
 
-    def passed(self, took: float, *, began: float, held_back: bool) -> None:
-        """A pass is over. took: seconds. began: turns. held_back: whether more would have."""
+    def passed(self, took: float, *, began: float, held_back: bool, at: float) -> None:
+        """A pass is over. took: seconds. began: turns. held_back: whether more would have.
+
+        at: now, in seconds on any steady clock.
+        """
         if took > self._seconds:
             self._each = max(1, self._each // 2)
         else:
             self._each = min(_LARGEST, self._each + 1)
         if held_back:
+            if at - took - self._held_back_at > _FORGET_SECONDS:
+                self._rate = self._held_back_seconds = 0.0
+            self._held_back_at = at
             took = max(took, _SHORTEST)
-            self._held_back_seconds += took
-            counts = 1.0 - math.exp(-took / _SMOOTHING_SECONDS)
+            weight = min(took, _LONGEST_PASS)
+            self._held_back_seconds += weight
+            counts = 1.0 - math.exp(-weight / _SMOOTHING_SECONDS)
             self._rate += (began / took - self._rate) * counts

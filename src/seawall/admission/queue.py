@@ -13,10 +13,12 @@ __all__ = ["AdmissionQueue", "Reason", "Refusal"]
 
 Reason = Literal["full", "late", "waited", "displaced"]
 _DEFAULT = TenantSettings()
+_LATEST_RETURN = 60.0  # seconds: what is expected in the first rush is soon out of date
+_LOOP_SECONDS = 1.0
 
 
 class Refusal(Struct, frozen=True):
-    """There is no room. `retry_after` is the expected wait for a place, in seconds, at least 1.
+    """There is no room. `retry_after` is the expected wait for a place, 1 to 60 seconds.
 
     reason: "full", no room even to wait; "late", not to be done by its deadline any more;
     "waited", in vain; "displaced", by a tenant that had less than its share of the queue.
@@ -29,17 +31,18 @@ class Refusal(Struct, frozen=True):
 class AdmissionQueue:
     """A bounded queue that serves those who can still make it, fairly (see `fair`).
 
-    A turn whose time left is less than a typical turn takes is refused at once, or taken from
-    the queue, rather than started in vain. So is one whose expected wait is longer than it may
-    wait, and that depends on the queue: a queue that was empty within half of `wait_seconds`
-    holds a burst, which it can serve; one that has been standing for longer only adds its length
-    to everybody's latency, and turns may then wait `overload_wait_seconds` only. That is the
-    controlled delay of Maurer, Fail at Scale, ACM Queue 13(8), 2015, after CoDel. Its companion
-    there, last in first out, is left out: with waits that short it has nothing to win, and whoever
-    had waited longest would be refused after all.
+    A turn whose time left is less than a typical turn of its class takes is refused at once, or
+    taken from the queue, rather than started in vain. So is one whose expected wait is longer
+    than it may wait, and that depends on the queue: a queue that was empty within half of
+    `wait_seconds` holds a burst, which it can serve; one that has been standing for longer only
+    adds its length to everybody's latency, and turns may then wait `overload_wait_seconds` only.
+    That is the controlled delay of Maurer, Fail at Scale, ACM Queue 13(8), 2015, after CoDel.
+    Its companion there, last in first out, is left out: with waits that short it has nothing to
+    win, and whoever had waited longest would be refused after all.
 
     There are two things to wait for: a place, and the event loop (see `pacing`). Where places are
-    free, as many turns may wait for the loop alone beyond `queued`.
+    free, as many turns may wait for the loop alone beyond `queued`, each for a second at least:
+    `wait_seconds` of 0 means that nobody waits for a place, not that a burst finds none.
 
     Every ticket ends exactly once: by `leave` or `pass_on` when it got a place, by `next` when that
     came too late, by `give_up`, or as the one whom `enter` pushes out.
@@ -57,7 +60,7 @@ class AdmissionQueue:
         }
         self._default = (_DEFAULT.weight, CLASSES.index(_DEFAULT.priority))
         self._fair = FairQueue()
-        self._typical = Typical()
+        self._typical = tuple(Typical() for _ in CLASSES)
         self._held_seconds = 0.0  # moving average of how long a turn holds its place
         self._empty_at = 0.0  # when nobody waited last
         self.limit = settings.in_flight
@@ -121,7 +124,7 @@ class AdmissionQueue:
         """
         weight, rank = self._tenants.get(tenant, self._default)
         rank += background
-        typical = self._typical.seconds(at=at)
+        typical = self._typical[rank].seconds(at=at)
         if deadline - at < typical:
             return self._refuse("late"), None
         if not self.busy:
@@ -156,7 +159,7 @@ class AdmissionQueue:
         self._fair.remove(ticket)
         self._note_empty(at)
         ticket.at = at
-        self._begin(ticket, self._typical.seconds(at=at))
+        self._begin(ticket, self._typical[ticket.flow.rank].seconds(at=at))
         return ticket, None
 
     def leave(self, ticket: Ticket, *, at: float, well: bool) -> None:
@@ -166,7 +169,7 @@ class AdmissionQueue:
         self._fair.settle(ticket, held)
         self._held_seconds += (held - self._held_seconds) * (0.05 if self._held_seconds else 1.0)
         if well:
-            self._typical.note(held, at=at)
+            self._typical[ticket.flow.rank].note(held, at=at)
 
     def pass_on(self, ticket: Ticket) -> None:
         """A turn that was given a place has no use for it."""
@@ -202,19 +205,26 @@ class AdmissionQueue:
         return None
 
     def _wait(self, ahead: float) -> float:
-        """Seconds until so many have begun: as places come free, in_flight / held (Little)."""
+        """Seconds until so many have begun: as places come free, in_flight / held (Little).
+
+        Who has to wait for a place does so once all of them are taken.
+        """
         places = max(0.0, ahead + self.in_flight - self.limit)
-        wait = places * self._held_seconds / max(1, self.in_flight)
+        wait = places * self._held_seconds / max(1, self.limit, self.in_flight)
         return max(wait, ahead / self.rate) if self.rate else wait
 
     def _patience(self, at: float) -> float:
         settings = self._settings
-        if self._fair.waiting and at - self._empty_at > settings.wait_seconds / 2:
-            return min(settings.wait_seconds, settings.overload_wait_seconds)
-        return settings.wait_seconds
+        longest = settings.wait_seconds
+        if self._fair.waiting < self.limit - self.in_flight:
+            longest = max(longest, _LOOP_SECONDS)
+        if self._fair.waiting and at - self._empty_at > longest / 2:
+            return min(longest, settings.overload_wait_seconds)
+        return longest
 
     def _refuse(self, reason: Reason) -> Refusal:
-        return Refusal(reason, max(1.0, self._wait(self._fair.waiting + 1.0)))
+        wait = self._wait(self._fair.waiting + 1.0)
+        return Refusal(reason, min(max(1.0, wait), _LATEST_RETURN))
 
     def _begin(self, ticket: Ticket, typical: float) -> None:
         self.in_flight += 1

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
-from seawall.errors import Problem
+from seawall.errors import DeadlineExceeded, Problem, UpstreamThrottled
 from seawall.models.attempt import Attempt
 from seawall.models.estimate import prompt_tokens
 from seawall.models.port import ModelEvent, ModelRequest
@@ -65,7 +65,12 @@ async def _begin(
     quota = upstream.quota
     if quota is None:
         return Attempt(upstream, await upstream.enter(deadline=deadline), request, deadline)
-    taken = await quota.take(prompt_tokens(request), request.max_tokens, quota_deadline)
+    try:
+        taken = await quota.take(prompt_tokens(request), request.max_tokens, quota_deadline)
+    except DeadlineExceeded as late:
+        if quota_deadline >= deadline:
+            raise
+        raise UpstreamThrottled(late.detail) from late  # there is time left for another endpoint
     try:
         entered = await upstream.enter(deadline=deadline)
     except BaseException:
@@ -111,7 +116,11 @@ async def _race(first: Attempt, patience: float, another: Callable[[], Attempt |
             first, second = second, first
     finally:
         if second is not None:
-            await second.close()
+            try:
+                await second.close()
+            except BaseException:
+                await first.close()  # it may be the one of which the caller knows nothing
+                raise
     outcome = won.result()
     if isinstance(outcome, Problem):
         raise outcome

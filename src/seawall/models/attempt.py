@@ -151,11 +151,16 @@ class Attempt:
         now = self._loop.time()
         if self._task is None:
             self._due = now + self._patience
-        elif now >= self._due:
+        elif now >= self._due + self._paused:
             self._expired = True
             self._task.cancel()
             return
-        self._timer = self._upstream.wheel.call_at(self._due, self._look)
+        self._timer = self._upstream.wheel.call_at(self._due + self._paused, self._look)
+
+    @property
+    def _paused(self) -> float:
+        """Seconds that the event loop did not come round: what came meanwhile is yet unread."""
+        return self._upstream.wheel.lag
 
     def _was_slow(self) -> bool:
         usual = self._upstream.usual_first_token()

@@ -23,6 +23,7 @@ _log = logging.getLogger("seawall.models")
 _THROTTLED_IN_A_ROW = 5
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 10.0
+_LONGEST_ASKED = 300.0  # nobody is left alone for longer, whatever they ask for, without a look
 _OWN_LAG = 0.1
 _PEAK_FADES = 0.999
 
@@ -182,7 +183,7 @@ class Upstream:
             return  # this one was under way already
         self._pauses += 1
         grown = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._pauses - 1, 10))
-        self._paused_until = now + (retry_after or grown)
+        self._paused_until = now + min(retry_after or grown, _LONGEST_ASKED)
 
     def _follow_limit(self) -> None:
         self._places.limit = self._limit.limit

@@ -8,6 +8,8 @@ _TOLERANCE = 3.0  # times the usual time to the first token, before that counts 
 _SMOOTHING = 0.5  # of what a step asks for, once all that were under way have told
 _SAMPLES = 10  # that the present latency is averaged over
 _BACK_OFF = 0.7
+_BEYOND = 1.1  # times where there was congestion last: it is not there any more
+_INSTANT = 0.001  # seconds; what is faster is not told apart from it
 
 
 class GradientLimit:
@@ -18,8 +20,11 @@ class GradientLimit:
     by half at the most. That is the step of a whole round: each answer makes so much of it as it
     is a part of the calls in flight, so that thousands which were sent together, and tell of one
     and the same congestion, do not shrink the limit thousands of times. A throttled call shrinks
-    it at once, but only once for all that were under way then, as TCP does. It begins at its
-    maximum: a crowd that comes first must not find a limit that nobody needed.
+    it at once, but only once for all that were under way then, as TCP does; unless there were no
+    more of them than the limit's floor, which cannot have been too many. It begins at its
+    maximum: a crowd that comes first must not find a limit that nobody needed. For the same reason
+    it doubles with each round once it is beyond where it was congested or throttled last: what it
+    met there is gone (so does CUBIC, RFC 9438, beyond its W_max).
 
     The usual latency is the least that was seen. It is learnt anew where the limit is at its
     floor: whatever an answer takes there, it is not for our calls.
@@ -31,12 +36,22 @@ class GradientLimit:
     Jacobson, Congestion Avoidance and Control, 1988.
     """
 
-    __slots__ = ("_backed_off_at", "_limit", "_maximum", "_minimum", "_rising", "_short", "_usual")
+    __slots__ = (
+        "_backed_off_at",
+        "_congested",
+        "_limit",
+        "_maximum",
+        "_minimum",
+        "_rising",
+        "_short",
+        "_usual",
+    )
 
     def __init__(self, *, minimum: int, maximum: int) -> None:
         self._minimum = float(min(minimum, maximum))
         self._maximum = float(maximum)
         self._limit = self._maximum
+        self._congested = self._maximum  # the limit at which there was congestion last
         self._usual = 0.0
         self._short = 0.0
         self._backed_off_at = -math.inf
@@ -54,6 +69,7 @@ class GradientLimit:
 
     def sample(self, latency: float, *, in_flight: int) -> None:
         """An answer began after `latency`; `in_flight` calls were under way with it."""
+        latency = max(latency, _INSTANT)
         self._short += (latency - self._short) * (1 / _SAMPLES if self._short else 1.0)
         if not self._usual:
             self._usual = latency
@@ -62,8 +78,11 @@ class GradientLimit:
         gradient = max(0.5, min(1.0, _TOLERANCE * self._usual / self._short))
         if gradient < 1.0:
             self._rising = False
+            self._congested = self._limit
         elif in_flight < self._limit / 2:
             return  # nobody needs more
+        elif self._limit > _BEYOND * self._congested:
+            self._rising = True
         if self._rising:
             self._set(self._limit + 1.0)  # doubles within the time of one answer
             return
@@ -71,12 +90,15 @@ class GradientLimit:
         self._set(self._limit + (target - self._limit) * _SMOOTHING / max(1, in_flight))
 
     def drop(self, *, in_flight: int, at: float) -> None:
-        """A call was throttled, or not answered in time."""
+        """A call was throttled, or not answered in time; it is one of those in flight."""
+        if in_flight <= self._minimum:
+            return  # whatever it was for, it was not for our calls
         if at < self._backed_off_at + max(self._short, 0.5):
             return
         self._backed_off_at = at
         self._rising = False
-        self._set(min(self._limit, in_flight) * _BACK_OFF)
+        self._congested = min(self._limit, in_flight)
+        self._set(self._congested * _BACK_OFF)
 
     def restart(self, *, was: float) -> None:
         """After an outage: begin with a quarter of what was in flight before, and rise fast."""

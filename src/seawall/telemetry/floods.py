@@ -48,5 +48,8 @@ class _Window:
 
 
 def _append(record: logging.LogRecord, left_out: int) -> None:
-    text = record.getMessage()  # before anything of it is changed
+    try:
+        text = record.getMessage()  # before anything of it is changed
+    except Exception:  # noqa: BLE001 - whoever writes it out reports it, as always in logging
+        return
     record.msg, record.args = "%s (and %d more like it before)", (text, left_out)

@@ -65,9 +65,18 @@ class Wheel:
             self._done = number
             slot = self._slots.pop(number, None)
             while slot:
-                slot.popitem()[0].callback()
+                self._call(slot.popitem()[0].callback)
         if self._slots:
             self._due = (now + 1) * self._tick
             loop.call_at(self._due, self._turn)
         else:
             self._ticking = False
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        """As the event loop does: one that fails is reported, and the others are still made."""
+        try:
+            callback()
+        except Exception as error:  # noqa: BLE001 - every timer of the process depends on it
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a timer's call failed", "exception": error}
+            )

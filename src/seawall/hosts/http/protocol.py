@@ -110,6 +110,9 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._turn_away(*refusal)
                 return
         super().on_headers_complete()
+        # One that was turned away may have come in the same segment, and left these behind.
+        self.idle_since = None
+        self._unset_keepalive_if_required()
         if self._stop.leaving:
             self.cycle.keep_alive = False
 
@@ -136,6 +139,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
         elif not self.transport.is_closing():
             self.idle_since = self.loop.time()
+            self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
@@ -184,7 +188,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if not self.transport.is_closing():
+        if self.answering:
+            self._expect_head()  # it cannot be told so now, and the answer is not to suffer for it
+        elif not self.transport.is_closing():
             self._answer(
                 RequestTimeout(f"The head did not arrive within {self._limits.header_seconds:g} s.")
             )
@@ -196,7 +202,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _answer(self, problem: Problem) -> None:
         if self.transport.is_closing():
             return
-        if self._heads and not self.cycle.response_complete:
+        if self.answering:
             self.transport.abort()  # an answer is under way: nothing can be put in front of it
             return
         body = encode(problem_body(problem))

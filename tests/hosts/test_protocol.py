@@ -1,0 +1,121 @@
+"""One connection on which a turn is turned away and something else follows."""
+
+import asyncio
+import functools
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import uvicorn
+
+from seawall.admission.gate import Gate
+from seawall.admission.settings import AdmissionSettings
+from seawall.config import ServerSettings
+from seawall.hosts.http.door import Door
+from seawall.hosts.http.protocol import LimitedProtocol
+from seawall.hosts.http.stop import Stop
+from seawall.orchestrator import Orchestrator
+from seawall.transport.wheel import Wheel
+from tests.loop import on_a_loop
+
+TURN = b"POST /v1/turns HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
+SLOW = b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n"
+
+Send = Callable[[dict[str, object]], Awaitable[None]]
+
+
+async def slow(scope: dict[str, Any], receive: object, send: Send) -> None:
+    """Answers after a second and a half."""
+    del receive
+    assert scope["path"] == "/slow"
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]}
+    )
+    await asyncio.sleep(1.5)
+    await send({"type": "http.response.body", "body": b"whole"})
+
+
+@asynccontextmanager
+async def served(**limits: float) -> AsyncGenerator[tuple[uvicorn.Server, int]]:
+    """A server whose only place is taken; it closes connections that are idle for half a second."""
+    gate = Gate(AdmissionSettings(in_flight=1, queued=0))
+    door = Door(cast("Orchestrator", SimpleNamespace(ready=True, gate=gate)))
+    config = uvicorn.Config(
+        slow,
+        http=functools.partial(  # type: ignore[arg-type]
+            LimitedProtocol,
+            limits=ServerSettings(**limits),  # type: ignore[arg-type]
+            wheel=Wheel(0.02),
+            stop=Stop(),
+            door=door,
+        ),
+        lifespan="off",
+        log_config=None,
+        timeout_keep_alive=cast("int", 0.5),
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        deadline = asyncio.get_running_loop().time() + 100.0
+        async with gate.place("acme", background=False, deadline=deadline):
+            serving = asyncio.create_task(server._serve([listening]))
+            while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+                await asyncio.sleep(0.01)
+            yield server, listening.getsockname()[1]
+            server.should_exit = True
+            await serving
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """The status line and the body of one answer."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    return head.split(b"\r\n")[0], await reader.readexactly(length)
+
+
+@pytest.mark.parametrize("before", [TURN, TURN + TURN], ids=["once", "twice"])
+@on_a_loop
+async def test_what_follows_in_the_same_segment_is_not_cut_off_as_idle(before: bytes) -> None:
+    async with served() as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(before + SLOW)
+        for _ in range(len(before) // len(TURN)):
+            assert b"503" in (await answer(reader))[0]
+        await asyncio.sleep(0.1)
+        (connection,) = server.server_state.connections
+        assert cast("LimitedProtocol", connection).idle_since is None
+        assert await answer(reader) == (b"HTTP/1.1 200 OK", b"whole")
+        writer.close()
+
+
+@pytest.mark.parametrize(("following", "status"), [(b"GET /x", b"408"), (b"?\r\n\r\n", b"400")])
+@on_a_loop
+async def test_a_bad_head_after_it_is_answered_and_stops_no_timer(
+    following: bytes, status: bytes
+) -> None:
+    async with served(header_seconds=0.3) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(TURN)
+        assert b"503" in (await answer(reader))[0]
+        writer.write(following)
+        assert status in (await asyncio.wait_for(answer(reader), 5.0))[0]
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert b"408" in (await asyncio.wait_for(answer(reader), 5.0))[0]
+        writer.close()
+
+
+@pytest.mark.parametrize("more", [b"\r\n", b"GET /sl"])
+@on_a_loop
+async def test_what_is_sent_during_an_answer_does_not_cut_it_off(more: bytes) -> None:
+    """Some clients send an empty line after a body (RFC 9112 §2.2), or begin to ask again."""
+    async with served(header_seconds=0.3) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(SLOW)
+        await asyncio.sleep(0.1)
+        writer.write(more)
+        assert await answer(reader) == (b"HTTP/1.1 200 OK", b"whole")
+        assert b"408" in (await asyncio.wait_for(answer(reader), 5.0))[0]
+        writer.close()
