@@ -6,7 +6,7 @@ from msgspec import structs
 from seawall.errors import ConfigError
 from seawall.plan import Arrivals, Campaign, Service, Spike, Stage, Workload, constant, from_flags
 from seawall.plan.bill import Used, bill, shared_costs, used_in
-from seawall.plan.candidates import eks, function, managed
+from seawall.plan.candidates import eks, function, managed, stretched
 from seawall.plan.machines import fits, node_group
 from seawall.plan.prices import load_prices
 from seawall.plan.question import MONTH, Options, Question
@@ -142,3 +142,21 @@ def test_spikes_cannot_fill_more_than_the_month() -> None:
     workload = Workload(arrivals=Arrivals(rate=1.0, spikes=(Spike(10, 20.0),)))
     with pytest.raises(ConfigError, match=r"options\.spikes_a_month: 1e\+06 spikes last longer"):
         month_of(Question(workload=workload, options=Options(spikes_a_month=1e6)))
+
+
+def test_a_piece_that_begins_empty_does_not_bill_its_warming_up() -> None:
+    """An even million a day keeps its environments: a month starts few, not some every minute.
+
+    A whole day is simulated beside it; with 256 MB an initialisation takes seven seconds.
+    """
+    question = Question(workload=from_flags(daily="1000000", duration="2s", start="1s"))
+    month = month_of(question)
+    runs = Runs()
+    candidate = function(question, month, "lambda", memory_mb=256)
+    sized = Finder(question, month, runs).sized(candidate)
+    runs.close()
+    whole = simulate(stretched(question.workload, candidate.start_factor), candidate.peak)
+    exact = used_in([(MONTH / 86_400, whole.usage, whole.attempts)])
+    expected = sum(item.monthly for item in bill(question, month, candidate, exact))
+    assert sized.cost == pytest.approx(expected, rel=0.01)
+    assert sized.met  # and nobody who waits for the warming up is counted as a caller

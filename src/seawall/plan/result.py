@@ -93,7 +93,7 @@ class Usage(Struct, frozen=True, kw_only=True):
     billed_start_seconds: float = 0.0
     provisioned_seconds: float = 0.0
     provisioned_billed_seconds: float = 0.0
-    restores: int = 0
+    restores: float = 0.0
     environment_seconds: float = 0.0
     pod_seconds: float = 0.0
     node_seconds: float = 0.0

@@ -140,10 +140,29 @@ def _key(workload: Workload) -> tuple[object, ...]:
     return plain, trace, workload.service, workload.clients
 
 
+def _settled(result: Result, window: Window) -> Usage:
+    """As if the piece had not begun with no environments: it stands for hours that did not.
+
+    What starts once requests count, by the second, is what starts all the time. What they take
+    does not depend on when they came.
+    """
+    usage, started = result.usage, result.seconds["cold_starts"]
+    first = math.ceil(window.at / result.bin_seconds)
+    settled = result.horizon - first * result.bin_seconds
+    if not started.any() or settled <= 0.0:
+        return usage
+    share = float(started[first:].sum() / started.sum()) * result.horizon / settled
+    return structs.replace(
+        usage,
+        billed_start_seconds=share * usage.billed_start_seconds,
+        restores=share * usage.restores,
+    )
+
+
 def _looked_at(result: Result, window: Window, *, whole: bool) -> Outcome:
     samples = result.samples
     rest: dict[str, Any] = {
-        "usage": result.usage,
+        "usage": result.usage if window.event or window.recorded else _settled(result, window),
         "attempts": result.attempts,
         "throttled": result.throttled,
         "mean_capacity": result.mean_capacity,

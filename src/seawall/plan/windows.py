@@ -11,6 +11,7 @@ from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
 from seawall.plan.arrivals import DAY, Arrivals, Campaign, Spike
+from seawall.plan.distributions import mean_of
 from seawall.plan.question import MONTH, Question
 from seawall.plan.workload import Workload
 
@@ -19,6 +20,7 @@ __all__ = ["Month", "Window", "month_of"]
 _LEVELS = 4
 _ENOUGH = 2_000.0  # requests in a piece of ordinary time
 _MOST = 10_000.0  # requests beside a crowd in its piece
+_SLOWEST = 7.0  # times an initialisation takes in the smallest function, 1,769 MB to 256
 
 
 class Window(Struct, frozen=True, kw_only=True):
@@ -129,7 +131,7 @@ def _event(workload: Workload, spike: Spike, a_month: float) -> Window:
     mean = service.mean_seconds
     rate = _rate_at(arrivals, spike.at)
     # Functions need time to grow from nothing to the ordinary: 100 environments a second.
-    before = max(20.0, 5.0 * mean, 0.015 * rate * mean)
+    before = max(20.0, 5.0 * mean, 0.015 * rate * mean, _warm(workload))
     after = spike.within + max(70.0, 3.0 * mean)
     if rate * (before + after) > _MOST:
         after = max(spike.within + 3.0 * mean + 10.0, _MOST / rate - before)
@@ -161,7 +163,7 @@ def _campaign(workload: Workload, campaign: Campaign, a_month: float) -> Window:
     arrivals = workload.arrivals
     base = _rate_at(structs.replace(arrivals, campaigns=()), campaign.at)
     mean = workload.service.mean_seconds
-    before = max(20.0, 5.0 * mean)
+    before = max(20.0, 5.0 * mean, _warm(workload))
     rate = base * campaign.factor
     length = min(campaign.seconds, 600.0, max(60.0, _MOST / rate if rate else 600.0))
     changed = Arrivals(
@@ -210,9 +212,14 @@ def _levels(workload: Workload) -> list[Window]:
     return [_level(workload, float(each.mean()), len(each)) for each in groups]
 
 
+def _warm(workload: Workload) -> float:
+    """Until functions that begin with none have the environments that they need."""
+    service = workload.service
+    return 3.0 * service.mean_seconds + _SLOWEST * mean_of(service.start) + 1.0
+
+
 def _level(workload: Workload, rate: float, hours: int) -> Window:
-    mean = workload.service.mean_seconds
-    warm = 3.0 * mean
+    warm = _warm(workload)
     # As long as it takes for enough to come, but not more than a month.
     enough = max(_ENOUGH, min(60.0 * rate, 5.0 * _ENOUGH))
     horizon = min(MONTH, warm + enough / rate) if rate else 3_600.0
