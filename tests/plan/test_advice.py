@@ -17,10 +17,12 @@ from seawall.plan.answer import (
     LambdaConfiguration,
     ManagedConfiguration,
 )
+from seawall.plan.candidates import function, limit_of, most_provisioned
 from seawall.plan.objective import Objective
 from seawall.plan.question import Options, Question
 from seawall.plan.result import SERIES
-from seawall.plan.search import least
+from seawall.plan.runs import Runs
+from seawall.plan.search import Finder, least
 from seawall.plan.variations import with_traffic
 from seawall.plan.windows import month_of
 
@@ -253,3 +255,43 @@ def test_more_traffic_is_more_of_everything(multiple: float) -> None:
     less, more = month_of(question), month_of(with_traffic(question, multiple))
     assert more.requests == pytest.approx(multiple * less.requests, rel=0.001)
     assert more.a_day == pytest.approx(multiple * less.a_day, rel=0.001)
+
+
+def test_slow_requests_have_callers_who_wait() -> None:
+    """A minute's request is not a caller who left: nobody asks for what he will not wait for."""
+    answer = advise(asked(daily="20000", spikes=("200@20s",), duration="60s", start="1s"))
+    assert answer.platforms["eks"].met
+    assert answer.platforms["eks"].timed_out.value == 0.0
+    clients = next(each for each in answer.inputs if each.name == "clients")
+    assert "180 s, three times a request" in clients.source
+
+
+@pytest.mark.parametrize("limit", [None, 6_000, 1_000])
+def test_what_is_provisioned_can_be_deployed(limit: int | None) -> None:
+    """Not more than is reserved for the function, and 100 of the account's stay for others.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.html
+    """
+    options = Options(account_limit=limit)
+    question = asked(**CROWD, objective=Objective(first_token_p99=0.5), options=options)
+    month = month_of(question)
+    runs = Runs()
+    found = Finder(question, month, runs).find("lambda-provisioned").candidate.configuration
+    size = min(most_provisioned(limit_of(question, month)), 5_900)
+    largest = function(
+        question, month, "lambda-provisioned", memory_mb=256, provisioned=size
+    ).configuration
+    runs.close()
+    for each in (found, largest):
+        assert isinstance(each, LambdaConfiguration)
+        assert each.provisioned <= each.account_concurrency - 100
+        assert each.reserved_concurrency is None or each.provisioned <= each.reserved_concurrency
+
+
+def test_what_the_model_alone_misses_is_said_and_not_paid_for() -> None:
+    answer = advise(asked(**CROWD, objective=Objective(first_token_p99=0.5)))
+    assert not answer.met
+    note = next(each for each in answer.notes if each.startswith("No platform can hold"))
+    assert "first token p99 of 500 ms" in note
+    managed, easy = (each.platforms["lambda-managed"] for each in (answer, advise(asked(**CROWD))))
+    assert managed.monthly_cost < 1.5 * easy.monthly_cost  # four times as many did not help

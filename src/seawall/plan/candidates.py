@@ -31,6 +31,7 @@ __all__ = [
     "managed",
     "managed_room",
     "memories",
+    "most_provisioned",
     "ordinary_platform",
     "places_in_a_pod",
     "scaled_times",
@@ -40,6 +41,7 @@ __all__ = [
 _FULL_MB = 1_769
 _BUSY_TARGET = 0.5  # of a pod's places, for its autoscaler
 _MOST_PLACES = 1_000
+_UNRESERVED = 100
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
@@ -92,13 +94,21 @@ def limit_of(question: Question, month: Month) -> int:
     return max(1_000, math.ceil(1.1 * month.peak / 1_000.0) * 1_000)
 
 
-def _reserved(limit: int, peak: float) -> int | None:
-    """What a crowd needs, kept from the account's other functions; they must keep 100.
+def most_provisioned(limit: int) -> int:
+    """Of an account's concurrency, what can be reserved or provisioned: all but 100.
 
     Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
     """
-    wanted = math.ceil(1.1 * peak)
-    return wanted if 100 < wanted <= limit - 100 else None
+    return max(1, limit - _UNRESERVED)
+
+
+def _reserved(limit: int, peak: float, provisioned: int) -> int | None:
+    """What a crowd needs, kept from the account's other functions; they must keep 100.
+
+    Not less than is provisioned of it: that would be refused.
+    """
+    wanted = max(math.ceil(1.1 * peak), provisioned)
+    return wanted if 100 < wanted <= most_provisioned(limit) else None
 
 
 def memories(service: Service) -> list[int]:
@@ -137,7 +147,7 @@ def function(
         provisioned=0 if announced else provisioned,
         schedule=(Moment(-lead, provisioned), Moment(lead, 0)) if announced else (),
         snapstart=peak.snapstart,
-        reserved_concurrency=_reserved(limit, month.peak),
+        reserved_concurrency=_reserved(limit, month.peak, provisioned),
         account_concurrency=limit,
         entry=options.entry,
         streams=options.entry in ("function-url", "rest-api"),

@@ -15,6 +15,7 @@ from seawall.plan.candidates import (
     managed,
     managed_room,
     memories,
+    most_provisioned,
     places_in_a_pod,
 )
 from seawall.plan.objective import excess, misses
@@ -180,7 +181,7 @@ class Finder:
             case Lambda(provisioned=0):
                 return None
             case Lambda() as platform:
-                if size > limit_of(question, month):
+                if size > most_provisioned(limit_of(question, month)):
                     return None
                 return function(
                     question, month, candidate.name,
@@ -260,7 +261,8 @@ class Finder:
 
     def _provisioned(self, near: Candidate | None) -> Sized:
         question, month = self.question, self.month
-        most = max(1, min(limit_of(question, month), math.ceil(1.15 * month.peak) + 2))
+        most = most_provisioned(limit_of(question, month))
+        most = min(most, math.ceil(1.15 * month.peak) + 2)
         sizes = memories(question.workload.service)
 
         def candidate(size: int, memory: int) -> Candidate:
@@ -299,6 +301,8 @@ class Finder:
             lambda size: self._excess(managed(question, month, size)) == 0.0,
             3, guess, most, self._within,
         )  # fmt: skip
+        if found == most and self._excess(managed(question, month, most)) != 0.0:
+            found = guess  # more do not help
         return self.sized(managed(question, month, found))
 
     def _eks(self, near: Candidate | None) -> Sized:
