@@ -247,7 +247,7 @@ def eks(question: Question, month: Month, *, cores: float, pods: int) -> Candida
     resting = min(pods, max(options.least_pods, math.ceil(need))) if announced else pods
     group = node_group(
         question.prices, options.architecture, cores=cores, memory_mb=memory, pods=resting,
-        zones=options.zones, spot=options.spot,
+        zones=options.zones, spot=options.spot, busy=load,
     )  # fmt: skip
     fargate = group.instance == "fargate"
     nodes = Nodes(
@@ -256,8 +256,9 @@ def eks(question: Question, month: Month, *, cores: float, pods: int) -> Candida
         launch=uniform(30.0, 60.0) if fargate else Nodes().launch,
         spot_interruptions=0.02 if group.spot else 0.0,
     )
-    maximum = max(pods + 4, math.ceil(1.5 * pods))
     target = max(1.0, places * _BUSY_TARGET)
+    # Beyond a crowd there is room for what nobody foresaw; ordinary time stays at the target.
+    maximum = max(pods + 4, math.ceil(1.5 * pods), math.ceil(month.usual / target))
     scaler = HpaSettings(minimum=pods, maximum=maximum, metric="in-flight", target=target)
     peak = Eks(
         pods=pods,
@@ -281,7 +282,7 @@ def eks(question: Question, month: Month, *, cores: float, pods: int) -> Candida
         autoscaler=Autoscaler(metric="in-flight", target=target, minimum=resting, maximum=maximum),
         nodes=group,
         schedule=(Moment(-lead, pods), Moment(lead, resting)) if resting < pods else (),
-        architecture=options.architecture,
+        architecture="x86_64" if fargate else options.architecture,
         prestop_seconds=peak.prestop,
         grace_seconds=max(30.0, math.ceil(2.0 * service.mean_seconds)),
         startup_seconds=mean_of(service.start) + mean_of(peak.warm_up),

@@ -49,7 +49,7 @@ class Month(Struct, frozen=True, kw_only=True):
     """judged: the piece in which the objective has to hold. events, ordinary: all others.
 
     requests: a month, with those of spikes; a_day: without. peak: how many are in service at
-    once, at most, about. busy: on average between spikes.
+    once, at most, about. busy: on average between spikes; usual: in their busiest hour.
     """
 
     judged: Window
@@ -59,6 +59,7 @@ class Month(Struct, frozen=True, kw_only=True):
     a_day: float
     peak: float
     busy: float
+    usual: float
 
 
 def month_of(question: Question) -> Month:
@@ -98,6 +99,7 @@ def month_of(question: Question) -> Month:
         a_day=rate * DAY,
         peak=_at_once(judged, mean) if judged.event else fastest + 3.0 * np.sqrt(fastest) + 1.0,
         busy=busy,
+        usual=max(_rate(each) for each in ordinary) * mean,
     )
 
 
