@@ -16,6 +16,7 @@ setup: $(STAMP) parts
 parts: $(STAMP) $(EMBEDDING_MODEL) $(LOCAL_MODEL)
 	$(BIN)/python tests/install_dynamodb_local.py
 	$(BIN)/python tests/install_balancer.py
+	$(BIN)/python tests/install_ship_tools.py
 	$(BIN)/python tests/install_browser.py
 	$(BIN)/python -m seawall.plan.kernels.build
 

@@ -5,10 +5,11 @@ Nothing else in the package opens files, reads the environment or chooses an ada
 
 import asyncio
 import importlib
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -30,13 +31,16 @@ from seawall.models.open import open_models, open_upstreams
 from seawall.models.port import Model
 from seawall.models.upstream import Upstream
 from seawall.pipeline.pipeline import Pipeline, Ports
-from seawall.pipeline.report import Observe
+from seawall.pipeline.report import Observe, TurnReport
 from seawall.pipeline.resuming import Resuming
 from seawall.pipeline.routing import Routing
 from seawall.sessions.open import open_store
 from seawall.sessions.port import SessionStore
 from seawall.transport.errors import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
+
+if TYPE_CHECKING:
+    from seawall.telemetry.open import Telemetry
 
 __all__ = ["Composed", "Registered", "compose"]
 
@@ -59,6 +63,7 @@ class Composed(Struct, frozen=True):
     upstreams: dict[str, Upstream]
     client: HttpClient
     toolsets: tuple[Toolset, ...]
+    telemetry: "Telemetry | None"
 
 
 class Registered(Struct, frozen=True):
@@ -111,11 +116,17 @@ async def _stand(
 ) -> Composed:
     """Put together what stands on the open store."""
     accounts = await open_accounts(settings, store)
-    upstreams = open_upstreams(
-        settings.models, client, metered=accounts.metered, quotas=accounts.quotas
-    )
+    telemetry = _telemetry(settings)
+
+    def attempted(name: str, model: Model) -> Model:
+        metered = accounts.metered(name, model)
+        return metered if telemetry is None else telemetry.attempted(name, metered)
+
+    upstreams = open_upstreams(settings.models, client, metered=attempted, quotas=accounts.quotas)
     models = open_models(settings.models, upstreams)
     models |= {name: accounts.metered(name, each) for name, each in registered.models.items()}
+    if telemetry is not None:
+        models = {name: telemetry.chatting(name, each) for name, each in models.items()}
     sets = (*(each.tools for each in toolsets), tuple(registered.tools.values()))
     tools = {each.name: each for made in sets for each in cached_tools(made, settings.caches)}
     agents = {
@@ -145,9 +156,10 @@ async def _stand(
         gate=gate,
         limits=settings.turn,
         sessions=settings.sessions,
-        observe=registered.observe,
+        observe=_observers(registered.observe, telemetry),
         answers=answers,
         spending=accounts.spending,
+        tracer=telemetry.recorder if telemetry is not None else None,
     )
     pipeline = Pipeline(ports)
     resuming = Resuming(store, settings.sessions, run=pipeline.resume, busy=lambda: gate.busy)
@@ -164,7 +176,30 @@ async def _stand(
         upstreams=upstreams,
         client=client,
         toolsets=toolsets,
+        telemetry=telemetry,
     )
+
+
+def _telemetry(settings: Settings) -> "Telemetry | None":
+    """None where nobody receives it; then nothing of it is imported."""
+    if not (settings.telemetry.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")):
+        return None
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return None
+    from seawall.telemetry.open import open_telemetry  # noqa: PLC0415
+
+    return open_telemetry(settings.telemetry, settings.models)
+
+
+def _observers(observe: Observe, telemetry: "Telemetry | None") -> Observe:
+    if telemetry is None:
+        return observe
+
+    def both(report: TurnReport) -> None:
+        observe(report)
+        telemetry.observe(report)
+
+    return both
 
 
 def _open_toolset(name: str, factory: str, arguments: dict[str, Any]) -> Toolset:

@@ -25,6 +25,7 @@ from seawall.models.settings import ModelSettings, model_faults, wrong_setting
 from seawall.pipeline.stages import StageLimits
 from seawall.resilience.quota import QuotaSettings
 from seawall.sessions.settings import SessionSettings
+from seawall.telemetry.settings import TelemetrySettings
 
 __all__ = [
     "AgentSettings",
@@ -131,6 +132,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     caches: CacheLimits = CacheLimits()
     routing: RoutingSettings = RoutingSettings()
     budgets: BudgetSettings = BudgetSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     quotas: dict[str, QuotaSettings] = field(default_factory=dict)
     models: dict[str, ModelSettings] = field(default_factory=dict)
     tools: dict[str, ToolsetSettings] = field(default_factory=dict)
@@ -203,6 +205,7 @@ _plain_sections: dict[str, type[Struct]] = {
     "caches": CacheLimits,
     "routing": RoutingSettings,
     "budgets": BudgetSettings,
+    "telemetry": TelemetrySettings,
 }
 _named_sections: dict[str, type[Struct]] = {
     "models": ModelSettings,

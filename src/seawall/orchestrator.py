@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Orchestrator"]
 
 _EVENTS_AHEAD = 256
+_FLUSH_SECONDS = 1.0
 
 
 class Orchestrator:
@@ -105,10 +106,20 @@ class Orchestrator:
         )
         if not quickly:
             opened.resuming.start()
+        if opened.telemetry is not None:
+            opened.telemetry.start()
 
     async def settle(self, seconds: float) -> None:
-        """Wait for turns in the background; those that take longer than `seconds` are cancelled."""
+        """Wait for turns in the background; those that take longer than `seconds` are cancelled.
+
+        Then telemetry is delivered: for a host whose process stands still between turns.
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + seconds
         await self._live.pipeline.live.close(seconds)
+        if self._live.telemetry is not None:
+            left = min(_FLUSH_SECONDS, max(0.0, until - clock()))
+            await self._live.telemetry.flush(left)
 
     @asynccontextmanager
     async def rehearsal(self) -> AsyncGenerator["Orchestrator", None]:
@@ -148,6 +159,8 @@ class Orchestrator:
         for model in opened.models.values():
             await model.close()
         await opened.client.close()
+        if opened.telemetry is not None:
+            await opened.telemetry.close()
         for toolset in opened.toolsets:
             await asyncio.to_thread(toolset.close)
 

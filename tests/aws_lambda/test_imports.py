@@ -39,6 +39,7 @@ NEVER = {
     "seawall.hosts.http.supervisor",
     "seawall.hosts.http.worker",
     "seawall.lab",
+    "seawall.telemetry.open",
     "starlette",
     "unittest",
     "urllib.request",
@@ -59,7 +60,7 @@ NEVER_OF_TOKENS = {
     "cryptography.x509",
 }
 # Ours and others' that a whole turn may need; a new one is a decision, made here.
-MOST_OF_OURS = {"sqlite": 142, "dynamodb": 154, "tokens": 146}
+MOST_OF_OURS = {"sqlite": 147, "dynamodb": 159, "tokens": 151}
 OTHERS = {"cython_runtime", "httptools", "msgspec", "seawall", "typing_extensions"}
 OTHERS_OF_TOKENS = {"cryptography"}
 
@@ -206,7 +207,8 @@ print("\\n".join(name for name in sys.modules if name.startswith("seawall.")))
         [sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=tmp_path
     )
     ours = set(done.stdout.split())
-    assert ours <= {"seawall.errors", "seawall.hosts"} | {
+    logs = {"seawall.hosts.json_lines", "seawall.telemetry", "seawall.telemetry.floods"}
+    assert ours <= {"seawall.errors", "seawall.hosts"} | logs | {
         name for name in ours if _is_within(name, "seawall.hosts.aws_lambda")
     }
 

@@ -28,6 +28,7 @@ from seawall.pipeline.stages import StageLimits
 from seawall.resilience.quota import QuotaSettings
 from seawall.resilience.settings import ResilienceSettings
 from seawall.sessions.settings import SessionSettings
+from seawall.telemetry.settings import TelemetrySettings
 from tests.docs.blocks import Reader, blocks_of
 from tests.docs.conftest import Site
 from tests.servers import ROOT
@@ -57,6 +58,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[agents.NAME.limits]": AgentLimits,
     "[agents.NAME.output]": OutputSettings,
     "[agents.NAME.cache]": AnswerCacheSettings,
+    "[telemetry]": TelemetrySettings,
 }
 
 

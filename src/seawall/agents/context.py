@@ -17,6 +17,8 @@ class ToolContext(Struct, frozen=True):
     idempotency_key: the same for every retry of this very call of this very turn.
     state: the session's notes, kept with the turn when it is committed; string to string,
         at most 32 entries of 1,024 characters.
+    traceparent: what a callee is told, so that its spans are part of the turn's trace (W3C Trace
+        Context); empty where the turn is not traced.
     """
 
     principal: Principal
@@ -27,6 +29,7 @@ class ToolContext(Struct, frozen=True):
     idempotency_key: str
     deadline: float
     state: MutableMapping[str, str]
+    traceparent: str = ""
 
 
 class ToolError(Exception):

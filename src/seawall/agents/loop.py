@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping, MutableMapping
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from typing import Protocol
 
 import msgspec
@@ -16,6 +16,7 @@ from seawall.agents.tools import ToolOutcome
 from seawall.errors import InvalidOutput, TurnLimitReached, UpstreamFailed
 from seawall.events import AgentSelected, Event, TextDelta, ToolCalled, ToolReturned
 from seawall.models.port import Finish, Meter, ModelRequest, Text, ToolCalls
+from seawall.spans import Span, within_span
 from seawall.turn import (
     AssistantMessage,
     Message,
@@ -93,10 +94,21 @@ async def run_agent(agents: Mapping[str, Agent], start: str, turn: AgentTurn, em
         UpstreamFailed: the model failed, or answered with something unusable.
         DeadlineExceeded: the model did not answer in time.
     """
-    clock = asyncio.get_running_loop().time
-    agent = agents[start]
     answer = Answer(start)
+    with ExitStack() as acting:
+        await _run(agents, turn, answer, emit, acting)
+    return answer
+
+
+async def _run(
+    agents: Mapping[str, Agent], turn: AgentTurn, answer: Answer, emit: Emit, acting: ExitStack
+) -> None:
+    """Bring the answer about. acting: spans the agent that has the conversation."""
+    clock = asyncio.get_running_loop().time
+    start = answer.agent
+    agent = agents[start]
     mending: tuple[Message, ...] = ()
+    _invoke(agent, turn, acting)
     for step in range(agent.limits.steps):
         began = clock()
         calls, text = await _call_model(agent, turn, answer, mending, emit)
@@ -111,7 +123,7 @@ async def run_agent(agents: Mapping[str, Agent], start: str, turn: AgentTurn, em
             await _say(text, answer, emit)
         if not calls:
             answer.messages += (AssistantMessage(text),)
-            return answer
+            return
         # What is not the answer has no place beside one that must be JSON.
         answer.messages += (AssistantMessage("" if agent.output else text, calls),)
         outcomes = await _call_tools(agent, calls, turn, step, emit)
@@ -125,7 +137,18 @@ async def run_agent(agents: Mapping[str, Agent], start: str, turn: AgentTurn, em
             await emit(AgentSelected(successor, "handoff", agent.name))
             agent = agents[successor]
             answer.agent = successor
+            acting.close()
+            _invoke(agent, turn, acting)
     raise TurnLimitReached(f"There was no answer after {agents[start].limits.steps} model calls.")
+
+
+def _invoke(agent: Agent, turn: AgentTurn, acting: ExitStack) -> None:
+    """Names: OpenTelemetry's conventions for GenAI agents, gen-ai-agent-spans.md."""
+    span = acting.enter_context(within_span(f"invoke_agent {agent.name}"))
+    if span is not None:
+        span.put("gen_ai.operation.name", "invoke_agent")
+        span.put("gen_ai.agent.name", agent.name)
+        span.put("gen_ai.conversation.id", turn.session)
 
 
 async def _call_model(
@@ -196,9 +219,7 @@ async def _call_tools(
     outcomes: list[ToolOutcome] = []
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(
-                _call_tool(agent, call, _context(agent, call, turn, f"{step}.{index}"))
-            )
+            group.create_task(_spanned_call(agent, call, turn, f"{step}.{index}"))
             for index, call in enumerate(calls)
         ]
         for call, task in zip(calls, tasks, strict=True):
@@ -206,6 +227,28 @@ async def _call_tools(
             outcomes.append(outcome)
             await emit(ToolReturned(call.id, call.name, outcome.content, outcome.failed))
     return outcomes
+
+
+async def _spanned_call(
+    agent: Agent, call: ToolCall, turn: AgentTurn, position: str
+) -> ToolOutcome:
+    with within_span(f"execute_tool {call.name}") as span:
+        outcome = await _call_tool(agent, call, _context(agent, call, turn, position, span))
+        if span is not None:
+            _tell_call(span, call, outcome)
+        return outcome
+
+
+def _tell_call(span: Span, call: ToolCall, outcome: ToolOutcome) -> None:
+    span.put("gen_ai.operation.name", "execute_tool")
+    span.put("gen_ai.tool.name", call.name)
+    span.put("gen_ai.tool.call.id", call.id)
+    span.put("gen_ai.tool.type", "function")
+    if span.content:
+        span.put("gen_ai.tool.call.arguments", call.arguments)
+        span.put("gen_ai.tool.call.result", outcome.content)
+    if outcome.failed:
+        span.end("tool_failed")
 
 
 async def _call_tool(agent: Agent, call: ToolCall, context: ToolContext) -> ToolOutcome:
@@ -241,7 +284,9 @@ def _successor(
     return None
 
 
-def _context(agent: Agent, call: ToolCall, turn: AgentTurn, position: str) -> ToolContext:
+def _context(
+    agent: Agent, call: ToolCall, turn: AgentTurn, position: str, span: Span | None
+) -> ToolContext:
     effect = f"{turn.effect_key}\0{position}\0{call.name}\0{call.arguments}"
     now = asyncio.get_running_loop().time()
     return ToolContext(
@@ -253,4 +298,5 @@ def _context(agent: Agent, call: ToolCall, turn: AgentTurn, position: str) -> To
         idempotency_key=hashlib.sha256(effect.encode("utf-8", "replace")).hexdigest()[:32],
         deadline=min(turn.deadline, now + agent.limits.tool_seconds),
         state=turn.state,
+        traceparent=span.traceparent.decode() if span is not None else "",
     )

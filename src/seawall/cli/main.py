@@ -1,7 +1,7 @@
 """`seawall`: finds the command and runs it. Commands import what they need when they run."""
 
 import argparse
-import logging
+import os
 import sys
 from importlib.metadata import version
 
@@ -15,11 +15,12 @@ from seawall.cli import (
     plan,
     serve,
     sessions,
+    ship,
     sim_model,
     surge,
 )
 from seawall.errors import ConfigError, InvalidRequest, SeawallError
-from seawall.telemetry.floods import FloodFilter
+from seawall.hosts.logs import FORMAT, LEVEL, set_up_logs
 
 __all__ = ["main"]
 
@@ -33,25 +34,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"seawall {version('seawall')}")
     parser.add_argument(
         "--log-level",
-        default="warning",
+        default=os.environ.get(LEVEL, "warning"),
         choices=["debug", "info", "warning", "error"],
-        help="what is logged to standard error (default: %(default)s)",
+        help="what is logged to standard error, SEAWALL_LOG_LEVEL in the environment "
+        "(default: warning)",
+    )
+    parser.add_argument(
+        "--log-format",
+        default=os.environ.get(FORMAT, "text"),
+        choices=["text", "json"],
+        help="how, SEAWALL_LOG_FORMAT in the environment (default: text)",
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands = (
         *(demo, serve, plan, surge, lab, sim_model),
-        *(sessions, budgets, intents, keys, lambda_build),
+        *(sessions, budgets, intents, keys, lambda_build, ship),
     )
     for command in commands:
         command.add_parser(subparsers)
     parsed = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=parsed.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(FloodFilter())
+    set_up_logs({LEVEL: parsed.log_level, FORMAT: parsed.log_format})
     try:
         status: int = parsed.run(parsed)
     except SeawallError as error:

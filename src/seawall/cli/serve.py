@@ -37,11 +37,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _run(arguments: argparse.Namespace) -> int:
     from seawall.hosts.http.supervisor import serve  # noqa: PLC0415 - needs the extra `serve`
+    from seawall.hosts.logs import FORMAT, LEVEL  # noqa: PLC0415
 
     for name in ("host", "port", "workers"):
         value = getattr(arguments, name)
         if value is not None:  # workers are separate processes: they read it there
             os.environ[f"SEAWALL_SERVER__{name.upper()}"] = str(value)
+
+    os.environ[LEVEL], os.environ[FORMAT] = arguments.log_level, arguments.log_format
 
     def announce(url: str, workers: int) -> None:
         if arguments.json:

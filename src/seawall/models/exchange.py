@@ -8,6 +8,7 @@ from seawall.errors import DeadlineExceeded, UpstreamFailed
 from seawall.models.assembly import Reader
 from seawall.models.failures import failure_of
 from seawall.models.port import ModelEvent, Text, ToolCalls
+from seawall.spans import current_span
 from seawall.transport.errors import TransportError, TransportTimeout
 from seawall.transport.http_client import Endpoint, HttpClient, Response
 
@@ -38,6 +39,8 @@ async def stream_answer(
     """
     try:
         headers, body = encode()
+        if (span := current_span.get()) is not None:
+            headers = (*headers, (b"traceparent", span.traceparent))
         exchange = client.stream(
             "POST",
             endpoint,

@@ -20,6 +20,7 @@ from seawall.pipeline.holding import Holding, hold_session
 from seawall.pipeline.stages import Stage, StageLimits, StageTimings
 from seawall.sessions.port import Pending, SessionStore, Snapshot
 from seawall.sessions.settings import SessionSettings
+from seawall.spans import note_span
 from seawall.turn import Principal, SessionKey, TurnRequest
 
 __all__ = ["Opened", "Opening"]
@@ -212,7 +213,8 @@ class Opening(Struct, frozen=True, kw_only=True):
         clock = asyncio.get_running_loop().time
         began = clock()
         detection = self.detector.detect_locally(self.request.text)
-        self.timings.record("intent", clock() - began)
+        self.timings.record("intent", took := clock() - began)
+        note_span("intent", took)
         return detection
 
 

@@ -3,8 +3,8 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import aclosing, contextmanager
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -45,6 +45,15 @@ from seawall.pipeline.stored import stored_events
 from seawall.sessions.port import Commit, Hold, Pending, Replay, SessionStore, turn_of
 from seawall.sessions.settings import SessionSettings
 from seawall.sessions.window import history_window
+from seawall.spans import (
+    Span,
+    Tracer,
+    current_span,
+    error_type,
+    incoming_trace,
+    note_span,
+    within_span,
+)
 from seawall.turn import (
     Message,
     Principal,
@@ -76,6 +85,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     observe: Observe
     answers: AnswerCache | None = None
     spending: Callable[[], Spending] = Spending
+    tracer: Tracer | None = None
 
 
 class _Running(Struct):
@@ -114,6 +124,24 @@ class Pipeline:
         Raises:
             Problem: the turn has failed; nothing of it is stored.
         """
+        if self.ports.tracer is None:
+            return await self._execute(request, credential, emit, resumed)
+        with _traced(self.ports.tracer, request) as span:
+            try:
+                report = await self._execute(request, credential, emit, resumed)
+            except BaseException as failure:
+                span.end(error_type(failure))
+                raise
+            _describe(span, report)
+            return report
+
+    async def _execute(
+        self,
+        request: TurnRequest,
+        credential: Credential,
+        emit: Emit,
+        resumed: Pending | None,
+    ) -> TurnReport:
         clock = asyncio.get_running_loop().time
         started = clock()
         deadline = started + self.ports.limits.turn
@@ -128,12 +156,14 @@ class Pipeline:
             if principal is None:
                 principal = await self._identify(running)
             else:
-                timings.record("authenticate", clock() - started)
+                timings.record("authenticate", took := clock() - started)
+                note_span("authenticate", took)
             entered = clock()
             async with self.ports.gate.place(
                 principal.tenant, background=request.background, deadline=deadline
             ):
-                timings.record("admission", clock() - entered)
+                timings.record("admission", took := clock() - entered)
+                note_span("admission", took)
                 await self._run(running, principal)
             self._store_in_doubt = False
         except Problem as problem:
@@ -228,7 +258,8 @@ class Pipeline:
             spending=running.spending,
             resumed=running.resumed,
         )
-        opened = await opening.run()
+        with within_span("opening"):
+            opened = await opening.run()
         await self._check_superseded(running, opened)
         for _ in range(_LOOKS):
             hold = opened.snapshot.running
@@ -279,6 +310,8 @@ class Pipeline:
         )
         running.report.agent = route.agent
         running.report.intent, running.report.intent_by = detection.intent, detection.by
+        if (span := current_span.get()) is not None:
+            span.put("gen_ai.conversation.id", opened.key.session)
         await emit(
             TurnStarted(request.id, opened.key.session, session is None),
             IntentDetected(detection.intent, detection.confidence, detection.by),
@@ -330,6 +363,33 @@ class Pipeline:
             state=notes,
             meter=running.spending if running.spending.metered else None,
         )
+
+
+@contextmanager
+def _traced(tracer: Tracer, request: TurnRequest) -> Generator[Span, None, None]:
+    """The span of a turn, current while the block runs."""
+    span = tracer.begin(incoming_trace.get())
+    span.put("seawall.turn", request.id)
+    span.put("seawall.background", request.background)
+    token = current_span.set(span)
+    try:
+        yield span
+    finally:
+        current_span.reset(token)
+        span.end()
+
+
+def _describe(span: Span, report: TurnReport) -> None:
+    """What came of a turn, without anything that was said in it."""
+    span.put("seawall.outcome", report.outcome)
+    span.put("seawall.agent", report.agent)
+    span.put("seawall.intent", report.intent or "none")
+    span.put("seawall.intent_by", report.intent_by)
+    span.put("seawall.cached", report.cached)
+    span.put("gen_ai.usage.input_tokens", report.usage.prompt_tokens)
+    span.put("gen_ai.usage.output_tokens", report.usage.completion_tokens)
+    if "first_text" in report.timings:
+        span.put("seawall.first_text", report.timings["first_text"] / 1e3)
 
 
 def _fingerprint(request: TurnRequest) -> str:

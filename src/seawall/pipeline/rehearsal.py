@@ -63,6 +63,7 @@ async def rehearsal_ports(ports: Ports) -> AsyncGenerator[Ports, None]:
             gate=Gate(ports.gate.settings),
             observe=lambda _: None,
             spending=Spending,
+            tracer=None,
         )
     finally:
         await store.close()

@@ -7,6 +7,7 @@ from typing import Self
 from msgspec import Struct
 
 from seawall.errors import DeadlineExceeded
+from seawall.spans import within_span
 
 __all__ = ["Stage", "StageLimits", "StageTimings"]
 
@@ -54,7 +55,7 @@ class Stage:
         DeadlineExceeded: the stage's limit or the turn's deadline passed.
     """
 
-    __slots__ = ("_began", "_deadline", "_name", "_timeout", "_timings")
+    __slots__ = ("_began", "_deadline", "_name", "_span", "_timeout", "_timings")
 
     def __init__(self, name: str, limit: float, deadline: float, timings: StageTimings) -> None:
         self._name = name
@@ -62,9 +63,11 @@ class Stage:
         self._began = asyncio.get_running_loop().time()
         self._deadline = min(deadline, self._began + limit)
         self._timeout = asyncio.timeout_at(self._deadline)
+        self._span = within_span(name)
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()
+        self._span.__enter__()
         return self
 
     async def __aexit__(
@@ -75,6 +78,7 @@ class Stage:
     ) -> None:
         took = asyncio.get_running_loop().time() - self._began
         self._timings.record(self._name, took)
+        self._span.__exit__(kind, error, traceback)
         try:
             await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError as expired:

@@ -98,6 +98,10 @@ class _Runtime:
         try:
             settings = read_settings(self._environment)
             target = load_target(handler, self._environment)
+            if settings.metrics and target.orchestrator is not None:
+                from seawall.hosts.aws_lambda.metrics import metric_observer  # noqa: PLC0415
+
+                target.orchestrator.observe(metric_observer(self._environment))
             await target.start()
         except Exception as error:
             _log.exception("the function does not start")

@@ -26,6 +26,7 @@ class LambdaSettings(Struct, frozen=True, forbid_unknown_fields=True):
     invoke the function, or write to its queue, can then act as any principal.
     authorizer: whether the claims of the API's authorizer say who is asking; tenant_claim,
     subject_claim: which of them.
+    metrics: whether each turn leaves a line in the log from which CloudWatch makes metrics.
     """
 
     stream: Literal["auto", "always", "never"] = "auto"
@@ -34,6 +35,7 @@ class LambdaSettings(Struct, frozen=True, forbid_unknown_fields=True):
     direct: bool = False
     queue: bool = False
     authorizer: bool = False
+    metrics: bool = False
     tenant_claim: Annotated[str, Meta(min_length=1)] = "tenant"
     subject_claim: Annotated[str, Meta(min_length=1)] = "sub"
 

@@ -20,6 +20,7 @@ from seawall.hosts.http.stop import Stop
 from seawall.hosts.http.turn_events import answer_turn_events
 from seawall.hosts.http.turns import answer_turn
 from seawall.orchestrator import Orchestrator
+from seawall.spans import incoming_trace
 from seawall.transport.wheel import Wheel
 
 __all__ = ["HttpApplication"]
@@ -85,6 +86,8 @@ class HttpApplication:
         exchange = Exchange(
             scope, receive, send, pace=self._pace, wheel=self._wheel, stop=self._stop
         )
+        # A task may serve one exchange after another, so it is also set where there is none.
+        incoming_trace.set(exchange.headers.get(b"traceparent", b""))
         try:
             with self._stop.told():
                 await self._route(exchange)

@@ -15,6 +15,7 @@ from typing import Any
 
 from seawall.config import ServerSettings
 from seawall.hosts.http.worker import listeners, load_orchestrator, reserve, run_worker
+from seawall.hosts.logs import set_up_logs
 
 __all__ = ["serve"]
 
@@ -147,6 +148,7 @@ def _work(
     parent: int,
 ) -> None:
     """What a worker process runs."""
+    set_up_logs(os.environ)  # a process of its own, with nothing set up
     orchestrator = load_orchestrator(source)
 
     def on_ready() -> None:

@@ -1,0 +1,39 @@
+#!/bin/sh
+# The file system of the image: build.sh SOURCE APP ROOT. The Dockerfile runs it in its first stage
+# and takes ROOT/opt and ROOT/app into its second; it also runs without any container engine.
+#   SOURCE: the checkout. APP: the folder with seawall.toml and the code of its tools. ROOT: the result.
+#   PYTHON: the interpreter that will run it.
+set -eu
+source=$1 app=$2 root=$3
+python=${PYTHON:-python3}
+site="$root/opt/seawall"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# Exactly the versions that the project is tested with.
+sed -n '/^[A-Za-z0-9]/{s/ *\\$//;p;}' "$source/requirements.lock" > "$work/constraints.txt"
+mkdir -p "$site" "$root/app"
+"$python" -m pip install --quiet --disable-pip-version-check --no-compile --target "$site" \
+    --constraint "$work/constraints.txt" --only-binary :all: --no-binary seawall "$source[serve]"
+if [ -f "$app/requirements.txt" ]; then
+    "$python" -m pip install --quiet --disable-pip-version-check --no-compile --upgrade --target "$site" \
+        --constraint "$work/constraints.txt" --only-binary :all: --requirement "$app/requirements.txt"
+fi
+
+# What a server does not need of its packages.
+rm -rf "$site/bin"
+find "$site" -type d \( -name tests -o -name test -o -name __pycache__ \) -prune -exec rm -rf {} +
+find "$site" -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.a' \) -delete
+
+cp -R "$app/." "$root/app/"
+find "$root/app" \( -name '*.db' -o -name '*.db-*' -o -name '.*' -o -name __pycache__ \) ! -path "$root/app" \
+    -prune -exec rm -rf {} +
+# The classifier is trained once, here; where the configuration names no cache, each start trains it.
+if grep -q '^classifier_cache' "$root/app/seawall.toml" 2>/dev/null; then
+    (cd "$root/app" && PYTHONPATH="$site" "$python" -m seawall intents train seawall.toml)
+fi
+
+# Nothing can be written where it runs, so what is not compiled now is compiled at every start.
+"$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash -s "$root" -p / "$site" "$root/app" || true
+chmod -R a+rX,go-w "$root/opt" "$root/app"
+du -sk "$site" "$root/app" | awk '{printf "%.1f MB %s\n", $1 / 1024, $2}'

@@ -1,0 +1,53 @@
+"""Logs as one JSON object a line, as AWS's runtimes write them.
+
+The fields are those of AWS's Python runtime (github.com/aws/
+aws-lambda-python-runtime-interface-client, lambda_runtime_log_utils), so that what reads its
+logs reads ours. A traced turn's lines have trace_id and span_id.
+"""
+
+import logging
+import time
+import traceback
+from typing import Any
+
+import msgspec
+
+__all__ = ["TIME_FORMAT", "JsonFormatter"]
+
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
+_OWN = frozenset(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {"message", "asctime"}
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one line of JSON; what was given as `extra` stands beside."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging.Formatter."""
+        line: dict[str, Any] = {
+            "timestamp": time.strftime(f"{TIME_FORMAT}Z", time.gmtime(record.created)),
+            "level": record.levelname,
+            "message": (
+                record.msg
+                if isinstance(record.msg, dict) and not record.args
+                else record.getMessage()
+            ),
+            "logger": record.name,
+        }
+        if record.exc_info and record.exc_info[0] is not None:
+            kind, error, trace = record.exc_info
+            line["stackTrace"] = traceback.format_tb(trace)
+            line["errorType"] = kind.__name__
+            line["errorMessage"] = str(error)
+            line["location"] = f"{record.pathname}:{record.funcName}:{record.lineno}"
+        line |= self.of_host()
+        for name, value in vars(record).items():
+            if name not in _OWN and name not in line:
+                line[name] = value
+        try:
+            return msgspec.json.encode(line, enc_hook=str).decode()
+        except (TypeError, UnicodeEncodeError, msgspec.ValidationError):
+            return msgspec.json.encode({key: repr(value) for key, value in line.items()}).decode()
+
+    def of_host(self) -> dict[str, object]:
+        """What the host knows of whatever is running now."""
+        return {}

@@ -1,0 +1,91 @@
+"""What is read of a plan, of the JSON of `seawall plan --json`: as much as sizes a service."""
+
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from seawall.errors import ConfigError
+from seawall.plan.answer import (
+    PLATFORMS,
+    SCHEMA,
+    Choice,
+    Configuration,
+    EksConfiguration,
+    Percentiles,
+    Traffic,
+)
+
+__all__ = ["PlannedPlatform", "PlannedService", "read_plan"]
+
+
+class PlannedPlatform(Struct, frozen=True):
+    """One platform, sized; see `seawall.plan.answer.PlatformAnswer`."""
+
+    name: Choice
+    title: str
+    configuration: Configuration
+    monthly_cost: float
+    met: bool
+    latency: Percentiles
+
+
+class PlannedService(Struct, frozen=True):
+    """The plan; what else stands in the file is not looked at."""
+
+    schema: str
+    choice: Choice
+    region: str
+    currency: str
+    traffic: Traffic
+    platforms: dict[str, PlannedPlatform]
+
+    def eks(self) -> PlannedPlatform:
+        """The pods.
+
+        Raises:
+            ConfigError: the plan has none.
+        """
+        found = self.platforms.get("eks")
+        if found is None or not isinstance(found.configuration, EksConfiguration):
+            raise ConfigError("the plan has no platform eks")
+        return found
+
+    def on_lambda(self, name: str = "") -> PlannedPlatform:
+        """The function: of that name; else the plan's choice, or the cheapest that holds.
+
+        Raises:
+            ConfigError: there is none of that name.
+        """
+        functions = [
+            self.platforms[each] for each in PLATFORMS if each != "eks" and each in self.platforms
+        ]
+        known = ", ".join(each.name for each in functions) or "none"
+        wanted = name or self.choice
+        for each in functions:
+            if each.name == wanted:
+                return each
+        if name:
+            raise ConfigError(f'the plan has no function "{name}"; known: {known}')
+        if not functions:
+            raise ConfigError("the plan has no function")
+        return min(functions, key=lambda each: (not each.met, each.monthly_cost))
+
+
+def read_plan(path: Path) -> PlannedService:
+    """The plan in a file.
+
+    Raises:
+        ConfigError: it cannot be read, or is not what `seawall plan --json` writes.
+    """
+    try:
+        plan = msgspec.json.decode(path.read_bytes(), type=PlannedService)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: is not a plan: {error}; make one with: seawall plan --json > {path.name}"
+        ) from error
+    if plan.schema != SCHEMA:
+        raise ConfigError(f'{path}: has the schema "{plan.schema}"; this version reads "{SCHEMA}"')
+    return plan

@@ -1,0 +1,115 @@
+"""The port of tracing: the span that the running task is in, and how a new one begins under it.
+
+Where nobody traces there is no current span, and all of this is one look-up. What records spans
+is in `telemetry/`, which is not imported then.
+"""
+
+import asyncio
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Literal, Protocol
+
+from seawall.errors import Problem
+
+__all__ = [
+    "Attribute",
+    "Kind",
+    "Span",
+    "Tracer",
+    "current_span",
+    "error_type",
+    "incoming_trace",
+    "note_span",
+    "within_span",
+]
+
+Kind = Literal["internal", "server", "client"]
+Attribute = str | int | float | bool | list[str]
+
+
+class Span(Protocol):
+    """A stretch of time in a turn. traceparent: as a header's value (W3C Trace Context)."""
+
+    @property
+    def traceparent(self) -> bytes:
+        """What a callee is told, so that its spans stand under this one."""
+        ...
+
+    @property
+    def content(self) -> bool:
+        """Whether what was said may be put here."""
+        ...
+
+    def child(self, name: str, kind: Kind = "internal", *, seconds: float = 0.0) -> "Span":
+        """Begin a span under this one. seconds: how long ago it began."""
+        ...
+
+    def put(self, key: str, value: Attribute) -> None:
+        """Set an attribute."""
+        ...
+
+    def end(self, error: str | None = None) -> None:
+        """It is over; only the first call counts. error: what kind of failure ended it."""
+        ...
+
+
+class Tracer(Protocol):
+    """Begins the span of a whole turn."""
+
+    def begin(self, incoming: bytes) -> Span:
+        """A span of kind server. incoming: the request's traceparent, empty for none."""
+        ...
+
+
+current_span: ContextVar[Span | None] = ContextVar("current_span", default=None)
+"""The span that the running task is in; None where the turn is not traced."""
+
+incoming_trace: ContextVar[bytes] = ContextVar("incoming_trace", default=b"")
+"""The header `traceparent` of the request that the running task answers."""
+
+
+class within_span:  # noqa: N801 - used like a function
+    """`with within_span("commit") as span:` spans what is inside; None where nobody traces."""
+
+    __slots__ = ("_kind", "_name", "_span", "_token")
+
+    def __init__(self, name: str, kind: Kind = "internal") -> None:
+        self._name = name
+        self._kind: Kind = kind
+        self._span: Span | None = None
+        self._token: Token[Span | None] | None = None
+
+    def __enter__(self) -> Span | None:
+        parent = current_span.get()
+        if parent is not None:
+            self._span = parent.child(self._name, self._kind)
+            self._token = current_span.set(self._span)
+        return self._span
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._span is not None and self._token is not None:
+            current_span.reset(self._token)
+            self._span.end(error_type(error))
+
+
+def note_span(name: str, seconds: float) -> None:
+    """A span that is over already: it began `seconds` ago."""
+    parent = current_span.get()
+    if parent is not None:
+        parent.child(name, seconds=seconds).end()
+
+
+def error_type(error: BaseException | None) -> str | None:
+    """What a failure is called: the code of a problem, else the name of its class."""
+    if error is None:
+        return None
+    if isinstance(error, Problem):
+        return error.code
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return "cancelled"
+    return type(error).__name__

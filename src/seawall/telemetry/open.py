@@ -1,0 +1,156 @@
+"""From settings and the environment to telemetry; imported only where there is a receiver."""
+
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from importlib.metadata import version
+from urllib.parse import unquote
+
+from seawall.errors import ConfigError
+from seawall.models.port import Model
+from seawall.models.settings import ModelSettings
+from seawall.pipeline.report import TurnReport
+from seawall.spans import Attribute, current_span
+from seawall.telemetry.export import Exporter
+from seawall.telemetry.models import AttemptedModel, ChattingModel, name_model
+from seawall.telemetry.recording import Recorder
+from seawall.telemetry.settings import TelemetrySettings
+
+__all__ = ["Telemetry", "open_telemetry"]
+
+
+class Telemetry:
+    """What the composition needs of it. recorder: the tracer for the pipeline."""
+
+    def __init__(
+        self, settings: TelemetrySettings, exporter: Exporter, models: Mapping[str, ModelSettings]
+    ) -> None:
+        self._settings = settings
+        self._exporter = exporter
+        self._models = models
+        self.recorder = Recorder(
+            exporter.take,
+            sample=settings.sample,
+            follow=settings.follow,
+            content=settings.content,
+        )
+
+    def start(self) -> None:
+        """Deliver by itself from now on; without, only when told to."""
+        self._exporter.start()
+
+    def attempted(self, name: str, model: Model) -> Model:
+        """An adapter whose every call is a span."""
+        return AttemptedModel(name, model, name_model(name, self._models.get(name)))
+
+    def chatting(self, name: str, model: Model) -> Model:
+        """A model as agents are given it, whose every call is a span and is measured."""
+        return ChattingModel(
+            model,
+            name_model(name, self._models.get(name)),
+            self._exporter.distributions,
+            content=self._settings.content,
+        )
+
+    def observe(self, report: TurnReport) -> None:
+        """Measure a finished turn."""
+        measured = self._exporter.distributions
+        key = (("seawall.agent", report.agent), ("seawall.outcome", report.outcome))
+        measured.turn_seconds.record(report.timings.get("total", 0.0) / 1e3, key)
+        if "first_text" in report.timings:
+            seconds = report.timings["first_text"] / 1e3
+            measured.text_seconds.record(seconds, (("seawall.agent", report.agent),))
+
+    async def flush(self, seconds: float) -> None:
+        """Deliver what waits."""
+        await self._exporter.flush(seconds)
+
+    async def close(self) -> None:
+        """Deliver what waits, and stop."""
+        await self._exporter.close()
+
+
+def open_telemetry(
+    settings: TelemetrySettings,
+    models: Mapping[str, ModelSettings],
+    environment: Mapping[str, str] = os.environ,
+) -> Telemetry:
+    """Telemetry to the endpoint of settings or environment; logs name their trace from now on.
+
+    Raises:
+        ConfigError: the endpoint is no address, or a variable is not what it should be.
+    """
+    endpoint = settings.endpoint or environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    protocol = environment.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
+    if not settings.endpoint and protocol not in ("", "http/protobuf"):
+        raise ConfigError(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL: is {protocol!r}, but only http/protobuf is spoken; set "
+            "telemetry.endpoint, or OTEL_SDK_DISABLED=true"
+        )
+    release = version("seawall")
+    try:
+        exporter = Exporter(
+            settings,
+            endpoint,
+            headers=_pairs(environment, "OTEL_EXPORTER_OTLP_HEADERS"),
+            resource=_resource(settings, environment, release),
+            version=release,
+        )
+    except ValueError as error:
+        raise ConfigError(f"telemetry.endpoint: {error}") from error
+    for handler in logging.getLogger().handlers:
+        if not any(isinstance(each, _NamesTrace) for each in handler.filters):
+            handler.addFilter(_NamesTrace())
+    return Telemetry(settings, exporter, models)
+
+
+def _resource(
+    settings: TelemetrySettings, environment: Mapping[str, str], release: str
+) -> dict[str, Attribute]:
+    """What all of it is from; the environment has the last word.
+
+    Names: https://opentelemetry.io/docs/specs/semconv/resource/.
+    """
+    resource: dict[str, Attribute] = {
+        "service.name": "seawall",
+        "service.version": release,
+        "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
+        "telemetry.sdk.name": "seawall",
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.version": release,
+    }
+    if function := environment.get("AWS_LAMBDA_FUNCTION_NAME"):
+        resource["cloud.provider"] = "aws"
+        resource["cloud.platform"] = "aws_lambda"
+        resource["cloud.region"] = environment.get("AWS_REGION", "")
+        resource["faas.name"] = function
+        resource["faas.version"] = environment.get("AWS_LAMBDA_FUNCTION_VERSION", "")
+        stream = environment.get("AWS_LAMBDA_LOG_STREAM_NAME", "")
+        resource["faas.instance"] = resource["service.instance.id"] = stream
+    resource |= _pairs(environment, "OTEL_RESOURCE_ATTRIBUTES")
+    if name := settings.service or environment.get("OTEL_SERVICE_NAME"):
+        resource["service.name"] = name
+    return resource
+
+
+def _pairs(environment: Mapping[str, str], variable: str) -> dict[str, str]:
+    """`name=value,name=value`, percent-encoded; values are not shown in errors."""
+    pairs: dict[str, str] = {}
+    for part in filter(None, environment.get(variable, "").split(",")):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"{variable}: must be name=value, separated by commas")
+        pairs[name.strip()] = unquote(value.strip())
+    return pairs
+
+
+class _NamesTrace(logging.Filter):
+    """Puts trace_id and span_id on each record that is logged in a traced turn."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See logging.Filter; keeps every record."""
+        span = current_span.get()
+        if span is not None:
+            _, record.trace_id, record.span_id, _ = span.traceparent.decode().split("-")
+        return True

@@ -1,0 +1,8 @@
+"""Tests here are coroutines on asyncio."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"

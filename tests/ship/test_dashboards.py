@@ -1,0 +1,196 @@
+"""Dashboards and alerts ask for what a server really tells."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import httpx2
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.install_ship_tools import missing_promtool
+from tests.parts import require
+from tests.servers import ROOT, running_model, running_server
+
+FILES = ROOT / "deploy/helm/seawall/files"
+SAID = "Hello, this is clara.costa102@example.com. Where is my order #W1005754?"
+_SELECTOR = re.compile(r"(seawall_\w+)(?:\{([^}]*)\})?")
+
+
+def dashboard() -> dict[str, list[str]]:
+    """Expressions by panel, without Grafana's variables."""
+    document = json.loads((FILES / "dashboard.json").read_text())
+    return {
+        panel["title"]: [
+            target["expr"].replace("$__rate_interval", "5m").replace("$", "")
+            for target in panel["targets"]
+        ]
+        for panel in document["panels"]
+    }
+
+
+def rules() -> list[dict[str, str]]:
+    document = yaml.safe_load((FILES / "rules.yaml").read_text())
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+def expressions() -> list[str]:
+    return [each for found in dashboard().values() for each in found] + [
+        rule["expr"] for rule in rules()
+    ]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, str]]]:
+    """What a server tells after a surge: labels of the samples, by name."""
+    folder = tmp_path_factory.mktemp("surge")
+    script = str(ROOT / "examples/store/conversation.json")
+    quick = ("--first-token", "0.01", "--duration", "0.3", "--script", script)
+    price = "{prompt = 1.0, completion = 2.0, currency = 'USD'}"
+    with (
+        running_model(*quick) as model,
+        running_server(
+            folder,
+            model,
+            SERVER__WORKERS="2",
+            IDENTITY__ANONYMOUS="true",
+            MODELS__DEFAULT__PRICE=price,
+            ADMISSION__IN_FLIGHT="8",
+            ADMISSION__QUEUED="4",
+        ) as server,
+    ):
+        with httpx2.Client(base_url=server.url, timeout=30) as client:
+            for text in (SAID, "What are your opening hours?"):
+                assert client.post("/v1/turns", json={"text": text}).status_code == 200
+            for field in ("agent", "session"):
+                strange = {"text": text, field: f"stranger-{field}"}
+                assert client.post("/v1/turns", json=strange).status_code == 404
+            client.post("/v1/chat/completions", json={"model": "stranger-model", "messages": []})
+        done = subprocess.run(
+            ["bash", "-c", _SURGE.format(url=server.url)], capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        text = httpx2.get(f"{server.url}/metrics", timeout=20).text
+    found: dict[str, list[dict[str, str]]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append(dict(sample.labels))
+    return found
+
+
+_SURGE = """
+for i in $(seq 60); do
+  curl -s -o /dev/null {url}/v1/turns -H 'content-type: application/json' -d '{{"text": "Hi"}}' &
+done
+wait
+"""
+
+
+def test_every_metric_exists(told: dict[str, list[dict[str, str]]]) -> None:
+    asked = {name for each in expressions() for name, _ in _SELECTOR.findall(each)}
+    asked = {name for name in asked if not name.startswith("seawall_") or "p99" not in name}
+    assert asked - set(told) == set()
+    # Refusals and a price were part of it, else the test would not have seen them.
+    assert {"seawall_refused_total", "seawall_model_cost_total"} <= set(told)
+
+
+def test_every_label_exists(told: dict[str, list[dict[str, str]]]) -> None:
+    """Those of the samples, and those that Prometheus adds to what it scrapes."""
+    for expression in expressions():
+        for name, selector in _SELECTOR.findall(expression):
+            for label, operator, value in re.findall(r"(\w+)(=~|!~|!=|=)\"([^\"]*)\"", selector):
+                if label in ("namespace", "service"):
+                    continue
+                values = {labels.get(label) for labels in told[name]}
+                assert None not in values, (name, label)
+                if operator == "=" and (label, value) != ("outcome", "throttled"):
+                    assert value in values, (name, label, value)
+        for labels in re.findall(r"by \(([^)]*)\)", expression):
+            known = {key for each in told.values() for found in each for key in found}
+            assert set(re.split(r",\s*", labels)) <= known | {"namespace", "service"}, expression
+
+
+def test_what_strangers_send_makes_no_series(told: dict[str, list[dict[str, str]]]) -> None:
+    values = {value for each in told.values() for labels in each for value in labels.values()}
+    assert not [value for value in values if "stranger" in value]
+    ours = {name: each for name, each in told.items() if name.startswith("seawall_")}
+    assert (
+        max(len({tuple(sorted(labels.items())) for labels in each}) for each in ours.values()) < 300
+    )
+
+
+def test_prometheus_takes_the_rules_and_the_expressions(tmp_path: Path) -> None:
+    require(missing_promtool())
+    asked = [each for found in dashboard().values() for each in found]
+    recorded = [{"record": f"panel:{number}", "expr": each} for number, each in enumerate(asked)]
+    panels = tmp_path / "panels.yaml"
+    panels.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": recorded}]}))
+    for path in (FILES / "rules.yaml", panels):
+        done = subprocess.run(
+            ["promtool", "check", "rules", str(path)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_alerts_go_off(tmp_path: Path) -> None:
+    """Prometheus' own test of rules: series in, alerts out."""
+    require(missing_promtool())
+    calls, seconds = "seawall_model_calls_total", "seawall_stage_seconds_bucket"
+    series = [
+        ("seawall_turns_total", 'outcome="completed"', "0+60x30"),
+        ("seawall_turns_total", 'outcome="upstream-failed"', "0+10x30"),
+        ("seawall_refused_total", 'reason="full"', "0+10x30"),
+        ("seawall_model_open", 'model="default"', "2x30"),
+        ("seawall_in_flight", 'pod="p"', "95x30"),
+        ("seawall_in_flight_limit", 'pod="p"', "100x30"),
+        ("seawall_queued", 'priority="normal"', "3x30"),
+        ("seawall_loop_lag_seconds", 'pod="p"', "0.7x30"),
+        (calls, 'model="d",outcome="throttled"', "0+9x30"),
+        (seconds, 'stage="first_text",le="5"', "0+1x30"),
+        (seconds, 'stage="first_text",le="10"', "0+9x30"),
+        (seconds, 'stage="first_text",le="+Inf"', "0+9x30"),
+    ]
+    alerts = [rule["alert"] for rule in rules() if "alert" in rule]
+    checks = [
+        {
+            "expr": f'ALERTS{{alertname="{alert}",alertstate="firing"}} * 0 + 1',
+            "eval_time": "20m",
+        }
+        for alert in alerts
+    ]
+    expected = {
+        "SeawallModelLeftAlone": 'model="default",',
+        "SeawallModelThrottles": 'model="d",',
+    }
+    severities = {rule["alert"]: rule["labels"]["severity"] for rule in rules() if "alert" in rule}  # type: ignore[index]
+    for check, alert in zip(checks, alerts, strict=True):
+        labels = (
+            f'{{alertname="{alert}",alertstate="firing",{expected.get(alert, "")}'
+            f'namespace="a",service="s",severity="{severities[alert]}"}}'
+        )
+        check["exp_samples"] = [{"labels": labels, "value": 1}]  # type: ignore[assignment]
+    tests = {
+        "rule_files": [str(FILES / "rules.yaml")],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {
+                        "series": f'{name}{{namespace="a",service="s",{labels}}}',
+                        "values": values,
+                    }
+                    for name, labels, values in series
+                ],
+                "promql_expr_test": checks,
+            }
+        ],
+    }
+    path = tmp_path / "test.yaml"
+    path.write_text(yaml.safe_dump(tests))
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

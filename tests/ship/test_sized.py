@@ -1,0 +1,223 @@
+"""Plan, ship, values: what is deployed changes with the workload, as the plan says."""
+
+import io
+import json
+import subprocess
+import sys
+import tomllib
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from seawall.cli.main import main
+from seawall.errors import ConfigError
+from seawall.plan.answer import Moment
+from seawall.ship.crowd import parse_crowd, times_of
+from tests.servers import ROOT
+from tests.ship.chart import only, rendered
+from tests.ship.test_templates import load
+
+WORKLOADS = {
+    "small": ("--daily", "20K", "--spike", "300@20s"),
+    "large": ("--daily", "60K", "--spike", "3000@20s", "--announced"),
+}
+CROWD = ("--crowd", "FRI 20:00", "--timezone", "Europe/Berlin")
+
+
+def plan(*flags: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "seawall", "plan", "--json", *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def seawall(*arguments: str) -> str:
+    """The command, in this process: it only reads and writes files."""
+    said = io.StringIO()
+    with redirect_stdout(said):
+        assert main(list(arguments)) == 0
+    return said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two workloads, planned."""
+    folder = tmp_path_factory.mktemp("plans")
+    for name, flags in WORKLOADS.items():
+        (folder / f"{name}.json").write_text(plan(*flags))
+    return {name: folder / f"{name}.json" for name in WORKLOADS}
+
+
+def configuration(plan: Path, platform: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(plan.read_bytes())["platforms"][platform]["configuration"]
+    return found
+
+
+def eks(plan: Path, out: Path, *flags: str) -> dict[str, Any]:
+    seawall("ship", "eks", "--plan", str(plan), "--out", str(out), *flags)
+    values: dict[str, Any] = yaml.safe_load((out / "values.yaml").read_text())
+    return values
+
+
+def function(plan: Path, out: Path, kind: str, *flags: str) -> dict[str, str]:
+    """The parameters, and that the template has them."""
+    seawall("ship", "lambda", "--plan", str(plan), "--out", str(out), "--kind", kind, *flags)
+    settings = tomllib.loads((out / "samconfig.toml").read_text())
+    overrides = settings["default"]["deploy"]["parameters"]["parameter_overrides"]
+    parameters = {
+        name: json.loads(value) for name, _, value in (each.partition("=") for each in overrides)
+    }
+    declared = load(out / "template.yaml")["Parameters"]
+    assert set(parameters) <= set(declared)
+    for name, value in parameters.items():
+        allowed = declared[name].get("AllowedValues")
+        assert allowed is None or value in map(str, allowed), name
+        if declared[name]["Type"] == "Number":
+            assert float(value) >= declared[name].get("MinValue", 0), name
+    return parameters
+
+
+@pytest.mark.parametrize("size", WORKLOADS)
+def test_pods_are_as_the_plan_says(plans: dict[str, Path], tmp_path: Path, size: str) -> None:
+    planned = configuration(plans[size], "eks")
+    values = eks(plans[size], tmp_path, *CROWD, "--cluster", "shop", "--node-role", "nodes")
+    objects = rendered(values)  # so the chart's schema takes them as well
+    (container,) = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    env = {each["name"]: each.get("value") for each in container["env"]}
+    workers = int(env["SEAWALL_SERVER__WORKERS"])
+    assert container["resources"]["limits"]["memory"] == f"{planned['memory_mb']}Mi"
+    assert float(container["resources"]["requests"]["cpu"]) == planned["cores"]
+    assert int(env["SEAWALL_ADMISSION__IN_FLIGHT"]) * workers >= planned["in_flight"]
+    assert int(env["SEAWALL_ADMISSION__QUEUED"]) * workers >= planned["queue"]
+    scaler = planned["autoscaler"]
+    if scaler is None and not planned["schedule"]:
+        assert only(objects, "Deployment")["spec"]["replicas"] == planned["pods"]
+    elif scaler is None or scaler["metric"] == "in-flight" or planned["schedule"]:
+        scaled = only(objects, "ScaledObject")["spec"]
+        assert scaled["minReplicaCount"] == (scaler or {"minimum": planned["pods"]})["minimum"]
+        for trigger in scaled["triggers"]:
+            if trigger["type"] == "prometheus":
+                assert float(trigger["metadata"]["threshold"]) == scaler["target"]
+            if trigger["type"] == "cron":
+                most = max(each["count"] for each in planned["schedule"])
+                assert int(trigger["metadata"]["desiredReplicas"]) == most
+                assert scaled["maxReplicaCount"] >= most
+    else:
+        hpa = only(objects, "HorizontalPodAutoscaler")["spec"]
+        assert (hpa["minReplicas"], hpa["maxReplicas"]) == (scaler["minimum"], scaler["maximum"])
+    if planned["nodes"]["instance"] != "fargate":
+        requirements = only(objects, "NodePool")["spec"]["template"]["spec"]["requirements"]
+        types = {each["key"]: each["values"] for each in requirements}
+        assert types["node.kubernetes.io/instance-type"] == [planned["nodes"]["instance"]]
+
+
+def test_another_workload_has_other_values(plans: dict[str, Path], tmp_path: Path) -> None:
+    small = eks(plans["small"], tmp_path / "s", *CROWD)
+    large = eks(plans["large"], tmp_path / "l", *CROWD)
+    assert large["autoscaling"]["maximum"] > small["autoscaling"]["maximum"]
+    provisioned = [
+        function(plans[size], tmp_path / f"p-{size}", "lambda-provisioned", *CROWD)
+        for size in WORKLOADS
+    ]
+    most = [
+        max(int(each["Provisioned"]), int(each.get("CrowdProvisioned", 0))) for each in provisioned
+    ]
+    assert most[1] > most[0]
+
+
+@pytest.mark.parametrize("size", WORKLOADS)
+def test_functions_are_as_the_plan_says(plans: dict[str, Path], tmp_path: Path, size: str) -> None:
+    for kind, start in (
+        ("lambda", "on-demand"),
+        ("lambda-snapstart", "snapstart"),
+        ("lambda-provisioned", "provisioned"),
+    ):
+        planned = configuration(plans[size], kind)
+        parameters = function(plans[size], tmp_path / kind, kind, *CROWD)
+        assert parameters["Start"] == start
+        assert int(parameters["MemoryMb"]) == planned["memory_mb"]
+        assert parameters["Architecture"] == planned["architecture"]
+        assert int(parameters["TimeoutSeconds"]) == planned["timeout_seconds"]
+        assert int(parameters["ReservedConcurrency"]) == (planned["reserved_concurrency"] or 0)
+        if kind == "lambda-provisioned":
+            assert int(parameters["Provisioned"]) == max(1, planned["provisioned"])
+            most = max((each["count"] for each in planned["schedule"]), default=0)
+            assert int(parameters.get("CrowdProvisioned", 0)) == most
+    planned = configuration(plans[size], "lambda-managed")
+    parameters = function(plans[size], tmp_path / "managed", "lambda-managed", *CROWD)
+    most = max((each["count"] for each in planned["schedule"]), default=0)
+    assert int(parameters.get("CrowdMinimum", 0)) == most
+    assert int(parameters["InFlight"]) == planned["in_flight"]
+    assert int(parameters["MinimumEnvironments"]) == planned["minimum"]
+    assert int(parameters["MaximumEnvironments"]) >= planned["maximum"]
+
+
+def test_what_is_scheduled_wants_to_know_when(plans: dict[str, Path], tmp_path: Path) -> None:
+    scheduled = configuration(plans["large"], "lambda-provisioned")["schedule"]
+    assert scheduled, "an announced crowd is scheduled"
+    command = ("ship", "lambda", "--plan", str(plans["large"]), "--out", str(tmp_path), "--json")
+    told = json.loads(seawall(*command, "--kind", "lambda-provisioned"))
+    assert any("--crowd" in note for note in told["notes"])
+    timed = json.loads(seawall(*command, "--kind", "lambda-provisioned", *CROWD))
+    assert not any("--crowd" in note for note in timed["notes"])
+    assert timed["sized"]["CrowdTimezone"] == "Europe/Berlin"
+
+
+@pytest.mark.parametrize(
+    ("text", "lead", "cron", "aws"),
+    [
+        ("20:00", -900, "45 19 * * *", "cron(45 19 * * ? *)"),
+        ("FRI 20:00", -900, "45 19 * * FRI", "cron(45 19 ? * FRI *)"),
+        ("SUN 00:05", -600, "55 23 * * SAT", "cron(55 23 ? * SAT *)"),
+        ("SAT 23:59", 61, "0 0 * * SUN", "cron(0 0 ? * SUN *)"),
+        ("2028-03-01 00:00", -60, "59 23 29 2 *", "cron(59 23 29 2 ? 2028)"),
+        ("20:00", -1, "59 19 * * *", "cron(59 19 * * ? *)"),
+    ],
+)
+def test_schedules_lead_over_midnight(text: str, lead: float, cron: str, aws: str) -> None:
+    crowd = parse_crowd(text, "UTC").shifted(lead)
+    assert (crowd.cron(), crowd.aws_cron()) == (cron, aws)
+
+
+def test_a_schedule_begins_early_and_ends_late() -> None:
+    moments = (Moment(-900.0, 21), Moment(890.0, 2))
+    found = times_of(parse_crowd("20:00", "UTC"), moments, 2)
+    assert found is not None
+    assert (found.begins.cron(), found.ends.cron()) == ("45 19 * * *", "15 20 * * *")
+    assert (found.count, found.otherwise) == (21, 2)
+
+
+@pytest.mark.parametrize("wrong", ["", "noon", "25:00", "20:60", "XXX 20:00", "2027-13-01 20:00"])
+def test_a_crowd_that_is_no_time_is_refused(wrong: str) -> None:
+    with pytest.raises(ConfigError, match="--crowd"):
+        parse_crowd(wrong, "UTC")
+
+
+@pytest.mark.parametrize("wrong", [b"", b"{}", b"[1]", b'{"schema": "seawall.plan/9"}', b"\xff"])
+def test_what_is_no_plan_is_refused(
+    tmp_path: Path, wrong: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "plan.json"
+    path.write_bytes(wrong)
+    assert main(["ship", "eks", "--plan", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "plan.json" in capsys.readouterr().err
+
+
+def test_a_plan_of_another_version_is_refused(
+    plans: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = msgspec.json.decode(plans["small"].read_bytes())
+    document["schema"] = "seawall.plan/2"
+    path = tmp_path / "plan.json"
+    path.write_bytes(msgspec.json.encode(document))
+    assert main(["ship", "lambda", "--plan", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert "seawall.plan/2" in capsys.readouterr().err
