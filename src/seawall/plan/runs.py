@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from seawall.plan.candidates import Candidate, ordinary_platform, stretched
 from seawall.plan.platforms import Eks, Managed, Platform
+from seawall.plan.pod_state import places_of
 from seawall.plan.result import Histogram, Result, Usage
 from seawall.plan.simulate import simulate
 from seawall.plan.windows import Window
-from seawall.plan.workload import Workload
+from seawall.plan.workload import Clients, Workload
 
 __all__ = ["SHARES", "Outcome", "Runs", "Times"]
 
@@ -25,6 +26,7 @@ U = TypeVar("U")
 SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 _KEPT = 250_000.0  # requests of which each is looked at; of more the piece's histograms
 _POINTS = 100
+_ANY_CALLERS = Clients()
 
 
 class Times(Struct, frozen=True):
@@ -71,6 +73,7 @@ class Runs:
         self._pool = ThreadPoolExecutor(workers)
         self._progress = progress
         self._known: dict[tuple[object, ...], Outcome] = {}
+        self._calm: dict[tuple[object, ...], Outcome] = {}
         self._windows: list[Window] = []
         self._kept: list[Workload] = []
         self._watched: set[int] = set()
@@ -100,7 +103,10 @@ class Runs:
         workload, platform = _plain(stretched(window.workload, candidate.start_factor), platform)
         watched = id(window) in self._watched and seed == 1
         key = (*_key(workload), window.at, window.until, platform, seed, watched)
-        known = self._known.get(key)
+        # Where nobody is turned away or leaves, it does not matter who would come again.
+        patience = workload.clients.patience
+        calm = (*_key(_without_callers(workload)), patience, *key[4:])
+        known = self._known.get(key) or self._calm.get(calm)
         if known is not None:
             return known
         expected = workload.expected_requests
@@ -113,6 +119,8 @@ class Runs:
             self.requests += result.requests
             self._kept.append(workload)  # so that the id of its trace stays its own
             self._known[key] = outcome
+            if result.requests == result.served and not result.throttled:
+                self._calm[calm] = outcome
             done = self.simulations
         if self._progress is not None:
             self._progress(done)
@@ -122,10 +130,13 @@ class Runs:
 def _plain(workload: Workload, platform: Platform) -> tuple[Workload, Platform]:
     """Without what the simulation of this platform does not look at: more runs are the same.
 
-    Memory bounds neither a function of one request nor pods, whose memory was made to fit.
+    Memory bounds neither a function of one request nor pods, whose memory was made to fit; of
+    managed instances it bounds the requests in one, which is all that it does.
     """
     if isinstance(platform, Managed):
-        return workload, platform
+        if platform.runtime == "processes":
+            return workload, platform
+        platform = structs.replace(platform, concurrency=places_of(platform, workload))
     service = structs.replace(workload.service, memory_mb=0.0, memory_kb_in_flight=0.0)
     if isinstance(platform, Eks):
         platform = structs.replace(platform, memory_mb=1_024.0)
@@ -157,6 +168,10 @@ def _settled(result: Result, window: Window) -> Usage:
         billed_start_seconds=share * usage.billed_start_seconds,
         restores=share * usage.restores,
     )
+
+
+def _without_callers(workload: Workload) -> Workload:
+    return structs.replace(workload, clients=_ANY_CALLERS)
 
 
 def _looked_at(result: Result, window: Window, *, whole: bool) -> Outcome:

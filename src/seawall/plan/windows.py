@@ -63,9 +63,15 @@ class Month(Struct, frozen=True, kw_only=True):
 
 
 def month_of(question: Question) -> Month:
-    """The pieces of a month of this workload. Raises ConfigError if spikes leave no time."""
+    """The pieces of a month of this workload.
+
+    Raises ConfigError if nobody comes, or if spikes leave no time.
+    """
     workload, options = question.workload, question.options
     arrivals, mean = workload.arrivals, workload.service.mean_seconds
+    nobody = not arrivals.rate and not any(spike.size for spike in arrivals.spikes)
+    if nobody and arrivals.trace is None:
+        raise ConfigError("arrivals: nobody comes; give --daily, --spike or --trace")
     events = [_event(workload, spike, options.spikes_a_month) for spike in arrivals.spikes]
     events = [each for each in events if each.size > 0]
     ordinary = _recorded(workload) if arrivals.trace is not None else _levels(workload)
