@@ -1,6 +1,7 @@
 """Configurations to try: from one size (memory, provisioned, pods) to all that is deployed."""
 
 import math
+from statistics import NormalDist
 
 from msgspec import Struct, structs
 
@@ -36,6 +37,7 @@ __all__ = [
     "places_in_a_pod",
     "scaled_times",
     "stretched",
+    "worth_provisioning",
 ]
 
 _FULL_MB = 1_769
@@ -100,6 +102,38 @@ def most_provisioned(limit: int) -> int:
     Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
     """
     return max(1, limit - _UNRESERVED)
+
+
+def worth_provisioning(question: Question, month: Month) -> int:
+    """Environments that cost less provisioned than on demand: they are busy for most of the time.
+
+    One pays where the share of time for which so many are busy is more than the standing price
+    through what a second costs less: 0.6 at AWS's prices. Busy are, in each piece of ordinary
+    time, a Poisson number, as of a service where nobody waits (M/G/∞), here a normal one.
+    """
+    if question.options.announced and month.judged.event:
+        return 0  # nothing is provisioned between spikes
+    prices, arch = question.prices, question.options.architecture
+    saved = prices.of(f"lambda.gb_seconds.{arch}").price
+    saved -= prices.of(f"lambda.provisioned_duration.{arch}").price
+    needed = prices.of(f"lambda.provisioned_gb_seconds.{arch}").price / max(saved, 1e-12)
+    pieces = [each for each in (month.judged, *month.ordinary) if not each.event]
+    mean, whole = question.workload.service.mean_seconds, sum(each.seconds for each in pieces)
+    busy = [
+        (each.workload.expected_requests / each.horizon * mean, each.seconds) for each in pieces
+    ]
+
+    def share(count: int) -> float:
+        return sum(
+            seconds * (1.0 - NormalDist(level, math.sqrt(level) or 1e-9).cdf(count - 0.5))
+            for level, seconds in busy
+        ) / max(whole, 1e-9)
+
+    low, high = 0, math.ceil(month.usual) + 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if share(middle) >= needed else (low, middle - 1)
+    return low
 
 
 def _reserved(limit: int, peak: float, provisioned: int) -> int | None:

@@ -17,6 +17,7 @@ from seawall.plan.candidates import (
     memories,
     most_provisioned,
     places_in_a_pod,
+    worth_provisioning,
 )
 from seawall.plan.objective import excess, misses
 from seawall.plan.platforms import Eks, Lambda, Managed
@@ -285,7 +286,12 @@ class Finder:
             candidate(most, memory)
         ):
             found = 1  # more do not help
-        return self.sized(candidate(found, memory))
+        best = self.sized(candidate(found, memory))
+        paying = min(most, worth_provisioning(question, month))
+        if best.met and paying > found:
+            more = self.sized(candidate(paying, memory))
+            return more if more.met and more.cost < best.cost else best
+        return best
 
     def _managed(self, near: Candidate | None) -> Sized:
         question, month = self.question, self.month
