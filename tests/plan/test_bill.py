@@ -5,7 +5,7 @@ from msgspec import structs
 
 from seawall.errors import ConfigError
 from seawall.plan import Arrivals, Campaign, Service, Spike, Stage, Workload, constant, from_flags
-from seawall.plan.answer import EksConfiguration
+from seawall.plan.answer import EksConfiguration, ManagedConfiguration
 from seawall.plan.bill import Used, bill, shared_costs, used_in
 from seawall.plan.candidates import eks, function, managed, stretched
 from seawall.plan.machines import fargate_hourly, fits, node_group
@@ -226,3 +226,32 @@ def test_a_piece_that_begins_empty_does_not_bill_its_warming_up() -> None:
     expected = sum(item.monthly for item in bill(question, month, candidate, exact))
     assert sized.cost == pytest.approx(expected, rel=0.01)
     assert sized.met  # and nobody who waits for the warming up is counted as a caller
+
+
+def test_large_processes_get_room() -> None:
+    """3 GB at rest and 20 MB a request: what is deployed has to hold it, on machines that exist."""
+    service = Service(memory_mb=3_000.0, memory_kb_in_flight=20_480.0)
+    question = structs.replace(QUIET, workload=structs.replace(QUIET.workload, service=service))
+    month = month_of(question)
+    pods = eks(question, month, cores=0.85, pods=4).configuration
+    assert isinstance(pods, EksConfiguration)
+    assert 3_000 + pods.in_flight * 20 < pods.memory_mb < 12_000
+    assert pods.in_flight >= 8
+    environments = managed(question, month, 3).configuration
+    assert isinstance(environments, ManagedConfiguration)
+    assert environments.memory_gb * 1_024 > 3_000 + environments.in_flight * 20
+    assert environments.memory_gb in (4.0, 8.0)
+    items = bill(question, month, managed(question, month, 8), Used(pod_seconds=8 * MONTH))
+    hours = next(item.quantity for item in items if item.name.startswith("ec2."))
+    assert hours == pytest.approx(8 * 730 / 2)  # an m7g.large has two of 4 GB
+
+
+def test_who_is_refused_while_a_piece_warms_up_is_billed_all_month() -> None:
+    """1,157 a second: their first seconds need more than the account has, all later ones do not."""
+    question = Question(workload=from_flags(daily="100000000", duration="4s..7s", start="1s"))
+    month = month_of(question)
+    runs = Runs()
+    sized = Finder(question, month, runs).sized(function(question, month, "lambda", memory_mb=256))
+    runs.close()
+    requests = next(item for item in sized.items if item.name == "lambda.requests")
+    assert requests.quantity == pytest.approx(month.requests / 1e6, rel=0.02)

@@ -11,7 +11,7 @@ from seawall.plan.answer import (
     ManagedConfiguration,
     SharedCosts,
 )
-from seawall.plan.candidates import Candidate
+from seawall.plan.candidates import Candidate, share_of
 from seawall.plan.machines import DISK_GB, fargate_hourly, group_hourly, surplus_hours
 from seawall.plan.question import HOURS, MONTH, Question
 from seawall.plan.result import Usage
@@ -177,12 +177,12 @@ def _managed(
     configuration: ManagedConfiguration,
     used: Used,
 ) -> None:
-    """EC2 by its share of vCPUs, 15 % on top; three instances at least, for three zones."""
+    """EC2 by the share of vCPUs or memory, 15 % on top; three at least, for three zones."""
     question = lines.question
     machine = question.prices.of(f"ec2.{configuration.instance}")
     extra = candidate.size - configuration.minimum
     seconds = used.pod_seconds + extra * _lead_seconds(lines)
-    share = configuration.vcpus / machine.vcpus
+    share = share_of(machine, configuration.vcpus, configuration.memory_gb)
     hours = max(seconds / 3_600.0 * share, 3.0 * HOURS)
     name = f"ec2.{configuration.instance}"
     lines.add(name, f"instances, {configuration.instance}", hours)

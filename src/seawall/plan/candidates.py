@@ -19,6 +19,7 @@ from seawall.plan.hpa import HpaSettings
 from seawall.plan.machines import node_group
 from seawall.plan.platforms import Eks, Lambda, Managed, Nodes, Platform
 from seawall.plan.pod_state import places_of
+from seawall.plan.prices import Price
 from seawall.plan.question import Question
 from seawall.plan.service import Service
 from seawall.plan.windows import Month, Window
@@ -30,12 +31,14 @@ __all__ = [
     "function",
     "limit_of",
     "managed",
+    "managed_least",
     "managed_room",
     "memories",
     "most_provisioned",
     "ordinary_platform",
     "places_in_a_pod",
     "scaled_times",
+    "share_of",
     "stretched",
     "worth_provisioning",
 ]
@@ -44,6 +47,8 @@ _FULL_MB = 1_769
 _BUSY_TARGET = 0.5  # of a pod's places, for its autoscaler
 _MOST_PLACES = 1_000
 _UNRESERVED = 100
+_SLACK = 1.25  # of memory, over what is known to be taken
+_GB_A_CORE = 4.0  # as general-purpose machines have it
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
@@ -199,15 +204,38 @@ def function(
     )
 
 
+def _environment(question: Question) -> Managed:
+    """Of managed instances, the least that has room for the process and for eight requests.
+
+    Beyond 8 GB a vCPU there are more vCPUs.
+    """
+    service = question.workload.service
+    needed = 1.25 * service.memory_mb + 8 * service.memory_kb_in_flight / 1_024.0
+    sizes = (2.0, 4.0, 8.0)
+    each = next((size for size in sizes if size * 1_024.0 >= needed), sizes[-1])
+    vcpus = max(1.0, math.ceil(needed / (each * 1_024.0)))
+    return Managed(runtime=question.options.managed_runtime, vcpus=vcpus, memory_gb_each=each)
+
+
 def managed_room(question: Question) -> int:
     """Requests at once in one environment of a managed instance."""
-    return places_of(Managed(runtime=question.options.managed_runtime), question.workload)
+    return places_of(_environment(question), question.workload)
+
+
+def managed_least(question: Question, month: Month) -> int:
+    """Environments that the most at once take, by their places and by what they compute."""
+    service = question.workload.service
+    cpu = sum(stage.cpu_ms for stage in service.stages) / 1e3
+    cores = month.peak / max(service.mean_seconds, 1e-9) * cpu
+    platform = _environment(question)
+    each = platform.vcpus if platform.runtime == "processes" else 1.0
+    return max(1, math.ceil(month.peak / managed_room(question)), math.ceil(cores / each))
 
 
 def managed(question: Question, month: Month, minimum: int) -> Candidate:
     """Managed instances, as many environments as `minimum` at least."""
     options = question.options
-    base = Managed(runtime=options.managed_runtime, minimum=3, maximum=3)
+    base = structs.replace(_environment(question), minimum=3, maximum=3)
     room = managed_room(question)
     announced = options.announced and month.judged.event
     resting = max(3, math.ceil(month.busy / room / base.target)) if announced else minimum
@@ -225,7 +253,7 @@ def managed(question: Question, month: Month, minimum: int) -> Candidate:
         maximum=maximum,
         target=base.target,
         schedule=(Moment(-lead, minimum), Moment(lead, resting)) if resting < minimum else (),
-        instance=_managed_instance(question),
+        instance=_managed_instance(question, base),
         architecture=options.architecture,
         entry=options.entry,
     )
@@ -240,8 +268,13 @@ def managed(question: Question, month: Month, minimum: int) -> Candidate:
     )
 
 
-def _managed_instance(question: Question) -> str:
-    """The type with the lowest price a vCPU that has two gigabytes for each, and is not burstable.
+def share_of(machine: Price, vcpus: float, memory_gb: float) -> float:
+    """Of a machine, what an environment of this size takes: of processors or memory the more."""
+    return max(vcpus / machine.vcpus, memory_gb / machine.memory_gb)
+
+
+def _managed_instance(question: Question, environment: Managed) -> str:
+    """The type on which an environment costs the least, and that is not burstable.
 
     Managed instances are of current general-purpose, compute and memory families, from `large` on
     (https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html).
@@ -250,22 +283,32 @@ def _managed_instance(question: Question) -> str:
     types = [
         name for name in prices.machines(question.options.architecture) if not name.startswith("t")
     ]
-    return min(
-        types or prices.machines(question.options.architecture),
-        key=lambda name: prices.of(f"ec2.{name}").price / prices.of(f"ec2.{name}").vcpus,
-    )
+    memory_gb = environment.vcpus * environment.memory_gb_each
+
+    def price(name: str) -> float:
+        machine = prices.of(f"ec2.{name}")
+        return machine.price * share_of(machine, environment.vcpus, memory_gb)
+
+    return min(types or prices.machines(question.options.architecture), key=price)
 
 
 def places_in_a_pod(service: Service, cores: float) -> int:
-    """Requests that one pod serves at once: as many as four fifths of its processor carry."""
+    """Requests that one pod serves at once: as many as four fifths of its processor carry.
+
+    And no more than memory is worth: four gigabytes a core, or as much as the process itself takes.
+    """
     cpu = sum(stage.cpu_ms for stage in service.stages) / 1e3
     carried = 0.8 * cores * service.mean_seconds / cpu if cpu else _MOST_PLACES
-    return int(min(_MOST_PLACES, max(8, carried)))
+    own = _SLACK * service.memory_mb
+    memory = max(_GB_A_CORE * 1_024.0 * cores - own, own)
+    each = _SLACK * 2 * service.memory_kb_in_flight / 1_024.0  # half of them wait
+    held = memory / each if each else _MOST_PLACES
+    return int(min(_MOST_PLACES, max(8, min(carried, held))))
 
 
 def _pod_memory(service: Service, places: int) -> int:
     """What all places take, a quarter more, rounded up."""
-    needed = 1.25 * (service.memory_mb + 2 * places * service.memory_kb_in_flight / 1_024.0)
+    needed = _SLACK * (service.memory_mb + 2 * places * service.memory_kb_in_flight / 1_024.0)
     return max(256, math.ceil(needed / 128.0) * 128)
 
 

@@ -88,7 +88,7 @@ class Usage(Struct, frozen=True, kw_only=True):
     used by requests. node_starts, pod_starts: after the beginning.
     """
 
-    invocations: int = 0
+    invocations: float = 0.0
     billed_seconds: float = 0.0
     billed_start_seconds: float = 0.0
     provisioned_seconds: float = 0.0

@@ -163,8 +163,16 @@ def _settled(result: Result, window: Window) -> Usage:
     if not started.any() or settled <= 0.0:
         return usage
     share = float(started[first:].sum() / started.sum()) * result.horizon / settled
+    served = 1.0
+    if result.throttled:
+        # While they started they were too many for the account: later more is served than then.
+        begun = result.seconds["started"]
+        served = float(begun[first:].sum() / max(begun.sum(), 1.0)) * result.horizon / settled
     return structs.replace(
         usage,
+        invocations=served * usage.invocations,
+        billed_seconds=served * usage.billed_seconds,
+        provisioned_billed_seconds=served * usage.provisioned_billed_seconds,
         billed_start_seconds=share * usage.billed_start_seconds,
         restores=share * usage.restores,
     )

@@ -13,7 +13,7 @@ from seawall.plan.candidates import (
     function,
     limit_of,
     managed,
-    managed_room,
+    managed_least,
     memories,
     most_provisioned,
     places_in_a_pod,
@@ -295,9 +295,9 @@ class Finder:
 
     def _managed(self, near: Candidate | None) -> Sized:
         question, month = self.question, self.month
-        room = managed_room(question)
-        guess = max(3, self._guess(near, month.peak / room))
-        most = min(_MOST_PODS, 4 * math.ceil(month.peak / room) + 8)
+        needed = managed_least(question, month)
+        guess = max(3, self._guess(near, needed))
+        most = min(_MOST_PODS, 4 * needed + 8)
         known_good = self._good_enough(
             near, lambda size: managed(question, month, size), guess, most
         )
