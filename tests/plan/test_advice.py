@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from seawall.plan import Arrivals, Spike, Workload, from_flags
+from seawall.plan import Arrivals, Lambda, Spike, Workload, from_flags
 from seawall.plan.advice import advise
 from seawall.plan.answer import (
     PLATFORMS,
@@ -327,3 +327,20 @@ def test_there_is_no_break_even_where_nothing_holds() -> None:
     answer = advise(asked(**CROWD, objective=Objective(first_token_p99=0.5)))
     assert not any(any(met) for met in answer.curve.met.values())
     assert answer.curve.break_even == ()
+
+
+def test_each_point_of_the_curve_has_its_own_memory() -> None:
+    """A hundred a day need 1,024 MB, since most of them start an environment; a million do not."""
+    few = asked(daily="100", duration="2s", start="1s")
+    many = with_traffic(few, 10_000.0)
+    runs = Runs()
+    near = Finder(few, month_of(few), runs).find("lambda")
+    finder = Finder(many, month_of(many), runs, within=0.1)
+    assert isinstance(near.candidate.peak, Lambda)
+    assert near.candidate.peak.memory_mb > 256
+    for name in ("lambda", "lambda-provisioned"):
+        alone = finder.find(name)
+        assert finder.find(name, near.candidate).cost == pytest.approx(alone.cost)
+        assert isinstance(alone.candidate.peak, Lambda)
+        assert alone.candidate.peak.memory_mb == 256
+    runs.close()

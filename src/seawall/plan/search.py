@@ -123,7 +123,7 @@ class Finder:
         """For one platform; near: what was found for a similar question."""
         match name:
             case "lambda" | "lambda-snapstart":
-                return self._function(name, near)
+                return self._function(name)
             case "lambda-provisioned":
                 return self._provisioned(near)
             case "lambda-managed":
@@ -232,11 +232,9 @@ class Finder:
         found = self.sized(of(min(guess, most)))
         return found if found.cost > self.enough else None
 
-    def _function(self, name: Choice, near: Candidate | None) -> Sized:
+    def _function(self, name: Choice) -> Sized:
         question, month = self.question, self.month
         sizes = memories(question.workload.service)
-        if near is not None and near.size in sizes:
-            sizes = sorted({near.size, sizes[-1]})
         best = function(question, month, name, memory_mb=sizes[0])
         lowest = self._excess(best)
         for size in sizes[1:]:
@@ -272,10 +270,7 @@ class Finder:
             )
 
         guess = self._guess(near, 0.8 * month.peak)
-        known = near.peak.memory_mb if near is not None and isinstance(near.peak, Lambda) else 0
-        memory = (
-            known if known in sizes else self._memory(lambda size: candidate(most, size), sizes)
-        )
+        memory = self._memory(lambda size: candidate(most, size), sizes)
         known_good = self._good_enough(near, lambda size: candidate(size, memory), guess, most)
         if known_good is not None:
             return known_good
