@@ -205,16 +205,32 @@ def function(
 
 
 def _environment(question: Question) -> Managed:
-    """Of managed instances, the least that has room for the process and for eight requests.
+    """Of managed instances, the one with the cheapest places of those that have room for eight.
 
     Beyond 8 GB a vCPU there are more vCPUs.
     """
-    service = question.workload.service
-    needed = 1.25 * service.memory_mb + 8 * service.memory_kb_in_flight / 1_024.0
+    service, runtime = question.workload.service, question.options.managed_runtime
+    needed = _SLACK * service.memory_mb + 8 * service.memory_kb_in_flight / 1_024.0
     sizes = (2.0, 4.0, 8.0)
-    each = next((size for size in sizes if size * 1_024.0 >= needed), sizes[-1])
-    vcpus = max(1.0, math.ceil(needed / (each * 1_024.0)))
-    return Managed(runtime=question.options.managed_runtime, vcpus=vcpus, memory_gb_each=each)
+    fitting = [
+        Managed(runtime=runtime, memory_gb_each=size) for size in sizes if size * 1_024.0 >= needed
+    ]
+    if not fitting:
+        vcpus = float(math.ceil(needed / (sizes[-1] * 1_024.0)))
+        return Managed(runtime=runtime, vcpus=vcpus, memory_gb_each=sizes[-1])
+
+    def price_of_a_place(environment: Managed) -> float:
+        hourly = _hourly(question, environment, _managed_instance(question, environment))
+        return hourly / places_of(environment, question.workload)
+
+    return min(fitting, key=price_of_a_place)
+
+
+def _hourly(question: Question, environment: Managed, instance: str) -> float:
+    """Of an environment on such machines."""
+    machine = question.prices.of(f"ec2.{instance}")
+    memory_gb = environment.vcpus * environment.memory_gb_each
+    return machine.price * share_of(machine, environment.vcpus, memory_gb)
 
 
 def managed_room(question: Question) -> int:
@@ -283,13 +299,10 @@ def _managed_instance(question: Question, environment: Managed) -> str:
     types = [
         name for name in prices.machines(question.options.architecture) if not name.startswith("t")
     ]
-    memory_gb = environment.vcpus * environment.memory_gb_each
-
-    def price(name: str) -> float:
-        machine = prices.of(f"ec2.{name}")
-        return machine.price * share_of(machine, environment.vcpus, memory_gb)
-
-    return min(types or prices.machines(question.options.architecture), key=price)
+    return min(
+        types or prices.machines(question.options.architecture),
+        key=lambda name: _hourly(question, environment, name),
+    )
 
 
 def places_in_a_pod(service: Service, cores: float) -> int:
