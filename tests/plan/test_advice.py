@@ -17,7 +17,8 @@ from seawall.plan.answer import (
     LambdaConfiguration,
     ManagedConfiguration,
 )
-from seawall.plan.candidates import function, limit_of, most_provisioned
+from seawall.plan.candidates import function
+from seawall.plan.concurrency import limit_of, most_provisioned
 from seawall.plan.objective import Objective
 from seawall.plan.question import Options, Question
 from seawall.plan.result import SERIES

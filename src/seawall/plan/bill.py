@@ -11,8 +11,9 @@ from seawall.plan.answer import (
     ManagedConfiguration,
     SharedCosts,
 )
-from seawall.plan.candidates import Candidate, share_of
+from seawall.plan.candidates import Candidate
 from seawall.plan.machines import DISK_GB, fargate_hourly, group_hourly, surplus_hours
+from seawall.plan.managed_sizes import share_of
 from seawall.plan.question import HOURS, MONTH, Question
 from seawall.plan.result import Usage
 from seawall.plan.windows import Month

@@ -1,7 +1,6 @@
 """Configurations to try: from one size (memory, provisioned, pods) to all that is deployed."""
 
 import math
-from statistics import NormalDist
 
 from msgspec import Struct, structs
 
@@ -14,12 +13,13 @@ from seawall.plan.answer import (
     ManagedConfiguration,
     Moment,
 )
+from seawall.plan.concurrency import limit_of, reserved_of
 from seawall.plan.distributions import Distribution, constant, mean_of, uniform
 from seawall.plan.hpa import HpaSettings
 from seawall.plan.machines import node_group
+from seawall.plan.managed_sizes import environment_of, instance_of, places_in_one
 from seawall.plan.platforms import Eks, Lambda, Managed, Nodes, Platform
 from seawall.plan.pod_state import places_of
-from seawall.plan.prices import Price
 from seawall.plan.question import Question
 from seawall.plan.service import Service
 from seawall.plan.windows import Month, Window
@@ -29,24 +29,17 @@ __all__ = [
     "Candidate",
     "eks",
     "function",
-    "limit_of",
     "managed",
-    "managed_least",
-    "managed_room",
     "memories",
-    "most_provisioned",
     "ordinary_platform",
     "places_in_a_pod",
     "scaled_times",
-    "share_of",
     "stretched",
-    "worth_provisioning",
 ]
 
 _FULL_MB = 1_769
 _BUSY_TARGET = 0.5  # of a pod's places, for its autoscaler
 _MOST_PLACES = 1_000
-_UNRESERVED = 100
 _SLACK = 1.25  # of memory, over what is known to be taken
 _GB_A_CORE = 4.0  # as general-purpose machines have it
 
@@ -94,62 +87,6 @@ def stretched(workload: Workload, factor: float) -> Workload:
     return structs.replace(workload, service=changed)
 
 
-def limit_of(question: Question, month: Month) -> int:
-    """Concurrency of the account: as given, or the least thousand that leaves room for the peak."""
-    if question.options.account_limit is not None:
-        return question.options.account_limit
-    return max(1_000, math.ceil(1.1 * month.peak / 1_000.0) * 1_000)
-
-
-def most_provisioned(limit: int) -> int:
-    """Of an account's concurrency, what can be reserved or provisioned: all but 100.
-
-    Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
-    """
-    return max(1, limit - _UNRESERVED)
-
-
-def worth_provisioning(question: Question, month: Month) -> int:
-    """Environments that cost less provisioned than on demand: they are busy for most of the time.
-
-    One pays where the share of time for which so many are busy is more than the standing price
-    through what a second costs less: 0.6 at AWS's prices. Busy are, in each piece of ordinary
-    time, a Poisson number, as of a service where nobody waits (M/G/∞), here a normal one.
-    """
-    if question.options.announced and month.judged.event:
-        return 0  # nothing is provisioned between spikes
-    prices, arch = question.prices, question.options.architecture
-    saved = prices.of(f"lambda.gb_seconds.{arch}").price
-    saved -= prices.of(f"lambda.provisioned_duration.{arch}").price
-    needed = prices.of(f"lambda.provisioned_gb_seconds.{arch}").price / max(saved, 1e-12)
-    pieces = [each for each in (month.judged, *month.ordinary) if not each.event]
-    mean, whole = question.workload.service.mean_seconds, sum(each.seconds for each in pieces)
-    busy = [
-        (each.workload.expected_requests / each.horizon * mean, each.seconds) for each in pieces
-    ]
-
-    def share(count: int) -> float:
-        return sum(
-            seconds * (1.0 - NormalDist(level, math.sqrt(level) or 1e-9).cdf(count - 0.5))
-            for level, seconds in busy
-        ) / max(whole, 1e-9)
-
-    low, high = 0, math.ceil(month.usual) + 1
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if share(middle) >= needed else (low, middle - 1)
-    return low
-
-
-def _reserved(limit: int, peak: float, provisioned: int) -> int | None:
-    """What a crowd needs, kept from the account's other functions; they must keep 100.
-
-    Not less than is provisioned of it: that would be refused.
-    """
-    wanted = max(math.ceil(1.1 * peak), provisioned)
-    return wanted if 100 < wanted <= most_provisioned(limit) else None
-
-
 def memories(service: Service) -> list[int]:
     """Sizes of a function worth trying, rising: half as much again as the process needs, or more.
 
@@ -186,7 +123,7 @@ def function(
         provisioned=0 if announced else provisioned,
         schedule=(Moment(-lead, provisioned), Moment(lead, 0)) if announced else (),
         snapstart=peak.snapstart,
-        reserved_concurrency=_reserved(limit, month.peak, provisioned),
+        reserved_concurrency=reserved_of(limit, month.peak, provisioned),
         account_concurrency=limit,
         entry=options.entry,
         streams=options.entry in ("function-url", "rest-api"),
@@ -204,55 +141,11 @@ def function(
     )
 
 
-def _environment(question: Question) -> Managed:
-    """Of managed instances, the one with the cheapest places of those that have room for eight.
-
-    Beyond 8 GB a vCPU there are more vCPUs.
-    """
-    service, runtime = question.workload.service, question.options.managed_runtime
-    needed = _SLACK * service.memory_mb + 8 * service.memory_kb_in_flight / 1_024.0
-    sizes = (2.0, 4.0, 8.0)
-    fitting = [
-        Managed(runtime=runtime, memory_gb_each=size) for size in sizes if size * 1_024.0 >= needed
-    ]
-    if not fitting:
-        vcpus = float(math.ceil(needed / (sizes[-1] * 1_024.0)))
-        return Managed(runtime=runtime, vcpus=vcpus, memory_gb_each=sizes[-1])
-
-    def price_of_a_place(environment: Managed) -> float:
-        hourly = _hourly(question, environment, _managed_instance(question, environment))
-        return hourly / places_of(environment, question.workload)
-
-    return min(fitting, key=price_of_a_place)
-
-
-def _hourly(question: Question, environment: Managed, instance: str) -> float:
-    """Of an environment on such machines."""
-    machine = question.prices.of(f"ec2.{instance}")
-    memory_gb = environment.vcpus * environment.memory_gb_each
-    return machine.price * share_of(machine, environment.vcpus, memory_gb)
-
-
-def managed_room(question: Question) -> int:
-    """Requests at once in one environment of a managed instance."""
-    return places_of(_environment(question), question.workload)
-
-
-def managed_least(question: Question, month: Month) -> int:
-    """Environments that the most at once take, by their places and by what they compute."""
-    service = question.workload.service
-    cpu = sum(stage.cpu_ms for stage in service.stages) / 1e3
-    cores = month.peak / max(service.mean_seconds, 1e-9) * cpu
-    platform = _environment(question)
-    each = platform.vcpus if platform.runtime == "processes" else 1.0
-    return max(1, math.ceil(month.peak / managed_room(question)), math.ceil(cores / each))
-
-
 def managed(question: Question, month: Month, minimum: int) -> Candidate:
     """Managed instances, as many environments as `minimum` at least."""
     options = question.options
-    base = structs.replace(_environment(question), minimum=3, maximum=3)
-    room = managed_room(question)
+    base = structs.replace(environment_of(question), minimum=3, maximum=3)
+    room = places_in_one(question)
     announced = options.announced and month.judged.event
     resting = max(3, math.ceil(month.busy / room / base.target)) if announced else minimum
     resting = min(resting, minimum)
@@ -269,7 +162,7 @@ def managed(question: Question, month: Month, minimum: int) -> Candidate:
         maximum=maximum,
         target=base.target,
         schedule=(Moment(-lead, minimum), Moment(lead, resting)) if resting < minimum else (),
-        instance=_managed_instance(question, base),
+        instance=instance_of(question, base),
         architecture=options.architecture,
         entry=options.entry,
     )
@@ -281,27 +174,6 @@ def managed(question: Question, month: Month, minimum: int) -> Candidate:
         rest=rest,
         configuration=configuration,
         at_once=month.peak,
-    )
-
-
-def share_of(machine: Price, vcpus: float, memory_gb: float) -> float:
-    """Of a machine, what an environment of this size takes: of processors or memory the more."""
-    return max(vcpus / machine.vcpus, memory_gb / machine.memory_gb)
-
-
-def _managed_instance(question: Question, environment: Managed) -> str:
-    """The type on which an environment costs the least, and that is not burstable.
-
-    Managed instances are of current general-purpose, compute and memory families, from `large` on
-    (https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html).
-    """
-    prices = question.prices
-    types = [
-        name for name in prices.machines(question.options.architecture) if not name.startswith("t")
-    ]
-    return min(
-        types or prices.machines(question.options.architecture),
-        key=lambda name: _hourly(question, environment, name),
     )
 
 

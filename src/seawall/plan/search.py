@@ -11,14 +11,12 @@ from seawall.plan.candidates import (
     Candidate,
     eks,
     function,
-    limit_of,
     managed,
-    managed_least,
     memories,
-    most_provisioned,
     places_in_a_pod,
-    worth_provisioning,
 )
+from seawall.plan.concurrency import limit_of, most_provisioned, worth_provisioning
+from seawall.plan.managed_sizes import least_environments
 from seawall.plan.objective import excess, misses
 from seawall.plan.platforms import Eks, Lambda, Managed
 from seawall.plan.question import Question
@@ -290,7 +288,7 @@ class Finder:
 
     def _managed(self, near: Candidate | None) -> Sized:
         question, month = self.question, self.month
-        needed = managed_least(question, month)
+        needed = least_environments(question, month)
         guess = max(3, self._guess(near, needed))
         most = min(_MOST_PODS, 4 * needed + 8)
         known_good = self._good_enough(
