@@ -16,7 +16,7 @@ from seawall.plan.pod_state import places_of
 from seawall.plan.result import Histogram, Result, Usage
 from seawall.plan.simulate import simulate
 from seawall.plan.windows import Window
-from seawall.plan.workload import Clients, Workload
+from seawall.plan.workload import Workload
 
 __all__ = ["SHARES", "Outcome", "Runs", "Times"]
 
@@ -26,7 +26,6 @@ U = TypeVar("U")
 SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 _KEPT = 250_000.0  # requests of which each is looked at; of more the piece's histograms
 _POINTS = 100
-_ANY_CALLERS = Clients()
 
 
 class Times(Struct, frozen=True):
@@ -74,6 +73,7 @@ class Runs:
         self._progress = progress
         self._known: dict[tuple[object, ...], Outcome] = {}
         self._calm: dict[tuple[object, ...], Outcome] = {}
+        self._plainer: dict[tuple[int, float], tuple[Workload, Workload]] = {}
         self._windows: list[Window] = []
         self._kept: list[Workload] = []
         self._watched: set[int] = set()
@@ -99,13 +99,36 @@ class Runs:
         platform = candidate.peak if window.event else ordinary_platform(candidate, window)
         return self._run(candidate, window, platform, seed)
 
+    def _plain(
+        self, workload: Workload, start_factor: float, platform: Platform
+    ) -> tuple[Workload, Platform]:
+        """Without what the simulation of this platform does not look at: more runs are the same.
+
+        Memory bounds neither a function of one request nor pods, whose memory was made to fit; of
+        managed instances it bounds the requests in one, which is all that it does.
+        """
+        if isinstance(platform, Managed):
+            if platform.runtime == "processes":
+                return stretched(workload, start_factor), platform
+            platform = structs.replace(platform, concurrency=places_of(platform, workload))
+        elif isinstance(platform, Eks):
+            platform = structs.replace(platform, memory_mb=1_024.0)
+        known = self._plainer.get((id(workload), start_factor))
+        if known is not None:
+            return known[1], platform
+        made = stretched(workload, start_factor)
+        service = structs.replace(made.service, memory_mb=0.0, memory_kb_in_flight=0.0)
+        made = structs.replace(made, service=service)
+        self._plainer[id(workload), start_factor] = (workload, made)  # so that its id stays its own
+        return made, platform
+
     def _run(self, candidate: Candidate, window: Window, platform: Platform, seed: int) -> Outcome:
-        workload, platform = _plain(stretched(window.workload, candidate.start_factor), platform)
+        workload, platform = self._plain(window.workload, candidate.start_factor, platform)
         watched = id(window) in self._watched and seed == 1
-        key = (*_key(workload), window.at, window.until, platform, seed, watched)
+        rest = (*_key(workload), window.at, window.until, platform, seed, watched)
+        key = (workload.clients, *rest)
         # Where nobody is turned away or leaves, it does not matter who would come again.
-        patience = workload.clients.patience
-        calm = (*_key(_without_callers(workload)), patience, *key[4:])
+        calm = (workload.clients.patience, *rest)
         known = self._known.get(key) or self._calm.get(calm)
         if known is not None:
             return known
@@ -127,28 +150,12 @@ class Runs:
         return outcome
 
 
-def _plain(workload: Workload, platform: Platform) -> tuple[Workload, Platform]:
-    """Without what the simulation of this platform does not look at: more runs are the same.
-
-    Memory bounds neither a function of one request nor pods, whose memory was made to fit; of
-    managed instances it bounds the requests in one, which is all that it does.
-    """
-    if isinstance(platform, Managed):
-        if platform.runtime == "processes":
-            return workload, platform
-        platform = structs.replace(platform, concurrency=places_of(platform, workload))
-    service = structs.replace(workload.service, memory_mb=0.0, memory_kb_in_flight=0.0)
-    if isinstance(platform, Eks):
-        platform = structs.replace(platform, memory_mb=1_024.0)
-    return structs.replace(workload, service=service), platform
-
-
 def _key(workload: Workload) -> tuple[object, ...]:
-    """What tells one workload from another; a trace by which one it is."""
+    """What tells one workload from another, callers aside; a trace by which one it is."""
     arrivals = workload.arrivals
-    trace = 0 if arrivals.trace is None else id(arrivals.trace)
-    plain = structs.replace(arrivals, trace=None)
-    return plain, trace, workload.service, workload.clients
+    if arrivals.trace is None:
+        return arrivals, 0, workload.service
+    return structs.replace(arrivals, trace=None), id(arrivals.trace), workload.service
 
 
 def _settled(result: Result, window: Window) -> Usage:
@@ -176,10 +183,6 @@ def _settled(result: Result, window: Window) -> Usage:
         billed_start_seconds=share * usage.billed_start_seconds,
         restores=share * usage.restores,
     )
-
-
-def _without_callers(workload: Workload) -> Workload:
-    return structs.replace(workload, clients=_ANY_CALLERS)
 
 
 def _looked_at(result: Result, window: Window, *, whole: bool) -> Outcome:
