@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from seawall.plan import Arrivals, Spike, Workload, from_flags
+from seawall.plan import Arrivals, Lambda, Spike, Workload, from_flags
 from seawall.plan.advice import advise
 from seawall.plan.answer import (
     PLATFORMS,
@@ -17,10 +17,13 @@ from seawall.plan.answer import (
     LambdaConfiguration,
     ManagedConfiguration,
 )
+from seawall.plan.candidates import function
+from seawall.plan.concurrency import limit_of, most_provisioned
 from seawall.plan.objective import Objective
 from seawall.plan.question import Options, Question
 from seawall.plan.result import SERIES
-from seawall.plan.search import least
+from seawall.plan.runs import Runs
+from seawall.plan.search import Finder, least
 from seawall.plan.variations import with_traffic
 from seawall.plan.windows import month_of
 
@@ -253,3 +256,92 @@ def test_more_traffic_is_more_of_everything(multiple: float) -> None:
     less, more = month_of(question), month_of(with_traffic(question, multiple))
     assert more.requests == pytest.approx(multiple * less.requests, rel=0.001)
     assert more.a_day == pytest.approx(multiple * less.a_day, rel=0.001)
+
+
+def test_slow_requests_have_callers_who_wait() -> None:
+    """A minute's request is not a caller who left: nobody asks for what he will not wait for."""
+    answer = advise(asked(daily="20000", spikes=("200@20s",), duration="60s", start="1s"))
+    assert answer.platforms["eks"].met
+    assert answer.platforms["eks"].timed_out.value == 0.0
+    clients = next(each for each in answer.inputs if each.name == "clients")
+    assert "180 s, three times a request" in clients.source
+
+
+@pytest.mark.parametrize("limit", [None, 6_000, 1_000])
+def test_what_is_provisioned_can_be_deployed(limit: int | None) -> None:
+    """Not more than is reserved for the function, and 100 of the account's stay for others.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.html
+    """
+    options = Options(account_limit=limit)
+    question = asked(**CROWD, objective=Objective(first_token_p99=0.5), options=options)
+    month = month_of(question)
+    runs = Runs()
+    found = Finder(question, month, runs).find("lambda-provisioned").candidate.configuration
+    size = min(most_provisioned(limit_of(question, month)), 5_900)
+    largest = function(
+        question, month, "lambda-provisioned", memory_mb=256, provisioned=size
+    ).configuration
+    runs.close()
+    for each in (found, largest):
+        assert isinstance(each, LambdaConfiguration)
+        assert each.provisioned <= each.account_concurrency - 100
+        assert each.reserved_concurrency is None or each.provisioned <= each.reserved_concurrency
+
+
+def test_what_the_model_alone_misses_is_said_and_not_paid_for() -> None:
+    answer = advise(asked(**CROWD, objective=Objective(first_token_p99=0.5)))
+    assert not answer.met
+    note = next(each for each in answer.notes if each.startswith("No platform can hold"))
+    assert "first token p99 of 500 ms" in note
+    managed, easy = (each.platforms["lambda-managed"] for each in (answer, advise(asked(**CROWD))))
+    assert managed.monthly_cost < 1.5 * easy.monthly_cost  # four times as many did not help
+
+
+def test_what_is_always_busy_is_cheaper_provisioned() -> None:
+    """A level million a day: seventy environments are busy all the time.
+
+    On demand a second costs 1.33334e-5 a GB, provisioned and busy 1.11112e-5: 17 % less.
+    """
+    question = asked(daily="1200000", duration="4s..7s", start="1s")
+    month = month_of(question)
+    runs = Runs()
+    finder = Finder(question, month, runs)
+    found = finder.find("lambda-provisioned")
+    configuration = found.candidate.configuration
+    assert isinstance(configuration, LambdaConfiguration)
+    assert 70 <= configuration.provisioned <= 78  # 76.4 are busy on average
+    costs = dict.fromkeys((1, 50, 110), 0.0)
+    for size in costs:
+        costs[size] = finder.sized(
+            function(
+                question, month, "lambda-provisioned",
+                memory_mb=configuration.memory_mb, provisioned=size,
+            )
+        ).cost  # fmt: skip
+    runs.close()
+    assert found.cost < 0.9 * costs[1]
+    assert found.cost < min(costs[50], costs[110])
+
+
+def test_there_is_no_break_even_where_nothing_holds() -> None:
+    answer = advise(asked(**CROWD, objective=Objective(first_token_p99=0.5)))
+    assert not any(any(met) for met in answer.curve.met.values())
+    assert answer.curve.break_even == ()
+
+
+def test_each_point_of_the_curve_has_its_own_memory() -> None:
+    """A hundred a day need 1,024 MB, since most of them start an environment; a million do not."""
+    few = asked(daily="100", duration="2s", start="1s")
+    many = with_traffic(few, 10_000.0)
+    runs = Runs()
+    near = Finder(few, month_of(few), runs).find("lambda")
+    finder = Finder(many, month_of(many), runs, within=0.1)
+    assert isinstance(near.candidate.peak, Lambda)
+    assert near.candidate.peak.memory_mb > 256
+    for name in ("lambda", "lambda-provisioned"):
+        alone = finder.find(name)
+        assert finder.find(name, near.candidate).cost == pytest.approx(alone.cost)
+        assert isinstance(alone.candidate.peak, Lambda)
+        assert alone.candidate.peak.memory_mb == 256
+    runs.close()

@@ -5,11 +5,12 @@ from msgspec import structs
 
 from seawall.errors import ConfigError
 from seawall.plan import Arrivals, Campaign, Service, Spike, Stage, Workload, constant, from_flags
+from seawall.plan.answer import EksConfiguration, ManagedConfiguration
 from seawall.plan.bill import Used, bill, shared_costs, used_in
-from seawall.plan.candidates import eks, function, managed
-from seawall.plan.machines import fits, node_group
+from seawall.plan.candidates import eks, function, managed, stretched
+from seawall.plan.machines import fargate_hourly, fits, node_group
 from seawall.plan.prices import load_prices
-from seawall.plan.question import MONTH, Options, Question
+from seawall.plan.question import MONTH, Each, Options, Question
 from seawall.plan.runs import Runs
 from seawall.plan.search import Finder
 from seawall.plan.simulate import simulate
@@ -94,9 +95,74 @@ def test_pods_fit_by_processor_and_by_memory() -> None:
     assert [fits(large, cores, 256.0) for cores in (0.4, 0.85, 1.0, 2.0)] == [4, 2, 1, 0]
     assert fits(large, 0.1, 1_024.0) == 3  # one of four gigabytes is the node's own
     group = node_group(
-        load_prices("us-east-1"), "arm64", cores=0.4, memory_mb=256.0, pods=2, zones=2, spot=False
-    )
+        load_prices("us-east-1"), "arm64", cores=0.4, memory_mb=256.0, pods=2, zones=2, spot=False,
+        busy=0.0,
+    )  # fmt: skip
     assert group.instance == "fargate"
+
+
+def test_fargate_is_x86_and_has_sizes() -> None:
+    """https://docs.aws.amazon.com/eks/latest/userguide/fargate.html: no Arm under EKS.
+
+    A quarter of a processor has 2 GB at most: a pod of 3 GB, with 256 MB more, needs half a one.
+    """
+    prices = load_prices("us-east-1")
+    assert fargate_hourly(prices, 0.25, 3_072.0) == pytest.approx(0.5 * 0.04048 + 4 * 0.004445)
+    assert fargate_hourly(prices, 1.0, 8_192.0) == pytest.approx(2 * 0.04048 + 9 * 0.004445)
+    month = month_of(QUIET)
+    candidate = eks(QUIET, month, cores=0.4, pods=2).configuration
+    assert isinstance(candidate, EksConfiguration)
+    assert (candidate.nodes.instance, candidate.architecture) == ("fargate", "x86_64")
+    with pytest.raises(ConfigError, match="a pod of 200,000 MB fits on no machine"):
+        fargate_hourly(prices, 1.0, 200_000.0)
+
+
+def test_burstable_machines_pay_above_their_baseline() -> None:
+    """A t4g.medium may use 0.4 of its two processors; more is 4 cents an hour.
+
+    With 0.85 in use on each of three it is dearer than it looks.
+    """
+    month = month_of(QUIET)
+    candidate = eks(QUIET, month, cores=0.85, pods=6)
+    hours = 3 * MONTH
+    items = bill(QUIET, month, candidate, Used(node_seconds=hours, cpu_seconds=1.0 * hours))
+    found = {item.name: item.monthly for item in items}
+    assert found["ec2_surplus.vcpu_hours"] == pytest.approx(3 * 730 * (1.0 - 0.4) * 0.04)
+    for busy, instance in ((0.5, "t4g.medium"), (4.5, "c7g.large")):
+        group = node_group(
+            QUIET.prices, "arm64", cores=0.85, memory_mb=256.0, pods=6, zones=2, spot=False,
+            busy=busy,
+        )  # fmt: skip
+        assert group.instance == instance
+
+
+def test_addresses_functions_behind_a_balancer_and_long_answers() -> None:
+    """Each public IPv4 address is 0.5 cents an hour; an LCU is 0.4 GB an hour for functions."""
+    question = structs.replace(QUIET, options=Options(entry="alb"))
+    found = lines(question, Used(), name="lambda", memory_mb=512)
+    assert found["load balancer, addresses"] == pytest.approx(2 * 730 * 0.005)
+    gb_an_hour = 3_600 * 20 / 1_048_576
+    assert found["load balancer, capacity units"] == pytest.approx(gb_an_hour / 0.4 * 730 * 0.008)
+    month = month_of(QUIET)
+    pods = {
+        item.title: item.monthly
+        for item in bill(QUIET, month, eks(QUIET, month, cores=0.4, pods=2), Used())
+    }
+    assert pods["load balancer, capacity units"] == pytest.approx(gb_an_hour * 730 * 0.008)
+    assert pods["NAT gateways, addresses"] == pytest.approx(2 * 730 * 0.005)
+    long = structs.replace(QUIET, each=Each(kb_to_callers=8 * 1_024.0))
+    found = lines(long, Used(invocations=1_024.0), name="lambda", memory_mb=512)
+    assert found["answers beyond 6 MB"] == pytest.approx(2 * 0.008)
+
+
+def test_an_autoscaler_has_room_for_the_busiest_hour() -> None:
+    """6,400 at once all the time: pods at their target of half their places, not at the brim."""
+    question = Question(workload=from_flags(daily="100000000", duration="4s..7s", start="1s"))
+    month = month_of(question)
+    found = eks(question, month, cores=0.85, pods=2).configuration
+    assert isinstance(found, EksConfiguration)
+    assert found.autoscaler is not None
+    assert found.autoscaler.maximum * found.autoscaler.target >= month.busy
 
 
 def test_what_is_the_same_anywhere_is_apart() -> None:
@@ -142,3 +208,63 @@ def test_spikes_cannot_fill_more_than_the_month() -> None:
     workload = Workload(arrivals=Arrivals(rate=1.0, spikes=(Spike(10, 20.0),)))
     with pytest.raises(ConfigError, match=r"options\.spikes_a_month: 1e\+06 spikes last longer"):
         month_of(Question(workload=workload, options=Options(spikes_a_month=1e6)))
+
+
+def test_a_piece_that_begins_empty_does_not_bill_its_warming_up() -> None:
+    """An even million a day keeps its environments: a month starts few, not some every minute.
+
+    A whole day is simulated beside it; with 256 MB an initialisation takes seven seconds.
+    """
+    question = Question(workload=from_flags(daily="1000000", duration="2s", start="1s"))
+    month = month_of(question)
+    runs = Runs()
+    candidate = function(question, month, "lambda", memory_mb=256)
+    sized = Finder(question, month, runs).sized(candidate)
+    runs.close()
+    whole = simulate(stretched(question.workload, candidate.start_factor), candidate.peak)
+    exact = used_in([(MONTH / 86_400, whole.usage, whole.attempts)])
+    expected = sum(item.monthly for item in bill(question, month, candidate, exact))
+    assert sized.cost == pytest.approx(expected, rel=0.01)
+    assert sized.met  # and nobody who waits for the warming up is counted as a caller
+
+
+def test_large_processes_get_room() -> None:
+    """3 GB at rest and 20 MB a request: what is deployed has to hold it, on machines that exist."""
+    service = Service(memory_mb=3_000.0, memory_kb_in_flight=20_480.0)
+    question = structs.replace(QUIET, workload=structs.replace(QUIET.workload, service=service))
+    month = month_of(question)
+    pods = eks(question, month, cores=0.85, pods=4).configuration
+    assert isinstance(pods, EksConfiguration)
+    assert 3_000 + pods.in_flight * 20 < pods.memory_mb < 12_000
+    assert pods.in_flight >= 8
+    environments = managed(question, month, 3).configuration
+    assert isinstance(environments, ManagedConfiguration)
+    assert environments.memory_gb * 1_024 > 3_000 + environments.in_flight * 20
+    assert environments.memory_gb in (4.0, 8.0)
+    items = bill(question, month, managed(question, month, 8), Used(pod_seconds=8 * MONTH))
+    hours = next(item.quantity for item in items if item.name.startswith("ec2."))
+    assert hours == pytest.approx(8 * 730 / 2)  # an m7g.large has two of 4 GB
+
+
+def test_who_is_refused_while_a_piece_warms_up_is_billed_all_month() -> None:
+    """1,157 a second: their first seconds need more than the account has, all later ones do not."""
+    question = Question(workload=from_flags(daily="100000000", duration="4s..7s", start="1s"))
+    month = month_of(question)
+    runs = Runs()
+    sized = Finder(question, month, runs).sized(function(question, month, "lambda", memory_mb=256))
+    runs.close()
+    requests = next(item for item in sized.items if item.name == "lambda.requests")
+    assert requests.quantity == pytest.approx(month.requests / 1e6, rel=0.02)
+
+
+def test_environments_have_the_cheapest_places() -> None:
+    """1.5 GB at rest leaves 27 places of 20 MB in 2 GB: 4 GB cost 13 % more and have 64."""
+    service = Service(memory_mb=1_500.0, memory_kb_in_flight=20_480.0)
+    question = structs.replace(QUIET, workload=structs.replace(QUIET.workload, service=service))
+    month = month_of(question)
+    found = managed(question, month, 3).configuration
+    assert isinstance(found, ManagedConfiguration)
+    assert (found.memory_gb, found.in_flight, found.instance) == (4.0, 64, "m7g.large")
+    small = managed(QUIET, month_of(QUIET), 3).configuration
+    assert isinstance(small, ManagedConfiguration)
+    assert (small.memory_gb, small.instance) == (2.0, "c7g.large")

@@ -266,3 +266,18 @@ def test_the_docs_name_every_field_of_a_configuration() -> None:
         told = set(re.findall(r"`(\w+)`", row)) - {kind}
         names = [name for each in types for name in each.__struct_fields__]  # type: ignore[attr-defined]
         assert told == set(names)
+
+
+def test_a_file_of_the_service_and_traffic_from_flags(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Flags add to what a file says: it need not say who comes."""
+    file = tmp_path / "service.toml"
+    file.write_text("[service]\nmemory_mb = 300.0\n", encoding="utf-8")
+    flags = ("--workload", str(file), "--duration", "2s", "--json")
+    status, out, _ = said(capsys, *flags, "--daily", "100")
+    assert status == 0
+    answer = msgspec.json.decode(out, type=Answer)
+    assert answer.traffic.requests_a_day == pytest.approx(100)
+    status, _, error = said(capsys, *flags)
+    assert (status, "arrivals: nobody comes" in error) == (2, True)

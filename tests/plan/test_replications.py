@@ -6,9 +6,11 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from seawall.plan import (
     Arrivals,
+    Clients,
     Eks,
     Lambda,
     Platform,
@@ -16,10 +18,15 @@ from seawall.plan import (
     Spike,
     Workload,
     exponential,
+    from_flags,
     simulate,
 )
+from seawall.plan.candidates import eks
 from seawall.plan.kernels.randomness import normal_quantile, uniform
+from seawall.plan.question import Question
 from seawall.plan.replications import compare, estimate, interval, student_quantile, sweep
+from seawall.plan.runs import Runs
+from seawall.plan.windows import month_of
 from tests.plan.models import unlimited, work
 
 
@@ -113,3 +120,28 @@ def test_memory_does_not_grow_with_requests() -> None:
 
     for platform in (Servers(places=1_000), Lambda(), Eks(pods=2)):
         assert peak(500.0, platform) < 1.5 * peak(10.0, platform) + 8_000_000
+
+
+def test_who_would_come_again_does_not_matter_where_nobody_is_refused() -> None:
+    """Callers of more or less patience with refusals: simulated anew only where there are some."""
+    base = from_flags(daily="86400", spikes=("300@20s",), duration="2s", start="1s")
+    keen = structs.replace(base, clients=Clients(retries=8, backoff=0.1))
+    runs = Runs()
+    for least, same in ((3, True), (1, False)):
+        found = []
+        for workload in (base, keen):
+            question = Question(workload=workload)
+            month = month_of(question)
+            candidate = eks(question, month, cores=0.4, pods=least)
+            if not same:
+                peak = structs.replace(candidate.peak, pods=1, scaler=None, concurrency=20, queue=5)
+                candidate = structs.replace(candidate, peak=peak)
+            found.append(runs.judged(candidate, month.judged))
+            alone = Runs()
+            again = alone.judged(candidate, month.judged)
+            alone.close()
+            assert found[-1].latency == again.latency
+            assert (found[-1].served, found[-1].refused) == (again.served, again.refused)
+        assert (found[0] is found[1]) == same
+    assert runs.simulations == 3
+    runs.close()

@@ -12,7 +12,8 @@ from seawall.plan.answer import (
     SharedCosts,
 )
 from seawall.plan.candidates import Candidate
-from seawall.plan.machines import fargate_hourly, group_hourly
+from seawall.plan.machines import DISK_GB, fargate_hourly, group_hourly, surplus_hours
+from seawall.plan.managed_sizes import share_of
 from seawall.plan.question import HOURS, MONTH, Question
 from seawall.plan.result import Usage
 from seawall.plan.windows import Month
@@ -20,7 +21,7 @@ from seawall.plan.windows import Month
 __all__ = ["Used", "bill", "shared_costs", "used_in"]
 
 _PLATFORM_LOG_KB = 0.5  # START, END and REPORT of an invocation
-_DISK_GB = 20.0  # of a node: assumed, the default of EKS' images
+_FREE_STREAMED_KB = 6 * 1_024.0  # of each answer
 _LAMBDA = "lambda."
 
 
@@ -36,6 +37,7 @@ class Used(Struct, frozen=True, kw_only=True):
     restores: float = 0.0
     pod_seconds: float = 0.0
     node_seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 def used_in(pieces: Sequence[tuple[float, Usage, int]]) -> Used:
@@ -127,6 +129,9 @@ def _function(
     if configuration.snapstart:
         lines.add("lambda.snapstart_cache", "snapshot, kept", gb * MONTH)
         lines.add("lambda.snapstart_restore", "snapshot, restored", gb * used.restores)
+    if configuration.streams:
+        beyond = max(0.0, lines.question.each.kb_to_callers - _FREE_STREAMED_KB) / 1_048_576.0
+        lines.add("lambda.streamed_gb", "answers beyond 6 MB", used.invocations * beyond)
     _entry(lines, configuration.entry, used)
 
 
@@ -136,11 +141,13 @@ def _entry(lines: _Bill, entry: str, used: Used) -> None:
     elif entry == "rest-api":
         lines.add("api_gateway.rest", "API Gateway, REST", used.attempts / 1e6)
     elif entry == "alb":
-        _balancer(lines)
+        _balancer(lines, gb_each=0.4)
 
 
-def _balancer(lines: _Bill) -> None:
+def _balancer(lines: _Bill, *, gb_each: float = 1.0) -> None:
     """An application load balancer: an LCU is 25 new and 3,000 open connections, 1 GB an hour.
+
+    gb_each: 0.4 where functions are its targets. Between zones it transfers free of charge.
 
     The greatest of them counts, on average over the month (the docs count by hour).
     Source: https://aws.amazon.com/elasticloadbalancing/pricing/
@@ -148,15 +155,19 @@ def _balancer(lines: _Bill) -> None:
     question, month = lines.question, lines.month
     rate = month.requests / MONTH
     gb_an_hour = rate * 3_600.0 * question.each.kb_to_callers / 1_048_576.0
-    units = max(rate / 25.0, month.busy / 3_000.0, gb_an_hour)
+    units = max(rate / 25.0, month.busy / 3_000.0, gb_an_hour / gb_each)
     lines.add("alb.hours", "load balancer", HOURS)
     lines.add("alb.lcu_hours", "load balancer, capacity units", units * HOURS)
+    zones = question.options.zones
+    lines.add("ipv4.hours", "load balancer, addresses", zones * HOURS)
 
 
 def _network(lines: _Bill) -> None:
     """NAT gateways to the model, one a zone."""
     question = lines.question
-    lines.add("nat.hours", "NAT gateways", question.options.zones * HOURS)
+    zones = question.options.zones
+    lines.add("nat.hours", "NAT gateways", zones * HOURS)
+    lines.add("ipv4.hours", "NAT gateways, addresses", zones * HOURS)
     gb = lines.month.requests * question.each.kb_to_model / 1_048_576.0
     lines.add("nat.gb", "NAT gateways, data", gb)
 
@@ -167,12 +178,12 @@ def _managed(
     configuration: ManagedConfiguration,
     used: Used,
 ) -> None:
-    """EC2 by its share of vCPUs, 15 % on top; three instances at least, for three zones."""
+    """EC2 by the share of vCPUs or memory, 15 % on top; three at least, for three zones."""
     question = lines.question
     machine = question.prices.of(f"ec2.{configuration.instance}")
     extra = candidate.size - configuration.minimum
     seconds = used.pod_seconds + extra * _lead_seconds(lines)
-    share = configuration.vcpus / machine.vcpus
+    share = share_of(machine, configuration.vcpus, configuration.memory_gb)
     hours = max(seconds / 3_600.0 * share, 3.0 * HOURS)
     name = f"ec2.{configuration.instance}"
     lines.add(name, f"instances, {configuration.instance}", hours)
@@ -196,11 +207,9 @@ def _eks(
     lines.add("eks.control_plane", "control plane", HOURS)
     extra = (candidate.size - configuration.pods) * _lead_seconds(lines)
     if group.instance == "fargate":
-        each = fargate_hourly(
-            prices, configuration.architecture, configuration.cores, configuration.memory_mb
-        )
+        each = fargate_hourly(prices, configuration.cores, configuration.memory_mb)
         lines.add(
-            f"fargate.vcpu_hours.{configuration.architecture}", "pods on Fargate",
+            "fargate.vcpu_hours.x86_64", "pods on Fargate",
             (used.pod_seconds + extra) / 3_600.0, price=each, unit="pod-hour",
         )  # fmt: skip
     else:
@@ -209,7 +218,11 @@ def _eks(
             f"ec2.{group.instance}", f"nodes, {group.instance}{', spot' if group.spot else ''}",
             hours, price=group_hourly(prices, group),
         )  # fmt: skip
-        lines.add("ebs.gp3_gb_months", "nodes, disks", _DISK_GB * hours / HOURS)
+        surplus = surplus_hours(
+            prices.of(f"ec2.{group.instance}"), hours, used.cpu_seconds / 3_600.0
+        )
+        lines.add("ec2_surplus.vcpu_hours", "nodes, above their baseline", surplus)
+        lines.add("ebs.gp3_gb_months", "nodes, disks", DISK_GB * hours / HOURS)
     _balancer(lines)
     _network(lines)
 

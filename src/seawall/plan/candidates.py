@@ -13,9 +13,11 @@ from seawall.plan.answer import (
     ManagedConfiguration,
     Moment,
 )
+from seawall.plan.concurrency import limit_of, reserved_of
 from seawall.plan.distributions import Distribution, constant, mean_of, uniform
 from seawall.plan.hpa import HpaSettings
 from seawall.plan.machines import node_group
+from seawall.plan.managed_sizes import environment_of, instance_of, places_in_one
 from seawall.plan.platforms import Eks, Lambda, Managed, Nodes, Platform
 from seawall.plan.pod_state import places_of
 from seawall.plan.question import Question
@@ -27,9 +29,7 @@ __all__ = [
     "Candidate",
     "eks",
     "function",
-    "limit_of",
     "managed",
-    "managed_room",
     "memories",
     "ordinary_platform",
     "places_in_a_pod",
@@ -40,6 +40,8 @@ __all__ = [
 _FULL_MB = 1_769
 _BUSY_TARGET = 0.5  # of a pod's places, for its autoscaler
 _MOST_PLACES = 1_000
+_SLACK = 1.25  # of memory, over what is known to be taken
+_GB_A_CORE = 4.0  # as general-purpose machines have it
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
@@ -85,22 +87,6 @@ def stretched(workload: Workload, factor: float) -> Workload:
     return structs.replace(workload, service=changed)
 
 
-def limit_of(question: Question, month: Month) -> int:
-    """Concurrency of the account: as given, or the least thousand that leaves room for the peak."""
-    if question.options.account_limit is not None:
-        return question.options.account_limit
-    return max(1_000, math.ceil(1.1 * month.peak / 1_000.0) * 1_000)
-
-
-def _reserved(limit: int, peak: float) -> int | None:
-    """What a crowd needs, kept from the account's other functions; they must keep 100.
-
-    Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
-    """
-    wanted = math.ceil(1.1 * peak)
-    return wanted if 100 < wanted <= limit - 100 else None
-
-
 def memories(service: Service) -> list[int]:
     """Sizes of a function worth trying, rising: half as much again as the process needs, or more.
 
@@ -137,7 +123,7 @@ def function(
         provisioned=0 if announced else provisioned,
         schedule=(Moment(-lead, provisioned), Moment(lead, 0)) if announced else (),
         snapstart=peak.snapstart,
-        reserved_concurrency=_reserved(limit, month.peak),
+        reserved_concurrency=reserved_of(limit, month.peak, provisioned),
         account_concurrency=limit,
         entry=options.entry,
         streams=options.entry in ("function-url", "rest-api"),
@@ -155,16 +141,11 @@ def function(
     )
 
 
-def managed_room(question: Question) -> int:
-    """Requests at once in one environment of a managed instance."""
-    return places_of(Managed(runtime=question.options.managed_runtime), question.workload)
-
-
 def managed(question: Question, month: Month, minimum: int) -> Candidate:
     """Managed instances, as many environments as `minimum` at least."""
     options = question.options
-    base = Managed(runtime=options.managed_runtime, minimum=3, maximum=3)
-    room = managed_room(question)
+    base = structs.replace(environment_of(question), minimum=3, maximum=3)
+    room = places_in_one(question)
     announced = options.announced and month.judged.event
     resting = max(3, math.ceil(month.busy / room / base.target)) if announced else minimum
     resting = min(resting, minimum)
@@ -181,7 +162,7 @@ def managed(question: Question, month: Month, minimum: int) -> Candidate:
         maximum=maximum,
         target=base.target,
         schedule=(Moment(-lead, minimum), Moment(lead, resting)) if resting < minimum else (),
-        instance=_managed_instance(question),
+        instance=instance_of(question, base),
         architecture=options.architecture,
         entry=options.entry,
     )
@@ -196,32 +177,23 @@ def managed(question: Question, month: Month, minimum: int) -> Candidate:
     )
 
 
-def _managed_instance(question: Question) -> str:
-    """The type with the lowest price a vCPU that has two gigabytes for each, and is not burstable.
-
-    Managed instances are of current general-purpose, compute and memory families, from `large` on
-    (https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html).
-    """
-    prices = question.prices
-    types = [
-        name for name in prices.machines(question.options.architecture) if not name.startswith("t")
-    ]
-    return min(
-        types or prices.machines(question.options.architecture),
-        key=lambda name: prices.of(f"ec2.{name}").price / prices.of(f"ec2.{name}").vcpus,
-    )
-
-
 def places_in_a_pod(service: Service, cores: float) -> int:
-    """Requests that one pod serves at once: as many as four fifths of its processor carry."""
+    """Requests that one pod serves at once: as many as four fifths of its processor carry.
+
+    And no more than memory is worth: four gigabytes a core, or as much as the process itself takes.
+    """
     cpu = sum(stage.cpu_ms for stage in service.stages) / 1e3
     carried = 0.8 * cores * service.mean_seconds / cpu if cpu else _MOST_PLACES
-    return int(min(_MOST_PLACES, max(8, carried)))
+    own = _SLACK * service.memory_mb
+    memory = max(_GB_A_CORE * 1_024.0 * cores - own, own)
+    each = _SLACK * 2 * service.memory_kb_in_flight / 1_024.0  # half of them wait
+    held = memory / each if each else _MOST_PLACES
+    return int(min(_MOST_PLACES, max(8, min(carried, held))))
 
 
 def _pod_memory(service: Service, places: int) -> int:
     """What all places take, a quarter more, rounded up."""
-    needed = 1.25 * (service.memory_mb + 2 * places * service.memory_kb_in_flight / 1_024.0)
+    needed = _SLACK * (service.memory_mb + 2 * places * service.memory_kb_in_flight / 1_024.0)
     return max(256, math.ceil(needed / 128.0) * 128)
 
 
@@ -237,7 +209,7 @@ def eks(question: Question, month: Month, *, cores: float, pods: int) -> Candida
     resting = min(pods, max(options.least_pods, math.ceil(need))) if announced else pods
     group = node_group(
         question.prices, options.architecture, cores=cores, memory_mb=memory, pods=resting,
-        zones=options.zones, spot=options.spot,
+        zones=options.zones, spot=options.spot, busy=load,
     )  # fmt: skip
     fargate = group.instance == "fargate"
     nodes = Nodes(
@@ -246,8 +218,9 @@ def eks(question: Question, month: Month, *, cores: float, pods: int) -> Candida
         launch=uniform(30.0, 60.0) if fargate else Nodes().launch,
         spot_interruptions=0.02 if group.spot else 0.0,
     )
-    maximum = max(pods + 4, math.ceil(1.5 * pods))
     target = max(1.0, places * _BUSY_TARGET)
+    # Beyond a crowd there is room for what nobody foresaw; ordinary time stays at the target.
+    maximum = max(pods + 4, math.ceil(1.5 * pods), math.ceil(month.usual / target))
     scaler = HpaSettings(minimum=pods, maximum=maximum, metric="in-flight", target=target)
     peak = Eks(
         pods=pods,
@@ -271,7 +244,7 @@ def eks(question: Question, month: Month, *, cores: float, pods: int) -> Candida
         autoscaler=Autoscaler(metric="in-flight", target=target, minimum=resting, maximum=maximum),
         nodes=group,
         schedule=(Moment(-lead, pods), Moment(lead, resting)) if resting < pods else (),
-        architecture=options.architecture,
+        architecture="x86_64" if fargate else options.architecture,
         prestop_seconds=peak.prestop,
         grace_seconds=max(30.0, math.ceil(2.0 * service.mean_seconds)),
         startup_seconds=mean_of(service.start) + mean_of(peak.warm_up),

@@ -100,6 +100,8 @@ def _break_even(
         if below == above:
             continue
         left, right = points[at], points[at + 1]
+        if not (left[below].met or right[above].met):
+            continue  # nothing is won on either side
         both = all(point[name].met for point in (left, right) for name in (below, above))
         share = 0.5
         if both:

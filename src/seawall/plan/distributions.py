@@ -19,6 +19,7 @@ __all__ = [
     "exponential",
     "lognormal",
     "mean_of",
+    "quantile_of",
     "uniform",
 ]
 
@@ -104,6 +105,23 @@ def mean_of(distribution: Distribution) -> float:
         case _:
             values = np.asarray(distribution.values)
             return float(np.trapezoid(values) / (len(values) - 1)) if len(values) > 1 else values[0]
+
+
+def quantile_of(distribution: Distribution, share: float) -> float:
+    """What this share of it does not exceed. share: between 0 and 1."""
+    a, b = distribution.a, distribution.b
+    match distribution.kind:
+        case "constant":
+            found = a
+        case "uniform":
+            found = a + share * (b - a)
+        case "exponential":
+            found = b - a * math.log1p(-share)
+        case "lognormal":
+            found = math.exp(a + b * NormalDist().inv_cdf(share))
+        case _:
+            found = float(np.quantile(np.asarray(distribution.values), share))
+    return min(found, distribution.cap)
 
 
 def encode(

@@ -45,6 +45,10 @@ class Draws:
         u = min(max(self._random.random(), 1e-12), 1.0 - 1e-12)
         return float(draw(self._rows, self._tables, row, u))
 
+    def skip(self, count: int) -> None:
+        """Take so many, and look at none."""
+        self._random.random(count)
+
     def exponential(self, mean: float) -> float:
         """One exponentially distributed time."""
         return float(self._random.exponential(mean))
@@ -79,10 +83,12 @@ class Fleet:
         self._lives: list[tuple[float, float]] = []
         self._old: list[Pod] = []
         self._unpublished = True
-        for _ in range(platform.pods):
-            pod = self._new(0.0)
-            pod.ready_at = 0.0
+        for machine in self.park.fill(platform.pods):
+            pod = Pod(self._free.pop(), machine, 0.0, 0.0)
+            self.live.append(pod)
+            self.pod_changes.append((0.0, 1))
             self._ready(pod, 0.0)
+        self._draws.skip(4 * platform.pods)  # as many as those that start later take
         self._publish()
         for at in platform.deploys:
             self.plan(at, "deploy")
@@ -167,10 +173,8 @@ class Fleet:
         pod = Pod(self._free.pop(), machine, now, ready, replaces=replaces)
         self.live.append(pod)
         self.pod_changes.append((now, 1))
-        if now > 0.0 or ready > 0.0:
-            self.plan(ready, "ready", pod)
-        if now > 0.0:
-            self.starts += 1
+        self.plan(ready, "ready", pod)
+        self.starts += 1
         return pod
 
     def _fate(self, machine: Machine) -> None:

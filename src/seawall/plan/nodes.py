@@ -39,6 +39,14 @@ class Park:
         self.changes.append((since, 1))
         return machine
 
+    def fill(self, pods: int) -> list[Machine]:
+        """Room for the first pods, on one node after the other: the node of each."""
+        chosen = [self.machines[at // self._each] for at in range(pods)]
+        for machine in chosen:
+            machine.pods += 1
+        self._roomy = [each for each in self.machines if each.pods < self._each]
+        return chosen
+
     def place(self, now: float, launch: float, pull: float) -> Machine:
         """Room for a pod: on the fullest node that has some, else on a new one.
 

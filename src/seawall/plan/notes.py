@@ -54,8 +54,11 @@ def notes_of(
                 "an account has 1,000 by default, new ones less."
             )
         if not configuration.streams:
-            found.append(f"A {configuration.entry} does not stream: callers wait for the whole.")
+            found.append(
+                f"Entry {configuration.entry} does not stream: callers wait for the whole."
+            )
         found.append("AWS's own Python runtime does not stream; Seawall's does (docs/lambda.md).")
+    found += _out_of_reach(question)
     if month.judged.event:
         calls = mine.peak.get("model_calls", 0.0)
         found.append(
@@ -92,3 +95,13 @@ def notes_of(
         "Lambda MicroVMs are not compared: they run one tenant's code for hours each, not a crowd."
     )
     return tuple(found)
+
+
+def _out_of_reach(question: Question) -> list[str]:
+    """An objective that the model alone misses is not the platform's to hold."""
+    service, most = question.workload.service, question.objective.first_token_p99
+    first = service.first_token_p99
+    if first <= most:
+        return []
+    words = f"No platform can hold a first token p99 of {seconds(most)}: with nobody else there"
+    return [f"{words} the service takes {seconds(first)}, most of it the model."]

@@ -96,7 +96,3 @@ class Question(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         amounts("each", **{name: getattr(self.each, name) for name in Each.__struct_fields__})
-        arrivals = self.workload.arrivals
-        nobody = not arrivals.rate and not any(spike.size for spike in arrivals.spikes)
-        if nobody and arrivals.trace is None:
-            raise ConfigError("arrivals: nobody comes; give --daily, --spike or --trace")

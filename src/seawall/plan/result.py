@@ -88,12 +88,12 @@ class Usage(Struct, frozen=True, kw_only=True):
     used by requests. node_starts, pod_starts: after the beginning.
     """
 
-    invocations: int = 0
+    invocations: float = 0.0
     billed_seconds: float = 0.0
     billed_start_seconds: float = 0.0
     provisioned_seconds: float = 0.0
     provisioned_billed_seconds: float = 0.0
-    restores: int = 0
+    restores: float = 0.0
     environment_seconds: float = 0.0
     pod_seconds: float = 0.0
     node_seconds: float = 0.0

@@ -99,7 +99,7 @@ def _result(job: Job, platform: Lambda, books: kernel.Books, provisioning: Provi
         billed_start_seconds=float(totals[kernel.BILLED_START]),
         provisioned_seconds=provisioned_seconds,
         provisioned_billed_seconds=float(totals[kernel.BILLED_PROVISIONED]),
-        restores=int(counts[kernel.COLD_STARTS]) if platform.snapstart else 0,
+        restores=float(counts[kernel.COLD_STARTS]) if platform.snapstart else 0.0,
         environment_seconds=float(totals[kernel.ALIVE_TIME]),
         cpu_seconds=started * sum(stage.cpu_ms for stage in stages) / 1e3,
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from seawall.plan.candidates import Candidate, ordinary_platform, stretched
 from seawall.plan.platforms import Eks, Managed, Platform
+from seawall.plan.pod_state import places_of
 from seawall.plan.result import Histogram, Result, Usage
 from seawall.plan.simulate import simulate
 from seawall.plan.windows import Window
@@ -71,6 +72,8 @@ class Runs:
         self._pool = ThreadPoolExecutor(workers)
         self._progress = progress
         self._known: dict[tuple[object, ...], Outcome] = {}
+        self._calm: dict[tuple[object, ...], Outcome] = {}
+        self._plainer: dict[tuple[int, float], tuple[Workload, Workload]] = {}
         self._windows: list[Window] = []
         self._kept: list[Workload] = []
         self._watched: set[int] = set()
@@ -96,11 +99,37 @@ class Runs:
         platform = candidate.peak if window.event else ordinary_platform(candidate, window)
         return self._run(candidate, window, platform, seed)
 
+    def _plain(
+        self, workload: Workload, start_factor: float, platform: Platform
+    ) -> tuple[Workload, Platform]:
+        """Without what the simulation of this platform does not look at: more runs are the same.
+
+        Memory bounds neither a function of one request nor pods, whose memory was made to fit; of
+        managed instances it bounds the requests in one, which is all that it does.
+        """
+        if isinstance(platform, Managed):
+            if platform.runtime == "processes":
+                return stretched(workload, start_factor), platform
+            platform = structs.replace(platform, concurrency=places_of(platform, workload))
+        elif isinstance(platform, Eks):
+            platform = structs.replace(platform, memory_mb=1_024.0)
+        known = self._plainer.get((id(workload), start_factor))
+        if known is not None:
+            return known[1], platform
+        made = stretched(workload, start_factor)
+        service = structs.replace(made.service, memory_mb=0.0, memory_kb_in_flight=0.0)
+        made = structs.replace(made, service=service)
+        self._plainer[id(workload), start_factor] = (workload, made)  # so that its id stays its own
+        return made, platform
+
     def _run(self, candidate: Candidate, window: Window, platform: Platform, seed: int) -> Outcome:
-        workload, platform = _plain(stretched(window.workload, candidate.start_factor), platform)
+        workload, platform = self._plain(window.workload, candidate.start_factor, platform)
         watched = id(window) in self._watched and seed == 1
-        key = (*_key(workload), window.at, window.until, platform, seed, watched)
-        known = self._known.get(key)
+        rest = (*_key(workload), window.at, window.until, platform, seed, watched)
+        key = (workload.clients, *rest)
+        # Where nobody is turned away or leaves, it does not matter who would come again.
+        calm = (workload.clients.patience, *rest)
+        known = self._known.get(key) or self._calm.get(calm)
         if known is not None:
             return known
         expected = workload.expected_requests
@@ -113,37 +142,53 @@ class Runs:
             self.requests += result.requests
             self._kept.append(workload)  # so that the id of its trace stays its own
             self._known[key] = outcome
+            if result.requests == result.served and not result.throttled:
+                self._calm[calm] = outcome
             done = self.simulations
         if self._progress is not None:
             self._progress(done)
         return outcome
 
 
-def _plain(workload: Workload, platform: Platform) -> tuple[Workload, Platform]:
-    """Without what the simulation of this platform does not look at: more runs are the same.
-
-    Memory bounds neither a function of one request nor pods, whose memory was made to fit.
-    """
-    if isinstance(platform, Managed):
-        return workload, platform
-    service = structs.replace(workload.service, memory_mb=0.0, memory_kb_in_flight=0.0)
-    if isinstance(platform, Eks):
-        platform = structs.replace(platform, memory_mb=1_024.0)
-    return structs.replace(workload, service=service), platform
-
-
 def _key(workload: Workload) -> tuple[object, ...]:
-    """What tells one workload from another; a trace by which one it is."""
+    """What tells one workload from another, callers aside; a trace by which one it is."""
     arrivals = workload.arrivals
-    trace = 0 if arrivals.trace is None else id(arrivals.trace)
-    plain = structs.replace(arrivals, trace=None)
-    return plain, trace, workload.service, workload.clients
+    if arrivals.trace is None:
+        return arrivals, 0, workload.service
+    return structs.replace(arrivals, trace=None), id(arrivals.trace), workload.service
+
+
+def _settled(result: Result, window: Window) -> Usage:
+    """As if the piece had not begun with no environments: it stands for hours that did not.
+
+    What starts once requests count, by the second, is what starts all the time. What they take
+    does not depend on when they came.
+    """
+    usage, started = result.usage, result.seconds["cold_starts"]
+    first = math.ceil(window.at / result.bin_seconds)
+    settled = result.horizon - first * result.bin_seconds
+    if not started.any() or settled <= 0.0:
+        return usage
+    share = float(started[first:].sum() / started.sum()) * result.horizon / settled
+    served = 1.0
+    if result.throttled:
+        # While they started they were too many for the account: later more is served than then.
+        begun = result.seconds["started"]
+        served = float(begun[first:].sum() / max(begun.sum(), 1.0)) * result.horizon / settled
+    return structs.replace(
+        usage,
+        invocations=served * usage.invocations,
+        billed_seconds=served * usage.billed_seconds,
+        provisioned_billed_seconds=served * usage.provisioned_billed_seconds,
+        billed_start_seconds=share * usage.billed_start_seconds,
+        restores=share * usage.restores,
+    )
 
 
 def _looked_at(result: Result, window: Window, *, whole: bool) -> Outcome:
     samples = result.samples
     rest: dict[str, Any] = {
-        "usage": result.usage,
+        "usage": result.usage if window.event or window.recorded else _settled(result, window),
         "attempts": result.attempts,
         "throttled": result.throttled,
         "mean_capacity": result.mean_capacity,

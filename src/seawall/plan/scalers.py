@@ -56,10 +56,11 @@ class HpaScaler:
         settings, fleet = self._settings, self._fleet
         serving = [pod for pod in fleet.live if pod.phase in ("starting", "ready")]
         usage, measured, unready, missing = 0.0, 0, 0, 0
-        shares = self._meter.read(now)
+        by_processor = settings.metric != "in-flight"
+        shares = self._meter.read(now) if by_processor else np.empty(0)
         busy = fleet.pods_state.busy + fleet.pods_state.waiting
         for pod in serving:
-            if settings.metric == "in-flight":
+            if not by_processor:
                 if pod.phase == "ready":
                     usage, measured = usage + float(busy[pod.place]), measured + 1
                 else:

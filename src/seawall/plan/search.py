@@ -11,12 +11,12 @@ from seawall.plan.candidates import (
     Candidate,
     eks,
     function,
-    limit_of,
     managed,
-    managed_room,
     memories,
     places_in_a_pod,
 )
+from seawall.plan.concurrency import limit_of, most_provisioned, worth_provisioning
+from seawall.plan.managed_sizes import least_environments
 from seawall.plan.objective import excess, misses
 from seawall.plan.platforms import Eks, Lambda, Managed
 from seawall.plan.question import Question
@@ -121,7 +121,7 @@ class Finder:
         """For one platform; near: what was found for a similar question."""
         match name:
             case "lambda" | "lambda-snapstart":
-                return self._function(name, near)
+                return self._function(name)
             case "lambda-provisioned":
                 return self._provisioned(near)
             case "lambda-managed":
@@ -180,7 +180,7 @@ class Finder:
             case Lambda(provisioned=0):
                 return None
             case Lambda() as platform:
-                if size > limit_of(question, month):
+                if size > most_provisioned(limit_of(question, month)):
                     return None
                 return function(
                     question, month, candidate.name,
@@ -230,11 +230,9 @@ class Finder:
         found = self.sized(of(min(guess, most)))
         return found if found.cost > self.enough else None
 
-    def _function(self, name: Choice, near: Candidate | None) -> Sized:
+    def _function(self, name: Choice) -> Sized:
         question, month = self.question, self.month
         sizes = memories(question.workload.service)
-        if near is not None and near.size in sizes:
-            sizes = sorted({near.size, sizes[-1]})
         best = function(question, month, name, memory_mb=sizes[0])
         lowest = self._excess(best)
         for size in sizes[1:]:
@@ -260,7 +258,8 @@ class Finder:
 
     def _provisioned(self, near: Candidate | None) -> Sized:
         question, month = self.question, self.month
-        most = max(1, min(limit_of(question, month), math.ceil(1.15 * month.peak) + 2))
+        most = most_provisioned(limit_of(question, month))
+        most = min(most, math.ceil(1.15 * month.peak) + 2)
         sizes = memories(question.workload.service)
 
         def candidate(size: int, memory: int) -> Candidate:
@@ -269,10 +268,7 @@ class Finder:
             )
 
         guess = self._guess(near, 0.8 * month.peak)
-        known = near.peak.memory_mb if near is not None and isinstance(near.peak, Lambda) else 0
-        memory = (
-            known if known in sizes else self._memory(lambda size: candidate(most, size), sizes)
-        )
+        memory = self._memory(lambda size: candidate(most, size), sizes)
         known_good = self._good_enough(near, lambda size: candidate(size, memory), guess, most)
         if known_good is not None:
             return known_good
@@ -283,13 +279,18 @@ class Finder:
             candidate(most, memory)
         ):
             found = 1  # more do not help
-        return self.sized(candidate(found, memory))
+        best = self.sized(candidate(found, memory))
+        paying = min(most, worth_provisioning(question, month))
+        if best.met and paying > found:
+            more = self.sized(candidate(paying, memory))
+            return more if more.met and more.cost < best.cost else best
+        return best
 
     def _managed(self, near: Candidate | None) -> Sized:
         question, month = self.question, self.month
-        room = managed_room(question)
-        guess = max(3, self._guess(near, month.peak / room))
-        most = min(_MOST_PODS, 4 * math.ceil(month.peak / room) + 8)
+        needed = least_environments(question, month)
+        guess = max(3, self._guess(near, needed))
+        most = min(_MOST_PODS, 4 * needed + 8)
         known_good = self._good_enough(
             near, lambda size: managed(question, month, size), guess, most
         )
@@ -299,6 +300,8 @@ class Finder:
             lambda size: self._excess(managed(question, month, size)) == 0.0,
             3, guess, most, self._within,
         )  # fmt: skip
+        if found == most and self._excess(managed(question, month, most)) != 0.0:
+            found = guess  # more do not help
         return self.sized(managed(question, month, found))
 
     def _eks(self, near: Candidate | None) -> Sized:

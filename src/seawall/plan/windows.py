@@ -11,6 +11,7 @@ from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
 from seawall.plan.arrivals import DAY, Arrivals, Campaign, Spike
+from seawall.plan.distributions import mean_of
 from seawall.plan.question import MONTH, Question
 from seawall.plan.workload import Workload
 
@@ -19,6 +20,7 @@ __all__ = ["Month", "Window", "month_of"]
 _LEVELS = 4
 _ENOUGH = 2_000.0  # requests in a piece of ordinary time
 _MOST = 10_000.0  # requests beside a crowd in its piece
+_SLOWEST = 7.0  # times an initialisation takes in the smallest function, 1,769 MB to 256
 
 
 class Window(Struct, frozen=True, kw_only=True):
@@ -47,7 +49,7 @@ class Month(Struct, frozen=True, kw_only=True):
     """judged: the piece in which the objective has to hold. events, ordinary: all others.
 
     requests: a month, with those of spikes; a_day: without. peak: how many are in service at
-    once, at most, about. busy: on average between spikes.
+    once, at most, about. busy: on average between spikes; usual: in their busiest hour.
     """
 
     judged: Window
@@ -57,12 +59,19 @@ class Month(Struct, frozen=True, kw_only=True):
     a_day: float
     peak: float
     busy: float
+    usual: float
 
 
 def month_of(question: Question) -> Month:
-    """The pieces of a month of this workload. Raises ConfigError if spikes leave no time."""
+    """The pieces of a month of this workload.
+
+    Raises ConfigError if nobody comes, or if spikes leave no time.
+    """
     workload, options = question.workload, question.options
     arrivals, mean = workload.arrivals, workload.service.mean_seconds
+    nobody = not arrivals.rate and not any(spike.size for spike in arrivals.spikes)
+    if nobody and arrivals.trace is None:
+        raise ConfigError("arrivals: nobody comes; give --daily, --spike or --trace")
     events = [_event(workload, spike, options.spikes_a_month) for spike in arrivals.spikes]
     events = [each for each in events if each.size > 0]
     ordinary = _recorded(workload) if arrivals.trace is not None else _levels(workload)
@@ -96,6 +105,7 @@ def month_of(question: Question) -> Month:
         a_day=rate * DAY,
         peak=_at_once(judged, mean) if judged.event else fastest + 3.0 * np.sqrt(fastest) + 1.0,
         busy=busy,
+        usual=max(_rate(each) for each in ordinary) * mean,
     )
 
 
@@ -129,7 +139,7 @@ def _event(workload: Workload, spike: Spike, a_month: float) -> Window:
     mean = service.mean_seconds
     rate = _rate_at(arrivals, spike.at)
     # Functions need time to grow from nothing to the ordinary: 100 environments a second.
-    before = max(20.0, 5.0 * mean, 0.015 * rate * mean)
+    before = max(20.0, 5.0 * mean, 0.015 * rate * mean, _warm(workload))
     after = spike.within + max(70.0, 3.0 * mean)
     if rate * (before + after) > _MOST:
         after = max(spike.within + 3.0 * mean + 10.0, _MOST / rate - before)
@@ -161,7 +171,7 @@ def _campaign(workload: Workload, campaign: Campaign, a_month: float) -> Window:
     arrivals = workload.arrivals
     base = _rate_at(structs.replace(arrivals, campaigns=()), campaign.at)
     mean = workload.service.mean_seconds
-    before = max(20.0, 5.0 * mean)
+    before = max(20.0, 5.0 * mean, _warm(workload))
     rate = base * campaign.factor
     length = min(campaign.seconds, 600.0, max(60.0, _MOST / rate if rate else 600.0))
     changed = Arrivals(
@@ -210,9 +220,14 @@ def _levels(workload: Workload) -> list[Window]:
     return [_level(workload, float(each.mean()), len(each)) for each in groups]
 
 
+def _warm(workload: Workload) -> float:
+    """Until functions that begin with none have the environments that they need."""
+    service = workload.service
+    return 3.0 * service.mean_seconds + _SLOWEST * mean_of(service.start) + 1.0
+
+
 def _level(workload: Workload, rate: float, hours: int) -> Window:
-    mean = workload.service.mean_seconds
-    warm = 3.0 * mean
+    warm = _warm(workload)
     # As long as it takes for enough to come, but not more than a month.
     enough = max(_ENOUGH, min(60.0 * rate, 5.0 * _ENOUGH))
     horizon = min(MONTH, warm + enough / rate) if rate else 3_600.0

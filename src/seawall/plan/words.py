@@ -110,7 +110,7 @@ def _pods(configuration: EksConfiguration) -> list[str]:
             f"{scaler.target:g} {scaler.metric}"
         )
     if group.instance == "fargate":
-        lines.append("on Fargate")
+        lines.append("on Fargate, x86_64: it has no Arm under EKS")
     else:
         spot = ", spot" if group.spot else ""
         lines.append(f"on {group.count:,} {group.instance}{spot} in {group.zones} zones")

@@ -12,7 +12,7 @@ from seawall.errors import ConfigError
 from seawall.plan.arrivals import DAY, Campaign, Spike
 from seawall.plan.distributions import Distribution
 from seawall.plan.notation import parse_amount, parse_distribution, parse_seconds, parse_spike
-from seawall.plan.service import Stage, split_duration
+from seawall.plan.service import DEFAULT_SOURCES, Service, Stage, split_duration
 from seawall.plan.workload import Clients, Workload, from_trace
 
 __all__ = [
@@ -66,7 +66,21 @@ def from_flags(
     if start:
         service = structs.replace(service, start=parse_distribution(start, "init"))
         sources["service.start"] = "given"
-    return Workload(arrivals=arrivals, service=service, clients=workload.clients, sources=sources)
+    clients = workload.clients
+    if duration and sources.get("clients") == DEFAULT_SOURCES["clients"]:
+        clients = _patient(service, sources)
+    return Workload(arrivals=arrivals, service=service, clients=clients, sources=sources)
+
+
+def _patient(service: Service, sources: dict[str, str]) -> Clients:
+    """Callers of a slow service wait longer than a minute: for three times what it takes."""
+    longer = 3.0 * service.mean_seconds
+    if longer <= Clients().patience:
+        return Clients()
+    sources["clients"] = (
+        f"assumed: a caller waits {longer:,.0f} s, three times a request, and tries three times"
+    )
+    return Clients(patience=longer)
 
 
 def read_workload(path: Path) -> Workload:
@@ -120,11 +134,16 @@ def workload_of(document: dict[str, Any], folder: Path) -> Workload:
         serving["stages"] = split_duration(whole, serving.get("stages", workload.service.stages))
     for where, table in (("arrivals", arriving), ("service", serving)):
         given |= dict.fromkeys((f"{where}.{key}" for key in table), "given")
+    service = changed_by(workload.service, serving, "service")
+    calling = _table(document, "clients")
+    given |= {"clients": "given"} if calling else {}
+    sources = workload.sources | given
+    clients = Clients() if "patience" in calling else _patient(service, sources)
     return Workload(
         arrivals=changed_by(workload.arrivals, arriving, "arrivals"),
-        service=changed_by(workload.service, serving, "service"),
-        clients=changed_by(Clients(), _table(document, "clients"), "clients"),
-        sources=workload.sources | given,
+        service=service,
+        clients=changed_by(clients, calling, "clients"),
+        sources=sources,
     )
 
 

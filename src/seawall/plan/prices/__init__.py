@@ -47,8 +47,11 @@ _NEEDED = (
     "lambda.managed_fee",
     "lambda.managed_requests",
     "eks.control_plane",
-    "fargate.vcpu_hours.{arch}",
-    "fargate.gb_hours.{arch}",
+    "fargate.vcpu_hours.x86_64",
+    "fargate.gb_hours.x86_64",
+    "ec2_surplus.vcpu_hours",
+    "ipv4.hours",
+    "lambda.streamed_gb",
     "alb.hours",
     "alb.lcu_hours",
     "api_gateway.http",
@@ -66,7 +69,11 @@ _NEEDED = (
 
 
 class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of one unit. vcpus, memory_gb, architecture: of a machine. uncertain: look it up."""
+    """Of one unit. vcpus, memory_gb, architecture: of a machine. uncertain: look it up.
+
+    baseline: of a burstable machine, the share of its vCPUs that it may use all the time; above
+    it, on average, it pays for surplus credits. 0: it is not burstable.
+    """
 
     price: float
     unit: str
@@ -75,6 +82,7 @@ class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vcpus: float = 0.0
     memory_gb: float = 0.0
     architecture: str = ""
+    baseline: float = 0.0
 
 
 class Prices(Struct, frozen=True, kw_only=True):
