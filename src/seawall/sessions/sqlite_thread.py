@@ -62,7 +62,11 @@ class BatchThread(Generic[Job, Result]):
         self._loop = asyncio.get_running_loop()
         self._opened = self._loop.create_future()
         self._thread.start()
-        await self._opened
+        try:
+            await self._opened
+        except asyncio.CancelledError:
+            self._jobs.put(None)  # nobody is left to stop it
+            raise
 
     async def stop(self) -> None:
         """Do what was accepted, then end."""
@@ -90,9 +94,9 @@ class BatchThread(Generic[Job, Result]):
         try:
             connection = self._connect()
         except Exception as error:  # noqa: BLE001 - told to whoever started the thread
-            self._loop.call_soon_threadsafe(self._opened.set_exception, error)
+            self._loop.call_soon_threadsafe(_tell, self._opened, error)
             return
-        self._loop.call_soon_threadsafe(self._opened.set_result, None)
+        self._loop.call_soon_threadsafe(_tell, self._opened, None)
         try:
             while self._serve(connection):
                 pass
@@ -130,6 +134,16 @@ class BatchThread(Generic[Job, Result]):
         except Exception:  # noqa: BLE001 - the thread must outlive a defect
             _log.exception("%s failed", self._thread.name)
         return None
+
+
+def _tell(opened: asyncio.Future[None], error: Exception | None) -> None:
+    """Whether it is open, unless whoever started it was cancelled meanwhile."""
+    if opened.done():
+        return
+    if error is None:
+        opened.set_result(None)
+    else:
+        opened.set_exception(error)
 
 
 def _resolve(batch: Sequence[_Pending[Job, Result]], results: object) -> None:
