@@ -436,8 +436,13 @@ def _attack_alone(store: SqliteStore, history: Path) -> list[str]:
 def test_a_broken_store_is_caught(
     broken: Callable[[str], SqliteStore], kind: str, tmp_path: Path
 ) -> None:
-    found = _attack_alone(broken(str(tmp_path / "sessions.db")), tmp_path / "history")
-    assert [each for each in found if each.startswith(kind)], found
+    for attempt in range(5):  # chance decides whether the fault meets a call that shows it
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        found = _attack_alone(broken(str(folder / "sessions.db")), folder / "history")
+        if any(each.startswith(kind) for each in found):
+            return
+    pytest.fail(f"{kind}: not found in five attacks; the last one found {found}")
 
 
 def test_a_sound_store_is_not_blamed(tmp_path: Path) -> None:

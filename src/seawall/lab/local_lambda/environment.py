@@ -64,6 +64,7 @@ class Environment:
         self._shares: Shares | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
+        self.over = False  # nothing of it is left
         self._reason: tuple[str, str] | None = None
         self.usage = Usage(kind)
         self.assigned = 0
@@ -204,6 +205,8 @@ class Environment:
 
     async def kill(self) -> None:
         """End it at once, with all that it has started."""
+        if self.over:
+            return
         self._closing = True
         self._signal(signal.SIGKILL)
         if self._process is not None:
@@ -216,6 +219,7 @@ class Environment:
             await self._serving.close()
         if self._shares is not None:
             self._shares.close()
+        self.over = True
 
     def _groups(self) -> list[Path]:
         """The control group that limits its processors, if it is to have one."""

@@ -65,6 +65,7 @@ class LocalFunction:
         self._log = log
         self._environments: list[Environment] = []
         self._snapshots: list[Environment] = []
+        self._begun: set[Environment] = set()  # until nothing of them is left
         self._starting = 0
         self._rate = ScalingRate(settings.scaling_per_10s)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,6 +111,8 @@ class LocalFunction:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        # What was being started or ended when its task was cancelled.
+        await asyncio.gather(*(each.kill() for each in self._begun))
 
     def stats(self) -> Stats:
         """Counts since the start, and how things stand."""
@@ -235,6 +238,7 @@ class LocalFunction:
     async def _start(self, kind: str, seconds: float) -> Environment:
         environment = Environment(self.settings, kind=kind, ended=self._gone, log=self._log)
         self._stats.started += 1
+        self._begun = {each for each in self._begun if not each.over} | {environment}
         await environment.start(seconds)
         return environment
 
