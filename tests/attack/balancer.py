@@ -23,6 +23,7 @@ defaults
     timeout client 120s
     timeout server 120s
     option http-keep-alive
+    option http-no-delay
 frontend front
     bind 127.0.0.1:{port}
     http-response set-header x-served-by %s

@@ -28,6 +28,7 @@ defaults
     timeout client 900s
     timeout server 900s
     option http-keep-alive
+    option http-no-delay
 frontend front
     bind 127.0.0.1:{port} backlog {connections}
     default_backend pods
