@@ -5,6 +5,7 @@ at the end a `SurgeResult`, as JSON lines.
 """
 
 import asyncio
+import os
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Callable
@@ -60,9 +61,12 @@ def main() -> int:
     raise_file_limit()
     scenario = msgspec.json.decode(sys.stdin.buffer.read(), type=Scenario)
 
+    # Of its own: with PYTHONUNBUFFERED standard output may take only the beginning of a long line.
+    out = os.fdopen(sys.stdout.fileno(), "wb", closefd=False)
+
     def write(message: Progress | SurgeResult) -> None:
-        sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
-        sys.stdout.buffer.flush()
+        out.write(msgspec.json.encode(message) + b"\n")
+        out.flush()
 
     try:
         write(run(drive(scenario, progress=write)))
