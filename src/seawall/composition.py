@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from seawall.admission.gate import Gate
 from seawall.admission.open import open_gate
@@ -76,13 +76,17 @@ class Registered(Struct, frozen=True):
     observe: Observe
 
 
-async def compose(settings: Settings, registered: Registered, *, quickly: bool) -> Composed:
+async def compose(
+    settings: Settings, registered: Registered, *, quickly: bool, at_once: int | None = None
+) -> Composed:
     """Open and warm everything; see `Orchestrator.open`.
 
     Raises:
         ConfigError: something that is configured cannot be had.
         StoreUnavailable: the session store cannot be opened.
     """
+    if at_once is not None:
+        settings = _warming_at_most(settings, at_once)
     client = HttpClient(
         max_connections=max(
             (model.connections for model in settings.models.values()), default=1_024
@@ -103,6 +107,14 @@ async def compose(settings: Settings, registered: Registered, *, quickly: bool) 
     except BaseException:
         await store.close()
         raise
+
+
+def _warming_at_most(settings: Settings, connections: int) -> Settings:
+    models = {
+        name: structs.replace(each, warm=min(each.warm, connections))
+        for name, each in settings.models.items()
+    }
+    return structs.replace(settings, models=models)
 
 
 async def _stand(

@@ -89,11 +89,13 @@ class Orchestrator:
         """Have `observer` called with the report of every finished turn."""
         self._observers.append(observer)
 
-    async def open(self, *, quickly: bool = False) -> None:
+    async def open(self, *, quickly: bool = False, at_once: int | None = None) -> None:
         """Open the store, load tools, train or load the classifier, warm connections and keys.
 
         quickly: for a cold start, as on Lambda: rather spend a little more on each turn; and do
         nothing between turns, where time may stand still.
+        at_once: the most turns that will run at once; no more connections to a model are opened
+        ahead.
 
         Raises:
             ConfigError: something that is configured cannot be had.
@@ -103,6 +105,7 @@ class Orchestrator:
             self.settings,
             Registered(self._tools, self._agents, self._models, self._observe),
             quickly=quickly,
+            at_once=at_once,
         )
         if not quickly:
             opened.resuming.start()

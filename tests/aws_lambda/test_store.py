@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 
@@ -138,6 +139,21 @@ async def test_it_answers_streams_keeps_its_session_and_drains(
         again = await client.get(f"/sessions/{session}", cast_to=dict[str, object])
         assert again["version"] == 3
         assert site.logged() == []
+
+
+@pytest.mark.parametrize(("mode", "connections"), [("classic", 1), ("in-flight", 2 * 2)])
+async def test_no_more_connections_to_the_model_than_invocations_at_once(
+    mode: str, connections: int, tmp_path: Path, model: Running, issuer: Issuer
+) -> None:
+    """`warm` is 2: a thousand environments would open two thousand, and use half of them."""
+    stats = f"{model.url.removesuffix('/v1')}/sim/stats"
+    async with httpx2.AsyncClient() as asking:
+        before = (await asking.get(stats)).json()["accepted"]
+        async with store(tmp_path, model, issuer, **MODES[mode]) as site:
+            bearer = {"authorization": f"Bearer {issuer.token('ada')}"}
+            told = await site.client.post("/v1/turns", json={"text": "hello"}, headers=bearer)
+            assert told.status_code == 200
+        assert (await asking.get(stats)).json()["accepted"] - before == connections
 
 
 async def test_a_turn_in_the_background_is_done_before_the_environment_is_frozen(

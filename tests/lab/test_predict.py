@@ -3,7 +3,10 @@
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import structs
 
 from seawall.errors import ConfigError
@@ -18,7 +21,7 @@ from seawall.lab.calibration import (
 from seawall.lab.compare import crowd_that_fits
 from seawall.lab.fleet.spec import parse_fleet
 from seawall.lab.machine import Machine, this_machine
-from seawall.lab.predict import line, predict
+from seawall.lab.predict import line, predict, stretches
 from seawall.lab.sim_reply import SimTimes
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson
 
@@ -68,10 +71,48 @@ def test_pods_share_their_processor_among_all_who_come_at_once() -> None:
     assert foretold.served == 400
 
 
+def test_jobs_share_the_processors_evenly() -> None:
+    assert stretches(np.array([0.0, 10.0]), 1.0, 2) == pytest.approx([1.0, 1.0])
+    assert stretches(np.zeros(2), 1.0, 2) == pytest.approx([1.0, 1.0])
+    assert stretches(np.zeros(8), 1.0, 2) == pytest.approx([4.0] * 8)
+    # One processor: half is done alone, and what is left of the first takes twice as long.
+    assert stretches(np.array([0.0, 0.5]), 1.0, 1) == pytest.approx([1.5, 1.5])
+
+
+@given(
+    st.lists(st.floats(0.0, 2.0), min_size=1, max_size=30),
+    st.floats(0.01, 5.0),
+    st.integers(1, 4),
+)
+def test_no_processor_idles_while_there_is_work(
+    gaps: list[float], seconds: float, processors: int
+) -> None:
+    due = np.cumsum(gaps)
+    found = np.array(stretches(due, seconds, processors))
+    assert (found > 1.0 - 1e-6).all()
+    if processors == 1:  # the last to leave does so when first come first served would be empty
+        free = 0.0
+        for moment in due:
+            free = max(free, float(moment)) + seconds
+        assert (due + found * seconds).max() == pytest.approx(free, rel=1e-6)
+
+
+def test_a_crowd_of_environments_takes_as_long_as_its_share_of_the_processors_says() -> None:
+    """Bursts of 1, 4 and 12 on two processors, each 0.1 s and 0.2 s of work; then 100 at once."""
+    bursts = [Burst(turns, *[0.1 + 0.2 * max(1.0, turns / 2)] * 3) for turns in (1, 4, 12)]
+    calibration = structs.replace(
+        CALIBRATION, lab=structs.replace(CALIBRATION.lab, cold_bursts=bursts)
+    )
+    foretold = predict(calibration, parse_fleet(["lambda"], TIMES), at_once(100))
+    assert foretold.first_text.p50 == pytest.approx(500 + 100 + 200 * 50, rel=0.01)
+    assert foretold.first_text.p99 == pytest.approx(500 + 100 + 200 * 50, rel=0.01)
+
+
 def test_every_turn_of_a_crowd_at_once_starts_an_environment() -> None:
     foretold = predict(CALIBRATION, parse_fleet(["lambda"], TIMES), at_once(21))
     assert foretold.cold_starts == 21
-    first, middle, last = 500 + 700, 500 + 1_700, 500 + 3_300  # the lines through the bursts, at 21
+    # The lines through the bursts, where each gets 2 processors / 21; at 11 it gets 2 / 11.
+    first, middle, last = (500 + 300 + more * 9.5 / 4.5 for more in (200, 700, 1_500))
     assert foretold.first_text.p50 == pytest.approx(middle, rel=0.2)
     assert first * 0.97 <= (foretold.first_text.p50 or 0.0) <= (foretold.first_text.max or 0.0)
     assert (foretold.first_text.max or 0.0) <= last * 1.03

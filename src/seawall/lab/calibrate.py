@@ -36,8 +36,8 @@ class Sizes(Struct, frozen=True, kw_only=True):
     warm: tuple[int, int, int]
 
 
-_FULL = Sizes(repeats=5, cold=(4, 12), warm=(20, 60, 180))
-_QUICK = Sizes(repeats=2, cold=(3,), warm=(10, 20, 40))
+_FULL = Sizes(repeats=5, cold=(4, 12, 40), warm=(20, 60, 180))
+_QUICK = Sizes(repeats=2, cold=(3, 6), warm=(10, 20, 40))
 _IDLE_SECONDS = 0.5
 _OTHERS = 0.2
 _IMPORTS = "import seawall.hosts.aws_lambda.__main__"

@@ -3,17 +3,19 @@
 The lab's machine is not the cloud: driver, model, balancer and fleet share its processors. Two
 things of the calibration stand for that. The time that one turn more adds to the first text of a
 crowd at once is the processor time of a turn before its first text, on pods of one processor each:
-whoever else needed the processors for it is in there. And environments that start at once take as
-long as the calibrated bursts say, by a straight line through them. What the simulated model takes
-for the questions of this crowd is known beforehand, as its times are set.
+whoever else needed the processors for it is in there. And environments that start at once share the
+processors evenly: each takes as much longer as it gets less of them, by a straight line through the
+calibrated bursts. What the simulated model takes for the questions of this crowd is known
+beforehand, as its times are set.
 """
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
 
-from seawall.lab.calibration import Burst, Calibration
+from seawall.lab.calibration import Calibration
 from seawall.lab.fleet.spec import FleetSpec
 from seawall.lab.sim_reply import ReplyPlan, SimTimes
 from seawall.lab.statistics import Percentiles
@@ -25,7 +27,7 @@ from seawall.plan.distributions import Distribution, constant, empirical
 from seawall.plan.platforms import Platform
 from seawall.plan.workload import Clients
 
-__all__ = ["Prediction", "predict", "relative_errors"]
+__all__ = ["Prediction", "line", "predict", "relative_errors", "stretches"]
 
 _PATIENCE = 600.0
 _TURNS = 2_000  # simulated at least, in several runs where a crowd is smaller
@@ -92,8 +94,7 @@ def _service(
         before = slope * 1e3 * spec.pods
         whole = max(before, calibration.cpu_ms)
         return _stages(plans, max(0.0, base), before, whole - before, constant(0.0))
-    start = _start(lab.cold_bursts, _most_at_once(due, calibration), lab.warm_seconds)
-    return _stages(plans, lab.warm_seconds, 0.0, 0.0, start)
+    return _stages(plans, lab.warm_seconds, 0.0, 0.0, _start(calibration, due))
 
 
 def _stages(
@@ -132,19 +133,62 @@ def _platform(spec: FleetSpec) -> Platform:
     )
 
 
-def _start(bursts: Sequence[Burst], at_once: float, warm: float) -> Distribution:
-    """Starts of so many at once: by the bursts' first, median and last, and between them evenly."""
-    found = []
-    for name in ("first", "middle", "last"):
-        base, slope = line([(each.turns, getattr(each, name)) for each in bursts])
-        found.append(max(0.0, base + slope * at_once - warm))
+def _start(calibration: Calibration, due: np.ndarray) -> Distribution:
+    """Starts of a crowd, as if each turn of it caused one.
+
+    How long one takes by how it is stretched: straight lines through the bursts' first, median and
+    last. Between the three of each arrival it is taken as even.
+    """
+    lab = calibration.lab
+    shares = [max(1.0, each.turns / lab.processors) for each in lab.cold_bursts]
+    lines = [
+        line(
+            [
+                (share, getattr(each, name))
+                for share, each in zip(shares, lab.cold_bursts, strict=True)
+            ]
+        )
+        for name in ("first", "middle", "last")
+    ]
+    stretched = stretches(due, max(1e-3, lines[1][1]), lab.processors)
+    found = [
+        max(0.0, base + slope * stretch - lab.warm_seconds)
+        for stretch in stretched
+        for base, slope in lines
+    ]
     return empirical(sorted(found))
 
 
-def _most_at_once(due: np.ndarray, calibration: Calibration) -> float:
-    """The most that come within the time of one start, which they then share."""
-    window = max(0.05, float(np.median(calibration.start_seconds)))
-    return float((np.searchsorted(due, due + window, side="right") - np.arange(len(due))).max())
+def stretches(due: np.ndarray, seconds: float, processors: int) -> list[float]:
+    """How many times as long as alone each job takes where all share the processors evenly.
+
+    due: when they come, seconds, growing. Each needs `seconds` of one processor and uses one at
+    most. Of equal jobs the first to come is the first to be done, so that one clock serves for
+    all: it runs as fast as each of those that are there is served (egalitarian processor sharing,
+    Kleinrock, Queueing Systems, volume 2, section 4.4).
+    """
+    found: list[float] = []
+    there: deque[tuple[float, float]] = deque()  # when it came, and when it is done on that clock
+    clock = now = 0.0
+
+    def until(moment: float) -> None:
+        nonlocal clock, now
+        while there:
+            pace = min(1.0, processors / len(there))
+            done = now + (there[0][1] - clock) / pace
+            if done > moment:
+                clock += (moment - now) * pace
+                break
+            came, clock = there.popleft()
+            now = done
+            found.append((done - came) / seconds)
+        now = moment
+
+    for moment in due:
+        until(float(moment))
+        there.append((float(moment), clock + seconds))
+    until(float("inf"))
+    return found
 
 
 def line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -102,7 +102,7 @@ class _Runtime:
                 from seawall.hosts.aws_lambda.metrics import metric_observer  # noqa: PLC0415
 
                 target.orchestrator.observe(metric_observer(self._environment))
-            await target.start()
+            await target.start(self._slots)
         except Exception as error:
             _log.exception("the function does not start")
             await self._report("init/error", error, type(error).__name__)
@@ -137,7 +137,7 @@ class _Runtime:
             raise _Ended(_STATUS_SNAPSHOT) from error
         try:
             random.seed()  # every copy of a snapshot would draw the same numbers
-            await target.after_restore()
+            await target.after_restore(self._slots)
         except Exception as error:
             _log.exception("the environment cannot be restored")
             await self._report("restore/error", error, "Runtime.AfterRestoreError")

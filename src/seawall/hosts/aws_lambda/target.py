@@ -29,10 +29,10 @@ class Target(Struct):
     orchestrator: Any = None  # a seawall.Orchestrator; imported only where there is one
     handler: Handler | None = None
 
-    async def start(self) -> None:
-        """Open what is to be open before the first invocation."""
+    async def start(self, at_once: int = 1) -> None:
+        """Open what is to be open before the first of invocations, so many of them at once."""
         if self.orchestrator is not None:
-            await self.orchestrator.open(quickly=True)
+            await self.orchestrator.open(quickly=True, at_once=at_once)
         elif self.lifespan is not None:
             await self.lifespan.start()
 
@@ -54,10 +54,10 @@ class Target(Struct):
             await self.orchestrator.close()
         await _run_hooks("get_before_snapshot", last_first=True)
 
-    async def after_restore(self) -> None:
+    async def after_restore(self, at_once: int = 1) -> None:
         """Get it anew."""
         if self.orchestrator is not None:
-            await self.orchestrator.open(quickly=True)
+            await self.orchestrator.open(quickly=True, at_once=at_once)
         await _run_hooks("get_after_restore", last_first=False)
 
 
