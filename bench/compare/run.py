@@ -1,6 +1,6 @@
 """Pods and Lambda under the same crowds, and what the planner foretold of each.
 
-    .venv/bin/python bench/compare/run.py [--quick] [--store URL] [--folder FOLDER]
+    .venv/bin/python bench/compare/run.py [--quick] [--store dynamodb] [--folder FOLDER]
 
 Prints tables, writes compare.html and calibration.json, and ends with one JSON line of figures. See
 README.md.
@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import tempfile
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +27,10 @@ from seawall.lab.sim_reply import SimTimes
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson, Shape
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.dynamodb_local import running_dynamodb  # noqa: E402
+
 SOURCE = Path("examples/store/seawall.toml")
 # None of them is one of those that the calibration is made with.
 QUICK: list[Shape] = [Instant(8), Poisson(1.0, 20.0)]
@@ -79,6 +84,7 @@ def figures(found: Comparison) -> dict[str, object]:
             "model_opened": fleet.model_opened,
             "store_opened": fleet.store_opened,
             "others": fleet.others,
+            "slower": fleet.slower,
             "errors": fleet.errors,
         }
         for each in found.runs
@@ -104,14 +110,16 @@ def figures(found: Comparison) -> dict[str, object]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="two small crowds")
-    parser.add_argument("--store", default="sqlite", help="or the URL of a DynamoDB")
+    parser.add_argument("--store", default="sqlite", help="dynamodb: DynamoDB Local; or a URL")
     parser.add_argument("--most", type=int, default=1_000, help="turns at once (default: 1000)")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     os.chdir(ROOT)
     raise_file_limit()
-    comparison = run(main(quick=arguments.quick, store=arguments.store, most=arguments.most))
+    local = running_dynamodb() if arguments.store == "dynamodb" else nullcontext(arguments.store)
+    with local as place:
+        comparison = run(main(quick=arguments.quick, store=place, most=arguments.most))
     store_calibration(comparison.calibration, folder / "calibration.json")
     (folder / "compare.html").write_text(compare_html(comparison), encoding="utf-8")
     tell(f"{folder}/calibration.json, {folder}/compare.html")

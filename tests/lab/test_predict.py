@@ -47,6 +47,7 @@ CALIBRATION = Calibration(
         cpu_ms_by_crowd={100: 4.0},
         around_cpu_ms=0.3,
         environment_bytes=30 << 20,
+        pace_seconds=0.2,
         others=0.0,
     ),
 )
@@ -135,8 +136,8 @@ def test_the_largest_crowd_is_what_is_scarcest() -> None:
     assert bound.turns == int(0.6 * (1 << 30) / (30 << 20)) == 20
     assert "limited by memory" in bound.why
     large = structs.replace(machine, memory_bytes=1 << 40)
-    assert crowd_that_fits(CALIBRATION, large, files=20_000).turns == 400
-    assert crowd_that_fits(CALIBRATION, large, files=800).turns == 100
+    assert crowd_that_fits(CALIBRATION, large, files=20_000).turns == 100
+    assert crowd_that_fits(CALIBRATION, large, files=400).turns == 50
     assert crowd_that_fits(CALIBRATION, large, files=20_000, most=10).turns == 10
 
 

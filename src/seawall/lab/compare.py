@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from msgspec import Struct, structs
 
@@ -12,7 +13,7 @@ from seawall.lab.calibration import Calibration
 from seawall.lab.fleet.running import run_fleet
 from seawall.lab.fleet.spec import FleetSpec
 from seawall.lab.fleet.watch import FleetWatch, Look, watching
-from seawall.lab.machine import Machine
+from seawall.lab.machine import Machine, pace_seconds
 from seawall.lab.predict import Prediction, predict, relative_errors
 from seawall.lab.surge.durable import read_back
 from seawall.lab.surge.outcome import Progress, SurgeResult
@@ -24,7 +25,7 @@ __all__ = ["Bound", "Comparison", "Measured", "Run", "compare", "crowd_that_fits
 _WARM = 20
 _READ_BACK = 1_000
 _MEMORY_SHARE = 0.6
-_START_BUDGET_SECONDS = 60.0
+_START_BUDGET_SECONDS = 15.0
 _FILES_EACH = 8
 _OTHERS = 0.2  # of a processor; from here on, figures are not of this fleet alone
 
@@ -43,8 +44,10 @@ class Measured(Struct, frozen=True, kw_only=True):
     """One fleet under one crowd.
 
     cold_starts: environments that a turn had to wait for; initialisations: of environments or
-    pods, ever. model_*, store_*: connections. others: processors that somebody else used, on
-    average. errors: predicted over measured, less one.
+    pods, ever. *_opened, *_peak: connections. *cpu_seconds: of the fleet, of balancer or local
+    Lambda, and of the store where it is a process here. others: processors that somebody else
+    used, on average. slower: how many times as long the machine took for the same work, before
+    and after, as when it was calibrated. errors: predicted over measured, less one.
     """
 
     title: str
@@ -59,9 +62,11 @@ class Measured(Struct, frozen=True, kw_only=True):
     store_peak: int
     cpu_seconds: float
     around_cpu_seconds: float
+    store_cpu_seconds: float
     memory_before: int
     memory_peak: int
     others: float
+    slower: float
     looks: list[Look]
     notes: list[str]
 
@@ -89,7 +94,8 @@ def crowd_that_fits(
 ) -> Bound:
     """The largest crowd at once that the machine holds as one environment each.
 
-    By memory: three fifths of what is to be had. By processor: all are started within a minute.
+    By memory: three fifths of what is to be had. By processor: all are started within a quarter of
+    a minute; of many more each gets so little that turns fail which have seconds for a call.
     By files: what one process may have open, with its pipes and sockets to each environment.
     `most`: concurrency of an account.
     """
@@ -157,15 +163,18 @@ async def _measure(
             warm = await drive_apart(crowd_at(fleet, Open([Crowd(shapes=[Instant(_WARM)])])))
             if warm.completed < _WARM:
                 raise SeawallError(f"the pods do not answer rightly: {warm.errors}")
+        pace = [await pace_seconds()]
         scenario = crowd_at(fleet, crowd, patience=300.0)
         async with watching(fleet) as watch:
             result = await drive_apart(scenario, progress)
+        pace.append(await pace_seconds())
         # Not watched: on Lambda, reading starts environments as well.
         reading = structs.replace(scenario, read_back=_READ_BACK)
         result = structs.replace(result, durability=await read_back(reading, result.outcomes))
         notes = list(fleet.notes)
     prediction = await asyncio.to_thread(predict, calibration, spec, crowd)
-    return _measured(spec, result, watch, prediction, notes)
+    slower = fmean(pace) / calibration.lab.pace_seconds
+    return _measured(spec, result, watch, prediction, notes=notes, slower=slower)
 
 
 def _measured(
@@ -173,7 +182,9 @@ def _measured(
     result: SurgeResult,
     watch: FleetWatch,
     prediction: Prediction,
+    *,
     notes: list[str],
+    slower: float,
 ) -> Measured:
     # Where environments are reclaimed meanwhile, only initialisations tell how many there were.
     lasting = spec.idle > result.seconds
@@ -194,9 +205,11 @@ def _measured(
         store_peak=watch.store_peak,
         cpu_seconds=round(watch.cpu_seconds, 2),
         around_cpu_seconds=round(watch.around_cpu_seconds, 2),
+        store_cpu_seconds=round(watch.store_cpu_seconds, 2),
         memory_before=watch.looks[0].memory_bytes,
         memory_peak=watch.peak_bytes,
         others=round(others, 2),
+        slower=round(slower, 3),
         looks=watch.looks,
         notes=notes,
     )

@@ -154,6 +154,19 @@ def _rows(fleets: Sequence[Measured]) -> list[tuple[str, list[str]]]:
             "of balancer or local Lambda, ms",
             [f"{each.around_cpu_seconds / max(1, each.result.turns) * 1e3:.1f}" for each in fleets],
         ),
+        *(
+            [
+                (
+                    "of the store, ms",
+                    [
+                        f"{each.store_cpu_seconds / max(1, each.result.turns) * 1e3:.1f}"
+                        for each in fleets
+                    ],
+                )
+            ]
+            if any(each.store_cpu_seconds for each in fleets)
+            else []
+        ),
         (
             "memory before / at most, MB",
             [
@@ -162,6 +175,10 @@ def _rows(fleets: Sequence[Measured]) -> list[tuple[str, list[str]]]:
             ],
         ),
         ("processors used by others", [f"{each.others:.2f}" for each in fleets]),
+        (
+            "machine slower than calibrated, times",
+            [f"{each.slower:.2f}" for each in fleets],
+        ),
         ("driver, of a processor", [f"{each.result.driver.cpu_share:.0%}" for each in fleets]),
     ]
 

@@ -14,9 +14,10 @@ from msgspec import Struct
 
 from seawall.errors import SeawallError
 
-__all__ = ["Consumption", "Service", "consumption", "descendants", "run_service"]
+__all__ = ["Consumption", "Service", "consumption", "descendants", "listener", "run_service"]
 
 _STOP_SECONDS = 15.0
+_LISTENING = "0A"  # TCP_LISTEN of linux/include/net/tcp_states.h
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -125,3 +126,23 @@ def descendants(pid: int) -> list[int]:
     for child in children:
         found += [int(child), *descendants(int(child))]
     return found
+
+
+def listener(port: int) -> int:
+    """The process of this machine that listens at a TCP port; 0 where none is to be seen."""
+    inodes = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for fields in (line.split() for line in lines):
+            if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(f"socket:[{fields[9]}]")
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(str(each.readlink()) in inodes for each in (folder / "fd").iterdir()):
+                return int(folder.name)
+        except OSError:  # it has gone, or is not ours to look into
+            continue
+    return 0

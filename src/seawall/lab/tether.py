@@ -8,21 +8,27 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["MARK", "kill_marked", "marked", "tether"]
+__all__ = ["BEHIND", "MARK", "kill_marked", "marked", "tether"]
 
 # In the environment of everything that a fleet starts, directly or not. Without "__" it is no
 # setting; the local Lambda hands on what begins with SEAWALL_.
 MARK = "SEAWALL_LAB"
 
+# How far what serves steps back (nice(2)) behind driver, model, store, balancer and the local
+# Lambda: in earnest those have machines of their own, and do not wait for a hundred starts.
+BEHIND = 10
+
 _PR_SET_PDEATHSIG = 1
 
 
-def tether(number: signal.Signals, groups: Sequence[Path] = ()) -> Callable[[], None]:
+def tether(
+    number: signal.Signals, groups: Sequence[Path] = (), *, behind: int = 0
+) -> Callable[[], None]:
     """To be called in the child before it becomes what it is to be (`preexec_fn`).
 
     number: the signal that the kernel sends it when its parent ends, however that ends
     (https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html); only on Linux. groups:
-    folders of control groups that it joins.
+    folders of control groups that it joins. behind: how far it steps back for others; see BEHIND.
     """
     control = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
     parent = os.getpid()
@@ -32,6 +38,8 @@ def tether(number: signal.Signals, groups: Sequence[Path] = ()) -> Callable[[], 
             control(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
             if os.getppid() != parent:  # it ended before this was said
                 os.kill(os.getpid(), signal.SIGKILL)
+        if behind:
+            os.nice(behind)
         for folder in groups:
             (folder / "cgroup.procs").write_text("0")
 

@@ -17,22 +17,37 @@ from seawall.lab.fleet.balancer import find_balancer, run_balancer
 from seawall.lab.fleet.shares import NoShares, Shares
 from seawall.lab.fleet.spec import FleetSpec
 from seawall.lab.fleet.state import FleetState, cache_file, keep, started_at, state_of, tear_down
-from seawall.lab.processes import Service, run_service
-from seawall.lab.tether import MARK, tether
+from seawall.lab.processes import Service, listener, run_service
+from seawall.lab.tether import BEHIND, MARK, tether
+from seawall.sessions.open import open_store
+from seawall.sessions.settings import SessionSettings
+from seawall.transport.endpoint import Endpoint
 
 __all__ = ["Fleet", "run_fleet"]
 
 _CUSTOMERS = 256
 _DAY = 86_400
 _START_SECONDS = 120.0
+_REGION = "us-east-1"
+# Hundreds of environments share the processors here; each of AWS's has a share of its own. What is
+# only late for that is not to fail, as it would not there.
+_PATIENT = {
+    "SEAWALL_TURN__TURN": "600",
+    "SEAWALL_TURN__AUTHENTICATE": "120",
+    "SEAWALL_TURN__SESSION": "120",
+    "SEAWALL_TURN__INTENT": "120",
+    "SEAWALL_TURN__COMMIT": "120",
+    "SEAWALL_SESSIONS__LEASE_SECONDS": "300",
+}
 
 
 class Fleet(Struct, frozen=True, kw_only=True):
     """How to reach it and whom to watch.
 
     servers: processes that serve, with their children; around: those that stand for what the
-    cloud does itself: the balancer, the local Lambda. front: the local Lambda itself, or "".
-    tokens: of customers, good for a day. notes: what could not be had here.
+    cloud does itself: the balancer, the local Lambda. model_pid, store_pid: of model and store; 0
+    where it is a file, or not on this machine. tokens: of customers, good for a day. notes: what
+    could not be had here.
     """
 
     spec: FleetSpec
@@ -42,6 +57,7 @@ class Fleet(Struct, frozen=True, kw_only=True):
     servers: tuple[int, ...]
     around: tuple[int, ...]
     model_pid: int
+    store_pid: int
     tokens: list[str]
     token_file: Path
     notes: tuple[str, ...] = ()
@@ -85,6 +101,7 @@ async def run_fleet(
     try:
         async with AsyncExitStack() as stack:
             started = _Starting(spec, source, folder, mark, stack)
+            await started.table()
             fleet = await (started.pods(balancer) if balancer else started.environments())
             keep(
                 FleetState(
@@ -122,6 +139,19 @@ class _Starting:
         self._token_file.touch(mode=0o600)
         self._token_file.write_text("\n".join(self._tokens) + "\n")
 
+    async def table(self) -> None:
+        """Make it ahead, as it is in earnest; SQLite's file makes itself."""
+        if self._spec.store != "sqlite":
+            sessions = SessionSettings(
+                store="dynamodb",
+                endpoint=self._spec.store,
+                table=self._mark,
+                region=_REGION,
+                create_table=True,
+            )
+            store = await open_store(sessions, os.environ | self._credentials())
+            await store.close()
+
     async def pods(self, balancer: tuple[str, str]) -> Fleet:
         model = await self._model()
         environment = self._environment(model) | {
@@ -156,7 +186,7 @@ class _Starting:
                 *("serve", str(self._source), "--port", "0", "--workers", "1", "--json"),
                 environment=environment,
                 seconds=_START_SECONDS,
-                before=tether(signal.SIGTERM, groups),
+                before=tether(signal.SIGTERM, groups, behind=BEHIND),
             )
         )
 
@@ -196,6 +226,7 @@ class _Starting:
             servers=tuple(servers),
             around=around,
             model_pid=model.pid,
+            store_pid=self._store_pid(),
             tokens=self._tokens,
             token_file=self._token_file,
             notes=tuple(self._notes),
@@ -219,21 +250,33 @@ class _Starting:
 
     def _environment(self, model: Service) -> dict[str, str]:
         """Settings of all that serve."""
-        environment = server_environment(self._folder, model) | {
-            MARK: self._mark,
-            "SEAWALL_ROUTING__CLASSIFIER_CACHE": str(cache_file()),
-        }
+        environment = (
+            server_environment(self._folder, model)
+            | _PATIENT
+            | {
+                MARK: self._mark,
+                "SEAWALL_ROUTING__CLASSIFIER_CACHE": str(cache_file()),
+            }
+        )
         if self._spec.store != "sqlite":
             environment |= {
                 "SEAWALL_SESSIONS__STORE": "dynamodb",
                 "SEAWALL_SESSIONS__ENDPOINT": self._spec.store,
                 "SEAWALL_SESSIONS__TABLE": self._mark,
-                "SEAWALL_SESSIONS__CREATE_TABLE": "true",
-                "SEAWALL_SESSIONS__REGION": "us-east-1",
-                "AWS_ACCESS_KEY_ID": os.environ.get("AWS_ACCESS_KEY_ID", "local"),
-                "AWS_SECRET_ACCESS_KEY": os.environ.get("AWS_SECRET_ACCESS_KEY", "local"),
+                "SEAWALL_SESSIONS__REGION": _REGION,
+                **self._credentials(),
             }
         return environment
+
+    def _credentials(self) -> dict[str, str]:
+        """Ours, or what DynamoDB Local is content with."""
+        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+        return {name: os.environ.get(name, "local") for name in names}
+
+    def _store_pid(self) -> int:
+        if self._spec.store == "sqlite":
+            return 0
+        return listener(Endpoint.parse(self._spec.store).origin.port)
 
     def _shares(self) -> Shares | None:
         """Control groups, where they are wanted and to be had; else a note says why not."""

@@ -22,6 +22,9 @@ from seawall.transport.http_client import HttpClient
 __all__ = ["FleetWatch", "Look", "watching"]
 
 _EVERY = 0.5
+_WATCHING = (
+    0.05  # of a processor, at most: to add up the memory of hundreds of processes takes long
+)
 _ANSWER_SECONDS = 20.0
 
 
@@ -48,8 +51,10 @@ class FleetWatch:
     initialisations: of environments or pods, ever. added: environments that are there at the end
     and were not before; an initialisation that was tried again counts once in them. model_opened,
     store_opened: connections since the watch began; for SQLite, processes that opened the
-    database. A connection to a store that lives for less than half a second may be missed.
-    machine_cpu_seconds: of all processes of the machine.
+    database. A connection to a store that lives for less than half a second may be missed; with
+    hundreds of processes, for less than several seconds: looks are then further apart.
+    machine_cpu_seconds: of all processes of the machine. store_cpu_seconds: of the store's own
+    process, where it is one of this machine.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -68,13 +73,16 @@ class FleetWatch:
         self._model_before = 0
         self._around_before = 0.0
         self._started_before = self._environments_before = 0
-        self._busy_before = self._model_cpu_before = 0.0
-        self.seconds = self.machine_cpu_seconds = self.model_cpu_seconds = 0.0
+        self._busy_before = self._model_cpu_before = self._store_cpu_before = 0.0
+        self._own_before = 0.0
+        self.seconds = self.machine_cpu_seconds = 0.0
+        self.model_cpu_seconds = self.store_cpu_seconds = self.own_cpu_seconds = 0.0
 
     def others(self, driver_cpu_seconds: float) -> float:
         """Processors that were used by nobody who belongs to this, on average."""
-        own = self.cpu_seconds + self.around_cpu_seconds + self.model_cpu_seconds
-        return max(0.0, self.machine_cpu_seconds - own - driver_cpu_seconds) / self.seconds
+        own = self.cpu_seconds + self.around_cpu_seconds + self.own_cpu_seconds
+        behind = self.model_cpu_seconds + self.store_cpu_seconds
+        return max(0.0, self.machine_cpu_seconds - own - behind - driver_cpu_seconds) / self.seconds
 
     @property
     def store_opened(self) -> int:
@@ -108,7 +116,9 @@ class FleetWatch:
         self._started_before = self.environments.started
         self._environments_before = self.environments.environments
         self._busy_before = busy_seconds()
-        self._model_cpu_before = self._model_cpu()
+        self._model_cpu_before = _own_cpu(self._fleet.model_pid)
+        self._store_cpu_before = _own_cpu(self._fleet.store_pid)
+        self._own_before = time.process_time()
         self._began = time.monotonic()
         self._around_before = sum(_own_cpu(pid) for pid in self._fleet.around)
         pids = await self._look()
@@ -119,9 +129,12 @@ class FleetWatch:
 
     async def run(self) -> None:
         """Until cancelled."""
+        pause = _EVERY
         while True:
-            await asyncio.sleep(_EVERY)
+            await asyncio.sleep(pause)
+            before = time.process_time()
             await self._look()
+            pause = max(_EVERY, (time.process_time() - before) / _WATCHING)
 
     async def end(self) -> None:
         """The last look."""
@@ -130,7 +143,9 @@ class FleetWatch:
         self.model_opened -= self._model_before
         self.seconds = time.monotonic() - self._began
         self.machine_cpu_seconds = busy_seconds() - self._busy_before
-        self.model_cpu_seconds = self._model_cpu() - self._model_cpu_before
+        self.model_cpu_seconds = _own_cpu(self._fleet.model_pid) - self._model_cpu_before
+        self.store_cpu_seconds = _own_cpu(self._fleet.store_pid) - self._store_cpu_before
+        self.own_cpu_seconds = time.process_time() - self._own_before
         if not self._fleet.servers:
             self.initialisations = self.environments.started - self._started_before
             self.added = self.environments.environments - self._environments_before
@@ -166,9 +181,6 @@ class FleetWatch:
         if fleet.servers:
             return [each for pid in fleet.servers for each in (pid, *descendants(pid))]
         return [each for pid in fleet.around for each in descendants(pid)]
-
-    def _model_cpu(self) -> float:
-        return _own_cpu(self._fleet.model_pid) if self._fleet.model_pid else 0.0
 
     async def _model_stats(self) -> SimStats:
         body = await self._get(self._fleet.model.removesuffix("/v1") + "/sim/stats")
@@ -208,8 +220,8 @@ async def watching(fleet: Fleet) -> AsyncGenerator[FleetWatch, None]:
 
 
 def _own_cpu(pid: int) -> float:
-    """Of a process without its children, seconds."""
-    return consumption(pid, children=False).cpu_seconds
+    """Of a process without its children, seconds; 0 of none, whose number is 0."""
+    return consumption(pid, children=False).cpu_seconds if pid else 0.0
 
 
 def _share(pid: int) -> int:

@@ -18,7 +18,7 @@ from seawall.lab.local_lambda.runtime_api import InitFailed, RuntimeApi
 from seawall.lab.local_lambda.settings import FunctionSettings
 from seawall.lab.local_lambda.wire import Serving, serve
 from seawall.lab.processes import consumption
-from seawall.lab.tether import tether
+from seawall.lab.tether import BEHIND, tether
 
 __all__ = ["Environment", "Usage"]
 
@@ -133,7 +133,7 @@ class Environment:
                 cwd=self._settings.folder,
                 env=self._variables(f"127.0.0.1:{self._serving.port}"),
                 process_group=0,
-                preexec_fn=tether(signal.SIGKILL, self._groups()),
+                preexec_fn=tether(signal.SIGKILL, self._groups(), behind=BEHIND),
             )
         except OSError as error:
             kind = "Runtime.InvalidEntrypoint"
