@@ -17,6 +17,7 @@ from seawall.lab.sim_reply import SimTimes
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.durable import read_back
 from seawall.lab.surge.outcome import SurgeResult
+from seawall.lab.surge.process import drive_apart
 from seawall.lab.surge.scenario import (
     Closed,
     Crowd,
@@ -51,6 +52,18 @@ def test_a_crowd_is_served_checked_and_found_durable(site: Site, *, keep_alive: 
     assert (result.connections < result.turns) is keep_alive
     assert result.peak_in_flight >= 40
     assert all(each.added is not None and each.added > -0.01 for each in result.outcomes)
+
+
+def test_a_long_result_arrives_whole_where_output_is_not_buffered(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One write to a pipe takes 64 KiB; an unbuffered stream leaves the rest to whoever wrote."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    tokens = [site.issuer.token(f"customer-{each}") for each in range(8)]
+    load = Open([Crowd(shapes=[Instant(400)], tokens=tokens)])
+    result = asyncio.run(drive_apart(at(site, load)))
+    assert len(msgspec.json.encode(result)) > 1 << 16
+    assert len(result.outcomes) == result.completed == 400
 
 
 def test_customers_of_a_closed_loop_continue_their_sessions(site: Site) -> None:

@@ -5,7 +5,7 @@ Each figure is the median of several, since machines are seldom quiet.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean, median
@@ -28,15 +28,19 @@ __all__ = ["calibrate", "crowd_at"]
 
 
 class Sizes(Struct, frozen=True, kw_only=True):
-    """How often a lone start is measured, and crowds at once that are cold and warm."""
+    """How often a lone start is measured, and crowds at once that are cold and warm.
+
+    cold_repeats: how often each cold one is measured; the medians count.
+    """
 
     repeats: int
     cold: tuple[int, ...]
+    cold_repeats: int
     warm: tuple[int, int, int]
 
 
-_FULL = Sizes(repeats=5, cold=(4, 12, 40), warm=(20, 60, 180))
-_QUICK = Sizes(repeats=2, cold=(3, 6), warm=(10, 20, 40))
+_FULL = Sizes(repeats=5, cold=(4, 12, 40), cold_repeats=3, warm=(20, 60, 180))
+_QUICK = Sizes(repeats=2, cold=(3, 6), cold_repeats=1, warm=(10, 20, 40))
 _IDLE_SECONDS = 0.5
 _OTHERS = 0.2
 
@@ -62,7 +66,7 @@ async def calibrate(
     tell: Callable[[str], None],
     quick: bool = False,
 ) -> Calibration:
-    """Measure; takes about two minutes. quick: of fewer and smaller, for a first look.
+    """Measure; takes about three minutes. quick: of fewer and smaller, for a first look.
 
     Raises:
         ConfigError: there is no balancer.
@@ -82,27 +86,25 @@ async def calibrate(
             warm[turns] = await _drive(fleet, turns)
             tell(f"{turns} turns at once on {pods} pods: {_told(warm[turns][0])}")
     spec = structs.replace(spec, kind="lambda", idle=_IDLE_SECONDS)
-    cold: dict[int, tuple[SurgeResult, FleetWatch]] = {}
-    alone: list[float] = []
+    cold: dict[int, list[tuple[SurgeResult, FleetWatch]]] = {}
     async with run_fleet(spec, source, name="calibrate-lambda", tell=tell) as fleet:
         warm_seconds = await _warm_seconds(fleet)
-        for turns in (*[1] * sizes.repeats, *sizes.cold):
+        for turns in (*[1] * sizes.repeats, *sizes.cold * sizes.cold_repeats):
             await asyncio.sleep(4 * _IDLE_SECONDS)  # until those of before have been reclaimed
             found = await _drive(fleet, turns)
-            if turns == 1:
-                alone += _added(found[0])
-            cold[turns] = found
+            cold.setdefault(turns, []).append(found)
             tell(f"{turns} turns at once, each with its start: {_told(found[0])}")
     pace.append(await pace_seconds())
+    alone = [added for result, _ in cold[1] for added in _added(result)]
     starts = [max(0.0, each - warm_seconds) for each in alone]
     parts["configuration, opening, first turn"] = max(0.0, median(starts) - sum(parts.values()))
-    watch = cold[sizes.cold[-1]][1]
-    lone = cold[1][1]
+    watch = cold[sizes.cold[-1]][-1][1]
+    lone = cold[1][-1][1]
     largest, seen = warm[sizes.warm[-1]]
     grown = seen.peak_bytes - seen.looks[0].memory_bytes
     fullest = max(watch.looks, key=lambda look: look.memory_bytes)
     each = fullest.memory_bytes / max(1, fullest.processes)
-    runs = [*warm.values(), *cold.values()]
+    runs = [*warm.values(), *(each for found in cold.values() for each in found)]
     others = median(watch.others(result.driver.cpu_seconds) for result, watch in runs)
     if others > _OTHERS:
         tell(f"note: {others:.1f} processors were used by others: measure again when it is quiet")
@@ -119,13 +121,13 @@ async def calibrate(
             processors=machine.processors,
             pods=pods,
             start_parts={name: round(seconds, 4) for name, seconds in parts.items()},
-            start_cpu_seconds=round(lone.cpu_seconds, 4),
+            start_cpu_seconds=round(median(each.cpu_seconds for _, each in cold[1]), 4),
             connect_ms=round(connect_ms, 3),
             warm_seconds=round(warm_seconds, 4),
-            pod_bursts=[_burst(turns, warm[turns][0]) for turns in sizes.warm],
+            pod_bursts=[_burst(turns, [warm[turns][0]]) for turns in sizes.warm],
             cold_bursts=[
-                Burst(1, min(alone), median(alone), max(alone)),
-                *(_burst(turns, cold[turns][0]) for turns in sizes.cold),
+                Burst(1, *(round(each, 4) for each in (min(alone), median(alone), max(alone)))),
+                *(_burst(turns, [result for result, _ in cold[turns]]) for turns in sizes.cold),
             ],
             cpu_ms_by_crowd={turns: _cpu_ms(found) for turns, found in warm.items()},
             around_cpu_ms=round(seen.around_cpu_seconds / largest.turns * 1e3, 3),
@@ -193,9 +195,11 @@ def _added(result: SurgeResult) -> list[float]:
     return [each.added for each in result.outcomes if each.added is not None]
 
 
-def _burst(turns: int, result: SurgeResult) -> Burst:
-    added = sorted(_added(result))
-    return Burst(turns, *(round(each, 4) for each in (added[0], median(added), added[-1])))
+def _burst(turns: int, results: Sequence[SurgeResult]) -> Burst:
+    """The medians of several such crowds."""
+    found = [sorted(_added(each)) for each in results]
+    first, middle, last = (median(at(added) for added in found) for at in (min, median, max))
+    return Burst(turns, *(round(each, 4) for each in (first, middle, last)))
 
 
 def _cpu_ms(found: tuple[SurgeResult, FleetWatch]) -> float:
