@@ -52,6 +52,7 @@ litellm_settings: {{telemetry: false, num_retries: 0, request_timeout: 120}}
 OPEN = {
     "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LITELLM_LOG": "ERROR",
 }
 
 
@@ -80,6 +81,8 @@ class Figures(Struct):
     steady_cpu_ms: float
     steady_added_p50_ms: float | None
     steady_added_p99_ms: float | None
+    steady_turns: int
+    steady_completed: int
     resident_mb: float
     crowds: list[Crowded]
     most_without_error: int
@@ -226,6 +229,8 @@ async def measure(peer: Peer, *, crowds: list[int], colds: int, seconds: float) 
         steady_cpu_ms=figures.cpu_ms_a_turn,
         steady_added_p50_ms=figures.added_p50_ms,
         steady_added_p99_ms=figures.added_p99_ms,
+        steady_turns=figures.turns,
+        steady_completed=figures.completed,
         resident_mb=round(resident, 1),
         crowds=found,
         most_without_error=max(
@@ -271,6 +276,8 @@ def table(found: list[Figures], sizes: list[int]) -> str:
         # Of a server that leaves turns unserved it would say little.
         memory = f"{crowd.kb_a_turn:.0f}" if crowd.completed == crowd.turns else "-"
         failed = next((one for one in each.crowds if one.completed < one.turns), None)
+        if each.steady_completed < each.steady_turns:
+            name += f" ({each.steady_completed} of {each.steady_turns} at 10 a second)"
         beyond = f" ({failed.completed:,} of {failed.turns:,})" if failed else ""
         lines.append(
             f"| {name} | {median(each.cold_ms):,.0f} | {each.steady_cpu_ms:.1f} / "

@@ -14,7 +14,9 @@ agent = OpenAIAgent(
         api_key="none",
         model="simulated",
         streaming=True,
-        client=openai.OpenAI(base_url=os.environ["MODEL_URL"], api_key="none", timeout=120),
+        client=openai.OpenAI(
+            base_url=os.environ["MODEL_URL"], api_key="none", max_retries=0, timeout=120
+        ),
     )
 )
 

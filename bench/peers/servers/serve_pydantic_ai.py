@@ -3,12 +3,16 @@
 import os
 from collections.abc import AsyncIterator
 
+import openai
 from answering import application
 from pydantic_ai import Agent
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
-provider = OpenAIProvider(base_url=os.environ["MODEL_URL"], api_key="none")
+client = openai.AsyncOpenAI(
+    base_url=os.environ["MODEL_URL"], api_key="none", max_retries=0, timeout=120
+)
+provider = OpenAIProvider(openai_client=client)
 agent = Agent(OpenAIChatModel("simulated", provider=provider), instructions="Help the customer.")
 
 

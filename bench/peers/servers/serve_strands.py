@@ -3,14 +3,16 @@
 import os
 from collections.abc import AsyncIterator
 
+import openai
 from answering import application
 from strands import Agent
 from strands.models.openai import OpenAIModel
 
-model = OpenAIModel(
-    client_args={"base_url": os.environ["MODEL_URL"], "api_key": "none", "max_retries": 0},
-    model_id="simulated",
+# With client_args, as its examples have it, it makes a client, and so connections, for each call.
+client = openai.AsyncOpenAI(
+    base_url=os.environ["MODEL_URL"], api_key="none", max_retries=0, timeout=120
 )
+model = OpenAIModel(client=client, model_id="simulated")
 
 
 async def say(text: str) -> AsyncIterator[str]:
