@@ -1,5 +1,6 @@
 """A configuration of production, served by a fleet: nothing of production is reached."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -77,8 +78,16 @@ def replace(folder: Path, text: str) -> dict[str, str]:
     )
 
 
-def test_every_model_the_store_and_the_identity_are_the_fleets_own(tmp_path: Path) -> None:
-    found = load_settings(tmp_path / "seawall.toml", replace(tmp_path, PRODUCTION))
+def test_every_model_the_store_and_the_identity_are_the_fleets_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEAWALL_MODELS__DEFAULT__BASE_URL", "https://x.example")
+    monkeypatch.setenv("SEAWALL_MODELS__DEFAULT__API_KEY_ENV", "KEY")
+    monkeypatch.setenv("SEAWALL_MODELS__DEFAULT__WARM", "5")
+    monkeypatch.setenv("SEAWALL_IDENTITY__JWT__TENANT", "shop")
+    variables = replace(tmp_path, PRODUCTION)
+    found = load_settings(tmp_path / "seawall.toml", os.environ | variables)
+    assert found.models["default"].warm == 5
     assert len(found.models) == 4
     for model in found.models.values():
         assert (model.kind, model.base_url) == ("openai", MODEL)
@@ -114,8 +123,8 @@ def test_what_means_nothing_to_any_model_is_still_told(tmp_path: Path) -> None:
             '{ base_url = "https://x.example", model = "m" }',
             "models.extra",
         ),
-        ("SEAWALL_MODELS__DEFAULT__API_KEY_ENV", "KEY", "models.default"),
-        ("SEAWALL_IDENTITY__JWT__TENANT", "shop", "identity"),
+        ("SEAWALL_MODELS__DEFAULT__api_key_env", "KEY", "models.default"),
+        ("SEAWALL_IDENTITY__jwt__tenant", "shop", "identity"),
         ("SEAWALL_sessions__table", "production", "sessions.table"),
     ],
 )

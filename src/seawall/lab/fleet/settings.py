@@ -42,13 +42,17 @@ def replaced(
     found |= {
         "IDENTITY__ANONYMOUS": "false",
         "IDENTITY__API_KEYS": "[]",
-        "IDENTITY__JWT": _toml(msgspec.to_builtins(trusted)),
     }
+    for name, value in msgspec.structs.asdict(trusted).items():
+        found[f"IDENTITY__JWT__{name.upper()}"] = _toml(value)
     for name, table in _tables(document, "models"):
         kept = {key: value for key, value in table.items() if key not in _NOT_KEPT}
         kept["model"] = kept.get("model") or "simulated"
-        own = {"kind": "openai", "base_url": model}
-        found[_variable(source, "models", name)] = _toml(kept | own)
+        own = {"kind": "openai", "base_url": model, "api_key_env": "", "api_key_file": ""}
+        variable = _variable(source, "models", name)
+        found[variable] = _toml(kept | own)
+        for key, value in own.items():  # where our environment sets just these, too
+            found[f"{variable}__{key.upper()}"] = _toml(value)
     for name, table in _tables(document, "tools"):
         if table.get("factory") == _STORE_TOOLS:
             database = _toml(str(folder / "store.db"))
@@ -74,7 +78,7 @@ def _tables(document: Mapping[str, Any], section: str) -> list[tuple[str, dict[s
 
 def _variable(source: Path, *path: str) -> str:
     """What sets that key, without the prefix; see `seawall.config`."""
-    variable = "__".join(path)
+    variable = "__".join(path).upper()
     if tuple(variable.lower().split("__")) != path or not set(variable).isdisjoint("=\0"):
         raise ConfigError(
             f"{source}: {'.'.join(path)}: a fleet cannot replace it by its own, as no variable of "
