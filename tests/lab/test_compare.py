@@ -39,6 +39,10 @@ def test_the_same_crowd_is_measured_on_both_and_foretold(
     assert 10 < calibration.memory_mb < 80
     assert calibration.connections >= 2  # to the model and to the store
     assert sum(calibration.lab.start_parts.values()) > 0
+    assert (calibration.lab.store, calibration.lab.configuration) == (
+        "sqlite",
+        "store/seawall.toml",
+    )
     told = lab(
         *("compare", "--calibration", str(file), "--at-once", "6", "--json"),
         *("--html", str(page)),
@@ -60,3 +64,21 @@ def test_the_same_crowd_is_measured_on_both_and_foretold(
     assert text.count("<svg") == 10
     assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
     assert msgspec.json.decode(told.stdout)["calibration"]["format"] == "seawall.calibration/1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["compare", "--html", "/no/such/x.html"], "--html: /no/such/x.html cannot be written"),
+        (["calibrate", "--out", "/no/such/x.json"], "--out: /no/such/x.json cannot be written"),
+        (["calibrate", "--out", "/"], "--out: / is a folder"),
+        (["compare", "--rate", "0@30s"], "nobody comes in that time"),
+        (["compare", "--rate", "1@0s"], "nobody comes in that time"),
+        (["compare", "--rate", "1M@1h"], "is more than 100000 turns"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_measured(arguments: list[str], said: str) -> None:
+    told = lab(*arguments)
+    assert told.returncode == 2
+    assert said in told.stderr
+    assert told.stderr.count("\n") == 1

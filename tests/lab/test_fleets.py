@@ -14,20 +14,25 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from seawall.errors import ConfigError
-from seawall.lab.fleet.balancer import find_balancer, run_balancer
+from seawall.lab.fleet.balancer import run_balancer
 from seawall.lab.fleet.shares import NoShares, Shares
-from seawall.lab.fleet.spec import parse_fleet
-from seawall.lab.fleet.state import FleetState, started_at, state_of
+from seawall.lab.fleet.state import FleetState, keep, started_at, state_of
+from seawall.lab.processes import descendants
 from seawall.lab.sim_reply import SimTimes
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.outcome import SurgeResult
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Scenario, Simulated
-from seawall.lab.tether import marked
+from seawall.lab.tether import MARK, marked
+from seawall.sessions.open import open_store
+from seawall.sessions.settings import SessionSettings
 from tests.attack.balancer import require_balancer
+from tests.dynamodb_local import ENVIRONMENT, require_dynamodb, running_dynamodb
+from tests.lab.test_fleet_settings import PRODUCTION
 from tests.servers import running_model, running_server
 
 QUICK = ("--first-token", "0.02..0.05", "--duration", "0.1..0.2", "--chunks", "10")
@@ -97,6 +102,78 @@ def test_pods_behind_a_balancer_share_the_turns_and_the_sessions() -> None:
     assert state_of("default") is None
 
 
+def test_a_configuration_of_production_is_served_without_it(tmp_path: Path) -> None:
+    require_balancer()
+    source = tmp_path / "seawall.toml"
+    source.write_text(PRODUCTION)
+    fleet, _ = up("pods=1", "--config", str(source))
+    result = surge(fleet, "--at-once", "3")
+    assert result["errors"] == {}
+    assert result["durability"]["found"] == 3
+
+
+@pytest.mark.parametrize("words", [["pods=2"], ["lambda", "provisioned=2"]])
+def test_why_a_fleet_does_not_start_is_told(words: list[str], tmp_path: Path) -> None:
+    require_balancer()
+    source = tmp_path / "seawall.toml"
+    source.write_text(PRODUCTION + '[tools.store]\nfactory = "no_such_module:open"\n')
+    told = lab("up", *words, "--config", str(source), *QUICK)
+    assert told.returncode == 1
+    assert "no_such_module" in told.stderr
+    assert "Traceback" not in told.stderr
+    assert "ended with status" in told.stderr
+    assert state_of("default") is None
+
+
+def test_a_wrong_configuration_is_told_before_anything_serves_it(tmp_path: Path) -> None:
+    require_balancer()
+    source = tmp_path / "seawall.toml"
+    source.write_text("[server]\nprt = 1\n")
+    told = lab("up", "pods=2", "--config", str(source), "--detach")
+    assert told.returncode != 0
+    assert "seawall.toml:2: server.prt: unknown key" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_a_table_goes_with_its_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_balancer()
+    require_dynamodb()
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+
+    async def look(settings: SessionSettings) -> None:
+        await (await open_store(settings)).close()
+
+    with running_dynamodb() as url:
+        fleet, state = up("pods=1", f"store={url}")
+        assert state.region == ENVIRONMENT["AWS_REGION"]
+        assert surge(fleet, "--at-once", "3")["durability"]["found"] == 3
+        settings = SessionSettings(
+            store="dynamodb", endpoint=url, table=state.mark, region=state.region
+        )
+        asyncio.run(look(settings))
+        told = lab("down")
+        assert (told.returncode, told.stderr) == (0, "")
+        with pytest.raises(ConfigError, match="there is no table"):
+            asyncio.run(look(settings))
+        _, state = up("pods=1", f"store={url}")
+        os.kill(state.pid, signal.SIGKILL)
+        until(lambda: not state.alive)
+    told = lab("down")
+    assert told.returncode == 0
+    assert f"the table {state.mark} at {url} could not be deleted" in told.stderr
+
+
+def test_notes_of_a_fleet_are_listed() -> None:
+    keep(
+        FleetState(
+            name="old", mark="seawall-none", pid=1, born=-1, folder="", notes=("no processors",)
+        )
+    )
+    assert "  note: no processors\n" in lab("ps").stdout
+    assert json.loads(lab("ps", "--json").stdout)[0]["notes"] == ["no processors"]
+
+
 def test_nothing_outlives_a_lab_that_is_killed() -> None:
     """By the kernel's own signal, without anybody who cleans up."""
     require_balancer()
@@ -146,48 +223,26 @@ def test_a_pod_gets_no_more_of_the_processors_than_its_share() -> None:
     assert not groups[0].exists()
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_both_versions_of_control_groups(tmp_path: Path, *, first: bool) -> None:
-    """The files that the kernel's documentation names; here in a folder of our own."""
-    own = tmp_path / "own"
-    own.write_text("1:cpu,cpuacct:/mine\n" if first else "0::/mine\n")
-    base = tmp_path / ("cpu" if first else "") / "mine"
-    base.mkdir(parents=True)
-    (tmp_path / "cgroup.controllers").write_text("cpu memory\n")
-    folder = Shares(tmp_path, own).make("pod", 0.25)
-    assert folder == base / "pod"
-    if first:
-        assert (folder / "cpu.cfs_quota_us").read_text() == "25000"
-    else:
-        assert (folder / "cpu.max").read_text() == "25000 100000"
-
-
-def test_where_no_groups_can_be_made_it_says_so(tmp_path: Path) -> None:
-    own = tmp_path / "own"
-    own.write_text("3:memory:/\n")
-    with pytest.raises(NoShares, match="no control group with cpu"):
-        Shares(tmp_path, own)
-
-
-def test_pods_need_a_balancer(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="install haproxy or nginx"):
-        find_balancer(str(tmp_path))
-
-
 @pytest.mark.parametrize("kind", ["haproxy", "nginx"])
 def test_either_balancer_spreads_turns_over_pods(kind: str, tmp_path: Path) -> None:
     require_balancer(kind)
     program = shutil.which(kind, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     settings = {"IDENTITY__ANONYMOUS": "true", "SERVER__WORKERS": "1"}
     times = SimTimes(first_token=(0.02, 0.05), duration=(0.1, 0.2), chunks=10)
+    mark = f"seawall-test-{uuid4().hex}"
     with ExitStack() as stack:
         model = stack.enter_context(running_model(*QUICK))
         pods = [stack.enter_context(running_server(tmp_path, model, **settings)) for _ in range(2)]
 
         async def crowd() -> SurgeResult:
             async with run_balancer(
-                [pod.url for pod in pods], tmp_path, found=(kind, str(program))
+                [pod.url for pod in pods],
+                tmp_path,
+                found=(kind, str(program)),
+                environment=os.environ | {MARK: mark},
             ) as front:
+                assert marked(mark) == [front.pid]
+                assert descendants(front.pid) == []
                 load = Open([Crowd(shapes=[Instant(20)])])
                 return await drive(
                     Scenario(url=front.url, load=load, simulated=Simulated(times=times))
@@ -205,27 +260,3 @@ def test_either_balancer_spreads_turns_over_pods(kind: str, tmp_path: Path) -> N
 def _metrics(url: str) -> str:
     with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:
         return str(answer.read().decode())
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["four"], "is not NAME=VALUE"),
-        (["memory=512"], "what kind"),
-        (["pods=2", "lambda"], "what kind"),
-        (["pods=0"], "pods: must be 1 or more"),
-        (["pods=2", "memory=512"], "memory: means nothing for pods"),
-        (["lambda", "balance=least"], "balance: means nothing for lambda"),
-        (["lambda", "colour=red"], "colour: unknown"),
-        (["lambda", "store=here"], "neither sqlite nor"),
-    ],
-)
-def test_words_that_mean_nothing_are_told(words: list[str], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        parse_fleet(words)
-
-
-def test_words_become_a_fleet() -> None:
-    spec = parse_fleet(["lambda", "memory=1769", "in-flight=8", "provisioned=2"])
-    assert (spec.kind, spec.memory, spec.in_flight, spec.provisioned) == ("lambda", 1769, 8, 2)
-    assert parse_fleet(["pods=4", "cpu=0.5"]).title == "4 pods of 0.5 processors"

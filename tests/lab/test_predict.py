@@ -21,7 +21,7 @@ from seawall.lab.calibration import (
 from seawall.lab.compare import crowd_that_fits
 from seawall.lab.fleet.spec import parse_fleet
 from seawall.lab.machine import Machine, this_machine
-from seawall.lab.predict import line, predict, stretches
+from seawall.lab.predict import line, not_foretold, predict, stretches
 from seawall.lab.sim_reply import SimTimes
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson
 
@@ -128,6 +128,20 @@ def test_environments_are_used_again() -> None:
 def test_provisioned_environments_take_the_first() -> None:
     spec = parse_fleet(["lambda", "provisioned=15"], TIMES)
     assert predict(CALIBRATION, spec, at_once(21)).cold_starts == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "unknown"),
+    [
+        (["pods=2"], []),
+        (["lambda", "provisioned=15"], []),
+        (["pods=2", "cpu=0.5"], ["cpu"]),
+        (["lambda", "cpu=1", "in-flight=8"], ["cpu", "in-flight"]),
+        (["lambda", "snapstart"], ["snapstart"]),
+    ],
+)
+def test_what_is_not_modelled_is_not_foretold(words: list[str], unknown: list[str]) -> None:
+    assert not_foretold(parse_fleet(words)) == unknown
 
 
 def test_the_largest_crowd_is_what_is_scarcest() -> None:

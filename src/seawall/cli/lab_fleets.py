@@ -3,8 +3,9 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seawall.errors import ConfigError, SeawallError
 
@@ -109,13 +110,13 @@ def _up(arguments: argparse.Namespace) -> int:
         async with run_fleet(
             spec, source, name=arguments.name, tell=lambda line: print(line, file=sys.stderr)
         ) as fleet:
-            for note in fleet.notes:
-                print(f"note: {note}", file=sys.stderr)
+            _show_notes(fleet.notes)
             announcement = {
                 "url": fleet.url,
                 "model": fleet.model,
                 "token_file": str(fleet.token_file),
                 "name": arguments.name,
+                "notes": fleet.notes,
             }
             if arguments.json:
                 sys.stdout.write(json.dumps(announcement) + "\n")
@@ -129,7 +130,12 @@ def _up(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _announced(title: str, announcement: dict[str, str], arguments: argparse.Namespace) -> str:
+def _show_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _announced(title: str, announcement: dict[str, Any], arguments: argparse.Namespace) -> str:
     model = f"--first-token {arguments.first_token} --duration {arguments.duration}"
     return (
         f"{title} at {announcement['url']}\n"
@@ -167,14 +173,14 @@ def _detach(arguments: argparse.Namespace) -> int:
             process.wait()
             raise SeawallError(f"the fleet did not start: {log.read_text().strip()}")
         process.returncode = 0  # it goes on without us
+    announcement = json.loads(line)
+    _show_notes(announcement["notes"])
     if arguments.json:
         sys.stdout.write(line)
     else:
         from seawall.lab.fleet.spec import parse_fleet  # noqa: PLC0415
 
-        sys.stdout.write(
-            _announced(parse_fleet(arguments.fleet).title, json.loads(line), arguments)
-        )
+        sys.stdout.write(_announced(parse_fleet(arguments.fleet).title, announcement, arguments))
     return 0
 
 
@@ -189,7 +195,7 @@ def _down(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"there is no fleet {arguments.name!r}; seawall lab ps lists them")
     for state in states:
         how = "" if state.alive else " (what started it had crashed)"
-        killed = tear_down(state)
+        killed = tear_down(state, lambda line: print(line, file=sys.stderr))
         sys.stdout.write(f"{state.name}: ended{how}, {killed} processes had to be killed\n")
     return 0
 
@@ -198,13 +204,14 @@ def _ps(arguments: argparse.Namespace) -> int:
     from seawall.lab.fleet.state import fleets  # noqa: PLC0415
     from seawall.lab.tether import marked  # noqa: PLC0415
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": each.name,
             "fleet": each.title,
             "url": each.url,
             "processes": len(marked(each.mark)),
             "state": "up" if each.alive else "crashed",
+            "notes": each.notes,
         }
         for each in fleets()
     ]
@@ -216,6 +223,7 @@ def _ps(arguments: argparse.Namespace) -> int:
             f"{row['name']:12} {row['state']:8} {row['processes']:>4} processes  "
             f"{row['fleet']}  {row['url']}\n"
         )
+        sys.stdout.writelines(f"  note: {note}\n" for note in row["notes"])
     if not rows:
         sys.stdout.write("there are no fleets\n")
     return 0

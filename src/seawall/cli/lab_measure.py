@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from seawall.lab.surge.scenario import Open
 
 __all__ = ["add_commands"]
+
+_MOST_TURNS = 100_000
 
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -72,13 +75,25 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
     from seawall.lab.calibration import store_calibration  # noqa: PLC0415
 
-    out = arguments.out.resolve()
+    out = _writable(arguments.out, "--out")
     found = _measured(arguments)
     store_calibration(found, out)
     _tell(f"written: {out}")
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     return 0
+
+
+def _writable(given: Path, option: str) -> Path:
+    """Where something is to be written at the end: looked at before anything is measured."""
+    path = given.resolve()
+    if path.is_dir():
+        raise ConfigError(f"{option}: {given} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{option}: {given} cannot be written: there is no {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"{option}: {given} cannot be written: it is not permitted")
+    return path
 
 
 def _measured(arguments: argparse.Namespace) -> "Calibration":
@@ -118,7 +133,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     if importlib.util.find_spec("numba") is None:
         raise ConfigError("lab compare asks the planner: pip install 'seawall[plan]'")
     times = times_of(arguments)
-    html = arguments.html.resolve() if arguments.html else None
+    html = _writable(arguments.html, "--html") if arguments.html else None
     store = f"store={arguments.store}"
     specs = [
         parse_fleet([f"pods={arguments.pods}", store], times),
@@ -143,32 +158,47 @@ def _compare(arguments: argparse.Namespace) -> int:
         runs=runs,
         bound=bound,
     )
-    if html is not None:
-        html.write_text(compare_html(comparison), encoding="utf-8")
+    page = compare_html(comparison) if html is not None else ""
     if arguments.json:
         for each in (fleet for run in runs for fleet in run.fleets):
             each.result.outcomes.clear()
         sys.stdout.write(msgspec.json.encode(comparison).decode() + "\n")
     else:
         sys.stdout.write(compare_table(comparison))
+    sys.stdout.flush()
+    if html is not None:
+        try:
+            html.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--html: {html}: cannot be written: {error.strerror}") from error
     return 0 if all(fleet.result.good for each in runs for fleet in each.fleets) else 1
 
 
 def _crowds(arguments: argparse.Namespace) -> "list[Open]":
-    from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson, Shape  # noqa: PLC0415
+    from seawall.lab.surge.scenario import Crowd, Instant, Open  # noqa: PLC0415
+
+    for turns in arguments.at_once:
+        if not 1 <= turns <= _MOST_TURNS:
+            raise ConfigError(f"--at-once must be from 1 to {_MOST_TURNS}")
+    crowds = [Open([Crowd(shapes=[Instant(turns)])]) for turns in arguments.at_once]
+    return crowds + [_at_a_rate(text) for text in arguments.rate]
+
+
+def _at_a_rate(text: str) -> "Open":
+    from seawall.lab.surge.arrivals import arrivals  # noqa: PLC0415
+    from seawall.lab.surge.scenario import Crowd, Open, Poisson  # noqa: PLC0415
     from seawall.plan.notation import parse_amount, parse_seconds  # noqa: PLC0415
 
-    shapes: list[Shape] = []
-    for turns in arguments.at_once:
-        if not 1 <= turns <= 100_000:
-            raise ConfigError("--at-once must be from 1 to 100000")
-        shapes.append(Instant(turns))
-    for text in arguments.rate:
-        rate, at, seconds = text.partition("@")
-        if not at:
-            raise ConfigError(f"--rate: {text!r} is not a rate and its time, such as 5@30s")
-        shapes.append(Poisson(parse_amount(rate, "--rate"), parse_seconds(seconds, "--rate")))
-    return [Open([Crowd(shapes=[shape])]) for shape in shapes]
+    rate, at, seconds = text.partition("@")
+    if not at:
+        raise ConfigError(f"--rate: {text!r} is not a rate and its time, such as 5@30s")
+    shape = Poisson(parse_amount(rate, "--rate"), parse_seconds(seconds, "--rate"))
+    if shape.rate * shape.seconds > _MOST_TURNS:
+        raise ConfigError(f"--rate: {text!r} is more than {_MOST_TURNS} turns")
+    crowd = Open([Crowd(shapes=[shape])])
+    if not arrivals(crowd.crowds, seed=0):  # that of the fleets' crowds
+        raise ConfigError(f"--rate: {text!r}: nobody comes in that time; let it be more or longer")
+    return crowd
 
 
 def _largest(calibration: "Calibration", most: int) -> "tuple[Bound, list[Open]]":

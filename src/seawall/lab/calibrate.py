@@ -13,7 +13,7 @@ from statistics import fmean, median
 from msgspec import Struct, structs
 
 from seawall.errors import SeawallError
-from seawall.lab.calibration import FORMAT, Burst, Calibration, LabFigures
+from seawall.lab.calibration import FORMAT, Burst, Calibration, LabFigures, configuration_of
 from seawall.lab.fleet.running import Fleet, run_fleet
 from seawall.lab.fleet.spec import FleetSpec
 from seawall.lab.fleet.watch import FleetWatch, watching
@@ -98,14 +98,10 @@ async def calibrate(
     alone = [added for result, _ in cold[1] for added in _added(result)]
     starts = [max(0.0, each - warm_seconds) for each in alone]
     parts["configuration, opening, first turn"] = max(0.0, median(starts) - sum(parts.values()))
-    watch = cold[sizes.cold[-1]][-1][1]
     lone = cold[1][-1][1]
-    largest, seen = warm[sizes.warm[-1]]
-    grown = seen.peak_bytes - seen.looks[0].memory_bytes
-    fullest = max(watch.looks, key=lambda look: look.memory_bytes)
-    each = fullest.memory_bytes / max(1, fullest.processes)
     runs = [*warm.values(), *(each for found in cold.values() for each in found)]
-    others = median(watch.others(result.driver.cpu_seconds) for result, watch in runs)
+    others = median(watch.others for _, watch in runs)
+    largest, seen = warm[sizes.warm[-1]]
     if others > _OTHERS:
         tell(f"note: {others:.1f} processors were used by others: measure again when it is quiet")
     return Calibration(
@@ -114,8 +110,10 @@ async def calibrate(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         start_seconds=[round(each, 4) for each in starts],
         cpu_ms=_cpu_ms(warm[sizes.warm[1]]),
-        memory_mb=round(each / 2**20, 1),
-        memory_kb_in_flight=round(max(0, grown) / largest.peak_in_flight / 1_024, 1),
+        memory_mb=round(median(_each_bytes(watch) for _, watch in cold[1]) / 2**20, 1),
+        memory_kb_in_flight=round(
+            _bytes_in_flight(warm[sizes.warm[-2]], warm[sizes.warm[-1]]) / 1_024, 1
+        ),
         connections=lone.model_opened + lone.store_opened,
         lab=LabFigures(
             processors=machine.processors,
@@ -131,9 +129,11 @@ async def calibrate(
             ],
             cpu_ms_by_crowd={turns: _cpu_ms(found) for turns, found in warm.items()},
             around_cpu_ms=round(seen.around_cpu_seconds / largest.turns * 1e3, 3),
-            environment_bytes=int(each),
+            environment_bytes=int(_each_bytes(cold[sizes.cold[-1]][-1][1])),
             pace_seconds=round(fmean(pace), 4),
             others=round(others, 2),
+            store=spec.store_kind,
+            configuration=configuration_of(source),
         ),
     )
 
@@ -205,6 +205,21 @@ def _burst(turns: int, results: Sequence[SurgeResult]) -> Burst:
 def _cpu_ms(found: tuple[SurgeResult, FleetWatch]) -> float:
     result, watch = found
     return round(watch.cpu_seconds / result.turns * 1e3, 3)
+
+
+def _each_bytes(watch: FleetWatch) -> float:
+    """The memory of one environment when there was most of it: its proportional share."""
+    fullest = max(watch.looks, key=lambda look: look.memory_bytes)
+    return fullest.memory_bytes / max(1, fullest.processes)
+
+
+def _bytes_in_flight(
+    smaller: tuple[SurgeResult, FleetWatch], larger: tuple[SurgeResult, FleetWatch]
+) -> float:
+    """What each turn more takes: between two crowds, as a heap keeps what the first one took."""
+    (few, before), (many, after) = smaller, larger
+    more = max(1, many.peak_in_flight - few.peak_in_flight)
+    return max(0, after.peak_bytes - before.peak_bytes) / more
 
 
 def _told(result: SurgeResult) -> str:

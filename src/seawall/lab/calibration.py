@@ -11,7 +11,15 @@ from msgspec import Struct
 
 from seawall.errors import ConfigError
 
-__all__ = ["FORMAT", "Burst", "Calibration", "LabFigures", "load_calibration", "store_calibration"]
+__all__ = [
+    "FORMAT",
+    "Burst",
+    "Calibration",
+    "LabFigures",
+    "configuration_of",
+    "load_calibration",
+    "store_calibration",
+]
 
 FORMAT = "seawall.calibration/1"
 
@@ -37,7 +45,9 @@ class LabFigures(Struct, frozen=True, kw_only=True):
     cpu_ms_by_crowd: processor time of a turn on pods, by the size of the crowd. around_cpu_ms: of
     the balancer, a turn. pace_seconds: see `seawall.lab.machine.pace_seconds`. others: processors
     that somebody else used meanwhile, on average; where that is more than a little, measure again
-    when the machine is quiet.
+    when the machine is quiet. environment_bytes: of one environment among the most that there were
+    at once, its share of what they have in common. store: its kind, and configuration: the name of
+    what was served; empty in files of before these were noted.
     """
 
     processors: int
@@ -53,12 +63,15 @@ class LabFigures(Struct, frozen=True, kw_only=True):
     environment_bytes: int
     pace_seconds: float
     others: float
+    store: str = ""
+    configuration: str = ""
 
 
 class Calibration(Struct, frozen=True, kw_only=True):
     """See the module and `seawall.plan.calibration.Measured`, whose fields these are.
 
-    start_seconds: what a start adds to the first text of the turn that caused it.
+    start_seconds: what a start adds to the first text of the turn that caused it. memory_mb: of an
+    environment that is alone. memory_kb_in_flight: of each turn more.
     """
 
     format: str
@@ -70,6 +83,11 @@ class Calibration(Struct, frozen=True, kw_only=True):
     memory_kb_in_flight: float
     connections: int
     lab: LabFigures
+
+
+def configuration_of(source: Path) -> str:
+    """What a configuration is called wherever it is: its folder's name and its own."""
+    return "/".join(source.resolve().parts[-2:])
 
 
 def load_calibration(path: Path) -> Calibration:

@@ -9,12 +9,12 @@ from msgspec import Struct, structs
 
 from seawall.errors import SeawallError
 from seawall.lab.calibrate import crowd_at
-from seawall.lab.calibration import Calibration
+from seawall.lab.calibration import Calibration, configuration_of
 from seawall.lab.fleet.running import run_fleet
 from seawall.lab.fleet.spec import FleetSpec
 from seawall.lab.fleet.watch import FleetWatch, Look, watching
 from seawall.lab.machine import Machine, pace_seconds
-from seawall.lab.predict import Prediction, predict, relative_errors
+from seawall.lab.predict import Prediction, not_foretold, predict, relative_errors
 from seawall.lab.surge.durable import read_back
 from seawall.lab.surge.outcome import Progress, SurgeResult
 from seawall.lab.surge.process import drive_apart
@@ -47,12 +47,13 @@ class Measured(Struct, frozen=True, kw_only=True):
     pods, ever. *_opened, *_peak: connections. *cpu_seconds: of the fleet, of balancer or local
     Lambda, and of the store where it is a process here. others: processors that somebody else
     used, on average. slower: how many times as long the machine took for the same work, before
-    and after, as when it was calibrated. errors: predicted over measured, less one.
+    and after, as when it was calibrated. prediction: None of a fleet that cannot be foretold.
+    errors: predicted over measured, less one.
     """
 
     title: str
     result: SurgeResult
-    prediction: Prediction
+    prediction: Prediction | None
     errors: dict[str, float]
     initialisations: int
     cold_starts: int
@@ -172,31 +173,53 @@ async def _measure(
         reading = structs.replace(scenario, read_back=_READ_BACK)
         result = structs.replace(result, durability=await read_back(reading, result.outcomes))
         notes = list(fleet.notes)
-    prediction = await asyncio.to_thread(predict, calibration, spec, crowd)
+    prediction = None
+    if unknown := not_foretold(spec):
+        notes.append(f"{spec.title}: {unknown[0]} is not foretold")
+    else:
+        prediction = await asyncio.to_thread(predict, calibration, spec, crowd)
+        notes += _mismatches(calibration, spec, source)
     slower = fmean(pace) / calibration.lab.pace_seconds
     return _measured(spec, result, watch, prediction, notes=notes, slower=slower)
+
+
+def _mismatches(calibration: Calibration, spec: FleetSpec, source: Path) -> list[str]:
+    """Where something else was calibrated than is measured now; not of files that do not say."""
+    lab = calibration.lab
+    pairs = [
+        ("store", lab.store, spec.store_kind),
+        ("configuration", lab.configuration, configuration_of(source)),
+    ]
+    return [
+        f"{spec.title}: foretold from a calibration with another {what}: {then}, here {now}"
+        for what, then, now in pairs
+        if then and then != now
+    ]
 
 
 def _measured(
     spec: FleetSpec,
     result: SurgeResult,
     watch: FleetWatch,
-    prediction: Prediction,
+    prediction: Prediction | None,
     *,
     notes: list[str],
     slower: float,
 ) -> Measured:
-    # Where environments are reclaimed meanwhile, only initialisations tell how many there were.
-    lasting = spec.idle > result.seconds
-    cold = watch.added if lasting else watch.initialisations
-    others = watch.others(result.driver.cpu_seconds)
+    others = watch.others
     if others > _OTHERS:
         notes = [*notes, f"{spec.title}: {others:.1f} processors were used by others meanwhile"]
+    if spec.kind == "pods":
+        cold = 0
+    elif spec.idle > result.seconds:
+        cold = watch.added
+    else:  # some were reclaimed meanwhile: only initialisations tell how many there were
+        cold = watch.initialisations
     return Measured(
         title=spec.title,
         result=result,
         prediction=prediction,
-        errors=relative_errors(prediction, result, cold),
+        errors=relative_errors(prediction, result, cold) if prediction is not None else {},
         initialisations=watch.initialisations,
         cold_starts=cold,
         model_opened=watch.model_opened,

@@ -59,7 +59,7 @@ def compare_html(comparison: Comparison) -> str:
                 ),
                 ["processor time of a start, seconds", f"{lab.start_cpu_seconds:.2f}"],
                 ["processor time of a turn, ms", f"{comparison.calibration.cpu_ms:.2f}"],
-                ["memory of an environment, MB", f"{comparison.calibration.memory_mb:.1f}"],
+                ["memory of an environment alone, MB", f"{comparison.calibration.memory_mb:.1f}"],
                 [
                     "memory of a turn in flight, KB",
                     f"{comparison.calibration.memory_kb_in_flight:.1f}",
@@ -184,24 +184,24 @@ def _rows(fleets: Sequence[Measured]) -> list[tuple[str, list[str]]]:
 
 
 def _foretold(fleets: Sequence[Measured]) -> list[tuple[str, list[str]]]:
-    rows = []
-    for key in ("p50", "p95", "p99"):
-        cells = []
-        for each in fleets:
-            foretold = getattr(each.prediction.first_text, key)
-            error = each.errors.get(f"first text {key}")
-            cells.append(_beside(foretold / 1e3, error, "{:.2f}"))
-        rows.append((f"foretold first text {key}, s", cells))
-    rows.append(
-        (
-            "foretold cold starts",
-            [
-                _beside(each.prediction.cold_starts, each.errors.get("cold starts"), "{:.0f}")
-                for each in fleets
-            ],
-        )
-    )
-    return rows
+    def first_text(each: Measured, key: str) -> str:
+        if each.prediction is None:
+            return "-"
+        foretold = getattr(each.prediction.first_text, key)
+        return _beside(foretold / 1e3, each.errors.get(f"first text {key}"), "{:.2f}")
+
+    def cold_starts(each: Measured) -> str:
+        if each.prediction is None:
+            return "-"
+        return _beside(each.prediction.cold_starts, each.errors.get("cold starts"), "{:.0f}")
+
+    return [
+        *(
+            (f"foretold first text {key}, s", [first_text(each, key) for each in fleets])
+            for key in ("p50", "p95", "p99")
+        ),
+        ("foretold cold starts", [cold_starts(each) for each in fleets]),
+    ]
 
 
 def _beside(value: float, error: float | None, how: str) -> str:

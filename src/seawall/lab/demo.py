@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Struct
 
 from seawall.errors import SeawallError
+from seawall.identity.settings import JwtSettings
 from seawall.lab.processes import Service, run_service
 from seawall.lab.surge.outcome import Progress, SurgeResult
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Scenario, Simulated
@@ -119,6 +120,7 @@ class DemoIssuer:
     """An identity provider of the demo's own."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._key = generate_private_key(public_exponent=65_537, key_size=2_048)
         public = {
             "kty": "RSA",
@@ -129,6 +131,11 @@ class DemoIssuer:
             "n": _encoded(self._key.public_key().public_numbers().n.to_bytes(256)),
         }
         path.write_bytes(msgspec.json.encode({"keys": [public]}))
+
+    @property
+    def trusted(self) -> JwtSettings:
+        """By which its tokens are known."""
+        return JwtSettings(issuer=_ISSUER, audience=_AUDIENCE, jwks_file=str(self._path))
 
     def token(self, subject: str, tenant: str = "demo", *, seconds: int = 3_600) -> str:
         """A token for a customer, good for an hour where nothing else is said."""

@@ -27,7 +27,7 @@ from seawall.plan.distributions import Distribution, constant, empirical
 from seawall.plan.platforms import Platform
 from seawall.plan.workload import Clients
 
-__all__ = ["Prediction", "line", "predict", "relative_errors", "stretches"]
+__all__ = ["Prediction", "line", "not_foretold", "predict", "relative_errors", "stretches"]
 
 _PATIENCE = 600.0
 _TURNS = 2_000  # simulated at least, in several runs where a crowd is smaller
@@ -43,8 +43,22 @@ class Prediction(Struct, frozen=True, kw_only=True):
     served: float
 
 
+def not_foretold(spec: FleetSpec) -> list[str]:
+    """What of a fleet `predict` knows nothing of: it would foretell one without that."""
+    there = {
+        "cpu": spec.cpu > 0,
+        "in-flight": spec.in_flight > 1,
+        "snapstart": spec.snapstart,
+        "model": bool(spec.model),
+    }
+    return [name for name, given in there.items() if given]
+
+
 def predict(calibration: Calibration, spec: FleetSpec, load: Open, seed: int = 0) -> Prediction:
-    """Simulate that crowd on that fleet: the mean of several runs."""
+    """Simulate that crowd on that fleet: the mean of several runs.
+
+    Of what `not_foretold` tells nothing is taken into account.
+    """
     due = np.array([at for at, _ in arrivals(load.crowds, seed)])
     workload = Workload(
         arrivals=Arrivals(trace=due, rate=0.0, horizon=float(due[-1]) + 60.0),

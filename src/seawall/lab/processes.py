@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 
 import msgspec
@@ -14,10 +14,24 @@ from msgspec import Struct
 
 from seawall.errors import SeawallError
 
-__all__ = ["Consumption", "Service", "consumption", "descendants", "listener", "run_service"]
+__all__ = [
+    "ESTABLISHED",
+    "Consumption",
+    "Service",
+    "consumption",
+    "descendants",
+    "listener",
+    "open_files",
+    "run_service",
+    "tcp_sockets",
+]
+
+# States of linux/include/net/tcp_states.h.
+ESTABLISHED = "01"
+_LISTENING = "0A"
 
 _STOP_SECONDS = 15.0
-_LISTENING = "0A"  # TCP_LISTEN of linux/include/net/tcp_states.h
+_TAIL_BYTES = 4_096  # of a log, told where its process did not start
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -46,7 +60,7 @@ async def run_service(
     goes; to ours without.
 
     Raises:
-        SeawallError: it ended, or said nothing within `seconds`.
+        SeawallError: it ended, or said nothing within `seconds`; with the end of the log.
     """
     with log.open("ab") if log is not None else nullcontext() as errors:
         process = await asyncio.create_subprocess_exec(
@@ -58,9 +72,21 @@ async def run_service(
             preexec_fn=before,
         )
     try:
-        yield Service((await _announced(process, arguments[0], seconds)).url, process.pid)
+        try:
+            announced = await _announced(process, arguments[0], seconds)
+        except SeawallError as error:
+            said = _tail(log) if log is not None else ""
+            raise SeawallError(f"{error}: {said}" if said else str(error)) from error
+        yield Service(announced.url, process.pid)
     finally:
         await _end(process)
+
+
+def _tail(log: Path) -> str:
+    """The last lines of it."""
+    with log.open("rb") as lines:
+        lines.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+        return lines.read(_TAIL_BYTES).decode("utf-8", "replace").strip()
 
 
 async def _announced(process: Process, name: str, seconds: float) -> _Announcement:
@@ -130,19 +156,36 @@ def descendants(pid: int) -> list[int]:
 
 def listener(port: int) -> int:
     """The process of this machine that listens at a TCP port; 0 where none is to be seen."""
-    inodes = set()
+    wanted = {name for name, local, _ in tcp_sockets(_LISTENING) if local == port}
+    for folder in Path("/proc").glob("[0-9]*"):
+        if wanted & open_files(int(folder.name)):
+            return int(folder.name)
+    return 0
+
+
+def tcp_sockets(state: str) -> Iterator[tuple[str, int, int]]:
+    """Those of this machine in that state: its name among open files, its own port, the peer's.
+
+    Source: docs.kernel.org/networking/proc_net_tcp.html.
+    """
     for table in ("tcp", "tcp6"):
         try:
             lines = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
         except OSError:
             continue
         for fields in (line.split() for line in lines):
-            if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
-                inodes.add(f"socket:[{fields[9]}]")
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if any(str(each.readlink()) in inodes for each in (folder / "fd").iterdir()):
-                return int(folder.name)
-        except OSError:  # it has gone, or is not ours to look into
-            continue
-    return 0
+            if fields[3] == state:
+                local, remote = (int(each.rpartition(":")[2], 16) for each in fields[1:3])
+                yield f"socket:[{fields[9]}]", local, remote
+
+
+def open_files(pid: int) -> set[str]:
+    """What a process has open; nothing of one that has gone, or is not ours to look into."""
+    found = set()
+    try:
+        for each in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                found.add(str(each.readlink()))
+    except OSError:
+        pass
+    return found

@@ -18,6 +18,9 @@ from seawall.lab.tether import tether
 __all__ = ["find_balancer", "run_balancer"]
 
 _START_SECONDS = 20.0
+# The most: both take memory for them ahead, and where files are not limited there may be 2**30.
+_HAPROXY_CONNECTIONS = 262_144
+_NGINX_CONNECTIONS = 65_536
 _HAPROXY = """\
 global
     maxconn {connections}
@@ -38,13 +41,13 @@ backend pods
     retries 0
 {servers}
 """
+# One process: a worker would neither be counted nor keep the mark in its environment.
 _NGINX = """\
 daemon off;
-worker_processes 1;
-worker_rlimit_nofile {files};
+master_process off;
 pid {folder}/nginx.pid;
 error_log stderr error;
-events {{ worker_connections {files}; }}
+events {{ worker_connections {connections}; }}
 http {{
     access_log off;
     client_body_temp_path {folder}/body;
@@ -58,7 +61,7 @@ http {{
         keepalive 256;
     }}
     server {{
-        listen 127.0.0.1:{port} backlog={connections};
+        listen 127.0.0.1:{port} backlog={backlog};
         location / {{
             proxy_pass http://pods;
             proxy_http_version 1.1;
@@ -127,7 +130,7 @@ async def run_balancer(
 
 def _configuration(kind: str, port: int, urls: Sequence[str], folder: Path, balance: str) -> str:
     files = raise_file_limit()
-    connections = max(256, files // 2 - 500)
+    connections = min(max(256, files // 2 - 500), _HAPROXY_CONNECTIONS)
     addresses = [each.removeprefix("http://") for each in urls]
     if kind == "haproxy":
         lines = [
@@ -143,8 +146,8 @@ def _configuration(kind: str, port: int, urls: Sequence[str], folder: Path, bala
         port=port,
         balance="least_conn;" if balance == "least" else "",
         servers="\n".join(lines),
-        connections=min(connections, 4_096),
-        files=files,
+        connections=min(files, _NGINX_CONNECTIONS),
+        backlog=min(connections, 4_096),
         folder=folder,
     )
 

@@ -6,20 +6,22 @@ import signal
 import tempfile
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from uuid import uuid4
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
-from seawall.lab.demo import DemoIssuer, server_environment
+from seawall.lab.demo import DemoIssuer
 from seawall.lab.fleet.balancer import find_balancer, run_balancer
+from seawall.lab.fleet.settings import replaced
 from seawall.lab.fleet.shares import NoShares, Shares
 from seawall.lab.fleet.spec import FleetSpec
 from seawall.lab.fleet.state import FleetState, cache_file, keep, started_at, state_of, tear_down
+from seawall.lab.fleet.table import make_table, table_credentials, table_region
 from seawall.lab.processes import Service, listener, run_service
 from seawall.lab.tether import BEHIND, MARK, tether
-from seawall.sessions.open import open_store
 from seawall.sessions.settings import SessionSettings
 from seawall.transport.endpoint import Endpoint
 
@@ -28,7 +30,6 @@ __all__ = ["Fleet", "run_fleet"]
 _CUSTOMERS = 256
 _DAY = 86_400
 _START_SECONDS = 120.0
-_REGION = "us-east-1"
 # Hundreds of environments share the processors here; each of AWS's has a share of its own. What is
 # only late for that is not to fail, as it would not there.
 _PATIENT = {
@@ -76,7 +77,8 @@ async def run_fleet(
     source: the configuration that all serve; of it, model, store and identity are replaced.
 
     Raises:
-        ConfigError: there is one of this name, no balancer, or no such configuration.
+        ConfigError: there is one of this name, no balancer, no such configuration, or something
+            of it cannot be replaced.
         SeawallError: something did not start.
     """
     if not await asyncio.to_thread(source.is_file):
@@ -85,8 +87,10 @@ async def run_fleet(
     if before is not None and before.alive:
         raise ConfigError(f"a fleet {name!r} is up already; end it by: seawall lab down {name}")
     if before is not None:
-        tell(f"what is left of an earlier fleet is ended: {tear_down(before)} processes")
+        killed = await asyncio.to_thread(tear_down, before, tell)
+        tell(f"what is left of an earlier fleet is ended: {killed} processes")
     balancer = find_balancer() if spec.kind == "pods" else None
+    region = table_region() if spec.store != "sqlite" else ""
     mark = f"seawall-{uuid4().hex[:12]}"
     folder = Path(tempfile.mkdtemp(prefix="seawall-lab-"))
     state = FleetState(
@@ -96,39 +100,37 @@ async def run_fleet(
         born=started_at(os.getpid()),
         folder=str(folder),
         title=spec.title,
+        endpoint=spec.store if region else "",
+        region=region,
     )
     keep(state)
     try:
         async with AsyncExitStack() as stack:
-            started = _Starting(spec, source, folder, mark, stack)
-            await started.table()
+            started = _Starting(spec, source, folder, state, stack)
             fleet = await (started.pods(balancer) if balancer else started.environments())
             keep(
-                FleetState(
-                    name=name,
-                    mark=mark,
-                    pid=state.pid,
-                    born=state.born,
-                    folder=str(folder),
-                    title=spec.title,
+                structs.replace(
+                    state,
                     url=fleet.url,
                     model=fleet.model,
                     tokens=str(fleet.token_file),
+                    notes=fleet.notes,
                 )
             )
             yield fleet
     finally:
-        await asyncio.to_thread(tear_down, state)
+        await asyncio.to_thread(tear_down, state, tell)
 
 
 class _Starting:
     def __init__(
-        self, spec: FleetSpec, source: Path, folder: Path, mark: str, stack: AsyncExitStack
+        self, spec: FleetSpec, source: Path, folder: Path, state: FleetState, stack: AsyncExitStack
     ) -> None:
         self._spec = spec
         self._source = source
         self._folder = folder
-        self._mark = mark
+        self._mark = state.mark
+        self._region = state.region
         self._stack = stack
         self._notes: list[str] = []
         self._issuer = DemoIssuer(folder / "jwks.json")
@@ -139,30 +141,19 @@ class _Starting:
         self._token_file.touch(mode=0o600)
         self._token_file.write_text("\n".join(self._tokens) + "\n")
 
-    async def table(self) -> None:
-        """Make it ahead, as it is in earnest; SQLite's file makes itself."""
-        if self._spec.store != "sqlite":
-            sessions = SessionSettings(
-                store="dynamodb",
-                endpoint=self._spec.store,
-                table=self._mark,
-                region=_REGION,
-                create_table=True,
-            )
-            store = await open_store(sessions, os.environ | self._credentials())
-            await store.close()
-
     async def pods(self, balancer: tuple[str, str]) -> Fleet:
         model = await self._model()
-        environment = self._environment(model) | {
-            "SEAWALL_ADMISSION__IN_FLIGHT": str(self._spec.places)
-        }
+        environment = await self._environment(model)
+        environment["SEAWALL_ADMISSION__IN_FLIGHT"] = str(self._spec.places)
         shares = self._shares()
-        async with asyncio.TaskGroup() as group:
-            starting = [
-                group.create_task(self._pod(number, environment, shares))
-                for number in range(self._spec.pods)
-            ]
+        try:
+            async with asyncio.TaskGroup() as group:
+                starting = [
+                    group.create_task(self._pod(number, environment, shares))
+                    for number in range(self._spec.pods)
+                ]
+        except ExceptionGroup as failed:  # the first that did not start says it for all
+            raise failed.exceptions[0] from failed
         pods = [each.result() for each in starting]
         front = await self._stack.enter_async_context(
             run_balancer(
@@ -207,7 +198,7 @@ class _Starting:
         front = await self._stack.enter_async_context(
             run_service(
                 *arguments,
-                environment=self._environment(model),
+                environment=await self._environment(model),
                 seconds=_START_SECONDS,
                 before=tether(signal.SIGTERM),
                 log=self._folder / "lambda.log",
@@ -248,35 +239,39 @@ class _Starting:
             )
         )
 
-    def _environment(self, model: Service) -> dict[str, str]:
-        """Settings of all that serve."""
-        environment = (
-            server_environment(self._folder, model)
-            | _PATIENT
-            | {
-                MARK: self._mark,
-                "SEAWALL_ROUTING__CLASSIFIER_CACHE": str(cache_file()),
-            }
+    async def _environment(self, model: Service) -> dict[str, str]:
+        """Settings of all that serve. A table is made ahead, as it is in earnest."""
+        sessions = self._sessions()
+        environment = await asyncio.to_thread(
+            replaced,
+            self._source,
+            folder=self._folder,
+            model=model.url,
+            sessions=sessions,
+            trusted=self._issuer.trusted,
         )
-        if self._spec.store != "sqlite":
-            environment |= {
-                "SEAWALL_SESSIONS__STORE": "dynamodb",
-                "SEAWALL_SESSIONS__ENDPOINT": self._spec.store,
-                "SEAWALL_SESSIONS__TABLE": self._mark,
-                "SEAWALL_SESSIONS__REGION": _REGION,
-                **self._credentials(),
-            }
+        environment |= _PATIENT | {
+            MARK: self._mark,
+            "SEAWALL_ROUTING__CLASSIFIER_CACHE": str(cache_file()),
+        }
+        if sessions.store == "dynamodb":
+            environment |= table_credentials()
+            await make_table(sessions)
         return environment
 
-    def _credentials(self) -> dict[str, str]:
-        """Ours, or what DynamoDB Local is content with."""
-        names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-        return {name: os.environ.get(name, "local") for name in names}
+    def _sessions(self) -> SessionSettings:
+        if self._spec.store == "sqlite":
+            return SessionSettings(path=str(self._folder / "sessions.db"))
+        return SessionSettings(
+            store="dynamodb", endpoint=self._spec.store, table=self._mark, region=self._region
+        )
 
     def _store_pid(self) -> int:
+        """Of the store's process, where it is one of this machine; else somebody else's."""
         if self._spec.store == "sqlite":
             return 0
-        return listener(Endpoint.parse(self._spec.store).origin.port)
+        origin = Endpoint.parse(self._spec.store).origin
+        return listener(origin.port) if _is_loopback(origin.host) else 0
 
     def _shares(self) -> Shares | None:
         """Control groups, where they are wanted and to be had; else a note says why not."""
@@ -290,3 +285,10 @@ class _Starting:
             return None
         self._stack.callback(shares.close)
         return shares
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # another name
+        return False

@@ -1,5 +1,6 @@
 """Processors by share: control groups of the kernel, where we are allowed to make some."""
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,11 +17,14 @@ class NoShares(SeawallError):
 
 
 class Shares:
-    """Control groups below our own, each with a limit of processors.
+    """Control groups, each with a limit of processors.
 
     Both versions of the interface: docs.kernel.org/admin-guide/cgroup-v2.html (cpu.max) and
-    docs.kernel.org/scheduler/sched-bwc.html (cpu.cfs_quota_us). root, own: of the file systems;
-    they are given by tests.
+    docs.kernel.org/scheduler/sched-bwc.html (cpu.cfs_quota_us). In version 1 they are below our
+    own. In version 2 a group that has processes hands no controller on to groups below it ("no
+    internal process constraint"), so that they are below the nearest one above us that hands on
+    cpu; whoever moves there must be allowed to change who is in that one ("delegation
+    containment"). root, own: of the file systems; they are given by tests.
     """
 
     def __init__(
@@ -45,7 +49,10 @@ class Shares:
                 (folder / "cpu.cfs_quota_us").write_text(str(quota))
             else:
                 (folder / "cpu.max").write_text(f"{quota} {_PERIOD}")
+                os.close(os.open(self._base / "cgroup.procs", os.O_WRONLY))  # may we move there?
         except OSError as error:
+            if folder in self._made:
+                self.remove(folder)
             raise NoShares(
                 f"processors cannot be limited: {folder}: {error.strerror}; "
                 "be root, or delegate a control group with the controller cpu"
@@ -67,7 +74,7 @@ class Shares:
 
 
 def _base(root: Path, own: Path) -> tuple[bool, Path]:
-    """Whether it is version 1, and the folder of our own group."""
+    """Whether it is version 1, and the folder in which groups can be made."""
     try:
         lines = own.read_text().splitlines()
     except OSError as error:
@@ -87,8 +94,21 @@ def _base(root: Path, own: Path) -> tuple[bool, Path]:
                 return True, _existing(mounted, path)
     for line in lines:
         if line.startswith("0::") and (root / "cgroup.controllers").exists():
-            return False, _existing(root, line[3:])
+            return False, _handing_on(root, _existing(root, line[3:]))
     raise NoShares("processors cannot be limited: there is no control group with cpu")
+
+
+def _handing_on(root: Path, folder: Path) -> Path:
+    """The nearest group from there upwards that hands the controller cpu on to those below it."""
+    for each in (folder, *folder.parents):
+        with suppress(OSError):
+            if "cpu" in (each / "cgroup.subtree_control").read_text().split():
+                return each
+        if each == root:
+            break
+    raise NoShares(
+        f"processors cannot be limited: no control group from {folder} upwards hands on cpu"
+    )
 
 
 def _existing(root: Path, path: str) -> Path:

@@ -8,6 +8,7 @@ from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
 from seawall.lab.sim_reply import SimTimes
+from seawall.transport.endpoint import Endpoint
 
 __all__ = ["FleetSpec", "parse_fleet"]
 
@@ -43,6 +44,11 @@ class FleetSpec(Struct, frozen=True, kw_only=True, rename="kebab"):
     times: SimTimes = SimTimes()
 
     @property
+    def store_kind(self) -> str:
+        """`sqlite` or `dynamodb`."""
+        return "sqlite" if self.store == "sqlite" else "dynamodb"
+
+    @property
     def title(self) -> str:
         """In a few words."""
         if self.kind == "pods":
@@ -54,6 +60,16 @@ class FleetSpec(Struct, frozen=True, kw_only=True, rename="kebab"):
         return f"{kind}, {self.memory} MB"
 
 
+# Those of the local Lambda (seawall.lab.local_lambda.settings) and, of waiting, a day.
+_BOUNDS = {
+    "cpu": (0, 1_024),
+    "memory": (128, 32_768),
+    "in_flight": (1, 1_600),
+    "provisioned": (0, 100_000),
+    "timeout": (0.001, 900),
+    "idle": (0.001, 86_400),
+    "init": (0.001, 86_400),
+}
 _ONLY_PODS = {"pods", "places", "balance"}
 _ONLY_LAMBDA = {
     *("memory", "in_flight", "provisioned", "snapstart", "concurrency", "idle", "timeout", "init"),
@@ -104,7 +120,24 @@ def _check(spec: FleetSpec) -> None:
     for name in ("pods", "places", "concurrency", "in_flight"):
         if getattr(spec, name) < 1:
             raise ConfigError(f"fleet: {name}: must be 1 or more")
-    if not 0 <= spec.cpu <= 1_024:
-        raise ConfigError("fleet: cpu: must be 0 or more")
-    if spec.store != "sqlite" and not spec.store.startswith(("http://", "https://")):
+    for name, (least, most) in _BOUNDS.items():
+        if not least <= getattr(spec, name) <= most:
+            raise ConfigError(f"fleet: {name}: must be from {least:g} to {most:g}")
+    if spec.kind == "lambda" and spec.cpu not in (0, 1):
+        raise ConfigError(
+            "fleet: cpu: of lambda is 0, no limit, or 1, what its memory buys: set memory"
+        )
+    if spec.snapstart and (spec.provisioned or spec.in_flight > 1):
+        raise ConfigError("fleet: snapstart: goes neither with provisioned nor with in-flight")
+    if spec.store != "sqlite" and not _is_url(spec.store):
         raise ConfigError("fleet: store: is neither sqlite nor the URL of a DynamoDB")
+    if spec.model and not _is_url(spec.model):
+        raise ConfigError("fleet: model: is not an http or https URL")
+
+
+def _is_url(text: str) -> bool:
+    try:
+        Endpoint.parse(text)
+    except ValueError:
+        return False
+    return True

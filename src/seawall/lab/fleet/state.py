@@ -1,17 +1,19 @@
 """What fleets there are on this machine, so that each can be torn down, whatever became of it."""
 
+import asyncio
 import os
 import re
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from seawall.errors import ConfigError
+from seawall.errors import ConfigError, SeawallError
 from seawall.lab.tether import kill_marked
 
 __all__ = [
@@ -32,7 +34,9 @@ class FleetState(Struct, frozen=True, kw_only=True):
     """A fleet that was started. mark: in the environment of all its processes.
 
     pid, born: of the process that holds it, and that one's start in clock ticks since boot: a
-    number that was given to another process since is not it.
+    number that was given to another process since is not it. endpoint, region: of the DynamoDB in
+    which it has a table with the name of the mark; empty where it has none. notes: what could not
+    be had here.
     """
 
     name: str
@@ -44,6 +48,9 @@ class FleetState(Struct, frozen=True, kw_only=True):
     url: str = ""
     model: str = ""
     tokens: str = ""
+    endpoint: str = ""
+    region: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def alive(self) -> bool:
@@ -100,8 +107,10 @@ def fleets() -> list[FleetState]:
     return [found for name in names if (found := state_of(name)) is not None]
 
 
-def tear_down(state: FleetState) -> int:
+def tear_down(state: FleetState, tell: Callable[[str], None] = lambda _: None) -> int:
     """End everything of a fleet: kindly where somebody holds it, then whatever is left.
+
+    Not to be called on an event loop. tell: what could not be taken away.
 
     Returns how many processes had to be killed.
     """
@@ -112,6 +121,14 @@ def tear_down(state: FleetState) -> int:
         while started_at(state.pid) == state.born and time.monotonic() < deadline:
             time.sleep(0.1)
     killed = kill_marked(state.mark)
+    if state.endpoint:
+        # Only where there is a table: everybody else need not wait for these imports.
+        from seawall.lab.fleet.table import delete_table  # noqa: PLC0415
+
+        try:
+            asyncio.run(delete_table(state.endpoint, state.mark, state.region))
+        except SeawallError as error:
+            tell(f"note: {error}")
     folder = Path(state.folder)
     if folder.name.startswith("seawall-lab-"):
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Watching a fleet from outside while a crowd is at it."""
 
 import asyncio
+import resource
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
@@ -13,7 +14,7 @@ from seawall.lab.fleet.running import Fleet
 from seawall.lab.local_lambda.function import Stats
 from seawall.lab.local_lambda.server import STATS_PATH
 from seawall.lab.machine import busy_seconds
-from seawall.lab.processes import consumption, descendants
+from seawall.lab.processes import ESTABLISHED, consumption, descendants, open_files, tcp_sockets
 from seawall.lab.sim_stats import SimStats
 from seawall.transport.endpoint import Endpoint
 from seawall.transport.errors import TransportError
@@ -54,7 +55,8 @@ class FleetWatch:
     database. A connection to a store that lives for less than half a second may be missed; with
     hundreds of processes, for less than several seconds: looks are then further apart.
     machine_cpu_seconds: of all processes of the machine. store_cpu_seconds: of the store's own
-    process, where it is one of this machine.
+    process, where it is one of this machine. driver_cpu_seconds: of children of ours that have
+    ended meanwhile, from their start to their end: the driver is the only one.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -74,15 +76,17 @@ class FleetWatch:
         self._around_before = 0.0
         self._started_before = self._environments_before = 0
         self._busy_before = self._model_cpu_before = self._store_cpu_before = 0.0
-        self._own_before = 0.0
+        self._own_before = self._ended_before = 0.0
         self.seconds = self.machine_cpu_seconds = 0.0
-        self.model_cpu_seconds = self.store_cpu_seconds = self.own_cpu_seconds = 0.0
+        self.model_cpu_seconds = self.store_cpu_seconds = 0.0
+        self.own_cpu_seconds = self.driver_cpu_seconds = 0.0
 
-    def others(self, driver_cpu_seconds: float) -> float:
+    @property
+    def others(self) -> float:
         """Processors that were used by nobody who belongs to this, on average."""
         own = self.cpu_seconds + self.around_cpu_seconds + self.own_cpu_seconds
-        behind = self.model_cpu_seconds + self.store_cpu_seconds
-        return max(0.0, self.machine_cpu_seconds - own - behind - driver_cpu_seconds) / self.seconds
+        behind = self.model_cpu_seconds + self.store_cpu_seconds + self.driver_cpu_seconds
+        return max(0.0, self.machine_cpu_seconds - own - behind) / self.seconds
 
     @property
     def store_opened(self) -> int:
@@ -119,6 +123,7 @@ class FleetWatch:
         self._model_cpu_before = _own_cpu(self._fleet.model_pid)
         self._store_cpu_before = _own_cpu(self._fleet.store_pid)
         self._own_before = time.process_time()
+        self._ended_before = _ended_cpu()
         self._began = time.monotonic()
         self._around_before = sum(_own_cpu(pid) for pid in self._fleet.around)
         pids = await self._look()
@@ -146,6 +151,7 @@ class FleetWatch:
         self.model_cpu_seconds = _own_cpu(self._fleet.model_pid) - self._model_cpu_before
         self.store_cpu_seconds = _own_cpu(self._fleet.store_pid) - self._store_cpu_before
         self.own_cpu_seconds = time.process_time() - self._own_before
+        self.driver_cpu_seconds = _ended_cpu() - self._ended_before
         if not self._fleet.servers:
             self.initialisations = self.environments.started - self._started_before
             self.added = self.environments.environments - self._environments_before
@@ -157,10 +163,11 @@ class FleetWatch:
         pids = self._serving()
         for pid in pids:
             self._used[pid] = max(self._used.get(pid, 0.0), _own_cpu(pid))
-        memory = await asyncio.to_thread(lambda: sum(_share(pid) for pid in pids))
+        memory, opened = await asyncio.to_thread(
+            lambda: (sum(_share(pid) for pid in pids), _store_connections(fleet, pids))
+        )
         used = sum(self._used.values()) - sum(self._first_used.values())
         around = sum(_own_cpu(pid) for pid in fleet.around) - self._around_before
-        opened = _store_connections(fleet, pids)
         self._store_seen |= opened
         model = await self._model_stats()
         self.looks.append(
@@ -224,6 +231,12 @@ def _own_cpu(pid: int) -> float:
     return consumption(pid, children=False).cpu_seconds if pid else 0.0
 
 
+def _ended_cpu() -> float:
+    """Of all children that have ended, and theirs, seconds."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def _share(pid: int) -> int:
     """Proportional memory; 0 of a process that has gone."""
     try:
@@ -240,13 +253,12 @@ def _store_connections(fleet: Fleet, pids: list[int]) -> set[tuple[int, int]]:
     if fleet.spec.store == "sqlite":
         return {(pid, 0) for pid in pids if _has_database(pid)}
     port = Endpoint.parse(fleet.spec.store).origin.port
-    found = set()
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        local, remote = (int(each.rpartition(":")[2], 16) for each in fields[1:3])
-        if remote == port and fields[3] == "01":  # established
-            found.add((local, remote))
-    return found
+    there = {
+        name: (local, remote) for name, local, remote in tcp_sockets(ESTABLISHED) if remote == port
+    }
+    if not there:
+        return set()
+    return {there[name] for pid in pids for name in open_files(pid) if name in there}
 
 
 def _has_database(pid: int) -> bool:
