@@ -10,6 +10,7 @@ from seawall.lab.surge.report import by_arrival, in_flight, per_second
 __all__ = ["compare_html", "compare_table"]
 
 _DOTS = 2_500
+_COLUMN = 22  # characters, at least
 _MEBIBYTE = 2**20
 _FORETOLD = (
     "<p>Foretold is what <code>seawall.plan</code> simulates for this fleet and this crowd from "
@@ -23,9 +24,13 @@ def compare_table(comparison: Comparison) -> str:
     if comparison.bound is not None:
         lines.append(f"the crowd: {comparison.bound.why}")
     for run in comparison.runs:
-        lines += ["", run.title, f"{'':36}" + "".join(f"{each.title:>22}" for each in run.fleets)]
-        for name, cells in [*_rows(run.fleets), *_foretold(run.fleets)]:
-            lines.append(f"{name:36}" + "".join(f"{cell:>22}" for cell in cells))
+        titles = ("", [each.title for each in run.fleets])
+        rows = [titles, *_rows(run.fleets), *_foretold(run.fleets)]
+        width = max(_COLUMN, *(len(cell) + 2 for _, cells in rows for cell in cells))
+        lines += ["", run.title]
+        lines += [
+            f"{name:38}" + "".join(f"{cell:>{width}}" for cell in cells) for name, cells in rows
+        ]
         lines += [f"note: {note}" for each in run.fleets for note in each.notes]
         for each in run.fleets:
             lines += [
