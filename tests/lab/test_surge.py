@@ -1,6 +1,7 @@
 """The surge driver at a real server in front of a simulated model."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -13,7 +14,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from seawall.cli.main import main
 from seawall.lab.sim_reply import SimTimes
+from seawall.lab.surge.connection import Connection
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.durable import read_back
 from seawall.lab.surge.outcome import SurgeResult
@@ -75,6 +78,19 @@ def test_customers_of_a_closed_loop_continue_their_sessions(site: Site) -> None:
     assert result.turns / 3 <= len(sessions) <= result.turns / 3 + 5
     assert result.durability is not None
     assert result.durability.missing == []
+
+
+def test_connections_are_let_go_of_where_nobody_collects_cycles(site: Site) -> None:
+    scenario = at(site, Closed(customers=5, seconds=1.5, settle=0.1))
+    gc.collect()
+    gc.disable()
+    try:
+        result = asyncio.run(drive(scenario, token=site.issuer.token))
+        left = sum(type(each) is Connection for each in gc.get_objects())
+    finally:
+        gc.enable()
+    assert result.connections == result.turns > 10
+    assert left <= 5
 
 
 def test_a_turn_that_is_gone_is_not_durable(site: Site) -> None:
@@ -211,6 +227,28 @@ def test_the_command_says_what_is_missing() -> None:
         told = surge(*arguments)
         assert told.returncode == 2, told
         assert said in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--rate 0.001 --for 1s", "the crowd is empty"),
+        ("--rate 0.001 --for 1s --export-k6 no.js", "the crowd is empty"),
+        ("--customers 1 --for 0s", "--for must be more than 0"),
+        ("--trace no.csv --first 0", "--first must be 1 or more"),
+        ("--at-once 1 --turns 2", "--turns and --think are of a closed loop"),
+        ("--at-once 1 --think 1s", "--turns and --think are of a closed loop"),
+        ("--customers 1 --turns 2 --api chat", "--turns: there are no sessions"),
+        ("--at-once 1 --outcomes", "--outcomes is a part of --json"),
+        ("--at-once 1 --token-file no --export-locust no.py", "SURGE_TOKEN"),
+        ("--at-once 1 --keep-alive --export-k6 no.js", "--keep-alive: in an open loop"),
+    ],
+)
+def test_what_would_do_nothing_is_not_taken(
+    arguments: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["surge", "http://127.0.0.1:1", *arguments.split()]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_nobody_there_is_a_failed_surge() -> None:

@@ -126,6 +126,20 @@ def test_questions_come_from_files_of_three_kinds(tmp_path: Path) -> None:
         read_questions(table, "nothing")
 
 
+def test_questions_come_in_tabs_and_lines_of_json_as_well(tmp_path: Path) -> None:
+    table, lines, wrong = (tmp_path / name for name in ("a.TSV", "b.jsonl", "c.csv"))
+    table.write_text("id\ttext\n1\tRed, or blue?\n")
+    lines.write_text('{"text": "One\u2028and a half?"}\n\n{"other": 1, "text": "Two?"}\n')
+    wrong.write_text('id,text\n1,"' + "x" * 200_000 + '"\n')
+    assert read_questions(table) == ["Red, or blue?"]
+    assert read_questions(lines) == ["One\u2028and a half?", "Two?"]
+    with pytest.raises(ConfigError, match=r"c\.csv:2: field larger than field limit"):
+        read_questions(wrong)
+    lines.write_text('{"text": "One?"}\n{"text" "Two?"}\n')
+    with pytest.raises(ConfigError, match=r"b\.jsonl:2: Expecting"):
+        read_questions(lines)
+
+
 SCENARIOS = {
     "open": Scenario(url=URL, load=Open([Crowd(shapes=[Replay([0.0, 0.5, 2.0])])])),
     "chat": Scenario(url=URL, api="chat", load=Open([Crowd(shapes=[Instant(4)])])),
@@ -150,8 +164,14 @@ def test_a_k6_script_is_a_module(name: str, tmp_path: Path) -> None:
 
 
 def test_exports_have_the_very_same_arrivals() -> None:
-    for script in (to_k6(SCENARIOS["open"]), to_locust(SCENARIOS["open"])):
-        assert "DUE = [0.0, 0.5, 2.0]" in script
+    assert "DUE = [0.0, 0.5, 2.0]" in to_locust(SCENARIOS["open"])
+    assert "'due', () => [0.0, 0.5, 2.0])" in to_k6(SCENARIOS["open"])
+
+
+def test_the_command_of_a_locustfile_ends() -> None:
+    """Open: the last is due after 2 s, waits for up to 60, and all begins after 2."""
+    assert "-u 3 -r 3 -t 64s" in to_locust(SCENARIOS["open"])
+    assert "-u 3 -r 3 -t 5s -s 60" in to_locust(SCENARIOS["closed"])
 
 
 def test_the_retail_tasks_reasons_for_calling_are_questions() -> None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "number_range", "show_progress"]
 
+_SETTLE_SECONDS = 2.0  # within which the customers of a closed loop come
+
 _DESCRIPTION = """\
 Drive a crowd of customers at a server, each with a streamed turn of its own; check every answer
 (complete, in order, the one to this question), and look up in their sessions afterwards that they
@@ -29,6 +31,7 @@ Closed loop (customers ask, read, and ask again):
   --customers 100 --for 60s
 
 A token comes from the environment, SEAWALL_SURGE_TOKEN, or one a customer from --token-file.
+Exported scripts take it from SURGE_TOKEN.
 """
 
 
@@ -49,11 +52,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     crowd.add_argument("--speed", type=float, default=1.0, metavar="X", help="of the trace")
     crowd.add_argument("--first", type=int, metavar="N", help="only so many of the trace")
     crowd.add_argument("--customers", type=int, metavar="N", help="closed loop")
-    crowd.add_argument("--think", default="0s", metavar="TIME", help="between turns, at most")
-    crowd.add_argument("--turns", type=int, default=1, help="of one session (closed loop)")
+    crowd.add_argument(
+        "--think", metavar="TIME", help="between turns, at most (closed loop; default: 0s)"
+    )
+    crowd.add_argument("--turns", type=int, help="of one session (closed loop; default: 1)")
     crowd.add_argument("--seed", type=int, default=0, help="of the arrivals (default: 0)")
     asked = parser.add_argument_group("what is asked")
-    asked.add_argument("--questions", type=Path, metavar="FILE", help="CSV, JSON or lines")
+    asked.add_argument(
+        "--questions", type=Path, metavar="FILE", help="CSV, TSV, JSON, JSONL or lines"
+    )
     asked.add_argument("--column", default="", metavar="NAME", help="of the questions")
     asked.add_argument("--as-they-are", action="store_true", help="do not number the customers")
     asked.add_argument("--api", choices=["turns", "chat"], default="turns")
@@ -91,6 +98,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from seawall.lab.surge.process import drive_apart  # noqa: PLC0415
     from seawall.lab.surge.report import as_html, as_json, as_table  # noqa: PLC0415
 
+    _check(arguments)
     scenario = _scenario(arguments)
     exported = False
     for path, export in ((arguments.export_k6, to_k6), (arguments.export_locust, to_locust)):
@@ -107,6 +115,25 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         sys.stdout.write(as_table(result))
     return 0 if result.good else 1
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """That no option is given that would do nothing."""
+    closed = arguments.customers is not None
+    exported = arguments.export_k6 is not None or arguments.export_locust is not None
+    if not closed and (arguments.turns is not None or arguments.think is not None):
+        raise ConfigError("--turns and --think are of a closed loop: give --customers as well")
+    if arguments.api == "chat" and (arguments.turns or 1) > 1:
+        raise ConfigError("--turns: there are no sessions with --api chat; leave it out")
+    if exported and arguments.token_file is not None:
+        raise ConfigError("--token-file: scripts take their token from SURGE_TOKEN; leave it out")
+    if exported and arguments.keep_alive and not closed:
+        raise ConfigError(
+            "--keep-alive: in an open loop, scripts have a user with a connection of its own for "
+            "each turn; leave it out"
+        )
+    if arguments.outcomes and not arguments.json:
+        raise ConfigError("--outcomes is a part of --json: give that as well")
 
 
 def _write(path: Path, text: str) -> None:
@@ -156,6 +183,7 @@ def _scenario(arguments: argparse.Namespace) -> "Scenario":
 
 
 def _load(arguments: argparse.Namespace, tokens: list[str]) -> "Open | Closed":
+    from seawall.lab.surge.arrivals import arrivals  # noqa: PLC0415
     from seawall.lab.surge.scenario import Closed, Crowd, Open  # noqa: PLC0415
     from seawall.plan.notation import parse_seconds  # noqa: PLC0415
 
@@ -164,19 +192,24 @@ def _load(arguments: argparse.Namespace, tokens: list[str]) -> "Open | Closed":
     if arguments.customers is not None:
         if shapes:
             raise ConfigError("--customers is a closed loop: not with --at-once, --rate, --trace")
-        if arguments.customers < 1 or arguments.turns < 1:
+        turns = 1 if arguments.turns is None else arguments.turns
+        if arguments.customers < 1 or turns < 1:
             raise ConfigError("--customers and --turns must be 1 or more")
-        think = parse_seconds(arguments.think, "--think")
+        if not seconds > 0:
+            raise ConfigError("--for must be more than 0")
         return Closed(
             customers=arguments.customers,
             seconds=seconds,
-            turns=arguments.turns,
-            think=think,
+            turns=turns,
+            think=0.0 if arguments.think is None else parse_seconds(arguments.think, "--think"),
+            settle=min(_SETTLE_SECONDS, seconds / 4),
             tokens=tokens,
         )
     if not shapes:
         raise ConfigError("who comes? give --at-once, --rate, --trace or --customers")
-    return Open([Crowd(shapes=shapes, tokens=tokens)])
+    load = Open([Crowd(shapes=shapes, tokens=tokens)])
+    arrivals(load.crowds, arguments.seed)  # raises where nobody comes
+    return load
 
 
 def _shapes(arguments: argparse.Namespace, seconds: float) -> "list[Shape]":
@@ -195,6 +228,8 @@ def _shapes(arguments: argparse.Namespace, seconds: float) -> "list[Shape]":
     if arguments.trace is not None:
         from seawall.plan.exports.reading import read_trace  # noqa: PLC0415 - numpy
 
+        if arguments.first is not None and arguments.first < 1:
+            raise ConfigError("--first must be 1 or more")
         if not arguments.speed > 0:
             raise ConfigError("--speed must be more than 0")
         times = read_trace(arguments.trace).times[: arguments.first] / arguments.speed
@@ -234,7 +269,7 @@ def show_progress() -> "Callable[[Progress], None]":
 
     def show(progress: "Progress") -> None:
         nonlocal last
-        through = progress.completed + progress.failed
+        through = progress.completed + progress.refused + progress.failed
         over = bool(progress.turns) and through >= progress.turns
         if not live and progress.seconds - last < 2.0 and not over:
             return
@@ -245,7 +280,7 @@ def show_progress() -> "Callable[[Progress], None]":
             bar = "█" * filled + "░" * (30 - filled) + " "
         line = (
             f"{progress.seconds:5.1f} s {bar}{progress.sent} sent, {progress.streaming} streaming, "
-            f"{progress.completed} completed, {progress.failed} failed"
+            f"{progress.completed} completed, {progress.refused} refused, {progress.failed} failed"
         )
         sys.stderr.write(f"\r{line}   " if live else line + "\n")
         if live and over:

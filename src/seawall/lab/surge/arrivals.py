@@ -4,13 +4,18 @@ import math
 import random
 from collections.abc import Iterator
 
+from seawall.errors import ConfigError
 from seawall.lab.surge.scenario import Crowd, Instant, Poisson, Ramp, Replay, Shape
 
 __all__ = ["arrivals"]
 
 
 def arrivals(crowds: list[Crowd], seed: int) -> list[tuple[float, int]]:
-    """In order: when somebody is due, in seconds, and which crowd is his."""
+    """In order: when somebody is due, in seconds, and which crowd is his.
+
+    Raises:
+        ConfigError: nobody comes at all.
+    """
     chance = random.Random(seed)  # noqa: S311 - a simulation, not a secret
     found = [
         (due, index)
@@ -18,6 +23,8 @@ def arrivals(crowds: list[Crowd], seed: int) -> list[tuple[float, int]]:
         for shape in crowd.shapes
         for due in _times(shape, chance)
     ]
+    if not found:
+        raise ConfigError("the crowd is empty: nobody comes; give a higher --rate, or longer")
     return sorted(found)
 
 

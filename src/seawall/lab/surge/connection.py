@@ -1,6 +1,7 @@
 """A connection of the driver: one turn at a time, streamed, timed and judged."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from msgspec import Struct
 from seawall.lab.surge.answer import Answer
 from seawall.lab.surge.outcome import Outcome
 from seawall.lab.surge.scenario import Api, digest_of
+from seawall.models.failures import seconds_until
 from seawall.transport.endpoint import Endpoint
 from seawall.transport.errors import ProtocolError
 from seawall.transport.sse import SseParser
@@ -19,16 +21,22 @@ from seawall.transport.wheel import Timer
 __all__ = ["Connection", "Ended", "Visit", "request_bytes"]
 
 _REFUSAL_BYTES = 300
+_DELIMITING = (b"content-length", b"transfer-encoding")
 
 
 class Visit(Struct):
-    """One turn that is asked. since: the event loop's clock when its customer's time began."""
+    """One turn that is asked.
+
+    since: the event loop's clock when its customer's time began. retry_after: seconds that the
+    server asked him to wait; None where it asked for nothing.
+    """
 
     outcome: Outcome
     request: bytes
     expected: str | None
     since: float
     timer: Timer | None = None
+    retry_after: float | None = None
 
 
 class Ended(Protocol):
@@ -48,7 +56,9 @@ class Connection(asyncio.Protocol):
         "_answer",
         "_api",
         "_clock",
+        "_delimited",
         "_ended",
+        "_headed",
         "_lost",
         "_parser",
         "_plain",
@@ -63,12 +73,13 @@ class Connection(asyncio.Protocol):
         self._lost = lost
         self._clock = asyncio.get_running_loop().time
         self._visit: Visit | None = None
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = None
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = transport  # type: ignore[assignment]  # a stream transport, always
+        self._parser = httptools.HttpResponseParser(self)
 
     def ask(self, visit: Visit) -> None:
         """Have the turn asked."""
@@ -76,6 +87,8 @@ class Connection(asyncio.Protocol):
         self._answer = Answer(self._api)
         self._sse = SseParser()
         self._plain = b""
+        self._headed = False  # the head of the answer is there
+        self._delimited = False  # and tells where its body ends
         if self._transport.is_closing():
             self.fail("connection closed")
         else:
@@ -83,6 +96,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        if self._parser is None:
+            return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -90,16 +105,35 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
+        self._parser = None  # each holds the other, and the lab does not collect cycles
         if self._visit is None:
             self._lost(self)
-        self.fail(f"connection lost: {exc}" if exc else "connection closed early")
+        elif exc is None and self._headed and not self._delimited:
+            self._complete(keep=False)
+        else:
+            self.fail(f"connection lost: {exc}" if exc else "connection closed early")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """See httptools."""
+        key = name.lower()
+        if key in _DELIMITING:
+            self._delimited = True
+        elif key == b"retry-after" and self._visit is not None:
+            self._visit.retry_after = seconds_until(value.decode("latin-1"), now=time.time())
+
+    def on_headers_complete(self) -> None:
+        """See httptools."""
+        status = self._parser.get_status_code() if self._parser is not None else 0
+        self._headed = status >= 200  # else the real head follows
+        if self._headed and self._visit is not None:
+            self._visit.outcome.status = status
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""
         visit = self._visit
         if visit is None:
             return
-        if self._parser.get_status_code() != 200:
+        if visit.outcome.status != 200:
             self._plain = (self._plain + body)[:_REFUSAL_BYTES]
             return
         answer = self._answer
@@ -117,20 +151,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """See httptools."""
-        visit = self._visit
-        if visit is None:
-            return
-        outcome, answer = visit.outcome, self._answer
-        outcome.status = self._parser.get_status_code()
-        if outcome.status != 200:
-            said = self._plain.decode("utf-8", "replace")
-            outcome.error = f"status {outcome.status}: {said}"
-        else:
-            answer.close(visit.expected)
-            outcome.error = answer.error
-            if not answer.begun and not outcome.error:
-                outcome.error = "an answer without text"
-        self._finish(keep=self._parser.should_keep_alive())
+        if self._headed and self._parser is not None:
+            self._complete(keep=self._parser.should_keep_alive())
 
     def fail(self, reason: str) -> None:
         """The customer was not served; only the first reason counts."""
@@ -141,6 +163,22 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """It is not needed any more."""
         self._transport.abort()
+
+    def _complete(self, *, keep: bool) -> None:
+        """The answer is whole."""
+        visit = self._visit
+        if visit is None:
+            return
+        outcome, answer = visit.outcome, self._answer
+        if outcome.status != 200:
+            said = self._plain.decode("utf-8", "replace")
+            outcome.error = f"status {outcome.status}: {said}"
+        else:
+            answer.close(visit.expected)
+            outcome.error = answer.error
+            if not answer.begun and not outcome.error:
+                outcome.error = "an answer without text"
+        self._finish(keep=keep)
 
     def _finish(self, *, keep: bool) -> None:
         visit, self._visit = self._visit, None

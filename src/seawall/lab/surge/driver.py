@@ -8,7 +8,6 @@ is seen only by those who wait for an answer already.
 
 import asyncio
 import random
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,6 +15,7 @@ from itertools import count
 
 from seawall.lab.statistics import percentiles
 from seawall.lab.surge.arrivals import arrivals
+from seawall.lab.surge.connecting import Connector, Unconnected
 from seawall.lab.surge.connection import Connection, Visit, request_bytes
 from seawall.lab.surge.durable import read_back
 from seawall.lab.surge.health import HealthWatch
@@ -26,9 +26,10 @@ from seawall.transport.wheel import Wheel
 
 __all__ = ["drive"]
 
-_CONNECTING = 512  # connections being made at once; the rest of the crowd stands in line
 _TICK_SECONDS = 0.2
 _TOKEN_SECONDS = 1_200.0
+_AFTER_ERROR_SECONDS = 1.0
+_LONGEST_RETRY_SECONDS = 30.0
 _PATHS: dict[Api, str] = {"turns": "/v1/turns", "chat": "/v1/chat/completions"}
 
 Heard = Callable[[Outcome], None]
@@ -50,6 +51,7 @@ async def drive(
 
     Raises:
         OSError: the server's name is not known.
+        ConfigError: nobody comes at all.
     """
     driver = _Driver(scenario, token, heard)
     return await driver.run(progress, until)
@@ -63,18 +65,18 @@ class _Driver:
         self._sign = token
         self._heard = heard
         self._endpoint = Endpoint.parse(scenario.url + _PATHS[scenario.api])
-        self._tls = ssl.create_default_context() if self._endpoint.origin.secure else None
-        self._address: tuple[str, int] = ("", 0)
-        self._connecting = asyncio.Semaphore(_CONNECTING)
+        self._connector = Connector(
+            self._endpoint.origin, lambda: Connection(scenario.api, self._end, self._forget)
+        )
         self._wheel = Wheel(0.05)
         self._free: dict[Connection, None] = {}
         self._done: list[Outcome] = []
         self._ended: dict[int, asyncio.Future[None]] = {}
         self._began = 0.0
         self._expected = 0
-        self._sent = self._completed = self._failed = self._streaming_done = 0
+        self._sent = self._completed = self._failed = self._refused = self._streaming_done = 0
         self._running: dict[int, Visit] = {}
-        self._peak = self._connections = 0
+        self._peak = 0
         self._late: list[float] = []
         self._first: list[float] = []
 
@@ -82,9 +84,7 @@ class _Driver:
         self, progress: Callable[[Progress], None] | None, until: asyncio.Event | None
     ) -> SurgeResult:
         loop = asyncio.get_running_loop()
-        origin = self._endpoint.origin
-        found = await loop.getaddrinfo(origin.host, origin.port, type=1)
-        self._address = (str(found[0][4][0]), origin.port)
+        await self._connector.resolve()
         load = self._scenario.load
         prepared = self._prepare(load) if isinstance(load, Open) else []
         watch = HealthWatch()
@@ -105,7 +105,8 @@ class _Driver:
         seconds = loop.time() - self._began
         if progress is not None:
             progress(self._progress())
-        health = watch.health(self._late, percentiles(self._first).p50)
+        limits = [f"{turns} turns: {limit}" for limit, turns in self._connector.limits.items()]
+        health = watch.health(self._late, percentiles(self._first).p50, limits)
         for connection in list(self._free):
             connection.close()
         for _ in range(3):  # the loop's rounds in which it lets go of what was closed
@@ -115,7 +116,7 @@ class _Driver:
             loop="open" if isinstance(load, Open) else "closed",
             seconds=seconds,
             peak_in_flight=self._peak,
-            connections=self._connections,
+            connections=self._connector.opened,
             driver=health,
             durability=await self._durability(),
         )
@@ -170,36 +171,30 @@ class _Driver:
 
     def _send(self, visit: Visit, since: float, group: asyncio.TaskGroup) -> None:
         visit.since = since
-        late = max(0.0, asyncio.get_running_loop().time() - since)
-        visit.outcome.late = late
-        self._late.append(late)
         self._sent += 1
         self._running[visit.outcome.number] = visit
         self._peak = max(self._peak, len(self._running))
         if self._free:
             connection, _ = self._free.popitem()
+            self._reached(visit)
             self._ask(connection, visit)
         else:
             group.create_task(self._connect(visit))
 
+    def _reached(self, visit: Visit) -> None:
+        """The driver got to this customer."""
+        late = max(0.0, asyncio.get_running_loop().time() - visit.since)
+        visit.outcome.late = late
+        self._late.append(late)
+
     async def _connect(self, visit: Visit) -> None:
         """Open a connection for the visit, within the patience of its customer."""
-        loop = asyncio.get_running_loop()
+        number, deadline = visit.outcome.number, visit.since + self._scenario.patience
         try:
-            async with asyncio.timeout_at(visit.since + self._scenario.patience):
-                async with self._connecting:
-                    _, connection = await loop.create_connection(
-                        lambda: Connection(self._scenario.api, self._end, self._forget),
-                        *self._address,
-                        ssl=self._tls,
-                        server_hostname=self._endpoint.origin.host if self._tls else None,
-                    )
-        except TimeoutError:
-            self._give_up(visit, "no connection in time")
-        except OSError as error:
-            self._give_up(visit, f"cannot connect: {error.strerror or error}")
+            connection = await self._connector.open(number, deadline, partial(self._reached, visit))
+        except Unconnected as error:
+            self._give_up(visit, str(error))
         else:
-            self._connections += 1
             self._ask(connection, visit)
 
     def _ask(self, connection: Connection, visit: Visit) -> None:
@@ -226,9 +221,12 @@ class _Driver:
     def _count(self, visit: Visit) -> None:
         if visit.timer is not None:
             visit.timer.cancel()
+            visit.timer = None  # it holds the connection
         outcome = visit.outcome
         del self._running[outcome.number]
-        if outcome.error:
+        if outcome.error and outcome.refused:
+            self._refused += 1
+        elif outcome.error:
             self._failed += 1
         else:
             self._completed += 1
@@ -267,11 +265,13 @@ class _Driver:
                 self._send(visit, loop.time(), group)
                 await ended
                 left = left - 1 if left else load.turns - 1
+                pause = chance.random() * load.think
                 if outcome.error:
                     left = 0
+                    pause = max(pause, _after_error(visit))
                 session = outcome.session
-                if load.think:
-                    await _pause(chance.random() * load.think, until)
+                if pause:
+                    await _pause(pause, until)
 
     def _token(self, customer: int, load: Closed) -> str:
         if self._sign is not None:
@@ -287,7 +287,13 @@ class _Driver:
         seconds = asyncio.get_running_loop().time() - self._began
         streaming = sum(each.outcome.first_text is not None for each in self._running.values())
         return Progress(
-            round(seconds, 2), self._expected, self._sent, streaming, self._completed, self._failed
+            seconds=round(seconds, 2),
+            turns=self._expected,
+            sent=self._sent,
+            streaming=streaming,
+            completed=self._completed,
+            failed=self._failed,
+            refused=self._refused,
         )
 
     async def _durability(self) -> Durability | None:
@@ -303,3 +309,9 @@ async def _pause(seconds: float, until: asyncio.Event) -> None:
             await until.wait()
     except TimeoutError:
         return
+
+
+def _after_error(visit: Visit) -> float:
+    """Seconds until its customer asks again, so that a server in trouble is not stormed."""
+    wanted = visit.retry_after
+    return _AFTER_ERROR_SECONDS if wanted is None else min(wanted, _LONGEST_RETRY_SECONDS)

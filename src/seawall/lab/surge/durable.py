@@ -2,21 +2,58 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from urllib.parse import quote
 
 import msgspec
+from msgspec import Struct
 
 from seawall.lab.surge.outcome import Durability, Outcome
 from seawall.lab.surge.scenario import Open, Scenario, digest_of
 from seawall.transport.endpoint import Endpoint
-from seawall.transport.errors import TransportError
-from seawall.transport.http_client import HttpClient
+from seawall.transport.errors import (
+    ConnectFailed,
+    ConnectionBroken,
+    TransportError,
+    TransportTimeout,
+)
+from seawall.transport.http_client import Buffered, HttpClient
 
 __all__ = ["read_back"]
 
 _READERS = 32
-_SECONDS = 30.0
+_REQUEST_SECONDS = 10.0
+_TURN_SECONDS = 30.0
+_ALL_SECONDS = 180.0
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 4.0
+_PAGE_BYTES = 1 << 24
 _SHOWN = 10
+# What passes: overload, and a balancer that reaches nobody behind it.
+_PASSING = (429, 502, 503, 504)
+
+
+class _Message(Struct):
+    role: str
+    text: str = ""
+
+
+class _Turn(Struct):
+    id: str
+    messages: list[_Message]
+
+
+class _Page(Struct):
+    """What is needed of an answer to `GET /v1/sessions/{id}` (docs/http-api.md)."""
+
+    turns: list[_Turn]
+    cursor: str | None = None
+
+
+_decode_page = msgspec.json.Decoder(_Page).decode
+
+
+class _UnreadError(Exception):
+    """A session could not be read; the text says why."""
 
 
 async def read_back(
@@ -24,20 +61,29 @@ async def read_back(
 ) -> Durability:
     """Look up the completed turns by `GET /v1/sessions/{id}`, so many as the scenario says.
 
-    Each must stand in its session, with the question that was asked and the answer that was
-    streamed.
+    They are spread over the whole run. Each must stand in its session, with the question that was
+    asked and the answer that was streamed. What is refused, or cannot be reached, is tried again
+    for half a minute; after three minutes the rest counts as unread.
     """
     completed = [each for each in outcomes if not each.error]
-    step = max(1, len(completed) // scenario.read_back)
-    line = iter(completed[::step][: scenario.read_back])
+    wanted = min(scenario.read_back, len(completed))
+    line = iter([completed[each * len(completed) // wanted] for each in range(wanted)])
     missing: list[str] = []
+    why_unread: list[str] = []
     found = looked_up = 0
     client = HttpClient()
+    over = asyncio.get_running_loop().time() + _ALL_SECONDS
 
     async def reader(line: Iterator[Outcome]) -> None:
         nonlocal found, looked_up
         for outcome in line:
-            reason = await _look_up(client, scenario, outcome, _token(scenario, outcome, sign))
+            session = _Session(client, scenario, outcome, _token(scenario, outcome, sign), over)
+            try:
+                reason = await session.misses()
+            except _UnreadError as error:
+                if len(why_unread) < _SHOWN:
+                    why_unread.append(f"{outcome.turn}: {error}")
+                continue
             looked_up += 1
             if not reason:
                 found += 1
@@ -50,7 +96,7 @@ async def read_back(
                 group.create_task(reader(line))
     finally:
         await client.close()
-    return Durability(looked_up, found, missing)
+    return Durability(looked_up, found, missing, wanted - looked_up, why_unread)
 
 
 def _token(scenario: Scenario, outcome: Outcome, sign: Callable[[str], str] | None) -> str:
@@ -66,22 +112,79 @@ def _token(scenario: Scenario, outcome: Outcome, sign: Callable[[str], str] | No
     return tokens[number % len(tokens)] if tokens else ""
 
 
-async def _look_up(client: HttpClient, scenario: Scenario, outcome: Outcome, token: str) -> str:
-    """Why the turn is not as it should be; empty if it is."""
-    endpoint = Endpoint.parse(f"{scenario.url}/v1/sessions/{outcome.session}?limit=200")
-    headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
-    deadline = asyncio.get_running_loop().time() + _SECONDS
-    try:
-        answer = await client.request("GET", endpoint, headers=headers, deadline=deadline)
-    except TransportError as error:
-        return f"its session cannot be read: {error}"
-    if answer.status != 200:
-        return f"its session cannot be read: status {answer.status}"
-    turns: list[dict[str, Any]] = msgspec.json.decode(answer.body)["turns"]
-    turn = next((each for each in turns if each["id"] == outcome.turn), None)
-    if turn is None:
+class _Session:
+    """The session of a turn, while it is being read. over: when the time for all turns is over."""
+
+    def __init__(
+        self, client: HttpClient, scenario: Scenario, outcome: Outcome, token: str, over: float
+    ) -> None:
+        self._client = client
+        self._scenario = scenario
+        self._outcome = outcome
+        self._headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
+        self._over = min(over, asyncio.get_running_loop().time() + _TURN_SECONDS)
+
+    async def misses(self) -> str:
+        """Why the turn is not as it should be; empty if it is.
+
+        Raises:
+            _UnreadError: nobody knows.
+        """
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await self._page(cursor)
+            if page is None:
+                return "its session is not there"
+            turn = next((each for each in page.turns if each.id == self._outcome.turn), None)
+            if turn is not None:
+                return self._difference(turn)
+            cursor = page.cursor
         return "it is not in its session"
-    if turn["messages"][0]["text"] != scenario.question(outcome.number):
-        return "another question stands there"
-    said = "".join(each.get("text", "") for each in turn["messages"] if each["role"] == "assistant")
-    return "" if digest_of(said) == outcome.digest else "another answer stands there"
+
+    def _difference(self, turn: _Turn) -> str:
+        if not turn.messages or turn.messages[0].text != self._scenario.question(
+            self._outcome.number
+        ):
+            return "another question stands there"
+        said = "".join(each.text for each in turn.messages if each.role == "assistant")
+        return "" if digest_of(said) == self._outcome.digest else "another answer stands there"
+
+    async def _page(self, cursor: str) -> _Page | None:
+        """A page of the session; None if there is no such session."""
+        place = f"&cursor={quote(cursor, safe='')}" if cursor else ""
+        session = quote(self._outcome.session, safe="")
+        answer = await self._get(f"{self._scenario.url}/v1/sessions/{session}?limit=200{place}")
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise _UnreadError(f"its session cannot be read: status {answer.status}")
+        try:
+            return _decode_page(answer.body)
+        except msgspec.DecodeError as error:
+            raise _UnreadError(f"its session cannot be read: not what was due: {error}") from None
+
+    async def _get(self, url: str) -> Buffered:
+        """The answer, with patience for what passes."""
+        loop = asyncio.get_running_loop()
+        endpoint = Endpoint.parse(url)
+        pause, why = _FIRST_PAUSE, "there was no time left"
+        while loop.time() < self._over:
+            try:
+                answer = await self._client.request(
+                    "GET",
+                    endpoint,
+                    headers=self._headers,
+                    deadline=min(self._over, loop.time() + _REQUEST_SECONDS),
+                    limit=_PAGE_BYTES,
+                )
+            except TransportError as error:
+                why = str(error)
+                if not isinstance(error, ConnectFailed | ConnectionBroken | TransportTimeout):
+                    break
+            else:
+                if answer.status not in _PASSING:
+                    return answer
+                why = f"status {answer.status}"
+            await asyncio.sleep(min(pause, max(0.0, self._over - loop.time())))
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        raise _UnreadError(f"its session cannot be read: {why}")

@@ -6,6 +6,7 @@ passed on.
 """
 
 import json
+import math
 
 from seawall.errors import ConfigError
 from seawall.lab.surge.arrivals import arrivals
@@ -16,6 +17,8 @@ __all__ = ["to_k6", "to_locust"]
 _K6 = """\
 // Written by `seawall surge --export-k6`. Run: k6 run -e SURGE_TOKEN=... this-file.js
 // One virtual user a turn in an open loop: each sleeps until it is due, whoever was answered.
+// surge_first_byte and surge_whole_turn: of completed turns, since they were due.
+import { SharedArray } from 'k6/data';
 import exec from 'k6/execution';
 import http from 'k6/http';
 import { check, sleep } from 'k6';
@@ -23,15 +26,16 @@ import { Rate, Trend } from 'k6/metrics';
 
 const URL = __ENV.SURGE_URL || %(url)s;
 const PATH = %(path)s;
-const QUESTIONS = %(questions)s;
+const QUESTIONS = new SharedArray('questions', () => %(questions)s);
 const UNIQUE = %(unique)s;
-const DUE = %(due)s; // seconds; empty: closed loop
+const DUE = new SharedArray('due', () => %(due)s); // seconds; empty: closed loop
 const THINK = %(think)s;
 // k6 reads a streamed answer to its end: the first byte is the nearest to the first text that it
 // tells.
 const firstByte = new Trend('surge_first_byte', true);
+const wholeTurn = new Trend('surge_whole_turn', true);
 const late = new Trend('surge_late', true);
-const whole = new Rate('surge_completed');
+const completed = new Rate('surge_completed');
 
 export const options = {
   scenarios: { surge: %(scenario)s },
@@ -58,13 +62,16 @@ export default function (data) {
     headers,
     timeout: '%(patience)ss',
   });
-  firstByte.add(answer.timings.waiting);
-  whole.add(
-    check(answer, {
-      'status 200': (r) => r.status === 200,
-      'complete': (r) => r.body !== null && r.body.includes(%(last)s),
-    }),
-  );
+  const took = Date.now() - due;
+  const whole = check(answer, {
+    'status 200': (r) => r.status === 200,
+    'complete': (r) => r.body !== null && r.body.includes(%(last)s),
+  });
+  completed.add(whole);
+  if (whole) {
+    firstByte.add(took - answer.timings.receiving);
+    wholeTurn.add(took);
+  }
   if (THINK) sleep(Math.random() * THINK);
 }
 """
@@ -72,12 +79,15 @@ export default function (data) {
 _LOCUST = '''\
 """Written by `seawall surge --export-locust`.
 
-Run: SURGE_TOKEN=... locust -f this_file.py --headless -u %(users)d -r %(users)d
+Run: SURGE_TOKEN=... locust -f this_file.py --headless -u %(users)d -r %(users)d -t %(time)s
 In an open loop one user is one turn: it sleeps until it is due, whoever was answered. With workers
-(--processes, --worker) each takes its share of the arrivals.
+(--processes, or --master and --worker) the master tells each which arrivals are its own; let there
+be so many more users (-u, -r) as there are workers, for Locust does not share them out evenly.
 """
 
 import itertools
+import json
+import logging
 import os
 import random
 import time
@@ -85,6 +95,7 @@ import time
 import gevent
 from locust import HttpUser, events, task
 from locust.exception import StopUser
+from locust.runners import MasterRunner, WorkerRunner
 
 URL = os.environ.get("SURGE_URL", %(url)s)
 TOKEN = os.environ.get("SURGE_TOKEN", "")
@@ -94,28 +105,48 @@ UNIQUE = %(unique)s
 DUE = %(due)s  # seconds; empty: closed loop
 THINK = %(think)s
 CLOSING = %(closing)s
-numbers = itertools.count()
 began = [0.0]
+numbers = itertools.count()  # of the turns of this process; None: of a worker without a share
+
+
+@events.init.add_listener
+def listen(environment, **_):
+    global numbers
+    if isinstance(environment.runner, WorkerRunner):
+        numbers = None
+        environment.runner.register_message("surge_share", take_share)
 
 
 @events.test_start.add_listener
 def start(environment, **_):
+    global numbers
     began[0] = time.time() + %(lead)s
+    runner = environment.runner
+    if isinstance(runner, MasterRunner):
+        workers = list(runner.clients.ready)
+        for index, worker in enumerate(workers):
+            share = {"index": index, "of": len(workers)}
+            runner.send_message("surge_share", share, client_id=worker.id)
+    elif not isinstance(runner, WorkerRunner):
+        numbers = itertools.count()
+    elif numbers is None:
+        logging.error("this worker came too late: no turns are its own; begin again")
+
+
+def take_share(environment, msg, **_):
+    """Of a worker: which turns are its own. The master says so before it sends the users."""
+    global numbers
+    numbers = itertools.count(msg.data["index"], msg.data["of"])
 
 
 class Customer(HttpUser):
     host = URL
 
-    def on_start(self):
-        runner = self.environment.runner
-        mine, of = getattr(runner, "worker_index", 0), 1
-        if hasattr(runner, "worker_index"):
-            of = int(os.environ.get("SURGE_WORKERS", "1"))
-        self.mine, self.of = mine, of
-
     @task
     def turn(self):
-        number = next(numbers) * self.of + self.mine
+        if numbers is None:
+            raise StopUser
+        number = next(numbers)
         due = time.time()
         if DUE:
             if number >= len(DUE):
@@ -123,9 +154,8 @@ class Customer(HttpUser):
             due = began[0] + DUE[number]
             gevent.sleep(max(0.0, due - time.time()))
         self.ask(number, due)
-        if DUE:
-            raise StopUser
-        gevent.sleep(random.random() * THINK)
+        if not DUE:
+            gevent.sleep(random.random() * THINK)
 
     def ask(self, number, due):
         text = QUESTIONS[number %% len(QUESTIONS)]
@@ -143,12 +173,19 @@ class Customer(HttpUser):
             if answer.status_code != 200:
                 answer.failure(f"status {answer.status_code}")
                 return
-            first = complete = False
-            for line in answer.iter_lines():
-                if not first and %(first)s in line:
-                    first = True
-                    self.told("first text", due)
-                complete = complete or %(last)s in line
+            begun = complete = False
+            try:
+                for line in answer.iter_lines():
+                    if not line.startswith(b"data:"):
+                        continue
+                    data = line[5:].strip()
+                    if not begun and text_of(data):
+                        begun = True
+                        self.told("first text", due)
+                    complete = complete or is_last(data)
+            except (OSError, ValueError) as error:
+                answer.failure(f"the stream broke off: {error}")
+                return
             if not complete:
                 answer.failure("the stream ended before the turn was completed")
                 return
@@ -160,10 +197,37 @@ class Customer(HttpUser):
             request_type="SSE", name=name, response_time=(time.time() - due) * 1e3,
             response_length=0, exception=None, context={},
         )
-'''
 
+
+%(reading)s'''
+
+_READING = {
+    "turns": '''\
+def text_of(data):
+    """The text that an event brings; empty if none."""
+    event = json.loads(data)
+    return event["text"] if event.get("type") == "text.delta" else ""
+
+
+def is_last(data):
+    """Whether this event completes the turn."""
+    return b'"turn.completed"' in data and json.loads(data).get("type") == "turn.completed"
+''',
+    "chat": '''\
+def text_of(data):
+    """The text that an event brings; empty if none."""
+    if data == b"[DONE]":
+        return ""
+    choices = json.loads(data).get("choices") or [{}]
+    return (choices[0].get("delta") or {}).get("content") or ""
+
+
+def is_last(data):
+    """Whether this event completes the turn."""
+    return data == b"[DONE]"
+''',
+}
 _PATHS = {"turns": "/v1/turns", "chat": "/v1/chat/completions"}
-_FIRST = {"turns": '"text.delta"', "chat": '"content":"'}
 _LAST = {"turns": '"turn.completed"', "chat": "[DONE]"}
 _LEAD_SECONDS = 2.0
 
@@ -217,12 +281,19 @@ def to_locust(scenario: Scenario) -> str:
     if scenario.api == "chat":
         messages = '[{"role": "user", "content": text}]'
         body = f'{{"model": {scenario.model!r}, "messages": {messages}, "stream": True}}'
+    if isinstance(load, Closed):
+        # -s: whoever is being answered at the end is not cut off.
+        users = load.customers
+        time = f"{math.ceil(load.seconds)}s -s {math.ceil(scenario.patience)}"
+    else:
+        users = len(due)
+        time = f"{math.ceil(max(due) + scenario.patience + _LEAD_SECONDS)}s"
     values = _common(scenario, due) | {
-        "users": load.customers if isinstance(load, Closed) else len(due),
+        "users": users,
+        "time": time,
         "body": body,
         "lead": repr(_LEAD_SECONDS),
-        "first": repr(_FIRST[scenario.api].encode()),
-        "last": repr(_LAST[scenario.api].encode()),
+        "reading": _READING[scenario.api],
         "unique": repr(scenario.unique),
         "closing": repr(not scenario.keep_alive),
     }

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -61,8 +62,14 @@ class HealthWatch:
                 self._busiest = max(self._busiest, (cpu - before) / (now - since))
                 self._window.popleft()
 
-    def health(self, late: list[float], first_text_ms: float | None) -> DriverHealth:
-        """The account. late: of every turn, seconds. first_text_ms: the median of what it saw."""
+    def health(
+        self, late: list[float], first_text_ms: float | None, limits: Sequence[str] = ()
+    ) -> DriverHealth:
+        """The account.
+
+        late: of every turn, seconds. first_text_ms: the median of what it saw. limits: of its own
+        that it ran into.
+        """
         seconds = max(1e-6, time.monotonic() - self._began)
         cpu = time.process_time() - self._cpu
         busiest = max(self._busiest, cpu / max(seconds, _WINDOW_SECONDS))
@@ -76,7 +83,7 @@ class HealthWatch:
             starved=round(starved, 3),
             late_ms=late_ms,
             lag_ms=round(lag_ms, 1),
-            saturated=verdict(busiest, late_ms, lag_ms, first_text_ms),
+            saturated=[*verdict(busiest, late_ms, lag_ms, first_text_ms), *limits],
         )
 
 

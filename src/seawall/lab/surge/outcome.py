@@ -13,12 +13,13 @@ __all__ = ["Durability", "Outcome", "Progress", "SurgeResult", "summarise"]
 
 
 class Outcome(Struct, omit_defaults=True):
-    """What one customer saw.
+    """What one customer saw; times in seconds.
 
-    number: of the question. due: when he came, seconds from the beginning. late: how long it took
-    the driver to get to him. first_text, total: seconds since he was due. model_first,
-    model_total: the simulated model's own part of them. digest: of the text of the answer.
-    error: empty when the turn was completed and the answer is the one that was due.
+    number: of the question. due: when he came, from the beginning. late: how long it took the
+    driver to get to him. status: of the answer, once its head was there; else 0. first_text,
+    total: since he was due. model_first, model_total: the simulated model's own part of them.
+    digest: of the text of the answer. error: empty when the turn was completed and the answer is
+    the one that was due.
     """
 
     number: int
@@ -49,7 +50,7 @@ class Outcome(Struct, omit_defaults=True):
 
 
 class Progress(Struct, frozen=True, tag="progress", tag_field="kind"):
-    """How far the surge is. turns: expected in all, 0 where nobody knows."""
+    """How far the surge is. turns: expected in all, 0 where nobody knows. failed: not refused."""
 
     seconds: float
     turns: int
@@ -57,26 +58,35 @@ class Progress(Struct, frozen=True, tag="progress", tag_field="kind"):
     streaming: int
     completed: int
     failed: int
+    refused: int = 0
 
 
 class Durability(Struct, frozen=True):
     """Completed turns that were looked up in their sessions afterwards.
 
     found: that stand there with the same question and answer. missing: the first that do not,
-    with the reason.
+    with the reason. unread: how many could not be looked up, besides; why_unread: the first.
     """
 
     looked_up: int
     found: int
     missing: list[str] = []
+    unread: int = 0
+    why_unread: list[str] = []
+
+    @property
+    def good(self) -> bool:
+        """Whether all could be looked up, and were found."""
+        return self.found == self.looked_up and not self.unread
 
 
 class SurgeResult(Struct, frozen=True, tag="result", tag_field="kind", kw_only=True):
-    """What came of it; times in milliseconds.
+    """What came of it; times in milliseconds, but those of `outcomes` in seconds.
 
-    first_text, total: of completed turns, since they were due. model_first_text, model_total: the
-    simulated model's own part. added_first_text: per turn, what the server added. refused: by
-    status 429 or 503; they are no failures.
+    first_text, total: of completed turns only, since they were due. model_first_text, model_total:
+    the simulated model's own part. added_first_text: per turn, what the server added. refused: by
+    status 429 or 503; they are no failures. refusal, failure: how long refused and failed turns
+    took, until they were.
     """
 
     loop: str
@@ -91,6 +101,7 @@ class SurgeResult(Struct, frozen=True, tag="result", tag_field="kind", kw_only=T
     model_total: Percentiles
     added_first_text: Percentiles
     refusal: Percentiles
+    failure: Percentiles
     seconds: float
     peak_in_flight: int
     connections: int
@@ -100,9 +111,9 @@ class SurgeResult(Struct, frozen=True, tag="result", tag_field="kind", kw_only=T
 
     @property
     def good(self) -> bool:
-        """Whether all turns were completed, and durable where that was looked up."""
-        durable = self.durability is None or self.durability.found == self.durability.looked_up
-        return self.completed == self.turns and durable
+        """Whether there were turns, all were completed, and durable where that was looked up."""
+        durable = self.durability is None or self.durability.good
+        return 0 < self.turns == self.completed and durable
 
 
 def summarise(
@@ -118,12 +129,13 @@ def summarise(
     """Everything about the run."""
     served = [each for each in outcomes if not each.error]
     refused = [each for each in outcomes if each.error and each.refused]
+    failed = [each for each in outcomes if each.error and not each.refused]
     return SurgeResult(
         loop=loop,
         turns=len(outcomes),
         completed=len(served),
         refused=len(refused),
-        failed=len(outcomes) - len(served) - len(refused),
+        failed=len(failed),
         errors=dict(Counter(_kind(each.error) for each in outcomes if each.error).most_common(50)),
         first_text=percentiles([each.first_text for each in served if each.first_text is not None]),
         total=percentiles([each.total for each in served]),
@@ -135,6 +147,7 @@ def summarise(
         ),
         added_first_text=percentiles([each.added for each in served if each.added is not None]),
         refusal=percentiles([each.total for each in refused]),
+        failure=percentiles([each.total for each in failed]),
         seconds=round(seconds, 3),
         peak_in_flight=peak_in_flight,
         connections=connections,

@@ -1,7 +1,7 @@
 """The driver as a process of its own, so that it measures others and not itself.
 
-`python -m seawall.lab.surge` takes a `Scenario` as JSON on standard input and writes progress and
-at the end a `SurgeResult`, as JSON lines.
+`python -m seawall.lab.surge` takes a `Scenario` as JSON on standard input and writes progress, at
+the end the outcomes, a thousand a line, and last a `SurgeResult` without them, as JSON lines.
 """
 
 import asyncio
@@ -11,16 +11,28 @@ from asyncio.subprocess import PIPE
 from collections.abc import Callable
 
 import msgspec
+from msgspec import Struct
 
-from seawall.errors import SeawallError
+from seawall.errors import ConfigError, SeawallError
 from seawall.lab.loop import raise_file_limit, run
 from seawall.lab.surge.driver import drive
-from seawall.lab.surge.outcome import Progress, SurgeResult
+from seawall.lab.surge.outcome import Outcome, Progress, SurgeResult
 from seawall.lab.surge.scenario import Scenario
 
 __all__ = ["drive_apart", "main"]
 
-_LONGEST_LINE = 1 << 28
+_BATCH = 1_000  # outcomes a line
+_LONGEST_LINE = 1 << 24
+
+
+class _Outcomes(Struct, frozen=True, tag="outcomes", tag_field="kind"):
+    """Some of a result's outcomes."""
+
+    outcomes: list[Outcome]
+
+
+_Message = Progress | _Outcomes | SurgeResult
+_decode = msgspec.json.Decoder(_Message).decode
 
 
 async def drive_apart(
@@ -36,15 +48,18 @@ async def drive_apart(
     )
     if process.stdin is None or process.stdout is None:
         raise SeawallError("the surge driver has no pipes")
+    outcomes: list[Outcome] = []
     result: SurgeResult | None = None
     try:
         process.stdin.write(msgspec.json.encode(scenario))
         await process.stdin.drain()
         process.stdin.close()
         while line := await process.stdout.readline():
-            message = msgspec.json.decode(line, type=Progress | SurgeResult)
+            message = _decode(line)
             if isinstance(message, SurgeResult):
-                result = message
+                result = msgspec.structs.replace(message, outcomes=outcomes)
+            elif isinstance(message, _Outcomes):
+                outcomes += message.outcomes
             else:
                 progress(message)
     finally:
@@ -64,13 +79,16 @@ def main() -> int:
     # Of its own: with PYTHONUNBUFFERED standard output may take only the beginning of a long line.
     out = os.fdopen(sys.stdout.fileno(), "wb", closefd=False)
 
-    def write(message: Progress | SurgeResult) -> None:
+    def write(message: _Message) -> None:
         out.write(msgspec.json.encode(message) + b"\n")
         out.flush()
 
     try:
-        write(run(drive(scenario, progress=write)))
-    except OSError as error:
+        result = run(drive(scenario, progress=write))
+    except (OSError, ConfigError) as error:
         sys.stderr.write(f"seawall: {scenario.url}: {error}\n")
         return 1
+    for start in range(0, len(result.outcomes), _BATCH):
+        write(_Outcomes(result.outcomes[start : start + _BATCH]))
+    write(msgspec.structs.replace(result, outcomes=[]))
     return 0

@@ -11,14 +11,15 @@ __all__ = ["read_questions"]
 
 _NAMES = ("reason_for_call", "text", "question", "message", "prompt", "user", "utterance", "query")
 _LONGEST = 16_000
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def read_questions(path: Path, column: str = "") -> list[str]:
     """The questions of a file, in order.
 
-    Of a CSV file (`.csv`): those of the column, or of one with a usual name. Of JSON (`.json`):
-    those of the fields with that name, wherever they are; a list of texts is one of questions.
-    Else every line is a question.
+    Of a table (`.csv`, `.tsv`): those of the column, or of one with a usual name. Of JSON (`.json`,
+    or `.jsonl` with a document a line): those of the fields with that name, wherever they are; a
+    list of texts is one of questions. Else every line is a question.
 
     Raises:
         ConfigError: it names the file and what is missing.
@@ -29,10 +30,16 @@ def read_questions(path: Path, column: str = "") -> list[str]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not text in UTF-8") from None
-    if path.suffix == ".csv":
-        found = _of_csv(text, column, str(path))
-    elif path.suffix == ".json":
-        found = _of_json(text, column, str(path))
+    suffix = path.suffix.lower()
+    if suffix in _DELIMITERS:
+        found = _of_table(text, _DELIMITERS[suffix], column, str(path))
+    elif suffix == ".json":
+        found = _of_document(_parsed(text, str(path), 1), column, str(path))
+    elif suffix == ".jsonl":
+        # Not splitlines: JSON may have a line separator (U+2028) inside of a text.
+        lines = enumerate(text.split("\n"), 1)
+        documents = [_parsed(line, str(path), at) for at, line in lines if line.strip()]
+        found = _of_document(documents, column, str(path))
     else:
         found = text.splitlines()
     questions = [each.strip()[:_LONGEST] for each in found if each.strip()]
@@ -41,23 +48,30 @@ def read_questions(path: Path, column: str = "") -> list[str]:
     return questions
 
 
-def _of_csv(text: str, column: str, name: str) -> list[str]:
-    table = csv.DictReader(text.splitlines(keepends=True))
-    head = list(table.fieldnames or [])
-    wanted = [column] if column else list(_NAMES)
-    key = next((each for each in wanted if each in head), None)
-    if key is None:
-        raise ConfigError(
-            f"{name}:1: no column {' or '.join(wanted)}; there are: {', '.join(head)}"
-        )
-    return [row[key] or "" for row in table]
-
-
-def _of_json(text: str, column: str, name: str) -> list[str]:
+def _of_table(text: str, delimiter: str, column: str, name: str) -> list[str]:
+    table = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter)
     try:
-        document = json.loads(text)
+        head = list(table.fieldnames or [])
+        wanted = [column] if column else list(_NAMES)
+        key = next((each for each in wanted if each in head), None)
+        if key is None:
+            raise ConfigError(
+                f"{name}:1: no column {' or '.join(wanted)}; there are: {', '.join(head)}"
+            )
+        return [row[key] or "" for row in table]
+    except csv.Error as error:
+        raise ConfigError(f"{name}:{table.reader.line_num}: {error}") from None
+
+
+def _parsed(text: str, name: str, line: int) -> object:
+    """The JSON document that begins at this line of the file."""
+    try:
+        return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{name}:{error.lineno}: {error.msg}") from None
+        raise ConfigError(f"{name}:{line + error.lineno - 1}: {error.msg}") from None
+
+
+def _of_document(document: object, column: str, name: str) -> list[str]:
     if isinstance(document, list) and all(isinstance(each, str) for each in document):
         return document
     for wanted in [column] if column else _NAMES:

@@ -24,14 +24,15 @@ def as_json(result: SurgeResult, *, outcomes: bool = False) -> bytes:
 
 
 def percentile_rows(result: SurgeResult) -> list[tuple[str, Percentiles]]:
-    """The times that there are, by what they are of."""
+    """The times that there are, by what they are of; of completed turns, but for the last two."""
     rows = [
         ("first text", result.first_text),
         ("  the model's own", result.model_first_text),
         ("  added", result.added_first_text),
         ("whole turn", result.total),
         ("  the model's own", result.model_total),
-        ("refusal", result.refusal),
+        (f"refusal, of {result.refused:,}", result.refusal),
+        (f"until it failed, of {result.failed:,}", result.failure),
     ]
     return [(name, each) for name, each in rows if each.p50 is not None]
 
@@ -42,22 +43,24 @@ def as_table(result: SurgeResult) -> str:
         "",
         _headline(result),
         "",
-        f"{'milliseconds':20}" + "".join(f"{c:>9}" for c in _COLUMNS),
+        _of_whom(result),
+        f"{'milliseconds':28}" + "".join(f"{c:>9}" for c in _COLUMNS),
     ]
     for name, times in percentile_rows(result):
         cells = [getattr(times, column) for column in _COLUMNS]
-        lines.append(f"{name:20}" + "".join(f"{round(cell):>9}" for cell in cells))
+        lines.append(f"{name:28}" + "".join(f"{round(cell):>9}" for cell in cells))
     lines += ["", f"in flight at most   {result.peak_in_flight:>9}"]
     lines.append(f"connections opened  {result.connections:>9}")
     lines.append(_driver_line(result))
     lines += [
-        f"WARNING: the driver itself may have been the bottleneck: {each}"
+        f"WARNING: the driver itself may have been the bottleneck: {_printable(each)}"
         for each in result.driver.saturated
     ]
     for error, count in list(result.errors.items())[:_ERRORS]:
-        lines.append(f"error: {count} x {error[:160]}")
+        lines.append(f"error: {count} x {_printable(error[:160])}")
     if result.durability is not None:
-        lines += [f"not durable: {each}" for each in result.durability.missing]
+        lines += [f"not durable: {_printable(each)}" for each in result.durability.missing]
+        lines += [f"not read back: {_printable(each)}" for each in result.durability.why_unread]
     return "\n".join(lines) + "\n"
 
 
@@ -66,15 +69,15 @@ def as_html(result: SurgeResult, scenario: Scenario) -> str:
     served = [each for each in result.outcomes if not each.error]
     drawn = served[:: max(1, len(served) // _DOTS)]
     axis, places = by_arrival(drawn)
-    failed = [each for each in result.outcomes if each.error]
-    arrived = per_second([each.due for each in result.outcomes])
-    ended = per_second([each.due + each.total for each in result.outcomes if not each.error])
-    unwell = per_second([each.due + each.total for each in failed])
+    refused = [each for each in result.outcomes if each.error and each.refused]
+    failed = [each for each in result.outcomes if each.error and not each.refused]
     parts = [
         *(
-            f'<p class="warning">The driver may have been the bottleneck: {escape(each)}.</p>'
+            f'<p class="warning">The driver may have been the bottleneck: '
+            f"{escape(_printable(each))}.</p>"
             for each in result.driver.saturated
         ),
+        f"<p>{escape(_of_whom(result))}</p>",
         table(
             ["milliseconds", *_COLUMNS],
             [
@@ -83,20 +86,25 @@ def as_html(result: SurgeResult, scenario: Scenario) -> str:
             ],
         ),
         chart(
-            "Time to first text",
+            "Time to first text of completed turns",
             [Series("turns", places, [e.first_text or 0.0 for e in drawn], "dots")],
             x=axis,
             y="seconds",
         ),
         chart(
-            "Whole turn",
+            "Whole turn, where it was completed",
             [Series("turns", places, [e.total for e in drawn], "dots")],
             x=axis,
             y="seconds",
         ),
         chart(
             "Each second",
-            [Series("arrived", *arrived), Series("completed", *ended), Series("failed", *unwell)],
+            [
+                Series("arrived", *per_second([each.due for each in result.outcomes])),
+                Series("completed", *_ended_each_second(served)),
+                Series("refused", *_ended_each_second(refused)),
+                Series("failed", *_ended_each_second(failed)),
+            ],
             y="turns",
         ),
         chart("In flight", [Series("turns", *in_flight(result.outcomes))], y="turns"),
@@ -104,7 +112,8 @@ def as_html(result: SurgeResult, scenario: Scenario) -> str:
     ]
     if result.errors:
         parts.append("<h2>What went wrong</h2>")
-        parts.append(table(["what", "turns"], list(result.errors.items())))
+        rows = [[_printable(error), count] for error, count in result.errors.items()]
+        parts.append(table(["what", "turns"], rows))
     return page(f"Surge at {scenario.url}", _headline(result), parts)
 
 
@@ -122,6 +131,10 @@ def per_second(times: Sequence[float]) -> tuple[list[float], list[float]]:
     for each in times:
         counts[int(each)] += 1.0
     return [float(at) for at in range(seconds)], counts
+
+
+def _ended_each_second(outcomes: Sequence[Outcome]) -> tuple[list[float], list[float]]:
+    return per_second([each.due + each.total for each in outcomes])
 
 
 def in_flight(outcomes: Sequence[Outcome]) -> tuple[list[float], list[float]]:
@@ -145,9 +158,22 @@ def _headline(result: SurgeResult) -> str:
         f"{result.refused} refused",
         f"{result.failed} failed",
     ]
-    if result.durability is not None:
-        parts.append(f"{result.durability.found} of {result.durability.looked_up} found durable")
+    durability = result.durability
+    if durability is not None:
+        parts.append(f"{durability.found} of {durability.looked_up} found durable")
+        if durability.unread:
+            parts.append(f"{durability.unread} could not be read back")
     return f"{', '.join(parts)}, in {result.seconds:.1f} s, {result.loop} loop"
+
+
+def _of_whom(result: SurgeResult) -> str:
+    """Whose times are told."""
+    return f"Times of {result.completed:,} completed turns of {result.turns:,}, since they were due"
+
+
+def _printable(text: str) -> str:
+    """What a server said, without what a terminal would obey."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 def _driver_line(result: SurgeResult) -> str:

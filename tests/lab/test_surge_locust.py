@@ -1,0 +1,62 @@
+"""Exported scripts in Locust itself; it is not among the project's own parts."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from seawall.lab.surge.export import to_locust
+from seawall.lab.surge.scenario import Api, Closed, Crowd, Instant, Open, Poisson, Scenario
+from tests.lab.conftest import Site
+
+LOCUST = os.environ.get("SEAWALL_LOCUST") or shutil.which("locust")
+
+pytestmark = pytest.mark.skipif(
+    LOCUST is None, reason="no locust on PATH, and SEAWALL_LOCUST names none"
+)
+
+
+def counted(site: Site, folder: Path, scenario: Scenario, *options: str) -> dict[str, int]:
+    """How many requests, first texts and whole turns Locust counts; a failure is an error."""
+    script = folder / "surge.py"
+    script.write_text(to_locust(scenario))
+    done = subprocess.run(
+        [LOCUST or "", "-f", script, "--headless", "--json", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "SURGE_TOKEN": site.issuer.token("ada")},
+    )
+    assert done.returncode == 0, done.stderr
+    # Each worker prints a table of its own, an empty one.
+    printed = "\n".join(line for line in done.stdout.splitlines() if line != "[]")
+    rows = json.loads(printed)
+    assert not any(row["num_failures"] for row in rows), done.stderr
+    return {row["name"]: row["num_requests"] for row in rows}
+
+
+@pytest.mark.parametrize("api", ["turns", "chat"])
+def test_an_open_loop_has_every_turn_once(site: Site, tmp_path: Path, api: Api) -> None:
+    load = Open([Crowd(shapes=[Instant(5), Poisson(8.0, 1.0)])])
+    scenario = Scenario(url=site.url, load=load, api=api)
+    turns = to_locust(scenario).partition("DUE = [")[2].partition("]")[0].count(",") + 1
+    found = counted(site, tmp_path, scenario, "-u", "40", "-r", "40", "-t", "5s")
+    assert found["first text"] == found["whole turn"] == turns
+
+
+def test_workers_share_the_arrivals(site: Site, tmp_path: Path) -> None:
+    scenario = Scenario(url=site.url, load=Open([Crowd(shapes=[Instant(7)])]))
+    found = counted(
+        site, tmp_path, scenario, *("-u", "9", "-r", "9", "-t", "5s", "--processes", "2")
+    )
+    assert found == {"/v1/turns": 7, "first text": 7, "whole turn": 7}
+
+
+def test_customers_of_a_closed_loop_ask_again(site: Site, tmp_path: Path) -> None:
+    scenario = Scenario(url=site.url, load=Closed(customers=3, seconds=3.0))
+    found = counted(site, tmp_path, scenario, *("-u", "3", "-r", "3", "-t", "3s", "-s", "60"))
+    assert found["first text"] == found["whole turn"] > 3
