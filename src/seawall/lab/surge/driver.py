@@ -74,7 +74,7 @@ class _Driver:
         self._ended: dict[int, asyncio.Future[None]] = {}
         self._began = 0.0
         self._expected = 0
-        self._sent = self._completed = self._failed = self._refused = self._streaming_done = 0
+        self._sent = self._completed = self._failed = self._refused = 0
         self._running: dict[int, Visit] = {}
         self._peak = 0
         self._late: list[float] = []
