@@ -18,7 +18,7 @@ from seawall.lab.calibration import (
     load_calibration,
     store_calibration,
 )
-from seawall.lab.compare import crowd_that_fits
+from seawall.lab.compare import crowd_that_fits, slower_than
 from seawall.lab.fleet.spec import parse_fleet
 from seawall.lab.machine import Machine, this_machine
 from seawall.lab.predict import line, not_foretold, predict, stretches
@@ -47,7 +47,7 @@ CALIBRATION = Calibration(
         cpu_ms_by_crowd={100: 4.0},
         around_cpu_ms=0.3,
         environment_bytes=30 << 20,
-        pace_seconds=0.2,
+        cold_cpu_ms={1: 300.0, 100: 400.0},
         others=0.0,
     ),
 )
@@ -142,6 +142,15 @@ def test_provisioned_environments_take_the_first() -> None:
 )
 def test_what_is_not_modelled_is_not_foretold(words: list[str], unknown: list[str]) -> None:
     assert not_foretold(parse_fleet(words)) == unknown
+
+
+def test_the_work_of_a_turn_tells_how_quick_the_machine_was() -> None:
+    functions, pods = parse_fleet(["lambda"], TIMES), parse_fleet(["pods=2"], TIMES)
+    assert slower_than(CALIBRATION, functions, at_once(100), 500.0) == 1.25
+    assert slower_than(CALIBRATION, functions, at_once(10), (300 * 400) ** 0.5) == 1.0
+    assert slower_than(CALIBRATION, pods, at_once(7), 2.0) == 0.5
+    steady = Open([Crowd(shapes=[Poisson(2.0, 60.0)])])
+    assert slower_than(CALIBRATION, functions, steady, 500.0) is None
 
 
 def test_the_largest_crowd_is_what_is_scarcest() -> None:

@@ -196,8 +196,12 @@ def _at_a_rate(text: str) -> "Open":
     if shape.rate * shape.seconds > _MOST_TURNS:
         raise ConfigError(f"--rate: {text!r} is more than {_MOST_TURNS} turns")
     crowd = Open([Crowd(shapes=[shape])])
-    if not arrivals(crowd.crowds, seed=0):  # that of the fleets' crowds
-        raise ConfigError(f"--rate: {text!r}: nobody comes in that time; let it be more or longer")
+    try:
+        arrivals(crowd.crowds, seed=0)  # that of the fleets' crowds
+    except ConfigError:
+        raise ConfigError(
+            f"--rate: {text!r}: nobody comes in that time; let it be more or longer"
+        ) from None
     return crowd
 
 

@@ -4,11 +4,12 @@ Each figure is the median of several, since machines are seldom quiet.
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 
 from msgspec import Struct, structs
 
@@ -17,7 +18,7 @@ from seawall.lab.calibration import FORMAT, Burst, Calibration, LabFigures, conf
 from seawall.lab.fleet.running import Fleet, run_fleet
 from seawall.lab.fleet.spec import FleetSpec
 from seawall.lab.fleet.watch import FleetWatch, watching
-from seawall.lab.machine import IMPORTS, pace_seconds, seconds_of, this_machine
+from seawall.lab.machine import this_machine
 from seawall.lab.sim_reply import SimTimes
 from seawall.lab.surge.outcome import SurgeResult
 from seawall.lab.surge.process import drive_apart
@@ -43,6 +44,7 @@ _FULL = Sizes(repeats=5, cold=(4, 12, 40), cold_repeats=3, warm=(20, 60, 180))
 _QUICK = Sizes(repeats=2, cold=(3, 6), cold_repeats=1, warm=(10, 20, 40))
 _IDLE_SECONDS = 0.5
 _OTHERS = 0.2
+_IMPORTS = "import seawall.hosts.aws_lambda.__main__"
 
 
 def crowd_at(fleet: Fleet, load: Open, *, patience: float = 120.0, seed: int = 0) -> Scenario:
@@ -75,7 +77,6 @@ async def calibrate(
     machine = this_machine()
     tell(f"machine: {machine.name}")
     sizes = _QUICK if quick else _FULL
-    pace = [await pace_seconds()]
     parts = await _start_parts(sizes.repeats, tell)
     spec = FleetSpec(kind="pods", pods=pods, store=store, times=times)
     warm: dict[int, tuple[SurgeResult, FleetWatch]] = {}
@@ -94,7 +95,6 @@ async def calibrate(
             found = await _drive(fleet, turns)
             cold.setdefault(turns, []).append(found)
             tell(f"{turns} turns at once, each with its start: {_told(found[0])}")
-    pace.append(await pace_seconds())
     alone = [added for result, _ in cold[1] for added in _added(result)]
     starts = [max(0.0, each - warm_seconds) for each in alone]
     parts["configuration, opening, first turn"] = max(0.0, median(starts) - sum(parts.values()))
@@ -130,7 +130,10 @@ async def calibrate(
             cpu_ms_by_crowd={turns: _cpu_ms(found) for turns, found in warm.items()},
             around_cpu_ms=round(seen.around_cpu_seconds / largest.turns * 1e3, 3),
             environment_bytes=int(_each_bytes(cold[sizes.cold[-1]][-1][1])),
-            pace_seconds=round(fmean(pace), 4),
+            cold_cpu_ms={
+                turns: round(median(_cpu_ms(each) for each in found), 1)
+                for turns, found in cold.items()
+            },
             others=round(others, 2),
             store=spec.store_kind,
             configuration=configuration_of(source),
@@ -172,11 +175,19 @@ async def _warm_seconds(fleet: Fleet) -> float:
 
 async def _start_parts(repeats: int, tell: Callable[[str], None]) -> dict[str, float]:
     """An interpreter that does nothing, and what imports take beyond that."""
-    bare = [await seconds_of("pass") for _ in range(repeats)]
-    whole = [await seconds_of(IMPORTS) for _ in range(repeats)]
+    bare = [await _seconds("pass") for _ in range(repeats)]
+    whole = [await _seconds(_IMPORTS) for _ in range(repeats)]
     parts = {"interpreter": median(bare), "imports": max(0.0, median(whole) - median(bare))}
     tell(", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in parts.items()))
     return parts
+
+
+async def _seconds(code: str) -> float:
+    began = time.perf_counter()
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    if await process.wait():
+        raise SeawallError(f"python -c {code!r} failed")
+    return time.perf_counter() - began
 
 
 async def _connect_ms(url: str) -> float:

@@ -43,10 +43,10 @@ class LabFigures(Struct, frozen=True, kw_only=True):
     connect_ms: to open a connection to the model. pods: how many there were. pod_bursts,
     cold_bursts: crowds at once on warm pods, and on environments that had to be started.
     cpu_ms_by_crowd: processor time of a turn on pods, by the size of the crowd. around_cpu_ms: of
-    the balancer, a turn. pace_seconds: see `seawall.lab.machine.pace_seconds`. others: processors
-    that somebody else used meanwhile, on average; where that is more than a little, measure again
-    when the machine is quiet. environment_bytes: of one environment among the most that there were
-    at once, its share of what they have in common. store: its kind, and configuration: the name of
+    the balancer, a turn. cold_cpu_ms: as cpu_ms_by_crowd, where each started its environment.
+    others: processors that somebody else used meanwhile, on average; where that is more than a
+    little, measure again when the machine is quiet. environment_bytes: of one environment among
+    the most that there were at once, its share of what they have in common. store: its kind, and configuration: the name of
     what was served; empty in files of before these were noted.
     """
 
@@ -61,7 +61,7 @@ class LabFigures(Struct, frozen=True, kw_only=True):
     cpu_ms_by_crowd: dict[int, float]
     around_cpu_ms: float
     environment_bytes: int
-    pace_seconds: float
+    cold_cpu_ms: dict[int, float]
     others: float
     store: str = ""
     configuration: str = ""

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import fmean
 
+import numpy as np
 from msgspec import Struct, structs
 
 from seawall.errors import SeawallError
@@ -13,14 +13,14 @@ from seawall.lab.calibration import Calibration, configuration_of
 from seawall.lab.fleet.running import run_fleet
 from seawall.lab.fleet.spec import FleetSpec
 from seawall.lab.fleet.watch import FleetWatch, Look, watching
-from seawall.lab.machine import Machine, pace_seconds
+from seawall.lab.machine import Machine
 from seawall.lab.predict import Prediction, not_foretold, predict, relative_errors
 from seawall.lab.surge.durable import read_back
 from seawall.lab.surge.outcome import Progress, SurgeResult
 from seawall.lab.surge.process import drive_apart
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson
 
-__all__ = ["Bound", "Comparison", "Measured", "Run", "compare", "crowd_that_fits"]
+__all__ = ["Bound", "Comparison", "Measured", "Run", "compare", "crowd_that_fits", "slower_than"]
 
 _WARM = 20
 _READ_BACK = 1_000
@@ -46,8 +46,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     cold_starts: environments that a turn had to wait for; initialisations: of environments or
     pods, ever. *_opened, *_peak: connections. *cpu_seconds: of the fleet, of balancer or local
     Lambda, and of the store where it is a process here. others: processors that somebody else
-    used, on average. slower: how many times as long the machine took for the same work, before
-    and after, as when it was calibrated. prediction: None of a fleet that cannot be foretold.
+    used, on average. slower: see `slower_than`.
     errors: predicted over measured, less one.
     """
 
@@ -67,7 +66,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     memory_before: int
     memory_peak: int
     others: float
-    slower: float
+    slower: float | None
     looks: list[Look]
     notes: list[str]
 
@@ -164,11 +163,9 @@ async def _measure(
             warm = await drive_apart(crowd_at(fleet, Open([Crowd(shapes=[Instant(_WARM)])])))
             if warm.completed < _WARM:
                 raise SeawallError(f"the pods do not answer rightly: {warm.errors}")
-        pace = [await pace_seconds()]
         scenario = crowd_at(fleet, crowd, patience=300.0)
         async with watching(fleet) as watch:
             result = await drive_apart(scenario, progress)
-        pace.append(await pace_seconds())
         # Not watched: on Lambda, reading starts environments as well.
         reading = structs.replace(scenario, read_back=_READ_BACK)
         result = structs.replace(result, durability=await read_back(reading, result.outcomes))
@@ -179,7 +176,7 @@ async def _measure(
     else:
         prediction = await asyncio.to_thread(predict, calibration, spec, crowd)
         notes += _mismatches(calibration, spec, source)
-    slower = fmean(pace) / calibration.lab.pace_seconds
+    slower = slower_than(calibration, spec, crowd, watch.cpu_seconds / result.turns * 1e3)
     return _measured(spec, result, watch, prediction, notes=notes, slower=slower)
 
 
@@ -204,7 +201,7 @@ def _measured(
     prediction: Prediction | None,
     *,
     notes: list[str],
-    slower: float,
+    slower: float | None,
 ) -> Measured:
     others = watch.others
     if others > _OTHERS:
@@ -232,10 +229,28 @@ def _measured(
         memory_before=watch.looks[0].memory_bytes,
         memory_peak=watch.peak_bytes,
         others=round(others, 2),
-        slower=round(slower, 3),
+        slower=slower,
         looks=watch.looks,
         notes=notes,
     )
+
+
+def slower_than(
+    calibration: Calibration, spec: FleetSpec, crowd: Open, cpu_ms: float
+) -> float | None:
+    """By what factor a turn took more processor time than when it was calibrated.
+
+    cpu_ms: of a turn, in this crowd. The work is the same, so that it tells how quick a shared
+    machine was this time. None of crowds that are not all at once: those are not calibrated.
+    """
+    shapes = [shape for each in crowd.crowds for shape in each.shapes]
+    if len(shapes) != 1 or not isinstance(shapes[0], Instant):
+        return None
+    lab = calibration.lab
+    known = sorted((lab.cpu_ms_by_crowd if spec.kind == "pods" else lab.cold_cpu_ms).items())
+    sizes, costs = zip(*known, strict=True)
+    expected = np.exp(np.interp(np.log(shapes[0].turns), np.log(sizes), np.log(costs)))
+    return round(cpu_ms / float(expected), 3)
 
 
 def title_of(crowd: Open) -> str:

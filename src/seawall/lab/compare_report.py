@@ -181,8 +181,8 @@ def _rows(fleets: Sequence[Measured]) -> list[tuple[str, list[str]]]:
         ),
         ("processors used by others", [f"{each.others:.2f}" for each in fleets]),
         (
-            "machine slower than calibrated, times",
-            [f"{each.slower:.2f}" for each in fleets],
+            "processor time, calibrated = 1",
+            ["-" if each.slower is None else f"{each.slower:.2f}" for each in fleets],
         ),
         ("driver, of a processor", [f"{each.result.driver.cpu_share:.0%}" for each in fleets]),
     ]

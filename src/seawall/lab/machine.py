@@ -1,21 +1,12 @@
 """The machine that something was measured on, and how much of it there is to have."""
 
-import asyncio
 import os
 import platform
-import sys
-import time
 from pathlib import Path
-from statistics import fmean, median
 
 from msgspec import Struct
 
-from seawall.errors import SeawallError
-
-__all__ = ["IMPORTS", "Machine", "busy_seconds", "pace_seconds", "seconds_of", "this_machine"]
-
-IMPORTS = "import seawall.hosts.aws_lambda.__main__"  # what an environment loads
-_ROUNDS = 5
+__all__ = ["Machine", "busy_seconds", "this_machine"]
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -47,33 +38,6 @@ def busy_seconds() -> float:
         return 0.0
     user, nice, system, _, _, interrupts, soft, _ = fields
     return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK")
-
-
-async def pace_seconds() -> float:
-    """How long the machine takes for the same work: lower is quicker.
-
-    The imports of an environment on each processor at once, the median of several rounds. Shared
-    machines are not as quick in one minute as in another, which no process can see of itself.
-    """
-    processors = len(os.sched_getaffinity(0))
-    rounds = [
-        fmean(await asyncio.gather(*(seconds_of(IMPORTS) for _ in range(processors))))
-        for _ in range(_ROUNDS)
-    ]
-    return median(rounds)
-
-
-async def seconds_of(code: str) -> float:
-    """What an interpreter of its own takes for it, start and end included.
-
-    Raises:
-        SeawallError: it failed.
-    """
-    began = time.perf_counter()
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
-    if await process.wait():
-        raise SeawallError(f"python -c {code!r} failed")
-    return time.perf_counter() - began
 
 
 def _available() -> int:
