@@ -46,8 +46,8 @@ class LabFigures(Struct, frozen=True, kw_only=True):
     the balancer, a turn. cold_cpu_ms: as cpu_ms_by_crowd, where each started its environment.
     others: processors that somebody else used meanwhile, on average; where that is more than a
     little, measure again when the machine is quiet. environment_bytes: of one environment among
-    the most that there were at once, its share of what they have in common. store: its kind, and configuration: the name of
-    what was served; empty in files of before these were noted.
+    the most that there were at once, its share of what they have in common. store: its kind, and
+    configuration: the name of what was served; empty in files of before these were noted.
     """
 
     processors: int
