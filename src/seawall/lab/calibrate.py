@@ -17,7 +17,7 @@ from seawall.errors import SeawallError
 from seawall.lab.calibration import FORMAT, Burst, Calibration, LabFigures, configuration_of
 from seawall.lab.fleet.running import Fleet, run_fleet
 from seawall.lab.fleet.spec import FleetSpec
-from seawall.lab.fleet.watch import FleetWatch, watching
+from seawall.lab.fleet.watch import NOTABLE_OTHERS, FleetWatch, watching
 from seawall.lab.machine import this_machine
 from seawall.lab.sim_reply import SimTimes
 from seawall.lab.surge.outcome import SurgeResult
@@ -43,7 +43,6 @@ class Sizes(Struct, frozen=True, kw_only=True):
 _FULL = Sizes(repeats=5, cold=(4, 12, 40), cold_repeats=3, warm=(20, 60, 180))
 _QUICK = Sizes(repeats=2, cold=(3, 6), cold_repeats=1, warm=(10, 20, 40))
 _IDLE_SECONDS = 0.5
-_OTHERS = 0.2
 _IMPORTS = "import seawall.hosts.aws_lambda.__main__"
 
 
@@ -102,7 +101,7 @@ async def calibrate(
     runs = [*warm.values(), *(each for found in cold.values() for each in found)]
     others = median(watch.others for _, watch in runs)
     largest, seen = warm[sizes.warm[-1]]
-    if others > _OTHERS:
+    if others > NOTABLE_OTHERS:
         tell(f"note: {others:.1f} processors were used by others: measure again when it is quiet")
     return Calibration(
         format=FORMAT,

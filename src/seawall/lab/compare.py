@@ -12,7 +12,7 @@ from seawall.lab.calibrate import crowd_at
 from seawall.lab.calibration import Calibration, configuration_of
 from seawall.lab.fleet.running import run_fleet
 from seawall.lab.fleet.spec import FleetSpec
-from seawall.lab.fleet.watch import FleetWatch, Look, watching
+from seawall.lab.fleet.watch import NOTABLE_OTHERS, FleetWatch, Look, watching
 from seawall.lab.machine import Machine
 from seawall.lab.predict import Prediction, not_foretold, predict, relative_errors
 from seawall.lab.surge.durable import read_back
@@ -27,7 +27,6 @@ _READ_BACK = 1_000
 _MEMORY_SHARE = 0.6
 _START_BUDGET_SECONDS = 15.0
 _FILES_EACH = 8
-_OTHERS = 0.2  # of a processor; from here on, figures are not of this fleet alone
 
 
 class Bound(Struct, frozen=True):
@@ -168,8 +167,14 @@ async def _measure(
             result = await drive_apart(scenario, progress)
         # Not watched: on Lambda, reading starts environments as well.
         reading = structs.replace(scenario, read_back=_READ_BACK)
-        result = structs.replace(result, durability=await read_back(reading, result.outcomes))
+        durability = await read_back(reading, result.outcomes)
+        result = structs.replace(result, durability=durability)
         notes = list(fleet.notes)
+    if durability.unread:
+        notes.append(
+            f"{spec.title}: {durability.unread} turns could not be read back: "
+            f"{durability.why_unread[0]}"
+        )
     prediction = None
     if unknown := not_foretold(spec):
         notes.append(f"{spec.title}: {unknown[0]} is not foretold")
@@ -204,7 +209,7 @@ def _measured(
     slower: float | None,
 ) -> Measured:
     others = watch.others
-    if others > _OTHERS:
+    if others > NOTABLE_OTHERS:
         notes = [*notes, f"{spec.title}: {others:.1f} processors were used by others meanwhile"]
     if spec.kind == "pods":
         cold = 0

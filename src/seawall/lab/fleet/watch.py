@@ -20,12 +20,14 @@ from seawall.transport.endpoint import Endpoint
 from seawall.transport.errors import TransportError
 from seawall.transport.http_client import HttpClient
 
-__all__ = ["FleetWatch", "Look", "watching"]
+__all__ = ["NOTABLE_OTHERS", "FleetWatch", "Look", "watching"]
+
+# Of a processor, used by others: from here on, figures are not of the fleet alone.
+NOTABLE_OTHERS = 0.2
 
 _EVERY = 0.5
-_WATCHING = (
-    0.05  # of a processor, at most: to add up the memory of hundreds of processes takes long
-)
+# Of a processor, at most: to add up the memory of hundreds of processes takes long.
+_WATCHING = 0.05
 _ANSWER_SECONDS = 20.0
 
 
