@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 EMBEDDING_MODEL := $(VENV)/.embedding-model
 LOCAL_MODEL := $(VENV)/.local-model
 
-.PHONY: setup parts local-model demo test lint types check lock clean
+.PHONY: setup parts local-model demo test fuzz lint types check lock clean
 
 setup: $(STAMP) parts
 
@@ -44,6 +44,10 @@ demo: $(STAMP) $(if $(filter local,$(MODEL)),$(LOCAL_MODEL))
 
 test: setup
 	$(BIN)/python -m pytest
+
+# Coverage-guided fuzzing of all targets; FUZZ_SECONDS in all, an hour by default.
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),3600)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
