@@ -20,7 +20,7 @@ from seawall.agents.output import build_output
 from seawall.agents.tools import Tool, Toolset
 from seawall.budgets.open import Accounts, open_accounts
 from seawall.caches.answers import open_answers
-from seawall.caches.reads import cached_tools
+from seawall.caches.reads import cached_tools, part_of
 from seawall.config import AgentSettings, Settings
 from seawall.errors import ConfigError
 from seawall.identity.authenticator import build_authenticator
@@ -141,7 +141,8 @@ async def _stand(
     if telemetry is not None:
         models = {name: telemetry.chatting(name, each) for name, each in models.items()}
     sets = (*(each.tools for each in toolsets), tuple(registered.tools.values()))
-    tools = {each.name: each for made in sets for each in cached_tools(made, settings.caches)}
+    part = part_of(settings.caches, sets)
+    tools = {each.name: each for made in sets for each in cached_tools(made, part)}
     agents = {
         name: _build_agent(name, each, models, tools) for name, each in registered.agents.items()
     }
