@@ -262,7 +262,7 @@ async def _begin(
     opening: asyncio.Task[SessionStore] | None = None
     try:
         async with asyncio.TaskGroup() as group:
-            opening = group.create_task(open_store(settings.sessions))
+            opening = group.create_task(open_store(settings.sessions, reading=False))
             group.create_task(authenticator.warm())
             for _ in range(_ROUNDS_TO_ASK):
                 await asyncio.sleep(0)
