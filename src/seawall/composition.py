@@ -31,7 +31,7 @@ from seawall.models.open import open_models, open_upstreams
 from seawall.models.port import Model
 from seawall.models.upstream import Upstream
 from seawall.pipeline.pipeline import Pipeline
-from seawall.pipeline.report import Observe, TurnReport
+from seawall.pipeline.report import Observe, Observers
 from seawall.pipeline.resuming import Resuming
 from seawall.pipeline.routing import Routing
 from seawall.pipeline.running import Ports
@@ -206,14 +206,11 @@ def _telemetry(settings: Settings) -> "Telemetry | None":
 
 
 def _observers(observe: Observe, telemetry: "Telemetry | None") -> Observe:
-    if telemetry is None:
-        return observe
-
-    def both(report: TurnReport) -> None:
-        observe(report)
-        telemetry.observe(report)
-
-    return both
+    observers = Observers()
+    observers.add(observe)
+    if telemetry is not None:
+        observers.add(telemetry.observe)
+    return observers
 
 
 def _open_toolset(name: str, factory: str, arguments: dict[str, Any]) -> Toolset:

@@ -79,6 +79,7 @@ def _dynamodb(settings: SessionSettings, environment: Mapping[str, str]) -> Sess
         settings.table,
         create=settings.create_table,
         keep_seconds=settings.ttl_seconds,
+        lease_seconds=settings.lease_seconds,
         closing=close,
     )
 
