@@ -20,7 +20,7 @@ from seawall.agents.output import build_output
 from seawall.agents.tools import Tool, Toolset
 from seawall.budgets.open import Accounts, open_accounts
 from seawall.caches.answers import open_answers
-from seawall.caches.reads import cached_tools
+from seawall.caches.reads import cached_tools, part_of
 from seawall.config import AgentSettings, Settings
 from seawall.errors import ConfigError
 from seawall.identity.authenticator import build_authenticator
@@ -31,7 +31,7 @@ from seawall.models.open import open_models, open_upstreams
 from seawall.models.port import Model
 from seawall.models.upstream import Upstream
 from seawall.pipeline.pipeline import Pipeline
-from seawall.pipeline.report import Observe, TurnReport
+from seawall.pipeline.report import Observe, Observers
 from seawall.pipeline.resuming import Resuming
 from seawall.pipeline.routing import Routing
 from seawall.pipeline.running import Ports
@@ -141,7 +141,8 @@ async def _stand(
     if telemetry is not None:
         models = {name: telemetry.chatting(name, each) for name, each in models.items()}
     sets = (*(each.tools for each in toolsets), tuple(registered.tools.values()))
-    tools = {each.name: each for made in sets for each in cached_tools(made, settings.caches)}
+    part = part_of(settings.caches, sets)
+    tools = {each.name: each for made in sets for each in cached_tools(made, part)}
     agents = {
         name: _build_agent(name, each, models, tools) for name, each in registered.agents.items()
     }
@@ -205,14 +206,11 @@ def _telemetry(settings: Settings) -> "Telemetry | None":
 
 
 def _observers(observe: Observe, telemetry: "Telemetry | None") -> Observe:
-    if telemetry is None:
-        return observe
-
-    def both(report: TurnReport) -> None:
-        observe(report)
-        telemetry.observe(report)
-
-    return both
+    observers = Observers()
+    observers.add(observe)
+    if telemetry is not None:
+        observers.add(telemetry.observe)
+    return observers
 
 
 def _open_toolset(name: str, factory: str, arguments: dict[str, Any]) -> Toolset:
@@ -261,7 +259,7 @@ async def _begin(
     opening: asyncio.Task[SessionStore] | None = None
     try:
         async with asyncio.TaskGroup() as group:
-            opening = group.create_task(open_store(settings.sessions))
+            opening = group.create_task(open_store(settings.sessions, reading=False))
             group.create_task(authenticator.warm())
             for _ in range(_ROUNDS_TO_ASK):
                 await asyncio.sleep(0)

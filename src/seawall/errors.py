@@ -33,6 +33,7 @@
         ├── TurnAbandoned           503 turn-abandoned      a promised turn could not be done
         ├── IdentityUnavailable     503 identity-unavailable     the issuer's keys cannot be had
         ├── StoreUnavailable        503 store-unavailable   nothing was charged; try later
+        ├── CommitUnknown           503 commit-unknown      it may be stored: ask, with the same key
         └── DeadlineExceeded        504 deadline-exceeded   a stage took too long
 """
 
@@ -42,6 +43,7 @@ from typing import Any, ClassVar
 __all__ = [
     "BodyTooLarge",
     "BudgetExhausted",
+    "CommitUnknown",
     "ConfigError",
     "DeadlineExceeded",
     "HeadersTooLarge",
@@ -342,6 +344,18 @@ class StoreUnavailable(Problem):
     status = 503
     code = "store-unavailable"
     title = "Session store unavailable"
+
+
+class CommitUnknown(Problem):
+    """The turn was being stored when the store stopped answering: it may be stored, or not.
+
+    With an idempotency key, sending the same request again settles it: either the stored answer
+    comes back, or the turn is done. Without one, the session shows whether the turn is in it.
+    """
+
+    status = 503
+    code = "commit-unknown"
+    title = "Commit unknown"
 
 
 class DeadlineExceeded(Problem):

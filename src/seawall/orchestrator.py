@@ -22,7 +22,7 @@ from seawall.models.upstream import Upstream
 from seawall.pipeline.identifiers import new_request
 from seawall.pipeline.live import LiveTurn
 from seawall.pipeline.pipeline import Pipeline
-from seawall.pipeline.report import Observe, TurnReport
+from seawall.pipeline.report import Observe, Observers, TurnReport
 from seawall.sessions.port import SessionStore
 from seawall.turn import Principal, TurnRequest
 
@@ -56,7 +56,7 @@ class Orchestrator:
         self._tools: dict[str, Tool] = {}
         self._agents = dict(settings.agents)
         self._models: dict[str, Model] = {}
-        self._observers: list[Observe] = []
+        self._observers = Observers()
         self._opened: Composed | None = None
 
     @classmethod
@@ -87,7 +87,7 @@ class Orchestrator:
 
     def observe(self, observer: Observe) -> None:
         """Have `observer` called with the report of every finished turn."""
-        self._observers.append(observer)
+        self._observers.add(observer)
 
     async def open(self, *, quickly: bool = False, at_once: int | None = None) -> None:
         """Open the store, load tools, train or load the classifier, warm connections and keys.
@@ -103,7 +103,7 @@ class Orchestrator:
         """
         self._opened = opened = await compose(
             self.settings,
-            Registered(self._tools, self._agents, self._models, self._observe),
+            Registered(self._tools, self._agents, self._models, self._observers),
             quickly=quickly,
             at_once=at_once,
         )
@@ -269,7 +269,3 @@ class Orchestrator:
         if self._opened is None:
             raise Overloaded("The orchestrator is not open yet.", retry_after=1.0)
         return self._opened
-
-    def _observe(self, report: TurnReport) -> None:
-        for observer in self._observers:
-            observer(report)

@@ -4,6 +4,7 @@ Plain typed data. Nothing here imports anything of ours, does I/O or knows a clo
 """
 
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import force_setattr
 
 __all__ = [
     "AssistantMessage",
@@ -73,6 +74,10 @@ class Usage(Struct, frozen=True):
 
     prompt_tokens: all that were read. cached_prompt_tokens: those of them that the provider had in
     its prompt cache. cache_write_tokens: those of them that it put there.
+
+    Providers and models of others report these numbers. One that cannot be, because it is negative,
+    not a number, or more than a thousand million, counts as 0, which is as not reported: nothing
+    that counts, charges or stores usage has to expect anything else.
     """
 
     prompt_tokens: int = 0
@@ -80,6 +85,12 @@ class Usage(Struct, frozen=True):
     model_calls: int = 0
     cached_prompt_tokens: int = 0
     cache_write_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        for name in _COUNTS:
+            count = getattr(self, name)
+            if type(count) is not int or not 0 <= count <= _MOST_TOKENS:
+                force_setattr(self, name, _sane(count))
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -89,6 +100,14 @@ class Usage(Struct, frozen=True):
             self.cached_prompt_tokens + other.cached_prompt_tokens,
             self.cache_write_tokens + other.cache_write_tokens,
         )
+
+
+_COUNTS = Usage.__struct_fields__
+_MOST_TOKENS = 10**9
+
+
+def _sane(count: object) -> int:
+    return int(count) if isinstance(count, int | float) and 0 <= count <= _MOST_TOKENS else 0
 
 
 class Cost(Struct, frozen=True, omit_defaults=True):

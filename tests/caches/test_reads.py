@@ -7,7 +7,7 @@ import pytest
 
 from seawall import Principal, ToolContext, ToolError, tool
 from seawall.agents.tools import Tool
-from seawall.caches.reads import cached_tools
+from seawall.caches.reads import cached_tools, part_of
 from seawall.caches.settings import CacheLimits
 
 
@@ -149,3 +149,12 @@ def test_a_cacheable_tool_keeps_no_notes() -> None:
 def test_what_cannot_be_is_refused(make: Callable[[], Tool]) -> None:
     with pytest.raises(TypeError, match="cacheable"):
         make()
+
+
+def test_however_many_sets_there_are_they_keep_within_the_limits() -> None:
+    sets = [tuple(_tools(Shelf()).values()) for _ in range(3)]
+    plain = tool(Shelf().price_of)
+    part = part_of(CacheLimits(entries=100, bytes=1_000), [*sets, (plain,)])
+    assert (part.entries, part.bytes) == (33, 333)
+    assert part_of(CacheLimits(), [(plain,)]) == CacheLimits()
+    assert part_of(CacheLimits(entries=1, bytes=1), sets) == CacheLimits(1, 1)

@@ -1,20 +1,26 @@
 """Turns that are followed while they run."""
 
 import asyncio
+import gc
+import tracemalloc
+import weakref
 from contextlib import aclosing
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from seawall.errors import Problem, UpstreamFailed
-from seawall.events import Event, TextDelta
+from seawall.events import Event, TextDelta, ToolCalled, ToolReturned
 from seawall.pipeline.identifiers import new_request, session_of, time_of
-from seawall.pipeline.live import LiveTurn, LiveTurns
+from seawall.pipeline.live import FailedTurn, LiveTurn, LiveTurns
+from seawall.pipeline.replay import width
 from seawall.turn import Principal, TurnRequest
 
 ADA = Principal("acme", "ada")
 
 
-async def _read(live: LiveTurn, after: int = 0) -> tuple[str, int]:
+async def _read(live: LiveTurn | FailedTurn, after: int = 0) -> tuple[str, int]:
     text, last = "", after
     async with aclosing(live.follow(after)) as events:
         async for position, event in events:
@@ -123,3 +129,116 @@ def test_a_turns_id_names_its_session() -> None:
     assert [session_of(each) for each in ("", "trn_", "trn_x", "x.y", "trn_.y", "trn_x.")] == [
         None
     ] * 6
+
+
+class _Large(str):
+    """A text of which it can be seen whether it is still referred to."""
+
+    __slots__ = ("__weakref__",)
+
+
+def test_of_a_failed_turn_nothing_is_kept_but_its_problem() -> None:
+    """Neither its events, nor what the frames of its traceback or its causes refer to."""
+
+    async def scenario() -> None:
+        turns = LiveTurns()
+        referred: list[weakref.ref[_Large]] = []
+
+        async def execute(live: LiveTurn) -> None:
+            live.owner = ADA
+            read = _Large("x" * (1 << 20))
+            referred.append(weakref.ref(read))
+            await live.emit(ToolReturned("1", "read", read, failed=False))
+            try:
+                raise ValueError(read)
+            except ValueError as error:
+                raise UpstreamFailed("The model failed.") from error
+
+        live = turns.start(new_request("hello", idempotency_key="k"), execute)
+        name = live.id
+        await live.wait(cancel=False)
+        del live
+        gc.collect()
+        assert [each() for each in referred] == [None]
+        found = turns.find(name, ADA)
+        assert found is not None
+        for _ in range(2):  # however often it is asked for, its traceback does not grow
+            with pytest.raises(UpstreamFailed, match="The model failed") as raised:
+                await anext(found.follow(7))
+            assert raised.value.__cause__ is None
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("detail", ["The model failed.", "é" * 1_000_000])
+def test_failed_turns_are_kept_within_bytes_and_for_a_time(detail: str) -> None:
+    class Loop(asyncio.SelectorEventLoop):
+        ahead = 0.0
+
+        def time(self) -> float:
+            return super().time() + self.ahead
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Loop)
+        turns = LiveTurns()
+
+        async def fail(live: LiveTurn) -> None:
+            live.owner = ADA
+            raise UpstreamFailed(detail, field=detail)
+
+        names = []
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(2_000):
+            live = turns.start(new_request("hello", idempotency_key="k"), fail)
+            names.append(live.id)
+            await live.wait(cancel=False)
+        del live
+        gc.collect()
+        after = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert after - before < 3 << 20
+        assert turns.find(names[0], ADA) is None
+        assert turns.find(names[-1], ADA) is not None
+        loop.ahead = 3_600.0
+        assert turns.find(names[-1], ADA) is None
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(scenario())
+
+
+@given(data=st.data())
+def test_a_follower_misses_nothing_however_texts_are_joined(data: st.DataObject) -> None:
+    """Pieces come while it reads; what it is given is each position once, in order."""
+    event = st.text(max_size=9).map(TextDelta) | st.just(ToolCalled("1", "t", "{}"))
+    rounds = data.draw(st.lists(st.lists(event, max_size=3), max_size=12))
+    told = [each for events in rounds for each in events]
+    total = sum(map(width, told))
+    after = data.draw(st.integers(0, total))
+
+    async def scenario() -> None:
+        turns = LiveTurns()
+
+        async def execute(live: LiveTurn) -> None:
+            for events in rounds:
+                await live.emit(*events)
+                await asyncio.sleep(0)
+
+        live = turns.start(new_request("hello", background=True), execute)
+        heard: list[tuple[int, Event]] = []
+        async with aclosing(live.follow(after)) as events:
+            async for position, each in events:
+                heard.append((position, each))
+                if data.draw(st.booleans()):
+                    await asyncio.sleep(0)
+        position = after
+        for end, each in heard:
+            position += width(each)
+            assert end == position
+        assert position == total
+        text = "".join(each.text if isinstance(each, TextDelta) else "\0" for each in told)
+        rest = "".join(each.text if isinstance(each, TextDelta) else "\0" for _, each in heard)
+        assert rest == text[after:]
+
+    asyncio.run(scenario())

@@ -113,6 +113,7 @@ class DynamoDBClient:
     """Calls DynamoDB in one region.
 
     endpoint: of another than the region's public service, such as a VPC endpoint.
+    skew: seconds by which DynamoDB's clock is ahead of ours, once that has had a signature refused.
     capacity: ask what each call consumes. budget: shared by those who call the same service.
     clock: Unix time in seconds. chance: random numbers in [0, 1), for the back-off.
     """
@@ -141,7 +142,7 @@ class DynamoDBClient:
         self._clock = clock
         self._chance = chance
         self._places = asyncio.Semaphore(self._limits.connections)
-        self._skew = 0.0
+        self.skew = 0.0
         self._encode = msgspec.json.Encoder().encode
         self.traffic = Traffic()
 
@@ -251,7 +252,7 @@ class DynamoDBClient:
             ("x-amz-target", operation.target),
         )
         signed = self._signer.sign(
-            credentials, method="POST", headers=headers, body=body, at=self._clock() + self._skew
+            credentials, method="POST", headers=headers, body=body, at=self._clock() + self.skew
         )
         signed.append((b"content-type", _CONTENT_TYPE.encode()))
         signed.append((b"x-amz-target", operation.target.encode()))
@@ -351,7 +352,7 @@ class DynamoDBClient:
         except ValueError:
             return False
         skew = theirs - self._clock()
-        if abs(skew - self._skew) < _SKEW_SECONDS:
+        if abs(skew - self.skew) < _SKEW_SECONDS:
             return False
-        self._skew = skew
+        self.skew = skew
         return True

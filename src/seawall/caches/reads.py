@@ -5,7 +5,7 @@ it is done, in this process; other processes learn of it when the time of what t
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 
@@ -15,7 +15,7 @@ from seawall.caches.flights import Flights, Take
 from seawall.caches.kept import Kept
 from seawall.caches.settings import CacheLimits
 
-__all__ = ["ToolReads", "cached_tools"]
+__all__ = ["ToolReads", "cached_tools", "part_of"]
 
 _OVERHEAD_BYTES = 512
 _Run = Callable[[], Awaitable[ToolOutcome]]
@@ -88,7 +88,7 @@ class ToolReads:
 
 def cached_tools(tools: tuple[Tool, ...], limits: CacheLimits) -> tuple[Tool, ...]:
     """The tools of a set, with what they share; the same tools if none is cacheable."""
-    if all(each.cache_seconds is None for each in tools):
+    if not _cacheable(tools):
         return tools
     reads = ToolReads(limits)
     return tuple(
@@ -97,3 +97,13 @@ def cached_tools(tools: tuple[Tool, ...], limits: CacheLimits) -> tuple[Tool, ..
         else each
         for each in tools
     )
+
+
+def part_of(limits: CacheLimits, sets: Iterable[tuple[Tool, ...]]) -> CacheLimits:
+    """What one of these sets may keep, so that all of them together keep within the limits."""
+    count = max(1, sum(map(_cacheable, sets)))
+    return CacheLimits(max(1, limits.entries // count), max(1, limits.bytes // count))
+
+
+def _cacheable(tools: tuple[Tool, ...]) -> bool:
+    return any(each.cache_seconds is not None for each in tools)

@@ -3,12 +3,19 @@
 import asyncio
 import hashlib
 import time
+from contextlib import suppress
 
 import msgspec
 from msgspec import UNSET
 
 from seawall.agents.loop import AgentTurn, Answer, run_agent
-from seawall.errors import TurnLimitReached
+from seawall.errors import (
+    CommitUnknown,
+    DeadlineExceeded,
+    Problem,
+    SessionConflict,
+    TurnLimitReached,
+)
 from seawall.events import (
     AgentSelected,
     IntentDetected,
@@ -20,13 +27,16 @@ from seawall.pipeline.opening import Opened
 from seawall.pipeline.routing import Route, choose_agent
 from seawall.pipeline.running import Ports, Running
 from seawall.pipeline.stages import Stage
-from seawall.sessions.port import Commit
+from seawall.sessions.port import Commit, SessionStore, Snapshot
 from seawall.sessions.window import history_window
 from seawall.spans import current_span
 from seawall.turn import Message, ToolMessage, TurnRecord, TurnRequest, Usage, UserMessage
 
 __all__ = ["answer_turn", "fingerprint"]
 
+_NEWEST = 8  # others may have gone on with the session already
+_FIRST_LOOK_SECONDS = 0.05
+_LAST_LOOK_SECONDS = 1.0
 _MAX_NOTES = 32
 _MAX_NOTE_CHARACTERS = 1_024
 
@@ -35,6 +45,7 @@ async def answer_turn(ports: Ports, running: Running, opened: Opened) -> None:
     """Choose the agent, have it answer, and make the turn durable.
 
     Raises:
+        CommitUnknown: it may be stored, or not.
         Problem: the turn has failed; nothing of it is stored.
     """
     request, emit = running.request, running.emit
@@ -66,8 +77,7 @@ async def answer_turn(ports: Ports, running: Running, opened: Opened) -> None:
     commit = _commit(
         running, opened, route, answer, notes=notes, ttl_seconds=ports.sessions.ttl_seconds
     )
-    async with Stage("commit", ports.limits.commit, running.deadline, running.timings):
-        await ports.store.commit(commit)
+    await _store(ports, running, commit)
     running.report.outcome = "completed"
     running.timings.since_start("total", asyncio.get_running_loop().time())
     await emit(
@@ -81,6 +91,52 @@ async def answer_turn(ports: Ports, running: Running, opened: Opened) -> None:
             cached=answer.cached,
         )
     )
+
+
+async def _store(ports: Ports, running: Running, commit: Commit) -> None:
+    """Make the turn durable; where the store does not say whether it is, look.
+
+    Raises:
+        CommitUnknown: it cannot be seen in time either.
+        Problem: it is not stored.
+    """
+    try:
+        async with Stage("commit", ports.limits.commit, running.deadline, running.timings):
+            await ports.store.commit(commit)
+    except (CommitUnknown, DeadlineExceeded) as failure:
+        latest = min(running.deadline, asyncio.get_running_loop().time() + ports.limits.session)
+        if not await _is_stored(ports.store, commit, latest):
+            raise CommitUnknown(
+                "The session store did not say in time whether the turn is stored. Send the same "
+                "request again with its Idempotency-Key; without one, look whether the session "
+                f"{commit.key.session} has the turn {commit.turn.id}.",
+                field="session",
+                retry_after=1.0,
+            ) from failure
+
+
+async def _is_stored(store: SessionStore, commit: Commit, latest: float) -> bool:
+    """Whether the turn is seen in its session by then, on the event loop's clock.
+
+    Raises:
+        SessionConflict: another turn is in its place.
+    """
+    clock = asyncio.get_running_loop().time
+    turn, pause = commit.turn, _FIRST_LOOK_SECONDS
+    while True:
+        found = Snapshot(None)
+        with suppress(Problem, TimeoutError):
+            async with asyncio.timeout_at(latest):
+                found = await store.load(commit.key, turns=_NEWEST)
+        for each in found.turns:
+            if (each.id, each.attempt) == (turn.id, turn.attempt):
+                return True
+            if each.number == turn.number:
+                raise SessionConflict("Another turn of this session was committed first.")
+        if clock() + pause >= latest:
+            return False
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LAST_LOOK_SECONDS)
 
 
 def _agent_turn(ports: Ports, running: Running, opened: Opened, notes: dict[str, str]) -> AgentTurn:

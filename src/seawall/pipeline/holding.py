@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.errors import (
+    CommitUnknown,
     DeadlineExceeded,
     InternalError,
     KeyReused,
@@ -40,7 +41,14 @@ _LAST_LOOK_SECONDS = 0.5
 _RELEASE_SECONDS = 3.0
 _REASON_KEPT_SECONDS = 86_400.0
 # Not the turn's fault: what was promised is tried again. Of these, what has cost no attempt.
-_POSTPONING = (Overloaded, ServerStopping, SessionBusy, SessionConflict, StoreUnavailable)
+_POSTPONING = (
+    CommitUnknown,
+    Overloaded,
+    ServerStopping,
+    SessionBusy,
+    SessionConflict,
+    StoreUnavailable,
+)
 _NOTHING_SPENT = (Overloaded, SessionBusy)
 
 

@@ -11,15 +11,21 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
-from seawall.errors import InternalError, Problem, ServerStopping, TurnPostponed
-from seawall.events import Event
+from msgspec import Struct
+
+from seawall.errors import InternalError, Problem, ServerStopping, TurnPostponed, problem_from
+from seawall.events import Event, TextDelta
 from seawall.pipeline.replay import base, rest, width
 from seawall.turn import Principal, TurnRequest
 
-__all__ = ["LiveTurn", "LiveTurns"]
+__all__ = ["FailedTurn", "LiveTurn", "LiveTurns"]
 
 _log = logging.getLogger("seawall.turns")
-_FAILED_KEPT = 1_000
+_FAILED_SECONDS = 600.0
+_FAILED_BYTES = 1 << 20
+_FAILED_OVERHEAD = 1_024  # about what an entry takes beside its texts
+_DETAIL_CHARACTERS = 2_000
+_JOINED_CHARACTERS = 4_096
 
 
 class LiveTurn:
@@ -37,13 +43,30 @@ class LiveTurn:
         self.over = False
         self._base = base(attempt)
         self._events: list[Event] = []
+        self._ends: list[int] = []
         self._followers = 0
         self._waiting: set[asyncio.Future[None]] = set()
         self._task: asyncio.Task[None] | None = None
 
     async def emit(self, *events: Event) -> None:
-        """Take the next events. What an answer may have bounds what is kept."""
-        self._events += events
+        """Take the next events. What an answer may have bounds what is kept.
+
+        Pieces of text are joined up to a length: as positions count characters, a follower that
+        has had the first of them goes on in the middle.
+        """
+        kept, ends = self._events, self._ends
+        for event in events:
+            last = kept[-1] if kept else None
+            if (
+                type(event) is TextDelta
+                and type(last) is TextDelta
+                and len(last.text) < _JOINED_CHARACTERS
+            ):
+                kept[-1] = TextDelta(last.text + event.text)
+                ends[-1] += len(event.text)
+            else:
+                kept.append(event)
+                ends.append((ends[-1] if ends else self._base) + width(event))
         self._wake()
 
     async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, Event], None]:
@@ -54,14 +77,15 @@ class LiveTurn:
         """
         self._followers += 1
         try:
-            position, index = self._base, 0
+            index = 0
             while True:
                 while index < len(self._events):
-                    event = self._events[index]
-                    index += 1
-                    before, position = position, position + width(event)
-                    if position > after:
-                        yield position, rest(event, after - before)
+                    event, end = self._events[index], self._ends[index]
+                    if end <= after:
+                        index += 1
+                        continue
+                    known, after = after - (end - width(event)), end
+                    yield end, rest(event, known)  # meanwhile a text may have become longer
                 if self.over:
                     break
                 change = asyncio.get_running_loop().create_future()
@@ -70,6 +94,7 @@ class LiveTurn:
                     await change
                 finally:
                     self._waiting.discard(change)
+                index = max(0, index - 1)
             if self.problem is not None:
                 raise self.problem
         finally:
@@ -111,16 +136,38 @@ class LiveTurn:
                 change.set_result(None)
 
 
+class FailedTurn(Struct, frozen=True):
+    """What is kept of a turn that failed.
+
+    until: seconds on the event loop's clock. size: bytes that it counts for.
+    """
+
+    owner: Principal
+    problem: Problem
+    until: float
+    size: int
+
+    async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, Event], None]:  # noqa: ARG002
+        """As `LiveTurn.follow`: there is nothing but the problem.
+
+        Raises:
+            Problem: always.
+        """
+        raise _copied(self.problem)
+        yield  # makes it a generator
+
+
 class LiveTurns:
     """Those of one process; admission bounds their number.
 
-    A failed one is kept for a while, since nothing else remembers it. The others are in the store
-    when they are over.
+    The problem of a failed one is kept for a while, since nothing else remembers it. The others are
+    in the store when they are over.
     """
 
     def __init__(self) -> None:
         self._running: dict[str, LiveTurn] = {}
-        self._failed: OrderedDict[str, LiveTurn] = OrderedDict()
+        self._failed: OrderedDict[str, FailedTurn] = OrderedDict()
+        self._failed_bytes = 0
 
     def start(
         self,
@@ -138,8 +185,9 @@ class LiveTurns:
         """The turn, if it runs here."""
         return self._running.get(turn)
 
-    def find(self, turn: str, owner: Principal) -> LiveTurn | None:
+    def find(self, turn: str, owner: Principal) -> LiveTurn | FailedTurn | None:
         """The turn, if it runs here or failed lately, and is the owner's."""
+        self._expire(asyncio.get_running_loop().time())
         live = self._running.get(turn) or self._failed.get(turn)
         return live if live is not None and live.owner == owner else None
 
@@ -157,9 +205,34 @@ class LiveTurns:
         del self._running[live.id]
         postponed = isinstance(live.problem, TurnPostponed)  # what becomes of it, the store knows
         if live.problem is not None and live.owner is not None and not postponed:
-            self._failed[live.id] = live
-            while len(self._failed) > _FAILED_KEPT:
-                self._failed.popitem(last=False)
+            self._remember(live.id, live.owner, live.problem)
+
+    def _remember(self, turn: str, owner: Principal, problem: Problem) -> None:
+        now = asyncio.get_running_loop().time()
+        kept = _copied(problem)
+        texts = (turn, owner.tenant, owner.subject, kept.detail, kept.field or "")
+        size = 4 * sum(map(len, texts)) + _FAILED_OVERHEAD
+        self._failed[turn] = FailedTurn(owner, kept, now + _FAILED_SECONDS, size)
+        self._failed_bytes += size
+        self._expire(now)
+
+    def _expire(self, now: float) -> None:
+        """Forget those that are too old, and the oldest while there are too many bytes."""
+        while self._failed:
+            turn, oldest = next(iter(self._failed.items()))
+            if oldest.until > now and self._failed_bytes <= _FAILED_BYTES:
+                return
+            del self._failed[turn]
+            self._failed_bytes -= oldest.size
+
+
+def _copied(problem: Problem) -> Problem:
+    """The same problem without its traceback and causes, which refer to all that the turn had."""
+    found = problem.as_dict()
+    copied = problem_from(found | {"detail": problem.detail[:_DETAIL_CHARACTERS]})
+    if copied.field is not None:
+        copied.field = copied.field[:_DETAIL_CHARACTERS]
+    return copied
 
 
 def _interrupted(*, background: bool) -> Problem:

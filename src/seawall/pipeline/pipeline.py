@@ -9,6 +9,7 @@ import msgspec
 
 from seawall.agents.loop import Emit
 from seawall.errors import (
+    CommitUnknown,
     InternalError,
     Overloaded,
     Problem,
@@ -69,6 +70,7 @@ class Pipeline:
         the turn early leaves the session as it was. resumed: the promise that this keeps.
 
         Raises:
+            CommitUnknown: it may be stored, or not.
             Problem: the turn has failed; nothing of it is stored.
         """
         if self.ports.tracer is None:
@@ -115,7 +117,7 @@ class Pipeline:
             self._store_in_doubt = False
         except Problem as problem:
             report.outcome = problem.code
-            if isinstance(problem, StoreUnavailable):
+            if isinstance(problem, StoreUnavailable | CommitUnknown):
                 self._store_in_doubt = True
             raise
         except Exception:

@@ -1,5 +1,7 @@
-"""What is told about a turn when it is over, once, to whoever counts."""
+"""What is reported of a turn when it is over, once, to those that count."""
 
+import logging
+import time
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -7,7 +9,10 @@ from msgspec import Struct
 from seawall.budgets.spending import ModelSpent
 from seawall.turn import Usage
 
-__all__ = ["Observe", "TurnReport"]
+__all__ = ["Observe", "Observers", "TurnReport"]
+
+_log = logging.getLogger("seawall.turns")
+_LOG_SECONDS = 60.0
 
 
 class TurnReport(Struct):
@@ -34,4 +39,34 @@ class TurnReport(Struct):
 
 
 Observe = Callable[[TurnReport], None]
-"""Counts a finished turn; must neither wait nor raise."""
+"""Counts a finished turn; must not wait. What it raises is logged, and the turn goes on."""
+
+
+class Observers:
+    """Those that count finished turns. None of them can fail a turn, or keep it from the others."""
+
+    def __init__(self) -> None:
+        self._observers: list[Observe] = []
+        self._failures = 0
+        self._logged_at = float("-inf")
+
+    def add(self, observe: Observe) -> None:
+        """One more."""
+        self._observers.append(observe)
+
+    def __call__(self, report: TurnReport) -> None:
+        """Report a finished turn to all of them."""
+        for observe in self._observers:
+            try:
+                observe(report)
+            except Exception as error:  # noqa: BLE001 - the turn is done, and may be stored
+                self._note(error)
+
+    def _note(self, error: Exception) -> None:
+        """Log at most one failure a minute, with how many there were."""
+        self._failures += 1
+        if time.monotonic() >= self._logged_at + _LOG_SECONDS:
+            _log.error(
+                "a turn could not be counted (%d since the start)", self._failures, exc_info=error
+            )
+            self._logged_at = time.monotonic()

@@ -1,13 +1,17 @@
 """Where a list goes on, as a text that clients pass back without reading it."""
 
 import base64
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from seawall.errors import InvalidField
 
-__all__ = ["read_cursor", "write_cursor"]
+__all__ = ["NUMBER", "read_cursor", "write_cursor"]
+
+NUMBER = Annotated[int, Meta(ge=1, le=1 << 53)]
+"""A turn's number, as the kind of a cursor; every database takes what is within these bounds."""
 
 
 def write_cursor(place: object) -> str:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
-import msgspec
+from msgspec import structs
 
 from seawall.aws.dynamodb import DynamoDBClient
 from seawall.aws.dynamodb_calls import GET, Delete, Get, Item, Put, Update
@@ -21,13 +21,14 @@ from seawall.aws.dynamodb_errors import (
     TransactionCancelled,
 )
 from seawall.errors import (
+    CommitUnknown,
     InvalidField,
     SessionConflict,
     SessionNotFound,
     StoreUnavailable,
     TurnLimitReached,
 )
-from seawall.sessions.cursors import read_cursor, write_cursor
+from seawall.sessions.cursors import NUMBER, read_cursor, write_cursor
 from seawall.sessions.dynamodb_archives import (
     delete_session,
     erase_subject,
@@ -36,7 +37,6 @@ from seawall.sessions.dynamodb_archives import (
 )
 from seawall.sessions.dynamodb_holds import Holds
 from seawall.sessions.dynamodb_items import (
-    alive,
     head_key,
     head_time_to_live,
     key_key,
@@ -48,6 +48,7 @@ from seawall.sessions.dynamodb_items import (
 from seawall.sessions.dynamodb_pending import Promises, promise_part
 from seawall.sessions.dynamodb_reading import Reading
 from seawall.sessions.dynamodb_table import prepare_table
+from seawall.sessions.leases import latest_end
 from seawall.sessions.port import (
     Archive,
     ArchivePage,
@@ -59,17 +60,22 @@ from seawall.sessions.port import (
     Snapshot,
     TurnPage,
 )
+from seawall.sessions.values import (
+    MAX_PAGE_BYTES,
+    check_limit,
+    check_size,
+    encode_state,
+    is_name,
+)
 from seawall.turn import Principal, SessionKey
 
 __all__ = ["DynamoDBStore"]
 
 _log = logging.getLogger("seawall.sessions")
-_encode = msgspec.json.Encoder().encode
 
 _OPEN_SECONDS = 60.0
 _BEFORE_ALL = 1 << 62
 _TRIES = 3
-_MAX_NAME_BYTES = 1_000  # of a sort key's 1,024
 _MAX_STATE_BYTES = 300_000  # with the largest turn, within the 4 MB of a transaction
 
 P = ParamSpec("P")
@@ -103,7 +109,9 @@ class DynamoDBStore:
     client: its region, endpoint and credentials. create: make the table if there is none.
     seconds: the longest that one call to DynamoDB may take, retries included.
     keep_seconds: a turn may be deleted so long after the end that its session had when it was
-    committed. clock: Unix time in seconds.
+    committed. lease_seconds: how long a turn holds its session from one renewal, as configured.
+    clock: Unix time in seconds. Where it is off by so much that DynamoDB refuses signatures, the
+    store goes by DynamoDB's: what is written then expires no earlier, or later, than it should.
     """
 
     def __init__(
@@ -114,6 +122,7 @@ class DynamoDBStore:
         create: bool = False,
         seconds: float = 5.0,
         keep_seconds: float = 30 * 86_400.0,
+        lease_seconds: float = 20.0,
         clock: Callable[[], float] = time.time,
         closing: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
@@ -122,15 +131,17 @@ class DynamoDBStore:
         self._create = create
         self._seconds = seconds
         self._keep = keep_seconds
-        self._clock = clock
+        self._lease = lease_seconds
+        self._own_clock = clock
         self._closing = closing
-        self._reading = Reading(client, table, clock, self._deadline)
-        self._promises = Promises(client, table, clock, self._deadline)
+        self._reading = Reading(client, table, self._clock, self._deadline, lease_seconds)
+        self._promises = Promises(client, table, self._clock, self._deadline, lease_seconds)
         self._holds = Holds(
             client,
             table,
-            clock,
+            self._clock,
             self._deadline,
+            lease=lease_seconds,
             reading=self._reading,
             promises=self._promises,
         )
@@ -148,12 +159,14 @@ class DynamoDBStore:
     @_telling
     async def begin(self, begin: Begin) -> Snapshot:
         """See `SessionStore.begin`."""
-        return await self._holds.begin(begin)
+        if not _named(begin.key, begin.turn, begin.idempotency_key or ""):
+            return Snapshot(None)
+        return await self._holds.begin(self._corrected(begin))
 
     @_telling
     async def renew(self, begin: Begin) -> bool:
         """See `SessionStore.renew`."""
-        return await self._holds.renew(begin)
+        return await self._holds.renew(self._corrected(begin))
 
     @_telling
     async def release(self, begin: Begin) -> None:
@@ -163,6 +176,8 @@ class DynamoDBStore:
     @_telling
     async def load(self, key: SessionKey, *, turns: int) -> Snapshot:
         """See `SessionStore.load`."""
+        if not _named(key):
+            return Snapshot(None)
         return await self._reading.load(key, turns)
 
     @_telling
@@ -170,16 +185,16 @@ class DynamoDBStore:
         """See `SessionStore.commit`."""
         if commit.turn.number != commit.expected_version + 1:
             raise ValueError("a turn's number must be the expected version + 1")
-        born = commit.opened_at
-        if commit.expected_version and born is None:
-            head = await self._head(commit.key)
-            if head is None or not alive(head, self._clock()):
-                raise _conflict()
-            born = float(head["c"]["N"])
+        check_size(commit)
+        if self._client.skew:
+            commit = structs.replace(commit, expires_at=commit.expires_at + self._client.skew)
+        born = await self._born(commit)
         dead: Item | None = None
         for _ in range(_TRIES):
             refused = await self._transact(self._parts(commit, born, dead))
-            if refused is None or await self._done_before(commit):
+            if refused is None:
+                return
+            if await self._done_before(commit, uncertain=refused.uncertain):
                 return
             dead = await self._dead_key(commit, refused)
             if dead is None:
@@ -189,12 +204,13 @@ class DynamoDBStore:
     @_telling
     async def orphans(self, *, limit: int) -> tuple[Pending, ...]:
         """See `SessionStore.orphans`."""
+        check_limit(limit)
         return await self._promises.orphans(limit)
 
     @_telling
     async def claim(self, pending: Pending, *, until: float) -> Pending | None:
         """See `SessionStore.claim`."""
-        return await self._promises.claim(pending, until)
+        return await self._promises.claim(pending, until + self._client.skew)
 
     @_telling
     async def hand_over(self, pending: Pending) -> None:
@@ -204,26 +220,33 @@ class DynamoDBStore:
     @_telling
     async def fail(self, pending: Pending, failure: Failure, *, until: float) -> None:
         """See `SessionStore.fail`."""
-        await self._promises.fail(pending, failure, until)
+        await self._promises.fail(pending, failure, until + self._client.skew)
 
     @_telling
     async def promised(self, owner: Principal, turn: str) -> Pending | Failure | None:
         """See `SessionStore.promised`."""
+        if not is_name(owner.tenant, owner.subject, turn):
+            return None
         return await self._promises.promised(owner, turn)
 
     @_telling
     async def turns(self, key: SessionKey, *, limit: int, cursor: str | None = None) -> TurnPage:
         """See `SessionStore.turns`."""
-        before = read_cursor(cursor, int) if cursor is not None else _BEFORE_ALL
-        snapshot = await self._reading.load(key, 0)
+        check_limit(limit)
+        before = read_cursor(cursor, NUMBER) if cursor is not None else _BEFORE_ALL
+        snapshot = await self.load(key, turns=0)
         session = snapshot.session
         if session is None:
             raise SessionNotFound
         found = await self._reading.turns(
-            key, session.created_at, limit + 1, before=min(before, session.version + 1)
+            key,
+            session.created_at,
+            limit + 1,
+            before=min(before, session.version + 1),
+            size=MAX_PAGE_BYTES,
         )
         kept = tuple(found[:limit])
-        more = len(found) > limit
+        more = bool(kept) and kept[-1].number > 1
         return TurnPage(session, kept, write_cursor(kept[-1].number) if more else None)
 
     @_telling
@@ -231,8 +254,9 @@ class DynamoDBStore:
         self, owner: Principal, *, limit: int, cursor: str | None = None
     ) -> SessionPage:
         """See `SessionStore.sessions`."""
+        check_limit(limit)
         before = read_cursor(cursor, str) if cursor is not None else None
-        if before is not None and len(before.encode()) > _MAX_NAME_BYTES:
+        if before is not None and not is_name(before):
             raise InvalidField("This is not a cursor of this list.", field="cursor")
         found = await self._reading.sessions(owner, limit + 1, before)
         kept = tuple(found[:limit])
@@ -242,6 +266,8 @@ class DynamoDBStore:
     @_telling
     async def delete(self, key: SessionKey) -> None:
         """See `SessionStore.delete`. Cut off in the middle, it can be done again."""
+        if not _named(key):
+            raise SessionNotFound
         now = self._clock()
         if not await delete_session(self._client, self._table, key, self._deadline, now):
             raise SessionNotFound
@@ -258,6 +284,7 @@ class DynamoDBStore:
     @_telling
     async def archives(self, *, limit: int, cursor: str | None = None) -> ArchivePage:
         """See `SessionStore.archives`."""
+        check_limit(limit)
         return await read_archives(self._reading, limit, cursor)
 
     @_telling
@@ -270,7 +297,19 @@ class DynamoDBStore:
             deadline=self._deadline,
             now=self._clock(),
             keep=self._keep,
+            lease=self._lease,
         )
+
+    def _clock(self) -> float:
+        """Unix time, by DynamoDB's clock where ours is known to be wrong."""
+        return self._own_clock() + self._client.skew
+
+    def _corrected(self, begin: Begin) -> Begin:
+        """With times by DynamoDB's clock, where ours is known to be wrong."""
+        skew = self._client.skew
+        if not skew or begin.until is None:
+            return begin
+        return structs.replace(begin, until=begin.until + skew)
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._seconds
@@ -280,18 +319,23 @@ class DynamoDBStore:
 
         Raises:
             SessionConflict: another transaction has the items, for longer than we try.
-            DynamoDBError: it is not a matter of who was first.
+            CommitUnknown: an attempt was made whose answer is lost.
+            DynamoDBError: nothing was written, and it is not a matter of who was first.
         """
         try:
             await self._client.transact_write(parts, deadline=self._deadline())
-        except Contended as error:
-            if error.uncertain:
-                raise
-            raise _conflict() from error
         except TransactionCancelled as error:
-            if all(each.code != "ConditionalCheckFailed" for each in error.reasons):
-                raise
-            return error
+            if any(each.code == "ConditionalCheckFailed" for each in error.reasons):
+                return error
+            if error.uncertain:
+                raise _unknown(error) from error
+            raise
+        except DynamoDBError as error:
+            if error.uncertain:
+                raise _unknown(error) from error
+            if isinstance(error, Contended):
+                raise _conflict() from error
+            raise
         return None
 
     async def _head(self, key: SessionKey) -> Item | None:
@@ -307,7 +351,7 @@ class DynamoDBStore:
         """
         now = self._clock()
         since = now if born is None else born
-        state = _encode(commit.state)
+        state = encode_state(commit.state)
         if len(state) > _MAX_STATE_BYTES:
             raise TurnLimitReached(
                 f"The notes of the tools are too large to be kept: {len(state)} bytes; "
@@ -323,14 +367,16 @@ class DynamoDBStore:
             ":ends": number(commit.expires_at),
             ":ttl": head_time_to_live(commit.expires_at, self._keep),
             ":expected": number(commit.expected_version),
+            ":latest": number(latest_end(now, self._lease)),
         }
-        free = "(attribute_not_exists(holder) OR holder = :me OR held <= :now)"
+        over = "held <= :now OR held > :latest"
+        free = f"(attribute_not_exists(holder) OR holder = :me OR {over})"
         if commit.expected_version:
             condition = f"v = :expected AND c = :born AND e > :now AND {free}"
         else:
             condition = (
                 "attribute_not_exists(pk) OR (v > :expected AND e <= :now) OR "
-                "(v = :expected AND (holder = :me OR held <= :now))"
+                f"(v = :expected AND (holder = :me OR {over}))"
             )
         names = {"#s": "state"}
         sets = "v = :next, #s = :state, c = :born, u = :now, e = :ends, #t = :ttl, #l = :id"
@@ -366,9 +412,13 @@ class DynamoDBStore:
         key = key_key(commit.key, commit.idempotency_key or "")
         condition = (
             "attribute_not_exists(pk) OR "
-            "(attribute_not_exists(n) AND (holder = :me OR held <= :now))"
+            "(attribute_not_exists(n) AND (holder = :me OR held <= :now OR held > :latest))"
         )
-        values: Item = {":me": text(commit.holder), ":now": number(now)}
+        values: Item = {
+            ":me": text(commit.holder),
+            ":now": number(now),
+            ":latest": number(latest_end(now, self._lease)),
+        }
         names = None
         if dead is not None:
             condition += " OR (b = :born AND n = :number AND #s = :session)"
@@ -390,15 +440,37 @@ class DynamoDBStore:
             expression_attribute_values=values,
         )
 
-    async def _done_before(self, commit: Commit) -> bool:
-        """Whether this very turn is in the session, from an attempt whose answer was lost."""
+    async def _born(self, commit: Commit) -> float | None:
+        """When the session was created; None for one that the commit creates."""
+        if not commit.expected_version or commit.opened_at is not None:
+            return commit.opened_at
+        head = await self._head(commit.key)
+        if head is None or not self._reading.alive(head):
+            raise _conflict()
+        return float(head["c"]["N"])
+
+    async def _done_before(self, commit: Commit, *, uncertain: bool) -> bool:
+        """Whether this very turn is in the session, from an attempt whose answer was lost.
+
+        Raises:
+            CommitUnknown: that cannot be seen, and there was such an attempt.
+        """
+        try:
+            return await self._is_done(commit)
+        except DynamoDBError as error:
+            if uncertain:
+                raise _unknown(error) from error
+            raise
+
+    async def _is_done(self, commit: Commit) -> bool:
         head = await self._head(commit.key)
         if head is None or int(head["v"]["N"]) < commit.turn.number:
             return False
         found = await self._reading.turns(
             commit.key, float(head["c"]["N"]), 1, before=commit.turn.number + 1, consistent=True
         )
-        return bool(found) and found[0] == commit.turn
+        turn = commit.turn
+        return bool(found) and (found[0].id, found[0].attempt) == (turn.id, turn.attempt)
 
     async def _dead_key(self, commit: Commit, error: TransactionCancelled) -> Item | None:
         """The record of the commit's key, when only that is in the way, and means nothing."""
@@ -409,6 +481,19 @@ class DynamoDBStore:
         if record is None or "n" not in record:
             return None
         return None if await self._reading.replay(commit.key, record) else record
+
+
+def _named(key: SessionKey, *names: str) -> bool:
+    return is_name(key.tenant, key.subject, key.session, *names)
+
+
+def _unknown(error: DynamoDBError) -> CommitUnknown:
+    _log.error("sessions: %s: %s", type(error).__name__, error)
+    return CommitUnknown(
+        "The session store did not answer while the turn was being stored; it may be stored, or "
+        "not.",
+        retry_after=1.0,
+    )
 
 
 def _conflict() -> SessionConflict:

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import msgspec
-
 from seawall.aws.dynamodb import DynamoDBClient
 from seawall.aws.dynamodb_batches import MAX_WRITES, batch_delete, batch_put
 from seawall.aws.dynamodb_calls import DELETE, PUT, QUERY, UPDATE, Delete, Item, Put, Query, Update
@@ -12,7 +10,6 @@ from seawall.errors import InvalidField
 from seawall.sessions.cursors import read_cursor, write_cursor
 from seawall.sessions.dynamodb_items import (
     BURIED,
-    alive,
     head_key,
     head_time_to_live,
     key_key,
@@ -26,15 +23,15 @@ from seawall.sessions.dynamodb_items import (
     turn_partition,
 )
 from seawall.sessions.dynamodb_reading import Reading
+from seawall.sessions.leases import latest_end
 from seawall.sessions.port import Archive, ArchivePage, KeyRecord
+from seawall.sessions.values import encode_state
 from seawall.turn import Principal, SessionKey
 
 __all__ = ["delete_session", "erase_subject", "read_archives", "write_archive"]
 
 _PAGE = 500
 _ALL = 1 << 40
-
-_encode = msgspec.json.Encoder().encode
 
 
 async def delete_session(
@@ -93,7 +90,7 @@ async def erase_subject(
                 )
             except ConditionFailed:  # deleted by another, in this moment
                 continue
-            count += alive(head, now) and head["v"]["N"] != "0"
+            count += head["v"]["N"] != "0" and float(head["e"]["N"]) > now
             await _delete_rest(client, table, key, float(head["c"]["N"]), deadline)
         keys = [item for item in page.items if not item["sk"]["S"].startswith("S#")]
         await _delete_items(client, table, keys, deadline)
@@ -118,7 +115,7 @@ async def read_archives(reading: Reading, limit: int, cursor: str | None) -> Arc
                 raise
             raise InvalidField("This is not a cursor of this list.", field="cursor") from error
         for head in page.items:
-            if not alive(head, reading.now) or head["v"]["N"] == "0":
+            if not reading.alive(head) or head["v"]["N"] == "0":
                 continue
             if len(archives) == limit:
                 last = head_key(archives[-1].session.key)
@@ -139,6 +136,7 @@ async def write_archive(
     deadline: Callable[[], float],
     now: float,
     keep: float,
+    lease: float,
 ) -> bool:
     """See `SessionStore.restore`. The head comes last: until then nothing shows."""
     session = archive.session
@@ -163,7 +161,7 @@ async def write_archive(
     head: Item = {
         **head_key(session.key),
         "v": number(session.version),
-        "state": text(_encode(session.state).decode()),
+        "state": text(encode_state(session.state).decode()),
         "c": number(session.created_at),
         "u": number(session.updated_at),
         "e": number(session.expires_at),
@@ -172,7 +170,7 @@ async def write_archive(
     }
     if session.agent is not None:
         head["a"] = text(session.agent)
-    reading = Reading(client, table, lambda: now, deadline)
+    reading = Reading(client, table, lambda: now, deadline, lease)
     if await reading.head(session.key) is not None:
         return False
     for start in range(0, len(items), MAX_WRITES):
@@ -184,8 +182,12 @@ async def write_archive(
                 table_name=table,
                 item=head,
                 condition_expression="attribute_not_exists(pk) OR (v > :zero AND e <= :now) "
-                "OR (v = :zero AND held <= :now)",
-                expression_attribute_values={":zero": number(0), ":now": number(now)},
+                "OR (v = :zero AND (held <= :now OR held > :latest))",
+                expression_attribute_values={
+                    ":zero": number(0),
+                    ":now": number(now),
+                    ":latest": number(latest_end(now, lease)),
+                },
             ),
             deadline=deadline(),
         )

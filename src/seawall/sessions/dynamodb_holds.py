@@ -18,6 +18,7 @@ from seawall.sessions.dynamodb_items import (
 )
 from seawall.sessions.dynamodb_pending import Promises
 from seawall.sessions.dynamodb_reading import Reading
+from seawall.sessions.leases import latest_end
 from seawall.sessions.port import Begin, Hold, Replay, Snapshot
 
 __all__ = ["Holds"]
@@ -26,15 +27,17 @@ _TRIES = 3
 _DAY = 86_400.0
 
 _HOLD_HEAD = (
-    "(v > :zero AND e > :now AND (attribute_not_exists(holder) OR held <= :now OR holder = :me))"
+    "(v > :zero AND e > :now AND (attribute_not_exists(holder) OR held <= :now OR held > :latest"
+    " OR holder = :me))"
     " OR (v = :zero AND held > :now AND holder = :me)"
 )
 _OPEN_HEAD = (
     "attribute_not_exists(pk) OR (v > :zero AND e <= :now)"
-    " OR (v = :zero AND (held <= :now OR holder = :me))"
+    " OR (v = :zero AND (held <= :now OR held > :latest OR holder = :me))"
 )
 _HOLD_KEY = (
-    "attribute_not_exists(pk) OR (attribute_not_exists(n) AND (held <= :now OR holder = :me))"
+    "attribute_not_exists(pk) OR (attribute_not_exists(n) AND (held <= :now OR held > :latest"
+    " OR holder = :me))"
 )
 
 
@@ -48,9 +51,12 @@ class Holds:
         clock: Callable[[], float],
         deadline: Callable[[], float],
         *,
+        lease: float,
         reading: Reading,
         promises: Promises,
     ) -> None:
+        """lease: how long a turn holds its session from one renewal, in seconds."""
+        self._lease = lease
         self._client = client
         self._table = table
         self._clock = clock
@@ -75,7 +81,7 @@ class Holds:
         session = read_head(begin.key, head) if head is not None else None
         history = await self._reading.history(begin.key, session, begin.turns, querying.result())
         hold = read_hold(head, begin.key.session) if head is not None else None
-        busy = hold if hold and hold.turn != begin.turn and hold.until > self._clock() else None
+        busy = hold if hold and hold.turn != begin.turn and self._lasts(hold, begin) else None
         return Snapshot(session, history, replay, running, busy)
 
     async def renew(self, begin: Begin) -> bool:
@@ -103,14 +109,14 @@ class Holds:
             if begin.opens and failure.item and failure.item["v"]["N"] != "0":
                 return await self._head(_without_opening(begin))
             head = failure.item
-            return (head if alive(head, self._clock()) else None), False
+            return (head if self._alive(head, begin) else None), False
 
     async def _hold_head(self, begin: Begin) -> Item | None:
         return await self._update(
             head_key(begin.key),
             "SET holder = :me, held = :until",
             _HOLD_HEAD,
-            {**self._values(begin), ":zero": number(0)},
+            {**self._values(begin), **self._latest(begin), ":zero": number(0)},
         )
 
     async def _open_head(self, begin: Begin) -> Item | None:
@@ -122,6 +128,7 @@ class Holds:
             _OPEN_HEAD,
             {
                 **self._values(begin),
+                **self._latest(begin),
                 ":zero": number(0),
                 ":state": text("{}"),
                 ":ttl": time_to_live(until + _DAY),
@@ -141,7 +148,7 @@ class Holds:
                 return None, None
             if "n" not in record:
                 hold = read_hold(record, record["s"]["S"])
-                free = hold is None or hold.turn == begin.turn or hold.until <= self._clock()
+                free = hold is None or hold.turn == begin.turn or not self._lasts(hold, begin)
                 return None, None if free else hold
             replay = await self._reading.replay(begin.key, record)
             if replay is not None or begin.until is None:
@@ -159,6 +166,7 @@ class Holds:
         condition = _HOLD_KEY
         values = {
             **self._values(begin),
+            **self._latest(begin),
             ":f": text(begin.fingerprint or ""),
             ":s": text(begin.key.session),
             ":ttl": time_to_live(begin.until + _DAY),
@@ -188,7 +196,7 @@ class Holds:
             )
         except ConditionFailed as failure:
             # A session whose first turn this is has no head yet, and is nobody else's.
-            return not alive(failure.item, self._clock())
+            return not self._alive(failure.item, begin)
         return True
 
     async def _renew_key(self, begin: Begin) -> bool:
@@ -238,6 +246,20 @@ class Holds:
             ":now": number(self._clock()),
             ":until": number(begin.until or 0.0),
         }
+
+    def _latest(self, begin: Begin) -> Item:
+        return {":latest": number(latest_end(self._clock(), self._longest(begin)))}
+
+    def _lasts(self, hold: Hold, begin: Begin) -> bool:
+        now = self._clock()
+        return now < hold.until <= latest_end(now, self._longest(begin))
+
+    def _alive(self, head: Item | None, begin: Begin) -> bool:
+        return alive(head, self._clock(), self._longest(begin))
+
+    def _longest(self, begin: Begin) -> float:
+        """The longest lease that is known of: as configured, or what this turn asks for."""
+        return max(self._lease, (begin.until or 0.0) - self._clock())
 
     async def _update(
         self,

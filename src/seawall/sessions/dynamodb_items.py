@@ -11,8 +11,10 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from seawall.aws.dynamodb_calls import Item, Value
-from seawall.errors import TurnLimitReached
+from seawall.errors import InvalidField, TurnLimitReached
+from seawall.sessions.leases import latest_end
 from seawall.sessions.port import Hold, Session
+from seawall.sessions.values import encode_turn
 from seawall.turn import Principal, SessionKey, TurnRecord
 
 __all__ = [
@@ -41,11 +43,11 @@ _MAX_PARTS = 10  # with the head, within the 4 MB of a transaction
 _COMPRESS_FROM = 1_024  # capacity is counted by the kilobyte: below, nothing can be saved
 
 _DAY = 86_400.0
+_MAX_PARTITION_BYTES = 2_048
 
 BURIED = "deleted"
 """Who holds the head of a session that is no more, as long as turns of it may be left."""
 
-_encode = msgspec.json.Encoder().encode
 _decode_turn = msgspec.json.Decoder(TurnRecord).decode
 _decode_state = msgspec.json.Decoder(dict[str, str]).decode
 
@@ -65,14 +67,33 @@ def _safe(part: str) -> str:
     return part.replace("%", "%25").replace("#", "%23")
 
 
+def _bounded(partition: str) -> str:
+    if len(partition) > _MAX_PARTITION_BYTES // 4 and len(partition.encode()) > (
+        _MAX_PARTITION_BYTES
+    ):
+        raise InvalidField(
+            "Tenant, subject and session are too long together to be kept in DynamoDB.",
+            field="subject",
+        )
+    return partition
+
+
 def owner_partition(owner: Principal | SessionKey) -> str:
-    """Where heads and idempotency keys of an owner are."""
-    return f"O#{_safe(owner.tenant)}#{_safe(owner.subject)}"
+    """Where heads and idempotency keys of an owner are.
+
+    Raises:
+        InvalidField: the names are too long for a partition key.
+    """
+    return _bounded(f"O#{_safe(owner.tenant)}#{_safe(owner.subject)}")
 
 
 def turn_partition(key: SessionKey) -> str:
-    """Where the turns of a session are."""
-    return f"T#{_safe(key.tenant)}#{_safe(key.subject)}#{_safe(key.session)}"
+    """Where the turns of a session are.
+
+    Raises:
+        InvalidField: the names are too long for a partition key.
+    """
+    return _bounded(f"T#{_safe(key.tenant)}#{_safe(key.subject)}#{_safe(key.session)}")
 
 
 def head_key(key: SessionKey) -> Item:
@@ -111,15 +132,17 @@ def head_time_to_live(expires_at: float, keep: float) -> Value:
     return time_to_live(expires_at + keep + 7 * _DAY)
 
 
-def alive(head: Item | None, now: float) -> bool:
+def alive(head: Item | None, now: float, lease: float) -> bool:
     """Whether there is a session, or a name that is held for one.
 
     DynamoDB deletes what has expired within days, so an item that is there may be over.
+    lease: how long a name is held from one renewal, in seconds.
     """
     if not head:
         return False
-    ends = head["e"] if head["v"]["N"] != "0" else head.get("held", {"N": "0"})
-    return float(ends["N"]) > now
+    if head["v"]["N"] != "0":
+        return float(head["e"]["N"]) > now
+    return now < float(head.get("held", {"N": "0"})["N"]) <= latest_end(now, lease)
 
 
 def read_hold(item: Item, session: str) -> Hold | None:
@@ -156,7 +179,7 @@ def turn_items(key: SessionKey, turn: TurnRecord, *, born: float, expires_at: fl
     Raises:
         TurnLimitReached: it is larger than a transaction may be.
     """
-    payload: bytes = _encode(turn)
+    payload: bytes = encode_turn(turn)
     packed = len(payload) >= _COMPRESS_FROM
     if packed:
         payload = zlib.compress(payload, 1)
@@ -187,11 +210,13 @@ class Turns:
     """Puts turns together from the items of pages.
 
     They come newest first, the further parts of a turn before the item that they belong to.
+    bytes: the size of those that were found, as JSON.
     """
 
     def __init__(self, born: float) -> None:
         self._born = born
         self._parts: dict[int, dict[int, bytes]] = {}
+        self.bytes = 0
         self.found: list[TurnRecord] = []
 
     def take(self, items: Iterable[Item]) -> None:
@@ -206,9 +231,10 @@ class Turns:
                 continue
             if len(parts) == int(float(item["parts"]["N"])):
                 whole = b"".join(parts[index] for index in sorted(parts))
-                self.found.append(
-                    _decode_turn(zlib.decompress(whole) if item["z"]["BOOL"] else whole)
-                )
+                if item["z"]["BOOL"]:
+                    whole = zlib.decompress(whole)
+                self.bytes += len(whole)
+                self.found.append(_decode_turn(whole))
             del self._parts[int(position)]
 
     def newest(self, version: int, count: int) -> tuple[TurnRecord, ...]:

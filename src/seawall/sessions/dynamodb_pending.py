@@ -26,6 +26,7 @@ from seawall.aws.dynamodb_calls import (
     Update,
 )
 from seawall.aws.dynamodb_errors import ConditionFailed, TransactionCancelled
+from seawall.errors import InvalidField
 from seawall.sessions.dynamodb_items import (
     head_key,
     key_key,
@@ -34,7 +35,9 @@ from seawall.sessions.dynamodb_items import (
     text,
     time_to_live,
 )
+from seawall.sessions.leases import latest_end
 from seawall.sessions.port import Failure, Pending
+from seawall.sessions.values import encode_pending
 from seawall.turn import Principal, SessionKey
 
 __all__ = ["Promises", "promise_part"]
@@ -42,6 +45,7 @@ __all__ = ["Promises", "promise_part"]
 _PARTITIONS = 4
 _PAGE = 100
 _DAY = 86_400.0
+_MAX_RECORD_BYTES = 390_000  # of an item's 400 KB
 
 _encode = msgspec.json.Encoder().encode
 _decode_pending = msgspec.json.Decoder(Pending).decode
@@ -57,19 +61,33 @@ class Promises:
         table: str,
         clock: Callable[[], float],
         deadline: Callable[[], float],
+        lease: float,
     ) -> None:
+        """lease: how long a turn holds its session from one renewal, in seconds."""
+        self._lease = lease
         self._client = client
         self._table = table
         self._clock = clock
         self._deadline = deadline
 
     async def keep(self, pending: Pending, until: float) -> None:
-        """From now on it is promised. Done twice, it is as done once."""
+        """From now on it is promised. Done twice, it is as done once.
+
+        Raises:
+            InvalidField: the request is larger than an item may be.
+        """
+        record = encode_pending(pending)
+        if len(record) > _MAX_RECORD_BYTES:
+            raise InvalidField(
+                f"A turn in the background may have {_MAX_RECORD_BYTES} bytes in DynamoDB, with "
+                f"all that belongs to it; this has {len(record)}.",
+                field="text",
+            )
         asked = Put(
             table_name=self._table,
             item={
                 **_key(pending),
-                "r": text(_encode(pending).decode()),
+                "r": text(record.decode()),
                 "n": number(pending.attempt),
                 "h": number(pending.handed),
                 "held": number(until),
@@ -100,15 +118,17 @@ class Promises:
     async def claim(self, pending: Pending, until: float) -> Pending | None:
         """See `SessionStore.claim`. Cut off in the middle, it is claimed, and waited for."""
         claimed = msgspec.structs.replace(pending, attempt=pending.attempt + 1)
+        now = self._clock()
         won = await self._update(
             pending,
             "SET held = :until, n = :next",
             {
                 ":until": number(until),
                 ":next": number(claimed.attempt),
-                ":now": number(self._clock()),
+                ":now": number(now),
+                ":latest": number(latest_end(now, max(self._lease, until - now))),
             },
-            "held <= :now",
+            "(held <= :now OR held > :latest)",
         )
         if not won:
             return None
@@ -177,14 +197,15 @@ class Promises:
     async def _items(self, partition: int, *, orphans: bool = False) -> list[Item]:
         values: Item = {":pk": text(f"P#{partition}")}
         if orphans:
-            values[":now"] = number(self._clock())
+            now = self._clock()
+            values |= {":now": number(now), ":latest": number(latest_end(now, self._lease))}
         found: list[Item] = []
         start: Item | None = None
         while True:
             asked = Query(
                 table_name=self._table,
                 key_condition_expression="pk = :pk",
-                filter_expression="held <= :now" if orphans else None,
+                filter_expression="held <= :now OR held > :latest" if orphans else None,
                 expression_attribute_values=values,
                 limit=_PAGE,
                 exclusive_start_key=start,

@@ -39,17 +39,24 @@ class Reading:
         table: str,
         clock: Callable[[], float],
         deadline: Callable[[], float],
+        lease: float,
     ) -> None:
+        """lease: how long a turn holds its session from one renewal, in seconds."""
         self._client = client
         self._table = table
         self._clock = clock
         self._deadline = deadline
+        self._lease = lease
 
     async def head(self, key: SessionKey) -> Item | None:
         """The session's head, if there is a session or a held name."""
         asked = Get(table_name=self._table, key=head_key(key), consistent_read=True)
         head = (await self._client.call(GET, asked, deadline=self._deadline())).item
-        return head if alive(head, self._clock()) else None
+        return head if self.alive(head) else None
+
+    def alive(self, head: Item | None) -> bool:
+        """Whether there is a session, or a name that is held for one."""
+        return alive(head, self._clock(), self._lease)
 
     async def load(self, key: SessionKey, turns: int) -> Snapshot:
         """See `SessionStore.load`."""
@@ -99,8 +106,12 @@ class Reading:
         *,
         before: int,
         consistent: bool = True,
+        size: int | None = None,
     ) -> list[TurnRecord]:
-        """Up to `count` turns with a number less than `before`, newest first."""
+        """Up to `count` turns with a number less than `before`, newest first.
+
+        size: no more, once they have reached so many bytes.
+        """
         turns = Turns(born)
         start: Item | None = None
         while True:
@@ -109,7 +120,8 @@ class Reading:
             )
             turns.take(page.items)
             start = page.last_evaluated_key
-            if len(turns.found) >= count or start is None:
+            full = size is not None and turns.bytes >= size and turns.found
+            if len(turns.found) >= count or start is None or full:
                 return turns.found[:count]
 
     async def sessions(self, owner: Principal, count: int, before: str | None) -> list[Session]:
@@ -137,7 +149,7 @@ class Reading:
             )
             for head in page.items:
                 name = head["sk"]["S"].removeprefix("S#")
-                if name == before or not alive(head, self._clock()):
+                if name == before or not self.alive(head):
                     continue
                 session = read_head(SessionKey(owner.tenant, owner.subject, name), head)
                 if session is not None:
@@ -204,11 +216,6 @@ class Reading:
             request["ExclusiveStartKey"] = start
         operation = Operation("Scan", Page[Item])
         return await self._client.call(operation, request, deadline=self._deadline())
-
-    @property
-    def now(self) -> float:
-        """The store's time."""
-        return self._clock()
 
     async def _query_turns(
         self, key: SessionKey, count: int, highest: str, start: Item | None, *, consistent: bool

@@ -16,11 +16,15 @@ _NAMED_BY = {"sqlite": "path", "dynamodb": "table"}
 
 
 async def open_store(
-    settings: SessionSettings, environment: Mapping[str, str] = os.environ
+    settings: SessionSettings,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    reading: bool = True,
 ) -> SessionStore:
     """The store that the settings name, open; what is missing of it is made, if that is wished.
 
-    environment: where AWS's region and credentials are looked for.
+    environment: where AWS's region and credentials are looked for. reading: one that can only be
+    read will do.
 
     Raises:
         ConfigError: it cannot be had.
@@ -32,7 +36,7 @@ async def open_store(
     else:
         from seawall.sessions.sqlite import SqliteStore  # noqa: PLC0415 - see _dynamodb
 
-        store = SqliteStore(settings.path)
+        store = SqliteStore(settings.path, lease_seconds=settings.lease_seconds, reading=reading)
     try:
         await store.open()
     except BaseException:
@@ -75,6 +79,7 @@ def _dynamodb(settings: SessionSettings, environment: Mapping[str, str]) -> Sess
         settings.table,
         create=settings.create_table,
         keep_seconds=settings.ttl_seconds,
+        lease_seconds=settings.lease_seconds,
         closing=close,
     )
 

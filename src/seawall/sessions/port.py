@@ -232,8 +232,8 @@ class ArchivePage(Struct, frozen=True):
 class SessionStore(Protocol):
     """Durable sessions. Callers put a deadline around every call.
 
-    Every method raises StoreUnavailable when the store cannot answer. Cancelling a call leaves
-    a write either wholly applied or not at all.
+    Every method raises StoreUnavailable when the store cannot answer; `commit` only where nothing
+    was written. Cancelling a call leaves a write either wholly applied or not at all.
     """
 
     async def open(self) -> None:
@@ -267,6 +267,7 @@ class SessionStore(Protocol):
         """Apply all of it, durably, or nothing. Doing it twice is doing it once.
 
         Raises:
+            CommitUnknown: it may be applied, or be applied yet: the store's answer was lost.
             SessionConflict: the version is not the expected one, another turn holds the session
                 or the key, the key was used by another turn of this subject before, or the
                 promise of the turn is not this attempt's any more.

@@ -1,14 +1,24 @@
 """Sessions in SQLite: the embedded default. Durable, off the event loop, in group commits."""
 
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
 
-from seawall.errors import ConfigError, SessionConflict, SessionNotFound, StoreUnavailable
-from seawall.sessions.cursors import read_cursor, write_cursor
+from seawall.errors import (
+    CommitUnknown,
+    ConfigError,
+    InvalidField,
+    SessionConflict,
+    SessionNotFound,
+    StoreUnavailable,
+)
+from seawall.sessions.clock_trust import ClockTrust
+from seawall.sessions.cursors import NUMBER, read_cursor, write_cursor
+from seawall.sessions.leases import latest_end
 from seawall.sessions.port import (
     Archive,
     ArchivePage,
@@ -25,11 +35,14 @@ from seawall.sessions.sqlite_archives import (
     erase_subject,
     list_sessions,
     list_turns,
+    note_time,
     purge_expired,
     read_archives,
+    time_noted,
     write_archive,
 )
 from seawall.sessions.sqlite_batches import COMMITTING, Load, apply_commits, load_snapshots
+from seawall.sessions.sqlite_file import DatabaseFile
 from seawall.sessions.sqlite_holds import HOLDING, begin_turns, release_hold, renew_hold
 from seawall.sessions.sqlite_pending import (
     claim_pending,
@@ -39,7 +52,8 @@ from seawall.sessions.sqlite_pending import (
     hand_over_pending,
 )
 from seawall.sessions.sqlite_schema import prepare
-from seawall.sessions.sqlite_thread import BatchThread, unavailable
+from seawall.sessions.sqlite_thread import BatchThread, isolated, unavailable
+from seawall.sessions.values import check_limit, check_size, is_name, size_of
 from seawall.turn import Principal, SessionKey
 
 __all__ = ["SqliteStore"]
@@ -48,7 +62,10 @@ _log = logging.getLogger("seawall.sessions")
 
 _MAX_PENDING = 20_000
 _MAX_BATCH = 512
+_MAX_PENDING_BYTES = 256 << 20
+_MAX_BATCH_BYTES = 16 << 20
 _PURGE = 500
+_NOTED_SECONDS = 3_600.0
 _AGAIN_SECONDS = 0.01
 
 T = TypeVar("T")
@@ -60,9 +77,13 @@ class SqliteStore:
     """Implements `SessionStore` on one file, which several processes may share.
 
     A commit is on disk when it is acknowledged: the write-ahead log is synced once a batch
-    (https://www.sqlite.org/pragma.html#pragma_synchronous, FULL).
+    (https://www.sqlite.org/pragma.html#pragma_synchronous, FULL). Before it is, the file is looked
+    at: one that was deleted or replaced while it is open keeps nothing.
     clock: Unix time in seconds. busy_seconds: how long another process may hold the file.
     uri: the path is one of SQLite's URIs (https://www.sqlite.org/uri.html).
+    lease_seconds: how long a turn holds its session from one renewal, as configured.
+    reading: a database that cannot be written will do.
+    steady: seconds of a clock that is never set.
     """
 
     def __init__(
@@ -73,19 +94,31 @@ class SqliteStore:
         busy_seconds: float = 5.0,
         idle_seconds: float = 60.0,
         uri: bool = False,
+        lease_seconds: float = 20.0,
+        reading: bool = False,
+        steady: Callable[[], float] | None = None,
     ) -> None:
         self._path = str(path)
         self._uri = uri
+        self._lease = lease_seconds
+        self._reading = reading
+        self._steady = steady or _steady
+        self._trust: ClockTrust | None = None
+        ours = not uri and self._path != ":memory:"
+        self._file = DatabaseFile(os.path.abspath(path) if ours else "")  # noqa: PTH100
         self._clock = clock
         self._busy_seconds = busy_seconds
         self._writer: BatchThread[_Job, object] = BatchThread(
             "seawall-sessions-writer",
-            connect=self._connect,
+            connect=self._connect_to_write,
             work=self._write,
             idle=self._purge,
             idle_seconds=idle_seconds,
             max_pending=_MAX_PENDING,
             max_batch=_MAX_BATCH,
+            weigh=_weigh,
+            max_pending_bytes=_MAX_PENDING_BYTES,
+            max_batch_bytes=_MAX_BATCH_BYTES,
         )
         self._reader: BatchThread[Load | _Query, object] = BatchThread(
             "seawall-sessions-reader",
@@ -97,7 +130,9 @@ class SqliteStore:
 
     async def open(self) -> None:
         """See `SessionStore.open`."""
+        self._file.protect()
         await self._writer.start()
+        self._file.adopt()
         await self._reader.start()
 
     async def close(self) -> None:
@@ -107,6 +142,8 @@ class SqliteStore:
 
     async def begin(self, begin: Begin) -> Snapshot:
         """See `SessionStore.begin`."""
+        if not _named(begin.key, begin.turn, begin.idempotency_key or ""):
+            return Snapshot(None)
         snapshot = await self._writer.do(begin)
         assert isinstance(snapshot, Snapshot)  # noqa: S101 - a begin gives nothing else
         return snapshot
@@ -121,6 +158,8 @@ class SqliteStore:
 
     async def load(self, key: SessionKey, *, turns: int) -> Snapshot:
         """See `SessionStore.load`."""
+        if not _named(key):
+            return Snapshot(None)
         snapshot = await self._reader.do(Load(key, turns))
         assert isinstance(snapshot, Snapshot)  # noqa: S101 - a load gives nothing else
         return snapshot
@@ -129,16 +168,20 @@ class SqliteStore:
         """See `SessionStore.commit`."""
         if commit.turn.number != commit.expected_version + 1:
             raise ValueError("a turn's number must be the expected version + 1")
+        check_size(commit)
         await self._writer.do(commit)
 
     async def orphans(self, *, limit: int) -> tuple[Pending, ...]:
         """See `SessionStore.orphans`."""
-        return await self.ask(lambda db: find_orphans(db, limit, self._clock()))
+        check_limit(limit)
+        now = self._clock()
+        return await self.ask(lambda db: find_orphans(db, limit, now, latest_end(now, self._lease)))
 
     async def claim(self, pending: Pending, *, until: float) -> Pending | None:
         """See `SessionStore.claim`."""
         now = self._clock()
-        claimed = await self._writer.do(lambda db: claim_pending(db, pending, until, now))
+        latest = latest_end(now, max(self._lease, until - now))
+        claimed = await self._writer.do(lambda db: claim_pending(db, pending, until, now, latest))
         return cast("Pending | None", claimed)
 
     async def hand_over(self, pending: Pending) -> None:
@@ -151,24 +194,28 @@ class SqliteStore:
 
     async def promised(self, owner: Principal, turn: str) -> Pending | Failure | None:
         """See `SessionStore.promised`."""
+        if not is_name(owner.tenant, owner.subject, turn):
+            return None
         return await self.ask(lambda db: find_promised(db, owner, turn, self._clock()))
 
     async def turns(self, key: SessionKey, *, limit: int, cursor: str | None = None) -> TurnPage:
         """See `SessionStore.turns`."""
-        before = read_cursor(cursor, int) if cursor is not None else 1 << 62
+        check_limit(limit)
+        before = read_cursor(cursor, NUMBER) if cursor is not None else 1 << 62
         snapshot = await self.load(key, turns=0)
         if snapshot.session is None:
             raise SessionNotFound
-        found = await self.ask(lambda db: list_turns(db, key, before, limit + 1))
-        more = len(found) > limit
-        kept = tuple(found[:limit])
+        kept, more = await self.ask(lambda db: list_turns(db, key, before, limit))
         return TurnPage(snapshot.session, kept, write_cursor(kept[-1].number) if more else None)
 
     async def sessions(
         self, owner: Principal, *, limit: int, cursor: str | None = None
     ) -> SessionPage:
         """See `SessionStore.sessions`."""
+        check_limit(limit)
         before = read_cursor(cursor, str) if cursor is not None else None
+        if before is not None and not is_name(before):
+            raise InvalidField("This is not a cursor of this list.", field="cursor")
         found = await self.ask(
             lambda db: list_sessions(db, owner, before, limit + 1, self._clock())
         )
@@ -178,6 +225,8 @@ class SqliteStore:
 
     async def delete(self, key: SessionKey) -> None:
         """See `SessionStore.delete`."""
+        if not _named(key):
+            raise SessionNotFound
         if not await self._writer.do(lambda db: delete_session(db, key, self._clock())):
             raise SessionNotFound
 
@@ -189,6 +238,7 @@ class SqliteStore:
 
     async def archives(self, *, limit: int, cursor: str | None = None) -> ArchivePage:
         """See `SessionStore.archives`."""
+        check_limit(limit)
         after = read_cursor(cursor, tuple[str, str, str]) if cursor is not None else ("", "", "")
         found = await self.ask(lambda db: read_archives(db, after, limit + 1, self._clock()))
         more = len(found) > limit
@@ -240,6 +290,8 @@ class SqliteStore:
         except sqlite3.DatabaseError as error:
             if "not a database" in str(error):
                 raise ConfigError(f"sessions.path: {self._path} is not a database") from error
+            if self._unwritable():
+                raise self._read_only() from error
             raise StoreUnavailable(
                 f"The session store {self._path} cannot be opened: {error}."
             ) from error
@@ -262,32 +314,83 @@ class SqliteStore:
             else:
                 return
 
+    def _connect_to_write(self) -> sqlite3.Connection:
+        if not self._reading and self._unwritable():
+            raise self._read_only()
+        return self._connect()
+
+    def _read_only(self) -> ConfigError:
+        return ConfigError(
+            f"sessions.path: {self._path} cannot be written: make the file, those beside it "
+            "(-wal, -shm) and their folder writable for this user, or name another path"
+        )
+
+    def _unwritable(self) -> bool:
+        """Whether there is a file, or a folder for one, that this user may not write to."""
+        if self._uri:
+            return False
+        path = Path(self._path)
+        names = (path, path.with_name(path.name + "-wal"), path.absolute().parent)
+        return not all(
+            os.access(each, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+            for each in names
+            if each.exists()
+        )
+
     def _purge(self, connection: sqlite3.Connection) -> None:
-        while purge_expired(connection, self._clock(), _PURGE) == _PURGE:
+        """Forget what has expired, unless the clock may be wrong: what is gone is gone."""
+        now, steady = self._clock(), self._steady()
+        noted = time_noted(connection)
+        first = self._trust is None
+        if self._trust is None:
+            self._trust = ClockTrust(now, steady, noted)
+        before = self._trust.until
+        if not self._trust.check(now, steady):
+            if first or self._trust.until != before:
+                _log.error(
+                    "sessions: the clock was set, or is far ahead of when this database was used "
+                    "last: nothing is purged until it has gone on evenly for a day"
+                )
+            return
+        if noted is None or abs(now - noted) > _NOTED_SECONDS:
+            note_time(connection, now)
+        while purge_expired(connection, now, _PURGE) == _PURGE:
             pass
 
     def _write(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> Sequence[object]:
+        if self._file.fault and self._file.check():
+            return [unavailable() for _ in jobs]
         results: list[object] = [None] * len(jobs)
         for positions in _rounds(jobs):
-            try:
-                outcomes = self._write_round(connection, [jobs[each] for each in positions])
-            except sqlite3.Error as error:  # the rounds before are durable and must be told so
-                _log.error("sessions cannot be written: %s", error)
-                outcomes = [unavailable()] * len(positions)
+            # The rounds before are durable and must be reported so, whatever becomes of this one.
+            outcomes = isolated(
+                lambda some: self._write_round(connection, some),
+                [jobs[each] for each in positions],
+            )
             for position, outcome in zip(positions, outcomes, strict=True):
                 results[position] = outcome
+        if self._file.check():
+            return [_unknown() if isinstance(job, Commit) else unavailable() for job in jobs]
         return results
 
     def _write_round(
         self, connection: sqlite3.Connection, jobs: Sequence[_Job]
     ) -> Sequence[object]:
+        now = self._clock()
         commits = [job for job in jobs if isinstance(job, Commit)]
         begins = [job for job in jobs if isinstance(job, Begin)]
         if begins:
-            return begin_turns(connection, begins, self._clock())
+            asked = max(each.until - now if each.until is not None else 0.0 for each in begins)
+            return begin_turns(connection, begins, now, latest_end(now, max(self._lease, asked)))
         if not commits:
             return [job(connection) for job in jobs if not isinstance(job, Commit | Begin)]
-        winners = apply_commits(connection, commits, self._clock())
+        try:
+            winners = apply_commits(connection, commits, now, latest_end(now, self._lease))
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_IOERR:
+                raise
+            _log.error("sessions: %s", error)
+            return [_unknown() for _ in commits]  # it may be in the log all the same
         return [
             None
             if index in winners
@@ -299,8 +402,43 @@ class SqliteStore:
         self, connection: sqlite3.Connection, jobs: Sequence[Load | _Query]
     ) -> Sequence[object]:
         loads = [job for job in jobs if isinstance(job, Load)]
-        snapshots = iter(load_snapshots(connection, loads, self._clock()) if loads else ())
-        return [next(snapshots) if isinstance(job, Load) else job(connection) for job in jobs]
+        snapshots = iter(
+            isolated(lambda some: load_snapshots(connection, some, self._clock()), loads)
+            if loads
+            else ()
+        )
+        return [
+            next(snapshots)
+            if isinstance(job, Load)
+            else isolated(lambda some: [each(connection) for each in some], [job])[0]
+            for job in jobs
+        ]
+
+
+def _steady() -> float:
+    """Seconds of a clock that is never set; it goes on while the machine sleeps, where it can."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+def _named(key: SessionKey, *names: str) -> bool:
+    return is_name(key.tenant, key.subject, key.session, *names)
+
+
+def _weigh(job: _Job) -> int:
+    if isinstance(job, Commit):
+        return size_of(job)
+    if isinstance(job, Begin) and job.pending is not None:
+        return len(job.pending.request.text)
+    return 0
+
+
+def _unknown() -> CommitUnknown:
+    return CommitUnknown(
+        "The session store failed while the turn was being stored; it may be stored, or not.",
+        retry_after=1.0,
+    )
 
 
 def _rounds(jobs: Sequence[_Job]) -> list[list[int]]:

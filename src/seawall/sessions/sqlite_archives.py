@@ -1,12 +1,14 @@
 """Whole sessions in SQLite: taken out, put in, removed, purged. Not on a turn's path."""
 
 import sqlite3
+from contextlib import closing
 
 import msgspec
 
 from seawall.sessions.port import Archive, KeyRecord, Session
 from seawall.sessions.sqlite_batches import decode_turn, delete_sessions
 from seawall.sessions.sqlite_pending import purge_failures
+from seawall.sessions.values import MAX_PAGE_BYTES, encode_state, encode_turn
 from seawall.turn import Principal, SessionKey, TurnRecord
 
 __all__ = [
@@ -14,8 +16,10 @@ __all__ = [
     "erase_subject",
     "list_sessions",
     "list_turns",
+    "note_time",
     "purge_expired",
     "read_archives",
+    "time_noted",
     "write_archive",
 ]
 
@@ -23,7 +27,6 @@ _COLUMNS = "tenant, subject, session, version, agent, state, created_at, updated
 _NAMED = "(tenant, subject, session) = (?, ?, ?)"
 
 _Row = tuple[str, str, str, int, str | None, str, float, float, float]
-_encode = msgspec.json.Encoder().encode
 _decode_state = msgspec.json.Decoder(dict[str, str]).decode
 
 
@@ -42,14 +45,25 @@ def list_sessions(
 
 def list_turns(
     connection: sqlite3.Connection, key: SessionKey, before: int, limit: int
-) -> list[TurnRecord]:
-    """The session's turns with a number less than `before`, newest first."""
+) -> tuple[tuple[TurnRecord, ...], bool]:
+    """The session's turns with a number less than `before`, newest first; whether there are more.
+
+    Up to `limit`, and no more once they have reached the size of a page.
+    """
     rows = connection.execute(
         f"SELECT payload FROM turns WHERE {_NAMED} AND number < ? "  # noqa: S608
         "ORDER BY number DESC LIMIT ?",
-        (key.tenant, key.subject, key.session, before, limit),
+        (key.tenant, key.subject, key.session, before, limit + 1),
     )
-    return [decode_turn(payload) for (payload,) in rows]
+    found: list[TurnRecord] = []
+    size = 0
+    with closing(rows):
+        for (payload,) in rows:
+            if len(found) == limit or size >= MAX_PAGE_BYTES:
+                return tuple(found), True
+            found.append(decode_turn(payload))
+            size += len(payload)
+    return tuple(found), False
 
 
 def delete_session(connection: sqlite3.Connection, key: SessionKey, now: float) -> bool:
@@ -93,6 +107,30 @@ def erase_subject(connection: sqlite3.Connection, owner: Principal, now: float) 
             connection.execute("ROLLBACK")
         raise
     return int(count)
+
+
+def time_noted(connection: sqlite3.Connection) -> float | None:
+    """The Unix time that `note_time` wrote last."""
+    there = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'clock'"
+    if connection.execute(there).fetchone() is None:
+        return None
+    row = connection.execute("SELECT at FROM clock").fetchone()
+    return None if row is None else float(row[0])
+
+
+def note_time(connection: sqlite3.Connection, now: float) -> None:
+    """Write down that it was this time, by a clock that was believed."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS clock (one INTEGER PRIMARY KEY CHECK (one = 1), at REAL)"
+        )
+        connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (now,))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def purge_expired(connection: sqlite3.Connection, now: float, limit: int) -> int:
@@ -157,7 +195,7 @@ def _insert(connection: sqlite3.Connection, archive: Archive, name: tuple[str, s
             *name,
             session.version,
             session.agent,
-            _encode(session.state).decode(),
+            encode_state(session.state).decode(),
             session.created_at,
             session.updated_at,
             session.expires_at,
@@ -165,7 +203,7 @@ def _insert(connection: sqlite3.Connection, archive: Archive, name: tuple[str, s
     )
     connection.executemany(
         "INSERT INTO turns VALUES (?, ?, ?, ?, ?)",
-        [(*name, turn.number, _encode(turn).decode()) for turn in archive.turns],
+        [(*name, turn.number, encode_turn(turn).decode()) for turn in archive.turns],
     )
     connection.executemany(
         "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?, ?, NULL, NULL)",

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.sessions.port import Commit, Hold, Session, Snapshot
+from seawall.sessions.values import encode_state, encode_turn
 from seawall.turn import SessionKey, TurnRecord
 
 __all__ = [
@@ -49,11 +50,12 @@ DELETE FROM incoming WHERE
     expected <> coalesce((SELECT s.version FROM sessions s WHERE {_SAME}
         AND s.expires_at > incoming.now), 0)
     OR EXISTS (SELECT 1 FROM sessions s WHERE {_SAME}
-        AND s.holder <> incoming.holder AND s.held_until > incoming.now)
+        AND s.holder <> incoming.holder AND s.held_until > incoming.now AND s.held_until <= :latest)
     OR EXISTS (SELECT 1 FROM idempotency i WHERE
         (i.tenant, i.subject, i.key) = (incoming.tenant, incoming.subject, incoming.key)
         AND CASE WHEN i.number IS NULL
             THEN i.holder <> incoming.holder AND i.held_until > incoming.now
+                AND i.held_until <= :latest
             ELSE EXISTS (SELECT 1 FROM sessions s WHERE (s.tenant, s.subject, s.session)
                 = (i.tenant, i.subject, i.session) AND s.expires_at > incoming.now) END)
     OR incoming.attempt > 0 AND NOT EXISTS (SELECT 1 FROM pending p WHERE p.failure IS NULL
@@ -115,11 +117,12 @@ class Load(Struct, frozen=True):
 
 
 def apply_commits(
-    connection: sqlite3.Connection, commits: Sequence[Commit], now: float
+    connection: sqlite3.Connection, commits: Sequence[Commit], now: float, latest: float
 ) -> set[int]:
     """Apply a batch in one durable transaction; the positions of those that won, or had before.
 
     No two commits of a batch may be of one session, or use one idempotency key.
+    latest: see `latest_end`.
     """
     rows = [
         (
@@ -127,9 +130,9 @@ def apply_commits(
             each.key.subject,
             each.key.session,
             each.expected_version,
-            _encode(each.turn).decode(),
+            encode_turn(each.turn).decode(),
             each.agent,
-            _encode(each.state).decode(),
+            encode_state(each.state).decode(),
             now,
             each.expires_at,
             each.idempotency_key,
@@ -144,7 +147,7 @@ def apply_commits(
     try:
         connection.execute(_FILL, (_encode(rows).decode(),))
         (before,) = connection.execute(_DONE_BEFORE).fetchone()
-        connection.execute(_LOSERS)
+        connection.execute(_LOSERS, {"latest": latest})
         if any(each.expected_version == 0 for each in commits):
             delete_sessions(connection, _RENEWED)  # what an expired session of that name left
         connection.execute(_UPSERT)

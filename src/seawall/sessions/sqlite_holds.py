@@ -15,7 +15,8 @@ from seawall.sessions.sqlite_batches import (
     load_rows,
     read_session,
 )
-from seawall.sessions.sqlite_pending import KEEP_PROMISES, encode_pending, renew_pending
+from seawall.sessions.sqlite_pending import KEEP_PROMISES, renew_pending
+from seawall.sessions.values import encode_pending
 
 __all__ = ["HOLDING", "begin_turns", "release_hold", "renew_hold"]
 
@@ -33,7 +34,7 @@ INSERT INTO asking SELECT key, value->>0, value->>1, value->>2, value->>3, value
 _DROP_DEAD_KEYS = """
 DELETE FROM idempotency WHERE (tenant, subject, key) IN
     (SELECT tenant, subject, key FROM asking WHERE key IS NOT NULL)
-    AND CASE WHEN number IS NULL THEN held_until <= :now ELSE NOT EXISTS
+    AND CASE WHEN number IS NULL THEN held_until <= :now OR held_until > :latest ELSE NOT EXISTS
         (SELECT 1 FROM sessions s WHERE (s.tenant, s.subject, s.session) =
             (idempotency.tenant, idempotency.subject, idempotency.session)
             AND s.expires_at > :now) END
@@ -49,7 +50,7 @@ INSERT INTO idempotency
 _DROP_DEAD_NAMES = """
 (SELECT a.tenant, a.subject, a.session FROM asking a JOIN sessions s
     ON (s.tenant, s.subject, s.session) = (a.tenant, a.subject, a.session)
-    WHERE a.opens AND s.expires_at <= ?)
+    WHERE a.opens AND (s.expires_at <= ? OR s.version = 0 AND s.held_until > ?))
 """
 # Only who has its key, if it has one, needs the session.
 _HAS_ITS_KEY = """
@@ -67,7 +68,8 @@ UPDATE sessions SET holder = a.turn, held_until = a.until,
 FROM asking a WHERE (sessions.tenant, sessions.subject, sessions.session)
         = (a.tenant, a.subject, a.session)
     AND a.until IS NOT NULL AND sessions.expires_at > :now
-    AND (sessions.holder IS NULL OR sessions.held_until <= :now OR sessions.holder = a.turn)
+    AND (sessions.holder IS NULL OR sessions.held_until <= :now OR sessions.held_until > :latest
+        OR sessions.holder = a.turn)
     AND {_HAS_ITS_KEY}
 """  # noqa: S608 - as above
 # Who has come too late for its key has no use for a session, or a name, that it holds.
@@ -119,9 +121,12 @@ _decode_keys = msgspec.json.Decoder(list[_Key]).decode
 
 
 def begin_turns(
-    connection: sqlite3.Connection, begins: Sequence[Begin], now: float
+    connection: sqlite3.Connection, begins: Sequence[Begin], now: float, latest: float
 ) -> list[Snapshot]:
-    """Begin a batch in one transaction, first come, first served; answers in their order."""
+    """Begin a batch in one transaction, first come, first served; answers in their order.
+
+    latest: see `latest_end`.
+    """
     asking = _encode(
         [
             (
@@ -135,7 +140,7 @@ def begin_turns(
                 each.idempotency_key,
                 each.fingerprint,
                 # One that is taken over has been promised before.
-                encode_pending(each.pending)
+                encode_pending(each.pending).decode()
                 if each.pending and each.pending.attempt == 1
                 else None,
             )
@@ -147,14 +152,14 @@ def begin_turns(
     try:
         connection.execute(_FILL, (asking,))
         if keyed:
-            connection.execute(_DROP_DEAD_KEYS, {"now": now})
+            connection.execute(_DROP_DEAD_KEYS, {"now": now, "latest": latest})
             connection.execute(_HOLD_KEYS)
             connection.execute(_LET_GO_OF_SESSIONS)
             connection.execute(_LET_GO_OF_NAMES)
         if any(each.opens for each in begins):
-            delete_sessions(connection, _DROP_DEAD_NAMES, (now,))
+            delete_sessions(connection, _DROP_DEAD_NAMES, (now, latest))
             connection.execute(_OPEN, {"now": now})
-        connection.execute(_HOLD_SESSIONS, {"now": now})
+        connection.execute(_HOLD_SESSIONS, {"now": now, "latest": latest})
         if any(each.pending is not None for each in begins):
             connection.execute(KEEP_PROMISES)
         rows, histories = load_rows(connection, asking, now)
@@ -173,7 +178,7 @@ def begin_turns(
         holder, until = (row[7], row[8]) if row is not None else (None, None)
         busy = (
             Hold(holder, begin.key.session, until or 0.0)
-            if holder is not None and holder != begin.turn and (until or 0.0) > now
+            if holder is not None and holder != begin.turn and now < (until or 0.0) <= latest
             else None
         )
         snapshots.append(

@@ -10,7 +10,6 @@ from seawall.turn import Principal
 __all__ = [
     "KEEP_PROMISES",
     "claim_pending",
-    "encode_pending",
     "fail_pending",
     "find_orphans",
     "find_promised",
@@ -35,17 +34,14 @@ _decode_pending = msgspec.json.Decoder(Pending).decode
 _decode_failure = msgspec.json.Decoder(Failure).decode
 
 
-def encode_pending(pending: Pending) -> str:
-    """A promise as it is kept."""
-    return _encode(pending).decode()
-
-
-def find_orphans(connection: sqlite3.Connection, limit: int, now: float) -> tuple[Pending, ...]:
-    """See `SessionStore.orphans`."""
+def find_orphans(
+    connection: sqlite3.Connection, limit: int, now: float, latest: float
+) -> tuple[Pending, ...]:
+    """See `SessionStore.orphans`. latest: see `latest_end`."""
     rows = connection.execute(
-        "SELECT record, attempt, handed FROM pending "
-        "WHERE failure IS NULL AND held_until <= ? ORDER BY held_until LIMIT ?",
-        (now, limit),
+        "SELECT record, attempt, handed FROM pending WHERE failure IS NULL "
+        "AND (held_until <= ? OR held_until > ?) ORDER BY held_until LIMIT ?",
+        (now, latest, limit),
     )
     return tuple(_pending(*row) for row in rows)
 
@@ -65,9 +61,9 @@ def find_promised(
 
 
 def claim_pending(
-    connection: sqlite3.Connection, pending: Pending, until: float, now: float
+    connection: sqlite3.Connection, pending: Pending, until: float, now: float, latest: float
 ) -> Pending | None:
-    """See `SessionStore.claim`."""
+    """See `SessionStore.claim`. latest: see `latest_end`."""
     key, request = pending.key, pending.request
     claimed = msgspec.structs.replace(pending, attempt=pending.attempt + 1)
     names = (claimed.holder, until, key.tenant, key.subject)
@@ -75,8 +71,8 @@ def claim_pending(
     try:
         won = connection.execute(
             f"UPDATE pending SET attempt = attempt + 1, held_until = ? WHERE {_MINE} "  # noqa: S608
-            "AND held_until <= ?",
-            (until, *_named(pending), now),
+            "AND (held_until <= ? OR held_until > ?)",
+            (until, *_named(pending), now, latest),
         ).rowcount
         if won:
             connection.execute(

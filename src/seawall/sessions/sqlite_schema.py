@@ -4,9 +4,9 @@ import sqlite3
 
 from seawall.errors import ConfigError
 
-__all__ = ["prepare"]
+__all__ = ["VERSION", "prepare"]
 
-_VERSION = 3
+VERSION = 3
 
 _PENDING = """
 CREATE TABLE pending (
@@ -83,15 +83,15 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
             _run(connection, _SCHEMA)
         elif found == 0:
             raise ConfigError(f"sessions.path: {path} is a database, but not one of Seawall's")
-        elif found > _VERSION:
+        elif found > VERSION:
             raise ConfigError(
                 f"sessions.path: {path} was written by a newer Seawall (schema {found}, "
-                f"known here: {_VERSION})"
+                f"known here: {VERSION})"
             )
-        for version in range(found or _VERSION, _VERSION):
+        for version in range(found or VERSION, VERSION):
             _run(connection, _UPGRADES[version])
-        if found != _VERSION:
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
+        if found != VERSION:
+            connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")

@@ -8,15 +8,20 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from seawall.errors import StoreUnavailable
+from seawall.errors import Problem, StoreUnavailable
 
-__all__ = ["BatchThread", "unavailable"]
+__all__ = ["BatchThread", "isolated", "unavailable"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _log = logging.getLogger("seawall.sessions")
-_Pending = tuple[Job, asyncio.Future[Result]]
+_Pending = tuple[Job, asyncio.Future[Result], int]
+
+# What is wrong with the database or its disk, not with one job of a batch; primary result codes
+# (https://www.sqlite.org/rescode.html): BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN,
+# PROTOCOL, NOTADB.
+_OF_ALL_JOBS = frozenset({5, 6, 7, 8, 10, 13, 14, 15, 26})
 
 
 def unavailable() -> StoreUnavailable:
@@ -26,12 +31,42 @@ def unavailable() -> StoreUnavailable:
     )
 
 
+def isolated(
+    work: Callable[[Sequence[Job]], Sequence[Result | Exception]], jobs: Sequence[Job]
+) -> list[Result | Exception]:
+    """Results of a batch; where it fails by one of its jobs, the others are done without it.
+
+    The halves of a batch that failed are done by themselves, so one bad job among n costs about
+    2 log2(n) batches. What fails every job, such as a full disk, is tried once.
+
+    Args:
+        work: Does a batch wholly or, when it raises, not at all.
+        jobs: Done in this order.
+    """
+    try:
+        return list(work(jobs))
+    except Exception as error:  # noqa: BLE001 - the thread must outlive a defect
+        code = getattr(error, "sqlite_errorcode", 0)  # of SQLite's errors only
+        if code & 0xFF in _OF_ALL_JOBS:
+            _log.error("sessions: %s", error)
+            return [unavailable() for _ in jobs]
+        if len(jobs) == 1:
+            if isinstance(error, Problem):
+                return [error]
+            _log.error("sessions: a job failed", exc_info=error)
+            return [unavailable()]
+    middle = len(jobs) // 2
+    return [*isolated(work, jobs[:middle]), *isolated(work, jobs[middle:])]
+
+
 class BatchThread(Generic[Job, Result]):
     """Takes jobs from the event loop, does them in batches, gives the results back together.
 
     connect: opens the thread's own connection. work: does a batch; its results are in the order
     of the jobs, an exception among them fails that job alone. idle: called when nothing came for
-    `idle_seconds`. max_pending: jobs accepted and not yet answered.
+    `idle_seconds`. weigh: about how many bytes a job takes. max_pending, max_pending_bytes: of jobs
+    accepted and not yet answered. max_batch, max_batch_bytes: of one batch; a single job may be
+    larger.
     """
 
     def __init__(
@@ -44,6 +79,9 @@ class BatchThread(Generic[Job, Result]):
         idle_seconds: float = 60.0,
         max_pending: int,
         max_batch: int,
+        weigh: Callable[[Job], int] = lambda _: 0,
+        max_pending_bytes: int = 1 << 62,
+        max_batch_bytes: int = 1 << 62,
     ) -> None:
         self._connect = connect
         self._work = work
@@ -51,7 +89,11 @@ class BatchThread(Generic[Job, Result]):
         self._idle_seconds = idle_seconds
         self._max_pending = max_pending
         self._max_batch = max_batch
+        self._weigh = weigh
+        self._max_pending_bytes = max_pending_bytes
+        self._max_batch_bytes = max_batch_bytes
         self._pending = 0
+        self._pending_bytes = 0
         self._jobs: queue.SimpleQueue[_Pending[Job, Result] | None] = queue.SimpleQueue()
         self._opened: asyncio.Future[None]
         self._loop: asyncio.AbstractEventLoop
@@ -80,15 +122,19 @@ class BatchThread(Generic[Job, Result]):
         Raises:
             StoreUnavailable: too much is waiting already, or the database failed.
         """
-        if self._pending >= self._max_pending or not self._thread.is_alive():
+        weight = self._weigh(job)
+        full = self._pending_bytes + weight > self._max_pending_bytes and self._pending
+        if full or self._pending >= self._max_pending or not self._thread.is_alive():
             raise unavailable()
         self._pending += 1
+        self._pending_bytes += weight
         future: asyncio.Future[Result] = self._loop.create_future()
-        self._jobs.put((job, future))
+        self._jobs.put((job, future, weight))
         try:
             return await future
         finally:
             self._pending -= 1
+            self._pending_bytes -= weight
 
     def _run(self) -> None:
         try:
@@ -111,17 +157,19 @@ class BatchThread(Generic[Job, Result]):
             self._attempt(lambda: self._idle(connection))
             return True
         batch: list[_Pending[Job, Result]] = []
+        size = 0
         while first is not None:
             if not first[1].cancelled():
                 batch.append(first)
-            if len(batch) >= self._max_batch:
+                size += first[2]
+            if len(batch) >= self._max_batch or size >= self._max_batch_bytes:
                 break
             try:
                 first = self._jobs.get_nowait()
             except queue.Empty:
                 break
         if batch:
-            jobs = [job for job, _ in batch]
+            jobs = [job for job, _, _ in batch]
             results = self._attempt(lambda: self._work(connection, jobs))
             self._loop.call_soon_threadsafe(_resolve, batch, results)
         return first is not None
@@ -148,7 +196,7 @@ def _tell(opened: asyncio.Future[None], error: Exception | None) -> None:
 
 def _resolve(batch: Sequence[_Pending[Job, Result]], results: object) -> None:
     """Give every waiter its result; None in place of results: the whole batch failed."""
-    for index, (_, future) in enumerate(batch):
+    for index, (_, future, _) in enumerate(batch):
         if future.done():
             continue
         result = results[index] if isinstance(results, Sequence) else unavailable()

@@ -1,0 +1,136 @@
+"""The database's files: readable by their owner only, and still the ones that were opened."""
+
+import logging
+import os
+import sqlite3
+import stat
+import time
+from contextlib import closing
+from pathlib import Path
+
+from seawall.sessions.sqlite_schema import VERSION
+
+__all__ = ["DatabaseFile"]
+
+_log = logging.getLogger("seawall.sessions")
+
+_ALL = ("", "-wal", "-shm")
+_OFTEN = ("", "-wal")
+_SELDOM_SECONDS = 1.0
+_WAL_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+
+_Identity = tuple[int, int]
+
+
+class DatabaseFile:
+    """One database by its path; empty for one that is no file of ours, such as one in memory.
+
+    What is written to a file that was deleted, or replaced, is lost when the process ends. Such a
+    file is reported, and never opened anew: the empty one that takes its place would hide that all
+    sessions are gone. One that is put back, the same file, is good again.
+
+    No file descriptor of the database is ever opened here: closing it would give up SQLite's locks
+    (https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
+    """
+
+    def __init__(self, path: str) -> None:
+        self._paths = {end: Path(path + end) for end in _ALL} if path else {}
+        self._known: dict[str, _Identity] = {}
+        self._sizes: dict[str, int] = {}
+        self._looked_at = float("-inf")
+        self._damage = ""
+        self.fault = ""
+
+    def protect(self) -> None:
+        """Create the file if there is none, and let none but its owner read it.
+
+        SQLite gives the files beside it the same permissions.
+        """
+        if not self._paths:
+            return
+        try:
+            os.close(os.open(self._paths[""], os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            pass
+        except OSError:
+            return  # SQLite says it better
+        for path in self._paths.values():
+            _restrict(path)
+
+    def adopt(self) -> None:
+        """The database was opened: these are its files."""
+        if self._paths:
+            found = self._paths[""].stat()
+            self._known = {"": (found.st_dev, found.st_ino)}
+            self._sizes = {"": found.st_size}
+
+    def check(self) -> str:
+        """Why what was just written may be lost; empty when it is not. `fault` says so later."""
+        if not self._known:
+            return ""
+        found = self._damage or self._look()
+        if found and found != self.fault:
+            _log.error(
+                "sessions: %s; nothing is acknowledged until the same file is back or the server "
+                "is started again",
+                found,
+            )
+        elif self.fault and not found:
+            _log.warning("sessions: %s is back", self._paths[""])
+        self.fault = found
+        return found
+
+    def _look(self) -> str:
+        now = time.monotonic()
+        all_files = self.fault or now >= self._looked_at + _SELDOM_SECONDS
+        if all_files:
+            self._looked_at = now
+        for end in _ALL if all_files else _OFTEN:
+            path = self._paths[end]
+            try:
+                found = path.stat()
+            except FileNotFoundError:
+                if end in self._known:
+                    return f"{path} was deleted"
+                continue  # not made yet
+            except OSError as error:
+                return f"{path} cannot be looked at: {error}"
+            identity = (found.st_dev, found.st_ino)
+            if self._known.setdefault(end, identity) != identity:
+                return f"{path} was replaced by another file"
+            if found.st_size < self._sizes.get(end, 0) and not _is_whole(path, end):
+                self._damage = f"{path} was truncated"
+                return self._damage
+            self._sizes[end] = found.st_size
+        return ""
+
+
+def _is_whole(path: Path, end: str) -> bool:
+    """Whether a file that became smaller is one that SQLite made smaller."""
+    if end == "-wal":  # as a checkpoint may; SQLite has no locks on this file
+        with path.open("rb") as log:
+            start = log.read(4)
+        return not start or start in _WAL_MAGIC
+    if end:
+        return True
+    try:  # as VACUUM does; a new connection has nothing cached yet
+        with closing(sqlite3.connect(path, isolation_level=None)) as fresh:
+            (version,) = fresh.execute("PRAGMA user_version").fetchone()
+            (verdict,) = fresh.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error:
+        return False
+    return bool(version == VERSION and verdict == "ok")
+
+
+def _restrict(path: Path) -> None:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if not mode & 0o077:
+            return
+        path.chmod(mode & ~0o077)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        _log.warning("%s can be read by others than its owner: %s", path, error)
+    else:
+        _log.warning("%s could be read by others than its owner; that is over", path)
