@@ -264,7 +264,8 @@ def check_pieces(wire: Wire, pieces: list[bytes]) -> None:
     reader = wire.reader()
     assert "".join([reader.feed(piece) for piece in pieces]) == "".join(TEXTS)
     calls, finish = reader.end()
-    assert [(call.id, call.arguments) for call in calls] == [
+    assert calls is not None
+    assert [(call.id, call.arguments) for call in calls.calls] == [
         (call.id, "".join(call.pieces) or "{}") for call in CALLS
     ]
     assert finish.usage == Usage(120, 30, 1)
