@@ -245,6 +245,7 @@ def _build_agent(
         limits=settings.limits,
         temperature=settings.temperature,
         output=build_output(name, settings.output),
+        reasoning=settings.reasoning,
     )
 
 

@@ -87,7 +87,10 @@ class IntentSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An agent; `limits` are those of one turn."""
+    """An agent; `limits` are those of one turn.
+
+    reasoning: clients of the turns API are shown what the model thinks.
+    """
 
     instructions: str
     description: str = ""
@@ -98,6 +101,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     limits: AgentLimits = AgentLimits()
     output: OutputSettings | None = None
     cache: AnswerCacheSettings | None = None
+    reasoning: bool = False
 
 
 class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):

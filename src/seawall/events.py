@@ -14,6 +14,7 @@ __all__ = [
     "AgentSelected",
     "Event",
     "IntentDetected",
+    "ReasoningDelta",
     "TextDelta",
     "ToolCalled",
     "ToolReturned",
@@ -63,6 +64,15 @@ class TextDelta(Struct, frozen=True, tag="text.delta", tag_field="type"):
     text: str
 
 
+class ReasoningDelta(Struct, frozen=True, tag="reasoning.delta", tag_field="type"):
+    """The next piece of what the model thinks; only for agents with `reasoning`.
+
+    It is no part of the answer: it is not stored, and has no position of its own.
+    """
+
+    text: str
+
+
 class ToolCalled(Struct, frozen=True, tag="tool.called", tag_field="type"):
     """A tool is being called; `arguments` is JSON text."""
 
@@ -95,6 +105,8 @@ class TurnCompleted(
     version: the session's version, equal to the number of its turns.
     replayed: the answer came from the record of an earlier request with the same key.
     timings: milliseconds by stage. cached: the answer was produced for another turn.
+    finish_reason: why the answer ended: "stop", "length" (a bound on its tokens cut it off) or
+    "content_filter".
     """
 
     turn: str
@@ -104,6 +116,7 @@ class TurnCompleted(
     replayed: bool
     timings: dict[str, float]
     cached: bool = False
+    finish_reason: str = ""
 
 
 class TurnFailed(Struct, frozen=True, tag="turn.failed", tag_field="type"):
@@ -118,6 +131,7 @@ Event = (
     | IntentDetected
     | AgentSelected
     | TextDelta
+    | ReasoningDelta
     | ToolCalled
     | ToolReturned
     | UsageReported

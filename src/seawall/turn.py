@@ -36,12 +36,18 @@ class SessionKey(Struct, frozen=True):
     session: str
 
 
-class ToolCall(Struct, frozen=True):
-    """A model's wish to call a tool. `arguments` is the JSON text as the model wrote it."""
+class ToolCall(Struct, frozen=True, omit_defaults=True):
+    """A model's wish to call a tool. `arguments` is the JSON text as the model wrote it.
+
+    origin: the provider that wrote it; empty for unknown. extra: a JSON object that the provider
+    wants back with the call, and that no other provider is sent; empty for none.
+    """
 
     id: str
     name: str
     arguments: str
+    origin: str = ""
+    extra: str = ""
 
 
 class UserMessage(Struct, frozen=True, tag="user", tag_field="role"):
@@ -155,7 +161,8 @@ class TurnRecord(Struct, frozen=True):
     messages: begins with the UserMessage and ends with the final AssistantMessage.
     confidence, by: of the intent, as in the event `intent.detected`. first_agent, reason: as in
     the first `agent.selected`. attempt: which one it was, of a turn that was interrupted. cost: of
-    this turn, where models had prices.
+    this turn, where models had prices. finish_reason: as in the event `turn.completed`; turns that
+    were stored without it count as "stop".
     """
 
     id: str
@@ -171,6 +178,7 @@ class TurnRecord(Struct, frozen=True):
     reason: str = "default"
     attempt: int = 1
     cost: Cost | UnsetType = UNSET
+    finish_reason: str = "stop"
 
     @property
     def answer(self) -> str:

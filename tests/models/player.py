@@ -1,7 +1,7 @@
 """A real HTTP server on loopback that plays recorded answers, and notices who leaves."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from msgspec import Struct, field
@@ -10,9 +10,10 @@ from tests.faulty_server import Request, read_request
 
 
 class Recording(Struct):
-    """What is played to every request: chunks of a body, one write each.
+    """What is played to a request: chunks of a body, one write each.
 
     hangs: nothing more comes, and the connection stays open. cut: it is closed before its end.
+    seconds: of pause after each chunk.
     """
 
     chunks: Sequence[bytes]
@@ -20,13 +21,21 @@ class Recording(Struct):
     headers: Mapping[str, str] = field(default_factory=dict)
     hangs: bool = False
     cut: bool = False
+    seconds: float = 0.0
 
 
 class Player:
-    """Its address, what was asked, and an event for a client that left in mid-answer."""
+    """Its address, what was asked, and an event for a client that left in mid-answer.
 
-    def __init__(self, recording: Recording) -> None:
-        self.recording = recording
+    recordings: of the first request, the second and so on; the last one ever after. judge: chooses
+    the recording by the request instead.
+    """
+
+    def __init__(
+        self, *recordings: Recording, judge: Callable[[Request], Recording] | None = None
+    ) -> None:
+        self.recordings = recordings
+        self.judge = judge
         self.requests: list[Request] = []
         self.asked = asyncio.Event()
         self.left = asyncio.Event()
@@ -37,13 +46,15 @@ class Player:
             while (request := await read_request(reader)) is not None:
                 self.requests.append(request)
                 self.asked.set()
-                recording = self.recording
+                recording = self._choose(request)
                 lines = "".join(f"{k}: {v}\r\n" for k, v in recording.headers.items())
                 head = f"HTTP/1.1 {recording.status} Said\r\ntransfer-encoding: chunked\r\n{lines}"
                 writer.write(f"{head}\r\n".encode())
                 for chunk in recording.chunks:
                     writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
                     await writer.drain()
+                    if recording.seconds:
+                        await asyncio.sleep(recording.seconds)
                 if recording.hangs:
                     try:
                         await reader.read()
@@ -58,10 +69,17 @@ class Player:
         finally:
             writer.close()
 
+    def _choose(self, request: Request) -> Recording:
+        if self.judge is not None:
+            return self.judge(request)
+        return self.recordings[min(len(self.requests), len(self.recordings)) - 1]
+
 
 @asynccontextmanager
-async def playing(recording: Recording) -> AsyncGenerator[Player, None]:
-    player = Player(recording)
+async def playing(
+    *recordings: Recording, judge: Callable[[Request], Recording] | None = None
+) -> AsyncGenerator[Player, None]:
+    player = Player(*recordings, judge=judge)
     tasks: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

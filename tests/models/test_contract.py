@@ -39,7 +39,15 @@ async def ask(
 ) -> list[ModelEvent]:
     deadline = asyncio.get_running_loop().time() + seconds
     async with aclosing(model.stream(request, deadline=deadline)) as stream:
-        return [event async for event in stream]
+        return [plain(event) async for event in stream]
+
+
+def plain(event: ModelEvent) -> ModelEvent:
+    """Calls without where they came from, which is the address of a server of the test."""
+    if not isinstance(event, ToolCalls):
+        return event
+    calls = tuple(ToolCall(each.id, each.name, each.arguments) for each in event.calls)
+    return ToolCalls(calls, event.unfinished)
 
 
 def with_model(
@@ -264,7 +272,8 @@ def check_pieces(wire: Wire, pieces: list[bytes]) -> None:
     reader = wire.reader()
     assert "".join([reader.feed(piece) for piece in pieces]) == "".join(TEXTS)
     calls, finish = reader.end()
-    assert [(call.id, call.arguments) for call in calls] == [
+    assert calls is not None
+    assert [(call.id, call.arguments) for call in calls.calls] == [
         (call.id, "".join(call.pieces) or "{}") for call in CALLS
     ]
     assert finish.usage == Usage(120, 30, 1)

@@ -64,7 +64,8 @@ class Wire(Protocol):
         end: str = "stop",
         spent: Spent = SPENT,
     ) -> list[bytes]:
-        """One event an element. end: "stop", "length" or "content_filter"; calls have their own."""
+        """One event an element. end: "stop", "length" or "content_filter"; calls that are whole
+        have their own."""
         ...
 
     def noise(self) -> list[bytes]:
@@ -148,7 +149,7 @@ class AnthropicWire:
             events.append({"type": "content_block_stop", "index": index})
             index += 1
         reasons = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}
-        reason = "tool_use" if calls else reasons[end]
+        reason = "tool_use" if calls and end == "stop" else reasons[end]
         ending = {
             "type": "message_delta",
             "delta": {"stop_reason": reason, "stop_sequence": None},
@@ -211,7 +212,7 @@ class OpenAIWire:
         chunks: list[list[dict[str, Any]]] = [
             [{"index": 0, "delta": delta, "finish_reason": None}] for delta in deltas
         ]
-        reason = "tool_calls" if calls else end
+        reason = "tool_calls" if calls and end == "stop" else end
         chunks += [[{"index": 0, "delta": {}, "finish_reason": reason}], []]
         usage: dict[str, Any] = {
             "prompt_tokens": spent.read,
@@ -421,7 +422,7 @@ class BedrockWire:
             events.append(("contentBlockStop", where))
             index += 1
         reasons = {"stop": "end_turn", "length": "max_tokens", "content_filter": "content_filtered"}
-        stop = {"stopReason": "tool_use" if calls else reasons[end]}
+        stop = {"stopReason": "tool_use" if calls and end == "stop" else reasons[end]}
         usage = {
             "inputTokens": spent.read - spent.from_cache - spent.to_cache,
             "outputTokens": spent.written,

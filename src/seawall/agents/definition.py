@@ -27,16 +27,22 @@ class AgentLimits(Struct, frozen=True):
 
 
 class Agent(Struct, frozen=True, eq=False):
-    """An agent, ready to run. Shared by all turns and changed by none."""
+    """An agent, ready to run. Shared by all turns and changed by none.
+
+    closing_prompt: the prompt without tools, for the last step. reasoning: clients are shown what
+    the model thinks, where it shows that.
+    """
 
     name: str
     model: Model
     prompt: Prompt
+    closing_prompt: Prompt
     tools: dict[str, Tool]
     handoffs: tuple[str, ...]
     limits: AgentLimits
     temperature: float | None
     output: Output | None = None
+    reasoning: bool = False
 
 
 def build_agent(
@@ -49,6 +55,7 @@ def build_agent(
     limits: AgentLimits | None = None,
     temperature: float | None = None,
     output: Output | None = None,
+    reasoning: bool = False,
 ) -> Agent:
     """An agent whose prompt is assembled once.
 
@@ -63,15 +70,18 @@ def build_agent(
     specs = [each.spec for each in tools]
     if handoffs:
         specs.append(_hand_off_spec(handoffs))
+    prompt = Prompt(instructions, tuple(specs), output.format if output else None)
     return Agent(
         name=name,
         model=model,
-        prompt=Prompt(instructions, tuple(specs), output.format if output else None),
+        prompt=prompt,
+        closing_prompt=Prompt(instructions, (), prompt.output) if specs else prompt,
         tools=by_name,
         handoffs=handoffs,
         limits=limits or AgentLimits(),
         temperature=temperature,
         output=output,
+        reasoning=reasoning,
     )
 
 

@@ -10,12 +10,28 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
+from seawall.agents.arguments import decode_arguments
 from seawall.agents.context import ToolContext
 from seawall.agents.definition import HAND_OFF, Agent
 from seawall.agents.tools import ToolOutcome
 from seawall.errors import InvalidOutput, TurnLimitReached, UpstreamFailed
-from seawall.events import AgentSelected, Event, TextDelta, ToolCalled, ToolReturned
-from seawall.models.port import Finish, Meter, ModelRequest, Text, ToolCalls
+from seawall.events import (
+    AgentSelected,
+    Event,
+    ReasoningDelta,
+    TextDelta,
+    ToolCalled,
+    ToolReturned,
+)
+from seawall.models.port import (
+    Finish,
+    FinishReason,
+    Meter,
+    ModelRequest,
+    Progress,
+    Text,
+    ToolCalls,
+)
 from seawall.spans import Span, within_span
 from seawall.turn import (
     AssistantMessage,
@@ -31,6 +47,13 @@ __all__ = ["AgentTurn", "Answer", "Emit", "run_agent"]
 
 
 _log = logging.getLogger("seawall.agents")
+
+_ASKED_FOR_EMPTY = 2
+_CUT_OFF = (
+    "This call was cut off by the bound on the tokens that you may write, and was not executed. "
+    "Make it again in fewer words, or answer without it."
+)
+_NO_JSON = "The arguments of this call are not complete JSON; it was not executed."
 
 
 class Emit(Protocol):
@@ -69,7 +92,8 @@ class Answer(Struct):
     messages: what was said since the customer's message, ending with the final answer.
     agent: who has the conversation. model_seconds and tool_seconds: where the time went.
     first_text_at: the event loop's clock when the first text came, None if there was none.
-    cached: it was produced for another turn, which has paid for it.
+    cached: it was produced for another turn, which has paid for it. finish_reason: why the final
+    answer ended.
     """
 
     agent: str
@@ -79,6 +103,21 @@ class Answer(Struct):
     tool_seconds: float = 0.0
     first_text_at: float | None = None
     cached: bool = False
+    finish_reason: str = "stop"
+
+
+class _Reply(Struct):
+    """What the model answered in one step. unfinished: calls that are not to be executed."""
+
+    text: str = ""
+    calls: tuple[ToolCall, ...] = ()
+    unfinished: tuple[ToolCall, ...] = ()
+    reason: FinishReason = "other"
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks for tools."""
+        return bool(self.calls or self.unfinished)
 
 
 class _HandOffArguments(Struct, forbid_unknown_fields=True):
@@ -89,7 +128,8 @@ async def run_agent(agents: Mapping[str, Agent], start: str, turn: AgentTurn, em
     """Run `agents[start]`, and whomever it hands over to, until the customer has an answer.
 
     Raises:
-        TurnLimitReached: a bound of the agent was met before there was an answer.
+        TurnLimitReached: a bound of the agent was met before there was an answer; on the last step
+            the model is asked without tools, so that this is rare.
         InvalidOutput: the answer is not what the agent's schema wants.
         UpstreamFailed: the model failed, or answered with something unusable.
         DeadlineExceeded: the model did not answer in time.
@@ -109,24 +149,32 @@ async def _run(
     agent = agents[start]
     mending: tuple[Message, ...] = ()
     _invoke(agent, turn, acting)
+    cut_off = False
     for step in range(agent.limits.steps):
         began = clock()
-        calls, text = await _call_model(agent, turn, answer, mending, emit)
+        last = step + 1 == agents[start].limits.steps
+        reply = await _ask(agent, turn, answer, mending, emit, last=last)
         asked = clock()
         answer.model_seconds += asked - began
-        if not calls and agent.output is not None:
-            fault = agent.output.fault(text)
+        if not reply.asks and agent.output is not None:
+            fault = agent.output.fault(reply.text)
             if fault is not None:
-                last = bool(mending) or step + 1 == agent.limits.steps
-                mending = _mend(agent, text, fault, last=last)
+                mending = _mend(agent, reply.text, fault, last=bool(mending) or last)
                 continue
-            await _say(text, answer, emit)
-        if not calls:
-            answer.messages += (AssistantMessage(text),)
+            await _say(reply.text, answer, emit)
+        if not reply.asks:
+            answer.messages += (AssistantMessage(reply.text),)
+            answer.finish_reason = _shown(reply.reason)
             return
+        if last:  # it was asked without tools
+            break
+        if cut_off and reply.unfinished:
+            raise TurnLimitReached("The bound on tokens cut off the model's tool calls again.")
+        cut_off = bool(reply.unfinished) and reply.reason == "length"
+        calls = reply.calls + reply.unfinished
         # What is not the answer has no place beside one that must be JSON.
-        answer.messages += (AssistantMessage("" if agent.output else text, calls),)
-        outcomes = await _call_tools(agent, calls, turn, step, emit)
+        answer.messages += (AssistantMessage("" if agent.output else reply.text, calls),)
+        outcomes = await _call_tools(agent, reply, turn, step, emit)
         answer.tool_seconds += clock() - asked
         answer.messages += tuple(
             ToolMessage(call.id, call.name, outcome.content, outcome.failed)
@@ -151,42 +199,98 @@ def _invoke(agent: Agent, turn: AgentTurn, acting: ExitStack) -> None:
         span.put("gen_ai.conversation.id", turn.session)
 
 
-async def _call_model(
-    agent: Agent, turn: AgentTurn, answer: Answer, mending: tuple[Message, ...], emit: Emit
-) -> tuple[tuple[ToolCall, ...], str]:
-    """One step: stream the text out, unless it must be checked first; the tool calls and the text.
+async def _ask(
+    agent: Agent,
+    turn: AgentTurn,
+    answer: Answer,
+    mending: tuple[Message, ...],
+    emit: Emit,
+    *,
+    last: bool,
+) -> _Reply:
+    """One step; an answer with nothing in it is asked for once more.
 
-    mending: what is said after the conversation, and not kept.
+    Models from the configuration are asked again where that is paid for, and never come here empty.
+
+    Args:
+        agent: Who has the conversation.
+        turn: The turn.
+        answer: What has been brought about so far.
+        mending: What is said after the conversation, and not kept.
+        emit: Takes the events.
+        last: No further step is allowed: the model has to answer without tools.
+
+    Raises:
+        UpstreamFailed: There was nothing in the second one either.
+        TurnLimitReached: A bound was met before there was an answer.
     """
+    for _ in range(_ASKED_FOR_EMPTY):
+        reply = await _call_model(agent, turn, answer, mending, emit, last=last)
+        if reply.asks or reply.text.strip():
+            return reply
+        if reply.reason == "content_filter":
+            raise UpstreamFailed("The model's content filter withheld the answer.")
+        if reply.reason == "length":
+            raise TurnLimitReached(
+                "The model used all the tokens that it may write before it had an answer."
+            )
+    raise UpstreamFailed("The model's answer was empty, and so was the next one.")
+
+
+async def _call_model(
+    agent: Agent,
+    turn: AgentTurn,
+    answer: Answer,
+    mending: tuple[Message, ...],
+    emit: Emit,
+    *,
+    last: bool,
+) -> _Reply:
+    """One call: stream the text out, unless it must be checked first."""
     clock = asyncio.get_running_loop().time
     tokens = agent.limits.completion_tokens - answer.usage.completion_tokens
     if tokens <= 0:
         raise TurnLimitReached("The agent has used all the tokens it may write in one turn.")
     messages = turn.history + answer.messages + mending
-    request = ModelRequest(agent.prompt, messages, tokens, agent.temperature, turn.meter)
+    prompt = agent.closing_prompt if last else agent.prompt
+    request = ModelRequest(prompt, messages, tokens, agent.temperature, turn.meter)
     deadline = min(turn.deadline, clock() + agent.limits.model_seconds)
     pieces: list[str] = []
-    calls: tuple[ToolCall, ...] = ()
-    reason = "other"
+    reply = _Reply()
     async with aclosing(agent.model.stream(request, deadline=deadline)) as stream:
         async for event in stream:
             if type(event) is Text:
                 pieces.append(event.text)
                 if agent.output is None:
                     await _say(event.text, answer, emit)
+            elif type(event) is Progress and agent.reasoning and event.reasoning:
+                await emit(ReasoningDelta(event.reasoning))
             elif type(event) is ToolCalls:
-                calls = event.calls
+                reply.calls, reply.unfinished = event.calls, event.unfinished
             elif type(event) is Finish:
                 answer.usage += event.usage
-                reason = event.reason
-    if reason == "content_filter" and (agent.output is not None or not pieces):
-        raise UpstreamFailed("The model's content filter withheld the answer.")
-    if len(calls) > agent.limits.tool_calls:
+                reply.reason = event.reason
+    reply.text = "".join(pieces)
+    return _checked(agent, reply)
+
+
+def _checked(agent: Agent, reply: _Reply) -> _Reply:
+    """The reply, if it is one that can be acted on; what was withheld asks for nothing."""
+    if reply.reason == "content_filter":
+        if agent.output is not None or not reply.text:
+            raise UpstreamFailed("The model's content filter withheld the answer.")
+        reply.calls = reply.unfinished = ()
+    if (asked := len(reply.calls) + len(reply.unfinished)) > agent.limits.tool_calls:
         raise TurnLimitReached(
-            f"The model asked for {len(calls)} tool calls in one step; "
+            f"The model asked for {asked} tool calls in one step; "
             f"agent {agent.name} may make {agent.limits.tool_calls}."
         )
-    return calls, "".join(pieces)
+    return reply
+
+
+def _shown(reason: FinishReason) -> str:
+    """Why the answer of a turn ended, in the words that clients know."""
+    return reason if reason in ("length", "content_filter") else "stop"
 
 
 async def _say(text: str, answer: Answer, emit: Emit) -> None:
@@ -209,13 +313,17 @@ def _mend(agent: Agent, text: str, fault: str, *, last: bool) -> tuple[Message, 
 
 
 async def _call_tools(
-    agent: Agent, calls: tuple[ToolCall, ...], turn: AgentTurn, step: int, emit: Emit
+    agent: Agent, reply: _Reply, turn: AgentTurn, step: int, emit: Emit
 ) -> list[ToolOutcome]:
     """All calls of one step, in parallel; outcomes and events in the order of the calls.
 
-    So a turn's events have one order, in which they can be told again.
+    So a turn's events have one order, in which they can be told again. Calls that are unfinished
+    come last, and are not executed: the model learns that.
     """
-    await emit(*(ToolCalled(call.id, call.name, call.arguments) for call in calls))
+    calls = reply.calls
+    await emit(
+        *(ToolCalled(call.id, call.name, call.arguments) for call in calls + reply.unfinished)
+    )
     outcomes: list[ToolOutcome] = []
     async with asyncio.TaskGroup() as group:
         tasks = [
@@ -226,6 +334,10 @@ async def _call_tools(
             outcome = await task
             outcomes.append(outcome)
             await emit(ToolReturned(call.id, call.name, outcome.content, outcome.failed))
+    not_executed = ToolOutcome(_CUT_OFF if reply.reason == "length" else _NO_JSON, failed=True)
+    for call in reply.unfinished:
+        outcomes.append(not_executed)
+        await emit(ToolReturned(call.id, call.name, not_executed.content, failed=True))
     return outcomes
 
 
@@ -265,7 +377,7 @@ def _hand_off(agent: Agent, call: ToolCall) -> ToolOutcome:
     """The outcome's content names the successor."""
     known = ", ".join(agent.handoffs)
     try:
-        asked = msgspec.json.decode(call.arguments, type=_HandOffArguments)
+        asked = decode_arguments(call.arguments, _HandOffArguments)
     except msgspec.DecodeError as error:
         return ToolOutcome(f"Invalid arguments for {HAND_OFF}: {error}", failed=True)
     if asked.agent not in agent.handoffs:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Protocol, overload
 import msgspec
 from msgspec import Struct
 
+from seawall.agents.arguments import decode_arguments
 from seawall.agents.context import ToolContext, ToolError
 from seawall.models.port import ToolSpec
 
@@ -131,9 +132,9 @@ class Tool(Struct, frozen=True, eq=False):
         if len(arguments) > _MAX_ARGUMENT_CHARACTERS:
             raise ToolError(f"Arguments exceed {_MAX_ARGUMENT_CHARACTERS} characters.")
         try:
-            values = msgspec.json.decode(arguments or "{}", type=self.arguments)
+            values = decode_arguments(arguments, self.arguments)
             encoded = b"" if self.reads is None else msgspec.json.encode(values, order="sorted")
-        except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             raise ToolError(f"Invalid arguments for {self.name}: {error}") from error
         return values, encoded
 

@@ -20,7 +20,7 @@ from seawall.caches.kept import Kept
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.errors import ConfigError, DeadlineExceeded
 from seawall.events import Event, TextDelta
-from seawall.turn import ToolMessage, Usage, UserMessage
+from seawall.turn import ToolMessage, UserMessage
 
 __all__ = ["AnswerCache", "open_answers"]
 
@@ -137,7 +137,7 @@ class AnswerCache:
         unhurried = msgspec.structs.replace(turn, deadline=clock() + self._seconds)
         answer = await run_agent(self._agents, key.agent, unhurried, emit)
         failed = any(each.failed for each in answer.messages if isinstance(each, ToolMessage))
-        if not failed and not turn.state:
+        if not failed and not turn.state and answer.finish_reason == "stop":
             size = (
                 len(msgspec.json.encode((key, answer.messages)))
                 + len(msgspec.json.encode(events))
@@ -165,7 +165,13 @@ def open_answers(
 
 
 def _anothers(answer: Answer, first_text_at: float | None) -> Answer:
-    return Answer(answer.agent, answer.messages, Usage(), first_text_at=first_text_at, cached=True)
+    return Answer(
+        answer.agent,
+        answer.messages,
+        first_text_at=first_text_at,
+        cached=True,
+        finish_reason=answer.finish_reason,
+    )
 
 
 def _normal(text: str) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from seawall.models.blanks import said
+from seawall.models.call_ids import tool_name
 from seawall.models.port import Prompt, ToolSpec
 from seawall.turn import AssistantMessage, Message, UserMessage
 
@@ -16,14 +18,12 @@ _OPENING = UserMessage("(The conversation begins.)")
 def alternate(messages: Sequence[Message]) -> list[Side]:
     """The messages by side, each side's together; what tools answered is on the user's side.
 
-    An assistant's message with nothing in it is left out: nobody takes empty text. The first side
-    is the user's: clients that keep the history may begin it with their greeting.
+    Blanks are left out, or replaced: see `blanks`. The first side is the user's: clients that keep
+    the history may begin it with their greeting.
     """
     sides: list[Side] = []
-    for message in messages:
+    for message in said(messages):
         if isinstance(message, AssistantMessage):
-            if not (message.text or message.tool_calls):
-                continue
             if not sides:
                 sides.append(("user", [_OPENING]))
             role: Literal["user", "assistant"] = "assistant"
@@ -45,7 +45,7 @@ def tools_of(prompt: Prompt, messages: Sequence[Message]) -> tuple[ToolSpec, ...
     if prompt.tools:
         return prompt.tools
     called = {
-        call.name
+        tool_name(call.name)
         for message in messages
         if isinstance(message, AssistantMessage)
         for call in message.tool_calls

@@ -15,9 +15,12 @@ from msgspec import Struct
 from seawall.models.alternation import alternate, tools_of
 from seawall.models.anthropic_reading import AnthropicReader
 from seawall.models.assembly import as_object
+from seawall.models.blanks import NO_CONTENT
+from seawall.models.call_ids import WORD, CallIds, origin_of, tool_name
 from seawall.models.exchange import Encoded, stream_answer, warm_connections
 from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
 from seawall.models.schemas import in_words, simplified
+from seawall.models.unreadable import UnreadableLog
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import AssistantMessage, Message, UserMessage
 
@@ -60,6 +63,9 @@ class AnthropicModel:
         self._settings = settings
         self._client = client
         self._endpoint = Endpoint.parse((settings.base_url or _BASE_URL).rstrip("/") + "/messages")
+        where = self._endpoint.authority.decode()
+        self._origin = origin_of("anthropic", settings.base_url or _BASE_URL, settings.model)
+        self._unreadable = UnreadableLog(name, f"anthropic at {where}")
         headers = [
             (b"content-type", b"application/json"),
             (b"accept", b"text/event-stream"),
@@ -78,7 +84,7 @@ class AnthropicModel:
             self._client,
             self._endpoint,
             lambda: self._encoded(request),
-            AnthropicReader(self._name),
+            AnthropicReader(self._name, self._origin, self._unreadable),
             deadline=deadline,
         )
 
@@ -96,8 +102,10 @@ class AnthropicModel:
         parts = [head]
         if not request.prompt.tools and (tools := tools_of(request.prompt, request.messages)):
             parts += [b',"tools":', _encode([_wire_tool(each) for each in tools])]
+            parts.append(b',"tool_choice":{"type":"none"}')  # they are declared for the history
+        ids = CallIds(request.messages, self._origin, WORD)
         messages = [
-            {"role": role, "content": [block for each in side for block in _blocks(each)]}
+            {"role": role, "content": [block for each in side for block in _blocks(each, ids)]}
             for role, side in alternate(request.messages)
         ]
         if self._settings.cache == "conversation" and messages:
@@ -128,7 +136,7 @@ def _head(settings: AnthropicSettings, prompt: Prompt) -> bytes:
         parts += [b',"output_config":', _encode({"format": output})]
     if prompt.tools:
         parts += [b',"tools":', _encode([_wire_tool(each) for each in prompt.tools])]
-    if instructions:
+    if instructions.strip():
         system: dict[str, object] = {"type": "text", "text": instructions}
         if settings.cache != "off":
             system["cache_control"] = {"type": "ephemeral"}
@@ -140,23 +148,21 @@ def _wire_tool(tool: ToolSpec) -> dict[str, object]:
     return {"name": tool.name, "description": tool.description, "input_schema": tool.parameters}
 
 
-def _blocks(message: Message) -> Sequence[dict[str, object]]:
+def _blocks(message: Message, ids: CallIds) -> Sequence[dict[str, object]]:
     if isinstance(message, UserMessage):
         return [{"type": "text", "text": message.text}]
     if isinstance(message, AssistantMessage):
         blocks: list[dict[str, object]] = []
-        if message.text:
+        if message.text and not message.text.isspace():
             blocks.append({"type": "text", "text": message.text})
         for call in message.tool_calls:
-            arguments = as_object(call.arguments)
-            blocks.append(
-                {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments}
-            )
+            use = {"type": "tool_use", "id": ids.of_call(call), "name": tool_name(call.name)}
+            blocks.append({**use, "input": as_object(call.arguments)})
         return blocks
     result = {
         "type": "tool_result",
-        "tool_use_id": message.call_id,
-        "content": message.content,
+        "tool_use_id": ids.of_result(message),
+        "content": message.content if message.content.strip() else NO_CONTENT,
         "is_error": message.failed,
     }
     return [result]

@@ -1,160 +1,163 @@
 """What Anthropic's messages API streams, read into an answer.
 
-https://platform.claude.com/docs/en/build-with-claude/streaming; thinking is skipped.
+https://platform.claude.com/docs/en/build-with-claude/streaming
 """
 
+from typing import Any
+
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 
 from seawall.models.assembly import Assembly
-from seawall.models.port import Finish, FinishReason
+from seawall.models.failures import codes_in
+from seawall.models.lenient import LenientDecoder, count_of
+from seawall.models.openai_reading import arguments_of
+from seawall.models.port import Finish, ToolCalls
+from seawall.models.unreadable import UnreadableLog
 from seawall.transport.sse import SseParser
-from seawall.turn import ToolCall, Usage
+from seawall.turn import Usage
 
 __all__ = ["AnthropicReader"]
 
 _MAX_EVENT_BYTES = 1 << 20
+_NO_JSON = msgspec.Raw(b"null")
+_COUNTS = (
+    *("input_tokens", "output_tokens"),
+    *("cache_read_input_tokens", "cache_creation_input_tokens"),
+)
 
 
 class _Block(Struct):
-    type: str = ""
+    type: str | None = None
     id: str | None = None
     name: str | None = None
-    text: str = ""
-    input: msgspec.Raw = msgspec.Raw(b"{}")
+    text: str | None = None
+    thinking: str | None = None
+    input: msgspec.Raw = _NO_JSON
 
 
 class _Delta(Struct):
-    text: str = ""
-    partial_json: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    partial_json: msgspec.Raw = _NO_JSON
     stop_reason: str | None = None
 
 
-class _WireUsage(Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-
-
 class _Started(Struct):
-    usage: _WireUsage = field(default_factory=_WireUsage)
-
-
-class _Error(Struct):
-    type: str = ""
+    usage: Any = None
 
 
 class _Event(Struct):
-    type: str
-    index: int = 0
+    type: str | None = None
+    index: int | None = 0
     message: _Started | None = None
     content_block: _Block | None = None
     delta: _Delta | None = None
-    usage: _WireUsage | None = None
-    error: _Error | None = None
+    usage: Any = None
+    error: Any = None
 
 
-_decode_event = msgspec.json.Decoder(_Event).decode
+_decode_event = LenientDecoder(_Event)
 
 # All others are skipped: "your code should handle unknown event types gracefully".
 _READ = frozenset(
-    {b"message_start", b"content_block_start", b"content_block_delta", b"message_delta", b"error"}
+    {"message_start", "content_block_start", "content_block_delta", "message_delta"}
+    | {"message_stop", "error"}
 )
-_STATUS_OF = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
-}
-_reasons: dict[str, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "content_filter",
-}
+_READ_NAMES = frozenset({each.encode() for each in _READ} | {b"message"})
 
 
 class AnthropicReader:
     """Reads one streamed message."""
 
-    __slots__ = ("_assembly", "_parser", "_tools", "_usage")
+    __slots__ = ("_parser", "_tools", "_usage", "assembly")
 
-    def __init__(self, model: str) -> None:
-        self._assembly = Assembly(model)
+    def __init__(self, model: str, origin: str = "", log: UnreadableLog | None = None) -> None:
+        self.assembly = Assembly(model, origin, log)
         self._parser = SseParser(max_event_bytes=_MAX_EVENT_BYTES)
-        self._tools: set[int] = set()
-        self._usage = _WireUsage()
+        self._tools: set[int | None] = set()
+        self._usage = dict.fromkeys(_COUNTS, 0)
 
     def feed(self, received: bytes) -> str:
         """See `Reader.feed`."""
         text = ""
         for event in self._parser.feed(received):
-            if event.name not in _READ:
+            if event.name not in _READ_NAMES:
                 continue
+            data = event.data
             try:
-                decoded = _decode_event(event.data)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise self._assembly.unreadable() from error
-            if decoded.type == "error":
-                status = _STATUS_OF.get(decoded.error.type) if decoded.error else None
-                raise self._assembly.failed_midway(event.data, status)
-            text += self._take(decoded)
-        self._assembly.count(len(text))
+                decoded = _decode_event(data)
+            except ValueError as error:
+                raise self.assembly.unreadable(data) from error
+            if decoded is None:
+                self.assembly.passed_over(data)
+                continue
+            kind = decoded.type or event.name.decode()
+            if kind == "error":
+                raise self.assembly.failed_midway(data, *codes_in(decoded.error))
+            if kind in _READ:
+                text += self._take(kind, decoded)
+            if self.assembly.done:
+                break
+        self.assembly.count(len(text))
         return text
 
-    def end(self) -> tuple[tuple[ToolCall, ...], Finish]:
+    def end(self) -> tuple[ToolCalls | None, Finish]:
         """See `Reader.end`."""
-        used = self._usage
-        cached = used.cache_read_input_tokens or 0
-        written = used.cache_creation_input_tokens or 0
-        self._assembly.usage = Usage(
-            (used.input_tokens or 0) + cached + written,  # the API counts the three apart
-            used.output_tokens or 0,
-            1,
-            cached,
+        read, written, from_cache, to_cache = self._usage.values()
+        self.assembly.usage = Usage(
+            read + from_cache + to_cache,  # the API counts the three apart
             written,
+            1,
+            from_cache,
+            to_cache,
         )
-        return self._assembly.end()
+        return self.assembly.end()
 
-    def _take(self, event: _Event) -> str:
-        text = ""
-        if event.type == "content_block_delta" and event.delta is not None:
-            text = event.delta.text
-            if event.index in self._tools:
-                self._assembly.call(
-                    event.index, call_id=None, name=None, arguments=event.delta.partial_json
-                )
-        elif event.type == "content_block_start" and (block := event.content_block) is not None:
-            text = block.text if block.type == "text" else ""
-            if block.type == "tool_use":
-                self._tools.add(event.index)
-                whole = bytes(block.input)
-                self._assembly.call(
-                    event.index,
-                    call_id=block.id,
-                    name=block.name,
-                    arguments=None if whole == b"{}" else whole.decode(),
-                )
-        elif event.type == "message_start" and event.message is not None:
+    def _take(self, kind: str, event: _Event) -> str:
+        if kind == "content_block_delta":
+            return self._delta(event.index, event.delta) if event.delta is not None else ""
+        if kind == "content_block_start":
+            return self._begin(event.index, event.content_block or _Block())
+        if kind == "message_start" and event.message is not None:
             self._count(event.message.usage)
-        elif event.type == "message_delta":
-            if event.usage is not None:
-                self._count(event.usage)
+        elif kind == "message_delta":
+            self._count(event.usage)
             if event.delta is not None and event.delta.stop_reason:
-                self._assembly.reason = _reasons.get(event.delta.stop_reason, "other")
-        return text
+                self.assembly.finish(event.delta.stop_reason)
+        elif kind == "message_stop":
+            self.assembly.done = True
+            if self.assembly.reason is None:
+                self.assembly.finish("end_turn")
+        return ""
 
-    def _count(self, used: _WireUsage) -> None:
+    def _delta(self, index: int | None, delta: _Delta) -> str:
+        if index in self._tools:
+            self.assembly.call(index, arguments=arguments_of(delta.partial_json))
+        elif delta.thinking is not None or delta.signature is not None:
+            self.assembly.think(delta.thinking or "")
+        return delta.text or ""
+
+    def _begin(self, index: int | None, block: _Block) -> str:
+        self._tools.discard(index)
+        if block.type == "tool_use":
+            self._tools.add(index)
+            whole = arguments_of(block.input)
+            self.assembly.call(
+                index,
+                call_id=block.id,
+                name=block.name,
+                arguments=None if whole == "{}" else whole,
+                begins=True,
+            )
+        elif block.type in ("thinking", "redacted_thinking"):
+            self.assembly.think(block.thinking or "")
+        return (block.text or "") if block.type == "text" else ""
+
+    def _count(self, used: object) -> None:
         """The counts are cumulative; the last one that is given holds."""
-        for name in used.__struct_fields__:
-            if (value := getattr(used, name)) is not None:
-                setattr(self._usage, name, value)
+        if isinstance(used, dict):
+            for name in _COUNTS:
+                if used.get(name) is not None:
+                    self._usage[name] = count_of(used, name)

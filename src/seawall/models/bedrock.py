@@ -22,9 +22,12 @@ from seawall.errors import UpstreamFailed, UpstreamRefused
 from seawall.models.alternation import alternate, tools_of
 from seawall.models.assembly import as_object
 from seawall.models.bedrock_reading import BedrockReader
+from seawall.models.blanks import NO_CONTENT
+from seawall.models.call_ids import WORD, CallIds, origin_of, tool_name
 from seawall.models.exchange import Encoded, stream_answer, warm_connections
 from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
 from seawall.models.schemas import in_words, simplified
+from seawall.models.unreadable import UnreadableLog
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import AssistantMessage, Message, UserMessage
 
@@ -89,6 +92,8 @@ class BedrockModel:
         # An id may have colons, an ARN slashes: all of it is one segment of the path.
         path = f"/model/{quote(settings.model, safe='')}/converse-stream"
         self._endpoint = Endpoint.parse(base + path)
+        self._origin = origin_of("bedrock", base, settings.model)
+        self._unreadable = UnreadableLog(name, f"bedrock at {self._endpoint.authority.decode()}")
         self._signer = Signer(settings.region, "bedrock")
         # Prompts live as long as their agents; each is encoded once.
         self._heads: WeakKeyDictionary[Prompt, bytes] = WeakKeyDictionary()
@@ -103,7 +108,7 @@ class BedrockModel:
             self._client,
             self._endpoint,
             lambda: self._encoded(request, found),
-            BedrockReader(self._name),
+            BedrockReader(self._name, self._origin, self._unreadable),
             deadline=deadline,
         )
         async with aclosing(answer):
@@ -153,8 +158,9 @@ class BedrockModel:
         head = self._heads.get(request.prompt)
         if head is None:
             head = self._heads[request.prompt] = _head(self._settings, request.prompt)
+        ids = CallIds(request.messages, self._origin, WORD)
         messages = [
-            {"role": role, "content": [block for each in side for block in _blocks(each)]}
+            {"role": role, "content": [block for each in side for block in _blocks(each, ids)]}
             for role, side in alternate(request.messages)
         ]
         if self._settings.cache == "conversation" and messages:
@@ -189,7 +195,7 @@ def _head(settings: BedrockSettings, prompt: Prompt) -> bytes:
         wanted = {"jsonSchema": {"name": output.name, "schema": schema}}
         text_format = {"type": "json_schema", "structure": wanted}
         parts += [b'"outputConfig":', _encode({"textFormat": text_format}), b","]
-    if instructions:
+    if instructions.strip():
         system: list[dict[str, object]] = [{"text": instructions}]
         if settings.cache != "off":
             system.append(_CACHE_POINT)
@@ -205,15 +211,18 @@ def _wire_tool(tool: ToolSpec) -> dict[str, object]:
     return {"toolSpec": spec}
 
 
-def _blocks(message: Message) -> Sequence[dict[str, object]]:
+def _blocks(message: Message, ids: CallIds) -> Sequence[dict[str, object]]:
     if isinstance(message, UserMessage):
         return [{"text": message.text}]
     if isinstance(message, AssistantMessage):
-        blocks: list[dict[str, object]] = [{"text": message.text}] if message.text else []
+        blocks: list[dict[str, object]] = []
+        if message.text and not message.text.isspace():
+            blocks.append({"text": message.text})
         for call in message.tool_calls:
-            use = {"toolUseId": call.id, "name": call.name, "input": as_object(call.arguments)}
-            blocks.append({"toolUse": use})
+            use = {"toolUseId": ids.of_call(call), "name": tool_name(call.name)}
+            blocks.append({"toolUse": {**use, "input": as_object(call.arguments)}})
         return blocks
     status = "error" if message.failed else "success"
-    result = {"toolUseId": message.call_id, "content": [{"text": message.content}]}
+    content = message.content if message.content.strip() else NO_CONTENT
+    result = {"toolUseId": ids.of_result(message), "content": [{"text": content}]}
     return [{"toolResult": {**result, "status": status}}]

@@ -6,8 +6,13 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from seawall.errors import DeadlineExceeded, UpstreamFailed
 from seawall.models.assembly import Reader
-from seawall.models.failures import failure_of
-from seawall.models.port import ModelEvent, Text, ToolCalls
+from seawall.models.failures import (
+    coded_failure,
+    codes_of_body,
+    failure_of,
+    retry_after_of,
+)
+from seawall.models.port import ModelEvent, Text
 from seawall.spans import current_span
 from seawall.transport.errors import TransportError, TransportTimeout
 from seawall.transport.http_client import Endpoint, HttpClient, Response
@@ -15,6 +20,8 @@ from seawall.transport.http_client import Endpoint, HttpClient, Response
 __all__ = ["Encoded", "stream_answer", "warm_connections"]
 
 _MAX_ERROR_BYTES = 16_384
+_ERROR_SECONDS = 2.0
+_SETTLE_SECONDS = 0.05  # for the end of the body, behind the end of the answer
 _WARM_SECONDS = 5.0
 
 _log = logging.getLogger("seawall.models")
@@ -37,6 +44,7 @@ async def stream_answer(
     encode: makes the request when it is sent, because nobody keeps it then: of thousands that are
     being answered the prompts would be most of the memory.
     """
+    assembly = reader.assembly
     try:
         headers, body = encode()
         if (span := current_span.get()) is not None:
@@ -51,11 +59,17 @@ async def stream_answer(
         )
         del headers, body
         async with exchange as response:
-            if response.status != 200:
-                raise await _refusal(model, response)
+            await _check(model, response)
             while received := await response.read_some():
-                if text := reader.feed(received):
+                assembly.receive(len(received))
+                text = assembly.begin(reader.feed(received))
+                if (progress := assembly.take_progress()) is not None:
+                    yield progress
+                if text:
                     yield Text(text)
+                if assembly.done:
+                    await response.settle(seconds=_SETTLE_SECONDS)
+                    break
     except TransportTimeout as error:
         raise DeadlineExceeded(f"The model '{model}' did not finish in time.", field="model") from (
             error
@@ -63,8 +77,8 @@ async def stream_answer(
     except TransportError as error:
         raise UpstreamFailed(f"The connection to the model '{model}' failed.") from error
     calls, finish = reader.end()
-    if calls:
-        yield ToolCalls(calls)
+    if calls is not None:
+        yield calls
     yield finish
 
 
@@ -77,8 +91,33 @@ async def warm_connections(model: str, client: HttpClient, endpoint: Endpoint, c
         _log.warning("model %s cannot be reached yet: %s", model, error)
 
 
-async def _refusal(model: str, response: Response) -> UpstreamFailed:
-    """Log what the provider said; tell the caller no more than the status."""
-    said = await response.read(limit=_MAX_ERROR_BYTES)
+async def _check(model: str, response: Response) -> None:
+    """Log what the provider said instead of an answer; the caller learns the status.
+
+    Raises:
+        UpstreamFailed: it is no stream.
+    """
+    refused = response.status != 200
+    if not refused and "application/json" not in response.headers.get("content-type", ""):
+        return
+    said = await _beginning(response)
     _log.warning("model %s answered %d: %r", model, response.status, said[:2_000])
-    return failure_of(model, response.status, response.headers.get("retry-after"))
+    codes = codes_of_body(said)
+    if refused:
+        wait = retry_after_of(response.headers)
+        raise failure_of(model, response.status, wait, codes=codes)
+    raise coded_failure(model, codes) or UpstreamFailed(
+        f"The model '{model}' answered with something else than a stream."
+    )
+
+
+async def _beginning(response: Response) -> bytes:
+    """What came of a body within a bound on its bytes and on the time for it."""
+    said = bytearray()
+    try:
+        async with asyncio.timeout(_ERROR_SECONDS):
+            while len(said) < _MAX_ERROR_BYTES and (piece := await response.read_some()):
+                said += piece
+    except (TimeoutError, TransportError):
+        pass  # the status says enough
+    return bytes(said[:_MAX_ERROR_BYTES])

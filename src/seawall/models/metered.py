@@ -18,6 +18,7 @@ from seawall.models.port import (
     Model,
     ModelEvent,
     ModelRequest,
+    Progress,
     Text,
     ToolCalls,
 )
@@ -86,7 +87,10 @@ class _Attempt:
         """The next event."""
         if type(event) is Text:
             self.written += len(event.text)
+        elif type(event) is Progress:
+            self.written += len(event.reasoning)
         elif type(event) is ToolCalls:
-            self.written += sum(len(call.name) + len(call.arguments) for call in event.calls)
+            called = event.calls + event.unfinished
+            self.written += sum(len(call.name) + len(call.arguments) for call in called)
         elif type(event) is Finish:
             self.usage = event.usage

@@ -8,20 +8,21 @@ from typing import Literal
 from weakref import WeakKeyDictionary
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType, field
+from msgspec import Struct
 
-from seawall.models.assembly import Assembly
+from seawall.models.assembly import as_object
+from seawall.models.blanks import NO_CONTENT, said
 from seawall.models.caching import cache_key
+from seawall.models.call_ids import NINE, CallIds, origin_of, tool_name
 from seawall.models.exchange import Encoded, stream_answer, warm_connections
-from seawall.models.port import Finish, FinishReason, ModelEvent, ModelRequest, Prompt
+from seawall.models.openai_reading import OpenAIReader
+from seawall.models.port import ModelEvent, ModelRequest, Prompt
 from seawall.models.schemas import in_words, is_strict
+from seawall.models.unreadable import UnreadableLog
 from seawall.transport.http_client import Endpoint, HttpClient
-from seawall.transport.sse import SseParser
-from seawall.turn import AssistantMessage, Message, ToolCall, Usage, UserMessage
+from seawall.turn import AssistantMessage, Message, ToolCall, UserMessage
 
-__all__ = ["OpenAIModel", "OpenAISettings"]
-
-_MAX_EVENT_BYTES = 1 << 20
+__all__ = ["OpenAIModel", "OpenAIReader", "OpenAISettings"]
 
 
 class OpenAISettings(Struct, frozen=True, kw_only=True):
@@ -46,46 +47,6 @@ class OpenAISettings(Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
 
 
-class _FunctionDelta(Struct):
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _CallDelta(Struct):
-    index: int = 0
-    id: str | None = None
-    function: _FunctionDelta | None = None
-
-
-class _Delta(Struct):
-    content: str | None = None
-    refusal: str | None = None
-    tool_calls: list[_CallDelta] | None = None
-
-
-class _Choice(Struct):
-    delta: _Delta = field(default_factory=_Delta)
-    finish_reason: str | None = None
-
-
-class _PromptDetails(Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-
-
-class _WireUsage(Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    prompt_tokens_details: _PromptDetails | None = None
-
-
-class _Chunk(Struct):
-    choices: list[_Choice] = field(default_factory=list)
-    usage: _WireUsage | None = None
-    error: msgspec.Raw | UnsetType = UNSET
-
-
-_decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -97,6 +58,9 @@ class OpenAIModel:
         self._settings = settings
         self._client = client
         self._endpoint = Endpoint.parse(settings.base_url.rstrip("/") + "/chat/completions")
+        where = self._endpoint.authority.decode()
+        self._origin = origin_of("openai", settings.base_url, settings.model)
+        self._unreadable = UnreadableLog(name, f"openai at {where}")
         headers = [(b"content-type", b"application/json"), (b"accept", b"text/event-stream")]
         if settings.api_key:
             headers.append((b"authorization", b"Bearer " + settings.api_key.encode()))
@@ -111,7 +75,7 @@ class OpenAIModel:
             self._client,
             self._endpoint,
             lambda: self._encoded(request),
-            OpenAIReader(self._name),
+            OpenAIReader(self._name, self._origin, self._unreadable),
             deadline=deadline,
         )
 
@@ -126,9 +90,11 @@ class OpenAIModel:
         head = self._heads.get(request.prompt)
         if head is None:
             head = self._heads[request.prompt] = _head(self._settings, request.prompt)
-        parts = [head]
-        parts.extend(b"," + _encode(_wire_message(message)) for message in request.messages)
-        parts.append(b"]")
+        ids = CallIds(request.messages, self._origin, NINE)
+        messages = [_wire_message(each, ids) for each in said(request.messages)]
+        # The head is cut off inside the list, which has a first message if there are instructions.
+        comma = b"" if head.endswith(b"[") or not messages else b","
+        parts = [head, comma, _encode(messages)[1:]]
         if request.max_tokens is not None:
             limit = self._settings.length_field
             parts.append(f',"{limit}":{request.max_tokens}'.encode())
@@ -140,79 +106,6 @@ class OpenAIModel:
             parts.append(b',"prompt_cache_key":' + _encode(key))
         parts.append(b"}")
         return self._headers, b"".join(parts)
-
-
-class OpenAIReader:
-    """Reads one streamed completion."""
-
-    __slots__ = ("_assembly", "_parser", "_refused")
-
-    def __init__(self, model: str) -> None:
-        self._assembly = Assembly(model)
-        self._parser = SseParser(max_event_bytes=_MAX_EVENT_BYTES)
-        self._refused = False
-
-    def feed(self, received: bytes) -> str:
-        """See `Reader.feed`."""
-        text = ""
-        for event in self._parser.feed(received):
-            data = event.data
-            if data == b"[DONE]":
-                continue
-            try:
-                chunk = _decode_chunk(data)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise self._assembly.unreadable() from error
-            if chunk.error is not UNSET:
-                raise self._assembly.failed_midway(data)
-            if chunk.usage is not None:
-                self._assembly.usage = _usage(chunk.usage)
-            for choice in chunk.choices[:1]:
-                text += self._take(choice)
-        self._assembly.count(len(text))
-        return text
-
-    def end(self) -> tuple[tuple[ToolCall, ...], Finish]:
-        """See `Reader.end`."""
-        if self._refused and self._assembly.reason == "stop":
-            self._assembly.reason = "content_filter"
-        return self._assembly.end()
-
-    def _take(self, choice: _Choice) -> str:
-        delta = choice.delta
-        for call in delta.tool_calls or ():
-            function = call.function
-            self._assembly.call(
-                call.index,
-                call_id=call.id,
-                name=function.name if function else None,
-                arguments=function.arguments if function else None,
-            )
-        if choice.finish_reason:
-            self._assembly.reason = _reasons.get(choice.finish_reason, "other")
-        if delta.refusal:
-            self._refused = True
-            return (delta.content or "") + delta.refusal
-        return delta.content or ""
-
-
-def _usage(used: _WireUsage) -> Usage:
-    details = used.prompt_tokens_details or _PromptDetails()
-    return Usage(
-        used.prompt_tokens,
-        used.completion_tokens,
-        1,
-        details.cached_tokens or 0,
-        details.cache_write_tokens or 0,
-    )
-
-
-_reasons: dict[str, FinishReason] = {
-    "stop": "stop",
-    "length": "length",
-    "tool_calls": "tool_calls",
-    "content_filter": "content_filter",
-}
 
 
 def _head(settings: OpenAISettings, prompt: Prompt) -> bytes:
@@ -232,23 +125,33 @@ def _head(settings: OpenAISettings, prompt: Prompt) -> bytes:
         asked = {"name": output.name, "schema": output.schema, "strict": strict}
         wanted = {"type": "json_schema", "json_schema": asked}
         parts += [b',"response_format":', _encode(wanted)]
-    parts += [b',"messages":[', _encode({"role": "system", "content": instructions})]
+    parts.append(b',"messages":[')
+    if instructions.strip():
+        parts.append(_encode({"role": "system", "content": instructions}))
     return b"".join(parts)
 
 
-def _wire_message(message: Message) -> dict[str, object]:
+def _wire_message(message: Message, ids: CallIds) -> dict[str, object]:
     if isinstance(message, UserMessage):
         return {"role": "user", "content": message.text}
     if isinstance(message, AssistantMessage):
-        wire: dict[str, object] = {"role": "assistant", "content": message.text or None}
+        blank = not message.text or message.text.isspace()
+        wire: dict[str, object] = {"role": "assistant", "content": None if blank else message.text}
         if message.tool_calls:
-            wire["tool_calls"] = [
-                {
-                    "id": call.id,
-                    "type": "function",
-                    "function": {"name": call.name, "arguments": call.arguments},
-                }
-                for call in message.tool_calls
-            ]
+            wire["tool_calls"] = [_wire_call(call, ids) for call in message.tool_calls]
         return wire
-    return {"role": "tool", "tool_call_id": message.call_id, "content": message.content}
+    content = message.content if message.content.strip() else NO_CONTENT
+    return {"role": "tool", "tool_call_id": ids.of_result(message), "content": content}
+
+
+def _wire_call(call: ToolCall, ids: CallIds) -> dict[str, object]:
+    # Some servers read the arguments of the history, and refuse what is no JSON object.
+    arguments = bytes(as_object(call.arguments)).decode()
+    wire: dict[str, object] = {
+        "id": ids.of_call(call),
+        "type": "function",
+        "function": {"name": tool_name(call.name), "arguments": arguments},
+    }
+    if extra := ids.extra_of(call):
+        wire.update(msgspec.json.decode(extra, type=dict[str, msgspec.Raw]))
+    return wire

@@ -15,6 +15,7 @@ __all__ = [
     "ModelEvent",
     "ModelRequest",
     "OutputFormat",
+    "Progress",
     "Prompt",
     "Text",
     "ToolCalls",
@@ -81,13 +82,28 @@ class Text(Struct, frozen=True):
     text: str
 
 
+class Progress(Struct, frozen=True):
+    """The model is at work on something else than text: it thinks, or writes a tool call.
+
+    reasoning: the next piece of what it thinks; empty where the provider does not show it.
+    """
+
+    reasoning: str = ""
+
+
 class ToolCalls(Struct, frozen=True):
-    """The tool calls of this step, complete."""
+    """The tool calls of this step.
+
+    calls: complete. unfinished: those whose arguments are not complete JSON, since the answer was
+    cut off or the model wrote something else. They are never executed.
+    """
 
     calls: tuple[ToolCall, ...]
+    unfinished: tuple[ToolCall, ...] = ()
 
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
+"""Why an answer ended; `length`: a bound on its tokens cut it off, also where there are calls."""
 
 
 class Finish(Struct, frozen=True):
@@ -97,13 +113,13 @@ class Finish(Struct, frozen=True):
     usage: Usage
 
 
-ModelEvent = Text | ToolCalls | Finish
+ModelEvent = Text | Progress | ToolCalls | Finish
 
 
 class Model(Protocol):
     """A model endpoint.
 
-    `stream` yields Text*, then ToolCalls at most once, then exactly one Finish. Closing the
+    `stream` yields Text and Progress, then ToolCalls at most once, then one Finish. Closing the
     generator, or cancelling the task that reads it, closes the upstream request.
     """
 

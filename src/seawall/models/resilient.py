@@ -8,7 +8,7 @@ from typing import Literal
 from seawall.errors import UpstreamFailed, UpstreamRefused, UpstreamUnavailable
 from seawall.models.answering import answering
 from seawall.models.port import ModelEvent, ModelRequest
-from seawall.models.resumption import Resumption
+from seawall.models.resumption import EmptyAnswer, Resumption
 from seawall.models.upstream import Upstream
 from seawall.resilience.backoff import full_jitter
 from seawall.resilience.retry_budget import RetryBudget
@@ -18,6 +18,7 @@ __all__ = ["ResilientModel"]
 _BUDGET_CAPACITY = 500.0
 _BUDGET_AT_START = 10.0
 _LONGEST_PAUSE = 15.0
+_ATTEMPTS_AT_EMPTY = 2
 
 
 class ResilientModel:
@@ -105,6 +106,9 @@ class ResilientModel:
         if isinstance(failure, UpstreamRefused | UpstreamUnavailable):
             return None  # the same again would bring the same
         settings = self._settings
+        attempts = settings.attempts
+        if isinstance(failure, EmptyAnswer):
+            attempts = min(attempts, _ATTEMPTS_AT_EMPTY)
         pause = full_jitter(
             tried,
             base=settings.backoff_seconds,
@@ -113,7 +117,7 @@ class ResilientModel:
         )
         pause = max(pause, failure.retry_after or 0.0)
         if (
-            tried < settings.attempts
+            tried < attempts
             and pause < min(_LONGEST_PAUSE, left)
             and self._retries.spend(1.0, at=asyncio.get_running_loop().time())
         ):

@@ -10,21 +10,23 @@ from typing import Literal
 from weakref import WeakKeyDictionary
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct
 
-from seawall.models.assembly import Assembly
+from seawall.models.assembly import as_object
+from seawall.models.blanks import NO_CONTENT, said
 from seawall.models.caching import cache_key
+from seawall.models.call_ids import WORD, CallIds, origin_of, tool_name
 from seawall.models.exchange import Encoded, stream_answer, warm_connections
-from seawall.models.port import Finish, FinishReason, ModelEvent, ModelRequest, Prompt, ToolSpec
+from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
+from seawall.models.responses_reading import ResponsesReader
 from seawall.models.schemas import in_words, is_strict
+from seawall.models.unreadable import UnreadableLog
 from seawall.transport.http_client import Endpoint, HttpClient
-from seawall.transport.sse import SseParser
-from seawall.turn import AssistantMessage, Message, ToolCall, Usage, UserMessage
+from seawall.turn import AssistantMessage, Message, UserMessage
 
-__all__ = ["ResponsesModel", "ResponsesSettings"]
+__all__ = ["ResponsesModel", "ResponsesReader", "ResponsesSettings"]
 
 _BASE_URL = "https://api.openai.com/v1"
-_MAX_EVENT_BYTES = 4 << 20  # the last event repeats the whole response, instructions and all
 _LEAST_TOKENS = 16  # the API takes no smaller bound
 
 
@@ -45,73 +47,7 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
     warm: int = 1
 
 
-class _Item(Struct):
-    type: str = ""
-    call_id: str | None = None
-    name: str | None = None
-    arguments: str | None = None
-
-
-class _Error(Struct):
-    code: str | None = None
-
-
-class _Incomplete(Struct):
-    reason: str | None = None
-
-
-class _PromptDetails(Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-
-
-class _WireUsage(Struct):
-    input_tokens: int = 0
-    output_tokens: int = 0
-    input_tokens_details: _PromptDetails = field(default_factory=_PromptDetails)
-
-
-class _Response(Struct):
-    usage: _WireUsage | None = None
-    error: _Error | None = None
-    incomplete_details: _Incomplete | None = None
-
-
-class _Event(Struct):
-    type: str
-    delta: str = ""
-    output_index: int = 0
-    item: _Item | None = None
-    response: _Response | None = None
-    code: str | None = None
-
-
-_decode_event = msgspec.json.Decoder(_Event).decode
 _encode = msgspec.json.Encoder().encode
-
-_TEXT = frozenset({b"response.output_text.delta", b"response.refusal.delta"})
-_READ = _TEXT | {
-    b"response.output_item.added",
-    b"response.output_item.done",
-    b"response.function_call_arguments.delta",
-    b"response.completed",
-    b"response.incomplete",
-    b"response.failed",
-    b"error",
-}
-# What the code of an error in the stream would have been as a status; others are failures.
-_STATUS_OF = {
-    "rate_limit_exceeded": 429,
-    "insufficient_quota": 429,
-    "server_error": 500,
-    "invalid_prompt": 400,
-    "invalid_request_error": 400,
-    "context_length_exceeded": 400,
-}
-_reasons: dict[str | None, FinishReason] = {
-    "max_output_tokens": "length",
-    "content_filter": "content_filter",
-}
 
 
 class ResponsesModel:
@@ -122,6 +58,9 @@ class ResponsesModel:
         self._settings = settings
         self._client = client
         self._endpoint = Endpoint.parse((settings.base_url or _BASE_URL).rstrip("/") + "/responses")
+        where = self._endpoint.authority.decode()
+        self._origin = origin_of("responses", settings.base_url or _BASE_URL, settings.model)
+        self._unreadable = UnreadableLog(name, f"responses at {where}")
         headers = [(b"content-type", b"application/json"), (b"accept", b"text/event-stream")]
         if settings.api_key:
             headers.append((b"authorization", b"Bearer " + settings.api_key.encode()))
@@ -136,7 +75,7 @@ class ResponsesModel:
             self._client,
             self._endpoint,
             lambda: self._encoded(request),
-            ResponsesReader(self._name),
+            ResponsesReader(self._name, self._origin, self._unreadable),
             deadline=deadline,
         )
 
@@ -151,7 +90,8 @@ class ResponsesModel:
         head = self._heads.get(request.prompt)
         if head is None:
             head = self._heads[request.prompt] = _head(self._settings, request.prompt)
-        items = [item for message in request.messages for item in _items(message)]
+        ids = CallIds(request.messages, self._origin, WORD)
+        items = [item for message in said(request.messages) for item in _items(message, ids)]
         parts = [head, b',"input":', _encode(items)]
         if request.max_tokens is not None:
             parts.append(b',"max_output_tokens":%d' % max(_LEAST_TOKENS, request.max_tokens))
@@ -163,76 +103,6 @@ class ResponsesModel:
             parts.append(b',"prompt_cache_key":' + _encode(key))
         parts.append(b"}")
         return self._headers, b"".join(parts)
-
-
-class ResponsesReader:
-    """Reads one streamed response."""
-
-    __slots__ = ("_argued", "_assembly", "_parser", "_refused")
-
-    def __init__(self, model: str) -> None:
-        self._assembly = Assembly(model)
-        self._parser = SseParser(max_event_bytes=_MAX_EVENT_BYTES)
-        self._argued: set[int] = set()
-        self._refused = False
-
-    def feed(self, received: bytes) -> str:
-        """See `Reader.feed`."""
-        text = ""
-        for event in self._parser.feed(received):
-            if event.name not in _READ:
-                continue
-            try:
-                decoded = _decode_event(event.data)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise self._assembly.unreadable() from error
-            if event.name in _TEXT:
-                text += decoded.delta
-                self._refused |= event.name == b"response.refusal.delta"
-            else:
-                self._take(decoded, event.data)
-        self._assembly.count(len(text))
-        return text
-
-    def end(self) -> tuple[tuple[ToolCall, ...], Finish]:
-        """See `Reader.end`."""
-        return self._assembly.end()
-
-    def _take(self, event: _Event, data: bytes) -> None:
-        index, kind = event.output_index, event.type
-        if kind == "response.function_call_arguments.delta":
-            self._argued.add(index)
-            self._assembly.call(index, call_id=None, name=None, arguments=event.delta)
-        elif event.item is not None:
-            if event.item.type == "function_call":
-                # Whole at its end, for those who do not stream the arguments.
-                whole = kind == "response.output_item.done" and index not in self._argued
-                arguments = event.item.arguments if whole else None
-                self._assembly.call(
-                    index, call_id=event.item.call_id, name=event.item.name, arguments=arguments
-                )
-        elif kind in ("error", "response.failed"):
-            error = event.response.error if event.response else None
-            code = event.code or (error.code if error else None) or ""
-            raise self._assembly.failed_midway(data, _STATUS_OF.get(code))
-        elif event.response is not None:
-            self._finish(event.response, completed=kind == "response.completed")
-
-    def _finish(self, response: _Response, *, completed: bool) -> None:
-        if (used := response.usage) is not None:
-            details = used.input_tokens_details
-            self._assembly.usage = Usage(
-                used.input_tokens,
-                used.output_tokens,
-                1,
-                details.cached_tokens or 0,
-                details.cache_write_tokens or 0,
-            )
-        if completed:
-            self._assembly.reason = "content_filter" if self._refused else "stop"
-        else:
-            why = response.incomplete_details.reason if response.incomplete_details else None
-            self._assembly.reason = _reasons.get(why, "other")
 
 
 def _head(settings: ResponsesSettings, prompt: Prompt) -> bytes:
@@ -266,16 +136,18 @@ def _wire_tool(tool: ToolSpec) -> dict[str, object]:
     }
 
 
-def _items(message: Message) -> Sequence[dict[str, object]]:
+def _items(message: Message, ids: CallIds) -> Sequence[dict[str, object]]:
     if isinstance(message, UserMessage):
         return [{"role": "user", "content": message.text}]
     if isinstance(message, AssistantMessage):
         items: list[dict[str, object]] = []
-        if message.text:
+        if message.text and not message.text.isspace():
             items.append({"role": "assistant", "content": message.text})
         for call in message.tool_calls:
-            item = {"name": call.name, "arguments": call.arguments}
-            items.append({"type": "function_call", "call_id": call.id, **item})
+            arguments = bytes(as_object(call.arguments)).decode()
+            item = {"name": tool_name(call.name), "arguments": arguments}
+            items.append({"type": "function_call", "call_id": ids.of_call(call), **item})
         return items
-    output = {"call_id": message.call_id, "output": message.content}
+    content = message.content if message.content.strip() else NO_CONTENT
+    output = {"call_id": ids.of_result(message), "output": content}
     return [{"type": "function_call_output", **output}]

@@ -1,9 +1,16 @@
 """An answer that broke off, told on from where it did, if it can be had again word for word."""
 
 from seawall.errors import UpstreamFailed
-from seawall.models.port import ModelEvent, Text
+from seawall.models.port import Finish, ModelEvent, Progress, Text, ToolCalls
 
-__all__ = ["Resumption"]
+__all__ = ["EmptyAnswer", "Resumption"]
+
+# An answer that a bound or a filter ended may well be empty; asked again it would be the same.
+_WHOLE = ("stop", "tool_calls", "other")
+
+
+class EmptyAnswer(UpstreamFailed):
+    """The model ended its answer, and had said nothing and called nothing."""
 
 
 class Resumption:
@@ -36,12 +43,17 @@ class Resumption:
         """The next event as it is to be shown; None for what was shown before.
 
         Raises:
-            UpstreamFailed: the repetition says something else.
+            UpstreamFailed: the repetition says something else, or the answer is empty.
         """
+        if type(event) is Progress:
+            return event
         if type(event) is not Text:
             if self._repeated:
                 raise _differs()
-            self.begun = True
+            if type(event) is ToolCalls:
+                self.begun = True
+            elif type(event) is Finish and not self.begun and event.reason in _WHOLE:
+                raise EmptyAnswer("The model's answer was empty.")
             return event
         text = event.text
         if self._repeated:

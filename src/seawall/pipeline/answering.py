@@ -89,6 +89,7 @@ async def answer_turn(ports: Ports, running: Running, opened: Opened) -> None:
             replayed=False,
             timings=running.timings.as_dict(),
             cached=answer.cached,
+            finish_reason=answer.finish_reason,
         )
     )
 
@@ -222,6 +223,7 @@ def _commit(
             reason=route.reason,
             cost=running.spending.told() or UNSET,
             attempt=max(1, attempt),
+            finish_reason=answer.finish_reason,
         ),
         agent=answer.agent,
         state=notes,

@@ -1,8 +1,9 @@
 """The events of a turn again, from what is stored of it: the same, at the same positions.
 
 An event's position is the sum of the widths of all events up to it: a text is as wide as it has
-characters, anything else has width 1. So the position does not depend on the pieces in which a
-text happened to be streamed, and a stream that broke off can go on anywhere, from any process.
+characters, reasoning, which is not stored, has no width, and anything else has width 1. So the
+position does not depend on the pieces in which a text happened to be streamed, and a stream that
+broke off can go on anywhere, from any process.
 
 A turn that is done again, after an interruption, begins anew: its positions lie beyond those of
 the attempt before, and whoever knows only that one is told everything, from `turn.started` on.
@@ -15,6 +16,7 @@ from seawall.events import (
     AgentSelected,
     Event,
     IntentDetected,
+    ReasoningDelta,
     TextDelta,
     ToolCalled,
     ToolReturned,
@@ -36,7 +38,9 @@ def base(attempt: int) -> int:
 
 def width(event: Event) -> int:
     """How far an event moves the position on."""
-    return len(event.text) if type(event) is TextDelta else 1
+    if type(event) is TextDelta:
+        return len(event.text)
+    return 0 if type(event) is ReasoningDelta else 1
 
 
 def replay(turn: TurnRecord, session: str) -> Iterator[Event]:
@@ -69,6 +73,7 @@ def replay(turn: TurnRecord, session: str) -> Iterator[Event]:
         agent=turn.agent,
         replayed=True,
         timings={},
+        finish_reason=turn.finish_reason,
     )
 
 

@@ -215,7 +215,8 @@ def _tell_content(span: Span, request: ModelRequest, told: list[ModelEvent]) -> 
     span.put("gen_ai.system_instructions", _json(instructions))
     span.put("gen_ai.input.messages", _json([_message(each) for each in request.messages]))
     text = "".join(each.text for each in told if isinstance(each, Text))
-    calls = next((each.calls for each in told if isinstance(each, ToolCalls)), ())
+    asked = next((each for each in told if isinstance(each, ToolCalls)), ToolCalls(()))
+    calls = asked.calls + asked.unfinished
     answer = _message(AssistantMessage(text, calls))
     reasons = [each.reason for each in told if isinstance(each, Finish)]
     if reasons:

@@ -124,6 +124,21 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
+    async def settle(self, seconds: float) -> None:
+        """Wait so long for the end of the body; what still comes of it is thrown away."""
+        if self._complete:
+            self._body.clear()
+            return
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()
+        self._deadline_timer = self._wheel.call_at(self._loop.time() + seconds, self._late)
+        left = _HIGH_WATER
+        try:
+            while left > 0 and (data := await self.read()):
+                left -= len(data)
+        except TransportError:
+            pass  # it is closed, then
+
     def finish(self) -> bool:
         """End the exchange; whether the connection can carry another."""
         if self._deadline_timer is not None:
@@ -177,16 +192,16 @@ class Connection(asyncio.Protocol):
             self._fail(ProtocolError("the upstream sent data that nobody asked for"))
             return
         self.received_any = True
-        if not self._head_done:
-            self._head_bytes += len(data)
+        self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._fail(ProtocolError("the upstream switched protocols"))
         except httptools.HttpParserError as error:
             self._fail(ProtocolError(f"the upstream does not speak HTTP/1.1: {error}"))
-        if not self._head_done and self._head_bytes > self._max_header_bytes:
-            self._fail(ProtocolError(f"the response head exceeds {self._max_header_bytes} bytes"))
+        if self._head_bytes > self._max_header_bytes and not self._complete:
+            what = "head or trailers" if self._head_done else "head"
+            self._fail(ProtocolError(f"the response {what} exceeds {self._max_header_bytes} bytes"))
 
     def eof_received(self) -> bool:
         """A body without a length ends with the connection."""
@@ -211,6 +226,8 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header line; of repeated ones the values are joined, as RFC 9110 §5.3 has it."""
+        if self._head_done:  # a trailer: of no use to anyone here
+            return
         key = name.decode("latin-1").lower()
         text = value.decode("latin-1")
         if key in self.headers:
@@ -236,6 +253,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
+        self._head_bytes = 0  # from here on, of what is not body: its framing and its trailers
         self._body.append(body)
         self._body_bytes += len(body)
         # Nobody waits for it: what follows gathers in the kernel, and is read as one.

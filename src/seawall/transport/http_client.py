@@ -61,6 +61,16 @@ class Response:
         """What has come of the body since the last call, as one; b"" at its end."""
         return await self._connection.read()
 
+    async def settle(self, *, seconds: float) -> None:
+        """Wait for the end of a body of which nothing more is wanted.
+
+        If it comes, the connection can be used again.
+
+        Args:
+            seconds: The longest wait.
+        """
+        await self._connection.settle(seconds)
+
     async def read(self, *, limit: int) -> bytes:
         """The whole body.
 

@@ -86,7 +86,8 @@ async def _stream(
             raise
         await exchange.end(b"data: %b\n\n" % encode(problem_body(problem)))
         return
-    parts = [reply.chunk([{"index": 0, "delta": {}, "finish_reason": "stop"}])]
+    ended = {"index": 0, "delta": {}, "finish_reason": reply.finish_reason}
+    parts = [reply.chunk([ended])]
     if with_usage:
         parts.append(reply.chunk([], usage=reply.usage()))
     await exchange.end(b"".join([*parts, b"data: [DONE]\n\n"]))
@@ -106,7 +107,7 @@ async def _whole(
 
     await run_turn(orchestrator, exchange, request, credential, emit)
     message = {"role": "assistant", "content": "".join(text)}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason}
     body = reply.body("chat.completion", [choice]) | {"usage": reply.usage()}
     await exchange.answer(body, headers=[reply.session_header])
 
@@ -114,7 +115,7 @@ async def _whole(
 class _Reply:
     """What the parts of one completion have in common."""
 
-    __slots__ = ("_created", "_head", "_id", "_model", "_session", "_spent")
+    __slots__ = ("_created", "_head", "_id", "_model", "_session", "_spent", "finish_reason")
 
     def __init__(self, turn: str) -> None:
         self._id = turn
@@ -123,6 +124,7 @@ class _Reply:
         self._session = ""
         self._spent = Usage()
         self._head = b""
+        self.finish_reason = "stop"
 
     def take(self, event: Event) -> None:
         """Remember what later parts repeat."""
@@ -134,6 +136,7 @@ class _Reply:
             self._spent = event.usage
         elif type(event) is TurnCompleted:
             self._model = event.agent
+            self.finish_reason = event.finish_reason or "stop"
 
     @property
     def session_header(self) -> tuple[bytes, bytes]:

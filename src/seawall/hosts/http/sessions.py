@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import msgspec
+
 from seawall.errors import DeadlineExceeded, InvalidField, SessionNotFound
 from seawall.hosts.http.exchange import Exchange
 from seawall.orchestrator import Orchestrator
 from seawall.sessions.port import Session
-from seawall.turn import Principal, SessionKey
+from seawall.turn import AssistantMessage, Principal, SessionKey, ToolCall, TurnRecord
 
 __all__ = ["delete_session", "list_sessions", "owner_of", "show_session"]
 
@@ -32,7 +34,8 @@ async def show_session(orchestrator: Orchestrator, exchange: Exchange, session: 
     limit, cursor = _page(exchange)
     async with _deadline(orchestrator):
         page = await orchestrator.store.turns(_key(owner, session), limit=limit, cursor=cursor)
-    await exchange.answer(_shown(page.session) | {"turns": list(page.turns), "cursor": page.cursor})
+    turns = [_without_origins(each) for each in page.turns]
+    await exchange.answer(_shown(page.session) | {"turns": turns, "cursor": page.cursor})
 
 
 async def delete_session(orchestrator: Orchestrator, exchange: Exchange, session: str) -> None:
@@ -76,6 +79,22 @@ def _page(exchange: Exchange) -> tuple[int, str | None]:
     if not (limit.isdecimal() and len(limit) <= 4 and 1 <= int(limit) <= _MAX_PAGE):
         raise InvalidField(f"Must be a number from 1 to {_MAX_PAGE}.", field="limit")
     return int(limit), query.get("cursor")
+
+
+def _without_origins(turn: TurnRecord) -> TurnRecord:
+    """A turn without what only the provider of its model wants back."""
+    messages = tuple(
+        msgspec.structs.replace(
+            each,
+            tool_calls=tuple(
+                ToolCall(call.id, call.name, call.arguments) for call in each.tool_calls
+            ),
+        )
+        if type(each) is AssistantMessage and each.tool_calls
+        else each
+        for each in turn.messages
+    )
+    return msgspec.structs.replace(turn, messages=messages)
 
 
 def _shown(session: Session) -> dict[str, object]:

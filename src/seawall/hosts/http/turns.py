@@ -119,6 +119,7 @@ async def _whole(
                     version=event.version,
                     agent=event.agent,
                     replayed=event.replayed,
+                    finish_reason=event.finish_reason or "stop",
                 )
                 if event.cached:
                     answer["cached"] = True

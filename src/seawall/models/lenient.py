@@ -1,0 +1,194 @@
+"""JSON as servers really send it, read as far as it can be.
+
+The strict way is tried first and costs nothing more. What it refuses is read by the shape that is
+expected: null is absent, a number may stand in quotes, what is no object is passed over, and bytes
+that are not UTF-8 become replacement characters. Only an object that cannot be read at all, or that
+has something else where a part of the answer must be, is refused.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+__all__ = ["LenientDecoder", "count_of"]
+
+T = TypeVar("T", bound=Struct)
+
+_Shape: TypeAlias = Any  # of `msgspec.inspect`, which is imported when it is first needed
+_ABSENT = object()
+_MOST_TOKENS = 1 << 40
+
+
+class LenientDecoder(Generic[T]):
+    """Decodes one event of a stream into a struct whose fields all have defaults."""
+
+    __slots__ = ("_decode", "_kind")
+
+    def __init__(self, kind: type[T]) -> None:
+        self._kind = kind
+        self._decode = msgspec.json.Decoder(kind).decode
+
+    def __call__(self, data: bytes) -> T | None:
+        """The struct; None for what is no JSON object, and says nothing of the answer.
+
+        Raises:
+            ValueError: it is an object that cannot be read.
+        """
+        try:
+            return self._decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _read(data, self._kind)
+
+
+def count_of(used: object, *path: str) -> int:
+    """A count of tokens in what a provider reports as usage; 0 for what cannot be one.
+
+    Args:
+        used: The report, of any shape.
+        path: The keys that lead to the count.
+    """
+    for key in path:
+        used = used.get(key) if isinstance(used, dict) else None
+    whole = _whole(used)
+    return whole if whole is not None and 0 <= whole <= _MOST_TOKENS else 0
+
+
+def _read(data: bytes, kind: type[T]) -> T | None:
+    import json  # noqa: PLC0415 - reads what msgspec refuses: NaN, control characters, half pairs
+
+    text = data.decode("utf-8-sig", "replace").strip()
+    try:
+        value = json.loads(text, strict=False, parse_constant=lambda _: None)
+    except (ValueError, RecursionError) as error:
+        if text.startswith(("{", "[{")):
+            raise ValueError("neither JSON nor a sign of life") from error
+        return None
+    if isinstance(value, list):  # some wrap an error in a list
+        value = next((each for each in value if isinstance(each, dict)), None)
+    if not isinstance(value, dict):
+        return None
+    try:
+        return _struct(value, _shape(kind))  # type: ignore[return-value]
+    except (RecursionError, OverflowError) as error:
+        raise ValueError("nested too deeply") from error
+
+
+@cache
+def _shape(kind: type[Struct]) -> _Shape:
+    from msgspec import inspect  # noqa: PLC0415 - only for what the strict way refuses
+
+    return inspect.type_info(kind)
+
+
+def _fit(value: object, shape: _Shape) -> object:
+    """The value as the shape wants it; absent where it cannot be.
+
+    Raises:
+        ValueError: an object or a list is wanted, and something else is there.
+    """
+    if value is None:
+        return _ABSENT
+    return _FITTING.get(type(shape).__name__, _as_it_is)(value, shape)
+
+
+def _struct(value: object, shape: _Shape) -> object:
+    if not isinstance(value, dict):
+        raise _unfit(f"{shape.cls.__name__} is wanted, not {type(value).__name__}")
+    fields = {}
+    for field in shape.fields:
+        found = _fit(value.get(field.encode_name), field.type)
+        if found is not _ABSENT:
+            fields[field.name] = found
+    return shape.cls(**fields)
+
+
+def _union(value: object, shape: _Shape) -> object:
+    """By the first of its shapes that fits."""
+    refused: ValueError | None = None
+    for each in shape.types:
+        if type(each).__name__ == "NoneType":
+            continue
+        try:
+            found = _fit(value, each)
+        except ValueError as error:
+            refused = error
+            continue
+        if found is not _ABSENT:
+            return found
+    if refused is not None:
+        raise refused
+    return _ABSENT
+
+
+def _list(value: object, shape: _Shape) -> object:
+    """Of a list, what fits; an object that stands alone is a list of one."""
+    if isinstance(value, dict):
+        value = [value]
+    if not isinstance(value, list):
+        raise _unfit(f"a list is wanted, not {type(value).__name__}")
+    item = shape.item_type
+    if type(item).__name__ == "StructType":
+        value = [each for each in value if isinstance(each, dict)]
+    fitted = [_fit(each, item) for each in value]
+    return [each for each in fitted if each is not _ABSENT]
+
+
+def _dict(value: object, shape: _Shape) -> object:  # noqa: ARG001 - as all of them
+    return _encodable(value) if isinstance(value, dict) else _ABSENT
+
+
+def _string(value: object, shape: _Shape) -> object:  # noqa: ARG001 - as all of them
+    return _encodable(value) if isinstance(value, str) else _ABSENT
+
+
+def _integer(value: object, shape: _Shape) -> object:  # noqa: ARG001 - as all of them
+    whole = _whole(value)
+    return _ABSENT if whole is None else whole
+
+
+def _raw(value: object, shape: _Shape) -> object:  # noqa: ARG001 - as all of them
+    return msgspec.Raw(msgspec.json.encode(_encodable(value)))
+
+
+def _as_it_is(value: object, shape: _Shape) -> object:  # noqa: ARG001 - as all of them
+    return _encodable(value)
+
+
+_FITTING: dict[str, Callable[[object, _Shape], object]] = {
+    "StructType": _struct,
+    "UnionType": _union,
+    "ListType": _list,
+    "DictType": _dict,
+    "StrType": _string,
+    "IntType": _integer,
+    "RawType": _raw,
+}
+
+
+def _unfit(what: str) -> ValueError:
+    return ValueError(what)
+
+
+def _whole(value: object) -> int | None:
+    """An integer, also as 3.0 or "3"; None for anything else."""
+    if isinstance(value, str) and len(value) <= 20 and value.isascii():
+        value = int(value) if value.isdigit() else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return None
+
+
+def _encodable(value: object) -> object:
+    """The same without halves of surrogate pairs, which can be neither sent nor stored."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_encodable(each) for each in value]
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(each) for key, each in value.items()}
+    return value

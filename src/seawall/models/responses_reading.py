@@ -1,0 +1,165 @@
+"""What OpenAI's responses API streams, read into an answer.
+
+https://platform.openai.com/docs/api-reference/responses-streaming
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from seawall.models.assembly import Assembly
+from seawall.models.failures import codes_in
+from seawall.models.lenient import LenientDecoder, count_of
+from seawall.models.openai_reading import arguments_of
+from seawall.models.port import Finish, ToolCalls
+from seawall.models.unreadable import UnreadableLog
+from seawall.transport.sse import SseParser
+from seawall.turn import Usage
+
+__all__ = ["ResponsesReader"]
+
+_MAX_EVENT_BYTES = 4 << 20  # the last event repeats the whole response, instructions and all
+_NO_JSON = msgspec.Raw(b"null")
+
+
+class _Item(Struct):
+    type: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: msgspec.Raw = _NO_JSON
+    status: str | None = None
+
+
+class _Incomplete(Struct):
+    reason: str | None = None
+
+
+class _Response(Struct):
+    status: str | None = None
+    usage: Any = None
+    error: Any = None
+    incomplete_details: _Incomplete | None = None
+
+
+class _Event(Struct):
+    type: str | None = None
+    delta: str | None = None
+    arguments: msgspec.Raw = _NO_JSON
+    output_index: int | None = None
+    item: _Item | None = None
+    response: _Response | None = None
+    code: Any = None
+    error: Any = None
+
+
+_decode_event = LenientDecoder(_Event)
+
+_THOUGHT = "response.reasoning_text.delta"
+_ENDS = ("response.completed", "response.incomplete", "response.done")
+_FAILURES = ("error", "response.failed", "response.error", "response.cancelled")
+_TEXT = frozenset({"response.output_text.delta", "response.refusal.delta"})
+_READ = frozenset(
+    {
+        *(_TEXT | {_THOUGHT}),
+        *_ENDS,
+        *_FAILURES,
+        "response.output_item.added",
+        "response.output_item.done",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.reasoning_summary_text.delta",
+        "message",  # the name of events without one: what they are stands in their data
+    }
+)
+_READ_NAMES = frozenset(each.encode() for each in _READ)
+
+
+class ResponsesReader:
+    """Reads one streamed response."""
+
+    __slots__ = ("_parser", "_refused", "assembly")
+
+    def __init__(self, model: str, origin: str = "", log: UnreadableLog | None = None) -> None:
+        self.assembly = Assembly(model, origin, log)
+        self._parser = SseParser(max_event_bytes=_MAX_EVENT_BYTES)
+        self._refused = False
+
+    def feed(self, received: bytes) -> str:
+        """See `Reader.feed`."""
+        text = ""
+        for event in self._parser.feed(received):
+            if event.name not in _READ_NAMES:
+                continue
+            data = event.data
+            if not data or data.isspace() or data.strip() == b"[DONE]":
+                continue
+            try:
+                decoded = _decode_event(data)
+            except ValueError as error:
+                raise self.assembly.unreadable(data) from error
+            if decoded is None:
+                self.assembly.passed_over(data)
+                continue
+            kind = decoded.type or event.name.decode()
+            if kind in _TEXT:
+                text += decoded.delta or ""
+                self._refused |= kind == "response.refusal.delta"
+            elif kind in _READ:
+                self._take(kind, decoded, data)
+            if self.assembly.done:
+                break
+        self.assembly.count(len(text))
+        return text
+
+    def end(self) -> tuple[ToolCalls | None, Finish]:
+        """See `Reader.end`."""
+        return self.assembly.end()
+
+    def _take(self, kind: str, event: _Event, data: bytes) -> None:
+        assembly, index = self.assembly, event.output_index
+        if kind.startswith("response.reasoning"):
+            assembly.think(event.delta or "")
+        elif kind == "response.function_call_arguments.delta":
+            assembly.call(index, arguments=event.delta)
+        elif kind == "response.function_call_arguments.done":
+            if arguments := arguments_of(event.arguments):
+                assembly.replace_arguments(index, None, arguments)
+        elif event.item is not None and not kind.startswith("response.output_item"):
+            return
+        elif event.item is not None:
+            self._item(index, event.item, done=kind.endswith("done"))
+        elif kind in _FAILURES:
+            failed = event.response.error if event.response else None
+            codes = (event.code, *codes_in(failed), *codes_in(event.error))
+            raise assembly.failed_midway(data, *codes)
+        elif kind in _ENDS:
+            self._finish(event.response or _Response(), complete=kind != "response.incomplete")
+
+    def _item(self, index: int | None, item: _Item, *, done: bool) -> None:
+        if item.type == "reasoning":
+            self.assembly.think("")
+        if item.type != "function_call":
+            return
+        arguments = arguments_of(item.arguments)
+        self.assembly.call(index, call_id=item.call_id, name=item.name)
+        if done and arguments:  # whole at its end, also from those who do not stream them
+            self.assembly.replace_arguments(index, item.call_id, arguments)
+
+    def _finish(self, response: _Response, *, complete: bool) -> None:
+        assembly, used = self.assembly, response.usage
+        if used is not None:
+            details = "input_tokens_details"
+            assembly.usage = Usage(
+                count_of(used, "input_tokens"),
+                count_of(used, "output_tokens"),
+                1,
+                count_of(used, details, "cached_tokens"),
+                count_of(used, details, "cache_write_tokens"),
+            )
+        assembly.done = True
+        if complete and response.status != "incomplete":
+            assembly.finish("refusal" if self._refused else response.status or "completed")
+        else:
+            why = response.incomplete_details.reason if response.incomplete_details else None
+            assembly.finish(why or "max_output_tokens")
