@@ -137,8 +137,8 @@ class Catalogue:
                 "(kind TEXT, id TEXT, body TEXT NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID"
             )
             self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS effects (key TEXT PRIMARY KEY, call TEXT NOT NULL, "
-                "answer TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS effects (key TEXT, call TEXT, answer TEXT NOT NULL, "
+                "at REAL NOT NULL, PRIMARY KEY (key, call)) WITHOUT ROWID"
             )
             self._connection.execute(
                 "CREATE INDEX IF NOT EXISTS users_by_email ON documents (body->>'email') "
@@ -231,21 +231,15 @@ class Catalogue:
         )
         return [msgspec.json.decode(body, type=kind) for (body,) in rows]
 
-    def effect(self, key: str) -> str | None:
-        """What the call with this key answered when it was made before; only inside `change`."""
+    def effect(self, key: str, call: str) -> str | None:
+        """What a call answered when it was made before; only inside `change`."""
         row = self._connection.execute(
-            "SELECT answer FROM effects WHERE key = ?", (key,)
+            "SELECT answer FROM effects WHERE key = ? AND call = ?", (key, call)
         ).fetchone()
         return str(row[0]) if row else None
 
     def record(self, key: str, call: str, answer: str) -> None:
-        """Keep what a call answered, for a week; only inside `change`.
-
-        Args:
-            key: The call's idempotency key.
-            call: What was called, for people who read the table.
-            answer: What it answered.
-        """
+        """Keep what a call answered, for a week; only inside `change`."""
         now = time.time()
         self._connection.execute("DELETE FROM effects WHERE at < ?", (now - _KEPT_SECONDS,))
         self._connection.execute(

@@ -17,19 +17,18 @@ def once(catalogue: Catalogue, change: Callable[..., Any]) -> Callable[..., Any]
 
     A turn whose server died between the change and the commit is run again under the same
     idempotency key, and its calls carry the same keys again (`ToolContext.idempotency_key`),
-    however the model words the arguments this time. So the key alone says which change it is.
-    What was answered is kept in the transaction that makes the change. A refusal is not kept: it
-    changed nothing, so it is judged anew.
+    however the model words the same arguments. What was answered is kept in the transaction that
+    makes the change. A refusal is not kept: it changed nothing, so it is judged anew.
     """
 
     @functools.wraps(change)
     def done_once(*, context: ToolContext, **arguments: object) -> str:
+        call = f"{change.__name__} {msgspec.json.encode(arguments).decode()}"
         with catalogue.change():
-            answer = catalogue.effect(context.idempotency_key)
+            answer = catalogue.effect(context.idempotency_key, call)
             if answer is None:
                 result = change(**arguments, context=context)
                 answer = msgspec.json.encode(result).decode()
-                call = f"{change.__name__} {msgspec.json.encode(arguments).decode()}"
                 catalogue.record(context.idempotency_key, call, answer)
         return answer
 

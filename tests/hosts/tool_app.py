@@ -79,6 +79,7 @@ def pay(
     account: str,
     amount: float,
     context: ToolContext,
+    *,
     parts: int = 1,
     note: str | None = None,
     to: str = "the café",
