@@ -16,9 +16,9 @@ def once(catalogue: Catalogue, change: Callable[..., Any]) -> Callable[..., Any]
     """The tool `change`, which does its work only the first time that a call of it arrives.
 
     A turn whose server died between the change and the commit is run again under the same
-    idempotency key, and its calls carry the same keys again (`ToolContext.idempotency_key`). What
-    was answered is kept in the transaction that makes the change. A refusal is not kept: it
-    changed nothing, so it is judged anew.
+    idempotency key, and its calls carry the same keys again (`ToolContext.idempotency_key`),
+    however the model words the same arguments. What was answered is kept in the transaction that
+    makes the change. A refusal is not kept: it changed nothing, so it is judged anew.
     """
 
     @functools.wraps(change)

@@ -52,6 +52,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     drain_seconds: how long turns in flight may take to finish after that.
     hold_seconds: under load, the longest that text after a stream's first is held back, to go
     out in larger pieces and leave the processor to those who wait for their first; 0: never.
+    frozen_seconds: a worker whose event loop has not come round for so long is killed and another
+    started, where there are several; 0: never.
     """
 
     host: str = "127.0.0.1"
@@ -68,6 +70,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     leave_seconds: float = 0.0
     drain_seconds: float = 30.0
     hold_seconds: float = 0.5
+    frozen_seconds: float = 20.0
 
 
 class ToolsetSettings(Struct, frozen=True):

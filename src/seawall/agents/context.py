@@ -14,7 +14,8 @@ class ToolContext(Struct, frozen=True):
 
     principal: on whose behalf the tool acts.
     deadline: seconds on the event loop's monotonic clock.
-    idempotency_key: the same for every retry of this very call of this very turn.
+    idempotency_key: the same for every retry of this very call of this very turn, however the
+        model words its arguments.
     state: the session's notes, kept with the turn when it is committed; string to string,
         at most 32 entries of 1,024 characters.
     traceparent: what a callee is told, so that its spans are part of the turn's trace (W3C Trace
@@ -33,4 +34,4 @@ class ToolContext(Struct, frozen=True):
 
 
 class ToolError(Exception):
-    """A refusal that the model should read and act on; the message is given to it verbatim."""
+    """A refusal that the model should read and act on; it is given the message, up to 4 KiB."""

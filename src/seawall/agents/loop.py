@@ -1,7 +1,6 @@
 """The agent loop: model, tools, model, ..., until there is an answer or a bound is met."""
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Mapping, MutableMapping
 from contextlib import ExitStack, aclosing
@@ -11,9 +10,10 @@ import msgspec
 from msgspec import Struct
 
 from seawall.agents.arguments import decode_arguments
-from seawall.agents.context import ToolContext
+from seawall.agents.context import ToolContext, ToolError
 from seawall.agents.definition import HAND_OFF, Agent
-from seawall.agents.tools import ToolOutcome
+from seawall.agents.effects import EffectKeys
+from seawall.agents.tools import ToolOutcome, cut
 from seawall.errors import InvalidOutput, TurnLimitReached, UpstreamFailed
 from seawall.events import (
     AgentSelected,
@@ -148,6 +148,7 @@ async def _run(
     start = answer.agent
     agent = agents[start]
     mending: tuple[Message, ...] = ()
+    keys = EffectKeys(turn.effect_key)
     _invoke(agent, turn, acting)
     cut_off = False
     for step in range(agent.limits.steps):
@@ -174,7 +175,7 @@ async def _run(
         calls = reply.calls + reply.unfinished
         # What is not the answer has no place beside one that must be JSON.
         answer.messages += (AssistantMessage("" if agent.output else reply.text, calls),)
-        outcomes = await _call_tools(agent, reply, turn, step, emit)
+        outcomes = await _call_tools(agent, reply, turn, keys, emit)
         answer.tool_seconds += clock() - asked
         answer.messages += tuple(
             ToolMessage(call.id, call.name, outcome.content, outcome.failed)
@@ -313,7 +314,7 @@ def _mend(agent: Agent, text: str, fault: str, *, last: bool) -> tuple[Message, 
 
 
 async def _call_tools(
-    agent: Agent, reply: _Reply, turn: AgentTurn, step: int, emit: Emit
+    agent: Agent, reply: _Reply, turn: AgentTurn, keys: EffectKeys, emit: Emit
 ) -> list[ToolOutcome]:
     """All calls of one step, in parallel; outcomes and events in the order of the calls.
 
@@ -326,10 +327,7 @@ async def _call_tools(
     )
     outcomes: list[ToolOutcome] = []
     async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(_spanned_call(agent, call, turn, f"{step}.{index}"))
-            for index, call in enumerate(calls)
-        ]
+        tasks = [group.create_task(_spanned_call(agent, call, turn, keys)) for call in calls]
         for call, task in zip(calls, tasks, strict=True):
             outcome = await task
             outcomes.append(outcome)
@@ -342,10 +340,10 @@ async def _call_tools(
 
 
 async def _spanned_call(
-    agent: Agent, call: ToolCall, turn: AgentTurn, position: str
+    agent: Agent, call: ToolCall, turn: AgentTurn, keys: EffectKeys
 ) -> ToolOutcome:
     with within_span(f"execute_tool {call.name}") as span:
-        outcome = await _call_tool(agent, call, _context(agent, call, turn, position, span))
+        outcome = await _call_tool(agent, call, turn, keys, span)
         if span is not None:
             _tell_call(span, call, outcome)
         return outcome
@@ -363,14 +361,26 @@ def _tell_call(span: Span, call: ToolCall, outcome: ToolOutcome) -> None:
         span.end("tool_failed")
 
 
-async def _call_tool(agent: Agent, call: ToolCall, context: ToolContext) -> ToolOutcome:
+async def _call_tool(
+    agent: Agent, call: ToolCall, turn: AgentTurn, keys: EffectKeys, span: Span | None
+) -> ToolOutcome:
     if call.name == HAND_OFF and agent.handoffs:
         return _hand_off(agent, call)
     tool = agent.tools.get(call.name)
     if tool is None:
         known = ", ".join(sorted(agent.tools)) or "none"
-        return ToolOutcome(f"There is no tool {call.name!r}; known: {known}.", failed=True)
-    return await tool.call(call.arguments, context)
+        unknown = cut(call.name, 100)
+        return ToolOutcome(f"There is no tool {unknown!r}; known: {known}.", failed=True)
+    try:
+        prepared = tool.prepare(call.arguments)
+    except ToolError as refusal:
+        return ToolOutcome(str(refusal), failed=True)
+    claim = keys.claim(tool.name, prepared.canonical)
+    context = _context(agent, call, turn, claim.key, span)
+    outcome = await tool.call_prepared(prepared, context)
+    if outcome.failed:
+        keys.release(claim)
+    return outcome
 
 
 def _hand_off(agent: Agent, call: ToolCall) -> ToolOutcome:
@@ -379,9 +389,10 @@ def _hand_off(agent: Agent, call: ToolCall) -> ToolOutcome:
     try:
         asked = decode_arguments(call.arguments, _HandOffArguments)
     except msgspec.DecodeError as error:
-        return ToolOutcome(f"Invalid arguments for {HAND_OFF}: {error}", failed=True)
+        return ToolOutcome(cut(f"Invalid arguments for {HAND_OFF}: {error}"), failed=True)
     if asked.agent not in agent.handoffs:
-        return ToolOutcome(f"There is no agent {asked.agent!r} here; known: {known}.", failed=True)
+        unknown = cut(asked.agent, 100)
+        return ToolOutcome(f"There is no agent {unknown!r} here; known: {known}.", failed=True)
     return ToolOutcome(asked.agent)
 
 
@@ -397,9 +408,8 @@ def _successor(
 
 
 def _context(
-    agent: Agent, call: ToolCall, turn: AgentTurn, position: str, span: Span | None
+    agent: Agent, call: ToolCall, turn: AgentTurn, effect_key: str, span: Span | None
 ) -> ToolContext:
-    effect = f"{turn.effect_key}\0{position}\0{call.name}\0{call.arguments}"
     now = asyncio.get_running_loop().time()
     return ToolContext(
         principal=turn.principal,
@@ -407,7 +417,7 @@ def _context(
         turn=turn.turn,
         agent=agent.name,
         call=call.id,
-        idempotency_key=hashlib.sha256(effect.encode("utf-8", "replace")).hexdigest()[:32],
+        idempotency_key=effect_key,
         deadline=min(turn.deadline, now + agent.limits.tool_seconds),
         state=turn.state,
         traceparent=span.traceparent.decode() if span is not None else "",

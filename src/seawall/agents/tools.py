@@ -4,7 +4,6 @@ The JSON Schema comes from the signature and the docstring, and so does the vali
 schema promises is what the function gets.
 """
 
-import asyncio
 import inspect
 import logging
 import re
@@ -14,15 +13,17 @@ from functools import partial
 from typing import Annotated, Any, Protocol, overload
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
-from seawall.agents.arguments import decode_arguments
+from seawall.agents.arguments import canonical, decode_arguments
 from seawall.agents.context import ToolContext, ToolError
+from seawall.agents.execution import CallRefused, Execution
 from seawall.models.port import ToolSpec
 
-__all__ = ["Reads", "Tool", "ToolOutcome", "Toolset", "tool"]
+__all__ = ["PreparedCall", "Reads", "Tool", "ToolOutcome", "Toolset", "cut", "tool"]
 
-_MAX_RESULT_CHARACTERS = 32_768  # a tool's answer is paid for again at every later model call
+_MAX_RESULT_BYTES = 32_768  # a tool's answer is paid for again at every later model call
+_MAX_REFUSAL_BYTES = 4_096
 _MAX_ARGUMENT_CHARACTERS = 65_536
 
 _log = logging.getLogger("seawall.tools")
@@ -60,7 +61,7 @@ class Tool(Struct, frozen=True, eq=False):
 
     mutating: the function changes something in the world. cache_seconds: how long its outcome may
     be given again for the same arguments, to the same subject, or to everybody if `shared`; None
-    for not at all. reads: where that is kept.
+    for not at all. reads: where that is kept. execution: the calls that are under way.
     """
 
     spec: ToolSpec
@@ -72,34 +73,54 @@ class Tool(Struct, frozen=True, eq=False):
     cache_seconds: float | None = None
     shared: bool = False
     reads: Reads | None = None
+    execution: Execution = field(default_factory=Execution)
 
     @property
     def name(self) -> str:
         """The name by which models call it."""
         return self.spec.name
 
+    def prepare(self, arguments: str) -> "PreparedCall":
+        """Validate the JSON arguments that a model wrote.
+
+        Raises:
+            ToolError: they are not valid; the text is for the model.
+        """
+        if len(arguments) > _MAX_ARGUMENT_CHARACTERS:
+            raise ToolError(f"Arguments exceed {_MAX_ARGUMENT_CHARACTERS} characters.")
+        try:
+            values = decode_arguments(arguments, self.arguments)
+            keyed = self.context_parameter is not None or self.reads is not None
+            return PreparedCall(values, canonical(values) if keyed else b"")
+        except (msgspec.DecodeError, ValueError) as error:
+            raise ToolError(cut(f"Invalid arguments for {self.name}: {error}")) from error
+        except RecursionError:
+            raise ToolError(f"Invalid arguments for {self.name}: nested too deeply.") from None
+
     async def call(self, arguments: str, context: ToolContext) -> ToolOutcome:
         """Validate the model's JSON `arguments` and call the function.
 
         Never raises for what the model or the function did wrong: wrong arguments, a ToolError
-        and a defect of the function all become a failed outcome. A plain function runs in the
-        event loop's thread pool; when its deadline passes the model is told so, while the thread
-        ends in its own time (Python cannot stop a thread), so such functions should bound
-        themselves by `context.deadline`.
+        and whatever else the function raises all become a failed outcome, and so does a deadline
+        that passes. See `execution` for functions that do not return.
         """
         try:
-            values, encoded = self._values(arguments)
+            prepared = self.prepare(arguments)
         except ToolError as refusal:
             return ToolOutcome(str(refusal), True)
+        return await self.call_prepared(prepared, context)
+
+    async def call_prepared(self, prepared: "PreparedCall", context: ToolContext) -> ToolOutcome:
+        """Call the function with arguments that are valid; see `call`."""
         if self.cache_seconds is not None:  # what others may get depends on no session's notes
             context = msgspec.structs.replace(context, state={})
-        run = partial(self._run, values, context)
+        run = partial(self._run, prepared.values, context)
         if self.reads is None:
             return await run()
         if self.mutating:
             return await self.reads.changing(run)
         try:
-            return await self.reads.read(self, encoded, context, run)
+            return await self.reads.read(self, prepared.canonical, context, run)
         except TimeoutError:
             return self._late()
 
@@ -107,48 +128,72 @@ class Tool(Struct, frozen=True, eq=False):
         keywords = {name: getattr(values, name) for name in values.__struct_fields__}
         if self.context_parameter is not None:
             keywords[self.context_parameter] = context
+        function = partial(self.function, **keywords)
         try:
-            async with asyncio.timeout_at(context.deadline):
-                if self.is_async:
-                    result = await self.function(**keywords)
-                else:
-                    result = await asyncio.to_thread(self.function, **keywords)
-            if self.cache_seconds is not None and context.state:
-                raise TypeError("a cacheable tool keeps no notes")
-            return ToolOutcome(self._content(result))
-        except ToolError as refusal:
+            if self.is_async:
+                ended = await self.execution.in_task(
+                    self.name, partial(self._awaited_outcome, function), context.deadline
+                )
+            else:
+                ended = await self.execution.in_thread(
+                    self.name, lambda: self._outcome(function()), context.deadline
+                )
+        except CallRefused as refusal:
             return ToolOutcome(str(refusal), True)
         except TimeoutError:
             return self._late()
-        except Exception:  # noqa: BLE001 - foreign code: its defects must not end the turn
-            _log.exception("tool %s failed", self.name)
-            return ToolOutcome(f"{self.name} failed.", True)
+        if ended.error is not None:
+            return self._failed(ended.error)
+        if self.cache_seconds is not None and context.state:
+            return self._failed(TypeError("a cacheable tool keeps no notes"))
+        outcome: ToolOutcome = ended.value
+        return outcome
+
+    def _outcome(self, result: object) -> ToolOutcome:
+        """What a function returned. A read that had to be cut failed; a change was made."""
+        text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
+        content, whole = _at_most(text, _MAX_RESULT_BYTES)
+        return ToolOutcome(content, failed=not (whole or self.mutating))
+
+    async def _awaited_outcome(self, function: Callable[[], Awaitable[object]]) -> ToolOutcome:
+        return self._outcome(await function())
+
+    def _failed(self, error: BaseException) -> ToolOutcome:
+        """The model reads a refusal; of a defect only that it happened."""
+        if isinstance(error, ToolError):
+            try:
+                return ToolOutcome(cut(str(error)), True)
+            except BaseException as defect:  # noqa: BLE001 - foreign code, of a subclass
+                error = defect
+        elif isinstance(error, TimeoutError):
+            return self._late()
+        _log.error("tool %s failed", self.name, exc_info=error)
+        return ToolOutcome(f"{self.name} failed.", True)
 
     def _late(self) -> ToolOutcome:
         return ToolOutcome(f"{self.name} did not answer in time.", True)
 
-    def _values(self, arguments: str) -> tuple[Struct, bytes]:
-        """The arguments, and where they are a key, encoded in one way only."""
-        if len(arguments) > _MAX_ARGUMENT_CHARACTERS:
-            raise ToolError(f"Arguments exceed {_MAX_ARGUMENT_CHARACTERS} characters.")
-        try:
-            values = decode_arguments(arguments, self.arguments)
-            encoded = b"" if self.reads is None else msgspec.json.encode(values, order="sorted")
-        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-            raise ToolError(f"Invalid arguments for {self.name}: {error}") from error
-        return values, encoded
 
-    def _content(self, result: object) -> str:
-        if isinstance(result, str):  # half characters can be neither sent nor stored
-            content = result.encode("utf-8", "replace").decode()
-        else:
-            content = msgspec.json.encode(result).decode()
-        if len(content) > _MAX_RESULT_CHARACTERS:
-            raise ToolError(
-                f"{self.name} answered more than {_MAX_RESULT_CHARACTERS} characters; "
-                "ask for less at once."
-            )
-        return content
+class PreparedCall(Struct, frozen=True):
+    """Arguments that are valid. canonical: the same for all wordings; empty where not needed."""
+
+    values: Struct
+    canonical: bytes
+
+
+def cut(text: str, limit: int = _MAX_REFUSAL_BYTES) -> str:
+    """The text, or as much of it as has so many bytes, with a note of what is missing."""
+    return _at_most(text, limit)[0]
+
+
+def _at_most(text: str, limit: int) -> tuple[str, bool]:
+    """As `cut`, and whether it is whole. Half characters, which cannot be sent, are replaced."""
+    data = text[: limit + 1].encode("utf-8", "replace")
+    if len(data) <= limit:
+        return data.decode(), True
+    shown = data[:limit].decode("utf-8", "ignore")
+    note = f"Cut: {len(shown)} of {len(text)} characters are shown; ask for less at once."
+    return f"{shown}\n[{note}]", False
 
 
 class Toolset(Struct, frozen=True):

@@ -23,6 +23,7 @@ from seawall.admission.gate import Gate
 from seawall.admission.queue import Reason
 from seawall.models.upstream import Upstream
 from seawall.pipeline.report import TurnReport
+from seawall.telemetry.metric_files import keep_in_files
 
 __all__ = ["Metrics"]
 
@@ -35,7 +36,15 @@ _BUCKETS = (
 class Metrics:
     """The metrics of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, worker: int | None = None) -> None:
+        """Begin to count.
+
+        Args:
+            worker: Which of several workers this is; one that is started in its place goes on
+                counting where it ended. None for a process by itself.
+        """
+        if worker is not None and _shared():
+            keep_in_files(worker)
         self._registry = CollectorRegistry()
         self._turns = Counter(
             "seawall_turns",
@@ -188,10 +197,14 @@ class Metrics:
     def scrape(self) -> tuple[bytes, bytes]:
         """Content type and text of all processes' metrics."""
         registry = self._registry
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        if _shared():
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return CONTENT_TYPE_LATEST.encode(), generate_latest(registry)
+
+
+def _shared() -> bool:
+    return "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 
 class _Spent:

@@ -7,8 +7,9 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable
-from ctypes import c_bool
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ctypes import CDLL, c_bool, c_double
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import FrameType
 from typing import Any
@@ -21,6 +22,10 @@ __all__ = ["serve"]
 
 _log = logging.getLogger("seawall.server")
 _RESTART_SECONDS = 1.0
+_LONGEST_RESTART_SECONDS = 30.0
+_STEADY_SECONDS = 60.0  # whoever lived so long has not died of its start
+_STOOD_STILL_SECONDS = 2.0
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _POLL_SECONDS = 0.2
 _LAST_SECONDS = 20.0  # for what a worker does beyond its drain deadline
 
@@ -47,10 +52,38 @@ def serve(source: str, announce: Callable[[str, int], None]) -> int:
                 on_ready=lambda: announce(url, 1),
                 all_ready=lambda: orchestrator.ready,
             )
-        with tempfile.TemporaryDirectory(prefix="seawall-metrics-") as metrics:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
+        with _folder_of_metrics():
             supervisor = _Supervisor(source, settings, port, workers)
             return supervisor.run(lambda: announce(url, workers))
+
+
+@contextmanager
+def _folder_of_metrics() -> Iterator[None]:
+    """Where the workers keep what they count, so that any of them answers for all."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="seawall-metrics-", ignore_cleanup_errors=True)
+    except OSError as error:
+        _log.warning("no folder for metrics, each worker answers for itself: %s", error)
+        yield
+        return
+    with folder as path:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = path
+        yield
+
+
+class _Worker:
+    """One of the processes, and those that took its place.
+
+    process: None between the end of one and the start of the next. deaths: without a steady life
+    since.
+    """
+
+    def __init__(self, process: SpawnProcess) -> None:
+        self.process: SpawnProcess | None = process
+        self.started_at = time.monotonic()
+        self.starts_at = 0.0
+        self.deaths = 0
+        self.killed_for = ""
 
 
 class _Supervisor:
@@ -60,8 +93,10 @@ class _Supervisor:
         self._settings = settings
         self._port = port
         self._ready = self._context.RawArray(c_bool, workers)
+        self._beats = self._context.RawArray(c_double, workers)  # monotonic; 0: none expected
         self._leaving = self._context.RawValue(c_bool, False)
-        self._processes = [self._start(index) for index in range(workers)]
+        self._workers = [_Worker(self._start(index)) for index in range(workers)]
+        self._looked_at = self._excused_until = time.monotonic()
         self._signals = 0
 
     def run(self, announce: Callable[[], None]) -> int:
@@ -70,24 +105,49 @@ class _Supervisor:
         announced = False
         status = 0
         while not self._signals:
-            multiprocessing.connection.wait(
-                [each.sentinel for each in self._processes], _POLL_SECONDS
-            )
-            if not announced and all(self._ready):
+            multiprocessing.connection.wait(self._sentinels(), _POLL_SECONDS)
+            if announced:
+                self._look()
+            elif all(self._ready):
                 announced = True
                 announce()
-            for index, process in enumerate(self._processes):
-                if process.exitcode is None or self._signals:
-                    continue
-                if not announced:  # it would fail again: whatever is wrong, it is wrong at start
-                    status, self._signals = process.exitcode, 1
-                    break
-                self._replace(index, process)
+            else:
+                status = self._failed_start()
         self._stop()
         return status
 
+    def _failed_start(self) -> int:
+        """End if a worker did: it would fail again, whatever is wrong, it is wrong at start."""
+        for index, worker in enumerate(self._workers):
+            status = worker.process.exitcode if worker.process is not None else None
+            if status is not None:
+                self._signals = self._signals or 1
+                if status not in (0, 2):  # 2: the worker has said why
+                    _log.error("worker %d %s at start", index, _ending(status))
+                return status
+        return 0
+
+    def _look(self) -> None:
+        """Replace workers that have ended, and end those that are frozen."""
+        now = time.monotonic()
+        if now - self._looked_at > _STOOD_STILL_SECONDS:
+            self._excused_until = now  # all stood still: the machine was suspended, for one
+        self._looked_at = now
+        for index, worker in enumerate(self._workers):
+            process = worker.process
+            if self._signals:
+                return
+            if process is None:
+                if now >= worker.starts_at:
+                    worker.started_at, worker.killed_for = now, ""
+                    worker.process = self._start(index)
+            elif process.exitcode is None:
+                self._check_frozen(index, worker, process, now)
+            else:
+                self._lost(index, worker, process, now)
+
     def _start(self, index: int) -> SpawnProcess:
-        self._ready[index] = False
+        self._ready[index], self._beats[index] = False, 0.0
         process = self._context.Process(
             target=_work,
             kwargs={
@@ -95,6 +155,7 @@ class _Supervisor:
                 "settings": self._settings,
                 "port": self._port,
                 "ready": self._ready,
+                "beats": self._beats,
                 "leaving": self._leaving,
                 "index": index,
                 "parent": os.getpid(),
@@ -104,14 +165,35 @@ class _Supervisor:
         process.start()
         return process
 
-    def _replace(self, index: int, process: SpawnProcess) -> None:
-        _log.error("worker %d ended with status %s; starting another", index, process.exitcode)
-        if process.pid is not None:
+    def _check_frozen(self, index: int, worker: _Worker, process: SpawnProcess, now: float) -> None:
+        """Kill a worker whose event loop does not come round any more; it is replaced as lost."""
+        allowed, beat = self._settings.frozen_seconds, self._beats[index]
+        if not (allowed and beat) or now - max(beat, self._excused_until) <= allowed:
+            return
+        worker.killed_for = f"it was frozen for {allowed:g} s"
+        self._beats[index] = 0.0
+        _log.error("worker %d (process %s) is frozen: killing it", index, process.pid)
+        process.kill()
+
+    def _lost(self, index: int, worker: _Worker, process: SpawnProcess, now: float) -> None:
+        """A worker has ended: another starts, later and later where they keep ending."""
+        self._ready[index], self._beats[index] = False, 0.0
+        steady = now - worker.started_at > _STEADY_SECONDS
+        worker.deaths = 1 if steady else worker.deaths + 1
+        pause = min(_LONGEST_RESTART_SECONDS, _RESTART_SECONDS * 2.0 ** min(worker.deaths - 1, 64))
+        worker.process, worker.starts_at = None, now + pause
+        _log.error(
+            "worker %d (process %s) %s; another starts in %g s",
+            index,
+            process.pid,
+            _ending(process.exitcode, worker.killed_for),
+            pause,
+        )
+        process.close()
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415
 
-            mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
-        time.sleep(_RESTART_SECONDS)
-        self._processes[index] = self._start(index)
+            mark_process_dead(index)  # type: ignore[no-untyped-call]
 
     def _stop(self) -> None:
         """Ask all to finish; end those that have not when the drain deadline is over."""
@@ -119,22 +201,42 @@ class _Supervisor:
         settings = self._settings
         allowed = settings.leave_seconds + settings.drain_seconds + _LAST_SECONDS
         deadline = time.monotonic() + allowed
-        while any(each.exitcode is None for each in self._processes):
+        while sentinels := self._sentinels():
             if time.monotonic() > deadline:
                 self._signal(signal.SIGKILL)
             elif self._signals > 1:  # again and again: of two that come at once, one is seen
                 self._signal(signal.SIGTERM)
-            alive = [each.sentinel for each in self._processes if each.exitcode is None]
-            multiprocessing.connection.wait(alive, _POLL_SECONDS)
+            multiprocessing.connection.wait(sentinels, _POLL_SECONDS)
+
+    def _alive(self) -> list[SpawnProcess]:
+        running = (each.process for each in self._workers)
+        return [each for each in running if each is not None and each.exitcode is None]
+
+    def _sentinels(self) -> list[int]:
+        return [each.sentinel for each in self._alive()]
 
     def _signal(self, number: signal.Signals) -> None:
-        for process in self._processes:
-            if process.exitcode is None and process.pid is not None:
+        for process in self._alive():
+            if process.pid is not None:
                 os.kill(process.pid, number)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._leaving.value = True
         self._signals += 1
+
+
+def _ending(status: int | None, why: str = "") -> str:
+    """How a process ended, in words for the log."""
+    if status is None or status >= 0:
+        return f"ended with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = "unknown"
+    ended = f"was ended by signal {-status} ({name})"
+    if not why and -status == signal.SIGKILL:
+        why = "the kernel does so when memory runs out: see its log and the container's limit"
+    return f"{ended}: {why}" if why else ended
 
 
 def _work(
@@ -143,19 +245,24 @@ def _work(
     settings: ServerSettings,
     port: int,
     ready: Any,  # noqa: ANN401 - a shared array has no public type
+    beats: Any,  # noqa: ANN401 - nor has this one
     leaving: Any,  # noqa: ANN401 - nor has a shared value
     index: int,
     parent: int,
 ) -> None:
     """What a worker process runs."""
     set_up_logs(os.environ)  # a process of its own, with nothing set up
+    _end_with(parent)
     orchestrator = load_orchestrator(source)
 
     def on_ready() -> None:
         ready[index] = True
 
     def on_leaving() -> None:
-        ready[index] = False
+        ready[index], beats[index] = False, 0.0
+
+    def on_beat() -> None:
+        beats[index] = time.monotonic()
 
     raise SystemExit(
         run_worker(
@@ -164,9 +271,21 @@ def _work(
             on_ready=on_ready,
             all_ready=lambda: all(ready) and not leaving.value,
             on_leaving=on_leaving,
+            on_beat=on_beat,
             parent=parent,
+            index=index,
         )
     )
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel send SIGTERM when the supervisor ends: another server wants the port then."""
+    try:
+        CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    except (OSError, AttributeError):  # not Linux: the worker looks for itself, every second
+        return
+    if os.getppid() != parent:
+        raise SystemExit(0)
 
 
 def _url(settings: ServerSettings, port: int) -> str:

@@ -12,11 +12,14 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Generator
+import time
+from collections.abc import Callable, Generator
+from errno import EADDRINUSE
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 import uvicorn
+from msgspec import structs
 
 from seawall.admission.open import watch
 from seawall.config import ServerSettings
@@ -24,9 +27,11 @@ from seawall.errors import ConfigError, SeawallError
 from seawall.hosts.http.app import HttpApplication
 from seawall.hosts.http.door import Door
 from seawall.hosts.http.draining import drain
+from seawall.hosts.http.loop_watch import LoopWatch
 from seawall.hosts.http.protocol import LimitedProtocol
 from seawall.hosts.http.rehearsal import rehearse
 from seawall.hosts.http.stop import Stop
+from seawall.hosts.process_end import ProcessEnd, run_loop
 from seawall.orchestrator import Orchestrator
 from seawall.transport.wheel import Wheel
 
@@ -42,6 +47,10 @@ _TIDY_SECONDS = 30
 _FEW = 256  # turns in flight that a whole collection takes about 15 ms with
 _DEADLINE_TICK = 0.05
 _KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of the usual load balancers
+_BEAT_SECONDS = 0.5
+_BLOCKED_SECONDS = 5.0
+_LAST_SECONDS = 15.0  # for what a worker does beyond its drain deadline, whatever hangs
+_IN_USE_SECONDS = 3.0  # until workers whose supervisor was killed have left the port
 
 
 class _Server(uvicorn.Server):
@@ -85,8 +94,17 @@ def reserve(settings: ServerSettings) -> socket.socket:
         ConfigError: the address cannot be used, for one because another server has it.
     """
     # Sockets that share a port ask nobody, so ask first with one that does not share.
-    _bind(settings, settings.port, shared=False).close()
-    return _bind(settings, settings.port, shared=True)
+    latest = time.monotonic() + _IN_USE_SECONDS
+    while True:
+        try:
+            _bind(settings, settings.port, shared=False).close()
+        except ConfigError as error:
+            used = isinstance(error.__cause__, OSError) and error.__cause__.errno == EADDRINUSE
+            if not used or time.monotonic() > latest:
+                raise
+            time.sleep(_IN_USE_SECONDS / 30)
+        else:
+            return _bind(settings, settings.port, shared=True)
 
 
 def listeners(settings: ServerSettings, port: int) -> list[socket.socket]:
@@ -122,13 +140,23 @@ def run_worker(
     on_ready: Callable[[], None],
     all_ready: Callable[[], bool],
     on_leaving: Callable[[], None] = lambda: None,
+    on_beat: Callable[[], None] = lambda: None,
     parent: int | None = None,
+    index: int | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then finish what is in flight, up to the drain deadline.
 
-    on_ready: called once, when turns are taken. all_ready: whether the whole server is.
-    on_leaving: called once, when the stop is asked for. parent: the process whose end ends this
-    one as well.
+    Some seconds later the process ends even if a tool or a library does not.
+
+    Args:
+        orchestrator: Not open yet.
+        sockets: Bound; they are listened on.
+        on_ready: Called once, when turns are taken.
+        all_ready: Whether the whole server is.
+        on_leaving: Called once, when the stop is asked for.
+        on_beat: Called while the event loop comes round, from when it is ready to when it leaves.
+        parent: The process whose end ends this one as well.
+        index: Which of several workers this is.
 
     Returns:
         The exit status: 0 after a stop that was asked for, 2 when the configuration is wrong.
@@ -140,17 +168,11 @@ def run_worker(
         on_ready=on_ready,
         all_ready=all_ready,
         on_leaving=on_leaving,
+        on_beat=on_beat,
         parent=parent,
+        index=index,
     )
-    return _run(worker.serve())
-
-
-def _run(main: Coroutine[Any, Any, int]) -> int:
-    try:
-        import uvloop  # noqa: PLC0415 - optional, and only here
-    except ImportError:
-        return asyncio.run(main)
-    return uvloop.run(main)
+    return run_loop(worker.serve(), worker.end, fast=True)
 
 
 class _Worker:
@@ -162,7 +184,9 @@ class _Worker:
         on_ready: Callable[[], None],
         all_ready: Callable[[], bool],
         on_leaving: Callable[[], None],
+        on_beat: Callable[[], None],
         parent: int | None,
+        index: int | None,
     ) -> None:
         from seawall.telemetry.metrics import Metrics  # noqa: PLC0415 - reads its environment
 
@@ -170,10 +194,13 @@ class _Worker:
         self._sockets = sockets
         self._on_ready = on_ready
         self._on_leaving = on_leaving
+        self._on_beat = on_beat
         self._stop = Stop()
+        self.end = ProcessEnd()
+        self._signals = 0
         self._parent = parent
         self._ready = False
-        self._metrics = Metrics()
+        self._metrics = Metrics(index)
         orchestrator.observe(self._metrics.observe)
         settings = orchestrator.settings.server
         application = HttpApplication(
@@ -208,6 +235,8 @@ class _Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ask_to_stop)
+            # Python's own handler is called even while the loop is blocked, and beside the loop's.
+            signal.signal(number, self._on_signal)
         failure: SeawallError | None = None
         deadline = loop.time()
         async with asyncio.TaskGroup() as group:
@@ -226,10 +255,14 @@ class _Worker:
                 self._ready = True
                 self._on_ready()
                 ticking = group.create_task(self._tick())
+                beating = group.create_task(self._beat())
                 watching = group.create_task(watch(self._orchestrator.gate))
                 await self._stop.asked()
+                beating.cancel()
                 await self._orchestrator.leave()
                 settings = self._orchestrator.settings.server
+                if self._orphaned:  # another server may want the port now
+                    settings = structs.replace(settings, leave_seconds=0.0)
                 deadline = await drain(self._server, self._sockets, self._stop, settings)
                 ticking.cancel()
                 watching.cancel()
@@ -245,6 +278,33 @@ class _Worker:
         if not self._stop.leaving:
             self._on_leaving()
         self._stop.ask()
+        self._set_end()
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
+        self._set_end()
+
+    def _set_end(self) -> None:
+        """When this process is over, even if its event loop never comes round again."""
+        settings = self._orchestrator.settings.server
+        waits = 0.0 if self._signals > 1 else settings.leave_seconds + settings.drain_seconds
+        self.end.within(waits + _LAST_SECONDS)
+
+    @property
+    def _orphaned(self) -> bool:
+        return self._parent is not None and os.getppid() != self._parent
+
+    async def _beat(self) -> None:
+        """Show that the event loop comes round."""
+        frozen = self._orchestrator.settings.server.frozen_seconds
+        watch = LoopWatch(min(_BLOCKED_SECONDS, frozen / 2) if frozen else _BLOCKED_SECONDS)
+        try:
+            while True:
+                watch.beat()
+                self._on_beat()
+                await asyncio.sleep(_BEAT_SECONDS)
+        finally:
+            watch.stop()
 
     async def _tick(self) -> None:
         for second in itertools.count():
@@ -252,8 +312,8 @@ class _Worker:
             if not second % _TIDY_SECONDS and self._orchestrator.gate.in_flight <= _FEW:
                 # What outlived a collection and died later would wait for twenty more: hours.
                 gc.collect()
-            if self._parent is not None and os.getppid() != self._parent:
-                self._ask_to_stop()  # nobody is left to ask for it
+            if self._orphaned and not self._stop.leaving:
+                self._ask_to_stop()  # where the kernel has sent no signal
             await asyncio.sleep(1.0)
 
     def _sample(self) -> None:

@@ -1,0 +1,48 @@
+"""The idempotency keys of a turn's tool calls: the same when the turn is run again."""
+
+import hashlib
+
+from msgspec import Struct
+
+__all__ = ["Claim", "EffectKeys"]
+
+
+class Claim(Struct, frozen=True):
+    """A call's key, and which of the equal calls of its turn it is, from 0."""
+
+    key: str
+    call: bytes
+    ordinal: int
+
+
+class EffectKeys:
+    """The keys of one turn.
+
+    A key depends on the turn, the tool, the arguments in canonical form, and how many equal calls
+    of the turn have succeeded or are under way; neither on the wording nor on what else is called.
+    A call that failed gives its key back: when the model repeats it, it is the same effect.
+    """
+
+    __slots__ = ("_claimed", "_turn")
+
+    def __init__(self, turn: str) -> None:
+        """Begin without calls.
+
+        Args:
+            turn: The same for every retry of the turn, and of no other.
+        """
+        self._turn = turn.encode("utf-8", "replace")
+        self._claimed: dict[bytes, set[int]] = {}
+
+    def claim(self, tool: str, arguments: bytes) -> Claim:
+        """The key of the next call of a tool with these canonical arguments."""
+        call = tool.encode("utf-8", "replace") + b"\0" + arguments
+        claimed = self._claimed.setdefault(call, set())
+        ordinal = next(each for each in range(len(claimed) + 1) if each not in claimed)
+        claimed.add(ordinal)
+        digest = hashlib.sha256(b"%b\0%d\0%b" % (self._turn, ordinal, call))
+        return Claim(digest.hexdigest()[:32], call, ordinal)
+
+    def release(self, claim: Claim) -> None:
+        """The call failed: the next equal one has its key."""
+        self._claimed[claim.call].discard(claim.ordinal)

@@ -1,0 +1,270 @@
+"""Runs the function of a tool so that a call which never returns costs its own place only.
+
+A plain function runs in a thread, one of a few that belong to its tool. Python cannot stop a
+thread: one whose call has not returned by its deadline is given up and another takes its place. An
+async function runs in a task of its own, which is cancelled at the deadline and given up when it
+does not end then. When too many calls of a tool are given up and have not returned, further calls
+are refused at once.
+"""
+
+import asyncio
+import contextvars
+import logging
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from msgspec import Struct
+
+__all__ = ["CallRefused", "Ended", "Execution"]
+
+_PLACES = 16
+_MOST_HUNG = 16
+_IDLE_SECONDS = 10.0
+_GRACE_SECONDS = 0.5
+
+_log = logging.getLogger("seawall.tools")
+
+
+class CallRefused(Exception):
+    """The call was not begun; the text says why."""
+
+
+class Ended(Struct, frozen=True):
+    """What came of a call that ended: a value, or whatever it raised."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+class _Call:
+    """A call in a thread."""
+
+    __slots__ = ("context", "ended", "function", "given_up", "loop", "timer")
+
+    def __init__(self, function: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
+        self.function = function
+        self.loop = loop
+        self.context = contextvars.copy_context()
+        self.ended: asyncio.Future[Ended] = loop.create_future()
+        self.timer: asyncio.TimerHandle | None = None
+        self.given_up = False
+
+
+class Execution:
+    """The calls of one tool in one process."""
+
+    def __init__(self, places: int = _PLACES, most_hung: int = _MOST_HUNG) -> None:
+        """Begin without calls and without threads.
+
+        Args:
+            places: Calls of a plain function that run at once; others wait for a place.
+            most_hung: Calls that were given up and have not returned; at so many the tool is
+                refused.
+        """
+        self._places = places
+        self._most_hung = most_hung
+        self._running = 0
+        self._hung = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._abandoned: set[asyncio.Task[Ended]] = set()
+        self._lock = threading.Lock()  # of the two below, which threads also look at
+        self._calls: SimpleQueue[_Call] = SimpleQueue()
+        self._idle = 0
+
+    async def in_thread(self, name: str, function: Callable[[], Any], deadline: float) -> Ended:
+        """Call a plain function.
+
+        Args:
+            name: The tool's, for the log.
+            function: May block and may raise anything.
+            deadline: On the event loop's clock, in seconds.
+
+        Raises:
+            CallRefused: the call was not begun.
+            TimeoutError: the deadline passed; the function goes on in its thread.
+        """
+        loop = asyncio.get_running_loop()
+        await self._place(name, deadline)
+        call = _Call(function, loop)
+        try:
+            self._begin(call)
+        except RuntimeError as error:  # no more threads may be had
+            self._free_place()
+            raise CallRefused(f"{name} is not available now.") from error
+        # Counts also where the turn is cancelled before: the thread goes on until then.
+        call.timer = loop.call_at(deadline, self._give_up, name, call)
+        await asyncio.wait((call.ended,), timeout=deadline - loop.time())
+        if not call.ended.done():
+            raise TimeoutError
+        return call.ended.result()
+
+    async def in_task(
+        self, name: str, function: Callable[[], Awaitable[Any]], deadline: float
+    ) -> Ended:
+        """Call an async function; when the caller is cancelled it is, too.
+
+        Args:
+            name: The tool's, for the log.
+            function: May ignore its cancellation and may raise anything.
+            deadline: On the event loop's clock, in seconds.
+
+        Raises:
+            CallRefused: the call was not begun.
+            TimeoutError: the deadline passed.
+        """
+        self._check(name)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(_outcome(function))
+        try:
+            await asyncio.wait((task,), timeout=deadline - loop.time())
+        except asyncio.CancelledError:
+            await self._cancel(name, task)
+            raise
+        if task.done():
+            return task.result()
+        await self._cancel(name, task)
+        if not task.done() or task.cancelled():
+            raise TimeoutError
+        ended = task.result()
+        if isinstance(ended.error, asyncio.CancelledError):
+            raise TimeoutError
+        return ended
+
+    async def _cancel(self, name: str, task: asyncio.Task[Ended]) -> None:
+        """End the task; give it up where it does not end."""
+        task.cancel()
+        try:
+            await asyncio.wait((task,), timeout=_GRACE_SECONDS)
+        finally:
+            if not task.done():
+                self._abandoned.add(task)
+                task.add_done_callback(self._returned)
+                self._count_hung(name, "ignores its cancellation")
+
+    def _returned(self, task: asyncio.Task[Ended]) -> None:
+        self._abandoned.discard(task)
+        self._hung -= 1
+
+    def _check(self, name: str) -> None:
+        if self._hung >= self._most_hung:
+            raise CallRefused(
+                f"{name} is not available now: {self._hung} earlier calls have not returned."
+            )
+
+    async def _place(self, name: str, deadline: float) -> None:
+        """Wait for one of the places."""
+        self._check(name)
+        if self._running < self._places:
+            self._running += 1
+            return
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await place
+        except TimeoutError:
+            self._leave_queue(place)
+            raise CallRefused(f"{name} is busy; the call was not begun.") from None
+        except asyncio.CancelledError:
+            self._leave_queue(place)
+            raise
+        self._check_granted(name)
+
+    def _leave_queue(self, place: asyncio.Future[None]) -> None:
+        with suppress(ValueError):
+            self._waiting.remove(place)
+        if place.done() and not place.cancelled():
+            self._free_place()
+
+    def _check_granted(self, name: str) -> None:
+        try:
+            self._check(name)
+        except CallRefused:
+            self._free_place()
+            raise
+
+    def _free_place(self) -> None:
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._running -= 1
+
+    def _begin(self, call: _Call) -> None:
+        """Hand the call to a thread that waits for one, or start a thread.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+        with self._lock:
+            waits = self._idle > 0
+            if waits:
+                self._idle -= 1
+                self._calls.put(call)
+        if not waits:
+            threading.Thread(target=self._work, args=(call,), daemon=True, name="tool").start()
+
+    def _give_up(self, name: str, call: _Call) -> None:
+        """The deadline of a call has passed and it has not returned."""
+        if call.ended.done():
+            return
+        call.given_up = True
+        self._free_place()
+        self._count_hung(name, "has not returned by its deadline; its thread is given up")
+
+    def _count_hung(self, name: str, what: str) -> None:
+        self._hung += 1
+        _log.warning("tool %s: a call %s (%d of %d)", name, what, self._hung, self._most_hung)
+
+    def _end(self, call: _Call, ended: Ended) -> None:
+        if call.timer is not None:
+            call.timer.cancel()
+        if call.given_up:
+            self._hung -= 1
+        else:
+            self._free_place()
+        if not call.ended.done():
+            call.ended.set_result(ended)
+
+    def _work(self, call: _Call) -> None:
+        """What a thread does: one call after another, until there is none for a while."""
+        while True:
+            try:
+                ended = Ended(call.context.run(call.function))
+            except BaseException as error:  # noqa: BLE001 - whatever foreign code raises is an outcome
+                ended = Ended(None, error)
+            with self._lock:
+                self._idle += 1
+            try:
+                call.loop.call_soon_threadsafe(self._end, call, ended)
+            except RuntimeError:  # the loop is closed, and with it all that waited
+                self._running -= not call.given_up
+                self._hung -= call.given_up
+            del call, ended
+            following = self._next()
+            if following is None:
+                return
+            call = following
+
+    def _next(self) -> _Call | None:
+        """The next call of a thread; None when it is not needed any more."""
+        while True:
+            try:
+                return self._calls.get(timeout=_IDLE_SECONDS)
+            except Empty:
+                with self._lock:
+                    if self._calls.empty():
+                        self._idle -= 1
+                        return None
+
+
+async def _outcome(function: Callable[[], Awaitable[Any]]) -> Ended:
+    try:
+        return Ended(await function())
+    except BaseException as error:  # noqa: BLE001 - whatever foreign code raises is an outcome
+        return Ended(None, error)

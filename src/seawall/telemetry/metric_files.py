@@ -1,0 +1,94 @@
+"""The files in which the workers of a server keep their metrics, one set a worker.
+
+The Prometheus client writes to mapped files that have holes. Where the disk is full that is not an
+error but a signal (SIGBUS), which ends the process. So every file gets its space before it is
+written to; where there is none, the worker goes on counting in memory of its own.
+"""
+
+import logging
+import mmap
+import os
+from pathlib import Path
+from typing import ClassVar
+
+from prometheus_client import values
+from prometheus_client.mmap_dict import MmapedDict
+
+__all__ = ["MetricFile", "keep_in_files"]
+
+_log = logging.getLogger("seawall.metrics")
+_FIRST_BYTES = 1 << 16
+_ENTRY_BYTES = 32  # around a key: its length, padding, value and time
+
+
+class MetricFile(MmapedDict):
+    """A mapped file without holes, or memory where there is no space for one."""
+
+    _reported: ClassVar[bool] = False
+
+    def __init__(self, filename: str, read_mode: bool = False) -> None:
+        try:
+            _allocate(Path(filename))
+        except OSError as error:
+            self._report(filename, error)
+            self._f = None  # type: ignore[assignment] # as after its `close`
+            self._fname = filename
+            self._capacity = _FIRST_BYTES
+            self._m = mmap.mmap(-1, self._capacity)
+            self._positions: dict[str, int] = {}
+            self._used = 8
+        else:
+            super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
+
+    def _init_value(self, key: str) -> None:
+        needed = self._used + len(key.encode()) + _ENTRY_BYTES
+        while needed > self._capacity:
+            self._grow()
+        super()._init_value(key)  # type: ignore[no-untyped-call]
+
+    def _grow(self) -> None:
+        larger = self._capacity * 2
+        if self._f is not None:
+            try:
+                os.posix_fallocate(self._f.fileno(), 0, larger)
+                self._m = mmap.mmap(self._f.fileno(), larger)
+            except OSError as error:
+                self._report(self._fname, error)
+                self._f.close()
+                self._f = None  # type: ignore[assignment]
+        if self._f is None:
+            memory = mmap.mmap(-1, larger)
+            memory[: self._used] = self._m[: self._used]
+            self._m = memory
+        self._capacity = larger
+
+    @classmethod
+    def _report(cls, filename: str, error: OSError) -> None:
+        if not cls._reported:
+            cls._reported = True
+            _log.warning(
+                "no space for metrics in %s (%s): some of what this worker counts from now on is "
+                "not in /metrics",
+                Path(filename).parent,
+                error.strerror,
+            )
+
+
+def keep_in_files(worker: int) -> None:
+    """Have metrics that are made from now on kept in the files of this worker."""
+    values.MmapedDict = MetricFile  # type: ignore[attr-defined] # the client has no other way in
+    values.ValueClass = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]
+
+
+def _allocate(path: Path) -> None:
+    """Make the file, in one step for those who read it, unless it is there."""
+    if path.exists():
+        return
+    new = path.with_suffix(".new")
+    try:
+        with new.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, _FIRST_BYTES)
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,179 @@
+"""A server whose model does what the message says, and whose tools misbehave."""
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+
+from seawall import Orchestrator, ToolContext, ToolError
+from seawall.config import parse_settings
+from seawall.errors import UpstreamFailed
+from seawall.models.port import ModelRequest
+from seawall.models.scripted import ScriptedModel
+from seawall.turn import AssistantMessage, ToolCall, UserMessage
+
+CONFIGURATION = """
+[identity]
+anonymous = true
+[models.default]
+base_url = "http://127.0.0.1:9/v1"
+model = "none"
+[agents.only]
+instructions = "Help."
+tools = ["pay", "payments", "healthy", "hang", "ignore", "raises", "raises_later", "flood",
+  "generate", "block", "swallow", "allocate"]
+limits = {tool_seconds = 1.0, tool_calls = 64}
+"""
+
+_attempts: Counter[str] = Counter()
+_paid: dict[str, dict[str, float]] = {}
+
+
+def _answer(request: ModelRequest) -> str | tuple[ToolCall, ...]:
+    """The step of the message's script, of which each attempt at the turn has its own.
+
+    A script is {"attempts": [[step, ...], ...]}; a step is a list of [tool, raw arguments], or a
+    text; of texts, "FAIL" fails as a model does and "raise NAME" raises that.
+    """
+    *_, last = (at for at, each in enumerate(request.messages) if isinstance(each, UserMessage))
+    asked = request.messages[last]
+    assert isinstance(asked, UserMessage)
+    script = json.loads(asked.text)["attempts"]
+    done = sum(isinstance(each, AssistantMessage) for each in request.messages[last:])
+    _attempts[asked.text] += done == 0
+    step = script[_attempts[asked.text] - 1][done]
+    if step == "FAIL":
+        raise UpstreamFailed("The model failed.")
+    if isinstance(step, str):
+        if step.startswith("raise "):
+            raise _errors[step.removeprefix("raise ")]
+        return step
+    return tuple(
+        ToolCall(f"call_{done}_{index}_{os.urandom(3).hex()}", name, arguments)
+        for index, (name, arguments) in enumerate(step)
+    )
+
+
+_errors: dict[str, BaseException] = {
+    "SystemExit": SystemExit(3),
+    "KeyboardInterrupt": KeyboardInterrupt(),
+    "GeneratorExit": GeneratorExit(),
+    "CancelledError": asyncio.CancelledError(),
+    "BaseException": BaseException("base"),
+    "BaseExceptionGroup": BaseExceptionGroup("group", [SystemExit(4)]),
+    "StopIteration": StopIteration("stop"),
+    "StopAsyncIteration": StopAsyncIteration("stop"),
+    "RecursionError": RecursionError("deep"),
+    "MemoryError": MemoryError(),
+    "TimeoutError": TimeoutError("own"),
+}
+
+app = Orchestrator(parse_settings(CONFIGURATION, environment=os.environ))
+app.model("default", ScriptedModel(_answer))
+
+
+def pay(
+    account: str,
+    amount: float,
+    context: ToolContext,
+    *,
+    parts: int = 1,
+    note: str | None = None,
+    to: str = "the café",
+) -> str:
+    """Pay once for each key.
+
+    Args:
+        account: Whose.
+        amount: How much.
+        parts: In how many.
+        note: For the receipt.
+        to: Who gets it.
+    """
+    del parts, note, to
+    _paid.setdefault(account, {})[context.idempotency_key] = amount
+    return "paid"
+
+
+app.tool(pay, mutating=True)
+
+
+@app.tool
+def payments(account: str) -> int:
+    """How many were made."""
+    return len(_paid.get(account, {}))
+
+
+@app.tool
+def healthy() -> int:
+    """Answers at once, with the process."""
+    return os.getpid()
+
+
+@app.tool
+def hang() -> str:
+    """Never returns."""
+    while True:
+        time.sleep(3_600)
+
+
+@app.tool
+async def ignore() -> str:
+    """Never returns, whatever cancels it."""
+    while True:
+        with contextlib.suppress(BaseException):
+            await asyncio.sleep(3_600)
+
+
+@app.tool
+def raises(name: str) -> str:
+    """Raise that."""
+    raise _errors[name]
+
+
+@app.tool
+async def raises_later(name: str) -> str:
+    """Raise that, after a moment."""
+    await asyncio.sleep(0.01)
+    raise _errors[name]
+
+
+@app.tool
+def flood(characters: int, raised: bool) -> str:
+    """Say very much."""
+    if raised:
+        raise ToolError("x" * characters)
+    return "x" * characters
+
+
+@app.tool
+async def generate() -> AsyncIterator[str]:
+    """No function that a tool can be."""
+    yield "piece"
+    raise SystemExit(5)
+
+
+@app.tool
+async def block(seconds: float) -> str:
+    """Block the event loop."""
+    time.sleep(seconds)  # noqa: ASYNC251 - what must not be done is what is tested
+    return "done"
+
+
+@app.tool
+async def swallow() -> str:
+    """Ends some time after its cancellation."""
+    try:
+        await asyncio.sleep(3_600)
+    except asyncio.CancelledError:
+        await asyncio.sleep(0.2)
+    return "ended"
+
+
+@app.tool
+def allocate(gigabytes: int) -> int:
+    """Take memory that there is not."""
+    return len(bytearray(gigabytes << 30))
