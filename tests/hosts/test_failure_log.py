@@ -44,7 +44,7 @@ def failing(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Iterato
         yield pair
 
 
-CHAT = {"model": "auto", "messages": [{"role": "user", "content": "a secret"}]}
+CHAT: dict[str, object] = {"model": "auto", "messages": [{"role": "user", "content": "a secret"}]}
 WAYS: list[tuple[str, dict[str, object]]] = [
     ("/v1/turns", {"text": "a secret"}),
     ("/v1/turns", {"text": "a secret", "stream": True}),
