@@ -6,7 +6,7 @@ needs them. `pattern` and `format` are not checked: a pattern can be written so 
 ever. What else would not be checked is refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -31,13 +31,13 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "null": (type(None),),
 }
-_BOUNDS = {
+_BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
     "minimum": (lambda value, bound: value >= bound, "must be at least"),
     "maximum": (lambda value, bound: value <= bound, "must be at most"),
     "exclusiveMinimum": (lambda value, bound: value > bound, "must be more than"),
     "exclusiveMaximum": (lambda value, bound: value < bound, "must be less than"),
 }
-_SIZES = {
+_SIZES: dict[type, tuple[str, str, str]] = {
     str: ("minLength", "maxLength", "characters"),
     list: ("minItems", "maxItems", "items"),
     dict: ("minProperties", "maxProperties", "members"),
@@ -95,23 +95,37 @@ def _inner_schemas(path: Path, key: str, value: object) -> list[tuple[Path, obje
 def _check_keyword(path: Path, key: str, value: object, root: object) -> None:
     if key in _UNCHECKED:
         raise _unusable(path, "This keyword is not supported.")
-    if key == "$ref":
-        if not isinstance(value, str) or _resolve(root, value) is None:
-            raise _unusable(path, "Must refer to a part of this schema, such as #/$defs/name.")
-    elif key == "type":
-        kinds = value if isinstance(value, list) else [value]
-        if not kinds or not all(each == "integer" or each in _TYPES for each in map(str, kinds)):
-            raise _unusable(path, "Must be the name of a type, or a list of them.")
-    elif key == "enum":
-        if not isinstance(value, list):
-            raise _unusable(path, "Must be a list.")
-    elif key == "required":
-        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            raise _unusable(path, "Must be a list of names.")
-    elif key in _BOUNDS or key == "multipleOf" or key.startswith(("minL", "maxL", "minI", "maxI")):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or (key == "multipleOf" and value == 0):
-            raise _unusable(path, "Must be a number.")
+    if key == "$ref" and (not isinstance(value, str) or _resolve(root, value) is None):
+        raise _unusable(path, "Must refer to a part of this schema, such as #/$defs/name.")
+    if (rule := _rules.get(key)) is not None and not rule[0](value):
+        raise _unusable(path, f"Must be {rule[1]}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _are_types(value: object) -> bool:
+    kinds = value if isinstance(value, list) else [value]
+    return bool(kinds) and all(
+        isinstance(each, str) and (each == "integer" or each in _TYPES) for each in kinds
+    )
+
+
+_rules: dict[str, tuple[Callable[[object], bool], str]] = {
+    "type": (_are_types, "the name of a type, or a list of them"),
+    "enum": (lambda value: isinstance(value, list), "a list"),
+    "required": (_are_texts, "a list of names"),
+    "multipleOf": (lambda value: _is_number(value) and value != 0, "a number that is not 0"),
+    **dict.fromkeys(_BOUNDS, (_is_number, "a number")),
+    **dict.fromkeys(
+        [name for sizes in _SIZES.values() for name in sizes[:2]], (_is_number, "a number")
+    ),
+}
 
 
 class ValueCheck:
@@ -191,7 +205,9 @@ class ValueCheck:
                 faults = [self._fault(each, value, path, depth + 1) for each in schema[key]]
                 matching = faults.count(None)
                 if not matching:
-                    return faults[0] if len(faults) == 1 else f"{_shown(path)} matches none of {key}"
+                    return (
+                        faults[0] if len(faults) == 1 else f"{_shown(path)} matches none of {key}"
+                    )
                 if key == "oneOf" and matching > 1:
                     return f"{_shown(path)} matches more than one of oneOf"
         if "not" in schema and self._fault(schema["not"], value, path, depth + 1) is None:
@@ -210,19 +226,30 @@ def _own_fault(schema: dict[str, Any], value: Any, path: Path) -> str | None:  #
         return f"{_shown(path)} must be one of {_brief(schema['enum'])}"
     if "const" in schema and _canonical(value) != _canonical(schema["const"]):
         return f"{_shown(path)} must be {_brief(schema['const'])}"
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        for key, (holds, said) in _BOUNDS.items():
-            if key in schema and not holds(value, schema[key]):
-                return f"{_shown(path)} {said} {schema[key]}"
-        step = schema.get("multipleOf")
-        if step is not None and abs(value / step - round(value / step)) > 1e-9:
-            return f"{_shown(path)} must be a multiple of {step}"
-    for kind, (least, most, what) in _SIZES.items():
-        if isinstance(value, kind):
-            if len(value) < schema.get(least, 0):
-                return f"{_shown(path)} must have at least {schema[least]} {what}"
-            if most in schema and len(value) > schema[most]:
-                return f"{_shown(path)} must have at most {schema[most]} {what}"
+    return _number_fault(schema, value, path) or _size_fault(schema, value, path)
+
+
+def _number_fault(schema: dict[str, Any], value: Any, path: Path) -> str | None:  # noqa: ANN401 - JSON
+    if not _is_number(value):
+        return None
+    for key, (holds, said) in _BOUNDS.items():
+        if key in schema and not holds(value, schema[key]):
+            return f"{_shown(path)} {said} {schema[key]}"
+    step = schema.get("multipleOf")
+    if step is not None and abs(value / step - round(value / step)) > 1e-9:
+        return f"{_shown(path)} must be a multiple of {step}"
+    return None
+
+
+def _size_fault(schema: dict[str, Any], value: Any, path: Path) -> str | None:  # noqa: ANN401 - JSON
+    sizes = _SIZES.get(type(value))
+    if sizes is None:
+        return None
+    least, most, what = sizes
+    if len(value) < schema.get(least, 0):
+        return f"{_shown(path)} must have at least {schema[least]} {what}"
+    if most in schema and len(value) > schema[most]:
+        return f"{_shown(path)} must have at most {schema[most]} {what}"
     return None
 
 

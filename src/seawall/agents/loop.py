@@ -162,6 +162,7 @@ async def _call_model(
     tokens = agent.limits.completion_tokens - answer.usage.completion_tokens
     if tokens <= 0:
         raise TurnLimitReached("The agent has used all the tokens it may write in one turn.")
+    tokens = min(tokens, agent.limits.call_tokens or tokens)
     messages = turn.history + answer.messages + mending
     request = ModelRequest(agent.prompt, messages, tokens, agent.temperature, turn.meter)
     deadline = min(turn.deadline, clock() + agent.limits.model_seconds)

@@ -43,11 +43,14 @@ async def answer_chat(orchestrator: Orchestrator, exchange: Exchange) -> None:
     body = decode(_decoder, raw)
     session = exchange.headers.get(b"seawall-session", b"").decode("latin-1") or None
     request = exchange.bounded(chat_request(body, session=session, key=key, settings=settings))
-    if body.stream:
-        with_usage = body.stream_options is not None and body.stream_options.include_usage
-        await _stream(orchestrator, exchange, request, credential, with_usage=with_usage)
-    else:
-        await _whole(orchestrator, exchange, request, credential)
+    try:
+        if body.stream:
+            with_usage = bool(body.stream_options and body.stream_options.include_usage)
+            await _stream(orchestrator, exchange, request, credential, with_usage=with_usage)
+        else:
+            await _whole(orchestrator, exchange, request, credential)
+    except UnknownAgent as problem:  # by the name that it has in this format
+        raise UnknownAgent(problem.detail, field="model") from problem
 
 
 async def answer_models(orchestrator: Orchestrator, exchange: Exchange) -> None:
