@@ -9,10 +9,10 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from seawall.admission.settings import AdmissionSettings
 from seawall.agents.definition import AgentLimits
@@ -29,6 +29,7 @@ from seawall.telemetry.settings import TelemetrySettings
 
 __all__ = [
     "AgentSettings",
+    "CorsSettings",
     "IntentSettings",
     "RoutingSettings",
     "ServerSettings",
@@ -39,6 +40,78 @@ __all__ = [
 ]
 
 T = TypeVar("T", bound=Struct)
+
+
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
+_ORIGIN = re.compile(
+    r"[a-z][a-z0-9+.-]*://[a-z0-9_.-]+(?::\d{1,5})?\Z|[a-z]+://\[[0-9a-f:]+\](?::\d{1,5})?\Z"
+)
+
+
+class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which pages of other origins may call the API from a browser.
+
+    origins: as browsers send them, such as `https://shop.example`; "*" is all of them.
+    methods, headers: what such a page may send; "*" among the headers is whatever it asks for.
+    expose: the headers of answers that it may read. credentials: whether a browser may send
+    cookies along. max_age_seconds: how long a browser may remember all this.
+    """
+
+    origins: tuple[str, ...]
+    methods: tuple[str, ...] = ("GET", "POST", "DELETE")
+    headers: tuple[str, ...] = (
+        "accept",
+        "authorization",
+        "cache-control",
+        "content-type",
+        "idempotency-key",
+        "last-event-id",
+        "seawall-session",
+        "traceparent",
+        "tracestate",
+        "x-api-key",
+        "x-request-id",
+        # OpenAI's own client for browsers
+        "openai-organization",
+        "openai-project",
+        "user-agent",
+        "x-stainless-arch",
+        "x-stainless-async",
+        "x-stainless-helper-method",
+        "x-stainless-lang",
+        "x-stainless-os",
+        "x-stainless-package-version",
+        "x-stainless-poll-helper",
+        "x-stainless-retry-count",
+        "x-stainless-runtime",
+        "x-stainless-runtime-version",
+        "x-stainless-timeout",
+    )
+    expose: tuple[str, ...] = (
+        "location",
+        "retry-after",
+        "seawall-session",
+        "server-timing",
+        "x-request-id",
+    )
+    credentials: bool = False
+    max_age_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 600
+
+    def __post_init__(self) -> None:
+        """Anything but what browsers send would never match; "*" never goes with credentials."""
+        if not self.origins:
+            raise ValueError("origins: name at least one, or leave out [server.cors]")
+        for origin in self.origins:
+            if origin != "*" and not _ORIGIN.match(origin):
+                raise ValueError(
+                    f"origins: {origin!r} is not an origin as browsers send it: scheme, host in "
+                    "lower case and a port where it is not the usual one, without a path"
+                )
+        if self.credentials and "*" in self.origins:
+            raise ValueError('credentials: cannot be true with the origin "*": name the origins')
+        for name in (*self.methods, *self.headers, *self.expose):
+            if not _TOKEN.match(name):
+                raise ValueError(f"{name!r} is not the name of a header or method")
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,6 +127,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     out in larger pieces and leave the processor to those who wait for their first; 0: never.
     frozen_seconds: a worker whose event loop has not come round for so long is killed and another
     started, where there are several; 0: never.
+    access_log: whether each request leaves a line in the log. cors: None where pages of other
+    origins may not call the API.
     """
 
     host: str = "127.0.0.1"
@@ -71,6 +146,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     drain_seconds: float = 30.0
     hold_seconds: float = 0.5
     frozen_seconds: float = 20.0
+    access_log: bool = False
+    cors: CorsSettings | None = None
 
 
 class ToolsetSettings(Struct, frozen=True):

@@ -3,13 +3,17 @@
 Plain typed data. Nothing here imports anything of ours, does I/O or knows a clock.
 """
 
+from typing import Any
+
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import force_setattr
 
 __all__ = [
+    "AnswerOptions",
     "AssistantMessage",
     "Cost",
     "Message",
+    "OutputFormat",
     "Principal",
     "SessionKey",
     "ToolCall",
@@ -128,6 +132,25 @@ class Cost(Struct, frozen=True, omit_defaults=True):
     estimated: bool = False
 
 
+class OutputFormat(Struct, frozen=True):
+    """The JSON that a final answer has to be. name: letters, digits, `_` and `-`."""
+
+    name: str
+    schema: dict[str, Any]
+
+
+class AnswerOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a client wants of the answer, within the bounds of the agent.
+
+    max_tokens: written in one model call. stop: texts before which the answer ends. output: the
+    JSON that it has to be.
+    """
+
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    output: OutputFormat | None = None
+
+
 class TurnRequest(Struct, frozen=True, kw_only=True):
     """One user message as a host received it; already validated by the host.
 
@@ -140,6 +163,7 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     history: messages that stand before `text` when the client keeps the history itself
         (OpenAI's stateless format); only used for a new session, never stored.
     deadline: seconds on the event loop's monotonic clock; None for the configured turn limit.
+    options: None where the client leaves everything to the agent.
     """
 
     id: str
@@ -151,6 +175,7 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     history: tuple[Message, ...] = ()
     deadline: float | None = None
     background: bool = False
+    options: AnswerOptions | None = None
 
 
 class TurnRecord(Struct, frozen=True):

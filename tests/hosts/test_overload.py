@@ -2,6 +2,7 @@
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -55,6 +56,7 @@ def _metrics(pair: Pair) -> str:
 
 
 def _refused(pair: Pair, reason: str = "full") -> float:
+    time.sleep(1.05)  # a scrape is given again for a second
     line = f'seawall_refused_total{{reason="{reason}"}} '
     return float(_metrics(pair).split(line)[1].split("\n")[0])
 

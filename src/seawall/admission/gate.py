@@ -1,6 +1,7 @@
 """The gate that turns pass: the admission queue with real tasks waiting in it."""
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable, Generator
@@ -20,6 +21,9 @@ __all__ = ["DETAIL", "Gate"]
 
 DETAIL = "There is no room for another turn now; nothing was done for this one."
 _TICK_SECONDS = 0.05
+_LOG_SECONDS = 1.0
+
+_log = logging.getLogger("seawall.admission")
 
 
 class Gate:
@@ -36,6 +40,7 @@ class Gate:
         self._in_pass = False
         self._pass_began = 0.0
         self._unidentified = 0
+        self._unlogged = 0
         self.refused: dict[Reason, int] = {"full": 0, "late": 0, "waited": 0, "displaced": 0}
 
     @property
@@ -225,7 +230,21 @@ class Gate:
     def _count(self, refusal: Refusal) -> float:
         """Count it; when to come back: spread, so that not all do in the same moment."""
         self.refused[refusal.reason] += 1
+        self._unlogged += 1
+        if self._unlogged == 1:
+            asyncio.get_running_loop().call_later(_LOG_SECONDS, self._log_refused)
         return round(refusal.retry_after * (1.0 + random.random()), 1)  # noqa: S311 - no secret
+
+    def _log_refused(self) -> None:
+        """One line for all that were refused within a second."""
+        refused, self._unlogged = self._unlogged, 0
+        _log.warning(
+            "turns refused by admission: %d; %d run, of %d that may, and %d wait",
+            refused,
+            self.in_flight,
+            self.limit,
+            self.queued,
+        )
 
 
 class _Place:

@@ -17,6 +17,7 @@ class AgentLimits(Struct, frozen=True):
 
     steps: model calls. tool_calls: tool calls in one step. completion_tokens: written by the
     model in the whole turn. tool_seconds: one tool call. model_seconds: one model call.
+    call_tokens: written in one model call; None for no other bound than the turn's.
     """
 
     steps: int = 12
@@ -24,6 +25,7 @@ class AgentLimits(Struct, frozen=True):
     completion_tokens: int = 4_096
     tool_seconds: float = 10.0
     model_seconds: float = 60.0
+    call_tokens: int | None = None
 
 
 class Agent(Struct, frozen=True, eq=False):

@@ -252,6 +252,7 @@ async def _call_model(
     tokens = agent.limits.completion_tokens - answer.usage.completion_tokens
     if tokens <= 0:
         raise TurnLimitReached("The agent has used all the tokens it may write in one turn.")
+    tokens = min(tokens, agent.limits.call_tokens or tokens)
     messages = turn.history + answer.messages + mending
     prompt = agent.closing_prompt if last else agent.prompt
     request = ModelRequest(prompt, messages, tokens, agent.temperature, turn.meter)

@@ -30,6 +30,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="processes (default: server.workers, or else the processors that may be used)",
     )
     parser.add_argument(
+        "--anonymous",
+        action="store_true",
+        help="admit requests from this machine without a credential (identity.anonymous); for "
+        "trying things out, never behind a proxy",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="announce as a JSON line on standard output"
     )
     parser.set_defaults(run=_run)
@@ -43,6 +49,8 @@ def _run(arguments: argparse.Namespace) -> int:
         value = getattr(arguments, name)
         if value is not None:  # workers are separate processes: they read it there
             os.environ[f"SEAWALL_SERVER__{name.upper()}"] = str(value)
+    if arguments.anonymous:
+        os.environ["SEAWALL_IDENTITY__ANONYMOUS"] = "true"
 
     os.environ[LEVEL], os.environ[FORMAT] = arguments.log_level, arguments.log_format
 

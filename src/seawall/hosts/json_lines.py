@@ -2,7 +2,8 @@
 
 The fields are those of AWS's Python runtime (github.com/aws/
 aws-lambda-python-runtime-interface-client, lambda_runtime_log_utils), so that what reads its
-logs reads ours. A traced turn's lines have trace_id and span_id.
+logs reads ours. A traced turn's lines have trace_id and span_id; those of a request its id, and its
+tenant where that is known.
 """
 
 import logging
@@ -11,6 +12,8 @@ import traceback
 from typing import Any
 
 import msgspec
+
+from seawall.requests import current_request
 
 __all__ = ["TIME_FORMAT", "JsonFormatter"]
 
@@ -39,6 +42,10 @@ class JsonFormatter(logging.Formatter):
             line["errorType"] = kind.__name__
             line["errorMessage"] = str(error)
             line["location"] = f"{record.pathname}:{record.funcName}:{record.lineno}"
+        if (request := current_request.get()) is not None:
+            line["request_id"] = request.id
+            if request.tenant:
+                line["tenant"] = request.tenant
         line |= self.of_host()
         for name, value in vars(record).items():
             if name not in _OWN and name not in line:

@@ -32,8 +32,15 @@ class ApiKeys:
             (each.sha256.encode("ascii"), Principal(each.tenant, each.subject)) for each in settings
         ]
 
+    def __len__(self) -> int:
+        return len(self._known)
+
     def find(self, key: str) -> Principal | None:
-        """Whose the key is; takes as long for a wrong key as for any right one."""
+        """Whose the key is.
+
+        The work is the same for a wrong key as for any right one: one digest, and one comparison
+        of constant time with each that is configured.
+        """
         if len(key) > _MAX_CHARACTERS:
             return None
         digest = _digest(key).encode("ascii")

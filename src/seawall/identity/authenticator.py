@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the cryptography behind it is imported only where tokens ar
 __all__ = ["build_authenticator"]
 
 _ANONYMOUS = Principal("local", "anonymous")
+_NO_KEYS = "API keys are not accepted here: the configuration has no section [[identity.api_keys]]."
 
 
 def build_authenticator(
@@ -94,6 +95,8 @@ class _Authenticator:
             return credential.principal
         if isinstance(credential, Anonymous):
             return _ANONYMOUS if self._anonymous and credential.loopback else None
+        if credential.api_key and (principal := self._keys.find(credential.api_key)):
+            return principal
         if credential.secret.startswith(PREFIX):
             return self._keys.find(credential.secret)  # claims nothing, but is as quickly known
         return self._verifier.claimed(credential.secret) if self._verifier else None
@@ -103,17 +106,34 @@ class _Authenticator:
         if isinstance(credential, Trusted):
             return credential.principal
         if isinstance(credential, Anonymous):
-            if self._anonymous and credential.loopback:
-                return _ANONYMOUS
-            raise Unauthenticated("A credential is needed.")
-        if credential.secret.startswith(PREFIX):
-            principal = self._keys.find(credential.secret)
-            if principal is None:
-                raise Unauthenticated("The API key is not known.")
+            if not self._anonymous:
+                raise Unauthenticated("A credential is needed.")
+            if not credential.loopback:
+                raise Unauthenticated(f"A credential is needed: {credential.fault}.")
+            return _ANONYMOUS
+        if credential.api_key and (principal := self._keys.find(credential.api_key)):
             return principal
+        if credential.secret.startswith(PREFIX):
+            return self._known_key(credential.secret)
         if self._verifier is None:
-            raise Unauthenticated("Tokens are not accepted here.")
+            raise Unauthenticated(self._no_tokens(credential.secret))
         return self._verifier.verify_now(credential.secret)
+
+    def _known_key(self, secret: str) -> Principal:
+        if not self._keys:
+            raise Unauthenticated(_NO_KEYS)
+        principal = self._keys.find(secret)
+        if principal is None:
+            raise Unauthenticated("The API key is not known.")
+        return principal
+
+    def _no_tokens(self, secret: str) -> str:
+        """Why a secret that is not one of our keys is refused where no tokens are accepted."""
+        if secret.count(".") == 2:
+            return "Tokens are not accepted here: the configuration has no section [identity.jwt]."
+        if not self._keys:
+            return _NO_KEYS
+        return f"The API key is not known: keys of this server begin with {PREFIX}."
 
     async def authenticate(self, credential: Credential) -> Principal:
         """See `Authenticator.authenticate`."""

@@ -10,18 +10,28 @@ __all__ = ["Anonymous", "Authenticator", "Bearer", "Credential", "Trusted"]
 
 
 class Bearer(Struct, frozen=True):
-    """A secret that a stranger presented: a JWT or an API key."""
+    """A secret that a stranger presented: a JWT or an API key.
+
+    api_key: from the header X-API-Key, where the secret came in another one; it counts where it
+    is a key that is configured, and may be meant for another gateway.
+    """
 
     secret: str
+    api_key: str = ""
 
     def __repr__(self) -> str:
         return "Bearer(...)"
 
 
 class Anonymous(Struct, frozen=True):
-    """No credential; `loopback` when the connection came from this very machine."""
+    """No credential.
 
-    loopback: bool
+    loopback: the request came from this very machine, as far as that can be known. fault: why
+    not, where it did not.
+    """
+
+    fault: str = ""
+    loopback: bool = False
 
 
 class Trusted(Struct, frozen=True):

@@ -79,7 +79,8 @@ class ApiKeySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Who may come in. Nobody, unless something is set here.
 
-    anonymous: requests without a credential, from this very machine only.
+    anonymous: requests without a credential, from this very machine only, as far as that can be
+    known.
     """
 
     anonymous: bool = False
@@ -90,6 +91,24 @@ class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):
         """One key is one person's."""
         if len({each.sha256 for each in self.api_keys}) < len(self.api_keys):
             raise ValueError("api_keys: the same sha256 is listed twice")
+
+    @property
+    def warning(self) -> str:
+        """What an operator should know when a server starts with this; empty for nothing."""
+        if self.anonymous:
+            return (
+                "identity.anonymous is true: every program and every user of this machine may run "
+                "turns without a credential, and so may anyone whose requests reach this server "
+                "through a proxy or tunnel on this machine that hides where they came from, which "
+                "cannot be detected. Do not put a proxy in front of this server"
+            )
+        if self.jwt is None and not self.api_keys:
+            return (
+                "the configuration has no section [identity]: every request is answered with 401; "
+                "add [[identity.api_keys]] (see seawall keys new), [identity.jwt], or "
+                "anonymous = true to try things out on this machine"
+            )
+        return ""
 
 
 def _check_field(field: str, value: str) -> None:

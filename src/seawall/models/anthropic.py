@@ -19,7 +19,7 @@ from seawall.models.blanks import NO_CONTENT
 from seawall.models.call_ids import WORD, CallIds, origin_of, tool_name
 from seawall.models.exchange import Encoded, stream_answer, warm_connections
 from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
-from seawall.models.schemas import in_words, simplified
+from seawall.models.schemas import ANY_OBJECT, in_words, simplified
 from seawall.models.unreadable import UnreadableLog
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import AssistantMessage, Message, UserMessage
@@ -113,6 +113,8 @@ class AnthropicModel:
             blocks[-1]["cache_control"] = {"type": "ephemeral"}
         limit = _DEFAULT_TOKENS if request.max_tokens is None else request.max_tokens
         parts += [b',"messages":', _encode(messages), b',"max_tokens":%d' % limit]
+        if stop := [each for each in request.stop if each.strip()]:  # it refuses blank ones
+            parts += [b',"stop_sequences":', _encode(stop)]
         if request.temperature is not None:
             parts.append(b',"temperature":' + _encode(request.temperature))
         parts.append(b"}")
@@ -129,11 +131,12 @@ def _head(settings: AnthropicSettings, prompt: Prompt) -> bytes:
     if settings.thinking:
         parts += [b',"thinking":', _encode({"type": settings.thinking})]
     instructions = prompt.instructions
-    if prompt.output is not None and settings.schema_in_words:
-        instructions = f"{instructions}\n\n{in_words(prompt.output)}"
-    elif prompt.output is not None:
-        output = {"type": "json_schema", "schema": simplified(prompt.output.schema)}
-        parts += [b',"output_config":', _encode({"format": output})]
+    output = prompt.output
+    if output is not None and (settings.schema_in_words or output.schema == ANY_OBJECT):
+        instructions = f"{instructions}\n\n{in_words(output)}"
+    elif output is not None:
+        wanted = {"type": "json_schema", "schema": simplified(output.schema)}
+        parts += [b',"output_config":', _encode({"format": wanted})]
     if prompt.tools:
         parts += [b',"tools":', _encode([_wire_tool(each) for each in prompt.tools])]
     if instructions.strip():

@@ -26,7 +26,7 @@ from seawall.models.blanks import NO_CONTENT
 from seawall.models.call_ids import WORD, CallIds, origin_of, tool_name
 from seawall.models.exchange import Encoded, stream_answer, warm_connections
 from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
-from seawall.models.schemas import in_words, simplified
+from seawall.models.schemas import ANY_OBJECT, in_words, simplified
 from seawall.models.unreadable import UnreadableLog
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import AssistantMessage, Message, UserMessage
@@ -174,6 +174,8 @@ class BedrockModel:
             bounds["maxTokens"] = request.max_tokens
         if request.temperature is not None:
             bounds["temperature"] = request.temperature
+        if stop := [each for each in request.stop if each.strip()]:
+            bounds["stopSequences"] = stop
         if bounds:
             parts += [b',"inferenceConfig":', _encode(bounds)]
         parts.append(b"}")
@@ -188,7 +190,8 @@ def _head(settings: BedrockSettings, prompt: Prompt) -> bytes:
     """
     parts = [b"{"]
     instructions = prompt.instructions
-    if (output := prompt.output) is not None and settings.schema_in_words:
+    output = prompt.output
+    if output is not None and (settings.schema_in_words or output.schema == ANY_OBJECT):
         instructions = f"{instructions}\n\n{in_words(output)}"
     elif output is not None:
         schema = _encode(simplified(output.schema)).decode()  # this API takes it as text

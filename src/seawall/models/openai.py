@@ -17,7 +17,7 @@ from seawall.models.call_ids import NINE, CallIds, origin_of, tool_name
 from seawall.models.exchange import Encoded, stream_answer, warm_connections
 from seawall.models.openai_reading import OpenAIReader
 from seawall.models.port import ModelEvent, ModelRequest, Prompt
-from seawall.models.schemas import in_words, is_strict
+from seawall.models.schemas import ANY_OBJECT, in_words, is_strict
 from seawall.models.unreadable import UnreadableLog
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import AssistantMessage, Message, ToolCall, UserMessage
@@ -100,6 +100,8 @@ class OpenAIModel:
             parts.append(f',"{limit}":{request.max_tokens}'.encode())
         if request.temperature is not None:
             parts.append(b',"temperature":' + _encode(request.temperature))
+        if stop := (*self._settings.stop, *request.stop):
+            parts += [b',"stop":', _encode(stop)]
         if self._settings.cache != "off":
             conversation = self._settings.cache == "conversation"
             key = cache_key(head, request.messages if conversation else ())
@@ -115,11 +117,12 @@ def _head(settings: OpenAISettings, prompt: Prompt) -> bytes:
     if prompt.tools:
         tools = [{"type": "function", "function": tool} for tool in prompt.tools]
         parts += [b',"tools":', _encode(tools)]
-    if settings.stop:
-        parts += [b',"stop":', _encode(settings.stop)]
     instructions = prompt.instructions
     if (output := prompt.output) is not None and settings.schema_in_words:
         instructions = f"{instructions}\n\n{in_words(output)}"
+    elif output is not None and output.schema == ANY_OBJECT:
+        instructions = f"{instructions}\n\n{in_words(output)}"  # it must be spoken of, too
+        parts.append(b',"response_format":{"type":"json_object"}')
     elif output is not None:
         strict = is_strict(output.schema)
         asked = {"name": output.name, "schema": output.schema, "strict": strict}

@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
-from seawall.turn import Message, ToolCall, Usage
+from seawall.turn import Message, OutputFormat, ToolCall, Usage
 
 __all__ = [
     "Finish",
@@ -29,13 +29,6 @@ class ToolSpec(Struct, frozen=True):
     name: str
     description: str
     parameters: dict[str, object]
-
-
-class OutputFormat(Struct, frozen=True):
-    """The JSON that a final answer has to be. name: letters, digits, `_` and `-`."""
-
-    name: str
-    schema: dict[str, object]
 
 
 class Prompt(Struct, frozen=True, eq=False, weakref=True):
@@ -66,7 +59,8 @@ class ModelRequest(Struct, frozen=True):
     """One call: the agent's fixed prompt and the conversation so far.
 
     max_tokens bounds the completion; temperature None leaves the provider's default. meter: the
-    turn's, told by every attempt that is made for this call.
+    turn's, told by every attempt that is made for this call. stop: texts at which the provider
+    may end the answer; a provider that cannot is no failure, see `stopping.py`.
     """
 
     prompt: Prompt
@@ -74,6 +68,7 @@ class ModelRequest(Struct, frozen=True):
     max_tokens: int | None = None
     temperature: float | None = None
     meter: Meter | None = None
+    stop: tuple[str, ...] = ()
 
 
 class Text(Struct, frozen=True):

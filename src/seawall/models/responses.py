@@ -19,7 +19,7 @@ from seawall.models.call_ids import WORD, CallIds, origin_of, tool_name
 from seawall.models.exchange import Encoded, stream_answer, warm_connections
 from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
 from seawall.models.responses_reading import ResponsesReader
-from seawall.models.schemas import in_words, is_strict
+from seawall.models.schemas import ANY_OBJECT, in_words, is_strict
 from seawall.models.unreadable import UnreadableLog
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import AssistantMessage, Message, UserMessage
@@ -111,7 +111,8 @@ def _head(settings: ResponsesSettings, prompt: Prompt) -> bytes:
     if prompt.tools:
         parts += [b',"tools":', _encode([_wire_tool(each) for each in prompt.tools])]
     instructions = prompt.instructions
-    if (output := prompt.output) is not None and settings.schema_in_words:
+    output = prompt.output
+    if output is not None and (settings.schema_in_words or output.schema == ANY_OBJECT):
         instructions = f"{instructions}\n\n{in_words(output)}"
     elif output is not None:
         wanted = {

@@ -11,7 +11,10 @@ import msgspec
 
 from seawall.models.port import OutputFormat
 
-__all__ = ["in_words", "is_strict", "simplified"]
+__all__ = ["ANY_OBJECT", "in_words", "is_strict", "simplified"]
+
+ANY_OBJECT: dict[str, Any] = {"type": "object"}
+"""Any JSON object: no schema can say that to a provider that wants objects closed."""
 
 # https://platform.claude.com/docs/en/build-with-claude/structured-outputs, and what Anthropic's own
 # client leaves in a schema (anthropic/lib/_parse/_transform.py, 2.13).

@@ -68,7 +68,12 @@ async def answer_turn(ports: Ports, running: Running, opened: Opened) -> None:
     )
     notes = dict(session.state) if session else {}
     turn = _agent_turn(ports, running, opened, notes)
-    if ports.answers is not None and session is None:
+    if request.options is not None:
+        from seawall.agents.options import agents_with  # noqa: PLC0415 - seldom asked for
+
+        agents = agents_with(ports.agents, route.agent, request.options)
+        answer = await run_agent(agents, route.agent, turn, emit)
+    elif ports.answers is not None and session is None:
         answer = await ports.answers.answer(route.agent, turn, emit)
     else:
         answer = await run_agent(ports.agents, route.agent, turn, emit)
@@ -165,6 +170,8 @@ def fingerprint(request: TurnRequest) -> str:
     """Digest of what a request asks for; the same key with another digest is a mistake."""
     session = None if request.opens else request.session
     asked = msgspec.json.encode((request.text, session, request.agent, request.history))
+    if request.options is not None:
+        asked += msgspec.json.encode(request.options)
     return hashlib.sha256(asked).hexdigest()
 
 

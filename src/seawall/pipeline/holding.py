@@ -84,7 +84,8 @@ class Holding(Struct, frozen=True):
                 yield
                 renewing.cancel()
         except BaseExceptionGroup as failures:
-            raise await self.end(failures.exceptions[0]) from None
+            ending = await self.end(failures.exceptions[0])
+            raise ending from ending.__cause__  # `from None` would take it away
         except BaseException as failure:
             ending = await self.end(failure)
             if ending is failure:

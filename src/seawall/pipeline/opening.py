@@ -89,7 +89,7 @@ class Opening(Struct, frozen=True, kw_only=True):
             first = failure.exceptions[0] if isinstance(failure, BaseExceptionGroup) else failure
             await _let_go(holding, first)
             if first is not failure:
-                raise first from None
+                raise first from first.__cause__
             raise
 
     async def again(self, opened: Opened) -> Opened:

@@ -28,11 +28,12 @@ from seawall.pipeline.holding import attempted, fail_promise
 from seawall.pipeline.live import LiveTurn, LiveTurns
 from seawall.pipeline.opening import Opened, Opening
 from seawall.pipeline.replay import replay
-from seawall.pipeline.report import TurnReport
+from seawall.pipeline.report import TurnReport, log_failure
 from seawall.pipeline.running import Ports, Running
 from seawall.pipeline.stages import Stage, StageTimings
 from seawall.pipeline.stored import stored_events
 from seawall.pipeline.tracing import describe, traced
+from seawall.requests import current_request
 from seawall.sessions.port import Hold, Pending, Replay, turn_of
 from seawall.spans import (
     error_type,
@@ -100,6 +101,7 @@ class Pipeline:
         report = TurnReport(request.id)
         spending = self.ports.spending()
         running = Running(request, credential, emit, deadline, timings, report, spending, resumed)
+        answered = current_request.get()
         try:
             principal = self.ports.authenticator.known(credential)
             if principal is None:
@@ -107,6 +109,9 @@ class Pipeline:
             else:
                 timings.record("authenticate", took := clock() - started)
                 note_span("authenticate", took)
+            report.tenant = principal.tenant
+            if answered is not None:
+                answered.tenant = principal.tenant
             entered = clock()
             async with self.ports.gate.place(
                 principal.tenant, background=request.background, deadline=deadline
@@ -119,6 +124,8 @@ class Pipeline:
             report.outcome = problem.code
             if isinstance(problem, StoreUnavailable | CommitUnknown):
                 self._store_in_doubt = True
+            if not isinstance(problem, Overloaded):  # the gate counts and logs those
+                log_failure(report, request, problem, clock() - started)
             raise
         except Exception:
             report.outcome = InternalError.code

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from seawall.budgets.spending import ModelSpent
-from seawall.turn import Usage
+from seawall.errors import Problem
+from seawall.requests import current_request
+from seawall.turn import TurnRequest, Usage
 
-__all__ = ["Observe", "Observers", "TurnReport"]
+__all__ = ["Observe", "Observers", "TurnReport", "log_failure"]
 
 _log = logging.getLogger("seawall.turns")
 _LOG_SECONDS = 60.0
+_MAX_CAUSE_CHARACTERS = 300
 
 
 class TurnReport(Struct):
@@ -21,7 +24,7 @@ class TurnReport(Struct):
     outcome: "completed", "replayed", "cancelled", or the code of the problem that ended it.
     tool_calls, failed_tool_calls: counts over all steps. timings: milliseconds by stage.
     spent: by model, where calls are metered, also of a turn that failed. currency: of the costs.
-    cached: the answer was produced for another turn.
+    cached: the answer was produced for another turn. tenant: empty until it is verified.
     """
 
     turn: str
@@ -36,6 +39,7 @@ class TurnReport(Struct):
     spent: dict[str, ModelSpent] = {}
     currency: str = ""
     cached: bool = False
+    tenant: str = ""
 
 
 Observe = Callable[[TurnReport], None]
@@ -70,3 +74,56 @@ class Observers:
                 "a turn could not be counted (%d since the start)", self._failures, exc_info=error
             )
             self._logged_at = time.monotonic()
+
+
+def log_failure(report: TurnReport, request: TurnRequest, problem: Problem, seconds: float) -> None:
+    """Leave a line in the log about a turn that failed.
+
+    Args:
+        report: of the turn, as far as it came.
+        request: what was asked for; nothing of its text is logged.
+        problem: what ended it. The detail of an upstream's failure names the upstream.
+        seconds: from the turn's arrival to its failure.
+    """
+    # Strangers that are turned away are no failures of turns; they could fill the log.
+    level = logging.WARNING if report.tenant else logging.INFO
+    if not _log.isEnabledFor(level):
+        return
+    cause = _described(problem.__cause__)
+    answered = current_request.get()
+    fields: dict[str, object] = {
+        "turn": request.id,
+        "code": problem.code,
+        "tenant": report.tenant,
+        "session": request.session,
+        "agent": report.agent,
+        "cause": cause,
+        "request_id": answered.id if answered is not None else "",
+    }
+    # The code is part of the text, so that a flood of one kind does not hide the others.
+    text = (
+        f"turn %s failed: {problem.code}: %s tenant=%r session=%s agent=%s cause=%r request=%s "
+        "after %.3f s"
+    )
+    _log.log(
+        level,
+        text,
+        request.id,
+        problem.detail,
+        report.tenant,
+        request.session,
+        report.agent,
+        cause,
+        fields["request_id"],
+        seconds,
+        extra=fields,
+    )
+
+
+def _described(error: BaseException | None) -> str:
+    """An error and what caused it, in one bounded line."""
+    parts: list[str] = []
+    while error is not None and len(parts) < 4:
+        parts.append(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+        error = error.__cause__
+    return " < ".join(parts)[:_MAX_CAUSE_CHARACTERS]

@@ -7,6 +7,7 @@ from collections import OrderedDict
 __all__ = ["FloodFilter"]
 
 _MESSAGES = 256  # whose count is kept
+_ACCESS_LOG = "seawall.access"  # one line a request is what is asked for there
 
 
 class FloodFilter(logging.Filter):
@@ -24,6 +25,8 @@ class FloodFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """See logging."""
+        if record.name == _ACCESS_LOG:
+            return True
         key = (record.name, record.levelno, str(record.msg))
         now = time.monotonic()
         window = self._seen.get(key)

@@ -122,11 +122,14 @@ async def answer_http(
 
 
 async def refuse_http(
-    problem: Problem, source: Source, answering: Answering, *, stream: bool
+    problem: Problem, source: Source, answering: Answering, *, stream: bool, name: str
 ) -> None:
-    """Answer a request that does not get as far as the application."""
-    headers = [(b"content-type", b"application/problem+json")]
-    body = msgspec.json.encode(problem.as_dict())
+    """Answer a request that does not get as far as the application. name: the request's id."""
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"x-request-id", name.encode("ascii", "replace")),
+    ]
+    body = msgspec.json.encode(problem.as_dict() | {"request_id": name})
     if not stream:
         await answering.whole(whole_answer(problem.status, headers, body, source))
         return

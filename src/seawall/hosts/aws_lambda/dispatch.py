@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import logging
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from seawall.hosts.aws_lambda.target import Handler, Target
 
 __all__ = ["Dispatcher", "UnknownEvent"]
 
+_log = logging.getLogger("seawall.lambda")
 _TRACE = b"x-amzn-trace-id"
 
 
@@ -32,6 +34,11 @@ class Dispatcher:
         self._target = target
         self._settings = settings
         self.margin_seconds = settings.margin_seconds
+        identified = settings.authorizer or settings.direct or settings.queue
+        if target.orchestrator is not None and not identified:
+            identity = target.orchestrator.settings.identity
+            if identity.warning:
+                _log.warning("%s", identity.warning)
 
     async def answer(self, payload: bytes, context: InvocationContext, answer: Answer) -> None:
         """Answer one invocation.
@@ -78,7 +85,11 @@ class Dispatcher:
         else:
             if not self._settings.direct:
                 raise UnknownEvent("direct turns are off; SEAWALL_LAMBDA_DIRECT=true admits them")
-            await answer.whole(await turns.answer_direct(app, event, deadline=deadline))
+            await answer.whole(
+                await turns.answer_direct(
+                    app, event, deadline=deadline, request=context.aws_request_id
+                )
+            )
 
     async def _answer_http(
         self,
@@ -93,11 +104,16 @@ class Dispatcher:
         stream |= settings.stream == "auto" and source == "url"
         try:
             request = read_event(event, source, base_path=settings.base_path)
-            credential = self._credential(request)
         except Problem as problem:
-            await refuse_http(problem, source, answer, stream=stream)
+            await refuse_http(problem, source, answer, stream=stream, name=context.aws_request_id)
             return
         scope = request.scope
+        scope["seawall.request_id"] = context.aws_request_id
+        credential = None
+        try:
+            credential = self._credential(request)
+        except Problem as problem:
+            scope["seawall.refusal"] = problem
         scope["aws.event"] = event
         scope["aws.context"] = context
         scope["seawall.deadline"] = self._deadline(context)

@@ -55,8 +55,12 @@ def is_batch(event: object) -> bool:
     )
 
 
-async def answer_direct(app: AsgiApp, event: object, *, deadline: float) -> bytes:
+async def answer_direct(
+    app: AsgiApp, event: object, *, deadline: float, request: str = ""
+) -> bytes:
     """One turn; its answer as the turns API has it. deadline: on the event loop's clock.
+
+    request: the invocation's id, for log lines.
 
     Raises:
         TurnRefused: it was not answered.
@@ -65,7 +69,7 @@ async def answer_direct(app: AsgiApp, event: object, *, deadline: float) -> byte
         turn = msgspec.convert(event, _DirectTurn)
     except msgspec.ValidationError as error:
         raise TurnRefused("invalid-field", f"The event is not a turn: {error}.") from error
-    return await _ask(app, turn, deadline)
+    return await _ask(app, turn, deadline, request)
 
 
 async def answer_batch(
@@ -120,7 +124,7 @@ async def _answer_record(app: AsgiApp, record: Mapping[str, Any], deadline: floa
         turn = msgspec.json.decode(record["body"], type=_DirectTurn)
         if turn.idempotency_key is None:
             turn = msgspec.structs.replace(turn, idempotency_key=identifier)
-        await _ask(app, turn, deadline)
+        await _ask(app, turn, deadline, identifier)
     except (msgspec.DecodeError, msgspec.ValidationError, TurnRefused) as error:
         _log.warning("the message %s was not answered: %s", identifier, error)
         return False
@@ -130,7 +134,7 @@ async def _answer_record(app: AsgiApp, record: Mapping[str, Any], deadline: floa
     return True
 
 
-async def _ask(app: AsgiApp, turn: _DirectTurn, deadline: float) -> bytes:
+async def _ask(app: AsgiApp, turn: _DirectTurn, deadline: float, request: str) -> bytes:
     """The turns API's answer to a turn of a principal that is trusted."""
     try:
         check_name(turn.principal.tenant)
@@ -161,6 +165,7 @@ async def _ask(app: AsgiApp, turn: _DirectTurn, deadline: float) -> bytes:
         "server": None,
         "seawall.credential": Trusted(turn.principal),
         "seawall.deadline": deadline,
+        "seawall.request_id": request,
     }
     sent: list[Message] = []
     asked = [{"type": "http.request", "body": _encode(body), "more_body": False}]

@@ -1,5 +1,6 @@
 """The ASGI application: routes an exchange to what answers it, and answers what fails."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -11,7 +12,8 @@ from seawall.errors import (
     Problem,
     ServerStopping,
 )
-from seawall.hosts.http.chat import answer_chat, answer_models
+from seawall.hosts.http.chat import answer_chat, answer_model, answer_models
+from seawall.hosts.http.door import open_cors
 from seawall.hosts.http.exchange import ClientGone, Exchange, Receive, Scope, Send
 from seawall.hosts.http.openapi import openapi_document
 from seawall.hosts.http.pace import Pace
@@ -20,6 +22,7 @@ from seawall.hosts.http.stop import Stop
 from seawall.hosts.http.turn_events import answer_turn_events
 from seawall.hosts.http.turns import answer_turn
 from seawall.orchestrator import Orchestrator
+from seawall.requests import Request, current_request
 from seawall.spans import incoming_trace
 from seawall.transport.wheel import Wheel
 
@@ -28,17 +31,19 @@ __all__ = ["HttpApplication"]
 _log = logging.getLogger("seawall.http")
 _DEADLINE_TICK = 0.05
 _SESSIONS = "/v1/sessions/"
+_MODELS = "/v1/models/"
 _TURNS = "/v1/turns/"
 _EVENTS = "/events"
+_SCRAPE_SECONDS = 1.0
 
 Endpoint = Callable[[Orchestrator, Exchange], Awaitable[None]]
-Scrape = Callable[[], tuple[bytes, bytes]]
+Scrape = Callable[[], Awaitable[tuple[bytes, bytes]]]
 
 
 class HttpApplication:
     """An ASGI 3 application over an orchestrator.
 
-    all_ready: whether every worker of the server is ready. scrape: the metrics as
+    all_ready: whether every worker of the server is ready. scrape: makes the metrics as
     (content type, text), None where there are none. opens: whether the application opens and
     closes the orchestrator itself, by the ASGI lifespan. stop: how far its end has come, None
     where the server has nothing to say about that.
@@ -64,6 +69,16 @@ class HttpApplication:
             behind=lambda: orchestrator.ready and orchestrator.gate.behind,
         )
         self._openapi = openapi_document()
+        settings = orchestrator.settings.server
+        self._cors = open_cors(settings)
+        self._access_log = settings.access_log
+        if settings.access_log:
+            from seawall.hosts.http.access_log import open_access_log  # noqa: PLC0415 - rare
+
+            open_access_log()
+        self._scraping = asyncio.Lock()
+        self._scraped: tuple[bytes, bytes] = (b"", b"")
+        self._scraped_at = float("-inf")
         # Decided once: a request costs one look-up.
         self._routes: dict[str, dict[str, Endpoint]] = {
             "/v1/turns": {"POST": answer_turn},
@@ -83,11 +98,24 @@ class HttpApplication:
             return
         if scope["type"] != "http":
             raise ValueError(f"only HTTP is served, not {scope['type']}")
+        if self._access_log:
+            await self._logged(scope, receive, send)
+        else:
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> Request:
         exchange = Exchange(
-            scope, receive, send, pace=self._pace, wheel=self._wheel, stop=self._stop
+            scope,
+            receive,
+            send,
+            pace=self._pace,
+            wheel=self._wheel,
+            stop=self._stop,
+            cors=self._cors,
         )
-        # A task may serve one exchange after another, so it is also set where there is none.
+        # A task may serve one exchange after another, so these are also set where there is none.
         incoming_trace.set(exchange.headers.get(b"traceparent", b""))
+        current_request.set(exchange.request)
         try:
             with self._stop.told():
                 await self._route(exchange)
@@ -98,24 +126,72 @@ class HttpApplication:
         except Exception:  # noqa: BLE001 - the last line of defence: a defect is a 500
             _log.exception("%s %s failed", scope["method"], scope["path"])
             await self._fail(exchange, InternalError("Something went wrong here; it is logged."))
+        return exchange.request
+
+    async def _logged(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from seawall.hosts.http.access_log import CountedSend, log_access  # noqa: PLC0415
+
+        began = asyncio.get_running_loop().time()
+        counted = CountedSend(send)
+        request = Request("")
+        try:
+            request = await self._answer(scope, receive, counted)
+        except BaseException:
+            request = current_request.get() or request
+            raise
+        finally:
+            took = asyncio.get_running_loop().time() - began
+            target = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
+            log_access(
+                scope["method"],
+                target,
+                request,
+                status=counted.status,
+                size=counted.size,
+                seconds=took,
+            )
 
     async def _route(self, exchange: Exchange) -> None:
+        refusal: Problem | None = exchange.scope.get("seawall.refusal")
+        if refusal is not None:  # the host has found out what is wrong
+            raise refusal
         path, method = exchange.scope["path"], exchange.scope["method"]
         path = path.removeprefix(exchange.scope.get("root_path") or "")
-        if method == "HEAD":
-            method = "GET"
-        endpoints = self._routes.get(path)
-        if endpoints is None and path.startswith(_SESSIONS) and "/" not in path[len(_SESSIONS) :]:
-            endpoints = _session_endpoints(path[len(_SESSIONS) :])
-        if endpoints is None and path.startswith(_TURNS) and path.endswith(_EVENTS):
-            turn = path.removeprefix(_TURNS).removesuffix(_EVENTS)
-            endpoints = {"GET": lambda app, exchange: answer_turn_events(app, exchange, turn)}
+        if method == "OPTIONS" and self._cors is not None:
+            headers = self._cors.preflight(exchange.headers)
+            if headers is not None:
+                await exchange.nothing(headers, readable=False)
+                return
+        endpoints = self._endpoints(path)
         if endpoints is None:
             raise NotFound(f"There is nothing at {path[:200]!r}.")
-        endpoint = endpoints.get(method)
-        if endpoint is None:
-            raise MethodNotAllowed(f"Allowed here: {', '.join(endpoints)}.")
-        await endpoint(self._orchestrator, exchange)
+        endpoint = endpoints.get("GET" if method == "HEAD" else method)
+        if endpoint is not None:
+            await endpoint(self._orchestrator, exchange)
+            return
+        allowed = ", ".join([*endpoints, *(["HEAD"] if "GET" in endpoints else []), "OPTIONS"])
+        allow = [(b"allow", allowed.encode())]
+        if method == "OPTIONS":
+            await exchange.nothing(allow)
+        else:
+            await exchange.problem(MethodNotAllowed(f"Allowed here: {allowed}."), allow)
+
+    def _endpoints(self, path: str) -> dict[str, Endpoint] | None:
+        """What answers at a path, by method; None where nothing does."""
+        endpoints = self._routes.get(path)
+        if endpoints is not None:
+            return endpoints
+        if path.startswith(_SESSIONS) and "/" not in path[len(_SESSIONS) :]:
+            return _session_endpoints(path[len(_SESSIONS) :])
+        if path.startswith(_MODELS):
+            model = path[len(_MODELS) :]
+            return {"GET": lambda app, exchange: answer_model(app, exchange, model)}
+        if path.startswith(_TURNS) and path.endswith(_EVENTS):
+            turn = path.removeprefix(_TURNS).removesuffix(_EVENTS)
+            return {"GET": lambda app, exchange: answer_turn_events(app, exchange, turn)}
+        if path == "*":  # of the server as a whole, RFC 9110 §9.3.7
+            return {"GET": _nothing_here, "POST": _nothing_here, "DELETE": _nothing_here}
+        return None
 
     async def _fail(self, exchange: Exchange, problem: Problem) -> None:
         if exchange.started:
@@ -135,7 +211,12 @@ class HttpApplication:
     async def _metrics(self, _: Orchestrator, exchange: Exchange) -> None:
         if self._scrape is None:
             raise NotFound("This host has no metrics.")
-        content_type, text = self._scrape()
+        clock = asyncio.get_running_loop().time
+        async with self._scraping:  # one at a time; those who waited for it share what it made
+            if clock() - self._scraped_at >= _SCRAPE_SECONDS:
+                self._scraped = await self._scrape()
+                self._scraped_at = clock()
+        content_type, text = self._scraped
         await exchange.answer(text, content_type=content_type)
 
     async def _describe(self, _: Orchestrator, exchange: Exchange) -> None:
@@ -151,6 +232,10 @@ class HttpApplication:
             await send({"type": event + ".complete"})
             if event == "lifespan.shutdown":
                 return
+
+
+async def _nothing_here(_: Orchestrator, __: Exchange) -> None:
+    raise NotFound("Only OPTIONS can be asked of the server as a whole.")
 
 
 def _session_endpoints(session: str) -> dict[str, Endpoint]:

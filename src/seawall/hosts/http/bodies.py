@@ -1,29 +1,52 @@
 """Request bodies: bytes to valid requests, or an error that names the field."""
 
 import re
-from typing import Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from seawall.config import ServerSettings
-from seawall.errors import BodyTooLarge, InvalidField, InvalidRequest
+from seawall.errors import BodyTooLarge, InvalidField, InvalidRequest, UnknownAgent
 from seawall.pipeline.identifiers import new_request
-from seawall.turn import AssistantMessage, Message, TurnRequest, UserMessage
+from seawall.turn import (
+    AnswerOptions,
+    AssistantMessage,
+    Message,
+    OutputFormat,
+    TurnRequest,
+    UserMessage,
+)
 
 __all__ = ["ChatBody", "TurnBody", "chat_request", "decode", "idempotency_key", "turn_request"]
 
 T = TypeVar("T")
+_Count = Annotated[int, Meta(ge=1)]
 
 _where = re.compile(r" - at `\$\.?(.+)`$")
 _unknown = re.compile(r"unknown field `(.+?)`")
 _missing = re.compile(r"missing required field `(.+?)`")
 _identifier = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _key = re.compile(r"[\x21-\x7e]{1,255}\Z")
+_MAX_STOPS = 4  # as OpenAI has it
+_MAX_STOP_CHARACTERS = 256
+_LEGACY = "The legacy form is not offered: tools belong to the agents."
+# Fields that are refused by name, unless they ask for nothing.
+_UNOFFERED: tuple[tuple[str, tuple[object, ...], str], ...] = (
+    ("tools", (None, []), "Tools belong to the agents; a client cannot bring any."),
+    ("tool_choice", (None, "none", "auto"), "Which tools are called is decided by the agents."),
+    ("functions", (None, []), _LEGACY),
+    ("function_call", (None, "none"), _LEGACY),
+    ("logprobs", (None, False), "Log probabilities are not offered."),
+    ("top_logprobs", (None, 0), "Log probabilities are not offered."),
+    ("modalities", (None, [], ["text"]), "Only text is offered."),
+    ("audio", (None,), "Audio is not offered."),
+    ("web_search_options", (None,), "Tools belong to the agents; a client cannot bring any."),
+)
 
 
 class TurnBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/turns`.
+    """The body of `POST /v1/turns`. What is null counts as absent.
 
     background: the turn is completed even if the client goes away; without `stream`, it is
     accepted and its events are to be had at /v1/turns/{id}/events.
@@ -33,42 +56,76 @@ class TurnBody(Struct, frozen=True, forbid_unknown_fields=True):
     session: str | None = None
     agent: str | None = None
     stream: bool | None = None
-    background: bool = False
+    background: bool | None = None
 
 
 class TextPart(Struct, frozen=True, tag="text", tag_field="type"):
-    """The only kind of content part that is read."""
+    """A part of a message's content."""
 
-    text: str
+    text: str | None = None
+
+
+class RefusalPart(Struct, frozen=True, tag="refusal", tag_field="type"):
+    """A part by which an assistant said why it would not answer."""
+
+    refusal: str | None = None
 
 
 class ChatMessage(Struct, frozen=True):
-    """A message in OpenAI's format; `content` is text or a list of text parts."""
+    """A message in OpenAI's format; `content` is text or a list of parts."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[TextPart | RefusalPart] | None = None
+    refusal: str | None = None
 
 
 class StreamOptions(Struct, frozen=True):
     """What a client wants to see at the end of a stream."""
 
-    include_usage: bool = False
+    include_usage: bool | None = None
+
+
+class SchemaFormat(Struct, frozen=True):
+    """The JSON Schema that an answer has to be valid against."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+    schema: dict[str, Any] | None = None
+
+
+class ResponseFormat(Struct, frozen=True):
+    """What an answer has to be: text, any JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: SchemaFormat | None = None
 
 
 class ChatBody(Struct, frozen=True):
     """The body of `POST /v1/chat/completions`: the part of OpenAI's format that is acted on.
 
     metadata: `session` continues a session; `agent` is not here: `model` names it.
-    Sampling parameters are read past: they belong to the agent's configuration.
+    What is null counts as absent. Sampling parameters are read past: they belong to the agent's
+    configuration.
     """
 
     model: str
     messages: list[ChatMessage]
-    stream: bool = False
+    stream: bool | None = None
     stream_options: StreamOptions | None = None
-    metadata: dict[str, str] | None = None
+    metadata: dict[str, str | None] | None = None
+    max_tokens: _Count | None = None
+    max_completion_tokens: _Count | None = None
+    stop: str | list[str] | None = None
+    response_format: ResponseFormat | None = None
     n: int | None = None
-    tools: list[msgspec.Raw] | None = None
+    tools: Any = None
+    tool_choice: Any = None
+    functions: Any = None
+    function_call: Any = None
+    logprobs: Any = None
+    top_logprobs: Any = None
+    modalities: Any = None
+    audio: Any = None
+    web_search_options: Any = None
 
 
 def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
@@ -100,7 +157,7 @@ def turn_request(body: TurnBody, *, key: str | None, settings: ServerSettings) -
         session=_optional_identifier(body.session, "session"),
         agent=_optional_identifier(body.agent, "agent"),
         idempotency_key=key,
-        background=body.background,
+        background=bool(body.background),
     )
 
 
@@ -116,10 +173,7 @@ def chat_request(
     Raises:
         InvalidField: a value is out of its limits, or asks for what is not offered.
     """
-    if body.n not in (None, 1):
-        raise InvalidField("Only one choice is offered.", field="n")
-    if body.tools:
-        raise InvalidField("Tools belong to the agents; a client cannot bring any.", field="tools")
+    _refuse_unoffered(body)
     if not 1 <= len(body.messages) <= settings.max_messages:
         raise InvalidField(f"There must be 1 to {settings.max_messages}.", field="messages")
     last = len(body.messages) - 1
@@ -130,10 +184,61 @@ def chat_request(
     return new_request(
         _text(_content(body.messages[last]), f"messages[{last}].content", settings),
         session=session,
-        agent=None if body.model == "auto" else _optional_identifier(body.model, "model"),
+        agent=None if body.model == "auto" else _agent(body.model),
         idempotency_key=key,
         history=history,
+        options=_options(body),
     )
+
+
+def _refuse_unoffered(body: ChatBody) -> None:
+    """Refuse by name what would change the answer and is not offered."""
+    if body.n not in (None, 1):
+        raise InvalidField("Only one choice is offered.", field="n")
+    for field, nothing, said in _UNOFFERED:
+        if getattr(body, field) not in nothing:
+            raise InvalidField(said, field=field)
+
+
+def _options(body: ChatBody) -> AnswerOptions | None:
+    """What the client wants of the answer; None where it leaves that to the agent."""
+    bounds = [each for each in (body.max_tokens, body.max_completion_tokens) if each is not None]
+    stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
+    if len(stop) > _MAX_STOPS or not all(1 <= len(each) <= _MAX_STOP_CHARACTERS for each in stop):
+        raise InvalidField(
+            f"There may be {_MAX_STOPS} texts, each of 1 to {_MAX_STOP_CHARACTERS} characters.",
+            field="stop",
+        )
+    output = _output(body.response_format)
+    if not bounds and not stop and output is None:
+        return None
+    return AnswerOptions(max_tokens=min(bounds, default=None), stop=tuple(stop), output=output)
+
+
+def _output(wanted: ResponseFormat | None) -> OutputFormat | None:
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return OutputFormat("answer", {"type": "object"})
+    field = "response_format.json_schema"
+    if wanted.json_schema is None or wanted.json_schema.schema is None:
+        missing = field if wanted.json_schema is None else f"{field}.schema"
+        raise InvalidField("Must be there with the type json_schema.", field=missing)
+    from seawall.agents.json_schema import UnusableSchema, check_schema  # noqa: PLC0415 - seldom
+
+    schema = wanted.json_schema.schema
+    try:
+        check_schema(schema)
+    except UnusableSchema as fault:
+        path = f"{field}.schema.{fault.path}".rstrip(".")
+        raise InvalidField(fault.detail, field=path) from fault
+    return OutputFormat(wanted.json_schema.name, schema)
+
+
+def _agent(model: str) -> str:
+    if not _identifier.match(model):
+        raise UnknownAgent("There is no such model; /v1/models lists them.", field="model")
+    return model
 
 
 def idempotency_key(header: bytes | None) -> str | None:
@@ -162,7 +267,7 @@ def _history(messages: list[ChatMessage], settings: ServerSettings) -> tuple[Mes
     size = 0
     for index, message in enumerate(messages):
         text = _content(message)
-        if message.role not in ("user", "assistant") or not text:
+        if message.role not in ("user", "assistant") or not text.strip():
             continue
         text = _text(text, f"messages[{index}].content", settings)
         size += len(text)
@@ -173,9 +278,11 @@ def _history(messages: list[ChatMessage], settings: ServerSettings) -> tuple[Mes
 
 
 def _content(message: ChatMessage) -> str:
-    if isinstance(message.content, list):
-        return "".join(part.text for part in message.content)
-    return message.content or ""
+    content = message.content
+    if isinstance(content, list):
+        parts = [each.text if isinstance(each, TextPart) else each.refusal for each in content]
+        content = "".join(filter(None, parts))
+    return (content or "") + (message.refusal or "" if message.role == "assistant" else "")
 
 
 def _text(text: str, field: str, settings: ServerSettings) -> str:

@@ -9,7 +9,7 @@ import time
 
 import msgspec
 
-from seawall.errors import Problem
+from seawall.errors import Problem, UnknownAgent
 from seawall.events import (
     AgentSelected,
     Event,
@@ -23,11 +23,12 @@ from seawall.hosts.http.door import check_room
 from seawall.hosts.http.exchange import Exchange, encode, problem_body
 from seawall.hosts.http.frames import EVENT_STREAM
 from seawall.hosts.http.running import run_turn
+from seawall.hosts.http.sessions import owner_of
 from seawall.identity.port import Credential
 from seawall.orchestrator import Orchestrator
 from seawall.turn import TurnRequest, Usage
 
-__all__ = ["answer_chat", "answer_models"]
+__all__ = ["answer_chat", "answer_model", "answer_models"]
 
 _decoder = msgspec.json.Decoder(ChatBody)
 
@@ -42,21 +43,37 @@ async def answer_chat(orchestrator: Orchestrator, exchange: Exchange) -> None:
     body = decode(_decoder, raw)
     session = exchange.headers.get(b"seawall-session", b"").decode("latin-1") or None
     request = exchange.bounded(chat_request(body, session=session, key=key, settings=settings))
-    if body.stream:
-        with_usage = body.stream_options is not None and body.stream_options.include_usage
-        await _stream(orchestrator, exchange, request, credential, with_usage=with_usage)
-    else:
-        await _whole(orchestrator, exchange, request, credential)
+    try:
+        if body.stream:
+            with_usage = bool(body.stream_options and body.stream_options.include_usage)
+            await _stream(orchestrator, exchange, request, credential, with_usage=with_usage)
+        else:
+            await _whole(orchestrator, exchange, request, credential)
+    except UnknownAgent as problem:  # by the name that it has in this format
+        raise UnknownAgent(problem.detail, field="model") from problem
 
 
 async def answer_models(orchestrator: Orchestrator, exchange: Exchange) -> None:
-    """The agents, and "auto", as a list of models."""
-    await orchestrator.authenticator.authenticate(exchange.credential())
-    names = ["auto", *orchestrator.agents]
-    entries = [
-        {"id": name, "object": "model", "created": 0, "owned_by": "seawall"} for name in names
-    ]
+    """`GET /v1/models`: the agents, and "auto", as a list of models."""
+    await owner_of(orchestrator, exchange)
+    entries = [_model(name) for name in ("auto", *orchestrator.agents)]
     await exchange.answer({"object": "list", "data": entries})
+
+
+async def answer_model(orchestrator: Orchestrator, exchange: Exchange, name: str) -> None:
+    """`GET /v1/models/{id}`: one of them.
+
+    Raises:
+        UnknownAgent: there is no such agent.
+    """
+    await owner_of(orchestrator, exchange)
+    if name != "auto" and name not in orchestrator.agents:
+        raise UnknownAgent(f"There is no agent {name[:64]!r}.", field="model")
+    await exchange.answer(_model(name))
+
+
+def _model(name: str) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "seawall"}
 
 
 async def _stream(
@@ -84,7 +101,7 @@ async def _stream(
     except Problem as problem:
         if not exchange.started:
             raise
-        await exchange.end(b"data: %b\n\n" % encode(problem_body(problem)))
+        await exchange.end(b"data: %b\n\n" % encode(problem_body(problem, exchange.request.id)))
         return
     ended = {"index": 0, "delta": {}, "finish_reason": reply.finish_reason}
     parts = [reply.chunk([ended])]

@@ -1,8 +1,8 @@
 """One HTTP exchange over ASGI: reading the request within its limits, writing the answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -13,24 +13,26 @@ from seawall.errors import (
     InvalidRequest,
     Problem,
     RequestTimeout,
-    Unauthenticated,
 )
+from seawall.hosts.http.credentials import presented
 from seawall.hosts.http.pace import Pace
+from seawall.hosts.http.request_ids import REQUEST_ID, request_id
 from seawall.hosts.http.stop import Stop
-from seawall.identity.port import Anonymous, Bearer, Credential
+from seawall.identity.port import Credential
+from seawall.requests import Request
 from seawall.transport.deadline import Deadline
 from seawall.transport.wheel import Wheel
 from seawall.turn import TurnRequest
 
-__all__ = ["ClientGone", "Exchange", "Receive", "Scope", "Send", "presented"]
+if TYPE_CHECKING:  # imported only where it is configured
+    from seawall.hosts.http.cors import Cors
+
+__all__ = ["ClientGone", "Exchange", "Receive", "Scope", "Send"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
-
-_LOOPBACK = ("127.", "::1", "::ffff:127.")
-_FORWARDED = frozenset((b"forwarded", b"x-forwarded-for", b"x-real-ip"))
 
 encode = msgspec.json.Encoder().encode
 
@@ -43,17 +45,38 @@ class Exchange:
     """A request and the answer to it.
 
     started: whether the answer's status and headers are out. stop: how far the end of the server
-    has come.
+    has come. request: for log lines. cors: None where pages of other origins may not call.
     """
 
-    __slots__ = ("_pace", "_receive", "_send", "_wheel", "headers", "scope", "started", "stop")
+    __slots__ = (
+        "_pace",
+        "_receive",
+        "_send",
+        "_wheel",
+        "cors",
+        "headers",
+        "request",
+        "scope",
+        "started",
+        "stop",
+    )
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, *, pace: Pace, wheel: Wheel, stop: Stop
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        pace: Pace,
+        wheel: Wheel,
+        stop: Stop,
+        cors: "Cors | None" = None,
     ) -> None:
         self.scope = scope
         self.stop = stop
+        self.cors = cors
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.request = Request(request_id(self.headers, scope.get("seawall.request_id", "")))
         self.started = False
         self._receive = receive
         self._send = send
@@ -93,7 +116,12 @@ class Exchange:
         trusted: Credential | None = self.scope.get("seawall.credential")
         if trusted is not None:  # a client cannot put it there
             return trusted
-        return presented(self.headers, self.scope.get("client"))
+        return presented(
+            self.headers,
+            self.scope.get("client"),
+            http_version=self.scope["http_version"],
+            origins=() if self.cors is None else self.cors.origins,
+        )
 
     def bounded(self, request: TurnRequest) -> TurnRequest:
         """The request, to be done by the time that the host has for it, where that is bounded."""
@@ -112,9 +140,12 @@ class Exchange:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    async def start(self, status: int, headers: Sequence[Header]) -> None:
-        """Send status and headers."""
+    async def start(self, status: int, headers: Sequence[Header], *, readable: bool = True) -> None:
+        """Send status and headers; readable: also those that let other origins read the answer."""
         self.started = True
+        headers = [*headers, (REQUEST_ID, self.request.id.encode())]
+        if self.cors is not None and readable:
+            headers += self.cors.answer(self.headers.get(b"origin"))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, data: bytes) -> None:
@@ -129,6 +160,11 @@ class Exchange:
     async def end(self, data: bytes = b"") -> None:
         """Send the last part of the body."""
         await self._send({"type": "http.response.body", "body": data})
+
+    async def nothing(self, headers: Sequence[Header] = (), *, readable: bool = True) -> None:
+        """Send an answer without a body. See `start`."""
+        await self.start(204, headers, readable=readable)
+        await self.end()
 
     async def answer(
         self,
@@ -149,41 +185,25 @@ class Exchange:
     async def problem(self, problem: Problem, headers: Sequence[Header] = ()) -> None:
         """Send problem details (RFC 9457), readable also by OpenAI's clients."""
         await self.answer(
-            problem_body(problem),
+            problem_body(problem, self.request.id),
             status=problem.status,
             headers=[*problem_headers(problem), *headers],
             content_type=b"application/problem+json",
         )
 
 
-def presented(headers: Mapping[bytes, bytes], client: tuple[str, int] | None) -> Credential:
-    """What a client presents: a bearer token, an API key, or nothing.
+def problem_body(problem: Problem, request: str) -> dict[str, object]:
+    """The problem details with the `error` member that OpenAI's clients look for.
 
-    client: its address.
-
-    Raises:
-        Unauthenticated: the header is of another scheme, or not ASCII.
+    request: the id of the request.
     """
-    if key := headers.get(b"x-api-key"):
-        return Bearer(_ascii(key, "X-API-Key"))
-    if authorization := headers.get(b"authorization"):
-        scheme, _, secret = _ascii(authorization, "Authorization").partition(" ")
-        if scheme.lower() != "bearer" or not secret.strip():
-            raise Unauthenticated("The Authorization header must be 'Bearer TOKEN'.")
-        return Bearer(secret.strip())
-    direct = not _FORWARDED.intersection(headers)
-    return Anonymous(loopback=bool(direct and client and client[0].startswith(_LOOPBACK)))
-
-
-def problem_body(problem: Problem) -> dict[str, object]:
-    """The problem details with the `error` member that OpenAI's clients look for."""
     error = {
         "message": problem.detail,
         "type": problem.code,
         "code": problem.code,
         "param": problem.field,
     }
-    return problem.as_dict() | {"error": error}
+    return problem.as_dict() | {"request_id": request, "error": error}
 
 
 def problem_headers(problem: Problem) -> list[Header]:
@@ -194,10 +214,3 @@ def problem_headers(problem: Problem) -> list[Header]:
     if problem.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return headers
-
-
-def _ascii(value: bytes, header: str) -> str:
-    try:
-        return value.decode("ascii")
-    except UnicodeDecodeError as error:
-        raise Unauthenticated(f"The header {header} must be ASCII.") from error

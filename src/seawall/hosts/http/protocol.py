@@ -12,7 +12,6 @@ from uvicorn.protocols.http.httptools_impl import (
 from seawall.config import ServerSettings
 from seawall.errors import HeadersTooLarge, InvalidRequest, Problem, RequestTimeout
 from seawall.hosts.http.door import TURN_TARGETS, Door
-from seawall.hosts.http.exchange import encode, problem_body
 from seawall.hosts.http.joining import JoiningTransport
 from seawall.hosts.http.stop import Stop
 from seawall.transport.wheel import Timer, Wheel
@@ -105,7 +104,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
         if self.url in TURN_TARGETS and self._may_turn_away():
-            refusal = self._door.refusal(self.headers, self.client)
+            refusal = self._door.refusal(self.headers, self.client, self.url)
             if refusal is not None:
                 self._turn_away(*refusal)
                 return
@@ -205,12 +204,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.answering:
             self.transport.abort()  # an answer is under way: nothing can be put in front of it
             return
-        body = encode(problem_body(problem))
         self.transport.write(
-            STATUS_LINE[problem.status]
-            + b"content-type: application/problem+json\r\nconnection: close\r\n"
-            + b"content-length: %d\r\n\r\n" % len(body)
-            + body
+            STATUS_LINE[problem.status] + self._door.rejection(problem, self.headers or [])
         )
         self.transport.close()
 

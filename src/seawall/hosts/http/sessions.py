@@ -43,8 +43,7 @@ async def delete_session(orchestrator: Orchestrator, exchange: Exchange, session
     owner = await owner_of(orchestrator, exchange)
     async with _deadline(orchestrator):
         await orchestrator.store.delete(_key(owner, session))
-    await exchange.start(204, [])
-    await exchange.end()
+    await exchange.nothing()
 
 
 async def owner_of(orchestrator: Orchestrator, exchange: Exchange) -> Principal:
@@ -54,7 +53,9 @@ async def owner_of(orchestrator: Orchestrator, exchange: Exchange) -> Principal:
         Unauthenticated: nobody that may.
     """
     async with _deadline(orchestrator):
-        return await orchestrator.authenticator.authenticate(exchange.credential())
+        owner = await orchestrator.authenticator.authenticate(exchange.credential())
+    exchange.request.tenant = owner.tenant
+    return owner
 
 
 @asynccontextmanager

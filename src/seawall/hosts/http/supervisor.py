@@ -41,6 +41,8 @@ def serve(source: str, announce: Callable[[str, int], None]) -> int:
     """
     orchestrator = load_orchestrator(source)
     settings = orchestrator.settings.server
+    if warning := orchestrator.settings.identity.warning:
+        _log.warning("%s", warning)
     workers = settings.workers or len(os.sched_getaffinity(0))
     with reserve(settings) as reserved:
         port = reserved.getsockname()[1]

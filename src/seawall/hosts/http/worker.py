@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from errno import EADDRINUSE
 from pathlib import Path
 from types import FrameType
@@ -201,6 +202,7 @@ class _Worker:
         self._parent = parent
         self._ready = False
         self._metrics = Metrics(index)
+        self._scraper = ThreadPoolExecutor(1, thread_name_prefix="metrics")
         orchestrator.observe(self._metrics.observe)
         settings = orchestrator.settings.server
         application = HttpApplication(
@@ -321,6 +323,8 @@ class _Worker:
             self._metrics.sample(self._orchestrator.gate, self._orchestrator.upstream_streams)
             self._metrics.sample_upstreams(self._orchestrator.upstreams)
 
-    def _scrape(self) -> tuple[bytes, bytes]:
+    async def _scrape(self) -> tuple[bytes, bytes]:
         self._sample()
-        return self._metrics.scrape()
+        # On a thread of its own: it reads the files of all workers, which the loop must not wait
+        # for, and threads for tools may all be taken.
+        return await asyncio.get_running_loop().run_in_executor(self._scraper, self._metrics.scrape)

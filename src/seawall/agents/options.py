@@ -1,0 +1,52 @@
+"""What a client wants of an answer, within the bounds of the agents. Imported only where asked."""
+
+from collections.abc import Mapping
+
+from msgspec import structs
+
+from seawall.agents.definition import Agent
+from seawall.agents.json_schema import SchemaFault, ValueCheck
+from seawall.agents.output import Output
+from seawall.errors import InvalidField
+from seawall.models.port import Prompt
+from seawall.models.schemas import ANY_OBJECT
+from seawall.models.stopping import StoppedModel
+from seawall.turn import AnswerOptions
+
+__all__ = ["agents_with"]
+
+
+def agents_with(
+    agents: Mapping[str, Agent], first: str, options: AnswerOptions
+) -> dict[str, Agent]:
+    """The agents as they answer one turn.
+
+    Args:
+        agents: as they are configured.
+        first: the one that the turn begins with.
+        options: what is asked of it, and of those that it hands over to.
+
+    Raises:
+        InvalidField: a schema is asked for, and the agent has one of its own.
+    """
+    wanted = options.output
+    if wanted is not None and wanted.schema != ANY_OBJECT and agents[first].output is not None:
+        raise InvalidField(
+            f"Agent {first} answers with JSON of a schema of its own.", field="response_format"
+        )
+    output = None
+    if wanted is not None:
+        output = Output(wanted, ValueCheck(wanted.schema), SchemaFault)
+    return {name: _with(agent, options, output) for name, agent in agents.items()}
+
+
+def _with(agent: Agent, options: AnswerOptions, output: Output | None) -> Agent:
+    if output is not None and agent.output is None:
+        prompt = Prompt(agent.prompt.instructions, agent.prompt.tools, output.format)
+        agent = structs.replace(agent, prompt=prompt, output=output)
+    if options.stop:
+        agent = structs.replace(agent, model=StoppedModel(agent.model, options.stop))
+    if options.max_tokens is not None:
+        least = min(options.max_tokens, agent.limits.call_tokens or options.max_tokens)
+        agent = structs.replace(agent, limits=structs.replace(agent.limits, call_tokens=least))
+    return agent

@@ -1,0 +1,64 @@
+"""The access log: one line for each request. Imported only where it is switched on."""
+
+import logging
+
+from seawall.hosts.http.exchange import Scope, Send
+from seawall.requests import Request
+
+__all__ = ["CountedSend", "log_access", "open_access_log"]
+
+_log = logging.getLogger("seawall.access")
+_MAX_PATH_CHARACTERS = 500
+_CLIENT_GONE = 499  # as nginx has it: there is no answer, and so no status
+
+
+def open_access_log() -> None:
+    """Have the lines written whatever the level of other logs."""
+    _log.setLevel(logging.INFO)
+
+
+def log_access(
+    method: str, target: bytes, request: Request, *, status: int, size: int, seconds: float
+) -> None:
+    """Write a line.
+
+    Args:
+        method: of the request.
+        target: its path; what comes after a question mark is left out.
+        request: which one it is.
+        status: of the answer.
+        size: bytes of its body.
+        seconds: from the request's head to the end of the answer.
+    """
+    path = target.partition(b"?")[0].decode("latin-1").encode("unicode_escape").decode()
+    fields: dict[str, object] = {
+        "method": method,
+        "path": path[:_MAX_PATH_CHARACTERS],
+        "status": status,
+        "bytes": size,
+        "seconds": round(seconds, 4),
+    }
+    _log.info(
+        "%s %s %d %d bytes %.4f s request=%s tenant=%r",
+        *fields.values(),
+        request.id,
+        request.tenant,
+        extra=fields | {"request_id": request.id, "tenant": request.tenant},
+    )
+
+
+class CountedSend:
+    """ASGI's `send` that takes down what a line says."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = _CLIENT_GONE
+        self.size = 0
+
+    async def __call__(self, message: Scope) -> None:
+        """See ASGI."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        else:
+            self.size += len(message.get("body", b""))
+        await self._send(message)

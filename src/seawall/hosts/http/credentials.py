@@ -1,0 +1,113 @@
+"""What a request presents: a bearer token, an API key, or nothing, directly from this machine.
+
+A request without a credential can only be admitted where nothing suggests that it was made
+elsewhere: by a client behind a proxy, or by a web page of another origin in a local browser.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+
+from seawall.errors import Unauthenticated
+from seawall.identity.port import Anonymous, Bearer, Credential
+
+__all__ = ["Client", "presented"]
+
+Client = tuple[str, int] | None
+
+_PEERS = ("127.", "::1", "::ffff:127.")
+_octet = r"(?:\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])"
+_loopback_host = re.compile(rf"(?:localhost|127(?:\.{_octet}){{3}}|\[::1\])(?::\d{{1,5}})?\Z")
+_FETCHED_HERE = (b"same-origin", b"none")
+# What proxies, gateways and content networks add on the way to a server.
+_FORWARDING = frozenset(
+    {
+        b"akamai-origin-hop", b"cdn-loop", b"client-ip", b"do-connecting-ip", b"fastly-client",
+        b"fly-client-ip", b"front-end-https", b"incap-client-ip", b"proxy-client-ip",
+        b"surrogate-capability", b"true-client-ip", b"via", b"wl-proxy-client-ip", b"x-client-ip",
+        b"x-cloud-trace-context", b"x-cluster-client-ip", b"x-host", b"x-nf-client-connection-ip",
+        b"x-proxyuser-ip", b"x-remote-addr", b"x-remote-ip", b"x-rewrite-url", b"x-scheme",
+        b"x-sucuri-clientip", b"x-url-scheme", b"x-varnish",
+    }
+)  # fmt: skip
+_FORWARDING_PREFIXES = (
+    b"forwarded", b"x-forwarded", b"x-real-", b"x-original-", b"x-envoy-", b"x-proxy-",
+    b"x-akamai-", b"x-amz-cf-", b"x-amzn-", b"x-appengine-", b"x-arr-", b"x-azure-", b"x-vercel-",
+    b"cf-", b"cloudfront-", b"fastly-", b"fly-forwarded-", b"ngrok-", b"tailscale-",
+)  # fmt: skip
+
+
+def presented(
+    headers: Mapping[bytes, bytes],
+    client: Client,
+    *,
+    http_version: str = "1.1",
+    origins: Collection[bytes] = (),
+) -> Credential:
+    """The credential of a request.
+
+    Args:
+        headers: names in lower case.
+        client: the address of the connection's other end.
+        http_version: of the request.
+        origins: of other pages that may make requests without a credential.
+
+    Raises:
+        Unauthenticated: the header is of another scheme, or not ASCII.
+    """
+    key, authorization = headers.get(b"x-api-key"), headers.get(b"authorization")
+    if not key and not authorization:
+        fault = _fault(headers, client, http_version, origins)
+        return Anonymous(fault, loopback=not fault)
+    if not authorization:
+        return Bearer(_ascii(key or b"", "X-API-Key"))
+    try:
+        secret = _bearer(authorization)
+    except Unauthenticated:
+        if not key:
+            raise
+        return Bearer(_ascii(key, "X-API-Key"))  # the other is somebody else's business
+    # The key may be meant for another gateway on the way, and one that is unreadable surely is.
+    return Bearer(secret, key.decode("ascii", "replace") if key else "")
+
+
+def _bearer(authorization: bytes) -> str:
+    scheme, _, secret = _ascii(authorization, "Authorization").partition(" ")
+    if scheme.lower() != "bearer" or not secret.strip():
+        raise Unauthenticated("The Authorization header must be 'Bearer TOKEN'.")
+    return secret.strip()
+
+
+def _fault(
+    headers: Mapping[bytes, bytes], client: Client, http_version: str, origins: Collection[bytes]
+) -> str:
+    """Why a request cannot be taken for one of this machine's own; empty if it can."""
+    if client is None or not client[0].startswith(_PEERS):
+        return "the connection does not come from this machine"
+    host = headers.get(b"host", b"").lower()
+    if not _loopback_host.match(host.decode("latin-1")):
+        return "the Host header does not name this machine: it must be localhost or 127.0.0.1"
+    if http_version not in ("1.1", "2"):
+        return "HTTP/1.0 is what proxies speak to servers"
+    for name in headers:
+        if name in _FORWARDING or name.startswith(_FORWARDING_PREFIXES):
+            return f"the header {name[:64].decode('latin-1')} shows that it was forwarded"
+    return _page_fault(headers, host, origins)
+
+
+def _page_fault(headers: Mapping[bytes, bytes], host: bytes, origins: Collection[bytes]) -> str:
+    """The same as far as it concerns the page that a browser made the request for."""
+    origin = headers.get(b"origin")
+    if origin is not None and origin in origins:
+        return ""
+    if origin is not None and origin.lower() not in (b"http://" + host, b"https://" + host):
+        return "it was made by a web page of another origin"
+    if headers.get(b"sec-fetch-site", b"none") not in _FETCHED_HERE:
+        return "it was made by a web page of another site"
+    return ""
+
+
+def _ascii(value: bytes, header: str) -> str:
+    try:
+        return value.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise Unauthenticated(f"The header {header} must be ASCII.") from error

@@ -1,0 +1,52 @@
+"""What a client wants of an answer, as each provider is asked for it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from seawall.models.port import ModelRequest, OutputFormat, Prompt
+from seawall.models.schemas import ANY_OBJECT
+from seawall.turn import UserMessage
+from tests.models.player import Recording
+from tests.models.test_contract import ask, each_wire, with_model
+from tests.models.wire import Wire
+
+STOPS = {
+    "openai": ("stop",),
+    "anthropic": ("stop_sequences",),
+    "bedrock": ("inferenceConfig", "stopSequences"),
+}
+
+
+def sent(wire: Wire, request: ModelRequest) -> Any:
+    """The body of the request that the provider got."""
+
+    async def do(model: Any, player: Any, _: Any) -> Any:
+        await ask(model, request)
+        return json.loads(player.requests[0].body)
+
+    return with_model(wire, Recording(wire.answer(["a"])), do)
+
+
+def asked(output: OutputFormat | None = None, stop: tuple[str, ...] = ()) -> ModelRequest:
+    return ModelRequest(Prompt("Help.", (), output), (UserMessage("hi"),), 50, stop=stop)
+
+
+@each_wire
+@pytest.mark.parametrize("stop", [(), ("END", "\n\n")])
+def test_stops(wire: Wire, stop: tuple[str, ...]) -> None:
+    found = sent(wire, asked(stop=stop))
+    for key in STOPS.get(wire.name, ("stop",)):
+        found = found.get(key, {})
+    taken = {"openai": ["END", "\n\n"], "anthropic": ["END"], "bedrock": ["END"]}
+    assert (found or []) == (taken.get(wire.name, []) if stop else [])
+
+
+@each_wire
+def test_any_object(wire: Wire) -> None:
+    body = sent(wire, asked(OutputFormat("answer", ANY_OBJECT)))
+    assert "JSON" in json.dumps(body.get("messages", [])) + json.dumps(body)
+    assert "additionalProperties" not in json.dumps(body)
+    if wire.name == "openai":
+        assert body["response_format"] == {"type": "json_object"}
