@@ -129,8 +129,9 @@ def lambda_readme(
         (
             "See that it runs",
             _code(
-                f"URL=$(aws cloudformation describe-stacks --stack-name seawall \\",
-                f"    --region {region} --output text --query \"Stacks[0].Outputs[?OutputKey=='Url'].OutputValue\")",
+                "URL=$(aws cloudformation describe-stacks --stack-name seawall \\",
+                f"    --region {region} --output text \\",
+                "    --query \"Stacks[0].Outputs[?OutputKey=='Url'].OutputValue\")",
                 'curl -s "${URL}readyz"',
             ),
         ),

@@ -124,7 +124,7 @@ async def _answer_record(app: AsgiApp, record: Mapping[str, Any], deadline: floa
     except (msgspec.DecodeError, msgspec.ValidationError, TurnRefused) as error:
         _log.warning("the message %s was not answered: %s", identifier, error)
         return False
-    except Exception:  # noqa: BLE001 - it stays with this message
+    except (Exception, SystemExit, KeyboardInterrupt):  # noqa: BLE001 - it stays with this message
         _log.exception("the message %s failed", identifier)
         return False
     return True
@@ -177,6 +177,8 @@ async def _ask(app: AsgiApp, turn: _DirectTurn, deadline: float) -> bytes:
 
     await app(scope, receive, send)
     answer = b"".join(each.get("body", b"") for each in sent[1:])
+    if not sent:
+        raise TurnRefused("internal-error", "The turn was not answered.")
     if sent[0]["status"] >= 400:
         problem = msgspec.json.decode(answer)
         raise TurnRefused(str(problem["code"]), str(problem["detail"]))
