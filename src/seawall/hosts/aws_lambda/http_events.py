@@ -189,6 +189,8 @@ def _scope(
 ) -> dict[str, Any]:
     if not _TOKEN.fullmatch(method.encode("ascii")):
         raise ValueError("the method is not a token")
+    if not isinstance(client, str | None):
+        raise TypeError("the client's address is not a text")
     found = dict(headers)
     host, _, port = found.get(b"host", b"localhost").decode("latin-1").partition(":")
     scheme = found.get(b"x-forwarded-proto", b"https").decode("latin-1")
@@ -207,8 +209,14 @@ def _scope(
         "query_string": query,
         "headers": headers,
         "client": (address, 0) if address else None,
-        "server": (host, int(port) if port.isdigit() else 443 if scheme == "https" else 80),
+        "server": (host, _port(port) or (443 if scheme == "https" else 80)),
     }
+
+
+def _port(text: str) -> int:
+    """0 where it is none."""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
+    return number if number <= 65_535 else 0
 
 
 def _is_below(path: str, prefix: str) -> bool:

@@ -250,10 +250,14 @@ class _Runtime:
         """Have one invocation answered; whatever goes wrong with it stays with it."""
         answer = Answer(connection, context)
         limit = context.deadline - self._dispatcher.margin_seconds
+        left = limit - asyncio.get_running_loop().time()
+        if left <= 0:
+            _log.error("the invocation came after its deadline")
+            await answer.fail("Seawall.DeadlineExceeded", TimeoutError("the deadline is over"))
+            return
         # A task of its own: what ignores its cancellation cannot keep the slot.
         answering = asyncio.create_task(_outcome(self._dispatcher.answer(payload, context, answer)))
-        left = limit - asyncio.get_running_loop().time()
-        if not (await asyncio.wait([answering], timeout=max(0.0, left)))[0]:
+        if not (await asyncio.wait([answering], timeout=left))[0]:
             _log.error("the invocation was ended shortly before its timeout")
             await self._abandon(answering)
             await answer.fail("Seawall.DeadlineExceeded", TimeoutError("the deadline is over"))
