@@ -22,7 +22,7 @@ TOKEN = st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=12).filter(
     lambda name: name not in ("cookie", "host") and not name.startswith("x-forwarded")
 )
 VALUE = st.text(
-    st.characters(min_codepoint=33, max_codepoint=255, exclude_categories=("Cc",)), max_size=20
+    st.characters(min_codepoint=33, max_codepoint=255, exclude_categories=["Cc"]), max_size=20
 ).filter(lambda text: "," not in text)
 PLAIN = st.text("abcdefghijklmnopqrstuvwxyz0123456789 äß", min_size=1, max_size=8)
 COOKIE = st.text("abcdefghijk=0123", min_size=3, max_size=9)
