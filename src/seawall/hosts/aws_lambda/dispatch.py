@@ -19,7 +19,6 @@ from seawall.hosts.aws_lambda.http_events import (
 )
 from seawall.hosts.aws_lambda.settings import LambdaSettings
 from seawall.hosts.aws_lambda.target import Handler, Target
-from seawall.hosts.aws_lambda.threads import in_thread
 
 __all__ = ["Dispatcher", "UnknownEvent"]
 
@@ -159,5 +158,7 @@ async def _call(
     if inspect.iscoroutinefunction(handler):
         result = await handler(event, context)
     else:  # it may block, and the loop must not
+        from seawall.hosts.aws_lambda.threads import in_thread  # noqa: PLC0415 - only of these
+
         result = await in_thread(handler, event, context)
     await answer.whole(msgspec.json.encode(result))

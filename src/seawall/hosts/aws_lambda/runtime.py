@@ -27,7 +27,6 @@ from seawall.hosts.aws_lambda.logs import set_up_logs
 from seawall.hosts.aws_lambda.runtime_api import ApiAnswer, ApiConnection, ApiError
 from seawall.hosts.aws_lambda.settings import read_settings
 from seawall.hosts.aws_lambda.target import Target, load_target
-from seawall.hosts.aws_lambda.threads import THREAD
 
 __all__ = ["run_runtime"]
 
@@ -286,6 +285,8 @@ class _Runtime:
         Raises:
             _Ended: more invocations go on past their deadline than an environment should keep.
         """
+        from seawall.hosts.aws_lambda.threads import THREAD  # noqa: PLC0415 - rare
+
         threads = sum(each.name == THREAD for each in threading.enumerate())
         if len(self._abandoned) + max(0, threads - self._slots) > _MOST_ABANDONED:
             _log.error("too many invocations do not end; the environment is given up")
