@@ -69,21 +69,26 @@ def eks(plan: Path, out: Path, *flags: str) -> dict[str, Any]:
 
 
 def function(plan: Path, out: Path, kind: str, *flags: str) -> dict[str, str]:
-    """The parameters, and that the template has them."""
-    seawall("ship", "lambda", "--plan", str(plan), "--out", str(out), "--kind", kind, *flags)
-    settings = tomllib.loads((out / "samconfig.toml").read_text())
-    overrides = settings["default"]["deploy"]["parameters"]["parameter_overrides"]
-    parameters = {
-        name: json.loads(value) for name, _, value in (each.partition("=") for each in overrides)
-    }
-    declared = load(out / "template.yaml")["Parameters"]
-    assert set(parameters) <= set(declared)
-    for name, value in parameters.items():
-        allowed = declared[name].get("AllowedValues")
-        assert allowed is None or value in map(str, allowed), name
-        if declared[name]["Type"] == "Number":
-            assert float(value) >= declared[name].get("MinValue", 0), name
-    return parameters
+    """What sizes it, and that the template has it, as literals."""
+    command = ("ship", "lambda", "--plan", str(plan), "--out", str(out), "--kind", kind, "--json")
+    sized: dict[str, str] = json.loads(seawall(*command, *flags))["sized"]
+    assert sized.pop("kind") == kind
+    resources = load(out / "template.yaml")["Resources"]
+    properties = resources["Turns"]["Properties"]
+    assert properties["MemorySize"] == int(sized["MemoryMb"])
+    assert properties["Timeout"] == int(sized["TimeoutSeconds"])
+    assert properties["Architectures"] == [sized["Architecture"]]
+    reserved = properties.get("ReservedConcurrentExecutions", 0)
+    assert reserved == int(sized.get("ReservedConcurrency", 0))
+    if "CrowdProvisioned" in sized:
+        scaling = resources["Scaling"]["Properties"]
+        assert scaling["MaxCapacity"] == int(sized["CrowdProvisioned"])
+    if "CrowdMinimum" in sized:
+        call = resources["CrowdComes"]["Properties"]["Target"]["Input"]["Fn::Sub"][0]
+        assert f'"MinExecutionEnvironments": {sized["CrowdMinimum"]},' in call
+    settings = tomllib.loads((out / "samconfig.toml").read_text())["default"]["deploy"]
+    assert settings["parameters"]["resolve_s3"] is True
+    return sized
 
 
 @pytest.mark.parametrize("size", WORKLOADS)

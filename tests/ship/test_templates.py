@@ -15,6 +15,7 @@ from botocore.session import Session
 from botocore.validate import validate_parameters
 
 from seawall.hosts.aws_lambda.metrics import METRICS, NAMESPACE
+from seawall.ship.lambda_template import environments_by_schedule
 from tests.install_ship_tools import missing_sam, sam
 from tests.parts import require
 from tests.servers import ROOT
@@ -163,26 +164,32 @@ def test_a_function_is_what_it_should_be(path: Path) -> None:
     assert logs["Properties"]["RetentionInDays"] == {"Ref": "LogDays"}
     wrapper = properties["Environment"]["Variables"]["AWS_LAMBDA_EXEC_WRAPPER"]
     assert (ROOT / "src" / wrapper.removeprefix("/var/task/")).is_file()
-    if path.stem == "managed":
-        assert "CapacityProviderConfig" in properties
-    else:
-        assert "SnapStart" in properties
-        assert "ProvisionedConcurrencyConfig" in properties
+    assert ("CapacityProviderConfig" in properties) is (path.stem == "managed")
 
 
 def test_what_is_scheduled_on_managed_instances_is_a_call_of_the_api() -> None:
     """AWS's own SDK takes its parameters, once the template's references are filled in."""
     operation = Session().get_service_model("lambda").operation_model("PutFunctionScalingConfig")
-    taken = operation.input_shape
-    schedules = resources(FUNCTIONS[1], "AWS::Scheduler::Schedule")
-    counts = {"CrowdMinimum": "7", "MinimumEnvironments": "3", "MaximumEnvironments": "9"}
+    sized = {
+        "CrowdMinimum": "7",
+        "MinimumEnvironments": "3",
+        "MaximumEnvironments": "9",
+        "CrowdBegins": "cron(45 19 ? * FRI *)",
+        "CrowdEnds": "cron(30 21 ? * FRI *)",
+        "CrowdTimezone": "UTC",
+    }
+    schedules = {
+        name: each
+        for name, each in environments_by_schedule(sized).items()
+        if each["Type"] == "AWS::Scheduler::Schedule"
+    }
     least = {}
     for name, schedule in schedules.items():
         text, _ = schedule["Properties"]["Target"]["Input"]["Fn::Sub"]
-        for each, value in {**counts, "Turns": "shop", "Version": "12"}.items():
+        for each, value in {"Turns": "shop", "Version": "12"}.items():
             text = text.replace(f"${{{each}}}", value)
         call = json.loads(text)
-        validate_parameters(call, taken)
+        validate_parameters(call, operation.input_shape)
         assert call["FunctionScalingConfig"].pop("MaxExecutionEnvironments") == 9
         least[name] = call["FunctionScalingConfig"].pop("MinExecutionEnvironments")
         assert call == {"FunctionName": "shop", "Qualifier": "12", "FunctionScalingConfig": {}}

@@ -1,8 +1,9 @@
-"""`seawall ship eks` and `seawall ship lambda`: what is deployed, sized by a plan."""
+"""`seawall ship eks`, `lambda` and `image`: what is deployed, sized by a plan."""
 
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 __all__ = ["add_parser"]
@@ -13,26 +14,27 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "ship",
         help="write what is deployed on EKS or Lambda, sized by a plan",
-        description="Write what is deployed, sized by a plan: seawall plan --json > plan.json.",
+        description="Write what is deployed, sized by a plan: seawall plan --json > plan.json. The "
+        "folder has a README.md with every step in order.",
     )
     commands = parser.add_subparsers(metavar="PLATFORM", required=True)
     eks = commands.add_parser(
         "eks",
         help="a Helm chart and its values",
-        description="Write the Helm chart, its values as the plan sizes them, and the template of "
-        "what pods and functions share.",
+        description="Write the Helm chart, its values as the plan sizes them, what makes the "
+        "image, and the template of what pods and functions share.",
     )
-    _add_common(eks)
+    _add_planned(eks)
     eks.add_argument("--cluster", default="", help="its name, for a Karpenter NodePool")
     eks.add_argument("--node-role", default="", help="the nodes' IAM role, for the same")
     eks.set_defaults(run=_run_eks)
     function = commands.add_parser(
         "lambda",
-        help="a SAM template and its parameters",
-        description="Write the SAM template, its parameters as the plan sizes them, and the "
-        "template of what pods and functions share.",
+        help="a SAM template",
+        description="Write the SAM template as the plan sizes it, and the template of what pods "
+        "and functions share.",
     )
-    _add_common(function)
+    _add_planned(function)
     function.add_argument(
         "--kind",
         default="",
@@ -40,84 +42,173 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="lambda, lambda-snapstart, lambda-provisioned or lambda-managed (default: the plan's "
         "choice if it is a function, else the cheapest that holds the objective)",
     )
+    function.add_argument(
+        "--handler",
+        default="seawall.toml",
+        metavar="NAME",
+        help="FILE.toml or MODULE:NAME in the package (default: %(default)s)",
+    )
+    function.add_argument(
+        "--auth",
+        choices=["NONE", "AWS_IAM"],
+        default="NONE",
+        help="of the function URL: NONE leaves it to Seawall's own identity (default: %(default)s)",
+    )
+    function.add_argument(
+        "--queue", action="store_true", help="also an SQS queue whose messages are turns"
+    )
+    function.add_argument("--otlp", default="", metavar="URL", help="an OTLP/HTTP receiver")
+    function.add_argument(
+        "--shared-stack",
+        default="seawall-shared",
+        metavar="NAME",
+        help="the stack of shared.yaml (default: %(default)s)",
+    )
+    function.add_argument(
+        "--subnets", default="", metavar="ID,ID", help="of a capacity provider (lambda-managed)"
+    )
+    function.add_argument("--security-groups", default="", metavar="ID,ID", help="for the same")
     function.set_defaults(run=_run_lambda)
+    image = commands.add_parser(
+        "image",
+        help="what makes the image",
+        description="Write the context of the image's build: its Dockerfile, packages by hash, and "
+        "the Seawall that is installed.",
+    )
+    _add_out(image)
+    image.set_defaults(run=_run_image)
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _add_planned(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan", type=Path, required=True, metavar="FILE.json")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    _add_out(parser)
     parser.add_argument(
         "--crowd",
         metavar="WHEN",
         help="when an announced crowd comes: 20:00, FRI 20:00 or 2027-11-26 20:00; capacity is "
         "scheduled around it",
     )
+    parser.add_argument("--timezone", help="of --crowd, such as Europe/Berlin (default: UTC)")
     parser.add_argument(
-        "--timezone", default="UTC", help="of --crowd, such as Europe/Berlin (default: UTC)"
+        "--model-key",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a variable with the key of a model's provider (api_key_env), from a secret; may be "
+        "repeated",
     )
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--force", action="store_true", help="overwrite files that were edited")
     parser.add_argument("--json", action="store_true", help="the result as one JSON object")
 
 
 def _run_eks(arguments: argparse.Namespace) -> int:
-    from seawall.ship.artefacts import write_eks  # noqa: PLC0415 - only what this needs
+    from seawall.ship.artefacts import eks_files  # noqa: PLC0415 - only what this needs
     from seawall.ship.crowd import parse_crowd  # noqa: PLC0415
     from seawall.ship.eks import eks_values  # noqa: PLC0415
+    from seawall.ship.lambda_template import check_variables  # noqa: PLC0415
     from seawall.ship.plan_file import read_plan  # noqa: PLC0415
+    from seawall.ship.readme import KEYS, eks_readme  # noqa: PLC0415
 
     plan = read_plan(arguments.plan)
-    crowd = parse_crowd(arguments.crowd, arguments.timezone) if arguments.crowd else None
+    check_variables(arguments.model_key)
+    crowd = parse_crowd(arguments.crowd, arguments.timezone or "UTC") if arguments.crowd else None
     values, notes = eks_values(
-        plan, crowd=crowd, cluster=arguments.cluster, node_role=arguments.node_role
+        plan,
+        crowd=crowd,
+        cluster=arguments.cluster,
+        node_role=arguments.node_role,
+        secrets=(KEYS,) if arguments.model_key else (),
     )
-    written = write_eks(arguments.out, values, arguments.plan.name)
-    next_step = (
-        f"helm upgrade --install seawall {arguments.out}/seawall -f {arguments.out}/values.yaml "
-        "--set image.repository=YOUR/IMAGE"
+    notes += _without_effect(arguments)
+    files = eks_files(values, arguments.plan.name)
+    files["README.md"] = eks_readme(
+        region=plan.region, cluster=arguments.cluster, model_keys=arguments.model_key, notes=notes
     )
-    return _tell(arguments, values, notes, written, next_step)
+    return _write(arguments, files, values, notes)
 
 
 def _run_lambda(arguments: argparse.Namespace) -> int:
-    from seawall.ship.artefacts import write_lambda  # noqa: PLC0415 - only what this needs
+    from seawall.ship.artefacts import lambda_files  # noqa: PLC0415 - only what this needs
     from seawall.ship.crowd import parse_crowd  # noqa: PLC0415
     from seawall.ship.lambda_parameters import lambda_parameters, template_of  # noqa: PLC0415
+    from seawall.ship.lambda_template import FunctionOptions  # noqa: PLC0415
     from seawall.ship.plan_file import read_plan  # noqa: PLC0415
+    from seawall.ship.readme import lambda_readme  # noqa: PLC0415
 
     plan = read_plan(arguments.plan)
-    crowd = parse_crowd(arguments.crowd, arguments.timezone) if arguments.crowd else None
+    crowd = parse_crowd(arguments.crowd, arguments.timezone or "UTC") if arguments.crowd else None
     platform = plan.on_lambda(arguments.kind)
-    parameters, notes = lambda_parameters(platform, crowd=crowd)
-    written = write_lambda(
-        arguments.out,
+    managed = platform.name == "lambda-managed"
+    sized, notes = lambda_parameters(platform, crowd=crowd)
+    options = FunctionOptions(
+        handler=arguments.handler,
+        auth=arguments.auth,
+        model_keys=tuple(arguments.model_key),
+        queue=arguments.queue,
+        otlp=arguments.otlp,
+        shared_stack=arguments.shared_stack,
+    )
+    network = {"Subnets": arguments.subnets, "SecurityGroups": arguments.security_groups}
+    given = {name: value for name, value in network.items() if value}
+    notes += _without_effect(arguments)
+    if given and not managed:
+        notes += (f"--subnets and --security-groups have no effect on {platform.name}.",)
+    files = lambda_files(
         template_of(platform.name),
-        parameters,
+        sized,
+        options,
         region=plan.region,
         source=arguments.plan.name,
+        parameters=given if managed else {},
     )
-    next_step = (
-        f"seawall lambda build --out {arguments.out}/function.zip && "
-        f"cd {arguments.out} && sam deploy"
+    files["README.md"] = lambda_readme(
+        region=plan.region,
+        options=options,
+        architecture=sized["Architecture"],
+        missing=tuple(network.keys() - given.keys()) if managed else (),
+        notes=notes,
     )
-    return _tell(arguments, {"kind": platform.name, **parameters}, notes, written, next_step)
+    return _write(arguments, files, {"kind": platform.name, **sized}, notes)
 
 
-def _tell(
+def _run_image(arguments: argparse.Namespace) -> int:
+    from seawall.ship.artefacts import image_files  # noqa: PLC0415 - only what this needs
+    from seawall.ship.readme import image_readme  # noqa: PLC0415
+
+    files = {**image_files(), "README.md": image_readme()}
+    return _write(arguments, files, {}, ())
+
+
+def _without_effect(arguments: argparse.Namespace) -> tuple[str, ...]:
+    if arguments.timezone and not arguments.crowd:
+        return ("--timezone has no effect without --crowd.",)
+    return ()
+
+
+def _write(
     arguments: argparse.Namespace,
-    sized: dict[str, object] | dict[str, str],
+    files: Mapping[str, bytes],
+    sized: Mapping[str, object],
     notes: tuple[str, ...],
-    written: list[Path],
-    next_step: str,
 ) -> int:
+    from seawall.ship.written import write_files  # noqa: PLC0415 - only what this needs
+
+    written = write_files(arguments.out, files, force=arguments.force)
+    next_step = f"the steps in {arguments.out / 'README.md'}"
     if arguments.json:
-        told = {
+        result = {
             "sized": sized,
             "notes": notes,
             "files": [str(each) for each in written],
             "next": next_step,
         }
-        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.write(json.dumps(result) + "\n")
         return 0
-    for path in written:
+    for path in sorted({arguments.out / Path(name).parts[0] for name in files}):
         sys.stdout.write(f"{path}\n")
     for note in notes:
         sys.stdout.write(f"Note: {note}\n")

@@ -9,7 +9,10 @@ from msgspec import Struct
 from seawall.errors import ConfigError
 from seawall.plan.answer import Moment
 
-__all__ = ["Crowd", "Times", "parse_crowd", "times_of"]
+__all__ = ["NOT_SCHEDULED", "Crowd", "Times", "parse_crowd", "times_of"]
+
+NOT_SCHEDULED = "--crowd has no effect: here the plan schedules nothing for a crowd."
+"""What to know where a crowd is named, and the plan has nothing for it."""
 
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _FORM = re.compile(

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from seawall.plan.answer import EksConfiguration
-from seawall.ship.crowd import Crowd, times_of
+from seawall.ship.crowd import NOT_SCHEDULED, Crowd, times_of
 from seawall.ship.plan_file import PlannedService
 
 __all__ = ["eks_values"]
@@ -16,9 +16,16 @@ _HEADROOM = 1.25  # nodes beside the pods at most: those that are drained and re
 
 
 def eks_values(
-    plan: PlannedService, *, crowd: Crowd | None = None, cluster: str = "", node_role: str = ""
+    plan: PlannedService,
+    *,
+    crowd: Crowd | None = None,
+    cluster: str = "",
+    node_role: str = "",
+    secrets: tuple[str, ...] = (),
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The values, and what to know besides. cluster, node_role: for Karpenter's nodes, or empty.
+
+    secrets: those of the namespace whose keys become variables.
 
     Raises:
         ConfigError: the plan has no pods.
@@ -54,6 +61,8 @@ def eks_values(
         "metrics": {"serviceMonitor": True, "rules": True, "dashboard": True},
         "disruption": {"maxUnavailable": max(1, found.pods // 10)},
     }
+    if secrets:
+        values["secrets"] = {"existing": list(secrets)}
     values["karpenter"] = _nodes(found, cluster, node_role, notes)
     return values, tuple(notes)
 
@@ -70,6 +79,8 @@ def _autoscaling(found: EksConfiguration, crowd: Crowd | None, notes: list[str])
     if found.schedule and crowd is None:
         most = max(moment.count for moment in found.schedule)
         notes.append(f"The plan schedules {most} pods for its crowd: say when with --crowd.")
+    if crowd is not None and schedule is None:
+        notes.append(NOT_SCHEDULED)
     if scaler is None and schedule is None:
         return {"mode": "none", "minimum": found.pods, "maximum": found.pods}
     values: dict[str, Any] = {"mode": "keda"}
@@ -106,12 +117,16 @@ def _nodes(found: EksConfiguration, cluster: str, role: str, notes: list[str]) -
     nodes = found.nodes
     if nodes.instance == "fargate":
         notes.append("The plan runs the pods on Fargate: their namespace needs a Fargate profile.")
+        if cluster or role:
+            notes.append("--cluster and --node-role make no NodePool: Fargate has no nodes.")
         return {"enabled": False}
     if not (cluster and role):
         notes.append(
             f"The plan has {nodes.count} x {nodes.instance} under the pods; with --cluster and "
             "--node-role the chart makes a Karpenter NodePool of them."
         )
+        if cluster or role:
+            notes.append("One of --cluster and --node-role alone makes no NodePool.")
         return {"enabled": False}
     most = max(
         found.autoscaler.maximum if found.autoscaler is not None else found.pods,

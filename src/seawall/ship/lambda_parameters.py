@@ -1,9 +1,9 @@
-"""A plan for a function as the parameters of its template."""
+"""A plan for a function as what sizes its template."""
 
 import math
 
 from seawall.plan.answer import Choice, LambdaConfiguration, ManagedConfiguration
-from seawall.ship.crowd import Crowd, times_of
+from seawall.ship.crowd import NOT_SCHEDULED, Crowd, times_of
 from seawall.ship.plan_file import PlannedPlatform
 
 __all__ = ["lambda_parameters", "template_of"]
@@ -21,7 +21,7 @@ def template_of(name: Choice) -> str:
 def lambda_parameters(
     platform: PlannedPlatform, *, crowd: Crowd | None = None
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The template's parameters, and what to know besides."""
+    """What the plan says of the function, by name, and what to know besides."""
     notes: list[str] = []
     if not platform.met:
         notes.append(
@@ -56,6 +56,8 @@ def _classic(found: LambdaConfiguration, crowd: Crowd | None, notes: list[str]) 
                 "CrowdEnds": times.ends.aws_cron(),
                 "CrowdTimezone": times.begins.timezone,
             }
+        else:
+            notes.append(NOT_SCHEDULED)
     elif most:
         notes.append(
             f"The plan schedules {most} provisioned environments for its crowd: say when with "
@@ -106,4 +108,6 @@ def _managed(found: ManagedConfiguration, crowd: Crowd | None, notes: list[str])
             "CrowdEnds": times.ends.aws_cron(),
             "CrowdTimezone": times.begins.timezone,
         }
+    elif crowd is not None:
+        notes.append(NOT_SCHEDULED)
     return parameters

@@ -162,7 +162,9 @@ class _Exchange:
         kind = message["type"]
         if kind == "http.response.start" and not self._status:
             self._status = message["status"]
-            self._headers = [(bytes(name), bytes(value)) for name, value in message["headers"]]
+            self._headers = [
+                (bytes(name), bytes(value)) for name, value in message.get("headers", ())
+            ]
             if self._stream:
                 await self._answering.begin(INTEGRATION)
                 head = prelude(self._status, self._headers, self._event.source)

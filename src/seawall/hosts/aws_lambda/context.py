@@ -1,13 +1,20 @@
 """What an invocation is told beside its event."""
 
 import asyncio
+import logging
+import re
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 
 from msgspec import Struct
 
-__all__ = ["InvocationContext", "context_of", "current_invocation"]
+__all__ = ["InvocationContext", "context_of", "current_invocation", "is_request_id"]
+
+_log = logging.getLogger("seawall.lambda")
+_LONGEST_SECONDS = 900.0  # a function's timeout: lambda/latest/dg, gettingstarted-limits
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,256}")
+_TRACE_ID = re.compile(r"[!-~ ]{0,1024}")
 
 
 class InvocationContext(Struct, frozen=True):
@@ -44,15 +51,16 @@ def context_of(headers: Mapping[str, str], environment: Mapping[str, str]) -> In
     """The context of an invocation that has just been received.
 
     The deadline comes as Unix time, which is right again after a restore, when monotonic clocks
-    may have stood still.
+    may have stood still. Where it is missing or cannot be read, it is the latest that a function
+    can have: Lambda ends the environment at the real one.
     """
     loop = asyncio.get_running_loop()
-    left = int(headers.get("lambda-runtime-deadline-ms", "0")) / 1e3 - time.time()
+    trace_id = headers.get("lambda-runtime-trace-id", "")
     return InvocationContext(
         aws_request_id=headers.get("lambda-runtime-aws-request-id", ""),
-        deadline=loop.time() + left,
+        deadline=loop.time() + _seconds_left(headers.get("lambda-runtime-deadline-ms", "")),
         invoked_function_arn=headers.get("lambda-runtime-invoked-function-arn", ""),
-        trace_id=headers.get("lambda-runtime-trace-id", ""),
+        trace_id=trace_id if _TRACE_ID.fullmatch(trace_id) else "",
         client_context=headers.get("lambda-runtime-client-context", ""),
         cognito_identity=headers.get("lambda-runtime-cognito-identity", ""),
         tenant_id=headers.get("lambda-runtime-aws-tenant-id", ""),
@@ -61,3 +69,18 @@ def context_of(headers: Mapping[str, str], environment: Mapping[str, str]) -> In
         function_version=environment.get("AWS_LAMBDA_FUNCTION_VERSION", ""),
         memory_limit_in_mb=environment.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", ""),
     )
+
+
+def is_request_id(text: str) -> bool:
+    """Whether an invocation of this id can be answered: it becomes part of a path."""
+    return _REQUEST_ID.fullmatch(text) is not None
+
+
+def _seconds_left(deadline_ms: str) -> float:
+    if len(deadline_ms) <= 20:
+        try:
+            return min(_LONGEST_SECONDS, int(deadline_ms) / 1e3 - time.time())
+        except ValueError:
+            pass
+    _log.warning("the invocation's deadline cannot be read: %.40r", deadline_ms)
+    return _LONGEST_SECONDS

@@ -11,7 +11,13 @@ from seawall.errors import Problem
 from seawall.hosts.aws_lambda.answering import Answer
 from seawall.hosts.aws_lambda.asgi import AsgiApp, answer_http, refuse_http
 from seawall.hosts.aws_lambda.context import InvocationContext
-from seawall.hosts.aws_lambda.http_events import HttpEvent, Source, read_event, source_of
+from seawall.hosts.aws_lambda.http_events import (
+    HttpEvent,
+    Source,
+    other_source,
+    read_event,
+    source_of,
+)
 from seawall.hosts.aws_lambda.settings import LambdaSettings
 from seawall.hosts.aws_lambda.target import Handler, Target
 
@@ -50,7 +56,7 @@ class Dispatcher:
         """
         try:
             event: Any = msgspec.json.decode(payload)
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UnknownEvent(f"the event is not JSON: {error}") from error
         if self._target.handler is not None:
             await _call(self._target.handler, event, context, answer)
@@ -75,6 +81,8 @@ class Dispatcher:
         if self._target.orchestrator is None:
             raise UnknownEvent("the function serves an ASGI application: only HTTP events")
         deadline = self._deadline(context)
+        if other := other_source(event):
+            raise UnknownEvent(f"the function answers no events of {other}")
         # Only here, so that a function without them does not import them.
         from seawall.hosts.aws_lambda import turns  # noqa: PLC0415
 
@@ -164,7 +172,9 @@ async def _call(
         await answer.end()
         return
     if inspect.iscoroutinefunction(handler):
-        said = await handler(event, context)
+        result = await handler(event, context)
     else:  # it may block, and the loop must not
-        said = await asyncio.to_thread(handler, event, context)
-    await answer.whole(msgspec.json.encode(said))
+        from seawall.hosts.aws_lambda.threads import in_thread  # noqa: PLC0415 - only of these
+
+        result = await in_thread(handler, event, context)
+    await answer.whole(msgspec.json.encode(result))

@@ -48,14 +48,14 @@ def _head(status: int, headers: Iterable[Header], source: Source) -> dict[str, A
             answer["cookies"] = cookies
         answer["headers"] = {name: ", ".join(values) for name, values in many.items()}
         return answer
-    if source in ("alb", "alb-multi"):
-        from http import HTTPStatus  # noqa: PLC0415 - only behind a load balancer
+    if source not in ("rest", "lattice-v1"):
+        from http import HTTPStatus  # noqa: PLC0415 - only of these sources
 
         try:
             answer["statusDescription"] = f"{status} {HTTPStatus(status).phrase}"
         except ValueError:
             answer["statusDescription"] = f"{status} Status"
-    if source == "alb":
+    if source in ("alb", "lattice", "lattice-v1"):
         answer["headers"] = _single(many)
     else:
         answer["multiValueHeaders"] = many

@@ -1,5 +1,6 @@
 """Logs as Lambda's own runtimes write them: one JSON object a line, or text."""
 
+import io
 import logging
 import sys
 import time
@@ -39,6 +40,8 @@ class _TextFormatter(logging.Formatter):
 
 def set_up_logs(environment: Mapping[str, str]) -> None:
     """Have everything logged to standard output, in the function's format and from its level."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a lone surrogate costs no line
     handler = logging.StreamHandler(sys.stdout)
     handler.addFilter(FloodFilter())
     json_lines = environment.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"

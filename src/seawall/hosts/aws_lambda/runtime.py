@@ -10,10 +10,18 @@ import logging
 import os
 import random
 import signal
-from collections.abc import MutableMapping
+import sys
+import threading
+from collections.abc import Coroutine, MutableMapping
+from typing import Any
 
-from seawall.hosts.aws_lambda.answering import Answer, error_body
-from seawall.hosts.aws_lambda.context import InvocationContext, context_of, current_invocation
+from seawall.hosts.aws_lambda.answering import Answer, error_body, error_kind
+from seawall.hosts.aws_lambda.context import (
+    InvocationContext,
+    context_of,
+    current_invocation,
+    is_request_id,
+)
 from seawall.hosts.aws_lambda.dispatch import Dispatcher
 from seawall.hosts.aws_lambda.logs import set_up_logs
 from seawall.hosts.aws_lambda.runtime_api import ApiAnswer, ApiConnection, ApiError
@@ -27,6 +35,9 @@ _COLLECT_EVERY = 50_000
 _ATTEMPTS = 5
 _FIRST_PAUSE = 0.1  # seconds before asking again, twice as long each time; as AWS's client has it
 _REPORT_SECONDS = 2.0
+_CANCEL_SECONDS = 0.1  # what an invocation that is cancelled is waited for
+_STOP_SECONDS = 5.0
+_MOST_ABANDONED = 32
 # What AWS's own runtime exits with where a snapshot, or a restore, fails.
 _STATUS_SNAPSHOT, _STATUS_RESTORE = 64, 65
 
@@ -38,7 +49,16 @@ def run_runtime(handler: str, environment: MutableMapping[str, str] = os.environ
     only one invocation is in flight.
     """
     set_up_logs(environment)
-    return asyncio.run(_Runtime(environment).run(handler))
+    runtime = _Runtime(environment)
+    with asyncio.Runner() as runner:
+        status = runner.run(runtime.run(handler))
+        if runtime.stuck:
+            # What does not heed its cancellation would keep the process for ever.
+            _log.warning("%d tasks do not end; the process does", runtime.stuck)
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(status)
+    return status
 
 
 class _Ended(Exception):
@@ -57,6 +77,8 @@ class _Runtime:
         self._api = ApiConnection(self._address)
         self._asking: set[asyncio.Task[ApiAnswer]] = set()
         self._stopping = False
+        self._abandoned: set[asyncio.Task[BaseException | None]] = set()
+        self.stuck = 0  # tasks that go on at the end, although they are cancelled
         self._dispatcher: Dispatcher
 
     async def run(self, handler: str) -> int:
@@ -86,8 +108,20 @@ class _Runtime:
                 raise
             return max(each.status for each in ends)
         finally:
-            await target.stop()
+            await self._close(target)
         return 0
+
+    async def _close(self, target: Target) -> None:
+        """Close what answers; neither it nor what is left is waited for without end."""
+        stopping = asyncio.create_task(_outcome(target.stop()))
+        await asyncio.wait([stopping], timeout=_STOP_SECONDS)
+        if stopping.done() and (error := stopping.result()) is not None:
+            _log.error("the function does not stop in order", exc_info=error)
+        left = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            self.stuck = len((await asyncio.wait(left, timeout=_CANCEL_SECONDS))[1])
 
     async def _start(self, handler: str) -> Target:
         """Load and open what answers.
@@ -173,7 +207,7 @@ class _Runtime:
             current_invocation.set(context)
             await self._answer(connection, context, received.body)
             if self._slots == 1:  # it is frozen next
-                await self._dispatcher.settle(context)
+                await self._settle(context)
             current_invocation.set(None)
         connection.close()
 
@@ -193,7 +227,12 @@ class _Runtime:
                 _log.warning("%s (attempt %d of %d)", error, attempt, _ATTEMPTS)
             else:
                 if answer.status == 200:
-                    return answer
+                    if is_request_id(answer.headers.get("lambda-runtime-aws-request-id", "")):
+                        return answer
+                    _log.error("invocation/next gave no request id to answer by")
+                    await asyncio.sleep(pause)
+                    pause *= 2
+                    continue
                 if answer.status == 410:
                     raise _Ended(0)  # Lambda has done with this environment
                 _log.error("invocation/next answered with %d: %r", answer.status, answer.body[:500])
@@ -209,20 +248,58 @@ class _Runtime:
     ) -> None:
         """Have one invocation answered; whatever goes wrong with it stays with it."""
         answer = Answer(connection, context)
-        try:
-            limit = context.deadline - self._dispatcher.margin_seconds
-            async with asyncio.timeout_at(limit) as timeout:
-                await self._dispatcher.answer(payload, context, answer)
-        except ApiError as error:
-            _log.error("the answer could not be given: %s", error)
-            connection.close()
-        except Exception as error:  # noqa: BLE001 - the last line of defence
-            if isinstance(error, TimeoutError) and timeout.expired():
-                _log.error("the invocation was ended shortly before its timeout")
-                await answer.fail("Seawall.DeadlineExceeded", error)
-            else:
-                _log.exception("the invocation failed")
-                await answer.fail(getattr(error, "code", type(error).__name__), error)
+        limit = context.deadline - self._dispatcher.margin_seconds
+        left = limit - asyncio.get_running_loop().time()
+        if left <= 0:
+            _log.error("the invocation came after its deadline")
+            await answer.fail("Seawall.DeadlineExceeded", TimeoutError("the deadline is over"))
+            return
+        # A task of its own: what ignores its cancellation cannot keep the slot.
+        answering = asyncio.create_task(_outcome(self._dispatcher.answer(payload, context, answer)))
+        if not (await asyncio.wait([answering], timeout=left))[0]:
+            _log.error("the invocation was ended shortly before its timeout")
+            await self._abandon(answering)
+            await answer.fail("Seawall.DeadlineExceeded", TimeoutError("the deadline is over"))
+            self._give_up_where_many_hang()
+            return
+        match answering.result():
+            case None:
+                pass
+            case ApiError() as error:
+                _log.error("the answer could not be given: %s", error)
+                connection.close()
+            case BaseException() as error:
+                _log.error("the invocation failed", exc_info=error)
+                await answer.fail(error_kind(error), error)
+
+    async def _abandon(self, task: "asyncio.Task[BaseException | None]") -> None:
+        """Cancel it; where it goes on all the same, it is not waited for any more."""
+        task.cancel()
+        if not (await asyncio.wait([task], timeout=_CANCEL_SECONDS))[0]:
+            self._abandoned.add(task)
+            task.add_done_callback(self._abandoned.discard)
+
+    def _give_up_where_many_hang(self) -> None:
+        """Lambda replaces an environment that ends.
+
+        Raises:
+            _Ended: more invocations go on past their deadline than an environment should keep.
+        """
+        from seawall.hosts.aws_lambda.threads import THREAD  # noqa: PLC0415 - rare
+
+        threads = sum(each.name == THREAD for each in threading.enumerate())
+        if len(self._abandoned) + max(0, threads - self._slots) > _MOST_ABANDONED:
+            _log.error("too many invocations do not end; the environment is given up")
+            raise _Ended(1)
+
+    async def _settle(self, context: InvocationContext) -> None:
+        """Have finished what goes on behind the answer; a failure there is only logged."""
+        settling = asyncio.create_task(_outcome(self._dispatcher.settle(context)))
+        left = context.deadline - asyncio.get_running_loop().time()
+        if not (await asyncio.wait([settling], timeout=max(0.0, left)))[0]:
+            await self._abandon(settling)
+        elif (error := settling.result()) is not None:
+            _log.error("what went on behind the answer failed", exc_info=error)
 
     async def _report(self, path: str, error: Exception, kind: str) -> None:
         """Tell Lambda why the environment does not come up; if it does not hear, the log does."""
@@ -232,3 +309,14 @@ class _Runtime:
                 await self._api.post(path, body, error_type=kind)
         except (ApiError, TimeoutError) as unheard:
             _log.error("Lambda could not be told: %s", unheard)
+
+
+async def _outcome(work: Coroutine[Any, Any, None]) -> BaseException | None:
+    """What it raised, whatever that is: SystemExit, too, would otherwise end the event loop."""
+    try:
+        await work
+    except asyncio.CancelledError as error:
+        return error
+    except BaseException as error:  # noqa: BLE001 - the last line of defence
+        return error
+    return None

@@ -20,6 +20,8 @@ _ERROR_TYPE = "Lambda-Runtime-Function-Error-Type"
 _ERROR_BODY = "Lambda-Runtime-Function-Error-Body"
 _MAX_TRAILER_BYTES = 32_768
 _MAX_ANSWER_BYTES = 16 << 20
+_MAX_HEAD_BYTES = 256 << 10
+_MAX_TYPE_CHARACTERS = 256
 
 
 class ApiError(Exception):
@@ -53,6 +55,7 @@ class ApiConnection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
         self._size = 0
+        self._head_size = 0
 
     # What the runtime does.
 
@@ -65,7 +68,7 @@ class ApiConnection(asyncio.Protocol):
         transport = await self._open()
         answer = self._begin()
         transport.write(b"GET %b HTTP/1.1\r\n%b\r\n" % (_target(path), self._host))
-        return await answer
+        return await self._received(answer)
 
     async def post(
         self, path: str, body: bytes, *, error_type: str = "", invocation_id: str = ""
@@ -79,11 +82,12 @@ class ApiConnection(asyncio.Protocol):
         answer = self._begin()
         head = b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body)
         if error_type:
-            head += b"%b: %b\r\n" % (_ERROR_TYPE.encode(), _value(error_type))
+            kind = _value(error_type[:_MAX_TYPE_CHARACTERS])
+            head += b"%b: %b\r\n" % (_ERROR_TYPE.encode(), kind)
         head += _invocation(invocation_id)
         transport.write(b"POST %b HTTP/1.1\r\n%b%b\r\n" % (_target(path), self._host, head))
         transport.write(body)
-        return await answer
+        return await self._received(answer)
 
     async def begin_stream(self, path: str, content_type: str, invocation_id: str = "") -> None:
         """Begin to send an answer whose body comes in pieces.
@@ -136,17 +140,26 @@ class ApiConnection(asyncio.Protocol):
             encoded = base64.b64encode(error[:_MAX_TRAILER_BYTES])
             trailers = b"%b: %b\r\n%b: %b\r\n" % (
                 _ERROR_TYPE.encode(),
-                _value(error_type),
+                _value(error_type[:_MAX_TYPE_CHARACTERS]),
                 _ERROR_BODY.encode(),
                 encoded,
             )
         self._transport.write(b"0\r\n%b\r\n" % trailers)
-        return await self._answer
+        return await self._received(self._answer)
 
     def close(self) -> None:
         """Close it; what is waited for fails."""
         if self._transport is not None:
             self._transport.abort()
+            self._transport = None
+
+    async def _received(self, answer: "asyncio.Future[ApiAnswer]") -> ApiAnswer:
+        """The answer; a connection that still owes one is not used again."""
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self.close()
+            raise
 
     async def _open(self) -> asyncio.Transport:
         if self._transport is not None and not self._transport.is_closing():
@@ -204,6 +217,11 @@ class ApiConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """See httptools."""
+        self._head_size += len(name) + len(value)
+        if self._head_size > _MAX_HEAD_BYTES:
+            self._fail(ApiError(f"the Runtime API sent more than {_MAX_HEAD_BYTES} bytes of head"))
+            self.close()
+            return
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_body(self, body: bytes) -> None:
@@ -211,16 +229,20 @@ class ApiConnection(asyncio.Protocol):
         self._size += len(body)
         if self._size <= _MAX_ANSWER_BYTES:
             self._body.append(body)
+        else:
+            self._fail(ApiError(f"the Runtime API sent more than {_MAX_ANSWER_BYTES} bytes"))
+            self.close()
 
     def on_message_complete(self) -> None:
         """See httptools."""
         answer = self._answer
-        if answer is None or answer.done():
-            return
-        if self._size > _MAX_ANSWER_BYTES:
-            self._fail(ApiError(f"the Runtime API sent {self._size} bytes"))
-            return
         status = self._parser.get_status_code()
+        if status < 200:  # informational: the answer is still to come
+            self._headers, self._body, self._size = {}, [], 0
+            return
+        if answer is None or answer.done():
+            self.close()  # nothing was asked for
+            return
         if not self._parser.should_keep_alive() and self._transport is not None:
             self._transport.close()
             self._transport = None

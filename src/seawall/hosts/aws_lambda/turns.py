@@ -80,12 +80,19 @@ async def answer_batch(
     A message's id is its turn's idempotency key unless it brings one: what SQS delivers twice is
     answered once. In a FIFO queue the turns of a group follow each other, and after one that
     failed the rest of its group waits.
+
+    Raises:
+        TurnRefused: A message has no id by which its failure could be reported; none was begun.
     """
+    if not all(isinstance(each.get("messageId"), str) for each in records):
+        raise TurnRefused("invalid-field", "Records: a message has no messageId.")
     fifo = str(records[0].get("eventSourceARN", "")).endswith(".fifo")
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
-        attributes = record.get("attributes") or {}
-        name = attributes.get("MessageGroupId", "") if fifo else record["messageId"]
+        attributes = record.get("attributes")
+        name = record["messageId"]
+        if fifo and isinstance(attributes, dict):
+            name = attributes.get("MessageGroupId", "")
         groups.setdefault(str(name), []).append(record)
     room = asyncio.Semaphore(_AT_ONCE)
     failed: list[str] = []
@@ -121,14 +128,17 @@ def principal_of(claims: Mapping[str, Any], tenant_claim: str, subject_claim: st
 async def _answer_record(app: AsgiApp, record: Mapping[str, Any], deadline: float) -> bool:
     identifier = str(record["messageId"])
     try:
-        turn = msgspec.json.decode(record["body"], type=_DirectTurn)
+        body = record.get("body")
+        if not isinstance(body, str):
+            raise TurnRefused("invalid-field", "The message has no body.")
+        turn = msgspec.json.decode(body, type=_DirectTurn)
         if turn.idempotency_key is None:
             turn = msgspec.structs.replace(turn, idempotency_key=identifier)
         await _ask(app, turn, deadline, identifier)
-    except (msgspec.DecodeError, msgspec.ValidationError, TurnRefused) as error:
+    except (ValueError, RecursionError, TurnRefused) as error:
         _log.warning("the message %s was not answered: %s", identifier, error)
         return False
-    except Exception:  # noqa: BLE001 - it stays with this message
+    except (Exception, SystemExit, KeyboardInterrupt):  # noqa: BLE001 - it stays with this message
         _log.exception("the message %s failed", identifier)
         return False
     return True
@@ -182,6 +192,8 @@ async def _ask(app: AsgiApp, turn: _DirectTurn, deadline: float, request: str) -
 
     await app(scope, receive, send)
     answer = b"".join(each.get("body", b"") for each in sent[1:])
+    if not sent:
+        raise TurnRefused("internal-error", "The turn was not answered.")
     if sent[0]["status"] >= 400:
         problem = msgspec.json.decode(answer)
         raise TurnRefused(str(problem["code"]), str(problem["detail"]))

@@ -5,6 +5,7 @@ configuration-response-streaming, runtimes-custom.
 """
 
 import base64
+import re
 import time
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ _SEPARATOR = b"\0" * 8
 _MAX_PRELUDE_BYTES = 16_384
 _JSON = ("content-type", "application/json")
 _TEXTUAL = ("text/", "application/json", "application/javascript", "application/xml")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _NOT_SENT_ON = frozenset(("connection", "content-length", "transfer-encoding", "keep-alive"))
 
 
@@ -176,7 +179,7 @@ def _answer_of(payload: bytes, *, with_body: bool = True) -> tuple[int, list[Hea
     """
     try:
         said = msgspec.json.decode(payload)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise _Malformed("the answer is not JSON") from error
     if not isinstance(said, dict) or "statusCode" not in said:
         if not with_body and isinstance(said, dict):
@@ -186,14 +189,18 @@ def _answer_of(payload: bytes, *, with_body: bool = True) -> tuple[int, list[Hea
     headers: list[Header] = []
     try:
         status = int(said["statusCode"])
+        if not 200 <= status <= 599:
+            raise ValueError(f"the status {status}")
         for name, value in (said.get("headers") or {}).items():
             if name.lower() not in _NOT_SENT_ON:
                 headers.append((name.lower(), str(value)))
         headers += [("set-cookie", str(each)) for each in said.get("cookies") or []]
         text = said.get("body") or ""
         body = base64.b64decode(text) if said.get("isBase64Encoded") else text.encode()
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise _Malformed(str(error)) from error
+    if not all(_TOKEN.fullmatch(name) and not _CONTROL.search(value) for name, value in headers):
+        raise _Malformed("a header is not one of HTTP")
     if not any(name == "content-type" for name, _ in headers):
         headers.append(_JSON)
     return status, headers, body

@@ -1,0 +1,97 @@
+"""A folder of files that are written again and again, and may be edited in between.
+
+What was written is recorded beside the files, by digest; a file that differs from both its record
+and its new content was edited, and is not overwritten.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from seawall.errors import ConfigError
+
+__all__ = ["RECORD", "write_files"]
+
+RECORD = ".seawall-ship.json"
+"""The record's name: digests by path, relative to the folder."""
+
+_MOST_NAMED = 10
+
+
+def write_files(out: Path, files: Mapping[str, bytes], *, force: bool = False) -> list[Path]:
+    """Write all of the files, or none; those of an earlier time that are unedited are removed.
+
+    Args:
+        out: The folder; made where it is missing.
+        files: Contents by path, relative to the folder.
+        force: Whether edited files are overwritten, too.
+
+    Returns:
+        The files that were written, whether or not they have changed.
+
+    Raises:
+        ConfigError: A file was edited, or the folder cannot be written.
+    """
+    try:
+        recorded = _recorded(out)
+        edited = [
+            name
+            for name in sorted({*files, *recorded})
+            if _differs(out / name, files.get(name), recorded.get(name))
+        ]
+        if edited and not force:
+            named = ", ".join(edited[:_MOST_NAMED]) + (" ..." if len(edited) > _MOST_NAMED else "")
+            raise ConfigError(
+                f"{out}: edited since seawall ship wrote them, or not written by it: {named}; "
+                "write to another --out, or overwrite them with --force"
+            )
+        for name in recorded.keys() - files.keys():
+            if name not in edited:
+                (out / name).unlink(missing_ok=True)
+        for name, content in files.items():
+            path = out / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        digests = {name: _digest(content) for name, content in sorted(files.items())}
+        (out / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(digests)))
+    except OSError as error:
+        raise ConfigError(f"{error.filename or out}: {error.strerror}") from error
+    return [out / name for name in files]
+
+
+def _differs(path: Path, wanted: bytes | None, recorded: str | None) -> bool:
+    """Whether overwriting, or removing, the file would lose something.
+
+    Args:
+        path: The file.
+        wanted: Its new content; None where it is to be removed.
+        recorded: The digest of what was written last; None where it was not.
+    """
+    if path.is_symlink():
+        return True
+    try:
+        found = path.read_bytes()
+    except FileNotFoundError:
+        return False
+    return found != wanted and _digest(found) != recorded
+
+
+def _recorded(out: Path) -> dict[str, str]:
+    try:
+        found = msgspec.json.decode((out / RECORD).read_bytes(), type=dict[str, str])
+    except FileNotFoundError:
+        return {}
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}  # so every file that is there counts as edited
+    within = out.resolve()
+    return {name: each for name, each in found.items() if _is_within(within, out / name)}
+
+
+def _is_within(folder: Path, path: Path) -> bool:
+    return path.resolve().is_relative_to(folder)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

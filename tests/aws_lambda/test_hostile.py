@@ -1,0 +1,379 @@
+"""The Lambda host under hostile events, handlers and Runtime APIs: it answers, and goes on."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from msgspec import Struct
+
+from tests.servers import ROOT
+
+pytestmark = pytest.mark.anyio
+
+ACCEPTED = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
+
+
+def invocation(
+    payload: bytes = b'{"do": ""}',
+    *headers: tuple[str, str],
+    number: str = "1",
+    deadline: object = None,
+) -> bytes:
+    """An answer to /next. deadline: in milliseconds since 1970; in ten seconds without."""
+    if deadline is None:
+        deadline = int((time.time() + 10) * 1e3)
+    lines = [
+        "HTTP/1.1 200 OK",
+        f"lambda-runtime-aws-request-id: {number}",
+        f"lambda-runtime-deadline-ms: {deadline}",
+        f"content-length: {len(payload)}",
+        *(f"{name}: {value}" for name, value in headers),
+    ]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + payload
+
+
+class Given(Struct):
+    """What the runtime has sent."""
+
+    target: str
+    head: str
+    body: bytes
+
+    @property
+    def kind(self) -> str:
+        for line in self.head.split("\r\n"):
+            name, _, value = line.partition(": ")
+            if name.lower() == "lambda-runtime-function-error-type":
+                return value
+        return ""
+
+
+Act = bytes | Callable[[asyncio.StreamWriter], Any]
+
+
+class HostileApi:
+    """Answers each request for an invocation, and each answer that is given, as it is told.
+
+    nexts, answers: what is sent, in order; bytes, or what is done with the connection. Then an
+    invocation that is in order, with the id "last", and after it none.
+    """
+
+    def __init__(self, nexts: Sequence[Act], answers: Sequence[Act]) -> None:
+        self._nexts = [*nexts, invocation(number="last")]
+        self._answers = list(answers)
+        self.given: list[Given] = []
+        self.last = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                target = head.split(" ")[1]
+                body = await _body(reader, head)
+                if target.endswith("/next"):
+                    act: Act = self._nexts.pop(0) if self._nexts else _wait
+                else:
+                    self.given.append(Given(target, head, body))
+                    act = self._answers.pop(0) if self._answers else ACCEPTED
+                    if "/last/" in target:
+                        self.last.set()
+                if isinstance(act, bytes):
+                    writer.write(act)
+                    await writer.drain()
+                else:
+                    await act(writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+async def _body(reader: asyncio.StreamReader, head: str) -> bytes:
+    fields = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if ": " in line)
+    if fields.get("transfer-encoding") != "chunked":
+        return await reader.readexactly(int(fields.get("content-length", "0")))
+    pieces = []
+    while size := int(await reader.readline(), 16):
+        pieces.append(await reader.readexactly(size + 2))
+    while await reader.readline() not in (b"\r\n", b""):
+        pass
+    return b"".join(each[:-2] for each in pieces)
+
+
+async def _wait(_: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(600)
+
+
+async def _cut(writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+    raise ConnectionError
+
+
+def _then_cut(sent: bytes) -> Act:
+    async def act(writer: asyncio.StreamWriter) -> None:
+        writer.write(sent)
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        await _cut(writer)
+
+    return act
+
+
+def _slowly(sent: bytes, pieces: int = 40) -> Act:
+    async def act(writer: asyncio.StreamWriter) -> None:
+        for at in range(0, len(sent), max(1, len(sent) // pieces)):
+            writer.write(sent[at : at + max(1, len(sent) // pieces)])
+            await asyncio.sleep(0.01)
+
+    return act
+
+
+def _endless(begin: bytes, piece: bytes, most: int) -> Act:
+    async def act(writer: asyncio.StreamWriter) -> None:
+        writer.write(begin)
+        sent = 0
+        while sent < most:  # the runtime has cut it long before
+            writer.write(piece)
+            sent += len(piece)
+            await writer.drain()
+        raise AssertionError("the runtime takes whatever it is sent")
+
+    return act
+
+
+@asynccontextmanager
+async def running(
+    nexts: Sequence[Act] = (), answers: Sequence[Act] = (), *, handler: str = "awaited"
+) -> AsyncIterator[tuple[HostileApi, asyncio.subprocess.Process]]:
+    api = HostileApi(nexts, answers)
+    server = await asyncio.start_server(api.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "seawall.hosts.aws_lambda"),
+        handler if "." in handler else f"tests.aws_lambda.hostile_handlers.{handler}",
+        cwd=ROOT,
+        env=os.environ | {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}"},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        yield api, process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        server.close()
+
+
+async def goes_on(
+    api: HostileApi, process: asyncio.subprocess.Process, *, ends: bool = True
+) -> None:
+    """It answers the invocation that is in order, and then ends when it is asked to."""
+    async with asyncio.timeout(20):
+        await api.last.wait()
+    assert api.given[-1].target.endswith("/last/response")
+    assert process.returncode is None
+    if ends:
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(8):
+            assert await process.wait() == 0
+
+
+NEXTS: dict[str, list[Act]] = {
+    "no request id": [invocation().replace(b"aws-request-id", b"other")],
+    "a path as request id": [invocation(number="../../init/error?")],
+    "a request id of 100 KB": [invocation(number="x" * 100_000)],
+    "a request id that is not ASCII": [invocation(number="\xe9")],
+    "informational": [b"HTTP/1.1 100 Continue\r\n\r\n" + invocation()],
+    "an answer that nobody asked for": [invocation() + ACCEPTED],
+    "not HTTP": [_then_cut(b"SSH-2.0-OpenSSH_9\r\n")],
+    "chunks of nothing": [
+        _then_cut(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n")
+    ],
+    "closed in the middle": [_then_cut(invocation(b"{" + b" " * 1000)[:-500])],
+    "closed at once": [_cut, _cut],
+    "slow": [_slowly(invocation())],
+    "a NUL in a header": [_then_cut(invocation(b"{}", ("lambda-runtime-trace-id", "a\0b")))],
+    "odd headers": [
+        invocation(
+            b"{}",
+            ("lambda-runtime-trace-id", "\xff\xfe"),
+            ("lambda-runtime-client-context", "{{{"),
+            ("lambda-runtime-cognito-identity", "\xe9" * 5_000),
+            ("lambda-runtime-invocation-id", "\xe9"),
+            *((f"x-{number}", "y") for number in range(5_000)),
+        )
+    ],
+    "an endless head": [_endless(b"HTTP/1.1 200 OK\r\n", b"a: b\r\n" * 1_000, 64 << 20)],
+    "an endless body": [
+        _endless(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+            b"10000\r\n" + b" " * 65_536 + b"\r\n",
+            256 << 20,
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("nexts", NEXTS.values(), ids=NEXTS)
+async def test_a_hostile_next(nexts: list[Act]) -> None:
+    async with running(nexts) as (api, process):
+        await goes_on(api, process)
+
+
+@pytest.mark.parametrize(
+    "deadline", ["", "soon", "-1", "0", "1e99", "9" * 400, "²", "1", "\xe9", "nan"]
+)
+async def test_a_hostile_deadline(deadline: str) -> None:
+    """Over, it is an error of the invocation; unreadable, the latest that there can be."""
+    async with running([invocation(deadline=deadline)]) as (api, process):
+        await goes_on(api, process)
+        first = api.given[0]
+        if deadline.lstrip("-").isascii() and deadline.lstrip("-").isdigit() and len(deadline) < 9:
+            assert first.target.endswith("/1/error")
+            assert first.kind == "Seawall.DeadlineExceeded"
+        else:
+            assert first.target.endswith("/1/response")
+
+
+async def test_without_end_it_ends_with_a_status() -> None:
+    async with running([_cut] * 20) as (_, process):
+        async with asyncio.timeout(20):
+            assert await process.wait() == 1
+    async with running([invocation(number="?")] * 20) as (_, process):
+        async with asyncio.timeout(20):
+            assert await process.wait() == 1
+
+
+ANSWERS: dict[str, list[Act]] = {
+    "too large": [b"HTTP/1.1 413 x\r\ncontent-length: 0\r\n\r\n"],
+    "broken": [b"HTTP/1.1 500 x\r\ncontent-length: 3\r\n\r\nabc"],
+    "informational": [b"HTTP/1.1 100 Continue\r\n\r\n" + ACCEPTED],
+    "closed": [_cut],
+    "garbage": [_then_cut(b"\0\1\2\3")],
+    "half": [_then_cut(ACCEPTED[:20])],
+    "never": [_wait],
+    "doubled": [ACCEPTED * 3],
+    "closing": [ACCEPTED.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")],
+    "endless": [
+        _endless(b"HTTP/1.1 202 x\r\ncontent-length: 99999999999\r\n\r\n", b" " * 65_536, 256 << 20)
+    ],
+}
+
+
+@pytest.mark.parametrize("handler", ["awaited", "streamed"])
+@pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
+async def test_a_hostile_reception(answers: list[Act], handler: str) -> None:
+    soon = int((time.time() + 2) * 1e3)
+    async with running([invocation(deadline=soon)], answers, handler=handler) as (api, process):
+        await goes_on(api, process)
+
+
+async def test_a_report_that_is_never_taken() -> None:
+    async with running([invocation(b"{", deadline=int((time.time() + 2) * 1e3))], [_wait]) as found:
+        await goes_on(*found)
+
+
+WHAT = {
+    "exit": "SystemExit",
+    "interrupt": "KeyboardInterrupt",
+    "stop-iteration": "RuntimeError",
+    "cancelled": "CancelledError",
+    "generator-exit": "GeneratorExit",
+    "base": "BaseException",
+    "coded": "Coded",
+    "mute": "Mute",
+    "surrogate": "ValueError",
+    "recursion": "RecursionError",
+    "unencodable": "TypeError",
+    "nested": "RecursionError",
+    "hang": "Seawall.DeadlineExceeded",
+    "ignore": "Seawall.DeadlineExceeded",
+}
+
+
+@pytest.mark.parametrize("handler", ["awaited", "plain"])
+async def test_hostile_handlers(handler: str) -> None:
+    """Each has an error of its own, and the process goes on, and ends when it is asked to."""
+    nexts: list[Act] = []
+    for what in WHAT:
+
+        async def act(writer: asyncio.StreamWriter, what: str = what) -> None:
+            payload = json.dumps({"do": what}).encode()
+            soon = int((time.time() + (0.8 if what in ("hang", "ignore") else 10)) * 1e3)
+            writer.write(invocation(payload, number=what, deadline=soon))
+
+        nexts.append(act)
+    async with running(nexts, handler=handler) as (api, process):
+        await goes_on(api, process)
+        kinds = {each.target.split("/")[-2]: each.kind for each in api.given[:-1]}
+        assert kinds == WHAT
+        for each in api.given[:-1]:
+            told = json.loads(each.body)
+            assert told["errorType"] == each.kind
+            assert len(each.body) < 100_000
+
+
+@pytest.mark.parametrize("what", ["exit", "hang", "ignore", "surrogate", "mute"])
+async def test_hostile_streams(what: str) -> None:
+    payload = json.dumps({"do": what}).encode()
+    soon = int((time.time() + 1.5) * 1e3)
+    async with running([invocation(payload, deadline=soon)], handler="streamed") as found:
+        await goes_on(*found)
+        assert found[0].given[0].body == b"begun "
+
+
+async def test_an_environment_in_which_everything_hangs_is_given_up() -> None:
+    async def act(writer: asyncio.StreamWriter) -> None:
+        soon = int((time.time() + 0.45) * 1e3)
+        writer.write(invocation(b'{"do": "hang"}', deadline=soon))
+
+    async with running([act] * 50, handler="plain") as (api, process):
+        async with asyncio.timeout(45):
+            assert await process.wait() == 1
+        assert 30 < len(api.given) < 40
+
+
+EVENTS: dict[str, bytes] = {
+    "nothing": b"",
+    "not UTF-8": b'"\xff\xfe"',
+    "not JSON": b"{",
+    "deep": b"[" * 200_000 + b"]" * 200_000,
+    "null": b"null",
+    "a number": b"1e400",
+    "a list": b"[[]]",
+    "a text": b'"x"',
+    "a lone surrogate": b'{"text": "\\ud800"}',
+    "a NUL": b'{"text": "\\u0000"}',
+    "large": b'{"text": "' + b"x" * 6_000_000 + b'"}',
+    "records of nothing": b'{"Records": []}',
+    "records of numbers": b'{"Records": [1]}',
+    "an unknown request": b'{"requestContext": {"http": {}}}',
+}
+
+
+@pytest.mark.parametrize("event", EVENTS.values(), ids=EVENTS)
+async def test_hostile_events(event: bytes) -> None:
+    """An application of ASGI: it is asked for requests only; all else is refused by a name."""
+    last = {
+        "version": "2.0",
+        "rawPath": "/tell",
+        "headers": {},
+        "requestContext": {"http": {"method": "GET"}},
+    }
+    api_last = invocation(json.dumps(last).encode(), number="last")
+    async with running([invocation(event), api_last], handler="tests.aws_lambda.apps.app") as found:
+        api, process = found
+        await goes_on(api, process)
+        first = api.given[0]
+        if first.target.endswith("/error"):
+            assert first.kind == "Seawall.UnknownEvent"
+        else:
+            assert 400 <= json.loads(first.body)["statusCode"] < 500

@@ -1,0 +1,44 @@
+"""What the local function URL makes of a function's answer, whatever that is."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seawall.lab.local_lambda.function_url import _answer_of, _Malformed
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-1_000, 70_000) | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+NAME = st.sampled_from(["statusCode", "headers", "cookies", "body", "isBase64Encoded"])
+
+
+@given(st.dictionaries(NAME, JSON, max_size=5), st.booleans())
+def test_an_answer_is_one_of_http_or_none(answer: dict[str, Any], with_body: bool) -> None:
+    try:
+        status, headers, body = _answer_of(json.dumps(answer).encode(), with_body=with_body)
+    except _Malformed:
+        return
+    assert 200 <= status <= 599
+    assert isinstance(body, bytes)
+    assert not [each for each in headers if set("".join(each)) & set("\r\n\0")]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"statusCode": 200, "headers": {"a\\r\\nb": "c"}}',
+        b'{"statusCode": 200, "headers": {"a": "c\\r\\nd: e"}}',
+        b'{"statusCode": 200, "cookies": ["a=b\\r\\n"]}',
+        b'{"statusCode": 99999}',
+        b'{"statusCode": 1e400}',
+        b"[" * 100_000,
+    ],
+)
+def test_what_would_split_the_response_is_refused(answer: bytes) -> None:
+    with pytest.raises(_Malformed):
+        _answer_of(answer)
