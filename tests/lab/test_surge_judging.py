@@ -82,8 +82,10 @@ COMPLETE = {
     "null choices": [TEXT, '{"choices":null,"usage":{"total_tokens":3}}', DONE],
     "null delta": [TEXT, '{"choices":[{"delta":null,"finish_reason":"stop"}]}', DONE],
     "parts": [
-        '{"choices":[{"delta":{"content":[{"type":"thinking","thinking":[]},'
-        '{"type":"text","text":"Hello"}]}}]}',
+        (
+            '{"choices":[{"delta":{"content":[{"type":"thinking","thinking":[]},'
+            '{"type":"text","text":"Hello"}]}}]}'
+        ),
         DONE,
     ],
     "pings": ["", "null", ": keepalive", TEXT, "[DONE] "],
