@@ -1,6 +1,8 @@
 """What an agent is: instructions, a model, tools, bounds. Built once at start."""
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from seawall.agents.output import Output
 from seawall.agents.tools import Tool
@@ -8,22 +10,25 @@ from seawall.models.port import Model, Prompt, ToolSpec
 
 __all__ = ["HAND_OFF", "Agent", "AgentLimits", "build_agent"]
 
+_Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+_Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
 HAND_OFF = "hand_off"
 """The name of the built-in tool by which an agent gives the conversation to another."""
 
 
-class AgentLimits(Struct, frozen=True):
+class AgentLimits(Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds of one turn of an agent.
 
     steps: model calls. tool_calls: tool calls in one step. completion_tokens: written by the
     model in the whole turn. tool_seconds: one tool call. model_seconds: one model call.
     """
 
-    steps: int = 12
-    tool_calls: int = 8
-    completion_tokens: int = 4_096
-    tool_seconds: float = 10.0
-    model_seconds: float = 60.0
+    steps: _Count = 12
+    tool_calls: _Count = 8
+    completion_tokens: _Count = 4_096
+    tool_seconds: _Seconds = 10.0
+    model_seconds: _Seconds = 60.0
 
 
 class Agent(Struct, frozen=True, eq=False):

@@ -7,13 +7,15 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable
-from ctypes import c_bool
+from ctypes import c_bool, c_longlong
 from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.queues import SimpleQueue
 from types import FrameType
 from typing import Any
 
 from seawall.config import ServerSettings
+from seawall.errors import ConfigError, SeawallError
+from seawall.hosts.http.counts import COMPLETED, FAILED, IN_FLIGHT, Counts, Watch, add_up
 from seawall.hosts.http.worker import listeners, load_orchestrator, reserve, run_worker
 from seawall.hosts.logs import set_up_logs
 
@@ -22,17 +24,19 @@ __all__ = ["serve"]
 _log = logging.getLogger("seawall.server")
 _RESTART_SECONDS = 1.0
 _POLL_SECONDS = 0.2
+_COUNTING_SECONDS = 0.5  # until all workers have said how many turns they have in flight
+_LONGEST_FAILURE = 4_000  # characters; all of them fit into a pipe
 _LAST_SECONDS = 20.0  # for what a worker does beyond its drain deadline
 
 
-def serve(source: str, announce: Callable[[str, int], None]) -> int:
+def serve(source: str, watch: Watch) -> int:
     """Serve until told to stop; the exit status.
 
-    source: a configuration file, or `module:name`. announce: called with the URL and the number
-    of workers once all of them take turns.
+    source: a configuration file, or `module:name`. watch: what is called of the server's life.
 
     Raises:
-        ConfigError: the configuration is wrong, or the address cannot be used.
+        ConfigError: the configuration is wrong, something in it cannot be had, or the address
+            cannot be used.
     """
     orchestrator = load_orchestrator(source)
     settings = orchestrator.settings.server
@@ -41,32 +45,48 @@ def serve(source: str, announce: Callable[[str, int], None]) -> int:
         port = reserved.getsockname()[1]
         url = _url(settings, port)
         if workers == 1:
-            return run_worker(
+            counts: Counts = [0, 0, 0]
+            allowed = settings.leave_seconds + settings.drain_seconds
+            status = run_worker(
                 orchestrator,
                 listeners(settings, port),
-                on_ready=lambda: announce(url, 1),
+                on_ready=lambda: watch.ready(url, 1),
                 all_ready=lambda: orchestrator.ready,
+                on_leaving=lambda: watch.stopping(counts[IN_FLIGHT], allowed),
+                counts=counts,
             )
+            watch.stopped(counts[COMPLETED], counts[FAILED])
+            return status
         with tempfile.TemporaryDirectory(prefix="seawall-metrics-") as metrics:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
-            supervisor = _Supervisor(source, settings, port, workers)
-            return supervisor.run(lambda: announce(url, workers))
+            supervisor = _Supervisor(source, settings, port, workers, watch)
+            return supervisor.run(url)
 
 
 class _Supervisor:
-    def __init__(self, source: str, settings: ServerSettings, port: int, workers: int) -> None:
+    def __init__(
+        self, source: str, settings: ServerSettings, port: int, workers: int, watch: Watch
+    ) -> None:
         self._context: SpawnContext = multiprocessing.get_context("spawn")
+        self._watch = watch
+        self._failures: SimpleQueue[str] = self._context.SimpleQueue()
+        self._counts = [self._context.RawArray(c_longlong, 3) for _ in range(workers)]
+        self._signals = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
         self._source = source
         self._settings = settings
         self._port = port
         self._ready = self._context.RawArray(c_bool, workers)
         self._leaving = self._context.RawValue(c_bool, False)
         self._processes = [self._start(index) for index in range(workers)]
-        self._signals = 0
 
-    def run(self, announce: Callable[[], None]) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+    def run(self, url: str) -> int:
+        """Until the end; the exit status.
+
+        Raises:
+            SeawallError: A worker could not start.
+        """
         announced = False
         status = 0
         while not self._signals:
@@ -75,7 +95,7 @@ class _Supervisor:
             )
             if not announced and all(self._ready):
                 announced = True
-                announce()
+                self._watch.ready(url, len(self._processes))
             for index, process in enumerate(self._processes):
                 if process.exitcode is None or self._signals:
                     continue
@@ -83,8 +103,18 @@ class _Supervisor:
                     status, self._signals = process.exitcode, 1
                     break
                 self._replace(index, process)
-        self._stop()
-        return status
+        if status:
+            self._stop()
+            raise self._failure(status)
+        self._stop(announced=announced)
+        self._watch.stopped(add_up(self._counts, COMPLETED), add_up(self._counts, FAILED))
+        return 0
+
+    def _failure(self, status: int) -> SeawallError:
+        """Of all workers that failed alike, the first one's."""
+        if self._failures.empty():
+            return SeawallError(f"a worker ended with status {status} before it took turns")
+        return ConfigError(self._failures.get())
 
     def _start(self, index: int) -> SpawnProcess:
         self._ready[index] = False
@@ -96,16 +126,26 @@ class _Supervisor:
                 "port": self._port,
                 "ready": self._ready,
                 "leaving": self._leaving,
+                "counts": self._counts[index],
+                "failures": self._failures,
                 "index": index,
                 "parent": os.getpid(),
             },
             name=f"seawall-{index}",
         )
-        process.start()
+        # Ctrl-C reaches all processes of a terminal; until it has its own handler, only we see it.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            process.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
         return process
 
     def _replace(self, index: int, process: SpawnProcess) -> None:
-        _log.error("worker %d ended with status %s; starting another", index, process.exitcode)
+        why = "" if self._failures.empty() else f": {self._failures.get()}"
+        _log.error(
+            "worker %d ended with status %s%s; starting another", index, process.exitcode, why
+        )
         if process.pid is not None:
             from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415
 
@@ -113,11 +153,17 @@ class _Supervisor:
         time.sleep(_RESTART_SECONDS)
         self._processes[index] = self._start(index)
 
-    def _stop(self) -> None:
+    def _stop(self, *, announced: bool = False) -> None:
         """Ask all to finish; end those that have not when the drain deadline is over."""
         self._signal(signal.SIGTERM)
         settings = self._settings
-        allowed = settings.leave_seconds + settings.drain_seconds + _LAST_SECONDS
+        allowed = settings.leave_seconds + settings.drain_seconds
+        if announced:
+            until = time.monotonic() + _COUNTING_SECONDS
+            while any(self._ready) and time.monotonic() < until:
+                time.sleep(_COUNTING_SECONDS / 50)
+            self._watch.stopping(add_up(self._counts, IN_FLIGHT), allowed)
+        allowed += _LAST_SECONDS
         deadline = time.monotonic() + allowed
         while any(each.exitcode is None for each in self._processes):
             if time.monotonic() > deadline:
@@ -144,12 +190,13 @@ def _work(
     port: int,
     ready: Any,  # noqa: ANN401 - a shared array has no public type
     leaving: Any,  # noqa: ANN401 - nor has a shared value
+    counts: Counts,
+    failures: "SimpleQueue[str]",
     index: int,
     parent: int,
 ) -> None:
     """What a worker process runs."""
     set_up_logs(os.environ)  # a process of its own, with nothing set up
-    orchestrator = load_orchestrator(source)
 
     def on_ready() -> None:
         ready[index] = True
@@ -157,16 +204,20 @@ def _work(
     def on_leaving() -> None:
         ready[index] = False
 
-    raise SystemExit(
-        run_worker(
-            orchestrator,
+    try:
+        status = run_worker(
+            load_orchestrator(source),
             listeners(settings, port),
             on_ready=on_ready,
             all_ready=lambda: all(ready) and not leaving.value,
             on_leaving=on_leaving,
             parent=parent,
+            counts=counts,
         )
-    )
+    except SeawallError as error:
+        failures.put(str(error)[:_LONGEST_FAILURE])
+        raise SystemExit(2) from None
+    raise SystemExit(status)
 
 
 def _url(settings: ServerSettings, port: int) -> str:

@@ -4,14 +4,12 @@ import asyncio
 import contextlib
 import functools
 import gc
-import importlib
 import itertools
 import logging
 import os
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Callable, Coroutine, Generator
 from pathlib import Path
 from typing import Any
@@ -22,13 +20,16 @@ from seawall.admission.open import watch
 from seawall.config import ServerSettings
 from seawall.errors import ConfigError, SeawallError
 from seawall.hosts.http.app import HttpApplication
+from seawall.hosts.http.counts import COMPLETED, FAILED, IN_FLIGHT, Counts
 from seawall.hosts.http.door import Door
 from seawall.hosts.http.draining import drain
 from seawall.hosts.http.protocol import LimitedProtocol
 from seawall.hosts.http.rehearsal import rehearse
 from seawall.hosts.http.stop import Stop
 from seawall.orchestrator import Orchestrator
+from seawall.pipeline.report import TurnReport
 from seawall.transport.wheel import Wheel
+from seawall.user_code import find_object
 
 __all__ = ["listeners", "load_orchestrator", "raise_file_limit", "reserve", "run_worker"]
 
@@ -60,14 +61,12 @@ def load_orchestrator(source: str) -> Orchestrator:
     """
     if source.endswith(".toml"):
         return Orchestrator.from_config(source)
-    module, _, name = source.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{source}: {error}") from error
+    module, colon, name = source.partition(":")
+    if not (colon and name.isidentifier() and all(map(str.isidentifier, module.split(".")))):
+        raise ConfigError(f"{source}: is neither a file that ends in .toml nor module:name")
+    found = find_object(source, (str(Path.cwd()),), key="serve")
     if not isinstance(found, Orchestrator):
-        raise ConfigError(f"{source} is not a seawall.Orchestrator")
+        raise ConfigError(f"{source}: is a {type(found).__name__}, not a seawall.Orchestrator")
     return found
 
 
@@ -123,15 +122,19 @@ def run_worker(
     all_ready: Callable[[], bool],
     on_leaving: Callable[[], None] = lambda: None,
     parent: int | None = None,
+    counts: Counts | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then finish what is in flight, up to the drain deadline.
 
     on_ready: called once, when turns are taken. all_ready: whether the whole server is.
     on_leaving: called once, when the stop is asked for. parent: the process whose end ends this
-    one as well.
+    one as well. counts: kept up to date.
 
     Returns:
-        The exit status: 0 after a stop that was asked for, 2 when the configuration is wrong.
+        The exit status: 0 after a stop that was asked for.
+
+    Raises:
+        ConfigError: It could not start; nothing was served.
     """
     raise_file_limit()
     worker = _Worker(
@@ -141,6 +144,7 @@ def run_worker(
         all_ready=all_ready,
         on_leaving=on_leaving,
         parent=parent,
+        counts=counts,
     )
     return _run(worker.serve())
 
@@ -163,6 +167,7 @@ class _Worker:
         all_ready: Callable[[], bool],
         on_leaving: Callable[[], None],
         parent: int | None,
+        counts: Counts | None,
     ) -> None:
         from seawall.telemetry.metrics import Metrics  # noqa: PLC0415 - reads its environment
 
@@ -172,9 +177,11 @@ class _Worker:
         self._on_leaving = on_leaving
         self._stop = Stop()
         self._parent = parent
+        self._counts: Counts = [0, 0, 0] if counts is None else counts
         self._ready = False
         self._metrics = Metrics()
         orchestrator.observe(self._metrics.observe)
+        orchestrator.observe(self._count)
         settings = orchestrator.settings.server
         application = HttpApplication(
             orchestrator,
@@ -237,14 +244,18 @@ class _Worker:
         left = 0.0 if self._stop.hurried else max(0.0, deadline - loop.time())
         await self._orchestrator.close(left)
         if failure is not None:
-            _log.error("%s", failure)
-            return 2
+            raise ConfigError(str(failure)) from failure
         return 0
 
     def _ask_to_stop(self) -> None:
         if not self._stop.leaving:
+            if self._orchestrator.ready:
+                self._counts[IN_FLIGHT] = self._orchestrator.gate.in_flight
             self._on_leaving()
         self._stop.ask()
+
+    def _count(self, report: TurnReport) -> None:
+        self._counts[COMPLETED if report.outcome in ("completed", "replayed") else FAILED] += 1
 
     async def _tick(self) -> None:
         for second in itertools.count():

@@ -7,7 +7,7 @@ a row for each sample, `http_req_duration` in ms, stamped at its end. Locust
 from the beginning. ab -g: `seconds` since 1970, `ttime` in ms. vegeta
 (https://github.com/tsenart/vegeta#usage-encode): ns. nginx
 (https://nginx.org/en/docs/http/ngx_http_log_module.html): `msec` and `request_time` in seconds, at
-the end of a request. HAProxy (https://docs.haproxy.org/3.0/configuration.html#8.4): `Ta`, `Tt` in ms.
+the end of a request. HAProxy (https://docs.haproxy.org/3.0/configuration.html#8.4): `Ta` in ms.
 Application Insights (https://learn.microsoft.com/azure/azure-monitor/reference/tables/apprequests):
 `duration` in ms.
 """
