@@ -44,8 +44,8 @@ _LOOKUPS = (
 
 def open_store(
     *,
-    database: str,
-    catalogue: str = "examples/store/catalogue.json",
+    database: Path | str,
+    catalogue: Path | str = Path(__file__).with_name("catalogue.json"),
     as_reference: bool = False,
 ) -> Toolset:
     """The tools over a database, which is filled from the catalogue when it is new.

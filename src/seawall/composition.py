@@ -4,12 +4,10 @@ Nothing else in the package opens files, reads the environment or chooses an ada
 """
 
 import asyncio
-import importlib
 import os
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
@@ -21,8 +19,8 @@ from seawall.agents.tools import Tool, Toolset
 from seawall.budgets.open import Accounts, open_accounts
 from seawall.caches.answers import open_answers
 from seawall.caches.reads import cached_tools, part_of
-from seawall.config import AgentSettings, Settings
-from seawall.errors import ConfigError
+from seawall.config import AgentSettings, Settings, ToolsetSettings
+from seawall.errors import ConfigError, did_you_mean
 from seawall.identity.authenticator import build_authenticator
 from seawall.identity.port import Authenticator
 from seawall.intents.cascade import IntentDetector, build_detector
@@ -39,6 +37,7 @@ from seawall.sessions.open import open_store
 from seawall.sessions.port import SessionStore
 from seawall.transport.errors import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
+from seawall.user_code import call_factory, find_object
 
 if TYPE_CHECKING:
     from seawall.telemetry.open import Telemetry
@@ -213,17 +212,21 @@ def _observers(observe: Observe, telemetry: "Telemetry | None") -> Observe:
     return observers
 
 
-def _open_toolset(name: str, factory: str, arguments: dict[str, Any]) -> Toolset:
-    module, _, function = factory.partition(":")
+def _open_toolset(name: str, settings: ToolsetSettings, folder: str) -> Toolset:
+    """The toolset of a factory; its module lies beside the configuration or in Python's path."""
+    key = f"tools.{name}"
     here = str(Path.cwd())
-    if here not in sys.path:  # a tool module usually lies beside the configuration
-        sys.path.insert(0, here)
-    try:
-        opened = getattr(importlib.import_module(module), function)(**arguments)
-    except (ImportError, AttributeError, TypeError) as error:
-        raise ConfigError(f"tools.{name}: {factory}: {error}") from error
+    beside = str(Path(here, folder))
+    factory = find_object(settings.factory, (beside, here), key=key)
+
+    def resolve(argument: str, value: str) -> str:
+        return str(Path(here if argument in settings.from_environment else beside, value))
+
+    opened = call_factory(factory, settings.arguments, key=key, resolve=resolve)
     if not isinstance(opened, Toolset):
-        raise ConfigError(f"tools.{name}: {factory} must return a Toolset")
+        raise ConfigError(
+            f"{key}: {settings.factory} must return a Toolset, not {type(opened).__name__}"
+        )
     return opened
 
 
@@ -235,7 +238,8 @@ def _build_agent(
     for each in settings.tools:
         if each not in tools:
             known = ", ".join(sorted(tools)) or "none"
-            raise ConfigError(f'agents.{name}.tools: unknown tool "{each}"; known: {known}')
+            meant = did_you_mean(each, tools)
+            raise ConfigError(f'agents.{name}.tools: unknown tool "{each}"{meant}; known: {known}')
     return build_agent(
         name,
         instructions=settings.instructions,
@@ -265,8 +269,7 @@ async def _begin(
             for _ in range(_ROUNDS_TO_ASK):
                 await asyncio.sleep(0)
             toolsets = tuple(
-                _open_toolset(name, each.factory, each.arguments)
-                for name, each in settings.tools.items()
+                _open_toolset(name, each, settings.folder) for name, each in settings.tools.items()
             )
     except ExceptionGroup as failed:
         if opening is not None and not opening.cancelled() and opening.exception() is None:

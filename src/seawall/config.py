@@ -2,12 +2,17 @@
 
 A value may be overridden by an environment variable: `SEAWALL_` and the dotted path with `__` for
 the dots, such as SEAWALL_SERVER__PORT=9000. The value is read as TOML, or else as plain text.
+
+Relative paths in a file start at its folder; those in the environment at the working directory.
 """
 
+import logging
+import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+import typing
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -19,7 +24,7 @@ from seawall.agents.definition import AgentLimits
 from seawall.agents.output import OutputSettings
 from seawall.budgets.settings import BudgetSettings, budget_faults
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
-from seawall.errors import ConfigError
+from seawall.errors import ConfigError, did_you_mean
 from seawall.identity.settings import IdentitySettings
 from seawall.models.settings import ModelSettings, model_faults, wrong_setting
 from seawall.pipeline.stages import StageLimits
@@ -40,6 +45,10 @@ __all__ = [
 ]
 
 T = TypeVar("T", bound=Struct)
+
+_log = logging.getLogger("seawall.config")
+_LONGEST_SECONDS = 86_400.0
+_MOST = 1 << 40
 
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
@@ -151,10 +160,14 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ToolsetSettings(Struct, frozen=True):
-    """A set of tools: `module:function`, called at start with the table's other keys."""
+    """A set of tools: `module:function`, called at start with the table's other keys.
+
+    from_environment: those of them that a variable of the environment has set.
+    """
 
     factory: str
     arguments: dict[str, Any]
+    from_environment: frozenset[str] = frozenset()
 
 
 class IntentSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -177,7 +190,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     model: str = "default"
     tools: tuple[str, ...] = ()
     handoffs: tuple[str, ...] = ()
-    temperature: float | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     limits: AgentLimits = AgentLimits()
     output: OutputSettings | None = None
     cache: AnswerCacheSettings | None = None
@@ -199,15 +212,21 @@ class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):
     default_agent: str = ""
     sticky: Literal["always", "until-confident", "never"] = "until-confident"
     intent_model: str = ""
-    intent_threshold: float | None = None
+    intent_threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
     classifier: Literal["ngrams", "embeddings"] = "ngrams"
     embedding_model: str = ""
     classifier_cache: str = ""
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything that can be configured."""
+    """Everything that can be configured.
 
+    source: the file that they come from, for errors; empty where there is none. folder: where its
+    relative paths start; empty for the working directory.
+    """
+
+    source: str = ""
+    folder: str = ""
     server: ServerSettings = ServerSettings()
     turn: StageLimits = StageLimits()
     admission: AdmissionSettings = AdmissionSettings()
@@ -231,30 +250,66 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
         ConfigError: it cannot be read, or something in it is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
-    return parse_settings(text, name=str(path), environment=environment)
+    return parse_settings(text, name=str(path), environment=environment, folder=str(path.parent))
 
 
 def parse_settings(
-    text: str, *, name: str = "seawall.toml", environment: Mapping[str, str] | None = None
+    text: str,
+    *,
+    name: str = "seawall.toml",
+    environment: Mapping[str, str] | None = None,
+    folder: str = "",
 ) -> Settings:
-    """Validate the text of a configuration file; `name` is what errors call it.
+    """Validate the text of a configuration file.
+
+    Args:
+        text: What stands in the file.
+        name: What errors call it.
+        environment: Where `SEAWALL_...` overrides are looked for.
+        folder: Where relative paths of the file start; empty for the working directory.
 
     Raises:
         ConfigError: something is wrong; the message names file, line and key.
     """
-    source = _Source(name, text)
+    document, source = _read(text, name, environment or {})
+    sections = _sections(document, source)
+    settings = Settings(source=name, folder=folder, **sections)
+    for key, model in settings.models.items():
+        if wrong := wrong_setting(model, document["models"][key]):
+            raise source.error(("models", key, wrong[0]), wrong[1])
+    for path, message in _server_faults(settings.server):
+        raise source.error(path, message)
+    _check_references(settings, source)
+    return _resolved(settings, source)
+
+
+def _read(text: str, name: str, environment: Mapping[str, str]) -> "tuple[dict[str, Any], _Source]":
+    """The document with what the environment sets in it."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        source = _Source(name, text, tomllib.loads(text))
+    except RecursionError:
+        raise ConfigError(f"{name}: is not TOML: nested too deeply") from None
+    except ValueError as error:  # a number of thousands of digits is one, too
         raise ConfigError(f"{name}: is not TOML: {error}") from error
-    for variable, value in sorted((environment or {}).items()):
-        if variable.startswith("SEAWALL_") and "__" in variable:
-            _override(document, variable, value, source)
+    for variable, value in sorted(environment.items()):
+        if variable.startswith("SEAWALL_"):
+            if "__" in variable:
+                _override(document, variable, value, source)
+            else:
+                _warn_of_single(variable)
+    for path in _not_finite(document):
+        raise source.error(path, "must be a finite number")
+    return document, source
+
+
+def _sections(document: dict[str, Any], source: "_Source") -> dict[str, Any]:
+    """Each section as what it is to be."""
     sections: dict[str, Any] = {}
     for section, value in document.items():
         if section in _plain_sections:
@@ -270,14 +325,83 @@ def parse_settings(
                 for key, entry in source.table(value, (section,)).items()
             }
         else:
-            known = ", ".join(sorted([*_plain_sections, *_named_sections, "tools"]))
-            raise source.error((section,), f"unknown section; known: {known}")
-    settings = Settings(**sections)
-    for key, model in settings.models.items():
-        if wrong := wrong_setting(model, document["models"][key]):
-            raise source.error(("models", key, wrong[0]), wrong[1])
-    _check_references(settings, source)
-    return settings
+            known = sorted([*_plain_sections, *_named_sections, "tools"])
+            message = f"unknown section{did_you_mean(section, known)}; known: {', '.join(known)}"
+            raise source.error((section,), message)
+    return sections
+
+
+def _not_finite(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where numbers stand that are none, or infinite: TOML has both."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield path
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from _not_finite(each, (*path, str(key)))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _not_finite(each, path)
+
+
+def _server_faults(server: ServerSettings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Numbers that no server can have."""
+    most = {"port": 65_535, "workers": 1_024}
+    for field_ in msgspec.structs.fields(server):
+        name = field_.encode_name
+        value = getattr(server, name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        low = 1 if name.startswith("max_") else 0
+        high = most.get(name, _LONGEST_SECONDS if isinstance(value, float) else _MOST)
+        if not low <= value <= high:
+            yield ("server", name), f"must be from {low} to {high:g}, not {value:g}"
+
+
+def _resolved(settings: Settings, source: "_Source") -> Settings:
+    """The same with the paths that stand in the file, so that they start at its folder."""
+    if settings.folder in ("", "."):
+        return settings
+
+    def at(value: str, *path: str) -> str:
+        return value if not value or source.is_set(path) else str(Path(settings.folder, value))
+
+    replace = msgspec.structs.replace
+    jwt = settings.identity.jwt
+    if jwt is not None and jwt.jwks_file:
+        jwt = replace(jwt, jwks_file=at(jwt.jwks_file, "identity", "jwt", "jwks_file"))
+    routing = settings.routing
+    return replace(
+        settings,
+        identity=replace(settings.identity, jwt=jwt),
+        sessions=replace(settings.sessions, path=at(settings.sessions.path, "sessions", "path")),
+        routing=replace(
+            routing,
+            embedding_model=at(routing.embedding_model, "routing", "embedding_model"),
+            classifier_cache=at(routing.classifier_cache, "routing", "classifier_cache"),
+        ),
+        models={
+            name: replace(
+                each,
+                api_key_file=at(each.api_key_file, "models", name, "api_key_file"),
+                path=at(each.path, "models", name, "path"),
+            )
+            for name, each in settings.models.items()
+        },
+        agents={
+            name: each
+            if each.output is None
+            else replace(
+                each,
+                output=replace(
+                    each.output,
+                    schema_file=at(
+                        each.output.schema_file, "agents", name, "output", "schema_file"
+                    ),
+                ),
+            )
+            for name, each in settings.agents.items()
+        },
+    )
 
 
 _plain_sections: dict[str, type[Struct]] = {
@@ -300,19 +424,48 @@ _named_sections: dict[str, type[Struct]] = {
 
 
 class _Source:
-    """The text that errors point into."""
+    """The text that errors point into, and what the environment has set beside."""
 
-    def __init__(self, name: str, text: str) -> None:
+    def __init__(self, name: str, text: str, document: dict[str, Any]) -> None:
         self._name = name
         self._lines = text.splitlines()
+        self._document = document
         self.overridden: dict[tuple[str, ...], str] = {}
 
     def error(self, path: tuple[str, ...], message: str) -> ConfigError:
-        """An error at a key: file, line, dotted key, what is wrong."""
+        """An error at a key: file and line, or variable; dotted key, what is wrong."""
         key = ".".join(path)
-        if variable := self.overridden.get(path):
+        if variable := self._variable(path):
             return ConfigError(f"{variable} (environment): {key}: {message}")
         return ConfigError(f"{self._name}:{_line_of(self._lines, path)}: {key}: {message}")
+
+    def is_set(self, path: tuple[str, ...]) -> bool:
+        """Whether a variable of the environment has set it."""
+        return any(path[: len(each)] == each for each in self.overridden)
+
+    def _variable(self, path: tuple[str, ...]) -> str:
+        """The variable that is to blame; empty where the file is.
+
+        It has set the key, or something beneath a table that is only there by it.
+        """
+        for size in range(len(path), 0, -1):
+            if found := self.overridden.get(path[:size]):
+                return found
+        for size in range(len(path), 0, -1):
+            if self._in_file(path[:size]):
+                return ""
+            for each, variable in self.overridden.items():
+                if each[:size] == path[:size]:
+                    return variable
+        return ""
+
+    def _in_file(self, path: tuple[str, ...]) -> bool:
+        found: object = self._document
+        for part in path:
+            if not isinstance(found, dict) or part not in found:
+                return False
+            found = found[part]
+        return True
 
     def table(self, value: object, path: tuple[str, ...]) -> dict[str, Any]:
         """The value, which must be a table."""
@@ -330,12 +483,31 @@ class _Source:
             inner = tuple(part for part in inner if part)
             unknown = re.search(r"unknown field `(.+)`", message)
             if unknown:
+                known = _fields_of(kind, inner)
                 inner += (unknown[1],)
-                message = "unknown key"
-                if len(inner) == 1:
-                    known = ", ".join(field.encode_name for field in msgspec.structs.fields(kind))
-                    message += f"; known: {known}"
+                message = f"unknown key{did_you_mean(unknown[1], known)}"
+                if known:
+                    message += f"; known: {', '.join(known)}"
             raise self.error(path + inner, message) from error
+
+
+def _fields_of(kind: type[Struct], path: tuple[str, ...]) -> list[str]:
+    """The keys of the table at this place of a table; empty where that is not known."""
+    for part in path:
+        found = next((e for e in msgspec.structs.fields(kind) if e.encode_name == part), None)
+        inner = _struct_in(found.type) if found is not None else None
+        if inner is None:
+            return []
+        kind = inner
+    return [each.encode_name for each in msgspec.structs.fields(kind)]
+
+
+def _struct_in(annotation: object) -> type[Struct] | None:
+    """The only table that a value of this type can be or hold."""
+    if isinstance(annotation, type) and issubclass(annotation, Struct):
+        return annotation
+    inner = (_struct_in(each) for each in typing.get_args(annotation))
+    return next((each for each in inner if each is not None), None)
 
 
 def _toolset(table: dict[str, Any], source: _Source, key: str) -> ToolsetSettings:
@@ -343,7 +515,8 @@ def _toolset(table: dict[str, Any], source: _Source, key: str) -> ToolsetSetting
     if not isinstance(factory, str) or factory.count(":") != 1:
         raise source.error(("tools", key, "factory"), 'must be "module:function"')
     rest = {name: value for name, value in table.items() if name != "factory"}
-    return ToolsetSettings(factory, rest)
+    own = frozenset(name for name in rest if source.is_set(("tools", key, name)))
+    return ToolsetSettings(factory, rest, own)
 
 
 def _override(document: dict[str, Any], variable: str, value: str, source: _Source) -> None:
@@ -351,7 +524,7 @@ def _override(document: dict[str, Any], variable: str, value: str, source: _Sour
     source.overridden[path] = variable
     try:
         read: object = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         read = value
     table = document
     for part in path[:-1]:
@@ -361,13 +534,25 @@ def _override(document: dict[str, Any], variable: str, value: str, source: _Sour
     table[path[-1]] = read
 
 
+def _warn_of_single(variable: str) -> None:
+    """A variable with one underscore where a setting has two does nothing."""
+    section, underscore, rest = variable.removeprefix("SEAWALL_").partition("_")
+    name = section.lower()
+    if underscore and (name in _plain_sections or name in _named_sections or name == "tools"):
+        _log.warning(
+            "%s (environment): is not a setting; did you mean SEAWALL_%s__%s?",
+            *(variable, section, rest),
+        )
+
+
 def _check_references(settings: Settings, source: _Source) -> None:
     """Everything that is named must exist."""
 
     def check(path: tuple[str, ...], what: str, name: str, known: Mapping[str, object]) -> None:
         if name and name not in known:
             listed = ", ".join(sorted(known)) or "none"
-            raise source.error(path, f'unknown {what} "{name}"; known: {listed}')
+            meant = did_you_mean(name, known)
+            raise source.error(path, f'unknown {what} "{name}"{meant}; known: {listed}')
 
     for name, agent in settings.agents.items():
         check(("agents", name, "model"), "model", agent.model, settings.models)

@@ -37,7 +37,7 @@
         └── DeadlineExceeded        504 deadline-exceeded   a stage took too long
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 __all__ = [
@@ -74,8 +74,17 @@ __all__ = [
     "UpstreamRefused",
     "UpstreamThrottled",
     "UpstreamUnavailable",
+    "did_you_mean",
     "problem_from",
 ]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean "port"?` where one of the known names is close; else nothing."""
+    import difflib  # noqa: PLC0415 - only for errors
+
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f'; did you mean "{close[0]}"?' if close else ""
 
 
 class SeawallError(Exception):

@@ -14,7 +14,7 @@ from seawall.agents.loop import Emit
 from seawall.agents.tools import Tool, tool
 from seawall.composition import Composed, Registered, compose
 from seawall.config import AgentSettings, Settings, load_settings
-from seawall.errors import Overloaded, Problem
+from seawall.errors import ConfigError, Overloaded, Problem
 from seawall.events import Event, TurnFailed
 from seawall.identity.port import Authenticator, Credential, Trusted
 from seawall.models.port import Model
@@ -101,12 +101,18 @@ class Orchestrator:
             ConfigError: something that is configured cannot be had.
             StoreUnavailable: the session store cannot be opened.
         """
-        self._opened = opened = await compose(
-            self.settings,
-            Registered(self._tools, self._agents, self._models, self._observers),
-            quickly=quickly,
-            at_once=at_once,
-        )
+        source = self.settings.source
+        try:
+            self._opened = opened = await compose(
+                self.settings,
+                Registered(self._tools, self._agents, self._models, self._observers),
+                quickly=quickly,
+                at_once=at_once,
+            )
+        except ConfigError as error:
+            if not source or str(error).startswith(source):
+                raise
+            raise ConfigError(f"{source}: {error}") from error
         if not quickly:
             opened.resuming.start()
         if opened.telemetry is not None:

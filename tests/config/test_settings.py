@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seawall.config import parse_settings
+from seawall.config import load_settings, parse_settings
 from seawall.errors import ConfigError
 
 GOOD = """
@@ -95,3 +95,182 @@ def test_a_server_that_cannot_start_says_why_and_ends(
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[servr]\nport = 1",
+            'shop.toml:1: servr: unknown section; did you mean "server"?; known:',
+        ),
+        ("[server]\nprot = 1", 'server.prot: unknown key; did you mean "port"?; known: host, port'),
+        ("[turn]\ncomit = 1", 'shop.toml:2: turn.comit: unknown key; did you mean "commit"?'),
+        (
+            "[models.m]\nbase_url = 'http://x'\nmodel = 'm'\n[models.m.resilience]\natempts = 2",
+            'shop.toml:5: models.m.resilience.atempts: unknown key; did you mean "attempts"?',
+        ),
+        (
+            GOOD + "[agents.one.limits]\nstep = 2",
+            'agents.one.limits.step: unknown key; did you mean "steps"?; known: steps, tool_calls',
+        ),
+        (GOOD + "model = 'defualt'", 'unknown model "defualt"; did you mean "default"?; known: d'),
+        ("[server]\nport = 99999", "shop.toml:2: server.port: must be from 0 to 65535, not 99999"),
+        ("[server]\nworkers = -1", "server.workers: must be from 0 to 1024, not -1"),
+        ("[server]\nmax_body_bytes = 0", "server.max_body_bytes: must be from 1 to"),
+        ("[server]\ndrain_seconds = -0.5", "server.drain_seconds: must be from 0 to 86400"),
+        ("[server]\ndrain_seconds = nan", "server.drain_seconds: must be a finite number"),
+        ("[turn]\nturn = inf", "turn.turn: must be a finite number"),
+        ("[turn]\nturn = 0", "shop.toml:2: turn.turn: "),
+        (GOOD + "[agents.one.limits]\nsteps = -1", "agents.one.limits.steps: "),
+        (GOOD + "[routing]\nintent_threshold = 7", "routing.intent_threshold: "),
+        ("[server]\nport = 1\nport = 2", "is not TOML: Cannot overwrite a value (at line 3"),
+        ("[server]\nport = " + "9" * 5_000, "shop.toml: is not TOML: "),
+        ("a = " + "[" * 20_000, "shop.toml: is not TOML: nested too deeply"),
+    ],
+)
+def test_what_was_meant_and_what_can_be(text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(text, name="shop.toml")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("SEAWALL_SERVER__PROT", "1", 'server.prot: unknown key; did you mean "port"?'),
+        ("SEAWALL_SEVRER__PORT", "1", 'sevrer: unknown section; did you mean "server"?'),
+        ("SEAWALL_SERVER__PORT", "99999", "server.port: must be from 0 to 65535"),
+        ("SEAWALL_TURN__TURN", "nan", "turn.turn: must be a finite number"),
+        ("SEAWALL_SERVER__PORT__X", "1", "server.port.x: "),
+        ("SEAWALL_MODELS__OTHER__MODEL", "m", "models.other.base_url: must be given"),
+        ("SEAWALL_MODELS__OTHER", '{ kind = "x" }', "models.other.kind: Invalid enum value"),
+        ("SEAWALL_AGENTS__ONE__MODEL", "defualt", "agents.one.model: unknown model"),
+        ("SEAWALL_AGENTS__ONE__LIMITS__STEPS", "no", "agents.one.limits.steps: "),
+        ("SEAWALL_TOOLS__SHOP__DATABASE", "x", "tools.shop.factory: must be"),
+        ("SEAWALL_X__", "1", "x: unknown section"),
+    ],
+)
+def test_the_environment_is_blamed_for_what_it_sets(variable: str, value: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(GOOD + "[server]\nhost = '::1'", environment={variable: value})
+    assert str(caught.value).startswith(f"{variable} (environment): {said}")
+
+
+def test_the_file_is_blamed_for_what_stands_in_it_whatever_the_environment_sets() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings("[server]\nprot = 1", environment={"SEAWALL_SERVER__PORT": "1"})
+    assert str(caught.value).startswith("seawall.toml:2: server.prot: ")
+
+
+def test_a_variable_with_one_underscore_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    environment = {"SEAWALL_SERVER_PORT": "1", "SEAWALL_LOG_LEVEL": "info", "SEAWALL_KEY": "k"}
+    assert parse_settings(GOOD, environment=environment).server.port == 8080
+    (record,) = caplog.records
+    assert "SEAWALL_SERVER_PORT (environment): is not a setting" in record.getMessage()
+    assert "did you mean SEAWALL_SERVER__PORT?" in record.getMessage()
+
+
+PATHS = """
+[identity.jwt]
+issuer = "a"
+audience = "b"
+tenant = "c"
+jwks_file = "keys/jwks.json"
+[sessions]
+path = "data/sessions.db"
+[routing]
+classifier = "embeddings"
+embedding_model = "weights"
+classifier_cache = "trained"
+[models.default]
+base_url = "http://127.0.0.1:1/v1"
+model = "m"
+api_key_file = "keys/model"
+[models.near]
+kind = "local"
+path = "/weights.gguf"
+[agents.one]
+instructions = "Help."
+[agents.one.output]
+schema_file = "schema.json"
+[tools.shop]
+factory = "shop:make"
+database = "shop.db"
+"""
+
+
+def paths_of(path: Path, **environment: str) -> dict[str, str]:
+    settings = load_settings(path, environment)
+    jwt, output = settings.identity.jwt, settings.agents["one"].output
+    assert jwt is not None
+    assert output is not None
+    return {
+        "jwks_file": jwt.jwks_file,
+        "path": settings.sessions.path,
+        "embedding_model": settings.routing.embedding_model,
+        "classifier_cache": settings.routing.classifier_cache,
+        "api_key_file": settings.models["default"].api_key_file,
+        "weights": settings.models["near"].path,
+        "schema_file": output.schema_file,
+    }
+
+
+def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "conf" / "seawall.toml"
+    path.parent.mkdir()
+    path.write_text(PATHS)
+    at = str(path.parent)
+    assert paths_of(path) == {
+        "jwks_file": f"{at}/keys/jwks.json",
+        "path": f"{at}/data/sessions.db",
+        "embedding_model": f"{at}/weights",
+        "classifier_cache": f"{at}/trained",
+        "api_key_file": f"{at}/keys/model",
+        "weights": "/weights.gguf",
+        "schema_file": f"{at}/schema.json",
+    }
+
+
+def test_relative_paths_of_the_environment_start_at_the_working_directory(tmp_path: Path) -> None:
+    path = tmp_path / "seawall.toml"
+    path.write_text(PATHS)
+    found = paths_of(
+        path,
+        SEAWALL_SESSIONS__PATH="own.db",
+        SEAWALL_MODELS__DEFAULT='{base_url = "http://[::1]:1", model = "m", api_key_file = "k"}',
+    )
+    assert (found["path"], found["api_key_file"]) == ("own.db", "k")
+    assert found["schema_file"] == str(tmp_path / "schema.json")
+
+
+def test_the_default_store_is_beside_the_file_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "seawall.toml"
+    path.write_text(GOOD)
+    assert load_settings(path, {}).sessions.path == str(tmp_path / "seawall.db")
+
+
+@pytest.mark.parametrize("cut", ["bom", "crlf"])
+def test_files_of_other_editors_are_read(tmp_path: Path, cut: str) -> None:
+    path = tmp_path / "seawall.toml"
+    data = GOOD.encode()
+    path.write_bytes(b"\xef\xbb\xbf" + data if cut == "bom" else data.replace(b"\n", b"\r\n"))
+    assert load_settings(path, {}).agents["one"].instructions == "Help."
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "utf16.toml").write_bytes(GOOD.encode("utf-16"))
+    (tmp_path / "nul.toml").write_bytes(b"\0")
+    for name, said in (
+        ("absent.toml", "cannot be read: No such file or directory"),
+        ("folder.toml", "cannot be read: Is a directory"),
+        ("utf16.toml", "is not UTF-8 text (byte 0)"),
+        ("nul.toml", "is not TOML"),
+        ("x" * 300 + ".toml", "cannot be read: File name too long"),
+        ("absent.toml/x.toml", "cannot be read: "),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load_settings(tmp_path / name, {})
+        assert str(caught.value).startswith(f"{tmp_path / name}: {said}")

@@ -1,6 +1,8 @@
 """What an agent is: instructions, a model, tools, bounds. Built once at start."""
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from seawall.agents.output import Output
 from seawall.agents.tools import Tool
@@ -8,11 +10,14 @@ from seawall.models.port import Model, Prompt, ToolSpec
 
 __all__ = ["HAND_OFF", "Agent", "AgentLimits", "build_agent"]
 
+_Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+_Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+
 HAND_OFF = "hand_off"
 """The name of the built-in tool by which an agent gives the conversation to another."""
 
 
-class AgentLimits(Struct, frozen=True):
+class AgentLimits(Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds of one turn of an agent.
 
     steps: model calls. tool_calls: tool calls in one step. completion_tokens: written by the
@@ -20,12 +25,12 @@ class AgentLimits(Struct, frozen=True):
     call_tokens: written in one model call; None for no other bound than the turn's.
     """
 
-    steps: int = 12
-    tool_calls: int = 8
-    completion_tokens: int = 4_096
-    tool_seconds: float = 10.0
-    model_seconds: float = 60.0
-    call_tokens: int | None = None
+    steps: _Count = 12
+    tool_calls: _Count = 8
+    completion_tokens: _Count = 4_096
+    tool_seconds: _Seconds = 10.0
+    model_seconds: _Seconds = 60.0
+    call_tokens: _Count | None = None
 
 
 class Agent(Struct, frozen=True, eq=False):

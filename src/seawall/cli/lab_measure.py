@@ -131,7 +131,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     from seawall.lab.machine import this_machine  # noqa: PLC0415
 
     if importlib.util.find_spec("numba") is None:
-        raise ConfigError("lab compare asks the planner: pip install 'seawall[plan]'")
+        raise ConfigError("lab compare needs the extra 'plan': pip install 'seawall[plan]'")
     times = times_of(arguments)
     html = _writable(arguments.html, "--html") if arguments.html else None
     store = f"store={arguments.store}"

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from seawall.cli.output import abandon, prepare
+from seawall.cli.parser import Parser, in_front
 from seawall.errors import ConfigError, InvalidRequest, SeawallError
-from seawall.hosts.logs import FORMAT, LEVEL, set_up_logs
+from seawall.hosts.logs import FORMAT, FORMATS, LEVEL, LEVELS, set_up_logs
 
 __all__ = ["main"]
 
@@ -26,6 +28,8 @@ _COMMANDS = {
     "lambda": "lambda_build",
     "ship": "ship",
 }
+_EVERYWHERE = {"--log-level": LEVEL, "--log-format": FORMAT}
+_INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
 
 
 class _Version(argparse.Action):
@@ -38,46 +42,89 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _named(arguments: Sequence[str]) -> list[str]:
-    """The command that is asked for; all of them where it is not clear, for help and errors."""
-    return [word for word in arguments if word in _COMMANDS][:1] or list(_COMMANDS)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line; the exit status: 0 done, 1 failed, 2 used or configured wrongly."""
-    parser = argparse.ArgumentParser(
+    prepare()
+    try:
+        status = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    except BrokenPipeError:
+        status = 1
+    except OSError as error:
+        if not _of_output(error):
+            raise
+        _say(f"standard output: {error.strerror}")
+        status = 1
+    finally:
+        abandon()
+    return status
+
+
+def _run(words: list[str]) -> int:
+    parser = _parser(words)
+    parsed, unknown = parser.parse_known_args(in_front(words, list(_EVERYWHERE)))
+    if unknown:
+        parsed.parser.refuse(unknown)
+    try:
+        set_up_logs({LEVEL: parsed.log_level, FORMAT: parsed.log_format})
+        return int(parsed.run(parsed))
+    except SeawallError as error:
+        _say(str(error))
+        return 2 if isinstance(error, ConfigError | InvalidRequest) else 1
+
+
+def _parser(words: Sequence[str]) -> Parser:
+    parser = Parser(
         prog="seawall",
         description="An AI orchestrator that behaves predictably when everyone arrives at once.",
+        epilog="--log-level and --log-format may stand after the command as well.",
     )
     parser.add_argument(
         "--version", action=_Version, nargs=0, help="show program's version number and exit"
     )
     parser.add_argument(
         "--log-level",
-        default=os.environ.get(LEVEL, "warning"),
-        choices=["debug", "info", "warning", "error"],
+        type=str.lower,
+        default=os.environ.get(LEVEL, ""),
+        choices=LEVELS,
         help="what is logged to standard error, SEAWALL_LOG_LEVEL in the environment "
         "(default: warning)",
     )
     parser.add_argument(
         "--log-format",
-        default=os.environ.get(FORMAT, "text"),
-        choices=["text", "json"],
+        type=str.lower,
+        default=os.environ.get(FORMAT, ""),
+        choices=FORMATS,
         help="how, SEAWALL_LOG_FORMAT in the environment (default: text)",
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    words = sys.argv[1:] if arguments is None else arguments
-    for name in _named(words):
+    for name in _named(in_front(words, list(_EVERYWHERE))):
         import_module(f"seawall.cli.{_COMMANDS[name]}").add_parser(subparsers)
-    parsed = parser.parse_args(arguments)
-    set_up_logs({LEVEL: parsed.log_level, FORMAT: parsed.log_format})
+    return parser
+
+
+def _named(words: Sequence[str]) -> list[str]:
+    """The command that is asked for; all of them where it is not clear, for help and errors."""
+    first = next((word for word in words if not word.startswith("-")), "")
+    return [first] if first in _COMMANDS else list(_COMMANDS)
+
+
+def _say(message: str) -> None:
+    """An error, on standard error; control characters of what others wrote are escaped."""
+    text = "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in message)
+    print(f"seawall: {text}", file=sys.stderr)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def _of_output(error: OSError) -> bool:
+    """Whether it is of standard output, and not a defect."""
     try:
-        status: int = parsed.run(parsed)
-    except SeawallError as error:
-        print(f"seawall: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError | InvalidRequest) else 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        return 1
-    return status
+        sys.stdout.flush()
+    except OSError as again:
+        return again.errno == error.errno
+    return False

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seawall.cli.extras import needs
 from seawall.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -124,10 +125,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    try:
-        import numba  # noqa: F401, PLC0415 - the extra; said before anything is begun
-    except ImportError:
-        raise ConfigError('seawall plan needs the extra: pip install "seawall[plan]"') from None
+    with needs("plan", "plan"):  # said before anything is begun
+        import numba  # noqa: F401, PLC0415
     if arguments.check is not None:
         return _check(arguments)
     import msgspec  # noqa: PLC0415

@@ -5,6 +5,9 @@ import json
 import os
 import sys
 
+from seawall.cli.extras import needs
+from seawall.cli.values import plural, whole
+
 __all__ = ["add_parser"]
 
 
@@ -23,10 +26,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="configuration file, or module:name of an Orchestrator (default: %(default)s)",
     )
     parser.add_argument("--host", help="address to listen on (default: server.host)")
-    parser.add_argument("--port", type=int, help="port; 0 finds a free one (default: server.port)")
+    parser.add_argument(
+        "--port", type=whole(0, 65_535), help="port; 0 finds a free one (default: server.port)"
+    )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=whole(0, 1_024),
         help="processes (default: server.workers, or else the processors that may be used)",
     )
     parser.add_argument(
@@ -42,7 +47,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from seawall.hosts.http.supervisor import serve  # noqa: PLC0415 - needs the extra `serve`
+    with needs("serve", "serve"):
+        import uvicorn  # noqa: F401, PLC0415
+
+    from seawall.hosts.http.counts import Watch  # noqa: PLC0415
+    from seawall.hosts.http.supervisor import serve  # noqa: PLC0415
     from seawall.hosts.logs import FORMAT, LEVEL  # noqa: PLC0415
 
     for name in ("host", "port", "workers"):
@@ -54,12 +63,30 @@ def _run(arguments: argparse.Namespace) -> int:
 
     os.environ[LEVEL], os.environ[FORMAT] = arguments.log_level, arguments.log_format
 
-    def announce(url: str, workers: int) -> None:
-        if arguments.json:
-            sys.stdout.write(json.dumps({"url": url, "workers": workers}) + "\n")
-        else:
-            plural = "" if workers == 1 else "s"
-            sys.stdout.write(f"Seawall takes turns at {url} ({workers} worker{plural})\n")
+    def write(line: str, **figures: object) -> None:
+        sys.stdout.write((json.dumps(figures) if arguments.json else line) + "\n")
         sys.stdout.flush()
 
-    return serve(arguments.source, announce)
+    def ready(url: str, workers: int) -> None:
+        write(
+            f"Seawall takes turns at {url} ({plural(workers, 'worker')})", url=url, workers=workers
+        )
+
+    def stopping(in_flight: int, seconds: float) -> None:
+        waits = f", which may take {seconds:g} s; a second signal hurries" if in_flight else ""
+        write(
+            f"Seawall stops: {plural(in_flight, 'turn')} in flight{waits}",
+            stopping=True,
+            in_flight=in_flight,
+            seconds=seconds,
+        )
+
+    def stopped(completed: int, failed: int) -> None:
+        write(
+            f"Seawall has stopped: {plural(completed, 'turn')} completed, {failed:,} failed",
+            stopped=True,
+            completed=completed,
+            failed=failed,
+        )
+
+    return serve(arguments.source, Watch(ready, stopping, stopped))

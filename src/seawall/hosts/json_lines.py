@@ -18,7 +18,10 @@ from seawall.requests import current_request
 __all__ = ["TIME_FORMAT", "JsonFormatter"]
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
-_OWN = frozenset(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {"message", "asctime"}
+_OWN = frozenset(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {
+    *("message", "asctime"),
+    "color_message",  # uvicorn's: the message once more, with what a terminal obeys
+}
 
 
 class JsonFormatter(logging.Formatter):

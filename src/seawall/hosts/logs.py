@@ -4,23 +4,32 @@ import logging
 import sys
 from collections.abc import Mapping
 
+from seawall.errors import ConfigError, did_you_mean
 from seawall.telemetry.floods import FloodFilter
 
-__all__ = ["FORMAT", "LEVEL", "set_up_logs"]
+__all__ = ["FORMAT", "FORMATS", "LEVEL", "LEVELS", "set_up_logs"]
 
 LEVEL = "SEAWALL_LOG_LEVEL"
 FORMAT = "SEAWALL_LOG_FORMAT"
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("text", "json")
 
 
 def set_up_logs(environment: Mapping[str, str]) -> None:
-    """Have the process log as its environment says; every process of a server has to."""
+    """Have the process log as its environment says; every process of a server has to.
+
+    Raises:
+        ConfigError: A variable has a value that it cannot have; it is named.
+    """
+    level = _one_of(environment, LEVEL, LEVELS, "warning")
+    form = _one_of(environment, FORMAT, FORMATS, "text")
     logging.basicConfig(
-        level=environment.get(LEVEL, "warning").upper(),
+        level=level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
     formatter = None
-    if environment.get(FORMAT) == "json":
+    if form == "json":
         from seawall.hosts.json_lines import JsonFormatter  # noqa: PLC0415 - only where wanted
 
         formatter = JsonFormatter()
@@ -28,3 +37,14 @@ def set_up_logs(environment: Mapping[str, str]) -> None:
         if formatter is not None:
             handler.setFormatter(formatter)
         handler.addFilter(FloodFilter())
+
+
+def _one_of(environment: Mapping[str, str], name: str, known: tuple[str, ...], default: str) -> str:
+    value = environment.get(name, "").lower() or default
+    if value not in known:
+        shown = environment[name][:40]
+        raise ConfigError(
+            f"{name} (environment): {shown!r} is not one of: {', '.join(known)}"
+            f"{did_you_mean(value, known)}"
+        )
+    return value

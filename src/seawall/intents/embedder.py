@@ -152,7 +152,7 @@ def _one_thread() -> None:
         from threadpoolctl import threadpool_limits  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ConfigError(
-            "embeddings need an extra that is not installed; `pip install seawall[embeddings]`"
+            "embeddings need an extra that is not installed; pip install 'seawall[embeddings]'"
         ) from error
     threadpool_limits(1, user_api="blas")
 

@@ -152,7 +152,7 @@ def open_local(name: str, settings: ModelSettings) -> LocalModel:
     """
     if find_spec("xllamacpp") is None:
         raise ConfigError(
-            f'models.{name}.kind: "local" needs the extra: pip install seawall[local]'
+            f"models.{name}.kind: \"local\" needs the extra 'local': pip install 'seawall[local]'"
         )
     if settings.path and not Path(settings.path).is_file():
         raise ConfigError(f"models.{name}.path: there is no file {settings.path}")

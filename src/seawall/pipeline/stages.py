@@ -2,28 +2,30 @@
 
 import asyncio
 from types import TracebackType
-from typing import Self
+from typing import Annotated, Self
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from seawall.errors import DeadlineExceeded
 from seawall.spans import within_span
 
 __all__ = ["Stage", "StageLimits", "StageTimings"]
 
+_Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
-class StageLimits(Struct, frozen=True):
+
+class StageLimits(Struct, frozen=True, forbid_unknown_fields=True):
     """The longest that each stage may take, in seconds. The turn's own deadline also counts.
 
     turn: from admission to the durable end. authenticate, session, intent: the opening stages.
     commit: the durable write.
     """
 
-    turn: float = 60.0
-    authenticate: float = 5.0
-    session: float = 5.0
-    intent: float = 5.0
-    commit: float = 10.0
+    turn: _Seconds = 60.0
+    authenticate: _Seconds = 5.0
+    session: _Seconds = 5.0
+    intent: _Seconds = 5.0
+    commit: _Seconds = 10.0
 
 
 class StageTimings:

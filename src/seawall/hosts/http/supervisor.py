@@ -7,14 +7,17 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import CDLL, c_bool, c_double
+from ctypes import CDLL, c_bool, c_double, c_longlong
 from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.queues import SimpleQueue
 from types import FrameType
 from typing import Any
 
 from seawall.config import ServerSettings
+from seawall.errors import ConfigError, SeawallError
+from seawall.hosts.http.counts import COMPLETED, FAILED, IN_FLIGHT, Counts, Watch, add_up
 from seawall.hosts.http.worker import listeners, load_orchestrator, reserve, run_worker
 from seawall.hosts.logs import set_up_logs
 
@@ -27,17 +30,19 @@ _STEADY_SECONDS = 60.0  # whoever lived so long has not died of its start
 _STOOD_STILL_SECONDS = 2.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _POLL_SECONDS = 0.2
+_COUNTING_SECONDS = 0.5  # until all workers have said how many turns they have in flight
+_LONGEST_FAILURE = 4_000  # characters; all of them fit into a pipe
 _LAST_SECONDS = 20.0  # for what a worker does beyond its drain deadline
 
 
-def serve(source: str, announce: Callable[[str, int], None]) -> int:
+def serve(source: str, watch: Watch) -> int:
     """Serve until told to stop; the exit status.
 
-    source: a configuration file, or `module:name`. announce: called with the URL and the number
-    of workers once all of them take turns.
+    source: a configuration file, or `module:name`. watch: what is called of the server's life.
 
     Raises:
-        ConfigError: the configuration is wrong, or the address cannot be used.
+        ConfigError: the configuration is wrong, something in it cannot be had, or the address
+            cannot be used.
     """
     orchestrator = load_orchestrator(source)
     settings = orchestrator.settings.server
@@ -48,15 +53,21 @@ def serve(source: str, announce: Callable[[str, int], None]) -> int:
         port = reserved.getsockname()[1]
         url = _url(settings, port)
         if workers == 1:
-            return run_worker(
+            counts: Counts = [0, 0, 0]
+            allowed = settings.leave_seconds + settings.drain_seconds
+            status = run_worker(
                 orchestrator,
                 listeners(settings, port),
-                on_ready=lambda: announce(url, 1),
+                on_ready=lambda: watch.ready(url, 1),
                 all_ready=lambda: orchestrator.ready,
+                on_leaving=lambda: watch.stopping(counts[IN_FLIGHT], allowed),
+                counts=counts,
             )
+            watch.stopped(counts[COMPLETED], counts[FAILED])
+            return status
         with _folder_of_metrics():
-            supervisor = _Supervisor(source, settings, port, workers)
-            return supervisor.run(lambda: announce(url, workers))
+            supervisor = _Supervisor(source, settings, port, workers, watch)
+            return supervisor.run(url)
 
 
 @contextmanager
@@ -89,8 +100,16 @@ class _Worker:
 
 
 class _Supervisor:
-    def __init__(self, source: str, settings: ServerSettings, port: int, workers: int) -> None:
+    def __init__(
+        self, source: str, settings: ServerSettings, port: int, workers: int, watch: Watch
+    ) -> None:
         self._context: SpawnContext = multiprocessing.get_context("spawn")
+        self._watch = watch
+        self._failures: SimpleQueue[str] = self._context.SimpleQueue()
+        self._counts = [self._context.RawArray(c_longlong, 3) for _ in range(workers)]
+        self._signals = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
         self._source = source
         self._settings = settings
         self._port = port
@@ -99,11 +118,13 @@ class _Supervisor:
         self._leaving = self._context.RawValue(c_bool, False)
         self._workers = [_Worker(self._start(index)) for index in range(workers)]
         self._looked_at = self._excused_until = time.monotonic()
-        self._signals = 0
 
-    def run(self, announce: Callable[[], None]) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+    def run(self, url: str) -> int:
+        """Until the end; the exit status.
+
+        Raises:
+            SeawallError: A worker could not start.
+        """
         announced = False
         status = 0
         while not self._signals:
@@ -112,20 +133,33 @@ class _Supervisor:
                 self._look()
             elif all(self._ready):
                 announced = True
-                announce()
+                self._watch.ready(url, len(self._workers))
             else:
                 status = self._failed_start()
-        self._stop()
-        return status
+        if status:
+            self._stop()
+            raise self._failure(status)
+        self._stop(announced=announced)
+        self._watch.stopped(add_up(self._counts, COMPLETED), add_up(self._counts, FAILED))
+        return 0
+
+    def _failure(self, status: int) -> SeawallError:
+        """Of all workers that failed alike, the first one's."""
+        reason = self._reason()
+        if not reason:
+            return SeawallError(f"a worker {_ending(status)} before it took turns")
+        return ConfigError(reason)
+
+    def _reason(self) -> str:
+        """Why a worker ended, if it gave a reason."""
+        return "" if self._failures.empty() else self._failures.get()
 
     def _failed_start(self) -> int:
         """End if a worker did: it would fail again, whatever is wrong, it is wrong at start."""
-        for index, worker in enumerate(self._workers):
+        for worker in self._workers:
             status = worker.process.exitcode if worker.process is not None else None
             if status is not None:
                 self._signals = self._signals or 1
-                if status not in (0, 2):  # 2: the worker has said why
-                    _log.error("worker %d %s at start", index, _ending(status))
                 return status
         return 0
 
@@ -159,12 +193,19 @@ class _Supervisor:
                 "ready": self._ready,
                 "beats": self._beats,
                 "leaving": self._leaving,
+                "counts": self._counts[index],
+                "failures": self._failures,
                 "index": index,
                 "parent": os.getpid(),
             },
             name=f"seawall-{index}",
         )
-        process.start()
+        # Ctrl-C reaches all processes of a terminal; until it has its own handler, only we see it.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            process.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
         return process
 
     def _check_frozen(self, index: int, worker: _Worker, process: SpawnProcess, now: float) -> None:
@@ -188,7 +229,7 @@ class _Supervisor:
             "worker %d (process %s) %s; another starts in %g s",
             index,
             process.pid,
-            _ending(process.exitcode, worker.killed_for),
+            _ending(process.exitcode, worker.killed_for or self._reason()),
             pause,
         )
         process.close()
@@ -197,11 +238,17 @@ class _Supervisor:
 
             mark_process_dead(index)  # type: ignore[no-untyped-call]
 
-    def _stop(self) -> None:
+    def _stop(self, *, announced: bool = False) -> None:
         """Ask all to finish; end those that have not when the drain deadline is over."""
         self._signal(signal.SIGTERM)
         settings = self._settings
-        allowed = settings.leave_seconds + settings.drain_seconds + _LAST_SECONDS
+        allowed = settings.leave_seconds + settings.drain_seconds
+        if announced:
+            until = time.monotonic() + _COUNTING_SECONDS
+            while any(self._ready) and time.monotonic() < until:
+                time.sleep(_COUNTING_SECONDS / 50)
+            self._watch.stopping(add_up(self._counts, IN_FLIGHT), allowed)
+        allowed += _LAST_SECONDS
         deadline = time.monotonic() + allowed
         while sentinels := self._sentinels():
             if time.monotonic() > deadline:
@@ -229,15 +276,15 @@ class _Supervisor:
 
 def _ending(status: int | None, why: str = "") -> str:
     """How a process ended, in words for the log."""
-    if status is None or status >= 0:
-        return f"ended with status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = "unknown"
-    ended = f"was ended by signal {-status} ({name})"
-    if not why and -status == signal.SIGKILL:
-        why = "the kernel does so when memory runs out: see its log and the container's limit"
+    ended = f"ended with status {status}"
+    if status is not None and status < 0:
+        try:
+            name = signal.Signals(-status).name
+        except ValueError:
+            name = "unknown"
+        ended = f"was ended by signal {-status} ({name})"
+        if not why and -status == signal.SIGKILL:
+            why = "the kernel does so when memory runs out: see its log and the container's limit"
     return f"{ended}: {why}" if why else ended
 
 
@@ -249,13 +296,14 @@ def _work(
     ready: Any,  # noqa: ANN401 - a shared array has no public type
     beats: Any,  # noqa: ANN401 - nor has this one
     leaving: Any,  # noqa: ANN401 - nor has a shared value
+    counts: Counts,
+    failures: "SimpleQueue[str]",
     index: int,
     parent: int,
 ) -> None:
     """What a worker process runs."""
     set_up_logs(os.environ)  # a process of its own, with nothing set up
     _end_with(parent)
-    orchestrator = load_orchestrator(source)
 
     def on_ready() -> None:
         ready[index] = True
@@ -266,9 +314,9 @@ def _work(
     def on_beat() -> None:
         beats[index] = time.monotonic()
 
-    raise SystemExit(
-        run_worker(
-            orchestrator,
+    try:
+        status = run_worker(
+            load_orchestrator(source),
             listeners(settings, port),
             on_ready=on_ready,
             all_ready=lambda: all(ready) and not leaving.value,
@@ -276,8 +324,12 @@ def _work(
             on_beat=on_beat,
             parent=parent,
             index=index,
+            counts=counts,
         )
-    )
+    except SeawallError as error:
+        failures.put(str(error)[:_LONGEST_FAILURE])
+        raise SystemExit(2) from None
+    raise SystemExit(status)
 
 
 def _end_with(parent: int) -> None:

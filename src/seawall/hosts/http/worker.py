@@ -4,14 +4,12 @@ import asyncio
 import contextlib
 import functools
 import gc
-import importlib
 import itertools
 import logging
 import os
 import resource
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +24,7 @@ from seawall.admission.open import watch
 from seawall.config import ServerSettings
 from seawall.errors import ConfigError, SeawallError
 from seawall.hosts.http.app import HttpApplication
+from seawall.hosts.http.counts import COMPLETED, FAILED, IN_FLIGHT, Counts
 from seawall.hosts.http.door import Door
 from seawall.hosts.http.draining import drain
 from seawall.hosts.http.loop_watch import LoopWatch
@@ -34,7 +33,9 @@ from seawall.hosts.http.rehearsal import rehearse
 from seawall.hosts.http.stop import Stop
 from seawall.hosts.process_end import ProcessEnd, run_loop
 from seawall.orchestrator import Orchestrator
+from seawall.pipeline.report import TurnReport
 from seawall.transport.wheel import Wheel
+from seawall.user_code import find_object
 
 __all__ = ["listeners", "load_orchestrator", "raise_file_limit", "reserve", "run_worker"]
 
@@ -70,14 +71,12 @@ def load_orchestrator(source: str) -> Orchestrator:
     """
     if source.endswith(".toml"):
         return Orchestrator.from_config(source)
-    module, _, name = source.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{source}: {error}") from error
+    module, colon, name = source.partition(":")
+    if not (colon and name.isidentifier() and all(map(str.isidentifier, module.split(".")))):
+        raise ConfigError(f"{source}: is neither a file that ends in .toml nor module:name")
+    found = find_object(source, (str(Path.cwd()),), key="serve")
     if not isinstance(found, Orchestrator):
-        raise ConfigError(f"{source} is not a seawall.Orchestrator")
+        raise ConfigError(f"{source}: is a {type(found).__name__}, not a seawall.Orchestrator")
     return found
 
 
@@ -144,6 +143,7 @@ def run_worker(
     on_beat: Callable[[], None] = lambda: None,
     parent: int | None = None,
     index: int | None = None,
+    counts: Counts | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then finish what is in flight, up to the drain deadline.
 
@@ -158,9 +158,13 @@ def run_worker(
         on_beat: Called while the event loop comes round, from when it is ready to when it leaves.
         parent: The process whose end ends this one as well.
         index: Which of several workers this is.
+        counts: Of turns; kept up to date.
 
     Returns:
-        The exit status: 0 after a stop that was asked for, 2 when the configuration is wrong.
+        The exit status: 0 after a stop that was asked for.
+
+    Raises:
+        ConfigError: It could not start; nothing was served.
     """
     raise_file_limit()
     worker = _Worker(
@@ -172,6 +176,7 @@ def run_worker(
         on_beat=on_beat,
         parent=parent,
         index=index,
+        counts=counts,
     )
     return run_loop(worker.serve(), worker.end, fast=True)
 
@@ -188,6 +193,7 @@ class _Worker:
         on_beat: Callable[[], None],
         parent: int | None,
         index: int | None,
+        counts: Counts | None,
     ) -> None:
         from seawall.telemetry.metrics import Metrics  # noqa: PLC0415 - reads its environment
 
@@ -200,10 +206,12 @@ class _Worker:
         self.end = ProcessEnd()
         self._signals = 0
         self._parent = parent
+        self._counts: Counts = [0, 0, 0] if counts is None else counts
         self._ready = False
         self._metrics = Metrics(index)
         self._scraper = ThreadPoolExecutor(1, thread_name_prefix="metrics")
         orchestrator.observe(self._metrics.observe)
+        orchestrator.observe(self._count)
         settings = orchestrator.settings.server
         application = HttpApplication(
             orchestrator,
@@ -272,12 +280,13 @@ class _Worker:
         left = 0.0 if self._stop.hurried else max(0.0, deadline - loop.time())
         await self._orchestrator.close(left)
         if failure is not None:
-            _log.error("%s", failure)
-            return 2
+            raise ConfigError(str(failure)) from failure
         return 0
 
     def _ask_to_stop(self) -> None:
         if not self._stop.leaving:
+            if self._orchestrator.ready:
+                self._counts[IN_FLIGHT] = self._orchestrator.gate.in_flight
             self._on_leaving()
         self._stop.ask()
         self._set_end()
@@ -307,6 +316,9 @@ class _Worker:
                 await asyncio.sleep(_BEAT_SECONDS)
         finally:
             watch.stop()
+
+    def _count(self, report: TurnReport) -> None:
+        self._counts[COMPLETED if report.outcome in ("completed", "replayed") else FAILED] += 1
 
     async def _tick(self) -> None:
         for second in itertools.count():

@@ -1,5 +1,7 @@
 """What a stream of events amounts to: complete, in order, and the answer that was due, or not."""
 
+from typing import Any
+
 import msgspec
 from msgspec import Struct
 
@@ -18,23 +20,44 @@ class _Delta(Struct):
     text: str
 
 
+class _Part(Struct):
+    text: str | None = None
+    type: str | None = None
+
+
 class _ChatDelta(Struct):
-    content: str | None = None
+    content: str | list[_Part] | None = None
 
 
 class _ChatChoice(Struct):
-    delta: _ChatDelta
+    delta: _ChatDelta | None = None
     finish_reason: str | None = None
+    error: Any = None
 
 
 class _ChatChunk(Struct):
-    id: str = ""
-    choices: list[_ChatChoice] = []
+    id: str | None = None
+    choices: list[_ChatChoice] | None = None
+    error: Any = None
+    type: str | None = None
+    object: str | None = None
 
 
 _decode_started = msgspec.json.Decoder(_Started).decode
 _decode_delta = msgspec.json.Decoder(_Delta).decode
 _decode_chunk = msgspec.json.Decoder(_ChatChunk).decode
+
+_SHOWN_BYTES = 300
+_LONGEST_ID = 256  # they are kept of every turn
+
+# What models finish with that are through, by the names of several servers. Everything else
+# ("error", "abort", "content_filter", ...) says that there is no complete answer.
+_FINISHED = frozenset(
+    {
+        *("stop", "length", "tool_calls", "function_call"),
+        *("eos", "eos_token", "end_turn", "stop_sequence", "max_tokens", "max_output_tokens"),
+    }
+)
 
 
 class Answer:
@@ -62,6 +85,11 @@ class Answer:
         return bool(self._text)
 
     @property
+    def finished(self) -> bool:
+        """Whether its end was sent."""
+        return self._finished
+
+    @property
     def text(self) -> str:
         """All text so far."""
         return "".join(self._text)
@@ -70,14 +98,15 @@ class Answer:
         """The next event.
 
         Raises:
-            msgspec.DecodeError: it cannot be read.
+            ValueError: it cannot be read.
+            RecursionError: it is nested too deeply to be read.
         """
         if self.error:
             return
         if self._finished:
             self.error = "something came after the end"
         elif self._api == "chat":
-            self._take_chunk(event.data)
+            self._take_chunk(event)
         else:
             self._take_event(event)
 
@@ -87,6 +116,8 @@ class Answer:
             return
         if not self._finished:
             self.error = "the stream ended before the turn was completed"
+        elif not any(each.strip() for each in self._text):
+            self.error = "an answer without text"
         elif expected is not None and self.text != expected:
             self.error = "the answer is not the one to this question"
 
@@ -98,29 +129,49 @@ class Answer:
             width = len(text)
         elif name == b"turn.started":
             started = _decode_started(event.data)
-            self.turn, self.session = started.turn, started.session
+            self.turn, self.session = started.turn[:_LONGEST_ID], started.session[:_LONGEST_ID]
         elif name == b"turn.completed":
             completed = _decode_started(event.data)
-            if (completed.turn, completed.session) != (self.turn, self.session):
+            ids = completed.turn[:_LONGEST_ID], completed.session[:_LONGEST_ID]
+            if ids != (self.turn, self.session):
                 self.error = "another turn was completed than was started"
             self._finished = True
-        elif name == b"turn.failed":
-            self.error = f"turn failed: {event.data[:300].decode('utf-8', 'replace')}"
+        elif name in (b"turn.failed", b"error"):
+            self._fail(event.data)
             return
         self._position += width
         if event.id and not self.error and event.id != b"%d" % self._position:
-            self.error = f"event {event.id.decode()} where {self._position} was due"
+            shown = event.id[:40].decode("utf-8", "replace")
+            self.error = f"event {shown} where {self._position} was due"
 
-    def _take_chunk(self, data: bytes) -> None:
+    def _take_chunk(self, event: ServerSentEvent) -> None:
+        data = event.data.strip()
         if data == b"[DONE]":
             self._finished = True
             return
-        if b'"error"' in data[:12]:
-            self.error = f"turn failed: {data[:300].decode('utf-8', 'replace')}"
+        if event.name == b"error":
+            self._fail(data)
             return
+        if not data.startswith(b"{"):
+            return  # a ping, or an event without data
         chunk = _decode_chunk(data)
+        if chunk.error or "error" in (chunk.type, chunk.object):
+            self._fail(data)
+            return
         if not self.turn:
-            self.turn = chunk.id
-        for choice in chunk.choices:
-            if choice.delta.content:
-                self._text.append(choice.delta.content)
+            self.turn = (chunk.id or "")[:_LONGEST_ID]
+        for choice in chunk.choices or ():
+            reason = choice.finish_reason
+            if choice.error or (reason and reason.lower() not in _FINISHED):
+                self._fail(data)
+                return
+            content = choice.delta.content if choice.delta is not None else None
+            if isinstance(content, list):
+                content = "".join(
+                    each.text or "" for each in content if each.type in (None, "text")
+                )
+            if content:
+                self._text.append(content)
+
+    def _fail(self, data: bytes) -> None:
+        self.error = f"turn failed: {data[:_SHOWN_BYTES].decode('utf-8', 'replace')}"

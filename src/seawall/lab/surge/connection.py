@@ -21,6 +21,9 @@ from seawall.transport.wheel import Timer
 __all__ = ["Connection", "Ended", "Visit", "request_bytes"]
 
 _REFUSAL_BYTES = 300
+_AFTER_END_SECONDS = 1.0  # for the end of the body after that of the answer
+_LARGEST_HEAD = 1 << 17
+_LARGEST_ANSWER = 1 << 24  # head, framing and body; a token takes some 200 bytes of it
 _DELIMITING = (b"content-length", b"transfer-encoding")
 
 
@@ -58,10 +61,13 @@ class Connection(asyncio.Protocol):
         "_clock",
         "_delimited",
         "_ended",
+        "_events",
+        "_finished_at",
         "_headed",
         "_lost",
         "_parser",
         "_plain",
+        "_received",
         "_sse",
         "_transport",
         "_visit",
@@ -87,6 +93,9 @@ class Connection(asyncio.Protocol):
         self._answer = Answer(self._api)
         self._sse = SseParser()
         self._plain = b""
+        self._events = False  # there were some
+        self._finished_at: float | None = None
+        self._received = 0
         self._headed = False  # the head of the answer is there
         self._delimited = False  # and tells where its body ends
         if self._transport.is_closing():
@@ -98,10 +107,18 @@ class Connection(asyncio.Protocol):
         """See asyncio.Protocol."""
         if self._parser is None:
             return
+        if self._visit is None:
+            self.close()  # nothing was asked
+            return
+        self._received += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.fail(f"not HTTP: {error}")
+        if self._received > _LARGEST_HEAD and not self._headed:
+            self.fail(f"a head of more than {_LARGEST_HEAD} bytes")
+        elif self._received > _LARGEST_ANSWER:
+            self.fail(f"an answer of more than {_LARGEST_ANSWER} bytes")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -133,21 +150,28 @@ class Connection(asyncio.Protocol):
         visit = self._visit
         if visit is None:
             return
-        if visit.outcome.status != 200:
+        if not self._events and len(self._plain) < _REFUSAL_BYTES:
             self._plain = (self._plain + body)[:_REFUSAL_BYTES]
+        if visit.outcome.status != 200:
             return
         answer = self._answer
         begun = answer.begun
         try:
             for event in self._sse.feed(body):
+                self._events = True
                 answer.take(event)
-        except (ProtocolError, msgspec.DecodeError) as error:
+        except (ProtocolError, ValueError, RecursionError) as error:
             self.fail(f"unreadable event: {error}")
             return
         if answer.begun and not begun:
             visit.outcome.first_text = self._clock() - visit.since
         if answer.error:
             self.fail(answer.error)
+        elif answer.finished and self._finished_at is None:
+            # Clients stop reading here, whether or not the server closes the body.
+            self._finished_at = self._clock()
+            loop = asyncio.get_running_loop()
+            loop.call_later(_AFTER_END_SECONDS, self._complete_open, visit)
 
     def on_message_complete(self) -> None:
         """See httptools."""
@@ -176,16 +200,23 @@ class Connection(asyncio.Protocol):
         else:
             answer.close(visit.expected)
             outcome.error = answer.error
-            if not answer.begun and not outcome.error:
-                outcome.error = "an answer without text"
+            if outcome.error and not self._events:
+                said = self._plain.decode("utf-8", "replace")
+                outcome.error = f"not a stream of events: {said}" if said else outcome.error
         self._finish(keep=keep)
+
+    def _complete_open(self, visit: Visit) -> None:
+        """The answer is whole, and its body was left open."""
+        if self._visit is visit:
+            self._complete(keep=False)
 
     def _finish(self, *, keep: bool) -> None:
         visit, self._visit = self._visit, None
         if visit is None:
             return
         outcome, answer = visit.outcome, self._answer
-        outcome.total = self._clock() - visit.since
+        ended = self._clock() if outcome.error else self._finished_at or self._clock()
+        outcome.total = ended - visit.since
         outcome.turn, outcome.session = answer.turn, answer.session
         outcome.digest = digest_of(answer.text)
         self._answer = Answer(self._api)

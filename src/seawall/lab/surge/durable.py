@@ -160,7 +160,7 @@ class _Session:
             raise _UnreadError(f"its session cannot be read: status {answer.status}")
         try:
             return _decode_page(answer.body)
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise _UnreadError(f"its session cannot be read: not what was due: {error}") from None
 
     async def _get(self, url: str) -> Buffered:

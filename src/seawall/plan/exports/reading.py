@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -12,6 +13,8 @@ from seawall.errors import ConfigError
 from seawall.plan.exports.balancer import is_access_log, read_access_log
 from seawall.plan.exports.cloudwatch import read_metric_data, read_metric_statistics
 from seawall.plan.exports.columns import read_columns
+from seawall.plan.exports.haproxy import is_haproxy_log, read_haproxy_log
+from seawall.plan.exports.json_lines import read_json_lines
 from seawall.plan.exports.prometheus import read_prometheus
 from seawall.plan.trace import Trace
 
@@ -24,9 +27,9 @@ _LARGEST_DOCUMENT = 256 * 1024 * 1024
 def read_trace(path: Path) -> Trace:
     """Arrivals, and what else the file says of them.
 
-    A CSV file, Prometheus's answer to a range query, CloudWatch's to get-metric-statistics or
-    get-metric-data, or an access log of an Application Load Balancer; each may be packed by gzip.
-    Raises ConfigError, which names file, line and field.
+    A table (CSV, TSV, JSON lines), Prometheus's answer to a range query, CloudWatch's to
+    get-metric-statistics or get-metric-data, or a log of an Application Load Balancer or HAProxy;
+    each may be packed by gzip. Raises ConfigError, which names file, line and field.
     """
     try:
         with path.open("rb") as file:
@@ -36,19 +39,24 @@ def read_trace(path: Path) -> Trace:
                 return _read(text, str(path))
     except (gzip.BadGzipFile, EOFError) as error:
         raise ConfigError(f"{path}: gzip: {error}") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (OSError, zlib.error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{path}: cannot be read: {reason}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not text in UTF-8") from None
 
 
 def _read(text: IO[str], name: str) -> Trace:
     first = text.readline(_LONGEST_LINE)
+    if first.lstrip().startswith("{") and (rows := read_json_lines(first, text, name)):
+        return rows
     if first.lstrip().startswith(("{", "[")):
         return _read_json(first + text.read(_LARGEST_DOCUMENT), name)
     lines = chain([first] if first else [], _lines(text, name))
     if is_access_log(first):
         return read_access_log(lines, name)
+    if is_haproxy_log(first):
+        return read_haproxy_log(lines, name)
     return read_columns(lines, name)
 
 

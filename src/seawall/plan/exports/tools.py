@@ -1,0 +1,127 @@
+"""What is known of the tables that load generators and proxies write: their columns and units.
+
+JMeter (https://jmeter.apache.org/usermanual/listeners.html#csvlogformat): `timeStamp` in ms since
+1970, `elapsed` and `Latency` in ms. k6 (https://grafana.com/docs/k6/latest/results-output/real-time/csv/):
+a row for each sample, `http_req_duration` in ms, stamped at its end. Locust
+(https://docs.locust.io/en/stable/retrieving-stats.html): counts, once a second. hey, oha: seconds
+from the beginning. ab -g: `seconds` since 1970, `ttime` in ms. vegeta
+(https://github.com/tsenart/vegeta#usage-encode): ns. nginx
+(https://nginx.org/en/docs/http/ngx_http_log_module.html): `msec` and `request_time` in seconds, at
+the end of a request. HAProxy (https://docs.haproxy.org/3.0/configuration.html#8.4): `Ta` in ms.
+Application Insights (https://learn.microsoft.com/azure/azure-monitor/reference/tables/apprequests):
+`duration` in ms.
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+__all__ = ["Format", "known_format"]
+
+
+class Format(Struct, frozen=True):
+    """A table of one tool.
+
+    Attributes:
+        tool: Its name.
+        columns: All are there, by their names in small letters without punctuation.
+        time: The column of times; the first of these that is there.
+        duration: That of durations, likewise.
+        scale: Seconds in their unit.
+        any_of: At least one of these is there as well, if there are some.
+        exact: Columns that are written just so.
+        ends: Times are those of the ends of requests.
+        only: A column and its value in the rows that count.
+        failed: A column and its value in rows that have no duration.
+    """
+
+    tool: str
+    columns: frozenset[str]
+    time: tuple[str, ...]
+    duration: tuple[str, ...]
+    scale: float
+    any_of: frozenset[str] = frozenset()
+    exact: frozenset[str] = frozenset()
+    ends: bool = False
+    only: tuple[str, str] | None = None
+    failed: tuple[str, str] | None = None
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_JMETER = Format(
+    *("JMeter", _set("timestamp elapsed"), ("timestamp",), ("elapsed",), 1e-3),
+    any_of=_set("label responsecode threadname success allthreads idletime connect"),
+    failed=("success", "false"),
+)
+_INSIGHTS = _set("performancebucket operationid cloudrolename itemtype resultcode appid")
+_FORMATS = (
+    _JMETER,
+    Format(
+        *("JMeter", _set("timestamp"), ("timestamp",), ("elapsed", "latency"), 1e-3),
+        any_of=_set("elapsed latency"),
+        exact=_set("timeStamp"),
+        failed=("success", "false"),
+    ),
+    Format(
+        *("k6", _set("metricname timestamp metricvalue"), ("timestamp",), ("metricvalue",), 1e-3),
+        ends=True,
+        only=("metricname", "http_req_duration"),
+    ),
+    Format("hey", _set("offset responsetime"), ("offset",), ("responsetime",), 1.0),
+    Format("oha", _set("requeststart requestduration"), ("requeststart",), ("requestduration",), 1),
+    Format("ab", _set("starttime seconds ctime ttime"), ("seconds",), ("ttime",), 1e-3),
+    Format(
+        *("vegeta", _set("timestamp latency code"), ("timestamp",), ("latency",), 1e-9),
+        any_of=_set("attack seq bytesin bytesout"),
+    ),
+    Format(
+        *("nginx", _set("requesttime"), ("msec", "timeiso8601", "timelocal"), ("requesttime",), 1),
+        any_of=_set("msec timeiso8601 timelocal"),
+        ends=True,
+    ),
+    Format(
+        *(
+            "Application Insights",
+            _set("duration"),
+            ("timestamp", "timestamputc"),
+            ("duration",),
+            1e-3,
+        ),
+        any_of=_INSIGHTS,
+    ),
+    Format(
+        *("Application Insights", _set("timegenerated durationms"), ("timegenerated",)),
+        *(("durationms",), 1e-3),
+    ),
+    Format(
+        *("HAProxy", frozenset(), ("timestamp", "time", "t", "tr", "date"), ("ta", "tt"), 1e-3),
+        exact=_set("Ta"),
+    ),
+    Format(
+        *("HAProxy", frozenset(), ("timestamp", "time", "t", "date"), ("ta", "tt"), 1e-3),
+        exact=_set("Tt"),
+    ),
+)
+
+
+def known_format(head: Sequence[str], plain: Sequence[str]) -> Format | None:
+    """The tool that wrote a table with this head.
+
+    Args:
+        head: The names of the columns, as they stand there.
+        plain: The same in small letters without punctuation.
+    """
+    there, written = set(plain), {each.strip() for each in head}
+    for each in _FORMATS:
+        if (
+            each.columns <= there
+            and each.exact <= written
+            and (not each.any_of or each.any_of & there)
+            and there.intersection(each.time)
+            and there.intersection(each.duration)
+        ):
+            return each
+    return None
