@@ -53,7 +53,15 @@ from seawall.sessions.sqlite_pending import (
 )
 from seawall.sessions.sqlite_schema import prepare
 from seawall.sessions.sqlite_thread import BatchThread, isolated, unavailable
-from seawall.sessions.values import check_limit, check_size, is_name, size_of
+from seawall.sessions.values import (
+    check_idempotency_key,
+    check_limit,
+    check_size,
+    is_key,
+    is_name,
+    is_owner,
+    size_of,
+)
 from seawall.turn import Principal, SessionKey
 
 __all__ = ["SqliteStore"]
@@ -142,7 +150,8 @@ class SqliteStore:
 
     async def begin(self, begin: Begin) -> Snapshot:
         """See `SessionStore.begin`."""
-        if not _named(begin.key, begin.turn, begin.idempotency_key or ""):
+        check_idempotency_key(begin.idempotency_key)
+        if not is_key(begin.key, begin.turn):
             return Snapshot(None)
         snapshot = await self._writer.do(begin)
         assert isinstance(snapshot, Snapshot)  # noqa: S101 - a begin gives nothing else
@@ -158,7 +167,7 @@ class SqliteStore:
 
     async def load(self, key: SessionKey, *, turns: int) -> Snapshot:
         """See `SessionStore.load`."""
-        if not _named(key):
+        if not is_key(key):
             return Snapshot(None)
         snapshot = await self._reader.do(Load(key, turns))
         assert isinstance(snapshot, Snapshot)  # noqa: S101 - a load gives nothing else
@@ -168,6 +177,7 @@ class SqliteStore:
         """See `SessionStore.commit`."""
         if commit.turn.number != commit.expected_version + 1:
             raise ValueError("a turn's number must be the expected version + 1")
+        check_idempotency_key(commit.idempotency_key)
         check_size(commit)
         await self._writer.do(commit)
 
@@ -194,7 +204,7 @@ class SqliteStore:
 
     async def promised(self, owner: Principal, turn: str) -> Pending | Failure | None:
         """See `SessionStore.promised`."""
-        if not is_name(owner.tenant, owner.subject, turn):
+        if not (is_owner(owner) and is_name(turn)):
             return None
         return await self.ask(lambda db: find_promised(db, owner, turn, self._clock()))
 
@@ -225,7 +235,7 @@ class SqliteStore:
 
     async def delete(self, key: SessionKey) -> None:
         """See `SessionStore.delete`."""
-        if not _named(key):
+        if not is_key(key):
             raise SessionNotFound
         if not await self._writer.do(lambda db: delete_session(db, key, self._clock())):
             raise SessionNotFound
@@ -420,10 +430,6 @@ def _steady() -> float:
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
-
-
-def _named(key: SessionKey, *names: str) -> bool:
-    return is_name(key.tenant, key.subject, key.session, *names)
 
 
 def _weigh(job: _Job) -> int:
