@@ -31,31 +31,40 @@ async def stream_answer(
     reader: Reader,
     *,
     deadline: float,
+    ask_again: Callable[[Response, bytes], bool] | None = None,
 ) -> AsyncGenerator[ModelEvent, None]:
     """Ask, and yield what `Model.stream` yields; raises what it raises.
 
     encode: makes the request when it is sent, because nobody keeps it then: of thousands that are
-    being answered the prompts would be most of the memory.
+    being answered the prompts would be most of the memory. ask_again: whether a refusal, of which
+    it is given the body, may be an answer when the request is encoded anew; followed once.
     """
     try:
-        headers, body = encode()
-        if (span := current_span.get()) is not None:
-            headers = (*headers, (b"traceparent", span.traceparent))
-        exchange = client.stream(
-            "POST",
-            endpoint,
-            headers=headers,
-            body=body,
-            deadline=deadline,
-            replay=False,  # calls cost money: whether to make another is for others to say
-        )
-        del headers, body
-        async with exchange as response:
-            if response.status != 200:
-                raise await _refusal(model, response)
-            while received := await response.read_some():
-                if text := reader.feed(received):
-                    yield Text(text)
+        answered = False
+        while not answered:
+            headers, body = encode()
+            if (span := current_span.get()) is not None:
+                headers = (*headers, (b"traceparent", span.traceparent))
+            exchange = client.stream(
+                "POST",
+                endpoint,
+                headers=headers,
+                body=body,
+                deadline=deadline,
+                replay=False,  # calls cost money: whether to make another is for others to say
+            )
+            del headers, body
+            async with exchange as response:
+                if response.status != 200:
+                    said = await response.read(limit=_MAX_ERROR_BYTES)
+                    if ask_again is None or not ask_again(response, said):
+                        raise _refusal(model, response, said)
+                    ask_again = None
+                    continue
+                while received := await response.read_some():
+                    if text := reader.feed(received):
+                        yield Text(text)
+                answered = True
     except TransportTimeout as error:
         raise DeadlineExceeded(f"The model '{model}' did not finish in time.", field="model") from (
             error
@@ -77,8 +86,7 @@ async def warm_connections(model: str, client: HttpClient, endpoint: Endpoint, c
         _log.warning("model %s cannot be reached yet: %s", model, error)
 
 
-async def _refusal(model: str, response: Response) -> UpstreamFailed:
+def _refusal(model: str, response: Response, said: bytes) -> UpstreamFailed:
     """Log what the provider said; tell the caller no more than the status."""
-    said = await response.read(limit=_MAX_ERROR_BYTES)
     _log.warning("model %s answered %d: %r", model, response.status, said[:2_000])
     return failure_of(model, response.status, response.headers.get("retry-after"))

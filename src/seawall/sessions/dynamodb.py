@@ -48,7 +48,6 @@ from seawall.sessions.dynamodb_items import (
 from seawall.sessions.dynamodb_pending import Promises, promise_part
 from seawall.sessions.dynamodb_reading import Reading
 from seawall.sessions.dynamodb_table import prepare_table
-from seawall.sessions.leases import latest_end
 from seawall.sessions.port import (
     Archive,
     ArchivePage,
@@ -59,6 +58,7 @@ from seawall.sessions.port import (
     SessionPage,
     Snapshot,
     TurnPage,
+    latest_end,
 )
 from seawall.sessions.values import (
     MAX_PAGE_BYTES,

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from seawall.errors import (
     CommitUnknown,
@@ -16,9 +16,7 @@ from seawall.errors import (
     SessionNotFound,
     StoreUnavailable,
 )
-from seawall.sessions.clock_trust import ClockTrust
 from seawall.sessions.cursors import NUMBER, read_cursor, write_cursor
-from seawall.sessions.leases import latest_end
 from seawall.sessions.port import (
     Archive,
     ArchivePage,
@@ -29,6 +27,7 @@ from seawall.sessions.port import (
     SessionPage,
     Snapshot,
     TurnPage,
+    latest_end,
 )
 from seawall.sessions.sqlite_archives import (
     delete_session,
@@ -63,6 +62,9 @@ from seawall.sessions.values import (
     size_of,
 )
 from seawall.turn import Principal, SessionKey
+
+if TYPE_CHECKING:
+    from seawall.sessions.clock_trust import ClockTrust
 
 __all__ = ["SqliteStore"]
 
@@ -349,6 +351,8 @@ class SqliteStore:
 
     def _purge(self, connection: sqlite3.Connection) -> None:
         """Forget what has expired, unless the clock may be wrong: what is gone is gone."""
+        from seawall.sessions.clock_trust import ClockTrust  # noqa: PLC0415 - not at the start
+
         now, steady = self._clock(), self._steady()
         noted = time_noted(connection)
         first = self._trust is None
