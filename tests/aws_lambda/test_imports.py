@@ -60,7 +60,7 @@ NEVER_OF_TOKENS = {
     "cryptography.x509",
 }
 # Ours and others' that a whole turn may need; a new one is a decision, made here.
-MOST_OF_OURS = {"sqlite": 151, "dynamodb": 163, "tokens": 155}
+MOST_OF_OURS = {"sqlite": 152, "dynamodb": 164, "tokens": 156}
 OTHERS = {"cython_runtime", "httptools", "msgspec", "seawall", "typing_extensions"}
 OTHERS_OF_TOKENS = {"cryptography"}
 

@@ -10,6 +10,7 @@ from msgspec import Struct, field
 
 from seawall.aws.dynamodb_calls import Item, Operation, Page
 from seawall.errors import (
+    CommitUnknown,
     InvalidField,
     SessionConflict,
     SessionNotFound,
@@ -37,12 +38,16 @@ Fault = Callable[[dict[str, Any]], Awaitable[Answer | None]]
 
 
 class Proxy(Struct):
-    """`faults` by operation come before the real answer; `lost` answers are dropped, once each."""
+    """`faults` by operation come before the real answer; `lost` answers are dropped, once each.
+
+    Those of `mute` operations are dropped each time; what they asked for is done.
+    """
 
     url: str
     http: HttpClient
     faults: dict[str, Fault] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
+    mute: set[str] = field(default_factory=set)
     seen: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     async def handle(self, request: Request) -> Answer:
@@ -62,6 +67,8 @@ class Proxy(Struct):
             deadline=asyncio.get_running_loop().time() + 20,
             limit=32 << 20,
         )
+        if name in self.mute:
+            return DROP
         if name in self.lost:
             self.lost.remove(name)
             return DROP
@@ -245,3 +252,63 @@ def test_what_is_too_long_is_told_apart_from_an_outage(dynamodb: str) -> None:
             await store.commit(commit(KEY, 0, state={"n": "x" * 500_000}))
 
     play(dynamodb, scenario)
+
+
+@pytest.mark.parametrize("keyed", [{}, {"idempotency_key": "k", "fingerprint": "f"}])
+def test_a_commit_whose_every_answer_is_lost_is_not_called_unstored(
+    dynamodb: str, keyed: dict[str, str]
+) -> None:
+    """Regression: "nothing was stored", when it was."""
+
+    async def scenario(store: DynamoDBStore, proxy: Proxy) -> None:
+        proxy.mute.add("TransactWriteItems")
+        with pytest.raises(CommitUnknown) as unknown:
+            await store.commit(commit(KEY, 0, **keyed))
+        assert (unknown.value.status, unknown.value.code) == (503, "commit-unknown")
+        proxy.mute.clear()
+        found = await store.load(KEY, turns=5)
+        assert [each.number for each in found.turns] == [1]
+        await store.commit(commit(KEY, 0, **keyed))
+        assert found.session is not None
+        await store.commit(commit(KEY, 1, opened_at=found.session.created_at))
+
+    play(dynamodb, scenario)
+
+
+def test_a_commit_that_is_refused_by_its_own_lost_attempt_is_looked_for(dynamodb: str) -> None:
+    """The look fails as well: then it is not known either."""
+
+    async def scenario(store: DynamoDBStore, proxy: Proxy) -> None:
+        async def refuse(_: dict[str, Any]) -> Answer | None:
+            if proxy.count("TransactWriteItems") == 1:
+                return None
+            reasons = [{"Code": "ConditionalCheckFailed"}, {"Code": "None"}]
+            said = {"__type": "x#TransactionCanceledException", "CancellationReasons": reasons}
+            return Answer(400, msgspec.json.encode(said))
+
+        async def down(_: dict[str, Any]) -> Answer:
+            return Answer(500)
+
+        proxy.faults["TransactWriteItems"] = refuse
+        proxy.faults["GetItem"] = down
+        proxy.lost.add("TransactWriteItems")
+        with pytest.raises(CommitUnknown):
+            await store.commit(commit(KEY, 0))
+        del proxy.faults["GetItem"]
+        proxy.seen.clear()
+        proxy.lost.add("TransactWriteItems")
+        await store.commit(commit(KEY, 0))
+
+    play(dynamodb, scenario)
+
+
+def test_a_store_that_cannot_be_connected_to_has_stored_nothing() -> None:
+    async def scenario() -> None:
+        store = dynamodb_store("http://127.0.0.1:9", "sessions")
+        try:
+            with pytest.raises(StoreUnavailable):
+                await store.commit(commit(KEY, 0))
+        finally:
+            await store.close()
+
+    asyncio.run(scenario())

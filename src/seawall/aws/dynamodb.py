@@ -42,8 +42,9 @@ from seawall.aws.dynamodb_errors import (
     Unavailable,
     parse_refusal,
 )
-from seawall.aws.dynamodb_judgement import EXPIRED, SKEWED, PassingFailure, judge
+from seawall.aws.dynamodb_judgement import EXPIRED, PassingFailure, judge
 from seawall.aws.endpoints import endpoint_url
+from seawall.aws.server_clock import ServerClock
 from seawall.aws.signature import Signer
 from seawall.resilience.backoff import full_jitter
 from seawall.resilience.retry_budget import RetryBudget
@@ -55,7 +56,6 @@ __all__ = ["CallLimits", "DynamoDBClient", "Traffic"]
 T = TypeVar("T")
 
 _CONTENT_TYPE = "application/x-amz-json-1.0"
-_SKEW_SECONDS = 240.0  # less is not why a signature is refused: five minutes are allowed
 
 # What a retry costs of the budget; see `RetryBudget`.
 _COST = 14.0
@@ -99,21 +99,21 @@ class Traffic(Struct):
 class _Progress:
     """Of one call: how many attempts, what the last retry cost, what has been tried already."""
 
-    __slots__ = ("attempts", "corrected", "paid", "renewed", "uncertain")
+    __slots__ = ("attempts", "paid", "renewed", "signed_anew", "signed_at", "uncertain")
 
     def __init__(self) -> None:
         self.attempts = 1
         self.paid = 1.0
         self.uncertain = False
         self.renewed = False
-        self.corrected = False
+        self.signed_anew = False
+        self.signed_at = 0.0
 
 
 class DynamoDBClient:
     """Calls DynamoDB in one region.
 
     endpoint: of another than the region's public service, such as a VPC endpoint.
-    skew: seconds by which DynamoDB's clock is ahead of ours, once that has had a signature refused.
     capacity: ask what each call consumes. budget: shared by those who call the same service.
     clock: Unix time in seconds. chance: random numbers in [0, 1), for the back-off.
     """
@@ -139,12 +139,16 @@ class DynamoDBClient:
         self._limits = limits or CallLimits()
         self._budget = budget or RetryBudget()
         self._capacity = capacity
-        self._clock = clock
+        self._time = ServerClock(clock)
         self._chance = chance
         self._places = asyncio.Semaphore(self._limits.connections)
-        self.skew = 0.0
         self._encode = msgspec.json.Encoder().encode
         self.traffic = Traffic()
+
+    @property
+    def skew(self) -> float:
+        """Seconds by which DynamoDB's clock is ahead of ours; 0 until it refused a signature."""
+        return self._time.skew
 
     async def call(self, operation: Operation[T], request: object, *, deadline: float) -> T:
         """Send a request, again where that helps; its answer.
@@ -165,7 +169,7 @@ class DynamoDBClient:
                 credentials = self._credentials.current()
                 if credentials is None:
                     credentials = await self._credentials.get(deadline=deadline)
-                answer = await self._attempt(operation, body, credentials, deadline)
+                answer = await self._attempt(operation, body, credentials, progress, deadline)
                 if answer.status == 200:
                     decoded = self._decode(operation, answer)
                     self._budget.give_back(progress.paid, at=asyncio.get_running_loop().time())
@@ -228,7 +232,12 @@ class DynamoDBClient:
             raise Unavailable(f"DynamoDB cannot be reached: {error}") from error
 
     async def _attempt(
-        self, operation: Operation[T], body: bytes, credentials: Credentials, deadline: float
+        self,
+        operation: Operation[T],
+        body: bytes,
+        credentials: Credentials,
+        progress: _Progress,
+        deadline: float,
     ) -> Buffered:
         if self._places.locked():
             try:
@@ -239,20 +248,26 @@ class DynamoDBClient:
         else:
             await self._places.acquire()  # does not wait
         try:
-            return await self._exchange(operation, body, credentials, deadline)
+            return await self._exchange(operation, body, credentials, progress, deadline)
         finally:
             self._places.release()
 
     async def _exchange(
-        self, operation: Operation[T], body: bytes, credentials: Credentials, deadline: float
+        self,
+        operation: Operation[T],
+        body: bytes,
+        credentials: Credentials,
+        progress: _Progress,
+        deadline: float,
     ) -> Buffered:
         headers = (
             ("content-type", _CONTENT_TYPE),
             ("host", self._host),
             ("x-amz-target", operation.target),
         )
+        progress.signed_at = self._time.now()
         signed = self._signer.sign(
-            credentials, method="POST", headers=headers, body=body, at=self._clock() + self.skew
+            credentials, method="POST", headers=headers, body=body, at=progress.signed_at
         )
         signed.append((b"content-type", _CONTENT_TYPE.encode()))
         signed.append((b"x-amz-target", operation.target.encode()))
@@ -308,8 +323,13 @@ class DynamoDBClient:
         if refusal.code in EXPIRED and not progress.renewed:
             progress.renewed = True
             await self._credentials.renew(credentials, deadline=deadline)
-        elif refusal.code in SKEWED and not progress.corrected and self._correct_skew(answer):
-            progress.corrected = True
+        elif not progress.signed_anew and self._time.sign_anew(
+            refusal.code,
+            refusal.message,
+            answer.headers.get("date", ""),
+            signed_at=progress.signed_at,
+        ):
+            progress.signed_anew = True
         else:
             raise judge(refusal)
 
@@ -342,17 +362,3 @@ class DynamoDBClient:
         self.traffic.failures += 1
         error.uncertain = error.uncertain or progress.uncertain
         return error
-
-    def _correct_skew(self, answer: Buffered) -> bool:
-        """Go by the server's clock if ours is off by so much that signatures are refused."""
-        from email.utils import parsedate_to_datetime  # noqa: PLC0415 - rarely needed
-
-        try:
-            theirs = parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
-        except ValueError:
-            return False
-        skew = theirs - self._clock()
-        if abs(skew - self.skew) < _SKEW_SECONDS:
-            return False
-        self.skew = skew
-        return True

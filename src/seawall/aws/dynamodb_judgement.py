@@ -16,23 +16,12 @@ from seawall.aws.dynamodb_errors import (
     TransactionCancelled,
     Unavailable,
 )
+from seawall.aws.server_clock import TIME_REFUSED
 
-__all__ = ["EXPIRED", "SKEWED", "PassingFailure", "judge"]
+__all__ = ["EXPIRED", "PassingFailure", "judge"]
 
 EXPIRED = frozenset({"ExpiredTokenException", "ExpiredToken"})
 """Codes that say that other credentials may do."""
-
-SKEWED = frozenset(
-    {
-        "AuthFailure",
-        "InvalidSignatureException",
-        "RequestExpired",
-        "RequestInTheFuture",
-        "RequestTimeTooSkewed",
-        "SignatureDoesNotMatch",
-    }
-)
-"""Codes that may come of a clock that is wrong, as botocore and the other SDKs have them."""
 
 _PASSING: dict[str, type[DynamoDBError]] = {
     "ProvisionedThroughputExceededException": Throttled,
@@ -53,7 +42,7 @@ _FINAL: dict[str, type[DynamoDBError]] = {
     "ResourceNotFoundException": NoSuchTable,
     "ResourceInUseException": TableInUse,
     "TableAlreadyExistsException": TableInUse,
-} | dict.fromkeys(EXPIRED | SKEWED, AccessDenied)
+} | dict.fromkeys(EXPIRED | TIME_REFUSED, AccessDenied)
 
 _THROTTLING_REASONS = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})
 _PASSING_REASONS = _THROTTLING_REASONS | {"TransactionConflict"}

@@ -6,7 +6,7 @@ Requests are signed by `seawall.aws`, or carry a Bedrock API key; answers are a 
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Literal, Protocol
 from urllib.parse import quote
@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from seawall.aws.credentials import Credentials, CredentialsError, CredentialsUnavailable
 from seawall.aws.endpoints import endpoint_url
+from seawall.aws.server_clock import ServerClock
 from seawall.aws.signature import Signer
 from seawall.errors import UpstreamFailed, UpstreamRefused
 from seawall.models.alternation import alternate, tools_of
@@ -28,7 +29,7 @@ from seawall.models.exchange import Encoded, stream_answer, warm_connections
 from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
 from seawall.models.schemas import ANY_OBJECT, in_words, simplified
 from seawall.models.unreadable import UnreadableLog
-from seawall.transport.http_client import Endpoint, HttpClient
+from seawall.transport.http_client import Endpoint, HttpClient, Response
 from seawall.turn import AssistantMessage, Message, UserMessage
 
 __all__ = ["BedrockModel", "BedrockSettings", "CredentialGiver"]
@@ -70,7 +71,12 @@ class BedrockSettings(Struct, frozen=True, kw_only=True):
     warm: int = 1
 
 
+class _Refusal(Struct):
+    message: str = ""
+
+
 _encode = msgspec.json.Encoder().encode
+_decode_refusal = msgspec.json.Decoder(_Refusal).decode
 
 
 class BedrockModel:
@@ -82,8 +88,9 @@ class BedrockModel:
         settings: BedrockSettings,
         client: HttpClient,
         credentials: CredentialGiver | None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """credentials: not needed with an API key."""
+        """credentials: not needed with an API key. clock: Unix time in seconds."""
         self._name = name
         self._settings = settings
         self._client = client
@@ -95,6 +102,7 @@ class BedrockModel:
         self._origin = origin_of("bedrock", base, settings.model)
         self._unreadable = UnreadableLog(name, f"bedrock at {self._endpoint.authority.decode()}")
         self._signer = Signer(settings.region, "bedrock")
+        self._time = ServerClock(clock)
         # Prompts live as long as their agents; each is encoded once.
         self._heads: WeakKeyDictionary[Prompt, bytes] = WeakKeyDictionary()
 
@@ -103,13 +111,21 @@ class BedrockModel:
     ) -> AsyncGenerator[ModelEvent, None]:
         """See `Model.stream`."""
         found = await self._found(deadline)
+        signed_at = 0.0
+
+        def encode() -> Encoded:
+            nonlocal signed_at
+            signed_at = self._time.now()
+            return self._encoded(request, found, signed_at)
+
         answer = stream_answer(
             self._name,
             self._client,
             self._endpoint,
-            lambda: self._encoded(request, found),
+            encode,
             BedrockReader(self._name, self._origin, self._unreadable),
             deadline=deadline,
+            ask_again=lambda refused, said: self._sign_anew(refused, said, signed_at),
         )
         async with aclosing(answer):
             async for event in answer:
@@ -135,7 +151,18 @@ class BedrockModel:
             kind = UpstreamFailed if passing else UpstreamRefused
             raise kind(f"There are no AWS credentials to ask the model '{self._name}'.") from error
 
-    def _encoded(self, request: ModelRequest, credentials: Credentials | None) -> Encoded:
+    def _sign_anew(self, refused: Response, said: bytes, signed_at: float) -> bool:
+        code = refused.headers.get("x-amzn-errortype", "").partition(":")[0]
+        try:
+            message = _decode_refusal(said).message
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            message = ""
+        date = refused.headers.get("date", "")
+        return self._time.sign_anew(code, message, date, signed_at=signed_at)
+
+    def _encoded(
+        self, request: ModelRequest, credentials: Credentials | None, at: float
+    ) -> Encoded:
         body = self._body(request)
         if credentials is None:
             key = b"Bearer " + self._settings.api_key.encode()
@@ -148,7 +175,7 @@ class BedrockModel:
                 ("host", self._endpoint.authority.decode()),
             ],
             body=body,
-            at=time.time(),
+            at=at,
             path=self._endpoint.target.decode(),
         )
         headers.append((b"content-type", _CONTENT_TYPE.encode()))

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from seawall.errors import DeadlineExceeded, UpstreamFailed
 from seawall.models.assembly import Reader
@@ -38,38 +39,34 @@ async def stream_answer(
     reader: Reader,
     *,
     deadline: float,
+    ask_again: Callable[[Response, bytes], bool] | None = None,
 ) -> AsyncGenerator[ModelEvent, None]:
     """Ask, and yield what `Model.stream` yields; raises what it raises.
 
     encode: makes the request when it is sent, because nobody keeps it then: of thousands that are
-    being answered the prompts would be most of the memory.
+    being answered the prompts would be most of the memory. ask_again: whether a refusal, of which
+    it is given the body, may be an answer when the request is encoded anew; followed once.
     """
     assembly = reader.assembly
     try:
-        headers, body = encode()
-        if (span := current_span.get()) is not None:
-            headers = (*headers, (b"traceparent", span.traceparent))
-        exchange = client.stream(
-            "POST",
-            endpoint,
-            headers=headers,
-            body=body,
-            deadline=deadline,
-            replay=False,  # calls cost money: whether to make another is for others to say
-        )
-        del headers, body
-        async with exchange as response:
-            await _check(model, response)
-            while received := await response.read_some():
-                assembly.receive(len(received))
-                text = assembly.begin(reader.feed(received))
-                if (progress := assembly.take_progress()) is not None:
-                    yield progress
-                if text:
-                    yield Text(text)
-                if assembly.done:
-                    await response.settle(seconds=_SETTLE_SECONDS)
-                    break
+        answered = False
+        while not answered:
+            async with _request(client, endpoint, encode, deadline) as response:
+                if _is_no_stream(response):
+                    await _check_again(model, response, ask_again)
+                    ask_again = None
+                    continue
+                while received := await response.read_some():
+                    assembly.receive(len(received))
+                    text = assembly.begin(reader.feed(received))
+                    if (progress := assembly.take_progress()) is not None:
+                        yield progress
+                    if text:
+                        yield Text(text)
+                    if assembly.done:
+                        await response.settle(seconds=_SETTLE_SECONDS)
+                        break
+                answered = True
     except TransportTimeout as error:
         raise DeadlineExceeded(f"The model '{model}' did not finish in time.", field="model") from (
             error
@@ -82,6 +79,22 @@ async def stream_answer(
     yield finish
 
 
+def _request(
+    client: HttpClient, endpoint: Endpoint, encode: Callable[[], Encoded], deadline: float
+) -> AbstractAsyncContextManager[Response]:
+    headers, body = encode()
+    if (span := current_span.get()) is not None:
+        headers = (*headers, (b"traceparent", span.traceparent))
+    return client.stream(
+        "POST",
+        endpoint,
+        headers=headers,
+        body=body,
+        deadline=deadline,
+        replay=False,  # calls cost money: whether to make another is for others to say
+    )
+
+
 async def warm_connections(model: str, client: HttpClient, endpoint: Endpoint, count: int) -> None:
     """Open connections, so that the first turns need not."""
     deadline = asyncio.get_running_loop().time() + _WARM_SECONDS
@@ -91,22 +104,31 @@ async def warm_connections(model: str, client: HttpClient, endpoint: Endpoint, c
         _log.warning("model %s cannot be reached yet: %s", model, error)
 
 
-async def _check(model: str, response: Response) -> None:
-    """Log what the provider said instead of an answer; the caller learns the status.
+def _is_no_stream(response: Response) -> bool:
+    return response.status != 200 or "application/json" in response.headers.get("content-type", "")
+
+
+async def _check_again(
+    model: str, response: Response, ask_again: Callable[[Response, bytes], bool] | None
+) -> None:
+    """Return if the request is to be made once more.
 
     Raises:
-        UpstreamFailed: it is no stream.
+        UpstreamFailed: It is not.
     """
-    refused = response.status != 200
-    if not refused and "application/json" not in response.headers.get("content-type", ""):
-        return
     said = await _beginning(response)
+    if ask_again is None or not ask_again(response, said):
+        raise _refusal(model, response, said)
+
+
+def _refusal(model: str, response: Response, said: bytes) -> UpstreamFailed:
+    """Log what the provider said instead of an answer; the caller learns the status."""
     _log.warning("model %s answered %d: %r", model, response.status, said[:2_000])
     codes = codes_of_body(said)
-    if refused:
+    if response.status != 200:
         wait = retry_after_of(response.headers)
-        raise failure_of(model, response.status, wait, codes=codes)
-    raise coded_failure(model, codes) or UpstreamFailed(
+        return failure_of(model, response.status, wait, codes=codes)
+    return coded_failure(model, codes) or UpstreamFailed(
         f"The model '{model}' answered with something else than a stream."
     )
 

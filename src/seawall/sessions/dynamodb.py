@@ -48,7 +48,6 @@ from seawall.sessions.dynamodb_items import (
 from seawall.sessions.dynamodb_pending import Promises, promise_part
 from seawall.sessions.dynamodb_reading import Reading
 from seawall.sessions.dynamodb_table import prepare_table
-from seawall.sessions.leases import latest_end
 from seawall.sessions.port import (
     Archive,
     ArchivePage,
@@ -59,13 +58,17 @@ from seawall.sessions.port import (
     SessionPage,
     Snapshot,
     TurnPage,
+    latest_end,
 )
 from seawall.sessions.values import (
     MAX_PAGE_BYTES,
+    check_idempotency_key,
     check_limit,
     check_size,
     encode_state,
+    is_key,
     is_name,
+    is_owner,
 )
 from seawall.turn import Principal, SessionKey
 
@@ -159,7 +162,8 @@ class DynamoDBStore:
     @_telling
     async def begin(self, begin: Begin) -> Snapshot:
         """See `SessionStore.begin`."""
-        if not _named(begin.key, begin.turn, begin.idempotency_key or ""):
+        check_idempotency_key(begin.idempotency_key)
+        if not is_key(begin.key, begin.turn):
             return Snapshot(None)
         return await self._holds.begin(self._corrected(begin))
 
@@ -176,7 +180,7 @@ class DynamoDBStore:
     @_telling
     async def load(self, key: SessionKey, *, turns: int) -> Snapshot:
         """See `SessionStore.load`."""
-        if not _named(key):
+        if not is_key(key):
             return Snapshot(None)
         return await self._reading.load(key, turns)
 
@@ -185,6 +189,7 @@ class DynamoDBStore:
         """See `SessionStore.commit`."""
         if commit.turn.number != commit.expected_version + 1:
             raise ValueError("a turn's number must be the expected version + 1")
+        check_idempotency_key(commit.idempotency_key)
         check_size(commit)
         if self._client.skew:
             commit = structs.replace(commit, expires_at=commit.expires_at + self._client.skew)
@@ -225,7 +230,7 @@ class DynamoDBStore:
     @_telling
     async def promised(self, owner: Principal, turn: str) -> Pending | Failure | None:
         """See `SessionStore.promised`."""
-        if not is_name(owner.tenant, owner.subject, turn):
+        if not (is_owner(owner) and is_name(turn)):
             return None
         return await self._promises.promised(owner, turn)
 
@@ -266,7 +271,7 @@ class DynamoDBStore:
     @_telling
     async def delete(self, key: SessionKey) -> None:
         """See `SessionStore.delete`. Cut off in the middle, it can be done again."""
-        if not _named(key):
+        if not is_key(key):
             raise SessionNotFound
         now = self._clock()
         if not await delete_session(self._client, self._table, key, self._deadline, now):
@@ -481,10 +486,6 @@ class DynamoDBStore:
         if record is None or "n" not in record:
             return None
         return None if await self._reading.replay(commit.key, record) else record
-
-
-def _named(key: SessionKey, *names: str) -> bool:
-    return is_name(key.tenant, key.subject, key.session, *names)
 
 
 def _unknown(error: DynamoDBError) -> CommitUnknown:

@@ -23,8 +23,7 @@ from seawall.sessions.dynamodb_items import (
     turn_partition,
 )
 from seawall.sessions.dynamodb_reading import Reading
-from seawall.sessions.leases import latest_end
-from seawall.sessions.port import Archive, ArchivePage, KeyRecord
+from seawall.sessions.port import Archive, ArchivePage, KeyRecord, latest_end
 from seawall.sessions.values import encode_state
 from seawall.turn import Principal, SessionKey
 

@@ -18,8 +18,7 @@ from seawall.sessions.dynamodb_items import (
 )
 from seawall.sessions.dynamodb_pending import Promises
 from seawall.sessions.dynamodb_reading import Reading
-from seawall.sessions.leases import latest_end
-from seawall.sessions.port import Begin, Hold, Replay, Snapshot
+from seawall.sessions.port import Begin, Hold, Replay, Snapshot, latest_end
 
 __all__ = ["Holds"]
 

@@ -12,8 +12,7 @@ import msgspec
 
 from seawall.aws.dynamodb_calls import Item, Value
 from seawall.errors import InvalidField, TurnLimitReached
-from seawall.sessions.leases import latest_end
-from seawall.sessions.port import Hold, Session
+from seawall.sessions.port import Hold, Session, latest_end
 from seawall.sessions.values import encode_turn
 from seawall.turn import Principal, SessionKey, TurnRecord
 

@@ -35,8 +35,7 @@ from seawall.sessions.dynamodb_items import (
     text,
     time_to_live,
 )
-from seawall.sessions.leases import latest_end
-from seawall.sessions.port import Failure, Pending
+from seawall.sessions.port import Failure, Pending, latest_end
 from seawall.sessions.values import encode_pending
 from seawall.turn import Principal, SessionKey
 

@@ -37,8 +37,12 @@ __all__ = [
     "Snapshot",
     "TurnPage",
     "holder_of",
+    "latest_end",
     "turn_of",
 ]
+
+
+_CLOCKS_APART_SECONDS = 60.0
 
 
 class Hold(Struct, frozen=True):
@@ -120,6 +124,20 @@ def turn_of(holder: str) -> str:
     """The turn of such a name."""
     turn, _, attempt = holder.rpartition("~")
     return turn if turn and attempt.isdecimal() else holder
+
+
+def latest_end(now: float, lease: float) -> float:
+    """The latest time at which a lease that is held now can end.
+
+    One that claims to last longer was written before the clock was set back, by a process that may
+    be dead: it counts as over. Twice the lease leaves room for servers with another setting, and a
+    minute for clocks that are apart.
+
+    Args:
+        now: Unix seconds.
+        lease: How long a lease lasts from one renewal, in seconds.
+    """
+    return now + 2 * lease + _CLOCKS_APART_SECONDS
 
 
 class Begin(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from seawall.errors import (
     CommitUnknown,
@@ -16,9 +16,7 @@ from seawall.errors import (
     SessionNotFound,
     StoreUnavailable,
 )
-from seawall.sessions.clock_trust import ClockTrust
 from seawall.sessions.cursors import NUMBER, read_cursor, write_cursor
-from seawall.sessions.leases import latest_end
 from seawall.sessions.port import (
     Archive,
     ArchivePage,
@@ -29,6 +27,7 @@ from seawall.sessions.port import (
     SessionPage,
     Snapshot,
     TurnPage,
+    latest_end,
 )
 from seawall.sessions.sqlite_archives import (
     delete_session,
@@ -53,8 +52,19 @@ from seawall.sessions.sqlite_pending import (
 )
 from seawall.sessions.sqlite_schema import prepare
 from seawall.sessions.sqlite_thread import BatchThread, isolated, unavailable
-from seawall.sessions.values import check_limit, check_size, is_name, size_of
+from seawall.sessions.values import (
+    check_idempotency_key,
+    check_limit,
+    check_size,
+    is_key,
+    is_name,
+    is_owner,
+    size_of,
+)
 from seawall.turn import Principal, SessionKey
+
+if TYPE_CHECKING:
+    from seawall.sessions.clock_trust import ClockTrust
 
 __all__ = ["SqliteStore"]
 
@@ -142,7 +152,8 @@ class SqliteStore:
 
     async def begin(self, begin: Begin) -> Snapshot:
         """See `SessionStore.begin`."""
-        if not _named(begin.key, begin.turn, begin.idempotency_key or ""):
+        check_idempotency_key(begin.idempotency_key)
+        if not is_key(begin.key, begin.turn):
             return Snapshot(None)
         snapshot = await self._writer.do(begin)
         assert isinstance(snapshot, Snapshot)  # noqa: S101 - a begin gives nothing else
@@ -158,7 +169,7 @@ class SqliteStore:
 
     async def load(self, key: SessionKey, *, turns: int) -> Snapshot:
         """See `SessionStore.load`."""
-        if not _named(key):
+        if not is_key(key):
             return Snapshot(None)
         snapshot = await self._reader.do(Load(key, turns))
         assert isinstance(snapshot, Snapshot)  # noqa: S101 - a load gives nothing else
@@ -168,6 +179,7 @@ class SqliteStore:
         """See `SessionStore.commit`."""
         if commit.turn.number != commit.expected_version + 1:
             raise ValueError("a turn's number must be the expected version + 1")
+        check_idempotency_key(commit.idempotency_key)
         check_size(commit)
         await self._writer.do(commit)
 
@@ -194,7 +206,7 @@ class SqliteStore:
 
     async def promised(self, owner: Principal, turn: str) -> Pending | Failure | None:
         """See `SessionStore.promised`."""
-        if not is_name(owner.tenant, owner.subject, turn):
+        if not (is_owner(owner) and is_name(turn)):
             return None
         return await self.ask(lambda db: find_promised(db, owner, turn, self._clock()))
 
@@ -225,7 +237,7 @@ class SqliteStore:
 
     async def delete(self, key: SessionKey) -> None:
         """See `SessionStore.delete`."""
-        if not _named(key):
+        if not is_key(key):
             raise SessionNotFound
         if not await self._writer.do(lambda db: delete_session(db, key, self._clock())):
             raise SessionNotFound
@@ -339,6 +351,8 @@ class SqliteStore:
 
     def _purge(self, connection: sqlite3.Connection) -> None:
         """Forget what has expired, unless the clock may be wrong: what is gone is gone."""
+        from seawall.sessions.clock_trust import ClockTrust  # noqa: PLC0415 - not at the start
+
         now, steady = self._clock(), self._steady()
         noted = time_noted(connection)
         first = self._trust is None
@@ -420,10 +434,6 @@ def _steady() -> float:
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
-
-
-def _named(key: SessionKey, *names: str) -> bool:
-    return is_name(key.tenant, key.subject, key.session, *names)
 
 
 def _weigh(job: _Job) -> int:

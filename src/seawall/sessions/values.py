@@ -12,16 +12,26 @@ from msgspec import structs
 
 from seawall.errors import InvalidField, TurnLimitReached
 from seawall.sessions.port import Commit, Pending
-from seawall.turn import AssistantMessage, Message, ToolMessage, TurnRecord
+from seawall.turn import (
+    AssistantMessage,
+    Message,
+    Principal,
+    SessionKey,
+    ToolMessage,
+    TurnRecord,
+)
 
 __all__ = [
     "MAX_PAGE_BYTES",
+    "check_idempotency_key",
     "check_limit",
     "check_size",
     "encode_pending",
     "encode_state",
     "encode_turn",
+    "is_key",
     "is_name",
+    "is_owner",
     "size_of",
 ]
 
@@ -30,6 +40,7 @@ MAX_PAGE_BYTES = 8 << 20
 
 _MAX_TURN_BYTES = 32 << 20
 _MAX_NAME_BYTES = 1_000  # of the 1,024 of a sort key of DynamoDB
+_MAX_OWNER_BYTES = 1_024
 _MAX_LIMIT = 1_000_000
 
 _encode = msgspec.json.Encoder().encode
@@ -37,16 +48,30 @@ _encode = msgspec.json.Encoder().encode
 
 def is_name(*names: str) -> bool:
     """Whether there may be something of these names in a store: text of bounded length, no NUL."""
-    for name in names:
-        if "\0" in name or len(name) > _MAX_NAME_BYTES:
-            return False
-        if not name.isascii():
-            try:
-                if len(name.encode()) > _MAX_NAME_BYTES:
-                    return False
-            except UnicodeEncodeError:
-                return False
-    return True
+    return all(_is_text(name, _MAX_NAME_BYTES) for name in names)
+
+
+def is_owner(owner: Principal | SessionKey) -> bool:
+    """The same of the names of an owner, which identity allows to be a little longer."""
+    return all(_is_text(name, _MAX_OWNER_BYTES) for name in (owner.tenant, owner.subject))
+
+
+def is_key(key: SessionKey, *names: str) -> bool:
+    """The same of a session, and of what else is named with it."""
+    return is_owner(key) and is_name(key.session, *names)
+
+
+def check_idempotency_key(key: str | None) -> None:
+    """An idempotency key is a name in the store.
+
+    Raises:
+        InvalidField: it cannot be.
+    """
+    if key is not None and not is_name(key):
+        raise InvalidField(
+            f"Must be text of at most {_MAX_NAME_BYTES} bytes without NUL.",
+            field="idempotency_key",
+        )
 
 
 def check_limit(limit: int) -> None:
@@ -92,6 +117,15 @@ def encode_state(state: dict[str, str]) -> bytes:
 def encode_pending(pending: Pending) -> bytes:
     """A promise as JSON."""
     return _encoded(pending)
+
+
+def _is_text(name: str, most: int) -> bool:
+    if "\0" in name or len(name) > most:
+        return False
+    try:
+        return name.isascii() or len(name.encode()) <= most
+    except UnicodeEncodeError:
+        return False
 
 
 def _encoded(value: object) -> bytes:
