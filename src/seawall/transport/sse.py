@@ -69,7 +69,7 @@ class SseParser:
             self._held += len(chunk)
             self._check()
             return []
-        buffer = b"%b%b%b" % (self._buffer, self._long, chunk) if self._held else chunk
+        buffer = b"".join((self._buffer, self._long, chunk)) if self._held else chunk
         self._long.clear()
         if self._first and buffer:
             if b"\xef\xbb\xbf".startswith(buffer[:3]) and len(buffer) < 3:
