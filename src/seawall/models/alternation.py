@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from seawall.models.blanks import said
-from seawall.models.call_ids import tool_name
+from seawall.models.history import said, tool_name
 from seawall.models.port import Prompt, ToolSpec
 from seawall.turn import AssistantMessage, Message, UserMessage
 
@@ -18,7 +17,7 @@ _OPENING = UserMessage("(The conversation begins.)")
 def alternate(messages: Sequence[Message]) -> list[Side]:
     """The messages by side, each side's together; what tools answered is on the user's side.
 
-    Blanks are left out, or replaced: see `blanks`. The first side is the user's: clients that keep
+    Blanks are left out, or replaced: see `history`. The first side is the user's: clients that keep
     the history may begin it with their greeting.
     """
     sides: list[Side] = []

@@ -23,9 +23,8 @@ from seawall.errors import UpstreamFailed, UpstreamRefused
 from seawall.models.alternation import alternate, tools_of
 from seawall.models.assembly import as_object
 from seawall.models.bedrock_reading import BedrockReader
-from seawall.models.blanks import NO_CONTENT
-from seawall.models.call_ids import WORD, CallIds, origin_of, tool_name
 from seawall.models.exchange import Encoded, stream_answer, warm_connections
+from seawall.models.history import NO_CONTENT, WORD, CallIds, origin_of, tool_name
 from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
 from seawall.models.schemas import ANY_OBJECT, in_words, simplified
 from seawall.models.unreadable import UnreadableLog

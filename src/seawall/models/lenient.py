@@ -18,6 +18,7 @@ __all__ = ["LenientDecoder", "count_of"]
 T = TypeVar("T", bound=Struct)
 
 _Shape: TypeAlias = Any  # of `msgspec.inspect`, which is imported when it is first needed
+_BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
 _ABSENT = object()
 _MOST_TOKENS = 1 << 40
 
@@ -59,6 +60,8 @@ def count_of(used: object, *path: str) -> int:
 def _read(data: bytes, kind: type[T]) -> T | None:
     import json  # noqa: PLC0415 - reads what msgspec refuses: NaN, control characters, half pairs
 
+    if not data[:64].lstrip(_BEFORE_JSON).startswith((b"{", b"[")):
+        return None  # a ping, in whatever words
     text = data.decode("utf-8-sig", "replace").strip()
     try:
         value = json.loads(text, strict=False, parse_constant=lambda _: None)

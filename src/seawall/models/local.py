@@ -15,13 +15,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec import Struct
 
 from seawall.errors import ConfigError, DeadlineExceeded, UpstreamFailed
 from seawall.models.openai import OpenAIModel, OpenAISettings
-from seawall.models.port import ModelEvent, ModelRequest
+from seawall.models.port import ModelEvent, ModelRequest, Text
 from seawall.models.settings import ModelSettings
-from seawall.transport.http_client import HttpClient
+from seawall.transport.errors import TransportError
+from seawall.transport.http_client import Endpoint, HttpClient
 
 if TYPE_CHECKING:
     import xllamacpp
@@ -37,9 +39,14 @@ _TRANSCRIPT = """{% for each in messages %}{% if each.role == 'system' %}{{ each
 {% else %}Assistant: {{ each.content }}
 {% endif %}{% endfor %}Assistant:"""
 _ENDS = ("\nCustomer:", "\nAssistant:")
+_PROPERTIES_SECONDS = 5.0
 _QUIET = -1  # llama.cpp tells much about itself on standard error
 
 _log = logging.getLogger("seawall.models")
+
+
+class _Properties(Struct):
+    chat_template: str = ""
 
 
 class _Loaded(Struct, frozen=True):
@@ -80,9 +87,14 @@ class LocalModel:
                 f"The model '{self._name}' had no place in time.", field="model"
             ) from error
         try:
+            begun = False
             async with aclosing(loaded.model.stream(request, deadline=deadline)) as answer:
                 async for event in answer:
-                    yield event
+                    if type(event) is Text and not begun:  # templates leave a blank before it
+                        begun = True
+                        yield Text(event.text.lstrip())
+                    else:
+                        yield event
         finally:
             self._places.release()
 
@@ -126,7 +138,26 @@ class LocalModel:
             length_field="max_tokens",
             stop=() if self._path else _ENDS,
         )
+        await self._check_template(f"{server.listening_address}/props", key, client)
         return _Loaded(server, OpenAIModel(self._name, settings, client), client)
+
+    async def _check_template(self, url: str, key: str, client: HttpClient) -> None:
+        """Warn of weights whose chat template has no place for tools, as llama.cpp shows it."""
+        deadline = asyncio.get_running_loop().time() + _PROPERTIES_SECONDS
+        headers = [(b"authorization", b"Bearer " + key.encode())]
+        try:
+            answer = await client.request(
+                "GET", Endpoint.parse(url), headers=headers, deadline=deadline
+            )
+            template = msgspec.json.decode(answer.body, type=_Properties).chat_template
+        except (TransportError, msgspec.DecodeError):
+            return  # nothing is known of it
+        if "tools" not in template:
+            _log.warning(
+                "model %s: the chat template of its weights ignores tools; agents that use it "
+                "cannot call any",
+                self._name,
+            )
 
     def _open(self, key: str) -> "xllamacpp.Server":
         import xllamacpp  # noqa: PLC0415 - 100 MB of libraries, for those who have such a model

@@ -11,10 +11,9 @@ import msgspec
 from msgspec import Struct
 
 from seawall.models.assembly import as_object
-from seawall.models.blanks import NO_CONTENT, said
 from seawall.models.caching import cache_key
-from seawall.models.call_ids import NINE, CallIds, origin_of, tool_name
 from seawall.models.exchange import Encoded, stream_answer, warm_connections
+from seawall.models.history import NINE, NO_CONTENT, CallIds, origin_of, said, tool_name
 from seawall.models.openai_reading import OpenAIReader
 from seawall.models.port import ModelEvent, ModelRequest, Prompt
 from seawall.models.schemas import ANY_OBJECT, in_words, is_strict

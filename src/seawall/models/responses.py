@@ -13,10 +13,9 @@ import msgspec
 from msgspec import Struct
 
 from seawall.models.assembly import as_object
-from seawall.models.blanks import NO_CONTENT, said
 from seawall.models.caching import cache_key
-from seawall.models.call_ids import WORD, CallIds, origin_of, tool_name
 from seawall.models.exchange import Encoded, stream_answer, warm_connections
+from seawall.models.history import NO_CONTENT, WORD, CallIds, origin_of, said, tool_name
 from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
 from seawall.models.responses_reading import ResponsesReader
 from seawall.models.schemas import ANY_OBJECT, in_words, is_strict

@@ -11,6 +11,9 @@ from seawall.transport.errors import ProtocolError
 
 __all__ = ["ServerSentEvent", "SseParser"]
 
+_LINE_BYTES = 32  # that a line of data takes beside its content
+_SHORT = 4_096  # up to here a line is put together again with each piece
+
 _line_end = re.compile(rb"\r\n|\n|\r")
 
 
@@ -28,11 +31,23 @@ class SseParser:
     Works on bytes, so that a character cut in two is no concern.
     """
 
-    __slots__ = ("_buffer", "_data", "_first", "_id", "_max_event_bytes", "_name", "_size")
+    __slots__ = (
+        "_buffer",
+        "_data",
+        "_first",
+        "_held",
+        "_id",
+        "_long",
+        "_max_event_bytes",
+        "_name",
+        "_size",
+    )
 
     def __init__(self, *, max_event_bytes: int = 1 << 20) -> None:
         self._max_event_bytes = max_event_bytes
         self._buffer = b""
+        self._long = bytearray()  # what follows the buffer, of a line that is long
+        self._held = 0  # bytes of both
         self._first = True
         self._name = b""
         self._id = b""
@@ -45,14 +60,21 @@ class SseParser:
         Raises:
             ProtocolError: an event is longer than allowed.
         """
-        if not self._buffer and not self._data and not self._first:
+        if not self._held and not self._data and not self._first:
             quick = self._feed_whole(chunk)
             if quick is not None:
                 return quick
-        buffer = self._buffer + chunk if self._buffer else chunk
+        if self._held + len(chunk) > _SHORT and self._within_line(chunk):
+            self._long += chunk  # looked at when the line ends, and only then
+            self._held += len(chunk)
+            self._check()
+            return []
+        buffer = b"".join((self._buffer, self._long, chunk)) if self._held else chunk
+        self._long.clear()
         if self._first and buffer:
             if b"\xef\xbb\xbf".startswith(buffer[:3]) and len(buffer) < 3:
                 self._buffer = buffer
+                self._held = len(buffer)
                 return []
             buffer = buffer.removeprefix(b"\xef\xbb\xbf")
             self._first = False
@@ -65,9 +87,17 @@ class SseParser:
                 self._line(buffer[start:end], events)
                 start = end + 1
         self._buffer = buffer[start:]
-        if self._size + len(self._buffer) > self._max_event_bytes:
-            raise ProtocolError(f"an event exceeds {self._max_event_bytes} bytes")
+        self._held = len(self._buffer)
+        self._check()
         return events
+
+    def _within_line(self, chunk: bytes) -> bool:
+        """Whether no line ends in it, nor before it."""
+        return not (b"\n" in chunk or b"\r" in chunk or self._buffer.endswith(b"\r"))
+
+    def _check(self) -> None:
+        if self._size + self._held > self._max_event_bytes:
+            raise ProtocolError(f"an event exceeds {self._max_event_bytes} bytes")
 
     def _feed_whole(self, chunk: bytes) -> list[ServerSentEvent] | None:
         """The usual case, quickly: whole events of one data line each, and nothing else."""
@@ -104,7 +134,7 @@ class SseParser:
         value = value.removeprefix(b" ")
         if field == b"data":
             self._data.append(value)
-            self._size += len(value) + 1
+            self._size += len(value) + _LINE_BYTES
         elif field == b"event":
             self._name = value
         elif field == b"id" and b"\0" not in value:

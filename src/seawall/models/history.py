@@ -1,9 +1,12 @@
-"""Names of tool calls as a provider takes them, the same for a call and its result.
+"""A conversation as a provider takes it: without blanks, and with ids that fit.
 
-Providers differ in the ids that they accept, and a conversation may have calls of several: one
-provider stands in for another, or the configuration changed. A provider gets its own ids back as
-they were. Another's are kept where they fit, else replaced by a digest, which is the same each time
-so that prompt caches go on to match. No two calls of a conversation have one id.
+Text that is empty or blank is refused by most. A session may have such text from before it was
+refused here, from a tool, or from a client that keeps the history itself.
+
+Providers differ in the ids of tool calls that they accept, and a conversation may have calls of
+several: one provider stands in for another, or the configuration changed. A provider gets its own
+ids back as they were. Another's are kept where they fit, else replaced by a digest, which is the
+same each time so that prompt caches go on to match. No two calls of a conversation have one id.
 """
 
 import hashlib
@@ -11,9 +14,14 @@ import re
 import string
 from collections.abc import Sequence
 
-from seawall.turn import AssistantMessage, Message, ToolCall, ToolMessage
+import msgspec
 
-__all__ = ["NINE", "WORD", "CallIds", "origin_of", "tool_name"]
+from seawall.turn import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
+
+__all__ = ["NINE", "NO_CONTENT", "WORD", "CallIds", "origin_of", "said", "tool_name"]
+
+NO_CONTENT = "(no content)"
+"""What stands for a blank where a text is required."""
 
 NINE = re.compile(r"[A-Za-z0-9]{9}")
 """What Mistral takes, and everyone else too."""
@@ -96,3 +104,16 @@ def _digest(text: str) -> str:
         number, rest = divmod(number, len(_DIGITS))
         digits += _DIGITS[rest]
     return digits
+
+
+def said(messages: Sequence[Message]) -> list[Message]:
+    """The messages, without answers that say nothing and call nothing."""
+    kept: list[Message] = []
+    for message in messages:
+        if type(message) is AssistantMessage:
+            if not message.tool_calls and (not message.text or message.text.isspace()):
+                continue
+        elif type(message) is UserMessage and not message.text.strip():
+            message = msgspec.structs.replace(message, text=NO_CONTENT)  # noqa: PLW2901
+        kept.append(message)
+    return kept
