@@ -12,6 +12,8 @@ import random
 import signal
 from collections.abc import MutableMapping
 
+from seawall.agents.execution import CallRefused
+from seawall.cancellation import is_own_cancellation
 from seawall.hosts.aws_lambda.answering import Answer, error_body
 from seawall.hosts.aws_lambda.context import InvocationContext, context_of, current_invocation
 from seawall.hosts.aws_lambda.dispatch import Dispatcher
@@ -19,6 +21,7 @@ from seawall.hosts.aws_lambda.logs import set_up_logs
 from seawall.hosts.aws_lambda.runtime_api import ApiAnswer, ApiConnection, ApiError
 from seawall.hosts.aws_lambda.settings import read_settings
 from seawall.hosts.aws_lambda.target import Target, load_target
+from seawall.hosts.process_end import ProcessEnd, run_loop
 
 __all__ = ["run_runtime"]
 
@@ -27,6 +30,7 @@ _COLLECT_EVERY = 50_000
 _ATTEMPTS = 5
 _FIRST_PAUSE = 0.1  # seconds before asking again, twice as long each time; as AWS's client has it
 _REPORT_SECONDS = 2.0
+_CLOSE_SECONDS = 5.0  # to close everything, whatever hangs
 # What AWS's own runtime exits with where a snapshot, or a restore, fails.
 _STATUS_SNAPSHOT, _STATUS_RESTORE = 64, 65
 
@@ -38,7 +42,8 @@ def run_runtime(handler: str, environment: MutableMapping[str, str] = os.environ
     only one invocation is in flight.
     """
     set_up_logs(environment)
-    return asyncio.run(_Runtime(environment).run(handler))
+    end = ProcessEnd()
+    return run_loop(_Runtime(environment, end).run(handler), end)
 
 
 class _Ended(Exception):
@@ -50,7 +55,8 @@ class _Ended(Exception):
 
 
 class _Runtime:
-    def __init__(self, environment: MutableMapping[str, str]) -> None:
+    def __init__(self, environment: MutableMapping[str, str], end: ProcessEnd) -> None:
+        self._end = end
         self._environment = environment
         self._address = environment.get("AWS_LAMBDA_RUNTIME_API", "")
         self._slots = max(1, int(environment.get("AWS_LAMBDA_MAX_CONCURRENCY") or 1))
@@ -86,6 +92,7 @@ class _Runtime:
                 raise
             return max(each.status for each in ends)
         finally:
+            self._end.within(_CLOSE_SECONDS)
             await target.stop()
         return 0
 
@@ -216,13 +223,17 @@ class _Runtime:
         except ApiError as error:
             _log.error("the answer could not be given: %s", error)
             connection.close()
-        except Exception as error:  # noqa: BLE001 - the last line of defence
+        except BaseException as error:
+            if is_own_cancellation(error):
+                raise
             if isinstance(error, TimeoutError) and timeout.expired():
                 _log.error("the invocation was ended shortly before its timeout")
                 await answer.fail("Seawall.DeadlineExceeded", error)
             else:
-                _log.exception("the invocation failed")
+                _log.error("the invocation failed", exc_info=error)
                 await answer.fail(getattr(error, "code", type(error).__name__), error)
+            if isinstance(error, CallRefused):
+                self._stop()  # Lambda starts an environment anew
 
     async def _report(self, path: str, error: Exception, kind: str) -> None:
         """Tell Lambda why the environment does not come up; if it does not hear, the log does."""

@@ -27,7 +27,7 @@ _STEADY_SECONDS = 60.0  # whoever lived so long has not died of its start
 _STOOD_STILL_SECONDS = 2.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _POLL_SECONDS = 0.2
-_LAST_SECONDS = 20.0  # for what a worker does beyond its drain deadline
+_LAST_SECONDS = 10.0  # for what a worker does beyond its drain deadline
 
 
 def serve(source: str, announce: Callable[[str, int], None]) -> int:
