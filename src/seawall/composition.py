@@ -136,7 +136,13 @@ async def _stand(
 
     upstreams = open_upstreams(settings.models, client, metered=attempted, quotas=accounts.quotas)
     models = open_models(settings.models, upstreams)
-    models |= {name: accounts.metered(name, each) for name, each in registered.models.items()}
+    if registered.models:
+        from seawall.models.guarded import GuardedModel  # noqa: PLC0415 - only where there are
+
+        models |= {
+            name: accounts.metered(name, GuardedModel(name, each))
+            for name, each in registered.models.items()
+        }
     if telemetry is not None:
         models = {name: telemetry.chatting(name, each) for name, each in models.items()}
     sets = (*(each.tools for each in toolsets), tuple(registered.tools.values()))

@@ -1,6 +1,7 @@
 """The orchestrator: what a program makes, extends, opens, asks, and closes."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ import msgspec
 from seawall.admission.gate import Gate
 from seawall.agents.definition import Agent
 from seawall.agents.loop import Emit
-from seawall.agents.tools import Tool, tool
+from seawall.agents.tools import Tool, close_toolset, tool
 from seawall.composition import Composed, Registered, compose
 from seawall.config import AgentSettings, Settings, load_settings
 from seawall.errors import ConfigError, Overloaded, Problem
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Orchestrator"]
 
+_log = logging.getLogger("seawall.turns")
 _EVENTS_AHEAD = 256
 _FLUSH_SECONDS = 1.0
 
@@ -171,7 +173,7 @@ class Orchestrator:
         if opened.telemetry is not None:
             await opened.telemetry.close()
         for toolset in opened.toolsets:
-            await asyncio.to_thread(toolset.close)
+            await close_toolset(toolset)
 
     async def __aenter__(self) -> Self:
         await self.open()

@@ -1,16 +1,15 @@
 """A turn that is run again changes nothing twice, however its model words the calls."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
-import httpx2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall.agents.effects import EffectKeys
-from tests.servers import Running, running
+from tests.hosts.tool_server import ask, outcomes, tool_server
+from tests.servers import Running
 
 PAY = '{"account":"%s","amount":1,"parts":1,"note":null,"to":"the café"}'
 FORMS = {
@@ -32,26 +31,12 @@ FORMS = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    environment = {
-        "SEAWALL_SESSIONS__PATH": str(tmp_path_factory.mktemp("keys") / "sessions.db"),
-        "SEAWALL_SERVER__PORT": "0",
-        "SEAWALL_SERVER__WORKERS": "1",
-    }
-    source = "tests.hosts.tool_app:app"
-    with running("serve", source, "--json", environment=environment) as server:
+    with tool_server(tmp_path_factory.mktemp("keys")) as server:
         yield server
 
 
-def ask(server: Running, *attempts: list[Any], key: str = "") -> httpx2.Response:
-    headers = {"idempotency-key": key} if key else {}
-    body = {"text": json.dumps({"attempts": attempts})}
-    return httpx2.post(f"{server.url}/v1/turns", json=body, headers=headers, timeout=20)
-
-
 def payments(server: Running, account: str) -> int:
-    asked = ask(server, [[["payments", json.dumps({"account": account})]], "done"]).json()
-    session = httpx2.get(f"{server.url}/v1/sessions/{asked['session']}").json()
-    (told,) = (each for each in session["turns"][0]["messages"] if each["role"] == "tool")
+    (told,) = outcomes(server, ("payments", {"account": account}))
     return int(told["content"])
 
 

@@ -24,7 +24,7 @@ model = "none"
 [agents.only]
 instructions = "Help."
 tools = ["pay", "payments", "healthy", "hang", "ignore", "raises", "raises_later", "flood",
-  "generate", "block", "swallow", "allocate"]
+  "generate", "block", "swallow", "allocate", "wait"]
 limits = {tool_seconds = 1.0, tool_calls = 64}
 """
 
@@ -44,7 +44,7 @@ def _answer(request: ModelRequest) -> str | tuple[ToolCall, ...]:
     script = json.loads(asked.text)["attempts"]
     done = sum(isinstance(each, AssistantMessage) for each in request.messages[last:])
     _attempts[asked.text] += done == 0
-    step = script[_attempts[asked.text] - 1][done]
+    step = script[min(_attempts[asked.text], len(script)) - 1][done]
     if step == "FAIL":
         raise UpstreamFailed("The model failed.")
     if isinstance(step, str):
@@ -177,3 +177,10 @@ async def swallow() -> str:
 def allocate(gigabytes: int) -> int:
     """Take memory that there is not."""
     return len(bytearray(gigabytes << 30))
+
+
+@app.tool
+async def wait(seconds: float) -> str:
+    """Take some time."""
+    await asyncio.sleep(seconds)
+    return "waited"

@@ -4,6 +4,7 @@ The JSON Schema comes from the signature and the docstring, and so does the vali
 schema promises is what the function gets.
 """
 
+import asyncio
 import inspect
 import logging
 import re
@@ -20,11 +21,21 @@ from seawall.agents.context import ToolContext, ToolError
 from seawall.agents.execution import CallRefused, Execution
 from seawall.models.port import ToolSpec
 
-__all__ = ["PreparedCall", "Reads", "Tool", "ToolOutcome", "Toolset", "cut", "tool"]
+__all__ = [
+    "PreparedCall",
+    "Reads",
+    "Tool",
+    "ToolOutcome",
+    "Toolset",
+    "close_toolset",
+    "cut",
+    "tool",
+]
 
 _MAX_RESULT_BYTES = 32_768  # a tool's answer is paid for again at every later model call
 _MAX_REFUSAL_BYTES = 4_096
 _MAX_ARGUMENT_CHARACTERS = 65_536
+_CLOSE_SECONDS = 3.0
 
 _log = logging.getLogger("seawall.tools")
 _section = re.compile(r"^(Args|Arguments|Returns|Raises|Yields|Example|Examples|Note|Notes):\s*$")
@@ -201,6 +212,17 @@ class Toolset(Struct, frozen=True):
 
     tools: tuple[Tool, ...]
     close: Callable[[], None] = lambda: None
+
+
+async def close_toolset(toolset: Toolset) -> None:
+    """Close what the tools share, as far as that can be had within some seconds."""
+    deadline = asyncio.get_running_loop().time() + _CLOSE_SECONDS
+    try:
+        ended = await Execution().in_thread("close", toolset.close, deadline)
+    except TimeoutError:
+        return  # it is logged
+    if ended.error is not None:
+        _log.error("a toolset cannot be closed", exc_info=ended.error)
 
 
 @overload

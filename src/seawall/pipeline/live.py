@@ -26,6 +26,7 @@ _FAILED_BYTES = 1 << 20
 _FAILED_OVERHEAD = 1_024  # about what an entry takes beside its texts
 _DETAIL_CHARACTERS = 2_000
 _JOINED_CHARACTERS = 4_096
+_CANCEL_SECONDS = 5.0
 
 
 class LiveTurn:
@@ -128,7 +129,7 @@ class LiveTurn:
         if self._task is not None:
             if cancel:
                 self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait((self._task,))
 
     def _wake(self) -> None:
         for change in self._waiting:
@@ -192,11 +193,11 @@ class LiveTurns:
         return live if live is not None and live.owner == owner else None
 
     async def close(self, seconds: float) -> None:
-        """Let those that run finish within `seconds`, then cancel them."""
+        """Let those that run finish within `seconds`, then cancel them and leave what stays."""
         for cancel in (False, True):
             waiting = [live.wait(cancel=cancel) for live in self._running.values()]
             try:
-                async with asyncio.timeout(None if cancel else seconds):
+                async with asyncio.timeout(_CANCEL_SECONDS if cancel else seconds):
                     await asyncio.gather(*waiting)
             except TimeoutError:
                 continue

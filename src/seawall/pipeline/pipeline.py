@@ -1,6 +1,7 @@
 """The pipeline: one turn from admission to the durable end, over ports only."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -8,6 +9,7 @@ from contextlib import aclosing
 import msgspec
 
 from seawall.agents.loop import Emit
+from seawall.cancellation import is_own_cancellation
 from seawall.errors import (
     CommitUnknown,
     InternalError,
@@ -47,6 +49,7 @@ from seawall.turn import (
 
 __all__ = ["Pipeline"]
 
+_log = logging.getLogger("seawall.turns")
 _LOOKS = 3  # for what came of a turn that was to be joined
 
 
@@ -130,6 +133,12 @@ class Pipeline:
         except Exception:
             report.outcome = InternalError.code
             raise
+        except BaseException as defect:
+            if isinstance(defect, GeneratorExit) or is_own_cancellation(defect):
+                raise
+            report.outcome = InternalError.code
+            _log.error("turn %s failed", request.id, exc_info=defect)
+            raise InternalError("Something went wrong here; it is logged.") from defect
         finally:
             spending.close()
             report.spent, report.currency = spending.by_model, spending.currency

@@ -63,10 +63,10 @@ class Observers:
         for observe in self._observers:
             try:
                 observe(report)
-            except Exception as error:  # noqa: BLE001 - the turn is done, and may be stored
+            except BaseException as error:  # noqa: BLE001 - the turn is done, and may be stored
                 self._note(error)
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, error: BaseException) -> None:
         """Log at most one failure a minute, with how many there were."""
         self._failures += 1
         if time.monotonic() >= self._logged_at + _LOG_SECONDS:

@@ -3,10 +3,12 @@
 import asyncio
 import inspect
 import logging
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from seawall.agents.execution import Execution
 from seawall.errors import Problem
 from seawall.hosts.aws_lambda.answering import Answer
 from seawall.hosts.aws_lambda.asgi import AsgiApp, answer_http, refuse_http
@@ -40,6 +42,7 @@ class Dispatcher:
         self._target = target
         self._settings = settings
         self.margin_seconds = settings.margin_seconds
+        self._calls = Execution()
         identified = settings.authorizer or settings.direct or settings.queue
         if target.orchestrator is not None and not identified:
             identity = target.orchestrator.settings.identity
@@ -59,7 +62,7 @@ class Dispatcher:
         except (ValueError, RecursionError) as error:
             raise UnknownEvent(f"the event is not JSON: {error}") from error
         if self._target.handler is not None:
-            await _call(self._target.handler, event, context, answer)
+            await self._call(self._target.handler, event, context, answer)
         elif self._target.app is not None:
             await self._answer_app(self._target.app, event, context, answer)
 
@@ -140,6 +143,31 @@ class Dispatcher:
             scope["seawall.credential"] = credential
         await answer_http(app, request, answer, stream=stream)
 
+    async def _call(
+        self, handler: Handler, event: object, context: InvocationContext, answer: Answer
+    ) -> None:
+        """A function as AWS's own runtimes call it; an async generator's pieces are streamed."""
+        if inspect.isasyncgenfunction(handler):
+            begun = False
+            async for piece in handler(event, context):
+                if not begun:
+                    begun = True
+                    await answer.begin("application/octet-stream")
+                await answer.write(piece if isinstance(piece, bytes) else str(piece).encode())
+            if not begun:
+                await answer.begin("application/octet-stream")
+            await answer.end()
+            return
+        # The runtime ends the invocation before this deadline; then the call is given up.
+        call, name, deadline = partial(handler, event, context), "handler", context.deadline
+        if inspect.iscoroutinefunction(handler):
+            ended = await self._calls.in_task(name, call, deadline)
+        else:  # it may block, and the loop must not
+            ended = await self._calls.in_thread(name, call, deadline)
+        if ended.error is not None:
+            raise ended.error
+        await answer.whole(msgspec.json.encode(ended.value))
+
     def _deadline(self, context: InvocationContext) -> float:
         """Earlier than the runtime ends an invocation: so that the application can say why."""
         return context.deadline - 2 * self.margin_seconds
@@ -154,27 +182,3 @@ class Dispatcher:
 
         claims = request.claims
         return Trusted(principal_of(claims, settings.tenant_claim, settings.subject_claim))
-
-
-async def _call(
-    handler: Handler, event: object, context: InvocationContext, answer: Answer
-) -> None:
-    """A plain function, as AWS's own runtimes call it; an async generator's pieces are streamed."""
-    if inspect.isasyncgenfunction(handler):
-        begun = False
-        async for piece in handler(event, context):
-            if not begun:
-                begun = True
-                await answer.begin("application/octet-stream")
-            await answer.write(piece if isinstance(piece, bytes) else str(piece).encode())
-        if not begun:
-            await answer.begin("application/octet-stream")
-        await answer.end()
-        return
-    if inspect.iscoroutinefunction(handler):
-        result = await handler(event, context)
-    else:  # it may block, and the loop must not
-        from seawall.hosts.aws_lambda.threads import in_thread  # noqa: PLC0415 - only of these
-
-        result = await in_thread(handler, event, context)
-    await answer.whole(msgspec.json.encode(result))

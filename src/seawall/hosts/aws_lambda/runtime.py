@@ -10,11 +10,10 @@ import logging
 import os
 import random
 import signal
-import sys
-import threading
 from collections.abc import Coroutine, MutableMapping
 from typing import Any
 
+from seawall.agents.execution import CallRefused
 from seawall.hosts.aws_lambda.answering import Answer, error_body, error_kind
 from seawall.hosts.aws_lambda.context import (
     InvocationContext,
@@ -27,6 +26,7 @@ from seawall.hosts.aws_lambda.logs import set_up_logs
 from seawall.hosts.aws_lambda.runtime_api import ApiAnswer, ApiConnection, ApiError
 from seawall.hosts.aws_lambda.settings import read_settings
 from seawall.hosts.aws_lambda.target import Target, load_target
+from seawall.hosts.process_end import ProcessEnd, run_loop
 
 __all__ = ["run_runtime"]
 
@@ -36,7 +36,7 @@ _ATTEMPTS = 5
 _FIRST_PAUSE = 0.1  # seconds before asking again, twice as long each time; as AWS's client has it
 _REPORT_SECONDS = 2.0
 _CANCEL_SECONDS = 0.1  # what an invocation that is cancelled is waited for
-_STOP_SECONDS = 5.0
+_CLOSE_SECONDS = 5.0  # to close everything, whatever hangs
 _MOST_ABANDONED = 32
 # What AWS's own runtime exits with where a snapshot, or a restore, fails.
 _STATUS_SNAPSHOT, _STATUS_RESTORE = 64, 65
@@ -49,16 +49,8 @@ def run_runtime(handler: str, environment: MutableMapping[str, str] = os.environ
     only one invocation is in flight.
     """
     set_up_logs(environment)
-    runtime = _Runtime(environment)
-    with asyncio.Runner() as runner:
-        status = runner.run(runtime.run(handler))
-        if runtime.stuck:
-            # What does not heed its cancellation would keep the process for ever.
-            _log.warning("%d tasks do not end; the process does", runtime.stuck)
-            logging.shutdown()
-            sys.stdout.flush()
-            os._exit(status)
-    return status
+    end = ProcessEnd()
+    return run_loop(_Runtime(environment, end).run(handler), end)
 
 
 class _Ended(Exception):
@@ -70,7 +62,8 @@ class _Ended(Exception):
 
 
 class _Runtime:
-    def __init__(self, environment: MutableMapping[str, str]) -> None:
+    def __init__(self, environment: MutableMapping[str, str], end: ProcessEnd) -> None:
+        self._end = end
         self._environment = environment
         self._address = environment.get("AWS_LAMBDA_RUNTIME_API", "")
         self._slots = max(1, int(environment.get("AWS_LAMBDA_MAX_CONCURRENCY") or 1))
@@ -78,7 +71,6 @@ class _Runtime:
         self._asking: set[asyncio.Task[ApiAnswer]] = set()
         self._stopping = False
         self._abandoned: set[asyncio.Task[BaseException | None]] = set()
-        self.stuck = 0  # tasks that go on at the end, although they are cancelled
         self._dispatcher: Dispatcher
 
     async def run(self, handler: str) -> int:
@@ -108,20 +100,10 @@ class _Runtime:
                 raise
             return max(each.status for each in ends)
         finally:
-            await self._close(target)
+            self._end.within(_CLOSE_SECONDS)
+            if (error := await _outcome(target.stop())) is not None:
+                _log.error("the function does not stop in order", exc_info=error)
         return 0
-
-    async def _close(self, target: Target) -> None:
-        """Close what answers; neither it nor what is left is waited for without end."""
-        stopping = asyncio.create_task(_outcome(target.stop()))
-        await asyncio.wait([stopping], timeout=_STOP_SECONDS)
-        if stopping.done() and (error := stopping.result()) is not None:
-            _log.error("the function does not stop in order", exc_info=error)
-        left = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        if left:
-            self.stuck = len((await asyncio.wait(left, timeout=_CANCEL_SECONDS))[1])
 
     async def _start(self, handler: str) -> Target:
         """Load and open what answers.
@@ -271,6 +253,8 @@ class _Runtime:
             case BaseException() as error:
                 _log.error("the invocation failed", exc_info=error)
                 await answer.fail(error_kind(error), error)
+                if isinstance(error, CallRefused):
+                    self._stop()  # Lambda starts an environment anew
 
     async def _abandon(self, task: "asyncio.Task[BaseException | None]") -> None:
         """Cancel it; where it goes on all the same, it is not waited for any more."""
@@ -285,10 +269,7 @@ class _Runtime:
         Raises:
             _Ended: more invocations go on past their deadline than an environment should keep.
         """
-        from seawall.hosts.aws_lambda.threads import THREAD  # noqa: PLC0415 - rare
-
-        threads = sum(each.name == THREAD for each in threading.enumerate())
-        if len(self._abandoned) + max(0, threads - self._slots) > _MOST_ABANDONED:
+        if len(self._abandoned) > _MOST_ABANDONED:
             _log.error("too many invocations do not end; the environment is given up")
             raise _Ended(1)
 

@@ -32,7 +32,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _POLL_SECONDS = 0.2
 _COUNTING_SECONDS = 0.5  # until all workers have said how many turns they have in flight
 _LONGEST_FAILURE = 4_000  # characters; all of them fit into a pipe
-_LAST_SECONDS = 20.0  # for what a worker does beyond its drain deadline
+_LAST_SECONDS = 10.0  # for what a worker does beyond its drain deadline
 
 
 def serve(source: str, watch: Watch) -> int:

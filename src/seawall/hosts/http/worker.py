@@ -51,7 +51,7 @@ _DEADLINE_TICK = 0.05
 _KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of the usual load balancers
 _BEAT_SECONDS = 0.5
 _BLOCKED_SECONDS = 5.0
-_LAST_SECONDS = 15.0  # for what a worker does beyond its drain deadline, whatever hangs
+_LAST_SECONDS = 8.0  # for what a worker does beyond its drain deadline, whatever hangs
 _IN_USE_SECONDS = 3.0  # until workers whose supervisor was killed have left the port
 
 

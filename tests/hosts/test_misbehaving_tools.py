@@ -1,0 +1,178 @@
+"""Tools that hang, raise what nobody expects, or say too much: it stays with their calls."""
+
+import asyncio
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.hosts.conftest import events
+from tests.hosts.test_interruptions import eventually
+from tests.hosts.tool_server import ask, log_of, outcomes, pid_of, tool_server
+from tests.servers import Running
+
+RAISED = [
+    "SystemExit",
+    "KeyboardInterrupt",
+    "GeneratorExit",
+    "CancelledError",
+    "BaseException",
+    "BaseExceptionGroup",
+    "StopIteration",
+    "StopAsyncIteration",
+    "RecursionError",
+    "MemoryError",
+    "TimeoutError",
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with tool_server(tmp_path_factory.mktemp("tools")) as server:
+        yield server
+
+
+def idle(server: Running) -> bool:
+    return "seawall_in_flight 0.0" in httpx2.get(f"{server.url}/metrics").text
+
+
+def test_plain_functions_that_never_return(tmp_path: Path) -> None:
+    """First others wait for none of their threads; at the limit the tool is refused at once."""
+    with tool_server(tmp_path, SERVER__DRAIN_SECONDS="1") as server:
+        with ThreadPoolExecutor(24) as clients:
+            hanging = [clients.submit(outcomes, server, ("hang", {})) for _ in range(24)]
+            time.sleep(0.5)
+            began = time.monotonic()
+            assert [each["failed"] for each in outcomes(server, ("healthy", {}))] == [False]
+            assert time.monotonic() - began < 0.9, "it waited for those that hang"
+            for each in hanging:
+                assert each.result()[0]["failed"]
+        eventually(lambda: idle(server))
+        (told,) = outcomes(server, ("hang", {}))
+        assert "not available" in told["content"]  # else it was tried, or waited for a place
+        assert pid_of(server)
+        assert "tool hang: a call has not returned by its deadline" in log_of(tmp_path)
+        assert server.stop() == 0
+
+
+def test_async_functions_that_ignore_their_cancellation(tmp_path: Path) -> None:
+    """The turn and its place are given up at the deadline, and the process ends."""
+    with tool_server(tmp_path, SERVER__DRAIN_SECONDS="1") as server:
+        (told,) = outcomes(server, ("ignore", {}))
+        assert told["content"] == "ignore did not answer in time."
+        eventually(lambda: idle(server))
+        assert "tool ignore: a call ignores its cancellation" in log_of(tmp_path)
+        assert pid_of(server)
+        assert server.stop() == 0
+
+
+def test_a_client_that_leaves_frees_its_place_whatever_the_tool_does(server: Running) -> None:
+    with pytest.raises(httpx2.ReadTimeout):
+        httpx2.post(
+            f"{server.url}/v1/turns",
+            json={"text": '{"attempts": [[[["ignore", "{}"]], "done"]], "left": 1}'},
+            timeout=0.3,
+        )
+    eventually(lambda: idle(server), 2.0)
+
+
+def test_a_blocked_loop_does_not_keep_the_process(tmp_path: Path) -> None:
+    with tool_server(tmp_path, SERVER__DRAIN_SECONDS="1") as server:
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(
+                f"{server.url}/v1/turns",
+                json={"text": '{"attempts": [[[["block", "{\\"seconds\\": 600}"]], "done"]]}'},
+                timeout=0.5,
+            )
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("raised", RAISED)
+def test_whatever_a_tool_raises_is_a_failed_outcome(server: Running, raised: str) -> None:
+    before = pid_of(server)
+    for each in outcomes(
+        server, ("raises", {"name": raised}), ("healthy", {}), ("raises_later", {"name": raised})
+    ):
+        assert each["failed"] == each["name"].startswith("raises"), each
+        assert raised not in each["content"]
+    assert pid_of(server) == before
+
+
+@pytest.mark.parametrize("raised", RAISED)
+@pytest.mark.parametrize("key", ["", "key"])
+def test_whatever_a_model_raises_fails_its_turn_only(
+    server: Running, raised: str, key: str
+) -> None:
+    before = pid_of(server)
+    answer = ask(server, [f"raise {raised}"], key=key and f"{key}-{raised}")
+    assert answer.status_code == 500, answer.text
+    assert answer.json()["code"] == "internal-error"
+    streamed = ask(
+        server, [[["healthy", "{}"]], f"raise {raised}"], stream=True, key=key and f"s-{raised}"
+    )
+    assert events(streamed.text)[-1]["type"] == "turn.failed"
+    assert pid_of(server) == before
+
+
+def test_a_generator_is_a_failed_outcome(server: Running) -> None:
+    assert outcomes(server, ("generate", {}))[0]["failed"]
+
+
+def test_memory_that_there_is_not(server: Running) -> None:
+    assert outcomes(server, ("allocate", {"gigabytes": 1 << 20}))[0]["failed"]
+    assert pid_of(server)
+
+
+def test_what_a_tool_says_is_bounded(server: Running) -> None:
+    refused, read = outcomes(
+        server,
+        ("flood", {"characters": 20_000_000, "raised": True}),
+        ("flood", {"characters": 20_000_000, "raised": False}),
+    )
+    assert refused["failed"]
+    assert 4_096 <= len(refused["content"]) < 4_300
+    assert 32_768 <= len(read["content"]) < 33_000
+    for told in (refused, read):
+        assert told["content"].endswith("of 20000000 characters are shown; ask for less at once.]")
+
+
+def test_a_cancelled_tool_may_end_in_order(server: Running) -> None:
+    """What is known of a call that ends soon after its deadline is told, not that it was late."""
+    assert outcomes(server, ("swallow", {}))[0]["content"] == "ended"
+
+
+def test_a_turn_in_the_background_with_a_tool_that_hangs(tmp_path: Path) -> None:
+    with tool_server(tmp_path, SERVER__DRAIN_SECONDS="1") as server:
+        accepted = ask(server, [[["ignore", "{}"]], "done"], background=True)
+        assert accepted.status_code == 202
+        told: list[str] = []
+        reader = threading.Thread(
+            target=lambda: told.append(
+                httpx2.get(server.url + accepted.json()["events"], timeout=20).text
+            )
+        )
+        reader.start()
+        reader.join(10)
+        assert events(told[0])[-1]["type"] == "turn.completed"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(10) == 0
+
+
+def test_a_program_ends_its_own_loop_with_hung_threads() -> None:
+    """Not only servers: threads of tools never keep Python from ending."""
+    from seawall.agents.execution import Execution  # noqa: PLC0415 - of this test only
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(TimeoutError):
+            await Execution().in_thread("hang", threading.Event().wait, loop.time() + 0.05)
+
+    began = time.monotonic()
+    asyncio.run(scenario())
+    assert time.monotonic() - began < 2
+    assert all(each.daemon for each in threading.enumerate() if each.name == "tool")

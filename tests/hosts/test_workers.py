@@ -1,0 +1,243 @@
+"""Workers that freeze, are blocked, or die, and a supervisor that does."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import httpx2
+
+from tests.hosts.test_interruptions import eventually
+from tests.hosts.tool_server import (
+    ask,
+    log_of,
+    pid_of,
+    stopped,
+    tool_server,
+    workers,
+)
+from tests.parts import require
+from tests.servers import Running
+
+TWO = {"SERVER__WORKERS": "2", "SERVER__DRAIN_SECONDS": "2"}
+
+
+def ready(server: Running) -> bool:
+    """Whether all workers take turns; a worker that is frozen may be the one that is asked."""
+    with suppress(httpx2.HTTPError):
+        return httpx2.get(f"{server.url}/readyz", timeout=0.5).status_code == 200
+    return False
+
+
+def block(server: Running, seconds: float) -> None:
+    steps = [[["block", json.dumps({"seconds": seconds})]], "done"]
+    with suppress(httpx2.HTTPError):
+        body = {"text": json.dumps({"attempts": [steps]})}
+        httpx2.post(f"{server.url}/v1/turns", json=body, timeout=0.5)
+
+
+def test_a_frozen_worker_is_killed_and_replaced(tmp_path: Path) -> None:
+    with tool_server(tmp_path, SERVER__FROZEN_SECONDS="2", **TWO) as server:
+        frozen, other = sorted(workers(server))
+        with stopped(frozen):
+            eventually(lambda: frozen not in workers(server), 20)
+            eventually(lambda: len(workers(server)) == 2 and ready(server), 30)
+        assert other in workers(server)
+        assert {pid_of(server) for _ in range(12)} <= workers(server)
+        log = log_of(tmp_path)
+        assert f"(process {frozen}) is frozen: killing it" in log
+        assert "ended by signal 9 (SIGKILL): it was frozen for 2 s; another starts in 1 s" in log
+        assert server.stop() == 0
+
+
+def test_a_blocked_loop_is_logged_with_its_stack_and_replaced(tmp_path: Path) -> None:
+    with tool_server(tmp_path, SERVER__FROZEN_SECONDS="4", **TWO) as server:
+        before = workers(server)
+        block(server, 3_600)
+        eventually(lambda: "the event loop has been blocked for" in log_of(tmp_path), 10)
+        eventually(lambda: len(workers(server) & before) == 1, 10)
+        eventually(lambda: len(workers(server)) == 2 and ready(server), 30)
+        log = log_of(tmp_path)
+        assert "tool_app.py" in log
+        assert "time.sleep(seconds)" in log
+        assert log.count("the event loop has been blocked") == 1
+
+
+def test_one_worker_by_itself_logs_the_stack_and_goes_on(tmp_path: Path) -> None:
+    with tool_server(tmp_path, SERVER__FROZEN_SECONDS="2") as server:
+        before = pid_of(server)
+        block(server, 4)
+        eventually(lambda: "time.sleep(seconds)" in log_of(tmp_path), 10)
+        eventually(lambda: ready(server), 10)
+        assert pid_of(server) == before
+
+
+def test_a_machine_that_stood_still_kills_nobody(tmp_path: Path) -> None:
+    with tool_server(tmp_path, SERVER__FROZEN_SECONDS="2", **TWO) as server:
+        before = workers(server)
+        with stopped(*before, server.process.pid):
+            time.sleep(4)
+            os.kill(server.process.pid, signal.SIGCONT)  # who judges wakes first
+            time.sleep(0.7)
+        time.sleep(2.5)
+        assert workers(server) == before
+        assert ready(server)
+        assert "frozen" not in log_of(tmp_path)
+
+
+def test_a_killed_worker_is_replaced_later_and_later_while_others_serve(tmp_path: Path) -> None:
+    with tool_server(tmp_path, **TWO) as server:
+        first, other = sorted(workers(server))
+        answered, failed = [], []
+        over = threading.Event()
+
+        def come() -> None:
+            with httpx2.Client(base_url=server.url, timeout=10) as client:
+                while not over.is_set():
+                    try:
+                        answered.append(client.get("/livez").status_code)
+                    except httpx2.HTTPError as error:
+                        failed.append(error)
+                    time.sleep(0.01)
+
+        def kill(process: int) -> int:
+            os.kill(process, signal.SIGKILL)
+            eventually(lambda: process not in workers(server), 5)
+            eventually(lambda: len(workers(server)) == 2, 10)
+            (replaced,) = workers(server) - {other}
+            return replaced
+
+        client = threading.Thread(target=come)
+        client.start()
+        kill(kill(first))
+        over.set()
+        client.join()
+        assert len(failed) <= 2, failed  # what a killed worker had in its hands
+        assert len(answered) > 10
+        assert other in workers(server)
+        log = log_of(tmp_path)
+        assert f"(process {first}) was ended by signal 9 (SIGKILL): the kernel does so" in log
+        assert "another starts in 1 s" in log
+        assert "another starts in 2 s" in log
+        eventually(lambda: ready(server), 30)
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+def test_a_server_starts_at_once_where_the_supervisor_was_killed(tmp_path: Path) -> None:
+    """Its workers leave the port without delay and finish what they have."""
+    port = str(free_port())
+    settings = TWO | {
+        "SERVER__PORT": port,
+        "SERVER__DRAIN_SECONDS": "20",
+        "SERVER__LEAVE_SECONDS": "60",
+    }
+    answers: list[httpx2.Response] = []
+    steps = [[["wait", '{"seconds": 0.9}']]] * 10
+    with tool_server(tmp_path, **settings) as victim:
+        old = workers(victim)
+        turn = threading.Thread(
+            target=lambda: answers.append(ask(victim, [*steps, "finished in order"]))
+        )
+        turn.start()
+        eventually(lambda: "seawall_in_flight 1.0" in httpx2.get(f"{victim.url}/metrics").text, 10)
+        victim.process.kill()
+        victim.process.wait()
+        with tool_server(tmp_path, **settings) as server:
+            assert not answers  # the old turn still runs
+            assert pid_of(server) in workers(server)
+            turn.join()
+            assert answers[0].status_code == 200, answers[0].text
+            assert answers[0].json()["text"] == "finished in order"
+            eventually(lambda: not any(Path(f"/proc/{each}").exists() for each in old), 10)
+
+
+@contextmanager
+def tiny_folder(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of that size."""
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    require("" if not mounted.returncode else f"cannot mount: {mounted.stderr.decode()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_no_space_for_metrics_at_start(tmp_path: Path) -> None:
+    with (
+        tiny_folder(tmp_path / "full", "64k") as full,
+        tool_server(tmp_path, TMPDIR=str(full), **TWO) as server,
+    ):
+        before = workers(server)
+        assert {pid_of(server) for _ in range(16)} <= before
+        assert httpx2.get(f"{server.url}/metrics").status_code == 200
+        assert workers(server) == before
+        assert 1 <= log_of(tmp_path).count("no space for metrics") <= 2  # once a worker
+
+
+def test_the_space_for_metrics_runs_out_later(tmp_path: Path) -> None:
+    with (
+        tiny_folder(tmp_path / "full", "2m") as full,
+        tool_server(tmp_path, TMPDIR=str(full), **TWO) as server,
+    ):
+        before = workers(server)
+        with suppress(OSError), (full / "rest").open("wb", buffering=0) as rest:
+            while True:
+                rest.write(b"x" * 4_096)
+        assert {pid_of(server) for _ in range(16)} <= before
+        text = httpx2.get(f"{server.url}/metrics").text
+        assert 'seawall_turns_total{agent="only",outcome="completed"} 16.0' in text
+        assert workers(server) == before
+
+
+def test_a_file_of_metrics_that_cannot_grow(tmp_path: Path) -> None:
+    """In a process of its own, which the kernel ends where a page cannot be had."""
+    code = """
+import sys
+from seawall.telemetry.metric_files import MetricFile
+file = MetricFile(sys.argv[1])
+for number in range(4_000):
+    file.write_value(f"a key with the number {number}", float(number), 0.0)
+assert file.read_value("a key with the number 3999") == (3999.0, 0.0)
+assert len(list(file.read_all_values())) == 4_000
+kept = {key for key, *_ in MetricFile.read_all_values_from_file(sys.argv[1])}
+assert "a key with the number 0" in kept
+print(len(kept))
+"""
+    with tiny_folder(tmp_path / "full", "100k") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(full / "counter_0.db")],
+            capture_output=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert 500 < int(done.stdout) < 4_000
+    assert b"no space for metrics" in done.stderr
+
+
+def test_a_worker_that_follows_another_counts_on(tmp_path: Path) -> None:
+    with tool_server(tmp_path, **TWO) as server:
+        for _ in range(2):
+            pid_of(server)
+        for each in workers(server):
+            os.kill(each, signal.SIGKILL)
+        eventually(lambda: ready(server), 30)
+        pid_of(server)
+        text = httpx2.get(f"{server.url}/metrics").text
+        assert 'seawall_turns_total{agent="only",outcome="completed"} 3.0' in text
