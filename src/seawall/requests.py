@@ -1,10 +1,17 @@
-"""The request that a task answers, for log lines: its id, and whose it is once that is known."""
+"""The request that a task answers: its id, and whose it is once that is known."""
 
+import os
+import re
+from collections.abc import Mapping
 from contextvars import ContextVar
 
 from msgspec import Struct
 
-__all__ = ["Request", "current_request"]
+__all__ = ["REQUEST_ID", "Request", "current_request", "request_id"]
+
+REQUEST_ID = b"x-request-id"
+_safe = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}\Z")
+_trace = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Request(Struct):
@@ -19,3 +26,18 @@ class Request(Struct):
 
 current_request: ContextVar[Request | None] = ContextVar("current_request", default=None)
 """None outside of requests, such as in turns that are taken over from another process."""
+
+
+def request_id(headers: Mapping[bytes, bytes], otherwise: str = "") -> str:
+    """The id of a request.
+
+    Args:
+        headers: names in lower case. An id of the client's that is too long, or has other
+            characters than letters, digits and `._:@/+=-`, is passed over.
+        otherwise: the host's own name for it, where it has one.
+    """
+    if (own := headers.get(REQUEST_ID)) is not None and _safe.match(own):
+        return own.decode("ascii")
+    if (parent := headers.get(b"traceparent")) is not None and (found := _trace.match(parent)):
+        return found[1].decode("ascii")
+    return otherwise or os.urandom(16).hex()

@@ -15,6 +15,7 @@ from seawall.budgets.settings import BudgetLimits, PriceSettings
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.config import (
     AgentSettings,
+    CorsSettings,
     IntentSettings,
     RoutingSettings,
     ServerSettings,
@@ -39,6 +40,7 @@ PAGES = sorted(DOCS.rglob("*.md"))
 BY_HAND = {"getting-started.md", "intents.md", "lambda.md"}
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[server]": ServerSettings,
+    "[server.cors]": CorsSettings,
     "[turn]": StageLimits,
     "[admission]": AdmissionSettings,
     "[admission.tenants.NAME]": TenantSettings,

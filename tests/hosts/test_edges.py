@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from seawall.config import CorsSettings, parse_settings
 from seawall.errors import ConfigError
 from seawall.hosts.http.cors import Cors
-from seawall.hosts.http.request_ids import request_id
+from seawall.requests import request_id
 from tests.hosts.conftest import API_KEY, Pair, identity
 from tests.hosts.test_interruptions import eventually
 from tests.issuer import Issuer

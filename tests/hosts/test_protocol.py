@@ -13,7 +13,7 @@ import uvicorn
 
 from seawall.admission.gate import Gate
 from seawall.admission.settings import AdmissionSettings
-from seawall.config import ServerSettings
+from seawall.config import ServerSettings, Settings
 from seawall.hosts.http.door import Door
 from seawall.hosts.http.protocol import LimitedProtocol
 from seawall.hosts.http.stop import Stop
@@ -42,7 +42,7 @@ async def slow(scope: dict[str, Any], receive: object, send: Send) -> None:
 async def served(**limits: float) -> AsyncGenerator[tuple[uvicorn.Server, int]]:
     """A server whose only place is taken; it closes connections that are idle for half a second."""
     gate = Gate(AdmissionSettings(in_flight=1, queued=0))
-    door = Door(cast("Orchestrator", SimpleNamespace(ready=True, gate=gate)))
+    door = Door(cast("Orchestrator", SimpleNamespace(ready=True, gate=gate, settings=Settings())))
     config = uvicorn.Config(
         slow,
         http=functools.partial(  # type: ignore[arg-type]

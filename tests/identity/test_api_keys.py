@@ -1,13 +1,18 @@
 import asyncio
 import hashlib
 import json
+import sys
 import tomllib
+from collections import Counter
+from types import FrameType
+from typing import Any
 
 import msgspec
 import pytest
 
 from seawall.cli.main import main
 from seawall.errors import Unauthenticated
+from seawall.identity.api_keys import ApiKeys
 from seawall.identity.authenticator import build_authenticator
 from seawall.identity.port import Bearer
 from seawall.identity.settings import ApiKeySettings, IdentitySettings
@@ -52,3 +57,50 @@ def test_a_key_listed_twice_is_a_mistake() -> None:
 
 def test_credentials_do_not_show_in_logs() -> None:
     assert "hunter2" not in repr(Bearer("hunter2"))
+
+
+def _work(keys: ApiKeys, key: str) -> Counter[str]:
+    """Every call that looking a key up takes, by name."""
+    calls: Counter[str] = Counter()
+
+    def count(_: FrameType, event: str, called: Any) -> None:
+        if event in ("call", "c_call"):
+            calls[getattr(called, "__name__", "python")] += 1
+
+    sys.setprofile(count)
+    try:
+        keys.find(key)
+    finally:
+        sys.setprofile(None)
+    calls.pop("setprofile")
+    return calls
+
+
+def test_the_work_does_not_depend_on_what_is_right_about_a_key() -> None:
+    known = [f"sw_{number:043d}" for number in range(20)]
+    keys = ApiKeys(
+        [
+            ApiKeySettings(sha256=hashlib.sha256(key.encode()).hexdigest(), tenant="t", subject="s")
+            for key in known
+        ]
+    )
+    right = [_work(keys, key) for key in known]
+    wrong = [_work(keys, known[7][:-length] + "x" * length) for length in range(1, 43)]
+    assert right[0]["compare_digest"] == len(known)
+    assert all(each == right[0] for each in right + wrong)
+
+
+@pytest.mark.parametrize(
+    ("secret", "section"),
+    [
+        ("sw_unknown", "[[identity.api_keys]]"),
+        ("sk-anything", "[[identity.api_keys]]"),
+        ("eyJhbGciOiJIUzI1NiJ9.e30.c2ln", "[identity.jwt]"),
+    ],
+)
+def test_a_refusal_names_the_section_that_is_missing(secret: str, section: str) -> None:
+    authenticator = build_authenticator(IdentitySettings(anonymous=True), _no_fetch)
+    with pytest.raises(Unauthenticated) as refused:
+        asyncio.run(authenticator.authenticate(Bearer(secret)))
+    assert section in str(refused.value)
+    assert secret not in str(refused.value)

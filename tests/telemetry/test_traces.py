@@ -248,6 +248,8 @@ def test_logs_of_a_turn_name_its_trace(receiver: Receiver, tmp_path: Path) -> No
     assert failed.status.code == Status.STATUS_CODE_ERROR
     assert attributes(failed.attributes)["error.type"] == "upstream-refused"
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    (told,) = [line for line in lines if line.get("trace_id") == trace]
-    assert told["level"] == "WARNING"
+    told, failure = [line for line in lines if line.get("trace_id") == trace]
+    assert told["level"] == failure["level"] == "WARNING"
+    assert failure["code"] == "upstream-refused"
+    assert failure["request_id"] == trace
     assert told["span_id"] == by_name(spans)["attempt default"].span_id.hex()

@@ -15,7 +15,6 @@ from seawall.errors import (
 from seawall.hosts.http.chat import answer_chat, answer_model, answer_models
 from seawall.hosts.http.door import open_cors
 from seawall.hosts.http.exchange import ClientGone, Exchange, Receive, Scope, Send
-from seawall.hosts.http.openapi import openapi_document
 from seawall.hosts.http.pace import Pace
 from seawall.hosts.http.sessions import delete_session, list_sessions, show_session
 from seawall.hosts.http.stop import Stop
@@ -68,7 +67,7 @@ class HttpApplication:
             orchestrator.settings.server.hold_seconds,
             behind=lambda: orchestrator.ready and orchestrator.gate.behind,
         )
-        self._openapi = openapi_document()
+        self._openapi = b""
         settings = orchestrator.settings.server
         self._cors = open_cors(settings)
         self._access_log = settings.access_log
@@ -220,6 +219,10 @@ class HttpApplication:
         await exchange.answer(text, content_type=content_type)
 
     async def _describe(self, _: Orchestrator, exchange: Exchange) -> None:
+        if not self._openapi:  # seldom asked for, and a cold start would wait for it
+            from seawall.hosts.http.openapi import openapi_document  # noqa: PLC0415
+
+            self._openapi = openapi_document(self._orchestrator.settings.server)
         await exchange.answer(self._openapi)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

@@ -196,7 +196,8 @@ def _refuse_unoffered(body: ChatBody) -> None:
     if body.n not in (None, 1):
         raise InvalidField("Only one choice is offered.", field="n")
     for field, nothing, said in _UNOFFERED:
-        if getattr(body, field) not in nothing:
+        value = getattr(body, field)
+        if not any(type(value) is type(each) and value == each for each in nothing):
             raise InvalidField(said, field=field)
 
 

@@ -8,9 +8,8 @@ from seawall.config import ServerSettings
 from seawall.errors import Overloaded, Problem, Unauthenticated
 from seawall.hosts.http.credentials import Client, presented
 from seawall.hosts.http.exchange import Exchange, encode, problem_body
-from seawall.hosts.http.request_ids import request_id
 from seawall.orchestrator import Orchestrator
-from seawall.requests import Request
+from seawall.requests import Request, request_id
 
 if TYPE_CHECKING:
     from seawall.hosts.http.cors import Cors

@@ -16,10 +16,9 @@ from seawall.errors import (
 )
 from seawall.hosts.http.credentials import presented
 from seawall.hosts.http.pace import Pace
-from seawall.hosts.http.request_ids import REQUEST_ID, request_id
 from seawall.hosts.http.stop import Stop
 from seawall.identity.port import Credential
-from seawall.requests import Request
+from seawall.requests import REQUEST_ID, Request, request_id
 from seawall.transport.deadline import Deadline
 from seawall.transport.wheel import Wheel
 from seawall.turn import TurnRequest

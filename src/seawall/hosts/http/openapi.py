@@ -1,117 +1,81 @@
-"""The OpenAPI description of the HTTP host, from the same types that read its requests."""
+"""The OpenAPI description of the HTTP host, from the same types that read its requests.
 
+Imported when it is first asked for.
+"""
+
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from seawall import errors
+from seawall.config import ServerSettings
 from seawall.events import Event
 from seawall.hosts.http.bodies import ChatBody, TurnBody
 from seawall.turn import TurnRecord
 
 __all__ = ["openapi_document"]
 
-_REFERENCE = "#/components/schemas/{name}"
+Schema = dict[str, Any]
+
+_TEXT: Schema = {"type": "string"}
+_NUMBER: Schema = {"type": "number"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_OBJECT: Schema = {"type": "object"}
+_IDENTIFIER = "^[A-Za-z0-9_-]{1,64}$"
+_KEY = "^[\\x21-\\x7E]{1,255}$"
+
+# What may come of any request; of one that is authenticated; of one that has a body; of a turn.
+_ANY = (400, 405, 408, 431, 500, 503)
+_OWNED = (*_ANY, 401, 504)
+_READ = (*_OWNED, 404, 422)
+_POSTED = (*_READ, 413, 415)
+_TURN = (*_POSTED, 409, 429, 502)
+_TITLES = {
+    400: "The request cannot be read.",
+    401: "No credential, or not a valid one.",
+    404: "There is no such thing, for this caller.",
+    405: "The method is not allowed here; `Allow` says which are.",
+    408: "The request did not arrive in time.",
+    409: "Another turn of the session runs, or was committed first.",
+    413: "The body is too large.",
+    415: "The body's coding is not one that is read.",
+    422: "A field is wrong; `field` names it.",
+    429: "A budget of the caller's tenant is used up.",
+    431: "The head is too large.",
+    500: "A bound of the agent was met, or a defect.",
+    502: "A model failed, or its answer cannot be used.",
+    503: "There is no room, or something needed cannot be had now.",
+    504: "A stage, or the turn, took too long.",
+}
+_SESSION_FIELDS: dict[str, Schema] = {
+    "session": _TEXT,
+    "version": _COUNT,
+    "agent": {"type": ["string", "null"]},
+    "created_at": _NUMBER,
+    "updated_at": _NUMBER,
+    "expires_at": _NUMBER,
+}
 
 
-def openapi_document() -> bytes:
+def openapi_document(settings: ServerSettings) -> bytes:
     """An OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.0), as JSON."""
-    (turn_body, chat_body, turn_record, event), components = msgspec.json.schema_components(
-        [TurnBody, ChatBody, TurnRecord, Event], ref_template=_REFERENCE
+    (*_, event), schemas = msgspec.json.schema_components(
+        [TurnBody, ChatBody, TurnRecord, Event], ref_template="#/components/schemas/{name}"
     )
-    components["Problem"] = _problem_schema()
-    components["Session"] = _session_schema()
-    problem = {
-        "description": "Problem details (RFC 9457); `code` is stable.",
-        "content": {
-            "application/problem+json": {"schema": {"$ref": _REFERENCE.format(name="Problem")}}
-        },
-    }
-
-    def operation(summary: str, answers: dict[str, Any], **rest: object) -> dict[str, Any]:
-        return {"summary": summary, "responses": {**answers, "default": problem}, **rest}
-
-    def body(schema: dict[str, Any]) -> dict[str, Any]:
-        return {"required": True, "content": {"application/json": {"schema": schema}}}
-
-    def answer(description: str, schema: dict[str, Any] | None = None) -> dict[str, Any]:
-        content = {"content": {"application/json": {"schema": schema}}} if schema else {}
-        return {"description": description, **content}
-
-    session = {"$ref": _REFERENCE.format(name="Session")}
-    one = [_parameter("session", "path", "A session of the caller's own.")]
-    page = [
-        _parameter("limit", "query", "How many at the most, 1 to 200."),
-        _parameter("cursor", "query", "Where the page before ended."),
-    ]
-    key = [_parameter("Idempotency-Key", "header", "A retry with it gets the first answer.")]
-    sse = {"text/event-stream": {"schema": event}}
-    paths: dict[str, Any] = {
-        "/v1/turns": {
-            "post": operation(
-                "Run a turn; streamed where `Accept: text/event-stream` or `stream` asks for it",
-                {
-                    "200": {
-                        "description": "The answer, durable; or its events as they happen.",
-                        "content": {"application/json": {"schema": {"type": "object"}}, **sse},
-                    },
-                    "202": answer("A turn in the background, not streamed: `events` says where."),
-                },
-                requestBody=body(turn_body),
-                parameters=key,
-            )
-        },
-        "/v1/turns/{turn}/events": {
-            "get": operation(
-                "The events of a turn, as they happen or again",
-                {"200": {"description": "A stream of events.", "content": sse}},
-                parameters=[
-                    _parameter("turn", "path", "A turn of the caller's own."),
-                    _parameter("Last-Event-ID", "header", "The last event that was received."),
-                ],
-            )
-        },
-        "/v1/chat/completions": {
-            "post": operation(
-                "A turn in OpenAI's format",
-                {"200": answer("A chat completion, or a stream of chunks.", {"type": "object"})},
-                requestBody=body(chat_body),
-                parameters=[
-                    *key,
-                    _parameter("Seawall-Session", "header", "The session to continue."),
-                ],
-            )
-        },
-        "/v1/models": {
-            "get": operation("The agents, as models", {"200": answer("A list of models.")})
-        },
-        "/v1/sessions": {
-            "get": operation(
-                "The caller's sessions, the one opened last first",
-                {"200": answer("A page of sessions.")},
-                parameters=page,
-            )
-        },
-        "/v1/sessions/{session}": {
-            "get": operation(
-                "A session with its turns, newest first",
-                {"200": answer("The session; `turns` as TurnRecord.", session)},
-                parameters=one + page,
-            ),
-            "delete": operation("Delete a session", {"204": answer("It is gone.")}, parameters=one),
-        },
-        "/livez": {"get": operation("Whether the process lives", {"200": answer("It does.")})},
-        "/readyz": {"get": operation("Whether turns are taken", {"200": answer("They are.")})},
-        "/metrics": {"get": operation("Prometheus metrics", {"200": answer("Their text.")})},
-    }
-    components["TurnRecord"] = components.get("TurnRecord", turn_record)
+    schemas["Event"] = event
+    _bound_turn(schemas["TurnBody"]["properties"], settings)
+    _bound_chat(schemas, settings)
+    schemas |= _answers()
     document = {
         "openapi": "3.1.0",
         "info": {"title": "Seawall", "version": "1"},
-        "paths": paths,
+        "paths": _paths(),
         "security": [{"bearer": []}, {"apiKey": []}],
         "components": {
-            "schemas": components,
+            "schemas": schemas,
+            "responses": {f"Problem{status}": _problem(status) for status in _TITLES},
+            "headers": _headers(),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -121,44 +85,340 @@ def openapi_document() -> bytes:
     return msgspec.json.encode(document)
 
 
-def _parameter(name: str, where: str, description: str) -> dict[str, Any]:
+def _bound_turn(fields: dict[str, Schema], settings: ServerSettings) -> None:
+    """The bounds that are checked beyond the types."""
+    fields["text"] = _message_text(settings)
+    for name in ("session", "agent"):
+        fields[name] = _nullable({"type": "string", "pattern": _IDENTIFIER})
+
+
+def _bound_chat(schemas: dict[str, Schema], settings: ServerSettings) -> None:
+    fields = schemas["ChatBody"]["properties"]
+    fields["messages"] |= {"minItems": 1, "maxItems": settings.max_messages}
+    stop = {"type": "string", "minLength": 1, "maxLength": 256}
+    fields["stop"] = {"anyOf": [stop, {"type": "array", "items": stop, "maxItems": 4}, _NULL]}
+    fields["n"] = {"enum": [1, None]}
+    schemas["SchemaFormat"]["properties"]["schema"] = _nullable(
+        _OBJECT | {"description": "A JSON Schema; `pattern` and `format` in it are not checked."}
+    )
+    for name in ("tools", "functions"):
+        fields[name] = _nullable({"type": "array", "maxItems": 0})
+    for name in ("audio", "web_search_options"):
+        fields[name] = _NULL
+    fields["tool_choice"] = {"enum": [None, "none", "auto"]}
+    fields["function_call"] = {"enum": [None, "none"]}
+    fields["logprobs"] = {"enum": [None, False]}
+    fields["top_logprobs"] = {"enum": [None, 0]}
+    fields["modalities"] = {"enum": [None, [], ["text"]]}
+
+
+def _answers() -> dict[str, Schema]:
+    """What the host answers with."""
+    turn = {"turn": _TEXT, "session": _TEXT}
+    choice = _closed({"index": _COUNT, "message": _OBJECT, "finish_reason": _TEXT})
+    used = {f"{kind}_tokens": _COUNT for kind in ("prompt", "completion", "total")}
+    model = _closed(
+        {"id": _TEXT, "object": {"const": "model"}, "created": _COUNT, "owned_by": _TEXT}
+    )
+    record = {"$ref": "#/components/schemas/TurnRecord"}
+    return {
+        "Problem": _problem_schema(),
+        "TurnAnswer": _closed(
+            turn
+            | {
+                "version": _COUNT,
+                "agent": _TEXT,
+                "intent": {"type": ["string", "null"]},
+                "text": _TEXT,
+                "tool_calls": {
+                    "type": "array",
+                    "items": _closed({"name": _TEXT, "failed": {"type": "boolean"}}),
+                },
+                "replayed": {"type": "boolean"},
+            },
+            usage={"$ref": "#/components/schemas/Usage"},
+            cost={"$ref": "#/components/schemas/Cost"},
+            cached={"const": True},
+            finish_reason=_TEXT,
+        ),
+        "Frame": _closed(
+            {
+                "event": _TEXT,
+                "id": {"type": "string", "pattern": "^[0-9]+$"},
+                "data": _TEXT
+                | {"contentMediaType": "application/json", "contentSchema": _ref("Event")},
+            }
+        ),
+        "TurnAccepted": _closed(turn | {"events": _TEXT}),
+        "ChatCompletion": _closed(
+            {
+                "id": _TEXT,
+                "object": {"const": "chat.completion"},
+                "created": _COUNT,
+                "model": _TEXT,
+                "choices": {"type": "array", "items": choice, "minItems": 1, "maxItems": 1},
+                "usage": _closed(used),
+            }
+        ),
+        "Model": model,
+        "ModelList": _closed({"object": {"const": "list"}, "data": _list_of(_ref("Model"))}),
+        "Session": _closed(_SESSION_FIELDS),
+        "SessionList": _closed(
+            {"sessions": _list_of(_ref("Session")), "cursor": {"type": ["string", "null"]}}
+        ),
+        "SessionTurns": _closed(
+            _SESSION_FIELDS | {"turns": _list_of(record), "cursor": {"type": ["string", "null"]}}
+        ),
+        "Health": _closed({"status": {"enum": ["alive", "ready"]}}),
+    }
+
+
+def _paths() -> dict[str, Any]:
+    identifier = {"type": "string", "minLength": 1}
+    session = _parameter("session", "path", "A session of the caller's own.", identifier)
+    page = [
+        _parameter(
+            "limit",
+            "query",
+            "How many at the most; 50 if it is not given.",
+            {"type": "integer", "minimum": 1, "maximum": 200},
+        ),
+        _parameter("cursor", "query", "As it came with the page before.", _TEXT),
+    ]
+    name = {"type": "string", "pattern": _KEY}
+    key = _parameter("Idempotency-Key", "header", "A retry with it gets the first answer.", name)
+    frames = {"text/event-stream": {"schema": _ref("Frame")}}
+    chunks = {"text/event-stream": {"schema": _closed({"data": _TEXT})}}
+    after = {"type": "string", "pattern": "^[0-9]{1,12}$"}
+    health = _json("Health")
+    return {
+        "/v1/turns": {
+            "post": _operation(
+                "Run a turn; streamed where `Accept: text/event-stream` or `stream` asks for it",
+                {
+                    "200": _answer(
+                        "The answer, durable; or its events as they happen.",
+                        _json("TurnAnswer") | frames,
+                        "Server-Timing",
+                    ),
+                    "202": _answer(
+                        "A turn in the background, not streamed: `events` says where.",
+                        _json("TurnAccepted"),
+                        "Location",
+                    ),
+                },
+                _TURN,
+                body="TurnBody",
+                parameters=[key],
+            )
+        },
+        "/v1/turns/{turn}/events": {
+            "get": _operation(
+                "The events of a turn, as they happen or again",
+                {"200": _answer("A stream of events.", frames)},
+                (*_READ, 409, 413, 429, 502),
+                parameters=[
+                    _parameter("turn", "path", "A turn of the caller's own.", identifier),
+                    _parameter("Last-Event-ID", "header", "The last one that was received.", after),
+                ],
+            )
+        },
+        "/v1/chat/completions": {
+            "post": _operation(
+                "A turn in OpenAI's format",
+                {
+                    "200": _answer(
+                        "A chat completion, or a stream of chunks.",
+                        _json("ChatCompletion") | chunks,
+                        "Seawall-Session",
+                    )
+                },
+                _TURN,
+                body="ChatBody",
+                parameters=[
+                    key,
+                    _parameter(
+                        "Seawall-Session",
+                        "header",
+                        "The session to continue.",
+                        {"type": "string", "pattern": _IDENTIFIER},
+                    ),
+                ],
+            )
+        },
+        "/v1/models": {
+            "get": _operation(
+                "The agents, as models",
+                {"200": _answer("A list of models.", _json("ModelList"))},
+                _OWNED,
+            )
+        },
+        "/v1/models/{model}": {
+            "get": _operation(
+                "An agent, as a model",
+                {"200": _answer("The model.", _json("Model"))},
+                (*_OWNED, 404),
+                parameters=[_parameter("model", "path", "An agent, or auto.", identifier)],
+            )
+        },
+        "/v1/sessions": {
+            "get": _operation(
+                "The caller's sessions, the one opened last first",
+                {"200": _answer("A page of sessions.", _json("SessionList"))},
+                (*_OWNED, 422),
+                parameters=page,
+            )
+        },
+        "/v1/sessions/{session}": {
+            "get": _operation(
+                "A session with its turns, newest first",
+                {"200": _answer("The session, and a page of turns.", _json("SessionTurns"))},
+                _READ,
+                parameters=[session, *page],
+            ),
+            "delete": _operation(
+                "Delete a session",
+                {"204": _answer("It is gone.")},
+                (*_OWNED, 404),
+                parameters=[session],
+            ),
+        },
+        "/livez": _open("Whether the process lives", "It does.", health),
+        "/readyz": _open("Whether turns are taken", "They are.", health),
+        "/metrics": _open(
+            "Prometheus metrics", "Their text.", {"text/plain": {"schema": _TEXT}}, 404
+        ),
+        "/openapi.json": _open("This document", "It.", {"application/json": {"schema": _OBJECT}}),
+    }
+
+
+def _open(summary: str, said: str, content: Schema, *more: int) -> dict[str, Any]:
+    """A path that asks for no credential."""
+    answers = {"200": _answer(said, content)}
+    return {"get": _operation(summary, answers, (*_ANY, *more), security=[])}
+
+
+def _operation(
+    summary: str,
+    answers: dict[str, Any],
+    problems: Iterable[int],
+    body: str = "",
+    **rest: object,
+) -> dict[str, Any]:
+    for status in sorted(problems):
+        answers[str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
+    if body:
+        rest["requestBody"] = {"required": True, "content": _json(body)}
+    return {"summary": summary, "responses": answers, **rest}
+
+
+def _answer(description: str, content: Schema | None = None, *headers: str) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": description, "headers": _sent("X-Request-ID")}
+    answer["headers"] |= _sent(*headers)
+    if content is not None:
+        answer["content"] = content
+    return answer
+
+
+def _problem(status: int) -> dict[str, Any]:
+    """The answer with this status; its codes are listed."""
+    codes = sorted({kind.code for kind in _kinds() if kind.status == status})
+    listed = f" Codes: {', '.join(codes)}." if codes else ""
+    headers = {401: ["WWW-Authenticate"], 405: ["Allow"], 429: ["Retry-After"]}
+    headers[503] = ["Retry-After"]
+    return {
+        "description": f"{_TITLES[status]} Problem details (RFC 9457); `code` is stable.{listed}",
+        "headers": _sent("X-Request-ID", *headers.get(status, [])),
+        "content": {"application/problem+json": {"schema": _ref("Problem")}},
+    }
+
+
+def _headers() -> dict[str, Any]:
+    described = {
+        "X-Request-ID": "The id of this request, as in logs; the client's own where it sent one.",
+        "Server-Timing": "What each stage took, of an answer that is not streamed.",
+        "Location": "Where the events of the turn are.",
+        "Seawall-Session": "The session of the turn.",
+        "WWW-Authenticate": "How to authenticate.",
+        "Allow": "The methods that are allowed.",
+        "Retry-After": "Seconds after which a retry may succeed, where that is known.",
+    }
+    always = ("X-Request-ID", "WWW-Authenticate", "Allow", "Seawall-Session")
+    return {
+        name: {"description": said, "required": name in always, "schema": _TEXT}
+        for name, said in described.items()
+    }
+
+
+def _sent(*names: str) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _json(name: str) -> Schema:
+    return {"application/json": {"schema": _ref(name)}}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _list_of(schema: Schema) -> Schema:
+    return {"type": "array", "items": schema}
+
+
+_NULL: Schema = {"type": "null"}
+
+
+def _nullable(schema: Schema) -> Schema:
+    return {"anyOf": [schema, _NULL]}
+
+
+def _closed(fields: dict[str, Schema], **optional: Schema) -> Schema:
+    """An object that has these fields, may have the optional ones, and no others."""
+    return {
+        "type": "object",
+        "properties": fields | optional,
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+
+
+def _message_text(settings: ServerSettings) -> Schema:
+    return {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": settings.max_text_characters,
+        "pattern": "^[^\\u0000]*\\S[^\\u0000]*$",
+    }
+
+
+def _parameter(name: str, where: str, description: str, schema: Schema) -> dict[str, Any]:
     return {
         "name": name,
         "in": where,
         "required": where == "path",
         "description": description,
-        "schema": {"type": "string"},
+        "schema": schema,
     }
 
 
-def _problem_schema() -> dict[str, Any]:
+def _kinds() -> list[type[errors.Problem]]:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
-    codes = sorted({kind.code for kind in kinds if issubclass(kind, errors.Problem)})
-    return {
-        "type": "object",
-        "properties": {
-            "type": {"type": "string"},
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
-            "code": {"type": "string", "enum": codes},
-            "detail": {"type": "string"},
-            "field": {"type": "string"},
-            "retry_after": {"type": "number"},
-        },
-        "required": ["type", "title", "status", "code", "detail"],
-    }
+    return [kind for kind in kinds if issubclass(kind, errors.Problem)]
 
 
-def _session_schema() -> dict[str, Any]:
-    number = {"type": "number"}
-    return {
-        "type": "object",
-        "properties": {
-            "session": {"type": "string"},
-            "version": {"type": "integer"},
-            "agent": {"type": ["string", "null"]},
-            "created_at": number,
-            "updated_at": number,
-            "expires_at": number,
+def _problem_schema() -> Schema:
+    error = {"message": _TEXT, "type": _TEXT, "code": _TEXT, "param": {"type": ["string", "null"]}}
+    return _closed(
+        {
+            "type": _TEXT,
+            "title": _TEXT,
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "code": {"type": "string", "enum": sorted({kind.code for kind in _kinds()})},
+            "detail": _TEXT,
+            "request_id": _TEXT,
+            "error": _closed(error),
         },
-    }
+        field=_TEXT,
+        retry_after=_NUMBER,
+    )

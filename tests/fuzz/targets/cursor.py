@@ -1,0 +1,42 @@
+"""Cursors: read as the place that they were made of, or refused by name."""
+
+import msgspec
+
+from seawall.errors import InvalidField
+from seawall.sessions.cursors import read_cursor, write_cursor
+from tests.fuzz.targets import ensure
+
+__all__ = ["SEEDS", "one_input"]
+
+_KINDS = (int, str, tuple[float, str], tuple[str, int], list[str])
+
+
+def one_input(data: bytes) -> None:
+    """Pass the bytes as the cursor of each kind of list.
+
+    Raises:
+        AssertionError: a cursor was read as what it is not, or its refusal names no field.
+        Exception: reading it failed in another way than by InvalidField.
+    """
+    cursor = data.decode("latin-1")
+    for kind in _KINDS:
+        try:
+            place = read_cursor(cursor, kind)
+        except InvalidField as refused:
+            ensure(refused.field == "cursor", "the field is not named")
+            continue
+        written = write_cursor(place)
+        assert read_cursor(written, kind) == place
+        assert msgspec.convert(place, kind) == place
+
+
+SEEDS: list[bytes] = [
+    b"",
+    b"zz",
+    b"====",
+    b"\xff",
+    *(
+        write_cursor(place).encode()
+        for place in (0, 2**63, -1, "ses_1", "\0", (1.5, "ses_1"), ("ses_1", 2**63), [], ["a"] * 9)
+    ),
+]

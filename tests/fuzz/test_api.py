@@ -1,0 +1,43 @@
+"""A short form of the fuzzing of tokens, cursors and bodies; the long one is `make fuzz`."""
+
+from types import ModuleType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.targets import chat_body, cursor, jwt
+
+TARGETS = (chat_body, cursor, jwt)
+
+
+def _mutated(seeds: list[bytes]) -> st.SearchStrategy[bytes]:
+    """Seeds of which a stretch is replaced, left out, or there twice."""
+
+    def mutate(seed: bytes, places: list[int], middle: bytes, twice: bool) -> bytes:
+        start, end = sorted(place % (len(seed) + 1) for place in places)
+        return seed[:start] + (seed[start:end] * 2 if twice else middle) + seed[end:]
+
+    return st.builds(
+        mutate,
+        st.sampled_from(seeds),
+        st.lists(st.integers(0, 10_000), min_size=2, max_size=2),
+        st.binary(max_size=8) | st.sampled_from(seeds),
+        st.booleans(),
+    )
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.__name__.rpartition(".")[2])
+def test_mutations_and_noise(target: ModuleType) -> None:
+    @settings(max_examples=200, deadline=None)
+    @given(st.binary(max_size=300) | _mutated(target.SEEDS))
+    def run(data: bytes) -> None:
+        target.one_input(data)
+
+    run()
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.__name__.rpartition(".")[2])
+def test_seeds(target: ModuleType) -> None:
+    for seed in target.SEEDS:
+        target.one_input(seed)

@@ -1,0 +1,54 @@
+"""`/openapi.json` is true: Schemathesis finds no request whose answer is not as it says."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ROOT, Running, running_model, running_server
+
+KEY = "sw_a-key-for-tests"
+_SECONDS = 22
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Running]:
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    keys = f'[{{sha256 = "{digest}", tenant = "acme", subject = "shop"}}]'
+    with (
+        running_model("--first-token", "0", "--duration", "0", "--chunks", "2") as model,
+        running_server(tmp_path, model, SERVER__WORKERS="1", IDENTITY__API_KEYS=keys) as server,
+    ):
+        yield server
+
+
+def test_no_check_fails(server: Running, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("schemathesis")),
+            "run",
+            f"{server.url}/openapi.json",
+            f"--header=Authorization: Bearer {KEY}",
+            "--exclude-checks=positive_data_acceptance",
+            "--checks=all",
+            f"--max-time={_SECONDS}",
+            "--no-color",
+            "--generation-database=none",
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ
+        | {"SCHEMATHESIS_HOOKS": "tests.fuzz.openapi_checks", "PYTHONPATH": str(ROOT)},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"Selected: (\d+)/(\d+)\s+Tested: (\d+)", done.stdout)
+    assert found is not None, done.stdout
+    assert found[1] == found[2] == found[3], done.stdout

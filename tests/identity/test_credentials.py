@@ -1,0 +1,91 @@
+"""Which of the credentials that a request brings counts."""
+
+import asyncio
+import hashlib
+
+import pytest
+
+from seawall.errors import Unauthenticated
+from seawall.hosts.http.credentials import presented
+from seawall.identity.authenticator import build_authenticator
+from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
+from seawall.turn import Principal
+from tests.issuer import AUDIENCE, ISSUER, Issuer
+
+KEY = b"sw_ours"
+ADA, SHOP = Principal("acme", "ada"), Principal("acme", "shop")
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Issuer:
+    issuer = Issuer()
+    issuer.add("one")
+    return issuer
+
+
+def decide(issuer: Issuer, headers: dict[bytes, bytes]) -> Principal | None:
+    """Who is let in; None for nobody."""
+
+    async def fetch(_: str, __: float) -> bytes:
+        return issuer.key_set()
+
+    async def ask() -> Principal | None:
+        digest = hashlib.sha256(KEY).hexdigest()
+        authenticator = build_authenticator(
+            IdentitySettings(
+                jwt=JwtSettings(
+                    issuer=ISSUER, audience=AUDIENCE, jwks_url="https://i.example/keys"
+                ),
+                api_keys=(ApiKeySettings(sha256=digest, tenant="acme", subject="shop"),),
+            ),
+            fetch,
+        )
+        try:
+            credential = presented(headers, ("127.0.0.1", 1))
+            claimed = authenticator.claimed(credential)
+            principal = await authenticator.authenticate(credential)
+        except Unauthenticated:
+            return None
+        assert claimed == principal
+        return principal
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("key", [b"another-gateway's", b"sw_another", "ü".encode(), b"a.b.c", b" "])
+def test_a_token_beside_another_gateways_key_is_let_in(issuer: Issuer, key: bytes) -> None:
+    bearer = f"Bearer {issuer.token()}".encode()
+    assert decide(issuer, {b"x-api-key": key, b"authorization": bearer}) == ADA
+
+
+@pytest.mark.parametrize(
+    "other", [b"Basic YTpi", b"Bearer foreign", b"Bearer a.b.c", b"\xff", b"x"]
+)
+def test_a_key_beside_another_gateways_authorization_is_let_in(
+    issuer: Issuer, other: bytes
+) -> None:
+    assert decide(issuer, {b"x-api-key": KEY, b"authorization": other}) == SHOP
+
+
+def test_one_by_itself(issuer: Issuer) -> None:
+    token = issuer.token().encode()
+    assert decide(issuer, {b"x-api-key": KEY}) == SHOP
+    assert decide(issuer, {b"authorization": b"Bearer " + KEY}) == SHOP
+    assert decide(issuer, {b"x-api-key": token}) == ADA
+    assert decide(issuer, {b"authorization": b"bearer  " + token}) == ADA
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {b"x-api-key": b"foreign"},
+        {b"x-api-key": "ü".encode()},
+        {b"authorization": b"Bearer sw_foreign", b"x-api-key": b"foreign"},
+        {b"authorization": b"Basic YTpi", b"x-api-key": b"foreign"},
+        {b"authorization": b"Basic YTpi"},
+        {b"authorization": b"Bearer"},
+    ],
+)
+def test_no_valid_one_is_none(issuer: Issuer, headers: dict[bytes, bytes]) -> None:
+    assert decide(issuer, headers) is None
