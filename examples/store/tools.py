@@ -31,6 +31,7 @@ _ACTIONS = (
     "exchange_delivered_order_items",
 )
 _CATALOGUE = ("get_product_details", "get_item_details", "list_all_product_types")
+_CATALOGUE_FILE = Path(__file__).with_name("catalogue.json")
 _CATALOGUE_SECONDS = 30.0
 _LOOKUPS = (
     "find_user_id_by_email",
@@ -45,7 +46,7 @@ _LOOKUPS = (
 def open_store(
     *,
     database: Path | str,
-    catalogue: Path | str = Path(__file__).with_name("catalogue.json"),
+    catalogue: Path | str = _CATALOGUE_FILE,
     as_reference: bool = False,
 ) -> Toolset:
     """The tools over a database, which is filled from the catalogue when it is new.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seawall.cli.surge import show_progress
+from seawall.cli.values import whole
 from seawall.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "conversation, then let a crowd ask at the same moment. Needs a checkout.",
     )
     parser.add_argument(
-        "--turns", type=int, help="the crowd (default: 5000, or 6 with the local model)"
+        "--turns",
+        type=whole(1, 100_000),
+        help="the crowd (default: 5000, or 6 with the local model)",
     )
     parser.add_argument(
         "--model",
@@ -34,7 +37,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         default="simulated",
         help="simulated, or a real small one in the server itself (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the simulated model (default: 0)")
+    parser.add_argument(
+        "--seed", type=whole(0, 2**63 - 1), default=0, help="of the simulated model (default: 0)"
+    )
     parser.add_argument("--json", action="store_true", help="only the figures, as one JSON object")
     parser.set_defaults(run=_run)
 
@@ -42,8 +47,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.turns is None:
         arguments.turns = 6 if arguments.model == "local" else 5_000
-    if not 1 <= arguments.turns <= 100_000:
-        raise ConfigError("--turns must be from 1 to 100000")
     return _run_local(arguments) if arguments.model == "local" else _run_simulated(arguments)
 
 

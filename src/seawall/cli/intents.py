@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seawall.cli.values import number, whole
 from seawall.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,15 +40,17 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     score.add_argument("--label", default="", metavar="COLUMN", help="column of the intents")
     score.add_argument(
         "--held-out",
-        type=float,
+        type=number(0, 1, above=True),
         default=0.2,
         metavar="SHARE",
         help="share to score on when there is no --test (default: 0.2)",
     )
-    score.add_argument("--shots", type=int, metavar="N", help="train on N examples an intent only")
+    score.add_argument(
+        "--shots", type=whole(1, 1_000_000), metavar="N", help="train on N examples an intent only"
+    )
     score.add_argument(
         "--hold-intents",
-        type=float,
+        type=number(0, 1),
         default=0.0,
         metavar="SHARE",
         help="leave a share of the intents out of training, as unknown ones",
@@ -64,10 +67,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="its model (default: the installed package)",
     )
     score.add_argument(
-        "--threshold", type=float, help="confidence to answer from (default: the calibrated one)"
+        "--threshold",
+        type=number(0, 1),
+        help="confidence to answer from (default: the calibrated one)",
     )
-    score.add_argument("--worst", type=int, default=10, help="confusions to show (default: 10)")
-    score.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+    score.add_argument(
+        "--worst", type=whole(0, 1_000_000), default=10, help="confusions to show (default: 10)"
+    )
+    score.add_argument(
+        "--seed", type=whole(0, 2**63 - 1), default=0, help="of everything random (default: 0)"
+    )
     score.add_argument("--json", action="store_true", help="the scores as one JSON object")
     score.set_defaults(run=_score)
 
@@ -174,10 +183,6 @@ def _check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if not low < value < high or value < 0:
             raise ConfigError(f"--{name.replace('_', '-')} must be a share between 0 and 1")
-    if arguments.shots is not None and arguments.shots < 1:
-        raise ConfigError("--shots must be 1 or more")
-    if arguments.worst < 0:
-        raise ConfigError("--worst must be 0 or more")
 
 
 def _data(arguments: argparse.Namespace) -> "tuple[Labelled, Labelled, Labelled]":

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from seawall.cli import lab_fleets, lab_measure
+from seawall.cli.values import number, whole
 
 __all__ = ["add_parser"]
 
@@ -27,38 +28,50 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "handler", metavar="HANDLER", help="configuration file, or module:name of what is served"
     )
     local.add_argument("--host", default="127.0.0.1")
-    local.add_argument("--port", type=int, default=9000, help="0 finds a free one (default: 9000)")
+    local.add_argument(
+        "--port", type=whole(0, 65_535), default=9000, help="0 finds a free one (default: 9000)"
+    )
     local.add_argument(
         "--client",
         choices=["seawall", "awslambdaric"],
         default="seawall",
         help="what speaks to the Runtime API (default: %(default)s)",
     )
-    local.add_argument("--memory", type=int, default=512, metavar="MB")
-    local.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS")
+    local.add_argument("--memory", type=whole(128, 32_768), default=512, metavar="MB")
+    local.add_argument(
+        "--timeout", type=number(0, 900, above=True), default=30.0, metavar="SECONDS"
+    )
     local.add_argument(
         "--in-flight",
-        type=int,
+        type=whole(1, 1_600),
         default=1,
         metavar="N",
         help="invocations in one environment; more than 1 is a managed instance (default: 1)",
     )
     local.add_argument(
         "--init",
-        type=float,
+        type=number(0, 3_600, above=True),
         default=10.0,
         metavar="SECONDS",
         help="an initialisation may take, before it is tried again (default: 10, as on AWS)",
     )
     local.add_argument("--snapstart", action="store_true", help="restore environments")
-    local.add_argument("--provisioned", type=int, default=0, metavar="N", help="started ahead")
     local.add_argument(
-        "--concurrency", type=int, default=1_000, metavar="N", help="environments at most"
+        "--provisioned", type=whole(0, 100_000), default=0, metavar="N", help="started ahead"
     )
-    local.add_argument("--idle", type=float, default=300.0, metavar="SECONDS")
+    local.add_argument(
+        "--concurrency",
+        type=whole(1, 100_000),
+        default=1_000,
+        metavar="N",
+        help="environments at most",
+    )
+    local.add_argument(
+        "--idle", type=number(0, 86_400, above=True), default=300.0, metavar="SECONDS"
+    )
     local.add_argument(
         "--shutdown",
-        type=float,
+        type=number(0, 3_600),
         default=0.0,
         metavar="SECONDS",
         help="after SIGTERM, as where an extension is registered (default: 0, killed)",
@@ -124,8 +137,8 @@ def _run_lambda(arguments: argparse.Namespace) -> int:
 
     async def serve() -> None:
         stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(each, stop.set)
         async with (
             LocalFunction(settings, log=log) as function,
             front(function, arguments.host, arguments.port) as url,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seawall.cli.values import whole
 from seawall.errors import ConfigError, SeawallError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     """The service times of the simulated model."""
     parser.add_argument("--first-token", default="0.4..0.8", metavar="A..B", help="of the model")
     parser.add_argument("--duration", default="3..6", metavar="A..B", help="of a whole reply")
-    parser.add_argument("--chunks", type=int, default=40, help="pieces of a reply")
+    parser.add_argument("--chunks", type=whole(1, 1_000_000), default=40, help="pieces of a reply")
 
 
 def times_of(arguments: argparse.Namespace) -> "SimTimes":
@@ -68,8 +69,6 @@ def times_of(arguments: argparse.Namespace) -> "SimTimes":
     from seawall.cli.surge import number_range  # noqa: PLC0415 - only what this command needs
     from seawall.lab.sim_reply import SimTimes  # noqa: PLC0415
 
-    if arguments.chunks < 1:
-        raise ConfigError("--chunks must be 1 or more")
     return SimTimes(
         number_range(arguments.first_token, "--first-token"),
         number_range(arguments.duration, "--duration"),
@@ -171,7 +170,8 @@ def _detach(arguments: argparse.Namespace) -> int:
         line = process.stdout.readline() if process.stdout is not None else ""
         if not line:
             process.wait()
-            raise SeawallError(f"the fleet did not start: {log.read_text().strip()}")
+            said = log.read_text(encoding="utf-8", errors="replace").strip()
+            raise SeawallError(f"the fleet did not start: {said.removeprefix('seawall: ')}")
         process.returncode = 0  # it goes on without us
     announcement = json.loads(line)
     _show_notes(announcement["notes"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seawall.cli.lab_fleets import add_model_options, find_source, times_of
+from seawall.cli.values import whole
 from seawall.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,12 +43,19 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     comparing.add_argument("--calibration", type=Path, help="of before (default: measured now)")
     comparing.add_argument(
-        "--at-once", type=int, action="append", default=[], metavar="N", help="may be repeated"
+        "--at-once",
+        type=whole(1, _MOST_TURNS),
+        action="append",
+        default=[],
+        metavar="N",
+        help="may be repeated",
     )
     comparing.add_argument(
         "--rate", action="append", default=[], metavar="R@S", help="R a second for S seconds"
     )
-    comparing.add_argument("--most", type=int, default=1_000, metavar="N", help="turns at once")
+    comparing.add_argument(
+        "--most", type=whole(1, _MOST_TURNS), default=1_000, metavar="N", help="turns at once"
+    )
     comparing.add_argument(
         "--lambda",
         dest="words",
@@ -59,7 +67,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     comparing.add_argument("--json", action="store_true", help="the figures as one JSON object")
     for parser in (calibrating, comparing):
         parser.add_argument("--config", type=Path, help="what is served (default: the store)")
-        parser.add_argument("--pods", type=int, default=2, metavar="N", help="default: 2")
+        parser.add_argument(
+            "--pods", type=whole(1, 1_000), default=2, metavar="N", help="default: 2"
+        )
         parser.add_argument("--store", default="sqlite", help="or the URL of a DynamoDB")
         add_model_options(parser)
     calibrating.set_defaults(run=_calibrate)
@@ -101,8 +111,6 @@ def _measured(arguments: argparse.Namespace) -> "Calibration":
     from seawall.lab.loop import raise_file_limit, run  # noqa: PLC0415
 
     raise_file_limit()
-    if arguments.pods < 1:
-        raise ConfigError("--pods must be 1 or more")
     times = times_of(arguments)
     source = find_source(arguments.config)
     return run(
@@ -177,9 +185,6 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _crowds(arguments: argparse.Namespace) -> "list[Open]":
     from seawall.lab.surge.scenario import Crowd, Instant, Open  # noqa: PLC0415
 
-    for turns in arguments.at_once:
-        if not 1 <= turns <= _MOST_TURNS:
-            raise ConfigError(f"--at-once must be from 1 to {_MOST_TURNS}")
     crowds = [Open([Crowd(shapes=[Instant(turns)])]) for turns in arguments.at_once]
     return crowds + [_at_a_rate(text) for text in arguments.rate]
 

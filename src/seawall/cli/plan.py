@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seawall.cli.extras import needs
+from seawall.cli.interrupts import ending_at_once
+from seawall.cli.values import number, whole
 from seawall.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def _add_workload(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--calibration", type=Path, metavar="FILE", help="measured by seawall lab calibrate"
     )
-    group.add_argument("--spikes-a-month", type=float, metavar="N", help="(default: 4)")
+    group.add_argument("--spikes-a-month", type=number(0, 1e6), metavar="N", help="(default: 4)")
     group.add_argument(
         "--announced", action="store_true", help="spikes are known before: capacity is scheduled"
     )
@@ -84,7 +86,7 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--errors", metavar="SHARE", help="at most, such as 1%% (default: 1%%)")
     group.add_argument("--latency", metavar="TIME", help="p99 of the whole answer at most")
-    group.add_argument("--budget", type=float, metavar="MONEY", help="a month, at most")
+    group.add_argument("--budget", type=number(0, 1e12), metavar="MONEY", help="a month, at most")
     terms = parser.add_argument_group("platforms and prices")
     terms.add_argument("--region", help="us-east-1 (default), eu-central-1")
     terms.add_argument("--prices", type=Path, metavar="FILE", help="prices of your own, TOML")
@@ -97,7 +99,7 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
     )
     terms.add_argument(
         "--account-limit",
-        type=int,
+        type=whole(1, 10**9),
         metavar="N",
         help="Lambda concurrency of the account (default: its quota is raised as needed)",
     )
@@ -112,14 +114,16 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
         choices=["async", "processes"],
         help="on managed instances: one process for many requests, or AWS's (default: async)",
     )
-    terms.add_argument("--zones", type=int, metavar="N", help="for pods and NAT (default: 2)")
+    terms.add_argument(
+        "--zones", type=whole(1, 100), metavar="N", help="for pods and NAT (default: 2)"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
     # Short-lived, and little of it is cyclic: collecting garbage was a tenth of the time.
     gc.disable()
     try:
-        return _plan(arguments)
+        return ending_at_once(lambda: _plan(arguments))
     finally:
         gc.enable()
 

@@ -6,6 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+from seawall.cli.values import whole
+
 __all__ = ["add_parser"]
 
 _LIMITS = {
@@ -25,8 +27,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "service times. It is for load and tests; it understands nothing.",
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8099, help="0 finds a free one")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--port", type=whole(0, 65_535), default=8099, help="0 finds a free one")
+    parser.add_argument("--seed", type=whole(0, 2**63 - 1), default=0)
     parser.add_argument(
         "--first-token",
         type=_range,
@@ -41,7 +43,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="A..B",
         help="seconds of a whole reply (default: 3..6)",
     )
-    parser.add_argument("--chunks", type=int, default=40, help="pieces of a reply (default: 40)")
+    parser.add_argument(
+        "--chunks", type=whole(1, 1_000_000), default=40, help="pieces of a reply (default: 40)"
+    )
     parser.add_argument("--script", type=Path, help="replies and tool calls to follow (JSON)")
     parser.add_argument(
         "--model",
@@ -52,7 +56,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--faults", type=Path, help="what goes wrong, and when (TOML)")
     for name, what in _LIMITS.items():
-        parser.add_argument(f"--{name}", type=int, default=0, metavar="N", help=what)
+        parser.add_argument(f"--{name}", type=whole(0, 10**12), default=0, metavar="N", help=what)
     parser.set_defaults(run=_run)
 
 
@@ -67,15 +71,6 @@ def _range(text: str) -> tuple[float, float]:
     return low, high
 
 
-def _limit(arguments: argparse.Namespace, name: str) -> int:
-    from seawall.errors import ConfigError  # noqa: PLC0415 - only what this command needs
-
-    value = int(getattr(arguments, name.replace("-", "_")))
-    if value < 0:
-        raise ConfigError(f"--{name} must be 0 or more")
-    return value
-
-
 def _run(arguments: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415 - only what this command needs
     import signal  # noqa: PLC0415
@@ -88,17 +83,15 @@ def _run(arguments: argparse.Namespace) -> int:
     from seawall.lab.sim_reply import SimTimes  # noqa: PLC0415
     from seawall.lab.sim_script import Script, load_script  # noqa: PLC0415
 
-    if arguments.chunks < 1:
-        raise ConfigError("--chunks must be 1 or more")
     raise_file_limit()
     script = load_script(arguments.script) if arguments.script else Script()
     times = SimTimes(arguments.first_token, arguments.duration, arguments.chunks)
     faults = load_faults(arguments.faults) if arguments.faults else None
     limits = SimLimits(
-        requests_per_minute=_limit(arguments, "requests-per-minute"),
-        tokens_per_minute=_limit(arguments, "tokens-per-minute"),
-        slow_above=_limit(arguments, "slow-above"),
-        max_concurrent=_limit(arguments, "max-concurrent"),
+        requests_per_minute=arguments.requests_per_minute,
+        tokens_per_minute=arguments.tokens_per_minute,
+        slow_above=arguments.slow_above,
+        max_concurrent=arguments.max_concurrent,
     )
 
     def announce(port: int) -> None:

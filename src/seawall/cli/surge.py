@@ -1,12 +1,14 @@
 """`seawall surge`: drive a crowd at a server, and tell what the customers saw."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seawall.cli.values import number, whole
 from seawall.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,18 +47,26 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("url", metavar="URL", help="of the server's root: http://HOST:PORT")
     crowd = parser.add_argument_group("the crowd")
-    crowd.add_argument("--at-once", type=int, metavar="N", help="turns at one moment")
+    crowd.add_argument("--at-once", type=whole(1, 100_000), metavar="N", help="turns at one moment")
     crowd.add_argument("--rate", metavar="R", help="arrivals a second: 50, or 10..200")
     crowd.add_argument("--for", dest="seconds", default="30s", metavar="TIME", help="default: 30s")
     crowd.add_argument("--trace", type=Path, metavar="FILE", help="recorded arrivals")
-    crowd.add_argument("--speed", type=float, default=1.0, metavar="X", help="of the trace")
-    crowd.add_argument("--first", type=int, metavar="N", help="only so many of the trace")
-    crowd.add_argument("--customers", type=int, metavar="N", help="closed loop")
+    crowd.add_argument(
+        "--speed", type=number(0, 1e9, above=True), default=1.0, metavar="X", help="of the trace"
+    )
+    crowd.add_argument(
+        "--first", type=whole(1, 100_000_000), metavar="N", help="only so many of the trace"
+    )
+    crowd.add_argument("--customers", type=whole(1, 100_000), metavar="N", help="closed loop")
     crowd.add_argument(
         "--think", metavar="TIME", help="between turns, at most (closed loop; default: 0s)"
     )
-    crowd.add_argument("--turns", type=int, help="of one session (closed loop; default: 1)")
-    crowd.add_argument("--seed", type=int, default=0, help="of the arrivals (default: 0)")
+    crowd.add_argument(
+        "--turns", type=whole(1, 1_000_000), help="of one session (closed loop; default: 1)"
+    )
+    crowd.add_argument(
+        "--seed", type=whole(0, 2**63 - 1), default=0, help="of the arrivals (default: 0)"
+    )
     asked = parser.add_argument_group("what is asked")
     asked.add_argument(
         "--questions", type=Path, metavar="FILE", help="CSV, TSV, JSON, JSONL or lines"
@@ -73,15 +83,21 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--simulated",
         nargs="?",
         const=0,
-        type=int,
+        type=whole(0, 2**63 - 1),
         metavar="SEED",
         help="`seawall sim-model` is behind the server: check the text of every answer",
     )
-    checks.add_argument("--chunks", type=int, default=40, help="of the simulated model")
+    checks.add_argument(
+        "--chunks", type=whole(1, 1_000_000), default=40, help="of the simulated model"
+    )
     checks.add_argument("--first-token", default="0.4..0.8", metavar="A..B", help="of it, seconds")
     checks.add_argument("--duration", default="3..6", metavar="A..B", help="of it, seconds")
     checks.add_argument(
-        "--read-back", type=int, default=1_000, metavar="N", help="turns looked up (default: 1000)"
+        "--read-back",
+        type=whole(0, 1_000_000),
+        default=1_000,
+        metavar="N",
+        help="turns looked up (default: 1000)",
     )
     out = parser.add_argument_group("results")
     out.add_argument("--json", action="store_true", help="the figures as one JSON object")
@@ -93,6 +109,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    import asyncio  # noqa: PLC0415 - only what this command needs
+
     from seawall.lab.loop import run  # noqa: PLC0415 - only what this command needs
     from seawall.lab.surge.export import to_k6, to_locust  # noqa: PLC0415
     from seawall.lab.surge.process import drive_apart  # noqa: PLC0415
@@ -107,13 +125,21 @@ def _run(arguments: argparse.Namespace) -> int:
             exported = True
     if exported:
         return 0
-    result = run(drive_apart(scenario, show_progress()))
+    progress = show_progress()
+    try:
+        result = run(drive_apart(scenario, progress, interruptible=True))
+    except asyncio.CancelledError:  # a second Ctrl-C
+        raise KeyboardInterrupt from None
+    if result.interrupted is not None and sys.stderr.isatty():
+        sys.stderr.write("\n")
     if arguments.html is not None:
         _write(arguments.html, as_html(result, scenario))
     if arguments.json:
         sys.stdout.write(as_json(result, outcomes=arguments.outcomes).decode() + "\n")
     else:
         sys.stdout.write(as_table(result))
+    if result.interrupted is not None:
+        return 130
     return 0 if result.good else 1
 
 
@@ -165,8 +191,6 @@ def _scenario(arguments: argparse.Namespace) -> "Scenario":
     questions = list(QUESTIONS)
     if arguments.questions is not None:
         questions = read_questions(arguments.questions, arguments.column)
-    if arguments.read_back < 0:
-        raise ConfigError("--read-back: must be 0 or more")
     return Scenario(
         url=url,
         load=_load(arguments, _tokens(arguments.token_file)),
@@ -193,8 +217,6 @@ def _load(arguments: argparse.Namespace, tokens: list[str]) -> "Open | Closed":
         if shapes:
             raise ConfigError("--customers is a closed loop: not with --at-once, --rate, --trace")
         turns = 1 if arguments.turns is None else arguments.turns
-        if arguments.customers < 1 or turns < 1:
-            raise ConfigError("--customers and --turns must be 1 or more")
         if not seconds > 0:
             raise ConfigError("--for must be more than 0")
         return Closed(
@@ -217,8 +239,6 @@ def _shapes(arguments: argparse.Namespace, seconds: float) -> "list[Shape]":
 
     shapes: list[Shape] = []
     if arguments.at_once is not None:
-        if not 1 <= arguments.at_once <= 100_000:
-            raise ConfigError("--at-once must be from 1 to 100000")
         shapes.append(Instant(arguments.at_once))
     if arguments.rate is not None:
         low, high = number_range(arguments.rate, "--rate")
@@ -228,10 +248,6 @@ def _shapes(arguments: argparse.Namespace, seconds: float) -> "list[Shape]":
     if arguments.trace is not None:
         from seawall.plan.exports.reading import read_trace  # noqa: PLC0415 - numpy
 
-        if arguments.first is not None and arguments.first < 1:
-            raise ConfigError("--first must be 1 or more")
-        if not arguments.speed > 0:
-            raise ConfigError("--speed must be more than 0")
         times = read_trace(arguments.trace).times[: arguments.first] / arguments.speed
         shapes.append(Replay(times.tolist()))
     return shapes
@@ -244,6 +260,8 @@ def number_range(text: str, name: str) -> tuple[float, float]:
         found = float(low), float(high or low)
     except ValueError:
         raise ConfigError(f"{name}: {text!r} is not a number, or a range such as 3..6") from None
+    if not (math.isfinite(found[0]) and math.isfinite(found[1])):
+        raise ConfigError(f"{name}: {text!r} is not a finite number")
     if found[0] < 0 or found[1] < 0:
         raise ConfigError(f"{name}: {text!r} is negative")
     return found

@@ -13,7 +13,7 @@ from ctypes import CDLL, c_bool, c_double, c_longlong
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.queues import SimpleQueue
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from seawall.config import ServerSettings
 from seawall.errors import ConfigError, SeawallError
@@ -106,7 +106,9 @@ class _Supervisor:
         self._context: SpawnContext = multiprocessing.get_context("spawn")
         self._watch = watch
         self._failures: SimpleQueue[str] = self._context.SimpleQueue()
-        self._counts = [self._context.RawArray(c_longlong, 3) for _ in range(workers)]
+        self._counts: list[Counts] = [
+            cast("Counts", self._context.RawArray(c_longlong, 3)) for _ in range(workers)
+        ]
         self._signals = 0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)

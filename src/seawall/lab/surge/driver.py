@@ -19,7 +19,14 @@ from seawall.lab.surge.connecting import Connector, Unconnected
 from seawall.lab.surge.connection import Connection, Visit, request_bytes
 from seawall.lab.surge.durable import read_back
 from seawall.lab.surge.health import HealthWatch
-from seawall.lab.surge.outcome import Durability, Outcome, Progress, SurgeResult, summarise
+from seawall.lab.surge.outcome import (
+    Durability,
+    Interrupted,
+    Outcome,
+    Progress,
+    SurgeResult,
+    summarise,
+)
 from seawall.lab.surge.scenario import Api, Closed, Open, Scenario
 from seawall.transport.endpoint import Endpoint
 from seawall.transport.wheel import Wheel
@@ -42,19 +49,21 @@ async def drive(
     token: Callable[[str], str] | None = None,
     heard: Heard | None = None,
     until: asyncio.Event | None = None,
+    stop: asyncio.Event | None = None,
 ) -> SurgeResult:
     """Drive it to its end.
 
     progress: told five times a second. token: signs for a subject, in place of the scenario's
     tokens. heard: told of every outcome; then the result does not keep them, so that a crowd may
-    ask for hours. until: ends a closed loop, in place of its time.
+    ask for hours. until: ends a closed loop, in place of its time. stop: ends everything at once;
+    the result is of the turns that were over by then, and nothing is read back.
 
     Raises:
         OSError: the server's name is not known.
         ConfigError: nobody comes at all.
     """
     driver = _Driver(scenario, token, heard)
-    return await driver.run(progress, until)
+    return await driver.run(progress, until, stop or asyncio.Event())
 
 
 class _Driver:
@@ -76,12 +85,17 @@ class _Driver:
         self._expected = 0
         self._sent = self._completed = self._failed = self._refused = 0
         self._running: dict[int, Visit] = {}
+        self._asked: dict[int, Connection] = {}
+        self._stopped = False
         self._peak = 0
         self._late: list[float] = []
         self._first: list[float] = []
 
     async def run(
-        self, progress: Callable[[Progress], None] | None, until: asyncio.Event | None
+        self,
+        progress: Callable[[Progress], None] | None,
+        until: asyncio.Event | None,
+        stop: asyncio.Event,
     ) -> SurgeResult:
         loop = asyncio.get_running_loop()
         await self._connector.resolve()
@@ -94,12 +108,17 @@ class _Driver:
             if progress is not None:
                 watching.append(group.create_task(self._tick(progress)))
             if isinstance(load, Open):
-                await self._drive_open(prepared)
+                driving = group.create_task(self._drive_open(prepared))
             else:
                 over = until or asyncio.Event()
                 if until is None:
                     loop.call_later(load.seconds, over.set)
-                await self._drive_closed(load, over)
+                driving = group.create_task(self._drive_closed(load, over))
+            stopping = group.create_task(stop.wait())
+            watching.append(stopping)
+            await asyncio.wait([driving, stopping], return_when=asyncio.FIRST_COMPLETED)
+            self._stopped = not driving.done()
+            driving.cancel()
             for task in watching:
                 task.cancel()
         seconds = loop.time() - self._began
@@ -107,7 +126,11 @@ class _Driver:
             progress(self._progress())
         limits = [f"{turns} turns: {limit}" for limit, turns in self._connector.limits.items()]
         health = watch.health(self._late, percentiles(self._first).p50, limits)
-        for connection in list(self._free):
+        interrupted = Interrupted(self._expected - self._sent, len(self._running))
+        for visit in list(self._running.values()):
+            if visit.timer is not None:
+                visit.timer.cancel()
+        for connection in [*self._free, *self._asked.values()]:
             connection.close()
         for _ in range(3):  # the loop's rounds in which it lets go of what was closed
             await asyncio.sleep(0)
@@ -118,7 +141,8 @@ class _Driver:
             peak_in_flight=self._peak,
             connections=self._connector.opened,
             driver=health,
-            durability=await self._durability(),
+            durability=None if self._stopped else await self._durability(),
+            interrupted=interrupted if self._stopped else None,
         )
 
     def _prepare(self, load: Open) -> list[Visit]:
@@ -201,6 +225,7 @@ class _Driver:
         visit.timer = self._wheel.call_at(
             visit.since + self._scenario.patience, partial(connection.fail, "no answer in time")
         )
+        self._asked[visit.outcome.number] = connection
         connection.ask(visit)
 
     def _give_up(self, visit: Visit, reason: str) -> None:
@@ -219,6 +244,9 @@ class _Driver:
         self._free.pop(connection, None)
 
     def _count(self, visit: Visit) -> None:
+        self._asked.pop(visit.outcome.number, None)
+        if self._stopped:
+            return
         if visit.timer is not None:
             visit.timer.cancel()
             visit.timer = None  # it holds the connection

@@ -9,7 +9,7 @@ from msgspec import Struct
 from seawall.lab.statistics import Percentiles, percentiles
 from seawall.lab.surge.health import DriverHealth
 
-__all__ = ["Durability", "Outcome", "Progress", "SurgeResult", "summarise"]
+__all__ = ["Durability", "Interrupted", "Outcome", "Progress", "SurgeResult", "summarise"]
 
 
 class Outcome(Struct, omit_defaults=True):
@@ -80,13 +80,24 @@ class Durability(Struct, frozen=True):
         return self.found == self.looked_up and not self.unread
 
 
+class Interrupted(Struct, frozen=True):
+    """What was not done, as the surge was stopped.
+
+    unsent: turns that were still to come; 0 in a closed loop. abandoned: those that were in flight,
+    which count neither as completed nor as failed.
+    """
+
+    unsent: int
+    abandoned: int
+
+
 class SurgeResult(Struct, frozen=True, tag="result", tag_field="kind", kw_only=True):
     """What came of it; times in milliseconds, but those of `outcomes` in seconds.
 
     first_text, total: of completed turns only, since they were due. model_first_text, model_total:
     the simulated model's own part. added_first_text: per turn, what the server added. refused: by
     status 429 or 503; they are no failures. refusal, failure: how long refused and failed turns
-    took, until they were.
+    took, until they were. interrupted: None where it was driven to its end.
     """
 
     loop: str
@@ -107,13 +118,14 @@ class SurgeResult(Struct, frozen=True, tag="result", tag_field="kind", kw_only=T
     connections: int
     driver: DriverHealth
     durability: Durability | None = None
+    interrupted: Interrupted | None = None
     outcomes: list[Outcome] = []
 
     @property
     def good(self) -> bool:
         """Whether there were turns, all were completed, and durable where that was looked up."""
         durable = self.durability is None or self.durability.good
-        return 0 < self.turns == self.completed and durable
+        return 0 < self.turns == self.completed and durable and self.interrupted is None
 
 
 def summarise(
@@ -125,6 +137,7 @@ def summarise(
     connections: int,
     driver: DriverHealth,
     durability: Durability | None = None,
+    interrupted: Interrupted | None = None,
 ) -> SurgeResult:
     """Everything about the run."""
     served = [each for each in outcomes if not each.error]
@@ -153,6 +166,7 @@ def summarise(
         connections=connections,
         driver=driver,
         durability=durability,
+        interrupted=interrupted,
         outcomes=list(outcomes),
     )
 

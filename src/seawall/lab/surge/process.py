@@ -6,9 +6,11 @@ the end the outcomes, a thousand a line, and last a `SurgeResult` without them, 
 
 import asyncio
 import os
+import signal
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Callable
+from itertools import count
 
 import msgspec
 from msgspec import Struct
@@ -36,20 +38,35 @@ _decode = msgspec.json.Decoder(_Message).decode
 
 
 async def drive_apart(
-    scenario: Scenario, progress: Callable[[Progress], None] = lambda _: None
+    scenario: Scenario,
+    progress: Callable[[Progress], None] = lambda _: None,
+    *,
+    interruptible: bool = False,
 ) -> SurgeResult:
     """Drive a scenario from another process.
+
+    Args:
+        scenario: What to drive.
+        progress: Called five times a second.
+        interruptible: Ctrl-C stops the driver, which then says what was done; a second one ends
+            both at once. Else it only ends both.
 
     Raises:
         SeawallError: it ended without a result; what it said is on standard error.
     """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "seawall.lab.surge"), stdin=PIPE, stdout=PIPE, limit=_LONGEST_LINE
+        *(sys.executable, "-m", "seawall.lab.surge"),
+        stdin=PIPE,
+        stdout=PIPE,
+        limit=_LONGEST_LINE,
+        start_new_session=True,  # else a terminal's Ctrl-C would reach it as well
     )
     if process.stdin is None or process.stdout is None:
         raise SeawallError("the surge driver has no pipes")
     outcomes: list[Outcome] = []
     result: SurgeResult | None = None
+    if interruptible:
+        _stop_by_interrupt(process)
     try:
         process.stdin.write(msgspec.json.encode(scenario))
         await process.stdin.drain()
@@ -64,11 +81,28 @@ async def drive_apart(
                 progress(message)
     finally:
         if result is None and process.returncode is None:
-            process.terminate()
+            process.kill()
         await process.wait()
     if result is None:
         raise SeawallError("the surge driver ended without a result")
     return result
+
+
+def _stop_by_interrupt(process: asyncio.subprocess.Process) -> None:
+    main = asyncio.current_task()
+    interrupts = count(1)
+
+    def interrupt() -> None:
+        if process.returncode is not None:
+            return
+        if next(interrupts) == 1:
+            process.terminate()
+        else:
+            process.kill()
+            if main is not None:
+                main.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
 
 
 def main() -> int:
@@ -80,11 +114,19 @@ def main() -> int:
     out = os.fdopen(sys.stdout.fileno(), "wb", closefd=False)
 
     def write(message: _Message) -> None:
-        out.write(msgspec.json.encode(message) + b"\n")
-        out.flush()
+        try:
+            out.write(msgspec.json.encode(message) + b"\n")
+            out.flush()
+        except BrokenPipeError:  # whoever asked for it is gone
+            os._exit(1)
+
+    async def driven() -> SurgeResult:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        return await drive(scenario, progress=write, stop=stop)
 
     try:
-        result = run(drive(scenario, progress=write))
+        result = run(driven())
     except (OSError, ConfigError) as error:
         sys.stderr.write(f"seawall: {scenario.url}: {error}\n")
         return 1

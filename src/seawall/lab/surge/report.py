@@ -163,6 +163,10 @@ def _headline(result: SurgeResult) -> str:
         parts.append(f"{durability.found} of {durability.looked_up} found durable")
         if durability.unread:
             parts.append(f"{durability.unread} could not be read back")
+    if (interrupted := result.interrupted) is not None:
+        parts.append(
+            f"interrupted with {interrupted.unsent} not sent and {interrupted.abandoned} in flight"
+        )
     return f"{', '.join(parts)}, in {result.seconds:.1f} s, {result.loop} loop"
 
 

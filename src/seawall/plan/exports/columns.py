@@ -4,7 +4,6 @@ import csv
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import numpy as np
 from msgspec import Struct
@@ -16,9 +15,6 @@ from seawall.plan.exports.moments import is_number, moment
 from seawall.plan.exports.tools import Format, known_format
 from seawall.plan.exports.units import parse_durations, split_unit
 from seawall.plan.trace import MOST_REQUESTS, Trace
-
-if TYPE_CHECKING:
-    import _csv
 
 __all__ = ["Row", "read_columns", "read_table"]
 
@@ -52,15 +48,15 @@ def read_columns(lines: Iterable[str], name: str) -> Trace:
     lines = iter(lines)
     first = next(lines, "")
     delimiter = next((each for each in ",\t;" if each in first), ",")
-    reader = csv.reader(chain([first] if first else [], lines), delimiter=delimiter)
-    rows = _rows(reader, name)
+    rows = _rows(chain([first] if first else [], lines), delimiter, name)
     head = next(rows, None)
     if head is None:
         raise ConfigError(f"{name}: the trace is empty")
     return read_table(head.cells, rows, name)
 
 
-def _rows(reader: "_csv._reader", name: str) -> Iterator[Row]:
+def _rows(lines: Iterable[str], delimiter: str, name: str) -> Iterator[Row]:
+    reader = csv.reader(lines, delimiter=delimiter)
     while True:
         try:
             cells = next(reader, None)
