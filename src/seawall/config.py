@@ -21,6 +21,7 @@ from seawall.budgets.settings import BudgetSettings, budget_faults
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings
+from seawall.intents.definition import NO_INTENT
 from seawall.models.settings import ModelSettings, model_faults, wrong_setting
 from seawall.pipeline.stages import StageLimits
 from seawall.resilience.quota import QuotaSettings
@@ -295,6 +296,14 @@ def _check_references(settings: Settings, source: _Source) -> None:
             check(("models", name, "fallbacks"), "model", other, settings.models)
     for name, intent in settings.intents.items():
         check(("intents", name, "agent"), "agent", intent.agent, settings.agents)
+    none = settings.intents.get(NO_INTENT, IntentSettings())
+    for key in ("description", "agent", "patterns"):
+        if getattr(none, key):
+            raise source.error(
+                ("intents", NO_INTENT, key),
+                f"intents.{NO_INTENT} is for examples of messages that have no intent; "
+                f"remove {key}, or give the intent another name",
+            )
     routing = settings.routing
     check(("routing", "default_agent"), "agent", routing.default_agent, settings.agents)
     check(("routing", "intent_model"), "model", routing.intent_model, settings.models)

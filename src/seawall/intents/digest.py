@@ -5,7 +5,7 @@ from hashlib import sha256
 
 __all__ = ["digest"]
 
-_VERSION = "1"
+_VERSION = "2"
 """Of features, training, calibration and file together; a change of any must change it."""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from seawall.intents.blend import BlendedClassifier
+from seawall.intents.blend import BlendedClassifier, Neighbours
 from seawall.intents.classifier import NgramClassifier
 from seawall.intents.embedder import Embedder
 from seawall.intents.head import LinearHead
@@ -47,11 +47,14 @@ def write(path: Path, key: str, trained: Trained) -> None:
         "idf": ngrams.vectorise.idf,
         "weights": ngrams.weights,
         "numbers": np.array([ngrams.temperature, trained.first_threshold, trained.threshold]),
+        "certainty": np.array(ngrams.certainty),
     }
     if blended is not None:
         arrays["head"] = blended.head.weights
         arrays["offset"] = blended.head.offset
-        arrays["mix"] = np.array(blended.weights)
+        arrays["examples"] = blended.neighbours.rows
+        arrays["targets"] = blended.neighbours.targets
+        arrays["mix"] = np.array([*blended.weights, *blended.certainty])
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -83,12 +86,21 @@ def read(path: Path, key: str, embedder: Embedder | None) -> Trained | None:
                 vectorise,
                 file["weights"],
                 temperature=temperature,
+                certainty=tuple(file["certainty"].tolist()),
             )
             if embedder is None:
                 return Trained(ngrams, first_threshold, threshold)
             head = LinearHead(file["head"], file["offset"])
-            first, second = file["mix"].tolist()
-            blended = BlendedClassifier(ngrams, embedder, head, (first, second))
+            neighbours = Neighbours(file["examples"], file["targets"], len(labels))
+            first, second, *certainty = file["mix"].tolist()
+            blended = BlendedClassifier(
+                ngrams,
+                embedder,
+                head,
+                neighbours,
+                weights=(first, second),
+                certainty=tuple(certainty),
+            )
             return Trained(ngrams, first_threshold, threshold, blended)
     except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile):
         return None

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from seawall.intents.blend import BlendedClassifier
+from seawall.intents.blend import BlendedClassifier, Neighbours
 from seawall.intents.calibration import calibrate
 from seawall.intents.classifier import train
 from seawall.intents.digest import digest
@@ -35,14 +35,24 @@ def train_calibrated(
     if embedder is not None:
         progress("embedding")
         embeddings = embedder(texts)
-    calibration = calibrate(texts, labels, seed=seed, embeddings=embeddings, progress=progress)
+    calibration = calibrate(
+        texts, labels, seed=seed, embedder=embedder, embeddings=embeddings, progress=progress
+    )
     progress("training on everything")
     ngrams = train(texts, labels, seed=seed)
     ngrams.temperature = calibration.temperature
+    ngrams.certainty = calibration.first_certainty
     if embedder is None or embeddings is None:
         return Trained(ngrams, calibration.first_threshold, calibration.threshold)
-    head = LinearHead.fit(embeddings, ngrams.positions(labels), len(ngrams.labels))
-    blended = BlendedClassifier(ngrams, embedder, head, calibration.weights)
+    targets, classes = ngrams.positions(labels), len(ngrams.labels)
+    blended = BlendedClassifier(
+        ngrams,
+        embedder,
+        LinearHead.fit(embeddings, targets, classes),
+        Neighbours.of(embeddings, targets, classes),
+        weights=calibration.weights,
+        certainty=calibration.certainty,
+    )
     return Trained(ngrams, calibration.first_threshold, calibration.threshold, blended)
 
 
