@@ -120,4 +120,4 @@ def evidence(scores: Wide, *others: Wide) -> Wide:
 
 def sure(evidence: Wide, certainty: Sequence[float]) -> Wide:
     """Evidence to probabilities of being right."""
-    return 1 / (1 + np.exp(-np.maximum(evidence @ certainty[:-1] + certainty[-1], -500.0)))  # type: ignore[no-any-return]
+    return 1 / (1 + np.exp(-np.maximum(evidence @ certainty[:-1] + certainty[-1], -500.0)))

@@ -13,6 +13,7 @@ from seawall.intents.definition import NO_INTENT
 from seawall.intents.embedder import Embedder
 from seawall.intents.head import LinearHead
 from seawall.intents.misspelling import KINDS, misspelt
+from seawall.intents.spelling import Speller
 
 __all__ = ["Calibration", "calibrate"]
 
@@ -61,21 +62,34 @@ class Calibration(Struct, frozen=True):
     threshold: float = _FALLBACK
 
 
+class _Known(Struct, frozen=True):
+    """What a fold trains on: embeddings and the places of their intents; absent: the others."""
+
+    rows: Scores
+    targets: NDArray[np.int64]
+    absent: NDArray[np.bool_]
+
+
+class _Embedded(Struct, frozen=True):
+    """Held-out messages as embeddings, their scores, and what they are near to."""
+
+    rows: Scores
+    scores: Scores
+    neighbours: Neighbours
+
+
 class _HeldOut(Struct, frozen=True):
     """Messages that a fold's classifiers have not seen, a row each.
 
     targets: the place of the intent; -1 for none that they could know. misspelt: whether it is a
-    misspelt copy. scores, known: of the n-grams. dense, rows, neighbours: of the embeddings, where
-    there are some.
+    misspelt copy. scores, known: of the n-grams.
     """
 
     targets: NDArray[np.int64]
     misspelt: NDArray[np.bool_]
     scores: Scores
     known: Wide
-    dense: Scores | None = None
-    rows: Scores | None = None
-    neighbours: Neighbours | None = None
+    embedded: _Embedded | None = None
 
 
 class _Outcomes(Struct, frozen=True):
@@ -132,25 +146,21 @@ def calibrate(
         wanted = np.where(
             absent[targets[away]] | (targets[away] == none), _NO_TARGET, targets[away]
         )
-        copied, copies = _misspelt_copies([texts[each] for each in away], wanted, seed)
+        said = [texts[each] for each in away]
+        copied, copies = _misspelt_copies(said, wanted, seed)
+        said += copies
         held_out = _scored(
             classifier,
-            [*(texts[each] for each in away), *copies],
+            said,
             np.concatenate((wanted, wanted[copied])),
             np.repeat([False, True], (len(away), len(copied))),
             absent,
         )
         if embedder is not None and embeddings is not None:
-            held_out = _embedded(
-                held_out,
-                [*(texts[each] for each in away), *copies],
-                classifier,
-                embedder,
-                embeddings,
-                (kept, away),
-                targets,
-                absent,
-            )
+            speller = classifier.vectorise.speller
+            rows = _embed(said, embeddings[away], speller, embedder)
+            known = _Known(embeddings[kept], targets[kept], absent)
+            held_out = structs.replace(held_out, embedded=_embedded(rows, known))
         found.append(held_out)
     if sum(int(each.targets.size) for each in found) < _FEWEST:
         return Calibration()
@@ -210,37 +220,28 @@ def _scored(
     return _HeldOut(targets, misspelt, scores, known)
 
 
-def _embedded(
-    held_out: _HeldOut,
-    texts: Sequence[str],
-    classifier: NgramClassifier,
-    embedder: Embedder,
-    embeddings: Scores,
-    parts: tuple[NDArray[np.int64], NDArray[np.int64]],
-    targets: NDArray[np.int64],
-    absent: NDArray[np.bool_],
-) -> _HeldOut:
-    """With what the embeddings say; only what the fold's classifier spells anew is embedded."""
-    kept, away = parts
-    spelt = corrected(texts, classifier.vectorise.speller, embedder.knows)
+def _embed(
+    texts: Sequence[str], embeddings: Scores, speller: Speller, embedder: Embedder
+) -> Scores:
+    """A row a text. What is spelt anew is embedded; the first have embeddings already."""
+    spelt = corrected(texts, speller, embedder.knows)
     anew = [
         row
         for row, (text, other) in enumerate(zip(texts, spelt, strict=True))
-        if row >= len(away) or text.lower() != other
+        if row >= len(embeddings) or text.lower() != other
     ]
     rows = np.empty((len(texts), embeddings.shape[1]), np.float32)
-    rows[: len(away)] = embeddings[away]
+    rows[: len(embeddings)] = embeddings
     if anew:
         rows[anew] = embedder([spelt[each] for each in anew])
-    head = LinearHead.fit(embeddings[kept], targets[kept], len(absent))
-    dense = head.scores(rows)
-    dense[:, absent] = _ABSENT
-    return structs.replace(
-        held_out,
-        dense=dense,
-        rows=rows,
-        neighbours=Neighbours.of(embeddings[kept], targets[kept], len(absent)),
-    )
+    return rows
+
+
+def _embedded(rows: Scores, known: _Known) -> _Embedded:
+    head = LinearHead.fit(known.rows, known.targets, len(known.absent))
+    scores = head.scores(rows)
+    scores[:, known.absent] = _ABSENT
+    return _Embedded(rows, scores, Neighbours.of(known.rows, known.targets, len(known.absent)))
 
 
 def _calibrated(found: Sequence[_HeldOut], none: int) -> Calibration:
@@ -256,17 +257,18 @@ def _calibrated(found: Sequence[_HeldOut], none: int) -> Calibration:
         wide / temperature, (np.concatenate([each.known for each in found]),), targets, none, shares
     )
     alone = _threshold(first)
-    if found[0].dense is None:
+    embedded = [each.embedded for each in found if each.embedded is not None]
+    if not embedded:
         return Calibration(
             temperature, first_certainty=first_certainty, first_threshold=alone, threshold=alone
         )
-    dense = np.concatenate([each.dense for each in found if each.dense is not None])
+    dense = np.concatenate([each.scores for each in embedded])
     weights = min(
         product((0.0, *_WEIGHTS.tolist()), _WEIGHTS.tolist()),
         key=lambda each: _cross_entropy(mix((ngrams[knowable], dense[knowable]), each), wanted),
     )
     both = mix((ngrams, dense), weights)
-    near = _similarities(found, both.argmax(1).tolist())
+    near = _similarities(embedded, both.argmax(1).tolist())
     certainty, second = _outcomes(both, (both.max(1), near), targets, none, shares)
     settled = first.confidences >= alone
     threshold = _threshold(
@@ -290,12 +292,11 @@ def _shares(targets: NDArray[np.int64], misspelt: NDArray[np.bool_]) -> Wide:
     return shares
 
 
-def _similarities(found: Sequence[_HeldOut], places: Sequence[int]) -> Wide:
+def _similarities(embedded: Sequence[_Embedded], places: Sequence[int]) -> Wide:
     near: list[float] = []
-    for each in found:
-        assert each.rows is not None
-        assert each.neighbours is not None
-        near += map(each.neighbours.similarity, each.rows, places[len(near) :])
+    for each in embedded:
+        here = places[len(near) : len(near) + len(each.rows)]
+        near += map(each.neighbours.similarity, each.rows, here)
     return np.array(near)
 
 

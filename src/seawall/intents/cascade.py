@@ -3,16 +3,18 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from seawall.errors import DeadlineExceeded, UpstreamFailed
-from seawall.intents.aside import Aside
 from seawall.intents.definition import NO_INTENT, Detection, IntentDefinition
 from seawall.intents.features import MAX_CHARACTERS
-from seawall.intents.model import ModelDetector
 from seawall.intents.negation import Negations
 from seawall.intents.rules import Rules
 from seawall.models.port import Meter, Model
+
+if TYPE_CHECKING:
+    from seawall.intents.aside import Aside
+    from seawall.intents.model import ModelDetector
 
 __all__ = ["Classifier", "IntentDetector", "build_detector"]
 
@@ -38,9 +40,9 @@ class IntentDetector:
         rules: Rules,
         classifier: Classifier | None,
         threshold: float,
-        model: ModelDetector | None,
+        model: "ModelDetector | None",
         *,
-        deeper: Aside | None = None,
+        deeper: "Aside | None" = None,
         deeper_threshold: float = 1.0,
         negations: Negations | None = None,
     ) -> None:
@@ -98,7 +100,7 @@ class IntentDetector:
         except (UpstreamFailed, DeadlineExceeded):
             return local
 
-    async def _detect_deeper(self, text: str, deeper: Aside, local: Detection) -> Detection:
+    async def _detect_deeper(self, text: str, deeper: "Aside", local: Detection) -> Detection:
         try:
             async with asyncio.timeout(_PATIENCE):
                 best = await deeper.best(text)
@@ -152,7 +154,11 @@ def build_detector(
     """
     rules = Rules(definitions)
     listed = [each for each in definitions if each.name != NO_INTENT]
-    asked = ModelDetector(model, listed) if model is not None and listed else None
+    asked = None
+    if model is not None and listed:
+        from seawall.intents.model import ModelDetector  # noqa: PLC0415 - only where one is asked
+
+        asked = ModelDetector(model, listed)
     examples = [(text, each.name) for each in definitions for text in each.examples]
     if len({name for _, name in examples}) < 2:
         return IntentDetector(rules, None, 1.0 if threshold is None else threshold, asked)
@@ -173,12 +179,17 @@ def build_detector(
         embedder=None if embedding_model is None else Embedder(find_model(embedding_model)),
         cache=cache,
     )
+    deeper = None
+    if trained.blended is not None:
+        from seawall.intents.aside import Aside  # noqa: PLC0415 - only with embeddings
+
+        deeper = Aside(trained.blended)
     return IntentDetector(
         rules,
         trained.ngrams,
         trained.first_threshold if threshold is None else threshold,
         asked,
-        deeper=None if trained.blended is None else Aside(trained.blended),
+        deeper=deeper,
         deeper_threshold=trained.threshold if threshold is None else threshold,
         negations=negations,
     )

@@ -56,6 +56,6 @@ with its neighbour; or three in ten spaces are left out."""
 
 
 def misspelt(texts: Sequence[str], kind: str, *, seed: int = 0) -> list[str]:
-    """A copy of each text with misspellings of a kind in `KINDS`; the same seed, the same copies."""
+    """A copy of each text with misspellings of a kind in `KINDS`; a seed's are the same."""
     chance = random.Random(f"{kind} {seed}")  # noqa: S311 - simulated mistakes, not a secret
     return [KINDS[kind](text, chance) for text in texts]

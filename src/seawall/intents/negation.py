@@ -22,10 +22,11 @@ _QUOTED = re.compile(
     r"|(?<!\w)'[^']*'(?!\w)|(?<!\w)\u2018[^\u2018\u2019]*\u2019(?!\w)"
 )
 _WORD = re.compile(r"\w+")
-_LIGHT_WORDS = frozenset(
-    "a an and any anything are ask asked asking at be been being do ever everything for going "
-    "have i in is it just like me mean meant my need of on please really said say some that the "
-    "them this to trying us want wanted wanting we wish yet you your".split()
+_LIGHT_WORD = re.compile(
+    r"an?|and|any(?:thing)?|are|ask(?:ed|ing)?|at|be|been|being|do|ever|everything|for|going|have|i"
+    r"|in|is|it|just|like|me|mean|meant|my|need|of|on|please|really|said|say|some|that|the|them"
+    r"|this|to|trying|us|want(?:ed|ing)?|we|wish|yet|your?",
+    re.IGNORECASE,
 )
 _STEM = 5
 _ESCAPE = re.compile(r"\\[A-Za-z]")
@@ -96,7 +97,7 @@ def _negated_word(text: str, cue: re.Match[str]) -> str:
     """
     kind = "stop " if cue[0].lower().startswith("stop") else ""
     for word in _WORD.finditer(text, cue.end()):
-        if word[0].lower() not in _LIGHT_WORDS:
+        if not _LIGHT_WORD.fullmatch(word[0]):
             return kind + word[0].lower()[:_STEM]
     return kind
 

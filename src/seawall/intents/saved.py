@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 
 from seawall.intents.blend import BlendedClassifier, Neighbours
 from seawall.intents.classifier import NgramClassifier
+from seawall.intents.digest import FORMAT
 from seawall.intents.embedder import Embedder
 from seawall.intents.head import LinearHead
 from seawall.intents.vectors import Vectoriser
 
-__all__ = ["Trained", "read", "write"]
+__all__ = ["Trained", "format_of", "read", "write"]
+
+_UNNAMED_FORMAT = 1
+"""That of files from before the format was written into them."""
 
 
 class Trained(Struct, frozen=True):
@@ -40,6 +44,7 @@ def write(path: Path, key: str, trained: Trained) -> None:
     """
     ngrams, blended = trained.ngrams, trained.blended
     arrays: dict[str, NDArray[np.generic]] = {
+        "format": np.array([FORMAT]),
         "key": _packed([key]),
         "labels": _packed(ngrams.labels),
         "words": _packed(ngrams.vectorise.words),
@@ -66,6 +71,17 @@ def write(path: Path, key: str, trained: Trained) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def format_of(path: Path) -> int | None:
+    """The format of a file that `write` of any version wrote; None where it is no such file."""
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            if "format" in file:
+                return int(file["format"][0])
+            return _UNNAMED_FORMAT if "key" in file else None
+    except (OSError, EOFError, TypeError, ValueError, KeyError, IndexError, zipfile.BadZipFile):
+        return None
 
 
 def read(path: Path, key: str, embedder: Embedder | None) -> Trained | None:

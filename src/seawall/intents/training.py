@@ -10,10 +10,10 @@ from typing import BinaryIO
 from seawall.intents.blend import BlendedClassifier, Neighbours
 from seawall.intents.calibration import calibrate
 from seawall.intents.classifier import train
-from seawall.intents.digest import digest
+from seawall.intents.digest import FORMAT, digest
 from seawall.intents.embedder import Embedder
 from seawall.intents.head import LinearHead
-from seawall.intents.saved import Trained, read, write
+from seawall.intents.saved import Trained, format_of, read, write
 
 __all__ = ["obtain", "train_calibrated"]
 
@@ -78,7 +78,15 @@ def obtain(
         if (found := read(cache, key, embedder)) is not None:
             return found
         if cache.exists():
-            _log.warning("%s does not fit the examples; training anew", cache)
+            found_format = format_of(cache)
+            if found_format not in (FORMAT, None):
+                _log.warning(
+                    "%s is of format %d, and this version of Seawall reads %d; training anew. Run "
+                    "`seawall intents train` again where the file is shipped",
+                    *(cache, found_format, FORMAT),
+                )
+            else:
+                _log.warning("%s does not fit the examples; training anew", cache)
         trained = _trained(texts, labels, embedder, progress, f"kept in {cache}")
         try:
             write(cache, key, trained)
