@@ -1,6 +1,7 @@
 """What most teams would write: TF-IDF of words and letters, a linear SVM. Runs in its own venv.
 
-Reads {"training": [[text, label], ...], "testing": [...], "unknown": [...]} from standard input,
+Reads {"training": [[text, label], ...], "testing": [...], "unknown": [...], "misspelt":
+{kind: [...]}} from standard input,
 prints its figures as one JSON line.
 """
 
@@ -43,5 +44,7 @@ figures = {
 if data["unknown"]:
     margins = [model.decision_function(part).max(1) for part in (asked, data["unknown"])]
     truth = np.repeat([1, 0], [len(part) for part in margins])
-    figures["unknown_auroc"] = float(roc_auc_score(truth, np.concatenate(margins)))
+    figures["mix_auroc"] = float(roc_auc_score(truth, np.concatenate(margins)))
+for kind, copies in data["misspelt"].items():
+    figures[f"{kind}_accuracy"] = float(np.mean(model.predict(copies) == np.array(wanted)))
 print(json.dumps(figures))

@@ -1,8 +1,9 @@
 """How well intents are told apart, and at what cost, beside TF-IDF with a linear SVM.
 
-    .venv/bin/python bench/intents/run.py [--quick] [--validate]
+    .venv/bin/python bench/intents/run.py [--quick] [--validate] [--clinc data_full.json]
 
-Needs BANKING77 (see README.md). Prints a table, and the figures as one JSON line at the end.
+Also with misspelt messages, and with messages of no intent among them. Needs BANKING77 (see
+README.md). Prints a table, and the figures as one JSON line at the end.
 """
 
 import argparse
@@ -13,8 +14,8 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Iterator
-from itertools import product
+from collections.abc import Iterator, Sequence
+from itertools import chain, product
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -22,43 +23,83 @@ from typing import Any
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+from msgspec import Struct
 
 from seawall.errors import ConfigError
 from seawall.intents.blend import TwoSteps
 from seawall.intents.classifier import train
+from seawall.intents.definition import NO_INTENT
 from seawall.intents.digest import digest
 from seawall.intents.embedder import Embedder, find_model
 from seawall.intents.evaluation import Labelled, auroc, evaluate, few_shot, read_labelled, split
-from seawall.intents.saved import read, write
+from seawall.intents.misspelling import KINDS, misspelt
+from seawall.intents.saved import Trained, read, write
 from seawall.intents.training import train_calibrated
 
 HERE = Path(__file__).resolve().parent
 DATA = HERE.parents[2] / "shared" / "data"
 UNKNOWN_SHARE = 0.25
+"""Of the intents, left out of training."""
+UNKNOWN_AMONG = 0.18
+"""Of the messages in a mix; CLINC150's own share."""
+TIMED = 300
 
 
-def ours(
-    training: Labelled, testing: Labelled, unknown: Labelled, embedder: Embedder | None, seed: int
-) -> dict[str, float]:
+class Case(Struct, frozen=True):
+    """What is trained on and scored on.
+
+    unknown: messages of no intent that training knows. far: others, of another trade. misspelt:
+    whether misspelt copies are scored too.
+    """
+
+    name: str
+    seed: int
+    training: Labelled
+    testing: Labelled
+    unknown: tuple[str, ...] = ()
+    far: tuple[str, ...] = ()
+    misspelt: bool = False
+
+
+class Answers:
+    """What both steps say, as the cascade takes them, of many texts at once."""
+
+    def __init__(self, trained: Trained, texts: Sequence[str]) -> None:
+        first = {text: trained.ngrams.best(text) for text in texts}
+        unsure = [text for text, best in first.items() if best[1] < trained.first_threshold]
+        if trained.blended is not None and unsure:
+            first.update(zip(unsure, trained.blended.best_of(unsure), strict=True))
+        self._best = first
+
+    def best(self, text: str) -> tuple[str, float]:
+        """The likeliest intent and how sure it is."""
+        return self._best[text]
+
+
+def ours(case: Case, embedder: Embedder | None) -> dict[str, float]:
     """Train, keep, load, score."""
+    texts, labels = case.training.texts, case.training.labels
     began = time.process_time()
-    trained = train_calibrated(training.texts, training.labels, embedder=embedder, seed=seed)
+    trained = train_calibrated(texts, labels, embedder=embedder, seed=case.seed)
     figures = {"training_seconds": time.process_time() - began}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "classifier.npz"
-        key = digest(training.texts, training.labels, embedder.digest if embedder else "")
+        key = digest(texts, labels, embedder.digest if embedder else "")
         write(path, key, trained)
         figures["file_megabytes"] = path.stat().st_size / 1e6
         began = time.perf_counter()
         loaded = read(path, key, embedder)
         figures["loading_milliseconds"] = (time.perf_counter() - began) * 1e3
     assert loaded is not None
-    classifier = (
+    alone = (
         loaded.ngrams
         if loaded.blended is None
         else TwoSteps(loaded.blended, loaded.first_threshold)
     )
-    result = evaluate(classifier, testing, threshold=loaded.threshold)
+    few = Labelled(case.testing.texts[:TIMED], case.testing.labels[:TIMED])
+    figures["microseconds"] = evaluate(alone, few, threshold=loaded.threshold).microseconds
+    answers = Answers(loaded, case.testing.texts)
+    result = evaluate(answers, case.testing, threshold=loaded.threshold)
     figures |= {
         "accuracy": result.accuracy,
         "macro_f1": result.macro_f1,
@@ -66,17 +107,43 @@ def ours(
         "coverage": result.coverage,
         "threshold": result.threshold,
         "calibration_error": result.calibration_error,
-        "microseconds": result.microseconds,
     }
-    if unknown.texts:
-        figures["unknown_auroc"] = auroc(
-            [classifier.best(text)[1] for text in testing.texts],
-            [classifier.best(text)[1] for text in unknown.texts],
-        )
+    if case.unknown:
+        figures |= amid_unknown(loaded, case, answers)
+    for kind in KINDS if case.misspelt else ():
+        copies = Labelled(tuple(misspelt(case.testing.texts, kind)), case.testing.labels)
+        scored = evaluate(Answers(loaded, copies.texts), copies, threshold=loaded.threshold)
+        figures |= {f"{kind}_accuracy": scored.accuracy, f"{kind}_precision": scored.precision}
     return figures
 
 
-def peer(training: Labelled, testing: Labelled, unknown: Labelled) -> dict[str, float]:
+def amid_unknown(trained: Trained, case: Case, answers: Answers) -> dict[str, float]:
+    """How far messages of no intent are told apart, and what is right with 18 % of them."""
+    known = [answers.best(text) for text in case.testing.texts]
+    right = [best[0] == label for best, label in zip(known, case.testing.labels, strict=True)]
+    figures: dict[str, float] = {}
+    for name, texts in (("mix", case.unknown), ("far_mix", case.far)):
+        if not texts:
+            continue
+        unknown = [Answers(trained, texts).best(text) for text in texts]
+        sure = [as_intent(each) >= trained.threshold for each in known]
+        wrongly = mean(as_intent(each) >= trained.threshold for each in unknown) * UNKNOWN_AMONG
+        answered = mean(sure) * (1 - UNKNOWN_AMONG) + wrongly
+        correct = mean(map(min, sure, right)) * (1 - UNKNOWN_AMONG)
+        figures |= {
+            f"{name}_auroc": auroc(list(map(as_intent, known)), list(map(as_intent, unknown))),
+            f"{name}_precision": correct / answered if answered else 1.0,
+            f"{name}_coverage": answered,
+        }
+    return figures
+
+
+def as_intent(best: tuple[str, float]) -> float:
+    """How sure it is of an intent."""
+    return 0.0 if best[0] == NO_INTENT else best[1]
+
+
+def peer(case: Case) -> dict[str, float]:
     """The same by scikit-learn."""
     python = HERE / ".venv" / "bin" / "python"
     if not python.exists():
@@ -86,9 +153,12 @@ def peer(training: Labelled, testing: Labelled, unknown: Labelled) -> dict[str, 
             [python, "-m", "pip", "install", "-q", "-r", HERE / "requirements.txt"], check=True
         )
     data = {
-        "training": list(zip(training.texts, training.labels, strict=True)),
-        "testing": list(zip(testing.texts, testing.labels, strict=True)),
-        "unknown": unknown.texts,
+        "training": list(zip(case.training.texts, case.training.labels, strict=True)),
+        "testing": list(zip(case.testing.texts, case.testing.labels, strict=True)),
+        "unknown": case.unknown,
+        "misspelt": {kind: misspelt(case.testing.texts, kind) for kind in KINDS}
+        if case.misspelt
+        else {},
     }
     done = subprocess.run(
         [python, HERE / "peer.py"], input=json.dumps(data).encode(), check=True, capture_output=True
@@ -104,24 +174,57 @@ def known_only(labelled: Labelled, names: set[str], known: bool) -> Labelled:
     return Labelled(tuple(text for text, _ in kept), tuple(label for _, label in kept))
 
 
-def cases(
-    training: Labelled, testing: Labelled, seeds: int, quick: bool
-) -> Iterator[tuple[str, int, Labelled, Labelled, Labelled]]:
-    """Name, seed, to train on, to score on, and messages of intents left out of training."""
-    nothing = Labelled((), ())
+def cases(training: Labelled, testing: Labelled, seeds: int, quick: bool) -> Iterator[Case]:
+    """On BANKING77: few examples, all of them, and with a quarter of the intents left out."""
     for seed in range(seeds):
-        yield "10 an intent", seed, few_shot(training, 10, seed=seed), testing, nothing
+        few = few_shot(training, 10, seed=seed)
+        yield Case("10 an intent", seed, few, testing, misspelt=not seed)
     if not quick:
-        yield "full", 0, training, testing, nothing
+        yield Case("full", 0, training, testing, misspelt=True)
     names = np.array(sorted(set(training.labels)))
     for seed in range(1 if quick else 3):
         away = np.random.default_rng(seed).permutation(names)
         known = set(away[round(len(names) * UNKNOWN_SHARE) :].tolist())
+        scored = known_only(testing, known, True)
+        others = known_only(testing, known, False).texts
         few = known_only(few_shot(training, 10, seed=seed), known, True)
-        scored = known_only(testing, known, True), known_only(testing, known, False)
-        yield "10, intents left out", seed, few, *scored
-        if seed == 0 and not quick:
-            yield "full, intents left out", seed, known_only(training, known, True), *scored
+        yield Case("10, intents left out", seed, few, scored, others, retail())
+        if not quick:
+            every = known_only(training, known, True)
+            yield Case("full, intents left out", seed, every, scored, others, retail())
+
+
+def retail() -> tuple[str, ...]:
+    """What customers of a shop want, which is nothing that a bank is asked for."""
+    path = DATA / "retail" / "tasks_train.json"
+    if not path.is_file():
+        return ()
+    tasks = json.loads(path.read_text(encoding="utf-8"))
+    return tuple(each["user_scenario"]["instructions"]["reason_for_call"] for each in tasks)
+
+
+def clinc_cases(path: Path, quick: bool) -> Iterator[Case]:
+    """On CLINC150, whose messages of no intent were collected as such."""
+    parts = json.loads(path.read_text(encoding="utf-8"))
+    training, testing, none = (
+        Labelled(tuple(text for text, _ in part), tuple(label for _, label in part))
+        for part in (parts["train"], parts["test"], parts["oos_train"])
+    )
+    unknown = tuple(text for text, _ in parts["oos_test"])
+    for seed in range(1 if quick else 2):
+        few = few_shot(training, 10, seed=seed)
+        yield Case("CLINC150, 10 an intent", seed, few, testing, unknown)
+    few = with_none(few_shot(training, 10, seed=0), none)
+    yield Case("CLINC150, 10 an intent, none", 0, few, testing, unknown)
+    if not quick:
+        yield Case("CLINC150, full", 0, training, testing, unknown)
+        yield Case("CLINC150, full, none", 0, with_none(training, none), testing, unknown)
+
+
+def with_none(labelled: Labelled, none: Labelled) -> Labelled:
+    """Examples of messages of no intent added."""
+    names = (NO_INTENT,) * len(none.texts)
+    return Labelled(labelled.texts + none.texts, labelled.labels + names)
 
 
 def validate(training: Labelled, seeds: int) -> list[dict[str, float]]:
@@ -151,6 +254,10 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="two draws, 10 an intent only")
     parser.add_argument("--seeds", type=int, default=5, help="draws of 10 an intent (default: 5)")
     parser.add_argument("--case", default="", help="only cases whose name has this in it")
+    parser.add_argument("--no-peer", action="store_true", help="without the linear SVM")
+    parser.add_argument(
+        "--clinc", type=Path, metavar="FILE", help="also on CLINC150: its data_full.json"
+    )
     parser.add_argument("--validate", action="store_true", help="the sweep of settings instead")
     arguments = parser.parse_args()
     if not (DATA / "banking77_train.csv").is_file():
@@ -168,19 +275,20 @@ def main() -> int:
         sys.stderr.write(f"without embeddings: {error}\n")
     rows: list[dict[str, Any]] = []
     seeds = 2 if arguments.quick else arguments.seeds
-    for case, seed, few, scored, unknown in cases(training, testing, seeds, arguments.quick):
-        if arguments.case not in case:
+    found = cases(training, testing, seeds, arguments.quick)
+    if arguments.clinc is not None:
+        found = chain(found, clinc_cases(arguments.clinc, arguments.quick))
+    for case in found:
+        if arguments.case not in case.name:
             continue
-        measured = {
-            "linear svm": peer(few, scored, unknown),
-            "n-grams": ours(few, scored, unknown, None, seed),
-        }
+        measured = {} if arguments.no_peer else {"linear svm": peer(case)}
+        measured["n-grams"] = ours(case, None)
         if embedder is not None:
-            measured["embeddings"] = ours(few, scored, unknown, embedder, seed)
+            measured["embeddings"] = ours(case, embedder)
         for who, figures in measured.items():
-            rows.append({"case": case, "seed": seed, "who": who, **figures})
+            rows.append({"case": case.name, "seed": case.seed, "who": who, **figures})
             shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
-            print(f"{case} #{seed}  {who:10}  {shown}", flush=True)
+            print(f"{case.name} #{case.seed}  {who:10}  {shown}", flush=True)
     print(json.dumps(rows))
     return 0
 

@@ -26,6 +26,7 @@ from seawall.budgets.settings import BudgetSettings, budget_faults
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.errors import ConfigError, did_you_mean
 from seawall.identity.settings import IdentitySettings
+from seawall.intents.definition import NO_INTENT
 from seawall.models.settings import ModelSettings, model_faults, wrong_setting
 from seawall.pipeline.stages import StageLimits
 from seawall.resilience.quota import QuotaSettings
@@ -564,6 +565,7 @@ def _check_references(settings: Settings, source: _Source) -> None:
             check(("models", name, "fallbacks"), "model", other, settings.models)
     for name, intent in settings.intents.items():
         check(("intents", name, "agent"), "agent", intent.agent, settings.agents)
+    _check_no_intent(settings, source)
     routing = settings.routing
     check(("routing", "default_agent"), "agent", routing.default_agent, settings.agents)
     check(("routing", "intent_model"), "model", routing.intent_model, settings.models)
@@ -574,6 +576,18 @@ def _check_references(settings: Settings, source: _Source) -> None:
         raise source.error(path, message)
     if len(settings.agents) > 1 and not routing.default_agent:
         raise source.error(("routing", "default_agent"), "must say which agent answers by default")
+
+
+def _check_no_intent(settings: Settings, source: _Source) -> None:
+    """Messages that have no intent are known by examples alone."""
+    none = settings.intents.get(NO_INTENT, IntentSettings())
+    for key in ("description", "agent", "patterns"):
+        if getattr(none, key):
+            raise source.error(
+                ("intents", NO_INTENT, key),
+                f"intents.{NO_INTENT} is for examples of messages that have no intent; "
+                f"remove {key}, or give the intent another name",
+            )
 
 
 def _line_of(lines: list[str], path: tuple[str, ...]) -> int:

@@ -3,14 +3,18 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from seawall.errors import DeadlineExceeded, UpstreamFailed
-from seawall.intents.aside import Aside
-from seawall.intents.definition import Detection, IntentDefinition
-from seawall.intents.model import ModelDetector
+from seawall.intents.definition import NO_INTENT, Detection, IntentDefinition
+from seawall.intents.features import MAX_CHARACTERS
+from seawall.intents.negation import Negations
 from seawall.intents.rules import Rules
 from seawall.models.port import Meter, Model
+
+if TYPE_CHECKING:
+    from seawall.intents.aside import Aside
+    from seawall.intents.model import ModelDetector
 
 __all__ = ["Classifier", "IntentDetector", "build_detector"]
 
@@ -36,10 +40,11 @@ class IntentDetector:
         rules: Rules,
         classifier: Classifier | None,
         threshold: float,
-        model: ModelDetector | None,
+        model: "ModelDetector | None",
         *,
-        deeper: Aside | None = None,
+        deeper: "Aside | None" = None,
         deeper_threshold: float = 1.0,
+        negations: Negations | None = None,
     ) -> None:
         self._rules = rules
         self._classifier = classifier
@@ -47,6 +52,7 @@ class IntentDetector:
         self._model = model
         self.threshold = threshold
         self._deeper_threshold = deeper_threshold
+        self._negations = negations or Negations(())
 
     @property
     def may_wait(self) -> bool:
@@ -55,7 +61,9 @@ class IntentDetector:
 
     def locally(self) -> "IntentDetector":
         """One that never waits: without the model, and whatever takes its time."""
-        return IntentDetector(self._rules, self._classifier, self.threshold, None)
+        return IntentDetector(
+            self._rules, self._classifier, self.threshold, None, negations=self._negations
+        )
 
     def detect_locally(self, text: str) -> Detection:
         """What rules and classifier say; an intent only where they are sure enough."""
@@ -64,10 +72,12 @@ class IntentDetector:
             return Detection(by_rule, 1.0, "rules")
         if self._classifier is None:
             return _NOTHING
-        intent, confidence = self._classifier.best(text)
-        if confidence >= self.threshold:
-            return Detection(intent, confidence, "classifier")
-        return Detection(None, confidence, "none")
+        best = self._classifier.best(text)
+        if _is_answer(best, self.threshold):
+            outside = self._negations.outside(text[:MAX_CHARACTERS], best[0])
+            if outside is None or _agrees(best, self._classifier.best(outside), self.threshold):
+                return Detection(*best, "classifier")
+        return Detection(None, best[1], "none")
 
     @property
     def may_spend(self) -> bool:
@@ -90,23 +100,36 @@ class IntentDetector:
         except (UpstreamFailed, DeadlineExceeded):
             return local
 
-    async def _detect_deeper(self, text: str, deeper: Aside, local: Detection) -> Detection:
+    async def _detect_deeper(self, text: str, deeper: "Aside", local: Detection) -> Detection:
         try:
             async with asyncio.timeout(_PATIENCE):
                 best = await deeper.best(text)
+                if best is None:
+                    return local
+                if not _is_answer(best, self._deeper_threshold):
+                    return Detection(None, best[1], "none")
+                outside = self._negations.outside(text[:MAX_CHARACTERS], best[0])
+                if outside is not None:
+                    other = await deeper.best(outside)
+                    if other is None or not _agrees(best, other, self._deeper_threshold):
+                        return Detection(None, best[1], "none")
         except TimeoutError:
             return local
-        if best is None:
-            return local
-        intent, confidence = best
-        if confidence >= self._deeper_threshold:
-            return Detection(intent, confidence, "embeddings")
-        return Detection(None, confidence, "none")
+        return Detection(*best, "embeddings")
 
     def close(self) -> None:
         """Let go of the thread, where there is one."""
         if self._deeper is not None:
             self._deeper.close()
+
+
+def _is_answer(best: tuple[str, float], threshold: float) -> bool:
+    return best[0] != NO_INTENT and best[1] >= threshold
+
+
+def _agrees(best: tuple[str, float], outside: tuple[str, float], threshold: float) -> bool:
+    """Whether what is not negated says the same by itself: "I do not need it. Cancel it."."""
+    return outside[0] == best[0] and outside[1] >= threshold
 
 
 def build_detector(
@@ -130,17 +153,23 @@ def build_detector(
         ConfigError: a pattern is not a regular expression, or there is no embedding model.
     """
     rules = Rules(definitions)
-    asked = ModelDetector(model, definitions) if model is not None and definitions else None
+    listed = [each for each in definitions if each.name != NO_INTENT]
+    asked = None
+    if model is not None and listed:
+        from seawall.intents.model import ModelDetector  # noqa: PLC0415 - only where one is asked
+
+        asked = ModelDetector(model, listed)
     examples = [(text, each.name) for each in definitions for text in each.examples]
     if len({name for _, name in examples}) < 2:
         return IntentDetector(rules, None, 1.0 if threshold is None else threshold, asked)
+    negations = Negations(examples)
     if light and cache is not None and embedding_model is None:
         from seawall.intents.light import load_light  # noqa: PLC0415 - only where it can be used
 
         found = load_light(cache, [text for text, _ in examples], [name for _, name in examples])
         if found is not None:
             sure = found.threshold if threshold is None else threshold
-            return IntentDetector(rules, found, sure, asked)
+            return IntentDetector(rules, found, sure, asked, negations=negations)
     from seawall.intents.embedder import Embedder, find_model  # noqa: PLC0415 - needs numpy
     from seawall.intents.training import obtain  # noqa: PLC0415
 
@@ -150,11 +179,17 @@ def build_detector(
         embedder=None if embedding_model is None else Embedder(find_model(embedding_model)),
         cache=cache,
     )
+    deeper = None
+    if trained.blended is not None:
+        from seawall.intents.aside import Aside  # noqa: PLC0415 - only with embeddings
+
+        deeper = Aside(trained.blended)
     return IntentDetector(
         rules,
         trained.ngrams,
         trained.first_threshold if threshold is None else threshold,
         asked,
-        deeper=None if trained.blended is None else Aside(trained.blended),
+        deeper=deeper,
         deeper_threshold=trained.threshold if threshold is None else threshold,
+        negations=negations,
     )

@@ -1,5 +1,6 @@
 """A linear classifier on word and letter n-grams: small, quick, and honest about not knowing."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -8,8 +9,10 @@ from numpy.typing import NDArray
 
 from seawall.intents.vectors import Vectoriser
 
-__all__ = ["NgramClassifier", "softmax", "train"]
+__all__ = ["LEAST_ODDS", "NgramClassifier", "softmax", "train"]
 
+LEAST_ODDS = 1e-12
+_MOST_LOG_ODDS = 500.0
 _UPDATES = 16_000
 _EPOCHS = (8, 30)
 
@@ -20,8 +23,9 @@ Progress = Callable[[int, int], None]
 class NgramClassifier:
     """Multinomial logistic regression on tf-idf features. Made by `train`.
 
-    labels: class names in the order of scores. temperature: divides the scores; set by
-    calibration.
+    labels: class names in the order of scores. temperature: divides the scores; certainty: the
+    weights of log-odds and known share, and an offset, that make the probability of being right.
+    Both are set by calibration.
     """
 
     def __init__(
@@ -31,8 +35,10 @@ class NgramClassifier:
         weights: NDArray[np.float32],
         *,
         temperature: float = 1.0,
+        certainty: tuple[float, ...] = (1.0, 0.0, 0.0),
     ) -> None:
         self.labels = labels
+        self.certainty = certainty
         self.temperature = temperature
         self.vectorise = vectorise
         self.weights = weights
@@ -44,19 +50,25 @@ class NgramClassifier:
 
     def scores(self, text: str) -> NDArray[np.float32]:
         """One number a class; the scale is the classifier's own."""
+        return self.scores_and_known(text)[0]
+
+    def scores_and_known(self, text: str) -> tuple[NDArray[np.float32], float]:
+        """The scores, and how much of the text is known from the examples: 0 to 1."""
         positions, values = self.vectorise(text)
-        return values @ self.weights[positions]
+        return values @ self.weights[positions], float(values @ values)
 
     def probabilities(self, text: str) -> NDArray[np.float64]:
         """Calibrated probabilities of the classes; they add up to 1."""
         return softmax(self.scores(text).astype(np.float64) / self.temperature)
 
     def best(self, text: str) -> tuple[str, float]:
-        """The likeliest class and its probability; softmax of no more than is needed."""
-        scores = self.scores(text)
+        """The likeliest class and the calibrated probability that it is right."""
+        scores, known = self.scores_and_known(text)
         position = int(scores.argmax())
-        odds = np.exp((scores - scores[position]) / self.temperature)
-        return self.labels[position], float(1 / odds.sum())
+        odds = float(np.exp((scores - scores[position]) / self.temperature).sum())
+        by_margin, by_known, offset = self.certainty
+        log_odds = offset - by_margin * math.log(max(odds - 1, LEAST_ODDS)) + by_known * known
+        return self.labels[position], 1 / (1 + math.exp(-max(log_odds, -_MOST_LOG_ODDS)))
 
 
 def train(

@@ -6,7 +6,10 @@ from msgspec import Struct
 
 from seawall.turn import Usage
 
-__all__ = ["Detection", "IntentDefinition"]
+__all__ = ["NO_INTENT", "Detection", "IntentDefinition"]
+
+NO_INTENT = "none"
+"""The name under which examples of messages without an intent are configured and trained."""
 
 
 class IntentDefinition(Struct, frozen=True):

@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from hashlib import sha256
 
-__all__ = ["digest"]
+__all__ = ["FORMAT", "digest"]
 
-_VERSION = "1"
-"""Of features, training, calibration and file together; a change of any must change it."""
+FORMAT = 2
+"""Of features, training, calibration and file together; a change of any must change it.
+
+1: n-grams and head. 2: certainty, the embeddings of examples; misspelt words are corrected.
+"""
 
 
 def digest(texts: Sequence[str], labels: Sequence[str], embedding: str = "") -> str:
     """Identifies version, examples, and the embedding model by its own digest."""
-    hashed = sha256(f"{_VERSION}\0{embedding}".encode())
+    hashed = sha256(f"{FORMAT}\0{embedding}".encode())
     for text, label in zip(texts, labels, strict=True):
         pair = f"{len(text)}\0{len(label)}\0{text}{label}"
         hashed.update(pair.encode("utf-8", "surrogatepass"))

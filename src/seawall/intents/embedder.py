@@ -87,6 +87,10 @@ class Embedder:
         self._epsilon = np.float32(config.layer_norm_eps)
         self.size = config.hidden_size
 
+    def knows(self, word: str) -> bool:
+        """Whether the word, in lower case, is in the model's vocabulary as a whole."""
+        return self._tokens.knows(word)
+
     def __call__(self, texts: Sequence[str]) -> Array:
         """One row a text. Texts are cut at 2,000 characters and 128 tokens."""
         tokens = [self._tokens(text[:MAX_CHARACTERS], _MAX_TOKENS) for text in texts]

@@ -17,11 +17,13 @@ from zlib import crc32
 
 from seawall.intents.digest import digest
 from seawall.intents.features import letter_features, split, word_features
+from seawall.intents.spelling import Speller
 
 __all__ = ["LightClassifier", "load_light"]
 
 _MOST_CLASSES = 64  # beyond, numpy is worth its import
 _REMEMBERED_WORDS = 8_192
+_LEAST_ODDS, _MOST_LOG_ODDS = 1e-12, 500.0
 _MAGIC = b"\x93NUMPY"
 
 
@@ -41,6 +43,7 @@ class LightClassifier:
         weights: bytes,
         *,
         temperature: float,
+        certainty: Sequence[float],
         threshold: float,
     ) -> None:
         self.labels = labels
@@ -50,12 +53,16 @@ class LightClassifier:
         self._idf = idf
         self._weights = weights
         self._temperature = temperature
+        self._certainty = certainty
+        self._correct = Speller(
+            {name: rare for name, rare in zip(words, idf, strict=False) if " " not in name}
+        )
         self._row = struct.Struct(f"<{len(labels)}f")
         self._letters_of = lru_cache(_REMEMBERED_WORDS)(self._take_apart)
 
     def best(self, text: str) -> tuple[str, float]:
-        """The likeliest class and its calibrated probability."""
-        found = split(text)
+        """The likeliest class and the calibrated probability that it is right."""
+        found = self._correct(split(text))
         shares: list[float] = []
         rows = []
         words = Counter([_place(each, self._words) for each in word_features(found)])
@@ -74,7 +81,10 @@ class LightClassifier:
         scores = scores or [0.0] * len(self.labels)
         most = max(scores)
         odds = sum(math.exp((score - most) / self._temperature) for score in scores)
-        return self.labels[scores.index(most)], 1 / odds
+        known = sum(map(mul, shares, shares))
+        by_margin, by_known, offset = self._certainty
+        log_odds = offset - by_margin * math.log(max(odds - 1, _LEAST_ODDS)) + by_known * known
+        return self.labels[scores.index(most)], 1 / (1 + math.exp(-max(log_odds, -_MOST_LOG_ODDS)))
 
     def _take_apart(self, word: str) -> tuple[int, ...]:
         return tuple(_place(each, self._letters) for each in letter_features(word))
@@ -92,14 +102,22 @@ def load_light(path: Path, texts: Sequence[str], labels: Sequence[str]) -> Light
         words, letters = _names(file, "words"), _names(file, "letters")
         idf = _numbers(file, "idf", "f")
         temperature, threshold, _ = _numbers(file, "numbers", "d")
+        certainty = _numbers(file, "certainty", "d")
         weights = _data(file, "weights", "<f4")
     except (OSError, KeyError, TypeError, ValueError, SyntaxError, struct.error):
         return None
     features = len(words) + len(letters)
-    if len(idf) != features + 1 or len(weights) != 4 * features * len(names):
+    if len(certainty) != 3 or len(idf) != features + 1 or len(weights) != 4 * features * len(names):
         return None
     return LightClassifier(
-        names, words, letters, idf, weights, temperature=temperature, threshold=threshold
+        names,
+        words,
+        letters,
+        idf,
+        weights,
+        temperature=temperature,
+        certainty=certainty,
+        threshold=threshold,
     )
 
 

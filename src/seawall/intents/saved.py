@@ -10,13 +10,17 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from seawall.intents.blend import BlendedClassifier
+from seawall.intents.blend import BlendedClassifier, Neighbours
 from seawall.intents.classifier import NgramClassifier
+from seawall.intents.digest import FORMAT
 from seawall.intents.embedder import Embedder
 from seawall.intents.head import LinearHead
 from seawall.intents.vectors import Vectoriser
 
-__all__ = ["Trained", "read", "write"]
+__all__ = ["Trained", "format_of", "read", "write"]
+
+_UNNAMED_FORMAT = 1
+"""That of files from before the format was written into them."""
 
 
 class Trained(Struct, frozen=True):
@@ -40,6 +44,7 @@ def write(path: Path, key: str, trained: Trained) -> None:
     """
     ngrams, blended = trained.ngrams, trained.blended
     arrays: dict[str, NDArray[np.generic]] = {
+        "format": np.array([FORMAT]),
         "key": _packed([key]),
         "labels": _packed(ngrams.labels),
         "words": _packed(ngrams.vectorise.words),
@@ -47,11 +52,14 @@ def write(path: Path, key: str, trained: Trained) -> None:
         "idf": ngrams.vectorise.idf,
         "weights": ngrams.weights,
         "numbers": np.array([ngrams.temperature, trained.first_threshold, trained.threshold]),
+        "certainty": np.array(ngrams.certainty),
     }
     if blended is not None:
         arrays["head"] = blended.head.weights
         arrays["offset"] = blended.head.offset
-        arrays["mix"] = np.array(blended.weights)
+        arrays["examples"] = blended.neighbours.rows
+        arrays["targets"] = blended.neighbours.targets
+        arrays["mix"] = np.array([*blended.weights, *blended.certainty])
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -63,6 +71,17 @@ def write(path: Path, key: str, trained: Trained) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def format_of(path: Path) -> int | None:
+    """The format of a file that `write` of any version wrote; None where it is no such file."""
+    try:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            if "format" in file:
+                return int(file["format"][0])
+            return _UNNAMED_FORMAT if "key" in file else None
+    except (OSError, EOFError, TypeError, ValueError, KeyError, IndexError, zipfile.BadZipFile):
+        return None
 
 
 def read(path: Path, key: str, embedder: Embedder | None) -> Trained | None:
@@ -83,12 +102,21 @@ def read(path: Path, key: str, embedder: Embedder | None) -> Trained | None:
                 vectorise,
                 file["weights"],
                 temperature=temperature,
+                certainty=tuple(file["certainty"].tolist()),
             )
             if embedder is None:
                 return Trained(ngrams, first_threshold, threshold)
             head = LinearHead(file["head"], file["offset"])
-            first, second = file["mix"].tolist()
-            blended = BlendedClassifier(ngrams, embedder, head, (first, second))
+            neighbours = Neighbours(file["examples"], file["targets"], len(labels))
+            first, second, *certainty = file["mix"].tolist()
+            blended = BlendedClassifier(
+                ngrams,
+                embedder,
+                head,
+                neighbours,
+                weights=(first, second),
+                certainty=tuple(certainty),
+            )
             return Trained(ngrams, first_threshold, threshold, blended)
     except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile):
         return None

@@ -7,13 +7,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from seawall.intents.blend import BlendedClassifier
+from seawall.intents.blend import BlendedClassifier, Neighbours
 from seawall.intents.calibration import calibrate
 from seawall.intents.classifier import train
-from seawall.intents.digest import digest
+from seawall.intents.digest import FORMAT, digest
 from seawall.intents.embedder import Embedder
 from seawall.intents.head import LinearHead
-from seawall.intents.saved import Trained, read, write
+from seawall.intents.saved import Trained, format_of, read, write
 
 __all__ = ["obtain", "train_calibrated"]
 
@@ -35,14 +35,24 @@ def train_calibrated(
     if embedder is not None:
         progress("embedding")
         embeddings = embedder(texts)
-    calibration = calibrate(texts, labels, seed=seed, embeddings=embeddings, progress=progress)
+    calibration = calibrate(
+        texts, labels, seed=seed, embedder=embedder, embeddings=embeddings, progress=progress
+    )
     progress("training on everything")
     ngrams = train(texts, labels, seed=seed)
     ngrams.temperature = calibration.temperature
+    ngrams.certainty = calibration.first_certainty
     if embedder is None or embeddings is None:
         return Trained(ngrams, calibration.first_threshold, calibration.threshold)
-    head = LinearHead.fit(embeddings, ngrams.positions(labels), len(ngrams.labels))
-    blended = BlendedClassifier(ngrams, embedder, head, calibration.weights)
+    targets, classes = ngrams.positions(labels), len(ngrams.labels)
+    blended = BlendedClassifier(
+        ngrams,
+        embedder,
+        LinearHead.fit(embeddings, targets, classes),
+        Neighbours.of(embeddings, targets, classes),
+        weights=calibration.weights,
+        certainty=calibration.certainty,
+    )
     return Trained(ngrams, calibration.first_threshold, calibration.threshold, blended)
 
 
@@ -68,7 +78,15 @@ def obtain(
         if (found := read(cache, key, embedder)) is not None:
             return found
         if cache.exists():
-            _log.warning("%s does not fit the examples; training anew", cache)
+            found_format = format_of(cache)
+            if found_format not in (FORMAT, None):
+                _log.warning(
+                    "%s is of format %d, and this version of Seawall reads %d; training anew. Run "
+                    "`seawall intents train` again where the file is shipped",
+                    *(cache, found_format, FORMAT),
+                )
+            else:
+                _log.warning("%s does not fit the examples; training anew", cache)
         trained = _trained(texts, labels, embedder, progress, f"kept in {cache}")
         try:
             write(cache, key, trained)

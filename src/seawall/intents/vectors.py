@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seawall.intents.features import letter_features, split, word_features
+from seawall.intents.spelling import Speller
 
 __all__ = ["Vector", "Vectoriser"]
 
@@ -37,6 +38,13 @@ class Vectoriser:
         self._words = {name: index for index, name in enumerate(words)}
         self._letters = {name: len(self._words) + index for index, name in enumerate(letters)}
         self.idf = idf
+        self.speller = Speller(
+            {
+                name: rare
+                for name, rare in zip(self._words, idf.tolist(), strict=False)
+                if " " not in name
+            }
+        )
         # A word is taken apart once: most words of a message have been seen before.
         self._letters_of = lru_cache(_REMEMBERED_WORDS)(self._take_apart)
 
@@ -71,9 +79,9 @@ class Vectoriser:
         """Words and letters, each scaled to the same length, so that neither drowns the other.
 
         Unknown features count for that length: the less of a text is known, the smaller its
-        weights, and the less sure the classifier.
+        weights, and the less sure the classifier. Misspelt words are corrected first.
         """
-        found = split(text)
+        found = self.speller(split(text))
         words = Counter([_place(each, self._words) for each in word_features(found)])
         letters = Counter(chain.from_iterable(map(self._letters_of, found)))
         border, size = len(words), len(words) + len(letters)

@@ -53,6 +53,10 @@ class WordPiece:
         tokens.append(self._end)
         return tokens
 
+    def knows(self, word: str) -> bool:
+        """Whether the word is one token."""
+        return word in self._numbers
+
     def _take_apart(self, word: str) -> tuple[int, ...]:
         """The longest known beginning, then the longest known continuation, and so on."""
         if len(word) > _MAX_WORD:
