@@ -1,0 +1,25 @@
+"""The short form of the fuzzing of store values."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.targets.store_values import SEEDS, one_input
+
+_TEXTS = (
+    st.text(st.characters(exclude_categories=[]), max_size=300)
+    | st.integers().map(str)
+    | st.integers(-(1 << 70), 1 << 70).map(str)
+    | st.text("#%\0\ud800é\U0001f600", max_size=600)
+)
+
+
+@pytest.mark.parametrize("data", SEEDS)
+def test_seeds(data: bytes) -> None:
+    one_input(data)
+
+
+@settings(max_examples=150)
+@given(st.integers(0, 13), _TEXTS)
+def test_any_text_works_or_is_the_clients_mistake(job: int, text: str) -> None:
+    one_input(bytes([job]) + text.encode("utf-8", "surrogatepass"))
