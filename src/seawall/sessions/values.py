@@ -22,6 +22,7 @@ from seawall.turn import (
 )
 
 __all__ = [
+    "MAX_LOADED_BYTES",
     "MAX_PAGE_BYTES",
     "check_idempotency_key",
     "check_limit",
@@ -34,6 +35,9 @@ __all__ = [
     "is_owner",
     "size_of",
 ]
+
+MAX_LOADED_BYTES = 2 << 20
+"""A turn that is larger is not loaded with a history, nor is any before it."""
 
 MAX_PAGE_BYTES = 8 << 20
 """A page of a list ends with the turn that reaches this."""
