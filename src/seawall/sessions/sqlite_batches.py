@@ -94,7 +94,8 @@ FROM json_each(:wanted) r CROSS JOIN sessions s ON s.tenant = r.value->>0
 # A turn that is too large for any window comes as its number alone.
 _TURNS_OF = f"""
 SELECT json_group_array(json_array(r.key,
-    CASE WHEN length(t.payload) <= {MAX_LOADED_BYTES} THEN t.payload ELSE t.number END))
+    CASE WHEN length(CAST(t.payload AS BLOB)) <= {MAX_LOADED_BYTES}
+        THEN t.payload ELSE t.number END))
 FROM json_each(:wanted) r
     CROSS JOIN sessions s ON s.tenant = r.value->>0
         AND s.subject = r.value->>1 AND s.session = r.value->>2 AND s.expires_at > :now

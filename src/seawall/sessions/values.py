@@ -33,7 +33,6 @@ __all__ = [
     "is_key",
     "is_name",
     "is_owner",
-    "size_of",
 ]
 
 MAX_LOADED_BYTES = 2 << 20
@@ -88,22 +87,22 @@ def check_limit(limit: int) -> None:
         raise InvalidField(f"Must be a number from 1 to {_MAX_LIMIT}.", field="limit")
 
 
-def check_size(commit: Commit) -> None:
-    """A turn must fit into a store.
+def check_size(commit: Commit) -> int:
+    """About how many bytes a commit takes: the characters of its texts.
 
     Raises:
-        TurnLimitReached: it does not.
+        TurnLimitReached: it does not fit into a store.
     """
-    if (size := size_of(commit)) > _MAX_TURN_BYTES:
+    size = 0
+    for message in commit.turn.messages:
+        size += _size(message)
+    for name, text in commit.state.items():
+        size += len(name) + len(text)
+    if size > _MAX_TURN_BYTES:
         raise TurnLimitReached(
             f"The turn is too large to be kept: {size} characters; {_MAX_TURN_BYTES} are possible."
         )
-
-
-def size_of(commit: Commit) -> int:
-    """About how many bytes a commit takes: the characters of its texts."""
-    size = sum(map(_size, commit.turn.messages))
-    return size + sum(len(name) + len(text) for name, text in commit.state.items())
+    return size
 
 
 def encode_turn(turn: TurnRecord) -> bytes:
