@@ -413,6 +413,8 @@ class SqliteStore:
     def _read(
         self, connection: sqlite3.Connection, jobs: Sequence[Load | _Query]
     ) -> Sequence[object]:
+        if self._file.fault and self._file.check():
+            return [unavailable() for _ in jobs]  # what is read is not what is kept
         loads = [job for job in jobs if isinstance(job, Load)]
         snapshots = iter(
             isolated(lambda some: load_snapshots(connection, some, self._clock()), loads)
