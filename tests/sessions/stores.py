@@ -37,12 +37,17 @@ def make_store(name: str, place: str, endpoint: str, clock: Clock = time.time) -
 class LocalClient(DynamoDBClient):
     """A client of DynamoDB Local that owns what it stands on."""
 
-    def __init__(self, endpoint: str, *, capacity: bool = False) -> None:
+    def __init__(self, endpoint: str, *, capacity: bool = False, clock: Clock = time.time) -> None:
         self._own_http = HttpClient()
         region = ENVIRONMENT["AWS_REGION"]
         self._own_cache = CredentialCache(default_chain(ENVIRONMENT, self._own_http, region=region))
         super().__init__(
-            self._own_http, self._own_cache, region=region, endpoint=endpoint, capacity=capacity
+            self._own_http,
+            self._own_cache,
+            region=region,
+            endpoint=endpoint,
+            capacity=capacity,
+            clock=clock,
         )
 
     async def close(self) -> None:

@@ -3,18 +3,26 @@
 import asyncio
 import logging
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
+from datetime import datetime
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
 
+from seawall.aws.dynamodb_calls import Item, Operation, Page
 from seawall.pipeline.identifiers import new_request
 from seawall.sessions.clock_trust import SETTLING_SECONDS, ClockTrust
+from seawall.sessions.dynamodb import DynamoDBStore
 from seawall.sessions.port import Pending, SessionStore
 from seawall.sessions.sqlite import SqliteStore
+from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import SessionKey
+from tests.faulty_server import Answer, Request, serving
 from tests.sessions.calls import KEY, NOW, Clock, begin, commit
+from tests.sessions.stores import LocalClient, dynamodb_store, new_place
 from tests.sessions.test_contract import Play, play
 
 __all__ = ["play"]
@@ -191,3 +199,72 @@ def test_when_a_clock_is_believed() -> None:
     assert not ClockTrust(NOW, 0.0, NOW - 40 * _DAY).check(NOW, 1.0)
     assert ClockTrust(NOW, 0.0, NOW - _HOUR).check(NOW, 0.0)
     assert ClockTrust(NOW, 0.0, NOW + 40 * _DAY).check(NOW, 0.0)  # behind, it purges less
+
+
+@pytest.mark.parametrize("off", [-40 * _DAY, 40 * _DAY])
+def test_a_server_whose_clock_is_wrong_goes_by_dynamodbs(dynamodb: str, off: float) -> None:
+    """So that DynamoDB deletes nothing before its time, and others see the session as it is."""
+    true = time.time()
+
+    async def scenario() -> None:
+        http = HttpClient()
+
+        async def handle(request: Request) -> Answer:
+            signed = datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%S%z")
+            if abs(signed.timestamp() - true) > 300:
+                body = (
+                    b'{"__type":"x#InvalidSignatureException","message":"Signature expired: ..."}'
+                )
+                return Answer(400, body, {"date": formatdate(true, usegmt=True)})
+            real = await http.request(
+                "POST",
+                Endpoint.parse(dynamodb),
+                headers=[
+                    (each.encode(), request.headers[each].encode())
+                    for each in ("content-type", "x-amz-target", "x-amz-date", "authorization")
+                ],
+                body=request.body,
+                deadline=asyncio.get_running_loop().time() + 20,
+                limit=32 << 20,
+            )
+            return Answer(real.status, real.body)
+
+        table = new_place("dynamodb")
+        async with asyncio.timeout(60), serving(handle) as server:
+            right = dynamodb_store(dynamodb, table, lambda: true)
+            await right.open()
+            client = LocalClient(server.url, clock=lambda: true + off)
+            wrong = DynamoDBStore(
+                client, table, keep_seconds=_DAY, clock=lambda: true + off, closing=client.close
+            )
+            await wrong.open()
+            try:
+                ends = true + off + _DAY  # as the pipeline has it, by the same wrong clock
+                first = commit(KEY, 0, expires_at=ends, idempotency_key="k", fingerprint="f")
+                await wrong.commit(first)
+                assert (await wrong.load(KEY, turns=1)).session is not None
+                found = (await right.load(KEY, turns=1)).session
+                assert found is not None
+                assert abs(found.expires_at - true - _DAY) < 5
+                scan = Operation("Scan", Page[Item])
+                items = (
+                    await client.call(
+                        scan,
+                        {"TableName": table},
+                        deadline=asyncio.get_running_loop().time() + 20,
+                    )
+                ).items
+                assert len(items) == 3
+                for item in items:
+                    assert float(item["ttl"]["N"]) >= true + 2 * _DAY - 5
+                held = await wrong.begin(begin(KEY, "one", until=true + off + 10))
+                assert held.busy is None
+                busy = (await right.begin(begin(KEY, "two", until=true + 10))).busy
+                assert busy is not None
+                assert busy.turn == "one"
+            finally:
+                await wrong.close()
+                await right.close()
+                await http.close()
+
+    asyncio.run(scenario())

@@ -222,3 +222,24 @@ def test_a_turn_that_cannot_be_read_any_more_harms_only_its_session(tmp_path: Pa
         await store.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("large", [1, 3, 5])
+def test_what_is_loaded_with_a_history_is_bounded_in_bytes(play: Play, large: int) -> None:
+    """A turn that no window can have is left out, with all before it, but not lost."""
+
+    async def scenario(store: SessionStore, _: Clock) -> None:
+        for version in range(5):
+            text = "x" * (3 << 20) if version + 1 == large else "hello"
+            await store.commit(commit(KEY, version, text, by=f"t{version}"))
+        shown = list(range(large + 1, 6))
+        begun = await store.begin(begin(KEY, "t", turns=20))
+        for found in (await store.load(KEY, turns=20), begun):
+            assert found.session is not None
+            assert found.session.version == 5
+            assert [each.number for each in found.turns] == shown
+        page = await store.turns(KEY, limit=20)
+        assert [each.number for each in page.turns] == [5, 4, 3, 2, 1]
+        await store.commit(commit(KEY, 5, by="t"))
+
+    play(scenario)

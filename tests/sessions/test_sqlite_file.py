@@ -84,6 +84,8 @@ def test_nothing_is_acknowledged_into_a_file_that_is_gone(
             assert refused.value.status == 503
         with pytest.raises(StoreUnavailable):
             await store.begin(begin(KEY, "t"))
+        with pytest.raises(StoreUnavailable):  # what it would show is not what is kept
+            await store.load(KEY, turns=1)
 
     with caplog.at_level(logging.WARNING, "seawall.sessions"):
         play(path, scenario)
@@ -102,7 +104,10 @@ def test_a_file_that_is_put_back_is_good_again(tmp_path: Path) -> None:
             await store.commit(commit(KEY, 1))
         with pytest.raises(StoreUnavailable):
             await store.commit(commit(KEY, 2))
+        with pytest.raises(StoreUnavailable):
+            await store.load(KEY, turns=9)
         away.rename(path)
+        assert len((await store.load(KEY, turns=9)).turns) == 2
         await store.commit(commit(KEY, 1))  # what was written is there, and done once
         await store.commit(commit(KEY, 2))
         found = await store.load(KEY, turns=9)

@@ -27,7 +27,7 @@ from seawall.pipeline.opening import Opened
 from seawall.pipeline.routing import Route, choose_agent
 from seawall.pipeline.running import Ports, Running
 from seawall.pipeline.stages import Stage
-from seawall.sessions.port import Commit, SessionStore, Snapshot
+from seawall.sessions.port import Commit, SessionStore
 from seawall.sessions.window import history_window
 from seawall.spans import current_span
 from seawall.turn import Message, ToolMessage, TurnRecord, TurnRequest, Usage, UserMessage
@@ -130,11 +130,11 @@ async def _is_stored(store: SessionStore, commit: Commit, latest: float) -> bool
     clock = asyncio.get_running_loop().time
     turn, pause = commit.turn, _FIRST_LOOK_SECONDS
     while True:
-        found = Snapshot(None)
+        found: tuple[TurnRecord, ...] = ()
         with suppress(Problem, TimeoutError):
             async with asyncio.timeout_at(latest):
-                found = await store.load(commit.key, turns=_NEWEST)
-        for each in found.turns:
+                found = (await store.turns(commit.key, limit=_NEWEST)).turns
+        for each in found:
             if (each.id, each.attempt) == (turn.id, turn.attempt):
                 return True
             if each.number == turn.number:

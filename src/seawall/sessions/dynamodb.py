@@ -61,7 +61,6 @@ from seawall.sessions.port import (
     latest_end,
 )
 from seawall.sessions.values import (
-    MAX_PAGE_BYTES,
     check_idempotency_key,
     check_limit,
     check_size,
@@ -248,7 +247,6 @@ class DynamoDBStore:
             session.created_at,
             limit + 1,
             before=min(before, session.version + 1),
-            size=MAX_PAGE_BYTES,
         )
         kept = tuple(found[:limit])
         more = bool(kept) and kept[-1].number > 1

@@ -217,7 +217,9 @@ async def _archive(reading: Reading, keys: _Keys, head: Item) -> Archive:
     session = read_head(key, head)
     if session is None:
         raise ValueError("a name that is only held is not a session")
-    turns = await reading.turns(key, session.created_at, _ALL, before=session.version + 1)
+    turns = await reading.turns(
+        key, session.created_at, _ALL, before=session.version + 1, size=_ALL
+    )
     records = [
         KeyRecord(item["sk"]["S"].removeprefix("K#"), item["f"]["S"], int(float(item["n"]["N"])))
         for item in await keys.of(key)

@@ -209,18 +209,29 @@ class Turns:
     """Puts turns together from the items of pages.
 
     They come newest first, the further parts of a turn before the item that they belong to.
-    bytes: the size of those that were found, as JSON.
     """
 
-    def __init__(self, born: float) -> None:
+    def __init__(self, born: float, *, size: int, largest: int | None = None) -> None:
+        """Begin with none.
+
+        Args:
+            born: When the session was created.
+            size: No more turns are taken once they have reached so many bytes, as JSON.
+            largest: None that is larger is taken, nor any before it.
+        """
         self._born = born
+        self._size = size
+        self._largest = largest
+        self.full = False
         self._parts: dict[int, dict[int, bytes]] = {}
-        self.bytes = 0
+        self._bytes = 0
         self.found: list[TurnRecord] = []
 
     def take(self, items: Iterable[Item]) -> None:
         """The next items of the pages."""
         for item in items:
+            if self.full:
+                return
             if float(item["b"]["N"]) != self._born:
                 continue  # of a session of the same name that is no more
             position, _, part = item["sk"]["S"].partition("#")
@@ -232,9 +243,16 @@ class Turns:
                 whole = b"".join(parts[index] for index in sorted(parts))
                 if item["z"]["BOOL"]:
                     whole = zlib.decompress(whole)
-                self.bytes += len(whole)
-                self.found.append(_decode_turn(whole))
+                self._add(whole)
             del self._parts[int(position)]
+
+    def _add(self, whole: bytes) -> None:
+        if self._largest is not None and len(whole) > self._largest:
+            self.full = True
+            return
+        self.found.append(_decode_turn(whole))
+        self._bytes += len(whole)
+        self.full = self._bytes >= self._size
 
     def newest(self, version: int, count: int) -> tuple[TurnRecord, ...]:
         """Of a session of that version the newest, oldest first."""

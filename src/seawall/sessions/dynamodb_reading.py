@@ -17,6 +17,7 @@ from seawall.sessions.dynamodb_items import (
     turn_sort,
 )
 from seawall.sessions.port import Replay, Session, Snapshot
+from seawall.sessions.values import MAX_LOADED_BYTES, MAX_PAGE_BYTES
 from seawall.turn import Principal, SessionKey, TurnRecord
 
 __all__ = ["Reading"]
@@ -82,20 +83,21 @@ class Reading:
         if session is None or page is None or not count:
             return ()
         wanted = min(count, session.version)
-        turns = Turns(session.created_at)
+        turns = _history_of(session.created_at)
         turns.take(page.items)
-        while len(turns.found) < count and page.last_evaluated_key is not None:
+        while len(turns.found) < count and page.last_evaluated_key is not None and not turns.full:
             page = await self._query_turns(
                 key, count, _highest(), page.last_evaluated_key, consistent=False
             )
             turns.take(page.items)
         newest = turns.newest(session.version, count)
+        if turns.full:
+            wanted = len(newest)
         numbers = [turn.number for turn in newest]
-        if numbers == list(range(session.version - wanted + 1, session.version + 1)):
+        if numbers and numbers == list(range(session.version - wanted + 1, session.version + 1)):
             return newest
-        found = await self.turns(
-            key, session.created_at, count, before=session.version + 1, consistent=True
-        )
+        again = _history_of(session.created_at)
+        found = await self._take(again, key, count, session.version + 1, consistent=True)
         return tuple(reversed(found))
 
     async def turns(
@@ -106,13 +108,18 @@ class Reading:
         *,
         before: int,
         consistent: bool = True,
-        size: int | None = None,
+        size: int = MAX_PAGE_BYTES,
     ) -> list[TurnRecord]:
         """Up to `count` turns with a number less than `before`, newest first.
 
         size: no more, once they have reached so many bytes.
         """
-        turns = Turns(born)
+        turns = Turns(born, size=size)
+        return await self._take(turns, key, count, before, consistent=consistent)
+
+    async def _take(
+        self, turns: Turns, key: SessionKey, count: int, before: int, *, consistent: bool
+    ) -> list[TurnRecord]:
         start: Item | None = None
         while True:
             page = await self._query_turns(
@@ -120,8 +127,7 @@ class Reading:
             )
             turns.take(page.items)
             start = page.last_evaluated_key
-            full = size is not None and turns.bytes >= size and turns.found
-            if len(turns.found) >= count or start is None or full:
+            if len(turns.found) >= count or start is None or turns.full:
                 return turns.found[:count]
 
     async def sessions(self, owner: Principal, count: int, before: str | None) -> list[Session]:
@@ -236,6 +242,10 @@ class Reading:
             ),
             deadline=self._deadline(),
         )
+
+
+def _history_of(born: float) -> Turns:
+    return Turns(born, size=MAX_PAGE_BYTES, largest=MAX_LOADED_BYTES)
 
 
 def _highest() -> str:

@@ -165,7 +165,8 @@ class Snapshot(Struct, frozen=True):
     """What a `begin` or `load` answers.
 
     session: None when it does not exist (or has expired, or its first turn is not done).
-    turns: the newest turns, oldest first, at most as many as were asked for.
+    turns: the newest turns, oldest first, at most as many as were asked for; without those that
+    are too large to be shown to a model, and all before them.
     replay: the turn that was committed under the key before. running: another turn that holds the
     key now. With either, this turn holds nothing, also not what it held before.
     busy: another turn that holds the session now. What is not in these hands, the new turn holds.

@@ -6,6 +6,8 @@ from msgspec import Meta, Struct
 
 __all__ = ["SessionSettings"]
 
+_CENTURY_SECONDS = 100 * 365 * 86_400.0  # what is not finite, no database keeps
+
 
 class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Where sessions are kept, for how long, and how much of one a model is shown.
@@ -35,10 +37,10 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     connections: Annotated[int, Meta(ge=1, le=4_096)] = 128
     history_turns: Annotated[int, Meta(ge=0, le=1_000)] = 20
     history_tokens: Annotated[int, Meta(ge=0)] = 6_000
-    ttl_seconds: Annotated[float, Meta(gt=0)] = 30 * 86_400.0
+    ttl_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 30 * 86_400.0
     when_busy: Literal["wait", "refuse"] = "wait"
-    busy_seconds: Annotated[float, Meta(ge=0)] = 15.0
+    busy_seconds: Annotated[float, Meta(ge=0, le=_CENTURY_SECONDS)] = 15.0
     lease_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 20.0
-    background_seconds: Annotated[float, Meta(gt=0)] = 3_600.0
+    background_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 3_600.0
     background_attempts: Annotated[int, Meta(ge=1)] = 5
-    resume_seconds: Annotated[float, Meta(ge=0)] = 5.0
+    resume_seconds: Annotated[float, Meta(ge=0, le=_CENTURY_SECONDS)] = 5.0

@@ -59,7 +59,6 @@ from seawall.sessions.values import (
     is_key,
     is_name,
     is_owner,
-    size_of,
 )
 from seawall.turn import Principal, SessionKey
 
@@ -126,7 +125,6 @@ class SqliteStore:
             idle_seconds=idle_seconds,
             max_pending=_MAX_PENDING,
             max_batch=_MAX_BATCH,
-            weigh=_weigh,
             max_pending_bytes=_MAX_PENDING_BYTES,
             max_batch_bytes=_MAX_BATCH_BYTES,
         )
@@ -155,7 +153,8 @@ class SqliteStore:
         check_idempotency_key(begin.idempotency_key)
         if not is_key(begin.key, begin.turn):
             return Snapshot(None)
-        snapshot = await self._writer.do(begin)
+        weight = len(begin.pending.request.text) if begin.pending is not None else 0
+        snapshot = await self._writer.do(begin, weight)
         assert isinstance(snapshot, Snapshot)  # noqa: S101 - a begin gives nothing else
         return snapshot
 
@@ -180,8 +179,7 @@ class SqliteStore:
         if commit.turn.number != commit.expected_version + 1:
             raise ValueError("a turn's number must be the expected version + 1")
         check_idempotency_key(commit.idempotency_key)
-        check_size(commit)
-        await self._writer.do(commit)
+        await self._writer.do(commit, check_size(commit))
 
     async def orphans(self, *, limit: int) -> tuple[Pending, ...]:
         """See `SessionStore.orphans`."""
@@ -415,6 +413,8 @@ class SqliteStore:
     def _read(
         self, connection: sqlite3.Connection, jobs: Sequence[Load | _Query]
     ) -> Sequence[object]:
+        if self._file.fault and self._file.check():
+            return [unavailable() for _ in jobs]  # what is read is not what is kept
         loads = [job for job in jobs if isinstance(job, Load)]
         snapshots = iter(
             isolated(lambda some: load_snapshots(connection, some, self._clock()), loads)
@@ -434,14 +434,6 @@ def _steady() -> float:
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
-
-
-def _weigh(job: _Job) -> int:
-    if isinstance(job, Commit):
-        return size_of(job)
-    if isinstance(job, Begin) and job.pending is not None:
-        return len(job.pending.request.text)
-    return 0
 
 
 def _unknown() -> CommitUnknown:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.sessions.port import Commit, Hold, Session, Snapshot
-from seawall.sessions.values import encode_state, encode_turn
+from seawall.sessions.values import MAX_LOADED_BYTES, encode_state, encode_turn
 from seawall.turn import SessionKey, TurnRecord
 
 __all__ = [
@@ -91,13 +91,17 @@ SELECT json_group_array(json_array(r.key, s.version, s.agent, s.state, s.created
 FROM json_each(:wanted) r CROSS JOIN sessions s ON s.tenant = r.value->>0
     AND s.subject = r.value->>1 AND s.session = r.value->>2 AND s.expires_at > :now
 """
-_TURNS_OF = """
-SELECT json_group_array(json_array(r.key, t.payload)) FROM json_each(:wanted) r
+# A turn that is too large for any window comes as its number alone.
+_TURNS_OF = f"""
+SELECT json_group_array(json_array(r.key,
+    CASE WHEN length(CAST(t.payload AS BLOB)) <= {MAX_LOADED_BYTES}
+        THEN t.payload ELSE t.number END))
+FROM json_each(:wanted) r
     CROSS JOIN sessions s ON s.tenant = r.value->>0
         AND s.subject = r.value->>1 AND s.session = r.value->>2 AND s.expires_at > :now
     CROSS JOIN turns t ON t.tenant = s.tenant AND t.subject = s.subject AND t.session = s.session
         AND t.number > s.version - (r.value->>3)
-"""
+"""  # noqa: S608 - as above
 
 _encode = msgspec.json.Encoder().encode
 decode_turn = msgspec.json.Decoder(TurnRecord).decode
@@ -105,7 +109,7 @@ _decode_state = msgspec.json.Decoder(dict[str, str]).decode
 Row = tuple[int, int, str | None, str, float, float, float, str | None, float | None]
 """Position in the batch, version, agent, state, three times, holder, until when it holds."""
 _decode_rows = msgspec.json.Decoder(list[Row]).decode
-_decode_turns = msgspec.json.Decoder(list[tuple[int, str]]).decode
+_decode_turns = msgspec.json.Decoder(list[tuple[int, str | int]]).decode
 _decode_positions = msgspec.json.Decoder(list[int]).decode
 
 
@@ -190,7 +194,8 @@ def load_rows(
 ) -> tuple[dict[int, Row], dict[int, tuple[TurnRecord, ...]]]:
     """Session rows and newest turns by position, inside the caller's transaction.
 
-    wanted: a JSON array of arrays that begin with tenant, subject, session, number of turns.
+    wanted: a JSON array of arrays that begin with tenant, subject, session, number of turns. A
+    turn that is too large, and all before it, are left out.
     """
     parameters = {"wanted": wanted, "now": now}
     (found,) = connection.execute(_SESSIONS_OF, parameters).fetchone()
@@ -198,8 +203,14 @@ def load_rows(
         return {}, {}
     (payloads,) = connection.execute(_TURNS_OF, parameters).fetchone()
     histories: dict[int, list[TurnRecord]] = {}
+    large: dict[int, int] = {}
     for position, payload in _decode_turns(payloads):
-        histories.setdefault(position, []).append(decode_turn(payload))
+        if isinstance(payload, int):
+            large[position] = max(payload, large.get(position, 0))
+        else:
+            histories.setdefault(position, []).append(decode_turn(payload))
+    for position, last in large.items():
+        histories[position] = [each for each in histories.get(position, ()) if each.number > last]
     return (
         {row[0]: row for row in _decode_rows(found)},
         {position: tuple(sorted(turns, key=_number)) for position, turns in histories.items()},

@@ -64,9 +64,8 @@ class BatchThread(Generic[Job, Result]):
 
     connect: opens the thread's own connection. work: does a batch; its results are in the order
     of the jobs, an exception among them fails that job alone. idle: called when nothing came for
-    `idle_seconds`. weigh: about how many bytes a job takes. max_pending, max_pending_bytes: of jobs
-    accepted and not yet answered. max_batch, max_batch_bytes: of one batch; a single job may be
-    larger.
+    `idle_seconds`. max_pending, max_pending_bytes: of jobs accepted and not yet answered.
+    max_batch, max_batch_bytes: of one batch; a single job may be larger.
     """
 
     def __init__(
@@ -79,7 +78,6 @@ class BatchThread(Generic[Job, Result]):
         idle_seconds: float = 60.0,
         max_pending: int,
         max_batch: int,
-        weigh: Callable[[Job], int] = lambda _: 0,
         max_pending_bytes: int = 1 << 62,
         max_batch_bytes: int = 1 << 62,
     ) -> None:
@@ -89,7 +87,6 @@ class BatchThread(Generic[Job, Result]):
         self._idle_seconds = idle_seconds
         self._max_pending = max_pending
         self._max_batch = max_batch
-        self._weigh = weigh
         self._max_pending_bytes = max_pending_bytes
         self._max_batch_bytes = max_batch_bytes
         self._pending = 0
@@ -116,13 +113,14 @@ class BatchThread(Generic[Job, Result]):
             self._jobs.put(None)
             await asyncio.to_thread(self._thread.join)
 
-    async def do(self, job: Job) -> Result:
+    async def do(self, job: Job, weight: int = 0) -> Result:
         """Have a job done. One that is cancelled before its batch began is not done at all.
+
+        weight: about how many bytes it takes.
 
         Raises:
             StoreUnavailable: too much is waiting already, or the database failed.
         """
-        weight = self._weigh(job)
         full = self._pending_bytes + weight > self._max_pending_bytes and self._pending
         if full or self._pending >= self._max_pending or not self._thread.is_alive():
             raise unavailable()

@@ -22,6 +22,7 @@ from seawall.turn import (
 )
 
 __all__ = [
+    "MAX_LOADED_BYTES",
     "MAX_PAGE_BYTES",
     "check_idempotency_key",
     "check_limit",
@@ -32,8 +33,10 @@ __all__ = [
     "is_key",
     "is_name",
     "is_owner",
-    "size_of",
 ]
+
+MAX_LOADED_BYTES = 2 << 20
+"""A turn that is larger is not loaded with a history, nor is any before it."""
 
 MAX_PAGE_BYTES = 8 << 20
 """A page of a list ends with the turn that reaches this."""
@@ -84,22 +87,22 @@ def check_limit(limit: int) -> None:
         raise InvalidField(f"Must be a number from 1 to {_MAX_LIMIT}.", field="limit")
 
 
-def check_size(commit: Commit) -> None:
-    """A turn must fit into a store.
+def check_size(commit: Commit) -> int:
+    """About how many bytes a commit takes: the characters of its texts.
 
     Raises:
-        TurnLimitReached: it does not.
+        TurnLimitReached: it does not fit into a store.
     """
-    if (size := size_of(commit)) > _MAX_TURN_BYTES:
+    size = 0
+    for message in commit.turn.messages:
+        size += _size(message)
+    for name, text in commit.state.items():
+        size += len(name) + len(text)
+    if size > _MAX_TURN_BYTES:
         raise TurnLimitReached(
             f"The turn is too large to be kept: {size} characters; {_MAX_TURN_BYTES} are possible."
         )
-
-
-def size_of(commit: Commit) -> int:
-    """About how many bytes a commit takes: the characters of its texts."""
-    size = sum(map(_size, commit.turn.messages))
-    return size + sum(len(name) + len(text) for name, text in commit.state.items())
+    return size
 
 
 def encode_turn(turn: TurnRecord) -> bytes:
