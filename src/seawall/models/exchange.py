@@ -59,8 +59,9 @@ async def stream_answer(
         )
         del headers, body
         async with exchange as response:
-            await _check(model, response)
-            while received := await response.read_some():
+            first = await _checked(model, response)
+            while received := first or await response.read_some():
+                first = b""
                 assembly.receive(len(received))
                 text = assembly.begin(reader.feed(received))
                 if (progress := assembly.take_progress()) is not None:
@@ -91,16 +92,23 @@ async def warm_connections(model: str, client: HttpClient, endpoint: Endpoint, c
         _log.warning("model %s cannot be reached yet: %s", model, error)
 
 
-async def _check(model: str, response: Response) -> None:
-    """Log what the provider said instead of an answer; the caller learns the status.
+async def _checked(model: str, response: Response) -> bytes:
+    """The beginning of the answer, if it had to be looked at to know that it is one.
+
+    What the provider said instead is logged; the caller learns the status.
 
     Raises:
         UpstreamFailed: it is no stream.
     """
     refused = response.status != 200
-    if not refused and "application/json" not in response.headers.get("content-type", ""):
-        return
-    said = await _beginning(response)
+    first = b""
+    if not refused:
+        if "application/json" not in response.headers.get("content-type", ""):
+            return first
+        first = await response.read_some()  # some call their streams so, too
+        if not first.lstrip().startswith((b"{", b"[")):
+            return first
+    said = first + await _beginning(response)
     _log.warning("model %s answered %d: %r", model, response.status, said[:2_000])
     codes = codes_of_body(said)
     if refused:
