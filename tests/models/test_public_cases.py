@@ -193,6 +193,13 @@ async def test_an_error_as_a_json_document_of_status_200(tmp_path: Path) -> None
         assert len(served.player.requests) == 2
 
 
+@on_a_loop
+async def test_a_stream_that_is_called_json(tmp_path: Path) -> None:
+    told = Recording(said("All is well."), headers={"content-type": "application/json"})
+    async with serving(tmp_path, told) as served:
+        assert (await served.turn()).json()["text"] == "All is well."
+
+
 @pytest.mark.parametrize(
     ("headers", "least"),
     [({"retry-after-ms": "400"}, 0.4), ({"retry-after-ms": "300", "retry-after": "60"}, 0.3)],

@@ -52,11 +52,12 @@ async def stream_answer(
         answered = False
         while not answered:
             async with _request(client, endpoint, encode, deadline) as response:
-                if _is_no_stream(response):
-                    await _check_again(model, response, ask_again)
+                first = await _checked(model, response, ask_again)
+                if first is None:
                     ask_again = None
                     continue
-                while received := await response.read_some():
+                while received := first or await response.read_some():
+                    first = b""
                     assembly.receive(len(received))
                     text = assembly.begin(reader.feed(received))
                     if (progress := assembly.take_progress()) is not None:
@@ -104,31 +105,33 @@ async def warm_connections(model: str, client: HttpClient, endpoint: Endpoint, c
         _log.warning("model %s cannot be reached yet: %s", model, error)
 
 
-def _is_no_stream(response: Response) -> bool:
-    return response.status != 200 or "application/json" in response.headers.get("content-type", "")
-
-
-async def _check_again(
+async def _checked(
     model: str, response: Response, ask_again: Callable[[Response, bytes], bool] | None
-) -> None:
-    """Return if the request is to be made once more.
+) -> bytes | None:
+    """The beginning of the answer, if it had to be looked at to know that it is one.
+
+    None where the request is to be made once more. What the provider said instead of an answer is
+    logged; the caller learns the status.
 
     Raises:
         UpstreamFailed: It is not.
     """
-    said = await _beginning(response)
-    if ask_again is None or not ask_again(response, said):
-        raise _refusal(model, response, said)
-
-
-def _refusal(model: str, response: Response, said: bytes) -> UpstreamFailed:
-    """Log what the provider said instead of an answer; the caller learns the status."""
+    first = b""
+    if response.status == 200:
+        if "application/json" not in response.headers.get("content-type", ""):
+            return first
+        first = await response.read_some()  # some call their streams so, too
+        if not first.lstrip().startswith((b"{", b"[")):
+            return first
+    said = first + await _beginning(response)
+    if ask_again is not None and ask_again(response, said):
+        return None
     _log.warning("model %s answered %d: %r", model, response.status, said[:2_000])
     codes = codes_of_body(said)
     if response.status != 200:
         wait = retry_after_of(response.headers)
-        return failure_of(model, response.status, wait, codes=codes)
-    return coded_failure(model, codes) or UpstreamFailed(
+        raise failure_of(model, response.status, wait, codes=codes)
+    raise coded_failure(model, codes) or UpstreamFailed(
         f"The model '{model}' answered with something else than a stream."
     )
 

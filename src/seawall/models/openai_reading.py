@@ -61,7 +61,6 @@ class _Chunk(Struct):
     choices: list[_Choice] | None = field(default_factory=list)
     usage: Any = None
     error: Any = None
-    object: str | None = None
     code: Any = None
 
 
@@ -111,12 +110,14 @@ class OpenAIReader:
         if chunk is None:
             assembly.passed_over(data)
             return ""
-        if chunk.error or failed or chunk.object == "error":
+        if chunk.error or failed:
             found = chunk.error if isinstance(chunk.error, dict) else {"code": chunk.code}
             raise assembly.failed_midway(data, *codes_in(found))
         if chunk.usage is not None:
             assembly.usage = _usage(chunk.usage)
         if not chunk.choices:
+            if chunk.code:  # the error itself, from those who put nothing around it
+                raise assembly.failed_midway(data, chunk.code)
             return ""
         choice = chunk.choices[0]
         if choice.error:
@@ -128,14 +129,13 @@ class OpenAIReader:
 
     def _read(self, delta: _Delta) -> str:
         content = delta.content
+        text = ""
         if type(content) is str:
             text = content
         elif content:
             text, thought = _parts(content)
             if thought is not None:
                 self.assembly.think(thought)
-        else:
-            text = ""
         reasoning = (
             delta.reasoning_content
             or delta.reasoning
