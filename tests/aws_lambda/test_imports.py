@@ -60,7 +60,7 @@ NEVER_OF_TOKENS = {
     "cryptography.x509",
 }
 # Ours and others' that a whole turn may need; a new one is a decision, made here.
-MOST_OF_OURS = {"sqlite": 150, "dynamodb": 162, "tokens": 154}
+MOST_OF_OURS = {"sqlite": 153, "dynamodb": 165, "tokens": 157}
 OTHERS = {"cython_runtime", "httptools", "msgspec", "seawall", "typing_extensions"}
 OTHERS_OF_TOKENS = {"cryptography"}
 

@@ -9,7 +9,6 @@ from contextlib import aclosing
 import msgspec
 
 from seawall.agents.loop import Emit
-from seawall.cancellation import is_own_cancellation
 from seawall.errors import (
     InternalError,
     Overloaded,
@@ -125,6 +124,8 @@ class Pipeline:
             report.outcome = InternalError.code
             raise
         except BaseException as defect:
+            from seawall.cancellation import is_own_cancellation  # noqa: PLC0415 - only here
+
             if isinstance(defect, GeneratorExit) or is_own_cancellation(defect):
                 raise
             report.outcome = InternalError.code

@@ -12,16 +12,13 @@ import random
 import signal
 from collections.abc import MutableMapping
 
-from seawall.agents.execution import CallRefused
-from seawall.cancellation import is_own_cancellation
 from seawall.hosts.aws_lambda.answering import Answer, error_body
 from seawall.hosts.aws_lambda.context import InvocationContext, context_of, current_invocation
-from seawall.hosts.aws_lambda.dispatch import Dispatcher
+from seawall.hosts.aws_lambda.dispatch import Dispatcher, HandlerHangs
 from seawall.hosts.aws_lambda.logs import set_up_logs
 from seawall.hosts.aws_lambda.runtime_api import ApiAnswer, ApiConnection, ApiError
 from seawall.hosts.aws_lambda.settings import read_settings
 from seawall.hosts.aws_lambda.target import Target, load_target
-from seawall.hosts.process_end import ProcessEnd, run_loop
 
 __all__ = ["run_runtime"]
 
@@ -42,8 +39,7 @@ def run_runtime(handler: str, environment: MutableMapping[str, str] = os.environ
     only one invocation is in flight.
     """
     set_up_logs(environment)
-    end = ProcessEnd()
-    return run_loop(_Runtime(environment, end).run(handler), end)
+    return asyncio.run(_Runtime(environment).run(handler))
 
 
 class _Ended(Exception):
@@ -55,8 +51,7 @@ class _Ended(Exception):
 
 
 class _Runtime:
-    def __init__(self, environment: MutableMapping[str, str], end: ProcessEnd) -> None:
-        self._end = end
+    def __init__(self, environment: MutableMapping[str, str]) -> None:
         self._environment = environment
         self._address = environment.get("AWS_LAMBDA_RUNTIME_API", "")
         self._slots = max(1, int(environment.get("AWS_LAMBDA_MAX_CONCURRENCY") or 1))
@@ -76,6 +71,7 @@ class _Runtime:
         gc.freeze()
         gc.set_threshold(_COLLECT_EVERY, 20, 100)
         gc.enable()
+        status = 0
         try:
             if self._environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
                 await self._sleep_in_snapshot(target)
@@ -85,16 +81,18 @@ class _Runtime:
                 for connection in connections:
                     group.create_task(self._serve(connection))
         except _Ended as ended:
-            return ended.status
+            status = ended.status
         except ExceptionGroup as failed:
             ends = [each for each in failed.exceptions if isinstance(each, _Ended)]
             if not ends:
                 raise
-            return max(each.status for each in ends)
+            status = max(each.status for each in ends)
         finally:
-            self._end.within(_CLOSE_SECONDS)
+            from seawall.hosts.process_end import ProcessEnd  # noqa: PLC0415 - only at the end
+
+            ProcessEnd().within(_CLOSE_SECONDS, status)
             await target.stop()
-        return 0
+        return status
 
     async def _start(self, handler: str) -> Target:
         """Load and open what answers.
@@ -224,6 +222,8 @@ class _Runtime:
             _log.error("the answer could not be given: %s", error)
             connection.close()
         except BaseException as error:
+            from seawall.cancellation import is_own_cancellation  # noqa: PLC0415 - only here
+
             if is_own_cancellation(error):
                 raise
             if isinstance(error, TimeoutError) and timeout.expired():
@@ -231,8 +231,10 @@ class _Runtime:
                 await answer.fail("Seawall.DeadlineExceeded", error)
             else:
                 _log.error("the invocation failed", exc_info=error)
-                await answer.fail(getattr(error, "code", type(error).__name__), error)
-            if isinstance(error, CallRefused):
+                code = getattr(error, "code", None)  # of a SystemExit it is a status
+                kind = code if isinstance(code, str) else type(error).__name__
+                await answer.fail(kind, error)
+            if isinstance(error, HandlerHangs):
                 self._stop()  # Lambda starts an environment anew
 
     async def _report(self, path: str, error: Exception, kind: str) -> None:
