@@ -1,8 +1,10 @@
 """Applications and handlers that our runtime serves in tests."""
 
 import asyncio
+import contextlib
 import json
 import os
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -173,3 +175,20 @@ async def failing(scope: dict[str, Any], receive: Any, send: Any) -> None:
     assert scope["type"] == "lifespan"
     await receive()
     await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+
+def misbehaving(event: Any, _: Any) -> Any:
+    """Raises what is asked for, or hangs."""
+    if "raise" in event:
+        raise {"SystemExit": SystemExit(3), "BaseException": BaseException("b")}[event["raise"]]
+    if "hang" in event:
+        threading.Event().wait()
+    return os.getpid()
+
+
+async def misbehaving_later(event: Any, context: Any) -> Any:
+    """As `misbehaving`; ignores its cancellation when it hangs."""
+    while "hang" in event:
+        with contextlib.suppress(BaseException):
+            await asyncio.sleep(3_600)
+    return misbehaving(event, context)

@@ -57,14 +57,23 @@ class _Call:
 class Execution:
     """The calls of one tool in one process."""
 
-    def __init__(self, places: int = _PLACES, most_hung: int = _MOST_HUNG) -> None:
+    Refused = CallRefused
+
+    def __init__(
+        self,
+        places: int = _PLACES,
+        most_hung: int = _MOST_HUNG,
+        grace_seconds: float = _GRACE_SECONDS,
+    ) -> None:
         """Begin without calls and without threads.
 
         Args:
             places: Calls of a plain function that run at once; others wait for a place.
             most_hung: Calls that were given up and have not returned; at so many the tool is
                 refused.
+            grace_seconds: How long an async function may take to end when it is cancelled.
         """
+        self._grace_seconds = grace_seconds
         self._places = places
         self._most_hung = most_hung
         self._running = 0
@@ -138,7 +147,7 @@ class Execution:
         """End the task; give it up where it does not end."""
         task.cancel()
         try:
-            await asyncio.wait((task,), timeout=_GRACE_SECONDS)
+            await asyncio.wait((task,), timeout=self._grace_seconds)
         finally:
             if not task.done():
                 self._abandoned.add(task)

@@ -107,6 +107,9 @@ class Tool(Struct, frozen=True, eq=False):
             raise ToolError(cut(f"Invalid arguments for {self.name}: {error}")) from error
         except RecursionError:
             raise ToolError(f"Invalid arguments for {self.name}: nested too deeply.") from None
+        except BaseException as defect:  # of the types of its parameters, which are foreign code
+            _log.error("tool %s cannot take its arguments", self.name, exc_info=defect)
+            raise ToolError(f"{self.name} failed.") from defect
 
     async def call(self, arguments: str, context: ToolContext) -> ToolOutcome:
         """Validate the model's JSON `arguments` and call the function.

@@ -9,7 +9,6 @@ from contextlib import aclosing
 import msgspec
 
 from seawall.agents.loop import Emit
-from seawall.cancellation import is_own_cancellation
 from seawall.errors import (
     CommitUnknown,
     InternalError,
@@ -124,16 +123,14 @@ class Pipeline:
                 await self._run(running, principal)
             self._store_in_doubt = False
         except Problem as problem:
-            report.outcome = problem.code
-            if isinstance(problem, StoreUnavailable | CommitUnknown):
-                self._store_in_doubt = True
-            if not isinstance(problem, Overloaded):  # the gate counts and logs those
-                log_failure(report, request, problem, clock() - started)
+            self._note_failure(report, request, problem, clock() - started)
             raise
         except Exception:
             report.outcome = InternalError.code
             raise
         except BaseException as defect:
+            from seawall.cancellation import is_own_cancellation  # noqa: PLC0415 - only here
+
             if isinstance(defect, GeneratorExit) or is_own_cancellation(defect):
                 raise
             report.outcome = InternalError.code
@@ -146,6 +143,15 @@ class Pipeline:
             report.timings = timings.as_dict()
             self.ports.observe(report)
         return report
+
+    def _note_failure(
+        self, report: TurnReport, request: TurnRequest, problem: Problem, seconds: float
+    ) -> None:
+        report.outcome = problem.code
+        if isinstance(problem, StoreUnavailable | CommitUnknown):
+            self._store_in_doubt = True
+        if not isinstance(problem, Overloaded):  # the gate counts and logs those
+            log_failure(report, request, problem, seconds)
 
     def start(self, request: TurnRequest, credential: Credential) -> LiveTurn:
         """Run a turn that can be followed, and that outlives whoever asked for it if need be."""

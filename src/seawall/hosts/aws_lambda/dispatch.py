@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from seawall.agents.execution import Execution
 from seawall.errors import Problem
 from seawall.hosts.aws_lambda.answering import Answer
 from seawall.hosts.aws_lambda.asgi import AsgiApp, answer_http, refuse_http
@@ -23,7 +22,7 @@ from seawall.hosts.aws_lambda.http_events import (
 from seawall.hosts.aws_lambda.settings import LambdaSettings
 from seawall.hosts.aws_lambda.target import Handler, Target
 
-__all__ = ["Dispatcher", "UnknownEvent"]
+__all__ = ["Dispatcher", "HandlerHangs", "UnknownEvent"]
 
 _log = logging.getLogger("seawall.lambda")
 _TRACE = b"x-amzn-trace-id"
@@ -35,6 +34,12 @@ class UnknownEvent(Exception):
     code = "Seawall.UnknownEvent"
 
 
+class HandlerHangs(Exception):
+    """Too many calls of the function have not returned; only another process can help."""
+
+    code = "Seawall.HandlerHangs"
+
+
 class Dispatcher:
     """Answers invocations with a target."""
 
@@ -42,7 +47,10 @@ class Dispatcher:
         self._target = target
         self._settings = settings
         self.margin_seconds = settings.margin_seconds
-        self._calls = Execution()
+        if target.handler is not None:
+            from seawall.agents.execution import Execution  # noqa: PLC0415 - only for a function
+
+            self._calls = Execution(grace_seconds=settings.margin_seconds / 4)
         identified = settings.authorizer or settings.direct or settings.queue
         if target.orchestrator is not None and not identified:
             identity = target.orchestrator.settings.identity
@@ -54,6 +62,7 @@ class Dispatcher:
 
         Raises:
             UnknownEvent: nothing answers such events here.
+            HandlerHangs: the function cannot be called any more.
             ApiError: the answer was not taken.
             Exception: whatever the application raises.
         """
@@ -160,10 +169,13 @@ class Dispatcher:
             return
         # The runtime ends the invocation before this deadline; then the call is given up.
         call, name, deadline = partial(handler, event, context), "handler", context.deadline
-        if inspect.iscoroutinefunction(handler):
-            ended = await self._calls.in_task(name, call, deadline)
-        else:  # it may block, and the loop must not
-            ended = await self._calls.in_thread(name, call, deadline)
+        try:
+            if inspect.iscoroutinefunction(handler):
+                ended = await self._calls.in_task(name, call, deadline)
+            else:  # it may block, and the loop must not
+                ended = await self._calls.in_thread(name, call, deadline)
+        except self._calls.Refused as refusal:
+            raise HandlerHangs(str(refusal)) from None
         if ended.error is not None:
             raise ended.error
         await answer.whole(msgspec.json.encode(ended.value))

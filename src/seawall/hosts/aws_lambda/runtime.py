@@ -13,7 +13,6 @@ import signal
 from collections.abc import Coroutine, MutableMapping
 from typing import Any
 
-from seawall.agents.execution import CallRefused
 from seawall.hosts.aws_lambda.answering import Answer, error_body, error_kind
 from seawall.hosts.aws_lambda.context import (
     InvocationContext,
@@ -21,12 +20,11 @@ from seawall.hosts.aws_lambda.context import (
     current_invocation,
     is_request_id,
 )
-from seawall.hosts.aws_lambda.dispatch import Dispatcher
+from seawall.hosts.aws_lambda.dispatch import Dispatcher, HandlerHangs
 from seawall.hosts.aws_lambda.logs import set_up_logs
 from seawall.hosts.aws_lambda.runtime_api import ApiAnswer, ApiConnection, ApiError
 from seawall.hosts.aws_lambda.settings import read_settings
 from seawall.hosts.aws_lambda.target import Target, load_target
-from seawall.hosts.process_end import ProcessEnd, run_loop
 
 __all__ = ["run_runtime"]
 
@@ -49,8 +47,7 @@ def run_runtime(handler: str, environment: MutableMapping[str, str] = os.environ
     only one invocation is in flight.
     """
     set_up_logs(environment)
-    end = ProcessEnd()
-    return run_loop(_Runtime(environment, end).run(handler), end)
+    return asyncio.run(_Runtime(environment).run(handler))
 
 
 class _Ended(Exception):
@@ -62,8 +59,7 @@ class _Ended(Exception):
 
 
 class _Runtime:
-    def __init__(self, environment: MutableMapping[str, str], end: ProcessEnd) -> None:
-        self._end = end
+    def __init__(self, environment: MutableMapping[str, str]) -> None:
         self._environment = environment
         self._address = environment.get("AWS_LAMBDA_RUNTIME_API", "")
         self._slots = max(1, int(environment.get("AWS_LAMBDA_MAX_CONCURRENCY") or 1))
@@ -84,6 +80,7 @@ class _Runtime:
         gc.freeze()
         gc.set_threshold(_COLLECT_EVERY, 20, 100)
         gc.enable()
+        status = 0
         try:
             if self._environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
                 await self._sleep_in_snapshot(target)
@@ -93,17 +90,19 @@ class _Runtime:
                 for connection in connections:
                     group.create_task(self._serve(connection))
         except _Ended as ended:
-            return ended.status
+            status = ended.status
         except ExceptionGroup as failed:
             ends = [each for each in failed.exceptions if isinstance(each, _Ended)]
             if not ends:
                 raise
-            return max(each.status for each in ends)
+            status = max(each.status for each in ends)
         finally:
-            self._end.within(_CLOSE_SECONDS)
+            from seawall.hosts.process_end import ProcessEnd  # noqa: PLC0415 - only at the end
+
+            ProcessEnd().within(_CLOSE_SECONDS, status)
             if (error := await _outcome(target.stop())) is not None:
                 _log.error("the function does not stop in order", exc_info=error)
-        return 0
+        return status
 
     async def _start(self, handler: str) -> Target:
         """Load and open what answers.
@@ -253,7 +252,7 @@ class _Runtime:
             case BaseException() as error:
                 _log.error("the invocation failed", exc_info=error)
                 await answer.fail(error_kind(error), error)
-                if isinstance(error, CallRefused):
+                if isinstance(error, HandlerHangs):
                     self._stop()  # Lambda starts an environment anew
 
     async def _abandon(self, task: "asyncio.Task[BaseException | None]") -> None:
