@@ -174,6 +174,16 @@ def test_refusals_for_want_of_room_have_it_too_and_leave_one_line(logged: Logged
     assert "secret" not in logged.log.read_text()
 
 
+def test_the_rehearsal_at_the_start_leaves_no_lines(logged: Logged) -> None:
+    assert not [line for line in logged.lines() if line.get("tenant") == "seawall"]
+
+
+def test_options_of_the_server_as_a_whole(logged: Logged) -> None:
+    received = raw(logged, b"OPTIONS * HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    assert received.startswith(b"HTTP/1.1 204 ")
+    assert b"\r\nallow: GET, POST, DELETE, HEAD, OPTIONS\r\n" in received
+
+
 def test_a_line_says_whose_the_request_was(logged: Logged) -> None:
     own = {"x-request-id": "tenant-1"}
     answer = httpx2.post(f"{logged.url}/v1/turns", json={"text": "hi"}, headers=KEY | own)

@@ -125,8 +125,11 @@ class Pipeline:
             if not isinstance(problem, Overloaded):  # the gate counts and logs those
                 log_failure(report, request, problem, clock() - started)
             raise
-        except Exception:
+        except Exception as defect:
             report.outcome = InternalError.code
+            failure = InternalError("A defect, which the host logs.")
+            failure.__cause__ = defect
+            log_failure(report, request, failure, clock() - started)
             raise
         finally:
             spending.close()
