@@ -13,7 +13,7 @@ import pytest
 from tests.servers import ROOT, Running, running_model, running_server
 
 KEY = "sw_a-key-for-tests"
-_SECONDS = 22
+_EXAMPLES = 10  # of each operation, beyond those of the coverage phase: about 20 s in all
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_no_check_fails(server: Running, tmp_path: Path) -> None:
             f"--header=Authorization: Bearer {KEY}",
             "--exclude-checks=positive_data_acceptance",
             "--checks=all",
-            f"--max-time={_SECONDS}",
+            f"--max-examples={_EXAMPLES}",
             "--no-color",
             "--generation-database=none",
         ],
@@ -46,7 +46,7 @@ def test_no_check_fails(server: Running, tmp_path: Path) -> None:
         cwd=tmp_path,
         env=os.environ
         | {"SCHEMATHESIS_HOOKS": "tests.fuzz.openapi_checks", "PYTHONPATH": str(ROOT)},
-        timeout=120,
+        timeout=400,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"Selected: (\d+)/(\d+)\s+Tested: (\d+)", done.stdout)

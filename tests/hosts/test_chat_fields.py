@@ -160,6 +160,7 @@ REFUSED: list[tuple[str, object, str]] = [
     ("max_tokens", 0, "max_tokens"),
     ("max_completion_tokens", -1, "max_completion_tokens"),
     ("max_tokens", "5", "max_tokens"),
+    ("max_tokens", 10**30, "max_tokens"),
     ("stop", "", "stop"),
     ("stop", ["a", ""], "stop"),
     ("stop", ["a"] * 5, "stop"),

@@ -5,6 +5,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -50,7 +51,7 @@ class Logged(Pair):
 def logged(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Iterator[Logged]:
     folder = tmp_path_factory.mktemp("logged")
     with (
-        running_model("--first-token", "0.01", "--duration", "0.5", "--chunks", "4") as model,
+        running_model("--first-token", "0.01", "--duration", "1.5", "--chunks", "4") as model,
         running_server(
             folder,
             model,
@@ -148,11 +149,16 @@ def test_refusals_for_want_of_room_have_it_too_and_leave_one_line(logged: Logged
         "POST", f"{logged.url}/v1/turns", json={"text": "hi", "stream": True}, headers=headers
     ) as taken:
         assert taken.status_code == 200
-        for number in range(5):
-            own = {"x-request-id": f"refused-{number}", "idempotency-key": f"r{number}"}
-            answer = httpx2.post(
-                f"{logged.url}/v1/turns?a=secret", json={"text": "hi"}, headers=headers | own
-            )
+
+        def refused(number: int) -> httpx2.Response:
+            own = {"x-request-id": f"refused-{number}"}
+            url = f"{logged.url}/v1/turns?a=secret"
+            return httpx2.post(url, json={"text": "hi"}, headers=headers | own)
+
+        with ThreadPoolExecutor(5) as pool:
+            answers = list(pool.map(refused, range(5)))
+        for number, answer in enumerate(answers):
+            own = {"x-request-id": f"refused-{number}"}
             assert answer.status_code == 503
             assert answer.headers["x-request-id"] == own["x-request-id"]
             assert answer.json()["request_id"] == own["x-request-id"]
@@ -166,6 +172,16 @@ def test_refusals_for_want_of_room_have_it_too_and_leave_one_line(logged: Logged
     assert sum(counts) == 5
     assert len(told) <= 2
     assert "secret" not in logged.log.read_text()
+
+
+def test_the_rehearsal_at_the_start_leaves_no_lines(logged: Logged) -> None:
+    assert not [line for line in logged.lines() if line.get("tenant") == "seawall"]
+
+
+def test_options_of_the_server_as_a_whole(logged: Logged) -> None:
+    received = raw(logged, b"OPTIONS * HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    assert received.startswith(b"HTTP/1.1 204 ")
+    assert b"\r\nallow: GET, POST, DELETE, HEAD, OPTIONS\r\n" in received
 
 
 def test_a_line_says_whose_the_request_was(logged: Logged) -> None:

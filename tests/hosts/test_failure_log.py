@@ -1,6 +1,8 @@
 """A turn that failed leaves one line in the log, whichever way it came."""
 
+import asyncio
 import json
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +10,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from seawall.config import AgentSettings, Settings
+from seawall.models.port import ModelRequest
+from seawall.models.scripted import ScriptedModel
+from seawall.orchestrator import Orchestrator
+from seawall.sessions.settings import SessionSettings
+from seawall.turn import Principal
 from tests.hosts.conftest import API_KEY, Pair, identity
 from tests.hosts.test_interruptions import eventually
 from tests.issuer import Issuer
@@ -73,6 +81,30 @@ def test_each_way(failing: Failing, path: str, body: dict[str, object], keyed: b
     assert "ConnectFailed" in str(line["cause"]) or line["code"] == "upstream-unavailable"
     assert "model 'default'" in str(line["message"])  # which upstream it was
     assert "secret" not in failing.log.read_text()
+
+
+def test_a_defect_is_one_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def defective(_: ModelRequest) -> str:
+        raise ZeroDivisionError("by zero")
+
+    app = Orchestrator(
+        Settings(
+            sessions=SessionSettings(path=str(tmp_path / "sessions.db")),
+            agents={"one": AgentSettings(instructions="Help.")},
+        )
+    )
+    app.model("default", ScriptedModel(defective))
+
+    async def ask() -> None:
+        async with app:
+            async for _ in app.run("hi", principal=Principal("acme", "ada")):
+                pass
+
+    with caplog.at_level(logging.WARNING, "seawall.turns"), pytest.raises(ZeroDivisionError):
+        asyncio.run(ask())
+    (line,) = [vars(each) for each in caplog.records if each.name == "seawall.turns"]
+    assert (line["code"], line["tenant"]) == ("internal-error", "acme")
+    assert line["cause"] == "ZeroDivisionError: by zero"
 
 
 def test_what_the_caller_did_wrong_is_there_too(failing: Failing) -> None:

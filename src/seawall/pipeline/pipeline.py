@@ -125,8 +125,11 @@ class Pipeline:
         except Problem as problem:
             self._note_failure(report, request, problem, clock() - started)
             raise
-        except Exception:
+        except Exception as defect:
             report.outcome = InternalError.code
+            failure = InternalError("A defect, which the host logs.")
+            failure.__cause__ = defect
+            log_failure(report, request, failure, clock() - started)
             raise
         except BaseException as defect:
             from seawall.cancellation import is_own_cancellation  # noqa: PLC0415 - only here

@@ -7,6 +7,7 @@ from collections import OrderedDict
 __all__ = ["FloodFilter"]
 
 _MESSAGES = 256  # whose count is kept
+_MAX_CHARACTERS = 500  # by which they are told apart
 _ACCESS_LOG = "seawall.access"  # one line a request is what is asked for there
 
 
@@ -27,7 +28,7 @@ class FloodFilter(logging.Filter):
         """See logging."""
         if record.name == _ACCESS_LOG:
             return True
-        key = (record.name, record.levelno, str(record.msg))
+        key = (record.name, record.levelno, str(record.msg)[:_MAX_CHARACTERS])
         now = time.monotonic()
         window = self._seen.get(key)
         if window is None:

@@ -45,7 +45,8 @@ class HttpApplication:
     all_ready: whether every worker of the server is ready. scrape: makes the metrics as
     (content type, text), None where there are none. opens: whether the application opens and
     closes the orchestrator itself, by the ASGI lifespan. stop: how far its end has come, None
-    where the server has nothing to say about that.
+    where the server has nothing to say about that. rehearsing: its requests are nobody's, and
+    leave no lines in the access log.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class HttpApplication:
         scrape: Scrape | None = None,
         opens: bool = True,
         stop: Stop | None = None,
+        rehearsing: bool = False,
     ) -> None:
         self._orchestrator = orchestrator
         self._all_ready = all_ready or (lambda: orchestrator.ready)
@@ -70,8 +72,8 @@ class HttpApplication:
         self._openapi = b""
         settings = orchestrator.settings.server
         self._cors = open_cors(settings)
-        self._access_log = settings.access_log
-        if settings.access_log:
+        self._access_log = settings.access_log and not rehearsing
+        if self._access_log:
             from seawall.hosts.http.access_log import open_access_log  # noqa: PLC0415 - rare
 
             open_access_log()

@@ -21,7 +21,7 @@ from seawall.turn import (
 __all__ = ["ChatBody", "TurnBody", "chat_request", "decode", "idempotency_key", "turn_request"]
 
 T = TypeVar("T")
-_Count = Annotated[int, Meta(ge=1)]
+_Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 _where = re.compile(r" - at `\$\.?(.+)`$")
 _unknown = re.compile(r"unknown field `(.+?)`")

@@ -24,7 +24,7 @@ async def rehearse(orchestrator: Orchestrator) -> None:
     """
     try:
         async with asyncio.timeout(_SECONDS), orchestrator.rehearsal() as stage:
-            application = HttpApplication(stage, opens=False)
+            application = HttpApplication(stage, opens=False, rehearsing=True)
             for number in range(_TIMES):
                 await _turns(application, f"rehearsal-{number}")
     except Exception:  # noqa: BLE001 - no customer has been harmed
