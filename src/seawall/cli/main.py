@@ -1,6 +1,7 @@
 """`seawall`: finds the command and runs it. Commands import what they need when they run."""
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -30,6 +31,7 @@ _COMMANDS = {
     "ship": "ship",
 }
 _EVERYWHERE = {"--log-level": LEVEL, "--log-format": FORMAT}
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 _INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
 
 
@@ -55,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         status = 1
     except OSError as error:
-        if not _of_output(error):
+        if error.filename is not None or error.errno not in _FULL:
             raise
         _say(f"standard output: {error.strerror}")
         status = 1
@@ -121,12 +123,3 @@ def _say(message: str) -> None:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
-
-
-def _of_output(error: OSError) -> bool:
-    """Whether it is of standard output, and not a defect."""
-    try:
-        sys.stdout.flush()
-    except OSError as again:
-        return again.errno == error.errno
-    return False

@@ -285,9 +285,12 @@ def _question(arguments: argparse.Namespace, written: "Written") -> "Question":
 
 def _share(text: str, name: str) -> float:
     try:
-        return float(text.rstrip("%")) / (100.0 if text.endswith("%") else 1.0)
+        share = float(text.rstrip("%")) / (100.0 if text.endswith("%") else 1.0)
     except ValueError:
-        raise ConfigError(f"{name}: {text!r} is not a share such as 1%") from None
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise ConfigError(f"{name}: {text!r} is not a share such as 1%")
+    return share
 
 
 def _progress() -> tuple[Callable[[int], None] | None, Callable[[], None]]:

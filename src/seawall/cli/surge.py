@@ -191,6 +191,9 @@ def _scenario(arguments: argparse.Namespace) -> "Scenario":
     questions = list(QUESTIONS)
     if arguments.questions is not None:
         questions = read_questions(arguments.questions, arguments.column)
+    patience = parse_seconds(arguments.patience, "--patience")
+    if not patience > 0:
+        raise ConfigError("--patience: must be more than 0")
     return Scenario(
         url=url,
         load=_load(arguments, _tokens(arguments.token_file)),
@@ -199,7 +202,7 @@ def _scenario(arguments: argparse.Namespace) -> "Scenario":
         api=arguments.api,
         model=arguments.model,
         simulated=simulated,
-        patience=parse_seconds(arguments.patience, "--patience"),
+        patience=patience,
         keep_alive=arguments.keep_alive,
         read_back=arguments.read_back,
         seed=arguments.seed,
