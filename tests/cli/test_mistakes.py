@@ -113,8 +113,8 @@ def seawall(
             "SEAWALL_LOG_LEVEL",
             "inof",
             (
-                "SEAWALL_LOG_LEVEL (environment): 'inof' is not one of: debug, info, warning, error; "
-                'did you mean "info"?'
+                "SEAWALL_LOG_LEVEL (environment): 'inof' is not one of: debug, info, warning, "
+                'error; did you mean "info"?'
             ),
         ),
         (

@@ -32,6 +32,7 @@ _COMMANDS = {
 }
 _EVERYWHERE = {"--log-level": LEVEL, "--log-format": FORMAT}
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+_LONGEST_ERROR = 2_000
 _INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
 
 
@@ -118,6 +119,8 @@ def _named(words: Sequence[str]) -> list[str]:
 def _say(message: str) -> None:
     """An error, on standard error; control characters of what others wrote are escaped."""
     text = "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in message)
+    if len(text) > _LONGEST_ERROR:
+        text = f"{text[:_LONGEST_ERROR]} ..."
     print(f"seawall: {text}", file=sys.stderr)
 
 

@@ -3,12 +3,13 @@
 import argparse
 import math
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seawall.cli.values import number, whole
+from seawall.cli.values import number, whole, writable
 from seawall.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "number_range", "show_progress"]
 
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
+_LONGEST_TOKEN = 16_384
 _SETTLE_SECONDS = 2.0  # within which the customers of a closed loop come
 
 _DESCRIPTION = """\
@@ -144,7 +147,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """That no option is given that would do nothing."""
+    """That no option is given that would do nothing, and that files can be written at the end."""
+    for option in ("html", "export_k6", "export_locust"):
+        if (path := getattr(arguments, option)) is not None:
+            writable(path, f"--{option.replace('_', '-')}")
     closed = arguments.customers is not None
     exported = arguments.export_k6 is not None or arguments.export_locust is not None
     if not closed and (arguments.turns is not None or arguments.think is not None):
@@ -276,16 +282,22 @@ def _tokens(path: Path | None) -> list[str]:
         return [token] if token else []
     try:
         lines = path.read_text(encoding="ascii").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--token-file: {path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"--token-file: {path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--token-file: {path}: is not ASCII (byte {error.start})") from None
     if not lines:
         raise ConfigError(f"--token-file: {path}: is empty")
+    for at, token in enumerate(lines, 1):
+        if len(token) > _LONGEST_TOKEN or not _TOKEN.fullmatch(token):
+            raise ConfigError(f"--token-file: {path}: token {at} is not a bearer token")
     return lines
 
 
 def show_progress() -> "Callable[[Progress], None]":
     """A live line on a terminal, a line every two seconds elsewhere; on standard error."""
     live = sys.stderr.isatty()
+    full, empty = "█░" if (sys.stderr.encoding or "").lower().startswith("utf") else "#."
     last = -2.0
 
     def show(progress: "Progress") -> None:
@@ -298,7 +310,7 @@ def show_progress() -> "Callable[[Progress], None]":
         bar = ""
         if progress.turns:
             filled = 30 * through // progress.turns
-            bar = "█" * filled + "░" * (30 - filled) + " "
+            bar = full * filled + empty * (30 - filled) + " "
         line = (
             f"{progress.seconds:5.1f} s {bar}{progress.sent} sent, {progress.streaming} streaming, "
             f"{progress.completed} completed, {progress.refused} refused, {progress.failed} failed"

@@ -24,7 +24,6 @@ __all__ = ["serve"]
 _log = logging.getLogger("seawall.server")
 _RESTART_SECONDS = 1.0
 _POLL_SECONDS = 0.2
-_COUNTING_SECONDS = 0.5  # until all workers have said how many turns they have in flight
 _LONGEST_FAILURE = 4_000  # characters; all of them fit into a pipe
 _LAST_SECONDS = 20.0  # for what a worker does beyond its drain deadline
 
@@ -160,13 +159,7 @@ class _Supervisor:
         self._signal(signal.SIGTERM)
         settings = self._settings
         allowed = settings.leave_seconds + settings.drain_seconds
-        if announced:
-            until = time.monotonic() + _COUNTING_SECONDS
-            while any(self._ready) and time.monotonic() < until:
-                time.sleep(_COUNTING_SECONDS / 50)
-            self._watch.stopping(add_up(self._counts, IN_FLIGHT), allowed)
-        allowed += _LAST_SECONDS
-        deadline = time.monotonic() + allowed
+        deadline = time.monotonic() + allowed + _LAST_SECONDS
         while any(each.exitcode is None for each in self._processes):
             if time.monotonic() > deadline:
                 self._signal(signal.SIGKILL)
@@ -174,6 +167,9 @@ class _Supervisor:
                 self._signal(signal.SIGTERM)
             alive = [each.sentinel for each in self._processes if each.exitcode is None]
             multiprocessing.connection.wait(alive, _POLL_SECONDS)
+            if announced:  # by now the workers have said how many turns they have
+                announced = False
+                self._watch.stopping(add_up(self._counts, IN_FLIGHT), allowed)
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self._processes:
