@@ -60,6 +60,20 @@ def test_a_stop_is_said_with_counts(workers: str, form: str, tmp_path: Path) -> 
         ]
 
 
+def test_a_message_is_one_line_of_the_log_whatever_is_in_it() -> None:
+    program = (
+        "import logging\n"
+        "from seawall.hosts.logs import set_up_logs\n"
+        "set_up_logs({})\n"
+        "logging.getLogger('a').error('said %s', 'x\\n2026 ERROR b: forged\\x1b[2J\\u202e')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.endswith(r"ERROR a: said x\n2026 ERROR b: forged\x1b[2J\u202e" + "\n")
+
+
 def test_json_logs_have_no_coloured_copy_of_uvicorns_messages() -> None:
     record = logging.LogRecord("uvicorn.error", logging.INFO, "", 0, "Started %d", (7,), None)
     record.color_message = "Started \x1b[36m%d\x1b[0m"

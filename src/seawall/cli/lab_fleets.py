@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from seawall.cli.values import whole
 from seawall.errors import ConfigError, SeawallError
+from seawall.printable import printable
 
 if TYPE_CHECKING:
     from seawall.lab.sim_reply import SimTimes
@@ -228,9 +229,9 @@ def _ps(arguments: argparse.Namespace) -> int:
     for row in rows:
         sys.stdout.write(
             f"{row['name']:12} {row['state']:8} {row['processes']:>4} processes  "
-            f"{row['fleet']}  {row['url']}\n"
+            f"{printable(row['fleet'])}  {printable(row['url'])}\n"
         )
-        sys.stdout.writelines(f"  note: {note}\n" for note in row["notes"])
+        sys.stdout.writelines(f"  note: {printable(note)}\n" for note in row["notes"])
         if row["state"] == "crashed":
             sys.stdout.write(f"  what is left of it goes by: seawall lab down {row['name']}\n")
     if not rows:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from seawall.cli.lab_fleets import add_model_options, find_source, times_of
 from seawall.cli.values import whole, writable
 from seawall.errors import ConfigError
+from seawall.printable import printable
 
 if TYPE_CHECKING:
     from seawall.lab.calibration import Calibration
@@ -159,7 +160,7 @@ def _compare(arguments: argparse.Namespace) -> int:
             each.result.outcomes.clear()
         sys.stdout.write(msgspec.json.encode(comparison).decode() + "\n")
     else:
-        sys.stdout.write(compare_table(comparison))
+        sys.stdout.write(printable(compare_table(comparison), keep="\n"))
     sys.stdout.flush()
     if html is not None:
         try:

@@ -12,6 +12,7 @@ from seawall.cli.output import abandon, prepare
 from seawall.cli.parser import Parser, in_front
 from seawall.errors import ConfigError, InvalidRequest, SeawallError
 from seawall.hosts.logs import FORMAT, FORMATS, LEVEL, LEVELS, set_up_logs
+from seawall.printable import printable
 
 __all__ = ["main"]
 
@@ -118,11 +119,7 @@ def _named(words: Sequence[str]) -> list[str]:
 
 def _say(message: str) -> None:
     """An error, on standard error; control characters of what others wrote are escaped."""
-    text = "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in message)
+    text = printable(message, keep="\n")
     if len(text) > _LONGEST_ERROR:
         text = f"{text[:_LONGEST_ERROR]} ..."
     print(f"seawall: {text}", file=sys.stderr)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -11,6 +11,7 @@ from seawall.cli.extras import needs
 from seawall.cli.interrupts import ending_at_once
 from seawall.cli.values import number, whole
 from seawall.errors import ConfigError
+from seawall.printable import printable
 
 if TYPE_CHECKING:
     from seawall.plan.answer import Answer
@@ -149,7 +150,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
     else:
-        sys.stdout.write(screen(answer))
+        sys.stdout.write(printable(screen(answer), keep="\n"))
         if arguments.html is not None:
             sys.stdout.write(f"report: {arguments.html}\n")
     return 0
@@ -184,7 +185,7 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(checked).decode() + "\n")
     else:
-        sys.stdout.write(checked_text(checked))
+        sys.stdout.write(printable(checked_text(checked), keep="\n"))
     return 0 if checked.holds else 1
 
 

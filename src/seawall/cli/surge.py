@@ -279,6 +279,8 @@ def number_range(text: str, name: str) -> tuple[float, float]:
 def _tokens(path: Path | None) -> list[str]:
     if path is None:
         token = os.environ.get("SEAWALL_SURGE_TOKEN", "")
+        if token and not _is_token(token):
+            raise ConfigError("SEAWALL_SURGE_TOKEN (environment): is not a bearer token")
         return [token] if token else []
     try:
         lines = path.read_text(encoding="ascii").split()
@@ -289,9 +291,13 @@ def _tokens(path: Path | None) -> list[str]:
     if not lines:
         raise ConfigError(f"--token-file: {path}: is empty")
     for at, token in enumerate(lines, 1):
-        if len(token) > _LONGEST_TOKEN or not _TOKEN.fullmatch(token):
+        if not _is_token(token):
             raise ConfigError(f"--token-file: {path}: token {at} is not a bearer token")
     return lines
+
+
+def _is_token(text: str) -> bool:
+    return len(text) <= _LONGEST_TOKEN and _TOKEN.fullmatch(text) is not None
 
 
 def show_progress() -> "Callable[[Progress], None]":
