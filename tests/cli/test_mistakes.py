@@ -47,11 +47,12 @@ WRONG = {
     ("plan", "--errors", "nan"): "--errors: 'nan' is not a share",
     ("plan", "--errors", "200%"): "--errors: '200%' is not a share",
     ("plan", "--daily", "-5"): "daily: '-5' is negative",
-    ("plan", "--daily", "0.01"): "daily: 0.01 requests a day: ",
-    ("plan", "--daily", "1e30"): "daily: ",
-    ("plan", "--spike", "0@20s"): "spike: '0@20s': ",
-    ("plan", "--duration", "0s"): "duration: '0s' is nothing",
-    ("serve", "--prot", "1"): 'unrecognized arguments: --prot 1; did you mean "--port"?',
+    ("plan", "--daily", "0.01"): "arrivals: 0.01 requests a day; it takes at least 1",
+    ("plan", "--daily", "1e30"): "requests are to be simulated at a time; at most 100,000,000",
+    ("plan", "--spike", "0@20s"): "arrivals: nobody comes",
+    ("plan", "--spike", "1e9@20s"): "requests are to be simulated at a time",
+    ("plan", "--duration", "0s"): "service: requests take no time",
+    ("serve", "--prot", "1"): 'unrecognized arguments: --prot; did you mean "--port"?',
     ("plan", "--dayly=3"): 'unrecognized arguments: --dayly=3; did you mean "--daily"?',
     ("serv",): 'did you mean "serve"?',
     ("lab", "dwon"): 'did you mean "down"?',
@@ -111,8 +112,10 @@ def seawall(
         (
             "SEAWALL_LOG_LEVEL",
             "inof",
-            "SEAWALL_LOG_LEVEL (environment): 'inof' is not one of: debug, info, warning, error; "
-            'did you mean "info"?',
+            (
+                "SEAWALL_LOG_LEVEL (environment): 'inof' is not one of: debug, info, warning, "
+                'error; did you mean "info"?'
+            ),
         ),
         (
             "SEAWALL_LOG_FORMAT",

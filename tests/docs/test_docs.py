@@ -81,11 +81,34 @@ def test_every_block_does_what_the_page_says(
         reader.follow(blocks_of(path))
 
 
-@pytest.mark.parametrize("path", [*PAGES, ROOT / "README.md"], ids=lambda path: path.name)
+def anchors_of(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    found: set[str] = set()
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for heading in re.findall(r"^#+ +(.*?)\s*$", text, re.MULTILINE):
+        shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        anchor = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
+        again = sum(each == anchor or each.startswith(f"{anchor}-") for each in found)
+        found.add(f"{anchor}-{again}" if anchor in found else anchor)
+    return found | set(re.findall(r'<a (?:id|name)="([^"]+)"', text))
+
+
+LINKED = [*PAGES, *sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("bench/**/*.md"))]
+
+
+@pytest.mark.parametrize("path", LINKED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_leads_somewhere(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text()):
-        if not target.startswith(("http://", "https://")):
-            assert (path.parent / target).exists(), target
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    targets = re.findall(r"\]\(([^)\s]+)[^)]*\)", text)
+    targets += re.findall(r"^\[[^\]]+\]: (\S+)", text, re.MULTILINE)
+    for target in targets:
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        file, _, anchor = target.partition("#")
+        page = path.parent / file if file else path
+        assert page.exists(), target
+        if anchor and page.suffix == ".md":
+            assert anchor in anchors_of(page), target
 
 
 def rows(page: str, heading: str) -> Iterator[list[str]]:

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from seawall.lab.surge.answer import Answer as Judged
 from seawall.lab.surge.driver import drive
+from seawall.lab.surge.export import to_locust
 from seawall.lab.surge.outcome import SurgeResult
 from seawall.lab.surge.report import as_table
 from seawall.lab.surge.scenario import Api, Crowd, Instant, Open, Scenario
@@ -96,6 +98,19 @@ COMPLETE = {
 def test_what_is_a_whole_answer_of_the_chat_api_is_completed(data: list[str]) -> None:
     answer = judged("chat", stream(*data))
     assert (answer.error, answer.text) == ("", "Hello")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in FAILED if name.startswith(("error beside", "error in", "finish"))]
+)
+def test_exported_locustfiles_judge_alike(name: str) -> None:
+    script = to_locust(one("http://127.0.0.1:1"))
+    reading: dict[str, Any] = {"json": json}
+    exec(script[script.index("FINISHED = ") :], reading)
+    with pytest.raises(ValueError, match="error|abort|content_filter|ERROR"):
+        [reading["text_of"](each.encode()) for each in FAILED[name]]
+    said = [reading["text_of"](each.encode()) for each in COMPLETE["pings"]]
+    assert "".join(said) == "Hello"
 
 
 def test_an_event_with_the_name_error_is_a_failure() -> None:

@@ -78,7 +78,7 @@ def build_output(agent: str, settings: OutputSettings | None) -> Output | None:
         try:
             text = Path(settings.schema_file).read_bytes()
             schema = msgspec.json.decode(text, type=dict[str, Any])
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{where}.schema_file: {settings.schema_file}: {error}") from error
     for fault in _faults(schema):
         raise ConfigError(f"{where}: {fault}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seawall.identity.settings import check_name
+from seawall.printable import printable
 
 if TYPE_CHECKING:
     from seawall.budgets.state import BudgetState
@@ -64,7 +65,7 @@ def _show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(msgspec.json.encode({"budgets": states}).decode() + "\n")
     elif states:
-        sys.stdout.write("\n".join(_table(states)) + "\n")
+        sys.stdout.write(printable("\n".join(_table(states)), keep="\n") + "\n")
     else:
         sys.stdout.write("There are no budgets.\n")
     return 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from seawall.cli.values import number, whole
 from seawall.errors import ConfigError
+from seawall.printable import printable
 
 if TYPE_CHECKING:
     from seawall.intents.evaluation import Evaluation, Labelled
@@ -170,7 +171,7 @@ def _score(arguments: argparse.Namespace) -> int:
         scores = msgspec.to_builtins(result) | {"unknown_auroc": told_apart}
         sys.stdout.write(msgspec.json.encode(scores).decode() + "\n")
     else:
-        sys.stdout.write(_table(result))
+        sys.stdout.write(printable(_table(result), keep="\n"))
         if told_apart is not None:
             sys.stdout.write(
                 f"\nunknown intents   AUROC {told_apart:.3f} on {len(unknown.texts)} messages\n"

@@ -25,7 +25,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "is called at its function URL, or by AWS's SDKs as function 'local' with this endpoint.",
     )
     local.add_argument(
-        "handler", metavar="HANDLER", help="configuration file, or module:name of what is served"
+        "handler",
+        type=_handler,
+        metavar="HANDLER",
+        help="configuration file, or module:name of what is served",
     )
     local.add_argument("--host", default="127.0.0.1")
     local.add_argument(
@@ -85,6 +88,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     local.add_argument("--buffered", action="store_true", help="invoke mode BUFFERED")
     local.add_argument("--json", action="store_true", help="announce as a JSON line")
     local.set_defaults(run=_run_lambda)
+
+
+def _handler(text: str) -> str:
+    if text.endswith(".toml") and not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text}: there is no such file")
+    return text
 
 
 def _run_lambda(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from seawall.cli.values import whole
 from seawall.errors import ConfigError, SeawallError
+from seawall.printable import printable
 
 if TYPE_CHECKING:
     from seawall.lab.sim_reply import SimTimes
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["add_commands", "add_model_options", "find_source", "times_of"]
 
 _EXAMPLE = Path("examples/store/seawall.toml")
+_CRASHED_SECONDS = 3_600.0  # a crash is listed for a while, for people to see
 _UP = """\
 Run a fleet on this machine, as real processes, until Ctrl-C or `seawall lab down`:
 
@@ -95,20 +97,20 @@ def _up(arguments: argparse.Namespace) -> int:
 
     from seawall.lab.fleet.running import run_fleet  # noqa: PLC0415
     from seawall.lab.fleet.spec import parse_fleet  # noqa: PLC0415
+    from seawall.lab.fleet.state import clean_up  # noqa: PLC0415
     from seawall.lab.loop import raise_file_limit  # noqa: PLC0415
 
     spec = parse_fleet(arguments.fleet, times_of(arguments))
     if arguments.detach:
         return _detach(arguments)
     source = find_source(arguments.config)
+    clean_up(tell=_tell)
 
     async def hold() -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        async with run_fleet(
-            spec, source, name=arguments.name, tell=lambda line: print(line, file=sys.stderr)
-        ) as fleet:
+        async with run_fleet(spec, source, name=arguments.name, tell=_tell) as fleet:
             _show_notes(fleet.notes)
             announcement = {
                 "url": fleet.url,
@@ -126,7 +128,12 @@ def _up(arguments: argparse.Namespace) -> int:
 
     raise_file_limit()
     asyncio.run(hold())
+    _tell(f"{arguments.name}: ended")
     return 0
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _show_notes(notes: Sequence[str]) -> None:
@@ -195,15 +202,16 @@ def _down(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"there is no fleet {arguments.name!r}; seawall lab ps lists them")
     for state in states:
         how = "" if state.alive else " (what started it had crashed)"
-        killed = tear_down(state, lambda line: print(line, file=sys.stderr))
+        killed = tear_down(state, _tell)
         sys.stdout.write(f"{state.name}: ended{how}, {killed} processes had to be killed\n")
     return 0
 
 
 def _ps(arguments: argparse.Namespace) -> int:
-    from seawall.lab.fleet.state import fleets  # noqa: PLC0415
+    from seawall.lab.fleet.state import clean_up, fleets  # noqa: PLC0415
     from seawall.lab.tether import marked  # noqa: PLC0415
 
+    clean_up(seconds=_CRASHED_SECONDS, tell=_tell)
     rows: list[dict[str, Any]] = [
         {
             "name": each.name,
@@ -221,9 +229,11 @@ def _ps(arguments: argparse.Namespace) -> int:
     for row in rows:
         sys.stdout.write(
             f"{row['name']:12} {row['state']:8} {row['processes']:>4} processes  "
-            f"{row['fleet']}  {row['url']}\n"
+            f"{printable(row['fleet'])}  {printable(row['url'])}\n"
         )
-        sys.stdout.writelines(f"  note: {note}\n" for note in row["notes"])
+        sys.stdout.writelines(f"  note: {printable(note)}\n" for note in row["notes"])
+        if row["state"] == "crashed":
+            sys.stdout.write(f"  what is left of it goes by: seawall lab down {row['name']}\n")
     if not rows:
         sys.stdout.write("there are no fleets\n")
     return 0

@@ -2,14 +2,14 @@
 
 import argparse
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seawall.cli.lab_fleets import add_model_options, find_source, times_of
-from seawall.cli.values import whole
+from seawall.cli.values import whole, writable
 from seawall.errors import ConfigError
+from seawall.printable import printable
 
 if TYPE_CHECKING:
     from seawall.lab.calibration import Calibration
@@ -85,25 +85,13 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
     from seawall.lab.calibration import store_calibration  # noqa: PLC0415
 
-    out = _writable(arguments.out, "--out")
+    out = writable(arguments.out, "--out")
     found = _measured(arguments)
     store_calibration(found, out)
     _tell(f"written: {out}")
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     return 0
-
-
-def _writable(given: Path, option: str) -> Path:
-    """Where something is to be written at the end: looked at before anything is measured."""
-    path = given.resolve()
-    if path.is_dir():
-        raise ConfigError(f"{option}: {given} is a folder; name a file")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{option}: {given} cannot be written: there is no {path.parent}")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ConfigError(f"{option}: {given} cannot be written: it is not permitted")
-    return path
 
 
 def _measured(arguments: argparse.Namespace) -> "Calibration":
@@ -141,7 +129,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     if importlib.util.find_spec("numba") is None:
         raise ConfigError("lab compare needs the extra 'plan': pip install 'seawall[plan]'")
     times = times_of(arguments)
-    html = _writable(arguments.html, "--html") if arguments.html else None
+    html = writable(arguments.html, "--html") if arguments.html else None
     store = f"store={arguments.store}"
     specs = [
         parse_fleet([f"pods={arguments.pods}", store], times),
@@ -172,7 +160,7 @@ def _compare(arguments: argparse.Namespace) -> int:
             each.result.outcomes.clear()
         sys.stdout.write(msgspec.json.encode(comparison).decode() + "\n")
     else:
-        sys.stdout.write(compare_table(comparison))
+        sys.stdout.write(printable(compare_table(comparison), keep="\n"))
     sys.stdout.flush()
     if html is not None:
         try:

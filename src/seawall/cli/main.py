@@ -1,6 +1,7 @@
 """`seawall`: finds the command and runs it. Commands import what they need when they run."""
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from seawall.cli.output import abandon, prepare
 from seawall.cli.parser import Parser, in_front
 from seawall.errors import ConfigError, InvalidRequest, SeawallError
 from seawall.hosts.logs import FORMAT, FORMATS, LEVEL, LEVELS, set_up_logs
+from seawall.printable import printable
 
 __all__ = ["main"]
 
@@ -30,6 +32,8 @@ _COMMANDS = {
     "ship": "ship",
 }
 _EVERYWHERE = {"--log-level": LEVEL, "--log-format": FORMAT}
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+_LONGEST_ERROR = 2_000
 _INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
 
 
@@ -55,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         status = 1
     except OSError as error:
-        if not _of_output(error):
+        if error.filename is not None or error.errno not in _FULL:
             raise
         _say(f"standard output: {error.strerror}")
         status = 1
@@ -115,18 +119,7 @@ def _named(words: Sequence[str]) -> list[str]:
 
 def _say(message: str) -> None:
     """An error, on standard error; control characters of what others wrote are escaped."""
-    text = "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in message)
+    text = printable(message, keep="\n")
+    if len(text) > _LONGEST_ERROR:
+        text = f"{text[:_LONGEST_ERROR]} ..."
     print(f"seawall: {text}", file=sys.stderr)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
-
-
-def _of_output(error: OSError) -> bool:
-    """Whether it is of standard output, and not a defect."""
-    try:
-        sys.stdout.flush()
-    except OSError as again:
-        return again.errno == error.errno
-    return False

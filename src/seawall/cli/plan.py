@@ -11,6 +11,7 @@ from seawall.cli.extras import needs
 from seawall.cli.interrupts import ending_at_once
 from seawall.cli.values import number, whole
 from seawall.errors import ConfigError
+from seawall.printable import printable
 
 if TYPE_CHECKING:
     from seawall.plan.answer import Answer
@@ -149,7 +150,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
     else:
-        sys.stdout.write(screen(answer))
+        sys.stdout.write(printable(screen(answer), keep="\n"))
         if arguments.html is not None:
             sys.stdout.write(f"report: {arguments.html}\n")
     return 0
@@ -184,7 +185,7 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(checked).decode() + "\n")
     else:
-        sys.stdout.write(checked_text(checked))
+        sys.stdout.write(printable(checked_text(checked), keep="\n"))
     return 0 if checked.holds else 1
 
 
@@ -285,9 +286,12 @@ def _question(arguments: argparse.Namespace, written: "Written") -> "Question":
 
 def _share(text: str, name: str) -> float:
     try:
-        return float(text.rstrip("%")) / (100.0 if text.endswith("%") else 1.0)
+        share = float(text.rstrip("%")) / (100.0 if text.endswith("%") else 1.0)
     except ValueError:
-        raise ConfigError(f"{name}: {text!r} is not a share such as 1%") from None
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise ConfigError(f"{name}: {text!r} is not a share such as 1%")
+    return share
 
 
 def _progress() -> tuple[Callable[[int], None] | None, Callable[[], None]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from seawall.cli import sessions_migrate
 from seawall.errors import ConfigError
 from seawall.identity.settings import check_name
+from seawall.printable import printable
 
 if TYPE_CHECKING:
     from seawall.sessions.port import Session, SessionStore, TurnPage
@@ -140,8 +141,8 @@ async def _list(arguments: argparse.Namespace) -> int:
     lines = [f"{'session':{width}}  {'turns':>6}  {'updated':20}  {'expires':20}  agent"]
     lines += [
         (
-            f"{_plain(each.key.session):{width}}  {each.version:>6}  {_date(each.updated_at)}  "
-            f"{_date(each.expires_at)}  {_plain(each.agent or '-')}"
+            f"{printable(each.key.session):{width}}  {each.version:>6}  {_date(each.updated_at)}  "
+            f"{_date(each.expires_at)}  {printable(each.agent or '-')}"
         )
         for each in page.sessions
     ]
@@ -181,14 +182,14 @@ async def _export(arguments: argparse.Namespace) -> int:
 
 async def _delete(arguments: argparse.Namespace) -> int:
     async with _store(arguments) as store:
-        if not _agreed(arguments, f"Remove the session {_plain(arguments.session)} for good?"):
+        if not _agreed(arguments, f"Remove the session {printable(arguments.session)} for good?"):
             return 1
         async with asyncio.timeout(_CALL_SECONDS):
             await store.delete(_key(arguments))
     if arguments.json:
         _print_json({"deleted": arguments.session})
     else:
-        sys.stdout.write(f"deleted {_plain(arguments.session)}\n")
+        sys.stdout.write(f"deleted {printable(arguments.session)}\n")
     return 0
 
 
@@ -284,31 +285,31 @@ def _conversation(page: "TurnPage") -> list[str]:
 
     session = page.session
     lines = [
-        f"session {_plain(session.key.session)} of {session.key.subject}, {session.key.tenant}",
-        f"{_count(session.version, 'turn')}, agent {_plain(session.agent or '-')}",
+        f"session {printable(session.key.session)} of {session.key.subject}, {session.key.tenant}",
+        f"{_count(session.version, 'turn')}, agent {printable(session.agent or '-')}",
         f"created {_date(session.created_at)}, updated {_date(session.updated_at)}",
         f"expires {_date(session.expires_at)}",
     ]
-    lines += [f"note {_plain(name)}: {_plain(text)}" for name, text in session.state.items()]
+    lines += [f"note {printable(name)}: {printable(text)}" for name, text in session.state.items()]
     for turn in reversed(page.turns):
-        intent = _plain(turn.intent or "none")
+        intent, agent = printable(turn.intent or "none"), printable(turn.agent)
         lines += [
             "",
-            f"{turn.number}. {_date(turn.created_at)}, intent {intent}, agent {_plain(turn.agent)}",
+            f"{turn.number}. {_date(turn.created_at)}, intent {intent}, agent {agent}",
         ]
         for message in turn.messages:
             if isinstance(message, UserMessage):
-                lines.append(f"   customer: {_plain(message.text)}")
+                lines.append(f"   customer: {printable(message.text)}")
             elif isinstance(message, AssistantMessage):
                 if message.text:
-                    lines.append(f"   agent: {_plain(message.text)}")
+                    lines.append(f"   agent: {printable(message.text)}")
                 lines += [
-                    f"   calls {_plain(call.name)}({_plain(call.arguments)})"
+                    f"   calls {printable(call.name)}({printable(call.arguments)})"
                     for call in message.tool_calls
                 ]
             else:
                 said = "fails" if message.failed else "answers"
-                lines.append(f"   {_plain(message.name)} {said}: {_plain(message.content)}")
+                lines.append(f"   {printable(message.name)} {said}: {printable(message.content)}")
     return lines
 
 
@@ -334,13 +335,6 @@ def _print_page(lines: list[str], cursor: str | None) -> None:
     if cursor is not None:
         lines += ["", f"There is more: --cursor {cursor}"]
     sys.stdout.write("\n".join(lines) + "\n")
-
-
-def _plain(text: str) -> str:
-    """The text on one line, without anything that would move a terminal's cursor."""
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )
 
 
 def _date(seconds: float) -> str:

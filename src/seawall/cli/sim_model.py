@@ -112,7 +112,8 @@ def _run(arguments: argparse.Namespace) -> int:
             asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
         await asyncio.wait([serving])
         if not serving.cancelled() and (error := serving.exception()):
-            raise ConfigError(f"{arguments.host}:{arguments.port}: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"{arguments.host}:{arguments.port}: {reason}") from error
 
     run(serve())
     return 0

@@ -3,12 +3,13 @@
 import argparse
 import math
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seawall.cli.values import number, whole
+from seawall.cli.values import number, whole, writable
 from seawall.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser", "number_range", "show_progress"]
 
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
+_LONGEST_TOKEN = 16_384
 _SETTLE_SECONDS = 2.0  # within which the customers of a closed loop come
 
 _DESCRIPTION = """\
@@ -144,7 +147,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """That no option is given that would do nothing."""
+    """That no option is given that would do nothing, and that files can be written at the end."""
+    for option in ("html", "export_k6", "export_locust"):
+        if (path := getattr(arguments, option)) is not None:
+            writable(path, f"--{option.replace('_', '-')}")
     closed = arguments.customers is not None
     exported = arguments.export_k6 is not None or arguments.export_locust is not None
     if not closed and (arguments.turns is not None or arguments.think is not None):
@@ -191,6 +197,9 @@ def _scenario(arguments: argparse.Namespace) -> "Scenario":
     questions = list(QUESTIONS)
     if arguments.questions is not None:
         questions = read_questions(arguments.questions, arguments.column)
+    patience = parse_seconds(arguments.patience, "--patience")
+    if not patience > 0:
+        raise ConfigError("--patience: must be more than 0")
     return Scenario(
         url=url,
         load=_load(arguments, _tokens(arguments.token_file)),
@@ -199,7 +208,7 @@ def _scenario(arguments: argparse.Namespace) -> "Scenario":
         api=arguments.api,
         model=arguments.model,
         simulated=simulated,
-        patience=parse_seconds(arguments.patience, "--patience"),
+        patience=patience,
         keep_alive=arguments.keep_alive,
         read_back=arguments.read_back,
         seed=arguments.seed,
@@ -270,19 +279,31 @@ def number_range(text: str, name: str) -> tuple[float, float]:
 def _tokens(path: Path | None) -> list[str]:
     if path is None:
         token = os.environ.get("SEAWALL_SURGE_TOKEN", "")
+        if token and not _is_token(token):
+            raise ConfigError("SEAWALL_SURGE_TOKEN (environment): is not a bearer token")
         return [token] if token else []
     try:
         lines = path.read_text(encoding="ascii").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--token-file: {path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"--token-file: {path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--token-file: {path}: is not ASCII (byte {error.start})") from None
     if not lines:
         raise ConfigError(f"--token-file: {path}: is empty")
+    for at, token in enumerate(lines, 1):
+        if not _is_token(token):
+            raise ConfigError(f"--token-file: {path}: token {at} is not a bearer token")
     return lines
+
+
+def _is_token(text: str) -> bool:
+    return len(text) <= _LONGEST_TOKEN and _TOKEN.fullmatch(text) is not None
 
 
 def show_progress() -> "Callable[[Progress], None]":
     """A live line on a terminal, a line every two seconds elsewhere; on standard error."""
     live = sys.stderr.isatty()
+    full, empty = "█░" if (sys.stderr.encoding or "").lower().startswith("utf") else "#."
     last = -2.0
 
     def show(progress: "Progress") -> None:
@@ -295,7 +316,7 @@ def show_progress() -> "Callable[[Progress], None]":
         bar = ""
         if progress.turns:
             filled = 30 * through // progress.turns
-            bar = "█" * filled + "░" * (30 - filled) + " "
+            bar = full * filled + empty * (30 - filled) + " "
         line = (
             f"{progress.seconds:5.1f} s {bar}{progress.sent} sent, {progress.streaming} streaming, "
             f"{progress.completed} completed, {progress.refused} refused, {progress.failed} failed"

@@ -1,10 +1,14 @@
-"""Numbers on the command line: each option says which it takes."""
+"""Numbers and files on the command line: each option says which it takes."""
 
 import argparse
 import math
+import os
 from collections.abc import Callable
+from pathlib import Path
 
-__all__ = ["number", "plural", "whole"]
+from seawall.errors import ConfigError
+
+__all__ = ["number", "plural", "whole", "writable"]
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
@@ -45,3 +49,15 @@ def number(low: float, high: float, *, above: bool = False) -> Callable[[str], f
 def plural(count: int, what: str) -> str:
     """`1 turn`, `2 turns`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def writable(given: Path, option: str) -> Path:
+    """Where something is to be written at the end: looked at before anything is measured."""
+    path = given.resolve()
+    if path.is_dir():
+        raise ConfigError(f"{option}: {given} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{option}: {given} cannot be written: there is no {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"{option}: {given} cannot be written: it is not permitted")
+    return path

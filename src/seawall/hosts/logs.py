@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping
 
 from seawall.errors import ConfigError, did_you_mean
+from seawall.printable import printable
 from seawall.telemetry.floods import FloodFilter
 
 __all__ = ["FORMAT", "FORMATS", "LEVEL", "LEVELS", "set_up_logs"]
@@ -13,6 +14,16 @@ LEVEL = "SEAWALL_LOG_LEVEL"
 FORMAT = "SEAWALL_LOG_FORMAT"
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
+_TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class _TextFormatter(logging.Formatter):
+    """A record as one line, whatever of a stranger's is in its message; a traceback follows it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """See logging.Formatter."""
+        record.message = printable(record.message)
+        return super().formatMessage(record)
 
 
 def set_up_logs(environment: Mapping[str, str]) -> None:
@@ -25,17 +36,16 @@ def set_up_logs(environment: Mapping[str, str]) -> None:
     form = _one_of(environment, FORMAT, FORMATS, "text")
     logging.basicConfig(
         level=level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        format=_TEXT,
         stream=sys.stderr,
     )
-    formatter = None
+    formatter: logging.Formatter = _TextFormatter(_TEXT)
     if form == "json":
         from seawall.hosts.json_lines import JsonFormatter  # noqa: PLC0415 - only where wanted
 
         formatter = JsonFormatter()
     for handler in logging.getLogger().handlers:
-        if formatter is not None:
-            handler.setFormatter(formatter)
+        handler.setFormatter(formatter)
         handler.addFilter(FloodFilter())
 
 

@@ -100,7 +100,7 @@ def load_calibration(path: Path) -> Calibration:
         found = msgspec.json.decode(path.read_bytes(), type=Calibration)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from None
     if found.format != FORMAT:
         raise ConfigError(f"{path}: format: {found.format!r}; this reads {FORMAT!r}")

@@ -19,8 +19,10 @@ def load_faults(path: Path) -> FaultScript:
         ConfigError: it cannot be read, or is not a fault script; the message names file and key.
     """
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from error
     try:
         return msgspec.convert(found, FaultScript)

@@ -66,7 +66,9 @@ def load_script(path: Path) -> Script:
     """
     try:
         return Script(msgspec.json.decode(path.read_bytes(), type=_File).conversations)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, re.error) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError, re.error) as error:
         raise ConfigError(f"{path}: not a script: {error}") from error
 
 

@@ -47,7 +47,7 @@ def read_calibration(path: Path) -> Measured:
         found = msgspec.json.decode(path.read_bytes(), type=Measured)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from None
     if found.format != FORMAT:
         raise ConfigError(f"{path}: format: {found.format!r}; this reads {FORMAT!r}")

@@ -72,9 +72,9 @@ def student_quantile(share: float, freedom: int) -> float:
 
 
 def interval(values: Sequence[float]) -> Estimate:
-    """The mean of independent values; half is infinite of fewer than two."""
+    """The mean of independent values; half is infinite of fewer than two, or of infinite ones."""
     mean = fmean(values)
-    if len(values) < 2:
+    if len(values) < 2 or not all(map(math.isfinite, values)):
         return Estimate(mean, math.inf, tuple(values))
     error = stdev(values) / math.sqrt(len(values))
     half = student_quantile(0.975, len(values) - 1) * error

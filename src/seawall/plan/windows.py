@@ -13,6 +13,7 @@ from seawall.errors import ConfigError
 from seawall.plan.arrivals import DAY, Arrivals, Campaign, Spike
 from seawall.plan.distributions import mean_of
 from seawall.plan.question import MONTH, Question
+from seawall.plan.trace import MOST_REQUESTS
 from seawall.plan.workload import Workload
 
 __all__ = ["Month", "Window", "month_of"]
@@ -72,6 +73,13 @@ def month_of(question: Question) -> Month:
     nobody = not arrivals.rate and not any(spike.size for spike in arrivals.spikes)
     if nobody and arrivals.trace is None:
         raise ConfigError("arrivals: nobody comes; give --daily, --spike or --trace")
+    if not mean > 0:
+        raise ConfigError("service: requests take no time; give a duration of more than 0")
+    crowd = any(spike.size for spike in arrivals.spikes) or arrivals.trace is not None
+    if not crowd and arrivals.rate * DAY < 1.0:
+        raise ConfigError(
+            f"arrivals: {arrivals.rate * DAY:g} requests a day; it takes at least 1, or a spike"
+        )
     events = [_event(workload, spike, options.spikes_a_month) for spike in arrivals.spikes]
     events = [each for each in events if each.size > 0]
     ordinary = _recorded(workload) if arrivals.trace is not None else _levels(workload)
@@ -90,6 +98,14 @@ def month_of(question: Question) -> Month:
         judged = max(events, key=lambda each: each.size)
     else:
         judged = max([*campaigns, *ordinary], key=_rate)
+    largest = max(
+        each.workload.expected_requests for each in [*events, *campaigns, *ordinary, judged]
+    )
+    if largest > MOST_REQUESTS:
+        raise ConfigError(
+            f"arrivals: {largest:.3g} requests are to be simulated at a time; "
+            f"at most {MOST_REQUESTS:,}"
+        )
     rest = [each for each in [*events, *campaigns] if each is not judged]
     requests = sum(
         each.workload.expected_requests * each.seconds / each.horizon

@@ -104,11 +104,10 @@ def read_workload(path: Path) -> Workload:
 def read_document(path: Path) -> dict[str, Any]:
     """The tables of a TOML file. Raises ConfigError, which names it."""
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from None
 
 

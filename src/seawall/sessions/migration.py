@@ -206,7 +206,7 @@ def load_checkpoint(path: Path, source: str, target: str) -> Checkpoint:
         found = msgspec.json.decode(path.read_bytes(), type=Checkpoint)
     except FileNotFoundError:
         return Checkpoint(source, target)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is not a checkpoint of a migration: {error}") from error
     if (found.source, found.target) != (source, target):
         raise ConfigError(

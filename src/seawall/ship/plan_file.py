@@ -82,7 +82,7 @@ def read_plan(path: Path) -> PlannedService:
         plan = msgspec.json.decode(path.read_bytes(), type=PlannedService)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path}: is not a plan: {error}; make one with: seawall plan --json > {path.name}"
         ) from error

@@ -30,7 +30,6 @@ _STEADY_SECONDS = 60.0  # whoever lived so long has not died of its start
 _STOOD_STILL_SECONDS = 2.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _POLL_SECONDS = 0.2
-_COUNTING_SECONDS = 0.5  # until all workers have said how many turns they have in flight
 _LONGEST_FAILURE = 4_000  # characters; all of them fit into a pipe
 _LAST_SECONDS = 10.0  # for what a worker does beyond its drain deadline
 
@@ -245,19 +244,16 @@ class _Supervisor:
         self._signal(signal.SIGTERM)
         settings = self._settings
         allowed = settings.leave_seconds + settings.drain_seconds
-        if announced:
-            until = time.monotonic() + _COUNTING_SECONDS
-            while any(self._ready) and time.monotonic() < until:
-                time.sleep(_COUNTING_SECONDS / 50)
-            self._watch.stopping(add_up(self._counts, IN_FLIGHT), allowed)
-        allowed += _LAST_SECONDS
-        deadline = time.monotonic() + allowed
+        deadline = time.monotonic() + allowed + _LAST_SECONDS
         while sentinels := self._sentinels():
             if time.monotonic() > deadline:
                 self._signal(signal.SIGKILL)
             elif self._signals > 1:  # again and again: of two that come at once, one is seen
                 self._signal(signal.SIGTERM)
             multiprocessing.connection.wait(sentinels, _POLL_SECONDS)
+            if announced:  # by now the workers have said how many turns they have
+                announced = False
+                self._watch.stopping(add_up(self._counts, IN_FLIGHT), allowed)
 
     def _alive(self) -> list[SpawnProcess]:
         running = (each.process for each in self._workers)

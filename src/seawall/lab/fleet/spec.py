@@ -93,7 +93,9 @@ def parse_fleet(words: Sequence[str], times: SimTimes | None = None) -> FleetSpe
     try:
         spec = msgspec.convert({"kind": kind} | fields, FleetSpec, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"fleet: {error}") from None
+        message, _, name = str(error).partition(" - at `$.")
+        where = f"{name.rstrip('`')}: " if name else ""
+        raise ConfigError(f"fleet: {where}{message}") from None
     _check(spec)
     return structs.replace(spec, times=times) if times is not None else spec
 

@@ -14,11 +14,12 @@ import msgspec
 from msgspec import Struct
 
 from seawall.errors import ConfigError, SeawallError
-from seawall.lab.tether import kill_marked
+from seawall.lab.tether import kill_marked, marked
 
 __all__ = [
     "FleetState",
     "cache_file",
+    "clean_up",
     "fleets",
     "keep",
     "log_of",
@@ -105,6 +106,27 @@ def fleets() -> list[FleetState]:
     place = _place()
     names = sorted(each.stem for each in place.glob("*.json")) if place.is_dir() else []
     return [found for name in names if (found := state_of(name)) is not None]
+
+
+def clean_up(*, seconds: float = 0.0, tell: Callable[[str], None] = lambda _: None) -> None:
+    """Take away what is left of crashed fleets of which no process runs any more.
+
+    Args:
+        seconds: Only of those that were written down so long ago.
+        tell: What was taken away, and what could not be.
+    """
+    place = _place()
+    for path in sorted(place.glob("*.json")) if place.is_dir() else []:
+        with suppress(OSError):  # another command was quicker
+            if time.time() - path.stat().st_mtime < seconds:
+                continue
+            state = state_of(path.stem)
+            if state is None:
+                path.unlink()
+                tell(f"{path.stem}: its record cannot be read; removed")
+            elif not state.alive and not marked(state.mark):
+                tear_down(state, tell)
+                tell(f"{state.name}: had crashed; what was left is removed")
 
 
 def tear_down(state: FleetState, tell: Callable[[str], None] = lambda _: None) -> int:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
+from typing import Any
 
 from seawall.lab.statistics import percentiles
 from seawall.lab.surge.arrivals import arrivals
@@ -104,7 +105,7 @@ class _Driver:
         watch = HealthWatch()
         self._began = loop.time()
         async with asyncio.TaskGroup() as group:
-            watching = [group.create_task(watch.run())]
+            watching: list[asyncio.Task[Any]] = [group.create_task(watch.run())]
             if progress is not None:
                 watching.append(group.create_task(self._tick(progress)))
             if isinstance(load, Open):

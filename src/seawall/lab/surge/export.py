@@ -66,6 +66,7 @@ export default function (data) {
   const whole = check(answer, {
     'status 200': (r) => r.status === 200,
     'complete': (r) => r.body !== null && r.body.includes(%(last)s),
+    'no error': (r) => r.body !== null && !failed(r.body),
   });
   completed.add(whole);
   if (whole) {
@@ -73,6 +74,32 @@ export default function (data) {
     wholeTurn.add(took);
   }
   if (THINK) sleep(Math.random() * THINK);
+}
+
+const FINISHED = ['stop', 'length', 'tool_calls', 'function_call', 'eos', 'end_turn', 'max_tokens'];
+
+// Whether a stream has an error in it, or no text.
+function failed(body) {
+  let text = '';
+  for (const line of body.split('\\n')) {
+    const data = line.startsWith('data:') ? line.slice(5).trim() : '';
+    if (!data.startsWith('{')) continue;
+    let event;
+    try {
+      event = JSON.parse(data);
+    } catch (_) {
+      return true;
+    }
+    if (event.error || event.type === 'turn.failed') return true;
+    if (event.type === 'text.delta') text += event.text;
+    for (const choice of event.choices || []) {
+      const reason = choice.finish_reason;
+      if (choice.error || (reason && !FINISHED.includes(reason.toLowerCase()))) return true;
+      const content = (choice.delta || {}).content;
+      if (typeof content === 'string') text += content;
+    }
+  }
+  return text.trim() === '';
 }
 """
 
@@ -173,21 +200,26 @@ class Customer(HttpUser):
             if answer.status_code != 200:
                 answer.failure(f"status {answer.status_code}")
                 return
-            begun = complete = False
+            begun = complete = said = False
             try:
                 for line in answer.iter_lines():
                     if not line.startswith(b"data:"):
                         continue
                     data = line[5:].strip()
-                    if not begun and text_of(data):
+                    text = text_of(data)
+                    said = said or bool(text.strip())
+                    if not begun and text:
                         begun = True
                         self.told("first text", due)
                     complete = complete or is_last(data)
             except (OSError, ValueError) as error:
-                answer.failure(f"the stream broke off: {error}")
+                answer.failure(f"the stream broke off or failed: {error}")
                 return
             if not complete:
                 answer.failure("the stream ended before the turn was completed")
+                return
+            if not said:
+                answer.failure("an answer without text")
                 return
             self.told("whole turn", due)
 
@@ -205,7 +237,11 @@ _READING = {
     "turns": '''\
 def text_of(data):
     """The text that an event brings; empty if none."""
+    if not data.startswith(b"{"):
+        return ""
     event = json.loads(data)
+    if event.get("type") == "turn.failed":
+        raise ValueError(data[:300])
     return event["text"] if event.get("type") == "text.delta" else ""
 
 
@@ -214,12 +250,20 @@ def is_last(data):
     return b'"turn.completed"' in data and json.loads(data).get("type") == "turn.completed"
 ''',
     "chat": '''\
+FINISHED = {"stop", "length", "tool_calls", "function_call", "eos", "end_turn", "max_tokens"}
+
+
 def text_of(data):
-    """The text that an event brings; empty if none."""
-    if data == b"[DONE]":
+    """The text that an event brings; empty if none. Raises ValueError if it is an error."""
+    if not data.startswith(b"{"):
         return ""
-    choices = json.loads(data).get("choices") or [{}]
-    return (choices[0].get("delta") or {}).get("content") or ""
+    event = json.loads(data)
+    choices = event.get("choices") or []
+    reasons = {str(each["finish_reason"]).lower() for each in choices if each.get("finish_reason")}
+    if event.get("error") or any(each.get("error") for each in choices) or reasons - FINISHED:
+        raise ValueError(data[:300])
+    texts = [(each.get("delta") or {}).get("content") for each in choices]
+    return "".join(each for each in texts if isinstance(each, str))
 
 
 def is_last(data):

@@ -33,7 +33,13 @@ class _Outcomes(Struct, frozen=True, tag="outcomes", tag_field="kind"):
     outcomes: list[Outcome]
 
 
-_Message = Progress | _Outcomes | SurgeResult
+class _Failed(Struct, frozen=True, tag="failed", tag_field="kind"):
+    """Why there is no result."""
+
+    reason: str
+
+
+_Message = Progress | _Outcomes | _Failed | SurgeResult
 _decode = msgspec.json.Decoder(_Message).decode
 
 
@@ -52,7 +58,7 @@ async def drive_apart(
             both at once. Else it only ends both.
 
     Raises:
-        SeawallError: it ended without a result; what it said is on standard error.
+        SeawallError: it ended without a result.
     """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "seawall.lab.surge"),
@@ -75,6 +81,8 @@ async def drive_apart(
             message = _decode(line)
             if isinstance(message, SurgeResult):
                 result = msgspec.structs.replace(message, outcomes=outcomes)
+            elif isinstance(message, _Failed):
+                raise SeawallError(message.reason)
             elif isinstance(message, _Outcomes):
                 outcomes += message.outcomes
             else:
@@ -128,7 +136,7 @@ def main() -> int:
     try:
         result = run(driven())
     except (OSError, ConfigError) as error:
-        sys.stderr.write(f"seawall: {scenario.url}: {error}\n")
+        write(_Failed(f"{scenario.url}: {error}"))
         return 1
     for start in range(0, len(result.outcomes), _BATCH):
         write(_Outcomes(result.outcomes[start : start + _BATCH]))

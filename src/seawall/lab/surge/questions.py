@@ -69,6 +69,8 @@ def _parsed(text: str, name: str, line: int) -> object:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{name}:{line + error.lineno - 1}: {error.msg}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; too deep
+        raise ConfigError(f"{name}:{line}: is not JSON: {error}") from None
 
 
 def _of_document(document: object, column: str, name: str) -> list[str]:

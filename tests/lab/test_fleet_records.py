@@ -1,0 +1,57 @@
+"""Records of fleets do not stay when nothing is left of the fleet."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from seawall.cli.main import main
+from seawall.lab.fleet.state import FleetState, clean_up, fleets, keep, started_at
+
+
+@pytest.fixture
+def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    return tmp_path / "seawall" / "lab"
+
+
+def record(name: str, pid: int = 1, born: int = -1, folder: str = "") -> None:
+    keep(FleetState(name=name, mark=f"seawall-{name}", pid=pid, born=born, folder=folder))
+
+
+def age(path: Path, seconds: float) -> None:
+    at = time.time() - seconds
+    os.utime(path, (at, at))
+
+
+def test_what_a_crash_left_is_taken_away_and_what_runs_is_not(records: Path) -> None:
+    left = records.parent / "seawall-lab-left"
+    left.mkdir(parents=True)
+    record("crashed", folder=str(left))
+    record("mine", pid=os.getpid(), born=started_at(os.getpid()))
+    (records / "broken.json").write_text("{")
+    said: list[str] = []
+    clean_up(tell=said.append)
+    assert [each.name for each in fleets()] == ["mine"]
+    assert not left.exists()
+    assert not (records / "broken.json").exists()
+    assert said == [
+        "broken: its record cannot be read; removed",
+        "crashed: had crashed; what was left is removed",
+    ]
+
+
+def test_a_crash_is_listed_for_an_hour(records: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record("fresh")
+    record("old")
+    age(records / "old.json", 4_000)
+    assert main(["lab", "ps"]) == 0
+    out, errors = capsys.readouterr()
+    assert "fresh        crashed" in out
+    assert "seawall lab down fresh" in out
+    assert "old" not in out
+    assert "old: had crashed; what was left is removed" in errors
+    age(records / "fresh.json", 4_000)
+    assert main(["lab", "ps"]) == 0
+    assert capsys.readouterr().out == "there are no fleets\n"
