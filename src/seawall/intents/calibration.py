@@ -23,7 +23,7 @@ Wide = NDArray[np.float64]
 PRECISION = 0.97
 """How often the classifier must be right when it answers by itself."""
 
-UNKNOWN_SHARE = 0.2
+_UNKNOWN_SHARE = 0.2
 """The share of messages of no intent, among which it must be so."""
 
 _MEAN_CONFIDENCE = 0.98
@@ -288,7 +288,7 @@ def _shares(targets: NDArray[np.int64], misspelt: NDArray[np.bool_]) -> Wide:
     unknown = targets == _NO_TARGET
     shares = np.where(misspelt, 0.0, 1.0)
     count = int((~unknown & ~misspelt).sum())
-    shares[unknown] = UNKNOWN_SHARE / (1 - UNKNOWN_SHARE) * count / max(int(unknown.sum()), 1)
+    shares[unknown] = _UNKNOWN_SHARE / (1 - _UNKNOWN_SHARE) * count / max(int(unknown.sum()), 1)
     return shares
 
 
