@@ -175,7 +175,7 @@ def _score(arguments: argparse.Namespace) -> int:
         if told_apart is not None:
             sys.stdout.write(
                 f"\nunknown intents   AUROC {told_apart:.3f} on {len(unknown.texts)} messages\n"
-                f"With {_UNKNOWN_SHARE:.0%} of such messages, {amid:.2%} of the answers are right.\n"
+                f"With {_UNKNOWN_SHARE:.0%} of such messages, {amid:.2%} of answers are right.\n"
             )
     return 0
 
