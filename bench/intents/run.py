@@ -31,7 +31,17 @@ from seawall.intents.classifier import train
 from seawall.intents.definition import NO_INTENT
 from seawall.intents.digest import digest
 from seawall.intents.embedder import Embedder, find_model
-from seawall.intents.evaluation import Labelled, auroc, evaluate, few_shot, read_labelled, split
+from seawall.intents.evaluation import (
+    Evaluation,
+    Labelled,
+    auroc,
+    certainty_of_intent,
+    evaluate,
+    few_shot,
+    precision_amid,
+    read_labelled,
+    split,
+)
 from seawall.intents.misspelling import KINDS, misspelt
 from seawall.intents.saved import Trained, read, write
 from seawall.intents.training import train_calibrated
@@ -109,7 +119,7 @@ def ours(case: Case, embedder: Embedder | None) -> dict[str, float]:
         "calibration_error": result.calibration_error,
     }
     if case.unknown:
-        figures |= amid_unknown(loaded, case, answers)
+        figures |= amid_unknown(loaded, case, answers, result)
     for kind in KINDS if case.misspelt else ():
         copies = Labelled(tuple(misspelt(case.testing.texts, kind)), case.testing.labels)
         scored = evaluate(Answers(loaded, copies.texts), copies, threshold=loaded.threshold)
@@ -117,30 +127,23 @@ def ours(case: Case, embedder: Embedder | None) -> dict[str, float]:
     return figures
 
 
-def amid_unknown(trained: Trained, case: Case, answers: Answers) -> dict[str, float]:
+def amid_unknown(
+    trained: Trained, case: Case, answers: Answers, result: Evaluation
+) -> dict[str, float]:
     """How far messages of no intent are told apart, and what is right with 18 % of them."""
-    known = [answers.best(text) for text in case.testing.texts]
-    right = [best[0] == label for best, label in zip(known, case.testing.labels, strict=True)]
+    known = certainty_of_intent(answers, case.testing.texts)
     figures: dict[str, float] = {}
     for name, texts in (("mix", case.unknown), ("far_mix", case.far)):
         if not texts:
             continue
-        unknown = [Answers(trained, texts).best(text) for text in texts]
-        sure = [as_intent(each) >= trained.threshold for each in known]
-        wrongly = mean(as_intent(each) >= trained.threshold for each in unknown) * UNKNOWN_AMONG
-        answered = mean(sure) * (1 - UNKNOWN_AMONG) + wrongly
-        correct = mean(map(min, sure, right)) * (1 - UNKNOWN_AMONG)
+        unknown = certainty_of_intent(Answers(trained, texts), texts)
+        wrongly = mean(each >= trained.threshold for each in unknown)
         figures |= {
-            f"{name}_auroc": auroc(list(map(as_intent, known)), list(map(as_intent, unknown))),
-            f"{name}_precision": correct / answered if answered else 1.0,
-            f"{name}_coverage": answered,
+            f"{name}_auroc": auroc(known, unknown),
+            f"{name}_precision": precision_amid(result, unknown, share=UNKNOWN_AMONG),
+            f"{name}_coverage": result.coverage * (1 - UNKNOWN_AMONG) + wrongly * UNKNOWN_AMONG,
         }
     return figures
-
-
-def as_intent(best: tuple[str, float]) -> float:
-    """How sure it is of an intent."""
-    return 0.0 if best[0] == NO_INTENT else best[1]
 
 
 def peer(case: Case) -> dict[str, float]:

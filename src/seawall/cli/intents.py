@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser"]
 
+_UNKNOWN_SHARE = 0.18
+"""Of messages without an intent, as in the public data set CLINC150."""
+
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
@@ -142,7 +145,12 @@ def _score(arguments: argparse.Namespace) -> int:
 
     from seawall.intents.blend import TwoSteps  # noqa: PLC0415
     from seawall.intents.embedder import Embedder, find_model  # noqa: PLC0415
-    from seawall.intents.evaluation import auroc, evaluate  # noqa: PLC0415
+    from seawall.intents.evaluation import (  # noqa: PLC0415
+        auroc,
+        certainty_of_intent,
+        evaluate,
+        precision_amid,
+    )
     from seawall.intents.training import train_calibrated  # noqa: PLC0415
 
     _check(arguments)
@@ -161,20 +169,23 @@ def _score(arguments: argparse.Namespace) -> int:
     first = trained.first_threshold if asked is None else asked
     classifier = trained.ngrams if trained.blended is None else TwoSteps(trained.blended, first)
     result = evaluate(classifier, testing, threshold=threshold, worst=arguments.worst)
-    told_apart = None
+    told_apart = amid = None
     if unknown.texts:
-        told_apart = auroc(
-            [classifier.best(text)[1] for text in testing.texts],
-            [classifier.best(text)[1] for text in unknown.texts],
-        )
+        doubtful = certainty_of_intent(classifier, unknown.texts)
+        told_apart = auroc(certainty_of_intent(classifier, testing.texts), doubtful)
+        amid = precision_amid(result, doubtful, share=_UNKNOWN_SHARE)
     if arguments.json:
-        scores = msgspec.to_builtins(result) | {"unknown_auroc": told_apart}
+        scores = msgspec.to_builtins(result) | {
+            "unknown_auroc": told_apart,
+            "unknown_precision": amid,
+        }
         sys.stdout.write(msgspec.json.encode(scores).decode() + "\n")
     else:
         sys.stdout.write(printable(_table(result), keep="\n"))
         if told_apart is not None:
             sys.stdout.write(
                 f"\nunknown intents   AUROC {told_apart:.3f} on {len(unknown.texts)} messages\n"
+                f"With {_UNKNOWN_SHARE:.0%} of such messages, {amid:.2%} of answers are right.\n"
             )
     return 0
 

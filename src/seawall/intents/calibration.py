@@ -23,7 +23,7 @@ Wide = NDArray[np.float64]
 PRECISION = 0.97
 """How often the classifier must be right when it answers by itself."""
 
-UNKNOWN_SHARE = 0.2
+_UNKNOWN_SHARE = 0.2
 """The share of messages of no intent, among which it must be so."""
 
 _MEAN_CONFIDENCE = 0.98
@@ -32,7 +32,8 @@ _FALLBACK = 0.9
 _FEWEST = 30
 _FOLDS = 5
 _ONE_SPLIT_FROM = 3_000
-_MOST_MISSPELT = 600
+_MOST_MISSPELT = 300
+_ONE_MISSPELT_OF = 4
 _NO_TARGET = -1
 _PENALTY = 0.3
 _NEWTON_STEPS = 20
@@ -194,9 +195,10 @@ def _folds(
 def _misspelt_copies(
     texts: Sequence[str], targets: NDArray[np.int64], seed: int
 ) -> tuple[NDArray[np.int64], list[str]]:
-    """Which messages of known intents are copied, and the copies, of every kind in turn."""
+    """Which messages of known intents are copied, one of four, and copies of all kinds in turn."""
     known = np.flatnonzero(targets != _NO_TARGET)
-    chosen = np.random.default_rng(seed).permutation(known)[:_MOST_MISSPELT]
+    count = min(len(known) // _ONE_MISSPELT_OF, _MOST_MISSPELT)
+    chosen = np.random.default_rng(seed).permutation(known)[:count]
     copies = [""] * len(chosen)
     for number, kind in enumerate(KINDS):
         turns = range(number, len(chosen), len(KINDS))
@@ -288,7 +290,7 @@ def _shares(targets: NDArray[np.int64], misspelt: NDArray[np.bool_]) -> Wide:
     unknown = targets == _NO_TARGET
     shares = np.where(misspelt, 0.0, 1.0)
     count = int((~unknown & ~misspelt).sum())
-    shares[unknown] = UNKNOWN_SHARE / (1 - UNKNOWN_SHARE) * count / max(int(unknown.sum()), 1)
+    shares[unknown] = _UNKNOWN_SHARE / (1 - _UNKNOWN_SHARE) * count / max(int(unknown.sum()), 1)
     return shares
 
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from seawall.errors import ConfigError
+from seawall.intents.definition import NO_INTENT
 
 __all__ = [
     "Bin",
@@ -19,8 +20,10 @@ __all__ = [
     "Evaluation",
     "Labelled",
     "auroc",
+    "certainty_of_intent",
     "evaluate",
     "few_shot",
+    "precision_amid",
     "read_labelled",
     "split",
 ]
@@ -196,7 +199,7 @@ def evaluate(
         [guess == label for guess, label in zip(guesses, labelled.labels, strict=True)]
     )
     bins = _reliability(confidences, right)
-    answered = confidences >= threshold
+    answered = (confidences >= threshold) & (np.array(guesses) != NO_INTENT)
     wrong = Counter(
         (label, guess)
         for guess, label in zip(guesses, labelled.labels, strict=True)
@@ -218,6 +221,25 @@ def evaluate(
             Confusion(label, guess, count) for (label, guess), count in wrong.most_common(worst)
         ),
     )
+
+
+def certainty_of_intent(classifier: Probabilistic, texts: Sequence[str]) -> list[float]:
+    """How sure a classifier is of each text's intent; 0 where it is that there is none."""
+    answers = map(classifier.best, texts)
+    return [0.0 if intent == NO_INTENT else confidence for intent, confidence in answers]
+
+
+def precision_amid(result: Evaluation, unknown: Sequence[float], *, share: float) -> float:
+    """How often answers are right where a share of the messages has no intent.
+
+    Args:
+        result: What came of messages with an intent.
+        unknown: How sure the classifier is of messages without, 0 to 1.
+        share: How many of the messages are without, 0 to 1.
+    """
+    wrong = share * sum(each >= result.threshold for each in unknown) / len(unknown)
+    answered = (1 - share) * result.coverage
+    return answered * result.precision / (answered + wrong) if answered + wrong else 1.0
 
 
 def auroc(known: Sequence[float], unknown: Sequence[float]) -> float:

@@ -75,7 +75,9 @@ class Speller:
             candidates.update(
                 known for known in self._by_deletion.get(each, ()) if _is_one_edit(word, known)
             )
-        candidates = {each for each in candidates if len(each) >= _FEWEST_LETTERS}
+        # Of four letters there are many words: one of them is taken only for a longer cut short.
+        fewest = _FEWEST_LETTERS + (len(word) == _FEWEST_LETTERS)
+        candidates = {each for each in candidates if len(each) >= fewest}
         if candidates:
             return (min(candidates, key=lambda each: (self._rarity[each], each)),)
         return self._split(word)

@@ -55,8 +55,10 @@ class Vectoriser:
         letters: Counter[str] = Counter()
         for text in texts:
             found = split(text)
-            words.update(set(word_features(found)))
-            letters.update({each for word in set(found) for each in letter_features(word)})
+            # Not sets: their order, and with it what is trained, differs from process to process.
+            words.update(list(dict.fromkeys(word_features(found))))
+            parts = chain.from_iterable(map(letter_features, dict.fromkeys(found)))
+            letters.update(list(dict.fromkeys(parts)))
         counts = np.array([*words.values(), *letters.values(), 0], np.float32)
         # Smoothed inverse document frequency.
         idf = np.log((1 + len(texts)) / (1 + counts)) + 1
