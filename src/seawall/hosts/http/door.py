@@ -7,14 +7,16 @@ from seawall.errors import Overloaded, Unauthenticated
 from seawall.hosts.http.exchange import Exchange, encode, presented, problem_body
 from seawall.orchestrator import Orchestrator
 
-__all__ = ["TURN_TARGETS", "Door", "check_room"]
+__all__ = ["LIVE", "LIVE_TARGET", "OPEN_TARGETS", "TURN_TARGETS", "Door", "check_room"]
 
 TURN_TARGETS = frozenset((b"/v1/turns", b"/v1/chat/completions"))
+LIVE_TARGET = b"/livez"
+# For which no credential is asked.
+OPEN_TARGETS = frozenset((LIVE_TARGET, b"/readyz", b"/metrics", b"/openapi.json"))
+_ALIVE = encode({"status": "alive"})
+LIVE = (b"content-type: application/json\r\ncontent-length: %d\r\n" % len(_ALIVE), _ALIVE)
 _MARK = 4_711.5  # stands for the seconds, until they are known
-_HEAD = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n"
-    b"retry-after: %d\r\ncontent-length: %d\r\n"
-)
+_HEAD = b"content-type: application/problem+json\r\nretry-after: %d\r\ncontent-length: %d\r\n"
 
 Client = tuple[str, int] | None
 
@@ -30,7 +32,7 @@ class Door:
     def refusal(
         self, headers: list[tuple[bytes, bytes]], client: Client
     ) -> tuple[bytes, bytes] | None:
-        """The answer to a turn that would be refused, or None: the head but for its end; the body.
+        """The answer to a turn that would be refused, or None: header lines, and the body.
 
         headers: names in lower case.
         """

@@ -22,8 +22,10 @@ from seawall.admission.open import watch
 from seawall.config import ServerSettings
 from seawall.errors import ConfigError, SeawallError
 from seawall.hosts.http.app import HttpApplication
+from seawall.hosts.http.cheap_share import CheapShare
 from seawall.hosts.http.door import Door
 from seawall.hosts.http.draining import drain
+from seawall.hosts.http.intake import Intake
 from seawall.hosts.http.protocol import LimitedProtocol
 from seawall.hosts.http.rehearsal import rehearse
 from seawall.hosts.http.stop import Stop
@@ -35,6 +37,7 @@ __all__ = ["listeners", "load_orchestrator", "raise_file_limit", "reserve", "run
 _log = logging.getLogger("seawall.server")
 _BACKLOG = 4_096
 _LISTENERS = 256
+_UNSENT_BYTES = 32_768  # of an answer, that the kernel keeps for a client that does not read
 # Thousands of turns in flight are a large heap, and turns leave next to no cycles: collecting
 # after every 700 allocations, as by default, would walk it all the time.
 _COLLECT_EVERY = 200_000
@@ -105,6 +108,8 @@ def _bind(settings: ServerSettings, port: int, *, shared: bool) -> socket.socket
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if lowat := getattr(socket, "TCP_NOTSENT_LOWAT", 0):  # accepted connections inherit it
+        bound.setsockopt(socket.IPPROTO_TCP, lowat, _UNSENT_BYTES)
     try:
         bound.bind((settings.host, port))
     except OSError as error:
@@ -133,10 +138,10 @@ def run_worker(
     Returns:
         The exit status: 0 after a stop that was asked for, 2 when the configuration is wrong.
     """
-    raise_file_limit()
     worker = _Worker(
         orchestrator,
         sockets,
+        files=raise_file_limit(),
         on_ready=on_ready,
         all_ready=all_ready,
         on_leaving=on_leaving,
@@ -159,6 +164,7 @@ class _Worker:
         orchestrator: Orchestrator,
         sockets: list[socket.socket],
         *,
+        files: int,
         on_ready: Callable[[], None],
         all_ready: Callable[[], bool],
         on_leaving: Callable[[], None],
@@ -191,6 +197,8 @@ class _Worker:
                 wheel=Wheel(_DEADLINE_TICK),
                 stop=self._stop,
                 door=Door(orchestrator),
+                intake=Intake(settings, files),
+                share=CheapShare(),
             ),
             ws="none",
             lifespan="off",
