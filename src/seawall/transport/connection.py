@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
         self._expects_head_only = expects_head_only
         self._body: list[bytes] = []
         self._body_bytes = 0
-        self._head_bytes = 0
+        self._head_bytes = 0  # of the head, then since the last of the body: see `data_received`
         self._head_done = False
         self._complete = False
         self._keep_alive = False
@@ -177,16 +177,17 @@ class Connection(asyncio.Protocol):
             self._fail(ProtocolError("the upstream sent data that nobody asked for"))
             return
         self.received_any = True
-        if not self._head_done:
-            self._head_bytes += len(data)
+        self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._fail(ProtocolError("the upstream switched protocols"))
         except httptools.HttpParserError as error:
             self._fail(ProtocolError(f"the upstream does not speak HTTP/1.1: {error}"))
-        if not self._head_done and self._head_bytes > self._max_header_bytes:
-            self._fail(ProtocolError(f"the response head exceeds {self._max_header_bytes} bytes"))
+        # Set to 0 by every part of the body: left are head, trailers and chunk extensions.
+        if self._head_bytes > self._max_header_bytes and not self._complete:
+            limit = self._max_header_bytes
+            self._fail(ProtocolError(f"head, or trailers, of the response exceed {limit} bytes"))
 
     def eof_received(self) -> bool:
         """A body without a length ends with the connection."""
@@ -209,8 +210,18 @@ class Connection(asyncio.Protocol):
 
     # What the parser calls.
 
+    def on_message_begin(self) -> None:
+        """A response begins."""
+        if self._complete:
+            raise ProtocolError("the upstream sent a response that nobody asked for")
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header line; of repeated ones the values are joined, as RFC 9110 §5.3 has it."""
+        """A header line; of repeated ones the values are joined, as RFC 9110 §5.3 has it.
+
+        Trailers are passed over: they are no headers.
+        """
+        if self._head_done:
+            return
         key = name.decode("latin-1").lower()
         text = value.decode("latin-1")
         if key in self.headers:
@@ -236,6 +247,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
+        self._head_bytes = 0
         self._body.append(body)
         self._body_bytes += len(body)
         # Nobody waits for it: what follows gathers in the kernel, and is read as one.

@@ -89,6 +89,7 @@ class HttpApplication:
         # A task may serve one exchange after another, so it is also set where there is none.
         incoming_trace.set(exchange.headers.get(b"traceparent", b""))
         try:
+            exchange.check_headers()
             with self._stop.told():
                 await self._route(exchange)
         except ClientGone:

@@ -37,7 +37,7 @@ class Owner(Protocol):
     def want_body(self) -> None:
         """The application reads on."""
 
-    def may_keep_alive(self) -> bool:
+    def may_keep_alive(self, status: int) -> bool:
         """Whether the connection can be used again; asked when the answer begins."""
 
     def answered(self, cycle: "Cycle") -> None:
@@ -183,7 +183,7 @@ class Cycle:
                 continue
             lines.append(b"%b: %b\r\n" % (lowered, value))
         self.started = True
-        self.keep_alive = self._owner.may_keep_alive() and not closing
+        self.keep_alive = self._owner.may_keep_alive(status) and not closing
         bodiless = self._head_only or status in (204, 304)
         if self._left is None and not bodiless:
             if self._old:

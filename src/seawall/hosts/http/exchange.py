@@ -15,6 +15,7 @@ from seawall.errors import (
     RequestTimeout,
     Unauthenticated,
 )
+from seawall.hosts.http.encoding import decoded
 from seawall.hosts.http.pace import Pace
 from seawall.hosts.http.stop import Stop
 from seawall.identity.port import Anonymous, Bearer, Credential
@@ -32,6 +33,26 @@ Header = tuple[bytes, bytes]
 _LOOPBACK = ("127.", "::1", "::ffff:127.")
 _FORWARDED = frozenset((b"forwarded", b"x-forwarded-for", b"x-real-ip"))
 
+# Of which two would contradict each other.
+_SINGLE = {
+    name.lower().encode(): name
+    for name in (
+        "Authorization",
+        "Content-Length",
+        "Content-Type",
+        "Host",
+        "Idempotency-Key",
+        "Last-Event-ID",
+        "Origin",
+        "Seawall-Session",
+        "Traceparent",
+        "X-API-Key",
+    )
+}
+_LISTS = frozenset(
+    (b"accept", b"access-control-request-headers", b"content-encoding", b"tracestate")
+)
+
 encode = msgspec.json.Encoder().encode
 
 
@@ -46,7 +67,17 @@ class Exchange:
     has come.
     """
 
-    __slots__ = ("_pace", "_receive", "_send", "_wheel", "headers", "scope", "started", "stop")
+    __slots__ = (
+        "_pace",
+        "_receive",
+        "_repeats",
+        "_send",
+        "_wheel",
+        "headers",
+        "scope",
+        "started",
+        "stop",
+    )
 
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, *, pace: Pace, wheel: Wheel, stop: Stop
@@ -54,17 +85,28 @@ class Exchange:
         self.scope = scope
         self.stop = stop
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._repeats = len(self.headers) != len(scope["headers"])
         self.started = False
         self._receive = receive
         self._send = send
         self._pace = pace
         self._wheel = wheel
 
-    async def body(self, *, limit: int, seconds: float) -> bytes:
-        """The whole request body.
+    def check_headers(self) -> None:
+        """Join the values of repeated headers, where a header may be repeated.
 
         Raises:
-            BodyTooLarge: more than `limit` bytes were announced or sent.
+            InvalidRequest: one that says who asks, or what for, was sent more than once.
+        """
+        if self._repeats:
+            self.headers = _joined(self.scope["headers"])
+
+    async def body(self, *, limit: int, seconds: float) -> bytes:
+        """The whole request body, decoded where it was sent by gzip.
+
+        Raises:
+            BodyTooLarge: more than `limit` bytes were announced or sent, or come of decoding it.
+            UnsupportedEncoding: its content coding is another one.
             RequestTimeout: it did not arrive within `seconds`.
             ClientGone: the client left before it was complete.
         """
@@ -84,9 +126,12 @@ class Exchange:
                     if size > limit:
                         raise BodyTooLarge(f"The body may have {limit} bytes.")
                     if not message.get("more_body", False):
-                        return b"".join(parts)
+                        break
         except TimeoutError as error:
             raise RequestTimeout(f"The body did not arrive within {seconds:g} s.") from error
+        data = b"".join(parts)
+        coding = self.headers.get(b"content-encoding")
+        return data if coding is None else decoded(data, coding, limit)
 
     def credential(self) -> Credential:
         """See `presented`; where the host has established it, that."""
@@ -154,6 +199,21 @@ class Exchange:
             headers=[*problem_headers(problem), *headers],
             content_type=b"application/problem+json",
         )
+
+
+def _joined(headers: Sequence[Header]) -> dict[bytes, bytes]:
+    joined: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name not in joined:
+            joined[name] = value
+        elif name in _LISTS:
+            joined[name] += b", " + value
+        elif name in _SINGLE:
+            title = _SINGLE[name]
+            raise InvalidRequest(f"The header {title} may be sent once only.", field=title)
+        else:
+            joined[name] = value
+    return joined
 
 
 def presented(headers: Mapping[bytes, bytes], client: tuple[str, int] | None) -> Credential:

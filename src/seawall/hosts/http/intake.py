@@ -58,7 +58,9 @@ class Intake:
             for each in connections
             if (since := each.waiting_since) is not None
         ]
-        closed = [each for _, _, each in heapq.nsmallest(_AT_ONCE, waiting) if each.give_way()]
+        closed = [
+            each for *_, each in heapq.nsmallest(max(8, count // 64), waiting) if each.give_way()
+        ]
         return bool(closed) or not full
 
     def hold(self, connection: Dispensable, size: int) -> None:

@@ -127,7 +127,7 @@ class LimitedProtocol(BufferedProtocol):
         self._closing = False  # after the answer under way
         self._lingering = False
         self._body_bytes = 0  # that have come of the body
-        self._discarded = 0  # and were passed over
+        self._discarded = 0  # bytes that came after the last answer
         self._debtor = False  # the last answer here was not of a turn
         self._holds = False
         self._scheduled = False
@@ -163,7 +163,7 @@ class LimitedProtocol(BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         del exc
-        self._state.connections.discard(self)  # type: ignore[arg-type]
+        self._state.connections.discard(self)
         for timer in (self._idle_timer, self._stall_timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()
@@ -180,7 +180,7 @@ class LimitedProtocol(BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """See asyncio.BufferedProtocol."""
         del sizehint
-        if self.answering and self._reader.complete:
+        if self._scheduled or (self.answering and self._reader.complete):
             return self._intake.reading[:_PIPELINED_BYTES]
         return self._intake.reading
 
@@ -191,7 +191,9 @@ class LimitedProtocol(BufferedProtocol):
             return
         self.idle_since = None
         self._reader.feed(self._intake.reading[:nbytes])
-        if not self._scheduled:
+        if self._scheduled:
+            self._pace_reading()
+        else:
             self._go_on()
 
     def pause_writing(self) -> None:
@@ -244,6 +246,8 @@ class LimitedProtocol(BufferedProtocol):
             self._refuse(Overloaded("Too many requests come in too slowly.", retry_after=1.0))
         else:
             self.transport.close()
+        if self.transport.is_closing():
+            self.waiting_since = None
         self._reader.clear()
         self._hold(0)
         return True
@@ -261,16 +265,13 @@ class LimitedProtocol(BufferedProtocol):
         if self._reading_paused and not self._lingering:
             self._go_on_soon()
 
-    def may_keep_alive(self) -> bool:
+    def may_keep_alive(self, status: int) -> bool:
         """Whether the connection can be used again after the answer that begins."""
         cycle, head, reader = self._cycle, self._head, self._reader
         keep = not (self._closing or self._stop.leaving) and head is not None and head.keep_alive
+        keep = keep and self._body_bytes <= self._limits.max_body_bytes
         if keep and not reader.complete and cycle is not None:
-            keep = (
-                cycle.error is None
-                and not cycle.expects_continue
-                and (reader.left or 0) <= self._limits.max_body_bytes
-            )
+            keep = cycle.error is None and not cycle.expects_continue and status != 408
         self._closing = not keep
         return keep
 
@@ -316,14 +317,18 @@ class LimitedProtocol(BufferedProtocol):
         self._stop_idle_timer()
         self.waiting_since = None
         self.answering = True
-        self._body_bytes = self._discarded = 0
+        self._body_bytes = 0
         cheap = self._debtor or head.path in OPEN_TARGETS
         if not cheap or self._stop.leaving or self._share.admit(self):
             self._begin(head, cheap=cheap)
 
     def _begin(self, head: RequestHead, *, cheap: bool) -> None:
         """Answer the request, here or by the application."""
-        self._closing = not head.keep_alive or self._stop.leaving
+        self._closing = (
+            not head.keep_alive
+            or self._stop.leaving
+            or (head.length or 0) > self._limits.max_body_bytes
+        )
         begun = self._loop.time()
         if head.path == LIVE_TARGET and head.method in (b"GET", b"HEAD"):
             self._answer_here(200, LIVE, begun, head_only=head.method == b"HEAD")
@@ -352,8 +357,6 @@ class LimitedProtocol(BufferedProtocol):
         head, reader = self._head, self._reader
         if head is not None and head.expects_continue and not reader.complete:
             self._closing = True  # the body may follow or not: RFC 9110 §10.1.1
-        if (reader.left or 0) > self._limits.max_body_bytes:
-            self._closing = True
         lines, body = answer
         self.transport.write(
             b"%b%b%b\r\n%b"
@@ -391,11 +394,11 @@ class LimitedProtocol(BufferedProtocol):
 
     def _pass_over_body(self) -> None:
         """The rest of the body of a request that was answered is not wanted."""
-        self._discarded += len(self._reader.read_body())
-        if self._reader.complete:
-            self._finish_request()
-        elif self._discarded > self._limits.max_body_bytes:
+        self._body_bytes += len(self._reader.read_body())
+        if self._body_bytes > self._limits.max_body_bytes:
             self._linger()
+        elif self._reader.complete:
+            self._finish_request()
 
     def _finish_answer(self) -> None:
         """The answer is written: what is left of the request, then the next one, or the end."""
@@ -493,12 +496,10 @@ class LimitedProtocol(BufferedProtocol):
         if self._lingering:
             return
         held, cycle = self._reader.held, self._cycle
-        if self.answering and self._reader.complete:
-            room = held < _PIPELINED_BYTES
-        elif cycle is not None:
+        if cycle is not None and not self._reader.complete:
             room = cycle.unread <= _BODY_HIGH_WATER
-        elif self.answering or self.drained is not None:
-            room = held < _PIPELINED_BYTES
+        elif self.answering or self._scheduled or self.drained is not None:
+            room = held < _PIPELINED_BYTES  # of a request whose turn has not come
         else:
             room = True
         self._set_reading(room)

@@ -37,7 +37,10 @@ __all__ = ["listeners", "load_orchestrator", "raise_file_limit", "reserve", "run
 _log = logging.getLogger("seawall.server")
 _BACKLOG = 4_096
 _LISTENERS = 256
-_UNSENT_BYTES = 32_768  # of an answer, that the kernel keeps for a client that does not read
+# What the kernel keeps of a connection, which by itself may become 32 MiB: of an answer, for a
+# client that does not read; of requests that are not read yet.
+_UNSENT_BYTES = 32_768
+_UNREAD_BYTES = 131_072
 # Thousands of turns in flight are a large heap, and turns leave next to no cycles: collecting
 # after every 700 allocations, as by default, would walk it all the time.
 _COLLECT_EVERY = 200_000
@@ -108,6 +111,7 @@ def _bind(settings: ServerSettings, port: int, *, shared: bool) -> socket.socket
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD_BYTES)
     if lowat := getattr(socket, "TCP_NOTSENT_LOWAT", 0):  # accepted connections inherit it
         bound.setsockopt(socket.IPPROTO_TCP, lowat, _UNSENT_BYTES)
     try:

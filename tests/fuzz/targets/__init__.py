@@ -1,0 +1,1 @@
+"""Fuzz targets: each module has `one_input(data)`, which raises on a violation, and `SEEDS`."""
