@@ -46,7 +46,7 @@ class MemoryTransport(asyncio.Transport):
         self.reading = True
         self.protocol: LimitedProtocol
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as asyncio
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "socket":
             return self
         return super().get_extra_info(name, default)
@@ -115,7 +115,41 @@ async def _run(segments: list[bytes]) -> Course:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: failures.append(context))
 
-    async def application(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI's
+    state = ServerState()
+    config = uvicorn.Config(_application(course), lifespan="off", log_config=None)
+    config.load()
+    protocol = LimitedProtocol(
+        limits=LIMITS,
+        wheel=Wheel(0.02),
+        stop=Stop(),
+        door=Door(cast("Orchestrator", _Unready())),
+        intake=Intake(LIMITS, 1_024),
+        share=CheapShare(),
+        config=config,
+        server_state=state,
+    )
+    transport = MemoryTransport(course)
+    transport.protocol = protocol
+    protocol.connection_made(transport)
+    for segment in segments:
+        await _feed(protocol, transport, course, segment)
+        if len(segments) < 200:
+            await asyncio.sleep(0)
+    await _settle(protocol, course)
+    transport.close()
+    await asyncio.sleep(0)
+    for task in list(state.tasks):
+        await task
+    assert not failures, failures
+    assert course.largest_held <= _MOST_HELD, course.largest_held
+    assert protocol._intake._unread == 0
+    return course
+
+
+def _application(course: Course) -> Any:
+    """Answers with path and length of a body, at once where the path is `/early`."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
         status = 200
         body = b""
         try:
@@ -135,48 +169,27 @@ async def _run(segments: list[bytes]) -> Course:
         await send({"type": "http.response.start", "status": status, "headers": [length]})
         await send({"type": "http.response.body", "body": said})
 
-    state = ServerState()
-    config = uvicorn.Config(application, lifespan="off", log_config=None)
-    config.load()
-    protocol = LimitedProtocol(
-        limits=LIMITS,
-        wheel=Wheel(0.02),
-        stop=Stop(),
-        door=Door(cast("Orchestrator", _Unready())),
-        intake=Intake(LIMITS, 1_024),
-        share=CheapShare(),
-        config=config,
-        server_state=state,
-    )
-    transport = MemoryTransport(course)
-    transport.protocol = protocol
-    protocol.connection_made(transport)
-    for segment in segments:
-        left = memoryview(segment)
-        while left and not course.closed:
-            for _ in range(_ROUNDS):
-                if transport.reading or course.closed:
-                    break
-                await asyncio.sleep(0)
-            if not transport.reading or course.closed:
+    return application
+
+
+async def _feed(
+    protocol: LimitedProtocol, transport: MemoryTransport, course: Course, segment: bytes
+) -> None:
+    """As an event loop does: no more than there is room for, and nothing while it is paused."""
+    left = memoryview(segment)
+    while left:
+        for _ in range(_ROUNDS):
+            if transport.reading or course.closed:
                 break
-            buffer = protocol.get_buffer(-1)
-            size = min(len(buffer), len(left))
-            buffer[:size] = left[:size]
-            left = left[size:]
-            protocol.buffer_updated(size)
-            course.largest_held = max(course.largest_held, protocol._reader.held)
-        if len(segments) < 200:
             await asyncio.sleep(0)
-    await _settle(protocol, course)
-    transport.close()
-    await asyncio.sleep(0)
-    for task in list(state.tasks):
-        await task
-    assert not failures, failures
-    assert course.largest_held <= _MOST_HELD, course.largest_held
-    assert protocol._intake._unread == 0
-    return course
+        if not transport.reading or course.closed:
+            return
+        buffer = protocol.get_buffer(-1)
+        size = min(len(buffer), len(left))
+        buffer[:size] = left[:size]
+        left = left[size:]
+        protocol.buffer_updated(size)
+        course.largest_held = max(course.largest_held, protocol._reader.held)
 
 
 async def _settle(protocol: LimitedProtocol, course: Course) -> None:

@@ -13,8 +13,10 @@ from tests.fuzz.connections import cut, event_loop
 
 SEEDS = [
     b"\x00HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi",
-    b"\x01HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-    b"2;a=b\r\nhi\r\n0\r\nretry-after: 5\r\n\r\n",
+    (
+        b"\x01HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"2;a=b\r\nhi\r\n0\r\nretry-after: 5\r\n\r\n"
+    ),
     b"\x02HTTP/1.1 200 OK\r\n\r\nuntil the end",
     b"\x03HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhiHTTP/1.1 500 No\r\nx: y\r\n\r\n",
     b"\x04HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nabc",
@@ -90,7 +92,7 @@ async def _response(segments: list[bytes]) -> Outcome:
     reading = loop.create_task(_read(connection))
     await asyncio.sleep(0)
     for segment in segments:
-        while not transport.reading and not transport.closing and not reading.done():
+        while not (transport.reading or transport.closing or reading.done()):  # noqa: ASYNC110
             await asyncio.sleep(0)
         if transport.closing or reading.done():
             break

@@ -12,11 +12,16 @@ SEEDS = [
     b"\x00GET /livez HTTP/1.1\r\nhost: x\r\n\r\n",
     b"\x01\r\n\r\nGET /a?b HTTP/1.1\r\nhost: x\r\n\r\nHEAD /b HTTP/1.1\r\nHost:x\r\n\r\n",
     b"\x02POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhelloGET /b HTTP/1.0\r\n\r\n",
-    b"\x03POST /a HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
-    b"3;a=b\r\nabc\r\n0\r\nx-api-key: k\r\n\r\nGET /b HTTP/1.1\r\nhost: x\r\n\r\n",
-    b"\x04POST /a HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\n"
-    b"http2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\ncontent-length: 34\r\n\r\n"
-    b"GET /evil HTTP/1.1\r\nhost: evil\r\n\r\n",
+    (
+        b"\x03POST /a HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"3;a=b\r\nabc\r\n0\r\nx-api-key: k\r\n\r\nGET /b HTTP/1.1\r\nhost: x\r\n\r\n"
+    ),
+    (
+        b"\x04POST /a HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, HTTP2-Settings\r\n"
+        b"upgrade: h2c\r\n"
+        b"http2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\ncontent-length: 34\r\n\r\n"
+        b"GET /evil HTTP/1.1\r\nhost: evil\r\n\r\n"
+    ),
     b"\x05POST /early HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9999\r\n\r\n",
     b"\x06POST /early HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
     b"\x07PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
