@@ -124,7 +124,7 @@ async def _run(segments: list[bytes]) -> Course:
         stop=Stop(),
         door=Door(cast("Orchestrator", _Unready())),
         intake=Intake(LIMITS, 1_024),
-        share=CheapShare(),
+        share=CheapShare(lambda: False),
         config=config,
         server_state=state,
     )
@@ -197,7 +197,7 @@ async def _settle(protocol: LimitedProtocol, course: Course) -> None:
     quiet = 0
     for _ in range(_ROUNDS):
         before = len(course.written)
-        waits = protocol in protocol._share._waiting
+        waits = protocol._share.waits(protocol)
         await asyncio.sleep(0.002 if waits else 0)
         idle = not (waits or protocol._scheduled) and len(course.written) == before
         quiet = quiet + 1 if idle else 0

@@ -3,14 +3,16 @@
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Protocol
 
 __all__ = ["CheapShare", "Waiting"]
 
-_SHARE = 0.15
-_BURST_SECONDS = 0.01
+_SHARE = 0.15  # of the processor time that the worker gets
+_LEAST = 0.02  # of time itself, for a worker that has little to do
+_BURST_SECONDS = 0.005
 _TICK_SECONDS = 0.002
-_OVERHEAD_SECONDS = 25e-6  # of reading and writing, which happen outside of what is measured
+_OVERHEAD_SECONDS = 35e-6  # of reading and writing, which happen outside of what is measured
 _LONGEST_SECONDS = 1e-3  # what waits for the store or the issuer meanwhile takes no processor time
 _WEIGHT = 0.05
 
@@ -23,19 +25,24 @@ class Waiting(Protocol):
 
 
 class CheapShare:
-    """Probes, refusals and what is wrong may take 15 % of a worker's time, turns the rest.
+    """While turns are in flight, probes, refusals and mistakes may take 15 % of a worker's time.
 
-    A token bucket in seconds of the event loop. Connections that it has nothing for stand in one
+    A token bucket in seconds of processor time. Connections that it has nothing for stand in one
     line, each with one request, so that a connection that asks fast is served no more often than
     one that asks seldom. What a request costs is what its kind has cost lately.
+
+    Args:
+        busy: Whether turns are in flight. Nothing is bounded where there are none.
     """
 
-    __slots__ = ("_costs", "_filled_at", "_ticking", "_tokens", "_waiting")
+    __slots__ = ("_busy", "_costs", "_filled_at", "_ticking", "_tokens", "_used", "_waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, busy: Callable[[], bool]) -> None:
+        self._busy = busy
         self._tokens = _BURST_SECONDS
         self._filled_at = time.monotonic()
-        self._costs = [50e-6, 200e-6]  # answered by the connection; by the application
+        self._used = 0.0  # processor time until then
+        self._costs = [60e-6, 200e-6]  # answered by the connection; by the application
         self._waiting: OrderedDict[Waiting, None] = OrderedDict()
         self._ticking = False
 
@@ -48,6 +55,10 @@ class CheapShare:
             self._ticking = True
             asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
         return False
+
+    def waits(self, connection: Waiting) -> bool:
+        """Whether `proceed` is still to be called."""
+        return connection in self._waiting
 
     def forget(self, connection: Waiting) -> None:
         """It is closed: it waits no longer."""
@@ -63,13 +74,19 @@ class CheapShare:
         self._costs[application] += _WEIGHT * (cost - self._costs[application])
 
     def _available(self) -> bool:
-        now = time.monotonic()
-        self._tokens = min(_BURST_SECONDS, self._tokens + (now - self._filled_at) * _SHARE)
-        self._filled_at = now
+        now, used = time.monotonic(), time.thread_time()
+        earned = (now - self._filled_at) * _LEAST + (used - self._used) * _SHARE
+        self._tokens = min(_BURST_SECONDS, self._tokens + earned)
+        self._filled_at, self._used = now, used
+        if not self._busy():
+            self._tokens = max(self._tokens, 0.0)
+            return True
         return self._tokens > 0
 
     def _tick(self) -> None:
-        while self._waiting and self._available():
+        for _ in range(len(self._waiting)):
+            if not (self._waiting and self._available()):
+                break
             self._waiting.popitem(last=False)[0].proceed()
         self._ticking = bool(self._waiting)
         if self._ticking:

@@ -202,7 +202,7 @@ class _Worker:
                 stop=self._stop,
                 door=Door(orchestrator),
                 intake=Intake(settings, files),
-                share=CheapShare(),
+                share=CheapShare(lambda: orchestrator.ready and orchestrator.gate.in_flight > 0),
             ),
             ws="none",
             lifespan="off",
