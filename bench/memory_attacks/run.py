@@ -21,10 +21,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from seawall.lab.loop import raise_file_limit
 from tests.hosts.conftest import identity
 from tests.issuer import Issuer
 from tests.servers import Running, running_model, running_server
+
+from seawall.lab.loop import raise_file_limit
 
 MIB = 1 << 20
 PAGE = os.sysconf("SC_PAGESIZE")
@@ -149,10 +150,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="500 connections")
     parser.add_argument("--connections", type=int, default=2_000)
+    parser.add_argument("attacks", nargs="*", metavar="ATTACK", help=f"of {', '.join(ATTACKS)}")
     options = parser.parse_args()
     raise_file_limit()
     rows = []
-    for name in ATTACKS:
+    for name in options.attacks or ATTACKS:
         rows.append(measure(name, 500 if options.quick else options.connections))
         print(rows[-1], flush=True)
     print(json.dumps(rows))

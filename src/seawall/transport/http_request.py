@@ -155,7 +155,7 @@ class RequestReader:
             MalformedRequest: it is not well formed; once all that came before was taken.
         """
         if self._error is not None:
-            raise self._error
+            raise type(self._error)(*self._error.args)
         if self._chunked:
             return self._read_chunks()
         data = bytes(self._buffer[: self._left])
@@ -194,9 +194,9 @@ class RequestReader:
                     break
                 at = after
         except MalformedRequest as error:
-            self._error = error
             if not parts:
                 raise
+            self._error = error.with_traceback(None)  # else it would keep what was read
         finally:
             del self._buffer[:at]
         return b"".join(parts)

@@ -41,7 +41,7 @@ class CheapShare:
         self._busy = busy
         self._tokens = _BURST_SECONDS
         self._filled_at = time.monotonic()
-        self._used = 0.0  # processor time until then
+        self._used = time.thread_time()  # processor time until then
         self._costs = [60e-6, 200e-6]  # answered by the connection; by the application
         self._waiting: OrderedDict[Waiting, None] = OrderedDict()
         self._ticking = False

@@ -145,8 +145,9 @@ class Cycle:
                 self._received = self.whole
                 self._owner.want_body()
                 return {"type": "http.request", "body": data, "more_body": not self.whole}
-            if self.error is not None:
-                raise self.error
+            if (error := self.error) is not None:
+                # Anew: one that is kept would keep its traceback, and with it what was read.
+                raise type(error)(error.detail, field=error.field, retry_after=error.retry_after)
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter

@@ -310,7 +310,8 @@ class LimitedProtocol(BufferedProtocol):
             self._refuse_malformed(error)
             return
         if not self._lingering:
-            self._hold(reader.held + (0 if reader.complete else self._body_bytes))
+            failed = self._cycle is not None and self._cycle.error is not None
+            self._hold(reader.held + (0 if reader.complete or failed else self._body_bytes))
             self._pace_reading()
 
     def _take_head(self, head: RequestHead) -> None:
