@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -31,14 +31,16 @@ def running(
     environment: Mapping[str, str] | None = None,
     folder: Path = ROOT,
     log: Path | None = None,
+    prefix: Sequence[str] = (),
 ) -> Iterator[Running]:
     """Run a serving command that announces its URL as a JSON line, until the block ends.
 
-    log: where its standard error goes; to ours without.
+    log: where its standard error goes; to ours without. prefix: a program that runs it, and its
+    arguments.
     """
     with log.open("ab") if log is not None else nullcontext() as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "seawall", *arguments],
+            [*prefix, sys.executable, "-m", "seawall", *arguments],
             stdout=subprocess.PIPE,
             stderr=errors,
             cwd=folder,
@@ -74,6 +76,7 @@ def running_server(
     model: Running,
     source: str = "examples/store/seawall.toml",
     log: str = "",
+    prefix: Sequence[str] = (),
     **settings: str,
 ) -> Iterator[Running]:
     """The server with its databases in `folder`; settings as SEAWALL_ variables without prefix."""
@@ -87,5 +90,7 @@ def running_server(
     }
     prefixed = {f"SEAWALL_{name}": value for name, value in environment.items()}
     errors = Path(log) if log else None
-    with running("serve", source, "--json", environment=prefixed, log=errors) as server:
+    with running(
+        "serve", source, "--json", environment=prefixed, log=errors, prefix=prefix
+    ) as server:
         yield server

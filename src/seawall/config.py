@@ -128,6 +128,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The HTTP host and the limits of what a stranger may send it.
 
     workers: processes; 0 for as many as there are processors it may use.
+    max_connections: of one worker; beyond it those that have been idle longest give way.
+    max_unread_bytes: of requests that are not whole, on all connections of a worker together.
     header_seconds, body_seconds: until the request's head and body must have arrived.
     stall_seconds: how long a client may leave an answer unread before it is cut off.
     rehearse: whether a process runs some turns without effect before it says that it is ready.
@@ -148,6 +150,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_header_bytes: int = 32_768
     max_text_characters: int = 16_384
     max_messages: int = 256
+    max_connections: int = 16_384
+    max_unread_bytes: int = 67_108_864
     header_seconds: float = 10.0
     body_seconds: float = 10.0
     stall_seconds: float = 20.0

@@ -8,7 +8,8 @@
         ├── InvalidRequest          400 invalid-request     mend the request
         │   ├── InvalidField        422 invalid-field       mend the field that is named
         │   ├── BodyTooLarge        413 body-too-large      send less
-        │   └── HeadersTooLarge     431 headers-too-large   send less
+        │   ├── HeadersTooLarge     431 headers-too-large   send less
+        │   └── UnsupportedEncoding 415 unsupported-encoding    send it as it is, or by gzip
         ├── Unauthenticated         401 unauthenticated     send a valid credential
         ├── NotFound                404 not-found           there is no such thing, for you
         │   ├── SessionNotFound     404 session-not-found
@@ -70,6 +71,7 @@ __all__ = [
     "TurnPostponed",
     "Unauthenticated",
     "UnknownAgent",
+    "UnsupportedEncoding",
     "UpstreamFailed",
     "UpstreamRefused",
     "UpstreamThrottled",
@@ -161,6 +163,14 @@ class HeadersTooLarge(InvalidRequest):
     status = 431
     code = "headers-too-large"
     title = "Headers too large"
+
+
+class UnsupportedEncoding(InvalidRequest):
+    """The body has a content coding that is not decoded here."""
+
+    status = 415
+    code = "unsupported-encoding"
+    title = "Unsupported encoding"
 
 
 class Unauthenticated(Problem):

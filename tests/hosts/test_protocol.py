@@ -14,7 +14,9 @@ import uvicorn
 from seawall.admission.gate import Gate
 from seawall.admission.settings import AdmissionSettings
 from seawall.config import ServerSettings, Settings
+from seawall.hosts.http.cheap_share import CheapShare
 from seawall.hosts.http.door import Door
+from seawall.hosts.http.intake import Intake
 from seawall.hosts.http.protocol import LimitedProtocol
 from seawall.hosts.http.stop import Stop
 from seawall.orchestrator import Orchestrator
@@ -43,11 +45,14 @@ async def served(**limits: float) -> AsyncGenerator[tuple[uvicorn.Server, int]]:
     """A server whose only place is taken; it closes connections that are idle for half a second."""
     gate = Gate(AdmissionSettings(in_flight=1, queued=0))
     door = Door(cast("Orchestrator", SimpleNamespace(ready=True, gate=gate, settings=Settings())))
+    settings = ServerSettings(**limits)  # type: ignore[arg-type]
     config = uvicorn.Config(
         slow,
         http=functools.partial(  # type: ignore[arg-type]
             LimitedProtocol,
-            limits=ServerSettings(**limits),  # type: ignore[arg-type]
+            limits=settings,
+            intake=Intake(settings, 1_024),
+            share=CheapShare(lambda: True),
             wheel=Wheel(0.02),
             stop=Stop(),
             door=door,

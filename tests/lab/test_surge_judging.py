@@ -107,7 +107,7 @@ def test_exported_locustfiles_judge_alike(name: str) -> None:
     script = to_locust(one("http://127.0.0.1:1"))
     reading: dict[str, Any] = {"json": json}
     exec(script[script.index("FINISHED = ") :], reading)
-    with pytest.raises(ValueError, match="error|abort|content_filter|ERROR"):
+    with pytest.raises(ValueError, match=r"error|abort|content_filter|ERROR"):
         [reading["text_of"](each.encode()) for each in FAILED[name]]
     said = [reading["text_of"](each.encode()) for each in COMPLETE["pings"]]
     assert "".join(said) == "Hello"

@@ -10,7 +10,6 @@ import struct
 from collections.abc import Iterator
 from typing import Protocol
 
-import httptools
 import msgspec
 from msgspec import Struct
 
@@ -19,11 +18,14 @@ from seawall.lab.sim_limits import Limits
 from seawall.lab.sim_stats import SimStats
 from seawall.lab.sim_steps import End, Step
 from seawall.lab.sim_wire import ChatRequest, Refusal, Reply, invalid, parse_request
+from seawall.transport.http_request import MalformedRequest, RequestHead, RequestReader
 from seawall.transport.wheel import Wheel
 
 __all__ = ["Answering", "Connection", "Played"]
 
 _MAX_BODY_BYTES = 8 << 20
+_MAX_HEAD_BYTES = 65_536
+_MAX_HEADERS = 200
 _LINGER_NOT = struct.pack("ii", 1, 0)  # closing discards what is unsent and sends RST: tcp(7)
 _encode = msgspec.json.Encoder().encode
 
@@ -59,13 +61,13 @@ class Answering(Protocol):
 class Connection(asyncio.Protocol):
     """One client connection; one request at a time, as HTTP clients of models send them."""
 
-    __slots__ = ("_body", "_limits", "_model", "_parser", "_pending", "_transport", "_url")
+    __slots__ = ("_body", "_head", "_limits", "_model", "_pending", "_reader", "_transport")
 
     def __init__(self, model: Answering) -> None:
         self._model = model
-        self._parser = httptools.HttpRequestParser(self)
+        self._reader = RequestReader(_MAX_HEAD_BYTES, _MAX_HEADERS)
         self._transport: asyncio.Transport
-        self._url = b""
+        self._head: RequestHead | None = None
         self._body = bytearray()
         self._pending: Iterator[bytes] | Iterator[Step] | None = None
         self._limits: Limits | None = None
@@ -86,39 +88,52 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        if self._transport.is_closing():
+            return
+        self._reader.feed(data)
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._refuse(invalid(400, "this is not an HTTP request"))
+            while self._read():
+                pass
+        except MalformedRequest as error:
+            self._refuse(invalid(400, str(error)))
             self._transport.close()
 
-    def on_url(self, url: bytes) -> None:
-        """See httptools."""
-        self._url += url
-
-    def on_body(self, body: bytes) -> None:
-        """See httptools."""
-        self._body += body
+    def _read(self) -> bool:
+        """Go on with what has come; whether a request was whole."""
+        reader = self._reader
+        if self._head is None:
+            self._head = reader.next_head()
+            if self._head is None:
+                return False
+            if self._pending is not None:  # before the answer to the one before: see the class
+                self._transport.abort()
+                return False
+            if self._head.expects_continue and not reader.complete:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._body += reader.read_body()
         if len(self._body) > _MAX_BODY_BYTES:
             self._refuse(invalid(413, "the body is too large"))
             self._transport.close()
+            return False
+        if not reader.complete:
+            return False
+        head, body = self._head, bytes(self._body)
+        self._head, self._body = None, bytearray()
+        self._answer(head, body)
+        return not self._transport.is_closing()
 
-    def on_message_complete(self) -> None:
-        """The request is whole: answer it."""
-        url, body = self._url, bytes(self._body)
-        self._url, self._body = b"", bytearray()
-        if self._pending is not None:  # the next request before the answer: not as we say above
-            self._transport.abort()
-        elif url.endswith(b"/chat/completions") and self._parser.get_method() == b"POST":
+    def _answer(self, head: RequestHead, body: bytes) -> None:
+        path = head.path
+        if path.endswith(b"/chat/completions") and head.method == b"POST":
             self._complete(body)
-        elif url == b"/sim/stats":
+        elif path == b"/sim/stats":
             self._write(200, _encode(self._model.stats))
-        elif url == b"/sim/faults" and self._parser.get_method() == b"POST":
+        elif path == b"/sim/faults" and head.method == b"POST":
             self._swap(body)
-        elif url.endswith(b"/models"):
+        elif path.endswith(b"/models"):
             self._write(200, _encode(self._model.listed()))
         else:
-            self._refuse(invalid(404, f"nothing is at {url.decode('latin-1')}"))
+            self._refuse(invalid(404, f"nothing is at {path.decode('latin-1')}"))
 
     def cut(self) -> None:
         """An outage: what is being answered is reset and counts as broken, an idle one closed."""

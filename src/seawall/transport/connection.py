@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
         self._expects_head_only = expects_head_only
         self._body: list[bytes] = []
         self._body_bytes = 0
-        self._head_bytes = 0
+        self._head_bytes = 0  # of the head, then since the last of the body: see `data_received`
         self._head_done = False
         self._complete = False
         self._keep_alive = False
@@ -224,9 +224,17 @@ class Connection(asyncio.Protocol):
 
     # What the parser calls.
 
+    def on_message_begin(self) -> None:
+        """A response begins."""
+        if self._complete:
+            raise ProtocolError("the upstream sent a response that nobody asked for")
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header line; of repeated ones the values are joined, as RFC 9110 §5.3 has it."""
-        if self._head_done:  # a trailer: of no use to anyone here
+        """A header line; of repeated ones the values are joined, as RFC 9110 §5.3 has it.
+
+        Trailers are passed over: they are no headers.
+        """
+        if self._head_done:
             return
         key = name.decode("latin-1").lower()
         text = value.decode("latin-1")

@@ -118,6 +118,7 @@ class HttpApplication:
         incoming_trace.set(exchange.headers.get(b"traceparent", b""))
         current_request.set(exchange.request)
         try:
+            exchange.check_headers()
             with self._stop.told():
                 await self._route(exchange)
         except ClientGone:

@@ -14,16 +14,22 @@ from seawall.requests import Request, request_id
 if TYPE_CHECKING:
     from seawall.hosts.http.cors import Cors
 
-__all__ = ["TURN_TARGETS", "Door", "check_room", "open_cors"]
+__all__ = ["LIVE_TARGET", "OPEN_TARGETS", "TURN_TARGETS", "Door", "check_room", "open_cors"]
 
 TURN_TARGETS = frozenset((b"/v1/turns", b"/v1/chat/completions"))
+LIVE_TARGET = b"/livez"
+# For which no credential is asked.
+OPEN_TARGETS = frozenset((LIVE_TARGET, b"/readyz", b"/metrics", b"/openapi.json"))
+_ALIVE = encode({"status": "alive"})
 # They stand for the seconds and the request's id, until these are known.
 _MARK = 4_711.5
 _ID_MARK = "the-id-of-the-request"
-_HEAD = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n"
-    b"retry-after: %d\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b"
-)
+_JSON = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b"
+_PROBLEM = b"content-type: application/problem+json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b"
+_RETRY = b"retry-after: %d\r\n"
+
+Lines = tuple[bytes, bytes]
+"""The header lines of an answer, without status line, `Connection` and empty line; its body."""
 
 
 class Door:
@@ -42,8 +48,8 @@ class Door:
 
     def refusal(
         self, headers: list[tuple[bytes, bytes]], client: Client, target: bytes = b""
-    ) -> tuple[bytes, bytes] | None:
-        """The answer to a turn that would be refused, or None: the head but for its end; the body.
+    ) -> Lines | None:
+        """The answer to a turn that would be refused, or None.
 
         headers: names in lower case. target: of the request.
         """
@@ -58,25 +64,36 @@ class Door:
         name = request_id(found)
         shown = name.encode()
         body = b"%b%.1f%b%b%b" % (self._before, seconds, self._between, shown, self._after)
-        head = _HEAD % (max(1, round(seconds)), len(body), shown, self._allowing(found))
+        lines = _RETRY % max(1, round(seconds)) + self._allowing(found)
         if self._access_log:
             self._log("POST", target, 503, len(body), name)
-        return head, body
+        return _PROBLEM % (len(body), shown, lines), body
 
-    def rejection(self, problem: Problem, headers: list[tuple[bytes, bytes]]) -> bytes:
-        """An answer without its status line, to a request that cannot be read to its end.
+    def rejection(self, problem: Problem, headers: list[tuple[bytes, bytes]]) -> Lines:
+        """The answer to a request that cannot be read to its end.
 
-        headers: as far as they were read, names in lower case. The connection is closed after it.
+        headers: as far as they were read, names in lower case.
         """
         found = dict(headers)
         name = request_id(found)
         body = encode(problem_body(problem, name))
+        lines = self._allowing(found)
+        if problem.retry_after is not None:
+            lines += _RETRY % max(1, round(problem.retry_after))
         if self._access_log:
             self._log("-", b"-", problem.status, len(body), name)
-        return (
-            b"content-type: application/problem+json\r\nconnection: close\r\n"
-            b"x-request-id: %b\r\n%bcontent-length: %d\r\n\r\n%b"
-        ) % (name.encode(), self._allowing(found), len(body), body)
+        return _PROBLEM % (len(body), name.encode(), lines), body
+
+    def alive(self, headers: list[tuple[bytes, bytes]], method: str) -> Lines:
+        """The answer to the question whether this process lives.
+
+        headers: names in lower case. method: GET or HEAD.
+        """
+        found = dict(headers)
+        name = request_id(found)
+        if self._access_log:
+            self._log(method, LIVE_TARGET, 200, len(_ALIVE), name)
+        return _JSON % (len(_ALIVE), name.encode(), self._allowing(found)), _ALIVE
 
     def _allowing(self, headers: Mapping[bytes, bytes]) -> bytes:
         """Lines by which a page of another origin may read the answer."""

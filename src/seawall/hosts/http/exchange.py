@@ -15,6 +15,7 @@ from seawall.errors import (
     RequestTimeout,
 )
 from seawall.hosts.http.credentials import presented
+from seawall.hosts.http.encoding import decoded
 from seawall.hosts.http.pace import Pace
 from seawall.hosts.http.stop import Stop
 from seawall.identity.port import Credential
@@ -33,6 +34,26 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
+# Of which two would contradict each other.
+_SINGLE = {
+    name.lower().encode(): name
+    for name in (
+        "Authorization",
+        "Content-Length",
+        "Content-Type",
+        "Host",
+        "Idempotency-Key",
+        "Last-Event-ID",
+        "Origin",
+        "Seawall-Session",
+        "Traceparent",
+        "X-API-Key",
+    )
+}
+_LISTS = frozenset(
+    (b"accept", b"access-control-request-headers", b"content-encoding", b"tracestate")
+)
+
 encode = msgspec.json.Encoder().encode
 
 
@@ -50,6 +71,7 @@ class Exchange:
     __slots__ = (
         "_pace",
         "_receive",
+        "_repeats",
         "_send",
         "_wheel",
         "cors",
@@ -76,17 +98,28 @@ class Exchange:
         self.cors = cors
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request = Request(request_id(self.headers, scope.get("seawall.request_id", "")))
+        self._repeats = len(self.headers) != len(scope["headers"])
         self.started = False
         self._receive = receive
         self._send = send
         self._pace = pace
         self._wheel = wheel
 
-    async def body(self, *, limit: int, seconds: float) -> bytes:
-        """The whole request body.
+    def check_headers(self) -> None:
+        """Join the values of repeated headers, where a header may be repeated.
 
         Raises:
-            BodyTooLarge: more than `limit` bytes were announced or sent.
+            InvalidRequest: one that says who asks, or what for, was sent more than once.
+        """
+        if self._repeats:
+            self.headers = _joined(self.scope["headers"])
+
+    async def body(self, *, limit: int, seconds: float) -> bytes:
+        """The whole request body, decoded where it was sent by gzip.
+
+        Raises:
+            BodyTooLarge: more than `limit` bytes were announced or sent, or come of decoding it.
+            UnsupportedEncoding: its content coding is another one.
             RequestTimeout: it did not arrive within `seconds`.
             ClientGone: the client left before it was complete.
         """
@@ -106,9 +139,12 @@ class Exchange:
                     if size > limit:
                         raise BodyTooLarge(f"The body may have {limit} bytes.")
                     if not message.get("more_body", False):
-                        return b"".join(parts)
+                        break
         except TimeoutError as error:
             raise RequestTimeout(f"The body did not arrive within {seconds:g} s.") from error
+        data = b"".join(parts)
+        coding = self.headers.get(b"content-encoding")
+        return data if coding is None else decoded(data, coding, limit)
 
     def credential(self) -> Credential:
         """See `presented`; where the host has established it, that."""
@@ -189,6 +225,21 @@ class Exchange:
             headers=[*problem_headers(problem), *headers],
             content_type=b"application/problem+json",
         )
+
+
+def _joined(headers: Sequence[Header]) -> dict[bytes, bytes]:
+    joined: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name not in joined:
+            joined[name] = value
+        elif name in _LISTS:
+            joined[name] += b", " + value
+        elif name in _SINGLE:
+            title = _SINGLE[name]
+            raise InvalidRequest(f"The header {title} may be sent once only.", field=title)
+        else:
+            joined[name] = value
+    return joined
 
 
 def problem_body(problem: Problem, request: str) -> dict[str, object]:

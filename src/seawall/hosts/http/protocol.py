@@ -1,37 +1,100 @@
-"""uvicorn's HTTP protocol with the limits that a public server needs: head size, time, stalls."""
+"""The server's side of an HTTP/1.1 connection, with the limits that a public server needs.
+
+One request at a time: what comes behind it is held unread, up to `READ_BYTES`, and then waits in
+the kernel. So the same requests get the same answers however their bytes are cut.
+"""
 
 import asyncio
-from typing import Any
+from asyncio import BufferedProtocol
+from typing import Any, cast
+from urllib.parse import unquote
 
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 
 from seawall.config import ServerSettings
-from seawall.errors import HeadersTooLarge, InvalidRequest, Problem, RequestTimeout
-from seawall.hosts.http.door import TURN_TARGETS, Door
-from seawall.hosts.http.joining import JoiningTransport
+from seawall.errors import (
+    HeadersTooLarge,
+    InvalidRequest,
+    Overloaded,
+    Problem,
+    RequestTimeout,
+)
+from seawall.hosts.http.cheap_share import CheapShare
+from seawall.hosts.http.cycle import STATUS_LINES, Cycle
+from seawall.hosts.http.door import LIVE_TARGET, OPEN_TARGETS, TURN_TARGETS, Door, Lines
+from seawall.hosts.http.intake import Intake
 from seawall.hosts.http.stop import Stop
+from seawall.transport.http_request import (
+    HeadTooLarge,
+    MalformedRequest,
+    RequestHead,
+    RequestReader,
+)
 from seawall.transport.wheel import Timer, Wheel
 
 __all__ = ["LimitedProtocol"]
 
 _MAX_HEADERS = 100
+_HIGH_WATER = 16_384  # bytes of an answer that wait for a slow reader
+_BODY_HIGH_WATER = 65_536  # bytes of a body that wait for the application
+_PIPELINED_BYTES = 2_048  # that are read while an answer is under way
+_LINGER_SECONDS = 2.0
 
 
-class LimitedProtocol(HttpToolsProtocol):
+class LimitedProtocol(BufferedProtocol):
     """One connection. A stranger cannot make it hold more, or longer, than configured.
 
     The head must arrive within `header_seconds` and `max_header_bytes`; a client that leaves an
-    answer unread for `stall_seconds` is cut off, which cancels its turn. wheel: the timers of
-    all connections. stop: when that is asked for, each answer closes its connection. door: answers
-    turns for which there is no room, right here.
+    answer unread for `stall_seconds` is cut off, which cancels its turn. The rest of a body whose
+    request was answered already is read for two seconds at most.
 
+    drained: is done when the client has read enough for more to be sent; None where it has.
     idle_since: from when on nothing has been asked here, on the loop's clock; None while
-    something is.
+    something is. waiting_since: the same, but what has come of a head does not count.
+
+    Args:
+        limits: What a stranger may send.
+        wheel: The timers of all connections.
+        stop: When that is asked for, each answer closes its connection.
+        door: Answers turns for which there is no room, right here.
+        intake: What all connections may take together.
+        share: The part of the worker's time that is for other requests than turns.
     """
+
+    __slots__ = (
+        "_app",
+        "_awaits_head",
+        "_body_bytes",
+        "_closing",
+        "_cycle",
+        "_debtor",
+        "_discarded",
+        "_door",
+        "_head",
+        "_holds",
+        "_idle_timer",
+        "_intake",
+        "_keep_alive_seconds",
+        "_limits",
+        "_linger_timer",
+        "_lingering",
+        "_loop",
+        "_peer",
+        "_reader",
+        "_reading_paused",
+        "_scheduled",
+        "_share",
+        "_stall_timer",
+        "_state",
+        "_stop",
+        "_wheel",
+        "answering",
+        "drained",
+        "idle_since",
+        "transport",
+        "waiting_since",
+    )
 
     def __init__(
         self,
@@ -40,137 +103,106 @@ class LimitedProtocol(HttpToolsProtocol):
         wheel: Wheel,
         stop: Stop,
         door: Door,
-        **uvicorn: Any,  # noqa: ANN401 - uvicorn's own business
+        intake: Intake,
+        share: CheapShare,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any] | None = None,
+        _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(**uvicorn)
+        del app_state
         self._limits = limits
         self._wheel = wheel
         self._stop = stop
-        self.idle_since: float | None = None
         self._door = door
-        self._turned_away = False  # the request was answered; its body is still to be passed over
-        self._closing = False  # and the connection is to be closed then
-        self._body_bytes = 0
-        self._body_timer: Timer | None = None
-        self._in_head = True
-        self._head_bytes = 0
-        self._heads = 0  # received whole
-        self._head_timer: Timer | None = None
+        self._intake = intake
+        self._share = share
+        self._state = server_state
+        self._app = config.loaded_app
+        self._keep_alive_seconds = config.timeout_keep_alive
+        self._loop = _loop or asyncio.get_running_loop()
+        self._reader = RequestReader(limits.max_header_bytes, _MAX_HEADERS)
+        self._head: RequestHead | None = None  # of the request that waits, or is answered
+        self._cycle: Cycle | None = None  # where the application answers it
+        self._closing = False  # after the answer under way
+        self._lingering = False
+        self._body_bytes = 0  # that have come of the body
+        self._discarded = 0  # bytes that came after the last answer
+        self._debtor = False  # the last answer here was not of a turn
+        self._holds = False
+        self._scheduled = False
+        self._reading_paused = False
+        self.drained: asyncio.Future[None] | None = None  # while the client does not read
+        self._idle_timer: Timer | None = None
+        self._awaits_head = False  # the timer is for the rest of a head, else for another request
+        self._linger_timer: Timer | None = None
         self._stall_timer: Timer | None = None
-        self._refusal: Problem | None = None
+        self._peer: tuple[str, int] | None = None
+        self.transport: asyncio.Transport
+        self.answering = False  # a request has come whose answer is not out
+        self.idle_since: float | None = None
+        self.waiting_since: float | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
-        self._joining = JoiningTransport(transport)
-        super().connection_made(self._joining)
-        self.idle_since = self.loop.time()
+        self.transport = transport  # type: ignore[assignment]  # a stream transport, always
+        connections = cast("set[LimitedProtocol]", self._state.connections)
+        connections.add(self)
+        self.idle_since = self.waiting_since = self._loop.time()
+        descriptor = transport.get_extra_info("socket").fileno()
+        if not self._intake.enter(descriptor, connections, len(connections)):
+            self.transport.abort()
+            return
+        peer = transport.get_extra_info("peername")
+        self._peer = (str(peer[0]), int(peer[1])) if peer else None
+        self.transport.set_write_buffer_limits(_HIGH_WATER)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        self._cancel_timers()
-        super().connection_lost(exc)
+        del exc
+        self._state.connections.discard(self)
+        for timer in (self._idle_timer, self._stall_timer, self._linger_timer):
+            if timer is not None:
+                timer.cancel()
+        self._idle_timer = self._stall_timer = self._linger_timer = None
+        self._share.forget(self)
+        self._reader.clear()
+        self._hold(0)
+        self._resume_senders()
+        if self._cycle is not None:
+            self._cycle.disconnected = True
+            self._cycle.wake()
+            self._cycle = None
 
-    def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
-        self.idle_since = None
-        if self._in_head and self._head_timer is None:
-            self._expect_head()
-        in_head, heads = self._in_head, self._heads
-        super().data_received(data)
-        if self._turned_away and self._body_timer is None:
-            self._body_timer = self._wheel.call_at(
-                self.loop.time() + self._limits.body_seconds, self.transport.abort
-            )
-        if not in_head:
-            return  # it was of a body, even if that is complete now
-        if self._in_head and self._heads == heads and not self.transport.is_closing():
-            self._head_bytes += len(data)
-            if self._head_bytes > self._limits.max_header_bytes:
-                self._refuse_head()
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """See asyncio.BufferedProtocol."""
+        del sizehint
+        if self._scheduled or (self.answering and self._reader.complete):
+            return self._intake.reading[:_PIPELINED_BYTES]
+        return self._intake.reading
 
-    def on_headers_complete(self) -> None:
-        """The head is whole: check it before anything acts on it."""
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if size > self._limits.max_header_bytes or len(self.headers) > _MAX_HEADERS:
-            self._refusal = HeadersTooLarge(
-                f"The head may have {self._limits.max_header_bytes} bytes and {_MAX_HEADERS} lines."
-            )
-            raise self._refusal  # the parser stops; send_400_response answers
-        self._in_head = False
-        self._head_bytes = 0
-        self._heads += 1
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-        if self.url in TURN_TARGETS and self._may_turn_away():
-            refusal = self._door.refusal(self.headers, self.client, self.url)
-            if refusal is not None:
-                self._turn_away(*refusal)
-                return
-        super().on_headers_complete()
-        # One that was turned away may have come in the same segment, and left these behind.
-        self.idle_since = None
-        self._unset_keepalive_if_required()
-        if self._stop.leaving:
-            self.cycle.keep_alive = False
-
-    def on_body(self, body: bytes) -> None:
-        """See uvicorn. The body of a request that was turned away is passed over."""
-        if not self._turned_away:
-            super().on_body(body)
+    def buffer_updated(self, nbytes: int) -> None:
+        """See asyncio.BufferedProtocol."""
+        if self._lingering:
+            self._discard(nbytes)
             return
-        self._body_bytes += len(body)
-        if self._body_bytes > self._limits.max_body_bytes:
-            self.transport.abort()
-
-    def on_message_complete(self) -> None:
-        """The next bytes begin another head; its time begins with them."""
-        self._in_head = True
-        if not self._turned_away:
-            super().on_message_complete()
-            return
-        self._turned_away = False
-        if self._body_timer is not None:
-            self._body_timer.cancel()
-            self._body_timer = None
-        if self._closing:
-            self.transport.close()
-        elif not self.transport.is_closing():
-            self.idle_since = self.loop.time()
-            self._unset_keepalive_if_required()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
-
-    def on_response_complete(self) -> None:
-        """See uvicorn."""
-        self._joining.flush()
-        super().on_response_complete()
-        if not self.answering:
-            self.idle_since = self.loop.time()
-
-    @property
-    def answering(self) -> bool:
-        """Whether a request has come whose answer is not out."""
-        cycle: RequestResponseCycle | None = self.cycle  # None before the first
-        return cycle is not None and not cycle.response_complete
-
-    def announce_close(self) -> None:
-        """The answer under way, if its head is not out, is to say that it is the last."""
-        if self.answering and not self.cycle.response_started:
-            self.cycle.keep_alive = False
-
-    def send_400_response(self, msg: str) -> None:
-        """Problem details instead of plain text."""
-        self._answer(self._refusal or InvalidRequest(msg))
+        self.idle_since = None
+        self._reader.feed(self._intake.reading[:nbytes])
+        if self._scheduled:
+            self._pace_reading()
+        else:
+            self._go_on()
 
     def pause_writing(self) -> None:
         """The client does not read: it has `stall_seconds`."""
-        super().pause_writing()
+        if self.drained is None:
+            self.drained = self._loop.create_future()
         if self._stall_timer is None:
             self._stall_timer = self._wheel.call_at(
-                self.loop.time() + self._limits.stall_seconds, self.transport.abort
+                self._loop.time() + self._limits.stall_seconds, self.transport.abort
             )
 
     def resume_writing(self) -> None:
@@ -178,65 +210,357 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
-        super().resume_writing()
+        self._resume_senders()
+        if not self.answering:
+            self._go_on_soon()
+
+    # What the server calls.
+
+    def announce_close(self) -> None:
+        """The answer under way, if its head is not out, is to say that it is the last."""
+        if self.answering and (self._cycle is None or not self._cycle.started):
+            self._closing = True
+
+    def shutdown(self) -> None:
+        """See uvicorn, which calls it when all is over."""
+        if self.answering:
+            self._closing = True
+        else:
+            self.transport.close()
+
+    def give_way(self) -> bool:
+        """See `Intake`: close, unless the application is answering."""
+        if self.transport.is_closing():
+            return False
+        if self._cycle is not None:
+            if self._cycle.whole or self._cycle.started:
+                return False
+            self._fail_body(Overloaded("Too many bodies come in too slowly.", retry_after=1.0))
+        elif self.drained is not None:
+            self.transport.abort()
+        elif (
+            self.idle_since is None
+            and not self._lingering
+            and (self._head is None or self.answering)
+        ):
+            self._refuse(Overloaded("Too many requests come in too slowly.", retry_after=1.0))
+        else:
+            self.transport.close()
+        if self.transport.is_closing():
+            self.waiting_since = None
+        self._reader.clear()
+        self._hold(0)
+        return True
+
+    def proceed(self) -> None:
+        """See `CheapShare`: answer the request that had to wait for it."""
+        if self.answering and self._head is not None and not self.transport.is_closing():
+            self._begin(self._head, cheap=True)
+            self._go_on()
+
+    # What the application's answer calls.
+
+    def want_body(self) -> None:
+        """The application reads on."""
+        if self._reading_paused and not self._lingering:
+            self._go_on_soon()
+
+    def may_keep_alive(self, status: int) -> bool:
+        """Whether the connection can be used again after the answer that begins."""
+        cycle, head, reader = self._cycle, self._head, self._reader
+        keep = not (self._closing or self._stop.leaving) and head is not None and head.keep_alive
+        keep = keep and self._body_bytes <= self._limits.max_body_bytes
+        if keep and not reader.complete and cycle is not None:
+            keep = cycle.error is None and not cycle.expects_continue and status != 408
+        self._closing = not keep
+        return keep
+
+    def answered(self, cycle: Cycle) -> None:
+        """The whole answer was written."""
+        head = self._head
+        if cycle is not self._cycle or head is None:
+            return
+        open_to_all = head.path in OPEN_TARGETS
+        if open_to_all or cycle.status >= 400:
+            self._share.learn(self._loop.time() - cycle.begun_at, application=True)
+        self._debtor = open_to_all or cycle.status >= 400
+        self._cycle = None
+        self._closing = self._closing or not cycle.keep_alive
+        self._finish_answer()
+
+    # The course of a request.
+
+    def _go_on(self) -> None:
+        """Do what can be done with the bytes that have come."""
+        self._scheduled = False
+        if self._lingering or self.transport.is_closing():
+            return
+        reader = self._reader
+        try:
+            if self._head is None and self.drained is None:
+                self._head = reader.next_head()
+                if self._head is not None:
+                    self._take_head(self._head)
+            if self._head is None:
+                if not self._awaits_head and reader.held:
+                    self._expect_head()
+            elif not reader.complete:
+                self._take_body()
+        except MalformedRequest as error:
+            self._refuse_malformed(error)
+            return
+        if not self._lingering:
+            failed = self._cycle is not None and self._cycle.error is not None
+            self._hold(reader.held + (0 if reader.complete or failed else self._body_bytes))
+            self._pace_reading()
+
+    def _take_head(self, head: RequestHead) -> None:
+        self._stop_idle_timer()
+        self.waiting_since = None
+        self.answering = True
+        self._body_bytes = 0
+        cheap = self._debtor or head.path in OPEN_TARGETS
+        if not cheap or self._stop.leaving or self._share.admit(self):
+            self._begin(head, cheap=cheap)
+
+    def _begin(self, head: RequestHead, *, cheap: bool) -> None:
+        """Answer the request, here or by the application."""
+        self._closing = (
+            not head.keep_alive
+            or self._stop.leaving
+            or (head.length or 0) > self._limits.max_body_bytes
+        )
+        begun = self._loop.time()
+        if head.path == LIVE_TARGET and head.method in (b"GET", b"HEAD"):
+            alive = self._door.alive(head.headers, head.method.decode())
+            self._answer_here(200, alive, begun, head_only=head.method == b"HEAD")
+            return
+        if head.path in TURN_TARGETS and head.method == b"POST":
+            refusal = self._door.refusal(head.headers, self._peer, head.path)
+            if refusal is not None:
+                self._answer_here(503, refusal, begun)
+                return
+        if cheap:
+            self._share.spend(application=True)
+        cycle = Cycle(
+            self._scope(head), self, old=not head.minor, expects_continue=head.expects_continue
+        )
+        self._cycle = cycle
+        if self._reader.complete:
+            cycle.whole = True
+        task = self._loop.create_task(cycle.run(self._app))
+        self._state.tasks.add(task)
+        task.add_done_callback(self._state.tasks.discard)
+
+    def _answer_here(
+        self, status: int, answer: Lines, begun: float, *, head_only: bool = False
+    ) -> None:
+        """Answer past the application."""
+        head, reader = self._head, self._reader
+        if head is not None and head.expects_continue and not reader.complete:
+            self._closing = True  # the body may follow or not: RFC 9110 §10.1.1
+        lines, body = answer
+        self.transport.write(
+            b"%b%b%b\r\n%b"
+            % (
+                STATUS_LINES[status],
+                lines,
+                b"connection: close\r\n" if self._closing else b"",
+                b"" if head_only else body,
+            )
+        )
+        self._debtor = True
+        self._share.learn(self._loop.time() - begun, application=False)
+        self._share.spend(application=False)
+        self._finish_answer()
+
+    def _take_body(self) -> None:
+        """Pass on what has come of the body."""
+        reader, cycle = self._reader, self._cycle
+        if cycle is None:
+            if not self.answering:
+                self._pass_over_body()
+            return  # else it waits for its share
+        if cycle.error is not None:
+            reader.clear()
+            return
+        while not reader.complete and cycle.unread <= _BODY_HIGH_WATER:
+            data = reader.read_body()
+            if not data:
+                break
+            self._body_bytes += len(data)
+            cycle.take_body(data)
+        if reader.complete:
+            cycle.whole = True
+            cycle.wake()
+
+    def _pass_over_body(self) -> None:
+        """The rest of the body of a request that was answered is not wanted."""
+        self._body_bytes += len(self._reader.read_body())
+        if self._body_bytes > self._limits.max_body_bytes:
+            self._linger()
+        elif self._reader.complete:
+            self._finish_request()
+
+    def _finish_answer(self) -> None:
+        """The answer is written: what is left of the request, then the next one, or the end."""
+        self.answering = False
+        self._state.total_requests += 1
+        if self._reader.complete:
+            self._finish_request()
+        elif self._closing:
+            self._linger()
+        else:
+            self._linger_timer = self._wheel.call_at(
+                self._loop.time() + _LINGER_SECONDS, self._linger
+            )
+            self._go_on_soon()
+
+    def _finish_request(self) -> None:
+        """Answer and body are over."""
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+            self._linger_timer = None
+        if self._closing:
+            if self._reader.held:
+                self._linger()
+            else:
+                self.transport.close()
+            return
+        self._head = None
+        self.waiting_since = self._loop.time()
+        if self._reader.held:
+            self._expect_head()
+            self._go_on_soon()  # in the next round: the other connections come first
+        else:
+            self.idle_since = self.waiting_since
+            self._idle_timer = self._wheel.call_at(
+                self.waiting_since + self._keep_alive_seconds, self.transport.close
+            )
+            self._pace_reading()
+
+    def _refuse_malformed(self, error: MalformedRequest) -> None:
+        kind = HeadersTooLarge if isinstance(error, HeadTooLarge) else InvalidRequest
+        problem = kind(str(error), field=error.header)
+        if self.answering:
+            self._fail_body(problem)
+        elif self._head is not None:  # it is answered; this is the rest of its body
+            self._linger()
+        else:
+            self._refuse(problem)
+
+    def _fail_body(self, problem: Problem) -> None:
+        """The body cannot be had whole: the application is informed where it reads it."""
+        self._closing = True
+        if self._cycle is not None:
+            self._cycle.error = problem
+            self._cycle.wake()
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer what is not a request, and close."""
+        self.answering = False
+        self._share.forget(self)
+        lines, body = self._door.rejection(problem, self._head.headers if self._head else [])
+        self.transport.write(
+            b"%b%bconnection: close\r\n\r\n%b" % (STATUS_LINES[problem.status], lines, body)
+        )
+        self._linger()
+
+    def _linger(self) -> None:
+        """Close, but let the client read the answer before: closing resets what it still sends."""
+        if self._lingering or self.transport.is_closing():
+            return
+        self._lingering = True
+        self.waiting_since = self._loop.time()
+        self._stop_idle_timer()
+        self._reader.clear()
+        self._hold(0)
+        self._discarded = 0
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+        self._linger_timer = self._wheel.call_at(
+            self._loop.time() + _LINGER_SECONDS, self.transport.close
+        )
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._set_reading(True)
+
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > self._limits.max_body_bytes:
+            self._set_reading(False)  # the rest of the time is for reading the answer
+
+    # Reading, timers.
+
+    def _pace_reading(self) -> None:
+        """Read while there is room for it; never a second request far ahead of the first."""
+        if self._lingering:
+            return
+        held, cycle = self._reader.held, self._cycle
+        if cycle is not None and not self._reader.complete:
+            room = cycle.unread <= _BODY_HIGH_WATER
+        elif self.answering or self._scheduled or self.drained is not None:
+            room = held < _PIPELINED_BYTES  # of a request whose turn has not come
+        else:
+            room = True
+        self._set_reading(room)
+
+    def _set_reading(self, wanted: bool) -> None:
+        if wanted and self._reading_paused:
+            self._reading_paused = False
+            self.transport.resume_reading()
+        elif not wanted and not self._reading_paused:
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def _go_on_soon(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._go_on)
+
+    def _hold(self, size: int) -> None:
+        if size or self._holds:
+            self._holds = size > 0
+            self._intake.hold(self, size)
 
     def _expect_head(self) -> None:
-        self._head_timer = self._wheel.call_at(
-            self.loop.time() + self._limits.header_seconds, self._head_is_late
+        self._stop_idle_timer()
+        self._awaits_head = True
+        self._idle_timer = self._wheel.call_at(
+            self._loop.time() + self._limits.header_seconds, self._head_is_late
         )
 
+    def _stop_idle_timer(self) -> None:
+        self._awaits_head = False
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
+
     def _head_is_late(self) -> None:
-        self._head_timer = None
-        if self.answering:
-            self._expect_head()  # it cannot be told so now, and the answer is not to suffer for it
-        elif not self.transport.is_closing():
-            self._answer(
+        self._idle_timer = None
+        if not self.transport.is_closing():
+            self._refuse(
                 RequestTimeout(f"The head did not arrive within {self._limits.header_seconds:g} s.")
             )
 
-    def _refuse_head(self) -> None:
-        limit = self._limits.max_header_bytes
-        self._answer(HeadersTooLarge(f"The head may have {limit} bytes."))
+    def _resume_senders(self) -> None:
+        if self.drained is not None and not self.drained.done():
+            self.drained.set_result(None)
+        self.drained = None
 
-    def _answer(self, problem: Problem) -> None:
-        if self.transport.is_closing():
-            return
-        if self.answering:
-            self.transport.abort()  # an answer is under way: nothing can be put in front of it
-            return
-        self.transport.write(
-            STATUS_LINE[problem.status] + self._door.rejection(problem, self.headers or [])
-        )
-        self.transport.close()
-
-    def _may_turn_away(self) -> bool:
-        """Whether an answer may be written here, past the application."""
-        cycle: RequestResponseCycle | None = self.cycle  # None before the first
-        return (
-            self.parser.get_method() == b"POST"
-            and (cycle is None or cycle.response_complete)  # and none waits behind it
-            and not self.flow.write_paused
-            and not self.parser.should_upgrade()
-        )
-
-    def _turn_away(self, head: bytes, body: bytes) -> None:
-        """Answer before the body has come, and pass that over, so that the next request can come.
-
-        A client that waits for "100 Continue" may or may not send its body after this (RFC 9110
-        §10.1.1), so nobody can tell where its next request begins: it has to come anew.
-        """
-        self._turned_away = True
-        self._body_bytes = 0
-        self._closing = (
-            self.expect_100_continue or not self.parser.should_keep_alive() or self._stop.leaving
-        )
-        end = b"connection: close\r\n\r\n" if self._closing else b"\r\n"
-        self.transport.write(b"%b%b%b" % (head, end, body))
-        if self.expect_100_continue:
-            self.transport.close()
-
-    def _cancel_timers(self) -> None:
-        for timer in (self._head_timer, self._stall_timer, self._body_timer):
-            if timer is not None:
-                timer.cancel()
-        self._head_timer = self._stall_timer = self._body_timer = None
+    def _scope(self, head: RequestHead) -> dict[str, Any]:
+        path = head.path.decode("ascii")
+        return {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1" if head.minor else "1.0",
+            "server": self.transport.get_extra_info("sockname"),
+            "client": self._peer,
+            "scheme": "http",
+            "method": head.method.decode("ascii"),
+            "root_path": "",
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": head.path,
+            "query_string": head.query,
+            "headers": head.headers,
+        }

@@ -24,9 +24,11 @@ from seawall.admission.open import watch
 from seawall.config import ServerSettings
 from seawall.errors import ConfigError, SeawallError
 from seawall.hosts.http.app import HttpApplication
+from seawall.hosts.http.cheap_share import CheapShare
 from seawall.hosts.http.counts import COMPLETED, FAILED, IN_FLIGHT, Counts
 from seawall.hosts.http.door import Door
 from seawall.hosts.http.draining import drain
+from seawall.hosts.http.intake import Intake
 from seawall.hosts.http.loop_watch import LoopWatch
 from seawall.hosts.http.protocol import LimitedProtocol
 from seawall.hosts.http.rehearsal import rehearse
@@ -42,6 +44,10 @@ __all__ = ["listeners", "load_orchestrator", "raise_file_limit", "reserve", "run
 _log = logging.getLogger("seawall.server")
 _BACKLOG = 4_096
 _LISTENERS = 256
+# What the kernel keeps of a connection, which by itself may become 32 MiB: of an answer, for a
+# client that does not read; of requests that are not read yet.
+_UNSENT_BYTES = 32_768
+_UNREAD_BYTES = 131_072
 # Thousands of turns in flight are a large heap, and turns leave next to no cycles: collecting
 # after every 700 allocations, as by default, would walk it all the time.
 _COLLECT_EVERY = 200_000
@@ -123,6 +129,9 @@ def _bind(settings: ServerSettings, port: int, *, shared: bool) -> socket.socket
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD_BYTES)
+    if lowat := getattr(socket, "TCP_NOTSENT_LOWAT", 0):  # accepted connections inherit it
+        bound.setsockopt(socket.IPPROTO_TCP, lowat, _UNSENT_BYTES)
     try:
         bound.bind((settings.host, port))
     except OSError as error:
@@ -166,10 +175,10 @@ def run_worker(
     Raises:
         ConfigError: It could not start; nothing was served.
     """
-    raise_file_limit()
     worker = _Worker(
         orchestrator,
         sockets,
+        files=raise_file_limit(),
         on_ready=on_ready,
         all_ready=all_ready,
         on_leaving=on_leaving,
@@ -187,6 +196,7 @@ class _Worker:
         orchestrator: Orchestrator,
         sockets: list[socket.socket],
         *,
+        files: int,
         on_ready: Callable[[], None],
         all_ready: Callable[[], bool],
         on_leaving: Callable[[], None],
@@ -228,6 +238,8 @@ class _Worker:
                 wheel=Wheel(_DEADLINE_TICK),
                 stop=self._stop,
                 door=Door(orchestrator),
+                intake=Intake(settings, files),
+                share=CheapShare(lambda: orchestrator.ready and orchestrator.gate.in_flight > 0),
             ),
             ws="none",
             lifespan="off",

@@ -2,9 +2,12 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from http import HTTPStatus
+
+from seawall.transport.http_request import MalformedRequest, parse_head
 
 __all__ = ["Header", "Request", "Serving", "Writer", "serve"]
 
@@ -12,28 +15,31 @@ Header = tuple[str, str]
 Handle = Callable[["Request", "Writer"], Awaitable[None]]
 
 _log = logging.getLogger("seawall.lab.lambda")
-_MAX_HEAD_BYTES = 1 << 20
+_MAX_HEAD_BYTES = 1 << 20  # of trailers as well: an error goes there whole
+_MAX_CHUNK_LINE_BYTES = 1_024
+_size = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _PIECE_BYTES = 1 << 16
 _ROUNDS_TO_ACCEPT = 4  # of the event loop, until what was just accepted is among the connections
-
-
-class _BadRequestError(Exception):
-    """What came is not a request."""
 
 
 class Request:
     """A request; its body is read once, by `pieces`, and at its end the trailers are known."""
 
     def __init__(
-        self, method: str, target: str, headers: list[Header], reader: asyncio.StreamReader
+        self,
+        method: str,
+        target: str,
+        headers: list[Header],
+        reader: asyncio.StreamReader,
+        length: int | None,
     ) -> None:
         self.method = method
         self.target = target
         self.headers = headers
         self.trailers: dict[str, str] = {}
         self._reader = reader
-        self._chunked = "chunked" in self.header("transfer-encoding").lower()
-        self._left = int(self.header("content-length") or 0)
+        self._chunked = length is None
+        self._left = length or 0
         self._done = not self._chunked and self._left == 0
 
     def header(self, name: str) -> str:
@@ -45,6 +51,7 @@ class Request:
 
         Raises:
             asyncio.IncompleteReadError: it broke off.
+            MalformedRequest: it is not well formed.
         """
         while not self._done:
             if self._left == 0:  # chunked: another chunk begins
@@ -58,7 +65,8 @@ class Request:
                 raise asyncio.IncompleteReadError(b"", self._left)
             self._left -= len(piece)
             if self._left == 0 and self._chunked:
-                await self._reader.readexactly(2)
+                if await self._reader.readexactly(2) != b"\r\n":
+                    raise MalformedRequest("a chunk is longer than its size says")
             elif self._left == 0:
                 self._done = True
             yield piece
@@ -80,7 +88,11 @@ class Request:
 
     async def _read_trailers(self) -> None:
         self._done = True
+        size = 0
         while line := (await self._reader.readuntil(b"\n")).strip():
+            size += len(line)
+            if size > _MAX_HEAD_BYTES:
+                raise MalformedRequest("the trailers are too large")
             name, _, value = line.decode("latin-1").partition(":")
             self.trailers[name.strip().lower()] = value.strip()
 
@@ -201,6 +213,7 @@ async def _converse(
     handle: Handle, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     """Handle the requests of a connection until it ends."""
+    answer: Writer | None = None
     try:
         while (request := await _read_head(reader)) is not None:
             answer = Writer(reader, writer, head_only=request.method == "HEAD")
@@ -208,10 +221,12 @@ async def _converse(
             if answer.gone or not answer.started:
                 break
             await request.skip()
+            answer = None
     except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         pass
-    except _BadRequestError as error:
-        writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+    except MalformedRequest as error:
+        if answer is None or not answer.started:
+            writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
         _log.warning("not HTTP/1.1: %s", error)
 
 
@@ -222,23 +237,19 @@ async def _read_head(reader: asyncio.StreamReader) -> Request | None:
         if error.partial:
             raise
         return None
-    first, *lines = head[:-4].decode("utf-8", "surrogateescape").split("\r\n")
-    try:
-        method, target, _ = first.split(" ")
-        headers = [
-            (name.strip().lower(), value.strip())
-            for name, _, value in (line.partition(":") for line in lines)
-        ]
-        return Request(method, target, headers, reader)
-    except ValueError as error:
-        raise _BadRequestError(first[:200]) from error
+    found = parse_head(head)
+    target = found.path + (b"?" + found.query if found.query else b"")
+    headers = [
+        (name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in found.headers
+    ]
+    return Request(found.method.decode(), target.decode(), headers, reader, found.length)
 
 
 def _chunk_size(line: bytes) -> int:
-    try:
-        return int(line.split(b";")[0], 16)
-    except ValueError as error:
-        raise _BadRequestError("a chunk without a size") from error
+    size = line.rstrip(b"\r\n").partition(b";")[0]
+    if len(line) > _MAX_CHUNK_LINE_BYTES or not _size.fullmatch(size):
+        raise MalformedRequest("a chunk without a size")
+    return int(size, 16)
 
 
 def _line(value: str) -> str:

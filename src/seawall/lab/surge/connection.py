@@ -131,7 +131,9 @@ class Connection(asyncio.Protocol):
             self.fail(f"connection lost: {exc}" if exc else "connection closed early")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """See httptools."""
+        """See httptools. Trailers are passed over."""
+        if self._headed:
+            return
         key = name.lower()
         if key in _DELIMITING:
             self._delimited = True

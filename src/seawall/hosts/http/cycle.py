@@ -1,0 +1,240 @@
+"""One request on a connection, as ASGI sees it."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from seawall.errors import InternalError, Problem
+from seawall.hosts.http.exchange import encode, problem_body
+from seawall.requests import REQUEST_ID, request_id
+
+__all__ = ["STATUS_LINES", "Cycle", "Owner"]
+
+Application = Callable[..., Awaitable[None]]
+Message = MutableMapping[str, Any]
+
+STATUS_LINES = {
+    each.value: b"HTTP/1.1 %d %b\r\n" % (each.value, each.phrase.encode()) for each in HTTPStatus
+}
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_JOINED_BYTES = 16_384  # a body that is longer is not copied behind its head
+_log = logging.getLogger("seawall.server")
+_forbidden_in_name = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
+_forbidden_in_value = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class Owner(Protocol):
+    """The connection of a request.
+
+    drained: is done when the client has read enough for more to be sent; None where it has.
+    """
+
+    transport: asyncio.Transport
+    drained: "asyncio.Future[None] | None"
+
+    def want_body(self) -> None:
+        """The application reads on."""
+
+    def may_keep_alive(self, status: int) -> bool:
+        """Whether the connection can be used again; asked when the answer begins."""
+
+    def answered(self, cycle: "Cycle") -> None:
+        """The whole answer was written."""
+
+
+class Cycle:
+    """A request that the application answers. It is begun by `run`, in a task of its own.
+
+    disconnected: the client has gone. error: what is wrong with the rest of the body; raised to
+    the application where it reads it. started, complete, status: of the answer.
+    keep_alive: whether the connection can be used again. whole: the body has come.
+    """
+
+    __slots__ = (
+        "_body",
+        "_chunked",
+        "_expects_continue",
+        "_head",
+        "_head_only",
+        "_left",
+        "_old",
+        "_owner",
+        "_received",
+        "_scope",
+        "_waiter",
+        "begun_at",
+        "complete",
+        "disconnected",
+        "error",
+        "keep_alive",
+        "started",
+        "status",
+        "whole",
+    )
+
+    def __init__(
+        self, scope: dict[str, Any], owner: Owner, *, old: bool, expects_continue: bool
+    ) -> None:
+        self._scope = scope
+        self._owner = owner
+        self._old = old  # HTTP/1.0: it does not know chunks
+        self._expects_continue = expects_continue
+        self._head_only = scope["method"] == "HEAD"
+        self.keep_alive = True
+        self._body = bytearray()
+        self._received = False  # the application has the whole body
+        self._waiter: asyncio.Future[None] | None = None
+        self._head: list[bytes] = []
+        self._chunked = False
+        self._left: int | None = None  # bytes that the answer is still to have
+        self.begun_at = 0.0
+        self.whole = False
+        self.error: Problem | None = None
+        self.disconnected = False
+        self.started = False
+        self.complete = False
+        self.status = 0
+
+    @property
+    def unread(self) -> int:
+        """Bytes of the body that the application has not taken."""
+        return len(self._body)
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client still waits for "100 Continue", and may never send the body."""
+        return self._expects_continue
+
+    def take_body(self, data: bytes) -> None:
+        """A part of the body has come."""
+        self._body += data
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the application look again."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def run(self, application: Application) -> None:
+        """Have the application answer."""
+        self.begun_at = asyncio.get_running_loop().time()
+        try:
+            await application(self._scope, self._receive, self._send)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the client is answered
+            _log.error("the application failed", exc_info=error)
+        if self.complete or self.disconnected:
+            return
+        if self.started:
+            self._owner.transport.abort()  # nobody is to take the answer for whole
+            return
+        problem = InternalError("Something went wrong here; it is logged.")
+        name = request_id(dict(self._scope["headers"]))
+        body = encode(problem_body(problem, name))
+        headers = [
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", b"%d" % len(body)),
+            (REQUEST_ID, name.encode()),
+        ]
+        start = {"type": "http.response.start", "status": problem.status, "headers": headers}
+        await self._send(start)
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def _receive(self) -> Message:
+        if self._expects_continue and not self.started and not self.disconnected:
+            self._expects_continue = False
+            self._owner.transport.write(_CONTINUE)
+        while not (self.disconnected or self.complete):
+            if self._body or (self.whole and not self._received):
+                data = bytes(self._body)
+                self._body.clear()
+                self._received = self.whole
+                self._owner.want_body()
+                return {"type": "http.request", "body": data, "more_body": not self.whole}
+            if (error := self.error) is not None:
+                # Anew: one that is kept would keep its traceback, and with it what was read.
+                raise type(error)(error.detail, field=error.field, retry_after=error.retry_after)
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        if self._owner.drained is not None:
+            await asyncio.shield(self._owner.drained)
+        if self.disconnected:
+            return
+        kind = message["type"]
+        if not self.started and kind == "http.response.start":
+            self._start(message["status"], message.get("headers", ()))
+        elif self.started and not self.complete and kind == "http.response.body":
+            self._write(message.get("body", b""), last=not message.get("more_body", False))
+        else:
+            raise RuntimeError(f"unexpected ASGI message {kind!r}")
+
+    def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Make the head. It goes out together with the first of the body, in one system call."""
+        lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        closing = False
+        for name, value in headers:
+            if _forbidden_in_name.search(name) or _forbidden_in_value.search(value):
+                raise RuntimeError(f"the header {name!r} cannot be sent")
+            lowered = name.lower()
+            if lowered == b"content-length":
+                self._left = int(value)
+            elif lowered == b"connection":
+                closing = b"close" in value.lower()
+            elif lowered == b"transfer-encoding":
+                continue
+            lines.append(b"%b: %b\r\n" % (lowered, value))
+        self.started = True
+        self.keep_alive = self._owner.may_keep_alive(status) and not closing
+        bodiless = self._head_only or status in (204, 304)
+        if self._left is None and not bodiless:
+            if self._old:
+                self.keep_alive = False
+            else:
+                self._chunked = True
+                lines.append(b"transfer-encoding: chunked\r\n")
+        if bodiless:
+            self._left = None
+        if not self.keep_alive and not closing:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        self.status = status
+        self._head = lines
+        self._head_only = bodiless
+
+    def _write(self, data: bytes, *, last: bool) -> None:
+        data = self._framed(data, last=last)
+        transport = self._owner.transport
+        if self._head and len(data) > _JOINED_BYTES:
+            transport.write(b"".join(self._head))
+            transport.write(data)
+        elif self._head:
+            transport.write(b"".join((*self._head, data)))
+        elif data:
+            transport.write(data)
+        self._head = []
+        if last:
+            self.complete = True
+            self.wake()
+            self._owner.answered(self)
+
+    def _framed(self, data: bytes, *, last: bool) -> bytes:
+        """A part of the answer's body as it is sent."""
+        if self._head_only:
+            return b""
+        if self._chunked:
+            if data:
+                data = b"%x\r\n%b\r\n" % (len(data), data)
+            return data + b"0\r\n\r\n" if last else data
+        if self._left is not None:
+            self._left -= len(data)
+            if self._left < 0 or (last and self._left):
+                raise RuntimeError("the body of the answer is not as long as its Content-Length")
+        return data

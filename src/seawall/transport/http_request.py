@@ -1,0 +1,345 @@
+"""Reading HTTP/1.1 requests from a stream of bytes, without I/O; strict, and bounded in memory.
+
+RFC 9112. What that allows a server to accept or to refuse is refused: line ends other than CRLF,
+folded lines, repeated lengths, any transfer coding but chunked. `Upgrade` is ignored, as RFC 9110
+§7.8 has it for servers that do not support the protocol asked for.
+"""
+
+import re
+
+from msgspec import Struct
+
+__all__ = ["HeadTooLarge", "MalformedRequest", "RequestHead", "RequestReader", "parse_head"]
+
+Header = tuple[bytes, bytes]
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_VALUE = rb"[^\x00-\x08\x0a-\x1f\x7f]*+"
+_TOKEN_BYTES = bytes(each for each in range(128) if re.match(_TOKEN, bytes((each,))))
+_CONTROLS = bytes(each for each in (*range(32), 127) if each != 9)
+_request_line = re.compile(rb"(%b{1,32}) ([\x21-\x22\x24-\x7e]++) HTTP/1\.([01])" % _TOKEN)
+_line = re.compile(rb"%b++:%b\r\n" % (_TOKEN, _VALUE))
+_absolute = re.compile(rb"https?://([^/?]++)(.*)", re.IGNORECASE)
+_host = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]\-]*+")
+_length = re.compile(rb"[0-9]{1,18}")
+_chunk = re.compile(rb"([0-9A-Fa-f]{1,16})(;%b)?\r\n" % _VALUE)
+_chunk_begun = re.compile(rb"(?:[0-9A-Fa-f]{1,16}(?:;%b)?)?\r?" % _VALUE)
+_control = re.compile(rb"(?<!\r)\n|\r[^\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"))
+_MAX_EMPTY_LINES = 8
+_HELD_PAST_END = 4  # CRLF CRLF
+
+
+class MalformedRequest(Exception):
+    """What came is not a request that is served. header: the name of the one at fault, if any."""
+
+    def __init__(self, detail: str, header: str | None = None) -> None:
+        super().__init__(detail)
+        self.header = header
+
+
+class HeadTooLarge(MalformedRequest):
+    """The head, or the head with trailers and chunk extensions, exceeds its bound."""
+
+
+class RequestHead(Struct):
+    """The head of a request.
+
+    minor: of the version, 1.0 or 1.1. headers: names in lower case, in the order sent. length: of
+    the body in bytes; None where it is chunked. size: of the head in bytes. keep_alive: whether the
+    client can use the connection again.
+    """
+
+    method: bytes
+    path: bytes
+    query: bytes
+    minor: int
+    headers: list[Header]
+    length: int | None
+    size: int
+    keep_alive: bool
+    expects_continue: bool
+
+
+class RequestReader:
+    """The requests of one connection, one after the other.
+
+    `feed` it, take a head with `next_head`, then the body with `read_body` until `complete`. What
+    was fed and not taken is held as it came: nothing of a later request is looked at before.
+
+    Args:
+        max_bytes: Bytes that a head may have, together with the trailers and chunk extensions of
+            its body.
+        max_lines: Header lines that it may have, together with trailers.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_chunked",
+        "_empty_lines",
+        "_error",
+        "_extra",
+        "_in_chunk",
+        "_in_trailers",
+        "_left",
+        "_lines",
+        "_max_bytes",
+        "_max_lines",
+        "_scanned",
+        "complete",
+    )
+
+    def __init__(self, max_bytes: int, max_lines: int) -> None:
+        self._max_bytes = max_bytes
+        self._max_lines = max_lines
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._empty_lines = 0
+        self._error: MalformedRequest | None = None
+        self.complete = True
+
+    @property
+    def held(self) -> int:
+        """Bytes that were fed and not taken."""
+        return len(self._buffer)
+
+    @property
+    def left(self) -> int | None:
+        """Bytes of the body that are still to be taken; None where that is not known."""
+        return None if self._chunked and not self.complete else self._left
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Add what has come."""
+        self._buffer += data
+
+    def clear(self) -> None:
+        """Forget what was fed and not taken."""
+        self._buffer.clear()
+        self._scanned = 0
+
+    def next_head(self) -> RequestHead | None:
+        """The head of the next request; None while it is not whole.
+
+        Raises:
+            MalformedRequest: it is not one, as far as it has come.
+        """
+        buffer = self._buffer
+        while buffer.startswith(b"\r\n"):
+            del buffer[:2]
+            self._scanned = 0
+            self._empty_lines += 1
+            if self._empty_lines > _MAX_EMPTY_LINES:
+                raise MalformedRequest("There are too many empty lines before the request.")
+        end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3)) + _HELD_PAST_END
+        if not _HELD_PAST_END <= end <= self._max_bytes:
+            self._check_begun()
+            return None
+        data = bytes(buffer[:end])
+        del buffer[:end]
+        self._scanned = self._empty_lines = 0
+        head = parse_head(data)
+        self._lines = len(head.headers)
+        if self._lines > self._max_lines:
+            raise HeadTooLarge(f"The head may have {self._max_lines} lines.")
+        self._extra = head.size
+        self._chunked = head.length is None
+        self._left = head.length or 0
+        self._in_chunk = self._in_trailers = False
+        self.complete = head.length == 0
+        return head
+
+    def read_body(self) -> bytes:
+        """What has come of the body; b"" where nothing has, or at its end.
+
+        Raises:
+            MalformedRequest: it is not well formed; once all that came before was taken.
+        """
+        if self._error is not None:
+            raise type(self._error)(*self._error.args)
+        if self._chunked:
+            return self._read_chunks()
+        data = bytes(self._buffer[: self._left])
+        del self._buffer[: self._left]
+        self._left -= len(data)
+        self.complete = not self._left
+        return data
+
+    def _check_begun(self) -> None:
+        """Refuse a head that is not whole, but wrong already."""
+        buffer = self._buffer
+        end = buffer.find(b"\r\n", 0, self._max_bytes)
+        if end >= 0 and not self._scanned > end + 1:
+            _parse_request_line(bytes(buffer[:end]))
+        if _control.search(buffer, max(0, self._scanned - 1), self._max_bytes):
+            raise MalformedRequest("The head has a control character.")
+        self._scanned = len(buffer)
+        if len(buffer) > self._max_bytes:
+            raise HeadTooLarge(f"The head may have {self._max_bytes} bytes.")
+
+    def _read_chunks(self) -> bytes:
+        parts: list[bytes] = []
+        at = 0
+        try:
+            while not self.complete:
+                if self._left:
+                    part = bytes(self._buffer[at : at + self._left])
+                    if not part:
+                        break
+                    at += len(part)
+                    self._left -= len(part)
+                    parts.append(part)
+                    continue
+                after = self._after_chunk(at)
+                if after == at:
+                    break
+                at = after
+        except MalformedRequest as error:
+            if not parts:
+                raise
+            self._error = error.with_traceback(None)  # else it would keep what was read
+        finally:
+            del self._buffer[:at]
+        return b"".join(parts)
+
+    def _after_chunk(self, at: int) -> int:
+        """Where what follows the line at `at` begins; `at` while the line is not whole."""
+        buffer = self._buffer
+        if self._in_trailers:
+            return self._after_trailer(at)
+        if self._in_chunk:
+            end = bytes(buffer[at : at + 2])
+            if end == b"\r\n":
+                self._in_chunk = False
+                return at + 2
+            if not b"\r\n".startswith(end):
+                raise MalformedRequest("A chunk of the body is longer than its size says.")
+            return at
+        found = _chunk.match(buffer, at)
+        if found is None:
+            if not _chunk_begun.fullmatch(buffer, at):
+                raise MalformedRequest("A chunk of the body has no valid size.")
+            self._check_extra(len(buffer) - at)
+            return at
+        if found[2]:
+            self._check_extra(len(found[2]))
+            self._extra += len(found[2])
+        self._left = int(found[1], 16)
+        self._in_chunk = self._left > 0
+        self._in_trailers = not self._in_chunk
+        return found.end()
+
+    def _after_trailer(self, at: int) -> int:
+        buffer = self._buffer
+        if buffer.startswith(b"\r\n", at):
+            self.complete = True
+            return at + 2
+        end = buffer.find(b"\n", at) + 1
+        self._check_extra((end or len(buffer)) - at)
+        if not end:
+            return at
+        self._extra += end - at
+        self._lines += 1
+        if self._lines > self._max_lines:
+            raise HeadTooLarge(f"Head and trailers may have {self._max_lines} lines.")
+        if not _line.fullmatch(buffer, at, end):
+            raise MalformedRequest("A trailer is not a header line.")
+        return end
+
+    def _check_extra(self, more: int) -> None:
+        if self._extra + more > self._max_bytes:
+            raise HeadTooLarge(
+                f"Head, trailers and chunk extensions may have {self._max_bytes} bytes."
+            )
+
+
+def parse_head(data: bytes) -> RequestHead:
+    """A whole head, its empty line included.
+
+    Raises:
+        MalformedRequest: it is not one, or says contradictory things.
+    """
+    first, *lines = data[:-4].split(b"\r\n")
+    method, target, minor = _parse_request_line(first)
+    headers = _parse_lines(lines)
+    if len(data) - len(data.translate(None, _CONTROLS)) != 2 * len(lines) + 4:
+        raise MalformedRequest("The head has a control character.")
+    framing, tokens = _framing(headers)
+    length = framing.get(b"content-length", b"0")
+    if not _length.fullmatch(length):
+        raise MalformedRequest("Content-Length must be one number.", "Content-Length")
+    chunked = b"transfer-encoding" in framing
+    if chunked and framing[b"transfer-encoding"].lower() != b"chunked":
+        raise MalformedRequest(
+            "The only transfer coding that is supported is chunked.", "Transfer-Encoding"
+        )
+    if chunked and (b"content-length" in framing or not minor):
+        raise MalformedRequest(
+            "Transfer-Encoding cannot be together with Content-Length, or in HTTP/1.0.",
+            "Transfer-Encoding",
+        )
+    target, authority = _origin_form(method, target)
+    host = framing.get(b"host")
+    if host is None:
+        if minor:
+            raise MalformedRequest("The header Host is missing.", "Host")
+    elif not _host.fullmatch(host) or authority not in (None, host):
+        raise MalformedRequest("The header Host is not the host of the request.", "Host")
+    path, _, query = target.partition(b"?")
+    return RequestHead(
+        method,
+        path,
+        query,
+        minor,
+        headers,
+        None if chunked else int(length),
+        len(data),
+        minor > 0 and b"close" not in tokens,
+        framing.get(b"expect", b"").lower() == b"100-continue",
+    )
+
+
+def _parse_request_line(line: bytes) -> tuple[bytes, bytes, int]:
+    found = _request_line.fullmatch(line)
+    if found is None:
+        raise MalformedRequest("This is not a request of HTTP/1.1 or HTTP/1.0.")
+    return found[1], found[2], int(found[3])
+
+
+def _parse_lines(lines: list[bytes]) -> list[Header]:
+    headers = []
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not (name and colon) or name.translate(None, _TOKEN_BYTES):
+            raise MalformedRequest("A header line is not well formed.")
+        headers.append((name.lower(), value.strip(b" \t")))
+    return headers
+
+
+def _framing(headers: list[Header]) -> tuple[dict[bytes, bytes], list[bytes]]:
+    """The headers that tell how to read the request, each once; and the tokens of Connection."""
+    framing: dict[bytes, bytes] = {}
+    tokens: list[bytes] = []
+    for name, value in headers:
+        if name not in _FRAMING:
+            continue
+        if name == b"connection":
+            tokens += value.lower().replace(b" ", b"").replace(b"\t", b"").split(b",")
+        elif name in framing:
+            title = name.decode().title()
+            raise MalformedRequest(f"The header {title} may be sent once only.", title)
+        else:
+            framing[name] = value
+    return framing, tokens
+
+
+def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
+    """Path and query, and the authority where the target has one (RFC 9112 §3.2)."""
+    if method == b"CONNECT":
+        raise MalformedRequest("CONNECT is not supported.")
+    if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
+        return target, None
+    found = _absolute.fullmatch(target)
+    if found is None:
+        raise MalformedRequest("The target of the request must begin with a slash.")
+    rest = found[2]
+    return (rest if rest.startswith(b"/") else b"/" + rest), found[1]

@@ -1,0 +1,209 @@
+"""The server's protocol class on a transport in memory: bytes in, answers and requests out."""
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, cast
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from seawall.config import ServerSettings
+from seawall.errors import Problem
+from seawall.hosts.http.cheap_share import CheapShare
+from seawall.hosts.http.door import Door
+from seawall.hosts.http.intake import READ_BYTES, Intake
+from seawall.hosts.http.protocol import LimitedProtocol
+from seawall.hosts.http.stop import Stop
+from seawall.orchestrator import Orchestrator
+from seawall.transport.wheel import Wheel
+
+LIMITS = ServerSettings(max_header_bytes=2_048, max_body_bytes=4_096)
+_ROUNDS = 400
+_MOST_HELD = READ_BYTES + 2 * LIMITS.max_header_bytes + 4_096
+
+
+@dataclass
+class Course:
+    """What became of a connection.
+
+    requests: those whose body the application had whole: method, path, body.
+    """
+
+    written: bytearray = field(default_factory=bytearray)
+    requests: list[tuple[str, str, bytes]] = field(default_factory=list)
+    closed: bool = False
+    largest_held: int = 0
+
+
+class MemoryTransport(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self, course: Course) -> None:
+        super().__init__({"peername": ("192.0.2.1", 1), "sockname": ("192.0.2.2", 2)})
+        self.course = course
+        self.reading = True
+        self.protocol: LimitedProtocol
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "socket":
+            return self
+        return super().get_extra_info(name, default)
+
+    def fileno(self) -> int:
+        return 3
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        del high, low
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.course.closed, "written after the end"
+        self.course.written += data
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        return
+
+    def is_closing(self) -> bool:
+        return self.course.closed
+
+    def close(self) -> None:
+        if not self.course.closed:
+            self.course.closed = True
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading
+        self.reading = True
+
+
+@lru_cache(maxsize=1)
+def event_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.new_event_loop()
+
+
+def course_of(segments: list[bytes]) -> Course:
+    """The course of a connection on which these segments come."""
+    return event_loop().run_until_complete(_run(segments))
+
+
+def cut(data: bytes, seed: int) -> list[bytes]:
+    """Cut into segments: 0 for single bytes, another seed for other lengths."""
+    if seed == 0:
+        return [data[at : at + 1] for at in range(len(data))]
+    chance = random.Random(seed)
+    segments, at = [], 0
+    while at < len(data):
+        size = chance.choice((1, 2, 3, 7, 30, 200, 5_000))
+        segments.append(data[at : at + size])
+        at += size
+    return segments
+
+
+async def _run(segments: list[bytes]) -> Course:
+    course = Course()
+    failures: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: failures.append(context))
+
+    state = ServerState()
+    config = uvicorn.Config(_application(course), lifespan="off", log_config=None)
+    config.load()
+    protocol = LimitedProtocol(
+        limits=LIMITS,
+        wheel=Wheel(0.02),
+        stop=Stop(),
+        door=Door(cast("Orchestrator", _Unready())),
+        intake=Intake(LIMITS, 1_024),
+        share=CheapShare(lambda: False),
+        config=config,
+        server_state=state,
+    )
+    transport = MemoryTransport(course)
+    transport.protocol = protocol
+    protocol.connection_made(transport)
+    for segment in segments:
+        await _feed(protocol, transport, course, segment)
+        if len(segments) < 200:
+            await asyncio.sleep(0)
+    await _settle(protocol, course)
+    transport.close()
+    await asyncio.sleep(0)
+    for task in list(state.tasks):
+        await task
+    assert not failures, failures
+    assert course.largest_held <= _MOST_HELD, course.largest_held
+    assert protocol._intake._unread == 0
+    return course
+
+
+def _application(course: Course) -> Any:
+    """Answers with path and length of a body, at once where the path is `/early`."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        status = 200
+        body = b""
+        try:
+            if scope["path"] != "/early":
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return
+                    body += message["body"]
+                    more = message["more_body"]
+                course.requests.append((scope["method"], scope["raw_path"].decode(), body))
+        except Problem as problem:
+            status = problem.status
+        said = b"%s %d" % (scope["path"].encode(errors="replace"), len(body) * (status == 200))
+        length = (b"content-length", b"%d" % len(said))
+        await send({"type": "http.response.start", "status": status, "headers": [length]})
+        await send({"type": "http.response.body", "body": said})
+
+    return application
+
+
+async def _feed(
+    protocol: LimitedProtocol, transport: MemoryTransport, course: Course, segment: bytes
+) -> None:
+    """As an event loop does: no more than there is room for, and nothing while it is paused."""
+    left = memoryview(segment)
+    while left:
+        for _ in range(_ROUNDS):
+            if transport.reading or course.closed:
+                break
+            await asyncio.sleep(0)
+        if not transport.reading or course.closed:
+            return
+        buffer = protocol.get_buffer(-1)
+        size = min(len(buffer), len(left))
+        buffer[:size] = left[:size]
+        left = left[size:]
+        protocol.buffer_updated(size)
+        course.largest_held = max(course.largest_held, protocol._reader.held)
+
+
+async def _settle(protocol: LimitedProtocol, course: Course) -> None:
+    """Wait until the connection does nothing more by itself."""
+    quiet = 0
+    for _ in range(_ROUNDS):
+        before = len(course.written)
+        waits = protocol._share.waits(protocol)
+        await asyncio.sleep(0.002 if waits else 0)
+        idle = not (waits or protocol._scheduled) and len(course.written) == before
+        quiet = quiet + 1 if idle else 0
+        if course.closed or quiet > 5:
+            return
+
+
+class _Unready:
+    ready = False

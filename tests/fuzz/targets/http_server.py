@@ -1,0 +1,122 @@
+"""The server's side of a connection: the same answers however the bytes are cut.
+
+The first byte of an input chooses the cuts, the rest is what a client sends. h11, which is written
+by others, says what the requests are.
+"""
+
+import h11
+
+from tests.fuzz.connections import Course, course_of, cut
+
+SEEDS = [
+    b"\x00GET /livez HTTP/1.1\r\nhost: x\r\n\r\n",
+    b"\x01\r\n\r\nGET /a?b HTTP/1.1\r\nhost: x\r\n\r\nHEAD /b HTTP/1.1\r\nHost:x\r\n\r\n",
+    b"\x02POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhelloGET /b HTTP/1.0\r\n\r\n",
+    (
+        b"\x03POST /a HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"3;a=b\r\nabc\r\n0\r\nx-api-key: k\r\n\r\nGET /b HTTP/1.1\r\nhost: x\r\n\r\n"
+    ),
+    (
+        b"\x04POST /a HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, HTTP2-Settings\r\n"
+        b"upgrade: h2c\r\n"
+        b"http2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\ncontent-length: 34\r\n\r\n"
+        b"GET /evil HTTP/1.1\r\nhost: evil\r\n\r\n"
+    ),
+    b"\x05POST /early HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9999\r\n\r\n",
+    b"\x06POST /early HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    b"\x07PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"\x08GET /\r\n",
+    b"\x09POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n",
+    b"\x0aGET / HTTP/1.1\nhost: x\n\n",
+    b"\x0bGET http://x/a HTTP/1.1\r\nhost: x\r\nx:  a\tb \r\n\r\n" + b"GET / HTTP/1.1\r\n" * 3,
+    b"\x0cPOST /a HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+    b"\x0dGET /a HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 3_000 + b"\r\n\r\n",
+]
+
+
+def one_input(data: bytes) -> None:
+    """Feed a connection.
+
+    Raises:
+        AssertionError: an invariant does not hold.
+    """
+    if not data:
+        return
+    wire = data[1:]
+    whole = course_of([wire])
+    pieces = course_of(cut(wire, data[0]))
+    first, second = _answers(whole), _answers(pieces)
+    shorter, longer = sorted((first, second), key=len)
+    assert shorter == longer[: len(shorter)], (first, second)
+    if len(shorter) < len(longer):
+        assert (whole if shorter is first else pieces).closed or not shorter or shorter[-1][2]
+    for each in (whole, pieces):
+        _check_against_h11(wire, each)
+
+
+def _answers(course: Course) -> list[tuple[int, bytes, bool]]:
+    """Status, body and whether it is the last, of each answer.
+
+    Raises:
+        AssertionError: they are not well formed, or something follows the last one.
+    """
+    found: list[tuple[int, bytes, bool]] = []
+    rest = bytes(course.written)
+    while rest:
+        assert not (found and found[-1][2]), "an answer after the last one"
+        head, end, rest = rest.partition(b"\r\n\r\n")
+        assert end, head
+        lines = head.split(b"\r\n")
+        version, status = lines[0].split(b" ")[:2]
+        assert version == b"HTTP/1.1", head
+        if status == b"100":
+            continue
+        headers = dict(line.lower().split(b": ", 1) for line in lines[1:])
+        size = int(headers[b"content-length"])
+        body, rest = rest[:size], rest[size:]
+        if not rest and len(body) < size:  # the answer to HEAD
+            size = 0
+        assert len(body) == size or body.startswith(b"HTTP/1.1 "), head
+        if body.startswith(b"HTTP/1.1 ") and size:
+            body, rest = b"", body + rest
+        if int(status) >= 400:
+            body = b""  # what is wrong first may depend on how much has come
+        found.append((int(status), body, headers.get(b"connection") == b"close"))
+    return found
+
+
+def _check_against_h11(wire: bytes, course: Course) -> None:
+    """What the application had as requests, h11 takes for the same ones."""
+    parser = h11.Connection(h11.SERVER)
+    parser.receive_data(wire)
+    expected = []
+    try:
+        while (event := parser.next_event()) is not h11.NEED_DATA and event is not h11.PAUSED:
+            if isinstance(event, h11.Request):
+                method, target, body = event.method.decode(), event.target.decode(), b""
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                expected.append((method, target, body))
+                answer = h11.Response(status_code=200, headers=[("content-length", "0")])
+                parser.send(answer)
+                parser.send(h11.EndOfMessage())
+                if parser.our_state is h11.MUST_CLOSE:
+                    break
+                parser.start_next_cycle()
+            else:
+                break
+    except h11.ProtocolError:
+        return  # it refuses what is allowed, too: nothing can be said
+    theirs = [
+        (method, path, body)
+        for method, target, body in expected
+        if (path := _path(target)) != "/early"
+        and not (path == "/livez" and method in ("GET", "HEAD"))
+    ]
+    assert course.requests == theirs[: len(course.requests)], (course.requests, theirs)
+
+
+def _path(target: str) -> str:
+    path = target.partition("?")[0]
+    return path.removeprefix("http://x") or "/"

@@ -1,0 +1,77 @@
+"""Requests without a turn share a bounded part of a busy worker's time, in fair order."""
+
+import asyncio
+import time
+
+from seawall.hosts.http.cheap_share import CheapShare
+from tests.loop import on_a_loop
+
+
+class Connection:
+    """Asks again as soon as it is answered; an answer costs a tenth of a millisecond."""
+
+    def __init__(self, share: CheapShare) -> None:
+        self.share = share
+        self.answers = 0
+        self.asking = True
+
+    def ask(self) -> None:
+        if self.asking and self.share.admit(self):
+            self.proceed()
+
+    def proceed(self) -> None:
+        until = time.perf_counter() + 1e-4
+        while time.perf_counter() < until:
+            pass
+        self.answers += 1
+        self.share.spend(application=False)
+        self.share.learn(1e-4, application=False)
+        asyncio.get_running_loop().call_soon(self.ask)
+
+
+async def flooded(share: CheapShare, seconds: float) -> tuple[list[int], int]:
+    """Answers of each of ten connections, and rounds of other work in that time."""
+    connections = [Connection(share) for _ in range(10)]
+    for each in connections:
+        each.ask()
+    rounds, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        until = time.perf_counter() + 1e-4
+        while time.perf_counter() < until:
+            pass
+        rounds += 1
+        await asyncio.sleep(0)
+    for each in connections:
+        each.asking = False
+        share.forget(each)
+    return [each.answers for each in connections], rounds
+
+
+@on_a_loop
+async def test_a_busy_worker_keeps_most_of_its_time() -> None:
+    answers, rounds = await flooded(CheapShare(lambda: True), 1.0)
+    assert 0 < sum(answers) < 0.35 * rounds
+    assert max(answers) - min(answers) <= 2 + 0.2 * max(answers)
+
+
+@on_a_loop
+async def test_a_worker_without_turns_answers_all() -> None:
+    answers, rounds = await flooded(CheapShare(lambda: False), 0.5)
+    assert sum(answers) > 2 * rounds
+
+
+@on_a_loop
+async def test_who_waits_is_answered_when_turns_are_over() -> None:
+    busy = True
+    share = CheapShare(lambda: busy)
+    for _ in range(200):
+        share.spend(application=True)
+    waiting = Connection(share)
+    waiting.ask()
+    await asyncio.sleep(0.01)
+    assert share.waits(waiting)
+    busy = False
+    await asyncio.sleep(0.1)
+    assert waiting.answers
+    waiting.asking = False
+    await asyncio.sleep(0.01)
