@@ -237,5 +237,6 @@ def test_two_servers_do_not_exceed_a_quota_together(
         for answer in refused:
             assert answer.status_code in (503, 504)
             if answer.status_code == 503:
-                assert answer.json()["code"] == "upstream-throttled"
+                # The turn's deadline may pass while it is being stored.
+                assert answer.json()["code"] in ("upstream-throttled", "commit-unknown")
                 assert int(answer.headers["retry-after"]) >= 1

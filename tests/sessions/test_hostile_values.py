@@ -89,6 +89,7 @@ def test_names_that_nothing_can_have(play: Play, name: str) -> None:
         assert isinstance(await among_others(store, store.turns(key, limit=1)), SessionNotFound)
         assert isinstance(await among_others(store, store.delete(key)), SessionNotFound)
         assert await among_others(store, store.promised(ADA, name)) is None
+        assert isinstance(await among_others(store, store.commit(commit(key, 0))), InvalidField)
         if not any("\ud800" <= each <= "\udfff" for each in name):  # JSON cannot write that
             page = await among_others(
                 store, store.sessions(ADA, limit=3, cursor=write_cursor(name))

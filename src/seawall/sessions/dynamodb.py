@@ -61,9 +61,9 @@ from seawall.sessions.port import (
     latest_end,
 )
 from seawall.sessions.values import (
+    check_commit,
     check_idempotency_key,
     check_limit,
-    check_size,
     encode_state,
     is_key,
     is_name,
@@ -188,8 +188,7 @@ class DynamoDBStore:
         """See `SessionStore.commit`."""
         if commit.turn.number != commit.expected_version + 1:
             raise ValueError("a turn's number must be the expected version + 1")
-        check_idempotency_key(commit.idempotency_key)
-        check_size(commit)
+        check_commit(commit)
         if self._client.skew:
             commit = structs.replace(commit, expires_at=commit.expires_at + self._client.skew)
         born = await self._born(commit)

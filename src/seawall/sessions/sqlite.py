@@ -53,9 +53,9 @@ from seawall.sessions.sqlite_pending import (
 from seawall.sessions.sqlite_schema import prepare
 from seawall.sessions.sqlite_thread import BatchThread, isolated, unavailable
 from seawall.sessions.values import (
+    check_commit,
     check_idempotency_key,
     check_limit,
-    check_size,
     is_key,
     is_name,
     is_owner,
@@ -178,8 +178,7 @@ class SqliteStore:
         """See `SessionStore.commit`."""
         if commit.turn.number != commit.expected_version + 1:
             raise ValueError("a turn's number must be the expected version + 1")
-        check_idempotency_key(commit.idempotency_key)
-        await self._writer.do(commit, check_size(commit))
+        await self._writer.do(commit, check_commit(commit))
 
     async def orphans(self, *, limit: int) -> tuple[Pending, ...]:
         """See `SessionStore.orphans`."""

@@ -24,9 +24,9 @@ from seawall.turn import (
 __all__ = [
     "MAX_LOADED_BYTES",
     "MAX_PAGE_BYTES",
+    "check_commit",
     "check_idempotency_key",
     "check_limit",
-    "check_size",
     "encode_pending",
     "encode_state",
     "encode_turn",
@@ -87,12 +87,18 @@ def check_limit(limit: int) -> None:
         raise InvalidField(f"Must be a number from 1 to {_MAX_LIMIT}.", field="limit")
 
 
-def check_size(commit: Commit) -> int:
+def check_commit(commit: Commit) -> int:
     """About how many bytes a commit takes: the characters of its texts.
 
     Raises:
+        InvalidField: its session, or its idempotency key, cannot be a name in a store.
         TurnLimitReached: it does not fit into a store.
     """
+    check_idempotency_key(commit.idempotency_key)
+    if not is_key(commit.key):
+        raise InvalidField(
+            f"Must be text of at most {_MAX_NAME_BYTES} bytes without NUL.", field="session"
+        )
     size = 0
     for message in commit.turn.messages:
         size += _size(message)
