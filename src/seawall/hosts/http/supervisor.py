@@ -15,7 +15,13 @@ from types import FrameType
 from typing import Any
 
 from seawall.config import ServerSettings
-from seawall.hosts.http.worker import listeners, load_orchestrator, reserve, run_worker
+from seawall.hosts.http.worker import (
+    LEAST_FROZEN_SECONDS,
+    listeners,
+    load_orchestrator,
+    reserve,
+    run_worker,
+)
 from seawall.hosts.logs import set_up_logs
 
 __all__ = ["serve"]
@@ -168,6 +174,7 @@ class _Supervisor:
     def _check_frozen(self, index: int, worker: _Worker, process: SpawnProcess, now: float) -> None:
         """Kill a worker whose event loop does not come round any more; it is replaced as lost."""
         allowed, beat = self._settings.frozen_seconds, self._beats[index]
+        allowed = max(allowed, LEAST_FROZEN_SECONDS) if allowed else 0.0
         if not (allowed and beat) or now - max(beat, self._excused_until) <= allowed:
             return
         worker.killed_for = f"it was frozen for {allowed:g} s"
