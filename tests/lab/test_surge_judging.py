@@ -153,7 +153,10 @@ HOSTILE = {
     "an id that is no UTF-8": (b"id: \xff\nevent: x\ndata: {}\n\n", "where 1 was due"),
     "an endless line": (b"data: " + b"x" * (2 << 20), "an event exceeds"),
     "an endless event": (b"data: x\n" * (5 << 17), "an event exceeds"),
-    "endless comments": (b": no\n\n" * (3 << 20), "an answer of more than 16777216 bytes"),
+    "endless comments": (
+        (b": " + b"n" * 1_000 + b"\n\n") * (17 << 10),
+        "an answer of more than 16777216 bytes",
+    ),
     "JSON and no stream": (b'{"error":{"message":"no\x1b[2J"}}', "not a stream of events"),
 }
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from seawall.cli.extras import needs
 from seawall.cli.interrupts import ending_at_once
-from seawall.cli.values import number, whole
 from seawall.errors import ConfigError
 from seawall.printable import printable
 
@@ -74,7 +73,7 @@ def _add_workload(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--calibration", type=Path, metavar="FILE", help="measured by seawall lab calibrate"
     )
-    group.add_argument("--spikes-a-month", type=number(0, 1e6), metavar="N", help="(default: 4)")
+    group.add_argument("--spikes-a-month", type=float, metavar="N", help="(default: 4)")
     group.add_argument(
         "--announced", action="store_true", help="spikes are known before: capacity is scheduled"
     )
@@ -87,7 +86,7 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--errors", metavar="SHARE", help="at most, such as 1%% (default: 1%%)")
     group.add_argument("--latency", metavar="TIME", help="p99 of the whole answer at most")
-    group.add_argument("--budget", type=number(0, 1e12), metavar="MONEY", help="a month, at most")
+    group.add_argument("--budget", type=float, metavar="MONEY", help="a month, at most")
     terms = parser.add_argument_group("platforms and prices")
     terms.add_argument("--region", help="us-east-1 (default), eu-central-1")
     terms.add_argument("--prices", type=Path, metavar="FILE", help="prices of your own, TOML")
@@ -100,7 +99,7 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
     )
     terms.add_argument(
         "--account-limit",
-        type=whole(1, 10**9),
+        type=int,
         metavar="N",
         help="Lambda concurrency of the account (default: its quota is raised as needed)",
     )
@@ -115,9 +114,7 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
         choices=["async", "processes"],
         help="on managed instances: one process for many requests, or AWS's (default: async)",
     )
-    terms.add_argument(
-        "--zones", type=whole(1, 100), metavar="N", help="for pods and NAT (default: 2)"
-    )
+    terms.add_argument("--zones", type=int, metavar="N", help="for pods and NAT (default: 2)")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -286,12 +283,9 @@ def _question(arguments: argparse.Namespace, written: "Written") -> "Question":
 
 def _share(text: str, name: str) -> float:
     try:
-        share = float(text.rstrip("%")) / (100.0 if text.endswith("%") else 1.0)
+        return float(text.rstrip("%")) / (100.0 if text.endswith("%") else 1.0)
     except ValueError:
-        share = -1.0
-    if not 0.0 <= share <= 1.0:
-        raise ConfigError(f"{name}: {text!r} is not a share such as 1%")
-    return share
+        raise ConfigError(f"{name}: {text!r} is not a share such as 1%") from None
 
 
 def _progress() -> tuple[Callable[[int], None] | None, Callable[[], None]]:

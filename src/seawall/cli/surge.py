@@ -57,9 +57,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     crowd.add_argument(
         "--speed", type=number(0, 1e9, above=True), default=1.0, metavar="X", help="of the trace"
     )
-    crowd.add_argument(
-        "--first", type=whole(1, 100_000_000), metavar="N", help="only so many of the trace"
-    )
+    crowd.add_argument("--first", type=int, metavar="N", help="only so many of the trace")
     crowd.add_argument("--customers", type=whole(1, 100_000), metavar="N", help="closed loop")
     crowd.add_argument(
         "--think", metavar="TIME", help="between turns, at most (closed loop; default: 0s)"
@@ -257,6 +255,8 @@ def _shapes(arguments: argparse.Namespace, seconds: float) -> "list[Shape]":
     if arguments.trace is not None:
         from seawall.plan.exports.reading import read_trace  # noqa: PLC0415 - numpy
 
+        if arguments.first is not None and arguments.first < 1:
+            raise ConfigError("--first must be 1 or more")
         times = read_trace(arguments.trace).times[: arguments.first] / arguments.speed
         shapes.append(Replay(times.tolist()))
     return shapes
