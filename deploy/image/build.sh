@@ -1,7 +1,9 @@
 #!/bin/sh
 # The file system of the image: build.sh SOURCE APP ROOT. The Dockerfile runs it in its first stage
 # and takes ROOT/opt and ROOT/app into its second; it also runs without any container engine.
-#   SOURCE: the checkout. APP: the folder with seawall.toml and the code of its tools. ROOT: the result.
+#   SOURCE: what `seawall ship image` writes, or the checkout.
+#   APP: the folder with seawall.toml and the code of its tools.
+#   ROOT: the result.
 #   PYTHON: the interpreter that will run it.
 set -eu
 source=$1 app=$2 root=$3
@@ -10,14 +12,33 @@ site="$root/opt/seawall"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Exactly the versions that the project is tested with.
-sed -n '/^[A-Za-z0-9]/{s/ *\\$//;p;}' "$source/requirements.lock" > "$work/constraints.txt"
+lock="$source/requirements.lock"
+[ -f "$source/seawall.zip" ] || lock="$source/deploy/image/requirements.lock"
+install() {
+    "$python" -m pip install --quiet --disable-pip-version-check --no-compile --target "$site" \
+        --only-binary :all: "$@"
+}
+
+# Exactly the files that the project is tested with: each by its hash.
 mkdir -p "$site" "$root/app"
-"$python" -m pip install --quiet --disable-pip-version-check --no-compile --target "$site" \
-    --constraint "$work/constraints.txt" --only-binary :all: --no-binary seawall "$source[serve]"
+install --require-hashes --requirement "$lock"
 if [ -f "$app/requirements.txt" ]; then
-    "$python" -m pip install --quiet --disable-pip-version-check --no-compile --upgrade --target "$site" \
-        --constraint "$work/constraints.txt" --only-binary :all: --requirement "$app/requirements.txt"
+    if grep -q -- '--hash=' "$app/requirements.txt"; then
+        install --upgrade --require-hashes --requirement "$app/requirements.txt"
+    else
+        echo "requirements.txt has no hashes: what is installed is whatever the index has" >&2
+        sed -n '/^[A-Za-z0-9]/{s/ *\\$//;p;}' "$lock" > "$work/constraints.txt"
+        install --upgrade --constraint "$work/constraints.txt" --requirement "$app/requirements.txt"
+    fi
+fi
+if [ -f "$source/seawall.zip" ]; then
+    "$python" -m zipfile -e "$source/seawall.zip" "$site"
+else
+    version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$source/pyproject.toml")
+    cp -R "$source/src/seawall" "$site/seawall"
+    mkdir "$site/seawall-$version.dist-info"
+    printf 'Metadata-Version: 2.1\nName: seawall\nVersion: %s\n' "$version" \
+        > "$site/seawall-$version.dist-info/METADATA"
 fi
 
 # What a server does not need of its packages.

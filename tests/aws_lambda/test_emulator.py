@@ -51,7 +51,7 @@ def model() -> Iterator[Running]:
 
 @asynccontextmanager
 async def emulated(
-    folder: Path, handler: str, seconds: int = 20, **variables: str
+    folder: Path, handler: str, seconds: str = "20", **variables: str
 ) -> AsyncIterator[httpx2.AsyncClient]:
     """The function under the emulator; what it is asked by."""
     with socket.socket() as free:
@@ -69,7 +69,7 @@ async def emulated(
         cwd=folder,
         env={
             **os.environ,
-            "AWS_LAMBDA_FUNCTION_TIMEOUT": str(seconds),
+            "AWS_LAMBDA_FUNCTION_TIMEOUT": seconds,
             "SEAWALL_PYTHON": sys.executable,
             "PYTHONPATH": str(ROOT),
             "LAMBDA_TASK_ROOT": str(folder),
@@ -142,7 +142,7 @@ async def test_every_entry(model: Running, tmp_path: Path) -> None:
 async def test_what_does_not_end_is_ended(tmp_path: Path) -> None:
     """What does not end is ended by us before AWS ends the environment."""
     handler = "tests.aws_lambda.hostile_handlers.awaited"
-    async with emulated(tmp_path, handler, 2) as client:
+    async with emulated(tmp_path, handler, "2") as client:
         for what in ("hang", "ignore", "exit"):
             answer = await invoke(client, {"do": what})
             kind = "SystemExit" if what == "exit" else "Seawall.DeadlineExceeded"

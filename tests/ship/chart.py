@@ -12,7 +12,7 @@ CHART = ROOT / "deploy/helm/seawall"
 SMALL: dict[str, Any] = {
     "replicas": 1,
     "resources": {"cpu": "250m", "memory": "256Mi", "cpuLimit": ""},
-    "sessions": {"store": "sqlite"},
+    "sessions": {"store": "sqlite", "claim": "shop-data"},
     "autoscaling": {"mode": "none"},
     "networkPolicy": {"enabled": False},
     "serviceAccount": {"create": False},

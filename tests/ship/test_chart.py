@@ -1,7 +1,10 @@
 """The chart passes what Kubernetes and its extensions ask, and a policy of our own."""
 
+import ipaddress
 import json
+import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -159,3 +162,76 @@ def _faults(objects: list[dict[str, Any]]) -> list[str]:
 def test_the_chart_and_the_project_have_one_version() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert f'version = "{chart["appVersion"]}"' in (ROOT / "pyproject.toml").read_text()
+
+
+ONE = {"sessions": {"store": "sqlite", "claim": "data"}}
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        {},
+        {"autoscaling": {"mode": "none"}},
+        {"autoscaling": {"mode": "none"}, "replicas": 3},
+        {"autoscaling": {"mode": "keda", "minimum": 1, "maximum": 2}, "replicas": 1},
+        {"autoscaling": {"mode": "hpa", "minimum": 1, "maximum": 10}, "replicas": 1},
+    ],
+)
+def test_sqlite_is_for_one_pod(many: dict[str, Any], tmp_path: Path) -> None:
+    with Chart.load(CHART) as chart, pytest.raises(HelmError, match="replicas=1") as refused:
+        chart.validate_schema({**ONE, **many})
+    assert "/sessions/store" in str(refused.value)
+    # Also where the schema is not asked: helm --skip-schema-validation.
+    shutil.copytree(CHART, tmp_path / "chart")
+    (tmp_path / "chart/values.schema.json").unlink()
+    with (
+        Chart.load(tmp_path / "chart") as chart,
+        pytest.raises(HelmError, match="sqlite is for one pod"),
+    ):
+        chart.render({**ONE, **many}, name="shop", namespace="ai")
+
+
+def test_the_store_is_named_in_one_place() -> None:
+    with Chart.load(CHART) as chart, pytest.raises(HelmError, match="STORE"):
+        chart.validate_schema({"env": {"SEAWALL_SESSIONS__STORE": "sqlite"}})
+
+
+def test_the_database_of_one_pod_is_on_its_volume() -> None:
+    deployment = only(rendered(VALUES["small"]), "Deployment")["spec"]
+    assert deployment["strategy"] == {"type": "Recreate"}
+    pod = deployment["template"]["spec"]
+    (container,) = pod["containers"]
+    env = {each["name"]: each.get("value") for each in container["env"]}
+    (mount,) = [each for each in container["volumeMounts"] if each["name"] == "data"]
+    assert env["SEAWALL_SESSIONS__PATH"] == f"{mount['mountPath']}/sessions.db"
+    assert not env["SEAWALL_SESSIONS__PATH"].startswith("/tmp")
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "data"]
+    assert volume["persistentVolumeClaim"] == {"claimName": "shop-data"}
+    with pytest.raises(HelmError, match=r"sessions\.claim"):
+        rendered({**VALUES["small"], "sessions": {"store": "sqlite"}})
+
+
+def _reaches(rules: list[dict[str, Any]], address: str, port: int, protocol: str) -> bool:
+    found = ipaddress.ip_address(address)
+    for rule in rules:
+        ports = [(each["port"], each["protocol"]) for each in rule["ports"]]
+        for block in (each["ipBlock"] for each in rule.get("to", []) if "ipBlock" in each):
+            within = found in ipaddress.ip_network(block["cidr"])
+            excepted = any(found in ipaddress.ip_network(each) for each in block.get("except", []))
+            if within and not excepted and (port, protocol) in ports:
+                return True
+    return False
+
+
+def test_what_the_network_policy_lets_out() -> None:
+    rules = only(rendered({}), "NetworkPolicy")["spec"]["egress"]
+    for address in ("203.0.113.7", "2001:db8::7", "2600:1f18::1"):
+        assert _reaches(rules, address, 443, "TCP")
+        assert not _reaches(rules, address, 80, "TCP")
+        assert not _reaches(rules, address, 53, "UDP")
+    for protocol in ("TCP", "UDP"):  # NodeLocal DNSCache
+        assert _reaches(rules, "169.254.20.10", 53, protocol)
+    for agent in ("169.254.170.23", "fd00:ec2::23"):  # EKS Pod Identity
+        assert _reaches(rules, agent, 80, "TCP")
+    for node in ("169.254.169.254", "fd00:ec2::254"):  # its credentials are not the pods'
+        assert not any(_reaches(rules, node, port, "TCP") for port in (80, 443))

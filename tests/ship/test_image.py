@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from seawall.cli.main import main
 from seawall.lab.local_lambda.function import LocalFunction
 from seawall.lab.local_lambda.settings import FunctionSettings
 from tests.servers import ROOT, Running, running_model
@@ -64,8 +65,10 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (own / "seawall.toml").write_text(CONFIG % digest)
     (own / "own.py").write_text(TOOLS)
     (own / "left.db").write_text("not code")
+    source = folder / "source"
+    assert main(["ship", "image", "--out", str(source)]) == 0
     done = subprocess.run(
-        [str(ROOT / "deploy/image/build.sh"), str(ROOT), str(own), str(root)],
+        ["sh", str(source / "build.sh"), str(source), str(own), str(root)],
         capture_output=True,
         text=True,
         check=False,
@@ -118,11 +121,67 @@ def test_the_dockerfile_is_what_it_should_be() -> None:
     assert last["HEALTHCHECK"]
     assert last["STOPSIGNAL"] == ["SIGTERM"]
     text = (ROOT / "deploy/Dockerfile").read_text()
-    assert "deploy/image/build.sh /source /own /image" in text  # the steps that are tested here
-    assert ":latest" not in text
-    # Whatever the build needs is in its context.
-    for each in ("pyproject.toml", "requirements.lock", "README.md", "LICENSE", "src", "deploy"):
-        assert (ROOT / each).exists()
+    assert "sh /source/build.sh /source /own /image" in text  # the steps that are tested here
+    # The base is named by its digest, and by the caller: there is no other.
+    froms = [line.split()[1] for line in text.splitlines() if line.startswith("FROM ")]
+    assert set(froms) == {"${BASE}"}
+    assert "\nARG BASE\n" in text
+    (line,) = last["ENV"]
+    path = dict(part.split("=", 1) for part in shlex.split(line))["SEAWALL_SESSIONS__PATH"]
+    assert not path.startswith("/tmp")
+
+
+def test_a_base_without_a_digest_is_refused() -> None:
+    text = (ROOT / "deploy/Dockerfile").read_text()
+    check = text.partition("RUN case")[2].partition("\nCOPY")[0].replace("\\\n", "\n")
+    for base, status in (
+        ("python:3.13-slim-bookworm@sha256:" + "a" * 64, 0),
+        ("python:3.13-slim-bookworm", 1),
+        ("", 1),
+    ):
+        done = subprocess.run(
+            ["sh", "-c", f"case{check}"], env={"BASE": base}, capture_output=True, check=False
+        )
+        assert done.returncode == status
+
+
+def requirements(path: Path) -> dict[str, set[str]]:
+    """The hashes of each version."""
+    found: dict[str, set[str]] = {}
+    name = ""
+    for line in path.read_text().splitlines():
+        if "==" in line and not line.startswith((" ", "#")):
+            name = line.split(" ")[0]
+            found[name] = set()
+        elif "--hash=" in line:
+            found[name].add(line.partition("--hash=")[2].split(" ")[0])
+    return found
+
+
+def test_its_packages_are_those_that_are_tested_by_their_hashes() -> None:
+    image = requirements(ROOT / "deploy/image/requirements.lock")
+    tested = requirements(ROOT / "requirements.lock")
+    assert all(image.values())
+    assert {name: tested.get(name) for name in image} == image
+
+
+def test_a_package_of_another_content_is_not_installed(tmp_path: Path) -> None:
+    source, app = tmp_path / "source", tmp_path / "app"
+    assert main(["ship", "image", "--out", str(source)]) == 0
+    app.mkdir()
+    (app / "seawall.toml").write_text("")
+    lock = source / "requirements.lock"
+    (line,) = [each for each in lock.read_text().splitlines() if each.startswith("msgspec==")]
+    lock.write_text(line.rstrip(" \\") + f" --hash=sha256:{'0' * 64}\n")
+    done = subprocess.run(
+        ["sh", str(source / "build.sh"), str(source), str(app), str(tmp_path / "root")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHON": sys.executable},
+    )
+    assert done.returncode != 0
+    assert "HASHES" in done.stderr
 
 
 def test_it_has_what_it_should(image: Path) -> None:
@@ -134,7 +193,7 @@ def test_it_has_what_it_should(image: Path) -> None:
     sources = {path for path in files if path.suffix == ".py" and "seawall/seawall" in str(path)}
     compiled = {path.stem.split(".")[0] for path in files if path.suffix == ".pyc"}
     assert {path.stem for path in sources} <= compiled
-    assert (image / "opt/seawall/seawall/ship/deploy/helm/seawall/Chart.yaml").is_file()
+    assert list((image / "opt/seawall").glob("seawall-*.dist-info/METADATA"))
 
 
 def test_it_serves_as_a_pod(image: Path, model: Running, tmp_path: Path) -> None:

@@ -34,3 +34,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "seawall.grace" -}}
 {{- add .Values.stop.preStopSeconds .Values.stop.leaveSeconds (include "seawall.drain" . | int) 10 -}}
 {{- end -}}
+
+{{/* A database of SQLite is one pod's. */}}
+{{- define "seawall.one" -}}
+{{- if eq .Values.sessions.store "sqlite" -}}
+{{- $most := int .Values.replicas -}}
+{{- if ne .Values.autoscaling.mode "none" -}}
+{{- $most = int .Values.autoscaling.maximum -}}
+{{- end -}}
+{{- if gt $most 1 -}}
+{{- fail (printf "sessions.store sqlite is for one pod, and there may be %d: set autoscaling.mode=none and replicas=1, or sessions.store=dynamodb" $most) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
