@@ -90,6 +90,12 @@ def test_it_has_what_it_should(built: dict[str, Built]) -> None:
         assert [Path(each) for each in names] == sorted(map(Path, names))
         assert {each.date_time for each in entries} == {(1980, 1, 1, 0, 0, 0)}
         assert {"own.py", STORE} <= set(names)
+        assert {"own.py", STORE} <= set(told["own"])
+        sizes = {each.filename: each.file_size for each in entries}
+        assert told["own"] == {name: sizes[name] for name in told["own"]}
+        listed = sum(told["own"].values()) + sum(told["packages"].values())
+        assert listed == told["unpacked_bytes"]
+        assert {"numpy", "seawall", "msgspec"} <= set(told["packages"])
         assert not [each for each in names if each.endswith((".db", ".pyi")) or "/tests/" in each]
         bootstrap = next(each for each in entries if each.filename == "bootstrap")
         assert bootstrap.external_attr >> 16 & 0o111

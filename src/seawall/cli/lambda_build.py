@@ -4,8 +4,15 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seawall.ship.lambda_zip import Package
 
 __all__ = ["add_parser"]
+
+_MOST_LISTED = 200
+_LARGE = 100_000  # bytes of a package that is listed by itself
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -17,7 +24,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="build a function's deployment package",
         description="Build the zip of a function: Seawall, the code and configuration in FOLDER, "
         "and their packages as wheels for Lambda's platform. The same input gives the same file. "
-        "It has a bootstrap for OS-only runtimes and an exec wrapper for the managed one.",
+        "It has a bootstrap for OS-only runtimes and an exec wrapper for the managed one. What is "
+        "not to be packed is listed in FOLDER/.seawallignore, as in a .gitignore.",
     )
     build.add_argument("folder", nargs="?", type=Path, default=Path(), metavar="FOLDER")
     build.add_argument("--out", type=Path, default=Path("function.zip"), metavar="FILE.zip")
@@ -35,8 +43,30 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="PYTHON",
         help="interpreter of that version, for bytecode (default: pythonX.Y, if there is one)",
     )
+    build.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="pack this file of FOLDER although it looks like a secret; may be repeated",
+    )
     build.add_argument("--json", action="store_true", help="the result as one JSON object")
     build.set_defaults(run=_run)
+
+
+def _listed(built: "Package") -> str:
+    """What is packed: the user's files one by one, all else by package."""
+    files = list(built.own.items())
+    lines = [f"{size:>12,}  {name}" for name, size in files[:_MOST_LISTED]]
+    if len(files) > _MOST_LISTED:
+        rest = sum(size for _, size in files[_MOST_LISTED:])
+        lines.append(f"{rest:>12,}  {len(files) - _MOST_LISTED} more files: --json lists all")
+    packages = list(built.packages.items())
+    large = [(name, size) for name, size in packages if size >= _LARGE]
+    lines += [f"{size:>12,}  package {name}" for name, size in large]
+    small = sum(size for _, size in packages) - sum(size for _, size in large)
+    lines.append(f"{small:>12,}  smaller packages")
+    return "\n".join(lines) + "\n"
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -59,11 +89,13 @@ def _run(arguments: argparse.Namespace) -> int:
         python=arguments.python,
         requirements=arguments.requirements,
         compile_with=arguments.compile_with,
+        allow=arguments.allow,
         tell=tell,
     )
     if arguments.json:
         sys.stdout.write(json.dumps(msgspec.to_builtins(built)) + "\n")
         return 0
+    sys.stdout.write(_listed(built))
     share = built.unpacked_bytes / UNPACKED_LIMIT
     sys.stdout.write(
         f"{built.path}: {built.packed_bytes / 2**20:.1f} MB, {built.files} files, "

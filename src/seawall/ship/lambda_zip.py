@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
@@ -24,6 +24,7 @@ from msgspec import Struct
 
 import seawall
 from seawall.errors import ConfigError
+from seawall.ship.own_files import own_files
 
 __all__ = ["UNPACKED_LIMIT", "Architecture", "Package", "build_package"]
 
@@ -37,24 +38,25 @@ _PLATFORMS = {"arm64": "aarch64", "x86_64": "x86_64"}
 _ELF = b"\x7fELF"
 _MACHINE_AT = slice(18, 20)
 _MACHINES = {"arm64": 183, "x86_64": 62}
-# What a function does not need of its packages, and what of the user's folder is not its code.
+# What a function does not need of its packages.
 _LEFT_OUT = ("__pycache__", "tests", "test", "*.pyi", "*.pyx", "*.pxd", "*.h", "*.a", "bin")
-_NOT_CODE = (
-    *("__pycache__", ".*", "*.db", "*.db-*", "*.pyc", "*.zip", "node_modules", "build", "dist"),
-    *("*.lock",),
-)
 _RECORDS = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "licenses", "sboms")
 _TIME = (1980, 1, 1, 0, 0, 0)
 
 
 class Package(Struct, frozen=True):
-    """What was built. Sizes in bytes. compiled: whether bytecode is in it."""
+    """What was built. Sizes in bytes. compiled: whether bytecode is in it.
+
+    own: the user's files. packages: everything else, by its folder or file at the top.
+    """
 
     path: str
     packed_bytes: int
     unpacked_bytes: int
     files: int
     compiled: bool
+    own: dict[str, int]
+    packages: dict[str, int]
 
 
 def build_package(
@@ -65,18 +67,21 @@ def build_package(
     python: str,
     requirements: Path | None = None,
     compile_with: str = "",
+    allow: Collection[str] = (),
     tell: Callable[[str], None] = lambda _: None,
 ) -> Package:
     """Build the package of the function whose code and configuration are in `folder`.
 
     python: the function's version, as 3.13. requirements: of the user's own code.
     compile_with: an interpreter of that version; by default this one, or pythonX.Y of the path,
-    and where neither is of that version there is no bytecode.
+    and where neither is of that version there is no bytecode. allow: see `own_files`.
 
     Raises:
         ConfigError: a package cannot be had for the platform, something is compiled for another
-            one, the interpreter is of another version, or the whole is too large.
+            one, the interpreter is of another version, the whole is too large, or the folder has
+            nothing to pack, or secrets.
     """
+    own = own_files(folder, allow=allow, leave_out=out)
     interpreter = _interpreter(python, compile_with)
     with tempfile.TemporaryDirectory(prefix="seawall-package-") as made:
         tree = Path(made) / "tree"
@@ -84,7 +89,7 @@ def build_package(
         _install(tree, Path(made), architecture, python, requirements)
         tell("code ...")
         _copy(Path(seawall.__file__).parent, tree / "seawall", _LEFT_OUT)
-        _copy(folder, tree, _NOT_CODE)
+        _take(folder, own, tree)
         shutil.copy(tree / "seawall/hosts/aws_lambda/bootstrap", tree / "bootstrap")
         _check_machine(tree, architecture)
         if interpreter:
@@ -99,7 +104,16 @@ def build_package(
             )
         tell("zip ...")
         _zip(tree, files, out)
-        return Package(str(out), out.stat().st_size, unpacked, len(files), compiled)
+        sizes = {path.relative_to(tree).as_posix(): path.stat().st_size for path in files}
+        return Package(
+            str(out),
+            out.stat().st_size,
+            unpacked,
+            len(files),
+            compiled,
+            {name: sizes[name] for name in own},
+            _by_package({name: size for name, size in sizes.items() if name not in own}),
+        )
 
 
 def _install(
@@ -137,6 +151,22 @@ def _install(
         record = path.parent.name.endswith(".dist-info") and path.name in _RECORDS
         if left_out or record:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _take(folder: Path, own: Sequence[str], tree: Path) -> None:
+    for name in own:
+        target = tree / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / name, target)
+
+
+def _by_package(sizes: Mapping[str, int]) -> dict[str, int]:
+    """The sum of what is at each name at the top, the largest first."""
+    sums: dict[str, int] = {}
+    for name, size in sizes.items():
+        top = name.partition("/")[0]
+        sums[top] = sums.get(top, 0) + size
+    return dict(sorted(sums.items(), key=lambda each: -each[1]))
 
 
 def _copy(source: Path, target: Path, left_out: tuple[str, ...]) -> None:
