@@ -88,7 +88,7 @@ def build_package(
         tell("wheels for Lambda's platform ...")
         _install(tree, Path(made), architecture, python, requirements)
         tell("code ...")
-        _copy(Path(seawall.__file__).parent, tree / "seawall", _LEFT_OUT)
+        _copy(Path(seawall.__file__).parent, tree / "seawall", (*_LEFT_OUT, "deploy"))
         _take(folder, own, tree)
         shutil.copy(tree / "seawall/hosts/aws_lambda/bootstrap", tree / "bootstrap")
         _check_machine(tree, architecture)

@@ -1,0 +1,82 @@
+"""`seawall ship` out of an installed wheel: the same files as out of the checkout."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ROOT
+from tests.ship.test_sized import plan
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the wheel's packages are."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+    wheel = ("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT))
+    subprocess.run([*pip, *wheel], check=True)
+    (built,) = folder.glob("*.whl")
+    target = folder / "site"
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--no-index", "--target", str(target), str(built)],
+        check=True,
+    )
+    return target
+
+
+def ship(out: Path, *arguments: str, site: Path | None = None) -> dict[str, bytes]:
+    """The files that are written, by an installed package or by the checkout."""
+    path = str(site) if site is not None else str(ROOT / "src")
+    where = "import seawall; print(seawall.__file__)"
+    environment = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-m", "seawall", "ship", *arguments, "--out", str(out), "--json"]
+    found = subprocess.run(
+        [sys.executable, "-c", where],
+        cwd=out.parent, env=environment, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert found.stdout.startswith(path)
+    done = subprocess.run(
+        command, cwd=out.parent, env=environment, check=True, capture_output=True, text=True
+    )
+    assert json.loads(done.stdout)["files"]
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in out.rglob("*")
+        if path.is_file() and path.name != ".seawall-ship.json"
+    }
+
+
+def test_it_writes_the_same_files(installed: Path, tmp_path: Path) -> None:
+    source = tmp_path / "plan.json"
+    source.write_text(plan("--daily", "20K", "--spike", "300@20s"))
+    planned = ("--plan", str(source))
+    cases = {"eks": planned, "lambda": planned, "image": ()}
+    for platform, arguments in cases.items():
+        ours = ship(tmp_path / f"{platform}-ours", platform, *arguments)
+        theirs = ship(tmp_path / f"{platform}-theirs", platform, *arguments, site=installed)
+        packages = [name for name in ours if name.endswith("seawall.zip")]
+        assert len(packages) == (platform != "lambda")
+        for name in packages:
+            assert entries(ours.pop(name)) == entries(theirs.pop(name))
+        assert theirs == ours
+        expected = {
+            "eks": {"image/Dockerfile", "image/build.sh", "routing.yaml", "seawall/Chart.yaml"},
+            "lambda": {"template.yaml", "shared.yaml", "routing.yaml", "README.md"},
+            "image": {"Dockerfile", "build.sh", "requirements.lock", "README.md"},
+        }
+        assert expected[platform] <= theirs.keys()
+
+
+def entries(packed: bytes) -> dict[str, int]:
+    """The package's files by their check sums."""
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        names = {each.filename: each.CRC for each in archive.infolist()}
+    assert "seawall/__main__.py" in names
+    assert not [name for name in names if "/ship/deploy/" in name or name.endswith(".pyc")]
+    return {name: crc for name, crc in names.items() if not name.endswith("/METADATA")}
