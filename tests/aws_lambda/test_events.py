@@ -107,7 +107,7 @@ def alb(sent: Sent, *, multi: bool) -> dict[str, Any]:
         *sent.headers,
         ("host", "a.example"),
         ("x-forwarded-proto", "https"),
-        ("x-forwarded-for", "192.0.2.1"),
+        ("x-forwarded-for", "127.0.0.1, 192.0.2.1"),  # before its own, what the client says
     ]
     if sent.cookies:
         headers.append(("cookie", "; ".join(sent.cookies)))
@@ -130,7 +130,36 @@ def alb(sent: Sent, *, multi: bool) -> dict[str, Any]:
     return event
 
 
-KINDS = ["url", "http", "http-stage", "rest", "alb", "alb-multi"]
+def lattice(sent: Sent, *, first: bool) -> dict[str, Any]:
+    pairs = [*sent.headers, ("host", "a.example"), ("x-forwarded-proto", "https")]
+    pairs.append(("x-forwarded-for", "127.0.0.1, 192.0.2.1"))
+    if sent.cookies:
+        pairs.append(("cookie", "; ".join(sent.cookies)))
+    body = body_of(sent)
+    if first:
+        return {
+            "raw_path": quote(sent.path) + ("?" + urlencode(sent.query) if sent.query else ""),
+            "method": sent.method,
+            "headers": dict(pairs),
+            "query_string_parameters": dict(sent.query),
+            "body": body["body"],
+            "is_base64_encoded": body["isBase64Encoded"],
+        }
+    parameters: dict[str, list[str]] = {}
+    for name, value in sent.query:
+        parameters.setdefault(name, []).append(value)
+    return {
+        "version": "2.0",
+        "path": quote(sent.path),
+        "method": sent.method,
+        "headers": {name: [value] for name, value in pairs},
+        "queryStringParameters": parameters,
+        "requestContext": {"serviceArn": "arn:aws:vpc-lattice:...", "region": "eu-west-1"},
+        **body,
+    }
+
+
+KINDS = ["url", "http", "http-stage", "rest", "alb", "alb-multi", "lattice", "lattice-v1"]
 
 
 def event_of(sent: Sent, kind: str) -> dict[str, Any]:
@@ -139,6 +168,8 @@ def event_of(sent: Sent, kind: str) -> dict[str, Any]:
             return v1(sent)
         case "alb" | "alb-multi":
             return alb(sent, multi=kind == "alb-multi")
+        case "lattice" | "lattice-v1":
+            return lattice(sent, first=kind == "lattice-v1")
     return v2(sent, url=kind == "url", stage="prod" if kind == "http-stage" else "$default")
 
 
@@ -158,7 +189,7 @@ def test_the_scope_is_the_request(kind: str, sent: Sent) -> None:
     query = parse_qsl(scope["query_string"].decode(), keep_blank_values=True)
     if kind == "alb":
         assert dict(query) == dict(sent.query)  # all that a single-value event can tell
-    elif kind in ("rest", "alb-multi"):
+    elif kind in ("rest", "alb-multi", "lattice"):
         assert sorted(query) == sorted(sent.query)  # order between names is not told
     else:
         assert query == sent.query

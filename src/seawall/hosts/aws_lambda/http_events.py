@@ -195,7 +195,8 @@ def _scope(
     host, _, port = found.get(b"host", b"localhost").decode("latin-1").partition(":")
     scheme = found.get(b"x-forwarded-proto", b"https").decode("latin-1")
     forwarded = found.get(b"x-forwarded-for", b"").decode("latin-1")
-    address = client or forwarded.split(",")[0].strip()
+    # The last is the entry's own word; those before it are whatever the client has sent.
+    address = client or forwarded.rpartition(",")[2].strip()
     path_bytes = raw_path.encode("utf-8")
     return {
         "type": "http",
