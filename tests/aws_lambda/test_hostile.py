@@ -188,6 +188,7 @@ async def goes_on(
 
 NEXTS: dict[str, list[Act]] = {
     "no request id": [invocation().replace(b"aws-request-id", b"other")],
+    "a folder as request id": [invocation(number="..")],
     "a path as request id": [invocation(number="../../init/error?")],
     "a request id of 100 KB": [invocation(number="x" * 100_000)],
     "a request id that is not ASCII": [invocation(number="\xe9")],
@@ -341,7 +342,32 @@ async def test_an_environment_in_which_everything_hangs_is_given_up() -> None:
         assert 30 < len(api.given) < 40
 
 
+def _request(**fields: Any) -> bytes:
+    event = {
+        "version": "2.0",
+        "rawPath": "/none",
+        "headers": {},
+        "requestContext": {"http": {"method": "GET"}},
+    }
+    return json.dumps({**event, **fields}).encode()
+
+
 EVENTS: dict[str, bytes] = {
+    "100,000 headers": _request(headers={f"x-{number}": "y" for number in range(100_000)}),
+    "a header of 1 MB": _request(headers={"x": "y" * 1_000_000}),
+    "a header that splits": _request(headers={"x": "a\r\nx-api-key: b"}),
+    "a name that splits": _request(headers={"x: y\r\nz": "a"}),
+    "a NUL in a header": _request(headers={"x": "\0"}),
+    "values of other types": _request(headers={"x": ["a"], "y": None}),
+    "not the base64 it says": _request(body="{}", isBase64Encoded=True),
+    "base64 as a text": _request(body="{}", isBase64Encoded="false"),
+    "a body of another type": _request(body={"text": "x"}),
+    "a method that splits": _request(requestContext={"http": {"method": "GET / HTTP/1.1\r\n"}}),
+    "a NUL in the path": _request(rawPath="/none%00/\0"),
+    "a surrogate in the path": _request(rawPath="/\ud800"),
+    "claims of another type": _request(
+        requestContext={"http": {"method": "GET"}, "authorizer": {"jwt": {"claims": ["x"]}}}
+    ),
     "nothing": b"",
     "not UTF-8": b'"\xff\xfe"',
     "not JSON": b"{",

@@ -12,7 +12,7 @@ from tests.install_ship_tools import missing_sam, sam
 from tests.parts import require
 from tests.servers import ROOT
 from tests.ship.test_sized import plan, seawall
-from tests.ship.test_templates import FUNCTIONS, load
+from tests.ship.test_templates import FUNCTIONS, check_permissions, load
 
 KINDS = ["lambda", "lambda-snapstart", "lambda-provisioned", "lambda-managed"]
 EVERYTHING = (
@@ -118,6 +118,7 @@ def test_what_is_shipped_is_translated(planned: Path, tmp_path: Path, kind: str)
     resources = translated(shipped(planned, tmp_path, kind, *EVERYTHING))
     check_url(resources, public=True)
     name, function = only(resources, "AWS::Lambda::Function")
+    check_permissions(load(tmp_path / "template.yaml")["Resources"])
     alias, moved = only(resources, "AWS::Lambda::Alias")
     version, _ = only(resources, "AWS::Lambda::Version")
     assert moved["FunctionVersion"] == {"Fn::GetAtt": [version, "Version"]}

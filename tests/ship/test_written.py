@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from seawall.cli.main import main
 from seawall.errors import ConfigError
 from seawall.ship.lambda_template import FunctionOptions, filled, function_sections
 from seawall.ship.written import RECORD, write_files
+from tests.ship.chart import only, rendered
 from tests.ship.test_sized import plan, seawall
 from tests.ship.test_templates import FUNCTIONS
 
@@ -45,6 +47,18 @@ def test_an_edited_file_is_not_overwritten(
     assert (tmp_path / "README.md").read_bytes() == readme, "all of the files, or none"
     assert ship(planned, tmp_path, platform, "--force") == 0
     assert "# mine" not in (tmp_path / name).read_text()
+
+
+def test_pods_read_the_keys_that_the_readme_makes(planned: Path, tmp_path: Path) -> None:
+    keys = ("--model-key", "OPENAI_API_KEY", "--model-key", "ANTHROPIC_API_KEY")
+    assert ship(planned, tmp_path, "eks", *keys) == 0
+    values = yaml.safe_load((tmp_path / "values.yaml").read_text())
+    (container,) = only(rendered(values), "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["envFrom"] == [{"secretRef": {"name": "seawall-keys"}}]
+    readme = (tmp_path / "README.md").read_text()
+    assert "create secret generic seawall-keys" in readme
+    assert "OPENAI_API_KEY=" in readme
+    assert "ANTHROPIC_API_KEY=" in readme
 
 
 CONTENT = st.binary(max_size=4)

@@ -13,7 +13,7 @@ __all__ = ["InvocationContext", "context_of", "current_invocation", "is_request_
 
 _log = logging.getLogger("seawall.lambda")
 _LONGEST_SECONDS = 900.0  # a function's timeout: lambda/latest/dg, gettingstarted-limits
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,256}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,255}")
 _TRACE_ID = re.compile(r"[!-~ ]{0,1024}")
 
 
