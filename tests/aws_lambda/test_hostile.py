@@ -126,6 +126,17 @@ def _then_cut(sent: bytes) -> Act:
     return act
 
 
+def due(payload: bytes, seconds: float, *, number: str = "1") -> Act:
+    """An invocation with a deadline so long after it is asked for."""
+
+    async def act(writer: asyncio.StreamWriter) -> None:
+        writer.write(
+            invocation(payload, number=number, deadline=int((time.time() + seconds) * 1e3))
+        )
+
+    return act
+
+
 def _slowly(sent: bytes, pieces: int = 40) -> Act:
     async def act(writer: asyncio.StreamWriter) -> None:
         for at in range(0, len(sent), max(1, len(sent) // pieces)):
@@ -272,13 +283,12 @@ ANSWERS: dict[str, list[Act]] = {
 @pytest.mark.parametrize("handler", ["awaited", "streamed"])
 @pytest.mark.parametrize("answers", ANSWERS.values(), ids=ANSWERS)
 async def test_a_hostile_reception(answers: list[Act], handler: str) -> None:
-    soon = int((time.time() + 2) * 1e3)
-    async with running([invocation(deadline=soon)], answers, handler=handler) as (api, process):
+    async with running([due(b"{}", 2)], answers, handler=handler) as (api, process):
         await goes_on(api, process)
 
 
 async def test_a_report_that_is_never_taken() -> None:
-    async with running([invocation(b"{", deadline=int((time.time() + 2) * 1e3))], [_wait]) as found:
+    async with running([due(b"{", 2)], [_wait]) as found:
         await goes_on(*found)
 
 
@@ -303,15 +313,14 @@ WHAT = {
 @pytest.mark.parametrize("handler", ["awaited", "plain"])
 async def test_hostile_handlers(handler: str) -> None:
     """Each has an error of its own, and the process goes on, and ends when it is asked to."""
-    nexts: list[Act] = []
-    for what in WHAT:
-
-        async def act(writer: asyncio.StreamWriter, what: str = what) -> None:
-            payload = json.dumps({"do": what}).encode()
-            soon = int((time.time() + (0.8 if what in ("hang", "ignore") else 10)) * 1e3)
-            writer.write(invocation(payload, number=what, deadline=soon))
-
-        nexts.append(act)
+    nexts = [
+        due(
+            json.dumps({"do": what}).encode(),
+            0.8 if what in ("hang", "ignore") else 10,
+            number=what,
+        )
+        for what in WHAT
+    ]
     async with running(nexts, handler=handler) as (api, process):
         await goes_on(api, process)
         kinds = {each.target.split("/")[-2]: each.kind for each in api.given[:-1]}
@@ -325,18 +334,14 @@ async def test_hostile_handlers(handler: str) -> None:
 @pytest.mark.parametrize("what", ["exit", "hang", "ignore", "surrogate", "mute"])
 async def test_hostile_streams(what: str) -> None:
     payload = json.dumps({"do": what}).encode()
-    soon = int((time.time() + 1.5) * 1e3)
-    async with running([invocation(payload, deadline=soon)], handler="streamed") as found:
+    async with running([due(payload, 1.5)], handler="streamed") as found:
         await goes_on(*found)
         assert found[0].given[0].body == b"begun "
 
 
 async def test_an_environment_in_which_everything_hangs_is_given_up() -> None:
-    async def act(writer: asyncio.StreamWriter) -> None:
-        soon = int((time.time() + 0.45) * 1e3)
-        writer.write(invocation(b'{"do": "hang"}', deadline=soon))
-
-    async with running([act] * 50, handler="plain") as (api, process):
+    hangs = due(b'{"do": "hang"}', 0.45)
+    async with running([hangs] * 50, handler="plain") as (api, process):
         async with asyncio.timeout(45):
             assert await process.wait() == 1
         assert 30 < len(api.given) < 40
