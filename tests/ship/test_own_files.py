@@ -8,9 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from seawall.cli.lambda_build import _listed
 from seawall.cli.main import main
 from seawall.errors import ConfigError
 from seawall.ship.ignore_file import parse_ignored
+from seawall.ship.lambda_zip import Package
 from seawall.ship.own_files import own_files
 
 
@@ -126,6 +128,18 @@ def test_what_is_allowed_has_to_be_there(tmp_path: Path, name: str) -> None:
         own_files(folder, allow=[name])
 
 
+def test_what_is_packed_is_listed() -> None:
+    own = {f"f{number:03}.py": 10 for number in range(250)}
+    packages = {"numpy": 30_000_000, "seawall": 5_000_000, "six.py": 30}
+    built = Package("f.zip", 1, sum(own.values()) + 35_000_030, 300, True, own, packages)
+    lines = _listed(built).splitlines()
+    sizes = [int(line.split()[0].replace(",", "")) for line in lines]
+    assert sum(sizes) == built.unpacked_bytes
+    assert lines[0].split() == ["10", "f000.py"]
+    assert "50 more files" in lines[200]
+    assert lines[201].split() == ["30,000,000", "package", "numpy"]
+
+
 NAMES = st.sampled_from(["a", "b", "ab", "a.py", "b.md", "[x]", "a b", ".h"])
 PATH = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 PIECE = st.sampled_from(
@@ -148,7 +162,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(lines=st.lists(PATTERN, max_size=4), paths=st.lists(PATH, min_size=1, max_size=12))
 def test_patterns_mean_what_they_mean_to_git(
