@@ -1,4 +1,5 @@
 import logging
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,34 @@ def test_other_examples_are_trained_anew(tmp_path: Path, caplog: pytest.LogCaptu
     assert "does not fit the examples" in caplog.text
     assert read(cache, digest(TEXTS, LABELS), None) is None
     assert digest(["ab"], ["c"]) != digest(["a"], ["bc"])
+
+
+def test_a_file_of_an_older_format_is_refused_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = tmp_path / "trained.npz"
+    np.savez(cache, key=np.frombuffer(b"0" * 64, np.uint8), labels=np.zeros(3, np.uint8))
+    obtain(TEXTS, LABELS, cache=cache)
+    assert "is of format 1, and this version of Seawall reads 2" in caplog.text
+    assert "seawall intents train" in caplog.text
+    caplog.clear()
+    obtain(TEXTS, LABELS, cache=cache)
+    assert caplog.text == ""
+
+
+def test_training_is_the_same_in_every_process(tmp_path: Path) -> None:
+    """Hashes of text differ between processes; what is trained must not."""
+    weights = []
+    for number in range(2):
+        cache = tmp_path / f"{number}.npz"
+        program = (
+            "from pathlib import Path; from seawall.intents.training import obtain;"
+            f"obtain({TEXTS!r}, {LABELS!r}, cache=Path({str(cache)!r}))"
+        )
+        environment = os.environ | {"PYTHONHASHSEED": str(number)}
+        subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+        weights.append(cache.read_bytes())
+    assert weights[0] == weights[1]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY", b"x" * 1_000])
