@@ -252,6 +252,8 @@ class Connection(asyncio.Protocol):
         if self.status < 200:  # an interim response: the real one follows
             self.headers = {}
             return
+        if sum(map(len, self.headers.values())) > self._max_header_bytes:
+            raise ProtocolError(f"the response head exceeds {self._max_header_bytes} bytes")
         if "content-length" in self.headers and "transfer-encoding" in self.headers:
             raise ProtocolError("the upstream sent both content-length and transfer-encoding")
         self._head_done = True

@@ -46,11 +46,10 @@ def one_input(data: bytes) -> None:
         _response([wire[at : at + 512] for at in range(0, len(wire), 512)])
     )
     others = loop.run_until_complete(_response(cut(wire, data[0])))
-    assert pieces[0] == others[0], (pieces, others)
-    assert pieces[1] == others[1], (pieces, others)
-    assert bool(pieces[3]) == bool(others[3]), (pieces, others)
-    if not pieces[3]:
-        assert pieces[2] == others[2], (pieces, others)
+    if len(wire) <= _MAX_HEADER_BYTES:  # else a head may be found too large sooner or later
+        assert bool(pieces[3]) == bool(others[3]), (pieces, others)
+    if not (pieces[3] or others[3]):
+        assert pieces == others
     assert sum(map(len, pieces[1].values())) <= _MAX_HEADER_BYTES + 512
 
 

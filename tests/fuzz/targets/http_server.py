@@ -73,12 +73,10 @@ def _answers(course: Course) -> list[tuple[int, bytes, bool]]:
             continue
         headers = dict(line.lower().split(b": ", 1) for line in lines[1:])
         size = int(headers[b"content-length"])
-        body, rest = rest[:size], rest[size:]
-        if not rest and len(body) < size:  # the answer to HEAD
+        if not rest or rest.startswith(b"HTTP/1.1 "):  # the answer to HEAD: no body begins so
             size = 0
-        assert len(body) == size or body.startswith(b"HTTP/1.1 "), head
-        if body.startswith(b"HTTP/1.1 ") and size:
-            body, rest = b"", body + rest
+        body, rest = rest[:size], rest[size:]
+        assert len(body) == size, head
         if int(status) >= 400:
             body = b""  # what is wrong first may depend on how much has come
         found.append((int(status), body, headers.get(b"connection") == b"close"))

@@ -1,5 +1,7 @@
 """Request bodies that come compressed, within the bounds of those that do not."""
 
+import zlib
+
 from seawall.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding
 
 __all__ = ["decoded"]
@@ -28,8 +30,6 @@ def decoded(data: bytes, coding: bytes, limit: int) -> bytes:
         raise UnsupportedEncoding(
             "The body may be sent as it is, or encoded by gzip.", field="Content-Encoding"
         )
-    import zlib  # noqa: PLC0415 - few clients compress their questions
-
     decoder = zlib.decompressobj(_GZIP_WINDOW)
     try:
         body = decoder.decompress(data, limit + 1)

@@ -15,7 +15,6 @@ from seawall.errors import (
     RequestTimeout,
 )
 from seawall.hosts.http.credentials import presented
-from seawall.hosts.http.encoding import decoded
 from seawall.hosts.http.pace import Pace
 from seawall.hosts.http.stop import Stop
 from seawall.identity.port import Credential
@@ -143,8 +142,11 @@ class Exchange:
         except TimeoutError as error:
             raise RequestTimeout(f"The body did not arrive within {seconds:g} s.") from error
         data = b"".join(parts)
-        coding = self.headers.get(b"content-encoding")
-        return data if coding is None else decoded(data, coding, limit)
+        if (coding := self.headers.get(b"content-encoding")) is None:
+            return data
+        from seawall.hosts.http.encoding import decoded  # noqa: PLC0415 - few clients compress
+
+        return decoded(data, coding, limit)
 
     def credential(self) -> Credential:
         """See `presented`; where the host has established it, that."""
