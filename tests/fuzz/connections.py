@@ -9,7 +9,7 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.server import ServerState
 
-from seawall.config import ServerSettings
+from seawall.config import ServerSettings, Settings
 from seawall.errors import Problem
 from seawall.hosts.http.cheap_share import CheapShare
 from seawall.hosts.http.door import Door
@@ -206,4 +206,5 @@ async def _settle(protocol: LimitedProtocol, course: Course) -> None:
 
 
 class _Unready:
+    settings = Settings()
     ready = False

@@ -1,7 +1,7 @@
 """A stream as the reader of kind "bedrock" takes it: raw frames, and payloads in sound frames."""
 
 from seawall.models.bedrock_reading import BedrockReader
-from tests.fuzz.targets.upstream import check_stream
+from tests.fuzz.streams import check_stream
 from tests.models.wire import WIRES, Call, frame
 
 __all__ = ["SEEDS", "one_input"]

@@ -1,7 +1,7 @@
 """A stream as the reader of kind "openai" takes it."""
 
 from seawall.models.openai_reading import OpenAIReader
-from tests.fuzz.targets.upstream import check_stream
+from tests.fuzz.streams import check_stream
 from tests.models.wire import WIRES, Call
 
 __all__ = ["SEEDS", "one_input"]

@@ -1,7 +1,7 @@
 """A stream as the reader of kind "responses" takes it."""
 
 from seawall.models.responses_reading import ResponsesReader
-from tests.fuzz.targets.upstream import check_stream
+from tests.fuzz.streams import check_stream
 from tests.models.wire import WIRES, Call
 
 __all__ = ["SEEDS", "one_input"]
