@@ -215,6 +215,7 @@ def test_what_asks_for_nothing_is_taken(tmp_path: Any, field: str, value: object
     ("body", "bound"),
     [
         ({"max_tokens": 7}, 7),
+        ({"max_tokens": 7.0}, 7),  # an integer by JSON Schema
         ({"max_completion_tokens": 9}, 9),
         ({"max_tokens": 7, "max_completion_tokens": 9}, 7),
         ({"max_tokens": 5_000}, 1_000),  # the agent's own bound holds

@@ -21,7 +21,8 @@ from seawall.turn import (
 __all__ = ["ChatBody", "TurnBody", "chat_request", "decode", "idempotency_key", "turn_request"]
 
 T = TypeVar("T")
-_Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+# In JSON 5.0 is an integer as well as 5.
+_Count = Annotated[float, Meta(ge=1, le=1_000_000_000, multiple_of=1)]
 
 _where = re.compile(r" - at `\$\.?(.+)`$")
 _unknown = re.compile(r"unknown field `(.+?)`")
@@ -116,7 +117,7 @@ class ChatBody(Struct, frozen=True):
     max_completion_tokens: _Count | None = None
     stop: str | list[str] | None = None
     response_format: ResponseFormat | None = None
-    n: int | None = None
+    n: float | None = None
     tools: Any = None
     tool_choice: Any = None
     functions: Any = None
@@ -213,7 +214,8 @@ def _options(body: ChatBody) -> AnswerOptions | None:
     output = _output(body.response_format)
     if not bounds and not stop and output is None:
         return None
-    return AnswerOptions(max_tokens=min(bounds, default=None), stop=tuple(stop), output=output)
+    most = int(min(bounds)) if bounds else None
+    return AnswerOptions(max_tokens=most, stop=tuple(stop), output=output)
 
 
 def _output(wanted: ResponseFormat | None) -> OutputFormat | None:
