@@ -62,6 +62,8 @@ check: lint types test
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra serve --extra embeddings --extra local --extra plan --group dev \
 		--group build --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra serve --constraint requirements.lock \
+		--generate-hashes --no-emit-index-url --no-header --quiet -o deploy/image/requirements.lock
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
