@@ -94,6 +94,10 @@ def test_it_agrees_with_another_validator(schema: Any, definition: Any, value: A
         ({"multipleOf": 0}, "multipleOf"),
         ({"minLength": True}, "minLength"),
         ({"enum": "a"}, "enum"),
+        ({"type": ["string", "string"]}, "type"),
+        ({"$ref": "#/default", "default": {"type": 5}}, "$ref.type"),
+        ({"$ref": "#/const", "const": {"if": {}}}, "$ref.if"),
+        ({"not": {"$ref": "#/examples"}, "examples": {"minimum": "x"}}, "not.$ref.minimum"),
     ],
 )
 def test_what_cannot_be_checked_is_refused_by_name(schema: Any, path: str) -> None:
@@ -111,6 +115,15 @@ def test_what_cannot_be_checked_is_refused_by_name(schema: Any, path: str) -> No
         ({"items": {"enum": list(range(20_000))}}, [-1] * 20_000),
         ({"items": {"required": ["a"] * 20_000}}, [{}] * 20_000),
         ({"pattern": "(a+)+$"}, "a" * 40 + "b"),
+        ({"anyOf": [{"const": each} for each in range(5_000)]}, list(range(10_000))),
+        ({"allOf": [{"uniqueItems": True}] * 5_000}, [{}, *range(10_000)]),
+        (
+            {
+                "anyOf": [{"$ref": "#/$defs/a"}] * 5_000,
+                "$defs": {"a": {"enum": [list(range(20_000))]}},
+            },
+            {},
+        ),
     ],
 )
 def test_nothing_takes_for_ever(schema: Any, value: Any) -> None:
@@ -118,6 +131,20 @@ def test_nothing_takes_for_ever(schema: Any, value: Any) -> None:
     began = time.process_time()
     fault_of(schema, value)
     assert time.process_time() - began < 1.0
+
+
+@pytest.mark.parametrize(
+    ("step", "value", "fits"),
+    [
+        (5e-324, 5, False),
+        (1e-300, 1e300, False),
+        (0.5, 10**400, False),
+        (2, 2**60 + 1, False),
+        (2, 2**60, True),
+    ],
+)
+def test_numbers_that_no_quotient_can_hold(step: float, value: float, fits: bool) -> None:
+    assert (not fault_of({"multipleOf": step}, value)) is fits
 
 
 def test_a_deep_schema_is_refused() -> None:

@@ -15,6 +15,7 @@ __all__ = ["SchemaFault", "UnusableSchema", "ValueCheck", "check_schema"]
 
 _MAX_DEPTH = 64
 _MAX_STEPS = 20_000
+_BYTES_A_STEP = 16  # of a value that is compared as a whole
 _UNCHECKED = frozenset(
     {"patternProperties", "propertyNames", "unevaluatedItems", "unevaluatedProperties"}
     | {"dependencies", "dependentRequired", "dependentSchemas", "contains", "minContains"}
@@ -67,17 +68,21 @@ def check_schema(schema: object) -> None:
             that would not be checked.
     """
     pending: list[tuple[Path, object]] = [((), schema)]
+    checked: set[int] = set()
     while pending:
         path, each = pending.pop()
-        if isinstance(each, bool):
+        if isinstance(each, bool) or id(each) in checked:
             continue
+        checked.add(id(each))
         if not isinstance(each, dict):
             raise _unusable(path, "Must be an object: a schema.")
         if len(path) > 2 * _MAX_DEPTH:
             raise _unusable(path[:8], "The schema is nested too deeply.")
         for key, value in each.items():
             pending += _inner_schemas((*path, key), key, value)
-            _check_keyword((*path, key), key, value, schema)
+            _check_keyword((*path, key), key, value)
+            if key == "$ref":  # it may lead to where no schema is looked for
+                pending.append(((*path, key), _referred((*path, key), value, schema)))
 
 
 def _inner_schemas(path: Path, key: str, value: object) -> list[tuple[Path, object]]:
@@ -92,11 +97,16 @@ def _inner_schemas(path: Path, key: str, value: object) -> list[tuple[Path, obje
     return [(path, value)] if key in _INNER else []
 
 
-def _check_keyword(path: Path, key: str, value: object, root: object) -> None:
+def _referred(path: Path, reference: object, root: object) -> object:
+    found = _resolve(root, reference) if isinstance(reference, str) else None
+    if found is None:
+        raise _unusable(path, "Must refer to a part of this schema, such as #/$defs/name.")
+    return found
+
+
+def _check_keyword(path: Path, key: str, value: object) -> None:
     if key in _UNCHECKED:
         raise _unusable(path, "This keyword is not supported.")
-    if key == "$ref" and (not isinstance(value, str) or _resolve(root, value) is None):
-        raise _unusable(path, "Must refer to a part of this schema, such as #/$defs/name.")
     if (rule := _rules.get(key)) is not None and not rule[0](value):
         raise _unusable(path, f"Must be {rule[1]}.")
 
@@ -111,13 +121,12 @@ def _are_texts(value: object) -> bool:
 
 def _are_types(value: object) -> bool:
     kinds = value if isinstance(value, list) else [value]
-    return bool(kinds) and all(
-        isinstance(each, str) and (each == "integer" or each in _TYPES) for each in kinds
-    )
+    known = all(isinstance(each, str) and (each == "integer" or each in _TYPES) for each in kinds)
+    return known and 0 < len(kinds) == len(set(kinds))
 
 
 _rules: dict[str, tuple[Callable[[object], bool], str]] = {
-    "type": (_are_types, "the name of a type, or a list of them"),
+    "type": (_are_types, "the name of a type, or a list of different ones"),
     "enum": (lambda value: isinstance(value, list), "a list"),
     "required": (_are_texts, "a list of names"),
     "multipleOf": (lambda value: _is_number(value) and value != 0, "a number that is not 0"),
@@ -134,6 +143,8 @@ class ValueCheck:
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._root = schema
         self._steps = 0
+        self._referred: dict[str, object] = {}
+        self._offered: dict[int, tuple[frozenset[bytes], str]] = {}  # by the id of the list
 
     def __call__(self, value: object) -> None:
         """Check a value.
@@ -151,12 +162,14 @@ class ValueCheck:
             raise SchemaFault("It is too large or too deeply nested to be checked.")
         if isinstance(schema, bool):
             return None if schema else f"{_shown(path)} must not be there"
-        self._steps += len(schema.get("enum", ())) + len(schema.get("required", ()))
-        if "$ref" in schema:
-            referred = _resolve(self._root, schema["$ref"])
-            if (fault := self._fault(referred, value, path, depth + 1)) is not None:
+        self._steps += len(schema.get("required", ()))
+        if (reference := schema.get("$ref")) is not None:
+            if reference not in self._referred:
+                self._referred[reference] = _resolve(self._root, reference)
+            fault = self._fault(self._referred[reference], value, path, depth + 1)
+            if fault is not None:
                 return fault
-        fault = _own_fault(schema, value, path)
+        fault = self._own_fault(schema, value, path)
         if fault is None and isinstance(value, dict):
             fault = self._members_fault(schema, value, path, depth)
         if fault is None and isinstance(value, list):
@@ -188,9 +201,7 @@ class ValueCheck:
             fault = self._fault(wanted, each, (*path, index), depth + 1)
             if fault is not None:
                 return fault
-        if schema.get("uniqueItems") is True and len({_canonical(each) for each in value}) < len(
-            value
-        ):
+        if schema.get("uniqueItems") is True and len(set(map(self._canonical, value))) < len(value):
             return f"{_shown(path)} must have no item twice"
         return None
 
@@ -214,19 +225,34 @@ class ValueCheck:
             return f"{_shown(path)} must not match the schema in not"
         return None
 
+    def _own_fault(self, schema: dict[str, Any], value: Any, path: Path) -> str | None:  # noqa: ANN401 - JSON
+        """What is wrong with a value by itself, whatever is in it."""
+        kinds = schema.get("type")
+        if kinds is not None:
+            listed = kinds if isinstance(kinds, list) else [kinds]
+            if not any(_is_a(value, each) for each in listed):
+                return f"{_shown(path)} must be of type {' or '.join(listed)}"
+        if "enum" in schema:
+            offered, shown = self._offer(schema["enum"], schema["enum"])
+            if self._canonical(value) not in offered:
+                return f"{_shown(path)} must be one of {shown}"
+        if "const" in schema:
+            offered, shown = self._offer(schema, [schema["const"]])
+            if self._canonical(value) not in offered:
+                return f"{_shown(path)} must be {shown[1:-1]}"
+        return _number_fault(schema, value, path) or _size_fault(schema, value, path)
 
-def _own_fault(schema: dict[str, Any], value: Any, path: Path) -> str | None:  # noqa: ANN401 - JSON
-    """What is wrong with a value by itself, whatever is in it."""
-    kinds = schema.get("type")
-    if kinds is not None:
-        listed = kinds if isinstance(kinds, list) else [kinds]
-        if not any(_is_a(value, each) for each in listed):
-            return f"{_shown(path)} must be of type {' or '.join(listed)}"
-    if "enum" in schema and _canonical(value) not in map(_canonical, schema["enum"]):
-        return f"{_shown(path)} must be one of {_brief(schema['enum'])}"
-    if "const" in schema and _canonical(value) != _canonical(schema["const"]):
-        return f"{_shown(path)} must be {_brief(schema['const'])}"
-    return _number_fault(schema, value, path) or _size_fault(schema, value, path)
+    def _offer(self, owner: object, values: list[Any]) -> tuple[frozenset[bytes], str]:
+        """The values that a keyword offers, as they are compared, and as they are shown."""
+        if id(owner) not in self._offered:  # each once, however often the schema is referred to
+            shown = msgspec.json.encode(values).decode()[:200]
+            self._offered[id(owner)] = frozenset(map(_canonical, values)), shown
+        return self._offered[id(owner)]
+
+    def _canonical(self, value: object) -> bytes:
+        data = _canonical(value)
+        self._steps += len(data) // _BYTES_A_STEP
+        return data
 
 
 def _number_fault(schema: dict[str, Any], value: Any, path: Path) -> str | None:  # noqa: ANN401 - JSON
@@ -236,9 +262,18 @@ def _number_fault(schema: dict[str, Any], value: Any, path: Path) -> str | None:
         if key in schema and not holds(value, schema[key]):
             return f"{_shown(path)} {said} {schema[key]}"
     step = schema.get("multipleOf")
-    if step is not None and abs(value / step - round(value / step)) > 1e-9:
+    if step is not None and not _is_multiple(value, step):
         return f"{_shown(path)} must be a multiple of {step}"
     return None
+
+
+def _is_multiple(value: float, step: float) -> bool:
+    if isinstance(value, int) and isinstance(step, int):
+        return value % step == 0
+    try:
+        return abs(value / step - round(value / step)) <= 1e-9
+    except OverflowError:  # which cannot be found out
+        return False
 
 
 def _size_fault(schema: dict[str, Any], value: Any, path: Path) -> str | None:  # noqa: ANN401 - JSON
@@ -287,10 +322,6 @@ def _plain(value: object) -> object:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return int(value)
     return value
-
-
-def _brief(value: object) -> str:
-    return msgspec.json.encode(value).decode()[:200]
 
 
 def _shown(path: Path) -> str:
