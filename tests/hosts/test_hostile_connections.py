@@ -376,6 +376,24 @@ def test_after_an_early_answer_the_rest_of_a_body_is_not_read_for_long(
     assert time.monotonic() - began < 6.0
 
 
+@pytest.mark.parametrize(("version", "interim"), [("1.0", []), ("1.1", [100])])
+def test_only_clients_of_http_1_1_are_sent_an_interim_answer(
+    alone: Pair, version: str, interim: list[int]
+) -> None:
+    """RFC 9110 §10.1.1."""
+    head = (
+        f"POST /v1/turns HTTP/{version}\r\nhost: x\r\nx-api-key: {API_KEY}\r\nconnection: close\r\n"
+        "expect: 100-continue\r\ncontent-length: 2\r\n\r\n"
+    )
+    with connected(alone.url) as connection:
+        connection.sendall(head.encode() + b"{}")
+        received = b""
+        while piece := connection.recv(65_536):
+            received += piece
+    statuses = [int(each[:3]) for each in received.split(b"HTTP/1.1 ")[1:]]
+    assert statuses == [*interim, 422]
+
+
 def test_a_body_that_stops_coming_is_answered_and_the_connection_closed(alone: Pair) -> None:
     head = (
         f"POST /v1/turns HTTP/1.1\r\nhost: x\r\nx-api-key: {API_KEY}\r\ncontent-length: 9\r\n\r\n"

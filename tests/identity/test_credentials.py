@@ -8,6 +8,7 @@ import pytest
 from seawall.errors import Unauthenticated
 from seawall.hosts.http.credentials import presented
 from seawall.identity.authenticator import build_authenticator
+from seawall.identity.port import Anonymous
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
 from seawall.turn import Principal
 from tests.issuer import AUDIENCE, ISSUER, Issuer
@@ -89,3 +90,14 @@ def test_one_by_itself(issuer: Issuer) -> None:
 )
 def test_no_valid_one_is_none(issuer: Issuer, headers: dict[bytes, bytes]) -> None:
     assert decide(issuer, headers) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [("127.8.9.10", True), ("::1", True), ("::ffff:127.0.0.1", True)]
+    + [("::1:2", False), ("::10.0.0.1", False), ("::ffff:10.0.0.1", False), ("1.127.0.0", False)],
+)
+def test_only_the_addresses_of_this_machine_are_its_own(address: str, local: bool) -> None:
+    credential = presented({b"host": b"localhost"}, (address, 1))
+    assert isinstance(credential, Anonymous)
+    assert credential.loopback is local

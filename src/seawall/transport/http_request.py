@@ -294,7 +294,7 @@ def parse_head(data: bytes) -> RequestHead:
         None if chunked else int(length),
         len(data),
         minor > 0 and b"close" not in tokens,
-        framing.get(b"expect", b"").lower() == b"100-continue",
+        minor > 0 and framing.get(b"expect", b"").lower() == b"100-continue",
     )
 
 

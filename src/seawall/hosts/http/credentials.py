@@ -14,7 +14,7 @@ __all__ = ["Client", "presented"]
 
 Client = tuple[str, int] | None
 
-_PEERS = ("127.", "::1", "::ffff:127.")
+_PEERS = ("127.", "::ffff:127.")
 _octet = r"(?:\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])"
 _loopback_host = re.compile(rf"(?:localhost|127(?:\.{_octet}){{3}}|\[::1\])(?::\d{{1,5}})?\Z")
 _FETCHED_HERE = (b"same-origin", b"none")
@@ -81,7 +81,7 @@ def _fault(
     headers: Mapping[bytes, bytes], client: Client, http_version: str, origins: Collection[bytes]
 ) -> str:
     """Why a request cannot be taken for one of this machine's own; empty if it can."""
-    if client is None or not client[0].startswith(_PEERS):
+    if client is None or not (client[0] == "::1" or client[0].startswith(_PEERS)):
         return "the connection does not come from this machine"
     host = headers.get(b"host", b"").lower()
     if not _loopback_host.match(host.decode("latin-1")):
