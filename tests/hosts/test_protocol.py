@@ -41,7 +41,9 @@ async def slow(scope: dict[str, Any], receive: object, send: Send) -> None:
 
 
 @asynccontextmanager
-async def served(**limits: float) -> AsyncGenerator[tuple[uvicorn.Server, int]]:
+async def served(
+    share: CheapShare | None = None, **limits: float
+) -> AsyncGenerator[tuple[uvicorn.Server, int]]:
     """A server whose only place is taken; it closes connections that are idle for half a second."""
     gate = Gate(AdmissionSettings(in_flight=1, queued=0))
     door = Door(cast("Orchestrator", SimpleNamespace(ready=True, gate=gate, settings=Settings())))
@@ -52,7 +54,7 @@ async def served(**limits: float) -> AsyncGenerator[tuple[uvicorn.Server, int]]:
             LimitedProtocol,
             limits=settings,
             intake=Intake(settings, 1_024),
-            share=CheapShare(lambda: True),
+            share=share or CheapShare(lambda: True),
             wheel=Wheel(0.02),
             stop=Stop(),
             door=door,
@@ -112,15 +114,54 @@ async def test_a_bad_head_after_it_is_answered_and_stops_no_timer(
         writer.close()
 
 
-@pytest.mark.parametrize("more", [b"\r\n", b"GET /sl"])
 @on_a_loop
-async def test_what_is_sent_during_an_answer_does_not_cut_it_off(more: bytes) -> None:
-    """Some clients send an empty line after a body (RFC 9112 §2.2), or begin to ask again."""
+async def test_what_is_sent_during_an_answer_does_not_cut_it_off() -> None:
+    """Some clients begin to ask again."""
     async with served(header_seconds=0.3) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(SLOW)
         await asyncio.sleep(0.1)
-        writer.write(more)
+        writer.write(b"GET /sl")
         assert await answer(reader) == (b"HTTP/1.1 200 OK", b"whole")
         assert b"408" in (await asyncio.wait_for(answer(reader), 5.0))[0]
+        writer.close()
+
+
+@pytest.mark.parametrize("request_bytes", [TURN, SLOW])
+@pytest.mark.parametrize("when", ["with it", "during the answer", "after the answer"])
+@on_a_loop
+async def test_an_empty_line_after_a_request_is_not_the_begin_of_another(
+    request_bytes: bytes, when: str
+) -> None:
+    """Some clients send one after a body (RFC 9112 §2.2); the connection is idle all the same."""
+    async with served(header_seconds=0.3) as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request_bytes + b"\r\n" if when == "with it" else request_bytes)
+        if when == "during the answer":
+            await asyncio.sleep(0.1)
+            writer.write(b"\r\n")
+        await answer(reader)
+        if when == "after the answer":
+            writer.write(b"\r\n")
+        await asyncio.sleep(0.1)
+        (connection,) = server.server_state.connections
+        assert cast("LimitedProtocol", connection).idle_since is not None
+        assert await asyncio.wait_for(reader.read(), 5.0) == b""  # for it is idle, without 408
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "target", [b"GET /livez", b"HEAD /%6civez", b"GET /%72eadyz?a=b", b"OPTIONS /v1/turns"]
+)
+@on_a_loop
+async def test_what_needs_no_credential_waits_for_its_share(target: bytes) -> None:
+    """However it is written: else a flood of it would take the time that turns need."""
+    share = CheapShare(lambda: True)
+    for _ in range(200):
+        share.spend(application=True)
+    async with served(share) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(target + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.3)
         writer.close()

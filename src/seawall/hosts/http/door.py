@@ -14,12 +14,11 @@ from seawall.requests import Request, request_id
 if TYPE_CHECKING:
     from seawall.hosts.http.cors import Cors
 
-__all__ = ["LIVE_TARGET", "OPEN_TARGETS", "TURN_TARGETS", "Door", "check_room", "open_cors"]
+__all__ = ["LIVE_TARGET", "TURN_TARGETS", "Door", "check_room", "is_open", "open_cors"]
 
 TURN_TARGETS = frozenset((b"/v1/turns", b"/v1/chat/completions"))
 LIVE_TARGET = b"/livez"
-# For which no credential is asked.
-OPEN_TARGETS = frozenset((LIVE_TARGET, b"/readyz", b"/metrics", b"/openapi.json"))
+_OPEN_TARGETS = frozenset((LIVE_TARGET, b"/readyz", b"/metrics", b"/openapi.json"))
 _ALIVE = encode({"status": "alive"})
 # They stand for the seconds and the request's id, until these are known.
 _MARK = 4_711.5
@@ -106,6 +105,11 @@ class Door:
         from seawall.hosts.http.access_log import log_access  # noqa: PLC0415 - where switched on
 
         log_access(method, target, Request(name), status=status, size=size, seconds=0.0)
+
+
+def is_open(method: bytes, path: bytes) -> bool:
+    """Whether a request may be one that needs no credential; `path` as it was sent."""
+    return path in _OPEN_TARGETS or method == b"OPTIONS" or b"%" in path
 
 
 def open_cors(settings: ServerSettings) -> "Cors | None":

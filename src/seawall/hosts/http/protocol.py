@@ -22,7 +22,7 @@ from seawall.errors import (
 )
 from seawall.hosts.http.cheap_share import CheapShare
 from seawall.hosts.http.cycle import STATUS_LINES, Cycle
-from seawall.hosts.http.door import LIVE_TARGET, OPEN_TARGETS, TURN_TARGETS, Door, Lines
+from seawall.hosts.http.door import LIVE_TARGET, TURN_TARGETS, Door, Lines, is_open
 from seawall.hosts.http.intake import Intake
 from seawall.hosts.http.stop import Stop
 from seawall.transport.http_request import (
@@ -280,7 +280,7 @@ class LimitedProtocol(BufferedProtocol):
         head = self._head
         if cycle is not self._cycle or head is None:
             return
-        open_to_all = head.path in OPEN_TARGETS
+        open_to_all = is_open(head.method, head.path)
         if open_to_all or cycle.status >= 400:
             self._share.learn(self._loop.time() - cycle.begun_at, application=True)
         self._debtor = open_to_all or cycle.status >= 400
@@ -302,8 +302,8 @@ class LimitedProtocol(BufferedProtocol):
                 if self._head is not None:
                     self._take_head(self._head)
             if self._head is None:
-                if not self._awaits_head and reader.held:
-                    self._expect_head()
+                if not self._scheduled and self.drained is None:
+                    self._wait_for_head()
             elif not reader.complete:
                 self._take_body()
         except MalformedRequest as error:
@@ -319,7 +319,7 @@ class LimitedProtocol(BufferedProtocol):
         self.waiting_since = None
         self.answering = True
         self._body_bytes = 0
-        cheap = self._debtor or head.path in OPEN_TARGETS
+        cheap = self._debtor or is_open(head.method, head.path)
         if not cheap or self._stop.leaving or self._share.admit(self):
             self._begin(head, cheap=cheap)
 
@@ -430,14 +430,22 @@ class LimitedProtocol(BufferedProtocol):
         self._head = None
         self.waiting_since = self._loop.time()
         if self._reader.held:
-            self._expect_head()
             self._go_on_soon()  # in the next round: the other connections come first
         else:
-            self.idle_since = self.waiting_since
-            self._idle_timer = self._wheel.call_at(
-                self.waiting_since + self._keep_alive_seconds, self.transport.close
-            )
+            self._wait_for_head()
             self._pace_reading()
+
+    def _wait_for_head(self) -> None:
+        """Wait for the rest of a head, or for another request; empty lines are neither."""
+        if self._reader.held:
+            if not self._awaits_head:
+                self._expect_head()
+        elif self.idle_since is None and self.waiting_since is not None:
+            self.idle_since = self.waiting_since
+            if self._idle_timer is None:
+                self._idle_timer = self._wheel.call_at(
+                    self.waiting_since + self._keep_alive_seconds, self.transport.close
+                )
 
     def _refuse_malformed(self, error: MalformedRequest) -> None:
         kind = HeadersTooLarge if isinstance(error, HeadTooLarge) else InvalidRequest
