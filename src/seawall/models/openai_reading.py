@@ -61,7 +61,12 @@ class _Chunk(Struct):
     choices: list[_Choice] | None = field(default_factory=list)
     usage: Any = None
     error: Any = None
+    # Of an error with nothing around it.
     code: Any = None
+    status: Any = None
+    type: Any = None
+    error_code: Any = None
+    errors: Any = None
 
 
 _decode_chunk = LenientDecoder(_Chunk)
@@ -89,7 +94,7 @@ class OpenAIReader:
                 if data == b"[DONE]":
                     assembly.done = True
                     if assembly.reason is None:
-                        assembly.finish("stop")
+                        assembly.finish("")
                     break
             text += self._take(data, failed=event.name == b"error")
         assembly.count(len(text))
@@ -107,17 +112,20 @@ class OpenAIReader:
             chunk = _decode_chunk(data) if data else None
         except ValueError as error:
             raise assembly.unreadable(data) from error
+        if chunk is None and failed:
+            raise assembly.failed_midway(data)
         if chunk is None:
             assembly.passed_over(data)
             return ""
+        bare = (chunk.code, chunk.error_code, chunk.status, chunk.type)
         if chunk.error or failed:
-            found = chunk.error if isinstance(chunk.error, dict) else {"code": chunk.code}
-            raise assembly.failed_midway(data, *codes_in(found))
+            raise assembly.failed_midway(data, *codes_in(chunk.error), *bare)
         if chunk.usage is not None:
             assembly.usage = _usage(chunk.usage)
         if not chunk.choices:
-            if chunk.code:  # the error itself, from those who put nothing around it
-                raise assembly.failed_midway(data, chunk.code)
+            if chunk.code or chunk.error_code or chunk.errors:
+                first = chunk.errors[0] if isinstance(chunk.errors, list) else chunk.errors
+                raise assembly.failed_midway(data, *codes_in(first), *bare)
             return ""
         choice = chunk.choices[0]
         if choice.error:
