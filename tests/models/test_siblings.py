@@ -300,6 +300,10 @@ def assembled(*pieces: Piece, reason: str = "tool_calls") -> list[tuple[str, str
             [Piece(0, "a", "f", '{"x":'), Piece(0, "b", None, "1"), Piece(0, "c", None, "}")],
             [("f", '{"x":1}')],
         ),
+        (
+            [Piece(0, "a", "f", ""), Piece(0, "b", None, '{"x":'), Piece(0, "c", None, "1}")],
+            [("f", '{"x":1}')],
+        ),
         # The name in each piece.
         (
             [Piece(0, None, "f", '{"x":'), Piece(0, None, "f", "1}")],
@@ -388,8 +392,16 @@ def test_what_is_no_end_is_no_answer(word: str) -> None:
         finished(word)
 
 
-@pytest.mark.parametrize("pieces", [("{}", '{"x":1}'), ("{}", '{"x"', ":1}")])
-def test_empty_arguments_ahead_of_the_true_ones(pieces: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ("{}", '{"x":1}'),
+        ("{}", '{"x"', ":1}"),
+        ('{ "x": 1 }', '{"x"', ":1}"),
+        ('{"x"', ":1}", '{"x":1}'),
+    ],
+)
+def test_arguments_that_are_sent_twice(pieces: tuple[str, ...]) -> None:
     told = [Piece(0, "a", "f", pieces[0]), *(Piece(0, arguments=each) for each in pieces[1:])]
     assert assembled(*told) == [("f", '{"x":1}')]
 
@@ -423,6 +435,7 @@ def test_errors_in_mid_answer_in_every_form(wire: Wire, error: bytes, kind: str)
         (b'error: {"code": 500, "message": "KV cache is full", "type": "server_error"}', "failed"),
         (b'error: {"code": 429, "message": "no slot", "type": "unavailable_error"}', "throttled"),
         (b'data: {"errors": [{"code": 429, "message": "x"}], "success": false}', "throttled"),
+        (b'data: {"choices": [], "x_groq": {"error": "over capacity"}}', "failed"),
         (b'data: {"text": "NETWORK ERROR", "error_code": 50004}', "failed"),
         (b'data: {"type": "error", "status": 400, "code": "bad"}', "refused"),
     ],

@@ -86,12 +86,15 @@ class _Call:
         self.pieces: list[str] = []
 
     def written(self) -> str:
-        """Its arguments; without the empty ones that some servers send ahead of the true ones."""
-        if len(self.pieces) > 1 and self.pieces[0].strip() == "{}":
-            rest = "".join(self.pieces[1:])
-            if _is_object(rest):
-                return rest
-        return "".join(self.pieces)
+        """Its arguments, once: some servers send them whole beside the pieces, or empty before."""
+        pieces = self.pieces
+        arguments = "".join(pieces)
+        if len(pieces) > 1 and not _is_object(arguments):
+            for end in (1, -1):
+                first, rest = "".join(pieces[:end]), "".join(pieces[end:])
+                if _is_object(first) and _is_object(rest) and _repeats(first, rest):
+                    return rest
+        return arguments
 
     def whole(self) -> bool:
         """Whether its arguments are complete."""
@@ -327,7 +330,7 @@ class Assembly:
             return None
         if call_id and current.id:
             # A name begins a call; without one it is a piece under an id that changes.
-            going_on = not name and current.pieces and not self._whole(current)
+            going_on = not name and not self._whole(current)
             return current if going_on else None
         if name and current.name and (name != current.name or self._whole(current)):
             return None
@@ -364,6 +367,11 @@ def _is_json(text: str) -> bool:
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return False
     return True
+
+
+def _repeats(first: str, rest: str) -> bool:
+    empty: dict[str, object] = {}
+    return msgspec.json.decode(first) in (empty, msgspec.json.decode(rest))
 
 
 def _made_up_id() -> str:

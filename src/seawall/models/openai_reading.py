@@ -67,6 +67,7 @@ class _Chunk(Struct):
     type: Any = None
     error_code: Any = None
     errors: Any = None
+    x_groq: Any = None
 
 
 _decode_chunk = LenientDecoder(_Chunk)
@@ -117,23 +118,29 @@ class OpenAIReader:
         if chunk is None:
             assembly.passed_over(data)
             return ""
-        bare = (chunk.code, chunk.error_code, chunk.status, chunk.type)
-        if chunk.error or failed:
-            raise assembly.failed_midway(data, *codes_in(chunk.error), *bare)
+        self._check(chunk, data, failed=failed)
         if chunk.usage is not None:
             assembly.usage = _usage(chunk.usage)
         if not chunk.choices:
-            if chunk.code or chunk.error_code or chunk.errors:
-                first = chunk.errors[0] if isinstance(chunk.errors, list) else chunk.errors
-                raise assembly.failed_midway(data, *codes_in(first), *bare)
             return ""
         choice = chunk.choices[0]
-        if choice.error:
-            raise assembly.failed_midway(data, *codes_in(choice.error))
         text = self._read(choice.delta) if choice.delta is not None else ""
         if choice.finish_reason:
             assembly.finish(choice.finish_reason)
         return text
+
+    def _check(self, chunk: _Chunk, data: bytes, *, failed: bool) -> None:
+        """Raise what the server says that went wrong, wherever it says so."""
+        error = chunk.error or (chunk.choices[0].error if chunk.choices else None)
+        if not error and isinstance(chunk.x_groq, dict):
+            error = chunk.x_groq.get("error")
+        if not (error or failed or chunk.choices):  # it may stand there with nothing around it
+            several = chunk.errors if isinstance(chunk.errors, list) else [chunk.errors]
+            first = next(iter(several), None)
+            error = first or chunk.code or chunk.error_code
+        if error or failed:
+            bare = (chunk.code, chunk.error_code, chunk.status, chunk.type)
+            raise self.assembly.failed_midway(data, *codes_in(error), *bare)
 
     def _read(self, delta: _Delta) -> str:
         content = delta.content
