@@ -85,3 +85,14 @@ def test_quoted_values_are_the_same_values(count: int, share: float, sure: bool)
     found = decode_arguments(json.dumps(quoted), Arguments)
     assert (found.count, found.sure) == (count, sure)
     assert math.isclose(found.share, share, rel_tol=0.0)
+
+
+@pytest.mark.parametrize("written", ["9007199254740993.0", '"9007199254740993.0"', "-1e17"])
+def test_no_whole_number_is_rounded_on_its_way_through_a_float(written: str) -> None:
+    kind = msgspec.defstruct("Account", [("number", int)])
+    with pytest.raises(msgspec.ValidationError):
+        decode_arguments(f'{{"number": {written}, "note": "1234567890123456.5"}}', kind)
+    for whole in (9007199254740993, -12345678901234567890123):
+        for form in (str(whole), f'"{whole}"'):
+            taken = decode_arguments(f'{{"number": {form}, "x": "1234567890123456.5"}}', kind)
+            assert taken == kind(whole)

@@ -1,6 +1,9 @@
 """Arguments in one canonical form, whatever their wording."""
 
 import json
+import subprocess
+import sys
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -66,3 +69,30 @@ def test_all_wordings_of_the_same_have_one_form(asked: dict[str, Any], random: A
 def test_what_differs_has_another_form(one: dict[str, Any], other: dict[str, Any]) -> None:
     first, second = (decode_arguments(json.dumps(each), Given) for each in (one, other))
     assert (canonical(first) == canonical(second)) == (first == second)
+
+
+def test_sets_have_one_form_in_every_process() -> None:
+    code = (
+        "import msgspec; from seawall.agents.arguments import canonical;"
+        "kind = msgspec.defstruct('A', [('tags', set[str])]);"
+        "print(canonical(kind({'b', 'a', 'cc', 'zz', 'q', 'ü'})))"
+    )
+    forms = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(forms) == 1
+    assert b'"a","b"' in forms.pop()
+
+
+def test_long_decimals_are_told_apart() -> None:
+    kind = msgspec.defstruct("Price", [("amount", Decimal)])
+    first, other = Decimal("123456789012345678901234567890.12"), Decimal("1e-40")
+    assert canonical(kind(first)) != canonical(kind(Decimal("123456789012345678901234567890.13")))
+    assert canonical(kind(other)) == canonical(kind(Decimal("10e-41")))
+    assert canonical(kind(Decimal("-0.0"))) == canonical(kind(Decimal(0)))

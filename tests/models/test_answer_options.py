@@ -7,10 +7,11 @@ import pytest
 
 from seawall.models.port import ModelRequest, OutputFormat, Prompt
 from seawall.models.schemas import ANY_OBJECT
+from seawall.models.stopping import StoppedModel
 from seawall.turn import UserMessage
 from tests.models.player import Recording
-from tests.models.test_contract import ask, each_wire, with_model
-from tests.models.wire import Wire
+from tests.models.test_contract import ask, each_wire, text_of, with_model
+from tests.models.wire import WIRES, Wire
 
 STOPS = {
     "openai": ("stop",),
@@ -50,3 +51,14 @@ def test_any_object(wire: Wire) -> None:
     assert "additionalProperties" not in json.dumps(body)
     if wire.name == "openai":
         assert body["response_format"] == {"type": "json_object"}
+
+
+def test_reasoning_between_the_halves_of_a_stop_text() -> None:
+    deltas = ({"content": "Hi. EN"}, {"reasoning_content": "hm"}, {"content": "D of it"})
+    chunks = [json.dumps({"choices": [{"delta": each}]}).encode() for each in deltas]
+    played = Recording([b"data: " + each + b"\n\n" for each in chunks], seconds=0.02)
+
+    async def do(model: Any, *_: Any) -> Any:
+        return await ask(StoppedModel(model, ("END",)))
+
+    assert text_of(with_model(WIRES[2], played, do)) == "Hi. "

@@ -13,7 +13,7 @@ from seawall.models.assembly import Assembly
 from seawall.models.port import Finish, ModelRequest, Progress, Prompt, Text, ToolCalls, ToolSpec
 from seawall.turn import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 from tests.models.player import Recording
-from tests.models.test_contract import TEXTS, answer_to, each_wire, text_of
+from tests.models.test_contract import TEXTS, answer_to, each_wire, problem_of, text_of
 from tests.models.test_oracles import sent
 from tests.models.wire import WIRES, Call, Wire, frame, sse
 
@@ -300,6 +300,10 @@ def assembled(*pieces: Piece, reason: str = "tool_calls") -> list[tuple[str, str
             [Piece(0, "a", "f", '{"x":'), Piece(0, "b", None, "1"), Piece(0, "c", None, "}")],
             [("f", '{"x":1}')],
         ),
+        (
+            [Piece(0, "a", "f", ""), Piece(0, "b", None, '{"x":'), Piece(0, "c", None, "1}")],
+            [("f", '{"x":1}')],
+        ),
         # The name in each piece.
         (
             [Piece(0, None, "f", '{"x":'), Piece(0, None, "f", "1}")],
@@ -356,3 +360,161 @@ def test_looking_for_complete_arguments_is_bounded() -> None:
     with pytest.raises(UpstreamFailed):
         for _ in range(1 << 20):
             assembly.call(0, name="f", arguments="}")
+
+
+def finished(reason: str, *later: str) -> str:
+    assembly = Assembly("test")
+    for each in (reason, *later):
+        assembly.finish(each)
+    return assembly.end()[1].reason
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["content_filter: RECITATION"], "content_filter"),
+        (["FinishReason.MAX_TOKENS"], "length"),
+        (["maxTokens"], "length"),
+        (["end-turn"], "stop"),
+        (["of_tomorrow"], "other"),
+        (["length", "stop"], "length"),
+        (["stop", "content_filter"], "content_filter"),
+        (["null", "stop"], "stop"),
+    ],
+)
+def test_reasons_in_the_words_of_more_servers(words: list[str], reason: str) -> None:
+    assert finished(*words) == reason
+
+
+@pytest.mark.parametrize("word", ["function_call_filter: MALFORMED_FUNCTION_CALL", "Error", "null"])
+def test_what_is_no_end_is_no_answer(word: str) -> None:
+    with pytest.raises(UpstreamFailed):
+        finished(word)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ("{}", '{"x":1}'),
+        ("{}", '{"x"', ":1}"),
+        ('{ "x": 1 }', '{"x"', ":1}"),
+        ('{"x"', ":1}", '{"x":1}'),
+    ],
+)
+def test_arguments_that_are_sent_twice(pieces: tuple[str, ...]) -> None:
+    told = [Piece(0, "a", "f", pieces[0]), *(Piece(0, arguments=each) for each in pieces[1:])]
+    assert assembled(*told) == [("f", '{"x":1}')]
+
+
+@pytest.mark.parametrize("reason", ["", "of_tomorrow", "length"])
+def test_a_call_without_arguments_needs_an_end_that_is_known(reason: str) -> None:
+    assert assembled(Piece(0, "a", "f", ""), reason=reason) == []
+    assert assembled(Piece(0, "a", "f", "{}"), reason=reason) == [("f", "{}")]
+
+
+ERRORS = (
+    (b'event: error\ndata: {"type": "rate_limit_error", "message": "slow"}\n\n', "throttled"),
+    (b'event: error\ndata: {"error": {"type": "overloaded_error"}}\n\n', "throttled"),
+    (b'data: {"error": {"code": "invalid_api_key", "message": "no"}}\n\n', "refused"),
+    (b"event: error\ndata: upstream connect error\n\n", "failed"),
+)
+
+
+@pytest.mark.parametrize("wire", [ANTHROPIC, OPENAI, RESPONSES], ids=lambda wire: wire.name)
+@pytest.mark.parametrize(("error", "kind"), ERRORS)
+def test_errors_in_mid_answer_in_every_form(wire: Wire, error: bytes, kind: str) -> None:
+    told = wire.answer(TEXTS[:2])
+    for ending in (told[4:], [b"data: [DONE]\n\n"]):
+        problem = problem_of(wire, Recording([*told[:4], error, *ending]))
+        assert problem.code == f"upstream-{kind}"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (b'error: {"code": 500, "message": "KV cache is full", "type": "server_error"}', "failed"),
+        (b'error: {"code": 429, "message": "no slot", "type": "unavailable_error"}', "throttled"),
+        (b'data: {"errors": [{"code": 429, "message": "x"}], "success": false}', "throttled"),
+        (b'data: {"choices": [], "x_groq": {"error": "over capacity"}}', "failed"),
+        (b'data: {"text": "NETWORK ERROR", "error_code": 50004}', "failed"),
+        (b'data: {"type": "error", "status": 400, "code": "bad"}', "refused"),
+    ],
+)
+def test_an_error_before_done_is_no_end_of_an_answer(error: bytes, kind: str) -> None:
+    """llama.cpp's server writes a field of its own, and `[DONE]` behind it."""
+    begun = b'data: {"choices": [{"delta": {"content": "All is"}}]}\n\n'
+    problem = problem_of(OPENAI, Recording([begun, error + b"\n\n", b"data: [DONE]\n\n"]))
+    assert problem.code == f"upstream-{kind}"
+
+
+@each_wire
+@pytest.mark.parametrize("kind", ["text/event-stream", "text/plain", "application/problem+json"])
+@pytest.mark.parametrize("body", [[b"\n", b'{"error": {"code": 429}}'], [b"<html>Log in</html>"]])
+def test_a_document_in_place_of_a_stream_is_logged(
+    wire: Wire, kind: str, body: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    played = Recording(body, headers={"content-type": kind}, seconds=0.02)
+    code = problem_of(wire, played).code
+    assert code == ("upstream-throttled" if len(body) > 1 else "upstream-failed")
+    assert "answered 200" in caplog.text
+    assert body[-1].decode() in caplog.text
+
+
+def responses(*events: dict[str, Any]) -> Recording:
+    return Recording([sse(each) for each in events])
+
+
+def message(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "message", "role": "assistant", "content": list(parts)}
+
+
+HELLO = message({"type": "output_text", "text": "Hello"})
+REFUSAL = message({"type": "refusal", "refusal": "I cannot."})
+DELTA: dict[str, Any] = {"type": "response.output_text.delta", "delta": "Hello"}
+
+
+@pytest.mark.parametrize(
+    ("events", "text"),
+    [
+        ([{"type": "response.output_item.done", "output_index": 0, "item": HELLO}], "Hello"),
+        ([{"type": "response.output_text.done", "text": "Hello"}], "Hello"),
+        ([DELTA, {"type": "response.output_text.done", "text": "Hello"}], "Hello"),
+        (
+            [
+                {**DELTA, "output_index": 0},
+                {"type": "response.output_item.done", "item": HELLO},
+                {"type": "response.output_item.done", "output_index": 1, "item": HELLO},
+            ],
+            "HelloHello",
+        ),
+        ([], "Hello"),
+        ([{"type": "response.output_item.done", "item": REFUSAL}], "I cannot."),
+    ],
+)
+def test_responses_that_stream_no_deltas(events: list[dict[str, Any]], text: str) -> None:
+    end = {"type": "response.completed", "response": {"status": "completed", "output": [HELLO]}}
+    answered = answer_to(RESPONSES, responses(*events, end))
+    assert text_of(answered) == text
+    assert isinstance(answered[-1], Finish)
+    assert answered[-1].reason == ("content_filter" if "cannot" in text else "stop")
+
+
+@pytest.mark.parametrize("ids", [{}, {"call_id": None, "id": "fc_1"}, {"call_id": "call_1"}])
+@pytest.mark.parametrize("index", [{}, {"output_index": 0}])
+def test_a_call_of_the_responses_api_is_one(ids: dict[str, Any], index: dict[str, Any]) -> None:
+    item = {"type": "function_call", "name": "find_order", "arguments": "", **ids}
+    whole = {**item, "arguments": '{"order": 1}', "status": "completed"}
+    called = "response.function_call_arguments"
+    begun = {"type": "response.output_item.added", **index, "item": item}
+    done = {"type": "response.output_item.done", **index, "item": whole}
+    end = {"type": "response.completed", "response": {"output": [whole]}}
+    for between in (
+        [{"type": f"{called}.delta", **index, "delta": '{"order": 1}'}],
+        [{"type": f"{called}.done", **index, "arguments": '{"order": 1}'}],
+        [],
+    ):
+        for events in ([begun, *between, done, end], [done, end], [end]):
+            asked = answer_to(RESPONSES, responses(*events))[-2]
+            assert isinstance(asked, ToolCalls)
+            assert [each.arguments for each in asked.calls] == ['{"order": 1}']
+            assert not asked.unfinished

@@ -1,8 +1,9 @@
 """The arguments of a tool call: read as models write them, and in one canonical form."""
 
 import math
+import re
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,7 +13,10 @@ __all__ = ["canonical", "decode_arguments"]
 
 T = TypeVar("T", bound=Struct)
 
+_EXACT = 1 << 53  # up to here a float is the whole number that was written
+
 _encode = msgspec.json.Encoder(order="sorted").encode
+_long_number = re.compile(r"\d{16}[\d.]*[.eE]")
 
 
 def decode_arguments(arguments: str, kind: type[T]) -> T:
@@ -31,12 +35,17 @@ def decode_arguments(arguments: str, kind: type[T]) -> T:
     if text == "null":
         text = "{}"
     try:
-        return msgspec.json.decode(text, type=kind)
+        taken = msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError as strict:
         values = _convert(msgspec.json.decode(text), kind)
         if values is None or not _finite(msgspec.to_builtins(values)):  # "nan" is text elsewhere
             raise strict from None  # it says what was really written
-        return values
+        taken = values
+    if _long_number.search(text) and _rounded(
+        msgspec.json.decode(text), msgspec.to_builtins(taken)
+    ):
+        raise msgspec.ValidationError("A whole number is too long to be written with a point")
+    return taken
 
 
 def _convert(decoded: Any, kind: type[T]) -> T | None:  # noqa: ANN401 - JSON of any kind
@@ -59,12 +68,26 @@ def _finite(value: object) -> bool:
     return True
 
 
+def _rounded(written: Any, taken: Any) -> bool:  # noqa: ANN401 - JSON of any kind
+    """Whether a whole number was read by way of a float that has no room for it."""
+    if type(taken) is int:
+        fraction = type(written) is float or (type(written) is str and not written.isdigit())
+        return fraction and abs(taken) >= _EXACT and written != str(taken)
+    if isinstance(written, dict) and isinstance(taken, dict):
+        return any(_rounded(written[key], taken[key]) for key in written.keys() & taken.keys())
+    if isinstance(written, list) and isinstance(taken, list):
+        return any(map(_rounded, written, taken))
+    return False
+
+
 def canonical(arguments: Struct) -> bytes:
     """One encoding for all wordings of the same arguments.
 
-    Keys are sorted, defaults are there, and numbers and moments stand by their value.
+    Keys and sets are sorted, defaults are there, and numbers and moments stand by their value.
     """
-    plain = msgspec.to_builtins(arguments, builtin_types=(Decimal, datetime), str_keys=True)
+    plain = msgspec.to_builtins(
+        arguments, builtin_types=(Decimal, datetime), str_keys=True, order="sorted"
+    )
     return _encode(_by_value(plain))
 
 
@@ -85,6 +108,7 @@ def _by_value(value: Any) -> Any:  # noqa: ANN401 - JSON of any kind
 
 def _decimal(value: Decimal) -> str:
     try:
-        return str(value.normalize() + 0)  # no -0
+        digits = Context(prec=max(28, len(value.as_tuple().digits)))  # none is rounded away
+        return str(value.normalize(digits)) if value else "0"
     except ArithmeticError:
         return str(value)

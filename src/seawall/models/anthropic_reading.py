@@ -44,14 +44,10 @@ class _Delta(Struct):
     stop_reason: str | None = None
 
 
-class _Started(Struct):
-    usage: Any = None
-
-
 class _Event(Struct):
     type: str | None = None
     index: int | None = 0
-    message: _Started | None = None
+    message: Any = None  # a text, in an error
     content_block: _Block | None = None
     delta: _Delta | None = None
     usage: Any = None
@@ -90,12 +86,14 @@ class AnthropicReader:
                 decoded = _decode_event(data)
             except ValueError as error:
                 raise self.assembly.unreadable(data) from error
-            if decoded is None:
+            failed = event.name == b"error"
+            if decoded is None and not failed:
                 self.assembly.passed_over(data)
                 continue
+            if failed or decoded is None or decoded.error or decoded.type == "error":
+                codes = (*codes_in(decoded.error), decoded.type) if decoded is not None else ()
+                raise self.assembly.failed_midway(data, *codes)
             kind = decoded.type or event.name.decode()
-            if kind == "error":
-                raise self.assembly.failed_midway(data, *codes_in(decoded.error))
             if kind in _READ:
                 text += self._take(kind, decoded)
             if self.assembly.done:
@@ -120,8 +118,8 @@ class AnthropicReader:
             return self._delta(event.index, event.delta) if event.delta is not None else ""
         if kind == "content_block_start":
             return self._begin(event.index, event.content_block or _Block())
-        if kind == "message_start" and event.message is not None:
-            self._count(event.message.usage)
+        if kind == "message_start" and isinstance(event.message, dict):
+            self._count(event.message.get("usage"))
         elif kind == "message_delta":
             self._count(event.usage)
             if event.delta is not None and event.delta.stop_reason:
@@ -129,7 +127,7 @@ class AnthropicReader:
         elif kind == "message_stop":
             self.assembly.done = True
             if self.assembly.reason is None:
-                self.assembly.finish("end_turn")
+                self.assembly.finish("")
         return ""
 
     def _delta(self, index: int | None, delta: _Delta) -> str:

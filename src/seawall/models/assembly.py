@@ -2,6 +2,7 @@
 
 import logging
 import random
+import re
 import string
 from typing import Protocol
 
@@ -20,6 +21,7 @@ _MAX_ANSWER_BYTES = 64 << 20  # for that much text, a few characters in each chu
 _MAX_CALLS = 64
 _MAX_LOOKS = 256
 _ALPHABET = string.ascii_letters + string.digits
+_MAX_REASON_CHARACTERS = 100
 _ID_LENGTH = 9  # of letters and digits: Mistral takes nothing else, and everyone takes that
 
 _REASONS: dict[str, FinishReason] = {
@@ -27,17 +29,25 @@ _REASONS: dict[str, FinishReason] = {
     **dict.fromkeys(("completed", "complete", "done", "end"), "stop"),
     **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length"), "length"),
     **dict.fromkeys(("model_context_window_exceeded", "max_length"), "length"),
+    **dict.fromkeys(("maxtokens", "max_new_tokens", "token_limit", "error_limit"), "length"),
+    **dict.fromkeys(("time_limit", "max_tokens_reached"), "length"),
     **dict.fromkeys(("tool_calls", "tool_use", "function_call", "tool_call"), "tool_calls"),
     **dict.fromkeys(("content_filter", "content_filtered", "refusal", "safety"), "content_filter"),
     **dict.fromkeys(("guardrail_intervened", "recitation", "blocklist"), "content_filter"),
     **dict.fromkeys(("prohibited_content", "spii", "sensitive"), "content_filter"),
+    **dict.fromkeys(("contentfilter", "image_safety", "error_toxic", "language"), "content_filter"),
 }
+_NO_REASONS = frozenset({"null", "none", "not_finished"})
 # Not the end of an answer, but of the attempt at one.
 _GIVEN_UP = frozenset(
     {"abort", "aborted", "error", "failed", "cancelled", "canceled", "timeout", "network_error"}
     | {"insufficient_system_resource", "malformed_function_call", "unexpected_tool_call"}
-    | {"malformed_tool_use", "malformed_model_output", "engine_error"}
+    | {"malformed_tool_use", "malformed_model_output", "engine_error", "user_cancel"}
 )
+
+# Longer words of some servers: "content_filter: RECITATION", "FinishReason.MAX_TOKENS".
+_words = re.compile(r"[a-z_]+")
+_SEVERITY = ("other", "stop", "tool_calls", "length", "content_filter")
 
 _log = logging.getLogger("seawall.models")
 
@@ -74,6 +84,17 @@ class _Call:
         self.index = index
         self.id = self.name = self.extra = ""
         self.pieces: list[str] = []
+
+    def written(self) -> str:
+        """Its arguments, once: some servers send them whole beside the pieces, or empty before."""
+        pieces = self.pieces
+        arguments = "".join(pieces)
+        if len(pieces) > 1 and not _is_object(arguments):
+            for end in (1, -1):
+                first, rest = "".join(pieces[:end]), "".join(pieces[end:])
+                if _is_object(first) and _is_object(rest) and _repeats(first, rest):
+                    return rest
+        return arguments
 
     def whole(self) -> bool:
         """Whether its arguments are complete."""
@@ -229,15 +250,20 @@ class Assembly:
         self.call(index, call_id=call_id, arguments=arguments)
 
     def finish(self, reason: str) -> None:
-        """The answer ended, in the provider's own word for why.
+        """The answer ended, in the provider's own word for why; of several the gravest holds.
 
         Raises:
             UpstreamFailed: the provider gave it up.
         """
-        word = reason.lower()
-        if word in _GIVEN_UP:
-            raise self.failure(f"gave up in the middle of its answer ({word})")
-        self.reason = _REASONS.get(word, "other")
+        word = reason[:_MAX_REASON_CHARACTERS].lower().replace("-", "_")
+        if word in _NO_REASONS:
+            return
+        found: FinishReason = "other"
+        for each in (word,) if word in _REASONS else _words.findall(word):
+            if each in _GIVEN_UP:
+                raise self.failure(f"gave up in the middle of its answer ({word})")
+            found = max(found, _REASONS.get(each, "other"), key=_SEVERITY.index)
+        self.reason = max(self.reason or found, found, key=_SEVERITY.index)
 
     def end(self) -> tuple[ToolCalls | None, Finish]:
         """See `Reader.end`."""
@@ -251,10 +277,10 @@ class Assembly:
         named = [each for each in self._calls if each.name]
         seen: set[str] = set()
         for each in named:
-            arguments = "".join(each.pieces)
+            arguments = each.written()
             whole = _is_json(arguments) if arguments.strip() else None
             if whole is None:
-                whole = reason != "length" or each is not named[-1]
+                whole = reason in ("stop", "tool_calls") or each is not named[-1]
                 arguments = "{}" if whole else arguments
             call_id = each.id if each.id and each.id not in seen else _made_up_id()
             seen.add(call_id)
@@ -304,7 +330,7 @@ class Assembly:
             return None
         if call_id and current.id:
             # A name begins a call; without one it is a piece under an id that changes.
-            going_on = not name and current.pieces and not self._whole(current)
+            going_on = not name and not self._whole(current)
             return current if going_on else None
         if name and current.name and (name != current.name or self._whole(current)):
             return None
@@ -341,6 +367,11 @@ def _is_json(text: str) -> bool:
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return False
     return True
+
+
+def _repeats(first: str, rest: str) -> bool:
+    empty: dict[str, object] = {}
+    return msgspec.json.decode(first) in (empty, msgspec.json.decode(rest))
 
 
 def _made_up_id() -> str:

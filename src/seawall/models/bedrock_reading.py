@@ -108,7 +108,7 @@ class BedrockReader:
         elif delta is not None and delta.reasoning_content is not None:
             assembly.think(delta.reasoning_content.text or "")
         if event_type == "messageStop":
-            assembly.finish(event.stop_reason or "end_turn")
+            assembly.finish(event.stop_reason or "")
         if (used := event.usage) is not None:
             cached = count_of(used, "cacheReadInputTokens")
             written = count_of(used, "cacheWriteInputTokens")

@@ -24,6 +24,8 @@ _MAX_ERROR_BYTES = 16_384
 _ERROR_SECONDS = 2.0
 _SETTLE_SECONDS = 0.05  # for the end of the body, behind the end of the answer
 _WARM_SECONDS = 5.0
+_MAX_BLANK_READS = 256
+_NO_STREAM = (b"{", b"[", b"<")  # a document of JSON or HTML
 
 _log = logging.getLogger("seawall.models")
 
@@ -118,10 +120,12 @@ async def _checked(
     """
     first = b""
     if response.status == 200:
-        if "application/json" not in response.headers.get("content-type", ""):
-            return first
-        first = await response.read_some()  # some call their streams so, too
-        if not first.lstrip().startswith((b"{", b"[")):
+        for _ in range(_MAX_BLANK_READS):
+            first = await response.read_some()
+            if not first.isspace():
+                break
+        # By what it is: some call their streams JSON, others their errors streams.
+        if not first.lstrip().startswith(_NO_STREAM):
             return first
     said = first + await _beginning(response)
     if ask_again is not None and ask_again(response, said):

@@ -25,7 +25,9 @@ _WORTH_ANOTHER_TRY = frozenset({408, 409, 424, 425})
 _OVERLOADED = frozenset({429, 529})
 # The account has nothing left to spend: no pause helps, however the status reads.
 _SPENT = frozenset(
-    {"insufficientquota", "exceededcurrentquota", "billinghardlimitreached"} | {"billingnotactive"}
+    {"insufficientquota", "exceededcurrentquota", "billinghardlimitreached"}
+    | {"billingnotactive", "insufficientuserquota", "insufficientbalance", "insufficientcredits"}
+    | {"insufficientfunds", "creditsexhausted"}
 )
 # Names of errors as the status that they would have been, without case, underscores and the ending
 # "error" or "exception": OpenAI's, Anthropic's, Google's, AWS's and those of common servers.

@@ -61,7 +61,13 @@ class _Chunk(Struct):
     choices: list[_Choice] | None = field(default_factory=list)
     usage: Any = None
     error: Any = None
+    # Of an error with nothing around it.
     code: Any = None
+    status: Any = None
+    type: Any = None
+    error_code: Any = None
+    errors: Any = None
+    x_groq: Any = None
 
 
 _decode_chunk = LenientDecoder(_Chunk)
@@ -89,7 +95,7 @@ class OpenAIReader:
                 if data == b"[DONE]":
                     assembly.done = True
                     if assembly.reason is None:
-                        assembly.finish("stop")
+                        assembly.finish("")
                     break
             text += self._take(data, failed=event.name == b"error")
         assembly.count(len(text))
@@ -107,25 +113,34 @@ class OpenAIReader:
             chunk = _decode_chunk(data) if data else None
         except ValueError as error:
             raise assembly.unreadable(data) from error
+        if chunk is None and failed:
+            raise assembly.failed_midway(data)
         if chunk is None:
             assembly.passed_over(data)
             return ""
-        if chunk.error or failed:
-            found = chunk.error if isinstance(chunk.error, dict) else {"code": chunk.code}
-            raise assembly.failed_midway(data, *codes_in(found))
+        self._check(chunk, data, failed=failed)
         if chunk.usage is not None:
             assembly.usage = _usage(chunk.usage)
         if not chunk.choices:
-            if chunk.code:  # the error itself, from those who put nothing around it
-                raise assembly.failed_midway(data, chunk.code)
             return ""
         choice = chunk.choices[0]
-        if choice.error:
-            raise assembly.failed_midway(data, *codes_in(choice.error))
         text = self._read(choice.delta) if choice.delta is not None else ""
         if choice.finish_reason:
             assembly.finish(choice.finish_reason)
         return text
+
+    def _check(self, chunk: _Chunk, data: bytes, *, failed: bool) -> None:
+        """Raise what the server says that went wrong, wherever it says so."""
+        error = chunk.error or (chunk.choices[0].error if chunk.choices else None)
+        if not error and isinstance(chunk.x_groq, dict):
+            error = chunk.x_groq.get("error")
+        if not (error or failed or chunk.choices):  # it may stand there with nothing around it
+            several = chunk.errors if isinstance(chunk.errors, list) else [chunk.errors]
+            first = next(iter(several), None)
+            error = first or chunk.code or chunk.error_code
+        if error or failed:
+            bare = (chunk.code, chunk.error_code, chunk.status, chunk.type)
+            raise self.assembly.failed_midway(data, *codes_in(error), *bare)
 
     def _read(self, delta: _Delta) -> str:
         content = delta.content

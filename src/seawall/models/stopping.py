@@ -10,7 +10,7 @@ from contextlib import aclosing
 from msgspec import structs
 
 from seawall.models.estimate import CHARACTERS, prompt_tokens
-from seawall.models.port import Finish, Model, ModelEvent, ModelRequest, Text
+from seawall.models.port import Finish, Model, ModelEvent, ModelRequest, Progress, Text
 from seawall.turn import Usage
 
 __all__ = ["StoppedModel"]
@@ -33,7 +33,7 @@ class StoppedModel:
         async with aclosing(self._model.stream(request, deadline=deadline)) as events:
             async for event in events:
                 if type(event) is not Text:
-                    if held:
+                    if held and type(event) is not Progress:
                         yield Text(held)
                         held = ""
                     yield event

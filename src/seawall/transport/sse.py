@@ -137,5 +137,9 @@ class SseParser:
             self._size += len(value) + _LINE_BYTES
         elif field == b"event":
             self._name = value
+        elif field == b"error":  # llama.cpp's own, in place of an event of that name
+            self._name = b"error"
+            self._data.append(value)
+            self._size += len(value) + _LINE_BYTES
         elif field == b"id" and b"\0" not in value:
             self._id = value
