@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import CDLL, c_bool, c_double, c_longlong
+from ctypes import CDLL, c_bool, c_double, c_int, c_longlong
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.queues import SimpleQueue
 from types import FrameType
@@ -122,7 +122,7 @@ class _Supervisor:
         self._port = port
         self._ready = self._context.RawArray(c_bool, workers)
         self._beats = self._context.RawArray(c_double, workers)  # monotonic; 0: none expected
-        self._leaving = self._context.RawValue(c_bool, False)
+        self._leaving = self._context.RawValue(c_int, 0)  # signals so far
         self._workers = [_Worker(self._start(index)) for index in range(workers)]
         self._looked_at = self._excused_until = time.monotonic()
 
@@ -275,8 +275,8 @@ class _Supervisor:
                 os.kill(process.pid, number)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._leaving.value = True
         self._signals += 1
+        self._leaving.value = self._signals
 
 
 def _ending(status: int | None, why: str = "") -> str:
@@ -327,6 +327,8 @@ def _work(
             all_ready=lambda: all(ready) and not leaving.value,
             on_leaving=on_leaving,
             on_beat=on_beat,
+            # A signal to the process group, as Ctrl-C is, reaches a worker beside ours.
+            hurries=lambda: leaving.value > 1,
             parent=parent,
             index=index,
             counts=counts,

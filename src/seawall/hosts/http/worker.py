@@ -159,6 +159,7 @@ def run_worker(
     all_ready: Callable[[], bool],
     on_leaving: Callable[[], None] = lambda: None,
     on_beat: Callable[[], None] = lambda: None,
+    hurries: Callable[[], bool] | None = None,
     parent: int | None = None,
     index: int | None = None,
     counts: Counts | None = None,
@@ -174,6 +175,7 @@ def run_worker(
         all_ready: Whether the whole server is.
         on_leaving: Called once, when the stop is asked for.
         on_beat: Called while the event loop comes round, from when it is ready to when it leaves.
+        hurries: Whether a further signal means to hurry; without, each after the first does.
         parent: The process whose end ends this one as well.
         index: Which of several workers this is.
         counts: Of turns; kept up to date.
@@ -192,6 +194,7 @@ def run_worker(
         all_ready=all_ready,
         on_leaving=on_leaving,
         on_beat=on_beat,
+        hurries=hurries,
         parent=parent,
         index=index,
         counts=counts,
@@ -210,6 +213,7 @@ class _Worker:
         all_ready: Callable[[], bool],
         on_leaving: Callable[[], None],
         on_beat: Callable[[], None],
+        hurries: Callable[[], bool] | None,
         parent: int | None,
         index: int | None,
         counts: Counts | None,
@@ -221,6 +225,7 @@ class _Worker:
         self._on_ready = on_ready
         self._on_leaving = on_leaving
         self._on_beat = on_beat
+        self._hurries = hurries or (lambda: self._signals > 1)
         self._stop = Stop()
         self.end = ProcessEnd()
         self._signals = 0
@@ -309,7 +314,9 @@ class _Worker:
             if self._orchestrator.ready:
                 self._counts[IN_FLIGHT] = self._orchestrator.gate.in_flight
             self._on_leaving()
-        self._stop.ask()
+            self._stop.ask()
+        elif self._hurries():
+            self._stop.ask()
         self._set_end()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
@@ -319,7 +326,7 @@ class _Worker:
     def _set_end(self) -> None:
         """When this process is over, even if its event loop never comes round again."""
         settings = self._orchestrator.settings.server
-        waits = 0.0 if self._signals > 1 else settings.leave_seconds + settings.drain_seconds
+        waits = 0.0 if self._hurries() else settings.leave_seconds + settings.drain_seconds
         self.end.within(waits + _LAST_SECONDS)
 
     @property
@@ -331,7 +338,7 @@ class _Worker:
         frozen = self._orchestrator.settings.server.frozen_seconds or 2 * _BLOCKED_SECONDS
         watch = LoopWatch(min(_BLOCKED_SECONDS, max(frozen, LEAST_FROZEN_SECONDS) / 2))
         try:
-            while True:
+            while not self._stop.leaving:  # a beat after the last would be missed later on
                 watch.beat()
                 self._on_beat()
                 await asyncio.sleep(_BEAT_SECONDS)
