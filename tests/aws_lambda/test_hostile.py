@@ -371,7 +371,7 @@ async def test_calls_of_a_plain_handler_run_side_by_side() -> None:
     environment = {"AWS_LAMBDA_MAX_CONCURRENCY": str(slots)}
     async with running(nexts, handler="meet", environment=environment) as (api, _):
         async with asyncio.timeout(15):
-            while len(api.given) < slots:
+            while len(api.given) < slots:  # noqa: ASYNC110 - another process is waited for
                 await asyncio.sleep(0.05)
         assert all(each.target.endswith("/response") for each in api.given)
 

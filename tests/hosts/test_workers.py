@@ -25,7 +25,7 @@ from tests.hosts.tool_server import (
     workers,
 )
 from tests.parts import require
-from tests.servers import Running
+from tests.servers import ROOT, Running
 
 TWO = {"SERVER__WORKERS": "2", "SERVER__DRAIN_SECONDS": "2"}
 
@@ -275,3 +275,24 @@ def test_a_second_signal_hurries_all_workers(tmp_path: Path) -> None:
         assert server.process.wait(6) == 0
         turn.join()
         assert answers[0].json()["code"] == "server-stopping"
+
+
+def test_a_worker_that_ends_before_it_takes_turns_is_a_failed_start(tmp_path: Path) -> None:
+    """Whatever its status says."""
+    (tmp_path / "ending.py").write_text(
+        "import multiprocessing, os\n"
+        "if multiprocessing.parent_process() is not None:\n"
+        "    os._exit(0)\n"
+        "from tests.hosts.tool_app import app\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "seawall", "serve", "ending:app", "--port", "0", "--workers", "2"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "a worker ended with status 0 before it took turns" in done.stderr

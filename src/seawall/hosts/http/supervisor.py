@@ -133,7 +133,7 @@ class _Supervisor:
             SeawallError: A worker could not start.
         """
         announced = False
-        status = 0
+        status: int | None = None
         while not self._signals:
             multiprocessing.connection.wait(self._sentinels(), _POLL_SECONDS)
             if announced:
@@ -143,7 +143,7 @@ class _Supervisor:
                 self._watch.ready(url, len(self._workers))
             else:
                 status = self._failed_start()
-        if status:
+        if status is not None:
             self._stop()
             raise self._failure(status)
         self._stop(announced=announced)
@@ -161,14 +161,16 @@ class _Supervisor:
         """Why a worker ended, if it gave a reason."""
         return "" if self._failures.empty() else self._failures.get()
 
-    def _failed_start(self) -> int:
+    def _failed_start(self) -> int | None:
         """End if a worker did: it would fail again, whatever is wrong, it is wrong at start."""
+        if self._signals:  # they end because of it
+            return None
         for worker in self._workers:
             status = worker.process.exitcode if worker.process is not None else None
             if status is not None:
                 self._signals = self._signals or 1
                 return status
-        return 0
+        return None
 
     def _look(self) -> None:
         """Replace workers that have ended, and end those that are frozen."""
