@@ -168,7 +168,7 @@ class _Supervisor:
         for worker in self._workers:
             status = worker.process.exitcode if worker.process is not None else None
             if status is not None:
-                self._signals = self._signals or 1
+                self._signals = 1
                 return status
         return None
 

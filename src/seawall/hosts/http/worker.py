@@ -199,7 +199,11 @@ def run_worker(
         index=index,
         counts=counts,
     )
-    return run_loop(worker.serve(), worker.end, fast=True)
+    status = run_loop(worker.serve(), worker.end, fast=True)
+    if worker.end.armed:  # it ends anyway; the closed loop has given up its handlers
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+    return status
 
 
 class _Worker:
@@ -225,10 +229,10 @@ class _Worker:
         self._on_ready = on_ready
         self._on_leaving = on_leaving
         self._on_beat = on_beat
+        self._signals = 0
         self._hurries = hurries or (lambda: self._signals > 1)
         self._stop = Stop()
         self.end = ProcessEnd()
-        self._signals = 0
         self._parent = parent
         self._counts: Counts = [0, 0, 0] if counts is None else counts
         self._ready = False
@@ -277,19 +281,19 @@ class _Worker:
         deadline = loop.time()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._server.serve(sockets=self._sockets))
+            opened = False
             try:
-                await self._orchestrator.open()
+                opened = await self._open()
             except SeawallError as error:
                 failure = error
-            else:
-                if self._orchestrator.settings.server.rehearse:
-                    await rehearse(self._orchestrator)
+            if opened:
                 # What exists now stays: sparing the collector from walking it over and over.
                 gc.collect()
                 gc.freeze()
                 gc.set_threshold(_COLLECT_EVERY, 20, 100)
                 self._ready = True
-                self._on_ready()
+                if not self._stop.leaving:
+                    self._on_ready()
                 ticking = group.create_task(self._tick())
                 beating = group.create_task(self._beat())
                 watching = group.create_task(watch(self._orchestrator.gate))
@@ -308,6 +312,28 @@ class _Worker:
         if failure is not None:
             raise ConfigError(str(failure)) from failure
         return 0
+
+    async def _open(self) -> bool:
+        """Open the orchestrator and rehearse, or stop either; whether it is open.
+
+        Raises:
+            SeawallError: It cannot be opened.
+        """
+        opening = asyncio.create_task(self._prepare())
+        asked = asyncio.create_task(self._stop.asked())
+        await asyncio.wait((opening, asked), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if self._stop.leaving:
+            opening.cancel()
+            await asyncio.wait((opening,))
+        else:
+            await opening
+        return self._orchestrator.ready
+
+    async def _prepare(self) -> None:
+        await self._orchestrator.open()
+        if self._orchestrator.settings.server.rehearse:
+            await rehearse(self._orchestrator)
 
     def _ask_to_stop(self) -> None:
         if not self._stop.leaving:
