@@ -62,7 +62,13 @@ async def awaited(event: Any, _: object) -> Any:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
             continue
+    if what.startswith("task-"):
+        await asyncio.create_task(_later(what.removeprefix("task-")))
     return _misbehave(what)
+
+
+async def _later(what: str) -> None:
+    _misbehave(what)
 
 
 def plain(event: Any, _: object) -> Any:
@@ -84,3 +90,12 @@ async def streamed(event: Any, _: object) -> AsyncIterator[bytes]:
             if what == "hang":
                 raise
     yield str(_misbehave(what)).encode()
+
+
+_all = threading.Barrier(40)
+
+
+def meet(_: Any, __: object) -> str:
+    """Returns when 40 calls are under way."""
+    _all.wait(10)
+    return "met"

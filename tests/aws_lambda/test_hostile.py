@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -161,7 +162,11 @@ def _endless(begin: bytes, piece: bytes, most: int) -> Act:
 
 @asynccontextmanager
 async def running(
-    nexts: Sequence[Act] = (), answers: Sequence[Act] = (), *, handler: str = "awaited"
+    nexts: Sequence[Act] = (),
+    answers: Sequence[Act] = (),
+    *,
+    handler: str = "awaited",
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[tuple[HostileApi, asyncio.subprocess.Process]]:
     api = HostileApi(nexts, answers)
     server = await asyncio.start_server(api.serve, "127.0.0.1", 0)
@@ -170,7 +175,11 @@ async def running(
         *(sys.executable, "-m", "seawall.hosts.aws_lambda"),
         handler if "." in handler else f"tests.aws_lambda.hostile_handlers.{handler}",
         cwd=ROOT,
-        env=os.environ | {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}"},
+        env={
+            **os.environ,
+            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
+            **(environment or {}),
+        },
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
@@ -329,6 +338,50 @@ async def test_hostile_handlers(handler: str) -> None:
             told = json.loads(each.body)
             assert told["errorType"] == each.kind
             assert len(each.body) < 100_000
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("import sys\nsys.exit(0)", "SystemExit"),
+        ("raise BaseException('base')", "BaseException"),
+        (
+            "import threading\nthreading.Thread(target=threading.Event().wait).start()\nNONE",
+            "NameError",
+        ),
+    ],
+    ids=["exit", "base", "a thread that stays"],
+)
+async def test_hostile_modules(tmp_path: Path, code: str, kind: str) -> None:
+    """Why it does not start is reported, and the process ends."""
+    (tmp_path / "hostile_module.py").write_text(code)
+    path = {"LAMBDA_TASK_ROOT": str(tmp_path)}
+    async with running(handler="hostile_module.handler", environment=path) as (api, process):
+        async with asyncio.timeout(20):
+            assert await process.wait() == 1
+        (report,) = api.given
+        assert report.target.endswith("init/error")
+        assert report.kind == kind
+
+
+async def test_calls_of_a_plain_handler_run_side_by_side() -> None:
+    """As many as there are slots."""
+    slots = 40
+    nexts = [due(b'{"do": "meet"}', 20, number=str(each)) for each in range(slots)]
+    environment = {"AWS_LAMBDA_MAX_CONCURRENCY": str(slots)}
+    async with running(nexts, handler="meet", environment=environment) as (api, _):
+        async with asyncio.timeout(15):
+            while len(api.given) < slots:  # noqa: ASYNC110 - another process is waited for
+                await asyncio.sleep(0.05)
+        assert all(each.target.endswith("/response") for each in api.given)
+
+
+async def test_a_task_of_a_handler_that_wants_to_end_the_process() -> None:
+    wanted = {"task-exit": "SystemExit", "task-interrupt": "KeyboardInterrupt"}
+    nexts = [due(json.dumps({"do": what}).encode(), 5, number=what) for what in wanted]
+    async with running(nexts, handler="awaited") as (api, process):
+        await goes_on(api, process)
+        assert {each.target.split("/")[-2]: each.kind for each in api.given[:-1]} == wanted
 
 
 @pytest.mark.parametrize("what", ["exit", "hang", "ignore", "surrogate", "mute"])

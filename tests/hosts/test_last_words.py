@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -58,6 +60,42 @@ def test_a_stop_is_said_with_counts(workers: str, form: str, tmp_path: Path) -> 
             "Seawall stops: 0 turns in flight",
             "Seawall has stopped: 0 turns completed, 1 failed",
         ]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_stop_during_the_start(workers: str, signals: int, tmp_path: Path) -> None:
+    """What is being opened is waited for no longer, and it is never said to be ready."""
+    with socket.create_server(("127.0.0.1", 0)) as hangs:
+        hangs.settimeout(10)
+        (tmp_path / "seawall.toml").write_text(
+            CONFIG.replace(
+                'path = "s.db"',
+                'store = "dynamodb"\ntable = "sessions"\nregion = "eu-west-1"\n'
+                f'endpoint = "http://127.0.0.1:{hangs.getsockname()[1]}"',
+            )
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-m", "seawall", "serve", "--port", "0", "--workers", workers],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"},
+        )
+        connection, _ = hangs.accept()
+        with connection:
+            time.sleep(0.2)
+            began = time.monotonic()
+            for _ in range(signals):
+                process.send_signal(signal.SIGTERM)
+                time.sleep(0.2)
+            out, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    assert "store cannot be used" not in errors
+    assert time.monotonic() - began < 3.0
+    assert "takes turns at" not in out
+    assert out.splitlines()[-1] == "Seawall has stopped: 0 turns completed, 0 failed"
 
 
 def test_a_message_is_one_line_of_the_log_whatever_is_in_it() -> None:

@@ -117,6 +117,18 @@ def test_whatever_a_model_raises_fails_its_turn_only(
     assert pid_of(server) == before
 
 
+@pytest.mark.parametrize("raised", ["SystemExit", "KeyboardInterrupt", "GeneratorExit"])
+def test_whatever_a_task_of_a_tool_raises_stays_with_it(server: Running, raised: str) -> None:
+    """Out of a task, SystemExit and KeyboardInterrupt stop the event loop that runs it."""
+    before = pid_of(server)
+    failed, done = outcomes(
+        server, ("raises_in_task", {"name": raised}), ("raises_behind", {"name": raised})
+    )
+    assert failed["content"] == "raises_in_task failed."
+    assert not done["failed"]
+    assert pid_of(server) == before
+
+
 def test_a_generator_is_a_failed_outcome(server: Running) -> None:
     assert outcomes(server, ("generate", {}))[0]["failed"]
 

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from tests.hosts.test_interruptions import eventually
 from tests.hosts.tool_server import (
@@ -24,7 +25,7 @@ from tests.hosts.tool_server import (
     workers,
 )
 from tests.parts import require
-from tests.servers import Running
+from tests.servers import ROOT, Running
 
 TWO = {"SERVER__WORKERS": "2", "SERVER__DRAIN_SECONDS": "2"}
 
@@ -241,3 +242,57 @@ def test_a_worker_that_follows_another_counts_on(tmp_path: Path) -> None:
         pid_of(server)
         text = httpx2.get(f"{server.url}/metrics").text
         assert 'seawall_turns_total{agent="only",outcome="completed"} 3.0' in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_lets_turns_finish(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    """As Ctrl-C in a terminal is one, and systemd's SIGTERM to a control group."""
+    answers: list[httpx2.Response] = []
+    steps = [[["wait", '{"seconds": 0.9}']]] * 2
+    with tool_server(tmp_path, **TWO | {"SERVER__DRAIN_SECONDS": "20"}) as server:
+        turn = threading.Thread(target=lambda: answers.append(ask(server, [*steps, "finished"])))
+        turn.start()
+        eventually(lambda: "seawall_in_flight 1.0" in httpx2.get(f"{server.url}/metrics").text, 10)
+        for process in (*workers(server), server.process.pid):
+            os.kill(process, number)
+        assert server.process.wait(20) == 0
+        turn.join()
+        assert answers[0].status_code == 200, answers[0].text
+
+
+def test_a_second_signal_hurries_all_workers(tmp_path: Path) -> None:
+    answers: list[httpx2.Response] = []
+    steps = [[["wait", '{"seconds": 0.9}']]] * 12
+    with tool_server(tmp_path, **TWO | {"SERVER__DRAIN_SECONDS": "20"}) as server:
+        turn = threading.Thread(target=lambda: answers.append(ask(server, [*steps, "finished"])))
+        turn.start()
+        eventually(lambda: "seawall_in_flight 1.0" in httpx2.get(f"{server.url}/metrics").text, 10)
+        server.process.terminate()
+        time.sleep(0.5)
+        server.process.terminate()
+        assert server.process.wait(6) == 0
+        turn.join()
+        assert answers[0].json()["code"] == "server-stopping"
+
+
+def test_a_worker_that_ends_before_it_takes_turns_is_a_failed_start(tmp_path: Path) -> None:
+    """Whatever its status says."""
+    (tmp_path / "ending.py").write_text(
+        "import multiprocessing, os\n"
+        "if multiprocessing.parent_process() is not None:\n"
+        "    os._exit(0)\n"
+        "from tests.hosts.tool_app import app\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "seawall", "serve", "ending:app", "--port", "0", "--workers", "2"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "a worker ended with status 0 before it took turns" in done.stderr

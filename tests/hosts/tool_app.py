@@ -24,7 +24,8 @@ model = "none"
 [agents.only]
 instructions = "Help."
 tools = ["pay", "payments", "healthy", "hang", "ignore", "raises", "raises_later", "flood",
-  "generate", "block", "swallow", "allocate", "wait"]
+  "generate", "block", "swallow", "allocate", "wait",
+  "raises_in_task", "raises_behind"]
 limits = {tool_seconds = 1.0, tool_calls = 64}
 """
 
@@ -184,3 +185,27 @@ async def wait(seconds: float) -> str:
     """Take some time."""
     await asyncio.sleep(seconds)
     return "waited"
+
+
+async def _raise(name: str) -> None:
+    await asyncio.sleep(0.01)
+    raise _errors[name]
+
+
+@app.tool
+async def raises_in_task(name: str) -> str:
+    """Raise that in a task that is awaited."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_raise(name))
+    return "done"
+
+
+_behind: set[asyncio.Task[None]] = set()
+
+
+@app.tool
+async def raises_behind(name: str) -> str:
+    """Raise that in a task that nothing waits for."""
+    _behind.add(asyncio.create_task(_raise(name)))
+    await asyncio.sleep(0.1)
+    return "done"

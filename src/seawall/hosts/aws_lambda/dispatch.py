@@ -25,6 +25,7 @@ from seawall.hosts.aws_lambda.target import Handler, Target
 __all__ = ["Dispatcher", "HandlerHangs", "UnknownEvent"]
 
 _log = logging.getLogger("seawall.lambda")
+_MOST_HUNG = 32
 _TRACE = b"x-amzn-trace-id"
 
 
@@ -43,14 +44,26 @@ class HandlerHangs(Exception):
 class Dispatcher:
     """Answers invocations with a target."""
 
-    def __init__(self, target: Target, settings: LambdaSettings) -> None:
+    def __init__(self, target: Target, settings: LambdaSettings, at_once: int = 1) -> None:
+        """Begin.
+
+        Args:
+            target: Answers.
+            settings: Of the function.
+            at_once: The most invocations at the same time.
+        """
         self._target = target
         self._settings = settings
         self.margin_seconds = settings.margin_seconds
         if target.handler is not None:
             from seawall.agents.execution import Execution  # noqa: PLC0415 - only for a function
 
-            self._calls = Execution(grace_seconds=settings.margin_seconds / 4)
+            # A call that hangs has its place somewhat longer than its invocation lasts.
+            self._calls = Execution(
+                places=at_once + _MOST_HUNG,
+                most_hung=_MOST_HUNG,
+                grace_seconds=settings.margin_seconds / 4,
+            )
         identified = settings.authorizer or settings.direct or settings.queue
         if target.orchestrator is not None and not identified:
             identity = target.orchestrator.settings.identity

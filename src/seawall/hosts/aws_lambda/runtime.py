@@ -13,6 +13,7 @@ import signal
 from collections.abc import Coroutine, MutableMapping
 from typing import Any
 
+from seawall.cancellation import is_own_cancellation
 from seawall.hosts.aws_lambda.answering import Answer, error_body, error_kind
 from seawall.hosts.aws_lambda.context import (
     InvocationContext,
@@ -25,6 +26,7 @@ from seawall.hosts.aws_lambda.logs import set_up_logs
 from seawall.hosts.aws_lambda.runtime_api import ApiAnswer, ApiConnection, ApiError
 from seawall.hosts.aws_lambda.settings import read_settings
 from seawall.hosts.aws_lambda.target import Target, load_target
+from seawall.hosts.process_end import ProcessEnd, run_to_end
 
 __all__ = ["run_runtime"]
 
@@ -47,7 +49,8 @@ def run_runtime(handler: str, environment: MutableMapping[str, str] = os.environ
     only one invocation is in flight.
     """
     set_up_logs(environment)
-    return asyncio.run(_Runtime(environment).run(handler))
+    with asyncio.Runner() as runner:
+        return run_to_end(_Runtime(environment).run(handler), runner.get_loop())
 
 
 class _Ended(Exception):
@@ -66,6 +69,7 @@ class _Runtime:
         self._api = ApiConnection(self._address)
         self._asking: set[asyncio.Task[ApiAnswer]] = set()
         self._stopping = False
+        self._status = 0
         self._abandoned: set[asyncio.Task[BaseException | None]] = set()
         self._dispatcher: Dispatcher
 
@@ -73,9 +77,11 @@ class _Runtime:
         try:
             target = await self._start(handler)
         except _Ended as ended:
+            ProcessEnd().within(_CLOSE_SECONDS, ended.status)
             return ended.status
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
         # What exists now stays: sparing the collector from walking it over and over.
         gc.freeze()
         gc.set_threshold(_COLLECT_EVERY, 20, 100)
@@ -89,6 +95,7 @@ class _Runtime:
                 connections += [ApiConnection(self._address) for _ in range(self._slots - 1)]
                 for connection in connections:
                     group.create_task(self._serve(connection))
+            status = self._status
         except _Ended as ended:
             status = ended.status
         except ExceptionGroup as failed:
@@ -97,8 +104,6 @@ class _Runtime:
                 raise
             status = max(each.status for each in ends)
         finally:
-            from seawall.hosts.process_end import ProcessEnd  # noqa: PLC0415 - only at the end
-
             ProcessEnd().within(_CLOSE_SECONDS, status)
             if (error := await _outcome(target.stop())) is not None:
                 _log.error("the function does not stop in order", exc_info=error)
@@ -118,11 +123,13 @@ class _Runtime:
 
                 target.orchestrator.observe(metric_observer(self._environment))
             await target.start(self._slots)
-        except Exception as error:
+        except BaseException as error:
+            if is_own_cancellation(error):
+                raise
             _log.exception("the function does not start")
             await self._report("init/error", error, type(error).__name__)
             raise _Ended(1) from error
-        self._dispatcher = Dispatcher(target, settings)
+        self._dispatcher = Dispatcher(target, settings, self._slots)
         return target
 
     async def _sleep_in_snapshot(self, target: Target) -> None:
@@ -146,14 +153,18 @@ class _Runtime:
                 raise ApiError(f"restore/next answered with {answer.status}")
         except _Ended:
             raise
-        except Exception as error:
+        except BaseException as error:
+            if is_own_cancellation(error):
+                raise
             _log.exception("no snapshot can be taken")
             await self._report("init/error", error, "Runtime.BeforeSnapshotError")
             raise _Ended(_STATUS_SNAPSHOT) from error
         try:
             random.seed()  # every copy of a snapshot would draw the same numbers
             await target.after_restore(self._slots)
-        except Exception as error:
+        except BaseException as error:
+            if is_own_cancellation(error):
+                raise
             _log.exception("the environment cannot be restored")
             await self._report("restore/error", error, "Runtime.AfterRestoreError")
             raise _Ended(_STATUS_RESTORE) from error
@@ -241,7 +252,8 @@ class _Runtime:
             _log.error("the invocation was ended shortly before its timeout")
             await self._abandon(answering)
             await answer.fail("Seawall.DeadlineExceeded", TimeoutError("the deadline is over"))
-            self._give_up_where_many_hang()
+            if len(self._abandoned) > _MOST_ABANDONED:
+                self._give_up()
             return
         match answering.result():
             case None:
@@ -253,7 +265,7 @@ class _Runtime:
                 _log.error("the invocation failed", exc_info=error)
                 await answer.fail(error_kind(error), error)
                 if isinstance(error, HandlerHangs):
-                    self._stop()  # Lambda starts an environment anew
+                    self._give_up()
 
     async def _abandon(self, task: "asyncio.Task[BaseException | None]") -> None:
         """Cancel it; where it goes on all the same, it is not waited for any more."""
@@ -262,15 +274,11 @@ class _Runtime:
             self._abandoned.add(task)
             task.add_done_callback(self._abandoned.discard)
 
-    def _give_up_where_many_hang(self) -> None:
-        """Lambda replaces an environment that ends.
-
-        Raises:
-            _Ended: more invocations go on past their deadline than an environment should keep.
-        """
-        if len(self._abandoned) > _MOST_ABANDONED:
-            _log.error("too many invocations do not end; the environment is given up")
-            raise _Ended(1)
+    def _give_up(self) -> None:
+        """Finish what is in flight, and end: Lambda replaces an environment that has ended."""
+        _log.error("too many invocations do not end; the environment is given up")
+        self._status = 1
+        self._stop()
 
     async def _settle(self, context: InvocationContext) -> None:
         """Have finished what goes on behind the answer; a failure there is only logged."""
@@ -281,7 +289,7 @@ class _Runtime:
         elif (error := settling.result()) is not None:
             _log.error("what went on behind the answer failed", exc_info=error)
 
-    async def _report(self, path: str, error: Exception, kind: str) -> None:
+    async def _report(self, path: str, error: BaseException, kind: str) -> None:
         """Tell Lambda why the environment does not come up; if it does not hear, the log does."""
         body = error_body(kind, error)
         try:

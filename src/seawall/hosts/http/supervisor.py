@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import CDLL, c_bool, c_double, c_longlong
+from ctypes import CDLL, c_bool, c_double, c_int, c_longlong
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.queues import SimpleQueue
 from types import FrameType
@@ -122,7 +122,7 @@ class _Supervisor:
         self._port = port
         self._ready = self._context.RawArray(c_bool, workers)
         self._beats = self._context.RawArray(c_double, workers)  # monotonic; 0: none expected
-        self._leaving = self._context.RawValue(c_bool, False)
+        self._leaving = self._context.RawValue(c_int, 0)  # signals so far
         self._workers = [_Worker(self._start(index)) for index in range(workers)]
         self._looked_at = self._excused_until = time.monotonic()
 
@@ -133,7 +133,7 @@ class _Supervisor:
             SeawallError: A worker could not start.
         """
         announced = False
-        status = 0
+        status: int | None = None
         while not self._signals:
             multiprocessing.connection.wait(self._sentinels(), _POLL_SECONDS)
             if announced:
@@ -143,7 +143,7 @@ class _Supervisor:
                 self._watch.ready(url, len(self._workers))
             else:
                 status = self._failed_start()
-        if status:
+        if status is not None:
             self._stop()
             raise self._failure(status)
         self._stop(announced=announced)
@@ -161,14 +161,16 @@ class _Supervisor:
         """Why a worker ended, if it gave a reason."""
         return "" if self._failures.empty() else self._failures.get()
 
-    def _failed_start(self) -> int:
+    def _failed_start(self) -> int | None:
         """End if a worker did: it would fail again, whatever is wrong, it is wrong at start."""
+        if self._signals:  # they end because of it
+            return None
         for worker in self._workers:
             status = worker.process.exitcode if worker.process is not None else None
             if status is not None:
-                self._signals = self._signals or 1
+                self._signals = 1
                 return status
-        return 0
+        return None
 
     def _look(self) -> None:
         """Replace workers that have ended, and end those that are frozen."""
@@ -275,8 +277,8 @@ class _Supervisor:
                 os.kill(process.pid, number)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._leaving.value = True
         self._signals += 1
+        self._leaving.value = self._signals
 
 
 def _ending(status: int | None, why: str = "") -> str:
@@ -327,6 +329,8 @@ def _work(
             all_ready=lambda: all(ready) and not leaving.value,
             on_leaving=on_leaving,
             on_beat=on_beat,
+            # A signal to the process group, as Ctrl-C is, reaches a worker beside ours.
+            hurries=lambda: leaving.value > 1,
             parent=parent,
             index=index,
             counts=counts,

@@ -159,6 +159,7 @@ def run_worker(
     all_ready: Callable[[], bool],
     on_leaving: Callable[[], None] = lambda: None,
     on_beat: Callable[[], None] = lambda: None,
+    hurries: Callable[[], bool] | None = None,
     parent: int | None = None,
     index: int | None = None,
     counts: Counts | None = None,
@@ -174,6 +175,7 @@ def run_worker(
         all_ready: Whether the whole server is.
         on_leaving: Called once, when the stop is asked for.
         on_beat: Called while the event loop comes round, from when it is ready to when it leaves.
+        hurries: Whether a further signal means to hurry; without, each after the first does.
         parent: The process whose end ends this one as well.
         index: Which of several workers this is.
         counts: Of turns; kept up to date.
@@ -192,11 +194,16 @@ def run_worker(
         all_ready=all_ready,
         on_leaving=on_leaving,
         on_beat=on_beat,
+        hurries=hurries,
         parent=parent,
         index=index,
         counts=counts,
     )
-    return run_loop(worker.serve(), worker.end, fast=True)
+    status = run_loop(worker.serve(), worker.end, fast=True)
+    if worker.end.armed:  # it ends anyway; the closed loop has given up its handlers
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+    return status
 
 
 class _Worker:
@@ -210,6 +217,7 @@ class _Worker:
         all_ready: Callable[[], bool],
         on_leaving: Callable[[], None],
         on_beat: Callable[[], None],
+        hurries: Callable[[], bool] | None,
         parent: int | None,
         index: int | None,
         counts: Counts | None,
@@ -221,9 +229,10 @@ class _Worker:
         self._on_ready = on_ready
         self._on_leaving = on_leaving
         self._on_beat = on_beat
+        self._signals = 0
+        self._hurries = hurries or (lambda: self._signals > 1)
         self._stop = Stop()
         self.end = ProcessEnd()
-        self._signals = 0
         self._parent = parent
         self._counts: Counts = [0, 0, 0] if counts is None else counts
         self._ready = False
@@ -272,19 +281,19 @@ class _Worker:
         deadline = loop.time()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._server.serve(sockets=self._sockets))
+            opened = False
             try:
-                await self._orchestrator.open()
+                opened = await self._open()
             except SeawallError as error:
                 failure = error
-            else:
-                if self._orchestrator.settings.server.rehearse:
-                    await rehearse(self._orchestrator)
+            if opened:
                 # What exists now stays: sparing the collector from walking it over and over.
                 gc.collect()
                 gc.freeze()
                 gc.set_threshold(_COLLECT_EVERY, 20, 100)
                 self._ready = True
-                self._on_ready()
+                if not self._stop.leaving:
+                    self._on_ready()
                 ticking = group.create_task(self._tick())
                 beating = group.create_task(self._beat())
                 watching = group.create_task(watch(self._orchestrator.gate))
@@ -304,12 +313,36 @@ class _Worker:
             raise ConfigError(str(failure)) from failure
         return 0
 
+    async def _open(self) -> bool:
+        """Open the orchestrator and rehearse, or stop either; whether it is open.
+
+        Raises:
+            SeawallError: It cannot be opened.
+        """
+        opening = asyncio.create_task(self._prepare())
+        asked = asyncio.create_task(self._stop.asked())
+        await asyncio.wait((opening, asked), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if self._stop.leaving:
+            opening.cancel()
+            await asyncio.wait((opening,))
+        else:
+            await opening
+        return self._orchestrator.ready
+
+    async def _prepare(self) -> None:
+        await self._orchestrator.open()
+        if self._orchestrator.settings.server.rehearse:
+            await rehearse(self._orchestrator)
+
     def _ask_to_stop(self) -> None:
         if not self._stop.leaving:
             if self._orchestrator.ready:
                 self._counts[IN_FLIGHT] = self._orchestrator.gate.in_flight
             self._on_leaving()
-        self._stop.ask()
+            self._stop.ask()
+        elif self._hurries():
+            self._stop.ask()
         self._set_end()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
@@ -319,7 +352,7 @@ class _Worker:
     def _set_end(self) -> None:
         """When this process is over, even if its event loop never comes round again."""
         settings = self._orchestrator.settings.server
-        waits = 0.0 if self._signals > 1 else settings.leave_seconds + settings.drain_seconds
+        waits = 0.0 if self._hurries() else settings.leave_seconds + settings.drain_seconds
         self.end.within(waits + _LAST_SECONDS)
 
     @property
@@ -331,7 +364,7 @@ class _Worker:
         frozen = self._orchestrator.settings.server.frozen_seconds or 2 * _BLOCKED_SECONDS
         watch = LoopWatch(min(_BLOCKED_SECONDS, max(frozen, LEAST_FROZEN_SECONDS) / 2))
         try:
-            while True:
+            while not self._stop.leaving:  # a beat after the last would be missed later on
                 watch.beat()
                 self._on_beat()
                 await asyncio.sleep(_BEAT_SECONDS)
