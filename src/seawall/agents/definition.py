@@ -37,7 +37,8 @@ class Agent(Struct, frozen=True, eq=False):
     """An agent, ready to run. Shared by all turns and changed by none.
 
     closing_prompt: the prompt without tools, for the last step. reasoning: clients are shown what
-    the model thinks, where it shows that.
+    the model thinks, where it shows that. may_be_empty: an answer may end before its first word,
+    because a client named a text to stop at.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Agent(Struct, frozen=True, eq=False):
     temperature: float | None
     output: Output | None = None
     reasoning: bool = False
+    may_be_empty: bool = False
 
 
 def build_agent(

@@ -227,7 +227,7 @@ async def _ask(
     """
     for _ in range(_ASKED_FOR_EMPTY):
         reply = await _call_model(agent, turn, answer, mending, emit, last=last)
-        if reply.asks or reply.text.strip():
+        if reply.asks or reply.text.strip() or (agent.may_be_empty and reply.reason == "stop"):
             return reply
         if reply.reason == "content_filter":
             raise UpstreamFailed("The model's content filter withheld the answer.")

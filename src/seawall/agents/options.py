@@ -8,7 +8,6 @@ from seawall.agents.definition import Agent
 from seawall.agents.json_schema import SchemaFault, ValueCheck
 from seawall.agents.output import Output
 from seawall.errors import InvalidField
-from seawall.models.port import Prompt
 from seawall.models.schemas import ANY_OBJECT
 from seawall.models.stopping import StoppedModel
 from seawall.turn import AnswerOptions
@@ -42,10 +41,15 @@ def agents_with(
 
 def _with(agent: Agent, options: AnswerOptions, output: Output | None) -> Agent:
     if output is not None and agent.output is None:
-        prompt = Prompt(agent.prompt.instructions, agent.prompt.tools, output.format)
-        agent = structs.replace(agent, prompt=prompt, output=output)
+        agent = structs.replace(
+            agent,
+            prompt=structs.replace(agent.prompt, output=output.format),
+            closing_prompt=structs.replace(agent.closing_prompt, output=output.format),
+            output=output,
+        )
     if options.stop:
-        agent = structs.replace(agent, model=StoppedModel(agent.model, options.stop))
+        model = StoppedModel(agent.model, options.stop)
+        agent = structs.replace(agent, model=model, may_be_empty=True)
     if options.max_tokens is not None:
         least = min(options.max_tokens, agent.limits.call_tokens or options.max_tokens)
         agent = structs.replace(agent, limits=structs.replace(agent.limits, call_tokens=least))

@@ -43,7 +43,7 @@ class ResilientModel:
         """See `Model.stream`."""
         clock = asyncio.get_running_loop().time
         self._earn(clock())
-        told = Resumption(enabled=self._settings.resume)
+        told = Resumption(enabled=self._settings.resume, may_be_empty=bool(request.stop))
         place = tried = 0  # among the upstreams; calls to the one there
         while True:
             try:

@@ -16,13 +16,16 @@ class EmptyAnswer(UpstreamFailed):
 class Resumption:
     """What was shown of an answer, and how much of its repetition is still to be passed over.
 
-    enabled: without it an answer of which something was shown cannot be had again.
+    Args:
+        enabled: Without it an answer of which something was shown cannot be had again.
+        may_be_empty: It may end before its first word, where a client named a text to stop at.
     """
 
-    __slots__ = ("_enabled", "_repeated", "_shown", "begun")
+    __slots__ = ("_enabled", "_may_be_empty", "_repeated", "_shown", "begun")
 
-    def __init__(self, *, enabled: bool) -> None:
+    def __init__(self, *, enabled: bool, may_be_empty: bool = False) -> None:
         self._enabled = enabled
+        self._may_be_empty = may_be_empty
         self._shown: list[str] = []
         self._repeated: str | None = None  # what the repetition has yet to say
         self.begun = False
@@ -52,7 +55,7 @@ class Resumption:
                 raise _differs()
             if type(event) is ToolCalls:
                 self.begun = True
-            elif type(event) is Finish and not self.begun and event.reason in _WHOLE:
+            elif type(event) is Finish and not self.begun and self._is_fault(event):
                 raise EmptyAnswer("The model's answer was empty.")
             return event
         text = event.text
@@ -69,6 +72,9 @@ class Resumption:
         if self._enabled:
             self._shown.append(text)
         return event
+
+    def _is_fault(self, end: Finish) -> bool:
+        return end.reason in _WHOLE and not (self._may_be_empty and end.reason == "stop")
 
 
 def _differs() -> UpstreamFailed:
