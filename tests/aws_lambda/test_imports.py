@@ -60,7 +60,7 @@ NEVER_OF_TOKENS = {
     "cryptography.x509",
 }
 # Ours and others' that a whole turn may need; a new one is a decision, made here.
-MOST_OF_OURS = {"sqlite": 152, "dynamodb": 164, "tokens": 156}
+MOST_OF_OURS = {"sqlite": 163, "dynamodb": 175, "tokens": 167}
 OTHERS = {"cython_runtime", "httptools", "msgspec", "seawall", "typing_extensions"}
 OTHERS_OF_TOKENS = {"cryptography"}
 
@@ -207,7 +207,7 @@ print("\\n".join(name for name in sys.modules if name.startswith("seawall.")))
         [sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=tmp_path
     )
     ours = set(done.stdout.split())
-    logs = {"seawall.hosts.json_lines", "seawall.requests"}
+    logs = {"seawall.hosts.json_lines", "seawall.requests", "seawall.cancellation"}
     logs |= {"seawall.telemetry", "seawall.telemetry.floods"}
     assert ours <= {"seawall.errors", "seawall.hosts"} | logs | {
         name for name in ours if _is_within(name, "seawall.hosts.aws_lambda")

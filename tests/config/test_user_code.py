@@ -19,6 +19,10 @@ model = "m"
 instructions = "Help."
 [tools.shop]
 factory = "broken:make"
+[[identity.api_keys]]
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+tenant = "shop"
+subject = "me"
 """
 MISTAKES = {
     "syntax": ("x = 1\ndef make(:\n", ":2: SyntaxError: "),

@@ -134,19 +134,27 @@ class RequestReader:
         if not _HELD_PAST_END <= end <= self._max_bytes:
             self._check_begun()
             return None
-        data = bytes(buffer[:end])
-        del buffer[:end]
-        self._scanned = self._empty_lines = 0
-        head = parse_head(data)
+        head = parse_head(bytes(buffer[:end]))
         self._lines = len(head.headers)
         if self._lines > self._max_lines:
             raise HeadTooLarge(f"The head may have {self._max_lines} lines.")
+        del buffer[:end]
+        self._scanned = self._empty_lines = 0
         self._extra = head.size
         self._chunked = head.length is None
         self._left = head.length or 0
         self._in_chunk = self._in_trailers = False
         self.complete = head.length == 0
         return head
+
+    def begun_headers(self) -> list[Header]:
+        """The lines that have come of a head that is not whole, or refused: those well formed."""
+        *lines, _ = bytes(self._buffer[: self._max_bytes]).split(b"\r\n")
+        return [
+            (name.lower(), value.strip(b" \t"))
+            for name, colon, value in (line.partition(b":") for line in lines[1 : self._max_lines])
+            if name and colon and not name.translate(None, _TOKEN_BYTES)
+        ]
 
     def read_body(self) -> bytes:
         """What has come of the body; b"" where nothing has, or at its end.

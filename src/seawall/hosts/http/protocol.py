@@ -468,7 +468,8 @@ class LimitedProtocol(BufferedProtocol):
         """Answer what is not a request, and close."""
         self.answering = False
         self._share.forget(self)
-        lines, body = self._door.rejection(problem, self._head.headers if self._head else [])
+        seen = self._head.headers if self._head is not None else self._reader.begun_headers()
+        lines, body = self._door.rejection(problem, seen)
         self.transport.write(
             b"%b%bconnection: close\r\n\r\n%b" % (STATUS_LINES[problem.status], lines, body)
         )
