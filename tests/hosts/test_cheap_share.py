@@ -75,3 +75,25 @@ async def test_who_waits_is_answered_when_turns_are_over() -> None:
     assert waiting.answers
     waiting.asking = False
     await asyncio.sleep(0.01)
+
+
+class Broken(Connection):
+    def proceed(self) -> None:
+        raise RuntimeError("the answer cannot be sent")
+
+
+@on_a_loop
+async def test_one_that_fails_leaves_the_others_in_line() -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda _, __: None)
+    busy = True
+    share = CheapShare(lambda: busy)
+    for _ in range(200):
+        share.spend(application=True)
+    Broken(share).ask()
+    waiting = Connection(share)
+    waiting.ask()
+    busy = False
+    await asyncio.sleep(0.1)
+    assert waiting.answers
+    waiting.asking = False
+    await asyncio.sleep(0.01)

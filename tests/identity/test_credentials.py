@@ -94,8 +94,15 @@ def test_no_valid_one_is_none(issuer: Issuer, headers: dict[bytes, bytes]) -> No
 
 @pytest.mark.parametrize(
     ("address", "local"),
-    [("127.8.9.10", True), ("::1", True), ("::ffff:127.0.0.1", True)]
-    + [("::1:2", False), ("::10.0.0.1", False), ("::ffff:10.0.0.1", False), ("1.127.0.0", False)],
+    [
+        ("127.8.9.10", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("::1:2", False),
+        ("::10.0.0.1", False),
+        ("::ffff:10.0.0.1", False),
+        ("1.127.0.0", False),
+    ],
 )
 def test_only_the_addresses_of_this_machine_are_its_own(address: str, local: bool) -> None:
     credential = presented({b"host": b"localhost"}, (address, 1))

@@ -84,10 +84,12 @@ class CheapShare:
         return self._tokens > 0
 
     def _tick(self) -> None:
-        for _ in range(len(self._waiting)):
-            if not (self._waiting and self._available()):
-                break
-            self._waiting.popitem(last=False)[0].proceed()
-        self._ticking = bool(self._waiting)
-        if self._ticking:
-            asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
+        try:
+            for _ in range(len(self._waiting)):
+                if not (self._waiting and self._available()):
+                    break
+                self._waiting.popitem(last=False)[0].proceed()
+        finally:  # one that fails must not leave the others waiting
+            self._ticking = bool(self._waiting)
+            if self._ticking:
+                asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)

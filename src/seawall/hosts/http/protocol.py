@@ -255,7 +255,7 @@ class LimitedProtocol(BufferedProtocol):
     def proceed(self) -> None:
         """See `CheapShare`: answer the request that had to wait for it."""
         if self.answering and self._head is not None and not self.transport.is_closing():
-            self._begin(self._head, cheap=True)
+            self._begin(self._head)
             self._go_on()
 
     # What the application's answer calls.
@@ -319,11 +319,12 @@ class LimitedProtocol(BufferedProtocol):
         self.waiting_since = None
         self.answering = True
         self._body_bytes = 0
-        cheap = self._debtor or is_open(head.method, head.path)
-        if not cheap or self._stop.leaving or self._share.admit(self):
-            self._begin(head, cheap=cheap)
+        # The first request of a connection never waits: to accept that has cost more, and those
+        # of an orchestrator's probes must not stand in line with a stranger's thousand connections.
+        if not self._debtor or self._stop.leaving or self._share.admit(self):
+            self._begin(head)
 
-    def _begin(self, head: RequestHead, *, cheap: bool) -> None:
+    def _begin(self, head: RequestHead) -> None:
         """Answer the request, here or by the application."""
         self._closing = (
             not head.keep_alive
@@ -340,7 +341,7 @@ class LimitedProtocol(BufferedProtocol):
             if refusal is not None:
                 self._answer_here(503, refusal, begun)
                 return
-        if cheap:
+        if self._debtor:
             self._share.spend(application=True)
         cycle = Cycle(
             self._scope(head), self, old=not head.minor, expects_continue=head.expects_continue
@@ -369,9 +370,10 @@ class LimitedProtocol(BufferedProtocol):
                 b"" if head_only else body,
             )
         )
-        self._debtor = True
         self._share.learn(self._loop.time() - begun, application=False)
-        self._share.spend(application=False)
+        if self._debtor:
+            self._share.spend(application=False)
+        self._debtor = True
         self._finish_answer()
 
     def _take_body(self) -> None:
