@@ -505,6 +505,14 @@ def test_a_call_of_the_responses_api_is_one(ids: dict[str, Any], index: dict[str
     item = {"type": "function_call", "name": "find_order", "arguments": "", **ids}
     whole = {**item, "arguments": '{"order": 1}', "status": "completed"}
     called = "response.function_call_arguments"
+    cut = [{"type": "response.output_item.added", **index, "item": item}]
+    cut += [
+        {"type": "response.output_item.done", **index, "item": {**item, "status": "incomplete"}}
+    ]
+    for events in (cut[:1], cut):
+        asked = answer_to(RESPONSES, responses(*events, {"type": "response.completed"}))[-2]
+        assert isinstance(asked, ToolCalls)
+        assert (asked.calls, len(asked.unfinished)) == ((), 1)
     begun = {"type": "response.output_item.added", **index, "item": item}
     done = {"type": "response.output_item.done", **index, "item": whole}
     end = {"type": "response.completed", "response": {"output": [whole]}}
