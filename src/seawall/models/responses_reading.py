@@ -116,6 +116,10 @@ class ResponsesReader:
         self.assembly.count(len(text))
         return text
 
+    def rest(self) -> str:
+        """See `Reader.rest`; some leave out the blank line behind the last event."""
+        return self.feed(b"\n\n")
+
     def end(self) -> tuple[ToolCalls | None, Finish]:
         """See `Reader.end`."""
         return self.assembly.end()
