@@ -175,6 +175,16 @@ async def test_c4_an_error_counts_wherever_it_stands(tmp_path: Path, form: str) 
         assert (await served.turn()).json()["code"] == "upstream-throttled"
 
 
+@pytest.mark.parametrize("code", ["tool_use_failed", "json_validate_failed"])
+@on_a_loop
+async def test_what_the_model_wrote_wrong_is_asked_again(tmp_path: Path, code: str) -> None:
+    error = {"code": code, "type": "invalid_request_error", "failed_generation": "<function"}
+    refusal = Recording([json.dumps({"error": error}).encode()], 400)
+    midway = Recording([b"event: error\n" + event({"error": {**error, "status_code": 400}})])
+    async with serving(tmp_path, refusal, midway, ANSWER) as served:
+        assert (await served.turn()).json()["text"] == "All is well."
+
+
 @pytest.mark.parametrize("status", [429, 403])
 @on_a_loop
 async def test_a_used_up_quota_is_not_asked_again(tmp_path: Path, status: int) -> None:
@@ -476,6 +486,16 @@ async def test_the_last_step_is_asked_without_tools(tmp_path: Path) -> None:
 async def test_a_call_on_the_last_step_is_not_executed(tmp_path: Path) -> None:
     async with serving(tmp_path, asks(call('{"path":"a"}')), limits="steps = 2") as served:
         assert (await served.turn()).json()["code"] == "turn-limit-reached"
+        assert served.ran == [{"path": "a"}]
+
+
+@on_a_loop
+async def test_a_text_beside_a_call_on_the_last_step_is_the_answer(tmp_path: Path) -> None:
+    asked = call('{"path":"a"}')
+    both = Recording([delta(content="Here it is."), *asks(asked).chunks])
+    async with serving(tmp_path, asks(asked), both, limits="steps = 2") as served:
+        answer = (await served.turn()).json()
+        assert (answer["text"], answer["finish_reason"]) == ("Here it is.", "stop")
         assert served.ran == [{"path": "a"}]
 
 

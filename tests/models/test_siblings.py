@@ -436,6 +436,7 @@ def test_errors_in_mid_answer_in_every_form(wire: Wire, error: bytes, kind: str)
         (b'error: {"code": 429, "message": "no slot", "type": "unavailable_error"}', "throttled"),
         (b'data: {"errors": [{"code": 429, "message": "x"}], "success": false}', "throttled"),
         (b'data: {"choices": [], "x_groq": {"error": "over capacity"}}', "failed"),
+        (b'data: {"detail": "Internal error"}', "failed"),
         (b'data: {"text": "NETWORK ERROR", "error_code": 50004}', "failed"),
         (b'data: {"type": "error", "status": 400, "code": "bad"}', "refused"),
     ],
@@ -505,6 +506,14 @@ def test_a_call_of_the_responses_api_is_one(ids: dict[str, Any], index: dict[str
     item = {"type": "function_call", "name": "find_order", "arguments": "", **ids}
     whole = {**item, "arguments": '{"order": 1}', "status": "completed"}
     called = "response.function_call_arguments"
+    cut = [{"type": "response.output_item.added", **index, "item": item}]
+    cut += [
+        {"type": "response.output_item.done", **index, "item": {**item, "status": "incomplete"}}
+    ]
+    for events in (cut[:1], cut):
+        asked = answer_to(RESPONSES, responses(*events, {"type": "response.completed"}))[-2]
+        assert isinstance(asked, ToolCalls)
+        assert (asked.calls, len(asked.unfinished)) == ((), 1)
     begun = {"type": "response.output_item.added", **index, "item": item}
     done = {"type": "response.output_item.done", **index, "item": whole}
     end = {"type": "response.completed", "response": {"output": [whole]}}
@@ -518,3 +527,17 @@ def test_a_call_of_the_responses_api_is_one(ids: dict[str, Any], index: dict[str
             assert isinstance(asked, ToolCalls)
             assert [each.arguments for each in asked.calls] == ['{"order": 1}']
             assert not asked.unfinished
+
+
+@pytest.mark.parametrize("wire", [ANTHROPIC, OPENAI, RESPONSES], ids=lambda wire: wire.name)
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r"])
+def test_the_last_event_needs_no_blank_line(wire: Wire, end: bytes) -> None:
+    told = wire.answer(TEXTS, [WHOLE])
+    whole = b"".join(told[:-1] if wire is OPENAI else told).rstrip() + end
+    events = answer_to(wire, Recording([whole]))
+    assert text_of(events) == "".join(TEXTS)
+    assert isinstance(events[-2], ToolCalls)
+    assert problem_of(wire, Recording([*told[:4], told[4].rstrip()[:-4]])).code == "upstream-failed"
+    if wire is OPENAI:
+        both = b'data: {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}'
+        assert text_of(answer_to(wire, Recording([both]))) == "Hi"

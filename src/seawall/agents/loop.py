@@ -157,6 +157,8 @@ async def _run(
         reply = await _ask(agent, turn, answer, mending, emit, last=last)
         asked = clock()
         answer.model_seconds += asked - began
+        if last and reply.text.strip():  # it was asked without tools, and this is its answer
+            reply.calls = reply.unfinished = ()
         if not reply.asks and agent.output is not None:
             fault = agent.output.fault(reply.text)
             if fault is not None:
@@ -167,7 +169,7 @@ async def _run(
             answer.messages += (AssistantMessage(reply.text),)
             answer.finish_reason = _shown(reply.reason)
             return
-        if last:  # it was asked without tools
+        if last:
             break
         if cut_off and reply.unfinished:
             raise TurnLimitReached("The bound on tokens cut off the model's tool calls again.")

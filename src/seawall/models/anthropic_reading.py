@@ -101,6 +101,10 @@ class AnthropicReader:
         self.assembly.count(len(text))
         return text
 
+    def rest(self) -> str:
+        """See `Reader.rest`; some leave out the blank line behind the last event."""
+        return self.feed(b"\n\n")
+
     def end(self) -> tuple[ToolCalls | None, Finish]:
         """See `Reader.end`."""
         read, written, from_cache, to_cache = self._usage.values()

@@ -66,6 +66,14 @@ class Reader(Protocol):
         """
         ...
 
+    def rest(self) -> str:
+        """The text of what has come without the end of its framing, when the body has ended.
+
+        Raises:
+            UpstreamFailed, TransportError: as `feed`.
+        """
+        ...
+
     def end(self) -> tuple[ToolCalls | None, Finish]:
         """The tool calls and the end, when nothing more comes.
 

@@ -69,6 +69,10 @@ class BedrockReader:
         self.assembly.count(len(text))
         return text
 
+    def rest(self) -> str:
+        """See `Reader.rest`; a message that is not whole says nothing."""
+        return ""
+
     def end(self) -> tuple[ToolCalls | None, Finish]:
         """See `Reader.end`."""
         if self._parser.within:

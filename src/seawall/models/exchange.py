@@ -58,17 +58,18 @@ async def stream_answer(
                 if first is None:
                     ask_again = None
                     continue
-                while received := first or await response.read_some():
-                    first = b""
-                    assembly.receive(len(received))
-                    text = assembly.begin(reader.feed(received))
+                received = True
+                while received and not assembly.done:
+                    got, first = first or await response.read_some(), b""
+                    received = bool(got)
+                    assembly.receive(len(got))
+                    text = assembly.begin(reader.feed(got) if received else reader.rest())
                     if (progress := assembly.take_progress()) is not None:
                         yield progress
                     if text:
                         yield Text(text)
-                    if assembly.done:
-                        await response.settle(seconds=_SETTLE_SECONDS)
-                        break
+                if received:
+                    await response.settle(seconds=_SETTLE_SECONDS)
                 answered = True
     except TransportTimeout as error:
         raise DeadlineExceeded(f"The model '{model}' did not finish in time.", field="model") from (

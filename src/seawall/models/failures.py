@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -29,6 +29,8 @@ _SPENT = frozenset(
     | {"billingnotactive", "insufficientuserquota", "insufficientbalance", "insufficientcredits"}
     | {"insufficientfunds", "creditsexhausted"}
 )
+# The model wrote what its server cannot read, which is reported as the request's fault.
+_MODEL_FAILED = frozenset({"toolusefailed", "outputparsefailed", "jsonvalidatefailed"})
 # Names of errors as the status that they would have been, without case, underscores and the ending
 # "error" or "exception": OpenAI's, Anthropic's, Google's, AWS's and those of common servers.
 _STATUS_OF = {
@@ -56,7 +58,7 @@ def failure_of(
     retry_after: float | None = None,
     *,
     midway: bool = False,
-    codes: Iterable[object] = (),
+    codes: Sequence[object] = (),
 ) -> UpstreamFailed:
     """The problem that an answer with this status is; it says no more than the status.
 
@@ -67,7 +69,8 @@ def failure_of(
         midway: The status stands for an error that came in mid-answer.
         codes: Names of the error in the answer's body.
     """
-    if any(_plain(code) in _SPENT for code in codes):
+    names = frozenset(map(_plain, codes))
+    if names & _SPENT:
         return UpstreamRefused(
             f"The account's quota at the provider of the model '{model}' is used up."
         )
@@ -77,7 +80,8 @@ def failure_of(
     said = f"The model '{model}' {how} status {status}."
     if status in _OVERLOADED:
         return UpstreamThrottled(said, retry_after=retry_after)
-    if 400 <= status < 500 and status not in _WORTH_ANOTHER_TRY:
+    passing = status in _WORTH_ANOTHER_TRY or names & _MODEL_FAILED
+    if 400 <= status < 500 and not passing:
         return UpstreamRefused(said)
     return UpstreamFailed(said, retry_after=retry_after)
 

@@ -67,6 +67,7 @@ class _Chunk(Struct):
     type: Any = None
     error_code: Any = None
     errors: Any = None
+    detail: Any = None
     x_groq: Any = None
 
 
@@ -100,6 +101,10 @@ class OpenAIReader:
             text += self._take(data, failed=event.name == b"error")
         assembly.count(len(text))
         return text
+
+    def rest(self) -> str:
+        """See `Reader.rest`; some leave out the blank line behind the last event."""
+        return self.feed(b"\n\n")
 
     def end(self) -> tuple[ToolCalls | None, Finish]:
         """See `Reader.end`."""
@@ -137,7 +142,7 @@ class OpenAIReader:
         if not (error or failed or chunk.choices):  # it may stand there with nothing around it
             several = chunk.errors if isinstance(chunk.errors, list) else [chunk.errors]
             first = next(iter(several), None)
-            error = first or chunk.code or chunk.error_code
+            error = first or chunk.code or chunk.error_code or chunk.detail
         if error or failed:
             bare = (chunk.code, chunk.error_code, chunk.status, chunk.type)
             raise self.assembly.failed_midway(data, *codes_in(error), *bare)

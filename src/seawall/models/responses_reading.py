@@ -116,6 +116,10 @@ class ResponsesReader:
         self.assembly.count(len(text))
         return text
 
+    def rest(self) -> str:
+        """See `Reader.rest`; some leave out the blank line behind the last event."""
+        return self.feed(b"\n\n")
+
     def end(self) -> tuple[ToolCalls | None, Finish]:
         """See `Reader.end`."""
         return self.assembly.end()
@@ -185,7 +189,8 @@ class ResponsesReader:
         self.assembly.call(index, call_id=item.call_id, name=None if known else item.name)
         if done and arguments:  # whole at its end, also from those who do not stream them
             self.assembly.replace_arguments(index, item.call_id, arguments)
-        (self._begun.discard if done else self._begun.add)(index)
+        whole = done and item.status != "incomplete"
+        (self._begun.discard if whole else self._begun.add)(index)
         return ""
 
     def _content(self, parts: object) -> str:
@@ -212,7 +217,11 @@ class ResponsesReader:
             )
         assembly.done = True
         if complete and response.status != "incomplete":
-            assembly.finish("refusal" if self._refused else response.status or "completed")
+            # A call that was begun and of which no end came is perhaps not the model's whole call.
+            status = response.status or "completed"
+            if self._begun and status == "completed":
+                status = ""
+            assembly.finish("refusal" if self._refused else status)
         else:
             why = response.incomplete_details.reason if response.incomplete_details else None
             assembly.finish(why or "max_output_tokens")
