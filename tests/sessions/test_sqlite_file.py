@@ -61,7 +61,21 @@ def _empty_log(path: Path) -> None:
     os.truncate(path.with_name(path.name + "-wal"), 0)
 
 
-HARMS: list[Harm] = [_delete, _replace, _empty, _halve, _delete_log, _empty_log]
+def _halve_log(path: Path) -> None:
+    log = path.with_name(path.name + "-wal")
+    os.truncate(log, log.stat().st_size // 2)
+
+
+HARMS: list[Harm] = [
+    _delete,
+    _replace,
+    _empty,
+    _halve,
+    _delete_log,
+    _empty_log,
+    _halve_log,
+]
+LOG_HARMS: list[Harm] = [_empty_log, _halve_log]
 
 
 @pytest.mark.parametrize("harm", HARMS)
@@ -100,18 +114,49 @@ def test_a_file_that_is_put_back_is_good_again(tmp_path: Path) -> None:
     async def scenario(store: SqliteStore) -> None:
         await store.commit(commit(KEY, 0))
         path.rename(away)
-        with pytest.raises(CommitUnknown):
-            await store.commit(commit(KEY, 1))
-        with pytest.raises(StoreUnavailable):
-            await store.commit(commit(KEY, 2))
+        for version in (1, 2):
+            with pytest.raises(StoreUnavailable):
+                await store.commit(commit(KEY, version))
         with pytest.raises(StoreUnavailable):
             await store.load(KEY, turns=9)
         away.rename(path)
-        assert len((await store.load(KEY, turns=9)).turns) == 2
-        await store.commit(commit(KEY, 1))  # what was written is there, and done once
+        assert len((await store.load(KEY, turns=9)).turns) == 1
+        await store.commit(commit(KEY, 1))
         await store.commit(commit(KEY, 2))
         found = await store.load(KEY, turns=9)
         assert [each.number for each in found.turns] == [1, 2, 3]
+
+    play(path, scenario)
+
+
+@pytest.mark.parametrize("harm", LOG_HARMS)
+def test_nothing_is_acknowledged_into_a_log_that_was_cut(tmp_path: Path, harm: Harm) -> None:
+    """What comes behind the hole makes the file as large as before, and is not found again."""
+    path = tmp_path / "s.db"
+
+    async def scenario(store: SqliteStore) -> None:
+        for number in range(3):
+            await store.commit(commit(SessionKey("acme", "bob", f"s{number}"), 0, "x" * 2_000))
+        harm(path)
+        for _ in range(3):
+            with pytest.raises((CommitUnknown, StoreUnavailable)):
+                await store.commit(commit(KEY, 0))
+
+    play(path, scenario)
+
+
+def test_checkpoints_by_another_process_are_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+
+    async def scenario(store: SqliteStore) -> None:
+        for version in range(12):
+            await store.commit(commit(KEY, version, "x" * 3_000))
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                mode = ("PASSIVE", "FULL", "RESTART", "TRUNCATE")[version % 4]
+                other.execute(f"PRAGMA wal_checkpoint({mode})")
+                if not version % 5:
+                    other.execute("CREATE TABLE IF NOT EXISTS beside (at INTEGER)")
+        assert len((await store.load(KEY, turns=99)).turns) == 12
 
     play(path, scenario)
 

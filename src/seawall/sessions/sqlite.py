@@ -369,7 +369,7 @@ class SqliteStore:
             pass
 
     def _write(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> Sequence[object]:
-        if self._file.fault and self._file.check():
+        if self._file.check():  # before: what is written hides that a log was cut
             return [unavailable() for _ in jobs]
         results: list[object] = [None] * len(jobs)
         for positions in _rounds(jobs):

@@ -17,6 +17,7 @@ _log = logging.getLogger("seawall.sessions")
 _ALL = ("", "-wal", "-shm")
 _OFTEN = ("", "-wal")
 _SELDOM_SECONDS = 1.0
+_WAL_HEADER_BYTES = 32  # with salts that change whenever the log is begun anew
 _WAL_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 
 _Identity = tuple[int, int]
@@ -37,6 +38,7 @@ class DatabaseFile:
         self._paths = {end: Path(path + end) for end in _ALL} if path else {}
         self._known: dict[str, _Identity] = {}
         self._sizes: dict[str, int] = {}
+        self._log_header = b""
         self._looked_at = float("-inf")
         self._damage = ""
         self.fault = ""
@@ -86,33 +88,54 @@ class DatabaseFile:
         if all_files:
             self._looked_at = now
         for end in _ALL if all_files else _OFTEN:
-            path = self._paths[end]
             try:
-                found = path.stat()
-            except FileNotFoundError:
-                if end in self._known:
-                    return f"{path} was deleted"
-                continue  # not made yet
+                if found := self._look_at(end, self._paths[end]):
+                    return found
             except OSError as error:
-                return f"{path} cannot be looked at: {error}"
-            identity = (found.st_dev, found.st_ino)
-            if self._known.setdefault(end, identity) != identity:
-                return f"{path} was replaced by another file"
-            if found.st_size < self._sizes.get(end, 0) and not _is_whole(path, end):
-                self._damage = f"{path} was truncated"
-                return self._damage
-            self._sizes[end] = found.st_size
+                return f"{self._paths[end]} cannot be looked at: {error}"
         return ""
 
+    def _look_at(self, end: str, path: Path) -> str:
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return f"{path} was deleted" if end in self._known else ""  # or is not made yet
+        identity = (found.st_dev, found.st_ino)
+        if self._known.setdefault(end, identity) != identity:
+            return f"{path} was replaced by another file"
+        size, whole = found.st_size, True
+        if end == "-wal":
+            size, whole = self._look_at_log(path)
+        elif not end and size < self._sizes.get(end, 0):
+            whole = _is_whole(path)
+        if not whole:
+            self._damage = f"{path} was truncated"
+        self._sizes[end] = size
+        return self._damage
 
-def _is_whole(path: Path, end: str) -> bool:
-    """Whether a file that became smaller is one that SQLite made smaller."""
-    if end == "-wal":  # as a checkpoint may; SQLite has no locks on this file
-        with path.open("rb") as log:
-            start = log.read(4)
-        return not start or start in _WAL_MAGIC
-    if end:
-        return True
+    def _look_at_log(self, path: Path) -> tuple[int, bool]:
+        """The size of the write-ahead log, and whether SQLite itself may have brought it there.
+
+        A checkpoint may make it smaller, even empty. Then it begins anew, with another header; what
+        is written to one that others have cut comes behind a hole, where it is not found again.
+        SQLite has no locks on this file, so it may be opened.
+        """
+        with path.open("rb", buffering=0) as log:
+            while True:
+                header = log.read(_WAL_HEADER_BYTES)
+                size = os.fstat(log.fileno()).st_size
+                log.seek(0)
+                if log.read(_WAL_HEADER_BYTES) == header:
+                    break
+                log.seek(0)  # it begins anew in this very moment
+        before, self._log_header = self._log_header, header
+        if header and header[:4] not in _WAL_MAGIC:
+            return size, False
+        return size, not header or header != before or size >= self._sizes.get("-wal", 0)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a database that became smaller is one that SQLite made smaller."""
     try:  # as VACUUM does; a new connection has nothing cached yet
         with closing(sqlite3.connect(path, isolation_level=None)) as fresh:
             (version,) = fresh.execute("PRAGMA user_version").fetchone()
