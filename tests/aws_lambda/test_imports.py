@@ -207,7 +207,8 @@ print("\\n".join(name for name in sys.modules if name.startswith("seawall.")))
         [sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=tmp_path
     )
     ours = set(done.stdout.split())
-    logs = {"seawall.hosts.json_lines", "seawall.requests", "seawall.cancellation"}
+    logs = {"seawall.hosts.json_lines", "seawall.requests"}
+    logs |= {"seawall.cancellation", "seawall.hosts.process_end"}
     logs |= {"seawall.telemetry", "seawall.telemetry.floods"}
     assert ours <= {"seawall.errors", "seawall.hosts"} | logs | {
         name for name in ours if _is_within(name, "seawall.hosts.aws_lambda")

@@ -325,7 +325,7 @@ class _Worker:
         asked.cancel()
         if self._stop.leaving:
             opening.cancel()
-            await asyncio.wait((opening,))
+            await asyncio.gather(opening, return_exceptions=True)  # of no interest any more
         else:
             await opening
         return self._orchestrator.ready
