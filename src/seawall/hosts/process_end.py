@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-__all__ = ["ProcessEnd", "run_loop", "run_to_end"]
+__all__ = ["ProcessEnd", "check_foreign", "run_loop"]
 
 _log = logging.getLogger("seawall.server")
 _REST_SECONDS = 1.0
@@ -85,26 +85,34 @@ def run_loop(main: Coroutine[Any, Any, int], end: ProcessEnd, *, fast: bool = Fa
         else:
             new_loop = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        status = run_to_end(main, runner.get_loop())
+        loop = runner.get_loop()
+        task = loop.create_task(main)
+        while True:
+            try:
+                status = loop.run_until_complete(task)
+                break
+            except (SystemExit, KeyboardInterrupt) as error:
+                check_foreign(error, task)
         if end.armed:
             end.within(_REST_SECONDS, status)
     return status
 
 
-def run_to_end(main: Coroutine[Any, Any, int], loop: asyncio.AbstractEventLoop) -> int:
-    """Run to the end on an event loop; the exit status.
+def check_foreign(error: BaseException, task: asyncio.Task[int]) -> None:
+    """Look at what has stopped an event loop; return where the loop is to go on.
 
     A task or a callback of foreign code that raises SystemExit or KeyboardInterrupt stops the
-    event loop, although whoever awaits the task learns of it as of any other error. The loop goes
-    on then. A KeyboardInterrupt that may be a real one, as the signal has its default handler, is
-    raised.
+    event loop, although whoever awaits the task learns of it as of any other error.
+
+    Args:
+        error: SystemExit or KeyboardInterrupt.
+        task: What the loop runs for.
+
+    Raises:
+        BaseException: The error, where the task itself has ended by it, or where it may be a real
+            interrupt, as the signal has its default handler.
     """
-    task = loop.create_task(main)
-    while True:
-        try:
-            return loop.run_until_complete(task)
-        except (SystemExit, KeyboardInterrupt) as error:
-            interrupted = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-            if task.done() or (isinstance(error, KeyboardInterrupt) and interrupted):
-                raise
-            _log.error("a task or a callback wanted to end the process", exc_info=error)
+    interrupted = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if task.done() or (isinstance(error, KeyboardInterrupt) and interrupted):
+        raise error
+    _log.error("a task or a callback wanted to end the process", exc_info=error)

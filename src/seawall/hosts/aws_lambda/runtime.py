@@ -13,7 +13,6 @@ import signal
 from collections.abc import Coroutine, MutableMapping
 from typing import Any
 
-from seawall.cancellation import is_own_cancellation
 from seawall.hosts.aws_lambda.answering import Answer, error_body, error_kind
 from seawall.hosts.aws_lambda.context import (
     InvocationContext,
@@ -26,7 +25,6 @@ from seawall.hosts.aws_lambda.logs import set_up_logs
 from seawall.hosts.aws_lambda.runtime_api import ApiAnswer, ApiConnection, ApiError
 from seawall.hosts.aws_lambda.settings import read_settings
 from seawall.hosts.aws_lambda.target import Target, load_target
-from seawall.hosts.process_end import ProcessEnd, run_to_end
 
 __all__ = ["run_runtime"]
 
@@ -50,7 +48,15 @@ def run_runtime(handler: str, environment: MutableMapping[str, str] = os.environ
     """
     set_up_logs(environment)
     with asyncio.Runner() as runner:
-        return run_to_end(_Runtime(environment).run(handler), runner.get_loop())
+        loop = runner.get_loop()
+        task = loop.create_task(_Runtime(environment).run(handler))
+        while True:
+            try:
+                return loop.run_until_complete(task)
+            except (SystemExit, KeyboardInterrupt) as error:
+                from seawall.hosts.process_end import check_foreign  # noqa: PLC0415 - only then
+
+                check_foreign(error, task)
 
 
 class _Ended(Exception):
@@ -77,7 +83,7 @@ class _Runtime:
         try:
             target = await self._start(handler)
         except _Ended as ended:
-            ProcessEnd().within(_CLOSE_SECONDS, ended.status)
+            _end_within(_CLOSE_SECONDS, ended.status)
             return ended.status
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -104,7 +110,7 @@ class _Runtime:
                 raise
             status = max(each.status for each in ends)
         finally:
-            ProcessEnd().within(_CLOSE_SECONDS, status)
+            _end_within(_CLOSE_SECONDS, status)
             if (error := await _outcome(target.stop())) is not None:
                 _log.error("the function does not stop in order", exc_info=error)
         return status
@@ -124,7 +130,7 @@ class _Runtime:
                 target.orchestrator.observe(metric_observer(self._environment))
             await target.start(self._slots)
         except BaseException as error:
-            if is_own_cancellation(error):
+            if _is_own(error):
                 raise
             _log.exception("the function does not start")
             await self._report("init/error", error, type(error).__name__)
@@ -154,7 +160,7 @@ class _Runtime:
         except _Ended:
             raise
         except BaseException as error:
-            if is_own_cancellation(error):
+            if _is_own(error):
                 raise
             _log.exception("no snapshot can be taken")
             await self._report("init/error", error, "Runtime.BeforeSnapshotError")
@@ -163,7 +169,7 @@ class _Runtime:
             random.seed()  # every copy of a snapshot would draw the same numbers
             await target.after_restore(self._slots)
         except BaseException as error:
-            if is_own_cancellation(error):
+            if _is_own(error):
                 raise
             _log.exception("the environment cannot be restored")
             await self._report("restore/error", error, "Runtime.AfterRestoreError")
@@ -308,3 +314,16 @@ async def _outcome(work: Coroutine[Any, Any, None]) -> BaseException | None:
     except BaseException as error:  # noqa: BLE001 - the last line of defence
         return error
     return None
+
+
+def _is_own(error: BaseException) -> bool:
+    from seawall.cancellation import is_own_cancellation  # noqa: PLC0415 - only after a failure
+
+    return is_own_cancellation(error)
+
+
+def _end_within(seconds: float, status: int) -> None:
+    """End the process then, whatever hangs."""
+    from seawall.hosts.process_end import ProcessEnd  # noqa: PLC0415 - only at the end
+
+    ProcessEnd().within(seconds, status)
