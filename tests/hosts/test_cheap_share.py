@@ -97,3 +97,22 @@ async def test_one_that_fails_leaves_the_others_in_line() -> None:
     assert waiting.answers
     waiting.asking = False
     await asyncio.sleep(0.01)
+
+
+@on_a_loop
+async def test_a_turn_on_a_connection_of_a_proxy_goes_before_a_flood() -> None:
+    share = CheapShare(lambda: True)
+    flood = [Connection(share) for _ in range(300)]
+    for each in flood:
+        each.ask()
+    await asyncio.sleep(0.02)
+    turn = Connection(share)
+    turn.asking = False
+    before = sum(each.answers for each in flood)
+    assert not share.admit(turn, turn=True)
+    while not turn.answers:
+        await asyncio.sleep(0.001)
+    assert sum(each.answers for each in flood) - before < 30
+    for each in flood:
+        each.asking = False
+        share.forget(each)

@@ -29,13 +29,23 @@ class CheapShare:
 
     A token bucket in seconds of processor time. Connections that it has nothing for stand in one
     line, each with one request, so that a connection that asks fast is served no more often than
-    one that asks seldom. What a request costs is what its kind has cost lately.
+    one that asks seldom; turns stand in a line before it. What a request costs is what its kind
+    has cost lately.
 
     Args:
         busy: Whether turns are in flight. Nothing is bounded where there are none.
     """
 
-    __slots__ = ("_busy", "_costs", "_filled_at", "_ticking", "_tokens", "_used", "_waiting")
+    __slots__ = (
+        "_busy",
+        "_costs",
+        "_filled_at",
+        "_others",
+        "_ticking",
+        "_tokens",
+        "_turns",
+        "_used",
+    )
 
     def __init__(self, busy: Callable[[], bool]) -> None:
         self._busy = busy
@@ -43,14 +53,20 @@ class CheapShare:
         self._filled_at = time.monotonic()
         self._used = time.thread_time()  # processor time until then
         self._costs = [60e-6, 200e-6]  # answered by the connection; by the application
-        self._waiting: OrderedDict[Waiting, None] = OrderedDict()
+        self._turns: OrderedDict[Waiting, None] = OrderedDict()
+        self._others: OrderedDict[Waiting, None] = OrderedDict()
         self._ticking = False
 
-    def admit(self, connection: Waiting) -> bool:
-        """Whether its request may be answered now; if not, `proceed` is called later."""
-        if not self._waiting and self._available():
+    def admit(self, connection: Waiting, *, turn: bool = False) -> bool:
+        """Whether its request may be answered now; if not, `proceed` is called later.
+
+        turn: it asks for one, on a connection whose last answer was of another kind. Proxies mix
+        the requests of their clients, so these are served before what others flood with.
+        """
+        line = self._turns if turn else self._others
+        if not (self._turns or (self._others and not turn)) and self._available():
             return True
-        self._waiting[connection] = None
+        line[connection] = None
         if not self._ticking:
             self._ticking = True
             asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
@@ -58,11 +74,12 @@ class CheapShare:
 
     def waits(self, connection: Waiting) -> bool:
         """Whether `proceed` is still to be called."""
-        return connection in self._waiting
+        return connection in self._turns or connection in self._others
 
     def forget(self, connection: Waiting) -> None:
         """It is closed: it waits no longer."""
-        self._waiting.pop(connection, None)
+        self._turns.pop(connection, None)
+        self._others.pop(connection, None)
 
     def spend(self, *, application: bool) -> None:
         """Charge a request that is being answered."""
@@ -85,11 +102,12 @@ class CheapShare:
 
     def _tick(self) -> None:
         try:
-            for _ in range(len(self._waiting)):
-                if not (self._waiting and self._available()):
+            for _ in range(len(self._turns) + len(self._others)):
+                line = self._turns or self._others
+                if not (line and self._available()):
                     break
-                self._waiting.popitem(last=False)[0].proceed()
+                line.popitem(last=False)[0].proceed()
         finally:  # one that fails must not leave the others waiting
-            self._ticking = bool(self._waiting)
+            self._ticking = bool(self._turns or self._others)
             if self._ticking:
                 asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)

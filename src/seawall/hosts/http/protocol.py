@@ -321,7 +321,8 @@ class LimitedProtocol(BufferedProtocol):
         self._body_bytes = 0
         # The first request of a connection never waits: to accept that has cost more, and those
         # of an orchestrator's probes must not stand in line with a stranger's thousand connections.
-        if not self._debtor or self._stop.leaving or self._share.admit(self):
+        turn = head.path in TURN_TARGETS
+        if not self._debtor or self._stop.leaving or self._share.admit(self, turn=turn):
             self._begin(head)
 
     def _begin(self, head: RequestHead) -> None:
