@@ -43,6 +43,7 @@ class Sizes(Struct, frozen=True, kw_only=True):
 _FULL = Sizes(repeats=5, cold=(4, 12, 40), cold_repeats=3, warm=(20, 60, 180))
 _QUICK = Sizes(repeats=2, cold=(3, 6), cold_repeats=1, warm=(10, 20, 40))
 _IDLE_SECONDS = 0.5
+_START_SECONDS = 3.0  # the longest that a lone start takes on a busy machine
 _IMPORTS = "import seawall.hosts.aws_lambda.__main__"
 
 
@@ -160,7 +161,7 @@ async def _warm_seconds(fleet: Fleet) -> float:
         crowd_at(fleet, Open([])),
         load=Closed(
             customers=1,
-            seconds=3 * fleet.spec.times.duration[1],
+            seconds=_START_SECONDS + 3 * fleet.spec.times.duration[1],
             settle=0.0,
             tokens=fleet.tokens,
         ),
