@@ -1,10 +1,12 @@
 """What tests of several packages share."""
 
+import logging
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
 
+from seawall.telemetry.floods import FloodFilter
 from tests.dynamodb_local import require_dynamodb, running_dynamodb
 
 # Machines that test are busy, and how long an example takes says nothing about it.
@@ -18,3 +20,12 @@ def dynamodb() -> Iterator[str]:
     require_dynamodb()
     with running_dynamodb() as url:
         yield url
+
+
+@pytest.fixture(autouse=True)
+def unfiltered_logs() -> None:
+    """Commands that earlier tests ran in this process have left no filter on what is captured."""
+    for handler in logging.getLogger().handlers:
+        for each in list(handler.filters):
+            if isinstance(each, FloodFilter):
+                handler.removeFilter(each)
