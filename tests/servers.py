@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-class Running:
+class ServerProcess:
     """A child that serves at `url`."""
 
     def __init__(self, url: str, process: "subprocess.Popen[bytes]") -> None:
@@ -32,7 +32,7 @@ def running(
     folder: Path = ROOT,
     log: Path | None = None,
     prefix: Sequence[str] = (),
-) -> Iterator[Running]:
+) -> Iterator[ServerProcess]:
     """Run a serving command that announces its URL as a JSON line, until the block ends.
 
     log: where its standard error goes; to ours without. prefix: a program that runs it, and its
@@ -50,7 +50,7 @@ def running(
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, f"{arguments[0]} ended with status {process.wait()}"
-        yield Running(json.loads(line)["url"], process)
+        yield ServerProcess(json.loads(line)["url"], process)
     finally:
         if process.poll() is None:
             process.terminate()
@@ -64,7 +64,7 @@ def running(
 
 
 @contextmanager
-def running_model(*arguments: str) -> Iterator[Running]:
+def running_model(*arguments: str) -> Iterator[ServerProcess]:
     """A simulated model."""
     with running("sim-model", "--port", "0", *arguments) as model:
         yield model
@@ -73,12 +73,12 @@ def running_model(*arguments: str) -> Iterator[Running]:
 @contextmanager
 def running_server(
     folder: Path,
-    model: Running,
+    model: ServerProcess,
     source: str = "examples/store/seawall.toml",
     log: str = "",
     prefix: Sequence[str] = (),
     **settings: str,
-) -> Iterator[Running]:
+) -> Iterator[ServerProcess]:
     """The server with its databases in `folder`; settings as SEAWALL_ variables without prefix."""
     environment = {
         "MODELS__DEFAULT__BASE_URL": model.url,

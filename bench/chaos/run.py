@@ -122,9 +122,9 @@ def left_over(server: Service, model: Service, folder: Path) -> dict[str, float]
     with sqlite3.connect(f"file:{folder / 'sessions.db'}?mode=ro", uri=True) as database:
         (leases,) = database.execute(LEASES).fetchone()
     return {
-        "turns": gauge(metrics, "seawall_in_flight") + gauge(metrics, "seawall_queued"),
-        "tasks": gauge(metrics, "seawall_tasks"),
-        "upstream_streams": gauge(metrics, "seawall_upstream_streams"),
+        "turns": gauge(metrics, "seawall_turns_in_flight") + gauge(metrics, "seawall_turns_queued"),
+        "tasks": gauge(metrics, "seawall_event_loop_tasks"),
+        "upstream_streams": gauge(metrics, "seawall_upstream_requests_in_flight"),
         "model_calls": gauge(metrics, "seawall_model_in_flight"),
         "model_streams": stats["open_streams"],
         "open_files": open_files(server.pid),
@@ -138,7 +138,7 @@ async def main(*, quick: bool, fallback: bool) -> dict[str, object]:
     seconds = 45.0 if quick else 240.0
     customers = 60 if quick else 120
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
     first, whole = (f"{low:g}..{high:g}" for low, high in (TIMES.first_token, TIMES.duration))
@@ -162,31 +162,33 @@ async def main(*, quick: bool, fallback: bool) -> dict[str, object]:
             patience=TURN_SECONDS + 10.0,
         )
         before = await asyncio.to_thread(left_over, server, model, folder)
-        tell(f"before: {before}")
+        report(f"before: {before}")
         rules = hour(seconds=seconds, model=MODEL, first=CALM_SECONDS)
         script = msgspec.json.encode({"rules": rules})
         await asyncio.to_thread(fetch, model.url.removesuffix("/v1") + "/sim/faults", script)
         ends, over = Ends(), asyncio.Event()
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(
-                drive(crowd, token=issuer.token, heard=ends.take, until=over)
+                drive(crowd, token=issuer.token, on_outcome=ends.take, until=over)
             )
             for step in range(10):
                 await asyncio.sleep((seconds + 2 * CALM_SECONDS) / 10)
-                tell(f"minute {(step + 1) * 6} of the hour: {dict(ends.ways)} {dict(ends.reasons)}")
+                report(
+                    f"minute {(step + 1) * 6} of the hour: {dict(ends.ways)} {dict(ends.reasons)}"
+                )
             over.set()
             await asking
-        tell(f"over; {SETTLE_SECONDS:g} s for unused connections to be closed")
+        report(f"over; {SETTLE_SECONDS:g} s for unused connections to be closed")
         await asyncio.sleep(SETTLE_SECONDS)
         after = await asyncio.to_thread(left_over, server, model, folder)
-        tell(f"after: {after}")
+        report(f"after: {after}")
         stats = json.loads(
             await asyncio.to_thread(fetch, model.url.removesuffix("/v1") + "/sim/stats")
         )
     turns = sum(ends.ways.values())
     took = percentiles(ends.completed)
     for each in ends.unexplained[:10]:
-        tell(f"unexplained: {each}")
+        report(f"unexplained: {each}")
     return {
         "fallback": fallback,
         "seconds": seconds,

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from seawall.cli.surge import show_progress
 from seawall.lab.calibrate import calibrate
-from seawall.lab.calibration import store_calibration
-from seawall.lab.compare import Comparison, compare, crowd_that_fits
+from seawall.lab.calibration import save_calibration
+from seawall.lab.compare import Comparison, compare, largest_crowd
 from seawall.lab.compare_report import compare_html, compare_table
 from seawall.lab.fleet.spec import FleetSpec
 from seawall.lab.loop import raise_file_limit, run
@@ -38,7 +38,7 @@ FULL: list[Shape] = [Instant(8), Instant(30), Instant(100), Poisson(1.0, 60.0), 
 GOAL = 0.15
 
 
-def tell(line: str) -> None:
+def report(line: str) -> None:
     """To whoever watches."""
     sys.stderr.write(line + "\n")
 
@@ -46,9 +46,11 @@ def tell(line: str) -> None:
 async def main(*, quick: bool, store: str, most: int) -> Comparison:
     """Calibrate, then every crowd at both; unless quick, the largest that fits as well."""
     times = SimTimes()
-    calibration = await calibrate(SOURCE, pods=2, store=store, times=times, tell=tell, quick=quick)
-    bound = crowd_that_fits(calibration, this_machine(), files=raise_file_limit(), most=most)
-    tell(f"the largest crowd: {bound.why}")
+    calibration = await calibrate(
+        SOURCE, pods=2, store=store, times=times, report=report, quick=quick
+    )
+    bound = largest_crowd(calibration, this_machine(), files=raise_file_limit(), most=most)
+    report(f"the largest crowd: {bound.why}")
     shapes = QUICK if quick else [*FULL, Instant(bound.turns)]
     specs = [
         FleetSpec(kind="pods", pods=2, store=store, times=times),
@@ -59,7 +61,7 @@ async def main(*, quick: bool, store: str, most: int) -> Comparison:
         specs,
         [Open([Crowd(shapes=[shape])]) for shape in shapes],
         SOURCE,
-        tell=tell,
+        report=report,
         progress=show_progress(),
     )
     return Comparison(
@@ -120,8 +122,8 @@ if __name__ == "__main__":
     local = running_dynamodb() if arguments.store == "dynamodb" else nullcontext(arguments.store)
     with local as place:
         comparison = run(main(quick=arguments.quick, store=place, most=arguments.most))
-    store_calibration(comparison.calibration, folder / "calibration.json")
+    save_calibration(comparison.calibration, folder / "calibration.json")
     (folder / "compare.html").write_text(compare_html(comparison), encoding="utf-8")
-    tell(f"{folder}/calibration.json, {folder}/compare.html")
+    report(f"{folder}/calibration.json, {folder}/compare.html")
     sys.stdout.write(compare_table(comparison))
     sys.stdout.write(json.dumps(figures(comparison)) + "\n")

@@ -85,7 +85,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
         )
         counts = {"done": 0, "failed": 0}
 
-        def heard(outcome: Outcome) -> None:
+        def on_outcome(outcome: Outcome) -> None:
             counts["failed" if outcome.error else "done"] += 1
 
         crowd = Scenario(
@@ -96,7 +96,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
         over = asyncio.Event()
         rows: list[dict[str, object]] = []
         async with asyncio.TaskGroup() as group:
-            group.create_task(drive(crowd, token=issuer.token, heard=heard, until=over))
+            group.create_task(drive(crowd, token=issuer.token, on_outcome=on_outcome, until=over))
             for kind in ("", "livez", "", "not found", "", "no credential", ""):
                 flooding = None
                 if kind:

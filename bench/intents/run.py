@@ -26,7 +26,7 @@ import numpy as np
 from msgspec import Struct
 
 from seawall.errors import ConfigError
-from seawall.intents.blend import TwoSteps
+from seawall.intents.blend import TwoStageClassifier
 from seawall.intents.classifier import train
 from seawall.intents.definition import NO_INTENT
 from seawall.intents.digest import digest
@@ -38,12 +38,12 @@ from seawall.intents.evaluation import (
     certainty_of_intent,
     evaluate,
     few_shot,
-    precision_amid,
+    precision_with_unknown,
     read_labelled,
     split,
 )
 from seawall.intents.misspelling import KINDS, misspelt
-from seawall.intents.saved import Trained, read, write
+from seawall.intents.saved import TrainedClassifier, read, write
 from seawall.intents.training import train_calibrated
 
 HERE = Path(__file__).resolve().parent
@@ -74,7 +74,7 @@ class Case(Struct, frozen=True):
 class Answers:
     """What both steps say, as the cascade takes them, of many texts at once."""
 
-    def __init__(self, trained: Trained, texts: Sequence[str]) -> None:
+    def __init__(self, trained: TrainedClassifier, texts: Sequence[str]) -> None:
         first = {text: trained.ngrams.best(text) for text in texts}
         unsure = [text for text, best in first.items() if best[1] < trained.first_threshold]
         if trained.blended is not None and unsure:
@@ -104,7 +104,7 @@ def ours(case: Case, embedder: Embedder | None) -> dict[str, float]:
     alone = (
         loaded.ngrams
         if loaded.blended is None
-        else TwoSteps(loaded.blended, loaded.first_threshold)
+        else TwoStageClassifier(loaded.blended, loaded.first_threshold)
     )
     few = Labelled(case.testing.texts[:TIMED], case.testing.labels[:TIMED])
     figures["microseconds"] = evaluate(alone, few, threshold=loaded.threshold).microseconds
@@ -128,7 +128,7 @@ def ours(case: Case, embedder: Embedder | None) -> dict[str, float]:
 
 
 def amid_unknown(
-    trained: Trained, case: Case, answers: Answers, result: Evaluation
+    trained: TrainedClassifier, case: Case, answers: Answers, result: Evaluation
 ) -> dict[str, float]:
     """How far messages of no intent are told apart, and what is right with 18 % of them."""
     known = certainty_of_intent(answers, case.testing.texts)
@@ -140,7 +140,7 @@ def amid_unknown(
         wrongly = mean(each >= trained.threshold for each in unknown)
         figures |= {
             f"{name}_auroc": auroc(known, unknown),
-            f"{name}_precision": precision_amid(result, unknown, share=UNKNOWN_AMONG),
+            f"{name}_precision": precision_with_unknown(result, unknown, share=UNKNOWN_AMONG),
             f"{name}_coverage": result.coverage * (1 - UNKNOWN_AMONG) + wrongly * UNKNOWN_AMONG,
         }
     return figures

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.hosts.conftest import identity
 from tests.issuer import Issuer
-from tests.servers import Running, running_model, running_server
+from tests.servers import ServerProcess, running_model, running_server
 
 from seawall.lab.loop import raise_file_limit
 
@@ -95,7 +95,7 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
-def worker_of(server: Running) -> int:
+def worker_of(server: ServerProcess) -> int:
     """The process that serves."""
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
     return int((children.split() or [str(server.process.pid)])[0])

@@ -98,7 +98,7 @@ async def main(*, quick: bool, kind: str) -> dict[str, object]:
         )
         seconds = [Second()]
 
-        def heard(outcome: Outcome) -> None:
+        def on_outcome(outcome: Outcome) -> None:
             now = seconds[-1]
             if outcome.error:
                 now.failed += 1
@@ -113,7 +113,9 @@ async def main(*, quick: bool, kind: str) -> dict[str, object]:
         )
         over = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            asking = group.create_task(drive(crowd, token=issuer.token, heard=heard, until=over))
+            asking = group.create_task(
+                drive(crowd, token=issuer.token, on_outcome=on_outcome, until=over)
+            )
             before = [0, 0]
             began = time.monotonic()
             for number in range(calm + out + 2 * calm):

@@ -16,14 +16,14 @@ from uvicorn.server import ServerState
 
 from seawall.config import parse_settings
 from seawall.hosts.http.app import HttpApplication
-from seawall.hosts.http.door import Door
-from seawall.hosts.http.protocol import LimitedProtocol
-from seawall.hosts.http.stop import Stop
+from seawall.hosts.http.door import PreAdmissionCheck
+from seawall.hosts.http.protocol import HttpServerProtocol
+from seawall.hosts.http.stop import Shutdown
 from seawall.lab.demo import DemoIssuer
 from seawall.lab.surge.connection import request_bytes
 from seawall.orchestrator import Orchestrator
 from seawall.transport.endpoint import Endpoint
-from seawall.transport.wheel import Wheel
+from seawall.transport.wheel import TimingWheel
 
 TIMES = 20_000
 
@@ -63,18 +63,18 @@ async def measure(folder: Path) -> None:
     """)
     async with Orchestrator(settings) as orchestrator:
         config = uvicorn.Config(
-            HttpApplication(orchestrator, opens=False), ws="none", log_config=None
+            HttpApplication(orchestrator, manage_lifespan=False), ws="none", log_config=None
         )
         config.load()
         sink = Sink()
-        protocol = LimitedProtocol(
+        protocol = HttpServerProtocol(
             config=config,
             server_state=ServerState(),
             app_state={},
             limits=settings.server,
-            wheel=Wheel(),
-            door=Door(orchestrator),
-            stop=Stop(),
+            wheel=TimingWheel(),
+            door=PreAdmissionCheck(orchestrator),
+            stop=Shutdown(),
         )
         protocol.connection_made(sink)
         token = issuer.token("ada")
@@ -82,7 +82,7 @@ async def measure(folder: Path) -> None:
             Endpoint.parse("http://127.0.0.1:1/v1/turns"), "turns", "Where is my order?", token
         )
         deadline = asyncio.get_running_loop().time() + 60
-        async with orchestrator.gate.place("demo", background=False, deadline=deadline):
+        async with orchestrator.gate.slot("demo", background=False, deadline=deadline):
             began = time.perf_counter()
             for _ in range(TIMES):
                 protocol.data_received(request)

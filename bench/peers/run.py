@@ -29,10 +29,10 @@ from seawall.lab.processes import Service, run_service
 from seawall.lab.sim_reply import SimTimes
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.outcome import SurgeResult
-from seawall.lab.surge.process import drive_apart
+from seawall.lab.surge.process import drive_in_subprocess
 from seawall.lab.surge.scenario import Api, Crowd, Instant, Open, Poisson, Scenario, Simulated
-from seawall.lab.tether import tether
-from seawall.lab.watched import Use, drive_watched
+from seawall.lab.tether import parent_death_signal
+from seawall.lab.watched import ProcessUsage, drive_watched
 
 ROOT = HERE.parents[1]
 OURS = "seawall"
@@ -114,7 +114,7 @@ class Peer:
                 "--json",
                 environment=self._environment,
                 seconds=START_SECONDS,
-                before=tether(signal.SIGTERM),
+                before=parent_death_signal(signal.SIGTERM),
             ) as service:
                 yield service
             return
@@ -126,7 +126,7 @@ class Peer:
             cwd=HERE / "servers",
             env=os.environ | {"MODEL_URL": self._model.url, "DO_NOT_TRACK": "1"} | OPEN,
             stdout=DEVNULL,
-            preexec_fn=tether(signal.SIGTERM),
+            preexec_fn=parent_death_signal(signal.SIGTERM),
         )
         try:
             await _listening(port, process)
@@ -186,7 +186,7 @@ async def cold_ms(peer: Peer) -> float:
     return round((asked - began) * 1e3 + (result.added_first_text.p50 or 0.0), 1)
 
 
-def crowded(turns: int, result: SurgeResult, use: Use) -> Crowded:
+def crowded(turns: int, result: SurgeResult, use: ProcessUsage) -> Crowded:
     """The figures of a crowd."""
     memory = max(0, use.grown_bytes) / max(1, result.peak_in_flight) / 1_024
     return Crowded(
@@ -209,14 +209,16 @@ async def measure(peer: Peer, *, crowds: list[int], colds: int, seconds: float) 
     found: list[Crowded] = []
     async with peer.serving() as service:
         warm = peer.scenario(service.url, Open([Crowd(shapes=[Instant(20)])]))
-        await drive_apart(warm)
+        await drive_in_subprocess(warm)
         load = Open([Crowd(shapes=[Poisson(10.0, seconds)])])
         steady, use = await drive_watched(peer.scenario(service.url, load), [service.pid])
         figures = crowded(steady.turns, steady, use)
         resident = use.samples[0].resident_bytes / 2**20
     for turns in crowds:
         async with peer.serving() as service:  # anew: a process keeps what it once had
-            await drive_apart(peer.scenario(service.url, Open([Crowd(shapes=[Instant(20)])])))
+            await drive_in_subprocess(
+                peer.scenario(service.url, Open([Crowd(shapes=[Instant(20)])]))
+            )
             scenario = peer.scenario(service.url, Open([Crowd(shapes=[Instant(turns)])]))
             result, use = await drive_watched(scenario, [service.pid])
             found.append(crowded(turns, result, use))
@@ -245,7 +247,7 @@ async def main(names: list[str], *, crowds: list[int], colds: int, seconds: floa
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-bench-")))
         model = await stack.enter_async_context(
-            run_service("sim-model", "--port", "0", before=tether(signal.SIGTERM))
+            run_service("sim-model", "--port", "0", before=parent_death_signal(signal.SIGTERM))
         )
         for name in names:
             peer = Peer(name, model, folder)

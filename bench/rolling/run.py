@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.attack.balancer import running_balancer
 from tests.dynamodb_local import ENVIRONMENT, running_dynamodb
-from tests.servers import Running, running
+from tests.servers import ServerProcess, running
 from tests.sessions.stores import new_place
 
 from seawall.lab.demo import DemoIssuer, server_environment
@@ -59,7 +59,7 @@ class Place:
         self.url = f"http://127.0.0.1:{self._port}"
         self._environment = environment
         self._stack = ExitStack()
-        self._server: Running | None = None
+        self._server: ServerProcess | None = None
 
     def start(self) -> None:
         """Return when turns are taken."""
@@ -86,14 +86,14 @@ class Place:
 
 
 async def roll(
-    places: list[Place], crowd: Scenario, token: Callable[[str], str], tell: Callable[[str], None]
+    places: list[Place], crowd: Scenario, token: Callable[[str], str], report: Callable[[str], None]
 ) -> dict[str, object]:
     """Restart all of them in turn while the crowd asks."""
     customers = crowd.load.customers if isinstance(crowd.load, Closed) else 0
     errors: Counter[str] = Counter()
     late: list[float] = []
 
-    def heard(outcome: Outcome) -> None:
+    def on_outcome(outcome: Outcome) -> None:
         if outcome.error:
             errors[outcome.error] += 1
         else:
@@ -103,12 +103,12 @@ async def roll(
     restarts: list[Restart] = []
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
-        asking = group.create_task(drive(crowd, token=token, heard=heard, until=over))
+        asking = group.create_task(drive(crowd, token=token, on_outcome=on_outcome, until=over))
         await asyncio.sleep(2 * SETTLE_SECONDS)
         for number, place in enumerate(places):
-            tell(f"server {number}: SIGTERM; {len(late)} turns so far, {errors.total()} failed")
+            report(f"server {number}: SIGTERM; {len(late)} turns so far, {errors.total()} failed")
             restarts.append(await asyncio.to_thread(place.restart))
-            tell(f"server {number}: {restarts[-1]}")
+            report(f"server {number}: {restarts[-1]}")
             await asyncio.sleep(SETTLE_SECONDS)
         over.set()
         await asking
@@ -134,7 +134,7 @@ async def main(*, quick: bool, store: str) -> dict[str, object]:
     times = SimTimes(duration=(0.6, 1.0)) if quick else SimTimes()
     first, whole = (f"{low:g}..{high:g}" for low, high in (times.first_token, times.duration))
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         sys.stderr.write(line + "\n")
 
     async with AsyncExitStack() as stack:
@@ -144,7 +144,7 @@ async def main(*, quick: bool, store: str) -> dict[str, object]:
             run_service("sim-model", "--port", "0", "--first-token", first, "--duration", whole)
         )
         environment = server_environment(folder, model) | {
-            "SEAWALL_SERVER__LEAVE_SECONDS": str(LEAVE_SECONDS),
+            "SEAWALL_SERVER__SHUTDOWN_DELAY_SECONDS": str(LEAVE_SECONDS),
             "SEAWALL_ADMISSION__IN_FLIGHT": "4000",
         }
         if store == "dynamodb":
@@ -159,13 +159,13 @@ async def main(*, quick: bool, store: str) -> dict[str, object]:
             stack.callback(place.close)
             await asyncio.to_thread(place.start)
         front = stack.enter_context(running_balancer([place.url for place in places], checked=True))
-        tell(f"{len(places)} servers behind haproxy at {front}, sessions in {store}")
+        report(f"{len(places)} servers behind haproxy at {front}, sessions in {store}")
         crowd = Scenario(
             url=front,
             load=Closed(customers=60 if quick else 1_000, turns=3),
             simulated=Simulated(times=times),
         )
-        return {"store": store} | await roll(places, crowd, issuer.token, tell)
+        return {"store": store} | await roll(places, crowd, issuer.token, report)
 
 
 if __name__ == "__main__":

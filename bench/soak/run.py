@@ -78,7 +78,7 @@ class Watch:
         self.samples: list[Sample] = []
         self.minutes: list[Minute] = []
 
-    def heard(self, outcome: Outcome) -> None:
+    def on_outcome(self, outcome: Outcome) -> None:
         """A turn is over."""
         self.turns += 1
         if outcome.error:
@@ -98,8 +98,8 @@ class Watch:
             memory_mb=round(used.resident_bytes / 2**20, 2),
             descriptors=_entries(self._server.pid, "fd"),
             threads=_entries(self._server.pid, "task"),
-            in_flight=_value(metrics, "seawall_in_flight"),
-            upstream_streams=_value(metrics, "seawall_upstream_streams"),
+            in_flight=_value(metrics, "seawall_turns_in_flight"),
+            upstream_streams=_value(metrics, "seawall_upstream_requests_in_flight"),
             cpu=round((used.cpu_seconds - self._cpu) / max(0.001, now - self._at), 3),
         )
         self._at, self._cpu = now, used.cpu_seconds
@@ -176,7 +176,7 @@ async def soak(minutes: float, customers: int, every: float, folder: Path) -> di
         minute_ends = time.monotonic() + 60
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(
-                drive(crowd, token=issuer.token, heard=watch.heard, until=over)
+                drive(crowd, token=issuer.token, on_outcome=watch.on_outcome, until=over)
             )
             while time.monotonic() < ends:
                 await asyncio.sleep(every)

@@ -24,7 +24,7 @@ from run import ROOT, other_python, scenario_of
 from seawall.lab.demo import DemoIssuer, server_environment
 from seawall.lab.loop import raise_file_limit
 from seawall.lab.processes import run_service
-from seawall.lab.surge.process import drive_apart
+from seawall.lab.surge.process import drive_in_subprocess
 
 # The first pattern that a frame's file or function matches names its part; frames are looked at
 # from the innermost outwards.
@@ -65,7 +65,7 @@ async def sample(crowd: int) -> Counter[str]:
         profiler = await asyncio.create_subprocess_exec(*command, *options, stdout=DEVNULL)
         await asyncio.sleep(2.0)
         tokens = [issuer.token(f"customer-{each}") for each in range(crowd)]
-        await drive_apart(scenario_of(server, crowd, tokens))
+        await drive_in_subprocess(scenario_of(server, crowd, tokens))
         profiler.send_signal(2)
         await profiler.wait()
         return _count(raw.read_text())

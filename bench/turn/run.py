@@ -26,7 +26,7 @@ from seawall.lab.loop import raise_file_limit
 from seawall.lab.processes import Service, run_service
 from seawall.lab.surge.outcome import SurgeResult
 from seawall.lab.surge.scenario import Api, Crowd, Instant, Open, Scenario, Simulated
-from seawall.lab.watched import Use, drive_watched
+from seawall.lab.watched import ProcessUsage, drive_watched
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -67,7 +67,7 @@ async def measure(
     return _figures(name, result, use)
 
 
-def _figures(name: str, result: SurgeResult, use: Use) -> Figures:
+def _figures(name: str, result: SurgeResult, use: ProcessUsage) -> Figures:
     return Figures(
         name,
         result.turns,

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
-from seawall.admission.gate import Gate
+from seawall.admission.gate import AdmissionGate
 from seawall.admission.open import open_gate
 from seawall.agents.definition import Agent, build_agent
 from seawall.agents.output import build_output
 from seawall.agents.tools import Tool, Toolset
-from seawall.budgets.open import Accounts, open_accounts
+from seawall.budgets.open import Metering, open_metering
 from seawall.caches.answers import open_answers
-from seawall.caches.reads import cached_tools, part_of
+from seawall.caches.reads import cached_tools, share_of_limits
 from seawall.config import AgentSettings, Settings, ToolsetSettings
 from seawall.errors import ConfigError, did_you_mean
 from seawall.identity.authenticator import build_authenticator
@@ -30,7 +30,7 @@ from seawall.models.port import Model
 from seawall.models.upstream import Upstream
 from seawall.pipeline.pipeline import Pipeline
 from seawall.pipeline.report import Observe, Observers
-from seawall.pipeline.resuming import Resuming
+from seawall.pipeline.resuming import OrphanRecovery
 from seawall.pipeline.routing import Routing
 from seawall.pipeline.running import Ports
 from seawall.sessions.open import open_store
@@ -42,22 +42,22 @@ from seawall.user_code import call_factory, find_object
 if TYPE_CHECKING:
     from seawall.telemetry.open import Telemetry
 
-__all__ = ["Composed", "Registered", "compose"]
+__all__ = ["Engine", "Registrations", "compose"]
 
 _MAX_FETCH_BYTES = 1 << 20
-_ROUNDS_TO_ASK = 6  # of the event loop, until tasks that were begun have asked what they ask
+_LOOP_PASSES = 6  # of the event loop, until tasks that were begun have asked what they ask
 
 
-class Composed(Struct, frozen=True):
+class Engine(Struct, frozen=True):
     """What exists between open and close of an orchestrator."""
 
     pipeline: Pipeline
-    resuming: Resuming
+    orphan_recovery: OrphanRecovery
     store: SessionStore
-    accounts: Accounts
+    metering: Metering
     detector: IntentDetector
     authenticator: Authenticator
-    gate: Gate
+    gate: AdmissionGate
     agents: dict[str, Agent]
     models: dict[str, Model]
     upstreams: dict[str, Upstream]
@@ -66,7 +66,7 @@ class Composed(Struct, frozen=True):
     telemetry: "Telemetry | None"
 
 
-class Registered(Struct, frozen=True):
+class Registrations(Struct, frozen=True):
     """What was registered in code. observe: called with the report of every finished turn."""
 
     tools: dict[str, Tool]
@@ -76,39 +76,43 @@ class Registered(Struct, frozen=True):
 
 
 async def compose(
-    settings: Settings, registered: Registered, *, quickly: bool, at_once: int | None = None
-) -> Composed:
+    settings: Settings,
+    registered: Registrations,
+    *,
+    cold_start: bool,
+    concurrency: int | None = None,
+) -> Engine:
     """Open and warm everything; see `Orchestrator.open`.
 
     Raises:
         ConfigError: something that is configured cannot be had.
         StoreUnavailable: the session store cannot be opened.
     """
-    if at_once is not None:
-        settings = _warming_at_most(settings, at_once)
+    if concurrency is not None:
+        settings = _cap_warm_connections(settings, concurrency)
     client = HttpClient(
         max_connections=max(
             (model.connections for model in settings.models.values()), default=1_024
         )
     )
     authenticator = build_authenticator(settings.identity, _fetcher(client))
-    store, toolsets = await _begin(settings, authenticator)
+    store, toolsets = await _open_store_and_tools(settings, authenticator)
     try:
-        return await _stand(
+        return await _assemble(
             settings,
             registered,
             client=client,
             authenticator=authenticator,
             store=store,
             toolsets=toolsets,
-            light=quickly,
+            light=cold_start,
         )
     except BaseException:
         await store.close()
         raise
 
 
-def _warming_at_most(settings: Settings, connections: int) -> Settings:
+def _cap_warm_connections(settings: Settings, connections: int) -> Settings:
     models = {
         name: structs.replace(each, warm=min(each.warm, connections))
         for name, each in settings.models.items()
@@ -116,37 +120,39 @@ def _warming_at_most(settings: Settings, connections: int) -> Settings:
     return structs.replace(settings, models=models)
 
 
-async def _stand(
+async def _assemble(
     settings: Settings,
-    registered: Registered,
+    registered: Registrations,
     *,
     client: HttpClient,
     authenticator: Authenticator,
     store: SessionStore,
     toolsets: tuple[Toolset, ...],
     light: bool,
-) -> Composed:
+) -> Engine:
     """Put together what stands on the open store."""
-    accounts = await open_accounts(settings, store)
+    metering = await open_metering(settings, store)
     telemetry = _telemetry(settings)
 
-    def attempted(name: str, model: Model) -> Model:
-        metered = accounts.metered(name, model)
-        return metered if telemetry is None else telemetry.attempted(name, metered)
+    def trace_attempts(name: str, model: Model) -> Model:
+        metered = metering.metered(name, model)
+        return metered if telemetry is None else telemetry.trace_attempts(name, metered)
 
-    upstreams = open_upstreams(settings.models, client, metered=attempted, quotas=accounts.quotas)
+    upstreams = open_upstreams(
+        settings.models, client, metered=trace_attempts, quotas=metering.quotas
+    )
     models = open_models(settings.models, upstreams)
     if registered.models:
         from seawall.models.guarded import GuardedModel  # noqa: PLC0415 - only where there are
 
         models |= {
-            name: accounts.metered(name, GuardedModel(name, each))
+            name: metering.metered(name, GuardedModel(name, each))
             for name, each in registered.models.items()
         }
     if telemetry is not None:
-        models = {name: telemetry.chatting(name, each) for name, each in models.items()}
+        models = {name: telemetry.trace_chat(name, each) for name, each in models.items()}
     sets = (*(each.tools for each in toolsets), tuple(registered.tools.values()))
-    part = part_of(settings.caches, sets)
+    part = share_of_limits(settings.caches, sets)
     tools = {each.name: each for made in sets for each in cached_tools(made, part)}
     agents = {
         name: _build_agent(name, each, models, tools) for name, each in registered.agents.items()
@@ -160,7 +166,7 @@ async def _stand(
         seconds=settings.turn.turn,
     )
     default = settings.routing.default_agent or next(iter(agents))
-    detector = await _warmed(settings, models, light=light)
+    detector = await _open_detector(settings, models, light=light)
     gate = open_gate(settings.admission, processes=settings.server.workers)
     ports = Ports(
         authenticator=authenticator,
@@ -177,16 +183,18 @@ async def _stand(
         sessions=settings.sessions,
         observe=_observers(registered.observe, telemetry),
         answers=answers,
-        spending=accounts.spending,
+        spending=metering.spending,
         tracer=telemetry.recorder if telemetry is not None else None,
     )
     pipeline = Pipeline(ports)
-    resuming = Resuming(store, settings.sessions, run=pipeline.resume, busy=lambda: gate.busy)
-    return Composed(
+    orphan_recovery = OrphanRecovery(
+        store, settings.sessions, run=pipeline.run_job, busy=lambda: gate.busy
+    )
+    return Engine(
         pipeline=pipeline,
-        resuming=resuming,
+        orphan_recovery=orphan_recovery,
         store=store,
-        accounts=accounts,
+        metering=metering,
         detector=detector,
         authenticator=authenticator,
         gate=gate,
@@ -259,7 +267,7 @@ def _build_agent(
     )
 
 
-async def _begin(
+async def _open_store_and_tools(
     settings: Settings, authenticator: Authenticator
 ) -> tuple[SessionStore, tuple[Toolset, ...]]:
     """The open store, and the tools; keys are fetched meanwhile: a cold start waits for all.
@@ -270,9 +278,9 @@ async def _begin(
     opening: asyncio.Task[SessionStore] | None = None
     try:
         async with asyncio.TaskGroup() as group:
-            opening = group.create_task(open_store(settings.sessions, reading=False))
+            opening = group.create_task(open_store(settings.sessions, read_only=False))
             group.create_task(authenticator.warm())
-            for _ in range(_ROUNDS_TO_ASK):
+            for _ in range(_LOOP_PASSES):
                 await asyncio.sleep(0)
             toolsets = tuple(
                 _open_toolset(name, each, settings.folder) for name, each in settings.tools.items()
@@ -284,7 +292,9 @@ async def _begin(
     return opening.result(), toolsets
 
 
-async def _warmed(settings: Settings, models: dict[str, Model], *, light: bool) -> IntentDetector:
+async def _open_detector(
+    settings: Settings, models: dict[str, Model], *, light: bool
+) -> IntentDetector:
     """The detector; connections to models are opened meanwhile.
 
     Building it may take seconds, and is done on a thread; where it is light nothing else is to be
@@ -295,7 +305,7 @@ async def _warmed(settings: Settings, models: dict[str, Model], *, light: bool) 
             for model in models.values():
                 group.create_task(model.warm())
             if light:
-                for _ in range(_ROUNDS_TO_ASK):
+                for _ in range(_LOOP_PASSES):
                     await asyncio.sleep(0)
                 return _build_detector(settings, models, light=light)
             building = asyncio.to_thread(_build_detector, settings, models, light=light)

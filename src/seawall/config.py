@@ -27,7 +27,7 @@ from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.errors import ConfigError, did_you_mean
 from seawall.identity.settings import IdentitySettings
 from seawall.intents.definition import NO_INTENT
-from seawall.models.settings import ModelSettings, model_faults, wrong_setting
+from seawall.models.settings import ModelSettings, invalid_setting, model_faults
 from seawall.pipeline.stages import StageLimits
 from seawall.resilience.quota import QuotaSettings
 from seawall.sessions.settings import SessionSettings
@@ -132,10 +132,10 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_unread_bytes: of requests that are not whole, on all connections of a worker together.
     header_seconds, body_seconds: until the request's head and body must have arrived.
     stall_seconds: how long a client may leave an answer unread before it is cut off.
-    rehearse: whether a process runs some turns without effect before it says that it is ready.
-    leave_seconds: how long turns are still taken after SIGTERM, while `/readyz` says no already.
+    warm_up: whether a process runs some turns without effect before it says that it is ready.
+    shutdown_delay_seconds: how long turns are still taken after SIGTERM, while `/readyz` says no already.
     drain_seconds: how long turns in flight may take to finish after that.
-    hold_seconds: under load, the longest that text after a stream's first is held back, to go
+    flush_delay_seconds: under load, the longest that text after a stream's first is held back, to go
     out in larger pieces and leave the processor to those who wait for their first; 0: never.
     frozen_seconds: a worker whose event loop has not come round for so long is killed and another
     started, where there are several; 0: never, and less than 2 counts as 2.
@@ -155,10 +155,10 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     header_seconds: float = 10.0
     body_seconds: float = 10.0
     stall_seconds: float = 20.0
-    rehearse: bool = True
-    leave_seconds: float = 0.0
+    warm_up: bool = True
+    shutdown_delay_seconds: float = 0.0
     drain_seconds: float = 30.0
-    hold_seconds: float = 0.5
+    flush_delay_seconds: float = 0.5
     frozen_seconds: float = 20.0
     access_log: bool = False
     cors: CorsSettings | None = None
@@ -285,7 +285,7 @@ def parse_settings(
     sections = _sections(document, source)
     settings = Settings(source=name, folder=folder, **sections)
     for key, model in settings.models.items():
-        if wrong := wrong_setting(model, document["models"][key]):
+        if wrong := invalid_setting(model, document["models"][key]):
             raise source.error(("models", key, wrong[0]), wrong[1])
     for path, message in _server_faults(settings.server):
         raise source.error(path, message)
@@ -307,7 +307,7 @@ def _read(text: str, name: str, environment: Mapping[str, str]) -> "tuple[dict[s
             if "__" in variable:
                 _override(document, variable, value, source)
             else:
-                _warn_of_single(variable)
+                _warn_single_underscore(variable)
     for path in _not_finite(document):
         raise source.error(path, "must be a finite number")
     return document, source
@@ -539,7 +539,7 @@ def _override(document: dict[str, Any], variable: str, value: str, source: _Sour
     table[path[-1]] = read
 
 
-def _warn_of_single(variable: str) -> None:
+def _warn_single_underscore(variable: str) -> None:
     """A variable with one underscore where a setting has two does nothing."""
     section, underscore, rest = variable.removeprefix("SEAWALL_").partition("_")
     name = section.lower()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from seawall.admission.gate import Gate
+from seawall.admission.gate import AdmissionGate
 from seawall.agents.definition import Agent
 from seawall.agents.loop import Emit
 from seawall.agents.tools import Tool, close_toolset, tool
-from seawall.composition import Composed, Registered, compose
+from seawall.composition import Engine, Registrations, compose
 from seawall.config import AgentSettings, Settings, load_settings
 from seawall.errors import ConfigError, Overloaded, Problem
 from seawall.events import Event, TurnFailed
@@ -59,7 +59,7 @@ class Orchestrator:
         self._agents = dict(settings.agents)
         self._models: dict[str, Model] = {}
         self._observers = Observers()
-        self._opened: Composed | None = None
+        self._opened: Engine | None = None
 
     @classmethod
     def from_config(cls, path: str | Path) -> "Orchestrator":
@@ -91,7 +91,7 @@ class Orchestrator:
         """Have `observer` called with the report of every finished turn."""
         self._observers.add(observer)
 
-    async def open(self, *, quickly: bool = False, at_once: int | None = None) -> None:
+    async def open(self, *, cold_start: bool = False, concurrency: int | None = None) -> None:
         """Open the store, load tools, train or load the classifier, warm connections and keys.
 
         quickly: for a cold start, as on Lambda: rather spend a little more on each turn; and do
@@ -107,20 +107,20 @@ class Orchestrator:
         try:
             self._opened = opened = await compose(
                 self.settings,
-                Registered(self._tools, self._agents, self._models, self._observers),
-                quickly=quickly,
-                at_once=at_once,
+                Registrations(self._tools, self._agents, self._models, self._observers),
+                cold_start=cold_start,
+                concurrency=concurrency,
             )
         except ConfigError as error:
             if not source or str(error).startswith(source):
                 raise
             raise ConfigError(f"{source}: {error}") from error
-        if not quickly:
-            opened.resuming.start()
+        if not cold_start:
+            opened.orphan_recovery.start()
         if opened.telemetry is not None:
             opened.telemetry.start()
 
-    async def settle(self, seconds: float) -> None:
+    async def finish_background(self, seconds: float) -> None:
         """Wait for turns in the background; those that take longer than `seconds` are cancelled.
 
         Then telemetry is delivered: for a host whose process stands still between turns.
@@ -135,9 +135,9 @@ class Orchestrator:
     @asynccontextmanager
     async def rehearsal(self) -> AsyncGenerator["Orchestrator", None]:
         """The same agents and rules without effect: see `pipeline/rehearsal.py`."""
-        from seawall.pipeline.rehearsal import rehearsal_ports  # noqa: PLC0415 - only at start
+        from seawall.pipeline.rehearsal import warmup_ports  # noqa: PLC0415 - only at start
 
-        async with rehearsal_ports(self._live.pipeline.ports) as ports:
+        async with warmup_ports(self._live.pipeline.ports) as ports:
             stage = Orchestrator(self.settings)
             stage._opened = msgspec.structs.replace(
                 self._live,
@@ -148,10 +148,10 @@ class Orchestrator:
             )
             yield stage
 
-    async def leave(self) -> None:
+    async def stop_recovery(self) -> None:
         """The end is near: turns that others left undone are not taken over any more."""
         if self._opened is not None:
-            await self._opened.resuming.stop()
+            await self._opened.orphan_recovery.stop()
 
     async def close(self, seconds: float | None = None) -> None:
         """Finish what was accepted by the store, release everything.
@@ -161,10 +161,10 @@ class Orchestrator:
         opened, self._opened = self._opened, None
         if opened is None:
             return
-        await opened.resuming.stop()
+        await opened.orphan_recovery.stop()
         drain = self.settings.server.drain_seconds if seconds is None else seconds
         await opened.pipeline.live.close(drain)
-        await opened.accounts.close()
+        await opened.metering.close()
         await opened.store.close()
         opened.detector.close()
         for model in opened.models.values():
@@ -188,7 +188,7 @@ class Orchestrator:
         return self._opened is not None
 
     @property
-    def gate(self) -> Gate:
+    def gate(self) -> AdmissionGate:
         """The admission gate."""
         return self._live.gate
 
@@ -273,7 +273,7 @@ class Orchestrator:
         return HttpApplication(self)
 
     @property
-    def _live(self) -> Composed:
+    def _live(self) -> Engine:
         if self._opened is None:
             raise Overloaded("The orchestrator is not open yet.", retry_after=1.0)
         return self._opened

@@ -19,7 +19,7 @@ __all__ = [
     "current_span",
     "error_type",
     "incoming_trace",
-    "note_span",
+    "record_span",
     "within_span",
 ]
 
@@ -97,7 +97,7 @@ class within_span:  # noqa: N801 - used like a function
             self._span.end(error_type(error))
 
 
-def note_span(name: str, seconds: float) -> None:
+def record_span(name: str, seconds: float) -> None:
     """A span that is over already: it began `seconds` ago."""
     parent = current_span.get()
     if parent is not None:

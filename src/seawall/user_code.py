@@ -18,7 +18,7 @@ from typing import Any
 
 from seawall.errors import ConfigError, did_you_mean
 
-__all__ = ["call_factory", "find_object", "reported"]
+__all__ = ["call_factory", "find_object", "reporting_errors"]
 
 _log = logging.getLogger("seawall.config")
 _OWN = str(Path(__file__).parent)
@@ -40,7 +40,7 @@ def find_object(reference: str, folders: tuple[str, ...], *, key: str) -> Any:  
     for folder in reversed(folders):
         if folder not in sys.path:
             sys.path.insert(0, folder)
-    with reported(key):
+    with reporting_errors(key):
         try:
             found = importlib.import_module(module)
         except ModuleNotFoundError as error:
@@ -83,7 +83,7 @@ def call_factory(
     if not callable(factory):
         raise ConfigError(f"{key}.factory: names {type(factory).__name__!r}, not a function")
     if inspect.iscoroutinefunction(factory):
-        raise ConfigError(f"{key}.factory: {_place(factory)} must not be async")
+        raise ConfigError(f"{key}.factory: {_definition(factory)} must not be async")
     try:
         signature = inspect.signature(factory)
         signature.bind(**arguments)
@@ -92,13 +92,13 @@ def call_factory(
         for name in arguments:
             if name not in parameters:
                 raise ConfigError(
-                    f"{key}.{name}: {_place(factory)} has no such parameter"
+                    f"{key}.{name}: {_definition(factory)} has no such parameter"
                     f"{did_you_mean(name, parameters)}; it has: {', '.join(parameters) or 'none'}"
                 ) from None
-        raise ConfigError(f"{key}: {_place(factory)}: {error}") from None
+        raise ConfigError(f"{key}: {_definition(factory)}: {error}") from None
     except ValueError:
         pass  # of C, without a signature
-    with reported(key):
+    with reporting_errors(key):
         hints = typing.get_type_hints(factory) if inspect.isfunction(factory) else {}
         given = {
             name: Path(resolve(name, value))
@@ -110,7 +110,7 @@ def call_factory(
 
 
 @contextmanager
-def reported(key: str) -> Generator[None, None, None]:
+def reporting_errors(key: str) -> Generator[None, None, None]:
     """Make an error of whatever the user's code raises, with its file and line.
 
     Raises:
@@ -124,14 +124,14 @@ def reported(key: str) -> Generator[None, None, None]:
         if isinstance(error, ConfigError) and str(error).startswith(f"{key}:"):
             raise
         _log.debug("%s: the whole traceback", key, exc_info=error)
-        raise ConfigError(f"{key}: {_where(error)}{_what(error)}") from None
+        raise ConfigError(f"{key}: {_location(error)}{_describe(error)}") from None
 
 
 def _is_path(hint: object) -> bool:
     return hint is Path or Path in typing.get_args(hint)
 
 
-def _what(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     if isinstance(error, ConfigError):
         return str(error)
     if isinstance(error, SyntaxError):
@@ -139,20 +139,20 @@ def _what(error: BaseException) -> str:
         return f"{type(error).__name__}: {error.msg}{line}"[:_SHOWN]
     text = " ".join(str(error).split())
     if isinstance(error, BaseExceptionGroup):
-        text = f"{text}: {'; '.join(_what(each) for each in error.exceptions)}"
+        text = f"{text}: {'; '.join(_describe(each) for each in error.exceptions)}"
     return f"{type(error).__name__}: {text}"[:_SHOWN] if text else type(error).__name__
 
 
-def _where(error: BaseException) -> str:
+def _location(error: BaseException) -> str:
     """`file:line: `, or nothing where none of it is the user's."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{_shown(error.filename)}:{error.lineno or 1}: "
+        return f"{_display_path(error.filename)}:{error.lineno or 1}: "
     found = ""
     trace: TracebackType | None = error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
         if _is_users(file):
-            found = f"{_shown(file)}:{trace.tb_lineno}: "
+            found = f"{_display_path(file)}:{trace.tb_lineno}: "
         trace = trace.tb_next
     return found
 
@@ -165,14 +165,16 @@ def _is_users(file: str) -> bool:
     return not file.startswith(str(Path(asyncio.__file__).parents[1]))
 
 
-def _place(function: Callable[..., Any]) -> str:
+def _definition(function: Callable[..., Any]) -> str:
     """`file:line name()`."""
     code = getattr(function, "__code__", None)
     name = getattr(function, "__qualname__", repr(function))
-    return f"{_shown(code.co_filename)}:{code.co_firstlineno} {name}()" if code else f"{name}()"
+    return (
+        f"{_display_path(code.co_filename)}:{code.co_firstlineno} {name}()" if code else f"{name}()"
+    )
 
 
-def _shown(file: str) -> str:
+def _display_path(file: str) -> str:
     """Relative to the working directory where it is in it."""
     try:
         return str(Path(file).relative_to(Path.cwd()))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.admission.gate import Gate
+from seawall.admission.gate import AdmissionGate
 from seawall.admission.settings import AdmissionSettings
 from seawall.errors import Overloaded
 
@@ -29,7 +29,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     return pass_time
 
 
-async def crowd(gate: Gate, opening: list[float], work: Work) -> int:
+async def crowd(gate: AdmissionGate, opening: list[float], work: Work) -> int:
     """As many turns at once; how many of them were refused. opening: seconds of the loop's time."""
     refused = 0
 
@@ -37,7 +37,7 @@ async def crowd(gate: Gate, opening: list[float], work: Work) -> int:
         nonlocal refused
         deadline = asyncio.get_running_loop().time() + 1_000.0
         try:
-            async with gate.place("acme", background=False, deadline=deadline):
+            async with gate.slot("acme", background=False, deadline=deadline):
                 work(seconds)
                 await asyncio.sleep(0)
         except Overloaded:
@@ -52,7 +52,7 @@ async def crowd(gate: Gate, opening: list[float], work: Work) -> int:
 
 def test_a_crowd_is_not_refused_for_the_pace_of_one_long_ago(work: Work) -> None:
     async def scenario() -> tuple[int, int]:
-        gate = Gate(AdmissionSettings(in_flight=2_000))
+        gate = AdmissionGate(AdmissionSettings(in_flight=2_000))
         first = await crowd(gate, [0.02] * 400, work)
         work(60.0)
         return first, await crowd(gate, [0.0001] * 1_000, work)
@@ -62,7 +62,7 @@ def test_a_crowd_is_not_refused_for_the_pace_of_one_long_ago(work: Work) -> None
 
 def test_a_pause_of_the_whole_process_says_nothing_about_its_pace(work: Work) -> None:
     async def scenario() -> tuple[int, int]:
-        gate = Gate(AdmissionSettings(in_flight=2_000))
+        gate = AdmissionGate(AdmissionSettings(in_flight=2_000))
         first = await crowd(gate, [0.0001] * 7 + [30.0], work)
         return first, await crowd(gate, [0.0001] * 1_000, work)
 
@@ -74,7 +74,7 @@ def test_who_need_not_wait_for_a_place_may_wait_for_the_loop(
     work: Work, wait_seconds: float
 ) -> None:
     async def scenario() -> tuple[int, int]:
-        gate = Gate(AdmissionSettings(in_flight=200, queued=0, wait_seconds=wait_seconds))
+        gate = AdmissionGate(AdmissionSettings(in_flight=200, queued=0, wait_seconds=wait_seconds))
         return await crowd(gate, [0.0001] * 200, work), await crowd(gate, [0.001] * 201, work)
 
     assert asyncio.run(scenario()) == (0, 1)
@@ -93,17 +93,19 @@ def test_whatever_happens_in_a_round_nobody_is_stuck_and_no_place_is_lost(  # no
     """Turns come, go, are cancelled, often in the same round; then all that are left get in."""
 
     async def scenario() -> None:  # noqa: C901
-        gate = Gate(AdmissionSettings(in_flight=20, at_least=1, queued=1_000, wait_seconds=600.0))
+        gate = AdmissionGate(
+            AdmissionSettings(in_flight=20, min_in_flight=1, queued=1_000, wait_seconds=600.0)
+        )
         loop = asyncio.get_running_loop()
-        running: list[asyncio.Event] = []
+        active: list[asyncio.Event] = []
         tasks: list[asyncio.Task[None]] = []
         over = asyncio.Event()
 
         async def turn(number: int) -> None:
             end = asyncio.Event()
             tenant, background = f"t{number % 3}", number % 5 == 0
-            async with gate.place(tenant, background=background, deadline=loop.time() + 900.0):
-                running.append(end)
+            async with gate.slot(tenant, background=background, deadline=loop.time() + 900.0):
+                active.append(end)
                 if not over.is_set():
                     await end.wait()
 
@@ -114,9 +116,9 @@ def test_whatever_happens_in_a_round_nobody_is_stuck_and_no_place_is_lost(  # no
                 for each in range(0, len(tasks), number + 1):
                     tasks[each].cancel()
             elif step == "end":
-                for end in running[:number]:
+                for end in active[:number]:
                     end.set()
-                del running[:number]
+                del active[:number]
             elif step == "round":
                 await asyncio.sleep(0)
             elif step == "limit":
@@ -126,7 +128,7 @@ def test_whatever_happens_in_a_round_nobody_is_stuck_and_no_place_is_lost(  # no
         for _ in range(3_000):
             if all(task.done() for task in tasks):
                 break
-            for end in running:
+            for end in active:
                 end.set()
             await asyncio.sleep(0)
         await asyncio.sleep(0)  # the last round is over as well

@@ -35,15 +35,15 @@ def test_places_are_given_in_proportion_to_weights(
     fair = FairQueue()
     for number, weight in enumerate(weights):
         backlog(fair, str(number), weight, 300)
-    running: list[Ticket] = []
+    active: list[Ticket] = []
     given_to = Counter[str]()
     for step in range(before + 120):
         if step == before:
             given_to.clear()
-        if len(running) == depth:
-            fair.settle(running.pop(0), 1.0)
-        running.append(serve(fair, 1.0))
-        given_to[running[-1].flow.tenant] += 1
+        if len(active) == depth:
+            fair.finish(active.pop(0), 1.0)
+        active.append(serve(fair, 1.0))
+        given_to[active[-1].flow.tenant] += 1
     for one, weight in enumerate(weights):
         for other, another in enumerate(weights):
             apart = given_to[str(one)] / weight - given_to[str(other)] / another
@@ -57,15 +57,15 @@ def test_it_is_places_that_are_shared_not_starts() -> None:
     for tenant in takes:
         backlog(fair, tenant, 1.0, 20_000)
     held = Counter[str]()
-    running: list[tuple[float, Ticket]] = []
+    active: list[tuple[float, Ticket]] = []
     now = 0.0
     while now < 1_000.0:
-        while len(running) < 20:
+        while len(active) < 20:
             ticket = serve(fair, 2.0)
-            running.append((now + takes[ticket.flow.tenant], ticket))
-        running.sort(key=lambda each: each[0])
-        now, ticket = running.pop(0)
-        fair.settle(ticket, takes[ticket.flow.tenant])
+            active.append((now + takes[ticket.flow.tenant], ticket))
+        active.sort(key=lambda each: each[0])
+        now, ticket = active.pop(0)
+        fair.finish(ticket, takes[ticket.flow.tenant])
         held[ticket.flow.tenant] += round(takes[ticket.flow.tenant])
     assert 0.9 < held["long"] / held["short"] < 1.1
 
@@ -86,7 +86,7 @@ def test_nobody_saves_up() -> None:
     fair = FairQueue()
     backlog(fair, "there", 1.0, 2_000)
     for _ in range(1_000):
-        fair.settle(serve(fair, 1.0), 1.0)
+        fair.finish(serve(fair, 1.0), 1.0)
     backlog(fair, "back", 1.0, 100)
     first = Counter(serve(fair, 1.0).flow.tenant for _ in range(40))
     assert abs(first["there"] - first["back"]) <= 2
@@ -110,5 +110,5 @@ def test_those_who_left_are_forgotten() -> None:
     fair = FairQueue()
     for number in range(3_000):
         backlog(fair, str(number), 1.0, 1)
-        fair.settle(serve(fair, 1.0), 0.5)
+        fair.finish(serve(fair, 1.0), 0.5)
     assert len(fair._levels[1].flows) <= 1_025

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from seawall.admission.gate import Gate
+from seawall.admission.gate import AdmissionGate
 from seawall.admission.settings import AdmissionSettings
 from seawall.errors import Overloaded
 
@@ -13,22 +13,24 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _gate(in_flight: int, queued: int, wait_seconds: float = 5.0) -> Gate:
-    return Gate(AdmissionSettings(in_flight=in_flight, queued=queued, wait_seconds=wait_seconds))
+def _gate(in_flight: int, queued: int, wait_seconds: float = 5.0) -> AdmissionGate:
+    return AdmissionGate(
+        AdmissionSettings(in_flight=in_flight, queued=queued, wait_seconds=wait_seconds)
+    )
 
 
 def test_the_bound_holds_and_everybody_gets_in() -> None:
     async def scenario() -> tuple[int, int]:
         gate = _gate(5, 100)
-        running = peak = done = 0
+        active = peak = done = 0
 
         async def turn(number: int) -> None:
-            nonlocal running, peak, done
-            async with gate.place(f"t{number % 3}", background=False, deadline=_now() + 5.0):
-                running += 1
-                peak = max(peak, running)
+            nonlocal active, peak, done
+            async with gate.slot(f"t{number % 3}", background=False, deadline=_now() + 5.0):
+                active += 1
+                peak = max(peak, active)
                 await asyncio.sleep(0.002)
-                running -= 1
+                active -= 1
                 done += 1
 
         async with asyncio.TaskGroup() as group:
@@ -51,12 +53,12 @@ def test_beyond_the_queue_the_refusal_is_immediate_and_counted() -> None:
 
         gate.check(claimed)
         assert not asked  # while there is room nobody reads a token
-        async with gate.place("acme", background=False, deadline=_now() + 5.0):
+        async with gate.slot("acme", background=False, deadline=_now() + 5.0):
             with pytest.raises(Overloaded) as refused:
                 gate.check(claimed)
             assert refused.value.retry_after is not None
             with pytest.raises(Overloaded):
-                async with gate.place("acme", background=False, deadline=_now() + 5.0):
+                async with gate.slot("acme", background=False, deadline=_now() + 5.0):
                     pytest.fail("there is no room")
         gate.check(claimed)
         assert gate.refused["full"] == 2
@@ -68,7 +70,7 @@ def test_beyond_the_queue_the_refusal_is_immediate_and_counted() -> None:
 def test_those_refused_are_told_different_times() -> None:
     async def scenario() -> set[float | None]:
         gate = _gate(1, 0)
-        async with gate.place("acme", background=False, deadline=_now() + 5.0):
+        async with gate.slot("acme", background=False, deadline=_now() + 5.0):
             return {gate.refusal(lambda: "acme") for _ in range(50)}
 
     seconds = asyncio.run(scenario())
@@ -79,9 +81,9 @@ def test_those_refused_are_told_different_times() -> None:
 def test_waiting_ends_at_the_deadline_with_a_refusal() -> None:
     async def scenario() -> None:
         gate = _gate(1, 5)
-        async with gate.place("acme", background=False, deadline=_now() + 5.0):
+        async with gate.slot("acme", background=False, deadline=_now() + 5.0):
             with pytest.raises(Overloaded):
-                async with gate.place("acme", background=False, deadline=_now() + 0.02):
+                async with gate.slot("acme", background=False, deadline=_now() + 0.02):
                     pytest.fail("there is no room")
             assert gate.queued == 0
         assert gate.in_flight == 0
@@ -95,7 +97,7 @@ def test_who_is_cancelled_while_waiting_or_running_leaves_no_place_taken() -> No
         gate = _gate(2, 50)
 
         async def turn() -> None:
-            async with gate.place("acme", background=False, deadline=_now() + 5.0):
+            async with gate.slot("acme", background=False, deadline=_now() + 5.0):
                 await asyncio.sleep(0.01)
 
         tasks = [asyncio.create_task(turn()) for _ in range(40)]
@@ -105,7 +107,7 @@ def test_who_is_cancelled_while_waiting_or_running_leaves_no_place_taken() -> No
                 tasks[step].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert (gate.in_flight, gate.queued) == (0, 0)
-        async with gate.place("acme", background=False, deadline=_now() + 1.0):
+        async with gate.slot("acme", background=False, deadline=_now() + 1.0):
             assert gate.in_flight == 1
 
     asyncio.run(scenario())
@@ -114,12 +116,12 @@ def test_who_is_cancelled_while_waiting_or_running_leaves_no_place_taken() -> No
 def test_a_place_that_comes_with_a_cancellation_goes_to_the_next() -> None:
     async def scenario() -> None:
         gate = _gate(1, 5)
-        first = gate.place("acme", background=False, deadline=_now() + 5.0)
+        first = gate.slot("acme", background=False, deadline=_now() + 5.0)
         await first.__aenter__()
         served: list[str] = []
 
         async def turn(name: str) -> None:
-            async with gate.place("acme", background=False, deadline=_now() + 5.0):
+            async with gate.slot("acme", background=False, deadline=_now() + 5.0):
                 served.append(name)
 
         one = asyncio.create_task(turn("one"))
@@ -143,7 +145,7 @@ def test_the_small_get_in_and_the_one_pushed_out_is_told() -> None:
 
         async def turn(tenant: str) -> None:
             try:
-                async with gate.place(tenant, background=False, deadline=_now() + 5.0):
+                async with gate.slot(tenant, background=False, deadline=_now() + 5.0):
                     await asyncio.sleep(0.005)
                     ends.append(tenant)
             except Overloaded:
@@ -160,18 +162,20 @@ def test_the_small_get_in_and_the_one_pushed_out_is_told() -> None:
 
 def test_more_room_lets_in_who_waits() -> None:
     async def scenario() -> None:
-        gate = Gate(AdmissionSettings(in_flight=10, queued=10, at_least=1, lag_seconds=0.1))
+        gate = AdmissionGate(
+            AdmissionSettings(in_flight=10, queued=10, min_in_flight=1, lag_seconds=0.1)
+        )
         at = 0.0
-        places = [gate.place("acme", background=False, deadline=_now() + 60) for _ in range(11)]
-        for each in places[:4]:
+        slots = [gate.slot("acme", background=False, deadline=_now() + 60) for _ in range(11)]
+        for each in slots[:4]:
             await each.__aenter__()
         while gate.limit > 4:
             at += 0.1
-            gate._queue.began = 1
+            gate._queue.started = 1
             gate.sample(at=at, lag=0.5, memory=0)
         assert gate.limit == 3
         assert gate.lag > 0.1
-        waiting = asyncio.create_task(places[4].__aenter__())
+        waiting = asyncio.create_task(slots[4].__aenter__())
         await asyncio.sleep(0)
         assert (gate.in_flight, gate.queued) == (4, 1)
         for _ in range(100):
@@ -186,10 +190,10 @@ def test_more_room_lets_in_who_waits() -> None:
 def test_how_many_wait_for_the_identity_provider_is_bounded() -> None:
     async def scenario() -> None:
         gate = _gate(1, 1)
-        with gate.unidentified(), gate.unidentified(), pytest.raises(Overloaded):  # noqa: SIM117
-            with gate.unidentified():
+        with gate.awaiting_identity(), gate.awaiting_identity(), pytest.raises(Overloaded):  # noqa: SIM117
+            with gate.awaiting_identity():
                 pytest.fail("two wait already")
-        with gate.unidentified():
+        with gate.awaiting_identity():
             pass
 
     asyncio.run(scenario())

@@ -7,7 +7,7 @@ from msgspec import Struct
 from seawall.admission.limit import AdaptiveLimit
 from seawall.admission.settings import AdmissionSettings
 
-SETTINGS = AdmissionSettings(in_flight=1_000, at_least=50, lag_seconds=0.1)
+SETTINGS = AdmissionSettings(in_flight=1_000, min_in_flight=50, lag_seconds=0.1)
 MB = 1 << 20
 
 
@@ -23,7 +23,7 @@ class Clock(Struct):
         *,
         lag: float = 0.0,
         in_flight: int = 0,
-        began: int = 10,
+        started: int = 10,
         memory: int = 0,
     ) -> int:
         for _ in range(round(seconds * 10)):
@@ -33,8 +33,8 @@ class Clock(Struct):
                 lag=lag,
                 memory=memory,
                 in_flight=in_flight,
-                most=in_flight,
-                began=began,
+                peak=in_flight,
+                started=started,
             )
         return self.limit.limit
 
@@ -54,7 +54,7 @@ def test_nor_is_a_single_pause_however_long() -> None:
     clock = Clock(limit)
     clock.run(5, in_flight=900)
     clock.now += 30.0
-    limit.sample(at=clock.now, lag=30.0, memory=0, in_flight=900, most=900, began=900)
+    limit.sample(at=clock.now, lag=30.0, memory=0, in_flight=900, peak=900, started=900)
     assert clock.run(10, in_flight=900) == 1_000
 
 
@@ -68,13 +68,13 @@ def test_lag_that_stands_takes_the_limit_to_what_is_in_flight_and_below() -> Non
 
 def test_lag_without_newcomers_is_none_of_the_limits_business() -> None:
     clock = Clock(AdaptiveLimit(SETTINGS))
-    assert clock.run(60, lag=1.0, in_flight=900, began=0) == 1_000
+    assert clock.run(60, lag=1.0, in_flight=900, started=0) == 1_000
 
 
 def test_lag_while_next_to_nothing_is_in_flight_is_not_for_the_turns() -> None:
     """A neighbour has the processor in a quiet hour; the crowd after it meets the same server."""
     clock = Clock(AdaptiveLimit(SETTINGS))
-    assert clock.run(60, lag=1.0, in_flight=50, began=1) == 1_000
+    assert clock.run(60, lag=1.0, in_flight=50, started=1) == 1_000
 
 
 def test_it_grows_while_it_is_used_and_the_loop_is_on_time() -> None:
@@ -122,12 +122,12 @@ def test_no_target_no_shrinking_for_lag() -> None:
 def test_never_above_the_ceiling_or_below_the_floor(
     samples: list[tuple[float, float, int, int]], ceiling: int, floor: int
 ) -> None:
-    settings = AdmissionSettings(in_flight=ceiling, at_least=floor, lag_seconds=0.1)
+    settings = AdmissionSettings(in_flight=ceiling, min_in_flight=floor, lag_seconds=0.1)
     limit = AdaptiveLimit(settings, memory_bound=1_000)
     at = 0.0
     for step, lag, memory, in_flight in samples:
         at += step
         now = limit.sample(
-            at=at, lag=lag, memory=memory, in_flight=in_flight, most=in_flight, began=1
+            at=at, lag=lag, memory=memory, in_flight=in_flight, peak=in_flight, started=1
         )
         assert min(floor, ceiling) <= now <= ceiling

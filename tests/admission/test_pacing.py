@@ -6,48 +6,48 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.admission.gate import Gate
-from seawall.admission.pacing import Pacing
+from seawall.admission.gate import AdmissionGate
+from seawall.admission.pacing import StartPacer
 from seawall.admission.settings import AdmissionSettings
 
 TARGET = 0.01
 
 
-def passes(pacing: Pacing, count: int, *, each: float, other: float = 0.0) -> list[float]:
+def passes(pacing: StartPacer, count: int, *, each: float, other: float = 0.0) -> list[float]:
     """So many passes with more turns waiting than may begin; the time that each took.
 
     each: seconds that a turn's opening takes. other: that the rest of the pass does.
     """
     took: list[float] = []
     for _ in range(count):
-        began = pacing.allowance
-        took.append(other + began * each)
-        pacing.passed(took[-1], began=began, held_back=True, at=sum(took))
+        started = pacing.allowance
+        took.append(other + started * each)
+        pacing.record_pass(took[-1], started=started, limited=True, at=sum(took))
     return took
 
 
 def test_a_pass_takes_about_its_target() -> None:
-    pacing = Pacing(TARGET)
+    pacing = StartPacer(TARGET)
     took = passes(pacing, 1_000, each=0.001)[100:]
     assert 0.5 * TARGET <= sum(took) / len(took) <= TARGET
     assert max(took) <= 1.2 * TARGET
 
 
 def test_at_least_one_begins_however_late_the_loop_is() -> None:
-    pacing = Pacing(TARGET)
+    pacing = StartPacer(TARGET)
     passes(pacing, 50, each=0.001, other=0.5)
     assert pacing.allowance == 1
 
 
 def test_a_loop_that_has_become_free_is_used_soon() -> None:
-    pacing = Pacing(TARGET)
+    pacing = StartPacer(TARGET)
     passes(pacing, 50, each=0.001, other=0.5)
     passes(pacing, 40, each=0.0001)
     assert pacing.allowance > 30
 
 
 def test_the_rate_is_that_at_which_they_begin_once_it_has_been_seen_for_a_while() -> None:
-    pacing = Pacing(TARGET)
+    pacing = StartPacer(TARGET)
     at = sum(passes(pacing, 100, each=0.001))
     assert pacing.rate(at=at) == 0.0
     at = sum(passes(pacing, 1_000, each=0.001))
@@ -56,11 +56,11 @@ def test_the_rate_is_that_at_which_they_begin_once_it_has_been_seen_for_a_while(
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 64), st.booleans())))
 def test_some_may_always_begin_and_never_a_crowd(seen: list[tuple[float, int, bool]]) -> None:
-    pacing = Pacing(TARGET)
+    pacing = StartPacer(TARGET)
     at = 0.0
-    for took, began, held_back in seen:
+    for took, started, limited in seen:
         at += took
-        pacing.passed(took, began=began, held_back=held_back, at=at)
+        pacing.record_pass(took, started=started, limited=limited, at=at)
         assert 1 <= pacing.allowance <= 64
         assert pacing.rate(at=at) >= 0.0
 
@@ -69,13 +69,13 @@ def test_a_crowd_that_comes_at_once_does_not_keep_the_event_loop() -> None:
     """500 turns that each take 1 ms of the loop: it comes round meanwhile, and all are served."""
 
     async def scenario() -> tuple[int, int]:
-        gate = Gate(AdmissionSettings(in_flight=1_000, queued=0))
+        gate = AdmissionGate(AdmissionSettings(in_flight=1_000, queued=0))
         loop = asyncio.get_running_loop()
         done = rounds = 0
 
         async def turn() -> None:
             nonlocal done
-            async with gate.place("acme", background=False, deadline=loop.time() + 30.0):
+            async with gate.slot("acme", background=False, deadline=loop.time() + 30.0):
                 time.sleep(0.001)  # noqa: ASYNC251 - the work
                 done += 1
 

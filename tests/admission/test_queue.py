@@ -18,7 +18,7 @@ def queue_of(in_flight: int = 2, queued: int = 2, **more: Any) -> AdmissionQueue
     return AdmissionQueue(AdmissionSettings(in_flight=in_flight, queued=queued, **more))
 
 
-def enter(
+def admit(
     queue: AdmissionQueue,
     tenant: str = "acme",
     *,
@@ -26,24 +26,24 @@ def enter(
     deadline: float = FOREVER,
     background: bool = False,
 ) -> Ticket | Refusal:
-    decision, displaced = queue.enter(tenant, background=background, at=at, deadline=deadline)
+    decision, displaced = queue.admit(tenant, background=background, at=at, deadline=deadline)
     assert displaced is None
     return decision
 
 
 def ticket(queue: AdmissionQueue, tenant: str = "acme", **more: Any) -> Ticket:
-    decision = enter(queue, tenant, **more)
+    decision = admit(queue, tenant, **more)
     assert isinstance(decision, Ticket), decision
     return decision
 
 
 def refusal(queue: AdmissionQueue, tenant: str = "acme", **more: Any) -> Refusal:
-    decision = enter(queue, tenant, **more)
+    decision = admit(queue, tenant, **more)
     assert isinstance(decision, Refusal), decision
     return decision
 
 
-def placed(queue: AdmissionQueue, at: float) -> Ticket:
+def granted(queue: AdmissionQueue, at: float) -> Ticket:
     told = queue.next(at=at)
     assert told is not None
     assert told[1] is None
@@ -53,23 +53,23 @@ def placed(queue: AdmissionQueue, at: float) -> Ticket:
 def pass_through(queue: AdmissionQueue, *, seconds: float, at: float, count: int = 1) -> None:
     """Turns that take so long, so that the queue knows; the last one ends at `at`."""
     for _ in range(count):
-        queue.leave(ticket(queue, at=at - seconds), at=at, well=True)
+        queue.release(ticket(queue, at=at - seconds), at=at, succeeded=True)
 
 
 def test_a_free_place_is_given_at_once() -> None:
     queue = queue_of()
-    assert [ticket(queue).running for _ in range(2)] == [True, True]
+    assert [ticket(queue).active for _ in range(2)] == [True, True]
     assert (queue.in_flight, queue.queued, queue.busy) == (2, 0, True)
 
 
 def test_one_tenants_places_come_in_the_order_of_arrival() -> None:
     queue = queue_of()
-    running = [ticket(queue) for _ in range(2)]
+    active = [ticket(queue) for _ in range(2)]
     first, second = ticket(queue), ticket(queue)
     assert queue.next(at=1.0) is None
-    for each, expected in zip(running, (first, second), strict=True):
-        queue.leave(each, at=1.0, well=True)
-        assert placed(queue, 1.0) is expected
+    for each, expected in zip(active, (first, second), strict=True):
+        queue.release(each, at=1.0, succeeded=True)
+        assert granted(queue, 1.0) is expected
     assert queue.next(at=1.0) is None
 
 
@@ -104,9 +104,9 @@ def test_a_turn_that_has_less_time_than_a_typical_one_takes_is_not_begun() -> No
     queue = queue_of(in_flight=5)
     pass_through(queue, seconds=4.0, at=0.0)
     assert refusal(queue, deadline=3.9).reason == "late"
-    assert ticket(queue, deadline=4.0).running
+    assert ticket(queue, deadline=4.0).active
     # Nobody proves such a judgement wrong, so it is not kept for long.
-    assert ticket(queue, at=31.0, deadline=31.5).running
+    assert ticket(queue, at=31.0, deadline=31.5).active
 
 
 def test_an_expected_wait_longer_than_the_limit_is_refused_with_it() -> None:
@@ -119,24 +119,24 @@ def test_an_expected_wait_longer_than_the_limit_is_refused_with_it() -> None:
 
 def test_who_came_too_late_for_a_place_is_told_so() -> None:
     queue = queue_of(in_flight=1, queued=10, wait_seconds=5.0)
-    running = ticket(queue)
+    active = ticket(queue)
     early, late = ticket(queue), ticket(queue, at=1.0)
-    queue.leave(running, at=5.5, well=True)
+    queue.release(active, at=5.5, succeeded=True)
     told = queue.next(at=5.5)
     assert told is not None
     assert told[0] is early
     assert isinstance(told[1], Refusal)
-    assert placed(queue, 5.5) is late
+    assert granted(queue, 5.5) is late
 
 
 def test_a_queue_that_stands_grants_less_time() -> None:
     queue = queue_of(in_flight=1, queued=10, wait_seconds=5.0, overload_wait_seconds=0.5)
     pass_through(queue, seconds=0.1, at=0.0, count=20)
-    running = ticket(queue)
+    active = ticket(queue)
     assert ticket(queue, at=0.0).latest == 5.0
     assert ticket(queue, at=2.4).latest == pytest.approx(7.4)
     assert ticket(queue, at=2.6).latest == pytest.approx(3.1)  # somebody has waited ever since 0
-    queue.leave(running, at=20.0, well=True)
+    queue.release(active, at=20.0, succeeded=True)
     while queue.next(at=20.0) is not None:
         pass
     assert queue.queued == 0
@@ -146,14 +146,14 @@ def test_a_queue_that_stands_grants_less_time() -> None:
 
 def test_fewer_places_are_met_by_waiting_more_at_once() -> None:
     queue = queue_of(in_flight=4, queued=10)
-    running = [ticket(queue) for _ in range(4)]
+    active = [ticket(queue) for _ in range(4)]
     waiting = [ticket(queue) for _ in range(3)]
     queue.limit = 2
-    for each in running[:2]:
-        queue.leave(each, at=0.0, well=True)
+    for each in active[:2]:
+        queue.release(each, at=0.0, succeeded=True)
         assert queue.next(at=0.0) is None
     queue.limit = 4
-    assert [placed(queue, 0.0) for _ in range(2)] == waiting[:2]
+    assert [granted(queue, 0.0) for _ in range(2)] == waiting[:2]
     assert queue.next(at=0.0) is None
 
 
@@ -163,10 +163,10 @@ def test_in_a_full_queue_the_newest_of_the_greediest_makes_room_for_the_small() 
     big = [ticket(queue, "big") for _ in range(4)]
     assert refusal(queue, "big").reason == "full"
     assert queue.refusal("small", at=0.0) is None
-    small, displaced = queue.enter("small", background=False, at=0.0, deadline=FOREVER)
+    small, displaced = queue.admit("small", background=False, at=0.0, deadline=FOREVER)
     assert isinstance(small, Ticket)
     assert displaced is big[-1]
-    second, displaced = queue.enter("small", background=False, at=0.0, deadline=FOREVER)
+    second, displaced = queue.admit("small", background=False, at=0.0, deadline=FOREVER)
     assert isinstance(second, Ticket)
     assert displaced is big[-2]
     assert refusal(queue, "small").reason == "full"  # each has its half
@@ -180,23 +180,23 @@ def test_weights_count_in_the_queue_too() -> None:
     for _ in range(8):
         ticket(queue, "light")
     won = 0
-    while isinstance(queue.enter("heavy", background=False, at=0.0, deadline=FOREVER)[0], Ticket):
+    while isinstance(queue.admit("heavy", background=False, at=0.0, deadline=FOREVER)[0], Ticket):
         won += 1
     assert won == 6
 
 
 def test_background_turns_make_room_first_and_wait_longest_but_not_for_ever() -> None:
     queue = queue_of(in_flight=1, queued=40, wait_seconds=FOREVER)
-    running = ticket(queue)
+    active = ticket(queue)
     background = [ticket(queue, "calm", background=True) for _ in range(20)]
     interactive = [ticket(queue) for _ in range(20)]
-    pushed = queue.enter("acme", background=False, at=0.0, deadline=FOREVER)[1]
+    pushed = queue.admit("acme", background=False, at=0.0, deadline=FOREVER)[1]
     assert pushed is background[-1]
     order = []
     for _ in range(20):
-        queue.leave(running, at=0.0, well=True)
-        running = placed(queue, 0.0)
-        order.append("i" if running in interactive else "b")
+        queue.release(active, at=0.0, succeeded=True)
+        active = granted(queue, 0.0)
+        order.append("i" if active in interactive else "b")
     assert order.count("b") in (2, 3)  # one of nine
     assert order[:9].count("b") == 1
 
@@ -207,16 +207,16 @@ def test_a_tenants_priority_is_a_class() -> None:
         "free": TenantSettings(priority="low"),
     }
     queue = queue_of(in_flight=1, queued=90, wait_seconds=FOREVER, tenants=tenants)
-    running = ticket(queue)
+    active = ticket(queue)
     for tenant in ("free", "other", "gold"):
         for _ in range(30):
             ticket(queue, tenant)
     assert [queue.queued_in(rank) for rank in range(4)] == [30, 30, 30, 0]
     first = Counter[str]()
     for _ in range(30):
-        queue.leave(running, at=0.0, well=True)
-        running = placed(queue, 0.0)
-        first[running.flow.tenant] += 1
+        queue.release(active, at=0.0, succeeded=True)
+        active = granted(queue, 0.0)
+        first[active.flow.tenant] += 1
     assert first["gold"] >= 25
     assert first["other"] >= 2
     assert first["free"] >= 1
@@ -226,12 +226,12 @@ def test_the_queue_is_shut_to_all_only_where_nobody_could_push_anybody_out() -> 
     queue = queue_of(in_flight=1, queued=2)
     ticket(queue, "one")
     ticket(queue, "one")
-    assert queue.shut() is None
+    assert queue.refusal_for_all() is None
     other = ticket(queue, "two")
-    assert queue.shut() is not None
-    queue.give_up(other, at=0.0)
+    assert queue.refusal_for_all() is not None
+    queue.abandon(other, at=0.0)
     ticket(queue, "one")
-    assert queue.shut() is None  # one of the two may have to go
+    assert queue.refusal_for_all() is None  # one of the two may have to go
 
 
 def test_a_claim_leaves_no_trace() -> None:
@@ -261,7 +261,7 @@ def test_every_turn_ends_once_and_no_place_is_idle_while_someone_waits(  # noqa:
 ) -> None:
     tenants = {"0": TenantSettings(weight=4.0), "1": TenantSettings(priority="high")}
     queue = queue_of(in_flight=in_flight, queued=queued, wait_seconds=4.0, tenants=tenants)
-    running, waiting = list[Ticket](), list[Ticket]()
+    active, waiting = list[Ticket](), list[Ticket]()
     ends = Counter[int]()
     tickets = list[Ticket]()
     at = 0.0
@@ -272,13 +272,13 @@ def test_every_turn_ends_once_and_no_place_is_idle_while_someone_waits(  # noqa:
             waiting.remove(each)
             if refused is None:
                 assert each.latest > at
-                running.append(each)
+                active.append(each)
             else:
                 ends[id(each)] += 1
 
     for step, number, flag, seconds in steps:
         if step == "enter":
-            decision, displaced = queue.enter(
+            decision, displaced = queue.admit(
                 str(number % 4), background=flag, at=at, deadline=at + 2 * seconds
             )
             if displaced is not None:
@@ -287,36 +287,36 @@ def test_every_turn_ends_once_and_no_place_is_idle_while_someone_waits(  # noqa:
                 ends[id(displaced)] += 1
             if isinstance(decision, Ticket):
                 tickets.append(decision)
-                (running if decision.running else waiting).append(decision)
-        elif step == "leave" and running:
-            each = running.pop(number % len(running))
+                (active if decision.active else waiting).append(decision)
+        elif step == "leave" and active:
+            each = active.pop(number % len(active))
             ends[id(each)] += 1
-            queue.leave(each, at=at, well=flag)
+            queue.release(each, at=at, succeeded=flag)
         elif step == "give up" and waiting:
             each = waiting.pop(number % len(waiting))
             ends[id(each)] += 1
-            queue.give_up(each, at=at)
+            queue.abandon(each, at=at)
         elif step == "limit":
             queue.limit = 1 + number % in_flight
         elif step == "wait":
             at += seconds
-        before = len(running)
+        before = len(active)
         tell()
-        assert len(running) <= max(before, queue.limit)  # never more than the limit are let in
-        assert len(running) <= in_flight
+        assert len(active) <= max(before, queue.limit)  # never more than the limit are let in
+        assert len(active) <= in_flight
         assert not (waiting and queue.in_flight < queue.limit)
-        assert (queue.in_flight, queue.queued) == (len(running), len(waiting))
-        assert all(queue.waits(each) for each in waiting)
+        assert (queue.in_flight, queue.queued) == (len(active), len(waiting))
+        assert all(queue.is_waiting(each) for each in waiting)
         assert queue.queued <= queued
     at += 100.0
-    for each in running:
+    for each in active:
         ends[id(each)] += 1
-        queue.leave(each, at=at, well=True)
-    running.clear()
+        queue.release(each, at=at, succeeded=True)
+    active.clear()
     tell()
-    for each in running:
+    for each in active:
         ends[id(each)] += 1
-        queue.leave(each, at=at, well=True)
+        queue.release(each, at=at, succeeded=True)
     assert (queue.in_flight, queue.queued) == (0, 0)
     assert all(ends[id(each)] == 1 for each in tickets)
 
@@ -330,7 +330,7 @@ def test_the_wait_for_a_place_is_reckoned_with_all_places_though_few_are_taken_y
         ticket(queue, at=10.0, deadline=1_000.0)
     assert (queue.in_flight, queue.queued) == (8, 1_492)
     for _ in range(200):
-        if isinstance(queue.enter("acme", background=False, at=10.0, deadline=1_000.0)[0], Refusal):
+        if isinstance(queue.admit("acme", background=False, at=10.0, deadline=1_000.0)[0], Refusal):
             break
     assert 1_590 <= queue.in_flight + queue.queued <= 1_610  # 600 beyond would wait for 6 s
 
@@ -341,7 +341,7 @@ def test_a_night_of_long_background_turns_refuses_nobody_who_asks_for_a_quick_an
     for _ in range(300):
         at += 1.0
         long = ticket(queue, at=at - 150.0, background=True)
-        queue.leave(long, at=at, well=True)
+        queue.release(long, at=at, succeeded=True)
     quick = ticket(queue, at=at, deadline=at + 120.0)
-    queue.leave(quick, at=at + 2.0, well=True)
+    queue.release(quick, at=at + 2.0, succeeded=True)
     assert refusal(queue, at=at, deadline=at + 120.0, background=True).reason == "late"

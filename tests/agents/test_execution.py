@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from seawall import Principal, ToolContext, tool
-from seawall.agents.execution import CallRefused, Execution
+from seawall.agents.execution import CallExecutor, CallRefused
 
 
 def _now() -> float:
@@ -26,7 +26,7 @@ def test_more_calls_than_places_wait_and_share_few_threads() -> None:
         time.sleep(0.01)
 
     async def scenario() -> None:
-        calls = Execution(places=4)
+        calls = CallExecutor(max_threads=4)
         done = await asyncio.gather(*(calls.in_thread("t", work, _now() + 20) for _ in range(40)))
         assert all(each.error is None for each in done)
 
@@ -36,7 +36,7 @@ def test_more_calls_than_places_wait_and_share_few_threads() -> None:
 
 def test_a_tool_is_refused_until_its_calls_return() -> None:
     async def scenario() -> None:
-        calls = Execution(places=2, most_hung=2)
+        calls = CallExecutor(max_threads=2, max_hung=2)
         may = threading.Event()
         late = await asyncio.gather(
             *(calls.in_thread("t", may.wait, _now() + 0.1) for _ in range(2)),
@@ -58,7 +58,7 @@ def test_a_tool_is_refused_until_its_calls_return() -> None:
 
 def test_a_call_that_found_no_place_was_not_begun() -> None:
     async def scenario() -> None:
-        calls, may, begun = Execution(places=1), threading.Event(), []
+        calls, may, begun = CallExecutor(max_threads=1), threading.Event(), []
         first = asyncio.create_task(calls.in_thread("t", may.wait, _now() + 20))
         await asyncio.sleep(0)
         with pytest.raises(CallRefused, match="was not begun"):
@@ -77,7 +77,7 @@ def test_a_call_that_found_no_place_was_not_begun() -> None:
 
 def test_a_turn_that_is_cancelled_leaves_its_thread_a_place_until_the_deadline() -> None:
     async def scenario() -> None:
-        calls, may = Execution(places=1), threading.Event()
+        calls, may = CallExecutor(max_threads=1), threading.Event()
         turn = asyncio.create_task(calls.in_thread("t", may.wait, _now() + 0.3))
         await asyncio.sleep(0.05)
         turn.cancel()
@@ -90,7 +90,7 @@ def test_a_turn_that_is_cancelled_leaves_its_thread_a_place_until_the_deadline()
 
 
 def test_tools_serve_one_event_loop_after_another() -> None:
-    calls = Execution(places=1)
+    calls = CallExecutor(max_threads=1)
     for _ in range(3):
 
         async def scenario() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from seawall.agents.definition import AgentLimits, build_agent
 from seawall.agents.loop import AgentTurn, Answer, run_agent
-from seawall.agents.output import Output, OutputSettings, build_output
+from seawall.agents.output import OutputCheck, OutputSettings, build_output
 from seawall.agents.tools import tool
 from seawall.config import parse_settings
 from seawall.errors import ConfigError, InvalidOutput, Problem, UpstreamFailed
@@ -29,7 +29,7 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-def made(schema: dict[str, Any] | None = None) -> Output:
+def made(schema: dict[str, Any] | None = None) -> OutputCheck:
     output = build_output("reviewer", OutputSettings(schema=schema or SCHEMA))
     assert output is not None
     return output

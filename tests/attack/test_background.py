@@ -14,7 +14,7 @@ from tests.attack.test_effects import ORDER, SCRIPT, WISH, _refunds
 from tests.attack.test_two_servers import KINDS, read_events, settings_of, told
 from tests.dynamodb_local import ENVIRONMENT
 from tests.issuer import Issuer
-from tests.servers import Running, running_model, running_server
+from tests.servers import ServerProcess, running_model, running_server
 from tests.sessions.stores import NAMES
 
 LEASE = "1.5"
@@ -24,12 +24,12 @@ ATTEMPT = 1_000_000_000
 class Pair:
     """One server that is going to end, and one that stays, on one store."""
 
-    def __init__(self, victim: Running, heir: Running, token: str) -> None:
+    def __init__(self, victim: ServerProcess, heir: ServerProcess, token: str) -> None:
         self.victim = victim
         self.heir = heir
         self.headers = {"authorization": f"Bearer {token}"}
 
-    def client(self, server: Running) -> httpx2.Client:
+    def client(self, server: ServerProcess) -> httpx2.Client:
         return httpx2.Client(base_url=server.url, headers=self.headers, timeout=30)
 
     def end(self, how: str) -> None:

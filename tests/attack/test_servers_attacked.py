@@ -20,7 +20,7 @@ from tests.attack.proxy import LossyProxy, running_proxy
 from tests.attack.test_two_servers import settings_of
 from tests.dynamodb_local import ENVIRONMENT
 from tests.issuer import Issuer
-from tests.servers import Running, running_model, running_server
+from tests.servers import ServerProcess, running_model, running_server
 from tests.sessions.stores import NAMES
 
 CLIENTS = 10
@@ -31,10 +31,10 @@ PATIENCE = 60.0
 class Place:
     """Where one server stands; who is killed is followed by another on the same store."""
 
-    def __init__(self, folder: Path, model: Running, settings: dict[str, str]) -> None:
+    def __init__(self, folder: Path, model: ServerProcess, settings: dict[str, str]) -> None:
         self._start = partial(running_server, folder, model, **settings)
         self._stack = ExitStack()
-        self._server: Running | None = None
+        self._server: ServerProcess | None = None
 
     def fill(self, proxy: LossyProxy) -> None:
         """Start a server here; clients that come to the proxy come to it."""
@@ -195,7 +195,7 @@ def test_nothing_is_lost_and_nothing_done_twice(
     assert len(crowd.operations) > len(wanted) * 1.2
 
 
-def _turns_run(model: Running) -> bool:
+def _turns_run(model: ServerProcess) -> bool:
     stats = httpx2.get(f"{model.url.removesuffix('/v1')}/sim/stats").json()
     return bool(stats["open_streams"])
 

@@ -17,7 +17,7 @@ from seawall.lab.sim_reply import SimTimes, plan_reply
 from tests.attack.balancer import require_balancer, running_balancer
 from tests.dynamodb_local import ENVIRONMENT
 from tests.issuer import AUDIENCE, ISSUER, Issuer
-from tests.servers import Running, running_model, running_server
+from tests.servers import ServerProcess, running_model, running_server
 from tests.sessions.stores import NAMES, new_place
 
 Event = tuple[int, str, dict[str, object]]
@@ -28,7 +28,9 @@ KINDS = ["turn.started", "intent.detected", "agent.selected", "usage", "turn.com
 class Fleet:
     """The servers, what is in front of them, and the model behind."""
 
-    def __init__(self, servers: list[Running], front: str, model: Running, issuer: Issuer) -> None:
+    def __init__(
+        self, servers: list[ServerProcess], front: str, model: ServerProcess, issuer: Issuer
+    ) -> None:
         self.servers = servers
         self.front = front
         self.model = model
@@ -275,7 +277,7 @@ def test_who_would_have_to_wait_is_refused_where_that_is_configured(
         assert int(second.headers["retry-after"]) >= 1
 
 
-def _environment_of(server: Running) -> dict[str, str]:
+def _environment_of(server: ServerProcess) -> dict[str, str]:
     """The settings that a server was started with, for another one on the same store."""
     raw = Path(f"/proc/{server.process.pid}/environ").read_bytes().decode().split("\0")
     pairs = [each.split("=", 1) for each in raw if each.startswith("SEAWALL_")]

@@ -11,7 +11,7 @@ from botocore.loaders import create_loader
 from botocore.regions import EndpointResolver
 
 from seawall.aws.container import ContainerSource
-from seawall.aws.credential_chain import SourceChain, default_chain
+from seawall.aws.credential_chain import CredentialChain, default_chain
 from seawall.aws.credentials import (
     Credentials,
     CredentialSource,
@@ -483,7 +483,7 @@ def test_the_chain_stays_with_its_source() -> None:
     without, having = Counting(None), Counting(CREDENTIALS)
 
     async def play() -> None:
-        chain = SourceChain([without, having])
+        chain = CredentialChain([without, having])
         for _ in range(3):
             assert await fetch(chain) == CREDENTIALS
 

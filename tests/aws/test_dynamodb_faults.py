@@ -15,7 +15,7 @@ from seawall.aws.credential_cache import CredentialCache
 from seawall.aws.credentials import Credentials, EnvironmentSource
 from seawall.aws.dynamodb import CallLimits, DynamoDBClient
 from seawall.aws.dynamodb_batches import batch_delete, batch_get, batch_put
-from seawall.aws.dynamodb_calls import GET, QUERY, UPDATE, Get, Got, Item, Put, Query, Update
+from seawall.aws.dynamodb_calls import GET, QUERY, UPDATE, Get, GetOutput, Item, Put, Query, Update
 from seawall.aws.dynamodb_errors import (
     AccessDenied,
     ConditionFailed,
@@ -96,7 +96,7 @@ def soon(seconds: float = 20.0) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-async def get(client: DynamoDBClient, seconds: float = 20.0) -> Got[Item]:
+async def get(client: DynamoDBClient, seconds: float = 20.0) -> GetOutput[Item]:
     return await client.call(GET, GET_IT, deadline=soon(seconds))
 
 

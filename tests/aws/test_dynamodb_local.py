@@ -25,7 +25,7 @@ from seawall.aws.dynamodb_calls import (
     ConditionCheck,
     Delete,
     Get,
-    Got,
+    GetOutput,
     Item,
     Operation,
     Put,
@@ -145,7 +145,7 @@ def test_typed_items(dynamodb: str) -> None:
     async def scene(client: DynamoDBClient, name: str) -> None:
         item = key("1") | {"blob": {"B": b"\x00\xff"}}
         await client.call(PUT, Put(table_name=name, item=item), deadline=soon())
-        operation = Operation("GetItem", Got[Row])
+        operation = Operation("GetItem", GetOutput[Row])
         got = await client.call(operation, Get(table_name=name, key=key("1")), deadline=soon())
         assert got.item == Row(Blob(b"\x00\xff"))
 

@@ -62,7 +62,7 @@ def test_reads_what_botocore_reads_however_it_is_split(whole: list[bytes], cuts:
         for message in parser.feed(data[start:end])
     ]
     assert read == by_botocore(data)
-    assert not parser.within
+    assert not parser.mid_message
 
 
 @given(messages(), st.integers(0, 10_000), st.integers(1, 255))
@@ -94,4 +94,4 @@ def test_a_message_that_is_too_long_is_refused_before_it_has_come() -> None:
 def test_within() -> None:
     parser = EventStreamParser()
     parser.feed(frame({}, b"x") + b"\0")
-    assert parser.within
+    assert parser.mid_message

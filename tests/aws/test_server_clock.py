@@ -154,11 +154,15 @@ def test_whose_clock_is_right() -> None:
     clock = Clock()
     server = ServerClock(clock)
     ahead = formatdate(NOW + 7_200, usegmt=True)
-    assert not server.sign_anew("ValidationException", EXPIRED, ahead, signed_at=NOW)
-    assert server.sign_anew("SignatureDoesNotMatch", WRONG, ahead, signed_at=NOW)
+    assert not server.should_sign_again("ValidationException", EXPIRED, ahead, signed_at=NOW)
+    assert server.should_sign_again("SignatureDoesNotMatch", WRONG, ahead, signed_at=NOW)
     assert server.now() == NOW + 7_200
-    assert not server.sign_anew("SignatureDoesNotMatch", WRONG, ahead, signed_at=server.now())
-    assert server.sign_anew("RequestTimeTooSkewed", "", "nonsense", signed_at=server.now())
+    assert not server.should_sign_again(
+        "SignatureDoesNotMatch", WRONG, ahead, signed_at=server.now()
+    )
+    assert server.should_sign_again("RequestTimeTooSkewed", "", "nonsense", signed_at=server.now())
     back = formatdate(NOW, usegmt=True)  # our clock was set right
-    assert server.sign_anew("InvalidSignatureException", EXPIRED, back, signed_at=server.now())
+    assert server.should_sign_again(
+        "InvalidSignatureException", EXPIRED, back, signed_at=server.now()
+    )
     assert server.skew == 0.0

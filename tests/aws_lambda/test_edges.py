@@ -40,7 +40,7 @@ class Answer:
     async def write(self, piece: bytes) -> None:
         self.said += piece
 
-    async def whole(self, payload: bytes) -> None:
+    async def respond(self, payload: bytes) -> None:
         self.said += payload
 
     async def end(self) -> None:
@@ -62,7 +62,7 @@ async def dispatching(folder: Path) -> AsyncIterator[Callable[[Json], Awaitable[
         )
     )
     app.model("default", ScriptedModel(_fails))
-    target = Target(app=HttpApplication(app, opens=False), orchestrator=app)
+    target = Target(app=HttpApplication(app, manage_lifespan=False), orchestrator=app)
     settings = LambdaSettings(authorizer=True, direct=True, queue=True, stream="never")
     async with app:
         dispatcher = Dispatcher(target, settings)

@@ -18,7 +18,7 @@ import pytest
 from tests.aws_lambda.samples import OTHERS, REQUESTS, TURN, sqs
 from tests.install_ship_tools import missing_sam, sam
 from tests.parts import require
-from tests.servers import ROOT, Running, running_model
+from tests.servers import ROOT, ServerProcess, running_model
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +44,7 @@ def emulator() -> Path:
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[Running]:
+def model() -> Iterator[ServerProcess]:
     with running_model("--first-token", "0", "--duration", "0.05") as model:
         yield model
 
@@ -107,7 +107,7 @@ async def invoke(client: httpx2.AsyncClient, event: object) -> Any:
     return json.loads(body)
 
 
-async def test_every_entry(model: Running, tmp_path: Path) -> None:
+async def test_every_entry(model: ServerProcess, tmp_path: Path) -> None:
     config = CONFIG.format(url=model.url, folder=tmp_path)
     (tmp_path / "seawall.toml").write_text(config)
     admitted = {"SEAWALL_LAMBDA_DIRECT": "true", "SEAWALL_LAMBDA_QUEUE": "true"}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from seawall.errors import InvalidRequest
-from seawall.hosts.aws_lambda.http_answers import prelude, whole_answer
+from seawall.hosts.aws_lambda.http_answers import http_response, stream_prelude
 from seawall.hosts.aws_lambda.http_events import Source, read_event, source_of
 
 PATH = st.text(
@@ -162,7 +162,7 @@ def lattice(sent: Sent, *, first: bool) -> dict[str, Any]:
 KINDS = ["url", "http", "http-stage", "rest", "alb", "alb-multi", "lattice", "lattice-v1"]
 
 
-def event_of(sent: Sent, kind: str) -> dict[str, Any]:
+def build_event(sent: Sent, kind: str) -> dict[str, Any]:
     match kind:
         case "rest":
             return v1(sent)
@@ -177,7 +177,7 @@ def event_of(sent: Sent, kind: str) -> dict[str, Any]:
 @settings(max_examples=50)
 @given(sent=requests())
 def test_the_scope_is_the_request(kind: str, sent: Sent) -> None:
-    event = json.loads(json.dumps(event_of(sent, kind)))
+    event = json.loads(json.dumps(build_event(sent, kind)))
     source = source_of(event)
     assert source == kind.removesuffix("-stage")
     read = read_event(event, source)
@@ -206,7 +206,7 @@ def test_the_scope_is_the_request(kind: str, sent: Sent) -> None:
 def test_a_base_path_is_the_root() -> None:
     sent = Sent("GET", "/shop/orders", [], [], [], b"")
     for kind in ("url", "http", "rest", "alb"):
-        event = event_of(sent, kind)
+        event = build_event(sent, kind)
         source = source_of(event)
         assert source is not None
         assert read_event(event, source, base_path="/shop").scope["root_path"] == "/shop"
@@ -228,7 +228,7 @@ CLAIMS = {"sub": "ada", "tenant": "acme"}
 def test_the_authorizers_claims_come_along(
     kind: Literal["http", "rest"], authorizer: dict[str, Any]
 ) -> None:
-    event = event_of(Sent("GET", "/", [], [], [], b""), kind)
+    event = build_event(Sent("GET", "/", [], [], [], b""), kind)
     event["requestContext"]["authorizer"] = authorizer
     assert read_event(event, kind).claims == CLAIMS
 
@@ -244,7 +244,7 @@ def test_what_is_no_request_is_not_taken_for_one(event: object) -> None:
 def test_a_mangled_event_is_refused_or_read_but_never_a_crash(
     kind: str, data: st.DataObject
 ) -> None:
-    event = event_of(Sent("GET", "/", [("a", "b")], [("c", "d")], [], b"x"), kind)
+    event = build_event(Sent("GET", "/", [("a", "b")], [("c", "d")], [], b"x"), kind)
     source = source_of(event)
     assert source is not None
     name = data.draw(st.sampled_from(sorted(event)))
@@ -269,7 +269,7 @@ HEADERS = [
 
 @pytest.mark.parametrize("source", ["url", "http"])
 def test_an_answer_of_format_2(source: Source) -> None:
-    said = json.loads(whole_answer(201, HEADERS, "grün".encode(), source))
+    said = json.loads(http_response(201, HEADERS, "grün".encode(), source))
     assert said == {
         "statusCode": 201,
         "headers": {"content-type": "text/plain; charset=utf-8", "x-many": "1, 2"},
@@ -277,7 +277,7 @@ def test_an_answer_of_format_2(source: Source) -> None:
         "isBase64Encoded": False,
         "body": "grün",
     }
-    head, nothing = prelude(201, HEADERS, source).split(b"\0" * 8)
+    head, nothing = stream_prelude(201, HEADERS, source).split(b"\0" * 8)
     assert nothing == b""
     assert json.loads(head) == {
         key: value for key, value in said.items() if key not in ("body", "isBase64Encoded")
@@ -285,16 +285,16 @@ def test_an_answer_of_format_2(source: Source) -> None:
 
 
 def test_an_answer_of_format_1() -> None:
-    said = json.loads(whole_answer(200, HEADERS, b"x", "rest"))
+    said = json.loads(http_response(200, HEADERS, b"x", "rest"))
     assert said["multiValueHeaders"]["set-cookie"] == ["a=1", "b=2", "c=3"]
     assert said["multiValueHeaders"]["x-many"] == ["1", "2"]
 
 
 def test_answers_to_load_balancers() -> None:
-    many = json.loads(whole_answer(404, HEADERS, b"x", "alb-multi"))
+    many = json.loads(http_response(404, HEADERS, b"x", "alb-multi"))
     assert many["statusDescription"] == "404 Not Found"
     assert many["multiValueHeaders"]["set-cookie"] == ["a=1", "b=2", "c=3"]
-    single = json.loads(whole_answer(200, HEADERS, b"x", "alb"))
+    single = json.loads(http_response(200, HEADERS, b"x", "alb"))
     cookies = [value for name, value in single["headers"].items() if name.lower() == "set-cookie"]
     assert sorted(cookies) == ["a=1", "b=2", "c=3"]
     assert single["headers"]["x-many"] == "1, 2"
@@ -302,7 +302,7 @@ def test_answers_to_load_balancers() -> None:
 
 @given(st.binary(max_size=60), st.sampled_from(["text/plain", "image/png", "application/json", ""]))
 def test_every_body_comes_through(body: bytes, kind: str) -> None:
-    said = json.loads(whole_answer(200, [(b"content-type", kind.encode())], body, "url"))
+    said = json.loads(http_response(200, [(b"content-type", kind.encode())], body, "url"))
     told = said["body"]
     back = base64.b64decode(told) if said["isBase64Encoded"] else told.encode()
     assert back == body
@@ -310,4 +310,4 @@ def test_every_body_comes_through(body: bytes, kind: str) -> None:
 
 def test_what_is_compressed_is_not_text() -> None:
     headers = [(b"content-type", b"text/plain"), (b"content-encoding", b"gzip")]
-    assert json.loads(whole_answer(200, headers, b"abc", "url"))["isBase64Encoded"] is True
+    assert json.loads(http_response(200, headers, b"abc", "url"))["isBase64Encoded"] is True

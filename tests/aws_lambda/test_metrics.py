@@ -2,7 +2,7 @@
 
 import json
 
-from seawall.budgets.spending import ModelSpent
+from seawall.budgets.spending import ModelSpend
 from seawall.hosts.aws_lambda.metrics import METRICS, metric_line
 from seawall.pipeline.report import TurnReport
 from seawall.turn import Usage
@@ -16,7 +16,7 @@ def line(report: TurnReport) -> dict[str, object]:
 def test_a_turn_is_counted_in_the_embedded_metric_format() -> None:
     report = TurnReport("trn_1", outcome="completed", agent="one", usage=Usage(10, 4, 1))
     report.timings = {"total": 120.5, "first_text": 80.0}
-    report.spent, report.currency = {"m": ModelSpent(Usage(10, 4, 1), 2_000_000)}, "USD"
+    report.spent, report.currency = {"m": ModelSpend(Usage(10, 4, 1), 2_000_000)}, "USD"
     told = line(report)
     aws = told["_aws"]
     assert isinstance(aws, dict)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from seawall.lab.local_lambda.wire import Request, Writer, serve
+from seawall.lab.local_lambda.wire import Request, ResponseWriter, serve
 from tests.servers import ROOT
 
 pytestmark = pytest.mark.anyio
@@ -34,14 +34,14 @@ class FaultyApi:
         self.given: list[bytes] = []
         self.errors: list[tuple[str, str]] = []
 
-    async def handle(self, request: Request, writer: Writer) -> None:
+    async def handle(self, request: Request, writer: ResponseWriter) -> None:
         if request.target.endswith("/next"):
             self.asked += 1
             await self._do(self._nexts(self.asked), writer, self._invocation())
             return
         if request.target.endswith("/response") and self._responses(len(self.given) + 1) == "cut":
             self.given.append(await anext(request.pieces()))
-            writer.cut()
+            writer.abort()
             return
         body = await request.body(1 << 24)
         assert body is not None
@@ -61,10 +61,12 @@ class FaultyApi:
             ("lambda-runtime-trace-id", "Root=1-5"),
         ]
 
-    async def _do(self, what: int | str, writer: Writer, headers: list[tuple[str, str]]) -> None:
+    async def _do(
+        self, what: int | str, writer: ResponseWriter, headers: list[tuple[str, str]]
+    ) -> None:
         match what:
             case "close":
-                writer.cut()
+                writer.abort()
             case "wait":
                 await asyncio.sleep(60)
             case "invoke":

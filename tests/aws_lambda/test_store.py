@@ -17,7 +17,7 @@ from seawall.intents.definition import IntentDefinition
 from tests.aws_lambda.running import Site, running
 from tests.hosts.conftest import API_KEY, identity
 from tests.issuer import Issuer
-from tests.servers import ROOT, Running, running_model
+from tests.servers import ROOT, ServerProcess, running_model
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,7 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[Running]:
+def model() -> Iterator[ServerProcess]:
     script = str(ROOT / "examples/store/conversation.json")
     with running_model("--first-token", "0.02", "--duration", "0.4", "--script", script) as made:
         yield made
@@ -66,7 +66,7 @@ def _trained(tmp_path_factory: pytest.TempPathFactory) -> None:
 @asynccontextmanager
 async def store(
     folder: Path,
-    model: Running,
+    model: ServerProcess,
     issuer: Issuer,
     *,
     variables: dict[str, str] | None = None,
@@ -92,7 +92,7 @@ def client_of(site: Site, key: str) -> openai.AsyncOpenAI:
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_it_answers_streams_keeps_its_session_and_drains(
-    mode: str, tmp_path: Path, model: Running, issuer: Issuer
+    mode: str, tmp_path: Path, model: ServerProcess, issuer: Issuer
 ) -> None:
     async with (
         store(tmp_path, model, issuer, shutdown_seconds=5, **MODES[mode]) as site,
@@ -143,7 +143,7 @@ async def test_it_answers_streams_keeps_its_session_and_drains(
 
 @pytest.mark.parametrize(("mode", "connections"), [("classic", 1), ("in-flight", 2 * 2)])
 async def test_no_more_connections_to_the_model_than_invocations_at_once(
-    mode: str, connections: int, tmp_path: Path, model: Running, issuer: Issuer
+    mode: str, connections: int, tmp_path: Path, model: ServerProcess, issuer: Issuer
 ) -> None:
     """`warm` is 2: a thousand environments would open two thousand, and use half of them."""
     stats = f"{model.url.removesuffix('/v1')}/sim/stats"
@@ -157,7 +157,7 @@ async def test_no_more_connections_to_the_model_than_invocations_at_once(
 
 
 async def test_a_turn_in_the_background_is_done_before_the_environment_is_frozen(
-    tmp_path: Path, model: Running, issuer: Issuer
+    tmp_path: Path, model: ServerProcess, issuer: Issuer
 ) -> None:
     async with store(tmp_path, model, issuer) as site:
         bearer = {"authorization": f"Bearer {issuer.token('ada')}"}
@@ -183,7 +183,7 @@ async def test_a_turn_that_takes_longer_than_the_function_may(
 
 
 async def test_many_turns_at_once_in_one_environment(
-    tmp_path: Path, model: Running, issuer: Issuer
+    tmp_path: Path, model: ServerProcess, issuer: Issuer
 ) -> None:
     async with (
         store(tmp_path, model, issuer, max_concurrency=16, concurrency=1) as site,
@@ -201,7 +201,7 @@ async def test_many_turns_at_once_in_one_environment(
         assert site.function.stats().started == 1
 
 
-async def test_a_direct_turn(tmp_path: Path, model: Running, issuer: Issuer) -> None:
+async def test_a_direct_turn(tmp_path: Path, model: ServerProcess, issuer: Issuer) -> None:
     turn = {"text": QUESTION, "principal": {"tenant": "acme", "subject": "ada"}}
     admitted = {"SEAWALL_LAMBDA_DIRECT": "true"}
     async with store(tmp_path, model, issuer, variables=admitted) as site:
@@ -233,7 +233,9 @@ def record(number: int, body: object, **more: Any) -> dict[str, Any]:
     }
 
 
-async def test_a_batch_of_turns_from_sqs(tmp_path: Path, model: Running, issuer: Issuer) -> None:
+async def test_a_batch_of_turns_from_sqs(
+    tmp_path: Path, model: ServerProcess, issuer: Issuer
+) -> None:
     principal = {"tenant": "acme", "subject": "ada"}
     good = {"text": QUESTION, "principal": principal}
     async with store(tmp_path, model, issuer, variables={"SEAWALL_LAMBDA_QUEUE": "1"}) as site:
@@ -267,7 +269,7 @@ async def test_a_batch_of_turns_from_sqs(tmp_path: Path, model: Running, issuer:
 
 
 async def test_an_authorizers_claims_say_who_is_asking(
-    tmp_path: Path, model: Running, issuer: Issuer
+    tmp_path: Path, model: ServerProcess, issuer: Issuer
 ) -> None:
     def event(**claims: str) -> dict[str, Any]:
         return {

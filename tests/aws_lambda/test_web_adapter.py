@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.servers import Running, running, running_model
+from tests.servers import ServerProcess, running, running_model
 
 KEY = "sw_behind-the-adapter"
 # As a function URL sends them, and the adapter hands them on.
@@ -30,7 +30,7 @@ HANDED_ON = {
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Running]:
+def served(tmp_path: Path) -> Iterator[ServerProcess]:
     """A server as it runs in an execution environment: one worker, and nobody is anonymous."""
     digest = hashlib.sha256(KEY.encode()).hexdigest()
     with (
@@ -55,7 +55,7 @@ def tree(pid: int) -> list[int]:
     return [pid, *(each for child in listed for each in tree(int(child)))]
 
 
-def test_it_is_ready_streams_outlives_being_frozen_and_drains(served: Running) -> None:
+def test_it_is_ready_streams_outlives_being_frozen_and_drains(served: ServerProcess) -> None:
     with httpx2.Client(base_url=served.url, headers=HANDED_ON, timeout=20) as client:
         assert client.get("/readyz").status_code == 200
         turn = {"text": "Hello", "stream": True}

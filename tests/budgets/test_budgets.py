@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall.budgets.budgets import Budgets
-from seawall.budgets.calendar import day_of, month_of
+from seawall.budgets.calendar import day_window, month_window
 from seawall.budgets.prices import cost_of
 from seawall.budgets.settings import BudgetLimits, BudgetSettings, PriceSettings
 from seawall.budgets.spending import Spending
@@ -50,7 +50,7 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 async def spend(budgets: Budgets, tokens: int, *, cost: int = 0, tenant: str = "acme") -> None:
     """One turn from beginning to end, of two model calls."""
     spending = Spending(budgets, metered=True)
-    await spending.enter(tenant)
+    await spending.reserve(tenant)
     try:
         for part in (tokens // 3, tokens - tokens // 3):
             await asyncio.sleep(0)
@@ -78,7 +78,7 @@ def test_prices() -> None:
 @given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)))  # noqa: DTZ001 - made UTC below
 def test_windows_are_those_of_the_calendar(naive: datetime) -> None:
     now = naive.replace(tzinfo=UTC).timestamp()
-    for window, name in ((day_of(now), "%Y-%m-%d"), (month_of(now), "%Y-%m")):
+    for window, name in ((day_window(now), "%Y-%m-%d"), (month_window(now), "%Y-%m")):
         assert window.starts <= now < window.ends
         inside = [window.starts, now, window.ends - 1]
         assert {datetime.fromtimestamp(each, UTC).strftime(name) for each in inside} == {
@@ -136,7 +136,7 @@ def test_money_and_the_budget_that_renews_last() -> None:
         clock = Clock()
         limits = BudgetSettings(default=BudgetLimits(money_per_day=0.5, money_per_month=1.2))
         counters = MemoryCounters(clock)
-        budgets = Budgets(limits, counters, dearest=15_000, clock=clock)
+        budgets = Budgets(limits, counters, highest_token_price=15_000, clock=clock)
         for day, (turns, field, hours) in enumerate(
             [(5, "day", 12), (5, "day", 12), (2, "month", 84)]
         ):
@@ -166,7 +166,7 @@ def test_a_turn_that_is_cut_off_has_spent_what_it_spent() -> None:
 
         async def cut_off() -> None:
             spending = Spending(budgets, metered=True)
-            await spending.enter("acme")
+            await spending.reserve("acme")
             try:
                 spending.spent("m", Usage(700, 77, 1), 0, estimated=True)
                 await asyncio.Event().wait()
@@ -258,7 +258,7 @@ def test_what_pods_overdraw_together_is_bounded_and_counted(
             nonlocal spent
             spending = Spending(shared[pod], metered=True)
             try:
-                await spending.enter("acme")
+                await spending.reserve("acme")
             except BudgetExhausted:
                 return
             running[pod] += tokens
@@ -290,7 +290,7 @@ def test_what_is_only_set_aside_is_told_as_such() -> None:
         budgets = Budgets(daily(1_500), MemoryCounters(clock), clock=clock)
         running = [Spending(budgets) for _ in range(2)]
         for each in running:
-            await each.enter("acme")
+            await each.reserve("acme")
         with pytest.raises(BudgetExhausted) as told:
             await spend(budgets, 10)
         assert told.value.retry_after == 5

@@ -18,7 +18,7 @@ from seawall.config import parse_settings
 from seawall.errors import ConfigError
 from tests.hosts.conftest import events
 from tests.hosts.test_interruptions import eventually
-from tests.servers import Running, running_model, running_server
+from tests.servers import ServerProcess, running_model, running_server
 
 PEOPLE = ("acme/ada", "acme/bob", "other/ada")
 CONFIGURATION = """
@@ -40,7 +40,7 @@ default_agent = "{first}"
 class Shop:
     """A server with a cacheable agent, and the model behind it."""
 
-    def __init__(self, server: Running, model: Running, folder: Path) -> None:
+    def __init__(self, server: ServerProcess, model: ServerProcess, folder: Path) -> None:
         self.server = server
         self.model = model
         self.database = folder / "sessions.db"

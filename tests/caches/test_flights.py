@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.caches.flights import Flights, Take
+from seawall.caches.flights import SingleFlight, Sink
 from seawall.errors import UpstreamFailed
 
 
@@ -19,14 +19,14 @@ class World:
     """Executions that do what they are told, and who waits for them."""
 
     def __init__(self) -> None:
-        self.flights: Flights[str, str] = Flights()
+        self.flights: SingleFlight[str, str] = SingleFlight()
         self.orders: asyncio.Queue[str] = asyncio.Queue()
         self.running = self.most = self.started = 0
         self.people: dict[int, asyncio.Task[tuple[str, bool]]] = {}
         self.heard: dict[int, str] = {}
         self.left: set[int] = set()
 
-    async def work(self, take: Take[str]) -> str:
+    async def work(self, take: Sink[str]) -> str:
         self.started += 1
         number = self.started
         self.running += 1

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.caches.kept import Kept
+from seawall.caches.kept import BoundedCache
 
 STEPS = st.lists(
     st.tuples(
@@ -20,7 +20,7 @@ STEPS = st.lists(
 def test_it_does_what_a_plain_list_does(
     entries: int, size: int, steps: list[tuple[str, int, int, int]]
 ) -> None:
-    kept: Kept[int, str] = Kept(entries, size)
+    kept: BoundedCache[int, str] = BoundedCache(entries, size)
     model: list[tuple[int, str, int, float]] = []  # last used last
     now = 0.0
     for number, (what, key, weight, seconds) in enumerate(steps):
@@ -49,7 +49,7 @@ def test_it_does_what_a_plain_list_does(
 
 
 def test_clearing_forgets_all() -> None:
-    kept: Kept[str, int] = Kept(2, 10)
+    kept: BoundedCache[str, int] = BoundedCache(2, 10)
     kept.put("a", 1, size=3, until=5.0)
     kept.clear()
     assert (len(kept), kept.bytes, kept.get("a", at=0.0)) == (0, 0, None)

@@ -7,7 +7,7 @@ import pytest
 
 from seawall import Principal, ToolContext, ToolError, tool
 from seawall.agents.tools import Tool
-from seawall.caches.reads import cached_tools, part_of
+from seawall.caches.reads import cached_tools, share_of_limits
 from seawall.caches.settings import CacheLimits
 
 
@@ -154,7 +154,7 @@ def test_what_cannot_be_is_refused(make: Callable[[], Tool]) -> None:
 def test_however_many_sets_there_are_they_keep_within_the_limits() -> None:
     sets = [tuple(_tools(Shelf()).values()) for _ in range(3)]
     plain = tool(Shelf().price_of)
-    part = part_of(CacheLimits(entries=100, bytes=1_000), [*sets, (plain,)])
+    part = share_of_limits(CacheLimits(entries=100, bytes=1_000), [*sets, (plain,)])
     assert (part.entries, part.bytes) == (33, 333)
-    assert part_of(CacheLimits(), [(plain,)]) == CacheLimits()
-    assert part_of(CacheLimits(entries=1, bytes=1), sets) == CacheLimits(1, 1)
+    assert share_of_limits(CacheLimits(), [(plain,)]) == CacheLimits()
+    assert share_of_limits(CacheLimits(entries=1, bytes=1), sets) == CacheLimits(1, 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from seawall.cli.main import main
-from seawall.cli.parser import in_front
+from seawall.cli.parser import move_options_first
 
 SURGE = ("surge", "http://127.0.0.1:1")
 WRONG = {
@@ -80,9 +80,14 @@ def test_options_of_all_commands_stand_anywhere() -> None:
     names = ["--log-level", "--log-format"]
     words = ["serve", "x.toml", "--log-level", "debug", "--port", "1", "--log-format=json"]
     front = ["--log-level=debug", "--log-format=json", "serve", "x.toml", "--port", "1"]
-    assert in_front(words, names) == front
-    assert in_front(front, names) == front
-    assert in_front(["a", "--", "--log-level", "b"], names) == ["a", "--", "--log-level", "b"]
+    assert move_options_first(words, names) == front
+    assert move_options_first(front, names) == front
+    assert move_options_first(["a", "--", "--log-level", "b"], names) == [
+        "a",
+        "--",
+        "--log-level",
+        "b",
+    ]
 
 
 def seawall(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ROOT, Running, running_model, running_server
+from tests.servers import ROOT, ServerProcess, running_model, running_server
 
 BLOCKS = re.findall(
     r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
@@ -24,7 +24,7 @@ PYTHON = [text for language, text in BLOCKS if language == "python"]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with (
         running_model("--first-token", "0.01", "--duration", "0.1") as model,
         running_server(
@@ -68,7 +68,7 @@ def test_what_is_started_by_hand_starts(line: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", CURLED)
-def test_curl(server: Running, block: str) -> None:
+def test_curl(server: ServerProcess, block: str) -> None:
     script = "set -e\n" + block.replace("http://127.0.0.1:8080", server.url)
     script = script.replace("curl ", "curl --fail-with-body --max-time 20 ")
     done = subprocess.run(
@@ -79,7 +79,7 @@ def test_curl(server: Running, block: str) -> None:
 
 
 @pytest.mark.parametrize("block", PYTHON)
-def test_python(server: Running, block: str, tmp_path: Path) -> None:
+def test_python(server: ServerProcess, block: str, tmp_path: Path) -> None:
     with running_model("--first-token", "0.01", "--duration", "0.1") as model:
         done = subprocess.run(
             [sys.executable, "-c", block.replace("http://127.0.0.1:8080", server.url)],

@@ -11,17 +11,17 @@ from uvicorn.server import ServerState
 
 from seawall.config import ServerSettings, Settings
 from seawall.errors import Problem
-from seawall.hosts.http.cheap_share import CheapShare
-from seawall.hosts.http.door import Door
-from seawall.hosts.http.intake import READ_BYTES, Intake
-from seawall.hosts.http.protocol import LimitedProtocol
-from seawall.hosts.http.stop import Stop
+from seawall.hosts.http.cheap_share import NonTurnLimiter
+from seawall.hosts.http.door import PreAdmissionCheck
+from seawall.hosts.http.intake import READ_BUFFER_BYTES, ConnectionLimits
+from seawall.hosts.http.protocol import HttpServerProtocol
+from seawall.hosts.http.stop import Shutdown
 from seawall.orchestrator import Orchestrator
-from seawall.transport.wheel import Wheel
+from seawall.transport.wheel import TimingWheel
 
 LIMITS = ServerSettings(max_header_bytes=2_048, max_body_bytes=4_096)
 _ROUNDS = 400
-_MOST_HELD = READ_BYTES + 2 * LIMITS.max_header_bytes + 4_096
+_MOST_HELD = READ_BUFFER_BYTES + 2 * LIMITS.max_header_bytes + 4_096
 
 
 @dataclass
@@ -44,7 +44,7 @@ class MemoryTransport(asyncio.Transport):
         super().__init__({"peername": ("192.0.2.1", 1), "sockname": ("192.0.2.2", 2)})
         self.course = course
         self.reading = True
-        self.protocol: LimitedProtocol
+        self.protocol: HttpServerProtocol
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "socket":
@@ -118,13 +118,13 @@ async def _run(segments: list[bytes]) -> Course:
     state = ServerState()
     config = uvicorn.Config(_application(course), lifespan="off", log_config=None)
     config.load()
-    protocol = LimitedProtocol(
+    protocol = HttpServerProtocol(
         limits=LIMITS,
-        wheel=Wheel(0.02),
-        stop=Stop(),
-        door=Door(cast("Orchestrator", _Unready())),
-        intake=Intake(LIMITS, 1_024),
-        share=CheapShare(lambda: False),
+        wheel=TimingWheel(0.02),
+        stop=Shutdown(),
+        door=PreAdmissionCheck(cast("Orchestrator", _Unready())),
+        intake=ConnectionLimits(LIMITS, 1_024),
+        share=NonTurnLimiter(lambda: False),
         config=config,
         server_state=state,
     )
@@ -142,7 +142,7 @@ async def _run(segments: list[bytes]) -> Course:
         await task
     assert not failures, failures
     assert course.largest_held <= _MOST_HELD, course.largest_held
-    assert protocol._intake._unread == 0
+    assert protocol._connection_limits._buffered_total == 0
     return course
 
 
@@ -173,7 +173,7 @@ def _application(course: Course) -> Any:
 
 
 async def _feed(
-    protocol: LimitedProtocol, transport: MemoryTransport, course: Course, segment: bytes
+    protocol: HttpServerProtocol, transport: MemoryTransport, course: Course, segment: bytes
 ) -> None:
     """As an event loop does: no more than there is room for, and nothing while it is paused."""
     left = memoryview(segment)
@@ -189,17 +189,17 @@ async def _feed(
         buffer[:size] = left[:size]
         left = left[size:]
         protocol.buffer_updated(size)
-        course.largest_held = max(course.largest_held, protocol._reader.held)
+        course.largest_held = max(course.largest_held, protocol._reader.buffered)
 
 
-async def _settle(protocol: LimitedProtocol, course: Course) -> None:
+async def _settle(protocol: HttpServerProtocol, course: Course) -> None:
     """Wait until the connection does nothing more by itself."""
     quiet = 0
     for _ in range(_ROUNDS):
         before = len(course.written)
-        waits = protocol._share.waits(protocol)
-        await asyncio.sleep(0.002 if waits else 0)
-        idle = not (waits or protocol._scheduled) and len(course.written) == before
+        is_delayed = protocol._non_turn_limiter.is_delayed(protocol)
+        await asyncio.sleep(0.002 if is_delayed else 0)
+        idle = not (is_delayed or protocol._scheduled) and len(course.written) == before
         quiet = quiet + 1 if idle else 0
         if course.closed or quiet > 5:
             return

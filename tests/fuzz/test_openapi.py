@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import ROOT, Running, running_model, running_server
+from tests.servers import ROOT, ServerProcess, running_model, running_server
 
 KEY = "sw_a-key-for-tests"
 _EXAMPLES = 10  # of each operation, beyond those of the coverage phase: about 20 s in all
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Running]:
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
     digest = hashlib.sha256(KEY.encode()).hexdigest()
     keys = f'[{{sha256 = "{digest}", tenant = "acme", subject = "shop"}}]'
     with (
@@ -27,7 +27,7 @@ def server(tmp_path: Path) -> Iterator[Running]:
         yield server
 
 
-def test_no_check_fails(server: Running, tmp_path: Path) -> None:
+def test_no_check_fails(server: ServerProcess, tmp_path: Path) -> None:
     done = subprocess.run(
         [
             str(Path(sys.executable).with_name("schemathesis")),

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.issuer import AUDIENCE, ISSUER, Issuer
-from tests.servers import ROOT, Running, running_model, running_server
+from tests.servers import ROOT, ServerProcess, running_model, running_server
 
 API_KEY = "sw_a-key-for-tests"
 
@@ -17,7 +17,9 @@ API_KEY = "sw_a-key-for-tests"
 class Pair:
     """A server, the model behind it, who may come in, and where it keeps its data."""
 
-    def __init__(self, server: Running, model: Running, issuer: Issuer, folder: Path) -> None:
+    def __init__(
+        self, server: ServerProcess, model: ServerProcess, issuer: Issuer, folder: Path
+    ) -> None:
         self.server = server
         self.model = model
         self.issuer = issuer

@@ -9,13 +9,13 @@ import pytest
 
 from tests.attack.balancer import require_balancer
 from tests.hosts.proxies import running_haproxy, running_nginx
-from tests.servers import Running, running, running_model, running_server
+from tests.servers import ServerProcess, running, running_model, running_server
 
 Headers = dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("anonymous")
     with (
         running_model("--first-token", "0.01", "--duration", "0.05") as model,
@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield server
 
 
-def ask(server: Running, headers: Headers, *, version: str = "1.1") -> tuple[int, str]:
+def ask(server: ServerProcess, headers: Headers, *, version: str = "1.1") -> tuple[int, str]:
     """Status and body of a turn that is asked for with exactly these headers."""
     host, port = server.url.removeprefix("http://").split(":")
     body = b'{"text": "hi"}'
@@ -59,7 +59,9 @@ def ask(server: Running, headers: Headers, *, version: str = "1.1") -> tuple[int
         {"Host": "localhost", "Origin": "https://allowed.example", "Sec-Fetch-Site": "cross-site"},
     ],
 )
-def test_what_this_machine_sends_itself_is_admitted(server: Running, headers: Headers) -> None:
+def test_what_this_machine_sends_itself_is_admitted(
+    server: ServerProcess, headers: Headers
+) -> None:
     status, body = ask(server, headers)
     assert status == 200, body
 
@@ -93,7 +95,7 @@ X-Appengine-User-IP Fly-Client-IP Tailscale-User-Login X-ProxyUser-Ip
 
 
 @pytest.mark.parametrize("headers", FOREIGN + [{name: "127.0.0.1"} for name in FORWARDING.split()])
-def test_what_comes_from_elsewhere_is_not(server: Running, headers: Headers) -> None:
+def test_what_comes_from_elsewhere_is_not(server: ServerProcess, headers: Headers) -> None:
     status, body = ask(server, {"Host": "localhost:8080", **headers})
     if "@" in headers.get("Host", ""):  # not a host at all
         assert status == 400, body
@@ -103,11 +105,11 @@ def test_what_comes_from_elsewhere_is_not(server: Running, headers: Headers) -> 
 
 
 @pytest.mark.parametrize(("version", "status"), [("1.0", 401), ("1.1", 200)])
-def test_http_1_0_is_what_proxies_speak(server: Running, version: str, status: int) -> None:
+def test_http_1_0_is_what_proxies_speak(server: ServerProcess, version: str, status: int) -> None:
     assert ask(server, {"Host": "localhost"}, version=version)[0] == status
 
 
-def test_every_face_is_shut_to_a_foreign_host(server: Running) -> None:
+def test_every_face_is_shut_to_a_foreign_host(server: ServerProcess) -> None:
     foreign = {"host": "evil.example"}
     with httpx2.Client(base_url=server.url, headers=foreign) as client:
         chat = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
@@ -135,7 +137,7 @@ def test_every_face_is_shut_to_a_foreign_host(server: Running) -> None:
     ],
 )
 @pytest.mark.parametrize("host", ["shop.example", "127.0.0.1:8080"])
-def test_through_nginx(server: Running, tmp_path: Path, extra: str, host: str) -> None:
+def test_through_nginx(server: ServerProcess, tmp_path: Path, extra: str, host: str) -> None:
     require_balancer("nginx")
     with running_nginx(tmp_path, server.url, extra) as front:
         answer = httpx2.post(f"{front}/v1/turns", json={"text": "hi"}, headers={"host": host})
@@ -146,7 +148,7 @@ def test_through_nginx(server: Running, tmp_path: Path, extra: str, host: str) -
 @pytest.mark.parametrize(
     ("extra", "host"), [("", "shop.example"), ("option forwardfor", "127.0.0.1:8080")]
 )
-def test_through_haproxy(server: Running, tmp_path: Path, extra: str, host: str) -> None:
+def test_through_haproxy(server: ServerProcess, tmp_path: Path, extra: str, host: str) -> None:
     require_balancer()
     with running_haproxy(tmp_path, server.url, extra) as front:
         answer = httpx2.post(f"{front}/v1/turns", json={"text": "hi"}, headers={"host": host})
@@ -154,7 +156,7 @@ def test_through_haproxy(server: Running, tmp_path: Path, extra: str, host: str)
     assert "A credential is needed: " in answer.json()["detail"]
 
 
-def test_the_start_says_once_what_it_means(server: Running) -> None:
+def test_the_start_says_once_what_it_means(server: ServerProcess) -> None:
     said = server.log.read_text()  # type: ignore[attr-defined]
     assert said.count("identity.anonymous is true") == 1
     assert "a proxy or tunnel on this machine that hides where they came from" in said

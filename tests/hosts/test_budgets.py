@@ -18,7 +18,7 @@ import pytest
 from tests.dynamodb_local import ENVIRONMENT
 from tests.hosts.conftest import events, identity
 from tests.issuer import Issuer
-from tests.servers import ROOT, Running, running_model, running_server
+from tests.servers import ROOT, ServerProcess, running_model, running_server
 from tests.sessions.stores import NAMES, new_place
 
 LIMIT = 2_000
@@ -33,7 +33,11 @@ class Fleet:
     """Servers on one store, the model behind them, and where an operator finds the store."""
 
     def __init__(
-        self, servers: list[Running], model: Running, issuer: Issuer, shell: dict[str, str]
+        self,
+        servers: list[ServerProcess],
+        model: ServerProcess,
+        issuer: Issuer,
+        shell: dict[str, str],
     ) -> None:
         self.servers = servers
         self.model = model

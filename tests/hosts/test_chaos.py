@@ -16,7 +16,7 @@ from seawall.lab.surge.outcome import Outcome
 from seawall.lab.surge.scenario import Closed, Scenario, Simulated
 from tests.hosts.conftest import identity
 from tests.issuer import Issuer
-from tests.servers import Running, running_model, running_server
+from tests.servers import ServerProcess, running_model, running_server
 
 TIMES = SimTimes(first_token=(0.02, 0.05), duration=(0.1, 0.2), chunks=10)
 TURN_SECONDS = 6.0
@@ -38,7 +38,7 @@ def _fetch(url: str) -> bytes:
         return bytes(answer.read())
 
 
-def _gauge(server: Running, name: str) -> float:
+def _gauge(server: ServerProcess, name: str) -> float:
     metrics = _fetch(server.url + "/metrics").decode()
     found = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", metrics, re.MULTILINE)
     return sum(float(each) for each in found)
@@ -79,7 +79,7 @@ def test_every_turn_ends_in_one_way_and_nothing_is_left(
     }
     outcomes: list[Outcome] = []
 
-    def heard(outcome: Outcome) -> None:
+    def on_outcome(outcome: Outcome) -> None:
         outcomes.append(outcome)
 
     first, whole = (f"{low:g}..{high:g}" for low, high in (TIMES.first_token, TIMES.duration))
@@ -102,10 +102,10 @@ def test_every_turn_ends_in_one_way_and_nothing_is_left(
             async def ask() -> None:
                 over = asyncio.Event()
                 asyncio.get_running_loop().call_later(4.0, over.set)
-                await drive(crowd, token=issuer.token, heard=heard, until=over)
+                await drive(crowd, token=issuer.token, on_outcome=on_outcome, until=over)
 
             asyncio.run(ask())
-            tasks = _gauge(server, "seawall_tasks")
+            tasks = _gauge(server, "seawall_event_loop_tasks")
             left = {name: _gauge(server, f"seawall_{name}") for name in LEFT}
         stats = json.loads(_fetch(model.url.removesuffix("/v1") + "/sim/stats"))
     ways = _ways(outcomes)

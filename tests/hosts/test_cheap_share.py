@@ -3,14 +3,14 @@
 import asyncio
 import time
 
-from seawall.hosts.http.cheap_share import CheapShare
+from seawall.hosts.http.cheap_share import NonTurnLimiter
 from tests.loop import on_a_loop
 
 
 class Connection:
     """Asks again as soon as it is answered; an answer costs a tenth of a millisecond."""
 
-    def __init__(self, share: CheapShare) -> None:
+    def __init__(self, share: NonTurnLimiter) -> None:
         self.share = share
         self.answers = 0
         self.asking = True
@@ -24,12 +24,12 @@ class Connection:
         while time.perf_counter() < until:
             pass
         self.answers += 1
-        self.share.spend(application=False)
-        self.share.learn(1e-4, application=False)
+        self.share.charge(application=False)
+        self.share.record_cost(1e-4, application=False)
         asyncio.get_running_loop().call_soon(self.ask)
 
 
-async def flooded(share: CheapShare, seconds: float) -> tuple[list[int], int]:
+async def flooded(share: NonTurnLimiter, seconds: float) -> tuple[list[int], int]:
     """Answers of each of ten connections, and rounds of other work in that time."""
     connections = [Connection(share) for _ in range(10)]
     for each in connections:
@@ -49,27 +49,27 @@ async def flooded(share: CheapShare, seconds: float) -> tuple[list[int], int]:
 
 @on_a_loop
 async def test_a_busy_worker_keeps_most_of_its_time() -> None:
-    answers, rounds = await flooded(CheapShare(lambda: True), 1.0)
+    answers, rounds = await flooded(NonTurnLimiter(lambda: True), 1.0)
     assert 0 < sum(answers) < 0.35 * rounds
     assert max(answers) - min(answers) <= 2 + 0.2 * max(answers)
 
 
 @on_a_loop
 async def test_a_worker_without_turns_answers_all() -> None:
-    answers, rounds = await flooded(CheapShare(lambda: False), 0.5)
+    answers, rounds = await flooded(NonTurnLimiter(lambda: False), 0.5)
     assert sum(answers) > 2 * rounds
 
 
 @on_a_loop
 async def test_who_waits_is_answered_when_turns_are_over() -> None:
     busy = True
-    share = CheapShare(lambda: busy)
+    share = NonTurnLimiter(lambda: busy)
     for _ in range(200):
-        share.spend(application=True)
+        share.charge(application=True)
     waiting = Connection(share)
     waiting.ask()
     await asyncio.sleep(0.01)
-    assert share.waits(waiting)
+    assert share.is_delayed(waiting)
     busy = False
     await asyncio.sleep(0.1)
     assert waiting.answers
@@ -86,9 +86,9 @@ class Broken(Connection):
 async def test_one_that_fails_leaves_the_others_in_line() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, __: None)
     busy = True
-    share = CheapShare(lambda: busy)
+    share = NonTurnLimiter(lambda: busy)
     for _ in range(200):
-        share.spend(application=True)
+        share.charge(application=True)
     Broken(share).ask()
     waiting = Connection(share)
     waiting.ask()
@@ -101,7 +101,7 @@ async def test_one_that_fails_leaves_the_others_in_line() -> None:
 
 @on_a_loop
 async def test_a_turn_on_a_connection_of_a_proxy_goes_before_a_flood() -> None:
-    share = CheapShare(lambda: True)
+    share = NonTurnLimiter(lambda: True)
     flood = [Connection(share) for _ in range(300)]
     for each in flood:
         each.ask()

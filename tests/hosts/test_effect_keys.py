@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from seawall.agents.effects import EffectKeys
 from tests.hosts.tool_server import ask, outcomes, tool_server
-from tests.servers import Running
+from tests.servers import ServerProcess
 
 PAY = '{"account":"%s","amount":1,"parts":1,"note":null,"to":"the café"}'
 FORMS = {
@@ -30,18 +30,18 @@ FORMS = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with tool_server(tmp_path_factory.mktemp("keys")) as server:
         yield server
 
 
-def payments(server: Running, account: str) -> int:
+def payments(server: ServerProcess, account: str) -> int:
     (told,) = outcomes(server, ("payments", {"account": account}))
     return int(told["content"])
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_change_is_made_once_however_it_is_worded(server: Running, form: str) -> None:
+def test_a_change_is_made_once_however_it_is_worded(server: ServerProcess, form: str) -> None:
     account = form.replace(" ", "-")
     first = [[["pay", PAY % account]], "FAIL"]
     again: list[Any] = [[["pay", FORMS[form] % account]], "done"]
@@ -65,14 +65,14 @@ def test_a_change_is_made_once_however_it_is_worded(server: Running, form: str) 
         '{"account":"%s","amount":1,"to":"the cafe\\u0301"}',
     ],
 )
-def test_another_change_is_another(server: Running, different: str) -> None:
+def test_another_change_is_another(server: ServerProcess, different: str) -> None:
     account = f"other-{hash(different)}"
     steps = [[["pay", PAY % account], ["pay", different % account]], "done"]
     assert ask(server, steps).status_code == 200
     assert payments(server, account) == 2
 
 
-def test_two_equal_changes_of_one_turn_are_two_and_stay_two(server: Running) -> None:
+def test_two_equal_changes_of_one_turn_are_two_and_stay_two(server: ServerProcess) -> None:
     pay, other = PAY % "twice", '{"account":"else","amount":2}'
     first = [[["pay", pay], ["pay", other], ["pay", pay]], "FAIL"]
     again = [[["pay", other]], [["pay", pay]], [["healthy", "{}"], ["pay", pay]], "done"]
@@ -82,7 +82,7 @@ def test_two_equal_changes_of_one_turn_are_two_and_stay_two(server: Running) -> 
     assert payments(server, "else") == 1
 
 
-def test_another_turn_has_other_keys(server: Running) -> None:
+def test_another_turn_has_other_keys(server: ServerProcess) -> None:
     for text in ("one", "two"):
         assert ask(server, [[["pay", PAY % "turns"]], text], key=text).status_code == 200
     assert payments(server, "turns") == 2

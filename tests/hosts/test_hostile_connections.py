@@ -16,7 +16,7 @@ import pytest
 
 from tests.hosts.conftest import API_KEY, Pair, identity
 from tests.issuer import Issuer
-from tests.servers import Running, running_model, running_server
+from tests.servers import ServerProcess, running_model, running_server
 
 MIB = 1 << 20
 LIVE = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -58,7 +58,7 @@ def asked(url: str, request: bytes) -> list[tuple[int, dict[str, str], bytes]]:
         return answers(connection)
 
 
-def memory(server: Running) -> int:
+def memory(server: ServerProcess) -> int:
     """Bytes of all processes of the server."""
     total = 0
     for status in Path("/proc").glob("[0-9]*/status"):

@@ -65,7 +65,7 @@ def test_who_leaves_takes_the_turn_with_them(slow: Pair) -> None:
     eventually(lambda: slow.model_stats()["open_streams"] == 0)
     assert stored(slow) == 0
     metrics = httpx2.get(f"{slow.url}/metrics").text
-    assert "seawall_in_flight 0.0" in metrics
+    assert "seawall_turns_in_flight 0.0" in metrics
 
 
 def _ask_and_leave(pair: Pair) -> None:
@@ -105,7 +105,7 @@ def test_more_than_there_is_room_for_are_refused_at_once(slow: Pair) -> None:
             + body
         )
         waiting.append(client)
-    queued = 'seawall_queued{priority="normal"} 2.0'
+    queued = 'seawall_turns_queued{priority="normal"} 2.0'
     eventually(lambda: queued in httpx2.get(f"{slow.url}/metrics").text)
     began = time.monotonic()
     with slow.client() as stranger:

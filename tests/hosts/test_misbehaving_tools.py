@@ -14,7 +14,7 @@ import pytest
 from tests.hosts.conftest import events
 from tests.hosts.test_interruptions import eventually
 from tests.hosts.tool_server import ask, log_of, outcomes, pid_of, tool_server
-from tests.servers import Running
+from tests.servers import ServerProcess
 
 RAISED = [
     "SystemExit",
@@ -32,13 +32,13 @@ RAISED = [
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with tool_server(tmp_path_factory.mktemp("tools")) as server:
         yield server
 
 
-def idle(server: Running) -> bool:
-    return "seawall_in_flight 0.0" in httpx2.get(f"{server.url}/metrics").text
+def idle(server: ServerProcess) -> bool:
+    return "seawall_turns_in_flight 0.0" in httpx2.get(f"{server.url}/metrics").text
 
 
 def test_plain_functions_that_never_return(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_async_functions_that_ignore_their_cancellation(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-def test_a_client_that_leaves_frees_its_place_whatever_the_tool_does(server: Running) -> None:
+def test_a_client_that_leaves_frees_its_place_whatever_the_tool_does(server: ServerProcess) -> None:
     with pytest.raises(httpx2.ReadTimeout):
         httpx2.post(
             f"{server.url}/v1/turns",
@@ -91,7 +91,7 @@ def test_a_blocked_loop_does_not_keep_the_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("raised", RAISED)
-def test_whatever_a_tool_raises_is_a_failed_outcome(server: Running, raised: str) -> None:
+def test_whatever_a_tool_raises_is_a_failed_outcome(server: ServerProcess, raised: str) -> None:
     before = pid_of(server)
     for each in outcomes(
         server, ("raises", {"name": raised}), ("healthy", {}), ("raises_later", {"name": raised})
@@ -104,7 +104,7 @@ def test_whatever_a_tool_raises_is_a_failed_outcome(server: Running, raised: str
 @pytest.mark.parametrize("raised", RAISED)
 @pytest.mark.parametrize("key", ["", "key"])
 def test_whatever_a_model_raises_fails_its_turn_only(
-    server: Running, raised: str, key: str
+    server: ServerProcess, raised: str, key: str
 ) -> None:
     before = pid_of(server)
     answer = ask(server, [f"raise {raised}"], key=key and f"{key}-{raised}")
@@ -118,7 +118,7 @@ def test_whatever_a_model_raises_fails_its_turn_only(
 
 
 @pytest.mark.parametrize("raised", ["SystemExit", "KeyboardInterrupt", "GeneratorExit"])
-def test_whatever_a_task_of_a_tool_raises_stays_with_it(server: Running, raised: str) -> None:
+def test_whatever_a_task_of_a_tool_raises_stays_with_it(server: ServerProcess, raised: str) -> None:
     """Out of a task, SystemExit and KeyboardInterrupt stop the event loop that runs it."""
     before = pid_of(server)
     failed, done = outcomes(
@@ -129,16 +129,16 @@ def test_whatever_a_task_of_a_tool_raises_stays_with_it(server: Running, raised:
     assert pid_of(server) == before
 
 
-def test_a_generator_is_a_failed_outcome(server: Running) -> None:
+def test_a_generator_is_a_failed_outcome(server: ServerProcess) -> None:
     assert outcomes(server, ("generate", {}))[0]["failed"]
 
 
-def test_memory_that_there_is_not(server: Running) -> None:
+def test_memory_that_there_is_not(server: ServerProcess) -> None:
     assert outcomes(server, ("allocate", {"gigabytes": 1 << 20}))[0]["failed"]
     assert pid_of(server)
 
 
-def test_what_a_tool_says_is_bounded(server: Running) -> None:
+def test_what_a_tool_says_is_bounded(server: ServerProcess) -> None:
     refused, read = outcomes(
         server,
         ("flood", {"characters": 20_000_000, "raised": True}),
@@ -151,7 +151,7 @@ def test_what_a_tool_says_is_bounded(server: Running) -> None:
         assert told["content"].endswith("of 20000000 characters are shown; ask for less at once.]")
 
 
-def test_a_cancelled_tool_may_end_in_order(server: Running) -> None:
+def test_a_cancelled_tool_may_end_in_order(server: ServerProcess) -> None:
     """What is known of a call that ends soon after its deadline is told, not that it was late."""
     assert outcomes(server, ("swallow", {}))[0]["content"] == "ended"
 
@@ -175,12 +175,12 @@ def test_a_turn_in_the_background_with_a_tool_that_hangs(tmp_path: Path) -> None
 
 def test_a_program_ends_its_own_loop_with_hung_threads() -> None:
     """Not only servers: threads of tools never keep Python from ending."""
-    from seawall.agents.execution import Execution  # noqa: PLC0415 - of this test only
+    from seawall.agents.execution import CallExecutor  # noqa: PLC0415 - of this test only
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         with pytest.raises(TimeoutError):
-            await Execution().in_thread("hang", threading.Event().wait, loop.time() + 0.05)
+            await CallExecutor().in_thread("hang", threading.Event().wait, loop.time() + 0.05)
 
     began = time.monotonic()
     asyncio.run(scenario())

@@ -45,7 +45,7 @@ def full(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Iterator[P
     }
     with _pair(tmp_path_factory.mktemp("full"), issuer, "90", **limits) as pair:
         clients = [_send(pair, _request(pair.issuer.token())) for _ in range(3)]
-        eventually(lambda: 'seawall_queued{priority="normal"} 1.0' in _metrics(pair))
+        eventually(lambda: 'seawall_turns_queued{priority="normal"} 1.0' in _metrics(pair))
         yield pair
         for client in clients:
             client.close()
@@ -57,7 +57,7 @@ def _metrics(pair: Pair) -> str:
 
 def _refused(pair: Pair, reason: str = "full") -> float:
     time.sleep(1.05)  # a scrape is given again for a second
-    line = f'seawall_refused_total{{reason="{reason}"}} '
+    line = f'seawall_turns_refused_total{{reason="{reason}"}} '
     return float(_metrics(pair).split(line)[1].split("\n")[0])
 
 
@@ -166,7 +166,7 @@ def test_a_false_claim_gains_one_verification_and_nothing_else(
     limits = {"ADMISSION__IN_FLIGHT": "1", "ADMISSION__QUEUED": "3"}
     with _pair(tmp_path, issuer, "60", **limits) as pair:
         clients = [_send(pair, _request(issuer.token())) for _ in range(4)]
-        eventually(lambda: 'seawall_queued{priority="normal"} 3.0' in _metrics(pair))
+        eventually(lambda: 'seawall_turns_queued{priority="normal"} 3.0' in _metrics(pair))
         with pair.client() as greedy:
             assert greedy.post("/v1/turns", json={"text": "hi"}).status_code == 503
         forged = issuer.token(tenant="small")[:-8] + "AAAAAAAA"
@@ -175,7 +175,7 @@ def test_a_false_claim_gains_one_verification_and_nothing_else(
         assert _refused(pair, "displaced") == 0
         small = _send(pair, _request(issuer.token(tenant="small")))
         eventually(lambda: _refused(pair, "displaced") == 1)
-        assert 'seawall_queued{priority="normal"} 3.0' in _metrics(pair)
+        assert 'seawall_turns_queued{priority="normal"} 3.0' in _metrics(pair)
         for client in (*clients, small):
             client.close()
 

@@ -3,13 +3,13 @@
 import asyncio
 import time
 
-from seawall.hosts.http.pace import Pace
+from seawall.hosts.http.pace import OutputThrottle
 
 
-async def _late() -> Pace:
+async def _late() -> OutputThrottle:
     """A pace that has seen its event loop being blocked."""
-    pace = Pace(0.2, behind=lambda: False)
-    await pace.hold()
+    pace = OutputThrottle(0.2, behind=lambda: False)
+    await pace.wait()
     await asyncio.sleep(0.03)
     time.sleep(0.1)  # noqa: ASYNC251 - this is what makes the loop late
     await asyncio.sleep(0.005)
@@ -18,10 +18,10 @@ async def _late() -> Pace:
 
 def test_nothing_is_held_while_the_loop_is_on_time() -> None:
     async def scenario() -> None:
-        pace = Pace(0.2, behind=lambda: False)
-        await pace.hold()
+        pace = OutputThrottle(0.2, behind=lambda: False)
+        await pace.wait()
         await asyncio.sleep(0)
-        held = asyncio.ensure_future(pace.hold())
+        held = asyncio.ensure_future(pace.wait())
         await asyncio.sleep(0)
         assert held.done()
 
@@ -31,8 +31,8 @@ def test_nothing_is_held_while_the_loop_is_on_time() -> None:
 def test_text_is_held_while_the_loop_is_late_never_longer_than_allowed() -> None:
     async def scenario() -> None:
         pace = await _late()
-        assert 0 < pace.window <= 0.2
-        held = asyncio.ensure_future(pace.hold())
+        assert 0 < pace.delay <= 0.2
+        held = asyncio.ensure_future(pace.wait())
         await asyncio.sleep(0)
         assert not held.done()
         await held
@@ -43,17 +43,17 @@ def test_text_is_held_while_the_loop_is_late_never_longer_than_allowed() -> None
 def test_text_is_held_while_turns_wait_for_the_processor_though_the_loop_is_on_time() -> None:
     async def scenario() -> None:
         waiting = [True]
-        pace = Pace(0.2, behind=lambda: waiting[0])
-        await pace.hold()
+        pace = OutputThrottle(0.2, behind=lambda: waiting[0])
+        await pace.wait()
         await asyncio.sleep(0.05)
-        assert pace.window == 0.2
-        held = asyncio.ensure_future(pace.hold())
+        assert pace.delay == 0.2
+        held = asyncio.ensure_future(pace.wait())
         await asyncio.sleep(0)
         assert not held.done()
         waiting[0] = False
         await held
         await asyncio.sleep(0.7)
-        assert pace.window == 0.0
+        assert pace.delay == 0.0
 
     asyncio.run(scenario())
 
@@ -61,11 +61,11 @@ def test_text_is_held_while_turns_wait_for_the_processor_though_the_loop_is_on_t
 def test_it_recovers_and_forgets_those_who_left() -> None:
     async def scenario() -> None:
         pace = await _late()
-        gone = asyncio.ensure_future(pace.hold())
+        gone = asyncio.ensure_future(pace.wait())
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.sleep(1.5)  # long enough for any lag that was seen to fade
-        await pace.hold()
+        await pace.wait()
         assert gone.cancelled()
 
     asyncio.run(scenario())
@@ -73,11 +73,11 @@ def test_it_recovers_and_forgets_those_who_left() -> None:
 
 def test_it_can_be_switched_off() -> None:
     async def scenario() -> None:
-        pace = Pace(0.0, behind=lambda: True)
-        await pace.hold()
+        pace = OutputThrottle(0.0, behind=lambda: True)
+        await pace.wait()
         time.sleep(0.1)  # noqa: ASYNC251 - see above
         await asyncio.sleep(0.05)
-        assert pace.window == 0.0
-        await pace.hold()
+        assert pace.delay == 0.0
+        await pace.wait()
 
     asyncio.run(scenario())

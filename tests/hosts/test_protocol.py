@@ -11,16 +11,16 @@ from typing import Any, cast
 import pytest
 import uvicorn
 
-from seawall.admission.gate import Gate
+from seawall.admission.gate import AdmissionGate
 from seawall.admission.settings import AdmissionSettings
 from seawall.config import ServerSettings, Settings
-from seawall.hosts.http.cheap_share import CheapShare
-from seawall.hosts.http.door import Door
-from seawall.hosts.http.intake import Intake
-from seawall.hosts.http.protocol import LimitedProtocol
-from seawall.hosts.http.stop import Stop
+from seawall.hosts.http.cheap_share import NonTurnLimiter
+from seawall.hosts.http.door import PreAdmissionCheck
+from seawall.hosts.http.intake import ConnectionLimits
+from seawall.hosts.http.protocol import HttpServerProtocol
+from seawall.hosts.http.stop import Shutdown
 from seawall.orchestrator import Orchestrator
-from seawall.transport.wheel import Wheel
+from seawall.transport.wheel import TimingWheel
 from tests.loop import on_a_loop
 
 TURN = b"POST /v1/turns HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
@@ -45,21 +45,23 @@ async def slow(scope: dict[str, Any], receive: object, send: Send) -> None:
 
 @asynccontextmanager
 async def served(
-    share: CheapShare | None = None, **limits: float
+    share: NonTurnLimiter | None = None, **limits: float
 ) -> AsyncGenerator[tuple[uvicorn.Server, int]]:
     """A server whose only place is taken; it closes connections that are idle for half a second."""
-    gate = Gate(AdmissionSettings(in_flight=1, queued=0))
-    door = Door(cast("Orchestrator", SimpleNamespace(ready=True, gate=gate, settings=Settings())))
+    gate = AdmissionGate(AdmissionSettings(in_flight=1, queued=0))
+    door = PreAdmissionCheck(
+        cast("Orchestrator", SimpleNamespace(ready=True, gate=gate, settings=Settings()))
+    )
     settings = ServerSettings(**limits)  # type: ignore[arg-type]
     config = uvicorn.Config(
         slow,
         http=functools.partial(  # type: ignore[arg-type]
-            LimitedProtocol,
+            HttpServerProtocol,
             limits=settings,
-            intake=Intake(settings, 1_024),
-            share=share or CheapShare(lambda: True),
-            wheel=Wheel(0.02),
-            stop=Stop(),
+            intake=ConnectionLimits(settings, 1_024),
+            share=share or NonTurnLimiter(lambda: True),
+            wheel=TimingWheel(0.02),
+            stop=Shutdown(),
             door=door,
         ),
         lifespan="off",
@@ -69,7 +71,7 @@ async def served(
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         deadline = asyncio.get_running_loop().time() + 100.0
-        async with gate.place("acme", background=False, deadline=deadline):
+        async with gate.slot("acme", background=False, deadline=deadline):
             serving = asyncio.create_task(server._serve([listening]))
             while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
                 await asyncio.sleep(0.01)
@@ -95,7 +97,7 @@ async def test_what_follows_in_the_same_segment_is_not_cut_off_as_idle(before: b
             assert b"503" in (await answer(reader))[0]
         await asyncio.sleep(0.1)
         (connection,) = server.server_state.connections
-        assert cast("LimitedProtocol", connection).idle_since is None
+        assert cast("HttpServerProtocol", connection).idle_since is None
         assert await answer(reader) == (b"HTTP/1.1 200 OK", b"whole")
         writer.close()
 
@@ -148,7 +150,7 @@ async def test_an_empty_line_after_a_request_is_not_the_begin_of_another(
             writer.write(b"\r\n")
         await asyncio.sleep(0.1)
         (connection,) = server.server_state.connections
-        assert cast("LimitedProtocol", connection).idle_since is not None
+        assert cast("HttpServerProtocol", connection).idle_since is not None
         assert await asyncio.wait_for(reader.read(), 5.0) == b""  # for it is idle, without 408
         writer.close()
 
@@ -162,9 +164,9 @@ async def test_what_needs_no_credential_waits_for_its_share(target: bytes) -> No
 
     But not the first of a connection, or a flood would have the pod taken for dead.
     """
-    share = CheapShare(lambda: True)
+    share = NonTurnLimiter(lambda: True)
     for _ in range(200):
-        share.spend(application=True)
+        share.charge(application=True)
     async with served(share) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         request = target + b" HTTP/1.1\r\nhost: x\r\n\r\n"

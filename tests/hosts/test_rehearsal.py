@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx2
 
-from seawall.hosts.http.rehearsal import _ask, rehearse
+from seawall.hosts.http.rehearsal import _ask, warm_up
 from seawall.models.port import ModelRequest
 from seawall.models.scripted import ScriptedModel
 from seawall.orchestrator import Orchestrator
@@ -108,7 +108,7 @@ instructions = "Help."
         app = Orchestrator.from_config(tmp_path / "seawall.toml")
         app.model("default", real)
         async with app:
-            await rehearse(app)
+            await warm_up(app)
             async with app.rehearsal() as stage:
                 said = await _ask(stage.asgi(), "/v1/turns", {"text": "hello"})
                 assert said["content-type"] == "application/json"

@@ -12,7 +12,7 @@ from seawall.lab.surge.scenario import Closed, Scenario, Simulated
 from tests.attack.balancer import require_balancer, running_balancer
 from tests.hosts.conftest import identity
 from tests.issuer import Issuer
-from tests.servers import Running, running_model, running_server
+from tests.servers import ServerProcess, running_model, running_server
 
 CUSTOMERS = 60
 SERVERS = 2
@@ -21,7 +21,7 @@ SERVERS = 2
 class Place:
     """One address; whoever serves there is replaced by another."""
 
-    def __init__(self, folder: Path, model: Running, settings: dict[str, str]) -> None:
+    def __init__(self, folder: Path, model: ServerProcess, settings: dict[str, str]) -> None:
         self._folder = folder
         self._model = model
         self._settings = settings
@@ -38,7 +38,7 @@ class Place:
     def close(self) -> None:
         self._stack.close()
 
-    def _start(self, port: str) -> Running:
+    def _start(self, port: str) -> ServerProcess:
         return self._stack.enter_context(
             running_server(self._folder, self._model, **self._settings, SERVER__PORT=port)
         )
@@ -66,13 +66,15 @@ def test_a_rolling_restart_loses_no_turn(tmp_path: Path, issuer: Issuer) -> None
             url=front, load=Closed(customers=CUSTOMERS, turns=3), simulated=Simulated(times=times)
         )
 
-        def heard(outcome: Outcome) -> None:
+        def on_outcome(outcome: Outcome) -> None:
             outcomes[outcome.error] += 1
 
         async def scenario() -> None:
             over = asyncio.Event()
             async with asyncio.TaskGroup() as group:
-                group.create_task(drive(crowd, token=issuer.token, heard=heard, until=over))
+                group.create_task(
+                    drive(crowd, token=issuer.token, on_outcome=on_outcome, until=over)
+                )
                 for place in places:
                     await asyncio.sleep(0.5)  # the balancer has to see the one before
                     assert await asyncio.to_thread(place.restart) == 0

@@ -95,7 +95,8 @@ def test_whoever_cannot_be_finished_is_told(tmp_path: Path, issuer: Issuer) -> N
             each.start()
         eventually(
             lambda: (
-                'seawall_queued{priority="normal"} 1.0' in httpx2.get(f"{pair.url}/metrics").text
+                'seawall_turns_queued{priority="normal"} 1.0'
+                in httpx2.get(f"{pair.url}/metrics").text
             )
         )
         assert pair.server.stop() == 0

@@ -25,19 +25,19 @@ from tests.hosts.tool_server import (
     workers,
 )
 from tests.parts import require
-from tests.servers import ROOT, Running
+from tests.servers import ROOT, ServerProcess
 
 TWO = {"SERVER__WORKERS": "2", "SERVER__DRAIN_SECONDS": "2"}
 
 
-def ready(server: Running) -> bool:
+def ready(server: ServerProcess) -> bool:
     """Whether all workers take turns; a worker that is frozen may be the one that is asked."""
     with suppress(httpx2.HTTPError):
         return httpx2.get(f"{server.url}/readyz", timeout=0.5).status_code == 200
     return False
 
 
-def block(server: Running, seconds: float) -> None:
+def block(server: ServerProcess, seconds: float) -> None:
     steps = [[["block", json.dumps({"seconds": seconds})]], "done"]
     with suppress(httpx2.HTTPError):
         body = {"text": json.dumps({"attempts": [steps]})}
@@ -152,7 +152,9 @@ def test_a_server_starts_at_once_where_the_supervisor_was_killed(tmp_path: Path)
             target=lambda: answers.append(ask(victim, [*steps, "finished in order"]))
         )
         turn.start()
-        eventually(lambda: "seawall_in_flight 1.0" in httpx2.get(f"{victim.url}/metrics").text, 10)
+        eventually(
+            lambda: "seawall_turns_in_flight 1.0" in httpx2.get(f"{victim.url}/metrics").text, 10
+        )
         victim.process.kill()
         victim.process.wait()
         with tool_server(tmp_path, **settings) as server:
@@ -254,7 +256,9 @@ def test_a_signal_to_all_processes_lets_turns_finish(
     with tool_server(tmp_path, **TWO | {"SERVER__DRAIN_SECONDS": "20"}) as server:
         turn = threading.Thread(target=lambda: answers.append(ask(server, [*steps, "finished"])))
         turn.start()
-        eventually(lambda: "seawall_in_flight 1.0" in httpx2.get(f"{server.url}/metrics").text, 10)
+        eventually(
+            lambda: "seawall_turns_in_flight 1.0" in httpx2.get(f"{server.url}/metrics").text, 10
+        )
         for process in (*workers(server), server.process.pid):
             os.kill(process, number)
         assert server.process.wait(20) == 0
@@ -268,7 +272,9 @@ def test_a_second_signal_hurries_all_workers(tmp_path: Path) -> None:
     with tool_server(tmp_path, **TWO | {"SERVER__DRAIN_SECONDS": "20"}) as server:
         turn = threading.Thread(target=lambda: answers.append(ask(server, [*steps, "finished"])))
         turn.start()
-        eventually(lambda: "seawall_in_flight 1.0" in httpx2.get(f"{server.url}/metrics").text, 10)
+        eventually(
+            lambda: "seawall_turns_in_flight 1.0" in httpx2.get(f"{server.url}/metrics").text, 10
+        )
         server.process.terminate()
         time.sleep(0.5)
         server.process.terminate()

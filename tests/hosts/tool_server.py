@@ -10,13 +10,13 @@ from typing import Any
 
 import httpx2
 
-from tests.servers import Running, running
+from tests.servers import ServerProcess, running
 
 SOURCE = "tests.hosts.tool_app:app"
 
 
 @contextmanager
-def tool_server(folder: Path, **settings: str) -> Iterator[Running]:
+def tool_server(folder: Path, **settings: str) -> Iterator[ServerProcess]:
     """The server; settings as SEAWALL_ variables without prefix. Its log is in `folder`."""
     given = {
         "SESSIONS__PATH": str(folder / "sessions.db"),
@@ -33,14 +33,14 @@ def log_of(folder: Path) -> str:
     return (folder / "log").read_text()
 
 
-def ask(server: Running, *attempts: list[Any], key: str = "", **more: Any) -> httpx2.Response:
+def ask(server: ServerProcess, *attempts: list[Any], key: str = "", **more: Any) -> httpx2.Response:
     """A turn whose model does these steps, at the first attempt, the second, ..."""
     headers = {"idempotency-key": key} if key else {}
     body = {"text": json.dumps({"attempts": attempts}), **more}
     return httpx2.post(f"{server.url}/v1/turns", json=body, headers=headers, timeout=20)
 
 
-def outcomes(server: Running, *calls: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def outcomes(server: ServerProcess, *calls: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """What the tools answered that a turn called, all in one step."""
     asked = ask(server, [[[name, json.dumps(arguments)] for name, arguments in calls], "done"])
     assert asked.status_code == 200, asked.text
@@ -49,13 +49,13 @@ def outcomes(server: Running, *calls: tuple[str, dict[str, Any]]) -> list[dict[s
     return [{"failed": False, **each} for each in messages if each["role"] == "tool"]
 
 
-def pid_of(server: Running) -> int:
+def pid_of(server: ServerProcess) -> int:
     """The process that answered."""
     (told,) = outcomes(server, ("healthy", {}))
     return int(told["content"])
 
 
-def workers(server: Running) -> set[int]:
+def workers(server: ServerProcess) -> set[int]:
     """The processes that the supervisor has started."""
     supervisor = server.process.pid
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()

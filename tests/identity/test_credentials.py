@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 from seawall.errors import Unauthenticated
-from seawall.hosts.http.credentials import presented
+from seawall.hosts.http.credentials import read_credential
 from seawall.identity.authenticator import build_authenticator
 from seawall.identity.port import Anonymous
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
@@ -42,12 +42,12 @@ def decide(issuer: Issuer, headers: dict[bytes, bytes]) -> Principal | None:
             fetch,
         )
         try:
-            credential = presented(headers, ("127.0.0.1", 1))
-            claimed = authenticator.claimed(credential)
+            credential = read_credential(headers, ("127.0.0.1", 1))
+            unverified_principal = authenticator.unverified_principal(credential)
             principal = await authenticator.authenticate(credential)
         except Unauthenticated:
             return None
-        assert claimed == principal
+        assert unverified_principal == principal
         return principal
 
     return asyncio.run(ask())
@@ -105,6 +105,6 @@ def test_no_valid_one_is_none(issuer: Issuer, headers: dict[bytes, bytes]) -> No
     ],
 )
 def test_only_the_addresses_of_this_machine_are_its_own(address: str, local: bool) -> None:
-    credential = presented({b"host": b"localhost"}, (address, 1))
+    credential = read_credential({b"host": b"localhost"}, (address, 1))
     assert isinstance(credential, Anonymous)
     assert credential.loopback is local

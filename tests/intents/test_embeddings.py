@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from seawall.cli.main import main
 from seawall.errors import ConfigError
-from seawall.intents.aside import Aside
+from seawall.intents.aside import BatchWorker
 from seawall.intents.cascade import IntentDetector, build_detector
 from seawall.intents.definition import Detection, IntentDefinition
 from seawall.intents.embedder import Embedder, find_model
@@ -121,7 +121,7 @@ class Slow:
 def test_a_crowd_is_answered_together_or_goes_without() -> None:
     async def run() -> None:
         slow = Slow()
-        aside = Aside(slow)
+        aside = BatchWorker(slow)
         first = asyncio.create_task(aside.best("first"))
         await asyncio.sleep(0.05)
         crowd = [asyncio.create_task(aside.best(str(number))) for number in range(80)]
@@ -159,7 +159,7 @@ def test_the_second_step_has_a_threshold_of_its_own(confidence: float, expected:
         slow = Slow(confidence)
         slow.may.set()
         detector = IntentDetector(
-            Rules(()), Unsure(), 0.9, None, deeper=Aside(slow), deeper_threshold=0.7
+            Rules(()), Unsure(), 0.9, None, batch_worker=BatchWorker(slow), embedding_threshold=0.7
         )
         found = await detector.detect("hello", deadline=0.0)
         detector.close()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from seawall.intents.classifier import NgramClassifier
 from seawall.intents.light import LightClassifier, load_light
-from seawall.intents.saved import Trained
+from seawall.intents.saved import TrainedClassifier
 from seawall.intents.training import obtain
 from tests.servers import ROOT
 
@@ -22,13 +22,13 @@ WORDS = sorted({word for text in TEXTS for word in text.split()})
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trained]:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainedClassifier]:
     path = tmp_path_factory.mktemp("light") / "trained.npz"
     return path, obtain(TEXTS, LABELS, cache=path)
 
 
 @pytest.fixture(scope="module")
-def pair(kept: tuple[Path, Trained]) -> tuple[LightClassifier, NgramClassifier]:
+def pair(kept: tuple[Path, TrainedClassifier]) -> tuple[LightClassifier, NgramClassifier]:
     light = load_light(kept[0], TEXTS, LABELS)
     assert light is not None
     assert light.threshold == kept[1].first_threshold
@@ -52,7 +52,9 @@ def test_it_says_the_same(pair: tuple[LightClassifier, NgramClassifier], text: s
         assert intent == known
 
 
-def test_a_file_of_others_does_not_fit(kept: tuple[Path, Trained], tmp_path: Path) -> None:
+def test_a_file_of_others_does_not_fit(
+    kept: tuple[Path, TrainedClassifier], tmp_path: Path
+) -> None:
     path, _ = kept
     assert load_light(path, [*TEXTS, "good day"], [*LABELS, "greeting"]) is None
     assert load_light(tmp_path / "none.npz", TEXTS, LABELS) is None
@@ -65,7 +67,10 @@ def test_a_file_of_others_does_not_fit(kept: tuple[Path, Trained], tmp_path: Pat
 @settings(max_examples=200)
 @given(st.integers(0, 1 << 20), st.integers(0, 255))
 def test_a_damaged_file_is_left_alone(
-    kept: tuple[Path, Trained], tmp_path_factory: pytest.TempPathFactory, place: int, byte: int
+    kept: tuple[Path, TrainedClassifier],
+    tmp_path_factory: pytest.TempPathFactory,
+    place: int,
+    byte: int,
 ) -> None:
     raw = bytearray(kept[0].read_bytes())
     raw[-1 - place % 2_000 if place % 2 else place % len(raw)] = byte
@@ -77,7 +82,7 @@ def test_a_damaged_file_is_left_alone(
         assert found.best(text)[0] == kept[1].ngrams.best(text)[0]
 
 
-def test_it_needs_no_numpy(kept: tuple[Path, Trained]) -> None:
+def test_it_needs_no_numpy(kept: tuple[Path, TrainedClassifier]) -> None:
     script = f"""
 import sys
 from pathlib import Path

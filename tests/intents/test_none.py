@@ -10,7 +10,7 @@ import pytest
 
 from seawall.config import load_settings
 from seawall.errors import ConfigError
-from seawall.intents.blend import TwoSteps
+from seawall.intents.blend import TwoStageClassifier
 from seawall.intents.cascade import build_detector
 from seawall.intents.definition import IntentDefinition
 from seawall.intents.embedder import Embedder, find_model
@@ -19,7 +19,7 @@ from seawall.intents.evaluation import (
     certainty_of_intent,
     evaluate,
     few_shot,
-    precision_amid,
+    precision_with_unknown,
 )
 from seawall.intents.misspelling import misspelt
 from seawall.intents.training import train_calibrated
@@ -100,7 +100,7 @@ def test_answers_are_right_although_messages_of_no_intent_are_among_them() -> No
     trained = train_calibrated(training.texts, training.labels, seed=3)
     result = evaluate(trained.ngrams, only(testing, known), threshold=trained.threshold)
     unknown = certainty_of_intent(trained.ngrams, only(testing, away).texts)
-    assert precision_amid(result, unknown, share=0.18) >= 0.97
+    assert precision_with_unknown(result, unknown, share=0.18) >= 0.97
     assert result.coverage > 0.05
 
 
@@ -111,7 +111,7 @@ def test_misspelt_messages_are_understood_by_embeddings_no_worse_than_by_ngrams(
     testing = Labelled(testing.texts[::3], testing.labels[::3])
     trained = train_calibrated(training.texts, training.labels, embedder=Embedder(find_model("")))
     assert trained.blended is not None
-    both = TwoSteps(trained.blended, trained.first_threshold)
+    both = TwoStageClassifier(trained.blended, trained.first_threshold)
     clean = evaluate(both, testing, threshold=trained.threshold).accuracy
     for kind in ("changed", "swapped", "spaces"):
         copies = Labelled(tuple(misspelt(testing.texts, kind)), testing.labels)

@@ -12,7 +12,7 @@ from seawall.lab.sim_limits import SimLimits
 from seawall.lab.sim_model import SimModel
 from seawall.lab.sim_reply import SimTimes
 from seawall.lab.sim_script import Script
-from seawall.transport.http_client import Buffered, Endpoint, HttpClient
+from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ class Simulated:
         found: dict[str, Any] = msgspec.json.decode((await self.get("/sim/stats")).body)
         return found
 
-    async def get(self, target: str, body: bytes = b"") -> Buffered:
+    async def get(self, target: str, body: bytes = b"") -> BufferedResponse:
         endpoint = Endpoint.parse(f"http://127.0.0.1:{self.port}{target}")
         deadline = asyncio.get_running_loop().time() + 20
         return await self.client.request(
@@ -47,7 +47,7 @@ class Simulated:
         model: str = "sim",
         stream: bool = True,
         seconds: float = 20,
-    ) -> Buffered:
+    ) -> BufferedResponse:
         """A completion through the pooled client."""
         endpoint = Endpoint.parse(f"{self.base_url}/chat/completions")
         deadline = asyncio.get_running_loop().time() + seconds
@@ -130,7 +130,7 @@ async def simulating(
         async with asyncio.timeout(20):
             while model.stats.connections:
                 for each in tuple(model.connections):
-                    each.cut()
+                    each.interrupt()
                 await asyncio.sleep(0)
 
 

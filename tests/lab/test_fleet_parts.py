@@ -8,9 +8,9 @@ import pytest
 
 from seawall.errors import ConfigError
 from seawall.lab.fleet.balancer import find_balancer
-from seawall.lab.fleet.shares import NoShares, Shares
+from seawall.lab.fleet.shares import ControlGroups, ControlGroupsUnavailable
 from seawall.lab.fleet.spec import parse_fleet
-from seawall.lab.processes import ESTABLISHED, listener, open_files, tcp_sockets
+from seawall.lab.processes import ESTABLISHED, listening_process, open_files, tcp_sockets
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -24,7 +24,7 @@ def test_both_versions_of_control_groups(tmp_path: Path, *, first: bool) -> None
     (base / "cgroup.subtree_control").write_text("cpu memory\n")
     (base / "mine" / "cgroup.subtree_control").write_text("\n")
     (base / "cgroup.procs").touch()
-    folder = Shares(tmp_path, own).make("pod", 0.25)
+    folder = ControlGroups(tmp_path, own).make("pod", 0.25)
     assert folder == base / "pod"
     if first:
         assert (folder / "cpu.cfs_quota_us").read_text() == "25000"
@@ -35,13 +35,13 @@ def test_both_versions_of_control_groups(tmp_path: Path, *, first: bool) -> None
 def test_where_no_groups_can_be_made_it_says_so(tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.write_text("3:memory:/\n")
-    with pytest.raises(NoShares, match="no control group with cpu"):
-        Shares(tmp_path, own)
+    with pytest.raises(ControlGroupsUnavailable, match="no control group with cpu"):
+        ControlGroups(tmp_path, own)
     own.write_text("0::/mine\n")
     (tmp_path / "cgroup.controllers").write_text("cpu\n")
     (tmp_path / "mine").mkdir()
-    with pytest.raises(NoShares, match="mine upwards hands on cpu"):
-        Shares(tmp_path, own)
+    with pytest.raises(ControlGroupsUnavailable, match="mine upwards hands on cpu"):
+        ControlGroups(tmp_path, own)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -59,7 +59,7 @@ def test_connections_are_told_by_who_has_them(host: str) -> None:
         there = {name for name, _, peer in tcp_sockets(ESTABLISHED) if peer == port}
         assert there == {f"socket:[{os.fstat(client.fileno()).st_ino}]"}
         assert there <= open_files(os.getpid())
-        assert listener(port) == os.getpid()
+        assert listening_process(port) == os.getpid()
 
 
 def test_pods_need_a_balancer(tmp_path: Path) -> None:

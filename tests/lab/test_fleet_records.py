@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from seawall.cli.main import main
-from seawall.lab.fleet.state import FleetState, clean_up, fleets, keep, started_at
+from seawall.lab.fleet.state import (
+    FleetState,
+    clean_up,
+    list_fleets,
+    process_start_ticks,
+    save_state,
+)
 
 
 @pytest.fixture
@@ -17,7 +23,7 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def record(name: str, pid: int = 1, born: int = -1, folder: str = "") -> None:
-    keep(FleetState(name=name, mark=f"seawall-{name}", pid=pid, born=born, folder=folder))
+    save_state(FleetState(name=name, mark=f"seawall-{name}", pid=pid, born=born, folder=folder))
 
 
 def age(path: Path, seconds: float) -> None:
@@ -29,11 +35,11 @@ def test_what_a_crash_left_is_taken_away_and_what_runs_is_not(records: Path) -> 
     left = records.parent / "seawall-lab-left"
     left.mkdir(parents=True)
     record("crashed", folder=str(left))
-    record("mine", pid=os.getpid(), born=started_at(os.getpid()))
+    record("mine", pid=os.getpid(), born=process_start_ticks(os.getpid()))
     (records / "broken.json").write_text("{")
     said: list[str] = []
-    clean_up(tell=said.append)
-    assert [each.name for each in fleets()] == ["mine"]
+    clean_up(report=said.append)
+    assert [each.name for each in list_fleets()] == ["mine"]
     assert not left.exists()
     assert not (records / "broken.json").exists()
     assert said == [

@@ -9,7 +9,7 @@ from seawall.config import load_settings
 from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings
 from seawall.lab.demo import DemoIssuer
-from seawall.lab.fleet.settings import replaced
+from seawall.lab.fleet.settings import fleet_overrides
 from seawall.sessions.settings import SessionSettings
 
 MODEL = "http://127.0.0.1:9/v1"
@@ -69,7 +69,7 @@ def sessions(folder: Path) -> SessionSettings:
 def replace(folder: Path, text: str) -> dict[str, str]:
     source = folder / "seawall.toml"
     source.write_text(text)
-    return replaced(
+    return fleet_overrides(
         source,
         folder=folder,
         model=MODEL,

@@ -20,14 +20,14 @@ import pytest
 
 from seawall.errors import ConfigError
 from seawall.lab.fleet.balancer import run_balancer
-from seawall.lab.fleet.shares import NoShares, Shares
-from seawall.lab.fleet.state import FleetState, keep, started_at, state_of
+from seawall.lab.fleet.shares import ControlGroups, ControlGroupsUnavailable
+from seawall.lab.fleet.state import FleetState, load_state, process_start_ticks, save_state
 from seawall.lab.processes import descendants
 from seawall.lab.sim_reply import SimTimes
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.outcome import SurgeResult
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Scenario, Simulated
-from seawall.lab.tether import MARK, marked
+from seawall.lab.tether import MARK, processes_with_mark
 from seawall.sessions.open import open_store
 from seawall.sessions.settings import SessionSettings
 from tests.attack.balancer import require_balancer
@@ -60,7 +60,7 @@ def lab(*arguments: str) -> "subprocess.CompletedProcess[str]":
 def up(*words: str) -> tuple[dict[str, str], FleetState]:
     told = lab("up", *words, "--detach", "--json", *QUICK)
     assert told.returncode == 0, told.stderr
-    state = state_of("default")
+    state = load_state("default")
     assert state is not None
     assert state.alive
     return json.loads(told.stdout), state
@@ -97,9 +97,9 @@ def test_pods_behind_a_balancer_share_the_turns_and_the_sessions() -> None:
     assert result["durability"]["found"] == result["turns"] > 6
     assert "up already" in lab("up", "pods=1", "--json").stderr
     assert lab("down").returncode == 0
-    assert marked(state.mark) == []
+    assert processes_with_mark(state.mark) == []
     assert not Path(state.folder).exists()
-    assert state_of("default") is None
+    assert load_state("default") is None
 
 
 def test_a_configuration_of_production_is_served_without_it(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_why_a_fleet_does_not_start_is_told(words: list[str], tmp_path: Path) ->
     assert "no_such_module" in told.stderr
     assert "Traceback" not in told.stderr
     assert "ended with status" in told.stderr
-    assert state_of("default") is None
+    assert load_state("default") is None
 
 
 def test_a_wrong_configuration_is_told_before_anything_serves_it(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_table_goes_with_its_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_notes_of_a_fleet_are_listed() -> None:
-    keep(
+    save_state(
         FleetState(
             name="old", mark="seawall-none", pid=1, born=-1, folder="", notes=("no processors",)
         )
@@ -178,9 +178,9 @@ def test_nothing_outlives_a_lab_that_is_killed() -> None:
     """By the kernel's own signal, without anybody who cleans up."""
     require_balancer()
     _, state = up("pods=2")
-    assert len(marked(state.mark)) >= 4  # the model, two pods, the balancer
+    assert len(processes_with_mark(state.mark)) >= 4  # the model, two pods, the balancer
     os.kill(state.pid, signal.SIGKILL)
-    until(lambda: marked(state.mark) == [])
+    until(lambda: processes_with_mark(state.mark) == [])
     assert json.loads(lab("ps", "--json").stdout)[0]["state"] == "crashed"
     assert "had crashed" in lab("down").stdout
     assert not Path(state.folder).exists()
@@ -191,29 +191,29 @@ def test_frozen_environments_end_with_their_lab() -> None:
     result = surge(fleet, "--at-once", "3")
     assert result["errors"] == {}
     assert result["completed"] == 3
-    before = marked(state.mark)
+    before = processes_with_mark(state.mark)
     assert len(before) >= 3  # the model, the local Lambda, environments
     os.kill(state.pid, signal.SIGKILL)
     assert lab("down").returncode == 0
-    assert marked(state.mark) == []
-    assert not any(started_at(pid) for pid in before)
+    assert processes_with_mark(state.mark) == []
+    assert not any(process_start_ticks(pid) for pid in before)
 
 
 def test_what_is_left_when_every_parent_is_killed_is_found_by_its_mark() -> None:
     _, state = up("lambda", "provisioned=2")
-    for pid in marked(state.mark):
+    for pid in processes_with_mark(state.mark):
         if b"seawall.hosts.aws_lambda" not in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
     assert lab("down").returncode == 0
-    assert marked(state.mark) == []
+    assert processes_with_mark(state.mark) == []
 
 
 def test_a_pod_gets_no_more_of_the_processors_than_its_share() -> None:
     require_balancer()
     try:
-        shares = Shares()
+        shares = ControlGroups()
         shares.remove(shares.make("seawall-test", 1.0))
-    except NoShares as error:
+    except ControlGroupsUnavailable as error:
         pytest.skip(str(error))
     _, state = up("pods=1", "cpu=0.5")
     groups = list(Path("/sys/fs/cgroup").glob(f"**/{state.mark}-pod0"))
@@ -241,7 +241,7 @@ def test_either_balancer_spreads_turns_over_pods(kind: str, tmp_path: Path) -> N
                 found=(kind, str(program)),
                 environment=os.environ | {MARK: mark},
             ) as front:
-                assert marked(mark) == [front.pid]
+                assert processes_with_mark(mark) == [front.pid]
                 assert descendants(front.pid) == []
                 load = Open([Crowd(shapes=[Instant(20)])])
                 return await drive(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.lab.local_lambda.function_url import _answer_of, _Malformed
+from seawall.lab.local_lambda.function_url import _Malformed, _parse_answer
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-1_000, 70_000) | st.floats() | st.text(max_size=4),
@@ -20,7 +20,7 @@ NAME = st.sampled_from(["statusCode", "headers", "cookies", "body", "isBase64Enc
 @given(st.dictionaries(NAME, JSON, max_size=5), st.booleans())
 def test_an_answer_is_one_of_http_or_none(answer: dict[str, Any], with_body: bool) -> None:
     try:
-        status, headers, body = _answer_of(json.dumps(answer).encode(), with_body=with_body)
+        status, headers, body = _parse_answer(json.dumps(answer).encode(), with_body=with_body)
     except _Malformed:
         return
     assert 200 <= status <= 599
@@ -41,4 +41,4 @@ def test_an_answer_is_one_of_http_or_none(answer: dict[str, Any], with_body: boo
 )
 def test_what_would_split_the_response_is_refused(answer: bytes) -> None:
     with pytest.raises(_Malformed):
-        _answer_of(answer)
+        _parse_answer(answer)

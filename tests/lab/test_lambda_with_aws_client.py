@@ -56,7 +56,7 @@ async def settled(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def state_of(pid: int) -> str:
+def load_state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
@@ -74,7 +74,7 @@ async def test_a_handler_is_told_what_lambda_tells() -> None:
 async def test_an_environment_is_kept_frozen_and_used_again() -> None:
     async with running() as function:
         first = await call(function, 1)
-        await settled(lambda: state_of(first["pid"]) == "T")
+        await settled(lambda: load_state(first["pid"]) == "T")
         second = await call(function, 2)
         assert (second["pid"], second["calls"]) == (first["pid"], 2)
         assert first["request"] != second["request"]
@@ -179,7 +179,7 @@ async def test_a_managed_instance_takes_many_at_once_and_is_not_frozen() -> None
         assert len({each["pid"] for each in told}) == 3  # AWS's client: a process for each
         assert {each["kind"] for each in told} == {"lambda-managed-instances"}
         assert function.stats().started == 1
-        assert state_of(function.environments[0].pid) != "T"
+        assert load_state(function.environments[0].pid) != "T"
 
 
 @pytest.fixture(scope="module")

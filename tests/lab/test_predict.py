@@ -16,12 +16,12 @@ from seawall.lab.calibration import (
     Calibration,
     LabFigures,
     load_calibration,
-    store_calibration,
+    save_calibration,
 )
-from seawall.lab.compare import crowd_that_fits, slower_than
+from seawall.lab.compare import cpu_time_ratio, largest_crowd
 from seawall.lab.fleet.spec import parse_fleet
 from seawall.lab.machine import Machine, this_machine
-from seawall.lab.predict import line, not_foretold, predict, stretches
+from seawall.lab.predict import fit_line, predict, stretches, unpredicted_options
 from seawall.lab.sim_reply import SimTimes
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson
 
@@ -58,8 +58,8 @@ def at_once(turns: int) -> Open:
 
 
 def test_a_line_goes_through_two_points() -> None:
-    assert line([(100, 0.2), (200, 0.3)]) == pytest.approx((0.1, 0.001))
-    assert line([(100, 0.3), (200, 0.2)])[1] == 0.0, "more turns never take less"
+    assert fit_line([(100, 0.2), (200, 0.3)]) == pytest.approx((0.1, 0.001))
+    assert fit_line([(100, 0.3), (200, 0.2)])[1] == 0.0, "more turns never take less"
 
 
 def test_pods_share_their_processor_among_all_who_come_at_once() -> None:
@@ -141,27 +141,27 @@ def test_provisioned_environments_take_the_first() -> None:
     ],
 )
 def test_what_is_not_modelled_is_not_foretold(words: list[str], unknown: list[str]) -> None:
-    assert not_foretold(parse_fleet(words)) == unknown
+    assert unpredicted_options(parse_fleet(words)) == unknown
 
 
 def test_the_work_of_a_turn_tells_how_quick_the_machine_was() -> None:
     functions, pods = parse_fleet(["lambda"], TIMES), parse_fleet(["pods=2"], TIMES)
-    assert slower_than(CALIBRATION, functions, at_once(100), 500.0) == 1.25
-    assert slower_than(CALIBRATION, functions, at_once(10), (300 * 400) ** 0.5) == 1.0
-    assert slower_than(CALIBRATION, pods, at_once(7), 2.0) == 0.5
+    assert cpu_time_ratio(CALIBRATION, functions, at_once(100), 500.0) == 1.25
+    assert cpu_time_ratio(CALIBRATION, functions, at_once(10), (300 * 400) ** 0.5) == 1.0
+    assert cpu_time_ratio(CALIBRATION, pods, at_once(7), 2.0) == 0.5
     steady = Open([Crowd(shapes=[Poisson(2.0, 60.0)])])
-    assert slower_than(CALIBRATION, functions, steady, 500.0) is None
+    assert cpu_time_ratio(CALIBRATION, functions, steady, 500.0) is None
 
 
 def test_the_largest_crowd_is_what_is_scarcest() -> None:
     machine = Machine(name="m", processors=2, memory_bytes=1 << 30)
-    bound = crowd_that_fits(CALIBRATION, machine, files=20_000)
+    bound = largest_crowd(CALIBRATION, machine, files=20_000)
     assert bound.turns == int(0.6 * (1 << 30) / (30 << 20)) == 20
     assert "limited by memory" in bound.why
     large = structs.replace(machine, memory_bytes=1 << 40)
-    assert crowd_that_fits(CALIBRATION, large, files=20_000).turns == 100
-    assert crowd_that_fits(CALIBRATION, large, files=400).turns == 50
-    assert crowd_that_fits(CALIBRATION, large, files=20_000, most=10).turns == 10
+    assert largest_crowd(CALIBRATION, large, files=20_000).turns == 100
+    assert largest_crowd(CALIBRATION, large, files=400).turns == 50
+    assert largest_crowd(CALIBRATION, large, files=20_000, most=10).turns == 10
 
 
 def test_this_machine_has_processors_and_memory() -> None:
@@ -173,7 +173,7 @@ def test_this_machine_has_processors_and_memory() -> None:
 
 def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
-    store_calibration(CALIBRATION, path)
+    save_calibration(CALIBRATION, path)
     assert load_calibration(path) == CALIBRATION
     path.write_text('{"format": "other"}')
     with pytest.raises(ConfigError, match=r"calibration\.json: "):
@@ -185,7 +185,7 @@ def test_the_planner_reads_it_too(tmp_path: Path) -> None:
         pytest.skip("this version of the planner takes no calibration yet")
     reader = importlib.import_module("seawall.plan.calibration")
     path = tmp_path / "calibration.json"
-    store_calibration(CALIBRATION, path)
+    save_calibration(CALIBRATION, path)
     measured = reader.read_calibration(path)
     assert measured.cpu_ms == 4.0
     assert measured.connections == 2

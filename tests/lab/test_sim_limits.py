@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.lab.sim_limits import Limits, Refused, SimLimits
+from seawall.lab.sim_limits import LimitExceeded, Limits, SimLimits
 
 pauses = st.lists(st.floats(0, 30, allow_nan=False), max_size=100)
 
@@ -42,7 +42,7 @@ def test_who_waits_as_told_is_admitted(rate: int, tokens: int, pauses: list[floa
 def test_who_is_refused_takes_nothing() -> None:
     limits = Limits(SimLimits(requests_per_minute=60, tokens_per_minute=600))
     assert limits.admit(600, 0.0) is None
-    assert limits.admit(10, 0.5) == Refused("tokens-per-minute", 0.5)
+    assert limits.admit(10, 0.5) == LimitExceeded("tokens-per-minute", 0.5)
     left = limits.quotas(0.5)
     assert (left["requests"].remaining, left["requests"].limit) == (59, 60)
     assert left["tokens"].remaining == 5
@@ -56,7 +56,7 @@ def test_concurrency_and_stretch() -> None:
     assert limits.stretch() == 1
     limits.open = 12
     assert limits.stretch() == 3
-    assert limits.admit(1, 0.0) == Refused("max-concurrent", 1.0)
+    assert limits.admit(1, 0.0) == LimitExceeded("max-concurrent", 1.0)
     limits.open = 11
     assert limits.admit(1, 0.0) is None
     assert limits.quotas(0.0) == {}

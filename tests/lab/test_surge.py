@@ -20,7 +20,7 @@ from seawall.lab.surge.connection import Connection
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.durable import read_back
 from seawall.lab.surge.outcome import SurgeResult
-from seawall.lab.surge.process import drive_apart
+from seawall.lab.surge.process import drive_in_subprocess
 from seawall.lab.surge.scenario import (
     Closed,
     Crowd,
@@ -64,7 +64,7 @@ def test_a_long_result_arrives_whole_where_output_is_not_buffered(
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
     tokens = [site.issuer.token(f"customer-{each}") for each in range(8)]
     load = Open([Crowd(shapes=[Instant(400)], tokens=tokens)])
-    result = asyncio.run(drive_apart(at(site, load)))
+    result = asyncio.run(drive_in_subprocess(at(site, load)))
     assert len(msgspec.json.encode(result)) > 1 << 16
     assert len(result.outcomes) == result.completed == 400
 

@@ -16,7 +16,7 @@ from seawall.lab.surge import connecting
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.durable import read_back
 from seawall.lab.surge.outcome import Durability, Outcome, SurgeResult
-from seawall.lab.surge.process import drive_apart
+from seawall.lab.surge.process import drive_in_subprocess
 from seawall.lab.surge.report import as_html, as_table
 from seawall.lab.surge.scenario import Closed, Crowd, Instant, Open, Scenario, digest_of
 from tests.faulty_server import DROP, HANG, Answer, Handler, Hang, Request, script, serving
@@ -127,7 +127,7 @@ def test_open_files_that_run_out_are_the_drivers_limit(site: Site) -> None:
 
 
 def test_a_result_of_several_batches_arrives_whole() -> None:
-    result = asyncio.run(drive_apart(at_once(2_500)))
+    result = asyncio.run(drive_in_subprocess(at_once(2_500)))
     assert sorted(each.number for each in result.outcomes) == list(range(2_500))
     assert result.failed == result.turns == 2_500
 

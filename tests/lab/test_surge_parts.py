@@ -14,7 +14,7 @@ from seawall.errors import ConfigError
 from seawall.lab.surge.answer import Answer
 from seawall.lab.surge.arrivals import arrivals
 from seawall.lab.surge.export import to_k6, to_locust
-from seawall.lab.surge.health import verdict
+from seawall.lab.surge.health import saturation_reasons
 from seawall.lab.surge.questions import read_questions
 from seawall.lab.surge.scenario import (
     Closed,
@@ -107,10 +107,10 @@ def test_what_is_wrong_with_an_answer_is_told() -> None:
 
 
 def test_a_driver_is_to_be_trusted_until_it_is_late_or_busy() -> None:
-    assert verdict(0.5, 20.0, 10.0, 600.0) == []
-    assert "95 %" in verdict(0.95, 20.0, 10.0, 600.0)[0].replace("95%", "95 %")
-    assert "300 ms late" in verdict(0.5, 300.0, 10.0, 600.0)[0]
-    assert verdict(0.5, 300.0, 10.0, 6_000.0) == [], "a twentieth of what it measured"
+    assert saturation_reasons(0.5, 20.0, 10.0, 600.0) == []
+    assert "95 %" in saturation_reasons(0.95, 20.0, 10.0, 600.0)[0].replace("95%", "95 %")
+    assert "300 ms late" in saturation_reasons(0.5, 300.0, 10.0, 600.0)[0]
+    assert saturation_reasons(0.5, 300.0, 10.0, 6_000.0) == [], "a twentieth of what it measured"
 
 
 def test_questions_come_from_files_of_three_kinds(tmp_path: Path) -> None:

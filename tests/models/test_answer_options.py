@@ -7,7 +7,7 @@ import pytest
 
 from seawall.models.port import ModelRequest, OutputFormat, Prompt
 from seawall.models.schemas import ANY_OBJECT
-from seawall.models.stopping import StoppedModel
+from seawall.models.stopping import StopSequenceModel
 from seawall.turn import UserMessage
 from tests.models.player import Recording
 from tests.models.test_contract import ask, each_wire, text_of, with_model
@@ -59,6 +59,6 @@ def test_reasoning_between_the_halves_of_a_stop_text() -> None:
     played = Recording([b"data: " + each + b"\n\n" for each in chunks], seconds=0.02)
 
     async def do(model: Any, *_: Any) -> Any:
-        return await ask(StoppedModel(model, ("END",)))
+        return await ask(StopSequenceModel(model, ("END",)))
 
     assert text_of(with_model(WIRES[2], played, do)) == "Hi. "

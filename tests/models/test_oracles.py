@@ -133,7 +133,7 @@ def test_openai_is_strict_only_where_it_can_be() -> None:
 
 @each_wire
 def test_a_schema_in_words(wire: Wire) -> None:
-    body = sent(wire, FULL, schema_in_words=True).body
+    body = sent(wire, FULL, schema_in_instructions=True).body
     assert b"valid against this JSON Schema" in body
     assert not any(each in body for each in (b"json_schema", b"response_format", b"outputConfig"))
 

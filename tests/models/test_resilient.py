@@ -21,7 +21,7 @@ from seawall.models.resilient import ResilientModel
 from seawall.models.upstream import Upstream
 from seawall.resilience.quota import Quota, QuotaSettings
 from seawall.resilience.settings import ResilienceSettings
-from seawall.transport.wheel import Wheel
+from seawall.transport.wheel import TimingWheel
 from seawall.turn import Usage, UserMessage
 from tests.loop import on_a_loop
 
@@ -75,7 +75,11 @@ def settings(**changed: object) -> ResilienceSettings:
 
 def upstream(model: Acting, *, max_concurrency: int = 100, **changed: object) -> Upstream:
     return Upstream(
-        "default", model, settings(**changed), max_concurrency=max_concurrency, wheel=Wheel(0.005)
+        "default",
+        model,
+        settings(**changed),
+        max_concurrency=max_concurrency,
+        wheel=TimingWheel(0.005),
     )
 
 
@@ -83,7 +87,11 @@ def resilient(*models: Acting, **changed: object) -> ResilientModel:
     return ResilientModel(
         tuple(
             Upstream(
-                f"model-{n}", each, settings(**changed), max_concurrency=100, wheel=Wheel(0.005)
+                f"model-{n}",
+                each,
+                settings(**changed),
+                max_concurrency=100,
+                wheel=TimingWheel(0.005),
             )
             for n, each in enumerate(models)
         )

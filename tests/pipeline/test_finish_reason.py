@@ -3,7 +3,7 @@
 import msgspec
 
 from seawall.events import Event, ReasoningDelta, TextDelta, TurnCompleted, TurnStarted
-from seawall.pipeline.replay import replay, resume, width
+from seawall.pipeline.replay import events_after, replay, width
 from seawall.turn import AssistantMessage, ToolCall, TurnRecord, Usage, UserMessage
 
 RECORD = TurnRecord(
@@ -51,5 +51,7 @@ def test_reasoning_moves_no_position_on() -> None:
     kept = [event for event in told if not isinstance(event, ReasoningDelta)]
     assert sum(map(width, told)) == sum(map(width, kept))
     for after in range(10):
-        again = [each for each in resume(told, after) if not isinstance(each[1], ReasoningDelta)]
-        assert again == list(resume(kept, after))
+        again = [
+            each for each in events_after(told, after) if not isinstance(each[1], ReasoningDelta)
+        ]
+        assert again == list(events_after(kept, after))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from seawall.errors import SessionConflict
-from seawall.pipeline.holding import Holding
+from seawall.pipeline.holding import TurnLease
 from seawall.sessions.sqlite import SqliteStore
 from tests.sessions.calls import KEY, begin, commit
 
@@ -17,7 +17,7 @@ LEASE = 0.6
 
 
 @asynccontextmanager
-async def _held(path: Path) -> AsyncGenerator[tuple[SqliteStore, Holding], None]:
+async def _held(path: Path) -> AsyncGenerator[tuple[SqliteStore, TurnLease], None]:
     """A session that a turn named "first" holds."""
     store = SqliteStore(path / "sessions.db")
     await store.open()
@@ -25,7 +25,7 @@ async def _held(path: Path) -> AsyncGenerator[tuple[SqliteStore, Holding], None]
         await store.commit(commit(KEY, 0))
         first = begin(KEY, "first", until=time.time() + LEASE)
         assert (await store.begin(first)).busy is None
-        yield store, Holding(store, first, LEASE)
+        yield store, TurnLease(store, first, LEASE)
     finally:
         await store.close()
 
@@ -38,7 +38,7 @@ def test_who_lost_the_session_is_told_while_it_runs(tmp_path: Path) -> None:
             assert (await store.begin(second)).busy is None
             async with asyncio.timeout(20):
                 with pytest.raises(SessionConflict):
-                    async with holding.kept():
+                    async with holding.keep_renewed():
                         await asyncio.sleep(15)
                         raise AssertionError("nobody said so")
             # What the second holds was not let go of in the first's name.
@@ -50,7 +50,7 @@ def test_who_lost_the_session_is_told_while_it_runs(tmp_path: Path) -> None:
 def test_who_takes_longer_than_a_lease_still_has_the_session(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with _held(tmp_path) as (store, holding):
-            async with holding.kept():
+            async with holding.keep_renewed():
                 await asyncio.sleep(3 * LEASE)
                 found = await store.begin(begin(KEY, "second", until=time.time() + 60))
                 assert found.busy is not None

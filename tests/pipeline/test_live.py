@@ -115,7 +115,7 @@ def test_closing_waits_and_then_insists() -> None:
         slow = turns.start(new_request("slow", background=True), execute)
         async with asyncio.timeout(5):
             await turns.close(0.2)
-        assert (quick.over, quick.problem, slow.over) == (True, None, True)
+        assert (quick.finished, quick.problem, slow.finished) == (True, None, True)
         assert slow.problem is not None
 
     asyncio.run(scenario())

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from seawall.agents.definition import HAND_OFF
 from seawall.events import AgentSelected, Event, TextDelta, TurnCompleted, TurnStarted
-from seawall.pipeline.replay import replay, resume, width
+from seawall.pipeline.replay import events_after, replay, width
 from seawall.turn import (
     AssistantMessage,
     Message,
@@ -65,7 +65,7 @@ def test_a_stream_goes_on_from_any_position(record: TurnRecord, data: st.DataObj
             pieces.append(event)
     assert sum(map(width, pieces)) == length
     got = pieces[:broke_off]  # every piece is of width one
-    rest = list(resume(iter(whole), broke_off))
+    rest = list(events_after(iter(whole), broke_off))
     assert _told([*got, *(event for _, event in rest)]) == _told(whole)
     positions = [position for position, _ in rest]
     assert positions == sorted(set(positions))

@@ -25,7 +25,7 @@ class SlowStore(SqliteStore):
     ("look_seconds", "expected"), [(0.05, DeadlineExceeded), (5.0, TurnNotFound)]
 )
 def test_a_store_that_is_slow_is_a_deadline_that_passed(
-    tmp_path: Path, look_seconds: float, expected: type[Exception]
+    tmp_path: Path, call_seconds: float, expected: type[Exception]
 ) -> None:
     """Regression: it was a defect, and so a 500."""
 
@@ -39,7 +39,7 @@ def test_a_store_that_is_slow_is_a_deadline_that_passed(
                 new_request("hello").id,
                 after=0,
                 seconds=5.0,
-                look_seconds=look_seconds,
+                call_seconds=call_seconds,
             )
             with pytest.raises(expected):
                 await anext(events)

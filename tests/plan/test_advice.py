@@ -22,8 +22,8 @@ from seawall.plan.concurrency import limit_of, most_provisioned
 from seawall.plan.objective import Objective
 from seawall.plan.question import Options, Question
 from seawall.plan.result import SERIES
-from seawall.plan.runs import Runs
-from seawall.plan.search import Finder, least
+from seawall.plan.runs import SimulationRunner
+from seawall.plan.search import CandidateSearch, least
 from seawall.plan.variations import with_traffic
 from seawall.plan.windows import month_of
 
@@ -103,13 +103,13 @@ def test_provisioned_concurrency_of_100_and_20_pods_as_the_article_has_them() ->
     The counts (100 warm, 4,900 cold) are in test_article; here is what they cost and hold.
     """
     from seawall.plan.candidates import eks, function  # noqa: PLC0415
-    from seawall.plan.runs import Runs  # noqa: PLC0415
-    from seawall.plan.search import Finder  # noqa: PLC0415
+    from seawall.plan.runs import SimulationRunner  # noqa: PLC0415
+    from seawall.plan.search import CandidateSearch  # noqa: PLC0415
 
     question = asked(**CROWD)
     month = month_of(question)
-    runs = Runs()
-    finder = Finder(question, month, runs)
+    runs = SimulationRunner()
+    finder = CandidateSearch(question, month, runs)
     hundred = finder.sized(
         function(question, month, "lambda-provisioned", memory_mb=1_769, provisioned=100)
     )
@@ -276,8 +276,10 @@ def test_what_is_provisioned_can_be_deployed(limit: int | None) -> None:
     options = Options(account_limit=limit)
     question = asked(**CROWD, objective=Objective(first_token_p99=0.5), options=options)
     month = month_of(question)
-    runs = Runs()
-    found = Finder(question, month, runs).find("lambda-provisioned").candidate.configuration
+    runs = SimulationRunner()
+    found = (
+        CandidateSearch(question, month, runs).find("lambda-provisioned").candidate.configuration
+    )
     size = min(most_provisioned(limit_of(question, month)), 5_900)
     largest = function(
         question, month, "lambda-provisioned", memory_mb=256, provisioned=size
@@ -305,8 +307,8 @@ def test_what_is_always_busy_is_cheaper_provisioned() -> None:
     """
     question = asked(daily="1200000", duration="4s..7s", start="1s")
     month = month_of(question)
-    runs = Runs()
-    finder = Finder(question, month, runs)
+    runs = SimulationRunner()
+    finder = CandidateSearch(question, month, runs)
     found = finder.find("lambda-provisioned")
     configuration = found.candidate.configuration
     assert isinstance(configuration, LambdaConfiguration)
@@ -334,9 +336,9 @@ def test_each_point_of_the_curve_has_its_own_memory() -> None:
     """A hundred a day need 1,024 MB, since most of them start an environment; a million do not."""
     few = asked(daily="100", duration="2s", start="1s")
     many = with_traffic(few, 10_000.0)
-    runs = Runs()
-    near = Finder(few, month_of(few), runs).find("lambda")
-    finder = Finder(many, month_of(many), runs, within=0.1)
+    runs = SimulationRunner()
+    near = CandidateSearch(few, month_of(few), runs).find("lambda")
+    finder = CandidateSearch(many, month_of(many), runs, within=0.1)
     assert isinstance(near.candidate.peak, Lambda)
     assert near.candidate.peak.memory_mb > 256
     for name in ("lambda", "lambda-provisioned"):

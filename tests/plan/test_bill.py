@@ -10,9 +10,9 @@ from seawall.plan.bill import Used, bill, shared_costs, used_in
 from seawall.plan.candidates import eks, function, managed, stretched
 from seawall.plan.machines import fargate_hourly, fits, node_group
 from seawall.plan.prices import load_prices
-from seawall.plan.question import MONTH, Each, Options, Question
-from seawall.plan.runs import Runs
-from seawall.plan.search import Finder
+from seawall.plan.question import MONTH, Options, PerRequest, Question
+from seawall.plan.runs import SimulationRunner
+from seawall.plan.search import CandidateSearch
 from seawall.plan.simulate import simulate
 from seawall.plan.windows import month_of
 
@@ -150,7 +150,7 @@ def test_addresses_functions_behind_a_balancer_and_long_answers() -> None:
     }
     assert pods["load balancer, capacity units"] == pytest.approx(gb_an_hour * 730 * 0.008)
     assert pods["NAT gateways, addresses"] == pytest.approx(2 * 730 * 0.005)
-    long = structs.replace(QUIET, each=Each(kb_to_callers=8 * 1_024.0))
+    long = structs.replace(QUIET, each=PerRequest(kb_to_callers=8 * 1_024.0))
     found = lines(long, Used(invocations=1_024.0), name="lambda", memory_mb=512)
     assert found["answers beyond 6 MB"] == pytest.approx(2 * 0.008)
 
@@ -186,9 +186,9 @@ def test_a_few_thousand_requests_stand_for_a_month() -> None:
     question = Question(workload=workload, options=Options(spikes_a_month=MONTH / 86_400))
     month = month_of(question)
     assert month.requests == pytest.approx(workload.expected_requests * MONTH / 86_400, rel=0.01)
-    runs = Runs()
+    runs = SimulationRunner()
     candidate = function(question, month, "lambda", memory_mb=1_769)
-    sized = Finder(question, month, runs).sized(candidate)
+    sized = CandidateSearch(question, month, runs).sized(candidate)
     runs.close()
     whole = simulate(workload, candidate.peak)
     exact = used_in([(MONTH / 86_400, whole.usage, whole.attempts)])
@@ -217,9 +217,9 @@ def test_a_piece_that_begins_empty_does_not_bill_its_warming_up() -> None:
     """
     question = Question(workload=from_flags(daily="1000000", duration="2s", start="1s"))
     month = month_of(question)
-    runs = Runs()
+    runs = SimulationRunner()
     candidate = function(question, month, "lambda", memory_mb=256)
-    sized = Finder(question, month, runs).sized(candidate)
+    sized = CandidateSearch(question, month, runs).sized(candidate)
     runs.close()
     whole = simulate(stretched(question.workload, candidate.start_factor), candidate.peak)
     exact = used_in([(MONTH / 86_400, whole.usage, whole.attempts)])
@@ -250,8 +250,10 @@ def test_who_is_refused_while_a_piece_warms_up_is_billed_all_month() -> None:
     """1,157 a second: their first seconds need more than the account has, all later ones do not."""
     question = Question(workload=from_flags(daily="100000000", duration="4s..7s", start="1s"))
     month = month_of(question)
-    runs = Runs()
-    sized = Finder(question, month, runs).sized(function(question, month, "lambda", memory_mb=256))
+    runs = SimulationRunner()
+    sized = CandidateSearch(question, month, runs).sized(
+        function(question, month, "lambda", memory_mb=256)
+    )
     runs.close()
     requests = next(item for item in sized.items if item.name == "lambda.requests")
     assert requests.quantity == pytest.approx(month.requests / 1e6, rel=0.02)

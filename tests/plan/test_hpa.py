@@ -15,9 +15,9 @@ from seawall.plan.hpa import (
     Events,
     Hpa,
     HpaSettings,
+    PodMetrics,
     Policy,
     Rules,
-    Seen,
     desired_replicas,
     limited,
     stabilised,
@@ -32,36 +32,36 @@ from seawall.plan.hpa import (
 def test_the_cases_of_the_documentation(
     current: int, metric: float, target: float, expected: int
 ) -> None:
-    seen = Seen(usage=metric * current, measured=current)
+    seen = PodMetrics(usage=metric * current, measured=current)
     assert desired_replicas(current, seen, target, percent=False) == expected
 
 
 @pytest.mark.parametrize(
     ("name", "current", "seen", "target", "expected"),
     [
-        ("ScaleUp", 3, Seen(1.5, 3), 30, 5),
-        ("ScaleUpUnreadyLessScale", 3, Seen(1.2, 2, unready=1), 30, 4),
-        ("ScaleUpUnreadyNoScale", 3, Seen(0.4, 1, unready=2), 30, 3),
-        ("ScaleUpIgnoresFailedPods", 2, Seen(1.2, 2), 30, 4),
-        ("ScaleDown", 5, Seen(1.4, 5), 50, 3),
-        ("ScaleDownIncludeUnreadyPods", 5, Seen(0.9, 3, unready=2), 50, 2),
-        ("ScaleDownExcludeUnscheduledPods", 5, Seen(0.1, 1, unready=4), 50, 1),
-        ("Tolerance", 3, Seen(3.06, 3), 100, 3),
-        ("SuperfluousMetrics", 4, Seen(23.5, 4), 100, 24),
-        ("MissingMetrics", 4, Seen(0.495, 2, missing=2), 100, 3),
-        ("MissingMetricsNoChangeEq", 2, Seen(1.0, 1, missing=1), 100, 2),
-        ("MissingMetricsNoChangeGt", 2, Seen(1.9, 1, missing=1), 100, 2),
-        ("MissingMetricsNoChangeLt", 2, Seen(0.6, 1, missing=1), 100, 2),
-        ("MissingMetricsUnreadyChange", 3, Seen(0.45, 1, unready=1, missing=1), 50, 3),
-        ("MissingMetricsUnreadyScaleUp", 3, Seen(2.0, 1, unready=1, missing=1), 50, 4),
-        ("MissingMetricsUnreadyScaleDown", 4, Seen(0.2, 2, unready=1, missing=1), 50, 3),
-        ("DuringRollingUpdateWithMaxSurge", 2, Seen(0.2, 2, missing=1), 50, 2),
-        ("ComputedToleranceAlgImplementation", 10, Seen(5.0, 10), 56, 9),
-        ("ComputedToleranceAlgImplementation, close", 10, Seen(5.0, 10), 55, 10),
+        ("ScaleUp", 3, PodMetrics(1.5, 3), 30, 5),
+        ("ScaleUpUnreadyLessScale", 3, PodMetrics(1.2, 2, unready=1), 30, 4),
+        ("ScaleUpUnreadyNoScale", 3, PodMetrics(0.4, 1, unready=2), 30, 3),
+        ("ScaleUpIgnoresFailedPods", 2, PodMetrics(1.2, 2), 30, 4),
+        ("ScaleDown", 5, PodMetrics(1.4, 5), 50, 3),
+        ("ScaleDownIncludeUnreadyPods", 5, PodMetrics(0.9, 3, unready=2), 50, 2),
+        ("ScaleDownExcludeUnscheduledPods", 5, PodMetrics(0.1, 1, unready=4), 50, 1),
+        ("Tolerance", 3, PodMetrics(3.06, 3), 100, 3),
+        ("SuperfluousMetrics", 4, PodMetrics(23.5, 4), 100, 24),
+        ("MissingMetrics", 4, PodMetrics(0.495, 2, missing=2), 100, 3),
+        ("MissingMetricsNoChangeEq", 2, PodMetrics(1.0, 1, missing=1), 100, 2),
+        ("MissingMetricsNoChangeGt", 2, PodMetrics(1.9, 1, missing=1), 100, 2),
+        ("MissingMetricsNoChangeLt", 2, PodMetrics(0.6, 1, missing=1), 100, 2),
+        ("MissingMetricsUnreadyChange", 3, PodMetrics(0.45, 1, unready=1, missing=1), 50, 3),
+        ("MissingMetricsUnreadyScaleUp", 3, PodMetrics(2.0, 1, unready=1, missing=1), 50, 4),
+        ("MissingMetricsUnreadyScaleDown", 4, PodMetrics(0.2, 2, unready=1, missing=1), 50, 3),
+        ("DuringRollingUpdateWithMaxSurge", 2, PodMetrics(0.2, 2, missing=1), 50, 2),
+        ("ComputedToleranceAlgImplementation", 10, PodMetrics(5.0, 10), 56, 9),
+        ("ComputedToleranceAlgImplementation, close", 10, PodMetrics(5.0, 10), 55, 10),
     ],
 )
 def test_replica_calculator_by_utilisation(
-    name: str, current: int, seen: Seen, target: float, expected: int
+    name: str, current: int, seen: PodMetrics, target: float, expected: int
 ) -> None:
     assert desired_replicas(current, seen, target, percent=True) == expected, name
 
@@ -79,7 +79,7 @@ def test_replica_calculator_by_utilisation(
 def test_replica_calculator_by_another_metric(
     name: str, current: int, levels: tuple[float, ...], target: float, expected: int
 ) -> None:
-    seen = Seen(sum(levels), len(levels))
+    seen = PodMetrics(sum(levels), len(levels))
     assert desired_replicas(current, seen, target, percent=False) == expected, name
 
 
@@ -175,7 +175,7 @@ def test_stabilisation(
 def test_upscale_cap() -> None:
     """TestUpscaleCap and ...GreaterThanMaxReplicas: 200 % of the request at a target of 10 %."""
     fast = Rules((Policy("percent", 700, 60),))
-    seen = Seen(usage=6.0, measured=3)
+    seen = PodMetrics(usage=6.0, measured=3)
     assert Hpa(HpaSettings(minimum=1, target=10, up=fast)).step(0.0, 3, seen) == 24
     assert Hpa(HpaSettings(minimum=1, maximum=20, target=10, up=fast)).step(0.0, 3, seen) == 20
 
@@ -185,10 +185,12 @@ def test_a_day_of_default_behaviour() -> None:
     hpa = Hpa(HpaSettings(minimum=1, maximum=64, target=50))
     pods, path = 1, []
     for sync in range(6):
-        pods = hpa.step(sync * 15.0, pods, Seen(usage=float(pods), measured=pods))
+        pods = hpa.step(sync * 15.0, pods, PodMetrics(usage=float(pods), measured=pods))
         path.append(pods)
     assert path == [2, 4, 8, 16, 32, 64]
-    down = [hpa.step(90.0 + sync * 15.0, 64, Seen(usage=3.2, measured=64)) for sync in range(25)]
+    down = [
+        hpa.step(90.0 + sync * 15.0, 64, PodMetrics(usage=3.2, measured=64)) for sync in range(25)
+    ]
     first = next(at for at, each in enumerate(down) if each < 64)
     assert 90.0 + first * 15.0 == pytest.approx(75.0 + 300.0, abs=15.0)
     assert down[first] == math.ceil(3.2 / 0.5)
@@ -196,7 +198,7 @@ def test_a_day_of_default_behaviour() -> None:
 
 def test_a_number_out_of_bounds_is_brought_within_at_once() -> None:
     """TestScaleUpRCImmediately, TestScaleDownRCImmediately."""
-    seen = Seen(usage=0.0, measured=1)
+    seen = PodMetrics(usage=0.0, measured=1)
     assert Hpa(HpaSettings(minimum=2, maximum=6)).step(0.0, 1, seen) == 2
     assert Hpa(HpaSettings(minimum=2, maximum=5)).step(0.0, 6, seen) == 5
     assert Hpa(HpaSettings(minimum=2, maximum=5)).step(0.0, 0, seen) == 0

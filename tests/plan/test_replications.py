@@ -25,7 +25,7 @@ from seawall.plan.candidates import eks
 from seawall.plan.kernels.randomness import normal_quantile, uniform
 from seawall.plan.question import Question
 from seawall.plan.replications import compare, estimate, interval, student_quantile, sweep
-from seawall.plan.runs import Runs
+from seawall.plan.runs import SimulationRunner
 from seawall.plan.windows import month_of
 from tests.plan.models import unlimited, work
 
@@ -126,7 +126,7 @@ def test_who_would_come_again_does_not_matter_where_nobody_is_refused() -> None:
     """Callers of more or less patience with refusals: simulated anew only where there are some."""
     base = from_flags(daily="86400", spikes=("300@20s",), duration="2s", start="1s")
     keen = structs.replace(base, clients=Clients(retries=8, backoff=0.1))
-    runs = Runs()
+    runs = SimulationRunner()
     for least, same in ((3, True), (1, False)):
         found = []
         for workload in (base, keen):
@@ -137,7 +137,7 @@ def test_who_would_come_again_does_not_matter_where_nobody_is_refused() -> None:
                 peak = structs.replace(candidate.peak, pods=1, scaler=None, concurrency=20, queue=5)
                 candidate = structs.replace(candidate, peak=peak)
             found.append(runs.judged(candidate, month.judged))
-            alone = Runs()
+            alone = SimulationRunner()
             again = alone.judged(candidate, month.judged)
             alone.close()
             assert found[-1].latency == again.latency

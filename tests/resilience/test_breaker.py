@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.resilience.breaker import Breaker
+from seawall.resilience.breaker import CircuitBreaker
 
 
-def a_breaker(**changed: float) -> Breaker:
+def a_breaker(**changed: float) -> CircuitBreaker:
     settings = {
         "failure_rate": 0.5,
         "window_seconds": 10.0,
@@ -14,7 +14,7 @@ def a_breaker(**changed: float) -> Breaker:
         "open_seconds": 5.0,
         "probes": 2,
     } | changed
-    return Breaker(
+    return CircuitBreaker(
         failure_rate=settings["failure_rate"],
         window_seconds=settings["window_seconds"],
         min_calls=int(settings["min_calls"]),
@@ -23,13 +23,13 @@ def a_breaker(**changed: float) -> Breaker:
     )
 
 
-def call(breaker: Breaker, *, failed: bool, at: float) -> None:
-    ticket = breaker.enter(at=at)
+def call(breaker: CircuitBreaker, *, failed: bool, at: float) -> None:
+    ticket = breaker.acquire(at=at)
     assert ticket is not None
     breaker.record(ticket, failed=failed, at=at)
 
 
-def opened(at: float = 0.0) -> Breaker:
+def opened(at: float = 0.0) -> CircuitBreaker:
     breaker = a_breaker()
     for _ in range(4):
         call(breaker, failed=True, at=at)
@@ -48,7 +48,7 @@ def test_half_of_the_calls_failing_opens_it() -> None:
     for failed in (False, False, True, True):
         call(breaker, failed=failed, at=1.0)
     assert breaker.state(at=1.0) == "open"
-    assert breaker.enter(at=5.9) is None
+    assert breaker.acquire(at=5.9) is None
     assert breaker.wait(at=5.0) == 1.0
 
 
@@ -63,12 +63,12 @@ def test_old_failures_are_forgotten() -> None:
 def test_only_so_many_probes_at_a_time() -> None:
     breaker = opened()
     assert breaker.state(at=5.0) == "half-open"
-    assert breaker.enter(at=5.0) is not None
-    second = breaker.enter(at=5.0)
+    assert breaker.acquire(at=5.0) is not None
+    second = breaker.acquire(at=5.0)
     assert second is not None
-    assert breaker.enter(at=5.0) is None
-    breaker.forget(second)  # its caller went away: the place is free again
-    assert breaker.enter(at=5.1) is not None
+    assert breaker.acquire(at=5.0) is None
+    breaker.discard(second)  # its caller went away: the place is free again
+    assert breaker.acquire(at=5.1) is not None
 
 
 def test_successful_probes_close_it() -> None:
@@ -91,17 +91,17 @@ def test_a_failed_probe_keeps_it_open_for_twice_as_long_up_to_a_bound() -> None:
 
 def test_calls_of_another_time_do_not_count() -> None:
     breaker = a_breaker()
-    early = [breaker.enter(at=0.0) for _ in range(10)]
+    early = [breaker.acquire(at=0.0) for _ in range(10)]
     for ticket in early[:4]:
         assert ticket is not None
         breaker.record(ticket, failed=True, at=1.0)
     assert breaker.state(at=1.0) == "open"
-    probe = breaker.enter(at=6.0)
+    probe = breaker.acquire(at=6.0)
     assert probe is not None
     for ticket in early[4:]:
         assert ticket is not None
         assert breaker.record(ticket, failed=True, at=6.0) is None
-        breaker.forget(ticket)
+        breaker.discard(ticket)
     assert breaker.state(at=6.0) == "half-open"
     breaker.record(probe, failed=False, at=6.1)
     call(breaker, failed=False, at=6.2)
@@ -116,14 +116,14 @@ def test_there_are_never_more_probes_than_allowed(steps: list[tuple[str, float]]
         at += passed
         if action == "enter":
             probing = breaker.state(at=at) == "half-open"
-            ticket = breaker.enter(at=at)
+            ticket = breaker.acquire(at=at)
             assert (ticket is None) <= (breaker.state(at=at) != "closed")
             if ticket is not None:
                 running.append((ticket, probing))
         elif running:
             ticket, _ = running.pop(0)
             if action == "left":
-                breaker.forget(ticket)
+                breaker.discard(ticket)
             else:
                 breaker.record(ticket, failed=action == "bad", at=at)
         now = {ticket for ticket, _ in running}

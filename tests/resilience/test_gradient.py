@@ -54,7 +54,7 @@ def test_it_grows_back_when_there_is_room_again() -> None:
     for _ in range(100):
         answer(limit, 500, demand=100)
     for at in range(40):
-        limit.drop(in_flight=limit.limit, at=float(at))
+        limit.record_drop(in_flight=limit.limit, at=float(at))
     assert limit.limit == 8
     for _ in range(20_000):
         answer(limit, 500, demand=2_000)
@@ -63,7 +63,7 @@ def test_it_grows_back_when_there_is_room_again() -> None:
 
 def test_what_is_not_used_does_not_grow() -> None:
     limit = GradientLimit(minimum=8, maximum=1_000)
-    limit.drop(in_flight=100, at=0.0)
+    limit.record_drop(in_flight=100, at=0.0)
     assert limit.limit == 70
     for _ in range(100):
         limit.sample(0.5, in_flight=3)
@@ -73,7 +73,7 @@ def test_what_is_not_used_does_not_grow() -> None:
 def test_calls_throttled_together_shrink_it_once() -> None:
     limit = GradientLimit(minimum=8, maximum=1_000)
     for _ in range(50):
-        limit.drop(in_flight=500, at=0.0)
+        limit.record_drop(in_flight=500, at=0.0)
     assert limit.limit == 350
 
 
@@ -93,7 +93,7 @@ def test_it_stays_within_its_bounds(samples: list[tuple[float, int, bool]]) -> N
     limit = GradientLimit(minimum=4, maximum=900)
     for at, (latency, in_flight, dropped) in enumerate(samples):
         if dropped:
-            limit.drop(in_flight=in_flight, at=float(at))
+            limit.record_drop(in_flight=in_flight, at=float(at))
         else:
             limit.sample(latency, in_flight=in_flight)
         assert 4 <= limit.limit <= 900
@@ -108,10 +108,10 @@ def test_an_answer_that_is_there_at_once_is_a_latency_too() -> None:
 
 def test_what_fails_while_next_to_nothing_is_in_flight_is_not_for_our_calls() -> None:
     limit = GradientLimit(minimum=8, maximum=5_000)
-    limit.drop(in_flight=1, at=0.0)
-    limit.drop(in_flight=8, at=10.0)
+    limit.record_drop(in_flight=1, at=0.0)
+    limit.record_drop(in_flight=8, at=10.0)
     assert limit.limit == 5_000
-    limit.drop(in_flight=9, at=20.0)
+    limit.record_drop(in_flight=9, at=20.0)
     assert limit.limit == 8
 
 
@@ -120,7 +120,7 @@ def test_beyond_where_it_was_throttled_last_it_rises_fast() -> None:
     limit = GradientLimit(minimum=8, maximum=5_000)
     for _ in range(100):
         limit.sample(0.3, in_flight=100)
-    limit.drop(in_flight=100, at=0.0)
+    limit.record_drop(in_flight=100, at=0.0)
     rounds = 0
     while limit.limit < 100:
         rounds += 1

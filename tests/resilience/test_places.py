@@ -5,64 +5,64 @@ import random
 
 import pytest
 
-from seawall.resilience.places import Places
+from seawall.resilience.places import ConcurrencyLimiter
 from tests.loop import on_a_loop
 
 
 @on_a_loop
 async def test_who_waits_gets_the_place_that_becomes_free() -> None:
-    places = Places(1)
-    assert places.take()
-    assert not places.take()
+    limiter = ConcurrencyLimiter(1)
+    assert limiter.try_acquire()
+    assert not limiter.try_acquire()
     soon = asyncio.get_running_loop().time() + 5.0
-    waiting = asyncio.create_task(places.wait(soon))
+    waiting = asyncio.create_task(limiter.wait(soon))
     await asyncio.sleep(0)
-    assert not places.take()
-    places.give_back()
+    assert not limiter.try_acquire()
+    limiter.release()
     assert await waiting
-    assert places.in_flight == 1
+    assert limiter.in_flight == 1
 
 
 @on_a_loop
 async def test_nobody_waits_longer_than_asked() -> None:
-    places = Places(1)
-    assert places.take()
-    assert not await places.wait(asyncio.get_running_loop().time() + 0.01)
-    assert (places.in_flight, places.waiting) == (1, 0)
+    limiter = ConcurrencyLimiter(1)
+    assert limiter.try_acquire()
+    assert not await limiter.wait(asyncio.get_running_loop().time() + 0.01)
+    assert (limiter.in_flight, limiter.waiting) == (1, 0)
 
 
 @on_a_loop
 async def test_a_higher_limit_lets_in_those_who_wait() -> None:
-    places = Places(1)
-    assert places.take()
+    limiter = ConcurrencyLimiter(1)
+    assert limiter.try_acquire()
     soon = asyncio.get_running_loop().time() + 5.0
-    waiting = [asyncio.create_task(places.wait(soon)) for _ in range(3)]
+    waiting = [asyncio.create_task(limiter.wait(soon)) for _ in range(3)]
     await asyncio.sleep(0)
-    places.limit = 3
-    places.fill()
+    limiter.limit = 3
+    limiter.admit_waiting()
     done, left = await asyncio.wait(waiting, timeout=0.05)
-    assert (len(done), len(left), places.in_flight) == (2, 1, 3)
+    assert (len(done), len(left), limiter.in_flight) == (2, 1, 3)
     for each in left:
         each.cancel()
     await asyncio.gather(*left, return_exceptions=True)
-    assert places.waiting == 0
+    assert limiter.waiting == 0
 
 
 @on_a_loop
 async def test_whatever_happens_none_is_lost_and_none_is_given_twice() -> None:
     chance = random.Random(7)
-    places, highest = Places(5), 0
+    limiter, highest = ConcurrencyLimiter(5), 0
 
     async def visit() -> None:
         nonlocal highest
         until = asyncio.get_running_loop().time() + chance.uniform(0.0, 0.02)
-        if not places.take() and not await places.wait(until):
+        if not limiter.try_acquire() and not await limiter.wait(until):
             return
-        highest = max(highest, places.in_flight)
+        highest = max(highest, limiter.in_flight)
         try:
             await asyncio.sleep(chance.uniform(0.0, 0.003))
         finally:
-            places.give_back()
+            limiter.release()
 
     tasks = [asyncio.create_task(visit()) for _ in range(300)]
     for task in tasks:
@@ -71,18 +71,18 @@ async def test_whatever_happens_none_is_lost_and_none_is_given_twice() -> None:
             task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert highest <= 5
-    assert (places.in_flight, places.waiting) == (0, 0)
+    assert (limiter.in_flight, limiter.waiting) == (0, 0)
 
 
 @on_a_loop
 async def test_who_gives_up_in_the_moment_a_place_is_free_only_gives_up() -> None:
-    places = Places(1)
-    assert places.take()
+    limiter = ConcurrencyLimiter(1)
+    assert limiter.try_acquire()
     soon = asyncio.get_running_loop().time() + 5.0
-    waiting = asyncio.create_task(places.wait(soon))
+    waiting = asyncio.create_task(limiter.wait(soon))
     await asyncio.sleep(0)
     waiting.cancel()
-    places.give_back()  # before the one that waits has heard that it is cancelled
+    limiter.release()  # before the one that waits has heard that it is cancelled
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert (places.in_flight, places.waiting) == (0, 0)
+    assert (limiter.in_flight, limiter.waiting) == (0, 0)

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.resilience.quantile import RunningQuantile
+from seawall.resilience.quantile import RollingQuantile
 
 
 @given(st.lists(st.floats(0, 100), min_size=30, max_size=600))
 def test_it_is_the_quantile_of_the_last_values(values: list[float]) -> None:
-    running = RunningQuantile(0.95)
+    running = RollingQuantile(0.95)
     for value in values:
         running.add(value)
     last = values[-256:]
@@ -21,7 +21,7 @@ def test_it_is_the_quantile_of_the_last_values(values: list[float]) -> None:
 
 
 def test_it_is_near_the_inclusive_quantile_of_the_standard_library() -> None:
-    running = RunningQuantile(0.9)
+    running = RollingQuantile(0.9)
     values = [float(n * 7919 % 256) for n in range(256)]
     for value in values:
         running.add(value)
@@ -30,7 +30,7 @@ def test_it_is_near_the_inclusive_quantile_of_the_standard_library() -> None:
 
 
 def test_a_few_values_tell_nothing() -> None:
-    running = RunningQuantile(0.5)
+    running = RollingQuantile(0.5)
     for value in range(29):
         running.add(float(value))
     assert running.value is None

@@ -15,7 +15,7 @@ from seawall.counters.memory import MemoryCounters
 from seawall.counters.port import Addition, Count
 from seawall.errors import DeadlineExceeded, StoreUnavailable, UpstreamThrottled
 from seawall.resilience.allotment import Allotment
-from seawall.resilience.quota import Quota, QuotaSettings, Taken
+from seawall.resilience.quota import Quota, QuotaPermit, QuotaSettings
 
 NOW = 3_600_000.0
 ONE_MINUTE = QuotaSettings(requests_per_minute=1_000, tokens_per_minute=100_000)
@@ -109,7 +109,7 @@ def test_pods_never_exceed_it_together(
 
         async def call(quota: Quota, prompt: int, most: int) -> None:
             try:
-                taken = await quota.take(prompt, most, soon())
+                taken = await quota.acquire(prompt, most, soon())
             except UpstreamThrottled:
                 return
             made[taken.window] += 1
@@ -141,13 +141,13 @@ def test_one_busy_pod_can_use_it_and_asks_seldom() -> None:
         clock = Clock()
         counters = Shaky(clock)
         idle = Quota("q", ONE_MINUTE, counters, clock=clock)
-        await idle.take(50, 50, soon())
+        await idle.acquire(50, 50, soon())
         busy = Quota("q", ONE_MINUTE, counters, clock=clock)
         for _ in range(2):
             counters.calls = made = 0
             with pytest.raises(UpstreamThrottled):
                 for _ in range(2_000):
-                    await busy.take(50, 50, soon())
+                    await busy.acquire(50, 50, soon())
                     made += 1
             assert made >= 900
             assert counters.calls / made < 0.05
@@ -161,11 +161,11 @@ def test_between_two_blocks_nobody_is_asked_and_nothing_waits() -> None:
         clock = Clock()
         counters = Shaky(clock)
         quota = Quota("q", ONE_MINUTE, counters, clock=clock)
-        await quota.take(10, 10, soon())
+        await quota.acquire(10, 10, soon())
         asked = counters.calls
         for _ in range(10):
             with pytest.raises(StopIteration):  # it is done without waiting even once
-                quota.take(10, 10, soon()).send(None)
+                quota.acquire(10, 10, soon()).send(None)
         assert counters.calls == asked
 
     run(scenario())
@@ -176,11 +176,11 @@ def test_what_was_not_used_goes_to_those_who_wait() -> None:
         clock = Clock()
         limits = QuotaSettings(tokens_per_minute=1_000)
         quota = Quota("q", limits, MemoryCounters(clock), clock=clock)
-        first = await quota.take(900, 100, soon())
+        first = await quota.acquire(900, 100, soon())
         assert first.tokens == 1_000
         late = asyncio.get_running_loop().time() + 300
-        waiting = asyncio.create_task(quota.take(500, 10, late))
-        last = asyncio.create_task(quota.take(500, 10, late))
+        waiting = asyncio.create_task(quota.acquire(500, 10, late))
+        last = asyncio.create_task(quota.acquire(500, 10, late))
         await until(lambda: quota.waiting == 2)
         quota.settle(first, tokens=300)
         assert (await waiting).tokens == 510
@@ -196,10 +196,10 @@ def test_a_call_waits_for_the_next_window_if_that_comes_in_time() -> None:
     async def scenario() -> None:
         limits = QuotaSettings(requests_per_minute=600, window_seconds=0.5)  # 5 a window
         quota = Quota("q", limits, MemoryCounters())
-        taken: list[Taken] = []
+        taken: list[QuotaPermit] = []
         deadline = asyncio.get_running_loop().time() + 10
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(quota.take(1, 1, deadline)) for _ in range(12)]
+            tasks = [group.create_task(quota.acquire(1, 1, deadline)) for _ in range(12)]
         taken = [task.result() for task in tasks]
         by_window = Counter(each.window for each in taken)
         assert max(by_window.values()) <= 5
@@ -215,15 +215,15 @@ def test_one_that_would_come_too_late_is_told_when_to_come_again() -> None:
         limits = QuotaSettings(requests_per_minute=2)
         quota = Quota("q", limits, MemoryCounters(clock), clock=clock)
         for _ in range(2):
-            await quota.take(1, 1, soon())
+            await quota.acquire(1, 1, soon())
         with pytest.raises(UpstreamThrottled) as told:
-            await quota.take(1, 1, soon())
+            await quota.acquire(1, 1, soon())
         assert told.value.retry_after == 40
         later = asyncio.get_running_loop().time() + 90
-        waiting = [asyncio.create_task(quota.take(1, 1, later)) for _ in range(2)]
+        waiting = [asyncio.create_task(quota.acquire(1, 1, later)) for _ in range(2)]
         await until(lambda: quota.waiting == 2)
         with pytest.raises(UpstreamThrottled) as told:  # the next window is spoken for already
-            await quota.take(1, 1, later)
+            await quota.acquire(1, 1, later)
         assert told.value.retry_after == 100
         for task in waiting:
             task.cancel()
@@ -243,15 +243,15 @@ def test_without_the_counter_each_pod_has_its_share() -> None:
         for index, quota in enumerate(quotas):
             with pytest.raises(UpstreamThrottled):
                 for _ in range(1_000):
-                    await quota.take(1, 1, soon())
+                    await quota.acquire(1, 1, soon())
                     made[index] += 1
         assert made == dict.fromkeys(range(4), 25)
         clock.now += 60
         counters.down = False
         for quota in quotas:
-            await quota.take(1, 1, soon())
+            await quota.acquire(1, 1, soon())
             await asyncio.sleep(0.01)
-            assert not quota.throttling
+            assert not quota.on_static_share
             await quota.close()
 
     run(scenario())
@@ -265,13 +265,13 @@ def test_the_number_of_pods_is_learned_from_the_counter() -> None:
         quotas = [Quota("q", limits, counters, clock=clock) for _ in range(5)]
         for _ in range(2):
             for quota in quotas:
-                await quota.take(1, 1, soon())
+                await quota.acquire(1, 1, soon())
             clock.now += 60
         counters.down = True
         made = 0
         with pytest.raises(UpstreamThrottled):
             for _ in range(1_000):
-                await quotas[-1].take(1, 1, soon())
+                await quotas[-1].acquire(1, 1, soon())
                 made += 1
         assert made == 20
 
@@ -287,7 +287,7 @@ def test_answers_teach_how_long_answers_are() -> None:
         assert 40 <= quota.estimate(0, 4_000) <= 45
         assert quota.estimate(0, 16) == 16
         with pytest.raises(DeadlineExceeded):
-            await quota.take(1, 1, asyncio.get_running_loop().time() - 1)
+            await quota.acquire(1, 1, asyncio.get_running_loop().time() - 1)
 
     run(scenario())
 
@@ -317,12 +317,12 @@ def test_a_decision_takes_microseconds() -> None:
     async def scenario() -> None:
         limits = QuotaSettings(requests_per_minute=10**9, tokens_per_minute=10**12)
         quota = Quota("q", limits, MemoryCounters())
-        await quota.take(1_000_000, 1, soon())
+        await quota.acquire(1_000_000, 1, soon())
         for _ in range(40):  # until blocks are large
-            await quota.take(10_000_000, 1, soon())
+            await quota.acquire(10_000_000, 1, soon())
         began = time.perf_counter()
         for _ in range(2_000):
-            quota.settle(await quota.take(10, 10, soon()), tokens=12)
+            quota.settle(await quota.acquire(10, 10, soon()), tokens=12)
         print(f"{(time.perf_counter() - began) / 2_000 * 1e6:.1f} µs a call")
 
     run(scenario())

@@ -10,7 +10,7 @@ def test_spent_and_given_back() -> None:
     assert budget.spend(14.0, at=0.0)
     assert budget.spend(14.0, at=0.0)
     assert not budget.spend(14.0, at=1e9)
-    budget.give_back(14.0, at=1e9)
+    budget.deposit(14.0, at=1e9)
     assert budget.spend(14.0, at=1e9)
 
 
@@ -34,7 +34,7 @@ def test_never_more_is_spent_than_there_was(steps: list[tuple[str, float, float]
     for what, amount, later in steps:
         now += later
         if what == "give":
-            budget.give_back(amount, at=now)
+            budget.deposit(amount, at=now)
             given_back += amount
         elif budget.spend(amount, at=now):
             spent += amount

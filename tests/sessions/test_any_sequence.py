@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from seawall.errors import SessionConflict, SessionNotFound
-from seawall.sessions.port import Hold
+from seawall.sessions.port import Lease
 from seawall.turn import SessionKey
 from tests.sessions.calls import Clock, begin, commit, look
 from tests.sessions.stores import NAMES, make_store, new_place
@@ -67,8 +67,12 @@ class _Model(RuleBasedStateMachine):
 
     def _session_held(self, key: SessionKey, turn: str) -> tuple[str, float] | None:
         """By another turn that is believed to be alive."""
-        holder = self.held.get(key)
-        return holder if holder and holder[0] != turn and holder[1] > self.clock.now else None
+        lease_owner = self.held.get(key)
+        return (
+            lease_owner
+            if lease_owner and lease_owner[0] != turn and lease_owner[1] > self.clock.now
+            else None
+        )
 
     def _key_held(self, name: tuple[str, str], turn: str) -> tuple[str, str, float] | None:
         claim = self.claims.get(name)
@@ -208,9 +212,9 @@ class _Model(RuleBasedStateMachine):
                 stored = found.replay and (found.replay.session, found.replay.turn.id)
                 assert stored == (replay and (replay[0].session, replay[1]))
                 running = None if replay else self._key_held((subject, "k"), "looker")
-                assert found.running == (running and Hold(running[0], running[1], running[2], "f"))
+                assert found.running == (running and Lease(running[0], running[1], running[2], "f"))
                 busy = self._session_held(key, "looker")
-                assert found.busy == (busy and Hold(busy[0], session, busy[1]))
+                assert found.busy == (busy and Lease(busy[0], session, busy[1]))
 
 
 @pytest.mark.parametrize("name", NAMES)

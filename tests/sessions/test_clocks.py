@@ -16,7 +16,7 @@ from seawall.aws.dynamodb_calls import Item, Operation, Page
 from seawall.pipeline.identifiers import new_request
 from seawall.sessions.clock_trust import SETTLING_SECONDS, ClockTrust
 from seawall.sessions.dynamodb import DynamoDBStore
-from seawall.sessions.port import Pending, SessionStore
+from seawall.sessions.port import BackgroundJob, SessionStore
 from seawall.sessions.sqlite import SqliteStore
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import SessionKey
@@ -80,14 +80,16 @@ def test_a_turn_in_the_background_is_taken_over_after_the_clock_was_set_back(pla
     async def scenario(store: SessionStore, clock: Clock) -> None:
         await store.commit(commit(KEY, 0))
         request = new_request("hello", session=KEY.session, background=True)
-        promise = Pending(key=KEY, request=request, accepted_at=NOW, ends_at=NOW + _DAY)
-        await store.begin(begin(KEY, request.id, pending=promise))
-        assert await store.orphans(limit=5) == ()
+        background_job = BackgroundJob(
+            key=KEY, request=request, accepted_at=NOW, ends_at=NOW + _DAY
+        )
+        await store.begin(begin(KEY, request.id, background_job=background_job))
+        assert await store.orphaned_jobs(limit=5) == ()
         clock.now = NOW - _HOUR
-        assert [each.request.id for each in await store.orphans(limit=5)] == [request.id]
-        claimed = await store.claim(promise, until=clock.now + 10)
+        assert [each.request.id for each in await store.orphaned_jobs(limit=5)] == [request.id]
+        claimed = await store.claim(background_job, until=clock.now + 10)
         assert claimed is not None
-        assert await store.orphans(limit=5) == ()
+        assert await store.orphaned_jobs(limit=5) == ()
         assert await store.claim(claimed, until=clock.now + 10) is None
         await store.commit(commit(KEY, 1, by=request.id, attempt=claimed.attempt))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from seawall.errors import InvalidField, SessionConflict, SessionNotFound
-from seawall.sessions.port import Archive, Hold, SessionStore, Snapshot
+from seawall.sessions.port import Archive, Lease, SessionStore, Snapshot
 from seawall.turn import Principal, SessionKey, Usage, UserMessage
 from tests.sessions.calls import KEY, NOW, Clock, begin, commit, look
 from tests.sessions.stores import NAMES, make_store, new_place
@@ -226,7 +226,7 @@ def test_two_turns_of_one_session(play: Play) -> None:
         first = await store.begin(begin(KEY, "one"))
         assert (first.busy, first.session and first.session.version) == (None, 1)
         second = await store.begin(begin(KEY, "two", until=NOW + 5))
-        assert second.busy == Hold("one", "s1", NOW + 10)
+        assert second.busy == Lease("one", "s1", NOW + 10)
         with pytest.raises(SessionConflict):
             await store.commit(commit(KEY, 1, by="two"))
         await store.commit(commit(KEY, 1, "first", by="one"))
@@ -278,7 +278,7 @@ def test_a_key_is_held_by_one_turn(play: Play) -> None:
         elsewhere = SessionKey("acme", "ada", "s2")
         second = begin(elsewhere, "two", idempotency_key="k", fingerprint="g", until=NOW + 40)
         found = await store.begin(second)
-        assert found.running == Hold("one", "s1", NOW + 10, "f")
+        assert found.running == Lease("one", "s1", NOW + 10, "f")
         keyed = {"idempotency_key": "k", "fingerprint": "g"}
         with pytest.raises(SessionConflict):
             await store.commit(commit(elsewhere, 0, by="two", **keyed))
@@ -302,7 +302,7 @@ def test_a_session_that_is_being_opened_shows_only_as_held(play: Play) -> None:
         opening = begin(KEY, "one", opens=True)
         assert await store.begin(opening) == Snapshot(None)
         found = await store.begin(begin(KEY, "two"))
-        assert (found.session, found.busy) == (None, Hold("one", "s1", NOW + 10))
+        assert (found.session, found.busy) == (None, Lease("one", "s1", NOW + 10))
         assert (await store.load(KEY, turns=1)).session is None
         assert (await store.sessions(Principal("acme", "ada"), limit=5)).sessions == ()
         with pytest.raises(SessionNotFound):

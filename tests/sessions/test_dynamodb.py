@@ -16,7 +16,7 @@ from seawall.sessions.dynamodb import DynamoDBStore
 from seawall.sessions.dynamodb_items import (
     number,
     owner_partition,
-    session_name,
+    session_key_of,
     text,
     turn_items,
     turn_partition,
@@ -75,7 +75,7 @@ def test_no_two_sessions_share_a_partition(one: SessionKey, other: SessionKey) -
     same = (one.tenant, one.subject) == (other.tenant, other.subject)
     assert (owner_partition(one) == owner_partition(other)) == same
     head = {"pk": text(owner_partition(one)), "sk": text(f"S#{one.session}")}
-    assert session_name(head) == one
+    assert session_key_of(head) == one
 
 
 @given(st.floats(min_value=0, max_value=1e11))

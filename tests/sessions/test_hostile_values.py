@@ -18,7 +18,7 @@ from seawall.errors import (
 )
 from seawall.pipeline.identifiers import new_request
 from seawall.sessions.cursors import write_cursor
-from seawall.sessions.port import Pending, SessionStore
+from seawall.sessions.port import BackgroundJob, SessionStore
 from seawall.sessions.sqlite import SqliteStore
 from seawall.turn import Principal, SessionKey, ToolMessage, Usage
 from tests.sessions.calls import KEY, NOW, Clock, begin, commit
@@ -88,7 +88,7 @@ def test_names_that_nothing_can_have(play: Play, name: str) -> None:
         assert (await among_others(store, store.begin(looking))).session is None
         assert isinstance(await among_others(store, store.turns(key, limit=1)), SessionNotFound)
         assert isinstance(await among_others(store, store.delete(key)), SessionNotFound)
-        assert await among_others(store, store.promised(ADA, name)) is None
+        assert await among_others(store, store.find_job(ADA, name)) is None
         assert isinstance(await among_others(store, store.commit(commit(key, 0))), InvalidField)
         if not any("\ud800" <= each <= "\udfff" for each in name):  # JSON cannot write that
             page = await among_others(
@@ -192,14 +192,14 @@ def test_a_promise_that_is_too_large_harms_only_itself(play: Play) -> None:
         await store.commit(commit(KEY, 0))
         request = new_request("é" * 300_000, session="large", background=True)
         key = SessionKey("acme", "ada", "large")
-        promise = Pending(key=key, request=request, accepted_at=NOW, ends_at=NOW + 60)
-        asked = begin(key, request.id, opens=True, pending=promise)
+        background_job = BackgroundJob(key=key, request=request, accepted_at=NOW, ends_at=NOW + 60)
+        asked = begin(key, request.id, opens=True, background_job=background_job)
         outcome = await among_others(store, store.begin(asked))
         if isinstance(outcome, Problem):
             assert isinstance(outcome, InvalidField)
             assert outcome.field == "text"
         else:
-            assert await store.promised(ADA, request.id) == promise
+            assert await store.find_job(ADA, request.id) == background_job
 
     play(scenario)
 

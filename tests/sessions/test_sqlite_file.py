@@ -243,7 +243,7 @@ def test_a_database_that_cannot_be_written_is_refused_at_the_start(
     readable.chmod(0o555 if what in ("folder", "new") else 0o777)
     settings = SessionSettings(path=str(path))
     with _unprivileged(), pytest.raises(ConfigError, match=r"sessions\.path: .*cannot be written"):
-        asyncio.run(open_store(settings, reading=False))
+        asyncio.run(open_store(settings, read_only=False))
     readable.chmod(0o755)
 
 
@@ -261,7 +261,7 @@ def test_a_database_that_cannot_be_written_can_be_read(readable: Path) -> None:
     async def look() -> None:
         store = await open_store(SessionSettings(path=str(path)))
         try:
-            found = await store.promised(Principal("acme", "ada"), "t")
+            found = await store.find_job(Principal("acme", "ada"), "t")
             page = await store.archives(limit=1)
             assert (found, len(page.archives)) == (None, 1)
             with pytest.raises(StoreUnavailable):

@@ -84,7 +84,7 @@ def test_a_pod_outlives_its_longest_turn(values: dict[str, Any]) -> None:
     env = {each["name"]: each.get("value") for each in container["env"]}
     turn, drain = float(env["SEAWALL_TURN__TURN"]), float(env["SEAWALL_SERVER__DRAIN_SECONDS"])
     steps = container["lifecycle"]["preStop"]["sleep"]["seconds"] + drain
-    steps += float(env["SEAWALL_SERVER__LEAVE_SECONDS"])
+    steps += float(env["SEAWALL_SERVER__SHUTDOWN_DELAY_SECONDS"])
     assert turn < drain
     assert steps < pod["terminationGracePeriodSeconds"]
 

@@ -93,7 +93,7 @@ def test_every_metric_exists(told: dict[str, list[dict[str, str]]]) -> None:
     asked = {name for name in asked if not name.startswith("seawall_") or "p99" not in name}
     assert asked - set(told) == set()
     # Refusals and a price were part of it, else the test would not have seen them.
-    assert {"seawall_refused_total", "seawall_model_cost_total"} <= set(told)
+    assert {"seawall_turns_refused_total", "seawall_model_cost_total"} <= set(told)
 
 
 def test_every_label_exists(told: dict[str, list[dict[str, str]]]) -> None:
@@ -141,12 +141,12 @@ def test_alerts_go_off(tmp_path: Path) -> None:
     series = [
         ("seawall_turns_total", 'outcome="completed"', "0+60x30"),
         ("seawall_turns_total", 'outcome="upstream-failed"', "0+10x30"),
-        ("seawall_refused_total", 'reason="full"', "0+10x30"),
-        ("seawall_model_open", 'model="default"', "2x30"),
-        ("seawall_in_flight", 'pod="p"', "95x30"),
-        ("seawall_in_flight_limit", 'pod="p"', "100x30"),
-        ("seawall_queued", 'priority="normal"', "3x30"),
-        ("seawall_loop_lag_seconds", 'pod="p"', "0.7x30"),
+        ("seawall_turns_refused_total", 'reason="full"', "0+10x30"),
+        ("seawall_model_breaker_open", 'model="default"', "2x30"),
+        ("seawall_turns_in_flight", 'pod="p"', "95x30"),
+        ("seawall_turns_in_flight_limit", 'pod="p"', "100x30"),
+        ("seawall_turns_queued", 'priority="normal"', "3x30"),
+        ("seawall_event_loop_lag_seconds", 'pod="p"', "0.7x30"),
         (calls, 'model="d",outcome="throttled"', "0+9x30"),
         (seconds, 'stage="first_text",le="5"', "0+1x30"),
         (seconds, 'stage="first_text",le="10"', "0+9x30"),
@@ -161,8 +161,8 @@ def test_alerts_go_off(tmp_path: Path) -> None:
         for alert in alerts
     ]
     expected = {
-        "SeawallModelLeftAlone": 'model="default",',
-        "SeawallModelThrottles": 'model="d",',
+        "SeawallModelBreakerOpen": 'model="default",',
+        "SeawallModelThrottled": 'model="d",',
     }
     severities = {rule["alert"]: rule["labels"]["severity"] for rule in rules() if "alert" in rule}  # type: ignore[index]
     for check, alert in zip(checks, alerts, strict=True):

@@ -17,7 +17,7 @@ import pytest
 from seawall.cli.main import main
 from seawall.lab.local_lambda.function import LocalFunction
 from seawall.lab.local_lambda.settings import FunctionSettings
-from tests.servers import ROOT, Running, running_model
+from tests.servers import ROOT, ServerProcess, running_model
 
 pytestmark = pytest.mark.anyio
 
@@ -110,7 +110,7 @@ def entry_point() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[Running]:
+def model() -> Iterator[ServerProcess]:
     with running_model("--first-token", "0.01", "--duration", "0.05") as model:
         yield model
 
@@ -196,7 +196,7 @@ def test_it_has_what_it_should(image: Path) -> None:
     assert list((image / "opt/seawall").glob("seawall-*.dist-info/METADATA"))
 
 
-def test_it_serves_as_a_pod(image: Path, model: Running, tmp_path: Path) -> None:
+def test_it_serves_as_a_pod(image: Path, model: ServerProcess, tmp_path: Path) -> None:
     settings = environment(
         image,
         tmp_path,
@@ -234,7 +234,7 @@ def test_it_serves_as_a_pod(image: Path, model: Running, tmp_path: Path) -> None
         process.stdout.close()  # type: ignore[union-attr]
 
 
-async def test_it_serves_as_a_function(image: Path, model: Running, tmp_path: Path) -> None:
+async def test_it_serves_as_a_function(image: Path, model: ServerProcess, tmp_path: Path) -> None:
     settings = FunctionSettings(
         command=tuple(entry_point()),
         handler="",

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from seawall.cli.lambda_build import _listed
 from seawall.cli.main import main
 from seawall.errors import ConfigError
-from seawall.ship.ignore_file import parse_ignored
+from seawall.ship.ignore_file import parse_ignore_patterns
 from seawall.ship.lambda_zip import Package
-from seawall.ship.own_files import own_files
+from seawall.ship.own_files import package_files
 
 
 def make(folder: Path, *names: str, content: str = "x") -> None:
@@ -27,7 +27,7 @@ def test_what_is_code(tmp_path: Path) -> None:
     make(tmp_path, "seawall.toml", "own.py", "tools/a.py", "data/prices.csv", "sub/dist.py")
     make(tmp_path, ".git/config", ".hidden", "a.db", "a.db-wal", "old.zip", "dist/a.whl", "b.lock")
     make(tmp_path, "__pycache__/own.cpython-311.pyc", "node_modules/a/index.js", "venv/bin/a")
-    assert own_files(tmp_path) == [
+    assert package_files(tmp_path) == [
         "data/prices.csv", "own.py", "seawall.toml", "sub/dist.py", "tools/a.py",
     ]  # fmt: skip
 
@@ -35,7 +35,7 @@ def test_what_is_code(tmp_path: Path) -> None:
 def test_an_ignore_file(tmp_path: Path) -> None:
     make(tmp_path, "seawall.toml", "notes.md", "a/notes.md", "a/keep.md", "dist/needed.js", "a.env")
     (tmp_path / ".seawallignore").write_text("# ours\n*.md\n!keep.md\n!dist/\n*.env\n")
-    assert own_files(tmp_path) == ["a/keep.md", "dist/needed.js", "seawall.toml"]
+    assert package_files(tmp_path) == ["a/keep.md", "dist/needed.js", "seawall.toml"]
 
 
 SECRETS = [
@@ -49,12 +49,12 @@ SECRETS = [
 def test_a_secret_by_its_name_is_refused(tmp_path: Path, name: str) -> None:
     make(tmp_path, "seawall.toml", name)
     with pytest.raises(ConfigError, match="looks like secrets") as refused:
-        own_files(tmp_path)
+        package_files(tmp_path)
     assert name in str(refused.value)
     assert "--allow" in str(refused.value)
-    assert own_files(tmp_path, allow=[name]) == sorted([name, "seawall.toml"])
+    assert package_files(tmp_path, allow=[name]) == sorted([name, "seawall.toml"])
     (tmp_path / ".seawallignore").write_text(name.partition("/")[0] + "\n")
-    assert own_files(tmp_path) == ["seawall.toml"]
+    assert package_files(tmp_path) == ["seawall.toml"]
 
 
 CONTENTS = [
@@ -79,8 +79,8 @@ def test_a_secret_by_its_content_is_refused(tmp_path: Path, content: str) -> Non
     make(tmp_path, "seawall.toml")
     make(tmp_path, "own.py", content=f"\x00before\n{content}\nafter")
     with pytest.raises(ConfigError, match=r"own\.py \(has "):
-        own_files(tmp_path)
-    assert "own.py" in own_files(tmp_path, allow=["own.py"])
+        package_files(tmp_path)
+    assert "own.py" in package_files(tmp_path, allow=["own.py"])
 
 
 @pytest.mark.parametrize(
@@ -95,21 +95,21 @@ def test_a_secret_by_its_content_is_refused(tmp_path: Path, content: str) -> Non
 )
 def test_what_is_no_secret_is_packed(tmp_path: Path, content: str) -> None:
     make(tmp_path, "own.py", ".env.example", "id_rsa.pub", "keys.py", "secrets.py", content=content)
-    assert own_files(tmp_path) == ["id_rsa.pub", "keys.py", "own.py", "secrets.py"]
+    assert package_files(tmp_path) == ["id_rsa.pub", "keys.py", "own.py", "secrets.py"]
 
 
 def test_links_do_not_lead_out(tmp_path: Path) -> None:
     make(tmp_path, "outside/passwords", "folder/seawall.toml")
     folder = tmp_path / "folder"
     (folder / "inside").symlink_to("seawall.toml")
-    assert own_files(folder) == ["inside", "seawall.toml"]
+    assert package_files(folder) == ["inside", "seawall.toml"]
     for target in ("../outside/passwords", "../outside", "."):
         (folder / "link").symlink_to(target)
         with pytest.raises(ConfigError, match="is a link to"):
-            own_files(folder)
+            package_files(folder)
         (folder / "link").unlink()
     os.mkfifo(folder / "pipe")  # nothing is waited for
-    assert own_files(folder) == ["inside", "seawall.toml"]
+    assert package_files(folder) == ["inside", "seawall.toml"]
 
 
 def test_nothing_to_pack_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,7 +125,7 @@ def test_what_is_allowed_has_to_be_there(tmp_path: Path, name: str) -> None:
     make(folder, "seawall.toml", "ignored")
     (folder / ".seawallignore").write_text("ignored")
     with pytest.raises(ConfigError, match="--allow"):
-        own_files(folder, allow=[name])
+        package_files(folder, allow=[name])
 
 
 def test_what_is_packed_is_listed() -> None:
@@ -178,7 +178,7 @@ def test_patterns_mean_what_they_mean_to_git(
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr
     ignored = set(done.stdout.decode().split("\0"))
-    patterns = parse_ignored(lines)
+    patterns = parse_ignore_patterns(lines)
     for path in paths:
         parts = path.split("/")
         above = ("/".join(parts[:count]) for count in range(1, len(parts)))

@@ -15,8 +15,8 @@ import yaml
 
 from seawall.cli.main import main
 from seawall.errors import ConfigError
-from seawall.plan.answer import Moment
-from seawall.ship.crowd import parse_crowd, times_of
+from seawall.plan.answer import CapacityChange
+from seawall.ship.crowd import capacity_schedule, parse_crowd
 from tests.servers import ROOT
 from tests.ship.chart import only, rendered
 from tests.ship.test_templates import load
@@ -194,8 +194,8 @@ def test_schedules_lead_over_midnight(text: str, lead: float, cron: str, aws: st
 
 
 def test_a_schedule_begins_early_and_ends_late() -> None:
-    moments = (Moment(-900.0, 21), Moment(890.0, 2))
-    found = times_of(parse_crowd("20:00", "UTC"), moments, 2)
+    moments = (CapacityChange(-900.0, 21), CapacityChange(890.0, 2))
+    found = capacity_schedule(parse_crowd("20:00", "UTC"), moments, 2)
     assert found is not None
     assert (found.begins.cron(), found.ends.cron()) == ("45 19 * * *", "15 20 * * *")
     assert (found.count, found.otherwise) == (21, 2)

@@ -15,7 +15,7 @@ from botocore.session import Session
 from botocore.validate import validate_parameters
 
 from seawall.hosts.aws_lambda.metrics import METRICS, NAMESPACE
-from seawall.ship.lambda_template import environments_by_schedule
+from seawall.ship.lambda_template import scheduled_minimum
 from tests.install_ship_tools import missing_sam, sam
 from tests.parts import require
 from tests.servers import ROOT
@@ -185,7 +185,7 @@ def test_what_is_scheduled_on_managed_instances_is_a_call_of_the_api() -> None:
     }
     schedules = {
         name: each
-        for name, each in environments_by_schedule(sized).items()
+        for name, each in scheduled_minimum(sized).items()
         if each["Type"] == "AWS::Scheduler::Schedule"
     }
     least = {}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from seawall.cli.main import main
 from seawall.errors import ConfigError
-from seawall.ship.lambda_template import FunctionOptions, filled, function_sections
+from seawall.ship.lambda_template import FunctionOptions, fill_template, function_sections
 from seawall.ship.written import RECORD, write_files
 from tests.ship.chart import only, rendered
 from tests.ship.test_sized import plan, seawall
@@ -203,4 +203,4 @@ SIZED = {
 def test_the_templates_are_what_ordinary_sizes_make(path: Path) -> None:
     """So the files in deploy/lambda can be deployed as they are."""
     text = path.read_text()
-    assert filled(text, function_sections(SIZED[path.stem], FunctionOptions())) == text
+    assert fill_template(text, function_sections(SIZED[path.stem], FunctionOptions())) == text

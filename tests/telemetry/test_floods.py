@@ -12,7 +12,7 @@ from seawall.telemetry.floods import FloodFilter
 def logger(seconds: float) -> tuple[logging.Logger, io.StringIO]:
     written = io.StringIO()
     handler = logging.StreamHandler(written)
-    handler.addFilter(FloodFilter(most=3, seconds=seconds))
+    handler.addFilter(FloodFilter(burst=3, seconds=seconds))
     log = logging.Logger("seawall.test")  # noqa: LOG001 - it is to be forgotten with the test
     log.addHandler(handler)
     return log, written

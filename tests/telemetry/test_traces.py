@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tests.servers import ROOT, Running, running_model, running_server
+from tests.servers import ROOT, ServerProcess, running_model, running_server
 from tests.telemetry.receiver import Receiver, attributes, receiving
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -23,7 +23,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def server(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("traced")
     script = str(ROOT / "examples/store/conversation.json")
     quick = ("--first-token", "0.01", "--duration", "0.05", "--script", script)
@@ -46,7 +46,7 @@ def server(receiver: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iter
             yield server
 
 
-def ask(server: Running, text: str, **headers: str) -> httpx2.Response:
+def ask(server: ServerProcess, text: str, **headers: str) -> httpx2.Response:
     answer = httpx2.post(f"{server.url}/v1/turns", json={"text": text}, headers=headers, timeout=20)
     assert answer.status_code == 200, answer.text
     return answer
@@ -66,7 +66,7 @@ def trace_of(receiver: Receiver, trace: str) -> list[Span]:
     return found()
 
 
-def test_a_turn_with_every_stage(server: Running, receiver: Receiver) -> None:
+def test_a_turn_with_every_stage(server: ServerProcess, receiver: Receiver) -> None:
     answer = ask(server, QUESTION, traceparent=f"00-{TRACE}-{CALLER}-01").json()
     spans = trace_of(receiver, TRACE)
     named = by_name(spans)
@@ -114,7 +114,7 @@ def test_a_turn_with_every_stage(server: Running, receiver: Receiver) -> None:
     assert session.parent_span_id == by_name(spans)["opening"].span_id
 
 
-def test_model_calls_follow_the_conventions(server: Running, receiver: Receiver) -> None:
+def test_model_calls_follow_the_conventions(server: ServerProcess, receiver: Receiver) -> None:
     trace = "6bf92f3577b34da6a3ce929d0e0e4736"
     ask(server, QUESTION, traceparent=f"00-{trace}-{CALLER}-01")
     spans = trace_of(receiver, trace)
@@ -139,7 +139,7 @@ def test_model_calls_follow_the_conventions(server: Running, receiver: Receiver)
     assert attributes(agent.attributes)["gen_ai.operation.name"] == "invoke_agent"
 
 
-def test_nothing_that_was_said_leaves(server: Running, receiver: Receiver) -> None:
+def test_nothing_that_was_said_leaves(server: ServerProcess, receiver: Receiver) -> None:
     ask(server, QUESTION)
     trace = "7bf92f3577b34da6a3ce929d0e0e4736"
     ask(server, QUESTION, traceparent=f"00-{trace}-{CALLER}-01")
@@ -155,7 +155,9 @@ def test_nothing_that_was_said_leaves(server: Running, receiver: Receiver) -> No
     assert resource["deployment.environment.name"] == "test"
 
 
-def test_a_caller_that_does_not_trace_is_not_traced(server: Running, receiver: Receiver) -> None:
+def test_a_caller_that_does_not_trace_is_not_traced(
+    server: ServerProcess, receiver: Receiver
+) -> None:
     quiet = "8bf92f3577b34da6a3ce929d0e0e4736"
     ask(server, QUESTION, traceparent=f"00-{quiet}-{CALLER}-00")
     loud = "9bf92f3577b34da6a3ce929d0e0e4736"
@@ -168,7 +170,7 @@ def test_a_caller_that_does_not_trace_is_not_traced(server: Running, receiver: R
     "wrong", ["", "00-zz", f"00-{'0' * 32}-{CALLER}-01", f"ff-{TRACE}-{CALLER}-01", "x" * 5_000]
 )
 def test_what_is_no_trace_context_begins_a_trace(
-    server: Running, receiver: Receiver, wrong: str
+    server: ServerProcess, receiver: Receiver, wrong: str
 ) -> None:
     turn = ask(server, "What are your opening hours?", traceparent=wrong).json()["turn"]
 
@@ -183,7 +185,7 @@ def test_what_is_no_trace_context_begins_a_trace(
     assert mine()[0].parent_span_id == b""
 
 
-def test_a_turn_that_is_refused_says_so(server: Running, receiver: Receiver) -> None:
+def test_a_turn_that_is_refused_says_so(server: ServerProcess, receiver: Receiver) -> None:
     trace = "abf92f3577b34da6a3ce929d0e0e4736"
     answer = httpx2.post(
         f"{server.url}/v1/turns",
@@ -197,7 +199,7 @@ def test_a_turn_that_is_refused_says_so(server: Running, receiver: Receiver) -> 
     assert attributes(turn.attributes)["error.type"] == "session-not-found"
 
 
-def test_metrics_of_model_calls(server: Running, receiver: Receiver) -> None:
+def test_metrics_of_model_calls(server: ServerProcess, receiver: Receiver) -> None:
     ask(server, QUESTION)
     receiver.wait(lambda: "seawall.turn.time_to_first_text" in receiver.metrics)
     metrics = receiver.metrics
@@ -213,7 +215,9 @@ def test_metrics_of_model_calls(server: Running, receiver: Receiver) -> None:
             assert point.start_time_unix_nano < point.time_unix_nano
 
 
-def test_nothing_is_lost_to_a_receiver_that_pauses(server: Running, receiver: Receiver) -> None:
+def test_nothing_is_lost_to_a_receiver_that_pauses(
+    server: ServerProcess, receiver: Receiver
+) -> None:
     receiver.statuses[:] = [503, 503]
     trace = "bbf92f3577b34da6a3ce929d0e0e4736"
     ask(server, QUESTION, traceparent=f"00-{trace}-{CALLER}-01")

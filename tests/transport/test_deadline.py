@@ -3,12 +3,12 @@ import asyncio
 import pytest
 
 from seawall.transport.deadline import Deadline
-from seawall.transport.wheel import Wheel
+from seawall.transport.wheel import TimingWheel
 from tests.loop import on_a_loop
 
 
 def _in(seconds: float) -> Deadline:
-    return Deadline(Wheel(0.005), asyncio.get_running_loop().time() + seconds)
+    return Deadline(TimingWheel(0.005), asyncio.get_running_loop().time() + seconds)
 
 
 def test_what_takes_too_long_is_cut_short() -> None:
@@ -72,7 +72,7 @@ async def test_a_call_that_fails_is_reported_and_the_others_are_made() -> None:
     loop = asyncio.get_running_loop()
     reported: list[object] = []
     loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
-    wheel = Wheel(0.005)
+    wheel = TimingWheel(0.005)
     made: list[int] = []
 
     def fail() -> None:

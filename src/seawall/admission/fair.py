@@ -32,27 +32,27 @@ class Ticket:
     charged: seconds that its tenant was charged at its start.
     """
 
-    __slots__ = ("at", "charged", "flow", "latest", "running")
+    __slots__ = ("at", "charged", "flow", "latest", "active")
 
     def __init__(self, flow: "Flow", at: float, latest: float) -> None:
         self.flow = flow
         self.at = at
         self.latest = latest
         self.charged = 0.0
-        self.running = False
+        self.active = False
 
 
 class Flow:
     """The turns of one tenant in one class."""
 
-    __slots__ = ("level", "running", "tag", "tenant", "waiting", "weight")
+    __slots__ = ("level", "active", "tag", "tenant", "waiting", "weight")
 
-    def __init__(self, tenant: str, weight: float, level: "_Level") -> None:
+    def __init__(self, tenant: str, weight: float, level: "_PriorityClass") -> None:
         self.tenant = tenant
         self.weight = weight
         self.level = level
         self.tag = 0.0
-        self.running = 0
+        self.active = 0
         self.waiting: OrderedDict[Ticket, None] = OrderedDict()
 
     @property
@@ -61,7 +61,7 @@ class Flow:
         return self.level.rank
 
 
-class _Level:
+class _PriorityClass:
     """A class. backlogged: its flows in which turns wait; weights: the sum of theirs."""
 
     __slots__ = (
@@ -92,7 +92,7 @@ class FairQueue:
     """The turns that wait. Looking for the next one takes time by the tenants that wait."""
 
     def __init__(self) -> None:
-        self._levels = tuple(starmap(_Level, enumerate(_CLASS_WEIGHTS)))
+        self._levels = tuple(starmap(_PriorityClass, enumerate(_CLASS_WEIGHTS)))
         self._virtual = 0.0
         self.waiting = 0
 
@@ -120,14 +120,14 @@ class FairQueue:
             flow.tag = max(flow.tag, level.virtual)
         level.virtual = max(level.virtual, flow.tag)
         flow.tag += seconds / flow.weight
-        flow.running += 1
+        flow.active += 1
         ticket.charged = seconds
-        ticket.running = True
+        ticket.active = True
 
-    def settle(self, ticket: Ticket, seconds: float) -> None:
+    def finish(self, ticket: Ticket, seconds: float) -> None:
         """The ticket's place was held for so many seconds."""
         flow = ticket.flow
-        flow.running -= 1
+        flow.active -= 1
         flow.tag += (seconds - ticket.charged) / flow.weight
         self.forget(flow)
 
@@ -137,7 +137,7 @@ class FairQueue:
         What it owes is forgiven where there are a great many: memory comes first.
         """
         level = flow.level
-        if flow.running or flow.waiting:
+        if flow.active or flow.waiting:
             return
         if flow.tag <= level.virtual or len(level.flows) > _MANY_FLOWS:
             level.flows.pop(flow.tenant, None)
@@ -190,7 +190,7 @@ class FairQueue:
         return min((own + 1) / share, self.waiting + 1.0)
 
     @property
-    def firm(self) -> bool:
+    def displacement_impossible(self) -> bool:
         """Whether no newcomer, whoever it is, could push anybody out: nobody has two waiting."""
         levels = [each for each in self._levels if each.waiting]
         return self.waiting <= 1 or (len(levels) == 1 and len(_greediest(levels[0]).waiting) <= 1)
@@ -222,11 +222,11 @@ def _greed(flow: Flow) -> float:
     return len(flow.waiting) / flow.weight
 
 
-def _crowding(level: _Level) -> float:
+def _crowding(level: _PriorityClass) -> float:
     return level.waiting / level.weight
 
 
-def _greediest(level: _Level) -> Flow:
+def _greediest(level: _PriorityClass) -> Flow:
     if level.greediest is None:
         level.greediest = max(level.backlogged, key=_greed)
     return level.greediest

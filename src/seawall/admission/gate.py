@@ -10,23 +10,23 @@ from types import TracebackType
 
 from seawall.admission.fair import CLASSES, Ticket
 from seawall.admission.limit import AdaptiveLimit
-from seawall.admission.pacing import Pacing
+from seawall.admission.pacing import StartPacer
 from seawall.admission.queue import AdmissionQueue, Reason, Refusal
 from seawall.admission.settings import AdmissionSettings
 from seawall.errors import Overloaded
 from seawall.transport.deadline import Deadline
-from seawall.transport.wheel import Wheel
+from seawall.transport.wheel import TimingWheel
 
-__all__ = ["DETAIL", "Gate"]
+__all__ = ["OVERLOADED_DETAIL", "AdmissionGate"]
 
-DETAIL = "There is no room for another turn now; nothing was done for this one."
+OVERLOADED_DETAIL = "There is no room for another turn now; nothing was done for this one."
 _TICK_SECONDS = 0.05
 _LOG_SECONDS = 1.0
 
 _log = logging.getLogger("seawall.admission")
 
 
-class Gate:
+class AdmissionGate:
     """Bounds the turns in flight in this process. memory_bound: bytes for it; 0 for unknown."""
 
     def __init__(self, settings: AdmissionSettings, *, memory_bound: int = 0) -> None:
@@ -34,12 +34,12 @@ class Gate:
         self._queue = AdmissionQueue(settings)
         self._limit = AdaptiveLimit(settings, memory_bound=memory_bound)
         self._waiters: dict[Ticket, asyncio.Future[Refusal | None]] = {}
-        self._wheel = Wheel(_TICK_SECONDS)
-        self._pacing = Pacing(settings.pass_seconds)
-        self._queue.allowance = self._allowed = self._pacing.allowance
+        self._wheel = TimingWheel(_TICK_SECONDS)
+        self._pacer = StartPacer(settings.loop_target_seconds)
+        self._queue.allowance = self._allowed = self._pacer.allowance
         self._in_pass = False
-        self._pass_began = 0.0
-        self._unidentified = 0
+        self._pass_started_at = 0.0
+        self._awaiting_identity = 0
         self._unlogged = 0
         self.refused: dict[Reason, int] = {"full": 0, "late": 0, "waited": 0, "displaced": 0}
 
@@ -87,8 +87,8 @@ class Gate:
         """
         if not self._queue.busy:
             return None
-        self._queue.rate = self._pacing.rate(at=time.monotonic())
-        refusal = self._queue.shut()
+        self._queue.rate = self._pacer.rate(at=time.monotonic())
+        refusal = self._queue.refusal_for_all()
         if refusal is None:
             at = asyncio.get_running_loop().time()
             refusal = self._queue.refusal(claimed(), at=at)
@@ -101,9 +101,9 @@ class Gate:
             Overloaded: there is no room.
         """
         if (seconds := self.refusal(claimed)) is not None:
-            raise Overloaded(DETAIL, retry_after=seconds)
+            raise Overloaded(OVERLOADED_DETAIL, retry_after=seconds)
 
-    def place(self, tenant: str, *, background: bool, deadline: float) -> "_Place":
+    def slot(self, tenant: str, *, background: bool, deadline: float) -> "_Slot":
         """An async context: holds a place for a verified tenant's turn while the block runs.
 
         deadline: seconds on the event loop's clock.
@@ -111,22 +111,22 @@ class Gate:
         Raises:
             Overloaded: there is no room, or none in time.
         """
-        return _Place(self, tenant, background, deadline)
+        return _Slot(self, tenant, background, deadline)
 
     @contextmanager
-    def unidentified(self) -> Generator[None, None, None]:
+    def awaiting_identity(self) -> Generator[None, None, None]:
         """Around the wait for an identity provider, which comes before a place: bounds it.
 
         Raises:
             Overloaded: as many wait already as may run and wait together.
         """
-        if self._unidentified >= self.settings.in_flight + self.settings.queued:
+        if self._awaiting_identity >= self.settings.in_flight + self.settings.queued:
             raise self._overloaded(Refusal("full", 1.0))
-        self._unidentified += 1
+        self._awaiting_identity += 1
         try:
             yield
         finally:
-            self._unidentified -= 1
+            self._awaiting_identity -= 1
 
     def sample(self, *, at: float, lag: float, memory: int) -> None:
         """Take a measurement and adapt the limit. See `AdaptiveLimit.sample`."""
@@ -136,50 +136,50 @@ class Gate:
             lag=lag,
             memory=memory,
             in_flight=queue.in_flight,
-            most=queue.most,
-            began=queue.began,
+            peak=queue.peak,
+            started=queue.started,
         )
-        queue.most, queue.began = queue.in_flight, 0
+        queue.peak, queue.started = queue.in_flight, 0
         self._advance(at)
 
-    async def enter(self, tenant: str, background: bool, deadline: float) -> Ticket:
-        """Get a place; see `place`."""
+    async def admit(self, tenant: str, background: bool, deadline: float) -> Ticket:
+        """Get a place; see `slot`."""
         at = asyncio.get_running_loop().time()
-        self._queue.rate = self._pacing.rate(at=time.monotonic())
-        ticket, displaced = self._queue.enter(
+        self._queue.rate = self._pacer.rate(at=time.monotonic())
+        ticket, displaced = self._queue.admit(
             tenant, background=background, at=at, deadline=deadline
         )
         if displaced is not None:
-            self._tell(displaced, self._queue.displaced())
+            self._notify(displaced, self._queue.displaced())
         if isinstance(ticket, Refusal):
             raise self._overloaded(ticket)
-        self._look_at_pass()
-        if not ticket.running:
+        self._start_pass()
+        if not ticket.active:
             await self._wait(ticket)
         return ticket
 
-    def leave(self, ticket: Ticket, *, well: bool) -> None:
-        """Give a place back; `well` when the turn was answered."""
+    def release(self, ticket: Ticket, *, succeeded: bool) -> None:
+        """Give a place back; `succeeded` when the turn was answered."""
         at = asyncio.get_running_loop().time()
-        self._queue.leave(ticket, at=at, well=well)
+        self._queue.release(ticket, at=at, succeeded=succeeded)
         if self._queue.queued:
             self._advance(at)
 
-    def _look_at_pass(self) -> None:
+    def _start_pass(self) -> None:
         """To be called after a turn may have begun: the pass of the event loop counts from then."""
         if not self._in_pass and self._queue.allowance < self._allowed:
             self._in_pass = True
-            self._pass_began = time.monotonic()
+            self._pass_started_at = time.monotonic()
             asyncio.get_running_loop().call_soon(self._end_pass)
 
     def _end_pass(self) -> None:
         """The event loop has come round: let in as many as may begin during its next pass."""
-        queue, pacing = self._queue, self._pacing
+        queue, pacing = self._queue, self._pacer
         now = time.monotonic()
-        pacing.passed(
-            now - self._pass_began,
-            began=self._allowed - queue.allowance,
-            held_back=queue.allowance <= 0,
+        pacing.record_pass(
+            now - self._pass_started_at,
+            started=self._allowed - queue.allowance,
+            limited=queue.allowance <= 0,
             at=now,
         )
         queue.allowance = self._allowed = pacing.allowance
@@ -194,11 +194,11 @@ class Gate:
             async with Deadline(self._wheel, ticket.latest):
                 refusal = await waiter
         except BaseException as error:
-            if self._queue.waits(ticket):
-                self._queue.give_up(ticket, at=loop.time())
+            if self._queue.is_waiting(ticket):
+                self._queue.abandon(ticket, at=loop.time())
             elif waiter.done() and not waiter.cancelled() and waiter.result() is None:
                 # The place came in the very moment of giving up: pass it on.
-                self._queue.pass_on(ticket)
+                self._queue.forfeit(ticket)
             self._advance(loop.time())
             if isinstance(error, TimeoutError):
                 raise self._overloaded(self._queue.late()) from None
@@ -210,13 +210,13 @@ class Gate:
 
     def _advance(self, at: float) -> None:
         """Tell those who wait what has become of them."""
-        while (told := self._queue.next(at=at)) is not None:
-            ticket, refusal = told
-            if not self._tell(ticket, refusal) and refusal is None:
-                self._queue.pass_on(ticket)
-        self._look_at_pass()
+        while (decided := self._queue.next(at=at)) is not None:
+            ticket, refusal = decided
+            if not self._notify(ticket, refusal) and refusal is None:
+                self._queue.forfeit(ticket)
+        self._start_pass()
 
-    def _tell(self, ticket: Ticket, refusal: Refusal | None) -> bool:
+    def _notify(self, ticket: Ticket, refusal: Refusal | None) -> bool:
         """Whether somebody is there to hear it."""
         waiter = self._waiters[ticket]
         if waiter.done():
@@ -225,7 +225,7 @@ class Gate:
         return True
 
     def _overloaded(self, refusal: Refusal) -> Overloaded:
-        return Overloaded(DETAIL, retry_after=self._count(refusal))
+        return Overloaded(OVERLOADED_DETAIL, retry_after=self._count(refusal))
 
     def _count(self, refusal: Refusal) -> float:
         """Count it; when to come back: spread, so that not all do in the same moment."""
@@ -247,19 +247,19 @@ class Gate:
         )
 
 
-class _Place:
-    """See `Gate.place`. A class, because `contextlib` would cost every turn three times as much."""
+class _Slot:
+    """See `AdmissionGate.slot`. A class, because `contextlib` would cost every turn three times as much."""
 
     __slots__ = ("_background", "_deadline", "_gate", "_tenant", "_ticket")
 
-    def __init__(self, gate: Gate, tenant: str, background: bool, deadline: float) -> None:
+    def __init__(self, gate: AdmissionGate, tenant: str, background: bool, deadline: float) -> None:
         self._gate = gate
         self._tenant = tenant
         self._background = background
         self._deadline = deadline
 
     async def __aenter__(self) -> None:
-        self._ticket = await self._gate.enter(self._tenant, self._background, self._deadline)
+        self._ticket = await self._gate.admit(self._tenant, self._background, self._deadline)
 
     async def __aexit__(
         self,
@@ -267,4 +267,4 @@ class _Place:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._gate.leave(self._ticket, well=kind is None)
+        self._gate.release(self._ticket, succeeded=kind is None)

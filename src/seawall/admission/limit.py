@@ -49,7 +49,7 @@ class AdaptiveLimit:
 
     def __init__(self, settings: AdmissionSettings, *, memory_bound: int = 0) -> None:
         self._ceiling = settings.in_flight
-        self._floor = min(settings.at_least, settings.in_flight)
+        self._floor = min(settings.min_in_flight, settings.in_flight)
         self._target = settings.lag_seconds
         self._memory_bound = memory_bound
         self._limit = float(settings.in_flight)
@@ -71,7 +71,7 @@ class AdaptiveLimit:
         return self._lag
 
     def sample(
-        self, *, at: float, lag: float, memory: int, in_flight: int, most: int, began: int
+        self, *, at: float, lag: float, memory: int, in_flight: int, peak: int, started: int
     ) -> int:
         """Take a measurement, a few times a second; the limit from now on.
 
@@ -83,11 +83,13 @@ class AdaptiveLimit:
         self._sampled_at = at
         self._smooth(lag, step)
         late = self._is_late(at)
-        used = most >= _USED * self.limit
+        used = peak >= _USED * self.limit
         if self._memory_is_short(memory):
             self._memory_at_step = memory
             self._shrink(in_flight)
-        elif late and at >= self._next_step_at and began and self._floor < in_flight <= self._limit:
+        elif (
+            late and at >= self._next_step_at and started and self._floor < in_flight <= self._limit
+        ):
             self._next_step_at = at + _AGAIN_SECONDS
             self._shrink(in_flight)
         elif self._late_since is None and self._may_use_more(memory):

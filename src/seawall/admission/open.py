@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from seawall.admission.gate import Gate
+from seawall.admission.gate import AdmissionGate
 from seawall.admission.memory import memory_bound, resident_bytes
 from seawall.admission.settings import AdmissionSettings
 
@@ -12,15 +12,15 @@ __all__ = ["open_gate", "watch"]
 _SAMPLE_SECONDS = 0.1
 
 
-def open_gate(settings: AdmissionSettings, *, processes: int) -> Gate:
+def open_gate(settings: AdmissionSettings, *, processes: int) -> AdmissionGate:
     """The gate of one of so many processes, 0 for one a processor, that share memory alike."""
     bound = settings.memory_mb << 20
     if not bound:
         bound = memory_bound() // (processes or len(os.sched_getaffinity(0)))
-    return Gate(settings, memory_bound=bound)
+    return AdmissionGate(settings, memory_bound=bound)
 
 
-async def watch(gate: Gate) -> None:
+async def watch(gate: AdmissionGate) -> None:
     """Measure, ten times a second, how late the event loop is and what memory the process has.
 
     Until cancelled. Where nobody does it the limit stays where it is.

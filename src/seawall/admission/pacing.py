@@ -2,7 +2,7 @@
 
 import math
 
-__all__ = ["Pacing"]
+__all__ = ["StartPacer"]
 
 _START = 8
 _LARGEST = 64
@@ -13,7 +13,7 @@ _LONGEST_PASS = 0.25  # a pass counts for no more: a paused process says nothing
 _FORGET_SECONDS = 5.0
 
 
-class Pacing:
+class StartPacer:
     """How many turns may begin during one pass of the event loop.
 
     A turn's opening is most of its work. Where more begin than the processor can open, every
@@ -27,40 +27,40 @@ class Pacing:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._each = _START
+        self._allowance = _START
         self._rate = 0.0
-        self._held_back_seconds = 0.0
-        self._held_back_at = 0.0
+        self._limited_seconds = 0.0
+        self._limited_at = 0.0
 
     @property
     def allowance(self) -> int:
         """Turns that may begin during the next pass."""
-        return self._each
+        return self._allowance
 
     def rate(self, *, at: float) -> float:
         """Turns a second that begin while others wait, smoothed; 0 until that has been seen.
 
         The first seconds tell nothing: in them a crowd arrives, and each pass has more of that.
-        Nor does a crowd that is gone: the next one finds another server. at: as for `passed`.
+        Nor does a crowd that is gone: the next one finds another server. at: as for `record_pass`.
         """
-        known = self._held_back_seconds >= _KNOWN_AFTER_SECONDS
-        return self._rate if known and at - self._held_back_at <= _FORGET_SECONDS else 0.0
+        known = self._limited_seconds >= _KNOWN_AFTER_SECONDS
+        return self._rate if known and at - self._limited_at <= _FORGET_SECONDS else 0.0
 
-    def passed(self, took: float, *, began: float, held_back: bool, at: float) -> None:
+    def record_pass(self, took: float, *, started: float, limited: bool, at: float) -> None:
         """A pass is over. took: seconds. began: turns. held_back: whether more would have.
 
         at: now, in seconds on any steady clock.
         """
         if took > self._seconds:
-            self._each = max(1, self._each // 2)
+            self._allowance = max(1, self._allowance // 2)
         else:
-            self._each = min(_LARGEST, self._each + 1)
-        if held_back:
-            if at - took - self._held_back_at > _FORGET_SECONDS:
-                self._rate = self._held_back_seconds = 0.0
-            self._held_back_at = at
+            self._allowance = min(_LARGEST, self._allowance + 1)
+        if limited:
+            if at - took - self._limited_at > _FORGET_SECONDS:
+                self._rate = self._limited_seconds = 0.0
+            self._limited_at = at
             took = max(took, _SHORTEST)
             weight = min(took, _LONGEST_PASS)
-            self._held_back_seconds += weight
+            self._limited_seconds += weight
             counts = 1.0 - math.exp(-weight / _SMOOTHING_SECONDS)
-            self._rate += (began / took - self._rate) * counts
+            self._rate += (started / took - self._rate) * counts

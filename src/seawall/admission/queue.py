@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from seawall.admission.fair import CLASSES, FairQueue, Ticket
 from seawall.admission.settings import AdmissionSettings, TenantSettings
-from seawall.admission.typical import Typical
+from seawall.admission.typical import RecentMedian
 
 __all__ = ["AdmissionQueue", "Reason", "Refusal"]
 
@@ -44,8 +44,8 @@ class AdmissionQueue:
     free, as many turns may wait for the loop alone beyond `queued`, each for a second at least:
     `wait_seconds` of 0 means that nobody waits for a place, not that a burst finds none.
 
-    Every ticket ends exactly once: by `leave` or `pass_on` when it got a place, by `next` when that
-    came too late, by `give_up`, or as the one whom `enter` pushes out.
+    Every ticket ends exactly once: by `release` or `forfeit` when it got a place, by `next` when that
+    came too late, by `abandon`, or as the one whom `admit` pushes out.
 
     limit: turns that may be in flight; allowance: how many may begin until it is set anew; rate:
     about how many a second begin so while others wait, 0 for unknown. Changed from outside, as
@@ -60,15 +60,15 @@ class AdmissionQueue:
         }
         self._default = (_DEFAULT.weight, CLASSES.index(_DEFAULT.priority))
         self._fair = FairQueue()
-        self._typical = tuple(Typical() for _ in CLASSES)
-        self._held_seconds = 0.0  # moving average of how long a turn holds its place
+        self._medians = tuple(RecentMedian() for _ in CLASSES)
+        self._slot_seconds = 0.0  # moving average of how long a turn holds its place
         self._empty_at = 0.0  # when nobody waited last
         self.limit = settings.in_flight
         self.allowance = math.inf
         self.rate = 0.0
         self.in_flight = 0
-        self.most = 0
-        self.began = 0
+        self.peak = 0
+        self.started = 0
 
     @property
     def queued(self) -> int:
@@ -82,7 +82,7 @@ class AdmissionQueue:
     @property
     def busy(self) -> bool:
         """Whether a newcomer could not be given a place at once."""
-        return self._held_back or self._fair.waiting > 0
+        return self._blocked or self._fair.waiting > 0
 
     @property
     def behind(self) -> bool:
@@ -95,12 +95,12 @@ class AdmissionQueue:
         return self._fair.waiting >= self._settings.queued + max(0, self.limit - self.in_flight)
 
     @property
-    def _held_back(self) -> bool:
+    def _blocked(self) -> bool:
         return self.in_flight >= self.limit or self.allowance <= 0
 
-    def shut(self) -> Refusal | None:
+    def refusal_for_all(self) -> Refusal | None:
         """The refusal of everybody, where nobody could get in, whoever it is."""
-        if self._full and self._fair.firm and self.busy:
+        if self._full and self._fair.displacement_impossible and self.busy:
             return self._refuse("full")
         return None
 
@@ -113,9 +113,9 @@ class AdmissionQueue:
             return None
         if tenant is None:
             return self._refuse("full") if self._full else None
-        return self._judge(tenant, self._tenants.get(tenant, self._default), at, at + 1e9)
+        return self._decide(tenant, self._tenants.get(tenant, self._default), at, at + 1e9)
 
-    def enter(
+    def admit(
         self, tenant: str, *, background: bool, at: float, deadline: float
     ) -> tuple[Ticket | Refusal, Ticket | None]:
         """Decide on an arrival; its ticket runs or waits. The second is the one it pushes out.
@@ -124,24 +124,24 @@ class AdmissionQueue:
         """
         weight, rank = self._tenants.get(tenant, self._default)
         rank += background
-        typical = self._typical[rank].seconds(at=at)
+        typical = self._medians[rank].seconds(at=at)
         if deadline - at < typical:
             return self._refuse("late"), None
         if not self.busy:
             ticket = Ticket(self._fair.flow(tenant, weight, rank), at, deadline)
             self._begin(ticket, typical)
             return ticket, None
-        refusal = self._judge(tenant, (weight, rank), at, deadline - typical)
+        refusal = self._decide(tenant, (weight, rank), at, deadline - typical)
         if refusal is not None:
             return refusal, None
         displaced = None
         if self._full:
             displaced = self._fair.displaced_by(tenant, weight, rank)
             if displaced is not None:
-                self._take_out(displaced, at)
+                self._remove(displaced, at)
         if not self._fair.waiting:
             self._empty_at = at
-        latest = min(at + self._patience(at), deadline - typical)
+        latest = min(at + self._allowed_wait(at), deadline - typical)
         ticket = Ticket(self._fair.flow(tenant, weight, rank), at, latest)
         self._fair.push(ticket)
         return ticket, displaced
@@ -152,37 +152,39 @@ class AdmissionQueue:
         if ticket is None:
             return None
         if ticket.latest <= at:
-            self._take_out(ticket, at)
+            self._remove(ticket, at)
             return ticket, self._refuse("waited")
-        if self._held_back:
+        if self._blocked:
             return None
         self._fair.remove(ticket)
         self._note_empty(at)
         ticket.at = at
-        self._begin(ticket, self._typical[ticket.flow.rank].seconds(at=at))
+        self._begin(ticket, self._medians[ticket.flow.rank].seconds(at=at))
         return ticket, None
 
-    def leave(self, ticket: Ticket, *, at: float, well: bool) -> None:
-        """A turn that ran has ended, and its place is free; `well` when it was answered."""
+    def release(self, ticket: Ticket, *, at: float, succeeded: bool) -> None:
+        """A turn that ran has ended, and its place is free; `succeeded` when it was answered."""
         self.in_flight -= 1
-        held = at - ticket.at
-        self._fair.settle(ticket, held)
-        self._held_seconds += (held - self._held_seconds) * (0.05 if self._held_seconds else 1.0)
-        if well:
-            self._typical[ticket.flow.rank].note(held, at=at)
+        occupied = at - ticket.at
+        self._fair.finish(ticket, occupied)
+        self._slot_seconds += (occupied - self._slot_seconds) * (
+            0.05 if self._slot_seconds else 1.0
+        )
+        if succeeded:
+            self._medians[ticket.flow.rank].record(occupied, at=at)
 
-    def pass_on(self, ticket: Ticket) -> None:
+    def forfeit(self, ticket: Ticket) -> None:
         """A turn that was given a place has no use for it."""
         self.in_flight -= 1
-        self._fair.settle(ticket, 0.0)
+        self._fair.finish(ticket, 0.0)
 
-    def waits(self, ticket: Ticket) -> bool:
+    def is_waiting(self, ticket: Ticket) -> bool:
         """Whether the ticket is in the queue."""
         return ticket in ticket.flow.waiting
 
-    def give_up(self, ticket: Ticket, *, at: float) -> None:
+    def abandon(self, ticket: Ticket, *, at: float) -> None:
         """A turn that waited went away, or its time is over."""
-        self._take_out(ticket, at)
+        self._remove(ticket, at)
 
     def late(self) -> Refusal:
         """The refusal of a ticket whose time is over."""
@@ -192,12 +194,12 @@ class AdmissionQueue:
         """The refusal of a ticket that was pushed out."""
         return self._refuse("displaced")
 
-    def _judge(
+    def _decide(
         self, tenant: str, standing: tuple[float, int], at: float, deadline: float
     ) -> Refusal | None:
         weight, rank = standing
         wait = self._wait(self._fair.ahead(tenant, weight, rank))
-        latest = at + self._patience(at)
+        latest = at + self._allowed_wait(at)
         if at + wait > min(latest, deadline):
             return self._refuse("full" if latest <= deadline else "late")
         if self._full and self._fair.displaced_by(tenant, weight, rank) is None:
@@ -209,11 +211,11 @@ class AdmissionQueue:
 
         Who has to wait for a place does so once all of them are taken.
         """
-        places = max(0.0, ahead + self.in_flight - self.limit)
-        wait = places * self._held_seconds / max(1, self.limit, self.in_flight)
+        slots = max(0.0, ahead + self.in_flight - self.limit)
+        wait = slots * self._slot_seconds / max(1, self.limit, self.in_flight)
         return max(wait, ahead / self.rate) if self.rate else wait
 
-    def _patience(self, at: float) -> float:
+    def _allowed_wait(self, at: float) -> float:
         settings = self._settings
         longest = settings.wait_seconds
         if self._fair.waiting < self.limit - self.in_flight:
@@ -229,11 +231,11 @@ class AdmissionQueue:
     def _begin(self, ticket: Ticket, typical: float) -> None:
         self.in_flight += 1
         self.allowance -= 1
-        self.began += 1
-        self.most = max(self.most, self.in_flight)
+        self.started += 1
+        self.peak = max(self.peak, self.in_flight)
         self._fair.charge(ticket, typical or 1.0)
 
-    def _take_out(self, ticket: Ticket, at: float) -> None:
+    def _remove(self, ticket: Ticket, at: float) -> None:
         self._fair.remove(ticket)
         self._fair.forget(ticket.flow)
         self._note_empty(at)

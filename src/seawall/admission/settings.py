@@ -23,8 +23,8 @@ class TenantSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class AdmissionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds of one process.
 
-    in_flight: the most turns at once; at_least: the fewest that the limit may shrink to.
-    pass_seconds: how long the event loop should take to come round. Only as many turns begin
+    in_flight: the most turns at once; min_in_flight: the fewest that the limit may shrink to.
+    loop_target_seconds: how long the event loop should take to come round. Only as many turns begin
     as let it; whoever comes meanwhile waits, or is refused, within that time.
     lag_seconds: how late the event loop may be, for a while, before the limit shrinks; 0: it
     never shrinks for that.
@@ -37,8 +37,8 @@ class AdmissionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     in_flight: Annotated[int, Meta(ge=1)] = 6_000
-    at_least: Annotated[int, Meta(ge=1)] = 32
-    pass_seconds: Annotated[float, Meta(gt=0)] = 0.005
+    min_in_flight: Annotated[int, Meta(ge=1)] = 32
+    loop_target_seconds: Annotated[float, Meta(gt=0)] = 0.005
     lag_seconds: Annotated[float, Meta(ge=0)] = 0.25
     memory_mb: Annotated[int, Meta(ge=0)] = 0
     queued: Annotated[int, Meta(ge=0)] = 2_000

@@ -2,14 +2,14 @@
 
 from collections import deque
 
-__all__ = ["Typical"]
+__all__ = ["RecentMedian"]
 
 _WINDOW = 127
 _EVERY = 16
 _FORGET_SECONDS = 30.0
 
 
-class Typical:
+class RecentMedian:
     """The median of the last 127 durations, exact, worked out anew with every sixteenth.
 
     What nothing has renewed for 30 seconds is forgotten. Otherwise an estimate that refuses
@@ -24,7 +24,7 @@ class Typical:
         self._median = 0.0
         self._noted_at = 0.0
 
-    def note(self, seconds: float, *, at: float) -> None:
+    def record(self, seconds: float, *, at: float) -> None:
         """A turn took so long; `at` on the clock of `seconds`."""
         self._last.append(seconds)
         self._noted_at = at

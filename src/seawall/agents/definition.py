@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from seawall.agents.output import Output
+from seawall.agents.output import OutputCheck
 from seawall.agents.tools import Tool
 from seawall.models.port import Model, Prompt, ToolSpec
 
@@ -49,7 +49,7 @@ class Agent(Struct, frozen=True, eq=False):
     handoffs: tuple[str, ...]
     limits: AgentLimits
     temperature: float | None
-    output: Output | None = None
+    output: OutputCheck | None = None
     reasoning: bool = False
     may_be_empty: bool = False
 
@@ -63,7 +63,7 @@ def build_agent(
     handoffs: tuple[str, ...] = (),
     limits: AgentLimits | None = None,
     temperature: float | None = None,
-    output: Output | None = None,
+    output: OutputCheck | None = None,
     reasoning: bool = False,
 ) -> Agent:
     """An agent whose prompt is assembled once.

@@ -19,10 +19,10 @@ from typing import Any
 
 from msgspec import Struct
 
-__all__ = ["CallRefused", "Ended", "Execution"]
+__all__ = ["CallRefused", "CallResult", "CallExecutor"]
 
-_PLACES = 16
-_MOST_HUNG = 16
+_MAX_THREADS = 16
+_MAX_HUNG = 16
 _IDLE_SECONDS = 10.0
 _GRACE_SECONDS = 0.5
 
@@ -33,7 +33,7 @@ class CallRefused(Exception):
     """The call was not begun; the text says why."""
 
 
-class Ended(Struct, frozen=True):
+class CallResult(Struct, frozen=True):
     """What came of a call that ended: a value, or whatever it raised."""
 
     value: Any = None
@@ -43,48 +43,50 @@ class Ended(Struct, frozen=True):
 class _Call:
     """A call in a thread."""
 
-    __slots__ = ("context", "ended", "function", "given_up", "loop", "timer")
+    __slots__ = ("context", "ended", "function", "abandoned", "loop", "timer")
 
     def __init__(self, function: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
         self.function = function
         self.loop = loop
         self.context = contextvars.copy_context()
-        self.ended: asyncio.Future[Ended] = loop.create_future()
+        self.ended: asyncio.Future[CallResult] = loop.create_future()
         self.timer: asyncio.TimerHandle | None = None
-        self.given_up = False
+        self.abandoned = False
 
 
-class Execution:
+class CallExecutor:
     """The calls of one tool in one process."""
 
     Refused = CallRefused
 
     def __init__(
         self,
-        places: int = _PLACES,
-        most_hung: int = _MOST_HUNG,
+        max_threads: int = _MAX_THREADS,
+        max_hung: int = _MAX_HUNG,
         grace_seconds: float = _GRACE_SECONDS,
     ) -> None:
         """Begin without calls and without threads.
 
         Args:
             places: Calls of a plain function that run at once; others wait for a place.
-            most_hung: Calls that were given up and have not returned; at so many the tool is
+            max_hung: Calls that were given up and have not returned; at so many the tool is
                 refused.
             grace_seconds: How long an async function may take to end when it is cancelled.
         """
         self._grace_seconds = grace_seconds
-        self._places = places
-        self._most_hung = most_hung
-        self._running = 0
+        self._max_threads = max_threads
+        self._max_hung = max_hung
+        self._active = 0
         self._hung = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._abandoned: set[asyncio.Task[Ended]] = set()
+        self._abandoned: set[asyncio.Task[CallResult]] = set()
         self._lock = threading.Lock()  # of the two below, which threads also look at
         self._calls: SimpleQueue[_Call] = SimpleQueue()
         self._idle = 0
 
-    async def in_thread(self, name: str, function: Callable[[], Any], deadline: float) -> Ended:
+    async def in_thread(
+        self, name: str, function: Callable[[], Any], deadline: float
+    ) -> CallResult:
         """Call a plain function.
 
         Args:
@@ -97,15 +99,15 @@ class Execution:
             TimeoutError: the deadline passed; the function goes on in its thread.
         """
         loop = asyncio.get_running_loop()
-        await self._place(name, deadline)
+        await self._acquire_thread(name, deadline)
         call = _Call(function, loop)
         try:
             self._begin(call)
         except RuntimeError as error:  # no more threads may be had
-            self._free_place()
+            self._release_thread()
             raise CallRefused(f"{name} is not available now.") from error
         # Counts also where the turn is cancelled before: the thread goes on until then.
-        call.timer = loop.call_at(deadline, self._give_up, name, call)
+        call.timer = loop.call_at(deadline, self._abandon, name, call)
         await asyncio.wait((call.ended,), timeout=deadline - loop.time())
         if not call.ended.done():
             raise TimeoutError
@@ -113,7 +115,7 @@ class Execution:
 
     async def in_task(
         self, name: str, function: Callable[[], Awaitable[Any]], deadline: float
-    ) -> Ended:
+    ) -> CallResult:
         """Call an async function; when the caller is cancelled it is, too.
 
         Args:
@@ -143,7 +145,7 @@ class Execution:
             raise TimeoutError
         return ended
 
-    async def _cancel(self, name: str, task: asyncio.Task[Ended]) -> None:
+    async def _cancel(self, name: str, task: asyncio.Task[CallResult]) -> None:
         """End the task; give it up where it does not end."""
         task.cancel()
         try:
@@ -154,55 +156,55 @@ class Execution:
                 task.add_done_callback(self._returned)
                 self._count_hung(name, "ignores its cancellation")
 
-    def _returned(self, task: asyncio.Task[Ended]) -> None:
+    def _returned(self, task: asyncio.Task[CallResult]) -> None:
         self._abandoned.discard(task)
         self._hung -= 1
 
     def _check(self, name: str) -> None:
-        if self._hung >= self._most_hung:
+        if self._hung >= self._max_hung:
             raise CallRefused(
                 f"{name} is not available now: {self._hung} earlier calls have not returned."
             )
 
-    async def _place(self, name: str, deadline: float) -> None:
+    async def _acquire_thread(self, name: str, deadline: float) -> None:
         """Wait for one of the places."""
         self._check(name)
-        if self._running < self._places:
-            self._running += 1
+        if self._active < self._max_threads:
+            self._active += 1
             return
-        place = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
         try:
             async with asyncio.timeout_at(deadline):
-                await place
+                await waiter
         except TimeoutError:
-            self._leave_queue(place)
+            self._stop_waiting(waiter)
             raise CallRefused(f"{name} is busy; the call was not begun.") from None
         except asyncio.CancelledError:
-            self._leave_queue(place)
+            self._stop_waiting(waiter)
             raise
-        self._check_granted(name)
+        self._check_after_wait(name)
 
-    def _leave_queue(self, place: asyncio.Future[None]) -> None:
+    def _stop_waiting(self, waiter: asyncio.Future[None]) -> None:
         with suppress(ValueError):
-            self._waiting.remove(place)
-        if place.done() and not place.cancelled():
-            self._free_place()
+            self._waiting.remove(waiter)
+        if waiter.done() and not waiter.cancelled():
+            self._release_thread()
 
-    def _check_granted(self, name: str) -> None:
+    def _check_after_wait(self, name: str) -> None:
         try:
             self._check(name)
         except CallRefused:
-            self._free_place()
+            self._release_thread()
             raise
 
-    def _free_place(self) -> None:
+    def _release_thread(self) -> None:
         while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
                 return
-        self._running -= 1
+        self._active -= 1
 
     def _begin(self, call: _Call) -> None:
         """Hand the call to a thread that waits for one, or start a thread.
@@ -218,25 +220,25 @@ class Execution:
         if not waits:
             threading.Thread(target=self._work, args=(call,), daemon=True, name="tool").start()
 
-    def _give_up(self, name: str, call: _Call) -> None:
+    def _abandon(self, name: str, call: _Call) -> None:
         """The deadline of a call has passed and it has not returned."""
         if call.ended.done():
             return
-        call.given_up = True
-        self._free_place()
+        call.abandoned = True
+        self._release_thread()
         self._count_hung(name, "has not returned by its deadline; its thread is given up")
 
     def _count_hung(self, name: str, what: str) -> None:
         self._hung += 1
-        _log.warning("tool %s: a call %s (%d of %d)", name, what, self._hung, self._most_hung)
+        _log.warning("tool %s: a call %s (%d of %d)", name, what, self._hung, self._max_hung)
 
-    def _end(self, call: _Call, ended: Ended) -> None:
+    def _end(self, call: _Call, ended: CallResult) -> None:
         if call.timer is not None:
             call.timer.cancel()
-        if call.given_up:
+        if call.abandoned:
             self._hung -= 1
         else:
-            self._free_place()
+            self._release_thread()
         if not call.ended.done():
             call.ended.set_result(ended)
 
@@ -244,16 +246,16 @@ class Execution:
         """What a thread does: one call after another, until there is none for a while."""
         while True:
             try:
-                ended = Ended(call.context.run(call.function))
+                ended = CallResult(call.context.run(call.function))
             except BaseException as error:  # noqa: BLE001 - whatever foreign code raises is an outcome
-                ended = Ended(None, error)
+                ended = CallResult(None, error)
             with self._lock:
                 self._idle += 1
             try:
                 call.loop.call_soon_threadsafe(self._end, call, ended)
             except RuntimeError:  # the loop is closed, and with it all that waited
-                self._running -= not call.given_up
-                self._hung -= call.given_up
+                self._active -= not call.abandoned
+                self._hung -= call.abandoned
             del call, ended
             following = self._next()
             if following is None:
@@ -272,8 +274,8 @@ class Execution:
                         return None
 
 
-async def _outcome(function: Callable[[], Awaitable[Any]]) -> Ended:
+async def _outcome(function: Callable[[], Awaitable[Any]]) -> CallResult:
     try:
-        return Ended(await function())
+        return CallResult(await function())
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises is an outcome
-        return Ended(None, error)
+        return CallResult(None, error)

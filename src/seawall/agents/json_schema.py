@@ -161,7 +161,7 @@ class ValueCheck:
         if self._steps > _MAX_STEPS or depth > _MAX_DEPTH:
             raise SchemaFault("It is too large or too deeply nested to be checked.")
         if isinstance(schema, bool):
-            return None if schema else f"{_shown(path)} must not be there"
+            return None if schema else f"{_path_text(path)} must not be there"
         self._steps += len(schema.get("required", ()))
         if (reference := schema.get("$ref")) is not None:
             if reference not in self._referred:
@@ -181,13 +181,13 @@ class ValueCheck:
     ) -> str | None:
         for name in schema.get("required", ()):
             if name not in value:
-                return f"{_shown((*path, name))} is missing"
+                return f"{_path_text((*path, name))} is missing"
         known = schema.get("properties", {})
         others = schema.get("additionalProperties", True)
         for name, each in value.items():
             inner = (*path, name)
             if name not in known and others is False:
-                return f"{_shown(inner)} must not be there"
+                return f"{_path_text(inner)} must not be there"
             if (fault := self._fault(known.get(name, others), each, inner, depth + 1)) is not None:
                 return fault
         return None
@@ -202,7 +202,7 @@ class ValueCheck:
             if fault is not None:
                 return fault
         if schema.get("uniqueItems") is True and len(set(map(self._canonical, value))) < len(value):
-            return f"{_shown(path)} must have no item twice"
+            return f"{_path_text(path)} must have no item twice"
         return None
 
     def _combined_fault(
@@ -217,12 +217,14 @@ class ValueCheck:
                 matching = faults.count(None)
                 if not matching:
                     return (
-                        faults[0] if len(faults) == 1 else f"{_shown(path)} matches none of {key}"
+                        faults[0]
+                        if len(faults) == 1
+                        else f"{_path_text(path)} matches none of {key}"
                     )
                 if key == "oneOf" and matching > 1:
-                    return f"{_shown(path)} matches more than one of oneOf"
+                    return f"{_path_text(path)} matches more than one of oneOf"
         if "not" in schema and self._fault(schema["not"], value, path, depth + 1) is None:
-            return f"{_shown(path)} must not match the schema in not"
+            return f"{_path_text(path)} must not match the schema in not"
         return None
 
     def _own_fault(self, schema: dict[str, Any], value: Any, path: Path) -> str | None:  # noqa: ANN401 - JSON
@@ -231,15 +233,15 @@ class ValueCheck:
         if kinds is not None:
             listed = kinds if isinstance(kinds, list) else [kinds]
             if not any(_is_a(value, each) for each in listed):
-                return f"{_shown(path)} must be of type {' or '.join(listed)}"
+                return f"{_path_text(path)} must be of type {' or '.join(listed)}"
         if "enum" in schema:
             offered, shown = self._offer(schema["enum"], schema["enum"])
             if self._canonical(value) not in offered:
-                return f"{_shown(path)} must be one of {shown}"
+                return f"{_path_text(path)} must be one of {shown}"
         if "const" in schema:
             offered, shown = self._offer(schema, [schema["const"]])
             if self._canonical(value) not in offered:
-                return f"{_shown(path)} must be {shown[1:-1]}"
+                return f"{_path_text(path)} must be {shown[1:-1]}"
         return _number_fault(schema, value, path) or _size_fault(schema, value, path)
 
     def _offer(self, owner: object, values: list[Any]) -> tuple[frozenset[bytes], str]:
@@ -258,12 +260,12 @@ class ValueCheck:
 def _number_fault(schema: dict[str, Any], value: Any, path: Path) -> str | None:  # noqa: ANN401 - JSON
     if not _is_number(value):
         return None
-    for key, (holds, said) in _BOUNDS.items():
-        if key in schema and not holds(value, schema[key]):
-            return f"{_shown(path)} {said} {schema[key]}"
+    for key, (satisfied, phrase) in _BOUNDS.items():
+        if key in schema and not satisfied(value, schema[key]):
+            return f"{_path_text(path)} {phrase} {schema[key]}"
     step = schema.get("multipleOf")
     if step is not None and not _is_multiple(value, step):
-        return f"{_shown(path)} must be a multiple of {step}"
+        return f"{_path_text(path)} must be a multiple of {step}"
     return None
 
 
@@ -282,9 +284,9 @@ def _size_fault(schema: dict[str, Any], value: Any, path: Path) -> str | None:  
         return None
     least, most, what = sizes
     if len(value) < schema.get(least, 0):
-        return f"{_shown(path)} must have at least {schema[least]} {what}"
+        return f"{_path_text(path)} must have at least {schema[least]} {what}"
     if most in schema and len(value) > schema[most]:
-        return f"{_shown(path)} must have at most {schema[most]} {what}"
+        return f"{_path_text(path)} must have at most {schema[most]} {what}"
     return None
 
 
@@ -324,7 +326,7 @@ def _plain(value: object) -> object:
     return value
 
 
-def _shown(path: Path) -> str:
+def _path_text(path: Path) -> str:
     return ".".join(map(str, path))[:200] or "the answer"
 
 

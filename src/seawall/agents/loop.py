@@ -13,7 +13,7 @@ from seawall.agents.arguments import decode_arguments
 from seawall.agents.context import ToolContext, ToolError
 from seawall.agents.definition import HAND_OFF, Agent
 from seawall.agents.effects import EffectKeys
-from seawall.agents.tools import ToolOutcome, cut
+from seawall.agents.tools import ToolOutcome, truncate
 from seawall.errors import InvalidOutput, TurnLimitReached, UpstreamFailed
 from seawall.events import (
     AgentSelected,
@@ -48,7 +48,7 @@ __all__ = ["AgentTurn", "Answer", "Emit", "run_agent"]
 
 _log = logging.getLogger("seawall.agents")
 
-_ASKED_FOR_EMPTY = 2
+_EMPTY_ANSWER_ATTEMPTS = 2
 _CUT_OFF = (
     "This call was cut off by the bound on the tokens that you may write, and was not executed. "
     "Make it again in fewer words, or answer without it."
@@ -115,7 +115,7 @@ class _Reply(Struct):
     reason: FinishReason = "other"
 
     @property
-    def asks(self) -> bool:
+    def requests_tools(self) -> bool:
         """Whether it asks for tools."""
         return bool(self.calls or self.unfinished)
 
@@ -135,39 +135,39 @@ async def run_agent(agents: Mapping[str, Agent], start: str, turn: AgentTurn, em
         DeadlineExceeded: the model did not answer in time.
     """
     answer = Answer(start)
-    with ExitStack() as acting:
-        await _run(agents, turn, answer, emit, acting)
+    with ExitStack() as agent_span:
+        await _run(agents, turn, answer, emit, agent_span)
     return answer
 
 
 async def _run(
-    agents: Mapping[str, Agent], turn: AgentTurn, answer: Answer, emit: Emit, acting: ExitStack
+    agents: Mapping[str, Agent], turn: AgentTurn, answer: Answer, emit: Emit, agent_span: ExitStack
 ) -> None:
     """Bring the answer about. acting: spans the agent that has the conversation."""
     clock = asyncio.get_running_loop().time
     start = answer.agent
     agent = agents[start]
-    mending: tuple[Message, ...] = ()
+    repair: tuple[Message, ...] = ()
     keys = EffectKeys(turn.effect_key)
-    _invoke(agent, turn, acting)
+    _invoke(agent, turn, agent_span)
     cut_off = False
     for step in range(agent.limits.steps):
         began = clock()
         last = step + 1 == agents[start].limits.steps
-        reply = await _ask(agent, turn, answer, mending, emit, last=last)
+        reply = await _ask(agent, turn, answer, repair, emit, last=last)
         asked = clock()
         answer.model_seconds += asked - began
         if last and reply.text.strip():  # it was asked without tools, and this is its answer
             reply.calls = reply.unfinished = ()
-        if not reply.asks and agent.output is not None:
+        if not reply.requests_tools and agent.output is not None:
             fault = agent.output.fault(reply.text)
             if fault is not None:
-                mending = _mend(agent, reply.text, fault, last=bool(mending) or last)
+                repair = _repair_messages(agent, reply.text, fault, last=bool(repair) or last)
                 continue
-            await _say(reply.text, answer, emit)
-        if not reply.asks:
+            await _emit_text(reply.text, answer, emit)
+        if not reply.requests_tools:
             answer.messages += (AssistantMessage(reply.text),)
-            answer.finish_reason = _shown(reply.reason)
+            answer.finish_reason = _public_reason(reply.reason)
             return
         if last:
             break
@@ -188,14 +188,14 @@ async def _run(
             await emit(AgentSelected(successor, "handoff", agent.name))
             agent = agents[successor]
             answer.agent = successor
-            acting.close()
-            _invoke(agent, turn, acting)
+            agent_span.close()
+            _invoke(agent, turn, agent_span)
     raise TurnLimitReached(f"There was no answer after {agents[start].limits.steps} model calls.")
 
 
-def _invoke(agent: Agent, turn: AgentTurn, acting: ExitStack) -> None:
+def _invoke(agent: Agent, turn: AgentTurn, agent_span: ExitStack) -> None:
     """Names: OpenTelemetry's conventions for GenAI agents, gen-ai-agent-spans.md."""
-    span = acting.enter_context(within_span(f"invoke_agent {agent.name}"))
+    span = agent_span.enter_context(within_span(f"invoke_agent {agent.name}"))
     if span is not None:
         span.put("gen_ai.operation.name", "invoke_agent")
         span.put("gen_ai.agent.name", agent.name)
@@ -206,7 +206,7 @@ async def _ask(
     agent: Agent,
     turn: AgentTurn,
     answer: Answer,
-    mending: tuple[Message, ...],
+    repair: tuple[Message, ...],
     emit: Emit,
     *,
     last: bool,
@@ -227,9 +227,13 @@ async def _ask(
         UpstreamFailed: There was nothing in the second one either.
         TurnLimitReached: A bound was met before there was an answer.
     """
-    for _ in range(_ASKED_FOR_EMPTY):
-        reply = await _call_model(agent, turn, answer, mending, emit, last=last)
-        if reply.asks or reply.text.strip() or (agent.may_be_empty and reply.reason == "stop"):
+    for _ in range(_EMPTY_ANSWER_ATTEMPTS):
+        reply = await _call_model(agent, turn, answer, repair, emit, last=last)
+        if (
+            reply.requests_tools
+            or reply.text.strip()
+            or (agent.may_be_empty and reply.reason == "stop")
+        ):
             return reply
         if reply.reason == "content_filter":
             raise UpstreamFailed("The model's content filter withheld the answer.")
@@ -244,7 +248,7 @@ async def _call_model(
     agent: Agent,
     turn: AgentTurn,
     answer: Answer,
-    mending: tuple[Message, ...],
+    repair: tuple[Message, ...],
     emit: Emit,
     *,
     last: bool,
@@ -255,7 +259,7 @@ async def _call_model(
     if tokens <= 0:
         raise TurnLimitReached("The agent has used all the tokens it may write in one turn.")
     tokens = min(tokens, agent.limits.call_tokens or tokens)
-    messages = turn.history + answer.messages + mending
+    messages = turn.history + answer.messages + repair
     prompt = agent.closing_prompt if last else agent.prompt
     request = ModelRequest(prompt, messages, tokens, agent.temperature, turn.meter)
     deadline = min(turn.deadline, clock() + agent.limits.model_seconds)
@@ -266,7 +270,7 @@ async def _call_model(
             if type(event) is Text:
                 pieces.append(event.text)
                 if agent.output is None:
-                    await _say(event.text, answer, emit)
+                    await _emit_text(event.text, answer, emit)
             elif type(event) is Progress and agent.reasoning and event.reasoning:
                 await emit(ReasoningDelta(event.reasoning))
             elif type(event) is ToolCalls:
@@ -292,18 +296,18 @@ def _checked(agent: Agent, reply: _Reply) -> _Reply:
     return reply
 
 
-def _shown(reason: FinishReason) -> str:
+def _public_reason(reason: FinishReason) -> str:
     """Why the answer of a turn ended, in the words that clients know."""
     return reason if reason in ("length", "content_filter") else "stop"
 
 
-async def _say(text: str, answer: Answer, emit: Emit) -> None:
+async def _emit_text(text: str, answer: Answer, emit: Emit) -> None:
     if answer.first_text_at is None:
         answer.first_text_at = asyncio.get_running_loop().time()
     await emit(TextDelta(text))
 
 
-def _mend(agent: Agent, text: str, fault: str, *, last: bool) -> tuple[Message, ...]:
+def _repair_messages(agent: Agent, text: str, fault: str, *, last: bool) -> tuple[Message, ...]:
     """What the model is told about an answer that is not valid; the customer never sees it.
 
     Raises:
@@ -312,8 +316,10 @@ def _mend(agent: Agent, text: str, fault: str, *, last: bool) -> tuple[Message, 
     if last:
         _log.warning("agent %s: invalid output: %s", agent.name, fault)
         raise InvalidOutput(f"The answer of agent {agent.name} is not valid: {fault}")
-    told = f"Your answer is not valid. {fault} Answer again, with nothing but the valid JSON."
-    return AssistantMessage(text), UserMessage(told)
+    instruction = (
+        f"Your answer is not valid. {fault} Answer again, with nothing but the valid JSON."
+    )
+    return AssistantMessage(text), UserMessage(instruction)
 
 
 async def _call_tools(
@@ -348,11 +354,11 @@ async def _spanned_call(
     with within_span(f"execute_tool {call.name}") as span:
         outcome = await _call_tool(agent, call, turn, keys, span)
         if span is not None:
-            _tell_call(span, call, outcome)
+            _describe_call(span, call, outcome)
         return outcome
 
 
-def _tell_call(span: Span, call: ToolCall, outcome: ToolOutcome) -> None:
+def _describe_call(span: Span, call: ToolCall, outcome: ToolOutcome) -> None:
     span.put("gen_ai.operation.name", "execute_tool")
     span.put("gen_ai.tool.name", call.name)
     span.put("gen_ai.tool.call.id", call.id)
@@ -372,7 +378,7 @@ async def _call_tool(
     tool = agent.tools.get(call.name)
     if tool is None:
         known = ", ".join(sorted(agent.tools)) or "none"
-        unknown = cut(call.name, 100)
+        unknown = truncate(call.name, 100)
         return ToolOutcome(f"There is no tool {unknown!r}; known: {known}.", failed=True)
     try:
         prepared = tool.prepare(call.arguments)
@@ -392,9 +398,9 @@ def _hand_off(agent: Agent, call: ToolCall) -> ToolOutcome:
     try:
         asked = decode_arguments(call.arguments, _HandOffArguments)
     except msgspec.DecodeError as error:
-        return ToolOutcome(cut(f"Invalid arguments for {HAND_OFF}: {error}"), failed=True)
+        return ToolOutcome(truncate(f"Invalid arguments for {HAND_OFF}: {error}"), failed=True)
     if asked.agent not in agent.handoffs:
-        unknown = cut(asked.agent, 100)
+        unknown = truncate(asked.agent, 100)
         return ToolOutcome(f"There is no agent {unknown!r} here; known: {known}.", failed=True)
     return ToolOutcome(asked.agent)
 

@@ -6,16 +6,16 @@ from msgspec import structs
 
 from seawall.agents.definition import Agent
 from seawall.agents.json_schema import SchemaFault, ValueCheck
-from seawall.agents.output import Output
+from seawall.agents.output import OutputCheck
 from seawall.errors import InvalidField
 from seawall.models.schemas import ANY_OBJECT
-from seawall.models.stopping import StoppedModel
+from seawall.models.stopping import StopSequenceModel
 from seawall.turn import AnswerOptions
 
-__all__ = ["agents_with"]
+__all__ = ["apply_answer_options"]
 
 
-def agents_with(
+def apply_answer_options(
     agents: Mapping[str, Agent], first: str, options: AnswerOptions
 ) -> dict[str, Agent]:
     """The agents as they answer one turn.
@@ -35,11 +35,11 @@ def agents_with(
         )
     output = None
     if wanted is not None:
-        output = Output(wanted, ValueCheck(wanted.schema), SchemaFault)
-    return {name: _with(agent, options, output) for name, agent in agents.items()}
+        output = OutputCheck(wanted, ValueCheck(wanted.schema), SchemaFault)
+    return {name: _apply(agent, options, output) for name, agent in agents.items()}
 
 
-def _with(agent: Agent, options: AnswerOptions, output: Output | None) -> Agent:
+def _apply(agent: Agent, options: AnswerOptions, output: OutputCheck | None) -> Agent:
     if output is not None and agent.output is None:
         agent = structs.replace(
             agent,
@@ -48,7 +48,7 @@ def _with(agent: Agent, options: AnswerOptions, output: Output | None) -> Agent:
             output=output,
         )
     if options.stop:
-        model = StoppedModel(agent.model, options.stop)
+        model = StopSequenceModel(agent.model, options.stop)
         agent = structs.replace(agent, model=model, may_be_empty=True)
     if options.max_tokens is not None:
         least = min(options.max_tokens, agent.limits.call_tokens or options.max_tokens)

@@ -15,9 +15,9 @@ from msgspec import Struct
 from seawall.errors import ConfigError
 from seawall.models.port import OutputFormat
 
-__all__ = ["Output", "OutputSettings", "build_output"]
+__all__ = ["OutputCheck", "OutputSettings", "build_output"]
 
-_MAX_TOLD_CHARACTERS = 500
+_MAX_FAULT_CHARACTERS = 500
 _name = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Of later drafts than the validator knows; it would take anything.
 _UNCHECKED = frozenset(
@@ -38,7 +38,7 @@ class OutputSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     schema_file: str = ""
 
 
-class Output(Struct, frozen=True, eq=False):
+class OutputCheck(Struct, frozen=True, eq=False):
     """A format with its check."""
 
     format: OutputFormat
@@ -54,11 +54,11 @@ class Output(Struct, frozen=True, eq=False):
         except RecursionError:
             return "It is nested too deeply."
         except self.invalid as error:
-            return str(error)[:_MAX_TOLD_CHARACTERS]
+            return str(error)[:_MAX_FAULT_CHARACTERS]
         return None
 
 
-def build_output(agent: str, settings: OutputSettings | None) -> Output | None:
+def build_output(agent: str, settings: OutputSettings | None) -> OutputCheck | None:
     """The check of an agent's settings; None where it has none.
 
     Raises:
@@ -80,22 +80,22 @@ def build_output(agent: str, settings: OutputSettings | None) -> Output | None:
             schema = msgspec.json.decode(text, type=dict[str, Any])
         except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{where}.schema_file: {settings.schema_file}: {error}") from error
-    for fault in _faults(schema):
+    for fault in _unsupported(schema):
         raise ConfigError(f"{where}: {fault}")
     try:
         validate = fastjsonschema.compile(schema, use_default=False)
     except (fastjsonschema.JsonSchemaDefinitionException, re.error, AttributeError) as error:
         raise ConfigError(f"{where}: is no JSON Schema: {error}") from error
-    return Output(
+    return OutputCheck(
         OutputFormat(settings.name, schema), validate, fastjsonschema.JsonSchemaValueException
     )
 
 
-def _faults(schema: object) -> Iterator[str]:
+def _unsupported(schema: object) -> Iterator[str]:
     """What would not be checked, or would be fetched from elsewhere."""
     if isinstance(schema, list):
         for each in schema:
-            yield from _faults(each)
+            yield from _unsupported(each)
     if not isinstance(schema, dict):
         return
     for key, value in schema.items():
@@ -105,6 +105,6 @@ def _faults(schema: object) -> Iterator[str]:
             yield f"$ref must lead to somewhere in the schema, not to {value}"
         elif key in _TABLES and isinstance(value, dict):
             for each in value.values():
-                yield from _faults(each)
+                yield from _unsupported(each)
         elif key not in ("enum", "const", "default", "examples"):
-            yield from _faults(value)
+            yield from _unsupported(value)

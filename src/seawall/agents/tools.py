@@ -18,17 +18,17 @@ from msgspec import Struct, field
 
 from seawall.agents.arguments import canonical, decode_arguments
 from seawall.agents.context import ToolContext, ToolError
-from seawall.agents.execution import CallRefused, Execution
+from seawall.agents.execution import CallExecutor, CallRefused
 from seawall.models.port import ToolSpec
 
 __all__ = [
     "PreparedCall",
-    "Reads",
+    "ReadCache",
     "Tool",
     "ToolOutcome",
     "Toolset",
     "close_toolset",
-    "cut",
+    "truncate",
     "tool",
 ]
 
@@ -49,10 +49,10 @@ class ToolOutcome(Struct, frozen=True):
     failed: bool = False
 
 
-class Reads(Protocol):
-    """What the cacheable tools of a set have read; see `caches.reads`."""
+class ReadCache(Protocol):
+    """What the cacheable tools of a set have read; see `caches.read_cache`."""
 
-    async def changing(self, run: Callable[[], Awaitable[ToolOutcome]]) -> ToolOutcome:
+    async def run_mutation(self, run: Callable[[], Awaitable[ToolOutcome]]) -> ToolOutcome:
         """Run a tool that changes something."""
         ...
 
@@ -83,8 +83,8 @@ class Tool(Struct, frozen=True, eq=False):
     is_async: bool
     cache_seconds: float | None = None
     shared: bool = False
-    reads: Reads | None = None
-    execution: Execution = field(default_factory=Execution)
+    read_cache: ReadCache | None = None
+    execution: CallExecutor = field(default_factory=CallExecutor)
 
     @property
     def name(self) -> str:
@@ -101,10 +101,10 @@ class Tool(Struct, frozen=True, eq=False):
             raise ToolError(f"Arguments exceed {_MAX_ARGUMENT_CHARACTERS} characters.")
         try:
             values = decode_arguments(arguments, self.arguments)
-            keyed = self.context_parameter is not None or self.reads is not None
+            keyed = self.context_parameter is not None or self.read_cache is not None
             return PreparedCall(values, canonical(values) if keyed else b"")
         except (msgspec.DecodeError, ValueError) as error:
-            raise ToolError(cut(f"Invalid arguments for {self.name}: {error}")) from error
+            raise ToolError(truncate(f"Invalid arguments for {self.name}: {error}")) from error
         except RecursionError:
             raise ToolError(f"Invalid arguments for {self.name}: nested too deeply.") from None
         except BaseException as defect:  # of the types of its parameters, which are foreign code
@@ -129,14 +129,14 @@ class Tool(Struct, frozen=True, eq=False):
         if self.cache_seconds is not None:  # what others may get depends on no session's notes
             context = msgspec.structs.replace(context, state={})
         run = partial(self._run, prepared.values, context)
-        if self.reads is None:
+        if self.read_cache is None:
             return await run()
         if self.mutating:
-            return await self.reads.changing(run)
+            return await self.read_cache.run_mutation(run)
         try:
-            return await self.reads.read(self, prepared.canonical, context, run)
+            return await self.read_cache.read(self, prepared.canonical, context, run)
         except TimeoutError:
-            return self._late()
+            return self._timed_out()
 
     async def _run(self, values: Struct, context: ToolContext) -> ToolOutcome:
         keywords = {name: getattr(values, name) for name in values.__struct_fields__}
@@ -155,7 +155,7 @@ class Tool(Struct, frozen=True, eq=False):
         except CallRefused as refusal:
             return ToolOutcome(str(refusal), True)
         except TimeoutError:
-            return self._late()
+            return self._timed_out()
         if ended.error is not None:
             return self._failed(ended.error)
         if self.cache_seconds is not None and context.state:
@@ -176,15 +176,15 @@ class Tool(Struct, frozen=True, eq=False):
         """The model reads a refusal; of a defect only that it happened."""
         if isinstance(error, ToolError):
             try:
-                return ToolOutcome(cut(str(error)), True)
+                return ToolOutcome(truncate(str(error)), True)
             except BaseException as defect:  # noqa: BLE001 - foreign code, of a subclass
                 error = defect
         elif isinstance(error, TimeoutError):
-            return self._late()
+            return self._timed_out()
         _log.error("tool %s failed", self.name, exc_info=error)
         return ToolOutcome(f"{self.name} failed.", True)
 
-    def _late(self) -> ToolOutcome:
+    def _timed_out(self) -> ToolOutcome:
         return ToolOutcome(f"{self.name} did not answer in time.", True)
 
 
@@ -195,13 +195,13 @@ class PreparedCall(Struct, frozen=True):
     canonical: bytes
 
 
-def cut(text: str, limit: int = _MAX_REFUSAL_BYTES) -> str:
+def truncate(text: str, limit: int = _MAX_REFUSAL_BYTES) -> str:
     """The text, or as much of it as has so many bytes, with a note of what is missing."""
     return _at_most(text, limit)[0]
 
 
 def _at_most(text: str, limit: int) -> tuple[str, bool]:
-    """As `cut`, and whether it is whole. Half characters, which cannot be sent, are replaced."""
+    """As `truncate`, and whether it is whole. Half characters, which cannot be sent, are replaced."""
     data = text[: limit + 1].encode("utf-8", "replace")
     if len(data) <= limit:
         return data.decode(), True
@@ -221,7 +221,7 @@ async def close_toolset(toolset: Toolset) -> None:
     """Close what the tools share, as far as that can be had within some seconds."""
     deadline = asyncio.get_running_loop().time() + _CLOSE_SECONDS
     try:
-        ended = await Execution().in_thread("close", toolset.close, deadline)
+        ended = await CallExecutor().in_thread("close", toolset.close, deadline)
     except TimeoutError:
         return  # it is logged
     if ended.error is not None:
@@ -275,16 +275,16 @@ def tool(
         return lambda later: tool(
             later, name=name, mutating=mutating, cache_seconds=cache_seconds, shared=shared
         )
-    called = name or function.__name__
+    tool_name = name or function.__name__
     description, descriptions = _read_docstring(inspect.getdoc(function) or "")
     hints = typing.get_type_hints(function, include_extras=True)
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     context_parameter = None
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise TypeError(f"tool {called}: *{parameter.name} has no JSON Schema")
+            raise TypeError(f"tool {tool_name}: *{parameter.name} has no JSON Schema")
         if parameter.name not in hints:
-            raise TypeError(f"tool {called}: parameter {parameter.name} needs a type annotation")
+            raise TypeError(f"tool {tool_name}: parameter {parameter.name} needs a type annotation")
         hint = hints[parameter.name]
         if hint is ToolContext:
             context_parameter = parameter.name
@@ -299,12 +299,12 @@ def tool(
         shared and (cache_seconds is None or context_parameter is not None)
     ):
         raise TypeError(
-            f"tool {called}: only what reads can be cacheable, for more than 0 s, and shared only "
+            f"tool {tool_name}: only what reads can be cacheable, for more than 0 s, and shared only "
             "what is cacheable and takes no ToolContext"
         )
     arguments = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, kw_only=True)
     return Tool(
-        spec=ToolSpec(called, description, _schema(called, arguments)),
+        spec=ToolSpec(tool_name, description, _schema(tool_name, arguments)),
         mutating=mutating,
         function=function,
         arguments=arguments,
@@ -315,11 +315,11 @@ def tool(
     )
 
 
-def _schema(called: str, arguments: type[Struct]) -> dict[str, object]:
+def _schema(tool_name: str, arguments: type[Struct]) -> dict[str, object]:
     try:
         _, components = msgspec.json.schema_components([arguments], ref_template="#/$defs/{name}")
     except TypeError as error:
-        raise TypeError(f"tool {called}: {error}") from error
+        raise TypeError(f"tool {tool_name}: {error}") from error
     schema: dict[str, object] = dict(components.pop("Arguments"))
     schema.pop("title", None)
     if components:

@@ -10,10 +10,10 @@ from seawall.aws.credentials import (
 )
 from seawall.transport.http_client import HttpClient
 
-__all__ = ["SourceChain", "default_chain"]
+__all__ = ["CredentialChain", "default_chain"]
 
 
-class SourceChain:
+class CredentialChain:
     """Asks its sources in turn, and from then on only the one that had credentials.
 
     sources: gone through from the beginning each time, and no further than needed.
@@ -47,7 +47,7 @@ class SourceChain:
 
 def default_chain(
     environment: Mapping[str, str], client: HttpClient, *, region: str
-) -> SourceChain:
+) -> CredentialChain:
     """Environment, web identity, profile, container endpoint, instance metadata.
 
     That is botocore's order (botocore/credentials.py, create_credential_resolver) without what
@@ -56,7 +56,7 @@ def default_chain(
     environment: variables as at start; nothing else of the process's environment is read.
     region: whose STS is asked for a web identity.
     """
-    return SourceChain(_Sources(environment, client, region))
+    return CredentialChain(_Sources(environment, client, region))
 
 
 class _Sources:

@@ -31,8 +31,8 @@ from seawall.aws.dynamodb_calls import (
     Item,
     Operation,
     Put,
-    TransactGot,
-    TransactWritten,
+    TransactGetOutput,
+    TransactWriteOutput,
     Update,
 )
 from seawall.aws.dynamodb_errors import (
@@ -42,16 +42,16 @@ from seawall.aws.dynamodb_errors import (
     Unavailable,
     parse_refusal,
 )
-from seawall.aws.dynamodb_judgement import EXPIRED, PassingFailure, judge
+from seawall.aws.dynamodb_judgement import EXPIRED_TOKEN_CODES, RetryableFailure, classify_refusal
 from seawall.aws.endpoints import endpoint_url
 from seawall.aws.server_clock import ServerClock
 from seawall.aws.signature import Signer
 from seawall.resilience.backoff import full_jitter
 from seawall.resilience.retry_budget import RetryBudget
 from seawall.transport.errors import ConnectFailed, TransportError
-from seawall.transport.http_client import Buffered, Endpoint, HttpClient
+from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 
-__all__ = ["CallLimits", "DynamoDBClient", "Traffic"]
+__all__ = ["CallLimits", "DynamoDBClient", "ClientStats"]
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ class CallLimits(Struct, frozen=True):
     max_response_bytes: int = 24 << 20
 
 
-class Traffic(Struct):
+class ClientStats(Struct):
     """What a client has done so far. Capacity only where it was told to ask for it."""
 
     calls: int = 0
@@ -99,14 +99,14 @@ class Traffic(Struct):
 class _Progress:
     """Of one call: how many attempts, what the last retry cost, what has been tried already."""
 
-    __slots__ = ("attempts", "paid", "renewed", "signed_anew", "signed_at", "uncertain")
+    __slots__ = ("attempts", "paid", "renewed", "signed_again", "signed_at", "uncertain")
 
     def __init__(self) -> None:
         self.attempts = 1
         self.paid = 1.0
         self.uncertain = False
         self.renewed = False
-        self.signed_anew = False
+        self.signed_again = False
         self.signed_at = 0.0
 
 
@@ -141,9 +141,9 @@ class DynamoDBClient:
         self._capacity = capacity
         self._time = ServerClock(clock)
         self._chance = chance
-        self._places = asyncio.Semaphore(self._limits.connections)
+        self._permits = asyncio.Semaphore(self._limits.connections)
         self._encode = msgspec.json.Encoder().encode
-        self.traffic = Traffic()
+        self.traffic = ClientStats()
 
     @property
     def skew(self) -> float:
@@ -172,15 +172,15 @@ class DynamoDBClient:
                 answer = await self._attempt(operation, body, credentials, progress, deadline)
                 if answer.status == 200:
                     decoded = self._decode(operation, answer)
-                    self._budget.give_back(progress.paid, at=asyncio.get_running_loop().time())
+                    self._budget.deposit(progress.paid, at=asyncio.get_running_loop().time())
                     return decoded
-                await self._mend(answer, credentials, progress, deadline)
+                await self._prepare_retry(answer, credentials, progress, deadline)
             except CredentialsError as error:
                 raise self._final(AccessDenied(str(error)), progress) from error
             except DynamoDBError as error:
                 raise self._final(error, progress) from error.__cause__
-            except PassingFailure as failure:
-                pause = self._granted(failure, progress, deadline)
+            except RetryableFailure as failure:
+                pause = self._retry_delay(failure, progress, deadline)
                 if pause is None:
                     raise self._final(failure.final, progress) from failure.__cause__
                 await asyncio.sleep(pause)
@@ -191,7 +191,7 @@ class DynamoDBClient:
         *,
         deadline: float,
         token: str = "",
-    ) -> TransactWritten:
+    ) -> TransactWriteOutput:
         """All of the writes or none, at most 100, each on another item.
 
         token: 1 to 36 characters by which DynamoDB recognises a repetition; made up if empty.
@@ -207,7 +207,9 @@ class DynamoDBClient:
         }
         return await self.call(TRANSACT_WRITE, request, deadline=deadline)
 
-    async def transact_get(self, parts: Sequence[Get], *, deadline: float) -> TransactGot[Item]:
+    async def transact_get(
+        self, parts: Sequence[Get], *, deadline: float
+    ) -> TransactGetOutput[Item]:
         """Items as they are at one moment, at most 100.
 
         Raises:
@@ -238,19 +240,19 @@ class DynamoDBClient:
         credentials: Credentials,
         progress: _Progress,
         deadline: float,
-    ) -> Buffered:
-        if self._places.locked():
+    ) -> BufferedResponse:
+        if self._permits.locked():
             try:
                 async with asyncio.timeout_at(deadline):
-                    await self._places.acquire()
+                    await self._permits.acquire()
             except TimeoutError as error:
                 raise Unavailable("no connection to DynamoDB became free in time") from error
         else:
-            await self._places.acquire()  # does not wait
+            await self._permits.acquire()  # does not wait
         try:
             return await self._exchange(operation, body, credentials, progress, deadline)
         finally:
-            self._places.release()
+            self._permits.release()
 
     async def _exchange(
         self,
@@ -259,7 +261,7 @@ class DynamoDBClient:
         credentials: Credentials,
         progress: _Progress,
         deadline: float,
-    ) -> Buffered:
+    ) -> BufferedResponse:
         headers = (
             ("content-type", _CONTENT_TYPE),
             ("host", self._host),
@@ -288,16 +290,16 @@ class DynamoDBClient:
         except TransportError as error:
             failed = Unavailable(f"DynamoDB, {operation.name}: {error}")
             failed.uncertain = not isinstance(error, ConnectFailed)
-            raise PassingFailure(failed) from error
+            raise RetryableFailure(failed) from error
         traffic.bytes_received += len(answer.body)
         checksum = answer.headers.get("x-amz-crc32", "")
         if checksum and checksum != str(zlib.crc32(answer.body)):
             failed = Unavailable(f"DynamoDB, {operation.name}: the answer's checksum is wrong")
             failed.uncertain = True
-            raise PassingFailure(failed)
+            raise RetryableFailure(failed)
         return answer
 
-    def _decode(self, operation: Operation[T], answer: Buffered) -> T:
+    def _decode(self, operation: Operation[T], answer: BufferedResponse) -> T:
         try:
             decoded = operation.decode(answer.body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -308,33 +310,37 @@ class DynamoDBClient:
                 raise unexpected from error
             failed = Unavailable(f"DynamoDB, {operation.name}: the answer is not JSON")
             failed.uncertain = True
-            raise PassingFailure(failed) from error
+            raise RetryableFailure(failed) from error
         if self._capacity:
             used = getattr(decoded, "consumed_capacity", None)
             for each in used if isinstance(used, list) else [used]:
                 self.traffic.capacity_units += each.capacity_units if each is not None else 0.0
         return decoded
 
-    async def _mend(
-        self, answer: Buffered, credentials: Credentials, progress: _Progress, deadline: float
+    async def _prepare_retry(
+        self,
+        answer: BufferedResponse,
+        credentials: Credentials,
+        progress: _Progress,
+        deadline: float,
     ) -> None:
         """Do what makes another attempt succeed, where something does; else raise the refusal."""
         refusal = parse_refusal(answer.status, answer.body)
-        if refusal.code in EXPIRED and not progress.renewed:
+        if refusal.code in EXPIRED_TOKEN_CODES and not progress.renewed:
             progress.renewed = True
             await self._credentials.renew(credentials, deadline=deadline)
-        elif not progress.signed_anew and self._time.sign_anew(
+        elif not progress.signed_again and self._time.should_sign_again(
             refusal.code,
             refusal.message,
             answer.headers.get("date", ""),
             signed_at=progress.signed_at,
         ):
-            progress.signed_anew = True
+            progress.signed_again = True
         else:
-            raise judge(refusal)
+            raise classify_refusal(refusal)
 
-    def _granted(
-        self, failure: PassingFailure, progress: _Progress, deadline: float
+    def _retry_delay(
+        self, failure: RetryableFailure, progress: _Progress, deadline: float
     ) -> float | None:
         """Seconds until the next attempt; None if there is none."""
         throttled = failure.throttled

@@ -40,27 +40,27 @@ __all__ = [
     "TRANSACT_WRITE",
     "UPDATE",
     "UPDATE_TTL",
-    "BatchGot",
-    "BatchWritten",
+    "BatchGetOutput",
+    "BatchWriteOutput",
     "Capacity",
     "ConditionCheck",
     "Delete",
     "Get",
-    "Got",
+    "GetOutput",
     "Item",
     "Operation",
     "Page",
     "Put",
     "Query",
     "Table",
-    "TableDescribed",
+    "TableOutput",
     "TimeToLive",
-    "TimeToLiveDescribed",
-    "TransactGot",
-    "TransactWritten",
+    "TimeToLiveOutput",
+    "TransactGetOutput",
+    "TransactWriteOutput",
     "Update",
     "Value",
-    "Written",
+    "WriteOutput",
 ]
 
 T = TypeVar("T")
@@ -188,7 +188,7 @@ class Capacity(Struct, rename="pascal"):
     write_capacity_units: float | None = None
 
 
-class Got(Struct, Generic[T], rename="pascal"):
+class GetOutput(Struct, Generic[T], rename="pascal"):
     """GetItem's answer; no item where there is none. Also each part of TransactGetItems'."""
 
     item: T | None = None
@@ -205,27 +205,27 @@ class Page(Struct, Generic[T], rename="pascal"):
     consumed_capacity: Capacity | None = None
 
 
-class Written(Struct, Generic[T], rename="pascal"):
+class WriteOutput(Struct, Generic[T], rename="pascal"):
     """The answer to a single write. `attributes`: what `return_values` asked for."""
 
     attributes: T | None = None
     consumed_capacity: Capacity | None = None
 
 
-class TransactWritten(Struct, rename="pascal"):
+class TransactWriteOutput(Struct, rename="pascal"):
     """TransactWriteItems' answer."""
 
     consumed_capacity: list[Capacity] | None = None
 
 
-class TransactGot(Struct, Generic[T], rename="pascal"):
+class TransactGetOutput(Struct, Generic[T], rename="pascal"):
     """TransactGetItems' answer: one part for each asked, in order."""
 
-    responses: list[Got[T]]
+    responses: list[GetOutput[T]]
     consumed_capacity: list[Capacity] | None = None
 
 
-class BatchGot(Struct, Generic[T], rename="pascal"):
+class BatchGetOutput(Struct, Generic[T], rename="pascal"):
     """BatchGetItem's answer: items by table, and what DynamoDB left for another time."""
 
     responses: dict[str, list[T]] = msgspec.field(default_factory=dict)
@@ -233,7 +233,7 @@ class BatchGot(Struct, Generic[T], rename="pascal"):
     consumed_capacity: list[Capacity] | None = None
 
 
-class BatchWritten(Struct, rename="pascal"):
+class BatchWriteOutput(Struct, rename="pascal"):
     """BatchWriteItem's answer: what DynamoDB left for another time, by table."""
 
     unprocessed_items: dict[str, list[dict[str, Any]]] = msgspec.field(default_factory=dict)
@@ -252,7 +252,7 @@ class TableDescription(Struct, rename="pascal"):
     item_count: int = 0
 
 
-class TableDescribed(Struct):
+class TableOutput(Struct):
     """The answer about a table: DescribeTable has it as Table, the others as TableDescription."""
 
     described: TableDescription | None = msgspec.field(name="Table", default=None)
@@ -274,23 +274,23 @@ class TimeToLive(Struct, rename="pascal"):
     attribute_name: str = ""
 
 
-class TimeToLiveDescribed(Struct, rename="pascal"):
+class TimeToLiveOutput(Struct, rename="pascal"):
     """DescribeTimeToLive's answer."""
 
     time_to_live_description: TimeToLive
 
 
-GET = Operation("GetItem", Got[Item])
+GET = Operation("GetItem", GetOutput[Item])
 QUERY = Operation("Query", Page[Item])
-PUT = Operation("PutItem", Written[Item])
-UPDATE = Operation("UpdateItem", Written[Item])
-DELETE = Operation("DeleteItem", Written[Item])
-TRANSACT_WRITE = Operation("TransactWriteItems", TransactWritten)
-TRANSACT_GET = Operation("TransactGetItems", TransactGot[Item])
-BATCH_GET = Operation("BatchGetItem", BatchGot[Item])
-BATCH_WRITE = Operation("BatchWriteItem", BatchWritten)
-CREATE_TABLE = Operation("CreateTable", TableDescribed)
-DESCRIBE_TABLE = Operation("DescribeTable", TableDescribed)
-DELETE_TABLE = Operation("DeleteTable", TableDescribed)
+PUT = Operation("PutItem", WriteOutput[Item])
+UPDATE = Operation("UpdateItem", WriteOutput[Item])
+DELETE = Operation("DeleteItem", WriteOutput[Item])
+TRANSACT_WRITE = Operation("TransactWriteItems", TransactWriteOutput)
+TRANSACT_GET = Operation("TransactGetItems", TransactGetOutput[Item])
+BATCH_GET = Operation("BatchGetItem", BatchGetOutput[Item])
+BATCH_WRITE = Operation("BatchWriteItem", BatchWriteOutput)
+CREATE_TABLE = Operation("CreateTable", TableOutput)
+DESCRIBE_TABLE = Operation("DescribeTable", TableOutput)
+DELETE_TABLE = Operation("DeleteTable", TableOutput)
 UPDATE_TTL = Operation[dict[str, Any]]("UpdateTimeToLive", dict[str, Any])
-DESCRIBE_TTL = Operation("DescribeTimeToLive", TimeToLiveDescribed)
+DESCRIBE_TTL = Operation("DescribeTimeToLive", TimeToLiveOutput)

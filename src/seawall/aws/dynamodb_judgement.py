@@ -16,14 +16,14 @@ from seawall.aws.dynamodb_errors import (
     TransactionCancelled,
     Unavailable,
 )
-from seawall.aws.server_clock import TIME_REFUSED
+from seawall.aws.server_clock import CLOCK_REFUSAL_CODES
 
-__all__ = ["EXPIRED", "PassingFailure", "judge"]
+__all__ = ["EXPIRED_TOKEN_CODES", "RetryableFailure", "classify_refusal"]
 
-EXPIRED = frozenset({"ExpiredTokenException", "ExpiredToken"})
+EXPIRED_TOKEN_CODES = frozenset({"ExpiredTokenException", "ExpiredToken"})
 """Codes that say that other credentials may do."""
 
-_PASSING: dict[str, type[DynamoDBError]] = {
+_RETRYABLE: dict[str, type[DynamoDBError]] = {
     "ProvisionedThroughputExceededException": Throttled,
     "ThrottlingException": Throttled,
     "Throttling": Throttled,
@@ -42,13 +42,13 @@ _FINAL: dict[str, type[DynamoDBError]] = {
     "ResourceNotFoundException": NoSuchTable,
     "ResourceInUseException": TableInUse,
     "TableAlreadyExistsException": TableInUse,
-} | dict.fromkeys(EXPIRED | TIME_REFUSED, AccessDenied)
+} | dict.fromkeys(EXPIRED_TOKEN_CODES | CLOCK_REFUSAL_CODES, AccessDenied)
 
 _THROTTLING_REASONS = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})
-_PASSING_REASONS = _THROTTLING_REASONS | {"TransactionConflict"}
+_RETRYABLE_REASONS = _THROTTLING_REASONS | {"TransactionConflict"}
 
 
-class PassingFailure(Exception):
+class RetryableFailure(Exception):
     """An attempt failed that may be repeated; `final` is what to raise if it is not."""
 
     def __init__(self, final: DynamoDBError) -> None:
@@ -61,25 +61,25 @@ class PassingFailure(Exception):
         return isinstance(self.final, Throttled)
 
 
-def judge(refusal: Refusal) -> DynamoDBError | PassingFailure:
+def classify_refusal(refusal: Refusal) -> DynamoDBError | RetryableFailure:
     """What to raise for this answer."""
     code = refusal.code
     text = f"{code}: {refusal.message}" if code else refusal.message
     if code == "ConditionalCheckFailedException":
         return ConditionFailed(text, refusal.item)
     if code == "TransactionCanceledException":
-        return _judge_transaction(refusal, text)
-    if passing := _PASSING.get(code):
-        return PassingFailure(passing(text))
+        return _classify_transaction(refusal, text)
+    if passing := _RETRYABLE.get(code):
+        return RetryableFailure(passing(text))
     if refusal.status >= 500:
         failed = Unavailable(text)
         failed.uncertain = True
-        return PassingFailure(failed)
+        return RetryableFailure(failed)
     return _FINAL.get(code, AccessDenied if refusal.status == 403 else InvalidCall)(text)
 
 
-def _judge_transaction(refusal: Refusal, text: str) -> DynamoDBError | PassingFailure:
+def _classify_transaction(refusal: Refusal, text: str) -> DynamoDBError | RetryableFailure:
     codes = {each.code for each in refusal.reasons if each.code != "None"}
-    if not codes or not codes <= _PASSING_REASONS:
+    if not codes or not codes <= _RETRYABLE_REASONS:
         return TransactionCancelled(text, refusal.reasons)
-    return PassingFailure(Throttled(text) if codes <= _THROTTLING_REASONS else Contended(text))
+    return RetryableFailure(Throttled(text) if codes <= _THROTTLING_REASONS else Contended(text))

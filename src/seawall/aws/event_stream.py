@@ -78,7 +78,7 @@ class EventStreamParser:
         return messages
 
     @property
-    def within(self) -> bool:
+    def mid_message(self) -> bool:
         """Whether a message has begun and not ended."""
         return bool(self._buffer)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from seawall.aws.credentials import Credentials, CredentialsUnavailable, parse_issued
 from seawall.transport.errors import TransportError
-from seawall.transport.http_client import Buffered, Endpoint, HttpClient
+from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 
 __all__ = ["InstanceMetadataSource"]
 
@@ -64,7 +64,7 @@ class InstanceMetadataSource:
 
     async def _ask(
         self, method: str, path: str, header: tuple[bytes, bytes], deadline: float
-    ) -> Buffered:
+    ) -> BufferedResponse:
         return await self._client.request(
             method,
             Endpoint.parse(self._base_url + path),
@@ -74,7 +74,7 @@ class InstanceMetadataSource:
         )
 
 
-def _whole(answer: Buffered) -> bytes:
+def _whole(answer: BufferedResponse) -> bytes:
     if answer.status != 200:
         raise CredentialsUnavailable(f"instance metadata: status {answer.status}")
     return answer.body

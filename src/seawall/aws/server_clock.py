@@ -7,9 +7,9 @@ between invocations.
 
 from collections.abc import Callable
 
-__all__ = ["TIME_REFUSED", "ServerClock"]
+__all__ = ["CLOCK_REFUSAL_CODES", "ServerClock"]
 
-TIME_REFUSED = frozenset(
+CLOCK_REFUSAL_CODES = frozenset(
     {
         "AuthFailure",
         "InvalidSignatureException",
@@ -43,7 +43,7 @@ class ServerClock:
         """Unix seconds by the server's clock; what requests are signed with."""
         return self._clock() + self.skew
 
-    def sign_anew(self, code: str, message: str, date: str, *, signed_at: float) -> bool:
+    def should_sign_again(self, code: str, message: str, date: str, *, signed_at: float) -> bool:
         """Whether a refused request may succeed when it is signed again, at `now`.
 
         Args:
@@ -52,7 +52,7 @@ class ServerClock:
             date: The answer's header Date; empty where it has none.
             signed_at: What `now` was when the request was signed.
         """
-        if code not in TIME_REFUSED:
+        if code not in CLOCK_REFUSAL_CODES:
             return False
         # Of an exchange in which we stood still, the answer's date may be old itself.
         stood_still = self.now() - signed_at >= _ALLOWED_SECONDS

@@ -14,34 +14,34 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from seawall.budgets.calendar import day_of, month_of
+from seawall.budgets.calendar import day_window, month_window
 from seawall.budgets.prices import BILLION
 from seawall.budgets.settings import BudgetLimits, BudgetSettings
 from seawall.counters.port import Counters
 from seawall.counters.share import Share, Window
 from seawall.errors import BudgetExhausted, Problem, StoreUnavailable
 
-__all__ = ["PERIODS", "Budgets", "counter_of", "limits_of"]
+__all__ = ["PERIODS", "Budgets", "counter_name", "limits_by_measure"]
 
 _log = logging.getLogger("seawall.budgets")
 
-PERIODS: dict[str, Callable[[float], Window]] = {"day": day_of, "month": month_of}
+PERIODS: dict[str, Callable[[float], Window]] = {"day": day_window, "month": month_window}
 """The window that a time is in, by the name of the period."""
 
 _FIRST_TOKENS = 1_000
 _WEIGHT = 0.05
-_AGAIN_SECONDS = 5.0
-_ASIDE_SECONDS = 5.0  # about what a turn takes
+_RECHECK_SECONDS = 5.0
+_RESERVED_RETRY_SECONDS = 5.0  # about what a turn takes
 _SWEEP_SECONDS = 60.0
 _IDLE_SECONDS = 300.0
 
 
-def counter_of(tenant: str, period: str) -> str:
+def counter_name(tenant: str, period: str) -> str:
     """The name of the counter of a tenant's spending."""
     return f"budget/{period}/{tenant}"
 
 
-def limits_of(limits: BudgetLimits, period: str) -> dict[str, int]:
+def limits_by_measure(limits: BudgetLimits, period: str) -> dict[str, int]:
     """By measure: tokens, and money in billionths."""
     tokens = limits.tokens_per_day if period == "day" else limits.tokens_per_month
     money = limits.money_per_day if period == "day" else limits.money_per_month
@@ -53,14 +53,14 @@ def limits_of(limits: BudgetLimits, period: str) -> dict[str, int]:
     return found
 
 
-class _Purse:
+class _TenantAccount:
     """One tenant's shares in this pod, and what its turns cost on average."""
 
     def __init__(self, shares: dict[str, Share], average: dict[str, float], now: float) -> None:
         self.shares = shares
         self.average = dict(average)
-        self.aside = {period: dict.fromkeys(share.parts, 0) for period, share in shares.items()}
-        self.running = 0
+        self.reserved = {period: dict.fromkeys(share.parts, 0) for period, share in shares.items()}
+        self.active_turns = 0
         self.used_at = now
 
     def needs(self, share: Share) -> dict[str, int]:
@@ -68,60 +68,60 @@ class _Purse:
         return {measure: max(1, int(self.average[measure])) for measure in share.parts}
 
 
-class _Promise:
-    """Implements `Promise`: what was set aside in each share, of which window."""
+class _Reservation:
+    """Implements `Reservation`: what was set aside in each share, of which window."""
 
-    def __init__(self, budgets: "Budgets", purse: _Purse) -> None:
+    def __init__(self, budgets: "Budgets", account: _TenantAccount) -> None:
         self._budgets = budgets
-        self._purse = purse
+        self._account = account
         self._charged = {"tokens": 0, "money": 0}
-        self._aside: dict[str, tuple[Window, dict[str, int]]] = {}
-        for period, share in purse.shares.items():
-            needs = purse.needs(share)
+        self._reserved: dict[str, tuple[Window, dict[str, int]]] = {}
+        for period, share in account.shares.items():
+            needs = account.needs(share)
             # No more than there is: what is promised must not be overdrawn by the promise.
-            aside = {
+            reserved = {
                 name: max(0, min(each, share.parts[name].free)) for name, each in needs.items()
             }
-            share.spend(aside)
-            self._aside[period] = share.window, aside
-            self._note(period, aside, 1)
-        purse.running += 1
+            share.spend(reserved)
+            self._reserved[period] = share.window, reserved
+            self._note(period, reserved, 1)
+        account.active_turns += 1
 
     def _note(self, period: str, amounts: dict[str, int], sign: int) -> None:
         """Keep count of what is set aside by all turns together."""
         for measure, amount in amounts.items():
-            self._purse.aside[period][measure] += sign * amount
+            self._account.reserved[period][measure] += sign * amount
 
     def charge(self, amounts: dict[str, int]) -> None:
-        """See `Promise.charge`. A cost counts in the window in which it was caused."""
+        """See `Reservation.charge`. A cost counts in the window in which it was caused."""
         for measure, amount in amounts.items():
             self._charged[measure] += amount
-        for period, share in self._purse.shares.items():
-            share.roll()
-            window, aside = self._aside[period]
+        for period, share in self._account.shares.items():
+            share.advance_window()
+            window, reserved = self._reserved[period]
             for measure in share.parts:
                 amount = amounts[measure]
-                covered = min(aside[measure], amount) if window == share.window else 0
-                aside[measure] -= covered
-                self._purse.aside[period][measure] -= covered
+                covered = min(reserved[measure], amount) if window == share.window else 0
+                reserved[measure] -= covered
+                self._account.reserved[period][measure] -= covered
                 share.spend({measure: amount - covered})
             share.settle_debts()
 
     def end(self) -> None:
-        """See `Promise.end`."""
-        for period, share in self._purse.shares.items():
-            share.roll()
-            window, aside = self._aside[period]
+        """See `Reservation.end`."""
+        for period, share in self._account.shares.items():
+            share.advance_window()
+            window, reserved = self._reserved[period]
             if window == share.window:
-                share.spend({measure: -amount for measure, amount in aside.items()})
-            self._note(period, aside, -1)
-            self._aside[period] = window, dict.fromkeys(aside, 0)
-        self._purse.running -= 1
-        self._budgets.learn(self._purse, self._charged)
+                share.spend({measure: -amount for measure, amount in reserved.items()})
+            self._note(period, reserved, -1)
+            self._reserved[period] = window, dict.fromkeys(reserved, 0)
+        self._account.active_turns -= 1
+        self._budgets.learn(self._account, self._charged)
 
 
 class Budgets:
-    """The budgets of one process; implements `Treasury`.
+    """The budgets of one process; implements `BudgetGate`.
 
     dearest: what a token of the dearest model costs, in billionths: a first guess at a turn.
     clock: Unix time in seconds.
@@ -132,7 +132,7 @@ class Budgets:
         settings: BudgetSettings,
         counters: Counters,
         *,
-        dearest: float = 0.0,
+        highest_token_price: float = 0.0,
         seconds: float = 2.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -140,50 +140,50 @@ class Budgets:
         self._counters = counters
         self._seconds = seconds
         self._clock = clock
-        self._purses: dict[str, _Purse] = {}
+        self._accounts: dict[str, _TenantAccount] = {}
         self._average: dict[str, float] = {
             "tokens": float(_FIRST_TOKENS),
-            "money": _FIRST_TOKENS * dearest,
+            "money": _FIRST_TOKENS * highest_token_price,
         }
         self._swept_at = clock()
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def admit(self, tenant: str) -> _Promise | None:
-        """See `Treasury.admit`."""
-        purse = self._purse(tenant)
-        if not purse.shares:
+    async def admit(self, tenant: str) -> _Reservation | None:
+        """See `BudgetGate.admit`."""
+        account = self._account(tenant)
+        if not account.shares:
             return None
-        purse.used_at = self._clock()
-        purse.running += 1  # not to be put away while it asks
+        account.used_at = self._clock()
+        account.active_turns += 1  # not to be put away while it asks
         try:
-            for share in purse.shares.values():
-                share.roll()
-                needs = purse.needs(share)
+            for share in account.shares.values():
+                share.advance_window()
+                needs = account.needs(share)
                 least = dict.fromkeys(needs, 1)
-                if not share.fits(needs) and share.worth_asking(least):
+                if not share.fits(needs) and share.may_have_more(least):
                     await share.ask(needs)
-            self._check(purse)
-            return _Promise(self, purse)
+            self._check(account)
+            return _Reservation(self, account)
         finally:
-            purse.running -= 1
+            account.active_turns -= 1
 
-    def learn(self, purse: _Purse, charged: dict[str, int]) -> None:
+    def learn(self, account: _TenantAccount, charged: dict[str, int]) -> None:
         """A turn is over and has cost so much. Those that cost nothing say nothing."""
         if not charged["tokens"]:
             return
-        for average in (purse.average, self._average):
+        for average in (account.average, self._average):
             for measure, amount in charged.items():
                 average[measure] += _WEIGHT * (amount - average[measure])
 
     async def close(self) -> None:
         """Give back what was not spent, or it stays counted until the window ends."""
-        purses, self._purses = list(self._purses.values()), {}
-        for purse in purses:
-            self._put_away(purse)
+        accounts, self._accounts = list(self._accounts.values()), {}
+        for account in accounts:
+            self._close_account(account)
         if self._closing:
             await asyncio.wait(self._closing)
 
-    def _check(self, purse: _Purse) -> None:
+    def _check(self, account: _TenantAccount) -> None:
         """Raise if there is nothing left.
 
         Raises:
@@ -191,8 +191,8 @@ class Budgets:
             StoreUnavailable: there is not as far as this pod knows, and it cannot ask.
         """
         latest: tuple[float, str, str, Share] | None = None
-        for period, share in purse.shares.items():
-            share.roll()
+        for period, share in account.shares.items():
+            share.advance_window()
             for measure, part in share.parts.items():
                 if part.spendable <= 0:
                     found = (share.window.ends, measure, period, share)
@@ -206,12 +206,12 @@ class Budgets:
                 "Nobody can tell now what is left of your budget; nothing was spent.",
                 retry_after=1.0,
             )
-        if share.parts[measure].spendable + purse.aside[period][measure] > 0:
+        if share.parts[measure].spendable + account.reserved[period][measure] > 0:
             raise BudgetExhausted(
                 f"What is left of your budget of {measure} for this {period} is set aside for "
                 "turns that run.",
                 field=field,
-                retry_after=_ASIDE_SECONDS,
+                retry_after=_RESERVED_RETRY_SECONDS,
             )
         renews = datetime.fromtimestamp(ends, UTC)
         raise BudgetExhausted(
@@ -221,27 +221,27 @@ class Budgets:
             retry_after=float(max(1, math.ceil(ends - self._clock()))),
         )
 
-    def _purse(self, tenant: str) -> _Purse:
-        purse = self._purses.get(tenant)
-        if purse is None:
+    def _account(self, tenant: str) -> _TenantAccount:
+        account = self._accounts.get(tenant)
+        if account is None:
             self._sweep()
             limits = self._settings.of(tenant)
             shares = {
                 period: Share(
                     self._counters,
-                    counter_of(tenant, period),
+                    counter_name(tenant, period),
                     measures,
                     window,
-                    forced=True,
-                    again_seconds=_AGAIN_SECONDS,
+                    count_overspend=True,
+                    recheck_seconds=_RECHECK_SECONDS,
                     seconds=self._seconds,
                     clock=self._clock,
                 )
                 for period, window in PERIODS.items()
-                if (measures := limits_of(limits, period))
+                if (measures := limits_by_measure(limits, period))
             }
-            purse = self._purses[tenant] = _Purse(shares, self._average, self._clock())
-        return purse
+            account = self._accounts[tenant] = _TenantAccount(shares, self._average, self._clock())
+        return account
 
     def _sweep(self) -> None:
         """Put away the purses of tenants that have not been here for a while."""
@@ -249,12 +249,12 @@ class Budgets:
         if now < self._swept_at + _SWEEP_SECONDS:
             return
         self._swept_at = now
-        for tenant, purse in list(self._purses.items()):
-            if not purse.running and now > purse.used_at + _IDLE_SECONDS:
-                self._put_away(self._purses.pop(tenant))
+        for tenant, account in list(self._accounts.items()):
+            if not account.active_turns and now > account.used_at + _IDLE_SECONDS:
+                self._close_account(self._accounts.pop(tenant))
 
-    def _put_away(self, purse: _Purse) -> None:
-        for share in purse.shares.values():
+    def _close_account(self, account: _TenantAccount) -> None:
+        for share in account.shares.values():
             task = asyncio.create_task(_give_back(share))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)

@@ -4,16 +4,16 @@ from datetime import UTC, datetime, timedelta
 
 from seawall.counters.share import Window
 
-__all__ = ["day_of", "month_of"]
+__all__ = ["day_window", "month_window"]
 
 
-def day_of(now: float) -> Window:
+def day_window(now: float) -> Window:
     """The day that a Unix time is in."""
     starts = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return _window(f"{starts:%Y-%m-%d}", starts, starts + timedelta(days=1))
 
 
-def month_of(now: float) -> Window:
+def month_window(now: float) -> Window:
     """The month that a Unix time is in."""
     starts = datetime.fromtimestamp(now, UTC).replace(
         day=1, hour=0, minute=0, second=0, microsecond=0

@@ -15,10 +15,10 @@ from seawall.resilience.quota import Quota, QuotaSettings
 from seawall.sessions.port import SessionStore
 from seawall.sessions.settings import SessionSettings
 
-__all__ = ["Accounts", "open_accounts"]
+__all__ = ["Metering", "open_metering"]
 
 
-class Accounts:
+class Metering:
     """Quotas, prices and budgets. Where none is configured it does nothing and costs nothing.
 
     quotas: by name, those that a model uses.
@@ -73,7 +73,7 @@ class Configured(Protocol):
     def sessions(self) -> SessionSettings: ...
 
 
-async def open_accounts(settings: Configured, store: SessionStore) -> Accounts:
+async def open_metering(settings: Configured, store: SessionStore) -> Metering:
     """Accounts that are shared through the open store.
 
     Raises:
@@ -81,10 +81,10 @@ async def open_accounts(settings: Configured, store: SessionStore) -> Accounts:
     """
     models, budgets = settings.models, settings.budgets
     wanted = {each.quota for each in models.values() if each.quota}
-    if not wanted and not budgets.limit_anything:
-        return Accounts(models, {}, None)
+    if not wanted and not budgets.has_limits:
+        return Metering(models, {}, None)
     counters = await open_counters(settings.sessions, store)
-    dearest = max(
+    highest_token_price = max(
         (
             max(each.price.prompt, each.price.completion) * BILLION / 1e6
             for each in models.values()
@@ -92,8 +92,10 @@ async def open_accounts(settings: Configured, store: SessionStore) -> Accounts:
         ),
         default=0.0,
     )
-    return Accounts(
+    return Metering(
         models,
         {name: Quota(name, settings.quotas[name], counters) for name in sorted(wanted)},
-        Budgets(budgets, counters, dearest=dearest) if budgets.limit_anything else None,
+        Budgets(budgets, counters, highest_token_price=highest_token_price)
+        if budgets.has_limits
+        else None,
     )

@@ -46,7 +46,7 @@ class BudgetSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.tenants.get(tenant, self.default)
 
     @property
-    def limit_anything(self) -> bool:
+    def has_limits(self) -> bool:
         """Whether anybody has a limit."""
         return any(each != BudgetLimits() for each in (self.default, *self.tenants.values()))
 

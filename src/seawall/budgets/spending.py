@@ -6,17 +6,17 @@ from msgspec import Struct
 
 from seawall.turn import Cost, Usage
 
-__all__ = ["ModelSpent", "Promise", "Spending", "Treasury"]
+__all__ = ["ModelSpend", "Reservation", "Spending", "BudgetGate"]
 
 
-class ModelSpent(Struct):
+class ModelSpend(Struct):
     """What was spent on one model; `cost` in billionths of the currency."""
 
     usage: Usage = Usage()
     cost: int = 0
 
 
-class Promise(Protocol):
+class Reservation(Protocol):
     """What a budget has set aside for a turn that runs."""
 
     def charge(self, amounts: dict[str, int]) -> None:
@@ -28,10 +28,10 @@ class Promise(Protocol):
         ...
 
 
-class Treasury(Protocol):
+class BudgetGate(Protocol):
     """Decides whether a tenant may spend."""
 
-    async def admit(self, tenant: str) -> Promise | None:
+    async def admit(self, tenant: str) -> Reservation | None:
         """Set aside what a turn costs on average; None where nothing limits the tenant.
 
         Raises:
@@ -46,8 +46,8 @@ class Spending:
 
     __slots__ = (
         "_closed",
-        "_promise",
-        "_treasury",
+        "_reservation",
+        "_budgets",
         "by_model",
         "cost",
         "currency",
@@ -56,44 +56,44 @@ class Spending:
     )
 
     def __init__(
-        self, treasury: Treasury | None = None, *, currency: str = "", metered: bool = False
+        self, budgets: BudgetGate | None = None, *, currency: str = "", metered: bool = False
     ) -> None:
-        self._treasury = treasury
+        self._budgets = budgets
         self.currency = currency
-        self._promise: Promise | None = None
+        self._reservation: Reservation | None = None
         self._closed = False
         self.metered = metered
-        self.by_model: dict[str, ModelSpent] = {}
+        self.by_model: dict[str, ModelSpend] = {}
         self.cost = 0
         self.estimated = False
 
     @property
-    def asks_first(self) -> bool:
+    def has_budget(self) -> bool:
         """Whether a budget decides before anything may be spent."""
-        return self._treasury is not None
+        return self._budgets is not None
 
-    async def enter(self, tenant: str) -> None:
+    async def reserve(self, tenant: str) -> None:
         """Ask whether the turn may spend.
 
         Raises:
             BudgetExhausted: its tenant has nothing left.
             StoreUnavailable: nobody can tell.
         """
-        if self._treasury is not None and self._promise is None:
-            self._promise = await self._treasury.admit(tenant)
+        if self._budgets is not None and self._reservation is None:
+            self._reservation = await self._budgets.admit(tenant)
 
     def spent(self, model: str, usage: Usage, cost: int, *, estimated: bool) -> None:
         """See `Meter.spent`."""
-        on_model = self.by_model.setdefault(model, ModelSpent())
+        on_model = self.by_model.setdefault(model, ModelSpend())
         on_model.usage += usage
         on_model.cost += cost
         self.cost += cost
         self.estimated = self.estimated or estimated
-        if self._promise is not None:
+        if self._reservation is not None:
             tokens = usage.prompt_tokens + usage.completion_tokens
-            self._promise.charge({"tokens": tokens, "money": cost})
+            self._reservation.charge({"tokens": tokens, "money": cost})
 
-    def told(self) -> Cost | None:
+    def reported_cost(self) -> Cost | None:
         """The cost so far, as it is told to the customer; None where there are no prices."""
         if not self.currency:
             return None
@@ -101,6 +101,6 @@ class Spending:
 
     def close(self) -> None:
         """The turn is over, however it ended; an answer that others wait for may still charge."""
-        if self._promise is not None and not self._closed:
+        if self._reservation is not None and not self._closed:
             self._closed = True
-            self._promise.end()
+            self._reservation.end()

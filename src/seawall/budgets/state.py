@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from seawall.budgets.budgets import PERIODS, counter_of, limits_of
+from seawall.budgets.budgets import PERIODS, counter_name, limits_by_measure
 from seawall.budgets.prices import BILLION
 from seawall.budgets.settings import BudgetSettings
 from seawall.counters.port import Counters
@@ -36,11 +36,11 @@ async def read_budgets(
     """
     found: list[BudgetState] = []
     for period, window_of in PERIODS.items():
-        limits = limits_of(settings.of(tenant), period)
+        limits = limits_by_measure(settings.of(tenant), period)
         if not limits:
             continue
         window = window_of(now)
-        used = await counters.read(counter_of(tenant, period), window.name)
+        used = await counters.read(counter_name(tenant, period), window.name)
         for measure, limit in limits.items():
             unit = BILLION if measure == "money" else 1
             spent = used.get(measure, 0)

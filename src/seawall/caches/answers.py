@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from seawall.agents.definition import Agent
 from seawall.agents.loop import AgentTurn, Answer, Emit, run_agent
-from seawall.caches.flights import Flights, Take
-from seawall.caches.kept import Kept
+from seawall.caches.flights import SingleFlight, Sink
+from seawall.caches.kept import BoundedCache
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.errors import ConfigError, DeadlineExceeded
 from seawall.events import Event, TextDelta
@@ -38,7 +38,7 @@ class _AnswerKey(Struct, frozen=True):
     text: str
 
 
-class _Given(Struct, frozen=True):
+class _CachedAnswer(Struct, frozen=True):
     """An answer with the events that told it."""
 
     answer: Answer
@@ -68,8 +68,10 @@ class AnswerCache:
             name: (settings, _digest(_checked(name, settings, agents)))
             for name, settings in declared.items()
         }
-        self._kept: Kept[_AnswerKey, _Given] = Kept(limits.entries, limits.bytes)
-        self._flights: Flights[Event, Answer] = Flights()
+        self._cache: BoundedCache[_AnswerKey, _CachedAnswer] = BoundedCache(
+            limits.entries, limits.bytes
+        )
+        self._single_flight: SingleFlight[Event, Answer] = SingleFlight()
 
     async def answer(self, agent: str, turn: AgentTurn, emit: Emit) -> Answer:
         """As `run_agent`, for the first turn of a session, and with the same events.
@@ -93,19 +95,19 @@ class AnswerCache:
                     first_text_at = clock()
             await emit(*events)
 
-        async def produce(pass_on: Take[Event]) -> Answer:
+        async def produce(pass_on: Sink[Event]) -> Answer:
             return await self._produce(key, turn, pass_on)
 
-        kept = self._kept.get(key, at=clock())
+        kept = self._cache.get(key, at=clock())
         if kept is not None:
             await take(*kept.events)
-            return _anothers(kept.answer, first_text_at)
+            return _as_cached(kept.answer, first_text_at)
         try:
             async with asyncio.timeout_at(turn.deadline):
-                answer, mine = await self._flights.join(key, produce, take)
+                answer, is_owner = await self._single_flight.join(key, produce, take)
         except TimeoutError as error:
             raise DeadlineExceeded("The answer was not there in time.", field="deadline") from error
-        return answer if mine else _anothers(answer, first_text_at)
+        return answer if is_owner else _as_cached(answer, first_text_at)
 
     def _key(self, agent: str, turn: AgentTurn) -> _AnswerKey | None:
         """What the answer depends on; None where that is more than the question."""
@@ -120,7 +122,7 @@ class AnswerCache:
         subject = "" if shared else owner.subject
         return _AnswerKey(owner.tenant, subject, shared, agent, digest, _normal(question.text))
 
-    async def _produce(self, key: _AnswerKey, turn: AgentTurn, pass_on: Take[Event]) -> Answer:
+    async def _produce(self, key: _AnswerKey, turn: AgentTurn, pass_on: Sink[Event]) -> Answer:
         clock = asyncio.get_running_loop().time
         events: list[Event] = []
 
@@ -144,7 +146,7 @@ class AnswerCache:
                 + _OVERHEAD_BYTES
             )
             until = clock() + self._declared[key.agent][0].seconds
-            self._kept.put(key, _Given(answer, tuple(events)), size=size, until=until)
+            self._cache.put(key, _CachedAnswer(answer, tuple(events)), size=size, until=until)
         return answer
 
 
@@ -164,7 +166,7 @@ def open_answers(
     return AnswerCache(wanted, agents, limits, seconds=seconds) if wanted else None
 
 
-def _anothers(answer: Answer, first_text_at: float | None) -> Answer:
+def _as_cached(answer: Answer, first_text_at: float | None) -> Answer:
     return Answer(
         answer.agent,
         answer.messages,

@@ -12,14 +12,14 @@ from typing import Generic, Protocol, TypeVar
 
 from seawall.errors import Overloaded
 
-__all__ = ["Flights", "Take", "Work"]
+__all__ = ["SingleFlight", "Sink", "Work"]
 
 P = TypeVar("P")
 P_contra = TypeVar("P_contra", contravariant=True)
 T = TypeVar("T")
 
 
-class Take(Protocol[P_contra]):
+class Sink(Protocol[P_contra]):
     """Takes the next pieces; may wait."""
 
     async def __call__(self, *pieces: P_contra) -> None:
@@ -27,7 +27,7 @@ class Take(Protocol[P_contra]):
         ...
 
 
-Work = Callable[[Take[P]], Awaitable[T]]
+Work = Callable[[Sink[P]], Awaitable[T]]
 """Brings a result about, and passes pieces of it on before."""
 
 
@@ -60,13 +60,13 @@ class _Flight(Generic[P, T]):
             self._waiting.discard(change)
 
 
-class Flights(Generic[P, T]):
+class SingleFlight(Generic[P, T]):
     """The executions of one process, by key."""
 
     def __init__(self) -> None:
         self._running: dict[Hashable, _Flight[P, T]] = {}
 
-    async def join(self, key: Hashable, work: Work[P, T], take: Take[P]) -> tuple[T, bool]:
+    async def join(self, key: Hashable, work: Work[P, T], take: Sink[P]) -> tuple[T, bool]:
         """The result of the execution under that key, which is started if there is none.
 
         The second value tells the one who has to account for what it cost: just one of all.
@@ -80,11 +80,11 @@ class Flights(Generic[P, T]):
             own = flight is None
             if flight is None:
                 flight = self._start(key, work)
-            heard = await self._follow(key, flight, take)
+            received_any = await self._follow(key, flight, take)
             if flight.failure is None:
-                mine, flight.settled = not flight.settled, True
-                return flight.result, mine  # type: ignore[return-value] # no failure: it is there
-            if own or heard or not may_take_over:
+                is_owner, flight.settled = not flight.settled, True
+                return flight.result, is_owner  # type: ignore[return-value] # no failure: it is there
+            if own or received_any or not may_take_over:
                 raise flight.failure
             may_take_over = False
 
@@ -108,7 +108,7 @@ class Flights(Generic[P, T]):
         self._running[key] = flight
         return flight
 
-    async def _follow(self, key: Hashable, flight: _Flight[P, T], take: Take[P]) -> bool:
+    async def _follow(self, key: Hashable, flight: _Flight[P, T], take: Sink[P]) -> bool:
         """Pass all pieces on, to the end; whether there were any."""
         passed = 0
         flight.followers += 1

@@ -11,11 +11,11 @@ import msgspec
 
 from seawall.agents.context import ToolContext
 from seawall.agents.tools import Tool, ToolOutcome
-from seawall.caches.flights import Flights, Take
-from seawall.caches.kept import Kept
+from seawall.caches.flights import SingleFlight, Sink
+from seawall.caches.kept import BoundedCache
 from seawall.caches.settings import CacheLimits
 
-__all__ = ["ToolReads", "cached_tools", "part_of"]
+__all__ = ["ToolReadCache", "cached_tools", "share_of_limits"]
 
 _OVERHEAD_BYTES = 512
 _Run = Callable[[], Awaitable[ToolOutcome]]
@@ -30,21 +30,21 @@ class _FailedRead(Exception):
         self.outcome = outcome
 
 
-class ToolReads:
+class ToolReadCache:
     """Of one toolset in one process."""
 
     def __init__(self, limits: CacheLimits) -> None:
-        self._kept: Kept[_Key, ToolOutcome] = Kept(limits.entries, limits.bytes)
-        self._flights: Flights[None, ToolOutcome] = Flights()
+        self._cache: BoundedCache[_Key, ToolOutcome] = BoundedCache(limits.entries, limits.bytes)
+        self._single_flight: SingleFlight[None, ToolOutcome] = SingleFlight()
         self._changes = 0
 
-    async def changing(self, run: _Run) -> ToolOutcome:
+    async def run_mutation(self, run: _Run) -> ToolOutcome:
         """Run a tool that changes something."""
         try:
             return await run()
         finally:
             self._changes += 1
-            self._kept.clear()
+            self._cache.clear()
 
     async def read(
         self, tool: Tool, arguments: bytes, context: ToolContext, run: _Run
@@ -59,11 +59,11 @@ class ToolReads:
         clock = asyncio.get_running_loop().time
         owner = ("", "") if tool.shared else (context.principal.tenant, context.principal.subject)
         key = (tool.name, *owner, arguments)
-        kept = self._kept.get(key, at=clock())
+        kept = self._cache.get(key, at=clock())
         if kept is not None:
             return kept
 
-        async def work(_: Take[None]) -> ToolOutcome:
+        async def work(_: Sink[None]) -> ToolOutcome:
             changes = self._changes
             outcome = await run()
             if outcome.failed:
@@ -71,7 +71,7 @@ class ToolReads:
             if changes == self._changes:
                 size = len(arguments) + len(outcome.content.encode()) + _OVERHEAD_BYTES
                 until = clock() + (tool.cache_seconds or 0.0)
-                self._kept.put(key, outcome, size=size, until=until)
+                self._cache.put(key, outcome, size=size, until=until)
             return outcome
 
         async def take(*_: None) -> None:
@@ -80,7 +80,7 @@ class ToolReads:
         try:
             async with asyncio.timeout_at(context.deadline):
                 # Who reads after a change must not be given what was read before it.
-                outcome, _ = await self._flights.join((self._changes, key), work, take)
+                outcome, _ = await self._single_flight.join((self._changes, key), work, take)
         except _FailedRead as failed:
             return failed.outcome
         return outcome
@@ -90,16 +90,16 @@ def cached_tools(tools: tuple[Tool, ...], limits: CacheLimits) -> tuple[Tool, ..
     """The tools of a set, with what they share; the same tools if none is cacheable."""
     if not _cacheable(tools):
         return tools
-    reads = ToolReads(limits)
+    read_cache = ToolReadCache(limits)
     return tuple(
-        msgspec.structs.replace(each, reads=reads)
+        msgspec.structs.replace(each, read_cache=read_cache)
         if each.mutating or each.cache_seconds is not None
         else each
         for each in tools
     )
 
 
-def part_of(limits: CacheLimits, sets: Iterable[tuple[Tool, ...]]) -> CacheLimits:
+def share_of_limits(limits: CacheLimits, sets: Iterable[tuple[Tool, ...]]) -> CacheLimits:
     """What one of these sets may keep, so that all of them together keep within the limits."""
     count = max(1, sum(map(_cacheable, sets)))
     return CacheLimits(max(1, limits.entries // count), max(1, limits.bytes // count))

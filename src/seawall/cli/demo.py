@@ -61,7 +61,9 @@ def _run_local(arguments: argparse.Namespace) -> int:
             sys.stdout.write(text)
             sys.stdout.flush()
 
-    result = run(run_local_demo(arguments.turns, tell=lambda line: write(line + "\n"), write=write))
+    result = run(
+        run_local_demo(arguments.turns, write_line=lambda line: write(line + "\n"), write=write)
+    )
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
     else:
@@ -93,7 +95,7 @@ def _run_simulated(arguments: argparse.Namespace) -> int:
                 example=example,
                 turns=arguments.turns,
                 seed=arguments.seed,
-                tell=lambda line: write(line + "\n"),
+                write_line=lambda line: write(line + "\n"),
                 write=write,
                 progress=show_progress(),
             )

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 
 from seawall.errors import ConfigError
 
-__all__ = ["needs"]
+__all__ = ["requires_extra"]
 
 
 @contextmanager
-def needs(command: str, extra: str) -> Generator[None, None, None]:
+def requires_extra(command: str, extra: str) -> Generator[None, None, None]:
     """Imports of packages that come with an extra.
 
     Raises:

@@ -100,7 +100,7 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.set_defaults(run=_train)
 
 
-def _tell(text: str) -> None:
+def _progress(text: str) -> None:
     sys.stderr.write(f"{text} ...\n")
 
 
@@ -129,7 +129,7 @@ def _train(arguments: argparse.Namespace) -> int:
         [name for _, name in examples],
         cache=out,
         embedder=embedder,
-        progress=_tell,
+        progress=_progress,
     )
     if not out.is_file():
         raise ConfigError(f"{out}: cannot be written")
@@ -143,49 +143,51 @@ def _train(arguments: argparse.Namespace) -> int:
 def _score(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415 - only what this command needs
 
-    from seawall.intents.blend import TwoSteps  # noqa: PLC0415
+    from seawall.intents.blend import TwoStageClassifier  # noqa: PLC0415
     from seawall.intents.embedder import Embedder, find_model  # noqa: PLC0415
     from seawall.intents.evaluation import (  # noqa: PLC0415
         auroc,
         certainty_of_intent,
         evaluate,
-        precision_amid,
+        precision_with_unknown,
     )
     from seawall.intents.training import train_calibrated  # noqa: PLC0415
 
     _check(arguments)
     training, testing, unknown = _data(arguments)
 
-    _tell(f"{len(training.texts)} messages to train on, {len(testing.texts)} to score on")
+    _progress(f"{len(training.texts)} messages to train on, {len(testing.texts)} to score on")
     trained = train_calibrated(
         training.texts,
         training.labels,
         embedder=Embedder(find_model(arguments.embedding_model)) if arguments.embeddings else None,
         seed=arguments.seed,
-        progress=_tell,
+        progress=_progress,
     )
     asked = arguments.threshold
     threshold = trained.threshold if asked is None else asked
     first = trained.first_threshold if asked is None else asked
-    classifier = trained.ngrams if trained.blended is None else TwoSteps(trained.blended, first)
+    classifier = (
+        trained.ngrams if trained.blended is None else TwoStageClassifier(trained.blended, first)
+    )
     result = evaluate(classifier, testing, threshold=threshold, worst=arguments.worst)
-    told_apart = amid = None
+    unknown_auroc = unknown_precision = None
     if unknown.texts:
         doubtful = certainty_of_intent(classifier, unknown.texts)
-        told_apart = auroc(certainty_of_intent(classifier, testing.texts), doubtful)
-        amid = precision_amid(result, doubtful, share=_UNKNOWN_SHARE)
+        unknown_auroc = auroc(certainty_of_intent(classifier, testing.texts), doubtful)
+        unknown_precision = precision_with_unknown(result, doubtful, share=_UNKNOWN_SHARE)
     if arguments.json:
         scores = msgspec.to_builtins(result) | {
-            "unknown_auroc": told_apart,
-            "unknown_precision": amid,
+            "unknown_auroc": unknown_auroc,
+            "unknown_precision": unknown_precision,
         }
         sys.stdout.write(msgspec.json.encode(scores).decode() + "\n")
     else:
         sys.stdout.write(printable(_table(result), keep="\n"))
-        if told_apart is not None:
+        if unknown_auroc is not None:
             sys.stdout.write(
-                f"\nunknown intents   AUROC {told_apart:.3f} on {len(unknown.texts)} messages\n"
-                f"With {_UNKNOWN_SHARE:.0%} of such messages, {amid:.2%} of answers are right.\n"
+                f"\nunknown intents   AUROC {unknown_auroc:.3f} on {len(unknown.texts)} messages\n"
+                f"With {_UNKNOWN_SHARE:.0%} of such messages, {unknown_precision:.2%} of answers are right.\n"
             )
     return 0
 
@@ -215,19 +217,19 @@ def _data(arguments: argparse.Namespace) -> "tuple[Labelled, Labelled, Labelled]
     else:
         training, testing = split(training, held_out=arguments.held_out, seed=arguments.seed)
     names = np.array(sorted(set(training.labels)))
-    held = set(
+    excluded = set(
         np.random.default_rng(arguments.seed)
         .permutation(names)[: round(len(names) * arguments.hold_intents)]
         .tolist()
     )
-    if len(names) - len(held) < 2:
+    if len(names) - len(excluded) < 2:
         raise ConfigError(f"{arguments.file}: at least two intents are needed to train on")
 
     def only(labelled: Labelled, known: bool) -> Labelled:
         kept = [
             pair
             for pair in zip(labelled.texts, labelled.labels, strict=True)
-            if (pair[1] not in held) == known
+            if (pair[1] not in excluded) == known
         ]
         return Labelled(tuple(text for text, _ in kept), tuple(label for _, label in kept))
 

@@ -6,12 +6,12 @@ import sys
 import threading
 from collections.abc import Callable
 
-__all__ = ["ending_at_once"]
+__all__ = ["exit_on_interrupt"]
 
 _STATUS = 130
 
 
-def ending_at_once(work: Callable[[], int]) -> int:
+def exit_on_interrupt(work: Callable[[], int]) -> int:
     """Do it on a thread, so that the main one is free to see Ctrl-C and end the process.
 
     Python handles signals between its own instructions, and on the main thread only: that must

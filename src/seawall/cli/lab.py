@@ -110,9 +110,9 @@ def _run_lambda(arguments: argparse.Namespace) -> int:
     from seawall.lab.loop import raise_file_limit  # noqa: PLC0415
 
     if arguments.cpu_shares:
-        from seawall.lab.fleet.shares import Shares  # noqa: PLC0415
+        from seawall.lab.fleet.shares import ControlGroups  # noqa: PLC0415
 
-        shares = Shares()
+        shares = ControlGroups()
         shares.remove(shares.make(f"{arguments.cpu_shares}-try", 1.0))
     module = "seawall.hosts.aws_lambda" if arguments.client == "seawall" else "awslambdaric"
     try:
@@ -132,7 +132,7 @@ def _run_lambda(arguments: argparse.Namespace) -> int:
                 "shutdown_seconds": arguments.shutdown,
                 "cpu_group": arguments.cpu_shares,
                 "invoke_mode": "BUFFERED" if arguments.buffered else "RESPONSE_STREAM",
-                "environment": _handed_on(),
+                "environment": _function_environment(),
             },
             FunctionSettings,
         )
@@ -169,7 +169,7 @@ def _run_lambda(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _handed_on() -> dict[str, str]:
+def _function_environment() -> dict[str, str]:
     """What of our environment the function is to see: Seawall's settings, and AWS's."""
     import os  # noqa: PLC0415
 

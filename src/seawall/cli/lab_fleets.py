@@ -14,7 +14,7 @@ from seawall.printable import printable
 if TYPE_CHECKING:
     from seawall.lab.sim_reply import SimTimes
 
-__all__ = ["add_commands", "add_model_options", "find_source", "times_of"]
+__all__ = ["add_commands", "add_model_options", "find_source", "model_times"]
 
 _EXAMPLE = Path("examples/store/seawall.toml")
 _CRASHED_SECONDS = 3_600.0  # a crash is listed for a while, for people to see
@@ -66,7 +66,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chunks", type=whole(1, 1_000_000), default=40, help="pieces of a reply")
 
 
-def times_of(arguments: argparse.Namespace) -> "SimTimes":
+def model_times(arguments: argparse.Namespace) -> "SimTimes":
     """Those options as data."""
     from seawall.cli.surge import number_range  # noqa: PLC0415 - only what this command needs
     from seawall.lab.sim_reply import SimTimes  # noqa: PLC0415
@@ -100,17 +100,17 @@ def _up(arguments: argparse.Namespace) -> int:
     from seawall.lab.fleet.state import clean_up  # noqa: PLC0415
     from seawall.lab.loop import raise_file_limit  # noqa: PLC0415
 
-    spec = parse_fleet(arguments.fleet, times_of(arguments))
+    spec = parse_fleet(arguments.fleet, model_times(arguments))
     if arguments.detach:
         return _detach(arguments)
     source = find_source(arguments.config)
-    clean_up(tell=_tell)
+    clean_up(report=_report)
 
-    async def hold() -> None:
+    async def serve() -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        async with run_fleet(spec, source, name=arguments.name, tell=_tell) as fleet:
+        async with run_fleet(spec, source, name=arguments.name, report=_report) as fleet:
             _show_notes(fleet.notes)
             announcement = {
                 "url": fleet.url,
@@ -127,12 +127,12 @@ def _up(arguments: argparse.Namespace) -> int:
             await stop.wait()
 
     raise_file_limit()
-    asyncio.run(hold())
-    _tell(f"{arguments.name}: ended")
+    asyncio.run(serve())
+    _report(f"{arguments.name}: ended")
     return 0
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     print(line, file=sys.stderr)
 
 
@@ -155,14 +155,14 @@ def _detach(arguments: argparse.Namespace) -> int:
     """The same as a process of its own, whose announcement is waited for."""
     import subprocess  # noqa: PLC0415
 
-    from seawall.lab.fleet.state import log_of  # noqa: PLC0415
+    from seawall.lab.fleet.state import log_path  # noqa: PLC0415
 
     command = [sys.executable, "-m", "seawall", "lab", "up", *arguments.fleet, "--json"]
     command += ["--name", arguments.name, "--first-token", arguments.first_token]
     command += ["--duration", arguments.duration, "--chunks", str(arguments.chunks)]
     if arguments.config is not None:
         command += ["--config", str(arguments.config)]
-    log = log_of(arguments.name)
+    log = log_path(arguments.name)
     with (
         log.open("wb") as errors,
         subprocess.Popen(  # noqa: S603 - ourselves
@@ -192,36 +192,36 @@ def _detach(arguments: argparse.Namespace) -> int:
 
 
 def _down(arguments: argparse.Namespace) -> int:
-    from seawall.lab.fleet.state import fleets, state_of, tear_down  # noqa: PLC0415
+    from seawall.lab.fleet.state import list_fleets, load_state, tear_down  # noqa: PLC0415
 
     if arguments.all:
-        states = fleets()
-    elif (found := state_of(arguments.name)) is not None:
+        states = list_fleets()
+    elif (found := load_state(arguments.name)) is not None:
         states = [found]
     else:
         raise ConfigError(f"there is no fleet {arguments.name!r}; seawall lab ps lists them")
     for state in states:
         how = "" if state.alive else " (what started it had crashed)"
-        killed = tear_down(state, _tell)
+        killed = tear_down(state, _report)
         sys.stdout.write(f"{state.name}: ended{how}, {killed} processes had to be killed\n")
     return 0
 
 
 def _ps(arguments: argparse.Namespace) -> int:
-    from seawall.lab.fleet.state import clean_up, fleets  # noqa: PLC0415
-    from seawall.lab.tether import marked  # noqa: PLC0415
+    from seawall.lab.fleet.state import clean_up, list_fleets  # noqa: PLC0415
+    from seawall.lab.tether import processes_with_mark  # noqa: PLC0415
 
-    clean_up(seconds=_CRASHED_SECONDS, tell=_tell)
+    clean_up(seconds=_CRASHED_SECONDS, report=_report)
     rows: list[dict[str, Any]] = [
         {
             "name": each.name,
             "fleet": each.title,
             "url": each.url,
-            "processes": len(marked(each.mark)),
+            "processes": len(processes_with_mark(each.mark)),
             "state": "up" if each.alive else "crashed",
             "notes": each.notes,
         }
-        for each in fleets()
+        for each in list_fleets()
     ]
     if arguments.json:
         sys.stdout.write(json.dumps(rows) + "\n")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seawall.cli.lab_fleets import add_model_options, find_source, times_of
+from seawall.cli.lab_fleets import add_model_options, find_source, model_times
 from seawall.cli.values import whole, writable
 from seawall.errors import ConfigError
 from seawall.printable import printable
@@ -76,19 +76,19 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     comparing.set_defaults(run=_compare)
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415 - only what this command needs
 
-    from seawall.lab.calibration import store_calibration  # noqa: PLC0415
+    from seawall.lab.calibration import save_calibration  # noqa: PLC0415
 
     out = writable(arguments.out, "--out")
     found = _measured(arguments)
-    store_calibration(found, out)
-    _tell(f"written: {out}")
+    save_calibration(found, out)
+    _report(f"written: {out}")
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     return 0
@@ -99,7 +99,7 @@ def _measured(arguments: argparse.Namespace) -> "Calibration":
     from seawall.lab.loop import raise_file_limit, run  # noqa: PLC0415
 
     raise_file_limit()
-    times = times_of(arguments)
+    times = model_times(arguments)
     source = find_source(arguments.config)
     return run(
         calibrate(
@@ -107,7 +107,7 @@ def _measured(arguments: argparse.Namespace) -> "Calibration":
             pods=arguments.pods,
             store=arguments.store,
             times=times,
-            tell=_tell,
+            report=_report,
             quick=getattr(arguments, "quick", False),
         )
     )
@@ -128,7 +128,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     if importlib.util.find_spec("numba") is None:
         raise ConfigError("lab compare needs the extra 'plan': pip install 'seawall[plan]'")
-    times = times_of(arguments)
+    times = model_times(arguments)
     html = writable(arguments.html, "--html") if arguments.html else None
     store = f"store={arguments.store}"
     specs = [
@@ -144,8 +144,10 @@ def _compare(arguments: argparse.Namespace) -> int:
     bound = None
     if not crowds:
         bound, crowds = _largest(calibration, arguments.most)
-        _tell(f"the crowd: {bound.why}")
-    runs = run(compare(calibration, specs, crowds, source, tell=_tell, progress=show_progress()))
+        _report(f"the crowd: {bound.why}")
+    runs = run(
+        compare(calibration, specs, crowds, source, report=_report, progress=show_progress())
+    )
     comparison = Comparison(
         machine=this_machine().name,
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -200,10 +202,10 @@ def _at_a_rate(text: str) -> "Open":
 
 def _largest(calibration: "Calibration", most: int) -> "tuple[Bound, list[Open]]":
     """As many as the machine holds."""
-    from seawall.lab.compare import crowd_that_fits  # noqa: PLC0415
+    from seawall.lab.compare import largest_crowd  # noqa: PLC0415
     from seawall.lab.loop import raise_file_limit  # noqa: PLC0415
     from seawall.lab.machine import this_machine  # noqa: PLC0415
     from seawall.lab.surge.scenario import Crowd, Instant, Open  # noqa: PLC0415
 
-    bound = crowd_that_fits(calibration, this_machine(), files=raise_file_limit(), most=most)
+    bound = largest_crowd(calibration, this_machine(), files=raise_file_limit(), most=most)
     return bound, [Open([Crowd(shapes=[Instant(bound.turns)])])]

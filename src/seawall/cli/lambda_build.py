@@ -78,7 +78,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if not arguments.folder.is_dir():
         raise ConfigError(f"{arguments.folder} is not a folder")
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         if not arguments.json:
             sys.stderr.write(line + "\n")
 
@@ -90,7 +90,7 @@ def _run(arguments: argparse.Namespace) -> int:
         requirements=arguments.requirements,
         compile_with=arguments.compile_with,
         allow=arguments.allow,
-        tell=tell,
+        report=report,
     )
     if arguments.json:
         sys.stdout.write(json.dumps(msgspec.to_builtins(built)) + "\n")

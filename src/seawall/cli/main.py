@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from seawall.cli.output import abandon, prepare
-from seawall.cli.parser import Parser, in_front
+from seawall.cli.output import discard_unwritten, prepare_streams
+from seawall.cli.parser import Parser, move_options_first
 from seawall.errors import ConfigError, InvalidRequest, SeawallError
 from seawall.hosts.logs import FORMAT, FORMATS, LEVEL, LEVELS, set_up_logs
 from seawall.printable import printable
@@ -31,8 +31,8 @@ _COMMANDS = {
     "lambda": "lambda_build",
     "ship": "ship",
 }
-_EVERYWHERE = {"--log-level": LEVEL, "--log-format": FORMAT}
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+_GLOBAL_OPTIONS = {"--log-level": LEVEL, "--log-format": FORMAT}
+_WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 _LONGEST_ERROR = 2_000
 _INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
 
@@ -49,7 +49,7 @@ class _Version(argparse.Action):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command line; the exit status: 0 done, 1 failed, 2 used or configured wrongly."""
-    prepare()
+    prepare_streams()
     try:
         status = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
@@ -59,25 +59,25 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         status = 1
     except OSError as error:
-        if error.filename is not None or error.errno not in _FULL:
+        if error.filename is not None or error.errno not in _WRITE_ERRORS:
             raise
-        _say(f"standard output: {error.strerror}")
+        _print_error(f"standard output: {error.strerror}")
         status = 1
     finally:
-        abandon()
+        discard_unwritten()
     return status
 
 
 def _run(words: list[str]) -> int:
     parser = _parser(words)
-    parsed, unknown = parser.parse_known_args(in_front(words, list(_EVERYWHERE)))
+    parsed, unknown = parser.parse_known_args(move_options_first(words, list(_GLOBAL_OPTIONS)))
     if unknown:
         parsed.parser.refuse(unknown)
     try:
         set_up_logs({LEVEL: parsed.log_level, FORMAT: parsed.log_format})
         return int(parsed.run(parsed))
     except SeawallError as error:
-        _say(str(error))
+        _print_error(str(error))
         return 2 if isinstance(error, ConfigError | InvalidRequest) else 1
 
 
@@ -106,18 +106,18 @@ def _parser(words: Sequence[str]) -> Parser:
         help="how, SEAWALL_LOG_FORMAT in the environment (default: text)",
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in _named(in_front(words, list(_EVERYWHERE))):
+    for name in _commands_needed(move_options_first(words, list(_GLOBAL_OPTIONS))):
         import_module(f"seawall.cli.{_COMMANDS[name]}").add_parser(subparsers)
     return parser
 
 
-def _named(words: Sequence[str]) -> list[str]:
+def _commands_needed(words: Sequence[str]) -> list[str]:
     """The command that is asked for; all of them where it is not clear, for help and errors."""
     first = next((word for word in words if not word.startswith("-")), "")
     return [first] if first in _COMMANDS else list(_COMMANDS)
 
 
-def _say(message: str) -> None:
+def _print_error(message: str) -> None:
     """An error, on standard error; control characters of what others wrote are escaped."""
     text = printable(message, keep="\n")
     if len(text) > _LONGEST_ERROR:

@@ -5,12 +5,12 @@ import os
 import sys
 from typing import TextIO
 
-__all__ = ["abandon", "prepare"]
+__all__ = ["discard_unwritten", "prepare_streams"]
 
 _ESCAPE = "seawall.escape"
 
 
-def prepare() -> None:
+def prepare_streams() -> None:
     """Have everything that is printed be printable: what the encoding lacks is escaped.
 
     The escapes are those of JSON, so that what is JSON stays it.
@@ -25,7 +25,7 @@ def prepare() -> None:
             stream.reconfigure(errors=_ESCAPE)
 
 
-def abandon() -> None:
+def discard_unwritten() -> None:
     """Nobody reads any more: what is still buffered goes nowhere, and nobody is told."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from seawall.errors import did_you_mean
 
-__all__ = ["Parser", "in_front"]
+__all__ = ["Parser", "move_options_first"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
         self.error(f"unrecognized arguments: {' '.join(unknown)}{''.join(meant)}")
 
 
-def in_front(words: Sequence[str], options: Sequence[str]) -> list[str]:
+def move_options_first(words: Sequence[str], options: Sequence[str]) -> list[str]:
     """The same with options of all commands before the command, wherever they stand.
 
     Args:

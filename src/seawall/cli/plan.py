@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seawall.cli.extras import needs
-from seawall.cli.interrupts import ending_at_once
+from seawall.cli.extras import requires_extra
+from seawall.cli.interrupts import exit_on_interrupt
 from seawall.errors import ConfigError
 from seawall.printable import printable
 
 if TYPE_CHECKING:
     from seawall.plan.answer import Answer
     from seawall.plan.question import Question
-    from seawall.plan.question_file import Written
+    from seawall.plan.question_file import QuestionFile
     from seawall.plan.workload import Workload
 
 __all__ = ["add_parser"]
@@ -121,25 +121,25 @@ def _run(arguments: argparse.Namespace) -> int:
     # Short-lived, and little of it is cyclic: collecting garbage was a tenth of the time.
     gc.disable()
     try:
-        return ending_at_once(lambda: _plan(arguments))
+        return exit_on_interrupt(lambda: _plan(arguments))
     finally:
         gc.enable()
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    with needs("plan", "plan"):  # said before anything is begun
+    with requires_extra("plan", "plan"):  # said before anything is begun
         import numba  # noqa: F401, PLC0415
     if arguments.check is not None:
         return _check(arguments)
     import msgspec  # noqa: PLC0415
 
     from seawall.plan.advice import advise  # noqa: PLC0415
-    from seawall.plan.terminal import screen  # noqa: PLC0415
+    from seawall.plan.terminal import format_answer  # noqa: PLC0415
 
     question = _question(arguments, _written(arguments, arguments.workload))
-    tell, done = _progress()
+    show, done = _progress()
     try:
-        answer = advise(question, progress=tell)
+        answer = advise(question, progress=show)
     finally:
         done()
     if arguments.html is not None:
@@ -147,7 +147,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
     else:
-        sys.stdout.write(printable(screen(answer), keep="\n"))
+        sys.stdout.write(printable(format_answer(answer), keep="\n"))
         if arguments.html is not None:
             sys.stdout.write(f"report: {arguments.html}\n")
     return 0
@@ -166,7 +166,7 @@ def _check(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415
 
     from seawall.plan.check import check  # noqa: PLC0415
-    from seawall.plan.terminal import checked_text  # noqa: PLC0415
+    from seawall.plan.terminal import format_check  # noqa: PLC0415
 
     if arguments.workload is not None:
         raise ConfigError("--check: the file describes the workload; not together with --workload")
@@ -174,15 +174,15 @@ def _check(arguments: argparse.Namespace) -> int:
         raise ConfigError("--check: writes no report; not together with --html")
     written = _written(arguments, arguments.check)
     written = msgspec.structs.replace(written, question=_question(arguments, written))
-    tell, done = _progress()
+    show, done = _progress()
     try:
-        checked = check(written, progress=tell)
+        checked = check(written, progress=show)
     finally:
         done()
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(checked).decode() + "\n")
     else:
-        sys.stdout.write(printable(checked_text(checked), keep="\n"))
+        sys.stdout.write(printable(format_check(checked), keep="\n"))
     return 0 if checked.holds else 1
 
 
@@ -203,9 +203,9 @@ def _default_workload(arguments: argparse.Namespace) -> "Workload":
     )
 
 
-def _written(arguments: argparse.Namespace, path: Path | None) -> "Written":
+def _written(arguments: argparse.Namespace, path: Path | None) -> "QuestionFile":
     from seawall.plan.question import Question  # noqa: PLC0415
-    from seawall.plan.question_file import Written, read_question  # noqa: PLC0415
+    from seawall.plan.question_file import QuestionFile, read_question  # noqa: PLC0415
     from seawall.plan.written import from_flags  # noqa: PLC0415
 
     flags: dict[str, Any] = {
@@ -217,7 +217,7 @@ def _written(arguments: argparse.Namespace, path: Path | None) -> "Written":
     }
     default = _default_workload(arguments)
     if path is None:
-        return Written(question=Question(workload=from_flags(base=default, **flags)))
+        return QuestionFile(question=Question(workload=from_flags(base=default, **flags)))
     written = read_question(path, default)
     from msgspec import structs  # noqa: PLC0415
 
@@ -225,7 +225,7 @@ def _written(arguments: argparse.Namespace, path: Path | None) -> "Written":
     return structs.replace(written, question=structs.replace(written.question, workload=workload))
 
 
-def _question(arguments: argparse.Namespace, written: "Written") -> "Question":
+def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Question":
     """What the file says, changed by flags."""
     from msgspec import structs  # noqa: PLC0415
 
@@ -293,7 +293,7 @@ def _progress() -> tuple[Callable[[int], None] | None, Callable[[], None]]:
     if not sys.stderr.isatty():
         return None, lambda: None
 
-    def tell(runs: int) -> None:
+    def show(runs: int) -> None:
         if runs % 10 == 0:
             sys.stderr.write(f"\r{runs} simulations")
             sys.stderr.flush()
@@ -302,4 +302,4 @@ def _progress() -> tuple[Callable[[int], None] | None, Callable[[], None]]:
         sys.stderr.write("\r" + " " * 24 + "\r")
         sys.stderr.flush()
 
-    return tell, done
+    return show, done

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 
-from seawall.cli.extras import needs
+from seawall.cli.extras import requires_extra
 from seawall.cli.values import plural, whole
 
 __all__ = ["add_parser"]
@@ -47,10 +47,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    with needs("serve", "serve"):
+    with requires_extra("serve", "serve"):
         import uvicorn  # noqa: F401, PLC0415
 
-    from seawall.hosts.http.counts import Watch  # noqa: PLC0415
+    from seawall.hosts.http.counts import ServerCallbacks  # noqa: PLC0415
     from seawall.hosts.http.supervisor import serve  # noqa: PLC0415
     from seawall.hosts.logs import FORMAT, LEVEL  # noqa: PLC0415
 
@@ -89,4 +89,4 @@ def _run(arguments: argparse.Namespace) -> int:
             failed=failed,
         )
 
-    return serve(arguments.source, Watch(ready, stopping, stopped))
+    return serve(arguments.source, ServerCallbacks(ready, stopping, stopped))

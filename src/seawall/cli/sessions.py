@@ -92,7 +92,7 @@ def _add(
     )
     if name != "export":
         parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=lambda arguments: asyncio.run(_within(run, arguments)))
+    parser.set_defaults(run=lambda arguments: asyncio.run(_run_command(run, arguments)))
     return parser
 
 
@@ -116,7 +116,7 @@ def _limit(value: str) -> int:
     return int(value)
 
 
-async def _within(
+async def _run_command(
     run: Callable[[argparse.Namespace], Awaitable[int]], arguments: argparse.Namespace
 ) -> int:
     try:
@@ -132,7 +132,7 @@ async def _list(arguments: argparse.Namespace) -> int:
             _owner(arguments), limit=arguments.limit, cursor=arguments.cursor
         )
     if arguments.json:
-        _print_json({"sessions": [_shown(each) for each in page.sessions], "cursor": page.cursor})
+        _print_json({"sessions": [_as_json(each) for each in page.sessions], "cursor": page.cursor})
         return 0
     if not page.sessions:
         sys.stdout.write("There are no sessions.\n")
@@ -154,9 +154,9 @@ async def _show(arguments: argparse.Namespace) -> int:
     async with _store(arguments) as store, asyncio.timeout(_CALL_SECONDS):
         page = await store.turns(_key(arguments), limit=arguments.limit, cursor=arguments.cursor)
     if arguments.json:
-        _print_json(_shown(page.session) | {"turns": page.turns, "cursor": page.cursor})
+        _print_json(_as_json(page.session) | {"turns": page.turns, "cursor": page.cursor})
     else:
-        _print_page(_conversation(page), page.cursor)
+        _print_page(_transcript(page), page.cursor)
     return 0
 
 
@@ -182,7 +182,9 @@ async def _export(arguments: argparse.Namespace) -> int:
 
 async def _delete(arguments: argparse.Namespace) -> int:
     async with _store(arguments) as store:
-        if not _agreed(arguments, f"Remove the session {printable(arguments.session)} for good?"):
+        if not _confirmed(
+            arguments, f"Remove the session {printable(arguments.session)} for good?"
+        ):
             return 1
         async with asyncio.timeout(_CALL_SECONDS):
             await store.delete(_key(arguments))
@@ -197,7 +199,7 @@ async def _erase(arguments: argparse.Namespace) -> int:
     owner = _owner(arguments)
     who = f"the subject {owner.subject} of the tenant {owner.tenant}"
     async with _store(arguments) as store:
-        if not _agreed(arguments, f"Remove everything that is kept of {who} for good?"):
+        if not _confirmed(arguments, f"Remove everything that is kept of {who} for good?"):
             return 1
         count = await store.erase(owner)  # in its own time: there may be much
     if arguments.json:
@@ -210,10 +212,10 @@ async def _erase(arguments: argparse.Namespace) -> int:
 @asynccontextmanager
 async def _store(arguments: argparse.Namespace) -> "AsyncGenerator[SessionStore, None]":
     from seawall.config import load_settings  # noqa: PLC0415 - only what this command needs
-    from seawall.sessions.open import check_store, open_store  # noqa: PLC0415
+    from seawall.sessions.open import open_store, require_existing_store  # noqa: PLC0415
 
     settings = load_settings(arguments.config).sessions
-    check_store(settings)
+    require_existing_store(settings)
     store = await open_store(settings)
     try:
         yield store
@@ -233,7 +235,7 @@ def _key(arguments: argparse.Namespace) -> "SessionKey":
     return SessionKey(arguments.tenant, arguments.subject, arguments.session)
 
 
-def _agreed(arguments: argparse.Namespace, question: str) -> bool:
+def _confirmed(arguments: argparse.Namespace, question: str) -> bool:
     """Whether it is really meant.
 
     Raises:
@@ -280,7 +282,7 @@ class _Output:
             self._new.unlink()
 
 
-def _conversation(page: "TurnPage") -> list[str]:
+def _transcript(page: "TurnPage") -> list[str]:
     from seawall.turn import AssistantMessage, UserMessage  # noqa: PLC0415 - only needed here
 
     session = page.session
@@ -313,7 +315,7 @@ def _conversation(page: "TurnPage") -> list[str]:
     return lines
 
 
-def _shown(session: "Session") -> dict[str, object]:
+def _as_json(session: "Session") -> dict[str, object]:
     return {
         "session": session.key.session,
         "version": session.version,

@@ -89,14 +89,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
 async def _migrate(arguments: argparse.Namespace) -> int:
     from seawall.sessions import migration  # noqa: PLC0415 - only what this command needs
-    from seawall.sessions.open import check_store, name_store, open_store  # noqa: PLC0415
+    from seawall.sessions.open import open_store, require_existing_store, store_name  # noqa: PLC0415
 
     base = _base(arguments.config)
     settings = [_settings(place, base) for place in (arguments.source, arguments.target)]
-    names = [name_store(each) for each in settings]
+    names = [store_name(each) for each in settings]
     if names[0] == names[1]:
         raise ConfigError(f"source and target are the same store: {names[0]}")
-    check_store(settings[0])
+    require_existing_store(settings[0])
     kept = arguments.checkpoint
     checkpoint = migration.load_checkpoint(kept, *names)
     if checkpoint.cursor is not None:
@@ -114,7 +114,7 @@ async def _migrate(arguments: argparse.Namespace) -> int:
                 batch=arguments.batch,
                 concurrency=arguments.concurrency,
                 save=lambda reached: migration.save_checkpoint(kept, reached),
-                tell=(moving := _Progress("sessions", before)).show,
+                progress=(moving := _Progress("sessions", before)).show,
             )
             moving.end(checkpoint.sessions)
             seconds = time.monotonic() - began
@@ -124,7 +124,7 @@ async def _migrate(arguments: argparse.Namespace) -> int:
                     target,
                     batch=arguments.batch,
                     concurrency=arguments.concurrency,
-                    tell=(verifying := _Progress("sessions verified", 0)).show,
+                    progress=(verifying := _Progress("sessions verified", 0)).show,
                 )
                 verifying.end(verification.sessions)
         finally:
@@ -146,11 +146,11 @@ def _base(config: Path | None) -> "SessionSettings":
 
 def _settings(place: str, base: "SessionSettings") -> "SessionSettings":
     from seawall.config import load_settings  # noqa: PLC0415 - only what this command needs
-    from seawall.sessions.open import settings_of  # noqa: PLC0415
+    from seawall.sessions.open import parse_store_name  # noqa: PLC0415
 
     if place.endswith(".toml"):
         return load_settings(Path(place)).sessions
-    return settings_of(place, base)
+    return parse_store_name(place, base)
 
 
 class _Progress:

@@ -24,7 +24,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Write the Helm chart, its values as the plan sizes them, what makes the "
         "image, and the template of what pods and functions share.",
     )
-    _add_planned(eks)
+    _add_plan_options(eks)
     eks.add_argument("--cluster", default="", help="its name, for a Karpenter NodePool")
     eks.add_argument("--node-role", default="", help="the nodes' IAM role, for the same")
     eks.set_defaults(run=_run_eks)
@@ -34,7 +34,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Write the SAM template as the plan sizes it, and the template of what pods "
         "and functions share.",
     )
-    _add_planned(function)
+    _add_plan_options(function)
     function.add_argument(
         "--kind",
         default="",
@@ -79,7 +79,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     image.set_defaults(run=_run_image)
 
 
-def _add_planned(parser: argparse.ArgumentParser) -> None:
+def _add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan", type=Path, required=True, metavar="FILE.json")
     _add_out(parser)
     parser.add_argument(
@@ -123,7 +123,7 @@ def _run_eks(arguments: argparse.Namespace) -> int:
         node_role=arguments.node_role,
         secrets=(KEYS,) if arguments.model_key else (),
     )
-    notes += _without_effect(arguments)
+    notes += _unused_options(arguments)
     files = eks_files(values, arguments.plan.name)
     files["README.md"] = eks_readme(
         region=plan.region, cluster=arguments.cluster, model_keys=arguments.model_key, notes=notes
@@ -154,7 +154,7 @@ def _run_lambda(arguments: argparse.Namespace) -> int:
     )
     network = {"Subnets": arguments.subnets, "SecurityGroups": arguments.security_groups}
     given = {name: value for name, value in network.items() if value}
-    notes += _without_effect(arguments)
+    notes += _unused_options(arguments)
     if given and not managed:
         notes += (f"--subnets and --security-groups have no effect on {platform.name}.",)
     files = lambda_files(
@@ -183,7 +183,7 @@ def _run_image(arguments: argparse.Namespace) -> int:
     return _write(arguments, files, {}, ())
 
 
-def _without_effect(arguments: argparse.Namespace) -> tuple[str, ...]:
+def _unused_options(arguments: argparse.Namespace) -> tuple[str, ...]:
     if arguments.timezone and not arguments.crowd:
         return ("--timezone has no effect without --crowd.",)
     return ()

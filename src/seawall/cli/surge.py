@@ -114,7 +114,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from seawall.lab.loop import run  # noqa: PLC0415 - only what this command needs
     from seawall.lab.surge.export import to_k6, to_locust  # noqa: PLC0415
-    from seawall.lab.surge.process import drive_apart  # noqa: PLC0415
+    from seawall.lab.surge.process import drive_in_subprocess  # noqa: PLC0415
     from seawall.lab.surge.report import as_html, as_json, as_table  # noqa: PLC0415
 
     _check(arguments)
@@ -128,7 +128,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     progress = show_progress()
     try:
-        result = run(drive_apart(scenario, progress, interruptible=True))
+        result = run(drive_in_subprocess(scenario, progress, interruptible=True))
     except asyncio.CancelledError:  # a second Ctrl-C
         raise KeyboardInterrupt from None
     if result.interrupted is not None and sys.stderr.isatty():

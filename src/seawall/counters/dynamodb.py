@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 from seawall.aws.dynamodb import DynamoDBClient
 from seawall.aws.dynamodb_calls import GET, UPDATE, Get, Item, Update
 from seawall.aws.dynamodb_errors import ConditionFailed, DynamoDBError
-from seawall.counters.port import Addition, Count, fitting
+from seawall.counters.port import Addition, Count, fit_to_limits
 from seawall.errors import StoreUnavailable
 from seawall.sessions.dynamodb_items import text, time_to_live
 
@@ -32,11 +32,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _telling(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+def _translated(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """What DynamoDB cannot do is told in the words of the port; the log has the rest."""
 
     @functools.wraps(method)
-    async def told(*args: P.args, **kwargs: P.kwargs) -> T:
+    async def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return await method(*args, **kwargs)
         except DynamoDBError as error:
@@ -45,7 +45,7 @@ def _telling(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, An
                 "The shared counters cannot be used now; try again later.", retry_after=1.0
             ) from error
 
-    return told
+    return wrapped
 
 
 class DynamoDBCounters:
@@ -66,12 +66,12 @@ class DynamoDBCounters:
     async def open(self) -> None:
         """See `Counters.open`. The table is the session store's."""
 
-    @_telling
+    @_translated
     async def add(self, addition: Addition) -> Count:
         """See `Counters.add`."""
         used: dict[str, int] = {}
         for _ in range(_TRIES):
-            granted = fitting(addition.amounts, addition.limits, used)
+            granted = fit_to_limits(addition.amounts, addition.limits, used)
             if not any(granted.values()):
                 return Count(granted, used)
             counted, used = await self._attempt(addition, granted)
@@ -80,7 +80,7 @@ class DynamoDBCounters:
         # Others were quicker each time: near the limit, where there is hardly anything left.
         return Count(dict.fromkeys(addition.amounts, 0), used)
 
-    @_telling
+    @_translated
     async def read(self, counter: str, window: str) -> dict[str, int]:
         """See `Counters.read`."""
         asked = Get(table_name=self._table, key=_key(counter, window), consistent_read=True)

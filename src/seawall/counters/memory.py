@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from seawall.counters.port import Addition, Count, fitting
+from seawall.counters.port import Addition, Count, fit_to_limits
 
 __all__ = ["MemoryCounters"]
 
@@ -24,7 +24,7 @@ class MemoryCounters:
         if key not in self._used:
             self._forget()
         _, used = self._used.setdefault(key, (addition.expires_at, {}))
-        granted = fitting(addition.amounts, addition.limits, used)
+        granted = fit_to_limits(addition.amounts, addition.limits, used)
         for measure, amount in granted.items():
             used[measure] = used.get(measure, 0) + amount
         return Count(granted, dict(used))

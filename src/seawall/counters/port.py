@@ -9,7 +9,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-__all__ = ["Addition", "Count", "Counters", "fitting"]
+__all__ = ["Addition", "Count", "Counters", "fit_to_limits"]
 
 
 class Addition(Struct, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ class Counters(Protocol):
         ...
 
 
-def fitting(
+def fit_to_limits(
     amounts: dict[str, int], limits: dict[str, int], used: dict[str, int]
 ) -> dict[str, int]:
     """How much of each amount fits, with so much used."""

@@ -45,22 +45,22 @@ class Share:
         limits: Mapping[str, int],
         window: Callable[[float], Window],
         *,
-        census: bool = False,
-        forced: bool = False,
-        again_seconds: float | None = None,
+        count_processes: bool = False,
+        count_overspend: bool = False,
+        recheck_seconds: float | None = None,
         seconds: float = 2.0,
-        doubt_seconds: float = 1.0,
+        retry_seconds: float = 1.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._counters = counters
         self._counter = counter
         self._limits = dict(limits)
         self._window = window
-        self._census = census
-        self._forced = forced
-        self._again_seconds = again_seconds
+        self._count_processes = count_processes
+        self._count_overspend = count_overspend
+        self._recheck_seconds = recheck_seconds
         self._seconds = seconds
-        self._doubt_seconds = doubt_seconds
+        self._retry_seconds = retry_seconds
         self._clock = clock
         self._wanted = dict.fromkeys(self._limits, 0)
         self._adding: asyncio.Task[None] | None = None
@@ -84,9 +84,9 @@ class Share:
     @property
     def _left_alone(self) -> bool:
         """Whether the counter failed just now."""
-        return self.failed_at is not None and self._clock() < self.failed_at + self._doubt_seconds
+        return self.failed_at is not None and self._clock() < self.failed_at + self._retry_seconds
 
-    def roll(self) -> None:
+    def advance_window(self) -> None:
         """Go on to the window that it is now. What was not spent of the last one is left to it."""
         now = self._clock()
         if self.window.starts <= now < self.window.ends:
@@ -109,13 +109,13 @@ class Share:
         for name, amount in amounts.items():
             self.parts[name].spend(amount)
 
-    def worth_asking(self, needs: Mapping[str, int]) -> bool:
+    def may_have_more(self, needs: Mapping[str, int]) -> bool:
         """Whether the counter may have what is needed."""
         if self._left_alone:
             return False
         if all(self.parts[name].left >= need for name, need in needs.items()):
             return True
-        again = self._again_seconds
+        again = self._recheck_seconds
         return again is not None and self._clock() >= self._looked_at + again
 
     async def ask(self, needs: Mapping[str, int], *, seconds: float | None = None) -> None:
@@ -139,7 +139,7 @@ class Share:
 
     def settle_debts(self) -> None:
         """Have what was spent beyond what there was added, in the background."""
-        if self._forced and any(part.free < 0 for part in self.parts.values()):
+        if self._count_overspend and any(part.free < 0 for part in self.parts.values()):
             _ = self._begin()
 
     async def close(self, *, give_back: bool) -> None:
@@ -150,11 +150,11 @@ class Share:
         """
         if self._adding is not None:
             await asyncio.wait((self._adding,))
-        self.roll()
+        self.advance_window()
         amounts = {name: -part.free for name, part in self.parts.items() if part.free}
         if not give_back:
             amounts = {name: amount for name, amount in amounts.items() if amount > 0}
-        if amounts and (give_back or self._forced):
+        if amounts and (give_back or self._count_overspend):
             await self._add(amounts, limited=False)
 
     def _begin(self) -> asyncio.Task[None]:
@@ -164,15 +164,15 @@ class Share:
 
     async def _work(self) -> None:
         await asyncio.sleep(0)  # let all who come in this round say what they need
-        self.roll()
+        self.advance_window()
         try:
-            if self._forced:
+            if self._count_overspend:
                 debts = {name: -part.free for name, part in self.parts.items() if part.free < 0}
                 if debts:
                     await self._add(debts, limited=False)
             blocks = {name: part.block(self._wanted[name]) for name, part in self.parts.items()}
             blocks = {name: amount for name, amount in blocks.items() if amount > 0}
-            if self._census and not self._counted:
+            if self._count_processes and not self._counted:
                 blocks[_PODS] = 1
             if not blocks:
                 blocks = dict.fromkeys(self.parts, 0)  # only to see whether it answers

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from seawall.counters.port import Addition, Count, fitting
+from seawall.counters.port import Addition, Count, fit_to_limits
 
 __all__ = ["SqliteCounters"]
 
@@ -77,7 +77,7 @@ def _add(connection: sqlite3.Connection, addition: Addition, now: float) -> Coun
     used: dict[str, int] = dict(connection.execute(_READ, (counter, window)).fetchall())
     if not used:
         connection.execute(_FORGET, (now,))
-    granted = fitting(addition.amounts, addition.limits, used)
+    granted = fit_to_limits(addition.amounts, addition.limits, used)
     rows = [
         (counter, window, measure, amount, addition.expires_at)
         for measure, amount in granted.items()

@@ -49,7 +49,7 @@ class JsonFormatter(logging.Formatter):
             line["request_id"] = request.id
             if request.tenant:
                 line["tenant"] = request.tenant
-        line |= self.of_host()
+        line |= self.host_fields()
         for name, value in vars(record).items():
             if name not in _OWN and name not in line:
                 line[name] = value
@@ -58,6 +58,6 @@ class JsonFormatter(logging.Formatter):
         except (TypeError, UnicodeEncodeError, msgspec.ValidationError):
             return msgspec.json.encode({key: repr(value) for key, value in line.items()}).decode()
 
-    def of_host(self) -> dict[str, object]:
+    def host_fields(self) -> dict[str, object]:
         """What the host knows of whatever is running now."""
         return {}

@@ -15,15 +15,15 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-__all__ = ["ProcessEnd", "check_foreign", "run_loop"]
+__all__ = ["ExitDeadline", "raise_unless_foreign", "run_loop"]
 
 _log = logging.getLogger("seawall.server")
-_REST_SECONDS = 1.0
-_LOOK_SECONDS = 0.2
-_LAST_WORDS_SECONDS = 0.5
+_CLEANUP_SECONDS = 1.0
+_POLL_SECONDS = 0.2
+_FLUSH_SECONDS = 0.5
 
 
-class ProcessEnd:
+class ExitDeadline:
     """Ends this process at the earliest of the times that were set, if it has not ended by then."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class ProcessEnd:
         """Whether there is a time."""
         return self._at is not None
 
-    def within(self, seconds: float, status: int = 0) -> None:
+    def arm(self, seconds: float, status: int = 0) -> None:
         """Set a time; also from a signal handler, so it takes no lock.
 
         Args:
@@ -51,14 +51,14 @@ class ProcessEnd:
 
     def _watch(self) -> None:
         while (left := (self._at or 0.0) - time.monotonic()) > 0:
-            time.sleep(min(left, _LOOK_SECONDS))
-        words = threading.Thread(target=_last_words, daemon=True)
+            time.sleep(min(left, _POLL_SECONDS))
+        words = threading.Thread(target=_flush_logs, daemon=True)
         words.start()
-        words.join(_LAST_WORDS_SECONDS)  # whoever hangs may hold the lock of a log or a stream
+        words.join(_FLUSH_SECONDS)  # whoever hangs may hold the lock of a log or a stream
         os._exit(self._status)
 
 
-def _last_words() -> None:
+def _flush_logs() -> None:
     _log.warning("ending the process although code in it does not return: a tool, or a library")
     for handler in logging.getLogger().handlers:
         handler.flush()
@@ -66,7 +66,7 @@ def _last_words() -> None:
     sys.stderr.flush()
 
 
-def run_loop(main: Coroutine[Any, Any, int], end: ProcessEnd, *, fast: bool = False) -> int:
+def run_loop(main: Coroutine[Any, Any, int], end: ExitDeadline, *, fast: bool = False) -> int:
     """Run to the end on an event loop of its own; the exit status.
 
     Where the end of the process was asked for it does not wait long for what `main` leaves behind.
@@ -92,13 +92,13 @@ def run_loop(main: Coroutine[Any, Any, int], end: ProcessEnd, *, fast: bool = Fa
                 status = loop.run_until_complete(task)
                 break
             except (SystemExit, KeyboardInterrupt) as error:
-                check_foreign(error, task)
+                raise_unless_foreign(error, task)
         if end.armed:
-            end.within(_REST_SECONDS, status)
+            end.arm(_CLEANUP_SECONDS, status)
     return status
 
 
-def check_foreign(error: BaseException, task: asyncio.Task[int]) -> None:
+def raise_unless_foreign(error: BaseException, task: asyncio.Task[int]) -> None:
     """Look at what has stopped an event loop; return where the loop is to go on.
 
     A task or a callback of foreign code that raises SystemExit or KeyboardInterrupt stops the

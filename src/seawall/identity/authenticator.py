@@ -49,18 +49,18 @@ def _build_verifier(
     monotonic: Callable[[], float],
 ) -> "JwtVerifier":
     from seawall.identity.jwt import JwtVerifier  # noqa: PLC0415 - see TYPE_CHECKING above
-    from seawall.identity.key_cache import CachedKeySet, file_reader  # noqa: PLC0415 - likewise
+    from seawall.identity.key_cache import CachedKeySet, file_fetcher  # noqa: PLC0415 - likewise
 
     max_age = settings.max_age_seconds
     if settings.jwks_file:
         _check_file(settings.jwks_file)
-        fetch = file_reader(settings.jwks_file)
+        fetch = file_fetcher(settings.jwks_file)
         max_age = min(max_age, settings.cooldown_seconds)  # a look at a file costs nobody anything
     keys = CachedKeySet(
         fetch,
         settings.jwks_url,
         max_age=max_age,
-        stale=settings.stale_seconds,
+        max_stale=settings.stale_seconds,
         cooldown=settings.cooldown_seconds,
         clock=monotonic,
     )
@@ -89,8 +89,8 @@ class _Authenticator:
         self._verifier = verifier
         self._keys = keys
 
-    def claimed(self, credential: Credential) -> Principal | None:
-        """See `Authenticator.claimed`."""
+    def unverified_principal(self, credential: Credential) -> Principal | None:
+        """See `Authenticator.unverified_principal`."""
         if isinstance(credential, Trusted):
             return credential.principal
         if isinstance(credential, Anonymous):
@@ -99,27 +99,27 @@ class _Authenticator:
             return principal
         if credential.secret.startswith(PREFIX):
             return self._keys.find(credential.secret)  # claims nothing, but is as quickly known
-        return self._verifier.claimed(credential.secret) if self._verifier else None
+        return self._verifier.unverified_principal(credential.secret) if self._verifier else None
 
-    def known(self, credential: Credential) -> Principal | None:
-        """See `Authenticator.known`."""
+    def authenticate_now(self, credential: Credential) -> Principal | None:
+        """See `Authenticator.authenticate_now`."""
         if isinstance(credential, Trusted):
             return credential.principal
         if isinstance(credential, Anonymous):
             if not self._anonymous:
                 raise Unauthenticated("A credential is needed.")
             if not credential.loopback:
-                raise Unauthenticated(f"A credential is needed: {credential.fault}.")
+                raise Unauthenticated(f"A credential is needed: {credential.reason}.")
             return _ANONYMOUS
         if credential.api_key and (principal := self._keys.find(credential.api_key)):
             return principal
         if credential.secret.startswith(PREFIX):
-            return self._known_key(credential.secret)
+            return self._verify_api_key(credential.secret)
         if self._verifier is None:
-            raise Unauthenticated(self._no_tokens(credential.secret))
+            raise Unauthenticated(self._refusal_without_verifier(credential.secret))
         return self._verifier.verify_now(credential.secret)
 
-    def _known_key(self, secret: str) -> Principal:
+    def _verify_api_key(self, secret: str) -> Principal:
         if not self._keys:
             raise Unauthenticated(_NO_KEYS)
         principal = self._keys.find(secret)
@@ -127,7 +127,7 @@ class _Authenticator:
             raise Unauthenticated("The API key is not known.")
         return principal
 
-    def _no_tokens(self, secret: str) -> str:
+    def _refusal_without_verifier(self, secret: str) -> str:
         """Why a secret that is not one of our keys is refused where no tokens are accepted."""
         if secret.count(".") == 2:
             return "Tokens are not accepted here: the configuration has no section [identity.jwt]."
@@ -137,7 +137,7 @@ class _Authenticator:
 
     async def authenticate(self, credential: Credential) -> Principal:
         """See `Authenticator.authenticate`."""
-        principal = self.known(credential)
+        principal = self.authenticate_now(credential)
         if principal is None and self._verifier is not None and isinstance(credential, Bearer):
             principal = await self._verifier.verify(credential.secret)
         if principal is None:

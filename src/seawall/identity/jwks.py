@@ -5,7 +5,7 @@ import logging
 import msgspec
 from msgspec import Struct
 
-from seawall.identity.signatures import Check, checker
+from seawall.identity.signatures import SignatureCheck, signature_check
 
 __all__ = ["MAX_BYTES", "SigningKey", "parse_key_set"]
 
@@ -24,11 +24,11 @@ _log = logging.getLogger("seawall.identity")
 class SigningKey(Struct, frozen=True):
     """A public key's check, and the only algorithm it is of, by the names token headers use."""
 
-    check: Check
+    check: SignatureCheck
     algorithms: frozenset[str]
 
 
-class _Listed(Struct):
+class _JsonWebKey(Struct):
     """The members of a key that matter here; whatever else it has is not read."""
 
     kty: str
@@ -61,13 +61,13 @@ def parse_key_set(document: bytes) -> dict[str, SigningKey]:
     if len(document) > MAX_BYTES:
         raise ValueError(f"the key set exceeds {MAX_BYTES} bytes")
     try:
-        listed = msgspec.json.decode(document, type=_KeySet).keys
+        parsed = msgspec.json.decode(document, type=_KeySet).keys
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"not a JSON Web Key Set: {error}") from error
-    if len(listed) > _MAX_KEYS:
-        raise ValueError(f"the key set holds {len(listed)} keys; at most {_MAX_KEYS} are read")
+    if len(parsed) > _MAX_KEYS:
+        raise ValueError(f"the key set holds {len(parsed)} keys; at most {_MAX_KEYS} are read")
     usable: dict[str, SigningKey] = {}
-    for each in listed:
+    for each in parsed:
         _add(usable, each)
     if len(usable) == 1:
         usable[""] = next(iter(usable.values()))
@@ -77,35 +77,35 @@ def parse_key_set(document: bytes) -> dict[str, SigningKey]:
 def _add(usable: dict[str, SigningKey], raw: msgspec.Raw) -> None:
     """Add the key if it can be used; one that cannot never spoils the others."""
     try:
-        listed = msgspec.json.decode(raw, type=_Listed)
-        signing = _signing_key(listed)
+        parsed = msgspec.json.decode(raw, type=_JsonWebKey)
+        signing = _signing_key(parsed)
     except (msgspec.DecodeError, KeyError, ValueError, TypeError) as error:
         _log.warning("a key of the key set cannot be used: %s", error)
         return
     if signing is None:
         return
-    if listed.kid in usable:
-        _log.warning('the key set has more than one key "%.64s"; the first is used', listed.kid)
+    if parsed.kid in usable:
+        _log.warning('the key set has more than one key "%.64s"; the first is used', parsed.kid)
         return
-    usable[listed.kid] = signing
+    usable[parsed.kid] = signing
 
 
-def _signing_key(listed: _Listed) -> SigningKey | None:
+def _signing_key(parsed: _JsonWebKey) -> SigningKey | None:
     """The key, or None if it is meant for something else.
 
     Raises:
         KeyError, ValueError, TypeError: it is malformed.
     """
-    algorithms = _ALGORITHMS.get((listed.kty, listed.crv))
-    if algorithms is None or listed.use != "sig":
+    algorithms = _ALGORITHMS.get((parsed.kty, parsed.crv))
+    if algorithms is None or parsed.use != "sig":
         return None
-    if listed.alg is not None and listed.alg not in algorithms:
+    if parsed.alg is not None and parsed.alg not in algorithms:
         return None
-    if listed.key_ops is not None and "verify" not in listed.key_ops:
+    if parsed.key_ops is not None and "verify" not in parsed.key_ops:
         return None
     public = {
         name: value
         for name in ("kty", "crv", "n", "e", "x", "y")
-        if (value := getattr(listed, name)) is not None
+        if (value := getattr(parsed, name)) is not None
     }
-    return SigningKey(checker(public), algorithms)
+    return SigningKey(signature_check(public), algorithms)

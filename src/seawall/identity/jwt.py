@@ -21,7 +21,7 @@ _MAX_TOKEN_CHARACTERS = 8_192
 # RFC 7519 §5.1, RFC 9068 §2.1. Any other kind, such as logout+jwt, is not a credential.
 _TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 # What is raised on text that is not a token.
-_UNREADABLE = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
+_PARSE_ERRORS = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
 
 
 class _Header(Struct):
@@ -33,7 +33,7 @@ class _Header(Struct):
     crit: msgspec.Raw | UnsetType = UNSET
 
 
-class _Signed(Struct, frozen=True):
+class _ParsedToken(Struct, frozen=True):
     """The parts of a token, of which nothing is proved yet. signed: what the signature is of."""
 
     header: _Header
@@ -64,11 +64,11 @@ class JwtVerifier:
         self._keys = keys
         self._clock = clock
 
-    def claimed(self, token: str) -> Principal | None:
+    def unverified_principal(self, token: str) -> Principal | None:
         """Who the token says it is, unverified."""
         try:
-            return self._principal(_decode_claims(_read(token).payload))
-        except (Unauthenticated, *_UNREADABLE):
+            return self._principal(_decode_claims(_parse(token).payload))
+        except (Unauthenticated, *_PARSE_ERRORS):
             return None
 
     async def warm(self) -> None:
@@ -81,7 +81,7 @@ class JwtVerifier:
         for key in self._keys.keys:
             for name in sorted(key.algorithms)[:1]:
                 size = 256 if name == "RS256" else 64  # of another, the length says it is wrong
-                signed = _Signed(_Header(alg=name), b"", b"a.b", b"\1" * size)
+                signed = _ParsedToken(_Header(alg=name), b"", b"a.b", b"\1" * size)
                 with suppress(Unauthenticated):
                     _check_signature(signed, key)
 
@@ -94,31 +94,31 @@ class JwtVerifier:
             Unauthenticated: the token is not valid.
             IdentityUnavailable: the issuer's keys cannot be had, so nothing can be said.
         """
-        signed = _read(token)
+        signed = _parse(token)
         key = self._keys.current(signed.header.kid)
         if key is None:
-            key = await self._find(signed.header.kid)
-        return self._judge(signed, key)
+            key = await self._find_key(signed.header.kid)
+        return self._verify_parsed(signed, key)
 
     def verify_now(self, token: str) -> Principal | None:
         """The principal; None when a key has to be fetched first. Raises as `verify` does."""
-        signed = _read(token)
+        signed = _parse(token)
         key = self._keys.current(signed.header.kid)
-        return None if key is None else self._judge(signed, key)
+        return None if key is None else self._verify_parsed(signed, key)
 
-    def _judge(self, signed: _Signed, key: SigningKey) -> Principal:
+    def _verify_parsed(self, signed: _ParsedToken, key: SigningKey) -> Principal:
         _check_signature(signed, key)
         try:
             claims = _decode_claims(signed.payload)
             registered = msgspec.convert(claims, _Claims)
         except msgspec.ValidationError as error:
             raise Unauthenticated(f"The token's claims cannot be used: {error}.") from error
-        except _UNREADABLE as error:
+        except _PARSE_ERRORS as error:
             raise Unauthenticated("The token's claims cannot be read.") from error
-        self._check(registered)
+        self._check_claims(registered)
         return self._principal(claims)
 
-    async def _find(self, kid: str) -> SigningKey:
+    async def _find_key(self, kid: str) -> SigningKey:
         try:
             key = await self._keys.find(kid)
         except ConnectionError as error:
@@ -129,15 +129,15 @@ class JwtVerifier:
             raise Unauthenticated("The token is signed with a key that is not known.")
         return key
 
-    def _check(self, claims: _Claims) -> None:
+    def _check_claims(self, claims: _Claims) -> None:
         """RFC 7519 §4.1."""
         now, leeway = self._clock(), self._settings.leeway_seconds
         if claims.iss != self._settings.issuer:
             raise Unauthenticated("The token is of another issuer.")
         audience = self._settings.audience
         if audience:
-            meant = [claims.aud] if isinstance(claims.aud, str) else claims.aud or []
-            if audience not in meant:
+            audiences = [claims.aud] if isinstance(claims.aud, str) else claims.aud or []
+            if audience not in audiences:
                 raise Unauthenticated("The token is meant for another audience.")
         if not now < claims.exp + leeway:
             raise Unauthenticated("The token has expired.")
@@ -151,19 +151,19 @@ class JwtVerifier:
         return Principal(tenant, _claim(claims, settings.subject_claim, "subject"))
 
 
-def _read(token: str) -> _Signed:
+def _parse(token: str) -> _ParsedToken:
     if len(token) > _MAX_TOKEN_CHARACTERS:
         raise Unauthenticated("The token is too long.")
     try:
         signed, _, signature = token.encode("ascii").rpartition(b".")
         header, payload = signed.split(b".")
-        read = _Signed(
+        read = _ParsedToken(
             _decode_header(decode_base64url(header)),
             decode_base64url(payload),
             signed,
             decode_base64url(signature),
         )
-    except _UNREADABLE as error:
+    except _PARSE_ERRORS as error:
         raise Unauthenticated("The token is malformed.") from error
     # RFC 7515 §4: what is not understood is ignored, unless crit says that it must not be.
     if read.header.crit is not UNSET or read.header.typ.lower() not in _TYPES:
@@ -171,7 +171,7 @@ def _read(token: str) -> _Signed:
     return read
 
 
-def _check_signature(signed: _Signed, key: SigningKey) -> None:
+def _check_signature(signed: _ParsedToken, key: SigningKey) -> None:
     if signed.header.alg not in key.algorithms:
         raise Unauthenticated("The token's algorithm is not the one of its key.")
     if not key.check(signed.signature, signed.signed):

@@ -8,18 +8,18 @@ from pathlib import Path
 
 from seawall.identity.jwks import MAX_BYTES, SigningKey, parse_key_set
 
-__all__ = ["CachedKeySet", "Fetch", "file_reader"]
+__all__ = ["CachedKeySet", "Fetch", "file_fetcher"]
 
 Fetch = Callable[[str, float], Awaitable[bytes]]
 """Gets a URL by a deadline on the event loop's clock; raises on anything but a whole answer."""
 
 _FETCH_SECONDS = 4.0  # below the time that authentication may take, so that the fetch ends first
-_MAX_ABANDONED = 3
+_MAX_CANCELLED_FETCHES = 3
 
 _log = logging.getLogger("seawall.identity")
 
 
-def file_reader(path: str) -> Fetch:
+def file_fetcher(path: str) -> Fetch:
     """Reads a key set from a file, off the event loop."""
 
     def read() -> bytes:
@@ -51,21 +51,21 @@ class CachedKeySet:
         url: str,
         *,
         max_age: float,
-        stale: float,
+        max_stale: float,
         cooldown: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fetch = fetch
         self._url = url
         self._max_age = max_age
-        self._usable_age = max_age + stale
+        self._usable_age = max_age + max_stale
         self._cooldown = cooldown
         self._clock = clock
         self._keys: dict[str, SigningKey] = {}
         self._document = b""
         self._fetched_at = float("-inf")
-        self._tried_at = float("-inf")
-        self._abandoned = 0
+        self._attempted_at = float("-inf")
+        self._cancelled_fetches = 0
         self._fetching = asyncio.Lock()
 
     @property
@@ -88,15 +88,15 @@ class CachedKeySet:
             return key
         asked_at = self._clock()
         old = self._keys.get(kid) if asked_at - self._fetched_at < self._usable_age else None
-        if old is not None and (self._fetching.locked() or not self._may_try(asked_at)):
+        if old is not None and (self._fetching.locked() or not self._may_fetch(asked_at)):
             return old
         await self._refresh(asked_at)
         if self._clock() - self._fetched_at >= self._usable_age:
             raise ConnectionError("the key set cannot be had")
         return self._keys.get(kid)
 
-    def _may_try(self, now: float) -> bool:
-        return now - self._tried_at >= self._cooldown
+    def _may_fetch(self, now: float) -> bool:
+        return now - self._attempted_at >= self._cooldown
 
     async def _refresh(self, asked_at: float) -> None:
         """One fetch for all who ask while it is under way.
@@ -107,23 +107,23 @@ class CachedKeySet:
         """
         async with self._fetching:
             now = self._clock()
-            if self._fetched_at >= asked_at or not self._may_try(now):
+            if self._fetched_at >= asked_at or not self._may_fetch(now):
                 return
-            self._tried_at = now
+            self._attempted_at = now
             deadline = asyncio.get_running_loop().time() + _FETCH_SECONDS
             try:
                 async with asyncio.timeout_at(deadline):
                     document = await self._fetch(self._url, deadline)
                 self._accept(document)
             except asyncio.CancelledError:
-                if self._abandoned < _MAX_ABANDONED:
-                    self._abandoned += 1
-                    self._tried_at = float("-inf")
+                if self._cancelled_fetches < _MAX_CANCELLED_FETCHES:
+                    self._cancelled_fetches += 1
+                    self._attempted_at = float("-inf")
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a fetch may raise
                 kind = type(error).__name__  # some say nothing but their name
                 _log.warning("the key set cannot be fetched: %s: %s", kind, error)
-            self._abandoned = 0
+            self._cancelled_fetches = 0
 
     def _accept(self, document: bytes) -> None:
         if document != self._document:

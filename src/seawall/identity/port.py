@@ -30,7 +30,7 @@ class Anonymous(Struct, frozen=True):
     not, where it did not.
     """
 
-    fault: str = ""
+    reason: str = ""
     loopback: bool = False
 
 
@@ -46,7 +46,7 @@ Credential = Bearer | Anonymous | Trusted
 class Authenticator(Protocol):
     """Decides who a credential is. Denies by default."""
 
-    def claimed(self, credential: Credential) -> Principal | None:
+    def unverified_principal(self, credential: Credential) -> Principal | None:
         """Who the credential says it is, unverified and without waiting; None if unreadable.
 
         Good for nothing but to decide whether verifying is worth it: under load, turns of a
@@ -54,7 +54,7 @@ class Authenticator(Protocol):
         """
         ...
 
-    def known(self, credential: Credential) -> Principal | None:
+    def authenticate_now(self, credential: Credential) -> Principal | None:
         """The verified principal; None when only `authenticate`, which may wait, can tell.
 
         Raises:

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPubli
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
-__all__ = ["Check", "checker", "decode_base64url"]
+__all__ = ["SignatureCheck", "signature_check", "decode_base64url"]
 
-Check = Callable[[bytes, bytes], bool]
+SignatureCheck = Callable[[bytes, bytes], bool]
 """Whether a signature (first) is the one of a text (second)."""
 
 _RSA_BITS = range(2_048, 8_192 + 1)
@@ -42,7 +42,7 @@ def decode_base64url(segment: bytes) -> bytes:
     return a2b_base64(segment.translate(_alphabet) + padding, strict_mode=True)
 
 
-def checker(key: Mapping[str, str]) -> Check:
+def signature_check(key: Mapping[str, str]) -> SignatureCheck:
     """What checks signatures with a public key.
 
     key: its members in a JSON Web Key: `kty` RSA with `n` and `e`; EC with `x` and `y` on P-256;
@@ -64,7 +64,7 @@ def checker(key: Mapping[str, str]) -> Check:
             raise ValueError(f"keys of the kind {kind!r} are not used")
 
 
-def _rsa(key: RSAPublicKey) -> Check:
+def _rsa(key: RSAPublicKey) -> SignatureCheck:
     """RSASSA-PKCS1-v1_5 with SHA-256: RS256, RFC 7518 §3.3."""
     if key.key_size not in _RSA_BITS:
         raise ValueError(f"an RSA key of {key.key_size} bits; 2048 to 8192 are accepted")
@@ -80,7 +80,7 @@ def _rsa(key: RSAPublicKey) -> Check:
     return check
 
 
-def _ec(key: EllipticCurvePublicKey) -> Check:
+def _ec(key: EllipticCurvePublicKey) -> SignatureCheck:
     """ECDSA with P-256 and SHA-256, both numbers in 32 bytes: ES256, RFC 7518 §3.4."""
     algorithm = ECDSA(SHA256())
 
@@ -98,7 +98,7 @@ def _ec(key: EllipticCurvePublicKey) -> Check:
     return check
 
 
-def _okp(key: Ed25519PublicKey) -> Check:
+def _okp(key: Ed25519PublicKey) -> SignatureCheck:
     """Ed25519: EdDSA, RFC 8037 §3.1."""
 
     def check(signature: bytes, signed: bytes) -> bool:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["Aside", "BatchClassifier"]
+__all__ = ["BatchWorker", "BatchClassifier"]
 
 Answer = tuple[str, float]
 _Pending = tuple[str, "asyncio.Future[Answer]"]
@@ -22,7 +22,7 @@ class BatchClassifier(Protocol):
         ...
 
 
-class Aside:
+class BatchWorker:
     """Asks a classifier on a thread. In a crowd, those who find too many waiting go without."""
 
     def __init__(self, classifier: BatchClassifier) -> None:

@@ -11,7 +11,15 @@ from seawall.intents.features import MAX_CHARACTERS
 from seawall.intents.head import LinearHead
 from seawall.intents.spelling import Speller
 
-__all__ = ["BlendedClassifier", "Neighbours", "TwoSteps", "corrected", "evidence", "mix", "sure"]
+__all__ = [
+    "BlendedClassifier",
+    "Neighbours",
+    "TwoStageClassifier",
+    "corrected",
+    "evidence",
+    "weighted_sum",
+    "to_probability",
+]
 
 Array = NDArray[np.float32]
 Wide = NDArray[np.float64]
@@ -34,9 +42,9 @@ class Neighbours:
         order = np.argsort(targets, kind="stable")
         return cls(rows[order].astype(np.float16), targets[order], classes)
 
-    def similarity(self, row: Array, place: int) -> float:
+    def similarity(self, row: Array, index: int) -> float:
         """The cosine with the nearest example of the intent at this place; -1 where it has none."""
-        examples = self.rows[self._borders[place] : self._borders[place + 1]]
+        examples = self.rows[self._borders[index] : self._borders[index + 1]]
         return float((examples.astype(np.float32) @ row).max(initial=-1.0))
 
 
@@ -71,17 +79,17 @@ class BlendedClassifier:
         """The likeliest class of each text and the calibrated probability that it is right."""
         scores = np.stack([self.ngrams.scores(text) for text in texts])
         rows = self._embedder(corrected(texts, self.ngrams.vectorise.speller, self._embedder.knows))
-        both = mix((scores, self.head.scores(rows)), self.weights)
-        places = both.argmax(1)
-        near = [self.neighbours.similarity(*each) for each in zip(rows, places, strict=True)]
-        probabilities = sure(evidence(both, both.max(-1), np.array(near)), self.certainty)
+        both = weighted_sum((scores, self.head.scores(rows)), self.weights)
+        indices = both.argmax(1)
+        near = [self.neighbours.similarity(*each) for each in zip(rows, indices, strict=True)]
+        probabilities = to_probability(evidence(both, both.max(-1), np.array(near)), self.certainty)
         return [
-            (self.labels[place], probability)
-            for place, probability in zip(places.tolist(), probabilities.tolist(), strict=True)
+            (self.labels[index], probability)
+            for index, probability in zip(indices.tolist(), probabilities.tolist(), strict=True)
         ]
 
 
-class TwoSteps:
+class TwoStageClassifier:
     """Both steps in a row, as the cascade takes them: the dear one only where the cheap is unsure.
 
     For evaluation; the cascade itself asks the second off the event loop.
@@ -102,7 +110,7 @@ def corrected(texts: Sequence[str], speller: Speller, knows: Callable[[str], boo
     return [speller.correct_text(text[:MAX_CHARACTERS], knows) for text in texts]
 
 
-def mix(scores: tuple[Array, Array], weights: tuple[float, float]) -> Wide:
+def weighted_sum(scores: tuple[Array, Array], weights: tuple[float, float]) -> Wide:
     """The weighted sum."""
     return scores[0].astype(np.float64) * weights[0] + scores[1].astype(np.float64) * weights[1]
 
@@ -118,6 +126,6 @@ def evidence(scores: Wide, *others: Wide) -> Wide:
     return np.stack((log_odds(scores), *others), -1)
 
 
-def sure(evidence: Wide, certainty: Sequence[float]) -> Wide:
+def to_probability(evidence: Wide, certainty: Sequence[float]) -> Wide:
     """Evidence to probabilities of being right."""
     return 1 / (1 + np.exp(-np.maximum(evidence @ certainty[:-1] + certainty[-1], -500.0)))

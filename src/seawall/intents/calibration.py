@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
-from seawall.intents.blend import Neighbours, corrected, evidence, mix, sure
+from seawall.intents.blend import Neighbours, corrected, evidence, to_probability, weighted_sum
 from seawall.intents.classifier import NgramClassifier, softmax, train
 from seawall.intents.definition import NO_INTENT
 from seawall.intents.embedder import Embedder
@@ -267,9 +267,11 @@ def _calibrated(found: Sequence[_HeldOut], none: int) -> Calibration:
     dense = np.concatenate([each.scores for each in embedded])
     weights = min(
         product((0.0, *_WEIGHTS.tolist()), _WEIGHTS.tolist()),
-        key=lambda each: _cross_entropy(mix((ngrams[knowable], dense[knowable]), each), wanted),
+        key=lambda each: _cross_entropy(
+            weighted_sum((ngrams[knowable], dense[knowable]), each), wanted
+        ),
     )
-    both = mix((ngrams, dense), weights)
+    both = weighted_sum((ngrams, dense), weights)
     near = _similarities(embedded, both.argmax(1).tolist())
     certainty, second = _outcomes(both, (both.max(1), near), targets, none, shares)
     settled = first.confidences >= alone
@@ -294,10 +296,10 @@ def _shares(targets: NDArray[np.int64], misspelt: NDArray[np.bool_]) -> Wide:
     return shares
 
 
-def _similarities(embedded: Sequence[_Embedded], places: Sequence[int]) -> Wide:
+def _similarities(embedded: Sequence[_Embedded], indices: Sequence[int]) -> Wide:
     near: list[float] = []
     for each in embedded:
-        here = places[len(near) : len(near) + len(each.rows)]
+        here = indices[len(near) : len(near) + len(each.rows)]
         near += map(each.neighbours.similarity, each.rows, here)
     return np.array(near)
 
@@ -315,7 +317,7 @@ def _outcomes(
     seen, right = evidence(scores, *others), guesses == targets
     answers = guesses != none
     certainty = _logistic_regression(seen[answers], right[answers], shares[answers])
-    confidences = np.where(answers, sure(seen, certainty), 0.0)
+    confidences = np.where(answers, to_probability(seen, certainty), 0.0)
     return certainty, _Outcomes(confidences, right, shares)
 
 

@@ -13,12 +13,12 @@ from seawall.intents.rules import Rules
 from seawall.models.port import Meter, Model
 
 if TYPE_CHECKING:
-    from seawall.intents.aside import Aside
+    from seawall.intents.aside import BatchWorker
     from seawall.intents.model import ModelDetector
 
 __all__ = ["Classifier", "IntentDetector", "build_detector"]
 
-_PATIENCE = 1.0
+_EMBEDDING_SECONDS = 1.0
 """Seconds that embeddings may take; in a crowd that is too long, the turn goes on without."""
 
 _NOTHING = Detection(None, 0.0, "none")
@@ -42,24 +42,24 @@ class IntentDetector:
         threshold: float,
         model: "ModelDetector | None",
         *,
-        deeper: "Aside | None" = None,
-        deeper_threshold: float = 1.0,
+        batch_worker: "BatchWorker | None" = None,
+        embedding_threshold: float = 1.0,
         negations: Negations | None = None,
     ) -> None:
         self._rules = rules
         self._classifier = classifier
-        self._deeper = deeper
+        self._batch_worker = batch_worker
         self._model = model
         self.threshold = threshold
-        self._deeper_threshold = deeper_threshold
+        self._embedding_threshold = embedding_threshold
         self._negations = negations or Negations(())
 
     @property
     def may_wait(self) -> bool:
         """Whether `detect` may have to wait; if not, `detect_locally` says the same."""
-        return self._model is not None or self._deeper is not None
+        return self._model is not None or self._batch_worker is not None
 
-    def locally(self) -> "IntentDetector":
+    def local_only(self) -> "IntentDetector":
         """One that never waits: without the model, and whatever takes its time."""
         return IntentDetector(
             self._rules, self._classifier, self.threshold, None, negations=self._negations
@@ -91,8 +91,8 @@ class IntentDetector:
         the turn nothing but this answer. meter: the turn's.
         """
         local = self.detect_locally(text)
-        if local.intent is None and self._deeper is not None:
-            local = await self._detect_deeper(text, self._deeper, local)
+        if local.intent is None and self._batch_worker is not None:
+            local = await self._detect_by_embeddings(text, self._batch_worker, local)
         if local.intent is not None or self._model is None:
             return local
         try:
@@ -100,18 +100,20 @@ class IntentDetector:
         except (UpstreamFailed, DeadlineExceeded):
             return local
 
-    async def _detect_deeper(self, text: str, deeper: "Aside", local: Detection) -> Detection:
+    async def _detect_by_embeddings(
+        self, text: str, batch_worker: "BatchWorker", local: Detection
+    ) -> Detection:
         try:
-            async with asyncio.timeout(_PATIENCE):
-                best = await deeper.best(text)
+            async with asyncio.timeout(_EMBEDDING_SECONDS):
+                best = await batch_worker.best(text)
                 if best is None:
                     return local
-                if not _is_answer(best, self._deeper_threshold):
+                if not _is_answer(best, self._embedding_threshold):
                     return Detection(None, best[1], "none")
                 outside = self._negations.outside(text[:MAX_CHARACTERS], best[0])
                 if outside is not None:
-                    other = await deeper.best(outside)
-                    if other is None or not _agrees(best, other, self._deeper_threshold):
+                    other = await batch_worker.best(outside)
+                    if other is None or not _agrees(best, other, self._embedding_threshold):
                         return Detection(None, best[1], "none")
         except TimeoutError:
             return local
@@ -119,8 +121,8 @@ class IntentDetector:
 
     def close(self) -> None:
         """Let go of the thread, where there is one."""
-        if self._deeper is not None:
-            self._deeper.close()
+        if self._batch_worker is not None:
+            self._batch_worker.close()
 
 
 def _is_answer(best: tuple[str, float], threshold: float) -> bool:
@@ -179,17 +181,17 @@ def build_detector(
         embedder=None if embedding_model is None else Embedder(find_model(embedding_model)),
         cache=cache,
     )
-    deeper = None
+    batch_worker = None
     if trained.blended is not None:
-        from seawall.intents.aside import Aside  # noqa: PLC0415 - only with embeddings
+        from seawall.intents.aside import BatchWorker  # noqa: PLC0415 - only with embeddings
 
-        deeper = Aside(trained.blended)
+        batch_worker = BatchWorker(trained.blended)
     return IntentDetector(
         rules,
         trained.ngrams,
         trained.first_threshold if threshold is None else threshold,
         asked,
-        deeper=deeper,
-        deeper_threshold=trained.threshold if threshold is None else threshold,
+        batch_worker=batch_worker,
+        embedding_threshold=trained.threshold if threshold is None else threshold,
         negations=negations,
     )

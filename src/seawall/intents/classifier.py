@@ -45,8 +45,8 @@ class NgramClassifier:
 
     def positions(self, labels: Sequence[str]) -> NDArray[np.int64]:
         """The place of each label among the scores."""
-        places = {name: index for index, name in enumerate(self.labels)}
-        return np.array([places[label] for label in labels])
+        indices = {name: index for index, name in enumerate(self.labels)}
+        return np.array([indices[label] for label in labels])
 
     def scores(self, text: str) -> NDArray[np.float32]:
         """One number a class; the scale is the classifier's own."""

@@ -176,15 +176,15 @@ class _Embeddings:
 
     def __init__(self, tensors: dict[str, Array]) -> None:
         self._words = tensors["embeddings.word_embeddings.weight"]
-        self._places = (
+        self._positions = (
             tensors["embeddings.position_embeddings.weight"]
             + tensors["embeddings.token_type_embeddings.weight"][0]
         )
         self.norm = _pair(tensors, "embeddings.LayerNorm")
 
     def look_up(self, tokens: NDArray[np.int64], lengths: Sequence[int]) -> Array:
-        places = np.concatenate([np.arange(length) for length in lengths])
-        found: Array = self._words[tokens] + self._places[places]
+        positions = np.concatenate([np.arange(length) for length in lengths])
+        found: Array = self._words[tokens] + self._positions[positions]
         return found
 
 

@@ -23,7 +23,7 @@ __all__ = [
     "certainty_of_intent",
     "evaluate",
     "few_shot",
-    "precision_amid",
+    "precision_with_unknown",
     "read_labelled",
     "split",
 ]
@@ -229,7 +229,7 @@ def certainty_of_intent(classifier: Probabilistic, texts: Sequence[str]) -> list
     return [0.0 if intent == NO_INTENT else confidence for intent, confidence in answers]
 
 
-def precision_amid(result: Evaluation, unknown: Sequence[float], *, share: float) -> float:
+def precision_with_unknown(result: Evaluation, unknown: Sequence[float], *, share: float) -> float:
     """How often answers are right where a share of the messages has no intent.
 
     Args:
@@ -269,10 +269,10 @@ def _pick(labelled: Labelled, positions: Sequence[int]) -> Labelled:
 
 
 def _reliability(confidences: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[Bin, ...]:
-    places = np.minimum((confidences * _BINS).astype(int), _BINS - 1)
+    bin_indices = np.minimum((confidences * _BINS).astype(int), _BINS - 1)
     bins = []
     for number in range(_BINS):
-        inside = places == number
+        inside = bin_indices == number
         if inside.any():
             bins.append(
                 Bin(

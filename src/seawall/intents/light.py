@@ -65,7 +65,7 @@ class LightClassifier:
         found = self._correct(split(text))
         shares: list[float] = []
         rows = []
-        words = Counter([_place(each, self._words) for each in word_features(found)])
+        words = Counter([_index(each, self._words) for each in word_features(found)])
         letters = Counter([each for word in found for each in self._letters_of(word)])
         for part in (words, letters):
             weighted = [
@@ -87,7 +87,7 @@ class LightClassifier:
         return self.labels[scores.index(most)], 1 / (1 + math.exp(-max(log_odds, -_MOST_LOG_ODDS)))
 
     def _take_apart(self, word: str) -> tuple[int, ...]:
-        return tuple(_place(each, self._letters) for each in letter_features(word))
+        return tuple(_index(each, self._letters) for each in letter_features(word))
 
 
 def load_light(path: Path, texts: Sequence[str], labels: Sequence[str]) -> LightClassifier | None:
@@ -169,7 +169,7 @@ def _numbers(file: dict[str, bytes], name: str, letter: str) -> tuple[float, ...
     return struct.unpack(f"<{len(data) // struct.calcsize(letter)}{letter}", data)
 
 
-def _place(feature: str, vocabulary: dict[str, int]) -> int:
+def _index(feature: str, vocabulary: dict[str, int]) -> int:
     """As in `vectors`: features that are not known stay apart from each other."""
     position = vocabulary.get(feature)
     return -1 - crc32(feature.encode("utf-8", "replace")) if position is None else position

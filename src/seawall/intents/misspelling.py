@@ -11,27 +11,27 @@ _long_word = re.compile(r"[^\W\d_]{5,}")
 
 
 def _changed(word: str, chance: random.Random) -> str:
-    place = chance.randrange(len(word))
-    other = chance.choice([each for each in _LETTERS if each != word[place].lower()])
-    return word[:place] + other + word[place + 1 :]
+    index = chance.randrange(len(word))
+    other = chance.choice([each for each in _LETTERS if each != word[index].lower()])
+    return word[:index] + other + word[index + 1 :]
 
 
 def _dropped(word: str, chance: random.Random) -> str:
-    place = chance.randrange(len(word))
-    return word[:place] + word[place + 1 :]
+    index = chance.randrange(len(word))
+    return word[:index] + word[index + 1 :]
 
 
 def _doubled(word: str, chance: random.Random) -> str:
-    place = chance.randrange(len(word))
-    return word[:place] + word[place] + word[place:]
+    index = chance.randrange(len(word))
+    return word[:index] + word[index] + word[index:]
 
 
 def _swapped(word: str, chance: random.Random) -> str:
-    places = [each for each in range(len(word) - 1) if word[each] != word[each + 1]]
-    if not places:
+    indices = [each for each in range(len(word) - 1) if word[each] != word[each + 1]]
+    if not indices:
         return word
-    place = chance.choice(places)
-    return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
+    index = chance.choice(indices)
+    return word[:index] + word[index + 1] + word[index] + word[index + 2 :]
 
 
 def _in_long_words(

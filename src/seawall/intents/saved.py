@@ -17,13 +17,13 @@ from seawall.intents.embedder import Embedder
 from seawall.intents.head import LinearHead
 from seawall.intents.vectors import Vectoriser
 
-__all__ = ["Trained", "format_of", "read", "write"]
+__all__ = ["TrainedClassifier", "format_of", "read", "write"]
 
 _UNNAMED_FORMAT = 1
 """That of files from before the format was written into them."""
 
 
-class Trained(Struct, frozen=True):
+class TrainedClassifier(Struct, frozen=True):
     """What examples have taught.
 
     blended: also the second step, where there are embeddings. first_threshold, threshold: the
@@ -36,7 +36,7 @@ class Trained(Struct, frozen=True):
     blended: BlendedClassifier | None = None
 
 
-def write(path: Path, key: str, trained: Trained) -> None:
+def write(path: Path, key: str, trained: TrainedClassifier) -> None:
     """Replace the file as a whole: a reader sees the old one or the new one.
 
     Raises:
@@ -84,7 +84,7 @@ def format_of(path: Path) -> int | None:
         return None
 
 
-def read(path: Path, key: str, embedder: Embedder | None) -> Trained | None:
+def read(path: Path, key: str, embedder: Embedder | None) -> TrainedClassifier | None:
     """What was trained; None where the file does not fit."""
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
@@ -105,7 +105,7 @@ def read(path: Path, key: str, embedder: Embedder | None) -> Trained | None:
                 certainty=tuple(file["certainty"].tolist()),
             )
             if embedder is None:
-                return Trained(ngrams, first_threshold, threshold)
+                return TrainedClassifier(ngrams, first_threshold, threshold)
             head = LinearHead(file["head"], file["offset"])
             neighbours = Neighbours(file["examples"], file["targets"], len(labels))
             first, second, *certainty = file["mix"].tolist()
@@ -117,7 +117,7 @@ def read(path: Path, key: str, embedder: Embedder | None) -> Trained | None:
                 weights=(first, second),
                 certainty=tuple(certainty),
             )
-            return Trained(ngrams, first_threshold, threshold, blended)
+            return TrainedClassifier(ngrams, first_threshold, threshold, blended)
     except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 

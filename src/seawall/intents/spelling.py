@@ -99,14 +99,14 @@ class Speller:
 
 
 def _deletions(word: str) -> set[str]:
-    return {word[:place] + word[place + 1 :] for place in range(len(word))}
+    return {word[:index] + word[index + 1 :] for index in range(len(word))}
 
 
 def _is_one_edit(word: str, known: str) -> bool:
     """Whether one letter differs, or two neighbours are swapped; both are of the same length."""
     if len(word) != len(known):
         return False
-    wrong = [place for place in range(len(word)) if word[place] != known[place]]
+    wrong = [index for index in range(len(word)) if word[index] != known[index]]
     if len(wrong) == 1:
         return True
     return (

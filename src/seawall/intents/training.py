@@ -13,7 +13,7 @@ from seawall.intents.classifier import train
 from seawall.intents.digest import FORMAT, digest
 from seawall.intents.embedder import Embedder
 from seawall.intents.head import LinearHead
-from seawall.intents.saved import Trained, format_of, read, write
+from seawall.intents.saved import TrainedClassifier, format_of, read, write
 
 __all__ = ["obtain", "train_calibrated"]
 
@@ -29,7 +29,7 @@ def train_calibrated(
     embedder: Embedder | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
-) -> Trained:
+) -> TrainedClassifier:
     """Train on everything, with what cross-validation says of confidence."""
     embeddings = None
     if embedder is not None:
@@ -43,7 +43,7 @@ def train_calibrated(
     ngrams.temperature = calibration.temperature
     ngrams.certainty = calibration.first_certainty
     if embedder is None or embeddings is None:
-        return Trained(ngrams, calibration.first_threshold, calibration.threshold)
+        return TrainedClassifier(ngrams, calibration.first_threshold, calibration.threshold)
     targets, classes = ngrams.positions(labels), len(ngrams.labels)
     blended = BlendedClassifier(
         ngrams,
@@ -53,7 +53,7 @@ def train_calibrated(
         weights=calibration.weights,
         certainty=calibration.certainty,
     )
-    return Trained(ngrams, calibration.first_threshold, calibration.threshold, blended)
+    return TrainedClassifier(ngrams, calibration.first_threshold, calibration.threshold, blended)
 
 
 def obtain(
@@ -63,7 +63,7 @@ def obtain(
     cache: Path | None,
     embedder: Embedder | None = None,
     progress: Callable[[str], None] = lambda _: None,
-) -> Trained:
+) -> TrainedClassifier:
     """Load what was trained on exactly these examples, or else train, and keep it for the next.
 
     Of several processes that start at once one trains, the others wait and load. A cache that
@@ -74,7 +74,7 @@ def obtain(
     key = digest(texts, labels, embedder.digest if embedder else "")
     if (found := read(cache, key, embedder)) is not None:
         return found
-    with _alone(cache):
+    with _file_lock(cache):
         if (found := read(cache, key, embedder)) is not None:
             return found
         if cache.exists():
@@ -101,7 +101,7 @@ def _trained(
     embedder: Embedder | None,
     progress: Callable[[str], None],
     advice: str,
-) -> Trained:
+) -> TrainedClassifier:
     began = time.monotonic()
     trained = train_calibrated(texts, labels, embedder=embedder, progress=progress)
     took = time.monotonic() - began
@@ -111,7 +111,7 @@ def _trained(
 
 
 @contextmanager
-def _alone(cache: Path) -> Iterator[None]:
+def _file_lock(cache: Path) -> Iterator[None]:
     """Hold the lock beside the file, where the system has locks and the folder can be written."""
     lock: BinaryIO | None = None
     with suppress(ImportError, OSError):

@@ -84,7 +84,7 @@ class Vectoriser:
         weights, and the less sure the classifier. Misspelt words are corrected first.
         """
         found = self.speller(split(text))
-        words = Counter([_place(each, self._words) for each in word_features(found)])
+        words = Counter([_index(each, self._words) for each in word_features(found)])
         letters = Counter(chain.from_iterable(map(self._letters_of, found)))
         border, size = len(words), len(words) + len(letters)
         where = np.fromiter(chain(words, letters), np.int64, size)
@@ -96,10 +96,10 @@ class Vectoriser:
         return where[known], weights[known]
 
     def _take_apart(self, word: str) -> tuple[int, ...]:
-        return tuple(_place(each, self._letters) for each in letter_features(word))
+        return tuple(_index(each, self._letters) for each in letter_features(word))
 
 
-def _place(feature: str, vocabulary: dict[str, int]) -> int:
+def _index(feature: str, vocabulary: dict[str, int]) -> int:
     """The feature's position; a negative number of its own for one that is not known."""
     position = vocabulary.get(feature)
     return -1 - crc32(feature.encode("utf-8", "replace")) if position is None else position

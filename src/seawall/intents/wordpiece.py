@@ -88,10 +88,10 @@ def _words(text: str) -> list[str]:
     words: list[str] = []
     for word in bare.lower().split():
         start = 0
-        for place, each in enumerate(word):
+        for index, each in enumerate(word):
             if _is_punctuation(each):
-                words += [word[start:place], each] if place > start else [each]
-                start = place + 1
+                words += [word[start:index], each] if index > start else [each]
+                start = index + 1
         if start < len(word):
             words.append(word[start:])
     return words

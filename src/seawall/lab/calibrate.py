@@ -17,18 +17,18 @@ from seawall.errors import SeawallError
 from seawall.lab.calibration import FORMAT, Burst, Calibration, LabFigures, configuration_of
 from seawall.lab.fleet.running import Fleet, run_fleet
 from seawall.lab.fleet.spec import FleetSpec
-from seawall.lab.fleet.watch import NOTABLE_OTHERS, FleetWatch, watching
+from seawall.lab.fleet.watch import NOTABLE_OTHER_LOAD, FleetWatch, watch_fleet
 from seawall.lab.machine import this_machine
 from seawall.lab.sim_reply import SimTimes
 from seawall.lab.surge.outcome import SurgeResult
-from seawall.lab.surge.process import drive_apart
+from seawall.lab.surge.process import drive_in_subprocess
 from seawall.lab.surge.scenario import Closed, Crowd, Instant, Open, Scenario, Simulated
 from seawall.transport.endpoint import Endpoint
 
-__all__ = ["calibrate", "crowd_at"]
+__all__ = ["calibrate", "crowd_scenario"]
 
 
-class Sizes(Struct, frozen=True, kw_only=True):
+class _Sizes(Struct, frozen=True, kw_only=True):
     """How often a lone start is measured, and crowds at once that are cold and warm.
 
     cold_repeats: how often each cold one is measured; the medians count.
@@ -40,14 +40,14 @@ class Sizes(Struct, frozen=True, kw_only=True):
     warm: tuple[int, int, int]
 
 
-_FULL = Sizes(repeats=5, cold=(4, 12, 40), cold_repeats=3, warm=(20, 60, 180))
-_QUICK = Sizes(repeats=2, cold=(3, 6), cold_repeats=1, warm=(10, 20, 40))
+_FULL = _Sizes(repeats=5, cold=(4, 12, 40), cold_repeats=3, warm=(20, 60, 180))
+_QUICK = _Sizes(repeats=2, cold=(3, 6), cold_repeats=1, warm=(10, 20, 40))
 _IDLE_SECONDS = 0.5
 _START_SECONDS = 3.0  # the longest that a lone start takes on a busy machine
 _IMPORTS = "import seawall.hosts.aws_lambda.__main__"
 
 
-def crowd_at(fleet: Fleet, load: Open, *, patience: float = 120.0, seed: int = 0) -> Scenario:
+def crowd_scenario(fleet: Fleet, load: Open, *, patience: float = 120.0, seed: int = 0) -> Scenario:
     """That crowd at a fleet, with the fleet's tokens."""
     crowds = [structs.replace(each, tokens=fleet.tokens) for each in load.crowds]
     return Scenario(
@@ -65,7 +65,7 @@ async def calibrate(
     pods: int,
     store: str,
     times: SimTimes,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     quick: bool = False,
 ) -> Calibration:
     """Measure; takes about three minutes. quick: of fewer and smaller, for a first look.
@@ -75,26 +75,26 @@ async def calibrate(
         SeawallError: something did not start, or did not answer rightly.
     """
     machine = this_machine()
-    tell(f"machine: {machine.name}")
+    report(f"machine: {machine.name}")
     sizes = _QUICK if quick else _FULL
-    parts = await _start_parts(sizes.repeats, tell)
+    parts = await _start_parts(sizes.repeats, report)
     spec = FleetSpec(kind="pods", pods=pods, store=store, times=times)
     warm: dict[int, tuple[SurgeResult, FleetWatch]] = {}
-    async with run_fleet(spec, source, name="calibrate-pods", tell=tell) as fleet:
+    async with run_fleet(spec, source, name="calibrate-pods", report=report) as fleet:
         connect_ms = await _connect_ms(fleet.model)
         await _drive(fleet, 20)
         for turns in sizes.warm:
             warm[turns] = await _drive(fleet, turns)
-            tell(f"{turns} turns at once on {pods} pods: {_told(warm[turns][0])}")
+            report(f"{turns} turns at once on {pods} pods: {_told(warm[turns][0])}")
     spec = structs.replace(spec, kind="lambda", idle=_IDLE_SECONDS)
     cold: dict[int, list[tuple[SurgeResult, FleetWatch]]] = {}
-    async with run_fleet(spec, source, name="calibrate-lambda", tell=tell) as fleet:
+    async with run_fleet(spec, source, name="calibrate-lambda", report=report) as fleet:
         warm_seconds = await _warm_seconds(fleet)
         for turns in (*[1] * sizes.repeats, *sizes.cold * sizes.cold_repeats):
             await asyncio.sleep(4 * _IDLE_SECONDS)  # until those of before have been reclaimed
             found = await _drive(fleet, turns)
             cold.setdefault(turns, []).append(found)
-            tell(f"{turns} turns at once, each with its start: {_told(found[0])}")
+            report(f"{turns} turns at once, each with its start: {_told(found[0])}")
     alone = [added for result, _ in cold[1] for added in _added(result)]
     starts = [max(0.0, each - warm_seconds) for each in alone]
     parts["configuration, opening, first turn"] = max(0.0, median(starts) - sum(parts.values()))
@@ -102,8 +102,8 @@ async def calibrate(
     runs = [*warm.values(), *(each for found in cold.values() for each in found)]
     others = median(watch.others for _, watch in runs)
     largest, seen = warm[sizes.warm[-1]]
-    if others > NOTABLE_OTHERS:
-        tell(f"note: {others:.1f} processors were used by others: measure again when it is quiet")
+    if others > NOTABLE_OTHER_LOAD:
+        report(f"note: {others:.1f} processors were used by others: measure again when it is quiet")
     return Calibration(
         format=FORMAT,
         machine=machine.name,
@@ -147,9 +147,9 @@ async def _drive(fleet: Fleet, turns: int) -> tuple[SurgeResult, FleetWatch]:
     Raises:
         SeawallError: not all were answered, so that there is nothing to measure.
     """
-    scenario = crowd_at(fleet, Open([Crowd(shapes=[Instant(turns)])]))
-    async with watching(fleet) as watch:
-        result = await drive_apart(scenario)
+    scenario = crowd_scenario(fleet, Open([Crowd(shapes=[Instant(turns)])]))
+    async with watch_fleet(fleet) as watch:
+        result = await drive_in_subprocess(scenario)
     if result.completed < turns:
         raise SeawallError(f"only {result.completed} of {turns} turns: {result.errors}")
     return result, watch
@@ -158,7 +158,7 @@ async def _drive(fleet: Fleet, turns: int) -> tuple[SurgeResult, FleetWatch]:
 async def _warm_seconds(fleet: Fleet) -> float:
     """What an environment adds that has been started already: one customer asks again and again."""
     scenario = structs.replace(
-        crowd_at(fleet, Open([])),
+        crowd_scenario(fleet, Open([])),
         load=Closed(
             customers=1,
             seconds=_START_SECONDS + 3 * fleet.spec.times.duration[1],
@@ -166,19 +166,19 @@ async def _warm_seconds(fleet: Fleet) -> float:
             tokens=fleet.tokens,
         ),
     )
-    result = await drive_apart(scenario)
+    result = await drive_in_subprocess(scenario)
     added = _added(result)[1:]
     if not added:
         raise SeawallError(f"no turn on a warm environment: {result.errors}")
     return median(added)
 
 
-async def _start_parts(repeats: int, tell: Callable[[str], None]) -> dict[str, float]:
+async def _start_parts(repeats: int, report: Callable[[str], None]) -> dict[str, float]:
     """An interpreter that does nothing, and what imports take beyond that."""
     bare = [await _seconds("pass") for _ in range(repeats)]
     whole = [await _seconds(_IMPORTS) for _ in range(repeats)]
     parts = {"interpreter": median(bare), "imports": max(0.0, median(whole) - median(bare))}
-    tell(", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in parts.items()))
+    report(", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in parts.items()))
     return parts
 
 

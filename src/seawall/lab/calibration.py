@@ -18,7 +18,7 @@ __all__ = [
     "LabFigures",
     "configuration_of",
     "load_calibration",
-    "store_calibration",
+    "save_calibration",
 ]
 
 FORMAT = "seawall.calibration/1"
@@ -107,7 +107,7 @@ def load_calibration(path: Path) -> Calibration:
     return found
 
 
-def store_calibration(calibration: Calibration, path: Path) -> None:
+def save_calibration(calibration: Calibration, path: Path) -> None:
     """Write it, to be read by people as well.
 
     Raises:

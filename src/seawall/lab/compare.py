@@ -8,19 +8,27 @@ import numpy as np
 from msgspec import Struct, structs
 
 from seawall.errors import SeawallError
-from seawall.lab.calibrate import crowd_at
+from seawall.lab.calibrate import crowd_scenario
 from seawall.lab.calibration import Calibration, configuration_of
 from seawall.lab.fleet.running import run_fleet
 from seawall.lab.fleet.spec import FleetSpec
-from seawall.lab.fleet.watch import NOTABLE_OTHERS, FleetWatch, Look, watching
+from seawall.lab.fleet.watch import NOTABLE_OTHER_LOAD, FleetSample, FleetWatch, watch_fleet
 from seawall.lab.machine import Machine
-from seawall.lab.predict import Prediction, not_foretold, predict, relative_errors
+from seawall.lab.predict import Prediction, predict, relative_errors, unpredicted_options
 from seawall.lab.surge.durable import read_back
 from seawall.lab.surge.outcome import Progress, SurgeResult
-from seawall.lab.surge.process import drive_apart
+from seawall.lab.surge.process import drive_in_subprocess
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson
 
-__all__ = ["Bound", "Comparison", "Measured", "Run", "compare", "crowd_that_fits", "slower_than"]
+__all__ = [
+    "Bound",
+    "Comparison",
+    "FleetResult",
+    "Run",
+    "compare",
+    "largest_crowd",
+    "cpu_time_ratio",
+]
 
 _WARM = 20
 _READ_BACK = 1_000
@@ -39,13 +47,13 @@ class Bound(Struct, frozen=True):
     by_files: int
 
 
-class Measured(Struct, frozen=True, kw_only=True):
+class FleetResult(Struct, frozen=True, kw_only=True):
     """One fleet under one crowd.
 
     cold_starts: environments that a turn had to wait for; initialisations: of environments or
     pods, ever. *_opened, *_peak: connections. *cpu_seconds: of the fleet, of balancer or local
     Lambda, and of the store where it is a process here. others: processors that somebody else
-    used, on average. slower: see `slower_than`.
+    used, on average. slower: see `cpu_time_ratio`.
     errors: predicted over measured, less one.
     """
 
@@ -66,7 +74,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     memory_peak: int
     others: float
     slower: float | None
-    looks: list[Look]
+    looks: list[FleetSample]
     notes: list[str]
 
 
@@ -74,7 +82,7 @@ class Run(Struct, frozen=True, kw_only=True):
     """One crowd at every fleet."""
 
     title: str
-    fleets: list[Measured]
+    fleets: list[FleetResult]
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
@@ -88,7 +96,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
     bound: Bound | None = None
 
 
-def crowd_that_fits(
+def largest_crowd(
     calibration: Calibration, machine: Machine, *, files: int, most: int = 1_000
 ) -> Bound:
     """The largest crowd at once that the machine holds as one environment each.
@@ -128,7 +136,7 @@ async def compare(
     crowds: Sequence[Open],
     source: Path,
     *,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     progress: Callable[[Progress], None],
 ) -> list[Run]:
     """Every crowd at every fleet, one after the other, each on a fleet that has just been started.
@@ -140,11 +148,11 @@ async def compare(
     for crowd in crowds:
         fleets = []
         for spec in specs:
-            tell(f"{title_of(crowd)}, {spec.title}:")
+            report(f"{crowd_title(crowd)}, {spec.title}:")
             fleets.append(
-                await _measure(calibration, spec, crowd, source, tell=tell, progress=progress)
+                await _measure(calibration, spec, crowd, source, report=report, progress=progress)
             )
-        runs.append(Run(title=title_of(crowd), fleets=fleets))
+        runs.append(Run(title=crowd_title(crowd), fleets=fleets))
     return runs
 
 
@@ -154,17 +162,19 @@ async def _measure(
     crowd: Open,
     source: Path,
     *,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     progress: Callable[[Progress], None],
-) -> Measured:
-    async with run_fleet(spec, source, name="compare", tell=tell) as fleet:
+) -> FleetResult:
+    async with run_fleet(spec, source, name="compare", report=report) as fleet:
         if spec.kind == "pods":  # a pod is warm when it takes turns in earnest
-            warm = await drive_apart(crowd_at(fleet, Open([Crowd(shapes=[Instant(_WARM)])])))
+            warm = await drive_in_subprocess(
+                crowd_scenario(fleet, Open([Crowd(shapes=[Instant(_WARM)])]))
+            )
             if warm.completed < _WARM:
                 raise SeawallError(f"the pods do not answer rightly: {warm.errors}")
-        scenario = crowd_at(fleet, crowd, patience=300.0)
-        async with watching(fleet) as watch:
-            result = await drive_apart(scenario, progress)
+        scenario = crowd_scenario(fleet, crowd, patience=300.0)
+        async with watch_fleet(fleet) as watch:
+            result = await drive_in_subprocess(scenario, progress)
         # Not watched: on Lambda, reading starts environments as well.
         reading = structs.replace(scenario, read_back=_READ_BACK)
         durability = await read_back(reading, result.outcomes)
@@ -176,12 +186,12 @@ async def _measure(
             f"{durability.why_unread[0]}"
         )
     prediction = None
-    if unknown := not_foretold(spec):
+    if unknown := unpredicted_options(spec):
         notes.append(f"{spec.title}: {unknown[0]} is not foretold")
     else:
         prediction = await asyncio.to_thread(predict, calibration, spec, crowd)
         notes += _mismatches(calibration, spec, source)
-    slower = slower_than(calibration, spec, crowd, watch.cpu_seconds / result.turns * 1e3)
+    slower = cpu_time_ratio(calibration, spec, crowd, watch.cpu_seconds / result.turns * 1e3)
     return _measured(spec, result, watch, prediction, notes=notes, slower=slower)
 
 
@@ -207,9 +217,9 @@ def _measured(
     *,
     notes: list[str],
     slower: float | None,
-) -> Measured:
+) -> FleetResult:
     others = watch.others
-    if others > NOTABLE_OTHERS:
+    if others > NOTABLE_OTHER_LOAD:
         notes = [*notes, f"{spec.title}: {others:.1f} processors were used by others meanwhile"]
     if spec.kind == "pods":
         cold = 0
@@ -217,7 +227,7 @@ def _measured(
         cold = watch.added
     else:  # some were reclaimed meanwhile: only initialisations tell how many there were
         cold = watch.initialisations
-    return Measured(
+    return FleetResult(
         title=spec.title,
         result=result,
         prediction=prediction,
@@ -240,7 +250,7 @@ def _measured(
     )
 
 
-def slower_than(
+def cpu_time_ratio(
     calibration: Calibration, spec: FleetSpec, crowd: Open, cpu_ms: float
 ) -> float | None:
     """By what factor a turn took more processor time than when it was calibrated.
@@ -258,7 +268,7 @@ def slower_than(
     return round(cpu_ms / float(expected), 3)
 
 
-def title_of(crowd: Open) -> str:
+def crowd_title(crowd: Open) -> str:
     """A crowd in a few words."""
     parts = []
     for shape in (each for crowd in crowd.crowds for each in crowd.shapes):

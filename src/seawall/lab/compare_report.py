@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from seawall.lab.charts import Series, chart, page, table
-from seawall.lab.compare import Comparison, Measured, Run
+from seawall.lab.compare import Comparison, FleetResult, Run
 from seawall.lab.surge.report import by_arrival, in_flight, per_second
 
 __all__ = ["compare_html", "compare_table"]
@@ -12,7 +12,7 @@ __all__ = ["compare_html", "compare_table"]
 _DOTS = 2_500
 _COLUMN = 22  # characters, at least
 _MEBIBYTE = 2**20
-_FORETOLD = (
+_PREDICTED_NOTE = (
     "<p>Foretold is what <code>seawall.plan</code> simulates for this fleet and this crowd from "
     "the calibration alone. Driver, model, balancer and fleet share one machine.</p>"
 )
@@ -25,7 +25,7 @@ def compare_table(comparison: Comparison) -> str:
         lines.append(f"the crowd: {comparison.bound.why}")
     for run in comparison.runs:
         titles = ("", [each.title for each in run.fleets])
-        rows = [titles, *_rows(run.fleets), *_foretold(run.fleets)]
+        rows = [titles, *_rows(run.fleets), *_predicted_rows(run.fleets)]
         width = max(_COLUMN, *(len(cell) + 2 for _, cells in rows for cell in cells))
         lines += ["", run.title]
         lines += [
@@ -72,7 +72,7 @@ def compare_html(comparison: Comparison) -> str:
                 ["opening a connection, ms", f"{lab.connect_ms:.2f}"],
             ],
         ),
-        _FORETOLD,
+        _PREDICTED_NOTE,
     ]
     lead = (
         f"{comparison.machine}. The same turns, at the same moments, on real processes: pods "
@@ -97,7 +97,7 @@ def _section(run: Run) -> list[str]:
     head = ["", *(each.title for each in fleets)]
     parts.append(table(head, [[name, *cells] for name, cells in _rows(fleets)]))
     parts.append(
-        table(["planner", *head[1:]], [[name, *cells] for name, cells in _foretold(fleets)])
+        table(["planner", *head[1:]], [[name, *cells] for name, cells in _predicted_rows(fleets)])
     )
     parts += [
         _dots("Time to first text", fleets, "first_text"),
@@ -117,16 +117,16 @@ def _section(run: Run) -> list[str]:
                 for each in fleets
             ],
         ),
-        chart("Processes that serve", _looks(fleets, "processes")),
-        chart("Memory of the fleet", _looks(fleets, "memory_bytes", 1 / _MEBIBYTE), y="MB"),
-        chart("Processor time of the fleet", _looks(fleets, "cpu_seconds"), y="seconds"),
-        chart("Connections to the model", _looks(fleets, "model_connections")),
-        chart("Connections to the store", _looks(fleets, "store_connections")),
+        chart("Processes that serve", _sample_series(fleets, "processes")),
+        chart("Memory of the fleet", _sample_series(fleets, "memory_bytes", 1 / _MEBIBYTE), y="MB"),
+        chart("Processor time of the fleet", _sample_series(fleets, "cpu_seconds"), y="seconds"),
+        chart("Connections to the model", _sample_series(fleets, "model_connections")),
+        chart("Connections to the store", _sample_series(fleets, "store_connections")),
     ]
     return parts
 
 
-def _rows(fleets: Sequence[Measured]) -> list[tuple[str, list[str]]]:
+def _rows(fleets: Sequence[FleetResult]) -> list[tuple[str, list[str]]]:
     def row(name: str, cell: str) -> tuple[str, list[str]]:
         return name, [
             cell.format(m=each, r=each.result, d=each.result.durability) for each in fleets
@@ -188,14 +188,14 @@ def _rows(fleets: Sequence[Measured]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def _foretold(fleets: Sequence[Measured]) -> list[tuple[str, list[str]]]:
-    def first_text(each: Measured, key: str) -> str:
+def _predicted_rows(fleets: Sequence[FleetResult]) -> list[tuple[str, list[str]]]:
+    def first_text(each: FleetResult, key: str) -> str:
         if each.prediction is None:
             return "-"
-        foretold = getattr(each.prediction.first_text, key)
-        return _beside(foretold / 1e3, each.errors.get(f"first text {key}"), "{:.2f}")
+        predicted = getattr(each.prediction.first_text, key)
+        return _beside(predicted / 1e3, each.errors.get(f"first text {key}"), "{:.2f}")
 
-    def cold_starts(each: Measured) -> str:
+    def cold_starts(each: FleetResult) -> str:
         if each.prediction is None:
             return "-"
         return _beside(each.prediction.cold_starts, each.errors.get("cold starts"), "{:.0f}")
@@ -217,7 +217,7 @@ def _list(values: Sequence[float]) -> str:
     return ", ".join(f"{each:.2f}" for each in values)
 
 
-def _dots(title: str, fleets: Sequence[Measured], name: str) -> str:
+def _dots(title: str, fleets: Sequence[FleetResult], name: str) -> str:
     found, axis = [], ""
     for each in fleets:
         served = [o for o in each.result.outcomes if not o.error]
@@ -227,7 +227,7 @@ def _dots(title: str, fleets: Sequence[Measured], name: str) -> str:
     return chart(title, found, x=axis, y="seconds")
 
 
-def _shares(fleets: Sequence[Measured]) -> list[Series]:
+def _shares(fleets: Sequence[FleetResult]) -> list[Series]:
     """The distribution of what was measured."""
     found = []
     for each in fleets:
@@ -241,7 +241,7 @@ def _shares(fleets: Sequence[Measured]) -> list[Series]:
     return found
 
 
-def _looks(fleets: Sequence[Measured], name: str, scale: float = 1.0) -> list[Series]:
+def _sample_series(fleets: Sequence[FleetResult], name: str, scale: float = 1.0) -> list[Series]:
     return [
         Series(
             each.title,

@@ -20,7 +20,7 @@ from seawall.identity.settings import JwtSettings
 from seawall.lab.processes import Service, run_service
 from seawall.lab.surge.outcome import Progress, SurgeResult
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Scenario, Simulated
-from seawall.lab.watched import Use, drive_watched
+from seawall.lab.watched import ProcessUsage, drive_watched
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.transport.sse import SseParser
 
@@ -70,7 +70,7 @@ class Demo(Struct, frozen=True, kw_only=True):
     example: Path
     turns: int
     seed: int
-    tell: Callable[[str], None]
+    write_line: Callable[[str], None]
     write: Callable[[str], None]
     progress: Callable[[Progress], None]
 
@@ -82,7 +82,7 @@ async def run_demo(demo: Demo) -> DemoResult:
         SeawallError: something did not start.
     """
     conversation = demo.example / "conversation.json"
-    said = _said(conversation)
+    said = _user_messages(conversation)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-demo-")))
         issuer = DemoIssuer(folder / "jwks.json")
@@ -98,9 +98,9 @@ async def run_demo(demo: Demo) -> DemoResult:
                 environment=server_environment(folder, model),
             )
         )
-        demo.tell(f"simulated model at {model.url}, server at {server.url}\n")
-        await _converse(demo, server, issuer, said)
-        demo.tell(f"{demo.turns} customers are getting their tokens ...")
+        demo.write_line(f"simulated model at {model.url}, server at {server.url}\n")
+        await _show_conversation(demo, server, issuer, said)
+        demo.write_line(f"{demo.turns} customers are getting their tokens ...")
         tokens = await asyncio.to_thread(
             lambda: [issuer.token(f"customer-{index}") for index in range(demo.turns)]
         )
@@ -110,7 +110,7 @@ async def run_demo(demo: Demo) -> DemoResult:
             simulated=Simulated(demo.seed),
             patience=75.0,
         )
-        demo.tell(f"... and all {demo.turns} ask at once.\n")
+        demo.write_line(f"... and all {demo.turns} ask at once.\n")
         result, use = await drive_watched(scenario, [server.pid], demo.progress)
         durable = _count_durable(folder / "sessions.db", result)
     return _result(result, use, durable)
@@ -176,21 +176,23 @@ class _Conversation(Struct):
     user: list[str]
 
 
-def _said(path: Path) -> list[str]:
+def _user_messages(path: Path) -> list[str]:
     return msgspec.json.decode(path.read_bytes(), type=_Conversation).user
 
 
-async def _converse(demo: Demo, server: Service, issuer: DemoIssuer, said: list[str]) -> None:
+async def _show_conversation(
+    demo: Demo, server: Service, issuer: DemoIssuer, said: list[str]
+) -> None:
     """One customer, several turns, readable."""
     client = HttpClient()
     token = issuer.token("visitor")
     session: str | None = None
     try:
         for text in said:
-            demo.tell(f"Customer:  {text}")
+            demo.write_line(f"Customer:  {text}")
             async for event in stream_turn(client, server, token, text, session):
                 session = str(event.get("session", session))
-                show_event(demo.tell, demo.write, event)
+                show_event(demo.write_line, demo.write, event)
     finally:
         await client.close()
 
@@ -223,7 +225,7 @@ async def stream_turn(
 
 
 def show_event(
-    tell: Callable[[str], None], write: Callable[[str], None], event: dict[str, object]
+    write_line: Callable[[str], None], write: Callable[[str], None], event: dict[str, object]
 ) -> None:
     """Write an event as a reader wants it.
 
@@ -233,19 +235,19 @@ def show_event(
     kind = event["type"]
     if kind == "intent.detected":
         sure = f"{event['confidence']:.0%} sure, by {event['by']}"
-        tell(f"           · intent {event['intent'] or 'none of these'} ({sure})")
+        write_line(f"           · intent {event['intent'] or 'none of these'} ({sure})")
     elif kind == "agent.selected":
-        tell(f"           · agent {event['agent']} ({event['reason']})")
+        write_line(f"           · agent {event['agent']} ({event['reason']})")
     elif kind == "tool.called":
-        tell(f"           · {event['name']} {event['arguments']}")
+        write_line(f"           · {event['name']} {event['arguments']}")
     elif kind == "tool.returned":
         answer = str(event["content"])
         shown = answer if len(answer) <= 90 else answer[:87] + "..."
-        tell(f"           · {'refused' if event['failed'] else 'answered'}: {shown}")
+        write_line(f"           · {'refused' if event['failed'] else 'answered'}: {shown}")
     elif kind == "text.delta":
         write(str(event["text"]))
     elif kind == "turn.completed":
-        tell(f"\n           · durable as turn {event['version']} of its session\n")
+        write_line(f"\n           · durable as turn {event['version']} of its session\n")
     elif kind == "turn.failed":
         raise SeawallError(f"the turn failed: {event['problem']}")
 
@@ -259,7 +261,7 @@ def _count_durable(path: Path, result: SurgeResult) -> int:
     return sum(each in stored for each in told)
 
 
-def _result(result: SurgeResult, use: Use, durable: int) -> DemoResult:
+def _result(result: SurgeResult, use: ProcessUsage, durable: int) -> DemoResult:
     cpu = use.cpu_seconds / max(1, result.turns)
     memory = max(0, use.grown_bytes) / max(1, result.peak_in_flight)
     tables = {

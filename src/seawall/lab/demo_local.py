@@ -18,7 +18,7 @@ from seawall.transport.http_client import HttpClient
 __all__ = ["LocalDemoResult", "run_local_demo"]
 
 _LOAD_SECONDS = 120.0
-_SAID = ("Hello!", "What is the capital of Norway?", "And what is the sea like?")
+_MESSAGES = ("Hello!", "What is the capital of Norway?", "And what is the sea like?")
 _CONFIGURATION = """
 [server]
 workers = 1
@@ -54,7 +54,7 @@ class LocalDemoResult(Struct, frozen=True, kw_only=True):
 
 
 async def run_local_demo(
-    turns: int, *, tell: Callable[[str], None], write: Callable[[str], None]
+    turns: int, *, write_line: Callable[[str], None], write: Callable[[str], None]
 ) -> LocalDemoResult:
     """Start a server with the model in it, show a conversation, let a few ask at once.
 
@@ -65,19 +65,19 @@ async def run_local_demo(
     with tempfile.TemporaryDirectory(prefix="seawall-demo-") as folder:
         path = Path(folder) / "seawall.toml"
         path.write_text(_CONFIGURATION.format(database=Path(folder) / "sessions.db"))
-        tell("the model is being loaded ...")
+        write_line("the model is being loaded ...")
         try:
             async with run_service(
                 *("serve", str(path), "--port", "0", "--json"), seconds=_LOAD_SECONDS
             ) as server:
-                tell(f"server with a model in it at {server.url}\n")
+                write_line(f"server with a model in it at {server.url}\n")
                 session: str | None = None
-                for text in _SAID:
-                    tell(f"Customer:  {text}")
+                for text in _MESSAGES:
+                    write_line(f"Customer:  {text}")
                     async for event in stream_turn(client, server, "", text, session):
                         session = str(event.get("session", session))
-                        show_event(tell, write, event)
-                tell(f"{turns} customers ask at once; two are served at a time.")
+                        show_event(write_line, write, event)
+                write_line(f"{turns} customers ask at once; two are served at a time.")
                 return await _crowd(client, server, turns)
         finally:
             await client.close()

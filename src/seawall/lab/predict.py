@@ -27,7 +27,14 @@ from seawall.plan.distributions import Distribution, constant, empirical
 from seawall.plan.platforms import Platform
 from seawall.plan.workload import Clients
 
-__all__ = ["Prediction", "line", "not_foretold", "predict", "relative_errors", "stretches"]
+__all__ = [
+    "Prediction",
+    "fit_line",
+    "unpredicted_options",
+    "predict",
+    "relative_errors",
+    "stretches",
+]
 
 _PATIENCE = 600.0
 _TURNS = 2_000  # simulated at least, in several runs where a crowd is smaller
@@ -43,7 +50,7 @@ class Prediction(Struct, frozen=True, kw_only=True):
     served: float
 
 
-def not_foretold(spec: FleetSpec) -> list[str]:
+def unpredicted_options(spec: FleetSpec) -> list[str]:
     """What of a fleet `predict` knows nothing of: it would foretell one without that."""
     there = {
         "cpu": spec.cpu > 0,
@@ -57,7 +64,7 @@ def not_foretold(spec: FleetSpec) -> list[str]:
 def predict(calibration: Calibration, spec: FleetSpec, load: Open, seed: int = 0) -> Prediction:
     """Simulate that crowd on that fleet: the mean of several runs.
 
-    Of what `not_foretold` tells nothing is taken into account.
+    Of what `unpredicted_options` tells nothing is taken into account.
     """
     due = np.array([at for at, _ in arrivals(load.crowds, seed)])
     workload = Workload(
@@ -85,9 +92,9 @@ def relative_errors(prediction: Prediction, result: SurgeResult, cold: int) -> d
         "cold starts": (prediction.cold_starts, float(cold)),
     }
     return {
-        name: round(foretold / measured - 1.0, 3)
-        for name, (foretold, measured) in pairs.items()
-        if foretold is not None and measured
+        name: round(predicted / measured - 1.0, 3)
+        for name, (predicted, measured) in pairs.items()
+        if predicted is not None and measured
     }
 
 
@@ -103,7 +110,7 @@ def _service(
 ) -> Service:
     lab = calibration.lab
     if spec.kind == "pods":
-        base, slope = line([(each.turns, each.middle) for each in lab.pod_bursts])
+        base, slope = fit_line([(each.turns, each.middle) for each in lab.pod_bursts])
         # A pod of the fleet has a processor of its own there; so a turn is as much longer.
         before = slope * 1e3 * spec.pods
         whole = max(before, calibration.cpu_ms)
@@ -156,7 +163,7 @@ def _start(calibration: Calibration, due: np.ndarray) -> Distribution:
     lab = calibration.lab
     shares = [max(1.0, each.turns / lab.processors) for each in lab.cold_bursts]
     lines = [
-        line(
+        fit_line(
             [
                 (share, getattr(each, name))
                 for share, each in zip(shares, lab.cold_bursts, strict=True)
@@ -205,7 +212,7 @@ def stretches(due: np.ndarray, seconds: float, processors: int) -> list[float]:
     return found
 
 
-def line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+def fit_line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """Where it begins, and how it grows: least squares of relative errors.
 
     Weighed by 1/value, so that a small crowd counts as much as a large one.

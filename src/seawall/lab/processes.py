@@ -20,7 +20,7 @@ __all__ = [
     "Service",
     "consumption",
     "descendants",
-    "listener",
+    "listening_process",
     "open_files",
     "run_service",
     "tcp_sockets",
@@ -56,7 +56,7 @@ async def run_service(
 ) -> AsyncGenerator[Service, None]:
     """Run `python -m seawall ARGUMENTS` until the block ends; it must announce its URL as JSON.
 
-    before: called in the child before it becomes that; see `tether`. log: where its standard error
+    before: called in the child before it becomes that; see `parent_death_signal`. log: where its standard error
     goes; to ours without.
 
     Raises:
@@ -154,7 +154,7 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def listener(port: int) -> int:
+def listening_process(port: int) -> int:
     """The process of this machine that listens at a TCP port; 0 where none is to be seen."""
     wanted = {name for name, local, _ in tcp_sockets(_LISTENING) if local == port}
     for folder in Path("/proc").glob("[0-9]*"):

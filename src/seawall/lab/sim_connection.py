@@ -19,38 +19,38 @@ from seawall.lab.sim_stats import SimStats
 from seawall.lab.sim_steps import End, Step
 from seawall.lab.sim_wire import ChatRequest, Refusal, Reply, invalid, parse_request
 from seawall.transport.http_request import MalformedRequest, RequestHead, RequestReader
-from seawall.transport.wheel import Wheel
+from seawall.transport.wheel import TimingWheel
 
-__all__ = ["Answering", "Connection", "Played"]
+__all__ = ["ModelBackend", "Connection", "SteppedReply"]
 
 _MAX_BODY_BYTES = 8 << 20
 _MAX_HEAD_BYTES = 65_536
 _MAX_HEADERS = 200
-_LINGER_NOT = struct.pack("ii", 1, 0)  # closing discards what is unsent and sends RST: tcp(7)
+_LINGER_OFF = struct.pack("ii", 1, 0)  # closing discards what is unsent and sends RST: tcp(7)
 _encode = msgspec.json.Encoder().encode
 
 
-class Played(Struct):
+class SteppedReply(Struct):
     """A reply step by step. limits: of its model, where there are any."""
 
     steps: Iterator[Step]
     limits: Limits | None
 
 
-class Answering(Protocol):
+class ModelBackend(Protocol):
     """What a connection asks of the model behind it."""
 
     stats: SimStats
-    wheel: Wheel
+    wheel: TimingWheel
     connections: "set[Connection]"
 
-    def answer(self, request: ChatRequest) -> Reply | Played | Refusal:
+    def answer(self, request: ChatRequest) -> Reply | SteppedReply | Refusal:
         """Decide the answer to a request."""
 
     def listed(self) -> dict[str, object]:
         """The models, as `/v1/models` lists them."""
 
-    def swap(self, script: bytes) -> dict[str, int]:
+    def replace_faults(self, script: bytes) -> dict[str, int]:
         """Follow another fault script from now on.
 
         Raises:
@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = ("_body", "_head", "_limits", "_model", "_pending", "_reader", "_transport")
 
-    def __init__(self, model: Answering) -> None:
+    def __init__(self, model: ModelBackend) -> None:
         self._model = model
         self._reader = RequestReader(_MAX_HEAD_BYTES, _MAX_HEADERS)
         self._transport: asyncio.Transport
@@ -76,14 +76,14 @@ class Connection(asyncio.Protocol):
         """See asyncio.Protocol."""
         self._transport = transport  # type: ignore[assignment]  # a stream transport, always
         self._model.connections.add(self)
-        self._model.stats.connected()
+        self._model.stats.count_connection()
 
     def connection_lost(self, _: Exception | None) -> None:
         """See asyncio.Protocol; a stream that was not at its end counts as cancelled."""
         self._model.connections.discard(self)
         self._model.stats.connections -= 1
         if self._pending is not None:
-            self._let_go()
+            self._release()
             self._model.stats.cancelled += 1
 
     def data_received(self, data: bytes) -> None:
@@ -129,13 +129,13 @@ class Connection(asyncio.Protocol):
         elif path == b"/sim/stats":
             self._write(200, _encode(self._model.stats))
         elif path == b"/sim/faults" and head.method == b"POST":
-            self._swap(body)
+            self._replace_faults(body)
         elif path.endswith(b"/models"):
             self._write(200, _encode(self._model.listed()))
         else:
             self._refuse(invalid(404, f"nothing is at {path.decode('latin-1')}"))
 
-    def cut(self) -> None:
+    def interrupt(self) -> None:
         """An outage: what is being answered is reset and counts as broken, an idle one closed."""
         if self._pending is None:
             self._transport.close()
@@ -144,7 +144,7 @@ class Connection(asyncio.Protocol):
 
     def _reset(self) -> None:
         held = self._transport.get_extra_info("socket")
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
         self._transport.abort()
 
     def _complete(self, body: bytes) -> None:
@@ -157,19 +157,19 @@ class Connection(asyncio.Protocol):
         if isinstance(answer, Refusal):
             self._refuse(answer)
             return
-        self._model.stats.begun()
+        self._model.stats.count_started()
         if isinstance(answer, Reply):
-            self._begin(answer)
+            self._send_reply(answer)
         else:
-            self._play(answer)
+            self._send_steps(answer)
 
-    def _swap(self, body: bytes) -> None:
+    def _replace_faults(self, body: bytes) -> None:
         try:
-            self._write(200, _encode(self._model.swap(body)))
+            self._write(200, _encode(self._model.replace_faults(body)))
         except ConfigError as error:
             self._refuse(invalid(400, str(error)))
 
-    def _begin(self, reply: Reply) -> None:
+    def _send_reply(self, reply: Reply) -> None:
         """A reply that is well."""
         due = asyncio.get_running_loop().time() + reply.first
         if reply.whole:
@@ -201,7 +201,7 @@ class Connection(asyncio.Protocol):
             self._write(200, next(pending))
             self._end("complete")
 
-    def _play(self, played: Played) -> None:
+    def _send_steps(self, played: SteppedReply) -> None:
         """A reply step by step; times stretch with the load of its model."""
         self._pending = pending = played.steps
         self._limits = limits = played.limits
@@ -226,7 +226,7 @@ class Connection(asyncio.Protocol):
         take(next(pending, None), asyncio.get_running_loop().time())
 
     def _end(self, end: End) -> None:
-        self._let_go()
+        self._release()
         if end == "complete":
             self._model.stats.completed += 1
             return
@@ -236,7 +236,7 @@ class Connection(asyncio.Protocol):
         elif end == "reset":
             self._reset()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._pending = None
         self._model.stats.open_streams -= 1
         if self._limits is not None:

@@ -35,7 +35,7 @@ _MAX_ATTEMPTS = 1 << 20  # messages whose attempts are remembered
 Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]
 Chunks: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
 Factor: TypeAlias = Annotated[float, Meta(gt=0, le=1e6)]
-Place: TypeAlias = Literal["before-head", "after-head", "in-stream"]
+FaultPoint: TypeAlias = Literal["before-head", "after-head", "in-stream"]
 
 
 class _Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -126,22 +126,22 @@ class Error(_Matching, frozen=True, tag="error"):
     retry_after: Seconds | None = None
 
 
-class _Placed(_Matching, frozen=True):
+class _AtPoint(_Matching, frozen=True):
     """Where in the answer: instead of its head, after it, or after `chunks` data events."""
 
-    at: Place = "before-head"
+    at: FaultPoint = "before-head"
     chunks: Chunks = 1
 
 
-class Hang(_Placed, frozen=True, tag="hang"):
+class Hang(_AtPoint, frozen=True, tag="hang"):
     """Nothing more comes; the connection stays open until the client closes it."""
 
 
-class Drop(_Placed, frozen=True, tag="drop"):
+class Drop(_AtPoint, frozen=True, tag="drop"):
     """The connection is closed."""
 
 
-class Reset(_Placed, frozen=True, tag="reset"):
+class Reset(_AtPoint, frozen=True, tag="reset"):
     """The connection is reset (TCP RST)."""
 
 

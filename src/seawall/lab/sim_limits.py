@@ -7,7 +7,7 @@ import math
 
 from msgspec import Struct
 
-__all__ = ["Limits", "Quota", "Refused", "SimLimits", "TokenBucket"]
+__all__ = ["Limits", "Quota", "LimitExceeded", "SimLimits", "TokenBucket"]
 
 
 class SimLimits(Struct, frozen=True):
@@ -67,7 +67,7 @@ class TokenBucket:
         self._level = self.level(now) - amount
 
 
-class Refused(Struct, frozen=True):
+class LimitExceeded(Struct, frozen=True):
     """Why a request is refused: which limit, and for how many seconds (infinite: always)."""
 
     limit: str
@@ -91,7 +91,7 @@ class Limits:
         self._tokens = TokenBucket(limits.tokens_per_minute)
         self.open = 0
 
-    def admit(self, tokens: int, now: float) -> Refused | None:
+    def admit(self, tokens: int, now: float) -> LimitExceeded | None:
         """Take a request of so many tokens out of the quotas, or say why not.
 
         A refused one takes nothing. Who is admitted and answered with a stream counts in `open`
@@ -99,11 +99,11 @@ class Limits:
         """
         limits = self._limits
         if limits.max_concurrent and self.open >= limits.max_concurrent:
-            return Refused("max-concurrent", 1.0)
+            return LimitExceeded("max-concurrent", 1.0)
         if limits.requests_per_minute and (wait := self._requests.seconds_until(1, now)):
-            return Refused("requests-per-minute", wait)
+            return LimitExceeded("requests-per-minute", wait)
         if limits.tokens_per_minute and (wait := self._tokens.seconds_until(tokens, now)):
-            return Refused("tokens-per-minute", wait)
+            return LimitExceeded("tokens-per-minute", wait)
         if limits.requests_per_minute:
             self._requests.take(1, now)
         if limits.tokens_per_minute:

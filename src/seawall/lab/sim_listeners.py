@@ -21,22 +21,22 @@ class Listeners:
         self._host = host
         self._protocol = protocol
         self._servers: list[asyncio.Server] = []
-        self._holding = socket.socket()
-        self._holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._reserving_socket = socket.socket()
+        self._reserving_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserving_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
-            self._holding.bind((host, port))
+            self._reserving_socket.bind((host, port))
         except OSError:
-            self._holding.close()
+            self._reserving_socket.close()
             raise
-        self.port = int(self._holding.getsockname()[1])
+        self.port = int(self._reserving_socket.getsockname()[1])
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-        self._holding.close()
+        self._reserving_socket.close()
 
     @property
     def listening(self) -> bool:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from seawall.lab.sim_connection import Connection, Played
+from seawall.lab.sim_connection import Connection, SteppedReply
 from seawall.lab.sim_fault_file import parse_faults
 from seawall.lab.sim_faults import Error, FaultPlan, FaultScript, Throttle
 from seawall.lab.sim_limits import Limits, SimLimits
@@ -16,7 +16,7 @@ from seawall.lab.sim_listeners import Listeners
 from seawall.lab.sim_reply import SimTimes, plan_reply
 from seawall.lab.sim_script import Script, tool_calls
 from seawall.lab.sim_stats import SimStats
-from seawall.lab.sim_steps import steps_of
+from seawall.lab.sim_steps import reply_steps
 from seawall.lab.sim_wire import (
     ChatRequest,
     Refusal,
@@ -29,7 +29,7 @@ from seawall.lab.sim_wire import (
     throttle_refusal,
     whole_reply,
 )
-from seawall.transport.wheel import Wheel
+from seawall.transport.wheel import TimingWheel
 from seawall.turn import ToolCall
 
 __all__ = ["SimModel"]
@@ -54,7 +54,7 @@ class SimModel:
         models: Sequence[str] = ("simulated",),
     ) -> None:
         self.stats = SimStats()
-        self.wheel = Wheel()
+        self.wheel = TimingWheel()
         self.connections: set[Connection] = set()
         self._seed = seed
         self._times = times
@@ -74,14 +74,14 @@ class SimModel:
             await self._listen(listeners)
             announce(listeners.port)
             while True:
-                change = self._plan.next_change(self._passed())
+                change = self._plan.next_change(self._elapsed())
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(None if change is None else self._began + change):
                         await self._changed.wait()
                 self._changed.clear()
                 await self._listen(listeners)
 
-    def answer(self, request: ChatRequest) -> Reply | Played | Refusal:
+    def answer(self, request: ChatRequest) -> Reply | SteppedReply | Refusal:
         """Decide the answer to a request: quotas first, then faults, then the reply itself."""
         stats, name = self.stats, request.model
         stats.requests += 1
@@ -99,7 +99,7 @@ class SimModel:
                 return self._refuse(refused.limit, limit_refusal(name, refused), headers)
         rule = None
         if not self._plan.idle:
-            rule = self._plan.decide(name, _said(request)[1], now=self._passed())
+            rule = self._plan.decide(name, _last_user_message(request)[1], now=self._elapsed())
         if rule is None and limits is None:
             return self.reply(request)
         if isinstance(rule, Throttle):
@@ -107,12 +107,12 @@ class SimModel:
         if isinstance(rule, Error):
             return self._refuse("error", error_refusal(rule), headers)
         if rule is not None:
-            stats.gave(str(rule.__struct_config__.tag))
-        return Played(steps_of(self.reply(request), rule, headers), limits)
+            stats.count_fault(str(rule.__struct_config__.tag))
+        return SteppedReply(reply_steps(self.reply(request), rule, headers), limits)
 
     def reply(self, request: ChatRequest) -> Reply:
         """What is said where nothing goes wrong."""
-        last, message = _said(request)
+        last, message = _last_user_message(request)
         number = sum(each.role == "assistant" for each in request.messages[last + 1 :])
         step = self._script.step(message, number)
         calls: tuple[ToolCall, ...] = ()
@@ -145,7 +145,7 @@ class SimModel:
         ]
         return {"object": "list", "data": data}
 
-    def swap(self, script: bytes) -> dict[str, int]:
+    def replace_faults(self, script: bytes) -> dict[str, int]:
         """Follow another fault script (JSON) from now on; its clock and attempts begin anew.
 
         Raises:
@@ -159,29 +159,29 @@ class SimModel:
 
     async def _listen(self, listeners: Listeners) -> None:
         """Listen, or do not, as the script has it now."""
-        refusing = self._plan.refuses(self._passed())
+        refusing = self._plan.refuses(self._elapsed())
         if refusing and not self._refusing:
-            self.stats.gave("refuse")
+            self.stats.count_fault("refuse")
             listeners.close()
             for each in tuple(self.connections):
-                each.cut()
+                each.interrupt()
         elif not refusing and not listeners.listening:
             await listeners.open()
         self._refusing = refusing
 
     def _refuse(self, kind: str, refusal: Refusal, headers: bytes) -> Refusal:
         self.stats.refused += 1
-        self.stats.gave(kind)
+        self.stats.count_fault(kind)
         return Refusal(refusal.status, refusal.body, refusal.headers + headers)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _passed(self) -> float:
+    def _elapsed(self) -> float:
         return self._now() - self._began
 
 
-def _said(request: ChatRequest) -> tuple[int, str]:
+def _last_user_message(request: ChatRequest) -> tuple[int, str]:
     """Where the customer's last message is, and its text; -1 and "" where there is none."""
     for index in range(len(request.messages) - 1, -1, -1):
         if request.messages[index].role == "user":

@@ -27,18 +27,18 @@ class SimStats(Struct):
     models: dict[str, int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
 
-    def begun(self) -> None:
+    def count_started(self) -> None:
         """A request begins to be answered."""
         self.started += 1
         self.open_streams += 1
         self.peak_streams = max(self.peak_streams, self.open_streams)
 
-    def connected(self) -> None:
+    def count_connection(self) -> None:
         """A connection was accepted."""
         self.accepted += 1
         self.connections += 1
         self.peak_connections = max(self.peak_connections, self.connections)
 
-    def gave(self, kind: str) -> None:
+    def count_fault(self, kind: str) -> None:
         """A fault was given."""
         self.faults[kind] = self.faults.get(kind, 0) + 1

@@ -20,7 +20,7 @@ from seawall.lab.sim_faults import (
 )
 from seawall.lab.sim_wire import Reply, error_body
 
-__all__ = ["End", "Step", "steps_of"]
+__all__ = ["End", "Step", "reply_steps"]
 
 End: TypeAlias = Literal["", "complete", "broken", "close", "reset"]
 _LAST = b"0\r\n\r\n"
@@ -38,7 +38,7 @@ class Step(Struct, frozen=True):
     end: End = ""
 
 
-def steps_of(reply: Reply, rule: Rule | None, headers: bytes) -> Iterator[Step]:
+def reply_steps(reply: Reply, rule: Rule | None, headers: bytes) -> Iterator[Step]:
     """The steps of a reply under a rule that concerns replies; None: all goes well.
 
     headers: further lines of the head. A reply in one piece is sent in two halves, with a rule

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.lab.sim_faults import Error
-from seawall.lab.sim_limits import Quota, Refused
+from seawall.lab.sim_limits import LimitExceeded, Quota
 from seawall.turn import ToolCall
 
 __all__ = [
@@ -188,7 +188,7 @@ def throttle_refusal(model: str, seconds: float) -> Refusal:
     return _limited(f"Rate limit reached for {model}.", "requests", seconds)
 
 
-def limit_refusal(model: str, refused: Refused) -> Refusal:
+def limit_refusal(model: str, refused: LimitExceeded) -> Refusal:
     """The 429 of a limit."""
     kind = "tokens" if refused.limit == "tokens-per-minute" else "requests"
     said = f"Rate limit reached for {model} on {refused.limit.replace('-', ' ')}."

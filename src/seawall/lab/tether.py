@@ -8,7 +8,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["BEHIND", "MARK", "kill_marked", "marked", "tether"]
+__all__ = [
+    "SERVER_NICENESS",
+    "MARK",
+    "kill_processes_with_mark",
+    "processes_with_mark",
+    "parent_death_signal",
+]
 
 # In the environment of everything that a fleet starts, directly or not. Without "__" it is no
 # setting; the local Lambda hands on what begins with SEAWALL_.
@@ -16,12 +22,12 @@ MARK = "SEAWALL_LAB"
 
 # How far what serves steps back (nice(2)) behind driver, model, store, balancer and the local
 # Lambda: in earnest those have machines of their own, and do not wait for a hundred starts.
-BEHIND = 10
+SERVER_NICENESS = 10
 
 _PR_SET_PDEATHSIG = 1
 
 
-def tether(
+def parent_death_signal(
     number: signal.Signals, groups: Sequence[Path] = (), *, behind: int = 0
 ) -> Callable[[], None]:
     """To be called in the child before it becomes what it is to be (`preexec_fn`).
@@ -46,7 +52,7 @@ def tether(
     return before
 
 
-def marked(mark: str) -> list[int]:
+def processes_with_mark(mark: str) -> list[int]:
     """All processes of ours with this mark in their environment, without this one."""
     wanted = f"{MARK}={mark}".encode()
     found = []
@@ -58,10 +64,10 @@ def marked(mark: str) -> list[int]:
     return found
 
 
-def kill_marked(mark: str) -> int:
+def kill_processes_with_mark(mark: str) -> int:
     """End them at once, also those that are frozen; how many there were."""
     ended = 0
-    while pids := marked(mark):
+    while pids := processes_with_mark(mark):
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

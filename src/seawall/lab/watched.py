@@ -9,15 +9,15 @@ from msgspec import Struct
 
 from seawall.lab.processes import consumption
 from seawall.lab.surge.outcome import Progress, SurgeResult
-from seawall.lab.surge.process import drive_apart
+from seawall.lab.surge.process import drive_in_subprocess
 from seawall.lab.surge.scenario import Scenario
 
-__all__ = ["Use", "UseSample", "drive_watched"]
+__all__ = ["ProcessUsage", "UsageSample", "drive_watched"]
 
 _SAMPLE_SECONDS = 0.1
 
 
-class UseSample(Struct, array_like=True, frozen=True):
+class UsageSample(Struct, array_like=True, frozen=True):
     """At `at` seconds: CPU seconds since the beginning, memory now."""
 
     at: float
@@ -25,10 +25,10 @@ class UseSample(Struct, array_like=True, frozen=True):
     resident_bytes: int
 
 
-class Use(Struct, frozen=True):
+class ProcessUsage(Struct, frozen=True):
     """Of processes with their children, over a surge; the first sample is from before it."""
 
-    samples: list[UseSample]
+    samples: list[UsageSample]
 
     @property
     def cpu_seconds(self) -> float:
@@ -52,7 +52,7 @@ async def drive_watched(
     progress: Callable[[Progress], None] = lambda _: None,
     *,
     every: float = _SAMPLE_SECONDS,
-) -> tuple[SurgeResult, Use]:
+) -> tuple[SurgeResult, ProcessUsage]:
     """Drive a scenario from another process; `pids`: whom to watch, with their children.
 
     Raises:
@@ -61,9 +61,9 @@ async def drive_watched(
     began = time.monotonic()
     before = sum(consumption(pid).cpu_seconds for pid in pids)
 
-    def look() -> UseSample:
+    def look() -> UsageSample:
         now = [consumption(pid) for pid in pids]
-        return UseSample(
+        return UsageSample(
             round(time.monotonic() - began, 2),
             round(sum(each.cpu_seconds for each in now) - before, 4),
             sum(each.resident_bytes for each in now),
@@ -78,10 +78,10 @@ async def drive_watched(
 
     sampling = asyncio.create_task(sample())
     try:
-        result = await drive_apart(scenario, progress)
+        result = await drive_in_subprocess(scenario, progress)
     finally:
         sampling.cancel()
         with suppress(asyncio.CancelledError):
             await sampling
     samples.append(look())
-    return result, Use(samples)
+    return result, ProcessUsage(samples)

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from seawall.models.history import said, tool_name
+from seawall.models.history import tool_name, without_blanks
 from seawall.models.port import Prompt, ToolSpec
 from seawall.turn import AssistantMessage, Message, UserMessage
 
-__all__ = ["alternate", "tools_of"]
+__all__ = ["alternate", "declared_tools"]
 
 Side = tuple[Literal["user", "assistant"], list[Message]]
 
@@ -21,7 +21,7 @@ def alternate(messages: Sequence[Message]) -> list[Side]:
     the history may begin it with their greeting.
     """
     sides: list[Side] = []
-    for message in said(messages):
+    for message in without_blanks(messages):
         if isinstance(message, AssistantMessage):
             if not sides:
                 sides.append(("user", [_OPENING]))
@@ -35,7 +35,7 @@ def alternate(messages: Sequence[Message]) -> list[Side]:
     return sides
 
 
-def tools_of(prompt: Prompt, messages: Sequence[Message]) -> tuple[ToolSpec, ...]:
+def declared_tools(prompt: Prompt, messages: Sequence[Message]) -> tuple[ToolSpec, ...]:
     """The prompt's tools; where it has none, those that were called before.
 
     An agent without tools that takes over a conversation with calls in it must still declare some,

@@ -11,13 +11,13 @@ from seawall.models.port import ModelEvent, ModelRequest
 from seawall.models.upstream import Upstream
 from seawall.resilience.retry_budget import RetryBudget
 
-__all__ = ["answering"]
+__all__ = ["open_answer"]
 
 _First = tuple[Attempt, ModelEvent | None]
 
 
 @asynccontextmanager
-async def answering(
+async def open_answer(
     upstream: Upstream,
     request: ModelRequest,
     *,
@@ -36,74 +36,82 @@ async def answering(
         UpstreamFailed: the call could not be made or failed; of two calls, both did.
         DeadlineExceeded: the deadline passed.
     """
-    attempt = await _begin(upstream, request, deadline=deadline, quota_deadline=quota_deadline)
+    attempt = await _start_attempt(
+        upstream, request, deadline=deadline, quota_deadline=quota_deadline
+    )
 
-    def another() -> Attempt | None:
+    def start_hedge() -> Attempt | None:
         now = asyncio.get_running_loop().time()
         if hedges is None or hedges.tokens(at=now) < 1.0:
             return None
-        made = _begin_at_once(upstream, request, deadline=deadline)
+        made = _try_start_attempt(upstream, request, deadline=deadline)
         if made is not None:
             hedges.spend(1.0, at=now)
         return made
 
     try:
-        patience = upstream.usual_first_token() if hedges is not None else None
+        patience = upstream.first_token_quantile() if hedges is not None else None
         if patience is None:
             event = await attempt.next()
         else:
-            attempt, event = await _race(attempt, patience, another)
+            attempt, event = await _race(attempt, patience, start_hedge)
         yield attempt, event
     finally:
         await attempt.close()
 
 
-async def _begin(
+async def _start_attempt(
     upstream: Upstream, request: ModelRequest, *, deadline: float, quota_deadline: float
 ) -> Attempt:
     """A call that has its turn in the quota, then its place."""
     quota = upstream.quota
     if quota is None:
-        return Attempt(upstream, await upstream.enter(deadline=deadline), request, deadline)
+        return Attempt(upstream, await upstream.acquire(deadline=deadline), request, deadline)
     try:
-        taken = await quota.take(prompt_tokens(request), request.max_tokens, quota_deadline)
+        quota_permit = await quota.acquire(
+            prompt_tokens(request), request.max_tokens, quota_deadline
+        )
     except DeadlineExceeded as late:
         if quota_deadline >= deadline:
             raise
         raise UpstreamThrottled(late.detail) from late  # there is time left for another endpoint
     try:
-        entered = await upstream.enter(deadline=deadline)
+        permit = await upstream.acquire(deadline=deadline)
     except BaseException:
-        quota.give_back(taken)
+        quota.give_back(quota_permit)
         raise
-    return Attempt(upstream, entered, request, deadline, taken)
+    return Attempt(upstream, permit, request, deadline, quota_permit)
 
 
-def _begin_at_once(upstream: Upstream, request: ModelRequest, *, deadline: float) -> Attempt | None:
+def _try_start_attempt(
+    upstream: Upstream, request: ModelRequest, *, deadline: float
+) -> Attempt | None:
     """The same, if nothing of it has to be waited for."""
-    quota, taken = upstream.quota, None
+    quota, quota_permit = upstream.quota, None
     if quota is not None:
-        taken = quota.take_at_once(prompt_tokens(request), request.max_tokens)
-        if taken is None:
+        quota_permit = quota.try_acquire(prompt_tokens(request), request.max_tokens)
+        if quota_permit is None:
             return None
-    entered = upstream.enter_at_once()
-    if entered is not None:
-        return Attempt(upstream, entered, request, deadline, taken)
-    if quota is not None and taken is not None:
-        quota.give_back(taken)
+    permit = upstream.try_acquire()
+    if permit is not None:
+        return Attempt(upstream, permit, request, deadline, quota_permit)
+    if quota is not None and quota_permit is not None:
+        quota.give_back(quota_permit)
     return None
 
 
-async def _race(first: Attempt, patience: float, another: Callable[[], Attempt | None]) -> _First:
+async def _race(
+    first: Attempt, patience: float, start_hedge: Callable[[], Attempt | None]
+) -> _First:
     """The attempt that answers first, with its first event; the other one is closed."""
     second: Attempt | None = None
     try:
         async with asyncio.TaskGroup() as group:
-            one = group.create_task(_held(first))
+            one = group.create_task(_capture(first))
             won = one
             await asyncio.wait([one], timeout=patience)
-            if not one.done() and (second := another()) is not None:
-                two = group.create_task(_held(second))
+            if not one.done() and (second := start_hedge()) is not None:
+                two = group.create_task(_capture(second))
                 await asyncio.wait([one, two], return_when=asyncio.FIRST_COMPLETED)
                 if _failed(one):
                     await two
@@ -131,7 +139,7 @@ def _failed(task: asyncio.Task[ModelEvent | Problem | None]) -> bool:
     return task.done() and isinstance(task.result(), Problem)
 
 
-async def _held(attempt: Attempt) -> ModelEvent | Problem | None:
+async def _capture(attempt: Attempt) -> ModelEvent | Problem | None:
     """The attempt's first event, or its failure, as a value."""
     try:
         return await attempt.next()

@@ -12,13 +12,13 @@ from weakref import WeakKeyDictionary
 import msgspec
 from msgspec import Struct
 
-from seawall.models.alternation import alternate, tools_of
+from seawall.models.alternation import alternate, declared_tools
 from seawall.models.anthropic_reading import AnthropicReader
 from seawall.models.assembly import as_object
 from seawall.models.exchange import Encoded, stream_answer, warm_connections
-from seawall.models.history import NO_CONTENT, WORD, CallIds, origin_of, tool_name
+from seawall.models.history import NO_CONTENT, WORD_IDS, CallIds, call_origin, tool_name
 from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
-from seawall.models.schemas import ANY_OBJECT, in_words, simplified
+from seawall.models.schemas import ANY_OBJECT, schema_instructions, simplify_schema
 from seawall.models.unreadable import UnreadableLog
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import AssistantMessage, Message, UserMessage
@@ -46,7 +46,7 @@ class AnthropicSettings(Struct, frozen=True, kw_only=True):
     model: str
     api_key: str = ""
     cache: Literal["off", "prefix", "conversation"] = "prefix"
-    schema_in_words: bool = False
+    schema_in_instructions: bool = False
     warm: int = 1
     thinking: str = ""
 
@@ -63,7 +63,7 @@ class AnthropicModel:
         self._client = client
         self._endpoint = Endpoint.parse((settings.base_url or _BASE_URL).rstrip("/") + "/messages")
         where = self._endpoint.authority.decode()
-        self._origin = origin_of("anthropic", settings.base_url or _BASE_URL, settings.model)
+        self._origin = call_origin("anthropic", settings.base_url or _BASE_URL, settings.model)
         self._unreadable = UnreadableLog(name, f"anthropic at {where}")
         headers = [
             (b"content-type", b"application/json"),
@@ -99,10 +99,10 @@ class AnthropicModel:
         if head is None:
             head = self._heads[request.prompt] = _head(self._settings, request.prompt)
         parts = [head]
-        if not request.prompt.tools and (tools := tools_of(request.prompt, request.messages)):
+        if not request.prompt.tools and (tools := declared_tools(request.prompt, request.messages)):
             parts += [b',"tools":', _encode([_wire_tool(each) for each in tools])]
             parts.append(b',"tool_choice":{"type":"none"}')  # they are declared for the history
-        ids = CallIds(request.messages, self._origin, WORD)
+        ids = CallIds(request.messages, self._origin, WORD_IDS)
         messages = [
             {"role": role, "content": [block for each in side for block in _blocks(each, ids)]}
             for role, side in alternate(request.messages)
@@ -131,10 +131,10 @@ def _head(settings: AnthropicSettings, prompt: Prompt) -> bytes:
         parts += [b',"thinking":', _encode({"type": settings.thinking})]
     instructions = prompt.instructions
     output = prompt.output
-    if output is not None and (settings.schema_in_words or output.schema == ANY_OBJECT):
-        instructions = f"{instructions}\n\n{in_words(output)}"
+    if output is not None and (settings.schema_in_instructions or output.schema == ANY_OBJECT):
+        instructions = f"{instructions}\n\n{schema_instructions(output)}"
     elif output is not None:
-        wanted = {"type": "json_schema", "schema": simplified(output.schema)}
+        wanted = {"type": "json_schema", "schema": simplify_schema(output.schema)}
         parts += [b',"output_config":', _encode({"format": wanted})]
     if prompt.tools:
         parts += [b',"tools":', _encode([_wire_tool(each) for each in prompt.tools])]

@@ -88,7 +88,7 @@ class AnthropicReader:
                 raise self.assembly.unreadable(data) from error
             failed = event.name == b"error"
             if decoded is None and not failed:
-                self.assembly.passed_over(data)
+                self.assembly.report_skipped(data)
                 continue
             if failed or decoded is None or decoded.error or decoded.type == "error":
                 codes = (*codes_in(decoded.error), decoded.type) if decoded is not None else ()

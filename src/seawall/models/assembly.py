@@ -39,7 +39,7 @@ _REASONS: dict[str, FinishReason] = {
 }
 _NO_REASONS = frozenset({"null", "none", "not_finished"})
 # Not the end of an answer, but of the attempt at one.
-_GIVEN_UP = frozenset(
+_ABORTED = frozenset(
     {"abort", "aborted", "error", "failed", "cancelled", "canceled", "timeout", "network_error"}
     | {"insufficient_system_resource", "malformed_function_call", "unexpected_tool_call"}
     | {"malformed_tool_use", "malformed_model_output", "engine_error", "user_cancel"}
@@ -268,7 +268,7 @@ class Assembly:
             return
         found: FinishReason = "other"
         for each in (word,) if word in _REASONS else _words.findall(word):
-            if each in _GIVEN_UP:
+            if each in _ABORTED:
                 raise self.failure(f"gave up in the middle of its answer ({word})")
             found = max(found, _REASONS.get(each, "other"), key=_SEVERITY.index)
         self.reason = max(self.reason or found, found, key=_SEVERITY.index)
@@ -305,7 +305,7 @@ class Assembly:
         """The failure to raise for what the model did."""
         return UpstreamFailed(f"The model '{self._model}' {what}.")
 
-    def passed_over(self, data: bytes) -> None:
+    def report_skipped(self, data: bytes) -> None:
         """The operator learns of what says nothing of the answer, and is not even JSON."""
         if data.strip():
             self._log.report("passed over", data)

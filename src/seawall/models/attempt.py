@@ -11,17 +11,17 @@ from seawall.errors import (
     UpstreamThrottled,
 )
 from seawall.models.port import Finish, ModelEvent, ModelRequest
-from seawall.models.upstream import Outcome, Pass, Upstream
-from seawall.resilience.quota import Quota, Taken
+from seawall.models.upstream import CallPermit, Outcome, Upstream
+from seawall.resilience.quota import Quota, QuotaPermit
 from seawall.turn import Usage
 
-__all__ = ["Attempt", "UpstreamLate"]
+__all__ = ["Attempt", "UpstreamTimedOut"]
 
 # A turn with little time left says nothing about an upstream that was given no more than that.
 _LATE_QUANTILES = 3.0
 
 
-class UpstreamLate(UpstreamFailed):
+class UpstreamTimedOut(UpstreamFailed):
     """No word came from the endpoint for longer than one may be waited for."""
 
 
@@ -35,16 +35,16 @@ class Attempt:
     __slots__ = (
         "_cancelling",
         "_due",
-        "_entered",
+        "_permit",
         "_expired",
         "_last_at",
-        "_left",
+        "_closed",
         "_loop",
         "_outcome",
         "_patience",
         "_retry_after",
         "_stream",
-        "_taken",
+        "_quota_permit",
         "_task",
         "_timer",
         "_upstream",
@@ -55,30 +55,30 @@ class Attempt:
     def __init__(
         self,
         upstream: Upstream,
-        entered: Pass,
+        permit: CallPermit,
         request: ModelRequest,
         deadline: float,
-        taken: Taken | None = None,
+        quota_permit: QuotaPermit | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._upstream = upstream
-        self._entered = entered
+        self._permit = permit
         self._stream: AsyncGenerator[ModelEvent, None] = upstream.model.stream(
             request, deadline=deadline
         )
-        self._taken = taken
+        self._quota_permit = quota_permit
         self._usage: Usage | None = None
         self._outcome: Outcome = "left"
         self._retry_after: float | None = None
-        self._left = False
+        self._closed = False
         self._patience = upstream.settings.first_token_seconds
-        self._last_at = entered.began
+        self._last_at = permit.began
         self._due = math.inf
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._expired = False
         self.begun = False
-        self._timer = upstream.wheel.call_at(entered.began + self._patience, self._look)
+        self._timer = upstream.wheel.call_at(permit.began + self._patience, self._check_timeout)
 
     async def next(self) -> ModelEvent | None:
         """The next event; None after the last.
@@ -106,7 +106,7 @@ class Attempt:
             self._retry_after = failure.retry_after
             raise
         except DeadlineExceeded:
-            self._outcome = "late" if self._was_slow() else "left"
+            self._outcome = "late" if self._was_slow_to_answer() else "left"
             raise
         finally:
             self._task = None
@@ -119,34 +119,36 @@ class Attempt:
 
     async def close(self) -> None:
         """End the call; the upstream's connection with it, if it is in the middle of an answer."""
-        if self._left:
+        if self._closed:
             return
-        self._left = True
+        self._closed = True
         self._timer.cancel()
         try:
             await self._stream.aclose()
         finally:
-            self._upstream.leave(self._entered, self._outcome, retry_after=self._retry_after)
-            if self._taken is not None and self._upstream.quota is not None:
-                self._settle(self._upstream.quota, self._taken)
+            self._upstream.release(self._permit, self._outcome, retry_after=self._retry_after)
+            if self._quota_permit is not None and self._upstream.quota is not None:
+                self._settle(self._upstream.quota, self._quota_permit)
 
-    def _settle(self, quota: Quota, taken: Taken) -> None:
+    def _settle(self, quota: Quota, quota_permit: QuotaPermit) -> None:
         """Tell the quota what was used; what nobody knows stays as it was estimated."""
         usage = self._usage
         if usage is not None and (usage.prompt_tokens or usage.completion_tokens):
             used = usage.prompt_tokens + usage.completion_tokens
-            quota.settle(taken, tokens=used, completion_tokens=usage.completion_tokens)
+            quota.settle(quota_permit, tokens=used, completion_tokens=usage.completion_tokens)
         elif not self.begun and self._outcome in ("refused", "throttled", "failed"):
-            quota.settle(taken, tokens=0)
+            quota.settle(quota_permit, tokens=0)
 
     def _begin(self) -> None:
         self.begun = True
         self._patience = self._upstream.settings.between_tokens_seconds
-        self._upstream.began_to_answer(self._entered)
+        self._upstream.record_first_event(self._permit)
         self._timer.cancel()  # it was set for the first event, which may be allowed more time
-        self._timer = self._upstream.wheel.call_at(self._loop.time() + self._patience, self._look)
+        self._timer = self._upstream.wheel.call_at(
+            self._loop.time() + self._patience, self._check_timeout
+        )
 
-    def _look(self) -> None:
+    def _check_timeout(self) -> None:
         """The timer went off: either the wait is over, or it had begun anew meanwhile."""
         now = self._loop.time()
         if self._task is None:
@@ -155,21 +157,21 @@ class Attempt:
             self._expired = True
             self._task.cancel()
             return
-        self._timer = self._upstream.wheel.call_at(self._due + self._paused, self._look)
+        self._timer = self._upstream.wheel.call_at(self._due + self._paused, self._check_timeout)
 
     @property
     def _paused(self) -> float:
         """Seconds that the event loop did not come round: what came meanwhile is yet unread."""
         return self._upstream.wheel.lag
 
-    def _was_slow(self) -> bool:
-        usual = self._upstream.usual_first_token()
+    def _was_slow_to_answer(self) -> bool:
+        usual = self._upstream.first_token_quantile()
         waited = self._loop.time() - self._last_at
         return usual is not None and waited > _LATE_QUANTILES * usual
 
-    def _late(self) -> UpstreamLate:
+    def _late(self) -> UpstreamTimedOut:
         what = "go on" if self.begun else "begin to answer"
-        return UpstreamLate(
+        return UpstreamTimedOut(
             f"The model '{self._upstream.name}' did not {what} within {self._patience:g} s."
         )
 

@@ -20,18 +20,18 @@ from seawall.aws.endpoints import endpoint_url
 from seawall.aws.server_clock import ServerClock
 from seawall.aws.signature import Signer
 from seawall.errors import UpstreamFailed, UpstreamRefused
-from seawall.models.alternation import alternate, tools_of
+from seawall.models.alternation import alternate, declared_tools
 from seawall.models.assembly import as_object
 from seawall.models.bedrock_reading import BedrockReader
 from seawall.models.exchange import Encoded, stream_answer, warm_connections
-from seawall.models.history import NO_CONTENT, WORD, CallIds, origin_of, tool_name
+from seawall.models.history import NO_CONTENT, WORD_IDS, CallIds, call_origin, tool_name
 from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
-from seawall.models.schemas import ANY_OBJECT, in_words, simplified
+from seawall.models.schemas import ANY_OBJECT, schema_instructions, simplify_schema
 from seawall.models.unreadable import UnreadableLog
 from seawall.transport.http_client import Endpoint, HttpClient, Response
 from seawall.turn import AssistantMessage, Message, UserMessage
 
-__all__ = ["BedrockModel", "BedrockSettings", "CredentialGiver"]
+__all__ = ["BedrockModel", "BedrockSettings", "CredentialProvider"]
 
 _CONTENT_TYPE = "application/json"
 _CACHE_POINT: dict[str, object] = {"cachePoint": {"type": "default"}}
@@ -39,7 +39,7 @@ _CACHE_POINT: dict[str, object] = {"cachePoint": {"type": "default"}}
 _log = logging.getLogger("seawall.models")
 
 
-class CredentialGiver(Protocol):
+class CredentialProvider(Protocol):
     """Gives what requests are signed with; `seawall.aws.credential_cache` has it."""
 
     async def get(self, *, deadline: float) -> Credentials:
@@ -66,7 +66,7 @@ class BedrockSettings(Struct, frozen=True, kw_only=True):
     base_url: str = ""
     api_key: str = ""
     cache: Literal["off", "prefix", "conversation"] = "off"
-    schema_in_words: bool = False
+    schema_in_instructions: bool = False
     warm: int = 1
 
 
@@ -86,7 +86,7 @@ class BedrockModel:
         name: str,
         settings: BedrockSettings,
         client: HttpClient,
-        credentials: CredentialGiver | None,
+        credentials: CredentialProvider | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """credentials: not needed with an API key. clock: Unix time in seconds."""
@@ -98,7 +98,7 @@ class BedrockModel:
         # An id may have colons, an ARN slashes: all of it is one segment of the path.
         path = f"/model/{quote(settings.model, safe='')}/converse-stream"
         self._endpoint = Endpoint.parse(base + path)
-        self._origin = origin_of("bedrock", base, settings.model)
+        self._origin = call_origin("bedrock", base, settings.model)
         self._unreadable = UnreadableLog(name, f"bedrock at {self._endpoint.authority.decode()}")
         self._signer = Signer(settings.region, "bedrock")
         self._time = ServerClock(clock)
@@ -124,7 +124,7 @@ class BedrockModel:
             encode,
             BedrockReader(self._name, self._origin, self._unreadable),
             deadline=deadline,
-            ask_again=lambda refused, said: self._sign_anew(refused, said, signed_at),
+            ask_again=lambda refused, said: self._should_sign_again(refused, said, signed_at),
         )
         async with aclosing(answer):
             async for event in answer:
@@ -150,14 +150,14 @@ class BedrockModel:
             kind = UpstreamFailed if passing else UpstreamRefused
             raise kind(f"There are no AWS credentials to ask the model '{self._name}'.") from error
 
-    def _sign_anew(self, refused: Response, said: bytes, signed_at: float) -> bool:
+    def _should_sign_again(self, refused: Response, said: bytes, signed_at: float) -> bool:
         code = refused.headers.get("x-amzn-errortype", "").partition(":")[0]
         try:
             message = _decode_refusal(said).message
         except (msgspec.DecodeError, UnicodeDecodeError):
             message = ""
         date = refused.headers.get("date", "")
-        return self._time.sign_anew(code, message, date, signed_at=signed_at)
+        return self._time.should_sign_again(code, message, date, signed_at=signed_at)
 
     def _encoded(
         self, request: ModelRequest, credentials: Credentials | None, at: float
@@ -184,7 +184,7 @@ class BedrockModel:
         head = self._heads.get(request.prompt)
         if head is None:
             head = self._heads[request.prompt] = _head(self._settings, request.prompt)
-        ids = CallIds(request.messages, self._origin, WORD)
+        ids = CallIds(request.messages, self._origin, WORD_IDS)
         messages = [
             {"role": role, "content": [block for each in side for block in _blocks(each, ids)]}
             for role, side in alternate(request.messages)
@@ -193,7 +193,7 @@ class BedrockModel:
             blocks: list[dict[str, object]] = messages[-1]["content"]  # type: ignore[assignment]
             blocks.append(_CACHE_POINT)
         parts = [head, _encode(messages)]
-        if tools := tools_of(request.prompt, request.messages):
+        if tools := declared_tools(request.prompt, request.messages):
             parts += [b',"toolConfig":', _encode({"tools": [_wire_tool(each) for each in tools]})]
         bounds: dict[str, object] = {}
         if request.max_tokens is not None:
@@ -217,10 +217,10 @@ def _head(settings: BedrockSettings, prompt: Prompt) -> bytes:
     parts = [b"{"]
     instructions = prompt.instructions
     output = prompt.output
-    if output is not None and (settings.schema_in_words or output.schema == ANY_OBJECT):
-        instructions = f"{instructions}\n\n{in_words(output)}"
+    if output is not None and (settings.schema_in_instructions or output.schema == ANY_OBJECT):
+        instructions = f"{instructions}\n\n{schema_instructions(output)}"
     elif output is not None:
-        schema = _encode(simplified(output.schema)).decode()  # this API takes it as text
+        schema = _encode(simplify_schema(output.schema)).decode()  # this API takes it as text
         wanted = {"jsonSchema": {"name": output.name, "schema": schema}}
         text_format = {"type": "json_schema", "structure": wanted}
         parts += [b'"outputConfig":', _encode({"textFormat": text_format}), b","]

@@ -75,7 +75,7 @@ class BedrockReader:
 
     def end(self) -> tuple[ToolCalls | None, Finish]:
         """See `Reader.end`."""
-        if self._parser.within:
+        if self._parser.mid_message:
             raise self.assembly.failure("broke off in the middle of its answer")
         return self.assembly.end()
 
@@ -93,7 +93,7 @@ class BedrockReader:
         except ValueError as error:
             raise self.assembly.unreadable(message.payload) from error
         if event is None:
-            self.assembly.passed_over(message.payload)
+            self.assembly.report_skipped(message.payload)
             return ""
         return self._read(event_type, event)
 

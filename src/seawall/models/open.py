@@ -12,7 +12,7 @@ from seawall.models.settings import ModelSettings
 from seawall.models.upstream import Upstream
 from seawall.resilience.quota import Quota
 from seawall.transport.http_client import HttpClient
-from seawall.transport.wheel import Wheel
+from seawall.transport.wheel import TimingWheel
 
 __all__ = ["open_models", "open_upstreams"]
 
@@ -38,7 +38,7 @@ def open_upstreams(
     Raises:
         ConfigError: a secret that is named cannot be had.
     """
-    wheel = Wheel(_DEADLINE_TICK)
+    wheel = TimingWheel(_DEADLINE_TICK)
     return {
         name: Upstream(
             name,
@@ -84,7 +84,7 @@ def _open(
                 model=settings.model,
                 api_key=secret,
                 cache=settings.prompt_cache or "prefix",
-                schema_in_words=in_words,
+                schema_in_instructions=in_words,
                 warm=settings.warm,
                 thinking=settings.thinking,
             ),
@@ -100,7 +100,7 @@ def _open(
                 model=settings.model,
                 api_key=secret,
                 cache=settings.prompt_cache or "prefix",
-                schema_in_words=in_words,
+                schema_in_instructions=in_words,
                 warm=settings.warm,
             ),
             client,
@@ -115,7 +115,7 @@ def _open(
             api_key=secret,
             length_field=settings.length_field,
             cache=settings.prompt_cache or "off",
-            schema_in_words=in_words,
+            schema_in_instructions=in_words,
             warm=settings.warm,
         ),
         client,
@@ -150,7 +150,7 @@ def _bedrock(
             base_url=settings.base_url,
             api_key=secret,
             cache=settings.prompt_cache or ("prefix" if caches else "off"),
-            schema_in_words=settings.output_schema == "instructions",
+            schema_in_instructions=settings.output_schema == "instructions",
             warm=settings.warm,
         ),
         client,

@@ -13,10 +13,17 @@ from msgspec import Struct
 from seawall.models.assembly import as_object
 from seawall.models.caching import cache_key
 from seawall.models.exchange import Encoded, stream_answer, warm_connections
-from seawall.models.history import NINE, NO_CONTENT, CallIds, origin_of, said, tool_name
+from seawall.models.history import (
+    NINE_CHARACTER_IDS,
+    NO_CONTENT,
+    CallIds,
+    call_origin,
+    tool_name,
+    without_blanks,
+)
 from seawall.models.openai_reading import OpenAIReader
 from seawall.models.port import ModelEvent, ModelRequest, Prompt
-from seawall.models.schemas import ANY_OBJECT, in_words, is_strict
+from seawall.models.schemas import ANY_OBJECT, is_strict, schema_instructions
 from seawall.models.unreadable import UnreadableLog
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import AssistantMessage, Message, ToolCall, UserMessage
@@ -41,7 +48,7 @@ class OpenAISettings(Struct, frozen=True, kw_only=True):
     api_key: str = ""
     length_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     cache: Literal["off", "prefix", "conversation"] = "off"
-    schema_in_words: bool = False
+    schema_in_instructions: bool = False
     warm: int = 1
     stop: tuple[str, ...] = ()
 
@@ -58,7 +65,7 @@ class OpenAIModel:
         self._client = client
         self._endpoint = Endpoint.parse(settings.base_url.rstrip("/") + "/chat/completions")
         where = self._endpoint.authority.decode()
-        self._origin = origin_of("openai", settings.base_url, settings.model)
+        self._origin = call_origin("openai", settings.base_url, settings.model)
         self._unreadable = UnreadableLog(name, f"openai at {where}")
         headers = [(b"content-type", b"application/json"), (b"accept", b"text/event-stream")]
         if settings.api_key:
@@ -89,8 +96,8 @@ class OpenAIModel:
         head = self._heads.get(request.prompt)
         if head is None:
             head = self._heads[request.prompt] = _head(self._settings, request.prompt)
-        ids = CallIds(request.messages, self._origin, NINE)
-        messages = [_wire_message(each, ids) for each in said(request.messages)]
+        ids = CallIds(request.messages, self._origin, NINE_CHARACTER_IDS)
+        messages = [_wire_message(each, ids) for each in without_blanks(request.messages)]
         # The head is cut off inside the list, which has a first message if there are instructions.
         comma = b"" if head.endswith(b"[") or not messages else b","
         parts = [head, comma, _encode(messages)[1:]]
@@ -117,10 +124,12 @@ def _head(settings: OpenAISettings, prompt: Prompt) -> bytes:
         tools = [{"type": "function", "function": tool} for tool in prompt.tools]
         parts += [b',"tools":', _encode(tools)]
     instructions = prompt.instructions
-    if (output := prompt.output) is not None and settings.schema_in_words:
-        instructions = f"{instructions}\n\n{in_words(output)}"
+    if (output := prompt.output) is not None and settings.schema_in_instructions:
+        instructions = f"{instructions}\n\n{schema_instructions(output)}"
     elif output is not None and output.schema == ANY_OBJECT:
-        instructions = f"{instructions}\n\n{in_words(output)}"  # it must be spoken of, too
+        instructions = (
+            f"{instructions}\n\n{schema_instructions(output)}"  # it must be spoken of, too
+        )
         parts.append(b',"response_format":{"type":"json_object"}')
     elif output is not None:
         strict = is_strict(output.schema)

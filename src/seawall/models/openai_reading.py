@@ -121,7 +121,7 @@ class OpenAIReader:
         if chunk is None and failed:
             raise assembly.failed_midway(data)
         if chunk is None:
-            assembly.passed_over(data)
+            assembly.report_skipped(data)
             return ""
         self._check(chunk, data, failed=failed)
         if chunk.usage is not None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from typing import Literal
 
 from seawall.errors import UpstreamFailed, UpstreamRefused, UpstreamUnavailable
-from seawall.models.answering import answering
+from seawall.models.answering import open_answer
 from seawall.models.port import ModelEvent, ModelRequest
 from seawall.models.resumption import EmptyAnswer, Resumption
 from seawall.models.upstream import Upstream
@@ -42,31 +42,31 @@ class ResilientModel:
     ) -> AsyncGenerator[ModelEvent, None]:
         """See `Model.stream`."""
         clock = asyncio.get_running_loop().time
-        self._earn(clock())
-        told = Resumption(enabled=self._settings.resume, may_be_empty=bool(request.stop))
-        place = tried = 0  # among the upstreams; calls to the one there
+        self._deposit_budgets(clock())
+        resuming = Resumption(enabled=self._settings.resume, may_be_empty=bool(request.stop))
+        index = tried = 0  # among the upstreams; calls to the one there
         while True:
             try:
-                async with answering(
-                    self._upstreams[place],
+                async with open_answer(
+                    self._upstreams[index],
                     request,
                     deadline=deadline,
                     hedges=self._hedges,
-                    quota_deadline=self._quota_deadline(place, deadline, clock()),
+                    quota_deadline=self._quota_deadline(index, deadline, clock()),
                 ) as (attempt, first):
                     event = first
                     while event is not None:
-                        if (shown := told.take(event)) is not None:
+                        if (shown := resuming.take(event)) is not None:
                             yield shown
                         event = await attempt.next()
             except UpstreamFailed as failure:
                 tried += 1
-                step = self._after(failure, place, tried, told, left=deadline - clock())
+                step = self._next_step(failure, index, tried, resuming, left=deadline - clock())
                 if step is None:
                     raise
-                told.restart()
+                resuming.restart()
                 if step == "next":
-                    place, tried = place + 1, 0
+                    index, tried = index + 1, 0
                 else:
                     await asyncio.sleep(step)
             else:
@@ -80,27 +80,27 @@ class ResilientModel:
         """See `Model.close`."""
         await self._upstreams[0].model.close()
 
-    def _quota_deadline(self, place: int, deadline: float, now: float) -> float:
+    def _quota_deadline(self, index: int, deadline: float, now: float) -> float:
         """Until when to wait for the quota: where another can be asked, no longer than for room."""
-        if place + 1 < len(self._upstreams):
+        if index + 1 < len(self._upstreams):
             return min(deadline, now + self._settings.wait_seconds)
         return deadline
 
-    def _earn(self, now: float) -> None:
-        self._retries.give_back(self._settings.extra_share, at=now)
+    def _deposit_budgets(self, now: float) -> None:
+        self._retries.deposit(self._settings.retry_budget, at=now)
         if self._hedges is not None:
-            self._hedges.give_back(self._settings.hedge_share, at=now)
+            self._hedges.deposit(self._settings.hedge_share, at=now)
 
-    def _after(
-        self, failure: UpstreamFailed, place: int, tried: int, told: Resumption, *, left: float
+    def _next_step(
+        self, failure: UpstreamFailed, index: int, tried: int, resuming: Resumption, *, left: float
     ) -> float | Literal["next"] | None:
         """What to do after a failure: a pause before the same again, the next one, or nothing.
 
         left: seconds of the call's deadline.
         """
-        if not told.possible:
+        if not resuming.possible:
             return None
-        another = place + 1 < len(self._upstreams) and not told.begun
+        another = index + 1 < len(self._upstreams) and not resuming.begun
         if another:
             return "next"  # sooner than waiting, and no more calls to the one that fails
         if isinstance(failure, UpstreamRefused | UpstreamUnavailable):

@@ -15,10 +15,17 @@ from msgspec import Struct
 from seawall.models.assembly import as_object
 from seawall.models.caching import cache_key
 from seawall.models.exchange import Encoded, stream_answer, warm_connections
-from seawall.models.history import NO_CONTENT, WORD, CallIds, origin_of, said, tool_name
+from seawall.models.history import (
+    NO_CONTENT,
+    WORD_IDS,
+    CallIds,
+    call_origin,
+    tool_name,
+    without_blanks,
+)
 from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
 from seawall.models.responses_reading import ResponsesReader
-from seawall.models.schemas import ANY_OBJECT, in_words, is_strict
+from seawall.models.schemas import ANY_OBJECT, is_strict, schema_instructions
 from seawall.models.unreadable import UnreadableLog
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import AssistantMessage, Message, UserMessage
@@ -42,7 +49,7 @@ class ResponsesSettings(Struct, frozen=True, kw_only=True):
     model: str
     api_key: str = ""
     cache: Literal["off", "prefix", "conversation"] = "prefix"
-    schema_in_words: bool = False
+    schema_in_instructions: bool = False
     warm: int = 1
 
 
@@ -58,7 +65,7 @@ class ResponsesModel:
         self._client = client
         self._endpoint = Endpoint.parse((settings.base_url or _BASE_URL).rstrip("/") + "/responses")
         where = self._endpoint.authority.decode()
-        self._origin = origin_of("responses", settings.base_url or _BASE_URL, settings.model)
+        self._origin = call_origin("responses", settings.base_url or _BASE_URL, settings.model)
         self._unreadable = UnreadableLog(name, f"responses at {where}")
         headers = [(b"content-type", b"application/json"), (b"accept", b"text/event-stream")]
         if settings.api_key:
@@ -89,8 +96,10 @@ class ResponsesModel:
         head = self._heads.get(request.prompt)
         if head is None:
             head = self._heads[request.prompt] = _head(self._settings, request.prompt)
-        ids = CallIds(request.messages, self._origin, WORD)
-        items = [item for message in said(request.messages) for item in _items(message, ids)]
+        ids = CallIds(request.messages, self._origin, WORD_IDS)
+        items = [
+            item for message in without_blanks(request.messages) for item in _items(message, ids)
+        ]
         parts = [head, b',"input":', _encode(items)]
         if request.max_tokens is not None:
             parts.append(b',"max_output_tokens":%d' % max(_LEAST_TOKENS, request.max_tokens))
@@ -111,8 +120,8 @@ def _head(settings: ResponsesSettings, prompt: Prompt) -> bytes:
         parts += [b',"tools":', _encode([_wire_tool(each) for each in prompt.tools])]
     instructions = prompt.instructions
     output = prompt.output
-    if output is not None and (settings.schema_in_words or output.schema == ANY_OBJECT):
-        instructions = f"{instructions}\n\n{in_words(output)}"
+    if output is not None and (settings.schema_in_instructions or output.schema == ANY_OBJECT):
+        instructions = f"{instructions}\n\n{schema_instructions(output)}"
     elif output is not None:
         wanted = {
             "type": "json_schema",

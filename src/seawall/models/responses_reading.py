@@ -136,7 +136,7 @@ class ResponsesReader:
             codes = (decoded.code, *codes_in(decoded.error), decoded.type) if decoded else ()
             raise self.assembly.failed_midway(data, *codes)
         if decoded is None:
-            self.assembly.passed_over(data)
+            self.assembly.report_skipped(data)
         return decoded
 
     def _say(self, text: str | None, *, refused: bool = False) -> str:

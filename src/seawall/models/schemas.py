@@ -11,7 +11,7 @@ import msgspec
 
 from seawall.models.port import OutputFormat
 
-__all__ = ["ANY_OBJECT", "in_words", "is_strict", "simplified"]
+__all__ = ["ANY_OBJECT", "schema_instructions", "is_strict", "simplify_schema"]
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 """Any JSON object: no schema can say that to a provider that wants objects closed."""
@@ -29,7 +29,7 @@ _IN_TABLES = ("properties", "$defs")
 _IN_LISTS = ("anyOf", "allOf")
 
 
-def simplified(schema: dict[str, Any]) -> dict[str, object]:
+def simplify_schema(schema: dict[str, Any]) -> dict[str, object]:
     """The schema as Anthropic's models enforce it, also on Bedrock.
 
     Objects are closed; bounds, patterns and the like become words of the description.
@@ -41,12 +41,12 @@ def simplified(schema: dict[str, Any]) -> dict[str, object]:
         kept, rest = _sorted_out(schema)
     for key in _IN_TABLES:
         if key in kept:
-            kept[key] = {name: simplified(each) for name, each in kept[key].items()}
+            kept[key] = {name: simplify_schema(each) for name, each in kept[key].items()}
     for key in _IN_LISTS:
         if key in kept:
-            kept[key] = [simplified(each) for each in kept[key]]
+            kept[key] = [simplify_schema(each) for each in kept[key]]
     if isinstance(kept.get("items"), dict):
-        kept["items"] = simplified(kept["items"])
+        kept["items"] = simplify_schema(kept["items"])
     if kept.get("type") == "object":
         kept.setdefault("properties", {})
         kept["additionalProperties"] = False
@@ -98,7 +98,7 @@ def is_strict(schema: object) -> bool:
     return is_strict(inner) and is_strict(tables)
 
 
-def in_words(output: OutputFormat) -> str:
+def schema_instructions(output: OutputFormat) -> str:
     """The format as an instruction, for providers that cannot be told otherwise."""
     schema = msgspec.json.encode(output.schema).decode()
     return (

@@ -8,13 +8,13 @@ from msgspec import Meta, Struct
 from seawall.budgets.settings import PriceSettings
 from seawall.resilience.settings import ResilienceSettings
 
-__all__ = ["ModelSettings", "model_faults", "wrong_setting"]
+__all__ = ["ModelSettings", "model_faults", "invalid_setting"]
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model endpoint. The secret comes from the environment or a file, never from here.
 
-    Not every key has a meaning for every kind: `wrong_setting` tells. base_url, region: empty for
+    Not every key has a meaning for every kind: `invalid_setting` tells. base_url, region: empty for
     the provider's own, and that of the environment. prompt_cache: None for what the provider does
     well with. thinking: empty for what the model does by itself.
     output_schema: how a model is told what its output has to be.
@@ -82,7 +82,7 @@ _NEEDED = {
 }
 
 
-def wrong_setting(settings: ModelSettings, given: Collection[str]) -> tuple[str, str] | None:
+def invalid_setting(settings: ModelSettings, given: Collection[str]) -> tuple[str, str] | None:
     """The first key that is wrong for the kind, and what is wrong with it; None if all is well.
 
     given: the keys that are there.

@@ -13,10 +13,10 @@ from seawall.models.estimate import CHARACTERS, prompt_tokens
 from seawall.models.port import Finish, Model, ModelEvent, ModelRequest, Progress, Text
 from seawall.turn import Usage
 
-__all__ = ["StoppedModel"]
+__all__ = ["StopSequenceModel"]
 
 
-class StoppedModel:
+class StopSequenceModel:
     """Implements the model port over another model. stop: texts that are not empty."""
 
     def __init__(self, model: Model, stop: tuple[str, ...]) -> None:
@@ -28,30 +28,32 @@ class StoppedModel:
     ) -> AsyncGenerator[ModelEvent, None]:
         """See `Model.stream`."""
         request = structs.replace(request, stop=self._stop)
-        held = ""  # it may be the beginning of one of the texts
+        pending = ""  # it may be the beginning of one of the texts
         written = 0
         async with aclosing(self._model.stream(request, deadline=deadline)) as events:
             async for event in events:
                 if type(event) is not Text:
-                    if held and type(event) is not Progress:
-                        yield Text(held)
-                        held = ""
+                    if pending and type(event) is not Progress:
+                        yield Text(pending)
+                        pending = ""
                     yield event
                     continue
-                held += event.text
+                pending += event.text
                 written += len(event.text)
-                end = min((at for each in self._stop if (at := held.find(each)) >= 0), default=-1)
+                end = min(
+                    (at for each in self._stop if (at := pending.find(each)) >= 0), default=-1
+                )
                 if end >= 0:
-                    if held[:end]:
-                        yield Text(held[:end])
+                    if pending[:end]:
+                        yield Text(pending[:end])
                     # What the call has used is not known: its end was not waited for.
                     spent = Usage(prompt_tokens(request), written // CHARACTERS + 1, 1)
                     yield Finish("stop", spent)
                     return
-                kept = max(_overlap(held, each) for each in self._stop)
-                if len(held) > kept:
-                    yield Text(held[: len(held) - kept])
-                    held = held[len(held) - kept :]
+                kept = max(_overlap(pending, each) for each in self._stop)
+                if len(pending) > kept:
+                    yield Text(pending[: len(pending) - kept])
+                    pending = pending[len(pending) - kept :]
 
     async def warm(self) -> None:
         """See `Model.warm`."""

@@ -9,15 +9,15 @@ from msgspec import Struct
 
 from seawall.errors import UpstreamThrottled, UpstreamUnavailable
 from seawall.models.port import Model
-from seawall.resilience.breaker import Breaker, BreakerState
+from seawall.resilience.breaker import BreakerState, CircuitBreaker
 from seawall.resilience.gradient import GradientLimit
-from seawall.resilience.places import Places
-from seawall.resilience.quantile import RunningQuantile
+from seawall.resilience.places import ConcurrencyLimiter
+from seawall.resilience.quantile import RollingQuantile
 from seawall.resilience.quota import Quota
 from seawall.resilience.settings import ResilienceSettings
-from seawall.transport.wheel import Wheel
+from seawall.transport.wheel import TimingWheel
 
-__all__ = ["Outcome", "Pass", "Upstream"]
+__all__ = ["Outcome", "CallPermit", "Upstream"]
 
 _log = logging.getLogger("seawall.models")
 _THROTTLED_IN_A_ROW = 5
@@ -31,7 +31,7 @@ Outcome = Literal["answered", "refused", "throttled", "failed", "late", "left"]
 """How a call to an upstream ended; `left`: the caller went away, or nobody can tell."""
 
 
-class Pass(Struct):
+class CallPermit(Struct):
     """The right to make one call; given back with its outcome.
 
     began: the event loop's clock when the call began.
@@ -55,7 +55,7 @@ class Upstream:
         settings: ResilienceSettings,
         *,
         max_concurrency: int,
-        wheel: Wheel,
+        wheel: TimingWheel,
         quota: Quota | None = None,
     ) -> None:
         self.name = name
@@ -64,7 +64,7 @@ class Upstream:
         self.wheel = wheel
         self.quota = quota
         self.attempts: Counter[str] = Counter()
-        self._breaker = Breaker(
+        self._breaker = CircuitBreaker(
             failure_rate=settings.failure_rate,
             window_seconds=settings.window_seconds,
             min_calls=settings.min_calls,
@@ -72,8 +72,8 @@ class Upstream:
             probes=settings.probes,
         )
         self._limit = GradientLimit(minimum=settings.min_concurrency, maximum=max_concurrency)
-        self._places = Places(self._limit.limit)
-        self._first_token = RunningQuantile(settings.hedge_quantile)
+        self._limiter = ConcurrencyLimiter(self._limit.limit)
+        self._first_token = RollingQuantile(settings.hedge_quantile)
         self._throttled = 0  # calls in a row
         self._pauses = 0
         self._paused_until = 0.0
@@ -82,41 +82,41 @@ class Upstream:
     @property
     def in_flight(self) -> int:
         """Calls under way."""
-        return self._places.in_flight
+        return self._limiter.in_flight
 
     @property
     def limit(self) -> int:
         """Calls that may be under way now."""
-        return self._places.limit
+        return self._limiter.limit
 
     def state(self) -> BreakerState:
         """Of the circuit breaker, now."""
         return self._breaker.state(at=asyncio.get_running_loop().time())
 
-    def usual_first_token(self) -> float | None:
+    def first_token_quantile(self) -> float | None:
         """The hedge quantile of the time to the first token, in seconds, once it is known."""
         return self._first_token.value
 
-    def enter_at_once(self) -> Pass | None:
+    def try_acquire(self) -> CallPermit | None:
         """A pass, if one can be had without waiting."""
         now = asyncio.get_running_loop().time()
-        if now < self._paused_until or not self._places.take():
+        if now < self._paused_until or not self._limiter.try_acquire():
             return None
-        ticket = self._breaker.enter(at=now)
+        ticket = self._breaker.acquire(at=now)
         if ticket is None:
-            self._places.give_back()
+            self._limiter.release()
             return None
-        return Pass(ticket, now)
+        return CallPermit(ticket, now)
 
-    async def enter(self, *, deadline: float) -> Pass:
+    async def acquire(self, *, deadline: float) -> CallPermit:
         """A pass; waits for a place as long as the settings allow.
 
         Raises:
             UpstreamUnavailable: the breaker is open.
             UpstreamThrottled: the endpoint asked for a pause, or no place became free.
         """
-        if (entered := self.enter_at_once()) is not None:
-            return entered
+        if (permit := self.try_acquire()) is not None:
+            return permit
         clock = asyncio.get_running_loop().time
         now = clock()
         self._check(now)
@@ -125,47 +125,49 @@ class Upstream:
             if self._paused_until >= until:
                 raise self._busy(self._paused_until - now)
             await asyncio.sleep(self._paused_until - now)
-        if not self._places.take() and not await self._places.wait(until):
+        if not self._limiter.try_acquire() and not await self._limiter.wait(until):
             raise self._busy(1.0)
         now = clock()
-        ticket = self._breaker.enter(at=now)
+        ticket = self._breaker.acquire(at=now)
         if ticket is None:
-            self._places.give_back()
+            self._limiter.release()
             raise self._unavailable(now)
-        return Pass(ticket, now)
+        return CallPermit(ticket, now)
 
-    def began_to_answer(self, entered: Pass) -> None:
+    def record_first_event(self, permit: CallPermit) -> None:
         """The first event of its answer has come."""
         now = asyncio.get_running_loop().time()
         self._throttled = self._pauses = 0
-        self._first_token.add(now - entered.began)
+        self._first_token.add(now - permit.began)
         if self.wheel.lag < _OWN_LAG:  # else it tells more about us than about the upstream
-            self._limit.sample(now - entered.began, in_flight=self._places.in_flight)
+            self._limit.sample(now - permit.began, in_flight=self._limiter.in_flight)
             self._follow_limit()
 
-    def leave(self, entered: Pass, outcome: Outcome, *, retry_after: float | None = None) -> None:
+    def release(
+        self, permit: CallPermit, outcome: Outcome, *, retry_after: float | None = None
+    ) -> None:
         """The call has ended. retry_after: what a throttled one was told, in seconds."""
         now = asyncio.get_running_loop().time()
         self.attempts[outcome] += 1
-        in_flight = self._places.in_flight
+        in_flight = self._limiter.in_flight
         if outcome in ("failed", "late"):
-            self._judge(entered, failed=True, at=now)
+            self._record(permit, failed=True, at=now)
         elif outcome in ("answered", "refused"):
             self._peak = max(in_flight, self._peak * _PEAK_FADES)
-            self._judge(entered, failed=False, at=now)
+            self._record(permit, failed=False, at=now)
         else:
-            self._breaker.forget(entered.ticket)
+            self._breaker.discard(permit.ticket)
         if outcome in ("throttled", "late"):
-            self._limit.drop(in_flight=in_flight, at=now)
+            self._limit.record_drop(in_flight=in_flight, at=now)
             self._follow_limit()
         if outcome == "throttled":
             self._throttled += 1
             if self._throttled >= _THROTTLED_IN_A_ROW:
                 self._pause(now, retry_after)
-        self._places.give_back()
+        self._limiter.release()
 
-    def _judge(self, entered: Pass, *, failed: bool, at: float) -> None:
-        changed = self._breaker.record(entered.ticket, failed=failed, at=at)
+    def _record(self, permit: CallPermit, *, failed: bool, at: float) -> None:
+        changed = self._breaker.record(permit.ticket, failed=failed, at=at)
         if changed == "open":
             _log.warning(
                 "model %s keeps failing; it is left alone for %.1f s",
@@ -186,8 +188,8 @@ class Upstream:
         self._paused_until = now + min(retry_after or grown, _LONGEST_ASKED)
 
     def _follow_limit(self) -> None:
-        self._places.limit = self._limit.limit
-        self._places.fill()
+        self._limiter.limit = self._limit.limit
+        self._limiter.admit_waiting()
 
     def _check(self, now: float) -> None:
         if self._breaker.state(at=now) == "open":

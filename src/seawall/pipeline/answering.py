@@ -25,7 +25,7 @@ from seawall.events import (
 )
 from seawall.pipeline.opening import Opened
 from seawall.pipeline.routing import Route, choose_agent
-from seawall.pipeline.running import Ports, Running
+from seawall.pipeline.running import Ports, TurnContext
 from seawall.pipeline.stages import Stage
 from seawall.sessions.port import Commit, SessionStore
 from seawall.sessions.window import history_window
@@ -34,21 +34,21 @@ from seawall.turn import Message, ToolMessage, TurnRecord, TurnRequest, Usage, U
 
 __all__ = ["answer_turn", "fingerprint"]
 
-_NEWEST = 8  # others may have gone on with the session already
-_FIRST_LOOK_SECONDS = 0.05
-_LAST_LOOK_SECONDS = 1.0
+_NEWEST_TURNS = 8  # others may have gone on with the session already
+_FIRST_POLL_SECONDS = 0.05
+_MAX_POLL_SECONDS = 1.0
 _MAX_NOTES = 32
 _MAX_NOTE_CHARACTERS = 1_024
 
 
-async def answer_turn(ports: Ports, running: Running, opened: Opened) -> None:
+async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> None:
     """Choose the agent, have it answer, and make the turn durable.
 
     Raises:
         CommitUnknown: it may be stored, or not.
         Problem: the turn has failed; nothing of it is stored.
     """
-    request, emit = running.request, running.emit
+    request, emit = context.request, context.emit
     session, detection = opened.snapshot.session, opened.detection
     route = choose_agent(
         ports.routing,
@@ -57,8 +57,8 @@ async def answer_turn(ports: Ports, running: Running, opened: Opened) -> None:
         intent=detection.intent,
         current=session.agent if session else None,
     )
-    running.report.agent = route.agent
-    running.report.intent, running.report.intent_by = detection.intent, detection.by
+    context.report.agent = route.agent
+    context.report.intent, context.report.intent_by = detection.intent, detection.by
     if (span := current_span.get()) is not None:
         span.put("gen_ai.conversation.id", opened.key.session)
     await emit(
@@ -67,24 +67,24 @@ async def answer_turn(ports: Ports, running: Running, opened: Opened) -> None:
         AgentSelected(route.agent, route.reason),
     )
     notes = dict(session.state) if session else {}
-    turn = _agent_turn(ports, running, opened, notes)
+    turn = _agent_turn(ports, context, opened, notes)
     if request.options is not None:
-        from seawall.agents.options import agents_with  # noqa: PLC0415 - seldom asked for
+        from seawall.agents.options import apply_answer_options  # noqa: PLC0415 - seldom asked for
 
-        agents = agents_with(ports.agents, route.agent, request.options)
+        agents = apply_answer_options(ports.agents, route.agent, request.options)
         answer = await run_agent(agents, route.agent, turn, emit)
     elif ports.answers is not None and session is None:
         answer = await ports.answers.answer(route.agent, turn, emit)
     else:
         answer = await run_agent(ports.agents, route.agent, turn, emit)
-    _report_answer(running, answer, detection.usage)
-    await emit(UsageReported(running.report.usage, running.spending.told()))
+    _report_answer(context, answer, detection.usage)
+    await emit(UsageReported(context.report.usage, context.spending.reported_cost()))
     commit = _commit(
-        running, opened, route, answer, notes=notes, ttl_seconds=ports.sessions.ttl_seconds
+        context, opened, route, answer, notes=notes, ttl_seconds=ports.sessions.ttl_seconds
     )
-    await _store(ports, running, commit)
-    running.report.outcome = "completed"
-    running.timings.since_start("total", asyncio.get_running_loop().time())
+    await _store(ports, context, commit)
+    context.report.outcome = "completed"
+    context.timings.since_start("total", asyncio.get_running_loop().time())
     await emit(
         TurnCompleted(
             turn=request.id,
@@ -92,14 +92,14 @@ async def answer_turn(ports: Ports, running: Running, opened: Opened) -> None:
             version=commit.turn.number,
             agent=answer.agent,
             replayed=False,
-            timings=running.timings.as_dict(),
+            timings=context.timings.as_dict(),
             cached=answer.cached,
             finish_reason=answer.finish_reason,
         )
     )
 
 
-async def _store(ports: Ports, running: Running, commit: Commit) -> None:
+async def _store(ports: Ports, context: TurnContext, commit: Commit) -> None:
     """Make the turn durable; where the store does not say whether it is, look.
 
     Raises:
@@ -107,10 +107,10 @@ async def _store(ports: Ports, running: Running, commit: Commit) -> None:
         Problem: it is not stored.
     """
     try:
-        async with Stage("commit", ports.limits.commit, running.deadline, running.timings):
+        async with Stage("commit", ports.limits.commit, context.deadline, context.timings):
             await ports.store.commit(commit)
     except (CommitUnknown, DeadlineExceeded) as failure:
-        latest = min(running.deadline, asyncio.get_running_loop().time() + ports.limits.session)
+        latest = min(context.deadline, asyncio.get_running_loop().time() + ports.limits.session)
         if not await _is_stored(ports.store, commit, latest):
             raise CommitUnknown(
                 "The session store did not say in time whether the turn is stored. Send the same "
@@ -128,12 +128,12 @@ async def _is_stored(store: SessionStore, commit: Commit, latest: float) -> bool
         SessionConflict: another turn is in its place.
     """
     clock = asyncio.get_running_loop().time
-    turn, pause = commit.turn, _FIRST_LOOK_SECONDS
+    turn, pause = commit.turn, _FIRST_POLL_SECONDS
     while True:
         found: tuple[TurnRecord, ...] = ()
         with suppress(Problem, TimeoutError):
             async with asyncio.timeout_at(latest):
-                found = (await store.turns(commit.key, limit=_NEWEST)).turns
+                found = (await store.turns(commit.key, limit=_NEWEST_TURNS)).turns
         for each in found:
             if (each.id, each.attempt) == (turn.id, turn.attempt):
                 return True
@@ -142,11 +142,13 @@ async def _is_stored(store: SessionStore, commit: Commit, latest: float) -> bool
         if clock() + pause >= latest:
             return False
         await asyncio.sleep(pause)
-        pause = min(2 * pause, _LAST_LOOK_SECONDS)
+        pause = min(2 * pause, _MAX_POLL_SECONDS)
 
 
-def _agent_turn(ports: Ports, running: Running, opened: Opened, notes: dict[str, str]) -> AgentTurn:
-    request, principal = running.request, opened.principal
+def _agent_turn(
+    ports: Ports, context: TurnContext, opened: Opened, notes: dict[str, str]
+) -> AgentTurn:
+    request, principal = context.request, opened.principal
     settings = ports.sessions
     history: tuple[Message, ...] = request.history or history_window(
         opened.snapshot.turns,
@@ -160,9 +162,9 @@ def _agent_turn(ports: Ports, running: Running, opened: Opened, notes: dict[str,
         principal=principal,
         history=(*history, UserMessage(request.text)),
         effect_key=f"{principal.tenant}\0{principal.subject}\0{retry}",
-        deadline=running.deadline,
+        deadline=context.deadline,
         state=notes,
-        meter=running.spending if running.spending.metered else None,
+        meter=context.spending if context.spending.metered else None,
     )
 
 
@@ -175,8 +177,8 @@ def fingerprint(request: TurnRequest) -> str:
     return hashlib.sha256(asked).hexdigest()
 
 
-def _report_answer(running: Running, answer: Answer, routing_usage: Usage) -> None:
-    report, timings = running.report, running.timings
+def _report_answer(context: TurnContext, answer: Answer, routing_usage: Usage) -> None:
+    report, timings = context.report, context.timings
     report.agent = answer.agent
     report.usage = answer.usage + routing_usage
     report.cached = answer.cached
@@ -192,7 +194,7 @@ def _report_answer(running: Running, answer: Answer, routing_usage: Usage) -> No
 
 
 def _commit(
-    running: Running,
+    context: TurnContext,
     opened: Opened,
     route: Route,
     answer: Answer,
@@ -200,7 +202,7 @@ def _commit(
     notes: dict[str, str],
     ttl_seconds: float,
 ) -> Commit:
-    request, session = running.request, opened.snapshot.session
+    request, session = context.request, opened.snapshot.session
     if len(notes) > _MAX_NOTES or any(
         len(name) + len(text) > _MAX_NOTE_CHARACTERS for name, text in notes.items()
     ):
@@ -209,8 +211,8 @@ def _commit(
             f"{_MAX_NOTE_CHARACTERS} characters."
         )
     version = session.version if session else 0
-    pending = opened.holding.begin.pending
-    attempt = pending.attempt if pending is not None else 0
+    background_job = opened.holding.begin.background_job
+    attempt = background_job.attempt if background_job is not None else 0
     now = time.time()
     keyed = request.idempotency_key is not None
     return Commit(
@@ -223,12 +225,12 @@ def _commit(
             agent=answer.agent,
             intent=opened.detection.intent,
             messages=(UserMessage(request.text), *answer.messages),
-            usage=running.report.usage,
+            usage=context.report.usage,
             confidence=opened.detection.confidence,
             by=opened.detection.by,
             first_agent=route.agent,
             reason=route.reason,
-            cost=running.spending.told() or UNSET,
+            cost=context.spending.reported_cost() or UNSET,
             attempt=max(1, attempt),
             finish_reason=answer.finish_reason,
         ),

@@ -23,25 +23,25 @@ from seawall.errors import (
     TurnPostponed,
 )
 from seawall.sessions.port import (
+    BackgroundJob,
     Begin,
-    Failure,
-    Hold,
-    Pending,
+    JobFailure,
+    Lease,
     SessionStore,
     Snapshot,
-    turn_of,
+    turn_of_lease_owner,
 )
 from seawall.sessions.settings import SessionSettings
 from seawall.turn import SessionKey, TurnRequest
 
-__all__ = ["Holding", "attempted", "check_key", "fail_promise", "hold_session"]
+__all__ = ["TurnLease", "best_effort", "check_same_request", "record_job_failure", "acquire_lease"]
 
-_FIRST_LOOK_SECONDS = 0.05
-_LAST_LOOK_SECONDS = 0.5
+_FIRST_POLL_SECONDS = 0.05
+_MAX_POLL_SECONDS = 0.5
 _RELEASE_SECONDS = 3.0
 _REASON_KEPT_SECONDS = 86_400.0
 # Not the turn's fault: what was promised is tried again. Of these, what has cost no attempt.
-_POSTPONING = (
+_RETRIED_LATER = (
     CommitUnknown,
     Overloaded,
     ServerStopping,
@@ -49,10 +49,10 @@ _POSTPONING = (
     SessionConflict,
     StoreUnavailable,
 )
-_NOTHING_SPENT = (Overloaded, SessionBusy)
+_NOT_STARTED = (Overloaded, SessionBusy)
 
 
-class Holding(Struct, frozen=True):
+class TurnLease(Struct, frozen=True):
     """A session, and perhaps an idempotency key, held in a turn's name; `lease` 0: nothing."""
 
     store: SessionStore
@@ -60,12 +60,12 @@ class Holding(Struct, frozen=True):
     lease: float
 
     @classmethod
-    def nothing(cls, store: SessionStore, key: SessionKey, turn: str) -> "Holding":
+    def none(cls, store: SessionStore, key: SessionKey, turn: str) -> "TurnLease":
         """Of a turn that opens a session whose name nobody knows yet."""
         return cls(store, Begin(key=key, turn=turn, turns=0, until=None), 0.0)
 
     @asynccontextmanager
-    async def kept(self) -> AsyncGenerator[None, None]:
+    async def keep_renewed(self) -> AsyncGenerator[None, None]:
         """Hold on while the block runs; let go when it fails.
 
         The block ends what is held itself, by its commit.
@@ -92,23 +92,23 @@ class Holding(Struct, frozen=True):
                 raise
             raise ending from failure
 
-    async def end(self, failure: BaseException, *, promised: bool = True) -> BaseException:
+    async def end(self, failure: BaseException, *, acknowledged: bool = True) -> BaseException:
         """The turn ended without a commit; what is to be raised.
 
         A promised turn is handed over when it was interrupted, and tried again when the problem
         lies elsewhere; else it has failed for good. promised: whether its client knows of it.
         """
-        pending = self.begin.pending
-        if pending is None or not self.lease:
+        background_job = self.begin.background_job
+        if background_job is None or not self.lease:
             await self.release()
             return failure
-        promised = promised or pending.attempt > 1
-        if promised and isinstance(failure, (asyncio.CancelledError, *_NOTHING_SPENT)):
-            await attempted(self.store.hand_over(pending))
-        elif not (promised and isinstance(failure, _POSTPONING)):
-            await fail_promise(self.store, pending, failure)
+        acknowledged = acknowledged or background_job.attempt > 1
+        if acknowledged and isinstance(failure, (asyncio.CancelledError, *_NOT_STARTED)):
+            await best_effort(self.store.hand_over(background_job))
+        elif not (acknowledged and isinstance(failure, _RETRIED_LATER)):
+            await record_job_failure(self.store, background_job, failure)
             await self.release()
-        if promised and isinstance(failure, _POSTPONING):
+        if acknowledged and isinstance(failure, _RETRIED_LATER):
             return TurnPostponed(
                 f"The turn was interrupted, and goes on later: {failure}", retry_after=1.0
             )
@@ -117,31 +117,33 @@ class Holding(Struct, frozen=True):
     async def release(self) -> None:
         """Let others have it at once. Should that fail, they get it when the lease is over."""
         if self.lease:
-            await attempted(self.store.release(self.begin))
+            await best_effort(self.store.release(self.begin))
 
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(self.lease / 3)
             try:
                 async with asyncio.timeout(self.lease / 3):
-                    kept = await self.store.renew(_until(self.begin, self.lease))
+                    keep_renewed = await self.store.renew(_until(self.begin, self.lease))
             except (Problem, TimeoutError):
                 continue  # there is another try in time; if not, the commit will tell
-            if not kept:
+            if not keep_renewed:
                 raise SessionConflict("Another turn has taken this session over.")
 
 
-async def fail_promise(store: SessionStore, pending: Pending, failure: BaseException) -> None:
+async def record_job_failure(
+    store: SessionStore, background_job: BackgroundJob, failure: BaseException
+) -> None:
     """Keep the reason for those who ask for the turn's events."""
     if isinstance(failure, asyncio.CancelledError):
         failure = ServerStopping("The turn was ended before it was accepted.")
     elif not isinstance(failure, Problem):
         failure = InternalError("Something went wrong here; it is logged.")
-    reason = Failure(failure.as_dict())
-    await attempted(store.fail(pending, reason, until=time.time() + _REASON_KEPT_SECONDS))
+    reason = JobFailure(failure.as_dict())
+    await best_effort(store.fail(background_job, reason, until=time.time() + _REASON_KEPT_SECONDS))
 
 
-async def attempted(call: Awaitable[None]) -> None:
+async def best_effort(call: Awaitable[None]) -> None:
     """What is not done now is done by time: leases run out."""
     try:
         async with asyncio.timeout(_RELEASE_SECONDS):
@@ -150,7 +152,7 @@ async def attempted(call: Awaitable[None]) -> None:
         return
 
 
-async def hold_session(
+async def acquire_lease(
     store: SessionStore,
     key: SessionKey,
     request: TurnRequest,
@@ -160,8 +162,8 @@ async def hold_session(
     joinable: Callable[[str], bool],
     attempt_seconds: float,
     deadline: float,
-    pending: Pending | None = None,
-) -> tuple[Snapshot, Holding]:
+    background_job: BackgroundJob | None = None,
+) -> tuple[Snapshot, TurnLease]:
     """Begin the turn in the store; where another turn is in the way, wait as configured.
 
     pending: the promise to keep with it, of a turn in the background.
@@ -176,28 +178,28 @@ async def hold_session(
     clock = asyncio.get_running_loop().time
     patience = settings.busy_seconds if settings.when_busy == "wait" else 0.0
     latest = min(clock() + patience, deadline)
-    pause = _FIRST_LOOK_SECONDS
+    pause = _FIRST_POLL_SECONDS
     begin = Begin(
         key=key,
-        turn=pending.holder if pending is not None else request.id,
+        turn=background_job.lease_owner if background_job is not None else request.id,
         turns=settings.history_turns,
         until=None,
         opens=request.opens,
         idempotency_key=request.idempotency_key,
         fingerprint=fingerprint,
-        pending=pending,
+        background_job=background_job,
     )
-    holding = Holding(store, begin, settings.lease_seconds)
-    nothing = Holding.nothing(store, key, request.id)
+    holding = TurnLease(store, begin, settings.lease_seconds)
+    none = TurnLease.none(store, key, request.id)
     try:
         while True:
-            snapshot = await _look(store, _until(begin, settings.lease_seconds), attempt_seconds)
+            snapshot = await _begin(store, _until(begin, settings.lease_seconds), attempt_seconds)
             running = snapshot.running
             for taken in (snapshot.replay, running):
                 if taken is not None:
-                    check_key(taken.fingerprint, fingerprint)
-            if snapshot.replay or (running and joinable(turn_of(running.turn))):
-                return snapshot, nothing
+                    check_same_request(taken.fingerprint, fingerprint)
+            if snapshot.replay or (running and joinable(turn_of_lease_owner(running.turn))):
+                return snapshot, none
             in_the_way = running or snapshot.busy
             if in_the_way is None or not settings.lease_seconds:
                 return snapshot, holding
@@ -205,15 +207,15 @@ async def hold_session(
                 raise _busy(in_the_way)
             # Not on the beat: two that wait for the same turn should not ask at the same time.
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-            pause = min(pause * 1.5, _LAST_LOOK_SECONDS)
+            pause = min(pause * 1.5, _MAX_POLL_SECONDS)
     except BaseException as failure:
-        ending = await holding.end(failure, promised=False)
+        ending = await holding.end(failure, acknowledged=False)
         if ending is failure:
             raise
         raise ending from failure
 
 
-async def _look(store: SessionStore, begin: Begin, seconds: float) -> Snapshot:
+async def _begin(store: SessionStore, begin: Begin, seconds: float) -> Snapshot:
     try:
         async with asyncio.timeout(seconds):
             return await store.begin(begin)
@@ -223,7 +225,7 @@ async def _look(store: SessionStore, begin: Begin, seconds: float) -> Snapshot:
         ) from error
 
 
-def check_key(first: str | None, now: str | None) -> None:
+def check_same_request(first: str | None, now: str | None) -> None:
     """The same key must come with the same request.
 
     Raises:
@@ -240,7 +242,7 @@ def _until(begin: Begin, lease: float) -> Begin:
     return msgspec.structs.replace(begin, until=time.time() + lease if lease else None)
 
 
-def _busy(hold: Hold) -> SessionBusy:
+def _busy(hold: Lease) -> SessionBusy:
     left = max(1.0, hold.until - time.time())
     return SessionBusy(
         "Another turn of this session is running; send this one when that is done.",

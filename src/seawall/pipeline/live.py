@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from seawall.errors import InternalError, Problem, ServerStopping, TurnPostponed, problem_from
 from seawall.events import Event, TextDelta
-from seawall.pipeline.replay import base, rest, width
+from seawall.pipeline.replay import attempt_offset, remaining, width
 from seawall.turn import Principal, TurnRequest
 
 __all__ = ["FailedTurn", "LiveTurn", "LiveTurns"]
@@ -41,8 +41,8 @@ class LiveTurn:
         self.background = request.background
         self.owner: Principal | None = None
         self.problem: Problem | None = None
-        self.over = False
-        self._base = base(attempt)
+        self.finished = False
+        self._offset = attempt_offset(attempt)
         self._events: list[Event] = []
         self._ends: list[int] = []
         self._followers = 0
@@ -67,7 +67,7 @@ class LiveTurn:
                 ends[-1] += len(event.text)
             else:
                 kept.append(event)
-                ends.append((ends[-1] if ends else self._base) + width(event))
+                ends.append((ends[-1] if ends else self._offset) + width(event))
         self._wake()
 
     async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, Event], None]:
@@ -86,8 +86,8 @@ class LiveTurn:
                         index += 1
                         continue
                     known, after = after - (end - width(event)), end
-                    yield end, rest(event, known)  # meanwhile a text may have become longer
-                if self.over:
+                    yield end, remaining(event, known)  # meanwhile a text may have become longer
+                if self.finished:
                     break
                 change = asyncio.get_running_loop().create_future()
                 self._waiting.add(change)
@@ -103,8 +103,8 @@ class LiveTurn:
             if not self._followers and not self.background and self._task is not None:
                 self._task.cancel()
 
-    def run(self, execution: Awaitable[object], ended: Callable[["LiveTurn"], None]) -> None:
-        """Run to the end in a task of its own; `ended` is called then."""
+    def run(self, execution: Awaitable[object], on_finish: Callable[["LiveTurn"], None]) -> None:
+        """Run to the end in a task of its own; `on_finish` is called then."""
 
         async def run() -> None:
             try:
@@ -118,9 +118,9 @@ class LiveTurn:
                 _log.error("turn %s failed", self.id, exc_info=error)
                 self.problem = InternalError("Something went wrong here; it is logged.")
             finally:
-                self.over = True
+                self.finished = True
                 self._wake()
-                ended(self)
+                on_finish(self)
 
         self._task = asyncio.create_task(run())
 
@@ -154,7 +154,7 @@ class FailedTurn(Struct, frozen=True):
         Raises:
             Problem: always.
         """
-        raise _copied(self.problem)
+        raise _without_traceback(self.problem)
         yield  # makes it a generator
 
 
@@ -210,7 +210,7 @@ class LiveTurns:
 
     def _remember(self, turn: str, owner: Principal, problem: Problem) -> None:
         now = asyncio.get_running_loop().time()
-        kept = _copied(problem)
+        kept = _without_traceback(problem)
         texts = (turn, owner.tenant, owner.subject, kept.detail, kept.field or "")
         size = 4 * sum(map(len, texts)) + _FAILED_OVERHEAD
         self._failed[turn] = FailedTurn(owner, kept, now + _FAILED_SECONDS, size)
@@ -227,7 +227,7 @@ class LiveTurns:
             self._failed_bytes -= oldest.size
 
 
-def _copied(problem: Problem) -> Problem:
+def _without_traceback(problem: Problem) -> Problem:
     """The same problem without its traceback and causes, which refer to all that the turn had."""
     found = problem.as_dict()
     copied = problem_from(found | {"detail": problem.detail[:_DETAIL_CHARACTERS]})

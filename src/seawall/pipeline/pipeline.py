@@ -25,20 +25,20 @@ from seawall.events import (
 )
 from seawall.identity.port import Credential, Trusted
 from seawall.pipeline.answering import answer_turn, fingerprint
-from seawall.pipeline.holding import attempted, fail_promise
+from seawall.pipeline.holding import best_effort, record_job_failure
 from seawall.pipeline.live import LiveTurn, LiveTurns
 from seawall.pipeline.opening import Opened, Opening
 from seawall.pipeline.replay import replay
-from seawall.pipeline.report import TurnReport, log_failure
-from seawall.pipeline.running import Ports, Running
+from seawall.pipeline.report import TurnReport, log_failed_turn
+from seawall.pipeline.running import Ports, TurnContext
 from seawall.pipeline.stages import Stage, StageTimings
 from seawall.pipeline.stored import stored_events
-from seawall.pipeline.tracing import describe, traced
+from seawall.pipeline.tracing import describe_outcome, turn_span
 from seawall.requests import current_request
-from seawall.sessions.port import Hold, Pending, Replay, turn_of
+from seawall.sessions.port import BackgroundJob, Lease, Replay, turn_of_lease_owner
 from seawall.spans import (
     error_type,
-    note_span,
+    record_span,
     within_span,
 )
 from seawall.turn import (
@@ -49,7 +49,7 @@ from seawall.turn import (
 __all__ = ["Pipeline"]
 
 _log = logging.getLogger("seawall.turns")
-_LOOKS = 3  # for what came of a turn that was to be joined
+_MAX_RELOADS = 3  # for what came of a turn that was to be joined
 
 
 class Pipeline:
@@ -65,7 +65,7 @@ class Pipeline:
         request: TurnRequest,
         credential: Credential,
         emit: Emit,
-        resumed: Pending | None = None,
+        recovered_job: BackgroundJob | None = None,
     ) -> TurnReport:
         """Run one turn and emit its events as they happen, `turn.completed` last.
 
@@ -77,14 +77,14 @@ class Pipeline:
             Problem: the turn has failed; nothing of it is stored.
         """
         if self.ports.tracer is None:
-            return await self._execute(request, credential, emit, resumed)
-        with traced(self.ports.tracer, request) as span:
+            return await self._execute(request, credential, emit, recovered_job)
+        with turn_span(self.ports.tracer, request) as span:
             try:
-                report = await self._execute(request, credential, emit, resumed)
+                report = await self._execute(request, credential, emit, recovered_job)
             except BaseException as failure:
                 span.end(error_type(failure))
                 raise
-            describe(span, report)
+            describe_outcome(span, report)
             return report
 
     async def _execute(
@@ -92,7 +92,7 @@ class Pipeline:
         request: TurnRequest,
         credential: Credential,
         emit: Emit,
-        resumed: Pending | None,
+        recovered_job: BackgroundJob | None,
     ) -> TurnReport:
         clock = asyncio.get_running_loop().time
         started = clock()
@@ -102,24 +102,26 @@ class Pipeline:
         timings = StageTimings(started)
         report = TurnReport(request.id)
         spending = self.ports.spending()
-        running = Running(request, credential, emit, deadline, timings, report, spending, resumed)
+        running = TurnContext(
+            request, credential, emit, deadline, timings, report, spending, recovered_job
+        )
         answered = current_request.get()
         try:
-            principal = self.ports.authenticator.known(credential)
+            principal = self.ports.authenticator.authenticate_now(credential)
             if principal is None:
                 principal = await self._identify(running)
             else:
                 timings.record("authenticate", took := clock() - started)
-                note_span("authenticate", took)
+                record_span("authenticate", took)
             report.tenant = principal.tenant
             if answered is not None:
                 answered.tenant = principal.tenant
             entered = clock()
-            async with self.ports.gate.place(
+            async with self.ports.gate.slot(
                 principal.tenant, background=request.background, deadline=deadline
             ):
                 timings.record("admission", took := clock() - entered)
-                note_span("admission", took)
+                record_span("admission", took)
                 await self._run(running, principal)
             self._store_in_doubt = False
         except Problem as problem:
@@ -129,7 +131,7 @@ class Pipeline:
             report.outcome = InternalError.code
             failure = InternalError("A defect, which the host logs.")
             failure.__cause__ = defect
-            log_failure(report, request, failure, clock() - started)
+            log_failed_turn(report, request, failure, clock() - started)
             raise
         except BaseException as defect:
             from seawall.cancellation import is_own_cancellation  # noqa: PLC0415 - only here
@@ -154,27 +156,27 @@ class Pipeline:
         if isinstance(problem, StoreUnavailable | CommitUnknown):
             self._store_in_doubt = True
         if not isinstance(problem, Overloaded):  # the gate counts and logs those
-            log_failure(report, request, problem, seconds)
+            log_failed_turn(report, request, problem, seconds)
 
     def start(self, request: TurnRequest, credential: Credential) -> LiveTurn:
         """Run a turn that can be followed, and that outlives whoever asked for it if need be."""
         return self.live.start(request, lambda live: self.execute(request, credential, live.emit))
 
-    def resume(self, pending: Pending) -> LiveTurn:
+    def run_job(self, background_job: BackgroundJob) -> LiveTurn:
         """Run a turn that was promised, perhaps by another process; it has been claimed."""
-        owner = Principal(pending.key.tenant, pending.key.subject)
-        left = pending.ends_at - time.time()
+        owner = Principal(background_job.key.tenant, background_job.key.subject)
+        left = background_job.ends_at - time.time()
         deadline = asyncio.get_running_loop().time() + left
-        request = msgspec.structs.replace(pending.request, deadline=deadline)
+        request = msgspec.structs.replace(background_job.request, deadline=deadline)
 
         async def execute(live: LiveTurn) -> None:
             try:
-                await self.execute(request, Trusted(owner), live.emit, pending)
+                await self.execute(request, Trusted(owner), live.emit, background_job)
             except Overloaded as problem:  # it did not even get in
-                await attempted(self.ports.store.hand_over(pending))
+                await best_effort(self.ports.store.hand_over(background_job))
                 raise TurnPostponed(str(problem), retry_after=problem.retry_after) from problem
 
-        live = self.live.start(request, execute, pending.attempt)
+        live = self.live.start(request, execute, background_job.attempt)
         live.owner = owner
         return live
 
@@ -199,21 +201,21 @@ class Pipeline:
                 turn,
                 after=after,
                 seconds=self.ports.limits.turn,
-                look_seconds=self.ports.limits.session,
+                call_seconds=self.ports.limits.session,
             )
         )
         async with aclosing(source):
             async for position, event in source:
                 yield position, event
 
-    async def _identify(self, running: Running) -> Principal:
+    async def _identify(self, running: TurnContext) -> Principal:
         """Wait for the identity provider, with as many others as may run and wait at most."""
         limit = self.ports.limits.authenticate
-        with self.ports.gate.unidentified():
+        with self.ports.gate.awaiting_identity():
             async with Stage("authenticate", limit, running.deadline, running.timings):
                 return await self.ports.authenticator.authenticate(running.credential)
 
-    async def _run(self, running: Running, principal: Principal) -> None:
+    async def _run(self, running: TurnContext, principal: Principal) -> None:
         ports, request = self.ports, running.request
         clock = asyncio.get_running_loop().time
         keyed = request.idempotency_key is not None
@@ -230,20 +232,20 @@ class Pipeline:
             deadline=running.deadline,
             timings=running.timings,
             spending=running.spending,
-            resumed=running.resumed,
+            recovered_job=running.recovered_job,
         )
         with within_span("opening"):
             opened = await opening.run()
         await self._check_superseded(running, opened)
-        for _ in range(_LOOKS):
+        for _ in range(_MAX_RELOADS):
             hold = opened.snapshot.running
-            if hold is None or self.live.running(turn_of(hold.turn)) is not None:
+            if hold is None or self.live.running(turn_of_lease_owner(hold.turn)) is not None:
                 break
-            opened = await opening.again(opened)  # it ended while the opening did other things
+            opened = await opening.reload(opened)  # it ended while the opening did other things
         running.timings.since_start("opening", clock())
         if (live := self.live.running(request.id)) is not None:
             live.owner = opened.principal
-        async with opened.holding.kept():
+        async with opened.holding.keep_renewed():
             if opened.snapshot.replay is not None:
                 await _replay(running, opened.snapshot.replay)
             elif opened.snapshot.running is not None:
@@ -251,18 +253,18 @@ class Pipeline:
             else:
                 await answer_turn(ports, running, opened)
 
-    async def _check_superseded(self, running: Running, opened: Opened) -> None:
+    async def _check_superseded(self, running: TurnContext, opened: Opened) -> None:
         """A promised turn has nothing to do where another request with its key was quicker."""
         taken = opened.snapshot.replay or opened.snapshot.running
-        if running.resumed is None or taken is None:
+        if running.recovered_job is None or taken is None:
             return
         conflict = SessionConflict("Another request with the same key was done in its place.")
-        await fail_promise(self.ports.store, running.resumed, conflict)
+        await record_job_failure(self.ports.store, running.recovered_job, conflict)
         raise conflict
 
-    async def _join(self, running: Running, hold: Hold) -> None:
+    async def _join(self, running: TurnContext, hold: Lease) -> None:
         """Pass on what another turn under the same key brings about."""
-        live = self.live.running(turn_of(hold.turn))
+        live = self.live.running(turn_of_lease_owner(hold.turn))
         if live is None:
             raise SessionBusy("The turn with this key has just ended.", retry_after=1.0)
         async with aclosing(live.follow()) as events:
@@ -273,7 +275,7 @@ class Pipeline:
                 await running.emit(event)
 
 
-async def _replay(running: Running, stored: Replay) -> None:
+async def _replay(running: TurnContext, stored: Replay) -> None:
     """Give the stored answer; nothing is spent."""
     turn = stored.turn
     running.report.agent, running.report.intent = turn.agent, turn.intent

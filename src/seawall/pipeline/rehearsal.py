@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from seawall.admission.gate import Gate
+from seawall.admission.gate import AdmissionGate
 from seawall.budgets.spending import Spending
 from seawall.identity.port import Credential
 from seawall.models.scripted import ScriptedModel
@@ -19,31 +19,31 @@ from seawall.pipeline.running import Ports
 from seawall.sessions.sqlite import SqliteStore
 from seawall.turn import Principal
 
-__all__ = ["rehearsal_ports"]
+__all__ = ["warmup_ports"]
 
-_NOBODY = Principal("seawall", "rehearsal")
+_PRINCIPAL = Principal("seawall", "rehearsal")
 _ANSWER = "This is a rehearsal: " + "nobody asks, nobody hears, nothing is kept. " * 4
 
 
-class _Everybody:
+class _AllowAll:
     """Implements `Authenticator`: whoever asks, it is only us."""
 
-    def claimed(self, _: Credential) -> Principal:
-        return _NOBODY
+    def unverified_principal(self, _: Credential) -> Principal:
+        return _PRINCIPAL
 
-    def known(self, _: Credential) -> Principal:
-        return _NOBODY
+    def authenticate_now(self, _: Credential) -> Principal:
+        return _PRINCIPAL
 
     async def authenticate(self, _: Credential) -> Principal:
-        return _NOBODY
+        return _PRINCIPAL
 
     async def warm(self) -> None:
         return
 
 
 @asynccontextmanager
-async def rehearsal_ports(ports: Ports) -> AsyncGenerator[Ports, None]:
-    """The ports to rehearse on, in place of these."""
+async def warmup_ports(ports: Ports) -> AsyncGenerator[Ports, None]:
+    """The ports to warm_up on, in place of these."""
     store = SqliteStore(
         f"file:seawall-rehearsal-{os.urandom(8).hex()}?mode=memory&cache=shared", uri=True
     )
@@ -52,15 +52,15 @@ async def rehearsal_ports(ports: Ports) -> AsyncGenerator[Ports, None]:
         model = ScriptedModel(lambda _: _ANSWER)
         yield msgspec.structs.replace(
             ports,
-            authenticator=_Everybody(),
+            authenticator=_AllowAll(),
             store=store,
-            detector=ports.detector.locally(),
+            detector=ports.detector.local_only(),
             agents={
                 name: msgspec.structs.replace(agent, model=model)
                 for name, agent in ports.agents.items()
             },
             answers=None,  # it would ask the real agents
-            gate=Gate(ports.gate.settings),
+            gate=AdmissionGate(ports.gate.settings),
             observe=lambda _: None,
             spending=Spending,
             tracer=None,

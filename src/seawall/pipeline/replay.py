@@ -26,14 +26,14 @@ from seawall.events import (
 )
 from seawall.turn import AssistantMessage, Cost, ToolMessage, TurnRecord
 
-__all__ = ["base", "replay", "rest", "resume", "width"]
+__all__ = ["attempt_offset", "replay", "remaining", "events_after", "width"]
 
-_ATTEMPT = 1_000_000_000  # more than any turn is wide
+_ATTEMPT_WIDTH = 1_000_000_000  # more than any turn is wide
 
 
-def base(attempt: int) -> int:
+def attempt_offset(attempt: int) -> int:
     """The position before the first event of an attempt at a turn."""
-    return (attempt - 1) * _ATTEMPT
+    return (attempt - 1) * _ATTEMPT_WIDTH
 
 
 def width(event: Event) -> int:
@@ -77,16 +77,18 @@ def replay(turn: TurnRecord, session: str) -> Iterator[Event]:
     )
 
 
-def resume(events: Iterable[Event], after: int, attempt: int = 1) -> Iterator[tuple[int, Event]]:
+def events_after(
+    events: Iterable[Event], after: int, attempt: int = 1
+) -> Iterator[tuple[int, Event]]:
     """What goes beyond position `after`, with positions; of a text, only the rest."""
-    position = base(attempt)
+    position = attempt_offset(attempt)
     for event in events:
         before, position = position, position + width(event)
         if position > after:
-            yield position, rest(event, after - before)
+            yield position, remaining(event, after - before)
 
 
-def rest(event: Event, known: int) -> Event:
+def remaining(event: Event, known: int) -> Event:
     """An event of which the first `known` positions are known already."""
     return TextDelta(event.text[known:]) if type(event) is TextDelta and known > 0 else event
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from seawall.budgets.spending import ModelSpent
+from seawall.budgets.spending import ModelSpend
 from seawall.errors import Problem
 from seawall.requests import current_request
 from seawall.turn import TurnRequest, Usage
 
-__all__ = ["Observe", "Observers", "TurnReport", "log_failure"]
+__all__ = ["Observe", "Observers", "TurnReport", "log_failed_turn"]
 
 _log = logging.getLogger("seawall.turns")
 _LOG_SECONDS = 60.0
@@ -36,7 +36,7 @@ class TurnReport(Struct):
     tool_calls: int = 0
     failed_tool_calls: int = 0
     timings: dict[str, float] = {}
-    spent: dict[str, ModelSpent] = {}
+    spent: dict[str, ModelSpend] = {}
     currency: str = ""
     cached: bool = False
     tenant: str = ""
@@ -76,7 +76,9 @@ class Observers:
             self._logged_at = time.monotonic()
 
 
-def log_failure(report: TurnReport, request: TurnRequest, problem: Problem, seconds: float) -> None:
+def log_failed_turn(
+    report: TurnReport, request: TurnRequest, problem: Problem, seconds: float
+) -> None:
     """Leave a line in the log about a turn that failed.
 
     Args:
@@ -89,7 +91,7 @@ def log_failure(report: TurnReport, request: TurnRequest, problem: Problem, seco
     level = logging.WARNING if report.tenant else logging.INFO
     if not _log.isEnabledFor(level):
         return
-    cause = _described(problem.__cause__)
+    cause = _describe_cause(problem.__cause__)
     answered = current_request.get()
     fields: dict[str, object] = {
         "turn": request.id,
@@ -120,7 +122,7 @@ def log_failure(report: TurnReport, request: TurnRequest, problem: Problem, seco
     )
 
 
-def _described(error: BaseException | None) -> str:
+def _describe_cause(error: BaseException | None) -> str:
     """An error and what caused it, in one bounded line."""
     parts: list[str] = []
     while error is not None and len(parts) < 4:

@@ -10,19 +10,19 @@ import time
 from collections.abc import Callable
 
 from seawall.errors import Problem, TurnAbandoned
-from seawall.pipeline.holding import fail_promise
+from seawall.pipeline.holding import record_job_failure
 from seawall.pipeline.live import LiveTurn
-from seawall.sessions.port import Pending, SessionStore
+from seawall.sessions.port import BackgroundJob, SessionStore
 from seawall.sessions.settings import SessionSettings
 
-__all__ = ["Resuming"]
+__all__ = ["OrphanRecovery"]
 
 _log = logging.getLogger("seawall.turns")
-_MOST = 8
-_LOOK_SECONDS = 5.0
+_MAX_RECOVERED = 8
+_SCAN_SECONDS = 5.0
 
 
-class Resuming:
+class OrphanRecovery:
     """The task that looks, of one process.
 
     run: starts a turn that was claimed. busy: whether it would have to wait for a place.
@@ -33,20 +33,20 @@ class Resuming:
         store: SessionStore,
         settings: SessionSettings,
         *,
-        run: Callable[[Pending], LiveTurn],
+        run: Callable[[BackgroundJob], LiveTurn],
         busy: Callable[[], bool],
     ) -> None:
         self._store = store
         self._settings = settings
         self._run = run
         self._busy = busy
-        self._running: list[LiveTurn] = []
+        self._recovered: list[LiveTurn] = []
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to look, where that is configured."""
-        if self._settings.resume_seconds and self._settings.lease_seconds:
-            self._task = asyncio.create_task(self._look_around())
+        if self._settings.orphan_scan_seconds and self._settings.lease_seconds:
+            self._task = asyncio.create_task(self._scan_periodically())
 
     async def stop(self) -> None:
         """Take nothing more; what was taken goes on."""
@@ -55,48 +55,48 @@ class Resuming:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def look(self) -> None:
+    async def recover_orphaned_turns(self) -> None:
         """Take over what nobody runs, as far as there is room, and give up what is beyond hope.
 
         Raises:
             Problem: the store could not be asked.
         """
-        self._running = [each for each in self._running if not each.over]
-        room = _MOST - len(self._running)
+        self._recovered = [each for each in self._recovered if not each.finished]
+        room = _MAX_RECOVERED - len(self._recovered)
         if room <= 0:
             return
-        for pending in await self._store.orphans(limit=room):
-            if reason := self._hopeless(pending):
-                _log.error("turn %s is given up: %s", pending.request.id, reason)
-                await fail_promise(self._store, pending, TurnAbandoned(reason))
+        for background_job in await self._store.orphaned_jobs(limit=room):
+            if reason := self._reason_to_abandon(background_job):
+                _log.error("turn %s is given up: %s", background_job.request.id, reason)
+                await record_job_failure(self._store, background_job, TurnAbandoned(reason))
                 continue
             if self._busy():
                 return
             until = time.time() + self._settings.lease_seconds
-            claimed = await self._store.claim(pending, until=until)
+            claimed = await self._store.claim(background_job, until=until)
             if claimed is not None:
                 _log.warning("turn %s goes on, attempt %d", claimed.request.id, claimed.attempt)
-                self._running.append(self._run(claimed))
+                self._recovered.append(self._run(claimed))
 
-    async def _look_around(self) -> None:
+    async def _scan_periodically(self) -> None:
         while True:
             # Not on the beat: servers that were started together should not ask together.
-            pause = self._settings.resume_seconds * random.uniform(0.5, 1.5)  # noqa: S311
+            pause = self._settings.orphan_scan_seconds * random.uniform(0.5, 1.5)  # noqa: S311
             await asyncio.sleep(pause)
             try:
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    await self.look()
+                async with asyncio.timeout(_SCAN_SECONDS):
+                    await self.recover_orphaned_turns()
             except (Problem, TimeoutError) as error:
                 _log.warning("turns that nobody runs could not be looked for: %r", error)
             except Exception:  # noqa: BLE001 - a defect here must not end the looking
                 _log.exception("looking for turns that nobody runs failed")
 
-    def _hopeless(self, pending: Pending) -> str:
+    def _reason_to_abandon(self, background_job: BackgroundJob) -> str:
         """Why it is not tried again; empty when it is."""
         settings = self._settings
-        if time.time() >= pending.ends_at:
+        if time.time() >= background_job.ends_at:
             return f"The turn was not done within {settings.background_seconds:g} s."
-        tried = pending.attempt - pending.handed
+        tried = background_job.attempt - background_job.handed
         if tried >= settings.background_attempts:
             return f"The turn was interrupted {tried} times."
         return ""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from seawall.admission.gate import Gate
+from seawall.admission.gate import AdmissionGate
 from seawall.agents.definition import Agent
 from seawall.agents.loop import Emit
 from seawall.budgets.spending import Spending
@@ -14,12 +14,12 @@ from seawall.intents.cascade import IntentDetector
 from seawall.pipeline.report import Observe, TurnReport
 from seawall.pipeline.routing import Routing
 from seawall.pipeline.stages import StageLimits, StageTimings
-from seawall.sessions.port import Pending, SessionStore
+from seawall.sessions.port import BackgroundJob, SessionStore
 from seawall.sessions.settings import SessionSettings
 from seawall.spans import Tracer
 from seawall.turn import TurnRequest
 
-__all__ = ["Ports", "Running"]
+__all__ = ["Ports", "TurnContext"]
 
 
 class Ports(Struct, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     detector: IntentDetector
     agents: Mapping[str, Agent]
     routing: Routing
-    gate: Gate
+    gate: AdmissionGate
     limits: StageLimits
     sessions: SessionSettings
     observe: Observe
@@ -39,7 +39,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     tracer: Tracer | None = None
 
 
-class Running(Struct):
+class TurnContext(Struct):
     """One turn while it runs; nobody else's."""
 
     request: TurnRequest
@@ -49,4 +49,4 @@ class Running(Struct):
     timings: StageTimings
     report: TurnReport
     spending: Spending
-    resumed: Pending | None = None
+    recovered_job: BackgroundJob | None = None

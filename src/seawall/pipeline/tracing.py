@@ -7,11 +7,11 @@ from seawall.pipeline.report import TurnReport
 from seawall.spans import Span, Tracer, current_span, incoming_trace
 from seawall.turn import TurnRequest
 
-__all__ = ["describe", "traced"]
+__all__ = ["describe_outcome", "turn_span"]
 
 
 @contextmanager
-def traced(tracer: Tracer, request: TurnRequest) -> Generator[Span, None, None]:
+def turn_span(tracer: Tracer, request: TurnRequest) -> Generator[Span, None, None]:
     """The span of a turn, current while the block runs."""
     span = tracer.begin(incoming_trace.get())
     span.put("seawall.turn", request.id)
@@ -24,7 +24,7 @@ def traced(tracer: Tracer, request: TurnRequest) -> Generator[Span, None, None]:
         span.end()
 
 
-def describe(span: Span, report: TurnReport) -> None:
+def describe_outcome(span: Span, report: TurnReport) -> None:
     """What came of a turn, without anything that was said in it."""
     span.put("seawall.outcome", report.outcome)
     span.put("seawall.agent", report.agent)

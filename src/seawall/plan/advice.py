@@ -11,12 +11,12 @@ from msgspec import structs
 from seawall.plan.answer import (
     PLATFORMS,
     Answer,
-    Choice,
     Confidence,
     Figure,
     Ordinary,
     Percentiles,
     PlatformAnswer,
+    PlatformName,
     Sensitivity,
     Series,
     Traffic,
@@ -30,8 +30,8 @@ from seawall.plan.question import Question
 from seawall.plan.replications import interval
 from seawall.plan.result import Result
 from seawall.plan.rule_of_thumb import rule_of_thumb
-from seawall.plan.runs import SHARES, Outcome, Runs, Times
-from seawall.plan.search import Finder, Sized, excess_of, misses_of
+from seawall.plan.runs import SHARES, Outcome, SimulationRunner, TimePercentiles
+from seawall.plan.search import CandidateSearch, Evaluation, excess_of, misses_of
 from seawall.plan.sources import inputs_of
 from seawall.plan.variations import multiples
 from seawall.plan.windows import Month, Window, month_of
@@ -55,7 +55,7 @@ def advise(
     """
     began = time.perf_counter()
     month = month_of(question)
-    runs = Runs(workers=workers or os.cpu_count() or 1, progress=progress)
+    runs = SimulationRunner(workers=workers or os.cpu_count() or 1, progress=progress)
     try:
         runs.watch(month.judged)
         return _answer(question, month, runs, began)
@@ -63,9 +63,9 @@ def advise(
         runs.close()
 
 
-def _answer(question: Question, month: Month, runs: Runs, began: float) -> Answer:
-    finder = Finder(question, month, runs)
-    sized = runs.each(lambda name: finder.firm(finder.find(name), SEEDS), PLATFORMS)
+def _answer(question: Question, month: Month, runs: SimulationRunner, began: float) -> Answer:
+    finder = CandidateSearch(question, month, runs)
+    sized = runs.each(lambda name: finder.confirm(finder.find(name), SEEDS), PLATFORMS)
     found: All = dict(zip(PLATFORMS, sized, strict=True))
     repeated = {name: finder.replications(each.candidate, SEEDS) for name, each in found.items()}
     searched = runs.simulations
@@ -107,7 +107,7 @@ def _answer(question: Question, month: Month, runs: Runs, began: float) -> Answe
     )
 
 
-def _meant(question: Question, sized: Sized, outcomes: Sequence[Outcome]) -> Sized:
+def _meant(question: Question, sized: Evaluation, outcomes: Sequence[Outcome]) -> Evaluation:
     """Judged by the means over the replications."""
     first = excess_of(question, sized.outcome)
     over = sum(excess_of(question, each) for each in outcomes) / len(outcomes)
@@ -126,14 +126,16 @@ def _figure(values: Sequence[float]) -> Figure:
     return Figure(found.mean, found.half if math.isfinite(found.half) else None)
 
 
-def _percentiles(outcomes: Sequence[Outcome], of: Callable[[Outcome], Times]) -> Percentiles:
+def _percentiles(
+    outcomes: Sequence[Outcome], of: Callable[[Outcome], TimePercentiles]
+) -> Percentiles:
     times = [of(each) for each in outcomes]
     figures = {name: _figure([each.at[name] for each in times]) for name in SHARES}
     return Percentiles(**figures, distribution=times[0].points)
 
 
 def _platform(
-    finder: Finder, sized: Sized, outcomes: Sequence[Outcome], simulations: int
+    finder: CandidateSearch, sized: Evaluation, outcomes: Sequence[Outcome], simulations: int
 ) -> PlatformAnswer:
     question, month = finder.question, finder.month
 
@@ -235,7 +237,7 @@ def _traffic(question: Question, month: Month) -> Traffic:
 def _confidence(
     question: Question,
     found: All,
-    repeated: dict[Choice, list[Outcome]],
+    repeated: dict[PlatformName, list[Outcome]],
     sensitivity: Sequence[Sensitivity],
     ratio: float,
 ) -> Confidence:

@@ -18,7 +18,7 @@ __all__ = [
     "Autoscaler",
     "BreakEven",
     "Case",
-    "Choice",
+    "PlatformName",
     "Confidence",
     "Configuration",
     "CostItem",
@@ -31,7 +31,7 @@ __all__ = [
     "LambdaConfiguration",
     "ManagedConfiguration",
     "Margin",
-    "Moment",
+    "CapacityChange",
     "NodeGroup",
     "Ordinary",
     "Percentiles",
@@ -46,10 +46,10 @@ __all__ = [
 
 SCHEMA = "seawall.plan/1"
 
-Choice = Literal["lambda", "lambda-provisioned", "lambda-snapstart", "lambda-managed", "eks"]
+PlatformName = Literal["lambda", "lambda-provisioned", "lambda-snapstart", "lambda-managed", "eks"]
 
 # In this order everywhere.
-PLATFORMS: tuple[Choice, ...] = (
+PLATFORMS: tuple[PlatformName, ...] = (
     "lambda",
     "lambda-provisioned",
     "lambda-snapstart",
@@ -102,7 +102,7 @@ class CostItem(Struct, frozen=True, kw_only=True):
     uncertain: bool = False
 
 
-class Moment(Struct, frozen=True):
+class CapacityChange(Struct, frozen=True):
     """A change of what is provisioned.
 
     at: seconds from the spike, negative: before it. count: from then on.
@@ -128,7 +128,7 @@ class LambdaConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", t
     timeout_seconds: int
     in_flight: int = 1
     provisioned: int = 0
-    schedule: tuple[Moment, ...] = ()
+    schedule: tuple[CapacityChange, ...] = ()
     snapstart: bool = False
     reserved_concurrency: int | None = None
     account_concurrency: int = 1_000
@@ -153,7 +153,7 @@ class ManagedConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", 
     minimum: int
     maximum: int
     target: float
-    schedule: tuple[Moment, ...] = ()
+    schedule: tuple[CapacityChange, ...] = ()
     instance: str = ""
     architecture: str = "arm64"
     timeout_seconds: int = 900
@@ -208,7 +208,7 @@ class EksConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     balance: str
     autoscaler: Autoscaler | None
     nodes: NodeGroup
-    schedule: tuple[Moment, ...] = ()
+    schedule: tuple[CapacityChange, ...] = ()
     architecture: str = "arm64"
     prestop_seconds: float = 5.0
     grace_seconds: float = 30.0
@@ -259,7 +259,7 @@ class PlatformAnswer(Struct, frozen=True, kw_only=True):
     simulations: runs that the search took, for all platforms together.
     """
 
-    name: Choice
+    name: PlatformName
     title: str
     configuration: Configuration
     words: tuple[str, ...]
@@ -348,8 +348,8 @@ class BreakEven(Struct, frozen=True, kw_only=True):
 
     multiple: float
     requests_a_day: float
-    below: Choice
-    above: Choice
+    below: PlatformName
+    above: PlatformName
     by: Literal["cost", "objective"]
 
 
@@ -364,7 +364,7 @@ class Curve(Struct, frozen=True, kw_only=True):
     requests_a_day: tuple[float, ...]
     costs: dict[str, tuple[float, ...]]
     met: dict[str, tuple[bool, ...]]
-    choices: tuple[Choice, ...]
+    choices: tuple[PlatformName, ...]
     break_even: tuple[BreakEven, ...]
 
 
@@ -372,7 +372,7 @@ class Case(Struct, frozen=True, kw_only=True):
     """One input changed, everything sized anew. value: it, in words. cost: of the choice there."""
 
     value: str
-    choice: Choice
+    choice: PlatformName
     cost: float
     costs: dict[str, float]
     met: dict[str, bool]
@@ -444,8 +444,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     `met` is false. runner_up: the next of the others. prices_date: of the price file.
     """
 
-    choice: Choice
-    runner_up: Choice
+    choice: PlatformName
+    runner_up: PlatformName
     met: bool
     summary: str
     margin: Margin

@@ -7,7 +7,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from seawall.errors import ConfigError
-from seawall.plan.checks import amounts
+from seawall.plan.checks import check_amounts
 from seawall.plan.trace import check_times
 
 __all__ = ["Arrivals", "Campaign", "Spike", "check_arrivals", "expected_requests", "rate_profile"]
@@ -93,7 +93,7 @@ def expected_requests(arrivals: Arrivals) -> float:
 
 def check_arrivals(arrivals: Arrivals) -> None:
     """Raise ConfigError, naming the field, if they are nonsense."""
-    amounts("arrivals", horizon=arrivals.horizon, rate=arrivals.rate)
+    check_amounts("arrivals", horizon=arrivals.horizon, rate=arrivals.rate)
     if arrivals.horizon == 0:
         raise ConfigError("arrivals.horizon: must be more than 0 seconds")
     if not math.isfinite(arrivals.growth) or arrivals.growth <= -1:
@@ -102,11 +102,13 @@ def check_arrivals(arrivals: Arrivals) -> None:
     _check_shape("weekly_shape", arrivals.weekly_shape, 7)
     for at, spike in enumerate(arrivals.spikes):
         where = f"arrivals.spikes.{at}"
-        amounts(where, size=spike.size, at=spike.at, within=spike.within)
+        check_amounts(where, size=spike.size, at=spike.at, within=spike.within)
         if spike.at + spike.within > arrivals.horizon:
             raise ConfigError(f"{where}.at: after the horizon of {arrivals.horizon:g} s")
     for at, each in enumerate(arrivals.campaigns):
-        amounts(f"arrivals.campaigns.{at}", at=each.at, seconds=each.seconds, factor=each.factor)
+        check_amounts(
+            f"arrivals.campaigns.{at}", at=each.at, seconds=each.seconds, factor=each.factor
+        )
     if arrivals.trace is not None:
         check_times(arrivals.trace, "arrivals.trace")
 
@@ -116,6 +118,6 @@ def _check_shape(name: str, shape: tuple[float, ...], length: int) -> None:
         return
     if len(shape) != length:
         raise ConfigError(f"arrivals.{name}: {len(shape)} weights; it takes {length}")
-    amounts(f"arrivals.{name}", **{str(at): weight for at, weight in enumerate(shape)})
+    check_amounts(f"arrivals.{name}", **{str(at): weight for at, weight in enumerate(shape)})
     if not any(shape):
         raise ConfigError(f"arrivals.{name}: all weights are 0")

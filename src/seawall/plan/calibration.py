@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
-from seawall.plan.checks import amounts
+from seawall.plan.checks import check_amounts
 from seawall.plan.distributions import Distribution, constant, empirical
 from seawall.plan.workload import Workload
 
@@ -86,11 +86,11 @@ def calibrated(workload: Workload, measured: Measured) -> Workload:
     for name in ("memory_mb", "memory_kb_in_flight", "connections"):
         value = getattr(measured, name)
         if value is not None and not given(name):
-            amounts("calibration", **{name: value})
+            check_amounts("calibration", **{name: value})
             fields[name] = value
     sources |= {f"service.{name}": source for name in fields}
     if measured.cpu_ms is not None and not given("stages"):
-        amounts("calibration", cpu_ms=measured.cpu_ms)
+        check_amounts("calibration", cpu_ms=measured.cpu_ms)
         whole = sum(stage.cpu_ms for stage in service.stages)
         share = measured.cpu_ms / whole if whole else 0.0
         even = 0.0 if whole else measured.cpu_ms / len(service.stages)

@@ -6,20 +6,20 @@ from msgspec import Struct, structs
 
 from seawall.plan.answer import (
     Autoscaler,
-    Choice,
+    CapacityChange,
     Configuration,
     EksConfiguration,
     LambdaConfiguration,
     ManagedConfiguration,
-    Moment,
+    PlatformName,
 )
 from seawall.plan.concurrency import limit_of, reserved_of
 from seawall.plan.distributions import Distribution, constant, mean_of, uniform
 from seawall.plan.hpa import HpaSettings
 from seawall.plan.machines import node_group
-from seawall.plan.managed_sizes import environment_of, instance_of, places_in_one
+from seawall.plan.managed_sizes import environment_of, instance_of, slots_per_environment
 from seawall.plan.platforms import Eks, Lambda, Managed, Nodes, Platform
-from seawall.plan.pod_state import places_of
+from seawall.plan.pod_state import slots_of
 from seawall.plan.question import Question
 from seawall.plan.service import Service
 from seawall.plan.windows import Month, Window
@@ -32,14 +32,14 @@ __all__ = [
     "managed",
     "memories",
     "ordinary_platform",
-    "places_in_a_pod",
+    "slots_per_pod",
     "scaled_times",
     "stretched",
 ]
 
 _FULL_MB = 1_769
 _BUSY_TARGET = 0.5  # of a pod's places, for its autoscaler
-_MOST_PLACES = 1_000
+_MAX_SLOTS = 1_000
 _SLACK = 1.25  # of memory, over what is known to be taken
 _GB_A_CORE = 4.0  # as general-purpose machines have it
 
@@ -53,7 +53,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     service at once that it was made for.
     """
 
-    name: Choice
+    name: PlatformName
     size: int
     peak: Platform
     rest: Platform
@@ -98,7 +98,7 @@ def memories(service: Service) -> list[int]:
 
 
 def function(
-    question: Question, month: Month, name: Choice, *, memory_mb: int, provisioned: int = 0
+    question: Question, month: Month, name: PlatformName, *, memory_mb: int, provisioned: int = 0
 ) -> Candidate:
     """A function, classic, with SnapStart or with provisioned concurrency.
 
@@ -121,7 +121,7 @@ def function(
         architecture=options.architecture,
         timeout_seconds=math.ceil(timeout),
         provisioned=0 if announced else provisioned,
-        schedule=(Moment(-lead, provisioned), Moment(lead, 0)) if announced else (),
+        schedule=(CapacityChange(-lead, provisioned), CapacityChange(lead, 0)) if announced else (),
         snapstart=peak.snapstart,
         reserved_concurrency=reserved_of(limit, month.peak, provisioned),
         account_concurrency=limit,
@@ -145,7 +145,7 @@ def managed(question: Question, month: Month, minimum: int) -> Candidate:
     """Managed instances, as many environments as `minimum` at least."""
     options = question.options
     base = structs.replace(environment_of(question), minimum=3, maximum=3)
-    room = places_in_one(question)
+    room = slots_per_environment(question)
     announced = options.announced and month.judged.event
     resting = max(3, math.ceil(month.busy / room / base.target)) if announced else minimum
     resting = min(resting, minimum)
@@ -161,7 +161,9 @@ def managed(question: Question, month: Month, minimum: int) -> Candidate:
         minimum=resting,
         maximum=maximum,
         target=base.target,
-        schedule=(Moment(-lead, minimum), Moment(lead, resting)) if resting < minimum else (),
+        schedule=(CapacityChange(-lead, minimum), CapacityChange(lead, resting))
+        if resting < minimum
+        else (),
         instance=instance_of(question, base),
         architecture=options.architecture,
         entry=options.entry,
@@ -177,18 +179,18 @@ def managed(question: Question, month: Month, minimum: int) -> Candidate:
     )
 
 
-def places_in_a_pod(service: Service, cores: float) -> int:
+def slots_per_pod(service: Service, cores: float) -> int:
     """Requests that one pod serves at once: as many as four fifths of its processor carry.
 
     And no more than memory is worth: four gigabytes a core, or as much as the process itself takes.
     """
     cpu = sum(stage.cpu_ms for stage in service.stages) / 1e3
-    carried = 0.8 * cores * service.mean_seconds / cpu if cpu else _MOST_PLACES
+    carried = 0.8 * cores * service.mean_seconds / cpu if cpu else _MAX_SLOTS
     own = _SLACK * service.memory_mb
     memory = max(_GB_A_CORE * 1_024.0 * cores - own, own)
     each = _SLACK * 2 * service.memory_kb_in_flight / 1_024.0  # half of them wait
-    held = memory / each if each else _MOST_PLACES
-    return int(min(_MOST_PLACES, max(8, min(carried, held))))
+    held = memory / each if each else _MAX_SLOTS
+    return int(min(_MAX_SLOTS, max(8, min(carried, held))))
 
 
 def _pod_memory(service: Service, places: int) -> int:
@@ -200,7 +202,7 @@ def _pod_memory(service: Service, places: int) -> int:
 def eks(question: Question, month: Month, *, cores: float, pods: int) -> Candidate:
     """Pods; places, memory, machines and autoscaler follow from their number and size."""
     options, service = question.options, question.workload.service
-    places = places_in_a_pod(service, cores)
+    places = slots_per_pod(service, cores)
     memory = _pod_memory(service, places)
     announced = options.announced and month.judged.event
     cpu = sum(stage.cpu_ms for stage in service.stages) / 1e3
@@ -243,7 +245,9 @@ def eks(question: Question, month: Month, *, cores: float, pods: int) -> Candida
         balance=peak.balance,
         autoscaler=Autoscaler(metric="in-flight", target=target, minimum=resting, maximum=maximum),
         nodes=group,
-        schedule=(Moment(-lead, pods), Moment(lead, resting)) if resting < pods else (),
+        schedule=(CapacityChange(-lead, pods), CapacityChange(lead, resting))
+        if resting < pods
+        else (),
         architecture="x86_64" if fargate else options.architecture,
         prestop_seconds=peak.prestop,
         grace_seconds=max(30.0, math.ceil(2.0 * service.mean_seconds)),
@@ -277,7 +281,7 @@ def ordinary_platform(candidate: Candidate, window: Window) -> Platform:
             pods = min(scaler.maximum, max(platform.pods, math.ceil(busy / scaler.target)))
             return structs.replace(platform, pods=pods, scaler=None)
         case Managed():
-            room = places_of(platform, workload)
+            room = slots_of(platform, workload)
             least = max(platform.minimum, math.ceil(busy / room / platform.target))
             # It looks once in the whole piece: nothing changes.
             return structs.replace(

@@ -8,20 +8,20 @@ from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
 from seawall.plan.advice import SEEDS, advise
-from seawall.plan.answer import Choice
+from seawall.plan.answer import PlatformName
 from seawall.plan.candidates import Candidate, eks, function, managed
 from seawall.plan.objective import misses as misses_of_means
 from seawall.plan.question import Question
-from seawall.plan.question_file import Deployed, Written
-from seawall.plan.runs import Runs
-from seawall.plan.search import Finder
+from seawall.plan.question_file import Deployed, QuestionFile
+from seawall.plan.runs import SimulationRunner
+from seawall.plan.search import CandidateSearch
 from seawall.plan.windows import Month, month_of
 from seawall.plan.words import configuration_words
 
-__all__ = ["Checked", "check"]
+__all__ = ["CheckResult", "check"]
 
 
-class Checked(Struct, frozen=True, kw_only=True):
+class CheckResult(Struct, frozen=True, kw_only=True):
     """holds: the objective, and what `check` asks for. misses: where not, in words.
 
     platform, words: what was checked: what is deployed, or the best that there is.
@@ -29,14 +29,14 @@ class Checked(Struct, frozen=True, kw_only=True):
 
     holds: bool
     misses: tuple[str, ...]
-    platform: Choice
+    platform: PlatformName
     words: tuple[str, ...]
     monthly_cost: float
     first_token_p99: float | None
     error_share: float
 
 
-def check(written: Written, *, progress: Callable[[int], None] | None = None) -> Checked:
+def check(written: QuestionFile, *, progress: Callable[[int], None] | None = None) -> CheckResult:
     """Check what is deployed, if the file says so; else that anything holds; and the choice."""
     question, deployed = written.question, written.deployed
     if deployed is None:
@@ -50,14 +50,14 @@ def check(written: Written, *, progress: Callable[[int], None] | None = None) ->
 
 
 def _of_best(
-    question: Question, choice: Choice | None, progress: Callable[[int], None] | None
-) -> Checked:
+    question: Question, choice: PlatformName | None, progress: Callable[[int], None] | None
+) -> CheckResult:
     answer = advise(question, progress=progress)
     best = answer.platforms[answer.choice]
     misses = list(best.misses)
     if choice not in (None, answer.choice):
         misses.append(f"the choice is {answer.choice}, not {choice}: {answer.summary}")
-    return Checked(
+    return CheckResult(
         holds=not misses,
         misses=tuple(misses),
         platform=answer.choice,
@@ -70,11 +70,11 @@ def _of_best(
 
 def _of_deployed(
     question: Question, deployed: Deployed, progress: Callable[[int], None] | None
-) -> Checked:
+) -> CheckResult:
     month = month_of(question)
-    runs = Runs(progress=progress)
+    runs = SimulationRunner(progress=progress)
     try:
-        finder = Finder(question, month, runs)
+        finder = CandidateSearch(question, month, runs)
         sized = finder.sized(_candidate(question, month, deployed))
         outcomes = finder.replications(sized.candidate, SEEDS)
     finally:
@@ -90,7 +90,7 @@ def _of_deployed(
     most = question.objective.monthly_cost
     if most is not None and sized.cost > most:
         misses = (*misses, f"costs {sized.cost:,.0f} a month (at most {most:,.0f})")
-    return Checked(
+    return CheckResult(
         holds=not misses,
         misses=misses,
         platform=sized.candidate.name,

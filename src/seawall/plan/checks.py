@@ -4,10 +4,10 @@ import math
 
 from seawall.errors import ConfigError
 
-__all__ = ["amounts"]
+__all__ = ["check_amounts"]
 
 
-def amounts(where: str, **numbers: float) -> None:
+def check_amounts(where: str, **numbers: float) -> None:
     """Each must be a number that is not negative; `where.name` is what the error names."""
     for name, number in numbers.items():
         if not math.isfinite(number):

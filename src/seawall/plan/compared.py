@@ -7,14 +7,14 @@ from seawall.plan.answer import (
     PLATFORMS,
     BreakEven,
     Case,
-    Choice,
     Curve,
     Margin,
+    PlatformName,
     Sensitivity,
 )
 from seawall.plan.question import Question
-from seawall.plan.runs import Runs
-from seawall.plan.search import Finder, Sized
+from seawall.plan.runs import SimulationRunner
+from seawall.plan.search import CandidateSearch, Evaluation
 from seawall.plan.variations import Variation, variations, with_traffic
 from seawall.plan.windows import month_of
 from seawall.plan.words import TITLES, money
@@ -24,23 +24,23 @@ __all__ = ["curve_of", "margin_of", "ranked", "sensitivity_of"]
 _WITHIN = 0.1  # sizes of points and cases: near enough to compare costs
 _FAR = 1.5  # what costs so many times as much as the best is not made as small as can be
 
-All = Mapping[Choice, Sized]
+All = Mapping[PlatformName, Evaluation]
 
 
-def ranked(found: All) -> list[Choice]:
+def ranked(found: All) -> list[PlatformName]:
     """From the best: those that meet the objective by cost, then the others by how near they are.
 
     Others that are equally far, by a hundredth, are by cost too.
     """
 
-    def key(name: Choice) -> tuple[bool, float, float]:
+    def key(name: PlatformName) -> tuple[bool, float, float]:
         each = found[name]
         return not each.met, round(math.log1p(each.excess), 2) if not each.met else 0.0, each.cost
 
     return sorted(found, key=key)
 
 
-def margin_of(found: All, order: list[Choice]) -> Margin:
+def margin_of(found: All, order: list[PlatformName]) -> Margin:
     """Of the first over the second."""
     first, second = found[order[0]], found[order[1]]
     ratio = second.cost / first.cost if first.cost > 0 else math.inf
@@ -55,10 +55,12 @@ def margin_of(found: All, order: list[Choice]) -> Margin:
     return Margin(monthly=saved, ratio=min(ratio, 1e9), by="objective", words=words)
 
 
-def _resized(question: Question, near: All, runs: Runs) -> dict[Choice, Sized]:
+def _resized(
+    question: Question, near: All, runs: SimulationRunner
+) -> dict[PlatformName, Evaluation]:
     """Every platform for a question that is similar to one that was answered; the best first."""
-    finder = Finder(question, month_of(question), runs, within=_WITHIN)
-    found: dict[Choice, Sized] = {}
+    finder = CandidateSearch(question, month_of(question), runs, within=_WITHIN)
+    found: dict[PlatformName, Evaluation] = {}
     for name in ranked(near):
         found[name] = finder.find(name, near[name].candidate)
         if found[name].met:
@@ -67,11 +69,11 @@ def _resized(question: Question, near: All, runs: Runs) -> dict[Choice, Sized]:
 
 
 def curve_of(
-    question: Question, found: All, runs: Runs, steps: tuple[float, ...], a_day: float
+    question: Question, found: All, runs: SimulationRunner, steps: tuple[float, ...], a_day: float
 ) -> Curve:
     """All platforms at these multiples of the traffic."""
 
-    def at(multiple: float) -> dict[Choice, Sized]:
+    def at(multiple: float) -> dict[PlatformName, Evaluation]:
         if multiple == 1.0:
             return dict(found)
         return _resized(with_traffic(question, multiple), found, runs)
@@ -89,9 +91,9 @@ def curve_of(
 
 
 def _break_even(
-    points: list[dict[Choice, Sized]],
+    points: list[dict[PlatformName, Evaluation]],
     steps: tuple[float, ...],
-    choices: tuple[Choice, ...],
+    choices: tuple[PlatformName, ...],
     a_day: float,
 ) -> list[BreakEven]:
     found = []
@@ -123,7 +125,7 @@ def _break_even(
 
 
 def sensitivity_of(
-    question: Question, found: All, runs: Runs, a_day: float
+    question: Question, found: All, runs: SimulationRunner, a_day: float
 ) -> tuple[Sensitivity, ...]:
     """Each input changed down and up, everything sized anew; what matters most comes first."""
     varied = variations(question, a_day)
@@ -160,7 +162,9 @@ def _same(one: Question, other: Question) -> bool:
     )
 
 
-def _row(variation: Variation, low: Case, high: Case, choice: Choice, cost: float) -> Sensitivity:
+def _row(
+    variation: Variation, low: Case, high: Case, choice: PlatformName, cost: float
+) -> Sensitivity:
     return Sensitivity(
         input=variation.input,
         title=variation.title,

@@ -13,7 +13,7 @@ from seawall.plan.platforms import Lambda
 from seawall.plan.stream import JITTERS, SERVICES, STARTS, numbers
 from seawall.plan.workload import Workload
 
-__all__ = ["crowd_of", "law_of", "start_of", "with_room"]
+__all__ = ["initial_environments", "params_of", "start_of", "with_room"]
 
 Floats = NDArray[np.float64]
 _FULL_PROCESSOR_MB = 1_769.0
@@ -29,7 +29,7 @@ def start_of(workload: Workload, platform: Lambda) -> Distribution:
     return service.start
 
 
-def law_of(job: Job, platform: Lambda) -> tuple[kernel.Law, Floats, Floats]:
+def params_of(job: Job, platform: Lambda) -> tuple[kernel.EnvironmentParams, Floats, Floats]:
     """The rules of a run, and its distributions."""
     workload, seed = job.workload, job.seed
     service, clients = workload.service, workload.clients
@@ -54,7 +54,7 @@ def law_of(job: Job, platform: Lambda) -> tuple[kernel.Law, Floats, Floats]:
         [*shifts, 0.0, shift],
     )
     count = len(stages)
-    law = kernel.Law(
+    params = kernel.EnvironmentParams(
         services=numbers(seed, SERVICES),
         starts=numbers(seed, STARTS),
         jitters=numbers(seed, JITTERS),
@@ -80,10 +80,10 @@ def law_of(job: Job, platform: Lambda) -> tuple[kernel.Law, Floats, Floats]:
         width=job.width,
         horizon=float(workload.arrivals.horizon),
     )
-    return law, rows, tables
+    return params, rows, tables
 
 
-def crowd_of(job: Job, platform: Lambda) -> kernel.Crowd:
+def initial_environments(job: Job, platform: Lambda) -> kernel.Crowd:
     """Nobody there yet, and room for all who may come."""
     # Nobody needs more environments than there are attempts.
     room = int(min(platform.limit, job.workload.most_attempts)) + 1

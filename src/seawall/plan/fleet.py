@@ -12,10 +12,10 @@ from seawall.plan.distributions import Distribution, encode
 from seawall.plan.kernels.pods import arrays as kernel
 from seawall.plan.kernels.pods.ending import kill
 from seawall.plan.kernels.randomness import draw
-from seawall.plan.nodes import Machine, Park
+from seawall.plan.nodes import Machine, NodePool
 from seawall.plan.platforms import Eks
 
-__all__ = ["Draws", "Fleet", "Pod"]
+__all__ = ["Sampler", "Fleet", "Pod"]
 
 Phase = Literal["starting", "ready", "draining", "gone"]
 _NOTICE = 120.0
@@ -33,7 +33,7 @@ class Pod(Struct):
     listed: bool = False
 
 
-class Draws:
+class Sampler:
     """Values of distributions, one after the other, from a seed."""
 
     def __init__(self, seed: int, distributions: Sequence[Distribution]) -> None:
@@ -61,7 +61,7 @@ class Fleet:
         self,
         platform: Eks,
         start: Distribution,
-        state: tuple[kernel.Pods, kernel.Requests, kernel.PodBooks, kernel.PodLaw],
+        state: tuple[kernel.Pods, kernel.Requests, kernel.PodStats, kernel.PodParams],
         *,
         seed: int,
         horizon: float,
@@ -70,8 +70,8 @@ class Fleet:
         self._platform = platform
         self._horizon = horizon
         nodes = platform.nodes
-        self._draws = Draws(seed, [nodes.launch, nodes.pull, start, platform.warm_up])
-        self.park = Park(nodes, platform.pods)
+        self._draws = Sampler(seed, [nodes.launch, nodes.pull, start, platform.warm_up])
+        self.node_pool = NodePool(nodes, platform.pods)
         self.live: list[Pod] = []
         self._free = list(range(len(self.pods_state.busy) - 1, -1, -1))
         self._todo: list[tuple[float, int, str, Pod | Machine | None]] = []
@@ -83,7 +83,7 @@ class Fleet:
         self._lives: list[tuple[float, float]] = []
         self._old: list[Pod] = []
         self._unpublished = True
-        for machine in self.park.fill(platform.pods):
+        for machine in self.node_pool.fill(platform.pods):
             pod = Pod(self._free.pop(), machine, 0.0, 0.0)
             self.live.append(pod)
             self.pod_changes.append((0.0, 1))
@@ -92,7 +92,7 @@ class Fleet:
         self._publish()
         for at in platform.deploys:
             self.plan(at, "deploy")
-        for machine in list(self.park.machines):
+        for machine in list(self.node_pool.machines):
             self._fate(machine)
 
     @property
@@ -148,7 +148,7 @@ class Fleet:
             self.plan(now + _NOTICE, "taken", machine)
             self.scale(self.wanted, now)
         elif what == "taken" or (what == "empty?" and machine.pods == 0):
-            self.park.remove(machine, now)
+            self.node_pool.remove(machine, now)
 
     def scale(self, wanted: int, now: float) -> None:
         """Have so many pods that start or serve: start more, or drain the newest."""
@@ -165,9 +165,9 @@ class Fleet:
     def _new(self, now: float, *, replaces: bool = False) -> Pod:
         if not self._free:
             raise AssertionError("more pods than places for them")
-        before = self.park.launched
-        machine = self.park.place(now, self._draws.of(0), self._draws.of(1))
-        if self.park.launched > before:
+        before = self.node_pool.launched
+        machine = self.node_pool.place(now, self._draws.of(0), self._draws.of(1))
+        if self.node_pool.launched > before:
             self._fate(machine)
         ready = max(now, machine.has_image) + self._draws.of(2) + self._draws.of(3)
         pod = Pod(self._free.pop(), machine, now, ready, replaces=replaces)
@@ -225,7 +225,7 @@ class Fleet:
         self._free.append(pod.place)
         self._lives.append((pod.started, now))
         self.pod_changes.append((now, -1))
-        self.park.leave(pod.machine)
+        self.node_pool.leave(pod.machine)
         self.pods_state.most[pod.place] = 0
         if pod.machine.pods == 0:
             self.plan(now + self._platform.nodes.empty_seconds, "empty?", pod.machine)

@@ -18,7 +18,7 @@ __all__ = [
     "HpaSettings",
     "Policy",
     "Rules",
-    "Seen",
+    "PodMetrics",
     "desired_replicas",
     "limited",
     "stabilised",
@@ -67,7 +67,7 @@ class HpaSettings(Struct, frozen=True, kw_only=True):
     down: Rules = DEFAULT_DOWN
 
 
-class Seen(Struct, frozen=True):
+class PodMetrics(Struct, frozen=True):
     """What the metrics say of the pods.
 
     usage: summed over the `measured` ones, in requests of a pod for "cpu" (1.0: all that it
@@ -89,7 +89,7 @@ def _ratio(usage: float, pods: int, target: float, *, percent: bool) -> float:
 
 
 def desired_replicas(
-    current: int, seen: Seen, target: float, *, percent: bool, tolerance: float = 0.1
+    current: int, seen: PodMetrics, target: float, *, percent: bool, tolerance: float = 0.1
 ) -> int:
     """ceil(pods * usage / target), with care for what is not known.
 
@@ -197,7 +197,7 @@ class Hpa:
         self._ups: list[tuple[float, int]] = []
         self._downs: list[tuple[float, int]] = []
 
-    def step(self, now: float, current: int, seen: Seen) -> int:
+    def step(self, now: float, current: int, seen: PodMetrics) -> int:
         """How many pods there should be now."""
         settings = self._settings
         if current == 0 and settings.minimum > 0:

@@ -3,12 +3,18 @@
 import math
 
 from seawall.plan.platforms import Managed
-from seawall.plan.pod_state import places_of
+from seawall.plan.pod_state import slots_of
 from seawall.plan.prices import Price
 from seawall.plan.question import Question
 from seawall.plan.windows import Month
 
-__all__ = ["environment_of", "instance_of", "least_environments", "places_in_one", "share_of"]
+__all__ = [
+    "environment_of",
+    "instance_of",
+    "least_environments",
+    "slots_per_environment",
+    "share_of",
+]
 
 _SLACK = 1.25  # of memory, over what is known to be taken
 
@@ -28,16 +34,16 @@ def environment_of(question: Question) -> Managed:
         vcpus = float(math.ceil(needed / (sizes[-1] * 1_024.0)))
         return Managed(runtime=runtime, vcpus=vcpus, memory_gb_each=sizes[-1])
 
-    def price_of_a_place(environment: Managed) -> float:
+    def price_per_slot(environment: Managed) -> float:
         hourly = _hourly(question, environment, instance_of(question, environment))
-        return hourly / places_of(environment, question.workload)
+        return hourly / slots_of(environment, question.workload)
 
-    return min(fitting, key=price_of_a_place)
+    return min(fitting, key=price_per_slot)
 
 
-def places_in_one(question: Question) -> int:
+def slots_per_environment(question: Question) -> int:
     """Requests at once in one environment of a managed instance."""
-    return places_of(environment_of(question), question.workload)
+    return slots_of(environment_of(question), question.workload)
 
 
 def least_environments(question: Question, month: Month) -> int:
@@ -47,7 +53,7 @@ def least_environments(question: Question, month: Month) -> int:
     cores = month.peak / max(service.mean_seconds, 1e-9) * cpu
     platform = environment_of(question)
     each = platform.vcpus if platform.runtime == "processes" else 1.0
-    return max(1, math.ceil(month.peak / places_in_one(question)), math.ceil(cores / each))
+    return max(1, math.ceil(month.peak / slots_per_environment(question)), math.ceil(cores / each))
 
 
 def share_of(machine: Price, vcpus: float, memory_gb: float) -> float:

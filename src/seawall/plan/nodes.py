@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from seawall.plan.platforms import Nodes
 
-__all__ = ["Machine", "Park"]
+__all__ = ["Machine", "NodePool"]
 
 
 class Machine(Struct):
@@ -19,7 +19,7 @@ class Machine(Struct):
     taken: bool = False
 
 
-class Park:
+class NodePool:
     """The nodes, and how many there were when."""
 
     def __init__(self, settings: Nodes, needed: int) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from seawall.plan.answer import Choice, LambdaConfiguration, PlatformAnswer
+from seawall.plan.answer import LambdaConfiguration, PlatformAnswer, PlatformName
 from seawall.plan.question import Question
 from seawall.plan.windows import Month
 from seawall.plan.words import TITLES, amount, money, seconds
@@ -16,8 +16,8 @@ def summary_of(
     question: Question,
     month: Month,
     platforms: Mapping[str, PlatformAnswer],
-    choice: Choice,
-    runner_up: Choice,
+    choice: PlatformName,
+    runner_up: PlatformName,
 ) -> str:
     """What to do, and why."""
     mine, other = platforms[choice], platforms[runner_up]
@@ -41,7 +41,7 @@ def notes_of(
     question: Question,
     month: Month,
     platforms: Mapping[str, PlatformAnswer],
-    choice: Choice,
+    choice: PlatformName,
 ) -> tuple[str, ...]:
     """What the reader has to see to, or should not take for granted."""
     found = []

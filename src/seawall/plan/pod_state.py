@@ -13,13 +13,13 @@ from seawall.plan.platforms import Eks, Managed
 from seawall.plan.stream import CHOICES, JITTERS, SERVICES, numbers
 from seawall.plan.workload import Workload
 
-__all__ = ["law_of", "places_of", "state_of", "with_room"]
+__all__ = ["params_of", "slots_of", "initial_pods", "with_room"]
 
 Floats = NDArray[np.float64]
 _BALANCES = {"random": kernel.RANDOM, "round-robin": kernel.ROUND_ROBIN, "least": kernel.LEAST}
 
 
-def places_of(platform: Eks | Managed, workload: Workload) -> int:
+def slots_of(platform: Eks | Managed, workload: Workload) -> int:
     """Requests in service in one pod at most: its limit, or what its memory has room for.
 
     A process a request, as AWS's Python runtime has it, takes the memory of a whole process.
@@ -39,7 +39,7 @@ def places_of(platform: Eks | Managed, workload: Workload) -> int:
     return max(1, int(min(limit, room)))
 
 
-def law_of(job: Job, platform: Eks, room: int) -> tuple[kernel.PodLaw, Floats, Floats]:
+def params_of(job: Job, platform: Eks, room: int) -> tuple[kernel.PodParams, Floats, Floats]:
     """The rules of a run, and its distributions."""
     workload, seed = job.workload, job.seed
     service, clients = workload.service, workload.clients
@@ -49,7 +49,7 @@ def law_of(job: Job, platform: Eks, room: int) -> tuple[kernel.PodLaw, Floats, F
         [*(stage.seconds for stage in stages), service.first_token],
         [-stage.cpu_ms / 1e3 for stage in stages],
     )
-    law = kernel.PodLaw(
+    params = kernel.PodParams(
         services=numbers(seed, SERVICES),
         jitters=numbers(seed, JITTERS),
         choices=numbers(seed, CHOICES),
@@ -71,16 +71,16 @@ def law_of(job: Job, platform: Eks, room: int) -> tuple[kernel.PodLaw, Floats, F
         width=job.width,
         horizon=float(workload.arrivals.horizon),
     )
-    return law, rows, tables
+    return params, rows, tables
 
 
-def state_of(
-    places: int, law: kernel.PodLaw, workload: Workload
+def initial_pods(
+    places: int, params: kernel.PodParams, workload: Workload
 ) -> tuple[kernel.Pods, kernel.Requests]:
     """No pods yet, nobody in them, and room for all."""
     leaves = 1 << max(1, math.ceil(math.log2(places)))
-    each = int(min(law.room, workload.most_attempts))
-    slots = int(min(2 * places * (law.room + law.queue) + 1, workload.most_attempts))
+    each = int(min(params.room, workload.most_attempts))
+    slots = int(min(2 * places * (params.room + params.queue) + 1, workload.most_attempts))
 
     def whole(size: int) -> NDArray[np.int64]:
         return np.zeros(size, dtype=np.int64)

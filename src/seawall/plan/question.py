@@ -5,18 +5,18 @@ from typing import Literal
 from msgspec import Struct, field
 
 from seawall.errors import ConfigError
-from seawall.plan.checks import amounts
+from seawall.plan.checks import check_amounts
 from seawall.plan.objective import Objective
 from seawall.plan.prices import Prices, load_prices
 from seawall.plan.workload import Workload
 
-__all__ = ["OPTION_SOURCES", "Each", "Options", "Question"]
+__all__ = ["OPTION_SOURCES", "PerRequest", "Options", "Question"]
 
 HOURS = 730.0
 MONTH = HOURS * 3_600.0
 
 
-class Each(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PerRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one request takes of what is paid by the piece.
 
     input_tokens, output_tokens: of the model. read_units, write_units: of DynamoDB; a write in a
@@ -57,7 +57,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lead_minutes: float = 15.0
 
     def __post_init__(self) -> None:
-        amounts("options", spikes_a_month=self.spikes_a_month, lead_minutes=self.lead_minutes)
+        check_amounts("options", spikes_a_month=self.spikes_a_month, lead_minutes=self.lead_minutes)
         if self.account_limit is not None and self.account_limit < 1:
             raise ConfigError("options.account_limit: must be at least 1")
         if not 1 <= self.zones <= 6:
@@ -90,9 +90,11 @@ class Question(Struct, frozen=True, kw_only=True):
     workload: Workload
     objective: Objective = Objective()
     options: Options = Options()
-    each: Each = Each()
+    each: PerRequest = PerRequest()
     prices: Prices = field(default_factory=lambda: load_prices("us-east-1"))
     given: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        amounts("each", **{name: getattr(self.each, name) for name in Each.__struct_fields__})
+        check_amounts(
+            "each", **{name: getattr(self.each, name) for name in PerRequest.__struct_fields__}
+        )

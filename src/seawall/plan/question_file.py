@@ -31,14 +31,14 @@ import msgspec
 from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
-from seawall.plan.answer import PLATFORMS, Choice
+from seawall.plan.answer import PLATFORMS, PlatformName
 from seawall.plan.objective import Objective
 from seawall.plan.prices import Prices, load_prices, parse_discounts, read_prices
-from seawall.plan.question import Each, Options, Question
+from seawall.plan.question import Options, PerRequest, Question
 from seawall.plan.workload import Workload
-from seawall.plan.written import WORKLOAD_TABLES, changed_by, read_document, workload_of
+from seawall.plan.written import WORKLOAD_TABLES, read_document, with_fields, workload_of
 
-__all__ = ["Deployed", "Written", "prices_from", "read_question"]
+__all__ = ["Deployed", "QuestionFile", "prices_from", "read_question"]
 
 _TABLES = WORKLOAD_TABLES | {"objective", "options", "each", "prices", "deployed", "check"}
 
@@ -49,7 +49,7 @@ class Deployed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     memory_mb, provisioned: of a function. minimum: of managed instances. pods, cores: on EKS.
     """
 
-    platform: Choice
+    platform: PlatformName
     memory_mb: int = 1_769
     provisioned: int = 0
     minimum: int = 3
@@ -57,12 +57,12 @@ class Deployed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cores: float = 0.85
 
 
-class Written(Struct, frozen=True, kw_only=True):
+class QuestionFile(Struct, frozen=True, kw_only=True):
     """What a file says. choice: that it asks for in `check`."""
 
     question: Question
     deployed: Deployed | None = None
-    choice: Choice | None = None
+    choice: PlatformName | None = None
 
 
 def prices_from(
@@ -76,7 +76,7 @@ def prices_from(
     return structs.replace(prices, discounts=discounts)
 
 
-def read_question(path: Path, default: Workload | None = None) -> Written:
+def read_question(path: Path, default: Workload | None = None) -> QuestionFile:
     """Read a file. default: the workload of a file that does not describe one.
 
     Raises ConfigError, which names file and key.
@@ -89,7 +89,7 @@ def read_question(path: Path, default: Workload | None = None) -> Written:
         raise ConfigError(text if text.startswith(str(path)) else f"{path}: {text}") from None
 
 
-def _written(document: dict[str, Any], folder: Path, default: Workload | None) -> Written:
+def _written(document: dict[str, Any], folder: Path, default: Workload | None) -> QuestionFile:
     unknown = set(document) - _TABLES
     if unknown:
         raise ConfigError(f"{min(unknown)}: unknown; known: {', '.join(sorted(_TABLES))}")
@@ -101,7 +101,7 @@ def _written(document: dict[str, Any], folder: Path, default: Workload | None) -
         given |= {f"{name}.{key}" for key in table} | ({name} if table else set())
     described = WORKLOAD_TABLES & set(document)
     workload = workload_of(document, folder) if described or default is None else default
-    options = changed_by(Options(), document.get("options", {}), "options")
+    options = with_fields(Options(), document.get("options", {}), "options")
     pricing = document.get("prices", {})
     unknown = set(pricing) - {"region", "file", "discounts"}
     if unknown:
@@ -111,13 +111,13 @@ def _written(document: dict[str, Any], folder: Path, default: Workload | None) -
     region = str(pricing.get("region", "us-east-1"))
     question = Question(
         workload=workload,
-        objective=changed_by(Objective(), document.get("objective", {}), "objective"),
+        objective=with_fields(Objective(), document.get("objective", {}), "objective"),
         options=options,
-        each=changed_by(Each(), document.get("each", {}), "each"),
+        each=with_fields(PerRequest(), document.get("each", {}), "each"),
         prices=prices_from(file, region, discounts, options.architecture),
         given=frozenset(given),
     )
-    return Written(
+    return QuestionFile(
         question=question, deployed=_deployed(document), choice=_expected(document.get("check", {}))
     )
 
@@ -131,7 +131,7 @@ def _deployed(document: dict[str, Any]) -> Deployed | None:
         raise ConfigError(f"deployed: {error}") from None
 
 
-def _expected(table: object) -> Choice | None:
+def _expected(table: object) -> PlatformName | None:
     if not isinstance(table, dict) or set(table) - {"choice"}:
         raise ConfigError("check: a table with choice")
     if "choice" not in table:

@@ -10,7 +10,7 @@ give are ours and are in the reasons.
 from collections.abc import Mapping
 from typing import Literal
 
-from seawall.plan.answer import Choice, Criterion, Disagreement, PlatformAnswer, RuleOfThumb
+from seawall.plan.answer import Criterion, Disagreement, PlatformAnswer, PlatformName, RuleOfThumb
 from seawall.plan.distributions import mean_of
 from seawall.plan.question import Question
 from seawall.plan.windows import Month
@@ -73,7 +73,7 @@ def rule_of_thumb(
     question: Question,
     month: Month,
     platforms: Mapping[str, PlatformAnswer],
-    choice: Choice,
+    choice: PlatformName,
 ) -> RuleOfThumb:
     """Its answer by the majority of the five criteria, and how the simulation differs."""
     criteria = _criteria(question, month)
@@ -94,7 +94,7 @@ def rule_of_thumb(
 
 
 def _of_choice(
-    says: Side, choice: Choice, platforms: Mapping[str, PlatformAnswer], votes: int
+    says: Side, choice: PlatformName, platforms: Mapping[str, PlatformAnswer], votes: int
 ) -> Disagreement:
     mine = platforms[choice]
     theirs = [each for name, each in platforms.items() if (name == "eks") == (says == "eks")]

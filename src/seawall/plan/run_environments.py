@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from seawall.plan.environment_state import crowd_of, law_of, with_room
+from seawall.plan.environment_state import initial_environments, params_of, with_room
 from seawall.plan.job import Job
 from seawall.plan.kernels.environments import arrays as kernel
 from seawall.plan.kernels.environments.attempts import invoke
@@ -19,10 +19,10 @@ __all__ = ["run_lambda"]
 
 def run_lambda(job: Job, platform: Lambda) -> Result:
     """Simulate; see `simulate`."""
-    law, rows, tables = law_of(job, platform)
-    crowd = crowd_of(job, platform)
+    params, rows, tables = params_of(job, platform)
+    crowd = initial_environments(job, platform)
     bins, horizon = job.bins, job.workload.arrivals.horizon
-    books = kernel.Books(
+    stats = kernel.EnvironmentStats(
         series=np.zeros((12, bins), dtype=np.int64),
         slowest=np.zeros(bins),
         first_sum=np.zeros(bins),
@@ -42,7 +42,7 @@ def run_lambda(job: Job, platform: Lambda) -> Result:
     while True:
         crowd = with_room(crowd, len(piece))
         until = provisioning.next_time
-        at = invoke(crowd, books, law, rows, tables, piece, at, number, until, last)
+        at = invoke(crowd, stats, params, rows, tables, piece, at, number, until, last)
         if at < len(piece) or last:
             if last and at == len(piece) and until == math.inf:
                 break
@@ -55,13 +55,15 @@ def run_lambda(job: Job, platform: Lambda) -> Result:
             at = 0
             more = next(following, None)
             piece, last = (np.empty(0), True) if more is None else (more, False)
-    finish(crowd, books, law)
-    return _result(job, platform, books, provisioning)
+    finish(crowd, stats, params)
+    return _result(job, platform, stats, provisioning)
 
 
-def _result(job: Job, platform: Lambda, books: kernel.Books, provisioning: Provisioning) -> Result:
+def _result(
+    job: Job, platform: Lambda, stats: kernel.EnvironmentStats, provisioning: Provisioning
+) -> Result:
     workload, width, seed = job.workload, job.width, job.seed
-    series, counts, totals = books.series, books.counts, books.totals
+    series, counts, totals = stats.series, stats.counts, stats.totals
     stages = workload.service.stages
     early, late = job.store_calls
     alive = level(series[kernel.ALIVE_CHANGE])
@@ -90,7 +92,7 @@ def _result(job: Job, platform: Lambda, books: kernel.Books, provisioning: Provi
         "open_connections": (alive + provisioned) * per,
         "model_calls": level(series[kernel.CALLS_BEGIN] - series[kernel.CALLS_END]),
         "store_calls": (early * series[kernel.STARTED] + late * series[kernel.ENDED]).astype(float),
-    } | first_tokens(series[kernel.ARRIVED], books.first_sum, books.slowest)
+    } | first_tokens(series[kernel.ARRIVED], stats.first_sum, stats.slowest)
     started = int(counts[kernel.ATTEMPTS] - counts[kernel.THROTTLES])
     provisioned_seconds = provisioning.seconds()
     usage = Usage(
@@ -121,8 +123,8 @@ def _result(job: Job, platform: Lambda, books: kernel.Books, provisioning: Provi
         on_provisioned=int(counts[kernel.ON_PROVISIONED]),
         mean_busy=float(totals[kernel.BUSY_TIME]) / horizon,
         mean_capacity=(float(totals[kernel.ALIVE_TIME]) + provisioned_seconds) / horizon,
-        latency=histogram(books.latencies, totals[kernel.LATENCY]),
-        first_token=histogram(books.firsts, totals[kernel.FIRST]),
+        latency=histogram(stats.latencies, totals[kernel.LATENCY]),
+        first_token=histogram(stats.firsts, totals[kernel.FIRST]),
         wait=histogram(empty_histogram(), 0.0),
         usage=usage,
         peak={
@@ -134,5 +136,5 @@ def _result(job: Job, platform: Lambda, books: kernel.Books, provisioning: Provi
             "in_one_pod": 1,
         },
         seconds=seconds,
-        samples=samples_of(books.kept),
+        samples=samples_of(stats.kept),
     )

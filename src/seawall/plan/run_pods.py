@@ -13,7 +13,7 @@ from seawall.plan.keda import KedaSettings
 from seawall.plan.kernels.pods import arrays as kernel
 from seawall.plan.kernels.pods.loop import work
 from seawall.plan.platforms import Eks, Managed, Nodes
-from seawall.plan.pod_state import law_of, places_of, state_of, with_room
+from seawall.plan.pod_state import initial_pods, params_of, slots_of, with_room
 from seawall.plan.result import Result, Usage
 from seawall.plan.scalers import Scaler, scaler_of
 from seawall.plan.tally import empty_histogram, first_tokens, histogram, level, samples_of
@@ -21,14 +21,14 @@ from seawall.plan.tally import empty_histogram, first_tokens, histogram, level, 
 __all__ = ["run_eks", "run_managed"]
 
 Floats = NDArray[np.float64]
-State = tuple[kernel.Pods, kernel.Requests, kernel.PodBooks, kernel.PodLaw]
+State = tuple[kernel.Pods, kernel.Requests, kernel.PodStats, kernel.PodParams]
 
 
 def run_eks(job: Job, platform: Eks) -> Result:
     """Simulate; see `simulate`."""
     scaler = platform.scaler
     most = platform.pods if scaler is None else max(scaler.maximum, platform.pods)
-    room = places_of(platform, job.workload)
+    room = slots_of(platform, job.workload)
     return _run(job, platform, scaler, most=most, kind="eks", room=room)
 
 
@@ -45,7 +45,7 @@ def run_managed(job: Job, platform: Managed) -> Result:
         grace=900.0,
         nodes=Nodes(pods_each=1, launch=platform.launch, pull=constant(0.0)),
     )
-    room = places_of(platform, job.workload)
+    room = slots_of(platform, job.workload)
     return _run(job, like, platform, most=platform.maximum, kind="lambda-managed", room=room)
 
 
@@ -58,11 +58,11 @@ def _run(
     kind: str,
     room: int,
 ) -> Result:
-    law, rows, tables = law_of(job, platform, room)
+    params, rows, tables = params_of(job, platform, room)
     # Room for those that drain while others start: a deployment, or nodes that are taken.
     places = 2 * most + math.ceil(platform.surge * most) + 8
-    pods, requests = state_of(places, law, job.workload)
-    books = kernel.PodBooks(
+    pods, requests = initial_pods(places, params, job.workload)
+    stats = kernel.PodStats(
         series=np.zeros((12, job.bins), dtype=np.int64),
         slowest=np.zeros(job.bins),
         first_sum=np.zeros(job.bins),
@@ -73,25 +73,25 @@ def _run(
         totals=np.zeros(5),
         kept=job.kept,
     )
-    state = (pods, requests, books, law)
+    state = (pods, requests, stats, params)
     horizon = job.workload.arrivals.horizon
     fleet = Fleet(platform, job.workload.service.start, state, seed=job.seed, horizon=horizon)
-    scaler = scaler_of(fleet, settings, law, books)
+    scaler = scaler_of(fleet, settings, params, stats)
     _drive(job, state, (rows, tables), fleet, scaler)
-    return _result(job, books, pods, fleet, kind)
+    return _result(job, stats, pods, fleet, kind)
 
 
 def _drive(
     job: Job, state: State, draws: tuple[Floats, Floats], fleet: Fleet, scaler: Scaler | None
 ) -> None:
-    pods, requests, books, law = state
+    pods, requests, stats, params = state
     following = iter(job.pieces)
     piece, last, at, number = next(following), False, 0, 0
     while True:
         requests = with_room(requests, len(piece))
         fleet.use(requests)
         until = fleet.next_time
-        at = work(pods, requests, books, law, *draws, piece, at, number, until, last)
+        at = work(pods, requests, stats, params, *draws, piece, at, number, until, last)
         if at == len(piece) and not last:
             number += len(piece)
             at = 0
@@ -103,7 +103,7 @@ def _drive(
             return
         now, what = fleet.act()
         if scaler is not None:
-            scaler.look(now, what)
+            scaler.evaluate(now, what)
 
 
 def _steps(changes: list[tuple[float, int]], width: float, bins: int) -> Floats:
@@ -114,9 +114,9 @@ def _steps(changes: list[tuple[float, int]], width: float, bins: int) -> Floats:
     return level(found)
 
 
-def _result(job: Job, books: kernel.PodBooks, pods: kernel.Pods, fleet: Fleet, kind: str) -> Result:
+def _result(job: Job, stats: kernel.PodStats, pods: kernel.Pods, fleet: Fleet, kind: str) -> Result:
     workload, width, seed = job.workload, job.width, job.seed
-    series, counts, totals = books.series, books.counts, books.totals
+    series, counts, totals = stats.series, stats.counts, stats.totals
     bins = series.shape[1]
     early, late = job.store_calls
     capacity = _steps(fleet.pod_changes, width, bins)
@@ -142,19 +142,19 @@ def _result(job: Job, books: kernel.PodBooks, pods: kernel.Pods, fleet: Fleet, k
         "ready": _steps(fleet.ready_changes, width, bins),
         "provisioned": np.zeros(bins),
         "spilled": np.zeros(bins),
-        "nodes": _steps(fleet.park.changes, width, bins),
+        "nodes": _steps(fleet.node_pool.changes, width, bins),
         "new_connections": opened + per * started_pods,
         "open_connections": np.cumsum(opened) + per * capacity,
         "model_calls": level(series[kernel.CALLS_BEGIN] - series[kernel.CALLS_END]),
         "store_calls": (early * series[kernel.STARTED] + late * series[kernel.ENDED]).astype(float),
-    } | first_tokens(series[kernel.ARRIVED], books.first_sum, books.slowest)
+    } | first_tokens(series[kernel.ARRIVED], stats.first_sum, stats.slowest)
     pod_seconds = fleet.pod_seconds()
     usage = Usage(
         invocations=int(counts[kernel.ATTEMPTS] - counts[kernel.THROTTLES]),
         pod_seconds=pod_seconds,
-        node_seconds=fleet.park.seconds(horizon),
+        node_seconds=fleet.node_pool.seconds(horizon),
         cpu_seconds=float(pods.used.sum()),
-        node_starts=fleet.park.launched,
+        node_starts=fleet.node_pool.launched,
         pod_starts=fleet.starts,
     )
     return Result(
@@ -173,9 +173,9 @@ def _result(job: Job, books: kernel.PodBooks, pods: kernel.Pods, fleet: Fleet, k
         on_provisioned=0,
         mean_busy=float(totals[kernel.BUSY_TIME]) / horizon,
         mean_capacity=pod_seconds / horizon,
-        latency=histogram(books.latencies, totals[kernel.LATENCY]),
-        first_token=histogram(books.firsts, totals[kernel.FIRST]),
-        wait=histogram(books.waits, totals[kernel.WAITED]),
+        latency=histogram(stats.latencies, totals[kernel.LATENCY]),
+        first_token=histogram(stats.firsts, totals[kernel.FIRST]),
+        wait=histogram(stats.waits, totals[kernel.WAITED]),
         usage=usage,
         peak={
             "in_service": int(seconds["in_service"].max()),
@@ -186,5 +186,5 @@ def _result(job: Job, books: kernel.PodBooks, pods: kernel.Pods, fleet: Fleet, k
             "in_one_pod": int(counts[kernel.PEAK_POD]),
         },
         seconds=seconds,
-        samples=samples_of(books.kept),
+        samples=samples_of(stats.kept),
     )

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from seawall.plan.candidates import Candidate, ordinary_platform, stretched
 from seawall.plan.platforms import Eks, Managed, Platform
-from seawall.plan.pod_state import places_of
+from seawall.plan.pod_state import slots_of
 from seawall.plan.result import Histogram, Result, Usage
 from seawall.plan.simulate import simulate
 from seawall.plan.windows import Window
 from seawall.plan.workload import Workload
 
-__all__ = ["SHARES", "Outcome", "Runs", "Times"]
+__all__ = ["SHARES", "Outcome", "SimulationRunner", "TimePercentiles"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -28,7 +28,7 @@ _KEPT = 250_000.0  # requests of which each is looked at; of more the piece's hi
 _POINTS = 100
 
 
-class Times(Struct, frozen=True):
+class TimePercentiles(Struct, frozen=True):
     """Percentiles by name of SHARES, seconds, NaN of nobody; and points of the distribution."""
 
     at: dict[str, float]
@@ -47,8 +47,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     timed_out: int
     failed: int
     cold_starts: int
-    first_token: Times
-    latency: Times
+    first_token: TimePercentiles
+    latency: TimePercentiles
     usage: Usage
     attempts: int
     throttled: int
@@ -62,7 +62,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
         return 1.0 - self.served / self.requests if self.requests else 0.0
 
 
-class Runs:
+class SimulationRunner:
     """Simulations, in threads: the compiled loops do not hold the interpreter's lock.
 
     What was run once is not run again. progress: is told after each run how many there were.
@@ -110,7 +110,7 @@ class Runs:
         if isinstance(platform, Managed):
             if platform.runtime == "processes":
                 return stretched(workload, start_factor), platform
-            platform = structs.replace(platform, concurrency=places_of(platform, workload))
+            platform = structs.replace(platform, concurrency=slots_of(platform, workload))
         elif isinstance(platform, Eks):
             platform = structs.replace(platform, memory_mb=1_024.0)
         known = self._plainer.get((id(workload), start_factor))
@@ -224,20 +224,20 @@ def _looked_at(result: Result, window: Window, *, whole: bool) -> Outcome:
     )
 
 
-def _times(values: NDArray[np.float64], *, drawn: bool) -> Times:
+def _times(values: NDArray[np.float64], *, drawn: bool) -> TimePercentiles:
     if not len(values):
-        return Times(dict.fromkeys(SHARES, math.nan))
+        return TimePercentiles(dict.fromkeys(SHARES, math.nan))
     ordered = np.sort(values)
     last = len(ordered) - 1
     at = {name: _between(ordered, share * last) for name, share in SHARES.items()}
     if not drawn:
-        return Times(at)
+        return TimePercentiles(at)
     places = np.unique(np.linspace(0, last, _POINTS).round().astype(int))
     places = np.unique(
         np.append(places, np.round(last * np.array([0.99, 0.995, 0.999])).astype(int))
     )
     points = [(float(ordered[place]), float((place + 1) / (last + 1))) for place in places]
-    return Times(at, tuple(points))
+    return TimePercentiles(at, tuple(points))
 
 
 def _between(ordered: NDArray[np.float64], rank: float) -> float:
@@ -246,9 +246,9 @@ def _between(ordered: NDArray[np.float64], rank: float) -> float:
     return float(ordered[low] + (rank - low) * (ordered[high] - ordered[low]))
 
 
-def _from_histogram(histogram: Histogram) -> Times:
+def _from_histogram(histogram: Histogram) -> TimePercentiles:
     at = {name: histogram.quantile(share) for name, share in SHARES.items()}
     if not histogram.count:
-        return Times(at)
+        return TimePercentiles(at)
     shares = [*np.linspace(0.005, 0.985, 99), 0.99, 0.995, 0.999, 1.0]
-    return Times(at, tuple((histogram.quantile(float(s)), float(s)) for s in shares))
+    return TimePercentiles(at, tuple((histogram.quantile(float(s)), float(s)) for s in shares))

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from seawall.plan.fleet import Fleet
-from seawall.plan.hpa import Hpa, HpaSettings, Seen
+from seawall.plan.hpa import Hpa, HpaSettings, PodMetrics
 from seawall.plan.keda import Keda, KedaSettings
 from seawall.plan.kernels.pods import arrays as kernel
 from seawall.plan.kernels.pods.ending import settle
@@ -18,8 +18,8 @@ __all__ = ["CpuMeter", "ManagedScaler", "Scaler", "scaler_of"]
 class CpuMeter:
     """What each pod used of its processors since it was last read."""
 
-    def __init__(self, fleet: Fleet, law: kernel.PodLaw) -> None:
-        self._fleet, self._law = fleet, law
+    def __init__(self, fleet: Fleet, params: kernel.PodParams) -> None:
+        self._fleet, self._law = fleet, params
         self._before = np.zeros(len(fleet.pods_state.used))
         self._at = 0.0
 
@@ -36,20 +36,20 @@ class CpuMeter:
 class Scaler(Protocol):
     """Looks at its own occasions, and at no others."""
 
-    def look(self, now: float, what: str) -> None:
+    def evaluate(self, now: float, what: str) -> None:
         """At one of the occasions that it has planned."""
 
 
 class HpaScaler:
     """A horizontal pod autoscaler."""
 
-    def __init__(self, fleet: Fleet, settings: HpaSettings, law: kernel.PodLaw) -> None:
+    def __init__(self, fleet: Fleet, settings: HpaSettings, params: kernel.PodParams) -> None:
         self._fleet, self._settings = fleet, settings
         self._hpa = Hpa(settings)
-        self._meter = CpuMeter(fleet, law)
+        self._meter = CpuMeter(fleet, params)
         fleet.plan(settings.sync, "hpa")
 
-    def look(self, now: float, what: str) -> None:
+    def evaluate(self, now: float, what: str) -> None:
         """At each sync. Metrics cover the time since the last one."""
         if what != "hpa":
             return
@@ -73,7 +73,7 @@ class HpaScaler:
                 unready += 1
             else:
                 usage, measured = usage + float(shares[pod.place]), measured + 1
-        wanted = self._hpa.step(now, fleet.wanted, Seen(usage, measured, unready, missing))
+        wanted = self._hpa.step(now, fleet.wanted, PodMetrics(usage, measured, unready, missing))
         if wanted != fleet.wanted:
             fleet.scale(wanted, now)
         fleet.plan(now + settings.sync, "hpa")
@@ -82,14 +82,14 @@ class HpaScaler:
 class KedaScaler:
     """KEDA on requests in flight, those that were turned away since the last look included."""
 
-    def __init__(self, fleet: Fleet, settings: KedaSettings, books: kernel.PodBooks) -> None:
-        self._fleet, self._settings, self._books = fleet, settings, books
+    def __init__(self, fleet: Fleet, settings: KedaSettings, stats: kernel.PodStats) -> None:
+        self._fleet, self._settings, self._books = fleet, settings, stats
         self._keda = Keda(settings)
         self._refused = 0
         fleet.plan(settings.polling, "keda")
         fleet.plan(settings.sync, "keda-hpa")
 
-    def look(self, now: float, what: str) -> None:
+    def evaluate(self, now: float, what: str) -> None:
         """At each polling, and each sync of its autoscaler."""
         if what not in ("keda", "keda-hpa"):
             return
@@ -115,14 +115,14 @@ class ManagedScaler:
     you may see throttles» (docs, lambda-managed-instances-scaling).
     """
 
-    def __init__(self, fleet: Fleet, platform: Managed, law: kernel.PodLaw) -> None:
-        self._fleet, self._platform, self._law = fleet, platform, law
-        self._meter = CpuMeter(fleet, law)
+    def __init__(self, fleet: Fleet, platform: Managed, params: kernel.PodParams) -> None:
+        self._fleet, self._platform, self._law = fleet, platform, params
+        self._meter = CpuMeter(fleet, params)
         self._history: list[tuple[float, int]] = [(0.0, fleet.wanted)]
         self._enough_since = 0.0
         fleet.plan(platform.check_seconds, "managed")
 
-    def look(self, now: float, what: str) -> None:
+    def evaluate(self, now: float, what: str) -> None:
         """At each check."""
         if what != "managed":
             return
@@ -150,16 +150,16 @@ class ManagedScaler:
 def scaler_of(
     fleet: Fleet,
     settings: HpaSettings | KedaSettings | Managed | None,
-    law: kernel.PodLaw,
-    books: kernel.PodBooks,
+    params: kernel.PodParams,
+    stats: kernel.PodStats,
 ) -> Scaler | None:
     """The scaler that the settings describe; None: the number of pods does not change."""
     match settings:
         case HpaSettings():
-            return HpaScaler(fleet, settings, law)
+            return HpaScaler(fleet, settings, params)
         case KedaSettings():
-            return KedaScaler(fleet, settings, books)
+            return KedaScaler(fleet, settings, stats)
         case Managed():
-            return ManagedScaler(fleet, settings, law)
+            return ManagedScaler(fleet, settings, params)
         case None:
             return None

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from seawall.plan.answer import Choice, CostItem
+from seawall.plan.answer import CostItem, PlatformName
 from seawall.plan.bill import bill, used_in
 from seawall.plan.candidates import (
     Candidate,
@@ -13,7 +13,7 @@ from seawall.plan.candidates import (
     function,
     managed,
     memories,
-    places_in_a_pod,
+    slots_per_pod,
 )
 from seawall.plan.concurrency import limit_of, most_provisioned, worth_provisioning
 from seawall.plan.managed_sizes import least_environments
@@ -21,16 +21,16 @@ from seawall.plan.objective import excess, misses
 from seawall.plan.platforms import Eks, Lambda, Managed
 from seawall.plan.question import Question
 from seawall.plan.replications import interval
-from seawall.plan.runs import Outcome, Runs
+from seawall.plan.runs import Outcome, SimulationRunner
 from seawall.plan.windows import Month
 
-__all__ = ["Finder", "Sized", "excess_of", "misses_of"]
+__all__ = ["CandidateSearch", "Evaluation", "excess_of", "misses_of"]
 
 _CORES = (0.4, 0.85)  # of a pod: what lets four or two of them fit on two vCPUs
 _MOST_PODS = 2_000
 
 
-class Sized(Struct, frozen=True, kw_only=True):
+class Evaluation(Struct, frozen=True, kw_only=True):
     """A configuration with what became of the crowd and what a month costs.
 
     outcome: of the first replication.
@@ -103,7 +103,7 @@ def least(meets: Callable[[int], bool], low: int, guess: int, most: int, within:
     return high
 
 
-class Finder:
+class CandidateSearch:
     """Searches for one question. within: how near a size is to the least that would do.
 
     enough: a configuration near to what is known, which meets the objective and costs more than
@@ -111,13 +111,13 @@ class Finder:
     """
 
     def __init__(
-        self, question: Question, month: Month, runs: Runs, *, within: float = 0.03
+        self, question: Question, month: Month, runs: SimulationRunner, *, within: float = 0.03
     ) -> None:
         self.question, self.month, self._runs = question, month, runs
         self._within = within
         self.enough = math.inf
 
-    def find(self, name: Choice, near: Candidate | None = None) -> Sized:
+    def find(self, name: PlatformName, near: Candidate | None = None) -> Evaluation:
         """For one platform; near: what was found for a similar question."""
         match name:
             case "lambda" | "lambda-snapstart":
@@ -145,7 +145,7 @@ class Finder:
         pieces = [month.judged, *month.ordinary]
         return [self._runs.judged(candidate, each) for each in pieces if not each.event]
 
-    def firm(self, found: Sized, seeds: int) -> Sized:
+    def confirm(self, found: Evaluation, seeds: int) -> Evaluation:
         """A little more of it, where it only just met the objective with the first seed.
 
         It has to hold at the upper end of the intervals over the replications. A function without
@@ -197,7 +197,7 @@ class Finder:
         outcome = self._runs.judged(candidate, self.month.judged, seed=seed)
         return excess_of(self.question, outcome)
 
-    def sized(self, candidate: Candidate) -> Sized:
+    def sized(self, candidate: Candidate) -> Evaluation:
         """With its outcome and its bill."""
         month = self.month
         outcome = self._runs.judged(candidate, month.judged)
@@ -211,7 +211,7 @@ class Finder:
         most = self.question.objective.monthly_cost
         if most is not None and cost > most:
             over += math.log(cost / most)
-        return Sized(candidate=candidate, outcome=outcome, items=items, cost=cost, excess=over)
+        return Evaluation(candidate=candidate, outcome=outcome, items=items, cost=cost, excess=over)
 
     def _guess(self, near: Candidate | None, otherwise: float) -> int:
         """As much for each request at once as in what is known."""
@@ -224,13 +224,13 @@ class Finder:
 
     def _good_enough(
         self, near: Candidate | None, of: Callable[[int], Candidate], guess: int, most: int
-    ) -> Sized | None:
+    ) -> Evaluation | None:
         if near is None or self._excess(of(min(guess, most))) != 0.0:
             return None
         found = self.sized(of(min(guess, most)))
         return found if found.cost > self.enough else None
 
-    def _function(self, name: Choice) -> Sized:
+    def _function(self, name: PlatformName) -> Evaluation:
         question, month = self.question, self.month
         sizes = memories(question.workload.service)
         best = function(question, month, name, memory_mb=sizes[0])
@@ -256,7 +256,7 @@ class Finder:
             return sizes[len(over) - 1]
         return sizes[-1] if over[-1] < 0.98 * over[0] else sizes[0]
 
-    def _provisioned(self, near: Candidate | None) -> Sized:
+    def _provisioned(self, near: Candidate | None) -> Evaluation:
         question, month = self.question, self.month
         most = most_provisioned(limit_of(question, month))
         most = min(most, math.ceil(1.15 * month.peak) + 2)
@@ -286,7 +286,7 @@ class Finder:
             return more if more.met and more.cost < best.cost else best
         return best
 
-    def _managed(self, near: Candidate | None) -> Sized:
+    def _managed(self, near: Candidate | None) -> Evaluation:
         question, month = self.question, self.month
         needed = least_environments(question, month)
         guess = max(3, self._guess(near, needed))
@@ -304,7 +304,7 @@ class Finder:
             found = guess  # more do not help
         return self.sized(managed(question, month, found))
 
-    def _eks(self, near: Candidate | None) -> Sized:
+    def _eks(self, near: Candidate | None) -> Evaluation:
         question, month = self.question, self.month
         fewest = question.options.least_pods
         far = near is not None and near.size * month.peak / near.at_once > 2.0 * fewest
@@ -313,7 +313,7 @@ class Finder:
             if self._excess(small) == 0.0:
                 return self.sized(small)
         cores = _CORES[-1]
-        places = places_in_a_pod(question.workload.service, cores)
+        places = slots_per_pod(question.workload.service, cores)
         guess = max(fewest, self._guess(near, month.peak / places))
         most = min(_MOST_PODS, 16 * math.ceil(month.peak / places) + 16)
         found = least(

@@ -5,7 +5,7 @@ from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from seawall.errors import ConfigError
-from seawall.plan.checks import amounts
+from seawall.plan.checks import check_amounts
 from seawall.plan.distributions import (
     Distribution,
     constant,
@@ -158,8 +158,10 @@ def check_service(service: Service) -> None:
     if sum(stage.model for stage in service.stages) > 1:
         raise ConfigError("service.stages: more than one is the model's")
     for stage in service.stages:
-        amounts(f"service.stages.{stage.name}", cpu_ms=stage.cpu_ms, store_calls=stage.store_calls)
-    amounts(
+        check_amounts(
+            f"service.stages.{stage.name}", cpu_ms=stage.cpu_ms, store_calls=stage.store_calls
+        )
+    check_amounts(
         "service",
         memory_mb=service.memory_mb,
         memory_kb_in_flight=service.memory_kb_in_flight,

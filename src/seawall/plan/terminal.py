@@ -3,10 +3,10 @@
 import textwrap
 
 from seawall.plan.answer import Answer, BreakEven, PlatformAnswer
-from seawall.plan.check import Checked
+from seawall.plan.check import CheckResult
 from seawall.plan.words import TITLES, amount, money, seconds
 
-__all__ = ["checked_text", "screen"]
+__all__ = ["format_check", "format_answer"]
 
 _WIDTH = 80
 _TITLES = {
@@ -18,7 +18,7 @@ _TITLES = {
 }
 
 
-def screen(answer: Answer) -> str:
+def format_answer(answer: Answer) -> str:
     """The choice, all five beside one another, and what would change it; 24 lines at most."""
     lines = [*_question(answer), *_choice(answer), "", *_table(answer), ""]
     facts = [
@@ -139,7 +139,7 @@ def _rule(answer: Answer) -> str:
     return text
 
 
-def checked_text(checked: Checked) -> str:
+def format_check(checked: CheckResult) -> str:
     """What a check found, for a log."""
     title = TITLES[checked.platform]
     head = "holds" if checked.holds else "does NOT hold"

@@ -3,18 +3,18 @@
 import math
 
 from seawall.plan.answer import (
-    Choice,
+    CapacityChange,
     Configuration,
     EksConfiguration,
     LambdaConfiguration,
     ManagedConfiguration,
-    Moment,
+    PlatformName,
 )
 from seawall.plan.distributions import Distribution
 
 __all__ = ["TITLES", "amount", "configuration_words", "money", "seconds", "times"]
 
-TITLES: dict[Choice, str] = {
+TITLES: dict[PlatformName, str] = {
     "lambda": "Lambda",
     "lambda-provisioned": "Lambda, provisioned concurrency",
     "lambda-snapstart": "Lambda, SnapStart",
@@ -62,7 +62,7 @@ def times(distribution: Distribution) -> str:
             return f"measured, p50 {seconds(values[len(values) // 2])}"
 
 
-def _schedule(moments: tuple[Moment, ...], what: str) -> list[str]:
+def _schedule(moments: tuple[CapacityChange, ...], what: str) -> list[str]:
     if not moments:
         return []
     return [f"{moments[0].count:,} {what} {-moments[0].at / 60:.0f} min before an announced spike"]

@@ -7,7 +7,7 @@ from msgspec import Struct, field, structs
 
 from seawall.errors import ConfigError
 from seawall.plan.arrivals import Arrivals, check_arrivals, expected_requests
-from seawall.plan.checks import amounts
+from seawall.plan.checks import check_amounts
 from seawall.plan.distributions import empirical
 from seawall.plan.exports.reading import read_trace
 from seawall.plan.service import DEFAULT_SOURCES, Service, Stage, check_service, split_measured
@@ -106,7 +106,7 @@ def _stages(
 
 def check_clients(clients: Clients) -> None:
     """Raise ConfigError, naming the field, if they are nonsense."""
-    amounts("clients", retries=clients.retries, backoff=clients.backoff)
+    check_amounts("clients", retries=clients.retries, backoff=clients.backoff)
     if clients.retries > 20:
         raise ConfigError("clients.retries: more than 20")
     if not clients.patience > 0:

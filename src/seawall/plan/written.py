@@ -17,7 +17,7 @@ from seawall.plan.workload import Clients, Workload, from_trace
 
 __all__ = [
     "WORKLOAD_TABLES",
-    "changed_by",
+    "with_fields",
     "from_flags",
     "read_document",
     "read_workload",
@@ -133,15 +133,15 @@ def workload_of(document: dict[str, Any], folder: Path) -> Workload:
         serving["stages"] = split_duration(whole, serving.get("stages", workload.service.stages))
     for where, table in (("arrivals", arriving), ("service", serving)):
         given |= dict.fromkeys((f"{where}.{key}" for key in table), "given")
-    service = changed_by(workload.service, serving, "service")
+    service = with_fields(workload.service, serving, "service")
     calling = _table(document, "clients")
     given |= {"clients": "given"} if calling else {}
     sources = workload.sources | given
     clients = Clients() if "patience" in calling else _patient(service, sources)
     return Workload(
-        arrivals=changed_by(workload.arrivals, arriving, "arrivals"),
+        arrivals=with_fields(workload.arrivals, arriving, "arrivals"),
         service=service,
-        clients=changed_by(clients, calling, "clients"),
+        clients=with_fields(clients, calling, "clients"),
         sources=sources,
     )
 
@@ -195,10 +195,10 @@ def _stage(table: object, where: str) -> Stage:
     if not isinstance(table, dict) or "name" not in table or "seconds" not in table:
         raise ConfigError(f"{where}: a stage is a table with name and seconds")
     fields = table | {"seconds": _times(table["seconds"], f"{where}.seconds")}
-    return changed_by(Stage(str(table["name"]), fields["seconds"]), fields, where)
+    return with_fields(Stage(str(table["name"]), fields["seconds"]), fields, where)
 
 
-def changed_by(base: T, fields: dict[str, Any], where: str) -> T:
+def with_fields(base: T, fields: dict[str, Any], where: str) -> T:
     """The base with some fields changed, each of the type that it has.
 
     Raises ConfigError, naming the field in the table `where`.

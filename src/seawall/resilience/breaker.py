@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Literal
 
-__all__ = ["Breaker", "BreakerState"]
+__all__ = ["CircuitBreaker", "BreakerState"]
 
 BreakerState = Literal["closed", "open", "half-open"]
 
@@ -11,7 +11,7 @@ _SLICES = 10  # of the window: old calls are forgotten a tenth at a time
 _LONGEST_OPEN = 4.0  # times open_seconds
 
 
-class Breaker:
+class CircuitBreaker:
     """Closed until too many calls of a time window failed; then open; then tried with a few.
 
     Of the calls that began while it was closed, a share of `failure_rate` among at least
@@ -72,7 +72,7 @@ class Breaker:
         """Seconds until a call may be let through again; 0 while it is not open."""
         return max(0.0, self._opened_at + self._open_for - at) if self._open_for else 0.0
 
-    def enter(self, *, at: float) -> int | None:
+    def acquire(self, *, at: float) -> int | None:
         """Begin a call: a ticket to give back with its outcome; None when it must not be made."""
         if not self._open_for:
             return self._generation
@@ -81,7 +81,7 @@ class Breaker:
         self._probing += 1
         return self._generation
 
-    def forget(self, ticket: int) -> None:
+    def discard(self, ticket: int) -> None:
         """The call ended without telling anything about the upstream."""
         if ticket == self._generation and self._open_for:
             self._probing -= 1

@@ -44,7 +44,7 @@ class GradientLimit:
         "_minimum",
         "_rising",
         "_short",
-        "_usual",
+        "_baseline",
     )
 
     def __init__(self, *, minimum: int, maximum: int) -> None:
@@ -52,7 +52,7 @@ class GradientLimit:
         self._maximum = float(maximum)
         self._limit = self._maximum
         self._congested = self._maximum  # the limit at which there was congestion last
-        self._usual = 0.0
+        self._baseline = 0.0
         self._short = 0.0
         self._backed_off_at = -math.inf
         self._rising = False
@@ -63,19 +63,19 @@ class GradientLimit:
         return int(self._limit)
 
     @property
-    def usual(self) -> float:
+    def baseline(self) -> float:
         """The usual latency; 0 while it is unknown."""
-        return self._usual
+        return self._baseline
 
     def sample(self, latency: float, *, in_flight: int) -> None:
         """An answer began after `latency`; `in_flight` calls were under way with it."""
         latency = max(latency, _INSTANT)
         self._short += (latency - self._short) * (1 / _SAMPLES if self._short else 1.0)
-        if not self._usual:
-            self._usual = latency
-        elif self._short < self._usual or in_flight <= 2 * self._minimum:
-            self._usual += (self._short - self._usual) / _SAMPLES
-        gradient = max(0.5, min(1.0, _TOLERANCE * self._usual / self._short))
+        if not self._baseline:
+            self._baseline = latency
+        elif self._short < self._baseline or in_flight <= 2 * self._minimum:
+            self._baseline += (self._short - self._baseline) / _SAMPLES
+        gradient = max(0.5, min(1.0, _TOLERANCE * self._baseline / self._short))
         if gradient < 1.0:
             self._rising = False
             self._congested = self._limit
@@ -89,7 +89,7 @@ class GradientLimit:
         target = self._limit * gradient + math.sqrt(self._limit)
         self._set(self._limit + (target - self._limit) * _SMOOTHING / max(1, in_flight))
 
-    def drop(self, *, in_flight: int, at: float) -> None:
+    def record_drop(self, *, in_flight: int, at: float) -> None:
         """A call was throttled, or not answered in time; it is one of those in flight."""
         if in_flight <= self._minimum:
             return  # whatever it was for, it was not for our calls

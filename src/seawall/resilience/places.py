@@ -3,10 +3,10 @@
 import asyncio
 from collections import deque
 
-__all__ = ["Places"]
+__all__ = ["ConcurrencyLimiter"]
 
 
-class Places:
+class ConcurrencyLimiter:
     """Calls in flight, bounded by a limit that may change at any time.
 
     The line is no longer than the turns in flight, which admission bounds.
@@ -24,7 +24,7 @@ class Places:
         """How many wait for one."""
         return len(self._waiters)
 
-    def take(self) -> bool:
+    def try_acquire(self) -> bool:
         """A place, if one is free and nobody waits for it."""
         if self.in_flight >= self.limit or self._waiters:
             return False
@@ -40,7 +40,7 @@ class Places:
                 await waiter
         except BaseException as error:
             if waiter.done() and not waiter.cancelled():
-                self.give_back()  # it came in the very moment of giving up
+                self.release()  # it came in the very moment of giving up
             elif waiter in self._waiters:  # else it was passed over already
                 self._waiters.remove(waiter)
             if isinstance(error, TimeoutError):
@@ -48,12 +48,12 @@ class Places:
             raise
         return True
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """A call has ended."""
         self.in_flight -= 1
-        self.fill()
+        self.admit_waiting()
 
-    def fill(self) -> None:
+    def admit_waiting(self) -> None:
         """Let in those who wait, as far as the limit allows; to be called when it has grown."""
         while self._waiters and self.in_flight < self.limit:
             waiter = self._waiters.popleft()

@@ -4,13 +4,13 @@ import math
 from bisect import bisect_left, insort
 from collections import deque
 
-__all__ = ["RunningQuantile"]
+__all__ = ["RollingQuantile"]
 
 _KEPT = 256
 _ENOUGH = 30
 
 
-class RunningQuantile:
+class RollingQuantile:
     """The nearest-rank quantile of the last 256 values; a microsecond each."""
 
     __slots__ = ("_order", "_quantile", "_sorted")

@@ -27,7 +27,7 @@ from seawall.counters.port import Counters
 from seawall.counters.share import Share, Window
 from seawall.errors import DeadlineExceeded, UpstreamThrottled
 
-__all__ = ["Place", "Quota", "QuotaSettings", "Taken"]
+__all__ = ["Place", "Quota", "QuotaSettings", "QuotaPermit"]
 
 _REQUESTS = "requests"
 _TOKENS = "tokens"
@@ -52,7 +52,7 @@ class QuotaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pods: Annotated[int, Meta(ge=1, le=100_000)] = 1
 
 
-class Taken(Struct, frozen=True):
+class QuotaPermit(Struct, frozen=True):
     """What a call was given, of which window: one request, and an estimate of its tokens."""
 
     window: str
@@ -81,7 +81,7 @@ class Quota:
         counters: Counters,
         *,
         seconds: float = 2.0,
-        doubt_seconds: float = 1.0,
+        retry_seconds: float = 1.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         part = settings.window_seconds / 60.0
@@ -99,9 +99,9 @@ class Quota:
             f"quota/{name}",
             self._limits,
             self._window_at,
-            census=True,
+            count_processes=True,
             seconds=seconds,
-            doubt_seconds=doubt_seconds,
+            retry_seconds=retry_seconds,
             clock=clock,
         )
         self._queue: deque[_Waiting] = deque()
@@ -114,7 +114,7 @@ class Quota:
         return len(self._queue)
 
     @property
-    def throttling(self) -> bool:
+    def on_static_share(self) -> bool:
         """Whether the last addition failed, so that the static share counts."""
         return self._share.in_doubt
 
@@ -127,15 +127,17 @@ class Quota:
     async def place(
         self, prompt_tokens: int, max_tokens: int | None, deadline: float
     ) -> AsyncGenerator[Place, None]:
-        """`take`, and `settle` with what the block has written into the place."""
-        taken = await self.take(prompt_tokens, max_tokens, deadline)
+        """`acquire`, and `settle` with what the block has written into the place."""
+        permit = await self.acquire(prompt_tokens, max_tokens, deadline)
         place = Place()
         try:
             yield place
         finally:
-            self.settle(taken, tokens=place.tokens, completion_tokens=place.completion_tokens)
+            self.settle(permit, tokens=place.tokens, completion_tokens=place.completion_tokens)
 
-    async def take(self, prompt_tokens: int, max_tokens: int | None, deadline: float) -> Taken:
+    async def acquire(
+        self, prompt_tokens: int, max_tokens: int | None, deadline: float
+    ) -> QuotaPermit:
         """Have one request and its estimated tokens; waits for the next window if need be.
 
         deadline: of the call, in seconds on the event loop's clock.
@@ -148,13 +150,13 @@ class Quota:
         needs = self._needs(prompt_tokens, max_tokens)
         loop = asyncio.get_running_loop()
         while (seconds := deadline - loop.time()) > 0:
-            share.roll()
+            share.advance_window()
             if share.in_doubt:
                 self._go_by_static_share()
                 share.probe()  # not waited for: the static share decides meanwhile
-            if (taken := self._spend(needs)) is not None:
-                return taken
-            if not share.in_doubt and share.worth_asking(needs):
+            if (permit := self._spend(needs)) is not None:
+                return permit
+            if not share.in_doubt and share.may_have_more(needs):
                 await share.ask(needs, seconds=seconds)
             else:
                 await self._wait(needs, deadline)
@@ -162,20 +164,20 @@ class Quota:
             f"The quota of '{self._name}' did not let the call through in time.", field="model"
         )
 
-    def take_at_once(self, prompt_tokens: int, max_tokens: int | None) -> Taken | None:
+    def try_acquire(self, prompt_tokens: int, max_tokens: int | None) -> QuotaPermit | None:
         """The same, if it needs no waiting and nobody waits already."""
-        self._share.roll()
+        self._share.advance_window()
         return None if self._queue else self._spend(self._needs(prompt_tokens, max_tokens))
 
-    def give_back(self, taken: Taken) -> None:
+    def give_back(self, permit: QuotaPermit) -> None:
         """The call was not made."""
-        self.settle(taken, tokens=0)
-        if _REQUESTS in self._limits and taken.window == self._share.window.name:
+        self.settle(permit, tokens=0)
+        if _REQUESTS in self._limits and permit.window == self._share.window.name:
             self._share.spend({_REQUESTS: -1})
             self._wake()
 
     def settle(
-        self, taken: Taken, *, tokens: int | None, completion_tokens: int | None = None
+        self, permit: QuotaPermit, *, tokens: int | None, completion_tokens: int | None = None
     ) -> None:
         """The call is over: `tokens` were used; 0 for a refused one, None where nobody knows.
 
@@ -184,11 +186,15 @@ class Quota:
         """
         if completion_tokens is not None:
             self._completion += _WEIGHT * (completion_tokens - self._completion)
-        self._share.roll()
-        if tokens is None or _TOKENS not in self._limits or taken.window != self._share.window.name:
+        self._share.advance_window()
+        if (
+            tokens is None
+            or _TOKENS not in self._limits
+            or permit.window != self._share.window.name
+        ):
             return
-        self._share.spend({_TOKENS: tokens - taken.tokens})
-        if tokens < taken.tokens and self._queue:
+        self._share.spend({_TOKENS: tokens - permit.tokens})
+        if tokens < permit.tokens and self._queue:
             self._wake()
 
     async def close(self) -> None:
@@ -203,11 +209,11 @@ class Quota:
             for measure, limit in self._limits.items()
         }
 
-    def _spend(self, needs: dict[str, int]) -> Taken | None:
+    def _spend(self, needs: dict[str, int]) -> QuotaPermit | None:
         if not self._share.fits(needs):
             return None
         self._share.spend(needs)
-        return Taken(self._share.window.name, needs.get(_TOKENS, 0))
+        return QuotaPermit(self._share.window.name, needs.get(_TOKENS, 0))
 
     def _window_at(self, now: float) -> Window:
         number = int(now // self._window_seconds)

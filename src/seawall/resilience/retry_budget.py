@@ -41,7 +41,7 @@ class RetryBudget:
         self._tokens -= cost
         return True
 
-    def give_back(self, amount: float, *, at: float) -> None:
+    def deposit(self, amount: float, *, at: float) -> None:
         """A call succeeded: return what its last retry cost, or one token if it needed none."""
         self._refill(at)
         self._tokens = min(self._capacity, self._tokens + amount)

@@ -18,7 +18,7 @@ class ResilienceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
     `model_seconds`, connecting by five seconds.
     attempts: calls to this endpoint for one answer. backoff_seconds: the longest pause before the
     second one; it doubles up to backoff_cap_seconds.
-    extra_share: retries and hedges together, as a share of all calls.
+    retry_budget: retries and hedges together, as a share of all calls.
     hedge_share: second requests that are sent when the first token takes longer than
     `hedge_quantile` of them do, as a share of all calls; 0: none. Both requests cost money.
     resume: ask again for an answer that broke off in the middle, and go on where it broke off if
@@ -34,7 +34,7 @@ class ResilienceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
     attempts: Annotated[int, Meta(ge=1, le=10)] = 3
     backoff_seconds: _Seconds = 0.25
     backoff_cap_seconds: _Seconds = 5.0
-    extra_share: _Share = 0.1
+    retry_budget: _Share = 0.1
     hedge_share: _Share = 0.0
     hedge_quantile: Annotated[float, Meta(ge=0.5, lt=1)] = 0.95
     resume: bool = False

@@ -14,9 +14,9 @@ NUMBER = Annotated[int, Meta(ge=1, le=1 << 53)]
 """A turn's number, as the kind of a cursor; every database takes what is within these bounds."""
 
 
-def write_cursor(place: object) -> str:
+def write_cursor(position: object) -> str:
     """A place in a list as a cursor."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode()
+    return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode()
 
 
 def read_cursor(cursor: str, kind: Any) -> Any:  # noqa: ANN401 - of that kind

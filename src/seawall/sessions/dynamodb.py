@@ -35,30 +35,30 @@ from seawall.sessions.dynamodb_archives import (
     read_archives,
     write_archive,
 )
-from seawall.sessions.dynamodb_holds import Holds
+from seawall.sessions.dynamodb_holds import Leases
 from seawall.sessions.dynamodb_items import (
     head_key,
     head_time_to_live,
-    key_key,
+    key_record_key,
     number,
     text,
     time_to_live,
     turn_items,
 )
-from seawall.sessions.dynamodb_pending import Promises, promise_part
-from seawall.sessions.dynamodb_reading import Reading
+from seawall.sessions.dynamodb_pending import JobTable, delete_job_part
+from seawall.sessions.dynamodb_reading import TableReader
 from seawall.sessions.dynamodb_table import prepare_table
 from seawall.sessions.port import (
     Archive,
     ArchivePage,
+    BackgroundJob,
     Begin,
     Commit,
-    Failure,
-    Pending,
+    JobFailure,
     SessionPage,
     Snapshot,
     TurnPage,
-    latest_end,
+    latest_lease_end,
 )
 from seawall.sessions.values import (
     check_commit,
@@ -84,11 +84,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _telling(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+def _translated(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
     """What DynamoDB cannot do is told in the words of the port; the log has the rest."""
 
     @functools.wraps(method)
-    async def told(*args: P.args, **kwargs: P.kwargs) -> T:
+    async def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return await method(*args, **kwargs)
         except (DynamoDBError, ExceptionGroup) as raised:
@@ -102,7 +102,7 @@ def _telling(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, An
                 "The session store cannot be used now; try again later.", retry_after=1.0
             ) from error
 
-    return told
+    return wrapped
 
 
 class DynamoDBStore:
@@ -136,19 +136,19 @@ class DynamoDBStore:
         self._lease = lease_seconds
         self._own_clock = clock
         self._closing = closing
-        self._reading = Reading(client, table, self._clock, self._deadline, lease_seconds)
-        self._promises = Promises(client, table, self._clock, self._deadline, lease_seconds)
-        self._holds = Holds(
+        self._reader = TableReader(client, table, self._clock, self._deadline, lease_seconds)
+        self._jobs = JobTable(client, table, self._clock, self._deadline, lease_seconds)
+        self._holds = Leases(
             client,
             table,
             self._clock,
             self._deadline,
             lease=lease_seconds,
-            reading=self._reading,
-            promises=self._promises,
+            reader=self._reader,
+            jobs=self._jobs,
         )
 
-    @_telling
+    @_translated
     async def open(self) -> None:
         """See `SessionStore.open`."""
         await prepare_table(self._client, self._table, create=self._create, seconds=_OPEN_SECONDS)
@@ -158,7 +158,7 @@ class DynamoDBStore:
         if self._closing is not None:
             await self._closing()
 
-    @_telling
+    @_translated
     async def begin(self, begin: Begin) -> Snapshot:
         """See `SessionStore.begin`."""
         check_idempotency_key(begin.idempotency_key)
@@ -166,24 +166,24 @@ class DynamoDBStore:
             return Snapshot(None)
         return await self._holds.begin(self._corrected(begin))
 
-    @_telling
+    @_translated
     async def renew(self, begin: Begin) -> bool:
         """See `SessionStore.renew`."""
         return await self._holds.renew(self._corrected(begin))
 
-    @_telling
+    @_translated
     async def release(self, begin: Begin) -> None:
         """See `SessionStore.release`."""
         await self._holds.release(begin)
 
-    @_telling
+    @_translated
     async def load(self, key: SessionKey, *, turns: int) -> Snapshot:
         """See `SessionStore.load`."""
         if not is_key(key):
             return Snapshot(None)
-        return await self._reading.load(key, turns)
+        return await self._reader.load(key, turns)
 
-    @_telling
+    @_translated
     async def commit(self, commit: Commit) -> None:
         """See `SessionStore.commit`."""
         if commit.turn.number != commit.expected_version + 1:
@@ -191,48 +191,50 @@ class DynamoDBStore:
         check_commit(commit)
         if self._client.skew:
             commit = structs.replace(commit, expires_at=commit.expires_at + self._client.skew)
-        born = await self._born(commit)
+        born = await self._session_created_at(commit)
         dead: Item | None = None
         for _ in range(_TRIES):
             refused = await self._transact(self._parts(commit, born, dead))
             if refused is None:
                 return
-            if await self._done_before(commit, uncertain=refused.uncertain):
+            if await self._already_applied(commit, uncertain=refused.uncertain):
                 return
-            dead = await self._dead_key(commit, refused)
+            dead = await self._stale_key_record(commit, refused)
             if dead is None:
                 break
         raise _conflict()
 
-    @_telling
-    async def orphans(self, *, limit: int) -> tuple[Pending, ...]:
-        """See `SessionStore.orphans`."""
+    @_translated
+    async def orphaned_jobs(self, *, limit: int) -> tuple[BackgroundJob, ...]:
+        """See `SessionStore.orphaned_jobs`."""
         check_limit(limit)
-        return await self._promises.orphans(limit)
+        return await self._jobs.orphaned_jobs(limit)
 
-    @_telling
-    async def claim(self, pending: Pending, *, until: float) -> Pending | None:
+    @_translated
+    async def claim(self, background_job: BackgroundJob, *, until: float) -> BackgroundJob | None:
         """See `SessionStore.claim`."""
-        return await self._promises.claim(pending, until + self._client.skew)
+        return await self._jobs.claim(background_job, until + self._client.skew)
 
-    @_telling
-    async def hand_over(self, pending: Pending) -> None:
+    @_translated
+    async def hand_over(self, background_job: BackgroundJob) -> None:
         """See `SessionStore.hand_over`."""
-        await self._promises.hand_over(pending)
+        await self._jobs.hand_over(background_job)
 
-    @_telling
-    async def fail(self, pending: Pending, failure: Failure, *, until: float) -> None:
+    @_translated
+    async def fail(
+        self, background_job: BackgroundJob, failure: JobFailure, *, until: float
+    ) -> None:
         """See `SessionStore.fail`."""
-        await self._promises.fail(pending, failure, until + self._client.skew)
+        await self._jobs.fail(background_job, failure, until + self._client.skew)
 
-    @_telling
-    async def promised(self, owner: Principal, turn: str) -> Pending | Failure | None:
-        """See `SessionStore.promised`."""
+    @_translated
+    async def find_job(self, owner: Principal, turn: str) -> BackgroundJob | JobFailure | None:
+        """See `SessionStore.find_job`."""
         if not (is_owner(owner) and is_name(turn)):
             return None
-        return await self._promises.promised(owner, turn)
+        return await self._jobs.find_job(owner, turn)
 
-    @_telling
+    @_translated
     async def turns(self, key: SessionKey, *, limit: int, cursor: str | None = None) -> TurnPage:
         """See `SessionStore.turns`."""
         check_limit(limit)
@@ -241,7 +243,7 @@ class DynamoDBStore:
         session = snapshot.session
         if session is None:
             raise SessionNotFound
-        found = await self._reading.turns(
+        found = await self._reader.turns(
             key,
             session.created_at,
             limit + 1,
@@ -251,7 +253,7 @@ class DynamoDBStore:
         more = bool(kept) and kept[-1].number > 1
         return TurnPage(session, kept, write_cursor(kept[-1].number) if more else None)
 
-    @_telling
+    @_translated
     async def sessions(
         self, owner: Principal, *, limit: int, cursor: str | None = None
     ) -> SessionPage:
@@ -260,12 +262,12 @@ class DynamoDBStore:
         before = read_cursor(cursor, str) if cursor is not None else None
         if before is not None and not is_name(before):
             raise InvalidField("This is not a cursor of this list.", field="cursor")
-        found = await self._reading.sessions(owner, limit + 1, before)
+        found = await self._reader.sessions(owner, limit + 1, before)
         kept = tuple(found[:limit])
         more = len(found) > limit
         return SessionPage(kept, write_cursor(kept[-1].key.session) if more else None)
 
-    @_telling
+    @_translated
     async def delete(self, key: SessionKey) -> None:
         """See `SessionStore.delete`. Cut off in the middle, it can be done again."""
         if not is_key(key):
@@ -273,23 +275,23 @@ class DynamoDBStore:
         now = self._clock()
         if not await delete_session(self._client, self._table, key, self._deadline, now):
             raise SessionNotFound
-        await self._promises.forget(lambda each: each == key)
+        await self._jobs.forget(lambda each: each == key)
 
-    @_telling
+    @_translated
     async def erase(self, owner: Principal) -> int:
         """See `SessionStore.erase`."""
-        await self._promises.forget(
+        await self._jobs.forget(
             lambda each: (each.tenant, each.subject) == (owner.tenant, owner.subject)
         )
         return await erase_subject(self._client, self._table, owner, self._deadline, self._clock())
 
-    @_telling
+    @_translated
     async def archives(self, *, limit: int, cursor: str | None = None) -> ArchivePage:
         """See `SessionStore.archives`."""
         check_limit(limit)
-        return await read_archives(self._reading, limit, cursor)
+        return await read_archives(self._reader, limit, cursor)
 
-    @_telling
+    @_translated
     async def restore(self, archive: Archive) -> bool:
         """See `SessionStore.restore`."""
         return await write_archive(
@@ -361,7 +363,7 @@ class DynamoDBStore:
             )
         values: Item = {
             ":now": number(now),
-            ":me": text(commit.holder),
+            ":me": text(commit.lease_owner),
             ":id": text(commit.turn.id),
             ":next": number(commit.turn.number),
             ":state": text(state.decode()),
@@ -369,7 +371,7 @@ class DynamoDBStore:
             ":ends": number(commit.expires_at),
             ":ttl": head_time_to_live(commit.expires_at, self._keep),
             ":expected": number(commit.expected_version),
-            ":latest": number(latest_end(now, self._lease)),
+            ":latest": number(latest_lease_end(now, self._lease)),
         }
         over = "held <= :now OR held > :latest"
         free = f"(attribute_not_exists(holder) OR holder = :me OR {over})"
@@ -405,21 +407,21 @@ class DynamoDBStore:
             for item in turn_items(commit.key, commit.turn, born=since, expires_at=ends)
         ]
         if commit.attempt:
-            parts.append(promise_part(self._table, commit.turn.id, commit.attempt))
+            parts.append(delete_job_part(self._table, commit.turn.id, commit.attempt))
         if commit.idempotency_key is not None:
             parts.append(self._key_part(commit, since, dead, now))
         return parts
 
     def _key_part(self, commit: Commit, born: float, dead: Item | None, now: float) -> Put:
-        key = key_key(commit.key, commit.idempotency_key or "")
+        key = key_record_key(commit.key, commit.idempotency_key or "")
         condition = (
             "attribute_not_exists(pk) OR "
             "(attribute_not_exists(n) AND (holder = :me OR held <= :now OR held > :latest))"
         )
         values: Item = {
-            ":me": text(commit.holder),
+            ":me": text(commit.lease_owner),
             ":now": number(now),
-            ":latest": number(latest_end(now, self._lease)),
+            ":latest": number(latest_lease_end(now, self._lease)),
         }
         names = None
         if dead is not None:
@@ -442,47 +444,47 @@ class DynamoDBStore:
             expression_attribute_values=values,
         )
 
-    async def _born(self, commit: Commit) -> float | None:
+    async def _session_created_at(self, commit: Commit) -> float | None:
         """When the session was created; None for one that the commit creates."""
         if not commit.expected_version or commit.opened_at is not None:
             return commit.opened_at
         head = await self._head(commit.key)
-        if head is None or not self._reading.alive(head):
+        if head is None or not self._reader.alive(head):
             raise _conflict()
         return float(head["c"]["N"])
 
-    async def _done_before(self, commit: Commit, *, uncertain: bool) -> bool:
+    async def _already_applied(self, commit: Commit, *, uncertain: bool) -> bool:
         """Whether this very turn is in the session, from an attempt whose answer was lost.
 
         Raises:
             CommitUnknown: that cannot be seen, and there was such an attempt.
         """
         try:
-            return await self._is_done(commit)
+            return await self._is_applied(commit)
         except DynamoDBError as error:
             if uncertain:
                 raise _unknown(error) from error
             raise
 
-    async def _is_done(self, commit: Commit) -> bool:
+    async def _is_applied(self, commit: Commit) -> bool:
         head = await self._head(commit.key)
         if head is None or int(head["v"]["N"]) < commit.turn.number:
             return False
-        found = await self._reading.turns(
+        found = await self._reader.turns(
             commit.key, float(head["c"]["N"]), 1, before=commit.turn.number + 1, consistent=True
         )
         turn = commit.turn
         return bool(found) and (found[0].id, found[0].attempt) == (turn.id, turn.attempt)
 
-    async def _dead_key(self, commit: Commit, error: TransactionCancelled) -> Item | None:
+    async def _stale_key_record(self, commit: Commit, error: TransactionCancelled) -> Item | None:
         """The record of the commit's key, when only that is in the way, and means nothing."""
         refused = [index for index, each in enumerate(error.reasons) if each.code != "None"]
         if commit.idempotency_key is None or refused != [len(error.reasons) - 1]:
             return None
-        record = await self._reading.key_record(commit.key, commit.idempotency_key)
+        record = await self._reader.key_record(commit.key, commit.idempotency_key)
         if record is None or "n" not in record:
             return None
-        return None if await self._reading.replay(commit.key, record) else record
+        return None if await self._reader.replay(commit.key, record) else record
 
 
 def _unknown(error: DynamoDBError) -> CommitUnknown:

@@ -9,21 +9,21 @@ from seawall.aws.dynamodb_errors import ConditionFailed, InvalidCall
 from seawall.errors import InvalidField
 from seawall.sessions.cursors import read_cursor, write_cursor
 from seawall.sessions.dynamodb_items import (
-    BURIED,
+    DELETED,
     head_key,
     head_time_to_live,
-    key_key,
+    key_record_key,
     number,
     owner_partition,
     read_head,
-    session_name,
+    session_key_of,
     text,
     time_to_live,
     turn_items,
     turn_partition,
 )
-from seawall.sessions.dynamodb_reading import Reading
-from seawall.sessions.port import Archive, ArchivePage, KeyRecord, latest_end
+from seawall.sessions.dynamodb_reading import TableReader
+from seawall.sessions.port import Archive, ArchivePage, KeyRecord, latest_lease_end
 from seawall.sessions.values import encode_state
 from seawall.turn import Principal, SessionKey
 
@@ -45,9 +45,9 @@ async def delete_session(
     Its head is emptied first, which ends the session, and goes last, since only the head leads
     to turns that are left.
     """
-    values: Item = {":zero": number(0), ":now": number(now), ":buried": text(BURIED)}
+    values: Item = {":zero": number(0), ":now": number(now), ":buried": text(DELETED)}
     try:
-        head = await _bury(
+        head = await _mark_deleted(
             client,
             table,
             key,
@@ -81,10 +81,10 @@ async def erase_subject(
         for item in page.items:
             if not item["sk"]["S"].startswith("S#"):
                 continue
-            key = session_name(item)
-            values: Item = {":zero": number(0), ":buried": text(BURIED)}
+            key = session_key_of(item)
+            values: Item = {":zero": number(0), ":buried": text(DELETED)}
             try:
-                head = await _bury(
+                head = await _mark_deleted(
                     client, table, key, "attribute_exists(v)", values=values, deadline=deadline
                 )
             except ConditionFailed:  # deleted by another, in this moment
@@ -98,30 +98,30 @@ async def erase_subject(
             return count
 
 
-async def read_archives(reading: Reading, limit: int, cursor: str | None) -> ArchivePage:
+async def read_archives(reader: TableReader, limit: int, cursor: str | None) -> ArchivePage:
     """See `SessionStore.archives`; in the order in which DynamoDB has them."""
     start: Item | None = None
     if cursor is not None:
         partition, sort = read_cursor(cursor, tuple[str, str])
         start = {"pk": text(partition), "sk": text(sort)}
     archives: list[Archive] = []
-    keys = _Keys(reading)
+    keys = _OwnerKeys(reader)
     while True:
         try:
-            page = await reading.scan(start)
+            page = await reader.scan(start)
         except InvalidCall as error:
             if cursor is None:
                 raise
             raise InvalidField("This is not a cursor of this list.", field="cursor") from error
         for head in page.items:
-            if not reading.alive(head) or head["v"]["N"] == "0":
+            if not reader.alive(head) or head["v"]["N"] == "0":
                 continue
             if len(archives) == limit:
                 last = head_key(archives[-1].session.key)
                 return ArchivePage(
                     tuple(archives), write_cursor((last["pk"]["S"], last["sk"]["S"]))
                 )
-            archives.append(await _archive(reading, keys, head))
+            archives.append(await _archive(reader, keys, head))
         start = page.last_evaluated_key
         if start is None:
             return ArchivePage(tuple(archives), None)
@@ -148,7 +148,7 @@ async def write_archive(
     for each in archive.keys:
         items.append(
             {
-                **key_key(session.key, each.key),
+                **key_record_key(session.key, each.key),
                 "i": text(ids.get(each.number, "")),
                 "n": number(each.number),
                 "s": text(session.key.session),
@@ -169,8 +169,8 @@ async def write_archive(
     }
     if session.agent is not None:
         head["a"] = text(session.agent)
-    reading = Reading(client, table, lambda: now, deadline, lease)
-    if await reading.head(session.key) is not None:
+    reader = TableReader(client, table, lambda: now, deadline, lease)
+    if await reader.head(session.key) is not None:
         return False
     for start in range(0, len(items), MAX_WRITES):
         await batch_put(client, table, items[start : start + MAX_WRITES], deadline=deadline())
@@ -185,7 +185,7 @@ async def write_archive(
                 expression_attribute_values={
                     ":zero": number(0),
                     ":now": number(now),
-                    ":latest": number(latest_end(now, lease)),
+                    ":latest": number(latest_lease_end(now, lease)),
                 },
             ),
             deadline=deadline(),
@@ -195,11 +195,11 @@ async def write_archive(
     return True
 
 
-class _Keys:
+class _OwnerKeys:
     """The keys of the owner asked for last: a scan has an owner's sessions one after another."""
 
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
+    def __init__(self, reader: TableReader) -> None:
+        self._reader = reader
         self._owner: Principal | None = None
         self._items: list[Item] = []
 
@@ -207,19 +207,17 @@ class _Keys:
         """Those of one of its sessions."""
         owner = Principal(key.tenant, key.subject)
         if owner != self._owner:
-            self._items = await self._reading.owner_items(owner, "K#")
+            self._items = await self._reader.owner_items(owner, "K#")
             self._owner = owner
         return [item for item in self._items if item["s"]["S"] == key.session and "n" in item]
 
 
-async def _archive(reading: Reading, keys: _Keys, head: Item) -> Archive:
-    key = session_name(head)
+async def _archive(reader: TableReader, keys: _OwnerKeys, head: Item) -> Archive:
+    key = session_key_of(head)
     session = read_head(key, head)
     if session is None:
         raise ValueError("a name that is only held is not a session")
-    turns = await reading.turns(
-        key, session.created_at, _ALL, before=session.version + 1, size=_ALL
-    )
+    turns = await reader.turns(key, session.created_at, _ALL, before=session.version + 1, size=_ALL)
     records = [
         KeyRecord(item["sk"]["S"].removeprefix("K#"), item["f"]["S"], int(float(item["n"]["N"])))
         for item in await keys.of(key)
@@ -228,7 +226,7 @@ async def _archive(reading: Reading, keys: _Keys, head: Item) -> Archive:
     return Archive(session, tuple(reversed(turns)), tuple(records))
 
 
-async def _bury(
+async def _mark_deleted(
     client: DynamoDBClient,
     table: str,
     key: SessionKey,
@@ -276,7 +274,7 @@ async def _delete_rest(
         table_name=table,
         key=head_key(key),
         condition_expression="holder = :buried",
-        expression_attribute_values={":buried": text(BURIED)},
+        expression_attribute_values={":buried": text(DELETED)},
     )
     try:
         await client.call(DELETE, last, deadline=deadline())

@@ -9,38 +9,38 @@ from seawall.aws.dynamodb_errors import ConditionFailed, Contended
 from seawall.sessions.dynamodb_items import (
     alive,
     head_key,
-    key_key,
+    key_record_key,
     number,
     read_head,
-    read_hold,
+    read_lease,
     text,
     time_to_live,
 )
-from seawall.sessions.dynamodb_pending import Promises
-from seawall.sessions.dynamodb_reading import Reading
-from seawall.sessions.port import Begin, Hold, Replay, Snapshot, latest_end
+from seawall.sessions.dynamodb_pending import JobTable
+from seawall.sessions.dynamodb_reading import TableReader
+from seawall.sessions.port import Begin, Lease, Replay, Snapshot, latest_lease_end
 
-__all__ = ["Holds"]
+__all__ = ["Leases"]
 
 _TRIES = 3
 _DAY = 86_400.0
 
-_HOLD_HEAD = (
+_CAN_LEASE_HEAD = (
     "(v > :zero AND e > :now AND (attribute_not_exists(holder) OR held <= :now OR held > :latest"
     " OR holder = :me))"
     " OR (v = :zero AND held > :now AND holder = :me)"
 )
-_OPEN_HEAD = (
+_CAN_OPEN_HEAD = (
     "attribute_not_exists(pk) OR (v > :zero AND e <= :now)"
     " OR (v = :zero AND (held <= :now OR held > :latest OR holder = :me))"
 )
-_HOLD_KEY = (
+_CAN_LEASE_KEY = (
     "attribute_not_exists(pk) OR (attribute_not_exists(n) AND (held <= :now OR held > :latest"
     " OR holder = :me))"
 )
 
 
-class Holds:
+class Leases:
     """Holds in one table; see `SessionStore`."""
 
     def __init__(
@@ -51,8 +51,8 @@ class Holds:
         deadline: Callable[[], float],
         *,
         lease: float,
-        reading: Reading,
-        promises: Promises,
+        reader: TableReader,
+        jobs: JobTable,
     ) -> None:
         """lease: how long a turn holds its session from one renewal, in seconds."""
         self._lease = lease
@@ -60,8 +60,8 @@ class Holds:
         self._table = table
         self._clock = clock
         self._deadline = deadline
-        self._reading = reading
-        self._promises = promises
+        self._reader = reader
+        self._jobs = jobs
 
     async def begin(self, begin: Begin) -> Snapshot:
         """Everything at once: hold the head, hold the key, query the history."""
@@ -70,16 +70,16 @@ class Holds:
             keying = group.create_task(self._key(begin))
             # A session that is being opened has no history.
             turns = 0 if begin.opens else begin.turns
-            querying = group.create_task(self._reading.newest_items(begin.key, turns))
+            querying = group.create_task(self._reader.newest_items(begin.key, turns))
         head, held = holding.result()
         replay, running = keying.result()
         if held and (replay is not None or running is not None):
             await self._release_head(begin)
-        elif held and begin.pending is not None and begin.pending.attempt == 1:
-            await self._promises.keep(begin.pending, begin.until or 0.0)
+        elif held and begin.background_job is not None and begin.background_job.attempt == 1:
+            await self._jobs.keep(begin.background_job, begin.until or 0.0)
         session = read_head(begin.key, head) if head is not None else None
-        history = await self._reading.history(begin.key, session, begin.turns, querying.result())
-        hold = read_hold(head, begin.key.session) if head is not None else None
+        history = await self._reader.history(begin.key, session, begin.turns, querying.result())
+        hold = read_lease(head, begin.key.session) if head is not None else None
         busy = hold if hold and hold.turn != begin.turn and self._lasts(hold, begin) else None
         return Snapshot(session, history, replay, running, busy)
 
@@ -88,7 +88,7 @@ class Holds:
         async with asyncio.TaskGroup() as group:
             heading = group.create_task(self._renew_head(begin))
             keying = group.create_task(self._renew_key(begin))
-            promising = group.create_task(self._renew_promise(begin))
+            promising = group.create_task(self._renew_job(begin))
         return heading.result() and keying.result() and promising.result()
 
     async def release(self, begin: Begin) -> None:
@@ -101,7 +101,7 @@ class Holds:
     async def _head(self, begin: Begin) -> tuple[Item | None, bool]:
         """The head, if there is a session or a held name; whether this turn holds it now."""
         if begin.until is None:
-            return await self._reading.head(begin.key), False
+            return await self._reader.head(begin.key), False
         try:
             return await (self._open_head(begin) if begin.opens else self._hold_head(begin)), True
         except ConditionFailed as failure:
@@ -114,7 +114,7 @@ class Holds:
         return await self._update(
             head_key(begin.key),
             "SET holder = :me, held = :until",
-            _HOLD_HEAD,
+            _CAN_LEASE_HEAD,
             {**self._values(begin), **self._latest(begin), ":zero": number(0)},
         )
 
@@ -124,7 +124,7 @@ class Holds:
             head_key(begin.key),
             "SET holder = :me, held = :until, v = :zero, c = :now, u = :now, e = :until, "
             "#s = :state, #t = :ttl REMOVE a, #l",
-            _OPEN_HEAD,
+            _CAN_OPEN_HEAD,
             {
                 **self._values(begin),
                 **self._latest(begin),
@@ -135,7 +135,7 @@ class Holds:
             {"#s": "state", "#t": "ttl", "#l": "last"},
         )
 
-    async def _key(self, begin: Begin) -> tuple[Replay | None, Hold | None]:
+    async def _key(self, begin: Begin) -> tuple[Replay | None, Lease | None]:
         """What became of the turn that had the key, or who has it; else it is this turn's now."""
         key = begin.idempotency_key
         if key is None:
@@ -146,10 +146,10 @@ class Holds:
             if record is None:
                 return None, None
             if "n" not in record:
-                hold = read_hold(record, record["s"]["S"])
+                hold = read_lease(record, record["s"]["S"])
                 free = hold is None or hold.turn == begin.turn or not self._lasts(hold, begin)
                 return None, None if free else hold
-            replay = await self._reading.replay(begin.key, record)
+            replay = await self._reader.replay(begin.key, record)
             if replay is not None or begin.until is None:
                 return replay, None
             dead = record
@@ -161,8 +161,8 @@ class Holds:
         dead: the record of a session that is no more, which may be taken over.
         """
         if begin.until is None:
-            return await self._reading.key_record(begin.key, key)
-        condition = _HOLD_KEY
+            return await self._reader.key_record(begin.key, key)
+        condition = _CAN_LEASE_KEY
         values = {
             **self._values(begin),
             **self._latest(begin),
@@ -175,7 +175,7 @@ class Holds:
             values |= {":b": dead["b"], ":n": dead["n"]}
         try:
             await self._update(
-                key_key(begin.key, key),
+                key_record_key(begin.key, key),
                 "SET holder = :me, held = :until, f = :f, s = :s, #t = :ttl REMOVE n, b, i",
                 condition,
                 values,
@@ -205,7 +205,7 @@ class Holds:
         del values[":now"]
         try:
             await self._update(
-                key_key(begin.key, begin.idempotency_key),
+                key_record_key(begin.key, begin.idempotency_key),
                 "SET held = :until",
                 "holder = :me AND attribute_not_exists(n)",
                 values,
@@ -214,10 +214,10 @@ class Holds:
             return False
         return True
 
-    async def _renew_promise(self, begin: Begin) -> bool:
-        if begin.pending is None:
+    async def _renew_job(self, begin: Begin) -> bool:
+        if begin.background_job is None:
             return True
-        return await self._promises.renew(begin.pending, begin.until or 0.0)
+        return await self._jobs.renew(begin.background_job, begin.until or 0.0)
 
     async def _release_head(self, begin: Begin) -> None:
         values: Item = {":me": text(begin.turn), ":zero": number(0)}
@@ -234,7 +234,7 @@ class Holds:
 
     async def _release_key(self, begin: Begin, key: str) -> None:
         await self._delete(
-            key_key(begin.key, key),
+            key_record_key(begin.key, key),
             "holder = :me AND attribute_not_exists(n)",
             {":me": text(begin.turn)},
         )
@@ -247,11 +247,11 @@ class Holds:
         }
 
     def _latest(self, begin: Begin) -> Item:
-        return {":latest": number(latest_end(self._clock(), self._longest(begin)))}
+        return {":latest": number(latest_lease_end(self._clock(), self._longest(begin)))}
 
-    def _lasts(self, hold: Hold, begin: Begin) -> bool:
+    def _lasts(self, hold: Lease, begin: Begin) -> bool:
         now = self._clock()
-        return now < hold.until <= latest_end(now, self._longest(begin))
+        return now < hold.until <= latest_lease_end(now, self._longest(begin))
 
     def _alive(self, head: Item | None, begin: Begin) -> bool:
         return alive(head, self._clock(), self._longest(begin))

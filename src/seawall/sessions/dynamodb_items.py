@@ -12,22 +12,22 @@ import msgspec
 
 from seawall.aws.dynamodb_calls import Item, Value
 from seawall.errors import InvalidField, TurnLimitReached
-from seawall.sessions.port import Hold, Session, latest_end
+from seawall.sessions.port import Lease, Session, latest_lease_end
 from seawall.sessions.values import encode_turn
 from seawall.turn import Principal, SessionKey, TurnRecord
 
 __all__ = [
-    "BURIED",
-    "Turns",
+    "DELETED",
+    "TurnAssembler",
     "alive",
     "head_key",
     "head_time_to_live",
-    "key_key",
+    "key_record_key",
     "number",
     "owner_partition",
     "read_head",
-    "read_hold",
-    "session_name",
+    "read_lease",
+    "session_key_of",
     "text",
     "time_to_live",
     "turn_items",
@@ -44,7 +44,7 @@ _COMPRESS_FROM = 1_024  # capacity is counted by the kilobyte: below, nothing ca
 _DAY = 86_400.0
 _MAX_PARTITION_BYTES = 2_048
 
-BURIED = "deleted"
+DELETED = "deleted"
 """Who holds the head of a session that is no more, as long as turns of it may be left."""
 
 _decode_turn = msgspec.json.Decoder(TurnRecord).decode
@@ -100,7 +100,7 @@ def head_key(key: SessionKey) -> Item:
     return {"pk": text(owner_partition(key)), "sk": text(f"S#{key.session}")}
 
 
-def key_key(owner: Principal | SessionKey, key: str) -> Item:
+def key_record_key(owner: Principal | SessionKey, key: str) -> Item:
     """The key of an idempotency key's record."""
     return {"pk": text(owner_partition(owner)), "sk": text(f"K#{key}")}
 
@@ -110,7 +110,7 @@ def turn_sort(position: int) -> str:
     return f"{position:012d}"
 
 
-def session_name(head: Item) -> SessionKey:
+def session_key_of(head: Item) -> SessionKey:
     """Whose head it is."""
     _, tenant, subject = head["pk"]["S"].split("#")
     plain = [part.replace("%23", "#").replace("%25", "%") for part in (tenant, subject)]
@@ -141,15 +141,15 @@ def alive(head: Item | None, now: float, lease: float) -> bool:
         return False
     if head["v"]["N"] != "0":
         return float(head["e"]["N"]) > now
-    return now < float(head.get("held", {"N": "0"})["N"]) <= latest_end(now, lease)
+    return now < float(head.get("held", {"N": "0"})["N"]) <= latest_lease_end(now, lease)
 
 
-def read_hold(item: Item, session: str) -> Hold | None:
+def read_lease(item: Item, session: str) -> Lease | None:
     """Who holds a head or an idempotency key."""
     if "holder" not in item:
         return None
     fingerprint = item["f"]["S"] if "f" in item else None
-    return Hold(item["holder"]["S"], session, float(item["held"]["N"]), fingerprint)
+    return Lease(item["holder"]["S"], session, float(item["held"]["N"]), fingerprint)
 
 
 def read_head(key: SessionKey, head: Item) -> Session | None:
@@ -165,7 +165,7 @@ def read_head(key: SessionKey, head: Item) -> Session | None:
         created_at=float(head["c"]["N"]),
         updated_at=float(head["u"]["N"]),
         expires_at=float(head["e"]["N"]),
-        held=read_hold(head, key.session),
+        held=read_lease(head, key.session),
     )
 
 
@@ -205,7 +205,7 @@ def turn_items(key: SessionKey, turn: TurnRecord, *, born: float, expires_at: fl
     return items
 
 
-class Turns:
+class TurnAssembler:
     """Puts turns together from the items of pages.
 
     They come newest first, the further parts of a turn before the item that they belong to.
@@ -219,7 +219,7 @@ class Turns:
             size: No more turns are taken once they have reached so many bytes, as JSON.
             largest: None that is larger is taken, nor any before it.
         """
-        self._born = born
+        self._session_created_at = born
         self._size = size
         self._largest = largest
         self.full = False
@@ -232,7 +232,7 @@ class Turns:
         for item in items:
             if self.full:
                 return
-            if float(item["b"]["N"]) != self._born:
+            if float(item["b"]["N"]) != self._session_created_at:
                 continue  # of a session of the same name that is no more
             position, _, part = item["sk"]["S"].partition("#")
             parts = self._parts.setdefault(int(position), {})

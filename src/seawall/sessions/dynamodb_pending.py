@@ -29,17 +29,17 @@ from seawall.aws.dynamodb_errors import ConditionFailed, TransactionCancelled
 from seawall.errors import InvalidField
 from seawall.sessions.dynamodb_items import (
     head_key,
-    key_key,
+    key_record_key,
     number,
     owner_partition,
     text,
     time_to_live,
 )
-from seawall.sessions.port import Failure, Pending, latest_end
-from seawall.sessions.values import encode_pending
+from seawall.sessions.port import BackgroundJob, JobFailure, latest_lease_end
+from seawall.sessions.values import encode_job
 from seawall.turn import Principal, SessionKey
 
-__all__ = ["Promises", "promise_part"]
+__all__ = ["JobTable", "delete_job_part"]
 
 _PARTITIONS = 4
 _PAGE = 100
@@ -47,11 +47,11 @@ _DAY = 86_400.0
 _MAX_RECORD_BYTES = 390_000  # of an item's 400 KB
 
 _encode = msgspec.json.Encoder().encode
-_decode_pending = msgspec.json.Decoder(Pending).decode
-_decode_failure = msgspec.json.Decoder(Failure).decode
+_decode_job = msgspec.json.Decoder(BackgroundJob).decode
+_decode_failure = msgspec.json.Decoder(JobFailure).decode
 
 
-class Promises:
+class JobTable:
     """Those in one table; see `SessionStore`."""
 
     def __init__(
@@ -69,13 +69,13 @@ class Promises:
         self._clock = clock
         self._deadline = deadline
 
-    async def keep(self, pending: Pending, until: float) -> None:
+    async def keep(self, background_job: BackgroundJob, until: float) -> None:
         """From now on it is promised. Done twice, it is as done once.
 
         Raises:
             InvalidField: the request is larger than an item may be.
         """
-        record = encode_pending(pending)
+        record = encode_job(background_job)
         if len(record) > _MAX_RECORD_BYTES:
             raise InvalidField(
                 f"A turn in the background may have {_MAX_RECORD_BYTES} bytes in DynamoDB, with "
@@ -85,12 +85,12 @@ class Promises:
         asked = Put(
             table_name=self._table,
             item={
-                **_key(pending),
+                **_key(background_job),
                 "r": text(record.decode()),
-                "n": number(pending.attempt),
-                "h": number(pending.handed),
+                "n": number(background_job.attempt),
+                "h": number(background_job.handed),
                 "held": number(until),
-                "ttl": time_to_live(pending.ends_at + 7 * _DAY),
+                "ttl": time_to_live(background_job.ends_at + 7 * _DAY),
             },
             condition_expression="attribute_not_exists(pk)",
         )
@@ -99,33 +99,33 @@ class Promises:
         except ConditionFailed:
             return
 
-    async def renew(self, pending: Pending, until: float) -> bool:
+    async def renew(self, background_job: BackgroundJob, until: float) -> bool:
         """Run on until then; False when it was taken over."""
-        return await self._update(pending, "SET held = :until", {":until": number(until)})
+        return await self._update(background_job, "SET held = :until", {":until": number(until)})
 
-    async def orphans(self, limit: int) -> tuple[Pending, ...]:
-        """See `SessionStore.orphans`."""
+    async def orphaned_jobs(self, limit: int) -> tuple[BackgroundJob, ...]:
+        """See `SessionStore.orphaned_jobs`."""
         async with asyncio.TaskGroup() as group:
             asking = [
-                group.create_task(self._items(number, orphans=True))
+                group.create_task(self._items(number, orphaned_jobs=True))
                 for number in range(_PARTITIONS)
             ]
         found = [item for each in asking for item in each.result()]
         found.sort(key=lambda item: float(item["held"]["N"]))
-        return tuple(_pending(item) for item in found[:limit])
+        return tuple(_read_job(item) for item in found[:limit])
 
-    async def claim(self, pending: Pending, until: float) -> Pending | None:
+    async def claim(self, background_job: BackgroundJob, until: float) -> BackgroundJob | None:
         """See `SessionStore.claim`. Cut off in the middle, it is claimed, and waited for."""
-        claimed = msgspec.structs.replace(pending, attempt=pending.attempt + 1)
+        claimed = msgspec.structs.replace(background_job, attempt=background_job.attempt + 1)
         now = self._clock()
         won = await self._update(
-            pending,
+            background_job,
             "SET held = :until, n = :next",
             {
                 ":until": number(until),
                 ":next": number(claimed.attempt),
                 ":now": number(now),
-                ":latest": number(latest_end(now, max(self._lease, until - now))),
+                ":latest": number(latest_lease_end(now, max(self._lease, until - now))),
             },
             "(held <= :now OR held > :latest)",
         )
@@ -133,31 +133,31 @@ class Promises:
             return None
         values: Item = {
             ":until": number(until),
-            ":me": text(claimed.holder),
-            ":before": text(pending.holder),
+            ":me": text(claimed.lease_owner),
+            ":before": text(background_job.lease_owner),
         }
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._move(head_key(pending.key), values))
-            if (key := pending.request.idempotency_key) is not None:
-                group.create_task(self._move(key_key(pending.key, key), values))
+            group.create_task(self._move(head_key(background_job.key), values))
+            if (key := background_job.request.idempotency_key) is not None:
+                group.create_task(self._move(key_record_key(background_job.key, key), values))
         return claimed
 
-    async def hand_over(self, pending: Pending) -> None:
+    async def hand_over(self, background_job: BackgroundJob) -> None:
         """See `SessionStore.hand_over`."""
-        handed = {":zero": number(0), ":handed": number(pending.handed + 1)}
-        await self._update(pending, "SET held = :zero, h = :handed", handed)
+        handed = {":zero": number(0), ":handed": number(background_job.handed + 1)}
+        await self._update(background_job, "SET held = :zero, h = :handed", handed)
 
-    async def fail(self, pending: Pending, failure: Failure, until: float) -> None:
+    async def fail(self, background_job: BackgroundJob, failure: JobFailure, until: float) -> None:
         """See `SessionStore.fail`."""
         reason: Item = {
-            **_failure_key(pending.key, pending.request.id),
+            **_failure_key(background_job.key, background_job.request.id),
             "p": text(_encode(failure).decode()),
-            "s": text(pending.key.session),
+            "s": text(background_job.key.session),
             "e": number(until),
             "ttl": time_to_live(until),
         }
         parts: list[Put | Update | Delete] = [
-            promise_part(self._table, pending.request.id, pending.attempt),
+            delete_job_part(self._table, background_job.request.id, background_job.attempt),
             Put(table_name=self._table, item=reason),
         ]
         try:
@@ -166,14 +166,14 @@ class Promises:
             if all(each.code != "ConditionalCheckFailed" for each in error.reasons):
                 raise
 
-    async def promised(self, owner: Principal, turn: str) -> Pending | Failure | None:
-        """See `SessionStore.promised`."""
+    async def find_job(self, owner: Principal, turn: str) -> BackgroundJob | JobFailure | None:
+        """See `SessionStore.find_job`."""
         async with asyncio.TaskGroup() as group:
-            pending = group.create_task(self._get(_turn_key(turn)))
+            background_job = group.create_task(self._get(_turn_key(turn)))
             failed = group.create_task(self._get(_failure_key(owner, turn)))
-        item, reason = pending.result(), failed.result()
+        item, reason = background_job.result(), failed.result()
         if item is not None:
-            found = _pending(item)
+            found = _read_job(item)
             if (found.key.tenant, found.key.subject) == (owner.tenant, owner.subject):
                 return found
         if reason is not None and float(reason["e"]["N"]) > self._clock():
@@ -183,7 +183,7 @@ class Promises:
     async def forget(self, of: Callable[[SessionKey], bool]) -> None:
         """Remove the promises of these sessions."""
         for partition in range(_PARTITIONS):
-            items = [item for item in await self._items(partition) if of(_pending(item).key)]
+            items = [item for item in await self._items(partition) if of(_read_job(item).key)]
             keys: list[Item] = [{"pk": item["pk"], "sk": item["sk"]} for item in items]
             for start in range(0, len(keys), MAX_WRITES):
                 await batch_delete(
@@ -193,22 +193,22 @@ class Promises:
                     deadline=self._deadline(),
                 )
 
-    async def _items(self, partition: int, *, orphans: bool = False) -> list[Item]:
+    async def _items(self, partition: int, *, orphaned_jobs: bool = False) -> list[Item]:
         values: Item = {":pk": text(f"P#{partition}")}
-        if orphans:
+        if orphaned_jobs:
             now = self._clock()
-            values |= {":now": number(now), ":latest": number(latest_end(now, self._lease))}
+            values |= {":now": number(now), ":latest": number(latest_lease_end(now, self._lease))}
         found: list[Item] = []
         start: Item | None = None
         while True:
             asked = Query(
                 table_name=self._table,
                 key_condition_expression="pk = :pk",
-                filter_expression="held <= :now OR held > :latest" if orphans else None,
+                filter_expression="held <= :now OR held > :latest" if orphaned_jobs else None,
                 expression_attribute_values=values,
                 limit=_PAGE,
                 exclusive_start_key=start,
-                consistent_read=not orphans,  # the claim decides
+                consistent_read=not orphaned_jobs,  # the claim decides
             )
             page = await self._client.call(QUERY, asked, deadline=self._deadline())
             found += page.items
@@ -232,7 +232,7 @@ class Promises:
         await _tried(self._client.call(UPDATE, asked, deadline=self._deadline()))
 
     async def _update(
-        self, pending: Pending, expression: str, values: Item, condition: str = ""
+        self, background_job: BackgroundJob, expression: str, values: Item, condition: str = ""
     ) -> bool:
         """Change the promise; False when it is not this attempt's any more.
 
@@ -240,15 +240,15 @@ class Promises:
         """
         asked = Update(
             table_name=self._table,
-            key=_key(pending),
+            key=_key(background_job),
             update_expression=expression,
             condition_expression="n = :mine" + (f" AND {condition}" if condition else ""),
-            expression_attribute_values=values | {":mine": number(pending.attempt)},
+            expression_attribute_values=values | {":mine": number(background_job.attempt)},
         )
         return await _tried(self._client.call(UPDATE, asked, deadline=self._deadline()))
 
 
-def promise_part(table: str, turn: str, attempt: int) -> Delete:
+def delete_job_part(table: str, turn: str, attempt: int) -> Delete:
     """What forgets the promise, in the transaction of the commit that keeps it."""
     return Delete(
         table_name=table,
@@ -262,8 +262,8 @@ def _turn_key(turn: str) -> Item:
     return {"pk": text(f"P#{zlib.crc32(turn.encode()) % _PARTITIONS}"), "sk": text(turn)}
 
 
-def _key(pending: Pending) -> Item:
-    return _turn_key(pending.request.id)
+def _key(background_job: BackgroundJob) -> Item:
+    return _turn_key(background_job.request.id)
 
 
 def _failure_key(owner: Principal | SessionKey, turn: str) -> Item:
@@ -271,9 +271,9 @@ def _failure_key(owner: Principal | SessionKey, turn: str) -> Item:
     return {"pk": text(owner_partition(owner)), "sk": text(f"F#{turn}")}
 
 
-def _pending(item: Item) -> Pending:
+def _read_job(item: Item) -> BackgroundJob:
     return msgspec.structs.replace(
-        _decode_pending(item["r"]["S"]),
+        _decode_job(item["r"]["S"]),
         attempt=int(float(item["n"]["N"])),
         handed=int(float(item["h"]["N"])),
     )

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from seawall.aws.dynamodb import DynamoDBClient
 from seawall.aws.dynamodb_calls import GET, QUERY, Get, Item, Page, Query
 from seawall.sessions.dynamodb_items import (
-    Turns,
+    TurnAssembler,
     alive,
     head_key,
-    key_key,
+    key_record_key,
     owner_partition,
     read_head,
     text,
@@ -20,13 +20,13 @@ from seawall.sessions.port import Replay, Session, Snapshot
 from seawall.sessions.values import MAX_LOADED_BYTES, MAX_PAGE_BYTES
 from seawall.turn import Principal, SessionKey, TurnRecord
 
-__all__ = ["Reading"]
+__all__ = ["TableReader"]
 
 _PAGE = 100
 _MOST = 1_000  # items a page; a page of DynamoDB ends at 1 MB anyway
 
 
-class Reading:
+class TableReader:
     """Reads of one table.
 
     Heads and keys are read consistently: they decide. Turns are read eventually consistently, at
@@ -114,11 +114,11 @@ class Reading:
 
         size: no more, once they have reached so many bytes.
         """
-        turns = Turns(born, size=size)
+        turns = TurnAssembler(born, size=size)
         return await self._take(turns, key, count, before, consistent=consistent)
 
     async def _take(
-        self, turns: Turns, key: SessionKey, count: int, before: int, *, consistent: bool
+        self, turns: TurnAssembler, key: SessionKey, count: int, before: int, *, consistent: bool
     ) -> list[TurnRecord]:
         start: Item | None = None
         while True:
@@ -166,7 +166,7 @@ class Reading:
 
     async def key_record(self, owner: SessionKey, key: str) -> Item | None:
         """What is known of an idempotency key."""
-        asked = Get(table_name=self._table, key=key_key(owner, key), consistent_read=True)
+        asked = Get(table_name=self._table, key=key_record_key(owner, key), consistent_read=True)
         return (await self._client.call(GET, asked, deadline=self._deadline())).item
 
     async def replay(self, owner: SessionKey, record: Item) -> Replay | None:
@@ -244,8 +244,8 @@ class Reading:
         )
 
 
-def _history_of(born: float) -> Turns:
-    return Turns(born, size=MAX_PAGE_BYTES, largest=MAX_LOADED_BYTES)
+def _history_of(born: float) -> TurnAssembler:
+    return TurnAssembler(born, size=MAX_PAGE_BYTES, largest=MAX_LOADED_BYTES)
 
 
 def _highest() -> str:

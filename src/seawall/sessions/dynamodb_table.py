@@ -9,7 +9,7 @@ from seawall.aws.dynamodb_calls import (
     DESCRIBE_TTL,
     UPDATE_TTL,
     Table,
-    TableDescribed,
+    TableOutput,
 )
 from seawall.aws.dynamodb_errors import InvalidCall, NoSuchTable, TableInUse
 from seawall.errors import ConfigError
@@ -51,11 +51,11 @@ async def prepare_table(
         await _enable_expiry(client, table, deadline)
 
 
-async def _describe(client: DynamoDBClient, table: str, deadline: float) -> TableDescribed:
+async def _describe(client: DynamoDBClient, table: str, deadline: float) -> TableOutput:
     return await client.call(DESCRIBE_TABLE, {"TableName": table}, deadline=deadline)
 
 
-async def _create(client: DynamoDBClient, table: str, deadline: float) -> TableDescribed:
+async def _create(client: DynamoDBClient, table: str, deadline: float) -> TableOutput:
     request = Table(
         table_name=table,
         attribute_definitions=[

@@ -85,7 +85,7 @@ async def migrate(
     batch: int,
     concurrency: int,
     save: Callable[[Checkpoint], None],
-    tell: Callable[[int], None],
+    progress: Callable[[int], None],
 ) -> Checkpoint:
     """Move what lies behind the checkpoint; the last checkpoint.
 
@@ -106,10 +106,10 @@ async def migrate(
             async with asyncio.timeout(_CALL_SECONDS):
                 new = await target.restore(archive)
             done += 1
-            tell(done)
+            progress(done)
             return new
 
-        fresh = await _all(restore, page.archives, concurrency)
+        fresh = await _for_each(restore, page.archives, concurrency)
         moved = [archive for archive, new in zip(page.archives, fresh, strict=True) if new]
         checkpoint = msgspec.structs.replace(
             checkpoint,
@@ -129,30 +129,30 @@ async def verify(
     *,
     batch: int,
     concurrency: int,
-    tell: Callable[[int], None],
+    progress: Callable[[int], None],
 ) -> Verification:
     """Read all of both stores and compare versions and turns. Raises as `migrate` does."""
     result = Verification()
 
     async def compare(archive: Archive) -> None:
-        verdict = _judge(archive, await _turns_of(target, archive.session.key))
+        verdict = _verdict(archive, await _turns_of(target, archive.session.key))
         setattr(result, verdict, getattr(result, verdict) + 1)
         if verdict in ("missing", "differing") and len(result.examples) < _EXAMPLES:
             key = archive.session.key
             result.examples.append(f"{verdict}: {key.tenant} / {key.subject} / {key.session}")
-        tell(result.sessions)
+        progress(result.sessions)
 
     cursor = None
     while True:
         async with asyncio.timeout(_CALL_SECONDS):
             page = await source.archives(limit=batch, cursor=cursor)
-        await _all(compare, page.archives, concurrency)
+        await _for_each(compare, page.archives, concurrency)
         cursor = page.cursor
         if cursor is None:
             return result
 
 
-def _judge(archive: Archive, found: tuple[TurnRecord, ...]) -> str:
+def _verdict(archive: Archive, found: tuple[TurnRecord, ...]) -> str:
     """Which count of a `Verification` a session belongs to."""
     version = archive.session.version
     if not found:
@@ -178,14 +178,14 @@ async def _turns_of(store: SessionStore, key: SessionKey) -> tuple[TurnRecord, .
             return tuple(reversed(newest_first))
 
 
-async def _all(
+async def _for_each(
     do: Callable[[Archive], Awaitable[T]], archives: Sequence[Archive], concurrency: int
 ) -> list[T]:
     """Do it with each, so many at once; the first failure ends the others."""
-    places = asyncio.Semaphore(concurrency)
+    slots = asyncio.Semaphore(concurrency)
 
     async def one(archive: Archive) -> T:
-        async with places:
+        async with slots:
             return await do(archive)
 
     try:

@@ -10,7 +10,7 @@ from seawall.errors import ConfigError
 from seawall.sessions.port import SessionStore
 from seawall.sessions.settings import SessionSettings
 
-__all__ = ["check_store", "name_store", "open_store", "settings_of"]
+__all__ = ["require_existing_store", "store_name", "open_store", "parse_store_name"]
 
 _NAMED_BY = {"sqlite": "path", "dynamodb": "table"}
 
@@ -19,7 +19,7 @@ async def open_store(
     settings: SessionSettings,
     environment: Mapping[str, str] = os.environ,
     *,
-    reading: bool = True,
+    read_only: bool = True,
 ) -> SessionStore:
     """The store that the settings name, open; what is missing of it is made, if that is wished.
 
@@ -36,7 +36,9 @@ async def open_store(
     else:
         from seawall.sessions.sqlite import SqliteStore  # noqa: PLC0415 - see _dynamodb
 
-        store = SqliteStore(settings.path, lease_seconds=settings.lease_seconds, reading=reading)
+        store = SqliteStore(
+            settings.path, lease_seconds=settings.lease_seconds, read_only=read_only
+        )
     try:
         await store.open()
     except BaseException:
@@ -84,7 +86,7 @@ def _dynamodb(settings: SessionSettings, environment: Mapping[str, str]) -> Sess
     )
 
 
-def check_store(settings: SessionSettings) -> None:
+def require_existing_store(settings: SessionSettings) -> None:
     """For those who only want to look: nothing is to be made by that.
 
     Raises:
@@ -94,20 +96,20 @@ def check_store(settings: SessionSettings) -> None:
         raise ConfigError(f"sessions.path: there is no database {settings.path}")
 
 
-def name_store(settings: SessionSettings) -> str:
+def store_name(settings: SessionSettings) -> str:
     """Which store the settings name, in one text: the same text, the same store."""
     if settings.store == "dynamodb":
         return f"dynamodb:{settings.endpoint or settings.region}:{settings.table}"
     return f"sqlite:{Path(settings.path).resolve()}"
 
 
-def settings_of(place: str, base: SessionSettings) -> SessionSettings:
+def parse_store_name(text: str, base: SessionSettings) -> SessionSettings:
     """The settings of a store named as KIND or KIND:NAME; `base` has what that leaves open.
 
     Raises:
         ConfigError: there is no such kind of store.
     """
-    kind, colon, name = place.partition(":")
+    kind, colon, name = text.partition(":")
     changed: dict[str, object] = {"store": kind}
     if colon and kind in _NAMED_BY:
         changed[_NAMED_BY[kind]] = name
@@ -115,6 +117,6 @@ def settings_of(place: str, base: SessionSettings) -> SessionSettings:
         return msgspec.convert(msgspec.structs.asdict(base) | changed, SessionSettings)
     except msgspec.ValidationError as error:
         raise ConfigError(
-            f"{place!r} names no store: it must be sqlite, sqlite:PATH, dynamodb, "
+            f"{text!r} names no store: it must be sqlite, sqlite:PATH, dynamodb, "
             "dynamodb:TABLE, or a configuration file that ends in .toml"
         ) from error

@@ -26,26 +26,26 @@ __all__ = [
     "ArchivePage",
     "Begin",
     "Commit",
-    "Failure",
-    "Hold",
+    "JobFailure",
+    "Lease",
     "KeyRecord",
-    "Pending",
+    "BackgroundJob",
     "Replay",
     "Session",
     "SessionPage",
     "SessionStore",
     "Snapshot",
     "TurnPage",
-    "holder_of",
-    "latest_end",
-    "turn_of",
+    "lease_owner_name",
+    "latest_lease_end",
+    "turn_of_lease_owner",
 ]
 
 
-_CLOCKS_APART_SECONDS = 60.0
+_MAX_CLOCK_SKEW_SECONDS = 60.0
 
 
-class Hold(Struct, frozen=True):
+class Lease(Struct, frozen=True):
     """A turn that runs, here or elsewhere; believed to until `until` (Unix seconds).
 
     session: which session it is of. fingerprint: digest of its request, where it holds a key.
@@ -72,7 +72,7 @@ class Session(Struct, frozen=True):
     created_at: float
     updated_at: float
     expires_at: float
-    held: Hold | None = None
+    held: Lease | None = None
 
 
 class Replay(Struct, frozen=True):
@@ -88,7 +88,7 @@ class Replay(Struct, frozen=True):
     turn: TurnRecord
 
 
-class Pending(Struct, frozen=True, kw_only=True):
+class BackgroundJob(Struct, frozen=True, kw_only=True):
     """A turn in the background that was accepted and is not done: a promise.
 
     request: without a deadline. accepted_at, ends_at: Unix seconds; after ends_at it is given up.
@@ -104,29 +104,29 @@ class Pending(Struct, frozen=True, kw_only=True):
     handed: int = 0
 
     @property
-    def holder(self) -> str:
+    def lease_owner(self) -> str:
         """The name by which this attempt holds its session and key."""
-        return holder_of(self.request.id, self.attempt)
+        return lease_owner_name(self.request.id, self.attempt)
 
 
-class Failure(Struct, frozen=True):
+class JobFailure(Struct, frozen=True):
     """How a promised turn failed for good: a problem details object."""
 
     problem: dict[str, Any]
 
 
-def holder_of(turn: str, attempt: int) -> str:
+def lease_owner_name(turn: str, attempt: int) -> str:
     """The name by which an attempt at a turn holds what it holds; the first, by the turn's id."""
     return turn if attempt <= 1 else f"{turn}~{attempt}"
 
 
-def turn_of(holder: str) -> str:
+def turn_of_lease_owner(lease_owner: str) -> str:
     """The turn of such a name."""
-    turn, _, attempt = holder.rpartition("~")
-    return turn if turn and attempt.isdecimal() else holder
+    turn, _, attempt = lease_owner.rpartition("~")
+    return turn if turn and attempt.isdecimal() else lease_owner
 
 
-def latest_end(now: float, lease: float) -> float:
+def latest_lease_end(now: float, lease: float) -> float:
     """The latest time at which a lease that is held now can end.
 
     One that claims to last longer was written before the clock was set back, by a process that may
@@ -137,7 +137,7 @@ def latest_end(now: float, lease: float) -> float:
         now: Unix seconds.
         lease: How long a lease lasts from one renewal, in seconds.
     """
-    return now + 2 * lease + _CLOCKS_APART_SECONDS
+    return now + 2 * lease + _MAX_CLOCK_SKEW_SECONDS
 
 
 class Begin(Struct, frozen=True, kw_only=True):
@@ -158,7 +158,7 @@ class Begin(Struct, frozen=True, kw_only=True):
     opens: bool = False
     idempotency_key: str | None = None
     fingerprint: str | None = None
-    pending: Pending | None = None
+    background_job: BackgroundJob | None = None
 
 
 class Snapshot(Struct, frozen=True):
@@ -175,8 +175,8 @@ class Snapshot(Struct, frozen=True):
     session: Session | None
     turns: tuple[TurnRecord, ...] = ()
     replay: Replay | None = None
-    running: Hold | None = None
-    busy: Hold | None = None
+    running: Lease | None = None
+    busy: Lease | None = None
 
 
 class Commit(Struct, frozen=True, kw_only=True):
@@ -202,9 +202,9 @@ class Commit(Struct, frozen=True, kw_only=True):
     attempt: int = 0
 
     @property
-    def holder(self) -> str:
+    def lease_owner(self) -> str:
         """The name by which the turn holds its session and key."""
-        return holder_of(self.turn.id, self.attempt)
+        return lease_owner_name(self.turn.id, self.attempt)
 
 
 class SessionPage(Struct, frozen=True):
@@ -293,29 +293,31 @@ class SessionStore(Protocol):
         """
         ...
 
-    async def orphans(self, *, limit: int) -> tuple[Pending, ...]:
+    async def orphaned_jobs(self, *, limit: int) -> tuple[BackgroundJob, ...]:
         """Promised turns of anybody's that nobody runs; a look that costs little."""
         ...
 
-    async def claim(self, pending: Pending, *, until: float) -> Pending | None:
+    async def claim(self, background_job: BackgroundJob, *, until: float) -> BackgroundJob | None:
         """Take a promised turn over, with what it holds; None when somebody else was first.
 
         until: as in `begin`. The attempt before can neither renew nor commit any more.
         """
         ...
 
-    async def hand_over(self, pending: Pending) -> None:
+    async def hand_over(self, background_job: BackgroundJob) -> None:
         """Let another process take the turn over at once; it goes on holding its session."""
         ...
 
-    async def fail(self, pending: Pending, failure: Failure, *, until: float) -> None:
+    async def fail(
+        self, background_job: BackgroundJob, failure: JobFailure, *, until: float
+    ) -> None:
         """The turn has failed for good: forget the promise, keep the reason until then.
 
         Nothing happens when the promise is not this attempt's any more.
         """
         ...
 
-    async def promised(self, owner: Principal, turn: str) -> Pending | Failure | None:
+    async def find_job(self, owner: Principal, turn: str) -> BackgroundJob | JobFailure | None:
         """What is known of a turn in the background that is not committed."""
         ...
 

@@ -25,7 +25,7 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     done last is refused.
     background_seconds, background_attempts: a turn in the background that was interrupted is
     done again, here or by another server, until so long after it was accepted, and so often.
-    resume_seconds: how often a process looks for such turns; 0: never. All need a lease.
+    orphan_scan_seconds: how often a process looks for such turns; 0: never. All need a lease.
     """
 
     store: Literal["sqlite", "dynamodb"] = "sqlite"
@@ -43,4 +43,4 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     lease_seconds: Annotated[float, Meta(ge=0, le=3_600)] = 20.0
     background_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 3_600.0
     background_attempts: Annotated[int, Meta(ge=1)] = 5
-    resume_seconds: Annotated[float, Meta(ge=0, le=_CENTURY_SECONDS)] = 5.0
+    orphan_scan_seconds: Annotated[float, Meta(ge=0, le=_CENTURY_SECONDS)] = 5.0

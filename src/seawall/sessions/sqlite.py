@@ -20,38 +20,48 @@ from seawall.sessions.cursors import NUMBER, read_cursor, write_cursor
 from seawall.sessions.port import (
     Archive,
     ArchivePage,
+    BackgroundJob,
     Begin,
     Commit,
-    Failure,
-    Pending,
+    JobFailure,
     SessionPage,
     Snapshot,
     TurnPage,
-    latest_end,
+    latest_lease_end,
 )
 from seawall.sessions.sqlite_archives import (
     delete_session,
     erase_subject,
+    last_trusted_time,
     list_sessions,
     list_turns,
-    note_time,
     purge_expired,
     read_archives,
-    time_noted,
+    record_trusted_time,
     write_archive,
 )
-from seawall.sessions.sqlite_batches import COMMITTING, Load, apply_commits, load_snapshots
+from seawall.sessions.sqlite_batches import (
+    CREATE_COMMITS_TABLE,
+    Load,
+    apply_commits,
+    load_snapshots,
+)
 from seawall.sessions.sqlite_file import DatabaseFile
-from seawall.sessions.sqlite_holds import HOLDING, begin_turns, release_hold, renew_hold
+from seawall.sessions.sqlite_holds import (
+    CREATE_BEGINS_TABLE,
+    begin_turns,
+    release_lease,
+    renew_lease,
+)
 from seawall.sessions.sqlite_pending import (
-    claim_pending,
-    fail_pending,
-    find_orphans,
-    find_promised,
-    hand_over_pending,
+    claim_job,
+    fail_job,
+    find_job,
+    find_orphaned_jobs,
+    hand_over_job,
 )
 from seawall.sessions.sqlite_schema import prepare
-from seawall.sessions.sqlite_thread import BatchThread, isolated, unavailable
+from seawall.sessions.sqlite_thread import BatchThread, run_isolated, store_unavailable
 from seawall.sessions.values import (
     check_commit,
     check_idempotency_key,
@@ -69,9 +79,9 @@ __all__ = ["SqliteStore"]
 
 _log = logging.getLogger("seawall.sessions")
 
-_MAX_PENDING = 20_000
+_MAX_QUEUED = 20_000
 _MAX_BATCH = 512
-_MAX_PENDING_BYTES = 256 << 20
+_MAX_QUEUED_BYTES = 256 << 20
 _MAX_BATCH_BYTES = 16 << 20
 _PURGE = 500
 _NOTED_SECONDS = 3_600.0
@@ -104,15 +114,15 @@ class SqliteStore:
         idle_seconds: float = 60.0,
         uri: bool = False,
         lease_seconds: float = 20.0,
-        reading: bool = False,
+        read_only: bool = False,
         steady: Callable[[], float] | None = None,
     ) -> None:
         self._path = str(path)
         self._uri = uri
         self._lease = lease_seconds
-        self._reading = reading
+        self._read_only_allowed = read_only
         self._steady = steady or _steady
-        self._trust: ClockTrust | None = None
+        self._clock_trust: ClockTrust | None = None
         ours = not uri and self._path != ":memory:"
         self._file = DatabaseFile(os.path.abspath(path) if ours else "")  # noqa: PTH100
         self._clock = clock
@@ -123,16 +133,16 @@ class SqliteStore:
             work=self._write,
             idle=self._purge,
             idle_seconds=idle_seconds,
-            max_pending=_MAX_PENDING,
+            max_queued=_MAX_QUEUED,
             max_batch=_MAX_BATCH,
-            max_pending_bytes=_MAX_PENDING_BYTES,
+            max_queued_bytes=_MAX_QUEUED_BYTES,
             max_batch_bytes=_MAX_BATCH_BYTES,
         )
         self._reader: BatchThread[Load | _Query, object] = BatchThread(
             "seawall-sessions-reader",
             connect=self._connect,
             work=self._read,
-            max_pending=_MAX_PENDING,
+            max_queued=_MAX_QUEUED,
             max_batch=_MAX_BATCH,
         )
 
@@ -153,18 +163,18 @@ class SqliteStore:
         check_idempotency_key(begin.idempotency_key)
         if not is_key(begin.key, begin.turn):
             return Snapshot(None)
-        weight = len(begin.pending.request.text) if begin.pending is not None else 0
+        weight = len(begin.background_job.request.text) if begin.background_job is not None else 0
         snapshot = await self._writer.do(begin, weight)
         assert isinstance(snapshot, Snapshot)  # noqa: S101 - a begin gives nothing else
         return snapshot
 
     async def renew(self, begin: Begin) -> bool:
         """See `SessionStore.renew`."""
-        return bool(await self._writer.do(lambda db: renew_hold(db, begin, self._clock())))
+        return bool(await self._writer.do(lambda db: renew_lease(db, begin, self._clock())))
 
     async def release(self, begin: Begin) -> None:
         """See `SessionStore.release`."""
-        await self._writer.do(lambda db: release_hold(db, begin))
+        await self._writer.do(lambda db: release_lease(db, begin))
 
     async def load(self, key: SessionKey, *, turns: int) -> Snapshot:
         """See `SessionStore.load`."""
@@ -180,32 +190,38 @@ class SqliteStore:
             raise ValueError("a turn's number must be the expected version + 1")
         await self._writer.do(commit, check_commit(commit))
 
-    async def orphans(self, *, limit: int) -> tuple[Pending, ...]:
-        """See `SessionStore.orphans`."""
+    async def orphaned_jobs(self, *, limit: int) -> tuple[BackgroundJob, ...]:
+        """See `SessionStore.orphaned_jobs`."""
         check_limit(limit)
         now = self._clock()
-        return await self.ask(lambda db: find_orphans(db, limit, now, latest_end(now, self._lease)))
+        return await self.ask(
+            lambda db: find_orphaned_jobs(db, limit, now, latest_lease_end(now, self._lease))
+        )
 
-    async def claim(self, pending: Pending, *, until: float) -> Pending | None:
+    async def claim(self, background_job: BackgroundJob, *, until: float) -> BackgroundJob | None:
         """See `SessionStore.claim`."""
         now = self._clock()
-        latest = latest_end(now, max(self._lease, until - now))
-        claimed = await self._writer.do(lambda db: claim_pending(db, pending, until, now, latest))
-        return cast("Pending | None", claimed)
+        latest = latest_lease_end(now, max(self._lease, until - now))
+        claimed = await self._writer.do(
+            lambda db: claim_job(db, background_job, until, now, latest)
+        )
+        return cast("BackgroundJob | None", claimed)
 
-    async def hand_over(self, pending: Pending) -> None:
+    async def hand_over(self, background_job: BackgroundJob) -> None:
         """See `SessionStore.hand_over`."""
-        await self._writer.do(lambda db: hand_over_pending(db, pending))
+        await self._writer.do(lambda db: hand_over_job(db, background_job))
 
-    async def fail(self, pending: Pending, failure: Failure, *, until: float) -> None:
+    async def fail(
+        self, background_job: BackgroundJob, failure: JobFailure, *, until: float
+    ) -> None:
         """See `SessionStore.fail`."""
-        await self._writer.do(lambda db: fail_pending(db, pending, failure, until))
+        await self._writer.do(lambda db: fail_job(db, background_job, failure, until))
 
-    async def promised(self, owner: Principal, turn: str) -> Pending | Failure | None:
-        """See `SessionStore.promised`."""
+    async def find_job(self, owner: Principal, turn: str) -> BackgroundJob | JobFailure | None:
+        """See `SessionStore.find_job`."""
         if not (is_owner(owner) and is_name(turn)):
             return None
-        return await self.ask(lambda db: find_promised(db, owner, turn, self._clock()))
+        return await self.ask(lambda db: find_job(db, owner, turn, self._clock()))
 
     async def turns(self, key: SessionKey, *, limit: int, cursor: str | None = None) -> TurnPage:
         """See `SessionStore.turns`."""
@@ -291,8 +307,8 @@ class SqliteStore:
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("PRAGMA temp_store = MEMORY")
                 prepare(connection, self._path)
-                connection.execute(COMMITTING)
-                connection.execute(HOLDING)
+                connection.execute(CREATE_COMMITS_TABLE)
+                connection.execute(CREATE_BEGINS_TABLE)
             except BaseException:
                 connection.close()
                 raise
@@ -300,7 +316,7 @@ class SqliteStore:
             if "not a database" in str(error):
                 raise ConfigError(f"sessions.path: {self._path} is not a database") from error
             if self._unwritable():
-                raise self._read_only() from error
+                raise self._read_only_error() from error
             raise StoreUnavailable(
                 f"The session store {self._path} cannot be opened: {error}."
             ) from error
@@ -324,11 +340,11 @@ class SqliteStore:
                 return
 
     def _connect_to_write(self) -> sqlite3.Connection:
-        if not self._reading and self._unwritable():
-            raise self._read_only()
+        if not self._read_only_allowed and self._unwritable():
+            raise self._read_only_error()
         return self._connect()
 
-    def _read_only(self) -> ConfigError:
+    def _read_only_error(self) -> ConfigError:
         return ConfigError(
             f"sessions.path: {self._path} cannot be written: make the file, those beside it "
             "(-wal, -shm) and their folder writable for this user, or name another path"
@@ -351,37 +367,37 @@ class SqliteStore:
         from seawall.sessions.clock_trust import ClockTrust  # noqa: PLC0415 - not at the start
 
         now, steady = self._clock(), self._steady()
-        noted = time_noted(connection)
-        first = self._trust is None
-        if self._trust is None:
-            self._trust = ClockTrust(now, steady, noted)
-        before = self._trust.until
-        if not self._trust.check(now, steady):
-            if first or self._trust.until != before:
+        noted = last_trusted_time(connection)
+        first = self._clock_trust is None
+        if self._clock_trust is None:
+            self._clock_trust = ClockTrust(now, steady, noted)
+        before = self._clock_trust.until
+        if not self._clock_trust.check(now, steady):
+            if first or self._clock_trust.until != before:
                 _log.error(
                     "sessions: the clock was set, or is far ahead of when this database was used "
                     "last: nothing is purged until it has gone on evenly for a day"
                 )
             return
         if noted is None or abs(now - noted) > _NOTED_SECONDS:
-            note_time(connection, now)
+            record_trusted_time(connection, now)
         while purge_expired(connection, now, _PURGE) == _PURGE:
             pass
 
     def _write(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> Sequence[object]:
         if self._file.check():  # before: what is written hides that a log was cut
-            return [unavailable() for _ in jobs]
+            return [store_unavailable() for _ in jobs]
         results: list[object] = [None] * len(jobs)
         for positions in _rounds(jobs):
             # The rounds before are durable and must be reported so, whatever becomes of this one.
-            outcomes = isolated(
+            outcomes = run_isolated(
                 lambda some: self._write_round(connection, some),
                 [jobs[each] for each in positions],
             )
             for position, outcome in zip(positions, outcomes, strict=True):
                 results[position] = outcome
         if self._file.check():
-            return [_unknown() if isinstance(job, Commit) else unavailable() for job in jobs]
+            return [_unknown() if isinstance(job, Commit) else store_unavailable() for job in jobs]
         return results
 
     def _write_round(
@@ -392,11 +408,13 @@ class SqliteStore:
         begins = [job for job in jobs if isinstance(job, Begin)]
         if begins:
             asked = max(each.until - now if each.until is not None else 0.0 for each in begins)
-            return begin_turns(connection, begins, now, latest_end(now, max(self._lease, asked)))
+            return begin_turns(
+                connection, begins, now, latest_lease_end(now, max(self._lease, asked))
+            )
         if not commits:
             return [job(connection) for job in jobs if not isinstance(job, Commit | Begin)]
         try:
-            winners = apply_commits(connection, commits, now, latest_end(now, self._lease))
+            applied = apply_commits(connection, commits, now, latest_lease_end(now, self._lease))
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_IOERR:
                 raise
@@ -404,7 +422,7 @@ class SqliteStore:
             return [_unknown() for _ in commits]  # it may be in the log all the same
         return [
             None
-            if index in winners
+            if index in applied
             else SessionConflict("Another turn of this session was committed first.")
             for index in range(len(commits))
         ]
@@ -413,17 +431,17 @@ class SqliteStore:
         self, connection: sqlite3.Connection, jobs: Sequence[Load | _Query]
     ) -> Sequence[object]:
         if self._file.fault and self._file.check():
-            return [unavailable() for _ in jobs]  # what is read is not what is kept
+            return [store_unavailable() for _ in jobs]  # what is read is not what is kept
         loads = [job for job in jobs if isinstance(job, Load)]
         snapshots = iter(
-            isolated(lambda some: load_snapshots(connection, some, self._clock()), loads)
+            run_isolated(lambda some: load_snapshots(connection, some, self._clock()), loads)
             if loads
             else ()
         )
         return [
             next(snapshots)
             if isinstance(job, Load)
-            else isolated(lambda some: [each(connection) for each in some], [job])[0]
+            else run_isolated(lambda some: [each(connection) for each in some], [job])[0]
             for job in jobs
         ]
 

@@ -16,10 +16,10 @@ __all__ = [
     "erase_subject",
     "list_sessions",
     "list_turns",
-    "note_time",
+    "record_trusted_time",
     "purge_expired",
     "read_archives",
-    "time_noted",
+    "last_trusted_time",
     "write_archive",
 ]
 
@@ -109,8 +109,8 @@ def erase_subject(connection: sqlite3.Connection, owner: Principal, now: float) 
     return int(count)
 
 
-def time_noted(connection: sqlite3.Connection) -> float | None:
-    """The Unix time that `note_time` wrote last."""
+def last_trusted_time(connection: sqlite3.Connection) -> float | None:
+    """The Unix time that `record_trusted_time` wrote last."""
     there = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'clock'"
     if connection.execute(there).fetchone() is None:
         return None
@@ -118,7 +118,7 @@ def time_noted(connection: sqlite3.Connection) -> float | None:
     return None if row is None else float(row[0])
 
 
-def note_time(connection: sqlite3.Connection, now: float) -> None:
+def record_trusted_time(connection: sqlite3.Connection, now: float) -> None:
     """Write down that it was this time, by a clock that was believed."""
     connection.execute("BEGIN IMMEDIATE")
     try:

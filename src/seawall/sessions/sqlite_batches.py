@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
-from seawall.sessions.port import Commit, Hold, Session, Snapshot
+from seawall.sessions.port import Commit, Lease, Session, Snapshot
 from seawall.sessions.values import MAX_LOADED_BYTES, encode_state, encode_turn
 from seawall.turn import SessionKey, TurnRecord
 
 __all__ = [
-    "COMMITTING",
+    "CREATE_COMMITS_TABLE",
     "Load",
     "Row",
     "apply_commits",
@@ -27,7 +27,7 @@ __all__ = [
     "read_session",
 ]
 
-COMMITTING = """
+CREATE_COMMITS_TABLE = """
 CREATE TEMP TABLE incoming (
     position INTEGER PRIMARY KEY, tenant TEXT, subject TEXT, session TEXT, expected INTEGER,
     payload TEXT, agent TEXT, state TEXT, now REAL, expires_at REAL, key TEXT, fingerprint TEXT,
@@ -40,12 +40,12 @@ INSERT INTO incoming SELECT key, value->>0, value->>1, value->>2, value->>3, val
     FROM json_each(?)
 """
 _SAME = "(s.tenant, s.subject, s.session) = (incoming.tenant, incoming.subject, incoming.session)"
-_DONE_BEFORE = """
+_ALREADY_APPLIED = """
 SELECT json_group_array(position) FROM incoming WHERE EXISTS (SELECT 1 FROM turns t WHERE
     (t.tenant, t.subject, t.session) = (incoming.tenant, incoming.subject, incoming.session)
     AND t.number = incoming.expected + 1 AND t.payload = incoming.payload)
 """
-_LOSERS = f"""
+_DROP_CONFLICTING = f"""
 DELETE FROM incoming WHERE
     expected <> coalesce((SELECT s.version FROM sessions s WHERE {_SAME}
         AND s.expires_at > incoming.now), 0)
@@ -62,7 +62,7 @@ DELETE FROM incoming WHERE
         AND (p.tenant, p.subject, p.turn, p.attempt)
             = (incoming.tenant, incoming.subject, incoming.turn, incoming.attempt))
 """  # noqa: S608 - no value of anybody's is put in here
-_RENEWED = "(SELECT tenant, subject, session FROM incoming WHERE expected = 0)"
+_CREATED = "(SELECT tenant, subject, session FROM incoming WHERE expected = 0)"
 _UPSERT = """
 INSERT INTO sessions
     SELECT tenant, subject, session, expected + 1, agent, state, now, now, expires_at, NULL, NULL
@@ -79,11 +79,11 @@ INSERT OR REPLACE INTO idempotency
     SELECT tenant, subject, key, fingerprint, session, expected + 1, NULL, NULL FROM incoming
     WHERE key IS NOT NULL
 """
-_FORGET_PROMISES = """
+_DELETE_JOBS = """
 DELETE FROM pending WHERE (tenant, subject, turn) IN
     (SELECT tenant, subject, turn FROM incoming WHERE attempt > 0)
 """
-_WINNERS = "SELECT json_group_array(position) FROM incoming"
+_APPLIED = "SELECT json_group_array(position) FROM incoming"
 
 _SESSIONS_OF = """
 SELECT json_group_array(json_array(r.key, s.version, s.agent, s.state, s.created_at,
@@ -126,7 +126,7 @@ def apply_commits(
     """Apply a batch in one durable transaction; the positions of those that won, or had before.
 
     No two commits of a batch may be of one session, or use one idempotency key.
-    latest: see `latest_end`.
+    latest: see `latest_lease_end`.
     """
     rows = [
         (
@@ -141,7 +141,7 @@ def apply_commits(
             each.expires_at,
             each.idempotency_key,
             each.fingerprint,
-            each.holder,
+            each.lease_owner,
             each.turn.id,
             each.attempt,
         )
@@ -150,24 +150,24 @@ def apply_commits(
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute(_FILL, (_encode(rows).decode(),))
-        (before,) = connection.execute(_DONE_BEFORE).fetchone()
-        connection.execute(_LOSERS, {"latest": latest})
+        (before,) = connection.execute(_ALREADY_APPLIED).fetchone()
+        connection.execute(_DROP_CONFLICTING, {"latest": latest})
         if any(each.expected_version == 0 for each in commits):
-            delete_sessions(connection, _RENEWED)  # what an expired session of that name left
+            delete_sessions(connection, _CREATED)  # what an expired session of that name left
         connection.execute(_UPSERT)
         connection.execute(_ADD_TURNS)
         if any(each.idempotency_key is not None for each in commits):
             connection.execute(_ADD_KEYS)
         if any(each.attempt for each in commits):
-            connection.execute(_FORGET_PROMISES)
-        (winners,) = connection.execute(_WINNERS).fetchone()
+            connection.execute(_DELETE_JOBS)
+        (applied,) = connection.execute(_APPLIED).fetchone()
         connection.execute("DELETE FROM incoming")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return {*_decode_positions(winners), *_decode_positions(before)}
+    return {*_decode_positions(applied), *_decode_positions(before)}
 
 
 def load_snapshots(
@@ -219,10 +219,10 @@ def load_rows(
 
 def read_session(key: SessionKey, row: Row) -> Session | None:
     """The session of a row; None for a name that is only held for its first turn."""
-    _, version, agent, state, created_at, updated_at, expires_at, holder, until = row
+    _, version, agent, state, created_at, updated_at, expires_at, lease_owner, until = row
     if not version:
         return None
-    held = Hold(holder, key.session, until or 0.0) if holder is not None else None
+    held = Lease(lease_owner, key.session, until or 0.0) if lease_owner is not None else None
     return Session(
         key, version, agent, _decode_state(state), created_at, updated_at, expires_at, held
     )

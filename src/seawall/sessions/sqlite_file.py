@@ -15,8 +15,8 @@ __all__ = ["DatabaseFile"]
 _log = logging.getLogger("seawall.sessions")
 
 _ALL = ("", "-wal", "-shm")
-_OFTEN = ("", "-wal")
-_SELDOM_SECONDS = 1.0
+_EVERY_CHECK = ("", "-wal")
+_FULL_CHECK_SECONDS = 1.0
 _WAL_HEADER_BYTES = 32  # with salts that change whenever the log is begun anew
 _WAL_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 
@@ -39,7 +39,7 @@ class DatabaseFile:
         self._known: dict[str, _Identity] = {}
         self._sizes: dict[str, int] = {}
         self._log_header = b""
-        self._looked_at = float("-inf")
+        self._inspected_at = float("-inf")
         self._damage = ""
         self.fault = ""
 
@@ -70,7 +70,7 @@ class DatabaseFile:
         """Why what was just written may be lost; empty when it is not. `fault` says so later."""
         if not self._known:
             return ""
-        found = self._damage or self._look()
+        found = self._damage or self._inspect()
         if found and found != self.fault:
             _log.error(
                 "sessions: %s; nothing is acknowledged until the same file is back or the server "
@@ -82,20 +82,20 @@ class DatabaseFile:
         self.fault = found
         return found
 
-    def _look(self) -> str:
+    def _inspect(self) -> str:
         now = time.monotonic()
-        all_files = self.fault or now >= self._looked_at + _SELDOM_SECONDS
+        all_files = self.fault or now >= self._inspected_at + _FULL_CHECK_SECONDS
         if all_files:
-            self._looked_at = now
-        for end in _ALL if all_files else _OFTEN:
+            self._inspected_at = now
+        for end in _ALL if all_files else _EVERY_CHECK:
             try:
-                if found := self._look_at(end, self._paths[end]):
+                if found := self._inspect_file(end, self._paths[end]):
                     return found
             except OSError as error:
                 return f"{self._paths[end]} cannot be looked at: {error}"
         return ""
 
-    def _look_at(self, end: str, path: Path) -> str:
+    def _inspect_file(self, end: str, path: Path) -> str:
         try:
             found = path.stat()
         except FileNotFoundError:
@@ -105,7 +105,7 @@ class DatabaseFile:
             return f"{path} was replaced by another file"
         size, whole = found.st_size, True
         if end == "-wal":
-            size, whole = self._look_at_log(path)
+            size, whole = self._inspect_log(path)
         elif not end and size < self._sizes.get(end, 0):
             whole = _is_whole(path)
         if not whole:
@@ -113,7 +113,7 @@ class DatabaseFile:
         self._sizes[end] = size
         return self._damage
 
-    def _look_at_log(self, path: Path) -> tuple[int, bool]:
+    def _inspect_log(self, path: Path) -> tuple[int, bool]:
         """The size of the write-ahead log, and whether SQLite itself may have brought it there.
 
         A checkpoint may make it smaller, even empty. Then it begins anew, with another header; what

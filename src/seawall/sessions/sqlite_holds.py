@@ -8,19 +8,19 @@ from collections.abc import Sequence
 
 import msgspec
 
-from seawall.sessions.port import Begin, Hold, Replay, Snapshot
+from seawall.sessions.port import Begin, Lease, Replay, Snapshot
 from seawall.sessions.sqlite_batches import (
     decode_turn,
     delete_sessions,
     load_rows,
     read_session,
 )
-from seawall.sessions.sqlite_pending import KEEP_PROMISES, renew_pending
-from seawall.sessions.values import encode_pending
+from seawall.sessions.sqlite_pending import INSERT_JOBS, renew_job
+from seawall.sessions.values import encode_job
 
-__all__ = ["HOLDING", "begin_turns", "release_hold", "renew_hold"]
+__all__ = ["CREATE_BEGINS_TABLE", "begin_turns", "release_lease", "renew_lease"]
 
-HOLDING = """
+CREATE_BEGINS_TABLE = """
 CREATE TEMP TABLE asking (
     position INTEGER PRIMARY KEY, tenant TEXT, subject TEXT, session TEXT, turns INTEGER,
     turn TEXT, until REAL, opens INTEGER, key TEXT, fingerprint TEXT, pending TEXT
@@ -39,7 +39,7 @@ DELETE FROM idempotency WHERE (tenant, subject, key) IN
             (idempotency.tenant, idempotency.subject, idempotency.session)
             AND s.expires_at > :now) END
 """
-_HOLD_KEYS = """
+_LEASE_KEYS = """
 INSERT INTO idempotency
     SELECT tenant, subject, key, fingerprint, session, NULL, turn, until FROM asking
     WHERE key IS NOT NULL AND until IS NOT NULL ORDER BY position
@@ -62,7 +62,7 @@ INSERT INTO sessions
     SELECT tenant, subject, session, 0, NULL, '{{}}', :now, :now, until, turn, until FROM asking a
     WHERE opens AND until IS NOT NULL AND {_HAS_ITS_KEY} ON CONFLICT DO NOTHING
 """  # noqa: S608 - no value of anybody's is put in here
-_HOLD_SESSIONS = f"""
+_LEASE_SESSIONS = f"""
 UPDATE sessions SET holder = a.turn, held_until = a.until,
     expires_at = CASE version WHEN 0 THEN a.until ELSE expires_at END
 FROM asking a WHERE (sessions.tenant, sessions.subject, sessions.session)
@@ -77,11 +77,11 @@ _LATE = f"""
 a.until IS NOT NULL AND (sessions.tenant, sessions.subject, sessions.session, sessions.holder)
     = (a.tenant, a.subject, a.session, a.turn) AND NOT {_HAS_ITS_KEY}
 """
-_LET_GO_OF_SESSIONS = f"""
+_RELEASE_LATE_SESSIONS = f"""
 UPDATE sessions SET holder = NULL, held_until = NULL FROM asking a
     WHERE sessions.version > 0 AND {_LATE}
 """  # noqa: S608 - as above
-_LET_GO_OF_NAMES = f"""
+_RELEASE_LATE_NAMES = f"""
 DELETE FROM sessions WHERE version = 0 AND EXISTS (SELECT 1 FROM asking a WHERE {_LATE})
 """  # noqa: S608 - as above
 _KEYS = """
@@ -125,7 +125,7 @@ def begin_turns(
 ) -> list[Snapshot]:
     """Begin a batch in one transaction, first come, first served; answers in their order.
 
-    latest: see `latest_end`.
+    latest: see `latest_lease_end`.
     """
     asking = _encode(
         [
@@ -140,8 +140,8 @@ def begin_turns(
                 each.idempotency_key,
                 each.fingerprint,
                 # One that is taken over has been promised before.
-                encode_pending(each.pending).decode()
-                if each.pending and each.pending.attempt == 1
+                encode_job(each.background_job).decode()
+                if each.background_job and each.background_job.attempt == 1
                 else None,
             )
             for each in begins
@@ -153,15 +153,15 @@ def begin_turns(
         connection.execute(_FILL, (asking,))
         if keyed:
             connection.execute(_DROP_DEAD_KEYS, {"now": now, "latest": latest})
-            connection.execute(_HOLD_KEYS)
-            connection.execute(_LET_GO_OF_SESSIONS)
-            connection.execute(_LET_GO_OF_NAMES)
+            connection.execute(_LEASE_KEYS)
+            connection.execute(_RELEASE_LATE_SESSIONS)
+            connection.execute(_RELEASE_LATE_NAMES)
         if any(each.opens for each in begins):
             delete_sessions(connection, _DROP_DEAD_NAMES, (now, latest))
             connection.execute(_OPEN, {"now": now})
-        connection.execute(_HOLD_SESSIONS, {"now": now, "latest": latest})
-        if any(each.pending is not None for each in begins):
-            connection.execute(KEEP_PROMISES)
+        connection.execute(_LEASE_SESSIONS, {"now": now, "latest": latest})
+        if any(each.background_job is not None for each in begins):
+            connection.execute(INSERT_JOBS)
         rows, histories = load_rows(connection, asking, now)
         (keys,) = connection.execute(_KEYS).fetchone() if keyed else ("[]",)
         connection.execute("DELETE FROM asking")
@@ -175,10 +175,12 @@ def begin_turns(
     for position, begin in enumerate(begins):
         row = rows.get(position)
         replay, running = _of_key(begin, found.get(position))
-        holder, until = (row[7], row[8]) if row is not None else (None, None)
+        lease_owner, until = (row[7], row[8]) if row is not None else (None, None)
         busy = (
-            Hold(holder, begin.key.session, until or 0.0)
-            if holder is not None and holder != begin.turn and now < (until or 0.0) <= latest
+            Lease(lease_owner, begin.key.session, until or 0.0)
+            if lease_owner is not None
+            and lease_owner != begin.turn
+            and now < (until or 0.0) <= latest
             else None
         )
         snapshots.append(
@@ -193,7 +195,7 @@ def begin_turns(
     return snapshots
 
 
-def renew_hold(connection: sqlite3.Connection, begin: Begin, now: float) -> bool:
+def renew_lease(connection: sqlite3.Connection, begin: Begin, now: float) -> bool:
     """See `SessionStore.renew`."""
     owner = (begin.key.tenant, begin.key.subject)
     session = (*owner, begin.key.session, begin.turn)
@@ -205,8 +207,8 @@ def renew_hold(connection: sqlite3.Connection, begin: Begin, now: float) -> bool
         if begin.idempotency_key is not None:
             key = (begin.until, *owner, begin.idempotency_key, begin.turn)
             kept &= connection.execute(_RENEW_KEY, key).rowcount > 0
-        if begin.pending is not None and begin.until is not None:
-            kept &= renew_pending(connection, begin.pending, begin.until)
+        if begin.background_job is not None and begin.until is not None:
+            kept &= renew_job(connection, begin.background_job, begin.until)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -215,7 +217,7 @@ def renew_hold(connection: sqlite3.Connection, begin: Begin, now: float) -> bool
     return kept
 
 
-def release_hold(connection: sqlite3.Connection, begin: Begin) -> None:
+def release_lease(connection: sqlite3.Connection, begin: Begin) -> None:
     """See `SessionStore.release`."""
     owner = (begin.key.tenant, begin.key.subject)
     connection.execute("BEGIN IMMEDIATE")
@@ -233,12 +235,12 @@ def release_hold(connection: sqlite3.Connection, begin: Begin) -> None:
         raise
 
 
-def _of_key(begin: Begin, key: _Key | None) -> tuple[Replay | None, Hold | None]:
+def _of_key(begin: Begin, key: _Key | None) -> tuple[Replay | None, Lease | None]:
     if key is None:
         return None, None
-    _, session, fingerprint, holder, until, payload = key
+    _, session, fingerprint, lease_owner, until, payload = key
     if payload is not None:
         return Replay(session, fingerprint, decode_turn(payload)), None
-    if holder is None or holder == begin.turn:
+    if lease_owner is None or lease_owner == begin.turn:
         return None, None
-    return None, Hold(holder, session, until or 0.0, fingerprint)
+    return None, Lease(lease_owner, session, until or 0.0, fingerprint)

@@ -4,22 +4,22 @@ import sqlite3
 
 import msgspec
 
-from seawall.sessions.port import Failure, Pending
+from seawall.sessions.port import BackgroundJob, JobFailure
 from seawall.turn import Principal
 
 __all__ = [
-    "KEEP_PROMISES",
-    "claim_pending",
-    "fail_pending",
-    "find_orphans",
-    "find_promised",
-    "hand_over_pending",
+    "INSERT_JOBS",
+    "claim_job",
+    "fail_job",
+    "find_orphaned_jobs",
+    "find_job",
+    "hand_over_job",
     "purge_failures",
-    "renew_pending",
+    "renew_job",
 ]
 
 # Of a batch of turns that begin, those that hold their session now.
-KEEP_PROMISES = """
+INSERT_JOBS = """
 INSERT INTO pending
     SELECT a.tenant, a.subject, a.turn, a.session, a.pending, 1, 0, a.until, NULL, NULL
     FROM asking a JOIN sessions s ON (s.tenant, s.subject, s.session, s.holder)
@@ -30,26 +30,26 @@ INSERT INTO pending
 _MINE = "(tenant, subject, turn, attempt) = (?, ?, ?, ?) AND failure IS NULL"
 
 _encode = msgspec.json.Encoder().encode
-_decode_pending = msgspec.json.Decoder(Pending).decode
-_decode_failure = msgspec.json.Decoder(Failure).decode
+_decode_job = msgspec.json.Decoder(BackgroundJob).decode
+_decode_failure = msgspec.json.Decoder(JobFailure).decode
 
 
-def find_orphans(
+def find_orphaned_jobs(
     connection: sqlite3.Connection, limit: int, now: float, latest: float
-) -> tuple[Pending, ...]:
-    """See `SessionStore.orphans`. latest: see `latest_end`."""
+) -> tuple[BackgroundJob, ...]:
+    """See `SessionStore.orphaned_jobs`. latest: see `latest_lease_end`."""
     rows = connection.execute(
         "SELECT record, attempt, handed FROM pending WHERE failure IS NULL "
         "AND (held_until <= ? OR held_until > ?) ORDER BY held_until LIMIT ?",
         (now, latest, limit),
     )
-    return tuple(_pending(*row) for row in rows)
+    return tuple(_read_job(*row) for row in rows)
 
 
-def find_promised(
+def find_job(
     connection: sqlite3.Connection, owner: Principal, turn: str, now: float
-) -> Pending | Failure | None:
-    """See `SessionStore.promised`."""
+) -> BackgroundJob | JobFailure | None:
+    """See `SessionStore.find_job`."""
     row = connection.execute(
         "SELECT record, attempt, handed, failure FROM pending "
         "WHERE (tenant, subject, turn) = (?, ?, ?) AND (failure IS NULL OR failure_ends > ?)",
@@ -57,34 +57,38 @@ def find_promised(
     ).fetchone()
     if row is None:
         return None
-    return _pending(*row[:3]) if row[3] is None else _decode_failure(row[3])
+    return _read_job(*row[:3]) if row[3] is None else _decode_failure(row[3])
 
 
-def claim_pending(
-    connection: sqlite3.Connection, pending: Pending, until: float, now: float, latest: float
-) -> Pending | None:
-    """See `SessionStore.claim`. latest: see `latest_end`."""
-    key, request = pending.key, pending.request
-    claimed = msgspec.structs.replace(pending, attempt=pending.attempt + 1)
-    names = (claimed.holder, until, key.tenant, key.subject)
+def claim_job(
+    connection: sqlite3.Connection,
+    background_job: BackgroundJob,
+    until: float,
+    now: float,
+    latest: float,
+) -> BackgroundJob | None:
+    """See `SessionStore.claim`. latest: see `latest_lease_end`."""
+    key, request = background_job.key, background_job.request
+    claimed = msgspec.structs.replace(background_job, attempt=background_job.attempt + 1)
+    names = (claimed.lease_owner, until, key.tenant, key.subject)
     connection.execute("BEGIN IMMEDIATE")
     try:
         won = connection.execute(
             f"UPDATE pending SET attempt = attempt + 1, held_until = ? WHERE {_MINE} "  # noqa: S608
             "AND (held_until <= ? OR held_until > ?)",
-            (until, *_named(pending), now, latest),
+            (until, *_named(background_job), now, latest),
         ).rowcount
         if won:
             connection.execute(
                 "UPDATE sessions SET holder = ?1, held_until = ?2, "
                 "expires_at = CASE version WHEN 0 THEN ?2 ELSE expires_at END "
                 "WHERE (tenant, subject, session, holder) = (?3, ?4, ?5, ?6)",
-                (*names, key.session, pending.holder),
+                (*names, key.session, background_job.lease_owner),
             )
             connection.execute(
                 "UPDATE idempotency SET holder = ?, held_until = ? "
                 "WHERE (tenant, subject, key, holder) = (?, ?, ?, ?) AND number IS NULL",
-                (*names, request.idempotency_key, pending.holder),
+                (*names, request.idempotency_key, background_job.lease_owner),
             )
         connection.execute("COMMIT")
     except BaseException:
@@ -94,32 +98,32 @@ def claim_pending(
     return claimed if won else None
 
 
-def renew_pending(connection: sqlite3.Connection, pending: Pending, until: float) -> bool:
+def renew_job(connection: sqlite3.Connection, background_job: BackgroundJob, until: float) -> bool:
     """Run on until then, within the caller's transaction; False when it was taken over."""
     return bool(
         connection.execute(
             f"UPDATE pending SET held_until = ? WHERE {_MINE}",  # noqa: S608
-            (until, *_named(pending)),
+            (until, *_named(background_job)),
         ).rowcount
     )
 
 
-def hand_over_pending(connection: sqlite3.Connection, pending: Pending) -> None:
+def hand_over_job(connection: sqlite3.Connection, background_job: BackgroundJob) -> None:
     """See `SessionStore.hand_over`."""
     connection.execute(
         f"UPDATE pending SET held_until = 0, handed = handed + 1 WHERE {_MINE}",  # noqa: S608
-        _named(pending),
+        _named(background_job),
     )
 
 
-def fail_pending(
-    connection: sqlite3.Connection, pending: Pending, failure: Failure, until: float
+def fail_job(
+    connection: sqlite3.Connection, background_job: BackgroundJob, failure: JobFailure, until: float
 ) -> None:
     """See `SessionStore.fail`. What was asked is not kept."""
     connection.execute(
         "UPDATE pending SET record = '', failure = ?, failure_ends = ? "  # noqa: S608
         f"WHERE {_MINE}",
-        (_encode(failure).decode(), until, *_named(pending)),
+        (_encode(failure).decode(), until, *_named(background_job)),
     )
 
 
@@ -130,10 +134,10 @@ def purge_failures(connection: sqlite3.Connection, now: float) -> None:
     )
 
 
-def _named(pending: Pending) -> tuple[str, str, str, int]:
-    key = pending.key
-    return key.tenant, key.subject, pending.request.id, pending.attempt
+def _named(background_job: BackgroundJob) -> tuple[str, str, str, int]:
+    key = background_job.key
+    return key.tenant, key.subject, background_job.request.id, background_job.attempt
 
 
-def _pending(record: str, attempt: int, handed: int) -> Pending:
-    return msgspec.structs.replace(_decode_pending(record), attempt=attempt, handed=handed)
+def _read_job(record: str, attempt: int, handed: int) -> BackgroundJob:
+    return msgspec.structs.replace(_decode_job(record), attempt=attempt, handed=handed)

@@ -10,13 +10,13 @@ from typing import Generic, TypeVar
 
 from seawall.errors import Problem, StoreUnavailable
 
-__all__ = ["BatchThread", "isolated", "unavailable"]
+__all__ = ["BatchThread", "run_isolated", "store_unavailable"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _log = logging.getLogger("seawall.sessions")
-_Pending = tuple[Job, asyncio.Future[Result], int]
+_Queued = tuple[Job, asyncio.Future[Result], int]
 
 # What is wrong with the database or its disk, not with one job of a batch; primary result codes
 # (https://www.sqlite.org/rescode.html): BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN,
@@ -24,14 +24,14 @@ _Pending = tuple[Job, asyncio.Future[Result], int]
 _OF_ALL_JOBS = frozenset({5, 6, 7, 8, 10, 13, 14, 15, 26})
 
 
-def unavailable() -> StoreUnavailable:
+def store_unavailable() -> StoreUnavailable:
     """What callers are told, whatever the log knows."""
     return StoreUnavailable(
         "The session store cannot be used now; nothing was stored or charged.", retry_after=1.0
     )
 
 
-def isolated(
+def run_isolated(
     work: Callable[[Sequence[Job]], Sequence[Result | Exception]], jobs: Sequence[Job]
 ) -> list[Result | Exception]:
     """Results of a batch; where it fails by one of its jobs, the others are done without it.
@@ -49,14 +49,14 @@ def isolated(
         code = getattr(error, "sqlite_errorcode", 0)  # of SQLite's errors only
         if code & 0xFF in _OF_ALL_JOBS:
             _log.error("sessions: %s", error)
-            return [unavailable() for _ in jobs]
+            return [store_unavailable() for _ in jobs]
         if len(jobs) == 1:
             if isinstance(error, Problem):
                 return [error]
             _log.error("sessions: a job failed", exc_info=error)
-            return [unavailable()]
+            return [store_unavailable()]
     middle = len(jobs) // 2
-    return [*isolated(work, jobs[:middle]), *isolated(work, jobs[middle:])]
+    return [*run_isolated(work, jobs[:middle]), *run_isolated(work, jobs[middle:])]
 
 
 class BatchThread(Generic[Job, Result]):
@@ -76,22 +76,22 @@ class BatchThread(Generic[Job, Result]):
         work: Callable[[sqlite3.Connection, Sequence[Job]], Sequence[Result | Exception]],
         idle: Callable[[sqlite3.Connection], None] = lambda _: None,
         idle_seconds: float = 60.0,
-        max_pending: int,
+        max_queued: int,
         max_batch: int,
-        max_pending_bytes: int = 1 << 62,
+        max_queued_bytes: int = 1 << 62,
         max_batch_bytes: int = 1 << 62,
     ) -> None:
         self._connect = connect
         self._work = work
         self._idle = idle
         self._idle_seconds = idle_seconds
-        self._max_pending = max_pending
+        self._max_queued = max_queued
         self._max_batch = max_batch
-        self._max_pending_bytes = max_pending_bytes
+        self._max_queued_bytes = max_queued_bytes
         self._max_batch_bytes = max_batch_bytes
-        self._pending = 0
-        self._pending_bytes = 0
-        self._jobs: queue.SimpleQueue[_Pending[Job, Result] | None] = queue.SimpleQueue()
+        self._queued = 0
+        self._queued_bytes = 0
+        self._jobs: queue.SimpleQueue[_Queued[Job, Result] | None] = queue.SimpleQueue()
         self._opened: asyncio.Future[None]
         self._loop: asyncio.AbstractEventLoop
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -121,26 +121,26 @@ class BatchThread(Generic[Job, Result]):
         Raises:
             StoreUnavailable: too much is waiting already, or the database failed.
         """
-        full = self._pending_bytes + weight > self._max_pending_bytes and self._pending
-        if full or self._pending >= self._max_pending or not self._thread.is_alive():
-            raise unavailable()
-        self._pending += 1
-        self._pending_bytes += weight
+        full = self._queued_bytes + weight > self._max_queued_bytes and self._queued
+        if full or self._queued >= self._max_queued or not self._thread.is_alive():
+            raise store_unavailable()
+        self._queued += 1
+        self._queued_bytes += weight
         future: asyncio.Future[Result] = self._loop.create_future()
         self._jobs.put((job, future, weight))
         try:
             return await future
         finally:
-            self._pending -= 1
-            self._pending_bytes -= weight
+            self._queued -= 1
+            self._queued_bytes -= weight
 
     def _run(self) -> None:
         try:
             connection = self._connect()
         except Exception as error:  # noqa: BLE001 - told to whoever started the thread
-            self._loop.call_soon_threadsafe(_tell, self._opened, error)
+            self._loop.call_soon_threadsafe(_set_opened, self._opened, error)
             return
-        self._loop.call_soon_threadsafe(_tell, self._opened, None)
+        self._loop.call_soon_threadsafe(_set_opened, self._opened, None)
         try:
             while self._serve(connection):
                 pass
@@ -154,7 +154,7 @@ class BatchThread(Generic[Job, Result]):
         except queue.Empty:
             self._attempt(lambda: self._idle(connection))
             return True
-        batch: list[_Pending[Job, Result]] = []
+        batch: list[_Queued[Job, Result]] = []
         size = 0
         while first is not None:
             if not first[1].cancelled():
@@ -182,7 +182,7 @@ class BatchThread(Generic[Job, Result]):
         return None
 
 
-def _tell(opened: asyncio.Future[None], error: Exception | None) -> None:
+def _set_opened(opened: asyncio.Future[None], error: Exception | None) -> None:
     """Whether it is open, unless whoever started it was cancelled meanwhile."""
     if opened.done():
         return
@@ -192,12 +192,12 @@ def _tell(opened: asyncio.Future[None], error: Exception | None) -> None:
         opened.set_exception(error)
 
 
-def _resolve(batch: Sequence[_Pending[Job, Result]], results: object) -> None:
+def _resolve(batch: Sequence[_Queued[Job, Result]], results: object) -> None:
     """Give every waiter its result; None in place of results: the whole batch failed."""
     for index, (_, future, _) in enumerate(batch):
         if future.done():
             continue
-        result = results[index] if isinstance(results, Sequence) else unavailable()
+        result = results[index] if isinstance(results, Sequence) else store_unavailable()
         if isinstance(result, Exception):
             future.set_exception(result)
         else:

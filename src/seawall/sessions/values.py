@@ -11,7 +11,7 @@ import msgspec
 from msgspec import structs
 
 from seawall.errors import InvalidField, TurnLimitReached
-from seawall.sessions.port import Commit, Pending
+from seawall.sessions.port import BackgroundJob, Commit
 from seawall.turn import (
     AssistantMessage,
     Message,
@@ -27,7 +27,7 @@ __all__ = [
     "check_commit",
     "check_idempotency_key",
     "check_limit",
-    "encode_pending",
+    "encode_job",
     "encode_state",
     "encode_turn",
     "is_key",
@@ -123,9 +123,9 @@ def encode_state(state: dict[str, str]) -> bytes:
     return _encoded(state)
 
 
-def encode_pending(pending: Pending) -> bytes:
+def encode_job(background_job: BackgroundJob) -> bytes:
     """A promise as JSON."""
-    return _encoded(pending)
+    return _encoded(background_job)
 
 
 def _is_text(name: str, most: int) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import seawall
 from seawall.errors import ConfigError
-from seawall.ship.lambda_template import FunctionOptions, filled, function_sections
+from seawall.ship.lambda_template import FunctionOptions, fill_template, function_sections
 from seawall.ship.yaml_text import yaml_text
 
 __all__ = ["deploy_folder", "eks_files", "image_files", "lambda_files"]
@@ -19,7 +19,7 @@ _STACK = "seawall"
 _TIME = (1980, 1, 1, 0, 0, 0)
 _PACKAGE = "seawall.zip"
 # Nothing that is deployed needs these of the package.
-_NOT_SERVED = ("ship/deploy/", "__pycache__")
+_NOT_AT_RUNTIME = ("ship/deploy/", "__pycache__")
 
 
 def deploy_folder() -> Path:
@@ -71,7 +71,7 @@ def lambda_files(
         parameters: Of the template, as SAM is to give them.
     """
     text = (deploy_folder() / "lambda" / template).read_text(encoding="utf-8")
-    text = filled(text, function_sections(sized, options), options.shared_stack)
+    text = fill_template(text, function_sections(sized, options), options.shared_stack)
     overrides = "".join(
         f"  {json.dumps(f'{name}={json.dumps(value)}')},\n" for name, value in parameters.items()
     )
@@ -128,17 +128,17 @@ def _package() -> bytes:
     metadata = found.read_text("METADATA") or ""
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as packed:
-        for path in _served(folder):
+        for path in _runtime_files(folder):
             name = f"seawall/{path.relative_to(folder).as_posix()}"
             packed.writestr(_entry(name), path.read_bytes())
         packed.writestr(_entry(f"seawall-{found.version}.dist-info/METADATA"), metadata)
     return written.getvalue()
 
 
-def _served(folder: Path) -> Iterator[Path]:
+def _runtime_files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and not any(each in name for each in _NOT_SERVED):
+        if path.is_file() and not any(each in name for each in _NOT_AT_RUNTIME):
             yield path
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from seawall.errors import ConfigError
-from seawall.plan.answer import Moment
+from seawall.plan.answer import CapacityChange
 
-__all__ = ["NOT_SCHEDULED", "Crowd", "Times", "parse_crowd", "times_of"]
+__all__ = ["CROWD_UNUSED", "CrowdTime", "CapacitySchedule", "parse_crowd", "capacity_schedule"]
 
-NOT_SCHEDULED = "--crowd has no effect: here the plan schedules nothing for a crowd."
+CROWD_UNUSED = "--crowd has no effect: here the plan schedules nothing for a crowd."
 """What to know where a crowd is named, and the plan has nothing for it."""
 
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
@@ -21,7 +21,7 @@ _FORM = re.compile(
 _MINUTE = 60
 
 
-class Crowd(Struct, frozen=True):
+class CrowdTime(Struct, frozen=True):
     """When it comes: every day, a day of each week, or one date of each year.
 
     weekday: 0 for Sunday; None: not by week. date: None: not by date. minute: of the day.
@@ -32,13 +32,13 @@ class Crowd(Struct, frozen=True):
     weekday: int | None = None
     date: dt.date | None = None
 
-    def shifted(self, seconds: float) -> "Crowd":
+    def shifted(self, seconds: float) -> "CrowdTime":
         """So much later, in whole minutes: earlier ones, so that capacity is rather there."""
         minutes = self.minute + int(seconds // _MINUTE)
         days, minute = divmod(minutes, 24 * 60)
         weekday = None if self.weekday is None else (self.weekday + days) % 7
         date = None if self.date is None else self.date + dt.timedelta(days=days)
-        return Crowd(minute, self.timezone, weekday, date)
+        return CrowdTime(minute, self.timezone, weekday, date)
 
     def cron(self) -> str:
         """With five fields, as KEDA reads it."""
@@ -56,16 +56,16 @@ class Crowd(Struct, frozen=True):
         return f"cron({minute} {hour} {day} *)"
 
 
-class Times(Struct, frozen=True):
+class CapacitySchedule(Struct, frozen=True):
     """How capacity changes: `count` from `begins` to `ends`, and `otherwise` at other times."""
 
-    begins: Crowd
-    ends: Crowd
+    begins: CrowdTime
+    ends: CrowdTime
     count: int
     otherwise: int
 
 
-def parse_crowd(text: str, timezone: str) -> Crowd:
+def parse_crowd(text: str, timezone: str) -> CrowdTime:
     """`20:00`, `FRI 20:00` or `2027-11-26 20:00`.
 
     Raises:
@@ -77,17 +77,19 @@ def parse_crowd(text: str, timezone: str) -> Crowd:
         raise ConfigError(f'--crowd: "{text}" is not like 20:00, FRI 20:00 or 2027-11-26 20:00')
     day = found["day"] or ""
     if not day:
-        return Crowd(hour * 60 + minute, timezone)
+        return CrowdTime(hour * 60 + minute, timezone)
     if day in _DAYS:
-        return Crowd(hour * 60 + minute, timezone, weekday=_DAYS.index(day))
+        return CrowdTime(hour * 60 + minute, timezone, weekday=_DAYS.index(day))
     try:
         date = dt.date.fromisoformat(day)
     except ValueError as error:
         raise ConfigError(f'--crowd: "{day}" is neither a day such as FRI nor a date') from error
-    return Crowd(hour * 60 + minute, timezone, date=date)
+    return CrowdTime(hour * 60 + minute, timezone, date=date)
 
 
-def times_of(crowd: Crowd, schedule: Sequence[Moment], otherwise: int) -> Times | None:
+def capacity_schedule(
+    crowd: CrowdTime, schedule: Sequence[CapacityChange], otherwise: int
+) -> CapacitySchedule | None:
     """The schedule around the crowd as one stretch with its greatest count; None without one.
 
     A plan changes what is there before the crowd and after it; what it has in between is at
@@ -100,4 +102,4 @@ def times_of(crowd: Crowd, schedule: Sequence[Moment], otherwise: int) -> Times 
     after = [moment.at for moment in schedule if moment.at > begins and moment.count < most]
     ends = min(after, default=begins + 3_600.0)
     # The end may be late, never early.
-    return Times(crowd.shifted(begins), crowd.shifted(ends + _MINUTE), most, otherwise)
+    return CapacitySchedule(crowd.shifted(begins), crowd.shifted(ends + _MINUTE), most, otherwise)

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from seawall.plan.answer import EksConfiguration
-from seawall.ship.crowd import NOT_SCHEDULED, Crowd, times_of
+from seawall.ship.crowd import CROWD_UNUSED, CrowdTime, capacity_schedule
 from seawall.ship.plan_file import PlannedService
 
 __all__ = ["eks_values"]
@@ -18,7 +18,7 @@ _HEADROOM = 1.25  # nodes beside the pods at most: those that are drained and re
 def eks_values(
     plan: PlannedService,
     *,
-    crowd: Crowd | None = None,
+    crowd: CrowdTime | None = None,
     cluster: str = "",
     node_role: str = "",
     secrets: tuple[str, ...] = (),
@@ -73,14 +73,16 @@ def _turn_seconds(found: EksConfiguration, longest: float | None) -> int:
     return math.ceil(seconds / _TURN_STEP) * _TURN_STEP
 
 
-def _autoscaling(found: EksConfiguration, crowd: Crowd | None, notes: list[str]) -> dict[str, Any]:
+def _autoscaling(
+    found: EksConfiguration, crowd: CrowdTime | None, notes: list[str]
+) -> dict[str, Any]:
     scaler = found.autoscaler
-    schedule = times_of(crowd, found.schedule, found.pods) if crowd is not None else None
+    schedule = capacity_schedule(crowd, found.schedule, found.pods) if crowd is not None else None
     if found.schedule and crowd is None:
         most = max(moment.count for moment in found.schedule)
         notes.append(f"The plan schedules {most} pods for its crowd: say when with --crowd.")
     if crowd is not None and schedule is None:
-        notes.append(NOT_SCHEDULED)
+        notes.append(CROWD_UNUSED)
     if scaler is None and schedule is None:
         return {"mode": "none", "minimum": found.pods, "maximum": found.pods}
     values: dict[str, Any] = {"mode": "keda"}

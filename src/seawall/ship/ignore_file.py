@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from seawall.errors import ConfigError
 
-__all__ = ["Ignored", "parse_ignored"]
+__all__ = ["IgnorePatterns", "parse_ignore_patterns"]
 
 
 class _Pattern(Struct, frozen=True):
@@ -16,7 +16,7 @@ class _Pattern(Struct, frozen=True):
     includes: bool
 
 
-class Ignored(Struct, frozen=True):
+class IgnorePatterns(Struct, frozen=True):
     """Patterns in order: the last that matches decides."""
 
     patterns: tuple[_Pattern, ...]
@@ -34,7 +34,7 @@ class Ignored(Struct, frozen=True):
         return False
 
 
-def parse_ignored(lines: Iterable[str]) -> Ignored:
+def parse_ignore_patterns(lines: Iterable[str]) -> IgnorePatterns:
     """The patterns of a file's lines.
 
     Raises:
@@ -57,7 +57,7 @@ def parse_ignored(lines: Iterable[str]) -> Ignored:
         if found is not None:
             expression = found if anchored else f"(?:.*/)?{found}"
             patterns.append(_Pattern(re.compile(expression, re.DOTALL), folders_only, includes))
-    return Ignored(tuple(patterns))
+    return IgnorePatterns(tuple(patterns))
 
 
 def _expression(text: str) -> str | None:

@@ -2,8 +2,8 @@
 
 import math
 
-from seawall.plan.answer import Choice, LambdaConfiguration, ManagedConfiguration
-from seawall.ship.crowd import NOT_SCHEDULED, Crowd, times_of
+from seawall.plan.answer import LambdaConfiguration, ManagedConfiguration, PlatformName
+from seawall.ship.crowd import CROWD_UNUSED, CrowdTime, capacity_schedule
 from seawall.ship.plan_file import PlannedPlatform
 
 __all__ = ["lambda_parameters", "template_of"]
@@ -13,13 +13,13 @@ _ORDINARY_ACCOUNT = 1_000
 _URL_SECONDS = 900
 
 
-def template_of(name: Choice) -> str:
+def template_of(name: PlatformName) -> str:
     """The template for this kind of function, by its file's name in deploy/lambda."""
     return "managed.yaml" if name == "lambda-managed" else "template.yaml"
 
 
 def lambda_parameters(
-    platform: PlannedPlatform, *, crowd: Crowd | None = None
+    platform: PlannedPlatform, *, crowd: CrowdTime | None = None
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """What the plan says of the function, by name, and what to know besides."""
     notes: list[str] = []
@@ -34,7 +34,9 @@ def lambda_parameters(
     return _classic(found, crowd, notes), tuple(notes)
 
 
-def _classic(found: LambdaConfiguration, crowd: Crowd | None, notes: list[str]) -> dict[str, str]:
+def _classic(
+    found: LambdaConfiguration, crowd: CrowdTime | None, notes: list[str]
+) -> dict[str, str]:
     most = max((moment.count for moment in found.schedule), default=0)
     provisioned = bool(found.provisioned or most)
     start = "provisioned" if provisioned else "snapstart" if found.snapstart else "on-demand"
@@ -48,7 +50,7 @@ def _classic(found: LambdaConfiguration, crowd: Crowd | None, notes: list[str]) 
     if provisioned:
         parameters["Provisioned"] = str(max(1, found.provisioned))
     if crowd is not None:
-        times = times_of(crowd, found.schedule, found.provisioned)
+        times = capacity_schedule(crowd, found.schedule, found.provisioned)
         if times is not None:
             parameters |= {
                 "CrowdProvisioned": str(times.count),
@@ -57,7 +59,7 @@ def _classic(found: LambdaConfiguration, crowd: Crowd | None, notes: list[str]) 
                 "CrowdTimezone": times.begins.timezone,
             }
         else:
-            notes.append(NOT_SCHEDULED)
+            notes.append(CROWD_UNUSED)
     elif most:
         notes.append(
             f"The plan schedules {most} provisioned environments for its crowd: say when with "
@@ -73,7 +75,9 @@ def _classic(found: LambdaConfiguration, crowd: Crowd | None, notes: list[str]) 
     return parameters
 
 
-def _managed(found: ManagedConfiguration, crowd: Crowd | None, notes: list[str]) -> dict[str, str]:
+def _managed(
+    found: ManagedConfiguration, crowd: CrowdTime | None, notes: list[str]
+) -> dict[str, str]:
     wanted = found.memory_gb / found.vcpus
     ratio = min(_RATIOS, key=lambda each: (abs(each - wanted), each))
     if found.runtime != "async":
@@ -81,7 +85,7 @@ def _managed(found: ManagedConfiguration, crowd: Crowd | None, notes: list[str])
             "The plan reckons with a process for each request; Seawall's runtime has all of an "
             "environment in one, which needs less."
         )
-    times = times_of(crowd, found.schedule, found.minimum) if crowd is not None else None
+    times = capacity_schedule(crowd, found.schedule, found.minimum) if crowd is not None else None
     if found.schedule and crowd is None:
         most = max(moment.count for moment in found.schedule)
         notes.append(
@@ -109,5 +113,5 @@ def _managed(found: ManagedConfiguration, crowd: Crowd | None, notes: list[str])
             "CrowdTimezone": times.begins.timezone,
         }
     elif crowd is not None:
-        notes.append(NOT_SCHEDULED)
+        notes.append(CROWD_UNUSED)
     return parameters

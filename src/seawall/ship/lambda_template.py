@@ -18,8 +18,8 @@ __all__ = [
     "SHARED_STACK",
     "FunctionOptions",
     "check_variables",
-    "environments_by_schedule",
-    "filled",
+    "scheduled_minimum",
+    "fill_template",
     "function_sections",
 ]
 
@@ -73,7 +73,7 @@ def check_variables(names: Sequence[str]) -> None:
         raise ConfigError(f"--model-key: a name is given twice: {', '.join(names)}")
 
 
-def filled(text: str, sections: Mapping[str, str], shared_stack: str = SHARED_STACK) -> str:
+def fill_template(text: str, sections: Mapping[str, str], shared_stack: str = SHARED_STACK) -> str:
     """The template with its sections written anew; each stands between `# begin` and `# end`.
 
     Args:
@@ -106,7 +106,7 @@ def function_sections(sized: Mapping[str, str], options: FunctionOptions) -> dic
     """
     managed = "InFlight" in sized
     queue = _queue(int(sized["TimeoutSeconds"])) if options.queue else {}
-    schedule = (environments_by_schedule if managed else _provisioned)(sized)
+    schedule = (scheduled_minimum if managed else _provisioned)(sized)
     permissions = [_QUEUE_PERMISSION] if options.queue else []
     sections = {
         "function": yaml_text(_function(sized, options)),
@@ -249,7 +249,7 @@ def _machines(sized: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def environments_by_schedule(sized: Mapping[str, str]) -> dict[str, Any]:
+def scheduled_minimum(sized: Mapping[str, str]) -> dict[str, Any]:
     """The least number of environments by schedule, and who may change it; empty without one."""
     if not int(sized.get("CrowdMinimum", 0)):
         return {}

@@ -24,7 +24,7 @@ from msgspec import Struct
 
 import seawall
 from seawall.errors import ConfigError
-from seawall.ship.own_files import own_files
+from seawall.ship.own_files import package_files
 
 __all__ = ["UNPACKED_LIMIT", "Architecture", "Package", "build_package"]
 
@@ -68,32 +68,32 @@ def build_package(
     requirements: Path | None = None,
     compile_with: str = "",
     allow: Collection[str] = (),
-    tell: Callable[[str], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> Package:
     """Build the package of the function whose code and configuration are in `folder`.
 
     python: the function's version, as 3.13. requirements: of the user's own code.
     compile_with: an interpreter of that version; by default this one, or pythonX.Y of the path,
-    and where neither is of that version there is no bytecode. allow: see `own_files`.
+    and where neither is of that version there is no bytecode. allow: see `package_files`.
 
     Raises:
         ConfigError: a package cannot be had for the platform, something is compiled for another
             one, the interpreter is of another version, the whole is too large, or the folder has
             nothing to pack, or secrets.
     """
-    own = own_files(folder, allow=allow, leave_out=out)
+    own = package_files(folder, allow=allow, leave_out=out)
     interpreter = _interpreter(python, compile_with)
     with tempfile.TemporaryDirectory(prefix="seawall-package-") as made:
         tree = Path(made) / "tree"
-        tell("wheels for Lambda's platform ...")
+        report("wheels for Lambda's platform ...")
         _install(tree, Path(made), architecture, python, requirements)
-        tell("code ...")
+        report("code ...")
         _copy(Path(seawall.__file__).parent, tree / "seawall", (*_LEFT_OUT, "deploy"))
-        _take(folder, own, tree)
+        _copy_files(folder, own, tree)
         shutil.copy(tree / "seawall/hosts/aws_lambda/bootstrap", tree / "bootstrap")
         _check_machine(tree, architecture)
         if interpreter:
-            tell("bytecode ...")
+            report("bytecode ...")
         compiled = bool(interpreter) and _compile(tree, interpreter, python)
         files = sorted(_files(tree))
         unpacked = sum(each.stat().st_size for each in files)
@@ -102,7 +102,7 @@ def build_package(
                 f"the package has {unpacked / 2**20:.0f} MB unpacked; Lambda allows "
                 f"{UNPACKED_LIMIT >> 20}: leave packages out, or use a container image"
             )
-        tell("zip ...")
+        report("zip ...")
         _zip(tree, files, out)
         sizes = {path.relative_to(tree).as_posix(): path.stat().st_size for path in files}
         return Package(
@@ -153,7 +153,7 @@ def _install(
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _take(folder: Path, own: Sequence[str], tree: Path) -> None:
+def _copy_files(folder: Path, own: Sequence[str], tree: Path) -> None:
     for name in own:
         target = tree / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -7,9 +7,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from seawall.errors import ConfigError
-from seawall.ship.ignore_file import Ignored, parse_ignored
+from seawall.ship.ignore_file import IgnorePatterns, parse_ignore_patterns
 
-__all__ = ["IGNORE_FILE", "own_files"]
+__all__ = ["IGNORE_FILE", "package_files"]
 
 IGNORE_FILE = ".seawallignore"
 """What is left out besides, in the syntax of .gitignore; `!` takes back what always is."""
@@ -20,7 +20,9 @@ _NOT_CODE = (
     *("*.db", "*.db-*", "*.zip", "*.lock"),
 )
 # Folders in which nothing is looked for: other programs' own.
-_NEVER_ENTERED = frozenset({".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__"})
+_SKIPPED_FOLDERS = frozenset(
+    {".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__"}
+)
 _SECRET_NAMES = (
     *(".env", ".env.*", "*.env", ".netrc", ".pypirc", ".npmrc", ".pgpass", ".git-credentials"),
     *("*.pem", "*.key", "*.p12", "*.pfx", "*.ppk", "*.jks", "*.keystore", "*.tfstate", "*.tfvars"),
@@ -28,7 +30,7 @@ _SECRET_NAMES = (
     *("credentials.json", "credentials.csv", "credentials.toml", "credentials.y*ml"),
     *("secrets.json", "secrets.toml", "secrets.y*ml", "*service?account*.json"),
 )
-_PUBLIC_NAMES = (".env.example", ".env.sample", ".env.template", "*.pub")
+_NOT_SECRET_NAMES = (".env.example", ".env.sample", ".env.template", "*.pub")
 _SECRET_FOLDERS = frozenset({".aws", ".ssh", ".gnupg", ".kube", ".docker", ".azure", ".gcloud"})
 _CONTENTS = (
     (re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"), "a private key"),
@@ -50,7 +52,7 @@ _CONTENTS = (
 _MOST_NAMED = 10
 
 
-def own_files(
+def package_files(
     folder: Path, *, allow: Collection[str] = (), leave_out: Path | None = None
 ) -> list[str]:
     """The files of the folder that are packed: paths relative to it, with slashes, in order.
@@ -91,7 +93,7 @@ def own_files(
     return sorted(found)
 
 
-def _patterns(folder: Path) -> tuple[Ignored, Ignored]:
+def _patterns(folder: Path) -> tuple[IgnorePatterns, IgnorePatterns]:
     """All patterns, and those of the folder's own file alone."""
     try:
         lines = (folder / IGNORE_FILE).read_text(encoding="utf-8").splitlines()
@@ -99,11 +101,11 @@ def _patterns(folder: Path) -> tuple[Ignored, Ignored]:
         lines = []
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{folder / IGNORE_FILE}: cannot be read: {error}") from error
-    return parse_ignored([*_NOT_CODE, *lines]), parse_ignored(lines)
+    return parse_ignore_patterns([*_NOT_CODE, *lines]), parse_ignore_patterns(lines)
 
 
 def _walk(
-    top: Path, folder: Path, ignored: Ignored, own: Ignored, *, left_out: bool
+    top: Path, folder: Path, ignored: IgnorePatterns, own: IgnorePatterns, *, left_out: bool
 ) -> Iterator[tuple[Path, bool]]:
     """Files, and whether each is packed; without those that the folder's own patterns leave out.
 
@@ -124,7 +126,7 @@ def _walk(
             if is_folder or out:
                 continue
         if is_folder:
-            if entry.name not in _NEVER_ENTERED:
+            if entry.name not in _SKIPPED_FOLDERS:
                 yield from _walk(top, path, ignored, own, left_out=out)
         elif entry.is_file():
             yield path, not out
@@ -136,7 +138,7 @@ def _secret(path: Path, name: str, *, packed: bool) -> str:
     if _SECRET_FOLDERS.intersection(parts[:-1]):
         return "by its folder"
     lower = parts[-1].lower()
-    public = any(fnmatchcase(lower, each) for each in _PUBLIC_NAMES)
+    public = any(fnmatchcase(lower, each) for each in _NOT_SECRET_NAMES)
     if not public and any(fnmatchcase(lower, each) for each in _SECRET_NAMES):
         return "by its name"
     if not packed:

@@ -9,10 +9,10 @@ from seawall.errors import ConfigError
 from seawall.plan.answer import (
     PLATFORMS,
     SCHEMA,
-    Choice,
     Configuration,
     EksConfiguration,
     Percentiles,
+    PlatformName,
     Traffic,
 )
 
@@ -22,7 +22,7 @@ __all__ = ["PlannedPlatform", "PlannedService", "read_plan"]
 class PlannedPlatform(Struct, frozen=True):
     """One platform, sized; see `seawall.plan.answer.PlatformAnswer`."""
 
-    name: Choice
+    name: PlatformName
     title: str
     configuration: Configuration
     monthly_cost: float
@@ -34,7 +34,7 @@ class PlannedService(Struct, frozen=True):
     """The plan; what else stands in the file is not looked at."""
 
     schema: str
-    choice: Choice
+    choice: PlatformName
     region: str
     currency: str
     traffic: Traffic

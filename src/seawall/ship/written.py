@@ -35,11 +35,11 @@ def write_files(out: Path, files: Mapping[str, bytes], *, force: bool = False) -
         ConfigError: A file was edited, or the folder cannot be written.
     """
     try:
-        recorded = _recorded(out)
+        recorded = _read_record(out)
         edited = [
             name
             for name in sorted({*files, *recorded})
-            if _differs(out / name, files.get(name), recorded.get(name))
+            if _was_edited(out / name, files.get(name), recorded.get(name))
         ]
         if edited and not force:
             named = ", ".join(edited[:_MOST_NAMED]) + (" ..." if len(edited) > _MOST_NAMED else "")
@@ -54,14 +54,14 @@ def write_files(out: Path, files: Mapping[str, bytes], *, force: bool = False) -
             path = out / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        digests = {name: _digest(content) for name, content in sorted(files.items())}
+        digests = {name: _sha256(content) for name, content in sorted(files.items())}
         (out / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(digests)))
     except OSError as error:
         raise ConfigError(f"{error.filename or out}: {error.strerror}") from error
     return [out / name for name in files]
 
 
-def _differs(path: Path, wanted: bytes | None, recorded: str | None) -> bool:
+def _was_edited(path: Path, wanted: bytes | None, recorded: str | None) -> bool:
     """Whether overwriting, or removing, the file would lose something.
 
     Args:
@@ -75,10 +75,10 @@ def _differs(path: Path, wanted: bytes | None, recorded: str | None) -> bool:
         found = path.read_bytes()
     except FileNotFoundError:
         return False
-    return found != wanted and _digest(found) != recorded
+    return found != wanted and _sha256(found) != recorded
 
 
-def _recorded(out: Path) -> dict[str, str]:
+def _read_record(out: Path) -> dict[str, str]:
     try:
         found = msgspec.json.decode((out / RECORD).read_bytes(), type=dict[str, str])
     except FileNotFoundError:
@@ -93,5 +93,5 @@ def _is_within(folder: Path, path: Path) -> bool:
     return path.resolve().is_relative_to(folder)
 
 
-def _digest(content: bytes) -> str:
+def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()

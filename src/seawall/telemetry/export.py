@@ -24,12 +24,12 @@ __all__ = ["Exporter"]
 
 _log = logging.getLogger("seawall.telemetry")
 _BATCH = 512
-_BETWEEN_PIECES = 64  # spans that are encoded before others have their turn on the loop
-_TRIES = 3
+_SPANS_PER_CHUNK = 64  # spans that are encoded before others have their turn on the loop
+_MAX_ATTEMPTS = 3
 _SECONDS = 10.0
 _MAX_ANSWER_BYTES = 65_536
-_WORTH_ANOTHER_TRY = frozenset({429, 502, 503, 504})
-_COMPLAIN_EVERY = 60.0
+_RETRYABLE_STATUSES = frozenset({429, 502, 503, 504})
+_WARNING_INTERVAL_SECONDS = 60.0
 
 
 class Exporter:
@@ -62,7 +62,7 @@ class Exporter:
         self._waiting: deque[RecordedSpan] = deque()
         self._delivering = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
-        self._complained = -_COMPLAIN_EVERY
+        self._warned_at = -_WARNING_INTERVAL_SECONDS
         self.distributions = Distributions()
         self.dropped = 0
 
@@ -88,7 +88,7 @@ class Exporter:
                 await self._deliver_spans()
                 await self._deliver_metrics()
         except TimeoutError:
-            self._complain("nobody took them in time")
+            self._warn("nobody took them in time")
 
     async def close(self, seconds: float = 3.0) -> None:
         """Deliver what waits, and stop."""
@@ -112,14 +112,14 @@ class Exporter:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
                 body = b""
-                for start in range(0, len(batch), _BETWEEN_PIECES):
+                for start in range(0, len(batch), _SPANS_PER_CHUNK):
                     # Messages of one kind, one after the other, are their sum.
-                    piece = batch[start : start + _BETWEEN_PIECES]
+                    piece = batch[start : start + _SPANS_PER_CHUNK]
                     body += encode_spans(piece, self._resource, self._version)
                     await asyncio.sleep(0)
                 if not await self._post(self._traces, body):
                     self.dropped += len(batch)
-                    self._complain("the receiver did not take them")
+                    self._warn("the receiver did not take them")
                     return  # the rest has its chance when it works again, or is dropped by room
 
     async def _deliver_metrics(self) -> None:
@@ -131,7 +131,7 @@ class Exporter:
     async def _post(self, endpoint: Endpoint, body: bytes) -> bool:
         """Whether it was taken."""
         clock = asyncio.get_running_loop().time
-        for attempt in range(1, _TRIES + 1):
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
                 answer = await self._client.request(
                     "POST",
@@ -143,18 +143,18 @@ class Exporter:
                 )
                 if answer.status == 200:
                     return True
-                if answer.status not in _WORTH_ANOTHER_TRY:
-                    self._complain(f"the receiver answered with status {answer.status}")
+                if answer.status not in _RETRYABLE_STATUSES:
+                    self._warn(f"the receiver answered with status {answer.status}")
                     return False
             except TransportError as error:
-                self._complain(str(error) or type(error).__name__)
-            if attempt < _TRIES:
+                self._warn(str(error) or type(error).__name__)
+            if attempt < _MAX_ATTEMPTS:
                 pause = full_jitter(attempt, base=0.5, cap=4.0, chance=random.random())  # noqa: S311
                 await asyncio.sleep(pause)
         return False
 
-    def _complain(self, why: str) -> None:
+    def _warn(self, why: str) -> None:
         now = asyncio.get_running_loop().time()
-        if now - self._complained >= _COMPLAIN_EVERY:
-            self._complained = now
+        if now - self._warned_at >= _WARNING_INTERVAL_SECONDS:
+            self._warned_at = now
             _log.warning("traces or metrics: %s (%d spans dropped so far)", why, self.dropped)

@@ -12,15 +12,15 @@ _ACCESS_LOG = "seawall.access"  # one line a request is what is asked for there
 
 
 class FloodFilter(logging.Filter):
-    """Lets through a message `most` times in each `seconds`; the next one says what is missing.
+    """Lets through a message `burst` times in each `seconds`; the next one says what is missing.
 
     Messages are the same when logger, level and text are, without what is filled in. For handlers:
     a filter of a logger does not see what comes from those below it.
     """
 
-    def __init__(self, *, most: int = 10, seconds: float = 10.0) -> None:
+    def __init__(self, *, burst: int = 10, seconds: float = 10.0) -> None:
         super().__init__()
-        self._most = most
+        self._most = burst
         self._seconds = seconds
         self._seen: OrderedDict[tuple[str, int, str], _Window] = OrderedDict()
 

@@ -9,7 +9,7 @@ from bisect import bisect_left
 
 from msgspec import Struct, field
 
-__all__ = ["Counted", "Distribution", "Distributions"]
+__all__ = ["HistogramPoint", "Distribution", "Distributions"]
 
 _MAX_POINTS = 200
 _OTHER = (("otel.metric.overflow", True),)
@@ -21,7 +21,7 @@ _TOKENS = tuple(4.0**exponent for exponent in range(14))
 Key = tuple[tuple[str, str | bool], ...]
 
 
-class Counted(Struct):
+class HistogramPoint(Struct):
     """What was recorded under one set of attributes; one bucket more than there are bounds."""
 
     buckets: list[int]
@@ -36,28 +36,28 @@ class Distribution(Struct):
     unit: str
     bounds: tuple[float, ...]
     began: int = field(default_factory=time.time_ns)
-    points: dict[Key, Counted] = field(default_factory=dict)
+    points: dict[Key, HistogramPoint] = field(default_factory=dict)
 
     def record(self, value: float, key: Key) -> None:
         """Count a value. Beyond 200 sets of attributes, the rest is counted as one."""
-        counted = self.points.get(key)
-        if counted is None:
+        point = self.points.get(key)
+        if point is None:
             if len(self.points) >= _MAX_POINTS:
                 key = _OTHER
-            empty = Counted([0] * (len(self.bounds) + 1))
-            counted = self.points.setdefault(key, empty)
-        counted.buckets[bisect_left(self.bounds, value)] += 1
-        counted.total += value
+            empty = HistogramPoint([0] * (len(self.bounds) + 1))
+            point = self.points.setdefault(key, empty)
+        point.buckets[bisect_left(self.bounds, value)] += 1
+        point.total += value
 
 
 class Distributions:
     """What this process measures."""
 
     def __init__(self) -> None:
-        self.call_seconds = Distribution(
+        self.model_call_seconds = Distribution(
             "gen_ai.client.operation.duration", "GenAI operation duration.", "s", _SECONDS
         )
-        self.first_seconds = Distribution(
+        self.model_first_chunk_seconds = Distribution(
             "gen_ai.client.operation.time_to_first_chunk",
             "Time to receive the first chunk.",
             "s",
@@ -72,7 +72,7 @@ class Distributions:
         self.turn_seconds = Distribution(
             "seawall.turn.duration", "Time from a turn's arrival to its end.", "s", _SECONDS
         )
-        self.text_seconds = Distribution(
+        self.first_text_seconds = Distribution(
             "seawall.turn.time_to_first_text",
             "Time from a turn's arrival to its first text.",
             "s",
@@ -82,10 +82,10 @@ class Distributions:
     def all(self) -> tuple[Distribution, ...]:
         """Those in which something was recorded."""
         every = (
-            self.call_seconds,
-            self.first_seconds,
+            self.model_call_seconds,
+            self.model_first_chunk_seconds,
             self.tokens,
             self.turn_seconds,
-            self.text_seconds,
+            self.first_text_seconds,
         )
         return tuple(each for each in every if each.points)

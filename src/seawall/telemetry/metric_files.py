@@ -14,7 +14,7 @@ from typing import ClassVar
 from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 
-__all__ = ["MetricFile", "keep_in_files"]
+__all__ = ["MetricFile", "use_metric_files"]
 
 _log = logging.getLogger("seawall.metrics")
 _FIRST_BYTES = 1 << 16
@@ -74,7 +74,7 @@ class MetricFile(MmapedDict):
             )
 
 
-def keep_in_files(worker: int) -> None:
+def use_metric_files(worker: int) -> None:
     """Have metrics that are made from now on kept in the files of this worker."""
     values.MmapedDict = MetricFile  # type: ignore[attr-defined] # the client has no other way in
     values.ValueClass = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]

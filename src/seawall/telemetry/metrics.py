@@ -19,11 +19,11 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from seawall.admission.gate import Gate
+from seawall.admission.gate import AdmissionGate
 from seawall.admission.queue import Reason
 from seawall.models.upstream import Upstream
 from seawall.pipeline.report import TurnReport
-from seawall.telemetry.metric_files import keep_in_files
+from seawall.telemetry.metric_files import use_metric_files
 
 __all__ = ["Metrics"]
 
@@ -44,7 +44,7 @@ class Metrics:
                 counting where it ended. None for a process by itself.
         """
         if worker is not None and _shared():
-            keep_in_files(worker)
+            use_metric_files(worker)
         self._registry = CollectorRegistry()
         self._turns = Counter(
             "seawall_turns",
@@ -73,54 +73,54 @@ class Metrics:
         self._tokens = Counter(
             "seawall_tokens", "Tokens reported by models.", ["kind"], registry=self._registry
         )
-        self._spent: _Spent | None = None  # only where calls are metered
+        self._spent: _ModelSpending | None = None  # only where calls are metered
         self._tools = Counter(
             "seawall_tool_calls", "Tool calls.", ["outcome"], registry=self._registry
         )
         self._refused = Counter(
-            "seawall_refused",
+            "seawall_turns_refused",
             "Turns refused by admission: full, late, waited (in vain), displaced.",
             ["reason"],
             registry=self._registry,
         )
         self._in_flight = Gauge(
-            "seawall_in_flight",
+            "seawall_turns_in_flight",
             "Turns that hold a place now.",
             registry=self._registry,
             multiprocess_mode="livesum",
         )
         self._queued = Gauge(
-            "seawall_queued",
+            "seawall_turns_queued",
             "Turns that wait for a place now.",
             ["priority"],
             registry=self._registry,
             multiprocess_mode="livesum",
         )
         self._upstream = Gauge(
-            "seawall_upstream_streams",
+            "seawall_upstream_requests_in_flight",
             "Requests to upstreams that are open now.",
             registry=self._registry,
             multiprocess_mode="livesum",
         )
         self._tasks = Gauge(
-            "seawall_tasks",
+            "seawall_event_loop_tasks",
             "Tasks of the event loops now.",
             registry=self._registry,
             multiprocess_mode="livesum",
         )
-        self._places = Gauge(
-            "seawall_in_flight_limit",
+        self._in_flight_limit = Gauge(
+            "seawall_turns_in_flight_limit",
             "Turns that may hold a place now.",
             registry=self._registry,
             multiprocess_mode="livesum",
         )
         self._lag = Gauge(
-            "seawall_loop_lag_seconds",
+            "seawall_event_loop_lag_seconds",
             "How late the event loop is, in the process where it is latest.",
             registry=self._registry,
             multiprocess_mode="livemax",
         )
-        self._refused_before: dict[Reason, int] = {}
+        self._last_refused: dict[Reason, int] = {}
         self._calls = Counter(
             "seawall_model_calls",
             "Calls to model endpoints ended, by how: answered, refused, throttled, failed, late, "
@@ -129,13 +129,13 @@ class Metrics:
             registry=self._registry,
         )
         self._limit = Gauge(
-            "seawall_model_limit",
+            "seawall_model_concurrency_limit",
             "Calls that may be under way to a model endpoint now.",
             ["model"],
             registry=self._registry,
             multiprocess_mode="livesum",
         )
-        self._calling = Gauge(
+        self._model_in_flight = Gauge(
             "seawall_model_in_flight",
             "Calls that are under way to a model endpoint now.",
             ["model"],
@@ -143,19 +143,19 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self._breaker = Gauge(
-            "seawall_model_open",
+            "seawall_model_breaker_open",
             "Processes whose circuit breaker keeps calls from a model endpoint now.",
             ["model"],
             registry=self._registry,
             multiprocess_mode="livesum",
         )
-        self._calls_before: dict[tuple[str, str], int] = {}
+        self._last_calls: dict[tuple[str, str], int] = {}
 
     def observe(self, report: TurnReport) -> None:
         """Count a finished turn."""
         self._turns.labels(report.outcome, report.agent).inc()
         if report.spent:  # also by turns that failed
-            self._spent = self._spent or _Spent(self._registry)
+            self._spent = self._spent or _ModelSpending(self._registry)
             self._spent.observe(report)
         if report.outcome != "completed":
             return
@@ -170,28 +170,28 @@ class Metrics:
             self._tools.labels("failed").inc(report.failed_tool_calls)
             self._tools.labels("answered").inc(report.tool_calls - report.failed_tool_calls)
 
-    def sample(self, gate: Gate, upstream_streams: int) -> None:
+    def sample(self, gate: AdmissionGate, upstream_streams: int) -> None:
         """Note the present state; called every second and before each scrape."""
         self._in_flight.set(gate.in_flight)
-        self._places.set(gate.limit)
+        self._in_flight_limit.set(gate.limit)
         self._lag.set(gate.lag)
         for priority, waiting in gate.queued_by_priority.items():
             self._queued.labels(priority).set(waiting)
         self._upstream.set(upstream_streams)
         self._tasks.set(len(asyncio.all_tasks()))
         for reason, refused in gate.refused.items():
-            self._refused.labels(reason).inc(refused - self._refused_before.get(reason, 0))
-        self._refused_before = dict(gate.refused)
+            self._refused.labels(reason).inc(refused - self._last_refused.get(reason, 0))
+        self._last_refused = dict(gate.refused)
 
     def sample_upstreams(self, upstreams: Mapping[str, Upstream]) -> None:
         """Note how the model endpoints are; called with `sample`."""
         for name, upstream in upstreams.items():
             for outcome, calls in upstream.attempts.items():
-                before = self._calls_before.get((name, outcome), 0)
+                before = self._last_calls.get((name, outcome), 0)
                 self._calls.labels(name, outcome).inc(calls - before)
-                self._calls_before[name, outcome] = calls
+                self._last_calls[name, outcome] = calls
             self._limit.labels(name).set(upstream.limit)
-            self._calling.labels(name).set(upstream.in_flight)
+            self._model_in_flight.labels(name).set(upstream.in_flight)
             self._breaker.labels(name).set(upstream.state() == "open")
 
     def scrape(self) -> tuple[bytes, bytes]:
@@ -207,7 +207,7 @@ def _shared() -> bool:
     return "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 
-class _Spent:
+class _ModelSpending:
     """What was spent, by model."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

@@ -18,7 +18,7 @@ from seawall.spans import Span, current_span, error_type
 from seawall.telemetry.measuring import Distributions, Key
 from seawall.turn import AssistantMessage, Message, ToolCall, UserMessage
 
-__all__ = ["AttemptedModel", "ChattingModel", "Named", "name_model"]
+__all__ = ["AttemptTracingModel", "ChatTracingModel", "ModelIdentity", "identify_model"]
 
 _PROVIDERS = {
     "openai": "openai",
@@ -29,7 +29,7 @@ _PROVIDERS = {
 }
 
 
-class Named(Struct, frozen=True):
+class ModelIdentity(Struct, frozen=True):
     """What a model is called in telemetry. address, port: of its endpoint; empty and 0: unknown."""
 
     provider: str
@@ -38,21 +38,21 @@ class Named(Struct, frozen=True):
     port: int = 0
 
 
-def name_model(name: str, settings: ModelSettings | None) -> Named:
+def identify_model(name: str, settings: ModelSettings | None) -> ModelIdentity:
     """By its settings; a model that was registered in code has none."""
     if settings is None:
-        return Named("custom", name)
+        return ModelIdentity("custom", name)
     provider = _PROVIDERS[settings.kind]
     if not settings.base_url:
-        return Named(provider, settings.model or name)
+        return ModelIdentity(provider, settings.model or name)
     from urllib.parse import urlsplit  # noqa: PLC0415 - once at start
 
     parts = urlsplit(settings.base_url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    return Named(provider, settings.model or name, parts.hostname or "", port)
+    return ModelIdentity(provider, settings.model or name, parts.hostname or "", port)
 
 
-class _Told(Struct):
+class _CallResult(Struct):
     """What came of a call. events: all, where content is told. first: seconds until the first."""
 
     last: ModelEvent | None
@@ -62,12 +62,12 @@ class _Told(Struct):
     error: str | None
 
 
-class _Spanned:
+class _TracedModel:
     """A model around another; what its spans are called is for its two kinds to say."""
 
-    def __init__(self, model: Model, named: Named, *, content: bool = False) -> None:
+    def __init__(self, model: Model, identity: ModelIdentity, *, content: bool = False) -> None:
         self._model = model
-        self._named = named
+        self._identity = identity
         self._content = content
 
     async def stream(
@@ -102,7 +102,9 @@ class _Spanned:
         finally:
             current_span.set(parent)
             seconds = clock() - began
-            self._end(span, request, _Told(last, told, seconds=seconds, first=first, error=error))
+            self._end(
+                span, request, _CallResult(last, told, seconds=seconds, first=first, error=error)
+            )
 
     async def warm(self) -> None:
         """See `Model.warm`."""
@@ -115,29 +117,29 @@ class _Spanned:
     def _begin(self, parent: Span, request: ModelRequest) -> Span:
         raise NotImplementedError
 
-    def _end(self, span: Span | None, request: ModelRequest, told: "_Told") -> None:
+    def _end(self, span: Span | None, request: ModelRequest, told: "_CallResult") -> None:
         raise NotImplementedError
 
-    def _place(self, span: Span) -> None:
-        if self._named.address:
-            span.put("server.address", self._named.address)
-            span.put("server.port", self._named.port)
+    def _put_server_address(self, span: Span) -> None:
+        if self._identity.address:
+            span.put("server.address", self._identity.address)
+            span.put("server.port", self._identity.port)
 
 
-class AttemptedModel(_Spanned):
+class AttemptTracingModel(_TracedModel):
     """One attempt at one endpoint."""
 
-    def __init__(self, name: str, model: Model, named: Named) -> None:
-        super().__init__(model, named)
+    def __init__(self, name: str, model: Model, identity: ModelIdentity) -> None:
+        super().__init__(model, identity)
         self._name = name
 
     def _begin(self, parent: Span, request: ModelRequest) -> Span:  # noqa: ARG002
         span = parent.child(f"attempt {self._name}", "client")
         span.put("seawall.model", self._name)
-        self._place(span)
+        self._put_server_address(span)
         return span
 
-    def _end(self, span: Span | None, request: ModelRequest, told: "_Told") -> None:  # noqa: ARG002
+    def _end(self, span: Span | None, request: ModelRequest, told: "_CallResult") -> None:  # noqa: ARG002
         if span is None:
             return
         if told.first is not None:
@@ -145,28 +147,28 @@ class AttemptedModel(_Spanned):
         span.end(told.error)
 
 
-class ChattingModel(_Spanned):
+class ChatTracingModel(_TracedModel):
     """A call as whoever makes it sees it. content: whether what is said is told."""
 
     def __init__(
-        self, model: Model, named: Named, distributions: Distributions, *, content: bool
+        self, model: Model, identity: ModelIdentity, distributions: Distributions, *, content: bool
     ) -> None:
-        super().__init__(model, named, content=content)
+        super().__init__(model, identity, content=content)
         self._distributions = distributions
         key: list[tuple[str, str | bool]] = [
             ("gen_ai.operation.name", "chat"),
-            ("gen_ai.provider.name", named.provider),
-            ("gen_ai.request.model", named.model),
+            ("gen_ai.provider.name", identity.provider),
+            ("gen_ai.request.model", identity.model),
         ]
         self._key: Key = tuple(key)
 
     def _begin(self, parent: Span, request: ModelRequest) -> Span:
-        span = parent.child(f"chat {self._named.model}", "client")
+        span = parent.child(f"chat {self._identity.model}", "client")
         span.put("gen_ai.operation.name", "chat")
-        span.put("gen_ai.provider.name", self._named.provider)
-        span.put("gen_ai.request.model", self._named.model)
+        span.put("gen_ai.provider.name", self._identity.provider)
+        span.put("gen_ai.request.model", self._identity.model)
         span.put("gen_ai.request.stream", True)
-        self._place(span)
+        self._put_server_address(span)
         if request.max_tokens is not None:
             span.put("gen_ai.request.max_tokens", request.max_tokens)
         if request.temperature is not None:
@@ -175,7 +177,7 @@ class ChattingModel(_Spanned):
             span.put("gen_ai.output.type", "json")
         return span
 
-    def _end(self, span: Span | None, request: ModelRequest, told: "_Told") -> None:
+    def _end(self, span: Span | None, request: ModelRequest, told: "_CallResult") -> None:
         finish = told.last if type(told.last) is Finish else None
         self._measure(finish, told)
         if span is None:
@@ -192,15 +194,15 @@ class ChattingModel(_Spanned):
             if usage.cache_write_tokens:
                 span.put("gen_ai.usage.cache_creation.input_tokens", usage.cache_write_tokens)
         if span.content:
-            _tell_content(span, request, told.events)
+            _put_content(span, request, told.events)
         span.end(told.error)
 
-    def _measure(self, finish: Finish | None, told: "_Told") -> None:
+    def _measure(self, finish: Finish | None, told: "_CallResult") -> None:
         measured = self._distributions
         key = self._key if told.error is None else (*self._key, ("error.type", told.error))
-        measured.call_seconds.record(told.seconds, key)
+        measured.model_call_seconds.record(told.seconds, key)
         if told.first is not None:
-            measured.first_seconds.record(told.first, self._key)
+            measured.model_first_chunk_seconds.record(told.first, self._key)
         if finish is not None and (finish.usage.prompt_tokens or finish.usage.completion_tokens):
             for kind, tokens in (
                 ("input", finish.usage.prompt_tokens),
@@ -209,7 +211,7 @@ class ChattingModel(_Spanned):
                 measured.tokens.record(tokens, (*self._key, ("gen_ai.token.type", kind)))
 
 
-def _tell_content(span: Span, request: ModelRequest, told: list[ModelEvent]) -> None:
+def _put_content(span: Span, request: ModelRequest, told: list[ModelEvent]) -> None:
     """In the form of the conventions: messages of a role and parts, as JSON."""
     instructions = [{"type": "text", "content": request.prompt.instructions}]
     span.put("gen_ai.system_instructions", _json(instructions))

@@ -13,7 +13,7 @@ from seawall.models.settings import ModelSettings
 from seawall.pipeline.report import TurnReport
 from seawall.spans import Attribute, current_span
 from seawall.telemetry.export import Exporter
-from seawall.telemetry.models import AttemptedModel, ChattingModel, name_model
+from seawall.telemetry.models import AttemptTracingModel, ChatTracingModel, identify_model
 from seawall.telemetry.recording import Recorder
 from seawall.telemetry.settings import TelemetrySettings
 
@@ -40,15 +40,15 @@ class Telemetry:
         """Deliver by itself from now on; without, only when told to."""
         self._exporter.start()
 
-    def attempted(self, name: str, model: Model) -> Model:
+    def trace_attempts(self, name: str, model: Model) -> Model:
         """An adapter whose every call is a span."""
-        return AttemptedModel(name, model, name_model(name, self._models.get(name)))
+        return AttemptTracingModel(name, model, identify_model(name, self._models.get(name)))
 
-    def chatting(self, name: str, model: Model) -> Model:
+    def trace_chat(self, name: str, model: Model) -> Model:
         """A model as agents are given it, whose every call is a span and is measured."""
-        return ChattingModel(
+        return ChatTracingModel(
             model,
-            name_model(name, self._models.get(name)),
+            identify_model(name, self._models.get(name)),
             self._exporter.distributions,
             content=self._settings.content,
         )
@@ -60,7 +60,7 @@ class Telemetry:
         measured.turn_seconds.record(report.timings.get("total", 0.0) / 1e3, key)
         if "first_text" in report.timings:
             seconds = report.timings["first_text"] / 1e3
-            measured.text_seconds.record(seconds, (("seawall.agent", report.agent),))
+            measured.first_text_seconds.record(seconds, (("seawall.agent", report.agent),))
 
     async def flush(self, seconds: float) -> None:
         """Deliver what waits."""
@@ -93,15 +93,15 @@ def open_telemetry(
         exporter = Exporter(
             settings,
             endpoint,
-            headers=_pairs(environment, "OTEL_EXPORTER_OTLP_HEADERS"),
+            headers=_parse_pairs(environment, "OTEL_EXPORTER_OTLP_HEADERS"),
             resource=_resource(settings, environment, release),
             version=release,
         )
     except ValueError as error:
         raise ConfigError(f"telemetry.endpoint: {error}") from error
     for handler in logging.getLogger().handlers:
-        if not any(isinstance(each, _NamesTrace) for each in handler.filters):
-            handler.addFilter(_NamesTrace())
+        if not any(isinstance(each, _TraceContextFilter) for each in handler.filters):
+            handler.addFilter(_TraceContextFilter())
     return Telemetry(settings, exporter, models)
 
 
@@ -128,13 +128,13 @@ def _resource(
         resource["faas.version"] = environment.get("AWS_LAMBDA_FUNCTION_VERSION", "")
         stream = environment.get("AWS_LAMBDA_LOG_STREAM_NAME", "")
         resource["faas.instance"] = resource["service.instance.id"] = stream
-    resource |= _pairs(environment, "OTEL_RESOURCE_ATTRIBUTES")
+    resource |= _parse_pairs(environment, "OTEL_RESOURCE_ATTRIBUTES")
     if name := settings.service or environment.get("OTEL_SERVICE_NAME"):
         resource["service.name"] = name
     return resource
 
 
-def _pairs(environment: Mapping[str, str], variable: str) -> dict[str, str]:
+def _parse_pairs(environment: Mapping[str, str], variable: str) -> dict[str, str]:
     """`name=value,name=value`, percent-encoded; values are not shown in errors."""
     pairs: dict[str, str] = {}
     for part in filter(None, environment.get(variable, "").split(",")):
@@ -145,7 +145,7 @@ def _pairs(environment: Mapping[str, str], variable: str) -> dict[str, str]:
     return pairs
 
 
-class _NamesTrace(logging.Filter):
+class _TraceContextFilter(logging.Filter):
     """Puts trace_id and span_id on each record that is logged in a traced turn."""
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from seawall.spans import Attribute, Kind, Span
 
-__all__ = ["RecordedSpan", "Recorder", "Unrecorded"]
+__all__ = ["RecordedSpan", "Recorder", "UnsampledSpan"]
 
 _TRACEPARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _MAX_CHARACTERS = 65_536  # of one attribute
@@ -22,7 +22,7 @@ class RecordedSpan:
     """A span that is told when it ends. Times in nanoseconds since 1970; ids are bytes."""
 
     __slots__ = (
-        "_tell",
+        "_on_end",
         "attributes",
         "began",
         "content",
@@ -37,7 +37,7 @@ class RecordedSpan:
 
     def __init__(
         self,
-        tell: "Callable[[RecordedSpan], None]",
+        on_end: "Callable[[RecordedSpan], None]",
         *,
         trace: bytes,
         parent: bytes,
@@ -46,7 +46,7 @@ class RecordedSpan:
         began: int,
         content: bool,
     ) -> None:
-        self._tell = tell
+        self._on_end = on_end
         self.content = content
         self.trace = trace
         self.id = _random_bytes(8)
@@ -66,7 +66,7 @@ class RecordedSpan:
     def child(self, name: str, kind: Kind = "internal", *, seconds: float = 0.0) -> "RecordedSpan":
         """See `Span.child`."""
         return RecordedSpan(
-            self._tell,
+            self._on_end,
             trace=self.trace,
             parent=self.id,
             name=name,
@@ -89,10 +89,10 @@ class RecordedSpan:
         self.error = error
         if error is not None:
             self.attributes["error.type"] = error
-        self._tell(self)
+        self._on_end(self)
 
 
-class Unrecorded:
+class UnsampledSpan:
     """The one span of a turn that is not traced: upstreams are told so."""
 
     __slots__ = ("traceparent",)
@@ -105,7 +105,7 @@ class Unrecorded:
         """See `Span.content`."""
         return False
 
-    def child(self, name: str, kind: Kind = "internal", *, seconds: float = 0.0) -> "Unrecorded":  # noqa: ARG002
+    def child(self, name: str, kind: Kind = "internal", *, seconds: float = 0.0) -> "UnsampledSpan":  # noqa: ARG002
         """See `Span.child`."""
         return self
 
@@ -124,14 +124,14 @@ class Recorder:
 
     def __init__(
         self,
-        tell: Callable[[RecordedSpan], None],
+        on_end: Callable[[RecordedSpan], None],
         *,
         sample: float,
         follow: bool,
         content: bool,
     ) -> None:
         self._content = content
-        self._tell = tell
+        self._on_end = on_end
         self._sample = sample
         self._follow = follow
 
@@ -141,9 +141,9 @@ class Recorder:
         trace, parent, flags = caller or (_random_bytes(16), b"", None)
         sampled = flags & _SAMPLED if flags is not None else random.random() < self._sample  # noqa: S311
         if not sampled:
-            return Unrecorded(trace)
+            return UnsampledSpan(trace)
         return RecordedSpan(
-            self._tell,
+            self._on_end,
             trace=trace,
             parent=parent,
             name="turn",

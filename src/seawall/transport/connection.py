@@ -10,7 +10,7 @@ from seawall.transport.errors import (
     TransportError,
     TransportTimeout,
 )
-from seawall.transport.wheel import Timer, Wheel
+from seawall.transport.wheel import Timer, TimingWheel
 
 __all__ = ["Connection"]
 
@@ -50,7 +50,7 @@ class Connection(asyncio.Protocol):
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, wheel: Wheel, max_header_bytes: int
+        self, loop: asyncio.AbstractEventLoop, wheel: TimingWheel, max_header_bytes: int
     ) -> None:
         self._loop = loop
         self._wheel = wheel
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
             self._reset(expects_head_only=head_only)
         else:
             self._expects_head_only = head_only
-        self._deadline_timer = self._wheel.call_at(deadline, self._late)
+        self._deadline_timer = self._wheel.call_at(deadline, self._on_deadline)
         self._transport.write(request)
 
     async def head(self) -> None:
@@ -124,14 +124,14 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         return data
 
-    async def settle(self, seconds: float) -> None:
+    async def drain(self, seconds: float) -> None:
         """Wait so long for the end of the body; what still comes of it is thrown away."""
         if self._complete:
             self._body.clear()
             return
         if self._deadline_timer is not None:
             self._deadline_timer.cancel()
-        self._deadline_timer = self._wheel.call_at(self._loop.time() + seconds, self._late)
+        self._deadline_timer = self._wheel.call_at(self._loop.time() + seconds, self._on_deadline)
         left = _HIGH_WATER
         try:
             while left > 0 and (data := await self.read()):
@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
             self._waiter.set_exception(self._error)
         self.abort()
 
-    def _late(self) -> None:
+    def _on_deadline(self) -> None:
         self._deadline_timer = None
         self._fail(TransportTimeout("the upstream did not finish in time"))
 

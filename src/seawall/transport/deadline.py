@@ -3,7 +3,7 @@
 import asyncio
 from types import TracebackType
 
-from seawall.transport.wheel import Timer, Wheel
+from seawall.transport.wheel import Timer, TimingWheel
 
 __all__ = ["Deadline"]
 
@@ -20,7 +20,7 @@ class Deadline:
 
     __slots__ = ("_cancelling", "_expired", "_task", "_timer", "_wheel", "_when")
 
-    def __init__(self, wheel: Wheel, when: float) -> None:
+    def __init__(self, wheel: TimingWheel, when: float) -> None:
         self._wheel = wheel
         self._when = when
         self._expired = False

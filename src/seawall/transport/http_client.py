@@ -21,9 +21,9 @@ from seawall.transport.errors import (
     ConnectionBroken,
     TransportTimeout,
 )
-from seawall.transport.wheel import Wheel
+from seawall.transport.wheel import TimingWheel
 
-__all__ = ["Buffered", "Endpoint", "HttpClient", "Response"]
+__all__ = ["BufferedResponse", "Endpoint", "HttpClient", "Response"]
 
 Header = tuple[bytes, bytes]
 
@@ -31,7 +31,7 @@ _DEADLINE_TICK = 0.02
 _forbidden = re.compile(rb"[\r\n\0]")
 
 
-class Buffered(Struct, frozen=True):
+class BufferedResponse(Struct, frozen=True):
     """A whole response."""
 
     status: int
@@ -61,7 +61,7 @@ class Response:
         """What has come of the body since the last call, as one; b"" at its end."""
         return await self._connection.read()
 
-    async def settle(self, *, seconds: float) -> None:
+    async def drain(self, *, seconds: float) -> None:
         """Wait for the end of a body of which nothing more is wanted.
 
         If it comes, the connection can be used again.
@@ -69,7 +69,7 @@ class Response:
         Args:
             seconds: The longest wait.
         """
-        await self._connection.settle(seconds)
+        await self._connection.drain(seconds)
 
     async def read(self, *, limit: int) -> bytes:
         """The whole body.
@@ -120,7 +120,7 @@ class HttpClient:
         self._max_header_bytes = max_header_bytes
         self._ssl_context = ssl_context
         self._pools: dict[Origin, _Pool] = {}
-        self._wheel = Wheel(_DEADLINE_TICK)
+        self._wheel = TimingWheel(_DEADLINE_TICK)
         self._sweeping: asyncio.TimerHandle | None = None
         self.open_streams = 0
 
@@ -176,7 +176,7 @@ class HttpClient:
         deadline: float,
         limit: int = 1 << 20,
         replay: bool = True,
-    ) -> Buffered:
+    ) -> BufferedResponse:
         """Send a request; the whole response, whose body may have `limit` bytes.
 
         replay: see `stream`.
@@ -187,7 +187,9 @@ class HttpClient:
         async with self.stream(
             method, endpoint, headers=headers, body=body, deadline=deadline, replay=replay
         ) as response:
-            return Buffered(response.status, response.headers, await response.read(limit=limit))
+            return BufferedResponse(
+                response.status, response.headers, await response.read(limit=limit)
+            )
 
     async def warm(self, endpoint: Endpoint, connections: int, *, deadline: float) -> None:
         """Open connections ahead of their use, all at once.

@@ -23,11 +23,11 @@ _absolute = re.compile(rb"https?://([^/?]++)(.*)", re.IGNORECASE)
 _host = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]\-]*+")
 _length = re.compile(rb"[0-9]{1,18}")
 _chunk = re.compile(rb"([0-9A-Fa-f]{1,16})(;%b)?\r\n" % _VALUE)
-_chunk_begun = re.compile(rb"(?:[0-9A-Fa-f]{1,16}(?:;%b)?)?\r?" % _VALUE)
+_partial_chunk_size = re.compile(rb"(?:[0-9A-Fa-f]{1,16}(?:;%b)?)?\r?" % _VALUE)
 _control = re.compile(rb"(?<!\r)\n|\r[^\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"))
 _MAX_EMPTY_LINES = 8
-_HELD_PAST_END = 4  # CRLF CRLF
+_TERMINATOR_BYTES = 4  # CRLF CRLF
 
 
 class MalformedRequest(Exception):
@@ -78,10 +78,10 @@ class RequestReader:
         "_chunked",
         "_empty_lines",
         "_error",
-        "_extra",
+        "_overhead",
         "_in_chunk",
         "_in_trailers",
-        "_left",
+        "_remaining",
         "_lines",
         "_max_bytes",
         "_max_lines",
@@ -99,14 +99,14 @@ class RequestReader:
         self.complete = True
 
     @property
-    def held(self) -> int:
+    def buffered(self) -> int:
         """Bytes that were fed and not taken."""
         return len(self._buffer)
 
     @property
-    def left(self) -> int | None:
+    def remaining(self) -> int | None:
         """Bytes of the body that are still to be taken; None where that is not known."""
-        return None if self._chunked and not self.complete else self._left
+        return None if self._chunked and not self.complete else self._remaining
 
     def feed(self, data: bytes | memoryview) -> None:
         """Add what has come."""
@@ -130,9 +130,9 @@ class RequestReader:
             self._empty_lines += 1
             if self._empty_lines > _MAX_EMPTY_LINES:
                 raise MalformedRequest("There are too many empty lines before the request.")
-        end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3)) + _HELD_PAST_END
-        if not _HELD_PAST_END <= end <= self._max_bytes:
-            self._check_begun()
+        end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3)) + _TERMINATOR_BYTES
+        if not _TERMINATOR_BYTES <= end <= self._max_bytes:
+            self._check_partial_head()
             return None
         head = parse_head(bytes(buffer[:end]))
         self._lines = len(head.headers)
@@ -140,14 +140,14 @@ class RequestReader:
             raise HeadTooLarge(f"The head may have {self._max_lines} lines.")
         del buffer[:end]
         self._scanned = self._empty_lines = 0
-        self._extra = head.size
+        self._overhead = head.size
         self._chunked = head.length is None
-        self._left = head.length or 0
+        self._remaining = head.length or 0
         self._in_chunk = self._in_trailers = False
         self.complete = head.length == 0
         return head
 
-    def begun_headers(self) -> list[Header]:
+    def partial_headers(self) -> list[Header]:
         """The lines that have come of a head that is not whole, or refused: those well formed."""
         *lines, _ = bytes(self._buffer[: self._max_bytes]).split(b"\r\n")
         return [
@@ -166,13 +166,13 @@ class RequestReader:
             raise type(self._error)(*self._error.args)
         if self._chunked:
             return self._read_chunks()
-        data = bytes(self._buffer[: self._left])
-        del self._buffer[: self._left]
-        self._left -= len(data)
-        self.complete = not self._left
+        data = bytes(self._buffer[: self._remaining])
+        del self._buffer[: self._remaining]
+        self._remaining -= len(data)
+        self.complete = not self._remaining
         return data
 
-    def _check_begun(self) -> None:
+    def _check_partial_head(self) -> None:
         """Refuse a head that is not whole, but wrong already."""
         buffer = self._buffer
         end = buffer.find(b"\r\n", 0, self._max_bytes)
@@ -189,12 +189,12 @@ class RequestReader:
         at = 0
         try:
             while not self.complete:
-                if self._left:
-                    part = bytes(self._buffer[at : at + self._left])
+                if self._remaining:
+                    part = bytes(self._buffer[at : at + self._remaining])
                     if not part:
                         break
                     at += len(part)
-                    self._left -= len(part)
+                    self._remaining -= len(part)
                     parts.append(part)
                     continue
                 after = self._after_chunk(at)
@@ -224,15 +224,15 @@ class RequestReader:
             return at
         found = _chunk.match(buffer, at)
         if found is None:
-            if not _chunk_begun.fullmatch(buffer, at):
+            if not _partial_chunk_size.fullmatch(buffer, at):
                 raise MalformedRequest("A chunk of the body has no valid size.")
-            self._check_extra(len(buffer) - at)
+            self._check_overhead(len(buffer) - at)
             return at
         if found[2]:
-            self._check_extra(len(found[2]))
-            self._extra += len(found[2])
-        self._left = int(found[1], 16)
-        self._in_chunk = self._left > 0
+            self._check_overhead(len(found[2]))
+            self._overhead += len(found[2])
+        self._remaining = int(found[1], 16)
+        self._in_chunk = self._remaining > 0
         self._in_trailers = not self._in_chunk
         return found.end()
 
@@ -242,10 +242,10 @@ class RequestReader:
             self.complete = True
             return at + 2
         end = buffer.find(b"\n", at) + 1
-        self._check_extra((end or len(buffer)) - at)
+        self._check_overhead((end or len(buffer)) - at)
         if not end:
             return at
-        self._extra += end - at
+        self._overhead += end - at
         self._lines += 1
         if self._lines > self._max_lines:
             raise HeadTooLarge(f"Head and trailers may have {self._max_lines} lines.")
@@ -253,8 +253,8 @@ class RequestReader:
             raise MalformedRequest("A trailer is not a header line.")
         return end
 
-    def _check_extra(self, more: int) -> None:
-        if self._extra + more > self._max_bytes:
+    def _check_overhead(self, more: int) -> None:
+        if self._overhead + more > self._max_bytes:
             raise HeadTooLarge(
                 f"Head, trailers and chunk extensions may have {self._max_bytes} bytes."
             )

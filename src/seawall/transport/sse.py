@@ -35,9 +35,9 @@ class SseParser:
         "_buffer",
         "_data",
         "_first",
-        "_held",
+        "_buffered",
         "_id",
-        "_long",
+        "_long_line",
         "_max_event_bytes",
         "_name",
         "_size",
@@ -46,8 +46,8 @@ class SseParser:
     def __init__(self, *, max_event_bytes: int = 1 << 20) -> None:
         self._max_event_bytes = max_event_bytes
         self._buffer = b""
-        self._long = bytearray()  # what follows the buffer, of a line that is long
-        self._held = 0  # bytes of both
+        self._long_line = bytearray()  # what follows the buffer, of a line that is long
+        self._buffered = 0  # bytes of both
         self._first = True
         self._name = b""
         self._id = b""
@@ -60,21 +60,21 @@ class SseParser:
         Raises:
             ProtocolError: an event is longer than allowed.
         """
-        if not self._held and not self._data and not self._first:
-            quick = self._feed_whole(chunk)
+        if not self._buffered and not self._data and not self._first:
+            quick = self._feed_complete_events(chunk)
             if quick is not None:
                 return quick
-        if self._held + len(chunk) > _SHORT and self._within_line(chunk):
-            self._long += chunk  # looked at when the line ends, and only then
-            self._held += len(chunk)
-            self._check()
+        if self._buffered + len(chunk) > _SHORT and self._within_line(chunk):
+            self._long_line += chunk  # looked at when the line ends, and only then
+            self._buffered += len(chunk)
+            self._check_size()
             return []
-        buffer = b"".join((self._buffer, self._long, chunk)) if self._held else chunk
-        self._long.clear()
+        buffer = b"".join((self._buffer, self._long_line, chunk)) if self._buffered else chunk
+        self._long_line.clear()
         if self._first and buffer:
             if b"\xef\xbb\xbf".startswith(buffer[:3]) and len(buffer) < 3:
                 self._buffer = buffer
-                self._held = len(buffer)
+                self._buffered = len(buffer)
                 return []
             buffer = buffer.removeprefix(b"\xef\xbb\xbf")
             self._first = False
@@ -84,22 +84,22 @@ class SseParser:
         else:
             start = 0
             while (end := buffer.find(b"\n", start)) >= 0:
-                self._line(buffer[start:end], events)
+                self._process_line(buffer[start:end], events)
                 start = end + 1
         self._buffer = buffer[start:]
-        self._held = len(self._buffer)
-        self._check()
+        self._buffered = len(self._buffer)
+        self._check_size()
         return events
 
     def _within_line(self, chunk: bytes) -> bool:
         """Whether no line ends in it, nor before it."""
         return not (b"\n" in chunk or b"\r" in chunk or self._buffer.endswith(b"\r"))
 
-    def _check(self) -> None:
-        if self._size + self._held > self._max_event_bytes:
+    def _check_size(self) -> None:
+        if self._size + self._buffered > self._max_event_bytes:
             raise ProtocolError(f"an event exceeds {self._max_event_bytes} bytes")
 
-    def _feed_whole(self, chunk: bytes) -> list[ServerSentEvent] | None:
+    def _feed_complete_events(self, chunk: bytes) -> list[ServerSentEvent] | None:
         """The usual case, quickly: whole events of one data line each, and nothing else."""
         if not (chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")) or b"\r" in chunk:
             return None
@@ -116,11 +116,11 @@ class SseParser:
         for match in _line_end.finditer(buffer):
             if match.group() == b"\r" and match.end() == len(buffer):
                 break  # the line feed that belongs to it may be in the next chunk
-            self._line(buffer[start : match.start()], events)
+            self._process_line(buffer[start : match.start()], events)
             start = match.end()
         return start
 
-    def _line(self, line: bytes, events: list[ServerSentEvent]) -> None:
+    def _process_line(self, line: bytes, events: list[ServerSentEvent]) -> None:
         if not line:
             if self._data:
                 events.append(

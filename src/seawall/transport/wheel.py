@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-__all__ = ["Timer", "Wheel"]
+__all__ = ["Timer", "TimingWheel"]
 
 _FADE = 0.8
 
@@ -23,7 +23,7 @@ class Timer:
         self._slot.pop(self, None)
 
 
-class Wheel:
+class TimingWheel:
     """Calls back within a tick of the time asked for. The ticks stop while nothing waits.
 
     Varghese and Lauck, Hashed and Hierarchical Timing Wheels, 1987; one level, in a dict. For

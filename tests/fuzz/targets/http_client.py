@@ -8,7 +8,7 @@ from typing import Any
 
 from seawall.transport.connection import Connection
 from seawall.transport.errors import TransportError
-from seawall.transport.wheel import Wheel
+from seawall.transport.wheel import TimingWheel
 from tests.fuzz.connections import cut, event_loop
 
 SEEDS = [
@@ -84,7 +84,7 @@ class _Transport(asyncio.Transport):
 async def _response(segments: list[bytes]) -> Outcome:
     """Status, headers, body, and what went wrong."""
     loop = asyncio.get_running_loop()
-    connection = Connection(loop, Wheel(0.02), _MAX_HEADER_BYTES)
+    connection = Connection(loop, TimingWheel(0.02), _MAX_HEADER_BYTES)
     transport = _Transport()
     connection.connection_made(transport)
     connection.send(b"GET / HTTP/1.1\r\n\r\n", deadline=loop.time() + 60.0)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from seawall.errors import Problem
 from seawall.pipeline.identifiers import new_request, session_of
-from seawall.sessions.dynamodb_items import head_key, key_key, turn_items
-from seawall.sessions.port import Begin, Commit, Pending, SessionStore
+from seawall.sessions.dynamodb_items import head_key, key_record_key, turn_items
+from seawall.sessions.port import BackgroundJob, Begin, Commit, SessionStore
 from seawall.sessions.sqlite import SqliteStore
 from seawall.turn import AssistantMessage, Principal, SessionKey, TurnRecord, Usage, UserMessage
 
@@ -70,13 +70,15 @@ def _number(text: str) -> int:
     return int(digits or "0") * (-1 if text[:1] == "-" else 1)
 
 
-async def _promise(store: SessionStore, text: str) -> None:
+async def _background_job(store: SessionStore, text: str) -> None:
     request = new_request(text, session="promised", background=True)
     key = SessionKey("acme", "ada", "promised")
-    promise = Pending(key=key, request=request, accepted_at=_NOW, ends_at=_NOW + 60)
-    begin = Begin(key=key, turn=request.id, turns=1, until=_NOW + 9, opens=True, pending=promise)
+    background_job = BackgroundJob(key=key, request=request, accepted_at=_NOW, ends_at=_NOW + 60)
+    begin = Begin(
+        key=key, turn=request.id, turns=1, until=_NOW + 9, opens=True, background_job=background_job
+    )
     await store.begin(begin)
-    await store.promised(_ADA, request.id)
+    await store.find_job(_ADA, request.id)
     await store.release(begin)
 
 
@@ -118,9 +120,9 @@ _JOBS: list[Callable[[SessionStore, str], Awaitable[object]]] = [
     lambda store, text: store.load(SessionKey("acme", "ada", text), turns=2),
     lambda store, text: store.turns(SessionKey("acme", "ada", text), limit=2),
     lambda store, text: store.delete(SessionKey("acme", "bob", text)),
-    lambda store, text: store.promised(_ADA, text),
+    lambda store, text: store.find_job(_ADA, text),
     lambda store, text: store.load(SessionKey("acme", "ada", session_of(text) or ""), turns=2),
-    _promise,
+    _background_job,
     _keep,
     _key,
     _owner,
@@ -208,7 +210,7 @@ def _check_items(text: str) -> None:
     """
     key = SessionKey(text[:256] or "x", "ada", "s")
     try:
-        items = [head_key(key), key_key(key, "k")]
+        items = [head_key(key), key_record_key(key, "k")]
         items += turn_items(key, _commit(key, text).turn, born=_NOW, expires_at=_NOW)
     except Problem as problem:
         if problem.status >= 500 and problem.code != "turn-limit-reached":

@@ -7,9 +7,9 @@ import traceback
 import msgspec
 
 from seawall.hosts.aws_lambda.context import InvocationContext
-from seawall.hosts.aws_lambda.runtime_api import ApiAnswer, ApiConnection, ApiError
+from seawall.hosts.aws_lambda.runtime_api import ApiConnection, ApiError, ApiResponse
 
-__all__ = ["Answer", "error_body", "error_kind"]
+__all__ = ["InvocationResponse", "error_body", "error_kind"]
 
 _log = logging.getLogger("seawall.lambda")
 _MAX_MESSAGE_CHARACTERS = 10_000
@@ -18,8 +18,8 @@ _MAX_FRAMES = 50
 _FAIL_SECONDS = 5.0
 
 
-class Answer:
-    """Given whole, in pieces, or as an error; implements `asgi.Answering`."""
+class InvocationResponse:
+    """Given whole, in pieces, or as an error; implements `asgi.ResponseWriter`."""
 
     __slots__ = ("_begun", "_connection", "_context", "_done")
 
@@ -29,13 +29,13 @@ class Answer:
         self._begun = False
         self._done = False
 
-    async def whole(self, payload: bytes) -> None:
+    async def respond(self, payload: bytes) -> None:
         """Send a whole answer.
 
         Raises:
             ApiError: it was not taken.
         """
-        self._refuse_if_done()
+        self._check_open()
         self._done = True
         self._check(
             await self._connection.post(
@@ -51,7 +51,7 @@ class Answer:
         Raises:
             ApiError: it was not taken.
         """
-        self._refuse_if_done()
+        self._check_open()
         self._begun = True
         await self._connection.begin_stream(
             f"invocation/{self._context.aws_request_id}/response",
@@ -65,7 +65,7 @@ class Answer:
         Raises:
             ApiError: it was not taken.
         """
-        self._refuse_if_done()
+        self._check_open()
         await self._connection.write(piece)
 
     async def end(self) -> None:
@@ -74,7 +74,7 @@ class Answer:
         Raises:
             ApiError: it was not taken.
         """
-        self._refuse_if_done()
+        self._check_open()
         self._done = True
         self._check(await self._connection.end_stream())
 
@@ -101,15 +101,15 @@ class Answer:
                             invocation_id=self._context.invocation_id,
                         )
                     )
-        except (ApiError, TimeoutError) as unheard:
-            _log.error("the failure could not be reported to Lambda: %s", unheard)
+        except (ApiError, TimeoutError) as failure:
+            _log.error("the failure could not be reported to Lambda: %s", failure)
             self._connection.close()
 
-    def _refuse_if_done(self) -> None:
+    def _check_open(self) -> None:
         if self._done:
             raise ApiError("the invocation is already answered")
 
-    def _check(self, answer: ApiAnswer) -> None:
+    def _check(self, answer: ApiResponse) -> None:
         if answer.status >= 300:
             said = answer.body[:500].decode("utf-8", "replace")
             raise ApiError(f"the Runtime API answered with {answer.status}: {said}")

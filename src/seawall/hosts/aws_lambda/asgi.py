@@ -8,10 +8,10 @@ from typing import Any, Protocol
 import msgspec
 
 from seawall.errors import Problem
-from seawall.hosts.aws_lambda.http_answers import INTEGRATION, prelude, whole_answer
+from seawall.hosts.aws_lambda.http_answers import INTEGRATION, http_response, stream_prelude
 from seawall.hosts.aws_lambda.http_events import HttpEvent, Source
 
-__all__ = ["Answering", "AsgiApp", "Lifespan", "answer_http", "refuse_http"]
+__all__ = ["ResponseWriter", "AsgiApp", "Lifespan", "answer_http", "reject_http"]
 
 _log = logging.getLogger("seawall.lambda")
 
@@ -22,10 +22,10 @@ AsgiApp = Callable[
 ]
 
 
-class Answering(Protocol):
+class ResponseWriter(Protocol):
     """What an invocation is answered by."""
 
-    async def whole(self, payload: bytes) -> None:
+    async def respond(self, payload: bytes) -> None:
         """Send a whole answer."""
         ...
 
@@ -51,7 +51,7 @@ class Lifespan:
     def __init__(self, app: AsgiApp) -> None:
         self._app = app
         self._events: asyncio.Queue[str] = asyncio.Queue()
-        self._said: asyncio.Queue[Message] = asyncio.Queue()
+        self._replies: asyncio.Queue[Message] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
         self.state: dict[str, Any] = {}
 
@@ -62,11 +62,11 @@ class Lifespan:
             RuntimeError: it says that it cannot start.
         """
         self._task = asyncio.create_task(self._run())
-        said = await self._ask("startup")
-        if said is None:
+        reply = await self._ask("startup")
+        if reply is None:
             self._task = None
-        elif said["type"] == "lifespan.startup.failed":
-            raise RuntimeError(f"the application does not start: {said.get('message', '')}")
+        elif reply["type"] == "lifespan.startup.failed":
+            raise RuntimeError(f"the application does not start: {reply.get('message', '')}")
 
     async def stop(self) -> None:
         """Have it end what it began."""
@@ -80,12 +80,12 @@ class Lifespan:
         if task is None:
             return None
         self._events.put_nowait(f"lifespan.{event}")
-        hearing = asyncio.create_task(self._said.get())
-        await asyncio.wait([hearing, task], return_when=asyncio.FIRST_COMPLETED)
-        if hearing.done():
-            return hearing.result()
-        hearing.cancel()
-        return None if self._said.empty() else self._said.get_nowait()
+        receiving = asyncio.create_task(self._replies.get())
+        await asyncio.wait([receiving, task], return_when=asyncio.FIRST_COMPLETED)
+        if receiving.done():
+            return receiving.result()
+        receiving.cancel()
+        return None if self._replies.empty() else self._replies.get_nowait()
 
     async def _run(self) -> None:
         scope = {
@@ -98,7 +98,7 @@ class Lifespan:
             return {"type": await self._events.get()}
 
         async def send(message: Message) -> None:
-            self._said.put_nowait(message)
+            self._replies.put_nowait(message)
 
         try:
             await self._app(scope, receive, send)
@@ -107,7 +107,7 @@ class Lifespan:
 
 
 async def answer_http(
-    app: AsgiApp, event: HttpEvent, answering: Answering, *, stream: bool
+    app: AsgiApp, event: HttpEvent, answering: ResponseWriter, *, stream: bool
 ) -> None:
     """Have the application answer one request.
 
@@ -121,8 +121,8 @@ async def answer_http(
         raise RuntimeError("the application ended without completing its answer")
 
 
-async def refuse_http(
-    problem: Problem, source: Source, answering: Answering, *, stream: bool, name: str
+async def reject_http(
+    problem: Problem, source: Source, answering: ResponseWriter, *, stream: bool, name: str
 ) -> None:
     """Answer a request that does not get as far as the application. name: the request's id."""
     headers = [
@@ -131,15 +131,15 @@ async def refuse_http(
     ]
     body = msgspec.json.encode(problem.as_dict() | {"request_id": name})
     if not stream:
-        await answering.whole(whole_answer(problem.status, headers, body, source))
+        await answering.respond(http_response(problem.status, headers, body, source))
         return
     await answering.begin(INTEGRATION)
-    await answering.write(prelude(problem.status, headers, source) + body)
+    await answering.write(stream_prelude(problem.status, headers, source) + body)
     await answering.end()
 
 
 class _Exchange:
-    def __init__(self, event: HttpEvent, answering: Answering, *, stream: bool) -> None:
+    def __init__(self, event: HttpEvent, answering: ResponseWriter, *, stream: bool) -> None:
         self._event = event
         self._answering = answering
         self._stream = stream
@@ -167,7 +167,7 @@ class _Exchange:
             ]
             if self._stream:
                 await self._answering.begin(INTEGRATION)
-                head = prelude(self._status, self._headers, self._event.source)
+                head = stream_prelude(self._status, self._headers, self._event.source)
                 await self._answering.write(head)
         elif kind == "http.response.body" and self._status and not self.complete:
             piece = b"" if self._head_only else message.get("body", b"")
@@ -182,8 +182,8 @@ class _Exchange:
                 self._body.append(piece)
                 if last:
                     self.complete = True
-                    await self._answering.whole(
-                        whole_answer(
+                    await self._answering.respond(
+                        http_response(
                             self._status, self._headers, b"".join(self._body), self._event.source
                         )
                     )

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from seawall.errors import Problem
-from seawall.hosts.aws_lambda.answering import Answer
-from seawall.hosts.aws_lambda.asgi import AsgiApp, answer_http, refuse_http
+from seawall.hosts.aws_lambda.answering import InvocationResponse
+from seawall.hosts.aws_lambda.asgi import AsgiApp, answer_http, reject_http
 from seawall.hosts.aws_lambda.context import InvocationContext
 from seawall.hosts.aws_lambda.http_events import (
     HttpEvent,
@@ -22,10 +22,10 @@ from seawall.hosts.aws_lambda.http_events import (
 from seawall.hosts.aws_lambda.settings import LambdaSettings
 from seawall.hosts.aws_lambda.target import Handler, Target
 
-__all__ = ["Dispatcher", "HandlerHangs", "UnknownEvent"]
+__all__ = ["Dispatcher", "HandlerHung", "UnknownEvent"]
 
 _log = logging.getLogger("seawall.lambda")
-_MOST_HUNG = 32
+_MAX_HUNG = 32
 _TRACE = b"x-amzn-trace-id"
 
 
@@ -35,16 +35,16 @@ class UnknownEvent(Exception):
     code = "Seawall.UnknownEvent"
 
 
-class HandlerHangs(Exception):
+class HandlerHung(Exception):
     """Too many calls of the function have not returned; only another process can help."""
 
-    code = "Seawall.HandlerHangs"
+    code = "Seawall.HandlerHung"
 
 
 class Dispatcher:
     """Answers invocations with a target."""
 
-    def __init__(self, target: Target, settings: LambdaSettings, at_once: int = 1) -> None:
+    def __init__(self, target: Target, settings: LambdaSettings, concurrency: int = 1) -> None:
         """Begin.
 
         Args:
@@ -56,12 +56,12 @@ class Dispatcher:
         self._settings = settings
         self.margin_seconds = settings.margin_seconds
         if target.handler is not None:
-            from seawall.agents.execution import Execution  # noqa: PLC0415 - only for a function
+            from seawall.agents.execution import CallExecutor  # noqa: PLC0415 - only for a function
 
             # A call that hangs has its place somewhat longer than its invocation lasts.
-            self._calls = Execution(
-                places=at_once + _MOST_HUNG,
-                most_hung=_MOST_HUNG,
+            self._calls = CallExecutor(
+                max_threads=concurrency + _MAX_HUNG,
+                max_hung=_MAX_HUNG,
                 grace_seconds=settings.margin_seconds / 4,
             )
         identified = settings.authorizer or settings.direct or settings.queue
@@ -70,12 +70,14 @@ class Dispatcher:
             if identity.warning:
                 _log.warning("%s", identity.warning)
 
-    async def answer(self, payload: bytes, context: InvocationContext, answer: Answer) -> None:
+    async def answer(
+        self, payload: bytes, context: InvocationContext, answer: InvocationResponse
+    ) -> None:
         """Answer one invocation.
 
         Raises:
             UnknownEvent: nothing answers such events here.
-            HandlerHangs: the function cannot be called any more.
+            HandlerHung: the function cannot be called any more.
             ApiError: the answer was not taken.
             Exception: whatever the application raises.
         """
@@ -88,17 +90,17 @@ class Dispatcher:
         elif self._target.app is not None:
             await self._answer_app(self._target.app, event, context, answer)
 
-    async def settle(self, context: InvocationContext) -> None:
+    async def finish_background(self, context: InvocationContext) -> None:
         """Have finished what goes on behind the answer of an invocation."""
         left = context.deadline - self.margin_seconds - asyncio.get_running_loop().time()
-        await self._target.settle(max(0.0, left))
+        await self._target.finish_background(max(0.0, left))
 
     async def _answer_app(
         self,
         app: AsgiApp,
         event: Any,  # noqa: ANN401 - JSON of any kind
         context: InvocationContext,
-        answer: Answer,
+        answer: InvocationResponse,
     ) -> None:
         if (source := source_of(event)) is not None:
             await self._answer_http(app, event, source, context, answer)
@@ -114,11 +116,11 @@ class Dispatcher:
         if turns.is_batch(event):
             if not self._settings.queue:
                 raise UnknownEvent("turns from SQS are off; SEAWALL_LAMBDA_QUEUE=true admits them")
-            await answer.whole(await turns.answer_batch(app, event["Records"], deadline=deadline))
+            await answer.respond(await turns.answer_batch(app, event["Records"], deadline=deadline))
         else:
             if not self._settings.direct:
                 raise UnknownEvent("direct turns are off; SEAWALL_LAMBDA_DIRECT=true admits them")
-            await answer.whole(
+            await answer.respond(
                 await turns.answer_direct(
                     app, event, deadline=deadline, request=context.aws_request_id
                 )
@@ -130,7 +132,7 @@ class Dispatcher:
         event: dict[str, Any],
         source: Source,
         context: InvocationContext,
-        answer: Answer,
+        answer: InvocationResponse,
     ) -> None:
         settings = self._settings
         stream = settings.stream == "always" and source in ("url", "rest")
@@ -138,7 +140,7 @@ class Dispatcher:
         try:
             request = read_event(event, source, base_path=settings.base_path)
         except Problem as problem:
-            await refuse_http(problem, source, answer, stream=stream, name=context.aws_request_id)
+            await reject_http(problem, source, answer, stream=stream, name=context.aws_request_id)
             return
         scope = request.scope
         scope["seawall.request_id"] = context.aws_request_id
@@ -166,7 +168,11 @@ class Dispatcher:
         await answer_http(app, request, answer, stream=stream)
 
     async def _call(
-        self, handler: Handler, event: object, context: InvocationContext, answer: Answer
+        self,
+        handler: Handler,
+        event: object,
+        context: InvocationContext,
+        answer: InvocationResponse,
     ) -> None:
         """A function as AWS's own runtimes call it; an async generator's pieces are streamed."""
         if inspect.isasyncgenfunction(handler):
@@ -188,10 +194,10 @@ class Dispatcher:
             else:  # it may block, and the loop must not
                 ended = await self._calls.in_thread(name, call, deadline)
         except self._calls.Refused as refusal:
-            raise HandlerHangs(str(refusal)) from None
+            raise HandlerHung(str(refusal)) from None
         if ended.error is not None:
             raise ended.error
-        await answer.whole(msgspec.json.encode(ended.value))
+        await answer.respond(msgspec.json.encode(ended.value))
 
     def _deadline(self, context: InvocationContext) -> float:
         """Earlier than the runtime ends an invocation: so that the application can say why."""

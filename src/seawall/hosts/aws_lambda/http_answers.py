@@ -12,7 +12,7 @@ import msgspec
 
 from seawall.hosts.aws_lambda.http_events import Source
 
-__all__ = ["INTEGRATION", "prelude", "whole_answer"]
+__all__ = ["INTEGRATION", "stream_prelude", "http_response"]
 
 Header = tuple[bytes, bytes]
 
@@ -23,12 +23,12 @@ _TEXT_ENDS = ("+json", "+xml")
 _encode = msgspec.json.Encoder().encode
 
 
-def prelude(status: int, headers: Iterable[Header], source: Source) -> bytes:
+def stream_prelude(status: int, headers: Iterable[Header], source: Source) -> bytes:
     """What comes before a streamed body: status and headers as JSON, and eight NUL bytes."""
     return _encode(_head(status, headers, source)) + _SEPARATOR
 
 
-def whole_answer(status: int, headers: Iterable[Header], body: bytes, source: Source) -> bytes:
+def http_response(status: int, headers: Iterable[Header], body: bytes, source: Source) -> bytes:
     """A whole answer as JSON; a body that is not text goes in base64."""
     headers = list(headers)
     answer = _head(status, headers, source)

@@ -16,14 +16,14 @@ _LEVELS = {"TRACE": "DEBUG", "FATAL": "CRITICAL"}
 
 
 class _JsonFormatter(JsonFormatter):
-    def of_host(self) -> dict[str, object]:
+    def host_fields(self) -> dict[str, object]:
         invocation = current_invocation.get()
         if invocation is None:
             return {}
-        told: dict[str, object] = {"requestId": invocation.aws_request_id}
+        fields: dict[str, object] = {"requestId": invocation.aws_request_id}
         if invocation.tenant_id:
-            told["tenantId"] = invocation.tenant_id
-        return told
+            fields["tenantId"] = invocation.tenant_id
+        return fields
 
 
 class _TextFormatter(logging.Formatter):

@@ -13,16 +13,16 @@ import signal
 from collections.abc import Coroutine, MutableMapping
 from typing import Any
 
-from seawall.hosts.aws_lambda.answering import Answer, error_body, error_kind
+from seawall.hosts.aws_lambda.answering import InvocationResponse, error_body, error_kind
 from seawall.hosts.aws_lambda.context import (
     InvocationContext,
     context_of,
     current_invocation,
     is_request_id,
 )
-from seawall.hosts.aws_lambda.dispatch import Dispatcher, HandlerHangs
+from seawall.hosts.aws_lambda.dispatch import Dispatcher, HandlerHung
 from seawall.hosts.aws_lambda.logs import set_up_logs
-from seawall.hosts.aws_lambda.runtime_api import ApiAnswer, ApiConnection, ApiError
+from seawall.hosts.aws_lambda.runtime_api import ApiConnection, ApiError, ApiResponse
 from seawall.hosts.aws_lambda.settings import read_settings
 from seawall.hosts.aws_lambda.target import Target, load_target
 
@@ -35,7 +35,7 @@ _FIRST_PAUSE = 0.1  # seconds before asking again, twice as long each time; as A
 _REPORT_SECONDS = 2.0
 _CANCEL_SECONDS = 0.1  # what an invocation that is cancelled is waited for
 _CLOSE_SECONDS = 5.0  # to close everything, whatever hangs
-_MOST_ABANDONED = 32
+_MAX_ABANDONED = 32
 # What AWS's own runtime exits with where a snapshot, or a restore, fails.
 _STATUS_SNAPSHOT, _STATUS_RESTORE = 64, 65
 
@@ -54,12 +54,12 @@ def run_runtime(handler: str, environment: MutableMapping[str, str] = os.environ
             try:
                 return loop.run_until_complete(task)
             except (SystemExit, KeyboardInterrupt) as error:
-                from seawall.hosts.process_end import check_foreign  # noqa: PLC0415 - only then
+                from seawall.hosts.process_end import raise_unless_foreign  # noqa: PLC0415 - only then
 
-                check_foreign(error, task)
+                raise_unless_foreign(error, task)
 
 
-class _Ended(Exception):
+class _EnvironmentEnded(Exception):
     """Nothing more is to be served; `status` is the exit status."""
 
     def __init__(self, status: int) -> None:
@@ -73,7 +73,7 @@ class _Runtime:
         self._address = environment.get("AWS_LAMBDA_RUNTIME_API", "")
         self._slots = max(1, int(environment.get("AWS_LAMBDA_MAX_CONCURRENCY") or 1))
         self._api = ApiConnection(self._address)
-        self._asking: set[asyncio.Task[ApiAnswer]] = set()
+        self._polling: set[asyncio.Task[ApiResponse]] = set()
         self._stopping = False
         self._status = 0
         self._abandoned: set[asyncio.Task[BaseException | None]] = set()
@@ -82,7 +82,7 @@ class _Runtime:
     async def run(self, handler: str) -> int:
         try:
             target = await self._start(handler)
-        except _Ended as ended:
+        except _EnvironmentEnded as ended:
             _end_within(_CLOSE_SECONDS, ended.status)
             return ended.status
         loop = asyncio.get_running_loop()
@@ -95,23 +95,23 @@ class _Runtime:
         status = 0
         try:
             if self._environment.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "snap-start":
-                await self._sleep_in_snapshot(target)
+                await self._snapshot_and_restore(target)
             async with asyncio.TaskGroup() as group:
                 connections = [self._api]
                 connections += [ApiConnection(self._address) for _ in range(self._slots - 1)]
                 for connection in connections:
                     group.create_task(self._serve(connection))
             status = self._status
-        except _Ended as ended:
+        except _EnvironmentEnded as ended:
             status = ended.status
         except ExceptionGroup as failed:
-            ends = [each for each in failed.exceptions if isinstance(each, _Ended)]
+            ends = [each for each in failed.exceptions if isinstance(each, _EnvironmentEnded)]
             if not ends:
                 raise
             status = max(each.status for each in ends)
         finally:
             _end_within(_CLOSE_SECONDS, status)
-            if (error := await _outcome(target.stop())) is not None:
+            if (error := await _error_of(target.stop())) is not None:
                 _log.error("the function does not stop in order", exc_info=error)
         return status
 
@@ -134,11 +134,11 @@ class _Runtime:
                 raise
             _log.exception("the function does not start")
             await self._report("init/error", error, type(error).__name__)
-            raise _Ended(1) from error
+            raise _EnvironmentEnded(1) from error
         self._dispatcher = Dispatcher(target, settings, self._slots)
         return target
 
-    async def _sleep_in_snapshot(self, target: Target) -> None:
+    async def _snapshot_and_restore(self, target: Target) -> None:
         """Let go of everything, be frozen and restored, and get everything anew.
 
         Raises:
@@ -148,23 +148,23 @@ class _Runtime:
             await target.before_snapshot()
             gc.collect()
             gc.freeze()
-            asking = asyncio.create_task(self._api.get("restore/next"))
-            self._asking.add(asking)
-            await asyncio.wait([asking])
-            self._asking.discard(asking)
+            polling = asyncio.create_task(self._api.get("restore/next"))
+            self._polling.add(polling)
+            await asyncio.wait([polling])
+            self._polling.discard(polling)
             if self._stopping:
-                raise _Ended(0)
-            answer = asking.result()
+                raise _EnvironmentEnded(0)
+            answer = polling.result()
             if answer.status != 200:
                 raise ApiError(f"restore/next answered with {answer.status}")
-        except _Ended:
+        except _EnvironmentEnded:
             raise
         except BaseException as error:
             if _is_own(error):
                 raise
             _log.exception("no snapshot can be taken")
             await self._report("init/error", error, "Runtime.BeforeSnapshotError")
-            raise _Ended(_STATUS_SNAPSHOT) from error
+            raise _EnvironmentEnded(_STATUS_SNAPSHOT) from error
         try:
             random.seed()  # every copy of a snapshot would draw the same numbers
             await target.after_restore(self._slots)
@@ -173,43 +173,43 @@ class _Runtime:
                 raise
             _log.exception("the environment cannot be restored")
             await self._report("restore/error", error, "Runtime.AfterRestoreError")
-            raise _Ended(_STATUS_RESTORE) from error
+            raise _EnvironmentEnded(_STATUS_RESTORE) from error
 
     def _stop(self) -> None:
         """Ask for nothing more; what is in flight is finished."""
         self._stopping = True
-        for task in self._asking:
+        for task in self._polling:
             task.cancel()
 
     async def _serve(self, connection: ApiConnection) -> None:
         """One slot."""
         while not self._stopping:
-            asking: asyncio.Task[ApiAnswer] = asyncio.create_task(self._next(connection))
-            self._asking.add(asking)
+            polling: asyncio.Task[ApiResponse] = asyncio.create_task(self._next(connection))
+            self._polling.add(polling)
             try:
-                received = await asking
+                received = await polling
             except asyncio.CancelledError:
                 if not self._stopping:
                     raise
                 break
-            except _Ended as ended:
+            except _EnvironmentEnded as ended:
                 if ended.status:
                     raise
                 self._stop()  # what the other slots have in flight is finished
                 break
             finally:
-                self._asking.discard(asking)
+                self._polling.discard(polling)
             context = context_of(received.headers, self._environment)
             if self._slots == 1:
                 self._environment["_X_AMZN_TRACE_ID"] = context.trace_id
             current_invocation.set(context)
             await self._answer(connection, context, received.body)
             if self._slots == 1:  # it is frozen next
-                await self._settle(context)
+                await self._finish_background(context)
             current_invocation.set(None)
         connection.close()
 
-    async def _next(self, connection: ApiConnection) -> ApiAnswer:
+    async def _next(self, connection: ApiConnection) -> ApiResponse:
         """The next invocation.
 
         Raises:
@@ -221,7 +221,7 @@ class _Runtime:
                 answer = await connection.get("invocation/next")
             except ApiError as error:
                 if self._stopping:
-                    raise _Ended(0) from error
+                    raise _EnvironmentEnded(0) from error
                 _log.warning("%s (attempt %d of %d)", error, attempt, _ATTEMPTS)
             else:
                 if answer.status == 200:
@@ -232,20 +232,22 @@ class _Runtime:
                     pause *= 2
                     continue
                 if answer.status == 410:
-                    raise _Ended(0)  # Lambda has done with this environment
+                    raise _EnvironmentEnded(0)  # Lambda has done with this environment
                 _log.error("invocation/next answered with %d: %r", answer.status, answer.body[:500])
                 if answer.status < 500 or self._slots == 1:
-                    raise _Ended(1)  # documented: 500 cannot be recovered from, exit promptly
+                    raise _EnvironmentEnded(
+                        1
+                    )  # documented: 500 cannot be recovered from, exit promptly
             if attempt < _ATTEMPTS:
                 await asyncio.sleep(pause)
                 pause *= 2
-        raise _Ended(1)
+        raise _EnvironmentEnded(1)
 
     async def _answer(
         self, connection: ApiConnection, context: InvocationContext, payload: bytes
     ) -> None:
         """Have one invocation answered; whatever goes wrong with it stays with it."""
-        answer = Answer(connection, context)
+        answer = InvocationResponse(connection, context)
         limit = context.deadline - self._dispatcher.margin_seconds
         left = limit - asyncio.get_running_loop().time()
         if left <= 0:
@@ -253,13 +255,15 @@ class _Runtime:
             await answer.fail("Seawall.DeadlineExceeded", TimeoutError("the deadline is over"))
             return
         # A task of its own: what ignores its cancellation cannot keep the slot.
-        answering = asyncio.create_task(_outcome(self._dispatcher.answer(payload, context, answer)))
+        answering = asyncio.create_task(
+            _error_of(self._dispatcher.answer(payload, context, answer))
+        )
         if not (await asyncio.wait([answering], timeout=left))[0]:
             _log.error("the invocation was ended shortly before its timeout")
             await self._abandon(answering)
             await answer.fail("Seawall.DeadlineExceeded", TimeoutError("the deadline is over"))
-            if len(self._abandoned) > _MOST_ABANDONED:
-                self._give_up()
+            if len(self._abandoned) > _MAX_ABANDONED:
+                self._retire()
             return
         match answering.result():
             case None:
@@ -270,8 +274,8 @@ class _Runtime:
             case BaseException() as error:
                 _log.error("the invocation failed", exc_info=error)
                 await answer.fail(error_kind(error), error)
-                if isinstance(error, HandlerHangs):
-                    self._give_up()
+                if isinstance(error, HandlerHung):
+                    self._retire()
 
     async def _abandon(self, task: "asyncio.Task[BaseException | None]") -> None:
         """Cancel it; where it goes on all the same, it is not waited for any more."""
@@ -280,15 +284,15 @@ class _Runtime:
             self._abandoned.add(task)
             task.add_done_callback(self._abandoned.discard)
 
-    def _give_up(self) -> None:
+    def _retire(self) -> None:
         """Finish what is in flight, and end: Lambda replaces an environment that has ended."""
         _log.error("too many invocations do not end; the environment is given up")
         self._status = 1
         self._stop()
 
-    async def _settle(self, context: InvocationContext) -> None:
+    async def _finish_background(self, context: InvocationContext) -> None:
         """Have finished what goes on behind the answer; a failure there is only logged."""
-        settling = asyncio.create_task(_outcome(self._dispatcher.settle(context)))
+        settling = asyncio.create_task(_error_of(self._dispatcher.finish_background(context)))
         left = context.deadline - asyncio.get_running_loop().time()
         if not (await asyncio.wait([settling], timeout=max(0.0, left)))[0]:
             await self._abandon(settling)
@@ -301,11 +305,11 @@ class _Runtime:
         try:
             async with asyncio.timeout(_REPORT_SECONDS):
                 await self._api.post(path, body, error_type=kind)
-        except (ApiError, TimeoutError) as unheard:
-            _log.error("Lambda could not be told: %s", unheard)
+        except (ApiError, TimeoutError) as failure:
+            _log.error("Lambda could not be told: %s", failure)
 
 
-async def _outcome(work: Coroutine[Any, Any, None]) -> BaseException | None:
+async def _error_of(work: Coroutine[Any, Any, None]) -> BaseException | None:
     """What it raised, whatever that is: SystemExit, too, would otherwise end the event loop."""
     try:
         await work
@@ -324,6 +328,6 @@ def _is_own(error: BaseException) -> bool:
 
 def _end_within(seconds: float, status: int) -> None:
     """End the process then, whatever hangs."""
-    from seawall.hosts.process_end import ProcessEnd  # noqa: PLC0415 - only at the end
+    from seawall.hosts.process_end import ExitDeadline  # noqa: PLC0415 - only at the end
 
-    ProcessEnd().within(seconds, status)
+    ExitDeadline().arm(seconds, status)

@@ -12,7 +12,7 @@ from typing import Any
 import httptools
 from msgspec import Struct
 
-__all__ = ["ApiAnswer", "ApiConnection", "ApiError"]
+__all__ = ["ApiResponse", "ApiConnection", "ApiError"]
 
 _PATH = "/2018-06-01/runtime/"
 _CONNECT_SECONDS = 5.0
@@ -28,7 +28,7 @@ class ApiError(Exception):
     """The Runtime API cannot be used: closed, or not speaking HTTP."""
 
 
-class ApiAnswer(Struct, frozen=True):
+class ApiResponse(Struct, frozen=True):
     """What came back. Header names are in lower case."""
 
     status: int
@@ -45,7 +45,7 @@ class ApiConnection(asyncio.Protocol):
     def __init__(self, address: str) -> None:
         self._address = address
         self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[ApiAnswer] | None = None
+        self._answer: asyncio.Future[ApiResponse] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._host = b"host: " + address.encode("ascii") + b"\r\n"
         self._reset()
@@ -59,7 +59,7 @@ class ApiConnection(asyncio.Protocol):
 
     # What the runtime does.
 
-    async def get(self, path: str) -> ApiAnswer:
+    async def get(self, path: str) -> ApiResponse:
         """Ask, and wait for as long as it takes: the process may be frozen meanwhile.
 
         Raises:
@@ -72,7 +72,7 @@ class ApiConnection(asyncio.Protocol):
 
     async def post(
         self, path: str, body: bytes, *, error_type: str = "", invocation_id: str = ""
-    ) -> ApiAnswer:
+    ) -> ApiResponse:
         """Send a whole body.
 
         Raises:
@@ -127,7 +127,7 @@ class ApiConnection(asyncio.Protocol):
             waited: list[asyncio.Future[Any]] = [self._writable, answer]
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
 
-    async def end_stream(self, *, error_type: str = "", error: bytes = b"") -> ApiAnswer:
+    async def end_stream(self, *, error_type: str = "", error: bytes = b"") -> ApiResponse:
         """The body is whole, or broke off: then error trailers say why.
 
         Raises:
@@ -153,7 +153,7 @@ class ApiConnection(asyncio.Protocol):
             self._transport.abort()
             self._transport = None
 
-    async def _received(self, answer: "asyncio.Future[ApiAnswer]") -> ApiAnswer:
+    async def _received(self, answer: "asyncio.Future[ApiResponse]") -> ApiResponse:
         """The answer; a connection that still owes one is not used again."""
         try:
             return await answer
@@ -173,7 +173,7 @@ class ApiConnection(asyncio.Protocol):
             raise ApiError(f"the Runtime API at {self._address}: {error}") from error
         return transport
 
-    def _begin(self) -> "asyncio.Future[ApiAnswer]":
+    def _begin(self) -> "asyncio.Future[ApiResponse]":
         self._reset()
         self._answer = asyncio.get_running_loop().create_future()
         return self._answer
@@ -246,7 +246,7 @@ class ApiConnection(asyncio.Protocol):
         if not self._parser.should_keep_alive() and self._transport is not None:
             self._transport.close()
             self._transport = None
-        answer.set_result(ApiAnswer(status, self._headers, b"".join(self._body)))
+        answer.set_result(ApiResponse(status, self._headers, b"".join(self._body)))
 
 
 def _target(path: str) -> bytes:

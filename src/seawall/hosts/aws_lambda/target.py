@@ -29,10 +29,10 @@ class Target(Struct):
     orchestrator: Any = None  # a seawall.Orchestrator; imported only where there is one
     handler: Handler | None = None
 
-    async def start(self, at_once: int = 1) -> None:
+    async def start(self, concurrency: int = 1) -> None:
         """Open what is to be open before the first of invocations, so many of them at once."""
         if self.orchestrator is not None:
-            await self.orchestrator.open(quickly=True, at_once=at_once)
+            await self.orchestrator.open(cold_start=True, concurrency=concurrency)
         elif self.lifespan is not None:
             await self.lifespan.start()
 
@@ -43,10 +43,10 @@ class Target(Struct):
         elif self.lifespan is not None:
             await self.lifespan.stop()
 
-    async def settle(self, seconds: float) -> None:
+    async def finish_background(self, seconds: float) -> None:
         """Have finished what goes on behind an answer, before the environment is frozen."""
         if self.orchestrator is not None:
-            await self.orchestrator.settle(seconds)
+            await self.orchestrator.finish_background(seconds)
 
     async def before_snapshot(self) -> None:
         """Let go of what does not outlive a snapshot: connections, credentials, threads."""
@@ -54,10 +54,10 @@ class Target(Struct):
             await self.orchestrator.close()
         await _run_hooks("get_before_snapshot", last_first=True)
 
-    async def after_restore(self, at_once: int = 1) -> None:
+    async def after_restore(self, concurrency: int = 1) -> None:
         """Get it anew."""
         if self.orchestrator is not None:
-            await self.orchestrator.open(quickly=True, at_once=at_once)
+            await self.orchestrator.open(cold_start=True, concurrency=concurrency)
         await _run_hooks("get_after_restore", last_first=False)
 
 
@@ -94,7 +94,9 @@ def load_target(name: str, environment: Mapping[str, str]) -> Target:
 def _of_orchestrator(orchestrator: Any) -> Target:  # noqa: ANN401 - see Target
     from seawall.hosts.http.app import HttpApplication  # noqa: PLC0415 - only where it is one
 
-    return Target(app=HttpApplication(orchestrator, opens=False), orchestrator=orchestrator)
+    return Target(
+        app=HttpApplication(orchestrator, manage_lifespan=False), orchestrator=orchestrator
+    )
 
 
 def _is_orchestrator(found: object) -> bool:

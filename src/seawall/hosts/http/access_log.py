@@ -5,14 +5,14 @@ import logging
 from seawall.hosts.http.exchange import Scope, Send
 from seawall.requests import Request
 
-__all__ = ["CountedSend", "log_access", "open_access_log"]
+__all__ = ["RecordingSend", "log_access", "enable_access_log"]
 
 _log = logging.getLogger("seawall.access")
 _MAX_PATH_CHARACTERS = 500
 _CLIENT_GONE = 499  # as nginx has it: there is no answer, and so no status
 
 
-def open_access_log() -> None:
+def enable_access_log() -> None:
     """Have the lines written whatever the level of other logs."""
     _log.setLevel(logging.INFO)
 
@@ -47,7 +47,7 @@ def log_access(
     )
 
 
-class CountedSend:
+class RecordingSend:
     """ASGI's `send` that takes down what a line says."""
 
     def __init__(self, send: Send) -> None:

@@ -13,17 +13,17 @@ from seawall.errors import (
     ServerStopping,
 )
 from seawall.hosts.http.chat import answer_chat, answer_model, answer_models
-from seawall.hosts.http.door import open_cors
-from seawall.hosts.http.exchange import ClientGone, Exchange, Receive, Scope, Send
-from seawall.hosts.http.pace import Pace
+from seawall.hosts.http.door import make_cors
+from seawall.hosts.http.exchange import ClientDisconnected, Exchange, Receive, Scope, Send
+from seawall.hosts.http.pace import OutputThrottle
 from seawall.hosts.http.sessions import delete_session, list_sessions, show_session
-from seawall.hosts.http.stop import Stop
+from seawall.hosts.http.stop import Shutdown
 from seawall.hosts.http.turn_events import answer_turn_events
 from seawall.hosts.http.turns import answer_turn
 from seawall.orchestrator import Orchestrator
 from seawall.requests import Request, current_request
 from seawall.spans import incoming_trace
-from seawall.transport.wheel import Wheel
+from seawall.transport.wheel import TimingWheel
 
 __all__ = ["HttpApplication"]
 
@@ -55,28 +55,28 @@ class HttpApplication:
         *,
         all_ready: Callable[[], bool] | None = None,
         scrape: Scrape | None = None,
-        opens: bool = True,
-        stop: Stop | None = None,
-        rehearsing: bool = False,
+        manage_lifespan: bool = True,
+        stop: Shutdown | None = None,
+        warming_up: bool = False,
     ) -> None:
         self._orchestrator = orchestrator
         self._all_ready = all_ready or (lambda: orchestrator.ready)
         self._scrape = scrape
-        self._opens = opens
-        self._stop = stop or Stop()
-        self._wheel = Wheel(_DEADLINE_TICK)
-        self._pace = Pace(
-            orchestrator.settings.server.hold_seconds,
+        self._manage_lifespan = manage_lifespan
+        self._shutdown = stop or Shutdown()
+        self._wheel = TimingWheel(_DEADLINE_TICK)
+        self._throttle = OutputThrottle(
+            orchestrator.settings.server.flush_delay_seconds,
             behind=lambda: orchestrator.ready and orchestrator.gate.behind,
         )
         self._openapi = b""
         settings = orchestrator.settings.server
-        self._cors = open_cors(settings)
-        self._access_log = settings.access_log and not rehearsing
+        self._cors = make_cors(settings)
+        self._access_log = settings.access_log and not warming_up
         if self._access_log:
-            from seawall.hosts.http.access_log import open_access_log  # noqa: PLC0415 - rare
+            from seawall.hosts.http.access_log import enable_access_log  # noqa: PLC0415 - rare
 
-            open_access_log()
+            enable_access_log()
         self._scraping = asyncio.Lock()
         self._scraped: tuple[bytes, bytes] = (b"", b"")
         self._scraped_at = float("-inf")
@@ -109,9 +109,9 @@ class HttpApplication:
             scope,
             receive,
             send,
-            pace=self._pace,
+            pace=self._throttle,
             wheel=self._wheel,
-            stop=self._stop,
+            stop=self._shutdown,
             cors=self._cors,
         )
         # A task may serve one exchange after another, so these are also set where there is none.
@@ -119,9 +119,9 @@ class HttpApplication:
         current_request.set(exchange.request)
         try:
             exchange.check_headers()
-            with self._stop.told():
+            with self._shutdown.translate_cancellation():
                 await self._route(exchange)
-        except ClientGone:
+        except ClientDisconnected:
             pass
         except Problem as problem:
             await self._fail(exchange, problem)
@@ -131,10 +131,10 @@ class HttpApplication:
         return exchange.request
 
     async def _logged(self, scope: Scope, receive: Receive, send: Send) -> None:
-        from seawall.hosts.http.access_log import CountedSend, log_access  # noqa: PLC0415
+        from seawall.hosts.http.access_log import RecordingSend, log_access  # noqa: PLC0415
 
         began = asyncio.get_running_loop().time()
-        counted = CountedSend(send)
+        counted = RecordingSend(send)
         request = Request("")
         try:
             request = await self._answer(scope, receive, counted)
@@ -162,7 +162,7 @@ class HttpApplication:
         if method == "OPTIONS" and self._cors is not None:
             headers = self._cors.preflight(exchange.headers)
             if headers is not None:
-                await exchange.nothing(headers, readable=False)
+                await exchange.no_content(headers, readable=False)
                 return
         endpoints = self._endpoints(path)
         if endpoints is None:
@@ -174,7 +174,7 @@ class HttpApplication:
         allowed = ", ".join([*endpoints, *(["HEAD"] if "GET" in endpoints else []), "OPTIONS"])
         allow = [(b"allow", allowed.encode())]
         if method == "OPTIONS":
-            await exchange.nothing(allow)
+            await exchange.no_content(allow)
         else:
             await exchange.problem(MethodNotAllowed(f"Allowed here: {allowed}."), allow)
 
@@ -204,7 +204,7 @@ class HttpApplication:
         await exchange.answer({"status": "alive"})
 
     async def _readyz(self, orchestrator: Orchestrator, exchange: Exchange) -> None:
-        if self._stop.leaving:
+        if self._shutdown.requested:
             raise ServerStopping("This server is stopping.", retry_after=1.0)
         if not (orchestrator.ready and self._all_ready()):
             raise Overloaded("Not ready.", retry_after=1.0)
@@ -231,9 +231,9 @@ class HttpApplication:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
             event = (await receive())["type"]
-            if event == "lifespan.startup" and self._opens:
+            if event == "lifespan.startup" and self._manage_lifespan:
                 await self._orchestrator.open()
-            elif event == "lifespan.shutdown" and self._opens:
+            elif event == "lifespan.shutdown" and self._manage_lifespan:
                 await self._orchestrator.close()
             await send({"type": event + ".complete"})
             if event == "lifespan.shutdown":

@@ -33,7 +33,7 @@ _MAX_STOPS = 4  # as OpenAI has it
 _MAX_STOP_CHARACTERS = 256
 _LEGACY = "The legacy form is not offered: tools belong to the agents."
 # Fields that are refused by name, unless they ask for nothing.
-_UNOFFERED: tuple[tuple[str, tuple[object, ...], str], ...] = (
+_UNSUPPORTED_FIELDS: tuple[tuple[str, tuple[object, ...], str], ...] = (
     ("tools", (None, []), "Tools belong to the agents; a client cannot bring any."),
     ("tool_choice", (None, "none", "auto"), "Which tools are called is decided by the agents."),
     ("functions", (None, []), _LEGACY),
@@ -174,7 +174,7 @@ def chat_request(
     Raises:
         InvalidField: a value is out of its limits, or asks for what is not offered.
     """
-    _refuse_unoffered(body)
+    _reject_unsupported(body)
     if not 1 <= len(body.messages) <= settings.max_messages:
         raise InvalidField(f"There must be 1 to {settings.max_messages}.", field="messages")
     last = len(body.messages) - 1
@@ -192,11 +192,11 @@ def chat_request(
     )
 
 
-def _refuse_unoffered(body: ChatBody) -> None:
+def _reject_unsupported(body: ChatBody) -> None:
     """Refuse by name what would change the answer and is not offered."""
     if body.n not in (None, 1):
         raise InvalidField("Only one choice is offered.", field="n")
-    for field, nothing, said in _UNOFFERED:
+    for field, nothing, said in _UNSUPPORTED_FIELDS:
         value = getattr(body, field)
         if not any(type(value) is type(each) and value == each for each in nothing):
             raise InvalidField(said, field=field)

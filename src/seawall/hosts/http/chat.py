@@ -19,11 +19,11 @@ from seawall.events import (
     UsageReported,
 )
 from seawall.hosts.http.bodies import ChatBody, chat_request, decode, idempotency_key
-from seawall.hosts.http.door import check_room
+from seawall.hosts.http.door import check_capacity
 from seawall.hosts.http.exchange import Exchange, encode, problem_body
 from seawall.hosts.http.frames import EVENT_STREAM
 from seawall.hosts.http.running import run_turn
-from seawall.hosts.http.sessions import owner_of
+from seawall.hosts.http.sessions import authenticated_owner
 from seawall.identity.port import Credential
 from seawall.orchestrator import Orchestrator
 from seawall.turn import TurnRequest, Usage
@@ -35,27 +35,33 @@ _decoder = msgspec.json.Decoder(ChatBody)
 
 async def answer_chat(orchestrator: Orchestrator, exchange: Exchange) -> None:
     """Answer the exchange. See `run_turn` for what it raises."""
-    check_room(orchestrator, exchange)  # a refusal costs nothing: no body read, no token verified
+    check_capacity(
+        orchestrator, exchange
+    )  # a refusal costs nothing: no body read, no token verified
     settings = orchestrator.settings.server
     credential = exchange.credential()
     key = idempotency_key(exchange.headers.get(b"idempotency-key"))
     raw = await exchange.body(limit=settings.max_body_bytes, seconds=settings.body_seconds)
     body = decode(_decoder, raw)
     session = exchange.headers.get(b"seawall-session", b"").decode("latin-1") or None
-    request = exchange.bounded(chat_request(body, session=session, key=key, settings=settings))
+    request = exchange.with_deadline(
+        chat_request(body, session=session, key=key, settings=settings)
+    )
     try:
         if body.stream:
             with_usage = bool(body.stream_options and body.stream_options.include_usage)
-            await _stream(orchestrator, exchange, request, credential, with_usage=with_usage)
+            await _respond_stream(
+                orchestrator, exchange, request, credential, with_usage=with_usage
+            )
         else:
-            await _whole(orchestrator, exchange, request, credential)
+            await _respond_json(orchestrator, exchange, request, credential)
     except UnknownAgent as problem:  # by the name that it has in this format
         raise UnknownAgent(problem.detail, field="model") from problem
 
 
 async def answer_models(orchestrator: Orchestrator, exchange: Exchange) -> None:
     """`GET /v1/models`: the agents, and "auto", as a list of models."""
-    await owner_of(orchestrator, exchange)
+    await authenticated_owner(orchestrator, exchange)
     entries = [_model(name) for name in ("auto", *orchestrator.agents)]
     await exchange.answer({"object": "list", "data": entries})
 
@@ -66,7 +72,7 @@ async def answer_model(orchestrator: Orchestrator, exchange: Exchange, name: str
     Raises:
         UnknownAgent: there is no such agent.
     """
-    await owner_of(orchestrator, exchange)
+    await authenticated_owner(orchestrator, exchange)
     if name != "auto" and name not in orchestrator.agents:
         raise UnknownAgent(f"There is no agent {name[:64]!r}.", field="model")
     await exchange.answer(_model(name))
@@ -76,7 +82,7 @@ def _model(name: str) -> dict[str, object]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "seawall"}
 
 
-async def _stream(
+async def _respond_stream(
     orchestrator: Orchestrator,
     exchange: Exchange,
     request: TurnRequest,
@@ -110,7 +116,7 @@ async def _stream(
     await exchange.end(b"".join([*parts, b"data: [DONE]\n\n"]))
 
 
-async def _whole(
+async def _respond_json(
     orchestrator: Orchestrator, exchange: Exchange, request: TurnRequest, credential: Credential
 ) -> None:
     reply = _Reply(request.id)

@@ -6,25 +6,25 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["CheapShare", "Waiting"]
+__all__ = ["NonTurnLimiter", "DelayedConnection"]
 
 _SHARE = 0.15  # of the processor time that the worker gets
-_LEAST = 0.02  # of time itself, for a worker that has little to do
+_MIN_SHARE = 0.02  # of time itself, for a worker that has little to do
 _BURST_SECONDS = 0.005
 _TICK_SECONDS = 0.002
 _OVERHEAD_SECONDS = 35e-6  # of reading and writing, which happen outside of what is measured
-_LONGEST_SECONDS = 1e-3  # what waits for the store or the issuer meanwhile takes no processor time
+_MAX_COST_SECONDS = 1e-3  # what waits for the store or the issuer meanwhile takes no processor time
 _WEIGHT = 0.05
 
 
-class Waiting(Protocol):
+class DelayedConnection(Protocol):
     """A connection whose next request waits for the share."""
 
     def proceed(self) -> None:
         """Answer the request that waits."""
 
 
-class CheapShare:
+class NonTurnLimiter:
     """While turns are in flight, probes, refusals and mistakes may take 15 % of a worker's time.
 
     A token bucket in seconds of processor time. Connections that it has nothing for stand in one
@@ -53,11 +53,11 @@ class CheapShare:
         self._filled_at = time.monotonic()
         self._used = time.thread_time()  # processor time until then
         self._costs = [60e-6, 200e-6]  # answered by the connection; by the application
-        self._turns: OrderedDict[Waiting, None] = OrderedDict()
-        self._others: OrderedDict[Waiting, None] = OrderedDict()
+        self._turns: OrderedDict[DelayedConnection, None] = OrderedDict()
+        self._others: OrderedDict[DelayedConnection, None] = OrderedDict()
         self._ticking = False
 
-    def admit(self, connection: Waiting, *, turn: bool = False) -> bool:
+    def admit(self, connection: DelayedConnection, *, turn: bool = False) -> bool:
         """Whether its request may be answered now; if not, `proceed` is called later.
 
         turn: it asks for one, on a connection whose last answer was of another kind. Proxies mix
@@ -72,27 +72,27 @@ class CheapShare:
             asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
         return False
 
-    def waits(self, connection: Waiting) -> bool:
+    def is_delayed(self, connection: DelayedConnection) -> bool:
         """Whether `proceed` is still to be called."""
         return connection in self._turns or connection in self._others
 
-    def forget(self, connection: Waiting) -> None:
+    def forget(self, connection: DelayedConnection) -> None:
         """It is closed: it waits no longer."""
         self._turns.pop(connection, None)
         self._others.pop(connection, None)
 
-    def spend(self, *, application: bool) -> None:
+    def charge(self, *, application: bool) -> None:
         """Charge a request that is being answered."""
         self._tokens -= self._costs[application]
 
-    def learn(self, seconds: float, *, application: bool) -> None:
+    def record_cost(self, seconds: float, *, application: bool) -> None:
         """A request of this kind took so long."""
-        cost = min(seconds, _LONGEST_SECONDS) + _OVERHEAD_SECONDS
+        cost = min(seconds, _MAX_COST_SECONDS) + _OVERHEAD_SECONDS
         self._costs[application] += _WEIGHT * (cost - self._costs[application])
 
     def _available(self) -> bool:
         now, used = time.monotonic(), time.thread_time()
-        earned = (now - self._filled_at) * _LEAST + (used - self._used) * _SHARE
+        earned = (now - self._filled_at) * _MIN_SHARE + (used - self._used) * _SHARE
         self._tokens = min(_BURST_SECONDS, self._tokens + earned)
         self._filled_at, self._used = now, used
         if not self._busy():

@@ -4,15 +4,15 @@ from collections.abc import Callable, MutableSequence, Sequence
 
 from msgspec import Struct
 
-__all__ = ["COMPLETED", "FAILED", "IN_FLIGHT", "Counts", "Watch", "add_up"]
+__all__ = ["COMPLETED", "FAILED", "IN_FLIGHT", "TurnCounts", "ServerCallbacks", "sum_counts"]
 
 COMPLETED, FAILED, IN_FLIGHT = range(3)
 
-Counts = MutableSequence[int]
+TurnCounts = MutableSequence[int]
 """Turns completed and failed so far, and in flight when the stop was asked for."""
 
 
-class Watch(Struct, frozen=True):
+class ServerCallbacks(Struct, frozen=True):
     """What is called of a server's life.
 
     Attributes:
@@ -26,6 +26,6 @@ class Watch(Struct, frozen=True):
     stopped: Callable[[int, int], None] = lambda _completed, _failed: None
 
 
-def add_up(counts: Sequence[Counts], which: int) -> int:
+def sum_counts(counts: Sequence[TurnCounts], which: int) -> int:
     """The sum over all workers."""
     return sum(each[which] for each in counts)

@@ -10,14 +10,14 @@ from collections.abc import Collection, Mapping
 from seawall.errors import Unauthenticated
 from seawall.identity.port import Anonymous, Bearer, Credential
 
-__all__ = ["Client", "presented"]
+__all__ = ["Client", "read_credential"]
 
 Client = tuple[str, int] | None
 
 _PEERS = ("127.", "::ffff:127.")
 _octet = r"(?:\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])"
 _loopback_host = re.compile(rf"(?:localhost|127(?:\.{_octet}){{3}}|\[::1\])(?::\d{{1,5}})?\Z")
-_FETCHED_HERE = (b"same-origin", b"none")
+_SAME_SITE = (b"same-origin", b"none")
 # What proxies, gateways and content networks add on the way to a server.
 _FORWARDING = frozenset(
     {
@@ -36,7 +36,7 @@ _FORWARDING_PREFIXES = (
 )  # fmt: skip
 
 
-def presented(
+def read_credential(
     headers: Mapping[bytes, bytes],
     client: Client,
     *,
@@ -56,7 +56,7 @@ def presented(
     """
     key, authorization = headers.get(b"x-api-key"), headers.get(b"authorization")
     if not key and not authorization:
-        fault = _fault(headers, client, http_version, origins)
+        fault = _remote_reason(headers, client, http_version, origins)
         return Anonymous(fault, loopback=not fault)
     if not authorization:
         return Bearer(_ascii(key or b"", "X-API-Key"))
@@ -77,7 +77,7 @@ def _bearer(authorization: bytes) -> str:
     return secret.strip()
 
 
-def _fault(
+def _remote_reason(
     headers: Mapping[bytes, bytes], client: Client, http_version: str, origins: Collection[bytes]
 ) -> str:
     """Why a request cannot be taken for one of this machine's own; empty if it can."""
@@ -91,17 +91,19 @@ def _fault(
     for name in headers:
         if name in _FORWARDING or name.startswith(_FORWARDING_PREFIXES):
             return f"the header {name[:64].decode('latin-1')} shows that it was forwarded"
-    return _page_fault(headers, host, origins)
+    return _cross_origin_reason(headers, host, origins)
 
 
-def _page_fault(headers: Mapping[bytes, bytes], host: bytes, origins: Collection[bytes]) -> str:
+def _cross_origin_reason(
+    headers: Mapping[bytes, bytes], host: bytes, origins: Collection[bytes]
+) -> str:
     """The same as far as it concerns the page that a browser made the request for."""
     origin = headers.get(b"origin")
     if origin is not None and origin in origins:
         return ""
     if origin is not None and origin.lower() not in (b"http://" + host, b"https://" + host):
         return "it was made by a web page of another origin"
-    if headers.get(b"sec-fetch-site", b"none") not in _FETCHED_HERE:
+    if headers.get(b"sec-fetch-site", b"none") not in _SAME_SITE:
         return "it was made by a web page of another site"
     return ""
 

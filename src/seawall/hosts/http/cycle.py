@@ -11,7 +11,7 @@ from seawall.errors import InternalError, Problem
 from seawall.hosts.http.exchange import encode, problem_body
 from seawall.requests import REQUEST_ID, request_id
 
-__all__ = ["STATUS_LINES", "Cycle", "Owner"]
+__all__ = ["STATUS_LINES", "RequestCycle", "CycleConnection"]
 
 Application = Callable[..., Awaitable[None]]
 Message = MutableMapping[str, Any]
@@ -26,7 +26,7 @@ _forbidden_in_name = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _forbidden_in_value = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-class Owner(Protocol):
+class CycleConnection(Protocol):
     """The connection of a request.
 
     drained: is done when the client has read enough for more to be sent; None where it has.
@@ -35,17 +35,17 @@ class Owner(Protocol):
     transport: asyncio.Transport
     drained: "asyncio.Future[None] | None"
 
-    def want_body(self) -> None:
+    def resume_body(self) -> None:
         """The application reads on."""
 
     def may_keep_alive(self, status: int) -> bool:
         """Whether the connection can be used again; asked when the answer begins."""
 
-    def answered(self, cycle: "Cycle") -> None:
+    def response_written(self, cycle: "RequestCycle") -> None:
         """The whole answer was written."""
 
 
-class Cycle:
+class RequestCycle:
     """A request that the application answers. It is begun by `run`, in a task of its own.
 
     disconnected: the client has gone. error: what is wrong with the rest of the body; raised to
@@ -59,28 +59,33 @@ class Cycle:
         "_expects_continue",
         "_head",
         "_head_only",
-        "_left",
-        "_old",
-        "_owner",
+        "_remaining",
+        "_http_1_0",
+        "_connection",
         "_received",
         "_scope",
         "_waiter",
-        "begun_at",
+        "started_at",
         "complete",
         "disconnected",
         "error",
         "keep_alive",
         "started",
         "status",
-        "whole",
+        "body_complete",
     )
 
     def __init__(
-        self, scope: dict[str, Any], owner: Owner, *, old: bool, expects_continue: bool
+        self,
+        scope: dict[str, Any],
+        connection: CycleConnection,
+        *,
+        http_1_0: bool,
+        expects_continue: bool,
     ) -> None:
         self._scope = scope
-        self._owner = owner
-        self._old = old  # HTTP/1.0: it does not know chunks
+        self._connection = connection
+        self._http_1_0 = http_1_0  # HTTP/1.0: it does not know chunks
         self._expects_continue = expects_continue
         self._head_only = scope["method"] == "HEAD"
         self.keep_alive = True
@@ -89,9 +94,9 @@ class Cycle:
         self._waiter: asyncio.Future[None] | None = None
         self._head: list[bytes] = []
         self._chunked = False
-        self._left: int | None = None  # bytes that the answer is still to have
-        self.begun_at = 0.0
-        self.whole = False
+        self._remaining: int | None = None  # bytes that the answer is still to have
+        self.started_at = 0.0
+        self.body_complete = False
         self.error: Problem | None = None
         self.disconnected = False
         self.started = False
@@ -99,7 +104,7 @@ class Cycle:
         self.status = 0
 
     @property
-    def unread(self) -> int:
+    def unread_bytes(self) -> int:
         """Bytes of the body that the application has not taken."""
         return len(self._body)
 
@@ -108,7 +113,7 @@ class Cycle:
         """Whether the client still waits for "100 Continue", and may never send the body."""
         return self._expects_continue
 
-    def take_body(self, data: bytes) -> None:
+    def feed_body(self, data: bytes) -> None:
         """A part of the body has come."""
         self._body += data
         self.wake()
@@ -120,7 +125,7 @@ class Cycle:
 
     async def run(self, application: Application) -> None:
         """Have the application answer."""
-        self.begun_at = asyncio.get_running_loop().time()
+        self.started_at = asyncio.get_running_loop().time()
         try:
             await application(self._scope, self._receive, self._send)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the client is answered
@@ -128,7 +133,7 @@ class Cycle:
         if self.complete or self.disconnected:
             return
         if self.started:
-            self._owner.transport.abort()  # nobody is to take the answer for whole
+            self._connection.transport.abort()  # nobody is to take the answer for whole
             return
         problem = InternalError("Something went wrong here; it is logged.")
         name = request_id(dict(self._scope["headers"]))
@@ -145,14 +150,14 @@ class Cycle:
     async def _receive(self) -> Message:
         if self._expects_continue and not self.started and not self.disconnected:
             self._expects_continue = False
-            self._owner.transport.write(_CONTINUE)
+            self._connection.transport.write(_CONTINUE)
         while not (self.disconnected or self.complete):
-            if self._body or (self.whole and not self._received):
+            if self._body or (self.body_complete and not self._received):
                 data = bytes(self._body)
                 self._body.clear()
-                self._received = self.whole
-                self._owner.want_body()
-                return {"type": "http.request", "body": data, "more_body": not self.whole}
+                self._received = self.body_complete
+                self._connection.resume_body()
+                return {"type": "http.request", "body": data, "more_body": not self.body_complete}
             if (error := self.error) is not None:
                 # Anew: one that is kept would keep its traceback, and with it what was read.
                 raise type(error)(error.detail, field=error.field, retry_after=error.retry_after)
@@ -164,8 +169,8 @@ class Cycle:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
-        if self._owner.drained is not None:
-            await asyncio.shield(self._owner.drained)
+        if self._connection.drained is not None:
+            await asyncio.shield(self._connection.drained)
         if self.disconnected:
             return
         kind = message["type"]
@@ -185,23 +190,23 @@ class Cycle:
                 raise RuntimeError(f"the header {name!r} cannot be sent")
             lowered = name.lower()
             if lowered == b"content-length":
-                self._left = int(value)
+                self._remaining = int(value)
             elif lowered == b"connection":
                 closing = b"close" in value.lower()
             elif lowered == b"transfer-encoding":
                 continue
             lines.append(b"%b: %b\r\n" % (lowered, value))
         self.started = True
-        self.keep_alive = self._owner.may_keep_alive(status) and not closing
+        self.keep_alive = self._connection.may_keep_alive(status) and not closing
         bodiless = self._head_only or status in (204, 304)
-        if self._left is None and not bodiless:
-            if self._old:
+        if self._remaining is None and not bodiless:
+            if self._http_1_0:
                 self.keep_alive = False
             else:
                 self._chunked = True
                 lines.append(b"transfer-encoding: chunked\r\n")
         if bodiless:
-            self._left = None
+            self._remaining = None
         if not self.keep_alive and not closing:
             lines.append(b"connection: close\r\n")
         lines.append(b"\r\n")
@@ -211,7 +216,7 @@ class Cycle:
 
     def _write(self, data: bytes, *, last: bool) -> None:
         data = self._framed(data, last=last)
-        transport = self._owner.transport
+        transport = self._connection.transport
         if self._head and len(data) > _JOINED_BYTES:
             transport.write(b"".join(self._head))
             transport.write(data)
@@ -223,7 +228,7 @@ class Cycle:
         if last:
             self.complete = True
             self.wake()
-            self._owner.answered(self)
+            self._connection.response_written(self)
 
     def _framed(self, data: bytes, *, last: bool) -> bytes:
         """A part of the answer's body as it is sent."""
@@ -233,8 +238,8 @@ class Cycle:
             if data:
                 data = b"%x\r\n%b\r\n" % (len(data), data)
             return data + b"0\r\n\r\n" if last else data
-        if self._left is not None:
-            self._left -= len(data)
-            if self._left < 0 or (last and self._left):
+        if self._remaining is not None:
+            self._remaining -= len(data)
+            if self._remaining < 0 or (last and self._remaining):
                 raise RuntimeError("the body of the answer is not as long as its Content-Length")
         return data

@@ -17,8 +17,8 @@ from typing import cast
 import uvicorn
 
 from seawall.config import ServerSettings
-from seawall.hosts.http.protocol import LimitedProtocol
-from seawall.hosts.http.stop import Stop
+from seawall.hosts.http.protocol import HttpServerProtocol
+from seawall.hosts.http.stop import Shutdown
 
 __all__ = ["drain", "stop_listening"]
 
@@ -28,11 +28,11 @@ _TICK_SECONDS = 0.02
 _HANDSHAKE_SECONDS = 0.1
 _EMPTY_SECONDS = 10.0
 _IDLE_SECONDS = 1.0
-_LAST_WORDS_SECONDS = 2.0
+_FINAL_RESPONSE_SECONDS = 2.0
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 # Classic BPF over a TCP header: of its flags (byte 13) SYN without ACK is dropped, the rest passes
 # (https://docs.kernel.org/networking/filter.html). As (code, jump if true, if false, value).
-_NO_NEWCOMERS = (
+_DROP_SYN_FILTER = (
     (0x30, 0, 0, 13),  # load the byte
     (0x54, 0, 0, 0x12),  # and SYN | ACK
     (0x15, 0, 1, 0x02),  # equal to SYN?
@@ -50,7 +50,7 @@ class _Program(ctypes.Structure):
 async def drain(
     server: uvicorn.Server,
     listening: Sequence[socket.socket],
-    stop: Stop,
+    stop: Shutdown,
     settings: ServerSettings,
 ) -> float:
     """From the first signal to the last answer; a second signal skips the waits.
@@ -61,13 +61,13 @@ async def drain(
     clock = asyncio.get_running_loop().time
     for connection in _connections(server):
         connection.announce_close()
-    await stop.wait(settings.leave_seconds)
+    await stop.wait(settings.shutdown_delay_seconds)
     deadline = clock() + settings.drain_seconds
     await stop_listening(server.servers, listening)
-    while not _done(server) and clock() < deadline and not stop.hurried:
+    while not _is_idle(server) and clock() < deadline and not stop.immediate:
         _close_idle(server, clock() - _IDLE_SECONDS)
         await asyncio.sleep(_TICK_SECONDS)
-    await _end(server, stop)
+    await _abandon(server, stop)
     return deadline
 
 
@@ -82,7 +82,7 @@ async def stop_listening(
     event loop, and only then closed.
     """
     for each in listening:
-        _let_nobody_in(each)
+        _drop_new_connections(each)
     await asyncio.sleep(_HANDSHAKE_SECONDS)  # those who are half in
     waiting = select.poll()
     for each in listening:
@@ -97,35 +97,35 @@ async def stop_listening(
         each.close()
 
 
-def _let_nobody_in(listening: socket.socket) -> None:
-    code = b"".join(struct.pack("HBBI", *each) for each in _NO_NEWCOMERS)
+def _drop_new_connections(listening: socket.socket) -> None:
+    code = b"".join(struct.pack("HBBI", *each) for each in _DROP_SYN_FILTER)
     kept = ctypes.create_string_buffer(code)
-    program = _Program(len(_NO_NEWCOMERS), ctypes.addressof(kept))
+    program = _Program(len(_DROP_SYN_FILTER), ctypes.addressof(kept))
     try:
         listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(program))
     except OSError as error:  # not Linux: who comes in this very moment is reset
         _log.debug("newcomers cannot be held off: %s", error)
 
 
-async def _end(server: uvicorn.Server, stop: Stop) -> None:
+async def _abandon(server: uvicorn.Server, stop: Shutdown) -> None:
     """Cancel what is left; it has a moment to say so."""
     tasks = list(server.server_state.tasks)
     if tasks:
         _log.warning("ending %d requests that are not done", len(tasks))
-        stop.ending = True
+        stop.abandoning = True
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks, timeout=_LAST_WORDS_SECONDS)
+        await asyncio.wait(tasks, timeout=_FINAL_RESPONSE_SECONDS)
     for connection in _connections(server):
         if connection.answering:
             connection.transport.abort()  # who does not read cannot be told
         else:
             connection.transport.close()
     if left := list(server.server_state.tasks):
-        await asyncio.wait(left, timeout=_LAST_WORDS_SECONDS)
+        await asyncio.wait(left, timeout=_FINAL_RESPONSE_SECONDS)
 
 
-def _done(server: uvicorn.Server) -> bool:
+def _is_idle(server: uvicorn.Server) -> bool:
     return not (server.server_state.connections or server.server_state.tasks)
 
 
@@ -136,5 +136,5 @@ def _close_idle(server: uvicorn.Server, since: float) -> None:
             connection.transport.close()
 
 
-def _connections(server: uvicorn.Server) -> list[LimitedProtocol]:
-    return cast("list[LimitedProtocol]", list(server.server_state.connections))
+def _connections(server: uvicorn.Server) -> list[HttpServerProtocol]:
+    return cast("list[HttpServerProtocol]", list(server.server_state.connections))

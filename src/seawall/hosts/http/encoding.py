@@ -4,13 +4,13 @@ import zlib
 
 from seawall.errors import BodyTooLarge, InvalidRequest, UnsupportedEncoding
 
-__all__ = ["decoded"]
+__all__ = ["decode_body"]
 
 _GZIP = frozenset((b"gzip", b"x-gzip"))
 _GZIP_WINDOW = 31  # the largest, with gzip's header: https://zlib.net/manual.html
 
 
-def decoded(data: bytes, coding: bytes, limit: int) -> bytes:
+def decode_body(data: bytes, coding: bytes, limit: int) -> bytes:
     """A body as it was before it was encoded.
 
     Args:

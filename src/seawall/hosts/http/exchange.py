@@ -14,19 +14,19 @@ from seawall.errors import (
     Problem,
     RequestTimeout,
 )
-from seawall.hosts.http.credentials import presented
-from seawall.hosts.http.pace import Pace
-from seawall.hosts.http.stop import Stop
+from seawall.hosts.http.credentials import read_credential
+from seawall.hosts.http.pace import OutputThrottle
+from seawall.hosts.http.stop import Shutdown
 from seawall.identity.port import Credential
 from seawall.requests import REQUEST_ID, Request, request_id
 from seawall.transport.deadline import Deadline
-from seawall.transport.wheel import Wheel
+from seawall.transport.wheel import TimingWheel
 from seawall.turn import TurnRequest
 
 if TYPE_CHECKING:  # imported only where it is configured
     from seawall.hosts.http.cors import Cors
 
-__all__ = ["ClientGone", "Exchange", "Receive", "Scope", "Send"]
+__all__ = ["ClientDisconnected", "Exchange", "Receive", "Scope", "Send"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -56,7 +56,7 @@ _LISTS = frozenset(
 encode = msgspec.json.Encoder().encode
 
 
-class ClientGone(Exception):
+class ClientDisconnected(Exception):
     """The client closed the connection; nobody is there to be answered."""
 
 
@@ -68,9 +68,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_pace",
+        "_throttle",
         "_receive",
-        "_repeats",
+        "_has_repeated",
         "_send",
         "_wheel",
         "cors",
@@ -87,9 +87,9 @@ class Exchange:
         receive: Receive,
         send: Send,
         *,
-        pace: Pace,
-        wheel: Wheel,
-        stop: Stop,
+        pace: OutputThrottle,
+        wheel: TimingWheel,
+        stop: Shutdown,
         cors: "Cors | None" = None,
     ) -> None:
         self.scope = scope
@@ -97,11 +97,11 @@ class Exchange:
         self.cors = cors
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request = Request(request_id(self.headers, scope.get("seawall.request_id", "")))
-        self._repeats = len(self.headers) != len(scope["headers"])
+        self._has_repeated = len(self.headers) != len(scope["headers"])
         self.started = False
         self._receive = receive
         self._send = send
-        self._pace = pace
+        self._throttle = pace
         self._wheel = wheel
 
     def check_headers(self) -> None:
@@ -110,8 +110,8 @@ class Exchange:
         Raises:
             InvalidRequest: one that says who asks, or what for, was sent more than once.
         """
-        if self._repeats:
-            self.headers = _joined(self.scope["headers"])
+        if self._has_repeated:
+            self.headers = _merge_headers(self.scope["headers"])
 
     async def body(self, *, limit: int, seconds: float) -> bytes:
         """The whole request body, decoded where it was sent by gzip.
@@ -120,7 +120,7 @@ class Exchange:
             BodyTooLarge: more than `limit` bytes were announced or sent, or come of decoding it.
             UnsupportedEncoding: its content coding is another one.
             RequestTimeout: it did not arrive within `seconds`.
-            ClientGone: the client left before it was complete.
+            ClientDisconnected: the client left before it was complete.
         """
         announced = self.headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced[:20]) > limit:
@@ -132,7 +132,7 @@ class Exchange:
                 while True:
                     message = await self._receive()
                     if message["type"] == "http.disconnect":
-                        raise ClientGone
+                        raise ClientDisconnected
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     if size > limit:
@@ -144,23 +144,23 @@ class Exchange:
         data = b"".join(parts)
         if (coding := self.headers.get(b"content-encoding")) is None:
             return data
-        from seawall.hosts.http.encoding import decoded  # noqa: PLC0415 - few clients compress
+        from seawall.hosts.http.encoding import decode_body  # noqa: PLC0415 - few clients compress
 
-        return decoded(data, coding, limit)
+        return decode_body(data, coding, limit)
 
     def credential(self) -> Credential:
-        """See `presented`; where the host has established it, that."""
+        """See `read_credential`; where the host has established it, that."""
         trusted: Credential | None = self.scope.get("seawall.credential")
         if trusted is not None:  # a client cannot put it there
             return trusted
-        return presented(
+        return read_credential(
             self.headers,
             self.scope.get("client"),
             http_version=self.scope["http_version"],
             origins=() if self.cors is None else self.cors.origins,
         )
 
-    def bounded(self, request: TurnRequest) -> TurnRequest:
+    def with_deadline(self, request: TurnRequest) -> TurnRequest:
         """The request, to be done by the time that the host has for it, where that is bounded."""
         deadline: float | None = self.scope.get("seawall.deadline")
         return request if deadline is None else structs.replace(request, deadline=deadline)
@@ -172,7 +172,7 @@ class Exchange:
         except (UnicodeDecodeError, ValueError) as error:
             raise InvalidRequest("The query string cannot be read.") from error
 
-    async def disconnected(self) -> None:
+    async def wait_disconnected(self) -> None:
         """Return when the client has gone. Only once the body has been read."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
@@ -192,13 +192,13 @@ class Exchange:
     async def write_text(self, data: bytes) -> None:
         """Send a piece of streamed text; under load the next one has to wait a little."""
         await self.write(data)
-        await self._pace.hold()
+        await self._throttle.wait()
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last part of the body."""
         await self._send({"type": "http.response.body", "body": data})
 
-    async def nothing(self, headers: Sequence[Header] = (), *, readable: bool = True) -> None:
+    async def no_content(self, headers: Sequence[Header] = (), *, readable: bool = True) -> None:
         """Send an answer without a body. See `start`."""
         await self.start(204, headers, readable=readable)
         await self.end()
@@ -229,7 +229,7 @@ class Exchange:
         )
 
 
-def _joined(headers: Sequence[Header]) -> dict[bytes, bytes]:
+def _merge_headers(headers: Sequence[Header]) -> dict[bytes, bytes]:
     joined: dict[bytes, bytes] = {}
     for name, value in headers:
         if name not in joined:

@@ -7,25 +7,27 @@ from typing import Protocol
 
 from seawall.config import ServerSettings
 
-__all__ = ["READ_BYTES", "Dispensable", "Intake"]
+__all__ = ["READ_BUFFER_BYTES", "EvictableConnection", "ConnectionLimits"]
 
-READ_BYTES = 16_384
-_RESERVE = 512  # descriptors: a round of the event loop may accept one of each listening socket
-_AT_ONCE = 64
+READ_BUFFER_BYTES = 16_384
+_RESERVED_DESCRIPTORS = (
+    512  # descriptors: a round of the event loop may accept one of each listening socket
+)
+_EVICTED_AT_ONCE = 64
 
 
-class Dispensable(Protocol):
+class EvictableConnection(Protocol):
     """A connection, as the intake sees it."""
 
     @property
     def waiting_since(self) -> float | None:
         """Since when it waits for a request; None while one is being answered."""
 
-    def give_way(self) -> bool:
+    def evict(self) -> bool:
         """Close, if what it holds is not of a turn; whether it did."""
 
 
-class Intake:
+class ConnectionLimits:
     """Bounds all connections of a worker together, where each by itself is within its own bounds.
 
     Beyond a bound the connections that have waited longest give way to new ones.
@@ -35,16 +37,22 @@ class Intake:
         files: Descriptors that the process may have open.
     """
 
-    __slots__ = ("_files", "_holding", "_limits", "_unread", "reading")
+    __slots__ = ("_files", "_buffered", "_limits", "_buffered_total", "read_buffer")
 
     def __init__(self, limits: ServerSettings, files: int) -> None:
         self._limits = limits
-        self._files = files - min(_RESERVE, files // 4)
-        self._holding: dict[Dispensable, int] = {}  # in the order in which they began to hold
-        self._unread = 0
-        self.reading = memoryview(bytearray(READ_BYTES))  # by one connection after the other
+        self._files = files - min(_RESERVED_DESCRIPTORS, files // 4)
+        self._buffered: dict[
+            EvictableConnection, int
+        ] = {}  # in the order in which they began to hold
+        self._buffered_total = 0
+        self.read_buffer = memoryview(
+            bytearray(READ_BUFFER_BYTES)
+        )  # by one connection after the other
 
-    def enter(self, descriptor: int, connections: Iterable[Dispensable], count: int) -> bool:
+    def admit_connection(
+        self, descriptor: int, connections: Iterable[EvictableConnection], count: int
+    ) -> bool:
         """Make room for a connection.
 
         Returns:
@@ -59,18 +67,18 @@ class Intake:
             if (since := each.waiting_since) is not None
         ]
         closed = [
-            each for *_, each in heapq.nsmallest(max(8, count // 64), waiting) if each.give_way()
+            each for *_, each in heapq.nsmallest(max(8, count // 64), waiting) if each.evict()
         ]
         return bool(closed) or not full
 
-    def hold(self, connection: Dispensable, size: int) -> None:
+    def set_buffered(self, connection: EvictableConnection, size: int) -> None:
         """The connection holds `size` bytes of requests that are not answered."""
-        self._unread += size - self._holding.get(connection, 0)
+        self._buffered_total += size - self._buffered.get(connection, 0)
         if size:
-            self._holding[connection] = size
+            self._buffered[connection] = size
         else:
-            self._holding.pop(connection, None)
-        if self._unread > self._limits.max_unread_bytes:
-            for each in list(islice(self._holding, _AT_ONCE)):
-                if each.give_way() and self._unread <= self._limits.max_unread_bytes:
+            self._buffered.pop(connection, None)
+        if self._buffered_total > self._limits.max_unread_bytes:
+            for each in list(islice(self._buffered, _EVICTED_AT_ONCE)):
+                if each.evict() and self._buffered_total <= self._limits.max_unread_bytes:
                     break

@@ -6,14 +6,14 @@ import threading
 import time
 import traceback
 
-__all__ = ["LoopWatch"]
+__all__ = ["EventLoopWatchdog"]
 
 _log = logging.getLogger("seawall.server")
-_LEAST_SECONDS_BETWEEN = 60.0
+_MIN_REPORT_INTERVAL = 60.0
 _FRAMES = 20
 
 
-class LoopWatch:
+class EventLoopWatchdog:
     """A thread that looks whether the event loop still comes round."""
 
     def __init__(self, seconds: float) -> None:
@@ -38,14 +38,14 @@ class LoopWatch:
 
     def _watch(self) -> None:
         pause = self._seconds / 4
-        reported, looked = -_LEAST_SECONDS_BETWEEN, time.monotonic()
+        reported, looked = -_MIN_REPORT_INTERVAL, time.monotonic()
         while not self._stopped.wait(pause):
             now = time.monotonic()
             if now - looked > self._seconds:  # the whole process stood still
                 self._beat = now
             looked = now
             late = now - self._beat
-            if late > self._seconds and now - reported > _LEAST_SECONDS_BETWEEN:
+            if late > self._seconds and now - reported > _MIN_REPORT_INTERVAL:
                 reported = now
                 frame = sys._current_frames().get(self._watched)  # noqa: SLF001 - documented
                 stack = "".join(traceback.format_stack(frame, -_FRAMES))

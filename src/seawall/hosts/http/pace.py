@@ -5,16 +5,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["Pace"]
+__all__ = ["OutputThrottle"]
 
 _TICK = 0.02
 _NEGLIGIBLE = 0.01
-_GAIN = 10.0
-_FADE = 0.9
+_DELAY_PER_LAG = 10.0
+_LAG_DECAY = 0.9
 _IDLE_TICKS = 100
 
 
-class Pace:
+class OutputThrottle:
     """Holds back text that follows a stream's first, for as long as the event loop is late.
 
     What a held stream's model writes meanwhile gathers in the kernel and goes out as one piece,
@@ -26,33 +26,33 @@ class Pace:
     only so many begin, so that lag alone would not tell.
     """
 
-    def __init__(self, longest: float, *, behind: Callable[[], bool]) -> None:
-        self._longest = longest
+    def __init__(self, max_delay: float, *, behind: Callable[[], bool]) -> None:
+        self._max_delay = max_delay
         self._behind = behind
-        self._held: deque[tuple[float, asyncio.Future[None]]] = deque()
+        self._delayed: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._lag = 0.0
-        self._window = 0.0
+        self._delay = 0.0
         self._ticked_at = 0.0
         self._unused = 0
         self._ticking = False
 
     @property
-    def window(self) -> float:
+    def delay(self) -> float:
         """Seconds that text is held back now."""
-        return self._window
+        return self._delay
 
-    async def hold(self) -> None:
+    async def wait(self) -> None:
         """Wait as long as text is held back now; to be called after each piece of text."""
-        if not self._longest:
+        if not self._max_delay:
             return
         self._unused = 0
         if not self._ticking:
             self._ticking = True
             self._ticked_at = time.monotonic()
             asyncio.get_running_loop().call_later(_TICK, self._tick)
-        if self._window:
+        if self._delay:
             released = asyncio.get_running_loop().create_future()
-            self._held.append((time.monotonic() + self._window, released))
+            self._delayed.append((time.monotonic() + self._delay, released))
             await released
 
     def _tick(self) -> None:
@@ -60,17 +60,19 @@ class Pace:
         now = time.monotonic()
         late = now - self._ticked_at - _TICK
         self._ticked_at = now
-        self._lag = max(late, self._lag * _FADE)
+        self._lag = max(late, self._lag * _LAG_DECAY)
         if self._behind():
-            self._lag = max(self._lag, self._longest / _GAIN)
-        self._window = min(self._longest, self._lag * _GAIN) if self._lag > _NEGLIGIBLE else 0.0
-        while self._held and (self._held[0][0] <= now or not self._window):
-            _, released = self._held.popleft()
+            self._lag = max(self._lag, self._max_delay / _DELAY_PER_LAG)
+        self._delay = (
+            min(self._max_delay, self._lag * _DELAY_PER_LAG) if self._lag > _NEGLIGIBLE else 0.0
+        )
+        while self._delayed and (self._delayed[0][0] <= now or not self._delay):
+            _, released = self._delayed.popleft()
             if not released.done():
                 released.set_result(None)
         self._unused += 1
-        if self._held or self._unused < _IDLE_TICKS:
+        if self._delayed or self._unused < _IDLE_TICKS:
             asyncio.get_running_loop().call_later(_TICK, self._tick)
         else:
             self._ticking = False
-            self._lag = self._window = 0.0
+            self._lag = self._delay = 0.0

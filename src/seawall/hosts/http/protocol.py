@@ -1,6 +1,6 @@
 """The server's side of an HTTP/1.1 connection, with the limits that a public server needs.
 
-One request at a time: what comes behind it is held unread, up to `READ_BYTES`, and then waits in
+One request at a time: what comes behind it is held unread, up to `READ_BUFFER_BYTES`, and then waits in
 the kernel. So the same requests get the same answers however their bytes are cut.
 """
 
@@ -20,20 +20,26 @@ from seawall.errors import (
     Problem,
     RequestTimeout,
 )
-from seawall.hosts.http.cheap_share import CheapShare
-from seawall.hosts.http.cycle import STATUS_LINES, Cycle
-from seawall.hosts.http.door import LIVE_TARGET, TURN_TARGETS, Door, Lines, is_open
-from seawall.hosts.http.intake import Intake
-from seawall.hosts.http.stop import Stop
+from seawall.hosts.http.cheap_share import NonTurnLimiter
+from seawall.hosts.http.cycle import STATUS_LINES, RequestCycle
+from seawall.hosts.http.door import (
+    LIVENESS_TARGET,
+    TURN_TARGETS,
+    DirectResponse,
+    PreAdmissionCheck,
+    is_public,
+)
+from seawall.hosts.http.intake import ConnectionLimits
+from seawall.hosts.http.stop import Shutdown
 from seawall.transport.http_request import (
     HeadTooLarge,
     MalformedRequest,
     RequestHead,
     RequestReader,
 )
-from seawall.transport.wheel import Timer, Wheel
+from seawall.transport.wheel import Timer, TimingWheel
 
-__all__ = ["LimitedProtocol"]
+__all__ = ["HttpServerProtocol"]
 
 _MAX_HEADERS = 100
 _HIGH_WATER = 16_384  # bytes of an answer that wait for a slow reader
@@ -42,7 +48,7 @@ _PIPELINED_BYTES = 2_048  # that are read while an answer is under way
 _LINGER_SECONDS = 2.0
 
 
-class LimitedProtocol(BufferedProtocol):
+class HttpServerProtocol(BufferedProtocol):
     """One connection. A stranger cannot make it hold more, or longer, than configured.
 
     The head must arrive within `header_seconds` and `max_header_bytes`; a client that leaves an
@@ -64,17 +70,17 @@ class LimitedProtocol(BufferedProtocol):
 
     __slots__ = (
         "_app",
-        "_awaits_head",
+        "_awaiting_head",
         "_body_bytes",
         "_closing",
         "_cycle",
-        "_debtor",
+        "_after_non_turn",
         "_discarded",
-        "_door",
+        "_pre_admission",
         "_head",
-        "_holds",
+        "_reported",
         "_idle_timer",
-        "_intake",
+        "_connection_limits",
         "_keep_alive_seconds",
         "_limits",
         "_linger_timer",
@@ -84,10 +90,10 @@ class LimitedProtocol(BufferedProtocol):
         "_reader",
         "_reading_paused",
         "_scheduled",
-        "_share",
+        "_non_turn_limiter",
         "_stall_timer",
         "_state",
-        "_stop",
+        "_shutdown",
         "_wheel",
         "answering",
         "drained",
@@ -100,11 +106,11 @@ class LimitedProtocol(BufferedProtocol):
         self,
         *,
         limits: ServerSettings,
-        wheel: Wheel,
-        stop: Stop,
-        door: Door,
-        intake: Intake,
-        share: CheapShare,
+        wheel: TimingWheel,
+        stop: Shutdown,
+        door: PreAdmissionCheck,
+        intake: ConnectionLimits,
+        share: NonTurnLimiter,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any] | None = None,
@@ -113,28 +119,28 @@ class LimitedProtocol(BufferedProtocol):
         del app_state
         self._limits = limits
         self._wheel = wheel
-        self._stop = stop
-        self._door = door
-        self._intake = intake
-        self._share = share
+        self._shutdown = stop
+        self._pre_admission = door
+        self._connection_limits = intake
+        self._non_turn_limiter = share
         self._state = server_state
         self._app = config.loaded_app
         self._keep_alive_seconds = config.timeout_keep_alive
         self._loop = _loop or asyncio.get_running_loop()
         self._reader = RequestReader(limits.max_header_bytes, _MAX_HEADERS)
         self._head: RequestHead | None = None  # of the request that waits, or is answered
-        self._cycle: Cycle | None = None  # where the application answers it
+        self._cycle: RequestCycle | None = None  # where the application answers it
         self._closing = False  # after the answer under way
         self._lingering = False
         self._body_bytes = 0  # that have come of the body
         self._discarded = 0  # bytes that came after the last answer
-        self._debtor = False  # the last answer here was not of a turn
-        self._holds = False
+        self._after_non_turn = False  # the last answer here was not of a turn
+        self._reported = False
         self._scheduled = False
         self._reading_paused = False
         self.drained: asyncio.Future[None] | None = None  # while the client does not read
         self._idle_timer: Timer | None = None
-        self._awaits_head = False  # the timer is for the rest of a head, else for another request
+        self._awaiting_head = False  # the timer is for the rest of a head, else for another request
         self._linger_timer: Timer | None = None
         self._stall_timer: Timer | None = None
         self._peer: tuple[str, int] | None = None
@@ -148,11 +154,11 @@ class LimitedProtocol(BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self.transport = transport  # type: ignore[assignment]  # a stream transport, always
-        connections = cast("set[LimitedProtocol]", self._state.connections)
+        connections = cast("set[HttpServerProtocol]", self._state.connections)
         connections.add(self)
         self.idle_since = self.waiting_since = self._loop.time()
         descriptor = transport.get_extra_info("socket").fileno()
-        if not self._intake.enter(descriptor, connections, len(connections)):
+        if not self._connection_limits.admit_connection(descriptor, connections, len(connections)):
             self.transport.abort()
             return
         peer = transport.get_extra_info("peername")
@@ -168,10 +174,10 @@ class LimitedProtocol(BufferedProtocol):
             if timer is not None:
                 timer.cancel()
         self._idle_timer = self._stall_timer = self._linger_timer = None
-        self._share.forget(self)
+        self._non_turn_limiter.forget(self)
         self._reader.clear()
-        self._hold(0)
-        self._resume_senders()
+        self._report_buffered(0)
+        self._release_senders()
         if self._cycle is not None:
             self._cycle.disconnected = True
             self._cycle.wake()
@@ -181,20 +187,20 @@ class LimitedProtocol(BufferedProtocol):
         """See asyncio.BufferedProtocol."""
         del sizehint
         if self._scheduled or (self.answering and self._reader.complete):
-            return self._intake.reading[:_PIPELINED_BYTES]
-        return self._intake.reading
+            return self._connection_limits.read_buffer[:_PIPELINED_BYTES]
+        return self._connection_limits.read_buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """See asyncio.BufferedProtocol."""
         if self._lingering:
-            self._discard(nbytes)
+            self._discard_input(nbytes)
             return
         self.idle_since = None
-        self._reader.feed(self._intake.reading[:nbytes])
+        self._reader.feed(self._connection_limits.read_buffer[:nbytes])
         if self._scheduled:
-            self._pace_reading()
+            self._update_reading()
         else:
-            self._go_on()
+            self._process_input()
 
     def pause_writing(self) -> None:
         """The client does not read: it has `stall_seconds`."""
@@ -210,9 +216,9 @@ class LimitedProtocol(BufferedProtocol):
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
-        self._resume_senders()
+        self._release_senders()
         if not self.answering:
-            self._go_on_soon()
+            self._schedule_input()
 
     # What the server calls.
 
@@ -228,12 +234,12 @@ class LimitedProtocol(BufferedProtocol):
         else:
             self.transport.close()
 
-    def give_way(self) -> bool:
-        """See `Intake`: close, unless the application is answering."""
+    def evict(self) -> bool:
+        """See `ConnectionLimits`: close, unless the application is answering."""
         if self.transport.is_closing():
             return False
         if self._cycle is not None:
-            if self._cycle.whole or self._cycle.started:
+            if self._cycle.body_complete or self._cycle.started:
                 return False
             self._fail_body(Overloaded("Too many bodies come in too slowly.", retry_after=1.0))
         elif self.drained is not None:
@@ -243,54 +249,58 @@ class LimitedProtocol(BufferedProtocol):
             and not self._lingering
             and (self._head is None or self.answering)
         ):
-            self._refuse(Overloaded("Too many requests come in too slowly.", retry_after=1.0))
+            self._reject(Overloaded("Too many requests come in too slowly.", retry_after=1.0))
         else:
             self.transport.close()
         if self.transport.is_closing():
             self.waiting_since = None
         self._reader.clear()
-        self._hold(0)
+        self._report_buffered(0)
         return True
 
     def proceed(self) -> None:
-        """See `CheapShare`: answer the request that had to wait for it."""
+        """See `NonTurnLimiter`: answer the request that had to wait for it."""
         if self.answering and self._head is not None and not self.transport.is_closing():
-            self._begin(self._head)
-            self._go_on()
+            self._dispatch(self._head)
+            self._process_input()
 
     # What the application's answer calls.
 
-    def want_body(self) -> None:
+    def resume_body(self) -> None:
         """The application reads on."""
         if self._reading_paused and not self._lingering:
-            self._go_on_soon()
+            self._schedule_input()
 
     def may_keep_alive(self, status: int) -> bool:
         """Whether the connection can be used again after the answer that begins."""
         cycle, head, reader = self._cycle, self._head, self._reader
-        keep = not (self._closing or self._stop.leaving) and head is not None and head.keep_alive
+        keep = (
+            not (self._closing or self._shutdown.requested) and head is not None and head.keep_alive
+        )
         keep = keep and self._body_bytes <= self._limits.max_body_bytes
         if keep and not reader.complete and cycle is not None:
             keep = cycle.error is None and not cycle.expects_continue and status != 408
         self._closing = not keep
         return keep
 
-    def answered(self, cycle: Cycle) -> None:
+    def response_written(self, cycle: RequestCycle) -> None:
         """The whole answer was written."""
         head = self._head
         if cycle is not self._cycle or head is None:
             return
-        open_to_all = is_open(head.method, head.path)
+        open_to_all = is_public(head.method, head.path)
         if open_to_all or cycle.status >= 400:
-            self._share.learn(self._loop.time() - cycle.begun_at, application=True)
-        self._debtor = open_to_all or cycle.status >= 400
+            self._non_turn_limiter.record_cost(
+                self._loop.time() - cycle.started_at, application=True
+            )
+        self._after_non_turn = open_to_all or cycle.status >= 400
         self._cycle = None
         self._closing = self._closing or not cycle.keep_alive
-        self._finish_answer()
+        self._finish_response()
 
     # The course of a request.
 
-    def _go_on(self) -> None:
+    def _process_input(self) -> None:
         """Do what can be done with the bytes that have come."""
         self._scheduled = False
         if self._lingering or self.transport.is_closing():
@@ -300,21 +310,23 @@ class LimitedProtocol(BufferedProtocol):
             if self._head is None and self.drained is None:
                 self._head = reader.next_head()
                 if self._head is not None:
-                    self._take_head(self._head)
+                    self._handle_head(self._head)
             if self._head is None:
                 if not self._scheduled and self.drained is None:
                     self._wait_for_head()
             elif not reader.complete:
-                self._take_body()
+                self._forward_body()
         except MalformedRequest as error:
-            self._refuse_malformed(error)
+            self._reject_malformed(error)
             return
         if not self._lingering:
             failed = self._cycle is not None and self._cycle.error is not None
-            self._hold(reader.held + (0 if reader.complete or failed else self._body_bytes))
-            self._pace_reading()
+            self._report_buffered(
+                reader.buffered + (0 if reader.complete or failed else self._body_bytes)
+            )
+            self._update_reading()
 
-    def _take_head(self, head: RequestHead) -> None:
+    def _handle_head(self, head: RequestHead) -> None:
         self._stop_idle_timer()
         self.waiting_since = None
         self.answering = True
@@ -322,40 +334,46 @@ class LimitedProtocol(BufferedProtocol):
         # The first request of a connection never waits: to accept that has cost more, and those
         # of an orchestrator's probes must not stand in line with a stranger's thousand connections.
         turn = head.path in TURN_TARGETS
-        if not self._debtor or self._stop.leaving or self._share.admit(self, turn=turn):
-            self._begin(head)
+        if (
+            not self._after_non_turn
+            or self._shutdown.requested
+            or self._non_turn_limiter.admit(self, turn=turn)
+        ):
+            self._dispatch(head)
 
-    def _begin(self, head: RequestHead) -> None:
+    def _dispatch(self, head: RequestHead) -> None:
         """Answer the request, here or by the application."""
         self._closing = (
             not head.keep_alive
-            or self._stop.leaving
+            or self._shutdown.requested
             or (head.length or 0) > self._limits.max_body_bytes
         )
         begun = self._loop.time()
-        if head.path == LIVE_TARGET and head.method in (b"GET", b"HEAD"):
-            alive = self._door.alive(head.headers, head.method.decode())
-            self._answer_here(200, alive, begun, head_only=head.method == b"HEAD")
+        if head.path == LIVENESS_TARGET and head.method in (b"GET", b"HEAD"):
+            liveness_response = self._pre_admission.liveness_response(
+                head.headers, head.method.decode()
+            )
+            self._respond_directly(200, liveness_response, begun, head_only=head.method == b"HEAD")
             return
         if head.path in TURN_TARGETS and head.method == b"POST":
-            refusal = self._door.refusal(head.headers, self._peer, head.path)
+            refusal = self._pre_admission.refusal(head.headers, self._peer, head.path)
             if refusal is not None:
-                self._answer_here(503, refusal, begun)
+                self._respond_directly(503, refusal, begun)
                 return
-        if self._debtor:
-            self._share.spend(application=True)
-        cycle = Cycle(
-            self._scope(head), self, old=not head.minor, expects_continue=head.expects_continue
+        if self._after_non_turn:
+            self._non_turn_limiter.charge(application=True)
+        cycle = RequestCycle(
+            self._scope(head), self, http_1_0=not head.minor, expects_continue=head.expects_continue
         )
         self._cycle = cycle
         if self._reader.complete:
-            cycle.whole = True
+            cycle.body_complete = True
         task = self._loop.create_task(cycle.run(self._app))
         self._state.tasks.add(task)
         task.add_done_callback(self._state.tasks.discard)
 
-    def _answer_here(
-        self, status: int, answer: Lines, begun: float, *, head_only: bool = False
+    def _respond_directly(
+        self, status: int, answer: DirectResponse, begun: float, *, head_only: bool = False
     ) -> None:
         """Answer past the application."""
         head, reader = self._head, self._reader
@@ -371,33 +389,33 @@ class LimitedProtocol(BufferedProtocol):
                 b"" if head_only else body,
             )
         )
-        self._share.learn(self._loop.time() - begun, application=False)
-        if self._debtor:
-            self._share.spend(application=False)
-        self._debtor = True
-        self._finish_answer()
+        self._non_turn_limiter.record_cost(self._loop.time() - begun, application=False)
+        if self._after_non_turn:
+            self._non_turn_limiter.charge(application=False)
+        self._after_non_turn = True
+        self._finish_response()
 
-    def _take_body(self) -> None:
+    def _forward_body(self) -> None:
         """Pass on what has come of the body."""
         reader, cycle = self._reader, self._cycle
         if cycle is None:
             if not self.answering:
-                self._pass_over_body()
+                self._discard_body()
             return  # else it waits for its share
         if cycle.error is not None:
             reader.clear()
             return
-        while not reader.complete and cycle.unread <= _BODY_HIGH_WATER:
+        while not reader.complete and cycle.unread_bytes <= _BODY_HIGH_WATER:
             data = reader.read_body()
             if not data:
                 break
             self._body_bytes += len(data)
-            cycle.take_body(data)
+            cycle.feed_body(data)
         if reader.complete:
-            cycle.whole = True
+            cycle.body_complete = True
             cycle.wake()
 
-    def _pass_over_body(self) -> None:
+    def _discard_body(self) -> None:
         """The rest of the body of a request that was answered is not wanted."""
         self._body_bytes += len(self._reader.read_body())
         if self._body_bytes > self._limits.max_body_bytes:
@@ -405,7 +423,7 @@ class LimitedProtocol(BufferedProtocol):
         elif self._reader.complete:
             self._finish_request()
 
-    def _finish_answer(self) -> None:
+    def _finish_response(self) -> None:
         """The answer is written: what is left of the request, then the next one, or the end."""
         self.answering = False
         self._state.total_requests += 1
@@ -417,7 +435,7 @@ class LimitedProtocol(BufferedProtocol):
             self._linger_timer = self._wheel.call_at(
                 self._loop.time() + _LINGER_SECONDS, self._linger
             )
-            self._go_on_soon()
+            self._schedule_input()
 
     def _finish_request(self) -> None:
         """Answer and body are over."""
@@ -425,23 +443,23 @@ class LimitedProtocol(BufferedProtocol):
             self._linger_timer.cancel()
             self._linger_timer = None
         if self._closing:
-            if self._reader.held:
+            if self._reader.buffered:
                 self._linger()
             else:
                 self.transport.close()
             return
         self._head = None
         self.waiting_since = self._loop.time()
-        if self._reader.held:
-            self._go_on_soon()  # in the next round: the other connections come first
+        if self._reader.buffered:
+            self._schedule_input()  # in the next round: the other connections come first
         else:
             self._wait_for_head()
-            self._pace_reading()
+            self._update_reading()
 
     def _wait_for_head(self) -> None:
         """Wait for the rest of a head, or for another request; empty lines are neither."""
-        if self._reader.held:
-            if not self._awaits_head:
+        if self._reader.buffered:
+            if not self._awaiting_head:
                 self._expect_head()
         elif self.idle_since is None and self.waiting_since is not None:
             self.idle_since = self.waiting_since
@@ -450,7 +468,7 @@ class LimitedProtocol(BufferedProtocol):
                     self.waiting_since + self._keep_alive_seconds, self.transport.close
                 )
 
-    def _refuse_malformed(self, error: MalformedRequest) -> None:
+    def _reject_malformed(self, error: MalformedRequest) -> None:
         kind = HeadersTooLarge if isinstance(error, HeadTooLarge) else InvalidRequest
         problem = kind(str(error), field=error.header)
         if self.answering:
@@ -458,7 +476,7 @@ class LimitedProtocol(BufferedProtocol):
         elif self._head is not None:  # it is answered; this is the rest of its body
             self._linger()
         else:
-            self._refuse(problem)
+            self._reject(problem)
 
     def _fail_body(self, problem: Problem) -> None:
         """The body cannot be had whole: the application is informed where it reads it."""
@@ -467,12 +485,12 @@ class LimitedProtocol(BufferedProtocol):
             self._cycle.error = problem
             self._cycle.wake()
 
-    def _refuse(self, problem: Problem) -> None:
+    def _reject(self, problem: Problem) -> None:
         """Answer what is not a request, and close."""
         self.answering = False
-        self._share.forget(self)
-        seen = self._head.headers if self._head is not None else self._reader.begun_headers()
-        lines, body = self._door.rejection(problem, seen)
+        self._non_turn_limiter.forget(self)
+        seen = self._head.headers if self._head is not None else self._reader.partial_headers()
+        lines, body = self._pre_admission.error_response(problem, seen)
         self.transport.write(
             b"%b%bconnection: close\r\n\r\n%b" % (STATUS_LINES[problem.status], lines, body)
         )
@@ -486,7 +504,7 @@ class LimitedProtocol(BufferedProtocol):
         self.waiting_since = self._loop.time()
         self._stop_idle_timer()
         self._reader.clear()
-        self._hold(0)
+        self._report_buffered(0)
         self._discarded = 0
         if self._linger_timer is not None:
             self._linger_timer.cancel()
@@ -495,29 +513,29 @@ class LimitedProtocol(BufferedProtocol):
         )
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        self._set_reading(True)
+        self._enable_reading(True)
 
-    def _discard(self, size: int) -> None:
+    def _discard_input(self, size: int) -> None:
         self._discarded += size
         if self._discarded > self._limits.max_body_bytes:
-            self._set_reading(False)  # the rest of the time is for reading the answer
+            self._enable_reading(False)  # the rest of the time is for reading the answer
 
     # Reading, timers.
 
-    def _pace_reading(self) -> None:
+    def _update_reading(self) -> None:
         """Read while there is room for it; never a second request far ahead of the first."""
         if self._lingering:
             return
-        held, cycle = self._reader.held, self._cycle
+        buffered, cycle = self._reader.buffered, self._cycle
         if cycle is not None and not self._reader.complete:
-            room = cycle.unread <= _BODY_HIGH_WATER
+            room = cycle.unread_bytes <= _BODY_HIGH_WATER
         elif self.answering or self._scheduled or self.drained is not None:
-            room = held < _PIPELINED_BYTES  # of a request whose turn has not come
+            room = buffered < _PIPELINED_BYTES  # of a request whose turn has not come
         else:
             room = True
-        self._set_reading(room)
+        self._enable_reading(room)
 
-    def _set_reading(self, wanted: bool) -> None:
+    def _enable_reading(self, wanted: bool) -> None:
         if wanted and self._reading_paused:
             self._reading_paused = False
             self.transport.resume_reading()
@@ -525,37 +543,37 @@ class LimitedProtocol(BufferedProtocol):
             self._reading_paused = True
             self.transport.pause_reading()
 
-    def _go_on_soon(self) -> None:
+    def _schedule_input(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._go_on)
+            self._loop.call_soon(self._process_input)
 
-    def _hold(self, size: int) -> None:
-        if size or self._holds:
-            self._holds = size > 0
-            self._intake.hold(self, size)
+    def _report_buffered(self, size: int) -> None:
+        if size or self._reported:
+            self._reported = size > 0
+            self._connection_limits.set_buffered(self, size)
 
     def _expect_head(self) -> None:
         self._stop_idle_timer()
-        self._awaits_head = True
+        self._awaiting_head = True
         self._idle_timer = self._wheel.call_at(
-            self._loop.time() + self._limits.header_seconds, self._head_is_late
+            self._loop.time() + self._limits.header_seconds, self._on_head_timeout
         )
 
     def _stop_idle_timer(self) -> None:
-        self._awaits_head = False
+        self._awaiting_head = False
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
 
-    def _head_is_late(self) -> None:
+    def _on_head_timeout(self) -> None:
         self._idle_timer = None
         if not self.transport.is_closing():
-            self._refuse(
+            self._reject(
                 RequestTimeout(f"The head did not arrive within {self._limits.header_seconds:g} s.")
             )
 
-    def _resume_senders(self) -> None:
+    def _release_senders(self) -> None:
         if self.drained is not None and not self.drained.done():
             self.drained.set_result(None)
         self.drained = None

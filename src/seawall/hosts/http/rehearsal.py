@@ -9,7 +9,7 @@ from seawall.hosts.http.app import HttpApplication
 from seawall.hosts.http.exchange import encode
 from seawall.orchestrator import Orchestrator
 
-__all__ = ["rehearse"]
+__all__ = ["warm_up"]
 
 _log = logging.getLogger("seawall.server")
 _SECONDS = 10.0
@@ -17,14 +17,14 @@ _TIMES = 3  # CPython specialises code that has run some times
 _TEXT = "Hello, where is my order?"
 
 
-async def rehearse(orchestrator: Orchestrator) -> None:
+async def warm_up(orchestrator: Orchestrator) -> None:
     """Streamed and whole, new and continued, repeated by key, and in OpenAI's format.
 
     What fails here is logged, and otherwise left to fail when it matters.
     """
     try:
         async with asyncio.timeout(_SECONDS), orchestrator.rehearsal() as stage:
-            application = HttpApplication(stage, opens=False, rehearsing=True)
+            application = HttpApplication(stage, manage_lifespan=False, warming_up=True)
             for number in range(_TIMES):
                 await _turns(application, f"rehearsal-{number}")
     except Exception:  # noqa: BLE001 - no customer has been harmed

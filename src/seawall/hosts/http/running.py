@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 from seawall.agents.loop import Emit
 from seawall.errors import InternalError, Problem
-from seawall.hosts.http.exchange import ClientGone, Exchange
+from seawall.hosts.http.exchange import ClientDisconnected, Exchange
 from seawall.identity.port import Credential
 from seawall.orchestrator import Orchestrator
 from seawall.pipeline.live import LiveTurn
@@ -31,31 +31,31 @@ async def run_turn(
     Raises:
         Problem: the turn failed; a defect is logged and comes as InternalError, the end of the
             server as ServerStopping.
-        ClientGone: nobody is there any more.
+        ClientDisconnected: nobody is there any more.
     """
 
     async def watch() -> None:
-        await exchange.disconnected()
-        raise ClientGone
+        await exchange.wait_disconnected()
+        raise ClientDisconnected
 
     try:
-        with exchange.stop.told():
+        with exchange.stop.translate_cancellation():
             async with asyncio.TaskGroup() as group:
                 watcher = group.create_task(watch())
                 if request.background or request.idempotency_key is not None:
-                    await _follow(orchestrator.start(request, credential), emit)
+                    await _emit_live(orchestrator.start(request, credential), emit)
                 else:
                     await orchestrator.execute(request, credential, emit)
                 watcher.cancel()
     except ExceptionGroup as group:
         error = _first(group)
-        if isinstance(error, Problem | ClientGone):
+        if isinstance(error, Problem | ClientDisconnected):
             raise error from None
         _log.error("turn %s failed", request.id, exc_info=error)
         raise InternalError("Something went wrong here; it is logged.") from error
 
 
-async def _follow(live: LiveTurn, emit: Emit) -> None:
+async def _emit_live(live: LiveTurn, emit: Emit) -> None:
     async with aclosing(live.follow()) as events:
         async for _, event in events:
             await emit(event)

@@ -12,7 +12,7 @@ from seawall.orchestrator import Orchestrator
 from seawall.sessions.port import Session
 from seawall.turn import AssistantMessage, Principal, SessionKey, ToolCall, TurnRecord
 
-__all__ = ["delete_session", "list_sessions", "owner_of", "show_session"]
+__all__ = ["delete_session", "list_sessions", "authenticated_owner", "show_session"]
 
 _PAGE = 50
 _MAX_PAGE = 200
@@ -20,33 +20,33 @@ _MAX_PAGE = 200
 
 async def list_sessions(orchestrator: Orchestrator, exchange: Exchange) -> None:
     """`GET /v1/sessions?limit=&cursor=`: the one opened last comes first."""
-    owner = await owner_of(orchestrator, exchange)
+    owner = await authenticated_owner(orchestrator, exchange)
     limit, cursor = _page(exchange)
     async with _deadline(orchestrator):
         page = await orchestrator.store.sessions(owner, limit=limit, cursor=cursor)
-    listed = [_shown(session) for session in page.sessions]
+    listed = [_public_fields(session) for session in page.sessions]
     await exchange.answer({"sessions": listed, "cursor": page.cursor})
 
 
 async def show_session(orchestrator: Orchestrator, exchange: Exchange, session: str) -> None:
     """`GET /v1/sessions/{id}?limit=&cursor=`: the session and its turns, newest first."""
-    owner = await owner_of(orchestrator, exchange)
+    owner = await authenticated_owner(orchestrator, exchange)
     limit, cursor = _page(exchange)
     async with _deadline(orchestrator):
         page = await orchestrator.store.turns(_key(owner, session), limit=limit, cursor=cursor)
-    turns = [_without_origins(each) for each in page.turns]
-    await exchange.answer(_shown(page.session) | {"turns": turns, "cursor": page.cursor})
+    turns = [_without_provider_data(each) for each in page.turns]
+    await exchange.answer(_public_fields(page.session) | {"turns": turns, "cursor": page.cursor})
 
 
 async def delete_session(orchestrator: Orchestrator, exchange: Exchange, session: str) -> None:
     """`DELETE /v1/sessions/{id}`: the session and everything in it."""
-    owner = await owner_of(orchestrator, exchange)
+    owner = await authenticated_owner(orchestrator, exchange)
     async with _deadline(orchestrator):
         await orchestrator.store.delete(_key(owner, session))
-    await exchange.nothing()
+    await exchange.no_content()
 
 
-async def owner_of(orchestrator: Orchestrator, exchange: Exchange) -> Principal:
+async def authenticated_owner(orchestrator: Orchestrator, exchange: Exchange) -> Principal:
     """Whoever asks.
 
     Raises:
@@ -82,7 +82,7 @@ def _page(exchange: Exchange) -> tuple[int, str | None]:
     return int(limit), query.get("cursor")
 
 
-def _without_origins(turn: TurnRecord) -> TurnRecord:
+def _without_provider_data(turn: TurnRecord) -> TurnRecord:
     """A turn without what only the provider of its model wants back."""
     messages = tuple(
         msgspec.structs.replace(
@@ -98,7 +98,7 @@ def _without_origins(turn: TurnRecord) -> TurnRecord:
     return msgspec.structs.replace(turn, messages=messages)
 
 
-def _shown(session: Session) -> dict[str, object]:
+def _public_fields(session: Session) -> dict[str, object]:
     """A session as its owner may see it; the notes of the tools are not for showing."""
     return {
         "session": session.key.session,

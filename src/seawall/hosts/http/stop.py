@@ -6,52 +6,52 @@ from contextlib import contextmanager
 
 from seawall.errors import ServerStopping
 
-__all__ = ["Stop"]
+__all__ = ["Shutdown"]
 
 _RETRY_SECONDS = 1.0
 
 
-class Stop:
+class Shutdown:
     """Asked for by a signal, looked at by whoever has to know.
 
     leaving: no more turns should be sent here, which are taken all the same. ending: time is up,
     what still runs is ended and told so.
     """
 
-    __slots__ = ("_asked", "_hurried", "ending", "leaving")
+    __slots__ = ("_requested", "_immediate", "abandoning", "requested")
 
     def __init__(self) -> None:
-        self.leaving = False
-        self.ending = False
-        self._asked = asyncio.Event()
-        self._hurried = asyncio.Event()
+        self.requested = False
+        self.abandoning = False
+        self._requested = asyncio.Event()
+        self._immediate = asyncio.Event()
 
-    def ask(self) -> None:
+    def request(self) -> None:
         """Begin the stop; asked again, hurry: all waits are over."""
-        if self.leaving:
-            self._hurried.set()
-        self.leaving = True
-        self._asked.set()
+        if self.requested:
+            self._immediate.set()
+        self.requested = True
+        self._requested.set()
 
     @property
-    def hurried(self) -> bool:
+    def immediate(self) -> bool:
         """Whether nobody wants to wait any more."""
-        return self._hurried.is_set()
+        return self._immediate.is_set()
 
-    async def asked(self) -> None:
+    async def wait_requested(self) -> None:
         """Return when the stop has been asked for."""
-        await self._asked.wait()
+        await self._requested.wait()
 
     async def wait(self, seconds: float) -> None:
         """Return after `seconds`, or when hurried."""
         try:
             async with asyncio.timeout(seconds):
-                await self._hurried.wait()
+                await self._immediate.wait()
         except TimeoutError:
             return
 
     @contextmanager
-    def told(self) -> Generator[None, None, None]:
+    def translate_cancellation(self) -> Generator[None, None, None]:
         """What the stop cancels inside becomes an answer to whoever waits for it.
 
         Raises:
@@ -61,7 +61,7 @@ class Stop:
             yield
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not self.ending or task is None or not task.cancelling():
+            if not self.abandoning or task is None or not task.cancelling():
                 raise
             task.uncancel()
             raise ServerStopping(

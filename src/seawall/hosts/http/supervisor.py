@@ -17,12 +17,19 @@ from typing import Any, cast
 
 from seawall.config import ServerSettings
 from seawall.errors import ConfigError, SeawallError
-from seawall.hosts.http.counts import COMPLETED, FAILED, IN_FLIGHT, Counts, Watch, add_up
+from seawall.hosts.http.counts import (
+    COMPLETED,
+    FAILED,
+    IN_FLIGHT,
+    ServerCallbacks,
+    TurnCounts,
+    sum_counts,
+)
 from seawall.hosts.http.worker import (
-    LEAST_FROZEN_SECONDS,
-    listeners,
+    MIN_FROZEN_SECONDS,
     load_orchestrator,
-    reserve,
+    open_listeners,
+    reserve_port,
     run_worker,
 )
 from seawall.hosts.logs import set_up_logs
@@ -31,16 +38,16 @@ __all__ = ["serve"]
 
 _log = logging.getLogger("seawall.server")
 _RESTART_SECONDS = 1.0
-_LONGEST_RESTART_SECONDS = 30.0
-_STEADY_SECONDS = 60.0  # whoever lived so long has not died of its start
-_STOOD_STILL_SECONDS = 2.0
+_MAX_RESTART_SECONDS = 30.0
+_STABLE_SECONDS = 60.0  # whoever lived so long has not died of its start
+_SUSPENDED_SECONDS = 2.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _POLL_SECONDS = 0.2
-_LONGEST_FAILURE = 4_000  # characters; all of them fit into a pipe
-_LAST_SECONDS = 10.0  # for what a worker does beyond its drain deadline
+_MAX_FAILURE_CHARACTERS = 4_000  # characters; all of them fit into a pipe
+_EXIT_GRACE_SECONDS = 10.0  # for what a worker does beyond its drain deadline
 
 
-def serve(source: str, watch: Watch) -> int:
+def serve(source: str, watch: ServerCallbacks) -> int:
     """Serve until told to stop; the exit status.
 
     source: a configuration file, or `module:name`. watch: what is called of the server's life.
@@ -54,29 +61,29 @@ def serve(source: str, watch: Watch) -> int:
     if warning := orchestrator.settings.identity.warning:
         _log.warning("%s", warning)
     workers = settings.workers or len(os.sched_getaffinity(0))
-    with reserve(settings) as reserved:
+    with reserve_port(settings) as reserved:
         port = reserved.getsockname()[1]
         url = _url(settings, port)
         if workers == 1:
-            counts: Counts = [0, 0, 0]
-            allowed = settings.leave_seconds + settings.drain_seconds
+            counts: TurnCounts = [0, 0, 0]
+            allowed = settings.shutdown_delay_seconds + settings.drain_seconds
             status = run_worker(
                 orchestrator,
-                listeners(settings, port),
+                open_listeners(settings, port),
                 on_ready=lambda: watch.ready(url, 1),
                 all_ready=lambda: orchestrator.ready,
-                on_leaving=lambda: watch.stopping(counts[IN_FLIGHT], allowed),
+                on_shutdown=lambda: watch.stopping(counts[IN_FLIGHT], allowed),
                 counts=counts,
             )
             watch.stopped(counts[COMPLETED], counts[FAILED])
             return status
-        with _folder_of_metrics():
+        with _metrics_directory():
             supervisor = _Supervisor(source, settings, port, workers, watch)
             return supervisor.run(url)
 
 
 @contextmanager
-def _folder_of_metrics() -> Iterator[None]:
+def _metrics_directory() -> Iterator[None]:
     """Where the workers keep what they count, so that any of them answers for all."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="seawall-metrics-", ignore_cleanup_errors=True)
@@ -100,19 +107,19 @@ class _Worker:
         self.process: SpawnProcess | None = process
         self.started_at = time.monotonic()
         self.starts_at = 0.0
-        self.deaths = 0
-        self.killed_for = ""
+        self.consecutive_exits = 0
+        self.kill_reason = ""
 
 
 class _Supervisor:
     def __init__(
-        self, source: str, settings: ServerSettings, port: int, workers: int, watch: Watch
+        self, source: str, settings: ServerSettings, port: int, workers: int, watch: ServerCallbacks
     ) -> None:
         self._context: SpawnContext = multiprocessing.get_context("spawn")
         self._watch = watch
         self._failures: SimpleQueue[str] = self._context.SimpleQueue()
-        self._counts: list[Counts] = [
-            cast("Counts", self._context.RawArray(c_longlong, 3)) for _ in range(workers)
+        self._counts: list[TurnCounts] = [
+            cast("TurnCounts", self._context.RawArray(c_longlong, 3)) for _ in range(workers)
         ]
         self._signals = 0
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -121,10 +128,10 @@ class _Supervisor:
         self._settings = settings
         self._port = port
         self._ready = self._context.RawArray(c_bool, workers)
-        self._beats = self._context.RawArray(c_double, workers)  # monotonic; 0: none expected
-        self._leaving = self._context.RawValue(c_int, 0)  # signals so far
+        self._heartbeats = self._context.RawArray(c_double, workers)  # monotonic; 0: none expected
+        self._stop_signals = self._context.RawValue(c_int, 0)  # signals so far
         self._workers = [_Worker(self._start(index)) for index in range(workers)]
-        self._looked_at = self._excused_until = time.monotonic()
+        self._checked_at = self._suspended_until = time.monotonic()
 
     def run(self, url: str) -> int:
         """Until the end; the exit status.
@@ -137,31 +144,31 @@ class _Supervisor:
         while not self._signals:
             multiprocessing.connection.wait(self._sentinels(), _POLL_SECONDS)
             if announced:
-                self._look()
+                self._check_workers()
             elif all(self._ready):
                 announced = True
                 self._watch.ready(url, len(self._workers))
             else:
-                status = self._failed_start()
+                status = self._start_failure()
         if status is not None:
             self._stop()
             raise self._failure(status)
         self._stop(announced=announced)
-        self._watch.stopped(add_up(self._counts, COMPLETED), add_up(self._counts, FAILED))
+        self._watch.stopped(sum_counts(self._counts, COMPLETED), sum_counts(self._counts, FAILED))
         return 0
 
     def _failure(self, status: int) -> SeawallError:
         """Of all workers that failed alike, the first one's."""
         reason = self._reason()
         if not reason:
-            return SeawallError(f"a worker {_ending(status)} before it took turns")
+            return SeawallError(f"a worker {_describe_exit(status)} before it took turns")
         return ConfigError(reason)
 
     def _reason(self) -> str:
         """Why a worker ended, if it gave a reason."""
         return "" if self._failures.empty() else self._failures.get()
 
-    def _failed_start(self) -> int | None:
+    def _start_failure(self) -> int | None:
         """End if a worker did: it would fail again, whatever is wrong, it is wrong at start."""
         if self._signals:  # they end because of it
             return None
@@ -172,36 +179,36 @@ class _Supervisor:
                 return status
         return None
 
-    def _look(self) -> None:
+    def _check_workers(self) -> None:
         """Replace workers that have ended, and end those that are frozen."""
         now = time.monotonic()
-        if now - self._looked_at > _STOOD_STILL_SECONDS:
-            self._excused_until = now  # all stood still: the machine was suspended, for one
-        self._looked_at = now
+        if now - self._checked_at > _SUSPENDED_SECONDS:
+            self._suspended_until = now  # all stood still: the machine was suspended, for one
+        self._checked_at = now
         for index, worker in enumerate(self._workers):
             process = worker.process
             if self._signals:
                 return
             if process is None:
                 if now >= worker.starts_at:
-                    worker.started_at, worker.killed_for = now, ""
+                    worker.started_at, worker.kill_reason = now, ""
                     worker.process = self._start(index)
             elif process.exitcode is None:
                 self._check_frozen(index, worker, process, now)
             else:
-                self._lost(index, worker, process, now)
+                self._on_worker_exit(index, worker, process, now)
 
     def _start(self, index: int) -> SpawnProcess:
-        self._ready[index], self._beats[index] = False, 0.0
+        self._ready[index], self._heartbeats[index] = False, 0.0
         process = self._context.Process(
-            target=_work,
+            target=_worker_main,
             kwargs={
                 "source": self._source,
                 "settings": self._settings,
                 "port": self._port,
                 "ready": self._ready,
-                "beats": self._beats,
-                "leaving": self._leaving,
+                "beats": self._heartbeats,
+                "leaving": self._stop_signals,
                 "counts": self._counts[index],
                 "failures": self._failures,
                 "index": index,
@@ -219,27 +226,31 @@ class _Supervisor:
 
     def _check_frozen(self, index: int, worker: _Worker, process: SpawnProcess, now: float) -> None:
         """Kill a worker whose event loop does not come round any more; it is replaced as lost."""
-        allowed, beat = self._settings.frozen_seconds, self._beats[index]
-        allowed = max(allowed, LEAST_FROZEN_SECONDS) if allowed else 0.0
-        if not (allowed and beat) or now - max(beat, self._excused_until) <= allowed:
+        allowed, beat = self._settings.frozen_seconds, self._heartbeats[index]
+        allowed = max(allowed, MIN_FROZEN_SECONDS) if allowed else 0.0
+        if not (allowed and beat) or now - max(beat, self._suspended_until) <= allowed:
             return
-        worker.killed_for = f"it was frozen for {allowed:g} s"
-        self._beats[index] = 0.0
+        worker.kill_reason = f"it was frozen for {allowed:g} s"
+        self._heartbeats[index] = 0.0
         _log.error("worker %d (process %s) is frozen: killing it", index, process.pid)
         process.kill()
 
-    def _lost(self, index: int, worker: _Worker, process: SpawnProcess, now: float) -> None:
+    def _on_worker_exit(
+        self, index: int, worker: _Worker, process: SpawnProcess, now: float
+    ) -> None:
         """A worker has ended: another starts, later and later where they keep ending."""
-        self._ready[index], self._beats[index] = False, 0.0
-        steady = now - worker.started_at > _STEADY_SECONDS
-        worker.deaths = 1 if steady else worker.deaths + 1
-        pause = min(_LONGEST_RESTART_SECONDS, _RESTART_SECONDS * 2.0 ** min(worker.deaths - 1, 64))
+        self._ready[index], self._heartbeats[index] = False, 0.0
+        steady = now - worker.started_at > _STABLE_SECONDS
+        worker.consecutive_exits = 1 if steady else worker.consecutive_exits + 1
+        pause = min(
+            _MAX_RESTART_SECONDS, _RESTART_SECONDS * 2.0 ** min(worker.consecutive_exits - 1, 64)
+        )
         worker.process, worker.starts_at = None, now + pause
         _log.error(
             "worker %d (process %s) %s; another starts in %g s",
             index,
             process.pid,
-            _ending(process.exitcode, worker.killed_for or self._reason()),
+            _describe_exit(process.exitcode, worker.kill_reason or self._reason()),
             pause,
         )
         process.close()
@@ -252,8 +263,8 @@ class _Supervisor:
         """Ask all to finish; end those that have not when the drain deadline is over."""
         self._signal(signal.SIGTERM)
         settings = self._settings
-        allowed = settings.leave_seconds + settings.drain_seconds
-        deadline = time.monotonic() + allowed + _LAST_SECONDS
+        allowed = settings.shutdown_delay_seconds + settings.drain_seconds
+        deadline = time.monotonic() + allowed + _EXIT_GRACE_SECONDS
         while sentinels := self._sentinels():
             if time.monotonic() > deadline:
                 self._signal(signal.SIGKILL)
@@ -262,7 +273,7 @@ class _Supervisor:
             multiprocessing.connection.wait(sentinels, _POLL_SECONDS)
             if announced:  # by now the workers have said how many turns they have
                 announced = False
-                self._watch.stopping(add_up(self._counts, IN_FLIGHT), allowed)
+                self._watch.stopping(sum_counts(self._counts, IN_FLIGHT), allowed)
 
     def _alive(self) -> list[SpawnProcess]:
         running = (each.process for each in self._workers)
@@ -278,10 +289,10 @@ class _Supervisor:
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1
-        self._leaving.value = self._signals
+        self._stop_signals.value = self._signals
 
 
-def _ending(status: int | None, why: str = "") -> str:
+def _describe_exit(status: int | None, why: str = "") -> str:
     """How a process ended, in words for the log."""
     ended = f"ended with status {status}"
     if status is not None and status < 0:
@@ -295,53 +306,53 @@ def _ending(status: int | None, why: str = "") -> str:
     return f"{ended}: {why}" if why else ended
 
 
-def _work(
+def _worker_main(
     *,
     source: str,
     settings: ServerSettings,
     port: int,
     ready: Any,  # noqa: ANN401 - a shared array has no public type
-    beats: Any,  # noqa: ANN401 - nor has this one
-    leaving: Any,  # noqa: ANN401 - nor has a shared value
-    counts: Counts,
+    heartbeats: Any,  # noqa: ANN401 - nor has this one
+    stop_signals: Any,  # noqa: ANN401 - nor has a shared value
+    counts: TurnCounts,
     failures: "SimpleQueue[str]",
     index: int,
     parent: int,
 ) -> None:
     """What a worker process runs."""
     set_up_logs(os.environ)  # a process of its own, with nothing set up
-    _end_with(parent)
+    _set_parent_death_signal(parent)
 
     def on_ready() -> None:
         ready[index] = True
 
-    def on_leaving() -> None:
-        ready[index], beats[index] = False, 0.0
+    def on_shutdown() -> None:
+        ready[index], heartbeats[index] = False, 0.0
 
-    def on_beat() -> None:
-        beats[index] = time.monotonic()
+    def on_heartbeat() -> None:
+        heartbeats[index] = time.monotonic()
 
     try:
         status = run_worker(
             load_orchestrator(source),
-            listeners(settings, port),
+            open_listeners(settings, port),
             on_ready=on_ready,
-            all_ready=lambda: all(ready) and not leaving.value,
-            on_leaving=on_leaving,
-            on_beat=on_beat,
+            all_ready=lambda: all(ready) and not stop_signals.value,
+            on_shutdown=on_shutdown,
+            on_heartbeat=on_heartbeat,
             # A signal to the process group, as Ctrl-C is, reaches a worker beside ours.
-            hurries=lambda: leaving.value > 1,
+            skip_waits=lambda: stop_signals.value > 1,
             parent=parent,
             index=index,
             counts=counts,
         )
     except SeawallError as error:
-        failures.put(str(error)[:_LONGEST_FAILURE])
+        failures.put(str(error)[:_MAX_FAILURE_CHARACTERS])
         raise SystemExit(2) from None
     raise SystemExit(status)
 
 
-def _end_with(parent: int) -> None:
+def _set_parent_death_signal(parent: int) -> None:
     """Have the kernel send SIGTERM when the supervisor ends: another server wants the port then."""
     try:
         CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -5,9 +5,9 @@ from contextlib import aclosing
 
 from seawall.errors import InvalidField, Problem, ServerStopping, TurnPostponed
 from seawall.events import TurnFailed
-from seawall.hosts.http.exchange import ClientGone, Exchange
+from seawall.hosts.http.exchange import ClientDisconnected, Exchange
 from seawall.hosts.http.frames import EVENT_STREAM, EventFrames
-from seawall.hosts.http.sessions import owner_of
+from seawall.hosts.http.sessions import authenticated_owner
 from seawall.orchestrator import Orchestrator
 from seawall.turn import Principal
 
@@ -22,18 +22,18 @@ async def answer_turn_events(orchestrator: Orchestrator, exchange: Exchange, tur
         InvalidField: the header is not the id of an event.
     """
     after = _after(exchange.headers.get(b"last-event-id", b"0"))
-    owner = await owner_of(orchestrator, exchange)
+    owner = await authenticated_owner(orchestrator, exchange)
     await exchange.body(limit=0, seconds=orchestrator.settings.server.body_seconds)
 
     async def watch() -> None:
-        await exchange.disconnected()
-        raise ClientGone
+        await exchange.wait_disconnected()
+        raise ClientDisconnected
 
     try:
-        with exchange.stop.told():
+        with exchange.stop.translate_cancellation():
             async with asyncio.TaskGroup() as group:
                 watcher = group.create_task(watch())
-                await _pass_on(orchestrator, exchange, owner, turn, after)
+                await _forward_events(orchestrator, exchange, owner, turn, after)
                 watcher.cancel()
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
@@ -43,7 +43,7 @@ async def answer_turn_events(orchestrator: Orchestrator, exchange: Exchange, tur
         await exchange.end()
 
 
-async def _pass_on(
+async def _forward_events(
     orchestrator: Orchestrator, exchange: Exchange, owner: Principal, turn: str, after: int
 ) -> None:
     frames = EventFrames(after)

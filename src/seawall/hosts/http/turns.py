@@ -16,7 +16,7 @@ from seawall.events import (
     UsageReported,
 )
 from seawall.hosts.http.bodies import TurnBody, decode, idempotency_key, turn_request
-from seawall.hosts.http.door import check_room
+from seawall.hosts.http.door import check_capacity
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.frames import EVENT_STREAM, EventFrames
 from seawall.hosts.http.running import run_turn
@@ -31,20 +31,24 @@ _decoder = msgspec.json.Decoder(TurnBody)
 
 async def answer_turn(orchestrator: Orchestrator, exchange: Exchange) -> None:
     """Answer the exchange. See `run_turn` for what it raises."""
-    check_room(orchestrator, exchange)  # a refusal costs nothing: no body read, no token verified
+    check_capacity(
+        orchestrator, exchange
+    )  # a refusal costs nothing: no body read, no token verified
     settings = orchestrator.settings.server
     credential = exchange.credential()
     key = idempotency_key(exchange.headers.get(b"idempotency-key"))
     raw = await exchange.body(limit=settings.max_body_bytes, seconds=settings.body_seconds)
     body = decode(_decoder, raw)
-    request = exchange.bounded(turn_request(body, key=key, settings=settings))
+    request = exchange.with_deadline(turn_request(body, key=key, settings=settings))
     accepts = b"text/event-stream" in exchange.headers.get(b"accept", b"")
     stream = accepts if body.stream is None else body.stream
-    answer = _stream if stream else _accepted if request.background else _whole
+    answer = (
+        _respond_stream if stream else _respond_accepted if request.background else _respond_json
+    )
     await answer(orchestrator, exchange, request, credential)
 
 
-async def _stream(
+async def _respond_stream(
     orchestrator: Orchestrator, exchange: Exchange, request: TurnRequest, credential: Credential
 ) -> None:
     """Events as they happen; a turn that fails before its first event gets a plain problem."""
@@ -74,7 +78,7 @@ async def _stream(
     await exchange.end(last)
 
 
-async def _accepted(
+async def _respond_accepted(
     orchestrator: Orchestrator, exchange: Exchange, request: TurnRequest, credential: Credential
 ) -> None:
     """202 as soon as the turn is open; its events can be had from then on."""
@@ -91,7 +95,7 @@ async def _accepted(
                 return
 
 
-async def _whole(
+async def _respond_json(
     orchestrator: Orchestrator, exchange: Exchange, request: TurnRequest, credential: Credential
 ) -> None:
     """One JSON object when the turn is durable, with the stage timings in `Server-Timing`."""

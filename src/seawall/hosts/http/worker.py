@@ -24,27 +24,27 @@ from seawall.admission.open import watch
 from seawall.config import ServerSettings
 from seawall.errors import ConfigError, SeawallError
 from seawall.hosts.http.app import HttpApplication
-from seawall.hosts.http.cheap_share import CheapShare
-from seawall.hosts.http.counts import COMPLETED, FAILED, IN_FLIGHT, Counts
-from seawall.hosts.http.door import Door
+from seawall.hosts.http.cheap_share import NonTurnLimiter
+from seawall.hosts.http.counts import COMPLETED, FAILED, IN_FLIGHT, TurnCounts
+from seawall.hosts.http.door import PreAdmissionCheck
 from seawall.hosts.http.draining import drain
-from seawall.hosts.http.intake import Intake
-from seawall.hosts.http.loop_watch import LoopWatch
-from seawall.hosts.http.protocol import LimitedProtocol
-from seawall.hosts.http.rehearsal import rehearse
-from seawall.hosts.http.stop import Stop
-from seawall.hosts.process_end import ProcessEnd, run_loop
+from seawall.hosts.http.intake import ConnectionLimits
+from seawall.hosts.http.loop_watch import EventLoopWatchdog
+from seawall.hosts.http.protocol import HttpServerProtocol
+from seawall.hosts.http.rehearsal import warm_up
+from seawall.hosts.http.stop import Shutdown
+from seawall.hosts.process_end import ExitDeadline, run_loop
 from seawall.orchestrator import Orchestrator
 from seawall.pipeline.report import TurnReport
-from seawall.transport.wheel import Wheel
+from seawall.transport.wheel import TimingWheel
 from seawall.user_code import find_object
 
 __all__ = [
-    "LEAST_FROZEN_SECONDS",
-    "listeners",
+    "MIN_FROZEN_SECONDS",
+    "open_listeners",
     "load_orchestrator",
     "raise_file_limit",
-    "reserve",
+    "reserve_port",
     "run_worker",
 ]
 
@@ -58,16 +58,16 @@ _UNREAD_BYTES = 131_072
 # Thousands of turns in flight are a large heap, and turns leave next to no cycles: collecting
 # after every 700 allocations, as by default, would walk it all the time.
 _COLLECT_EVERY = 200_000
-_TIDY_SECONDS = 30
-_FEW = 256  # turns in flight that a whole collection takes about 15 ms with
+_COLLECT_SECONDS = 30
+_MAX_TURNS_FOR_COLLECTION = 256  # turns in flight that a whole collection takes about 15 ms with
 _DEADLINE_TICK = 0.05
 _KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of the usual load balancers
-_BEAT_SECONDS = 0.5
-LEAST_FROZEN_SECONDS = 2.0
+_HEARTBEAT_SECONDS = 0.5
+MIN_FROZEN_SECONDS = 2.0
 """Some beats: less would take an ordinary delay for a freeze."""
 _BLOCKED_SECONDS = 5.0
-_LAST_SECONDS = 8.0  # for what a worker does beyond its drain deadline, whatever hangs
-_IN_USE_SECONDS = 3.0  # until workers whose supervisor was killed have left the port
+_EXIT_GRACE_SECONDS = 8.0  # for what a worker does beyond its drain deadline, whatever hangs
+_PORT_RETRY_SECONDS = 3.0  # until workers whose supervisor was killed have left the port
 
 
 class _Server(uvicorn.Server):
@@ -102,14 +102,14 @@ def raise_file_limit() -> int:
     return hard
 
 
-def reserve(settings: ServerSettings) -> socket.socket:
+def reserve_port(settings: ServerSettings) -> socket.socket:
     """A bound socket that does not listen: it holds the port for those of the workers.
 
     Raises:
         ConfigError: the address cannot be used, for one because another server has it.
     """
     # Sockets that share a port ask nobody, so ask first with one that does not share.
-    latest = time.monotonic() + _IN_USE_SECONDS
+    latest = time.monotonic() + _PORT_RETRY_SECONDS
     while True:
         try:
             _bind(settings, settings.port, shared=False).close()
@@ -117,12 +117,12 @@ def reserve(settings: ServerSettings) -> socket.socket:
             used = isinstance(error.__cause__, OSError) and error.__cause__.errno == EADDRINUSE
             if not used or time.monotonic() > latest:
                 raise
-            time.sleep(_IN_USE_SECONDS / 30)
+            time.sleep(_PORT_RETRY_SECONDS / 30)
         else:
             return _bind(settings, settings.port, shared=True)
 
 
-def listeners(settings: ServerSettings, port: int) -> list[socket.socket]:
+def open_listeners(settings: ServerSettings, port: int) -> list[socket.socket]:
     """The sockets that one worker listens on; the kernel spreads connections over all of them.
 
     The event loop takes one connection of a listening socket a round, and under a crowd a round
@@ -157,12 +157,12 @@ def run_worker(
     *,
     on_ready: Callable[[], None],
     all_ready: Callable[[], bool],
-    on_leaving: Callable[[], None] = lambda: None,
-    on_beat: Callable[[], None] = lambda: None,
-    hurries: Callable[[], bool] | None = None,
+    on_shutdown: Callable[[], None] = lambda: None,
+    on_heartbeat: Callable[[], None] = lambda: None,
+    skip_waits: Callable[[], bool] | None = None,
     parent: int | None = None,
     index: int | None = None,
-    counts: Counts | None = None,
+    counts: TurnCounts | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, then finish what is in flight, up to the drain deadline.
 
@@ -173,8 +173,8 @@ def run_worker(
         sockets: Bound; they are listened on.
         on_ready: Called once, when turns are taken.
         all_ready: Whether the whole server is.
-        on_leaving: Called once, when the stop is asked for.
-        on_beat: Called while the event loop comes round, from when it is ready to when it leaves.
+        on_shutdown: Called once, when the stop is asked for.
+        on_heartbeat: Called while the event loop comes round, from when it is ready to when it leaves.
         hurries: Whether a further signal means to hurry; without, each after the first does.
         parent: The process whose end ends this one as well.
         index: Which of several workers this is.
@@ -192,9 +192,9 @@ def run_worker(
         files=raise_file_limit(),
         on_ready=on_ready,
         all_ready=all_ready,
-        on_leaving=on_leaving,
-        on_beat=on_beat,
-        hurries=hurries,
+        on_shutdown=on_shutdown,
+        on_heartbeat=on_heartbeat,
+        skip_waits=skip_waits,
         parent=parent,
         index=index,
         counts=counts,
@@ -215,26 +215,26 @@ class _Worker:
         files: int,
         on_ready: Callable[[], None],
         all_ready: Callable[[], bool],
-        on_leaving: Callable[[], None],
-        on_beat: Callable[[], None],
-        hurries: Callable[[], bool] | None,
+        on_shutdown: Callable[[], None],
+        on_heartbeat: Callable[[], None],
+        skip_waits: Callable[[], bool] | None,
         parent: int | None,
         index: int | None,
-        counts: Counts | None,
+        counts: TurnCounts | None,
     ) -> None:
         from seawall.telemetry.metrics import Metrics  # noqa: PLC0415 - reads its environment
 
         self._orchestrator = orchestrator
         self._sockets = sockets
         self._on_ready = on_ready
-        self._on_leaving = on_leaving
-        self._on_beat = on_beat
+        self._on_shutdown = on_shutdown
+        self._on_heartbeat = on_heartbeat
         self._signals = 0
-        self._hurries = hurries or (lambda: self._signals > 1)
-        self._stop = Stop()
-        self.end = ProcessEnd()
+        self._skip_waits = skip_waits or (lambda: self._signals > 1)
+        self._shutdown = Shutdown()
+        self.end = ExitDeadline()
         self._parent = parent
-        self._counts: Counts = [0, 0, 0] if counts is None else counts
+        self._counts: TurnCounts = [0, 0, 0] if counts is None else counts
         self._ready = False
         self._metrics = Metrics(index)
         self._scraper = ThreadPoolExecutor(1, thread_name_prefix="metrics")
@@ -245,19 +245,21 @@ class _Worker:
             orchestrator,
             all_ready=lambda: self._ready and all_ready(),
             scrape=self._scrape,
-            opens=False,
-            stop=self._stop,
+            manage_lifespan=False,
+            stop=self._shutdown,
         )
         config = uvicorn.Config(
             application,
             http=functools.partial(  # type: ignore[arg-type]
-                LimitedProtocol,
+                HttpServerProtocol,
                 limits=settings,
-                wheel=Wheel(_DEADLINE_TICK),
-                stop=self._stop,
-                door=Door(orchestrator),
-                intake=Intake(settings, files),
-                share=CheapShare(lambda: orchestrator.ready and orchestrator.gate.in_flight > 0),
+                wheel=TimingWheel(_DEADLINE_TICK),
+                stop=self._shutdown,
+                door=PreAdmissionCheck(orchestrator),
+                intake=ConnectionLimits(settings, files),
+                share=NonTurnLimiter(
+                    lambda: orchestrator.ready and orchestrator.gate.in_flight > 0
+                ),
             ),
             ws="none",
             lifespan="off",
@@ -274,7 +276,7 @@ class _Worker:
     async def serve(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._ask_to_stop)
+            loop.add_signal_handler(number, self._request_shutdown)
             # Python's own handler is called even while the loop is blocked, and beside the loop's.
             signal.signal(number, self._on_signal)
         failure: SeawallError | None = None
@@ -292,38 +294,38 @@ class _Worker:
                 gc.freeze()
                 gc.set_threshold(_COLLECT_EVERY, 20, 100)
                 self._ready = True
-                if not self._stop.leaving:
+                if not self._shutdown.requested:
                     self._on_ready()
                 ticking = group.create_task(self._tick())
-                beating = group.create_task(self._beat())
+                beating = group.create_task(self._heartbeat())
                 watching = group.create_task(watch(self._orchestrator.gate))
-                await self._stop.asked()
+                await self._shutdown.wait_requested()
                 beating.cancel()
-                await self._orchestrator.leave()
+                await self._orchestrator.stop_recovery()
                 settings = self._orchestrator.settings.server
                 if self._orphaned:  # another server may want the port now
-                    settings = structs.replace(settings, leave_seconds=0.0)
-                deadline = await drain(self._server, self._sockets, self._stop, settings)
+                    settings = structs.replace(settings, shutdown_delay_seconds=0.0)
+                deadline = await drain(self._server, self._sockets, self._shutdown, settings)
                 ticking.cancel()
                 watching.cancel()
             self._server.should_exit = True
-        left = 0.0 if self._stop.hurried else max(0.0, deadline - loop.time())
+        left = 0.0 if self._shutdown.immediate else max(0.0, deadline - loop.time())
         await self._orchestrator.close(left)
         if failure is not None:
             raise ConfigError(str(failure)) from failure
         return 0
 
     async def _open(self) -> bool:
-        """Open the orchestrator and rehearse, or stop either; whether it is open.
+        """Open the orchestrator and warm_up, or stop either; whether it is open.
 
         Raises:
             SeawallError: It cannot be opened.
         """
         opening = asyncio.create_task(self._prepare())
-        asked = asyncio.create_task(self._stop.asked())
-        await asyncio.wait((opening, asked), return_when=asyncio.FIRST_COMPLETED)
-        asked.cancel()
-        if self._stop.leaving:
+        wait_requested = asyncio.create_task(self._shutdown.wait_requested())
+        await asyncio.wait((opening, wait_requested), return_when=asyncio.FIRST_COMPLETED)
+        wait_requested.cancel()
+        if self._shutdown.requested:
             opening.cancel()
             await asyncio.gather(opening, return_exceptions=True)  # of no interest any more
         else:
@@ -332,42 +334,44 @@ class _Worker:
 
     async def _prepare(self) -> None:
         await self._orchestrator.open()
-        if self._orchestrator.settings.server.rehearse:
-            await rehearse(self._orchestrator)
+        if self._orchestrator.settings.server.warm_up:
+            await warm_up(self._orchestrator)
 
-    def _ask_to_stop(self) -> None:
-        if not self._stop.leaving:
+    def _request_shutdown(self) -> None:
+        if not self._shutdown.requested:
             if self._orchestrator.ready:
                 self._counts[IN_FLIGHT] = self._orchestrator.gate.in_flight
-            self._on_leaving()
-            self._stop.ask()
-        elif self._hurries():
-            self._stop.ask()
-        self._set_end()
+            self._on_shutdown()
+            self._shutdown.request()
+        elif self._skip_waits():
+            self._shutdown.request()
+        self._arm_exit_deadline()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1
-        self._set_end()
+        self._arm_exit_deadline()
 
-    def _set_end(self) -> None:
+    def _arm_exit_deadline(self) -> None:
         """When this process is over, even if its event loop never comes round again."""
         settings = self._orchestrator.settings.server
-        waits = 0.0 if self._hurries() else settings.leave_seconds + settings.drain_seconds
-        self.end.within(waits + _LAST_SECONDS)
+        waits = (
+            0.0 if self._skip_waits() else settings.shutdown_delay_seconds + settings.drain_seconds
+        )
+        self.end.arm(waits + _EXIT_GRACE_SECONDS)
 
     @property
     def _orphaned(self) -> bool:
         return self._parent is not None and os.getppid() != self._parent
 
-    async def _beat(self) -> None:
+    async def _heartbeat(self) -> None:
         """Show that the event loop comes round."""
         frozen = self._orchestrator.settings.server.frozen_seconds or 2 * _BLOCKED_SECONDS
-        watch = LoopWatch(min(_BLOCKED_SECONDS, max(frozen, LEAST_FROZEN_SECONDS) / 2))
+        watch = EventLoopWatchdog(min(_BLOCKED_SECONDS, max(frozen, MIN_FROZEN_SECONDS) / 2))
         try:
-            while not self._stop.leaving:  # a beat after the last would be missed later on
+            while not self._shutdown.requested:  # a beat after the last would be missed later on
                 watch.beat()
-                self._on_beat()
-                await asyncio.sleep(_BEAT_SECONDS)
+                self._on_heartbeat()
+                await asyncio.sleep(_HEARTBEAT_SECONDS)
         finally:
             watch.stop()
 
@@ -377,11 +381,14 @@ class _Worker:
     async def _tick(self) -> None:
         for second in itertools.count():
             self._sample()
-            if not second % _TIDY_SECONDS and self._orchestrator.gate.in_flight <= _FEW:
+            if (
+                not second % _COLLECT_SECONDS
+                and self._orchestrator.gate.in_flight <= _MAX_TURNS_FOR_COLLECTION
+            ):
                 # What outlived a collection and died later would wait for twenty more: hours.
                 gc.collect()
-            if self._orphaned and not self._stop.leaving:
-                self._ask_to_stop()  # where the kernel has sent no signal
+            if self._orphaned and not self._shutdown.requested:
+                self._request_shutdown()  # where the kernel has sent no signal
             await asyncio.sleep(1.0)
 
     def _sample(self) -> None:

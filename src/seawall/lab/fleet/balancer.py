@@ -13,7 +13,7 @@ from pathlib import Path
 from seawall.errors import ConfigError, SeawallError
 from seawall.lab.loop import raise_file_limit
 from seawall.lab.processes import Service
-from seawall.lab.tether import tether
+from seawall.lab.tether import parent_death_signal
 
 __all__ = ["find_balancer", "run_balancer"]
 
@@ -117,10 +117,10 @@ async def run_balancer(
         stdout=DEVNULL,
         stderr=PIPE,
         env=environment,
-        preexec_fn=tether(signal.SIGTERM),
+        preexec_fn=parent_death_signal(signal.SIGTERM),
     )
     try:
-        await _answering(port, process, kind)
+        await _wait_until_ready(port, process, kind)
         yield Service(f"http://127.0.0.1:{port}", process.pid)
     finally:
         if process.returncode is None:
@@ -152,7 +152,7 @@ def _configuration(kind: str, port: int, urls: Sequence[str], folder: Path, bala
     )
 
 
-async def _answering(port: int, process: asyncio.subprocess.Process, kind: str) -> None:
+async def _wait_until_ready(port: int, process: asyncio.subprocess.Process, kind: str) -> None:
     """Wait until a pod is reached through it."""
     try:
         async with asyncio.timeout(_START_SECONDS):

@@ -15,24 +15,31 @@ from msgspec import Struct, structs
 from seawall.errors import ConfigError
 from seawall.lab.demo import DemoIssuer
 from seawall.lab.fleet.balancer import find_balancer, run_balancer
-from seawall.lab.fleet.settings import replaced
-from seawall.lab.fleet.shares import NoShares, Shares
+from seawall.lab.fleet.settings import fleet_overrides
+from seawall.lab.fleet.shares import ControlGroups, ControlGroupsUnavailable
 from seawall.lab.fleet.spec import FleetSpec
-from seawall.lab.fleet.state import FleetState, cache_file, keep, started_at, state_of, tear_down
+from seawall.lab.fleet.state import (
+    FleetState,
+    classifier_cache_path,
+    load_state,
+    process_start_ticks,
+    save_state,
+    tear_down,
+)
 from seawall.lab.fleet.table import make_table, table_credentials, table_region
-from seawall.lab.processes import Service, listener, run_service
-from seawall.lab.tether import BEHIND, MARK, tether
+from seawall.lab.processes import Service, listening_process, run_service
+from seawall.lab.tether import MARK, SERVER_NICENESS, parent_death_signal
 from seawall.sessions.settings import SessionSettings
 from seawall.transport.endpoint import Endpoint
 
 __all__ = ["Fleet", "run_fleet"]
 
-_CUSTOMERS = 256
+_USERS = 256
 _DAY = 86_400
 _START_SECONDS = 120.0
 # Hundreds of environments share the processors here; each of AWS's has a share of its own. What is
 # only late for that is not to fail, as it would not there.
-_PATIENT = {
+_RELAXED_TIMEOUTS = {
     "SEAWALL_TURN__TURN": "600",
     "SEAWALL_TURN__AUTHENTICATE": "120",
     "SEAWALL_TURN__SESSION": "120",
@@ -70,7 +77,7 @@ async def run_fleet(
     source: Path,
     *,
     name: str,
-    tell: Callable[[str], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> AsyncGenerator[Fleet, None]:
     """Have it run until the block ends. What a crash has left of one of this name is ended first.
 
@@ -83,12 +90,12 @@ async def run_fleet(
     """
     if not await asyncio.to_thread(source.is_file):
         raise ConfigError(f"{source}: there is no such configuration")
-    before = state_of(name)
+    before = load_state(name)
     if before is not None and before.alive:
         raise ConfigError(f"a fleet {name!r} is up already; end it by: seawall lab down {name}")
     if before is not None:
-        killed = await asyncio.to_thread(tear_down, before, tell)
-        tell(f"what is left of an earlier fleet is ended: {killed} processes")
+        killed = await asyncio.to_thread(tear_down, before, report)
+        report(f"what is left of an earlier fleet is ended: {killed} processes")
     balancer = find_balancer() if spec.kind == "pods" else None
     region = table_region() if spec.store != "sqlite" else ""
     mark = f"seawall-{uuid4().hex[:12]}"
@@ -97,18 +104,18 @@ async def run_fleet(
         name=name,
         mark=mark,
         pid=os.getpid(),
-        born=started_at(os.getpid()),
+        born=process_start_ticks(os.getpid()),
         folder=str(folder),
         title=spec.title,
         endpoint=spec.store if region else "",
         region=region,
     )
-    keep(state)
+    save_state(state)
     try:
         async with AsyncExitStack() as stack:
-            started = _Starting(spec, source, folder, state, stack)
+            started = _Launcher(spec, source, folder, state, stack)
             fleet = await (started.pods(balancer) if balancer else started.environments())
-            keep(
+            save_state(
                 structs.replace(
                     state,
                     url=fleet.url,
@@ -119,10 +126,10 @@ async def run_fleet(
             )
             yield fleet
     finally:
-        await asyncio.to_thread(tear_down, state, tell)
+        await asyncio.to_thread(tear_down, state, report)
 
 
-class _Starting:
+class _Launcher:
     def __init__(
         self, spec: FleetSpec, source: Path, folder: Path, state: FleetState, stack: AsyncExitStack
     ) -> None:
@@ -135,7 +142,7 @@ class _Starting:
         self._notes: list[str] = []
         self._issuer = DemoIssuer(folder / "jwks.json")
         self._tokens = [
-            self._issuer.token(f"customer-{each}", seconds=_DAY) for each in range(_CUSTOMERS)
+            self._issuer.token(f"customer-{each}", seconds=_DAY) for each in range(_USERS)
         ]
         self._token_file = folder / "tokens"
         self._token_file.touch(mode=0o600)
@@ -145,7 +152,7 @@ class _Starting:
         model = await self._model()
         environment = await self._environment(model)
         environment["SEAWALL_ADMISSION__IN_FLIGHT"] = str(self._spec.places)
-        shares = self._shares()
+        shares = self._control_groups()
         try:
             async with asyncio.TaskGroup() as group:
                 starting = [
@@ -167,7 +174,7 @@ class _Starting:
         return self._fleet(front, model, [each.pid for each in pods], (front.pid,))
 
     async def _pod(
-        self, number: int, environment: dict[str, str], shares: Shares | None
+        self, number: int, environment: dict[str, str], shares: ControlGroups | None
     ) -> Service:
         groups = []
         if shares is not None:
@@ -177,7 +184,7 @@ class _Starting:
                 *("serve", str(self._source), "--port", "0", "--workers", "1", "--json"),
                 environment=environment,
                 seconds=_START_SECONDS,
-                before=tether(signal.SIGTERM, groups, behind=BEHIND),
+                before=parent_death_signal(signal.SIGTERM, groups, behind=SERVER_NICENESS),
             )
         )
 
@@ -193,14 +200,14 @@ class _Starting:
         ]
         if spec.snapstart:
             arguments.append("--snapstart")
-        if spec.cpu and self._shares() is not None:
+        if spec.cpu and self._control_groups() is not None:
             arguments += ["--cpu-shares", f"{self._mark}-env"]
         front = await self._stack.enter_async_context(
             run_service(
                 *arguments,
                 environment=await self._environment(model),
                 seconds=_START_SECONDS,
-                before=tether(signal.SIGTERM),
+                before=parent_death_signal(signal.SIGTERM),
                 log=self._folder / "lambda.log",
             )
         )
@@ -235,7 +242,7 @@ class _Starting:
                 *("sim-model", "--port", "0", "--first-token", first, "--duration", whole),
                 *("--chunks", str(spec.times.chunks)),
                 environment={MARK: self._mark},
-                before=tether(signal.SIGTERM),
+                before=parent_death_signal(signal.SIGTERM),
             )
         )
 
@@ -243,16 +250,16 @@ class _Starting:
         """Settings of all that serve. A table is made ahead, as it is in earnest."""
         sessions = self._sessions()
         environment = await asyncio.to_thread(
-            replaced,
+            fleet_overrides,
             self._source,
             folder=self._folder,
             model=model.url,
             sessions=sessions,
             trusted=self._issuer.trusted,
         )
-        environment |= _PATIENT | {
+        environment |= _RELAXED_TIMEOUTS | {
             MARK: self._mark,
-            "SEAWALL_ROUTING__CLASSIFIER_CACHE": str(cache_file()),
+            "SEAWALL_ROUTING__CLASSIFIER_CACHE": str(classifier_cache_path()),
         }
         if sessions.store == "dynamodb":
             environment |= table_credentials()
@@ -271,16 +278,16 @@ class _Starting:
         if self._spec.store == "sqlite":
             return 0
         origin = Endpoint.parse(self._spec.store).origin
-        return listener(origin.port) if _is_loopback(origin.host) else 0
+        return listening_process(origin.port) if _is_loopback(origin.host) else 0
 
-    def _shares(self) -> Shares | None:
+    def _control_groups(self) -> ControlGroups | None:
         """Control groups, where they are wanted and to be had; else a note says why not."""
         if not self._spec.cpu:
             return None
         try:
-            shares = Shares()
+            shares = ControlGroups()
             shares.remove(shares.make(f"{self._mark}-try", 1.0))
-        except NoShares as error:
+        except ControlGroupsUnavailable as error:
             self._notes.append(str(error))
             return None
         self._stack.callback(shares.close)

@@ -14,18 +14,18 @@ from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings, JwtSettings
 from seawall.sessions.settings import SessionSettings
 
-__all__ = ["replaced"]
+__all__ = ["fleet_overrides"]
 
 _STORE_TOOLS = "examples.store.tools:open_store"
 _SESSIONS = ("store", "path", "endpoint", "table", "region", "create_table")
 # Where a model is and who may ask it, and what means something to other kinds only.
-_NOT_KEPT = {
+_DROPPED_KEYS = {
     *("kind", "base_url", "api_key_env", "api_key_file", "region", "thinking"),
     *("path", "context_tokens", "generations", "threads"),
 }
 
 
-def replaced(
+def fleet_overrides(
     source: Path, *, folder: Path, model: str, sessions: SessionSettings, trusted: JwtSettings
 ) -> dict[str, str]:
     """Variables of the environment that replace them, for all that serve `source`.
@@ -46,7 +46,7 @@ def replaced(
     for name, value in msgspec.structs.asdict(trusted).items():
         found[f"IDENTITY__JWT__{name.upper()}"] = _toml(value)
     for name, table in _tables(document, "models"):
-        kept = {key: value for key, value in table.items() if key not in _NOT_KEPT}
+        kept = {key: value for key, value in table.items() if key not in _DROPPED_KEYS}
         kept["model"] = kept.get("model") or "simulated"
         own = {"kind": "openai", "base_url": model, "api_key_env": "", "api_key_file": ""}
         variable = _variable(source, "models", name)

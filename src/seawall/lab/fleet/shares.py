@@ -7,16 +7,16 @@ from pathlib import Path
 
 from seawall.errors import SeawallError
 
-__all__ = ["NoShares", "Shares"]
+__all__ = ["ControlGroupsUnavailable", "ControlGroups"]
 
 _PERIOD = 100_000  # microseconds, the kernel's default
 
 
-class NoShares(SeawallError):
+class ControlGroupsUnavailable(SeawallError):
     """The kernel does not let us limit processors here; the message says why."""
 
 
-class Shares:
+class ControlGroups:
     """Control groups, each with a limit of processors.
 
     Both versions of the interface: docs.kernel.org/admin-guide/cgroup-v2.html (cpu.max) and
@@ -34,10 +34,10 @@ class Shares:
         self._first, self._base = _base(root, own)
 
     def make(self, name: str, processors: float) -> Path:
-        """A new group that may use so many processors; a process joins it by `tether`.
+        """A new group that may use so many processors; a process joins it by `parent_death_signal`.
 
         Raises:
-            NoShares: that is not permitted.
+            ControlGroupsUnavailable: that is not permitted.
         """
         folder = self._base / name
         quota = max(1_000, int(processors * _PERIOD))
@@ -53,7 +53,7 @@ class Shares:
         except OSError as error:
             if folder in self._made:
                 self.remove(folder)
-            raise NoShares(
+            raise ControlGroupsUnavailable(
                 f"processors cannot be limited: {folder}: {error.strerror}; "
                 "be root, or delegate a control group with the controller cpu"
             ) from error
@@ -78,7 +78,9 @@ def _base(root: Path, own: Path) -> tuple[bool, Path]:
     try:
         lines = own.read_text().splitlines()
     except OSError as error:
-        raise NoShares(f"processors cannot be limited: {own}: {error.strerror}") from error
+        raise ControlGroupsUnavailable(
+            f"processors cannot be limited: {own}: {error.strerror}"
+        ) from error
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if "cpu" in controllers.split(","):
@@ -94,11 +96,13 @@ def _base(root: Path, own: Path) -> tuple[bool, Path]:
                 return True, _existing(mounted, path)
     for line in lines:
         if line.startswith("0::") and (root / "cgroup.controllers").exists():
-            return False, _handing_on(root, _existing(root, line[3:]))
-    raise NoShares("processors cannot be limited: there is no control group with cpu")
+            return False, _delegating(root, _existing(root, line[3:]))
+    raise ControlGroupsUnavailable(
+        "processors cannot be limited: there is no control group with cpu"
+    )
 
 
-def _handing_on(root: Path, folder: Path) -> Path:
+def _delegating(root: Path, folder: Path) -> Path:
     """The nearest group from there upwards that hands the controller cpu on to those below it."""
     for each in (folder, *folder.parents):
         with suppress(OSError):
@@ -106,7 +110,7 @@ def _handing_on(root: Path, folder: Path) -> Path:
                 return each
         if each == root:
             break
-    raise NoShares(
+    raise ControlGroupsUnavailable(
         f"processors cannot be limited: no control group from {folder} upwards hands on cpu"
     )
 

@@ -14,17 +14,17 @@ import msgspec
 from msgspec import Struct
 
 from seawall.errors import ConfigError, SeawallError
-from seawall.lab.tether import kill_marked, marked
+from seawall.lab.tether import kill_processes_with_mark, processes_with_mark
 
 __all__ = [
     "FleetState",
-    "cache_file",
+    "classifier_cache_path",
     "clean_up",
-    "fleets",
-    "keep",
-    "log_of",
-    "started_at",
-    "state_of",
+    "list_fleets",
+    "save_state",
+    "log_path",
+    "process_start_ticks",
+    "load_state",
     "tear_down",
 ]
 
@@ -56,23 +56,23 @@ class FleetState(Struct, frozen=True, kw_only=True):
     @property
     def alive(self) -> bool:
         """Whether the process that holds it runs."""
-        return started_at(self.pid) == self.born
+        return process_start_ticks(self.pid) == self.born
 
 
-def _place() -> Path:
+def _state_folder() -> Path:
     base = os.environ.get("XDG_STATE_HOME", "") or str(Path.home() / ".local" / "state")
     return Path(base) / "seawall" / "lab"
 
 
-def _file(name: str) -> Path:
+def _state_path(name: str) -> Path:
     if not re.fullmatch(r"[\w-]{1,64}", name, re.ASCII):
         raise ConfigError(f"--name: {name!r} must be of letters, digits, - and _")
-    return _place() / f"{name}.json"
+    return _state_folder() / f"{name}.json"
 
 
-def keep(state: FleetState) -> None:
+def save_state(state: FleetState) -> None:
     """Write it down, whole or not at all; only for its owner to read."""
-    path = _file(state.name)
+    path = _state_path(state.name)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_suffix(f".{os.getpid()}")
     draft.write_bytes(msgspec.json.encode(state))
@@ -80,56 +80,56 @@ def keep(state: FleetState) -> None:
     draft.replace(path)
 
 
-def cache_file() -> Path:
+def classifier_cache_path() -> Path:
     """Where fleets keep the trained classifier, as a package for Lambda brings one along."""
-    _place().mkdir(parents=True, exist_ok=True, mode=0o700)
-    return _place() / "classifier"
+    _state_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
+    return _state_folder() / "classifier"
 
 
-def log_of(name: str) -> Path:
+def log_path(name: str) -> Path:
     """Where a fleet writes that nobody watches."""
-    path = _file(name).with_suffix(".log")
+    path = _state_path(name).with_suffix(".log")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     return path
 
 
-def state_of(name: str) -> FleetState | None:
+def load_state(name: str) -> FleetState | None:
     """What was written down; None: there is no such fleet."""
     try:
-        return msgspec.json.decode(_file(name).read_bytes(), type=FleetState)
+        return msgspec.json.decode(_state_path(name).read_bytes(), type=FleetState)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
 
 
-def fleets() -> list[FleetState]:
+def list_fleets() -> list[FleetState]:
     """All that were written down."""
-    place = _place()
+    place = _state_folder()
     names = sorted(each.stem for each in place.glob("*.json")) if place.is_dir() else []
-    return [found for name in names if (found := state_of(name)) is not None]
+    return [found for name in names if (found := load_state(name)) is not None]
 
 
-def clean_up(*, seconds: float = 0.0, tell: Callable[[str], None] = lambda _: None) -> None:
+def clean_up(*, seconds: float = 0.0, report: Callable[[str], None] = lambda _: None) -> None:
     """Take away what is left of crashed fleets of which no process runs any more.
 
     Args:
         seconds: Only of those that were written down so long ago.
         tell: What was taken away, and what could not be.
     """
-    place = _place()
+    place = _state_folder()
     for path in sorted(place.glob("*.json")) if place.is_dir() else []:
         with suppress(OSError):  # another command was quicker
             if time.time() - path.stat().st_mtime < seconds:
                 continue
-            state = state_of(path.stem)
+            state = load_state(path.stem)
             if state is None:
                 path.unlink()
-                tell(f"{path.stem}: its record cannot be read; removed")
-            elif not state.alive and not marked(state.mark):
-                tear_down(state, tell)
-                tell(f"{state.name}: had crashed; what was left is removed")
+                report(f"{path.stem}: its record cannot be read; removed")
+            elif not state.alive and not processes_with_mark(state.mark):
+                tear_down(state, report)
+                report(f"{state.name}: had crashed; what was left is removed")
 
 
-def tear_down(state: FleetState, tell: Callable[[str], None] = lambda _: None) -> int:
+def tear_down(state: FleetState, report: Callable[[str], None] = lambda _: None) -> int:
     """End everything of a fleet: kindly where somebody holds it, then whatever is left.
 
     Not to be called on an event loop. tell: what could not be taken away.
@@ -140,9 +140,9 @@ def tear_down(state: FleetState, tell: Callable[[str], None] = lambda _: None) -
         with suppress(ProcessLookupError):
             os.kill(state.pid, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
-        while started_at(state.pid) == state.born and time.monotonic() < deadline:
+        while process_start_ticks(state.pid) == state.born and time.monotonic() < deadline:
             time.sleep(0.1)
-    killed = kill_marked(state.mark)
+    killed = kill_processes_with_mark(state.mark)
     if state.endpoint:
         # Only where there is a table: everybody else need not wait for these imports.
         from seawall.lab.fleet.table import delete_table  # noqa: PLC0415
@@ -150,18 +150,18 @@ def tear_down(state: FleetState, tell: Callable[[str], None] = lambda _: None) -
         try:
             asyncio.run(delete_table(state.endpoint, state.mark, state.region))
         except SeawallError as error:
-            tell(f"note: {error}")
+            report(f"note: {error}")
     folder = Path(state.folder)
     if folder.name.startswith("seawall-lab-"):
         shutil.rmtree(folder, ignore_errors=True)
     for group in Path("/sys/fs/cgroup").glob(f"**/{state.mark}-*"):
         with suppress(OSError):
             group.rmdir()
-    _file(state.name).unlink(missing_ok=True)
+    _state_path(state.name).unlink(missing_ok=True)
     return killed
 
 
-def started_at(pid: int) -> int:
+def process_start_ticks(pid: int) -> int:
     """When the process started, in clock ticks since boot; 0: there is none, or it is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

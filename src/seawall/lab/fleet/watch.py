@@ -20,10 +20,10 @@ from seawall.transport.endpoint import Endpoint
 from seawall.transport.errors import TransportError
 from seawall.transport.http_client import HttpClient
 
-__all__ = ["NOTABLE_OTHERS", "FleetWatch", "Look", "watching"]
+__all__ = ["NOTABLE_OTHER_LOAD", "FleetWatch", "FleetSample", "watch_fleet"]
 
 # Of a processor, used by others: from here on, figures are not of the fleet alone.
-NOTABLE_OTHERS = 0.2
+NOTABLE_OTHER_LOAD = 0.2
 
 _EVERY = 0.5
 # Of a processor, at most: to add up the memory of hundreds of processes takes long.
@@ -31,7 +31,7 @@ _WATCHING = 0.05
 _ANSWER_SECONDS = 20.0
 
 
-class Look(Struct, array_like=True, frozen=True):
+class FleetSample(Struct, array_like=True, frozen=True):
     """At `at` seconds: processes that serve, CPU seconds that they have used since the beginning.
 
     memory_bytes: their proportional share of it, which counts what they share once
@@ -62,7 +62,7 @@ class FleetWatch:
     """
 
     def __init__(self, fleet: Fleet) -> None:
-        self.looks: list[Look] = []
+        self.looks: list[FleetSample] = []
         self.initialisations = len(fleet.servers)
         self.added = self.throttled = 0
         self.model_opened = self.model_peak = 0
@@ -128,11 +128,11 @@ class FleetWatch:
         self._ended_before = _ended_cpu()
         self._began = time.monotonic()
         self._around_before = sum(_own_cpu(pid) for pid in self._fleet.around)
-        pids = await self._look()
+        pids = await self._take_sample()
         self._first_used = {pid: self._used[pid] for pid in pids}
         self._store_before = set(self._store_seen)
         self.looks.clear()
-        await self._look()
+        await self._take_sample()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -140,13 +140,13 @@ class FleetWatch:
         while True:
             await asyncio.sleep(pause)
             before = time.process_time()
-            await self._look()
+            await self._take_sample()
             pause = max(_EVERY, (time.process_time() - before) / _WATCHING)
 
     async def end(self) -> None:
         """The last look."""
         await self._count()
-        await self._look()
+        await self._take_sample()
         self.model_opened -= self._model_before
         self.seconds = time.monotonic() - self._began
         self.machine_cpu_seconds = busy_seconds() - self._busy_before
@@ -160,7 +160,7 @@ class FleetWatch:
             self.throttled = self.environments.throttled
         await self._client.close()
 
-    async def _look(self) -> list[int]:
+    async def _take_sample(self) -> list[int]:
         fleet = self._fleet
         pids = self._serving()
         for pid in pids:
@@ -173,7 +173,7 @@ class FleetWatch:
         self._store_seen |= opened
         model = await self._model_stats()
         self.looks.append(
-            Look(
+            FleetSample(
                 round(time.monotonic() - self._began, 2),
                 len(pids),
                 round(used, 4),
@@ -214,7 +214,7 @@ class FleetWatch:
 
 
 @asynccontextmanager
-async def watching(fleet: Fleet) -> AsyncGenerator[FleetWatch, None]:
+async def watch_fleet(fleet: Fleet) -> AsyncGenerator[FleetWatch, None]:
     """Watch a fleet while the block runs; what was seen is complete when it has ended."""
     watch = FleetWatch(fleet)
     await watch.begin()

@@ -12,19 +12,19 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from seawall.lab.fleet.shares import Shares
+from seawall.lab.fleet.shares import ControlGroups
 from seawall.lab.local_lambda.invocation import FunctionError, Invocation, error_body
 from seawall.lab.local_lambda.runtime_api import InitFailed, RuntimeApi
 from seawall.lab.local_lambda.settings import FunctionSettings
-from seawall.lab.local_lambda.wire import Serving, serve
+from seawall.lab.local_lambda.wire import HttpServer, serve
 from seawall.lab.processes import consumption
-from seawall.lab.tether import BEHIND, tether
+from seawall.lab.tether import SERVER_NICENESS, parent_death_signal
 
 __all__ = ["Environment", "Usage"]
 
 _log = logging.getLogger("seawall.lab.lambda")
 _MEMORY_SECONDS = 0.1  # between two looks at its memory
-_HANDED_ON = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "HOME", "TMPDIR", "LANG")
+_INHERITED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "HOME", "TMPDIR", "LANG")
 
 
 class Usage(Struct):
@@ -60,11 +60,11 @@ class Environment:
         self._log = log
         self._api = RuntimeApi(settings, self._changed)
         self._process: Process | None = None
-        self._serving: Serving | None = None
-        self._shares: Shares | None = None
+        self._serving: HttpServer | None = None
+        self._control_groups: ControlGroups | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
-        self.over = False  # nothing of it is left
+        self.terminated = False  # nothing of it is left
         self._reason: tuple[str, str] | None = None
         self.usage = Usage(kind)
         self.assigned = 0
@@ -133,7 +133,9 @@ class Environment:
                 cwd=self._settings.folder,
                 env=self._variables(f"127.0.0.1:{self._serving.port}"),
                 process_group=0,
-                preexec_fn=tether(signal.SIGKILL, self._groups(), behind=BEHIND),
+                preexec_fn=parent_death_signal(
+                    signal.SIGKILL, self._groups(), behind=SERVER_NICENESS
+                ),
             )
         except OSError as error:
             kind = "Runtime.InvalidEntrypoint"
@@ -205,7 +207,7 @@ class Environment:
 
     async def kill(self) -> None:
         """End it at once, with all that it has started."""
-        if self.over:
+        if self.terminated:
             return
         self._closing = True
         self._signal(signal.SIGKILL)
@@ -217,22 +219,22 @@ class Environment:
             await asyncio.wait(others)
         if self._serving is not None:
             await self._serving.close()
-        if self._shares is not None:
-            self._shares.close()
-        self.over = True
+        if self._control_groups is not None:
+            self._control_groups.close()
+        self.terminated = True
 
     def _groups(self) -> list[Path]:
         """The control group that limits its processors, if it is to have one."""
         if not self._settings.cpu_group:
             return []
-        self._shares = Shares()
+        self._control_groups = ControlGroups()
         name = f"{self._settings.cpu_group}-{id(self):x}"
-        return [self._shares.make(name, self._settings.processors)]
+        return [self._control_groups.make(name, self._settings.processors)]
 
     def _variables(self, address: str) -> dict[str, str]:
         """The defined runtime environment variables (lambda/latest/dg, configuration-envvars)."""
         settings = self._settings
-        variables = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
+        variables = {name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}
         variables |= {
             "_HANDLER": settings.handler,
             "AWS_ACCESS_KEY_ID": "local",
@@ -289,7 +291,7 @@ class Environment:
 
     async def _watch_exit(self, process: Process) -> None:
         status = await process.wait()
-        kind, said = self._reason or ("Runtime.ExitError", _ending(status))
+        kind, said = self._reason or ("Runtime.ExitError", _exit_message(status))
         self._api.fail(kind, lambda request: f"RequestId: {request} Error: {said}")
         if self._serving is not None:
             await self._serving.close()
@@ -313,7 +315,7 @@ class Environment:
                     await self._process.wait()
 
 
-def _ending(status: int) -> str:
+def _exit_message(status: int) -> str:
     if status == 0:
         return "Runtime exited without providing a reason"
     if status < 0:

@@ -65,7 +65,7 @@ class LocalFunction:
         self._log = log
         self._environments: list[Environment] = []
         self._snapshots: list[Environment] = []
-        self._begun: set[Environment] = set()  # until nothing of them is left
+        self._alive: set[Environment] = set()  # until nothing of them is left
         self._starting = 0
         self._rate = ScalingRate(settings.scaling_per_10s)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -112,7 +112,7 @@ class LocalFunction:
         if self._tasks:
             await asyncio.wait(self._tasks)
         # What was being started or ended when its task was cancelled.
-        await asyncio.gather(*(each.kill() for each in self._begun))
+        await asyncio.gather(*(each.kill() for each in self._alive))
 
     def stats(self) -> Stats:
         """Counts since the start, and how things stand."""
@@ -141,7 +141,7 @@ class LocalFunction:
                 "InvokeFunction operation"
             )
         now = asyncio.get_running_loop().time()
-        environment = self._choose(now)
+        environment = self._pick_environment(now)
         invocation = Invocation(
             str(uuid4()),
             payload,
@@ -159,7 +159,7 @@ class LocalFunction:
         self._spawn(self._run(invocation, environment))
         return invocation
 
-    def _choose(self, now: float) -> Environment | None:
+    def _pick_environment(self, now: float) -> Environment | None:
         """A free environment; None where one is to be started."""
         free = [each for each in self._environments if each.free]
         if free:
@@ -236,9 +236,9 @@ class LocalFunction:
         return environment
 
     async def _start(self, kind: str, seconds: float) -> Environment:
-        environment = Environment(self.settings, kind=kind, ended=self._gone, log=self._log)
+        environment = Environment(self.settings, kind=kind, ended=self._remove, log=self._log)
         self._stats.started += 1
-        self._begun = {each for each in self._begun if not each.over} | {environment}
+        self._alive = {each for each in self._alive if not each.terminated} | {environment}
         await environment.start(seconds)
         return environment
 
@@ -276,7 +276,7 @@ class LocalFunction:
             if kept < ahead and not self._starting:
                 self._spawn(self._grow())
 
-    def _gone(self, environment: Environment) -> None:
+    def _remove(self, environment: Environment) -> None:
         with suppress(ValueError):
             self._environments.remove(environment)
         with suppress(ValueError):

@@ -17,9 +17,9 @@ import msgspec
 
 from seawall.lab.local_lambda.function import LocalFunction, PayloadTooLarge, Throttled
 from seawall.lab.local_lambda.invocation import FunctionError, Invocation
-from seawall.lab.local_lambda.wire import Header, Request, Writer
+from seawall.lab.local_lambda.wire import Header, Request, ResponseWriter
 
-__all__ = ["answer_url", "event_of"]
+__all__ = ["answer_url", "build_event"]
 
 _INTEGRATION = "application/vnd.awslambda.http-integration-response"
 _DOMAIN = "local.lambda-url.us-east-1.on.aws"
@@ -29,28 +29,28 @@ _JSON = ("content-type", "application/json")
 _TEXTUAL = ("text/", "application/json", "application/javascript", "application/xml")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_NOT_SENT_ON = frozenset(("connection", "content-length", "transfer-encoding", "keep-alive"))
+_HOP_BY_HOP = frozenset(("connection", "content-length", "transfer-encoding", "keep-alive"))
 
 
 class _Malformed(Exception):
     """The function's answer is not one for HTTP."""
 
 
-async def answer_url(function: LocalFunction, request: Request, writer: Writer) -> None:
+async def answer_url(function: LocalFunction, request: Request, writer: ResponseWriter) -> None:
     """Answer a request at the function's URL."""
     # As an event a body may grow by a third; AWS counts what the function is given.
     body = await request.body(function.settings.request_bytes)
     if body is None:
-        await _say(writer, 413, "Request Too Long")
+        await _send_message(writer, 413, "Request Too Long")
         return
-    event = msgspec.json.encode(event_of(request, body))
+    event = msgspec.json.encode(build_event(request, body))
     try:
         invocation = function.invoke(event, trace=request.header("x-amzn-trace-id"))
     except Throttled:
-        await _say(writer, 429, "Rate Exceeded.")
+        await _send_message(writer, 429, "Rate Exceeded.")
         return
     except PayloadTooLarge:
-        await _say(writer, 413, "Request Too Long")
+        await _send_message(writer, 413, "Request Too Long")
         return
     try:
         if function.settings.invoke_mode == "RESPONSE_STREAM":
@@ -59,14 +59,14 @@ async def answer_url(function: LocalFunction, request: Request, writer: Writer) 
             await _buffered(invocation, writer)
     except (FunctionError, _Malformed):
         if writer.started:
-            writer.cut()
+            writer.abort()
         else:
-            await _say(writer, 502, "Internal Server Error", invocation)
+            await _send_message(writer, 502, "Internal Server Error", invocation)
     finally:
         invocation.abandon()
 
 
-def event_of(request: Request, body: bytes) -> dict[str, Any]:
+def build_event(request: Request, body: bytes) -> dict[str, Any]:
     """The event of a request, payload format 2.0."""
     path, _, query = request.target.partition("?")
     headers: dict[str, str] = {}
@@ -130,12 +130,12 @@ def event_of(request: Request, body: bytes) -> dict[str, Any]:
     return event
 
 
-async def _buffered(invocation: Invocation, writer: Writer) -> None:
-    status, headers, body = _answer_of(await invocation.whole())
+async def _buffered(invocation: Invocation, writer: ResponseWriter) -> None:
+    status, headers, body = _parse_answer(await invocation.whole())
     await writer.answer(status, body, [*headers, _request_id(invocation)])
 
 
-async def _streamed(invocation: Invocation, writer: Writer) -> None:
+async def _streamed(invocation: Invocation, writer: ResponseWriter) -> None:
     head = await invocation.head()
     if not head.streaming or head.content_type != _INTEGRATION:
         # Without a prelude the payload is the body (the buffered answer's JSON as well, then
@@ -151,7 +151,7 @@ async def _streamed(invocation: Invocation, writer: Writer) -> None:
         return
     pieces = invocation.pieces()
     prelude, first = await _prelude(pieces)
-    status, headers, _ = _answer_of(prelude, with_body=False)
+    status, headers, _ = _parse_answer(prelude, with_body=False)
     await writer.start(status, [*headers, _request_id(invocation)])
     await writer.write(first)
     async for piece in pieces:
@@ -172,7 +172,7 @@ async def _prelude(pieces: AsyncGenerator[bytes, None]) -> tuple[bytes, bytes]:
     raise _Malformed("the stream has no prelude")
 
 
-def _answer_of(payload: bytes, *, with_body: bool = True) -> tuple[int, list[Header], bytes]:
+def _parse_answer(payload: bytes, *, with_body: bool = True) -> tuple[int, list[Header], bytes]:
     """Status, headers and body of a function's answer.
 
     One without `statusCode` is taken for the body of a JSON answer.
@@ -192,7 +192,7 @@ def _answer_of(payload: bytes, *, with_body: bool = True) -> tuple[int, list[Hea
         if not 200 <= status <= 599:
             raise ValueError(f"the status {status}")
         for name, value in (said.get("headers") or {}).items():
-            if name.lower() not in _NOT_SENT_ON:
+            if name.lower() not in _HOP_BY_HOP:
                 headers.append((name.lower(), str(value)))
         headers += [("set-cookie", str(each)) for each in said.get("cookies") or []]
         text = said.get("body") or ""
@@ -210,8 +210,8 @@ def _request_id(invocation: Invocation) -> Header:
     return ("x-amzn-requestid", invocation.id)
 
 
-async def _say(
-    writer: Writer, status: int, message: str, invocation: Invocation | None = None
+async def _send_message(
+    writer: ResponseWriter, status: int, message: str, invocation: Invocation | None = None
 ) -> None:
     headers = [_JSON] if invocation is None else [_JSON, _request_id(invocation)]
     await writer.answer(status, msgspec.json.encode({"Message": message}), headers)

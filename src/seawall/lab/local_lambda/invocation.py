@@ -8,7 +8,7 @@ from msgspec import Struct
 
 __all__ = ["FunctionError", "Head", "Invocation", "error_body"]
 
-_AHEAD = 64  # pieces of an answer that its reader has not taken yet
+_MAX_BUFFERED_PIECES = 64  # pieces of an answer that its reader has not taken yet
 
 
 class FunctionError(Exception):
@@ -51,10 +51,12 @@ class Invocation:
         self.ended_at = 0.0
         self._abandoned = False
         self._head: asyncio.Future[Head] = asyncio.get_running_loop().create_future()
-        self._pieces: asyncio.Queue[bytes | FunctionError | None] = asyncio.Queue(_AHEAD)
+        self._pieces: asyncio.Queue[bytes | FunctionError | None] = asyncio.Queue(
+            _MAX_BUFFERED_PIECES
+        )
         self.returned = False
         self.ended = False
-        self._settled = asyncio.Event()
+        self._done = asyncio.Event()
         self._last: FunctionError | None = None
 
     # For the environment.
@@ -82,7 +84,7 @@ class Invocation:
             return
         self.ended_at = asyncio.get_running_loop().time()
         self.ended = True
-        self._settled.set()
+        self._done.set()
         self._last = error
         if not self._head.done():
             if error is not None:
@@ -95,16 +97,16 @@ class Invocation:
         if not self._pieces.full():
             self._pieces.put_nowait(error)
 
-    def hand_back(self) -> None:
+    def return_undelivered(self) -> None:
         """The environment has ended without having seen it."""
         self.returned = True
-        self._settled.set()
+        self._done.set()
 
     async def wait(self) -> None:
         """Wait until nothing more comes, or it is handed back."""
-        self._settled.clear()
+        self._done.clear()
         if not (self.ended or self.returned):
-            await self._settled.wait()
+            await self._done.wait()
 
     # For the caller.
 

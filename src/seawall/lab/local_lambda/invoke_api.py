@@ -12,7 +12,7 @@ import msgspec
 
 from seawall.lab.local_lambda.function import LocalFunction, PayloadTooLarge, Throttled
 from seawall.lab.local_lambda.invocation import FunctionError, Invocation
-from seawall.lab.local_lambda.wire import Header, Request, Writer
+from seawall.lab.local_lambda.wire import Header, Request, ResponseWriter
 
 __all__ = ["answer_invoke"]
 
@@ -22,7 +22,7 @@ _JSON = ("content-type", "application/json")
 _STRING = 7  # a header's type in an event stream
 
 
-async def answer_invoke(function: LocalFunction, request: Request, writer: Writer) -> bool:
+async def answer_invoke(function: LocalFunction, request: Request, writer: ResponseWriter) -> bool:
     """Answer, if the request is one of this API; whether it is."""
     path = request.target.partition("?")[0]
     streaming = _STREAM.match(path)
@@ -62,7 +62,7 @@ async def answer_invoke(function: LocalFunction, request: Request, writer: Write
     return True
 
 
-async def _whole(invocation: Invocation, writer: Writer) -> None:
+async def _whole(invocation: Invocation, writer: ResponseWriter) -> None:
     headers = [_JSON, ("x-amzn-requestid", invocation.id), ("x-amz-executed-version", "$LATEST")]
     try:
         body = await invocation.whole()
@@ -74,7 +74,7 @@ async def _whole(invocation: Invocation, writer: Writer) -> None:
     await writer.answer(200, body, headers)
 
 
-async def _stream(invocation: Invocation, writer: Writer) -> None:
+async def _stream(invocation: Invocation, writer: ResponseWriter) -> None:
     complete: dict[str, object] = {}
     started = False
     try:
@@ -96,7 +96,7 @@ async def _stream(invocation: Invocation, writer: Writer) -> None:
         invocation.abandon()
 
 
-async def _start_stream(invocation: Invocation, writer: Writer, content_type: str) -> None:
+async def _start_stream(invocation: Invocation, writer: ResponseWriter, content_type: str) -> None:
     headers = [
         ("content-type", "application/vnd.amazon.eventstream"),
         ("x-amzn-requestid", invocation.id),
@@ -119,7 +119,7 @@ def _frame(event: str, content_type: str, payload: bytes) -> bytes:
 
 
 async def _refuse(
-    writer: Writer,
+    writer: ResponseWriter,
     status: int,
     kind: str,
     message: str,

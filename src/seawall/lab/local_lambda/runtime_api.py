@@ -14,7 +14,7 @@ import msgspec
 
 from seawall.lab.local_lambda.invocation import FunctionError, Head, Invocation, error_body
 from seawall.lab.local_lambda.settings import FunctionSettings
-from seawall.lab.local_lambda.wire import Header, Request, Writer
+from seawall.lab.local_lambda.wire import Header, Request, ResponseWriter
 
 __all__ = ["InitFailed", "RuntimeApi"]
 
@@ -23,7 +23,7 @@ _JSON = ("content-type", "application/json")
 _ERROR_TYPE = "lambda-runtime-function-error-type"
 _ERROR_BODY = "lambda-runtime-function-error-body"
 _OK = b'{"status":"OK"}\n'
-_Poller = tuple["asyncio.Future[Invocation]", Writer]
+_Poller = tuple["asyncio.Future[Invocation]", ResponseWriter]
 
 
 class InitFailed(Exception):
@@ -67,7 +67,7 @@ class RuntimeApi:
         """Give an invocation to the environment, now or when it asks for one."""
         while self._waiting:
             future, writer = self._waiting.popleft()
-            if not future.done() and writer.heard:
+            if not future.done() and writer.client_connected:
                 self._in_flight[invocation.id] = invocation
                 future.set_result(invocation)
                 return
@@ -82,7 +82,7 @@ class RuntimeApi:
     def fail(self, kind: str, message: Callable[[str], str]) -> None:
         """It is dead, and so are the invocations that it had; `message` is told their ids."""
         for invocation in self._backlog:
-            invocation.hand_back()
+            invocation.return_undelivered()
         for invocation in self._in_flight.values():
             text = message(invocation.id)
             invocation.finish(FunctionError(kind, error_body(kind, text)))
@@ -96,7 +96,7 @@ class RuntimeApi:
                 future.set_exception(InitFailed(kind, error_body(kind, message("-"))))
                 future.exception()
 
-    async def handle(self, request: Request, writer: Writer) -> None:
+    async def handle(self, request: Request, writer: ResponseWriter) -> None:
         """Answer a request of the environment."""
         path = request.target.partition("?")[0]
         route = (request.method, path.removeprefix(_PREFIX) if path.startswith(_PREFIX) else "")
@@ -114,8 +114,8 @@ class RuntimeApi:
             case _:
                 await _refuse(writer, 404, "NotFound", f"nothing is at {path[:200]}")
 
-    async def _next(self, writer: Writer) -> None:
-        self._waiting = deque(each for each in self._waiting if each[1].heard)
+    async def _next(self, writer: ResponseWriter) -> None:
+        self._waiting = deque(each for each in self._waiting if each[1].client_connected)
         if len(self._waiting) + len(self._in_flight) >= self._settings.max_concurrency:
             await _refuse(
                 writer, 403, "InvalidStateTransition", "an invocation is still to be answered"
@@ -143,7 +143,7 @@ class RuntimeApi:
             headers.append(("lambda-runtime-client-context", invocation.client_context))
         await writer.answer(200, invocation.payload, headers)
 
-    async def _restore_next(self, writer: Writer) -> None:
+    async def _restore_next(self, writer: ResponseWriter) -> None:
         if self.ready.done() or self._restored.is_set():
             await _refuse(writer, 403, "InvalidStateTransition", "nothing is to be restored")
             return
@@ -152,7 +152,7 @@ class RuntimeApi:
         await self._restored.wait()
         await writer.answer(200, b"", [_JSON])
 
-    async def _init_error(self, request: Request, writer: Writer) -> None:
+    async def _init_error(self, request: Request, writer: ResponseWriter) -> None:
         kind = request.header(_ERROR_TYPE) or "Runtime.Unknown"
         future = self.restoring if request.target.endswith("restore/error") else self.ready
         body = await request.body(self._settings.response_bytes)
@@ -163,7 +163,7 @@ class RuntimeApi:
         future.exception()
         await writer.answer(202, _OK, [_JSON])
 
-    async def _response(self, request_id: str, request: Request, writer: Writer) -> None:
+    async def _response(self, request_id: str, request: Request, writer: ResponseWriter) -> None:
         invocation = self._in_flight.get(request_id)
         if invocation is None or invocation.answering:
             await request.skip()
@@ -179,7 +179,7 @@ class RuntimeApi:
         else:
             await writer.answer(202, _OK, [_JSON])
 
-    async def _error(self, request_id: str, request: Request, writer: Writer) -> None:
+    async def _error(self, request_id: str, request: Request, writer: ResponseWriter) -> None:
         invocation = self._in_flight.get(request_id)
         body = await request.body(self._settings.response_bytes)
         if invocation is None or invocation.answering:
@@ -231,10 +231,10 @@ async def _stream(
     kind = request.trailers.get(_ERROR_TYPE, "")
     if not kind:
         return None
-    return FunctionError(kind, _trailed(request.trailers.get(_ERROR_BODY, ""), kind))
+    return FunctionError(kind, _error_from_trailer(request.trailers.get(_ERROR_BODY, ""), kind))
 
 
-def _trailed(encoded: str, kind: str) -> bytes:
+def _error_from_trailer(encoded: str, kind: str) -> bytes:
     """The error that a trailer carries in base64."""
     import base64  # noqa: PLC0415 - only in this case
 
@@ -244,6 +244,6 @@ def _trailed(encoded: str, kind: str) -> bytes:
         return error_body(kind, "the error's body cannot be read")
 
 
-async def _refuse(writer: Writer, status: int, kind: str, message: str) -> None:
+async def _refuse(writer: ResponseWriter, status: int, kind: str, message: str) -> None:
     body = msgspec.json.encode({"errorType": kind, "errorMessage": message})
     await writer.answer(status, body, [_JSON])

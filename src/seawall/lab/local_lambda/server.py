@@ -8,7 +8,7 @@ import msgspec
 from seawall.lab.local_lambda.function import LocalFunction
 from seawall.lab.local_lambda.function_url import answer_url
 from seawall.lab.local_lambda.invoke_api import answer_invoke
-from seawall.lab.local_lambda.wire import Request, Writer, serve
+from seawall.lab.local_lambda.wire import Request, ResponseWriter, serve
 
 __all__ = ["STATS_PATH", "front"]
 
@@ -21,7 +21,7 @@ async def front(
 ) -> AsyncGenerator[str, None]:
     """Serve the function over HTTP until the block ends; yields the URL."""
 
-    async def handle(request: Request, writer: Writer) -> None:
+    async def handle(request: Request, writer: ResponseWriter) -> None:
         if request.target == STATS_PATH:
             body = msgspec.json.encode(function.stats())
             await writer.answer(200, body, [("content-type", "application/json")])

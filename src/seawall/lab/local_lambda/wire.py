@@ -9,10 +9,10 @@ from http import HTTPStatus
 
 from seawall.transport.http_request import MalformedRequest, parse_head
 
-__all__ = ["Header", "Request", "Serving", "Writer", "serve"]
+__all__ = ["Header", "Request", "HttpServer", "ResponseWriter", "serve"]
 
 Header = tuple[str, str]
-Handle = Callable[["Request", "Writer"], Awaitable[None]]
+Handle = Callable[["Request", "ResponseWriter"], Awaitable[None]]
 
 _log = logging.getLogger("seawall.lab.lambda")
 _MAX_HEAD_BYTES = 1 << 20  # of trailers as well: an error goes there whole
@@ -97,7 +97,7 @@ class Request:
             self.trailers[name.strip().lower()] = value.strip()
 
 
-class Writer:
+class ResponseWriter:
     """Writes the answer to one request.
 
     started: whether its head is out. gone: the other side does not listen any more.
@@ -110,12 +110,12 @@ class Writer:
         self._writer = writer
         self._head_only = head_only
         self.started = False
-        self.gone = False
+        self.disconnected = False
 
     @property
-    def heard(self) -> bool:
+    def client_connected(self) -> bool:
         """Whether the other side still waits for an answer, as far as is known."""
-        return not (self.gone or self._reader.at_eof() or self._writer.is_closing())
+        return not (self.disconnected or self._reader.at_eof() or self._writer.is_closing())
 
     async def answer(self, status: int, body: bytes = b"", headers: Iterable[Header] = ()) -> None:
         """Send a whole answer."""
@@ -129,19 +129,19 @@ class Writer:
 
     async def write(self, piece: bytes) -> None:
         """Send a piece of the body."""
-        if piece and not (self.gone or self._head_only):
+        if piece and not (self.disconnected or self._head_only):
             self._writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
             await self._drain()
 
     async def end(self) -> None:
         """The body is whole."""
-        if not (self.gone or self._head_only):
+        if not (self.disconnected or self._head_only):
             self._writer.write(b"0\r\n\r\n")
             await self._drain()
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Close the connection in the middle, so that nobody takes the answer for whole."""
-        self.gone = True
+        self.disconnected = True
         self._writer.transport.abort()
 
     def _head(self, status: int, headers: list[Header], body: bytes) -> None:
@@ -159,10 +159,10 @@ class Writer:
         try:
             await self._writer.drain()
         except ConnectionError:
-            self.gone = True
+            self.disconnected = True
 
 
-class Serving:
+class HttpServer:
     """A server that listens, and the connections that it has."""
 
     def __init__(self) -> None:
@@ -186,9 +186,9 @@ class Serving:
             await asyncio.wait(self.connections)
 
 
-async def serve(handle: Handle, host: str, port: int) -> Serving:
+async def serve(handle: Handle, host: str, port: int) -> HttpServer:
     """Serve at an address; every request of a connection is handled after the one before."""
-    serving = Serving()
+    serving = HttpServer()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -196,7 +196,7 @@ async def serve(handle: Handle, host: str, port: int) -> Serving:
             serving.connections.add(task)
             task.add_done_callback(serving.connections.discard)
         try:
-            await _converse(handle, reader, writer)
+            await _serve_connection(handle, reader, writer)
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
@@ -209,16 +209,16 @@ async def serve(handle: Handle, host: str, port: int) -> Serving:
     return serving
 
 
-async def _converse(
+async def _serve_connection(
     handle: Handle, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     """Handle the requests of a connection until it ends."""
-    answer: Writer | None = None
+    answer: ResponseWriter | None = None
     try:
         while (request := await _read_head(reader)) is not None:
-            answer = Writer(reader, writer, head_only=request.method == "HEAD")
+            answer = ResponseWriter(reader, writer, head_only=request.method == "HEAD")
             await handle(request, answer)
-            if answer.gone or not answer.started:
+            if answer.disconnected or not answer.started:
                 break
             await request.skip()
             answer = None

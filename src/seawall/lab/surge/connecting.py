@@ -10,15 +10,15 @@ from collections.abc import Callable
 from seawall.lab.surge.connection import Connection
 from seawall.transport.endpoint import Origin
 
-__all__ = ["Connector", "Unconnected"]
+__all__ = ["Connector", "NoConnection"]
 
 _AT_ONCE = 4_096
-_IN_LINE = "no connection in time, while waiting in the driver's own line"
+_QUEUED_TOO_LONG = "no connection in time, while waiting in the driver's own line"
 # Of the driver's machine: open files, its own ports, memory for sockets.
 _OWN_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS})
 
 
-class Unconnected(Exception):
+class NoConnection(Exception):
     """There is no connection; the text says why."""
 
 
@@ -34,7 +34,7 @@ class Connector:
         self._make = make
         self._tls = ssl.create_default_context() if origin.secure else None
         self._addresses: list[str] = []
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._slots = asyncio.Semaphore(_AT_ONCE)
         self.opened = 0
         self.limits: Counter[str] = Counter()
 
@@ -58,22 +58,22 @@ class Connector:
         """
         in_line = True
         try:
-            async with asyncio.timeout_at(deadline), self._places:
+            async with asyncio.timeout_at(deadline), self._slots:
                 in_line = False
                 reached()
                 connection = await self._connect(number)
         except TimeoutError:
             if not in_line:
-                raise Unconnected("no connection in time") from None
+                raise NoConnection("no connection in time") from None
             reached()
-            self.limits[_IN_LINE] += 1
-            raise Unconnected(_IN_LINE) from None
+            self.limits[_QUEUED_TOO_LONG] += 1
+            raise NoConnection(_QUEUED_TOO_LONG) from None
         except OSError as error:
             if error.errno not in _OWN_LIMITS:
-                raise Unconnected(f"cannot connect: {error.strerror or error}") from None
+                raise NoConnection(f"cannot connect: {error.strerror or error}") from None
             reason = f"cannot connect: {os.strerror(error.errno)}"
             self.limits[reason] += 1
-            raise Unconnected(reason) from None
+            raise NoConnection(reason) from None
         self.opened += 1
         return connection
 

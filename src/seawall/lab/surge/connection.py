@@ -18,7 +18,7 @@ from seawall.transport.errors import ProtocolError
 from seawall.transport.sse import SseParser
 from seawall.transport.wheel import Timer
 
-__all__ = ["Connection", "Ended", "Visit", "request_bytes"]
+__all__ = ["Connection", "TurnEnded", "PendingTurn", "request_bytes"]
 
 _REFUSAL_BYTES = 300
 _AFTER_END_SECONDS = 1.0  # for the end of the body after that of the answer
@@ -27,7 +27,7 @@ _LARGEST_ANSWER = 1 << 24  # head, framing and body; a token takes some 200 byte
 _DELIMITING = (b"content-length", b"transfer-encoding")
 
 
-class Visit(Struct):
+class PendingTurn(Struct):
     """One turn that is asked.
 
     since: the event loop's clock when its customer's time began. retry_after: seconds that the
@@ -42,10 +42,10 @@ class Visit(Struct):
     retry_after: float | None = None
 
 
-class Ended(Protocol):
+class TurnEnded(Protocol):
     """Told once when a visit is over; keep: the connection can be used again."""
 
-    def __call__(self, visit: Visit, connection: "Connection", *, keep: bool) -> None:
+    def __call__(self, visit: PendingTurn, connection: "Connection", *, keep: bool) -> None:
         """See the class."""
 
 
@@ -73,12 +73,12 @@ class Connection(asyncio.Protocol):
         "_visit",
     )
 
-    def __init__(self, api: Api, ended: Ended, lost: Callable[["Connection"], None]) -> None:
+    def __init__(self, api: Api, ended: TurnEnded, lost: Callable[["Connection"], None]) -> None:
         self._api: Api = api
         self._ended = ended
         self._lost = lost
         self._clock = asyncio.get_running_loop().time
-        self._visit: Visit | None = None
+        self._visit: PendingTurn | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._transport: asyncio.Transport
 
@@ -87,7 +87,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # a stream transport, always
         self._parser = httptools.HttpResponseParser(self)
 
-    def ask(self, visit: Visit) -> None:
+    def ask(self, visit: PendingTurn) -> None:
         """Have the turn asked."""
         self._visit = visit
         self._answer = Answer(self._api)
@@ -207,7 +207,7 @@ class Connection(asyncio.Protocol):
                 outcome.error = f"not a stream of events: {said}" if said else outcome.error
         self._finish(keep=keep)
 
-    def _complete_open(self, visit: Visit) -> None:
+    def _complete_open(self, visit: PendingTurn) -> None:
         """The answer is whole, and its body was left open."""
         if self._visit is visit:
             self._complete(keep=False)

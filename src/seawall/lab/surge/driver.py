@@ -16,8 +16,8 @@ from typing import Any
 
 from seawall.lab.statistics import percentiles
 from seawall.lab.surge.arrivals import arrivals
-from seawall.lab.surge.connecting import Connector, Unconnected
-from seawall.lab.surge.connection import Connection, Visit, request_bytes
+from seawall.lab.surge.connecting import Connector, NoConnection
+from seawall.lab.surge.connection import Connection, PendingTurn, request_bytes
 from seawall.lab.surge.durable import read_back
 from seawall.lab.surge.health import HealthWatch
 from seawall.lab.surge.outcome import (
@@ -30,7 +30,7 @@ from seawall.lab.surge.outcome import (
 )
 from seawall.lab.surge.scenario import Api, Closed, Open, Scenario
 from seawall.transport.endpoint import Endpoint
-from seawall.transport.wheel import Wheel
+from seawall.transport.wheel import TimingWheel
 
 __all__ = ["drive"]
 
@@ -40,7 +40,7 @@ _AFTER_ERROR_SECONDS = 1.0
 _LONGEST_RETRY_SECONDS = 30.0
 _PATHS: dict[Api, str] = {"turns": "/v1/turns", "chat": "/v1/chat/completions"}
 
-Heard = Callable[[Outcome], None]
+OutcomeCallback = Callable[[Outcome], None]
 
 
 async def drive(
@@ -48,7 +48,7 @@ async def drive(
     *,
     progress: Callable[[Progress], None] | None = None,
     token: Callable[[str], str] | None = None,
-    heard: Heard | None = None,
+    on_outcome: OutcomeCallback | None = None,
     until: asyncio.Event | None = None,
     stop: asyncio.Event | None = None,
 ) -> SurgeResult:
@@ -63,29 +63,32 @@ async def drive(
         OSError: the server's name is not known.
         ConfigError: nobody comes at all.
     """
-    driver = _Driver(scenario, token, heard)
+    driver = _Driver(scenario, token, on_outcome)
     return await driver.run(progress, until, stop or asyncio.Event())
 
 
 class _Driver:
     def __init__(
-        self, scenario: Scenario, token: Callable[[str], str] | None, heard: Heard | None
+        self,
+        scenario: Scenario,
+        token: Callable[[str], str] | None,
+        on_outcome: OutcomeCallback | None,
     ) -> None:
         self._scenario = scenario
         self._sign = token
-        self._heard = heard
+        self._on_outcome = on_outcome
         self._endpoint = Endpoint.parse(scenario.url + _PATHS[scenario.api])
         self._connector = Connector(
             self._endpoint.origin, lambda: Connection(scenario.api, self._end, self._forget)
         )
-        self._wheel = Wheel(0.05)
+        self._wheel = TimingWheel(0.05)
         self._free: dict[Connection, None] = {}
         self._done: list[Outcome] = []
         self._ended: dict[int, asyncio.Future[None]] = {}
         self._began = 0.0
         self._expected = 0
         self._sent = self._completed = self._failed = self._refused = 0
-        self._running: dict[int, Visit] = {}
+        self._in_flight: dict[int, PendingTurn] = {}
         self._asked: dict[int, Connection] = {}
         self._stopped = False
         self._peak = 0
@@ -127,8 +130,8 @@ class _Driver:
             progress(self._progress())
         limits = [f"{turns} turns: {limit}" for limit, turns in self._connector.limits.items()]
         health = watch.health(self._late, percentiles(self._first).p50, limits)
-        interrupted = Interrupted(self._expected - self._sent, len(self._running))
-        for visit in list(self._running.values()):
+        interrupted = Interrupted(self._expected - self._sent, len(self._in_flight))
+        for visit in list(self._in_flight.values()):
             if visit.timer is not None:
                 visit.timer.cancel()
         for connection in [*self._free, *self._asked.values()]:
@@ -146,7 +149,7 @@ class _Driver:
             interrupted=interrupted if self._stopped else None,
         )
 
-    def _prepare(self, load: Open) -> list[Visit]:
+    def _prepare(self, load: Open) -> list[PendingTurn]:
         """All turns of an open loop before it begins: there will be no time then."""
         visits = []
         for number, (due, index) in enumerate(arrivals(load.crowds, self._scenario.seed)):
@@ -160,7 +163,7 @@ class _Driver:
         self._expected = len(visits)
         return visits
 
-    def _visit(self, number: int, token: str, session: str = "") -> Visit:
+    def _visit(self, number: int, token: str, session: str = "") -> PendingTurn:
         scenario = self._scenario
         text = scenario.question(number)
         request = request_bytes(
@@ -174,12 +177,12 @@ class _Driver:
         )
         outcome = Outcome(number)
         if scenario.simulated is None:
-            return Visit(outcome, request, None, 0.0)
+            return PendingTurn(outcome, request, None, 0.0)
         plan = scenario.simulated.plan(text)
         outcome.model_first, outcome.model_total = plan.first_token, plan.duration
-        return Visit(outcome, request, plan.text, 0.0)
+        return PendingTurn(outcome, request, plan.text, 0.0)
 
-    async def _drive_open(self, visits: list[Visit]) -> None:
+    async def _drive_open(self, visits: list[PendingTurn]) -> None:
         """Send off everybody when due, then wait until the last one is through."""
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
@@ -190,15 +193,15 @@ class _Driver:
                 elif not number % 64:
                     await asyncio.sleep(0)  # whoever is behind must not be deaf as well
                 self._send(visit, self._began + visit.outcome.due, group)
-            while self._running:
-                ended = self._ended[next(iter(self._running))] = loop.create_future()
+            while self._in_flight:
+                ended = self._ended[next(iter(self._in_flight))] = loop.create_future()
                 await ended
 
-    def _send(self, visit: Visit, since: float, group: asyncio.TaskGroup) -> None:
+    def _send(self, visit: PendingTurn, since: float, group: asyncio.TaskGroup) -> None:
         visit.since = since
         self._sent += 1
-        self._running[visit.outcome.number] = visit
-        self._peak = max(self._peak, len(self._running))
+        self._in_flight[visit.outcome.number] = visit
+        self._peak = max(self._peak, len(self._in_flight))
         if self._free:
             connection, _ = self._free.popitem()
             self._reached(visit)
@@ -206,35 +209,35 @@ class _Driver:
         else:
             group.create_task(self._connect(visit))
 
-    def _reached(self, visit: Visit) -> None:
+    def _reached(self, visit: PendingTurn) -> None:
         """The driver got to this customer."""
         late = max(0.0, asyncio.get_running_loop().time() - visit.since)
         visit.outcome.late = late
         self._late.append(late)
 
-    async def _connect(self, visit: Visit) -> None:
+    async def _connect(self, visit: PendingTurn) -> None:
         """Open a connection for the visit, within the patience of its customer."""
         number, deadline = visit.outcome.number, visit.since + self._scenario.patience
         try:
             connection = await self._connector.open(number, deadline, partial(self._reached, visit))
-        except Unconnected as error:
+        except NoConnection as error:
             self._give_up(visit, str(error))
         else:
             self._ask(connection, visit)
 
-    def _ask(self, connection: Connection, visit: Visit) -> None:
+    def _ask(self, connection: Connection, visit: PendingTurn) -> None:
         visit.timer = self._wheel.call_at(
             visit.since + self._scenario.patience, partial(connection.fail, "no answer in time")
         )
         self._asked[visit.outcome.number] = connection
         connection.ask(visit)
 
-    def _give_up(self, visit: Visit, reason: str) -> None:
+    def _give_up(self, visit: PendingTurn, reason: str) -> None:
         visit.outcome.error = reason
         visit.outcome.total = asyncio.get_running_loop().time() - visit.since
         self._count(visit)
 
-    def _end(self, visit: Visit, connection: Connection, *, keep: bool) -> None:
+    def _end(self, visit: PendingTurn, connection: Connection, *, keep: bool) -> None:
         if keep and self._scenario.keep_alive:
             self._free[connection] = None
         else:
@@ -244,7 +247,7 @@ class _Driver:
     def _forget(self, connection: Connection) -> None:
         self._free.pop(connection, None)
 
-    def _count(self, visit: Visit) -> None:
+    def _count(self, visit: PendingTurn) -> None:
         self._asked.pop(visit.outcome.number, None)
         if self._stopped:
             return
@@ -252,7 +255,7 @@ class _Driver:
             visit.timer.cancel()
             visit.timer = None  # it holds the connection
         outcome = visit.outcome
-        del self._running[outcome.number]
+        del self._in_flight[outcome.number]
         if outcome.error and outcome.refused:
             self._refused += 1
         elif outcome.error:
@@ -264,18 +267,18 @@ class _Driver:
         ended = self._ended.pop(outcome.number, None)
         if ended is not None and not ended.done():
             ended.set_result(None)
-        if self._heard is None:
+        if self._on_outcome is None:
             self._done.append(outcome)
         else:
-            self._heard(outcome)
+            self._on_outcome(outcome)
 
     async def _drive_closed(self, load: Closed, until: asyncio.Event) -> None:
         numbers = count()
         async with asyncio.TaskGroup() as group:
             for customer in range(load.customers):
-                group.create_task(self._customer(customer, load, until, numbers))
+                group.create_task(self._virtual_user(customer, load, until, numbers))
 
-    async def _customer(
+    async def _virtual_user(
         self, customer: int, load: Closed, until: asyncio.Event, numbers: Iterator[int]
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -314,7 +317,7 @@ class _Driver:
 
     def _progress(self) -> Progress:
         seconds = asyncio.get_running_loop().time() - self._began
-        streaming = sum(each.outcome.first_text is not None for each in self._running.values())
+        streaming = sum(each.outcome.first_text is not None for each in self._in_flight.values())
         return Progress(
             seconds=round(seconds, 2),
             turns=self._expected,
@@ -340,7 +343,7 @@ async def _pause(seconds: float, until: asyncio.Event) -> None:
         return
 
 
-def _after_error(visit: Visit) -> float:
+def _after_error(visit: PendingTurn) -> float:
     """Seconds until its customer asks again, so that a server in trouble is not stormed."""
     wanted = visit.retry_after
     return _AFTER_ERROR_SECONDS if wanted is None else min(wanted, _LONGEST_RETRY_SECONDS)

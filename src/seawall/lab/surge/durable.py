@@ -16,7 +16,7 @@ from seawall.transport.errors import (
     TransportError,
     TransportTimeout,
 )
-from seawall.transport.http_client import Buffered, HttpClient
+from seawall.transport.http_client import BufferedResponse, HttpClient
 
 __all__ = ["read_back"]
 
@@ -29,7 +29,7 @@ _LONGEST_PAUSE = 4.0
 _PAGE_BYTES = 1 << 24
 _SHOWN = 10
 # What passes: overload, and a balancer that reaches nobody behind it.
-_PASSING = (429, 502, 503, 504)
+_RETRYABLE_STATUSES = (429, 502, 503, 504)
 
 
 class _Message(Struct):
@@ -79,7 +79,7 @@ async def read_back(
         for outcome in line:
             session = _Session(client, scenario, outcome, _token(scenario, outcome, sign), over)
             try:
-                reason = await session.misses()
+                reason = await session.mismatch()
             except _UnreadError as error:
                 if len(why_unread) < _SHOWN:
                     why_unread.append(f"{outcome.turn}: {error}")
@@ -124,7 +124,7 @@ class _Session:
         self._headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
         self._over = min(over, asyncio.get_running_loop().time() + _TURN_SECONDS)
 
-    async def misses(self) -> str:
+    async def mismatch(self) -> str:
         """Why the turn is not as it should be; empty if it is.
 
         Raises:
@@ -163,7 +163,7 @@ class _Session:
         except (ValueError, RecursionError) as error:
             raise _UnreadError(f"its session cannot be read: not what was due: {error}") from None
 
-    async def _get(self, url: str) -> Buffered:
+    async def _get(self, url: str) -> BufferedResponse:
         """The answer, with patience for what passes."""
         loop = asyncio.get_running_loop()
         endpoint = Endpoint.parse(url)
@@ -182,7 +182,7 @@ class _Session:
                 if not isinstance(error, ConnectFailed | ConnectionBroken | TransportTimeout):
                     break
             else:
-                if answer.status not in _PASSING:
+                if answer.status not in _RETRYABLE_STATUSES:
                     return answer
                 why = f"status {answer.status}"
             await asyncio.sleep(min(pause, max(0.0, self._over - loop.time())))

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from seawall.lab.statistics import percentiles
 
-__all__ = ["DriverHealth", "HealthWatch", "verdict"]
+__all__ = ["DriverHealth", "HealthWatch", "saturation_reasons"]
 
 _TICK_SECONDS = 0.05
 _WINDOW_SECONDS = 5.0
@@ -43,7 +43,7 @@ class HealthWatch:
 
     def __init__(self) -> None:
         self._cpu = time.process_time()
-        self._waited = _waited()
+        self._run_queue_seconds = _run_queue_seconds()
         self._began = time.monotonic()
         self._window: deque[tuple[float, float]] = deque([(self._began, self._cpu)])
         self._busiest = 0.0
@@ -73,7 +73,7 @@ class HealthWatch:
         seconds = max(1e-6, time.monotonic() - self._began)
         cpu = time.process_time() - self._cpu
         busiest = max(self._busiest, cpu / max(seconds, _WINDOW_SECONDS))
-        starved = (_waited() - self._waited) / seconds
+        starved = (_run_queue_seconds() - self._run_queue_seconds) / seconds
         late_ms = percentiles(late).p99 or 0.0
         lag_ms = percentiles(self._lags).p99 or 0.0
         return DriverHealth(
@@ -83,11 +83,11 @@ class HealthWatch:
             starved=round(starved, 3),
             late_ms=late_ms,
             lag_ms=round(lag_ms, 1),
-            saturated=[*verdict(busiest, late_ms, lag_ms, first_text_ms), *limits],
+            saturated=[*saturation_reasons(busiest, late_ms, lag_ms, first_text_ms), *limits],
         )
 
 
-def verdict(
+def saturation_reasons(
     busiest: float, late_ms: float, lag_ms: float, first_text_ms: float | None
 ) -> list[str]:
     """Why a driver with these figures is not to be trusted; empty where it is.
@@ -105,7 +105,7 @@ def verdict(
     return reasons
 
 
-def _waited() -> float:
+def _run_queue_seconds() -> float:
     """Seconds that this thread was ready to run and did not; 0 where nobody counts."""
     try:
         return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9

@@ -149,7 +149,9 @@ def summarise(
         completed=len(served),
         refused=len(refused),
         failed=len(failed),
-        errors=dict(Counter(_kind(each.error) for each in outcomes if each.error).most_common(50)),
+        errors=dict(
+            Counter(_error_group(each.error) for each in outcomes if each.error).most_common(50)
+        ),
         first_text=percentiles([each.first_text for each in served if each.first_text is not None]),
         total=percentiles([each.total for each in served]),
         model_first_text=percentiles(
@@ -171,7 +173,7 @@ def summarise(
     )
 
 
-def _kind(error: str) -> str:
+def _error_group(error: str) -> str:
     """Without what differs from turn to turn: of a problem only its code."""
     code = re.search(r'"code":"([a-z-]+)"', error)
     return f"{error.partition(':')[0]}: {code[1]}" if code else error

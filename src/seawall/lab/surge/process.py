@@ -21,7 +21,7 @@ from seawall.lab.surge.driver import drive
 from seawall.lab.surge.outcome import Outcome, Progress, SurgeResult
 from seawall.lab.surge.scenario import Scenario
 
-__all__ = ["drive_apart", "main"]
+__all__ = ["drive_in_subprocess", "main"]
 
 _BATCH = 1_000  # outcomes a line
 _LONGEST_LINE = 1 << 24
@@ -43,7 +43,7 @@ _Message = Progress | _Outcomes | _Failed | SurgeResult
 _decode = msgspec.json.Decoder(_Message).decode
 
 
-async def drive_apart(
+async def drive_in_subprocess(
     scenario: Scenario,
     progress: Callable[[Progress], None] = lambda _: None,
     *,

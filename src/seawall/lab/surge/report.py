@@ -43,7 +43,7 @@ def as_table(result: SurgeResult) -> str:
         "",
         _headline(result),
         "",
-        _of_whom(result),
+        _subtitle(result),
         f"{'milliseconds':28}" + "".join(f"{c:>9}" for c in _COLUMNS),
     ]
     for name, times in percentile_rows(result):
@@ -77,7 +77,7 @@ def as_html(result: SurgeResult, scenario: Scenario) -> str:
             f"{escape(_printable(each))}.</p>"
             for each in result.driver.saturated
         ),
-        f"<p>{escape(_of_whom(result))}</p>",
+        f"<p>{escape(_subtitle(result))}</p>",
         table(
             ["milliseconds", *_COLUMNS],
             [
@@ -170,7 +170,7 @@ def _headline(result: SurgeResult) -> str:
     return f"{', '.join(parts)}, in {result.seconds:.1f} s, {result.loop} loop"
 
 
-def _of_whom(result: SurgeResult) -> str:
+def _subtitle(result: SurgeResult) -> str:
     """Whose times are told."""
     return f"Times of {result.completed:,} completed turns of {result.turns:,}, since they were due"
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from seawall.errors import ConfigError
-from seawall.plan.exports.moments import moment
+from seawall.plan.exports.moments import parse_time
 from seawall.plan.trace import MOST_REQUESTS, Trace
 
 __all__ = ["is_access_log", "read_access_log"]
@@ -71,7 +71,7 @@ def _entry(line: str, where: str) -> tuple[float, float, float]:
     words = line.split(" ", 8)
     if len(words) < 9:
         raise ConfigError(f"{where}: {len(words)} fields; an entry has more")
-    ended = moment(words[1])
+    ended = parse_time(words[1])
     if ended is None:
         raise ConfigError(f"{where}: time: {words[1]!r} is not a time")
     try:
@@ -81,7 +81,7 @@ def _entry(line: str, where: str) -> tuple[float, float, float]:
     if not all(-1.0 <= part < _LONGEST for part in parts):
         raise _no_seconds(words[5:8], where)
     created = _CREATED.search(words[8])
-    began = moment(created[1]) if created else ended - sum(max(part, 0.0) for part in parts)
+    began = parse_time(created[1]) if created else ended - sum(max(part, 0.0) for part in parts)
     if began is None or began > ended:
         raise ConfigError(f"{where}: request_creation_time: not a time before `time`")
     return began, ended, parts[1]

@@ -15,7 +15,7 @@ import numpy as np
 
 from seawall.errors import ConfigError
 from seawall.plan.exports.counts import spread
-from seawall.plan.exports.moments import moment
+from seawall.plan.exports.moments import parse_time
 from seawall.plan.trace import Trace
 
 __all__ = ["read_metric_data", "read_metric_statistics"]
@@ -78,7 +78,7 @@ def read_metric_data(document: dict[str, Any], name: str) -> Trace:
 
 
 def _point(time: object, value: object, time_field: str, value_field: str) -> tuple[float, float]:
-    when = moment(str(time))
+    when = parse_time(str(time))
     if when is None:
         raise ConfigError(f"{time_field}: {time!r} is not a time")
     try:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from seawall.errors import ConfigError
 from seawall.plan.exports.counts import spread
-from seawall.plan.exports.moments import is_number, moment
+from seawall.plan.exports.moments import is_number, parse_time
 from seawall.plan.exports.tools import Format, known_format
 from seawall.plan.exports.units import parse_durations, split_unit
 from seawall.plan.trace import MOST_REQUESTS, Trace
@@ -90,7 +90,7 @@ def read_table(head: list[str], rows: Iterable[Row], name: str) -> Trace:
     if times_at is None:
         times_at = _first(_TIMES, [word for word, _ in bare])
     if times_at is None:
-        if moment(head[0] if head else "") is None:
+        if parse_time(head[0] if head else "") is None:
             raise ConfigError(
                 f"{name}:1: no column of times; one of: {', '.join(_TIMES)}; docs/plan.md lists "
                 "what is read"
@@ -124,7 +124,7 @@ def _times(rows: list[Row], column: int, scale: float | None, name: str) -> Floa
     """Seconds; scale: of the unit that the column's name has."""
     times = np.empty(len(rows))
     for at, row in enumerate(rows):
-        found = moment(_cell(row, column))
+        found = parse_time(_cell(row, column))
         if found is None:
             raise ConfigError(f"{name}:{row.line}: {_cell(row, column)[:40]!r} is not a time")
         times[at] = found

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from seawall.errors import ConfigError
-from seawall.plan.exports.moments import moment
+from seawall.plan.exports.moments import parse_time
 from seawall.plan.trace import MOST_REQUESTS, Trace
 
 __all__ = ["is_haproxy_log", "read_haproxy_log"]
@@ -42,7 +42,7 @@ def read_haproxy_log(lines: Iterable[str], name: str) -> Trace:
             continue
         if len(arrivals) == MOST_REQUESTS:
             raise ConfigError(f"{name}:{number}: more than {MOST_REQUESTS:,} requests")
-        when = moment(entry[1])
+        when = parse_time(entry[1])
         if when is None:
             raise ConfigError(f"{name}:{number}: {entry[1]!r} is not a time")
         arrivals.append(when)

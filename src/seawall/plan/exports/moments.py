@@ -4,7 +4,7 @@ import math
 import re
 from datetime import UTC, datetime
 
-__all__ = ["is_number", "moment"]
+__all__ = ["is_number", "parse_time"]
 
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 # As nginx, Apache and HAProxy write it: 10/Oct/2000:13:55:36.123 -0700.
@@ -23,7 +23,7 @@ def is_number(text: str) -> bool:
     return True
 
 
-def moment(text: str) -> float | None:
+def parse_time(text: str) -> float | None:
     """Seconds; of a date since 1970, which is in UTC where it does not say. None: is no time."""
     if text.endswith("Z"):  # the most usual, and by far the quickest
         try:

@@ -10,7 +10,7 @@ import msgspec
 from markupsafe import Markup
 
 from seawall.plan.answer import PLATFORMS, Answer, Figure
-from seawall.plan.report.tables import bill_rows, facing, spike_rows
+from seawall.plan.report.tables import bill_rows, side_by_side, spike_rows
 from seawall.plan.words import amount, money, seconds
 
 __all__ = ["render_report", "write_report"]
@@ -47,7 +47,7 @@ def render_report(answer: Answer) -> str:
     }
     environment.globals["money"] = lambda value: money(value, answer.currency)
     style, script = _asset("style.css"), "\n".join(_asset(name) for name in _SCRIPTS)
-    left, right = facing(answer)
+    left, right = side_by_side(answer)
     return environment.get_template("report.html").render(
         answer=answer,
         bills={name: bill_rows(each) for name, each in answer.platforms.items()},

@@ -2,11 +2,11 @@
 
 from msgspec import Struct
 
-from seawall.plan.answer import Answer, Choice, PlatformAnswer
+from seawall.plan.answer import Answer, PlatformAnswer, PlatformName
 
-__all__ = ["Instant", "Row", "bill_rows", "facing", "spike_rows"]
+__all__ = ["Instant", "Row", "bill_rows", "side_by_side", "spike_rows"]
 
-_LAMBDAS: tuple[Choice, ...] = (
+_LAMBDAS: tuple[PlatformName, ...] = (
     "lambda", "lambda-snapstart", "lambda-provisioned", "lambda-managed"
 )  # fmt: skip
 _AT = (-10.0, 0.0, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -34,7 +34,7 @@ class Instant(Struct, frozen=True):
     right: tuple[float | None, ...]
 
 
-def facing(answer: Answer) -> tuple[Choice, Choice]:
+def side_by_side(answer: Answer) -> tuple[PlatformName, PlatformName]:
     """Lambda and EKS, to stand side by side: the best of Lambda's kinds, and EKS.
 
     The best is the choice or runner-up, if one of them is Lambda's; they cannot both be EKS.
@@ -55,7 +55,7 @@ def bill_rows(platform: PlatformAnswer) -> list[Row]:
     ]  # fmt: skip
 
 
-def spike_rows(answer: Answer, left: Choice, right: Choice) -> list[Instant]:
+def spike_rows(answer: Answer, left: PlatformName, right: PlatformName) -> list[Instant]:
     """Some moments of the spike, for those who read rather than look."""
     both = answer.platforms[left].series, answer.platforms[right].series
     moments: tuple[float, ...] = _AT

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Books", "Crowd", "Law"]
+__all__ = ["EnvironmentStats", "Crowd", "EnvironmentParams"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -50,7 +50,7 @@ STARTS_LEFT, STARTS_AT, INVOKES_LEFT, INVOKES_AT = range(4)
 LATENCY, FIRST, BILLED, BILLED_START, BILLED_PROVISIONED, ALIVE_TIME, BUSY_TIME, LAST = range(8)
 
 
-class Law(NamedTuple):
+class EnvironmentParams(NamedTuple):
     """What holds in a run. Times in seconds.
 
     arrivals, services, starts, jitters: streams of random numbers. stages: how many rows of
@@ -116,7 +116,7 @@ class Crowd(NamedTuple):
     tickets: Integers
 
 
-class Books(NamedTuple):
+class EnvironmentStats(NamedTuple):
     """What is counted. series: rows by bin; slowest, first_sum: of first tokens by bin of arrival.
 
     kept: a row [arrival, first token, latency, outcome, cold] a request, or none.

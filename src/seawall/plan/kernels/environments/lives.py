@@ -17,26 +17,36 @@ from seawall.plan.kernels.environments.arrays import (
     SPARE,
     STARTS_AT,
     STARTS_LEFT,
-    Books,
     Crowd,
-    Law,
+    EnvironmentParams,
+    EnvironmentStats,
 )
 from seawall.plan.kernels.heaps import pop, push
 from seawall.plan.kernels.recording import place
 
-__all__ = ["die", "finish", "idle_one", "new_one", "rank", "settle", "unlink"]
+__all__ = [
+    "end_environment",
+    "finish",
+    "take_idle",
+    "start_environment",
+    "rank",
+    "settle",
+    "unlink",
+]
 
 
 @inlined
-def die(crowd: Crowd, books: Books, law: Law, slot: int, time: float) -> None:
+def end_environment(
+    crowd: Crowd, stats: EnvironmentStats, params: EnvironmentParams, slot: int, time: float
+) -> None:
     """The environment ends."""
     count = crowd.tally
     count[ALIVE] -= 1
     crowd.slots[count[FREE_SLOTS]] = slot
     count[FREE_SLOTS] += 1
     crowd.number[slot] = -1
-    books.totals[ALIVE_TIME] += time - crowd.born[slot]
-    books.series[ALIVE_CHANGE, place(time, law.width, books.series.shape[1])] -= 1
+    stats.totals[ALIVE_TIME] += time - crowd.born[slot]
+    stats.series[ALIVE_CHANGE, place(time, params.width, stats.series.shape[1])] -= 1
 
 
 @inlined
@@ -73,7 +83,7 @@ def rank(crowd: Crowd, slot: int) -> None:
 
 
 @inlined
-def settle(crowd: Crowd, books: Books, law: Law, time: float) -> None:
+def settle(crowd: Crowd, stats: EnvironmentStats, params: EnvironmentParams, time: float) -> None:
     """Everything that environments did until now: work ended, idle ones reclaimed."""
     count = crowd.tally
     while count[BUSY] > 0 and crowd.ends[0] <= time:
@@ -82,8 +92,8 @@ def settle(crowd: Crowd, books: Books, law: Law, time: float) -> None:
         count[BUSY] = pop(crowd.ends, crowd.ending, count[BUSY])
         if slot < 0:
             count[PROVISIONED_BUSY] -= 1
-        elif end - crowd.born[slot] > law.lifetime:
-            die(crowd, books, law, slot, end)
+        elif end - crowd.born[slot] > params.lifetime:
+            end_environment(crowd, stats, params, slot, end)
         else:
             last = count[NEWEST]
             crowd.earlier[slot] = last
@@ -95,23 +105,23 @@ def settle(crowd: Crowd, books: Books, law: Law, time: float) -> None:
             count[NEWEST] = slot
             crowd.since[slot] = end
             count[IDLE] += 1
-            if law.newest_first:
+            if params.newest_first:
                 rank(crowd, slot)
-    while count[IDLE] > 0 and crowd.since[count[OLDEST]] + law.idle < time:
+    while count[IDLE] > 0 and crowd.since[count[OLDEST]] + params.idle < time:
         slot = count[OLDEST]
-        ended = crowd.since[slot] + law.idle
+        ended = crowd.since[slot] + params.idle
         unlink(crowd, slot)
-        die(crowd, books, law, slot, ended)
+        end_environment(crowd, stats, params, slot, ended)
 
 
 @inlined
-def idle_one(crowd: Crowd, law: Law) -> int:
+def take_idle(crowd: Crowd, params: EnvironmentParams) -> int:
     """An idle environment, taken out; or -1."""
     count = crowd.tally
     if count[IDLE] == 0:
         return -1
     slot = int(count[NEWEST])
-    if law.newest_first:
+    if params.newest_first:
         while True:
             slot = int(crowd.ranked[0])
             key = crowd.newest[0]
@@ -123,17 +133,17 @@ def idle_one(crowd: Crowd, law: Law) -> int:
 
 
 @inlined
-def new_one(crowd: Crowd, law: Law, time: float) -> int:
+def start_environment(crowd: Crowd, params: EnvironmentParams, time: float) -> int:
     """A place for a new environment if the limits let it start; or -1."""
     count = crowd.tally
     clock = crowd.clock
     on_demand = count[BUSY] - count[PROVISIONED_BUSY]
-    if on_demand + max(count[PROVISIONED], count[PROVISIONED_BUSY]) >= law.limit:
+    if on_demand + max(count[PROVISIONED], count[PROVISIONED_BUSY]) >= params.limit:
         return -1
     if count[FREE_SLOTS] == 0:
         return -1
     clock[STARTS_LEFT] = min(
-        law.start_burst, clock[STARTS_LEFT] + (time - clock[STARTS_AT]) * law.start_rate
+        params.start_burst, clock[STARTS_LEFT] + (time - clock[STARTS_AT]) * params.start_rate
     )
     clock[STARTS_AT] = time
     if clock[STARTS_LEFT] < 1.0 - 1e-9:
@@ -149,12 +159,12 @@ def new_one(crowd: Crowd, law: Law, time: float) -> int:
 
 
 @compiled
-def finish(crowd: Crowd, books: Books, law: Law) -> None:
+def finish(crowd: Crowd, stats: EnvironmentStats, params: EnvironmentParams) -> None:
     """All work ends; environments that are idle live until reclaimed, at most to the horizon."""
-    settle(crowd, books, law, max(books.totals[LAST], law.horizon))
-    end = max(books.totals[LAST], law.horizon)
+    settle(crowd, stats, params, max(stats.totals[LAST], params.horizon))
+    end = max(stats.totals[LAST], params.horizon)
     while crowd.tally[IDLE] > 0:
         slot = crowd.tally[OLDEST]
-        ended = min(crowd.since[slot] + law.idle, max(end, crowd.since[slot]))
+        ended = min(crowd.since[slot] + params.idle, max(end, crowd.since[slot]))
         unlink(crowd, slot)
-        die(crowd, books, law, slot, ended)
+        end_environment(crowd, stats, params, slot, ended)

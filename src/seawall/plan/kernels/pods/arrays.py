@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PodBooks", "PodLaw", "Pods", "Requests"]
+__all__ = ["PodStats", "PodParams", "Pods", "Requests"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -37,7 +37,7 @@ REQUESTS, ATTEMPTS, SERVED, GAVE_UP, TIMED_OUT, CUT_OFF, THROTTLES, PEAK_BUSY, P
 LATENCY, FIRST, WAITED, BUSY_TIME, LAST = range(5)
 
 
-class PodLaw(NamedTuple):
+class PodParams(NamedTuple):
     """What holds in a run. Times in seconds.
 
     services, jitters, choices: streams of random numbers. stages: rows of waits; before: how many
@@ -131,8 +131,8 @@ class Requests(NamedTuple):
     tickets: Integers
 
 
-class PodBooks(NamedTuple):
-    """What is counted; as in `environments.Books`."""
+class PodStats(NamedTuple):
+    """What is counted; as in `environments.EnvironmentStats`."""
 
     series: Integers
     slowest: Floats

@@ -23,30 +23,30 @@ from seawall.plan.kernels.pods.arrays import (
     TURN,
     TURNED_AWAY,
     USED,
-    PodBooks,
-    PodLaw,
+    PodParams,
     Pods,
+    PodStats,
     Requests,
 )
-from seawall.plan.kernels.pods.giving_up import give_up, remember
+from seawall.plan.kernels.pods.giving_up import push_deadline, retry_or_fail
 from seawall.plan.kernels.pods.service import begin, release, unqueue
 from seawall.plan.kernels.randomness import uniform
 from seawall.plan.kernels.recording import place
 
-__all__ = ["attempt", "choose", "out_of_patience", "waited_enough"]
+__all__ = ["attempt", "choose", "time_out_client", "time_out_queued"]
 
 Floats = NDArray[np.float64]
 
 
 @inlined
-def choose(pods: Pods, requests: Requests, law: PodLaw, number: int) -> int:
+def choose(pods: Pods, requests: Requests, params: PodParams, number: int) -> int:
     """The pod that the balancer sends it to."""
     count = requests.tally
     ready = count[READY]
-    if law.balance == RANDOM:
-        return int(pods.ready[int(uniform(law.choices, number) * ready)])
+    if params.balance == RANDOM:
+        return int(pods.ready[int(uniform(params.choices, number) * ready)])
     count[TURN] = (count[TURN] + 1) % ready
-    if law.balance == ROUND_ROBIN:
+    if params.balance == ROUND_ROBIN:
         return int(pods.ready[count[TURN]])
     best = pods.ready[count[TURN]]
     least = pods.busy[best] + pods.waiting[best]
@@ -62,8 +62,8 @@ def choose(pods: Pods, requests: Requests, law: PodLaw, number: int) -> int:
 def attempt(
     pods: Pods,
     requests: Requests,
-    books: PodBooks,
-    law: PodLaw,
+    stats: PodStats,
+    params: PodParams,
     rows: Floats,
     tables: Floats,
     now: float,
@@ -73,42 +73,42 @@ def attempt(
 ) -> None:
     """It comes to a pod: into service, into its queue, or it is turned away."""
     count = requests.tally
-    number = books.counts[ATTEMPTS]
-    books.counts[ATTEMPTS] += 1
-    bins = books.series.shape[1]
+    number = stats.counts[ATTEMPTS]
+    stats.counts[ATTEMPTS] += 1
+    bins = stats.series.shape[1]
     pod = -1
     if count[READY] > 0:
-        pod = choose(pods, requests, law, number)
-        full = pods.busy[pod] >= law.room and pods.waiting[pod] >= law.queue
+        pod = choose(pods, requests, params, number)
+        full = pods.busy[pod] >= params.room and pods.waiting[pod] >= params.queue
         if full or pods.closed[pod] == 1 or count[USED] == requests.free.shape[0]:
             pod = -1
     if pod < 0:
-        books.counts[THROTTLES] += 1
-        books.series[TURNED_AWAY, place(now, law.width, bins)] += 1
-        give_up(requests, books, law, request, tries, first, now, 1)
+        stats.counts[THROTTLES] += 1
+        stats.series[TURNED_AWAY, place(now, params.width, bins)] += 1
+        retry_or_fail(requests, stats, params, request, tries, first, now, 1)
         return
     slot = requests.free[count[USED]]
     count[USED] += 1
-    books.counts[PEAK_BUSY] = max(books.counts[PEAK_BUSY], count[USED])
+    stats.counts[PEAK_BUSY] = max(stats.counts[PEAK_BUSY], count[USED])
     requests.pod[slot] = pod
     requests.request[slot] = request
     requests.tries[slot] = tries
     requests.first[slot] = first
     requests.since[slot] = now
     requests.gone[slot] = 0
-    if law.patience < math.inf:
-        remember(
+    if params.patience < math.inf:
+        push_deadline(
             requests,
             requests.ring_times,
             requests.ring_slots,
             requests.ring_serials,
             RING_HEAD,
             RING_SIZE,
-            now + law.patience,
+            now + params.patience,
             slot,
         )
-    if pods.busy[pod] < law.room:
-        begin(pods, requests, books, law, rows, tables, slot, now)
+    if pods.busy[pod] < params.room:
+        begin(pods, requests, stats, params, rows, tables, slot, now)
         return
     requests.phase[slot] = QUEUED
     last = pods.newest[pod]
@@ -120,23 +120,23 @@ def attempt(
         pods.oldest[pod] = slot
     pods.newest[pod] = slot
     pods.waiting[pod] += 1
-    books.series[QUEUE_CHANGE, place(now, law.width, bins)] += 1
-    if law.longest < math.inf:
-        remember(
+    stats.series[QUEUE_CHANGE, place(now, params.width, bins)] += 1
+    if params.longest < math.inf:
+        push_deadline(
             requests,
             requests.line_times,
             requests.line_slots,
             requests.line_serials,
             LINE_HEAD,
             LINE_SIZE,
-            now + law.longest,
+            now + params.longest,
             slot,
         )
 
 
 @inlined
-def out_of_patience(
-    pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, now: float
+def time_out_client(
+    pods: Pods, requests: Requests, stats: PodStats, params: PodParams, now: float
 ) -> None:
     """The first in the ring leaves, if it is still there. What runs for it runs on."""
     count = requests.tally
@@ -147,10 +147,10 @@ def out_of_patience(
     count[RING_SIZE] -= 1
     if not alive or requests.gone[slot] == 1:
         return
-    give_up(
+    retry_or_fail(
         requests,
-        books,
-        law,
+        stats,
+        params,
         requests.request[slot],
         requests.tries[slot],
         requests.first[slot],
@@ -158,14 +158,16 @@ def out_of_patience(
         2,
     )
     if requests.phase[slot] == QUEUED:
-        unqueue(pods, requests, books, law, slot, now)
+        unqueue(pods, requests, stats, params, slot, now)
         release(requests, slot)
     else:
         requests.gone[slot] = 1
 
 
 @inlined
-def waited_enough(pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, now: float) -> None:
+def time_out_queued(
+    pods: Pods, requests: Requests, stats: PodStats, params: PodParams, now: float
+) -> None:
     """The first in the line of the queues is refused, if it still waits."""
     count = requests.tally
     at = count[LINE_HEAD]
@@ -175,14 +177,14 @@ def waited_enough(pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, 
     count[LINE_SIZE] -= 1
     if not queued:
         return
-    books.counts[THROTTLES] += 1
-    books.series[TURNED_AWAY, place(now, law.width, books.series.shape[1])] += 1
-    unqueue(pods, requests, books, law, slot, now)
+    stats.counts[THROTTLES] += 1
+    stats.series[TURNED_AWAY, place(now, params.width, stats.series.shape[1])] += 1
+    unqueue(pods, requests, stats, params, slot, now)
     release(requests, slot)
-    give_up(
+    retry_or_fail(
         requests,
-        books,
-        law,
+        stats,
+        params,
         requests.request[slot],
         requests.tries[slot],
         requests.first[slot],

@@ -8,12 +8,12 @@ from seawall.plan.kernels.pods.arrays import (
     FREE,
     QUEUED,
     WAITING,
-    PodBooks,
-    PodLaw,
+    PodParams,
     Pods,
+    PodStats,
     Requests,
 )
-from seawall.plan.kernels.pods.giving_up import give_up
+from seawall.plan.kernels.pods.giving_up import retry_or_fail
 from seawall.plan.kernels.pods.processor import advance, schedule_burst
 from seawall.plan.kernels.pods.service import release, unqueue
 from seawall.plan.kernels.recording import place
@@ -22,16 +22,18 @@ __all__ = ["kill", "settle"]
 
 
 @compiled
-def settle(pods: Pods, law: PodLaw, now: float) -> None:
+def settle(pods: Pods, params: PodParams, now: float) -> None:
     """Bring what pods used of their processors up to now, to be read."""
     for pod in range(pods.busy.shape[0]):
-        advance(pods, law, pod, now)
+        advance(pods, params, pod, now)
 
 
 @compiled
-def kill(pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, pod: int, now: float) -> int:
+def kill(
+    pods: Pods, requests: Requests, stats: PodStats, params: PodParams, pod: int, now: float
+) -> int:
     """The pod is gone, and everything in it fails; how many."""
-    advance(pods, law, pod, now)
+    advance(pods, params, pod, now)
     failed = 0
     for slot in range(requests.phase.shape[0]):
         if requests.pod[slot] != pod:
@@ -40,16 +42,16 @@ def kill(pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, pod: int,
         if phase in (FREE, DEAD):
             continue
         if phase == QUEUED:
-            unqueue(pods, requests, books, law, slot, now)
+            unqueue(pods, requests, stats, params, slot, now)
         else:
-            books.series[ENDED, place(now, law.width, books.series.shape[1])] += 1
-            books.totals[BUSY_TIME] += now - requests.since[slot]
+            stats.series[ENDED, place(now, params.width, stats.series.shape[1])] += 1
+            stats.totals[BUSY_TIME] += now - requests.since[slot]
         if requests.gone[slot] == 0:
             failed += 1
-            give_up(
+            retry_or_fail(
                 requests,
-                books,
-                law,
+                stats,
+                params,
                 requests.request[slot],
                 requests.tries[slot],
                 requests.first[slot],
@@ -63,5 +65,5 @@ def kill(pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, pod: int,
     pods.busy[pod] = 0
     pods.bursts[pod] = 0
     pods.most[pod] = 0
-    schedule_burst(pods, law, pod)
+    schedule_burst(pods, params, pod)
     return failed

@@ -10,24 +10,24 @@ from seawall.plan.kernels.pods.arrays import (
     RETRYING,
     SERVED,
     TICKETS,
-    PodBooks,
-    PodLaw,
+    PodParams,
+    PodStats,
     Requests,
 )
 from seawall.plan.kernels.randomness import uniform
 from seawall.plan.kernels.recording import place
 
-__all__ = ["give_up", "remember"]
+__all__ = ["retry_or_fail", "push_deadline"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
 @inlined
-def give_up(
+def retry_or_fail(
     requests: Requests,
-    books: PodBooks,
-    law: PodLaw,
+    stats: PodStats,
+    params: PodParams,
     request: int,
     tries: int,
     first: float,
@@ -36,9 +36,9 @@ def give_up(
 ) -> None:
     """An attempt failed: it comes again, or that was all. outcome: 1 refused, 2 left, 3 cut off."""
     count = requests.tally
-    if tries < law.retries and (outcome != 2 or law.retry_timeouts):
-        u = uniform(law.jitters, request * 32 + tries)
-        delay = min(law.backoff_cap, law.backoff * 2.0**tries) * u
+    if tries < params.retries and (outcome != 2 or params.retry_timeouts):
+        u = uniform(params.jitters, request * 32 + tries)
+        delay = min(params.backoff_cap, params.backoff * 2.0**tries) * u
         count[TICKETS] -= 1
         ticket = requests.tickets[count[TICKETS]]
         requests.again_request[ticket] = request
@@ -46,17 +46,17 @@ def give_up(
         requests.again_first[ticket] = first
         count[RETRYING] = push(requests.again, requests.ticket, count[RETRYING], at + delay, ticket)
         return
-    books.counts[SERVED + outcome] += 1
-    books.series[REFUSED + outcome - 1, place(at, law.width, books.series.shape[1])] += 1
-    if books.kept.shape[0] > 0:
-        books.kept[request, 0] = first
-        books.kept[request, 1] = -1.0
-        books.kept[request, 2] = at - first
-        books.kept[request, 3] = outcome
+    stats.counts[SERVED + outcome] += 1
+    stats.series[REFUSED + outcome - 1, place(at, params.width, stats.series.shape[1])] += 1
+    if stats.kept.shape[0] > 0:
+        stats.kept[request, 0] = first
+        stats.kept[request, 1] = -1.0
+        stats.kept[request, 2] = at - first
+        stats.kept[request, 3] = outcome
 
 
 @inlined
-def remember(
+def push_deadline(
     requests: Requests,
     times: Floats,
     slots: Integers,

@@ -20,14 +20,14 @@ from seawall.plan.kernels.pods.arrays import (
     RING_HEAD,
     RING_SIZE,
     TICKETS,
-    PodBooks,
-    PodLaw,
+    PodParams,
     Pods,
+    PodStats,
     Requests,
 )
-from seawall.plan.kernels.pods.attempts import attempt, out_of_patience, waited_enough
+from seawall.plan.kernels.pods.attempts import attempt, time_out_client, time_out_queued
 from seawall.plan.kernels.pods.processor import advance, schedule_burst, start_burst
-from seawall.plan.kernels.pods.service import finish, release, wait_for_others
+from seawall.plan.kernels.pods.service import finish, release, wait_for_upstreams
 from seawall.plan.kernels.recording import place
 
 __all__ = ["burst_ends", "work"]
@@ -39,8 +39,8 @@ Floats = NDArray[np.float64]
 def burst_ends(
     pods: Pods,
     requests: Requests,
-    books: PodBooks,
-    law: PodLaw,
+    stats: PodStats,
+    params: PodParams,
     rows: Floats,
     tables: Floats,
     now: float,
@@ -51,22 +51,22 @@ def burst_ends(
     while at < leaves:
         at = 2 * at if pods.tree[2 * at] == pods.tree[at] else 2 * at + 1
     pod = at - leaves
-    advance(pods, law, pod, now)
+    advance(pods, params, pod, now)
     slot = pods.items[pod, 0]
     pods.bursts[pod] = pop(pods.keys[pod], pods.items[pod], pods.bursts[pod])
-    schedule_burst(pods, law, pod)
+    schedule_burst(pods, params, pod)
     if requests.phase[slot] == FIRST_BURST:
-        wait_for_others(requests, books, law, rows, tables, slot, now)
+        wait_for_upstreams(requests, stats, params, rows, tables, slot, now)
     else:
-        finish(pods, requests, books, law, rows, tables, slot, now)
+        finish(pods, requests, stats, params, rows, tables, slot, now)
 
 
 @compiled
 def work(
     pods: Pods,
     requests: Requests,
-    books: PodBooks,
-    law: PodLaw,
+    stats: PodStats,
+    params: PodParams,
     rows: Floats,
     tables: Floats,
     arrivals: Floats,
@@ -95,25 +95,25 @@ def work(
         if now >= until:
             return at
         if now == burst:
-            burst_ends(pods, requests, books, law, rows, tables, now)
+            burst_ends(pods, requests, stats, params, rows, tables, now)
         elif now == wake:
             slot = requests.waking[0]
             count[IN_WAIT] = pop(requests.wakes, requests.waking, count[IN_WAIT])
             if requests.phase[slot] == DEAD:
                 release(requests, slot)
-            elif law.cpu_last > 0.0:
+            elif params.cpu_last > 0.0:
                 requests.phase[slot] = LAST_BURST
-                start_burst(pods, requests, law, slot, law.cpu_last, now)
+                start_burst(pods, requests, params, slot, params.cpu_last, now)
             else:
-                finish(pods, requests, books, law, rows, tables, slot, now)
+                finish(pods, requests, stats, params, rows, tables, slot, now)
         elif now == leave:
-            out_of_patience(pods, requests, books, law, now)
+            time_out_client(pods, requests, stats, params, now)
         elif now == shed:
-            waited_enough(pods, requests, books, law, now)
+            time_out_queued(pods, requests, stats, params, now)
         elif now == arrival:
-            books.counts[REQUESTS] += 1
-            books.series[ARRIVED, place(now, law.width, books.series.shape[1])] += 1
-            attempt(pods, requests, books, law, rows, tables, now, number + at, 0, now)
+            stats.counts[REQUESTS] += 1
+            stats.series[ARRIVED, place(now, params.width, stats.series.shape[1])] += 1
+            attempt(pods, requests, stats, params, rows, tables, now, number + at, 0, now)
             at += 1
         else:
             ticket = requests.ticket[0]
@@ -123,4 +123,4 @@ def work(
             first = requests.again_first[ticket]
             requests.tickets[count[TICKETS]] = ticket
             count[TICKETS] += 1
-            attempt(pods, requests, books, law, rows, tables, now, request, tries, first)
+            attempt(pods, requests, stats, params, rows, tables, now, request, tries, first)

@@ -24,16 +24,16 @@ from seawall.plan.kernels.pods.arrays import (
     USED,
     WAITED,
     WAITING,
-    PodBooks,
-    PodLaw,
+    PodParams,
     Pods,
+    PodStats,
     Requests,
 )
 from seawall.plan.kernels.pods.processor import start_burst
 from seawall.plan.kernels.randomness import draw, uniform
 from seawall.plan.kernels.recording import bucket, place
 
-__all__ = ["begin", "finish", "release", "unqueue", "wait_for_others"]
+__all__ = ["begin", "finish", "release", "unqueue", "wait_for_upstreams"]
 
 Floats = NDArray[np.float64]
 
@@ -42,8 +42,8 @@ Floats = NDArray[np.float64]
 def begin(
     pods: Pods,
     requests: Requests,
-    books: PodBooks,
-    law: PodLaw,
+    stats: PodStats,
+    params: PodParams,
     rows: Floats,
     tables: Floats,
     slot: int,
@@ -52,28 +52,28 @@ def begin(
     """Its service begins."""
     pod = requests.pod[slot]
     pods.busy[pod] += 1
-    bins = books.series.shape[1]
+    bins = stats.series.shape[1]
     if pods.busy[pod] > pods.most[pod]:
         pods.most[pod] = pods.busy[pod]
-        books.counts[PEAK_POD] = max(books.counts[PEAK_POD], pods.busy[pod])
-        books.series[CONNECTED, place(now, law.width, bins)] += 1
-    books.series[STARTED, place(now, law.width, bins)] += 1
+        stats.counts[PEAK_POD] = max(stats.counts[PEAK_POD], pods.busy[pod])
+        stats.series[CONNECTED, place(now, params.width, bins)] += 1
+    stats.series[STARTED, place(now, params.width, bins)] += 1
     waited = now - requests.since[slot]
-    books.waits[bucket(waited)] += 1
-    books.totals[WAITED] += waited
-    books.totals[BUSY_TIME] -= waited
+    stats.waits[bucket(waited)] += 1
+    stats.totals[WAITED] += waited
+    stats.totals[BUSY_TIME] -= waited
     requests.phase[slot] = FIRST_BURST
-    if law.cpu_first > 0.0:
-        start_burst(pods, requests, law, slot, law.cpu_first, now)
+    if params.cpu_first > 0.0:
+        start_burst(pods, requests, params, slot, params.cpu_first, now)
     else:
-        wait_for_others(requests, books, law, rows, tables, slot, now)
+        wait_for_upstreams(requests, stats, params, rows, tables, slot, now)
 
 
 @inlined
-def wait_for_others(
+def wait_for_upstreams(
     requests: Requests,
-    books: PodBooks,
-    law: PodLaw,
+    stats: PodStats,
+    params: PodParams,
     rows: Floats,
     tables: Floats,
     slot: int,
@@ -82,23 +82,25 @@ def wait_for_others(
     """Its first burst is over: it waits for others."""
     request = requests.request[slot]
     before = 0.0
-    for stage in range(law.before):
-        u = uniform(law.services, request * 16 + stage) if rows[stage, 0] != 0.0 else 0.0
+    for stage in range(params.before):
+        u = uniform(params.services, request * 16 + stage) if rows[stage, 0] != 0.0 else 0.0
         before += draw(rows, tables, stage, u)
     call = 0.0
-    if law.before < law.stages:
-        call = draw(rows, tables, law.before, uniform(law.services, request * 16 + law.before))
+    if params.before < params.stages:
+        call = draw(
+            rows, tables, params.before, uniform(params.services, request * 16 + params.before)
+        )
     after = 0.0
-    for stage in range(law.before + 1, law.stages):
-        u = uniform(law.services, request * 16 + stage) if rows[stage, 0] != 0.0 else 0.0
+    for stage in range(params.before + 1, params.stages):
+        u = uniform(params.services, request * 16 + stage) if rows[stage, 0] != 0.0 else 0.0
         after += draw(rows, tables, stage, u)
     token = 0.0
     if call > 0.0:
-        token = draw(rows, tables, law.row_first, uniform(law.services, request * 16 + 15))
-    bins = books.series.shape[1]
-    if law.before < law.stages:
-        books.series[CALLS_BEGIN, place(now + before, law.width, bins)] += 1
-        books.series[CALLS_END, place(now + before + call, law.width, bins)] += 1
+        token = draw(rows, tables, params.row_first, uniform(params.services, request * 16 + 15))
+    bins = stats.series.shape[1]
+    if params.before < params.stages:
+        stats.series[CALLS_BEGIN, place(now + before, params.width, bins)] += 1
+        stats.series[CALLS_END, place(now + before + call, params.width, bins)] += 1
     requests.pause[slot] = now + before + min(token, call)  # when its first token is there
     requests.phase[slot] = WAITING
     count = requests.tally
@@ -118,7 +120,7 @@ def release(requests: Requests, slot: int) -> None:
 
 @inlined
 def unqueue(
-    pods: Pods, requests: Requests, books: PodBooks, law: PodLaw, slot: int, now: float
+    pods: Pods, requests: Requests, stats: PodStats, params: PodParams, slot: int, now: float
 ) -> None:
     """Take it out of its pod's queue."""
     pod = requests.pod[slot]
@@ -133,15 +135,15 @@ def unqueue(
     else:
         pods.oldest[pod] = later
     pods.waiting[pod] -= 1
-    books.series[QUEUE_CHANGE, place(now, law.width, books.series.shape[1])] -= 1
+    stats.series[QUEUE_CHANGE, place(now, params.width, stats.series.shape[1])] -= 1
 
 
 @inlined
 def finish(
     pods: Pods,
     requests: Requests,
-    books: PodBooks,
-    law: PodLaw,
+    stats: PodStats,
+    params: PodParams,
     rows: Floats,
     tables: Floats,
     slot: int,
@@ -151,28 +153,28 @@ def finish(
     pod = requests.pod[slot]
     pods.busy[pod] -= 1
     first = requests.first[slot]
-    bins = books.series.shape[1]
-    books.series[ENDED, place(now, law.width, bins)] += 1
-    books.totals[BUSY_TIME] += now - requests.since[slot]
-    books.totals[LAST] = max(books.totals[LAST], now)
+    bins = stats.series.shape[1]
+    stats.series[ENDED, place(now, params.width, bins)] += 1
+    stats.totals[BUSY_TIME] += now - requests.since[slot]
+    stats.totals[LAST] = max(stats.totals[LAST], now)
     if requests.gone[slot] == 0:
         seen = requests.pause[slot] - first
-        books.counts[SERVED] += 1
-        books.latencies[bucket(now - first)] += 1
-        books.firsts[bucket(seen)] += 1
-        books.totals[LATENCY] += now - first
-        books.totals[FIRST] += seen
-        then = place(first, law.width, bins)
-        books.first_sum[then] += seen
-        books.slowest[then] = max(books.slowest[then], seen)
-        if books.kept.shape[0] > 0:
+        stats.counts[SERVED] += 1
+        stats.latencies[bucket(now - first)] += 1
+        stats.firsts[bucket(seen)] += 1
+        stats.totals[LATENCY] += now - first
+        stats.totals[FIRST] += seen
+        then = place(first, params.width, bins)
+        stats.first_sum[then] += seen
+        stats.slowest[then] = max(stats.slowest[then], seen)
+        if stats.kept.shape[0] > 0:
             request = requests.request[slot]
-            books.kept[request, 0] = first
-            books.kept[request, 1] = seen
-            books.kept[request, 2] = now - first
-            books.kept[request, 3] = 0.0
+            stats.kept[request, 0] = first
+            stats.kept[request, 1] = seen
+            stats.kept[request, 2] = now - first
+            stats.kept[request, 3] = 0.0
     release(requests, slot)
-    if pods.waiting[pod] > 0 and pods.busy[pod] < law.room:
+    if pods.waiting[pod] > 0 and pods.busy[pod] < params.room:
         following = pods.oldest[pod]
-        unqueue(pods, requests, books, law, following, now)
-        begin(pods, requests, books, law, rows, tables, following, now)
+        unqueue(pods, requests, stats, params, following, now)
+        begin(pods, requests, stats, params, rows, tables, following, now)
