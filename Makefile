@@ -18,7 +18,7 @@ parts: $(STAMP) $(EMBEDDING_MODEL) $(LOCAL_MODEL)
 	$(BIN)/python tests/install_balancer.py
 	$(BIN)/python tests/install_ship_tools.py
 	$(BIN)/python tests/install_browser.py
-	$(BIN)/python -m seawall.plan.kernels.build
+	$(BIN)/python -m seawall.plan.simulator.kernels.build
 
 $(STAMP): pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from seawall.telemetry.floods import FloodFilter
+from seawall.telemetry.log_filter import FloodFilter
 from tests.dynamodb_local import require_dynamodb, running_dynamodb
 
 # Machines that test are busy, and how long an example takes says nothing about it.

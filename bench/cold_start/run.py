@@ -33,8 +33,8 @@ from msgspec import structs
 from seawall.lab.local_lambda.function import LocalFunction
 from seawall.lab.local_lambda.settings import FunctionSettings
 from seawall.lab.processes import consumption
-from seawall.sessions.open import open_store
-from seawall.sessions.settings import SessionSettings
+from seawall.storage.open import open_store
+from seawall.storage.settings import SessionSettings
 from tests.dynamodb_local import ENVIRONMENT, missing, running_dynamodb
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.servers import running_model

@@ -23,7 +23,7 @@ from seawall.lab.compare_report import compare_html, compare_table
 from seawall.lab.fleet.spec import FleetSpec
 from seawall.lab.loop import raise_file_limit, run
 from seawall.lab.machine import this_machine
-from seawall.lab.sim_reply import SimTimes
+from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson, Shape
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,14 +16,14 @@ from uvicorn.server import ServerState
 
 from seawall.config import parse_settings
 from seawall.hosts.http.app import HttpApplication
-from seawall.hosts.http.door import PreAdmissionCheck
+from seawall.hosts.http.pre_admission import PreAdmissionCheck
 from seawall.hosts.http.protocol import HttpServerProtocol
-from seawall.hosts.http.stop import Shutdown
+from seawall.hosts.http.shutdown import Shutdown
 from seawall.lab.demo import DemoIssuer
 from seawall.lab.surge.connection import request_bytes
 from seawall.orchestrator import Orchestrator
+from seawall.timers import TimingWheel
 from seawall.transport.endpoint import Endpoint
-from seawall.transport.wheel import TimingWheel
 
 TIMES = 20_000
 

@@ -22,7 +22,7 @@ from typing import Any
 from seawall.lab.demo import DemoIssuer, server_environment
 from seawall.lab.loop import raise_file_limit
 from seawall.lab.processes import Service, run_service
-from seawall.lab.sim_reply import SimTimes
+from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.statistics import percentiles
 from seawall.lab.surge.outcome import Outcome, SurgeResult
 from seawall.lab.surge.scenario import Api, Crowd, Instant, Open, Poisson, Scenario, Simulated

@@ -26,12 +26,12 @@ sys.path.insert(0, str(ROOT))
 from tests.attack.balancer import running_balancer
 from tests.dynamodb_local import ENVIRONMENT, running_dynamodb
 from tests.servers import ServerProcess, running
-from tests.sessions.stores import new_place
+from tests.storage.stores import new_place
 
 from seawall.lab.demo import DemoIssuer, server_environment
 from seawall.lab.loop import raise_file_limit, run
 from seawall.lab.processes import Service, run_service
-from seawall.lab.sim_reply import SimTimes
+from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.statistics import percentiles
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.outcome import Outcome

@@ -20,11 +20,11 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.dynamodb_local import missing, running_dynamodb
-from tests.sessions.stores import LocalClient, new_place
+from tests.storage.stores import LocalClient, new_place
 
 from seawall.aws.dynamodb_calls import Operation
-from seawall.sessions.dynamodb import DynamoDBStore
-from seawall.sessions.port import Begin, Commit
+from seawall.storage.dynamodb.store import DynamoDBStore
+from seawall.storage.port import Begin, Commit
 from seawall.turn import AssistantMessage, SessionKey, TurnRecord, Usage, UserMessage
 
 T = TypeVar("T")

@@ -26,7 +26,7 @@ from picture import Panel, draw
 from seawall.lab.demo import DemoIssuer, server_environment
 from seawall.lab.loop import raise_file_limit, run
 from seawall.lab.processes import Service, consumption, run_service
-from seawall.lab.sim_reply import SimTimes
+from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.statistics import percentiles
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.outcome import Outcome

@@ -30,7 +30,7 @@ ATTRIBUTES = (
 def ours() -> Callable[[int], None]:
     """The recorder of this project."""
     from seawall.telemetry.otlp import encode_spans
-    from seawall.telemetry.recording import RecordedSpan, Recorder
+    from seawall.telemetry.recorder import RecordedSpan, Recorder
 
     ended: list[RecordedSpan] = []
     recorder = Recorder(ended.append, sample=1.0, follow=True, content=False)

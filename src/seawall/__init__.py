@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seawall.agents.context import ToolContext, ToolError
-    from seawall.agents.tools import Toolset, tool
     from seawall.orchestrator import Orchestrator
+    from seawall.tools.context import ToolContext, ToolError
+    from seawall.tools.toolset import Toolset, tool
     from seawall.turn import Principal, TurnRequest
 
 __all__ = [
@@ -25,11 +25,11 @@ __all__ = [
 _homes = {
     "Orchestrator": "seawall.orchestrator",
     "Principal": "seawall.turn",
-    "ToolContext": "seawall.agents.context",
-    "ToolError": "seawall.agents.context",
-    "Toolset": "seawall.agents.tools",
+    "ToolContext": "seawall.tools.context",
+    "ToolError": "seawall.tools.context",
+    "Toolset": "seawall.tools.toolset",
     "TurnRequest": "seawall.turn",
-    "tool": "seawall.agents.tools",
+    "tool": "seawall.tools.toolset",
 }
 
 

@@ -15,26 +15,26 @@ from seawall.admission.gate import AdmissionGate
 from seawall.admission.open import open_gate
 from seawall.agents.definition import Agent, build_agent
 from seawall.agents.output import build_output
-from seawall.agents.tools import Tool, Toolset
-from seawall.budgets.open import Metering, open_metering
 from seawall.caches.answers import open_answers
-from seawall.caches.reads import cached_tools, share_of_limits
+from seawall.caches.tool_reads import cached_tools, share_of_limits
 from seawall.config import AgentSettings, Settings, ToolsetSettings
 from seawall.errors import ConfigError, did_you_mean
 from seawall.identity.authenticator import build_authenticator
 from seawall.identity.port import Authenticator
 from seawall.intents.cascade import IntentDetector, build_detector
 from seawall.intents.definition import IntentDefinition
+from seawall.models.metering import Metering, open_metering
 from seawall.models.open import open_models, open_upstreams
 from seawall.models.port import Model
 from seawall.models.upstream import Upstream
+from seawall.pipeline.context import Ports
 from seawall.pipeline.pipeline import Pipeline
+from seawall.pipeline.recovery import OrphanRecovery
 from seawall.pipeline.report import Observe, Observers
-from seawall.pipeline.resuming import OrphanRecovery
 from seawall.pipeline.routing import Routing
-from seawall.pipeline.running import Ports
-from seawall.sessions.open import open_store
-from seawall.sessions.port import SessionStore
+from seawall.storage.open import open_store
+from seawall.storage.port import SessionStore
+from seawall.tools.toolset import Tool, Toolset
 from seawall.transport.errors import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.user_code import call_factory, find_object
@@ -143,7 +143,7 @@ async def _assemble(
     )
     models = open_models(settings.models, upstreams)
     if registered.models:
-        from seawall.models.guarded import GuardedModel  # noqa: PLC0415 - only where there are
+        from seawall.models.wrappers import GuardedModel  # noqa: PLC0415 - only where there are
 
         models |= {
             name: metering.metered(name, GuardedModel(name, each))

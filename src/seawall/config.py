@@ -22,6 +22,7 @@ from msgspec import Meta, Struct, field
 from seawall.admission.settings import AdmissionSettings
 from seawall.agents.definition import AgentLimits
 from seawall.agents.output import OutputSettings
+from seawall.budgets.quota import QuotaSettings
 from seawall.budgets.settings import BudgetSettings, budget_faults
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.errors import ConfigError, did_you_mean
@@ -29,8 +30,7 @@ from seawall.identity.settings import IdentitySettings
 from seawall.intents.definition import NO_INTENT
 from seawall.models.settings import ModelSettings, invalid_setting, model_faults
 from seawall.pipeline.stages import StageLimits
-from seawall.resilience.quota import QuotaSettings
-from seawall.sessions.settings import SessionSettings
+from seawall.storage.settings import SessionSettings
 from seawall.telemetry.settings import TelemetrySettings
 
 __all__ = [

@@ -12,7 +12,6 @@ import msgspec
 from seawall.admission.gate import AdmissionGate
 from seawall.agents.definition import Agent
 from seawall.agents.loop import Emit
-from seawall.agents.tools import Tool, close_toolset, tool
 from seawall.composition import Engine, Registrations, compose
 from seawall.config import AgentSettings, Settings, load_settings
 from seawall.errors import ConfigError, Overloaded, Problem
@@ -24,7 +23,8 @@ from seawall.pipeline.identifiers import new_request
 from seawall.pipeline.live import LiveTurn
 from seawall.pipeline.pipeline import Pipeline
 from seawall.pipeline.report import Observe, Observers, TurnReport
-from seawall.sessions.port import SessionStore
+from seawall.storage.port import SessionStore
+from seawall.tools.toolset import Tool, close_toolset, tool
 from seawall.turn import Principal, TurnRequest
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Orchestrator:
     @asynccontextmanager
     async def rehearsal(self) -> AsyncGenerator["Orchestrator", None]:
         """The same agents and rules without effect: see `pipeline/rehearsal.py`."""
-        from seawall.pipeline.rehearsal import warmup_ports  # noqa: PLC0415 - only at start
+        from seawall.pipeline.warmup import warmup_ports  # noqa: PLC0415 - only at start
 
         async with warmup_ports(self._live.pipeline.ports) as ports:
             stage = Orchestrator(self.settings)

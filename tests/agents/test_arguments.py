@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.agents.arguments import decode_arguments
+from seawall.tools.arguments import decode_arguments
 
 
 class Arguments(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from seawall.agents.arguments import canonical, decode_arguments
+from seawall.tools.arguments import canonical, decode_arguments
 
 
 class Given(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -73,7 +73,7 @@ def test_what_differs_has_another_form(one: dict[str, Any], other: dict[str, Any
 
 def test_sets_have_one_form_in_every_process() -> None:
     code = (
-        "import msgspec; from seawall.agents.arguments import canonical;"
+        "import msgspec; from seawall.tools.arguments import canonical;"
         "kind = msgspec.defstruct('A', [('tags', set[str])]);"
         "print(canonical(kind({'b', 'a', 'cc', 'zz', 'q', 'ü'})))"
     )

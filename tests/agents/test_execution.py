@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from seawall import Principal, ToolContext, tool
-from seawall.agents.execution import CallExecutor, CallRefused
+from seawall.tools.execution import CallExecutor, CallRefused
 
 
 def _now() -> float:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.agents.json_schema import SchemaFault, UnusableSchema, ValueCheck, check_schema
+from seawall.tools.json_schema import SchemaFault, UnusableSchema, ValueCheck, check_schema
 
 SCALARS = (
     st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([1.0, 0.5, "", "a", "ab"])

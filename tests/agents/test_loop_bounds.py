@@ -7,10 +7,10 @@ import pytest
 
 from seawall.agents.definition import AgentLimits, build_agent
 from seawall.agents.loop import AgentTurn, Answer, run_agent
-from seawall.agents.tools import tool
 from seawall.errors import Problem, TurnLimitReached, UpstreamFailed
 from seawall.events import Event, ReasoningDelta, ToolReturned
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Progress, Text, ToolCalls
+from seawall.tools.toolset import tool
 from seawall.turn import Principal, ToolCall, Usage, UserMessage
 from tests.loop import on_a_loop
 

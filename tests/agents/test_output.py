@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from seawall.agents.definition import AgentLimits, build_agent
 from seawall.agents.loop import AgentTurn, Answer, run_agent
 from seawall.agents.output import OutputCheck, OutputSettings, build_output
-from seawall.agents.tools import tool
 from seawall.config import parse_settings
 from seawall.errors import ConfigError, InvalidOutput, Problem, UpstreamFailed
 from seawall.events import Event, TextDelta
 from seawall.models.port import Finish, FinishReason, ModelEvent, ModelRequest, Text, ToolCalls
+from seawall.tools.toolset import tool
 from seawall.turn import AssistantMessage, Principal, ToolCall, Usage, UserMessage
 
 SCHEMA: dict[str, Any] = {

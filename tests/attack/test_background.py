@@ -9,13 +9,13 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from seawall.lab.sim_reply import SimTimes, plan_reply
+from seawall.lab.sim_model.reply import SimTimes, plan_reply
 from tests.attack.test_effects import ORDER, SCRIPT, WISH, _refunds
 from tests.attack.test_two_servers import KINDS, read_events, settings_of, told
 from tests.dynamodb_local import ENVIRONMENT
 from tests.issuer import Issuer
 from tests.servers import ServerProcess, running_model, running_server
-from tests.sessions.stores import NAMES
+from tests.storage.stores import NAMES
 
 LEASE = "1.5"
 ATTEMPT = 1_000_000_000

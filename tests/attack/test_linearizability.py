@@ -20,11 +20,11 @@ import pytest
 from msgspec import Struct
 
 from seawall.errors import SessionConflict
-from seawall.sessions.port import Begin, Commit, Session, SessionStore, Snapshot
-from seawall.sessions.sqlite import SqliteStore
+from seawall.storage.port import Begin, Commit, Session, SessionStore, Snapshot
+from seawall.storage.sqlite.store import SqliteStore
 from seawall.turn import AssistantMessage, SessionKey, TurnRecord, Usage, UserMessage
 from tests.attack.history import Look, Operation, violations
-from tests.sessions.stores import NAMES, make_store, new_place
+from tests.storage.stores import NAMES, make_store, new_place
 
 SESSIONS = ("s0", "s1", "s2")
 WRITERS = 6

@@ -21,7 +21,7 @@ from tests.attack.test_two_servers import settings_of
 from tests.dynamodb_local import ENVIRONMENT
 from tests.issuer import Issuer
 from tests.servers import ServerProcess, running_model, running_server
-from tests.sessions.stores import NAMES
+from tests.storage.stores import NAMES
 
 CLIENTS = 10
 KILLS = 2

@@ -13,12 +13,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from seawall.lab.sim_reply import SimTimes, plan_reply
+from seawall.lab.sim_model.reply import SimTimes, plan_reply
 from tests.attack.balancer import require_balancer, running_balancer
 from tests.dynamodb_local import ENVIRONMENT
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.servers import ServerProcess, running_model, running_server
-from tests.sessions.stores import NAMES, new_place
+from tests.storage.stores import NAMES, new_place
 
 Event = tuple[int, str, dict[str, object]]
 LEASE = 2.0

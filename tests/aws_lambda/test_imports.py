@@ -49,8 +49,8 @@ NEVER = {
     "zoneinfo",
 }
 # Only with a store of the one kind, or with tokens.
-OF_SQLITE = {"sqlite3", "seawall.sessions.sqlite", "seawall.counters.sqlite"}
-OF_DYNAMODB = {"seawall.aws", "seawall.sessions.dynamodb", "seawall.counters.dynamodb"}
+OF_SQLITE = {"sqlite3", "seawall.storage.sqlite.store", "seawall.storage.sqlite.counters"}
+OF_DYNAMODB = {"seawall.aws", "seawall.storage.dynamodb.store", "seawall.storage.dynamodb.counters"}
 OF_TOKENS = {"cryptography", "seawall.identity.jwt"}
 # What cryptography has beside keys and signatures, and would take longer than all the rest.
 NEVER_OF_TOKENS = {
@@ -208,8 +208,8 @@ print("\\n".join(name for name in sys.modules if name.startswith("seawall.")))
     )
     ours = set(done.stdout.split())
     logs = {"seawall.hosts.json_lines", "seawall.requests"}
-    logs |= {"seawall.cancellation", "seawall.hosts.process_end"}
-    logs |= {"seawall.telemetry", "seawall.telemetry.floods"}
+    logs |= {"seawall.cancellation", "seawall.hosts.watchdogs"}
+    logs |= {"seawall.telemetry", "seawall.telemetry.log_filter"}
     assert ours <= {"seawall.errors", "seawall.hosts"} | logs | {
         name for name in ours if _is_within(name, "seawall.hosts.aws_lambda")
     }

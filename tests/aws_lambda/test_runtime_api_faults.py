@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from seawall.lab.local_lambda.wire import Request, ResponseWriter, serve
+from seawall.lab.local_lambda.http_server import Request, ResponseWriter, serve
 from tests.servers import ROOT
 
 pytestmark = pytest.mark.anyio

@@ -16,10 +16,10 @@ from seawall.budgets.prices import cost_of
 from seawall.budgets.settings import BudgetLimits, BudgetSettings, PriceSettings
 from seawall.budgets.spending import Spending
 from seawall.budgets.state import read_budgets
-from seawall.counters.memory import MemoryCounters
 from seawall.errors import BudgetExhausted, StoreUnavailable
+from seawall.storage.memory_counters import MemoryCounters
 from seawall.turn import Usage
-from tests.resilience.test_quota import Shaky
+from tests.budgets.test_quota import Shaky
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp()
 HOUR = 3_600.0

@@ -11,7 +11,6 @@ import pytest
 from seawall import Orchestrator, Principal
 from seawall.budgets.state import BudgetState, read_budgets
 from seawall.config import parse_settings
-from seawall.counters.open import open_counters
 from seawall.errors import ConfigError, UpstreamFailed
 from seawall.events import (
     Event,
@@ -23,6 +22,7 @@ from seawall.events import (
 )
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Text
 from seawall.pipeline.identifiers import new_request
+from seawall.storage.open_counters import open_counters
 from seawall.turn import Usage
 
 ADA = Principal("acme", "ada")

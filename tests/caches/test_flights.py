@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.caches.flights import SingleFlight, Sink
+from seawall.caches.single_flight import SingleFlight, Sink
 from seawall.errors import UpstreamFailed
 
 

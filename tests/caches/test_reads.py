@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from seawall import Principal, ToolContext, ToolError, tool
-from seawall.agents.tools import Tool
-from seawall.caches.reads import cached_tools, share_of_limits
 from seawall.caches.settings import CacheLimits
+from seawall.caches.tool_reads import cached_tools, share_of_limits
+from seawall.tools.toolset import Tool
 
 
 class Shelf:

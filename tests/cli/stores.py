@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from seawall.sessions.port import Archive, Commit, SessionStore
-from seawall.sessions.sqlite import SqliteStore
+from seawall.storage.port import Archive, Commit, SessionStore
+from seawall.storage.sqlite.store import SqliteStore
 from seawall.turn import (
     AssistantMessage,
     SessionKey,

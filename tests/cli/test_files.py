@@ -6,8 +6,8 @@ import pytest
 
 from seawall.cli.main import main
 from seawall.errors import ConfigError
-from seawall.lab.sim_fault_file import load_faults
-from seawall.lab.sim_script import load_script
+from seawall.lab.sim_model.fault_file import load_faults
+from seawall.lab.sim_model.script import load_script
 
 SURGE = ("surge", "http://127.0.0.1:1")
 WHO = ("--tenant", "a", "--subject", "b")

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from seawall.cli.main import main
-from seawall.sessions.export import Export
+from seawall.storage.export import Export
 from seawall.turn import SessionKey
 from tests.cli.stores import everything_in_sqlite, fill_sqlite
 

@@ -11,7 +11,7 @@ from seawall.turn import SessionKey
 from tests.cli.stores import everything_in_sqlite, fill_sqlite
 from tests.cli.test_sessions_migrate import CHECKPOINT, KEYS, start, stop_in_the_middle
 from tests.dynamodb_local import ENVIRONMENT
-from tests.sessions.stores import new_place
+from tests.storage.stores import new_place
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from typing import Any, Self
 from msgspec import Struct
 
 from seawall.config import parse_settings
-from seawall.lab.sim_fault_file import load_faults
-from seawall.plan.question_file import read_question
+from seawall.lab.sim_model.fault_file import load_faults
+from seawall.plan.inputs.question_file import read_question
 from tests.servers import ROOT, running
 
 ADDRESS = "http://127.0.0.1:8080"

@@ -11,6 +11,7 @@ import pytest
 from seawall.admission.settings import AdmissionSettings, TenantSettings
 from seawall.agents.definition import AgentLimits
 from seawall.agents.output import OutputSettings
+from seawall.budgets.quota import QuotaSettings
 from seawall.budgets.settings import BudgetLimits, PriceSettings
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.config import (
@@ -26,9 +27,8 @@ from seawall.hosts.aws_lambda.settings import LambdaSettings
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
 from seawall.models.settings import ModelSettings
 from seawall.pipeline.stages import StageLimits
-from seawall.resilience.quota import QuotaSettings
 from seawall.resilience.settings import ResilienceSettings
-from seawall.sessions.settings import SessionSettings
+from seawall.storage.settings import SessionSettings
 from seawall.telemetry.settings import TelemetrySettings
 from tests.docs.blocks import Reader, blocks_of
 from tests.docs.conftest import Site

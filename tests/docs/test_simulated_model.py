@@ -2,7 +2,7 @@
 
 import msgspec
 
-from seawall.lab.sim_faults import Refuse, Rule, Slow
+from seawall.lab.sim_model.faults import Refuse, Rule, Slow
 from tests.docs.test_docs import rows
 
 PAGE = "simulated-model.md"

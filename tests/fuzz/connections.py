@@ -11,13 +11,13 @@ from uvicorn.server import ServerState
 
 from seawall.config import ServerSettings, Settings
 from seawall.errors import Problem
-from seawall.hosts.http.cheap_share import NonTurnLimiter
-from seawall.hosts.http.door import PreAdmissionCheck
-from seawall.hosts.http.intake import READ_BUFFER_BYTES, ConnectionLimits
+from seawall.hosts.http.connection_limits import READ_BUFFER_BYTES, ConnectionLimits
+from seawall.hosts.http.non_turn_limiter import NonTurnLimiter
+from seawall.hosts.http.pre_admission import PreAdmissionCheck
 from seawall.hosts.http.protocol import HttpServerProtocol
-from seawall.hosts.http.stop import Shutdown
+from seawall.hosts.http.shutdown import Shutdown
 from seawall.orchestrator import Orchestrator
-from seawall.transport.wheel import TimingWheel
+from seawall.timers import TimingWheel
 
 LIMITS = ServerSettings(max_header_bytes=2_048, max_body_bytes=4_096)
 _ROUNDS = 400

@@ -19,7 +19,7 @@ from tests.dynamodb_local import ENVIRONMENT
 from tests.hosts.conftest import events, identity
 from tests.issuer import Issuer
 from tests.servers import ROOT, ServerProcess, running_model, running_server
-from tests.sessions.stores import NAMES, new_place
+from tests.storage.stores import NAMES, new_place
 
 LIMIT = 2_000
 BUDGETS = f"""{{

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seawall.lab.sim_reply import SimTimes
+from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.outcome import Outcome
 from seawall.lab.surge.scenario import Closed, Scenario, Simulated

@@ -20,7 +20,7 @@ from seawall.identity.settings import ApiKeySettings, IdentitySettings
 from seawall.models.port import ModelRequest
 from seawall.models.scripted import ScriptedModel
 from seawall.orchestrator import Orchestrator
-from seawall.sessions.settings import SessionSettings
+from seawall.storage.settings import SessionSettings
 
 KEY = "sw_test"
 ASKED = [{"role": "user", "content": "hi"}]

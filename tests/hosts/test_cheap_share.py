@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from seawall.hosts.http.cheap_share import NonTurnLimiter
+from seawall.hosts.http.non_turn_limiter import NonTurnLimiter
 from tests.loop import on_a_loop
 
 

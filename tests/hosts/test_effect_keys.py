@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.agents.effects import EffectKeys
+from seawall.tools.effects import EffectKeys
 from tests.hosts.tool_server import ask, outcomes, tool_server
 from tests.servers import ServerProcess
 

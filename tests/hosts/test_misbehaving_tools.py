@@ -175,7 +175,7 @@ def test_a_turn_in_the_background_with_a_tool_that_hangs(tmp_path: Path) -> None
 
 def test_a_program_ends_its_own_loop_with_hung_threads() -> None:
     """Not only servers: threads of tools never keep Python from ending."""
-    from seawall.agents.execution import CallExecutor  # noqa: PLC0415 - of this test only
+    from seawall.tools.execution import CallExecutor  # noqa: PLC0415 - of this test only
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()

@@ -14,13 +14,13 @@ import uvicorn
 from seawall.admission.gate import AdmissionGate
 from seawall.admission.settings import AdmissionSettings
 from seawall.config import ServerSettings, Settings
-from seawall.hosts.http.cheap_share import NonTurnLimiter
-from seawall.hosts.http.door import PreAdmissionCheck
-from seawall.hosts.http.intake import ConnectionLimits
+from seawall.hosts.http.connection_limits import ConnectionLimits
+from seawall.hosts.http.non_turn_limiter import NonTurnLimiter
+from seawall.hosts.http.pre_admission import PreAdmissionCheck
 from seawall.hosts.http.protocol import HttpServerProtocol
-from seawall.hosts.http.stop import Shutdown
+from seawall.hosts.http.shutdown import Shutdown
 from seawall.orchestrator import Orchestrator
-from seawall.transport.wheel import TimingWheel
+from seawall.timers import TimingWheel
 from tests.loop import on_a_loop
 
 TURN = b"POST /v1/turns HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"

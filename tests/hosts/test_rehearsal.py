@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx2
 
-from seawall.hosts.http.rehearsal import _ask, warm_up
+from seawall.hosts.http.warmup import _ask, warm_up
 from seawall.models.port import ModelRequest
 from seawall.models.scripted import ScriptedModel
 from seawall.orchestrator import Orchestrator

@@ -5,7 +5,7 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-from seawall.lab.sim_reply import SimTimes
+from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.outcome import Outcome
 from seawall.lab.surge.scenario import Closed, Scenario, Simulated

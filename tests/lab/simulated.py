@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from seawall.lab.sim_fault_file import parse_faults
-from seawall.lab.sim_limits import SimLimits
-from seawall.lab.sim_model import SimModel
-from seawall.lab.sim_reply import SimTimes
-from seawall.lab.sim_script import Script
+from seawall.lab.sim_model.fault_file import parse_faults
+from seawall.lab.sim_model.limits import SimLimits
+from seawall.lab.sim_model.reply import SimTimes
+from seawall.lab.sim_model.script import Script
+from seawall.lab.sim_model.server import SimModel
 from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 
 T = TypeVar("T")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from seawall.errors import ConfigError
+from seawall.lab.control_groups import ControlGroups, ControlGroupsUnavailable
 from seawall.lab.fleet.balancer import find_balancer
-from seawall.lab.fleet.shares import ControlGroups, ControlGroupsUnavailable
 from seawall.lab.fleet.spec import parse_fleet
 from seawall.lab.processes import ESTABLISHED, listening_process, open_files, tcp_sockets
 

@@ -9,8 +9,8 @@ from seawall.config import load_settings
 from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings
 from seawall.lab.demo import DemoIssuer
-from seawall.lab.fleet.settings import fleet_overrides
-from seawall.sessions.settings import SessionSettings
+from seawall.lab.fleet.overrides import fleet_overrides
+from seawall.storage.settings import SessionSettings
 
 MODEL = "http://127.0.0.1:9/v1"
 PRODUCTION = """

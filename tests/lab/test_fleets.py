@@ -19,17 +19,17 @@ from uuid import uuid4
 import pytest
 
 from seawall.errors import ConfigError
+from seawall.lab.control_groups import ControlGroups, ControlGroupsUnavailable
 from seawall.lab.fleet.balancer import run_balancer
-from seawall.lab.fleet.shares import ControlGroups, ControlGroupsUnavailable
 from seawall.lab.fleet.state import FleetState, load_state, process_start_ticks, save_state
+from seawall.lab.parent_death_signal import MARK, processes_with_mark
 from seawall.lab.processes import descendants
-from seawall.lab.sim_reply import SimTimes
+from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.outcome import SurgeResult
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Scenario, Simulated
-from seawall.lab.tether import MARK, processes_with_mark
-from seawall.sessions.open import open_store
-from seawall.sessions.settings import SessionSettings
+from seawall.storage.open import open_store
+from seawall.storage.settings import SessionSettings
 from tests.attack.balancer import require_balancer
 from tests.dynamodb_local import ENVIRONMENT, require_dynamodb, running_dynamodb
 from tests.lab.test_fleet_settings import PRODUCTION

@@ -22,7 +22,7 @@ from seawall.lab.compare import cpu_time_ratio, largest_crowd
 from seawall.lab.fleet.spec import parse_fleet
 from seawall.lab.machine import Machine, this_machine
 from seawall.lab.predict import fit_line, predict, stretches, unpredicted_options
-from seawall.lab.sim_reply import SimTimes
+from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson
 
 TIMES = SimTimes(first_token=(0.5, 0.5), duration=(3.0, 3.0))
@@ -181,9 +181,9 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_the_planner_reads_it_too(tmp_path: Path) -> None:
-    if importlib.util.find_spec("seawall.plan.calibration") is None:
+    if importlib.util.find_spec("seawall.plan.inputs.calibration") is None:
         pytest.skip("this version of the planner takes no calibration yet")
-    reader = importlib.import_module("seawall.plan.calibration")
+    reader = importlib.import_module("seawall.plan.inputs.calibration")
     path = tmp_path / "calibration.json"
     save_calibration(CALIBRATION, path)
     measured = reader.read_calibration(path)

@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.lab.sim_limits import LimitExceeded, Limits, SimLimits
+from seawall.lab.sim_model.limits import LimitExceeded, Limits, SimLimits
 
 pauses = st.lists(st.floats(0, 30, allow_nan=False), max_size=100)
 

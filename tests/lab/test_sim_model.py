@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from seawall.lab.sim_limits import SimLimits
-from seawall.lab.sim_reply import SimTimes
+from seawall.lab.sim_model.limits import SimLimits
+from seawall.lab.sim_model.reply import SimTimes
 from seawall.transport.errors import ConnectFailed, ConnectionBroken, TransportTimeout
 from tests.lab.simulated import Simulated, play, request, until
 

@@ -15,12 +15,12 @@ import msgspec
 import pytest
 
 from seawall.cli.main import main
-from seawall.lab.sim_reply import SimTimes
+from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.connection import Connection
 from seawall.lab.surge.driver import drive
-from seawall.lab.surge.durable import read_back
 from seawall.lab.surge.outcome import SurgeResult
 from seawall.lab.surge.process import drive_in_subprocess
+from seawall.lab.surge.read_back import read_back
 from seawall.lab.surge.scenario import (
     Closed,
     Crowd,

@@ -12,11 +12,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from seawall.lab.loop import raise_file_limit
-from seawall.lab.surge import connecting
+from seawall.lab.surge import connector as connecting
 from seawall.lab.surge.driver import drive
-from seawall.lab.surge.durable import read_back
 from seawall.lab.surge.outcome import Durability, Outcome, SurgeResult
 from seawall.lab.surge.process import drive_in_subprocess
+from seawall.lab.surge.read_back import read_back
 from seawall.lab.surge.report import as_html, as_table
 from seawall.lab.surge.scenario import Closed, Crowd, Instant, Open, Scenario, digest_of
 from tests.faulty_server import DROP, HANG, Answer, Handler, Hang, Request, script, serving

@@ -12,7 +12,7 @@ from seawall.errors import (
     UpstreamRefused,
     UpstreamThrottled,
 )
-from seawall.lab.sim_limits import SimLimits
+from seawall.lab.sim_model.limits import SimLimits
 from seawall.models.openai import OpenAIModel, OpenAISettings
 from seawall.models.port import Finish, ModelRequest, Prompt, Text
 from seawall.turn import UserMessage

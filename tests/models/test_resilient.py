@@ -7,8 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from seawall.counters.memory import MemoryCounters
-from seawall.counters.port import Addition, Count
+from seawall.budgets.quota import Quota, QuotaSettings
 from seawall.errors import (
     DeadlineExceeded,
     UpstreamFailed,
@@ -19,9 +18,10 @@ from seawall.errors import (
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Prompt, Text
 from seawall.models.resilient import ResilientModel
 from seawall.models.upstream import Upstream
-from seawall.resilience.quota import Quota, QuotaSettings
 from seawall.resilience.settings import ResilienceSettings
-from seawall.transport.wheel import TimingWheel
+from seawall.storage.counters import Addition, Count
+from seawall.storage.memory_counters import MemoryCounters
+from seawall.timers import TimingWheel
 from seawall.turn import Usage, UserMessage
 from tests.loop import on_a_loop
 

@@ -8,8 +8,8 @@ import pytest
 from seawall.errors import DeadlineExceeded, TurnNotFound
 from seawall.pipeline.identifiers import new_request
 from seawall.pipeline.stored import stored_events
-from seawall.sessions.port import Begin, Snapshot
-from seawall.sessions.sqlite import SqliteStore
+from seawall.storage.port import Begin, Snapshot
+from seawall.storage.sqlite.store import SqliteStore
 from seawall.turn import Principal
 
 

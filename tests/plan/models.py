@@ -16,7 +16,7 @@ from seawall.plan import (
     constant,
     simulate,
 )
-from seawall.plan.replications import Estimate, interval
+from seawall.plan.simulator.replications import Estimate, interval
 
 PATIENT = Clients(retries=0, patience=math.inf)
 

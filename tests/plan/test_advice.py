@@ -9,23 +9,23 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from seawall.plan import Arrivals, Lambda, Spike, Workload, from_flags
-from seawall.plan.advice import advise
-from seawall.plan.answer import (
+from seawall.plan.decision.advice import advise
+from seawall.plan.decision.answer import (
     PLATFORMS,
     Answer,
     EksConfiguration,
     LambdaConfiguration,
     ManagedConfiguration,
 )
-from seawall.plan.candidates import function
-from seawall.plan.concurrency import limit_of, most_provisioned
-from seawall.plan.objective import Objective
-from seawall.plan.question import Options, Question
-from seawall.plan.result import SERIES
-from seawall.plan.runs import SimulationRunner
-from seawall.plan.search import CandidateSearch, least
-from seawall.plan.variations import with_traffic
-from seawall.plan.windows import month_of
+from seawall.plan.decision.candidates import function
+from seawall.plan.decision.concurrency import limit_of, most_provisioned
+from seawall.plan.decision.runs import SimulationRunner
+from seawall.plan.decision.search import CandidateSearch, least
+from seawall.plan.decision.variations import with_traffic
+from seawall.plan.decision.windows import month_of
+from seawall.plan.inputs.objective import Objective
+from seawall.plan.inputs.question import Options, Question
+from seawall.plan.simulator.result import SERIES
 
 
 def asked(**flags: object) -> Question:
@@ -102,9 +102,9 @@ def test_provisioned_concurrency_of_100_and_20_pods_as_the_article_has_them() ->
 
     The counts (100 warm, 4,900 cold) are in test_article; here is what they cost and hold.
     """
-    from seawall.plan.candidates import eks, function  # noqa: PLC0415
-    from seawall.plan.runs import SimulationRunner  # noqa: PLC0415
-    from seawall.plan.search import CandidateSearch  # noqa: PLC0415
+    from seawall.plan.decision.candidates import eks, function  # noqa: PLC0415
+    from seawall.plan.decision.runs import SimulationRunner  # noqa: PLC0415
+    from seawall.plan.decision.search import CandidateSearch  # noqa: PLC0415
 
     question = asked(**CROWD)
     month = month_of(question)

@@ -5,16 +5,16 @@ from msgspec import structs
 
 from seawall.errors import ConfigError
 from seawall.plan import Arrivals, Campaign, Service, Spike, Stage, Workload, constant, from_flags
-from seawall.plan.answer import EksConfiguration, ManagedConfiguration
-from seawall.plan.bill import Used, bill, shared_costs, used_in
-from seawall.plan.candidates import eks, function, managed, stretched
-from seawall.plan.machines import fargate_hourly, fits, node_group
-from seawall.plan.prices import load_prices
-from seawall.plan.question import MONTH, Options, PerRequest, Question
-from seawall.plan.runs import SimulationRunner
-from seawall.plan.search import CandidateSearch
-from seawall.plan.simulate import simulate
-from seawall.plan.windows import month_of
+from seawall.plan.decision.answer import EksConfiguration, ManagedConfiguration
+from seawall.plan.decision.bill import Used, bill, shared_costs, used_in
+from seawall.plan.decision.candidates import eks, function, managed, stretched
+from seawall.plan.decision.machines import fargate_hourly, fits, node_group
+from seawall.plan.decision.runs import SimulationRunner
+from seawall.plan.decision.search import CandidateSearch
+from seawall.plan.decision.windows import month_of
+from seawall.plan.inputs.prices import load_prices
+from seawall.plan.inputs.question import MONTH, Options, PerRequest, Question
+from seawall.plan.simulator.simulate import simulate
 
 QUIET = Question(workload=from_flags(daily="86400", duration="2s", start="1s"))
 

@@ -71,7 +71,7 @@ def test_pollaczek_khinchine(service: Distribution, second: float) -> None:
 @pytest.mark.parametrize("service", [exponential(2.0), constant(2.0), lognormal(1.5, 7.0)])
 def test_occupancy_of_mg_infinity(service: Distribution) -> None:
     """Poisson with mean rate times service: its mean, and a variance like its mean."""
-    from seawall.plan.distributions import mean_of  # noqa: PLC0415
+    from seawall.plan.inputs.distributions import mean_of  # noqa: PLC0415
 
     workload = work(10.0, service, 20_000.0)
     found = measured(workload, unlimited(), lambda r: r.mean_busy)

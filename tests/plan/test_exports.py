@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from seawall.errors import ConfigError
 from seawall.plan import Lambda, from_flags, from_trace, read_workload, simulate
-from seawall.plan.distributions import mean_of
-from seawall.plan.exports.cloudwatch import read_metric_data, read_metric_statistics
-from seawall.plan.exports.counts import spread
-from seawall.plan.exports.prometheus import read_prometheus
+from seawall.plan.inputs.distributions import mean_of
+from seawall.plan.inputs.exports.cloudwatch import read_metric_data, read_metric_statistics
+from seawall.plan.inputs.exports.counts import spread
+from seawall.plan.inputs.exports.prometheus import read_prometheus
 
 START = 1_764_064_800  # 2025-11-25T10:00:00Z
 COUNTS = st.lists(st.integers(0, 50), min_size=2, max_size=40).filter(any)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from seawall.plan.hpa import (
+from seawall.plan.simulator.hpa import (
     DEFAULT_DOWN,
     DEFAULT_UP,
     Events,

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from seawall.cli.main import main
-from seawall.plan.answer import (
+from seawall.plan.decision.answer import (
     Answer,
     Autoscaler,
     EksConfiguration,

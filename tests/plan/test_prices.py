@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from seawall.errors import ConfigError
-from seawall.plan.prices import (
+from seawall.plan.inputs.prices import (
     Prices,
     load_prices,
     needed,

@@ -21,12 +21,12 @@ from seawall.plan import (
     from_flags,
     simulate,
 )
-from seawall.plan.candidates import eks
-from seawall.plan.kernels.randomness import normal_quantile, uniform
-from seawall.plan.question import Question
-from seawall.plan.replications import compare, estimate, interval, student_quantile, sweep
-from seawall.plan.runs import SimulationRunner
-from seawall.plan.windows import month_of
+from seawall.plan.decision.candidates import eks
+from seawall.plan.decision.runs import SimulationRunner
+from seawall.plan.decision.windows import month_of
+from seawall.plan.inputs.question import Question
+from seawall.plan.simulator.kernels.randomness import normal_quantile, uniform
+from seawall.plan.simulator.replications import compare, estimate, interval, student_quantile, sweep
 from tests.plan.models import unlimited, work
 
 

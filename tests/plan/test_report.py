@@ -13,10 +13,10 @@ import pytest
 from msgspec import structs
 
 from seawall.plan import from_flags
-from seawall.plan.advice import advise
-from seawall.plan.answer import PLATFORMS, Answer, Figure, Input
-from seawall.plan.question import Question
-from seawall.plan.report import render_report, write_report
+from seawall.plan.decision.advice import advise
+from seawall.plan.decision.answer import PLATFORMS, Answer, Figure, Input
+from seawall.plan.inputs.question import Question
+from seawall.plan.output.report import render_report, write_report
 from tests.install_browser import require_browser
 
 EVIL = "<script>alert(1)</script>\"'&amp;</textarea>--></script>"

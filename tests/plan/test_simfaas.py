@@ -13,7 +13,7 @@ from statistics import fmean
 import pytest
 
 from seawall.plan import Result, exponential, simulate
-from seawall.plan.replications import interval
+from seawall.plan.simulator.replications import interval
 from tests.plan.models import measured, unlimited, work
 
 COLD = (1249 / 899228, 1229 / 898902, 1174 / 897979, 1237 / 900853, 1193 / 899258)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.errors import ConfigError
-from seawall.plan.exports.reading import read_trace
-from seawall.plan.exports.units import parse_durations, split_unit
-from seawall.plan.trace import Trace
+from seawall.plan.inputs.exports.reading import read_trace
+from seawall.plan.inputs.exports.units import parse_durations, split_unit
+from seawall.plan.inputs.trace import Trace
 
 JMETER = (
     "timeStamp,elapsed,label,responseCode,responseMessage,threadName,dataType,success,"

@@ -28,8 +28,13 @@ from seawall.plan import (
     split_duration,
     uniform,
 )
-from seawall.plan.distributions import mean_of
-from seawall.plan.notation import parse_amount, parse_distribution, parse_seconds, parse_spike
+from seawall.plan.inputs.distributions import mean_of
+from seawall.plan.inputs.notation import (
+    parse_amount,
+    parse_distribution,
+    parse_seconds,
+    parse_spike,
+)
 
 AZURE = Path(__file__).resolve().parents[3] / "shared" / "data" / "azure_llm_conv_2023.csv"
 

@@ -13,7 +13,7 @@ from seawall.cli.main import main
 from seawall.errors import ConfigError
 from seawall.ship.ignore_file import parse_ignore_patterns
 from seawall.ship.lambda_zip import Package
-from seawall.ship.own_files import package_files
+from seawall.ship.package_files import package_files
 
 
 def make(folder: Path, *names: str, content: str = "x") -> None:

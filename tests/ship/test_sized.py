@@ -15,8 +15,8 @@ import yaml
 
 from seawall.cli.main import main
 from seawall.errors import ConfigError
-from seawall.plan.answer import CapacityChange
-from seawall.ship.crowd import capacity_schedule, parse_crowd
+from seawall.plan.decision.answer import CapacityChange
+from seawall.ship.schedule import capacity_schedule, parse_crowd
 from tests.servers import ROOT
 from tests.ship.chart import only, rendered
 from tests.ship.test_templates import load

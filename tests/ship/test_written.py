@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from seawall.cli.main import main
 from seawall.errors import ConfigError
 from seawall.ship.lambda_template import FunctionOptions, fill_template, function_sections
-from seawall.ship.written import RECORD, write_files
+from seawall.ship.output import RECORD, write_files
 from tests.ship.chart import only, rendered
 from tests.ship.test_sized import plan, seawall
 from tests.ship.test_templates import FUNCTIONS

@@ -15,8 +15,8 @@ from examples.store.catalogue import Catalogue
 from examples.store.tools import open_store
 
 from seawall import Principal, ToolContext, Toolset
-from seawall.agents.tools import ToolOutcome
 from seawall.errors import ConfigError
+from seawall.tools.toolset import ToolOutcome
 from tests.servers import ROOT
 
 ADDRESS = {

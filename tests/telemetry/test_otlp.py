@@ -16,9 +16,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from seawall.spans import Attribute
 from seawall.telemetry.export import Exporter
-from seawall.telemetry.measuring import Distribution
+from seawall.telemetry.histograms import Distribution
 from seawall.telemetry.otlp import encode_metrics, encode_spans
-from seawall.telemetry.recording import RecordedSpan, Recorder
+from seawall.telemetry.recorder import RecordedSpan, Recorder
 from seawall.telemetry.settings import TelemetrySettings
 from tests.telemetry.receiver import attributes, receiving
 

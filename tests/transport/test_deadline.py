@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
+from seawall.timers import TimingWheel
 from seawall.transport.deadline import Deadline
-from seawall.transport.wheel import TimingWheel
 from tests.loop import on_a_loop
 
 

@@ -10,12 +10,12 @@ from types import TracebackType
 
 from seawall.admission.fair import CLASSES, Ticket
 from seawall.admission.limit import AdaptiveLimit
-from seawall.admission.pacing import StartPacer
+from seawall.admission.pacer import StartPacer
 from seawall.admission.queue import AdmissionQueue, Reason, Refusal
 from seawall.admission.settings import AdmissionSettings
 from seawall.errors import Overloaded
+from seawall.timers import TimingWheel
 from seawall.transport.deadline import Deadline
-from seawall.transport.wheel import TimingWheel
 
 __all__ = ["OVERLOADED_DETAIL", "AdmissionGate"]
 

@@ -5,8 +5,8 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from seawall.agents.output import OutputCheck
-from seawall.agents.tools import Tool
 from seawall.models.port import Model, Prompt, ToolSpec
+from seawall.tools.toolset import Tool
 
 __all__ = ["HAND_OFF", "Agent", "AgentLimits", "build_agent"]
 

@@ -9,11 +9,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from seawall.agents.arguments import decode_arguments
-from seawall.agents.context import ToolContext, ToolError
 from seawall.agents.definition import HAND_OFF, Agent
-from seawall.agents.effects import EffectKeys
-from seawall.agents.tools import ToolOutcome, truncate
 from seawall.errors import InvalidOutput, TurnLimitReached, UpstreamFailed
 from seawall.events import (
     AgentSelected,
@@ -33,6 +29,10 @@ from seawall.models.port import (
     ToolCalls,
 )
 from seawall.spans import Span, within_span
+from seawall.tools.arguments import decode_arguments
+from seawall.tools.context import ToolContext, ToolError
+from seawall.tools.effects import EffectKeys
+from seawall.tools.toolset import ToolOutcome, truncate
 from seawall.turn import (
     AssistantMessage,
     Message,

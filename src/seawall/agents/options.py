@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from msgspec import structs
 
 from seawall.agents.definition import Agent
-from seawall.agents.json_schema import SchemaFault, ValueCheck
 from seawall.agents.output import OutputCheck
 from seawall.errors import InvalidField
 from seawall.models.schemas import ANY_OBJECT
 from seawall.models.stopping import StopSequenceModel
+from seawall.tools.json_schema import SchemaFault, ValueCheck
 from seawall.turn import AnswerOptions
 
 __all__ = ["apply_answer_options"]

@@ -47,7 +47,7 @@ from seawall.aws.endpoints import endpoint_url
 from seawall.aws.server_clock import ServerClock
 from seawall.aws.signature import Signer
 from seawall.resilience.backoff import full_jitter
-from seawall.resilience.retry_budget import RetryBudget
+from seawall.resilience.retries import RetryBudget
 from seawall.transport.errors import ConnectFailed, TransportError
 from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 

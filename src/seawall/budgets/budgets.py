@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from seawall.budgets.calendar import day_window, month_window
 from seawall.budgets.prices import BILLION
 from seawall.budgets.settings import BudgetLimits, BudgetSettings
-from seawall.counters.port import Counters
-from seawall.counters.share import Share, Window
+from seawall.budgets.shared_limit import Share, Window
 from seawall.errors import BudgetExhausted, Problem, StoreUnavailable
+from seawall.storage.counters import Counters
 
 __all__ = ["PERIODS", "Budgets", "counter_name", "limits_by_measure"]
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from seawall.counters.share import Window
+from seawall.budgets.shared_limit import Window
 
 __all__ = ["day_window", "month_window"]
 

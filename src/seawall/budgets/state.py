@@ -5,7 +5,7 @@ from msgspec import Struct
 from seawall.budgets.budgets import PERIODS, counter_name, limits_by_measure
 from seawall.budgets.prices import BILLION
 from seawall.budgets.settings import BudgetSettings
-from seawall.counters.port import Counters
+from seawall.storage.counters import Counters
 
 __all__ = ["BudgetState", "read_budgets"]
 

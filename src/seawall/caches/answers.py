@@ -15,9 +15,9 @@ from msgspec import Struct
 
 from seawall.agents.definition import Agent
 from seawall.agents.loop import AgentTurn, Answer, Emit, run_agent
-from seawall.caches.flights import SingleFlight, Sink
-from seawall.caches.kept import BoundedCache
+from seawall.caches.bounded import BoundedCache
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
+from seawall.caches.single_flight import SingleFlight, Sink
 from seawall.errors import ConfigError, DeadlineExceeded
 from seawall.events import Event, TextDelta
 from seawall.turn import ToolMessage, UserMessage

@@ -110,7 +110,7 @@ def _run_lambda(arguments: argparse.Namespace) -> int:
     from seawall.lab.loop import raise_file_limit  # noqa: PLC0415
 
     if arguments.cpu_shares:
-        from seawall.lab.fleet.shares import ControlGroups  # noqa: PLC0415
+        from seawall.lab.control_groups import ControlGroups  # noqa: PLC0415
 
         shares = ControlGroups()
         shares.remove(shares.make(f"{arguments.cpu_shares}-try", 1.0))

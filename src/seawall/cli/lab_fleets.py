@@ -12,7 +12,7 @@ from seawall.errors import ConfigError, SeawallError
 from seawall.printable import printable
 
 if TYPE_CHECKING:
-    from seawall.lab.sim_reply import SimTimes
+    from seawall.lab.sim_model.reply import SimTimes
 
 __all__ = ["add_commands", "add_model_options", "find_source", "model_times"]
 
@@ -69,7 +69,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def model_times(arguments: argparse.Namespace) -> "SimTimes":
     """Those options as data."""
     from seawall.cli.surge import number_range  # noqa: PLC0415 - only what this command needs
-    from seawall.lab.sim_reply import SimTimes  # noqa: PLC0415
+    from seawall.lab.sim_model.reply import SimTimes  # noqa: PLC0415
 
     return SimTimes(
         number_range(arguments.first_token, "--first-token"),
@@ -95,7 +95,7 @@ def _up(arguments: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415
     import signal  # noqa: PLC0415
 
-    from seawall.lab.fleet.running import run_fleet  # noqa: PLC0415
+    from seawall.lab.fleet.lifecycle import run_fleet  # noqa: PLC0415
     from seawall.lab.fleet.spec import parse_fleet  # noqa: PLC0415
     from seawall.lab.fleet.state import clean_up  # noqa: PLC0415
     from seawall.lab.loop import raise_file_limit  # noqa: PLC0415
@@ -209,7 +209,7 @@ def _down(arguments: argparse.Namespace) -> int:
 
 def _ps(arguments: argparse.Namespace) -> int:
     from seawall.lab.fleet.state import clean_up, list_fleets  # noqa: PLC0415
-    from seawall.lab.tether import processes_with_mark  # noqa: PLC0415
+    from seawall.lab.parent_death_signal import processes_with_mark  # noqa: PLC0415
 
     clean_up(seconds=_CRASHED_SECONDS, report=_report)
     rows: list[dict[str, Any]] = [

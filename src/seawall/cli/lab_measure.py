@@ -182,7 +182,7 @@ def _crowds(arguments: argparse.Namespace) -> "list[Open]":
 def _at_a_rate(text: str) -> "Open":
     from seawall.lab.surge.arrivals import arrivals  # noqa: PLC0415
     from seawall.lab.surge.scenario import Crowd, Open, Poisson  # noqa: PLC0415
-    from seawall.plan.notation import parse_amount, parse_seconds  # noqa: PLC0415
+    from seawall.plan.inputs.notation import parse_amount, parse_seconds  # noqa: PLC0415
 
     rate, at, seconds = text.partition("@")
     if not at:

@@ -13,10 +13,10 @@ from seawall.errors import ConfigError
 from seawall.printable import printable
 
 if TYPE_CHECKING:
-    from seawall.plan.answer import Answer
-    from seawall.plan.question import Question
-    from seawall.plan.question_file import QuestionFile
-    from seawall.plan.workload import Workload
+    from seawall.plan.decision.answer import Answer
+    from seawall.plan.inputs.question import Question
+    from seawall.plan.inputs.question_file import QuestionFile
+    from seawall.plan.inputs.workload import Workload
 
 __all__ = ["add_parser"]
 
@@ -133,8 +133,8 @@ def _plan(arguments: argparse.Namespace) -> int:
         return _check(arguments)
     import msgspec  # noqa: PLC0415
 
-    from seawall.plan.advice import advise  # noqa: PLC0415
-    from seawall.plan.terminal import format_answer  # noqa: PLC0415
+    from seawall.plan.decision.advice import advise  # noqa: PLC0415
+    from seawall.plan.output.terminal import format_answer  # noqa: PLC0415
 
     question = _question(arguments, _written(arguments, arguments.workload))
     show, done = _progress()
@@ -154,7 +154,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _write_html(answer: "Answer", path: Path) -> None:
-    from seawall.plan.report import write_report  # noqa: PLC0415
+    from seawall.plan.output.report import write_report  # noqa: PLC0415
 
     try:
         write_report(answer, path)
@@ -165,8 +165,8 @@ def _write_html(answer: "Answer", path: Path) -> None:
 def _check(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415
 
-    from seawall.plan.check import check  # noqa: PLC0415
-    from seawall.plan.terminal import format_check  # noqa: PLC0415
+    from seawall.plan.decision.check import check  # noqa: PLC0415
+    from seawall.plan.output.terminal import format_check  # noqa: PLC0415
 
     if arguments.workload is not None:
         raise ConfigError("--check: the file describes the workload; not together with --workload")
@@ -188,8 +188,8 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _default_workload(arguments: argparse.Namespace) -> "Workload":
     """The article's, unless something is said of who comes."""
-    from seawall.plan.workload import Workload  # noqa: PLC0415
-    from seawall.plan.written import from_flags  # noqa: PLC0415
+    from seawall.plan.inputs.workload import Workload  # noqa: PLC0415
+    from seawall.plan.inputs.workload_file import from_flags  # noqa: PLC0415
 
     if arguments.daily or arguments.spike or arguments.trace:
         return Workload()
@@ -204,9 +204,9 @@ def _default_workload(arguments: argparse.Namespace) -> "Workload":
 
 
 def _written(arguments: argparse.Namespace, path: Path | None) -> "QuestionFile":
-    from seawall.plan.question import Question  # noqa: PLC0415
-    from seawall.plan.question_file import QuestionFile, read_question  # noqa: PLC0415
-    from seawall.plan.written import from_flags  # noqa: PLC0415
+    from seawall.plan.inputs.question import Question  # noqa: PLC0415
+    from seawall.plan.inputs.question_file import QuestionFile, read_question  # noqa: PLC0415
+    from seawall.plan.inputs.workload_file import from_flags  # noqa: PLC0415
 
     flags: dict[str, Any] = {
         "daily": arguments.daily or "",
@@ -229,10 +229,10 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
     """What the file says, changed by flags."""
     from msgspec import structs  # noqa: PLC0415
 
-    from seawall.plan.calibration import calibrated, read_calibration  # noqa: PLC0415
-    from seawall.plan.notation import parse_seconds  # noqa: PLC0415
-    from seawall.plan.prices import parse_discounts  # noqa: PLC0415
-    from seawall.plan.question_file import prices_from  # noqa: PLC0415
+    from seawall.plan.inputs.calibration import calibrated, read_calibration  # noqa: PLC0415
+    from seawall.plan.inputs.notation import parse_seconds  # noqa: PLC0415
+    from seawall.plan.inputs.prices import parse_discounts  # noqa: PLC0415
+    from seawall.plan.inputs.question_file import prices_from  # noqa: PLC0415
 
     question = written.question
     workload, given = question.workload, set(question.given)

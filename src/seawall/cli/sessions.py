@@ -16,7 +16,7 @@ from seawall.identity.settings import check_name
 from seawall.printable import printable
 
 if TYPE_CHECKING:
-    from seawall.sessions.port import Session, SessionStore, TurnPage
+    from seawall.storage.port import Session, SessionStore, TurnPage
     from seawall.turn import Principal, SessionKey
 
 __all__ = ["add_parser"]
@@ -163,7 +163,7 @@ async def _show(arguments: argparse.Namespace) -> int:
 async def _export(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415 - only what this command needs
 
-    from seawall.sessions.export import export_session, export_subject  # noqa: PLC0415
+    from seawall.storage.export import export_session, export_subject  # noqa: PLC0415
 
     sessions = turns = 0
     with _Output(arguments.output) as write:
@@ -212,7 +212,7 @@ async def _erase(arguments: argparse.Namespace) -> int:
 @asynccontextmanager
 async def _store(arguments: argparse.Namespace) -> "AsyncGenerator[SessionStore, None]":
     from seawall.config import load_settings  # noqa: PLC0415 - only what this command needs
-    from seawall.sessions.open import open_store, require_existing_store  # noqa: PLC0415
+    from seawall.storage.open import open_store, require_existing_store  # noqa: PLC0415
 
     settings = load_settings(arguments.config).sessions
     require_existing_store(settings)

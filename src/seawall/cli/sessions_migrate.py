@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from seawall.errors import ConfigError
 
 if TYPE_CHECKING:
-    from seawall.sessions.migration import Checkpoint, Verification
-    from seawall.sessions.settings import SessionSettings
+    from seawall.storage.migration import Checkpoint, Verification
+    from seawall.storage.settings import SessionSettings
 
 __all__ = ["add_parser"]
 
@@ -88,8 +88,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 async def _migrate(arguments: argparse.Namespace) -> int:
-    from seawall.sessions import migration  # noqa: PLC0415 - only what this command needs
-    from seawall.sessions.open import open_store, require_existing_store, store_name  # noqa: PLC0415
+    from seawall.storage import migration  # noqa: PLC0415 - only what this command needs
+    from seawall.storage.open import open_store, require_existing_store, store_name  # noqa: PLC0415
 
     base = _base(arguments.config)
     settings = [_settings(place, base) for place in (arguments.source, arguments.target)]
@@ -146,7 +146,7 @@ def _base(config: Path | None) -> "SessionSettings":
 
 def _settings(place: str, base: "SessionSettings") -> "SessionSettings":
     from seawall.config import load_settings  # noqa: PLC0415 - only what this command needs
-    from seawall.sessions.open import parse_store_name  # noqa: PLC0415
+    from seawall.storage.open import parse_store_name  # noqa: PLC0415
 
     if place.endswith(".toml"):
         return load_settings(Path(place)).sessions

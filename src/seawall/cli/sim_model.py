@@ -77,11 +77,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from seawall.errors import ConfigError  # noqa: PLC0415
     from seawall.lab.loop import raise_file_limit, run  # noqa: PLC0415
-    from seawall.lab.sim_fault_file import load_faults  # noqa: PLC0415
-    from seawall.lab.sim_limits import SimLimits  # noqa: PLC0415
-    from seawall.lab.sim_model import SimModel  # noqa: PLC0415
-    from seawall.lab.sim_reply import SimTimes  # noqa: PLC0415
-    from seawall.lab.sim_script import Script, load_script  # noqa: PLC0415
+    from seawall.lab.sim_model.fault_file import load_faults  # noqa: PLC0415
+    from seawall.lab.sim_model.limits import SimLimits  # noqa: PLC0415
+    from seawall.lab.sim_model.reply import SimTimes  # noqa: PLC0415
+    from seawall.lab.sim_model.script import Script, load_script  # noqa: PLC0415
+    from seawall.lab.sim_model.server import SimModel  # noqa: PLC0415
 
     raise_file_limit()
     script = load_script(arguments.script) if arguments.script else Script()

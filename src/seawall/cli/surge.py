@@ -174,10 +174,10 @@ def _write(path: Path, text: str) -> None:
 
 
 def _scenario(arguments: argparse.Namespace) -> "Scenario":
-    from seawall.lab.sim_reply import SimTimes  # noqa: PLC0415
+    from seawall.lab.sim_model.reply import SimTimes  # noqa: PLC0415
     from seawall.lab.surge.questions import read_questions  # noqa: PLC0415
     from seawall.lab.surge.scenario import QUESTIONS, Scenario, Simulated  # noqa: PLC0415
-    from seawall.plan.notation import parse_seconds  # noqa: PLC0415
+    from seawall.plan.inputs.notation import parse_seconds  # noqa: PLC0415
     from seawall.transport.endpoint import Endpoint  # noqa: PLC0415
 
     url = arguments.url.rstrip("/")
@@ -216,7 +216,7 @@ def _scenario(arguments: argparse.Namespace) -> "Scenario":
 def _load(arguments: argparse.Namespace, tokens: list[str]) -> "Open | Closed":
     from seawall.lab.surge.arrivals import arrivals  # noqa: PLC0415
     from seawall.lab.surge.scenario import Closed, Crowd, Open  # noqa: PLC0415
-    from seawall.plan.notation import parse_seconds  # noqa: PLC0415
+    from seawall.plan.inputs.notation import parse_seconds  # noqa: PLC0415
 
     seconds = parse_seconds(arguments.seconds, "--for")
     shapes = _shapes(arguments, seconds)
@@ -253,7 +253,7 @@ def _shapes(arguments: argparse.Namespace, seconds: float) -> "list[Shape]":
             raise ConfigError("--rate and --for must be more than 0")
         shapes.append(Poisson(high, seconds) if low == high else Ramp(low, high, seconds))
     if arguments.trace is not None:
-        from seawall.plan.exports.reading import read_trace  # noqa: PLC0415 - numpy
+        from seawall.plan.inputs.exports.reading import read_trace  # noqa: PLC0415 - numpy
 
         if arguments.first is not None and arguments.first < 1:
             raise ConfigError("--first must be 1 or more")

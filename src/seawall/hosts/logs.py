@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from seawall.errors import ConfigError, did_you_mean
 from seawall.printable import printable
-from seawall.telemetry.floods import FloodFilter
+from seawall.telemetry.log_filter import FloodFilter
 
 __all__ = ["FORMAT", "FORMATS", "LEVEL", "LEVELS", "set_up_logs"]
 

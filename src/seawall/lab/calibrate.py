@@ -15,11 +15,11 @@ from msgspec import Struct, structs
 
 from seawall.errors import SeawallError
 from seawall.lab.calibration import FORMAT, Burst, Calibration, LabFigures, configuration_of
-from seawall.lab.fleet.running import Fleet, run_fleet
+from seawall.lab.fleet.lifecycle import Fleet, run_fleet
 from seawall.lab.fleet.spec import FleetSpec
 from seawall.lab.fleet.watch import NOTABLE_OTHER_LOAD, FleetWatch, watch_fleet
 from seawall.lab.machine import this_machine
-from seawall.lab.sim_reply import SimTimes
+from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.outcome import SurgeResult
 from seawall.lab.surge.process import drive_in_subprocess
 from seawall.lab.surge.scenario import Closed, Crowd, Instant, Open, Scenario, Simulated

@@ -1,7 +1,7 @@
 """What was measured on a machine: the file between `seawall lab calibrate` and `seawall plan`.
 
 JSON. The fields that `seawall plan --calibration` reads have its names and units
-(`seawall.plan.calibration`); what only the lab needs, to foretell its own machine, is in `lab`.
+(`seawall.plan.inputs.calibration`); what only the lab needs, to foretell its own machine, is in `lab`.
 """
 
 from pathlib import Path
@@ -68,7 +68,7 @@ class LabFigures(Struct, frozen=True, kw_only=True):
 
 
 class Calibration(Struct, frozen=True, kw_only=True):
-    """See the module and `seawall.plan.calibration.Measured`, whose fields these are.
+    """See the module and `seawall.plan.inputs.calibration.Measured`, whose fields these are.
 
     start_seconds: what a start adds to the first text of the turn that caused it. memory_mb: of an
     environment that is alone. memory_kb_in_flight: of each turn more.

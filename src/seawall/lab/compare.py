@@ -10,14 +10,14 @@ from msgspec import Struct, structs
 from seawall.errors import SeawallError
 from seawall.lab.calibrate import crowd_scenario
 from seawall.lab.calibration import Calibration, configuration_of
-from seawall.lab.fleet.running import run_fleet
+from seawall.lab.fleet.lifecycle import run_fleet
 from seawall.lab.fleet.spec import FleetSpec
 from seawall.lab.fleet.watch import NOTABLE_OTHER_LOAD, FleetSample, FleetWatch, watch_fleet
 from seawall.lab.machine import Machine
 from seawall.lab.predict import Prediction, predict, relative_errors, unpredicted_options
-from seawall.lab.surge.durable import read_back
 from seawall.lab.surge.outcome import Progress, SurgeResult
 from seawall.lab.surge.process import drive_in_subprocess
+from seawall.lab.surge.read_back import read_back
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson
 
 __all__ = [

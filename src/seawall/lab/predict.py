@@ -17,15 +17,15 @@ from msgspec import Struct
 
 from seawall.lab.calibration import Calibration
 from seawall.lab.fleet.spec import FleetSpec
-from seawall.lab.sim_reply import ReplyPlan, SimTimes
+from seawall.lab.sim_model.reply import ReplyPlan, SimTimes
 from seawall.lab.statistics import Percentiles
 from seawall.lab.surge.arrivals import arrivals
 from seawall.lab.surge.outcome import SurgeResult
 from seawall.lab.surge.scenario import Open, Scenario, Simulated
 from seawall.plan import Arrivals, Eks, Lambda, Service, Stage, Workload, simulate
-from seawall.plan.distributions import Distribution, constant, empirical
-from seawall.plan.platforms import Platform
-from seawall.plan.workload import Clients
+from seawall.plan.inputs.distributions import Distribution, constant, empirical
+from seawall.plan.inputs.platforms import Platform
+from seawall.plan.inputs.workload import Clients
 
 __all__ = [
     "Prediction",

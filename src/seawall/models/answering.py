@@ -9,7 +9,7 @@ from seawall.models.attempt import Attempt
 from seawall.models.estimate import prompt_tokens
 from seawall.models.port import ModelEvent, ModelRequest
 from seawall.models.upstream import Upstream
-from seawall.resilience.retry_budget import RetryBudget
+from seawall.resilience.retries import RetryBudget
 
 __all__ = ["open_answer"]
 

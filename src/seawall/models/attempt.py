@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator
 
+from seawall.budgets.quota import Quota, QuotaPermit
 from seawall.errors import (
     DeadlineExceeded,
     UpstreamFailed,
@@ -12,7 +13,6 @@ from seawall.errors import (
 )
 from seawall.models.port import Finish, ModelEvent, ModelRequest
 from seawall.models.upstream import CallPermit, Outcome, Upstream
-from seawall.resilience.quota import Quota, QuotaPermit
 from seawall.turn import Usage
 
 __all__ = ["Attempt", "UpstreamTimedOut"]

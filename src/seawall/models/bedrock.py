@@ -23,8 +23,8 @@ from seawall.errors import UpstreamFailed, UpstreamRefused
 from seawall.models.alternation import alternate, declared_tools
 from seawall.models.assembly import as_object
 from seawall.models.bedrock_reading import BedrockReader
-from seawall.models.exchange import Encoded, stream_answer, warm_connections
 from seawall.models.history import NO_CONTENT, WORD_IDS, CallIds, call_origin, tool_name
+from seawall.models.http_model import Encoded, stream_answer, warm_connections
 from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
 from seawall.models.schemas import ANY_OBJECT, schema_instructions, simplify_schema
 from seawall.models.unreadable import UnreadableLog

@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from seawall.budgets.quota import Quota
 from seawall.errors import ConfigError
 from seawall.models.port import Model
 from seawall.models.resilient import ResilientModel
 from seawall.models.settings import ModelSettings
 from seawall.models.upstream import Upstream
-from seawall.resilience.quota import Quota
+from seawall.timers import TimingWheel
 from seawall.transport.http_client import HttpClient
-from seawall.transport.wheel import TimingWheel
 
 __all__ = ["open_models", "open_upstreams"]
 

@@ -12,7 +12,6 @@ from msgspec import Struct
 
 from seawall.models.assembly import as_object
 from seawall.models.caching import cache_key
-from seawall.models.exchange import Encoded, stream_answer, warm_connections
 from seawall.models.history import (
     NINE_CHARACTER_IDS,
     NO_CONTENT,
@@ -21,6 +20,7 @@ from seawall.models.history import (
     tool_name,
     without_blanks,
 )
+from seawall.models.http_model import Encoded, stream_answer, warm_connections
 from seawall.models.openai_reading import OpenAIReader
 from seawall.models.port import ModelEvent, ModelRequest, Prompt
 from seawall.models.schemas import ANY_OBJECT, is_strict, schema_instructions

@@ -11,7 +11,7 @@ from seawall.models.port import ModelEvent, ModelRequest
 from seawall.models.resumption import EmptyAnswer, Resumption
 from seawall.models.upstream import Upstream
 from seawall.resilience.backoff import full_jitter
-from seawall.resilience.retry_budget import RetryBudget
+from seawall.resilience.retries import RetryBudget
 
 __all__ = ["ResilientModel"]
 

@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from seawall.models.assembly import as_object
 from seawall.models.caching import cache_key
-from seawall.models.exchange import Encoded, stream_answer, warm_connections
 from seawall.models.history import (
     NO_CONTENT,
     WORD_IDS,
@@ -23,6 +22,7 @@ from seawall.models.history import (
     tool_name,
     without_blanks,
 )
+from seawall.models.http_model import Encoded, stream_answer, warm_connections
 from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
 from seawall.models.responses_reading import ResponsesReader
 from seawall.models.schemas import ANY_OBJECT, is_strict, schema_instructions

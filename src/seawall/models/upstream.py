@@ -7,15 +7,15 @@ from typing import Literal
 
 from msgspec import Struct
 
+from seawall.budgets.quota import Quota
 from seawall.errors import UpstreamThrottled, UpstreamUnavailable
 from seawall.models.port import Model
-from seawall.resilience.breaker import BreakerState, CircuitBreaker
+from seawall.resilience.circuit_breaker import BreakerState, CircuitBreaker
+from seawall.resilience.concurrency import ConcurrencyLimiter
 from seawall.resilience.gradient import GradientLimit
-from seawall.resilience.places import ConcurrencyLimiter
 from seawall.resilience.quantile import RollingQuantile
-from seawall.resilience.quota import Quota
 from seawall.resilience.settings import ResilienceSettings
-from seawall.transport.wheel import TimingWheel
+from seawall.timers import TimingWheel
 
 __all__ = ["Outcome", "CallPermit", "Upstream"]
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from seawall.agents.loop import AgentTurn, Answer, run_agent
+from seawall.agents.window import history_window
 from seawall.errors import (
     CommitUnknown,
     DeadlineExceeded,
@@ -23,13 +24,12 @@ from seawall.events import (
     TurnStarted,
     UsageReported,
 )
+from seawall.pipeline.context import Ports, TurnContext
 from seawall.pipeline.opening import Opened
 from seawall.pipeline.routing import Route, choose_agent
-from seawall.pipeline.running import Ports, TurnContext
 from seawall.pipeline.stages import Stage
-from seawall.sessions.port import Commit, SessionStore
-from seawall.sessions.window import history_window
 from seawall.spans import current_span
+from seawall.storage.port import Commit, SessionStore
 from seawall.turn import Message, ToolMessage, TurnRecord, TurnRequest, Usage, UserMessage
 
 __all__ = ["answer_turn", "fingerprint"]

@@ -16,11 +16,11 @@ from seawall.budgets.spending import Spending
 from seawall.errors import Problem, SessionNotFound
 from seawall.intents.cascade import IntentDetector
 from seawall.intents.definition import Detection
-from seawall.pipeline.holding import TurnLease, acquire_lease
+from seawall.pipeline.leases import TurnLease, acquire_lease
 from seawall.pipeline.stages import Stage, StageLimits, StageTimings
-from seawall.sessions.port import BackgroundJob, SessionStore, Snapshot
-from seawall.sessions.settings import SessionSettings
 from seawall.spans import record_span
+from seawall.storage.port import BackgroundJob, SessionStore, Snapshot
+from seawall.storage.settings import SessionSettings
 from seawall.turn import Principal, SessionKey, TurnRequest
 
 __all__ = ["Opened", "Opening"]

@@ -25,22 +25,22 @@ from seawall.events import (
 )
 from seawall.identity.port import Credential, Trusted
 from seawall.pipeline.answering import answer_turn, fingerprint
-from seawall.pipeline.holding import best_effort, record_job_failure
+from seawall.pipeline.context import Ports, TurnContext
+from seawall.pipeline.leases import best_effort, record_job_failure
 from seawall.pipeline.live import LiveTurn, LiveTurns
 from seawall.pipeline.opening import Opened, Opening
 from seawall.pipeline.replay import replay
 from seawall.pipeline.report import TurnReport, log_failed_turn
-from seawall.pipeline.running import Ports, TurnContext
 from seawall.pipeline.stages import Stage, StageTimings
 from seawall.pipeline.stored import stored_events
 from seawall.pipeline.tracing import describe_outcome, turn_span
 from seawall.requests import current_request
-from seawall.sessions.port import BackgroundJob, Lease, Replay, turn_of_lease_owner
 from seawall.spans import (
     error_type,
     record_span,
     within_span,
 )
+from seawall.storage.port import BackgroundJob, Lease, Replay, turn_of_lease_owner
 from seawall.turn import (
     Principal,
     TurnRequest,

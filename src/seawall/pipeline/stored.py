@@ -8,7 +8,7 @@ from seawall.errors import DeadlineExceeded, SessionNotFound, TurnNotFound, prob
 from seawall.events import Event
 from seawall.pipeline.identifiers import session_of, time_of
 from seawall.pipeline.replay import events_after, replay
-from seawall.sessions.port import (
+from seawall.storage.port import (
     BackgroundJob,
     Begin,
     JobFailure,

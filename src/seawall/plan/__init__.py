@@ -11,8 +11,8 @@
 Needs the extra `plan`. Nothing here knows of the runtime, nor does the runtime of this.
 """
 
-from seawall.plan.arrivals import Arrivals, Campaign, Spike
-from seawall.plan.distributions import (
+from seawall.plan.inputs.arrivals import Arrivals, Campaign, Spike
+from seawall.plan.inputs.distributions import (
     Distribution,
     constant,
     empirical,
@@ -20,9 +20,7 @@ from seawall.plan.distributions import (
     lognormal,
     uniform,
 )
-from seawall.plan.hpa import HpaSettings
-from seawall.plan.keda import KedaSettings
-from seawall.plan.platforms import (
+from seawall.plan.inputs.platforms import (
     Eks,
     Lambda,
     Managed,
@@ -32,11 +30,13 @@ from seawall.plan.platforms import (
     Servers,
     Tracking,
 )
-from seawall.plan.result import SERIES, Histogram, Result, Samples, Usage
-from seawall.plan.service import ARTICLE_STAGES, Service, Stage, split_duration
-from seawall.plan.simulate import simulate
-from seawall.plan.workload import Clients, Workload, from_trace
-from seawall.plan.written import from_flags, read_workload
+from seawall.plan.inputs.service import ARTICLE_STAGES, Service, Stage, split_duration
+from seawall.plan.inputs.workload import Clients, Workload, from_trace
+from seawall.plan.inputs.workload_file import from_flags, read_workload
+from seawall.plan.simulator.hpa import HpaSettings
+from seawall.plan.simulator.keda import KedaSettings
+from seawall.plan.simulator.result import SERIES, Histogram, Result, Samples, Usage
+from seawall.plan.simulator.simulate import simulate
 
 __all__ = [
     "ARTICLE_STAGES",

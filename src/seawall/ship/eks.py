@@ -3,9 +3,9 @@
 import math
 from typing import Any
 
-from seawall.plan.answer import EksConfiguration
-from seawall.ship.crowd import CROWD_UNUSED, CrowdTime, capacity_schedule
+from seawall.plan.decision.answer import EksConfiguration
 from seawall.ship.plan_file import PlannedService
+from seawall.ship.schedule import CROWD_UNUSED, CrowdTime, capacity_schedule
 
 __all__ = ["eks_values"]
 

@@ -2,9 +2,9 @@
 
 import math
 
-from seawall.plan.answer import LambdaConfiguration, ManagedConfiguration, PlatformName
-from seawall.ship.crowd import CROWD_UNUSED, CrowdTime, capacity_schedule
+from seawall.plan.decision.answer import LambdaConfiguration, ManagedConfiguration, PlatformName
 from seawall.ship.plan_file import PlannedPlatform
+from seawall.ship.schedule import CROWD_UNUSED, CrowdTime, capacity_schedule
 
 __all__ = ["lambda_parameters", "template_of"]
 

@@ -24,7 +24,7 @@ from msgspec import Struct
 
 import seawall
 from seawall.errors import ConfigError
-from seawall.ship.own_files import package_files
+from seawall.ship.package_files import package_files
 
 __all__ = ["UNPACKED_LIMIT", "Architecture", "Package", "build_package"]
 

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.errors import ConfigError
-from seawall.plan.answer import (
+from seawall.plan.decision.answer import (
     PLATFORMS,
     SCHEMA,
     Configuration,
@@ -20,7 +20,7 @@ __all__ = ["PlannedPlatform", "PlannedService", "read_plan"]
 
 
 class PlannedPlatform(Struct, frozen=True):
-    """One platform, sized; see `seawall.plan.answer.PlatformAnswer`."""
+    """One platform, sized; see `seawall.plan.decision.answer.PlatformAnswer`."""
 
     name: PlatformName
     title: str

@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from seawall.resilience.backoff import full_jitter
 from seawall.spans import Attribute
-from seawall.telemetry.measuring import Distributions
+from seawall.telemetry.histograms import Distributions
 from seawall.telemetry.otlp import encode_metrics, encode_spans
-from seawall.telemetry.recording import RecordedSpan
+from seawall.telemetry.recorder import RecordedSpan
 from seawall.telemetry.settings import TelemetrySettings
 from seawall.transport.errors import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient

@@ -13,9 +13,9 @@ from seawall.models.settings import ModelSettings
 from seawall.pipeline.report import TurnReport
 from seawall.spans import Attribute, current_span
 from seawall.telemetry.export import Exporter
-from seawall.telemetry.models import AttemptTracingModel, ChatTracingModel, identify_model
-from seawall.telemetry.recording import Recorder
+from seawall.telemetry.recorder import Recorder
 from seawall.telemetry.settings import TelemetrySettings
+from seawall.telemetry.traced_models import AttemptTracingModel, ChatTracingModel, identify_model
 
 __all__ = ["Telemetry", "open_telemetry"]
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from seawall.spans import Attribute
-from seawall.telemetry.measuring import Distribution
-from seawall.telemetry.recording import RecordedSpan
+from seawall.telemetry.histograms import Distribution
+from seawall.telemetry.recorder import RecordedSpan
 
 __all__ = ["encode_metrics", "encode_spans"]
 

@@ -4,13 +4,13 @@ import asyncio
 
 import httptools
 
+from seawall.timers import Timer, TimingWheel
 from seawall.transport.errors import (
     ConnectionBroken,
     ProtocolError,
     TransportError,
     TransportTimeout,
 )
-from seawall.transport.wheel import Timer, TimingWheel
 
 __all__ = ["Connection"]
 

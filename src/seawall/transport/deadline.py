@@ -3,7 +3,7 @@
 import asyncio
 from types import TracebackType
 
-from seawall.transport.wheel import Timer, TimingWheel
+from seawall.timers import Timer, TimingWheel
 
 __all__ = ["Deadline"]
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 from msgspec import Struct
 
+from seawall.timers import TimingWheel
 from seawall.transport.connection import Connection
 from seawall.transport.deadline import Deadline
 from seawall.transport.endpoint import Endpoint, Origin
@@ -21,7 +22,6 @@ from seawall.transport.errors import (
     ConnectionBroken,
     TransportTimeout,
 )
-from seawall.transport.wheel import TimingWheel
 
 __all__ = ["BufferedResponse", "Endpoint", "HttpClient", "Response"]
 

@@ -4,10 +4,10 @@ import json
 
 import msgspec
 
-from seawall.agents.json_schema import SchemaFault, ValueCheck
 from seawall.config import ServerSettings
 from seawall.errors import InvalidRequest, UnknownAgent
 from seawall.hosts.http.bodies import ChatBody, TurnBody, chat_request, decode, turn_request
+from seawall.tools.json_schema import SchemaFault, ValueCheck
 from seawall.turn import ToolMessage, TurnRequest
 from tests.fuzz.targets import ensure
 

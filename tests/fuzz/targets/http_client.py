@@ -6,9 +6,9 @@ The first byte of an input chooses the cuts, the rest is what an upstream sends 
 import asyncio
 from typing import Any
 
+from seawall.timers import TimingWheel
 from seawall.transport.connection import Connection
 from seawall.transport.errors import TransportError
-from seawall.transport.wheel import TimingWheel
 from tests.fuzz.connections import cut, event_loop
 
 SEEDS = [

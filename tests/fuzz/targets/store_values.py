@@ -11,9 +11,9 @@ from pathlib import Path
 
 from seawall.errors import Problem
 from seawall.pipeline.identifiers import new_request, session_of
-from seawall.sessions.dynamodb_items import head_key, key_record_key, turn_items
-from seawall.sessions.port import BackgroundJob, Begin, Commit, SessionStore
-from seawall.sessions.sqlite import SqliteStore
+from seawall.storage.dynamodb.items import head_key, key_record_key, turn_items
+from seawall.storage.port import BackgroundJob, Begin, Commit, SessionStore
+from seawall.storage.sqlite.store import SqliteStore
 from seawall.turn import AssistantMessage, Principal, SessionKey, TurnRecord, Usage, UserMessage
 
 __all__ = ["SEEDS", "one_input"]

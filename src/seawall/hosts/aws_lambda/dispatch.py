@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from seawall.errors import Problem
-from seawall.hosts.aws_lambda.answering import InvocationResponse
 from seawall.hosts.aws_lambda.asgi import AsgiApp, answer_http, reject_http
 from seawall.hosts.aws_lambda.context import InvocationContext
 from seawall.hosts.aws_lambda.http_events import (
@@ -19,6 +18,7 @@ from seawall.hosts.aws_lambda.http_events import (
     read_event,
     source_of,
 )
+from seawall.hosts.aws_lambda.response import InvocationResponse
 from seawall.hosts.aws_lambda.settings import LambdaSettings
 from seawall.hosts.aws_lambda.target import Handler, Target
 
@@ -56,7 +56,7 @@ class Dispatcher:
         self._settings = settings
         self.margin_seconds = settings.margin_seconds
         if target.handler is not None:
-            from seawall.agents.execution import CallExecutor  # noqa: PLC0415 - only for a function
+            from seawall.tools.execution import CallExecutor  # noqa: PLC0415 - only for a function
 
             # A call that hangs has its place somewhat longer than its invocation lasts.
             self._calls = CallExecutor(

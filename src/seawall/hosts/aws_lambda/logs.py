@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from seawall.hosts.aws_lambda.context import current_invocation
 from seawall.hosts.json_lines import TIME_FORMAT, JsonFormatter
-from seawall.telemetry.floods import FloodFilter
+from seawall.telemetry.log_filter import FloodFilter
 
 __all__ = ["set_up_logs"]
 

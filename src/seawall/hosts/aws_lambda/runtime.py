@@ -13,7 +13,6 @@ import signal
 from collections.abc import Coroutine, MutableMapping
 from typing import Any
 
-from seawall.hosts.aws_lambda.answering import InvocationResponse, error_body, error_kind
 from seawall.hosts.aws_lambda.context import (
     InvocationContext,
     context_of,
@@ -22,6 +21,7 @@ from seawall.hosts.aws_lambda.context import (
 )
 from seawall.hosts.aws_lambda.dispatch import Dispatcher, HandlerHung
 from seawall.hosts.aws_lambda.logs import set_up_logs
+from seawall.hosts.aws_lambda.response import InvocationResponse, error_body, error_kind
 from seawall.hosts.aws_lambda.runtime_api import ApiConnection, ApiError, ApiResponse
 from seawall.hosts.aws_lambda.settings import read_settings
 from seawall.hosts.aws_lambda.target import Target, load_target
@@ -54,7 +54,7 @@ def run_runtime(handler: str, environment: MutableMapping[str, str] = os.environ
             try:
                 return loop.run_until_complete(task)
             except (SystemExit, KeyboardInterrupt) as error:
-                from seawall.hosts.process_end import raise_unless_foreign  # noqa: PLC0415 - only then
+                from seawall.hosts.watchdogs import raise_unless_foreign  # noqa: PLC0415 - only then
 
                 raise_unless_foreign(error, task)
 
@@ -328,6 +328,6 @@ def _is_own(error: BaseException) -> bool:
 
 def _end_within(seconds: float, status: int) -> None:
     """End the process then, whatever hangs."""
-    from seawall.hosts.process_end import ExitDeadline  # noqa: PLC0415 - only at the end
+    from seawall.hosts.watchdogs import ExitDeadline  # noqa: PLC0415 - only at the end
 
     ExitDeadline().arm(seconds, status)

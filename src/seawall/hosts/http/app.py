@@ -13,17 +13,17 @@ from seawall.errors import (
     ServerStopping,
 )
 from seawall.hosts.http.chat import answer_chat, answer_model, answer_models
-from seawall.hosts.http.door import make_cors
 from seawall.hosts.http.exchange import ClientDisconnected, Exchange, Receive, Scope, Send
-from seawall.hosts.http.pace import OutputThrottle
+from seawall.hosts.http.output_throttle import OutputThrottle
+from seawall.hosts.http.pre_admission import make_cors
 from seawall.hosts.http.sessions import delete_session, list_sessions, show_session
-from seawall.hosts.http.stop import Shutdown
+from seawall.hosts.http.shutdown import Shutdown
 from seawall.hosts.http.turn_events import answer_turn_events
 from seawall.hosts.http.turns import answer_turn
 from seawall.orchestrator import Orchestrator
 from seawall.requests import Request, current_request
 from seawall.spans import incoming_trace
-from seawall.transport.wheel import TimingWheel
+from seawall.timers import TimingWheel
 
 __all__ = ["HttpApplication"]
 

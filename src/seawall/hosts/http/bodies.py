@@ -227,7 +227,7 @@ def _output(wanted: ResponseFormat | None) -> OutputFormat | None:
     if wanted.json_schema is None or wanted.json_schema.schema is None:
         missing = field if wanted.json_schema is None else f"{field}.schema"
         raise InvalidField("Must be there with the type json_schema.", field=missing)
-    from seawall.agents.json_schema import UnusableSchema, check_schema  # noqa: PLC0415 - seldom
+    from seawall.tools.json_schema import UnusableSchema, check_schema  # noqa: PLC0415 - seldom
 
     schema = wanted.json_schema.schema
     try:

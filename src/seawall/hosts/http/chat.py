@@ -19,9 +19,9 @@ from seawall.events import (
     UsageReported,
 )
 from seawall.hosts.http.bodies import ChatBody, chat_request, decode, idempotency_key
-from seawall.hosts.http.door import check_capacity
 from seawall.hosts.http.exchange import Exchange, encode, problem_body
 from seawall.hosts.http.frames import EVENT_STREAM
+from seawall.hosts.http.pre_admission import check_capacity
 from seawall.hosts.http.running import run_turn
 from seawall.hosts.http.sessions import authenticated_owner
 from seawall.identity.port import Credential

@@ -15,12 +15,12 @@ from seawall.errors import (
     RequestTimeout,
 )
 from seawall.hosts.http.credentials import read_credential
-from seawall.hosts.http.pace import OutputThrottle
-from seawall.hosts.http.stop import Shutdown
+from seawall.hosts.http.output_throttle import OutputThrottle
+from seawall.hosts.http.shutdown import Shutdown
 from seawall.identity.port import Credential
 from seawall.requests import REQUEST_ID, Request, request_id
+from seawall.timers import TimingWheel
 from seawall.transport.deadline import Deadline
-from seawall.transport.wheel import TimingWheel
 from seawall.turn import TurnRequest
 
 if TYPE_CHECKING:  # imported only where it is configured

@@ -20,24 +20,24 @@ from seawall.errors import (
     Problem,
     RequestTimeout,
 )
-from seawall.hosts.http.cheap_share import NonTurnLimiter
-from seawall.hosts.http.cycle import STATUS_LINES, RequestCycle
-from seawall.hosts.http.door import (
+from seawall.hosts.http.connection_limits import ConnectionLimits
+from seawall.hosts.http.non_turn_limiter import NonTurnLimiter
+from seawall.hosts.http.pre_admission import (
     LIVENESS_TARGET,
     TURN_TARGETS,
     DirectResponse,
     PreAdmissionCheck,
     is_public,
 )
-from seawall.hosts.http.intake import ConnectionLimits
-from seawall.hosts.http.stop import Shutdown
+from seawall.hosts.http.request_cycle import STATUS_LINES, RequestCycle
+from seawall.hosts.http.shutdown import Shutdown
+from seawall.timers import Timer, TimingWheel
 from seawall.transport.http_request import (
     HeadTooLarge,
     MalformedRequest,
     RequestHead,
     RequestReader,
 )
-from seawall.transport.wheel import Timer, TimingWheel
 
 __all__ = ["HttpServerProtocol"]
 

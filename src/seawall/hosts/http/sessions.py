@@ -9,7 +9,7 @@ import msgspec
 from seawall.errors import DeadlineExceeded, InvalidField, SessionNotFound
 from seawall.hosts.http.exchange import Exchange
 from seawall.orchestrator import Orchestrator
-from seawall.sessions.port import Session
+from seawall.storage.port import Session
 from seawall.turn import AssistantMessage, Principal, SessionKey, ToolCall, TurnRecord
 
 __all__ = ["delete_session", "list_sessions", "authenticated_owner", "show_session"]

@@ -16,9 +16,9 @@ from seawall.events import (
     UsageReported,
 )
 from seawall.hosts.http.bodies import TurnBody, decode, idempotency_key, turn_request
-from seawall.hosts.http.door import check_capacity
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.frames import EVENT_STREAM, EventFrames
+from seawall.hosts.http.pre_admission import check_capacity
 from seawall.hosts.http.running import run_turn
 from seawall.identity.port import Credential
 from seawall.orchestrator import Orchestrator

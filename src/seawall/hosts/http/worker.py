@@ -24,19 +24,19 @@ from seawall.admission.open import watch
 from seawall.config import ServerSettings
 from seawall.errors import ConfigError, SeawallError
 from seawall.hosts.http.app import HttpApplication
-from seawall.hosts.http.cheap_share import NonTurnLimiter
+from seawall.hosts.http.connection_limits import ConnectionLimits
 from seawall.hosts.http.counts import COMPLETED, FAILED, IN_FLIGHT, TurnCounts
-from seawall.hosts.http.door import PreAdmissionCheck
-from seawall.hosts.http.draining import drain
-from seawall.hosts.http.intake import ConnectionLimits
+from seawall.hosts.http.drain import drain
 from seawall.hosts.http.loop_watch import EventLoopWatchdog
+from seawall.hosts.http.non_turn_limiter import NonTurnLimiter
+from seawall.hosts.http.pre_admission import PreAdmissionCheck
 from seawall.hosts.http.protocol import HttpServerProtocol
-from seawall.hosts.http.rehearsal import warm_up
-from seawall.hosts.http.stop import Shutdown
-from seawall.hosts.process_end import ExitDeadline, run_loop
+from seawall.hosts.http.shutdown import Shutdown
+from seawall.hosts.http.warmup import warm_up
+from seawall.hosts.watchdogs import ExitDeadline, run_loop
 from seawall.orchestrator import Orchestrator
 from seawall.pipeline.report import TurnReport
-from seawall.transport.wheel import TimingWheel
+from seawall.timers import TimingWheel
 from seawall.user_code import find_object
 
 __all__ = [

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from seawall.errors import ConfigError, SeawallError
 from seawall.lab.loop import raise_file_limit
+from seawall.lab.parent_death_signal import parent_death_signal
 from seawall.lab.processes import Service
-from seawall.lab.tether import parent_death_signal
 
 __all__ = ["find_balancer", "run_balancer"]
 

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
-from seawall.lab.sim_reply import SimTimes
+from seawall.lab.sim_model.reply import SimTimes
 from seawall.transport.endpoint import Endpoint
 
 __all__ = ["FleetSpec", "parse_fleet"]

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.errors import ConfigError, SeawallError
-from seawall.lab.tether import kill_processes_with_mark, processes_with_mark
+from seawall.lab.parent_death_signal import kill_processes_with_mark, processes_with_mark
 
 __all__ = [
     "FleetState",
@@ -145,7 +145,7 @@ def tear_down(state: FleetState, report: Callable[[str], None] = lambda _: None)
     killed = kill_processes_with_mark(state.mark)
     if state.endpoint:
         # Only where there is a table: everybody else need not wait for these imports.
-        from seawall.lab.fleet.table import delete_table  # noqa: PLC0415
+        from seawall.lab.fleet.dynamodb_table import delete_table  # noqa: PLC0415
 
         try:
             asyncio.run(delete_table(state.endpoint, state.mark, state.region))

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from seawall.lab.fleet.shares import ControlGroups
+from seawall.lab.control_groups import ControlGroups
+from seawall.lab.local_lambda.http_server import HttpServer, serve
 from seawall.lab.local_lambda.invocation import FunctionError, Invocation, error_body
 from seawall.lab.local_lambda.runtime_api import InitFailed, RuntimeApi
 from seawall.lab.local_lambda.settings import FunctionSettings
-from seawall.lab.local_lambda.wire import HttpServer, serve
+from seawall.lab.parent_death_signal import SERVER_NICENESS, parent_death_signal
 from seawall.lab.processes import consumption
-from seawall.lab.tether import SERVER_NICENESS, parent_death_signal
 
 __all__ = ["Environment", "Usage"]
 

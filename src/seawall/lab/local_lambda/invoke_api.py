@@ -11,8 +11,8 @@ import zlib
 import msgspec
 
 from seawall.lab.local_lambda.function import LocalFunction, PayloadTooLarge, Throttled
+from seawall.lab.local_lambda.http_server import Header, Request, ResponseWriter
 from seawall.lab.local_lambda.invocation import FunctionError, Invocation
-from seawall.lab.local_lambda.wire import Header, Request, ResponseWriter
 
 __all__ = ["answer_invoke"]
 

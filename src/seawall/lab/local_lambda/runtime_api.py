@@ -12,9 +12,9 @@ from contextlib import suppress
 
 import msgspec
 
+from seawall.lab.local_lambda.http_server import Header, Request, ResponseWriter
 from seawall.lab.local_lambda.invocation import FunctionError, Head, Invocation, error_body
 from seawall.lab.local_lambda.settings import FunctionSettings
-from seawall.lab.local_lambda.wire import Header, Request, ResponseWriter
 
 __all__ = ["InitFailed", "RuntimeApi"]
 

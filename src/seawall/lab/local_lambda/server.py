@@ -7,8 +7,8 @@ import msgspec
 
 from seawall.lab.local_lambda.function import LocalFunction
 from seawall.lab.local_lambda.function_url import answer_url
+from seawall.lab.local_lambda.http_server import Request, ResponseWriter, serve
 from seawall.lab.local_lambda.invoke_api import answer_invoke
-from seawall.lab.local_lambda.wire import Request, ResponseWriter, serve
 
 __all__ = ["STATS_PATH", "front"]
 

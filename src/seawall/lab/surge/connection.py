@@ -13,10 +13,10 @@ from seawall.lab.surge.answer import Answer
 from seawall.lab.surge.outcome import Outcome
 from seawall.lab.surge.scenario import Api, digest_of
 from seawall.models.failures import seconds_until
+from seawall.timers import Timer
 from seawall.transport.endpoint import Endpoint
 from seawall.transport.errors import ProtocolError
 from seawall.transport.sse import SseParser
-from seawall.transport.wheel import Timer
 
 __all__ = ["Connection", "TurnEnded", "PendingTurn", "request_bytes"]
 

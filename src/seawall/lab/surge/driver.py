@@ -16,9 +16,8 @@ from typing import Any
 
 from seawall.lab.statistics import percentiles
 from seawall.lab.surge.arrivals import arrivals
-from seawall.lab.surge.connecting import Connector, NoConnection
 from seawall.lab.surge.connection import Connection, PendingTurn, request_bytes
-from seawall.lab.surge.durable import read_back
+from seawall.lab.surge.connector import Connector, NoConnection
 from seawall.lab.surge.health import HealthWatch
 from seawall.lab.surge.outcome import (
     Durability,
@@ -28,9 +27,10 @@ from seawall.lab.surge.outcome import (
     SurgeResult,
     summarise,
 )
+from seawall.lab.surge.read_back import read_back
 from seawall.lab.surge.scenario import Api, Closed, Open, Scenario
+from seawall.timers import TimingWheel
 from seawall.transport.endpoint import Endpoint
-from seawall.transport.wheel import TimingWheel
 
 __all__ = ["drive"]
 

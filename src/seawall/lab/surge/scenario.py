@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from seawall.lab.sim_reply import ReplyPlan, SimTimes, plan_reply
+from seawall.lab.sim_model.reply import ReplyPlan, SimTimes, plan_reply
 
 __all__ = [
     "QUESTIONS",

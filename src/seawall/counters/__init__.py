@@ -1,1 +1,0 @@
-"""Counters that all pods share: port; in the session store, SQLite or DynamoDB, or in memory."""

@@ -1,0 +1,1 @@
+"""The simulated model: a server that speaks OpenAI's wire protocol."""

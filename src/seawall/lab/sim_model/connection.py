@@ -1,0 +1,257 @@
+"""The simulated model's HTTP/1.1: requests in, replies out when they are due.
+
+Protocols by hand and one timer for all streams, so that it can share a machine with what it
+loads. A reply that is well takes the short way, with nothing in it about faults.
+"""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from seawall.errors import ConfigError
+from seawall.lab.sim_model.limits import Limits
+from seawall.lab.sim_model.stats import SimStats
+from seawall.lab.sim_model.steps import End, Step
+from seawall.lab.sim_model.wire import ChatRequest, Refusal, Reply, invalid, parse_request
+from seawall.timers import TimingWheel
+from seawall.transport.http_request import MalformedRequest, RequestHead, RequestReader
+
+__all__ = ["ModelBackend", "Connection", "SteppedReply"]
+
+_MAX_BODY_BYTES = 8 << 20
+_MAX_HEAD_BYTES = 65_536
+_MAX_HEADERS = 200
+_LINGER_OFF = struct.pack("ii", 1, 0)  # closing discards what is unsent and sends RST: tcp(7)
+_encode = msgspec.json.Encoder().encode
+
+
+class SteppedReply(Struct):
+    """A reply step by step. limits: of its model, where there are any."""
+
+    steps: Iterator[Step]
+    limits: Limits | None
+
+
+class ModelBackend(Protocol):
+    """What a connection asks of the model behind it."""
+
+    stats: SimStats
+    wheel: TimingWheel
+    connections: "set[Connection]"
+
+    def answer(self, request: ChatRequest) -> Reply | SteppedReply | Refusal:
+        """Decide the answer to a request."""
+
+    def listed(self) -> dict[str, object]:
+        """The models, as `/v1/models` lists them."""
+
+    def replace_faults(self, script: bytes) -> dict[str, int]:
+        """Follow another fault script from now on.
+
+        Raises:
+            ConfigError: it is not one; the message names the key.
+        """
+
+
+class Connection(asyncio.Protocol):
+    """One client connection; one request at a time, as HTTP clients of models send them."""
+
+    __slots__ = ("_body", "_head", "_limits", "_model", "_pending", "_reader", "_transport")
+
+    def __init__(self, model: ModelBackend) -> None:
+        self._model = model
+        self._reader = RequestReader(_MAX_HEAD_BYTES, _MAX_HEADERS)
+        self._transport: asyncio.Transport
+        self._head: RequestHead | None = None
+        self._body = bytearray()
+        self._pending: Iterator[bytes] | Iterator[Step] | None = None
+        self._limits: Limits | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = transport  # type: ignore[assignment]  # a stream transport, always
+        self._model.connections.add(self)
+        self._model.stats.count_connection()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """See asyncio.Protocol; a stream that was not at its end counts as cancelled."""
+        self._model.connections.discard(self)
+        self._model.stats.connections -= 1
+        if self._pending is not None:
+            self._release()
+            self._model.stats.cancelled += 1
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._transport.is_closing():
+            return
+        self._reader.feed(data)
+        try:
+            while self._read():
+                pass
+        except MalformedRequest as error:
+            self._refuse(invalid(400, str(error)))
+            self._transport.close()
+
+    def _read(self) -> bool:
+        """Go on with what has come; whether a request was whole."""
+        reader = self._reader
+        if self._head is None:
+            self._head = reader.next_head()
+            if self._head is None:
+                return False
+            if self._pending is not None:  # before the answer to the one before: see the class
+                self._transport.abort()
+                return False
+            if self._head.expects_continue and not reader.complete:
+                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._body += reader.read_body()
+        if len(self._body) > _MAX_BODY_BYTES:
+            self._refuse(invalid(413, "the body is too large"))
+            self._transport.close()
+            return False
+        if not reader.complete:
+            return False
+        head, body = self._head, bytes(self._body)
+        self._head, self._body = None, bytearray()
+        self._answer(head, body)
+        return not self._transport.is_closing()
+
+    def _answer(self, head: RequestHead, body: bytes) -> None:
+        path = head.path
+        if path.endswith(b"/chat/completions") and head.method == b"POST":
+            self._complete(body)
+        elif path == b"/sim/stats":
+            self._write(200, _encode(self._model.stats))
+        elif path == b"/sim/faults" and head.method == b"POST":
+            self._replace_faults(body)
+        elif path.endswith(b"/models"):
+            self._write(200, _encode(self._model.listed()))
+        else:
+            self._refuse(invalid(404, f"nothing is at {path.decode('latin-1')}"))
+
+    def interrupt(self) -> None:
+        """An outage: what is being answered is reset and counts as broken, an idle one closed."""
+        if self._pending is None:
+            self._transport.close()
+        else:
+            self._end("reset")
+
+    def _reset(self) -> None:
+        held = self._transport.get_extra_info("socket")
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
+        self._transport.abort()
+
+    def _complete(self, body: bytes) -> None:
+        try:
+            request = parse_request(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._refuse(invalid(400, str(error)))
+            return
+        answer = self._model.answer(request)
+        if isinstance(answer, Refusal):
+            self._refuse(answer)
+            return
+        self._model.stats.count_started()
+        if isinstance(answer, Reply):
+            self._send_reply(answer)
+        else:
+            self._send_steps(answer)
+
+    def _replace_faults(self, body: bytes) -> None:
+        try:
+            self._write(200, _encode(self._model.replace_faults(body)))
+        except ConfigError as error:
+            self._refuse(invalid(400, str(error)))
+
+    def _send_reply(self, reply: Reply) -> None:
+        """A reply that is well."""
+        due = asyncio.get_running_loop().time() + reply.first
+        if reply.whole:
+            self._pending = pending = iter((reply.whole,))
+            self._model.wheel.call_at(due, lambda: self._send_whole(pending))
+            return
+        self._transport.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+            b"transfer-encoding: chunked\r\n\r\n"
+        )
+        self._pending = pending = reply.chunks
+
+        def send(due: float, left: int) -> None:
+            if self._pending is not pending:
+                return  # the client has gone
+            chunk = next(pending)
+            if left == 1:
+                self._transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(chunk), chunk))
+                self._end("complete")
+                return
+            self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            following = due + reply.interval
+            self._model.wheel.call_at(following, lambda: send(following, left - 1))
+
+        self._model.wheel.call_at(due, lambda: send(due, reply.count))
+
+    def _send_whole(self, pending: Iterator[bytes]) -> None:
+        if self._pending is pending:
+            self._write(200, next(pending))
+            self._end("complete")
+
+    def _send_steps(self, played: SteppedReply) -> None:
+        """A reply step by step; times stretch with the load of its model."""
+        self._pending = pending = played.steps
+        self._limits = limits = played.limits
+        if limits is not None:
+            limits.open += 1
+
+        def take(step: Step | None, due: float) -> None:
+            if step is None or self._pending is not pending:
+                return  # it hangs, or the client has gone
+            if step.data:
+                self._transport.write(step.data)
+            if step.end:
+                self._end(step.end)
+                return
+            following = next(pending, None)
+            if following is None or not following.delay:
+                take(following, due)
+                return
+            later = due + following.delay * _stretch(limits)
+            self._model.wheel.call_at(later, lambda: take(following, later))
+
+        take(next(pending, None), asyncio.get_running_loop().time())
+
+    def _end(self, end: End) -> None:
+        self._release()
+        if end == "complete":
+            self._model.stats.completed += 1
+            return
+        self._model.stats.broken += 1
+        if end == "close":
+            self._transport.close()
+        elif end == "reset":
+            self._reset()
+
+    def _release(self) -> None:
+        self._pending = None
+        self._model.stats.open_streams -= 1
+        if self._limits is not None:
+            self._limits.open -= 1
+            self._limits = None
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self._write(refusal.status, refusal.body, refusal.headers)
+
+    def _write(self, status: int, body: bytes, headers: bytes = b"") -> None:
+        self._transport.write(
+            b"HTTP/1.1 %d Simulated\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\n%b\r\n%b" % (status, len(body), headers, body)
+        )
+
+
+def _stretch(limits: Limits | None) -> float:
+    return 1.0 if limits is None else limits.stretch()

@@ -1,0 +1,194 @@
+"""The simulated model: a server that speaks OpenAI's wire protocol with set service times.
+
+It is a simulator for load and tests, not a model, and misbehaves as providers do where it is
+told to: docs/simulated-model.md.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from seawall.lab.sim_model.connection import Connection, SteppedReply
+from seawall.lab.sim_model.fault_file import parse_faults
+from seawall.lab.sim_model.faults import Error, FaultPlan, FaultScript, Throttle
+from seawall.lab.sim_model.limits import Limits, SimLimits
+from seawall.lab.sim_model.listeners import Listeners
+from seawall.lab.sim_model.reply import SimTimes, plan_reply
+from seawall.lab.sim_model.script import Script, tool_calls
+from seawall.lab.sim_model.stats import SimStats
+from seawall.lab.sim_model.steps import reply_steps
+from seawall.lab.sim_model.wire import (
+    ChatRequest,
+    Refusal,
+    Reply,
+    error_refusal,
+    limit_refusal,
+    quota_headers,
+    stream_reply,
+    text_of,
+    throttle_refusal,
+    whole_reply,
+)
+from seawall.timers import TimingWheel
+from seawall.turn import ToolCall
+
+__all__ = ["SimModel"]
+
+_SCRIPT_INTERVAL = 0.01
+
+
+class SimModel:
+    """A simulated model; `serve` makes it reachable.
+
+    models: the names that are listed; others are answered too.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        times: SimTimes,
+        script: Script,
+        faults: FaultScript | None = None,
+        limits: SimLimits | None = None,
+        models: Sequence[str] = ("simulated",),
+    ) -> None:
+        self.stats = SimStats()
+        self.wheel = TimingWheel()
+        self.connections: set[Connection] = set()
+        self._seed = seed
+        self._times = times
+        self._script = script
+        self._models = tuple(models)
+        self._plan = FaultPlan(faults or FaultScript(), seed=seed)
+        self._limits = limits or SimLimits()
+        self._limited: dict[str, Limits] = {}
+        self._began = 0.0
+        self._changed = asyncio.Event()
+        self._refusing = False
+
+    async def serve(self, host: str, port: int, announce: Callable[[int], None]) -> None:
+        """Serve until cancelled; `announce` is told the port. The fault script begins now."""
+        with Listeners(host, port, lambda: Connection(self)) as listeners:
+            self._began = self._now()
+            await self._listen(listeners)
+            announce(listeners.port)
+            while True:
+                change = self._plan.next_change(self._elapsed())
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(None if change is None else self._began + change):
+                        await self._changed.wait()
+                self._changed.clear()
+                await self._listen(listeners)
+
+    def answer(self, request: ChatRequest) -> Reply | SteppedReply | Refusal:
+        """Decide the answer to a request: quotas first, then faults, then the reply itself."""
+        stats, name = self.stats, request.model
+        stats.requests += 1
+        stats.models[name] = stats.models.get(name, 0) + 1
+        if self._plan.idle and self._limits.none:
+            return self.reply(request)
+        limits, headers = None, b""
+        if not self._limits.none:
+            limits = self._limited.get(name)
+            if limits is None:
+                limits = self._limited[name] = Limits(self._limits)
+            refused = limits.admit(max(_prompt_tokens(request), request.limit), self._now())
+            headers = quota_headers(limits.quotas(self._now()))
+            if refused is not None:
+                return self._refuse(refused.limit, limit_refusal(name, refused), headers)
+        rule = None
+        if not self._plan.idle:
+            rule = self._plan.decide(name, _last_user_message(request)[1], now=self._elapsed())
+        if rule is None and limits is None:
+            return self.reply(request)
+        if isinstance(rule, Throttle):
+            return self._refuse("throttle", throttle_refusal(name, rule.retry_after), headers)
+        if isinstance(rule, Error):
+            return self._refuse("error", error_refusal(rule), headers)
+        if rule is not None:
+            stats.count_fault(str(rule.__struct_config__.tag))
+        return SteppedReply(reply_steps(self.reply(request), rule, headers), limits)
+
+    def reply(self, request: ChatRequest) -> Reply:
+        """What is said where nothing goes wrong."""
+        last, message = _last_user_message(request)
+        number = sum(each.role == "assistant" for each in request.messages[last + 1 :])
+        step = self._script.step(message, number)
+        calls: tuple[ToolCall, ...] = ()
+        if step is None:
+            plan = plan_reply(self._seed, message, self._times)
+            pieces, first, interval = plan.chunks, plan.first_token, plan.interval
+        else:
+            words = step.text.split(" ") if step.text else []
+            pieces = tuple(word if index == 0 else f" {word}" for index, word in enumerate(words))
+            first = interval = _SCRIPT_INTERVAL
+            calls = tool_calls(step, number)
+        prompt = _prompt_tokens(request)
+        written = len(pieces) + 8 * len(calls)
+        usage = {
+            "prompt_tokens": prompt,
+            "completion_tokens": written,
+            "total_tokens": prompt + written,
+        }
+        head = {"id": f"chatcmpl-sim-{self.stats.started}", "created": 0, "model": request.model}
+        if not request.stream:
+            return whole_reply(head, pieces, calls, usage, first + interval * len(pieces))
+        with_usage = request.stream_options is not None and request.stream_options.include_usage
+        return stream_reply(head, pieces, calls, usage if with_usage else None, (first, interval))
+
+    def listed(self) -> dict[str, object]:
+        """The models, as `/v1/models` lists them."""
+        data = [
+            {"id": name, "object": "model", "created": 0, "owned_by": "sim"}
+            for name in self._models
+        ]
+        return {"object": "list", "data": data}
+
+    def replace_faults(self, script: bytes) -> dict[str, int]:
+        """Follow another fault script (JSON) from now on; its clock and attempts begin anew.
+
+        Raises:
+            ConfigError: it is not one; the one before stays.
+        """
+        found = parse_faults(script)
+        self._plan = FaultPlan(found, seed=self._seed)
+        self._began = self._now()
+        self._changed.set()
+        return {"rules": len(found.rules)}
+
+    async def _listen(self, listeners: Listeners) -> None:
+        """Listen, or do not, as the script has it now."""
+        refusing = self._plan.refuses(self._elapsed())
+        if refusing and not self._refusing:
+            self.stats.count_fault("refuse")
+            listeners.close()
+            for each in tuple(self.connections):
+                each.interrupt()
+        elif not refusing and not listeners.listening:
+            await listeners.open()
+        self._refusing = refusing
+
+    def _refuse(self, kind: str, refusal: Refusal, headers: bytes) -> Refusal:
+        self.stats.refused += 1
+        self.stats.count_fault(kind)
+        return Refusal(refusal.status, refusal.body, refusal.headers + headers)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _elapsed(self) -> float:
+        return self._now() - self._began
+
+
+def _last_user_message(request: ChatRequest) -> tuple[int, str]:
+    """Where the customer's last message is, and its text; -1 and "" where there is none."""
+    for index in range(len(request.messages) - 1, -1, -1):
+        if request.messages[index].role == "user":
+            return index, text_of(request.messages[index])
+    return -1, ""
+
+
+def _prompt_tokens(request: ChatRequest) -> int:
+    """An estimate: four characters a token."""
+    return sum(len(text_of(each)) for each in request.messages) // 4

@@ -1,0 +1,1 @@
+"""The decision: sizing, cost and comparison of platforms."""

@@ -1,0 +1,269 @@
+"""The answer: every platform at its best, compared; how sure it is and what would change it."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from msgspec import structs
+
+from seawall.plan.decision.answer import (
+    PLATFORMS,
+    Answer,
+    Confidence,
+    Figure,
+    Ordinary,
+    Percentiles,
+    PlatformAnswer,
+    PlatformName,
+    Sensitivity,
+    Series,
+    Traffic,
+    Work,
+)
+from seawall.plan.decision.bill import shared_costs
+from seawall.plan.decision.comparison import All, curve_of, margin_of, ranked, sensitivity_of
+from seawall.plan.decision.notes import notes_of, summary_of
+from seawall.plan.decision.rule_of_thumb import rule_of_thumb
+from seawall.plan.decision.runs import SHARES, Outcome, SimulationRunner, TimePercentiles
+from seawall.plan.decision.search import CandidateSearch, Evaluation, excess_of, misses_of
+from seawall.plan.decision.sources import inputs_of
+from seawall.plan.decision.text import TITLES, configuration_words
+from seawall.plan.decision.variations import multiples
+from seawall.plan.decision.windows import Month, Window, month_of
+from seawall.plan.inputs.distributions import mean_of
+from seawall.plan.inputs.question import Question
+from seawall.plan.simulator.replications import interval
+from seawall.plan.simulator.result import Result
+
+__all__ = ["SEEDS", "advise"]
+
+SEEDS = 5
+_SERIES = 900  # seconds around the spike that the answer keeps
+
+
+def advise(
+    question: Question,
+    *,
+    progress: Callable[[int], None] | None = None,
+    workers: int | None = None,
+) -> Answer:
+    """Answer a question. progress: told after each simulation how many there were.
+
+    Raises ConfigError, naming the field, where the question makes no sense.
+    """
+    began = time.perf_counter()
+    month = month_of(question)
+    runs = SimulationRunner(workers=workers or os.cpu_count() or 1, progress=progress)
+    try:
+        runs.watch(month.judged)
+        return _answer(question, month, runs, began)
+    finally:
+        runs.close()
+
+
+def _answer(question: Question, month: Month, runs: SimulationRunner, began: float) -> Answer:
+    finder = CandidateSearch(question, month, runs)
+    sized = runs.each(lambda name: finder.confirm(finder.find(name), SEEDS), PLATFORMS)
+    found: All = dict(zip(PLATFORMS, sized, strict=True))
+    repeated = {name: finder.replications(each.candidate, SEEDS) for name, each in found.items()}
+    searched = runs.simulations
+    found = {name: _meant(question, each, repeated[name]) for name, each in found.items()}
+    order = ranked(found)
+    choice, runner_up = order[0], order[1]
+    platforms: dict[str, PlatformAnswer] = {
+        name: _platform(finder, found[name], repeated[name], searched) for name in PLATFORMS
+    }
+    curve = curve_of(question, found, runs, multiples(question, month.a_day), month.a_day)
+    sensitivity = sensitivity_of(question, found, runs, month.a_day)
+    margin = margin_of(found, order)
+    shared = shared_costs(question, month)
+    rule = rule_of_thumb(question, month, platforms, choice)
+    return Answer(
+        choice=choice,
+        runner_up=runner_up,
+        met=found[choice].met,
+        summary=summary_of(question, month, platforms, choice, runner_up),
+        margin=margin,
+        confidence=_confidence(question, found, repeated, sensitivity, margin.ratio),
+        objective=question.objective,
+        traffic=_traffic(question, month),
+        region=question.prices.region,
+        currency=question.prices.currency,
+        prices_date=question.prices.date,
+        platforms=platforms,
+        shared=shared,
+        curve=curve,
+        sensitivity=sensitivity,
+        rule_of_thumb=rule,
+        inputs=inputs_of(question),
+        notes=notes_of(question, month, platforms, choice),
+        work=Work(
+            simulations=runs.simulations,
+            requests=runs.requests,
+            seconds=time.perf_counter() - began,
+        ),
+    )
+
+
+def _meant(question: Question, sized: Evaluation, outcomes: Sequence[Outcome]) -> Evaluation:
+    """Judged by the means over the replications."""
+    first = excess_of(question, sized.outcome)
+    over = sum(excess_of(question, each) for each in outcomes) / len(outcomes)
+    held = sum(excess_of(question, each) == 0.0 for each in outcomes)
+    if held > len(outcomes) / 2:
+        over = 0.0
+    # What of it was not of the outcome is of the cost.
+    return structs.replace(sized, excess=max(0.0, sized.excess - first) + over)
+
+
+def _figure(values: Sequence[float]) -> Figure:
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return Figure(None)
+    found = interval(known)
+    return Figure(found.mean, found.half if math.isfinite(found.half) else None)
+
+
+def _percentiles(
+    outcomes: Sequence[Outcome], of: Callable[[Outcome], TimePercentiles]
+) -> Percentiles:
+    times = [of(each) for each in outcomes]
+    figures = {name: _figure([each.at[name] for each in times]) for name in SHARES}
+    return Percentiles(**figures, distribution=times[0].points)
+
+
+def _platform(
+    finder: CandidateSearch, sized: Evaluation, outcomes: Sequence[Outcome], simulations: int
+) -> PlatformAnswer:
+    question, month = finder.question, finder.month
+
+    def share(count: Callable[[Outcome], int]) -> Figure:
+        return _figure([count(each) / each.requests if each.requests else 0.0 for each in outcomes])
+
+    name = sized.candidate.name
+    result = sized.outcome.result
+    misses = () if sized.met else misses_of(question, sized.outcome)
+    most = question.objective.monthly_cost
+    if most is not None and sized.cost > most:
+        misses = (*misses, f"costs {sized.cost:,.0f} a month (at most {most:,.0f})")
+    return PlatformAnswer(
+        name=name,
+        title=TITLES[name],
+        configuration=sized.candidate.configuration,
+        words=configuration_words(sized.candidate.configuration),
+        monthly_cost=sized.cost,
+        items=sized.items,
+        met=sized.met,
+        misses=misses,
+        requests=_figure([float(each.requests) for each in outcomes]),
+        served=share(lambda each: each.served),
+        refused=share(lambda each: each.refused),
+        timed_out=share(lambda each: each.timed_out),
+        failed=share(lambda each: each.failed),
+        error_share=_figure([each.error_share for each in outcomes]),
+        throttled=_figure([float(each.throttled) for each in outcomes]),
+        cold_starts=_figure([float(each.cold_starts) for each in outcomes]),
+        first_token=_percentiles(outcomes, lambda each: each.first_token),
+        latency=_percentiles(outcomes, lambda each: each.latency),
+        ordinary=_ordinary(finder.ordinary(sized.candidate)),
+        peak=_peak(result),
+        series=_series(result, month.judged),
+        simulations=simulations,
+    )
+
+
+def _ordinary(outcomes: Sequence[Outcome]) -> Ordinary:
+    """Of the busiest ordinary time: the first piece of it."""
+    if not outcomes:
+        return Ordinary(
+            first_token_p50=None, first_token_p99=None, latency_p99=None,
+            error_share=0.0, cold_share=0.0, capacity=0.0,
+        )  # fmt: skip
+    first = outcomes[0]
+
+    def known(value: float) -> float | None:
+        return None if math.isnan(value) else value
+
+    return Ordinary(
+        first_token_p50=known(first.first_token.at["p50"]),
+        first_token_p99=known(first.first_token.at["p99"]),
+        latency_p99=known(first.latency.at["p99"]),
+        error_share=first.error_share,
+        cold_share=first.cold_starts / first.requests if first.requests else 0.0,
+        capacity=first.mean_capacity,
+    )
+
+
+def _peak(result: Result | None) -> dict[str, float]:
+    if result is None:
+        return {}
+    found = {name: float(value) for name, value in result.peak.items()}
+    found["new_connections"] = float(result.seconds["new_connections"].max())
+    return found
+
+
+def _series(result: Result | None, window: Window) -> Series:
+    if result is None:
+        return Series(start=0.0, bin_seconds=1.0, values={})
+    bins = min(len(result.seconds["arrived"]), math.ceil(window.horizon / result.bin_seconds))
+    bins = min(bins, _SERIES)
+    values = {
+        name: tuple(None if math.isnan(value) else float(value) for value in array[:bins])
+        for name, array in result.seconds.items()
+    }
+    start = -window.at if window.event else 0.0
+    return Series(start=start, bin_seconds=result.bin_seconds, values=values)
+
+
+def _traffic(question: Question, month: Month) -> Traffic:
+    spikes = question.workload.arrivals.spikes
+    largest = max(spikes, key=lambda each: each.size, default=None)
+    service = question.workload.service
+    return Traffic(
+        requests_a_day=month.a_day,
+        requests_a_month=month.requests,
+        spike_size=largest.size if largest else 0,
+        spike_within=largest.within if largest else 0.0,
+        spikes_a_month=question.options.spikes_a_month if largest else 0.0,
+        announced=question.options.announced,
+        busy=month.busy,
+        mean_seconds=service.mean_seconds,
+        start_seconds=mean_of(service.start),
+    )
+
+
+def _confidence(
+    question: Question,
+    found: All,
+    repeated: dict[PlatformName, list[Outcome]],
+    sensitivity: Sequence[Sensitivity],
+    ratio: float,
+) -> Confidence:
+    choice = ranked(found)[0]
+    same = 0
+    for seed in range(SEEDS):
+        once = {
+            name: structs.replace(each, excess=excess_of(question, repeated[name][seed]))
+            for name, each in found.items()
+        }
+        same += ranked(once)[0] == choice
+    cases = [case for row in sensitivity for case in (row.low, row.high)]
+    kept = sum(case.choice == choice for case in cases)
+    level: Literal["high", "medium", "low"] = "medium"
+    if same == SEEDS and kept >= 0.75 * len(cases) and (ratio >= 1.25 or not found[choice].met):
+        level = "high"
+    elif same <= SEEDS / 2 or kept < 0.5 * len(cases):
+        level = "low"
+    words = (
+        f"the same in {same} of {SEEDS} replications and {kept} of {len(cases)} changes of an input"
+    )
+    return Confidence(
+        level=level,
+        replications=SEEDS,
+        same=same,
+        inputs=len(cases),
+        inputs_same=kept,
+        words=words,
+    )

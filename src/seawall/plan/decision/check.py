@@ -1,0 +1,118 @@
+"""Does what is deployed still hold the objective? For CI: workloads, prices and code change."""
+
+import math
+from collections.abc import Callable
+from statistics import fmean
+
+from msgspec import Struct, structs
+
+from seawall.errors import ConfigError
+from seawall.plan.decision.advice import SEEDS, advise
+from seawall.plan.decision.answer import PlatformName
+from seawall.plan.decision.candidates import Candidate, eks, function, managed
+from seawall.plan.decision.runs import SimulationRunner
+from seawall.plan.decision.search import CandidateSearch
+from seawall.plan.decision.text import configuration_words
+from seawall.plan.decision.windows import Month, month_of
+from seawall.plan.inputs.objective import misses as misses_of_means
+from seawall.plan.inputs.question import Question
+from seawall.plan.inputs.question_file import Deployed, QuestionFile
+
+__all__ = ["CheckResult", "check"]
+
+
+class CheckResult(Struct, frozen=True, kw_only=True):
+    """holds: the objective, and what `check` asks for. misses: where not, in words.
+
+    platform, words: what was checked: what is deployed, or the best that there is.
+    """
+
+    holds: bool
+    misses: tuple[str, ...]
+    platform: PlatformName
+    words: tuple[str, ...]
+    monthly_cost: float
+    first_token_p99: float | None
+    error_share: float
+
+
+def check(written: QuestionFile, *, progress: Callable[[int], None] | None = None) -> CheckResult:
+    """Check what is deployed, if the file says so; else that anything holds; and the choice."""
+    question, deployed = written.question, written.deployed
+    if deployed is None:
+        return _of_best(question, written.choice, progress)
+    found = _of_deployed(question, deployed, progress)
+    if written.choice is None:
+        return found
+    best = _of_best(question, written.choice, progress)
+    other = tuple(each for each in best.misses if each.startswith("the choice"))
+    return structs.replace(found, holds=found.holds and not other, misses=(*found.misses, *other))
+
+
+def _of_best(
+    question: Question, choice: PlatformName | None, progress: Callable[[int], None] | None
+) -> CheckResult:
+    answer = advise(question, progress=progress)
+    best = answer.platforms[answer.choice]
+    misses = list(best.misses)
+    if choice not in (None, answer.choice):
+        misses.append(f"the choice is {answer.choice}, not {choice}: {answer.summary}")
+    return CheckResult(
+        holds=not misses,
+        misses=tuple(misses),
+        platform=answer.choice,
+        words=best.words,
+        monthly_cost=best.monthly_cost,
+        first_token_p99=best.first_token.p99.value,
+        error_share=best.error_share.value or 0.0,
+    )
+
+
+def _of_deployed(
+    question: Question, deployed: Deployed, progress: Callable[[int], None] | None
+) -> CheckResult:
+    month = month_of(question)
+    runs = SimulationRunner(progress=progress)
+    try:
+        finder = CandidateSearch(question, month, runs)
+        sized = finder.sized(_candidate(question, month, deployed))
+        outcomes = finder.replications(sized.candidate, SEEDS)
+    finally:
+        runs.close()
+    first = fmean(each.first_token.at["p99"] for each in outcomes)
+    errors = fmean(each.error_share for each in outcomes)
+    misses = misses_of_means(
+        question.objective,
+        first_token=first,
+        latency=fmean(each.latency.at["p99"] for each in outcomes),
+        errors=errors,
+    )
+    most = question.objective.monthly_cost
+    if most is not None and sized.cost > most:
+        misses = (*misses, f"costs {sized.cost:,.0f} a month (at most {most:,.0f})")
+    return CheckResult(
+        holds=not misses,
+        misses=misses,
+        platform=sized.candidate.name,
+        words=configuration_words(sized.candidate.configuration),
+        monthly_cost=sized.cost,
+        first_token_p99=None if math.isnan(first) else first,
+        error_share=errors,
+    )
+
+
+def _candidate(question: Question, month: Month, deployed: Deployed) -> Candidate:
+    match deployed.platform:
+        case "eks":
+            return eks(question, month, cores=deployed.cores, pods=deployed.pods)
+        case "lambda-managed":
+            return managed(question, month, deployed.minimum)
+        case "lambda" | "lambda-snapstart" if deployed.provisioned:
+            raise ConfigError(f"deployed.provisioned: not with platform {deployed.platform!r}")
+        case "lambda-provisioned" if not deployed.provisioned:
+            raise ConfigError("deployed.provisioned: missing")
+        case name:
+            return function(
+                question, month, name,
+                memory_mb=deployed.memory_mb, provisioned=deployed.provisioned,
+            )  # fmt: skip

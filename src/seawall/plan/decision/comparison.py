@@ -1,0 +1,176 @@
+"""Platforms beside one another: which is chosen, how that changes with traffic and with inputs."""
+
+import math
+from collections.abc import Mapping
+
+from seawall.plan.decision.answer import (
+    PLATFORMS,
+    BreakEven,
+    Case,
+    Curve,
+    Margin,
+    PlatformName,
+    Sensitivity,
+)
+from seawall.plan.decision.runs import SimulationRunner
+from seawall.plan.decision.search import CandidateSearch, Evaluation
+from seawall.plan.decision.text import TITLES, money
+from seawall.plan.decision.variations import Variation, variations, with_traffic
+from seawall.plan.decision.windows import month_of
+from seawall.plan.inputs.question import Question
+
+__all__ = ["curve_of", "margin_of", "ranked", "sensitivity_of"]
+
+_WITHIN = 0.1  # sizes of points and cases: near enough to compare costs
+_FAR = 1.5  # what costs so many times as much as the best is not made as small as can be
+
+All = Mapping[PlatformName, Evaluation]
+
+
+def ranked(found: All) -> list[PlatformName]:
+    """From the best: those that meet the objective by cost, then the others by how near they are.
+
+    Others that are equally far, by a hundredth, are by cost too.
+    """
+
+    def key(name: PlatformName) -> tuple[bool, float, float]:
+        each = found[name]
+        return not each.met, round(math.log1p(each.excess), 2) if not each.met else 0.0, each.cost
+
+    return sorted(found, key=key)
+
+
+def margin_of(found: All, order: list[PlatformName]) -> Margin:
+    """Of the first over the second."""
+    first, second = found[order[0]], found[order[1]]
+    ratio = second.cost / first.cost if first.cost > 0 else math.inf
+    saved = second.cost - first.cost
+    if first.met and second.met:
+        words = (
+            f"{money(saved)} a month less than {TITLES[order[1]]}, which costs {ratio:.3g} times"
+        )
+        return Margin(monthly=saved, ratio=min(ratio, 1e9), by="cost", words=words)
+    what = "alone holds the objective" if first.met else "comes nearest to the objective"
+    words = f"{what}; {TITLES[order[1]]} would cost {money(second.cost)} to {money(first.cost)}"
+    return Margin(monthly=saved, ratio=min(ratio, 1e9), by="objective", words=words)
+
+
+def _resized(
+    question: Question, near: All, runs: SimulationRunner
+) -> dict[PlatformName, Evaluation]:
+    """Every platform for a question that is similar to one that was answered; the best first."""
+    finder = CandidateSearch(question, month_of(question), runs, within=_WITHIN)
+    found: dict[PlatformName, Evaluation] = {}
+    for name in ranked(near):
+        found[name] = finder.find(name, near[name].candidate)
+        if found[name].met:
+            finder.enough = min(finder.enough, _FAR * found[name].cost)
+    return found
+
+
+def curve_of(
+    question: Question, found: All, runs: SimulationRunner, steps: tuple[float, ...], a_day: float
+) -> Curve:
+    """All platforms at these multiples of the traffic."""
+
+    def at(multiple: float) -> dict[PlatformName, Evaluation]:
+        if multiple == 1.0:
+            return dict(found)
+        return _resized(with_traffic(question, multiple), found, runs)
+
+    points = runs.each(at, steps)
+    choices = tuple(ranked(point)[0] for point in points)
+    return Curve(
+        multiples=steps,
+        requests_a_day=tuple(a_day * step for step in steps),
+        costs={name: tuple(point[name].cost for point in points) for name in PLATFORMS},
+        met={name: tuple(point[name].met for point in points) for name in PLATFORMS},
+        choices=choices,
+        break_even=tuple(_break_even(points, steps, choices, a_day)),
+    )
+
+
+def _break_even(
+    points: list[dict[PlatformName, Evaluation]],
+    steps: tuple[float, ...],
+    choices: tuple[PlatformName, ...],
+    a_day: float,
+) -> list[BreakEven]:
+    found = []
+    for at in range(len(steps) - 1):
+        below, above = choices[at], choices[at + 1]
+        if below == above:
+            continue
+        left, right = points[at], points[at + 1]
+        if not (left[below].met or right[above].met):
+            continue  # nothing is won on either side
+        both = all(point[name].met for point in (left, right) for name in (below, above))
+        share = 0.5
+        if both:
+            # Where the lines of the logarithms of the costs cross.
+            before = math.log(left[above].cost / max(left[below].cost, 1e-12))
+            after = math.log(right[above].cost / max(right[below].cost, 1e-12))
+            share = before / (before - after) if before > after else 0.5
+        multiple = steps[at] * (steps[at + 1] / steps[at]) ** min(max(share, 0.0), 1.0)
+        found.append(
+            BreakEven(
+                multiple=multiple,
+                requests_a_day=multiple * a_day,
+                below=below,
+                above=above,
+                by="cost" if both else "objective",
+            )
+        )
+    return found
+
+
+def sensitivity_of(
+    question: Question, found: All, runs: SimulationRunner, a_day: float
+) -> tuple[Sensitivity, ...]:
+    """Each input changed down and up, everything sized anew; what matters most comes first."""
+    varied = variations(question, a_day)
+    cases = [each for variation in varied for each in (variation.low, variation.high)]
+
+    def case(each: tuple[str, Question]) -> Case:
+        value, changed = each
+        sized = dict(found) if _same(changed, question) else _resized(changed, found, runs)
+        choice = ranked(sized)[0]
+        return Case(
+            value=value,
+            choice=choice,
+            cost=sized[choice].cost,
+            costs={name: sized[name].cost for name in PLATFORMS},
+            met={name: sized[name].met for name in PLATFORMS},
+        )
+
+    done = runs.each(case, cases)
+    choice = ranked(found)[0]
+    rows = [
+        _row(variation, done[2 * at], done[2 * at + 1], choice, found[choice].cost)
+        for at, variation in enumerate(varied)
+    ]
+    return tuple(sorted(rows, key=lambda row: (not row.changes_choice, -row.swing)))
+
+
+def _same(one: Question, other: Question) -> bool:
+    """Nothing was changed: that is its value already."""
+    return (
+        one.workload is other.workload
+        and one.objective == other.objective
+        and one.options == other.options
+        and one.prices.discounts.get("ec2", 0.0) == other.prices.discounts.get("ec2", 0.0)
+    )
+
+
+def _row(
+    variation: Variation, low: Case, high: Case, choice: PlatformName, cost: float
+) -> Sensitivity:
+    return Sensitivity(
+        input=variation.input,
+        title=variation.title,
+        base=variation.base,
+        low=low,
+        high=high,
+        changes_choice=low.choice != choice or high.choice != choice,
+        swing=max(abs(low.costs[choice] - cost), abs(high.costs[choice] - cost)),
+    )

@@ -1,0 +1,128 @@
+"""Which machines carry pods most cheaply, and how many pods fit on one."""
+
+import math
+
+from seawall.errors import ConfigError
+from seawall.plan.decision.answer import NodeGroup
+from seawall.plan.inputs.prices import Price, Prices
+from seawall.plan.inputs.question import HOURS
+
+__all__ = ["DISK_GB", "fargate_hourly", "fits", "group_hourly", "node_group", "surplus_hours"]
+
+# Processor that a node's own pods take (network plug-in, proxy, log shipper: assumed), and memory
+# that kubelet and they keep.
+_OWN_CORES = 0.15
+_OWN_GB = 1.0
+DISK_GB = 20.0  # of a node: assumed, the default of EKS' images
+
+# vCPUs, and the least and most GB with them. EKS on Fargate has them on x86 only.
+# Sources: https://docs.aws.amazon.com/eks/latest/userguide/fargate-pod-configuration.html
+# https://docs.aws.amazon.com/eks/latest/userguide/fargate.html, its comparison table: Arm, no.
+_FARGATE = (
+    (0.25, 0.5, 2.0),
+    (0.5, 1.0, 4.0),
+    (1.0, 2.0, 8.0),
+    (2.0, 4.0, 16.0),
+    (4.0, 8.0, 30.0),
+    (8.0, 16.0, 60.0),
+    (16.0, 32.0, 120.0),
+)
+_FARGATE_OWN_GB = 0.25  # for Kubernetes' own
+
+
+def _allocatable(vcpus: float) -> float:
+    """Cores for pods: 6 % of the first, 1 % of the second, 0.5 % of the next two, 0.25 % of others.
+
+    Source: https://github.com/awslabs/amazon-eks-ami, kube-reserved of the node's bootstrap.
+    """
+    kept = 0.0
+    for core in range(math.ceil(vcpus)):
+        kept += 0.06 if core == 0 else 0.01 if core == 1 else 0.005 if core < 4 else 0.0025
+    return vcpus - kept
+
+
+def fits(machine: Price, cores: float, memory_mb: float) -> int:
+    """Pods of this size on one machine."""
+    by_cores = (_allocatable(machine.vcpus) - _OWN_CORES) / cores
+    by_memory = (machine.memory_gb - _OWN_GB) * 1_024.0 / memory_mb
+    return int(min(by_cores, by_memory) + 1e-9)
+
+
+def _fargate_size(cores: float, memory_mb: float) -> tuple[float, float]:
+    """Of a pod, the vCPU and GB that are billed: the least size of Fargate with room for it.
+
+    Raises ConfigError if there is none.
+    """
+    wanted = memory_mb / 1_024.0 + _FARGATE_OWN_GB
+    for vcpus, least, most in _FARGATE:
+        step = 4.0 if vcpus == 8.0 else 8.0 if vcpus == 16.0 else 1.0
+        gb = least if wanted <= least else math.ceil(wanted / step) * step
+        if vcpus >= cores and gb <= most:
+            return vcpus, gb
+    raise ConfigError(
+        f"service.memory_mb: a pod of {memory_mb:,.0f} MB fits on no machine with a price, and not "
+        "on Fargate"
+    )
+
+
+def fargate_hourly(prices: Prices, cores: float, memory_mb: float) -> float:
+    """Of one pod."""
+    vcpus, gb = _fargate_size(cores, memory_mb)
+    by_core = prices.of("fargate.vcpu_hours.x86_64").price
+    return vcpus * by_core + gb * prices.of("fargate.gb_hours.x86_64").price
+
+
+def surplus_hours(machine: Price, hours: float, busy_hours: float) -> float:
+    """vCPU-hours above the baseline of burstable machines, on average: they are charged.
+
+    hours: of machines; busy_hours: of their processors.
+    Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/burstable-performance-instances-unlimited-mode-concepts.html
+    """
+    if not machine.baseline:
+        return 0.0
+    return max(0.0, busy_hours - machine.baseline * machine.vcpus * hours)
+
+
+def group_hourly(prices: Prices, group: NodeGroup) -> float:
+    """Of one machine of the group."""
+    return prices.of(f"ec2.{group.instance}", spot=group.spot).price
+
+
+def node_group(
+    prices: Prices,
+    architecture: str,
+    *,
+    cores: float,
+    memory_mb: float,
+    pods: int,
+    zones: int,
+    spot: bool,
+    busy: float,
+) -> NodeGroup:
+    """The cheapest machines for so many pods, one a zone at least; or Fargate, if it costs less.
+
+    busy: processors in use, on average. Fargate is on x86 whatever the machines are.
+    """
+    disk = DISK_GB * prices.of("ebs.gp3_gb_months").price / HOURS
+    best: NodeGroup | None = None
+    lowest = math.inf
+    for name in prices.machines(architecture):
+        machine = prices.of(f"ec2.{name}", spot=spot)
+        each = fits(machine, cores, memory_mb)
+        if each < 1:
+            continue
+        count = max(zones, math.ceil(pods / each))
+        hourly = count * (machine.price + disk)
+        hourly += surplus_hours(machine, count, busy) * prices.of("ec2_surplus.vcpu_hours").price
+        if hourly < lowest - 1e-12:
+            lowest = hourly
+            best = NodeGroup(
+                instance=name, count=count, pods_each=each, vcpus=machine.vcpus,
+                memory_gb=machine.memory_gb, zones=zones, spot=spot,
+            )  # fmt: skip
+    if best is None or pods * fargate_hourly(prices, cores, memory_mb) < lowest:
+        vcpus, gb = _fargate_size(cores, memory_mb)
+        return NodeGroup(
+            instance="fargate", count=pods, pods_each=1, vcpus=vcpus, memory_gb=gb, zones=zones
+        )
+    return best

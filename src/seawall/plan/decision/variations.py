@@ -1,0 +1,280 @@
+"""The same question with something changed: more or less traffic, and one input at a time."""
+
+from collections.abc import Callable
+
+import numpy as np
+from msgspec import Struct, structs
+
+from seawall.plan.decision.candidates import scaled_times
+from seawall.plan.decision.text import amount, seconds, times
+from seawall.plan.inputs.arrivals import Spike
+from seawall.plan.inputs.question import Question
+from seawall.plan.inputs.workload import Workload
+
+__all__ = ["Variation", "multiples", "variations", "with_traffic"]
+
+_MOST_CROWD = 20_000.0  # requests of a spike, or of a trace, that a point of the curve simulates
+_LEAST_A_DAY = 10.0
+_MOST_A_DAY = 3e7
+_POINTS = 13
+
+
+class Variation(Struct, frozen=True, kw_only=True):
+    """An input, its value, and the question with a lower and a higher one, with these in words."""
+
+    input: str
+    title: str
+    base: str
+    low: tuple[str, Question]
+    high: tuple[str, Question]
+
+
+def with_traffic(question: Question, multiple: float) -> Question:
+    """So many times as many come, in spikes too."""
+    workload = _more(_crowds(question.workload, multiple), multiple)
+    return structs.replace(question, workload=workload)
+
+
+def _more(workload: Workload, multiple: float) -> Workload:
+    arrivals = workload.arrivals
+    trace = arrivals.trace
+    if trace is not None and multiple != 1.0:
+        # Copies of it, moved by up to a second each; or a part of it, evenly at random.
+        random = np.random.default_rng(1)
+        whole = int(multiple)
+        copies = [trace] * min(1, whole)
+        moved = [trace + random.uniform(0.0, 1.0, len(trace)) for _ in range(whole - 1)]
+        part = trace[random.random(len(trace)) < multiple - whole]
+        joined = np.sort(np.concatenate([*copies, *moved, part]))
+        trace = np.minimum(joined, arrivals.horizon) if len(joined) else trace[:1]
+    changed = structs.replace(arrivals, rate=arrivals.rate * multiple, trace=trace)
+    return structs.replace(workload, arrivals=changed)
+
+
+def _crowds(workload: Workload, multiple: float) -> Workload:
+    arrivals = workload.arrivals
+    spikes = tuple(
+        Spike(max(1, round(each.size * multiple)) if each.size else 0, each.at, each.within)
+        for each in arrivals.spikes
+    )
+    return structs.replace(workload, arrivals=structs.replace(arrivals, spikes=spikes))
+
+
+def multiples(question: Question, a_day: float) -> tuple[float, ...]:
+    """Of the traffic, each about three times the one before, with 1 among them.
+
+    Down to ten requests a day, up to what can be simulated quickly; thirteen of them at most.
+    """
+    arrivals = question.workload.arrivals
+    crowd = max([1.0, *(float(spike.size) for spike in arrivals.spikes)])
+    recorded = 0 if arrivals.trace is None else len(arrivals.trace)
+    steps = [round(10.0 ** (step / 2), 2 if step < 0 else 0) for step in range(-4, 11)]
+    fitting = [
+        step
+        for step in steps
+        if step == 1.0
+        or (
+            (step >= 1.0 or max(a_day, crowd) * step >= _LEAST_A_DAY)
+            and crowd * step <= _MOST_CROWD
+            and (step <= 1.0 or a_day * step <= _MOST_A_DAY)
+            and recorded * step <= 5.0 * _MOST_CROWD
+        )
+    ]
+    while len(fitting) > _POINTS:
+        # Rather what lies ahead than what lies behind.
+        del fitting[0 if fitting.index(1.0) > 2 else -1]
+    return tuple(fitting)
+
+
+def _changed_service(question: Question, **fields: object) -> Question:
+    service = structs.replace(question.workload.service, **fields)
+    return structs.replace(question, workload=structs.replace(question.workload, service=service))
+
+
+def _durations(question: Question, factor: float) -> Question:
+    stages = tuple(
+        structs.replace(stage, seconds=scaled_times(stage.seconds, factor))
+        for stage in question.workload.service.stages
+    )
+    return _changed_service(question, stages=stages)
+
+
+def _processor(question: Question, factor: float) -> Question:
+    stages = tuple(
+        structs.replace(stage, cpu_ms=stage.cpu_ms * factor)
+        for stage in question.workload.service.stages
+    )
+    return _changed_service(question, stages=stages)
+
+
+def _start(question: Question, factor: float) -> Question:
+    service = question.workload.service
+    restore = None if service.restore is None else scaled_times(service.restore, factor)
+    return _changed_service(
+        question, start=scaled_times(service.start, factor), restore=restore, cold_request=None
+    )
+
+
+def _options(question: Question, **fields: object) -> Question:
+    return structs.replace(question, options=structs.replace(question.options, **fields))
+
+
+def _objective(question: Question, **fields: object) -> Question:
+    return structs.replace(question, objective=structs.replace(question.objective, **fields))
+
+
+def _retries(question: Question, retries: int) -> Question:
+    clients = structs.replace(question.workload.clients, retries=retries)
+    return structs.replace(question, workload=structs.replace(question.workload, clients=clients))
+
+
+def _discount(question: Question, share: float) -> Question:
+    prices = question.prices
+    changed = structs.replace(prices, discounts=prices.discounts | {"ec2": share})
+    return structs.replace(question, prices=changed)
+
+
+def _by_factors(
+    names: tuple[str, str],
+    base: float,
+    factors: tuple[float, float],
+    change: Callable[[float], Question],
+    words: Callable[[float], str],
+) -> Variation:
+    (name, title), (low, high) = names, factors
+    return Variation(
+        input=name,
+        title=title,
+        base=words(base),
+        low=(words(base * low), change(low)),
+        high=(words(base * high), change(high)),
+    )
+
+
+def variations(question: Question, a_day: float) -> list[Variation]:
+    """Each input with a value well below and one well above its own."""
+    workload, options, objective = question.workload, question.options, question.objective
+    service, spikes = workload.service, workload.arrivals.spikes
+    found: list[Variation] = []
+    by = _by_factors
+    if a_day > 0:
+
+        def busier(factor: float) -> Question:
+            return structs.replace(question, workload=_more(workload, factor))
+
+        found.append(by(("arrivals.rate", "requests a day"), a_day, (0.1, 10.0), busier, amount))
+    crowd = max((spike.size for spike in spikes), default=0)
+    if crowd:
+
+        def larger(factor: float) -> Question:
+            return structs.replace(question, workload=_crowds(workload, factor))
+
+        found.append(
+            by(("arrivals.spikes", "size of the spike"), crowd, (0.2, 2.0), larger, amount)
+        )
+        found.append(
+            Variation(
+                input="options.spikes_a_month",
+                title="spikes a month",
+                base=f"{options.spikes_a_month:g}",
+                low=("1", _options(question, spikes_a_month=1.0)),
+                high=("30", _options(question, spikes_a_month=30.0)),
+            )
+        )
+        found.append(
+            Variation(
+                input="options.announced",
+                title="spikes announced",
+                base="yes" if options.announced else "no",
+                low=("no", _options(question, announced=False)),
+                high=("yes", _options(question, announced=True)),
+            )
+        )
+    mean, cpu = service.mean_seconds, sum(stage.cpu_ms for stage in service.stages)
+    start = times(service.start)
+    found.append(
+        by(
+            ("service.stages.seconds", "duration of a request"), mean, (0.5, 2.0),
+            lambda factor: _durations(question, factor), seconds,
+        )
+    )  # fmt: skip
+    found.append(
+        Variation(
+            input="service.start",
+            title="initialisation",
+            base=start,
+            low=(times(scaled_times(service.start, 0.2)), _start(question, 0.2)),
+            high=(times(scaled_times(service.start, 5.0)), _start(question, 5.0)),
+        )
+    )
+    if cpu:
+        found.append(
+            by(
+                ("service.stages.cpu_ms", "processor a request"), cpu, (0.4, 10.0),
+                lambda factor: _processor(question, factor), lambda value: f"{value:.3g} ms",
+            )
+        )  # fmt: skip
+    found += _of_memory(question)
+    limit = options.account_limit
+    found.append(
+        Variation(
+            input="options.account_limit",
+            title="Lambda account's limit",
+            base="raised as needed" if limit is None else amount(limit),
+            low=("1,000", _options(question, account_limit=1_000)),
+            high=("raised as needed", _options(question, account_limit=None)),
+        )
+    )
+    found.append(
+        by(
+            ("objective.first_token_p99", "first token p99 at most"), objective.first_token_p99,
+            (0.7, 3.0), lambda factor: _objective(
+                question, first_token_p99=objective.first_token_p99 * factor
+            ), seconds,
+        )
+    )  # fmt: skip
+    retries = workload.clients.retries
+    found.append(
+        Variation(
+            input="clients.retries",
+            title="retries of callers",
+            base=str(retries),
+            low=("0", _retries(question, 0)),
+            high=("8", _retries(question, 8)),
+        )
+    )
+    share = question.prices.discounts.get("ec2", 0.0)
+    found.append(
+        Variation(
+            input="prices.discounts.ec2",
+            title="discount on EC2",
+            base=f"{share:.0%}",
+            low=("0%", _discount(question, 0.0)),
+            high=("40%", _discount(question, 0.4)),
+        )
+    )
+    return found
+
+
+def _of_memory(question: Question) -> list[Variation]:
+    service = question.workload.service
+    found = []
+    if service.memory_kb_in_flight:
+        each = service.memory_kb_in_flight
+        found.append(
+            _by_factors(
+                ("service.memory_kb_in_flight", "memory in flight"), each, (0.5, 13.5),
+                lambda factor: _changed_service(question, memory_kb_in_flight=each * factor),
+                lambda value: f"{value:.3g} KB",
+            )
+        )  # fmt: skip
+    if service.memory_mb:
+        rest = service.memory_mb
+        found.append(
+            _by_factors(
+                ("service.memory_mb", "memory of a process"), rest, (0.5, 5.0),
+                lambda factor: _changed_service(question, memory_mb=rest * factor),
+                lambda value: f"{value:.3g} MB",
+            )
+        )  # fmt: skip
+    return found

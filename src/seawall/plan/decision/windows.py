@@ -1,0 +1,257 @@
+"""A month in a few pieces that are simulated: each spike, and levels of the time between.
+
+A day of a million requests need not be simulated to know what it costs: within an hour of the day
+the rate is the same, so a piece of a few thousand requests stands for all of it. Spikes and
+campaigns are simulated from a little before them until they are over. A recorded trace is simulated
+as it is.
+"""
+
+import numpy as np
+from msgspec import Struct, structs
+
+from seawall.errors import ConfigError
+from seawall.plan.inputs.arrivals import DAY, Arrivals, Campaign, Spike
+from seawall.plan.inputs.distributions import mean_of
+from seawall.plan.inputs.question import MONTH, Question
+from seawall.plan.inputs.trace import MOST_REQUESTS
+from seawall.plan.inputs.workload import Workload
+
+__all__ = ["Month", "Window", "month_of"]
+
+_LEVELS = 4
+_ENOUGH = 2_000.0  # requests in a piece of ordinary time
+_MOST = 10_000.0  # requests beside a crowd in its piece
+_SLOWEST = 7.0  # times an initialisation takes in the smallest function, 1,769 MB to 256
+
+
+class Window(Struct, frozen=True, kw_only=True):
+    """A piece that is simulated.
+
+    seconds: of a month that it stands for. at: when its crowd comes, until: when the last are due;
+    the objective is for those who come between. size: of the crowd. event: it is a spike or a
+    campaign, not ordinary time.
+    """
+
+    workload: Workload
+    seconds: float
+    at: float
+    until: float
+    size: float
+    event: bool
+    recorded: bool = False
+
+    @property
+    def horizon(self) -> float:
+        """Seconds that are simulated."""
+        return self.workload.arrivals.horizon
+
+
+class Month(Struct, frozen=True, kw_only=True):
+    """judged: the piece in which the objective has to hold. events, ordinary: all others.
+
+    requests: a month, with those of spikes; a_day: without. peak: how many are in service at
+    once, at most, about. busy: on average between spikes; usual: in their busiest hour.
+    """
+
+    judged: Window
+    events: tuple[Window, ...]
+    ordinary: tuple[Window, ...]
+    requests: float
+    a_day: float
+    peak: float
+    busy: float
+    usual: float
+
+
+def month_of(question: Question) -> Month:
+    """The pieces of a month of this workload.
+
+    Raises ConfigError if nobody comes, or if spikes leave no time.
+    """
+    workload, options = question.workload, question.options
+    arrivals, mean = workload.arrivals, workload.service.mean_seconds
+    nobody = not arrivals.rate and not any(spike.size for spike in arrivals.spikes)
+    if nobody and arrivals.trace is None:
+        raise ConfigError("arrivals: nobody comes; give --daily, --spike or --trace")
+    if not mean > 0:
+        raise ConfigError("service: requests take no time; give a duration of more than 0")
+    crowd = any(spike.size for spike in arrivals.spikes) or arrivals.trace is not None
+    if not crowd and arrivals.rate * DAY < 1.0:
+        raise ConfigError(
+            f"arrivals: {arrivals.rate * DAY:g} requests a day; it takes at least 1, or a spike"
+        )
+    events = [_event(workload, spike, options.spikes_a_month) for spike in arrivals.spikes]
+    events = [each for each in events if each.size > 0]
+    ordinary = _recorded(workload) if arrivals.trace is not None else _levels(workload)
+    total = sum(each.seconds for each in ordinary)
+    taken = sum(each.seconds for each in events)
+    campaigns = [_campaign(workload, each, options.spikes_a_month) for each in arrivals.campaigns]
+    taken += sum(each.seconds for each in campaigns)
+    if taken >= MONTH:
+        raise ConfigError(
+            f"options.spikes_a_month: {options.spikes_a_month:g} spikes last longer than a month"
+        )
+    share = (MONTH - taken) / total
+    rate = sum(_rate(each) * each.seconds for each in ordinary) / total
+    ordinary = [structs.replace(each, seconds=each.seconds * share) for each in ordinary]
+    if events:
+        judged = max(events, key=lambda each: each.size)
+    else:
+        judged = max([*campaigns, *ordinary], key=_rate)
+    largest = max(
+        each.workload.expected_requests for each in [*events, *campaigns, *ordinary, judged]
+    )
+    if largest > MOST_REQUESTS:
+        raise ConfigError(
+            f"arrivals: {largest:.3g} requests are to be simulated at a time; "
+            f"at most {MOST_REQUESTS:,}"
+        )
+    rest = [each for each in [*events, *campaigns] if each is not judged]
+    requests = sum(
+        each.workload.expected_requests * each.seconds / each.horizon
+        for each in [*events, *campaigns, *ordinary]
+    )
+    busy = rate * mean
+    fastest = max(_rate(each) for each in [judged, *ordinary]) * mean
+    return Month(
+        judged=judged,
+        events=tuple(rest),
+        ordinary=tuple(each for each in ordinary if each is not judged),
+        requests=requests,
+        a_day=rate * DAY,
+        peak=_at_once(judged, mean) if judged.event else fastest + 3.0 * np.sqrt(fastest) + 1.0,
+        busy=busy,
+        usual=max(_rate(each) for each in ordinary) * mean,
+    )
+
+
+def _at_once(window: Window, mean: float) -> float:
+    """The crowd, as far as it is there at once, and what comes beside it."""
+    within = max(window.until - window.at - mean, 1e-9)
+    crowd = window.size * min(1.0, mean / within)
+    base = window.workload.arrivals.rate * mean
+    return crowd + base + 3.0 * float(np.sqrt(base)) + 1.0
+
+
+def _rate(window: Window) -> float:
+    return window.workload.expected_requests / window.horizon
+
+
+def _rate_at(arrivals: Arrivals, at: float) -> float:
+    """The Poisson rate at a time of the day and week, campaigns in it."""
+    rate: float = arrivals.rate * (1.0 + arrivals.growth) ** (at / (30 * DAY))
+    if arrivals.daily_shape:
+        rate *= arrivals.daily_shape[int(at // 3_600) % 24] * 24 / sum(arrivals.daily_shape)
+    if arrivals.weekly_shape:
+        rate *= arrivals.weekly_shape[int(at // DAY) % 7] * 7 / sum(arrivals.weekly_shape)
+    for each in arrivals.campaigns:
+        if each.at <= at < each.at + each.seconds:
+            rate *= each.factor
+    return rate
+
+
+def _event(workload: Workload, spike: Spike, a_month: float) -> Window:
+    arrivals, service = workload.arrivals, workload.service
+    mean = service.mean_seconds
+    rate = _rate_at(arrivals, spike.at)
+    # Functions need time to grow from nothing to the ordinary: 100 environments a second.
+    before = max(20.0, 5.0 * mean, 0.015 * rate * mean, _warm(workload))
+    after = spike.within + max(70.0, 3.0 * mean)
+    if rate * (before + after) > _MOST:
+        after = max(spike.within + 3.0 * mean + 10.0, _MOST / rate - before)
+    if arrivals.trace is not None:
+        before = min(before, spike.at)
+    trace = None
+    if arrivals.trace is not None:
+        start, end = spike.at - before, spike.at + after
+        inside = (arrivals.trace >= start) & (arrivals.trace < end)
+        trace = arrivals.trace[inside] - start if inside.any() else None
+    changed = Arrivals(
+        horizon=before + after,
+        rate=rate,
+        spikes=(Spike(spike.size, before, spike.within),),
+        trace=trace,
+    )
+    return Window(
+        workload=structs.replace(workload, arrivals=changed),
+        seconds=a_month * (before + after),
+        at=before,
+        until=before + spike.within + mean,
+        size=float(spike.size),
+        event=True,
+    )
+
+
+def _campaign(workload: Workload, campaign: Campaign, a_month: float) -> Window:
+    """Its first ten minutes stand for all of it."""
+    arrivals = workload.arrivals
+    base = _rate_at(structs.replace(arrivals, campaigns=()), campaign.at)
+    mean = workload.service.mean_seconds
+    before = max(20.0, 5.0 * mean, _warm(workload))
+    rate = base * campaign.factor
+    length = min(campaign.seconds, 600.0, max(60.0, _MOST / rate if rate else 600.0))
+    changed = Arrivals(
+        horizon=before + length, rate=base, campaigns=(Campaign(before, length, campaign.factor),)
+    )
+    return Window(
+        workload=structs.replace(workload, arrivals=changed),
+        seconds=a_month * campaign.seconds / length * (before + length),
+        at=before,
+        until=before + length,
+        size=rate * length,
+        event=True,
+    )
+
+
+def _recorded(workload: Workload) -> list[Window]:
+    arrivals = structs.replace(workload.arrivals, spikes=(), campaigns=())
+    if workload.expected_requests < 1:
+        raise ConfigError("arrivals.trace: nobody comes")
+    return [
+        Window(
+            workload=structs.replace(workload, arrivals=arrivals),
+            seconds=arrivals.horizon,
+            at=0.0,
+            until=arrivals.horizon,
+            size=workload.expected_requests,
+            event=False,
+            recorded=True,
+        )
+    ]
+
+
+def _levels(workload: Workload) -> list[Window]:
+    """The hours of a week in at most four groups of about the same rate; the busiest by itself."""
+    arrivals = structs.replace(workload.arrivals, campaigns=(), spikes=(), growth=0.0)
+    # Growth: a month has its mean, as if it were all in the middle.
+    growth = (1.0 + workload.arrivals.growth) ** 0.5
+    changing = arrivals.daily_shape or arrivals.weekly_shape
+    hours = np.arange(168 if changing else 1) * 3_600.0 + 1.0
+    rates = np.sort([_rate_at(arrivals, hour) * growth for hour in hours])[::-1]
+    busiest = int((rates >= rates[0] * 0.99).sum())
+    groups = [rates[:busiest]]
+    if busiest < len(rates):
+        parts = np.array_split(rates[busiest:], min(_LEVELS - 1, len(rates) - busiest))
+        groups += [part for part in parts if len(part)]
+    return [_level(workload, float(each.mean()), len(each)) for each in groups]
+
+
+def _warm(workload: Workload) -> float:
+    """Until functions that begin with none have the environments that they need."""
+    service = workload.service
+    return 3.0 * service.mean_seconds + _SLOWEST * mean_of(service.start) + 1.0
+
+
+def _level(workload: Workload, rate: float, hours: int) -> Window:
+    warm = _warm(workload)
+    # As long as it takes for enough to come, but not more than a month.
+    enough = max(_ENOUGH, min(60.0 * rate, 5.0 * _ENOUGH))
+    horizon = min(MONTH, warm + enough / rate) if rate else 3_600.0
+    return Window(
+        workload=structs.replace(workload, arrivals=Arrivals(horizon=horizon, rate=rate)),
+        seconds=hours * 3_600.0,
+        at=min(warm, horizon / 2),
+        until=horizon,
+        size=rate * horizon,
+        event=False,
+    )

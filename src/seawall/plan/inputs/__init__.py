@@ -1,0 +1,1 @@
+"""Inputs of a plan: workload, platforms, prices, the question."""

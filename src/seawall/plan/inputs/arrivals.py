@@ -1,0 +1,123 @@
+"""Who comes when: a rate with its shape, crowds, campaigns, growth, a recorded trace."""
+
+import math
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from seawall.errors import ConfigError
+from seawall.plan.inputs.checks import check_amounts
+from seawall.plan.inputs.trace import check_times
+
+__all__ = ["Arrivals", "Campaign", "Spike", "check_arrivals", "expected_requests", "rate_profile"]
+
+DAY = 86_400.0
+
+
+class Spike(Struct, frozen=True):
+    """A crowd of `size` at `at` seconds; at once, or evenly within `within` seconds."""
+
+    size: int
+    at: float
+    within: float = 0.0
+
+
+class Campaign(Struct, frozen=True):
+    """From `at` on, for `seconds`, `factor` times as many come."""
+
+    at: float
+    seconds: float
+    factor: float
+
+
+class Arrivals(Struct, frozen=True, kw_only=True):
+    """Who comes when, from 0 to `horizon` seconds.
+
+    rate: a second, on average over a day, Poisson. daily_shape: 24 relative weights, by hour;
+    weekly_shape: seven, by day; none: flat. growth: by how much the rate grows in 30 days, 0.1 for
+    ten per cent. trace: times of arrival in order; comes on top.
+    """
+
+    horizon: float = DAY
+    rate: float = 0.0
+    daily_shape: tuple[float, ...] = ()
+    weekly_shape: tuple[float, ...] = ()
+    growth: float = 0.0
+    spikes: tuple[Spike, ...] = ()
+    campaigns: tuple[Campaign, ...] = ()
+    trace: NDArray[np.float64] | None = None
+
+
+def rate_profile(arrivals: Arrivals) -> tuple[NDArray[np.float64], float]:
+    """The rate of the Poisson process in equal bins, and how many seconds a bin is."""
+    changing = arrivals.daily_shape or arrivals.weekly_shape or arrivals.growth
+    edges = [edge for c in arrivals.campaigns for edge in (c.at, c.at + c.seconds)]
+    edges += [edge for s in arrivals.spikes if s.within for edge in (s.at, s.at + s.within)]
+    if not changing and not edges:
+        return np.array([arrivals.rate]), arrivals.horizon
+    width = 60.0 if not edges else 1.0
+    while arrivals.horizon / width > 1_000_000:
+        width *= 10.0
+    bins = math.ceil(arrivals.horizon / width)
+    middle = (np.arange(bins) + 0.5) * width
+    rates = np.full(bins, arrivals.rate)
+    if arrivals.daily_shape:
+        weights = np.asarray(arrivals.daily_shape, dtype=np.float64)
+        rates *= weights[(middle // 3_600).astype(int) % 24] / weights.mean()
+    if arrivals.weekly_shape:
+        weights = np.asarray(arrivals.weekly_shape, dtype=np.float64)
+        rates *= weights[(middle // DAY).astype(int) % 7] / weights.mean()
+    if arrivals.growth:
+        rates *= (1.0 + arrivals.growth) ** (middle / (30 * DAY))
+    for campaign in arrivals.campaigns:
+        inside = (middle >= campaign.at) & (middle < campaign.at + campaign.seconds)
+        rates[inside] *= campaign.factor
+    for spike in arrivals.spikes:
+        if spike.within:
+            start, end = spike.at, spike.at + spike.within
+            low = np.clip(np.arange(bins) * width, start, end)
+            high = np.clip(np.arange(1, bins + 1) * width, start, end)
+            rates += spike.size / spike.within * (high - low) / width
+    return rates, width
+
+
+def expected_requests(arrivals: Arrivals) -> float:
+    """How many will come, on average."""
+    crowds = sum(spike.size for spike in arrivals.spikes if not spike.within)
+    recorded = 0 if arrivals.trace is None else len(arrivals.trace)
+    rates, width = rate_profile(arrivals)
+    beyond = rates[-1] * (len(rates) * width - arrivals.horizon)
+    return float(rates.sum() * width - beyond + crowds + recorded)
+
+
+def check_arrivals(arrivals: Arrivals) -> None:
+    """Raise ConfigError, naming the field, if they are nonsense."""
+    check_amounts("arrivals", horizon=arrivals.horizon, rate=arrivals.rate)
+    if arrivals.horizon == 0:
+        raise ConfigError("arrivals.horizon: must be more than 0 seconds")
+    if not math.isfinite(arrivals.growth) or arrivals.growth <= -1:
+        raise ConfigError(f"arrivals.growth: {arrivals.growth:g} leaves nobody")
+    _check_shape("daily_shape", arrivals.daily_shape, 24)
+    _check_shape("weekly_shape", arrivals.weekly_shape, 7)
+    for at, spike in enumerate(arrivals.spikes):
+        where = f"arrivals.spikes.{at}"
+        check_amounts(where, size=spike.size, at=spike.at, within=spike.within)
+        if spike.at + spike.within > arrivals.horizon:
+            raise ConfigError(f"{where}.at: after the horizon of {arrivals.horizon:g} s")
+    for at, each in enumerate(arrivals.campaigns):
+        check_amounts(
+            f"arrivals.campaigns.{at}", at=each.at, seconds=each.seconds, factor=each.factor
+        )
+    if arrivals.trace is not None:
+        check_times(arrivals.trace, "arrivals.trace")
+
+
+def _check_shape(name: str, shape: tuple[float, ...], length: int) -> None:
+    if not shape:
+        return
+    if len(shape) != length:
+        raise ConfigError(f"arrivals.{name}: {len(shape)} weights; it takes {length}")
+    check_amounts(f"arrivals.{name}", **{str(at): weight for at, weight in enumerate(shape)})
+    if not any(shape):
+        raise ConfigError(f"arrivals.{name}: all weights are 0")

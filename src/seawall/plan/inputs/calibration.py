@@ -1,0 +1,101 @@
+"""Measurements in place of defaults: the file that `seawall lab calibrate` writes.
+
+JSON with `format` (`seawall.calibration/1`), `machine`, `date`, and any of the other fields of
+`Measured`.
+"""
+
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, structs
+
+from seawall.errors import ConfigError
+from seawall.plan.inputs.checks import check_amounts
+from seawall.plan.inputs.distributions import Distribution, constant, empirical
+from seawall.plan.inputs.workload import Workload
+
+__all__ = ["Measured", "calibrated", "read_calibration"]
+
+FORMAT = "seawall.calibration/1"
+
+
+class Measured(Struct, frozen=True, kw_only=True):
+    """What was measured, where and when. None: was not.
+
+    start_seconds: initialisations, of process start until it serves. cold_request_seconds: whole
+    requests that started their environment, with the same model. restore_seconds: of snapshots.
+    first_token_seconds: of the model. cpu_ms: processor time of a whole request. memory_mb: of a
+    process at rest. memory_kb_in_flight: of each request. connections: opened at a start.
+    """
+
+    format: str
+    machine: str
+    date: str
+    start_seconds: tuple[float, ...] | float | None = None
+    cold_request_seconds: tuple[float, ...] | float | None = None
+    restore_seconds: tuple[float, ...] | float | None = None
+    first_token_seconds: tuple[float, ...] | float | None = None
+    cpu_ms: float | None = None
+    memory_mb: float | None = None
+    memory_kb_in_flight: float | None = None
+    connections: int | None = None
+
+
+def read_calibration(path: Path) -> Measured:
+    """Read a file. Raises ConfigError, which names it and the field."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Measured)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if found.format != FORMAT:
+        raise ConfigError(f"{path}: format: {found.format!r}; this reads {FORMAT!r}")
+    return found
+
+
+def _times(values: tuple[float, ...] | float, name: str) -> Distribution:
+    field = f"calibration.{name}"
+    if isinstance(values, float):
+        return constant(values, field=field)
+    return empirical(values, field=field)
+
+
+def calibrated(workload: Workload, measured: Measured) -> Workload:
+    """The workload with what was measured in place of its defaults. What was given stays."""
+    service, sources = workload.service, dict(workload.sources)
+    source = f"measured by seawall lab calibrate on {measured.machine}, {measured.date}"
+    fields: dict[str, object] = {}
+
+    def given(name: str) -> bool:
+        return sources.get(f"service.{name}", "").startswith("given")
+
+    for name, values in (
+        ("start", measured.start_seconds),
+        ("cold_request", measured.cold_request_seconds),
+        ("restore", measured.restore_seconds),
+        ("first_token", measured.first_token_seconds),
+    ):
+        # A whole cold request would stand for an initialisation that was given.
+        if (
+            values is not None
+            and not given(name)
+            and not (name == "cold_request" and given("start"))
+        ):
+            fields[name] = _times(values, f"{name}_seconds")
+    for name in ("memory_mb", "memory_kb_in_flight", "connections"):
+        value = getattr(measured, name)
+        if value is not None and not given(name):
+            check_amounts("calibration", **{name: value})
+            fields[name] = value
+    sources |= {f"service.{name}": source for name in fields}
+    if measured.cpu_ms is not None and not given("stages"):
+        check_amounts("calibration", cpu_ms=measured.cpu_ms)
+        whole = sum(stage.cpu_ms for stage in service.stages)
+        share = measured.cpu_ms / whole if whole else 0.0
+        even = 0.0 if whole else measured.cpu_ms / len(service.stages)
+        fields["stages"] = tuple(
+            structs.replace(stage, cpu_ms=stage.cpu_ms * share + even) for stage in service.stages
+        )
+        sources["service.stages.cpu_ms"] = source
+    return structs.replace(workload, service=structs.replace(service, **fields), sources=sources)

@@ -1,0 +1,148 @@
+"""A question from a TOML file: the workload, what has to hold, under which terms, what is deployed.
+
+::
+
+    [arrivals]                     # as in a workload's file: arrivals, service, clients
+    daily = "1200000"
+    spikes = ["5000@20s"]
+
+    [objective]                    # fields of Objective
+    first_token_p99 = 4.0
+
+    [options]                      # fields of Options; and [each], fields of Each
+    announced = true
+
+    [prices]
+    region = "eu-central-1"        # or file = "prices.toml", beside this one
+    discounts = ["ec2=28%"]
+
+    [deployed]                     # for --check: what runs today
+    platform = "eks"
+    pods = 6
+
+    [check]                        # for --check: what the answer has to be
+    choice = "eks"
+"""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct, structs
+
+from seawall.errors import ConfigError
+from seawall.plan.decision.answer import PLATFORMS, PlatformName
+from seawall.plan.inputs.objective import Objective
+from seawall.plan.inputs.prices import Prices, load_prices, parse_discounts, read_prices
+from seawall.plan.inputs.question import Options, PerRequest, Question
+from seawall.plan.inputs.workload import Workload
+from seawall.plan.inputs.workload_file import (
+    WORKLOAD_TABLES,
+    read_document,
+    with_fields,
+    workload_of,
+)
+
+__all__ = ["Deployed", "QuestionFile", "prices_from", "read_question"]
+
+_TABLES = WORKLOAD_TABLES | {"objective", "options", "each", "prices", "deployed", "check"}
+
+
+class Deployed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A configuration that is deployed. platform: its name.
+
+    memory_mb, provisioned: of a function. minimum: of managed instances. pods, cores: on EKS.
+    """
+
+    platform: PlatformName
+    memory_mb: int = 1_769
+    provisioned: int = 0
+    minimum: int = 3
+    pods: int = 3
+    cores: float = 0.85
+
+
+class QuestionFile(Struct, frozen=True, kw_only=True):
+    """What a file says. choice: that it asks for in `check`."""
+
+    question: Question
+    deployed: Deployed | None = None
+    choice: PlatformName | None = None
+
+
+def prices_from(
+    file: Path | None, region: str, discounts: dict[str, float], architecture: str
+) -> Prices:
+    """Of a file, or of a region; less discounts."""
+    if file is not None:
+        prices = read_prices(file, architecture=architecture)
+    else:
+        prices = load_prices(region)
+    return structs.replace(prices, discounts=discounts)
+
+
+def read_question(path: Path, default: Workload | None = None) -> QuestionFile:
+    """Read a file. default: the workload of a file that does not describe one.
+
+    Raises ConfigError, which names file and key.
+    """
+    document = read_document(path)
+    try:
+        return _written(document, path.parent, default)
+    except ConfigError as error:
+        text = str(error)
+        raise ConfigError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+
+
+def _written(document: dict[str, Any], folder: Path, default: Workload | None) -> QuestionFile:
+    unknown = set(document) - _TABLES
+    if unknown:
+        raise ConfigError(f"{min(unknown)}: unknown; known: {', '.join(sorted(_TABLES))}")
+    given = set()
+    for name in ("objective", "options", "each", "prices"):
+        table = document.get(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{name}: is not a table")
+        given |= {f"{name}.{key}" for key in table} | ({name} if table else set())
+    described = WORKLOAD_TABLES & set(document)
+    workload = workload_of(document, folder) if described or default is None else default
+    options = with_fields(Options(), document.get("options", {}), "options")
+    pricing = document.get("prices", {})
+    unknown = set(pricing) - {"region", "file", "discounts"}
+    if unknown:
+        raise ConfigError(f"prices.{min(unknown)}: unknown; known: region, file, discounts")
+    file = folder / str(pricing["file"]) if "file" in pricing else None
+    discounts = parse_discounts(str(each) for each in pricing.get("discounts", ()))
+    region = str(pricing.get("region", "us-east-1"))
+    question = Question(
+        workload=workload,
+        objective=with_fields(Objective(), document.get("objective", {}), "objective"),
+        options=options,
+        each=with_fields(PerRequest(), document.get("each", {}), "each"),
+        prices=prices_from(file, region, discounts, options.architecture),
+        given=frozenset(given),
+    )
+    return QuestionFile(
+        question=question, deployed=_deployed(document), choice=_expected(document.get("check", {}))
+    )
+
+
+def _deployed(document: dict[str, Any]) -> Deployed | None:
+    if "deployed" not in document:
+        return None
+    try:
+        return msgspec.convert(document["deployed"], Deployed)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"deployed: {error}") from None
+
+
+def _expected(table: object) -> PlatformName | None:
+    if not isinstance(table, dict) or set(table) - {"choice"}:
+        raise ConfigError("check: a table with choice")
+    if "choice" not in table:
+        return None
+    found = next((name for name in PLATFORMS if name == table["choice"]), None)
+    if found is None:
+        known = ", ".join(PLATFORMS)
+        raise ConfigError(f"check.choice: unknown {table['choice']!r}; known: {known}")
+    return found

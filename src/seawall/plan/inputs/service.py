@@ -1,0 +1,169 @@
+"""What one request takes: stages with times and processor use, and one start of a process."""
+
+import numpy as np
+from msgspec import Struct, structs
+from numpy.typing import NDArray
+
+from seawall.errors import ConfigError
+from seawall.plan.inputs.checks import check_amounts
+from seawall.plan.inputs.distributions import (
+    Distribution,
+    constant,
+    empirical,
+    lognormal,
+    mean_of,
+    quantile_of,
+    uniform,
+)
+
+__all__ = [
+    "ARTICLE_STAGES",
+    "DEFAULT_SOURCES",
+    "Service",
+    "Stage",
+    "check_service",
+    "split_duration",
+    "split_measured",
+]
+
+_ARTICLE = "the reference article, Lambda vs. EKS for AI Orchestration at Scale"
+
+
+class Stage(Struct, frozen=True):
+    """A step of a request.
+
+    seconds: how long it takes alone, with its processor time. cpu_ms: of that, on the processor.
+    model: it is the call of the model; at most one stage is. store_calls: calls of the session
+    store in it.
+    """
+
+    name: str
+    seconds: Distribution
+    cpu_ms: float = 0.0
+    model: bool = False
+    store_calls: int = 0
+
+
+# The article's five. Processor time: 2.5 ms a turn, the goal for the whole pipeline (DESIGN.md
+# section 7), most of it while the model's text streams on. Store calls: Seawall's two a turn.
+ARTICLE_STAGES = (
+    Stage("session", constant(0.1), cpu_ms=0.2, store_calls=1),
+    Stage("authentication", constant(0.2), cpu_ms=0.1),
+    Stage("intent", constant(0.5), cpu_ms=0.3),
+    Stage("model", uniform(3.0, 6.0), cpu_ms=1.5, model=True),
+    Stage("response", constant(0.2), cpu_ms=0.4, store_calls=1),
+)
+
+DEFAULT_SOURCES = {
+    "service.stages.seconds": f"{_ARTICLE}: 100, 200 and 500 ms, 3-6 s, 200 ms",
+    "service.stages.cpu_ms": "the goal for the whole pipeline, 2.5 ms; measure your own",
+    "service.stages.store_calls": "Seawall's own: two round trips a turn",
+    "service.first_token": "assumed: median 0.5 s, p99 2 s of a hosted model; measure your own",
+    "service.start": f"{_ARTICLE}: one second of initialisation",
+    "service.memory_mb": "measured: an environment with agent libraries takes 40-100 MB",
+    "service.memory_kb_in_flight": "the goal for a turn in flight, 40 KB; frameworks take 30-540",
+    "service.connections": "model, store and identity provider: one each",
+    "clients": "assumed: a caller waits 60 s and tries three times, with full jitter from 0.5 s",
+}
+
+
+class Service(Struct, frozen=True, kw_only=True):
+    """What one request takes, and one start of the process that serves it.
+
+    first_token: from the start of the model's call to its first token. start: initialisation of the
+    process. cold_request: a whole request that had to start its environment, where it was
+    measured in one: it stands for start and stages. restore: of a snapshot, in place of `start`;
+    None: a fifth of its mean (assumed). memory_mb: of a process at rest. memory_kb_in_flight: of
+    each request. connections: that a process opens to others when it starts.
+    """
+
+    stages: tuple[Stage, ...] = ARTICLE_STAGES
+    first_token: Distribution = lognormal(0.5, 2.0, cap=30.0)
+    start: Distribution = constant(1.0)
+    cold_request: Distribution | None = None
+    restore: Distribution | None = None
+    memory_mb: float = 100.0
+    memory_kb_in_flight: float = 40.0
+    connections: int = 3
+
+    @property
+    def mean_seconds(self) -> float:
+        """Of a request by itself."""
+        return sum(mean_of(stage.seconds) for stage in self.stages)
+
+    @property
+    def first_token_p99(self) -> float:
+        """Of a request by itself, at least: the stages before the model by their means."""
+        before = 0.0
+        for stage in self.stages:
+            if stage.model:
+                # A call may be over before its first token: 0.011 of one, 0.99 of the other.
+                first, call = quantile_of(self.first_token, 0.989), quantile_of(stage.seconds, 0.01)
+                return before + min(first, call)
+            before += mean_of(stage.seconds)
+        return before
+
+
+def split_duration(
+    whole: Distribution, stages: tuple[Stage, ...] = ARTICLE_STAGES
+) -> tuple[Stage, ...]:
+    """The stages so that all together take `whole`: the model's call takes what the others leave.
+
+    Only for constant and uniform. Where the others take longer already, they shrink in proportion.
+    """
+    if whole.kind not in ("constant", "uniform"):
+        raise ConfigError("service.duration: a constant or a range; else give the stages")
+    high = whole.b if whole.kind == "uniform" else whole.a
+    others = sum(mean_of(stage.seconds) for stage in stages if not stage.model)
+    # Short requests keep the shape of long ones: the model takes three quarters.
+    factor = min(1.0, 0.25 * whole.a / others) if others else 0.0
+    rest = others * factor
+    changed = []
+    for stage in stages:
+        if stage.model:
+            seconds = uniform(whole.a - rest, high - rest, field="service.duration")
+        else:
+            seconds = constant(mean_of(stage.seconds) * factor)
+        changed.append(structs.replace(stage, seconds=seconds))
+    return tuple(changed)
+
+
+def split_measured(
+    whole: NDArray[np.float64], stages: tuple[Stage, ...] = ARTICLE_STAGES
+) -> tuple[Stage, ...]:
+    """The stages so that all together take as long as was measured, seconds of whole requests.
+
+    The model's call takes what the others leave; these shrink in proportion where they would take
+    more than a quarter of the median. Without a model's stage, the last one takes it.
+    """
+    at = next((at for at, stage in enumerate(stages) if stage.model), len(stages) - 1)
+    others = sum(mean_of(stage.seconds) for stage in stages) - mean_of(stages[at].seconds)
+    rest = min(others, 0.25 * float(np.median(whole)))
+    factor = rest / others if others else 0.0
+    changed = [
+        structs.replace(stage, seconds=constant(mean_of(stage.seconds) * factor))
+        for stage in stages
+    ]
+    left = empirical(np.maximum(whole - rest, 0.0).tolist(), field="trace.durations")
+    changed[at] = structs.replace(stages[at], seconds=left)
+    return tuple(changed)
+
+
+def check_service(service: Service) -> None:
+    """Raise ConfigError, naming the field, if it is nonsense."""
+    if not service.stages:
+        raise ConfigError("service.stages: there are none")
+    if len(service.stages) > 15:
+        raise ConfigError("service.stages: more than 15")
+    if sum(stage.model for stage in service.stages) > 1:
+        raise ConfigError("service.stages: more than one is the model's")
+    for stage in service.stages:
+        check_amounts(
+            f"service.stages.{stage.name}", cpu_ms=stage.cpu_ms, store_calls=stage.store_calls
+        )
+    check_amounts(
+        "service",
+        memory_mb=service.memory_mb,
+        memory_kb_in_flight=service.memory_kb_in_flight,
+        connections=service.connections,
+    )

@@ -1,0 +1,221 @@
+"""A workload from a TOML file, or from the flags of a command: text to data, errors with names."""
+
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct, structs
+
+from seawall.errors import ConfigError
+from seawall.plan.inputs.arrivals import DAY, Campaign, Spike
+from seawall.plan.inputs.distributions import Distribution
+from seawall.plan.inputs.notation import (
+    parse_amount,
+    parse_distribution,
+    parse_seconds,
+    parse_spike,
+)
+from seawall.plan.inputs.service import DEFAULT_SOURCES, Service, Stage, split_duration
+from seawall.plan.inputs.workload import Clients, Workload, from_trace
+
+__all__ = [
+    "WORKLOAD_TABLES",
+    "with_fields",
+    "from_flags",
+    "read_document",
+    "read_workload",
+    "workload_of",
+]
+
+WORKLOAD_TABLES = frozenset({"arrivals", "service", "clients"})
+
+T = TypeVar("T", bound=Struct)
+
+
+def from_flags(
+    *,
+    base: Workload | None = None,
+    daily: str = "",
+    spikes: Iterable[str] = (),
+    duration: str = "",
+    start: str = "",
+    horizon: str = "",
+    trace: Path | None = None,
+) -> Workload:
+    """A workload as it is written on a command line; what is empty is as in `base`, or a default.
+
+    daily: requests a day, `1200000`; spikes: `5000@20s`; duration: of a request, `4s..7s`; start:
+    the initialisation, `1s`; horizon: seconds simulated, a day by default; trace: a CSV file or an
+    export of Prometheus, CloudWatch or an access log, see `from_trace`.
+    Raises ConfigError, naming the flag.
+    """
+    workload = base or Workload()
+    if trace is not None:
+        workload = from_trace(trace, workload=workload)
+    arrivals, service, sources = workload.arrivals, workload.service, dict(workload.sources)
+    if horizon:
+        arrivals = structs.replace(arrivals, horizon=parse_seconds(horizon, "horizon"))
+    if daily:
+        arrivals = structs.replace(arrivals, rate=parse_amount(daily, "daily") / DAY)
+        sources["arrivals.rate"] = "given: requests a day"
+    crowds = tuple(Spike(*parse_spike(text, "spike")) for text in spikes)
+    if crowds:
+        arrivals = structs.replace(arrivals, spikes=crowds)
+        sources["arrivals.spikes"] = "given"
+    if duration:
+        stages = split_duration(parse_distribution(duration, "duration"), service.stages)
+        service = structs.replace(service, stages=stages)
+        sources["service.stages.seconds"] = "given: the whole; its parts in the article's shape"
+    if start:
+        service = structs.replace(service, start=parse_distribution(start, "init"))
+        sources["service.start"] = "given"
+    clients = workload.clients
+    if duration and sources.get("clients") == DEFAULT_SOURCES["clients"]:
+        clients = _patient(service, sources)
+    return Workload(arrivals=arrivals, service=service, clients=clients, sources=sources)
+
+
+def _patient(service: Service, sources: dict[str, str]) -> Clients:
+    """Callers of a slow service wait longer than a minute: for three times what it takes."""
+    longer = 3.0 * service.mean_seconds
+    if longer <= Clients().patience:
+        return Clients()
+    sources["clients"] = (
+        f"assumed: a caller waits {longer:,.0f} s, three times a request, and tries three times"
+    )
+    return Clients(patience=longer)
+
+
+def read_workload(path: Path) -> Workload:
+    """A workload from a TOML file. Raises ConfigError, which names file and key.
+
+    Tables `arrivals`, `service`, `clients` with the fields of those; times as in `notation`.
+    `arrivals.daily` are requests a day, `arrivals.spikes` a list as `5000@20s`, `arrivals.trace` a
+    file for `from_trace`, beside this one; `service.duration` is the whole of a request,
+    `service.stages` a list of tables with `name`, `seconds`, `cpu_ms`, `model`, `store_calls`.
+    """
+    document = read_document(path)
+    try:
+        unknown = set(document) - WORKLOAD_TABLES
+        if unknown:
+            raise ConfigError(f"{min(unknown)}: unknown; known: arrivals, service, clients")
+        return workload_of(document, path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises ConfigError, which names it."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def workload_of(document: dict[str, Any], folder: Path) -> Workload:
+    """The workload of the tables that are one's; others are not looked at."""
+    arriving = _table(document, "arrivals")
+    serving = _table(document, "service")
+    workload = Workload()
+    if "trace" in arriving:
+        workload = from_trace(folder / str(arriving.pop("trace")))
+    given: dict[str, str] = {}
+    _read_arrivals(arriving)
+    if "stages" in serving:
+        serving["stages"] = tuple(
+            _stage(each, f"service.stages.{at}")
+            for at, each in enumerate(_list(serving, "stages", "service"))
+        )
+    for key in ("first_token", "start", "cold_request", "restore"):
+        if key in serving:
+            serving[key] = _times(serving[key], f"service.{key}")
+    if "duration" in serving:
+        whole = _times(serving.pop("duration"), "service.duration")
+        serving["stages"] = split_duration(whole, serving.get("stages", workload.service.stages))
+    for where, table in (("arrivals", arriving), ("service", serving)):
+        given |= dict.fromkeys((f"{where}.{key}" for key in table), "given")
+    service = with_fields(workload.service, serving, "service")
+    calling = _table(document, "clients")
+    given |= {"clients": "given"} if calling else {}
+    sources = workload.sources | given
+    clients = Clients() if "patience" in calling else _patient(service, sources)
+    return Workload(
+        arrivals=with_fields(workload.arrivals, arriving, "arrivals"),
+        service=service,
+        clients=with_fields(clients, calling, "clients"),
+        sources=sources,
+    )
+
+
+def _read_arrivals(arriving: dict[str, Any]) -> None:
+    """What is written as text becomes what it means, in place."""
+    if "daily" in arriving:
+        arriving["rate"] = parse_amount(str(arriving.pop("daily")), "arrivals.daily") / DAY
+    if "horizon" in arriving:
+        arriving["horizon"] = _seconds(arriving["horizon"], "arrivals.horizon")
+    if "spikes" in arriving:
+        arriving["spikes"] = tuple(
+            Spike(*parse_spike(str(each), f"arrivals.spikes.{at}"))
+            for at, each in enumerate(_list(arriving, "spikes", "arrivals"))
+        )
+    if "campaigns" in arriving:
+        arriving["campaigns"] = tuple(
+            Campaign(
+                *(
+                    _seconds(each.get(key), f"arrivals.campaigns.{at}.{key}")
+                    for key in ("at", "seconds", "factor")
+                )
+            )
+            for at, each in enumerate(_list(arriving, "campaigns", "arrivals"))
+        )
+
+
+def _table(document: dict[str, Any], name: str) -> dict[str, Any]:
+    table = document.get(name, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{name}: is not a table")
+    return dict(table)
+
+
+def _list(table: dict[str, Any], key: str, where: str) -> list[Any]:
+    value = table[key]
+    if not isinstance(value, list):
+        raise ConfigError(f"{where}.{key}: is not a list")
+    return value
+
+
+def _seconds(value: object, name: str) -> float:
+    return parse_seconds(str(value), name)
+
+
+def _times(value: object, name: str) -> Distribution:
+    return parse_distribution(str(value), name)
+
+
+def _stage(table: object, where: str) -> Stage:
+    if not isinstance(table, dict) or "name" not in table or "seconds" not in table:
+        raise ConfigError(f"{where}: a stage is a table with name and seconds")
+    fields = table | {"seconds": _times(table["seconds"], f"{where}.seconds")}
+    return with_fields(Stage(str(table["name"]), fields["seconds"]), fields, where)
+
+
+def with_fields(base: T, fields: dict[str, Any], where: str) -> T:
+    """The base with some fields changed, each of the type that it has.
+
+    Raises ConfigError, naming the field in the table `where`.
+    """
+    known = base.__struct_fields__
+    hints = {each.name: each.type for each in structs.fields(base)}
+    values = {}
+    for key, value in fields.items():
+        if key not in known:
+            raise ConfigError(f"{where}.{key}: unknown; known: {', '.join(known)}")
+        try:
+            values[key] = msgspec.convert(value, hints[key], strict=True)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{where}.{key}: {error}") from None
+    return structs.replace(base, **values)

@@ -1,0 +1,1 @@
+"""Output: terminal and HTML report."""

@@ -1,0 +1,1 @@
+"""The simulator: a workload on a platform, request by request."""

@@ -1,0 +1,72 @@
+"""Arrivals: a Poisson process whose rate is constant within a bin, and crowds at an instant."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seawall.plan.simulator.kernels.compiled import compiled
+from seawall.plan.simulator.kernels.randomness import uniform
+
+__all__ = ["fill_arrivals"]
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@compiled
+def fill_arrivals(
+    state: np.uint64,
+    rates: Floats,
+    width: float,
+    horizon: float,
+    crowd_times: Floats,
+    crowd_sizes: Integers,
+    clock: Floats,
+    counts: Integers,
+    out: Floats,
+) -> int:
+    """Write the next arrivals, in order of time; how many: fewer than fit only at the end.
+
+    rates: arrivals a second in each bin of `width` seconds, until `horizon`. crowd_times,
+    crowd_sizes: so many at this instant, in order. clock: [how far the Poisson process is, its
+    next arrival, -1 for not drawn], counts: [numbers drawn, bin, crowd, how many of the crowd
+    have come]: where to go on. A unit exponential is used up by rate times time, which is exact.
+    """
+    written = 0
+    size = out.shape[0]
+    bins = rates.shape[0]
+    crowds = crowd_times.shape[0]
+    while written < size:
+        if clock[1] < 0.0:
+            need = -math.log(uniform(state, counts[0]))
+            counts[0] += 1
+            time = clock[0]
+            at = counts[1]
+            while at < bins:
+                end = min((at + 1) * width, horizon)
+                supply = (end - time) * rates[at]
+                if need < supply:
+                    time += need / rates[at]
+                    break
+                need -= supply
+                time = end
+                at += 1
+            counts[1] = at
+            clock[0] = time
+            clock[1] = time if at < bins else math.inf
+        if counts[2] < crowds and crowd_times[counts[2]] <= clock[1]:
+            here = min(size - written, crowd_sizes[counts[2]] - counts[3])
+            out[written : written + here] = crowd_times[counts[2]]
+            written += here
+            counts[3] += here
+            if counts[3] == crowd_sizes[counts[2]]:
+                counts[2] += 1
+                counts[3] = 0
+            continue
+        if clock[1] == math.inf:
+            break
+        out[written] = clock[1]
+        written += 1
+        clock[1] = -1.0
+    return written

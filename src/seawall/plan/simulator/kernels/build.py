@@ -1,0 +1,24 @@
+"""Compile what is not compiled yet: `python -m seawall.plan.simulator.kernels.build`, a minute.
+
+Without it the first plan after an installation does so. `make setup` runs it.
+"""
+
+import time
+
+from seawall.plan import Arrivals, Eks, Lambda, Servers, Spike, Workload, simulate
+
+__all__ = ["build"]
+
+
+def build() -> float:
+    """Compile all loops, or read them; how many seconds that took."""
+    began = time.perf_counter()
+    few = Workload(arrivals=Arrivals(horizon=60.0, rate=1.0, spikes=(Spike(5, 1.0),)))
+    # A deployment in which pods are killed runs what else is seldom used.
+    for platform in (Servers(places=2), Lambda(), Eks(pods=1, deploys=(5.0,), grace=1.0)):
+        simulate(few, platform)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    build()

@@ -1,0 +1,180 @@
+"""A request in a pod: its bursts of processor time, its wait for others, its answer."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seawall.plan.simulator.kernels.compiled import inlined
+from seawall.plan.simulator.kernels.heaps import push
+from seawall.plan.simulator.kernels.pods.arrays import (
+    BUSY_TIME,
+    CALLS_BEGIN,
+    CALLS_END,
+    CONNECTED,
+    ENDED,
+    FIRST,
+    FIRST_BURST,
+    FREE,
+    IN_WAIT,
+    LAST,
+    LATENCY,
+    PEAK_POD,
+    QUEUE_CHANGE,
+    SERVED,
+    STARTED,
+    USED,
+    WAITED,
+    WAITING,
+    PodParams,
+    Pods,
+    PodStats,
+    Requests,
+)
+from seawall.plan.simulator.kernels.pods.processor import start_burst
+from seawall.plan.simulator.kernels.randomness import draw, uniform
+from seawall.plan.simulator.kernels.recording import bucket, place
+
+__all__ = ["begin", "finish", "release", "unqueue", "wait_for_upstreams"]
+
+Floats = NDArray[np.float64]
+
+
+@inlined
+def begin(
+    pods: Pods,
+    requests: Requests,
+    stats: PodStats,
+    params: PodParams,
+    rows: Floats,
+    tables: Floats,
+    slot: int,
+    now: float,
+) -> None:
+    """Its service begins."""
+    pod = requests.pod[slot]
+    pods.busy[pod] += 1
+    bins = stats.series.shape[1]
+    if pods.busy[pod] > pods.most[pod]:
+        pods.most[pod] = pods.busy[pod]
+        stats.counts[PEAK_POD] = max(stats.counts[PEAK_POD], pods.busy[pod])
+        stats.series[CONNECTED, place(now, params.width, bins)] += 1
+    stats.series[STARTED, place(now, params.width, bins)] += 1
+    waited = now - requests.since[slot]
+    stats.waits[bucket(waited)] += 1
+    stats.totals[WAITED] += waited
+    stats.totals[BUSY_TIME] -= waited
+    requests.phase[slot] = FIRST_BURST
+    if params.cpu_first > 0.0:
+        start_burst(pods, requests, params, slot, params.cpu_first, now)
+    else:
+        wait_for_upstreams(requests, stats, params, rows, tables, slot, now)
+
+
+@inlined
+def wait_for_upstreams(
+    requests: Requests,
+    stats: PodStats,
+    params: PodParams,
+    rows: Floats,
+    tables: Floats,
+    slot: int,
+    now: float,
+) -> None:
+    """Its first burst is over: it waits for others."""
+    request = requests.request[slot]
+    before = 0.0
+    for stage in range(params.before):
+        u = uniform(params.services, request * 16 + stage) if rows[stage, 0] != 0.0 else 0.0
+        before += draw(rows, tables, stage, u)
+    call = 0.0
+    if params.before < params.stages:
+        call = draw(
+            rows, tables, params.before, uniform(params.services, request * 16 + params.before)
+        )
+    after = 0.0
+    for stage in range(params.before + 1, params.stages):
+        u = uniform(params.services, request * 16 + stage) if rows[stage, 0] != 0.0 else 0.0
+        after += draw(rows, tables, stage, u)
+    token = 0.0
+    if call > 0.0:
+        token = draw(rows, tables, params.row_first, uniform(params.services, request * 16 + 15))
+    bins = stats.series.shape[1]
+    if params.before < params.stages:
+        stats.series[CALLS_BEGIN, place(now + before, params.width, bins)] += 1
+        stats.series[CALLS_END, place(now + before + call, params.width, bins)] += 1
+    requests.pause[slot] = now + before + min(token, call)  # when its first token is there
+    requests.phase[slot] = WAITING
+    count = requests.tally
+    end = now + before + call + after
+    count[IN_WAIT] = push(requests.wakes, requests.waking, count[IN_WAIT], end, slot)
+
+
+@inlined
+def release(requests: Requests, slot: int) -> None:
+    """Its slot is free."""
+    requests.phase[slot] = FREE
+    requests.serial[slot] += 1
+    count = requests.tally
+    count[USED] -= 1
+    requests.free[count[USED]] = slot
+
+
+@inlined
+def unqueue(
+    pods: Pods, requests: Requests, stats: PodStats, params: PodParams, slot: int, now: float
+) -> None:
+    """Take it out of its pod's queue."""
+    pod = requests.pod[slot]
+    later = requests.later[slot]
+    earlier = requests.earlier[slot]
+    if later >= 0:
+        requests.earlier[later] = earlier
+    else:
+        pods.newest[pod] = earlier
+    if earlier >= 0:
+        requests.later[earlier] = later
+    else:
+        pods.oldest[pod] = later
+    pods.waiting[pod] -= 1
+    stats.series[QUEUE_CHANGE, place(now, params.width, stats.series.shape[1])] -= 1
+
+
+@inlined
+def finish(
+    pods: Pods,
+    requests: Requests,
+    stats: PodStats,
+    params: PodParams,
+    rows: Floats,
+    tables: Floats,
+    slot: int,
+    now: float,
+) -> None:
+    """It is answered; who waits in the pod is next."""
+    pod = requests.pod[slot]
+    pods.busy[pod] -= 1
+    first = requests.first[slot]
+    bins = stats.series.shape[1]
+    stats.series[ENDED, place(now, params.width, bins)] += 1
+    stats.totals[BUSY_TIME] += now - requests.since[slot]
+    stats.totals[LAST] = max(stats.totals[LAST], now)
+    if requests.gone[slot] == 0:
+        seen = requests.pause[slot] - first
+        stats.counts[SERVED] += 1
+        stats.latencies[bucket(now - first)] += 1
+        stats.firsts[bucket(seen)] += 1
+        stats.totals[LATENCY] += now - first
+        stats.totals[FIRST] += seen
+        then = place(first, params.width, bins)
+        stats.first_sum[then] += seen
+        stats.slowest[then] = max(stats.slowest[then], seen)
+        if stats.kept.shape[0] > 0:
+            request = requests.request[slot]
+            stats.kept[request, 0] = first
+            stats.kept[request, 1] = seen
+            stats.kept[request, 2] = now - first
+            stats.kept[request, 3] = 0.0
+    release(requests, slot)
+    if pods.waiting[pod] > 0 and pods.busy[pod] < params.room:
+        following = pods.oldest[pod]
+        unqueue(pods, requests, stats, params, following, now)
+        begin(pods, requests, stats, params, rows, tables, following, now)

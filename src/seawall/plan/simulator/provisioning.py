@@ -1,0 +1,115 @@
+"""How many environments are provisioned, and when that changes.
+
+Source: https://docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.html: Application
+Auto Scaling changes it by schedule, or tracks its utilisation; allocation takes a minute or two,
+and obeys the scaling rate (FACTS: check; here the function's own rate).
+"""
+
+import heapq
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seawall.plan.inputs.platforms import Lambda
+from seawall.plan.simulator.kernels.environments import arrays as kernel
+
+__all__ = ["Provisioning"]
+
+_ALLOCATION_SECONDS = 60.0  # until the first of them are there: "a minute or two"
+
+
+class Provisioning:
+    """Acts at `next_time`, infinite when nothing is left to do."""
+
+    def __init__(self, platform: Lambda, horizon: float) -> None:
+        self._platform = platform
+        self._horizon = horizon
+        self._todo: list[tuple[float, str, int]] = []
+        self._levels: list[tuple[float, int]] = [(0.0, platform.provisioned)]
+        self._wanted = platform.provisioned
+        self._above = self._below = 0
+        for each in platform.schedule:
+            at = each.at
+            while at < horizon:
+                heapq.heappush(self._todo, (at, "schedule", each.capacity))
+                if not each.every:
+                    break
+                at += each.every
+        if platform.tracking:
+            heapq.heappush(self._todo, (60.0, "track", 0))
+
+    @property
+    def next_time(self) -> float:
+        """When it acts next, in seconds."""
+        return self._todo[0][0] if self._todo else math.inf
+
+    def stop(self) -> None:
+        """Nothing more is done."""
+        self._todo.clear()
+
+    def act(self, count: NDArray[np.int64]) -> None:
+        """Do what is due."""
+        now, kind, capacity = heapq.heappop(self._todo)
+        if kind == "schedule":
+            self._want(now, capacity)
+        elif kind == "allocated":
+            count[kernel.PROVISIONED] = capacity
+            self._levels.append((now, capacity))
+        else:
+            self._track(now, int(count[kernel.PROVISIONED_BUSY]))
+
+    def _want(self, now: float, capacity: int) -> None:
+        """Fewer at once; more as they are allocated, second by second at the scaling rate."""
+        current = self._levels[-1][1]
+        self._wanted = capacity
+        self._todo = [each for each in self._todo if each[1] != "allocated"]
+        heapq.heapify(self._todo)
+        if capacity <= current:
+            heapq.heappush(self._todo, (now, "allocated", capacity))
+            return
+        rate, at = self._platform.start_rate, now + _ALLOCATION_SECONDS
+        have = int(min(capacity, current + self._platform.start_burst))
+        heapq.heappush(self._todo, (at, "allocated", have))
+        while have < capacity:
+            at += 1.0
+            have = min(capacity, have + max(1, int(min(rate, capacity))))
+            heapq.heappush(self._todo, (at, "allocated", have))
+
+    def _track(self, now: float, busy: int) -> None:
+        """Once a minute: utilisation is at most 1, so from 10 one goes to 15 and not to what lacks.
+
+        While the alarm lasts it acts every minute: the cool-down is 0 by default for Lambda.
+        """
+        tracking = self._platform.tracking
+        if tracking is None:
+            return
+        allocated = max(1, self._levels[-1][1])
+        use = busy / allocated
+        self._above = self._above + 1 if use > tracking.utilization else 0
+        self._below = self._below + 1 if use < 0.9 * tracking.utilization else 0
+        fitting = math.ceil(busy / tracking.utilization)
+        fitting = max(tracking.minimum, min(tracking.maximum, fitting))
+        if self._above >= tracking.out_minutes and fitting > self._wanted:
+            self._want(now, fitting)
+        elif self._below >= tracking.in_minutes and fitting < self._wanted:
+            self._want(now, fitting)
+            self._below = 0
+        if now + 60.0 < self._horizon:
+            heapq.heappush(self._todo, (now + 60.0, "track", 0))
+
+    def levels(self, width: float, bins: int) -> NDArray[np.float64]:
+        """How many there were at the end of each bin."""
+        ends = (np.arange(bins) + 1.0) * width
+        times = np.array([at for at, _ in self._levels])
+        values = np.array([float(each) for _, each in self._levels])
+        found: NDArray[np.float64] = values[np.searchsorted(times, ends, side="left") - 1]
+        return found
+
+    def seconds(self) -> float:
+        """Environments provisioned, times how long, until the horizon."""
+        times = [at for at, _ in self._levels] + [self._horizon]
+        return sum(
+            each * max(0.0, min(after, self._horizon) - at)
+            for (at, each), after in zip(self._levels, times[1:], strict=True)
+        )

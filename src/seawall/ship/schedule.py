@@ -1,0 +1,105 @@
+"""When an announced crowd comes, and the schedules that follow from it."""
+
+import datetime as dt
+import re
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from seawall.errors import ConfigError
+from seawall.plan.decision.answer import CapacityChange
+
+__all__ = ["CROWD_UNUSED", "CrowdTime", "CapacitySchedule", "parse_crowd", "capacity_schedule"]
+
+CROWD_UNUSED = "--crowd has no effect: here the plan schedules nothing for a crowd."
+"""What to know where a crowd is named, and the plan has nothing for it."""
+
+_DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+_FORM = re.compile(
+    r"(?:(?P<day>[A-Z]{3}|\d{4}-\d{2}-\d{2})\s+)?(?P<hour>\d{1,2}):(?P<minute>\d{2})"
+)
+_MINUTE = 60
+
+
+class CrowdTime(Struct, frozen=True):
+    """When it comes: every day, a day of each week, or one date of each year.
+
+    weekday: 0 for Sunday; None: not by week. date: None: not by date. minute: of the day.
+    """
+
+    minute: int
+    timezone: str
+    weekday: int | None = None
+    date: dt.date | None = None
+
+    def shifted(self, seconds: float) -> "CrowdTime":
+        """So much later, in whole minutes: earlier ones, so that capacity is rather there."""
+        minutes = self.minute + int(seconds // _MINUTE)
+        days, minute = divmod(minutes, 24 * 60)
+        weekday = None if self.weekday is None else (self.weekday + days) % 7
+        date = None if self.date is None else self.date + dt.timedelta(days=days)
+        return CrowdTime(minute, self.timezone, weekday, date)
+
+    def cron(self) -> str:
+        """With five fields, as KEDA reads it."""
+        hour, minute = divmod(self.minute, 60)
+        day = "*" if self.weekday is None else _DAYS[self.weekday]
+        date = f"{self.date.day} {self.date.month}" if self.date is not None else "* *"
+        return f"{minute} {hour} {date} {day}"
+
+    def aws_cron(self) -> str:
+        """With six fields, as AWS's schedulers read it."""
+        hour, minute = divmod(self.minute, 60)
+        if self.date is not None:
+            return f"cron({minute} {hour} {self.date.day} {self.date.month} ? {self.date.year})"
+        day = f"? * {_DAYS[self.weekday]}" if self.weekday is not None else "* * ?"
+        return f"cron({minute} {hour} {day} *)"
+
+
+class CapacitySchedule(Struct, frozen=True):
+    """How capacity changes: `count` from `begins` to `ends`, and `otherwise` at other times."""
+
+    begins: CrowdTime
+    ends: CrowdTime
+    count: int
+    otherwise: int
+
+
+def parse_crowd(text: str, timezone: str) -> CrowdTime:
+    """`20:00`, `FRI 20:00` or `2027-11-26 20:00`.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    found = _FORM.fullmatch(text.strip().upper())
+    hour, minute = (int(found["hour"]), int(found["minute"])) if found else (99, 99)
+    if found is None or hour > 23 or minute > 59:
+        raise ConfigError(f'--crowd: "{text}" is not like 20:00, FRI 20:00 or 2027-11-26 20:00')
+    day = found["day"] or ""
+    if not day:
+        return CrowdTime(hour * 60 + minute, timezone)
+    if day in _DAYS:
+        return CrowdTime(hour * 60 + minute, timezone, weekday=_DAYS.index(day))
+    try:
+        date = dt.date.fromisoformat(day)
+    except ValueError as error:
+        raise ConfigError(f'--crowd: "{day}" is neither a day such as FRI nor a date') from error
+    return CrowdTime(hour * 60 + minute, timezone, date=date)
+
+
+def capacity_schedule(
+    crowd: CrowdTime, schedule: Sequence[CapacityChange], otherwise: int
+) -> CapacitySchedule | None:
+    """The schedule around the crowd as one stretch with its greatest count; None without one.
+
+    A plan changes what is there before the crowd and after it; what it has in between is at
+    least enough.
+    """
+    if not schedule:
+        return None
+    most = max(moment.count for moment in schedule)
+    begins = min(moment.at for moment in schedule if moment.count == most)
+    after = [moment.at for moment in schedule if moment.at > begins and moment.count < most]
+    ends = min(after, default=begins + 3_600.0)
+    # The end may be late, never early.
+    return CapacitySchedule(crowd.shifted(begins), crowd.shifted(ends + _MINUTE), most, otherwise)

@@ -1,0 +1,260 @@
+"""Items of the session table: their keys, and what is in them. Decides, does no I/O.
+
+docs/sessions-dynamodb.md shows the table. In short: an owner's partition holds the heads of the
+sessions and the idempotency keys; each session's turns are a partition of their own.
+"""
+
+import zlib
+from binascii import a2b_base64
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from seawall.aws.dynamodb_calls import Item, Value
+from seawall.errors import InvalidField, TurnLimitReached
+from seawall.storage.port import Lease, Session, latest_lease_end
+from seawall.storage.values import encode_turn
+from seawall.turn import Principal, SessionKey, TurnRecord
+
+__all__ = [
+    "DELETED",
+    "TurnAssembler",
+    "alive",
+    "head_key",
+    "head_time_to_live",
+    "key_record_key",
+    "number",
+    "owner_partition",
+    "read_head",
+    "read_lease",
+    "session_key_of",
+    "text",
+    "time_to_live",
+    "turn_items",
+    "turn_partition",
+    "turn_sort",
+]
+
+# Of an item's 400 KB (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/
+# ServiceQuotas.html) this much is for a part of a turn.
+_PART_BYTES = 350_000
+_MAX_PARTS = 10  # with the head, within the 4 MB of a transaction
+_COMPRESS_FROM = 1_024  # capacity is counted by the kilobyte: below, nothing can be saved
+
+_DAY = 86_400.0
+_MAX_PARTITION_BYTES = 2_048
+
+DELETED = "deleted"
+"""Who holds the head of a session that is no more, as long as turns of it may be left."""
+
+_decode_turn = msgspec.json.Decoder(TurnRecord).decode
+_decode_state = msgspec.json.Decoder(dict[str, str]).decode
+
+
+def text(value: str) -> Value:
+    """A string."""
+    return {"S": value}
+
+
+def number(value: float) -> Value:
+    """A number; a float survives the way there and back."""
+    return {"N": repr(value)}
+
+
+def _safe(part: str) -> str:
+    """A name in which no separator is left, so that no two owners share a partition."""
+    return part.replace("%", "%25").replace("#", "%23")
+
+
+def _bounded(partition: str) -> str:
+    if len(partition) > _MAX_PARTITION_BYTES // 4 and len(partition.encode()) > (
+        _MAX_PARTITION_BYTES
+    ):
+        raise InvalidField(
+            "Tenant, subject and session are too long together to be kept in DynamoDB.",
+            field="subject",
+        )
+    return partition
+
+
+def owner_partition(owner: Principal | SessionKey) -> str:
+    """Where heads and idempotency keys of an owner are.
+
+    Raises:
+        InvalidField: the names are too long for a partition key.
+    """
+    return _bounded(f"O#{_safe(owner.tenant)}#{_safe(owner.subject)}")
+
+
+def turn_partition(key: SessionKey) -> str:
+    """Where the turns of a session are.
+
+    Raises:
+        InvalidField: the names are too long for a partition key.
+    """
+    return _bounded(f"T#{_safe(key.tenant)}#{_safe(key.subject)}#{_safe(key.session)}")
+
+
+def head_key(key: SessionKey) -> Item:
+    """The key of a session's head."""
+    return {"pk": text(owner_partition(key)), "sk": text(f"S#{key.session}")}
+
+
+def key_record_key(owner: Principal | SessionKey, key: str) -> Item:
+    """The key of an idempotency key's record."""
+    return {"pk": text(owner_partition(owner)), "sk": text(f"K#{key}")}
+
+
+def turn_sort(position: int) -> str:
+    """The sort key of a turn; those of its further parts begin with it."""
+    return f"{position:012d}"
+
+
+def session_key_of(head: Item) -> SessionKey:
+    """Whose head it is."""
+    _, tenant, subject = head["pk"]["S"].split("#")
+    plain = [part.replace("%23", "#").replace("%25", "%") for part in (tenant, subject)]
+    return SessionKey(plain[0], plain[1], head["sk"]["S"].removeprefix("S#"))
+
+
+def time_to_live(seconds: float) -> Value:
+    """When DynamoDB may delete an item: whole Unix seconds."""
+    return {"N": str(int(seconds) + 1)}
+
+
+def head_time_to_live(expires_at: float, keep: float) -> Value:
+    """When DynamoDB may delete a head: after its turns, since only the head leads to them.
+
+    DynamoDB deletes within some days, in no order
+    (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/TTL.html).
+    """
+    return time_to_live(expires_at + keep + 7 * _DAY)
+
+
+def alive(head: Item | None, now: float, lease: float) -> bool:
+    """Whether there is a session, or a name that is held for one.
+
+    DynamoDB deletes what has expired within days, so an item that is there may be over.
+    lease: how long a name is held from one renewal, in seconds.
+    """
+    if not head:
+        return False
+    if head["v"]["N"] != "0":
+        return float(head["e"]["N"]) > now
+    return now < float(head.get("held", {"N": "0"})["N"]) <= latest_lease_end(now, lease)
+
+
+def read_lease(item: Item, session: str) -> Lease | None:
+    """Who holds a head or an idempotency key."""
+    if "holder" not in item:
+        return None
+    fingerprint = item["f"]["S"] if "f" in item else None
+    return Lease(item["holder"]["S"], session, float(item["held"]["N"]), fingerprint)
+
+
+def read_head(key: SessionKey, head: Item) -> Session | None:
+    """The session; None for a name that is only held for its first turn."""
+    version = int(head["v"]["N"])
+    if not version:
+        return None
+    return Session(
+        key=key,
+        version=version,
+        agent=head["a"]["S"] if "a" in head else None,
+        state=_decode_state(head["state"]["S"]),
+        created_at=float(head["c"]["N"]),
+        updated_at=float(head["u"]["N"]),
+        expires_at=float(head["e"]["N"]),
+        held=read_lease(head, key.session),
+    )
+
+
+def turn_items(key: SessionKey, turn: TurnRecord, *, born: float, expires_at: float) -> list[Item]:
+    """A turn as items: one, or several where it is larger than an item may be.
+
+    born: when the session was created, which tells its turns from those of an earlier session
+    of the same name that are not deleted yet.
+
+    Raises:
+        TurnLimitReached: it is larger than a transaction may be.
+    """
+    payload: bytes = encode_turn(turn)
+    packed = len(payload) >= _COMPRESS_FROM
+    if packed:
+        payload = zlib.compress(payload, 1)
+    parts = [payload[at : at + _PART_BYTES] for at in range(0, len(payload), _PART_BYTES)]
+    if len(parts) > _MAX_PARTS:
+        raise TurnLimitReached(
+            f"The turn is too large to be kept: {len(payload)} bytes, compressed; "
+            f"{_MAX_PARTS * _PART_BYTES} are possible."
+        )
+    items: list[Item] = []
+    for index, part in enumerate(parts):
+        sort = turn_sort(turn.number) + (f"#{index:02d}" if index else "")
+        items.append(
+            {
+                "pk": text(turn_partition(key)),
+                "sk": text(sort),
+                "b": number(born),
+                "p": {"B": part},
+                "ttl": time_to_live(expires_at),
+            }
+        )
+    items[0]["parts"] = number(len(parts))
+    items[0]["z"] = {"BOOL": packed}
+    return items
+
+
+class TurnAssembler:
+    """Puts turns together from the items of pages.
+
+    They come newest first, the further parts of a turn before the item that they belong to.
+    """
+
+    def __init__(self, born: float, *, size: int, largest: int | None = None) -> None:
+        """Begin with none.
+
+        Args:
+            born: When the session was created.
+            size: No more turns are taken once they have reached so many bytes, as JSON.
+            largest: None that is larger is taken, nor any before it.
+        """
+        self._session_created_at = born
+        self._size = size
+        self._largest = largest
+        self.full = False
+        self._parts: dict[int, dict[int, bytes]] = {}
+        self._bytes = 0
+        self.found: list[TurnRecord] = []
+
+    def take(self, items: Iterable[Item]) -> None:
+        """The next items of the pages."""
+        for item in items:
+            if self.full:
+                return
+            if float(item["b"]["N"]) != self._session_created_at:
+                continue  # of a session of the same name that is no more
+            position, _, part = item["sk"]["S"].partition("#")
+            parts = self._parts.setdefault(int(position), {})
+            parts[int(part or 0)] = a2b_base64(item["p"]["B"])
+            if part:
+                continue
+            if len(parts) == int(float(item["parts"]["N"])):
+                whole = b"".join(parts[index] for index in sorted(parts))
+                if item["z"]["BOOL"]:
+                    whole = zlib.decompress(whole)
+                self._add(whole)
+            del self._parts[int(position)]
+
+    def _add(self, whole: bytes) -> None:
+        if self._largest is not None and len(whole) > self._largest:
+            self.full = True
+            return
+        self.found.append(_decode_turn(whole))
+        self._bytes += len(whole)
+        self.full = self._bytes >= self._size
+
+    def newest(self, version: int, count: int) -> tuple[TurnRecord, ...]:
+        """Of a session of that version the newest, oldest first."""
+        kept: Sequence[TurnRecord] = [each for each in self.found if each.number <= version]
+        return tuple(reversed(kept[:count]))

@@ -1,0 +1,70 @@
+"""Everything a subject said and was told, session by session, from any store."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from msgspec import Struct
+
+from seawall.errors import SessionNotFound
+from seawall.storage.port import Session, SessionStore
+from seawall.turn import Principal, SessionKey, TurnRecord
+
+__all__ = ["Export", "export_session", "export_subject"]
+
+_PAGE = 100
+_CALL_SECONDS = 30.0
+
+
+class Export(Struct, frozen=True):
+    """A session with all its turns, oldest first.
+
+    An `Archive` without its idempotency keys, which are found by tenant and subject only when
+    they are used.
+    """
+
+    session: Session
+    turns: tuple[TurnRecord, ...]
+
+
+async def export_subject(store: SessionStore, owner: Principal) -> AsyncGenerator[Export, None]:
+    """All sessions of a subject, the one opened last first.
+
+    Raises:
+        StoreUnavailable: the store cannot answer.
+        TimeoutError: it did not within 30 s.
+    """
+    cursor = None
+    while True:
+        async with asyncio.timeout(_CALL_SECONDS):
+            page = await store.sessions(owner, limit=_PAGE, cursor=cursor)
+        for session in page.sessions:
+            try:
+                yield await export_session(store, session.key)
+            except SessionNotFound:
+                continue  # it was deleted, or has expired, since it was listed
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+async def export_session(store: SessionStore, key: SessionKey) -> Export:
+    """One session as it is at the first look; turns that come after that are left out.
+
+    Raises:
+        SessionNotFound: there is no such session for this tenant and subject.
+        StoreUnavailable: the store cannot answer.
+        TimeoutError: it did not within 30 s.
+    """
+    session: Session | None = None
+    turns: list[TurnRecord] = []
+    cursor = None
+    while True:
+        async with asyncio.timeout(_CALL_SECONDS):
+            page = await store.turns(key, limit=_PAGE, cursor=cursor)
+        session = session or page.session
+        turns += page.turns
+        cursor = page.cursor
+        if cursor is None:
+            break
+    turns = [turn for turn in turns if turn.number <= session.version]
+    return Export(session, tuple(reversed(turns)))

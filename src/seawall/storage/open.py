@@ -1,0 +1,122 @@
+"""From settings to an open session store: the one place that chooses the adapter."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from seawall.errors import ConfigError
+from seawall.storage.port import SessionStore
+from seawall.storage.settings import SessionSettings
+
+__all__ = ["require_existing_store", "store_name", "open_store", "parse_store_name"]
+
+_NAMED_BY = {"sqlite": "path", "dynamodb": "table"}
+
+
+async def open_store(
+    settings: SessionSettings,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    read_only: bool = True,
+) -> SessionStore:
+    """The store that the settings name, open; what is missing of it is made, if that is wished.
+
+    environment: where AWS's region and credentials are looked for. reading: one that can only be
+    read will do.
+
+    Raises:
+        ConfigError: it cannot be had.
+        StoreUnavailable: it cannot be reached.
+    """
+    store: SessionStore
+    if settings.store == "dynamodb":
+        store = _dynamodb(settings, environment)
+    else:
+        from seawall.storage.sqlite.store import SqliteStore  # noqa: PLC0415 - see _dynamodb
+
+        store = SqliteStore(
+            settings.path, lease_seconds=settings.lease_seconds, read_only=read_only
+        )
+    try:
+        await store.open()
+    except BaseException:
+        await store.close()
+        raise
+    return store
+
+
+def _dynamodb(settings: SessionSettings, environment: Mapping[str, str]) -> SessionStore:
+    # Only where it is configured: each start pays for what it imports.
+    from seawall.aws.credential_cache import CredentialCache  # noqa: PLC0415
+    from seawall.aws.credential_chain import default_chain  # noqa: PLC0415
+    from seawall.aws.credentials import CredentialsError  # noqa: PLC0415
+    from seawall.aws.dynamodb import CallLimits, DynamoDBClient  # noqa: PLC0415
+    from seawall.aws.region import find_region  # noqa: PLC0415
+    from seawall.storage.dynamodb.store import DynamoDBStore  # noqa: PLC0415
+    from seawall.transport.http_client import HttpClient  # noqa: PLC0415
+
+    try:
+        region = find_region(environment, settings.region)
+    except (ValueError, CredentialsError) as error:
+        raise ConfigError(f"sessions.region: {error}") from error
+    if not region:
+        raise ConfigError("sessions.region: say which, here or as AWS_REGION")
+    http = HttpClient(max_connections=settings.connections)
+    credentials = CredentialCache(default_chain(environment, http, region=region))
+
+    async def close() -> None:
+        await credentials.close()
+        await http.close()
+
+    return DynamoDBStore(
+        DynamoDBClient(
+            http,
+            credentials,
+            region=region,
+            endpoint=settings.endpoint,
+            limits=CallLimits(connections=settings.connections),
+        ),
+        settings.table,
+        create=settings.create_table,
+        keep_seconds=settings.ttl_seconds,
+        lease_seconds=settings.lease_seconds,
+        closing=close,
+    )
+
+
+def require_existing_store(settings: SessionSettings) -> None:
+    """For those who only want to look: nothing is to be made by that.
+
+    Raises:
+        ConfigError: there is no such store yet.
+    """
+    if settings.store == "sqlite" and not Path(settings.path).is_file():
+        raise ConfigError(f"sessions.path: there is no database {settings.path}")
+
+
+def store_name(settings: SessionSettings) -> str:
+    """Which store the settings name, in one text: the same text, the same store."""
+    if settings.store == "dynamodb":
+        return f"dynamodb:{settings.endpoint or settings.region}:{settings.table}"
+    return f"sqlite:{Path(settings.path).resolve()}"
+
+
+def parse_store_name(text: str, base: SessionSettings) -> SessionSettings:
+    """The settings of a store named as KIND or KIND:NAME; `base` has what that leaves open.
+
+    Raises:
+        ConfigError: there is no such kind of store.
+    """
+    kind, colon, name = text.partition(":")
+    changed: dict[str, object] = {"store": kind}
+    if colon and kind in _NAMED_BY:
+        changed[_NAMED_BY[kind]] = name
+    try:
+        return msgspec.convert(msgspec.structs.asdict(base) | changed, SessionSettings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(
+            f"{text!r} names no store: it must be sqlite, sqlite:PATH, dynamodb, "
+            "dynamodb:TABLE, or a configuration file that ends in .toml"
+        ) from error

@@ -1,0 +1,1 @@
+"""The session store in SQLite: the embedded default."""

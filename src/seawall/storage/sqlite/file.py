@@ -1,0 +1,159 @@
+"""The database's files: readable by their owner only, and still the ones that were opened."""
+
+import logging
+import os
+import sqlite3
+import stat
+import time
+from contextlib import closing
+from pathlib import Path
+
+from seawall.storage.sqlite.schema import VERSION
+
+__all__ = ["DatabaseFile"]
+
+_log = logging.getLogger("seawall.storage")
+
+_ALL = ("", "-wal", "-shm")
+_EVERY_CHECK = ("", "-wal")
+_FULL_CHECK_SECONDS = 1.0
+_WAL_HEADER_BYTES = 32  # with salts that change whenever the log is begun anew
+_WAL_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+
+_Identity = tuple[int, int]
+
+
+class DatabaseFile:
+    """One database by its path; empty for one that is no file of ours, such as one in memory.
+
+    What is written to a file that was deleted, or replaced, is lost when the process ends. Such a
+    file is reported, and never opened anew: the empty one that takes its place would hide that all
+    sessions are gone. One that is put back, the same file, is good again.
+
+    No file descriptor of the database is ever opened here: closing it would give up SQLite's locks
+    (https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
+    """
+
+    def __init__(self, path: str) -> None:
+        self._paths = {end: Path(path + end) for end in _ALL} if path else {}
+        self._known: dict[str, _Identity] = {}
+        self._sizes: dict[str, int] = {}
+        self._log_header = b""
+        self._inspected_at = float("-inf")
+        self._damage = ""
+        self.fault = ""
+
+    def protect(self) -> None:
+        """Create the file if there is none, and let none but its owner read it.
+
+        SQLite gives the files beside it the same permissions.
+        """
+        if not self._paths:
+            return
+        try:
+            os.close(os.open(self._paths[""], os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        except FileExistsError:
+            pass
+        except OSError:
+            return  # SQLite says it better
+        for path in self._paths.values():
+            _restrict(path)
+
+    def adopt(self) -> None:
+        """The database was opened: these are its files."""
+        if self._paths:
+            found = self._paths[""].stat()
+            self._known = {"": (found.st_dev, found.st_ino)}
+            self._sizes = {"": found.st_size}
+
+    def check(self) -> str:
+        """Why what was just written may be lost; empty when it is not. `fault` says so later."""
+        if not self._known:
+            return ""
+        found = self._damage or self._inspect()
+        if found and found != self.fault:
+            _log.error(
+                "sessions: %s; nothing is acknowledged until the same file is back or the server "
+                "is started again",
+                found,
+            )
+        elif self.fault and not found:
+            _log.warning("sessions: %s is back", self._paths[""])
+        self.fault = found
+        return found
+
+    def _inspect(self) -> str:
+        now = time.monotonic()
+        all_files = self.fault or now >= self._inspected_at + _FULL_CHECK_SECONDS
+        if all_files:
+            self._inspected_at = now
+        for end in _ALL if all_files else _EVERY_CHECK:
+            try:
+                if found := self._inspect_file(end, self._paths[end]):
+                    return found
+            except OSError as error:
+                return f"{self._paths[end]} cannot be looked at: {error}"
+        return ""
+
+    def _inspect_file(self, end: str, path: Path) -> str:
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            return f"{path} was deleted" if end in self._known else ""  # or is not made yet
+        identity = (found.st_dev, found.st_ino)
+        if self._known.setdefault(end, identity) != identity:
+            return f"{path} was replaced by another file"
+        size, whole = found.st_size, True
+        if end == "-wal":
+            size, whole = self._inspect_log(path)
+        elif not end and size < self._sizes.get(end, 0):
+            whole = _is_whole(path)
+        if not whole:
+            self._damage = f"{path} was truncated"
+        self._sizes[end] = size
+        return self._damage
+
+    def _inspect_log(self, path: Path) -> tuple[int, bool]:
+        """The size of the write-ahead log, and whether SQLite itself may have brought it there.
+
+        A checkpoint may make it smaller, even empty. Then it begins anew, with another header; what
+        is written to one that others have cut comes behind a hole, where it is not found again.
+        SQLite has no locks on this file, so it may be opened.
+        """
+        with path.open("rb", buffering=0) as log:
+            while True:
+                header = log.read(_WAL_HEADER_BYTES)
+                size = os.fstat(log.fileno()).st_size
+                log.seek(0)
+                if log.read(_WAL_HEADER_BYTES) == header:
+                    break
+                log.seek(0)  # it begins anew in this very moment
+        before, self._log_header = self._log_header, header
+        if header and header[:4] not in _WAL_MAGIC:
+            return size, False
+        return size, not header or header != before or size >= self._sizes.get("-wal", 0)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a database that became smaller is one that SQLite made smaller."""
+    try:  # as VACUUM does; a new connection has nothing cached yet
+        with closing(sqlite3.connect(path, isolation_level=None)) as fresh:
+            (version,) = fresh.execute("PRAGMA user_version").fetchone()
+            (verdict,) = fresh.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error:
+        return False
+    return bool(version == VERSION and verdict == "ok")
+
+
+def _restrict(path: Path) -> None:
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if not mode & 0o077:
+            return
+        path.chmod(mode & ~0o077)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        _log.warning("%s can be read by others than its owner: %s", path, error)
+    else:
+        _log.warning("%s could be read by others than its owner; that is over", path)

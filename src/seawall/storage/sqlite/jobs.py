@@ -1,0 +1,143 @@
+"""Promised turns in SQLite: who runs them, who takes them over, how they failed."""
+
+import sqlite3
+
+import msgspec
+
+from seawall.storage.port import BackgroundJob, JobFailure
+from seawall.turn import Principal
+
+__all__ = [
+    "INSERT_JOBS",
+    "claim_job",
+    "fail_job",
+    "find_orphaned_jobs",
+    "find_job",
+    "hand_over_job",
+    "purge_failures",
+    "renew_job",
+]
+
+# Of a batch of turns that begin, those that hold their session now.
+INSERT_JOBS = """
+INSERT INTO pending
+    SELECT a.tenant, a.subject, a.turn, a.session, a.pending, 1, 0, a.until, NULL, NULL
+    FROM asking a JOIN sessions s ON (s.tenant, s.subject, s.session, s.holder)
+        = (a.tenant, a.subject, a.session, a.turn)
+    WHERE a.pending IS NOT NULL AND a.until IS NOT NULL
+    ON CONFLICT DO NOTHING
+"""
+_MINE = "(tenant, subject, turn, attempt) = (?, ?, ?, ?) AND failure IS NULL"
+
+_encode = msgspec.json.Encoder().encode
+_decode_job = msgspec.json.Decoder(BackgroundJob).decode
+_decode_failure = msgspec.json.Decoder(JobFailure).decode
+
+
+def find_orphaned_jobs(
+    connection: sqlite3.Connection, limit: int, now: float, latest: float
+) -> tuple[BackgroundJob, ...]:
+    """See `SessionStore.orphaned_jobs`. latest: see `latest_lease_end`."""
+    rows = connection.execute(
+        "SELECT record, attempt, handed FROM pending WHERE failure IS NULL "
+        "AND (held_until <= ? OR held_until > ?) ORDER BY held_until LIMIT ?",
+        (now, latest, limit),
+    )
+    return tuple(_read_job(*row) for row in rows)
+
+
+def find_job(
+    connection: sqlite3.Connection, owner: Principal, turn: str, now: float
+) -> BackgroundJob | JobFailure | None:
+    """See `SessionStore.find_job`."""
+    row = connection.execute(
+        "SELECT record, attempt, handed, failure FROM pending "
+        "WHERE (tenant, subject, turn) = (?, ?, ?) AND (failure IS NULL OR failure_ends > ?)",
+        (owner.tenant, owner.subject, turn, now),
+    ).fetchone()
+    if row is None:
+        return None
+    return _read_job(*row[:3]) if row[3] is None else _decode_failure(row[3])
+
+
+def claim_job(
+    connection: sqlite3.Connection,
+    background_job: BackgroundJob,
+    until: float,
+    now: float,
+    latest: float,
+) -> BackgroundJob | None:
+    """See `SessionStore.claim`. latest: see `latest_lease_end`."""
+    key, request = background_job.key, background_job.request
+    claimed = msgspec.structs.replace(background_job, attempt=background_job.attempt + 1)
+    names = (claimed.lease_owner, until, key.tenant, key.subject)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        won = connection.execute(
+            f"UPDATE pending SET attempt = attempt + 1, held_until = ? WHERE {_MINE} "  # noqa: S608
+            "AND (held_until <= ? OR held_until > ?)",
+            (until, *_named(background_job), now, latest),
+        ).rowcount
+        if won:
+            connection.execute(
+                "UPDATE sessions SET holder = ?1, held_until = ?2, "
+                "expires_at = CASE version WHEN 0 THEN ?2 ELSE expires_at END "
+                "WHERE (tenant, subject, session, holder) = (?3, ?4, ?5, ?6)",
+                (*names, key.session, background_job.lease_owner),
+            )
+            connection.execute(
+                "UPDATE idempotency SET holder = ?, held_until = ? "
+                "WHERE (tenant, subject, key, holder) = (?, ?, ?, ?) AND number IS NULL",
+                (*names, request.idempotency_key, background_job.lease_owner),
+            )
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return claimed if won else None
+
+
+def renew_job(connection: sqlite3.Connection, background_job: BackgroundJob, until: float) -> bool:
+    """Run on until then, within the caller's transaction; False when it was taken over."""
+    return bool(
+        connection.execute(
+            f"UPDATE pending SET held_until = ? WHERE {_MINE}",  # noqa: S608
+            (until, *_named(background_job)),
+        ).rowcount
+    )
+
+
+def hand_over_job(connection: sqlite3.Connection, background_job: BackgroundJob) -> None:
+    """See `SessionStore.hand_over`."""
+    connection.execute(
+        f"UPDATE pending SET held_until = 0, handed = handed + 1 WHERE {_MINE}",  # noqa: S608
+        _named(background_job),
+    )
+
+
+def fail_job(
+    connection: sqlite3.Connection, background_job: BackgroundJob, failure: JobFailure, until: float
+) -> None:
+    """See `SessionStore.fail`. What was asked is not kept."""
+    connection.execute(
+        "UPDATE pending SET record = '', failure = ?, failure_ends = ? "  # noqa: S608
+        f"WHERE {_MINE}",
+        (_encode(failure).decode(), until, *_named(background_job)),
+    )
+
+
+def purge_failures(connection: sqlite3.Connection, now: float) -> None:
+    """Forget the reasons whose time is over."""
+    connection.execute(
+        "DELETE FROM pending WHERE failure IS NOT NULL AND failure_ends <= ?", (now,)
+    )
+
+
+def _named(background_job: BackgroundJob) -> tuple[str, str, str, int]:
+    key = background_job.key
+    return key.tenant, key.subject, background_job.request.id, background_job.attempt
+
+
+def _read_job(record: str, attempt: int, handed: int) -> BackgroundJob:
+    return msgspec.structs.replace(_decode_job(record), attempt=attempt, handed=handed)

@@ -1,0 +1,246 @@
+"""Who holds which session and key: batches of `begin`, and what ends a hold, in SQLite.
+
+As in sqlite_batches, the number of statements does not grow with the batch.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from seawall.storage.port import Begin, Lease, Replay, Snapshot
+from seawall.storage.sqlite.batches import (
+    decode_turn,
+    delete_sessions,
+    load_rows,
+    read_session,
+)
+from seawall.storage.sqlite.jobs import INSERT_JOBS, renew_job
+from seawall.storage.values import encode_job
+
+__all__ = ["CREATE_BEGINS_TABLE", "begin_turns", "release_lease", "renew_lease"]
+
+CREATE_BEGINS_TABLE = """
+CREATE TEMP TABLE asking (
+    position INTEGER PRIMARY KEY, tenant TEXT, subject TEXT, session TEXT, turns INTEGER,
+    turn TEXT, until REAL, opens INTEGER, key TEXT, fingerprint TEXT, pending TEXT
+)
+"""
+_FILL = """
+INSERT INTO asking SELECT key, value->>0, value->>1, value->>2, value->>3, value->>4, value->>5,
+    value->>6, value->>7, value->>8, value->>9 FROM json_each(?)
+"""
+# A key whose turn is gone with its session, or whose holder has not been heard of in time.
+_DROP_DEAD_KEYS = """
+DELETE FROM idempotency WHERE (tenant, subject, key) IN
+    (SELECT tenant, subject, key FROM asking WHERE key IS NOT NULL)
+    AND CASE WHEN number IS NULL THEN held_until <= :now OR held_until > :latest ELSE NOT EXISTS
+        (SELECT 1 FROM sessions s WHERE (s.tenant, s.subject, s.session) =
+            (idempotency.tenant, idempotency.subject, idempotency.session)
+            AND s.expires_at > :now) END
+"""
+_LEASE_KEYS = """
+INSERT INTO idempotency
+    SELECT tenant, subject, key, fingerprint, session, NULL, turn, until FROM asking
+    WHERE key IS NOT NULL AND until IS NOT NULL ORDER BY position
+    ON CONFLICT DO UPDATE SET held_until = excluded.held_until, session = excluded.session,
+        fingerprint = excluded.fingerprint
+    WHERE number IS NULL AND holder = excluded.holder
+"""
+_DROP_DEAD_NAMES = """
+(SELECT a.tenant, a.subject, a.session FROM asking a JOIN sessions s
+    ON (s.tenant, s.subject, s.session) = (a.tenant, a.subject, a.session)
+    WHERE a.opens AND (s.expires_at <= ? OR s.version = 0 AND s.held_until > ?))
+"""
+# Only who has its key, if it has one, needs the session.
+_HAS_ITS_KEY = """
+(a.key IS NULL OR EXISTS (SELECT 1 FROM idempotency i WHERE i.number IS NULL
+    AND (i.tenant, i.subject, i.key, i.holder) = (a.tenant, a.subject, a.key, a.turn)))
+"""
+_OPEN = f"""
+INSERT INTO sessions
+    SELECT tenant, subject, session, 0, NULL, '{{}}', :now, :now, until, turn, until FROM asking a
+    WHERE opens AND until IS NOT NULL AND {_HAS_ITS_KEY} ON CONFLICT DO NOTHING
+"""  # noqa: S608 - no value of anybody's is put in here
+_LEASE_SESSIONS = f"""
+UPDATE sessions SET holder = a.turn, held_until = a.until,
+    expires_at = CASE version WHEN 0 THEN a.until ELSE expires_at END
+FROM asking a WHERE (sessions.tenant, sessions.subject, sessions.session)
+        = (a.tenant, a.subject, a.session)
+    AND a.until IS NOT NULL AND sessions.expires_at > :now
+    AND (sessions.holder IS NULL OR sessions.held_until <= :now OR sessions.held_until > :latest
+        OR sessions.holder = a.turn)
+    AND {_HAS_ITS_KEY}
+"""  # noqa: S608 - as above
+# Who has come too late for its key has no use for a session, or a name, that it holds.
+_LATE = f"""
+a.until IS NOT NULL AND (sessions.tenant, sessions.subject, sessions.session, sessions.holder)
+    = (a.tenant, a.subject, a.session, a.turn) AND NOT {_HAS_ITS_KEY}
+"""
+_RELEASE_LATE_SESSIONS = f"""
+UPDATE sessions SET holder = NULL, held_until = NULL FROM asking a
+    WHERE sessions.version > 0 AND {_LATE}
+"""  # noqa: S608 - as above
+_RELEASE_LATE_NAMES = f"""
+DELETE FROM sessions WHERE version = 0 AND EXISTS (SELECT 1 FROM asking a WHERE {_LATE})
+"""  # noqa: S608 - as above
+_KEYS = """
+SELECT json_group_array(json_array(a.position, i.session, i.fingerprint, i.holder, i.held_until,
+    t.payload)) FROM asking a
+    JOIN idempotency i ON (i.tenant, i.subject, i.key) = (a.tenant, a.subject, a.key)
+    LEFT JOIN turns t ON (t.tenant, t.subject, t.session, t.number)
+        = (i.tenant, i.subject, i.session, i.number)
+"""
+_RENEW_SESSION = """
+UPDATE sessions SET held_until = ?1, expires_at = CASE version WHEN 0 THEN ?1 ELSE expires_at END
+    WHERE tenant = ?2 AND subject = ?3 AND session = ?4 AND holder = ?5 AND expires_at > ?6
+"""
+_OTHERS_SESSION = """
+SELECT 1 FROM sessions WHERE tenant = ? AND subject = ? AND session = ? AND holder IS NOT ?
+    AND expires_at > ?
+"""
+_RENEW_KEY = """
+UPDATE idempotency SET held_until = ? WHERE tenant = ? AND subject = ? AND key = ? AND holder = ?
+"""
+_RELEASE_KEY = """
+DELETE FROM idempotency WHERE tenant = ? AND subject = ? AND key = ? AND holder = ?
+    AND number IS NULL
+"""
+_RELEASE_SESSION = """
+UPDATE sessions SET holder = NULL, held_until = NULL
+    WHERE tenant = ? AND subject = ? AND session = ? AND holder = ? AND version > 0
+"""
+_RELEASE_NAME = """
+DELETE FROM sessions WHERE tenant = ? AND subject = ? AND session = ? AND holder = ?
+    AND version = 0
+"""
+
+_encode = msgspec.json.Encoder().encode
+_Key = tuple[int, str, str, str | None, float | None, str | None]
+_decode_keys = msgspec.json.Decoder(list[_Key]).decode
+
+
+def begin_turns(
+    connection: sqlite3.Connection, begins: Sequence[Begin], now: float, latest: float
+) -> list[Snapshot]:
+    """Begin a batch in one transaction, first come, first served; answers in their order.
+
+    latest: see `latest_lease_end`.
+    """
+    asking = _encode(
+        [
+            (
+                each.key.tenant,
+                each.key.subject,
+                each.key.session,
+                each.turns,
+                each.turn,
+                each.until,
+                each.opens,
+                each.idempotency_key,
+                each.fingerprint,
+                # One that is taken over has been promised before.
+                encode_job(each.background_job).decode()
+                if each.background_job and each.background_job.attempt == 1
+                else None,
+            )
+            for each in begins
+        ]
+    ).decode()
+    keyed = any(each.idempotency_key is not None for each in begins)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(_FILL, (asking,))
+        if keyed:
+            connection.execute(_DROP_DEAD_KEYS, {"now": now, "latest": latest})
+            connection.execute(_LEASE_KEYS)
+            connection.execute(_RELEASE_LATE_SESSIONS)
+            connection.execute(_RELEASE_LATE_NAMES)
+        if any(each.opens for each in begins):
+            delete_sessions(connection, _DROP_DEAD_NAMES, (now, latest))
+            connection.execute(_OPEN, {"now": now})
+        connection.execute(_LEASE_SESSIONS, {"now": now, "latest": latest})
+        if any(each.background_job is not None for each in begins):
+            connection.execute(INSERT_JOBS)
+        rows, histories = load_rows(connection, asking, now)
+        (keys,) = connection.execute(_KEYS).fetchone() if keyed else ("[]",)
+        connection.execute("DELETE FROM asking")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    found = {key[0]: key for key in _decode_keys(keys)}
+    snapshots: list[Snapshot] = []
+    for position, begin in enumerate(begins):
+        row = rows.get(position)
+        replay, running = _of_key(begin, found.get(position))
+        lease_owner, until = (row[7], row[8]) if row is not None else (None, None)
+        busy = (
+            Lease(lease_owner, begin.key.session, until or 0.0)
+            if lease_owner is not None
+            and lease_owner != begin.turn
+            and now < (until or 0.0) <= latest
+            else None
+        )
+        snapshots.append(
+            Snapshot(
+                read_session(begin.key, row) if row is not None else None,
+                histories.get(position, ()),
+                replay,
+                running,
+                busy,
+            )
+        )
+    return snapshots
+
+
+def renew_lease(connection: sqlite3.Connection, begin: Begin, now: float) -> bool:
+    """See `SessionStore.renew`."""
+    owner = (begin.key.tenant, begin.key.subject)
+    session = (*owner, begin.key.session, begin.turn)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(_RENEW_SESSION, (begin.until, *session, now))
+        # A session whose first turn this is has no row yet, and is nobody else's.
+        kept = not connection.execute(_OTHERS_SESSION, (*session, now)).fetchone()
+        if begin.idempotency_key is not None:
+            key = (begin.until, *owner, begin.idempotency_key, begin.turn)
+            kept &= connection.execute(_RENEW_KEY, key).rowcount > 0
+        if begin.background_job is not None and begin.until is not None:
+            kept &= renew_job(connection, begin.background_job, begin.until)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return kept
+
+
+def release_lease(connection: sqlite3.Connection, begin: Begin) -> None:
+    """See `SessionStore.release`."""
+    owner = (begin.key.tenant, begin.key.subject)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement, what in (
+            (_RELEASE_KEY, begin.idempotency_key),
+            (_RELEASE_SESSION, begin.key.session),
+            (_RELEASE_NAME, begin.key.session),
+        ):
+            connection.execute(statement, (*owner, what, begin.turn))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _of_key(begin: Begin, key: _Key | None) -> tuple[Replay | None, Lease | None]:
+    if key is None:
+        return None, None
+    _, session, fingerprint, lease_owner, until, payload = key
+    if payload is not None:
+        return Replay(session, fingerprint, decode_turn(payload)), None
+    if lease_owner is None or lease_owner == begin.turn:
+        return None, None
+    return None, Lease(lease_owner, session, until or 0.0, fingerprint)

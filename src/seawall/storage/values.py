@@ -1,0 +1,163 @@
+"""What a store is given to write, checked before it gets there; a database refuses whole batches.
+
+A store must be able to read what it wrote: a lone surrogate cannot be encoded, and a number that
+is not finite would come back as null.
+"""
+
+from math import isfinite
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from seawall.errors import InvalidField, TurnLimitReached
+from seawall.storage.port import BackgroundJob, Commit
+from seawall.turn import (
+    AssistantMessage,
+    Message,
+    Principal,
+    SessionKey,
+    ToolMessage,
+    TurnRecord,
+)
+
+__all__ = [
+    "MAX_LOADED_BYTES",
+    "MAX_PAGE_BYTES",
+    "check_commit",
+    "check_idempotency_key",
+    "check_limit",
+    "encode_job",
+    "encode_state",
+    "encode_turn",
+    "is_key",
+    "is_name",
+    "is_owner",
+]
+
+MAX_LOADED_BYTES = 2 << 20
+"""A turn that is larger is not loaded with a history, nor is any before it."""
+
+MAX_PAGE_BYTES = 8 << 20
+"""A page of a list ends with the turn that reaches this."""
+
+_MAX_TURN_BYTES = 32 << 20
+_MAX_NAME_BYTES = 1_000  # of the 1,024 of a sort key of DynamoDB
+_MAX_OWNER_BYTES = 1_024
+_MAX_LIMIT = 1_000_000
+
+_encode = msgspec.json.Encoder().encode
+
+
+def is_name(*names: str) -> bool:
+    """Whether there may be something of these names in a store: text of bounded length, no NUL."""
+    return all(_is_text(name, _MAX_NAME_BYTES) for name in names)
+
+
+def is_owner(owner: Principal | SessionKey) -> bool:
+    """The same of the names of an owner, which identity allows to be a little longer."""
+    return all(_is_text(name, _MAX_OWNER_BYTES) for name in (owner.tenant, owner.subject))
+
+
+def is_key(key: SessionKey, *names: str) -> bool:
+    """The same of a session, and of what else is named with it."""
+    return is_owner(key) and is_name(key.session, *names)
+
+
+def check_idempotency_key(key: str | None) -> None:
+    """An idempotency key is a name in the store.
+
+    Raises:
+        InvalidField: it cannot be.
+    """
+    if key is not None and not is_name(key):
+        raise InvalidField(
+            f"Must be text of at most {_MAX_NAME_BYTES} bytes without NUL.",
+            field="idempotency_key",
+        )
+
+
+def check_limit(limit: int) -> None:
+    """How many things of a list are asked for.
+
+    Raises:
+        InvalidField: no store can be asked for so many.
+    """
+    if not 1 <= limit <= _MAX_LIMIT:
+        raise InvalidField(f"Must be a number from 1 to {_MAX_LIMIT}.", field="limit")
+
+
+def check_commit(commit: Commit) -> int:
+    """About how many bytes a commit takes: the characters of its texts.
+
+    Raises:
+        InvalidField: its session, or its idempotency key, cannot be a name in a store.
+        TurnLimitReached: it does not fit into a store.
+    """
+    check_idempotency_key(commit.idempotency_key)
+    if not is_key(commit.key):
+        raise InvalidField(
+            f"Must be text of at most {_MAX_NAME_BYTES} bytes without NUL.", field="session"
+        )
+    size = 0
+    for message in commit.turn.messages:
+        size += _size(message)
+    for name, text in commit.state.items():
+        size += len(name) + len(text)
+    if size > _MAX_TURN_BYTES:
+        raise TurnLimitReached(
+            f"The turn is too large to be kept: {size} characters; {_MAX_TURN_BYTES} are possible."
+        )
+    return size
+
+
+def encode_turn(turn: TurnRecord) -> bytes:
+    """A turn as JSON that can be read again; what cannot be kept of it is replaced."""
+    if not isfinite(turn.confidence):
+        turn = structs.replace(turn, confidence=0.0)
+    return _encoded(turn)
+
+
+def encode_state(state: dict[str, str]) -> bytes:
+    """The notes of the tools as JSON."""
+    return _encoded(state)
+
+
+def encode_job(background_job: BackgroundJob) -> bytes:
+    """A promise as JSON."""
+    return _encoded(background_job)
+
+
+def _is_text(name: str, most: int) -> bool:
+    if "\0" in name or len(name) > most:
+        return False
+    try:
+        return name.isascii() or len(name.encode()) <= most
+    except UnicodeEncodeError:
+        return False
+
+
+def _encoded(value: object) -> bytes:
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        return _encode(_clean(msgspec.to_builtins(value)))
+
+
+def _clean(value: Any) -> Any:  # noqa: ANN401 - plain data of any kind
+    """Plain data with U+FFFD in place of each lone surrogate."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_clean(name): _clean(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(each) for each in value]
+    return value
+
+
+def _size(message: Message) -> int:
+    if type(message) is AssistantMessage:
+        return len(message.text) + sum(
+            len(each.name) + len(each.arguments) for each in message.tool_calls
+        )
+    return len(message.content) if type(message) is ToolMessage else len(message.text)  # type: ignore[union-attr]

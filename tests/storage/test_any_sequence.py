@@ -1,0 +1,229 @@
+"""Any sequence of calls: each store does what plain dictionaries do."""
+
+import asyncio
+import shutil
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from seawall.errors import SessionConflict, SessionNotFound
+from seawall.storage.port import Lease
+from seawall.turn import SessionKey
+from tests.storage.calls import Clock, begin, commit, look
+from tests.storage.stores import NAMES, make_store, new_place
+
+
+class _Model(RuleBasedStateMachine):
+    """Any sequence of calls, checked against plain dictionaries."""
+
+    name = ""
+    endpoint = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.place = new_place(self.name)
+        self.clock = Clock()
+        self.sessions: dict[SessionKey, tuple[list[str], float]] = {}
+        self.keys: dict[tuple[str, str], tuple[SessionKey, str]] = {}
+        self.held: dict[SessionKey, tuple[str, float]] = {}
+        self.claims: dict[tuple[str, str], tuple[str, str, float]] = {}
+        self.turns = {"x": 0, "y": 0}  # who runs turns, and how many they have committed
+
+    @initialize()
+    def start(self) -> None:
+        self.loop.run_until_complete(self._open())
+
+    async def _open(self) -> None:
+        self.store = make_store(self.name, self.place, self.endpoint, self.clock)
+        await self.store.open()
+
+    def teardown(self) -> None:
+        self.loop.run_until_complete(self.store.close())
+        self.loop.close()
+        shutil.rmtree(self.place, ignore_errors=True)
+
+    def _forget_expired(self) -> None:
+        now = self.clock.now
+        for key in [key for key, (_, expires) in self.sessions.items() if expires <= now]:
+            self._forget(key)
+        for key in [key for key, (_, until) in self.held.items() if until <= now]:
+            if key not in self.sessions:  # a name that was held for a first turn
+                del self.held[key]
+
+    def _forget(self, key: SessionKey) -> None:
+        del self.sessions[key]
+        self.held.pop(key, None)
+        self.keys = {name: each for name, each in self.keys.items() if each[0] != key}
+
+    def _session_held(self, key: SessionKey, turn: str) -> tuple[str, float] | None:
+        """By another turn that is believed to be alive."""
+        lease_owner = self.held.get(key)
+        return (
+            lease_owner
+            if lease_owner and lease_owner[0] != turn and lease_owner[1] > self.clock.now
+            else None
+        )
+
+    def _key_held(self, name: tuple[str, str], turn: str) -> tuple[str, str, float] | None:
+        claim = self.claims.get(name)
+        return claim if claim and claim[0] != turn and claim[2] > self.clock.now else None
+
+    keys_strategy = st.builds(
+        SessionKey, st.just("acme"), st.sampled_from(["ada", "eve"]), st.sampled_from(["s", "t"])
+    )
+    runners = st.sampled_from(["x", "y"])
+
+    @rule(
+        key=keys_strategy,
+        runner=runners,
+        slip=st.sampled_from([0, 0, 0, 1, -1]),
+        used=st.sampled_from([None, "k", "l"]),
+        seconds=st.sampled_from([5.0, 50.0]),
+    )
+    def commits(
+        self, key: SessionKey, runner: str, slip: int, used: str | None, seconds: float
+    ) -> None:
+        turns, _ = self.sessions.get(key, ([], 0.0))
+        version = max(0, len(turns) + slip)
+        turn = f"{runner}{self.turns[runner]}"
+        name = (key.subject, used or "")
+        works = (
+            version == len(turns)
+            and not self._session_held(key, turn)
+            and not (used and (name in self.keys or self._key_held(name, turn)))
+        )
+        expires = self.clock.now + seconds
+        call = self.store.commit(
+            commit(
+                key,
+                version,
+                by=turn,
+                idempotency_key=used,
+                fingerprint="f" if used else None,
+                expires_at=expires,
+            )
+        )
+        if not works:
+            with pytest.raises(SessionConflict):
+                self.loop.run_until_complete(call)
+            return
+        self.loop.run_until_complete(call)
+        self.turns[runner] += 1
+        self.sessions[key] = ([*turns, turn], expires)
+        self.held.pop(key, None)
+        if used is not None:
+            self.keys[name] = (key, turn)
+            self.claims.pop(name, None)
+
+    @rule(
+        key=keys_strategy,
+        runner=runners,
+        used=st.sampled_from([None, None, "k"]),
+        opens=st.sampled_from([False, False, True]),
+        seconds=st.sampled_from([2.0, 20.0]),
+    )
+    def begins(
+        self, key: SessionKey, runner: str, used: str | None, opens: bool, seconds: float
+    ) -> None:
+        turn, until = f"{runner}{self.turns[runner]}", self.clock.now + seconds
+        changes: dict[str, Any] = {"opens": opens, "until": until}
+        if used is not None:
+            changes["idempotency_key"] = used
+        found = self.loop.run_until_complete(self.store.begin(begin(key, turn, **changes)))
+        name = (key.subject, used or "")
+        replay = self.keys.get(name) if used else None
+        running = self._key_held(name, turn) if used and not replay else None
+        assert (found.replay and found.replay.turn.id) == (replay and replay[1])
+        assert (found.running and found.running.turn) == (running and running[0])
+        busy = self._session_held(key, turn)
+        assert (found.busy and found.busy.turn) == (busy and busy[0])
+        if replay or running:  # too late for its key, it also lets go of what it held
+            if self.held.get(key, ("", 0.0))[0] == turn:
+                del self.held[key]
+            return
+        if used:
+            self.claims[name] = (turn, key.session, until)
+        if not busy and (opens or key in self.sessions or key in self.held):
+            self.held[key] = (turn, until)
+
+    @rule(key=keys_strategy, runner=runners, used=st.sampled_from([None, "k"]))
+    def releases(self, key: SessionKey, runner: str, used: str | None) -> None:
+        turn = f"{runner}{self.turns[runner]}"
+        changes: dict[str, Any] = {"idempotency_key": used} if used else {}
+        self.loop.run_until_complete(self.store.release(begin(key, turn, **changes)))
+        if self.held.get(key, ("", 0.0))[0] == turn:
+            del self.held[key]
+        name = (key.subject, used or "")
+        if self.claims.get(name, ("", "", 0.0))[0] == turn:
+            del self.claims[name]
+
+    @rule(key=keys_strategy, runner=runners, seconds=st.sampled_from([2.0, 20.0]))
+    def renews(self, key: SessionKey, runner: str, seconds: float) -> None:
+        turn, until = f"{runner}{self.turns[runner]}", self.clock.now + seconds
+        exists = key in self.sessions or key in self.held
+        kept = not exists or self.held.get(key, ("", 0.0))[0] == turn
+        call = self.store.renew(begin(key, turn, until=until))
+        assert self.loop.run_until_complete(call) == kept
+        if exists and kept:
+            self.held[key] = (turn, until)
+
+    @rule(key=keys_strategy)
+    def deletes(self, key: SessionKey) -> None:
+        call = self.store.delete(key)
+        if key in self.sessions:
+            self.loop.run_until_complete(call)
+            self._forget(key)
+        else:
+            with pytest.raises(SessionNotFound):
+                self.loop.run_until_complete(call)
+
+    @rule(seconds=st.sampled_from([1.0, 4.0, 60.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self._forget_expired()
+
+    @rule()
+    def reopens(self) -> None:
+        self.loop.run_until_complete(self.store.close())
+        self.start()
+
+    @invariant()
+    def everything_is_there(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        for subject in ("ada", "eve"):
+            for session in ("s", "t"):
+                key = SessionKey("acme", subject, session)
+                found = self.loop.run_until_complete(look(self.store, key, 3, "k"))
+                turns, _ = self.sessions.get(key, ([], 0.0))
+                assert [each.id for each in found.turns] == turns[-3:]
+                assert (found.session.version if found.session else 0) == len(turns)
+                replay = self.keys.get((subject, "k"))
+                stored = found.replay and (found.replay.session, found.replay.turn.id)
+                assert stored == (replay and (replay[0].session, replay[1]))
+                running = None if replay else self._key_held((subject, "k"), "looker")
+                assert found.running == (running and Lease(running[0], running[1], running[2], "f"))
+                busy = self._session_held(key, "looker")
+                assert found.busy == (busy and Lease(busy[0], session, busy[1]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_sequence_of_calls(name: str, request: pytest.FixtureRequest) -> None:
+    endpoint = request.getfixturevalue("dynamodb") if name == "dynamodb" else ""
+    machine: type[_Model] = type("Machine", (_Model,), {"name": name, "endpoint": endpoint})
+    examples = 25 if name == "dynamodb" else 100
+    # The same examples each time: what a search finds is not the fault of whoever runs the tests.
+    chosen = settings(
+        max_examples=examples, stateful_step_count=20, deadline=None, derandomize=True
+    )
+    run_state_machine_as_test(machine, settings=chosen)

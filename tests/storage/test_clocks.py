@@ -1,0 +1,272 @@
+"""Clocks that are set: leases that were written before count as over, and nothing is purged."""
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from seawall.aws.dynamodb_calls import Item, Operation, Page
+from seawall.pipeline.identifiers import new_request
+from seawall.storage.dynamodb.store import DynamoDBStore
+from seawall.storage.port import BackgroundJob, SessionStore
+from seawall.storage.sqlite.clock_trust import SETTLING_SECONDS, ClockTrust
+from seawall.storage.sqlite.store import SqliteStore
+from seawall.transport.http_client import Endpoint, HttpClient
+from seawall.turn import SessionKey
+from tests.faulty_server import Answer, Request, serving
+from tests.storage.calls import KEY, NOW, Clock, begin, commit
+from tests.storage.stores import LocalClient, dynamodb_store, new_place
+from tests.storage.test_contract import Play, play
+
+__all__ = ["play"]
+
+_OTHER = SessionKey("acme", "ada", "s2")
+_HOUR = 3_600.0
+_DAY = 86_400.0
+
+
+@pytest.mark.parametrize("back", [_HOUR, 40 * _DAY])
+def test_a_dead_holder_keeps_nothing_after_the_clock_was_set_back(play: Play, back: float) -> None:
+    async def scenario(store: SessionStore, clock: Clock) -> None:
+        await store.commit(commit(KEY, 0))
+        await store.begin(begin(KEY, "dead", idempotency_key="k"))
+        clock.now = NOW + 5
+        assert (await store.begin(begin(KEY, "early"))).busy is not None
+        clock.now = NOW - back
+        until = clock.now + 10
+        found = await store.begin(begin(KEY, "next", idempotency_key="k", until=until))
+        assert (found.running, found.busy) == (None, None)
+        assert found.session is not None
+        other = await store.begin(begin(KEY, "other", until=until))
+        assert other.busy is not None
+        assert other.busy.turn == "next"
+        await store.commit(commit(KEY, 1, by="next", idempotency_key="k", fingerprint="f"))
+        looked = await store.begin(begin(KEY, "look", until=None, idempotency_key="k"))
+        assert looked.replay is not None
+
+    play(scenario)
+
+
+def test_a_name_that_was_being_opened_is_free_after_the_clock_was_set_back(play: Play) -> None:
+    async def scenario(store: SessionStore, clock: Clock) -> None:
+        await store.begin(begin(KEY, "dead", opens=True, idempotency_key="k"))
+        clock.now = NOW - _HOUR
+        until = clock.now + 10
+        found = await store.begin(begin(KEY, "next", opens=True, idempotency_key="k", until=until))
+        assert (found.running, found.busy) == (None, None)
+        await store.commit(commit(KEY, 0, by="next", idempotency_key="k", fingerprint="f"))
+
+    play(scenario)
+
+
+def test_a_turn_without_a_lease_commits_after_the_clock_was_set_back(play: Play) -> None:
+    async def scenario(store: SessionStore, clock: Clock) -> None:
+        await store.commit(commit(KEY, 0))
+        await store.begin(begin(KEY, "dead", idempotency_key="k"))
+        clock.now = NOW - _HOUR
+        await store.commit(commit(KEY, 1, by="next", idempotency_key="k", fingerprint="f"))
+
+    play(scenario)
+
+
+def test_a_turn_in_the_background_is_taken_over_after_the_clock_was_set_back(play: Play) -> None:
+    async def scenario(store: SessionStore, clock: Clock) -> None:
+        await store.commit(commit(KEY, 0))
+        request = new_request("hello", session=KEY.session, background=True)
+        background_job = BackgroundJob(
+            key=KEY, request=request, accepted_at=NOW, ends_at=NOW + _DAY
+        )
+        await store.begin(begin(KEY, request.id, background_job=background_job))
+        assert await store.orphaned_jobs(limit=5) == ()
+        clock.now = NOW - _HOUR
+        assert [each.request.id for each in await store.orphaned_jobs(limit=5)] == [request.id]
+        claimed = await store.claim(background_job, until=clock.now + 10)
+        assert claimed is not None
+        assert await store.orphaned_jobs(limit=5) == ()
+        assert await store.claim(claimed, until=clock.now + 10) is None
+        await store.commit(commit(KEY, 1, by=request.id, attempt=claimed.attempt))
+
+    play(scenario)
+
+
+def test_a_lease_of_a_server_whose_clock_is_a_little_ahead_is_respected(play: Play) -> None:
+    async def scenario(store: SessionStore, clock: Clock) -> None:
+        await store.commit(commit(KEY, 0))
+        await store.begin(begin(KEY, "ahead", until=NOW + 10 + 30))
+        clock.now = NOW + 35
+        assert (await store.begin(begin(KEY, "next", until=NOW + 45))).busy is not None
+
+    play(scenario)
+
+
+class Clocks:
+    """A wall clock, and one that is never set; time passes on both."""
+
+    def __init__(self) -> None:
+        self.wall = NOW
+        self.steady = 1_000.0
+
+    def pass_by(self, seconds: float) -> None:
+        self.wall += seconds
+        self.steady += seconds
+
+
+def _sessions(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as database:
+        return int(database.execute("SELECT count(*) FROM sessions").fetchone()[0])
+
+
+async def _until(done: Callable[[], bool], seconds: float = 5.0) -> bool:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while loop.time() < end:
+        if done():
+            return True
+        await asyncio.sleep(0.02)
+    return done()
+
+
+def _store(path: Path, clocks: Clocks) -> SqliteStore:
+    return SqliteStore(
+        path, clock=lambda: clocks.wall, steady=lambda: clocks.steady, idle_seconds=0.02
+    )
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_clock_that_jumps_ahead_purges_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, restarted: bool
+) -> None:
+    path = tmp_path / "s.db"
+    clocks = Clocks()
+
+    async def scenario() -> None:
+        store = _store(path, clocks)
+        await store.open()
+        await store.commit(commit(KEY, 0))
+        await asyncio.sleep(0.2)  # it has seen the time
+        if restarted:
+            await store.close()
+        clocks.wall += 40 * _DAY
+        if restarted:
+            store = _store(path, clocks)
+            await store.open()
+            # A turn that is taken by the wrong clock does not make it believed.
+            await store.commit(commit(_OTHER, 0, expires_at=clocks.wall + 9 * _DAY))
+        count = 2 if restarted else 1
+        assert not await _until(lambda: _sessions(path) < count, 0.5)
+        assert (await store.load(KEY, turns=1)).session is None  # it is over by that clock
+        clocks.wall -= 40 * _DAY
+        assert (await store.load(KEY, turns=1)).session is not None
+        # Time that goes on evenly for a day is believed; the expired session goes then.
+        for _ in range(50):
+            clocks.pass_by(_HOUR)
+            await asyncio.sleep(0.03)
+        assert await _until(lambda: _sessions(path) < count)
+        await store.close()
+
+    with caplog.at_level(logging.ERROR, "seawall.storage"):
+        asyncio.run(scenario())
+    said = [each for each in caplog.records if "nothing is purged" in each.msg]
+    assert 1 <= len(said) <= 2  # once there, once back
+
+
+def test_what_has_expired_is_purged_while_the_clock_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    clocks = Clocks()
+
+    async def scenario() -> None:
+        store = _store(path, clocks)
+        await store.open()
+        await store.commit(commit(KEY, 0))
+        clocks.pass_by(2_000)
+        assert await _until(lambda: _sessions(path) == 0)
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def test_when_a_clock_is_believed() -> None:
+    trust = ClockTrust(NOW, 0.0, None)
+    assert trust.check(NOW + 10 * _DAY + 300, 10 * _DAY)  # slewing is no jump
+    assert not trust.check(NOW + 10 * _DAY + 300 + _HOUR, 10 * _DAY)
+    assert not trust.check(NOW + 10 * _DAY + 2 * _HOUR, 10 * _DAY + _HOUR)
+    assert trust.check(NOW + 12 * _DAY + 2 * _HOUR, 10 * _DAY + SETTLING_SECONDS + _HOUR) is False
+    assert not ClockTrust(NOW, 0.0, NOW - 40 * _DAY).check(NOW, 1.0)
+    assert ClockTrust(NOW, 0.0, NOW - _HOUR).check(NOW, 0.0)
+    assert ClockTrust(NOW, 0.0, NOW + 40 * _DAY).check(NOW, 0.0)  # behind, it purges less
+
+
+@pytest.mark.parametrize("off", [-40 * _DAY, 40 * _DAY])
+def test_a_server_whose_clock_is_wrong_goes_by_dynamodbs(dynamodb: str, off: float) -> None:
+    """So that DynamoDB deletes nothing before its time, and others see the session as it is."""
+    true = time.time()
+
+    async def scenario() -> None:
+        http = HttpClient()
+
+        async def handle(request: Request) -> Answer:
+            signed = datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%S%z")
+            if abs(signed.timestamp() - true) > 300:
+                body = (
+                    b'{"__type":"x#InvalidSignatureException","message":"Signature expired: ..."}'
+                )
+                return Answer(400, body, {"date": formatdate(true, usegmt=True)})
+            real = await http.request(
+                "POST",
+                Endpoint.parse(dynamodb),
+                headers=[
+                    (each.encode(), request.headers[each].encode())
+                    for each in ("content-type", "x-amz-target", "x-amz-date", "authorization")
+                ],
+                body=request.body,
+                deadline=asyncio.get_running_loop().time() + 20,
+                limit=32 << 20,
+            )
+            return Answer(real.status, real.body)
+
+        table = new_place("dynamodb")
+        async with asyncio.timeout(60), serving(handle) as server:
+            right = dynamodb_store(dynamodb, table, lambda: true)
+            await right.open()
+            client = LocalClient(server.url, clock=lambda: true + off)
+            wrong = DynamoDBStore(
+                client, table, keep_seconds=_DAY, clock=lambda: true + off, closing=client.close
+            )
+            await wrong.open()
+            try:
+                ends = true + off + _DAY  # as the pipeline has it, by the same wrong clock
+                first = commit(KEY, 0, expires_at=ends, idempotency_key="k", fingerprint="f")
+                await wrong.commit(first)
+                assert (await wrong.load(KEY, turns=1)).session is not None
+                found = (await right.load(KEY, turns=1)).session
+                assert found is not None
+                assert abs(found.expires_at - true - _DAY) < 5
+                scan = Operation("Scan", Page[Item])
+                items = (
+                    await client.call(
+                        scan,
+                        {"TableName": table},
+                        deadline=asyncio.get_running_loop().time() + 20,
+                    )
+                ).items
+                assert len(items) == 3
+                for item in items:
+                    assert float(item["ttl"]["N"]) >= true + 2 * _DAY - 5
+                held = await wrong.begin(begin(KEY, "one", until=true + off + 10))
+                assert held.busy is None
+                busy = (await right.begin(begin(KEY, "two", until=true + 10))).busy
+                assert busy is not None
+                assert busy.turn == "one"
+            finally:
+                await wrong.close()
+                await right.close()
+                await http.close()
+
+    asyncio.run(scenario())

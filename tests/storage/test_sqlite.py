@@ -1,0 +1,133 @@
+import asyncio
+import multiprocessing
+import os
+import signal
+import sqlite3
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from seawall.errors import ConfigError, SessionConflict, StoreUnavailable
+from seawall.storage.sqlite.store import SqliteStore
+from seawall.turn import SessionKey
+from tests.storage.calls import KEY, NOW, commit
+
+
+def _race(path: Path, worker: int, won: "multiprocessing.SimpleQueue[tuple[int, int]]") -> None:
+    async def run() -> None:
+        store = SqliteStore(path, clock=lambda: NOW)
+        await store.open()
+        for version in range(100):
+            while True:
+                found = await store.load(KEY, turns=0)
+                if found.session is not None and found.session.version > version:
+                    break
+                try:
+                    await store.commit(commit(KEY, version, f"w{worker}"))
+                    won.put((version, worker))
+                    break
+                except SessionConflict:
+                    continue
+        await store.close()
+
+    asyncio.run(run())
+
+
+def test_processes_that_race_for_every_version() -> None:
+    """Each version is won exactly once, and both keep going."""
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "s.db"
+        won: multiprocessing.SimpleQueue[tuple[int, int]] = context.SimpleQueue()
+        workers = [context.Process(target=_race, args=(path, each, won)) for each in range(3)]
+        for each in workers:
+            each.start()
+        versions = sorted(won.get()[0] for _ in range(100))
+        for each in workers:
+            each.join(60)
+            assert each.exitcode == 0
+        assert versions == list(range(100))
+
+
+def _write_until_killed(path: Path, told: "multiprocessing.SimpleQueue[str]") -> None:
+    async def run() -> None:
+        store = SqliteStore(path, clock=lambda: NOW)
+        await store.open()
+
+        async def write(writer: int) -> None:
+            for number in range(100_000):
+                session = f"s{writer}-{number}"
+                await store.commit(commit(SessionKey("acme", "ada", session), 0))
+                told.put(session)
+
+        await asyncio.gather(*(write(writer) for writer in range(20)))
+
+    asyncio.run(run())
+
+
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    told: multiprocessing.SimpleQueue[str] = context.SimpleQueue()
+    writer = context.Process(target=_write_until_killed, args=(tmp_path / "s.db", told))
+    writer.start()
+    acknowledged = {told.get() for _ in range(500)}
+    assert writer.pid is not None
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    with closing(sqlite3.connect(tmp_path / "s.db")) as database:
+        stored = {row[0] for row in database.execute("SELECT session FROM sessions")}
+        turns = {row[0] for row in database.execute("SELECT session FROM turns")}
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert acknowledged <= stored
+    assert stored == turns
+
+
+def test_a_file_that_is_something_else(tmp_path: Path) -> None:
+    (tmp_path / "s.db").write_text("this is not a database, but it is long enough" * 100)
+    before = (tmp_path / "s.db").read_bytes()
+    with pytest.raises(ConfigError, match="is not a database"):
+        asyncio.run(SqliteStore(tmp_path / "s.db").open())
+    assert (tmp_path / "s.db").read_bytes() == before
+    with pytest.raises(StoreUnavailable, match="cannot be opened"):
+        asyncio.run(SqliteStore(tmp_path / "missing" / "s.db").open())
+
+
+def test_a_store_that_another_holds_says_so_in_time(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = SqliteStore(tmp_path / "s.db", clock=lambda: NOW, busy_seconds=0.2)
+        await store.open()
+        with closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with asyncio.timeout(5):
+                with pytest.raises(StoreUnavailable):
+                    await store.commit(commit(KEY, 0))
+            other.execute("ROLLBACK")
+        await store.commit(commit(KEY, 0))
+        await store.close()
+
+    asyncio.run(scenario())
+
+
+def _open(path: Path, start: float) -> None:
+    async def run() -> None:
+        store = SqliteStore(path)
+        await store.open()
+        await store.close()
+
+    while time.monotonic() < start:
+        pass
+    asyncio.run(run())
+
+
+def test_workers_that_open_a_new_file_at_the_same_moment(tmp_path: Path) -> None:
+    """It failed one start in five: "database is locked", at once, whatever the timeout."""
+    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as workers:
+        for number in range(25):
+            start = time.monotonic() + 0.05
+            opened = [workers.submit(_open, tmp_path / f"{number}.db", start) for _ in range(4)]
+            for each in opened:
+                each.result(30)
