@@ -32,7 +32,7 @@ class Ticket:
     charged: seconds that its tenant was charged at its start.
     """
 
-    __slots__ = ("at", "charged", "flow", "latest", "active")
+    __slots__ = ("active", "at", "charged", "flow", "latest")
 
     def __init__(self, flow: "Flow", at: float, latest: float) -> None:
         self.flow = flow
@@ -45,7 +45,7 @@ class Ticket:
 class Flow:
     """The turns of one tenant in one class."""
 
-    __slots__ = ("level", "active", "tag", "tenant", "waiting", "weight")
+    __slots__ = ("active", "level", "tag", "tenant", "waiting", "weight")
 
     def __init__(self, tenant: str, weight: float, level: "_PriorityClass") -> None:
         self.tenant = tenant

@@ -51,7 +51,7 @@ from seawall.resilience.retries import RetryBudget
 from seawall.transport.errors import ConnectFailed, TransportError
 from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 
-__all__ = ["CallLimits", "DynamoDBClient", "ClientStats"]
+__all__ = ["CallLimits", "ClientStats", "DynamoDBClient"]
 
 T = TypeVar("T")
 

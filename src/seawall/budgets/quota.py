@@ -27,7 +27,7 @@ from seawall.budgets.shared_limit import Share, Window
 from seawall.errors import DeadlineExceeded, UpstreamThrottled
 from seawall.storage.counters import Counters
 
-__all__ = ["Place", "Quota", "QuotaSettings", "QuotaPermit"]
+__all__ = ["Place", "Quota", "QuotaPermit", "QuotaSettings"]
 
 _REQUESTS = "requests"
 _TOKENS = "tokens"

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from seawall.turn import Cost, Usage
 
-__all__ = ["ModelSpend", "Reservation", "Spending", "BudgetGate"]
+__all__ = ["BudgetGate", "ModelSpend", "Reservation", "Spending"]
 
 
 class ModelSpend(Struct):
@@ -45,9 +45,9 @@ class Spending:
     """Implements `Meter` for one turn. currency: of the costs; empty where there are no prices."""
 
     __slots__ = (
+        "_budgets",
         "_closed",
         "_reservation",
-        "_budgets",
         "by_model",
         "cost",
         "currency",

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPubli
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
-__all__ = ["SignatureCheck", "signature_check", "decode_base64url"]
+__all__ = ["SignatureCheck", "decode_base64url", "signature_check"]
 
 SignatureCheck = Callable[[bytes, bytes], bool]
 """Whether a signature (first) is the one of a text (second)."""

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["BatchWorker", "BatchClassifier"]
+__all__ = ["BatchClassifier", "BatchWorker"]
 
 Answer = tuple[str, float]
 _Pending = tuple[str, "asyncio.Future[Answer]"]

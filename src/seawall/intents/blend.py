@@ -17,8 +17,8 @@ __all__ = [
     "TwoStageClassifier",
     "corrected",
     "evidence",
-    "weighted_sum",
     "to_probability",
+    "weighted_sum",
 ]
 
 Array = NDArray[np.float32]

@@ -26,8 +26,8 @@ __all__ = [
     "FleetResult",
     "Run",
     "compare",
-    "largest_crowd",
     "cpu_time_ratio",
+    "largest_crowd",
 ]
 
 _WARM = 20

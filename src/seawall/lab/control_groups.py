@@ -7,7 +7,7 @@ from pathlib import Path
 
 from seawall.errors import SeawallError
 
-__all__ = ["ControlGroupsUnavailable", "ControlGroups"]
+__all__ = ["ControlGroups", "ControlGroupsUnavailable"]
 
 _PERIOD = 100_000  # microseconds, the kernel's default
 

@@ -9,11 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 __all__ = [
-    "SERVER_NICENESS",
     "MARK",
+    "SERVER_NICENESS",
     "kill_processes_with_mark",
-    "processes_with_mark",
     "parent_death_signal",
+    "processes_with_mark",
 ]
 
 # In the environment of everything that a fleet starts, directly or not. Without "__" it is no

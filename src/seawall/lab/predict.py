@@ -30,10 +30,10 @@ from seawall.plan.inputs.workload import Clients
 __all__ = [
     "Prediction",
     "fit_line",
-    "unpredicted_options",
     "predict",
     "relative_errors",
     "stretches",
+    "unpredicted_options",
 ]
 
 _PATIENCE = 600.0

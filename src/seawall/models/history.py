@@ -24,8 +24,8 @@ __all__ = [
     "WORD_IDS",
     "CallIds",
     "call_origin",
-    "without_blanks",
     "tool_name",
+    "without_blanks",
 ]
 
 NO_CONTENT = "(no content)"

@@ -11,7 +11,7 @@ import msgspec
 
 from seawall.models.port import OutputFormat
 
-__all__ = ["ANY_OBJECT", "schema_instructions", "is_strict", "simplify_schema"]
+__all__ = ["ANY_OBJECT", "is_strict", "schema_instructions", "simplify_schema"]
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 """Any JSON object: no schema can say that to a provider that wants objects closed."""

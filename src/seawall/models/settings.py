@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from seawall.budgets.settings import PriceSettings
 from seawall.resilience.settings import ResilienceSettings
 
-__all__ = ["ModelSettings", "model_faults", "invalid_setting"]
+__all__ = ["ModelSettings", "invalid_setting", "model_faults"]
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

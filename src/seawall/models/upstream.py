@@ -17,7 +17,7 @@ from seawall.resilience.quantile import RollingQuantile
 from seawall.resilience.settings import ResilienceSettings
 from seawall.timers import TimingWheel
 
-__all__ = ["Outcome", "CallPermit", "Upstream"]
+__all__ = ["CallPermit", "Outcome", "Upstream"]
 
 _log = logging.getLogger("seawall.models")
 _THROTTLED_IN_A_ROW = 5

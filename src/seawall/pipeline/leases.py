@@ -34,7 +34,7 @@ from seawall.storage.port import (
 from seawall.storage.settings import SessionSettings
 from seawall.turn import SessionKey, TurnRequest
 
-__all__ = ["TurnLease", "best_effort", "check_same_request", "record_job_failure", "acquire_lease"]
+__all__ = ["TurnLease", "acquire_lease", "best_effort", "check_same_request", "record_job_failure"]
 
 _FIRST_POLL_SECONDS = 0.05
 _MAX_POLL_SECONDS = 0.5

@@ -26,7 +26,7 @@ from seawall.events import (
 )
 from seawall.turn import AssistantMessage, Cost, ToolMessage, TurnRecord
 
-__all__ = ["attempt_offset", "replay", "remaining", "events_after", "width"]
+__all__ = ["attempt_offset", "events_after", "remaining", "replay", "width"]
 
 _ATTEMPT_WIDTH = 1_000_000_000  # more than any turn is wide
 

@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Literal
 
-__all__ = ["CircuitBreaker", "BreakerState"]
+__all__ = ["BreakerState", "CircuitBreaker"]
 
 BreakerState = Literal["closed", "open", "half-open"]
 

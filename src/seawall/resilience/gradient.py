@@ -38,13 +38,13 @@ class GradientLimit:
 
     __slots__ = (
         "_backed_off_at",
+        "_baseline",
         "_congested",
         "_limit",
         "_maximum",
         "_minimum",
         "_rising",
         "_short",
-        "_baseline",
     )
 
     def __init__(self, *, minimum: int, maximum: int) -> None:

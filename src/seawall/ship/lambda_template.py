@@ -18,9 +18,9 @@ __all__ = [
     "SHARED_STACK",
     "FunctionOptions",
     "check_variables",
-    "scheduled_minimum",
     "fill_template",
     "function_sections",
+    "scheduled_minimum",
 ]
 
 CODE = "function.zip"

@@ -9,7 +9,7 @@ from msgspec import Struct
 from seawall.errors import ConfigError
 from seawall.plan.decision.answer import CapacityChange
 
-__all__ = ["CROWD_UNUSED", "CrowdTime", "CapacitySchedule", "parse_crowd", "capacity_schedule"]
+__all__ = ["CROWD_UNUSED", "CapacitySchedule", "CrowdTime", "capacity_schedule", "parse_crowd"]
 
 CROWD_UNUSED = "--crowd has no effect: here the plan schedules nothing for a crowd."
 """What to know where a crowd is named, and the plan has nothing for it."""

@@ -10,7 +10,7 @@ from seawall.errors import ConfigError
 from seawall.storage.port import SessionStore
 from seawall.storage.settings import SessionSettings
 
-__all__ = ["require_existing_store", "store_name", "open_store", "parse_store_name"]
+__all__ = ["open_store", "parse_store_name", "require_existing_store", "store_name"]
 
 _NAMED_BY = {"sqlite": "path", "dynamodb": "table"}
 

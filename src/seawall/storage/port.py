@@ -24,20 +24,20 @@ from seawall.turn import Principal, SessionKey, TurnRecord, TurnRequest
 __all__ = [
     "Archive",
     "ArchivePage",
+    "BackgroundJob",
     "Begin",
     "Commit",
     "JobFailure",
-    "Lease",
     "KeyRecord",
-    "BackgroundJob",
+    "Lease",
     "Replay",
     "Session",
     "SessionPage",
     "SessionStore",
     "Snapshot",
     "TurnPage",
-    "lease_owner_name",
     "latest_lease_end",
+    "lease_owner_name",
     "turn_of_lease_owner",
 ]
 

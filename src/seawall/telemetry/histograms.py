@@ -9,7 +9,7 @@ from bisect import bisect_left
 
 from msgspec import Struct, field
 
-__all__ = ["HistogramPoint", "Distribution", "Distributions"]
+__all__ = ["Distribution", "Distributions", "HistogramPoint"]
 
 _MAX_POINTS = 200
 _OTHER = (("otel.metric.overflow", True),)

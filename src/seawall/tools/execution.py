@@ -19,7 +19,7 @@ from typing import Any
 
 from msgspec import Struct
 
-__all__ = ["CallRefused", "CallResult", "CallExecutor"]
+__all__ = ["CallExecutor", "CallRefused", "CallResult"]
 
 _MAX_THREADS = 16
 _MAX_HUNG = 16
@@ -43,7 +43,7 @@ class CallResult(Struct, frozen=True):
 class _Call:
     """A call in a thread."""
 
-    __slots__ = ("context", "ended", "function", "abandoned", "loop", "timer")
+    __slots__ = ("abandoned", "context", "ended", "function", "loop", "timer")
 
     def __init__(self, function: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
         self.function = function

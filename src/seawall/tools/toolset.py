@@ -28,8 +28,8 @@ __all__ = [
     "ToolOutcome",
     "Toolset",
     "close_toolset",
-    "truncate",
     "tool",
+    "truncate",
 ]
 
 _MAX_RESULT_BYTES = 32_768  # a tool's answer is paid for again at every later model call

@@ -33,9 +33,9 @@ class SseParser:
 
     __slots__ = (
         "_buffer",
+        "_buffered",
         "_data",
         "_first",
-        "_buffered",
         "_id",
         "_long_line",
         "_max_event_bytes",

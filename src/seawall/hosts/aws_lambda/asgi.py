@@ -11,7 +11,7 @@ from seawall.errors import Problem
 from seawall.hosts.aws_lambda.http_answers import INTEGRATION, http_response, stream_prelude
 from seawall.hosts.aws_lambda.http_events import HttpEvent, Source
 
-__all__ = ["ResponseWriter", "AsgiApp", "Lifespan", "answer_http", "reject_http"]
+__all__ = ["AsgiApp", "Lifespan", "ResponseWriter", "answer_http", "reject_http"]
 
 _log = logging.getLogger("seawall.lambda")
 

@@ -12,7 +12,7 @@ import msgspec
 
 from seawall.hosts.aws_lambda.http_events import Source
 
-__all__ = ["INTEGRATION", "stream_prelude", "http_response"]
+__all__ = ["INTEGRATION", "http_response", "stream_prelude"]
 
 Header = tuple[bytes, bytes]
 

@@ -12,7 +12,7 @@ from typing import Any
 import httptools
 from msgspec import Struct
 
-__all__ = ["ApiResponse", "ApiConnection", "ApiError"]
+__all__ = ["ApiConnection", "ApiError", "ApiResponse"]
 
 _PATH = "/2018-06-01/runtime/"
 _CONNECT_SECONDS = 5.0

@@ -5,7 +5,7 @@ import logging
 from seawall.hosts.http.exchange import Scope, Send
 from seawall.requests import Request
 
-__all__ = ["RecordingSend", "log_access", "enable_access_log"]
+__all__ = ["RecordingSend", "enable_access_log", "log_access"]
 
 _log = logging.getLogger("seawall.access")
 _MAX_PATH_CHARACTERS = 500

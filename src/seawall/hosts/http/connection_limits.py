@@ -7,7 +7,7 @@ from typing import Protocol
 
 from seawall.config import ServerSettings
 
-__all__ = ["READ_BUFFER_BYTES", "EvictableConnection", "ConnectionLimits"]
+__all__ = ["READ_BUFFER_BYTES", "ConnectionLimits", "EvictableConnection"]
 
 READ_BUFFER_BYTES = 16_384
 _RESERVED_DESCRIPTORS = (
@@ -37,7 +37,7 @@ class ConnectionLimits:
         files: Descriptors that the process may have open.
     """
 
-    __slots__ = ("_files", "_buffered", "_limits", "_buffered_total", "read_buffer")
+    __slots__ = ("_buffered", "_buffered_total", "_files", "_limits", "read_buffer")
 
     def __init__(self, limits: ServerSettings, files: int) -> None:
         self._limits = limits

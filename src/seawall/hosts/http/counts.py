@@ -4,7 +4,7 @@ from collections.abc import Callable, MutableSequence, Sequence
 
 from msgspec import Struct
 
-__all__ = ["COMPLETED", "FAILED", "IN_FLIGHT", "TurnCounts", "ServerCallbacks", "sum_counts"]
+__all__ = ["COMPLETED", "FAILED", "IN_FLIGHT", "ServerCallbacks", "TurnCounts", "sum_counts"]
 
 COMPLETED, FAILED, IN_FLIGHT = range(3)
 

@@ -68,10 +68,10 @@ class Exchange:
     """
 
     __slots__ = (
-        "_throttle",
-        "_receive",
         "_has_repeated",
+        "_receive",
         "_send",
+        "_throttle",
         "_wheel",
         "cors",
         "headers",

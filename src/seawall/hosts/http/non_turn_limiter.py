@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["NonTurnLimiter", "DelayedConnection"]
+__all__ = ["DelayedConnection", "NonTurnLimiter"]
 
 _SHARE = 0.15  # of the processor time that the worker gets
 _MIN_SHARE = 0.02  # of time itself, for a worker that has little to do

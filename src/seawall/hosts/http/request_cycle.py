@@ -11,7 +11,7 @@ from seawall.errors import InternalError, Problem
 from seawall.hosts.http.exchange import encode, problem_body
 from seawall.requests import REQUEST_ID, request_id
 
-__all__ = ["STATUS_LINES", "RequestCycle", "CycleConnection"]
+__all__ = ["STATUS_LINES", "CycleConnection", "RequestCycle"]
 
 Application = Callable[..., Awaitable[None]]
 Message = MutableMapping[str, Any]
@@ -56,23 +56,23 @@ class RequestCycle:
     __slots__ = (
         "_body",
         "_chunked",
+        "_connection",
         "_expects_continue",
         "_head",
         "_head_only",
-        "_remaining",
         "_http_1_0",
-        "_connection",
         "_received",
+        "_remaining",
         "_scope",
         "_waiter",
-        "started_at",
+        "body_complete",
         "complete",
         "disconnected",
         "error",
         "keep_alive",
         "started",
+        "started_at",
         "status",
-        "body_complete",
     )
 
     def __init__(

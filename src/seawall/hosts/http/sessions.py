@@ -12,7 +12,7 @@ from seawall.orchestrator import Orchestrator
 from seawall.storage.port import Session
 from seawall.turn import AssistantMessage, Principal, SessionKey, ToolCall, TurnRecord
 
-__all__ = ["delete_session", "list_sessions", "authenticated_owner", "show_session"]
+__all__ = ["authenticated_owner", "delete_session", "list_sessions", "show_session"]
 
 _PAGE = 50
 _MAX_PAGE = 200

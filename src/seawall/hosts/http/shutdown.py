@@ -18,7 +18,7 @@ class Shutdown:
     what still runs is ended and told so.
     """
 
-    __slots__ = ("_requested", "_immediate", "abandoning", "requested")
+    __slots__ = ("_immediate", "_requested", "abandoning", "requested")
 
     def __init__(self) -> None:
         self.requested = False

@@ -41,8 +41,8 @@ from seawall.user_code import find_object
 
 __all__ = [
     "MIN_FROZEN_SECONDS",
-    "open_listeners",
     "load_orchestrator",
+    "open_listeners",
     "raise_file_limit",
     "reserve_port",
     "run_worker",

@@ -21,10 +21,10 @@ __all__ = [
     "classifier_cache_path",
     "clean_up",
     "list_fleets",
-    "save_state",
+    "load_state",
     "log_path",
     "process_start_ticks",
-    "load_state",
+    "save_state",
     "tear_down",
 ]
 

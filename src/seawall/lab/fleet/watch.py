@@ -20,7 +20,7 @@ from seawall.transport.endpoint import Endpoint
 from seawall.transport.errors import TransportError
 from seawall.transport.http_client import HttpClient
 
-__all__ = ["NOTABLE_OTHER_LOAD", "FleetWatch", "FleetSample", "watch_fleet"]
+__all__ = ["NOTABLE_OTHER_LOAD", "FleetSample", "FleetWatch", "watch_fleet"]
 
 # Of a processor, used by others: from here on, figures are not of the fleet alone.
 NOTABLE_OTHER_LOAD = 0.2

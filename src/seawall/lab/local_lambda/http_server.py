@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 from seawall.transport.http_request import MalformedRequest, parse_head
 
-__all__ = ["Header", "Request", "HttpServer", "ResponseWriter", "serve"]
+__all__ = ["Header", "HttpServer", "Request", "ResponseWriter", "serve"]
 
 Header = tuple[str, str]
 Handle = Callable[["Request", "ResponseWriter"], Awaitable[None]]

@@ -21,7 +21,7 @@ from seawall.lab.sim_model.wire import ChatRequest, Refusal, Reply, invalid, par
 from seawall.timers import TimingWheel
 from seawall.transport.http_request import MalformedRequest, RequestHead, RequestReader
 
-__all__ = ["ModelBackend", "Connection", "SteppedReply"]
+__all__ = ["Connection", "ModelBackend", "SteppedReply"]
 
 _MAX_BODY_BYTES = 8 << 20
 _MAX_HEAD_BYTES = 65_536

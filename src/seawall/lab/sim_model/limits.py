@@ -7,7 +7,7 @@ import math
 
 from msgspec import Struct
 
-__all__ = ["Limits", "Quota", "LimitExceeded", "SimLimits", "TokenBucket"]
+__all__ = ["LimitExceeded", "Limits", "Quota", "SimLimits", "TokenBucket"]
 
 
 class SimLimits(Struct, frozen=True):

@@ -18,7 +18,7 @@ from seawall.transport.endpoint import Endpoint
 from seawall.transport.errors import ProtocolError
 from seawall.transport.sse import SseParser
 
-__all__ = ["Connection", "TurnEnded", "PendingTurn", "request_bytes"]
+__all__ = ["Connection", "PendingTurn", "TurnEnded", "request_bytes"]
 
 _REFUSAL_BYTES = 300
 _AFTER_END_SECONDS = 1.0  # for the end of the body after that of the answer

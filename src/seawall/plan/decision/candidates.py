@@ -32,8 +32,8 @@ __all__ = [
     "managed",
     "memories",
     "ordinary_platform",
-    "slots_per_pod",
     "scaled_times",
+    "slots_per_pod",
     "stretched",
 ]
 

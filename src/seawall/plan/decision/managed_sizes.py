@@ -12,8 +12,8 @@ __all__ = [
     "environment_of",
     "instance_of",
     "least_environments",
-    "slots_per_environment",
     "share_of",
+    "slots_per_environment",
 ]
 
 _SLACK = 1.25  # of memory, over what is known to be taken

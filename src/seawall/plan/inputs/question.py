@@ -10,7 +10,7 @@ from seawall.plan.inputs.objective import Objective
 from seawall.plan.inputs.prices import Prices, load_prices
 from seawall.plan.inputs.workload import Workload
 
-__all__ = ["OPTION_SOURCES", "PerRequest", "Options", "Question"]
+__all__ = ["OPTION_SOURCES", "Options", "PerRequest", "Question"]
 
 HOURS = 730.0
 MONTH = HOURS * 3_600.0

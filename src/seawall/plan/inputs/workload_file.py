@@ -22,10 +22,10 @@ from seawall.plan.inputs.workload import Clients, Workload, from_trace
 
 __all__ = [
     "WORKLOAD_TABLES",
-    "with_fields",
     "from_flags",
     "read_document",
     "read_workload",
+    "with_fields",
     "workload_of",
 ]
 

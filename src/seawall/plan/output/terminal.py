@@ -6,7 +6,7 @@ from seawall.plan.decision.answer import Answer, BreakEven, PlatformAnswer
 from seawall.plan.decision.check import CheckResult
 from seawall.plan.decision.text import TITLES, amount, money, seconds
 
-__all__ = ["format_check", "format_answer"]
+__all__ = ["format_answer", "format_check"]
 
 _WIDTH = 80
 _TITLES = {

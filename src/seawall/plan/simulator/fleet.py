@@ -15,7 +15,7 @@ from seawall.plan.simulator.kernels.pods.ending import kill
 from seawall.plan.simulator.kernels.randomness import draw
 from seawall.plan.simulator.nodes import Machine, NodePool
 
-__all__ = ["Sampler", "Fleet", "Pod"]
+__all__ = ["Fleet", "Pod", "Sampler"]
 
 Phase = Literal["starting", "ready", "draining", "gone"]
 _NOTICE = 120.0

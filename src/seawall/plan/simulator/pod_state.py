@@ -13,7 +13,7 @@ from seawall.plan.simulator.job import Job
 from seawall.plan.simulator.kernels.pods import arrays as kernel
 from seawall.plan.simulator.stream import CHOICES, JITTERS, SERVICES, numbers
 
-__all__ = ["params_of", "slots_of", "initial_pods", "with_room"]
+__all__ = ["initial_pods", "params_of", "slots_of", "with_room"]
 
 Floats = NDArray[np.float64]
 _BALANCES = {"random": kernel.RANDOM, "round-robin": kernel.ROUND_ROBIN, "least": kernel.LEAST}

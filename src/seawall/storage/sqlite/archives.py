@@ -14,12 +14,12 @@ from seawall.turn import Principal, SessionKey, TurnRecord
 __all__ = [
     "delete_session",
     "erase_subject",
+    "last_trusted_time",
     "list_sessions",
     "list_turns",
-    "record_trusted_time",
     "purge_expired",
     "read_archives",
-    "last_trusted_time",
+    "record_trusted_time",
     "write_archive",
 ]
 

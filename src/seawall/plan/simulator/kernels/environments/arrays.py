@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EnvironmentStats", "Crowd", "EnvironmentParams"]
+__all__ = ["Crowd", "EnvironmentParams", "EnvironmentStats"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -49,7 +49,7 @@ from seawall.plan.simulator.kernels.heaps import pop, push
 from seawall.plan.simulator.kernels.randomness import draw, uniform
 from seawall.plan.simulator.kernels.recording import bucket, place
 
-__all__ = ["attempt", "retry_or_fail", "invoke"]
+__all__ = ["attempt", "invoke", "retry_or_fail"]
 
 Floats = NDArray[np.float64]
 

@@ -27,10 +27,10 @@ from seawall.plan.simulator.kernels.recording import place
 __all__ = [
     "end_environment",
     "finish",
-    "take_idle",
-    "start_environment",
     "rank",
     "settle",
+    "start_environment",
+    "take_idle",
     "unlink",
 ]
 

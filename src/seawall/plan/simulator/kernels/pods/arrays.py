@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PodStats", "PodParams", "Pods", "Requests"]
+__all__ = ["PodParams", "PodStats", "Pods", "Requests"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -17,7 +17,7 @@ from seawall.plan.simulator.kernels.pods.arrays import (
 from seawall.plan.simulator.kernels.randomness import uniform
 from seawall.plan.simulator.kernels.recording import place
 
-__all__ = ["retry_or_fail", "push_deadline"]
+__all__ = ["push_deadline", "retry_or_fail"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
