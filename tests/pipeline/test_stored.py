@@ -22,7 +22,7 @@ class SlowStore(SqliteStore):
 
 
 @pytest.mark.parametrize(
-    ("look_seconds", "expected"), [(0.05, DeadlineExceeded), (5.0, TurnNotFound)]
+    ("call_seconds", "expected"), [(0.05, DeadlineExceeded), (5.0, TurnNotFound)]
 )
 def test_a_store_that_is_slow_is_a_deadline_that_passed(
     tmp_path: Path, call_seconds: float, expected: type[Exception]
