@@ -17,7 +17,7 @@ from seawall.budgets.settings import BudgetLimits, BudgetSettings, PriceSettings
 from seawall.budgets.spending import Spending
 from seawall.budgets.state import read_budgets
 from seawall.errors import BudgetExhausted, StoreUnavailable
-from seawall.storage.memory_counters import MemoryCounters
+from seawall.storage.counters import MemoryCounters
 from seawall.turn import Usage
 from tests.budgets.test_quota import Shaky
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from seawall.budgets.quota import Quota, QuotaPermit, QuotaSettings
 from seawall.errors import DeadlineExceeded, StoreUnavailable, UpstreamThrottled
 from seawall.resilience.allotment import Allotment
-from seawall.storage.counters import Addition, Count
-from seawall.storage.memory_counters import MemoryCounters
+from seawall.storage.counters import Addition, Count, MemoryCounters
 
 NOW = 3_600_000.0
 ONE_MINUTE = QuotaSettings(requests_per_minute=1_000, tokens_per_minute=100_000)

@@ -11,7 +11,6 @@ from seawall.budgets.spending import Spending
 from seawall.models.metered import MeteredModel
 from seawall.models.port import Model
 from seawall.models.settings import ModelSettings
-from seawall.storage.open_counters import open_counters
 from seawall.storage.port import SessionStore
 from seawall.storage.settings import SessionSettings
 
@@ -83,7 +82,8 @@ async def open_metering(settings: Configured, store: SessionStore) -> Metering:
     wanted = {each.quota for each in models.values() if each.quota}
     if not wanted and not budgets.has_limits:
         return Metering(models, {}, None)
-    counters = await open_counters(settings.sessions, store)
+    counters = store.counters()
+    await counters.open()
     highest_token_price = max(
         (
             max(each.price.prompt, each.price.completion) * BILLION / 1e6
