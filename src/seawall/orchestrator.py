@@ -23,6 +23,7 @@ from seawall.pipeline.identifiers import new_request
 from seawall.pipeline.live import LiveTurn
 from seawall.pipeline.pipeline import Pipeline
 from seawall.pipeline.report import Observe, Observers, TurnReport
+from seawall.storage.open import open_memory_store
 from seawall.storage.port import SessionStore
 from seawall.tools.toolset import Tool, close_toolset, tool
 from seawall.turn import Principal, TurnRequest
@@ -134,10 +135,11 @@ class Orchestrator:
 
     @asynccontextmanager
     async def rehearsal(self) -> AsyncGenerator["Orchestrator", None]:
-        """The same agents and rules without effect: see `pipeline/rehearsal.py`."""
+        """The same agents and rules without outside effects: see `pipeline/warmup.py`."""
         from seawall.pipeline.warmup import warmup_ports  # noqa: PLC0415 - only at start
 
-        async with warmup_ports(self._live.pipeline.ports) as ports:
+        async with open_memory_store() as store:
+            ports = warmup_ports(self._live.pipeline.ports, store)
             stage = Orchestrator(self.settings)
             stage._opened = msgspec.structs.replace(
                 self._live,

@@ -112,9 +112,9 @@ instructions = "Help."
             async with app.rehearsal() as stage:
                 said = await _ask(stage.asgi(), "/v1/turns", {"text": "hello"})
                 assert said["content-type"] == "application/json"
-                page = await stage.store.sessions(Principal("seawall", "rehearsal"), limit=5)
+                page = await stage.store.sessions(Principal("seawall", "warm-up"), limit=5)
                 assert len(page.sessions) == 1
-            page = await app.store.sessions(Principal("seawall", "rehearsal"), limit=5)
+            page = await app.store.sessions(Principal("seawall", "warm-up"), limit=5)
             assert page.sessions == ()
         assert real.asked == []
 

@@ -190,5 +190,5 @@ def test_an_observer_that_fails_is_logged_and_keeps_nothing_from_the_others(
 
     with caplog.at_level(logging.ERROR, "seawall.turns"):
         asyncio.run(scenario())
-    said = [each for each in caplog.records if "could not be counted" in each.msg]
+    said = [each for each in caplog.records if "an observer of turns failed" in each.msg]
     assert len(said) == 1

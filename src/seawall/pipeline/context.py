@@ -1,4 +1,4 @@
-"""What a turn has with it while it runs."""
+"""The context of a turn in progress, and the ports that all turns use."""
 
 from collections.abc import Callable, Mapping
 
@@ -23,7 +23,7 @@ __all__ = ["Ports", "TurnContext"]
 
 
 class Ports(Struct, frozen=True, kw_only=True):
-    """What the pipeline stands on; composed once at start."""
+    """The ports that the pipeline uses; composed once at start."""
 
     authenticator: Authenticator
     store: SessionStore
@@ -40,7 +40,11 @@ class Ports(Struct, frozen=True, kw_only=True):
 
 
 class TurnContext(Struct):
-    """One turn while it runs; nobody else's."""
+    """The state of one turn in progress; turns share nothing.
+
+    deadline: in seconds on the event loop's clock. recovered_job: the background job that this turn
+    continues, claimed from another process.
+    """
 
     request: TurnRequest
     credential: Credential
