@@ -135,7 +135,7 @@ class _Attempt(Struct, frozen=True):
             told = found.replay
             record.attempt(turn, _done(tried, told.turn.number, told.turn.id, told.session))
             return True
-        if self.held and (found.busy or found.running):
+        if self.held and (found.session_lease or found.key_lease):
             await store.release(begin)
             return False
         version = found.session.version if found.session else 0
@@ -297,7 +297,7 @@ class _Overwrites(SqliteStore):
         except SessionConflict:
             key = commit.key
             payload = msgspec.json.encode(commit.turn).decode()
-            await self._writer.do(
+            await self._writer.submit(
                 lambda db: (
                     db.execute(
                         "UPDATE turns SET payload = ? WHERE (tenant, subject, session, number) "

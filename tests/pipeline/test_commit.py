@@ -84,90 +84,81 @@ async def ask(app: Orchestrator, request: TurnRequest) -> TurnCompleted:
     return ended[-1]
 
 
-def test_a_commit_that_is_late_is_looked_for(tmp_path: Path) -> None:
+async def test_a_commit_that_is_late_is_looked_for(tmp_path: Path) -> None:
     """Another process has the database for longer than the stage may take; then it is written."""
-
-    async def scenario() -> None:
-        path = tmp_path / "s.db"
-        model = Answering()
-        async with serving(path, model) as app:
-            request = new_request("hello", idempotency_key="k")
-            with closing(sqlite3.connect(path, isolation_level=None)) as other:
-                turn = asyncio.create_task(ask(app, request))
-                await model.reached.wait()
-                other.execute("BEGIN IMMEDIATE")
-                model.may.set()
-                await asyncio.sleep(0.8)
-                assert not turn.done()
-                other.execute("ROLLBACK")
-                completed = await turn
-            assert (completed.turn, completed.version) == (request.id, 1)
-            again = await ask(app, new_request("hello", idempotency_key="k"))
-            assert (again.turn, again.replayed, model.asked) == (request.id, True, 1)
-
-    asyncio.run(scenario())
+    path = tmp_path / "s.db"
+    model = Answering()
+    async with serving(path, model) as app:
+        request = new_request("hello", idempotency_key="k")
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            turn = asyncio.create_task(ask(app, request))
+            await model.reached.wait()
+            other.execute("BEGIN IMMEDIATE")
+            model.may.set()
+            await asyncio.sleep(0.8)
+            assert not turn.done()
+            other.execute("ROLLBACK")
+            completed = await turn
+        assert (completed.turn, completed.version) == (request.id, 1)
+        again = await ask(app, new_request("hello", idempotency_key="k"))
+        assert (again.turn, again.replayed, model.asked) == (request.id, True, 1)
 
 
-def test_what_cannot_be_seen_has_a_code_of_its_own_that_the_key_settles(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        path = tmp_path / "s.db"
-        model = Answering()
-        async with serving(path, model, look=0.5) as app:
-            request = new_request("hello", idempotency_key="k")
-            with closing(sqlite3.connect(path, isolation_level=None)) as other:
-                turn = asyncio.create_task(ask(app, request))
-                await model.reached.wait()
-                other.execute("BEGIN IMMEDIATE")
-                model.may.set()
-                with pytest.raises(CommitUnknown, match="Idempotency-Key") as unknown:
-                    await turn
-                other.execute("ROLLBACK")
-            assert (unknown.value.status, unknown.value.code) == (503, "commit-unknown")
-            assert request.session in unknown.value.detail
-            for _ in range(20):  # the late commit, or this: either way it is done once
-                try:
-                    again = await ask(app, new_request("hello", idempotency_key="k"))
-                except SessionBusy:
-                    await asyncio.sleep(0.1)
-                else:
-                    break
-            key = SessionKey(ADA.tenant, ADA.subject, again.session)
-            page = await app.store.turns(key, limit=9)
-            assert [each.id for each in page.turns] == [again.turn]
-            assert again.replayed == (again.turn == request.id)
-            assert model.asked == (1 if again.replayed else 2)
-            listed = await app.store.sessions(ADA, limit=9)
-            assert len(listed.sessions) == 1
-
-    asyncio.run(scenario())
+async def test_what_cannot_be_seen_has_a_code_of_its_own_that_the_key_settles(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "s.db"
+    model = Answering()
+    async with serving(path, model, look=0.5) as app:
+        request = new_request("hello", idempotency_key="k")
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            turn = asyncio.create_task(ask(app, request))
+            await model.reached.wait()
+            other.execute("BEGIN IMMEDIATE")
+            model.may.set()
+            with pytest.raises(CommitUnknown, match="Idempotency-Key") as unknown:
+                await turn
+            other.execute("ROLLBACK")
+        assert (unknown.value.status, unknown.value.code) == (503, "commit-unknown")
+        assert request.session in unknown.value.detail
+        for _ in range(20):  # the late commit, or this: either way it is done once
+            try:
+                again = await ask(app, new_request("hello", idempotency_key="k"))
+            except SessionBusy:
+                await asyncio.sleep(0.1)
+            else:
+                break
+        key = SessionKey(ADA.tenant, ADA.subject, again.session)
+        page = await app.store.turns(key, limit=9)
+        assert [each.id for each in page.turns] == [again.turn]
+        assert again.replayed == (again.turn == request.id)
+        assert model.asked == (1 if again.replayed else 2)
+        listed = await app.store.sessions(ADA, limit=9)
+        assert len(listed.sessions) == 1
 
 
 @pytest.mark.parametrize(
     "usage",
     [(-5, -7, -1), (math.nan, math.inf, 1), (1 << 70, 3, 1), (None, "7", 1), (3, 4, 1)],
 )
-def test_no_usage_that_a_model_reports_harms_a_turn(tmp_path: Path, usage: Any) -> None:
+async def test_no_usage_that_a_model_reports_harms_a_turn(tmp_path: Path, usage: Any) -> None:
     """Regression: a negative number of tokens failed the turn in the metrics, after its commit."""
+    model = Answering(Usage(*usage))
+    model.may.set()
+    async with serving(tmp_path / "s.db", model) as app:
+        reports: list[TurnReport] = []
+        app.observe(reports.append)
+        from seawall.telemetry.metrics import Metrics  # noqa: PLC0415 - registers its metrics
 
-    async def scenario() -> None:
-        model = Answering(Usage(*usage))
-        model.may.set()
-        async with serving(tmp_path / "s.db", model) as app:
-            reports: list[TurnReport] = []
-            app.observe(reports.append)
-            from seawall.telemetry.metrics import Metrics  # noqa: PLC0415 - registers its metrics
-
-            app.observe(Metrics().observe)
-            first = await ask(app, new_request("hello"))
-            await ask(app, new_request("and", session=first.session))
-            page = await app.store.turns(SessionKey("acme", "ada", first.session), limit=9)
-            assert [each.number for each in page.turns] == [2, 1]
-            for each in page.turns:
-                assert 0 <= each.usage.prompt_tokens <= 10**9
-                assert 0 <= each.usage.completion_tokens <= 10**9
-            assert [each.outcome for each in reports] == ["completed", "completed"]
-
-    asyncio.run(scenario())
+        app.observe(Metrics().observe)
+        first = await ask(app, new_request("hello"))
+        await ask(app, new_request("and", session=first.session))
+        page = await app.store.turns(SessionKey("acme", "ada", first.session), limit=9)
+        assert [each.number for each in page.turns] == [2, 1]
+        for each in page.turns:
+            assert 0 <= each.usage.prompt_tokens <= 10**9
+            assert 0 <= each.usage.completion_tokens <= 10**9
+        assert [each.outcome for each in reports] == ["completed", "completed"]
 
 
 def test_an_observer_that_fails_is_logged_and_keeps_nothing_from_the_others(

@@ -144,9 +144,9 @@ class _Model(RuleBasedStateMachine):
         replay = self.keys.get(name) if used else None
         running = self._key_held(name, turn) if used and not replay else None
         assert (found.replay and found.replay.turn.id) == (replay and replay[1])
-        assert (found.running and found.running.turn) == (running and running[0])
+        assert (found.key_lease and found.key_lease.owner) == (running and running[0])
         busy = self._session_held(key, turn)
-        assert (found.busy and found.busy.turn) == (busy and busy[0])
+        assert (found.session_lease and found.session_lease.owner) == (busy and busy[0])
         if replay or running:  # too late for its key, it also lets go of what it held
             if self.held.get(key, ("", 0.0))[0] == turn:
                 del self.held[key]
@@ -212,9 +212,11 @@ class _Model(RuleBasedStateMachine):
                 stored = found.replay and (found.replay.session, found.replay.turn.id)
                 assert stored == (replay and (replay[0].session, replay[1]))
                 running = None if replay else self._key_held((subject, "k"), "looker")
-                assert found.running == (running and Lease(running[0], running[1], running[2], "f"))
+                assert found.key_lease == (
+                    running and Lease(running[0], running[1], running[2], "f")
+                )
                 busy = self._session_held(key, "looker")
-                assert found.busy == (busy and Lease(busy[0], session, busy[1]))
+                assert found.session_lease == (busy and Lease(busy[0], session, busy[1]))
 
 
 @pytest.mark.parametrize("name", NAMES)

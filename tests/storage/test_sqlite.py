@@ -96,20 +96,17 @@ def test_a_file_that_is_something_else(tmp_path: Path) -> None:
         asyncio.run(SqliteStore(tmp_path / "missing" / "s.db").open())
 
 
-def test_a_store_that_another_holds_says_so_in_time(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        store = SqliteStore(tmp_path / "s.db", clock=lambda: NOW, busy_seconds=0.2)
-        await store.open()
-        with closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            async with asyncio.timeout(5):
-                with pytest.raises(StoreUnavailable):
-                    await store.commit(commit(KEY, 0))
-            other.execute("ROLLBACK")
-        await store.commit(commit(KEY, 0))
-        await store.close()
-
-    asyncio.run(scenario())
+async def test_a_store_that_another_holds_says_so_in_time(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db", clock=lambda: NOW, busy_seconds=0.2)
+    await store.open()
+    with closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with asyncio.timeout(5):
+            with pytest.raises(StoreUnavailable):
+                await store.commit(commit(KEY, 0))
+        other.execute("ROLLBACK")
+    await store.commit(commit(KEY, 0))
+    await store.close()
 
 
 def _open(path: Path, start: float) -> None:

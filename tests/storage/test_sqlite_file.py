@@ -282,13 +282,13 @@ def test_a_database_that_becomes_read_only_gives_503_and_recovers(tmp_path: Path
         def switch(on: int) -> Callable[[sqlite3.Connection], None]:
             return lambda db: db.execute(f"PRAGMA query_only = {on}").close()
 
-        await store._writer.do(switch(1))
+        await store._writer.submit(switch(1))
         with pytest.raises(StoreUnavailable):
             await store.commit(commit(KEY, 1))
         with pytest.raises(StoreUnavailable):
             await store.begin(begin(KEY, "t"))
         assert (await store.load(KEY, turns=1)).session is not None
-        await store._writer.do(switch(0))
+        await store._writer.submit(switch(0))
         await store.commit(commit(KEY, 1))
 
     play(path, scenario)

@@ -211,7 +211,7 @@ def _check_items(text: str) -> None:
     key = SessionKey(text[:256] or "x", "ada", "s")
     try:
         items = [head_key(key), key_record_key(key, "k")]
-        items += turn_items(key, _commit(key, text).turn, born=_NOW, expires_at=_NOW)
+        items += turn_items(key, _commit(key, text).turn, created_at=_NOW, expires_at=_NOW)
     except Problem as problem:
         if problem.status >= 500 and problem.code != "turn-limit-reached":
             raise AssertionError("it is not the client's mistake") from problem

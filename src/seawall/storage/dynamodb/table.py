@@ -26,7 +26,7 @@ from seawall.aws.dynamodb_calls import (
     Query,
     Returned,
     Table,
-    TableDescribed,
+    TableOutput,
     Update,
 )
 from seawall.aws.dynamodb_errors import (
@@ -250,11 +250,11 @@ async def prepare_table(table: SessionTable, *, create: bool) -> None:
         await _enable_expiry(client, name, deadline)
 
 
-async def _describe(client: DynamoDBClient, table: str, deadline: float) -> TableDescribed:
+async def _describe(client: DynamoDBClient, table: str, deadline: float) -> TableOutput:
     return await client.call(DESCRIBE_TABLE, {"TableName": table}, deadline=deadline)
 
 
-async def _create(client: DynamoDBClient, table: str, deadline: float) -> TableDescribed:
+async def _create(client: DynamoDBClient, table: str, deadline: float) -> TableOutput:
     request = Table(
         table_name=table,
         attribute_definitions=[
