@@ -192,15 +192,19 @@ def _strangers(answer: str, wish: Wish) -> list[str]:
 
 @given(wishes, delays)
 @settings(max_examples=12, deadline=None)
-async def test_nothing_crosses_whatever_the_order(turns: list[Wish], pauses: list[float]) -> None:
+def test_nothing_crosses_whatever_the_order(turns: list[Wish], pauses: list[float]) -> None:
     """Conversations of four customers of two tenants, all at once, in any interleaving."""
     counts: dict[Wish, int] = {}
     for wish in turns:
         counts[wish] = counts.get(wish, 0) + 1
-    with tempfile.TemporaryDirectory() as folder:
-        async with build(Path(folder), EchoModel(pauses)) as app, asyncio.TaskGroup() as group:
-            for wish, count in counts.items():
-                group.create_task(one_after_another(app, wish, min(count, 6)))
+
+    async def scenario() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            async with build(Path(folder), EchoModel(pauses)) as app, asyncio.TaskGroup() as group:
+                for wish, count in counts.items():
+                    group.create_task(one_after_another(app, wish, min(count, 6)))
+
+    asyncio.run(scenario())
 
 
 def test_thousands_of_turns_at_once_do_not_wait_for_each_other() -> None:

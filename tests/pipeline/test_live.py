@@ -193,32 +193,36 @@ def test_failed_turns_are_kept_within_bytes_and_for_a_time(detail: str) -> None:
 
 
 @given(data=st.data())
-async def test_a_follower_misses_nothing_however_texts_are_joined(data: st.DataObject) -> None:
+def test_a_follower_misses_nothing_however_texts_are_joined(data: st.DataObject) -> None:
     """Pieces come while it reads; what it is given is each position once, in order."""
     event = st.text(max_size=9).map(TextDelta) | st.just(ToolCalled("1", "t", "{}"))
     rounds = data.draw(st.lists(st.lists(event, max_size=3), max_size=12))
     told = [each for events in rounds for each in events]
     total = sum(map(width, told))
     after = data.draw(st.integers(0, total))
-    turns = LiveTurns()
 
-    async def execute(live: LiveTurn) -> None:
-        for events in rounds:
-            await live.emit(*events)
-            await asyncio.sleep(0)
+    async def scenario() -> None:
+        turns = LiveTurns()
 
-    live = turns.start(new_request("hello", background=True), execute)
-    heard: list[tuple[int, Event]] = []
-    async with aclosing(live.follow(after)) as events:
-        async for position, each in events:
-            heard.append((position, each))
-            if data.draw(st.booleans()):
+        async def execute(live: LiveTurn) -> None:
+            for events in rounds:
+                await live.emit(*events)
                 await asyncio.sleep(0)
-    position = after
-    for end, each in heard:
-        position += width(each)
-        assert end == position
-    assert position == total
-    text = "".join(each.text if isinstance(each, TextDelta) else "\0" for each in told)
-    rest = "".join(each.text if isinstance(each, TextDelta) else "\0" for _, each in heard)
-    assert rest == text[after:]
+
+        live = turns.start(new_request("hello", background=True), execute)
+        heard: list[tuple[int, Event]] = []
+        async with aclosing(live.follow(after)) as events:
+            async for position, each in events:
+                heard.append((position, each))
+                if data.draw(st.booleans()):
+                    await asyncio.sleep(0)
+        position = after
+        for end, each in heard:
+            position += width(each)
+            assert end == position
+        assert position == total
+        text = "".join(each.text if isinstance(each, TextDelta) else "\0" for each in told)
+        rest = "".join(each.text if isinstance(each, TextDelta) else "\0" for _, each in heard)
+        assert rest == text[after:]
+
+    asyncio.run(scenario())

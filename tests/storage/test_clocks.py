@@ -245,7 +245,7 @@ async def test_a_server_whose_clock_is_wrong_goes_by_dynamodbs(dynamodb: str, of
             assert held.session_lease is None
             busy = (await right.begin(begin(KEY, "two", until=true + 10))).session_lease
             assert busy is not None
-            assert busy.turn == "one"
+            assert busy.owner == "one"
         finally:
             await wrong.close()
             await right.close()

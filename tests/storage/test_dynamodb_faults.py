@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -82,29 +83,18 @@ class Proxy(Struct):
         return sum(each == name for each, _ in self.seen)
 
 
-@pytest.fixture
-async def server(dynamodb: str) -> AsyncGenerator[tuple[Proxy, str], None]:
-    """The proxy, and its URL."""
-    proxy = Proxy(dynamodb, HttpClient())
-    async with serving(proxy.handle) as served:
-        yield proxy, served.url
-    await proxy.http.close()
-
-
-@pytest.fixture
-def proxy(server: tuple[Proxy, str]) -> Proxy:
-    return server[0]
-
-
-@pytest.fixture
-async def store(server: tuple[Proxy, str]) -> AsyncGenerator[DynamoDBStore, None]:
-    """A store behind the proxy."""
-    made = dynamodb_store(server[1], new_place("dynamodb"), lambda: NOW)
-    await made.open()
-    try:
-        yield made
-    finally:
-        await made.close()
+@asynccontextmanager
+async def behind_proxy(url: str) -> AsyncGenerator[tuple[DynamoDBStore, Proxy], None]:
+    """A store behind a proxy."""
+    proxy = Proxy(url, HttpClient())
+    async with asyncio.timeout(60), serving(proxy.handle) as server:
+        store = dynamodb_store(server.url, new_place("dynamodb"), lambda: NOW)
+        try:
+            await store.open()
+            yield store, proxy
+        finally:
+            await store.close()
+            await proxy.http.close()
 
 
 async def everything(store: DynamoDBStore) -> list[Item]:
@@ -117,173 +107,175 @@ async def throttle(_: dict[str, Any]) -> Answer:
     return THROTTLED
 
 
-async def test_a_copy_that_lags_behind_is_noticed(store: DynamoDBStore, proxy: Proxy) -> None:
-    for version in range(4):
-        await store.commit(commit(KEY, version))
-    await store.begin(begin(KEY, "one", turns=3))
-    assert proxy.count("Query") == 1
-    proxy.lost.add("stale")
-    found = await store.begin(begin(KEY, "one", turns=3))
-    assert [each.number for each in found.turns] == [2, 3, 4]
-    asked = [document for name, document in proxy.seen if name == "Query"]
-    consistent = [bool(each.get("ConsistentRead")) for each in asked]
-    assert (consistent[:2], consistent[-1]) == ([False, False], True)
+async def test_a_copy_that_lags_behind_is_noticed(dynamodb: str) -> None:
+    async with behind_proxy(dynamodb) as (store, proxy):
+        for version in range(4):
+            await store.commit(commit(KEY, version))
+        await store.begin(begin(KEY, "one", turns=3))
+        assert proxy.count("Query") == 1
+        proxy.lost.add("stale")
+        found = await store.begin(begin(KEY, "one", turns=3))
+        assert [each.number for each in found.turns] == [2, 3, 4]
+        asked = [document for name, document in proxy.seen if name == "Query"]
+        consistent = [bool(each.get("ConsistentRead")) for each in asked]
+        assert (consistent[:2], consistent[-1]) == ([False, False], True)
 
 
-async def test_throttling_is_waited_out_or_told(store: DynamoDBStore, proxy: Proxy) -> None:
-    left = [THROTTLED, THROTTLED]
+async def test_throttling_is_waited_out_or_told(dynamodb: str) -> None:
+    async with behind_proxy(dynamodb) as (store, proxy):
+        left = [THROTTLED, THROTTLED]
 
-    async def twice(_: dict[str, Any]) -> Answer | None:
-        return left.pop() if left else None
+        async def twice(_: dict[str, Any]) -> Answer | None:
+            return left.pop() if left else None
 
-    proxy.faults["TransactWriteItems"] = twice
-    await store.commit(commit(KEY, 0))
-    assert proxy.count("TransactWriteItems") == 3
-    proxy.faults["TransactWriteItems"] = throttle
-    with pytest.raises(StoreUnavailable) as told:
-        await store.commit(commit(KEY, 1))
-    assert told.value.retry_after is not None
-    del proxy.faults["TransactWriteItems"]
-    found = await store.load(KEY, turns=5)
-    assert [each.number for each in found.turns] == [1]
+        proxy.faults["TransactWriteItems"] = twice
+        await store.commit(commit(KEY, 0))
+        assert proxy.count("TransactWriteItems") == 3
+        proxy.faults["TransactWriteItems"] = throttle
+        with pytest.raises(StoreUnavailable) as told:
+            await store.commit(commit(KEY, 1))
+        assert told.value.retry_after is not None
+        del proxy.faults["TransactWriteItems"]
+        found = await store.load(KEY, turns=5)
+        assert [each.number for each in found.turns] == [1]
 
 
 @pytest.mark.parametrize("lost", ["UpdateItem", "TransactWriteItems"])
-async def test_an_answer_that_is_lost_changes_nothing(
-    store: DynamoDBStore, proxy: Proxy, lost: str
-) -> None:
-    await store.commit(commit(KEY, 0))
-    proxy.lost.add(lost)
-    found = await store.begin(begin(KEY, "one", idempotency_key="k"))
-    assert (found.session_lease, found.key_lease) == (None, None)
-    await store.commit(commit(KEY, 1, by="one", idempotency_key="k", fingerprint="f"))
-    assert not proxy.lost
-    found = await store.load(KEY, turns=5)
-    assert [each.id for each in found.turns] == ["t1-hello", "one"]
-
-
-async def test_who_loses_to_another_transaction_has_a_conflict(
-    store: DynamoDBStore, proxy: Proxy
-) -> None:
-    """DynamoDB Local never says so; DynamoDB does when two commits meet."""
-
-    async def contended(_: dict[str, Any]) -> Answer:
-        return CONTENDED
-
-    proxy.faults["TransactWriteItems"] = contended
-    with pytest.raises(SessionConflict):
+async def test_an_answer_that_is_lost_changes_nothing(dynamodb: str, lost: str) -> None:
+    async with behind_proxy(dynamodb) as (store, proxy):
         await store.commit(commit(KEY, 0))
+        proxy.lost.add(lost)
+        found = await store.begin(begin(KEY, "one", idempotency_key="k"))
+        assert (found.session_lease, found.key_lease) == (None, None)
+        await store.commit(commit(KEY, 1, by="one", idempotency_key="k", fingerprint="f"))
+        assert not proxy.lost
+        found = await store.load(KEY, turns=5)
+        assert [each.id for each in found.turns] == ["t1-hello", "one"]
+
+
+async def test_who_loses_to_another_transaction_has_a_conflict(dynamodb: str) -> None:
+    """DynamoDB Local never says so; DynamoDB does when two commits meet."""
+    async with behind_proxy(dynamodb) as (store, proxy):
+
+        async def contended(_: dict[str, Any]) -> Answer:
+            return CONTENDED
+
+        proxy.faults["TransactWriteItems"] = contended
+        with pytest.raises(SessionConflict):
+            await store.commit(commit(KEY, 0))
 
 
 @pytest.mark.parametrize("how", ["delete", "erase"])
-async def test_a_deletion_that_is_cut_off_can_be_done_again(
-    store: DynamoDBStore, proxy: Proxy, how: str
-) -> None:
-    for version in range(3):
-        await store.commit(commit(KEY, version, idempotency_key=f"k{version}", fingerprint="f"))
-    proxy.faults["BatchWriteItem"] = throttle
-    with pytest.raises(StoreUnavailable):
-        await (store.delete(KEY) if how == "delete" else store.erase(ADA))
-    del proxy.faults["BatchWriteItem"]
-    assert await look(store, KEY, 5, "k0") == Snapshot(None)
-    assert (await store.sessions(ADA, limit=5)).sessions == ()
-    if how == "delete":
-        await store.delete(KEY)
-        assert {each["sk"]["S"][0] for each in await everything(store)} == {"K"}
-    await store.erase(ADA)
-    assert await everything(store) == []
-    with pytest.raises(SessionNotFound):
-        await store.delete(KEY)
+async def test_a_deletion_that_is_cut_off_can_be_done_again(dynamodb: str, how: str) -> None:
+    async with behind_proxy(dynamodb) as (store, proxy):
+        for version in range(3):
+            await store.commit(commit(KEY, version, idempotency_key=f"k{version}", fingerprint="f"))
+        proxy.faults["BatchWriteItem"] = throttle
+        with pytest.raises(StoreUnavailable):
+            await (store.delete(KEY) if how == "delete" else store.erase(ADA))
+        del proxy.faults["BatchWriteItem"]
+        assert await look(store, KEY, 5, "k0") == Snapshot(None)
+        assert (await store.sessions(ADA, limit=5)).sessions == ()
+        if how == "delete":
+            await store.delete(KEY)
+            assert {each["sk"]["S"][0] for each in await everything(store)} == {"K"}
+        await store.erase(ADA)
+        assert await everything(store) == []
+        with pytest.raises(SessionNotFound):
+            await store.delete(KEY)
 
 
 @pytest.mark.parametrize("version", [0, 1])
-async def test_a_turn_that_ends_while_its_session_is_removed(
-    store: DynamoDBStore, proxy: Proxy, dynamodb: str, version: int
-) -> None:
+async def test_a_turn_that_ends_while_its_session_is_removed(dynamodb: str, version: int) -> None:
     """It is refused; a new session of the name, though, is not touched."""
-    await store.commit(commit(KEY, 0))
-    later = dynamodb_store(dynamodb, store.table.name, lambda: NOW + 1)
-    outcomes: list[bool] = []
+    async with behind_proxy(dynamodb) as (store, proxy):
+        await store.commit(commit(KEY, 0))
+        later = dynamodb_store(dynamodb, store.table.name, lambda: NOW + 1)
+        outcomes: list[bool] = []
 
-    async def meanwhile(_: dict[str, Any]) -> None:
-        try:
-            await later.commit(commit(KEY, version, "late"))
-        except SessionConflict:
-            outcomes.append(False)
-        else:
-            outcomes.append(True)
+        async def meanwhile(_: dict[str, Any]) -> None:
+            try:
+                await later.commit(commit(KEY, version, "late"))
+            except SessionConflict:
+                outcomes.append(False)
+            else:
+                outcomes.append(True)
 
-    proxy.faults["BatchWriteItem"] = meanwhile
-    assert await store.erase(ADA) == 1
-    assert outcomes == [version == 0]
-    heads = [each for each in await everything(store) if each["sk"]["S"].startswith("S#")]
-    assert len(heads) == (1 if version == 0 else 0)
-    await later.close()
+        proxy.faults["BatchWriteItem"] = meanwhile
+        assert await store.erase(ADA) == 1
+        assert outcomes == [version == 0]
+        heads = [each for each in await everything(store) if each["sk"]["S"].startswith("S#")]
+        assert len(heads) == (1 if version == 0 else 0)
+        await later.close()
 
 
-async def test_what_leads_to_turns_lives_longer_than_they(store: DynamoDBStore) -> None:
+async def test_what_leads_to_turns_lives_longer_than_they(dynamodb: str) -> None:
     """Else who is erased after the session's end keeps turns that nobody finds."""
-    await store.commit(commit(KEY, 0, idempotency_key="k", fingerprint="f"))
-    await store.commit(commit(KEY, 1, expires_at=NOW + 5_000))
-    ends: dict[str, list[int]] = {}
-    for item in await everything(store):
-        kind = item["pk"]["S"][0] + item["sk"]["S"][0]
-        ends.setdefault(kind, []).append(int(item["ttl"]["N"]))
-    assert max(ends["T0"]) < min(ends["OS"])
-    assert min(ends["OK"]) > NOW + store._keep_seconds
+    async with behind_proxy(dynamodb) as (store, _):
+        await store.commit(commit(KEY, 0, idempotency_key="k", fingerprint="f"))
+        await store.commit(commit(KEY, 1, expires_at=NOW + 5_000))
+        ends: dict[str, list[int]] = {}
+        for item in await everything(store):
+            kind = item["pk"]["S"][0] + item["sk"]["S"][0]
+            ends.setdefault(kind, []).append(int(item["ttl"]["N"]))
+        assert max(ends["T0"]) < min(ends["OS"])
+        assert min(ends["OK"]) > NOW + store._keep_seconds
 
 
-async def test_what_is_too_long_is_told_apart_from_an_outage(store: DynamoDBStore) -> None:
-    for cursor in (write_cursor("z" * 2_000), write_cursor("é" * 600)):
+async def test_what_is_too_long_is_told_apart_from_an_outage(dynamodb: str) -> None:
+    async with behind_proxy(dynamodb) as (store, _):
+        for cursor in (write_cursor("z" * 2_000), write_cursor("é" * 600)):
+            with pytest.raises(InvalidField):
+                await store.sessions(ADA, limit=3, cursor=cursor)
         with pytest.raises(InvalidField):
-            await store.sessions(ADA, limit=3, cursor=cursor)
-    with pytest.raises(InvalidField):
-        await store.archives(limit=3, cursor=write_cursor(("", "")))
-    with pytest.raises(TurnLimitReached):
-        await store.commit(commit(KEY, 0, state={"n": "x" * 500_000}))
+            await store.archives(limit=3, cursor=write_cursor(("", "")))
+        with pytest.raises(TurnLimitReached):
+            await store.commit(commit(KEY, 0, state={"n": "x" * 500_000}))
 
 
 @pytest.mark.parametrize("keyed", [{}, {"idempotency_key": "k", "fingerprint": "f"}])
 async def test_a_commit_whose_every_answer_is_lost_is_not_called_unstored(
-    store: DynamoDBStore, proxy: Proxy, keyed: dict[str, str]
+    dynamodb: str, keyed: dict[str, str]
 ) -> None:
     """Regression: "nothing was stored", when it was."""
-    proxy.mute.add("TransactWriteItems")
-    with pytest.raises(CommitUnknown) as unknown:
+    async with behind_proxy(dynamodb) as (store, proxy):
+        proxy.mute.add("TransactWriteItems")
+        with pytest.raises(CommitUnknown) as unknown:
+            await store.commit(commit(KEY, 0, **keyed))
+        assert (unknown.value.status, unknown.value.code) == (503, "commit-unknown")
+        proxy.mute.clear()
+        found = await store.load(KEY, turns=5)
+        assert [each.number for each in found.turns] == [1]
         await store.commit(commit(KEY, 0, **keyed))
-    assert (unknown.value.status, unknown.value.code) == (503, "commit-unknown")
-    proxy.mute.clear()
-    found = await store.load(KEY, turns=5)
-    assert [each.number for each in found.turns] == [1]
-    await store.commit(commit(KEY, 0, **keyed))
-    assert found.session is not None
-    await store.commit(commit(KEY, 1, opened_at=found.session.created_at))
+        assert found.session is not None
+        await store.commit(commit(KEY, 1, opened_at=found.session.created_at))
 
 
 async def test_a_commit_that_is_refused_by_its_own_lost_attempt_is_looked_for(
-    store: DynamoDBStore, proxy: Proxy
+    dynamodb: str,
 ) -> None:
     """The look fails as well: then it is not known either."""
+    async with behind_proxy(dynamodb) as (store, proxy):
 
-    async def refuse(_: dict[str, Any]) -> Answer | None:
-        if proxy.count("TransactWriteItems") == 1:
-            return None
-        reasons = [{"Code": "ConditionalCheckFailed"}, {"Code": "None"}]
-        said = {"__type": "x#TransactionCanceledException", "CancellationReasons": reasons}
-        return Answer(400, msgspec.json.encode(said))
+        async def refuse(_: dict[str, Any]) -> Answer | None:
+            if proxy.count("TransactWriteItems") == 1:
+                return None
+            reasons = [{"Code": "ConditionalCheckFailed"}, {"Code": "None"}]
+            said = {"__type": "x#TransactionCanceledException", "CancellationReasons": reasons}
+            return Answer(400, msgspec.json.encode(said))
 
-    async def down(_: dict[str, Any]) -> Answer:
-        return Answer(500)
+        async def down(_: dict[str, Any]) -> Answer:
+            return Answer(500)
 
-    proxy.faults["TransactWriteItems"] = refuse
-    proxy.faults["GetItem"] = down
-    proxy.lost.add("TransactWriteItems")
-    with pytest.raises(CommitUnknown):
+        proxy.faults["TransactWriteItems"] = refuse
+        proxy.faults["GetItem"] = down
+        proxy.lost.add("TransactWriteItems")
+        with pytest.raises(CommitUnknown):
+            await store.commit(commit(KEY, 0))
+        del proxy.faults["GetItem"]
+        proxy.seen.clear()
+        proxy.lost.add("TransactWriteItems")
         await store.commit(commit(KEY, 0))
-    del proxy.faults["GetItem"]
-    proxy.seen.clear()
-    proxy.lost.add("TransactWriteItems")
-    await store.commit(commit(KEY, 0))
 
 
 async def test_a_store_that_cannot_be_connected_to_has_stored_nothing() -> None:
