@@ -1,4 +1,4 @@
-"""The end of a turn: what is said where the store does not answer, or an observer fails."""
+"""The end of a turn: unknown commits, and observers that fail."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ model = "none"
 price = {{ prompt = 1.0, completion = 1.0 }}
 [turn]
 commit = 0.2
-session = {look}
+session = {session_seconds}
 [sessions]
 path = "{path}"
 [budgets.default]
@@ -66,8 +66,12 @@ class Answering:
 
 
 @asynccontextmanager
-async def serving(path: Path, model: Answering, look: float = 5.0) -> AsyncIterator[Orchestrator]:
-    app = Orchestrator(parse_settings(CONFIGURATION.format(path=path, look=look)))
+async def serving(
+    path: Path, model: Answering, session_seconds: float = 5.0
+) -> AsyncIterator[Orchestrator]:
+    app = Orchestrator(
+        parse_settings(CONFIGURATION.format(path=path, session_seconds=session_seconds))
+    )
     app.model("default", model)
     async with asyncio.timeout(30), app:
         yield app
@@ -84,7 +88,7 @@ async def ask(app: Orchestrator, request: TurnRequest) -> TurnCompleted:
     return ended[-1]
 
 
-async def test_a_commit_that_is_late_is_looked_for(tmp_path: Path) -> None:
+async def test_a_late_commit_is_found_by_polling(tmp_path: Path) -> None:
     """Another process has the database for longer than the stage may take; then it is written."""
     path = tmp_path / "s.db"
     model = Answering()
@@ -104,12 +108,12 @@ async def test_a_commit_that_is_late_is_looked_for(tmp_path: Path) -> None:
         assert (again.turn, again.replayed, model.asked) == (request.id, True, 1)
 
 
-async def test_what_cannot_be_seen_has_a_code_of_its_own_that_the_key_settles(
+async def test_an_unknown_commit_is_resolved_by_its_key(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "s.db"
     model = Answering()
-    async with serving(path, model, look=0.5) as app:
+    async with serving(path, model, session_seconds=0.5) as app:
         request = new_request("hello", idempotency_key="k")
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             turn = asyncio.create_task(ask(app, request))
@@ -141,7 +145,7 @@ async def test_what_cannot_be_seen_has_a_code_of_its_own_that_the_key_settles(
     "usage",
     [(-5, -7, -1), (math.nan, math.inf, 1), (1 << 70, 3, 1), (None, "7", 1), (3, 4, 1)],
 )
-async def test_no_usage_that_a_model_reports_harms_a_turn(tmp_path: Path, usage: Any) -> None:
+async def test_no_reported_usage_fails_a_turn(tmp_path: Path, usage: Any) -> None:
     """Regression: a negative number of tokens failed the turn in the metrics, after its commit."""
     model = Answering(Usage(*usage))
     model.may.set()
@@ -161,7 +165,7 @@ async def test_no_usage_that_a_model_reports_harms_a_turn(tmp_path: Path, usage:
         assert [each.outcome for each in reports] == ["completed", "completed"]
 
 
-def test_an_observer_that_fails_is_logged_and_keeps_nothing_from_the_others(
+def test_a_failing_observer_is_logged_and_does_not_affect_the_others(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:

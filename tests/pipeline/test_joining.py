@@ -66,7 +66,7 @@ class Answering:
 
 
 class Judging(Answering):
-    """Says at once what the first customer wants, and of the others when it may."""
+    """Detects the first request's intent at once, and that of others when it may."""
 
     async def stream(
         self, request: ModelRequest, *, deadline: float
@@ -89,10 +89,10 @@ async def _end(live: LiveTurn) -> TurnCompleted:
 
 
 @pytest.mark.parametrize("failures", [0, 1])
-async def test_what_ends_in_the_moment_of_joining_is_looked_for_again(
+async def test_a_turn_that_ends_while_it_is_joined_is_reloaded(
     tmp_path: Path, failures: int
 ) -> None:
-    """Regression: a 409. The first turn's answer is told again; or there is none, and it runs."""
+    """Regression: a 409. The first turn's answer is replayed; or it failed, and the second runs."""
     app = Orchestrator(parse_settings(CONFIGURATION.format(path=tmp_path / "s.db")))
     model, judge = Answering(failures), Judging()
     app.model("default", model)
@@ -104,7 +104,7 @@ async def test_what_ends_in_the_moment_of_joining_is_looked_for_again(
         await judge.asks.get()
         second = app.start(requests[1], Trusted(ADA))
         await judge.asks.get()
-        await asyncio.sleep(0.1)  # by now the store has told the second of the first
+        await asyncio.sleep(0.1)  # by now the second has loaded the lease of the first
         model.may.set()
         await first.wait(cancel=False)
         judge.may.set()

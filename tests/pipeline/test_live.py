@@ -40,7 +40,7 @@ def _start(turns: LiveTurns, request: TurnRequest, pieces: list[str]) -> LiveTur
     return turns.start(request, execute)
 
 
-async def test_all_who_follow_hear_the_same_from_where_they_began() -> None:
+async def test_all_followers_receive_the_same_events() -> None:
     turns = LiveTurns()
     live = _start(turns, new_request("hello"), ["one ", "two ", "three"])
     followers = (_read(live, after) for after in (0, 2, 5, 99))
@@ -51,7 +51,9 @@ async def test_all_who_follow_hear_the_same_from_where_they_began() -> None:
 
 
 @pytest.mark.parametrize("background", [False, True])
-async def test_the_last_who_leaves_ends_it_unless_it_is_in_the_background(background: bool) -> None:
+async def test_a_turn_without_followers_is_cancelled_unless_in_the_background(
+    background: bool,
+) -> None:
     turns = LiveTurns()
     ended: list[str] = []
 
@@ -77,7 +79,7 @@ async def test_the_last_who_leaves_ends_it_unless_it_is_in_the_background(backgr
     assert ended == ["done" if background else "cancelled"]
 
 
-async def test_a_failure_is_told_to_its_owner_also_later() -> None:
+async def test_a_failure_is_reported_to_its_owner_later() -> None:
     turns = LiveTurns()
 
     async def execute(live: LiveTurn) -> None:
@@ -95,7 +97,7 @@ async def test_a_failure_is_told_to_its_owner_also_later() -> None:
     assert turns.find(live.id, Principal("other", "ada")) is None
 
 
-async def test_closing_waits_and_then_insists() -> None:
+async def test_closing_waits_and_then_cancels() -> None:
     turns = LiveTurns()
     quick = _start(turns, new_request("quick", background=True), ["a"])
 
@@ -109,7 +111,7 @@ async def test_closing_waits_and_then_insists() -> None:
     assert slow.problem is not None
 
 
-def test_a_turns_id_names_its_session() -> None:
+def test_a_turn_id_contains_its_session() -> None:
     request = new_request("hello")
     assert session_of(request.id) == request.session
     assert session_of(new_request("hello", session="a_b-c").id) == "a_b-c"
@@ -125,7 +127,7 @@ class _Large(str):
     __slots__ = ("__weakref__",)
 
 
-async def test_of_a_failed_turn_nothing_is_kept_but_its_problem() -> None:
+async def test_only_the_problem_of_a_failed_turn_is_kept() -> None:
     """Neither its events, nor what the frames of its traceback or its causes refer to."""
     turns = LiveTurns()
     referred: list[weakref.ref[_Large]] = []
@@ -155,7 +157,7 @@ async def test_of_a_failed_turn_nothing_is_kept_but_its_problem() -> None:
 
 
 @pytest.mark.parametrize("detail", ["The model failed.", "é" * 1_000_000])
-def test_failed_turns_are_kept_within_bytes_and_for_a_time(detail: str) -> None:
+def test_failed_turns_are_bounded_in_bytes_and_time(detail: str) -> None:
     class Loop(asyncio.SelectorEventLoop):
         ahead = 0.0
 
@@ -194,11 +196,11 @@ def test_failed_turns_are_kept_within_bytes_and_for_a_time(detail: str) -> None:
 
 @given(data=st.data())
 def test_a_follower_misses_nothing_however_texts_are_joined(data: st.DataObject) -> None:
-    """Pieces come while it reads; what it is given is each position once, in order."""
+    """Pieces are emitted while it reads; it receives each position once, in order."""
     event = st.text(max_size=9).map(TextDelta) | st.just(ToolCalled("1", "t", "{}"))
     rounds = data.draw(st.lists(st.lists(event, max_size=3), max_size=12))
-    told = [each for events in rounds for each in events]
-    total = sum(map(width, told))
+    emitted = [each for events in rounds for each in events]
+    total = sum(map(width, emitted))
     after = data.draw(st.integers(0, total))
 
     async def scenario() -> None:
@@ -221,7 +223,7 @@ def test_a_follower_misses_nothing_however_texts_are_joined(data: st.DataObject)
             position += width(each)
             assert end == position
         assert position == total
-        text = "".join(each.text if isinstance(each, TextDelta) else "\0" for each in told)
+        text = "".join(each.text if isinstance(each, TextDelta) else "\0" for each in emitted)
         rest = "".join(each.text if isinstance(each, TextDelta) else "\0" for _, each in heard)
         assert rest == text[after:]
 

@@ -1,4 +1,4 @@
-"""A turn's events out of the store, where the store is slow."""
+"""A turn's events from a slow store."""
 
 import asyncio
 from pathlib import Path
@@ -24,7 +24,7 @@ class SlowStore(SqliteStore):
 @pytest.mark.parametrize(
     ("call_seconds", "expected"), [(0.05, DeadlineExceeded), (5.0, TurnNotFound)]
 )
-async def test_a_store_that_is_slow_is_a_deadline_that_passed(
+async def test_a_slow_store_is_deadline_exceeded(
     tmp_path: Path, call_seconds: float, expected: type[Exception]
 ) -> None:
     """Regression: it was a defect, and so a 500."""

@@ -1,4 +1,4 @@
-"""Turns in the background as stores keep them: promised, taken over, committed, failed, erased."""
+"""Background jobs in stores: accepted, claimed, committed, failed, erased."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ from seawall.turn import Principal, SessionKey, TurnRequest
 from tests.storage.calls import KEY, NOW, Clock, begin, commit
 
 ADA = Principal("acme", "ada")
-LATER = NOW + 10  # when the first hold is over
+LATER = NOW + 10  # when the first lease has expired
 
 
 def new_job(turn: str, key: SessionKey = KEY, **changes: object) -> BackgroundJob:
@@ -34,7 +34,7 @@ async def accept(store: SessionStore, background_job: BackgroundJob, **changes: 
     assert (snapshot.session_lease, snapshot.key_lease, snapshot.replay) == (None, None, None)
 
 
-async def test_a_turn_that_runs_is_nobodys_to_take(store: SessionStore, clock: Clock) -> None:
+async def test_a_job_in_progress_cannot_be_claimed(store: SessionStore, clock: Clock) -> None:
     first = new_job("t1")
     assert await store.find_job(ADA, "t1") is None
     await accept(store, first)
@@ -53,7 +53,7 @@ async def test_a_turn_that_runs_is_nobodys_to_take(store: SessionStore, clock: C
 
 @pytest.mark.parametrize("how", ["by time", "handed over"])
 @pytest.mark.parametrize("opens", [True, False])
-async def test_who_takes_over_has_it_all_and_the_one_before_nothing(
+async def test_a_claim_transfers_the_leases_to_the_new_attempt(
     store: SessionStore, clock: Clock, how: str, opens: bool
 ) -> None:
     version = 0
@@ -68,7 +68,7 @@ async def test_who_takes_over_has_it_all_and_the_one_before_nothing(
     else:
         await store.hand_over_job(background_job)
         handovers = 1
-        if opens:  # meanwhile its session is still held
+        if opens:  # meanwhile its session is still leased
             assert (await store.begin(begin(KEY, "other"))).session_lease is not None
     (orphan,) = await store.orphaned_jobs(limit=9)
     assert orphan == msgspec.structs.replace(background_job, handovers=handovers)
@@ -89,7 +89,7 @@ async def test_who_takes_over_has_it_all_and_the_one_before_nothing(
     await store.fail_job(background_job, JobFailure({"code": "x"}), until=NOW + 100)
     assert await store.orphaned_jobs(limit=9) == ()
     assert await store.find_job(ADA, "t2") == mine
-    # Nobody else can have session and key; the one that took over can.
+    # Only the new attempt can lease session and key.
     now = {"until": NOW + 30, "idempotency_key": "k"}
     again = await store.begin(begin(KEY, mine.lease_owner, opens=True, background_job=mine, **now))
     assert (again.session_lease, again.key_lease) == (None, None)
@@ -104,7 +104,7 @@ async def test_who_takes_over_has_it_all_and_the_one_before_nothing(
     assert [each.id for each in snapshot.turns][version:] == ["t2"]
 
 
-async def test_of_many_who_claim_one_wins(store: SessionStore, clock: Clock) -> None:
+async def test_one_of_many_claims_succeeds(store: SessionStore, clock: Clock) -> None:
     for number in range(5):
         key = SessionKey("acme", "ada", f"s{number}")
         await accept(store, new_job(f"t{number}", key))
@@ -119,11 +119,11 @@ async def test_of_many_who_claim_one_wins(store: SessionStore, clock: Clock) -> 
     assert sorted(won) == [f"t{number}" for number in range(5)]
 
 
-async def test_a_turn_that_did_not_get_its_session_is_not_promised(
+async def test_a_turn_without_a_lease_stores_no_background_job(
     store: SessionStore, clock: Clock
 ) -> None:
     await store.commit(commit(KEY, 0, idempotency_key="k", fingerprint="f"))
-    await store.begin(begin(KEY, "somebody"))
+    await store.begin(begin(KEY, "another"))
     late = new_job("late", opens=False)
     assert (await store.begin(begin(KEY, "late", background_job=late))).session_lease is not None
     keyed = new_job("keyed", SessionKey("acme", "ada", "s9"))
@@ -135,7 +135,7 @@ async def test_a_turn_that_did_not_get_its_session_is_not_promised(
     assert await store.orphaned_jobs(limit=9) == ()
 
 
-async def test_a_failure_is_remembered_for_its_time(store: SessionStore, clock: Clock) -> None:
+async def test_a_failure_is_kept_until_its_end(store: SessionStore, clock: Clock) -> None:
     background_job = new_job("t1")
     await accept(store, background_job)
     reason = JobFailure(UpstreamFailed("The model failed.").as_dict())
@@ -150,7 +150,7 @@ async def test_a_failure_is_remembered_for_its_time(store: SessionStore, clock: 
     assert await store.find_job(ADA, "t1") is None
 
 
-async def test_nothing_is_left_of_who_is_erased_or_deleted(
+async def test_erasing_and_deleting_removes_background_jobs(
     store: SessionStore, clock: Clock
 ) -> None:
     eve = SessionKey("acme", "eve", "s1")
@@ -181,7 +181,7 @@ async def test_nothing_is_left_of_who_is_erased_or_deleted(
     assert await store.orphaned_jobs(limit=9) == ()
 
 
-def test_an_attempt_has_a_name_of_its_own() -> None:
+def test_each_attempt_is_its_own_lease_owner() -> None:
     for turn in ("trn_s.0", "trn_a~5.b", "t"):
         assert [turn_of_lease_owner(lease_owner_name(turn, attempt)) for attempt in (1, 2, 17)] == [
             turn

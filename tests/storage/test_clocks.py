@@ -1,4 +1,4 @@
-"""Clocks that are set: leases that were written before count as over, and nothing is purged."""
+"""Clocks that are set: earlier leases count as expired, and nothing is purged."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ _DAY = 86_400.0
 
 
 @pytest.mark.parametrize("back", [_HOUR, 40 * _DAY])
-async def test_a_dead_holder_keeps_nothing_after_the_clock_was_set_back(
+async def test_a_dead_turns_lease_is_expired_after_the_clock_was_set_back(
     store: SessionStore, clock: Clock, back: float
 ) -> None:
     await store.commit(commit(KEY, 0))
@@ -46,11 +46,11 @@ async def test_a_dead_holder_keeps_nothing_after_the_clock_was_set_back(
     assert other.session_lease is not None
     assert other.session_lease.owner == "next"
     await store.commit(commit(KEY, 1, by="next", idempotency_key="k", fingerprint="f"))
-    looked = await store.begin(begin(KEY, "look", until=None, idempotency_key="k"))
-    assert looked.replay is not None
+    read = await store.begin(begin(KEY, "reader", until=None, idempotency_key="k"))
+    assert read.replay is not None
 
 
-async def test_a_name_that_was_being_opened_is_free_after_the_clock_was_set_back(
+async def test_a_name_leased_for_opening_is_free_after_the_clock_was_set_back(
     store: SessionStore, clock: Clock
 ) -> None:
     await store.begin(begin(KEY, "dead", opens=True, idempotency_key="k"))
@@ -70,7 +70,7 @@ async def test_a_turn_without_a_lease_commits_after_the_clock_was_set_back(
     await store.commit(commit(KEY, 1, by="next", idempotency_key="k", fingerprint="f"))
 
 
-async def test_a_turn_in_the_background_is_taken_over_after_the_clock_was_set_back(
+async def test_a_background_turn_is_claimed_after_the_clock_was_set_back(
     store: SessionStore, clock: Clock
 ) -> None:
     await store.commit(commit(KEY, 0))
@@ -87,7 +87,7 @@ async def test_a_turn_in_the_background_is_taken_over_after_the_clock_was_set_ba
     await store.commit(commit(KEY, 1, by=request.id, attempt=claimed.attempt))
 
 
-async def test_a_lease_of_a_server_whose_clock_is_a_little_ahead_is_respected(
+async def test_a_lease_is_respected_despite_small_clock_skew(
     store: SessionStore, clock: Clock
 ) -> None:
     await store.commit(commit(KEY, 0))
@@ -154,7 +154,7 @@ def test_a_clock_that_jumps_ahead_purges_nothing(
         assert (await store.load(KEY, turns=1)).session is None  # it is over by that clock
         clocks.wall -= 40 * _DAY
         assert (await store.load(KEY, turns=1)).session is not None
-        # Time that goes on evenly for a day is believed; the expired session goes then.
+        # A clock that advanced evenly for a day is trusted; then the expired session is purged.
         for _ in range(50):
             clocks.pass_by(_HOUR)
             await asyncio.sleep(0.03)
@@ -167,7 +167,7 @@ def test_a_clock_that_jumps_ahead_purges_nothing(
     assert 1 <= len(said) <= 2  # once there, once back
 
 
-async def test_what_has_expired_is_purged_while_the_clock_goes_on(tmp_path: Path) -> None:
+async def test_expired_sessions_are_purged_by_a_trusted_clock(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     clocks = Clocks()
     store = _store(path, clocks)
@@ -178,7 +178,7 @@ async def test_what_has_expired_is_purged_while_the_clock_goes_on(tmp_path: Path
     await store.close()
 
 
-def test_when_a_clock_is_believed() -> None:
+def test_when_a_clock_is_trusted() -> None:
     trust = ClockTrust(NOW, 0.0, None)
     assert trust.check(NOW + 10 * _DAY + 300, 10 * _DAY)  # slewing is no jump
     assert not trust.check(NOW + 10 * _DAY + 300 + _HOUR, 10 * _DAY)
@@ -190,7 +190,7 @@ def test_when_a_clock_is_believed() -> None:
 
 
 @pytest.mark.parametrize("off", [-40 * _DAY, 40 * _DAY])
-async def test_a_server_whose_clock_is_wrong_goes_by_dynamodbs(dynamodb: str, off: float) -> None:
+async def test_a_server_whose_clock_is_wrong_uses_dynamodbs_time(dynamodb: str, off: float) -> None:
     """So that DynamoDB deletes nothing before its time, and others see the session as it is."""
     true = time.time()
     http = HttpClient()
@@ -241,8 +241,8 @@ async def test_a_server_whose_clock_is_wrong_goes_by_dynamodbs(dynamodb: str, of
             assert len(items) == 3
             for item in items:
                 assert float(item["ttl"]["N"]) >= true + 2 * _DAY - 5
-            held = await wrong.begin(begin(KEY, "one", until=true + off + 10))
-            assert held.session_lease is None
+            leased = await wrong.begin(begin(KEY, "one", until=true + off + 10))
+            assert leased.session_lease is None
             busy = (await right.begin(begin(KEY, "two", until=true + 10))).session_lease
             assert busy is not None
             assert busy.owner == "one"

@@ -10,7 +10,7 @@ from seawall.turn import Principal, SessionKey, Usage, UserMessage
 from tests.storage.calls import KEY, NOW, Clock, begin, commit, look
 
 
-async def test_what_is_committed_is_loaded(store: SessionStore) -> None:
+async def test_a_committed_turn_is_loaded(store: SessionStore) -> None:
     assert await store.load(KEY, turns=5) == Snapshot(None)
     for version in range(3):
         await store.commit(commit(KEY, version, f"text {version} \U0001f600 ü"))
@@ -22,7 +22,9 @@ async def test_what_is_committed_is_loaded(store: SessionStore) -> None:
     assert snapshot.turns[1].usage == Usage(3, 4)
 
 
-async def test_the_second_of_two_is_refused_and_changes_nothing(store: SessionStore) -> None:
+async def test_the_second_of_two_commits_is_refused_and_changes_nothing(
+    store: SessionStore,
+) -> None:
     await store.commit(commit(KEY, 0))
     for stale in (commit(KEY, 0, "late"), commit(KEY, 5, "early")):
         with pytest.raises(SessionConflict):
@@ -37,7 +39,7 @@ async def test_the_second_of_two_is_refused_and_changes_nothing(store: SessionSt
     assert [each.number for each in snapshot.turns] == [1, 2]
 
 
-async def test_a_session_is_its_owners_only(store: SessionStore) -> None:
+async def test_a_session_exists_for_its_owner_only(store: SessionStore) -> None:
     await store.commit(commit(KEY, 0, idempotency_key="k", fingerprint="f"))
     for other in (
         SessionKey("acme", "eve", "s1"),
@@ -56,7 +58,7 @@ async def test_a_session_is_its_owners_only(store: SessionStore) -> None:
     assert (await store.load(KEY, turns=5)).turns[0].messages[0] == UserMessage("hello")
 
 
-async def test_an_idempotency_key_finds_its_turn_and_serves_once(store: SessionStore) -> None:
+async def test_an_idempotency_key_finds_its_turn_and_is_used_once(store: SessionStore) -> None:
     await store.commit(commit(KEY, 0, idempotency_key="k", fingerprint="f"))
     elsewhere = SessionKey("acme", "ada", "new")
     replay = (await look(store, elsewhere, 1, "k")).replay
@@ -108,7 +110,7 @@ async def test_pages_cover_everything_once(store: SessionStore, clock: Clock) ->
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "ü", "bnVsbA==", "WzEsMl0=", "MQ==", "é" * 100])
-async def test_a_cursor_of_a_strangers_own(store: SessionStore, cursor: str) -> None:
+async def test_an_invalid_cursor_is_refused(store: SessionStore, cursor: str) -> None:
     await store.commit(commit(KEY, 0))
     with pytest.raises(InvalidField) as caught:
         await store.sessions(Principal("acme", "ada"), limit=3, cursor=cursor)
@@ -131,7 +133,7 @@ async def test_expiry_and_deletion_leave_nothing(store: SessionStore, clock: Clo
     await store.commit(commit(KEY, 0, expires_at=clock.now + 100))
 
 
-async def test_a_cancelled_commit_is_whole_or_absent(store: SessionStore) -> None:
+async def test_a_cancelled_commit_is_applied_completely_or_not_at_all(store: SessionStore) -> None:
     async def try_one(number: int) -> None:
         task = asyncio.create_task(
             store.commit(
@@ -169,7 +171,7 @@ async def test_two_turns_of_one_session(store: SessionStore) -> None:
     await store.commit(commit(KEY, 2, by="two"))
 
 
-async def test_of_many_at_once_one_gets_the_session(store: SessionStore) -> None:
+async def test_one_of_many_concurrent_turns_leases_the_session(store: SessionStore) -> None:
     await store.commit(commit(KEY, 0))
     found = await asyncio.gather(*(store.begin(begin(KEY, f"t{each}")) for each in range(20)))
     winners = [each for each, snapshot in enumerate(found) if snapshot.session_lease is None]
@@ -180,7 +182,7 @@ async def test_of_many_at_once_one_gets_the_session(store: SessionStore) -> None
     assert holders == {f"t{winners[0]}"}
 
 
-async def test_a_dead_holder_loses_its_session_and_can_no_longer_commit(
+async def test_an_expired_lease_is_lost_and_prevents_the_commit(
     store: SessionStore, clock: Clock
 ) -> None:
     await store.commit(commit(KEY, 0))
@@ -200,7 +202,7 @@ async def test_a_dead_holder_loses_its_session_and_can_no_longer_commit(
     await store.commit(commit(KEY, 1, by="next"))
 
 
-async def test_a_key_is_held_by_one_turn(store: SessionStore, clock: Clock) -> None:
+async def test_a_key_is_leased_by_one_turn(store: SessionStore, clock: Clock) -> None:
     first = begin(KEY, "one", idempotency_key="k")
     assert await store.begin(first) == Snapshot(None)
     elsewhere = SessionKey("acme", "ada", "s2")
@@ -223,7 +225,7 @@ async def test_a_key_is_held_by_one_turn(store: SessionStore, clock: Clock) -> N
     assert (replay.session, replay.turn.id) == ("s1", "one")
 
 
-async def test_a_session_that_is_being_opened_shows_only_as_held(
+async def test_a_session_that_is_being_opened_is_only_visible_as_a_lease(
     store: SessionStore, clock: Clock
 ) -> None:
     opening = begin(KEY, "one", opens=True)
@@ -245,7 +247,7 @@ async def test_a_session_that_is_being_opened_shows_only_as_held(
     assert (await store.begin(begin(other, "four"))).session_lease is None
 
 
-async def test_committing_twice_is_committing_once(store: SessionStore) -> None:
+async def test_a_commit_is_idempotent(store: SessionStore) -> None:
     for version in range(2):
         once = commit(KEY, version, idempotency_key=f"k{version}", fingerprint="f")
         await store.commit(once)

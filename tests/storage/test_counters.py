@@ -54,7 +54,7 @@ def some(amounts: dict[str, int], window: str = "w1", **changes: Any) -> Additio
     return Addition(amounts=amounts, **(values | changes))
 
 
-async def test_what_is_added_is_counted_for_all(another: Open) -> None:
+async def test_an_addition_is_visible_to_all_processes(another: Open) -> None:
     one, two = await another(), await another()
     assert await one.read("c", "w1") == {}
     assert await one.add(some({"tokens": 5})) == Count({"tokens": 5}, {"tokens": 5})
@@ -113,7 +113,7 @@ async def test_pods_at_the_same_time_do_not_exceed_a_limit_together(another: Ope
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_sessions_and_counters_share_a_store_unseen(name: str, request: Any) -> None:
+async def test_sessions_and_counters_do_not_see_each_other(name: str, request: Any) -> None:
     endpoint = request.getfixturevalue("dynamodb") if name == "dynamodb" else ""
     store = make_store(name, new_place(name), endpoint)
     await store.open()
@@ -127,7 +127,7 @@ async def test_sessions_and_counters_share_a_store_unseen(name: str, request: An
     await store.close()
 
 
-async def test_what_is_over_is_forgotten(tmp_path: Any) -> None:
+async def test_expired_windows_are_purged(tmp_path: Any) -> None:
     """In SQLite by the next window's first addition; DynamoDB does it by the item's `ttl`."""
     del tmp_path
     store = make_store("sqlite", new_place("sqlite"), "")
@@ -173,7 +173,7 @@ async def test_an_addition_whose_answer_is_lost_counts_once(dynamodb: str) -> No
     await http.close()
 
 
-async def test_counters_that_cannot_be_asked(dynamodb: str) -> None:
+async def test_counters_of_a_missing_table_are_unavailable(dynamodb: str) -> None:
     store = dynamodb_store(dynamodb, new_place("dynamodb"))
     await store.open()
     counters = await opened_counters(store)

@@ -45,7 +45,7 @@ def _large(size: int) -> TurnRecord:
     return TurnRecord("big", 1, NOW, "a", None, (UserMessage(noise),), Usage())
 
 
-async def test_a_turn_larger_than_an_item_is_whole_again(store: DynamoDBStore) -> None:
+async def test_a_turn_larger_than_an_item_is_assembled(store: DynamoDBStore) -> None:
     big = _large(800_000)  # of hexadecimal digits, which compress to half
     await store.commit(commit(KEY, 0, turn=big))
     await store.commit(commit(KEY, 1, "small"))
@@ -77,7 +77,7 @@ def test_times_survive(seconds: float) -> None:
     assert float(number(seconds)["N"]) == seconds
 
 
-async def test_what_a_session_of_the_same_name_left_never_shows(
+async def test_leftovers_of_a_deleted_session_are_never_visible(
     store: DynamoDBStore, dynamodb: str
 ) -> None:
     """As after a deletion that was cut off between head and turns."""
@@ -110,12 +110,14 @@ async def test_a_turn_costs_the_same_whatever_the_history(store: DynamoDBStore) 
         await store.commit(commit(KEY, version, by=f"turn{version:02}", opened_at=opened))
         costs.append((traffic.round_trips - before[0], traffic.bytes_sent - before[1]))
     assert costs[0][0] == 1
-    assert {requests for requests, _ in costs[1:]} == {3}  # hold and query at once, then commit
+    assert {requests for requests, _ in costs[1:]} == {
+        3
+    }  # lease and query concurrently, then commit
     sent = [size for _, size in costs[1:]]
     assert max(sent) - min(sent) < 16  # digits of the version
 
 
-async def test_a_table_that_is_not_there(dynamodb: str) -> None:
+async def test_a_missing_table_is_a_configuration_error(dynamodb: str) -> None:
     store = dynamodb_store(dynamodb, new_place("dynamodb"))
     store._create = False
     with pytest.raises(ConfigError, match="create_table"):
@@ -140,7 +142,7 @@ async def test_a_store_that_is_down_fails_fast() -> None:
     await store.close()
 
 
-def test_a_server_whose_store_goes_away_says_so_and_spends_nothing(
+def test_a_server_that_loses_its_table_answers_503_and_spends_nothing(
     dynamodb: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """The table is deleted under a server: turns get 503, the model is not asked."""

@@ -39,7 +39,7 @@ Fault = Callable[[dict[str, Any]], Awaitable[Answer | None]]
 
 
 class Proxy(Struct):
-    """`faults` by operation come before the real answer; `lost` answers are dropped, once each.
+    """`faults` by operation replace the real answer; `lost` answers are dropped, once each.
 
     Those of `mute` operations are dropped each time; what they asked for is done.
     """
@@ -107,7 +107,7 @@ async def throttle(_: dict[str, Any]) -> Answer:
     return THROTTLED
 
 
-async def test_a_copy_that_lags_behind_is_noticed(dynamodb: str) -> None:
+async def test_a_stale_replica_is_detected(dynamodb: str) -> None:
     async with behind_proxy(dynamodb) as (store, proxy):
         for version in range(4):
             await store.commit(commit(KEY, version))
@@ -121,7 +121,7 @@ async def test_a_copy_that_lags_behind_is_noticed(dynamodb: str) -> None:
         assert (consistent[:2], consistent[-1]) == ([False, False], True)
 
 
-async def test_throttling_is_waited_out_or_told(dynamodb: str) -> None:
+async def test_throttling_is_retried_or_reported(dynamodb: str) -> None:
     async with behind_proxy(dynamodb) as (store, proxy):
         left = [THROTTLED, THROTTLED]
 
@@ -132,16 +132,16 @@ async def test_throttling_is_waited_out_or_told(dynamodb: str) -> None:
         await store.commit(commit(KEY, 0))
         assert proxy.count("TransactWriteItems") == 3
         proxy.faults["TransactWriteItems"] = throttle
-        with pytest.raises(StoreUnavailable) as told:
+        with pytest.raises(StoreUnavailable) as raised:
             await store.commit(commit(KEY, 1))
-        assert told.value.retry_after is not None
+        assert raised.value.retry_after is not None
         del proxy.faults["TransactWriteItems"]
         found = await store.load(KEY, turns=5)
         assert [each.number for each in found.turns] == [1]
 
 
 @pytest.mark.parametrize("lost", ["UpdateItem", "TransactWriteItems"])
-async def test_an_answer_that_is_lost_changes_nothing(dynamodb: str, lost: str) -> None:
+async def test_a_lost_answer_changes_nothing(dynamodb: str, lost: str) -> None:
     async with behind_proxy(dynamodb) as (store, proxy):
         await store.commit(commit(KEY, 0))
         proxy.lost.add(lost)
@@ -153,7 +153,7 @@ async def test_an_answer_that_is_lost_changes_nothing(dynamodb: str, lost: str) 
         assert [each.id for each in found.turns] == ["t1-hello", "one"]
 
 
-async def test_who_loses_to_another_transaction_has_a_conflict(dynamodb: str) -> None:
+async def test_losing_to_another_transaction_is_a_conflict(dynamodb: str) -> None:
     """DynamoDB Local never says so; DynamoDB does when two commits meet."""
     async with behind_proxy(dynamodb) as (store, proxy):
 
@@ -166,7 +166,7 @@ async def test_who_loses_to_another_transaction_has_a_conflict(dynamodb: str) ->
 
 
 @pytest.mark.parametrize("how", ["delete", "erase"])
-async def test_a_deletion_that_is_cut_off_can_be_done_again(dynamodb: str, how: str) -> None:
+async def test_an_interrupted_deletion_can_be_repeated(dynamodb: str, how: str) -> None:
     async with behind_proxy(dynamodb) as (store, proxy):
         for version in range(3):
             await store.commit(commit(KEY, version, idempotency_key=f"k{version}", fingerprint="f"))
@@ -209,8 +209,8 @@ async def test_a_turn_that_ends_while_its_session_is_removed(dynamodb: str, vers
         await later.close()
 
 
-async def test_what_leads_to_turns_lives_longer_than_they(dynamodb: str) -> None:
-    """Else who is erased after the session's end keeps turns that nobody finds."""
+async def test_heads_outlive_their_turns(dynamodb: str) -> None:
+    """Otherwise erasing a subject after the session's expiry would leave turns behind."""
     async with behind_proxy(dynamodb) as (store, _):
         await store.commit(commit(KEY, 0, idempotency_key="k", fingerprint="f"))
         await store.commit(commit(KEY, 1, expires_at=NOW + 5_000))
@@ -222,7 +222,7 @@ async def test_what_leads_to_turns_lives_longer_than_they(dynamodb: str) -> None
         assert min(ends["OK"]) > NOW + store._keep_seconds
 
 
-async def test_what_is_too_long_is_told_apart_from_an_outage(dynamodb: str) -> None:
+async def test_invalid_requests_are_distinguished_from_outages(dynamodb: str) -> None:
     async with behind_proxy(dynamodb) as (store, _):
         for cursor in (write_cursor("z" * 2_000), write_cursor("é" * 600)):
             with pytest.raises(InvalidField):
@@ -234,7 +234,7 @@ async def test_what_is_too_long_is_told_apart_from_an_outage(dynamodb: str) -> N
 
 
 @pytest.mark.parametrize("keyed", [{}, {"idempotency_key": "k", "fingerprint": "f"}])
-async def test_a_commit_whose_every_answer_is_lost_is_not_called_unstored(
+async def test_a_commit_whose_answers_are_all_lost_is_unknown(
     dynamodb: str, keyed: dict[str, str]
 ) -> None:
     """Regression: "nothing was stored", when it was."""
@@ -251,10 +251,10 @@ async def test_a_commit_whose_every_answer_is_lost_is_not_called_unstored(
         await store.commit(commit(KEY, 1, opened_at=found.session.created_at))
 
 
-async def test_a_commit_that_is_refused_by_its_own_lost_attempt_is_looked_for(
+async def test_a_commit_refused_by_its_own_lost_attempt_is_found(
     dynamodb: str,
 ) -> None:
-    """The look fails as well: then it is not known either."""
+    """If that read fails as well, the commit is unknown."""
     async with behind_proxy(dynamodb) as (store, proxy):
 
         async def refuse(_: dict[str, Any]) -> Answer | None:
@@ -278,7 +278,7 @@ async def test_a_commit_that_is_refused_by_its_own_lost_attempt_is_looked_for(
         await store.commit(commit(KEY, 0))
 
 
-async def test_a_store_that_cannot_be_connected_to_has_stored_nothing() -> None:
+async def test_an_unreachable_store_has_stored_nothing() -> None:
     store = dynamodb_store("http://127.0.0.1:9", "sessions")
     try:
         with pytest.raises(StoreUnavailable):

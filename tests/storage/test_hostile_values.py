@@ -1,4 +1,4 @@
-"""Values that only a database refuses: they are refused before, and never harm others' jobs."""
+"""Values that only a database would refuse: refused before, and without harm to other requests."""
 
 import asyncio
 import math
@@ -46,7 +46,7 @@ async def among_others(store: SessionStore, job: Coroutine[Any, Any, Any]) -> An
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-async def test_a_cursor_that_is_no_turns_number(store: SessionStore, number: int) -> None:
+async def test_a_cursor_that_is_no_turn_number_is_refused(store: SessionStore, number: int) -> None:
     await store.commit(commit(KEY, 0))
     cursor = write_cursor(number) if abs(number) < 1 << 64 else _written(number)
     outcome = await among_others(store, store.turns(KEY, limit=3, cursor=cursor))
@@ -61,7 +61,7 @@ def _written(number: int) -> str:
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1 << 31, 1 << 63, 1 << 70])
-async def test_a_limit_that_no_page_has(store: SessionStore, limit: int) -> None:
+async def test_a_limit_out_of_range_is_refused(store: SessionStore, limit: int) -> None:
     await store.commit(commit(KEY, 0))
     for job in (store.turns(KEY, limit=limit), store.sessions(ADA, limit=limit)):
         outcome = await among_others(store, job)
@@ -70,12 +70,12 @@ async def test_a_limit_that_no_page_has(store: SessionStore, limit: int) -> None
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_names_that_nothing_can_have(store: SessionStore, name: str) -> None:
+async def test_invalid_names_are_refused(store: SessionStore, name: str) -> None:
     await store.commit(commit(KEY, 0))
     key = SessionKey("acme", "ada", name)
     assert (await among_others(store, store.load(key, turns=1))).session is None
-    looking = begin(key, "", until=None)
-    assert (await among_others(store, store.begin(looking))).session is None
+    read = begin(key, "", until=None)
+    assert (await among_others(store, store.begin(read))).session is None
     assert isinstance(await among_others(store, store.turns(key, limit=1)), SessionNotFound)
     assert isinstance(await among_others(store, store.delete(key)), SessionNotFound)
     assert await among_others(store, store.find_job(ADA, name)) is None
@@ -86,7 +86,7 @@ async def test_names_that_nothing_can_have(store: SessionStore, name: str) -> No
 
 
 @pytest.mark.parametrize("key", NAMES)
-async def test_an_idempotency_key_that_no_store_takes(store: SessionStore, key: str) -> None:
+async def test_an_invalid_idempotency_key_is_refused(store: SessionStore, key: str) -> None:
     await store.commit(commit(KEY, 0))
     keyed = commit(KEY, 1, idempotency_key=key, fingerprint="f")
     for job in (store.begin(begin(KEY, "t", idempotency_key=key)), store.commit(keyed)):
@@ -96,9 +96,7 @@ async def test_an_idempotency_key_that_no_store_takes(store: SessionStore, key: 
 
 
 @pytest.mark.parametrize("part", ["é" * 256, "#" * 256, "\U0001f600" * 256])
-async def test_the_longest_names_of_an_owner_work_or_are_refused(
-    store: SessionStore, part: str
-) -> None:
+async def test_the_longest_owner_names_work_or_are_refused(store: SessionStore, part: str) -> None:
     """A partition key of DynamoDB has 2,048 bytes."""
     await store.commit(commit(KEY, 0))
     key = SessionKey(part, part, "s")
@@ -126,7 +124,7 @@ _RECORDS: list[Change] = [
 
 
 @pytest.mark.parametrize("change", _RECORDS)
-async def test_what_is_committed_can_be_read_again(store: SessionStore, change: Change) -> None:
+async def test_every_committed_turn_can_be_read(store: SessionStore, change: Change) -> None:
     await store.commit(commit(KEY, 0))
     odd = commit(KEY, 1, state={"n": "\udc00"})
     odd = structs.replace(odd, turn=change(odd.turn))
@@ -139,7 +137,7 @@ async def test_what_is_committed_can_be_read_again(store: SessionStore, change: 
     assert [each.number for each in (await store.turns(KEY, limit=5)).turns] == [2, 1]
 
 
-async def test_a_turn_that_no_store_takes_harms_only_itself(store: SessionStore) -> None:
+async def test_a_turn_that_is_too_large_fails_alone(store: SessionStore) -> None:
     await store.commit(commit(KEY, 0))
     large = commit(KEY, 1, "x" * (33 << 20), by="large")
     assert isinstance(await among_others(store, store.commit(large)), TurnLimitReached)
@@ -159,7 +157,7 @@ async def test_a_page_is_bounded_in_bytes(store: SessionStore) -> None:
     assert numbers == [5, 4, 3, 2, 1]
 
 
-async def test_a_promise_that_is_too_large_harms_only_itself(store: SessionStore) -> None:
+async def test_a_background_job_that_is_too_large_fails_alone(store: SessionStore) -> None:
     await store.commit(commit(KEY, 0))
     request = new_request("é" * 300_000, session="large", background=True)
     key = SessionKey("acme", "ada", "large")
@@ -173,7 +171,7 @@ async def test_a_promise_that_is_too_large_harms_only_itself(store: SessionStore
         assert await store.find_job(ADA, request.id) == background_job
 
 
-async def test_a_turn_that_cannot_be_read_any_more_harms_only_its_session(tmp_path: Path) -> None:
+async def test_a_corrupt_turn_harms_only_its_session(tmp_path: Path) -> None:
     """As a bad disk leaves it: others' reads in the same batch are answered."""
     store = SqliteStore(tmp_path / "s.db", clock=lambda: NOW)
     await store.open()
@@ -191,9 +189,7 @@ async def test_a_turn_that_cannot_be_read_any_more_harms_only_its_session(tmp_pa
 
 
 @pytest.mark.parametrize("large", [1, 3, 5])
-async def test_what_is_loaded_with_a_history_is_bounded_in_bytes(
-    store: SessionStore, large: int
-) -> None:
+async def test_a_loaded_history_is_bounded_in_bytes(store: SessionStore, large: int) -> None:
     """A turn that no window can have is left out, with all before it, but not lost."""
     for version in range(5):
         text = "x" * (3 << 20) if version + 1 == large else "hello"

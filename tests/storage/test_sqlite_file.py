@@ -1,4 +1,4 @@
-"""The database's files: their permissions, and what happens to them while they are served."""
+"""The database's files: permissions, and damage while they are open."""
 
 import asyncio
 import logging
@@ -108,7 +108,7 @@ def test_nothing_is_acknowledged_into_a_file_that_is_gone(
     assert str(path) in said[0]
 
 
-def test_a_file_that_is_put_back_is_good_again(tmp_path: Path) -> None:
+def test_a_file_that_is_put_back_is_used_again(tmp_path: Path) -> None:
     path, away = tmp_path / "s.db", tmp_path / "away.db"
 
     async def scenario(store: SqliteStore) -> None:
@@ -130,8 +130,8 @@ def test_a_file_that_is_put_back_is_good_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", LOG_HARMS)
-def test_nothing_is_acknowledged_into_a_log_that_was_cut(tmp_path: Path, harm: Harm) -> None:
-    """What comes behind the hole makes the file as large as before, and is not found again."""
+def test_nothing_is_acknowledged_into_a_truncated_log(tmp_path: Path, harm: Harm) -> None:
+    """What is written after the hole makes the file as large as before, but is not found again."""
     path = tmp_path / "s.db"
 
     async def scenario(store: SqliteStore) -> None:
@@ -182,7 +182,7 @@ def test_a_vacuum_and_a_checkpoint_are_no_harm(tmp_path: Path) -> None:
     play(path, scenario)
 
 
-def test_its_owner_alone_reads_it(tmp_path: Path) -> None:
+def test_the_database_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     tmp_path.chmod(0o755)
     before = os.umask(0)
@@ -205,7 +205,7 @@ def test_its_owner_alone_reads_it(tmp_path: Path) -> None:
 
 @pytest.fixture
 def readable() -> Iterator[Path]:
-    """A folder that others may look into, and a user who may not write there."""
+    """A folder that other users may list."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -214,7 +214,7 @@ def readable() -> Iterator[Path]:
 
 @contextmanager
 def _unprivileged() -> Iterator[None]:
-    """For the block, permissions count for this process, also where it runs as root."""
+    """For the block, permissions count for this process, even if it runs as root."""
     before = os.geteuid()
     if not before:
         os.seteuid(65_534)
@@ -226,9 +226,7 @@ def _unprivileged() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("what", ["file", "log", "folder", "new"])
-def test_a_database_that_cannot_be_written_is_refused_at_the_start(
-    readable: Path, what: str
-) -> None:
+def test_a_read_only_database_is_refused_at_start(readable: Path, what: str) -> None:
     path = readable / "s.db"
 
     async def store_one(store: SqliteStore) -> None:
@@ -247,7 +245,7 @@ def test_a_database_that_cannot_be_written_is_refused_at_the_start(
     readable.chmod(0o755)
 
 
-def test_a_database_that_cannot_be_written_can_be_read(readable: Path) -> None:
+def test_a_read_only_database_can_be_read(readable: Path) -> None:
     """As by `seawall sessions list`, on a backup."""
     path = readable / "s.db"
 
@@ -258,7 +256,7 @@ def test_a_database_that_cannot_be_written_can_be_read(readable: Path) -> None:
     path.chmod(0o444)
     readable.chmod(0o777)
 
-    async def look() -> None:
+    async def read() -> None:
         store = await open_store(SessionSettings(path=str(path)))
         try:
             found = await store.find_job(Principal("acme", "ada"), "t")
@@ -270,7 +268,7 @@ def test_a_database_that_cannot_be_written_can_be_read(readable: Path) -> None:
             await store.close()
 
     with _unprivileged():
-        asyncio.run(look())
+        asyncio.run(read())
 
 
 def test_a_database_that_becomes_read_only_gives_503_and_recovers(tmp_path: Path) -> None:
