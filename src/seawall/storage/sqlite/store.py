@@ -28,14 +28,6 @@ from seawall.storage.port import (
     TurnPage,
     latest_lease_end,
 )
-from seawall.storage.sqlite.archives import (
-    delete_session,
-    erase_subject,
-    list_sessions,
-    list_turns,
-    read_archives,
-    write_archive,
-)
 from seawall.storage.sqlite.batches import (
     CREATE_COMMITS_TABLE,
     Load,
@@ -238,24 +230,28 @@ class SqliteStore:
 
     async def turns(self, key: SessionKey, *, limit: int, cursor: str | None = None) -> TurnPage:
         """See `SessionStore.turns`."""
+        from seawall.storage.sqlite import archives  # noqa: PLC0415 - not on a turn's path
+
         check_limit(limit)
         before = read_cursor(cursor, NUMBER) if cursor is not None else 1 << 62
         snapshot = await self.load(key, turns=0)
         if snapshot.session is None:
             raise SessionNotFound
-        page, more = await self.read(lambda db: list_turns(db, key, before, limit))
+        page, more = await self.read(lambda db: archives.list_turns(db, key, before, limit))
         return TurnPage(snapshot.session, page, write_cursor(page[-1].number) if more else None)
 
     async def sessions(
         self, owner: Principal, *, limit: int, cursor: str | None = None
     ) -> SessionPage:
         """See `SessionStore.sessions`."""
+        from seawall.storage.sqlite import archives  # noqa: PLC0415 - not on a turn's path
+
         check_limit(limit)
         before = read_cursor(cursor, str) if cursor is not None else None
         if before is not None and not is_name(before):
             raise InvalidField("This is not a cursor of this list.", field="cursor")
         found = await self.read(
-            lambda db: list_sessions(db, owner, before, limit + 1, self._clock())
+            lambda db: archives.list_sessions(db, owner, before, limit + 1, self._clock())
         )
         more = len(found) > limit
         page = tuple(found[:limit])
@@ -263,22 +259,32 @@ class SqliteStore:
 
     async def delete(self, key: SessionKey) -> None:
         """See `SessionStore.delete`."""
+        from seawall.storage.sqlite import archives  # noqa: PLC0415 - not on a turn's path
+
         if not is_key(key) or not await self._writer.submit(
-            lambda db: delete_session(db, key, self._clock())
+            lambda db: archives.delete_session(db, key, self._clock())
         ):
             raise SessionNotFound
 
     async def erase(self, owner: Principal) -> int:
         """See `SessionStore.erase`."""
-        count = await self._writer.submit(lambda db: erase_subject(db, owner, self._clock()))
+        from seawall.storage.sqlite import archives  # noqa: PLC0415 - not on a turn's path
+
+        count = await self._writer.submit(
+            lambda db: archives.erase_subject(db, owner, self._clock())
+        )
         assert isinstance(count, int)  # noqa: S101 - the result of erase_subject
         return count
 
     async def archives(self, *, limit: int, cursor: str | None = None) -> ArchivePage:
         """See `SessionStore.archives`."""
+        from seawall.storage.sqlite import archives  # noqa: PLC0415 - not on a turn's path
+
         check_limit(limit)
         after = read_cursor(cursor, tuple[str, str, str]) if cursor is not None else ("", "", "")
-        found = await self.read(lambda db: read_archives(db, after, limit + 1, self._clock()))
+        found = await self.read(
+            lambda db: archives.read_archives(db, after, limit + 1, self._clock())
+        )
         more = len(found) > limit
         page = tuple(found[:limit])
         if not more:
@@ -288,7 +294,11 @@ class SqliteStore:
 
     async def restore(self, archive: Archive) -> bool:
         """See `SessionStore.restore`."""
-        return bool(await self._writer.submit(lambda db: write_archive(db, archive, self._clock())))
+        from seawall.storage.sqlite import archives  # noqa: PLC0415 - not on a turn's path
+
+        return bool(
+            await self._writer.submit(lambda db: archives.write_archive(db, archive, self._clock()))
+        )
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on the writer's thread, in a transaction of its own; its result."""
