@@ -1,4 +1,4 @@
-"""What happens in a turn, in order, as typed events.
+"""The events of a turn, typed and in order.
 
 Every event is a flat JSON object whose `type` is the tag below, so that a stream can be read
 without this package. A turn ends with exactly one of `turn.completed` and `turn.failed`.
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class TurnStarted(Struct, frozen=True, tag="turn.started", tag_field="type"):
-    """The caller is authenticated, the session loaded; `new` when this turn opens it."""
+    """The caller is authenticated and the session loaded; `new` if this turn opens it."""
 
     turn: str
     session: str
@@ -34,7 +34,7 @@ class TurnStarted(Struct, frozen=True, tag="turn.started", tag_field="type"):
 
 
 class IntentDetected(Struct, frozen=True, tag="intent.detected", tag_field="type"):
-    """What the customer wants; `intent` is None for "none of these".
+    """What the user wants; `intent` is None for "none of these".
 
     by: the step of the cascade that answered: "rules", "classifier", "embeddings", "model" or
     "none".
@@ -48,7 +48,7 @@ class IntentDetected(Struct, frozen=True, tag="intent.detected", tag_field="type
 class AgentSelected(
     Struct, frozen=True, tag="agent.selected", tag_field="type", omit_defaults=True
 ):
-    """An agent has the conversation.
+    """An agent answers from here on.
 
     reason: "requested", "intent", "sticky", "default" or "handoff" (then `previous` is set).
     """
@@ -59,15 +59,15 @@ class AgentSelected(
 
 
 class TextDelta(Struct, frozen=True, tag="text.delta", tag_field="type"):
-    """The next piece of the answer, in the order of writing."""
+    """The next piece of the answer."""
 
     text: str
 
 
 class ReasoningDelta(Struct, frozen=True, tag="reasoning.delta", tag_field="type"):
-    """The next piece of what the model thinks; only for agents with `reasoning`.
+    """The next piece of the model's reasoning; only for agents with `reasoning`.
 
-    It is no part of the answer: it is not stored, and has no position of its own.
+    It is not part of the answer: it is not stored, and has no position of its own.
     """
 
     text: str
@@ -82,7 +82,7 @@ class ToolCalled(Struct, frozen=True, tag="tool.called", tag_field="type"):
 
 
 class ToolReturned(Struct, frozen=True, tag="tool.returned", tag_field="type"):
-    """A tool answered; `failed` when the content is an error for the model to read."""
+    """A tool returned; `failed` if the content is an error message for the model."""
 
     id: str
     name: str
@@ -91,7 +91,7 @@ class ToolReturned(Struct, frozen=True, tag="tool.returned", tag_field="type"):
 
 
 class UsageReported(Struct, frozen=True, tag="usage", tag_field="type", omit_defaults=True):
-    """Tokens spent by the turn, and what they cost, where models have prices."""
+    """Tokens used by the turn, and their cost if models have prices."""
 
     usage: Usage
     cost: Cost | None = None
@@ -100,12 +100,12 @@ class UsageReported(Struct, frozen=True, tag="usage", tag_field="type", omit_def
 class TurnCompleted(
     Struct, frozen=True, tag="turn.completed", tag_field="type", omit_defaults=True
 ):
-    """The turn is durable.
+    """The turn is committed.
 
     version: the session's version, equal to the number of its turns.
-    replayed: the answer came from the record of an earlier request with the same key.
+    replayed: the answer is the stored one of an earlier request with the same key.
     timings: milliseconds by stage. cached: the answer was produced for another turn.
-    finish_reason: why the answer ended: "stop", "length" (a bound on its tokens cut it off) or
+    finish_reason: why the answer ended: "stop", "length" (a limit on its tokens) or
     "content_filter".
     """
 

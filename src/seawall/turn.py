@@ -1,4 +1,4 @@
-"""The vocabulary of a turn: who speaks, what was said, what is kept.
+"""The vocabulary of a turn: callers, messages, requests and records.
 
 Plain typed data. Nothing here imports anything of ours, does I/O or knows a clock.
 """
@@ -26,14 +26,14 @@ __all__ = [
 
 
 class Principal(Struct, frozen=True):
-    """Whoever a credential proved to be: one subject of one tenant."""
+    """An authenticated caller: one subject of one tenant."""
 
     tenant: str
     subject: str
 
 
 class SessionKey(Struct, frozen=True):
-    """The full name of a session. Another tenant or subject cannot even spell it."""
+    """The full name of a session, including its owner."""
 
     tenant: str
     subject: str
@@ -41,10 +41,10 @@ class SessionKey(Struct, frozen=True):
 
 
 class ToolCall(Struct, frozen=True, omit_defaults=True):
-    """A model's wish to call a tool. `arguments` is the JSON text as the model wrote it.
+    """A tool call requested by a model. `arguments` is the JSON text as the model wrote it.
 
-    origin: the provider that wrote it; empty for unknown. extra: a JSON object that the provider
-    wants back with the call, and that no other provider is sent; empty for none.
+    origin: the provider that wrote it; empty if unknown. extra: a JSON object that is sent back with
+    the call, to that provider only; empty for none.
     """
 
     id: str
@@ -55,20 +55,20 @@ class ToolCall(Struct, frozen=True, omit_defaults=True):
 
 
 class UserMessage(Struct, frozen=True, tag="user", tag_field="role"):
-    """What the customer said."""
+    """The user's message."""
 
     text: str
 
 
 class AssistantMessage(Struct, frozen=True, tag="assistant", tag_field="role", omit_defaults=True):
-    """What the model said, and the tools it asked for in the same step."""
+    """The model's text, and the tool calls that it requested in the same step."""
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
 
 
 class ToolMessage(Struct, frozen=True, tag="tool", tag_field="role", omit_defaults=True):
-    """What a tool answered; `failed` when the answer is an error for the model to read."""
+    """A tool's result; `failed` if it is an error message for the model."""
 
     call_id: str
     name: str
@@ -80,14 +80,14 @@ Message = UserMessage | AssistantMessage | ToolMessage
 
 
 class Usage(Struct, frozen=True):
-    """Tokens spent, and the number of model calls that spent them.
+    """Tokens used, and the number of model calls that used them.
 
-    prompt_tokens: all that were read. cached_prompt_tokens: those of them that the provider had in
-    its prompt cache. cache_write_tokens: those of them that it put there.
+    prompt_tokens: all that were read. cached_prompt_tokens: those read from the provider's prompt
+    cache. cache_write_tokens: those written to it.
 
-    Providers and models of others report these numbers. One that cannot be, because it is negative,
-    not a number, or more than a thousand million, counts as 0, which is as not reported: nothing
-    that counts, charges or stores usage has to expect anything else.
+    Providers and custom models report these numbers. An impossible one, because it is negative, not
+    a number, or more than a thousand million, counts as 0, as if it was not reported, so that code
+    that counts, charges or stores usage can rely on valid numbers.
     """
 
     prompt_tokens: int = 0
@@ -121,10 +121,10 @@ def _sane(count: object) -> int:
 
 
 class Cost(Struct, frozen=True, omit_defaults=True):
-    """What a turn cost, by the prices that are configured.
+    """The cost of a turn, by the configured prices.
 
-    estimated: a provider did not report what it used, or a call was cut off before it did; its
-    part is an estimate, four characters to a token.
+    estimated: a provider did not report its usage, or a call was cut off before it did; its part is
+    an estimate, at four characters per token.
     """
 
     amount: float
@@ -133,14 +133,14 @@ class Cost(Struct, frozen=True, omit_defaults=True):
 
 
 class OutputFormat(Struct, frozen=True):
-    """The JSON that a final answer has to be. name: letters, digits, `_` and `-`."""
+    """The JSON format of a final answer. name: letters, digits, `_` and `-`."""
 
     name: str
     schema: dict[str, Any]
 
 
 class AnswerOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a client wants of the answer, within the bounds of the agent.
+    """A client's options for the answer, within the limits of the agent.
 
     max_tokens: written in one model call. stop: texts before which the answer ends. output: the
     JSON that it has to be.
@@ -158,7 +158,7 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     surrogate. session: the session to continue, or the id that the new one gets.
     opens: the session is new.
     agent: an agent asked for by name, or None to let the intent decide.
-    background: complete it even if nobody waits for the answer any more.
+    background: complete it even if no client waits for the answer any more.
     idempotency_key: makes a retry return the first answer instead of a second turn.
     history: messages that stand before `text` when the client keeps the history itself
         (OpenAI's stateless format); only used for a new session, never stored.
@@ -179,14 +179,14 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
 
 
 class TurnRecord(Struct, frozen=True):
-    """A turn as it is kept: everything needed to continue the session or replay the answer.
+    """A stored turn: everything needed to continue the session or replay the answer.
 
     number: position in the session, from 1; equals the session's version after the commit.
     created_at: Unix time in seconds.
     messages: begins with the UserMessage and ends with the final AssistantMessage.
     confidence, by: of the intent, as in the event `intent.detected`. first_agent, reason: as in
-    the first `agent.selected`. attempt: which one it was, of a turn that was interrupted. cost: of
-    this turn, where models had prices. finish_reason: as in the event `turn.completed`; turns that
+    the first `agent.selected`. attempt: its number, if the turn was interrupted. cost: of
+    this turn, if models had prices. finish_reason: as in the event `turn.completed`; turns that
     were stored without it count as "stop".
     """
 
@@ -207,5 +207,5 @@ class TurnRecord(Struct, frozen=True):
 
     @property
     def answer(self) -> str:
-        """The text that the customer was given."""
+        """The text of the answer."""
         return "".join(m.text for m in self.messages if isinstance(m, AssistantMessage))
