@@ -26,7 +26,13 @@ __all__ = [
 
 
 class TurnStarted(Struct, frozen=True, tag="turn.started", tag_field="type"):
-    """The caller is authenticated and the session loaded; `new` if this turn opens it."""
+    """The caller is authenticated and the session loaded.
+
+    Attributes:
+        turn: The turn's id.
+        session: The session's id.
+        new: Whether this turn opens the session.
+    """
 
     turn: str
     session: str
@@ -34,10 +40,13 @@ class TurnStarted(Struct, frozen=True, tag="turn.started", tag_field="type"):
 
 
 class IntentDetected(Struct, frozen=True, tag="intent.detected", tag_field="type"):
-    """What the user wants; `intent` is None for "none of these".
+    """What the user wants.
 
-    by: the step of the cascade that answered: "rules", "classifier", "embeddings", "model" or
-    "none".
+    Attributes:
+        intent: None for "none of these".
+        confidence: 0 to 1.
+        by: The step of the cascade that decided: "rules", "classifier", "embeddings", "model" or
+            "none".
     """
 
     intent: str | None
@@ -50,7 +59,10 @@ class AgentSelected(
 ):
     """An agent answers from here on.
 
-    reason: "requested", "intent", "sticky", "default" or "handoff" (then `previous` is set).
+    Attributes:
+        agent: Its name.
+        reason: "requested", "intent", "sticky", "default" or "handoff".
+        previous: The agent that handed over, if one did.
     """
 
     agent: str
@@ -74,7 +86,13 @@ class ReasoningDelta(Struct, frozen=True, tag="reasoning.delta", tag_field="type
 
 
 class ToolCalled(Struct, frozen=True, tag="tool.called", tag_field="type"):
-    """A tool is being called; `arguments` is JSON text."""
+    """A tool is called.
+
+    Attributes:
+        id: Of the call.
+        name: The tool's name.
+        arguments: JSON text.
+    """
 
     id: str
     name: str
@@ -82,7 +100,14 @@ class ToolCalled(Struct, frozen=True, tag="tool.called", tag_field="type"):
 
 
 class ToolReturned(Struct, frozen=True, tag="tool.returned", tag_field="type"):
-    """A tool returned; `failed` if the content is an error message for the model."""
+    """A tool returned.
+
+    Attributes:
+        id: Of the call.
+        name: The tool's name.
+        content: The result as text.
+        failed: Whether the content is an error message for the model.
+    """
 
     id: str
     name: str
@@ -91,7 +116,12 @@ class ToolReturned(Struct, frozen=True, tag="tool.returned", tag_field="type"):
 
 
 class UsageReported(Struct, frozen=True, tag="usage", tag_field="type", omit_defaults=True):
-    """Tokens used by the turn, and their cost if models have prices."""
+    """Tokens used by the turn, and their cost.
+
+    Attributes:
+        usage: Of all steps and of intent detection.
+        cost: None if models have no prices.
+    """
 
     usage: Usage
     cost: Cost | None = None
@@ -102,11 +132,16 @@ class TurnCompleted(
 ):
     """The turn is committed.
 
-    version: the session's version, equal to the number of its turns.
-    replayed: the answer is the stored one of an earlier request with the same key.
-    timings: milliseconds by stage. cached: the answer was produced for another turn.
-    finish_reason: why the answer ended: "stop", "length" (a limit on its tokens) or
-    "content_filter".
+    Attributes:
+        turn: The turn's id.
+        session: The session's id.
+        version: The session's version, equal to the number of its turns.
+        agent: The agent that answered last.
+        replayed: Whether the answer is the stored one of an earlier request with the same key.
+        timings: Milliseconds by stage.
+        cached: Whether the answer was produced for another turn.
+        finish_reason: Why the answer ended: "stop", "length" (a limit on its tokens) or
+            "content_filter".
     """
 
     turn: str
@@ -120,7 +155,12 @@ class TurnCompleted(
 
 
 class TurnFailed(Struct, frozen=True, tag="turn.failed", tag_field="type"):
-    """The turn ended without effect on the session; `problem` is an RFC 9457 object."""
+    """The turn ended without effect on the session.
+
+    Attributes:
+        turn: The turn's id.
+        problem: An RFC 9457 problem details object.
+    """
 
     turn: str
     problem: dict[str, Any]

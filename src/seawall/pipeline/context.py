@@ -42,8 +42,15 @@ class Ports(Struct, frozen=True, kw_only=True):
 class TurnContext(Struct):
     """The state of one turn in progress; turns share nothing.
 
-    deadline: in seconds on the event loop's clock. recovered_job: the background job that this turn
-    continues, claimed from another process.
+    Attributes:
+        request: What was asked for.
+        credential: Proves who sent it.
+        emit: Called with the turn's events.
+        deadline: Seconds on the event loop's clock.
+        timings: Durations of its stages.
+        report: Filled in while it is in progress.
+        spending: Charges its budgets.
+        recovered_job: The background job that this turn continues, claimed from another process.
     """
 
     request: TurnRequest

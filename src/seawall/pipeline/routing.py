@@ -13,9 +13,11 @@ __all__ = ["Route", "Routing", "choose_agent"]
 class Routing(Struct, frozen=True):
     """The rules of routing.
 
-    by_intent: agents by intent. default: the agent that answers if no rule decides.
-    sticky: whether the session's agent keeps it. "always": until it hands over; "until-confident":
-    until then, or until an intent of another agent is detected; "never".
+    Attributes:
+        by_intent: Agents by intent.
+        default: The agent that answers if no rule decides.
+        sticky: Whether the session's agent keeps it. "always": until it hands over;
+            "until-confident": until then, or until an intent of another agent is detected; "never".
     """
 
     by_intent: Mapping[str, str]
@@ -24,7 +26,12 @@ class Routing(Struct, frozen=True):
 
 
 class Route(Struct, frozen=True):
-    """The decision; reason as in the event `agent.selected`."""
+    """The decision.
+
+    Attributes:
+        agent: The agent's name.
+        reason: As in the event `agent.selected`.
+    """
 
     agent: str
     reason: str

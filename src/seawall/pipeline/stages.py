@@ -17,8 +17,12 @@ _Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 class StageLimits(Struct, frozen=True, forbid_unknown_fields=True):
     """The time limits of stages, in seconds. The turn's own deadline also applies.
 
-    turn: from admission to the commit. authenticate, session, intent: the opening stages.
-    commit: the durable write.
+    Attributes:
+        turn: From admission to the commit.
+        authenticate: Waiting for the identity provider.
+        session: One call of the session store.
+        intent: Detecting the intent.
+        commit: The durable write.
     """
 
     turn: _Seconds = 60.0

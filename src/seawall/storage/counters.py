@@ -17,10 +17,13 @@ __all__ = ["Addition", "Count", "Counters", "MemoryCounters", "fit_to_limits"]
 class Addition(Struct, frozen=True, kw_only=True):
     """An amount to be added to a counter.
 
-    counter, window: which counter, each 1 to 512 characters. amounts: by measure; negative to give
-    back. limits: of measures that must not exceed them; negative amounts, and measures without a
-    limit, are always added. expires_at: Unix seconds; the window is over then, and the counter may
-    be deleted.
+    Attributes:
+        counter: Its name, 1 to 512 characters.
+        window: Name of the window, 1 to 512 characters.
+        amounts: By measure; negative to give back.
+        expires_at: End of the window in Unix seconds; then the counter may be deleted.
+        limits: Of measures that must not exceed them; negative amounts, and measures without a
+            limit, are always added.
     """
 
     counter: str
@@ -31,7 +34,12 @@ class Addition(Struct, frozen=True, kw_only=True):
 
 
 class Count(Struct, frozen=True):
-    """The result of an addition, by measure: what was added, and the total of all processes."""
+    """The result of an addition.
+
+    Attributes:
+        granted: What was added, by measure.
+        used: The total of all processes, by measure.
+    """
 
     granted: dict[str, int]
     used: dict[str, int]

@@ -36,8 +36,13 @@ T = TypeVar("T")
 class Checkpoint(Struct, frozen=True):
     """The position of a migration.
 
-    source, target: the stores, as `store_name` names them. cursor: where `archives` continues.
-    moved: sessions. turns: of those. skipped: sessions that existed already.
+    Attributes:
+        source: As `store_name` names it.
+        target: As `store_name` names it.
+        cursor: Where `archives` continues.
+        moved: Number of sessions copied.
+        turns: Number of their turns.
+        skipped: Number of sessions that existed already.
     """
 
     source: str
@@ -56,8 +61,12 @@ class Checkpoint(Struct, frozen=True):
 class Verification(Struct):
     """The source's sessions, compared with the target's.
 
-    same: equal turns. ahead: the same, with newer turns in the target. missing: not in the target.
-    differing: with other turns, or fewer. examples: some of the last two, by name.
+    Attributes:
+        same: Number with equal turns.
+        ahead: Number with equal turns, and newer ones in the target.
+        missing: Number not in the target.
+        differing: Number with other turns, or fewer.
+        examples: Some of the missing and differing, by name.
     """
 
     same: int = 0

@@ -51,9 +51,11 @@ _MAX_CLOCK_SKEW_SECONDS = 60.0
 class Lease(Struct, frozen=True):
     """A lease of a session or an idempotency key by a turn that is in progress.
 
-    owner: the turn's id, or its attempt's name; see `lease_owner_name`. session: the turn's
-    session. until: end of the lease, in Unix seconds. fingerprint: digest of the request, for a
-    key.
+    Attributes:
+        owner: The turn's id, or its attempt's name; see `lease_owner_name`.
+        session: The turn's session.
+        until: End of the lease, in Unix seconds.
+        fingerprint: Digest of the turn's request, for a key.
     """
 
     owner: str = field(name="turn")
@@ -65,8 +67,15 @@ class Lease(Struct, frozen=True):
 class Session(Struct, frozen=True):
     """A session without its turns.
 
-    version: the number of committed turns. agent: the agent that answered last. state: what tools
-    store between turns. Times are Unix seconds. lease: of the turn in progress, if there is one.
+    Attributes:
+        key: Its full name.
+        version: Number of committed turns.
+        agent: The agent that answered last.
+        state: What tools store between turns.
+        created_at: Unix seconds.
+        updated_at: Unix seconds.
+        expires_at: Unix seconds.
+        lease: Of the turn in progress, if there is one.
     """
 
     key: SessionKey
@@ -83,8 +92,12 @@ class Replay(Struct, frozen=True):
     """A turn that was committed under the same idempotency key.
 
     A key belongs to a tenant and subject, not to a session: a client that did not learn the id of
-    the session it opened must still find its answer. session: that session's id. fingerprint:
-    digest of the request that used the key first.
+    the session it opened must still find its answer.
+
+    Attributes:
+        session: The id of the turn's session.
+        fingerprint: Digest of the request that used the key first.
+        turn: The stored turn.
     """
 
     session: str
@@ -95,9 +108,14 @@ class Replay(Struct, frozen=True):
 class BackgroundJob(Struct, frozen=True, kw_only=True):
     """A background turn that was accepted and is not done.
 
-    request: without a deadline. accepted_at, ends_at: Unix seconds; after ends_at it is abandoned.
-    attempt: the number of claims, of which accepting it is the first. handovers: how many of these
-    attempts were handed over on purpose, by a process that was shut down.
+    Attributes:
+        key: Its session.
+        request: Without a deadline.
+        accepted_at: Unix seconds.
+        ends_at: Unix seconds; after that it is abandoned.
+        attempt: Number of claims, of which accepting it is the first.
+        handovers: How many of these attempts were handed over on purpose, by a process that was
+            shut down.
     """
 
     key: SessionKey
@@ -147,11 +165,15 @@ def latest_lease_end(now: float, lease: float) -> float:
 class Begin(Struct, frozen=True, kw_only=True):
     """The start of a turn: what it leases and loads.
 
-    turn: its id, or its attempt's name, by which it owns its leases. turns: how many of the newest
-    turns to load. until: lease session and key until then (Unix seconds); None to only read.
-    opens: the session does not exist yet; lease its name, so that other turns see it.
-    idempotency_key, fingerprint: go together; both None if the client sent no key.
-    background_job: store it as soon as the session is leased.
+    Attributes:
+        key: The session.
+        turn: The turn's id, or its attempt's name, by which it owns its leases.
+        turns: How many of the newest turns to load.
+        until: Lease session and key until then, in Unix seconds; None to only read.
+        opens: The session does not exist yet; lease its name, so that other turns see it.
+        idempotency_key: None if the client sent none.
+        fingerprint: Digest of the request; goes with the key.
+        background_job: Store this job as soon as the session is leased.
     """
 
     key: SessionKey
@@ -167,11 +189,16 @@ class Begin(Struct, frozen=True, kw_only=True):
 class Snapshot(Struct, frozen=True):
     """The answer to a `begin` or `load`.
 
-    session: None if it does not exist (or has expired, or its first turn is not done). turns: the
-    newest turns, oldest first, at most as many as requested; without those too large to be shown to
-    a model, and all before them. replay: the turn that was committed under the key. key_lease:
-    another turn's lease of the key. With either, this turn has no lease, and has lost those it had.
-    session_lease: another turn's lease of the session. What no other turn has leased, this one has.
+    What no other turn has leased, the turn that begins has. With `replay` or `key_lease` it has no
+    lease, and has lost those it had.
+
+    Attributes:
+        session: None if it does not exist (or has expired, or its first turn is not done).
+        turns: The newest turns, oldest first, at most as many as requested; without those too large
+            to be shown to a model, and all before them.
+        replay: The turn that was committed under the key.
+        key_lease: Another turn's lease of the key.
+        session_lease: Another turn's lease of the session.
     """
 
     session: Session | None
@@ -184,11 +211,18 @@ class Snapshot(Struct, frozen=True):
 class Commit(Struct, frozen=True, kw_only=True):
     """One durable, conditional write; also ends the turn's leases.
 
-    expected_version: the session's version when it was loaded; 0 to create it. turn: with the
-    number expected_version + 1. attempt: of a background turn, the number of the claim, which must
-    be the newest; the job is deleted. 0 for any other turn. opened_at: the session's created_at as
-    it was loaded; saves the store a read. idempotency_key, fingerprint: go together; both None if
-    the client sent no key. expires_at: Unix seconds; the session expires with all its turns.
+    Attributes:
+        key: The session.
+        expected_version: The session's version when it was loaded; 0 to create it.
+        turn: With the number `expected_version` + 1.
+        agent: The agent that answered last.
+        state: What tools store between turns.
+        expires_at: Unix seconds; the session expires with all its turns.
+        idempotency_key: None if the client sent none.
+        fingerprint: Digest of the request; goes with the key.
+        opened_at: The session's `created_at` as it was loaded; saves the store a read.
+        attempt: Of a background turn, the number of the claim, which must be the newest; the job is
+            deleted. 0 for any other turn.
     """
 
     key: SessionKey

@@ -12,19 +12,27 @@ _CENTURY_SECONDS = 100 * 365 * 86_400.0  # databases do not store infinity
 class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Where sessions are stored, for how long, and how much history a model is shown.
 
-    store: "sqlite", one file for the processes of one machine, named by `path`; or "dynamodb", one
-    table for all servers, named by `table`. region, endpoint: of DynamoDB; empty for those of the
-    environment. create_table: create the table if there is none. connections: open to DynamoDB at
-    most, in one process.
-    history_turns, history_tokens: the window of earlier turns that is included in a prompt.
-    ttl_seconds: a session that was not used for so long expires.
-    when_busy: whether a turn waits for another turn of its session, or is refused at once.
-    busy_seconds: how long it waits at most.
-    lease_seconds: how long a turn's lease of its session lasts without renewal; it is renewed every
-    third of that. 0: no leases; of two concurrent turns, the second to finish is refused.
-    background_seconds, background_attempts: an interrupted background turn is run again, here or by
-    another server, until so long after it was accepted, and so many times.
-    orphan_scan_seconds: how often a process scans for such turns; 0: never. All need a lease.
+    Attributes:
+        store: "sqlite", one file for the processes of one machine; or "dynamodb", one table for all
+            servers.
+        path: The SQLite file.
+        table: The DynamoDB table.
+        region: Of DynamoDB; empty for the environment's.
+        endpoint: Of DynamoDB; empty for the region's.
+        create_table: Create the table if there is none.
+        connections: Open to DynamoDB at most, in one process.
+        history_turns: Earlier turns included in a prompt, at most.
+        history_tokens: Their tokens, at most, as estimated.
+        ttl_seconds: A session that was not used for so long expires.
+        when_busy: Whether a turn waits for another turn of its session, or is refused at once.
+        busy_seconds: How long it waits at most.
+        lease_seconds: How long a turn's lease of its session lasts without renewal; it is renewed
+            every third of that. 0: no leases; of two concurrent turns, the second to finish is
+            refused.
+        background_seconds: An interrupted background turn is run again until so long after it was
+            accepted.
+        background_attempts: And so many times at most.
+        orphan_scan_seconds: How often a process scans for such turns; 0: never. Needs a lease.
     """
 
     store: Literal["sqlite", "dynamodb"] = "sqlite"
