@@ -161,7 +161,7 @@ def test_a_clock_that_jumps_ahead_purges_nothing(
         assert await _until(lambda: _sessions(path) < count)
         await store.close()
 
-    with caplog.at_level(logging.ERROR, "seawall.storage"):
+    with caplog.at_level(logging.ERROR, "seawall.sessions"):
         asyncio.run(scenario())
     said = [each for each in caplog.records if "nothing is purged" in each.msg]
     assert 1 <= len(said) <= 2  # once there, once back
