@@ -9,6 +9,8 @@ from seawall.errors import SessionConflict, UpstreamFailed
 from seawall.storage.port import (
     BackgroundJob,
     JobFailure,
+    Lease,
+    Session,
     SessionStore,
     lease_owner_name,
     turn_of_lease_owner,
@@ -188,3 +190,13 @@ def test_each_attempt_is_its_own_lease_owner() -> None:
         ] * 3
     assert lease_owner_name("t", 1) == "t"
     assert lease_owner_name("t", 2) != lease_owner_name("t", 3)
+
+
+def test_names_of_stored_fields_do_not_change() -> None:
+    """Records of earlier versions are read by later ones, and the other way round."""
+    job = msgspec.to_builtins(new_job("t"))
+    assert set(job) == {"key", "request", "accepted_at", "ends_at", "attempt", "handed"}
+    lease = msgspec.to_builtins(Lease("t", "s", 1.0))
+    assert lease == {"turn": "t", "session": "s", "until": 1.0, "fingerprint": None}
+    session = Session(KEY, 1, None, {}, NOW, NOW, NOW)
+    assert "held" in msgspec.to_builtins(session)

@@ -71,8 +71,8 @@ def _number(text: str) -> int:
 
 
 async def _background_job(store: SessionStore, text: str) -> None:
-    request = new_request(text, session="promised", background=True)
-    key = SessionKey("acme", "ada", "promised")
+    request = new_request(text, session="background", background=True)
+    key = SessionKey("acme", "ada", "background")
     background_job = BackgroundJob(key=key, request=request, accepted_at=_NOW, ends_at=_NOW + 60)
     begin = Begin(
         key=key, turn=request.id, turns=1, until=_NOW + 9, opens=True, background_job=background_job
