@@ -1,36 +1,40 @@
-"""The exceptions of Seawall: one root, few branches, each says what the caller can do.
+"""The errors of Seawall: one root, few branches, each saying what the caller can do.
 
 ::
 
     SeawallError
-    ├── ConfigError                 the configuration is wrong: correct it and restart
-    └── Problem                     an error response (RFC 9457), with status and code
-        ├── InvalidRequest          400 invalid-request     correct the request │   ├── InvalidField
-        422 invalid-field       correct the field that is named │   ├── BodyTooLarge        413
-        body-too-large      send less │   ├── HeadersTooLarge     431 headers-too-large   send less
-        │   └── UnsupportedEncoding 415 unsupported-encoding    send it uncompressed, or gzip ├──
-        Unauthenticated         401 unauthenticated     send a valid credential ├── NotFound
-        404 not-found           it does not exist, for this caller │   ├── SessionNotFound     404
-        session-not-found │   ├── TurnNotFound        404 turn-not-found │   └── UnknownAgent
-        404 unknown-agent ├── MethodNotAllowed        405 method-not-allowed ├── RequestTimeout
-        408 request-timeout     send the request faster ├── SessionConflict         409
-        session-conflict    load the session, retry ├── SessionBusy             409 session-busy
-        wait for the turn before this one ├── KeyReused               422 idempotency-key-reused
-        use a new key ├── BudgetExhausted         429 budget-exhausted    the tenant's budget is
-        exhausted; wait ├── TurnLimitReached        500 turn-limit-reached  a limit of the agent was
-        reached ├── InvalidOutput           502 invalid-output      the answer does not match the
-        agent's schema ├── InternalError           500 internal-error      report it ├──
-        UpstreamFailed          502 upstream-failed     the model endpoint failed; retry later │
-        ├── UpstreamRefused     502 upstream-refused    it rejects this request │   ├──
-        UpstreamThrottled   503 upstream-throttled  rate-limited by it; wait │   └──
-        UpstreamUnavailable 503 upstream-unavailable    its circuit breaker is open; wait ├──
-        Overloaded              503 overloaded          wait `retry_after` seconds ├──
-        ServerStopping          503 server-stopping     retry: another server will answer ├──
-        TurnPostponed           503 turn-postponed      its events show when it is done ├──
-        TurnAbandoned           503 turn-abandoned      a background turn was not completed ├──
-        IdentityUnavailable     503 identity-unavailable     the issuer's keys are unavailable ├──
-        StoreUnavailable        503 store-unavailable   nothing was charged; retry later ├──
-        CommitUnknown           503 commit-unknown      it may be stored: retry with the same key
+    ├── ConfigError                 the configuration is wrong: mend it, start again
+    └── Problem                     an answer to a request (RFC 9457), with status and code
+        ├── InvalidRequest          400 invalid-request     mend the request
+        │   ├── InvalidField        422 invalid-field       mend the field that is named
+        │   ├── BodyTooLarge        413 body-too-large      send less
+        │   ├── HeadersTooLarge     431 headers-too-large   send less
+        │   └── UnsupportedEncoding 415 unsupported-encoding    send it as it is, or by gzip
+        ├── Unauthenticated         401 unauthenticated     send a valid credential
+        ├── NotFound                404 not-found           there is no such thing, for you
+        │   ├── SessionNotFound     404 session-not-found
+        │   ├── TurnNotFound        404 turn-not-found
+        │   └── UnknownAgent        404 unknown-agent
+        ├── MethodNotAllowed        405 method-not-allowed
+        ├── RequestTimeout          408 request-timeout     send the request faster
+        ├── SessionConflict         409 session-conflict    load the session, try again
+        ├── SessionBusy             409 session-busy        wait for the turn before this one
+        ├── KeyReused               422 idempotency-key-reused   use a new key
+        ├── BudgetExhausted         429 budget-exhausted    your tenant's budget is used up; wait
+        ├── TurnLimitReached        500 turn-limit-reached  a bound of the agent was met
+        ├── InvalidOutput           502 invalid-output      the model missed the agent's schema
+        ├── InternalError           500 internal-error      report it
+        ├── UpstreamFailed          502 upstream-failed     the model endpoint failed; try later
+        │   ├── UpstreamRefused     502 upstream-refused    it will not answer this request
+        │   ├── UpstreamThrottled   503 upstream-throttled  it wants fewer requests; wait
+        │   └── UpstreamUnavailable 503 upstream-unavailable    it is known to be failing; wait
+        ├── Overloaded              503 overloaded          wait `retry_after` seconds
+        ├── ServerStopping          503 server-stopping     send it again: to another server
+        ├── TurnPostponed           503 turn-postponed      its events tell when it is done
+        ├── TurnAbandoned           503 turn-abandoned      a promised turn could not be done
+        ├── IdentityUnavailable     503 identity-unavailable     the issuer's keys cannot be had
+        ├── StoreUnavailable        503 store-unavailable   nothing was charged; try later
+        ├── CommitUnknown           503 commit-unknown      it may be stored: ask, with the same key
         └── DeadlineExceeded        504 deadline-exceeded   a stage took too long
 """
 
@@ -86,7 +90,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 class SeawallError(Exception):
-    """Root of all exceptions that Seawall raises deliberately."""
+    """Root of everything that Seawall raises on purpose."""
 
 
 class ConfigError(SeawallError):
@@ -94,7 +98,7 @@ class ConfigError(SeawallError):
 
 
 class Problem(SeawallError):
-    """An error response. `str(problem)` is the detail shown to the caller.
+    """An answer to a request. `str(problem)` is the detail shown to the caller.
 
     status: the HTTP status. code: stable, machine-readable. title: the same for every occurrence.
     field: the part of the request at fault, as a dotted path, where there is one.
@@ -178,7 +182,7 @@ class Unauthenticated(Problem):
 
 
 class NotFound(Problem):
-    """It does not exist, as far as this caller may know."""
+    """There is no such thing, as far as this caller may know."""
 
     status = 404
     code = "not-found"
@@ -186,7 +190,7 @@ class NotFound(Problem):
 
 
 class SessionNotFound(NotFound):
-    """The session does not exist, or belongs to another owner: the same response."""
+    """The session does not exist, or belongs to somebody else: the same answer."""
 
     code = "session-not-found"
     title = "Session not found"
@@ -196,7 +200,7 @@ class SessionNotFound(NotFound):
 
 
 class TurnNotFound(NotFound):
-    """The turn does not exist, is not known here, or belongs to another owner."""
+    """The turn does not exist, is not known here, or is somebody else's: the same answer."""
 
     code = "turn-not-found"
     title = "Turn not found"
@@ -237,7 +241,7 @@ class SessionConflict(Problem):
 
 
 class SessionBusy(Problem):
-    """Another turn of the same session is in progress; nothing was done for this one."""
+    """Another turn of the same session is running; nothing was done for this one."""
 
     status = 409
     code = "session-busy"
@@ -253,9 +257,9 @@ class KeyReused(Problem):
 
 
 class BudgetExhausted(Problem):
-    """A budget of the caller's tenant is exhausted; nothing was spent on this turn.
+    """A budget of the caller's own tenant is used up; nothing was spent for this turn.
 
-    `field` names the budget, `retry_after` when it renews.
+    `field` names the budget, `retry_after` says when it renews.
     """
 
     status = 429
@@ -264,14 +268,14 @@ class BudgetExhausted(Problem):
 
 
 class TurnLimitReached(Problem):
-    """A limit of the agent (steps, tokens, tool calls) was reached before an answer."""
+    """A bound of the agent (steps, tokens, tool calls) was met before an answer."""
 
     code = "turn-limit-reached"
     title = "Turn limit reached"
 
 
 class InvalidOutput(Problem):
-    """The model's answer does not match the agent's schema, even after a request to repair it."""
+    """The model's answer is not what the agent's schema wants, even when asked to mend it."""
 
     status = 502
     code = "invalid-output"
@@ -291,14 +295,14 @@ class UpstreamFailed(Problem):
 
 
 class UpstreamRefused(UpstreamFailed):
-    """The model endpoint rejects this request; a retry will not help."""
+    """The model endpoint will not answer this request, however often it is asked."""
 
     code = "upstream-refused"
     title = "Upstream refused"
 
 
 class UpstreamThrottled(UpstreamFailed):
-    """The model endpoint throttles requests, or its quota is exhausted for now."""
+    """The model endpoint wants fewer requests, or its quota is used up for now."""
 
     status = 503
     code = "upstream-throttled"
@@ -306,7 +310,7 @@ class UpstreamThrottled(UpstreamFailed):
 
 
 class UpstreamUnavailable(UpstreamFailed):
-    """The model endpoint has been failing; the circuit breaker did not let the call through."""
+    """The model endpoint has been failing; it was not even asked."""
 
     status = 503
     code = "upstream-unavailable"
@@ -314,7 +318,7 @@ class UpstreamUnavailable(UpstreamFailed):
 
 
 class Overloaded(Problem):
-    """No capacity for the turn (load shedding); nothing was done for it."""
+    """No room for the turn; nothing was done for it."""
 
     status = 503
     code = "overloaded"
@@ -322,7 +326,7 @@ class Overloaded(Problem):
 
 
 class ServerStopping(Problem):
-    """The server is shutting down and has cancelled the turn."""
+    """The server is being stopped, and has ended the turn before its time."""
 
     status = 503
     code = "server-stopping"
@@ -330,7 +334,7 @@ class ServerStopping(Problem):
 
 
 class TurnPostponed(Problem):
-    """A background turn was interrupted and will be retried, perhaps by another server."""
+    """A turn in the background was interrupted, and is done later, perhaps by another server."""
 
     status = 503
     code = "turn-postponed"
@@ -338,7 +342,7 @@ class TurnPostponed(Problem):
 
 
 class TurnAbandoned(Problem):
-    """A background turn was interrupted too often, or for too long."""
+    """A turn in the background was interrupted too often, or for too long."""
 
     status = 503
     code = "turn-abandoned"
@@ -346,7 +350,7 @@ class TurnAbandoned(Problem):
 
 
 class IdentityUnavailable(Problem):
-    """No caller can be authenticated now: the identity provider's keys are unavailable."""
+    """Nobody can be identified now, because the identity provider's keys cannot be had."""
 
     status = 503
     code = "identity-unavailable"
@@ -362,10 +366,10 @@ class StoreUnavailable(Problem):
 
 
 class CommitUnknown(Problem):
-    """The store stopped answering while the turn was being committed: it may be stored or not.
+    """The turn was being stored when the store stopped answering: it may be stored, or not.
 
-    With an idempotency key, send the same request again: either the stored answer is returned, or
-    the turn is run. Without one, the session shows whether it contains the turn.
+    With an idempotency key, sending the same request again settles it: either the stored answer
+    comes back, or the turn is done. Without one, the session shows whether the turn is in it.
     """
 
     status = 503
@@ -374,7 +378,7 @@ class CommitUnknown(Problem):
 
 
 class DeadlineExceeded(Problem):
-    """A stage, or the turn, exceeded its time limit."""
+    """A stage, or the turn, took longer than it may."""
 
     status = 504
     code = "deadline-exceeded"
@@ -382,7 +386,7 @@ class DeadlineExceeded(Problem):
 
 
 def problem_from(body: dict[str, Any]) -> Problem:
-    """The problem of an object made by `Problem.as_dict`; an unknown code becomes InternalError."""
+    """The problem that `Problem.as_dict` made an object of; one of unknown code is a defect."""
     known = {each.code: each for each in _below(Problem)}
     kind = known.get(body["code"], InternalError)
     problem = kind.__new__(kind)

@@ -1,4 +1,4 @@
-"""The events of a turn, typed and in order.
+"""What happens in a turn, in order, as typed events.
 
 Every event is a flat JSON object whose `type` is the tag below, so that a stream can be read
 without this package. A turn ends with exactly one of `turn.completed` and `turn.failed`.
@@ -26,13 +26,7 @@ __all__ = [
 
 
 class TurnStarted(Struct, frozen=True, tag="turn.started", tag_field="type"):
-    """The caller is authenticated and the session loaded.
-
-    Attributes:
-        turn: The turn's id.
-        session: The session's id.
-        new: Whether this turn opens the session.
-    """
+    """The caller is authenticated, the session loaded; `new` when this turn opens it."""
 
     turn: str
     session: str
@@ -40,13 +34,10 @@ class TurnStarted(Struct, frozen=True, tag="turn.started", tag_field="type"):
 
 
 class IntentDetected(Struct, frozen=True, tag="intent.detected", tag_field="type"):
-    """What the user wants.
+    """What the customer wants; `intent` is None for "none of these".
 
-    Attributes:
-        intent: None for "none of these".
-        confidence: 0 to 1.
-        by: The step of the cascade that decided: "rules", "classifier", "embeddings", "model" or
-            "none".
+    by: the step of the cascade that answered: "rules", "classifier", "embeddings", "model" or
+    "none".
     """
 
     intent: str | None
@@ -57,12 +48,9 @@ class IntentDetected(Struct, frozen=True, tag="intent.detected", tag_field="type
 class AgentSelected(
     Struct, frozen=True, tag="agent.selected", tag_field="type", omit_defaults=True
 ):
-    """An agent answers from here on.
+    """An agent has the conversation.
 
-    Attributes:
-        agent: Its name.
-        reason: "requested", "intent", "sticky", "default" or "handoff".
-        previous: The agent that handed over, if one did.
+    reason: "requested", "intent", "sticky", "default" or "handoff" (then `previous` is set).
     """
 
     agent: str
@@ -71,28 +59,22 @@ class AgentSelected(
 
 
 class TextDelta(Struct, frozen=True, tag="text.delta", tag_field="type"):
-    """The next piece of the answer."""
+    """The next piece of the answer, in the order of writing."""
 
     text: str
 
 
 class ReasoningDelta(Struct, frozen=True, tag="reasoning.delta", tag_field="type"):
-    """The next piece of the model's reasoning; only for agents with `reasoning`.
+    """The next piece of what the model thinks; only for agents with `reasoning`.
 
-    It is not part of the answer: it is not stored, and has no position of its own.
+    It is no part of the answer: it is not stored, and has no position of its own.
     """
 
     text: str
 
 
 class ToolCalled(Struct, frozen=True, tag="tool.called", tag_field="type"):
-    """A tool is called.
-
-    Attributes:
-        id: Of the call.
-        name: The tool's name.
-        arguments: JSON text.
-    """
+    """A tool is being called; `arguments` is JSON text."""
 
     id: str
     name: str
@@ -100,14 +82,7 @@ class ToolCalled(Struct, frozen=True, tag="tool.called", tag_field="type"):
 
 
 class ToolReturned(Struct, frozen=True, tag="tool.returned", tag_field="type"):
-    """A tool returned.
-
-    Attributes:
-        id: Of the call.
-        name: The tool's name.
-        content: The result as text.
-        failed: Whether the content is an error message for the model.
-    """
+    """A tool answered; `failed` when the content is an error for the model to read."""
 
     id: str
     name: str
@@ -116,12 +91,7 @@ class ToolReturned(Struct, frozen=True, tag="tool.returned", tag_field="type"):
 
 
 class UsageReported(Struct, frozen=True, tag="usage", tag_field="type", omit_defaults=True):
-    """Tokens used by the turn, and their cost.
-
-    Attributes:
-        usage: Of all steps and of intent detection.
-        cost: None if models have no prices.
-    """
+    """Tokens spent by the turn, and what they cost, where models have prices."""
 
     usage: Usage
     cost: Cost | None = None
@@ -130,18 +100,13 @@ class UsageReported(Struct, frozen=True, tag="usage", tag_field="type", omit_def
 class TurnCompleted(
     Struct, frozen=True, tag="turn.completed", tag_field="type", omit_defaults=True
 ):
-    """The turn is committed.
+    """The turn is durable.
 
-    Attributes:
-        turn: The turn's id.
-        session: The session's id.
-        version: The session's version, equal to the number of its turns.
-        agent: The agent that answered last.
-        replayed: Whether the answer is the stored one of an earlier request with the same key.
-        timings: Milliseconds by stage.
-        cached: Whether the answer was produced for another turn.
-        finish_reason: Why the answer ended: "stop", "length" (a limit on its tokens) or
-            "content_filter".
+    version: the session's version, equal to the number of its turns.
+    replayed: the answer came from the record of an earlier request with the same key.
+    timings: milliseconds by stage. cached: the answer was produced for another turn.
+    finish_reason: why the answer ended: "stop", "length" (a bound on its tokens cut it off) or
+    "content_filter".
     """
 
     turn: str
@@ -155,12 +120,7 @@ class TurnCompleted(
 
 
 class TurnFailed(Struct, frozen=True, tag="turn.failed", tag_field="type"):
-    """The turn ended without effect on the session.
-
-    Attributes:
-        turn: The turn's id.
-        problem: An RFC 9457 problem details object.
-    """
+    """The turn ended without effect on the session; `problem` is an RFC 9457 object."""
 
     turn: str
     problem: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The vocabulary of a turn: callers, messages, requests and records.
+"""The vocabulary of a turn: who speaks, what was said, what is kept.
 
 Plain typed data. Nothing here imports anything of ours, does I/O or knows a clock.
 """
@@ -26,25 +26,14 @@ __all__ = [
 
 
 class Principal(Struct, frozen=True):
-    """An authenticated caller: one subject of one tenant.
-
-    Attributes:
-        tenant: The organisation; limits and budgets apply to it.
-        subject: The user, unique within the tenant.
-    """
+    """Whoever a credential proved to be: one subject of one tenant."""
 
     tenant: str
     subject: str
 
 
 class SessionKey(Struct, frozen=True):
-    """The full name of a session, including its owner.
-
-    Attributes:
-        tenant: Of the owner.
-        subject: Of the owner.
-        session: The session's id.
-    """
+    """The full name of a session. Another tenant or subject cannot even spell it."""
 
     tenant: str
     subject: str
@@ -52,14 +41,10 @@ class SessionKey(Struct, frozen=True):
 
 
 class ToolCall(Struct, frozen=True, omit_defaults=True):
-    """A tool call requested by a model.
+    """A model's wish to call a tool. `arguments` is the JSON text as the model wrote it.
 
-    Attributes:
-        id: As the model gave it.
-        name: The tool's name.
-        arguments: JSON text as the model wrote it.
-        origin: The provider that wrote it; empty if unknown.
-        extra: A JSON object that is sent back with the call, to that provider only; empty for none.
+    origin: the provider that wrote it; empty for unknown. extra: a JSON object that the provider
+    wants back with the call, and that no other provider is sent; empty for none.
     """
 
     id: str
@@ -70,32 +55,20 @@ class ToolCall(Struct, frozen=True, omit_defaults=True):
 
 
 class UserMessage(Struct, frozen=True, tag="user", tag_field="role"):
-    """The user's message."""
+    """What the customer said."""
 
     text: str
 
 
 class AssistantMessage(Struct, frozen=True, tag="assistant", tag_field="role", omit_defaults=True):
-    """The model's text, and the tool calls that it requested in the same step.
-
-    Attributes:
-        text: May be empty.
-        tool_calls: In the model's order.
-    """
+    """What the model said, and the tools it asked for in the same step."""
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
 
 
 class ToolMessage(Struct, frozen=True, tag="tool", tag_field="role", omit_defaults=True):
-    """A tool's result.
-
-    Attributes:
-        call_id: Id of the tool call.
-        name: The tool's name.
-        content: The result as text.
-        failed: Whether the content is an error message for the model.
-    """
+    """What a tool answered; `failed` when the answer is an error for the model to read."""
 
     call_id: str
     name: str
@@ -107,19 +80,14 @@ Message = UserMessage | AssistantMessage | ToolMessage
 
 
 class Usage(Struct, frozen=True):
-    """Tokens used, and the number of model calls that used them.
+    """Tokens spent, and the number of model calls that spent them.
 
-    Providers and custom models report these numbers. An impossible one, because it is negative, not
-    a number, or more than a thousand million, counts as 0, as if it was not reported, so that code
-    that counts, charges or stores usage can rely on valid numbers.
+    prompt_tokens: all that were read. cached_prompt_tokens: those of them that the provider had in
+    its prompt cache. cache_write_tokens: those of them that it put there.
 
-    Attributes:
-        prompt_tokens: All tokens read.
-        completion_tokens: All tokens written.
-        model_calls: Number of calls.
-        cached_prompt_tokens: Those of the prompt tokens that were read from the provider's prompt
-            cache.
-        cache_write_tokens: Those of them that were written to it.
+    Providers and models of others report these numbers. One that cannot be, because it is negative,
+    not a number, or more than a thousand million, counts as 0, which is as not reported: nothing
+    that counts, charges or stores usage has to expect anything else.
     """
 
     prompt_tokens: int = 0
@@ -153,13 +121,10 @@ def _sane(count: object) -> int:
 
 
 class Cost(Struct, frozen=True, omit_defaults=True):
-    """The cost of a turn, by the configured prices.
+    """What a turn cost, by the prices that are configured.
 
-    Attributes:
-        amount: In units of the currency.
-        currency: Such as `USD`.
-        estimated: A provider did not report its usage, or a call was cut off before it did; its
-            part is an estimate, at four characters per token.
+    estimated: a provider did not report what it used, or a call was cut off before it did; its
+    part is an estimate, four characters to a token.
     """
 
     amount: float
@@ -168,24 +133,17 @@ class Cost(Struct, frozen=True, omit_defaults=True):
 
 
 class OutputFormat(Struct, frozen=True):
-    """The JSON format of a final answer.
-
-    Attributes:
-        name: Letters, digits, `_` and `-`.
-        schema: A JSON Schema.
-    """
+    """The JSON that a final answer has to be. name: letters, digits, `_` and `-`."""
 
     name: str
     schema: dict[str, Any]
 
 
 class AnswerOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A client's options for the answer, within the limits of the agent.
+    """What a client wants of the answer, within the bounds of the agent.
 
-    Attributes:
-        max_tokens: Written in one model call at most.
-        stop: Texts before which the answer ends.
-        output: The required JSON format.
+    max_tokens: written in one model call. stop: texts before which the answer ends. output: the
+    JSON that it has to be.
     """
 
     max_tokens: int | None = None
@@ -196,20 +154,16 @@ class AnswerOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class TurnRequest(Struct, frozen=True, kw_only=True):
     """One user message as a host received it; already validated by the host.
 
-    Made by `pipeline.identifiers.new_request`.
-
-    Attributes:
-        id: Of the turn.
-        text: The message; no NUL, no lone surrogate.
-        session: The session to continue, or the id of the new one.
-        opens: Whether the session is new.
-        agent: An agent requested by name, or None to let the intent decide.
-        idempotency_key: Makes a retry return the first answer instead of running a second turn.
-        history: Messages before `text`, if the client keeps the history itself (OpenAI's stateless
-            format); only used for a new session, never stored.
-        deadline: Seconds on the event loop's monotonic clock; None for the configured turn limit.
-        background: Complete the turn even if no client waits for the answer any more.
-        options: None if the client leaves everything to the agent.
+    Made by `pipeline.identifiers.new_request`. id: the turn's own. text: no NUL, no lone
+    surrogate. session: the session to continue, or the id that the new one gets.
+    opens: the session is new.
+    agent: an agent asked for by name, or None to let the intent decide.
+    background: complete it even if nobody waits for the answer any more.
+    idempotency_key: makes a retry return the first answer instead of a second turn.
+    history: messages that stand before `text` when the client keeps the history itself
+        (OpenAI's stateless format); only used for a new session, never stored.
+    deadline: seconds on the event loop's monotonic clock; None for the configured turn limit.
+    options: None where the client leaves everything to the agent.
     """
 
     id: str
@@ -225,24 +179,15 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
 
 
 class TurnRecord(Struct, frozen=True):
-    """A stored turn: everything needed to continue the session or replay the answer.
+    """A turn as it is kept: everything needed to continue the session or replay the answer.
 
-    Attributes:
-        id: Of the turn.
-        number: Position in the session, from 1; equals the session's version after the commit.
-        created_at: Unix seconds.
-        agent: The agent that answered last.
-        intent: The detected intent.
-        messages: Begins with the UserMessage and ends with the final AssistantMessage.
-        usage: Of all steps.
-        confidence: Of the intent, as in the event `intent.detected`.
-        by: As in the event `intent.detected`.
-        first_agent: As in the first event `agent.selected`.
-        reason: As in the first event `agent.selected`.
-        attempt: Its number, if the turn was interrupted.
-        cost: Of this turn, if models had prices.
-        finish_reason: As in the event `turn.completed`; turns that were stored without it count as
-            "stop".
+    number: position in the session, from 1; equals the session's version after the commit.
+    created_at: Unix time in seconds.
+    messages: begins with the UserMessage and ends with the final AssistantMessage.
+    confidence, by: of the intent, as in the event `intent.detected`. first_agent, reason: as in
+    the first `agent.selected`. attempt: which one it was, of a turn that was interrupted. cost: of
+    this turn, where models had prices. finish_reason: as in the event `turn.completed`; turns that
+    were stored without it count as "stop".
     """
 
     id: str
@@ -262,5 +207,5 @@ class TurnRecord(Struct, frozen=True):
 
     @property
     def answer(self) -> str:
-        """The text of the answer."""
+        """The text that the customer was given."""
         return "".join(m.text for m in self.messages if isinstance(m, AssistantMessage))
