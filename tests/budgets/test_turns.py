@@ -99,7 +99,7 @@ async def ask(app: Orchestrator, key: str | None = None) -> list[Event]:
 
 
 async def budget(app: Orchestrator) -> BudgetState:
-    counters = app.store.counters()
+    counters = app.engine.store.counters()
     [state] = await read_budgets(app.settings.budgets, counters, "acme", time.time())
     return state
 

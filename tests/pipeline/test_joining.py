@@ -99,10 +99,10 @@ async def test_a_turn_that_ends_while_it_is_joined_is_reloaded(
     app.model("judge", judge)
     requests = [new_request("hello", idempotency_key="k", background=True) for _ in range(2)]
     async with asyncio.timeout(20), app:
-        first = app.start(requests[0], Trusted(ADA))
+        first = app.engine.start(requests[0], Trusted(ADA))
         await model.asks.get()
         await judge.asks.get()
-        second = app.start(requests[1], Trusted(ADA))
+        second = app.engine.start(requests[1], Trusted(ADA))
         await judge.asks.get()
         await asyncio.sleep(0.1)  # by now the second has loaded the lease of the first
         model.may.set()

@@ -46,7 +46,7 @@ class Target(Struct):
     async def finish_background(self, seconds: float) -> None:
         """Have finished what goes on behind an answer, before the environment is frozen."""
         if self.orchestrator is not None:
-            await self.orchestrator.finish_background(seconds)
+            await self.orchestrator.engine.drain(seconds)
 
     async def before_snapshot(self) -> None:
         """Let go of what does not outlive a snapshot: connections, credentials, threads."""

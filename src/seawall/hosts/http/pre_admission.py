@@ -59,10 +59,10 @@ class PreAdmissionCheck:
 
         headers: names in lower case. target: of the request.
         """
-        if not (self._orchestrator.ready and self._orchestrator.gate.busy):
+        if not (self._orchestrator.ready and self._orchestrator.engine.gate.busy):
             return None
         found = dict(headers)
-        seconds = self._orchestrator.gate.refusal(
+        seconds = self._orchestrator.engine.gate.refusal(
             lambda: _claimed_tenant(self._orchestrator, found, client)
         )
         if seconds is None:
@@ -137,7 +137,7 @@ def check_capacity(orchestrator: Orchestrator, exchange: Exchange) -> None:
         Overloaded: there is no room.
     """
     client = exchange.scope.get("client")
-    orchestrator.gate.check(lambda: _claimed_tenant(orchestrator, exchange.headers, client))
+    orchestrator.engine.gate.check(lambda: _claimed_tenant(orchestrator, exchange.headers, client))
 
 
 def _claimed_tenant(
@@ -145,7 +145,7 @@ def _claimed_tenant(
 ) -> str | None:
     """The tenant that is claimed. Nothing of it is verified."""
     try:
-        principal = orchestrator.authenticator.unverified_principal(
+        principal = orchestrator.engine.authenticator.unverified_principal(
             read_credential(headers, client)
         )
     except Unauthenticated:

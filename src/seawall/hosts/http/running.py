@@ -43,9 +43,9 @@ async def run_turn(
             async with asyncio.TaskGroup() as group:
                 watcher = group.create_task(watch())
                 if request.background or request.idempotency_key is not None:
-                    await _emit_live(orchestrator.start(request, credential), emit)
+                    await _emit_live(orchestrator.engine.start(request, credential), emit)
                 else:
-                    await orchestrator.execute(request, credential, emit)
+                    await orchestrator.engine.execute(request, credential, emit)
                 watcher.cancel()
     except ExceptionGroup as group:
         error = _first(group)

@@ -23,7 +23,7 @@ async def list_sessions(orchestrator: Orchestrator, exchange: Exchange) -> None:
     owner = await authenticated_owner(orchestrator, exchange)
     limit, cursor = _page(exchange)
     async with _deadline(orchestrator):
-        page = await orchestrator.store.sessions(owner, limit=limit, cursor=cursor)
+        page = await orchestrator.engine.store.sessions(owner, limit=limit, cursor=cursor)
     listed = [_public_fields(session) for session in page.sessions]
     await exchange.answer({"sessions": listed, "cursor": page.cursor})
 
@@ -33,7 +33,9 @@ async def show_session(orchestrator: Orchestrator, exchange: Exchange, session: 
     owner = await authenticated_owner(orchestrator, exchange)
     limit, cursor = _page(exchange)
     async with _deadline(orchestrator):
-        page = await orchestrator.store.turns(_key(owner, session), limit=limit, cursor=cursor)
+        page = await orchestrator.engine.store.turns(
+            _key(owner, session), limit=limit, cursor=cursor
+        )
     turns = [_without_provider_data(each) for each in page.turns]
     await exchange.answer(_public_fields(page.session) | {"turns": turns, "cursor": page.cursor})
 
@@ -42,7 +44,7 @@ async def delete_session(orchestrator: Orchestrator, exchange: Exchange, session
     """`DELETE /v1/sessions/{id}`: the session and everything in it."""
     owner = await authenticated_owner(orchestrator, exchange)
     async with _deadline(orchestrator):
-        await orchestrator.store.delete(_key(owner, session))
+        await orchestrator.engine.store.delete(_key(owner, session))
     await exchange.no_content()
 
 
@@ -53,7 +55,7 @@ async def authenticated_owner(orchestrator: Orchestrator, exchange: Exchange) ->
         Unauthenticated: nobody that may.
     """
     async with _deadline(orchestrator):
-        owner = await orchestrator.authenticator.authenticate(exchange.credential())
+        owner = await orchestrator.engine.authenticator.authenticate(exchange.credential())
     exchange.request.tenant = owner.tenant
     return owner
 

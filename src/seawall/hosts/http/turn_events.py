@@ -49,7 +49,7 @@ async def _forward_events(
     frames = EventFrames(after)
     last = b""
     try:
-        async with aclosing(orchestrator.events(owner, turn, after=after)) as events:
+        async with aclosing(orchestrator.engine.events(owner, turn, after=after)) as events:
             async for position, event in events:
                 if not exchange.started:
                     await exchange.start(200, EVENT_STREAM)

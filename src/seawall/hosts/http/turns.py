@@ -82,7 +82,7 @@ async def _respond_accepted(
     orchestrator: Orchestrator, exchange: Exchange, request: TurnRequest, credential: Credential
 ) -> None:
     """202 as soon as the turn is open; its events can be had from then on."""
-    live = orchestrator.start(request, credential)
+    live = orchestrator.engine.start(request, credential)
     async with aclosing(live.follow()) as events:
         async for _, event in events:
             if type(event) is TurnStarted:
