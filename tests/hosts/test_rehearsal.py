@@ -118,7 +118,7 @@ instructions = "Help."
                 assert len(page.sessions) == 1
             page = await app.engine.store.sessions(Principal("seawall", "rehearsal"), limit=5)
             assert page.sessions == ()
-        assert real.asked == []
+        assert real.requests == []
 
     asyncio.run(scenario())
 
@@ -157,7 +157,7 @@ tools = ["opening_hours"]
         app.model("default", model)
         async with app:
             events = [each async for each in app.run("When?", principal=Principal("shop", "ada"))]
-        assert len(model.asked) == 2
+        assert len(model.requests) == 2
         return [each.text for each in events if hasattr(each, "text")]
 
     assert "".join(asyncio.run(scenario())) == "We are open 9 to 17 in Oslo"
