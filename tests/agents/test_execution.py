@@ -61,7 +61,7 @@ def test_a_call_that_found_no_place_was_not_begun() -> None:
         calls, may, begun = CallExecutor(max_threads=1), threading.Event(), []
         first = asyncio.create_task(calls.in_thread("t", may.wait, _now() + 20))
         await asyncio.sleep(0)
-        with pytest.raises(CallRefused, match="was not begun"):
+        with pytest.raises(CallRefused, match="was not started"):
             await calls.in_thread("t", lambda: begun.append(1), _now() + 0.05)
         left = asyncio.create_task(calls.in_thread("t", lambda: begun.append(1), _now() + 20))
         await asyncio.sleep(0.01)

@@ -176,9 +176,9 @@ def test_hostile_text() -> None:
         (OutputSettings(schema=SCHEMA, schema_file="x"), "either schema or schema_file"),
         (OutputSettings(schema_file="nowhere.json"), r"schema_file: nowhere\.json"),
         (OutputSettings(schema=SCHEMA, name="a b"), r"output\.name"),
-        (OutputSettings(schema={"type": "objekt"}), "no JSON Schema"),
+        (OutputSettings(schema={"type": "objekt"}), "not a JSON Schema"),
         (OutputSettings(schema={"items": {"prefixItems": []}}), "prefixItems is not supported"),
-        (OutputSettings(schema={"$ref": "http://127.0.0.1/x"}), "must lead to somewhere in"),
+        (OutputSettings(schema={"$ref": "http://127.0.0.1/x"}), "must point into the schema"),
     ],
 )
 def test_settings_that_are_wrong(settings: OutputSettings, says: str) -> None:
