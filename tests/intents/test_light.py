@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from seawall.intents.classifier import NgramClassifier
 from seawall.intents.light import LightClassifier, load_light
 from seawall.intents.saved import TrainedClassifier
-from seawall.intents.training import obtain
+from seawall.intents.training import load_or_train
 from tests.servers import ROOT
 
 STORE = tomllib.loads((ROOT / "examples/store/seawall.toml").read_text())["intents"]
@@ -24,7 +24,7 @@ WORDS = sorted({word for text in TEXTS for word in text.split()})
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainedClassifier]:
     path = tmp_path_factory.mktemp("light") / "trained.npz"
-    return path, obtain(TEXTS, LABELS, cache=path)
+    return path, load_or_train(TEXTS, LABELS, cache=path)
 
 
 @pytest.fixture(scope="module")
