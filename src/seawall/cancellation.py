@@ -1,4 +1,4 @@
-"""Whether a task was cancelled, or foreign code in it says so without being asked."""
+"""Cancellation: tells that of the current task from a `CancelledError` raised by other code."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ __all__ = ["is_own_cancellation"]
 
 
 def is_own_cancellation(error: BaseException) -> bool:
-    """Whether the error is the cancellation of the running task, and not one that was raised."""
+    """Whether the error is a cancellation of the current task."""
     if not isinstance(error, asyncio.CancelledError):
         return False
     task = asyncio.current_task()

@@ -1,4 +1,4 @@
-"""The request that a task answers: its id, and whose it is once that is known."""
+"""Request context: the id and tenant of the request that a task works on."""
 
 import os
 import re
@@ -17,7 +17,9 @@ _trace = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]
 class Request(Struct):
     """One request, shared by all tasks that work on it.
 
-    id: as in the header `x-request-id` of the answer. tenant: empty until it is verified.
+    Attributes:
+        id: As in the header `x-request-id` of the response.
+        tenant: Empty until it is authenticated.
     """
 
     id: str
@@ -25,16 +27,16 @@ class Request(Struct):
 
 
 current_request: ContextVar[Request | None] = ContextVar("current_request", default=None)
-"""None outside of requests, such as in turns that are taken over from another process."""
+"""None outside of requests, such as in turns recovered from another process."""
 
 
 def request_id(headers: Mapping[bytes, bytes], otherwise: str = "") -> str:
-    """The id of a request.
+    """The id of a request: from its headers, else from the host, else random.
 
     Args:
-        headers: names in lower case. An id of the client's that is too long, or has other
-            characters than letters, digits and `._:@/+=-`, is passed over.
-        otherwise: the host's own name for it, where it has one.
+        headers: With names in lower case. A client's id that is too long, or has other characters
+            than letters, digits and `._:@/+=-`, is ignored.
+        otherwise: The host's own id, if it has one.
     """
     if (own := headers.get(REQUEST_ID)) is not None and _safe.match(own):
         return own.decode("ascii")
