@@ -1,6 +1,5 @@
 """Questions that many ask, over HTTP, with a simulated model that counts."""
 
-import asyncio
 import hashlib
 import sqlite3
 import threading
@@ -209,24 +208,21 @@ async def _read(order: str) -> str:
         ("subject", {"cache_seconds": 5.0}, ""),
     ],
 )
-def test_an_agent_whose_tools_are_not_cacheable_is_not(
+async def test_an_agent_whose_tools_are_not_cacheable_is_not(
     tmp_path: Path, scope: str, options: dict[str, object], refusal: str
 ) -> None:
     """Also where it can only be reached by handing over."""
 
-    async def scenario() -> None:
-        text = CONFIGURATION.format(first="first", scope=scope)
-        text = text.replace("[agents.first.cache]", 'handoffs = ["plain"]\n[agents.first.cache]')
-        text = text.replace("[routing]", 'tools = ["read"]\n[routing]')
-        text += f'[sessions]\npath = "{tmp_path}/s.db"\n'
-        app = Orchestrator(parse_settings(text))
-        app.tool(_read, name="read", **options)
-        if refusal:
-            with pytest.raises(ConfigError, match=refusal):
-                await app.open()
-        else:
-            async with app:
-                assert app.ready
-
-    asyncio.run(scenario())
+    text = CONFIGURATION.format(first="first", scope=scope)
+    text = text.replace("[agents.first.cache]", 'handoffs = ["plain"]\n[agents.first.cache]')
+    text = text.replace("[routing]", 'tools = ["read"]\n[routing]')
+    text += f'[sessions]\npath = "{tmp_path}/s.db"\n'
+    app = Orchestrator(parse_settings(text))
+    app.tool(_read, name="read", **options)
+    if refusal:
+        with pytest.raises(ConfigError, match=refusal):
+            await app.open()
+    else:
+        async with app:
+            assert app.ready
     assert tool(_read).cache_seconds is None

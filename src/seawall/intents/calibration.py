@@ -140,9 +140,9 @@ def calibrate(
         progress: Called with what is being done.
     """
     names = sorted(set(labels))
-    place = {name: index for index, name in enumerate(names)}
-    targets = np.array([place[label] for label in labels])
-    none = place.get(NO_INTENT, _NO_TARGET)
+    positions = {name: index for index, name in enumerate(names)}
+    targets = np.array([positions[label] for label in labels])
+    none = positions.get(NO_INTENT, _NO_TARGET)
     found: list[_HeldOut] = []
     for number, (kept, away) in enumerate(_folds(targets, none, seed)):
         progress(f"calibrating ({number + 1})")

@@ -68,14 +68,14 @@ class LightClassifier:
         letters = Counter([each for word in found for each in self._letters_of(word)])
         for part in (words, letters):
             weighted = [
-                (place, (1 + math.log(count)) * self._idf[place if place >= 0 else -1])
-                for place, count in part.items()
+                (index, (1 + math.log(count)) * self._idf[index if index >= 0 else -1])
+                for index, count in part.items()
             ]
             length = math.sqrt(2.0 * sum(value * value for _, value in weighted) or 1.0)
-            for place, value in weighted:
-                if place >= 0:
+            for index, value in weighted:
+                if index >= 0:
                     shares.append(value / length)
-                    rows.append(self._row.unpack_from(self._weights, place * self._row.size))
+                    rows.append(self._row.unpack_from(self._weights, index * self._row.size))
         scores = [sum(map(mul, shares, column)) for column in zip(*rows, strict=True)]
         scores = scores or [0.0] * len(self.labels)
         most = max(scores)

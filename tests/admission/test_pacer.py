@@ -65,7 +65,7 @@ def test_some_may_always_begin_and_never_a_crowd(seen: list[tuple[float, int, bo
         assert pacing.rate(at=at) >= 0.0
 
 
-def test_a_crowd_that_comes_at_once_does_not_keep_the_event_loop() -> None:
+async def test_a_crowd_that_comes_at_once_does_not_keep_the_event_loop() -> None:
     """500 turns that each take 1 ms of the loop: it comes round meanwhile, and all are served."""
 
     async def scenario() -> tuple[int, int]:
@@ -92,6 +92,6 @@ def test_a_crowd_that_comes_at_once_does_not_keep_the_event_loop() -> None:
         assert (gate.in_flight, gate.queued, sum(gate.refused.values())) == (0, 0, 0)
         return done, rounds
 
-    done, rounds = asyncio.run(scenario())
+    done, rounds = await scenario()
     assert done == 500
     assert rounds >= 500 / 64  # at the very least; without pacing it is three

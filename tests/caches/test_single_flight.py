@@ -106,70 +106,58 @@ def test_everybody_ends_once_and_one_runs_at_a_time(steps: list[tuple[str, int]]
     asyncio.run(scenario())
 
 
-def test_who_began_may_leave() -> None:
-    async def scenario() -> None:
-        world = World()
-        for who in range(3):
-            world.join(who)
-        await settle()
-        world.orders.put_nowait("piece")
-        await settle()
-        world.people[0].cancel()
-        await settle()
-        world.orders.put_nowait("piece")
-        world.orders.put_nowait("done")
-        ends = await asyncio.gather(world.people[1], world.people[2])
-        assert [result for result, _ in ends] == ["1:0 1:4 "] * 2
-        assert sorted(mine for _, mine in ends) == [False, True]
-        assert world.started == 1
-
-    asyncio.run(scenario())
+async def test_who_began_may_leave() -> None:
+    world = World()
+    for who in range(3):
+        world.join(who)
+    await settle()
+    world.orders.put_nowait("piece")
+    await settle()
+    world.people[0].cancel()
+    await settle()
+    world.orders.put_nowait("piece")
+    world.orders.put_nowait("done")
+    ends = await asyncio.gather(world.people[1], world.people[2])
+    assert [result for result, _ in ends] == ["1:0 1:4 "] * 2
+    assert sorted(mine for _, mine in ends) == [False, True]
+    assert world.started == 1
 
 
-def test_the_last_who_leaves_ends_it() -> None:
-    async def scenario() -> None:
-        world = World()
-        world.join(0)
-        world.join(1)
+async def test_the_last_who_leaves_ends_it() -> None:
+    world = World()
+    world.join(0)
+    world.join(1)
+    await settle()
+    for who in (0, 1):
+        assert world.running == 1
+        world.people[who].cancel()
         await settle()
-        for who in (0, 1):
-            assert world.running == 1
-            world.people[who].cancel()
-            await settle()
-        assert world.running == 0
-
-    asyncio.run(scenario())
+    assert world.running == 0
 
 
 @pytest.mark.parametrize(("orders", "started"), [(["fail", "done"], 2), (["fail", "fail"], 2)])
-def test_of_those_who_were_told_nothing_one_takes_over(orders: list[str], started: int) -> None:
+async def test_of_those_that_got_nothing_one_takes_over(orders: list[str], started: int) -> None:
     """Once: a model that is down is not asked by each in turn."""
 
-    async def scenario() -> None:
-        world = World()
-        for who in range(10):
-            world.join(who)
-        for order in orders:
-            await settle()
-            world.orders.put_nowait(order)
-        ends = await asyncio.gather(*world.people.values(), return_exceptions=True)
-        failed = sum(isinstance(end, UpstreamFailed) for end in ends)
-        assert failed == (1 if orders[1] == "done" else 10)
-        assert world.started == started
-
-    asyncio.run(scenario())
-
-
-def test_who_was_told_the_beginning_is_told_of_the_failure() -> None:
-    async def scenario() -> None:
-        world = World()
-        world.join(0)
-        world.join(1)
+    world = World()
+    for who in range(10):
+        world.join(who)
+    for order in orders:
         await settle()
-        world.orders.put_nowait("piece")
-        world.orders.put_nowait("fail")
-        ends = await asyncio.gather(*world.people.values(), return_exceptions=True)
-        assert [type(end) for end in ends] == [UpstreamFailed] * 2
-        assert world.started == 1
+        world.orders.put_nowait(order)
+    ends = await asyncio.gather(*world.people.values(), return_exceptions=True)
+    failed = sum(isinstance(end, UpstreamFailed) for end in ends)
+    assert failed == (1 if orders[1] == "done" else 10)
+    assert world.started == started
 
-    asyncio.run(scenario())
+
+async def test_who_was_told_the_beginning_is_told_of_the_failure() -> None:
+    world = World()
+    world.join(0)
+    world.join(1)
+    await settle()
+    world.orders.put_nowait("piece")
+    world.orders.put_nowait("fail")
+    ends = await asyncio.gather(*world.people.values(), return_exceptions=True)
+    assert [type(end) for end in ends] == [UpstreamFailed] * 2
+    assert world.started == 1
