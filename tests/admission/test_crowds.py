@@ -1,4 +1,4 @@
-"""Crowds at a real gate on a real event loop, whose clock is moved on instead of working."""
+"""Bursts at a real gate on a real event loop, whose clock is advanced instead of working."""
 
 import asyncio
 import time
@@ -50,7 +50,7 @@ async def crowd(gate: AdmissionGate, opening: list[float], work: Work) -> int:
     return refused
 
 
-async def test_a_crowd_is_not_refused_for_the_pace_of_one_long_ago(work: Work) -> None:
+async def test_a_burst_is_not_refused_for_the_rate_of_one_long_ago(work: Work) -> None:
     async def scenario() -> tuple[int, int]:
         gate = AdmissionGate(AdmissionSettings(in_flight=2_000))
         first = await crowd(gate, [0.02] * 400, work)
@@ -60,7 +60,7 @@ async def test_a_crowd_is_not_refused_for_the_pace_of_one_long_ago(work: Work) -
     assert await scenario() == (0, 0)
 
 
-async def test_a_pause_of_the_whole_process_says_nothing_about_its_pace(work: Work) -> None:
+async def test_a_pause_of_the_process_does_not_change_its_rate(work: Work) -> None:
     async def scenario() -> tuple[int, int]:
         gate = AdmissionGate(AdmissionSettings(in_flight=2_000))
         first = await crowd(gate, [0.0001] * 7 + [30.0], work)
@@ -70,7 +70,7 @@ async def test_a_pause_of_the_whole_process_says_nothing_about_its_pace(work: Wo
 
 
 @pytest.mark.parametrize("wait_seconds", [0.0, 0.001])
-async def test_who_need_not_wait_for_a_place_may_wait_for_the_loop(
+async def test_a_turn_with_a_free_slot_may_wait_for_the_loop(
     work: Work, wait_seconds: float
 ) -> None:
     async def scenario() -> tuple[int, int]:
@@ -87,7 +87,7 @@ async def test_who_need_not_wait_for_a_place_may_wait_for_the_loop(
         max_size=60,
     )
 )
-def test_whatever_happens_in_a_round_nobody_is_stuck_and_no_place_is_lost(  # noqa: C901 - a machine
+def test_no_turn_is_stuck_and_no_slot_is_lost(  # noqa: C901 - a machine
     steps: list[tuple[str, int]],
 ) -> None:
     """Turns come, go, are cancelled, often in the same round; then all that are left get in."""

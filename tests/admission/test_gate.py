@@ -1,4 +1,4 @@
-"""The gate with real tasks."""
+"""Admission gate with real tasks."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ def _gate(in_flight: int, queued: int, wait_seconds: float = 5.0) -> AdmissionGa
     )
 
 
-async def test_the_bound_holds_and_everybody_gets_in() -> None:
+async def test_the_bound_holds_and_every_turn_is_admitted() -> None:
     async def scenario() -> tuple[int, int]:
         gate = _gate(5, 100)
         active = peak = done = 0
@@ -51,7 +51,7 @@ async def test_beyond_the_queue_the_refusal_is_immediate_and_counted() -> None:
         return "acme"
 
     gate.check(claimed)
-    assert not asked  # while there is room nobody reads a token
+    assert not asked  # while there is room no token is read
     async with gate.slot("acme", background=False, deadline=_now() + 5.0):
         with pytest.raises(Overloaded) as refused:
             gate.check(claimed)
@@ -61,10 +61,10 @@ async def test_beyond_the_queue_the_refusal_is_immediate_and_counted() -> None:
                 pytest.fail("there is no room")
     gate.check(claimed)
     assert gate.refused["full"] == 2
-    assert not asked  # nor where nobody could get in
+    assert not asked  # nor if no turn could be admitted
 
 
-async def test_those_refused_are_told_different_times() -> None:
+async def test_retry_after_has_jitter() -> None:
     async def scenario() -> set[float | None]:
         gate = _gate(1, 0)
         async with gate.slot("acme", background=False, deadline=_now() + 5.0):
@@ -86,7 +86,7 @@ async def test_waiting_ends_at_the_deadline_with_a_refusal() -> None:
     assert gate.refused["waited"] == 1
 
 
-async def test_who_is_cancelled_while_waiting_or_running_leaves_no_place_taken() -> None:
+async def test_a_cancelled_turn_releases_its_slot() -> None:
     gate = _gate(2, 50)
 
     async def turn() -> None:
@@ -104,7 +104,7 @@ async def test_who_is_cancelled_while_waiting_or_running_leaves_no_place_taken()
         assert gate.in_flight == 1
 
 
-async def test_a_place_that_comes_with_a_cancellation_goes_to_the_next() -> None:
+async def test_a_slot_granted_to_a_cancelled_turn_goes_to_the_next() -> None:
     gate = _gate(1, 5)
     first = gate.slot("acme", background=False, deadline=_now() + 5.0)
     await first.__aenter__()
@@ -118,7 +118,7 @@ async def test_a_place_that_comes_with_a_cancellation_goes_to_the_next() -> None
     two = asyncio.create_task(turn("two"))
     three = asyncio.create_task(turn("three"))
     await asyncio.sleep(0)
-    one.cancel()  # before the place comes
+    one.cancel()  # before the slot is granted
     await first.__aexit__(None, None, None)
     two.cancel()  # after
     await asyncio.gather(one, two, three, return_exceptions=True)
@@ -126,7 +126,7 @@ async def test_a_place_that_comes_with_a_cancellation_goes_to_the_next() -> None
     assert (gate.in_flight, gate.queued) == (0, 0)
 
 
-async def test_the_small_get_in_and_the_one_pushed_out_is_told() -> None:
+async def test_a_small_tenant_is_admitted_and_the_displaced_turn_is_refused() -> None:
     async def scenario() -> list[str]:
         gate = _gate(1, 3)
         ends: list[str] = []
@@ -148,7 +148,7 @@ async def test_the_small_get_in_and_the_one_pushed_out_is_told() -> None:
     assert sorted(await scenario()) == ["big", "big", "big", "big refused", "small"]
 
 
-async def test_more_room_lets_in_who_waits() -> None:
+async def test_a_higher_limit_admits_waiting_turns() -> None:
     gate = AdmissionGate(
         AdmissionSettings(in_flight=10, queued=10, min_in_flight=1, lag_seconds=0.1)
     )

@@ -1,4 +1,4 @@
-"""The agent loop over models of a program's own: empty answers, cut-off calls, the last step."""
+"""Agent loop: empty answers, cut-off calls, the last step."""
 
 import asyncio
 from collections.abc import AsyncGenerator

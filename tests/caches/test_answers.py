@@ -1,4 +1,4 @@
-"""Questions that many ask, over HTTP, with a simulated model that counts."""
+"""Answer cache over HTTP, with a simulated model that counts."""
 
 import hashlib
 import sqlite3
@@ -44,9 +44,11 @@ class Shop:
         self.model = model
         self.database = folder / "sessions.db"
 
-    def ask(self, who: str, text: str = "Do you sell tents?", **more: object) -> httpx2.Response:
+    def ask(
+        self, subject: str, text: str = "Do you sell tents?", **more: object
+    ) -> httpx2.Response:
         with httpx2.Client(
-            base_url=self.server.url, headers={"x-api-key": f"sw_{who}"}, timeout=30
+            base_url=self.server.url, headers={"x-api-key": f"sw_{subject}"}, timeout=30
         ) as client:
             return client.post("/v1/turns", json={"text": text, **more})
 
@@ -73,9 +75,9 @@ def shop(tmp_path: Path, scope: str) -> Iterator[Shop]:
     source.write_text(CONFIGURATION.format(first="cached", scope=scope) + store)
     keys = ", ".join(
         '{{sha256 = "{}", tenant = "{}", subject = "{}"}}'.format(
-            hashlib.sha256(f"sw_{who}".encode()).hexdigest(), *who.split("/")
+            hashlib.sha256(f"sw_{subject}".encode()).hexdigest(), *subject.split("/")
         )
-        for who in PEOPLE
+        for subject in PEOPLE
     )
     environment = {"IDENTITY__API_KEYS": f"[{keys}]", "SERVER__WORKERS": "1"}
     with (
@@ -85,7 +87,7 @@ def shop(tmp_path: Path, scope: str) -> Iterator[Shop]:
         yield Shop(server, model, tmp_path)
 
 
-def test_many_who_ask_at_once_are_answered_by_one_call(shop: Shop, scope: str) -> None:
+def test_concurrent_equal_questions_share_one_call(shop: Shop, scope: str) -> None:
     askers = [PEOPLE[0]] * 8 + ([PEOPLE[1]] * 8 if scope == "tenant" else [])
     with ThreadPoolExecutor(len(askers)) as threads:
         answers = list(threads.map(shop.ask, askers))
@@ -97,28 +99,28 @@ def test_many_who_ask_at_once_are_answered_by_one_call(shop: Shop, scope: str) -
     assert sum(each["usage"]["model_calls"] for each in bodies) == 1
     assert sum(each.get("cached", False) for each in bodies) == len(askers) - 1
     again = shop.ask(PEOPLE[0], "  Do you  sell tents? ", stream=True)
-    told = events(again.text)
-    kinds = [each["type"] for each in told]
+    streamed = events(again.text)
+    kinds = [each["type"] for each in streamed]
     assert (kinds[0], kinds[-2:]) == ("turn.started", ["usage", "turn.completed"])
     assert (
-        "".join(str(each["text"]) for each in told if each["type"] == "text.delta")
+        "".join(str(each["text"]) for each in streamed if each["type"] == "text.delta")
         == (bodies[0]["text"])
     )
-    assert told[-1]["cached"] is True
+    assert streamed[-1]["cached"] is True
     assert shop.stats()["started"] == 1
     metrics = httpx2.get(f"{shop.server.url}/metrics").text
     assert f"seawall_cached_turns_total {float(len(askers))}" in metrics
 
 
-def test_nobody_is_given_what_belongs_to_others(shop: Shop, scope: str) -> None:
+def test_no_answer_is_reused_across_its_scope(shop: Shop, scope: str) -> None:
     asked = 0
-    for who in PEOPLE:
-        cached = shop.ask(who).json().get("cached", False)
-        assert cached == (scope == "tenant" and who == "acme/bob")
+    for subject in PEOPLE:
+        cached = shop.ask(subject).json().get("cached", False)
+        assert cached == (scope == "tenant" and subject == "acme/bob")
         asked += not cached
     assert shop.stats()["started"] == asked
     with ThreadPoolExecutor(3) as threads:  # and at the same time
-        answers = list(threads.map(lambda who: shop.ask(who, "And stoves?").json(), PEOPLE))
+        answers = list(threads.map(lambda subject: shop.ask(subject, "And stoves?").json(), PEOPLE))
     assert sum(not each.get("cached", False) for each in answers) == asked
     assert not answers[2].get("cached", False)
     assert shop.stats()["started"] == 2 * asked
@@ -149,7 +151,7 @@ def test_what_depends_on_more_than_the_question_is_asked_anew(shop: Shop) -> Non
 
 @pytest.mark.parametrize("scope", ["subject"])
 @pytest.mark.parametrize("leaver", [0, 1])
-def test_who_leaves_does_not_end_it_for_the_others(shop: Shop, leaver: int) -> None:
+def test_a_client_that_disconnects_does_not_end_it_for_others(shop: Shop, leaver: int) -> None:
     def leave() -> None:
         with pytest.raises(httpx2.ReadTimeout):
             httpx2.post(

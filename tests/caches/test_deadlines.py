@@ -1,4 +1,4 @@
-"""Turns of different deadlines that wait for one answer."""
+"""Turns with different deadlines that wait for one answer."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -39,7 +39,7 @@ class Slow:
 
 
 async def test_the_deadline_of_each_is_its_own() -> None:
-    """Also of the one who asked first: the others go on waiting."""
+    """Also the deadline of the first caller: the others continue to wait."""
 
     model = Slow()
     agents = {"a": build_agent("a", instructions="Help.", model=model)}
@@ -67,7 +67,7 @@ async def test_the_deadline_of_each_is_its_own() -> None:
     assert isinstance(ends[0], DeadlineExceeded)
     assert isinstance(ends[1], Answer)
     assert (first, second, model.asked) == ([], [TextDelta("Yes.")], 1)
-    assert (ends[1].usage, ends[1].cached) == (Usage(3, 2, 1), False)  # nobody else pays it
+    assert (ends[1].usage, ends[1].cached) == (Usage(3, 2, 1), False)  # charged once
     third = await ask(20, [])
     assert (third.usage, third.cached, model.asked) == (Usage(), True, 1)
     with pytest.raises(DeadlineExceeded):

@@ -1,4 +1,4 @@
-"""One execution at a time, and everybody who waits for it ends once, whatever happens."""
+"""Single flight: one execution at a time, and every caller that waits for it ends once."""
 
 import asyncio
 
@@ -16,14 +16,14 @@ async def settle() -> None:
 
 
 class World:
-    """Executions that do what they are told, and who waits for them."""
+    """Executions that follow orders, and the callers that wait for them."""
 
     def __init__(self) -> None:
         self.flights: SingleFlight[str, str] = SingleFlight()
         self.orders: asyncio.Queue[str] = asyncio.Queue()
         self.running = self.most = self.started = 0
-        self.people: dict[int, asyncio.Task[tuple[str, bool]]] = {}
-        self.heard: dict[int, str] = {}
+        self.callers: dict[int, asyncio.Task[tuple[str, bool]]] = {}
+        self.received: dict[int, str] = {}
         self.left: set[int] = set()
 
     async def work(self, take: Sink[str]) -> str:
@@ -45,28 +45,28 @@ class World:
         finally:
             self.running -= 1
 
-    async def do(self, what: str, who: int) -> None:
+    async def do(self, what: str, caller: int) -> None:
         """One step of a plan."""
         if what == "join":
-            self.join(who)
-        elif what == "leave" and who in self.people:
-            if self.people[who].cancel():
-                self.left.add(who)
+            self.join(caller)
+        elif what == "leave" and caller in self.callers:
+            if self.callers[caller].cancel():
+                self.left.add(caller)
         elif what == "settle":
             await settle()
         elif what != "leave" and self.running:
             self.orders.put_nowait(what)
             await settle()
 
-    def join(self, who: int) -> None:
-        if who in self.people:
+    def join(self, caller: int) -> None:
+        if caller in self.callers:
             return
-        self.heard[who] = ""
+        self.received[caller] = ""
 
         async def take(*pieces: str) -> None:
-            self.heard[who] += "".join(pieces)
+            self.received[caller] += "".join(pieces)
 
-        self.people[who] = asyncio.create_task(self.flights.join("key", self.work, take))
+        self.callers[caller] = asyncio.create_task(self.flights.join("key", self.work, take))
 
 
 STEPS = st.lists(
@@ -83,54 +83,54 @@ STEPS = st.lists(
 def test_everybody_ends_once_and_one_runs_at_a_time(steps: list[tuple[str, int]]) -> None:
     async def scenario() -> None:
         world = World()
-        for what, who in steps:
-            await world.do(what, who)
+        for what, caller in steps:
+            await world.do(what, caller)
         await settle()
         while world.running:
             world.orders.put_nowait("done")
             await settle()
         async with asyncio.timeout(5):
-            ends = await asyncio.gather(*world.people.values(), return_exceptions=True)
+            ends = await asyncio.gather(*world.callers.values(), return_exceptions=True)
         assert world.most <= 1
         payers = 0
-        for who, end in zip(world.people, ends, strict=True):
+        for caller, end in zip(world.callers, ends, strict=True):
             if isinstance(end, BaseException):
-                left = isinstance(end, asyncio.CancelledError) and who in world.left
+                left = isinstance(end, asyncio.CancelledError) and caller in world.left
                 assert left or isinstance(end, UpstreamFailed)
             else:
                 result, mine = end
-                assert world.heard[who] == result
+                assert world.received[caller] == result
                 payers += mine
         assert payers <= world.started
 
     asyncio.run(scenario())
 
 
-async def test_who_began_may_leave() -> None:
+async def test_the_first_caller_may_leave() -> None:
     world = World()
-    for who in range(3):
-        world.join(who)
+    for caller in range(3):
+        world.join(caller)
     await settle()
     world.orders.put_nowait("piece")
     await settle()
-    world.people[0].cancel()
+    world.callers[0].cancel()
     await settle()
     world.orders.put_nowait("piece")
     world.orders.put_nowait("done")
-    ends = await asyncio.gather(world.people[1], world.people[2])
+    ends = await asyncio.gather(world.callers[1], world.callers[2])
     assert [result for result, _ in ends] == ["1:0 1:4 "] * 2
     assert sorted(mine for _, mine in ends) == [False, True]
     assert world.started == 1
 
 
-async def test_the_last_who_leaves_ends_it() -> None:
+async def test_the_last_caller_that_leaves_cancels_it() -> None:
     world = World()
     world.join(0)
     world.join(1)
     await settle()
-    for who in (0, 1):
+    for caller in (0, 1):
         assert world.running == 1
-        world.people[who].cancel()
+        world.callers[caller].cancel()
         await settle()
     assert world.running == 0
 
@@ -140,24 +140,24 @@ async def test_of_those_that_got_nothing_one_takes_over(orders: list[str], start
     """Once: a model that is down is not asked by each in turn."""
 
     world = World()
-    for who in range(10):
-        world.join(who)
+    for caller in range(10):
+        world.join(caller)
     for order in orders:
         await settle()
         world.orders.put_nowait(order)
-    ends = await asyncio.gather(*world.people.values(), return_exceptions=True)
+    ends = await asyncio.gather(*world.callers.values(), return_exceptions=True)
     failed = sum(isinstance(end, UpstreamFailed) for end in ends)
     assert failed == (1 if orders[1] == "done" else 10)
     assert world.started == started
 
 
-async def test_who_was_told_the_beginning_is_told_of_the_failure() -> None:
+async def test_callers_that_got_a_part_get_the_failure() -> None:
     world = World()
     world.join(0)
     world.join(1)
     await settle()
     world.orders.put_nowait("piece")
     world.orders.put_nowait("fail")
-    ends = await asyncio.gather(*world.people.values(), return_exceptions=True)
+    ends = await asyncio.gather(*world.callers.values(), return_exceptions=True)
     assert [type(end) for end in ends] == [UpstreamFailed] * 2
     assert world.started == 1

@@ -1,4 +1,4 @@
-"""Tools whose answers are kept."""
+"""Tool read cache."""
 
 import asyncio
 from collections.abc import Callable

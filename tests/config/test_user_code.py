@@ -1,4 +1,4 @@
-"""What is wrong in a user's module is one error with file and line, whatever it is."""
+"""Errors in user code are reported in one line, with file and line number."""
 
 import subprocess
 import sys
@@ -94,8 +94,8 @@ def test_a_server_says_it_once_whatever_its_workers(workers: str, broken: Path) 
         check=False,
         cwd=broken,
     )
-    place = f"{broken / 'seawall.toml'}: tools.shop: broken.py:2"
-    assert ended.stderr == f"seawall: {place}: FileNotFoundError: [Errno 2] gone\n"
+    location = f"{broken / 'seawall.toml'}: tools.shop: broken.py:2"
+    assert ended.stderr == f"seawall: {location}: FileNotFoundError: [Errno 2] gone\n"
     assert (ended.returncode, ended.stdout) == (2, "")
 
 

@@ -1,4 +1,4 @@
-"""Messages that have no intent: examples of them, and what is promised among them."""
+"""Messages without an intent: examples of them, and precision among them."""
 
 import asyncio
 import csv

@@ -108,14 +108,14 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptur
 
 def test_of_many_at_once_one_trains(tmp_path: Path) -> None:
     cache = tmp_path / "trained.npz"
-    told: list[str] = []
+    messages: list[str] = []
 
     def start(_: int) -> float:
-        return load_or_train(TEXTS, LABELS, cache=cache, progress=told.append).threshold
+        return load_or_train(TEXTS, LABELS, cache=cache, progress=messages.append).threshold
 
     with ThreadPoolExecutor(6) as pool:
         assert len(set(pool.map(start, range(6)))) == 1
-    assert told.count("training on everything") == 1
+    assert messages.count("training on everything") == 1
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

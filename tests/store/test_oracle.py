@@ -1,4 +1,4 @@
-"""Every retail task's actions on the store's tools: done, refused and changed as it must be."""
+"""Actions of every retail task on the store's tools: done, refused and changed as expected."""
 
 import asyncio
 import shutil

@@ -1,4 +1,4 @@
-"""Calls of one tool: places, threads that are given up and come back, what is left behind."""
+"""Execution of tool calls: threads, abandoned calls that return, and what is left behind."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def test_more_calls_than_places_wait_and_share_few_threads() -> None:
+async def test_more_calls_than_threads_wait_and_share_them() -> None:
     used: set[int] = set()
 
     def work() -> None:
@@ -50,7 +50,7 @@ async def test_a_tool_is_refused_until_its_calls_return() -> None:
     pytest.fail("it stayed refused")
 
 
-async def test_a_call_that_found_no_place_was_not_begun() -> None:
+async def test_a_call_without_a_thread_was_not_started() -> None:
     calls, may, begun = CallExecutor(max_threads=1), threading.Event(), []
     first = asyncio.create_task(calls.in_thread("t", may.wait, _now() + 20))
     await asyncio.sleep(0)
@@ -66,7 +66,7 @@ async def test_a_call_that_found_no_place_was_not_begun() -> None:
     assert not begun
 
 
-async def test_a_turn_that_is_cancelled_leaves_its_thread_a_place_until_the_deadline() -> None:
+async def test_the_thread_of_a_cancelled_turn_is_in_use_until_the_deadline() -> None:
     calls, may = CallExecutor(max_threads=1), threading.Event()
     turn = asyncio.create_task(calls.in_thread("t", may.wait, _now() + 0.3))
     await asyncio.sleep(0.05)

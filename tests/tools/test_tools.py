@@ -1,4 +1,4 @@
-"""Tools: schema from the signature, arguments validated, failures given back to the model."""
+"""Tools: schema from the signature, validated arguments, failures reported to the model."""
 
 import asyncio
 import time
@@ -101,7 +101,9 @@ async def test_a_call_gets_validated_arguments_and_the_turns_context() -> None:
         '{"order":"' + "x" * 70_000 + '"}',
     ],
 )
-async def test_wrong_arguments_are_told_to_the_model_and_nothing_is_called(arguments: str) -> None:
+async def test_invalid_arguments_are_reported_to_the_model_and_nothing_is_called(
+    arguments: str,
+) -> None:
     context = _context()
     outcome = await move.call(arguments, context)
     assert outcome.failed
@@ -109,7 +111,7 @@ async def test_wrong_arguments_are_told_to_the_model_and_nothing_is_called(argum
     assert context.state == {}
 
 
-async def test_a_refusal_is_told_verbatim_and_a_defect_is_not() -> None:
+async def test_a_tool_error_is_reported_verbatim_and_a_defect_is_not() -> None:
     @tool
     def refuse() -> str:
         raise ToolError("The order is on its way.")
@@ -124,7 +126,7 @@ async def test_a_refusal_is_told_verbatim_and_a_defect_is_not() -> None:
     assert (crashed.content, crashed.failed) == ("crash failed.", True)
 
 
-async def test_a_slow_tool_ends_at_its_deadline_and_blocks_nobody() -> None:
+async def test_a_slow_tool_ends_at_its_deadline_and_blocks_nothing() -> None:
     @tool
     def plain() -> str:
         time.sleep(0.3)
