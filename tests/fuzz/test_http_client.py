@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.transport.endpoint import Endpoint
+from seawall.transport.http_client import Endpoint
 from seawall.transport.errors import ProtocolError
 from seawall.transport.http_client import HttpClient
 from tests.fuzz.targets.http_client import one_input

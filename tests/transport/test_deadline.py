@@ -2,8 +2,7 @@ import asyncio
 
 import pytest
 
-from seawall.timers import TimingWheel
-from seawall.transport.deadline import Deadline
+from seawall.timers import Deadline, TimingWheel
 from tests.loop import on_a_loop
 
 

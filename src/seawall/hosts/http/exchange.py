@@ -19,8 +19,7 @@ from seawall.hosts.http.output_throttle import OutputThrottle
 from seawall.hosts.http.shutdown import Shutdown
 from seawall.identity.port import Credential
 from seawall.requests import REQUEST_ID, Request, request_id
-from seawall.timers import TimingWheel
-from seawall.transport.deadline import Deadline
+from seawall.timers import Deadline, TimingWheel
 from seawall.turn import TurnRequest
 
 if TYPE_CHECKING:  # imported only where it is configured
