@@ -359,7 +359,7 @@ class HttpClient:
             _wake_next(pool)
             if isinstance(error, TimeoutError):
                 raise TransportTimeout(
-                    f"{origin.host}:{origin.port} did not accept the connection in time"
+                    f"{origin.host}:{origin.port} did not connect in time"
                 ) from error
             if isinstance(error, OSError):
                 raise ConnectFailed(f"{origin.host}:{origin.port}: {error}") from error
