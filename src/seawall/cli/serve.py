@@ -50,8 +50,7 @@ def _run(arguments: argparse.Namespace) -> int:
     with requires_extra("serve", "serve"):
         import uvicorn  # noqa: F401, PLC0415
 
-    from seawall.hosts.http.counts import ServerCallbacks  # noqa: PLC0415
-    from seawall.hosts.http.supervisor import serve  # noqa: PLC0415
+    from seawall.hosts.http.supervisor import ServerCallbacks, serve  # noqa: PLC0415
     from seawall.hosts.logs import FORMAT, LEVEL  # noqa: PLC0415
 
     for name in ("host", "port", "workers"):

@@ -87,7 +87,9 @@ class ConnectionLimits:
             for each in connections
             if (since := each.waiting_since) is not None
         ]
-        closed = [each for *_, each in heapq.nsmallest(max(8, count // 64), waiting) if each.evict()]
+        closed = [
+            each for *_, each in heapq.nsmallest(max(8, count // 64), waiting) if each.evict()
+        ]
         return bool(closed) or not full
 
     def set_buffered(self, connection: EvictableConnection, size: int) -> None:

@@ -249,7 +249,9 @@ class HttpServerProtocol(BufferedProtocol):
         if self._cycle is not None:
             if self._cycle.body_complete or self._cycle.started:
                 return False
-            self._fail_body(Overloaded("Too many request bodies arrive too slowly.", retry_after=1.0))
+            self._fail_body(
+                Overloaded("Too many bodies arrive too slowly.", retry_after=1.0)
+            )
         elif self.drained is not None:
             self.transport.abort()
         elif (
@@ -358,9 +360,7 @@ class HttpServerProtocol(BufferedProtocol):
         )
         started_at = self._loop.time()
         if head.path == LIVENESS_TARGET and head.method in (b"GET", b"HEAD"):
-            response = self._pre_admission.liveness_response(
-                head.headers, head.method.decode()
-            )
+            response = self._pre_admission.liveness_response(head.headers, head.method.decode())
             self._respond_directly(200, response, started_at, head_only=head.method == b"HEAD")
             return
         if head.path in TURN_TARGETS and head.method == b"POST":
@@ -459,7 +459,7 @@ class HttpServerProtocol(BufferedProtocol):
         self._head = None
         self.waiting_since = self._loop.time()
         if self._reader.buffered:
-            self._schedule_input()  # in the next pass of the event loop: other connections come first
+            self._schedule_input()  # in the next loop pass: other connections come first
         else:
             self._wait_for_head()
             self._update_reading()
@@ -526,7 +526,9 @@ class HttpServerProtocol(BufferedProtocol):
     def _discard_input(self, size: int) -> None:
         self._discarded += size
         if self._discarded > self._limits.max_body_bytes:
-            self._enable_reading(False)  # the rest of the time is for the client to read the response
+            self._enable_reading(
+                False
+            )  # the client may still read the response
 
     # Flow control and timers.
 

@@ -15,7 +15,7 @@ from seawall.turn import AssistantMessage, Principal, SessionKey, ToolCall, Turn
 if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
 
-__all__ = ["delete_session", "list_sessions", "authenticated_owner", "show_session"]
+__all__ = ["authenticated_owner", "delete_session", "list_sessions", "show_session"]
 
 _PAGE = 50
 _MAX_PAGE = 200
