@@ -62,9 +62,7 @@ class ExitDeadline:
 
 
 def _flush_logs() -> None:
-    _log.warning(
-        "ending the process although a tool or library does not return"
-    )
+    _log.warning("ending the process although a tool or library does not return")
     for handler in logging.getLogger().handlers:
         handler.flush()
     sys.stdout.flush()

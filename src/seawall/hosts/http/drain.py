@@ -59,7 +59,7 @@ async def drain(
         server: Whose requests and connections are drained.
         listening: Its listening sockets.
         shutdown: Requested already; if requested again, waits are skipped.
-        settings: Its `leave_seconds` and `drain_seconds` apply.
+        settings: Its `shutdown_delay_seconds` and `drain_seconds` apply.
 
     Returns:
         The drain deadline, on the event loop's clock.
@@ -67,7 +67,7 @@ async def drain(
     clock = asyncio.get_running_loop().time
     for connection in _connections(server):
         connection.announce_close()
-    await shutdown.wait(settings.leave_seconds)
+    await shutdown.wait(settings.shutdown_delay_seconds)
     deadline = clock() + settings.drain_seconds
     await stop_listening(server.servers, listening)
     while not _is_idle(server) and clock() < deadline and not shutdown.immediate:

@@ -212,9 +212,7 @@ class _Supervisor:
         """Replace workers that have ended, and kill those that are frozen."""
         now = time.monotonic()
         if now - self._checked_at > _SUSPENDED_SECONDS:
-            self._suspended_until = (
-                now  # the machine was suspended, for example
-            )
+            self._suspended_until = now  # the machine was suspended, for example
         self._checked_at = now
         for index, worker in enumerate(self._workers):
             process = worker.process

@@ -24,8 +24,9 @@ from seawall.admission.open import watch
 from seawall.config import ServerSettings
 from seawall.errors import ConfigError, SeawallError
 from seawall.hosts.http.app import HttpApplication
-from seawall.hosts.http.connection_limits import ConnectionLimits, NonTurnLimiter
+from seawall.hosts.http.connection_limits import ConnectionLimits
 from seawall.hosts.http.drain import drain
+from seawall.hosts.http.non_turn_limiter import NonTurnLimiter
 from seawall.hosts.http.pre_admission import PreAdmissionCheck
 from seawall.hosts.http.protocol import HttpServerProtocol
 from seawall.hosts.http.shutdown import Shutdown
@@ -270,10 +271,10 @@ class _Worker:
                 HttpServerProtocol,
                 limits=settings,
                 wheel=TimingWheel(_DEADLINE_TICK),
-                shutdown=self._shutdown,
-                pre_admission=PreAdmissionCheck(orchestrator),
-                connection_limits=ConnectionLimits(settings, files),
-                non_turn_limiter=NonTurnLimiter(
+                stop=self._shutdown,
+                door=PreAdmissionCheck(orchestrator),
+                intake=ConnectionLimits(settings, files),
+                share=NonTurnLimiter(
                     lambda: orchestrator.ready and orchestrator.gate.in_flight > 0
                 ),
             ),
@@ -320,7 +321,7 @@ class _Worker:
                 await self._orchestrator.stop_recovery()
                 settings = self._orchestrator.settings.server
                 if self._orphaned:  # another server may need the port now
-                    settings = structs.replace(settings, leave_seconds=0.0)
+                    settings = structs.replace(settings, shutdown_delay_seconds=0.0)
                 deadline = await drain(self._server, self._sockets, self._shutdown, settings)
                 ticking.cancel()
                 watching.cancel()
@@ -350,7 +351,7 @@ class _Worker:
 
     async def _prepare(self) -> None:
         await self._orchestrator.open()
-        if self._orchestrator.settings.server.rehearse:
+        if self._orchestrator.settings.server.warm_up:
             await warm_up(self._orchestrator)
 
     def _request_shutdown(self) -> None:
@@ -370,7 +371,9 @@ class _Worker:
     def _arm_exit_deadline(self) -> None:
         """Have the process end in time even if its event loop is blocked."""
         settings = self._orchestrator.settings.server
-        wait = 0.0 if self._skip_waits() else settings.leave_seconds + settings.drain_seconds
+        wait = (
+            0.0 if self._skip_waits() else settings.shutdown_delay_seconds + settings.drain_seconds
+        )
         self.exit.arm(wait + _EXIT_GRACE_SECONDS)
 
     @property
