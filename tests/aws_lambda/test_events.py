@@ -12,8 +12,13 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from seawall.errors import InvalidRequest
-from seawall.hosts.aws_lambda.http_answers import http_response, stream_prelude
-from seawall.hosts.aws_lambda.http_events import Source, read_event, source_of
+from seawall.hosts.aws_lambda.http_events import (
+    Source,
+    http_response,
+    read_event,
+    source_of,
+    stream_prelude,
+)
 
 PATH = st.text(
     st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="?#%"), max_size=20

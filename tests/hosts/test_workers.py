@@ -301,4 +301,4 @@ def test_a_worker_that_ends_before_it_takes_turns_is_a_failed_start(tmp_path: Pa
         check=False,
     )
     assert done.returncode == 1
-    assert "a worker ended with status 0 before it took turns" in done.stderr
+    assert "a worker ended with status 0 before it was ready" in done.stderr

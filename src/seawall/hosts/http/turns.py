@@ -110,6 +110,7 @@ async def run_turn(
             at the end of the drain period.
         ClientDisconnected: The client disconnected.
     """
+    running: Awaitable[object]
     if request.background or request.idempotency_key is not None:
         running = _emit_live(orchestrator.start(request, credential), emit)
     else:

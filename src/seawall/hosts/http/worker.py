@@ -371,10 +371,8 @@ class _Worker:
     def _arm_exit_deadline(self) -> None:
         """Have the process end in time even if its event loop is blocked."""
         settings = self._orchestrator.settings.server
-        wait = (
-            0.0 if self._skip_waits() else settings.shutdown_delay_seconds + settings.drain_seconds
-        )
-        self.exit.arm(wait + _EXIT_GRACE_SECONDS)
+        allowed = settings.shutdown_delay_seconds + settings.drain_seconds
+        self.exit.arm((0.0 if self._skip_waits() else allowed) + _EXIT_GRACE_SECONDS)
 
     @property
     def _orphaned(self) -> bool:
