@@ -21,7 +21,6 @@ from seawall.hosts.http.protocol import HttpServerProtocol
 from seawall.hosts.http.shutdown import Shutdown
 from seawall.orchestrator import Orchestrator
 from seawall.timers import TimingWheel
-from tests.loop import on_a_loop
 
 TURN = b"POST /v1/turns HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
 SLOW = b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -88,7 +87,6 @@ async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("before", [TURN, TURN + TURN], ids=["once", "twice"])
-@on_a_loop
 async def test_what_follows_in_the_same_segment_is_not_cut_off_as_idle(before: bytes) -> None:
     async with served() as (server, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -103,7 +101,6 @@ async def test_what_follows_in_the_same_segment_is_not_cut_off_as_idle(before: b
 
 
 @pytest.mark.parametrize(("following", "status"), [(b"GET /x", b"408"), (b"?\r\n\r\n", b"400")])
-@on_a_loop
 async def test_a_bad_head_after_it_is_answered_and_stops_no_timer(
     following: bytes, status: bytes
 ) -> None:
@@ -119,7 +116,6 @@ async def test_a_bad_head_after_it_is_answered_and_stops_no_timer(
         writer.close()
 
 
-@on_a_loop
 async def test_what_is_sent_during_an_answer_does_not_cut_it_off() -> None:
     """Some clients begin to ask again."""
     async with served(header_seconds=0.3) as (_, port):
@@ -134,7 +130,6 @@ async def test_what_is_sent_during_an_answer_does_not_cut_it_off() -> None:
 
 @pytest.mark.parametrize("request_bytes", [TURN, SLOW])
 @pytest.mark.parametrize("when", ["with it", "during the answer", "after the answer"])
-@on_a_loop
 async def test_an_empty_line_after_a_request_is_not_the_begin_of_another(
     request_bytes: bytes, when: str
 ) -> None:
@@ -158,7 +153,6 @@ async def test_an_empty_line_after_a_request_is_not_the_begin_of_another(
 @pytest.mark.parametrize(
     "target", [b"GET /livez", b"HEAD /%6civez", b"GET /%72eadyz?a=b", b"OPTIONS /v1/turns"]
 )
-@on_a_loop
 async def test_what_needs_no_credential_waits_for_its_share(target: bytes) -> None:
     """However it is written: else a flood of it would take the time that turns need.
 

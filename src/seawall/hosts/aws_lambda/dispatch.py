@@ -162,9 +162,8 @@ class Dispatcher:
         if context.trace_id and not any(name == _TRACE for name, _ in scope["headers"]):
             scope["headers"].append((_TRACE, context.trace_id.encode("latin-1", "replace")))
         traced = any(name == b"traceparent" for name, _ in scope["headers"])
-        if not traced and "Sampled=1" in context.trace_id:
-            if traceparent := traceparent_of(context.trace_id):
-                scope["headers"].append((b"traceparent", traceparent))
+        if not traced and (traceparent := traceparent_of(context.trace_id)):
+            scope["headers"].append((b"traceparent", traceparent))
         if credential is not None:
             scope["seawall.credential"] = credential
         await answer_http(app, request, answer, stream=stream)

@@ -4,7 +4,6 @@ import asyncio
 import time
 
 from seawall.hosts.http.non_turn_limiter import NonTurnLimiter
-from tests.loop import on_a_loop
 
 
 class Connection:
@@ -47,20 +46,17 @@ async def flooded(share: NonTurnLimiter, seconds: float) -> tuple[list[int], int
     return [each.answers for each in connections], rounds
 
 
-@on_a_loop
 async def test_a_busy_worker_keeps_most_of_its_time() -> None:
     answers, rounds = await flooded(NonTurnLimiter(lambda: True), 1.0)
     assert 0 < sum(answers) < 0.35 * rounds
     assert max(answers) - min(answers) <= 2 + 0.2 * max(answers)
 
 
-@on_a_loop
 async def test_a_worker_without_turns_answers_all() -> None:
     answers, rounds = await flooded(NonTurnLimiter(lambda: False), 0.5)
     assert sum(answers) > 2 * rounds
 
 
-@on_a_loop
 async def test_who_waits_is_answered_when_turns_are_over() -> None:
     busy = True
     share = NonTurnLimiter(lambda: busy)
@@ -82,7 +78,6 @@ class Broken(Connection):
         raise RuntimeError("the answer cannot be sent")
 
 
-@on_a_loop
 async def test_one_that_fails_leaves_the_others_in_line() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, __: None)
     busy = True
@@ -99,7 +94,6 @@ async def test_one_that_fails_leaves_the_others_in_line() -> None:
     await asyncio.sleep(0.01)
 
 
-@on_a_loop
 async def test_a_turn_on_a_connection_of_a_proxy_goes_before_a_flood() -> None:
     share = NonTurnLimiter(lambda: True)
     flood = [Connection(share) for _ in range(300)]
