@@ -128,7 +128,7 @@ def _body(answer: Json) -> bytes:
     return base64.b64decode(body) if answer.get("isBase64Encoded") else body
 
 
-async def test_an_event_that_cannot_be_read_has_one_too(tmp_path: Path) -> None:
+async def test_an_invalid_event_gets_a_request_id(tmp_path: Path) -> None:
     answer = await run(tmp_path, http("GET", "/livez") | {"headers": 5})
     assert answer["statusCode"] == 400
     assert answer["headers"]["x-request-id"] == "invocation-1"

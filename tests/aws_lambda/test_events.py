@@ -230,7 +230,7 @@ CLAIMS = {"sub": "ada", "tenant": "acme"}
         ("rest", CLAIMS),
     ],
 )
-def test_the_authorizers_claims_come_along(
+def test_the_claims_of_the_authorizer_are_read(
     kind: Literal["http", "rest"], authorizer: dict[str, Any]
 ) -> None:
     event = build_event(Sent("GET", "/", [], [], [], b""), kind)
@@ -241,12 +241,12 @@ def test_the_authorizers_claims_come_along(
 @pytest.mark.parametrize(
     "event", [None, [], "x", {}, {"requestContext": {}}, {"Records": []}, {"text": "hi"}]
 )
-def test_what_is_no_request_is_not_taken_for_one(event: object) -> None:
+def test_other_events_are_not_http_requests(event: object) -> None:
     assert source_of(event) is None
 
 
 @given(st.sampled_from(KINDS), st.data())
-def test_a_mangled_event_is_refused_or_read_but_never_a_crash(
+def test_a_corrupted_event_is_rejected_or_read_but_never_a_crash(
     kind: str, data: st.DataObject
 ) -> None:
     event = build_event(Sent("GET", "/", [("a", "b")], [("c", "d")], [], b"x"), kind)
@@ -306,13 +306,13 @@ def test_answers_to_load_balancers() -> None:
 
 
 @given(st.binary(max_size=60), st.sampled_from(["text/plain", "image/png", "application/json", ""]))
-def test_every_body_comes_through(body: bytes, kind: str) -> None:
+def test_every_body_is_preserved(body: bytes, kind: str) -> None:
     said = json.loads(http_response(200, [(b"content-type", kind.encode())], body, "url"))
     told = said["body"]
     back = base64.b64decode(told) if said["isBase64Encoded"] else told.encode()
     assert back == body
 
 
-def test_what_is_compressed_is_not_text() -> None:
+def test_compressed_bodies_are_not_text() -> None:
     headers = [(b"content-type", b"text/plain"), (b"content-encoding", b"gzip")]
     assert json.loads(http_response(200, headers, b"abc", "url"))["isBase64Encoded"] is True

@@ -54,7 +54,7 @@ async def test_raising_before_and_in_the_middle_of_a_stream() -> None:
         assert site.function.stats().started == 1
 
 
-async def test_an_application_that_raises_before_it_has_said_anything() -> None:
+async def test_an_application_that_raises_before_its_response() -> None:
     async with running(f"{APPS}:mute") as site:
         for _ in range(2):
             assert (await site.client.get("/")).status_code == 502

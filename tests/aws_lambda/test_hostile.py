@@ -264,7 +264,7 @@ async def test_a_hostile_deadline(deadline: str) -> None:
             assert first.target.endswith("/1/response")
 
 
-async def test_without_end_it_ends_with_a_status() -> None:
+async def test_endless_responses_end_the_runtime_with_a_status() -> None:
     async with running([_cut] * 20) as (_, process):
         async with asyncio.timeout(20):
             assert await process.wait() == 1
@@ -296,7 +296,7 @@ async def test_a_hostile_reception(answers: list[Act], handler: str) -> None:
         await goes_on(api, process)
 
 
-async def test_a_report_that_is_never_taken() -> None:
+async def test_a_report_that_is_never_accepted() -> None:
     async with running([due(b"{", 2)], [_wait]) as found:
         await goes_on(*found)
 
@@ -376,7 +376,7 @@ async def test_calls_of_a_plain_handler_run_side_by_side() -> None:
         assert all(each.target.endswith("/response") for each in api.given)
 
 
-async def test_a_task_of_a_handler_that_wants_to_end_the_process() -> None:
+async def test_a_task_of_a_handler_that_raises_system_exit() -> None:
     wanted = {"task-exit": "SystemExit", "task-interrupt": "KeyboardInterrupt"}
     nexts = [due(json.dumps({"do": what}).encode(), 5, number=what) for what in wanted]
     async with running(nexts, handler="awaited") as (api, process):
@@ -392,7 +392,7 @@ async def test_hostile_streams(what: str) -> None:
         assert found[0].given[0].body == b"begun "
 
 
-async def test_an_environment_in_which_everything_hangs_is_given_up() -> None:
+async def test_an_environment_in_which_everything_hangs_is_ended() -> None:
     hangs = due(b'{"do": "hang"}', 0.45)
     async with running([hangs] * 50, handler="plain") as (api, process):
         async with asyncio.timeout(45):

@@ -32,7 +32,7 @@ def test_a_turn_is_counted_in_the_embedded_metric_format() -> None:
     assert told["Cost"] == 0.002
 
 
-def test_how_a_turn_ended() -> None:
+def test_outcomes_of_turns() -> None:
     for outcome, counted in (
         ("completed", "Completed"),
         ("overloaded", "Refused"),

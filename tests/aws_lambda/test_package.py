@@ -77,7 +77,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
     return done
 
 
-def test_it_has_what_it_should(built: dict[str, Built]) -> None:
+def test_contents_of_the_package(built: dict[str, Built]) -> None:
     told = built["first"].told
     assert told["compiled"] is True
     assert told["unpacked_bytes"] < lambda_zip.UNPACKED_LIMIT
@@ -192,7 +192,7 @@ async def test_the_store_example_answers_from_its_package(unpacked: Path, tmp_pa
     assert (told["intent"], told["version"], bool(told["text"])) == ("order_status", 1, True), lines
 
 
-def test_what_is_compiled_for_another_processor_is_refused(tmp_path: Path) -> None:
+def test_binaries_for_another_processor_are_rejected(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "mine.so").write_bytes(b"\x7fELF\2\1\1" + bytes(11) + (183).to_bytes(2, "little"))

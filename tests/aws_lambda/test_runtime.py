@@ -24,7 +24,7 @@ APP = "tests.aws_lambda.apps:app"
 SCRIPTS = Path(seawall.hosts.aws_lambda.__file__).parent
 
 
-async def test_a_request_comes_through_and_its_answer_goes_back() -> None:
+async def test_a_request_and_its_response() -> None:
     async with running(APP) as site:
         answer = await site.client.post(
             "/tell/a%20b/ü?x=1&x=2&y=",
@@ -46,7 +46,7 @@ async def test_a_request_comes_through_and_its_answer_goes_back() -> None:
         assert (await site.client.get("/nothing")).status_code == 404
 
 
-async def test_a_stream_comes_as_it_is_written() -> None:
+async def test_a_stream_is_delivered_as_it_is_written() -> None:
     async with (
         running(APP) as site,
         site.client.stream("GET", "/stream?count=2&pause=0.5") as answer,
@@ -143,7 +143,7 @@ async def test_restored_from_a_snapshot() -> None:
         assert site.function.stats().restored == 1
 
 
-async def test_a_snapshot_that_is_not_wanted_any_more_ends_at_once() -> None:
+async def test_a_shutdown_during_a_snapshot_ends_at_once() -> None:
     async with running(APP, snapstart=True, shutdown_seconds=20) as site:
         snapshot = site.function._snapshots[0]
         process = snapshot._process
@@ -152,7 +152,7 @@ async def test_a_snapshot_that_is_not_wanted_any_more_ends_at_once() -> None:
         assert process.returncode == 0  # by itself: -9 where it had to be killed
 
 
-async def test_hooks_of_awss_own_library_are_run() -> None:
+async def test_hooks_of_the_aws_library_are_run() -> None:
     async with running("tests.aws_lambda.hooks.handler", snapstart=True) as site:
         assert await site.invoke({}) == ["second before", "first before", "first after"]
 
@@ -183,7 +183,7 @@ async def test_failures_before_and_in_the_middle() -> None:
         assert (await site.client.get("/tell/")).json()["starts"] == 1
 
 
-async def test_a_function_that_raises_is_told_as_aws_does() -> None:
+async def test_errors_are_reported_in_the_format_of_aws() -> None:
     async with running("tests.aws_lambda.apps.raising") as site:
         assert (await site.client.get("/")).status_code == 502
         told = await site.failure({})
@@ -233,7 +233,7 @@ async def test_answers_at_and_over_the_limit() -> None:
         assert (await site.client.get("/tell/")).json()["starts"] == 1
 
 
-async def test_sigterm_lets_what_is_in_flight_finish() -> None:
+async def test_sigterm_lets_invocations_in_flight_finish() -> None:
     async with running(APP, max_concurrency=4, shutdown_seconds=5) as site:
         request = asyncio.create_task(site.client.get("/stream?count=4&pause=0.2"))
         await asyncio.sleep(0.3)
@@ -254,7 +254,7 @@ async def test_sigterm_lets_what_is_in_flight_finish() -> None:
         ("tests.aws_lambda.apps:failing", "RuntimeError"),
     ],
 )
-async def test_a_function_that_does_not_start_says_why(handler: str, kind: str) -> None:
+async def test_a_failed_start_is_reported(handler: str, kind: str) -> None:
     async with running(handler) as site:
         assert (await site.failure({}))["errorType"] == kind
 

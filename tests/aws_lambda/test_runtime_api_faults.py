@@ -113,7 +113,7 @@ async def ended(process: asyncio.subprocess.Process) -> int:
 
 
 @pytest.mark.parametrize(("status", "exits"), [(500, 1), (403, 1), (410, 0)])
-async def test_what_next_refuses_ends_the_environment(status: int, exits: int) -> None:
+async def test_error_statuses_of_next_end_the_environment(status: int, exits: int) -> None:
     async with runtime(lambda number: "invoke" if number == 1 else status) as (api, process):
         assert await ended(process) == exits
         assert json.loads(api.given[0])["event"] == {"a": 1}
@@ -121,7 +121,7 @@ async def test_what_next_refuses_ends_the_environment(status: int, exits: int) -
 
 
 @pytest.mark.parametrize("fault", ["close", 500])
-async def test_many_in_flight_ask_again(fault: int | str) -> None:
+async def test_managed_instances_poll_again(fault: int | str) -> None:
     def nexts(number: int) -> int | str:
         return fault if number <= 2 else "invoke" if number <= 4 else "wait"
 
@@ -139,7 +139,7 @@ async def test_a_connection_that_always_closes_ends_the_environment() -> None:
 
 
 @pytest.mark.parametrize("handler", ["awaited", "streamed"])
-async def test_an_answer_that_is_not_taken_is_lost_and_the_next_works(handler: str) -> None:
+async def test_a_rejected_response_is_lost_and_the_next_invocation_works(handler: str) -> None:
     faults: list[int | str] = ["close", 400, 403, 413, 500]
     # After each answer that is not taken comes one that is.
     taken = [each for fault in faults for each in (fault, 202)]
@@ -169,7 +169,7 @@ async def test_a_connection_closed_in_the_middle_of_a_stream() -> None:
         assert api.errors == []
 
 
-async def test_an_error_that_is_not_taken_and_the_next_works() -> None:
+async def test_a_rejected_error_is_lost_and_the_next_invocation_works() -> None:
     faults: list[int | str] = ["close", 400, 403, 410, 413, 500]
 
     def nexts(number: int) -> int | str:
@@ -183,7 +183,7 @@ async def test_an_error_that_is_not_taken_and_the_next_works() -> None:
         assert [kind for kind, _ in api.errors] == ["KeyError"] * (len(faults) + 1)
 
 
-async def test_what_is_in_flight_is_finished_when_lambda_has_done_with_the_environment() -> None:
+async def test_invocations_in_flight_finish_when_lambda_ends_the_environment() -> None:
     def nexts(number: int) -> int | str:
         return "invoke" if number == 1 else 410
 
@@ -193,7 +193,7 @@ async def test_what_is_in_flight_is_finished_when_lambda_has_done_with_the_envir
         assert api.asked == 2
 
 
-async def test_an_api_that_is_not_there() -> None:
+async def test_an_unreachable_api() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

@@ -156,7 +156,7 @@ async def test_no_more_connections_to_the_model_than_invocations_at_once(
         assert (await asking.get(stats)).json()["accepted"] - before == connections
 
 
-async def test_a_turn_in_the_background_is_done_before_the_environment_is_frozen(
+async def test_a_background_turn_is_completed_before_the_environment_is_frozen(
     tmp_path: Path, model: ServerProcess, issuer: Issuer
 ) -> None:
     async with store(tmp_path, model, issuer) as site:
@@ -170,9 +170,7 @@ async def test_a_turn_in_the_background_is_done_before_the_environment_is_frozen
         assert site.function.stats().started == 1
 
 
-async def test_a_turn_that_takes_longer_than_the_function_may(
-    tmp_path: Path, issuer: Issuer
-) -> None:
+async def test_a_turn_that_exceeds_the_functions_timeout(tmp_path: Path, issuer: Issuer) -> None:
     with running_model("--first-token", "30", "--duration", "31") as slow:
         async with store(tmp_path, slow, issuer, timeout_seconds=2) as site:
             bearer = {"authorization": f"Bearer {issuer.token('ada')}"}
@@ -268,7 +266,7 @@ async def test_a_batch_of_turns_from_sqs(
         assert failed == {"m-6", "m-7"}
 
 
-async def test_an_authorizers_claims_say_who_is_asking(
+async def test_the_claims_of_an_authorizer_identify_the_caller(
     tmp_path: Path, model: ServerProcess, issuer: Issuer
 ) -> None:
     def event(**claims: str) -> dict[str, Any]:

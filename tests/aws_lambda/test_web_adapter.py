@@ -55,7 +55,7 @@ def tree(pid: int) -> list[int]:
     return [pid, *(each for child in listed for each in tree(int(child)))]
 
 
-def test_it_is_ready_streams_outlives_being_frozen_and_drains(served: ServerProcess) -> None:
+def test_the_web_adapter_streams_survives_a_freeze_and_drains(served: ServerProcess) -> None:
     with httpx2.Client(base_url=served.url, headers=HANDED_ON, timeout=20) as client:
         assert client.get("/readyz").status_code == 200
         turn = {"text": "Hello", "stream": True}

@@ -175,7 +175,7 @@ REFUSED: list[tuple[str, object, str]] = [
 
 
 @pytest.mark.parametrize(("field", "value", "named"), REFUSED)
-async def test_what_is_not_offered_is_refused_by_name(
+async def test_unsupported_features_are_rejected_by_name(
     tmp_path: Any, field: str, value: object, named: str
 ) -> None:
     async def do(chat: Chat) -> None:
@@ -199,7 +199,7 @@ async def test_what_is_not_offered_is_refused_by_name(
         ("modalities", ["text"]), ("n", 1), ("stop", []), ("response_format", {"type": "text"}),
     ],
 )  # fmt: skip
-async def test_what_asks_for_nothing_is_taken(tmp_path: Any, field: str, value: object) -> None:
+async def test_values_without_effect_are_accepted(tmp_path: Any, field: str, value: object) -> None:
     async def do(chat: Chat) -> None:
         assert (await chat.post(**{field: value})).status_code == 200
         assert chat.asked.max_tokens == 1_000
@@ -218,7 +218,7 @@ async def test_what_asks_for_nothing_is_taken(tmp_path: Any, field: str, value: 
         ({"max_tokens": 5_000}, 1_000),  # the agent's own bound holds
     ],
 )
-async def test_bounds_of_tokens(tmp_path: Any, body: dict[str, object], bound: int) -> None:
+async def test_token_limits(tmp_path: Any, body: dict[str, object], bound: int) -> None:
     async def do(chat: Chat) -> None:
         assert (await chat.post(**body)).status_code == 200
         assert chat.asked.max_tokens == bound
@@ -310,7 +310,7 @@ async def test_any_object(tmp_path: Any, text: str) -> None:
     await run(tmp_path, do, text)
 
 
-async def test_an_agent_with_a_schema_of_its_own_keeps_it(tmp_path: Any) -> None:
+async def test_an_agents_own_schema_has_priority(tmp_path: Any) -> None:
     wanted = schema({"type": "object", "properties": {}})
 
     async def do(chat: Chat) -> None:
@@ -337,7 +337,7 @@ async def test_an_agent_with_a_schema_of_its_own_keeps_it(tmp_path: Any) -> None
         {"role": "function", "content": None, "name": "f"},
     ],
 )
-async def test_a_history_does_no_harm(tmp_path: Any, message: dict[str, object]) -> None:
+async def test_any_history_is_accepted(tmp_path: Any, message: dict[str, object]) -> None:
     async def do(chat: Chat) -> None:
         answer = await chat.post(messages=[*ASKED, message, *ASKED])
         assert answer.status_code == 200, answer.text

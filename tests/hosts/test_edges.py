@@ -132,7 +132,7 @@ def test_every_answer_has_a_request_id(
         assert (line["method"], line["path"]) == (method, path)
 
 
-def test_answers_that_are_written_before_the_application_have_it_too(logged: Logged) -> None:
+def test_responses_without_the_application_have_a_request_id(logged: Logged) -> None:
     lines = b"origin: %b\r\nx-request-id: broken\r\na: b\r\n" % ORIGIN.encode()
     for request in (b"GET / HTTP/9\r\n%b\r\n", b"GET / HTTP/1.1\r\n%bbad\r\n\r\n"):
         received = raw(logged, request % lines)
@@ -144,7 +144,7 @@ def test_answers_that_are_written_before_the_application_have_it_too(logged: Log
     assert b"\r\naccess-control-allow-origin: " + ORIGIN.encode() + b"\r\n" in received
 
 
-def test_refusals_for_want_of_room_have_it_too_and_leave_one_line(logged: Logged) -> None:
+def test_overload_responses_have_a_request_id_and_one_log_line(logged: Logged) -> None:
     headers = KEY | {"origin": ORIGIN}
     with httpx2.stream(
         "POST", f"{logged.url}/v1/turns", json={"text": "hi", "stream": True}, headers=headers
@@ -175,7 +175,7 @@ def test_refusals_for_want_of_room_have_it_too_and_leave_one_line(logged: Logged
     assert "secret" not in logged.log.read_text()
 
 
-def test_the_rehearsal_at_the_start_leaves_no_lines(logged: Logged) -> None:
+def test_the_warm_up_leaves_no_lines_in_the_access_log(logged: Logged) -> None:
     assert not [line for line in logged.lines() if line.get("tenant") == "seawall"]
 
 
@@ -185,7 +185,7 @@ def test_options_of_the_server_as_a_whole(logged: Logged) -> None:
     assert b"\r\nallow: GET, POST, DELETE, HEAD, OPTIONS\r\n" in received
 
 
-def test_a_line_says_whose_the_request_was(logged: Logged) -> None:
+def test_the_access_log_names_the_tenant(logged: Logged) -> None:
     own = {"x-request-id": "tenant-1"}
     answer = httpx2.post(f"{logged.url}/v1/turns", json={"text": "hi"}, headers=KEY | own)
     line = logged.line(logger="seawall.access", request_id="tenant-1")
@@ -203,7 +203,7 @@ def test_the_trace_is_the_id_of_a_request_without_one(logged: Logged) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_only_safe_ids_are_taken_over(own: bytes) -> None:
+def test_only_safe_request_ids_are_accepted(own: bytes) -> None:
     found = request_id({b"x-request-id": own, b"traceparent": own})
     assert re.fullmatch(r"[A-Za-z0-9._:@/+=-]{1,128}", found)
     assert found == own.decode("latin-1") or re.fullmatch("[0-9a-f]{32}", found)
@@ -262,7 +262,7 @@ def test_without_the_section_there_is_no_cors(pair: Pair) -> None:
         ("/metrics", "GET, HEAD, OPTIONS"),
     ],
 )
-def test_options_and_405_say_what_is_allowed(pair: Pair, path: str, allowed: str) -> None:
+def test_options_and_405_list_the_allowed_methods(pair: Pair, path: str, allowed: str) -> None:
     told = httpx2.options(pair.url + path)
     assert (told.status_code, told.headers["allow"]) == (204, allowed)
     refused = httpx2.patch(pair.url + path)
@@ -285,7 +285,7 @@ def test_options_and_405_say_what_is_allowed(pair: Pair, path: str, allowed: str
         'origins = ["*"]\norigin = "x"',
     ],
 )
-def test_sections_that_cannot_be(section: str) -> None:
+def test_invalid_cors_settings(section: str) -> None:
     with pytest.raises(ConfigError, match=r"server\.cors"):
         parse_settings(f"[server.cors]\n{section}\n")
 

@@ -69,7 +69,7 @@ def test_async_functions_that_ignore_their_cancellation(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-def test_a_client_that_leaves_frees_its_place_whatever_the_tool_does(server: ServerProcess) -> None:
+def test_a_disconnect_frees_the_slot_whatever_the_tool_does(server: ServerProcess) -> None:
     with pytest.raises(httpx2.ReadTimeout):
         httpx2.post(
             f"{server.url}/v1/turns",
@@ -133,12 +133,12 @@ def test_a_generator_is_a_failed_outcome(server: ServerProcess) -> None:
     assert outcomes(server, ("generate", {}))[0]["failed"]
 
 
-def test_memory_that_there_is_not(server: ServerProcess) -> None:
+def test_memory_errors(server: ServerProcess) -> None:
     assert outcomes(server, ("allocate", {"gigabytes": 1 << 20}))[0]["failed"]
     assert pid_of(server)
 
 
-def test_what_a_tool_says_is_bounded(server: ServerProcess) -> None:
+def test_results_of_tools_are_truncated(server: ServerProcess) -> None:
     refused, read = outcomes(
         server,
         ("flood", {"characters": 20_000_000, "raised": True}),
@@ -156,7 +156,7 @@ def test_a_cancelled_tool_may_end_in_order(server: ServerProcess) -> None:
     assert outcomes(server, ("swallow", {}))[0]["content"] == "ended"
 
 
-def test_a_turn_in_the_background_with_a_tool_that_hangs(tmp_path: Path) -> None:
+def test_a_background_turn_with_a_tool_that_hangs(tmp_path: Path) -> None:
     with tool_server(tmp_path, SERVER__DRAIN_SECONDS="1") as server:
         accepted = ask(server, [[["ignore", "{}"]], "done"], background=True)
         assert accepted.status_code == 202

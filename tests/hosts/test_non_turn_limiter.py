@@ -57,7 +57,7 @@ async def test_a_worker_without_turns_answers_all() -> None:
     assert sum(answers) > 2 * rounds
 
 
-async def test_who_waits_is_answered_when_turns_are_over() -> None:
+async def test_delayed_requests_are_answered_after_the_turns() -> None:
     busy = True
     share = NonTurnLimiter(lambda: busy)
     for _ in range(200):
@@ -78,7 +78,7 @@ class Broken(Connection):
         raise RuntimeError("the answer cannot be sent")
 
 
-async def test_one_that_fails_leaves_the_others_in_line() -> None:
+async def test_a_failing_connection_leaves_the_others_queued() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, __: None)
     busy = True
     share = NonTurnLimiter(lambda: busy)
@@ -94,7 +94,7 @@ async def test_one_that_fails_leaves_the_others_in_line() -> None:
     await asyncio.sleep(0.01)
 
 
-async def test_a_turn_on_a_connection_of_a_proxy_goes_before_a_flood() -> None:
+async def test_a_turn_on_a_proxy_connection_has_priority_over_a_flood() -> None:
     share = NonTurnLimiter(lambda: True)
     flood = [Connection(share) for _ in range(300)]
     for each in flood:

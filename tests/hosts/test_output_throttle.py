@@ -16,7 +16,7 @@ async def _late() -> OutputThrottle:
     return pace
 
 
-async def test_nothing_is_held_while_the_loop_is_on_time() -> None:
+async def test_no_delay_while_the_loop_is_on_time() -> None:
     pace = OutputThrottle(0.2, behind=lambda: False)
     await pace.wait()
     await asyncio.sleep(0)
@@ -25,7 +25,7 @@ async def test_nothing_is_held_while_the_loop_is_on_time() -> None:
     assert held.done()
 
 
-async def test_text_is_held_while_the_loop_is_late_never_longer_than_allowed() -> None:
+async def test_text_is_delayed_while_the_loop_is_late_up_to_the_maximum() -> None:
     pace = await _late()
     assert 0 < pace.delay <= 0.2
     held = asyncio.ensure_future(pace.wait())
@@ -34,7 +34,7 @@ async def test_text_is_held_while_the_loop_is_late_never_longer_than_allowed() -
     await held
 
 
-async def test_text_is_held_while_turns_wait_for_the_processor_though_the_loop_is_on_time() -> None:
+async def test_text_is_delayed_while_turns_wait_for_the_processor() -> None:
     waiting = [True]
     pace = OutputThrottle(0.2, behind=lambda: waiting[0])
     await pace.wait()
@@ -49,7 +49,7 @@ async def test_text_is_held_while_turns_wait_for_the_processor_though_the_loop_i
     assert pace.delay == 0.0
 
 
-async def test_it_recovers_and_forgets_those_who_left() -> None:
+async def test_it_recovers_and_forgets_cancelled_waiters() -> None:
     pace = await _late()
     gone = asyncio.ensure_future(pace.wait())
     await asyncio.sleep(0)

@@ -87,7 +87,7 @@ async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("before", [TURN, TURN + TURN], ids=["once", "twice"])
-async def test_what_follows_in_the_same_segment_is_not_cut_off_as_idle(before: bytes) -> None:
+async def test_a_request_in_the_same_segment_is_not_closed_as_idle(before: bytes) -> None:
     async with served() as (server, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(before + SLOW)
@@ -101,7 +101,7 @@ async def test_what_follows_in_the_same_segment_is_not_cut_off_as_idle(before: b
 
 
 @pytest.mark.parametrize(("following", "status"), [(b"GET /x", b"408"), (b"?\r\n\r\n", b"400")])
-async def test_a_bad_head_after_it_is_answered_and_stops_no_timer(
+async def test_a_malformed_head_after_a_refusal_is_answered(
     following: bytes, status: bytes
 ) -> None:
     async with served(header_seconds=0.3) as (_, port):
@@ -116,7 +116,7 @@ async def test_a_bad_head_after_it_is_answered_and_stops_no_timer(
         writer.close()
 
 
-async def test_what_is_sent_during_an_answer_does_not_cut_it_off() -> None:
+async def test_input_during_a_response_does_not_interrupt_it() -> None:
     """Some clients begin to ask again."""
     async with served(header_seconds=0.3) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -130,7 +130,7 @@ async def test_what_is_sent_during_an_answer_does_not_cut_it_off() -> None:
 
 @pytest.mark.parametrize("request_bytes", [TURN, SLOW])
 @pytest.mark.parametrize("when", ["with it", "during the answer", "after the answer"])
-async def test_an_empty_line_after_a_request_is_not_the_begin_of_another(
+async def test_an_empty_line_after_a_request_does_not_begin_another(
     request_bytes: bytes, when: str
 ) -> None:
     """Some clients send one after a body (RFC 9112 §2.2); the connection is idle all the same."""
@@ -153,7 +153,7 @@ async def test_an_empty_line_after_a_request_is_not_the_begin_of_another(
 @pytest.mark.parametrize(
     "target", [b"GET /livez", b"HEAD /%6civez", b"GET /%72eadyz?a=b", b"OPTIONS /v1/turns"]
 )
-async def test_what_needs_no_credential_waits_for_its_share(target: bytes) -> None:
+async def test_requests_without_a_credential_are_delayed(target: bytes) -> None:
     """However it is written: else a flood of it would take the time that turns need.
 
     But not the first of a connection, or a flood would have the pod taken for dead.

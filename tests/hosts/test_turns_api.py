@@ -11,7 +11,7 @@ from tests.hosts.conftest import API_KEY, Pair, events
 from tests.servers import ROOT
 
 
-def test_a_streamed_turn_from_question_to_durable(pair: Pair) -> None:
+def test_a_streamed_turn_until_it_is_durable(pair: Pair) -> None:
     with pair.client() as client:
         answer = client.post("/v1/turns", json={"text": "Where is my order?", "stream": True})
         assert answer.status_code == 200
@@ -119,7 +119,7 @@ def test_an_idempotency_key_gives_the_same_answer_and_asks_no_model(pair: Pair) 
         assert theirs.json()["replayed"] is False
 
 
-def test_turns_that_race_in_one_session_come_one_after_another(pair: Pair) -> None:
+def test_concurrent_turns_of_one_session_run_one_after_another(pair: Pair) -> None:
     with pair.client("racer") as client:
         session = client.post("/v1/turns", json={"text": "hello"}).json()["session"]
         with ThreadPoolExecutor(8) as threads:
@@ -177,13 +177,13 @@ def test_metrics_are_summed_over_the_workers(pair: Pair) -> None:
     ("method", "path", "status"),
     [("GET", "/nothing", 404), ("DELETE", "/v1/turns", 405), ("GET", "/v1/sessions/a/b", 404)],
 )
-def test_what_is_not_there(pair: Pair, method: str, path: str, status: int) -> None:
+def test_unknown_paths_and_objects(pair: Pair, method: str, path: str, status: int) -> None:
     answer = httpx2.request(method, pair.url + path)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_head_without_a_body_goes_out(pair: Pair) -> None:
+def test_responses_without_a_body(pair: Pair) -> None:
     """A server that sends head and body together must not wait for a body that never comes."""
     with pair.client() as client:
         for _ in range(2):

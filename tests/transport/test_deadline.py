@@ -53,7 +53,7 @@ async def test_nested_deadlines() -> None:
                 await asyncio.sleep(5)
 
 
-async def test_a_call_that_fails_is_reported_and_the_others_are_made() -> None:
+async def test_a_failing_callback_is_reported_and_the_others_are_called() -> None:
     loop = asyncio.get_running_loop()
     reported: list[object] = []
     loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))

@@ -35,7 +35,7 @@ def read_all(client: socket.socket) -> bytes:
     return received
 
 
-def test_it_leaves_while_it_still_takes_turns(tmp_path: Path, issuer: Issuer) -> None:
+def test_readiness_fails_while_turns_are_still_accepted(tmp_path: Path, issuer: Issuer) -> None:
     settings = {
         "SERVER__WORKERS": "2",
         "SERVER__SHUTDOWN_DELAY_SECONDS": "60",
@@ -58,7 +58,7 @@ def test_it_leaves_while_it_still_takes_turns(tmp_path: Path, issuer: Issuer) ->
         running.close()
 
 
-def test_a_second_signal_hurries(tmp_path: Path, issuer: Issuer) -> None:
+def test_a_second_signal_skips_the_waits(tmp_path: Path, issuer: Issuer) -> None:
     settings = {
         "SERVER__WORKERS": "2",
         "SERVER__SHUTDOWN_DELAY_SECONDS": "60",
@@ -75,7 +75,7 @@ def test_a_second_signal_hurries(tmp_path: Path, issuer: Issuer) -> None:
         assert "Traceback" not in (tmp_path / "log").read_text()
 
 
-def test_whoever_cannot_be_finished_is_told(tmp_path: Path, issuer: Issuer) -> None:
+def test_abandoned_turns_get_an_error(tmp_path: Path, issuer: Issuer) -> None:
     settings = {
         "SERVER__WORKERS": "1",
         "SERVER__DRAIN_SECONDS": "1",
@@ -121,7 +121,7 @@ def test_whoever_cannot_be_finished_is_told(tmp_path: Path, issuer: Issuer) -> N
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_nobody_who_came_in_is_cut_off(tmp_path: Path, issuer: Issuer, workers: str) -> None:
+def test_no_accepted_connection_is_reset(tmp_path: Path, issuer: Issuer, workers: str) -> None:
     """Clients keep coming, each on a connection of its own, until they are refused."""
     settings = {"SERVER__WORKERS": workers}
     with serving(tmp_path, issuer, 0.1, **settings) as pair:
