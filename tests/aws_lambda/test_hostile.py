@@ -60,10 +60,10 @@ Act = bytes | Callable[[asyncio.StreamWriter], Any]
 
 
 class HostileApi:
-    """Answers each request for an invocation, and each answer that is given, as it is told.
+    """A scripted Runtime API.
 
-    nexts, answers: what is sent, in order; bytes, or what is done with the connection. Then an
-    invocation that is in order, with the id "last", and after it none.
+    nexts, answers: the replies to polls and to responses, in order; bytes, or a function of the
+    connection. Then a valid invocation with the id "last", and after it none.
     """
 
     def __init__(self, nexts: Sequence[Act], answers: Sequence[Act]) -> None:
@@ -71,8 +71,19 @@ class HostileApi:
         self._answers = list(answers)
         self.given: list[Given] = []
         self.last = asyncio.Event()
+        self._connections: set[asyncio.Task[object]] = set()
+
+    async def close(self) -> None:
+        """End the connections."""
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -90,7 +101,7 @@ class HostileApi:
                     await writer.drain()
                 else:
                     await act(writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
@@ -190,6 +201,7 @@ async def running(
             process.kill()
         await process.wait()
         server.close()
+        await api.close()
 
 
 async def goes_on(

@@ -117,7 +117,7 @@ def test_abandoned_turns_get_an_error(tmp_path: Path, issuer: Issuer) -> None:
         eventually(lambda: pair.model_stats()["open_streams"] == 0)
         log = (tmp_path / "log").read_text()
         assert "Traceback" not in log
-        assert "ending 4 requests" in log
+        assert "abandoning 4 requests" in log
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

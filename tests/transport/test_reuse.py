@@ -116,5 +116,8 @@ async def test_idle_connections_are_closed_without_further_requests() -> None:
         assert open_now == 5
         async with asyncio.timeout(10):
             await all_gone.wait()
+        all_gone.clear()
         assert (await http.request("GET", endpoint, deadline=deadline)).status == 200
         await http.close()
+        async with asyncio.timeout(10):
+            await all_gone.wait()
