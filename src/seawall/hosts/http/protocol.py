@@ -70,12 +70,14 @@ class HttpServerProtocol(BufferedProtocol):
 
     __slots__ = (
         "_after_non_turn",
+        "_after_refusal",
         "_app",
         "_awaiting_head",
         "_body_bytes",
         "_closing",
         "_connection_limits",
         "_cycle",
+        "_delayed_refusal",
         "_discarded",
         "_head",
         "_idle_timer",
@@ -135,6 +137,8 @@ class HttpServerProtocol(BufferedProtocol):
         self._body_bytes = 0  # that have come of the body
         self._discarded = 0  # bytes that came after the last answer
         self._after_non_turn = False  # the last answer here was not of a turn
+        self._after_refusal = False  # it was a turn's refusal
+        self._delayed_refusal: DirectResponse | None = None  # the limiter decides when
         self._reported = False
         self._scheduled = False
         self._reading_paused = False
@@ -261,7 +265,11 @@ class HttpServerProtocol(BufferedProtocol):
     def proceed(self) -> None:
         """See `NonTurnLimiter`: answer the request that had to wait for it."""
         if self.answering and self._head is not None and not self.transport.is_closing():
-            self._dispatch(self._head)
+            refusal, self._delayed_refusal = self._delayed_refusal, None
+            if refusal is None:
+                self._dispatch(self._head)
+            else:
+                self._respond_directly(503, refusal, self._loop.time())
             self._process_input()
 
     # What the application's answer calls.
@@ -294,6 +302,7 @@ class HttpServerProtocol(BufferedProtocol):
                 self._loop.time() - cycle.started_at, application=True
             )
         self._after_non_turn = open_to_all or cycle.status >= 400
+        self._after_refusal = False
         self._cycle = None
         self._closing = self._closing or not cycle.keep_alive
         self._finish_response()
@@ -336,6 +345,7 @@ class HttpServerProtocol(BufferedProtocol):
         turn = head.path in TURN_TARGETS
         if (
             not self._after_non_turn
+            or (turn and self._after_refusal)
             or self._shutdown.requested
             or self._non_turn_limiter.admit(self, turn=turn)
         ):
@@ -358,9 +368,16 @@ class HttpServerProtocol(BufferedProtocol):
         if head.path in TURN_TARGETS and head.method == b"POST":
             refusal = self._pre_admission.refusal(head.headers, self._peer, head.path)
             if refusal is not None:
-                self._respond_directly(503, refusal, begun)
+                if (
+                    not self._after_refusal
+                    or self._shutdown.requested
+                    or self._non_turn_limiter.admit_refusal(self)
+                ):
+                    self._respond_directly(503, refusal, begun)
+                else:
+                    self._delayed_refusal = refusal
                 return
-        if self._after_non_turn:
+        if self._after_non_turn and not self._after_refusal:
             self._non_turn_limiter.charge(application=True)
         cycle = RequestCycle(
             self._scope(head), self, http_1_0=not head.minor, expects_continue=head.expects_continue
@@ -390,9 +407,12 @@ class HttpServerProtocol(BufferedProtocol):
             )
         )
         self._non_turn_limiter.record_cost(self._loop.time() - begun, application=False)
-        if self._after_non_turn:
+        refused = status == 503
+        if self._after_refusal and refused:
+            self._non_turn_limiter.charge_refusal()
+        elif self._after_non_turn:
             self._non_turn_limiter.charge(application=False)
-        self._after_non_turn = True
+        self._after_non_turn, self._after_refusal = True, refused
         self._finish_response()
 
     def _forward_body(self) -> None:
