@@ -44,11 +44,11 @@ async def slow(scope: dict[str, Any], receive: object, send: Send) -> None:
 
 @asynccontextmanager
 async def served(
-    share: NonTurnLimiter | None = None, **limits: float
+    limiter: NonTurnLimiter | None = None, **limits: float
 ) -> AsyncGenerator[tuple[uvicorn.Server, int]]:
     """A server whose only place is taken; it closes connections that are idle for half a second."""
     gate = AdmissionGate(AdmissionSettings(in_flight=1, queued=0))
-    door = PreAdmissionCheck(
+    pre_admission = PreAdmissionCheck(
         cast("Orchestrator", SimpleNamespace(ready=True, gate=gate, settings=Settings()))
     )
     settings = ServerSettings(**limits)  # type: ignore[arg-type]
@@ -57,11 +57,11 @@ async def served(
         http=functools.partial(  # type: ignore[arg-type]
             HttpServerProtocol,
             limits=settings,
-            intake=ConnectionLimits(settings, 1_024),
-            share=share or NonTurnLimiter(lambda: True),
+            connection_limits=ConnectionLimits(settings, 1_024),
+            non_turn_limiter=limiter or NonTurnLimiter(lambda: True),
             wheel=TimingWheel(0.02),
-            stop=Shutdown(),
-            door=door,
+            shutdown=Shutdown(),
+            pre_admission=pre_admission,
         ),
         lifespan="off",
         log_config=None,
@@ -158,10 +158,10 @@ async def test_requests_without_a_credential_are_delayed(target: bytes) -> None:
 
     But not the first of a connection, or a flood would have the pod taken for dead.
     """
-    share = NonTurnLimiter(lambda: True)
+    limiter = NonTurnLimiter(lambda: True)
     for _ in range(200):
-        share.charge(application=True)
-    async with served(share) as (_, port):
+        limiter.charge(application=True)
+    async with served(limiter) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         request = target + b" HTTP/1.1\r\nhost: x\r\n\r\n"
         writer.write(request)

@@ -57,7 +57,7 @@ class PreAdmissionCheck:
         self._before, rest = body.split(encode(_MARK))
         self._between, self._after = rest.split(_ID_MARK.encode())
 
-    def refusal(
+    def overload_response(
         self, headers: list[tuple[bytes, bytes]], client: Client, target: bytes = b""
     ) -> DirectResponse | None:
         """The response to a turn that admission would refuse; None if it would not.

@@ -271,10 +271,10 @@ class _Worker:
                 HttpServerProtocol,
                 limits=settings,
                 wheel=TimingWheel(_DEADLINE_TICK),
-                stop=self._shutdown,
-                door=PreAdmissionCheck(orchestrator),
-                intake=ConnectionLimits(settings, files),
-                share=NonTurnLimiter(
+                shutdown=self._shutdown,
+                pre_admission=PreAdmissionCheck(orchestrator),
+                connection_limits=ConnectionLimits(settings, files),
+                non_turn_limiter=NonTurnLimiter(
                     lambda: orchestrator.ready and orchestrator.gate.in_flight > 0
                 ),
             ),
