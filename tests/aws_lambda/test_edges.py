@@ -160,9 +160,9 @@ async def test_a_failed_turn_leaves_a_line(
     with caplog.at_level(logging.WARNING, "seawall.turns"):
         await run(tmp_path, event)
     (line,) = [each for each in caplog.records if each.name == "seawall.turns"]
-    told = vars(line)
-    assert told["code"] == "upstream-failed"
-    assert (told["tenant"], told["agent"], told["request_id"]) == ("acme", "one", name)
-    assert told["cause"] == "OSError: reset"
+    result = vars(line)
+    assert result["code"] == "upstream-failed"
+    assert (result["tenant"], result["agent"], result["request_id"]) == ("acme", "one", name)
+    assert result["cause"] == "OSError: reset"
     assert "The model 'default' answered with status 500." in line.getMessage()
     assert "secret" not in line.getMessage()

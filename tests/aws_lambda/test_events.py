@@ -193,9 +193,9 @@ def test_the_scope_is_the_request(kind: str, sent: Sent) -> None:
     assert scope["root_path"] == ("/prod" if kind == "http-stage" else "")
     query = parse_qsl(scope["query_string"].decode(), keep_blank_values=True)
     if kind == "alb":
-        assert dict(query) == dict(sent.query)  # all that a single-value event can tell
+        assert dict(query) == dict(sent.query)  # a single-value event has no more
     elif kind in ("rest", "alb-multi", "lattice"):
-        assert sorted(query) == sorted(sent.query)  # order between names is not told
+        assert sorted(query) == sorted(sent.query)  # the order of names is not part of the event
     else:
         assert query == sent.query
     assert all(name == name.lower() for name, _ in scope["headers"])
@@ -308,8 +308,8 @@ def test_answers_to_load_balancers() -> None:
 @given(st.binary(max_size=60), st.sampled_from(["text/plain", "image/png", "application/json", ""]))
 def test_every_body_is_preserved(body: bytes, kind: str) -> None:
     said = json.loads(http_response(200, [(b"content-type", kind.encode())], body, "url"))
-    told = said["body"]
-    back = base64.b64decode(told) if said["isBase64Encoded"] else told.encode()
+    text = said["body"]
+    back = base64.b64decode(text) if said["isBase64Encoded"] else text.encode()
     assert back == body
 
 

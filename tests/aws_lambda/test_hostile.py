@@ -225,7 +225,7 @@ NEXTS: dict[str, list[Act]] = {
     "a request id of 100 KB": [invocation(number="x" * 100_000)],
     "a request id that is not ASCII": [invocation(number="\xe9")],
     "informational": [b"HTTP/1.1 100 Continue\r\n\r\n" + invocation()],
-    "an answer that nobody asked for": [invocation() + ACCEPTED],
+    "a response without a request": [invocation() + ACCEPTED],
     "not HTTP": [_then_cut(b"SSH-2.0-OpenSSH_9\r\n")],
     "chunks of nothing": [
         _then_cut(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n")
@@ -347,8 +347,8 @@ async def test_hostile_handlers(handler: str) -> None:
         kinds = {each.target.split("/")[-2]: each.kind for each in api.given[:-1]}
         assert kinds == WHAT
         for each in api.given[:-1]:
-            told = json.loads(each.body)
-            assert told["errorType"] == each.kind
+            result = json.loads(each.body)
+            assert result["errorType"] == each.kind
             assert len(each.body) < 100_000
 
 
@@ -460,7 +460,7 @@ async def test_hostile_events(event: bytes) -> None:
     """An application of ASGI: it is asked for requests only; all else is refused by a name."""
     last = {
         "version": "2.0",
-        "rawPath": "/tell",
+        "rawPath": "/echo",
         "headers": {},
         "requestContext": {"http": {"method": "GET"}},
     }

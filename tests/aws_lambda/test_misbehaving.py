@@ -42,7 +42,7 @@ async def test_tools(tmp_path: Path) -> None:
             ("raises", {"name": "SystemExit"}),
             ("raises_later", {"name": "KeyboardInterrupt"}),
         ):
-            told = await site.invoke(turn(call, ("healthy", {})))
-            assert [each["failed"] for each in told["tool_calls"]] == [True, False]
-            assert told["text"] == "done"
+            result = await site.invoke(turn(call, ("healthy", {})))
+            assert [each["failed"] for each in result["tool_calls"]] == [True, False]
+            assert result["text"] == "done"
         assert site.function.stats().started == 1

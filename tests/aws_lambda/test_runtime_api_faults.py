@@ -19,11 +19,11 @@ Next = Callable[[int], int | str]
 
 
 class FaultyApi:
-    """A Runtime API that fails as told.
+    """A Runtime API with scripted faults.
 
     nexts: what becomes of each request for an invocation, counted from 1: a status, "invoke",
     "close" or "wait". responses: the same of each answer that is given, or "cut": closed after its
-    first piece. reports: the same of each error that is told.
+    first piece. reports: the same for each reported error.
     """
 
     def __init__(self, nexts: Next, responses: Next, reports: Next) -> None:

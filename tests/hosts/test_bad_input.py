@@ -1,4 +1,4 @@
-"""What strangers send: an answer that names the mistake, and nothing else happens."""
+"""Invalid requests: the response names the mistake, and nothing else happens."""
 
 import socket
 import sqlite3

@@ -168,10 +168,10 @@ def test_overload_responses_have_a_request_id_and_one_log_line(logged: Logged) -
         taken.read()
     assert logged.line(logger="seawall.access", request_id="refused-4")["status"] == 503
     time.sleep(1.2)
-    told = [line for line in logged.lines() if line["logger"] == "seawall.admission"]
-    counts = [int(str(line["message"]).split(":")[1].split(";")[0]) for line in told]
+    result = [line for line in logged.lines() if line["logger"] == "seawall.admission"]
+    counts = [int(str(line["message"]).split(":")[1].split(";")[0]) for line in result]
     assert sum(counts) == 5
-    assert len(told) <= 2
+    assert len(result) <= 2
     assert "secret" not in logged.log.read_text()
 
 
@@ -226,11 +226,11 @@ def test_preflight_requests(logged: Logged) -> None:
         assert "origin" in answer.headers["vary"]
         assert not answer.content
         assert "access-control-allow-credentials" not in answer.headers
-    stranger = httpx2.options(
+    other = httpx2.options(
         f"{logged.url}/v1/turns", headers=asked | {"origin": "https://evil.example"}
     )
-    assert stranger.status_code == 204
-    assert not [name for name in stranger.headers if name.startswith("access-control-")]
+    assert other.status_code == 204
+    assert not [name for name in other.headers if name.startswith("access-control-")]
 
 
 @pytest.mark.parametrize(
@@ -263,8 +263,8 @@ def test_without_the_section_there_is_no_cors(pair: Pair) -> None:
     ],
 )
 def test_options_and_405_list_the_allowed_methods(pair: Pair, path: str, allowed: str) -> None:
-    told = httpx2.options(pair.url + path)
-    assert (told.status_code, told.headers["allow"]) == (204, allowed)
+    result = httpx2.options(pair.url + path)
+    assert (result.status_code, result.headers["allow"]) == (204, allowed)
     refused = httpx2.patch(pair.url + path)
     assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
     assert refused.json()["code"] == "method-not-allowed"
@@ -294,16 +294,16 @@ def test_any_origin() -> None:
     cors = Cors(CorsSettings(origins=("*",), headers=("*",)))
     assert dict(cors.answer(b"https://any.example"))[b"access-control-allow-origin"] == b"*"
     assert cors.origins == frozenset()  # none that may do without a credential
-    told = cors.preflight(
+    result = cors.preflight(
         {
             b"origin": b"null",
             b"access-control-request-method": b"POST",
             b"access-control-request-headers": b"authorization, x-any",
         }
     )
-    assert told is not None
-    assert dict(told)[b"access-control-allow-headers"] == b"authorization, x-any"
-    assert b"access-control-allow-credentials" not in dict(told)
+    assert result is not None
+    assert dict(result)[b"access-control-allow-headers"] == b"authorization, x-any"
+    assert b"access-control-allow-credentials" not in dict(result)
 
 
 @given(st.binary(max_size=60), st.binary(max_size=60))

@@ -36,8 +36,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def payments(server: ServerProcess, account: str) -> int:
-    (told,) = outcomes(server, ("payments", {"account": account}))
-    return int(told["content"])
+    (result,) = outcomes(server, ("payments", {"account": account}))
+    return int(result["content"])
 
 
 @pytest.mark.parametrize("form", FORMS)

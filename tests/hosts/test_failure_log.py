@@ -1,4 +1,4 @@
-"""A turn that failed leaves one line in the log, whichever way it came."""
+"""A failed turn leaves one line in the log, on every interface."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a stranger without a credential can do with a connection to a real server: not much."""
+"""Attacks on the connections of a real server, without a credential."""
 
 import contextlib
 import gzip
@@ -432,7 +432,7 @@ def test_answers_unread_take_little_memory(alone: Pair) -> None:
 
 
 def test_idle_connections_are_closed_for_new_ones(tmp_path: Path, issuer: Issuer) -> None:
-    """By the bound on connections, which holds where there are descriptors enough."""
+    """By the limit of connections, while there are enough descriptors."""
     with (
         running_model("--first-token", "0.01", "--duration", "0.05") as model,
         running_server(

@@ -15,9 +15,9 @@ from tests.hosts.conftest import Pair, events, identity
 from tests.servers import running_model, running_server
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     deadline = time.monotonic() + seconds
-    while not holds():
+    while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.05)
 
@@ -108,8 +108,8 @@ def test_turns_beyond_capacity_are_refused_at_once(slow: Pair) -> None:
     queued = 'seawall_turns_queued{priority="normal"} 2.0'
     eventually(lambda: queued in httpx2.get(f"{slow.url}/metrics").text)
     began = time.monotonic()
-    with slow.client() as stranger:
-        refused = stranger.post("/v1/turns", json={"text": "hi"})
+    with slow.client() as other:
+        refused = other.post("/v1/turns", json={"text": "hi"})
     assert refused.status_code == 503
     assert int(refused.headers["retry-after"]) >= 1
     assert time.monotonic() - began < 1.0

@@ -1,4 +1,4 @@
-"""`/metrics`: one scrape at a time, given again for a second, whoever asks."""
+"""`/metrics`: one scrape at a time, reused for a second."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""Text after the first gives way while the event loop is late, and only then."""
+"""Streamed text is delayed while the event loop is late, and only then."""
 
 import asyncio
 import time
@@ -7,62 +7,62 @@ from seawall.hosts.http.output_throttle import OutputThrottle
 
 
 async def _late() -> OutputThrottle:
-    """A pace that has seen its event loop being blocked."""
-    pace = OutputThrottle(0.2, behind=lambda: False)
-    await pace.wait()
+    """A throttle whose event loop was blocked."""
+    throttle = OutputThrottle(0.2, behind=lambda: False)
+    await throttle.wait()
     await asyncio.sleep(0.03)
     time.sleep(0.1)  # noqa: ASYNC251 - this is what makes the loop late
     await asyncio.sleep(0.005)
-    return pace
+    return throttle
 
 
 async def test_no_delay_while_the_loop_is_on_time() -> None:
-    pace = OutputThrottle(0.2, behind=lambda: False)
-    await pace.wait()
+    throttle = OutputThrottle(0.2, behind=lambda: False)
+    await throttle.wait()
     await asyncio.sleep(0)
-    held = asyncio.ensure_future(pace.wait())
+    delayed = asyncio.ensure_future(throttle.wait())
     await asyncio.sleep(0)
-    assert held.done()
+    assert delayed.done()
 
 
 async def test_text_is_delayed_while_the_loop_is_late_up_to_the_maximum() -> None:
-    pace = await _late()
-    assert 0 < pace.delay <= 0.2
-    held = asyncio.ensure_future(pace.wait())
+    throttle = await _late()
+    assert 0 < throttle.delay <= 0.2
+    delayed = asyncio.ensure_future(throttle.wait())
     await asyncio.sleep(0)
-    assert not held.done()
-    await held
+    assert not delayed.done()
+    await delayed
 
 
 async def test_text_is_delayed_while_turns_wait_for_the_processor() -> None:
     waiting = [True]
-    pace = OutputThrottle(0.2, behind=lambda: waiting[0])
-    await pace.wait()
+    throttle = OutputThrottle(0.2, behind=lambda: waiting[0])
+    await throttle.wait()
     await asyncio.sleep(0.05)
-    assert pace.delay == 0.2
-    held = asyncio.ensure_future(pace.wait())
+    assert throttle.delay == 0.2
+    delayed = asyncio.ensure_future(throttle.wait())
     await asyncio.sleep(0)
-    assert not held.done()
+    assert not delayed.done()
     waiting[0] = False
-    await held
+    await delayed
     await asyncio.sleep(0.7)
-    assert pace.delay == 0.0
+    assert throttle.delay == 0.0
 
 
 async def test_it_recovers_and_forgets_cancelled_waiters() -> None:
-    pace = await _late()
-    gone = asyncio.ensure_future(pace.wait())
+    throttle = await _late()
+    left = asyncio.ensure_future(throttle.wait())
     await asyncio.sleep(0)
-    gone.cancel()
+    left.cancel()
     await asyncio.sleep(1.5)  # long enough for any lag that was seen to fade
-    await pace.wait()
-    assert gone.cancelled()
+    await throttle.wait()
+    assert left.cancelled()
 
 
 async def test_it_can_be_switched_off() -> None:
-    pace = OutputThrottle(0.0, behind=lambda: True)
-    await pace.wait()
+    throttle = OutputThrottle(0.0, behind=lambda: True)
+    await throttle.wait()
     time.sleep(0.1)  # noqa: ASYNC251 - see above
     await asyncio.sleep(0.05)
-    assert pace.delay == 0.0
-    await pace.wait()
+    assert throttle.delay == 0.0
+    await throttle.wait()

@@ -114,7 +114,7 @@ def test_requests_in_one_segment_are_separated(full: Pair) -> None:
 
 
 def test_neither_body_nor_token_is_read(full: Pair) -> None:
-    """Of the token only its claim, which nobody believes: it does not say who is greedy."""
+    """Only the claim of the token is read, and not trusted."""
     tokens = [
         full.issuer.token(),
         full.issuer.token()[:-8] + "AAAAAAAA",

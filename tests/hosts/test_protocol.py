@@ -1,4 +1,4 @@
-"""One connection on which a turn is turned away and something else follows."""
+"""One connection on which a turn is refused and another request follows."""
 
 import asyncio
 import functools
@@ -29,7 +29,7 @@ Send = Callable[[dict[str, object]], Awaitable[None]]
 
 
 async def slow(scope: dict[str, Any], receive: object, send: Send) -> None:
-    """Answers after a second and a half, elsewhere at once and without a body."""
+    """Responds to `/slow` after a second and a half, to others at once without a body."""
     del receive
     if scope["path"] != "/slow":
         await send({"type": "http.response.start", "status": 204, "headers": []})
@@ -46,7 +46,7 @@ async def slow(scope: dict[str, Any], receive: object, send: Send) -> None:
 async def served(
     limiter: NonTurnLimiter | None = None, **limits: float
 ) -> AsyncGenerator[tuple[uvicorn.Server, int]]:
-    """A server whose only place is taken; it closes connections that are idle for half a second."""
+    """A server whose only slot is taken; it closes connections that are idle for half a second."""
     gate = AdmissionGate(AdmissionSettings(in_flight=1, queued=0))
     pre_admission = PreAdmissionCheck(
         cast("Orchestrator", SimpleNamespace(ready=True, gate=gate, settings=Settings()))

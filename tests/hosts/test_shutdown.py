@@ -1,4 +1,4 @@
-"""SIGTERM: a server leaves, finishes, and tells those whom it cannot finish."""
+"""Graceful shutdown on SIGTERM: announce, drain, abandon."""
 
 import signal
 import socket
@@ -89,7 +89,7 @@ def test_abandoned_turns_get_an_error(tmp_path: Path, issuer: Issuer) -> None:
             with pair.client() as client:
                 answers.append(client.post("/v1/turns", json={"text": "hi"}, headers=headers))
 
-        # One runs, one waits for a place.
+        # One runs, one waits for a slot.
         waiting = [threading.Thread(target=ask) for _ in range(2)]
         for each in waiting:
             each.start()
@@ -100,15 +100,15 @@ def test_abandoned_turns_get_an_error(tmp_path: Path, issuer: Issuer) -> None:
             )
         )
         assert pair.server.stop() == 0
-        told = [read_all(each).decode() for each in streams]
+        result = [read_all(each).decode() for each in streams]
         for each in waiting:
             each.join()
         for stream in streams:
             stream.close()
-        failed = events(told[0])[-1]
+        failed = events(result[0])[-1]
         assert failed["type"] == "turn.failed"
         assert "'code': 'server-stopping'" in str(failed["problem"])
-        assert "server-stopping" in told[1]
+        assert "server-stopping" in result[1]
         for answer in answers:
             assert answer.status_code == 503
             assert answer.json()["code"] in ("server-stopping", "overloaded")
@@ -156,7 +156,7 @@ def test_no_accepted_connection_is_reset(tmp_path: Path, issuer: Issuer, workers
 
 
 def test_a_kept_connection_is_used_once_more(tmp_path: Path, issuer: Issuer) -> None:
-    """Its next answer says that it is the last, although nobody new is let in by then."""
+    """Its next response says that it is the last, although new connections are refused by then."""
     with serving(tmp_path, issuer, 3, SERVER__WORKERS="1") as pair, pair.client() as client:
         assert "connection" not in client.get("/livez").headers
         running = begin(pair)

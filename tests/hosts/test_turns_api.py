@@ -16,24 +16,24 @@ def test_a_streamed_turn_until_it_is_durable(pair: Pair) -> None:
         answer = client.post("/v1/turns", json={"text": "Where is my order?", "stream": True})
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
-        told = events(answer.text)
-        kinds = [str(each["type"]) for each in told]
+        streamed = events(answer.text)
+        kinds = [str(each["type"]) for each in streamed]
         assert kinds[:3] == ["turn.started", "intent.detected", "agent.selected"]
         assert kinds[-2:] == ["usage", "turn.completed"]
         assert set(kinds[3:-2]) == {"text.delta"}
-        assert told[1]["intent"] == "order_status"
-        assert told[2]["agent"] == "orders"
-        timings = told[-1]["timings"]
+        assert streamed[1]["intent"] == "order_status"
+        assert streamed[2]["agent"] == "orders"
+        timings = streamed[-1]["timings"]
         assert isinstance(timings, dict)
         stages = {"admission", "authenticate", "intent", "opening", "model", "commit"}
         assert stages <= set(timings)
-        shown = client.get(f"/v1/sessions/{told[0]['session']}").json()
+        shown = client.get(f"/v1/sessions/{streamed[0]['session']}").json()
     assert shown["version"] == 1
-    said = "".join(str(each["text"]) for each in told if each["type"] == "text.delta")
+    said = "".join(str(each["text"]) for each in streamed if each["type"] == "text.delta")
     assert shown["turns"][0]["messages"][-1]["text"] == said
     with closing(sqlite3.connect(pair.database)) as database:
         found = database.execute(
-            "SELECT tenant, subject FROM turns WHERE session = ?", (told[0]["session"],)
+            "SELECT tenant, subject FROM turns WHERE session = ?", (streamed[0]["session"],)
         ).fetchall()
     assert found == [("acme", "ada")]
 
@@ -77,7 +77,7 @@ def unnamed(answer: httpx2.Response) -> dict[str, object]:
 
 
 def test_sessions_are_listed_shown_and_deleted_for_their_owner_only(pair: Pair) -> None:
-    with pair.client("lister") as client, pair.client("stranger") as stranger:
+    with pair.client("lister") as client, pair.client("stranger") as outsider:
         sessions = [
             client.post("/v1/turns", json={"text": f"hello {number}"}).json()["session"]
             for number in range(3)
@@ -87,13 +87,13 @@ def test_sessions_are_listed_shown_and_deleted_for_their_owner_only(pair: Pair) 
         listed = [each["session"] for each in page["sessions"] + rest["sessions"]]
         assert listed == sessions[::-1]
         assert rest["cursor"] is None
-        assert stranger.get("/v1/sessions").json()["sessions"] == []
+        assert outsider.get("/v1/sessions").json()["sessions"] == []
         one = sessions[0]
-        absent = stranger.get("/v1/sessions/never-was")
+        absent = outsider.get("/v1/sessions/never-was")
         for answer in (
-            stranger.get(f"/v1/sessions/{one}"),
-            stranger.delete(f"/v1/sessions/{one}"),
-            stranger.post("/v1/turns", json={"text": "hi", "session": one}),
+            outsider.get(f"/v1/sessions/{one}"),
+            outsider.delete(f"/v1/sessions/{one}"),
+            outsider.post("/v1/turns", json={"text": "hi", "session": one}),
         ):
             assert answer.status_code == 404
             assert unnamed(answer) == unnamed(absent)

@@ -61,7 +61,7 @@ async def test_a_failing_callback_is_reported_and_the_others_are_called() -> Non
     made: list[int] = []
 
     def fail() -> None:
-        raise ValueError("of whoever set it")
+        raise ValueError("of the callback")
 
     wheel.call_at(loop.time(), lambda: made.append(1))
     wheel.call_at(loop.time(), fail)
