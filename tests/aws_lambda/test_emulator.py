@@ -20,8 +20,6 @@ from tests.install_ship_tools import missing_sam, sam
 from tests.parts import require
 from tests.servers import ROOT, ServerProcess, running_model
 
-pytestmark = pytest.mark.anyio
-
 _ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "arm64"}
 _INVOKE = "/2015-03-31/functions/function/invocations"
 CONFIG = """

@@ -16,8 +16,6 @@ from seawall.lab.local_lambda.invocation import FunctionError
 from seawall.lab.local_lambda.settings import PAYLOAD_BYTES
 from tests.aws_lambda.running import Site, running
 
-pytestmark = pytest.mark.anyio
-
 APPS = "tests.aws_lambda.apps"
 
 

@@ -16,8 +16,6 @@ from msgspec import Struct
 
 from tests.servers import ROOT
 
-pytestmark = pytest.mark.anyio
-
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
 
 

@@ -8,8 +8,6 @@ import pytest
 
 from tests.aws_lambda.running import running
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.mark.parametrize("handler", ["misbehaving", "misbehaving_later"])
 async def test_a_handler(handler: str) -> None:

@@ -19,8 +19,6 @@ from seawall.lab.local_lambda.settings import FunctionSettings
 from seawall.ship import lambda_zip
 from tests.servers import ROOT, running_model
 
-pytestmark = pytest.mark.anyio
-
 BARE_PYTHON = os.path.realpath(sys.executable)  # the interpreter, not the venv
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 HERE: lambda_zip.Architecture = "x86_64" if platform.machine() == "x86_64" else "arm64"

@@ -18,8 +18,6 @@ from seawall.lab.local_lambda.settings import PAYLOAD_BYTES, FunctionSettings
 from tests.aws_lambda.running import running
 from tests.servers import ROOT
 
-pytestmark = pytest.mark.anyio
-
 APP = "tests.aws_lambda.apps:app"
 SCRIPTS = Path(seawall.hosts.aws_lambda.__file__).parent
 

@@ -13,8 +13,6 @@ import pytest
 from seawall.lab.local_lambda.http_server import Request, ResponseWriter, serve
 from tests.servers import ROOT
 
-pytestmark = pytest.mark.anyio
-
 Next = Callable[[int], int | str]
 
 

@@ -19,8 +19,6 @@ from tests.hosts.conftest import API_KEY, identity
 from tests.issuer import Issuer
 from tests.servers import ROOT, ServerProcess, running_model
 
-pytestmark = pytest.mark.anyio
-
 STORE = "examples/store/seawall.toml"
 QUESTION = "Where is my order #W1005754?"
 MODES: dict[str, dict[str, Any]] = {
