@@ -1,4 +1,4 @@
-"""A bounded share of the event loop for requests that are answered without a turn."""
+"""Limiter of requests that are not turns: a bounded share of a busy worker's processor time."""
 
 import asyncio
 import time
@@ -10,12 +10,12 @@ __all__ = ["DelayedConnection", "NonTurnLimiter"]
 
 _SHARE = 0.15  # of the processor time that the worker gets
 _REFUSAL_SHARE = 0.2  # the same, for refused turns
-_MIN_SHARE = 0.02  # of time itself, for a worker that has little to do
+_MIN_SHARE = 0.02  # of wall clock time, for a worker that has little to do
 _IDLE_SHARE = 0.5  # of the time in which the event loop had nothing to do
 _BURST_SECONDS = 0.005
 _TICK_SECONDS = 0.002
-_ON_TIME_SECONDS = 0.002  # a tick that is less late than this: the event loop is not behind
-_OVERHEAD_SECONDS = 35e-6  # of reading and writing, which happen outside of what is measured
+_ON_TIME_SECONDS = 0.002  # with ticks less late than this, the event loop is not behind
+_OVERHEAD_SECONDS = 35e-6  # of reading and writing, which is not part of the measured time
 _MAX_COST_SECONDS = 1e-3  # waits for the store or the issuer take no processor time
 _WEIGHT = 0.05
 
@@ -24,22 +24,19 @@ class DelayedConnection(Protocol):
     """A connection whose next answer waits for the limiter."""
 
     def proceed(self) -> None:
-        """Answer the request that waits."""
+        """Answer the delayed request."""
 
 
 class NonTurnLimiter:
-    """Bounds what requests without a turn take of a busy worker's processor time.
+    """Limits the processor time of requests that are not turns, in a busy worker.
 
-    While turns are in flight, probes and mistakes may take 15 % of it, and turns that are refused
-    for lack of capacity another 20 %, so that a crowd's overflow is answered soon while no probe
-    waits behind it. An event loop that is not behind gives both half of its idle time as well.
+    While turns are in flight, probes and invalid requests may take 15 % of it, and turns that are
+    refused for lack of capacity another 20 %, so that refusals are sent soon and no probe waits
+    behind them. While the event loop is not behind, both also get half of its idle time.
 
-    Each of the two is a token bucket in seconds of processor time. Connections for which it has
-    none wait in line, each with one request, so that a connection that asks fast is served no
-    more often than one that asks seldom. A request is charged what its kind has cost lately.
-
-    Args:
-        busy: Whether turns are in flight. Nothing is bounded where there are none.
+    Each of the two is a token bucket in seconds of processor time. Connections without tokens
+    queue with one request each, so that a connection that sends many is served no more often than
+    one that sends few. A request is charged the recent mean cost of its kind.
     """
 
     __slots__ = (
@@ -56,6 +53,11 @@ class NonTurnLimiter:
     )
 
     def __init__(self, busy: Callable[[], bool]) -> None:
+        """Create a limiter.
+
+        Args:
+            busy: Whether turns are in flight; without any there is no limit.
+        """
         self._busy = busy
         self._refusal_tokens = self._others_tokens = _BURST_SECONDS
         self._filled_at = time.monotonic()
@@ -67,12 +69,12 @@ class NonTurnLimiter:
         self._tick_due: float | None = None  # None while no tick is scheduled
 
     def admit(self, connection: DelayedConnection, *, turn: bool = False) -> bool:
-        """Whether its request may be answered now; if not, `proceed` is called later.
+        """Whether a request may be answered now; if not, `proceed` is called later.
 
         Args:
-            connection: Whose last answer was of another kind than a turn's.
-            turn: Whether it asks for a turn now. Proxies mix the requests of their clients, so
-                these are served before what others flood with.
+            connection: Whose previous request was not a turn.
+            turn: Whether this request is one. Proxies mix the requests of their clients on a
+                connection, so turns are served before delayed requests of other kinds.
         """
         if not (self._turns or (self._others and not turn)):
             self._refill()
@@ -82,7 +84,7 @@ class NonTurnLimiter:
         return False
 
     def admit_refusal(self, connection: DelayedConnection) -> bool:
-        """The same for a turn that is refused, on a connection whose last one was refused."""
+        """The same for a refused turn, on a connection whose previous turn was refused."""
         if not self._refusals:
             self._refill()
             if self._refusal_tokens > 0:
@@ -95,12 +97,12 @@ class NonTurnLimiter:
         return any(connection in each for each in (self._refusals, self._turns, self._others))
 
     def forget(self, connection: DelayedConnection) -> None:
-        """Remove a connection that is closed."""
+        """Remove a closed connection from the queues."""
         for each in (self._refusals, self._turns, self._others):
             each.pop(connection, None)
 
     def charge(self, *, application: bool) -> None:
-        """Charge a request that is being answered, by the application or the connection."""
+        """Charge a request that is answered by the application, or by the connection."""
         self._others_tokens -= self._costs[application]
 
     def charge_refusal(self) -> None:
@@ -113,9 +115,9 @@ class NonTurnLimiter:
         self._costs[application] += _WEIGHT * (cost - self._costs[application])
 
     def _delay(
-        self, connection: DelayedConnection, line: OrderedDict[DelayedConnection, None]
+        self, connection: DelayedConnection, queue: OrderedDict[DelayedConnection, None]
     ) -> None:
-        line[connection] = None
+        queue[connection] = None
         self._schedule_tick()
 
     def _schedule_tick(self) -> None:
@@ -147,9 +149,9 @@ class NonTurnLimiter:
                     break
                 self._refusals.popitem(last=False)[0].proceed()
             for _ in range(len(self._turns) + len(self._others)):
-                line = self._turns or self._others
-                if self._others_tokens <= 0 or not line:
+                queue = self._turns or self._others
+                if self._others_tokens <= 0 or not queue:
                     break
-                line.popitem(last=False)[0].proceed()
+                queue.popitem(last=False)[0].proceed()
         finally:  # one that fails must not leave the others waiting
             self._schedule_tick()
