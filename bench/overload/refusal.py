@@ -104,7 +104,7 @@ async def measure(folder: Path) -> None:
             Endpoint.parse("http://127.0.0.1:1/v1/turns"), "turns", "Where is my order?", token
         )
         deadline = asyncio.get_running_loop().time() + 60
-        async with orchestrator.gate.slot("demo", background=False, deadline=deadline):
+        async with orchestrator.engine.gate.slot("demo", background=False, deadline=deadline):
             began = time.perf_counter()
             for _ in range(TIMES):
                 protocol.get_buffer(-1)[: len(request)] = request

@@ -49,7 +49,10 @@ async def served(
     """A server whose only slot is taken; it closes connections that are idle for half a second."""
     gate = AdmissionGate(AdmissionSettings(in_flight=1, queued=0))
     pre_admission = PreAdmissionCheck(
-        cast("Orchestrator", SimpleNamespace(ready=True, gate=gate, settings=Settings()))
+        cast(
+            "Orchestrator",
+            SimpleNamespace(ready=True, engine=SimpleNamespace(gate=gate), settings=Settings()),
+        )
     )
     settings = ServerSettings(**limits)  # type: ignore[arg-type]
     config = uvicorn.Config(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx2
 
+from seawall.composition import isolated_engine
 from seawall.hosts.http.warmup import _ask, warm_up
 from seawall.models.port import ModelRequest
 from seawall.models.scripted import ScriptedModel
@@ -107,12 +108,13 @@ instructions = "Help."
     app.model("default", real)
     async with app:
         await warm_up(app)
-        async with app.rehearsal() as stage:
+        async with isolated_engine(app.engine) as engine:
+            stage = Orchestrator(app.settings, engine=engine)
             said = await _ask(stage.asgi(), "/v1/turns", {"text": "hello"})
             assert said["content-type"] == "application/json"
-            page = await stage.store.sessions(Principal("seawall", "rehearsal"), limit=5)
+            page = await engine.store.sessions(Principal("seawall", "rehearsal"), limit=5)
             assert len(page.sessions) == 1
-        page = await app.store.sessions(Principal("seawall", "rehearsal"), limit=5)
+        page = await app.engine.store.sessions(Principal("seawall", "rehearsal"), limit=5)
         assert page.sessions == ()
     assert real.asked == []
 

@@ -53,7 +53,7 @@ class Target(Struct):
     async def finish_background(self, seconds: float) -> None:
         """Finish background work before the environment is frozen."""
         if self.orchestrator is not None:
-            await self.orchestrator.finish_background(seconds)
+            await self.orchestrator.engine.drain(seconds)
 
     async def before_snapshot(self) -> None:
         """Release what does not survive a snapshot: connections, credentials, threads."""

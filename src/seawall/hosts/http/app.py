@@ -73,7 +73,7 @@ class HttpApplication:
         self._wheel = TimingWheel(_DEADLINE_TICK)
         self._throttle = OutputThrottle(
             orchestrator.settings.server.flush_delay_seconds,
-            behind=lambda: orchestrator.ready and orchestrator.gate.behind,
+            behind=lambda: orchestrator.ready and orchestrator.engine.gate.behind,
         )
         self._openapi = b""
         settings = orchestrator.settings.server

@@ -62,7 +62,7 @@ async def answer_chat(orchestrator: "Orchestrator", exchange: Exchange) -> None:
 async def answer_models(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     """`GET /v1/models`: the agents, and "auto", as a list of models."""
     await authenticated_owner(orchestrator, exchange)
-    entries = [_model(name) for name in ("auto", *orchestrator.agents)]
+    entries = [_model(name) for name in ("auto", *orchestrator.engine.agents)]
     await exchange.answer({"object": "list", "data": entries})
 
 
@@ -73,7 +73,7 @@ async def answer_model(orchestrator: "Orchestrator", exchange: Exchange, name: s
         UnknownAgent: There is no such agent.
     """
     await authenticated_owner(orchestrator, exchange)
-    if name != "auto" and name not in orchestrator.agents:
+    if name != "auto" and name not in orchestrator.engine.agents:
         raise UnknownAgent(f"There is no agent {name[:64]!r}.", field="model")
     await exchange.answer(_model(name))
 

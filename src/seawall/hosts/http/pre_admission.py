@@ -67,10 +67,10 @@ class PreAdmissionCheck:
             client: Address of the peer.
             target: Of the request, for the access log.
         """
-        if not (self._orchestrator.ready and self._orchestrator.gate.busy):
+        if not (self._orchestrator.ready and self._orchestrator.engine.gate.busy):
             return None
         by_name = dict(headers)
-        seconds = self._orchestrator.gate.refusal(
+        seconds = self._orchestrator.engine.gate.refusal(
             lambda: _claimed_tenant(self._orchestrator, by_name, client)
         )
         if seconds is None:
@@ -154,7 +154,7 @@ def check_capacity(orchestrator: "Orchestrator", exchange: Exchange) -> None:
         Overloaded: Admission would refuse the turn.
     """
     client = exchange.scope.get("client")
-    orchestrator.gate.check(lambda: _claimed_tenant(orchestrator, exchange.headers, client))
+    orchestrator.engine.gate.check(lambda: _claimed_tenant(orchestrator, exchange.headers, client))
 
 
 def _claimed_tenant(
@@ -162,7 +162,7 @@ def _claimed_tenant(
 ) -> str | None:
     """The tenant that the credential claims; not verified."""
     try:
-        principal = orchestrator.authenticator.unverified_principal(
+        principal = orchestrator.engine.authenticator.unverified_principal(
             read_credential(headers, client)
         )
     except Unauthenticated:

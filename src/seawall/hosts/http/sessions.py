@@ -26,7 +26,7 @@ async def list_sessions(orchestrator: "Orchestrator", exchange: Exchange) -> Non
     owner = await authenticated_owner(orchestrator, exchange)
     limit, cursor = _page(exchange)
     async with _deadline(orchestrator):
-        page = await orchestrator.store.sessions(owner, limit=limit, cursor=cursor)
+        page = await orchestrator.engine.store.sessions(owner, limit=limit, cursor=cursor)
     listed = [_public_fields(session) for session in page.sessions]
     await exchange.answer({"sessions": listed, "cursor": page.cursor})
 
@@ -36,7 +36,9 @@ async def show_session(orchestrator: "Orchestrator", exchange: Exchange, session
     owner = await authenticated_owner(orchestrator, exchange)
     limit, cursor = _page(exchange)
     async with _deadline(orchestrator):
-        page = await orchestrator.store.turns(_key(owner, session), limit=limit, cursor=cursor)
+        page = await orchestrator.engine.store.turns(
+            _key(owner, session), limit=limit, cursor=cursor
+        )
     turns = [_without_provider_data(each) for each in page.turns]
     await exchange.answer(_public_fields(page.session) | {"turns": turns, "cursor": page.cursor})
 
@@ -45,7 +47,7 @@ async def delete_session(orchestrator: "Orchestrator", exchange: Exchange, sessi
     """`DELETE /v1/sessions/{id}`: deletes the session and its turns."""
     owner = await authenticated_owner(orchestrator, exchange)
     async with _deadline(orchestrator):
-        await orchestrator.store.delete(_key(owner, session))
+        await orchestrator.engine.store.delete(_key(owner, session))
     await exchange.no_content()
 
 
@@ -56,7 +58,7 @@ async def authenticated_owner(orchestrator: "Orchestrator", exchange: Exchange) 
         Unauthenticated: The credential is missing or invalid.
     """
     async with _deadline(orchestrator):
-        owner = await orchestrator.authenticator.authenticate(exchange.credential())
+        owner = await orchestrator.engine.authenticator.authenticate(exchange.credential())
     exchange.request.tenant = owner.tenant
     return owner
 

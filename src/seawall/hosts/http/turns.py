@@ -112,9 +112,9 @@ async def run_turn(
     """
     running: Awaitable[object]
     if request.background or request.idempotency_key is not None:
-        running = _emit_live(orchestrator.start(request, credential), emit)
+        running = _emit_live(orchestrator.engine.start(request, credential), emit)
     else:
-        running = orchestrator.execute(request, credential, emit)
+        running = orchestrator.engine.execute(request, credential, emit)
     try:
         await _while_connected(exchange, running)
     except (Problem, ClientDisconnected):
@@ -190,7 +190,7 @@ async def _respond_accepted(
     orchestrator: "Orchestrator", exchange: Exchange, request: TurnRequest, credential: Credential
 ) -> None:
     """Respond with 202 once the background turn is stored and its events are available."""
-    live = orchestrator.start(request, credential)
+    live = orchestrator.engine.start(request, credential)
     async with aclosing(live.follow()) as events:
         async for _, event in events:
             if type(event) is TurnStarted:
@@ -250,7 +250,7 @@ async def _forward_events(
     frames = _EventFrames(after)
     last = b""
     try:
-        async with aclosing(orchestrator.events(owner, turn, after=after)) as events:
+        async with aclosing(orchestrator.engine.events(owner, turn, after=after)) as events:
             async for position, event in events:
                 if not exchange.started:
                     await exchange.start(200, EVENT_STREAM)

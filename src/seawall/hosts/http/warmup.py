@@ -5,6 +5,7 @@ import logging
 from collections.abc import MutableMapping
 from typing import Any
 
+from seawall.composition import isolated_engine
 from seawall.hosts.http.app import HttpApplication
 from seawall.hosts.http.exchange import encode
 from seawall.orchestrator import Orchestrator
@@ -23,8 +24,9 @@ async def warm_up(orchestrator: Orchestrator) -> None:
     They have no effect on stores, models or tools. A failure is logged and otherwise ignored.
     """
     try:
-        async with asyncio.timeout(_SECONDS), orchestrator.rehearsal() as stage:
-            application = HttpApplication(stage, manage_lifespan=False, warming_up=True)
+        async with asyncio.timeout(_SECONDS), isolated_engine(orchestrator.engine) as engine:
+            copy = Orchestrator(orchestrator.settings, engine=engine)
+            application = HttpApplication(copy, manage_lifespan=False, warming_up=True)
             for number in range(_TIMES):
                 await _turns(application, f"warm-up-{number}")
     except Exception:  # noqa: BLE001 - no user is affected

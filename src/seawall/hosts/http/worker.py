@@ -20,7 +20,7 @@ from types import FrameType
 import uvicorn
 from msgspec import structs
 
-from seawall.admission.open import watch
+from seawall.admission.gate import sample_load
 from seawall.config import ServerSettings
 from seawall.errors import ConfigError, SeawallError
 from seawall.hosts.http.app import HttpApplication
@@ -275,7 +275,7 @@ class _Worker:
                 pre_admission=PreAdmissionCheck(orchestrator),
                 connection_limits=ConnectionLimits(settings, files),
                 non_turn_limiter=NonTurnLimiter(
-                    lambda: orchestrator.ready and orchestrator.gate.in_flight > 0
+                    lambda: orchestrator.ready and orchestrator.engine.gate.in_flight > 0
                 ),
             ),
             ws="none",
@@ -315,10 +315,10 @@ class _Worker:
                     self._on_ready()
                 ticking = group.create_task(self._tick())
                 beating = group.create_task(self._heartbeat())
-                watching = group.create_task(watch(self._orchestrator.gate))
+                watching = group.create_task(sample_load(self._orchestrator.engine.gate))
                 await self._shutdown.wait_requested()
                 beating.cancel()
-                await self._orchestrator.stop_recovery()
+                await self._orchestrator.engine.stop_recovery()
                 settings = self._orchestrator.settings.server
                 if self._orphaned:  # another server may need the port now
                     settings = structs.replace(settings, shutdown_delay_seconds=0.0)
@@ -357,7 +357,7 @@ class _Worker:
     def _request_shutdown(self) -> None:
         if not self._shutdown.requested:
             if self._orchestrator.ready:
-                self._counts[IN_FLIGHT] = self._orchestrator.gate.in_flight
+                self._counts[IN_FLIGHT] = self._orchestrator.engine.gate.in_flight
             self._on_shutdown()
             self._shutdown.request()
         elif self._skip_waits():
@@ -398,7 +398,7 @@ class _Worker:
             self._sample()
             if (
                 not second % _COLLECT_SECONDS
-                and self._orchestrator.gate.in_flight <= _MAX_TURNS_FOR_COLLECTION
+                and self._orchestrator.engine.gate.in_flight <= _MAX_TURNS_FOR_COLLECTION
             ):
                 # Otherwise garbage that survived a collection would stay for hours.
                 gc.collect()
@@ -408,8 +408,10 @@ class _Worker:
 
     def _sample(self) -> None:
         if self._orchestrator.ready:
-            self._metrics.sample(self._orchestrator.gate, self._orchestrator.upstream_streams)
-            self._metrics.sample_upstreams(self._orchestrator.upstreams)
+            self._metrics.sample(
+                self._orchestrator.engine.gate, self._orchestrator.engine.upstream_streams
+            )
+            self._metrics.sample_upstreams(self._orchestrator.engine.upstreams)
 
     async def _scrape(self) -> tuple[bytes, bytes]:
         self._sample()
