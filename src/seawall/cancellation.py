@@ -1,4 +1,4 @@
-"""Cancellation: tells that of the current task from a `CancelledError` raised by other code."""
+"""Distinguishes a real cancellation of a task from a raised `CancelledError`."""
 
 import asyncio
 
@@ -6,7 +6,10 @@ __all__ = ["is_own_cancellation"]
 
 
 def is_own_cancellation(error: BaseException) -> bool:
-    """Whether the error is a cancellation of the current task."""
+    """Whether the error is a requested cancellation of the current task.
+
+    User code can raise `CancelledError` although the task was not cancelled.
+    """
     if not isinstance(error, asyncio.CancelledError):
         return False
     task = asyncio.current_task()

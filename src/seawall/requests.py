@@ -1,4 +1,4 @@
-"""Request context: the id and tenant of the request that a task works on."""
+"""Request context: the id and tenant of the request that a task belongs to."""
 
 import os
 import re
@@ -18,8 +18,8 @@ class Request(Struct):
     """One request, shared by all tasks that work on it.
 
     Attributes:
-        id: As in the header `x-request-id` of the response.
-        tenant: Empty until it is authenticated.
+        id: As in the response header `x-request-id`.
+        tenant: Empty until it is verified.
     """
 
     id: str
@@ -30,16 +30,16 @@ current_request: ContextVar[Request | None] = ContextVar("current_request", defa
 """None outside of requests, such as in turns recovered from another process."""
 
 
-def request_id(headers: Mapping[bytes, bytes], otherwise: str = "") -> str:
-    """The id of a request: from its headers, else from the host, else random.
+def request_id(headers: Mapping[bytes, bytes], default: str = "") -> str:
+    """The id of a request: the client's `x-request-id`, its trace id, or a new one.
 
     Args:
-        headers: With names in lower case. A client's id that is too long, or has other characters
-            than letters, digits and `._:@/+=-`, is ignored.
-        otherwise: The host's own id, if it has one.
+        headers: Names in lower case. A client's id that is longer than 128 characters, or has
+            characters other than letters, digits and `._:@/+=-`, is ignored.
+        default: The host's own id, used before a random one.
     """
     if (own := headers.get(REQUEST_ID)) is not None and _safe.match(own):
         return own.decode("ascii")
     if (parent := headers.get(b"traceparent")) is not None and (found := _trace.match(parent)):
         return found[1].decode("ascii")
-    return otherwise or os.urandom(16).hex()
+    return default or os.urandom(16).hex()
