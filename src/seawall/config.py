@@ -22,8 +22,7 @@ from msgspec import Meta, Struct, field
 from seawall.admission.settings import AdmissionSettings
 from seawall.agents.definition import AgentLimits
 from seawall.agents.output import OutputSettings
-from seawall.budgets.quota import QuotaSettings
-from seawall.budgets.settings import BudgetSettings, budget_faults
+from seawall.budgets.settings import BudgetSettings, QuotaSettings, budget_faults
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.errors import ConfigError, did_you_mean
 from seawall.identity.settings import IdentitySettings

@@ -10,12 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.budgets.budgets import Budgets
-from seawall.budgets.calendar import day_window, month_window
-from seawall.budgets.prices import cost_of
-from seawall.budgets.settings import BudgetLimits, BudgetSettings, PriceSettings
+from seawall.budgets.budgets import Budgets, day_window, month_window, read_budgets
+from seawall.budgets.settings import BudgetLimits, BudgetSettings, PriceSettings, cost_of
 from seawall.budgets.spending import Spending
-from seawall.budgets.state import read_budgets
 from seawall.errors import BudgetExhausted, StoreUnavailable
 from seawall.storage.memory_counters import MemoryCounters
 from seawall.turn import Usage
@@ -54,7 +51,7 @@ async def spend(budgets: Budgets, tokens: int, *, cost: int = 0, tenant: str = "
     try:
         for part in (tokens // 3, tokens - tokens // 3):
             await asyncio.sleep(0)
-            spending.spent("m", Usage(part, 0, 1), cost // 2, estimated=False)
+            spending.charge("m", Usage(part, 0, 1), cost // 2, estimated=False)
     finally:
         spending.close()
 
@@ -168,7 +165,7 @@ def test_a_turn_that_is_cut_off_has_spent_what_it_spent() -> None:
             spending = Spending(budgets, metered=True)
             await spending.reserve("acme")
             try:
-                spending.spent("m", Usage(700, 77, 1), 0, estimated=True)
+                spending.charge("m", Usage(700, 77, 1), 0, estimated=True)
                 await asyncio.Event().wait()
             finally:
                 spending.close()
@@ -266,7 +263,7 @@ def test_what_pods_overdraw_together_is_bounded_and_counted(
             try:
                 for _ in range(chance.randrange(8)):
                     await asyncio.sleep(0)
-                spending.spent("m", Usage(tokens, 0, 1), 0, estimated=False)
+                spending.charge("m", Usage(tokens, 0, 1), 0, estimated=False)
                 spent += tokens
             finally:
                 running[pod] -= tokens
@@ -294,7 +291,7 @@ def test_what_is_only_set_aside_is_told_as_such() -> None:
         with pytest.raises(BudgetExhausted) as told:
             await spend(budgets, 10)
         assert told.value.retry_after == 5
-        assert "set aside" in str(told.value)
+        assert "reserved for" in str(told.value)
         for each in running:
             each.close()
         await spend(budgets, 10)

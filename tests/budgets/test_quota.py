@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.budgets.quota import Quota, QuotaPermit, QuotaSettings
+from seawall.budgets.quota import Quota, QuotaPermit
+from seawall.budgets.settings import QuotaSettings
+from seawall.budgets.shared_limit import Allotment
 from seawall.errors import DeadlineExceeded, StoreUnavailable, UpstreamThrottled
-from seawall.resilience.allotment import Allotment
 from seawall.storage.counters import Addition, Count
 from seawall.storage.memory_counters import MemoryCounters
 
@@ -282,8 +283,8 @@ def test_answers_teach_how_long_answers_are() -> None:
     async def scenario() -> None:
         quota = Quota("q", ONE_MINUTE, MemoryCounters())
         for _ in range(200):
-            async with quota.place(10, 4_000, soon()) as place:
-                place.tokens, place.completion_tokens = 50, 40
+            permit = await quota.acquire(10, 4_000, soon())
+            quota.settle(permit, tokens=50, completion_tokens=40)
         assert 40 <= quota.estimate(0, 4_000) <= 45
         assert quota.estimate(0, 16) == 16
         with pytest.raises(DeadlineExceeded):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from seawall import Orchestrator, Principal
-from seawall.budgets.state import BudgetState, read_budgets
+from seawall.budgets.budgets import BudgetState, read_budgets
 from seawall.config import parse_settings
 from seawall.errors import ConfigError, UpstreamFailed
 from seawall.events import (
@@ -151,7 +151,7 @@ def test_what_a_turn_that_failed_had_written_is_charged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("money_per_day = 1.0", r"seawall.toml:\d+: models.default.price: must be set, since"),
+        ("money_per_day = 1.0", r"seawall.toml:\d+: models.default.price: must be set, because"),
         ("tokens_per_day = -1", "budgets.default.tokens_per_day"),
     ],
 )

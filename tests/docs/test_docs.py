@@ -11,8 +11,7 @@ import pytest
 from seawall.admission.settings import AdmissionSettings, TenantSettings
 from seawall.agents.definition import AgentLimits
 from seawall.agents.output import OutputSettings
-from seawall.budgets.quota import QuotaSettings
-from seawall.budgets.settings import BudgetLimits, PriceSettings
+from seawall.budgets.settings import BudgetLimits, PriceSettings, QuotaSettings
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.config import (
     AgentSettings,

@@ -42,7 +42,7 @@ class Chat:
 
     @property
     def asked(self) -> ModelRequest:
-        return self.model.asked[-1]
+        return self.model.requests[-1]
 
 
 @asynccontextmanager
@@ -189,7 +189,7 @@ def test_what_is_not_offered_is_refused_by_name(
             or answer.json()["field"] == named
         )
         assert answer.json()["error"]["param"] == answer.json()["field"]
-        assert chat.model.asked == []
+        assert chat.model.requests == []
 
     run(tmp_path, do)
 
@@ -277,7 +277,7 @@ def test_a_schema_goes_to_the_model_and_is_checked(tmp_path: Any) -> None:
             response_format=Order,
         )
         assert answer.choices[0].message.parsed == Order(number=5, colour=None)
-        first, second = chat.model.asked
+        first, second = chat.model.requests
         assert first.prompt.output is not None
         assert first.prompt.output.name == "Order"
         assert first.prompt.output.schema["properties"]["number"]["type"] == "integer"

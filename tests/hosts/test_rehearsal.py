@@ -28,7 +28,7 @@ def test_a_rehearsal_leaves_no_trace(tmp_path: Path, issuer: Issuer) -> None:
             model,
             log=str(tmp_path / "log"),
             SERVER__WORKERS="1",
-            MODELS__DEFAULT__WARM="3",
+            MODELS__DEFAULT__WARM_CONNECTIONS="3",
             ROUTING__INTENT_MODEL="default",
             **identity(tmp_path, issuer),
         ) as server,
@@ -116,7 +116,7 @@ instructions = "Help."
                 assert len(page.sessions) == 1
             page = await app.store.sessions(Principal("seawall", "rehearsal"), limit=5)
             assert page.sessions == ()
-        assert real.asked == []
+        assert real.requests == []
 
     asyncio.run(scenario())
 
@@ -155,7 +155,7 @@ tools = ["opening_hours"]
         app.model("default", model)
         async with app:
             events = [each async for each in app.run("When?", principal=Principal("shop", "ada"))]
-        assert len(model.asked) == 2
+        assert len(model.requests) == 2
         return [each.text for each in events if hasattr(each, "text")]
 
     assert "".join(asyncio.run(scenario())) == "We are open 9 to 17 in Oslo"

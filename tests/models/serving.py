@@ -111,7 +111,7 @@ def _configuration(
 kind = "{kind}"
 base_url = "{url}{base}"
 model = "m"
-warm = 0
+warm_connections = 0
 {region}
 {'fallbacks = ["spare"]' if name == "default" and len(urls) > 1 else ""}
 [models.{name}.resilience]

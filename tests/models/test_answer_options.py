@@ -7,7 +7,7 @@ import pytest
 
 from seawall.models.port import ModelRequest, OutputFormat, Prompt
 from seawall.models.schemas import ANY_OBJECT
-from seawall.models.stopping import StopSequenceModel
+from seawall.models.wrappers import StopSequenceModel
 from seawall.turn import UserMessage
 from tests.models.player import Recording
 from tests.models.test_contract import ask, each_wire, text_of, with_model

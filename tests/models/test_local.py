@@ -114,12 +114,12 @@ async def waits_for_a_place_until_the_deadline(model: LocalModel) -> None:
     loop = asyncio.get_running_loop()
     first = model.stream(LONG, deadline=loop.time() + 60)
     assert isinstance(await anext(first), Text)
-    with pytest.raises(DeadlineExceeded, match="no place"):
+    with pytest.raises(DeadlineExceeded, match="no free slot"):
         await anext(model.stream(ASKED, deadline=loop.time() + 0.05))
     await first.aclose()
 
 
 def test_weights_that_are_not_there() -> None:
     pytest.importorskip("xllamacpp")
-    with pytest.raises(ConfigError, match=r"models\.m\.path: there is no file nowhere"):
+    with pytest.raises(ConfigError, match=r"models\.m\.path: file not found: nowhere"):
         open_local("m", ModelSettings(kind="local", path="nowhere.gguf"))

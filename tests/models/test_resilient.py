@@ -7,7 +7,8 @@ from contextlib import aclosing
 
 import pytest
 
-from seawall.budgets.quota import Quota, QuotaSettings
+from seawall.budgets.quota import Quota
+from seawall.budgets.settings import QuotaSettings
 from seawall.errors import (
     DeadlineExceeded,
     UpstreamFailed,
@@ -149,7 +150,7 @@ async def test_an_answer_that_broke_off_goes_on_where_it_is_the_same_again() -> 
 async def test_an_answer_that_is_another_the_second_time_fails(again: list[Step]) -> None:
     model = Acting(["one two three", failed()], again)
     shown: list[str] = []
-    with pytest.raises(UpstreamFailed, match="could not be had again"):
+    with pytest.raises(UpstreamFailed, match="its repetition differs"):
         await read(resilient(model, resume=True, attempts=2), seen=shown.append)
     assert shown == ["one two three"]
 
@@ -252,7 +253,7 @@ async def test_a_fallback_answers_while_the_endpoint_is_left_alone() -> None:
 async def test_after_an_outage_the_crowd_is_let_in_little_by_little() -> None:
     model = Acting(*times(40, 0.05, "well"), *times(40, failed()), [0.05, "back", 0.05])
     place = upstream(
-        model, attempts=1, min_calls=60, open_seconds=0.1, probes=1, wait_seconds=0.001,
+        model, attempts=1, min_calls=60, open_seconds=0.1, probes=1, permit_wait_seconds=0.001,
         min_concurrency=4,
     )  # fmt: skip
     tried = ResilientModel((place,))
@@ -335,7 +336,7 @@ async def test_the_deadline_of_the_whole_is_passed_on_as_it_is() -> None:
 @on_a_loop
 async def test_a_crowd_is_not_kept_out_for_one_call_that_hung_in_a_quiet_hour() -> None:
     model = Acting([60.0], [0.05, "well"])
-    place = upstream(model, max_concurrency=500, first_token_seconds=0.5, wait_seconds=0.1)
+    place = upstream(model, max_concurrency=500, first_token_seconds=0.5, permit_wait_seconds=0.1)
     tried = ResilientModel((place,))
     assert await read(tried) == "well"
     assert place.attempts["late"] == 1
@@ -414,7 +415,7 @@ async def test_a_quota_that_cannot_be_asked_in_time_leaves_it_to_the_fallback() 
     model, other = Acting(["unasked"]), Acting(["in its stead"])
     limits = QuotaSettings(requests_per_minute=1_000)
     quota = Quota("shared", limits, Hanging(), seconds=0.5)
-    first, second = (upstream(each, wait_seconds=0.05) for each in (model, other))
+    first, second = (upstream(each, permit_wait_seconds=0.05) for each in (model, other))
     first.quota = quota
     assert await read(ResilientModel((first, second))) == "in its stead"
     await quota.close()

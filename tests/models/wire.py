@@ -13,11 +13,9 @@ from zlib import crc32
 from msgspec import Struct
 
 from seawall.aws.credentials import Credentials
-from seawall.models.anthropic import AnthropicModel, AnthropicSettings
-from seawall.models.anthropic_reading import AnthropicReader
+from seawall.models.anthropic import AnthropicModel, AnthropicReader, AnthropicSettings
 from seawall.models.assembly import Reader
-from seawall.models.bedrock import BedrockModel, BedrockSettings
-from seawall.models.bedrock_reading import BedrockReader
+from seawall.models.bedrock import BedrockModel, BedrockReader, BedrockSettings
 from seawall.models.openai import OpenAIModel, OpenAIReader, OpenAISettings
 from seawall.models.port import Model
 from seawall.models.responses import ResponsesModel, ResponsesReader, ResponsesSettings

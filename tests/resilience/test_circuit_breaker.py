@@ -49,7 +49,7 @@ def test_half_of_the_calls_failing_opens_it() -> None:
         call(breaker, failed=failed, at=1.0)
     assert breaker.state(at=1.0) == "open"
     assert breaker.acquire(at=5.9) is None
-    assert breaker.wait(at=5.0) == 1.0
+    assert breaker.retry_after(at=5.0) == 1.0
 
 
 def test_old_failures_are_forgotten() -> None:
@@ -83,7 +83,7 @@ def test_a_failed_probe_keeps_it_open_for_twice_as_long_up_to_a_bound() -> None:
     breaker = opened()
     at, stays = 0.0, []
     for _ in range(7):
-        stays.append(breaker.wait(at=at))
+        stays.append(breaker.retry_after(at=at))
         at += stays[-1]
         call(breaker, failed=True, at=at)
     assert stays == [5.0, 10.0, 20.0, 20.0, 20.0, 20.0, 20.0]

@@ -15,7 +15,7 @@ async def test_who_waits_gets_the_place_that_becomes_free() -> None:
     assert limiter.try_acquire()
     assert not limiter.try_acquire()
     soon = asyncio.get_running_loop().time() + 5.0
-    waiting = asyncio.create_task(limiter.wait(soon))
+    waiting = asyncio.create_task(limiter.acquire(soon))
     await asyncio.sleep(0)
     assert not limiter.try_acquire()
     limiter.release()
@@ -27,7 +27,7 @@ async def test_who_waits_gets_the_place_that_becomes_free() -> None:
 async def test_nobody_waits_longer_than_asked() -> None:
     limiter = ConcurrencyLimiter(1)
     assert limiter.try_acquire()
-    assert not await limiter.wait(asyncio.get_running_loop().time() + 0.01)
+    assert not await limiter.acquire(asyncio.get_running_loop().time() + 0.01)
     assert (limiter.in_flight, limiter.waiting) == (1, 0)
 
 
@@ -36,7 +36,7 @@ async def test_a_higher_limit_lets_in_those_who_wait() -> None:
     limiter = ConcurrencyLimiter(1)
     assert limiter.try_acquire()
     soon = asyncio.get_running_loop().time() + 5.0
-    waiting = [asyncio.create_task(limiter.wait(soon)) for _ in range(3)]
+    waiting = [asyncio.create_task(limiter.acquire(soon)) for _ in range(3)]
     await asyncio.sleep(0)
     limiter.limit = 3
     limiter.admit_waiting()
@@ -56,7 +56,7 @@ async def test_whatever_happens_none_is_lost_and_none_is_given_twice() -> None:
     async def visit() -> None:
         nonlocal highest
         until = asyncio.get_running_loop().time() + chance.uniform(0.0, 0.02)
-        if not limiter.try_acquire() and not await limiter.wait(until):
+        if not limiter.try_acquire() and not await limiter.acquire(until):
             return
         highest = max(highest, limiter.in_flight)
         try:
@@ -79,7 +79,7 @@ async def test_who_gives_up_in_the_moment_a_place_is_free_only_gives_up() -> Non
     limiter = ConcurrencyLimiter(1)
     assert limiter.try_acquire()
     soon = asyncio.get_running_loop().time() + 5.0
-    waiting = asyncio.create_task(limiter.wait(soon))
+    waiting = asyncio.create_task(limiter.acquire(soon))
     await asyncio.sleep(0)
     waiting.cancel()
     limiter.release()  # before the one that waits has heard that it is cancelled

@@ -1,8 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.resilience.backoff import full_jitter
-from seawall.resilience.retries import RetryBudget
+from seawall.resilience.retries import RetryBudget, full_jitter
 
 
 def test_spent_and_given_back() -> None:
