@@ -12,7 +12,6 @@ import pytest
 
 from seawall.errors import DeadlineExceeded, UpstreamFailed, UpstreamThrottled
 from seawall.transport.http_client import HttpClient
-from tests.loop import on_a_loop
 from tests.models.test_contract import ask
 from tests.models.wire import WIRES
 
@@ -107,7 +106,6 @@ async def flooding(pieces: Callable[[], Iterator[bytes]]) -> AsyncGenerator[str,
 
 
 @pytest.mark.parametrize("what", ENDLESS)
-@on_a_loop
 async def test_what_never_ends_is_a_failure_within_bounds(what: str) -> None:
     async with flooding(ENDLESS[what]) as url:
         client = HttpClient()
@@ -127,7 +125,6 @@ async def test_what_never_ends_is_a_failure_within_bounds(what: str) -> None:
 
 
 @pytest.mark.parametrize("ends", [True, False])
-@on_a_loop
 async def test_the_body_of_a_refusal_is_not_read_for_long(ends: bool) -> None:
     """Its status counts, however much comes with it, and if nothing more comes."""
     answer = b"HTTP/1.1 429 No\r\nretry-after: 7\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -24,7 +24,6 @@ from seawall.storage.counters import Addition, Count
 from seawall.storage.memory_counters import MemoryCounters
 from seawall.timers import TimingWheel
 from seawall.turn import Usage, UserMessage
-from tests.loop import on_a_loop
 
 REQUEST = ModelRequest(Prompt("Be brief."), (UserMessage("hello"),))
 FINISH = Finish("stop", Usage(3, 2, 1))
@@ -121,14 +120,12 @@ def failed() -> UpstreamFailed:
     return UpstreamFailed("broken")
 
 
-@on_a_loop
 async def test_a_failure_before_the_first_text_is_tried_again() -> None:
     model = Acting([failed()], ["all ", "well"])
     assert await read(resilient(model)) == "all well"
     assert model.calls == 2
 
 
-@on_a_loop
 async def test_nothing_is_tried_again_once_text_was_shown() -> None:
     model = Acting(["half", failed()], ["all ", "well"])
     shown: list[str] = []
@@ -137,7 +134,6 @@ async def test_nothing_is_tried_again_once_text_was_shown() -> None:
     assert (model.calls, shown) == (1, ["half"])
 
 
-@on_a_loop
 async def test_an_answer_that_broke_off_goes_on_where_it_is_the_same_again() -> None:
     model = Acting(["one ", "two ", failed()], ["on", "e two thr", failed()], ["one two three"])
     shown: list[str] = []
@@ -146,7 +142,6 @@ async def test_an_answer_that_broke_off_goes_on_where_it_is_the_same_again() -> 
 
 
 @pytest.mark.parametrize("again", [["one two! three"], ["one "]])
-@on_a_loop
 async def test_an_answer_that_is_another_the_second_time_fails(again: list[Step]) -> None:
     model = Acting(["one two three", failed()], again)
     shown: list[str] = []
@@ -155,7 +150,6 @@ async def test_an_answer_that_is_another_the_second_time_fails(again: list[Step]
     assert shown == ["one two three"]
 
 
-@on_a_loop
 async def test_attempts_are_bounded() -> None:
     model = Acting([failed()])
     with pytest.raises(UpstreamFailed, match="broken"):
@@ -163,7 +157,6 @@ async def test_attempts_are_bounded() -> None:
     assert model.calls == 3
 
 
-@on_a_loop
 async def test_retry_after_is_obeyed() -> None:
     model = Acting([UpstreamThrottled("later", retry_after=0.3)], ["now"])
     clock = asyncio.get_running_loop().time
@@ -172,7 +165,6 @@ async def test_retry_after_is_obeyed() -> None:
     assert clock() - began >= 0.3
 
 
-@on_a_loop
 async def test_who_has_no_time_to_wait_is_told_how_long() -> None:
     model = Acting([UpstreamThrottled("later", retry_after=60.0)])
     with pytest.raises(UpstreamThrottled) as caught:
@@ -180,7 +172,6 @@ async def test_who_has_no_time_to_wait_is_told_how_long() -> None:
     assert (model.calls, caught.value.retry_after) == (1, 60.0)
 
 
-@on_a_loop
 async def test_what_the_endpoint_refuses_is_not_asked_twice_but_elsewhere() -> None:
     model, other = Acting([UpstreamRefused("no")]), Acting(["yes"])
     with pytest.raises(UpstreamRefused):
@@ -189,14 +180,12 @@ async def test_what_the_endpoint_refuses_is_not_asked_twice_but_elsewhere() -> N
     assert (model.calls, other.calls) == (2, 1)
 
 
-@on_a_loop
 async def test_an_endpoint_that_does_not_begin_is_left_for_another() -> None:
     model, other = Acting([60.0, "late"]), Acting(["in time"])
     assert await read(resilient(model, other, first_token_seconds=0.05)) == "in time"
     assert model.closed == 1
 
 
-@on_a_loop
 async def test_an_endpoint_that_stops_in_the_middle_is_given_up() -> None:
     model = Acting(["so", 60.0])
     tried = resilient(model, between_tokens_seconds=0.05)
@@ -205,7 +194,6 @@ async def test_an_endpoint_that_stops_in_the_middle_is_given_up() -> None:
     assert model.closed == 1
 
 
-@on_a_loop
 async def test_a_reader_that_takes_its_time_is_not_the_endpoints_fault() -> None:
     model = resilient(Acting(["a", "b", "c"]), between_tokens_seconds=0.05)
     deadline = asyncio.get_running_loop().time() + 5.0
@@ -217,7 +205,6 @@ async def test_a_reader_that_takes_its_time_is_not_the_endpoints_fault() -> None
     assert text == "abc"
 
 
-@on_a_loop
 async def test_retries_stay_a_share_of_the_calls_when_everything_fails() -> None:
     model = Acting([failed()])
     tried = resilient(model, failure_rate=1.0, min_calls=1_000_000, backoff_seconds=0.0001)
@@ -226,7 +213,6 @@ async def test_retries_stay_a_share_of_the_calls_when_everything_fails() -> None
     assert 1_000 < model.calls <= 1_100 + 10
 
 
-@on_a_loop
 async def test_an_endpoint_that_keeps_failing_is_not_asked_and_probed_later() -> None:
     model = Acting(*times(10, failed()), ["back"])
     tried = resilient(model, attempts=1, min_calls=10, open_seconds=0.2, probes=1)
@@ -241,7 +227,6 @@ async def test_an_endpoint_that_keeps_failing_is_not_asked_and_probed_later() ->
     assert await read(tried) == "back"
 
 
-@on_a_loop
 async def test_a_fallback_answers_while_the_endpoint_is_left_alone() -> None:
     model, other = Acting([failed()]), Acting(["instead"])
     tried = resilient(model, other, attempts=1, min_calls=5, open_seconds=60.0)
@@ -249,7 +234,6 @@ async def test_a_fallback_answers_while_the_endpoint_is_left_alone() -> None:
     assert (model.calls, other.calls) == (5, 20)
 
 
-@on_a_loop
 async def test_after_an_outage_the_crowd_is_let_in_little_by_little() -> None:
     model = Acting(*times(40, 0.05, "well"), *times(40, failed()), [0.05, "back", 0.05])
     place = upstream(
@@ -269,7 +253,6 @@ async def test_after_an_outage_the_crowd_is_let_in_little_by_little() -> None:
     assert place.limit > 15
 
 
-@on_a_loop
 async def test_a_slow_call_is_overtaken_by_a_second_one() -> None:
     model = Acting(*times(30, 0.001, "quick"), [30.0, "slow"], [0.001, "second"])
     tried = resilient(model, hedge_share=0.1)
@@ -279,7 +262,6 @@ async def test_a_slow_call_is_overtaken_by_a_second_one() -> None:
     assert (model.calls, model.closed) == (32, 1)
 
 
-@on_a_loop
 async def test_a_second_call_that_fails_does_not_harm_the_first() -> None:
     model = Acting(*times(30, 0.001, "quick"), [0.2, "slow"], [failed()])
     tried = resilient(model, hedge_share=0.1)
@@ -289,7 +271,6 @@ async def test_a_second_call_that_fails_does_not_harm_the_first() -> None:
     assert model.calls == 32
 
 
-@on_a_loop
 async def test_second_calls_stay_within_their_share() -> None:
     model = Acting(*times(30, 0.0, "quick"), [0.05, "slow"])
     tried = resilient(model, hedge_share=0.02)
@@ -300,7 +281,6 @@ async def test_second_calls_stay_within_their_share() -> None:
     assert 230 < model.calls <= 230 + 10 + 230 * 0.02
 
 
-@on_a_loop
 async def test_who_leaves_takes_the_call_along_and_leaves_nothing_behind() -> None:
     model = Acting(["one", 60.0])
     place = upstream(model, hedge_share=0.1)
@@ -314,7 +294,6 @@ async def test_who_leaves_takes_the_call_along_and_leaves_nothing_behind() -> No
     assert (place.in_flight, model.closed, place.attempts["left"]) == (0, 5, 5)
 
 
-@on_a_loop
 async def test_no_more_calls_at_once_than_the_limit() -> None:
     model = Acting([0.02, "in turn"])
     place = upstream(model, max_concurrency=2)
@@ -325,7 +304,6 @@ async def test_no_more_calls_at_once_than_the_limit() -> None:
     assert await asyncio.gather(*reading) == ["in turn"] * 8
 
 
-@on_a_loop
 async def test_the_deadline_of_the_whole_is_passed_on_as_it_is() -> None:
     model, other = Acting([DeadlineExceeded("too late")]), Acting(["unasked"])
     with pytest.raises(DeadlineExceeded):
@@ -333,7 +311,6 @@ async def test_the_deadline_of_the_whole_is_passed_on_as_it_is() -> None:
     assert other.calls == 0
 
 
-@on_a_loop
 async def test_a_crowd_is_not_kept_out_for_one_call_that_hung_in_a_quiet_hour() -> None:
     model = Acting([60.0], [0.05, "well"])
     place = upstream(model, max_concurrency=500, first_token_seconds=0.5, permit_wait_seconds=0.1)
@@ -372,7 +349,6 @@ class Parting(Acting):
             await asyncio.sleep(0.2)
 
 
-@on_a_loop
 async def test_who_leaves_while_the_slower_of_two_is_closed_leaves_neither_behind() -> None:
     model = Parting()
     place = upstream(model, hedge_share=0.1)
@@ -390,7 +366,6 @@ async def test_who_leaves_while_the_slower_of_two_is_closed_leaves_neither_behin
 
 
 @pytest.mark.parametrize("play", [[0.05, "all", " well"], ["all", 0.05, " well"]])
-@on_a_loop
 async def test_time_in_which_the_process_was_paused_is_not_the_endpoints(play: list[Step]) -> None:
     model = Acting(play)
     place = upstream(model, first_token_seconds=0.3, between_tokens_seconds=0.3)
@@ -410,7 +385,6 @@ class Hanging(MemoryCounters):
         return await super().add(addition)
 
 
-@on_a_loop
 async def test_a_quota_that_cannot_be_asked_in_time_leaves_it_to_the_fallback() -> None:
     model, other = Acting(["unasked"]), Acting(["in its stead"])
     limits = QuotaSettings(requests_per_minute=1_000)

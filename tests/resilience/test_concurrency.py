@@ -6,10 +6,8 @@ import random
 import pytest
 
 from seawall.resilience.concurrency import ConcurrencyLimiter
-from tests.loop import on_a_loop
 
 
-@on_a_loop
 async def test_who_waits_gets_the_place_that_becomes_free() -> None:
     limiter = ConcurrencyLimiter(1)
     assert limiter.try_acquire()
@@ -23,7 +21,6 @@ async def test_who_waits_gets_the_place_that_becomes_free() -> None:
     assert limiter.in_flight == 1
 
 
-@on_a_loop
 async def test_nobody_waits_longer_than_asked() -> None:
     limiter = ConcurrencyLimiter(1)
     assert limiter.try_acquire()
@@ -31,7 +28,6 @@ async def test_nobody_waits_longer_than_asked() -> None:
     assert (limiter.in_flight, limiter.waiting) == (1, 0)
 
 
-@on_a_loop
 async def test_a_higher_limit_lets_in_those_who_wait() -> None:
     limiter = ConcurrencyLimiter(1)
     assert limiter.try_acquire()
@@ -48,7 +44,6 @@ async def test_a_higher_limit_lets_in_those_who_wait() -> None:
     assert limiter.waiting == 0
 
 
-@on_a_loop
 async def test_whatever_happens_none_is_lost_and_none_is_given_twice() -> None:
     chance = random.Random(7)
     limiter, highest = ConcurrencyLimiter(5), 0
@@ -74,7 +69,6 @@ async def test_whatever_happens_none_is_lost_and_none_is_given_twice() -> None:
     assert (limiter.in_flight, limiter.waiting) == (0, 0)
 
 
-@on_a_loop
 async def test_who_gives_up_in_the_moment_a_place_is_free_only_gives_up() -> None:
     limiter = ConcurrencyLimiter(1)
     assert limiter.try_acquire()
