@@ -1,4 +1,4 @@
-"""A quota shared by pods: never exceeded together, nearly all of it usable by one alone."""
+"""Quota shared by processes: never exceeded together, nearly all usable by one alone."""
 
 import asyncio
 import random
@@ -21,7 +21,7 @@ ONE_MINUTE = QuotaSettings(requests_per_minute=1_000, tokens_per_minute=100_000)
 
 
 class Clock:
-    """Time that tests move."""
+    """A clock that tests move."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -31,7 +31,7 @@ class Clock:
 
 
 class Shaky(MemoryCounters):
-    """Counters that answer after as many rounds of the event loop as chance says, or not."""
+    """Counters that answer after a random number of rounds of the event loop, or fail."""
 
     def __init__(self, clock: Callable[[], float], seed: int = 0) -> None:
         super().__init__(clock)
@@ -77,7 +77,7 @@ async def until(reached: Callable[[], bool]) -> None:
     lost=st.sampled_from([0.0, 0.2]),
     seed=st.integers(0, 2**32),
 )
-def test_pods_never_exceed_it_together(
+def test_processes_never_exceed_the_quota_together(
     *,
     pods: int,
     requests: int,
@@ -86,7 +86,7 @@ def test_pods_never_exceed_it_together(
     lost: float,
     seed: int,
 ) -> None:
-    """Whoever calls when, however the counter's answers come in between or are lost."""
+    """For any order of calls, and of answers of the counter that arrive late or are lost."""
     limits = QuotaSettings(requests_per_minute=requests, tokens_per_minute=tokens, pods=pods)
     chance = random.Random(seed)
 
@@ -107,7 +107,7 @@ def test_pods_never_exceed_it_together(
             used[taken.window] += taken.tokens
             for _ in range(chance.randrange(8)):
                 await asyncio.sleep(0)
-            if chance.random() < 0.9:  # else nobody ever says what it used
+            if chance.random() < 0.9:  # else the usage stays unknown
                 really = chance.randint(0, taken.tokens)
                 used[taken.window] += really - taken.tokens
                 quota.settle(taken, tokens=really)
@@ -119,7 +119,7 @@ def test_pods_never_exceed_it_together(
             clock.now += chance.choice([1.0, 31.0, 61.0])
         for quota in quotas:
             await quota.close()
-        # While the counter is in doubt each pod goes by its share, whatever others have already.
+        # Without the counter each process goes by its static share, whatever others took.
         bound = 2 if lost else 1
         assert max(made.values(), default=0) <= requests * bound
         assert max(used.values(), default=0) <= tokens * bound
@@ -127,7 +127,7 @@ def test_pods_never_exceed_it_together(
     asyncio.run(scenario())
 
 
-async def test_one_busy_pod_can_use_it_and_asks_seldom() -> None:
+async def test_one_busy_process_can_use_the_quota_with_few_requests() -> None:
     clock = Clock()
     counters = Shaky(clock)
     idle = Quota("q", ONE_MINUTE, counters, clock=clock)
@@ -144,7 +144,7 @@ async def test_one_busy_pod_can_use_it_and_asks_seldom() -> None:
         clock.now += 60
 
 
-async def test_between_two_blocks_nobody_is_asked_and_nothing_waits() -> None:
+async def test_within_a_block_the_counter_is_not_asked() -> None:
     clock = Clock()
     counters = Shaky(clock)
     quota = Quota("q", ONE_MINUTE, counters, clock=clock)
@@ -156,7 +156,7 @@ async def test_between_two_blocks_nobody_is_asked_and_nothing_waits() -> None:
     assert counters.calls == asked
 
 
-async def test_what_was_not_used_goes_to_those_who_wait() -> None:
+async def test_unused_tokens_go_to_waiting_calls() -> None:
     clock = Clock()
     limits = QuotaSettings(tokens_per_minute=1_000)
     quota = Quota("q", limits, MemoryCounters(clock), clock=clock)
@@ -174,7 +174,7 @@ async def test_what_was_not_used_goes_to_those_who_wait() -> None:
     assert quota.waiting == 0
 
 
-async def test_a_call_waits_for_the_next_window_if_that_comes_in_time() -> None:
+async def test_a_call_waits_for_the_next_window_within_its_deadline() -> None:
     limits = QuotaSettings(requests_per_minute=600, window_seconds=0.5)  # 5 a window
     quota = Quota("q", limits, MemoryCounters())
     taken: list[QuotaPermit] = []
@@ -187,28 +187,28 @@ async def test_a_call_waits_for_the_next_window_if_that_comes_in_time() -> None:
     assert len(by_window) >= 3
 
 
-async def test_one_that_would_come_too_late_is_told_when_to_come_again() -> None:
+async def test_a_call_that_would_be_late_gets_a_retry_after() -> None:
     clock = Clock()
     clock.now = NOW + 20
     limits = QuotaSettings(requests_per_minute=2)
     quota = Quota("q", limits, MemoryCounters(clock), clock=clock)
     for _ in range(2):
         await quota.acquire(1, 1, soon())
-    with pytest.raises(UpstreamThrottled) as told:
+    with pytest.raises(UpstreamThrottled) as caught:
         await quota.acquire(1, 1, soon())
-    assert told.value.retry_after == 40
+    assert caught.value.retry_after == 40
     later = asyncio.get_running_loop().time() + 90
     waiting = [asyncio.create_task(quota.acquire(1, 1, later)) for _ in range(2)]
     await until(lambda: quota.waiting == 2)
-    with pytest.raises(UpstreamThrottled) as told:  # the next window is spoken for already
+    with pytest.raises(UpstreamThrottled) as caught:  # waiting calls fill the next window already
         await quota.acquire(1, 1, later)
-    assert told.value.retry_after == 100
+    assert caught.value.retry_after == 100
     for task in waiting:
         task.cancel()
     await asyncio.wait(waiting)
 
 
-async def test_without_the_counter_each_pod_has_its_share() -> None:
+async def test_without_the_counter_each_process_has_its_static_share() -> None:
     clock = Clock()
     counters = Shaky(clock)
     counters.down = True
@@ -230,7 +230,7 @@ async def test_without_the_counter_each_pod_has_its_share() -> None:
         await quota.close()
 
 
-async def test_the_number_of_pods_is_learned_from_the_counter() -> None:
+async def test_the_number_of_processes_is_learned_from_the_counter() -> None:
     clock = Clock()
     counters = Shaky(clock)
     limits = QuotaSettings(requests_per_minute=100)
@@ -248,7 +248,7 @@ async def test_the_number_of_pods_is_learned_from_the_counter() -> None:
     assert made == 20
 
 
-async def test_answers_teach_how_long_answers_are() -> None:
+async def test_the_average_answer_is_learned() -> None:
     quota = Quota("q", ONE_MINUTE, MemoryCounters())
     for _ in range(200):
         permit = await quota.acquire(10, 4_000, soon())
@@ -260,7 +260,7 @@ async def test_answers_teach_how_long_answers_are() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 500), st.integers(0, 3)), max_size=60))
-def test_an_allotment_asks_for_what_is_missing_and_never_for_too_much(
+def test_an_allotment_asks_for_what_is_missing_within_bounds(
     steps: list[tuple[int, int]],
 ) -> None:
     part = Allotment(10_000)

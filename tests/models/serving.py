@@ -1,4 +1,4 @@
-"""A whole orchestrator over a model server that plays bytes, asked over its HTTP faces."""
+"""A whole orchestrator over a recorded model server, called over its HTTP APIs."""
 
 import json
 from collections.abc import AsyncGenerator, Callable
@@ -58,9 +58,9 @@ async def serving(
     limits: str = "",
     resilience: str = "",
 ) -> AsyncGenerator[Served, None]:
-    """An agent with two tools, whose model is the player.
+    """Serve an agent with two tools, whose model is a `Player`.
 
-    spare: plays the model that stands in.
+    spare: plays the fallback.
     """
     async with AsyncExitStack() as stack:
         players = [await stack.enter_async_context(playing(*recordings, judge=judge))]

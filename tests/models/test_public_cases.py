@@ -56,7 +56,7 @@ ANSWER = Recording(said("All is well."))
         {"index": None, "id": "call_b"},
     ],
 )
-async def test_s1_calls_without_a_useful_index_are_told_apart(
+async def test_s1_calls_without_a_useful_index_are_distinguished(
     tmp_path: Path, second: dict[str, Any]
 ) -> None:
     first = call('{"path":"a"}', **({} if second["id"] else {"id": second["id"]}))
@@ -104,7 +104,7 @@ NULLS: Sequence[bytes] = (
 )
 
 
-async def test_s3_what_says_nothing_is_passed_over(tmp_path: Path) -> None:
+async def test_s3_keep_alives_are_skipped(tmp_path: Path) -> None:
     noisy = Recording([*NULLS, delta(content="All is "), *NULLS, delta(content="well."), *NULLS])
     noisy.chunks = [*noisy.chunks, delta("stop"), *NULLS, b"data: [DONE] \n\n"]
     async with serving(tmp_path, noisy) as served:
@@ -154,7 +154,7 @@ async def test_s6_errors_in_a_stream_are_classed_by_their_code(
 
 
 @pytest.mark.parametrize("form", ["beside choices", "in the choice", "named", "bare", "list"])
-async def test_c4_an_error_counts_wherever_it_stands(tmp_path: Path, form: str) -> None:
+async def test_c4_an_error_is_found_anywhere(tmp_path: Path, form: str) -> None:
     error = {"code": 429, "message": "slow down"}
     told = {
         "beside choices": event({"error": error, "choices": [{"delta": {"content": ""}}]}),
@@ -168,7 +168,7 @@ async def test_c4_an_error_counts_wherever_it_stands(tmp_path: Path, form: str) 
 
 
 @pytest.mark.parametrize("code", ["tool_use_failed", "json_validate_failed"])
-async def test_what_the_model_wrote_wrong_is_asked_again(tmp_path: Path, code: str) -> None:
+async def test_unparsable_model_output_is_retried(tmp_path: Path, code: str) -> None:
     error = {"code": code, "type": "invalid_request_error", "failed_generation": "<function"}
     refusal = Recording([json.dumps({"error": error}).encode()], 400)
     midway = Recording([b"event: error\n" + event({"error": {**error, "status_code": 400}})])
@@ -177,7 +177,7 @@ async def test_what_the_model_wrote_wrong_is_asked_again(tmp_path: Path, code: s
 
 
 @pytest.mark.parametrize("status", [429, 403])
-async def test_a_used_up_quota_is_not_asked_again(tmp_path: Path, status: int) -> None:
+async def test_an_exhausted_quota_is_not_retried(tmp_path: Path, status: int) -> None:
     body = json.dumps({"error": {"code": "insufficient_quota", "message": "pay"}}).encode()
     async with serving(tmp_path, Recording([body], status)) as served:
         assert (await served.turn()).json()["code"] == "upstream-refused"
@@ -202,7 +202,7 @@ async def test_a_stream_that_is_called_json(tmp_path: Path) -> None:
     ("headers", "least"),
     [({"retry-after-ms": "400"}, 0.4), ({"retry-after-ms": "300", "retry-after": "60"}, 0.3)],
 )
-async def test_milliseconds_to_wait_are_honoured(
+async def test_retry_after_in_milliseconds(
     tmp_path: Path, headers: dict[str, str], least: float
 ) -> None:
     async with serving(tmp_path, Recording([b"{}"], 429, headers), ANSWER) as served:
@@ -223,9 +223,7 @@ BLANK_ANSWERS = [
 
 
 @pytest.mark.parametrize("chunks", BLANK_ANSWERS)
-async def test_s7_an_empty_answer_is_asked_for_once_more(
-    tmp_path: Path, chunks: list[bytes]
-) -> None:
+async def test_s7_an_empty_answer_is_retried_once(tmp_path: Path, chunks: list[bytes]) -> None:
     async with serving(tmp_path, Recording(chunks), ANSWER) as served:
         answer = await served.turn()
         assert answer.json()["text"] == "All is well."
@@ -233,7 +231,7 @@ async def test_s7_an_empty_answer_is_asked_for_once_more(
 
 
 @pytest.mark.parametrize("chunks", BLANK_ANSWERS)
-async def test_s7_an_empty_answer_again_is_a_failure_and_harms_no_session(
+async def test_s7_a_second_empty_answer_fails_and_is_not_stored(
     tmp_path: Path, chunks: list[bytes]
 ) -> None:
     def judge(request: Request) -> Recording:
@@ -272,7 +270,7 @@ async def test_s8_done_ends_an_answer_whose_body_stays_open(tmp_path: Path) -> N
         {"content": "\n"},
     ],
 )
-async def test_s9_reasoning_and_arguments_are_signs_of_life(
+async def test_s9_reasoning_and_arguments_reset_the_timeout(
     tmp_path: Path, work: dict[str, Any]
 ) -> None:
     busy = [delta(**work)] * 12
@@ -357,7 +355,7 @@ async def test_calls_of_a_filtered_answer_are_not_executed(tmp_path: Path, finis
 
 
 @pytest.mark.parametrize("finish", ["length", "max_tokens", "MAX_TOKENS", "content_filter", "stop"])
-async def test_s12_the_reason_is_told_on_every_face(tmp_path: Path, finish: str) -> None:
+async def test_s12_the_finish_reason_is_reported_by_every_api(tmp_path: Path, finish: str) -> None:
     wanted = "length" if "max" in finish.lower() else finish
     async with serving(tmp_path, Recording(said("Once upon", finish=finish))) as served:
         whole = (await served.turn()).json()
@@ -375,7 +373,7 @@ async def test_s12_the_reason_is_told_on_every_face(tmp_path: Path, finish: str)
 
 
 @pytest.mark.parametrize("chunks", [[], [{"reasoning_content": "hm"}]])
-async def test_a_bound_that_went_to_reasoning_is_no_answer(
+async def test_a_token_limit_spent_on_reasoning_is_no_answer(
     tmp_path: Path, chunks: list[dict[str, Any]]
 ) -> None:
     told = [*(delta(**each) for each in chunks), delta("length"), DONE]
@@ -384,9 +382,7 @@ async def test_a_bound_that_went_to_reasoning_is_no_answer(
 
 
 @pytest.mark.parametrize("finish", ["abort", "error", "insufficient_system_resource"])
-async def test_s13_an_answer_that_was_given_up_is_a_broken_stream(
-    tmp_path: Path, finish: str
-) -> None:
+async def test_s13_an_aborted_answer_is_a_failure(tmp_path: Path, finish: str) -> None:
     async with serving(tmp_path, Recording(said("Once", finish=finish))) as served:
         assert (await served.turn()).json()["code"] == "upstream-failed"
     given_up = Recording(said("Once", finish=finish))
@@ -419,13 +415,13 @@ async def test_p2_blank_results_and_blank_text_before_a_call(tmp_path: Path, wir
 
 
 @pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
-async def test_p3_a_bound_that_cut_the_answer_is_told(tmp_path: Path, wire: Any) -> None:
+async def test_p3_a_truncated_answer_is_reported(tmp_path: Path, wire: Any) -> None:
     cut = Recording(wire.answer(("Once upon",), end="length"))
     async with serving(tmp_path, cut, kind=wire.name) as served:
         assert (await served.turn()).json()["finish_reason"] == "length"
 
 
-async def test_what_is_unreadable_is_logged_with_provider_and_model(
+async def test_unreadable_data_is_logged_with_provider_and_model(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     odd = b"data: <html>" + b"x" * 5_000 + b"</html>\n\n"
@@ -441,7 +437,7 @@ async def test_what_is_unreadable_is_logged_with_provider_and_model(
     assert all(len(line) < 800 for line in lines)
 
 
-async def test_the_last_step_is_asked_without_tools(tmp_path: Path) -> None:
+async def test_the_last_step_has_no_tools(tmp_path: Path) -> None:
     def judge(request: Request) -> Recording:
         return asks(call('{"path":"a"}')) if "tools" in request.document else ANSWER
 
@@ -487,7 +483,7 @@ async def test_a_call_that_is_sent_whole_in_each_chunk_is_one(tmp_path: Path) ->
         assert served.ran == [{"path": "a"}]
 
 
-async def test_counts_that_cannot_be_are_not_counted(tmp_path: Path) -> None:
+async def test_impossible_token_counts_are_ignored(tmp_path: Path) -> None:
     used = {"prompt_tokens": -5, "completion_tokens": 1e300, "prompt_tokens_details": "none"}
     told = [*said("Hi")[:-1], event({"choices": [], "usage": used}), DONE]
     async with serving(tmp_path, Recording(told)) as served:

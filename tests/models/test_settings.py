@@ -1,4 +1,4 @@
-"""What may be said about a model of which kind; errors name file, line and key."""
+"""Settings by kind of model; errors name file, line and key."""
 
 import sys
 
@@ -29,7 +29,7 @@ from seawall.transport.http_client import HttpClient
         ),
     ],
 )
-def test_what_is_wrong_for_the_kind(table: str, says: str) -> None:
+def test_invalid_settings_for_the_kind(table: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         parse_settings(f"[models.m]\n{table}\n")
 
