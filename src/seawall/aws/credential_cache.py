@@ -90,7 +90,7 @@ class CredentialCache:
             return found
         if self._failure is not None:
             raise type(self._failure)(str(self._failure))  # a new one: several callers may raise it
-        raise CredentialsUnavailable("the AWS credentials did not come in time")
+        raise CredentialsUnavailable("the AWS credentials did not arrive in time")
 
     async def renew(self, refused: Credentials, *, deadline: float) -> Credentials:
         """Return other credentials than those that AWS has just refused.
@@ -152,7 +152,7 @@ class CredentialCache:
         except CredentialsError as error:
             self._fail(error)
         except TimeoutError:
-            self._fail(CredentialsUnavailable("the AWS credentials did not come in time"))
+            self._fail(CredentialsUnavailable("the AWS credentials did not arrive in time"))
         except Exception as error:  # noqa: BLE001 - a source may raise anything
             self._fail(CredentialsUnavailable(f"the AWS credentials: {type(error).__name__}"))
         finally:

@@ -123,7 +123,7 @@ class Quota:
 
         Raises:
             UpstreamThrottled: The quota is used up, and the next window comes too late.
-            DeadlineExceeded: The permit did not come in time, against the estimate.
+            DeadlineExceeded: The permit did not arrive in time, against the estimate.
         """
         share = self._share
         needs = self._needs(prompt_tokens, max_tokens)

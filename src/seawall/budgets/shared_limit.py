@@ -185,7 +185,7 @@ class SharedLimit:
         return all(self.parts[name].spendable >= need for name, need in needs.items())
 
     def spend(self, amounts: Mapping[str, int]) -> None:
-        """Use so much; less than zero for what was promised and not used."""
+        """Use amounts; negative for what was reserved and not used."""
         for name, amount in amounts.items():
             self.parts[name].spend(amount)
 

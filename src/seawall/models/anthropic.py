@@ -117,7 +117,7 @@ class AnthropicReader(SseReader):
         """See `Reader.end`."""
         read, written, from_cache, to_cache = self._usage.values()
         self.assembly.usage = Usage(
-            read + from_cache + to_cache,  # the API counts the three apart
+            read + from_cache + to_cache,  # the API counts the three separately
             written,
             1,
             from_cache,
@@ -230,7 +230,7 @@ class AnthropicModel(HttpModel[AnthropicSettings]):
         parts = [head]
         if not request.prompt.tools and (tools := declared_tools(request.prompt, request.messages)):
             parts += [b',"tools":', encode([_wire_tool(each) for each in tools])]
-            parts.append(b',"tool_choice":{"type":"none"}')  # they are declared for the history
+            parts.append(b',"tool_choice":{"type":"none"}')  # declared for the history only
         ids = CallIds(request.messages, self._origin, WORD_IDS)
         messages = [
             {"role": role, "content": [block for each in side for block in _blocks(each, ids)]}
@@ -241,7 +241,7 @@ class AnthropicModel(HttpModel[AnthropicSettings]):
             blocks[-1]["cache_control"] = {"type": "ephemeral"}
         limit = _DEFAULT_TOKENS if request.max_tokens is None else request.max_tokens
         parts += [b',"messages":', encode(messages), b',"max_tokens":%d' % limit]
-        if stop := [each for each in request.stop if each.strip()]:  # it refuses blank ones
+        if stop := [each for each in request.stop if each.strip()]:  # the API refuses blank ones
             parts += [b',"stop_sequences":', encode(stop)]
         if request.temperature is not None:
             parts.append(b',"temperature":' + encode(request.temperature))

@@ -41,7 +41,7 @@ class _CallDelta(Struct):
     index: int | None = None
     id: str | None = None
     function: _FunctionDelta | None = None
-    # What Gemini's face and its proxies want back with the call.
+    # Fields that Gemini's compatible API and its proxies expect back with the call.
     extra_content: msgspec.Raw = _NO_JSON
     thought_signature: msgspec.Raw = _NO_JSON
     provider_specific_fields: msgspec.Raw = _NO_JSON
@@ -51,7 +51,7 @@ class _Delta(Struct):
     content: str | list[Any] | dict[str, Any] | None = None
     refusal: str | None = None
     tool_calls: list[_CallDelta] | None = None
-    # Reasoning has as many names as there are servers.
+    # Servers send reasoning under different names.
     reasoning_content: str | list[Any] | dict[str, Any] | None = None
     reasoning: str | list[Any] | dict[str, Any] | None = None
     reasoning_text: str | list[Any] | dict[str, Any] | None = None
@@ -69,7 +69,7 @@ class _Chunk(Struct):
     choices: list[_Choice] | None = field(default_factory=list)
     usage: Any = None
     error: Any = None
-    # Of an error with nothing around it.
+    # Fields of an error without an enclosing object.
     code: Any = None
     status: Any = None
     type: Any = None
@@ -138,11 +138,11 @@ class OpenAIReader(SseReader):
         return text
 
     def _check(self, chunk: _Chunk, data: bytes, *, failed: bool) -> None:
-        """Raise what the server says that went wrong, wherever it says so."""
+        """Raise the error that the server reports, wherever it does."""
         error = chunk.error or (chunk.choices[0].error if chunk.choices else None)
         if not error and isinstance(chunk.x_groq, dict):
             error = chunk.x_groq.get("error")
-        if not (error or failed or chunk.choices):  # it may stand there with nothing around it
+        if not (error or failed or chunk.choices):  # an error without an enclosing object
             several = chunk.errors if isinstance(chunk.errors, list) else [chunk.errors]
             first = next(iter(several), None)
             error = first or chunk.code or chunk.error_code or chunk.detail
@@ -283,7 +283,7 @@ def _wire_message(message: Message, ids: CallIds) -> dict[str, object]:
 
 
 def _wire_call(call: ToolCall, ids: CallIds) -> dict[str, object]:
-    # Some servers read the arguments of the history, and refuse what is no JSON object.
+    # Some servers parse the arguments in the history, and refuse what is no JSON object.
     arguments = bytes(as_object(call.arguments)).decode()
     wire: dict[str, object] = {
         "id": ids.of_call(call),
@@ -296,7 +296,7 @@ def _wire_call(call: ToolCall, ids: CallIds) -> dict[str, object]:
 
 
 def _parts(content: object) -> tuple[str, str | None]:
-    """The text of a list of parts, and what they say of the model's thinking."""
+    """Return the text of a list of parts, and the reasoning in it; None for none."""
     text, thought = "", None
     for part in content if isinstance(content, list) else [content]:
         if isinstance(part, str):
@@ -304,21 +304,21 @@ def _parts(content: object) -> tuple[str, str | None]:
         elif isinstance(part, dict) and "thinking" in (part.get("type"), *part):
             thought = (thought or "") + _reasoning(part)
         elif isinstance(part, dict) and part.get("type") in (None, "text", "output_text"):
-            said = part.get("text")
-            text += said if isinstance(said, str) else ""
+            piece = part.get("text")
+            text += piece if isinstance(piece, str) else ""
     return text, thought
 
 
-def _reasoning(said: object, depth: int = 4) -> str:
-    """The text of reasoning in whichever form; empty where it is encrypted."""
-    if isinstance(said, str):
-        return said
-    if isinstance(said, list) and depth:
-        return "".join([_reasoning(each, depth - 1) for each in said])
-    if isinstance(said, dict) and depth:
+def _reasoning(value: object, depth: int = 4) -> str:
+    """Return the text of reasoning in any form; empty where it is encrypted."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and depth:
+        return "".join([_reasoning(each, depth - 1) for each in value])
+    if isinstance(value, dict) and depth:
         for key in ("text", "thinking", "summary", "content"):
-            if said.get(key):
-                return _reasoning(said[key], depth - 1)
+            if value.get(key):
+                return _reasoning(value[key], depth - 1)
     return ""
 
 

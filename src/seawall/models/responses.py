@@ -82,7 +82,7 @@ _READ = frozenset(
         "response.function_call_arguments.delta",
         "response.function_call_arguments.done",
         "response.reasoning_summary_text.delta",
-        "message",  # the name of events without one: what they are stands in their data
+        "message",  # the default name of events: their type is in the data
     }
 )
 _READ_NAMES = frozenset(each.encode() for each in _READ)
