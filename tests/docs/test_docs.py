@@ -12,8 +12,7 @@ import seawall
 from seawall.admission.settings import AdmissionSettings, TenantSettings
 from seawall.agents.definition import AgentLimits
 from seawall.agents.output import OutputSettings
-from seawall.budgets.quota import QuotaSettings
-from seawall.budgets.settings import BudgetLimits, PriceSettings
+from seawall.budgets.settings import BudgetLimits, PriceSettings, QuotaSettings
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.config import (
     RENAMED_KEYS,

@@ -8,7 +8,7 @@ from seawall.agents.definition import Agent
 from seawall.agents.output import OutputCheck
 from seawall.errors import InvalidField
 from seawall.models.schemas import ANY_OBJECT
-from seawall.models.stopping import StopSequenceModel
+from seawall.models.wrappers import StopSequenceModel
 from seawall.tools.json_schema import SchemaFault, ValueCheck
 from seawall.turn import AnswerOptions
 
