@@ -15,8 +15,7 @@ from seawall.admission.memory import memory_bound, resident_bytes
 from seawall.admission.queue import AdmissionQueue, Reason, Refusal
 from seawall.admission.settings import AdmissionSettings
 from seawall.errors import Overloaded
-from seawall.timers import TimingWheel
-from seawall.transport.deadline import Deadline
+from seawall.timers import Deadline, TimingWheel
 
 __all__ = ["OVERLOADED_DETAIL", "AdmissionGate", "open_gate", "sample_load"]
 

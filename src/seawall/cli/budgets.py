@@ -12,7 +12,7 @@ from seawall.identity.settings import check_name
 from seawall.printable import printable
 
 if TYPE_CHECKING:
-    from seawall.budgets.state import BudgetState
+    from seawall.budgets.budgets import BudgetState
     from seawall.config import Settings
 
 __all__ = ["add_parser"]
@@ -72,7 +72,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 async def _read(settings: "Settings", tenants: list[str]) -> "list[BudgetState]":
-    from seawall.budgets.state import read_budgets  # noqa: PLC0415 - only what this command needs
+    from seawall.budgets.budgets import read_budgets  # noqa: PLC0415 - only what this command needs
     from seawall.storage.open import open_store, require_existing_store  # noqa: PLC0415
 
     require_existing_store(settings.sessions)

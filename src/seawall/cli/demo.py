@@ -24,7 +24,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "demo",
         help="see it work: a conversation, then a surge",
         description="Start a simulated model and the server with the store example, have one "
-        "conversation, then let a crowd ask at the same moment. Needs a checkout.",
+        "conversation, then let a crowd ask at the same moment.",
     )
     parser.add_argument(
         "--turns",
@@ -109,14 +109,15 @@ def _run_simulated(arguments: argparse.Namespace) -> int:
 
 
 def _example() -> Path:
-    """The store example of the checkout that we are run from, or in."""
-    for base in (Path.cwd(), Path(__file__).resolve().parents[3]):
-        if (base / _EXAMPLE / "seawall.toml").is_file():
-            import os  # noqa: PLC0415
+    """The store example: of the checkout that we are run in or from, or of the package."""
+    import os  # noqa: PLC0415
 
+    package = Path(__file__).resolve().parents[1]
+    for base in (Path.cwd(), package.parents[1], package / "lab" / "demo_files"):
+        if (base / _EXAMPLE / "seawall.toml").is_file():
             os.chdir(base)  # the example's tools are found from there
             return _EXAMPLE
-    raise ConfigError(f"{_EXAMPLE} is not here; run the demo from a checkout of Seawall")
+    raise ConfigError(f"{_EXAMPLE} is missing from this installation of Seawall")
 
 
 def _table(result: "DemoResult") -> str:

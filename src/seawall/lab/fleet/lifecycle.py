@@ -30,7 +30,7 @@ from seawall.lab.fleet.state import (
 from seawall.lab.parent_death_signal import MARK, SERVER_NICENESS, parent_death_signal
 from seawall.lab.processes import Service, listening_process, run_service
 from seawall.storage.settings import SessionSettings
-from seawall.transport.endpoint import Endpoint
+from seawall.transport.http_client import Endpoint
 
 __all__ = ["Fleet", "run_fleet"]
 
