@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from seawall.identity.api_keys import new_key
+from seawall.identity.authenticator import new_key
 from seawall.identity.settings import check_name
 
 __all__ = ["add_parser"]
