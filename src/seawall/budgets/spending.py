@@ -2,18 +2,9 @@
 
 from typing import Protocol
 
-from msgspec import Struct
-
-from seawall.turn import Cost, Usage
+from seawall.turn import Cost, ModelSpend, Usage
 
 __all__ = ["BudgetGate", "ModelSpend", "Reservation", "Spending"]
-
-
-class ModelSpend(Struct):
-    """What was spent on one model; `cost` in billionths of the currency."""
-
-    usage: Usage = Usage()
-    cost: int = 0
 
 
 class Reservation(Protocol):

@@ -1,4 +1,4 @@
-"""An outage does not flood the log, and says how much was left out."""
+"""Repeated messages are suppressed and counted."""
 
 import io
 import logging
@@ -18,7 +18,7 @@ def logger(seconds: float) -> tuple[logging.Logger, io.StringIO]:
     return log, written
 
 
-def test_the_same_message_comes_a_few_times_whatever_is_filled_in() -> None:
+def test_a_repeated_message_passes_a_few_times_whatever_its_arguments() -> None:
     log, written = logger(60.0)
     for number in range(1_000):
         log.warning("model %s answered %d", "default", number)
@@ -33,7 +33,7 @@ def test_the_same_message_comes_a_few_times_whatever_is_filled_in() -> None:
     ]
 
 
-def test_the_next_one_says_how_many_were_left_out() -> None:
+def test_the_next_message_says_how_many_were_suppressed() -> None:
     log, written = logger(0.2)
     for _ in range(10):
         log.warning("100 %% of %(what)s", {"what": "them"})
@@ -44,21 +44,21 @@ def test_the_next_one_says_how_many_were_left_out() -> None:
     assert lines[3:] == ["100 % of them (and 7 more like it before)", "100 % of them"]
 
 
-def test_what_is_kept_is_bounded() -> None:
+def test_the_number_of_counted_messages_is_bounded() -> None:
     log, written = logger(60.0)
     for number in range(2_000):
         log.warning(f"message {number}")  # noqa: G004 - texts that differ are the point
     for _ in range(3):
-        log.warning("message 0")  # forgotten meanwhile
+        log.warning("message 0")  # no longer counted
     assert len(written.getvalue().splitlines()) == 2_003
 
 
-def test_what_cannot_be_filled_in_is_nothing_to_fail_of(
+def test_a_message_with_wrong_arguments_does_not_raise(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     log, _ = logger(0.05)
     for _ in range(10):
         log.warning("%d turns", "many")
     time.sleep(0.1)
-    log.warning("%d turns", "many")  # logging itself reports it, to nobody who logs
+    log.warning("%d turns", "many")  # logging itself reports it
     assert "Logging error" in capsys.readouterr().err
