@@ -107,11 +107,11 @@ def _add_out(parser: argparse.ArgumentParser) -> None:
 
 def _run_eks(arguments: argparse.Namespace) -> int:
     from seawall.ship.artefacts import eks_files  # noqa: PLC0415 - only what this needs
-    from seawall.ship.eks import eks_values  # noqa: PLC0415
     from seawall.ship.lambda_template import check_variables  # noqa: PLC0415
     from seawall.ship.plan_file import read_plan  # noqa: PLC0415
     from seawall.ship.readme import KEYS, eks_readme  # noqa: PLC0415
     from seawall.ship.schedule import parse_crowd  # noqa: PLC0415
+    from seawall.ship.sizing import eks_values  # noqa: PLC0415
 
     plan = read_plan(arguments.plan)
     check_variables(arguments.model_key)
@@ -133,11 +133,11 @@ def _run_eks(arguments: argparse.Namespace) -> int:
 
 def _run_lambda(arguments: argparse.Namespace) -> int:
     from seawall.ship.artefacts import lambda_files  # noqa: PLC0415 - only what this needs
-    from seawall.ship.lambda_parameters import lambda_parameters, template_of  # noqa: PLC0415
     from seawall.ship.lambda_template import FunctionOptions  # noqa: PLC0415
     from seawall.ship.plan_file import read_plan  # noqa: PLC0415
     from seawall.ship.readme import lambda_readme  # noqa: PLC0415
     from seawall.ship.schedule import parse_crowd  # noqa: PLC0415
+    from seawall.ship.sizing import lambda_parameters, template_of  # noqa: PLC0415
 
     plan = read_plan(arguments.plan)
     crowd = parse_crowd(arguments.crowd, arguments.timezone or "UTC") if arguments.crowd else None

@@ -48,7 +48,7 @@ SECRETS = [
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_by_its_name_is_refused(tmp_path: Path, name: str) -> None:
     make(tmp_path, "seawall.toml", name)
-    with pytest.raises(ConfigError, match="looks like secrets") as refused:
+    with pytest.raises(ConfigError, match="look like secrets") as refused:
         package_files(tmp_path)
     assert name in str(refused.value)
     assert "--allow" in str(refused.value)
