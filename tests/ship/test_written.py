@@ -40,9 +40,9 @@ def test_an_edited_file_is_not_overwritten(
     (tmp_path / name).write_text(edited)
     readme = (tmp_path / "README.md").read_bytes()
     assert ship(planned, tmp_path, platform, "--model-key", "A_KEY") == 2
-    said = capsys.readouterr().err
-    assert name in said
-    assert "--force" in said
+    output = capsys.readouterr().err
+    assert name in output
+    assert "--force" in output
     assert (tmp_path / name).read_text() == edited
     assert (tmp_path / "README.md").read_bytes() == readme, "all of the files, or none"
     assert ship(planned, tmp_path, platform, "--force") == 0
