@@ -60,4 +60,4 @@ def test_a_crash_is_listed_for_an_hour(records: Path, capsys: pytest.CaptureFixt
     assert "old: had crashed; what was left is removed" in errors
     age(records / "fresh.json", 4_000)
     assert main(["lab", "ps"]) == 0
-    assert capsys.readouterr().out == "there are no fleets\n"
+    assert capsys.readouterr().out == "There are no fleets.\n"
