@@ -66,7 +66,7 @@ def ours(model: str, requests: int) -> dict[str, Any]:
         reuse="newest",
     )  # fmt: skip
     platforms: dict[str, Platform] = {
-        "M/M/10": Servers(places=10),
+        "M/M/10": Servers(slots=10),
         "scale per request": free,
         "lambda, article": Lambda(account_limit=10_000),
         "eks, article": Eks(pods=10),

@@ -18,13 +18,12 @@ from seawall.plan.decision.answer import (
     ManagedConfiguration,
 )
 from seawall.plan.decision.candidates import function
-from seawall.plan.decision.concurrency import limit_of, most_provisioned
+from seawall.plan.decision.lambda_sizes import limit_of, most_provisioned
 from seawall.plan.decision.runs import SimulationRunner
 from seawall.plan.decision.search import CandidateSearch, least
 from seawall.plan.decision.variations import with_traffic
 from seawall.plan.decision.windows import month_of
-from seawall.plan.inputs.objective import Objective
-from seawall.plan.inputs.question import Options, Question
+from seawall.plan.inputs.question import Objective, Options, Question
 from seawall.plan.simulator.result import SERIES
 
 
@@ -110,10 +109,10 @@ def test_provisioned_concurrency_of_100_and_20_pods_as_the_article_has_them() ->
     month = month_of(question)
     runs = SimulationRunner()
     finder = CandidateSearch(question, month, runs)
-    hundred = finder.sized(
+    hundred = finder.evaluate(
         function(question, month, "lambda-provisioned", memory_mb=1_769, provisioned=100)
     )
-    twenty = finder.sized(eks(question, month, cores=0.85, pods=20))
+    twenty = finder.evaluate(eks(question, month, cores=0.85, pods=20))
     runs.close()
     assert not hundred.met and hundred.outcome.error_share > 0.5  # noqa: PT018
     assert twenty.met and twenty.outcome.error_share == 0.0  # noqa: PT018
@@ -186,7 +185,7 @@ def test_a_spike_over_the_accounts_limit_is_an_answer() -> None:
 def test_an_objective_that_nothing_holds_is_an_answer() -> None:
     answer = advise(asked(**CROWD, objective=Objective(first_token_p99=0.5)))
     assert not answer.met
-    assert "None holds the objective" in answer.summary
+    assert "None meets the objective" in answer.summary
     assert answer.platforms[answer.choice].misses
 
 
@@ -294,7 +293,7 @@ def test_what_is_provisioned_can_be_deployed(limit: int | None) -> None:
 def test_what_the_model_alone_misses_is_said_and_not_paid_for() -> None:
     answer = advise(asked(**CROWD, objective=Objective(first_token_p99=0.5)))
     assert not answer.met
-    note = next(each for each in answer.notes if each.startswith("No platform can hold"))
+    note = next(each for each in answer.notes if each.startswith("No platform can meet"))
     assert "first token p99 of 500 ms" in note
     managed, easy = (each.platforms["lambda-managed"] for each in (answer, advise(asked(**CROWD))))
     assert managed.monthly_cost < 1.5 * easy.monthly_cost  # four times as many did not help
@@ -315,7 +314,7 @@ def test_what_is_always_busy_is_cheaper_provisioned() -> None:
     assert 70 <= configuration.provisioned <= 78  # 76.4 are busy on average
     costs = dict.fromkeys((1, 50, 110), 0.0)
     for size in costs:
-        costs[size] = finder.sized(
+        costs[size] = finder.evaluate(
             function(
                 question, month, "lambda-provisioned",
                 memory_mb=configuration.memory_mb, provisioned=size,

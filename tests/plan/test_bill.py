@@ -47,7 +47,7 @@ def test_provisioned_concurrency_stands_all_month() -> None:
 
 def test_a_snapshot_is_kept_and_restored() -> None:
     found = lines(QUIET, Used(restores=1_000.0), name="lambda-snapstart", memory_mb=512)
-    assert found["snapshot, kept"] == pytest.approx(0.5 * MONTH * 0.0000015046)
+    assert found["snapshot, cached"] == pytest.approx(0.5 * MONTH * 0.0000015046)
     assert found["snapshot, restored"] == pytest.approx(0.5 * 1_000 * 0.0001397998)
 
 
@@ -188,7 +188,7 @@ def test_a_few_thousand_requests_stand_for_a_month() -> None:
     assert month.requests == pytest.approx(workload.expected_requests * MONTH / 86_400, rel=0.01)
     runs = SimulationRunner()
     candidate = function(question, month, "lambda", memory_mb=1_769)
-    sized = CandidateSearch(question, month, runs).sized(candidate)
+    sized = CandidateSearch(question, month, runs).evaluate(candidate)
     runs.close()
     whole = simulate(workload, candidate.peak)
     exact = used_in([(MONTH / 86_400, whole.usage, whole.attempts)])
@@ -219,7 +219,7 @@ def test_a_piece_that_begins_empty_does_not_bill_its_warming_up() -> None:
     month = month_of(question)
     runs = SimulationRunner()
     candidate = function(question, month, "lambda", memory_mb=256)
-    sized = CandidateSearch(question, month, runs).sized(candidate)
+    sized = CandidateSearch(question, month, runs).evaluate(candidate)
     runs.close()
     whole = simulate(stretched(question.workload, candidate.start_factor), candidate.peak)
     exact = used_in([(MONTH / 86_400, whole.usage, whole.attempts)])
@@ -251,7 +251,7 @@ def test_who_is_refused_while_a_piece_warms_up_is_billed_all_month() -> None:
     question = Question(workload=from_flags(daily="100000000", duration="4s..7s", start="1s"))
     month = month_of(question)
     runs = SimulationRunner()
-    sized = CandidateSearch(question, month, runs).sized(
+    sized = CandidateSearch(question, month, runs).evaluate(
         function(question, month, "lambda", memory_mb=256)
     )
     runs.close()

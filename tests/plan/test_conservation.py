@@ -100,7 +100,7 @@ managed = st.builds(
     Managed, runtime=st.sampled_from(["processes", "async"]), maximum=st.integers(3, 10)
 )
 servers = st.builds(
-    Servers, places=st.integers(1, 30), queue=st.one_of(st.none(), st.integers(0, 50))
+    Servers, slots=st.integers(1, 30), queue=st.one_of(st.none(), st.integers(0, 50))
 )
 
 

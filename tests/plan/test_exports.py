@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from seawall.errors import ConfigError
 from seawall.plan import Lambda, from_flags, from_trace, read_workload, simulate
 from seawall.plan.inputs.distributions import mean_of
-from seawall.plan.inputs.exports.cloudwatch import read_metric_data, read_metric_statistics
-from seawall.plan.inputs.exports.counts import spread
-from seawall.plan.inputs.exports.prometheus import read_prometheus
+from seawall.plan.inputs.exports.metrics import (
+    read_metric_data,
+    read_metric_statistics,
+    read_prometheus,
+)
+from seawall.plan.inputs.exports.trace import spread
 
 START = 1_764_064_800  # 2025-11-25T10:00:00Z
 COUNTS = st.lists(st.integers(0, 50), min_size=2, max_size=40).filter(any)
@@ -183,7 +186,7 @@ WRONG = [
     (matrix((RATE, [*SAMPLES, (START + 30, "NaN")])), ": data.result.0.values.2.1: 'NaN' is not a"),
     (matrix((RATE, [*SAMPLES, (START + 30, "-1")])), ": data.result.0.values.2.1: -1 is negative"),
     (matrix((RATE, [*SAMPLES, (START, "1")])), ": data.result.0.values.2.0: earlier than the"),
-    (matrix((RATE, [(START, "0"), (START + 9, "0")])), ": data.result: nobody came in it"),
+    (matrix((RATE, [(START, "0"), (START + 9, "0")])), ": data.result: no requests in it"),
     (matrix(({"__name__": "up"}, SAMPLES)), ": data.result.0.metric.__name__: 'up' is neither"),
     (matrix(({"__name__": "s_bucket", "le": "1"}, SAMPLES)), ": data.result.0.metric.le: not a"),
     (matrix((RATE, [(START, "1e9"), (START + 15, "1e9")])), ": data.result: 30,000,000,000 requ"),
@@ -218,7 +221,7 @@ def test_json_of_nonsense_names_file_and_field(tmp_path: Path, document: Any, wo
     ("text", "words"),
     [
         ('{"status": \n "success",,}', ":2: not JSON"),
-        ("[" * 100_000, ": not JSON that anybody exports"),
+        ("[" * 100_000, ": not a known export"),
         ('{"data": ' + "1" * 5_000 + "}", ": not JSON: Exceeds the limit"),
         (ENTRIES[0] + "\nhello\n", ":2: type: not an entry of an access log"),
         (ENTRIES[0].replace("0.001", "soon"), ":1: target_processing_time: 'soon' is not a"),

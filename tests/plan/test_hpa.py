@@ -9,15 +9,11 @@ from typing import Any
 
 import pytest
 
-from seawall.plan.simulator.hpa import (
-    DEFAULT_DOWN,
-    DEFAULT_UP,
+from seawall.plan.inputs.platforms import DEFAULT_DOWN, DEFAULT_UP, HpaSettings, Policy, Rules
+from seawall.plan.simulator.autoscalers import (
     Events,
     Hpa,
-    HpaSettings,
     PodMetrics,
-    Policy,
-    Rules,
     desired_replicas,
     limited,
     stabilised,

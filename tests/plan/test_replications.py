@@ -51,12 +51,12 @@ def test_an_interval_contains_the_mean_as_often_as_it_says() -> None:
 
 def test_it_stops_when_it_is_sure() -> None:
     workload = work(3.2, exponential(1.0), 5_000.0)
-    rough = estimate(workload, Servers(places=4), lambda r: r.wait.mean, relative=0.2)
-    fine = estimate(workload, Servers(places=4), lambda r: r.wait.mean, relative=0.06)
+    rough = estimate(workload, Servers(slots=4), lambda r: r.wait.mean, relative=0.2)
+    fine = estimate(workload, Servers(slots=4), lambda r: r.wait.mean, relative=0.06)
     assert rough.half <= 0.2 * rough.mean
     assert fine.half <= 0.06 * fine.mean
     assert len(rough.values) < len(fine.values) < 64
-    unsure = estimate(workload, Servers(places=4), lambda r: r.wait.mean, relative=1e-6, most=6)
+    unsure = estimate(workload, Servers(slots=4), lambda r: r.wait.mean, relative=1e-6, most=6)
     assert len(unsure.values) == 6
 
 
@@ -64,11 +64,11 @@ def test_common_random_numbers_tell_two_platforms_apart_at_once() -> None:
     """Five places or six: the difference needs fewer runs than either figure by itself."""
     workload = work(4.0, exponential(1.0), 2_000.0)
     both = compare(
-        workload, Servers(places=5), Servers(places=6), lambda r: r.wait.mean, relative=0.1
+        workload, Servers(slots=5), Servers(slots=6), lambda r: r.wait.mean, relative=0.1
     )
     assert both.low > 0
     alone = [
-        interval([simulate(workload, Servers(places=places), seed=seed).wait.mean
+        interval([simulate(workload, Servers(slots=places), seed=seed).wait.mean
                   for seed in range(1, len(both.values) + 1)])
         for places in (5, 6)
     ]  # fmt: skip
@@ -77,7 +77,7 @@ def test_common_random_numbers_tell_two_platforms_apart_at_once() -> None:
 
 def test_many_at_once_are_as_one_after_the_other() -> None:
     crowd = Workload(arrivals=Arrivals(horizon=60.0, rate=20.0, spikes=(Spike(500, 5.0),)))
-    platforms: list[Platform] = [Lambda(), Lambda(snapstart=True), Eks(pods=2), Servers(places=9)]
+    platforms: list[Platform] = [Lambda(), Lambda(snapstart=True), Eks(pods=2), Servers(slots=9)]
     together = sweep([(crowd, each) for each in platforms], seed=4, workers=3)
     for platform, result in zip(platforms, together, strict=True):
         assert repr(result.as_dict()) == repr(simulate(crowd, platform, seed=4).as_dict())
@@ -118,7 +118,7 @@ def test_memory_does_not_grow_with_requests() -> None:
         tracemalloc.stop()
         return found
 
-    for platform in (Servers(places=1_000), Lambda(), Eks(pods=2)):
+    for platform in (Servers(slots=1_000), Lambda(), Eks(pods=2)):
         assert peak(500.0, platform) < 1.5 * peak(10.0, platform) + 8_000_000
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from seawall.errors import ConfigError
 from seawall.plan.inputs.exports.reading import read_trace
+from seawall.plan.inputs.exports.trace import Trace
 from seawall.plan.inputs.exports.units import parse_durations, split_unit
-from seawall.plan.inputs.trace import Trace
 
 JMETER = (
     "timeStamp,elapsed,label,responseCode,responseMessage,threadName,dataType,success,"

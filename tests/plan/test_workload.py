@@ -68,7 +68,7 @@ def test_quantities_as_they_are_written() -> None:
         (parse_amount, "1e999", "duration: '1e999' is not a number"),
         (parse_distribution, "7s..4s", "duration: from 7 to 4 goes backwards"),
         (parse_distribution, "p50 9s p99 2s", "duration: a median of 9"),
-        (parse_spike, "5000", "duration: '5000' is not a crowd and its time"),
+        (parse_spike, "5000", "duration: '5000' is not a spike"),
         (parse_spike, "2.5@1s", "duration: '2.5' is not a whole number"),
     ],
 )
@@ -85,7 +85,7 @@ NONSENSE = [
     (lambda: Arrivals(horizon=0.0), "arrivals.horizon: must be more than 0 seconds"),
     (lambda: Arrivals(daily_shape=(1.0, 2.0)), "arrivals.daily_shape: 2 weights; it takes 24"),
     (lambda: Arrivals(daily_shape=(0.0,) * 24), "arrivals.daily_shape: all weights are 0"),
-    (lambda: Arrivals(growth=-2.0), "arrivals.growth: -2 leaves nobody"),
+    (lambda: Arrivals(growth=-2.0), "arrivals.growth: -2 leaves no requests"),
     (lambda: Arrivals(spikes=(Spike(-5, 1.0),)), "arrivals.spikes.0.size: -5 is negative"),
     (lambda: Arrivals(horizon=9.0, spikes=(Spike(5, 10.0),)), "arrivals.spikes.0.at: after the"),
     (lambda: Arrivals(campaigns=(Campaign(0.0, 1.0, NAN),)), "arrivals.campaigns.0.factor: nan"),
@@ -110,7 +110,7 @@ def test_nonsense_services_clients_and_bins() -> None:
     with pytest.raises(ConfigError, match=r"clients\.patience"):
         Workload(clients=Clients(patience=0.0))
     with pytest.raises(ConfigError, match=r"bin_seconds: nan"):
-        simulate(Workload(), Servers(places=1), bin_seconds=NAN)
+        simulate(Workload(), Servers(slots=1), bin_seconds=NAN)
     with pytest.raises(ConfigError, match=r"lambda\.idle_seconds: nan"):
         Lambda(idle_seconds=NAN)
 
@@ -249,7 +249,7 @@ def test_shapes_campaigns_and_growth() -> None:
         ),
         service=Service(stages=(Stage("work", constant(0.1)),)),
     )  # fmt: skip
-    result = simulate(workload, Servers(places=100_000), bin_seconds=60.0)
+    result = simulate(workload, Servers(slots=100_000), bin_seconds=60.0)
     by_hour = result.seconds["arrived"][: 14 * 24 * 60].reshape(-1, 60).sum(axis=1)
     assert by_hour[6 * 24 : 7 * 24].sum() == 0  # the seventh day of the week
     for hour in (0, 1, 11, 5 * 24 + 11, 13 * 24 - 2):
@@ -271,7 +271,7 @@ def test_distributions_are_what_they_say() -> None:
             arrivals=Arrivals(horizon=1.0, spikes=(Spike(200_000, 0.0),)),
             service=Service(stages=(Stage("work", each),)),
         )
-        result = simulate(workload, Servers(places=200_000))
+        result = simulate(workload, Servers(slots=200_000))
         assert result.latency.mean == pytest.approx(mean_of(each), rel=0.02)
         assert result.latency.quantile(0.5) == pytest.approx(p50, rel=0.02)
         assert result.latency.quantile(0.99) == pytest.approx(p99, rel=0.04)
