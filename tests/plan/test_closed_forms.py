@@ -104,8 +104,8 @@ def test_cold_starts_and_idle_environments(rate: float, idle: float) -> None:
     agrees(spare, exact.idle_environments(rate, 1.0, idle))
 
 
-def test_cold_start_share_at_little_traffic_is_that_nobody_came() -> None:
-    """Service of no length: cold if nobody came for `idle` seconds, exp(-rate idle)."""
+def test_cold_start_share_at_little_traffic() -> None:
+    """Service of no length: cold without an arrival for `idle` seconds, exp(-rate idle)."""
     assert exact.cold_start_share(0.01, 1e-6, 100.0) == pytest.approx(math.exp(-1.0), rel=1e-3)
     found = measured(
         work(0.01, constant(0.001), 3e6), unlimited(idle_seconds=100.0), lambda r: r.cold_share

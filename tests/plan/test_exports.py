@@ -1,4 +1,4 @@
-"""Exports of Prometheus, CloudWatch and access logs become arrivals; nonsense names its place."""
+"""Exports of Prometheus, CloudWatch and access logs as arrivals; errors name their location."""
 
 import gzip
 import json
@@ -38,7 +38,7 @@ def per_period(times: NDArray[np.float64], periods: int, width: float) -> list[i
 
 
 @given(counts=COUNTS, period=st.sampled_from([1, 15, 60, 300]), seed=st.integers(0, 9))
-def test_counts_come_back_from_what_is_spread(counts: list[int], period: int, seed: int) -> None:
+def test_spread_times_have_the_same_counts(counts: list[int], period: int, seed: int) -> None:
     starts = np.arange(len(counts), dtype=np.float64) * period
     widths = np.full(len(counts), float(period))
     times = spread(np.array(counts, dtype=float), starts, widths, "x", seed=seed)
@@ -49,15 +49,15 @@ def test_counts_come_back_from_what_is_spread(counts: list[int], period: int, se
 
 
 @given(rates=st.lists(st.floats(0, 30), min_size=1, max_size=60))
-def test_parts_of_requests_are_carried_over(rates: list[float]) -> None:
+def test_fractions_of_requests_are_carried_over(rates: list[float]) -> None:
     width = np.ones(len(rates))
     times = spread(np.array(rates), np.arange(len(rates), dtype=np.float64), width, "x")
     assert abs(len(times) - sum(rates)) <= 0.5 + 1e-6
 
 
 @given(counts=COUNTS, resets=st.sets(st.integers(1, 39)))
-def test_a_counter_whatever_restarts(counts: list[int], resets: set[int]) -> None:
-    """A counter falls to what came since it restarted; one that grew past it hides the restart."""
+def test_a_counter_with_restarts(counts: list[int], resets: set[int]) -> None:
+    """A counter restarts at 0; growth beyond the old value hides the restart."""
     value, samples = 7, [(START, "7")]
     for at, count in enumerate(counts):
         value = count if at in resets and count < value else value + count
@@ -145,8 +145,8 @@ def test_an_access_log(tmp_path: Path, packed: bool) -> None:
     assert workload.sources["arrivals.trace"] == "balancer: the load balancer's access log"
 
 
-def test_durations_of_whole_requests_stay_what_they_were(tmp_path: Path) -> None:
-    """What was measured comes out again: the same mean of whole requests, simulated."""
+def test_durations_of_whole_requests_are_kept(tmp_path: Path) -> None:
+    """The simulated mean of whole requests is the measured one."""
     path = tmp_path / "log"
     seconds = np.random.default_rng(4).uniform(2.0, 9.0, 3_000)
     lines = [
@@ -160,7 +160,7 @@ def test_durations_of_whole_requests_stay_what_they_were(tmp_path: Path) -> None
     assert result.usage.billed_seconds / 3_000 == pytest.approx(seconds.mean(), rel=0.03)
 
 
-def test_an_export_is_a_trace_wherever_one_is_taken(tmp_path: Path) -> None:
+def test_exports_are_accepted_as_traces(tmp_path: Path) -> None:
     path = tmp_path / "requests.json"
     series = [(START + 15 * at, str(100 * at)) for at in range(9)]
     path.write_text(json.dumps(matrix(({"__name__": "http_requests_total"}, series))))
@@ -209,7 +209,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("document", "words"), WRONG)
-def test_json_of_nonsense_names_file_and_field(tmp_path: Path, document: Any, words: str) -> None:
+def test_errors_in_json_name_file_and_field(tmp_path: Path, document: Any, words: str) -> None:
     path = tmp_path / "export.json"
     path.write_text(json.dumps(document))
     with pytest.raises(ConfigError) as raised:
@@ -235,7 +235,7 @@ def test_json_of_nonsense_names_file_and_field(tmp_path: Path, document: Any, wo
         ("\n1\n2\n", ":1: no column of times"),
     ],
 )
-def test_text_of_nonsense_names_file_line_and_field(tmp_path: Path, text: str, words: str) -> None:
+def test_errors_in_text_name_file_line_and_field(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "export"
     path.write_text(text)
     with pytest.raises(ConfigError) as raised:

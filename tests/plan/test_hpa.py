@@ -192,7 +192,7 @@ def test_a_day_of_default_behaviour() -> None:
     assert down[first] == math.ceil(3.2 / 0.5)
 
 
-def test_a_number_out_of_bounds_is_brought_within_at_once() -> None:
+def test_a_number_out_of_bounds_is_corrected_at_once() -> None:
     """TestScaleUpRCImmediately, TestScaleDownRCImmediately."""
     seen = PodMetrics(usage=0.0, measured=1)
     assert Hpa(HpaSettings(minimum=2, maximum=6)).step(0.0, 1, seen) == 2

@@ -1,4 +1,4 @@
-"""Workloads: how they are written, what they mean, and what is refused with which words."""
+"""Workloads: parsing, meaning, and errors."""
 
 import math
 from pathlib import Path
@@ -39,7 +39,7 @@ from seawall.plan.inputs.notation import (
 AZURE = Path(__file__).resolve().parents[3] / "shared" / "data" / "azure_llm_conv_2023.csv"
 
 
-def test_quantities_as_they_are_written() -> None:
+def test_parsing_of_quantities() -> None:
     assert parse_seconds("20s", "x") == 20.0
     assert parse_seconds("200ms", "x") == 0.2
     assert parse_seconds("1.5h", "x") == 5_400.0
@@ -72,7 +72,7 @@ def test_quantities_as_they_are_written() -> None:
         (parse_spike, "2.5@1s", "duration: '2.5' is not a whole number"),
     ],
 )
-def test_nonsense_names_the_field(parse: object, text: str, words: str) -> None:
+def test_errors_name_the_field(parse: object, text: str, words: str) -> None:
     with pytest.raises(ConfigError) as raised:
         parse(text, "duration")  # type: ignore[operator]
     assert str(raised.value).startswith(words)
@@ -96,13 +96,13 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize(("make", "words"), NONSENSE)
-def test_nonsense_arrivals(make: object, words: str) -> None:
+def test_errors_of_arrivals(make: object, words: str) -> None:
     with pytest.raises(ConfigError) as raised:
         Workload(arrivals=make())  # type: ignore[operator]
     assert str(raised.value).startswith(words)
 
 
-def test_nonsense_services_clients_and_bins() -> None:
+def test_errors_of_services_clients_and_bins() -> None:
     with pytest.raises(ConfigError, match=r"service\.stages: there are none"):
         Workload(service=Service(stages=()))
     with pytest.raises(ConfigError, match=r"service\.stages\.one\.cpu_ms: -1 is negative"):
@@ -171,7 +171,7 @@ def test_a_file(tmp_path: Path) -> None:
         ("=", "Invalid"),
     ],
 )
-def test_a_file_of_nonsense_names_file_and_key(tmp_path: Path, text: str, words: str) -> None:
+def test_errors_in_files_name_file_and_key(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "workload.toml"
     path.write_text(text)
     with pytest.raises(ConfigError) as raised:
@@ -214,9 +214,7 @@ def test_traces(tmp_path: Path) -> None:
         ("timestamp,tokens\n5,3\n6\n", ":3: tokens: not a number"),
     ],
 )
-def test_traces_of_nonsense_name_file_line_and_column(
-    tmp_path: Path, text: str, words: str
-) -> None:
+def test_errors_of_traces_name_file_line_and_column(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "trace.csv"
     path.write_text(text)
     with pytest.raises(ConfigError) as raised:
@@ -224,7 +222,7 @@ def test_traces_of_nonsense_name_file_line_and_column(
     assert str(raised.value).startswith(f"{path}{words}")
 
 
-def test_the_azure_trace_as_it_is() -> None:
+def test_the_azure_trace() -> None:
     if not AZURE.is_file():
         pytest.skip(
             "the Azure trace (shared/data/azure_llm_conv_2023.csv) is not beside the project"
@@ -260,7 +258,7 @@ def test_shapes_campaigns_and_growth() -> None:
     assert result.requests == pytest.approx(workload.expected_requests, rel=0.01)
 
 
-def test_distributions_are_what_they_say() -> None:
+def test_distributions() -> None:
     for each, p50, p99 in (
         (uniform(2.0, 4.0), 3.0, 3.98),
         (exponential(2.0, least=1.0), 1.0 + 2.0 * math.log(2), 1.0 + 2.0 * math.log(100)),

@@ -23,11 +23,10 @@ from seawall.plan.decision.lambda_sizes import (
 from seawall.plan.decision.machines import node_group
 from seawall.plan.decision.windows import Month, Window
 from seawall.plan.inputs.distributions import Distribution, constant, mean_of, uniform
-from seawall.plan.inputs.platforms import Eks, Lambda, Managed, Nodes, Platform
+from seawall.plan.inputs.platforms import Eks, HpaSettings, Lambda, Managed, Nodes, Platform
 from seawall.plan.inputs.question import Question
 from seawall.plan.inputs.service import Service
 from seawall.plan.inputs.workload import Workload
-from seawall.plan.simulator.autoscalers import HpaSettings
 from seawall.plan.simulator.pods import slots_of
 
 __all__ = [

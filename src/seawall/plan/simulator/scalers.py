@@ -5,8 +5,8 @@ from typing import Protocol
 
 import numpy as np
 
-from seawall.plan.inputs.platforms import Managed
-from seawall.plan.simulator.autoscalers import Hpa, HpaSettings, Keda, KedaSettings, PodMetrics
+from seawall.plan.inputs.platforms import HpaSettings, KedaSettings, Managed
+from seawall.plan.simulator.autoscalers import Hpa, Keda, PodMetrics
 from seawall.plan.simulator.fleet import Fleet
 from seawall.plan.simulator.kernels.pods import arrays as kernel
 from seawall.plan.simulator.kernels.pods.loop import advance_all
