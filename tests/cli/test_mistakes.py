@@ -49,7 +49,7 @@ WRONG = {
     ("plan", "--daily", "-5"): "daily: '-5' is negative",
     ("plan", "--daily", "0.01"): "arrivals: 0.01 requests a day; it takes at least 1",
     ("plan", "--daily", "1e30"): "requests are to be simulated at a time; at most 100,000,000",
-    ("plan", "--spike", "0@20s"): "arrivals: nobody comes",
+    ("plan", "--spike", "0@20s"): "arrivals: no requests",
     ("plan", "--spike", "1e9@20s"): "requests are to be simulated at a time",
     ("plan", "--duration", "0s"): "service: requests take no time",
     ("serve", "--prot", "1"): 'unrecognized arguments: --prot; did you mean "--port"?',

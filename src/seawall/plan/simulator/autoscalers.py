@@ -1,78 +1,32 @@
-"""Kubernetes' horizontal pod autoscaler: its arithmetic, without clock or cluster.
+"""Autoscalers of Kubernetes: the arithmetic of the HPA and of KEDA, without clock or cluster.
 
 Sources: https://kubernetes.io/docs/tasks/run-application/horizontal-pod-autoscale/, the API
-autoscaling/v2, and kubernetes/pkg/controller/podautoscaler at v1.33, whose test tables ours repeat.
+autoscaling/v2, and kubernetes/pkg/controller/podautoscaler at v1.33, whose test tables ours repeat;
+https://keda.sh/docs/latest/reference/scaledobject-spec/ (polling every 30 s, cool-down of 300 s),
+https://keda.sh/docs/latest/concepts/scaling-deployments/.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 from msgspec import Struct
 
-__all__ = [
-    "DEFAULT_DOWN",
-    "DEFAULT_UP",
-    "Events",
-    "Hpa",
-    "HpaSettings",
-    "PodMetrics",
-    "Policy",
-    "Rules",
-    "desired_replicas",
-    "limited",
-    "stabilised",
-]
+from seawall.plan.inputs.platforms import HpaSettings, KedaSettings, Rules
 
+__all__ = ["Events", "Hpa", "Keda", "PodMetrics", "desired_replicas", "limited", "stabilised"]
 
 Events = Sequence[tuple[float, int]]
 
 
-class Policy(Struct, frozen=True):
-    """At most `value` pods, or per cent, in any `period` seconds."""
-
-    kind: Literal["pods", "percent"]
-    value: float
-    period: float
-
-
-class Rules(Struct, frozen=True):
-    """For one direction: what of the policies counts; window: seconds of stabilisation."""
-
-    policies: tuple[Policy, ...]
-    window: float = 0.0
-    select: Literal["max", "min", "disabled"] = "max"
-
-
-DEFAULT_UP = Rules((Policy("pods", 4, 15), Policy("percent", 100, 15)))
-DEFAULT_DOWN = Rules((Policy("percent", 100, 15),), window=300.0)
-
-
-class HpaSettings(Struct, frozen=True, kw_only=True):
-    """A horizontal pod autoscaler. Defaults are Kubernetes'.
-
-    metric: "cpu": target is per cent of what a pod requests; "in-flight": requests in a pod.
-    tolerance: no change while the ratio is so near to 1. sync: seconds between looks.
-    cpu_initialization: seconds after its start in which a pod's usage may not count yet.
-    """
-
-    minimum: int = 2
-    maximum: int = 100
-    metric: Literal["cpu", "in-flight"] = "cpu"
-    target: float = 70.0
-    tolerance: float = 0.1
-    sync: float = 15.0
-    cpu_initialization: float = 300.0
-    up: Rules = DEFAULT_UP
-    down: Rules = DEFAULT_DOWN
-
-
 class PodMetrics(Struct, frozen=True):
-    """What the metrics say of the pods.
+    """The metrics of the pods. Pods that failed or are being deleted are not counted.
 
-    usage: summed over the `measured` ones, in requests of a pod for "cpu" (1.0: all that it
-    requested), else in units of the metric. unready: whose usage does not count yet. missing: that
-    have no metrics. Pods that failed or are being deleted are in none of them.
+    Attributes:
+        usage: Sum over the measured pods: for `cpu` in shares of a pod's request, else in units of
+            the metric.
+        measured: Pods with metrics.
+        unready: Pods whose usage does not count yet.
+        missing: Pods without metrics.
     """
 
     usage: float
@@ -82,7 +36,7 @@ class PodMetrics(Struct, frozen=True):
 
 
 def _ratio(usage: float, pods: int, target: float, *, percent: bool) -> float:
-    """Usage to target; of a percentage, whole per cents, as Kubernetes has them."""
+    """The ratio of usage to target; percentages are whole numbers, as in Kubernetes."""
     if percent:
         return math.floor(100.0 * usage / pods + 1e-6) / target
     return usage / pods / target
@@ -91,11 +45,18 @@ def _ratio(usage: float, pods: int, target: float, *, percent: bool) -> float:
 def desired_replicas(
     current: int, seen: PodMetrics, target: float, *, percent: bool, tolerance: float = 0.1
 ) -> int:
-    """ceil(pods * usage / target), with care for what is not known.
+    """The recommended number of pods: ceil(pods * usage / target).
 
-    No change within the tolerance. Scaling up, missing and unready pods count as using nothing;
-    scaling down, missing ones as using all they requested, or the target. If that turns the
-    direction, no change. percent: usage is a share of what was requested, target in per cent.
+    No change within the tolerance. When scaling up, missing and unready pods count as unused; when
+    scaling down, missing ones as fully used, or at the target. If that reverses the direction, no
+    change.
+
+    Args:
+        current: Pods.
+        seen: Their metrics.
+        target: Of the metric, for each pod.
+        percent: Whether usage is a share of the request, and the target in per cent.
+        tolerance: Of the ratio of usage to target.
     """
     if seen.measured == 0:
         return current
@@ -128,10 +89,15 @@ def stabilised(
     now: float,
     windows: tuple[float, float],
 ) -> int:
-    """The current number brought within what was recommended lately.
+    """Stabilise a recommendation: the current number, limited by earlier recommendations.
 
-    earlier: (time, recommendation). windows: up and down, in seconds. Up to the least recommended
-    within the one, down to the most recommended within the other.
+    Args:
+        current: Pods.
+        desired: The new recommendation.
+        earlier: Times and recommendations.
+        now: Seconds.
+        windows: For scaling up and down, in seconds: up to the least recommended within the one,
+            down to the most recommended within the other.
     """
     low = min([desired, *(each for time, each in earlier if time > now - windows[0])])
     high = max([desired, *(each for time, each in earlier if time > now - windows[1])])
@@ -151,9 +117,15 @@ def limited(
     *,
     now: float,
 ) -> int:
-    """No faster than the policies allow, and within the bounds, minimum and maximum.
+    """Limit a change of the number of pods by policies and bounds.
 
-    rules: up, down. events: earlier changes up and down, (time, by how many pods).
+    Args:
+        current: Pods.
+        desired: Pods.
+        bounds: Minimum and maximum.
+        rules: For scaling up and down.
+        events: Earlier changes up and down: times and numbers of pods.
+        now: Seconds.
     """
     up, down = rules
     ups, downs = events
@@ -189,7 +161,7 @@ def limited(
 
 
 class Hpa:
-    """One autoscaler and what it remembers: recommendations and changes."""
+    """One horizontal pod autoscaler, with its earlier recommendations and changes."""
 
     def __init__(self, settings: HpaSettings) -> None:
         self._settings = settings
@@ -198,10 +170,10 @@ class Hpa:
         self._downs: list[tuple[float, int]] = []
 
     def step(self, now: float, current: int, seen: PodMetrics) -> int:
-        """How many pods there should be now."""
+        """The number of pods after an evaluation at `now` seconds."""
         settings = self._settings
         if current == 0 and settings.minimum > 0:
-            return 0  # somebody switched it off
+            return 0  # autoscaling is disabled
         desired = desired_replicas(
             current,
             seen,
@@ -209,13 +181,13 @@ class Hpa:
             percent=settings.metric == "cpu",
             tolerance=settings.tolerance,
         )
-        return self.settle(now, current, desired)
+        return self.apply_limits(now, current, desired)
 
-    def settle(self, now: float, current: int, desired: int) -> int:
-        """From what is recommended to what is done."""
+    def apply_limits(self, now: float, current: int, desired: int) -> int:
+        """The number of pods after stabilisation, policies and bounds."""
         settings = self._settings
         if current > settings.maximum or current < settings.minimum:
-            return self._done(now, current, max(settings.minimum, min(current, settings.maximum)))
+            return self._record(now, current, max(settings.minimum, min(current, settings.maximum)))
         up, down = settings.up, settings.down
         wanted = stabilised(current, desired, self._earlier, now, (up.window, down.window))
         longest = max(up.window, down.window)
@@ -224,9 +196,9 @@ class Hpa:
         bounds = (settings.minimum, settings.maximum)
         wanted = max(bounds[0], min(wanted, bounds[1]))
         new = limited(current, wanted, bounds, (up, down), (self._ups, self._downs), now=now)
-        return self._done(now, current, new)
+        return self._record(now, current, new)
 
-    def _done(self, now: float, current: int, new: int) -> int:
+    def _record(self, now: float, current: int, new: int) -> int:
         periods = [
             policy.period
             for rules in (self._settings.up, self._settings.down)
@@ -240,3 +212,45 @@ class Hpa:
         elif new < current:
             self._downs.append((now, current - new))
         return new
+
+
+class Keda:
+    """One KEDA scaled object: scales between none and one, the rest by an autoscaler."""
+
+    def __init__(self, settings: KedaSettings) -> None:
+        self._settings = settings
+        self._active_at = 0.0
+        self._hpa = Hpa(
+            HpaSettings(
+                minimum=max(1, settings.minimum),
+                maximum=settings.maximum,
+                metric="in-flight",
+                target=settings.target,
+                up=settings.up,
+                down=settings.down,
+            )
+        )
+
+    def poll(self, now: float, current: int, total: float) -> int:
+        """The number of pods after a poll: start the first, or end the last after the cool-down."""
+        if total > 0:
+            self._active_at = now
+            return max(1, current)
+        if (
+            self._settings.minimum == 0
+            and current > 0
+            and now - self._active_at >= self._settings.cooldown
+        ):
+            return 0
+        return current
+
+    def step(self, now: float, current: int, total: float) -> int:
+        """Evaluate the autoscaler on the total of all pods (an AverageValue).
+
+        The number is ceil(total / target), unless that is within the tolerance of 0.1.
+        """
+        if current == 0:
+            return 0
+        ratio = total / (self._settings.target * current)
+        desired = math.ceil(total / self._settings.target) if abs(1.0 - ratio) > 0.1 else current
+        return self._hpa.apply_limits(now, current, max(1, desired))

@@ -1,4 +1,4 @@
-"""What queueing theory says exactly: oracles for the simulator, and quick answers.
+"""Closed forms of queueing theory: oracles for the simulator.
 
 Rates and services in the same unit of time; `load` is arrival rate times mean service, in erlangs.
 """
@@ -60,7 +60,7 @@ def mmck_blocking(servers: int, load: float, room: int) -> float:
 
 
 def mmck_wait(servers: int, rate: float, service: float, room: int) -> float:
-    """Mean wait of those who are taken in M/M/c/K, by Little's law."""
+    """Mean wait of admitted requests in M/M/c/K, by Little's law."""
     share = _mmck(servers, rate * service, room)
     queue = math.fsum((count - servers) * share[count] for count in range(servers, room + 1))
     return queue / (rate * (1.0 - share[-1]))
