@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seawall.cli.arguments import Commands, Parser, add_json, requires_extra
+from seawall.cli.arguments import Commands, Parser, add_json, plural, requires_extra
 from seawall.cli.terminal import ProgressLine, color, exit_on_interrupt, progress_bar
 from seawall.errors import ConfigError
 from seawall.printable import printable
 
 if TYPE_CHECKING:
     from seawall.plan.decision.answer import Answer
+    from seawall.plan.decision.runs import Progress, Report
     from seawall.plan.inputs.question import Question
     from seawall.plan.inputs.question_file import QuestionFile
     from seawall.plan.inputs.workload import Workload
@@ -44,7 +45,7 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         "--check",
         type=Path,
         metavar="FILE",
-        help="check the deployment that FILE describes; exit status 1 if the objective is not met",
+        help="check the deployment that FILE describes; exit status 1 if it misses the objective",
     )
     parser.set_defaults(run=_run)
 
@@ -159,10 +160,18 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
     else:
-        sys.stdout.write(printable(format_answer(answer), keep="\n"))
+        sys.stdout.write(_highlighted(printable(format_answer(answer), keep="\n")))
         if arguments.html is not None:
             sys.stdout.write(f"report: {arguments.html}\n")
     return 0
+
+
+def _highlighted(text: str) -> str:
+    """Make the row of the choice bold on a terminal."""
+    return "".join(
+        color(line.rstrip("\n"), "bold") + "\n" if line.startswith(">") else line
+        for line in text.splitlines(keepends=True)
+    )
 
 
 def _write_html(answer: "Answer", path: Path) -> None:
@@ -300,18 +309,21 @@ def _share(text: str, name: str) -> float:
         raise ConfigError(f"{name}: {text!r} is not a share such as 1%") from None
 
 
-def _progress() -> tuple[Callable[[int], None] | None, Callable[[], None]]:
-    """How many simulations there were, on a terminal; nothing elsewhere."""
+def _progress() -> "tuple[Report | None, Callable[[], None]]":
+    """Make a callback that shows progress on a terminal, and another that removes it."""
     if not sys.stderr.isatty():
         return None, lambda: None
+    from seawall.plan.simulator.kernels import is_cached  # noqa: PLC0415 - imports numba
 
-    def show(runs: int) -> None:
-        if runs % 10 == 0:
-            sys.stderr.write(f"\r{runs} simulations")
-            sys.stderr.flush()
+    line = ProgressLine()
+    if not is_cached():
+        line.show("compiling the simulator, once after an installation: about a minute ...")
 
-    def done() -> None:
-        sys.stderr.write("\r" + " " * 24 + "\r")
-        sys.stderr.flush()
+    def show(progress: "Progress") -> None:
+        text = plural(progress.simulations, "simulation")
+        if progress.total:
+            bar = progress_bar(progress.done, progress.total)
+            text = f"{bar} {progress.done} of {progress.total} parts, {text}"
+        line.show(text)
 
-    return show, done
+    return show, line.end

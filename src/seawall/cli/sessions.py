@@ -137,7 +137,7 @@ async def _list(arguments: argparse.Namespace) -> int:
     if arguments.subject is None:
         return await _list_owners(arguments)
     if arguments.tenant is None:
-        raise ConfigError("--subject: give --tenant as well")
+        arguments.parser.error("--subject: give --tenant as well")
     async with _store(arguments) as store, asyncio.timeout(_CALL_SECONDS):
         page = await store.sessions(
             _owner(arguments), limit=arguments.limit, cursor=arguments.cursor
@@ -165,7 +165,7 @@ async def _list(arguments: argparse.Namespace) -> int:
 async def _list_owners(arguments: argparse.Namespace) -> int:
     """Print the owners of sessions, the one with the newest session first."""
     if arguments.cursor is not None:
-        raise ConfigError("--cursor: give --tenant and --subject as well")
+        arguments.parser.error("--cursor: give --tenant and --subject as well")
     owners: dict[tuple[str, str], _Owner] = {}
     progress = ProgressLine(only_terminal=True)
     cursor = None
@@ -225,8 +225,8 @@ def _print_owners(arguments: argparse.Namespace, owners: list[_Owner]) -> None:
     ]
     if len(owners) > len(shown):
         lines.append(f"{plural(len(owners) - len(shown), 'more owner')}: see --limit")
-    totals = f"{plural(sessions, 'session')} with {plural(turns, 'turn')}"
-    lines.append(f"{totals} of {plural(len(owners), 'owner')}")
+    summary = f"{plural(sessions, 'session')} with {plural(turns, 'turn')}"
+    lines.append(f"{summary} of {plural(len(owners), 'owner')}")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -26,7 +26,7 @@ from seawall.plan.decision.bill import shared_costs
 from seawall.plan.decision.comparison import All, curve_of, margin_of, ranked, sensitivity_of
 from seawall.plan.decision.notes import inputs_of, notes_of, summary_of
 from seawall.plan.decision.rule_of_thumb import rule_of_thumb
-from seawall.plan.decision.runs import SHARES, Outcome, SimulationRunner, TimePercentiles
+from seawall.plan.decision.runs import SHARES, Outcome, Report, SimulationRunner, TimePercentiles
 from seawall.plan.decision.search import (
     CandidateSearch,
     Evaluation,
@@ -35,7 +35,7 @@ from seawall.plan.decision.search import (
     misses_of,
 )
 from seawall.plan.decision.text import TITLES, configuration_words
-from seawall.plan.decision.variations import multiples
+from seawall.plan.decision.variations import multiples, variations
 from seawall.plan.decision.windows import Month, Window, month_of
 from seawall.plan.inputs.distributions import mean_of
 from seawall.plan.inputs.question import Question
@@ -51,14 +51,14 @@ _SERIES = 900  # bins of the spike in the answer
 def advise(
     question: Question,
     *,
-    progress: Callable[[int], None] | None = None,
+    progress: Report | None = None,
     workers: int | None = None,
 ) -> Answer:
     """Answer a question.
 
     Args:
         question: Workload, objective, options and prices.
-        progress: Called after each simulation with their number so far.
+        progress: Called after each simulation.
         workers: Threads; by default as many as there are processors.
 
     Raises:
@@ -75,6 +75,8 @@ def advise(
 
 
 def _answer(question: Question, month: Month, runs: SimulationRunner, began: float) -> Answer:
+    steps = multiples(question, month.a_day)
+    runs.total = len(PLATFORMS) + len(steps) + 2 * len(variations(question, month.a_day))
     finder = CandidateSearch(question, month, runs)
     sized = runs.each(lambda name: finder.confirm(finder.find(name), SEEDS), PLATFORMS)
     found: All = dict(zip(PLATFORMS, sized, strict=True))
@@ -86,7 +88,7 @@ def _answer(question: Question, month: Month, runs: SimulationRunner, began: flo
     platforms: dict[str, PlatformAnswer] = {
         name: _platform(finder, found[name], repeated[name], searched) for name in PLATFORMS
     }
-    curve = curve_of(question, found, runs, multiples(question, month.a_day), month.a_day)
+    curve = curve_of(question, found, runs, steps, month.a_day)
     sensitivity = sensitivity_of(question, found, runs, month.a_day)
     margin = margin_of(found, order)
     shared = shared_costs(question, month)

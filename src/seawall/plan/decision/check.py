@@ -1,7 +1,6 @@
 """The check for CI: whether a deployed configuration still meets the objective."""
 
 import math
-from collections.abc import Callable
 from statistics import fmean
 
 from msgspec import Struct, structs
@@ -10,7 +9,7 @@ from seawall.errors import ConfigError
 from seawall.plan.decision.advice import SEEDS, advise
 from seawall.plan.decision.answer import PlatformName
 from seawall.plan.decision.candidates import Candidate, eks, function, managed
-from seawall.plan.decision.runs import SimulationRunner
+from seawall.plan.decision.runs import Report, SimulationRunner
 from seawall.plan.decision.search import CandidateSearch, cost_misses
 from seawall.plan.decision.search import misses as misses_of_means
 from seawall.plan.decision.text import configuration_words
@@ -43,12 +42,12 @@ class CheckResult(Struct, frozen=True, kw_only=True):
     error_share: float
 
 
-def check(written: QuestionFile, *, progress: Callable[[int], None] | None = None) -> CheckResult:
+def check(written: QuestionFile, *, progress: Report | None = None) -> CheckResult:
     """Check the deployed configuration, else the best one; and the choice, if the file names one.
 
     Args:
         written: The question with what is deployed and expected.
-        progress: Called after each simulation with their number so far.
+        progress: Called after each simulation.
 
     Raises:
         ConfigError: The question makes no sense; the field is named.
@@ -65,7 +64,7 @@ def check(written: QuestionFile, *, progress: Callable[[int], None] | None = Non
 
 
 def _of_best(
-    question: Question, choice: PlatformName | None, progress: Callable[[int], None] | None
+    question: Question, choice: PlatformName | None, progress: Report | None
 ) -> CheckResult:
     answer = advise(question, progress=progress)
     best = answer.platforms[answer.choice]
@@ -83,9 +82,7 @@ def _of_best(
     )
 
 
-def _of_deployed(
-    question: Question, deployed: Deployed, progress: Callable[[int], None] | None
-) -> CheckResult:
+def _of_deployed(question: Question, deployed: Deployed, progress: Report | None) -> CheckResult:
     month = month_of(question)
     runs = SimulationRunner(progress=progress)
     try:

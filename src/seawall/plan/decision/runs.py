@@ -18,7 +18,7 @@ from seawall.plan.simulator.pods import slots_of
 from seawall.plan.simulator.result import Histogram, Result, Usage
 from seawall.plan.simulator.simulate import simulate
 
-__all__ = ["SHARES", "Outcome", "SimulationRunner", "TimePercentiles"]
+__all__ = ["SHARES", "Outcome", "Progress", "Report", "SimulationRunner", "TimePercentiles"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -76,15 +76,36 @@ class Outcome(Struct, frozen=True, kw_only=True):
         return 1.0 - self.served / self.requests if self.requests else 0.0
 
 
+class Progress(Struct, frozen=True):
+    """How far an answer is.
+
+    Attributes:
+        simulations: Simulations so far; how many there will be is not known in advance.
+        done: Parts of the answer that are done: platforms, points of the curve, varied inputs.
+        total: All parts; 0 if unknown.
+    """
+
+    simulations: int
+    done: int
+    total: int
+
+
+Report = Callable[[Progress], None]
+"""Called after each simulation, from any thread."""
+
+
 class SimulationRunner:
     """Runs simulations in threads (the compiled loops run without the GIL), each only once.
 
     Args:
         workers: Threads.
-        progress: Called after each run with their number so far.
+        progress: Called after each simulation.
+
+    Attributes:
+        total: Calls that `each` will make in all; for the progress.
     """
 
-    def __init__(self, *, workers: int = 2, progress: Callable[[int], None] | None = None) -> None:
+    def __init__(self, *, workers: int = 2, progress: Report | None = None) -> None:
         self._pool = ThreadPoolExecutor(workers)
         self._progress = progress
         self._outcomes: dict[tuple[object, ...], Outcome] = {}
@@ -94,6 +115,8 @@ class SimulationRunner:
         self._workloads: list[Workload] = []
         self._watched: set[int] = set()
         self._lock = threading.Lock()
+        self._done = 0
+        self.total = 0
         self.simulations = 0
         self.requests = 0
 
@@ -103,7 +126,14 @@ class SimulationRunner:
 
     def each(self, do: Callable[[T], U], what: Iterable[T]) -> list[U]:
         """Call `do` for each in parallel; results in order. Not to be called from within `do`."""
-        return list(self._pool.map(do, what))
+
+        def counted(item: T) -> U:
+            result = do(item)
+            with self._lock:
+                self._done += 1
+            return result
+
+        return list(self._pool.map(counted, what))
 
     def watch(self, window: Window) -> None:
         """Keep whole results of a window, for the series over time."""
@@ -161,9 +191,9 @@ class SimulationRunner:
             self._outcomes[key] = outcome
             if result.requests == result.served and not result.throttled:
                 self._undisturbed[undisturbed] = outcome
-            done = self.simulations
+            progress = Progress(self.simulations, self._done, self.total)
         if self._progress is not None:
-            self._progress(done)
+            self._progress(progress)
         return outcome
 
 

@@ -6,13 +6,14 @@ compiles. It notices a change of a function's own file alone, though these call 
 """
 
 import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 
-__all__ = ["compiled", "inlined"]
+__all__ = ["compiled", "inlined", "is_cached"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,6 +30,12 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
     """As `compiled`, and always inlined: passing the tuples of arrays would cost more."""
     return cast("Callable[P, R]", numba.njit(forceinline=True, **_OPTIONS)(function))
+
+
+def is_cached() -> bool:
+    """Whether the loops were compiled before, so that they are only read from the cache."""
+    folder = os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).resolve().parent
+    return any(Path(folder).rglob("*.nbi"))
 
 
 def _drop_stale() -> None:
