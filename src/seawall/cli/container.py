@@ -1,7 +1,7 @@
-"""`python -m seawall.cli.container [CONFIG]`: what a container image starts, wherever it runs.
+"""`python -m seawall.cli.container [CONFIG]`: entry point of the container image.
 
-On Lambda, which says so by AWS_LAMBDA_RUNTIME_API, it is the runtime of a function; anywhere else
-the HTTP server. With `--health` it asks the server whether it lives, for Docker's health check.
+Where AWS_LAMBDA_RUNTIME_API is set, which Lambda does, it is the runtime of a function; otherwise
+the HTTP server. With `--health` it checks that the server is alive, for Docker's health check.
 """
 
 import os
@@ -13,7 +13,7 @@ _HEALTH_SECONDS = 3.0
 
 
 def main(arguments: list[str]) -> int:
-    """The exit status. Without an argument the configuration is SEAWALL_CONFIG."""
+    """Start; the default configuration is SEAWALL_CONFIG. Returns the exit status."""
     if arguments == ["--health"]:
         return _health(os.environ)
     config = arguments[0] if arguments else os.environ.get("SEAWALL_CONFIG", "seawall.toml")

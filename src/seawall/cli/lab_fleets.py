@@ -33,7 +33,7 @@ Run a fleet on this machine, as real processes, until Ctrl-C or `seawall lab dow
   seawall lab up lambda                  environments under the local Runtime API
   seawall lab up lambda memory=1769 provisioned=10 cpu=1
 
-Words: pods, places, balance (pods); memory, concurrency, provisioned, in-flight, snapstart, idle,
+Options: pods, slots, balance (pods); memory, concurrency, provisioned, in-flight, snapstart, idle,
 timeout, init (lambda); cpu, store=URL of a DynamoDB, model=URL.
 """
 

@@ -194,8 +194,8 @@ def _print(
     if verification is not None:
         lines += [
             f"verified {verification.sessions:,} sessions",
-            f"{verification.same:>9,} the same",
-            f"{verification.ahead:>9,} gone on since",
+            f"{verification.same:>9,} identical",
+            f"{verification.ahead:>9,} newer in the target",
             f"{verification.missing:>9,} missing",
             f"{verification.differing:>9,} different",
             *verification.examples,
