@@ -21,8 +21,8 @@ from seawall.lab.calibration import save_calibration
 from seawall.lab.compare import Comparison, compare, largest_crowd
 from seawall.lab.compare_report import compare_html, compare_table
 from seawall.lab.fleet.spec import FleetSpec
-from seawall.lab.loop import raise_file_limit, run
 from seawall.lab.machine import this_machine
+from seawall.lab.processes import raise_file_limit, run
 from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson, Shape
 

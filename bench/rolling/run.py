@@ -29,8 +29,7 @@ from tests.servers import ServerProcess, running
 from tests.storage.stores import new_place
 
 from seawall.lab.demo import DemoIssuer, server_environment
-from seawall.lab.loop import raise_file_limit, run
-from seawall.lab.processes import Service, run_service
+from seawall.lab.processes import Service, raise_file_limit, run, run_service
 from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.statistics import percentiles
 from seawall.lab.surge.driver import drive

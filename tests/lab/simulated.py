@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from seawall.lab.sim_model.fault_file import parse_faults
+from seawall.lab.sim_model.faults import parse_faults
 from seawall.lab.sim_model.limits import SimLimits
 from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.sim_model.script import Script

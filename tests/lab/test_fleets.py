@@ -22,8 +22,7 @@ from seawall.errors import ConfigError
 from seawall.lab.control_groups import ControlGroups, ControlGroupsUnavailable
 from seawall.lab.fleet.balancer import run_balancer
 from seawall.lab.fleet.state import FleetState, load_state, process_start_ticks, save_state
-from seawall.lab.parent_death_signal import MARK, processes_with_mark
-from seawall.lab.processes import descendants
+from seawall.lab.processes import MARK, descendants, processes_with_mark
 from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.outcome import SurgeResult

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.errors import ConfigError
-from seawall.lab.sim_model.fault_file import load_faults, parse_faults
-from seawall.lab.sim_model.faults import FaultPlan, Rule, draw
+from seawall.lab.sim_model.faults import FaultPlan, Rule, draw, load_faults, parse_faults
 
 moments = st.floats(0, 10_000, allow_nan=False)
 words = st.text(max_size=12)

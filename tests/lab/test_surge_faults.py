@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from seawall.lab.loop import raise_file_limit
+from seawall.lab.processes import raise_file_limit
 from seawall.lab.surge import connector as connecting
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.outcome import Durability, Outcome, SurgeResult

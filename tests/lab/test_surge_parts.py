@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from seawall.errors import ConfigError
 from seawall.lab.surge.answer import Answer
-from seawall.lab.surge.arrivals import arrivals
 from seawall.lab.surge.export import to_k6, to_locust
 from seawall.lab.surge.health import saturation_reasons
 from seawall.lab.surge.questions import read_questions
@@ -26,6 +25,7 @@ from seawall.lab.surge.scenario import (
     Replay,
     Scenario,
     Shape,
+    arrivals,
 )
 from seawall.transport.sse import ServerSentEvent
 

@@ -112,7 +112,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _run(arguments: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415 - only what this command needs
 
-    from seawall.lab.loop import run  # noqa: PLC0415 - only what this command needs
+    from seawall.lab.processes import run  # noqa: PLC0415 - only what this command needs
     from seawall.lab.surge.export import to_k6, to_locust  # noqa: PLC0415
     from seawall.lab.surge.process import drive_in_subprocess  # noqa: PLC0415
     from seawall.lab.surge.report import as_html, as_json, as_table  # noqa: PLC0415
@@ -214,8 +214,12 @@ def _scenario(arguments: argparse.Namespace) -> "Scenario":
 
 
 def _load(arguments: argparse.Namespace, tokens: list[str]) -> "Open | Closed":
-    from seawall.lab.surge.arrivals import arrivals  # noqa: PLC0415
-    from seawall.lab.surge.scenario import Closed, Crowd, Open  # noqa: PLC0415
+    from seawall.lab.surge.scenario import (  # noqa: PLC0415
+        Closed,
+        Crowd,
+        Open,
+        arrivals,
+    )
     from seawall.plan.inputs.notation import parse_seconds  # noqa: PLC0415
 
     seconds = parse_seconds(arguments.seconds, "--for")

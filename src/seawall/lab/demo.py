@@ -19,8 +19,8 @@ from seawall.errors import SeawallError
 from seawall.identity.settings import JwtSettings
 from seawall.lab.processes import Service, run_service
 from seawall.lab.surge.outcome import Progress, SurgeResult
+from seawall.lab.surge.process import ProcessUsage, drive_watched
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Scenario, Simulated
-from seawall.lab.watched import ProcessUsage, drive_watched
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.transport.sse import SseParser
 

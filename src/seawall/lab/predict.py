@@ -19,9 +19,8 @@ from seawall.lab.calibration import Calibration
 from seawall.lab.fleet.spec import FleetSpec
 from seawall.lab.sim_model.reply import ReplyPlan, SimTimes
 from seawall.lab.statistics import Percentiles
-from seawall.lab.surge.arrivals import arrivals
 from seawall.lab.surge.outcome import SurgeResult
-from seawall.lab.surge.scenario import Open, Scenario, Simulated
+from seawall.lab.surge.scenario import Open, Scenario, Simulated, arrivals
 from seawall.plan import Arrivals, Eks, Lambda, Service, Stage, Workload, simulate
 from seawall.plan.inputs.distributions import Distribution, constant, empirical
 from seawall.plan.inputs.platforms import Platform

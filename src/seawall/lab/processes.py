@@ -1,13 +1,17 @@
 """Child processes of an experiment: started, waited for, measured, and always ended."""
 
 import asyncio
+import ctypes
+import gc
 import os
+import resource
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -16,15 +20,53 @@ from seawall.errors import SeawallError
 
 __all__ = [
     "ESTABLISHED",
+    "MARK",
+    "SERVER_NICENESS",
     "Consumption",
     "Service",
     "consumption",
     "descendants",
+    "kill_processes_with_mark",
     "listening_process",
     "open_files",
+    "parent_death_signal",
+    "processes_with_mark",
+    "raise_file_limit",
+    "run",
     "run_service",
     "tcp_sockets",
 ]
+
+T = TypeVar("T")
+
+_MANY_FILES = 1 << 20
+_MACOS_FILES = 10_240  # OPEN_MAX of macOS, beyond which it allows nobody
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run to the end, without collecting cycles: the lab must not stall while it measures."""
+    gc.disable()
+    try:
+        import uvloop  # noqa: PLC0415 - optional
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+def raise_file_limit() -> int:
+    """Allow as many open files as the system does, and say how many; a million where it is open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MANY_FILES
+    # Where there is no hard limit, the kernel has one of its own all the same, and refuses more.
+    for wanted in [hard] if hard != resource.RLIM_INFINITY else [_MANY_FILES, _MACOS_FILES]:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+        except (OSError, ValueError):
+            continue
+        return max(soft, wanted)
+    return soft
+
 
 # States of linux/include/net/tcp_states.h.
 ESTABLISHED = "01"
@@ -189,3 +231,71 @@ def open_files(pid: int) -> set[str]:
     except OSError:
         pass
     return found
+
+
+# In the environment of everything that a fleet starts, directly or not. Without "__" it is no
+# setting; the local Lambda hands on what begins with SEAWALL_.
+MARK = "SEAWALL_LAB"
+
+# How far what serves steps back (nice(2)) behind driver, model, store, balancer and the local
+# Lambda: in earnest those have machines of their own, and do not wait for a hundred starts.
+SERVER_NICENESS = 10
+
+_PR_SET_PDEATHSIG = 1
+
+
+def parent_death_signal(
+    number: signal.Signals, groups: Sequence[Path] = (), *, behind: int = 0
+) -> Callable[[], None]:
+    """To be called in the child before it becomes what it is to be (`preexec_fn`).
+
+    number: the signal that the kernel sends it when its parent ends, however that ends
+    (https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html); only on Linux. groups:
+    folders of control groups that it joins. behind: how far it steps back for others; see BEHIND.
+    """
+    control = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
+    parent = os.getpid()
+
+    def before() -> None:
+        if control is not None:
+            control(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+            if os.getppid() != parent:  # it ended before this was said
+                os.kill(os.getpid(), signal.SIGKILL)
+        if behind:
+            os.nice(behind)
+        for folder in groups:
+            (folder / "cgroup.procs").write_text("0")
+
+    return before
+
+
+def processes_with_mark(mark: str) -> list[int]:
+    """All processes of ours with this mark in their environment, without this one."""
+    wanted = f"{MARK}={mark}".encode()
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and int(folder.name) != os.getpid():
+            with suppress(OSError):  # gone, or somebody else's
+                if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+    return found
+
+
+def kill_processes_with_mark(mark: str) -> int:
+    """End them at once, also those that are frozen; how many there were."""
+    ended = 0
+    while pids := processes_with_mark(mark):
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                ended += 1
+        _reap(pids)
+    return ended
+
+
+def _reap(pids: list[int]) -> None:
+    """Wait until they have no environment any more: a zombie has none."""
+    for pid in pids:
+        with suppress(OSError):
+            while (Path(f"/proc/{pid}/environ")).read_bytes():
+                os.sched_yield()

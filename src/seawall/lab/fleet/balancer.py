@@ -11,9 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from seawall.errors import ConfigError, SeawallError
-from seawall.lab.loop import raise_file_limit
-from seawall.lab.parent_death_signal import parent_death_signal
-from seawall.lab.processes import Service
+from seawall.lab.processes import Service, parent_death_signal, raise_file_limit
 
 __all__ = ["find_balancer", "run_balancer"]
 

@@ -27,8 +27,14 @@ from seawall.lab.fleet.state import (
     save_state,
     tear_down,
 )
-from seawall.lab.parent_death_signal import MARK, SERVER_NICENESS, parent_death_signal
-from seawall.lab.processes import Service, listening_process, run_service
+from seawall.lab.processes import (
+    MARK,
+    SERVER_NICENESS,
+    Service,
+    listening_process,
+    parent_death_signal,
+    run_service,
+)
 from seawall.storage.settings import SessionSettings
 from seawall.transport.endpoint import Endpoint
 

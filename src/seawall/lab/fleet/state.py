@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.errors import ConfigError, SeawallError
-from seawall.lab.parent_death_signal import kill_processes_with_mark, processes_with_mark
+from seawall.lab.processes import kill_processes_with_mark, processes_with_mark
 
 __all__ = [
     "FleetState",

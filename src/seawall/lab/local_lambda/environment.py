@@ -17,8 +17,7 @@ from seawall.lab.local_lambda.http_server import HttpServer, serve
 from seawall.lab.local_lambda.invocation import FunctionError, Invocation, error_body
 from seawall.lab.local_lambda.runtime_api import InitFailed, RuntimeApi
 from seawall.lab.local_lambda.settings import FunctionSettings
-from seawall.lab.parent_death_signal import SERVER_NICENESS, parent_death_signal
-from seawall.lab.processes import consumption
+from seawall.lab.processes import SERVER_NICENESS, consumption, parent_death_signal
 
 __all__ = ["Environment", "Usage"]
 

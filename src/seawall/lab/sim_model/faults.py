@@ -8,10 +8,15 @@ luck of its own.
 """
 
 import re
+import tomllib
 from hashlib import blake2b
+from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
+import msgspec
 from msgspec import Meta, Struct, field
+
+from seawall.errors import ConfigError
 
 __all__ = [
     "Drop",
@@ -28,6 +33,8 @@ __all__ = [
     "Throttle",
     "Truncate",
     "draw",
+    "load_faults",
+    "parse_faults",
 ]
 
 _MAX_ATTEMPTS = 1 << 20  # messages whose attempts are remembered
@@ -238,3 +245,43 @@ class FaultPlan:
             del self._attempts[next(iter(self._attempts))]  # the one asked longest ago
         self._attempts[key] = attempt
         return attempt
+
+
+def load_faults(path: Path) -> FaultScript:
+    """Read a fault script file.
+
+    Raises:
+        ConfigError: it cannot be read, or is not a fault script; the message names file and key.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    try:
+        return msgspec.convert(found, FaultScript)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {_named(error)}") from error
+
+
+def parse_faults(body: bytes) -> FaultScript:
+    """A fault script in JSON.
+
+    Raises:
+        ConfigError: it is not one; the message names the key.
+    """
+    try:
+        return msgspec.json.decode(body, type=FaultScript)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(_named(error)) from error
+
+
+def _named(error: Exception) -> str:
+    """`Expected ... - at `$.rules[1].status`` told as `rules[1].status: Expected ...`."""
+    said, _, path = str(error).partition(" - at `$")
+    where = path.rstrip("`").lstrip(".")
+    own = re.match(r"(\w+): ", said) if where else None  # a rule's own check names the field
+    if own:
+        return f"{where}.{said}"
+    return f"{where}: {said}" if where else said

@@ -15,7 +15,6 @@ from itertools import count
 from typing import Any
 
 from seawall.lab.statistics import percentiles
-from seawall.lab.surge.arrivals import arrivals
 from seawall.lab.surge.connection import Connection, PendingTurn, request_bytes
 from seawall.lab.surge.connector import Connector, NoConnection
 from seawall.lab.surge.health import HealthWatch
@@ -28,7 +27,7 @@ from seawall.lab.surge.outcome import (
     summarise,
 )
 from seawall.lab.surge.read_back import read_back
-from seawall.lab.surge.scenario import Api, Closed, Open, Scenario
+from seawall.lab.surge.scenario import Api, Closed, Open, Scenario, arrivals
 from seawall.timers import TimingWheel
 from seawall.transport.endpoint import Endpoint
 

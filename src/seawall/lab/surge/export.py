@@ -9,8 +9,7 @@ import json
 import math
 
 from seawall.errors import ConfigError
-from seawall.lab.surge.arrivals import arrivals
-from seawall.lab.surge.scenario import Closed, Open, Scenario
+from seawall.lab.surge.scenario import Closed, Open, Scenario, arrivals
 
 __all__ = ["to_k6", "to_locust"]
 

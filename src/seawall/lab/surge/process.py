@@ -1,27 +1,35 @@
 """The driver as a process of its own, so that it measures others and not itself.
 
-`python -m seawall.lab.surge` takes a `Scenario` as JSON on standard input and writes progress, at
-the end the outcomes, a thousand a line, and last a `SurgeResult` without them, as JSON lines.
+`python -m seawall.lab.surge.process` reads a `Scenario` as JSON from standard input and writes JSON
+lines: progress, then the outcomes (a thousand a line), last a `SurgeResult` without outcomes.
 """
 
 import asyncio
 import os
 import signal
 import sys
+import time
 from asyncio.subprocess import PIPE
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import count
 
 import msgspec
 from msgspec import Struct
 
 from seawall.errors import ConfigError, SeawallError
-from seawall.lab.loop import raise_file_limit, run
+from seawall.lab.processes import consumption, raise_file_limit, run
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.outcome import Outcome, Progress, SurgeResult
 from seawall.lab.surge.scenario import Scenario
 
-__all__ = ["drive_in_subprocess", "main"]
+__all__ = [
+    "ProcessUsage",
+    "UsageSample",
+    "drive_in_subprocess",
+    "drive_watched",
+    "main",
+]
 
 _BATCH = 1_000  # outcomes a line
 _LONGEST_LINE = 1 << 24
@@ -61,7 +69,7 @@ async def drive_in_subprocess(
         SeawallError: it ended without a result.
     """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "seawall.lab.surge"),
+        *(sys.executable, "-m", "seawall.lab.surge.process"),
         stdin=PIPE,
         stdout=PIPE,
         limit=_LONGEST_LINE,
@@ -142,3 +150,80 @@ def main() -> int:
         write(_Outcomes(result.outcomes[start : start + _BATCH]))
     write(msgspec.structs.replace(result, outcomes=[]))
     return 0
+
+
+_SAMPLE_SECONDS = 0.1
+
+
+class UsageSample(Struct, array_like=True, frozen=True):
+    """At `at` seconds: CPU seconds since the beginning, memory now."""
+
+    at: float
+    cpu_seconds: float
+    resident_bytes: int
+
+
+class ProcessUsage(Struct, frozen=True):
+    """Of processes with their children, over a surge; the first sample is from before it."""
+
+    samples: list[UsageSample]
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Used in all."""
+        return self.samples[-1].cpu_seconds
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory."""
+        return max(each.resident_bytes for each in self.samples)
+
+    @property
+    def grown_bytes(self) -> int:
+        """How much more that was than before."""
+        return self.peak_bytes - self.samples[0].resident_bytes
+
+
+async def drive_watched(
+    scenario: Scenario,
+    pids: Sequence[int],
+    progress: Callable[[Progress], None] = lambda _: None,
+    *,
+    every: float = _SAMPLE_SECONDS,
+) -> tuple[SurgeResult, ProcessUsage]:
+    """Drive a scenario from another process; `pids`: whom to watch, with their children.
+
+    Raises:
+        SeawallError: the driver did not come to a result.
+    """
+    began = time.monotonic()
+    before = sum(consumption(pid).cpu_seconds for pid in pids)
+
+    def look() -> UsageSample:
+        now = [consumption(pid) for pid in pids]
+        return UsageSample(
+            round(time.monotonic() - began, 2),
+            round(sum(each.cpu_seconds for each in now) - before, 4),
+            sum(each.resident_bytes for each in now),
+        )
+
+    samples = [look()]
+
+    async def sample() -> None:
+        while True:
+            await asyncio.sleep(every)
+            samples.append(look())
+
+    sampling = asyncio.create_task(sample())
+    try:
+        result = await drive_in_subprocess(scenario, progress)
+    finally:
+        sampling.cancel()
+        with suppress(asyncio.CancelledError):
+            await sampling
+    samples.append(look())
+    return result, ProcessUsage(samples)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,10 +1,14 @@
 """A scenario: whom to drive at a server, and how; plain data for the driver's process."""
 
 import hashlib
+import math
+import random
+from collections.abc import Iterator
 from typing import Literal
 
 from msgspec import Struct, field
 
+from seawall.errors import ConfigError
 from seawall.lab.sim_model.reply import ReplyPlan, SimTimes, plan_reply
 
 __all__ = [
@@ -20,6 +24,7 @@ __all__ = [
     "Scenario",
     "Shape",
     "Simulated",
+    "arrivals",
     "digest_of",
 ]
 
@@ -140,3 +145,51 @@ class Scenario(Struct, frozen=True, kw_only=True):
 def digest_of(text: str) -> str:
     """Short enough to keep, long enough to tell texts apart."""
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def arrivals(crowds: list[Crowd], seed: int) -> list[tuple[float, int]]:
+    """In order: when somebody is due, in seconds, and which crowd is his.
+
+    Raises:
+        ConfigError: nobody comes at all.
+    """
+    chance = random.Random(seed)  # noqa: S311 - a simulation, not a secret
+    found = [
+        (due, index)
+        for index, crowd in enumerate(crowds)
+        for shape in crowd.shapes
+        for due in _times(shape, chance)
+    ]
+    if not found:
+        raise ConfigError("the crowd is empty: nobody comes; give a higher --rate, or longer")
+    return sorted(found)
+
+
+def _times(shape: Shape, chance: random.Random) -> Iterator[float]:
+    match shape:
+        case Instant():
+            yield from [shape.at] * shape.turns
+        case Poisson():
+            yield from _ramp(shape.rate, shape.rate, shape.seconds, shape.start, chance)
+        case Ramp():
+            yield from _ramp(shape.low, shape.high, shape.seconds, shape.start, chance)
+        case Replay():
+            yield from shape.times
+
+
+def _ramp(
+    low: float, high: float, seconds: float, start: float, chance: random.Random
+) -> Iterator[float]:
+    """A Poisson process with a linear rate.
+
+    By inversion: the arrivals of a process of rate 1, put where the integral of the rate,
+    low*t + (high-low)*t*t/(2*seconds), reaches them. Source: Çinlar, Introduction to Stochastic
+    Processes, 1975, section 4.7.
+    """
+    growth = (high - low) / seconds / 2.0 if seconds else 0.0
+    expected = (low + high) / 2.0 * seconds
+    reached = chance.expovariate(1.0)
+    while reached < expected:
+        # The stable form of the root, which also holds where the rate does not grow.
+        yield start + 2.0 * reached / (low + math.sqrt(low * low + 4.0 * growth * reached))
+        reached += chance.expovariate(1.0)
