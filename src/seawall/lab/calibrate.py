@@ -23,7 +23,7 @@ from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.outcome import SurgeResult
 from seawall.lab.surge.process import drive_in_subprocess
 from seawall.lab.surge.scenario import Closed, Crowd, Instant, Open, Scenario, Simulated
-from seawall.transport.endpoint import Endpoint
+from seawall.transport.http_client import Endpoint
 
 __all__ = ["calibrate", "crowd_scenario"]
 

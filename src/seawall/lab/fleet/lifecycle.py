@@ -36,7 +36,7 @@ from seawall.lab.processes import (
     run_service,
 )
 from seawall.storage.settings import SessionSettings
-from seawall.transport.endpoint import Endpoint
+from seawall.transport.http_client import Endpoint
 
 __all__ = ["Fleet", "run_fleet"]
 

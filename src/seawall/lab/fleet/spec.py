@@ -8,7 +8,7 @@ from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
 from seawall.lab.sim_model.reply import SimTimes
-from seawall.transport.endpoint import Endpoint
+from seawall.transport.http_client import Endpoint
 
 __all__ = ["FleetSpec", "parse_fleet"]
 

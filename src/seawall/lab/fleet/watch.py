@@ -16,9 +16,8 @@ from seawall.lab.local_lambda.server import STATS_PATH
 from seawall.lab.machine import busy_seconds
 from seawall.lab.processes import ESTABLISHED, consumption, descendants, open_files, tcp_sockets
 from seawall.lab.sim_model.connection import SimStats
-from seawall.transport.endpoint import Endpoint
 from seawall.transport.errors import TransportError
-from seawall.transport.http_client import HttpClient
+from seawall.transport.http_client import Endpoint, HttpClient
 
 __all__ = ["NOTABLE_OTHER_LOAD", "FleetSample", "FleetWatch", "watch_fleet"]
 

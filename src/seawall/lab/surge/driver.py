@@ -29,7 +29,7 @@ from seawall.lab.surge.outcome import (
 from seawall.lab.surge.read_back import read_back
 from seawall.lab.surge.scenario import Api, Closed, Open, Scenario, arrivals
 from seawall.timers import TimingWheel
-from seawall.transport.endpoint import Endpoint
+from seawall.transport.http_client import Endpoint
 
 __all__ = ["drive"]
 

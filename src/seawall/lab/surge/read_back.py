@@ -9,14 +9,13 @@ from msgspec import Struct
 
 from seawall.lab.surge.outcome import Durability, Outcome
 from seawall.lab.surge.scenario import Open, Scenario, digest_of
-from seawall.transport.endpoint import Endpoint
 from seawall.transport.errors import (
     ConnectFailed,
     ConnectionBroken,
     TransportError,
     TransportTimeout,
 )
-from seawall.transport.http_client import BufferedResponse, HttpClient
+from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 
 __all__ = ["read_back"]
 
