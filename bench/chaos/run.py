@@ -156,7 +156,7 @@ async def main(*, quick: bool, fallback: bool) -> dict[str, object]:
         )
         crowd = Scenario(
             url=server.url,
-            load=Closed(customers=customers, turns=3),
+            load=Closed(users=customers, turns=3),
             simulated=Simulated(times=TIMES),
             patience=TURN_SECONDS + 10.0,
         )

@@ -89,7 +89,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
 
         crowd = Scenario(
             url=server.url,
-            load=Closed(customers=options.customers, turns=10, think=0.2),
+            load=Closed(users=options.customers, turns=10, think=0.2),
             simulated=Simulated(times=TIMES),
         )
         over = asyncio.Event()

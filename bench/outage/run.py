@@ -108,7 +108,7 @@ async def main(*, quick: bool, kind: str) -> dict[str, object]:
                 now.slowest_first_text = max(now.slowest_first_text, added)
 
         crowd = Scenario(
-            url=server.url, load=Closed(customers=customers), simulated=Simulated(times=TIMES)
+            url=server.url, load=Closed(users=customers), simulated=Simulated(times=TIMES)
         )
         over = asyncio.Event()
         async with asyncio.TaskGroup() as group:

@@ -165,7 +165,7 @@ async def soak(minutes: float, customers: int, every: float, folder: Path) -> di
         at_start = await watch.sample()
         crowd = Scenario(
             url=server.url,
-            load=Closed(customers=customers, turns=10, think=0.5),
+            load=Closed(users=customers, turns=10, think=0.5),
             simulated=Simulated(times=TIMES),
         )
         over = asyncio.Event()

@@ -70,7 +70,7 @@ def test_a_long_result_arrives_whole_where_output_is_not_buffered(
 
 
 def test_customers_of_a_closed_loop_continue_their_sessions(site: Site) -> None:
-    scenario = at(site, Closed(customers=5, seconds=2.0, turns=3, settle=0.1), read_back=500)
+    scenario = at(site, Closed(users=5, seconds=2.0, turns=3, ramp_up=0.1), read_back=500)
     result = asyncio.run(drive(scenario, token=site.issuer.token))
     assert result.errors == {}
     assert result.peak_in_flight <= 5
@@ -81,7 +81,7 @@ def test_customers_of_a_closed_loop_continue_their_sessions(site: Site) -> None:
 
 
 def test_connections_are_let_go_of_where_nobody_collects_cycles(site: Site) -> None:
-    scenario = at(site, Closed(customers=5, seconds=1.5, settle=0.1))
+    scenario = at(site, Closed(users=5, seconds=1.5, ramp_up=0.1))
     gc.collect()
     gc.disable()
     try:
@@ -166,7 +166,7 @@ def test_a_stall_is_reported_in_full_by_the_open_loop_only(site: Site, pausing: 
     assert opened.errors == {}
     assert len(slow) >= 0.5 * rate * STALL_SECONDS / 2
     assert max(each.first_text or 0.0 for each in opened.outcomes) >= 0.9 * STALL_SECONDS
-    closed = stalled(site, pausing, Closed(customers=customers, seconds=4.5, settle=0.1))
+    closed = stalled(site, pausing, Closed(users=customers, seconds=4.5, ramp_up=0.1))
     slow = [each for each in closed.outcomes if each.total >= STALL_SECONDS / 2]
     assert closed.errors == {}
     assert len(slow) <= customers

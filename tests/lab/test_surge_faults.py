@@ -61,7 +61,7 @@ def test_an_answer_that_breaks_off_is_none_and_its_status_is_known() -> None:
 def test_customers_who_are_refused_do_not_storm(wanted: str) -> None:
     """At once they would ask hundreds of times in a second."""
     refusal = Answer(status=503, headers={"retry-after": wanted} if wanted else {})
-    load = Closed(customers=2, seconds=1.2, settle=0.0)
+    load = Closed(users=2, seconds=1.2, ramp_up=0.0)
     result = driven(script(refusal), lambda url: Scenario(url=url, load=load))
     assert result.refused == result.turns
     assert 2 <= result.turns <= (2 if wanted else 4)
@@ -69,7 +69,7 @@ def test_customers_who_are_refused_do_not_storm(wanted: str) -> None:
 
 def test_those_who_are_told_to_come_again_at_once_do() -> None:
     refusal = Answer(status=429, headers={"retry-after": "0"})
-    load = Closed(customers=1, seconds=0.5, settle=0.0)
+    load = Closed(users=1, seconds=0.5, ramp_up=0.0)
     result = driven(script(refusal), lambda url: Scenario(url=url, load=load))
     assert result.turns > 2
 
@@ -237,7 +237,7 @@ def test_failed_and_refused_turns_have_rows_of_their_own_and_nothing_to_obey() -
 
 def test_nobody_who_asked_is_no_success() -> None:
     result = driven(
-        script(Answer()), lambda url: Scenario(url=url, load=Closed(customers=1, seconds=0.0))
+        script(Answer()), lambda url: Scenario(url=url, load=Closed(users=1, seconds=0.0))
     )
     assert result.turns == 0
     assert not result.good

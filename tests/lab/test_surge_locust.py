@@ -57,6 +57,6 @@ def test_workers_share_the_arrivals(site: Site, tmp_path: Path) -> None:
 
 
 def test_customers_of_a_closed_loop_ask_again(site: Site, tmp_path: Path) -> None:
-    scenario = Scenario(url=site.url, load=Closed(customers=3, seconds=3.0))
+    scenario = Scenario(url=site.url, load=Closed(users=3, seconds=3.0))
     found = counted(site, tmp_path, scenario, *("-u", "3", "-r", "3", "-t", "3s", "-s", "60"))
     assert found["first text"] == found["whole turn"] > 3

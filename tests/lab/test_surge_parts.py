@@ -143,7 +143,7 @@ def test_questions_come_in_tabs_and_lines_of_json_as_well(tmp_path: Path) -> Non
 SCENARIOS = {
     "open": Scenario(url=URL, load=Open([Crowd(shapes=[Replay([0.0, 0.5, 2.0])])])),
     "chat": Scenario(url=URL, api="chat", load=Open([Crowd(shapes=[Instant(4)])])),
-    "closed": Scenario(url=URL, load=Closed(customers=3, seconds=5.0, think=1.0)),
+    "closed": Scenario(url=URL, load=Closed(users=3, seconds=5.0, think=1.0)),
 }
 
 

@@ -20,7 +20,7 @@ __all__ = ["add_parser", "number_range", "show_progress"]
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750, section 2.1
 _LONGEST_TOKEN = 16_384
-_SETTLE_SECONDS = 2.0  # within which the customers of a closed loop come
+_RAMP_UP_SECONDS = 2.0  # within which the virtual users of a closed loop start
 
 _DESCRIPTION = """\
 Drive a crowd of customers at a server, each with a streamed turn of its own; check every answer
@@ -231,11 +231,11 @@ def _load(arguments: argparse.Namespace, tokens: list[str]) -> "Open | Closed":
         if not seconds > 0:
             raise ConfigError("--for must be more than 0")
         return Closed(
-            customers=arguments.customers,
+            users=arguments.customers,
             seconds=seconds,
             turns=turns,
             think=0.0 if arguments.think is None else parse_seconds(arguments.think, "--think"),
-            settle=min(_SETTLE_SECONDS, seconds / 4),
+            ramp_up=min(_RAMP_UP_SECONDS, seconds / 4),
             tokens=tokens,
         )
     if not shapes:

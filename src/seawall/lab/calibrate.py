@@ -160,9 +160,9 @@ async def _warm_seconds(fleet: Fleet) -> float:
     scenario = structs.replace(
         crowd_scenario(fleet, Open([])),
         load=Closed(
-            customers=1,
+            users=1,
             seconds=_START_SECONDS + 3 * fleet.spec.times.duration[1],
-            settle=0.0,
+            ramp_up=0.0,
             tokens=fleet.tokens,
         ),
     )

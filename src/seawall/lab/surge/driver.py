@@ -274,7 +274,7 @@ class _Driver:
     async def _drive_closed(self, load: Closed, until: asyncio.Event) -> None:
         numbers = count()
         async with asyncio.TaskGroup() as group:
-            for customer in range(load.customers):
+            for customer in range(load.users):
                 group.create_task(self._virtual_user(customer, load, until, numbers))
 
     async def _virtual_user(
@@ -284,7 +284,7 @@ class _Driver:
         chance = random.Random(f"{self._scenario.seed} {customer}")  # noqa: S311 - a simulation
         token, signed_at = self._token(customer, load), time.monotonic()
         session, left = "", 0
-        await _pause(chance.random() * load.settle, until)
+        await _pause(chance.random() * load.ramp_up, until)
         async with asyncio.TaskGroup() as group:
             while not until.is_set():
                 if self._sign is not None and time.monotonic() - signed_at > _TOKEN_SECONDS:

@@ -287,7 +287,7 @@ def to_k6(scenario: Scenario) -> str:
     if isinstance(load, Closed):
         executor = {
             "executor": "constant-vus",
-            "vus": load.customers,
+            "vus": load.users,
             "duration": f"{load.seconds:g}s",
         }
     else:
@@ -326,7 +326,7 @@ def to_locust(scenario: Scenario) -> str:
         body = f'{{"model": {scenario.model!r}, "messages": {messages}, "stream": True}}'
     if isinstance(load, Closed):
         # -s: whoever is being answered at the end is not cut off.
-        users = load.customers
+        users = load.users
         time = f"{math.ceil(load.seconds)}s -s {math.ceil(scenario.patience)}"
     else:
         users = len(due)

@@ -95,11 +95,11 @@ class Closed(Struct, frozen=True, kw_only=True, tag="closed"):
     customers come.
     """
 
-    customers: int
+    users: int
     seconds: float = 60.0
     turns: int = 1
     think: float = 0.0
-    settle: float = 2.0
+    ramp_up: float = 2.0
     tokens: list[str] = []
 
 
