@@ -40,7 +40,7 @@ def test_where_no_groups_can_be_made_it_says_so(tmp_path: Path) -> None:
     own.write_text("0::/mine\n")
     (tmp_path / "cgroup.controllers").write_text("cpu\n")
     (tmp_path / "mine").mkdir()
-    with pytest.raises(ControlGroupsUnavailable, match="mine upwards hands on cpu"):
+    with pytest.raises(ControlGroupsUnavailable, match="mine upwards delegates cpu"):
         ControlGroups(tmp_path, own)
 
 
@@ -71,11 +71,11 @@ def test_pods_need_a_balancer(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["four"], "is not NAME=VALUE"),
-        (["memory=512"], "what kind"),
-        (["pods=2", "lambda"], "what kind"),
+        (["memory=512"], "no kind"),
+        (["pods=2", "lambda"], "no kind"),
         (["pods=0"], "pods: must be 1 or more"),
-        (["pods=2", "memory=512"], "memory: means nothing for pods"),
-        (["lambda", "balance=least"], "balance: means nothing for lambda"),
+        (["pods=2", "memory=512"], "memory: does not apply to pods"),
+        (["lambda", "balance=least"], "balance: does not apply to lambda"),
         (["lambda", "colour=red"], "colour: unknown"),
         (["lambda", "store=here"], "neither sqlite nor"),
         (["lambda", "store=http://host:port"], "neither sqlite nor"),
@@ -85,14 +85,19 @@ def test_pods_need_a_balancer(tmp_path: Path) -> None:
         (["lambda", "idle=0"], "idle: must be from"),
         (["lambda", "init=-1"], "init: must be from"),
         (["lambda", "provisioned=-1"], "provisioned: must be from"),
-        (["lambda", "cpu=0.5"], "cpu: of lambda is 0"),
-        (["lambda", "snapstart", "provisioned=1"], "snapstart: goes neither"),
-        (["lambda", "snapstart", "in-flight=2"], "snapstart: goes neither"),
+        (["lambda", "cpu=0.5"], "cpu: for lambda 0"),
+        (["lambda", "snapstart", "provisioned=1"], "snapstart: cannot be combined"),
+        (["lambda", "snapstart", "in-flight=2"], "snapstart: cannot be combined"),
     ],
 )
 def test_words_that_mean_nothing_are_told(words: list[str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         parse_fleet(words)
+
+
+def test_the_old_word_for_slots_is_accepted(caplog: pytest.LogCaptureFixture) -> None:
+    assert parse_fleet(["pods=1", "places=7"]).slots == 7
+    assert "places is now called slots" in caplog.text
 
 
 def test_words_become_a_fleet() -> None:

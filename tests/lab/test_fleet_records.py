@@ -43,8 +43,8 @@ def test_what_a_crash_left_is_taken_away_and_what_runs_is_not(records: Path) -> 
     assert not left.exists()
     assert not (records / "broken.json").exists()
     assert said == [
-        "broken: its record cannot be read; removed",
-        "crashed: had crashed; what was left is removed",
+        "broken: its state file is invalid; removed",
+        "crashed: had crashed; leftovers removed",
     ]
 
 
@@ -57,7 +57,7 @@ def test_a_crash_is_listed_for_an_hour(records: Path, capsys: pytest.CaptureFixt
     assert "fresh        crashed" in out
     assert "seawall lab down fresh" in out
     assert "old" not in out
-    assert "old: had crashed; what was left is removed" in errors
+    assert "old: had crashed; leftovers removed" in errors
     age(records / "fresh.json", 4_000)
     assert main(["lab", "ps"]) == 0
     assert capsys.readouterr().out == "there are no fleets\n"

@@ -115,7 +115,7 @@ def test_an_answer_to_another_question_is_no_answer(site: Site) -> None:
     scenario = msgspec.structs.replace(scenario, simulated=Simulated(seed=5, times=TIMES))
     result = asyncio.run(drive(scenario, token=site.issuer.token))
     assert result.completed == 0
-    assert result.errors == {"the answer is not the one to this question": 2}
+    assert result.errors == {"the answer does not match the question": 2}
 
 
 def test_whoever_is_not_let_in_is_told_why(site: Site) -> None:

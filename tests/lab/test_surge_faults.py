@@ -104,7 +104,7 @@ def test_patience_that_runs_out_in_the_drivers_own_line_is_the_drivers(
         script(HANG),
         lambda url: at_once(6, url.replace("http:", "https:"), patience=0.5),
     )
-    ours = "no connection in time, while waiting in the driver's own line"
+    ours = "no connection in time, while queued in the driver"
     assert result.errors == {ours: 4, "no connection in time": 2}
     assert f"4 turns: {ours}" in result.driver.saturated
     assert sum(each.late >= 0.5 for each in result.outcomes) == 4
@@ -182,7 +182,7 @@ def test_a_turn_is_looked_for_on_all_pages_of_its_session() -> None:
     assert (found.looked_up, found.found, found.unread) == (3, 1, 0)
     assert sorted(found.missing) == [
         "t0: it is not in its session",
-        "t1: another answer stands there",
+        "t1: its session has another answer",
     ]
 
 
@@ -194,7 +194,10 @@ def test_what_passes_is_read_again() -> None:
 
 
 def test_what_cannot_be_read_is_not_missing_but_not_good_either() -> None:
-    for answer, why in ((Answer(status=401), "status 401"), (Answer(body=b"<html>"), "not what")):
+    for answer, why in (
+        (Answer(status=401), "status 401"),
+        (Answer(body=b"<html>"), "unexpected body"),
+    ):
         found = looked_up(script(answer), "t1")
         assert (found.looked_up, found.found, found.missing, found.unread) == (0, 0, [], 1)
         assert why in found.why_unread[0]

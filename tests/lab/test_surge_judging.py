@@ -150,7 +150,7 @@ HOSTILE = {
         "unread",
     ),
     "an event of endless depth": (b'data: {"error":' + b"[" * 100_000 + b"\n\n", "unread"),
-    "an id that is no UTF-8": (b"id: \xff\nevent: x\ndata: {}\n\n", "where 1 was due"),
+    "an id that is no UTF-8": (b"id: \xff\nevent: x\ndata: {}\n\n", "where 1 was expected"),
     "an endless line": (b"data: " + b"x" * (2 << 20), "an event exceeds"),
     "an endless event": (b"data: x\n" * (5 << 17), "an event exceeds"),
     "endless comments": (

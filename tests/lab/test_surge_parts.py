@@ -96,14 +96,14 @@ def test_a_right_answer_is_right() -> None:
 
 def test_what_is_wrong_with_an_answer_is_told() -> None:
     good = turn("one", " two", " three")
-    assert "was due" in judged([*good[:2], *good[3:]]), "an event is missing"
-    assert "was due" in judged([*good[:3], good[2], *good[3:]]), "one is doubled"
-    assert "was due" in judged([good[0], good[2], good[1], *good[3:]]), "two are swapped"
+    assert "was expected" in judged([*good[:2], *good[3:]]), "an event is missing"
+    assert "was expected" in judged([*good[:3], good[2], *good[3:]]), "one is doubled"
+    assert "was expected" in judged([good[0], good[2], good[1], *good[3:]]), "two are swapped"
     assert "before the turn was completed" in judged(good[:-1])
     assert "after the end" in judged([*good, good[1]])
-    assert "not the one" in judged(good, "one two four")
+    assert "does not match" in judged(good, "one two four")
     other = ServerSentEvent(b"turn.completed", b'{"turn":"u","session":"s"}', good[-1].id)
-    assert "another turn" in judged([*good[:-1], other])
+    assert "not the one that was started" in judged([*good[:-1], other])
 
 
 def test_a_driver_is_to_be_trusted_until_it_is_late_or_busy() -> None:

@@ -1,4 +1,4 @@
-"""A comparison for a terminal, and as a page."""
+"""Reports of a comparison: terminal table and HTML page."""
 
 from collections.abc import Sequence
 from html import escape
@@ -13,13 +13,13 @@ _DOTS = 2_500
 _COLUMN = 22  # characters, at least
 _MEBIBYTE = 2**20
 _PREDICTED_NOTE = (
-    "<p>Foretold is what <code>seawall.plan</code> simulates for this fleet and this crowd from "
-    "the calibration alone. Driver, model, balancer and fleet share one machine.</p>"
+    "<p>Predicted: simulated by <code>seawall.plan</code> for this fleet and this crowd from the "
+    "calibration alone. Driver, model, balancer and fleet share one machine.</p>"
 )
 
 
 def compare_table(comparison: Comparison) -> str:
-    """For a terminal."""
+    """A table for a terminal."""
     lines = [comparison.machine]
     if comparison.bound is not None:
         lines.append(f"the crowd: {comparison.bound.why}")
@@ -44,7 +44,7 @@ def compare_table(comparison: Comparison) -> str:
 
 
 def compare_html(comparison: Comparison) -> str:
-    """A page that needs nothing else."""
+    """A self-contained HTML page."""
     parts = []
     for run in comparison.runs:
         parts += _section(run)
@@ -143,7 +143,7 @@ def _rows(fleets: Sequence[FleetResult]) -> list[tuple[str, list[str]]]:
         row("turns", "{r.turns:,}"),
         row("completed", "{r.completed:,}"),
         row("refused / failed", "{r.refused:,} / {r.failed:,}"),
-        row("looked up / durable", "{d.looked_up:,} / {d.found:,}"),
+        row("read back / durable", "{d.looked_up:,} / {d.found:,}"),
         times("first text, s (p50/p95/p99)", "first_text"),
         times("of it added", "added_first_text"),
         times("whole turn, s (p50/p95/p99)", "total"),
@@ -157,7 +157,10 @@ def _rows(fleets: Sequence[FleetResult]) -> list[tuple[str, list[str]]]:
         ),
         (
             "of balancer or local Lambda, ms",
-            [f"{each.around_cpu_seconds / max(1, each.result.turns) * 1e3:.1f}" for each in fleets],
+            [
+                f"{each.infrastructure_cpu_seconds / max(1, each.result.turns) * 1e3:.1f}"
+                for each in fleets
+            ],
         ),
         *(
             [
@@ -179,10 +182,13 @@ def _rows(fleets: Sequence[FleetResult]) -> list[tuple[str, list[str]]]:
                 for each in fleets
             ],
         ),
-        ("processors used by others", [f"{each.others:.2f}" for each in fleets]),
+        ("processors used by other processes", [f"{each.other_processors:.2f}" for each in fleets]),
         (
             "processor time, calibrated = 1",
-            ["-" if each.slower is None else f"{each.slower:.2f}" for each in fleets],
+            [
+                "-" if each.cpu_time_ratio is None else f"{each.cpu_time_ratio:.2f}"
+                for each in fleets
+            ],
         ),
         ("driver, of a processor", [f"{each.result.driver.cpu_share:.0%}" for each in fleets]),
     ]
@@ -202,10 +208,10 @@ def _predicted_rows(fleets: Sequence[FleetResult]) -> list[tuple[str, list[str]]
 
     return [
         *(
-            (f"foretold first text {key}, s", [first_text(each, key) for each in fleets])
+            (f"predicted first text {key}, s", [first_text(each, key) for each in fleets])
             for key in ("p50", "p95", "p99")
         ),
-        ("foretold cold starts", [cold_starts(each) for each in fleets]),
+        ("predicted cold starts", [cold_starts(each) for each in fleets]),
     ]
 
 
@@ -228,7 +234,7 @@ def _dots(title: str, fleets: Sequence[FleetResult], name: str) -> str:
 
 
 def _shares(fleets: Sequence[FleetResult]) -> list[Series]:
-    """The distribution of what was measured."""
+    """The measured distribution of time to first text."""
     found = []
     for each in fleets:
         times = sorted(o.first_text or 0.0 for o in each.result.outcomes if not o.error)
@@ -245,8 +251,8 @@ def _sample_series(fleets: Sequence[FleetResult], name: str, scale: float = 1.0)
     return [
         Series(
             each.title,
-            [look.at for look in each.looks],
-            [getattr(look, name) * scale for look in each.looks],
+            [sample.at for sample in each.samples],
+            [getattr(sample, name) * scale for sample in each.samples],
         )
         for each in fleets
     ]

@@ -1,7 +1,7 @@
-"""The simulated model's HTTP/1.1: requests in, replies out when they are due.
+"""Connections of the simulated model: HTTP/1.1 requests in, timed replies out.
 
-Protocols by hand and one timer for all streams, so that it can share a machine with what it
-loads. A reply that is well takes the short way, with nothing in it about faults.
+A plain asyncio protocol and one timing wheel for all streams keep the model cheap enough to share a
+machine with the system under load. A reply without faults takes a short path of its own.
 """
 
 import asyncio
@@ -29,11 +29,16 @@ __all__ = [
 
 
 class SimStats(Struct):
-    """Counts since the start; `open_streams` and `connections` are the present.
+    """Counters since the start; `open_streams` and `connections` are current values.
 
-    requests: for completions; each is either refused or started, and what was started is open,
-    completed, cancelled by the client or broken by a fault. accepted: connections, ever.
-    models: requests by the name of the model. faults: those given, by kind; limits by their name.
+    Every request is refused or started; every started one is open, completed, cancelled by the
+    client or broken by a fault.
+
+    Attributes:
+        requests: Requests for completions.
+        accepted: Connections accepted in total.
+        models: Requests by model name.
+        faults: Injected faults by kind, and refusals by the name of the limit.
     """
 
     open_streams: int = 0
@@ -51,19 +56,19 @@ class SimStats(Struct):
     faults: dict[str, int] = field(default_factory=dict)
 
     def count_started(self) -> None:
-        """A request begins to be answered."""
+        """Count a started reply."""
         self.started += 1
         self.open_streams += 1
         self.peak_streams = max(self.peak_streams, self.open_streams)
 
     def count_connection(self) -> None:
-        """A connection was accepted."""
+        """Count an accepted connection."""
         self.accepted += 1
         self.connections += 1
         self.peak_connections = max(self.peak_connections, self.connections)
 
     def count_fault(self, kind: str) -> None:
-        """A fault was given."""
+        """Count an injected fault or a refusal."""
         self.faults[kind] = self.faults.get(kind, 0) + 1
 
 
@@ -75,35 +80,35 @@ _encode = msgspec.json.Encoder().encode
 
 
 class SteppedReply(Struct):
-    """A reply step by step. limits: of its model, where there are any."""
+    """A reply as a sequence of steps, with the limits of its model, if any."""
 
     steps: Iterator[Step]
     limits: Limits | None
 
 
 class ModelBackend(Protocol):
-    """What a connection asks of the model behind it."""
+    """The part of the model that a connection uses."""
 
     stats: SimStats
     wheel: TimingWheel
     connections: "set[Connection]"
 
     def answer(self, request: ChatRequest) -> Reply | SteppedReply | Refusal:
-        """Decide the answer to a request."""
+        """Decide the response to a request."""
 
     def listed(self) -> dict[str, object]:
-        """The models, as `/v1/models` lists them."""
+        """The response to `/v1/models`."""
 
     def replace_faults(self, script: bytes) -> dict[str, int]:
-        """Follow another fault script from now on.
+        """Replace the fault script.
 
         Raises:
-            ConfigError: it is not one; the message names the key.
+            ConfigError: The script is invalid; the message names the key.
         """
 
 
 class Connection(asyncio.Protocol):
-    """One client connection; one request at a time, as HTTP clients of models send them."""
+    """One client connection; it takes one request at a time and aborts on pipelining."""
 
     __slots__ = ("_body", "_head", "_limits", "_model", "_pending", "_reader", "_transport")
 
@@ -123,7 +128,7 @@ class Connection(asyncio.Protocol):
         self._model.stats.count_connection()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """See asyncio.Protocol; a stream that was not at its end counts as cancelled."""
+        """See asyncio.Protocol; an unfinished stream counts as cancelled."""
         self._model.connections.discard(self)
         self._model.stats.connections -= 1
         if self._pending is not None:
@@ -143,20 +148,20 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _read(self) -> bool:
-        """Go on with what has come; whether a request was whole."""
+        """Process received bytes; return whether a complete request was handled."""
         reader = self._reader
         if self._head is None:
             self._head = reader.next_head()
             if self._head is None:
                 return False
-            if self._pending is not None:  # before the answer to the one before: see the class
+            if self._pending is not None:  # pipelined: not supported
                 self._transport.abort()
                 return False
             if self._head.expects_continue and not reader.complete:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._body += reader.read_body()
         if len(self._body) > _MAX_BODY_BYTES:
-            self._refuse(invalid(413, "the body is too large"))
+            self._refuse(invalid(413, "The body is too large."))
             self._transport.close()
             return False
         if not reader.complete:
@@ -177,18 +182,18 @@ class Connection(asyncio.Protocol):
         elif path.endswith(b"/models"):
             self._write(200, _encode(self._model.listed()))
         else:
-            self._refuse(invalid(404, f"nothing is at {path.decode('latin-1')}"))
+            self._refuse(invalid(404, f"No such endpoint: {path.decode('latin-1')}"))
 
     def interrupt(self) -> None:
-        """An outage: what is being answered is reset and counts as broken, an idle one closed."""
+        """Start of an outage: reset the open stream, which counts as broken; close an idle one."""
         if self._pending is None:
             self._transport.close()
         else:
             self._end("reset")
 
     def _reset(self) -> None:
-        held = self._transport.get_extra_info("socket")
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
+        raw_socket = self._transport.get_extra_info("socket")
+        raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
         self._transport.abort()
 
     def _complete(self, body: bytes) -> None:
@@ -214,7 +219,7 @@ class Connection(asyncio.Protocol):
             self._refuse(invalid(400, str(error)))
 
     def _send_reply(self, reply: Reply) -> None:
-        """A reply that is well."""
+        """Send a reply without faults."""
         due = asyncio.get_running_loop().time() + reply.first
         if reply.whole:
             self._pending = pending = iter((reply.whole,))
@@ -228,7 +233,7 @@ class Connection(asyncio.Protocol):
 
         def send(due: float, left: int) -> None:
             if self._pending is not pending:
-                return  # the client has gone
+                return  # the client has disconnected
             chunk = next(pending)
             if left == 1:
                 self._transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(chunk), chunk))
@@ -246,7 +251,7 @@ class Connection(asyncio.Protocol):
             self._end("complete")
 
     def _send_steps(self, played: SteppedReply) -> None:
-        """A reply step by step; times stretch with the load of its model."""
+        """Send a reply step by step; delays stretch with the load of its model."""
         self._pending = pending = played.steps
         self._limits = limits = played.limits
         if limits is not None:
@@ -254,7 +259,7 @@ class Connection(asyncio.Protocol):
 
         def take(step: Step | None, due: float) -> None:
             if step is None or self._pending is not pending:
-                return  # it hangs, or the client has gone
+                return  # it hangs, or the client has disconnected
             if step.data:
                 self._transport.write(step.data)
             if step.end:

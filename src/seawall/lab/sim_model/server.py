@@ -1,7 +1,6 @@
 """The simulated model: a server that speaks OpenAI's wire protocol with set service times.
 
-It is a simulator for load and tests, not a model, and misbehaves as providers do where it is
-told to: docs/simulated-model.md.
+For load and for tests; it injects faults and limits on request: docs/simulated-model.md.
 """
 
 import asyncio
@@ -41,9 +40,10 @@ _BACKLOG = 4_096
 
 
 class Listeners:
-    """Sockets on one port; several, because an event loop takes one connection of each a round.
+    """Listening sockets on one port, closed and opened again for outages.
 
-    A further socket holds the port and never listens, so that nobody takes it in an outage.
+    There are several because an event loop accepts one connection per socket and iteration. Another
+    socket stays bound without listening, so that the port is not taken during an outage.
     """
 
     def __init__(self, host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
@@ -73,7 +73,7 @@ class Listeners:
         return bool(self._servers)
 
     async def open(self) -> None:
-        """Accept connections."""
+        """Start to accept connections."""
         loop = asyncio.get_running_loop()
         for _ in range(_LISTENERS):
             listener = socket.create_server(
@@ -83,7 +83,7 @@ class Listeners:
             self._servers.append(server)
 
     def close(self) -> None:
-        """Refuse connections; those that are open stay."""
+        """Refuse new connections; open ones stay."""
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -93,10 +93,7 @@ _SCRIPT_INTERVAL = 0.01
 
 
 class SimModel:
-    """A simulated model; `serve` makes it reachable.
-
-    models: the names that are listed; others are answered too.
-    """
+    """A simulated model; `serve` makes it reachable."""
 
     def __init__(
         self,
@@ -108,6 +105,16 @@ class SimModel:
         limits: SimLimits | None = None,
         models: Sequence[str] = ("simulated",),
     ) -> None:
+        """Create a model.
+
+        Args:
+            seed: Of replies and faults.
+            times: Service times.
+            script: Replies and tool calls that are fixed.
+            faults: Fault script; None for none.
+            limits: Limits of each model name; None for none.
+            models: Names to list; requests with other names are answered as well.
+        """
         self.stats = SimStats()
         self.wheel = TimingWheel()
         self.connections: set[Connection] = set()
@@ -123,7 +130,7 @@ class SimModel:
         self._refusing = False
 
     async def serve(self, host: str, port: int, announce: Callable[[int], None]) -> None:
-        """Serve until cancelled; `announce` is told the port. The fault script begins now."""
+        """Serve until cancelled. The fault script starts now; `announce` gets the port."""
         with Listeners(host, port, lambda: Connection(self)) as listeners:
             self._began = self._now()
             await self._listen(listeners)
@@ -137,7 +144,7 @@ class SimModel:
                 await self._listen(listeners)
 
     def answer(self, request: ChatRequest) -> Reply | SteppedReply | Refusal:
-        """Decide the answer to a request: quotas first, then faults, then the reply itself."""
+        """Decide the response to a request: quotas first, then faults, then the reply."""
         stats, name = self.stats, request.model
         stats.requests += 1
         stats.models[name] = stats.models.get(name, 0) + 1
@@ -166,7 +173,7 @@ class SimModel:
         return SteppedReply(reply_steps(self.reply(request), rule, headers), limits)
 
     def reply(self, request: ChatRequest) -> Reply:
-        """What is said where nothing goes wrong."""
+        """The reply without faults."""
         last, message = _last_user_message(request)
         number = sum(each.role == "assistant" for each in request.messages[last + 1 :])
         step = self._script.step(message, number)
@@ -201,10 +208,10 @@ class SimModel:
         return {"object": "list", "data": data}
 
     def replace_faults(self, script: bytes) -> dict[str, int]:
-        """Follow another fault script (JSON) from now on; its clock and attempts begin anew.
+        """Replace the fault script (JSON); its clock and attempts start anew.
 
         Raises:
-            ConfigError: it is not one; the one before stays.
+            ConfigError: The script is invalid; the current one stays.
         """
         found = parse_faults(script)
         self._plan = FaultPlan(found, seed=self._seed)
@@ -213,7 +220,7 @@ class SimModel:
         return {"rules": len(found.rules)}
 
     async def _listen(self, listeners: Listeners) -> None:
-        """Listen, or do not, as the script has it now."""
+        """Open or close the listeners as the fault script says."""
         refusing = self._plan.refuses(self._elapsed())
         if refusing and not self._refusing:
             self.stats.count_fault("refuse")
@@ -237,7 +244,7 @@ class SimModel:
 
 
 def _last_user_message(request: ChatRequest) -> tuple[int, str]:
-    """Where the customer's last message is, and its text; -1 and "" where there is none."""
+    """Index and text of the last user message; -1 and "" if there is none."""
     for index in range(len(request.messages) - 1, -1, -1):
         if request.messages[index].role == "user":
             return index, text_of(request.messages[index])

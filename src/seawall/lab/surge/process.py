@@ -1,4 +1,4 @@
-"""The driver as a process of its own, so that it measures others and not itself.
+"""The driver in a process of its own, so that measuring does not disturb it.
 
 `python -m seawall.lab.surge.process` reads a `Scenario` as JSON from standard input and writes JSON
 lines: progress, then the outcomes (a thousand a line), last a `SurgeResult` without outcomes.
@@ -36,13 +36,13 @@ _LONGEST_LINE = 1 << 24
 
 
 class _Outcomes(Struct, frozen=True, tag="outcomes", tag_field="kind"):
-    """Some of a result's outcomes."""
+    """A batch of a result's outcomes."""
 
     outcomes: list[Outcome]
 
 
 class _Failed(Struct, frozen=True, tag="failed", tag_field="kind"):
-    """Why there is no result."""
+    """The reason why there is no result."""
 
     reason: str
 
@@ -57,23 +57,23 @@ async def drive_in_subprocess(
     *,
     interruptible: bool = False,
 ) -> SurgeResult:
-    """Drive a scenario from another process.
+    """Run a scenario in a driver process.
 
     Args:
-        scenario: What to drive.
+        scenario: What to run.
         progress: Called five times a second.
-        interruptible: Ctrl-C stops the driver, which then says what was done; a second one ends
-            both at once. Else it only ends both.
+        interruptible: Ctrl-C stops the driver, which then returns a partial result; a second
+            Ctrl-C ends both processes at once. Otherwise Ctrl-C ends both.
 
     Raises:
-        SeawallError: it ended without a result.
+        SeawallError: The driver ended without a result.
     """
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "seawall.lab.surge.process"),
         stdin=PIPE,
         stdout=PIPE,
         limit=_LONGEST_LINE,
-        start_new_session=True,  # else a terminal's Ctrl-C would reach it as well
+        start_new_session=True,  # else a terminal's Ctrl-C would reach it directly
     )
     if process.stdin is None or process.stdout is None:
         raise SeawallError("the surge driver has no pipes")
@@ -122,18 +122,18 @@ def _stop_by_interrupt(process: asyncio.subprocess.Process) -> None:
 
 
 def main() -> int:
-    """Drive the scenario that stands on standard input."""
+    """Run the scenario on standard input."""
     raise_file_limit()
     scenario = msgspec.json.decode(sys.stdin.buffer.read(), type=Scenario)
 
-    # Of its own: with PYTHONUNBUFFERED standard output may take only the beginning of a long line.
+    # Not sys.stdout: with PYTHONUNBUFFERED it may write only a part of a long line.
     out = os.fdopen(sys.stdout.fileno(), "wb", closefd=False)
 
     def write(message: _Message) -> None:
         try:
             out.write(msgspec.json.encode(message) + b"\n")
             out.flush()
-        except BrokenPipeError:  # whoever asked for it is gone
+        except BrokenPipeError:  # the parent process has ended
             os._exit(1)
 
     async def driven() -> SurgeResult:
@@ -156,7 +156,7 @@ _SAMPLE_SECONDS = 0.1
 
 
 class UsageSample(Struct, array_like=True, frozen=True):
-    """At `at` seconds: CPU seconds since the beginning, memory now."""
+    """A sample at `at` seconds: CPU seconds since the start, current memory."""
 
     at: float
     cpu_seconds: float
@@ -164,23 +164,23 @@ class UsageSample(Struct, array_like=True, frozen=True):
 
 
 class ProcessUsage(Struct, frozen=True):
-    """Of processes with their children, over a surge; the first sample is from before it."""
+    """Resources used by processes and their children; the first sample precedes the run."""
 
     samples: list[UsageSample]
 
     @property
     def cpu_seconds(self) -> float:
-        """Used in all."""
+        """Total processor time used."""
         return self.samples[-1].cpu_seconds
 
     @property
     def peak_bytes(self) -> int:
-        """The most memory."""
+        """Peak of resident memory."""
         return max(each.resident_bytes for each in self.samples)
 
     @property
     def grown_bytes(self) -> int:
-        """How much more that was than before."""
+        """Peak of resident memory above its value before the run."""
         return self.peak_bytes - self.samples[0].resident_bytes
 
 
@@ -191,15 +191,21 @@ async def drive_watched(
     *,
     every: float = _SAMPLE_SECONDS,
 ) -> tuple[SurgeResult, ProcessUsage]:
-    """Drive a scenario from another process; `pids`: whom to watch, with their children.
+    """Run a scenario in a driver process and sample the resources of other processes meanwhile.
+
+    Args:
+        scenario: What to run.
+        pids: Processes to sample, with their children.
+        progress: Called five times a second.
+        every: Seconds between samples.
 
     Raises:
-        SeawallError: the driver did not come to a result.
+        SeawallError: The driver ended without a result.
     """
     began = time.monotonic()
     before = sum(consumption(pid).cpu_seconds for pid in pids)
 
-    def look() -> UsageSample:
+    def take_sample() -> UsageSample:
         now = [consumption(pid) for pid in pids]
         return UsageSample(
             round(time.monotonic() - began, 2),
@@ -207,12 +213,12 @@ async def drive_watched(
             sum(each.resident_bytes for each in now),
         )
 
-    samples = [look()]
+    samples = [take_sample()]
 
     async def sample() -> None:
         while True:
             await asyncio.sleep(every)
-            samples.append(look())
+            samples.append(take_sample())
 
     sampling = asyncio.create_task(sample())
     try:
@@ -221,7 +227,7 @@ async def drive_watched(
         sampling.cancel()
         with suppress(asyncio.CancelledError):
             await sampling
-    samples.append(look())
+    samples.append(take_sample())
     return result, ProcessUsage(samples)
 
 
