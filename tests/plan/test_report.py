@@ -1,9 +1,7 @@
 """The report: whole in itself, true to the answer, safe, and alive in a browser."""
 
-import html
 import json
 import re
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from seawall.plan.decision.advice import advise
 from seawall.plan.decision.answer import PLATFORMS, Answer, Figure, Input
 from seawall.plan.inputs.question import Question
 from seawall.plan.output.report import render_report, write_report
-from tests.install_browser import require_browser
+from tests.plan.browser import open_page, visit
 
 EVIL = "<script>alert(1)</script>\"'&amp;</textarea>--></script>"
 VOID = {"meta", "input", "br", "img", "link", "hr"}
@@ -156,7 +154,7 @@ def nobody_served(answer: Answer) -> Answer:
 def test_an_answer_in_which_little_is_there(answer: Answer) -> None:
     text = render_report(nobody_served(answer))
     assert Page(text).open == []
-    assert "No platform holds the objective" in text
+    assert "No platform meets the objective" in text
     assert "The busiest time, second by second" in text
     assert "in the spike" not in " ".join(Page(text).texts["caption"])
     assert "EUR " in text
@@ -165,7 +163,6 @@ def test_an_answer_in_which_little_is_there(answer: Answer) -> None:
 
 # What a reader does, done by a script in the page; what comes of it is written into the page.
 VISIT = """
-const found = {};
 const $ = (selector, within = document) => within.querySelector(selector);
 const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
 const at = (frame, part, kind) => {
@@ -209,28 +206,14 @@ found.texts = $$(".axis text").filter((each) => {
   const [box, frame] = [each, each.closest("svg")].map((one) => one.getBoundingClientRect());
   return box.left < frame.left - 1 || box.right > frame.right + 1 || box.bottom > frame.bottom + 1;
 }).map((each) => each.textContent);
-window.parent.document.body.append(Object.assign(window.parent.document.createElement("pre"),
-  { id: "visit", textContent: JSON.stringify(found) }));
 """
-
-
-def chromium(page: Path, tmp_path: Path) -> tuple[str, str]:
-    """The document after its scripts ran, and what the browser complained about."""
-    done = subprocess.run(
-        [require_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-         "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}",
-         "--enable-logging=stderr", "--window-size=1280,1200", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return done.stdout, "\n".join(complaints)
 
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_browser_opens_it_without_complaint(answer: Answer, tmp_path: Path, whole: bool) -> None:
     page = tmp_path / "report.html"
     write_report(answer if whole else nobody_served(answer), page)
-    document, complaints = chromium(page, tmp_path)
+    document, complaints = open_page(page, tmp_path)
     assert complaints == ""
     assert document.count('class="frame"') == 13
 
@@ -239,19 +222,7 @@ def test_a_browser_opens_it_without_complaint(answer: Answer, tmp_path: Path, wh
 def test_a_reader_points_zooms_switches_and_prints(
     answer: Answer, tmp_path: Path, width: int
 ) -> None:
-    page = tmp_path / "report.html"
-    text = render_report(answer)
-    # The page's own policy would not let the reader's script run.
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
-    text = text.replace("</body>", f"<script>{VISIT}</script></body>")
-    # A window is not as narrow as a telephone; a frame may be.
-    frame = f'<iframe srcdoc="{html.escape(text)}" width="{width}" height="1200"></iframe>'
-    page.write_text(f"<!doctype html><body>{frame}</body>", encoding="utf-8")
-    document, complaints = chromium(page, tmp_path)
-    assert complaints == ""
-    visit = re.search(r'<pre id="visit">(.*?)</pre>', document, re.DOTALL)
-    assert visit is not None
-    found = json.loads(html.unescape(visit[1]))
+    found = visit(render_report(answer), VISIT, width, tmp_path)
     assert found["charts"] == 13
     assert all(path and "NaN" not in path for path in found["paths"])
     assert found["bars"] > 2 * len(PLATFORMS)

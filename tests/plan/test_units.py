@@ -164,7 +164,7 @@ def test_locusts_history_is_counts(tmp_path: Path) -> None:
         ("timestamp,duration_ms\n1,-3\n", ":2: duration_ms: -3 is not a positive number"),
         ("timeStamp,elapsed\n1764064800000,\n", ":2: the duration: '' is not a number"),
         ("Type,Name,Request Count\nGET,/x,3\n", ":1: no column of times"),
-        ("ServerProcess 30s test @ http://x/\n  2 threads\n", ":1: no column of times"),
+        ("Running 30s test @ http://x/\n  2 threads\n", ":1: no column of times"),
         ('{"time":"2025-11-25T10:00:00Z"}\nhello\n', ":2: not JSON"),
     ],
 )

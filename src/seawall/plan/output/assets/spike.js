@@ -1,18 +1,18 @@
 /* The spike on two platforms side by side. */
 const ROWS = [
   { title: "Requests in service and waiting",
-    lines: [["in_service", "in service", "c1"], ["queued", "queued", "c2"], ["arrived", "came PER", "c3"]] },
-  { title: "Refused, and those who gave up, PER", none: "nobody",
-    lines: [["throttled", "attempts refused (429, 503)", "c2"], ["refused", "refused for good", "c4"], ["timed_out", "left", "c6"], ["failed", "cut off", "c3"]] },
-  { title: "Time to first token of those who came then", format: seconds, objective: true,
+    lines: [["in_service", "in service", "c1"], ["queued", "queued", "c2"], ["arrived", "arrived PER", "c3"]] },
+  { title: "Refused, timed out and failed, PER", none: "none",
+    lines: [["throttled", "attempts refused (429, 503)", "c2"], ["refused", "refused for good", "c4"], ["timed_out", "timed out", "c6"], ["failed", "failed", "c3"]] },
+  { title: "Time to first token by time of arrival", format: seconds, objective: true,
     lines: [["first_token_mean", "mean", "c1"], ["first_token_max", "longest", "c2"]] },
   { title: "Cold starts PER, and environments or pods", apart: true,
     lines: [["cold_starts", "cold starts", "c2"], ["capacity", "environments or pods", "c1"], ["ready", "of them ready", "c5"]] },
-  { title: "What others have to bear",
+  { title: "Load on other services",
     lines: [["model_calls", "calls of the model", "c1"], ["new_connections", "new connections PER", "c2"]] },
 ];
 
-/* Seconds, or what is readable for so many of them. */
+/* A unit of time that suits the span of the axis. */
 function timeAxis(span) {
   const [unit, size] = span > 4 * 86400 ? ["days", 86400] : span > 10800 ? ["hours", 3600]
     : span > 600 ? ["minutes", 60] : ["seconds", 1];
@@ -30,7 +30,7 @@ function wholeOf(names) {
   return [Math.min(...ends.map((end) => end[0])), Math.max(...ends.map((end) => end[1]))];
 }
 
-/* From a little before the spike until what it brought has nearly gone on both. */
+/* From a little before the spike until both platforms are nearly back at ordinary load. */
 function spikeOf(names, whole) {
   if (!answer.traffic.spike_size) return whole;
   let last = 0;
@@ -76,7 +76,7 @@ function spikeCharts(host, names) {
           ? [{ at: answer.objective.first_token_p99, label: "objective, p99" }] : [],
         lines: row.lines.filter(([key]) => values[key]).map(([key, title, style], at) => ({
           name: per(title), style, dash: DASHES[at], step: row.format ? 0 : width,
-          // Where nobody came there is no longest wait either.
+          // Without arrivals there is no longest wait either.
           points: values[key].map((value, place) => [start + width * (place + 0.5),
             key === "first_token_max" && values.first_token_mean[place] === null ? null : value]),
         })),

@@ -1,4 +1,5 @@
-/* Distributions, costs, bars. Each returns how it is drawn anew, or nothing where it adapts itself. */
+/* Distributions, costs, bars. Those that do not adapt to the width by themselves return a function
+   that draws them again. */
 const hiddenPlatforms = new Set();
 const dashOf = (name) => DASHES[NAMES.indexOf(name)];
 
@@ -10,7 +11,7 @@ function distributionCharts() {
   ]) {
     const lines = NAMES.filter((name) => answer.platforms[name][key].distribution.length)
       .map((name) => ({
-        name: titleOf(name), style: name, dash: dashOf(name),
+        name: titleOf(name), style: STYLES[name], dash: dashOf(name),
         points: answer.platforms[name][key].distribution,
       }));
     if (!lines.length) continue;
@@ -41,7 +42,7 @@ function costChart() {
     curve.break_even.map((each) => ({ at: each.requests_a_day, label: `break-even: ${brief(each.requests_a_day)} a day` })));
   const traffic = curve.requests_a_day;
   const chart = lineChart(document.getElementById("cost-chart"), {
-    title: "Cost of a month against traffic; hollow dots: does not hold the objective there",
+    title: "Cost of a month against traffic; hollow dots: the objective is not met there",
     height: 340,
     x: { label: "requests a day, logarithmic; spikes grow alike", format: brief, log: true,
       say: (value) => `${count(value)} a day`, domain: [traffic[0], traffic[traffic.length - 1]] },
@@ -49,9 +50,9 @@ function costChart() {
       domain: [Math.min(...values) * 0.8, Math.max(...values) * 1.5] },
     marks: marks.sort((one, other) => one.at - other.at),
     lines: NAMES.map((name) => ({
-      name: titleOf(name), style: name, dash: dashOf(name),
+      name: titleOf(name), style: STYLES[name], dash: dashOf(name),
       points: traffic.map((each, at) => [each, curve.costs[name][at]]),
-      dots: traffic.map((each, at) => [each, curve.costs[name][at]])
+      hollow: traffic.map((each, at) => [each, curve.costs[name][at]])
         .filter((_, at) => !curve.met[name][at]),
     })),
   });
@@ -59,29 +60,11 @@ function costChart() {
   return chart.draw;
 }
 
-/* Rows of bars: {label, value, parts: {style, size, title}}; sizes of `most`. */
-function bars(id, title, rows, most, keys = []) {
-  const list = make("div", { class: "bars" });
-  for (const row of rows) {
-    const track = make("div", { class: "track" });
-    for (const part of row.parts) {
-      const bar = make("i", { class: `b-${part.style}`, title: part.title });
-      bar.style.width = `${(100 * part.size) / (most || 1)}%`;
-      track.append(bar);
-    }
-    list.append(make("div", {},
-      make("div", { class: "label" }, make("span", {}, row.label), make("span", {}, row.value)), track));
-  }
-  const legend = make("div", { class: "keys" }, ...keys.map(([style, name]) =>
-    make("span", {}, make("i", { class: `b-${style}` }), name)));
-  document.getElementById(id).replaceChildren(make("figcaption", {}, title), legend, list);
-}
-
 function coldBars() {
   const rows = NAMES.map((name) => {
     const { value, half } = answer.platforms[name].cold_starts;
     return { label: titleOf(name), value: whole.format(value || 0) + (half >= 0.5 ? ` ± ${whole.format(half)}` : ""),
-      parts: [{ style: name, size: value || 0, title: `${titleOf(name)}: ${count(value)}` }] };
+      parts: [{ style: STYLES[name], size: value || 0, title: `${titleOf(name)}: ${count(value)}` }] };
   });
   bars("cold-chart", `Cold starts ${WHEN}: environments, or pods`, rows,
     Math.max(...rows.map((row) => row.parts[0].size)));
@@ -89,8 +72,8 @@ function coldBars() {
 
 function outcomeBars() {
   const kinds = [["good", "served"], ["bad", "refused"], ["c6", "timed_out"], ["c3", "failed"]];
-  const words = { served: "served", refused: "refused", timed_out: "left", failed: "cut off" };
-  bars("outcome-chart", `What becomes of those who come ${WHEN}`, NAMES.map((name) => {
+  const words = { served: "served", refused: "refused", timed_out: "timed out", failed: "failed" };
+  bars("outcome-chart", `Outcomes of requests that arrive ${WHEN}`, NAMES.map((name) => {
     const platform = answer.platforms[name];
     return {
       label: titleOf(name), value: `${percent(platform.served.value || 0)} served`,
@@ -122,7 +105,7 @@ function tornado() {
   const cases = [...answer.sensitivity]
     .sort((one, other) => other.changes_choice - one.changes_choice || other.swing - one.swing);
   const now = answer.platforms[answer.choice].monthly_cost;
-  // What moves the cost by less than a hundredth and leaves the choice is not drawn.
+  // Inputs that move the cost by less than a hundredth and leave the choice are not drawn.
   const matters = (each) => each.changes_choice || each.swing >= 0.01 * now;
   const shown = cases.filter(matters).slice(0, 14);
   const costs = shown.flatMap((each) => [each.low.costs[answer.choice], each.high.costs[answer.choice]])
@@ -157,5 +140,5 @@ function tornado() {
       make("span", {}, make("i", { class: "b-c1" }), "higher value"),
       make("span", {}, "→ another platform would be chosen")),
     list, ...(rest.length ? [make("p", { class: "hint" },
-      `These change next to nothing here: ${rest.join(", ")}.`)] : []));
+      `These change next to nothing: ${rest.join(", ")}.`)] : []));
 }

@@ -1,9 +1,92 @@
-/* A chart of lines: hover and arrow keys show values, dragging zooms, names switch lines.
+"use strict";
 
-options: title; height; x, y: {label, format, say, log, domain, unit}; lines: {name, style, points, step, dash,
-dots}, whose points are [x, y or null], rising in x; marks: {at, label} across x; levels: {at, label}
-across y; none: what to say where all is zero; least: a height of y that is always there; step: seconds that a value holds; hidden: a set of names, shared by charts that switch together; group: charts with one
-cursor and one zoom; row: charts with one height of y. */
+document.documentElement.classList.add("scripts");
+
+/* Elements. Text is set as text, never as markup. */
+function fill(element, attributes, children) {
+  for (const [key, value] of Object.entries(attributes)) {
+    if (value !== undefined && value !== null) element.setAttribute(key, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+const make = (tag, attributes = {}, ...children) =>
+  fill(document.createElement(tag), attributes, children);
+const draw = (tag, attributes = {}, ...children) =>
+  fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+
+/* Numbers for readers. */
+const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+const fine = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 3 });
+function count(value) {
+  if (value === null || value === undefined) return "-";
+  return Math.abs(value) >= 100 ? whole.format(value) : fine.format(value);
+}
+function brief(value) {
+  const size = Math.abs(value);
+  if (size >= 1e6) return fine.format(value / 1e6) + "M";
+  if (size >= 1e4) return fine.format(value / 1e3) + "k";
+  return count(value);
+}
+function seconds(value) {
+  if (value === null || value === undefined) return "-";
+  if (Math.abs(value) < 1 && value !== 0) return whole.format(value * 1e3) + " ms";
+  return fine.format(value) + " s";
+}
+const percent = (value) => fine.format(value * 100) + " %";
+
+/* Scales: from a value to a place, with the way back and ticks. */
+function linear(low, high, from, to) {
+  const span = high - low || 1;
+  const scale = (value) => from + ((value - low) / span) * (to - from);
+  scale.back = (place) => low + ((place - from) / (to - from)) * span;
+  scale.ticks = (most) => {
+    const rough = span / Math.max(most, 1);
+    const power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= rough);
+    const found = [];
+    for (let at = Math.ceil(low / step - 1e-9); at * step <= high + step * 1e-9; at += 1) {
+      found.push(Number((at * step).toPrecision(12)));
+    }
+    return found;
+  };
+  return scale;
+}
+function logarithmic(low, high, from, to) {
+  const inner = linear(Math.log10(low), Math.log10(high), from, to);
+  const scale = (value) => inner(Math.log10(Math.max(value, low * 1e-6)));
+  scale.back = (place) => 10 ** inner.back(place);
+  scale.ticks = (most) => {
+    const decades = Math.log10(high / low);
+    const steps = decades * 3 <= most ? [1, 2, 5] : [1];
+    const found = [];
+    const first = Math.floor(Math.log10(low));
+    const every = Math.max(1, Math.ceil(decades / Math.max(most, 1)));
+    for (let power = first; power <= Math.log10(high) + 1e-9; power += steps[1] ? 1 : every) {
+      for (const step of steps) {
+        const value = Number((step * 10 ** power).toPrecision(6));
+        if (value >= low * 0.999 && value <= high * 1.001) found.push(value);
+      }
+    }
+    return found;
+  };
+  return scale;
+}
+
+/* A line chart: hover and arrow keys show values, dragging zooms, names in the legend switch lines.
+
+options:
+  title, height
+  x, y      {label, format, say, log, domain, unit}; say: the format in the tooltip
+  lines     {name, style, points, step, dash, dots, hollow}; points: [x, y or null], rising in x;
+            step: width for which a value holds; dots: draw points, not a line;
+            hollow: points with a ring
+  marks     {at, label}: vertical lines; levels: {at, label}: horizontal lines
+  none      text where all values are zero
+  least     height of the y axis at least
+  hidden    a set of names that charts share which switch together
+  group     charts with one cursor and one zoom
+  row       charts with one height of the y axis */
 const DASHES = ["", "7 3", "2 3", "9 3 2 3", "4 4"];
 let charts = 0;
 
@@ -74,7 +157,7 @@ function lineChart(figure, options) {
       const most = Math.max(...(options.row || [chart]).map((each) => each.top(low, high)));
       const levels = (options.levels || []).map((level) => level.at);
       const near = levels.filter((level) => level < 4 * most);
-      bounds = [0, Math.max(most, ...near, options.y.least || 1e-9) * 1.06];
+      bounds = [0, (Math.max(most, ...near, options.y.least || 0) || 1) * 1.06];
     }
     const bottom = height - 34;
     const yScale = (options.y.log ? logarithmic : linear)(bounds[0], bounds[1], bottom, 8);
@@ -129,7 +212,9 @@ function lineChart(figure, options) {
     for (const [x, y] of line.points) {
       if (y === null) { pen = false; continue; }
       const [px, py] = [xScale(x).toFixed(1), yScale(y).toFixed(1)];
-      if (line.step) {
+      if (line.dots) {
+        path += `M${px},${py}h0`;
+      } else if (line.step) {
         const [begin, end] = [-0.5, 0.5].map((part) => xScale(x + part * line.step).toFixed(1));
         path += `${pen ? "L" : "M"}${begin},${py}L${end},${py}`;
       } else {
@@ -137,10 +222,10 @@ function lineChart(figure, options) {
       }
       pen = true;
     }
-    const drawn = [draw("path", { d: path, class: `line s-${line.style}`,
+    const drawn = [draw("path", { d: path, class: `${line.dots ? "dots" : "line"} s-${line.style}`,
       "stroke-dasharray": line.dash })];
-    for (const dot of line.dots || []) {
-      drawn.push(draw("circle", { cx: xScale(dot[0]), cy: yScale(dot[1]), r: 3.5,
+    for (const point of line.hollow || []) {
+      drawn.push(draw("circle", { cx: xScale(point[0]), cy: yScale(point[1]), r: 3.5,
         class: `hollow s-${line.style}` }));
     }
     return drawn;
@@ -254,4 +339,22 @@ function zoomBy(group, factor, log) {
   const middle = (low + high) / 2;
   const half = ((high - low) / 2) * factor;
   group.zoom(change[1](middle - half), change[1](middle + half));
+}
+
+/* Rows of bars: {label, value, parts: {style, size, title}}; sizes of `most`. */
+function bars(id, title, rows, most, keys = []) {
+  const list = make("div", { class: "bars" });
+  for (const row of rows) {
+    const track = make("div", { class: "track" });
+    for (const part of row.parts) {
+      const bar = make("i", { class: `b-${part.style}`, title: part.title });
+      bar.style.width = `${(100 * part.size) / (most || 1)}%`;
+      track.append(bar);
+    }
+    list.append(make("div", {},
+      make("div", { class: "label" }, make("span", {}, row.label), make("span", {}, row.value)), track));
+  }
+  const legend = make("div", { class: "keys" }, ...keys.map(([style, name]) =>
+    make("span", {}, make("i", { class: `b-${style}` }), name)));
+  document.getElementById(id).replaceChildren(make("figcaption", {}, title), legend, list);
 }
