@@ -139,5 +139,5 @@ def test_what_our_environment_sets_against_it_is_refused(
 @pytest.mark.parametrize("name", ["GPT", "a__b", "a=b"])
 def test_a_model_that_no_variable_can_name_is_refused(name: str, tmp_path: Path) -> None:
     text = f'[models."{name}"]\nbase_url = "https://x.example"\nmodel = "m"\n'
-    with pytest.raises(ConfigError, match="no capitals"):
+    with pytest.raises(ConfigError, match="without capitals"):
         replace(tmp_path, text)

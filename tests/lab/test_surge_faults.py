@@ -233,9 +233,10 @@ def test_failed_and_refused_turns_have_rows_of_their_own_and_nothing_to_obey() -
     for text in (table, page):
         assert "1 completed turns of 3" in text
         assert "refusal, of 1" in text
-        assert "until it failed, of 1" in text
+        assert "failure, of 1" in text
         assert "\x1b" not in text
-    assert page.count(">refused</text>") == page.count(">failed</text>") == 1
+    assert page.count("&quot;name&quot;:&quot;refused&quot;") == 1
+    assert page.count("&quot;name&quot;:&quot;failed&quot;") == 1
 
 
 def test_nobody_who_asked_is_no_success() -> None:

@@ -247,8 +247,8 @@ def open_files(pid: int) -> set[str]:
 # passes on variables that begin with SEAWALL_.
 MARK = "SEAWALL_LAB"
 
-# nice(2) of servers, behind driver, model, store, balancer and the local Lambda, which in production
-# have machines of their own and do not compete with a hundred starts.
+# nice(2) of servers, behind driver, model, store, balancer and the local Lambda, which in
+# production have machines of their own and do not compete with a hundred starts.
 SERVER_NICENESS = 10
 
 _PR_SET_PDEATHSIG = 1
