@@ -151,11 +151,11 @@ def _rows(fleets: Sequence[FleetResult]) -> list[tuple[str, list[str]]]:
         row("connections opened to the model", "{m.model_opened:,}"),
         row("connections opened to the store", "{m.store_opened:,}"),
         (
-            "processor time a turn, ms",
+            "processor time per turn, ms",
             [f"{each.cpu_seconds / max(1, each.result.turns) * 1e3:.1f}" for each in fleets],
         ),
         (
-            "of balancer or local Lambda, ms a turn",
+            "of balancer or local Lambda, ms per turn",
             [
                 f"{each.infrastructure_cpu_seconds / max(1, each.result.turns) * 1e3:.1f}"
                 for each in fleets
@@ -164,7 +164,7 @@ def _rows(fleets: Sequence[FleetResult]) -> list[tuple[str, list[str]]]:
         *(
             [
                 (
-                    "of the store, ms a turn",
+                    "of the store, ms per turn",
                     [
                         f"{each.store_cpu_seconds / max(1, each.result.turns) * 1e3:.1f}"
                         for each in fleets
