@@ -102,7 +102,7 @@ async def run_demo(demo: Demo) -> DemoResult:
         SeawallError: Something did not start, or a turn failed.
     """
     conversation = demo.example / "conversation.json"
-    said = _user_messages(conversation)
+    questions = _user_messages(conversation)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-demo-")))
         issuer = DemoIssuer(folder / "jwks.json")
@@ -119,7 +119,7 @@ async def run_demo(demo: Demo) -> DemoResult:
             )
         )
         demo.write_line(f"simulated model at {model.url}, server at {server.url}\n")
-        await _show_conversation(demo, server, issuer, said)
+        await _show_conversation(demo, server, issuer, questions)
         demo.write_line(f"{demo.turns} tokens are being signed ...")
         tokens = await asyncio.to_thread(
             lambda: [issuer.token(f"customer-{index}") for index in range(demo.turns)]
@@ -201,14 +201,14 @@ def _user_messages(path: Path) -> list[str]:
 
 
 async def _show_conversation(
-    demo: Demo, server: Service, issuer: DemoIssuer, said: list[str]
+    demo: Demo, server: Service, issuer: DemoIssuer, questions: list[str]
 ) -> None:
     """Print the turns of one conversation."""
     client = HttpClient()
     token = issuer.token("visitor")
     session: str | None = None
     try:
-        for text in said:
+        for text in questions:
             demo.write_line(f"User:      {text}")
             async for event in stream_turn(client, server, token, text, session):
                 session = str(event.get("session", session))

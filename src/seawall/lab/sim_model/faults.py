@@ -285,9 +285,9 @@ def parse_faults(body: bytes) -> FaultScript:
 
 def _named(error: Exception) -> str:
     """Turn `Expected ... - at `$.rules[1].status`` into `rules[1].status: Expected ...`."""
-    said, _, path = str(error).partition(" - at `$")
+    message, _, path = str(error).partition(" - at `$")
     where = path.rstrip("`").lstrip(".")
-    own = re.match(r"(\w+): ", said) if where else None  # __post_init__ names the field
+    own = re.match(r"(\w+): ", message) if where else None  # __post_init__ names the field
     if own:
-        return f"{where}.{said}"
-    return f"{where}: {said}" if where else said
+        return f"{where}.{message}"
+    return f"{where}: {message}" if where else message

@@ -69,11 +69,11 @@ def reply_steps(reply: Reply, rule: Rule | None, headers: bytes) -> Iterator[Ste
     yield Step(0.0, head)
     if isinstance(rule, StreamError | Truncate):
         yield from _beginning(reply, rule.chunks)
-        said = b""
+        event = b""
         if isinstance(rule, StreamError):
             body = error_body("A simulated error in the stream.", "server_error", "")
-            said = _framed(b"data: %b\n\n" % body)
-        yield Step(reply.interval, said + _LAST, "broken")
+            event = _framed(b"data: %b\n\n" % body)
+        yield Step(reply.interval, event + _LAST, "broken")
         return
     if isinstance(rule, Malformed):
         yield from _beginning(reply, rule.chunks)

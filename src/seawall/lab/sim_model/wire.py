@@ -195,13 +195,13 @@ def throttle_refusal(model: str, seconds: float) -> Refusal:
 def limit_refusal(model: str, refused: LimitExceeded) -> Refusal:
     """The 429 of an exceeded limit."""
     kind = "tokens" if refused.limit == "tokens-per-minute" else "requests"
-    said = f"Rate limit reached for {model} on {refused.limit.replace('-', ' ')}."
-    return _limited(said, kind, min(refused.seconds, _LONGEST_SECONDS))
+    message = f"Rate limit reached for {model} on {refused.limit.replace('-', ' ')}."
+    return _limited(message, kind, min(refused.seconds, _LONGEST_SECONDS))
 
 
-def _limited(said: str, kind: str, seconds: float) -> Refusal:
+def _limited(message: str, kind: str, seconds: float) -> Refusal:
     body = error_body(
-        f"{said} Please try again in {_duration(seconds)}.", kind, "rate_limit_exceeded"
+        f"{message} Please try again in {_duration(seconds)}.", kind, "rate_limit_exceeded"
     )
     return Refusal(429, body, _retry_after(seconds))
 

@@ -206,14 +206,16 @@ class Connection(asyncio.Protocol):
             return
         outcome, answer = turn.outcome, self._answer
         if outcome.status != 200:
-            said = self._plain.decode("utf-8", "replace")
-            outcome.error = f"status {outcome.status}: {said}"
+            received = self._plain.decode("utf-8", "replace")
+            outcome.error = f"status {outcome.status}: {received}"
         else:
             answer.close(turn.expected)
             outcome.error = answer.error
             if outcome.error and not self._events:
-                said = self._plain.decode("utf-8", "replace")
-                outcome.error = f"not a stream of events: {said}" if said else outcome.error
+                received = self._plain.decode("utf-8", "replace")
+                outcome.error = (
+                    f"not a stream of events: {received}" if received else outcome.error
+                )
         self._finish(keep=keep)
 
     def _complete_open(self, turn: PendingTurn) -> None:

@@ -150,8 +150,8 @@ class _Session:
             self._outcome.number
         ):
             return "its session has another question"
-        said = "".join(each.text for each in turn.messages if each.role == "assistant")
-        return "" if digest_of(said) == self._outcome.digest else "its session has another answer"
+        text = "".join(each.text for each in turn.messages if each.role == "assistant")
+        return "" if digest_of(text) == self._outcome.digest else "its session has another answer"
 
     async def _page(self, cursor: str) -> _Page | None:
         """A page of the session; None if the session does not exist."""
