@@ -23,7 +23,7 @@ from seawall.lab.demo import DemoIssuer
 from seawall.lab.surge.connection import request_bytes
 from seawall.orchestrator import Orchestrator
 from seawall.timers import TimingWheel
-from seawall.transport.endpoint import Endpoint
+from seawall.transport.http_client import Endpoint
 
 TIMES = 20_000
 

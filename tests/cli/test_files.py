@@ -6,7 +6,7 @@ import pytest
 
 from seawall.cli.main import main
 from seawall.errors import ConfigError
-from seawall.lab.sim_model.fault_file import load_faults
+from seawall.lab.sim_model.faults import load_faults
 from seawall.lab.sim_model.script import load_script
 
 SURGE = ("surge", "http://127.0.0.1:1")

@@ -56,7 +56,7 @@ def _run_local(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415
 
     from seawall.lab.demo_local import run_local_demo  # noqa: PLC0415
-    from seawall.lab.loop import run  # noqa: PLC0415
+    from seawall.lab.processes import run  # noqa: PLC0415
 
     def write(text: str) -> None:
         if not arguments.json:
@@ -81,7 +81,7 @@ def _run_simulated(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415 - only what this command needs
 
     from seawall.lab.demo import Demo, run_demo  # noqa: PLC0415
-    from seawall.lab.loop import raise_file_limit, run  # noqa: PLC0415
+    from seawall.lab.processes import raise_file_limit, run  # noqa: PLC0415
 
     example = checkout_example("run the demo from a checkout of Seawall").parent
     raise_file_limit()

@@ -136,7 +136,7 @@ def _run_lambda(arguments: argparse.Namespace) -> int:
     from seawall.lab.local_lambda.runtime_api import InitFailed  # noqa: PLC0415
     from seawall.lab.local_lambda.server import front  # noqa: PLC0415
     from seawall.lab.local_lambda.settings import FunctionSettings  # noqa: PLC0415
-    from seawall.lab.loop import raise_file_limit  # noqa: PLC0415
+    from seawall.lab.processes import raise_file_limit  # noqa: PLC0415
 
     if arguments.cpu_shares:
         from seawall.lab.control_groups import ControlGroups  # noqa: PLC0415

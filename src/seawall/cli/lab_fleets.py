@@ -120,7 +120,7 @@ def _up(arguments: argparse.Namespace) -> int:
     from seawall.lab.fleet.lifecycle import run_fleet  # noqa: PLC0415
     from seawall.lab.fleet.spec import parse_fleet  # noqa: PLC0415
     from seawall.lab.fleet.state import clean_up  # noqa: PLC0415
-    from seawall.lab.loop import raise_file_limit  # noqa: PLC0415
+    from seawall.lab.processes import raise_file_limit  # noqa: PLC0415
 
     spec = parse_fleet(arguments.fleet, model_times(arguments))
     if arguments.detach:
@@ -227,7 +227,7 @@ def _down(arguments: argparse.Namespace) -> int:
 
 def _ps(arguments: argparse.Namespace) -> int:
     from seawall.lab.fleet.state import clean_up, list_fleets  # noqa: PLC0415
-    from seawall.lab.parent_death_signal import processes_with_mark  # noqa: PLC0415
+    from seawall.lab.processes import processes_with_mark  # noqa: PLC0415
 
     clean_up(seconds=_CRASHED_SECONDS, report=print_line)
     rows: list[dict[str, Any]] = [

@@ -124,7 +124,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
 def _measured(arguments: argparse.Namespace) -> "Calibration":
     from seawall.lab.calibrate import calibrate  # noqa: PLC0415
-    from seawall.lab.loop import raise_file_limit, run  # noqa: PLC0415
+    from seawall.lab.processes import raise_file_limit, run  # noqa: PLC0415
 
     raise_file_limit()
     times = model_times(arguments)
@@ -150,8 +150,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     from seawall.lab.compare import Comparison, compare  # noqa: PLC0415
     from seawall.lab.compare_report import compare_html, compare_table  # noqa: PLC0415
     from seawall.lab.fleet.spec import parse_fleet  # noqa: PLC0415
-    from seawall.lab.loop import run  # noqa: PLC0415
     from seawall.lab.machine import this_machine  # noqa: PLC0415
+    from seawall.lab.processes import run  # noqa: PLC0415
 
     if importlib.util.find_spec("numba") is None:
         raise ConfigError("lab compare needs the extra 'plan': pip install 'seawall[plan]'")
@@ -207,8 +207,12 @@ def _crowds(arguments: argparse.Namespace) -> "list[Open]":
 
 
 def _at_a_rate(text: str) -> "Open":
-    from seawall.lab.surge.arrivals import arrivals  # noqa: PLC0415
-    from seawall.lab.surge.scenario import Crowd, Open, Poisson  # noqa: PLC0415
+    from seawall.lab.surge.scenario import (  # noqa: PLC0415
+        Crowd,
+        Open,
+        Poisson,
+        arrivals,
+    )
     from seawall.plan.inputs.notation import parse_amount, parse_seconds  # noqa: PLC0415
 
     rate, at, seconds = text.partition("@")
@@ -230,8 +234,8 @@ def _at_a_rate(text: str) -> "Open":
 def _largest(calibration: "Calibration", most: int) -> "tuple[Bound, list[Open]]":
     """Choose the largest crowd that the machine can run."""
     from seawall.lab.compare import largest_crowd  # noqa: PLC0415
-    from seawall.lab.loop import raise_file_limit  # noqa: PLC0415
     from seawall.lab.machine import this_machine  # noqa: PLC0415
+    from seawall.lab.processes import raise_file_limit  # noqa: PLC0415
     from seawall.lab.surge.scenario import Crowd, Instant, Open  # noqa: PLC0415
 
     bound = largest_crowd(calibration, this_machine(), files=raise_file_limit(), most=most)

@@ -98,8 +98,8 @@ def _run(arguments: argparse.Namespace) -> int:
     import signal  # noqa: PLC0415
 
     from seawall.errors import ConfigError  # noqa: PLC0415
-    from seawall.lab.loop import raise_file_limit, run  # noqa: PLC0415
-    from seawall.lab.sim_model.fault_file import load_faults  # noqa: PLC0415
+    from seawall.lab.processes import raise_file_limit, run  # noqa: PLC0415
+    from seawall.lab.sim_model.faults import load_faults  # noqa: PLC0415
     from seawall.lab.sim_model.limits import SimLimits  # noqa: PLC0415
     from seawall.lab.sim_model.reply import SimTimes  # noqa: PLC0415
     from seawall.lab.sim_model.script import Script, load_script  # noqa: PLC0415

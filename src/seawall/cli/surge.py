@@ -183,7 +183,7 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
 def _run(arguments: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415 - only what this command needs
 
-    from seawall.lab.loop import run  # noqa: PLC0415 - only what this command needs
+    from seawall.lab.processes import run  # noqa: PLC0415 - only what this command needs
     from seawall.lab.surge.export import to_k6, to_locust  # noqa: PLC0415
     from seawall.lab.surge.process import drive_in_subprocess  # noqa: PLC0415
     from seawall.lab.surge.report import as_html, as_json, as_table  # noqa: PLC0415
@@ -285,8 +285,12 @@ def _scenario(arguments: argparse.Namespace) -> "Scenario":
 
 
 def _load(arguments: argparse.Namespace, tokens: list[str]) -> "Open | Closed":
-    from seawall.lab.surge.arrivals import arrivals  # noqa: PLC0415
-    from seawall.lab.surge.scenario import Closed, Crowd, Open  # noqa: PLC0415
+    from seawall.lab.surge.scenario import (  # noqa: PLC0415
+        Closed,
+        Crowd,
+        Open,
+        arrivals,
+    )
     from seawall.plan.inputs.notation import parse_seconds  # noqa: PLC0415
 
     seconds = parse_seconds(arguments.seconds, "--for")
@@ -298,11 +302,11 @@ def _load(arguments: argparse.Namespace, tokens: list[str]) -> "Open | Closed":
         if not seconds > 0:
             raise ConfigError("--for must be more than 0")
         return Closed(
-            customers=arguments.users,
+            users=arguments.users,
             seconds=seconds,
             turns=turns,
             think=0.0 if arguments.think is None else parse_seconds(arguments.think, "--think"),
-            settle=min(_RAMP_UP_SECONDS, seconds / 4),
+            ramp_up=min(_RAMP_UP_SECONDS, seconds / 4),
             tokens=tokens,
         )
     if not shapes:
