@@ -100,7 +100,7 @@ async def ask(app: Orchestrator, key: str | None = None) -> list[Event]:
 
 
 async def budget(app: Orchestrator) -> BudgetState:
-    counters = await open_counters(app.settings.sessions, app.store)
+    counters = await open_counters(app.settings.sessions, app.engine.store)
     [state] = await read_budgets(app.settings.budgets, counters, "acme", time.time())
     return state
 

@@ -9,6 +9,7 @@ import pytest
 from seawall.cli.main import build_parser, main
 
 NAMES = (
+    *("init", "chat", "doctor"),
     *("demo", "serve", "plan", "surge", "lab", "sim-model"),
     *("sessions", "budgets", "intents", "keys", "lambda", "ship", "completion"),
 )

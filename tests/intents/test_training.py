@@ -10,7 +10,7 @@ import pytest
 
 from seawall.cli.main import main
 from seawall.intents.calibration import calibrate
-from seawall.intents.digest import digest
+from seawall.intents.features import digest
 from seawall.intents.saved import read
 from seawall.intents.training import obtain, train_calibrated
 

@@ -30,9 +30,8 @@ from seawall.models.port import (
 )
 from seawall.spans import Span, within_span
 from seawall.tools.arguments import decode_arguments
-from seawall.tools.context import ToolContext, ToolError
 from seawall.tools.effects import EffectKeys
-from seawall.tools.toolset import ToolOutcome, truncate
+from seawall.tools.toolset import ToolContext, ToolError, ToolOutcome, truncate
 from seawall.turn import (
     AssistantMessage,
     Message,

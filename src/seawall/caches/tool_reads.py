@@ -12,8 +12,7 @@ import msgspec
 from seawall.caches.bounded import BoundedCache
 from seawall.caches.settings import CacheLimits
 from seawall.caches.single_flight import SingleFlight, Sink
-from seawall.tools.context import ToolContext
-from seawall.tools.toolset import Tool, ToolOutcome
+from seawall.tools.toolset import Tool, ToolContext, ToolOutcome
 
 __all__ = ["ToolReadCache", "cached_tools", "share_of_limits"]
 

@@ -21,7 +21,6 @@ __all__ = [
     "add_group",
     "add_json",
     "add_old_name",
-    "checkout_example",
     "decimal",
     "integer",
     "move_options_first",
@@ -29,6 +28,7 @@ __all__ = [
     "number_range",
     "plural",
     "requires_extra",
+    "store_example",
     "writable",
 ]
 
@@ -296,17 +296,17 @@ def requires_extra(command: str, extra: str) -> Generator[None, None, None]:
         ) from None
 
 
-def checkout_example(otherwise: str) -> Path:
-    """Find the configuration of the store example, and change to the folder of its checkout.
+def store_example() -> Path:
+    """Find the configuration of the store example, and change to the folder that it is relative to.
 
-    Args:
-        otherwise: What to do without it, for the error.
+    It is searched in the working directory, the checkout that runs, and the installed package.
 
     Raises:
-        ConfigError: Neither the working directory nor this installation is a checkout.
+        ConfigError: It is missing from this installation.
     """
-    for base in (Path.cwd(), Path(__file__).resolve().parents[3]):
+    package = Path(__file__).resolve().parents[1]
+    for base in (Path.cwd(), package.parents[1], package / "lab" / "demo_files"):
         if (base / _STORE_EXAMPLE).is_file():
             os.chdir(base)  # the example's tools are imported from there
             return _STORE_EXAMPLE
-    raise ConfigError(f"{_STORE_EXAMPLE} does not exist here; {otherwise}")
+    raise ConfigError(f"{_STORE_EXAMPLE} is missing from this installation of Seawall")

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from seawall.cli.arguments import Commands, Parser, add_json, checkout_example, integer
+from seawall.cli.arguments import Commands, Parser, add_json, integer, store_example
 from seawall.cli.terminal import show_progress
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         "demo",
         help="see Seawall work: a conversation, then a surge",
         description="Start a simulated model and the server with the store example, have one "
-        "conversation, then send the questions of a crowd at the same moment. Needs a checkout.",
+        "conversation, then send the questions of a crowd at the same moment.",
     )
     parser.add_argument(
         "--turns",
@@ -83,7 +83,7 @@ def _run_simulated(arguments: argparse.Namespace) -> int:
     from seawall.lab.demo import Demo, run_demo  # noqa: PLC0415
     from seawall.lab.processes import raise_file_limit, run  # noqa: PLC0415
 
-    example = checkout_example("run the demo from a checkout of Seawall").parent
+    example = store_example().parent
     raise_file_limit()
 
     def write(text: str) -> None:

@@ -11,9 +11,9 @@ from seawall.cli.arguments import (
     Commands,
     Parser,
     add_json,
-    checkout_example,
     integer,
     number_range,
+    store_example,
 )
 from seawall.cli.terminal import color, print_line
 from seawall.errors import ConfigError, SeawallError
@@ -110,7 +110,7 @@ def model_times(arguments: argparse.Namespace) -> "SimTimes":
 
 def find_source(given: Path | None) -> Path:
     """Return the configuration to serve: the store example of a checkout if none is given."""
-    return given or checkout_example("give --config, or run it from a checkout")
+    return given or store_example()
 
 
 def _up(arguments: argparse.Namespace) -> int:

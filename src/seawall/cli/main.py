@@ -21,7 +21,10 @@ __all__ = ["build_parser", "main"]
 
 # Each command and the module that adds it, in the order of `seawall --help`.
 _COMMANDS = {
+    "init": "init",
     "demo": "demo",
+    "chat": "chat",
+    "doctor": "doctor",
     "serve": "serve",
     "plan": "plan",
     "surge": "surge",

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from pathlib import Path
 
 from seawall.cli.arguments import Commands, Parser, add_json, integer, plural, requires_extra
 from seawall.cli.terminal import color
@@ -44,16 +45,23 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         help="accept requests from this machine without a credential (identity.anonymous); for "
         "trying things out, never behind a proxy",
     )
+    parser.add_argument(
+        "--reload",
+        action="store_true",
+        help="restart when a file beside the configuration changes; for development, with one "
+        "worker unless --workers is given",
+    )
     add_json(parser, "announce the URL as a JSON line on standard output")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.reload:
+        return _run_with_reload(arguments)
     with requires_extra("serve", "serve"):
         import uvicorn  # noqa: F401, PLC0415
 
-    from seawall.hosts.http.counts import ServerCallbacks  # noqa: PLC0415
-    from seawall.hosts.http.supervisor import serve  # noqa: PLC0415
+    from seawall.hosts.http.supervisor import ServerCallbacks, serve  # noqa: PLC0415
     from seawall.hosts.logs import FORMAT, LEVEL  # noqa: PLC0415
 
     for name in ("host", "port", "workers"):
@@ -94,3 +102,22 @@ def _run(arguments: argparse.Namespace) -> int:
         )
 
     return serve(arguments.source, ServerCallbacks(ready, stopping, stopped))
+
+
+def _run_with_reload(arguments: argparse.Namespace) -> int:
+    from seawall.cli.reload import serve_with_reload  # noqa: PLC0415
+
+    words = ["serve", arguments.source, "--workers", str(arguments.workers or 1)]
+    words += [word for name in ("host", "port") if (word := _option(arguments, name))]
+    words += [f"--{name}" for name in ("anonymous", "json") if getattr(arguments, name)]
+    if arguments.log_level:
+        words.append(f"--log-level={arguments.log_level}")
+    if arguments.log_format:
+        words.append(f"--log-format={arguments.log_format}")
+    source = Path(arguments.source)
+    return serve_with_reload(words, source.parent if source.is_file() else Path())
+
+
+def _option(arguments: argparse.Namespace, name: str) -> str:
+    value = getattr(arguments, name)
+    return "" if value is None else f"--{name}={value}"

@@ -249,7 +249,7 @@ def _scenario(arguments: argparse.Namespace) -> "Scenario":
     from seawall.lab.surge.questions import read_questions  # noqa: PLC0415
     from seawall.lab.surge.scenario import QUESTIONS, Scenario, Simulated  # noqa: PLC0415
     from seawall.plan.inputs.notation import parse_seconds  # noqa: PLC0415
-    from seawall.transport.endpoint import Endpoint  # noqa: PLC0415
+    from seawall.transport.http_client import Endpoint  # noqa: PLC0415
 
     url = arguments.url.rstrip("/")
     try:

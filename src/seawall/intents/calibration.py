@@ -7,11 +7,17 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
-from seawall.intents.blend import Neighbours, corrected, evidence, to_probability, weighted_sum
+from seawall.intents.blend import (
+    LinearHead,
+    Neighbours,
+    corrected,
+    evidence,
+    to_probability,
+    weighted_sum,
+)
 from seawall.intents.classifier import NgramClassifier, softmax, train
 from seawall.intents.definition import NO_INTENT
 from seawall.intents.embedder import Embedder
-from seawall.intents.head import LinearHead
 from seawall.intents.misspelling import KINDS, misspelt
 from seawall.intents.spelling import Speller
 

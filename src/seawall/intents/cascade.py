@@ -8,20 +8,24 @@ from typing import TYPE_CHECKING, Protocol
 from seawall.errors import DeadlineExceeded, UpstreamFailed
 from seawall.intents.definition import NO_INTENT, Detection, IntentDefinition
 from seawall.intents.features import MAX_CHARACTERS
-from seawall.intents.negation import Negations
-from seawall.intents.rules import Rules
+from seawall.intents.rules import Negations, Rules
 from seawall.models.port import Meter, Model
 
 if TYPE_CHECKING:
-    from seawall.intents.aside import BatchWorker
-    from seawall.intents.model import ModelDetector
+    from seawall.intents.blend import BatchWorker
+from contextlib import aclosing
 
-__all__ = ["Classifier", "IntentDetector", "build_detector"]
+from seawall.models.port import Finish, ModelRequest, Prompt, Text
+from seawall.turn import Usage, UserMessage
+
+__all__ = ["Classifier", "IntentDetector", "ModelDetector", "build_detector"]
 
 _EMBEDDING_SECONDS = 1.0
 """Seconds that embeddings may take; in a crowd that is too long, the turn goes on without."""
 
 _NOTHING = Detection(None, 0.0, "none")
+_NO_ENTRY = "none"
+_MAX_ANSWER_TOKENS = 32
 
 
 class Classifier(Protocol):
@@ -158,8 +162,6 @@ def build_detector(
     listed = [each for each in definitions if each.name != NO_INTENT]
     asked = None
     if model is not None and listed:
-        from seawall.intents.model import ModelDetector  # noqa: PLC0415 - only where one is asked
-
         asked = ModelDetector(model, listed)
     examples = [(text, each.name) for each in definitions for text in each.examples]
     if len({name for _, name in examples}) < 2:
@@ -183,7 +185,7 @@ def build_detector(
     )
     batch_worker = None
     if trained.blended is not None:
-        from seawall.intents.aside import BatchWorker  # noqa: PLC0415 - only with embeddings
+        from seawall.intents.blend import BatchWorker  # noqa: PLC0415 - only with embeddings
 
         batch_worker = BatchWorker(trained.blended)
     return IntentDetector(
@@ -195,3 +197,39 @@ def build_detector(
         embedding_threshold=trained.threshold if threshold is None else threshold,
         negations=negations,
     )
+
+
+class ModelDetector:
+    """Asks a model for exactly one of the names."""
+
+    def __init__(self, model: Model, definitions: Sequence[IntentDefinition]) -> None:
+        self._model = model
+        self._names = {definition.name.lower(): definition.name for definition in definitions}
+        listed = "\n".join(
+            f"{each.name}: {each.description or '; '.join(each.examples[:3])}"
+            for each in definitions
+        )
+        self._prompt = Prompt(
+            "Decide what the customer's message asks for. Answer with exactly one name from this "
+            f"list, and nothing else; with {_NO_ENTRY} where no entry fits.\n{listed}"
+        )
+
+    async def detect(self, text: str, *, deadline: float, meter: Meter | None = None) -> Detection:
+        """The model's choice; an answer that is not on the list is "none of these".
+
+        Raises:
+            UpstreamFailed: the model failed.
+            DeadlineExceeded: it did not answer in time.
+        """
+        request = ModelRequest(
+            self._prompt, (UserMessage(text[:MAX_CHARACTERS]),), _MAX_ANSWER_TOKENS, 0.0, meter
+        )
+        answer, usage = "", Usage()
+        async with aclosing(self._model.stream(request, deadline=deadline)) as stream:
+            async for event in stream:
+                if isinstance(event, Text):
+                    answer += event.text
+                elif isinstance(event, Finish):
+                    usage = event.usage
+        said = answer.strip().strip("\"'`.").lower()
+        return Detection(self._names.get(said), 1.0, "model", usage)

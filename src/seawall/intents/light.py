@@ -15,8 +15,7 @@ from operator import mul
 from pathlib import Path
 from zlib import crc32
 
-from seawall.intents.digest import digest
-from seawall.intents.features import letter_features, split, word_features
+from seawall.intents.features import digest, letter_features, split, word_features
 from seawall.intents.spelling import Speller
 
 __all__ = ["LightClassifier", "load_light"]

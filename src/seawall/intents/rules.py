@@ -1,15 +1,116 @@
-"""Exact rules: patterns that settle an intent without further question."""
+"""Where a message says what is not wanted: words that negate, and how far they reach."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from seawall.errors import ConfigError
 from seawall.intents.definition import IntentDefinition
 from seawall.intents.features import MAX_CHARACTERS
-from seawall.intents.negation import is_negated, is_quoted, negates
 
-__all__ = ["Rules"]
+__all__ = ["Negations", "Rules", "is_negated", "is_quoted", "negates"]
+
+_CUE = re.compile(
+    r"""\b(?:
+      not | never | cannot | without | neither | nor | nobody | nothing | hardly
+    | \w+n['\u2018\u2019\u02bc\u00b4`]t
+    | (?:do|does|did|is|was|were|are|has|have|had|would|should|could|must|need)nt | cant | wont
+    | no \s+ (?!(?:i|i['\u2019]m|please|thanks|thank|just|we|you|my|it|can|could|sorry)\b) (?=\w)
+    | stop(?:ped|ping|s)? | avoid | refrain | refused? | declined? | forget | prevent
+    | instead \s+ of | rather \s+ than | other \s+ than | hold \s+ off | far \s+ from
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_END_OF_SCOPE = re.compile(r"[.!?;](?=\s|$)|\n|\b(?:but|however)\b", re.IGNORECASE)
+_QUOTED = re.compile(
+    r'"[^"]*"|[\u201c\u201e][^\u201c\u201d\u201e]*[\u201c\u201d]|\u00ab[^\u00ab\u00bb]*\u00bb'
+    r"|(?<!\w)'[^']*'(?!\w)|(?<!\w)\u2018[^\u2018\u2019]*\u2019(?!\w)"
+)
+_WORD = re.compile(r"\w+")
+_LIGHT_WORD = re.compile(
+    r"an?|and|any(?:thing)?|are|ask(?:ed|ing)?|at|be|been|being|do|ever|everything|for|going|have|i"
+    r"|in|is|it|just|like|me|mean|meant|my|need|of|on|please|really|said|say|some|that|the|them"
+    r"|this|to|trying|us|want(?:ed|ing)?|we|wish|yet|your?",
+    re.IGNORECASE,
+)
+_STEM = 5
+_ESCAPE = re.compile(r"\\[A-Za-z]")
+_CONTRACTION_IN_PATTERN = re.compile(r"n\W{1,12}t\b")
+
+
+def negates(pattern: str) -> bool:
+    """Whether a regular expression itself names a negation, and so means it."""
+    plain = _ESCAPE.sub(" ", pattern)
+    return bool(_CUE.search(plain) or _CONTRACTION_IN_PATTERN.search(plain))
+
+
+def is_negated(text: str, start: int, end: int) -> bool:
+    """Whether a negation stands before `end`, and reaches past `start`.
+
+    It reaches to the end of its sentence, or to "but": across commas, since what follows one may
+    be negated too ("do not return, exchange or cancel it").
+    """
+    begin = 0
+    for stop in _END_OF_SCOPE.finditer(text, 0, start):
+        begin = stop.end()
+    return _CUE.search(text, begin, end) is not None
+
+
+def is_quoted(text: str, start: int, end: int) -> bool:
+    """Whether this part stands between quotation marks with something around them."""
+    return not _QUOTED.fullmatch(text.strip()) and any(
+        quoted.start() < start and end < quoted.end() for quoted in _QUOTED.finditer(text)
+    )
+
+
+class Negations:
+    """What the examples of each intent negate: "I have not received it" is asked of a late parcel.
+
+    A classifier on words is as sure of "do not cancel it" as of "cancel it". So a negation speaks
+    for an intent only where one of its examples negates the same word.
+    """
+
+    def __init__(self, examples: Iterable[tuple[str, str]]) -> None:
+        """Learn from pairs of a text and its intent."""
+        self._negated: dict[str, set[str]] = {}
+        for text, intent in examples:
+            words = {_negated_word(text, cue) for cue in _CUE.finditer(text)}
+            self._negated.setdefault(intent, set()).update(words)
+
+    def outside(self, text: str, intent: str) -> str | None:
+        """The text without what is quoted, or negated in a way that the intent's examples lack.
+
+        None where there is nothing of the kind, and the text says what it seems to.
+        """
+        known = self._negated.get(intent, set())
+        text, quotes = _without_quotes(text)
+        kept: list[str] = [""] if quotes else []
+        at = 0
+        for cue in _CUE.finditer(text):
+            if cue.start() < at or _negated_word(text, cue) in known:
+                continue
+            kept.append(text[at : cue.start()])
+            stop = _END_OF_SCOPE.search(text, cue.end())
+            at = stop.start() if stop else len(text)
+        return " ".join((*kept, text[at:])) if kept else None
+
+
+def _negated_word(text: str, cue: re.Match[str]) -> str:
+    """The beginning of the first word of weight after a negation; empty where there is none.
+
+    "Stop the order" is not "not the order".
+    """
+    kind = "stop " if cue[0].lower().startswith("stop") else ""
+    for word in _WORD.finditer(text, cue.end()):
+        if not _LIGHT_WORD.fullmatch(word[0]):
+            return kind + word[0].lower()[:_STEM]
+    return kind
+
+
+def _without_quotes(text: str) -> tuple[str, int]:
+    whole = text.strip()
+    return (text, 0) if _QUOTED.fullmatch(whole) else _QUOTED.subn(" ", text)
+
 
 _MOST_MATCHES = 16
 

@@ -10,11 +10,10 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from seawall.intents.blend import BlendedClassifier, Neighbours
+from seawall.intents.blend import BlendedClassifier, LinearHead, Neighbours
 from seawall.intents.classifier import NgramClassifier
-from seawall.intents.digest import FORMAT
 from seawall.intents.embedder import Embedder
-from seawall.intents.head import LinearHead
+from seawall.intents.features import FORMAT
 from seawall.intents.vectors import Vectoriser
 
 __all__ = ["TrainedClassifier", "format_of", "read", "write"]

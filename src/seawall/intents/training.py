@@ -7,12 +7,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from seawall.intents.blend import BlendedClassifier, Neighbours
+from seawall.intents.blend import BlendedClassifier, LinearHead, Neighbours
 from seawall.intents.calibration import calibrate
 from seawall.intents.classifier import train
-from seawall.intents.digest import FORMAT, digest
 from seawall.intents.embedder import Embedder
-from seawall.intents.head import LinearHead
+from seawall.intents.features import FORMAT, digest
 from seawall.intents.saved import TrainedClassifier, format_of, read, write
 
 __all__ = ["obtain", "train_calibrated"]

@@ -9,7 +9,7 @@ import inspect
 import logging
 import re
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Annotated, Any, Protocol, overload
 
@@ -18,13 +18,15 @@ from msgspec import Struct, field
 
 from seawall.models.port import ToolSpec
 from seawall.tools.arguments import canonical, decode_arguments
-from seawall.tools.context import ToolContext, ToolError
 from seawall.tools.execution import CallExecutor, CallRefused
+from seawall.turn import Principal
 
 __all__ = [
     "PreparedCall",
     "ReadCache",
     "Tool",
+    "ToolContext",
+    "ToolError",
     "ToolOutcome",
     "Toolset",
     "close_toolset",
@@ -40,6 +42,34 @@ _CLOSE_SECONDS = 3.0
 _log = logging.getLogger("seawall.tools")
 _section = re.compile(r"^(Args|Arguments|Returns|Raises|Yields|Example|Examples|Note|Notes):\s*$")
 _argument = re.compile(r"^\s+(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
+
+
+class ToolContext(Struct, frozen=True):
+    """The turn, as a tool may see it. It travels with the call; turns share nothing.
+
+    principal: on whose behalf the tool acts.
+    deadline: seconds on the event loop's monotonic clock.
+    idempotency_key: the same for every retry of this very call of this very turn, however the
+        model words its arguments.
+    state: the session's notes, kept with the turn when it is committed; string to string,
+        at most 32 entries of 1,024 characters.
+    traceparent: what a callee is told, so that its spans are part of the turn's trace (W3C Trace
+        Context); empty where the turn is not traced.
+    """
+
+    principal: Principal
+    session: str
+    turn: str
+    agent: str
+    call: str
+    idempotency_key: str
+    deadline: float
+    state: MutableMapping[str, str]
+    traceparent: str = ""
+
+
+class ToolError(Exception):
+    """A refusal that the model should read and act on; it is given the message, up to 4 KiB."""
 
 
 class ToolOutcome(Struct, frozen=True):

@@ -1,6 +1,5 @@
-"""What a server does before it says that it is ready."""
+"""What a server does before it is ready."""
 
-import asyncio
 import os
 import sqlite3
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import httpx2
 
+from seawall.composition import isolated_engine
 from seawall.hosts.http.warmup import _ask, warm_up
 from seawall.models.port import ModelRequest
 from seawall.models.scripted import ScriptedModel
@@ -20,7 +20,7 @@ from tests.issuer import Issuer
 from tests.servers import ROOT, running_model, running_server
 
 
-def test_a_rehearsal_leaves_no_trace(tmp_path: Path, issuer: Issuer) -> None:
+def test_a_warm_up_leaves_no_trace(tmp_path: Path, issuer: Issuer) -> None:
     with (
         running_model() as model,
         running_server(
@@ -42,10 +42,10 @@ def test_a_rehearsal_leaves_no_trace(tmp_path: Path, issuer: Issuer) -> None:
         with closing(sqlite3.connect(tmp_path / "sessions.db")) as database:
             for table in ("turns", "sessions", "idempotency", "pending"):
                 assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
-        assert "rehearsal" not in (tmp_path / "log").read_text()
+        assert "warm-up" not in (tmp_path / "log").read_text()
 
 
-def test_a_cold_upstream_is_no_obstacle(tmp_path: Path, issuer: Issuer) -> None:
+def test_an_unreachable_upstream_does_not_prevent_readiness(tmp_path: Path, issuer: Issuer) -> None:
     with running_model() as model:
         gone = model
     with running_server(
@@ -59,10 +59,10 @@ def test_a_cold_upstream_is_no_obstacle(tmp_path: Path, issuer: Issuer) -> None:
         assert httpx2.get(f"{server.url}/readyz").status_code == 200
     log = (tmp_path / "log").read_text()
     assert "cannot be reached yet" in log
-    assert "rehearsal" not in log
+    assert "warm-up" not in log
 
 
-def test_a_wrong_configuration_is(tmp_path: Path) -> None:
+def test_a_wrong_configuration_ends_the_server(tmp_path: Path) -> None:
     environment = {
         **os.environ,
         "SEAWALL_SERVER__PORT": "0",
@@ -84,7 +84,7 @@ def test_a_wrong_configuration_is(tmp_path: Path) -> None:
     assert ended.stdout == ""
 
 
-def test_the_stage_is_the_real_thing_without_effect(tmp_path: Path) -> None:
+async def test_the_warm_up_uses_real_agents_without_effect(tmp_path: Path) -> None:
     """Answers come from the script; the agents, their prompts and the rules are the real ones."""
     (tmp_path / "seawall.toml").write_text(
         f"""
@@ -100,28 +100,26 @@ instructions = "Help."
 """
     )
 
-    async def scenario() -> None:
-        def refuse(_: ModelRequest) -> str:
-            raise AssertionError("the real model was asked")
+    def refuse(_: ModelRequest) -> str:
+        raise AssertionError("the real model was asked")
 
-        real = ScriptedModel(refuse)
-        app = Orchestrator.from_config(tmp_path / "seawall.toml")
-        app.model("default", real)
-        async with app:
-            await warm_up(app)
-            async with app.rehearsal() as stage:
-                said = await _ask(stage.asgi(), "/v1/turns", {"text": "hello"})
-                assert said["content-type"] == "application/json"
-                page = await stage.store.sessions(Principal("seawall", "rehearsal"), limit=5)
-                assert len(page.sessions) == 1
-            page = await app.store.sessions(Principal("seawall", "rehearsal"), limit=5)
-            assert page.sessions == ()
-        assert real.asked == []
-
-    asyncio.run(scenario())
+    real = ScriptedModel(refuse)
+    app = Orchestrator.from_config(tmp_path / "seawall.toml")
+    app.model("default", real)
+    async with app:
+        await warm_up(app)
+        async with isolated_engine(app.engine) as engine:
+            stage = Orchestrator(app.settings, engine=engine)
+            said = await _ask(stage.asgi(), "/v1/turns", {"text": "hello"})
+            assert said["content-type"] == "application/json"
+            page = await engine.store.sessions(Principal("seawall", "rehearsal"), limit=5)
+            assert len(page.sessions) == 1
+        page = await app.engine.store.sessions(Principal("seawall", "rehearsal"), limit=5)
+        assert page.sessions == ()
+    assert real.asked == []
 
 
-def test_an_agent_is_tried_with_a_scripted_model(tmp_path: Path) -> None:
+async def test_an_agent_is_tried_with_a_scripted_model(tmp_path: Path) -> None:
     """As users test theirs."""
 
     def script(request: ModelRequest) -> str | tuple[ToolCall, ...]:
@@ -143,19 +141,17 @@ tools = ["opening_hours"]
 """
     )
 
-    async def scenario() -> list[str]:
-        app = Orchestrator.from_config(tmp_path / "seawall.toml")
+    app = Orchestrator.from_config(tmp_path / "seawall.toml")
 
-        @app.tool
-        async def opening_hours(city: str) -> str:
-            """The opening hours of our shop in a city."""
-            return f"9 to 17 in {city}"
+    @app.tool
+    async def opening_hours(city: str) -> str:
+        """The opening hours of our shop in a city."""
+        return f"9 to 17 in {city}"
 
-        model = ScriptedModel(script)
-        app.model("default", model)
-        async with app:
-            events = [each async for each in app.run("When?", principal=Principal("shop", "ada"))]
-        assert len(model.asked) == 2
-        return [each.text for each in events if hasattr(each, "text")]
-
-    assert "".join(asyncio.run(scenario())) == "We are open 9 to 17 in Oslo"
+    model = ScriptedModel(script)
+    app.model("default", model)
+    async with app:
+        events = [each async for each in app.run("When?", principal=Principal("shop", "ada"))]
+    assert len(model.asked) == 2
+    text = [each.text for each in events if hasattr(each, "text")]
+    assert "".join(text) == "We are open 9 to 17 in Oslo"

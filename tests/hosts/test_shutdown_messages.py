@@ -30,7 +30,7 @@ instructions = "Help."
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_a_stop_is_said_with_counts(workers: str, form: str, tmp_path: Path) -> None:
+def test_a_shutdown_is_announced_with_counts(workers: str, form: str, tmp_path: Path) -> None:
     (tmp_path / "seawall.toml").write_text(CONFIG)
     words = ["serve", "--port", "0", "--workers", workers, *(["--json"] if form == "json" else [])]
     process = subprocess.Popen(
@@ -64,7 +64,7 @@ def test_a_stop_is_said_with_counts(workers: str, form: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("signals", [1, 2])
-def test_a_stop_during_the_start(workers: str, signals: int, tmp_path: Path) -> None:
+def test_a_shutdown_during_the_start(workers: str, signals: int, tmp_path: Path) -> None:
     """What is being opened is waited for no longer, and it is never said to be ready."""
     with socket.create_server(("127.0.0.1", 0)) as hangs:
         hangs.settimeout(10)

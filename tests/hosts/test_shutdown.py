@@ -1,4 +1,4 @@
-"""SIGTERM: a server leaves, finishes, and tells those whom it cannot finish."""
+"""Graceful shutdown on SIGTERM: announce, drain, abandon."""
 
 import signal
 import socket
@@ -35,7 +35,7 @@ def read_all(client: socket.socket) -> bytes:
     return received
 
 
-def test_it_leaves_while_it_still_takes_turns(tmp_path: Path, issuer: Issuer) -> None:
+def test_readiness_fails_while_turns_are_still_accepted(tmp_path: Path, issuer: Issuer) -> None:
     settings = {
         "SERVER__WORKERS": "2",
         "SERVER__SHUTDOWN_DELAY_SECONDS": "60",
@@ -58,7 +58,7 @@ def test_it_leaves_while_it_still_takes_turns(tmp_path: Path, issuer: Issuer) ->
         running.close()
 
 
-def test_a_second_signal_hurries(tmp_path: Path, issuer: Issuer) -> None:
+def test_a_second_signal_skips_the_waits(tmp_path: Path, issuer: Issuer) -> None:
     settings = {
         "SERVER__WORKERS": "2",
         "SERVER__SHUTDOWN_DELAY_SECONDS": "60",
@@ -75,7 +75,7 @@ def test_a_second_signal_hurries(tmp_path: Path, issuer: Issuer) -> None:
         assert "Traceback" not in (tmp_path / "log").read_text()
 
 
-def test_whoever_cannot_be_finished_is_told(tmp_path: Path, issuer: Issuer) -> None:
+def test_abandoned_turns_get_an_error(tmp_path: Path, issuer: Issuer) -> None:
     settings = {
         "SERVER__WORKERS": "1",
         "SERVER__DRAIN_SECONDS": "1",
@@ -89,7 +89,7 @@ def test_whoever_cannot_be_finished_is_told(tmp_path: Path, issuer: Issuer) -> N
             with pair.client() as client:
                 answers.append(client.post("/v1/turns", json={"text": "hi"}, headers=headers))
 
-        # One runs, one waits for a place.
+        # One runs, one waits for a slot.
         waiting = [threading.Thread(target=ask) for _ in range(2)]
         for each in waiting:
             each.start()
@@ -100,15 +100,15 @@ def test_whoever_cannot_be_finished_is_told(tmp_path: Path, issuer: Issuer) -> N
             )
         )
         assert pair.server.stop() == 0
-        told = [read_all(each).decode() for each in streams]
+        result = [read_all(each).decode() for each in streams]
         for each in waiting:
             each.join()
         for stream in streams:
             stream.close()
-        failed = events(told[0])[-1]
+        failed = events(result[0])[-1]
         assert failed["type"] == "turn.failed"
         assert "'code': 'server-stopping'" in str(failed["problem"])
-        assert "server-stopping" in told[1]
+        assert "server-stopping" in result[1]
         for answer in answers:
             assert answer.status_code == 503
             assert answer.json()["code"] in ("server-stopping", "overloaded")
@@ -117,11 +117,11 @@ def test_whoever_cannot_be_finished_is_told(tmp_path: Path, issuer: Issuer) -> N
         eventually(lambda: pair.model_stats()["open_streams"] == 0)
         log = (tmp_path / "log").read_text()
         assert "Traceback" not in log
-        assert "ending 4 requests" in log
+        assert "abandoning 4 requests" in log
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_nobody_who_came_in_is_cut_off(tmp_path: Path, issuer: Issuer, workers: str) -> None:
+def test_no_accepted_connection_is_reset(tmp_path: Path, issuer: Issuer, workers: str) -> None:
     """Clients keep coming, each on a connection of its own, until they are refused."""
     settings = {"SERVER__WORKERS": workers}
     with serving(tmp_path, issuer, 0.1, **settings) as pair:
@@ -156,7 +156,7 @@ def test_nobody_who_came_in_is_cut_off(tmp_path: Path, issuer: Issuer, workers: 
 
 
 def test_a_kept_connection_is_used_once_more(tmp_path: Path, issuer: Issuer) -> None:
-    """Its next answer says that it is the last, although nobody new is let in by then."""
+    """Its next response says that it is the last, although new connections are refused by then."""
     with serving(tmp_path, issuer, 3, SERVER__WORKERS="1") as pair, pair.client() as client:
         assert "connection" not in client.get("/livez").headers
         running = begin(pair)

@@ -1,22 +1,21 @@
-"""Requests without a turn share a bounded part of a busy worker's time, in fair order."""
+"""Requests that are not turns get a bounded part of a busy worker's time, in fair order."""
 
 import asyncio
 import time
 
 from seawall.hosts.http.non_turn_limiter import NonTurnLimiter
-from tests.loop import on_a_loop
 
 
 class Connection:
     """Asks again as soon as it is answered; an answer costs a tenth of a millisecond."""
 
-    def __init__(self, share: NonTurnLimiter) -> None:
-        self.share = share
+    def __init__(self, limiter: NonTurnLimiter) -> None:
+        self.limiter = limiter
         self.answers = 0
         self.asking = True
 
     def ask(self) -> None:
-        if self.asking and self.share.admit(self):
+        if self.asking and self.limiter.admit(self):
             self.proceed()
 
     def proceed(self) -> None:
@@ -24,14 +23,14 @@ class Connection:
         while time.perf_counter() < until:
             pass
         self.answers += 1
-        self.share.charge(application=False)
-        self.share.record_cost(1e-4, application=False)
+        self.limiter.charge(application=False)
+        self.limiter.record_cost(1e-4, application=False)
         asyncio.get_running_loop().call_soon(self.ask)
 
 
-async def flooded(share: NonTurnLimiter, seconds: float) -> tuple[list[int], int]:
+async def flooded(limiter: NonTurnLimiter, seconds: float) -> tuple[list[int], int]:
     """Answers of each of ten connections, and rounds of other work in that time."""
-    connections = [Connection(share) for _ in range(10)]
+    connections = [Connection(limiter) for _ in range(10)]
     for each in connections:
         each.ask()
     rounds, end = 0, time.monotonic() + seconds
@@ -43,33 +42,30 @@ async def flooded(share: NonTurnLimiter, seconds: float) -> tuple[list[int], int
         await asyncio.sleep(0)
     for each in connections:
         each.asking = False
-        share.forget(each)
+        limiter.forget(each)
     return [each.answers for each in connections], rounds
 
 
-@on_a_loop
 async def test_a_busy_worker_keeps_most_of_its_time() -> None:
     answers, rounds = await flooded(NonTurnLimiter(lambda: True), 1.0)
     assert 0 < sum(answers) < 0.35 * rounds
     assert max(answers) - min(answers) <= 2 + 0.2 * max(answers)
 
 
-@on_a_loop
 async def test_a_worker_without_turns_answers_all() -> None:
     answers, rounds = await flooded(NonTurnLimiter(lambda: False), 0.5)
     assert sum(answers) > 2 * rounds
 
 
-@on_a_loop
-async def test_who_waits_is_answered_when_turns_are_over() -> None:
+async def test_delayed_requests_are_answered_after_the_turns() -> None:
     busy = True
-    share = NonTurnLimiter(lambda: busy)
+    limiter = NonTurnLimiter(lambda: busy)
     for _ in range(200):
-        share.charge(application=True)
-    waiting = Connection(share)
+        limiter.charge(application=True)
+    waiting = Connection(limiter)
     waiting.ask()
     await asyncio.sleep(0.01)
-    assert share.is_delayed(waiting)
+    assert limiter.is_delayed(waiting)
     busy = False
     await asyncio.sleep(0.1)
     assert waiting.answers
@@ -82,15 +78,14 @@ class Broken(Connection):
         raise RuntimeError("the answer cannot be sent")
 
 
-@on_a_loop
-async def test_one_that_fails_leaves_the_others_in_line() -> None:
+async def test_a_failing_connection_leaves_the_others_queued() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, __: None)
     busy = True
-    share = NonTurnLimiter(lambda: busy)
+    limiter = NonTurnLimiter(lambda: busy)
     for _ in range(200):
-        share.charge(application=True)
-    Broken(share).ask()
-    waiting = Connection(share)
+        limiter.charge(application=True)
+    Broken(limiter).ask()
+    waiting = Connection(limiter)
     waiting.ask()
     busy = False
     await asyncio.sleep(0.1)
@@ -99,17 +94,16 @@ async def test_one_that_fails_leaves_the_others_in_line() -> None:
     await asyncio.sleep(0.01)
 
 
-@on_a_loop
-async def test_a_turn_on_a_connection_of_a_proxy_goes_before_a_flood() -> None:
-    share = NonTurnLimiter(lambda: True)
-    flood = [Connection(share) for _ in range(300)]
+async def test_a_turn_on_a_proxy_connection_has_priority_over_a_flood() -> None:
+    limiter = NonTurnLimiter(lambda: True)
+    flood = [Connection(limiter) for _ in range(300)]
     for each in flood:
         each.ask()
     await asyncio.sleep(0.02)
-    turn = Connection(share)
+    turn = Connection(limiter)
     turn.asking = False
     before = sum(each.answers for each in flood)
-    assert not share.admit(turn, turn=True)
+    assert not limiter.admit(turn, turn=True)
     for _ in range(200):
         await asyncio.sleep(0.001)
         if turn.answers:
@@ -118,4 +112,4 @@ async def test_a_turn_on_a_connection_of_a_proxy_goes_before_a_flood() -> None:
     assert sum(each.answers for each in flood) - before < 30
     for each in flood:
         each.asking = False
-        share.forget(each)
+        limiter.forget(each)
