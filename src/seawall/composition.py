@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ from seawall.turn import Principal, TurnRequest
 from seawall.user_code import call_factory, find_object
 
 if TYPE_CHECKING:
+    from seawall.storage.counters import Counters
     from seawall.telemetry.open import Telemetry
 
 __all__ = ["Engine", "Registrations", "compose", "isolated_engine"]
@@ -183,7 +185,7 @@ async def compose(
         settings = _cap_warm_connections(settings, concurrency)
     client = HttpClient(
         max_connections=max(
-            (model.connections for model in settings.models.values()), default=1_024
+            (model.max_connections for model in settings.models.values()), default=1_024
         )
     )
     authenticator = build_authenticator(settings.identity, _fetcher(client))
@@ -206,7 +208,7 @@ async def compose(
 
 def _cap_warm_connections(settings: Settings, connections: int) -> Settings:
     models = {
-        name: structs.replace(each, warm=min(each.warm, connections))
+        name: structs.replace(each, warm_connections=min(each.warm_connections, connections))
         for name, each in settings.models.items()
     }
     return structs.replace(settings, models=models)
@@ -224,7 +226,7 @@ async def _assemble(
     environment: Mapping[str, str],
 ) -> Engine:
     """Build everything that uses the open store."""
-    metering = await open_metering(settings, store)
+    metering = await open_metering(settings, partial(_open_counters, settings, store))
     telemetry = _telemetry(settings, environment)
 
     def trace_attempts(name: str, model: Model) -> Model:
@@ -302,6 +304,12 @@ async def _assemble(
         toolsets=toolsets,
         telemetry=telemetry,
     )
+
+
+async def _open_counters(settings: Settings, store: SessionStore) -> "Counters":
+    from seawall.storage.open_counters import open_counters  # noqa: PLC0415 - if needed
+
+    return await open_counters(settings.sessions, store)
 
 
 def _telemetry(settings: Settings, environment: Mapping[str, str]) -> "Telemetry | None":

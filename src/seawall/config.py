@@ -23,8 +23,7 @@ from msgspec import Meta, Struct, field
 from seawall.admission.settings import AdmissionSettings
 from seawall.agents.definition import AgentLimits
 from seawall.agents.output import OutputSettings
-from seawall.budgets.quota import QuotaSettings
-from seawall.budgets.settings import BudgetSettings, budget_faults
+from seawall.budgets.settings import BudgetSettings, QuotaSettings, budget_faults
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.errors import ConfigError, did_you_mean
 from seawall.identity.settings import IdentitySettings
@@ -57,7 +56,10 @@ RENAMED_KEYS = {
     "admission.pass_seconds": "loop_target_seconds",
     "admission.at_least": "min_in_flight",
     "sessions.resume_seconds": "orphan_scan_seconds",
+    "models.*.connections": "max_connections",
+    "models.*.warm": "warm_connections",
     "models.*.resilience.extra_share": "retry_budget",
+    "models.*.resilience.wait_seconds": "permit_wait_seconds",
 }
 
 _log = logging.getLogger("seawall.config")

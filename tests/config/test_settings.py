@@ -1,4 +1,4 @@
-"""What is wrong with a configuration is said with file, line and key."""
+"""Configuration: errors name file, line and key; renamed keys are accepted."""
 
 import subprocess
 import sys

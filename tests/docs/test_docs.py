@@ -8,13 +8,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import seawall
 from seawall.admission.settings import AdmissionSettings, TenantSettings
 from seawall.agents.definition import AgentLimits
 from seawall.agents.output import OutputSettings
-from seawall.budgets.quota import QuotaSettings
-from seawall.budgets.settings import BudgetLimits, PriceSettings
+from seawall.budgets.settings import BudgetLimits, PriceSettings, QuotaSettings
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.config import (
+    RENAMED_KEYS,
     AgentSettings,
     CorsSettings,
     IntentSettings,
@@ -37,7 +38,14 @@ from tests.servers import ROOT
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 # Pages whose reader starts a server of his own, and has nothing set.
-BY_HAND = {"getting-started.md", "intents.md", "lambda.md"}
+BY_HAND = {
+    "agents.md",
+    "getting-started.md",
+    "intents.md",
+    "lambda.md",
+    "python-api.md",
+    "testing.md",
+}
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[server]": ServerSettings,
     "[server.cors]": CorsSettings,
@@ -144,6 +152,18 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
     if isinstance(value, float):
         return f"{value:g}" if value < 1e6 else f"{value:.0f}"
     return msgspec.json.encode(value).decode()
+
+
+def test_every_renamed_key_is_there() -> None:
+    shown = {old: new for old, new, *_ in rows("configuration.md", "Renamed keys")}
+    renamed = {old.replace("*", "NAME"): name for old, name in RENAMED_KEYS.items()}
+    assert shown == {old: f"{old.rpartition('.')[0]}.{name}" for old, name in renamed.items()}
+
+
+def test_every_public_name_is_there() -> None:
+    page = (DOCS / "python-api.md").read_text()
+    missing = [name for name in seawall.__all__ if not re.search(rf"\b{name}\b", page)]
+    assert missing == []
 
 
 def test_every_setting_of_the_lambda_host_is_there() -> None:

@@ -42,7 +42,7 @@ class Chat:
 
     @property
     def asked(self) -> ModelRequest:
-        return self.model.asked[-1]
+        return self.model.requests[-1]
 
 
 @asynccontextmanager
@@ -186,7 +186,7 @@ async def test_unsupported_features_are_rejected_by_name(
             or answer.json()["field"] == named
         )
         assert answer.json()["error"]["param"] == answer.json()["field"]
-        assert chat.model.asked == []
+        assert chat.model.requests == []
 
     await run(tmp_path, do)
 
@@ -274,7 +274,7 @@ async def test_a_schema_goes_to_the_model_and_is_checked(tmp_path: Any) -> None:
             response_format=Order,
         )
         assert answer.choices[0].message.parsed == Order(number=5, colour=None)
-        first, second = chat.model.asked
+        first, second = chat.model.requests
         assert first.prompt.output is not None
         assert first.prompt.output.name == "Order"
         assert first.prompt.output.schema["properties"]["number"]["type"] == "integer"

@@ -55,7 +55,7 @@ async def test_it_recovers_and_forgets_cancelled_waiters() -> None:
     await asyncio.sleep(0)
     left.cancel()
     async with asyncio.timeout(10):
-        while throttle.delay:  # until the lag has decayed
+        while throttle.delay:  # noqa: ASYNC110 - the decay of the lag has no event
             await asyncio.sleep(0.02)
     await throttle.wait()
     assert left.cancelled()

@@ -116,7 +116,7 @@ instructions = "Help."
             assert len(page.sessions) == 1
         page = await app.engine.store.sessions(Principal("seawall", "rehearsal"), limit=5)
         assert page.sessions == ()
-    assert real.asked == []
+    assert real.requests == []
 
 
 async def test_an_agent_is_tried_with_a_scripted_model(tmp_path: Path) -> None:
@@ -152,6 +152,6 @@ tools = ["opening_hours"]
     app.model("default", model)
     async with app:
         events = [each async for each in app.run("When?", principal=Principal("shop", "ada"))]
-    assert len(model.asked) == 2
+    assert len(model.requests) == 2
     text = [each.text for each in events if hasattr(each, "text")]
     assert "".join(text) == "We are open 9 to 17 in Oslo"

@@ -12,7 +12,7 @@ from seawall.cli.terminal import color
 from seawall.printable import printable
 
 if TYPE_CHECKING:
-    from seawall.budgets.state import BudgetState
+    from seawall.budgets.budgets import BudgetState
     from seawall.config import Settings
 
 __all__ = ["add_parser"]
@@ -61,7 +61,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 async def _read(settings: "Settings", tenants: list[str]) -> "list[BudgetState]":
-    from seawall.budgets.state import read_budgets  # noqa: PLC0415 - only what this command needs
+    from seawall.budgets.budgets import read_budgets  # noqa: PLC0415 - only what this command needs
     from seawall.storage.open import open_store, require_existing_store  # noqa: PLC0415
     from seawall.storage.open_counters import open_counters  # noqa: PLC0415
 

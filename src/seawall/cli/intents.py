@@ -129,7 +129,7 @@ def _progress(text: str) -> None:
 def _train(arguments: argparse.Namespace) -> int:
     from seawall.config import load_settings  # noqa: PLC0415 - only what this command needs
     from seawall.intents.embedder import Embedder, find_model  # noqa: PLC0415
-    from seawall.intents.training import obtain  # noqa: PLC0415
+    from seawall.intents.training import load_or_train  # noqa: PLC0415
 
     settings = load_settings(arguments.file)
     routing = settings.routing
@@ -146,7 +146,7 @@ def _train(arguments: argparse.Namespace) -> int:
         if routing.classifier == "embeddings"
         else None
     )
-    trained = obtain(
+    trained = load_or_train(
         [text for text, _ in examples],
         [name for _, name in examples],
         cache=out,

@@ -1,4 +1,7 @@
-"""Multinomial logistic regression on few dense features: embeddings to intents."""
+"""Blended classifier: n-grams and sentence embeddings, and the thread that it runs on.
+
+More expensive than n-grams alone, and right where words alone are not enough.
+"""
 
 import asyncio
 from collections import deque
@@ -39,9 +42,11 @@ _REGULARISATION = 0.08
 
 
 class LinearHead:
-    """Scores of the classes for rows of features. Made by `fit`.
+    """Multinomial logistic regression on embeddings. Made by `fit`.
 
-    weights: features by classes. offset: what is added to each class.
+    Attributes:
+        weights: Array of features by classes.
+        offset: Added to the score of each class.
     """
 
     def __init__(self, weights: Array, offset: Array) -> None:
@@ -49,15 +54,20 @@ class LinearHead:
         self.offset = offset
 
     def scores(self, rows: Array) -> Array:
-        """One row a row, one column a class."""
+        """Scores: an array of rows by classes."""
         return rows @ self.weights + self.offset
 
     @classmethod
     def fit(cls, rows: Array, targets: NDArray[np.int64], classes: int) -> Self:
-        """Accelerated gradient descent on the regularised cross-entropy; nothing is random.
+        """Fit by accelerated gradient descent on the regularised cross-entropy; deterministic.
 
         Nesterov 1983 with the step 1 / L; the Hessian of the softmax is at most a half: Böhning,
         Multinomial logistic regression algorithm, 1992.
+
+        Args:
+            rows: Embeddings of the examples.
+            targets: Index of the class of each row.
+            classes: Number of classes.
         """
         centre = rows.mean(0)
         rows = rows - centre
@@ -77,9 +87,11 @@ class LinearHead:
 
 
 class Neighbours:
-    """How near a message is to the nearest example of an intent.
+    """Similarity of a message to the nearest example of an intent.
 
-    rows: the examples' embeddings, in the order of their targets. targets: their intents' places.
+    Attributes:
+        rows: Embeddings of the examples, sorted by target.
+        targets: Index of the intent of each row.
     """
 
     def __init__(self, rows: NDArray[np.float16], targets: NDArray[np.int64], classes: int) -> None:
@@ -89,23 +101,29 @@ class Neighbours:
 
     @classmethod
     def of(cls, rows: Array, targets: NDArray[np.int64], classes: int) -> "Neighbours":
-        """Sort them; half precision is enough for a similarity."""
+        """Sort the examples; half precision is enough for a similarity."""
         order = np.argsort(targets, kind="stable")
         return cls(rows[order].astype(np.float16), targets[order], classes)
 
     def similarity(self, row: Array, index: int) -> float:
-        """The cosine with the nearest example of the intent at this place; -1 where it has none."""
+        """The cosine with the nearest example of an intent; -1 if it has none."""
         examples = self.rows[self._borders[index] : self._borders[index + 1]]
         return float((examples.astype(np.float32) @ row).max(initial=-1.0))
 
 
 class BlendedClassifier:
-    """Adds up the scores of both, each with a weight that calibration has found.
+    """Weighted sum of the scores of n-grams and embeddings.
 
-    Takes milliseconds a message, fewer a message when asked for several at once.
+    Takes milliseconds a message, less in a batch.
 
-    weights: of the two scores. certainty: the weights of log-odds, best score and similarity, and
-    an offset, that make the probability of being right.
+    Attributes:
+        labels: Class names in the order of scores.
+        ngrams: The n-gram classifier.
+        head: The classifier of embeddings.
+        neighbours: The embeddings of the examples.
+        weights: Weights of the two scores.
+        certainty: Weights of log-odds, best score and similarity, and an offset, from which the
+            probability of being right is computed.
     """
 
     def __init__(
@@ -127,7 +145,7 @@ class BlendedClassifier:
         self._embedder = embedder
 
     def best_of(self, texts: Sequence[str]) -> list[tuple[str, float]]:
-        """The likeliest class of each text and the calibrated probability that it is right."""
+        """The likeliest class of each text, and the calibrated probability that it is right."""
         scores = np.stack([self.ngrams.scores(text) for text in texts])
         rows = self._embedder(corrected(texts, self.ngrams.vectorise.speller, self._embedder.knows))
         both = weighted_sum((scores, self.head.scores(rows)), self.weights)
@@ -141,9 +159,9 @@ class BlendedClassifier:
 
 
 class TwoStageClassifier:
-    """Both steps in a row, as the cascade takes them: the dear one only where the cheap is unsure.
+    """Both classifiers as the cascade runs them: the second only if the first is not confident.
 
-    For evaluation; the cascade itself asks the second off the event loop.
+    For evaluation; the cascade runs the second one off the event loop.
     """
 
     def __init__(self, blended: BlendedClassifier, threshold: float) -> None:
@@ -157,28 +175,28 @@ class TwoStageClassifier:
 
 
 def corrected(texts: Sequence[str], speller: Speller, knows: Callable[[str], bool]) -> list[str]:
-    """The texts as they are embedded: what the embedding does not know is corrected."""
+    """Texts for embedding: words that the embedding model does not know are corrected."""
     return [speller.correct_text(text[:MAX_CHARACTERS], knows) for text in texts]
 
 
 def weighted_sum(scores: tuple[Array, Array], weights: tuple[float, float]) -> Wide:
-    """The weighted sum."""
+    """Weighted sum of two arrays of scores."""
     return scores[0].astype(np.float64) * weights[0] + scores[1].astype(np.float64) * weights[1]
 
 
 def log_odds(scores: Wide) -> Wide:
-    """Of the best class against all others, a number a row."""
+    """Log-odds of the best class against all others, one number a row."""
     odds = np.exp(scores - scores.max(-1, keepdims=True)).sum(-1)
     return -np.log(np.maximum(odds - 1, LEAST_ODDS))  # type: ignore[no-any-return]
 
 
 def evidence(scores: Wide, *others: Wide) -> Wide:
-    """What certainty is made from, a row a message."""
+    """Features of the certainty, a row a message."""
     return np.stack((log_odds(scores), *others), -1)
 
 
 def to_probability(evidence: Wide, certainty: Sequence[float]) -> Wide:
-    """Evidence to probabilities of being right."""
+    """Probabilities of being right, from features."""
     return 1 / (1 + np.exp(-np.maximum(evidence @ certainty[:-1] + certainty[-1], -500.0)))
 
 
@@ -186,23 +204,23 @@ class BatchClassifier(Protocol):
     """A classifier that is too slow for the event loop."""
 
     def best_of(self, texts: Sequence[str]) -> list[Answer]:
-        """The likeliest intent of each text and its calibrated probability."""
+        """The likeliest intent of each text, and its calibrated probability."""
         ...
 
 
 class BatchWorker:
-    """Asks a classifier on a thread. In a crowd, those who find too many waiting go without."""
+    """Runs a classifier in a thread, in batches. Under load, messages are skipped."""
 
     def __init__(self, classifier: BatchClassifier) -> None:
         self._classifier = classifier
         self._waiting: deque[_Pending] = deque()
-        # Only where there are embeddings: each start pays for what it imports.
+        # Only with embeddings: imports slow down every start.
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="seawall-intents")
 
     async def best(self, text: str) -> Answer | None:
-        """The likeliest intent and its probability; None where too many are waiting."""
+        """The likeliest intent and its probability; None if too many messages wait."""
         if len(self._waiting) >= _MAX_WAITING:
             return None
         loop = asyncio.get_running_loop()
@@ -212,11 +230,11 @@ class BatchWorker:
         return await future
 
     def close(self) -> None:
-        """Let the thread end."""
+        """Shut down the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Once for each that came; most find that an earlier call took theirs along."""
+        """Classify a batch. Called once a message; most are done by an earlier call."""
         batch: list[_Pending] = []
         while self._waiting and len(batch) < _MAX_BATCH:
             text, future = self._waiting.popleft()
@@ -228,7 +246,7 @@ class BatchWorker:
             answers: list[Answer] | Exception = self._classifier.best_of(
                 [each for each, _ in batch]
             )
-        except Exception as error:  # noqa: BLE001 - told to those who wait
+        except Exception as error:  # noqa: BLE001 - passed on
             answers = error
         loop.call_soon_threadsafe(_resolve, batch, answers)
 

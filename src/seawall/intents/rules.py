@@ -1,4 +1,4 @@
-"""Where a message says what is not wanted: words that negate, and how far they reach."""
+"""Rules: regular expressions that decide an intent, and the negations that void a match."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -39,16 +39,16 @@ _CONTRACTION_IN_PATTERN = re.compile(r"n\W{1,12}t\b")
 
 
 def negates(pattern: str) -> bool:
-    """Whether a regular expression itself names a negation, and so means it."""
+    """Whether a regular expression contains a negation, so that it may match negated text."""
     plain = _ESCAPE.sub(" ", pattern)
     return bool(_CUE.search(plain) or _CONTRACTION_IN_PATTERN.search(plain))
 
 
 def is_negated(text: str, start: int, end: int) -> bool:
-    """Whether a negation stands before `end`, and reaches past `start`.
+    """Whether a negation before `end` reaches past `start`.
 
-    It reaches to the end of its sentence, or to "but": across commas, since what follows one may
-    be negated too ("do not return, exchange or cancel it").
+    It reaches to the end of its sentence, or to "but": across commas, since what follows a comma
+    may be negated too ("do not return, exchange or cancel it").
     """
     begin = 0
     for stop in _END_OF_SCOPE.finditer(text, 0, start):
@@ -57,17 +57,17 @@ def is_negated(text: str, start: int, end: int) -> bool:
 
 
 def is_quoted(text: str, start: int, end: int) -> bool:
-    """Whether this part stands between quotation marks with something around them."""
+    """Whether a part of a text is in quotation marks, within a longer text."""
     return not _QUOTED.fullmatch(text.strip()) and any(
         quoted.start() < start and end < quoted.end() for quoted in _QUOTED.finditer(text)
     )
 
 
 class Negations:
-    """What the examples of each intent negate: "I have not received it" is asked of a late parcel.
+    """The words that the examples of each intent negate, such as in "I have not received it".
 
-    A classifier on words is as sure of "do not cancel it" as of "cancel it". So a negation speaks
-    for an intent only where one of its examples negates the same word.
+    A classifier on words is as confident of "do not cancel it" as of "cancel it". So a negated
+    message counts for an intent only if one of its examples negates the same word.
     """
 
     def __init__(self, examples: Iterable[tuple[str, str]]) -> None:
@@ -78,9 +78,9 @@ class Negations:
             self._negated.setdefault(intent, set()).update(words)
 
     def outside(self, text: str, intent: str) -> str | None:
-        """The text without what is quoted, or negated in a way that the intent's examples lack.
+        """The text without quotations, and without negations that the intent's examples lack.
 
-        None where there is nothing of the kind, and the text says what it seems to.
+        None if there are none.
         """
         known = self._negated.get(intent, set())
         text, quotes = _without_quotes(text)
@@ -96,7 +96,7 @@ class Negations:
 
 
 def _negated_word(text: str, cue: re.Match[str]) -> str:
-    """The beginning of the first word of weight after a negation; empty where there is none.
+    """The stem of the first significant word after a negation; empty if there is none.
 
     "Stop the order" is not "not the order".
     """
@@ -116,17 +116,17 @@ _MOST_MATCHES = 16
 
 
 class Rules:
-    """Patterns of all intents, in the order of their configuration; the first match decides.
+    """Patterns of all intents, in the order of the configuration; the first match decides.
 
-    A match that is negated ("do not cancel it"), or only quoted, decides nothing; the next stage
-    does. A pattern that names a negation itself means it, and may match it.
+    A match that is negated ("do not cancel it") or quoted decides nothing. A pattern that contains
+    a negation itself may match one.
     """
 
     def __init__(self, definitions: Sequence[IntentDefinition]) -> None:
         """Compile the patterns.
 
         Raises:
-            ConfigError: one is not a regular expression.
+            ConfigError: One is not a regular expression.
         """
         self._patterns: list[tuple[str, re.Pattern[str], bool]] = []
         for definition in definitions:
@@ -140,10 +140,10 @@ class Rules:
                 self._patterns.append((definition.name, compiled, negates(pattern)))
 
     def match(self, text: str) -> str | None:
-        """The intent whose pattern is found in the text, or None."""
+        """The intent of the first pattern that matches the text, or None."""
         text = text[:MAX_CHARACTERS]
         for name, pattern, means_negation in self._patterns:
-            # Of a pattern that matches everywhere, 16 places are looked at.
+            # Only 16 matches of a pattern are examined.
             for found in islice(pattern.finditer(text), _MOST_MATCHES):
                 start, end = found.span()
                 reach = start if means_negation else end

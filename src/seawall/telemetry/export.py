@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 
-from seawall.resilience.backoff import full_jitter
+from seawall.resilience.retries import full_jitter
 from seawall.spans import Attribute
 from seawall.telemetry.histograms import Distributions
 from seawall.telemetry.otlp import encode_metrics, encode_spans

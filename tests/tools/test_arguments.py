@@ -1,4 +1,4 @@
-"""Arguments of tool calls as models write them: taken where nothing is lost, refused elsewhere."""
+"""Lenient decoding of tool arguments: accepted if nothing is lost, refused otherwise."""
 
 import json
 import math

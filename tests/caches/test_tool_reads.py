@@ -1,4 +1,4 @@
-"""Tools whose answers are kept."""
+"""Tool read cache."""
 
 import asyncio
 from collections.abc import Callable
@@ -65,76 +65,61 @@ def _tools(shelf: Shelf, seconds: float = 60.0) -> dict[str, Tool]:
     return {each.name: each for each in cached_tools(made, CacheLimits())}
 
 
-def test_many_at_once_look_once_and_later_ones_not_at_all() -> None:
-    async def scenario() -> None:
-        shelf = Shelf()
-        price = _tools(shelf)["price_of"]
-        spelled = ['{"item": "mug"}', '{"currency":"EUR","item":"mug"}'] * 5
-        outcomes = await asyncio.gather(
-            *(price.call(each, _context(f"t{number}")) for number, each in enumerate(spelled))
-        )
-        assert {each.content for each in outcomes} == {"1 EUR"}
-        assert (await price.call(spelled[1], _context())).content == "1 EUR"
-        assert shelf.looks == ["mug"]
-        await price.call('{"item": "cup"}', _context())
-        assert shelf.looks == ["mug", "cup"]
-
-    asyncio.run(scenario())
+async def test_many_at_once_look_once_and_later_ones_not_at_all() -> None:
+    shelf = Shelf()
+    price = _tools(shelf)["price_of"]
+    spelled = ['{"item": "mug"}', '{"currency":"EUR","item":"mug"}'] * 5
+    outcomes = await asyncio.gather(
+        *(price.call(each, _context(f"t{number}")) for number, each in enumerate(spelled))
+    )
+    assert {each.content for each in outcomes} == {"1 EUR"}
+    assert (await price.call(spelled[1], _context())).content == "1 EUR"
+    assert shelf.looks == ["mug"]
+    await price.call('{"item": "cup"}', _context())
+    assert shelf.looks == ["mug", "cup"]
 
 
-def test_what_is_not_shared_is_its_subjects_only() -> None:
-    async def scenario() -> None:
-        shelf = Shelf()
-        mine = _tools(shelf)["mine"]
-        for _ in range(2):
-            for tenant, subject in (("acme", "ada"), ("acme", "bob"), ("other", "ada")):
-                outcome = await mine.call("{}", _context(tenant, subject))
-                assert outcome.content == f"{tenant}/{subject}"
-        assert len(shelf.looks) == 3
-
-    asyncio.run(scenario())
+async def test_what_is_not_shared_is_its_subjects_only() -> None:
+    shelf = Shelf()
+    mine = _tools(shelf)["mine"]
+    for _ in range(2):
+        for tenant, subject in (("acme", "ada"), ("acme", "bob"), ("other", "ada")):
+            outcome = await mine.call("{}", _context(tenant, subject))
+            assert outcome.content == f"{tenant}/{subject}"
+    assert len(shelf.looks) == 3
 
 
-def test_a_change_makes_its_toolset_forget_also_what_is_being_read() -> None:
-    async def scenario() -> None:
-        shelf = Shelf()
-        tools = _tools(shelf)
-        price, dearer = tools["price_of"], tools["raise_price"]
-        reading = asyncio.create_task(price.call('{"item": "mug"}', _context()))
-        await asyncio.sleep(0.01)
-        await dearer.call("{}", _context())
-        assert (await price.call('{"item": "mug"}', _context())).content == "2 EUR"
-        await reading
-        assert len(shelf.looks) == 2
-        assert (await price.call('{"item": "mug"}', _context())).content == "2 EUR"
-        assert len(shelf.looks) == 2
-
-    asyncio.run(scenario())
+async def test_a_change_makes_its_toolset_forget_also_what_is_being_read() -> None:
+    shelf = Shelf()
+    tools = _tools(shelf)
+    price, dearer = tools["price_of"], tools["raise_price"]
+    reading = asyncio.create_task(price.call('{"item": "mug"}', _context()))
+    await asyncio.sleep(0.01)
+    await dearer.call("{}", _context())
+    assert (await price.call('{"item": "mug"}', _context())).content == "2 EUR"
+    await reading
+    assert len(shelf.looks) == 2
+    assert (await price.call('{"item": "mug"}', _context())).content == "2 EUR"
+    assert len(shelf.looks) == 2
 
 
-def test_time_passes_and_failures_are_not_kept() -> None:
-    async def scenario() -> None:
-        shelf = Shelf()
-        price = _tools(shelf, 0.1)["price_of"]
-        await price.call('{"item": "mug"}', _context())
-        await asyncio.sleep(0.15)
-        await price.call('{"item": "mug"}', _context())
-        assert shelf.looks == ["mug", "mug"]
-        for _ in range(2):
-            outcome = await price.call('{"item": "none"}', _context())
-            assert (outcome.content, outcome.failed) == ("There is none.", True)
-        assert shelf.looks[2:] == ["none", "none"]
-
-    asyncio.run(scenario())
+async def test_time_passes_and_failures_are_not_kept() -> None:
+    shelf = Shelf()
+    price = _tools(shelf, 0.1)["price_of"]
+    await price.call('{"item": "mug"}', _context())
+    await asyncio.sleep(0.15)
+    await price.call('{"item": "mug"}', _context())
+    assert shelf.looks == ["mug", "mug"]
+    for _ in range(2):
+        outcome = await price.call('{"item": "none"}', _context())
+        assert (outcome.content, outcome.failed) == ("There is none.", True)
+    assert shelf.looks[2:] == ["none", "none"]
 
 
-def test_a_cacheable_tool_keeps_no_notes() -> None:
-    async def scenario() -> None:
-        context = _context()
-        outcome = await _tools(Shelf())["note"].call("{}", context)
-        assert (outcome.failed, context.state) == (True, {})
-
-    asyncio.run(scenario())
+async def test_a_cacheable_tool_keeps_no_notes() -> None:
+    context = _context()
+    outcome = await _tools(Shelf())["note"].call("{}", context)
+    assert (outcome.failed, context.state) == (True, {})
 
 
 @pytest.mark.parametrize(

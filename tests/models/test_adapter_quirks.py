@@ -1,4 +1,4 @@
-"""What is known of one provider's servers, asked of all adapters: calls, ids, odd formats."""
+"""Quirks known of one provider's servers, tested with all adapters: calls, ids, odd formats."""
 
 import json
 import re
@@ -24,7 +24,7 @@ UNFINISHED = ['{"ord', "", '{"order": "#W1"', '{"order": "#W1', '{"order": 1', "
 
 @each_wire
 @pytest.mark.parametrize("piece", UNFINISHED)
-def test_a_call_that_the_bound_cut_off_is_not_among_the_calls(wire: Wire, piece: str) -> None:
+def test_a_truncated_call_is_unfinished(wire: Wire, piece: str) -> None:
     cut = Call("toolu_2", "cancel_order", (piece,) if piece else ())
     events = answer_to(wire, Recording(wire.answer(TEXTS[:1], [WHOLE, cut], end="length")))
     asked, finish = events[-2:]
@@ -37,14 +37,14 @@ def test_a_call_that_the_bound_cut_off_is_not_among_the_calls(wire: Wire, piece:
 
 @each_wire
 @pytest.mark.parametrize("piece", ['{"ord', '{"order": 1', "oops"])
-def test_arguments_that_are_no_json_are_not_among_the_calls(wire: Wire, piece: str) -> None:
+def test_a_call_with_arguments_that_are_no_json_is_unfinished(wire: Wire, piece: str) -> None:
     asked = answer_to(wire, Recording(wire.answer((), [Call("a", "cancel_order", (piece,))])))[-2]
     assert isinstance(asked, ToolCalls)
     assert (asked.calls, len(asked.unfinished)) == ((), 1)
 
 
 @each_wire
-def test_a_filtered_answer_asks_for_nothing(wire: Wire) -> None:
+def test_a_filtered_answer_has_no_calls(wire: Wire) -> None:
     told = wire.answer(("I cannot",), [WHOLE], end="content_filter")
     events = answer_to(wire, Recording(told))
     assert not any(isinstance(each, ToolCalls) for each in events)
@@ -53,7 +53,7 @@ def test_a_filtered_answer_asks_for_nothing(wire: Wire) -> None:
 
 
 @each_wire
-def test_work_on_a_call_is_progress(wire: Wire) -> None:
+def test_pieces_of_a_call_are_progress(wire: Wire) -> None:
     events = answer_to(wire, Recording(wire.answer((), [WHOLE]), seconds=0.02))
     assert len([each for each in events if isinstance(each, Progress)]) >= 2
 
@@ -76,7 +76,7 @@ def bedrock(kind: str, data: object) -> bytes:
 
 
 @each_wire
-def test_reasoning_is_told_apart_from_text(wire: Wire) -> None:
+def test_reasoning_is_separate_from_text(wire: Wire) -> None:
     told = wire.answer(TEXTS)
     events = answer_to(wire, Recording([*told[:1], thinking(wire), thinking(wire), *told[1:]]))
     thought = [each.reasoning for each in events if isinstance(each, Progress)]
@@ -85,13 +85,13 @@ def test_reasoning_is_told_apart_from_text(wire: Wire) -> None:
 
 
 @each_wire
-def test_an_answer_that_is_over_need_not_close_its_body(wire: Wire) -> None:
+def test_a_finished_answer_need_not_close_its_body(wire: Wire) -> None:
     events = answer_to(wire, Recording(wire.answer(TEXTS), hangs=True))
     assert text_of(events) == "".join(TEXTS)
 
 
 @each_wire
-def test_leading_blanks_wait_for_a_text(wire: Wire) -> None:
+def test_leading_blanks_wait_for_text(wire: Wire) -> None:
     events = answer_to(wire, Recording(wire.answer(("\n", " ", "Hi", " there")), seconds=0.02))
     texts = [each.text for each in events if isinstance(each, Text)]
     assert texts[0].startswith("\n Hi")
@@ -143,7 +143,7 @@ def odd(wire: Wire) -> list[bytes]:
 
 
 @each_wire
-def test_null_is_absent_and_what_is_no_object_is_passed_over(wire: Wire) -> None:
+def test_null_is_absent_and_non_objects_are_skipped(wire: Wire) -> None:
     told = wire.answer(TEXTS)
     events = answer_to(wire, Recording([piece for each in told for piece in (*odd(wire), each)]))
     assert text_of(events) == "".join(TEXTS)
@@ -228,7 +228,7 @@ def test_ids_of_other_providers_fit_and_agree(wire: Wire) -> None:
 
 
 @each_wire
-def test_names_that_no_tool_can_have_are_sent_as_such_that_one_can(wire: Wire) -> None:
+def test_invalid_tool_names_are_replaced(wire: Wire) -> None:
     call = ToolCall("a", "functions.find order?", '{"half')
     request = ModelRequest(Prompt("Be brief."), (*history(call), UserMessage("And?")))
     text = json.dumps(sent(wire, request).document)
@@ -285,7 +285,7 @@ def assembled(*pieces: Piece, reason: str = "tool_calls") -> list[tuple[str, str
 @pytest.mark.parametrize(
     ("pieces", "calls"),
     [
-        # Interleaved, told apart by their ids only.
+        # Interleaved, distinguished by their ids only.
         (
             [
                 Piece(0, "a", "f", '{"x":'),
@@ -319,12 +319,12 @@ def assembled(*pieces: Piece, reason: str = "tool_calls") -> list[tuple[str, str
             [Piece(None, None, "f", ""), Piece(None, None, "g", None)],
             [("f", "{}"), ("g", "{}")],
         ),
-        # One id for calls of different places.
+        # One id for calls of different indexes.
         (
             [Piece(0, "same", "f", "{}"), Piece(1, "same", "g", "{}")],
             [("f", "{}"), ("g", "{}")],
         ),
-        # By their places, as it ought to be, in any order.
+        # By their indexes, as documented, in any order.
         (
             [
                 Piece(1, "b", "g", "{"),
@@ -338,11 +338,11 @@ def assembled(*pieces: Piece, reason: str = "tool_calls") -> list[tuple[str, str
         ([Piece(0, "a", None, "{}")], []),
     ],
 )
-def test_which_pieces_are_one_call(pieces: list[Piece], calls: list[tuple[str, str]]) -> None:
+def test_pieces_are_assembled_to_calls(pieces: list[Piece], calls: list[tuple[str, str]]) -> None:
     assert assembled(*pieces) == calls
 
 
-def test_made_up_ids_are_unique() -> None:
+def test_generated_ids_are_unique() -> None:
     assembly = Assembly("test")
     for index in range(64):
         assembly.call(index, call_id="same" if index % 2 else None, name="f")
@@ -352,7 +352,7 @@ def test_made_up_ids_are_unique() -> None:
     assert len({each.id for each in asked.calls}) == 64
 
 
-def test_looking_for_complete_arguments_is_bounded() -> None:
+def test_checks_for_complete_arguments_are_bounded() -> None:
     assembly = Assembly("test")
     assembly.call(0, name="f", arguments='{"x": "')
     for _ in range(100_000):
@@ -382,12 +382,12 @@ def finished(reason: str, *later: str) -> str:
         (["null", "stop"], "stop"),
     ],
 )
-def test_reasons_in_the_words_of_more_servers(words: list[str], reason: str) -> None:
+def test_finish_reasons_of_other_servers(words: list[str], reason: str) -> None:
     assert finished(*words) == reason
 
 
 @pytest.mark.parametrize("word", ["function_call_filter: MALFORMED_FUNCTION_CALL", "Error", "null"])
-def test_what_is_no_end_is_no_answer(word: str) -> None:
+def test_an_aborted_answer_fails(word: str) -> None:
     with pytest.raises(UpstreamFailed):
         finished(word)
 
@@ -422,7 +422,7 @@ ERRORS = (
 
 @pytest.mark.parametrize("wire", [ANTHROPIC, OPENAI, RESPONSES], ids=lambda wire: wire.name)
 @pytest.mark.parametrize(("error", "kind"), ERRORS)
-def test_errors_in_mid_answer_in_every_form(wire: Wire, error: bytes, kind: str) -> None:
+def test_errors_in_mid_answer(wire: Wire, error: bytes, kind: str) -> None:
     told = wire.answer(TEXTS[:2])
     for ending in (told[4:], [b"data: [DONE]\n\n"]):
         problem = problem_of(wire, Recording([*told[:4], error, *ending]))
@@ -441,7 +441,7 @@ def test_errors_in_mid_answer_in_every_form(wire: Wire, error: bytes, kind: str)
         (b'data: {"type": "error", "status": 400, "code": "bad"}', "refused"),
     ],
 )
-def test_an_error_before_done_is_no_end_of_an_answer(error: bytes, kind: str) -> None:
+def test_an_error_before_done_fails(error: bytes, kind: str) -> None:
     """llama.cpp's server writes a field of its own, and `[DONE]` behind it."""
     begun = b'data: {"choices": [{"delta": {"content": "All is"}}]}\n\n'
     problem = problem_of(OPENAI, Recording([begun, error + b"\n\n", b"data: [DONE]\n\n"]))

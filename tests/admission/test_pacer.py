@@ -1,4 +1,4 @@
-"""How fast turns begin, against an event loop of which it is known what a turn costs it."""
+"""Start pacer, with an event loop in which the cost of a turn is known."""
 
 import asyncio
 import time
@@ -55,7 +55,9 @@ def test_the_rate_is_that_at_which_they_begin_once_it_has_been_seen_for_a_while(
 
 
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 64), st.booleans())))
-def test_some_may_always_begin_and_never_a_crowd(seen: list[tuple[float, int, bool]]) -> None:
+def test_some_turns_may_always_start_and_never_too_many(
+    seen: list[tuple[float, int, bool]],
+) -> None:
     pacing = StartPacer(TARGET)
     at = 0.0
     for took, started, limited in seen:
@@ -65,7 +67,7 @@ def test_some_may_always_begin_and_never_a_crowd(seen: list[tuple[float, int, bo
         assert pacing.rate(at=at) >= 0.0
 
 
-def test_a_crowd_that_comes_at_once_does_not_keep_the_event_loop() -> None:
+async def test_a_burst_does_not_block_the_event_loop() -> None:
     """500 turns that each take 1 ms of the loop: it comes round meanwhile, and all are served."""
 
     async def scenario() -> tuple[int, int]:
@@ -92,6 +94,6 @@ def test_a_crowd_that_comes_at_once_does_not_keep_the_event_loop() -> None:
         assert (gate.in_flight, gate.queued, sum(gate.refused.values())) == (0, 0, 0)
         return done, rounds
 
-    done, rounds = asyncio.run(scenario())
+    done, rounds = await scenario()
     assert done == 500
     assert rounds >= 500 / 64  # at the very least; without pacing it is three

@@ -1,4 +1,4 @@
-"""Arguments in one canonical form, whatever their wording."""
+"""Canonical form of tool arguments, whatever their wording."""
 
 import json
 import subprocess
@@ -90,7 +90,7 @@ def test_sets_have_one_form_in_every_process() -> None:
     assert b'"a","b"' in forms.pop()
 
 
-def test_long_decimals_are_told_apart() -> None:
+def test_long_decimals_stay_different() -> None:
     kind = msgspec.defstruct("Price", [("amount", Decimal)])
     first, other = Decimal("123456789012345678901234567890.12"), Decimal("1e-40")
     assert canonical(kind(first)) != canonical(kind(Decimal("123456789012345678901234567890.13")))

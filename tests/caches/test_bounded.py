@@ -1,4 +1,4 @@
-"""What is kept: never more than it may, never longer, and what was used last stays."""
+"""Bounded cache: size, expiry and eviction."""
 
 from hypothesis import given
 from hypothesis import strategies as st

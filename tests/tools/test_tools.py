@@ -1,4 +1,4 @@
-"""Tools: schema from the signature, arguments validated, failures given back to the model."""
+"""Tools: schema from the signature, validated arguments, failures reported to the model."""
 
 import asyncio
 import time
@@ -74,20 +74,17 @@ def test_the_schema_is_what_the_signature_and_docstring_say() -> None:
     }
 
 
-def test_a_call_gets_validated_arguments_and_the_turns_context() -> None:
-    async def scenario() -> None:
-        context = _context()
-        outcome = await move.call('{"order":"#1","to":{"street":"A","zip":"12345"}}', context)
-        assert not outcome.failed
-        assert msgspec.json.decode(outcome.content) == {
-            "order": "#1",
-            "to": "A",
-            "speed": "slow",
-            "by": "ann",
-        }
-        assert context.state == {"moved": "#1"}
-
-    asyncio.run(scenario())
+async def test_a_call_gets_validated_arguments_and_the_turns_context() -> None:
+    context = _context()
+    outcome = await move.call('{"order":"#1","to":{"street":"A","zip":"12345"}}', context)
+    assert not outcome.failed
+    assert msgspec.json.decode(outcome.content) == {
+        "order": "#1",
+        "to": "A",
+        "speed": "slow",
+        "by": "ann",
+    }
+    assert context.state == {"moved": "#1"}
 
 
 @pytest.mark.parametrize(
@@ -104,18 +101,17 @@ def test_a_call_gets_validated_arguments_and_the_turns_context() -> None:
         '{"order":"' + "x" * 70_000 + '"}',
     ],
 )
-def test_wrong_arguments_are_told_to_the_model_and_nothing_is_called(arguments: str) -> None:
-    async def scenario() -> None:
-        context = _context()
-        outcome = await move.call(arguments, context)
-        assert outcome.failed
-        assert "rguments" in outcome.content
-        assert context.state == {}
+async def test_invalid_arguments_are_reported_to_the_model_and_nothing_is_called(
+    arguments: str,
+) -> None:
+    context = _context()
+    outcome = await move.call(arguments, context)
+    assert outcome.failed
+    assert "rguments" in outcome.content
+    assert context.state == {}
 
-    asyncio.run(scenario())
 
-
-def test_a_refusal_is_told_verbatim_and_a_defect_is_not() -> None:
+async def test_a_tool_error_is_reported_verbatim_and_a_defect_is_not() -> None:
     @tool
     def refuse() -> str:
         raise ToolError("The order is on its way.")
@@ -124,16 +120,13 @@ def test_a_refusal_is_told_verbatim_and_a_defect_is_not() -> None:
     async def crash() -> str:
         raise KeyError("secret")
 
-    async def scenario() -> None:
-        refused = await refuse.call("{}", _context())
-        assert (refused.content, refused.failed) == ("The order is on its way.", True)
-        crashed = await crash.call("", _context())
-        assert (crashed.content, crashed.failed) == ("crash failed.", True)
-
-    asyncio.run(scenario())
+    refused = await refuse.call("{}", _context())
+    assert (refused.content, refused.failed) == ("The order is on its way.", True)
+    crashed = await crash.call("", _context())
+    assert (crashed.content, crashed.failed) == ("crash failed.", True)
 
 
-def test_a_slow_tool_ends_at_its_deadline_and_blocks_nobody() -> None:
+async def test_a_slow_tool_ends_at_its_deadline_and_blocks_nothing() -> None:
     @tool
     def plain() -> str:
         time.sleep(0.3)
@@ -144,39 +137,33 @@ def test_a_slow_tool_ends_at_its_deadline_and_blocks_nobody() -> None:
         await asyncio.sleep(10)
         return "late"
 
-    async def scenario() -> None:
-        ticks = 0
+    ticks = 0
 
-        async def tick() -> None:
-            nonlocal ticks
-            while True:
-                await asyncio.sleep(0.005)
-                ticks += 1
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.005)
+            ticks += 1
 
-        ticking = asyncio.create_task(tick())
-        for slow in (plain, asynchronous):
-            outcome = await slow.call("{}", _context(0.1))
-            assert (outcome.content, outcome.failed) == (
-                f"{slow.name} did not answer in time.",
-                True,
-            )
-        ticking.cancel()
-        assert ticks > 4, "the loop went on while the tools were slow"
-
-    asyncio.run(scenario())
+    ticking = asyncio.create_task(tick())
+    for slow in (plain, asynchronous):
+        outcome = await slow.call("{}", _context(0.1))
+        assert (outcome.content, outcome.failed) == (
+            f"{slow.name} did not answer in time.",
+            True,
+        )
+    ticking.cancel()
+    assert ticks > 4, "the loop went on while the tools were slow"
 
 
-def test_an_answer_too_long_for_a_model_is_refused() -> None:
+async def test_an_answer_too_long_for_a_model_is_refused() -> None:
     @tool
     def flood() -> str:
         return "x" * 40_000
 
-    async def scenario() -> None:
-        outcome = await flood.call("{}", _context())
-        assert outcome.failed
-        assert "32768" in outcome.content
-
-    asyncio.run(scenario())
+    outcome = await flood.call("{}", _context())
+    assert outcome.failed
+    assert "32768" in outcome.content
 
 
 def test_what_has_no_schema_is_refused_when_the_tool_is_made() -> None:
@@ -191,13 +178,10 @@ def test_what_has_no_schema_is_refused_when_the_tool_is_made() -> None:
             tool(function)
 
 
-def test_half_characters_in_an_answer_do_not_end_the_turn() -> None:
+async def test_half_characters_in_an_answer_do_not_end_the_turn() -> None:
     @tool
     def echo() -> str:
         """Say it."""
         return "a\ud800b"
 
-    async def scenario() -> None:
-        assert (await echo.call("{}", _context())).content == "a?b"
-
-    asyncio.run(scenario())
+    assert (await echo.call("{}", _context())).content == "a?b"
