@@ -13,12 +13,14 @@ __all__ = [
     "AssistantMessage",
     "Cost",
     "Message",
+    "ModelSpend",
     "OutputFormat",
     "Principal",
     "SessionKey",
     "ToolCall",
     "ToolMessage",
     "TurnRecord",
+    "TurnReport",
     "TurnRequest",
     "Usage",
     "UserMessage",
@@ -234,3 +236,44 @@ class TurnRecord(Struct, frozen=True):
     def answer(self) -> str:
         """The text of the answer."""
         return "".join(m.text for m in self.messages if isinstance(m, AssistantMessage))
+
+
+class ModelSpend(Struct):
+    """What was spent on one model; `cost` in billionths of the currency."""
+
+    usage: Usage = Usage()
+    cost: int = 0
+
+
+class TurnReport(Struct):
+    """What is reported of a turn when it is over; filled in while it runs.
+
+    Attributes:
+        turn: Its id.
+        outcome: "completed", "replayed", "cancelled", or the code of the problem that ended it.
+        agent: The agent that answered; empty if there was none.
+        intent: The detected intent.
+        intent_by: The step of the cascade that detected it.
+        usage: Tokens over all steps.
+        tool_calls: Number of tool calls over all steps.
+        failed_tool_calls: Those of them that failed.
+        timings: Milliseconds by stage.
+        spent: By model, where calls are metered, also for a turn that failed.
+        currency: Of the costs.
+        cached: Whether the answer was produced for another turn.
+        tenant: Empty until it is verified.
+    """
+
+    turn: str
+    outcome: str = "cancelled"
+    agent: str = ""
+    intent: str | None = None
+    intent_by: str = ""
+    usage: Usage = Usage()
+    tool_calls: int = 0
+    failed_tool_calls: int = 0
+    timings: dict[str, float] = {}
+    spent: dict[str, ModelSpend] = {}
+    currency: str = ""
+    cached: bool = False
+    tenant: str = ""

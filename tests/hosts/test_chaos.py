@@ -94,7 +94,7 @@ def test_every_turn_ends_in_one_way_and_nothing_is_left(
         with running_server(tmp_path, model, **settings) as server:
             crowd = Scenario(
                 url=server.url,
-                load=Closed(customers=30, turns=3),
+                load=Closed(users=30, turns=3),
                 simulated=Simulated(times=TIMES),
                 patience=30.0,
             )

@@ -63,7 +63,7 @@ def test_a_rolling_restart_loses_no_turn(tmp_path: Path, issuer: Issuer) -> None
             stack.callback(slot.close)
         front = stack.enter_context(running_balancer([slot.url for slot in slots], checked=True))
         crowd = Scenario(
-            url=front, load=Closed(customers=CUSTOMERS, turns=3), simulated=Simulated(times=times)
+            url=front, load=Closed(users=CUSTOMERS, turns=3), simulated=Simulated(times=times)
         )
 
         def on_outcome(outcome: Outcome) -> None:

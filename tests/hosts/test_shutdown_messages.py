@@ -57,7 +57,7 @@ def test_a_shutdown_is_announced_with_counts(workers: str, form: str, tmp_path: 
         assert last == {"stopped": True, "completed": 0, "failed": 1}
     else:
         assert out.splitlines() == [
-            "Seawall stops: 0 turns in flight",
+            "Seawall is shutting down: 0 turns in flight",
             "Seawall has stopped: 0 turns completed, 1 failed",
         ]
 
@@ -94,7 +94,7 @@ def test_a_shutdown_during_the_start(workers: str, signals: int, tmp_path: Path)
     assert process.returncode == 0, errors
     assert "store cannot be used" not in errors
     assert time.monotonic() - began < 3.0
-    assert "takes turns at" not in out
+    assert "listening on" not in out
     assert out.splitlines()[-1] == "Seawall has stopped: 0 turns completed, 0 failed"
 
 

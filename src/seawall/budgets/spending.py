@@ -2,21 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
-from seawall.turn import Cost, Usage
+from seawall.turn import Cost, ModelSpend, Usage
 
 if TYPE_CHECKING:
     from seawall.budgets.budgets import Budgets, Reservation
 
 __all__ = ["ModelSpend", "Spending"]
-
-
-class ModelSpend(Struct):
-    """Usage and cost of one model; `cost` in billionths of the currency."""
-
-    usage: Usage = Usage()
-    cost: int = 0
 
 
 class Spending:

@@ -5,13 +5,10 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from msgspec import Struct
-
-from seawall.budgets.spending import ModelSpend
 from seawall.errors import Problem
 from seawall.requests import current_request
 from seawall.spans import Span, Tracer, current_span, incoming_trace
-from seawall.turn import TurnRequest, Usage
+from seawall.turn import TurnReport, TurnRequest
 
 __all__ = [
     "Observe",
@@ -25,30 +22,6 @@ __all__ = [
 _log = logging.getLogger("seawall.turns")
 _LOG_SECONDS = 60.0
 _MAX_CAUSE_CHARACTERS = 300
-
-
-class TurnReport(Struct):
-    """The report of one turn: filled in while it is in progress, complete when it is observed.
-
-    outcome: "completed", "replayed", "cancelled", or the code of the problem that ended it.
-    tool_calls, failed_tool_calls: counts over all steps. timings: milliseconds by stage.
-    spent: by model, if calls are metered, also of a turn that failed. currency: of the costs.
-    cached: the answer was produced for another turn. tenant: empty until it is verified.
-    """
-
-    turn: str
-    outcome: str = "cancelled"
-    agent: str = ""
-    intent: str | None = None
-    intent_by: str = ""
-    usage: Usage = Usage()
-    tool_calls: int = 0
-    failed_tool_calls: int = 0
-    timings: dict[str, float] = {}
-    spent: dict[str, ModelSpend] = {}
-    currency: str = ""
-    cached: bool = False
-    tenant: str = ""
 
 
 Observe = Callable[[TurnReport], None]

@@ -97,6 +97,7 @@ class RequestReader:
         "_remaining",
         "_scanned",
         "complete",
+        "trailers",
     )
 
     def __init__(self, max_bytes: int, max_lines: int) -> None:
@@ -113,6 +114,7 @@ class RequestReader:
         self._scanned = 0
         self._empty_lines = 0
         self._error: MalformedRequest | None = None
+        self.trailers = b""
         self.complete = True
 
     @property
@@ -156,6 +158,7 @@ class RequestReader:
         self._chunked = head.length is None
         self._remaining = head.length or 0
         self._in_chunk = self._in_trailers = False
+        self.trailers = b""
         self.complete = head.length == 0
         return head
 
@@ -263,6 +266,7 @@ class RequestReader:
             raise HeadTooLarge(f"Head and trailers may have {self._max_lines} lines.")
         if not _line.fullmatch(buffer, at, end):
             raise MalformedRequest("A trailer is not a header line.")
+        self.trailers += bytes(buffer[at:end])
         return end
 
     def _check_overhead(self, more: int) -> None:
