@@ -11,14 +11,13 @@ from botocore.loaders import create_loader
 from botocore.regions import EndpointResolver
 
 from seawall.aws.container import ContainerSource
+from seawall.aws.credential_cache import CredentialChain, default_chain
 from seawall.aws.credentials import (
-    CredentialChain,
     Credentials,
     CredentialSource,
     CredentialsUnavailable,
     EnvironmentSource,
     NoCredentials,
-    default_chain,
 )
 from seawall.aws.instance_metadata import InstanceMetadataSource
 from seawall.aws.profile import Profiles, ProfileSource

@@ -288,8 +288,8 @@ async def test_s9_reasoning_and_arguments_reset_the_timeout(
 
 
 async def test_reasoning_is_not_shown_unless_it_is_configured(tmp_path: Path) -> None:
-    events = [delta(reasoning_content="secret thoughts"), *said("Hi")]
-    async with serving(tmp_path, Recording(events)) as served:
+    answer = [delta(reasoning_content="secret thoughts"), *said("Hi")]
+    async with serving(tmp_path, Recording(answer)) as served:
         events = await served.events()
         assert "secret" not in json.dumps(events)
 
