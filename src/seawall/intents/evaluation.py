@@ -170,7 +170,7 @@ def split(labelled: Labelled, *, held_out: float, seed: int) -> tuple[Labelled, 
 
     Args:
         labelled: All messages.
-        held_out: Share of each intent in the test part, 0 to 1; one message at least is for training.
+        held_out: Share of each intent in the test part, 0 to 1; at least one is for training.
         seed: Of the random choice.
     """
     random = np.random.default_rng(seed)
