@@ -34,7 +34,7 @@ async def ask(model: LocalModel, request: ModelRequest = ASKED) -> list[ModelEve
 
 
 @needs_weights
-async def test_a_real_conversation(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_real_conversation(caplog: pytest.LogCaptureFixture) -> None:
     """All scenarios with one load, which takes seconds."""
     checks: list[Callable[[LocalModel], Awaitable[None]]] = [
         answers,
@@ -44,15 +44,18 @@ async def test_a_real_conversation(caplog: pytest.LogCaptureFixture) -> None:
         waits_for_a_slot_until_the_deadline,
     ]
 
-    model = open_local("small", SETTINGS)
-    with caplog.at_level("WARNING", "seawall.models"):
-        await model.warm()
-    assert "model small: the chat template of its weights ignores tools" in caplog.text
-    try:
-        for check in checks:
-            await check(model)
-    finally:
-        await model.close()
+    async def inner() -> None:
+        model = open_local("small", SETTINGS)
+        with caplog.at_level("WARNING", "seawall.models"):
+            await model.warm()
+        assert "model small: the chat template of its weights ignores tools" in caplog.text
+        try:
+            for check in checks:
+                await check(model)
+        finally:
+            await model.close()
+
+    asyncio.run(inner())
 
 
 async def answers(model: LocalModel) -> None:
@@ -76,10 +79,10 @@ async def keeps_to_a_schema(model: LocalModel) -> None:
     prompt = Prompt("Answer in JSON.", output=OutputFormat("answer", schema))
     request = ModelRequest(prompt, (UserMessage("Which colour has the sea?"),), 60, 0.0)
     texts = [event.text for event in await ask(model, request) if isinstance(event, Text)]
-    text = "".join(texts).strip()  # a small model may fill what is left with blanks
-    assert text.startswith("{")
-    if text.endswith("}"):
-        assert msgspec.json.decode(text)["colour"] in ("red", "blue")
+    told = "".join(texts).strip()  # a small model may fill what is left with blanks
+    assert told.startswith("{")
+    if told.endswith("}"):
+        assert msgspec.json.decode(told)["colour"] in ("red", "blue")
 
 
 async def leaves_the_loop_alone(model: LocalModel) -> None:
