@@ -11,7 +11,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 COLOURS = {
-    "seawall, places": "#0b6e99",
+    "seawall, slots": "#0b6e99",
     "seawall, processor": "#1a936f",
     "fastapi + openai": "#c8553d",
 }
