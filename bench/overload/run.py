@@ -1,4 +1,4 @@
-"""Ten times the capacity: goodput, latency, refusals and memory, beside a server without admission control.
+"""Ten times the capacity: goodput, latency, refusals and memory, beside a plain proxy.
 
     .venv/bin/python bench/overload/run.py [--quick] [--only PART ...]
 
