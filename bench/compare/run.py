@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
-from seawall.cli.surge import show_progress
+from seawall.cli.terminal import show_progress
 from seawall.lab.calibrate import calibrate
 from seawall.lab.calibration import save_calibration
 from seawall.lab.compare import Comparison, compare, largest_crowd

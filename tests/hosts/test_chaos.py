@@ -54,7 +54,7 @@ def _leases(database: Path) -> int:
 
 
 def _ways(outcomes: list[Outcome]) -> Counter[str]:
-    """How turns ended: "completed", the code of a problem, or what nobody can explain."""
+    """How turns ended: "completed", the code of a problem, or an unexpected text."""
     ways: Counter[str] = Counter()
     for each in outcomes:
         code = re.search(r'"code":"([a-z-]+)"', each.error)

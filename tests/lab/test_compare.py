@@ -72,8 +72,8 @@ def test_the_same_crowd_is_measured_and_predicted_on_both(
         (["compare", "--html", "/no/such/x.html"], "--html: /no/such/x.html cannot be written"),
         (["calibrate", "--out", "/no/such/x.json"], "--out: /no/such/x.json cannot be written"),
         (["calibrate", "--out", "/"], "--out: / is a folder"),
-        (["compare", "--rate", "0@30s"], "nobody comes in that time"),
-        (["compare", "--rate", "1@0s"], "nobody comes in that time"),
+        (["compare", "--rate", "0@30s"], "no turn arrives in that time"),
+        (["compare", "--rate", "1@0s"], "no turn arrives in that time"),
         (["compare", "--rate", "1M@1h"], "is more than 100000 turns"),
     ],
 )

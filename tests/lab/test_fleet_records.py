@@ -62,4 +62,4 @@ def test_a_crashed_fleet_is_listed_for_an_hour(
     assert "old: had crashed; leftovers removed" in errors
     age(records / "fresh.json", 4_000)
     assert main(["lab", "ps"]) == 0
-    assert capsys.readouterr().out == "there are no fleets\n"
+    assert capsys.readouterr().out == "There are no fleets.\n"

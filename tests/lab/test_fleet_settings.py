@@ -83,11 +83,11 @@ def test_models_store_and_identity_are_replaced(
 ) -> None:
     monkeypatch.setenv("SEAWALL_MODELS__DEFAULT__BASE_URL", "https://x.example")
     monkeypatch.setenv("SEAWALL_MODELS__DEFAULT__API_KEY_ENV", "KEY")
-    monkeypatch.setenv("SEAWALL_MODELS__DEFAULT__WARM", "5")
+    monkeypatch.setenv("SEAWALL_MODELS__DEFAULT__WARM_CONNECTIONS", "5")
     monkeypatch.setenv("SEAWALL_IDENTITY__JWT__TENANT", "shop")
     variables = replace(tmp_path, PRODUCTION)
     found = load_settings(tmp_path / "seawall.toml", os.environ | variables)
-    assert found.models["default"].warm == 5
+    assert found.models["default"].warm_connections == 5
     assert len(found.models) == 4
     for model in found.models.values():
         assert (model.kind, model.base_url) == ("openai", MODEL)

@@ -89,7 +89,7 @@ def test_pods_behind_a_balancer_share_the_turns_and_the_sessions() -> None:
     require_balancer()
     fleet, state = up("pods=2")
     assert json.loads(lab("ps", "--json").stdout)[0]["state"] == "up"
-    result = surge(fleet, "--customers", "6", "--for", "2s", "--turns", "3")
+    result = surge(fleet, "--users", "6", "--for", "2s", "--turns", "3")
     assert result["errors"] == {}
     assert result["durability"]["found"] == result["turns"] > 6
     assert "up already" in lab("up", "pods=1", "--json").stderr

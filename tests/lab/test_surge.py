@@ -216,10 +216,10 @@ def test_a_trace_is_replayed(site: Site, tmp_path: Path) -> None:
 
 def test_missing_and_wrong_options() -> None:
     for arguments, message in (
-        (["http://127.0.0.1:1"], "who comes?"),
+        (["http://127.0.0.1:1"], "no load"),
         (["localhost", "--at-once", "1"], "URL: not an http or https URL"),
         (["http://127.0.0.1:1", "--rate", "x"], "--rate: 'x' is not a number"),
-        (["http://127.0.0.1:1", "--customers", "1", "--at-once", "1"], "closed loop"),
+        (["http://127.0.0.1:1", "--users", "1", "--at-once", "1"], "closed loop"),
     ):
         done = surge(*arguments)
         assert done.returncode == 2, done
@@ -231,11 +231,11 @@ def test_missing_and_wrong_options() -> None:
     [
         ("--rate 0.001 --for 1s", "the crowd is empty"),
         ("--rate 0.001 --for 1s --export-k6 no.js", "the crowd is empty"),
-        ("--customers 1 --for 0s", "--for must be more than 0"),
+        ("--users 1 --for 0s", "--for must be more than 0"),
         ("--trace no.csv --first 0", "--first must be 1 or more"),
         ("--at-once 1 --turns 2", "--turns and --think are of a closed loop"),
         ("--at-once 1 --think 1s", "--turns and --think are of a closed loop"),
-        ("--customers 1 --turns 2 --api chat", "--turns: there are no sessions"),
+        ("--users 1 --turns 2 --api chat", "--turns: there are no sessions"),
         ("--at-once 1 --outcomes", "--outcomes is a part of --json"),
         ("--at-once 1 --token-file no --export-locust no.py", "SURGE_TOKEN"),
         ("--at-once 1 --keep-alive --export-k6 no.js", "--keep-alive: in an open loop"),

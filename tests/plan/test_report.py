@@ -1,4 +1,4 @@
-"""The report: whole in itself, true to the answer, safe, and alive in a browser."""
+"""The report: complete, consistent with the answer, escaped, and alive in a browser."""
 
 import json
 import re
@@ -23,7 +23,7 @@ VOID = {"meta", "input", "br", "img", "link", "hr"}
 
 @pytest.fixture(scope="module")
 def answer() -> Answer:
-    """A small crowd on top of little traffic."""
+    """A small spike and little traffic."""
     workload = from_flags(daily="20000", spikes=["400@20s"], duration="2s..4s", start="1s")
     return advise(Question(workload=workload))
 
@@ -62,7 +62,7 @@ def embedded(text: str) -> Any:
     return json.loads(found[1])
 
 
-def test_the_page_is_well_formed_and_whole_in_itself(answer: Answer) -> None:
+def test_the_page_is_well_formed_and_complete(answer: Answer) -> None:
     text = render_report(answer)
     page = Page(text)
     assert page.open == []
@@ -80,7 +80,7 @@ def test_the_page_is_well_formed_and_whole_in_itself(answer: Answer) -> None:
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
 
 
-def test_what_is_read_aloud_or_printed_is_there_without_a_script(answer: Answer) -> None:
+def test_the_page_is_complete_without_scripts(answer: Answer) -> None:
     page = Page(render_report(answer))
     assert ("html", {"lang": "en"}) in page.elements
     assert page.texts["h1"] == [answer.summary]
@@ -103,12 +103,12 @@ def test_what_is_read_aloud_or_printed_is_there_without_a_script(answer: Answer)
         assert criterion.because in cells
 
 
-def test_its_data_are_the_answers(answer: Answer) -> None:
+def test_the_page_contains_the_answer_as_json(answer: Answer) -> None:
     assert embedded(render_report(answer)) == json.loads(msgspec.json.encode(answer))
 
 
-def test_what_others_wrote_is_text(answer: Answer) -> None:
-    """Names of files and models come from outside: they are shown, and nothing else."""
+def test_text_from_outside_is_escaped(answer: Answer) -> None:
+    """Names of files and models come from outside: they are only shown."""
     wild = structs.replace(
         answer,
         summary=EVIL,
@@ -125,15 +125,15 @@ def test_what_others_wrote_is_text(answer: Answer) -> None:
     assert embedded(text)["summary"] == EVIL
 
 
-def test_writing_where_one_cannot(answer: Answer, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written(answer: Answer, tmp_path: Path) -> None:
     write_report(answer, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == render_report(answer)
     with pytest.raises(OSError, match="No such file"):
         write_report(answer, tmp_path / "none" / "report.html")
 
 
-def nobody_served(answer: Answer) -> Answer:
-    """Nothing holds, nobody is served on one platform, there is no spike nor sensitivity."""
+def nothing_served(answer: Answer) -> Answer:
+    """No platform meets the objective, one serves nothing; no spike, no sensitivity."""
     one = answer.platforms["lambda"]
     none = structs.replace(
         one.first_token, **dict.fromkeys(("p50", "p90", "p95", "p99", "p99_9"), Figure(None)),
@@ -151,8 +151,8 @@ def nobody_served(answer: Answer) -> Answer:
     )  # fmt: skip
 
 
-def test_an_answer_in_which_little_is_there(answer: Answer) -> None:
-    text = render_report(nobody_served(answer))
+def test_an_answer_without_spike_and_sensitivity(answer: Answer) -> None:
+    text = render_report(nothing_served(answer))
     assert Page(text).open == []
     assert "No platform meets the objective" in text
     assert "The busiest time, second by second" in text
@@ -161,7 +161,7 @@ def test_an_answer_in_which_little_is_there(answer: Answer) -> None:
     assert "No input was varied" in text
 
 
-# What a reader does, done by a script in the page; what comes of it is written into the page.
+# The actions of a reader, in a script that fills `found`.
 VISIT = """
 const $ = (selector, within = document) => within.querySelector(selector);
 const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -210,16 +210,16 @@ found.texts = $$(".axis text").filter((each) => {
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_browser_opens_it_without_complaint(answer: Answer, tmp_path: Path, whole: bool) -> None:
+def test_a_browser_opens_it_without_messages(answer: Answer, tmp_path: Path, whole: bool) -> None:
     page = tmp_path / "report.html"
-    write_report(answer if whole else nobody_served(answer), page)
+    write_report(answer if whole else nothing_served(answer), page)
     document, complaints = open_page(page, tmp_path)
     assert complaints == ""
     assert document.count('class="frame"') == 13
 
 
 @pytest.mark.parametrize("width", [1200, 360])
-def test_a_reader_points_zooms_switches_and_prints(
+def test_pointing_zooming_switching_and_printing(
     answer: Answer, tmp_path: Path, width: int
 ) -> None:
     found = visit(render_report(answer), VISIT, width, tmp_path)

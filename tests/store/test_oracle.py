@@ -1,4 +1,4 @@
-"""Every retail task's actions on the store's tools: done, refused and changed as it must be."""
+"""Actions of every retail task on the store's tools: done, refused and changed as expected."""
 
 import asyncio
 import shutil
@@ -23,7 +23,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_all_74_tasks(filled: Path, tmp_path: Path) -> None:
+async def test_all_74_tasks(filled: Path, tmp_path: Path) -> None:
     original = msgspec.to_builtins(_export(filled))
     tasks = load_tasks()
     assert len(tasks) == 74
@@ -49,7 +49,7 @@ def test_all_74_tasks(filled: Path, tmp_path: Path) -> None:
                 outcome = await tools[name].call(msgspec.json.encode(arguments).decode(), context)
                 assert outcome.failed is not succeeds, (task.id, name, arguments, outcome.content)
 
-        asyncio.run(play())
+        await play()
         toolset.close()
         final = msgspec.to_builtins(_export(path))
         for kind, before in original.items():

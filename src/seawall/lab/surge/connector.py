@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from seawall.lab.surge.connection import Connection
-from seawall.transport.endpoint import Origin
+from seawall.transport.http_client import Origin
 
 __all__ = ["Connector", "NoConnection"]
 
