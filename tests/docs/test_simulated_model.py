@@ -14,7 +14,9 @@ def keys(kind: type[msgspec.Struct]) -> dict[str, object]:
 
 def test_every_kind_is_documented_with_its_keys() -> None:
     common = set(keys(Slow)) - {"factor", "first_factor"}
-    documented = {cells[0]: set(cells[2].split(", ")) - {"-"} for cells in rows(PAGE, "Kinds of faults")}
+    documented = {
+        cells[0]: set(cells[2].split(", ")) - {"-"} for cells in rows(PAGE, "Kinds of faults")
+    }
     true = {
         str(kind.__struct_config__.tag): set(keys(kind)) - common
         for kind in (*Rule.__args__, Refuse)
