@@ -17,7 +17,7 @@ from seawall.plan.decision.advice import advise
 from seawall.plan.decision.answer import PLATFORMS, Answer, Figure, Input
 from seawall.plan.inputs.question import Question
 from seawall.plan.output.report import render_report, write_report
-from tests.install_browser import require_browser
+from tests.parts.system import require_browser
 
 EVIL = "<script>alert(1)</script>\"'&amp;</textarea>--></script>"
 VOID = {"meta", "input", "br", "img", "link", "hr"}

@@ -35,8 +35,7 @@ from seawall.plan.inputs.notation import (
     parse_seconds,
     parse_spike,
 )
-
-AZURE = Path(__file__).resolve().parents[3] / "shared" / "data" / "azure_llm_conv_2023.csv"
+from tests.parts import data_file
 
 
 def test_quantities_as_they_are_written() -> None:
@@ -225,11 +224,7 @@ def test_traces_of_nonsense_name_file_line_and_column(
 
 
 def test_the_azure_trace_as_it_is() -> None:
-    if not AZURE.is_file():
-        pytest.skip(
-            "the Azure trace (shared/data/azure_llm_conv_2023.csv) is not beside the project"
-        )
-    workload = from_trace(AZURE)
+    workload = from_trace(data_file("azure_llm_conv_2023.csv"))
     assert workload.arrivals.trace is not None
     assert len(workload.arrivals.trace) == 19_366
     assert workload.arrivals.horizon == pytest.approx(3_501.7, abs=1.0)
