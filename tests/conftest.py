@@ -1,36 +1,133 @@
-"""What holds for the whole suite: async tests, shared servers.
+"""What holds for the whole suite: async tests, groups, the fast selection, shared servers.
 
-**Async tests** are plain `async def test_x()`: anyio's plugin, in auto mode, runs each on an
-asyncio loop of its own. A test that leaves a task running fails.
+**Async tests** are plain `async def test_x()`. anyio's plugin runs each on an asyncio loop of its
+own; a test that leaves a task running fails.
+
+**In parallel** (`make test`), tests that share an expensive fixture stay on one worker, and tests
+marked `alone` run after all others, one at a time: they measure time or fill the machine.
+
+**`--fast`** (`make test-fast`) selects tests that neither start a process nor are marked `slow`,
+and makes sure of it: starting a process fails, and so does more than two seconds of CPU time.
 """
 
 import asyncio
 import functools
 import logging
+import os
+import shutil
+import subprocess
+import tempfile
+import time
 from collections.abc import Callable, Coroutine, Iterator
-from inspect import iscoroutinefunction
-from typing import Any
+from inspect import iscoroutinefunction, isgeneratorfunction
+from pathlib import Path
+from typing import Any, NoReturn
 
 import hypothesis
 import pytest
 
 from seawall.telemetry.log_filter import FloodFilter
-from tests.dynamodb_local import require_dynamodb, running_dynamodb
+from tests.dynamodb_local import require_dynamodb, shared_dynamodb
+from tests.parts import DATA
+from tests.servers import RUN_FOLDER
 
-# Machines that test are busy, and how long an example takes says nothing about it.
-hypothesis.settings.register_profile("seawall", deadline=None)
-hypothesis.settings.load_profile("seawall")
+# How long an example takes says nothing: machines that test are busy. `--hypothesis-profile=long`
+# (`make test-long`) is for a night; `tests.properties` has what heavy properties take of each.
+hypothesis.settings.register_profile("short", deadline=None)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=1_000)
+hypothesis.settings.load_profile("short")
+
+_FAST_CPU_SECONDS = 2.0
+# Modules and names whose import says that a test module starts processes.
+_STARTS = {"subprocess", "multiprocessing", "running", "running_model", "running_server"}
+_STARTING_FIXTURES = {"dynamodb"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="quick tests without processes only")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One folder for what all processes of this run share; workers inherit its name."""
+    if RUN_FOLDER not in os.environ:
+        os.environ[RUN_FOLDER] = tempfile.mkdtemp(prefix="seawall-tests-")
+        config.add_cleanup(_remove_run_folder)
+
+
+def _remove_run_folder() -> None:
+    shutil.rmtree(os.environ.pop(RUN_FOLDER), ignore_errors=True)
+
+
+def pytest_report_header() -> str:
+    if DATA.is_dir():
+        return f"test data: {DATA}"
+    return f"test data: {DATA} does not exist; tests that need it are skipped"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--fast"):
+        chosen = [item for item in items if not (_is_slow(item) or _starts_processes(item))]
+        kept = set(chosen)
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = chosen
+    for item in items:
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in ("slow", "alone"))
+
+
+def _starts_processes(item: pytest.Item) -> bool:
+    """Whether its module imports what starts processes, or one of its fixtures is a server."""
+    names = vars(getattr(item, "module", None) or object)
+    if not _STARTS.isdisjoint(names):
+        return True
+    for name, definitions in _fixtures(item):
+        if name in _STARTING_FIXTURES:
+            return True
+        where = definitions[-1].func.__globals__
+        if where.get("__name__") != __name__ and not _STARTS.isdisjoint(where):
+            return True
+    return False
+
+
+def _group(item: pytest.Item) -> str:
+    """The name of the group that it belongs to, because they share a fixture; "" without."""
+    for name, definitions in _fixtures(item):
+        definition = definitions[-1]
+        module_wide = definition.scope in ("module", "package")
+        server = definition.scope == "session" and isgeneratorfunction(definition.func)
+        if (module_wide or server) and definition.baseid not in ("", "tests"):
+            return f"{definition.baseid}:{name}"
+    return ""
+
+
+def _fixtures(item: pytest.Item) -> list[tuple[str, Any]]:
+    info = getattr(item, "_fixtureinfo", None)
+    return sorted(info.name2fixturedefs.items()) if info is not None else []
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
-    """Have async tests checked for tasks that they leave running."""
-    handle = getattr(pyfuncitem.obj, "hypothesis", None)
+    """Async tests fail where they leave tasks; with --fast all fail that are not fast."""
+    _check_leftovers(pyfuncitem)
+    began = time.process_time()
+    result = yield
+    took = time.process_time() - began
+    if pyfuncitem.config.getoption("--fast") and took > _FAST_CPU_SECONDS:
+        pytest.fail(f"took {took:.1f} s of CPU time: mark it `slow`", pytrace=False)
+    return result  # type: ignore[return-value]
+
+
+def _check_leftovers(item: pytest.Function) -> None:
+    handle = getattr(item.obj, "hypothesis", None)
     if handle is not None and iscoroutinefunction(handle.inner_test):
         handle.inner_test = _without_leftovers(handle.inner_test)
-    elif handle is None and iscoroutinefunction(pyfuncitem.obj):
-        pyfuncitem.obj = _without_leftovers(pyfuncitem.obj)
-    return (yield)
+    elif handle is None and iscoroutinefunction(item.obj):
+        item.obj = _without_leftovers(item.obj)
 
 
 def _without_leftovers(
@@ -47,17 +144,35 @@ def _without_leftovers(
     return run
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With --fast, tests cannot start processes."""
+    if not request.config.getoption("--fast"):
+        yield
+        return
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        pytest.fail("starts a process, so it does not belong to the fast tests", pytrace=False)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess.Popen, "__init__", refuse)
+        patch.setattr(os, "posix_spawn", refuse)
+        patch.setattr(os, "fork", refuse)
+        yield
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
 
 
 @pytest.fixture(scope="session")
-def dynamodb() -> Iterator[str]:
-    """The URL of one DynamoDB Local for the whole session; every test makes its own table."""
+def dynamodb() -> str:
+    """The URL of one DynamoDB Local for the whole run; every test makes its own table."""
     require_dynamodb()
-    with running_dynamodb() as url:
-        yield url
+    # Workers of pytest-xdist are children of the process that the run ends with.
+    owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    return shared_dynamodb(Path(os.environ[RUN_FOLDER]), owner)
 
 
 @pytest.fixture(autouse=True)
