@@ -1,6 +1,9 @@
 """The retail tasks of tau2-bench: what a right assistant does, and what must come of it."""
 
 import math
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -8,6 +11,7 @@ import msgspec
 from tests.parts import DATA, data_file
 
 FOLDER = DATA / "retail"
+_KINDS = {"Product": "products", "User": "users", "Order": "orders"}
 
 
 class Task(msgspec.Struct):
@@ -51,6 +55,30 @@ def _customer(actions: list[tuple[str, dict[str, Any], bool]], orders: dict[str,
         if arguments.get("order_id") in orders:
             return str(orders[arguments["order_id"]]["user_id"])
     return "nobody"
+
+
+def documents(path: Path) -> dict[tuple[str, str], str]:
+    """The records of a store's database as JSON, by kind and id."""
+    with closing(sqlite3.connect(path)) as database:
+        rows = database.execute("SELECT kind, id, body FROM documents").fetchall()
+    return {(_KINDS[kind], key): body for kind, key, body in rows}
+
+
+def check_changes(
+    task: Task, before: dict[tuple[str, str], str], after: dict[tuple[str, str], str]
+) -> None:
+    """After the task its records are as the reference has them, and no other has changed."""
+    wanted = {
+        (kind, key): record
+        for kind, records in task.changed.items()
+        for key, record in records.items()
+    }
+    assert after.keys() == before.keys() | wanted.keys(), task.id
+    for place, record in after.items():
+        if place in wanted or record != before[place]:
+            expected = wanted[place] if place in wanted else msgspec.json.decode(before[place])
+            found = without_nulls(msgspec.json.decode(record))
+            assert same(found, without_nulls(expected)), (task.id, *place)
 
 
 def without_nulls(value: object) -> object:
