@@ -53,7 +53,7 @@ fuzz: $(DEV) ## coverage-guided fuzzing of all targets for FUZZ_SECONDS, an hour
 lint: $(DEV) ## style, formatting, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 types: $(DEV) ## static types
 	$(BIN)/mypy
