@@ -58,7 +58,7 @@ def settings(
             patch.setenv(name, value)
         yield settings_of(kind, tmp_path, endpoint, issuer) | {
             "SESSIONS__LEASE_SECONDS": LEASE,
-            "SESSIONS__RESUME_SECONDS": "0.3",
+            "SESSIONS__ORPHAN_SCAN_SECONDS": "0.3",
             "SERVER__DRAIN_SECONDS": "0.5",
         }
 
@@ -113,7 +113,7 @@ def test_its_change_is_made_once(issuer: Issuer, tmp_path: Path) -> None:
     (tmp_path / "script.json").write_text(json.dumps(SCRIPT))
     settings = settings_of("sqlite", tmp_path, "", issuer) | {
         "SESSIONS__LEASE_SECONDS": LEASE,
-        "SESSIONS__RESUME_SECONDS": "0.3",
+        "SESSIONS__ORPHAN_SCAN_SECONDS": "0.3",
     }
     with ExitStack() as stack:
         script = ("--script", str(tmp_path / "script.json"))

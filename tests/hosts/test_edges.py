@@ -61,7 +61,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Iterator
             SERVER__CORS=f'{{origins = ["{ORIGIN}"]}}',
             SERVER__BODY_SECONDS="0.5",
             ADMISSION__IN_FLIGHT="1",
-            ADMISSION__AT_LEAST="1",
+            ADMISSION__MIN_IN_FLIGHT="1",
             ADMISSION__QUEUED="0",
             LOG_FORMAT="json",
             **identity(folder, issuer),

@@ -50,7 +50,7 @@ def test_a_rolling_restart_loses_no_turn(tmp_path: Path, issuer: Issuer) -> None
     times = SimTimes(first_token=(0.1, 0.2), duration=(0.4, 0.6), chunks=10)
     settings = identity(tmp_path, issuer) | {
         "SERVER__WORKERS": "1",
-        "SERVER__LEAVE_SECONDS": "1",
+        "SERVER__SHUTDOWN_DELAY_SECONDS": "1",
         "SERVER__DRAIN_SECONDS": "15",
     }
     outcomes: Counter[str] = Counter()

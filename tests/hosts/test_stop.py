@@ -38,7 +38,7 @@ def read_all(client: socket.socket) -> bytes:
 def test_it_leaves_while_it_still_takes_turns(tmp_path: Path, issuer: Issuer) -> None:
     settings = {
         "SERVER__WORKERS": "2",
-        "SERVER__LEAVE_SECONDS": "60",
+        "SERVER__SHUTDOWN_DELAY_SECONDS": "60",
         "SERVER__DRAIN_SECONDS": "20",
     }
     with serving(tmp_path, issuer, 0.3, **settings) as pair, pair.client() as client:
@@ -61,7 +61,7 @@ def test_it_leaves_while_it_still_takes_turns(tmp_path: Path, issuer: Issuer) ->
 def test_a_second_signal_hurries(tmp_path: Path, issuer: Issuer) -> None:
     settings = {
         "SERVER__WORKERS": "2",
-        "SERVER__LEAVE_SECONDS": "60",
+        "SERVER__SHUTDOWN_DELAY_SECONDS": "60",
         "SERVER__DRAIN_SECONDS": "60",
     }
     with serving(tmp_path, issuer, 30, **settings) as pair:

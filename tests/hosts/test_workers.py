@@ -142,7 +142,7 @@ def test_a_server_starts_at_once_where_the_supervisor_was_killed(tmp_path: Path)
     settings = TWO | {
         "SERVER__PORT": port,
         "SERVER__DRAIN_SECONDS": "20",
-        "SERVER__LEAVE_SECONDS": "60",
+        "SERVER__SHUTDOWN_DELAY_SECONDS": "60",
     }
     answers: list[httpx2.Response] = []
     steps = [[["wait", '{"seconds": 0.9}']]] * 10

@@ -233,7 +233,7 @@ def test_logs_of_a_turn_name_its_trace(receiver: Receiver, tmp_path: Path) -> No
             unused,
             log=str(tmp_path / "log"),
             SERVER__WORKERS="2",
-            SERVER__REHEARSE="false",
+            SERVER__WARM_UP="false",
             IDENTITY__ANONYMOUS="true",
             MODELS__DEFAULT__BASE_URL=f"{model.url}/v1",
             TELEMETRY__ENDPOINT=receiver.url,
