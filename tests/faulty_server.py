@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that answers, breaks off or hangs as a test tells it to."""
+"""HTTP server on loopback that answers, breaks off or hangs on request of a test."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 
 class Request(Struct):
-    """What came."""
+    """A received request."""
 
     method: str
     target: str
@@ -23,7 +23,7 @@ class Request(Struct):
 
 
 class Answer(Struct):
-    """What goes back. `cut`: close after so many bytes of it. `sized`: with its length."""
+    """A response. `cut`: close after this many bytes. `sized`: send Content-Length."""
 
     status: int = 200
     body: bytes = b"{}"
@@ -33,18 +33,18 @@ class Answer(Struct):
 
 
 class Hang(Struct):
-    """Nothing goes back, ever."""
+    """Never respond."""
 
 
 HANG = Hang()
 DROP = Answer(cut=0)
-"""The connection is closed instead of an answer: the request was seen."""
+"""Close the connection instead of responding; the request was received."""
 
 Handler = Callable[[Request], Answer | Hang | Awaitable[Answer]]
 
 
 class FaultyServer:
-    """Its address, and the requests that it has seen."""
+    """The server's URL, and the requests that it received."""
 
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
@@ -95,7 +95,7 @@ def encode(answer: Answer) -> bytes:
 
 @asynccontextmanager
 async def serving(handler: Handler, port: int = 0) -> AsyncGenerator[FaultyServer, None]:
-    """A server until the block ends; connections that still hang are closed."""
+    """Serve until the block ends; hanging connections are closed then."""
     server = FaultyServer(handler)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -118,7 +118,7 @@ async def serving(handler: Handler, port: int = 0) -> AsyncGenerator[FaultyServe
 
 
 def script(*answers: Answer | Hang) -> Handler:
-    """These answers one after another; the last one again and again."""
+    """Respond with these one after another; with the last one to all further requests."""
     left = list(answers)
 
     def handler(_: Request) -> Answer | Hang:

@@ -1,4 +1,4 @@
-"""Real servers for tests: `python -m seawall ...` as a child process."""
+"""Servers for tests: `python -m seawall ...` as a child process."""
 
 import json
 import os
@@ -16,14 +16,14 @@ RUN_FOLDER = "TEST_RUN_FOLDER"
 
 
 class ServerProcess:
-    """A child that serves at `url`."""
+    """A child process that serves at `url`."""
 
     def __init__(self, url: str, process: "subprocess.Popen[bytes]") -> None:
         self.url = url
         self.process = process
 
     def stop(self, seconds: float = 20.0) -> int:
-        """Ask it to stop; its exit status."""
+        """Send SIGTERM and wait; returns the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
 
@@ -36,10 +36,14 @@ def running(
     log: Path | None = None,
     prefix: Sequence[str] = (),
 ) -> Iterator[ServerProcess]:
-    """Run a serving command that announces its URL as a JSON line, until the block ends.
+    """Run a command that announces its URL as a JSON line, until the block ends.
 
-    log: where its standard error goes; to ours without. prefix: a program that runs it, and its
-    arguments.
+    Args:
+        arguments: Of `seawall`.
+        environment: Added to the current environment.
+        folder: Working directory.
+        log: File for its standard error; None for the current one.
+        prefix: A program that runs it, with arguments.
     """
     with log.open("ab") if log is not None else nullcontext() as errors:
         process = subprocess.Popen(
@@ -82,7 +86,7 @@ def running_server(
     prefix: Sequence[str] = (),
     **settings: str,
 ) -> Iterator[ServerProcess]:
-    """The server with its databases in `folder`; settings as SEAWALL_ variables without prefix."""
+    """A server with its databases in `folder`; settings are variables without SEAWALL_."""
     environment = {
         "MODELS__DEFAULT__BASE_URL": model.url,
         "SESSIONS__PATH": str(folder / "sessions.db"),

@@ -23,8 +23,7 @@ import msgspec
 from hour import hour
 
 from seawall.lab.demo import DemoIssuer, server_environment
-from seawall.lab.loop import raise_file_limit, run
-from seawall.lab.processes import Service, run_service
+from seawall.lab.processes import Service, raise_file_limit, run, run_service
 from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.statistics import percentiles
 from seawall.lab.surge.driver import drive
@@ -157,7 +156,7 @@ async def main(*, quick: bool, fallback: bool) -> dict[str, object]:
         )
         crowd = Scenario(
             url=server.url,
-            load=Closed(customers=customers, turns=3),
+            load=Closed(users=customers, turns=3),
             simulated=Simulated(times=TIMES),
             patience=TURN_SECONDS + 10.0,
         )

@@ -1,4 +1,4 @@
-"""Pods and Lambda under the same crowds, and what the planner foretold of each.
+"""Pods and Lambda under the same load, measured and as predicted by the planner.
 
     .venv/bin/python bench/compare/run.py [--quick] [--store dynamodb] [--folder FOLDER]
 
@@ -15,14 +15,14 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
-from seawall.cli.surge import show_progress
+from seawall.cli.terminal import show_progress
 from seawall.lab.calibrate import calibrate
 from seawall.lab.calibration import save_calibration
 from seawall.lab.compare import Comparison, compare, largest_crowd
 from seawall.lab.compare_report import compare_html, compare_table
 from seawall.lab.fleet.spec import FleetSpec
-from seawall.lab.loop import raise_file_limit, run
 from seawall.lab.machine import this_machine
+from seawall.lab.processes import raise_file_limit, run
 from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson, Shape
 
@@ -32,19 +32,19 @@ sys.path.insert(0, str(ROOT))
 from tests.dynamodb_local import running_dynamodb  # noqa: E402
 
 SOURCE = Path("examples/store/seawall.toml")
-# None of them is one of those that the calibration is made with.
+# None of them is used by the calibration.
 QUICK: list[Shape] = [Instant(8), Poisson(1.0, 20.0)]
 FULL: list[Shape] = [Instant(8), Instant(30), Instant(100), Poisson(1.0, 60.0), Poisson(2.0, 60.0)]
 GOAL = 0.15
 
 
 def report(line: str) -> None:
-    """To whoever watches."""
+    """Print progress to standard error."""
     sys.stderr.write(line + "\n")
 
 
 async def main(*, quick: bool, store: str, most: int) -> Comparison:
-    """Calibrate, then every crowd at both; unless quick, the largest that fits as well."""
+    """Calibrate, then run every crowd on both; unless quick, also the largest that fits."""
     times = SimTimes()
     calibration = await calibrate(
         SOURCE, pods=2, store=store, times=times, report=report, quick=quick
@@ -75,7 +75,7 @@ async def main(*, quick: bool, store: str, most: int) -> Comparison:
 
 
 def figures(found: Comparison) -> dict[str, object]:
-    """How far each prediction is off, and how many are within the goal."""
+    """The error of each prediction, and how many are within the goal."""
     rows = [
         {
             "crowd": each.title,
@@ -85,8 +85,8 @@ def figures(found: Comparison) -> dict[str, object]:
             "initialisations": fleet.initialisations,
             "model_opened": fleet.model_opened,
             "store_opened": fleet.store_opened,
-            "others": fleet.others,
-            "slower": fleet.slower,
+            "other_processors": fleet.other_processors,
+            "cpu_time_ratio": fleet.cpu_time_ratio,
             "errors": fleet.errors,
         }
         for each in found.runs
@@ -120,8 +120,8 @@ if __name__ == "__main__":
     os.chdir(ROOT)
     raise_file_limit()
     local = running_dynamodb() if arguments.store == "dynamodb" else nullcontext(arguments.store)
-    with local as place:
-        comparison = run(main(quick=arguments.quick, store=place, most=arguments.most))
+    with local as store:
+        comparison = run(main(quick=arguments.quick, store=store, most=arguments.most))
     save_calibration(comparison.calibration, folder / "calibration.json")
     (folder / "compare.html").write_text(compare_html(comparison), encoding="utf-8")
     report(f"{folder}/calibration.json, {folder}/compare.html")

@@ -24,7 +24,7 @@ class Seawall:
 
     def __init__(self, port: int) -> None:
         from seawall.aws.credential_cache import CredentialCache
-        from seawall.aws.credential_chain import default_chain
+        from seawall.aws.credentials import default_chain
         from seawall.aws.dynamodb import DynamoDBClient
         from seawall.transport.http_client import HttpClient
 

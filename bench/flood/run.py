@@ -18,8 +18,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from seawall.lab.demo import DemoIssuer, server_environment
-from seawall.lab.loop import raise_file_limit, run
-from seawall.lab.processes import consumption, run_service
+from seawall.lab.processes import consumption, raise_file_limit, run, run_service
 from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.outcome import Outcome
@@ -90,7 +89,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
 
         crowd = Scenario(
             url=server.url,
-            load=Closed(customers=options.customers, turns=10, think=0.2),
+            load=Closed(users=options.customers, turns=10, think=0.2),
             simulated=Simulated(times=TIMES),
         )
         over = asyncio.Event()

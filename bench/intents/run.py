@@ -29,7 +29,6 @@ from seawall.errors import ConfigError
 from seawall.intents.blend import TwoStageClassifier
 from seawall.intents.classifier import train
 from seawall.intents.definition import NO_INTENT
-from seawall.intents.digest import digest
 from seawall.intents.embedder import Embedder, find_model
 from seawall.intents.evaluation import (
     Evaluation,
@@ -42,6 +41,7 @@ from seawall.intents.evaluation import (
     read_labelled,
     split,
 )
+from seawall.intents.features import digest
 from seawall.intents.misspelling import KINDS, misspelt
 from seawall.intents.saved import TrainedClassifier, read, write
 from seawall.intents.training import train_calibrated

@@ -25,7 +25,7 @@ from tests.hosts.conftest import identity
 from tests.issuer import Issuer
 from tests.servers import ServerProcess, running_model, running_server
 
-from seawall.lab.loop import raise_file_limit
+from seawall.lab.processes import raise_file_limit
 
 MIB = 1 << 20
 PAGE = os.sysconf("SC_PAGESIZE")

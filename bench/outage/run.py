@@ -21,8 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.lab.demo import DemoIssuer, server_environment
-from seawall.lab.loop import raise_file_limit, run
-from seawall.lab.processes import Service, run_service
+from seawall.lab.processes import Service, raise_file_limit, run, run_service
 from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.outcome import Outcome
@@ -109,7 +108,7 @@ async def main(*, quick: bool, kind: str) -> dict[str, object]:
                 now.slowest_first_text = max(now.slowest_first_text, added)
 
         crowd = Scenario(
-            url=server.url, load=Closed(customers=customers), simulated=Simulated(times=TIMES)
+            url=server.url, load=Closed(users=customers), simulated=Simulated(times=TIMES)
         )
         over = asyncio.Event()
         async with asyncio.TaskGroup() as group:

@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from seawall.lab.demo import DemoIssuer, server_environment
-from seawall.lab.loop import raise_file_limit
-from seawall.lab.processes import Service, run_service
+from seawall.lab.processes import Service, raise_file_limit, run_service
 from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.statistics import percentiles
 from seawall.lab.surge.outcome import Outcome, SurgeResult
+from seawall.lab.surge.process import drive_watched
 from seawall.lab.surge.scenario import Api, Crowd, Instant, Open, Poisson, Scenario, Simulated
-from seawall.lab.watched import drive_watched
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

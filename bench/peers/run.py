@@ -24,15 +24,12 @@ from install import HERE, PEERS, install, installed, python_of
 from msgspec import Struct
 
 from seawall.lab.demo import DemoIssuer, server_environment
-from seawall.lab.loop import raise_file_limit, run
-from seawall.lab.parent_death_signal import parent_death_signal
-from seawall.lab.processes import Service, run_service
+from seawall.lab.processes import Service, parent_death_signal, raise_file_limit, run, run_service
 from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.outcome import SurgeResult
-from seawall.lab.surge.process import drive_in_subprocess
+from seawall.lab.surge.process import ProcessUsage, drive_in_subprocess, drive_watched
 from seawall.lab.surge.scenario import Api, Crowd, Instant, Open, Poisson, Scenario, Simulated
-from seawall.lab.watched import ProcessUsage, drive_watched
 
 ROOT = HERE.parents[1]
 OURS = "seawall"

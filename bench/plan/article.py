@@ -1,4 +1,4 @@
-"""The reference article's crowd on Lambda and EKS, drawn into docs/article.svg.
+"""The reference article's spike on Lambda and EKS, drawn into docs/article.svg.
 
     .venv/bin/python bench/plan/article.py
 

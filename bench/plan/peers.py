@@ -1,11 +1,11 @@
-"""The field's simulators on the same models; runs in an environment of its own.
+"""Other simulators on the same models; runs in an environment of its own.
 
     python peers.py simpy|ciw|simfaas|plot ...
 
-Prints one JSON line: requests, seconds (of the process's own CPU), and what came out.
+Prints one JSON line: requests, seconds (of the process's own CPU), and the result.
 """
 
-# ruff: noqa: PLC0415 - each process imports the one that it is about
+# ruff: noqa: PLC0415 - each process imports one simulator only
 import json
 import random
 import sys
@@ -23,20 +23,20 @@ def with_simpy(requests: int) -> tuple[int, float]:
     import simpy
 
     environment = simpy.Environment()
-    places = simpy.Resource(environment, SERVERS)
+    servers = simpy.Resource(environment, SERVERS)
     waits = []
 
-    def customer() -> Iterator[Any]:
-        came = environment.now
-        with places.request() as place:
-            yield place
-            waits.append(environment.now - came)
+    def request() -> Iterator[Any]:
+        arrived = environment.now
+        with servers.request() as server:
+            yield server
+            waits.append(environment.now - arrived)
             yield environment.timeout(random.expovariate(1.0))
 
     def source() -> Iterator[Any]:
         for _ in range(requests):
             yield environment.timeout(random.expovariate(SERVERS * LOAD))
-            environment.process(customer())
+            environment.process(request())
 
     environment.process(source())
     environment.run()
@@ -96,7 +96,7 @@ def plot(
 
 
 def article(path: str, platforms: dict[str, dict[str, list[float]]]) -> None:
-    """The article's crowd on each platform, as SVG."""
+    """The article's spike on each platform, as SVG."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -109,8 +109,8 @@ def article(path: str, platforms: dict[str, dict[str, list[float]]]) -> None:
         for panel, key in zip(panels, ("in_service", "cold_starts"), strict=False):
             panel.plot(values["times"], values[key], dash, label=name, drawstyle="steps-post")
         panels[2].plot(values["first_token"], values["with_one"], dash)
-    panels[0].set(xlabel="seconds from the crowd", title="requests in service")
-    panels[1].set(xlabel="seconds from the crowd", title="cold starts so far")
+    panels[0].set(xlabel="seconds from the spike", title="requests in service")
+    panels[1].set(xlabel="seconds from the spike", title="cold starts so far")
     panels[2].set(xlabel="seconds since arrival", title="% of 5,000 with a first token")
     for panel in panels:
         panel.set_ylim(0, None)

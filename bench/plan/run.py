@@ -2,7 +2,7 @@
 
     .venv/bin/python bench/plan/run.py [--quick]
 
-The others get an environment of their own, made once beside this file. Prints tables, and the
+The others run in an environment of their own, made once beside this file. Prints tables, and the
 figures as one JSON line at the end. See README.md.
 """
 
@@ -25,7 +25,7 @@ MODELS = {"simpy": "M/M/10", "ciw": "M/M/10", "simfaas": "scale per request"}
 
 
 def environment() -> Path:
-    """The interpreter of the others' environment."""
+    """The interpreter of the peers' environment, which is created at first."""
     folder = HERE / ".venv"
     python = folder / "bin" / "python"
     if not python.exists():
@@ -66,7 +66,7 @@ def ours(model: str, requests: int) -> dict[str, Any]:
         reuse="newest",
     )  # fmt: skip
     platforms: dict[str, Platform] = {
-        "M/M/10": Servers(places=10),
+        "M/M/10": Servers(slots=10),
         "scale per request": free,
         "lambda, article": Lambda(account_limit=10_000),
         "eks, article": Eks(pods=10),
@@ -146,7 +146,7 @@ def lengths(most: int) -> dict[str, Any]:
 def cold_answer() -> float:
     """Wall seconds of a process that imports, simulates the article's day on five platforms."""
     program = (
-        "from seawall.plan import *\n"
+        "from seawall.plan import Eks, Lambda, Managed, from_flags, simulate\n"
         "w = from_flags(daily='1200000', spikes=['5000@20s'], duration='4s..7s', start='1s')\n"
         "for p in (Lambda(account_limit=10_000), Lambda(account_limit=10_000, snapstart=True),\n"
         "          Lambda(account_limit=10_000, provisioned=100), Managed(), Eks(pods=20)):\n"

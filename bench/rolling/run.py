@@ -29,8 +29,7 @@ from tests.servers import ServerProcess, running
 from tests.storage.stores import new_place
 
 from seawall.lab.demo import DemoIssuer, server_environment
-from seawall.lab.loop import raise_file_limit, run
-from seawall.lab.processes import Service, run_service
+from seawall.lab.processes import Service, raise_file_limit, run, run_service
 from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.statistics import percentiles
 from seawall.lab.surge.driver import drive
@@ -89,7 +88,7 @@ async def roll(
     places: list[Place], crowd: Scenario, token: Callable[[str], str], report: Callable[[str], None]
 ) -> dict[str, object]:
     """Restart all of them in turn while the crowd asks."""
-    customers = crowd.load.customers if isinstance(crowd.load, Closed) else 0
+    customers = crowd.load.users if isinstance(crowd.load, Closed) else 0
     errors: Counter[str] = Counter()
     late: list[float] = []
 
@@ -162,7 +161,7 @@ async def main(*, quick: bool, store: str) -> dict[str, object]:
         report(f"{len(places)} servers behind haproxy at {front}, sessions in {store}")
         crowd = Scenario(
             url=front,
-            load=Closed(customers=60 if quick else 1_000, turns=3),
+            load=Closed(users=60 if quick else 1_000, turns=3),
             simulated=Simulated(times=times),
         )
         return {"store": store} | await roll(places, crowd, issuer.token, report)

@@ -24,8 +24,7 @@ from msgspec import Struct
 from picture import Panel, draw
 
 from seawall.lab.demo import DemoIssuer, server_environment
-from seawall.lab.loop import raise_file_limit, run
-from seawall.lab.processes import Service, consumption, run_service
+from seawall.lab.processes import Service, consumption, raise_file_limit, run, run_service
 from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.statistics import percentiles
 from seawall.lab.surge.driver import drive
@@ -166,7 +165,7 @@ async def soak(minutes: float, customers: int, every: float, folder: Path) -> di
         at_start = await watch.sample()
         crowd = Scenario(
             url=server.url,
-            load=Closed(customers=customers, turns=10, think=0.5),
+            load=Closed(users=customers, turns=10, think=0.5),
             simulated=Simulated(times=TIMES),
         )
         over = asyncio.Event()

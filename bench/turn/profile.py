@@ -22,8 +22,7 @@ from pathlib import Path
 from run import ROOT, other_python, scenario_of
 
 from seawall.lab.demo import DemoIssuer, server_environment
-from seawall.lab.loop import raise_file_limit
-from seawall.lab.processes import run_service
+from seawall.lab.processes import raise_file_limit, run_service
 from seawall.lab.surge.process import drive_in_subprocess
 
 # The first pattern that a frame's file or function matches names its part; frames are looked at

@@ -22,11 +22,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from seawall.lab.demo import DemoIssuer, server_environment
-from seawall.lab.loop import raise_file_limit
-from seawall.lab.processes import Service, run_service
+from seawall.lab.processes import Service, raise_file_limit, run_service
 from seawall.lab.surge.outcome import SurgeResult
+from seawall.lab.surge.process import ProcessUsage, drive_watched
 from seawall.lab.surge.scenario import Api, Crowd, Instant, Open, Scenario, Simulated
-from seawall.lab.watched import ProcessUsage, drive_watched
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

@@ -19,7 +19,7 @@ install() {
         --only-binary :all: "$@"
 }
 
-# Exactly the files that the project is tested with: each by its hash.
+# Exactly the files that the project is tested with, by hash.
 mkdir -p "$site" "$root/app"
 install --require-hashes --requirement "$lock"
 if [ -f "$app/requirements.txt" ]; then
@@ -41,7 +41,7 @@ else
         > "$site/seawall-$version.dist-info/METADATA"
 fi
 
-# What a server does not need of its packages.
+# Parts of packages that a server does not need.
 rm -rf "$site/bin"
 find "$site" -type d \( -name tests -o -name test -o -name __pycache__ \) -prune -exec rm -rf {} +
 find "$site" -type f \( -name '*.pyi' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.a' \) -delete
@@ -54,7 +54,7 @@ if grep -q '^classifier_cache' "$root/app/seawall.toml" 2>/dev/null; then
     (cd "$root/app" && PYTHONPATH="$site" "$python" -m seawall intents train seawall.toml)
 fi
 
-# Nothing can be written where it runs, so what is not compiled now is compiled at every start.
+# The file system is read-only at run time: what is not compiled now is compiled at every start.
 "$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash -s "$root" -p / "$site" "$root/app" || true
 chmod -R a+rX,go-w "$root/opt" "$root/app"
 du -sk "$site" "$root/app" | awk '{printf "%.1f MB %s\n", $1 / 1024, $2}'

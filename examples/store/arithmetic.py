@@ -1,4 +1,4 @@
-"""Sums for the assistant: the four operations on decimal numbers, and nothing else."""
+"""Arithmetic for the assistant: the four operations on decimal numbers, and nothing else."""
 
 import ast
 import operator

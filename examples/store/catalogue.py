@@ -1,4 +1,4 @@
-"""The store's data: products, users and orders in SQLite, shared by all worker processes."""
+"""Data of the store: products, users and orders in SQLite, shared by all worker processes."""
 
 import sqlite3
 import threading
@@ -20,7 +20,7 @@ _KEPT_SECONDS = 7 * 86_400.0
 
 
 class Variant(Struct, kw_only=True):
-    """A product in one combination of its options."""
+    """A variant of a product: one combination of its options."""
 
     item_id: str
     options: dict[str, str]
@@ -29,7 +29,7 @@ class Variant(Struct, kw_only=True):
 
 
 class Product(Struct, kw_only=True):
-    """A kind of product with its variants by item id."""
+    """A product with its variants by item id."""
 
     product_id: str
     name: str
@@ -37,7 +37,7 @@ class Product(Struct, kw_only=True):
 
 
 class Address(Struct, kw_only=True):
-    """Where a parcel goes."""
+    """A postal address."""
 
     address1: str
     address2: str
@@ -86,7 +86,7 @@ class OrderItem(Struct, kw_only=True):
 
 
 class Payment(Struct, kw_only=True):
-    """Money that went one way or the other; transaction_type: "payment" or "refund"."""
+    """A payment or refund; transaction_type: "payment" or "refund"."""
 
     transaction_type: str
     amount: float
@@ -94,7 +94,7 @@ class Payment(Struct, kw_only=True):
 
 
 class Order(Struct, kw_only=True, omit_defaults=True):
-    """An order; what is None has not happened to it."""
+    """An order; fields that are None do not apply (yet)."""
 
     order_id: str
     user_id: str
@@ -113,7 +113,7 @@ class Order(Struct, kw_only=True, omit_defaults=True):
 
 
 class Data(Struct):
-    """A whole catalogue, as it is exchanged in JSON."""
+    """A whole catalogue, as in its JSON file."""
 
     products: dict[str, Product]
     users: dict[str, User]
@@ -146,7 +146,7 @@ class Catalogue:
             )
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the file."""
         self._connection.close()
 
     def fill(self, path: Path) -> None:
@@ -169,7 +169,7 @@ class Catalogue:
                     self._put(key, document)
 
     def export(self) -> Data:
-        """Everything, as it is now."""
+        """All documents."""
         data = Data({}, {}, {})
         with self._lock:
             rows = self._connection.execute("SELECT kind, id, body FROM documents").fetchall()
@@ -202,7 +202,7 @@ class Catalogue:
 
     @contextmanager
     def view(self) -> Iterator[None]:
-        """Reading without the wish to write."""
+        """A read-only view."""
         with self._lock:
             yield
 
@@ -232,14 +232,14 @@ class Catalogue:
         return [msgspec.json.decode(body, type=kind) for (body,) in rows]
 
     def effect(self, key: str, call: str) -> str | None:
-        """What a call answered when it was made before; only inside `change`."""
+        """The recorded answer of a call; only inside `change`."""
         row = self._connection.execute(
             "SELECT answer FROM effects WHERE key = ? AND call = ?", (key, call)
         ).fetchone()
         return str(row[0]) if row else None
 
     def record(self, key: str, call: str, answer: str) -> None:
-        """Keep what a call answered, for a week; only inside `change`."""
+        """Record the answer of a call for a week; only inside `change`."""
         now = time.time()
         self._connection.execute("DELETE FROM effects WHERE at < ?", (now - _KEPT_SECONDS,))
         self._connection.execute(

@@ -1,4 +1,4 @@
-"""Each change once: a tool call that is repeated, because its turn was, answers as before."""
+"""Idempotent changes: a repeated tool call returns the recorded answer."""
 
 import functools
 from collections.abc import Callable
@@ -13,12 +13,12 @@ __all__ = ["once"]
 
 
 def once(catalogue: Catalogue, change: Callable[..., Any]) -> Callable[..., Any]:
-    """The tool `change`, which does its work only the first time that a call of it arrives.
+    """Make a tool idempotent: it runs `change` only the first time that a call arrives.
 
     A turn whose server died between the change and the commit is run again under the same
     idempotency key, and its calls carry the same keys again (`ToolContext.idempotency_key`),
-    however the model words the same arguments. What was answered is kept in the transaction that
-    makes the change. A refusal is not kept: it changed nothing, so it is judged anew.
+    however the model words the same arguments. The answer is recorded in the transaction that makes
+    the change. A refusal is not recorded: it changed nothing, so it is checked again.
     """
 
     @functools.wraps(change)

@@ -1,4 +1,4 @@
-"""Generates the example's small catalogue, the same for the same seed.
+"""Generates the small catalogue of the example; deterministic for a seed.
 
 `python -m examples.store.generate > examples/store/catalogue.json` renews the one in the folder.
 """

@@ -1,4 +1,4 @@
-"""The store's policy as checks; each raises ToolError with a text that the model can act on."""
+"""Policy of the store: checks that raise ToolError with a text that the model can act on."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ _CUSTOMER = "customer"
 
 
 def locate(context: ToolContext, user: User) -> None:
-    """Bind the conversation to a customer; there is one customer in a conversation."""
+    """Bind the conversation to a customer; a conversation is about one customer."""
     known = context.state.get(_CUSTOMER)
     if known is not None and known != user.user_id:
         raise ToolError("This conversation is about another customer; only one can be helped.")
@@ -19,7 +19,7 @@ def locate(context: ToolContext, user: User) -> None:
 
 
 def customer(catalogue: Catalogue, context: ToolContext) -> User:
-    """Whom the conversation is about: who was located in it, or who is signed in."""
+    """The customer of the conversation: the one that was located in it, or is signed in."""
     known = context.state.get(_CUSTOMER, context.principal.subject)
     user = catalogue.get(User, known)
     if user is None:
@@ -28,7 +28,7 @@ def customer(catalogue: Catalogue, context: ToolContext) -> User:
 
 
 def own_order(catalogue: Catalogue, context: ToolContext, order_id: str) -> tuple[User, Order]:
-    """The order, which must be the customer's own; another's looks like none."""
+    """An order of the customer; that of another customer does not exist for this one."""
     user = customer(catalogue, context)
     order = catalogue.get(Order, order_id)
     if order is None or order.user_id != user.user_id:
@@ -37,7 +37,7 @@ def own_order(catalogue: Catalogue, context: ToolContext, order_id: str) -> tupl
 
 
 def must_be(order: Order, status: str) -> None:
-    """Only in this state can the order be acted on so."""
+    """Check the status of an order."""
     if order.status != status:
         raise ToolError(f"The order is '{order.status}'; it must be '{status}' for this.")
 
@@ -51,18 +51,18 @@ def payment_method(user: User, payment_method_id: str) -> PaymentMethod:
 
 
 def must_cover(method: PaymentMethod, amount: float) -> None:
-    """A gift card can only pay what is on it."""
+    """Check that a gift card covers an amount."""
     if method.source == "gift_card" and (method.balance or 0.0) < amount:
         raise ToolError("Insufficient gift card balance")
 
 
 def chosen_items(order: Order, item_ids: Sequence[str]) -> list[OrderItem]:
-    """The order's items of these ids; as many of one id as are asked for."""
+    """The items of an order with these ids; as many of one id as are asked for."""
     if not item_ids:
         raise ToolError("There must be at least one item.")
-    held = Counter(item.item_id for item in order.items)
+    available = Counter(item.item_id for item in order.items)
     for item_id, wanted in Counter(item_ids).items():
-        if wanted > held[item_id]:
+        if wanted > available[item_id]:
             raise ToolError(f"The order does not have {wanted} of the item {item_id}.")
     left = list(order.items)
     chosen = []
@@ -76,7 +76,7 @@ def chosen_items(order: Order, item_ids: Sequence[str]) -> list[OrderItem]:
 def replacements(
     catalogue: Catalogue, chosen: Sequence[OrderItem], new_item_ids: Sequence[str]
 ) -> list[OrderItem]:
-    """The new items, one for each chosen: same product, another option, in stock."""
+    """The replacement of each chosen item: same product, another option, in stock."""
     if len(chosen) != len(new_item_ids):
         raise ToolError("There must be as many new items as items.")
     new: list[OrderItem] = []
@@ -102,11 +102,11 @@ def replacements(
 
 
 def difference(old: Sequence[OrderItem], new: Sequence[OrderItem]) -> float:
-    """What the customer pays more, in dollars and whole cents; negative for a refund."""
+    """The difference in price, in dollars rounded to cents; negative for a refund."""
     return round(sum(item.price for item in new) - sum(item.price for item in old), 2)
 
 
 def move_money(method: PaymentMethod, amount: float) -> None:
-    """Take an amount from a gift card, or put it back when negative; others settle elsewhere."""
+    """Take an amount from a gift card, or put it back if negative; nothing for other methods."""
     if method.source == "gift_card":
         method.balance = round((method.balance or 0.0) - amount, 2)

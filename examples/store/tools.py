@@ -1,4 +1,4 @@
-"""The assistant's tools. Each enforces the store's policy itself: a model cannot talk it round."""
+"""Tools of the store. Each enforces the policy itself, so a model cannot be talked out of it."""
 
 from pathlib import Path
 from typing import Literal
@@ -49,11 +49,14 @@ def open_store(
     catalogue: Path | str = _CATALOGUE_FILE,
     as_reference: bool = False,
 ) -> Toolset:
-    """The tools over a database, which is filled from the catalogue when it is new.
+    """The tools of the store; a new database is filled from the catalogue.
 
-    as_reference: repeat a slip of tau2-bench's retail tools, which write the price and options
-    of the last new item to every item that is modified with it. Only good for comparing records
-    with theirs; without it each item gets its own.
+    Args:
+        database: The SQLite file.
+        catalogue: The JSON file.
+        as_reference: Repeat an error of tau2-bench's retail tools, which write the price and
+            options of the last new item to every item that is modified with it. Only for comparing
+            records with theirs.
     """
     opened = Catalogue(database)
     opened.fill(Path(catalogue))
@@ -70,7 +73,7 @@ def open_store(
 
 
 class Store:
-    """The tools; every method is one."""
+    """The tools, one a method."""
 
     def __init__(self, catalogue: Catalogue, *, as_reference: bool) -> None:
         self._catalogue = catalogue
@@ -264,8 +267,8 @@ class Store:
                 for item in new:
                     item.price, item.options = new[-1].price, new[-1].options
             for before, after in zip(old, new, strict=True):
-                place = next(at for at, item in enumerate(order.items) if item is before)
-                order.items[place] = after
+                index = next(at for at, item in enumerate(order.items) if item is before)
+                order.items[index] = after
             order.status = "pending (item modified)"
             self._catalogue.put(user)
             self._catalogue.put(order)

@@ -1,40 +1,288 @@
-"""Seawall: an AI orchestrator that behaves predictably when everyone arrives at once.
+"""Seawall: an AI orchestrator that stays predictable under load.
 
-The names below are the public face; importing the package imports none of them until asked.
+The names in `__all__` are the public API; everything else is private and may change. `import
+seawall` imports none of them: each is imported when it is first used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from seawall.admission.settings import AdmissionSettings, TenantSettings
+    from seawall.agents.definition import AgentLimits
+    from seawall.agents.output import OutputSettings
+    from seawall.budgets.quota import QuotaSettings
+    from seawall.budgets.settings import BudgetLimits, BudgetSettings, PriceSettings
+    from seawall.caches.settings import AnswerCacheSettings, CacheLimits
+    from seawall.config import (
+        AgentSettings,
+        CorsSettings,
+        IntentSettings,
+        RoutingSettings,
+        ServerSettings,
+        Settings,
+        ToolsetSettings,
+        load_settings,
+        parse_settings,
+    )
+    from seawall.errors import (
+        BodyTooLarge,
+        BudgetExhausted,
+        CommitUnknown,
+        ConfigError,
+        DeadlineExceeded,
+        HeadersTooLarge,
+        IdentityUnavailable,
+        InternalError,
+        InvalidField,
+        InvalidOutput,
+        InvalidRequest,
+        KeyReused,
+        MethodNotAllowed,
+        NotFound,
+        Overloaded,
+        Problem,
+        RequestTimeout,
+        SeawallError,
+        ServerStopping,
+        SessionBusy,
+        SessionConflict,
+        SessionNotFound,
+        StoreUnavailable,
+        TurnAbandoned,
+        TurnLimitReached,
+        TurnNotFound,
+        TurnPostponed,
+        Unauthenticated,
+        UnknownAgent,
+        UnsupportedEncoding,
+        UpstreamFailed,
+        UpstreamRefused,
+        UpstreamThrottled,
+        UpstreamUnavailable,
+    )
+    from seawall.events import (
+        AgentSelected,
+        Event,
+        IntentDetected,
+        ReasoningDelta,
+        TextDelta,
+        ToolCalled,
+        ToolReturned,
+        TurnCompleted,
+        TurnFailed,
+        TurnStarted,
+        UsageReported,
+    )
+    from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
+    from seawall.models.port import (
+        Finish,
+        Model,
+        ModelEvent,
+        ModelRequest,
+        Progress,
+        Prompt,
+        Text,
+        ToolCalls,
+        ToolSpec,
+    )
+    from seawall.models.scripted import ScriptedModel
+    from seawall.models.settings import ModelSettings
     from seawall.orchestrator import Orchestrator
-    from seawall.tools.context import ToolContext, ToolError
-    from seawall.tools.toolset import Toolset, tool
-    from seawall.turn import Principal, TurnRequest
+    from seawall.pipeline.identifiers import new_request
+    from seawall.pipeline.report import TurnReport
+    from seawall.pipeline.stages import StageLimits
+    from seawall.resilience.settings import ResilienceSettings
+    from seawall.storage.settings import SessionSettings
+    from seawall.telemetry.settings import TelemetrySettings
+    from seawall.tools.toolset import (
+        Tool,
+        ToolContext,
+        ToolError,
+        ToolOutcome,
+        Toolset,
+        tool,
+    )
+    from seawall.turn import (
+        AnswerOptions,
+        AssistantMessage,
+        Cost,
+        Message,
+        OutputFormat,
+        Principal,
+        ToolCall,
+        ToolMessage,
+        TurnRequest,
+        Usage,
+        UserMessage,
+    )
+
+    __version__: str
 
 __all__ = [
+    "AdmissionSettings",
+    "AgentLimits",
+    "AgentSelected",
+    "AgentSettings",
+    "AnswerCacheSettings",
+    "AnswerOptions",
+    "ApiKeySettings",
+    "AssistantMessage",
+    "BodyTooLarge",
+    "BudgetExhausted",
+    "BudgetLimits",
+    "BudgetSettings",
+    "CacheLimits",
+    "CommitUnknown",
+    "ConfigError",
+    "CorsSettings",
+    "Cost",
+    "DeadlineExceeded",
+    "Event",
+    "Finish",
+    "HeadersTooLarge",
+    "IdentitySettings",
+    "IdentityUnavailable",
+    "IntentDetected",
+    "IntentSettings",
+    "InternalError",
+    "InvalidField",
+    "InvalidOutput",
+    "InvalidRequest",
+    "JwtSettings",
+    "KeyReused",
+    "Message",
+    "MethodNotAllowed",
+    "Model",
+    "ModelEvent",
+    "ModelRequest",
+    "ModelSettings",
+    "NotFound",
     "Orchestrator",
+    "OutputFormat",
+    "OutputSettings",
+    "Overloaded",
+    "PriceSettings",
     "Principal",
+    "Problem",
+    "Progress",
+    "Prompt",
+    "QuotaSettings",
+    "ReasoningDelta",
+    "RequestTimeout",
+    "ResilienceSettings",
+    "RoutingSettings",
+    "ScriptedModel",
+    "SeawallError",
+    "ServerSettings",
+    "ServerStopping",
+    "SessionBusy",
+    "SessionConflict",
+    "SessionNotFound",
+    "SessionSettings",
+    "Settings",
+    "StageLimits",
+    "StoreUnavailable",
+    "TelemetrySettings",
+    "TenantSettings",
+    "Text",
+    "TextDelta",
+    "Tool",
+    "ToolCall",
+    "ToolCalled",
+    "ToolCalls",
     "ToolContext",
     "ToolError",
+    "ToolMessage",
+    "ToolOutcome",
+    "ToolReturned",
+    "ToolSpec",
     "Toolset",
+    "ToolsetSettings",
+    "TurnAbandoned",
+    "TurnCompleted",
+    "TurnFailed",
+    "TurnLimitReached",
+    "TurnNotFound",
+    "TurnPostponed",
+    "TurnReport",
     "TurnRequest",
+    "TurnStarted",
+    "Unauthenticated",
+    "UnknownAgent",
+    "UnsupportedEncoding",
+    "UpstreamFailed",
+    "UpstreamRefused",
+    "UpstreamThrottled",
+    "UpstreamUnavailable",
+    "Usage",
+    "UsageReported",
+    "UserMessage",
+    "__version__",
+    "load_settings",
+    "new_request",
+    "parse_settings",
     "tool",
 ]
 
-_homes = {
-    "Orchestrator": "seawall.orchestrator",
-    "Principal": "seawall.turn",
-    "ToolContext": "seawall.tools.context",
-    "ToolError": "seawall.tools.context",
-    "Toolset": "seawall.tools.toolset",
-    "TurnRequest": "seawall.turn",
-    "tool": "seawall.tools.toolset",
+# By module, the public names that are imported from it.
+_NAMES = {
+    "seawall.admission.settings": "AdmissionSettings TenantSettings",
+    "seawall.agents.definition": "AgentLimits",
+    "seawall.agents.output": "OutputSettings",
+    "seawall.budgets.quota": "QuotaSettings",
+    "seawall.budgets.settings": "BudgetLimits BudgetSettings PriceSettings",
+    "seawall.caches.settings": "AnswerCacheSettings CacheLimits",
+    "seawall.config": """
+        AgentSettings CorsSettings IntentSettings RoutingSettings ServerSettings Settings
+        ToolsetSettings load_settings parse_settings
+    """,
+    "seawall.errors": """
+        BodyTooLarge BudgetExhausted CommitUnknown ConfigError DeadlineExceeded
+        HeadersTooLarge IdentityUnavailable InternalError InvalidField InvalidOutput
+        InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
+        RequestTimeout SeawallError ServerStopping SessionBusy SessionConflict
+        SessionNotFound StoreUnavailable TurnAbandoned TurnLimitReached TurnNotFound
+        TurnPostponed Unauthenticated UnknownAgent UnsupportedEncoding UpstreamFailed
+        UpstreamRefused UpstreamThrottled UpstreamUnavailable
+    """,
+    "seawall.events": """
+        AgentSelected Event IntentDetected ReasoningDelta TextDelta ToolCalled
+        ToolReturned TurnCompleted TurnFailed TurnStarted UsageReported
+    """,
+    "seawall.identity.settings": "ApiKeySettings IdentitySettings JwtSettings",
+    "seawall.models.port": """
+        Finish Model ModelEvent ModelRequest Progress Prompt Text ToolCalls ToolSpec
+    """,
+    "seawall.models.scripted": "ScriptedModel",
+    "seawall.models.settings": "ModelSettings",
+    "seawall.orchestrator": "Orchestrator",
+    "seawall.pipeline.identifiers": "new_request",
+    "seawall.pipeline.report": "TurnReport",
+    "seawall.pipeline.stages": "StageLimits",
+    "seawall.resilience.settings": "ResilienceSettings",
+    "seawall.storage.settings": "SessionSettings",
+    "seawall.telemetry.settings": "TelemetrySettings",
+    "seawall.tools.toolset": "Tool ToolContext ToolError ToolOutcome Toolset tool",
+    "seawall.turn": """
+        AnswerOptions AssistantMessage Cost Message OutputFormat Principal ToolCall
+        ToolMessage TurnRequest Usage UserMessage
+    """,
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first used: a cold start pays for what it needs."""
-    if name not in _homes:
+    """Import a public name when it is first used (PEP 562), so that a cold start stays short."""
+    if name == "__version__":
+        found: object = import_module("importlib.metadata").version("seawall")
+    elif name in _HOMES:
+        found = getattr(import_module(_HOMES[name]), name)
+    else:
         raise AttributeError(f"module 'seawall' has no attribute {name!r}")
-    return getattr(import_module(_homes[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

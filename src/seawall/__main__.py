@@ -1,4 +1,4 @@
-"""`python -m seawall`."""
+"""Entry point of `python -m seawall`."""
 
 from seawall.cli.main import main
 

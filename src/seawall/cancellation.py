@@ -1,4 +1,4 @@
-"""Whether a task was cancelled, or foreign code in it says so without being asked."""
+"""Distinguishes a real cancellation of a task from a raised `CancelledError`."""
 
 import asyncio
 
@@ -6,7 +6,10 @@ __all__ = ["is_own_cancellation"]
 
 
 def is_own_cancellation(error: BaseException) -> bool:
-    """Whether the error is the cancellation of the running task, and not one that was raised."""
+    """Whether the error is a requested cancellation of the current task.
+
+    User code can raise `CancelledError` although the task was not cancelled.
+    """
     if not isinstance(error, asyncio.CancelledError):
         return False
     task = asyncio.current_task()

@@ -1,26 +1,31 @@
-"""The composition: settings and registered code become ports, and what stands on them.
+"""Composition root: builds the engine from settings and registered code.
 
-Nothing else in the package opens files, reads the environment or chooses an adapter.
+Adapters are chosen here and nowhere else. The environment is read by `config.load_settings`, and
+here, from where it is passed on; only hosts and commands read it besides. Files are opened by the
+adapters that need them, all while `compose` runs: databases, keys, schemas, classifiers, tools.
 """
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
 
-from seawall.admission.gate import AdmissionGate
-from seawall.admission.open import open_gate
+from seawall.admission.gate import AdmissionGate, open_gate
 from seawall.agents.definition import Agent, build_agent
+from seawall.agents.loop import Emit
 from seawall.agents.output import build_output
 from seawall.caches.answers import open_answers
 from seawall.caches.tool_reads import cached_tools, share_of_limits
 from seawall.config import AgentSettings, Settings, ToolsetSettings
 from seawall.errors import ConfigError, did_you_mean
+from seawall.events import Event
 from seawall.identity.authenticator import build_authenticator
-from seawall.identity.port import Authenticator
+from seawall.identity.port import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector, build_detector
 from seawall.intents.definition import IntentDefinition
 from seawall.models.metering import Metering, open_metering
@@ -28,28 +33,32 @@ from seawall.models.open import open_models, open_upstreams
 from seawall.models.port import Model
 from seawall.models.upstream import Upstream
 from seawall.pipeline.context import Ports
+from seawall.pipeline.live import LiveTurn
 from seawall.pipeline.pipeline import Pipeline
 from seawall.pipeline.recovery import OrphanRecovery
-from seawall.pipeline.report import Observe, Observers
+from seawall.pipeline.report import Observe, Observers, TurnReport
 from seawall.pipeline.routing import Routing
 from seawall.storage.open import open_store
 from seawall.storage.port import SessionStore
-from seawall.tools.toolset import Tool, Toolset
+from seawall.tools.toolset import Tool, Toolset, close_toolset
 from seawall.transport.errors import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
+from seawall.turn import Principal, TurnRequest
 from seawall.user_code import call_factory, find_object
 
 if TYPE_CHECKING:
+    from seawall.storage.counters import Counters
     from seawall.telemetry.open import Telemetry
 
-__all__ = ["Engine", "Registrations", "compose"]
+__all__ = ["Engine", "Registrations", "compose", "isolated_engine"]
 
 _MAX_FETCH_BYTES = 1 << 20
-_LOOP_PASSES = 6  # of the event loop, until tasks that were begun have asked what they ask
+_LOOP_PASSES = 6  # of the event loop, until tasks that were started have sent their requests
+_FLUSH_SECONDS = 1.0
 
 
 class Engine(Struct, frozen=True):
-    """What exists between open and close of an orchestrator."""
+    """An open orchestrator, as hosts use it: the pipeline with its ports and their owners."""
 
     pipeline: Pipeline
     orphan_recovery: OrphanRecovery
@@ -65,9 +74,85 @@ class Engine(Struct, frozen=True):
     toolsets: tuple[Toolset, ...]
     telemetry: "Telemetry | None"
 
+    async def execute(self, request: TurnRequest, credential: Credential, emit: Emit) -> TurnReport:
+        """Run a turn; see `Pipeline.execute`."""
+        return await self.pipeline.execute(request, credential, emit)
+
+    def start(self, request: TurnRequest, credential: Credential) -> LiveTurn:
+        """Start a background turn, or one with an idempotency key; see `Pipeline.start`."""
+        return self.pipeline.start(request, credential)
+
+    def events(
+        self, owner: Principal, turn: str, *, after: int = 0
+    ) -> AsyncGenerator[tuple[int, Event], None]:
+        """Events of a turn; see `Pipeline.events`."""
+        return self.pipeline.events(owner, turn, after=after)
+
+    @property
+    def upstream_streams(self) -> int:
+        """Requests to upstreams that are open now."""
+        return self.client.open_streams
+
+    def start_tasks(self, *, recovery: bool) -> None:
+        """Start what runs in the background: telemetry, and recovery of orphaned turns."""
+        if recovery:
+            self.orphan_recovery.start()
+        if self.telemetry is not None:
+            self.telemetry.start()
+
+    async def stop_recovery(self) -> None:
+        """Stop recovering orphaned turns: the process is about to end."""
+        await self.orphan_recovery.stop()
+
+    async def drain(self, seconds: float) -> None:
+        """Wait for background turns and deliver telemetry; for hosts that freeze between turns.
+
+        Args:
+            seconds: Background turns that take longer are cancelled.
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + seconds
+        await self.pipeline.live.close(seconds)
+        if self.telemetry is not None:
+            await self.telemetry.flush(min(_FLUSH_SECONDS, max(0.0, until - clock())))
+
+    async def close(self, seconds: float) -> None:
+        """Release everything.
+
+        Args:
+            seconds: How long background turns may take before.
+        """
+        await self.orphan_recovery.stop()
+        await self.pipeline.live.close(seconds)
+        await self.metering.close()
+        await self.store.close()
+        self.detector.close()
+        for model in self.models.values():
+            await model.close()
+        await self.client.close()
+        if self.telemetry is not None:
+            await self.telemetry.close()
+        for toolset in self.toolsets:
+            await close_toolset(toolset)
+
+
+@asynccontextmanager
+async def isolated_engine(engine: Engine) -> AsyncGenerator[Engine, None]:
+    """An engine for warm-up turns, without effects on anything outside."""
+    from seawall.pipeline.warmup import warmup_ports  # noqa: PLC0415 - only at start
+
+    async with warmup_ports(engine.pipeline.ports) as ports:
+        yield structs.replace(
+            engine,
+            pipeline=Pipeline(ports),
+            store=ports.store,
+            authenticator=ports.authenticator,
+            gate=ports.gate,
+        )
+
 
 class Registrations(Struct, frozen=True):
-    """What was registered in code. observe: called with the report of every finished turn."""
+    """What was registered in code; `observe` is called with the report of every finished turn."""
 
     tools: dict[str, Tool]
     agents: dict[str, AgentSettings]
@@ -81,22 +166,30 @@ async def compose(
     *,
     cold_start: bool,
     concurrency: int | None = None,
+    environment: Mapping[str, str] = os.environ,
 ) -> Engine:
     """Open and warm everything; see `Orchestrator.open`.
 
+    Args:
+        settings: The configuration.
+        registered: What was registered in code.
+        cold_start: As for `Orchestrator.open`.
+        concurrency: As for `Orchestrator.open`.
+        environment: Credentials, regions and OpenTelemetry's variables are read from it.
+
     Raises:
-        ConfigError: something that is configured cannot be had.
-        StoreUnavailable: the session store cannot be opened.
+        ConfigError: Something that is configured is missing or invalid.
+        StoreUnavailable: The session store cannot be opened.
     """
     if concurrency is not None:
         settings = _cap_warm_connections(settings, concurrency)
     client = HttpClient(
         max_connections=max(
-            (model.connections for model in settings.models.values()), default=1_024
+            (model.max_connections for model in settings.models.values()), default=1_024
         )
     )
     authenticator = build_authenticator(settings.identity, _fetcher(client))
-    store, toolsets = await _open_store_and_tools(settings, authenticator)
+    store, toolsets = await _open_store_and_tools(settings, authenticator, environment)
     try:
         return await _assemble(
             settings,
@@ -106,6 +199,7 @@ async def compose(
             store=store,
             toolsets=toolsets,
             light=cold_start,
+            environment=environment,
         )
     except BaseException:
         await store.close()
@@ -114,7 +208,7 @@ async def compose(
 
 def _cap_warm_connections(settings: Settings, connections: int) -> Settings:
     models = {
-        name: structs.replace(each, warm=min(each.warm, connections))
+        name: structs.replace(each, warm_connections=min(each.warm_connections, connections))
         for name, each in settings.models.items()
     }
     return structs.replace(settings, models=models)
@@ -129,17 +223,22 @@ async def _assemble(
     store: SessionStore,
     toolsets: tuple[Toolset, ...],
     light: bool,
+    environment: Mapping[str, str],
 ) -> Engine:
-    """Put together what stands on the open store."""
-    metering = await open_metering(settings, store)
-    telemetry = _telemetry(settings)
+    """Build everything that uses the open store."""
+    metering = await open_metering(settings, partial(_open_counters, settings, store))
+    telemetry = _telemetry(settings, environment)
 
     def trace_attempts(name: str, model: Model) -> Model:
         metered = metering.metered(name, model)
         return metered if telemetry is None else telemetry.trace_attempts(name, metered)
 
     upstreams = open_upstreams(
-        settings.models, client, metered=trace_attempts, quotas=metering.quotas
+        settings.models,
+        client,
+        environment,
+        metered=trace_attempts,
+        quotas=metering.quotas,
     )
     models = open_models(settings.models, upstreams)
     if registered.models:
@@ -207,15 +306,21 @@ async def _assemble(
     )
 
 
-def _telemetry(settings: Settings) -> "Telemetry | None":
-    """None where nobody receives it; then nothing of it is imported."""
-    if not (settings.telemetry.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")):
+async def _open_counters(settings: Settings, store: SessionStore) -> "Counters":
+    from seawall.storage.open_counters import open_counters  # noqa: PLC0415 - if needed
+
+    return await open_counters(settings.sessions, store)
+
+
+def _telemetry(settings: Settings, environment: Mapping[str, str]) -> "Telemetry | None":
+    """None without an endpoint to export to; nothing of it is imported then."""
+    if not (settings.telemetry.endpoint or environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")):
         return None
-    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
     from seawall.telemetry.open import open_telemetry  # noqa: PLC0415
 
-    return open_telemetry(settings.telemetry, settings.models)
+    return open_telemetry(settings.telemetry, settings.models, environment)
 
 
 def _observers(observe: Observe, telemetry: "Telemetry | None") -> Observe:
@@ -227,7 +332,7 @@ def _observers(observe: Observe, telemetry: "Telemetry | None") -> Observe:
 
 
 def _open_toolset(name: str, settings: ToolsetSettings, folder: str) -> Toolset:
-    """The toolset of a factory; its module lies beside the configuration or in Python's path."""
+    """The toolset that a factory makes; its module is beside the configuration or importable."""
     key = f"tools.{name}"
     here = str(Path.cwd())
     beside = str(Path(here, folder))
@@ -268,17 +373,17 @@ def _build_agent(
 
 
 async def _open_store_and_tools(
-    settings: Settings, authenticator: Authenticator
+    settings: Settings, authenticator: Authenticator, environment: Mapping[str, str]
 ) -> tuple[SessionStore, tuple[Toolset, ...]]:
-    """The open store, and the tools; keys are fetched meanwhile: a cold start waits for all.
+    """Open the store, load the tools, and fetch keys, concurrently.
 
-    Store and keys are asked for before the tools are imported, which holds up the loop: what they
-    answer comes in the meantime.
+    Importing the tools blocks the event loop, so requests for the store and the keys are sent
+    before, and are answered in the meantime.
     """
     opening: asyncio.Task[SessionStore] | None = None
     try:
         async with asyncio.TaskGroup() as group:
-            opening = group.create_task(open_store(settings.sessions, read_only=False))
+            opening = group.create_task(open_store(settings.sessions, environment, read_only=False))
             group.create_task(authenticator.warm())
             for _ in range(_LOOP_PASSES):
                 await asyncio.sleep(0)
@@ -295,10 +400,10 @@ async def _open_store_and_tools(
 async def _open_detector(
     settings: Settings, models: dict[str, Model], *, light: bool
 ) -> IntentDetector:
-    """The detector; connections to models are opened meanwhile.
+    """Build the intent detector while connections to models are opened.
 
-    Building it may take seconds, and is done on a thread; where it is light nothing else is to be
-    done on the loop, and the thread would only come on top.
+    Building it may take seconds and is done in a thread. A light one is built on the event loop,
+    which has nothing else to do then.
     """
     try:
         async with asyncio.TaskGroup() as group:

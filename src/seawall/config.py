@@ -1,9 +1,10 @@
-"""seawall.toml to typed, validated settings. Every error names file, line and key.
+"""Configuration: `seawall.toml` and environment variables to typed, validated settings.
 
-A value may be overridden by an environment variable: `SEAWALL_` and the dotted path with `__` for
-the dots, such as SEAWALL_SERVER__PORT=9000. The value is read as TOML, or else as plain text.
+Every error names file, line and key, or the environment variable. A value is overridden by the
+variable `SEAWALL_` plus the dotted path with `__` for the dots, such as SEAWALL_SERVER__PORT=9000;
+it is read as TOML, or else as plain text.
 
-Relative paths in a file start at its folder; those in the environment at the working directory.
+Relative paths in a file start at its folder, those in the environment at the working directory.
 """
 
 import logging
@@ -22,8 +23,7 @@ from msgspec import Meta, Struct, field
 from seawall.admission.settings import AdmissionSettings
 from seawall.agents.definition import AgentLimits
 from seawall.agents.output import OutputSettings
-from seawall.budgets.quota import QuotaSettings
-from seawall.budgets.settings import BudgetSettings, budget_faults
+from seawall.budgets.settings import BudgetSettings, QuotaSettings, budget_faults
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.errors import ConfigError, did_you_mean
 from seawall.identity.settings import IdentitySettings
@@ -47,6 +47,21 @@ __all__ = [
 
 T = TypeVar("T", bound=Struct)
 
+# Keys that were renamed: the old one, with "*" for a NAME, and the new name of its last part.
+# The old names are accepted for one release, with a warning; docs/configuration.md lists them.
+RENAMED_KEYS = {
+    "server.hold_seconds": "flush_delay_seconds",
+    "server.rehearse": "warm_up",
+    "server.leave_seconds": "shutdown_delay_seconds",
+    "admission.pass_seconds": "loop_target_seconds",
+    "admission.at_least": "min_in_flight",
+    "sessions.resume_seconds": "orphan_scan_seconds",
+    "models.*.connections": "max_connections",
+    "models.*.warm": "warm_connections",
+    "models.*.resilience.extra_share": "retry_budget",
+    "models.*.resilience.wait_seconds": "permit_wait_seconds",
+}
+
 _log = logging.getLogger("seawall.config")
 _LONGEST_SECONDS = 86_400.0
 _MOST = 1 << 40
@@ -59,12 +74,15 @@ _ORIGIN = re.compile(
 
 
 class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which pages of other origins may call the API from a browser.
+    """CORS: which pages of other origins may call the API from a browser.
 
-    origins: as browsers send them, such as `https://shop.example`; "*" is all of them.
-    methods, headers: what such a page may send; "*" among the headers is whatever it asks for.
-    expose: the headers of answers that it may read. credentials: whether a browser may send
-    cookies along. max_age_seconds: how long a browser may remember all this.
+    Attributes:
+        origins: Origins as browsers send them, such as `https://shop.example`; "*" for all.
+        methods: Methods that such a page may use.
+        headers: Headers that it may send; "*" for whatever it asks for.
+        expose: Headers of responses that it may read.
+        credentials: Whether a browser may send cookies; not with the origin "*".
+        max_age_seconds: How long a browser may cache the answer to a preflight request.
     """
 
     origins: tuple[str, ...]
@@ -108,7 +126,7 @@ class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_age_seconds: Annotated[int, Meta(ge=0, le=86_400)] = 600
 
     def __post_init__(self) -> None:
-        """Anything but what browsers send would never match; "*" never goes with credentials."""
+        """Refuse origins that no browser sends, and "*" together with credentials."""
         if not self.origins:
             raise ValueError("origins: name at least one, or leave out [server.cors]")
         for origin in self.origins:
@@ -125,22 +143,31 @@ class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """The HTTP host and the limits of what a stranger may send it.
+    """The HTTP server, and limits on what clients may send.
 
-    workers: processes; 0 for as many as there are processors it may use.
-    max_connections: of one worker; beyond it those that have been idle longest give way.
-    max_unread_bytes: of requests that are not whole, on all connections of a worker together.
-    header_seconds, body_seconds: until the request's head and body must have arrived.
-    stall_seconds: how long a client may leave an answer unread before it is cut off.
-    warm_up: whether a process runs some turns without effect before it says that it is ready.
-    shutdown_delay_seconds: how long turns are still taken after SIGTERM, while `/readyz` says no already.
-    drain_seconds: how long turns in flight may take to finish after that.
-    flush_delay_seconds: under load, the longest that text after a stream's first is held back, to go
-    out in larger pieces and leave the processor to those who wait for their first; 0: never.
-    frozen_seconds: a worker whose event loop has not come round for so long is killed and another
-    started, where there are several; 0: never, and less than 2 counts as 2.
-    access_log: whether each request leaves a line in the log. cors: None where pages of other
-    origins may not call the API.
+    Attributes:
+        host: Address to listen on.
+        port: Port to listen on; 0 for any that is free.
+        workers: Processes; 0 for one for each available processor.
+        max_body_bytes: Size of a request body.
+        max_header_bytes: Size of a request head, with trailers and chunk extensions.
+        max_text_characters: Length of a message.
+        max_messages: Messages of a chat completion request.
+        max_connections: Connections of one worker; beyond it the longest idle are closed.
+        max_unread_bytes: Bytes of incomplete requests, on all connections of a worker together.
+        header_seconds: Time limit for receiving a request's head.
+        body_seconds: Time limit for receiving its body.
+        stall_seconds: How long a client may leave a response unread before it is disconnected.
+        warm_up: Whether a process runs warm-up turns before it reports that it is ready.
+        shutdown_delay_seconds: How long turns are still accepted after SIGTERM, while `/readyz`
+            reports that the server is not ready.
+        drain_seconds: How long turns in flight may take to finish after that.
+        flush_delay_seconds: Under load, the longest delay of text after a stream's first piece, so
+            that it is sent in fewer, larger pieces; 0 for no delay.
+        frozen_seconds: With several workers, a worker whose event loop is blocked for so long is
+            killed and replaced; 0 for never, and less than 2 counts as 2.
+        access_log: Whether each request is logged.
+        cors: Cross-origin access; None for none.
     """
 
     host: str = "127.0.0.1"
@@ -165,9 +192,12 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ToolsetSettings(Struct, frozen=True):
-    """A set of tools: `module:function`, called at start with the table's other keys.
+    """A set of tools, made by a factory at start.
 
-    from_environment: those of them that a variable of the environment has set.
+    Attributes:
+        factory: `module:function`.
+        arguments: The other keys of the table; arguments of the factory.
+        from_environment: Those of them that an environment variable has set.
     """
 
     factory: str
@@ -176,7 +206,14 @@ class ToolsetSettings(Struct, frozen=True):
 
 
 class IntentSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """An intent: what tells it, and whose it is."""
+    """An intent.
+
+    Attributes:
+        description: What it is, for a model that is asked.
+        agent: The agent that answers it.
+        examples: Messages, for training the classifier.
+        patterns: Regular expressions that decide it without a classifier.
+    """
 
     description: str = ""
     agent: str = ""
@@ -185,9 +222,19 @@ class IntentSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An agent; `limits` are those of one turn.
+    """An agent.
 
-    reasoning: clients of the turns API are shown what the model thinks.
+    Attributes:
+        instructions: The system prompt.
+        description: What it is for; not sent to models.
+        model: Name of a table of `[models]`, or of a model that was registered in code.
+        tools: Names of the tools that it may call.
+        handoffs: Names of the agents that it may hand over to.
+        temperature: Of the model, 0 to 2; None for the provider's default.
+        limits: Limits of one turn.
+        output: Schema of its answer; None for plain text.
+        cache: Reuse of its answers; None for no reuse.
+        reasoning: Whether clients of the turns API get the model's reasoning.
     """
 
     instructions: str
@@ -203,15 +250,18 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """How an agent is chosen.
+    """How an agent is chosen for a turn.
 
-    intent_model: the model that is asked when the local classifier is not sure; empty for none.
-    intent_threshold: the confidence from which the classifier answers by itself; None for the
-    calibrated one.
-    classifier: what tells intents apart by their examples; "embeddings" understands more and
-    takes milliseconds where n-grams are not sure. embedding_model: the folder of its model; empty
-    for the installed package. classifier_cache: a file that keeps the trained classifier, for all
-    processes; empty for none.
+    Attributes:
+        default_agent: The agent that answers if nothing else decides; required for several agents.
+        sticky: How an agent keeps the conversation it has.
+        intent_model: The model that is asked if the classifier is not confident; empty for none.
+        intent_threshold: The confidence from which the classifier decides, 0 to 1; None for the
+            calibrated one.
+        classifier: "embeddings" also runs an embedding model, some milliseconds a message, where
+            n-grams are not confident.
+        embedding_model: Folder of its weights; empty for the installed package.
+        classifier_cache: File that keeps the trained classifier, for all processes; empty for none.
     """
 
     default_agent: str = ""
@@ -224,10 +274,11 @@ class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """Everything that can be configured.
+    """The whole configuration. There is an attribute for each section of the file.
 
-    source: the file that they come from, for errors; empty where there is none. folder: where its
-    relative paths start; empty for the working directory.
+    Attributes:
+        source: The file, for error messages; empty if there is none.
+        folder: Where relative paths start; empty for the working directory.
     """
 
     source: str = ""
@@ -251,8 +302,12 @@ class Settings(Struct, frozen=True, kw_only=True):
 def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """Read a configuration file.
 
+    Args:
+        path: The file.
+        environment: Variables whose `SEAWALL_...` names override values.
+
     Raises:
-        ConfigError: it cannot be read, or something in it is wrong.
+        ConfigError: The file cannot be read, or something in it is wrong.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -273,13 +328,13 @@ def parse_settings(
     """Validate the text of a configuration file.
 
     Args:
-        text: What stands in the file.
-        name: What errors call it.
-        environment: Where `SEAWALL_...` overrides are looked for.
+        text: The content of the file.
+        name: Its name in error messages.
+        environment: Variables whose `SEAWALL_...` names override values; None for none.
         folder: Where relative paths of the file start; empty for the working directory.
 
     Raises:
-        ConfigError: something is wrong; the message names file, line and key.
+        ConfigError: Something is wrong; the message names file, line and key.
     """
     document, source = _read(text, name, environment or {})
     sections = _sections(document, source)
@@ -294,7 +349,7 @@ def parse_settings(
 
 
 def _read(text: str, name: str, environment: Mapping[str, str]) -> "tuple[dict[str, Any], _Source]":
-    """The document with what the environment sets in it."""
+    """The document, overridden by the environment."""
     try:
         document = tomllib.loads(text)
         source = _Source(name, text, tomllib.loads(text))
@@ -302,10 +357,11 @@ def _read(text: str, name: str, environment: Mapping[str, str]) -> "tuple[dict[s
         raise ConfigError(f"{name}: is not TOML: nested too deeply") from None
     except ValueError as error:  # a number of thousands of digits is one, too
         raise ConfigError(f"{name}: is not TOML: {error}") from error
+    _rename_old_keys(document, source)
     for variable, value in sorted(environment.items()):
         if variable.startswith("SEAWALL_"):
             if "__" in variable:
-                _override(document, variable, value, source)
+                _override(document, variable, value, source, environment)
             else:
                 _warn_single_underscore(variable)
     for path in _not_finite(document):
@@ -314,7 +370,7 @@ def _read(text: str, name: str, environment: Mapping[str, str]) -> "tuple[dict[s
 
 
 def _sections(document: dict[str, Any], source: "_Source") -> dict[str, Any]:
-    """Each section as what it is to be."""
+    """Each section, converted to its settings."""
     sections: dict[str, Any] = {}
     for section, value in document.items():
         if section in _plain_sections:
@@ -337,7 +393,7 @@ def _sections(document: dict[str, Any], source: "_Source") -> dict[str, Any]:
 
 
 def _not_finite(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Where numbers stand that are none, or infinite: TOML has both."""
+    """The paths of numbers that are NaN or infinite, which TOML allows."""
     if isinstance(value, float) and not math.isfinite(value):
         yield path
     elif isinstance(value, dict):
@@ -349,7 +405,7 @@ def _not_finite(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str
 
 
 def _server_faults(server: ServerSettings) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Numbers that no server can have."""
+    """Numbers out of range, as paths with messages."""
     most = {"port": 65_535, "workers": 1_024}
     for field_ in msgspec.structs.fields(server):
         name = field_.encode_name
@@ -363,7 +419,7 @@ def _server_faults(server: ServerSettings) -> Iterator[tuple[tuple[str, ...], st
 
 
 def _resolved(settings: Settings, source: "_Source") -> Settings:
-    """The same with the paths that stand in the file, so that they start at its folder."""
+    """The settings with file paths that are relative to the configuration's folder."""
     if settings.folder in ("", "."):
         return settings
 
@@ -429,29 +485,31 @@ _named_sections: dict[str, type[Struct]] = {
 
 
 class _Source:
-    """The text that errors point into, and what the environment has set beside."""
+    """Where values come from, for error messages: lines of the text, or environment variables."""
 
     def __init__(self, name: str, text: str, document: dict[str, Any]) -> None:
         self._name = name
         self._lines = text.splitlines()
         self._document = document
         self.overridden: dict[tuple[str, ...], str] = {}
+        self.renamed: dict[tuple[str, ...], tuple[str, ...]] = {}  # in the file: new to old path
 
     def error(self, path: tuple[str, ...], message: str) -> ConfigError:
-        """An error at a key: file and line, or variable; dotted key, what is wrong."""
+        """An error at a key, with file and line, or the environment variable."""
         key = ".".join(path)
         if variable := self._variable(path):
             return ConfigError(f"{variable} (environment): {key}: {message}")
-        return ConfigError(f"{self._name}:{_line_of(self._lines, path)}: {key}: {message}")
+        line = _line_of(self._lines, self.renamed.get(path, path))
+        return ConfigError(f"{self._name}:{line}: {key}: {message}")
 
     def is_set(self, path: tuple[str, ...]) -> bool:
-        """Whether a variable of the environment has set it."""
+        """Whether an environment variable has set the key, or a table around it."""
         return any(path[: len(each)] == each for each in self.overridden)
 
     def _variable(self, path: tuple[str, ...]) -> str:
-        """The variable that is to blame; empty where the file is.
+        """The environment variable that caused an error at a key; empty if the file did.
 
-        It has set the key, or something beneath a table that is only there by it.
+        It has set the key, or created the table that the key is missing from.
         """
         for size in range(len(path), 0, -1):
             if found := self.overridden.get(path[:size]):
@@ -473,13 +531,13 @@ class _Source:
         return True
 
     def table(self, value: object, path: tuple[str, ...]) -> dict[str, Any]:
-        """The value, which must be a table."""
+        """The value, if it is a table."""
         if not isinstance(value, dict):
             raise self.error(path, "must be a table")
         return value
 
     def convert(self, value: object, kind: type[T], path: tuple[str, ...]) -> T:
-        """The value as `kind`."""
+        """Convert a table to settings."""
         try:
             return msgspec.convert(self.table(value, path), kind)
         except msgspec.ValidationError as error:
@@ -497,7 +555,7 @@ class _Source:
 
 
 def _fields_of(kind: type[Struct], path: tuple[str, ...]) -> list[str]:
-    """The keys of the table at this place of a table; empty where that is not known."""
+    """The keys that settings have at a path of tables; empty if that is not known."""
     for part in path:
         found = next((e for e in msgspec.structs.fields(kind) if e.encode_name == part), None)
         inner = _struct_in(found.type) if found is not None else None
@@ -508,7 +566,7 @@ def _fields_of(kind: type[Struct], path: tuple[str, ...]) -> list[str]:
 
 
 def _struct_in(annotation: object) -> type[Struct] | None:
-    """The only table that a value of this type can be or hold."""
+    """The settings class that a type is, or contains."""
     if isinstance(annotation, type) and issubclass(annotation, Struct):
         return annotation
     inner = (_struct_in(each) for each in typing.get_args(annotation))
@@ -524,23 +582,81 @@ def _toolset(table: dict[str, Any], source: _Source, key: str) -> ToolsetSetting
     return ToolsetSettings(factory, rest, own)
 
 
-def _override(document: dict[str, Any], variable: str, value: str, source: _Source) -> None:
+def _rename_old_keys(
+    table: dict[str, Any], source: _Source, path: tuple[str, ...] = (), variable: str = ""
+) -> None:
+    """Give the keys of a table, and of the tables in it, their present names.
+
+    Args:
+        table: Changed in place.
+        source: For messages.
+        path: Where the table stands.
+        variable: The environment variable that has set it; empty for the file.
+    """
+    for key, value in list(table.items()):
+        old = (*path, key)
+        name = _present_name(old)
+        new = (*path, name)
+        if name != key:
+            if name in table:
+                raise source.error(old, f"is the old name of {name}, which is set as well")
+            if not variable:
+                source.renamed[new] = old
+            _warn_renamed(old, name, source)
+            table[name] = table.pop(key)
+        if isinstance(value, dict):
+            _rename_old_keys(value, source, new, variable)
+
+
+def _present_name(path: tuple[str, ...]) -> str:
+    """The last part of a key's path, or what it is called now."""
+    for old, name in RENAMED_KEYS.items():
+        parts = old.split(".")
+        if len(parts) == len(path) and all(
+            part in ("*", key) for part, key in zip(parts, path, strict=True)
+        ):
+            return name
+    return path[-1]
+
+
+def _warn_renamed(old: tuple[str, ...], name: str, source: _Source) -> None:
+    key = ".".join((*old[:-1], name))
+    message = f"is now called {key}; the old name will not be accepted by the next release"
+    _log.warning("%s", source.error(old, message))
+
+
+def _override(
+    document: dict[str, Any],
+    variable: str,
+    value: str,
+    source: _Source,
+    environment: Mapping[str, str],
+) -> None:
     path = tuple(variable.removeprefix("SEAWALL_").lower().split("__"))
     source.overridden[path] = variable
+    if (name := _present_name(path)) != path[-1]:
+        _warn_renamed(path, name, source)
+        other = variable[: -len(path[-1])] + name.upper()
+        if other in environment:
+            raise source.error(path, f"is the old name of {name}, and {other} is set as well")
+        path = (*path[:-1], name)
+        source.overridden[path] = variable
     try:
         read: object = tomllib.loads(f"value = {value}")["value"]
     except (ValueError, RecursionError):
         read = value
+    if isinstance(read, dict):
+        _rename_old_keys(read, source, path, variable)
     table = document
     for part in path[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise source.error(path, "the environment sets a key inside something not a table")
+            raise source.error(path, "a key cannot be set inside a value that is not a table")
     table[path[-1]] = read
 
 
 def _warn_single_underscore(variable: str) -> None:
-    """A variable with one underscore where a setting has two does nothing."""
+    """Warn of a variable that is ignored because it has one underscore instead of two."""
     section, underscore, rest = variable.removeprefix("SEAWALL_").partition("_")
     name = section.lower()
     if underscore and (name in _plain_sections or name in _named_sections or name == "tools"):
@@ -551,7 +667,7 @@ def _warn_single_underscore(variable: str) -> None:
 
 
 def _check_references(settings: Settings, source: _Source) -> None:
-    """Everything that is named must exist."""
+    """Check that every agent, model and quota that is named exists."""
 
     def check(path: tuple[str, ...], what: str, name: str, known: Mapping[str, object]) -> None:
         if name and name not in known:
@@ -583,7 +699,7 @@ def _check_references(settings: Settings, source: _Source) -> None:
 
 
 def _check_no_intent(settings: Settings, source: _Source) -> None:
-    """Messages that have no intent are known by examples alone."""
+    """Check that the intent `none` has examples only."""
     none = settings.intents.get(NO_INTENT, IntentSettings())
     for key in ("description", "agent", "patterns"):
         if getattr(none, key):
@@ -595,7 +711,7 @@ def _check_no_intent(settings: Settings, source: _Source) -> None:
 
 
 def _line_of(lines: list[str], path: tuple[str, ...]) -> int:
-    """The line, from 1, on which the key stands; else its table's, or that of what encloses it."""
+    """The line of a key, from 1; of its table, or of the table around that, if it is not there."""
     best, best_depth = 1, 0
     table: tuple[str, ...] = ()
     for number, line in enumerate(lines, 1):

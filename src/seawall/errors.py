@@ -1,40 +1,40 @@
-"""The errors of Seawall: one root, few branches, each saying what the caller can do.
+"""Errors: one root, few branches, each with what the caller can do.
 
 ::
 
     SeawallError
-    ├── ConfigError                 the configuration is wrong: mend it, start again
+    ├── ConfigError                 the configuration is wrong: fix it, start again
     └── Problem                     an answer to a request (RFC 9457), with status and code
-        ├── InvalidRequest          400 invalid-request     mend the request
-        │   ├── InvalidField        422 invalid-field       mend the field that is named
+        ├── InvalidRequest          400 invalid-request     fix the request
+        │   ├── InvalidField        422 invalid-field       fix the field that is named
         │   ├── BodyTooLarge        413 body-too-large      send less
         │   ├── HeadersTooLarge     431 headers-too-large   send less
-        │   └── UnsupportedEncoding 415 unsupported-encoding    send it as it is, or by gzip
+        │   └── UnsupportedEncoding 415 unsupported-encoding    send it plain, or by gzip
         ├── Unauthenticated         401 unauthenticated     send a valid credential
-        ├── NotFound                404 not-found           there is no such thing, for you
+        ├── NotFound                404 not-found           it does not exist for this caller
         │   ├── SessionNotFound     404 session-not-found
         │   ├── TurnNotFound        404 turn-not-found
         │   └── UnknownAgent        404 unknown-agent
         ├── MethodNotAllowed        405 method-not-allowed
         ├── RequestTimeout          408 request-timeout     send the request faster
-        ├── SessionConflict         409 session-conflict    load the session, try again
-        ├── SessionBusy             409 session-busy        wait for the turn before this one
+        ├── SessionConflict         409 session-conflict    load the session, retry
+        ├── SessionBusy             409 session-busy        wait for the turn that is running
         ├── KeyReused               422 idempotency-key-reused   use a new key
-        ├── BudgetExhausted         429 budget-exhausted    your tenant's budget is used up; wait
-        ├── TurnLimitReached        500 turn-limit-reached  a bound of the agent was met
-        ├── InvalidOutput           502 invalid-output      the model missed the agent's schema
+        ├── BudgetExhausted         429 budget-exhausted    the tenant's budget is used up; wait
+        ├── TurnLimitReached        500 turn-limit-reached  a limit of the agent was met
+        ├── InvalidOutput           502 invalid-output      the answer does not match the schema
         ├── InternalError           500 internal-error      report it
-        ├── UpstreamFailed          502 upstream-failed     the model endpoint failed; try later
-        │   ├── UpstreamRefused     502 upstream-refused    it will not answer this request
-        │   ├── UpstreamThrottled   503 upstream-throttled  it wants fewer requests; wait
-        │   └── UpstreamUnavailable 503 upstream-unavailable    it is known to be failing; wait
+        ├── UpstreamFailed          502 upstream-failed     the model failed; retry later
+        │   ├── UpstreamRefused     502 upstream-refused    it does not accept this request
+        │   ├── UpstreamThrottled   503 upstream-throttled  rate limit or quota; wait
+        │   └── UpstreamUnavailable 503 upstream-unavailable    circuit breaker is open; wait
         ├── Overloaded              503 overloaded          wait `retry_after` seconds
-        ├── ServerStopping          503 server-stopping     send it again: to another server
-        ├── TurnPostponed           503 turn-postponed      its events tell when it is done
-        ├── TurnAbandoned           503 turn-abandoned      a promised turn could not be done
-        ├── IdentityUnavailable     503 identity-unavailable     the issuer's keys cannot be had
-        ├── StoreUnavailable        503 store-unavailable   nothing was charged; try later
-        ├── CommitUnknown           503 commit-unknown      it may be stored: ask, with the same key
+        ├── ServerStopping          503 server-stopping     retry on another server
+        ├── TurnPostponed           503 turn-postponed      its events say when it is done
+        ├── TurnAbandoned           503 turn-abandoned      a background turn could not be done
+        ├── IdentityUnavailable     503 identity-unavailable     the issuer's keys are unavailable
+        ├── StoreUnavailable        503 store-unavailable   nothing was charged; retry later
+        ├── CommitUnknown           503 commit-unknown      it may be stored: retry, same key
         └── DeadlineExceeded        504 deadline-exceeded   a stage took too long
 """
 
@@ -82,7 +82,7 @@ __all__ = [
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean "port"?` where one of the known names is close; else nothing."""
+    """`; did you mean "port"?` if one of the known names is close; else nothing."""
     import difflib  # noqa: PLC0415 - only for errors
 
     close = difflib.get_close_matches(name, list(known), 1)
@@ -90,7 +90,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 class SeawallError(Exception):
-    """Root of everything that Seawall raises on purpose."""
+    """Base class of all errors of Seawall."""
 
 
 class ConfigError(SeawallError):
@@ -98,11 +98,15 @@ class ConfigError(SeawallError):
 
 
 class Problem(SeawallError):
-    """An answer to a request. `str(problem)` is the detail shown to the caller.
+    """An error response (RFC 9457). `str(problem)` is the detail that the caller sees.
 
-    status: the HTTP status. code: stable, machine-readable. title: the same for every occurrence.
-    field: the part of the request at fault, as a dotted path, where there is one.
-    retry_after: seconds after which a retry may succeed, where that is known.
+    Attributes:
+        status: HTTP status.
+        code: Stable and machine-readable.
+        title: The same for every occurrence.
+        detail: What is wrong, for the caller.
+        field: Dotted path of the part of the request at fault, if any.
+        retry_after: Seconds after which a retry may succeed, if known.
     """
 
     status: ClassVar[int] = 500
@@ -166,7 +170,7 @@ class HeadersTooLarge(InvalidRequest):
 
 
 class UnsupportedEncoding(InvalidRequest):
-    """The body has a content coding that is not decoded here."""
+    """The body has a content coding that is not supported."""
 
     status = 415
     code = "unsupported-encoding"
@@ -174,7 +178,7 @@ class UnsupportedEncoding(InvalidRequest):
 
 
 class Unauthenticated(Problem):
-    """No credential, or not a valid one. The detail never says more than is safe."""
+    """There is no credential, or not a valid one. The detail says no more than is safe."""
 
     status = 401
     code = "unauthenticated"
@@ -182,7 +186,7 @@ class Unauthenticated(Problem):
 
 
 class NotFound(Problem):
-    """There is no such thing, as far as this caller may know."""
+    """What was asked for does not exist, or belongs to another caller: the same answer."""
 
     status = 404
     code = "not-found"
@@ -190,7 +194,7 @@ class NotFound(Problem):
 
 
 class SessionNotFound(NotFound):
-    """The session does not exist, or belongs to somebody else: the same answer."""
+    """The session does not exist, or belongs to another caller: the same answer."""
 
     code = "session-not-found"
     title = "Session not found"
@@ -200,7 +204,7 @@ class SessionNotFound(NotFound):
 
 
 class TurnNotFound(NotFound):
-    """The turn does not exist, is not known here, or is somebody else's: the same answer."""
+    """The turn does not exist, is unknown here, or is another caller's: the same answer."""
 
     code = "turn-not-found"
     title = "Turn not found"
@@ -210,7 +214,7 @@ class TurnNotFound(NotFound):
 
 
 class UnknownAgent(NotFound):
-    """The agent asked for is not configured."""
+    """The requested agent is not configured."""
 
     code = "unknown-agent"
     title = "Unknown agent"
@@ -257,7 +261,7 @@ class KeyReused(Problem):
 
 
 class BudgetExhausted(Problem):
-    """A budget of the caller's own tenant is used up; nothing was spent for this turn.
+    """A budget of the caller's tenant is used up; nothing was spent for this turn.
 
     `field` names the budget, `retry_after` says when it renews.
     """
@@ -268,14 +272,14 @@ class BudgetExhausted(Problem):
 
 
 class TurnLimitReached(Problem):
-    """A bound of the agent (steps, tokens, tool calls) was met before an answer."""
+    """A limit of the agent (steps, tokens, tool calls) was met before there was an answer."""
 
     code = "turn-limit-reached"
     title = "Turn limit reached"
 
 
 class InvalidOutput(Problem):
-    """The model's answer is not what the agent's schema wants, even when asked to mend it."""
+    """The answer does not match the agent's schema, even after a request to repair it."""
 
     status = 502
     code = "invalid-output"
@@ -283,7 +287,7 @@ class InvalidOutput(Problem):
 
 
 class InternalError(Problem):
-    """A defect. The log has the details; the caller does not."""
+    """A defect. Its details are in the log only."""
 
 
 class UpstreamFailed(Problem):
@@ -295,14 +299,14 @@ class UpstreamFailed(Problem):
 
 
 class UpstreamRefused(UpstreamFailed):
-    """The model endpoint will not answer this request, however often it is asked."""
+    """The model endpoint refuses this request; a retry would not help."""
 
     code = "upstream-refused"
     title = "Upstream refused"
 
 
 class UpstreamThrottled(UpstreamFailed):
-    """The model endpoint wants fewer requests, or its quota is used up for now."""
+    """The model endpoint is rate limited, or its quota is used up."""
 
     status = 503
     code = "upstream-throttled"
@@ -310,7 +314,7 @@ class UpstreamThrottled(UpstreamFailed):
 
 
 class UpstreamUnavailable(UpstreamFailed):
-    """The model endpoint has been failing; it was not even asked."""
+    """The model endpoint has been failing; it was not called (circuit breaker)."""
 
     status = 503
     code = "upstream-unavailable"
@@ -318,7 +322,7 @@ class UpstreamUnavailable(UpstreamFailed):
 
 
 class Overloaded(Problem):
-    """No room for the turn; nothing was done for it."""
+    """Admission control refused the turn; nothing was done for it."""
 
     status = 503
     code = "overloaded"
@@ -326,7 +330,7 @@ class Overloaded(Problem):
 
 
 class ServerStopping(Problem):
-    """The server is being stopped, and has ended the turn before its time."""
+    """The server is shutting down and ended the turn."""
 
     status = 503
     code = "server-stopping"
@@ -334,7 +338,7 @@ class ServerStopping(Problem):
 
 
 class TurnPostponed(Problem):
-    """A turn in the background was interrupted, and is done later, perhaps by another server."""
+    """A background turn was interrupted; it is run again later, perhaps by another server."""
 
     status = 503
     code = "turn-postponed"
@@ -342,7 +346,7 @@ class TurnPostponed(Problem):
 
 
 class TurnAbandoned(Problem):
-    """A turn in the background was interrupted too often, or for too long."""
+    """A background turn was interrupted too often, or for too long."""
 
     status = 503
     code = "turn-abandoned"
@@ -350,7 +354,7 @@ class TurnAbandoned(Problem):
 
 
 class IdentityUnavailable(Problem):
-    """Nobody can be identified now, because the identity provider's keys cannot be had."""
+    """Callers cannot be authenticated: the identity provider's keys are unavailable."""
 
     status = 503
     code = "identity-unavailable"
@@ -358,7 +362,7 @@ class IdentityUnavailable(Problem):
 
 
 class StoreUnavailable(Problem):
-    """The session store cannot be used; nothing was stored or charged."""
+    """The session store is unavailable; nothing was stored or charged."""
 
     status = 503
     code = "store-unavailable"
@@ -366,10 +370,10 @@ class StoreUnavailable(Problem):
 
 
 class CommitUnknown(Problem):
-    """The turn was being stored when the store stopped answering: it may be stored, or not.
+    """The store stopped responding during the commit: the turn may be stored, or not.
 
-    With an idempotency key, sending the same request again settles it: either the stored answer
-    comes back, or the turn is done. Without one, the session shows whether the turn is in it.
+    With an idempotency key, a retry returns the stored answer or runs the turn, once. Without one,
+    the session shows whether the turn is in it.
     """
 
     status = 503
@@ -378,7 +382,7 @@ class CommitUnknown(Problem):
 
 
 class DeadlineExceeded(Problem):
-    """A stage, or the turn, took longer than it may."""
+    """A stage, or the turn, exceeded its time limit."""
 
     status = 504
     code = "deadline-exceeded"
@@ -386,7 +390,7 @@ class DeadlineExceeded(Problem):
 
 
 def problem_from(body: dict[str, Any]) -> Problem:
-    """The problem that `Problem.as_dict` made an object of; one of unknown code is a defect."""
+    """The problem of an object that `Problem.as_dict` made; `InternalError` for unknown codes."""
     known = {each.code: each for each in _below(Problem)}
     kind = known.get(body["code"], InternalError)
     problem = kind.__new__(kind)

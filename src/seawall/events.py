@@ -1,4 +1,4 @@
-"""What happens in a turn, in order, as typed events.
+"""Events of a turn, in order.
 
 Every event is a flat JSON object whose `type` is the tag below, so that a stream can be read
 without this package. A turn ends with exactly one of `turn.completed` and `turn.failed`.
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class TurnStarted(Struct, frozen=True, tag="turn.started", tag_field="type"):
-    """The caller is authenticated, the session loaded; `new` when this turn opens it."""
+    """The caller is authenticated and the session loaded; `new` if this turn creates it."""
 
     turn: str
     session: str
@@ -34,10 +34,13 @@ class TurnStarted(Struct, frozen=True, tag="turn.started", tag_field="type"):
 
 
 class IntentDetected(Struct, frozen=True, tag="intent.detected", tag_field="type"):
-    """What the customer wants; `intent` is None for "none of these".
+    """The intent of the message was detected.
 
-    by: the step of the cascade that answered: "rules", "classifier", "embeddings", "model" or
-    "none".
+    Attributes:
+        intent: None for no intent.
+        confidence: 0 to 1.
+        by: The step of the cascade that decided: "rules", "classifier", "embeddings", "model" or
+            "none".
     """
 
     intent: str | None
@@ -50,7 +53,10 @@ class AgentSelected(
 ):
     """An agent has the conversation.
 
-    reason: "requested", "intent", "sticky", "default" or "handoff" (then `previous` is set).
+    Attributes:
+        agent: Its name.
+        reason: "requested", "intent", "sticky", "default" or "handoff".
+        previous: The agent that handed over; None for other reasons.
     """
 
     agent: str
@@ -59,22 +65,22 @@ class AgentSelected(
 
 
 class TextDelta(Struct, frozen=True, tag="text.delta", tag_field="type"):
-    """The next piece of the answer, in the order of writing."""
+    """The next piece of the answer."""
 
     text: str
 
 
 class ReasoningDelta(Struct, frozen=True, tag="reasoning.delta", tag_field="type"):
-    """The next piece of what the model thinks; only for agents with `reasoning`.
+    """The next piece of the model's reasoning; only for agents with `reasoning`.
 
-    It is no part of the answer: it is not stored, and has no position of its own.
+    It is not part of the answer, not stored, and has no position of its own.
     """
 
     text: str
 
 
 class ToolCalled(Struct, frozen=True, tag="tool.called", tag_field="type"):
-    """A tool is being called; `arguments` is JSON text."""
+    """A tool call starts; `arguments` is JSON text."""
 
     id: str
     name: str
@@ -82,7 +88,7 @@ class ToolCalled(Struct, frozen=True, tag="tool.called", tag_field="type"):
 
 
 class ToolReturned(Struct, frozen=True, tag="tool.returned", tag_field="type"):
-    """A tool answered; `failed` when the content is an error for the model to read."""
+    """A tool call has ended; `failed` if the content is an error for the model to read."""
 
     id: str
     name: str
@@ -91,7 +97,7 @@ class ToolReturned(Struct, frozen=True, tag="tool.returned", tag_field="type"):
 
 
 class UsageReported(Struct, frozen=True, tag="usage", tag_field="type", omit_defaults=True):
-    """Tokens spent by the turn, and what they cost, where models have prices."""
+    """Tokens used by the turn, and their cost if models have prices."""
 
     usage: Usage
     cost: Cost | None = None
@@ -100,13 +106,18 @@ class UsageReported(Struct, frozen=True, tag="usage", tag_field="type", omit_def
 class TurnCompleted(
     Struct, frozen=True, tag="turn.completed", tag_field="type", omit_defaults=True
 ):
-    """The turn is durable.
+    """The turn is committed.
 
-    version: the session's version, equal to the number of its turns.
-    replayed: the answer came from the record of an earlier request with the same key.
-    timings: milliseconds by stage. cached: the answer was produced for another turn.
-    finish_reason: why the answer ended: "stop", "length" (a bound on its tokens cut it off) or
-    "content_filter".
+    Attributes:
+        turn: Id of the turn.
+        session: Id of the session.
+        version: The session's version, equal to the number of its turns.
+        agent: The agent that answered.
+        replayed: Whether the answer is that of an earlier request with the same idempotency key.
+        timings: Milliseconds by stage.
+        cached: Whether the answer was produced for another turn.
+        finish_reason: Why the answer ended: "stop", "length" (a token limit cut it off) or
+            "content_filter".
     """
 
     turn: str
@@ -120,7 +131,7 @@ class TurnCompleted(
 
 
 class TurnFailed(Struct, frozen=True, tag="turn.failed", tag_field="type"):
-    """The turn ended without effect on the session; `problem` is an RFC 9457 object."""
+    """The turn failed without effect on the session; `problem` is an RFC 9457 object."""
 
     turn: str
     problem: dict[str, Any]

@@ -1,15 +1,15 @@
-"""Text of others, for terminals and logs."""
+"""Escaping of foreign text for terminals and logs."""
 
 __all__ = ["printable"]
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    r"""The text without anything that a terminal obeys or that looks like another line.
+    r"""Escape everything that controls a terminal or looks like another line.
 
     Args:
-        text: What came from elsewhere: an answer of a server, a file, a request.
-        keep: Control characters that stay, such as a line feed of our own; others are escaped as
-            `\x1b` and `\u202e`.
+        text: Text from elsewhere: a server's response, a file, a request.
+        keep: Control characters that are kept, such as line feeds; others are escaped as `\x1b`
+            and `\u202e`.
     """
     if text.isprintable():
         return text

@@ -1,4 +1,4 @@
-"""The request that a task answers: its id, and whose it is once that is known."""
+"""Request context: the id and tenant of the request that a task belongs to."""
 
 import os
 import re
@@ -17,7 +17,9 @@ _trace = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]
 class Request(Struct):
     """One request, shared by all tasks that work on it.
 
-    id: as in the header `x-request-id` of the answer. tenant: empty until it is verified.
+    Attributes:
+        id: As in the response header `x-request-id`.
+        tenant: Empty until it is verified.
     """
 
     id: str
@@ -25,19 +27,19 @@ class Request(Struct):
 
 
 current_request: ContextVar[Request | None] = ContextVar("current_request", default=None)
-"""None outside of requests, such as in turns that are taken over from another process."""
+"""None outside of requests, such as in turns recovered from another process."""
 
 
-def request_id(headers: Mapping[bytes, bytes], otherwise: str = "") -> str:
-    """The id of a request.
+def request_id(headers: Mapping[bytes, bytes], default: str = "") -> str:
+    """The id of a request: the client's `x-request-id`, its trace id, or a new one.
 
     Args:
-        headers: names in lower case. An id of the client's that is too long, or has other
-            characters than letters, digits and `._:@/+=-`, is passed over.
-        otherwise: the host's own name for it, where it has one.
+        headers: Names in lower case. A client's id that is longer than 128 characters, or has
+            characters other than letters, digits and `._:@/+=-`, is ignored.
+        default: The host's own id, used before a random one.
     """
     if (own := headers.get(REQUEST_ID)) is not None and _safe.match(own):
         return own.decode("ascii")
     if (parent := headers.get(b"traceparent")) is not None and (found := _trace.match(parent)):
         return found[1].decode("ascii")
-    return otherwise or os.urandom(16).hex()
+    return default or os.urandom(16).hex()

@@ -1,7 +1,7 @@
-"""The port of tracing: the span that the running task is in, and how a new one begins under it.
+"""Tracing port: the current span, and spans under it.
 
-Where nobody traces there is no current span, and all of this is one look-up. What records spans
-is in `telemetry/`, which is not imported then.
+Without tracing there is no current span, and all of this is one look-up. The implementation is in
+`telemetry/`, which is not imported then.
 """
 
 import asyncio
@@ -28,20 +28,20 @@ Attribute = str | int | float | bool | list[str]
 
 
 class Span(Protocol):
-    """A stretch of time in a turn. traceparent: as a header's value (W3C Trace Context)."""
+    """A span of a turn."""
 
     @property
     def traceparent(self) -> bytes:
-        """What a callee is told, so that its spans stand under this one."""
+        """The header `traceparent` for a callee, so that its spans belong to this one (W3C)."""
         ...
 
     @property
     def content(self) -> bool:
-        """Whether what was said may be put here."""
+        """Whether contents of messages may be recorded."""
         ...
 
     def child(self, name: str, kind: Kind = "internal", *, seconds: float = 0.0) -> "Span":
-        """Begin a span under this one. seconds: how long ago it began."""
+        """Begin a span under this one; it began `seconds` ago."""
         ...
 
     def put(self, key: str, value: Attribute) -> None:
@@ -49,27 +49,27 @@ class Span(Protocol):
         ...
 
     def end(self, error: str | None = None) -> None:
-        """It is over; only the first call counts. error: what kind of failure ended it."""
+        """End the span; only the first call counts. `error` is the kind of failure, if any."""
         ...
 
 
 class Tracer(Protocol):
-    """Begins the span of a whole turn."""
+    """Begins the span of a turn."""
 
     def begin(self, incoming: bytes) -> Span:
-        """A span of kind server. incoming: the request's traceparent, empty for none."""
+        """Begin a span of kind server under the request's traceparent, empty for none."""
         ...
 
 
 current_span: ContextVar[Span | None] = ContextVar("current_span", default=None)
-"""The span that the running task is in; None where the turn is not traced."""
+"""The span of the current task; None if the turn is not traced."""
 
 incoming_trace: ContextVar[bytes] = ContextVar("incoming_trace", default=b"")
-"""The header `traceparent` of the request that the running task answers."""
+"""The header `traceparent` of the request that the current task answers."""
 
 
 class within_span:  # noqa: N801 - used like a function
-    """`with within_span("commit") as span:` spans what is inside; None where nobody traces."""
+    """`with within_span("commit") as span:` records a span; None without tracing."""
 
     __slots__ = ("_kind", "_name", "_span", "_token")
 
@@ -98,14 +98,14 @@ class within_span:  # noqa: N801 - used like a function
 
 
 def record_span(name: str, seconds: float) -> None:
-    """A span that is over already: it began `seconds` ago."""
+    """Record a span that has ended; it began `seconds` ago."""
     parent = current_span.get()
     if parent is not None:
         parent.child(name, seconds=seconds).end()
 
 
 def error_type(error: BaseException | None) -> str | None:
-    """What a failure is called: the code of a problem, else the name of its class."""
+    """The name of a failure: the code of a problem, else the name of its class."""
     if error is None:
         return None
     if isinstance(error, Problem):

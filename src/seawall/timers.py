@@ -1,15 +1,16 @@
-"""A timing wheel: thousands of timers on one, at the grain of its tick."""
+"""Timers and deadlines on a timing wheel: thousands of them on one event loop timer."""
 
 import asyncio
 from collections.abc import Callable
+from types import TracebackType
 
-__all__ = ["Timer", "TimingWheel"]
+__all__ = ["Deadline", "Timer", "TimingWheel"]
 
-_FADE = 0.8
+_LAG_DECAY = 0.8
 
 
 class Timer:
-    """A call that is due; `cancel` takes it back."""
+    """A scheduled call."""
 
     __slots__ = ("_slot", "callback")
 
@@ -19,22 +20,28 @@ class Timer:
         slot[self] = None
 
     def cancel(self) -> None:
-        """Forget it; nothing happens if the call was made already."""
+        """Cancel the call; without effect if it was made already."""
         self._slot.pop(self, None)
 
 
 class TimingWheel:
-    """Calls back within a tick of the time asked for. The ticks stop while nothing waits.
+    """Schedules calls with the resolution of its tick. The ticks stop while no timer is pending.
 
-    Varghese and Lauck, Hashed and Hierarchical Timing Wheels, 1987; one level, in a dict. For
-    deadlines, which are many, seldom met and need not be met to the millisecond: a timer of the
-    event loop costs ten times as much.
+    For deadlines: they are many, rarely expire and need no millisecond precision, and a timer of
+    the event loop costs ten times as much. One level, in a dict.
+    Source: Varghese and Lauck, Hashed and Hierarchical Timing Wheels, 1987.
 
-    tick: seconds. lag: seconds by which its ticks come late: how busy the event loop is. It fades
-    within a dozen ticks.
+    Attributes:
+        lag: Seconds by which the ticks are late, which is how busy the event loop is. It decays
+            within a dozen ticks.
     """
 
     def __init__(self, tick: float = 0.005) -> None:
+        """Create a wheel.
+
+        Args:
+            tick: Resolution in seconds.
+        """
         self._tick = tick
         self._slots: dict[int, dict[Timer, None]] = {}
         self._done = 0
@@ -43,23 +50,23 @@ class TimingWheel:
         self.lag = 0.0
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
-        """Call back once the event loop's clock shows `when` seconds, not before."""
+        """Schedule a call for `when` (event loop clock) or up to a tick later, never earlier."""
         loop = asyncio.get_running_loop()
         if not self._ticking:
             self._ticking = True
             self._done = int(loop.time() / self._tick)
             self._due = loop.time() + self._tick
-            loop.call_at(self._due, self._turn)
+            loop.call_at(self._due, self._advance)
         number = max(int(when / self._tick) + 1, self._done + 1)
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = {}
         return Timer(callback, slot)
 
-    def _turn(self) -> None:
+    def _advance(self) -> None:
         loop = asyncio.get_running_loop()
         time = loop.time()
-        self.lag = max(time - self._due, self.lag * _FADE)
+        self.lag = max(time - self._due, self.lag * _LAG_DECAY)
         now = int(time / self._tick)
         for number in range(self._done + 1, now + 1):
             self._done = number
@@ -68,15 +75,72 @@ class TimingWheel:
                 self._call(slot.popitem()[0].callback)
         if self._slots:
             self._due = (now + 1) * self._tick
-            loop.call_at(self._due, self._turn)
+            loop.call_at(self._due, self._advance)
         else:
             self._ticking = False
 
     def _call(self, callback: Callable[[], None]) -> None:
-        """As the event loop does: one that fails is reported, and the others are still made."""
+        """Report a callback that raises, as the event loop does, and go on with the others."""
         try:
             callback()
         except Exception as error:  # noqa: BLE001 - every timer of the process depends on it
             asyncio.get_running_loop().call_exception_handler(
-                {"message": "a timer's call failed", "exception": error}
+                {"message": "a timer's callback failed", "exception": error}
             )
+
+
+class Deadline:
+    """Cancels an `async with` block at a time; `asyncio.timeout_at` at a tenth of its cost.
+
+    Its own cancellation is distinguished from others by `asyncio.Task.uncancel`, as in asyncio:
+    https://docs.python.org/3/library/asyncio-task.html#asyncio.Task.uncancel
+
+    Raises:
+        TimeoutError: On leaving the block, if the deadline cancelled it.
+    """
+
+    __slots__ = ("_cancelling", "_expired", "_task", "_timer", "_wheel", "_when")
+
+    def __init__(self, wheel: TimingWheel, when: float) -> None:
+        """Create a deadline.
+
+        Args:
+            wheel: Its tick is the precision.
+            when: Seconds on the event loop's clock.
+        """
+        self._wheel = wheel
+        self._when = when
+        self._expired = False
+        self._timer: Timer | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a deadline needs a task to cancel")
+        self._task, self._cancelling = task, task.cancelling()
+        self._timer = self._wheel.call_at(self._when, self._expire)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        ours = (
+            self._expired
+            and self._task is not None
+            and self._task.uncancel() <= self._cancelling
+            and kind is not None
+            and issubclass(kind, asyncio.CancelledError)
+        )
+        if ours:
+            raise TimeoutError from error
+
+    def _expire(self) -> None:
+        self._expired = True
+        if self._task is not None:
+            self._task.cancel()

@@ -1,6 +1,6 @@
-"""The vocabulary of a turn: who speaks, what was said, what is kept.
+"""Types of a turn: principals, messages, requests, records.
 
-Plain typed data. Nothing here imports anything of ours, does I/O or knows a clock.
+Plain typed data, without I/O or clocks. It imports nothing else of this package.
 """
 
 from typing import Any
@@ -13,12 +13,14 @@ __all__ = [
     "AssistantMessage",
     "Cost",
     "Message",
+    "ModelSpend",
     "OutputFormat",
     "Principal",
     "SessionKey",
     "ToolCall",
     "ToolMessage",
     "TurnRecord",
+    "TurnReport",
     "TurnRequest",
     "Usage",
     "UserMessage",
@@ -26,14 +28,14 @@ __all__ = [
 
 
 class Principal(Struct, frozen=True):
-    """Whoever a credential proved to be: one subject of one tenant."""
+    """An authenticated caller: one subject of one tenant."""
 
     tenant: str
     subject: str
 
 
 class SessionKey(Struct, frozen=True):
-    """The full name of a session. Another tenant or subject cannot even spell it."""
+    """The key of a session. It contains the owner, so it cannot name a session of another one."""
 
     tenant: str
     subject: str
@@ -41,10 +43,15 @@ class SessionKey(Struct, frozen=True):
 
 
 class ToolCall(Struct, frozen=True, omit_defaults=True):
-    """A model's wish to call a tool. `arguments` is the JSON text as the model wrote it.
+    """A tool call that a model requests.
 
-    origin: the provider that wrote it; empty for unknown. extra: a JSON object that the provider
-    wants back with the call, and that no other provider is sent; empty for none.
+    Attributes:
+        id: Its id.
+        name: Name of the tool.
+        arguments: JSON text, as the model wrote it.
+        origin: The provider that wrote it; empty for unknown.
+        extra: A JSON object that this provider wants back with the call, and that no other provider
+            gets; empty for none.
     """
 
     id: str
@@ -55,20 +62,20 @@ class ToolCall(Struct, frozen=True, omit_defaults=True):
 
 
 class UserMessage(Struct, frozen=True, tag="user", tag_field="role"):
-    """What the customer said."""
+    """The user's message."""
 
     text: str
 
 
 class AssistantMessage(Struct, frozen=True, tag="assistant", tag_field="role", omit_defaults=True):
-    """What the model said, and the tools it asked for in the same step."""
+    """A message of the model, and the tool calls that it requests in the same step."""
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
 
 
 class ToolMessage(Struct, frozen=True, tag="tool", tag_field="role", omit_defaults=True):
-    """What a tool answered; `failed` when the answer is an error for the model to read."""
+    """The result of a tool call; `failed` if it is an error for the model to read."""
 
     call_id: str
     name: str
@@ -80,14 +87,18 @@ Message = UserMessage | AssistantMessage | ToolMessage
 
 
 class Usage(Struct, frozen=True):
-    """Tokens spent, and the number of model calls that spent them.
+    """Tokens used, and the number of model calls that used them.
 
-    prompt_tokens: all that were read. cached_prompt_tokens: those of them that the provider had in
-    its prompt cache. cache_write_tokens: those of them that it put there.
+    A reported number that is negative, not a number, or more than a thousand million counts as 0,
+    like one that was not reported, so that nothing that counts, charges or stores usage has to
+    expect it.
 
-    Providers and models of others report these numbers. One that cannot be, because it is negative,
-    not a number, or more than a thousand million, counts as 0, which is as not reported: nothing
-    that counts, charges or stores usage has to expect anything else.
+    Attributes:
+        prompt_tokens: All tokens that were read.
+        completion_tokens: Tokens that were written.
+        model_calls: Model calls.
+        cached_prompt_tokens: Tokens read that were in the provider's prompt cache.
+        cache_write_tokens: Tokens read that were written to it.
     """
 
     prompt_tokens: int = 0
@@ -121,10 +132,13 @@ def _sane(count: object) -> int:
 
 
 class Cost(Struct, frozen=True, omit_defaults=True):
-    """What a turn cost, by the prices that are configured.
+    """The cost of a turn, by the configured prices.
 
-    estimated: a provider did not report what it used, or a call was cut off before it did; its
-    part is an estimate, four characters to a token.
+    Attributes:
+        amount: In `currency`.
+        currency: As configured.
+        estimated: Whether a part is an estimate (four characters a token), because a provider did
+            not report usage, or a call was cut off before it did.
     """
 
     amount: float
@@ -133,17 +147,19 @@ class Cost(Struct, frozen=True, omit_defaults=True):
 
 
 class OutputFormat(Struct, frozen=True):
-    """The JSON that a final answer has to be. name: letters, digits, `_` and `-`."""
+    """The JSON Schema of a final answer. `name`: letters, digits, `_` and `-`."""
 
     name: str
     schema: dict[str, Any]
 
 
 class AnswerOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a client wants of the answer, within the bounds of the agent.
+    """Options of the answer that a client requests, within the limits of the agent.
 
-    max_tokens: written in one model call. stop: texts before which the answer ends. output: the
-    JSON that it has to be.
+    Attributes:
+        max_tokens: Tokens written in one model call.
+        stop: Texts before which the answer ends.
+        output: The JSON that it has to be.
     """
 
     max_tokens: int | None = None
@@ -152,18 +168,20 @@ class AnswerOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TurnRequest(Struct, frozen=True, kw_only=True):
-    """One user message as a host received it; already validated by the host.
+    """One user message, validated by the host that received it. Made by `new_request`.
 
-    Made by `pipeline.identifiers.new_request`. id: the turn's own. text: no NUL, no lone
-    surrogate. session: the session to continue, or the id that the new one gets.
-    opens: the session is new.
-    agent: an agent asked for by name, or None to let the intent decide.
-    background: complete it even if nobody waits for the answer any more.
-    idempotency_key: makes a retry return the first answer instead of a second turn.
-    history: messages that stand before `text` when the client keeps the history itself
-        (OpenAI's stateless format); only used for a new session, never stored.
-    deadline: seconds on the event loop's monotonic clock; None for the configured turn limit.
-    options: None where the client leaves everything to the agent.
+    Attributes:
+        id: Id of the turn.
+        text: The message, without NUL and lone surrogates.
+        session: The session to continue, or the id of the new one.
+        opens: Whether the session is new.
+        agent: The requested agent; None to let routing decide.
+        idempotency_key: Makes a retry return the first answer instead of running a second turn.
+        history: Messages before `text` of a client that keeps the conversation itself (OpenAI's
+            stateless format); only used for a new session, never stored.
+        deadline: In seconds on the event loop's clock; None for the configured limit.
+        background: Whether to complete the turn even if no client waits for it any more.
+        options: None to leave everything to the agent.
     """
 
     id: str
@@ -179,15 +197,24 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
 
 
 class TurnRecord(Struct, frozen=True):
-    """A turn as it is kept: everything needed to continue the session or replay the answer.
+    """A stored turn: what is needed to continue the session, or to replay the answer.
 
-    number: position in the session, from 1; equals the session's version after the commit.
-    created_at: Unix time in seconds.
-    messages: begins with the UserMessage and ends with the final AssistantMessage.
-    confidence, by: of the intent, as in the event `intent.detected`. first_agent, reason: as in
-    the first `agent.selected`. attempt: which one it was, of a turn that was interrupted. cost: of
-    this turn, where models had prices. finish_reason: as in the event `turn.completed`; turns that
-    were stored without it count as "stop".
+    Attributes:
+        id: Id of the turn.
+        number: Position in the session, from 1; equals the session's version after the commit.
+        created_at: Unix time in seconds.
+        agent: The agent that answered.
+        intent: The detected intent; None for none.
+        messages: Begin with the `UserMessage` and end with the final `AssistantMessage`.
+        usage: Tokens of the turn.
+        confidence: Of the intent, as in the event `intent.detected`.
+        by: As in the event `intent.detected`.
+        first_agent: As in the first `agent.selected`.
+        reason: As in the first `agent.selected`.
+        attempt: The attempt that completed, of a turn that was interrupted.
+        cost: If models had prices.
+        finish_reason: As in the event `turn.completed`; "stop" for turns that were stored without
+            it.
     """
 
     id: str
@@ -207,5 +234,46 @@ class TurnRecord(Struct, frozen=True):
 
     @property
     def answer(self) -> str:
-        """The text that the customer was given."""
+        """The text of the answer."""
         return "".join(m.text for m in self.messages if isinstance(m, AssistantMessage))
+
+
+class ModelSpend(Struct):
+    """What was spent on one model; `cost` in billionths of the currency."""
+
+    usage: Usage = Usage()
+    cost: int = 0
+
+
+class TurnReport(Struct):
+    """What is reported of a turn when it is over; filled in while it runs.
+
+    Attributes:
+        turn: Its id.
+        outcome: "completed", "replayed", "cancelled", or the code of the problem that ended it.
+        agent: The agent that answered; empty if there was none.
+        intent: The detected intent.
+        intent_by: The step of the cascade that detected it.
+        usage: Tokens over all steps.
+        tool_calls: Number of tool calls over all steps.
+        failed_tool_calls: Those of them that failed.
+        timings: Milliseconds by stage.
+        spent: By model, where calls are metered, also for a turn that failed.
+        currency: Of the costs.
+        cached: Whether the answer was produced for another turn.
+        tenant: Empty until it is verified.
+    """
+
+    turn: str
+    outcome: str = "cancelled"
+    agent: str = ""
+    intent: str | None = None
+    intent_by: str = ""
+    usage: Usage = Usage()
+    tool_calls: int = 0
+    failed_tool_calls: int = 0
+    timings: dict[str, float] = {}
+    spent: dict[str, ModelSpend] = {}
+    currency: str = ""
+    cached: bool = False
+    tenant: str = ""

@@ -1,7 +1,7 @@
-"""The user's own modules, found and called; what is wrong in them is one error with file and line.
+"""User code: imports modules, calls factories, and reports their errors with file and line.
 
-Frames of Python itself, of installed packages and of Seawall are passed over: the line is the last
-one that the user wrote. The whole traceback is logged at level debug.
+The line is the last one of the user's own code: frames of Python, installed packages and Seawall
+are skipped. The whole traceback is logged at level debug.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ _SHOWN = 2_000
 
 
 def find_object(reference: str, folders: tuple[str, ...], *, key: str) -> Any:  # noqa: ANN401
-    """What `module:name` names.
+    """Import the object of `module:name`.
 
     Args:
         reference: Module and name, with a colon between them.
-        folders: Where the user's modules are looked for, before Python's own path.
-        key: What the error names: the key of the configuration, or the argument of the command.
+        folders: Where modules are looked for before Python's own path.
+        key: What errors name: the key of the configuration, or the argument of the command.
 
     Raises:
-        ConfigError: There is none, or importing it fails; with file and line.
+        ConfigError: It does not exist, or importing it fails; with file and line.
     """
     module, _, name = reference.partition(":")
     for folder in reversed(folders):
@@ -47,7 +47,7 @@ def find_object(reference: str, folders: tuple[str, ...], *, key: str) -> Any:  
             if error.name is None or not (
                 module == error.name or module.startswith(error.name + ".")
             ):
-                raise  # one that the module imports
+                raise  # of an import in the module
             looked = ", ".join(dict.fromkeys(folders))
             raise ConfigError(
                 f"{key}: {reference}: there is no module {error.name!r} in {looked} or installed"
@@ -68,14 +68,14 @@ def call_factory(
     key: str,
     resolve: Callable[[str, str], str],
 ) -> Any:  # noqa: ANN401 - whatever it returns
-    """Call a function of the user's with the keys of its table.
+    """Call a factory with the keys of its table.
 
     Args:
         factory: The function.
         arguments: The keys of the table; those for parameters annotated `pathlib.Path` become
             paths.
         key: The table, for errors.
-        resolve: The path that a key and its relative path stand for.
+        resolve: Makes a path of a key and its relative path.
 
     Raises:
         ConfigError: A key is not one of its parameters, or it fails; with file and line.
@@ -97,7 +97,7 @@ def call_factory(
                 ) from None
         raise ConfigError(f"{key}: {_definition(factory)}: {error}") from None
     except ValueError:
-        pass  # of C, without a signature
+        pass  # implemented in C, without a signature
     with reporting_errors(key):
         hints = typing.get_type_hints(factory) if inspect.isfunction(factory) else {}
         given = {
@@ -111,7 +111,7 @@ def call_factory(
 
 @contextmanager
 def reporting_errors(key: str) -> Generator[None, None, None]:
-    """Make an error of whatever the user's code raises, with its file and line.
+    """Convert any exception of user code to an error with file and line.
 
     Raises:
         ConfigError: It names `key`, file, line and exception.
@@ -144,7 +144,7 @@ def _describe(error: BaseException) -> str:
 
 
 def _location(error: BaseException) -> str:
-    """`file:line: `, or nothing where none of it is the user's."""
+    """`file:line: `, or empty if no frame is user code."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{_display_path(error.filename)}:{error.lineno or 1}: "
     found = ""
@@ -175,7 +175,7 @@ def _definition(function: Callable[..., Any]) -> str:
 
 
 def _display_path(file: str) -> str:
-    """Relative to the working directory where it is in it."""
+    """The path, relative to the working directory if it is inside."""
     try:
         return str(Path(file).relative_to(Path.cwd()))
     except ValueError:

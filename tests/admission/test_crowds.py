@@ -1,4 +1,4 @@
-"""Crowds at a real gate on a real event loop, whose clock is moved on instead of working."""
+"""Bursts at a real gate on a real event loop, whose clock is advanced instead of working."""
 
 import asyncio
 import time
@@ -50,34 +50,34 @@ async def crowd(gate: AdmissionGate, opening: list[float], work: Work) -> int:
     return refused
 
 
-def test_a_crowd_is_not_refused_for_the_pace_of_one_long_ago(work: Work) -> None:
+async def test_a_burst_is_not_refused_for_the_rate_of_one_long_ago(work: Work) -> None:
     async def scenario() -> tuple[int, int]:
         gate = AdmissionGate(AdmissionSettings(in_flight=2_000))
         first = await crowd(gate, [0.02] * 400, work)
         work(60.0)
         return first, await crowd(gate, [0.0001] * 1_000, work)
 
-    assert asyncio.run(scenario()) == (0, 0)
+    assert await scenario() == (0, 0)
 
 
-def test_a_pause_of_the_whole_process_says_nothing_about_its_pace(work: Work) -> None:
+async def test_a_pause_of_the_process_does_not_change_its_rate(work: Work) -> None:
     async def scenario() -> tuple[int, int]:
         gate = AdmissionGate(AdmissionSettings(in_flight=2_000))
         first = await crowd(gate, [0.0001] * 7 + [30.0], work)
         return first, await crowd(gate, [0.0001] * 1_000, work)
 
-    assert asyncio.run(scenario()) == (0, 0)
+    assert await scenario() == (0, 0)
 
 
 @pytest.mark.parametrize("wait_seconds", [0.0, 0.001])
-def test_who_need_not_wait_for_a_place_may_wait_for_the_loop(
+async def test_a_turn_with_a_free_slot_may_wait_for_the_loop(
     work: Work, wait_seconds: float
 ) -> None:
     async def scenario() -> tuple[int, int]:
         gate = AdmissionGate(AdmissionSettings(in_flight=200, queued=0, wait_seconds=wait_seconds))
         return await crowd(gate, [0.0001] * 200, work), await crowd(gate, [0.001] * 201, work)
 
-    assert asyncio.run(scenario()) == (0, 1)
+    assert await scenario() == (0, 1)
 
 
 @settings(max_examples=60, deadline=None)
@@ -87,7 +87,7 @@ def test_who_need_not_wait_for_a_place_may_wait_for_the_loop(
         max_size=60,
     )
 )
-def test_whatever_happens_in_a_round_nobody_is_stuck_and_no_place_is_lost(  # noqa: C901 - a machine
+def test_no_turn_is_stuck_and_no_slot_is_lost(  # noqa: C901 - a machine
     steps: list[tuple[str, int]],
 ) -> None:
     """Turns come, go, are cancelled, often in the same round; then all that are left get in."""

@@ -1,4 +1,4 @@
-"""Fairness: bounds that hold whatever the weights, and however many others there are."""
+"""Fair queueing: bounds that hold for any weights and any number of tenants."""
 
 from collections import Counter
 
@@ -28,7 +28,7 @@ def serve(fair: FairQueue, seconds: float) -> Ticket:
     st.integers(1, 8),
     st.integers(0, 40),
 )
-def test_places_are_given_in_proportion_to_weights(
+def test_slots_are_granted_in_proportion_to_weights(
     weights: list[float], depth: int, before: int
 ) -> None:
     """SFQ's bound for unit costs: |n/w - m/v| <= 1/w + 1/v, over any time both are backlogged."""
@@ -50,13 +50,13 @@ def test_places_are_given_in_proportion_to_weights(
             assert abs(apart) <= 2 * (1 / weight + 1 / another) + 1e-6
 
 
-def test_it_is_places_that_are_shared_not_starts() -> None:
-    """Two tenants, one with turns ten times as long: each holds half of the places' time."""
+def test_slots_are_shared_not_starts() -> None:
+    """Two tenants, one with turns ten times as long: each occupies half of the slots' time."""
     fair = FairQueue()
     takes = {"long": 10.0, "short": 1.0}
     for tenant in takes:
         backlog(fair, tenant, 1.0, 20_000)
-    held = Counter[str]()
+    occupied = Counter[str]()
     active: list[tuple[float, Ticket]] = []
     now = 0.0
     while now < 1_000.0:
@@ -66,13 +66,13 @@ def test_it_is_places_that_are_shared_not_starts() -> None:
         active.sort(key=lambda each: each[0])
         now, ticket = active.pop(0)
         fair.finish(ticket, takes[ticket.flow.tenant])
-        held[ticket.flow.tenant] += round(takes[ticket.flow.tenant])
-    assert 0.9 < held["long"] / held["short"] < 1.1
+        occupied[ticket.flow.tenant] += round(takes[ticket.flow.tenant])
+    assert 0.9 < occupied["long"] / occupied["short"] < 1.1
 
 
 @settings(deadline=None)
 @given(st.integers(1, 400), st.integers(1, 20))
-def test_a_newcomer_does_not_wait_for_a_crowd_that_came_before(crowd: int, depth: int) -> None:
+def test_a_new_tenant_does_not_wait_for_an_earlier_crowd(crowd: int, depth: int) -> None:
     fair = FairQueue()
     backlog(fair, "crowd", 1.0, crowd + depth)
     for _ in range(depth):
@@ -81,7 +81,7 @@ def test_a_newcomer_does_not_wait_for_a_crowd_that_came_before(crowd: int, depth
     assert "new" in [serve(fair, 1.0).flow.tenant for _ in range(2)]
 
 
-def test_nobody_saves_up() -> None:
+def test_no_tenant_saves_up() -> None:
     """Who was away for long gets no more than its share when it is back."""
     fair = FairQueue()
     backlog(fair, "there", 1.0, 2_000)
@@ -106,7 +106,7 @@ def test_no_class_is_starved(ranks: list[int], tenants: int) -> None:
         assert abs(served[high] / high - served[low] / low) <= 1 / high + 1 / low
 
 
-def test_those_who_left_are_forgotten() -> None:
+def test_tenants_without_turns_are_forgotten() -> None:
     fair = FairQueue()
     for number in range(3_000):
         backlog(fair, str(number), 1.0, 1)

@@ -1,4 +1,4 @@
-"""The gate with real tasks."""
+"""Admission gate with real tasks."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ def _gate(in_flight: int, queued: int, wait_seconds: float = 5.0) -> AdmissionGa
     )
 
 
-def test_the_bound_holds_and_everybody_gets_in() -> None:
+async def test_the_bound_holds_and_every_turn_is_admitted() -> None:
     async def scenario() -> tuple[int, int]:
         gate = _gate(5, 100)
         active = peak = done = 0
@@ -39,106 +39,94 @@ def test_the_bound_holds_and_everybody_gets_in() -> None:
         assert (gate.in_flight, gate.queued) == (0, 0)
         return peak, done
 
-    assert asyncio.run(scenario()) == (5, 60)
+    assert await scenario() == (5, 60)
 
 
-def test_beyond_the_queue_the_refusal_is_immediate_and_counted() -> None:
-    async def scenario() -> None:
-        gate = _gate(1, 0)
-        asked = []
+async def test_beyond_the_queue_the_refusal_is_immediate_and_counted() -> None:
+    gate = _gate(1, 0)
+    asked = []
 
-        def claimed() -> str:
-            asked.append(1)
-            return "acme"
+    def claimed() -> str:
+        asked.append(1)
+        return "acme"
 
-        gate.check(claimed)
-        assert not asked  # while there is room nobody reads a token
-        async with gate.slot("acme", background=False, deadline=_now() + 5.0):
-            with pytest.raises(Overloaded) as refused:
-                gate.check(claimed)
-            assert refused.value.retry_after is not None
-            with pytest.raises(Overloaded):
-                async with gate.slot("acme", background=False, deadline=_now() + 5.0):
-                    pytest.fail("there is no room")
-        gate.check(claimed)
-        assert gate.refused["full"] == 2
-        assert not asked  # nor where nobody could get in
-
-    asyncio.run(scenario())
+    gate.check(claimed)
+    assert not asked  # while there is room no token is read
+    async with gate.slot("acme", background=False, deadline=_now() + 5.0):
+        with pytest.raises(Overloaded) as refused:
+            gate.check(claimed)
+        assert refused.value.retry_after is not None
+        with pytest.raises(Overloaded):
+            async with gate.slot("acme", background=False, deadline=_now() + 5.0):
+                pytest.fail("there is no room")
+    gate.check(claimed)
+    assert gate.refused["full"] == 2
+    assert not asked  # nor if no turn could be admitted
 
 
-def test_those_refused_are_told_different_times() -> None:
+async def test_retry_after_has_jitter() -> None:
     async def scenario() -> set[float | None]:
         gate = _gate(1, 0)
         async with gate.slot("acme", background=False, deadline=_now() + 5.0):
             return {gate.refusal(lambda: "acme") for _ in range(50)}
 
-    seconds = asyncio.run(scenario())
+    seconds = await scenario()
     assert len(seconds) > 5
     assert all(each is not None and 1.0 <= each <= 2.0 for each in seconds)
 
 
-def test_waiting_ends_at_the_deadline_with_a_refusal() -> None:
-    async def scenario() -> None:
-        gate = _gate(1, 5)
+async def test_waiting_ends_at_the_deadline_with_a_refusal() -> None:
+    gate = _gate(1, 5)
+    async with gate.slot("acme", background=False, deadline=_now() + 5.0):
+        with pytest.raises(Overloaded):
+            async with gate.slot("acme", background=False, deadline=_now() + 0.02):
+                pytest.fail("there is no room")
+        assert gate.queued == 0
+    assert gate.in_flight == 0
+    assert gate.refused["waited"] == 1
+
+
+async def test_a_cancelled_turn_releases_its_slot() -> None:
+    gate = _gate(2, 50)
+
+    async def turn() -> None:
         async with gate.slot("acme", background=False, deadline=_now() + 5.0):
-            with pytest.raises(Overloaded):
-                async with gate.slot("acme", background=False, deadline=_now() + 0.02):
-                    pytest.fail("there is no room")
-            assert gate.queued == 0
-        assert gate.in_flight == 0
-        assert gate.refused["waited"] == 1
+            await asyncio.sleep(0.01)
 
-    asyncio.run(scenario())
-
-
-def test_who_is_cancelled_while_waiting_or_running_leaves_no_place_taken() -> None:
-    async def scenario() -> None:
-        gate = _gate(2, 50)
-
-        async def turn() -> None:
-            async with gate.slot("acme", background=False, deadline=_now() + 5.0):
-                await asyncio.sleep(0.01)
-
-        tasks = [asyncio.create_task(turn()) for _ in range(40)]
-        for step in range(40):
-            await asyncio.sleep(0.001)
-            if step % 3:
-                tasks[step].cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert (gate.in_flight, gate.queued) == (0, 0)
-        async with gate.slot("acme", background=False, deadline=_now() + 1.0):
-            assert gate.in_flight == 1
-
-    asyncio.run(scenario())
+    tasks = [asyncio.create_task(turn()) for _ in range(40)]
+    for step in range(40):
+        await asyncio.sleep(0.001)
+        if step % 3:
+            tasks[step].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert (gate.in_flight, gate.queued) == (0, 0)
+    async with gate.slot("acme", background=False, deadline=_now() + 1.0):
+        assert gate.in_flight == 1
 
 
-def test_a_place_that_comes_with_a_cancellation_goes_to_the_next() -> None:
-    async def scenario() -> None:
-        gate = _gate(1, 5)
-        first = gate.slot("acme", background=False, deadline=_now() + 5.0)
-        await first.__aenter__()
-        served: list[str] = []
+async def test_a_slot_granted_to_a_cancelled_turn_goes_to_the_next() -> None:
+    gate = _gate(1, 5)
+    first = gate.slot("acme", background=False, deadline=_now() + 5.0)
+    await first.__aenter__()
+    served: list[str] = []
 
-        async def turn(name: str) -> None:
-            async with gate.slot("acme", background=False, deadline=_now() + 5.0):
-                served.append(name)
+    async def turn(name: str) -> None:
+        async with gate.slot("acme", background=False, deadline=_now() + 5.0):
+            served.append(name)
 
-        one = asyncio.create_task(turn("one"))
-        two = asyncio.create_task(turn("two"))
-        three = asyncio.create_task(turn("three"))
-        await asyncio.sleep(0)
-        one.cancel()  # before the place comes
-        await first.__aexit__(None, None, None)
-        two.cancel()  # after
-        await asyncio.gather(one, two, three, return_exceptions=True)
-        assert served == ["three"]
-        assert (gate.in_flight, gate.queued) == (0, 0)
-
-    asyncio.run(scenario())
+    one = asyncio.create_task(turn("one"))
+    two = asyncio.create_task(turn("two"))
+    three = asyncio.create_task(turn("three"))
+    await asyncio.sleep(0)
+    one.cancel()  # before the slot is granted
+    await first.__aexit__(None, None, None)
+    two.cancel()  # after
+    await asyncio.gather(one, two, three, return_exceptions=True)
+    assert served == ["three"]
+    assert (gate.in_flight, gate.queued) == (0, 0)
 
 
-def test_the_small_get_in_and_the_one_pushed_out_is_told() -> None:
+async def test_a_small_tenant_is_admitted_and_the_displaced_turn_is_refused() -> None:
     async def scenario() -> list[str]:
         gate = _gate(1, 3)
         ends: list[str] = []
@@ -157,43 +145,37 @@ def test_the_small_get_in_and_the_one_pushed_out_is_told() -> None:
         assert gate.refused["displaced"] == 1
         return ends
 
-    assert sorted(asyncio.run(scenario())) == ["big", "big", "big", "big refused", "small"]
+    assert sorted(await scenario()) == ["big", "big", "big", "big refused", "small"]
 
 
-def test_more_room_lets_in_who_waits() -> None:
-    async def scenario() -> None:
-        gate = AdmissionGate(
-            AdmissionSettings(in_flight=10, queued=10, min_in_flight=1, lag_seconds=0.1)
-        )
-        at = 0.0
-        slots = [gate.slot("acme", background=False, deadline=_now() + 60) for _ in range(11)]
-        for each in slots[:4]:
-            await each.__aenter__()
-        while gate.limit > 4:
-            at += 0.1
-            gate._queue.started = 1
-            gate.sample(at=at, lag=0.5, memory=0)
-        assert gate.limit == 3
-        assert gate.lag > 0.1
-        waiting = asyncio.create_task(slots[4].__aenter__())
-        await asyncio.sleep(0)
-        assert (gate.in_flight, gate.queued) == (4, 1)
-        for _ in range(100):
-            at += 0.1
-            gate.sample(at=at, lag=0.0, memory=0)
-        await waiting
-        assert (gate.in_flight, gate.queued) == (5, 0)
-
-    asyncio.run(scenario())
+async def test_a_higher_limit_admits_waiting_turns() -> None:
+    gate = AdmissionGate(
+        AdmissionSettings(in_flight=10, queued=10, min_in_flight=1, lag_seconds=0.1)
+    )
+    at = 0.0
+    slots = [gate.slot("acme", background=False, deadline=_now() + 60) for _ in range(11)]
+    for each in slots[:4]:
+        await each.__aenter__()
+    while gate.limit > 4:
+        at += 0.1
+        gate._queue.started = 1
+        gate.sample(at=at, lag=0.5, memory=0)
+    assert gate.limit == 3
+    assert gate.lag > 0.1
+    waiting = asyncio.create_task(slots[4].__aenter__())
+    await asyncio.sleep(0)
+    assert (gate.in_flight, gate.queued) == (4, 1)
+    for _ in range(100):
+        at += 0.1
+        gate.sample(at=at, lag=0.0, memory=0)
+    await waiting
+    assert (gate.in_flight, gate.queued) == (5, 0)
 
 
-def test_how_many_wait_for_the_identity_provider_is_bounded() -> None:
-    async def scenario() -> None:
-        gate = _gate(1, 1)
-        with gate.awaiting_identity(), gate.awaiting_identity(), pytest.raises(Overloaded):  # noqa: SIM117
-            with gate.awaiting_identity():
-                pytest.fail("two wait already")
+async def test_how_many_wait_for_the_identity_provider_is_bounded() -> None:
+    gate = _gate(1, 1)
+    with gate.awaiting_identity(), gate.awaiting_identity(), pytest.raises(Overloaded):  # noqa: SIM117
         with gate.awaiting_identity():
-            pass
-
-    asyncio.run(scenario())
+            pytest.fail("two wait already")
+    with gate.awaiting_identity():
+        pass

@@ -1,4 +1,4 @@
-"""The adaptive limit, fed with measurements; seconds pass as arguments."""
+"""Adaptive limit, fed with measurements; time is an argument."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,13 +66,13 @@ def test_lag_that_stands_takes_the_limit_to_what_is_in_flight_and_below() -> Non
     assert clock.run(60, lag=0.4, in_flight=51) == 50  # the floor
 
 
-def test_lag_without_newcomers_is_none_of_the_limits_business() -> None:
+def test_lag_without_new_turns_does_not_change_the_limit() -> None:
     clock = Clock(AdaptiveLimit(SETTINGS))
     assert clock.run(60, lag=1.0, in_flight=900, started=0) == 1_000
 
 
 def test_lag_while_next_to_nothing_is_in_flight_is_not_for_the_turns() -> None:
-    """A neighbour has the processor in a quiet hour; the crowd after it meets the same server."""
+    """Another process uses the processor in a quiet hour; the next burst finds the same server."""
     clock = Clock(AdaptiveLimit(SETTINGS))
     assert clock.run(60, lag=1.0, in_flight=50, started=1) == 1_000
 

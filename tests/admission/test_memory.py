@@ -1,4 +1,4 @@
-"""What memory a process may have, read from trees like those of Linux."""
+"""Memory bound of a process, read from trees like those of Linux."""
 
 import os
 from pathlib import Path

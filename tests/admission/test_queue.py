@@ -1,4 +1,4 @@
-"""The admission queue as a pure object: times are arguments, nothing waits."""
+"""Admission queue as a pure object: time is an argument."""
 
 from collections import Counter
 from typing import Any
@@ -44,10 +44,10 @@ def refusal(queue: AdmissionQueue, tenant: str = "acme", **more: Any) -> Refusal
 
 
 def granted(queue: AdmissionQueue, at: float) -> Ticket:
-    told = queue.next(at=at)
-    assert told is not None
-    assert told[1] is None
-    return told[0]
+    decided = queue.next(at=at)
+    assert decided is not None
+    assert decided[1] is None
+    return decided[0]
 
 
 def pass_through(queue: AdmissionQueue, *, seconds: float, at: float, count: int = 1) -> None:
@@ -56,13 +56,13 @@ def pass_through(queue: AdmissionQueue, *, seconds: float, at: float, count: int
         queue.release(ticket(queue, at=at - seconds), at=at, succeeded=True)
 
 
-def test_a_free_place_is_given_at_once() -> None:
+def test_a_free_slot_is_granted_at_once() -> None:
     queue = queue_of()
     assert [ticket(queue).active for _ in range(2)] == [True, True]
     assert (queue.in_flight, queue.queued, queue.busy) == (2, 0, True)
 
 
-def test_one_tenants_places_come_in_the_order_of_arrival() -> None:
+def test_a_tenant_gets_slots_in_the_order_of_arrival() -> None:
     queue = queue_of()
     active = [ticket(queue) for _ in range(2)]
     first, second = ticket(queue), ticket(queue)
@@ -87,14 +87,14 @@ def test_nothing_is_asked_or_remembered_while_there_is_room() -> None:
     queue = queue_of()
     assert queue.refusal("acme", at=0.0) is None
     ticket(queue)
-    assert queue.refusal("nobody", at=0.0) is None
+    assert queue.refusal("unknown", at=0.0) is None
 
 
-def test_who_cannot_make_the_deadline_is_not_made_to_wait() -> None:
+def test_a_turn_that_cannot_meet_its_deadline_does_not_wait() -> None:
     queue = queue_of(in_flight=1, queued=100)
     pass_through(queue, seconds=4.0, at=0.0)
     ticket(queue)
-    assert refusal(queue, deadline=7.9).reason == "late"  # a place in 4 s, and 4 s for the turn
+    assert refusal(queue, deadline=7.9).reason == "late"  # a slot in 4 s, and 4 s for the turn
     waiting = ticket(queue, deadline=8.1)
     assert waiting.latest == pytest.approx(4.1)
     assert refusal(queue, deadline=11.9).reason == "late"  # one is ahead now
@@ -117,15 +117,15 @@ def test_an_expected_wait_longer_than_the_limit_is_refused_with_it() -> None:
     assert refusal(queue) == Refusal("full", 12.0)
 
 
-def test_who_came_too_late_for_a_place_is_told_so() -> None:
+def test_a_turn_that_waited_too_long_is_refused() -> None:
     queue = queue_of(in_flight=1, queued=10, wait_seconds=5.0)
     active = ticket(queue)
     early, late = ticket(queue), ticket(queue, at=1.0)
     queue.release(active, at=5.5, succeeded=True)
-    told = queue.next(at=5.5)
-    assert told is not None
-    assert told[0] is early
-    assert isinstance(told[1], Refusal)
+    decided = queue.next(at=5.5)
+    assert decided is not None
+    assert decided[0] is early
+    assert isinstance(decided[1], Refusal)
     assert granted(queue, 5.5) is late
 
 
@@ -135,7 +135,9 @@ def test_a_queue_that_stands_grants_less_time() -> None:
     active = ticket(queue)
     assert ticket(queue, at=0.0).latest == 5.0
     assert ticket(queue, at=2.4).latest == pytest.approx(7.4)
-    assert ticket(queue, at=2.6).latest == pytest.approx(3.1)  # somebody has waited ever since 0
+    assert ticket(queue, at=2.6).latest == pytest.approx(
+        3.1
+    )  # the queue has not been empty since 0
     queue.release(active, at=20.0, succeeded=True)
     while queue.next(at=20.0) is not None:
         pass
@@ -144,7 +146,7 @@ def test_a_queue_that_stands_grants_less_time() -> None:
     assert ticket(queue, at=20.0).latest == 25.0  # it was empty: a new burst
 
 
-def test_fewer_places_are_met_by_waiting_more_at_once() -> None:
+def test_a_lower_limit_makes_more_turns_wait_at_once() -> None:
     queue = queue_of(in_flight=4, queued=10)
     active = [ticket(queue) for _ in range(4)]
     waiting = [ticket(queue) for _ in range(3)]
@@ -222,7 +224,7 @@ def test_a_tenants_priority_is_a_class() -> None:
     assert first["free"] >= 1
 
 
-def test_the_queue_is_shut_to_all_only_where_nobody_could_push_anybody_out() -> None:
+def test_all_are_refused_only_if_no_turn_could_displace_another() -> None:
     queue = queue_of(in_flight=1, queued=2)
     ticket(queue, "one")
     ticket(queue, "one")
@@ -256,7 +258,7 @@ STEPS = st.lists(
 
 @settings(max_examples=200, deadline=None)
 @given(STEPS, st.integers(1, 6), st.integers(0, 6))
-def test_every_turn_ends_once_and_no_place_is_idle_while_someone_waits(  # noqa: C901 - a machine
+def test_every_turn_ends_once_and_no_slot_is_idle_while_a_turn_waits(  # noqa: C901 - a machine
     steps: list[tuple[str, int, bool, float]], in_flight: int, queued: int
 ) -> None:
     tenants = {"0": TenantSettings(weight=4.0), "1": TenantSettings(priority="high")}
@@ -267,8 +269,8 @@ def test_every_turn_ends_once_and_no_place_is_idle_while_someone_waits(  # noqa:
     at = 0.0
 
     def tell() -> None:
-        while (told := queue.next(at=at)) is not None:
-            each, refused = told
+        while (decided := queue.next(at=at)) is not None:
+            each, refused = decided
             waiting.remove(each)
             if refused is None:
                 assert each.latest > at
@@ -321,8 +323,8 @@ def test_every_turn_ends_once_and_no_place_is_idle_while_someone_waits(  # noqa:
     assert all(ends[id(each)] == 1 for each in tickets)
 
 
-def test_the_wait_for_a_place_is_reckoned_with_all_places_though_few_are_taken_yet() -> None:
-    """1,000 places, each held for 10 s, are 100 a second: the 500th beyond them waits for 5 s."""
+def test_the_expected_wait_counts_all_slots_though_few_are_taken() -> None:
+    """1,000 slots, each occupied for 10 s, are 100 a second: the 500th beyond waits for 5 s."""
     queue = queue_of(in_flight=1_000, queued=1_000, wait_seconds=6.0)
     pass_through(queue, seconds=10.0, at=0.0)
     queue.allowance = 8

@@ -1,4 +1,4 @@
-"""The agent loop over models of a program's own: empty answers, cut-off calls, the last step."""
+"""Agent loop: empty answers, cut-off calls, the last step."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -12,7 +12,6 @@ from seawall.events import Event, ReasoningDelta, ToolReturned
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Progress, Text, ToolCalls
 from seawall.tools.toolset import tool
 from seawall.turn import Principal, ToolCall, Usage, UserMessage
-from tests.loop import on_a_loop
 
 HALF = ToolCall("b", "refund", '{"ord')
 WHOLE = ToolCall("a", "refund", '{"order": "#1"}')
@@ -87,7 +86,6 @@ def ended(*events: ModelEvent, reason: str = "stop") -> list[ModelEvent]:
 FINE = ended(Text("All is well."))
 
 
-@on_a_loop
 async def test_a_step_that_was_cut_off() -> None:
     model = Playing(ended(ToolCalls((WHOLE,), (HALF,)), reason="length"), FINE)
     answer, events = await run(model)
@@ -98,7 +96,6 @@ async def test_a_step_that_was_cut_off() -> None:
     assert answer.finish_reason == "stop"
 
 
-@on_a_loop
 async def test_a_step_that_is_cut_off_twice() -> None:
     model = Playing(ended(ToolCalls((), (HALF,)), reason="length"))
     with pytest.raises(TurnLimitReached, match="again"):
@@ -107,7 +104,6 @@ async def test_a_step_that_is_cut_off_twice() -> None:
     assert len(model.asked) == 2
 
 
-@on_a_loop
 async def test_nothing_of_a_filtered_step_is_done() -> None:
     model = Playing(ended(Text("I can"), ToolCalls((WHOLE,)), reason="content_filter"))
     answer, _ = await run(model)
@@ -124,7 +120,6 @@ async def test_nothing_of_a_filtered_step_is_done() -> None:
         (ended(reason="content_filter"), UpstreamFailed, 1),
     ],
 )
-@on_a_loop
 async def test_an_answer_with_nothing_in_it(
     play: list[ModelEvent], kind: type[Problem], asked: int
 ) -> None:
@@ -134,7 +129,6 @@ async def test_an_answer_with_nothing_in_it(
     assert len(model.asked) == asked
 
 
-@on_a_loop
 async def test_the_last_step_has_no_tools() -> None:
     model = Playing(ended(ToolCalls((WHOLE,))), ended(ToolCalls((WHOLE,))), FINE)
     answer, _ = await run(model, steps=3)
@@ -146,7 +140,6 @@ async def test_the_last_step_has_no_tools() -> None:
 
 
 @pytest.mark.parametrize("shown", [True, False])
-@on_a_loop
 async def test_reasoning_is_an_event_of_its_own(shown: bool) -> None:
     model = Playing(ended(Progress("hm"), Progress(), Text("Hi")))
     answer, events = await run(model, reasoning=shown)

@@ -1,4 +1,4 @@
-"""Answers that must be JSON: checked before anybody sees them, mended once, or refused."""
+"""Structured output: answers are validated before clients see them, repaired once, or refused."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -98,7 +98,7 @@ def turn(model: Scripted, steps: int = 12) -> tuple[Answer, list[Event]]:
     return asyncio.run(inner()), events
 
 
-def test_valid_text_comes_as_one() -> None:
+def test_valid_text_is_sent_in_one_piece() -> None:
     model = Scripted('{"stars": 4}')
     answer, events = turn(model)
     assert events == [TextDelta('{"stars": 4}')]
@@ -107,16 +107,16 @@ def test_valid_text_comes_as_one() -> None:
     assert model.asked[0].prompt.output.schema == SCHEMA
 
 
-def test_one_round_to_mend_which_leaves_no_trace_but_its_cost() -> None:
+def test_one_repair_round_leaves_no_trace_but_its_cost() -> None:
     model = Scripted('```json\n{"stars": 4}\n```', '{"stars": 4}')
     answer, events = turn(model)
     assert events == [TextDelta('{"stars": 4}')]
     assert answer.messages == (AssistantMessage('{"stars": 4}'),)
     assert answer.usage == Usage(20, 10, 2)
-    said, told = model.asked[1].messages[-2:]
-    assert said == AssistantMessage('```json\n{"stars": 4}\n```')
-    assert isinstance(told, UserMessage)
-    assert "not a JSON document" in told.text
+    invalid, repair = model.asked[1].messages[-2:]
+    assert invalid == AssistantMessage('```json\n{"stars": 4}\n```')
+    assert isinstance(repair, UserMessage)
+    assert "not a JSON document" in repair.text
 
 
 @pytest.mark.parametrize(("steps", "asked"), [(12, 2), (1, 1)])
@@ -127,7 +127,7 @@ def test_then_it_is_refused(steps: int, asked: int) -> None:
     assert len(model.asked) == asked
 
 
-def test_what_is_said_beside_tool_calls_is_not_part_of_the_answer() -> None:
+def test_text_beside_tool_calls_is_not_part_of_the_answer() -> None:
     model = Scripted(("Let me look. ", ToolCall("1", "look", "{}")), '{"stars": 2}')
     answer, events = turn(model)
     assert [event.text for event in events if isinstance(event, TextDelta)] == ['{"stars": 2}']
@@ -135,7 +135,7 @@ def test_what_is_said_beside_tool_calls_is_not_part_of_the_answer() -> None:
     assert texts == ["", '{"stars": 2}']
 
 
-def test_a_refusal_is_not_mended() -> None:
+def test_a_refusal_is_not_repaired() -> None:
     model = Scripted("I would rather not.", reason="content_filter")
     with pytest.raises(UpstreamFailed, match="content filter"):
         turn(model)
@@ -176,9 +176,9 @@ def test_hostile_text() -> None:
         (OutputSettings(schema=SCHEMA, schema_file="x"), "either schema or schema_file"),
         (OutputSettings(schema_file="nowhere.json"), r"schema_file: nowhere\.json"),
         (OutputSettings(schema=SCHEMA, name="a b"), r"output\.name"),
-        (OutputSettings(schema={"type": "objekt"}), "no JSON Schema"),
+        (OutputSettings(schema={"type": "objekt"}), "not a JSON Schema"),
         (OutputSettings(schema={"items": {"prefixItems": []}}), "prefixItems is not supported"),
-        (OutputSettings(schema={"$ref": "http://127.0.0.1/x"}), "must lead to somewhere in"),
+        (OutputSettings(schema={"$ref": "http://127.0.0.1/x"}), "must point into the schema"),
     ],
 )
 def test_settings_that_are_wrong(settings: OutputSettings, says: str) -> None:

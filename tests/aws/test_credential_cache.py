@@ -1,4 +1,4 @@
-"""When credentials are fetched, by whom, and how long they are used."""
+"""Credential cache: when credentials are fetched, and how long they are used."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ NOW = 1_700_000_000.0
 
 
 class Source:
-    """Issues credentials for an hour, or fails, or takes its time, as it is told."""
+    """Issues credentials for an hour, fails, or is slow, as configured."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -52,7 +52,7 @@ async def get(cache: CredentialCache, seconds: float = 20.0) -> str:
 
 
 async def settle() -> None:
-    """Let what runs in the background come to its end."""
+    """Let background tasks finish."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -70,7 +70,7 @@ def test_a_hundred_callers_are_served_by_one_fetch() -> None:
     play(scene)
 
 
-def test_a_caller_that_leaves_does_not_end_the_fetch() -> None:
+def test_a_cancelled_caller_does_not_end_the_fetch() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         source.gate.clear()
         async with asyncio.TaskGroup() as group:
@@ -86,7 +86,7 @@ def test_a_caller_that_leaves_does_not_end_the_fetch() -> None:
     play(scene)
 
 
-def test_the_old_are_used_while_new_ones_are_fetched() -> None:
+def test_old_credentials_are_used_during_a_fetch() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         assert await get(cache) == "AKID1"
         source.now += 3_600 - 901
@@ -104,7 +104,7 @@ def test_the_old_are_used_while_new_ones_are_fetched() -> None:
     play(scene)
 
 
-def test_near_the_end_callers_wait() -> None:
+def test_callers_wait_shortly_before_expiry() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         assert await get(cache) == "AKID1"
         source.now += 3_600 - 599
@@ -114,7 +114,7 @@ def test_near_the_end_callers_wait() -> None:
 
 
 @pytest.mark.parametrize("left", [800.0, 300.0])
-def test_a_failing_source_does_no_harm_while_the_old_are_valid(left: float) -> None:
+def test_a_failing_source_does_no_harm_before_expiry(left: float) -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         await get(cache)
         source.now += 3_600 - left
@@ -132,7 +132,7 @@ def test_a_failing_source_does_no_harm_while_the_old_are_valid(left: float) -> N
     play(scene)
 
 
-def test_a_hanging_source_does_no_harm_while_the_old_are_valid() -> None:
+def test_a_hanging_source_does_no_harm_before_expiry() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         await get(cache)
         source.now += 3_600 - 300
@@ -142,7 +142,7 @@ def test_a_hanging_source_does_no_harm_while_the_old_are_valid() -> None:
     play(scene)
 
 
-def test_expired_ones_are_never_used() -> None:
+def test_expired_credentials_are_never_used() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         await get(cache)
         source.now += 3_601
@@ -155,7 +155,7 @@ def test_expired_ones_are_never_used() -> None:
     play(scene)
 
 
-def test_the_deadline_of_a_caller_holds() -> None:
+def test_callers_meet_their_deadline() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         source.gate.clear()
         with pytest.raises(CredentialsError):
@@ -166,7 +166,7 @@ def test_the_deadline_of_a_caller_holds() -> None:
     play(scene)
 
 
-def test_short_lived_ones_are_not_fetched_for_every_call() -> None:
+def test_short_lived_credentials_are_not_fetched_for_every_call() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         source.lifetime = 60.0
         for _ in range(10):
@@ -177,7 +177,7 @@ def test_short_lived_ones_are_not_fetched_for_every_call() -> None:
     play(scene)
 
 
-def test_lasting_ones_are_fetched_once() -> None:
+def test_permanent_credentials_are_fetched_once() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         source.lifetime = None
         await get(cache)
@@ -188,7 +188,7 @@ def test_lasting_ones_are_fetched_once() -> None:
     play(scene)
 
 
-def test_refused_ones_are_renewed_once() -> None:
+def test_refused_credentials_are_renewed_once() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         deadline = asyncio.get_running_loop().time() + 20
         refused = await cache.get(deadline=deadline)

@@ -1,4 +1,4 @@
-"""Where credentials come from: real files, and real HTTP servers that speak as AWS's do."""
+"""Credential sources, with real files and HTTP servers that behave as AWS's."""
 
 import asyncio
 from collections.abc import Mapping
@@ -11,18 +11,18 @@ from botocore.loaders import create_loader
 from botocore.regions import EndpointResolver
 
 from seawall.aws.container import ContainerSource
-from seawall.aws.credential_chain import CredentialChain, default_chain
 from seawall.aws.credentials import (
+    CredentialChain,
     Credentials,
     CredentialSource,
     CredentialsUnavailable,
     EnvironmentSource,
     NoCredentials,
+    default_chain,
 )
-from seawall.aws.endpoints import endpoint_url
 from seawall.aws.instance_metadata import InstanceMetadataSource
 from seawall.aws.profile import Profiles, ProfileSource
-from seawall.aws.region import find_region
+from seawall.aws.region import endpoint_url, find_region
 from seawall.aws.web_identity import WebIdentitySource
 from seawall.transport.http_client import HttpClient
 from tests.faulty_server import DROP, HANG, Answer, FaultyServer, Handler, Request, script, serving
@@ -196,7 +196,7 @@ def test_container_full_uri_with_a_token() -> None:
     assert server.requests[0].headers["authorization"] == "the-token"
 
 
-def test_pod_identity_reads_its_token_anew(tmp_path: Path) -> None:
+def test_pod_identity_rereads_its_token(tmp_path: Path) -> None:
     token = tmp_path / "eks-pod-identity-token"
     token.write_text("one\n")
 
@@ -215,7 +215,7 @@ def test_pod_identity_reads_its_token_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", [Answer(503), Answer(429), DROP, Answer(cut=20)])
-def test_container_is_asked_again(fault: Answer) -> None:
+def test_container_is_retried(fault: Answer) -> None:
     environment = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/c"}
     found, server = container(script(fault, ISSUED), environment)
     assert found == [CREDENTIALS]
@@ -231,7 +231,7 @@ def test_container_is_asked_again(fault: Answer) -> None:
         (Answer(body=ISSUED.body.replace(b"2026-", b"soon-")), "did not answer with credentials"),
     ],
 )
-def test_container_that_does_not_answer_well(answer: Answer, said: str) -> None:
+def test_container_errors(answer: Answer, said: str) -> None:
     with pytest.raises(CredentialsUnavailable, match=said) as caught:
         container(script(answer), {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/c"})
     assert "secret" not in str(caught.value)
@@ -332,7 +332,7 @@ def test_web_identity_of_a_profile(tmp_path: Path) -> None:
         (Answer(400, STS_REFUSAL % b"InvalidIdentityToken"), 2),
     ],
 )
-def test_sts_is_asked_again(tmp_path: Path, fault: Answer, asked: int) -> None:
+def test_sts_is_retried(tmp_path: Path, fault: Answer, asked: int) -> None:
     answers = script(fault, Answer(body=STS_ANSWER))
     found, server = web_identity(answers, service_account(tmp_path))
     assert found == CREDENTIALS
@@ -348,7 +348,7 @@ def test_sts_is_asked_again(tmp_path: Path, fault: Answer, asked: int) -> None:
         (Answer(body=b"\0\xff"), "did not answer with credentials"),
     ],
 )
-def test_sts_that_does_not_answer_well(tmp_path: Path, answer: Answer, said: str) -> None:
+def test_sts_errors(tmp_path: Path, answer: Answer, said: str) -> None:
     with pytest.raises(CredentialsUnavailable, match=said):
         web_identity(script(answer), service_account(tmp_path))
 
@@ -399,7 +399,7 @@ def test_instance_metadata() -> None:
 
 
 @pytest.mark.parametrize("answer", [HANG, DROP, Answer(403), Answer(404), Answer(405)])
-def test_no_instance_metadata_here(answer: Answer) -> None:
+def test_no_instance_metadata(answer: Answer) -> None:
     assert instance(script(answer))[0] is None
 
 
@@ -432,7 +432,7 @@ def test_instance_metadata_that_fails(answers: tuple[Answer, ...]) -> None:
 
 
 def test_order(tmp_path: Path) -> None:
-    """Each is taken only where those before it are not configured."""
+    """A source is used only where those before it are not configured."""
 
     async def play() -> None:
         async with serving(script(ISSUED)) as server:

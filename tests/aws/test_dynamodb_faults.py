@@ -1,4 +1,4 @@
-"""The client against a real server that breaks in every way that a network and DynamoDB have."""
+"""DynamoDB client against a server with the faults of networks and of DynamoDB."""
 
 import asyncio
 import socket
@@ -69,7 +69,7 @@ def against(
     scene: Callable[[DynamoDBClient, FaultyServer], Awaitable[T]],
     **options: Any,
 ) -> T:
-    """Play a scene with a client of a server that behaves as the handler says."""
+    """Run a scene with a client of a server that behaves as the handler says."""
 
     async def play() -> T:
         async with serving(handler) as server:
@@ -107,7 +107,7 @@ async def failing(call: Awaitable[object], kind: type[DynamoDBError]) -> DynamoD
     return caught.value
 
 
-def test_what_is_sent() -> None:
+def test_request_format() -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         await get(client)
         (sent,) = server.requests
@@ -143,7 +143,7 @@ def test_what_is_sent() -> None:
         *("dropped", "cut-in-head", "half-json", "checksum", "cut-in-body"),
     ],
 )
-def test_passing_faults_are_repeated(fault: Answer) -> None:
+def test_transient_faults_are_retried(fault: Answer) -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         got = await get(client)
         assert got.item == ITEM
@@ -190,7 +190,7 @@ def test_attempts_are_bounded(fault: Answer, kind: type[DynamoDBError], uncertai
         (refusal("ConditionalCheckFailedException"), ConditionFailed),
     ],
 )
-def test_final_answers_are_not_repeated(answer: Answer, kind: type[DynamoDBError]) -> None:
+def test_final_answers_are_not_retried(answer: Answer, kind: type[DynamoDBError]) -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         error = await failing(get(client), kind)
         assert error.uncertain is False
@@ -199,16 +199,16 @@ def test_final_answers_are_not_repeated(answer: Answer, kind: type[DynamoDBError
     against(script(answer), scene)
 
 
-def test_an_answer_of_another_shape_is_a_defect_and_not_repeated() -> None:
+def test_an_unexpected_answer_is_not_retried() -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         error = await failing(get(client), InvalidCall)
-        assert error.uncertain is True  # DynamoDB did what was asked
+        assert error.uncertain is True  # DynamoDB applied the write
         assert len(server.requests) == 1
 
     against(script(Answer(body=b'{"Item": [1]}')), scene)
 
 
-def test_a_condition_that_fails_after_a_lost_answer_says_so() -> None:
+def test_a_condition_that_fails_after_a_lost_answer_is_uncertain() -> None:
     failed = refusal("ConditionalCheckFailedException", Item=ITEM)
 
     async def scene(client: DynamoDBClient, _: FaultyServer) -> None:
@@ -226,7 +226,7 @@ def test_a_condition_that_fails_after_a_lost_answer_says_so() -> None:
     against(script(DROP, failed), scene)
 
 
-def test_a_lost_answer_on_a_reused_connection_is_not_repeated_behind_our_back() -> None:
+def test_a_lost_answer_on_a_reused_connection_is_not_replayed_silently() -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         await get(client)
         error = await failing(get(client), Unavailable)
@@ -299,7 +299,7 @@ def test_one_attempt_that_hangs_does_not_use_up_the_deadline() -> None:
     against(script(HANG, FOUND), scene, limits=CallLimits(attempt_seconds=0.3))
 
 
-def test_the_deadline_holds_whatever_hangs() -> None:
+def test_hanging_parts_meet_the_deadline() -> None:
     async def scene(client: DynamoDBClient, _: FaultyServer) -> None:
         began = time.monotonic()
         error = await failing(get(client, 0.3), Unavailable)
@@ -320,7 +320,7 @@ def test_no_wait_is_begun_that_ends_after_the_deadline() -> None:
     against(script(refusal("ThrottlingException")), scene, limits=patient, chance=lambda: 0.9)
 
 
-def test_when_nobody_listens_it_is_over_soon() -> None:
+def test_an_unreachable_server_fails_soon() -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
@@ -333,7 +333,7 @@ def test_when_nobody_listens_it_is_over_soon() -> None:
     against(script(FOUND), scene, endpoint=f"http://127.0.0.1:{port}")
 
 
-def test_the_budget_ends_retries_for_all_and_lets_them_return() -> None:
+def test_the_retry_budget_is_shared_and_refills() -> None:
     down = True
 
     def handler(_: Request) -> Answer:
@@ -355,7 +355,7 @@ def test_the_budget_ends_retries_for_all_and_lets_them_return() -> None:
 
 
 class Issuer:
-    """A source whose credentials are new each time."""
+    """A source with new credentials each time."""
 
     def __init__(self, limit: int = 1_000) -> None:
         self.issued = 0
@@ -393,7 +393,7 @@ def test_credentials_that_stay_expired_are_denied(limit: int) -> None:
     against(script(refusal("ExpiredTokenException")), scene, source=Issuer(limit))
 
 
-def test_no_credentials_is_denied_without_asking() -> None:
+def test_missing_credentials_are_denied_without_a_request() -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         await failing(get(client), AccessDenied)
         assert not server.requests
@@ -439,7 +439,7 @@ def test_a_right_checksum_passes() -> None:
     against(script(Answer(body=FOUND.body, headers=checksum)), scene)
 
 
-def test_an_answer_without_end_is_cut_off() -> None:
+def test_an_endless_answer_is_cut_off() -> None:
     async def scene(client: DynamoDBClient, _: FaultyServer) -> None:
         await failing(get(client), Unavailable)
 
@@ -478,7 +478,7 @@ def test_waiting_for_a_connection_ends_with_the_deadline() -> None:
     against(script(HANG), scene, limits=CallLimits(attempts=1, connections=1, attempt_seconds=9.0))
 
 
-def test_a_cancelled_call_gives_its_connection_back() -> None:
+def test_a_cancelled_call_releases_its_connection() -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         for _ in range(3):
             with pytest.raises(TimeoutError):
@@ -491,7 +491,7 @@ def test_a_cancelled_call_gives_its_connection_back() -> None:
     against(script(HANG, HANG, HANG, FOUND), scene, limits=one)
 
 
-def test_capacity_is_asked_for_and_summed() -> None:
+def test_capacity_is_requested_and_summed() -> None:
     used = {"TableName": "sessions", "CapacityUnits": 1.5}
 
     def handler(request: Request) -> Answer:
@@ -512,11 +512,11 @@ def test_capacity_is_asked_for_and_summed() -> None:
     against(handler, scene, capacity=True)
 
 
-def test_batches_go_on_with_what_was_left() -> None:
+def test_unprocessed_parts_of_batches_are_retried() -> None:
     stored: dict[str, Item] = {}
 
     def handler(request: Request) -> Answer:
-        """Does only the first four of anything."""
+        """Processes only the first four."""
         (asked,) = request.document["RequestItems"].values()  # type: ignore[attr-defined]
         if request.headers["x-amz-target"].endswith("BatchGetItem"):
             keys = asked["Keys"]
@@ -549,7 +549,7 @@ def test_batches_go_on_with_what_was_left() -> None:
     against(handler, scene)
 
 
-def test_a_batch_that_gets_nowhere_gives_up() -> None:
+def test_a_batch_without_progress_is_abandoned() -> None:
     def handler(request: Request) -> Answer:
         return Answer(
             body=msgspec.json.encode({"UnprocessedItems": request.document["RequestItems"]})

@@ -1,4 +1,4 @@
-"""The client against Amazon's own DynamoDB Local."""
+"""DynamoDB client against Amazon's DynamoDB Local."""
 
 import asyncio
 import uuid

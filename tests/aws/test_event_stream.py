@@ -1,4 +1,4 @@
-"""The binary event stream, beside botocore's own reading of it."""
+"""Binary event stream, compared with botocore's parser."""
 
 import struct
 import uuid
@@ -77,7 +77,7 @@ def test_a_changed_byte_is_noticed(data: bytes, place: int, change: int) -> None
 
 @given(st.binary(max_size=60))
 def test_headers_that_cannot_be_read(encoded: bytes) -> None:
-    """Sealed rightly, but nonsense: refused, and never another error."""
+    """Valid checksums around invalid headers: `ProtocolError`, and no other error."""
     try:
         EventStreamParser().feed(sealed(encoded, b""))
     except ProtocolError:
@@ -85,13 +85,13 @@ def test_headers_that_cannot_be_read(encoded: bytes) -> None:
     by_botocore(sealed(encoded, b""))  # what we take, it takes
 
 
-def test_a_message_that_is_too_long_is_refused_before_it_has_come() -> None:
+def test_a_message_that_is_too_long_is_refused_by_its_length() -> None:
     data = frame({":event-type": "x"}, b"y" * 2_000)
     with pytest.raises(ProtocolError, match="exceeds 1000"):
         EventStreamParser(max_message_bytes=1_000).feed(data[:12])
 
 
-def test_within() -> None:
+def test_mid_message() -> None:
     parser = EventStreamParser()
     parser.feed(frame({}, b"x") + b"\0")
     assert parser.mid_message

@@ -1,4 +1,4 @@
-"""Signatures that AWS refuses for their time: signed anew once, for DynamoDB and for Bedrock."""
+"""Signatures refused because of their time: signed again once, for DynamoDB and Bedrock."""
 
 import asyncio
 from email.utils import formatdate
@@ -24,7 +24,7 @@ WRONG = "The request signature we calculated does not match the signature you pr
 
 
 class Clock:
-    """Ours; stands still with the process, and then has moved on."""
+    """Our clock; jumps after the process was frozen."""
 
     def __init__(self, now: float = NOW) -> None:
         self.now = now
@@ -48,7 +48,7 @@ def bedrock_says(message: str, date: float | None) -> Answer:
 
 @pytest.mark.parametrize("date", [NOW, None])
 @pytest.mark.parametrize("message", [EXPIRED, EXPIRED.replace("expired", "not yet current")])
-def test_dynamodb_signs_anew_where_the_clocks_agree(message: str, date: float | None) -> None:
+def test_dynamodb_signs_again_where_the_clocks_agree(message: str, date: float | None) -> None:
     """aws-sdk-js-v3#7605: the process was frozen between signing and sending."""
     signatures: list[str] = []
 
@@ -67,7 +67,7 @@ def test_dynamodb_signs_anew_where_the_clocks_agree(message: str, date: float | 
     against(handler, scene, clock=clock)
 
 
-def test_dynamodb_signs_anew_once_only() -> None:
+def test_dynamodb_signs_again_once_only() -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         await failing(get(client), AccessDenied)
         assert len(server.requests) == 2
@@ -76,7 +76,7 @@ def test_dynamodb_signs_anew_once_only() -> None:
 
 
 @pytest.mark.parametrize("code", ["", "AccessDeniedException"])
-def test_dynamodb_does_not_sign_anew_what_is_wrong_otherwise(code: str) -> None:
+def test_dynamodb_does_not_sign_again_for_other_errors(code: str) -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         await failing(get(client), AccessDenied)
         assert len(server.requests) == 1
@@ -84,8 +84,8 @@ def test_dynamodb_does_not_sign_anew_what_is_wrong_otherwise(code: str) -> None:
     against(lambda _: dynamodb_says(WRONG, NOW, code), scene, clock=Clock())
 
 
-def test_a_process_that_stood_still_does_not_take_an_old_date_for_the_time() -> None:
-    """The answer was on its way for an hour of our clock: what it says of the time is old."""
+def test_a_frozen_process_does_not_trust_an_old_date() -> None:
+    """The response took an hour of our clock: its date is old."""
     clock = Clock()
     seen: list[str] = []
 
@@ -134,7 +134,7 @@ def answered() -> Answer:
 @pytest.mark.parametrize(
     ("date", "signed"), [(NOW, "20270115T080000Z"), (NOW + 3_600, "20270115T090000Z")]
 )
-def test_bedrock_signs_anew(date: float, signed: str) -> None:
+def test_bedrock_signs_again(date: float, signed: str) -> None:
     """By our clock where it agrees with the server's, else by the server's."""
     text, requests = ask_bedrock([bedrock_says(EXPIRED, date), answered()], Clock())
     assert text == "Hello!"
@@ -143,14 +143,14 @@ def test_bedrock_signs_anew(date: float, signed: str) -> None:
 
 
 @pytest.mark.parametrize("message", [EXPIRED, WRONG])
-def test_bedrock_asks_no_more_often_than_helps(message: str) -> None:
+def test_bedrock_signs_again_once_only(message: str) -> None:
     answers = [bedrock_says(message, NOW) for _ in range(3)]
     with pytest.raises(UpstreamRefused):
         ask_bedrock(answers, Clock())
     assert len(answers) == (1 if message == EXPIRED else 2)
 
 
-def test_whose_clock_is_right() -> None:
+def test_clock_correction() -> None:
     clock = Clock()
     server = ServerClock(clock)
     ahead = formatdate(NOW + 7_200, usegmt=True)

@@ -1,4 +1,4 @@
-"""Against AWS's own vectors, and against botocore's signer."""
+"""Signatures against AWS's own vectors, and against botocore's signer."""
 
 from datetime import UTC, datetime
 from pathlib import Path

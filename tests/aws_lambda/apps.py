@@ -27,7 +27,7 @@ async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
     yield {"starts": _starts, "loop": id(asyncio.get_running_loop())}
 
 
-async def tell(request: Request) -> Response:
+async def echo(request: Request) -> Response:
     body = await request.body()
     invocation = current_invocation.get()
     assert invocation is not None
@@ -45,12 +45,12 @@ async def tell(request: Request) -> Response:
             "pid": os.getpid(),
             "client": request.client.host if request.client else None,
         },
-        headers={"x-kind": "told"},
+        headers={"x-kind": "echo"},
     )
 
 
 async def stream(request: Request) -> Response:
-    """Pieces at a pace; `fail` breaks off after so many."""
+    """Pieces at intervals; `fail` breaks off after so many."""
     count = int(request.query_params.get("count", "3"))
     fail = int(request.query_params.get("fail", "-1"))
     pause = float(request.query_params.get("pause", "0.05"))
@@ -100,7 +100,7 @@ async def die(_: Request) -> Response:
 
 
 routes = [
-    Route("/tell/{rest:path}", tell, methods=["GET", "POST", "PUT", "DELETE", "HEAD"]),
+    Route("/echo/{rest:path}", echo, methods=["GET", "POST", "PUT", "DELETE", "HEAD"]),
     Route("/stream", stream),
     Route("/large", large),
     Route("/fail", fail),
@@ -134,7 +134,7 @@ async def streamed(_: Any, __: Any) -> AsyncIterator[bytes]:
 
 
 async def slow_stream(event: Any, __: Any) -> AsyncIterator[bytes]:
-    """Pieces at a pace; `fail` raises before so many."""
+    """Pieces at intervals; `fail` raises before so many."""
     for index in range(event.get("count", 5)):
         if index == event.get("fail", -1):
             raise ValueError(f"at piece {index}")

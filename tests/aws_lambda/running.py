@@ -42,9 +42,9 @@ class Site:
         return json.loads(await self.function.invoke(json.dumps(event).encode()).whole())
 
     async def failure(self, event: object) -> dict[str, Any]:
-        with pytest.raises(FunctionError) as told:
+        with pytest.raises(FunctionError) as result:
             await self.invoke(event)
-        body: dict[str, Any] = json.loads(told.value.body)
+        body: dict[str, Any] = json.loads(result.value.body)
         return body
 
 

@@ -78,12 +78,9 @@ async def dispatching(folder: Path) -> AsyncIterator[Callable[[Json], Awaitable[
         yield ask
 
 
-def run(folder: Path, event: Json) -> Json:
-    async def inner() -> Json:
-        async with asyncio.timeout(20), dispatching(folder) as ask:
-            return await ask(event)
-
-    return asyncio.run(inner())
+async def run(folder: Path, event: Json) -> Json:
+    async with asyncio.timeout(20), dispatching(folder) as ask:
+        return await ask(event)
 
 
 def http(method: str, path: str, claims: Json | None = None, **headers: str) -> Json:
@@ -115,8 +112,10 @@ BAD_CLAIMS = {"tenant": 5}
         (http("DELETE", "/v1/turns"), 405),
     ],
 )
-def test_every_answer_has_a_request_id_and_cors(tmp_path: Path, event: Json, status: int) -> None:
-    answer = run(tmp_path, event)
+async def test_every_answer_has_a_request_id_and_cors(
+    tmp_path: Path, event: Json, status: int
+) -> None:
+    answer = await run(tmp_path, event)
     assert answer["statusCode"] == status, answer
     assert answer["headers"]["x-request-id"] == "invocation-1"
     assert answer["headers"]["access-control-allow-origin"] == ORIGIN
@@ -129,14 +128,14 @@ def _body(answer: Json) -> bytes:
     return base64.b64decode(body) if answer.get("isBase64Encoded") else body
 
 
-def test_an_event_that_cannot_be_read_has_one_too(tmp_path: Path) -> None:
-    answer = run(tmp_path, http("GET", "/livez") | {"headers": 5})
+async def test_an_invalid_event_gets_a_request_id(tmp_path: Path) -> None:
+    answer = await run(tmp_path, http("GET", "/livez") | {"headers": 5})
     assert answer["statusCode"] == 400
     assert answer["headers"]["x-request-id"] == "invocation-1"
 
 
-def test_a_preflight_request(tmp_path: Path) -> None:
-    answer = run(tmp_path, http("OPTIONS", "/v1/turns", access_control_request_method="POST"))
+async def test_a_preflight_request(tmp_path: Path) -> None:
+    answer = await run(tmp_path, http("OPTIONS", "/v1/turns", access_control_request_method="POST"))
     assert answer["statusCode"] == 204
     assert answer["headers"]["access-control-allow-origin"] == ORIGIN
 
@@ -155,15 +154,15 @@ def _record(text: str) -> Json:
         ({"Records": [_record("a secret")]}, "message-7"),
     ],
 )
-def test_a_failed_turn_leaves_a_line(
+async def test_a_failed_turn_leaves_a_line(
     tmp_path: Path, event: Json, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, "seawall.turns"):
-        run(tmp_path, event)
+        await run(tmp_path, event)
     (line,) = [each for each in caplog.records if each.name == "seawall.turns"]
-    told = vars(line)
-    assert told["code"] == "upstream-failed"
-    assert (told["tenant"], told["agent"], told["request_id"]) == ("acme", "one", name)
-    assert told["cause"] == "OSError: reset"
+    result = vars(line)
+    assert result["code"] == "upstream-failed"
+    assert (result["tenant"], result["agent"], result["request_id"]) == ("acme", "one", name)
+    assert result["cause"] == "OSError: reset"
     assert "The model 'default' answered with status 500." in line.getMessage()
     assert "secret" not in line.getMessage()

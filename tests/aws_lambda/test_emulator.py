@@ -20,8 +20,6 @@ from tests.parts import require
 from tests.parts.tools import missing_sam, sam
 from tests.servers import ROOT, ServerProcess, running_model
 
-pytestmark = pytest.mark.anyio
-
 _ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "arm64"}
 _INVOKE = "/2015-03-31/functions/function/invocations"
 CONFIG = """
@@ -107,7 +105,7 @@ async def invoke(client: httpx2.AsyncClient, event: object) -> Any:
     return json.loads(body)
 
 
-async def test_every_entry(model: ServerProcess, tmp_path: Path) -> None:
+async def test_every_integration(model: ServerProcess, tmp_path: Path) -> None:
     config = CONFIG.format(url=model.url, folder=tmp_path)
     (tmp_path / "seawall.toml").write_text(config)
     admitted = {"SEAWALL_LAMBDA_DIRECT": "true", "SEAWALL_LAMBDA_QUEUE": "true"}
@@ -139,7 +137,7 @@ async def test_every_entry(model: ServerProcess, tmp_path: Path) -> None:
         assert (await invoke(client, TURN))["text"], "it goes on after all of them"
 
 
-async def test_what_does_not_end_is_ended(tmp_path: Path) -> None:
+async def test_hanging_invocations_are_ended(tmp_path: Path) -> None:
     """What does not end is ended by us before AWS ends the environment."""
     handler = "tests.aws_lambda.hostile_handlers.awaited"
     async with emulated(tmp_path, handler, "2") as client:

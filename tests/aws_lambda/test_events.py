@@ -12,8 +12,13 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from seawall.errors import InvalidRequest
-from seawall.hosts.aws_lambda.http_answers import http_response, stream_prelude
-from seawall.hosts.aws_lambda.http_events import Source, read_event, source_of
+from seawall.hosts.aws_lambda.http_events import (
+    Source,
+    http_response,
+    read_event,
+    source_of,
+    stream_prelude,
+)
 
 PATH = st.text(
     st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="?#%"), max_size=20
@@ -188,9 +193,9 @@ def test_the_scope_is_the_request(kind: str, sent: Sent) -> None:
     assert scope["root_path"] == ("/prod" if kind == "http-stage" else "")
     query = parse_qsl(scope["query_string"].decode(), keep_blank_values=True)
     if kind == "alb":
-        assert dict(query) == dict(sent.query)  # all that a single-value event can tell
+        assert dict(query) == dict(sent.query)  # a single-value event has no more
     elif kind in ("rest", "alb-multi", "lattice"):
-        assert sorted(query) == sorted(sent.query)  # order between names is not told
+        assert sorted(query) == sorted(sent.query)  # the order of names is not part of the event
     else:
         assert query == sent.query
     assert all(name == name.lower() for name, _ in scope["headers"])
@@ -225,7 +230,7 @@ CLAIMS = {"sub": "ada", "tenant": "acme"}
         ("rest", CLAIMS),
     ],
 )
-def test_the_authorizers_claims_come_along(
+def test_the_claims_of_the_authorizer_are_read(
     kind: Literal["http", "rest"], authorizer: dict[str, Any]
 ) -> None:
     event = build_event(Sent("GET", "/", [], [], [], b""), kind)
@@ -236,12 +241,12 @@ def test_the_authorizers_claims_come_along(
 @pytest.mark.parametrize(
     "event", [None, [], "x", {}, {"requestContext": {}}, {"Records": []}, {"text": "hi"}]
 )
-def test_what_is_no_request_is_not_taken_for_one(event: object) -> None:
+def test_other_events_are_not_http_requests(event: object) -> None:
     assert source_of(event) is None
 
 
 @given(st.sampled_from(KINDS), st.data())
-def test_a_mangled_event_is_refused_or_read_but_never_a_crash(
+def test_a_corrupted_event_is_rejected_or_read_but_never_a_crash(
     kind: str, data: st.DataObject
 ) -> None:
     event = build_event(Sent("GET", "/", [("a", "b")], [("c", "d")], [], b"x"), kind)
@@ -301,13 +306,13 @@ def test_answers_to_load_balancers() -> None:
 
 
 @given(st.binary(max_size=60), st.sampled_from(["text/plain", "image/png", "application/json", ""]))
-def test_every_body_comes_through(body: bytes, kind: str) -> None:
+def test_every_body_is_preserved(body: bytes, kind: str) -> None:
     said = json.loads(http_response(200, [(b"content-type", kind.encode())], body, "url"))
-    told = said["body"]
-    back = base64.b64decode(told) if said["isBase64Encoded"] else told.encode()
+    text = said["body"]
+    back = base64.b64decode(text) if said["isBase64Encoded"] else text.encode()
     assert back == body
 
 
-def test_what_is_compressed_is_not_text() -> None:
+def test_compressed_bodies_are_not_text() -> None:
     headers = [(b"content-type", b"text/plain"), (b"content-encoding", b"gzip")]
     assert json.loads(http_response(200, headers, b"abc", "url"))["isBase64Encoded"] is True

@@ -1,10 +1,6 @@
 """A plain FastAPI application, served by our runtime on the local Lambda without an adapter."""
 
-import pytest
-
 from tests.aws_lambda.running import running
-
-pytestmark = pytest.mark.anyio
 
 APP = "tests.aws_lambda.fastapi_app:app"
 

@@ -1,4 +1,4 @@
-"""What callers are told of each failure, as AWS documents it; and that the next invocation works.
+"""What callers receive for each failure, as AWS documents it; the next invocation works.
 
 docs.aws.amazon.com/lambda/latest/dg: runtimes-api, runtimes-custom, gettingstarted-limits,
 configuration-response-streaming, lambda-runtime-environment.
@@ -16,22 +16,20 @@ from seawall.lab.local_lambda.invocation import FunctionError
 from seawall.lab.local_lambda.settings import PAYLOAD_BYTES
 from tests.aws_lambda.running import Site, running
 
-pytestmark = pytest.mark.anyio
-
 APPS = "tests.aws_lambda.apps"
 
 
 async def streamed(site: Site, event: object) -> tuple[bytes, FunctionError | None]:
     """What came of a stream, and how it broke off."""
     invocation = site.function.invoke(json.dumps(event).encode())
-    told = b""
+    received = b""
     try:
         await invocation.head()
         async for piece in invocation.pieces():
-            told += piece
+            received += piece
     except FunctionError as error:
-        return told, error
-    return told, None
+        return received, error
+    return received, None
 
 
 async def settled(condition: Callable[[], bool]) -> None:
@@ -43,8 +41,8 @@ async def settled(condition: Callable[[], bool]) -> None:
 async def test_raising_before_and_in_the_middle_of_a_stream() -> None:
     async with running(f"{APPS}.slow_stream") as site:
         for fail, came in ((0, b""), (2, b"01")):
-            told, error = await streamed(site, {"fail": fail, "pause": 0.01})
-            assert told == came
+            received, error = await streamed(site, {"fail": fail, "pause": 0.01})
+            assert received == came
             assert error is not None
             assert error.kind == "ValueError"
             body = json.loads(error.body)
@@ -54,7 +52,7 @@ async def test_raising_before_and_in_the_middle_of_a_stream() -> None:
         assert site.function.stats().started == 1
 
 
-async def test_an_application_that_raises_before_it_has_said_anything() -> None:
+async def test_an_application_that_raises_before_its_response() -> None:
     async with running(f"{APPS}:mute") as site:
         for _ in range(2):
             assert (await site.client.get("/")).status_code == 502
@@ -65,8 +63,8 @@ async def test_an_application_that_raises_before_it_has_said_anything() -> None:
 async def test_the_deadline_passes_before_and_in_the_middle_of_a_stream() -> None:
     async with running(f"{APPS}.slow_stream", timeout_seconds=1) as site:
         for event, came in (({"pause": 9}, b"0"), ({"count": 99, "pause": 0.3}, b"012")):
-            told, error = await streamed(site, event)
-            assert came.startswith(told[:1])
+            received, error = await streamed(site, event)
+            assert came.startswith(received[:1])
             assert error is not None
             assert error.kind == "Seawall.DeadlineExceeded"
         assert await streamed(site, {"count": 2, "pause": 0.01}) == (b"01", None)
@@ -95,8 +93,8 @@ async def test_an_environment_that_is_killed_in_the_middle_of_a_stream() -> None
         await settled(lambda: any(each.assigned for each in site.function.environments))
         await asyncio.sleep(0.3)
         site.function.environments[0]._signal(signal.SIGKILL)
-        told, error = await streaming
-        assert told.startswith(b"0")
+        received, error = await streaming
+        assert received.startswith(b"0")
         assert error is not None
         assert error.kind in ("Runtime.ExitError", "Runtime.TruncatedResponse")
         assert await streamed(site, {"count": 2, "pause": 0.01}) == (b"01", None)

@@ -16,8 +16,6 @@ from msgspec import Struct
 
 from tests.servers import ROOT
 
-pytestmark = pytest.mark.anyio
-
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -60,10 +58,10 @@ Act = bytes | Callable[[asyncio.StreamWriter], Any]
 
 
 class HostileApi:
-    """Answers each request for an invocation, and each answer that is given, as it is told.
+    """A scripted Runtime API.
 
-    nexts, answers: what is sent, in order; bytes, or what is done with the connection. Then an
-    invocation that is in order, with the id "last", and after it none.
+    nexts, answers: the replies to polls and to responses, in order; bytes, or a function of the
+    connection. Then a valid invocation with the id "last", and after it none.
     """
 
     def __init__(self, nexts: Sequence[Act], answers: Sequence[Act]) -> None:
@@ -71,8 +69,19 @@ class HostileApi:
         self._answers = list(answers)
         self.given: list[Given] = []
         self.last = asyncio.Event()
+        self._connections: set[asyncio.Task[object]] = set()
+
+    async def close(self) -> None:
+        """End the connections."""
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -90,7 +99,7 @@ class HostileApi:
                     await writer.drain()
                 else:
                     await act(writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
@@ -190,6 +199,7 @@ async def running(
             process.kill()
         await process.wait()
         server.close()
+        await api.close()
 
 
 async def goes_on(
@@ -213,7 +223,7 @@ NEXTS: dict[str, list[Act]] = {
     "a request id of 100 KB": [invocation(number="x" * 100_000)],
     "a request id that is not ASCII": [invocation(number="\xe9")],
     "informational": [b"HTTP/1.1 100 Continue\r\n\r\n" + invocation()],
-    "an answer that nobody asked for": [invocation() + ACCEPTED],
+    "a response without a request": [invocation() + ACCEPTED],
     "not HTTP": [_then_cut(b"SSH-2.0-OpenSSH_9\r\n")],
     "chunks of nothing": [
         _then_cut(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n")
@@ -264,7 +274,7 @@ async def test_a_hostile_deadline(deadline: str) -> None:
             assert first.target.endswith("/1/response")
 
 
-async def test_without_end_it_ends_with_a_status() -> None:
+async def test_endless_responses_end_the_runtime_with_a_status() -> None:
     async with running([_cut] * 20) as (_, process):
         async with asyncio.timeout(20):
             assert await process.wait() == 1
@@ -296,7 +306,7 @@ async def test_a_hostile_reception(answers: list[Act], handler: str) -> None:
         await goes_on(api, process)
 
 
-async def test_a_report_that_is_never_taken() -> None:
+async def test_a_report_that_is_never_accepted() -> None:
     async with running([due(b"{", 2)], [_wait]) as found:
         await goes_on(*found)
 
@@ -335,8 +345,8 @@ async def test_hostile_handlers(handler: str) -> None:
         kinds = {each.target.split("/")[-2]: each.kind for each in api.given[:-1]}
         assert kinds == WHAT
         for each in api.given[:-1]:
-            told = json.loads(each.body)
-            assert told["errorType"] == each.kind
+            result = json.loads(each.body)
+            assert result["errorType"] == each.kind
             assert len(each.body) < 100_000
 
 
@@ -376,7 +386,7 @@ async def test_calls_of_a_plain_handler_run_side_by_side() -> None:
         assert all(each.target.endswith("/response") for each in api.given)
 
 
-async def test_a_task_of_a_handler_that_wants_to_end_the_process() -> None:
+async def test_a_task_of_a_handler_that_raises_system_exit() -> None:
     wanted = {"task-exit": "SystemExit", "task-interrupt": "KeyboardInterrupt"}
     nexts = [due(json.dumps({"do": what}).encode(), 5, number=what) for what in wanted]
     async with running(nexts, handler="awaited") as (api, process):
@@ -392,7 +402,7 @@ async def test_hostile_streams(what: str) -> None:
         assert found[0].given[0].body == b"begun "
 
 
-async def test_an_environment_in_which_everything_hangs_is_given_up() -> None:
+async def test_an_environment_in_which_everything_hangs_is_ended() -> None:
     hangs = due(b'{"do": "hang"}', 0.45)
     async with running([hangs] * 50, handler="plain") as (api, process):
         async with asyncio.timeout(45):
@@ -448,7 +458,7 @@ async def test_hostile_events(event: bytes) -> None:
     """An application of ASGI: it is asked for requests only; all else is refused by a name."""
     last = {
         "version": "2.0",
-        "rawPath": "/tell",
+        "rawPath": "/echo",
         "headers": {},
         "requestContext": {"http": {"method": "GET"}},
     }

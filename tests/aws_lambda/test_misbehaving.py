@@ -8,8 +8,6 @@ import pytest
 
 from tests.aws_lambda.running import running
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.mark.parametrize("handler", ["misbehaving", "misbehaving_later"])
 async def test_a_handler(handler: str) -> None:
@@ -42,7 +40,7 @@ async def test_tools(tmp_path: Path) -> None:
             ("raises", {"name": "SystemExit"}),
             ("raises_later", {"name": "KeyboardInterrupt"}),
         ):
-            told = await site.invoke(turn(call, ("healthy", {})))
-            assert [each["failed"] for each in told["tool_calls"]] == [True, False]
-            assert told["text"] == "done"
+            result = await site.invoke(turn(call, ("healthy", {})))
+            assert [each["failed"] for each in result["tool_calls"]] == [True, False]
+            assert result["text"] == "done"
         assert site.function.stats().started == 1

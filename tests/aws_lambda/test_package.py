@@ -19,8 +19,6 @@ from seawall.lab.local_lambda.settings import FunctionSettings
 from seawall.ship import lambda_zip
 from tests.servers import ROOT, running_model
 
-pytestmark = pytest.mark.anyio
-
 BARE_PYTHON = os.path.realpath(sys.executable)  # the interpreter, not the venv
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 HERE: lambda_zip.Architecture = "x86_64" if platform.machine() == "x86_64" else "arm64"
@@ -38,7 +36,7 @@ async def handler(event, context):
 
 class Built(NamedTuple):
     path: Path
-    told: dict[str, Any]
+    report: dict[str, Any]
 
     def archive(self) -> zipfile.ZipFile:
         return zipfile.ZipFile(self.path)
@@ -77,25 +75,25 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Built]:
     return done
 
 
-def test_it_has_what_it_should(built: dict[str, Built]) -> None:
-    told = built["first"].told
-    assert told["compiled"] is True
-    assert told["unpacked_bytes"] < lambda_zip.UNPACKED_LIMIT
+def test_contents_of_the_package(built: dict[str, Built]) -> None:
+    report = built["first"].report
+    assert report["compiled"] is True
+    assert report["unpacked_bytes"] < lambda_zip.UNPACKED_LIMIT
     with built["first"].archive() as archive:
         entries = archive.infolist()
         names = [each.filename for each in entries]
-        assert told["files"] == len(names)
-        assert told["unpacked_bytes"] == sum(each.file_size for each in entries)
-        assert told["packed_bytes"] == built["first"].path.stat().st_size
+        assert report["files"] == len(names)
+        assert report["unpacked_bytes"] == sum(each.file_size for each in entries)
+        assert report["packed_bytes"] == built["first"].path.stat().st_size
         assert [Path(each) for each in names] == sorted(map(Path, names))
         assert {each.date_time for each in entries} == {(1980, 1, 1, 0, 0, 0)}
         assert {"own.py", STORE} <= set(names)
-        assert {"own.py", STORE} <= set(told["own"])
+        assert {"own.py", STORE} <= set(report["own"])
         sizes = {each.filename: each.file_size for each in entries}
-        assert told["own"] == {name: sizes[name] for name in told["own"]}
-        listed = sum(told["own"].values()) + sum(told["packages"].values())
-        assert listed == told["unpacked_bytes"]
-        assert {"numpy", "seawall", "msgspec"} <= set(told["packages"])
+        assert report["own"] == {name: sizes[name] for name in report["own"]}
+        listed = sum(report["own"].values()) + sum(report["packages"].values())
+        assert listed == report["unpacked_bytes"]
+        assert {"numpy", "seawall", "msgspec"} <= set(report["packages"])
         assert not [each for each in names if each.endswith((".db", ".pyi")) or "/tests/" in each]
         bootstrap = next(each for each in entries if each.filename == "bootstrap")
         assert bootstrap.external_attr >> 16 & 0o111
@@ -133,7 +131,7 @@ def test_its_wheels_fit(
         tag = f".cpython-{python.replace('.', '')}.pyc"
         bytecode = [each for each in archive.namelist() if each.endswith(".pyc")]
         assert all(each.endswith(tag) for each in bytecode)
-        assert bool(bytecode) is built[name].told["compiled"]
+        assert bool(bytecode) is built[name].report["compiled"]
 
 
 def _glibc(machine: str) -> list[str]:
@@ -170,9 +168,9 @@ async def test_it_runs_with_nothing_else_installed(unpacked: Path) -> None:
     lines: list[str] = []
     settings = settings_of(unpacked, "own.handler")
     async with LocalFunction(settings, log=lines.append) as function:
-        told = json.loads(await function.invoke(b"{}").whole())
-    assert told["numpy"].startswith(str(unpacked)), lines
-    assert told["orchestrator"] == "Orchestrator"
+        report = json.loads(await function.invoke(b"{}").whole())
+    assert report["numpy"].startswith(str(unpacked)), lines
+    assert report["orchestrator"] == "Orchestrator"
 
 
 async def test_the_store_example_answers_from_its_package(unpacked: Path, tmp_path: Path) -> None:
@@ -188,11 +186,15 @@ async def test_the_store_example_answers_from_its_package(unpacked: Path, tmp_pa
         lines: list[str] = []
         turn = {"text": "Where is my order?", "principal": {"tenant": "t", "subject": "s"}}
         async with LocalFunction(settings, log=lines.append) as function:
-            told = json.loads(await function.invoke(json.dumps(turn).encode()).whole())
-    assert (told["intent"], told["version"], bool(told["text"])) == ("order_status", 1, True), lines
+            report = json.loads(await function.invoke(json.dumps(turn).encode()).whole())
+    assert (report["intent"], report["version"], bool(report["text"])) == (
+        "order_status",
+        1,
+        True,
+    ), lines
 
 
-def test_what_is_compiled_for_another_processor_is_refused(tmp_path: Path) -> None:
+def test_binaries_for_another_processor_are_rejected(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / "mine.so").write_bytes(b"\x7fELF\2\1\1" + bytes(11) + (183).to_bytes(2, "little"))

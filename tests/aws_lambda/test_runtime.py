@@ -18,35 +18,33 @@ from seawall.lab.local_lambda.settings import PAYLOAD_BYTES, FunctionSettings
 from tests.aws_lambda.running import running
 from tests.servers import ROOT
 
-pytestmark = pytest.mark.anyio
-
 APP = "tests.aws_lambda.apps:app"
 SCRIPTS = Path(seawall.hosts.aws_lambda.__file__).parent
 
 
-async def test_a_request_comes_through_and_its_answer_goes_back() -> None:
+async def test_a_request_and_its_response() -> None:
     async with running(APP) as site:
         answer = await site.client.post(
-            "/tell/a%20b/ü?x=1&x=2&y=",
+            "/echo/a%20b/ü?x=1&x=2&y=",
             content=b"\x00\xff",
             headers={"cookie": "a=1; b=2", "x-own": "value"},
         )
-        assert answer.headers["x-kind"] == "told"
-        told = answer.json()
-        assert (told["method"], told["path"]) == ("POST", "/tell/a b/ü")
-        assert told["query"] == "x=1&x=2&y="
-        assert told["cookies"] == {"a": "1", "b": "2"}
-        assert ["x-own", "value"] in told["headers"]
-        assert told["body"] == "\x00ÿ"
-        assert told["request"] == answer.headers["x-amzn-requestid"]
-        assert told["client"] == "127.0.0.1"
-        assert dict(told["headers"])["x-amzn-trace-id"].startswith("Root=1-")
-        head = await site.client.head("/tell/x")
+        assert answer.headers["x-kind"] == "echo"
+        result = answer.json()
+        assert (result["method"], result["path"]) == ("POST", "/echo/a b/ü")
+        assert result["query"] == "x=1&x=2&y="
+        assert result["cookies"] == {"a": "1", "b": "2"}
+        assert ["x-own", "value"] in result["headers"]
+        assert result["body"] == "\x00ÿ"
+        assert result["request"] == answer.headers["x-amzn-requestid"]
+        assert result["client"] == "127.0.0.1"
+        assert dict(result["headers"])["x-amzn-trace-id"].startswith("Root=1-")
+        head = await site.client.head("/echo/x")
         assert (head.status_code, head.content) == (200, b"")
         assert (await site.client.get("/nothing")).status_code == 404
 
 
-async def test_a_stream_comes_as_it_is_written() -> None:
+async def test_a_stream_is_delivered_as_it_is_written() -> None:
     async with (
         running(APP) as site,
         site.client.stream("GET", "/stream?count=2&pause=0.5") as answer,
@@ -73,9 +71,9 @@ async def test_buffered_where_the_url_is() -> None:
 
 async def test_one_loop_and_one_lifespan_for_all_invocations() -> None:
     async with running(APP) as site:
-        told = [(await site.client.get("/tell/")).json() for _ in range(3)]
-    assert len({each["pid"] for each in told}) == 1
-    assert all(each["starts"] == 1 and each["same_loop"] for each in told)
+        result = [(await site.client.get("/echo/")).json() for _ in range(3)]
+    assert len({each["pid"] for each in result}) == 1
+    assert all(each["starts"] == 1 and each["same_loop"] for each in result)
 
 
 async def test_many_in_flight_in_one_process() -> None:
@@ -83,26 +81,26 @@ async def test_many_in_flight_in_one_process() -> None:
         # Each is answered when all are there.
         met = await asyncio.gather(*(site.client.get("/meet?many=16") for _ in range(16)))
         assert [each.text for each in met] == ["met"] * 16
-        told = await asyncio.gather(*(site.client.get("/tell/") for _ in range(16)))
-        assert len({each.json()["pid"] for each in told}) == 1
-        assert len({each.json()["request"] for each in told}) == 16
+        result = await asyncio.gather(*(site.client.get("/echo/") for _ in range(16)))
+        assert len({each.json()["pid"] for each in result}) == 1
+        assert len({each.json()["request"] for each in result}) == 16
         assert site.function.stats().started == 1
 
 
 async def test_other_integrations_on_the_same_function() -> None:
     rest = {
         "resource": "/{proxy+}",
-        "path": "/mounted/tell/x",
+        "path": "/mounted/echo/x",
         "httpMethod": "GET",
         "headers": {"host": "a.example"},
-        "requestContext": {"stage": "prod", "path": "/prod/mounted/tell/x"},
+        "requestContext": {"stage": "prod", "path": "/prod/mounted/echo/x"},
         "body": None,
         "isBase64Encoded": False,
     }
     balancer = rest | {"requestContext": {"elb": {"targetGroupArn": "arn"}}}
     staged = {
         "version": "2.0",
-        "rawPath": "/prod/tell/x",
+        "rawPath": "/prod/echo/x",
         "rawQueryString": "a=b",
         "headers": {"host": "a.example"},
         "requestContext": {
@@ -114,12 +112,12 @@ async def test_other_integrations_on_the_same_function() -> None:
     async with running(APP) as site:
         answer = await site.invoke(rest)
         assert answer["statusCode"] == 200
-        assert answer["multiValueHeaders"]["x-kind"] == ["told"]
-        assert json.loads(answer["body"])["path"] == "/mounted/tell/x"
+        assert answer["multiValueHeaders"]["x-kind"] == ["echo"]
+        assert json.loads(answer["body"])["path"] == "/mounted/echo/x"
         answer = await site.invoke(balancer)
-        assert (answer["statusDescription"], answer["headers"]["x-kind"]) == ("200 OK", "told")
+        assert (answer["statusDescription"], answer["headers"]["x-kind"]) == ("200 OK", "echo")
         answer = await site.invoke(staged)
-        assert json.loads(answer["body"])["path"] == "/prod/tell/x"  # routed below its root
+        assert json.loads(answer["body"])["path"] == "/prod/echo/x"  # routed below its root
         unknown = await site.failure({"text": "hello"})
         assert unknown["errorType"] == "Seawall.UnknownEvent"
 
@@ -138,12 +136,12 @@ async def test_an_application_without_lifespan_and_plain_functions() -> None:
 async def test_restored_from_a_snapshot() -> None:
     async with running(APP, snapstart=True) as site:
         assert site.function.stats().frozen == 1
-        told = (await site.client.get("/tell/")).json()
-        assert told["same_loop"]
+        result = (await site.client.get("/echo/")).json()
+        assert result["same_loop"]
         assert site.function.stats().restored == 1
 
 
-async def test_a_snapshot_that_is_not_wanted_any_more_ends_at_once() -> None:
+async def test_a_shutdown_during_a_snapshot_ends_at_once() -> None:
     async with running(APP, snapstart=True, shutdown_seconds=20) as site:
         snapshot = site.function._snapshots[0]
         process = snapshot._process
@@ -152,7 +150,7 @@ async def test_a_snapshot_that_is_not_wanted_any_more_ends_at_once() -> None:
         assert process.returncode == 0  # by itself: -9 where it had to be killed
 
 
-async def test_hooks_of_awss_own_library_are_run() -> None:
+async def test_hooks_of_the_aws_library_are_run() -> None:
     async with running("tests.aws_lambda.hooks.handler", snapstart=True) as site:
         assert await site.invoke({}) == ["second before", "first before", "first after"]
 
@@ -180,14 +178,14 @@ async def test_failures_before_and_in_the_middle() -> None:
             await site.client.get("/stream?count=4&fail=2")
         assert [each["errorType"] for each in site.logged()] == ["LookupError", "ValueError"]
         assert all(each["requestId"] and each["stackTrace"] for each in site.logged())
-        assert (await site.client.get("/tell/")).json()["starts"] == 1
+        assert (await site.client.get("/echo/")).json()["starts"] == 1
 
 
-async def test_a_function_that_raises_is_told_as_aws_does() -> None:
+async def test_errors_are_reported_in_the_format_of_aws() -> None:
     async with running("tests.aws_lambda.apps.raising") as site:
         assert (await site.client.get("/")).status_code == 502
-        told = await site.failure({})
-        assert (told["errorType"], told["errorMessage"]) == ("KeyError", "'x'")
+        result = await site.failure({})
+        assert (result["errorType"], result["errorMessage"]) == ("KeyError", "'x'")
         assert site.function.stats().started == 1
 
 
@@ -197,14 +195,14 @@ async def test_the_timeout_ends_the_invocation_not_the_environment() -> None:
         assert late.status_code == 502
         with pytest.raises(httpx2.RemoteProtocolError):
             await site.client.get("/stream?count=99")
-        assert (await site.client.get("/tell/")).json()["starts"] == 1
+        assert (await site.client.get("/echo/")).json()["starts"] == 1
         assert site.function.stats().started == 1
 
 
 async def test_a_blocked_environment_is_ended_at_the_timeout() -> None:
     async with running("tests.aws_lambda.apps.blocked", timeout_seconds=1) as site:
-        told = await site.failure({"block": 20})
-        assert told["errorType"] == "Sandbox.Timedout"
+        result = await site.failure({"block": 20})
+        assert result["errorType"] == "Sandbox.Timedout"
         assert await site.invoke({"block": 0}) == "done"
         assert site.function.stats().started == 2
 
@@ -212,7 +210,7 @@ async def test_a_blocked_environment_is_ended_at_the_timeout() -> None:
 async def test_an_environment_that_dies() -> None:
     async with running(APP) as site:
         assert (await site.client.get("/die")).status_code == 502
-        assert (await site.client.get("/tell/")).json()["starts"] == 1
+        assert (await site.client.get("/echo/")).json()["starts"] == 1
 
 
 async def test_answers_at_and_over_the_limit() -> None:
@@ -221,19 +219,19 @@ async def test_answers_at_and_over_the_limit() -> None:
         assert len(large.content) == PAYLOAD_BYTES + 1_000  # streamed, so 6 MB are no limit
         with pytest.raises(httpx2.RemoteProtocolError):
             await site.client.get(f"/large?bytes={9 << 20}")
-        event = await site.client.post("/tell/", content=b"\xff" * PAYLOAD_BYTES)
+        event = await site.client.post("/echo/", content=b"\xff" * PAYLOAD_BYTES)
         assert event.status_code == 413
-        assert (await site.client.get("/tell/")).json()["starts"] == 1
+        assert (await site.client.get("/echo/")).json()["starts"] == 1
     never = {"SEAWALL_LAMBDA_STREAM": "never"}
     async with running(APP, invoke_mode="BUFFERED", environment=never) as site:
         room = PAYLOAD_BYTES - 1_000
         assert len((await site.client.get(f"/large?bytes={room}")).content) == room
         over = await site.client.get(f"/large?bytes={PAYLOAD_BYTES + 200}")
         assert over.status_code == 502
-        assert (await site.client.get("/tell/")).json()["starts"] == 1
+        assert (await site.client.get("/echo/")).json()["starts"] == 1
 
 
-async def test_sigterm_lets_what_is_in_flight_finish() -> None:
+async def test_sigterm_lets_invocations_in_flight_finish() -> None:
     async with running(APP, max_concurrency=4, shutdown_seconds=5) as site:
         request = asyncio.create_task(site.client.get("/stream?count=4&pause=0.2"))
         await asyncio.sleep(0.3)
@@ -254,16 +252,16 @@ async def test_sigterm_lets_what_is_in_flight_finish() -> None:
         ("tests.aws_lambda.apps:failing", "RuntimeError"),
     ],
 )
-async def test_a_function_that_does_not_start_says_why(handler: str, kind: str) -> None:
+async def test_a_failed_start_is_reported(handler: str, kind: str) -> None:
     async with running(handler) as site:
         assert (await site.failure({}))["errorType"] == kind
 
 
 async def test_a_wrong_setting_is_named() -> None:
     async with running(APP, environment={"SEAWALL_LAMBDA_STREAM": "maybe"}) as site:
-        told = await site.failure({})
-        assert told["errorType"] == "ConfigError"
-        assert "stream" in told["errorMessage"]
+        result = await site.failure({})
+        assert result["errorType"] == "ConfigError"
+        assert "stream" in result["errorMessage"]
 
 
 def started_by(script: str, *arguments: str, **environment: str) -> FunctionSettings:
@@ -286,7 +284,7 @@ def started_by(script: str, *arguments: str, **environment: str) -> FunctionSett
 async def test_as_custom_runtime_and_by_the_exec_wrapper(settings: FunctionSettings) -> None:
     async with LocalFunction(settings, log=print) as function:
         event: dict[str, Any] = {
-            "rawPath": "/tell/x",
+            "rawPath": "/echo/x",
             "headers": {},
             "requestContext": {"http": {"method": "GET"}},
         }
@@ -305,7 +303,7 @@ def test_the_command_starts_it(tmp_path: Path) -> None:
     try:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["url"]
-        assert httpx2.get(f"{url}/tell/", timeout=20).json()["starts"] == 1
+        assert httpx2.get(f"{url}/echo/", timeout=20).json()["starts"] == 1
         assert httpx2.get(f"{url}/.lambda/stats", timeout=20).json()["started"] == 1
         process.terminate()
         assert process.wait(10) == 0

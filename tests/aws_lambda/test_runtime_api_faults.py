@@ -13,17 +13,15 @@ import pytest
 from seawall.lab.local_lambda.http_server import Request, ResponseWriter, serve
 from tests.servers import ROOT
 
-pytestmark = pytest.mark.anyio
-
 Next = Callable[[int], int | str]
 
 
 class FaultyApi:
-    """A Runtime API that fails as told.
+    """A Runtime API with scripted faults.
 
     nexts: what becomes of each request for an invocation, counted from 1: a status, "invoke",
     "close" or "wait". responses: the same of each answer that is given, or "cut": closed after its
-    first piece. reports: the same of each error that is told.
+    first piece. reports: the same for each reported error.
     """
 
     def __init__(self, nexts: Next, responses: Next, reports: Next) -> None:
@@ -113,7 +111,7 @@ async def ended(process: asyncio.subprocess.Process) -> int:
 
 
 @pytest.mark.parametrize(("status", "exits"), [(500, 1), (403, 1), (410, 0)])
-async def test_what_next_refuses_ends_the_environment(status: int, exits: int) -> None:
+async def test_error_statuses_of_next_end_the_environment(status: int, exits: int) -> None:
     async with runtime(lambda number: "invoke" if number == 1 else status) as (api, process):
         assert await ended(process) == exits
         assert json.loads(api.given[0])["event"] == {"a": 1}
@@ -121,7 +119,7 @@ async def test_what_next_refuses_ends_the_environment(status: int, exits: int) -
 
 
 @pytest.mark.parametrize("fault", ["close", 500])
-async def test_many_in_flight_ask_again(fault: int | str) -> None:
+async def test_managed_instances_poll_again(fault: int | str) -> None:
     def nexts(number: int) -> int | str:
         return fault if number <= 2 else "invoke" if number <= 4 else "wait"
 
@@ -139,7 +137,7 @@ async def test_a_connection_that_always_closes_ends_the_environment() -> None:
 
 
 @pytest.mark.parametrize("handler", ["awaited", "streamed"])
-async def test_an_answer_that_is_not_taken_is_lost_and_the_next_works(handler: str) -> None:
+async def test_a_rejected_response_is_lost_and_the_next_invocation_works(handler: str) -> None:
     faults: list[int | str] = ["close", 400, 403, 413, 500]
     # After each answer that is not taken comes one that is.
     taken = [each for fault in faults for each in (fault, 202)]
@@ -169,7 +167,7 @@ async def test_a_connection_closed_in_the_middle_of_a_stream() -> None:
         assert api.errors == []
 
 
-async def test_an_error_that_is_not_taken_and_the_next_works() -> None:
+async def test_a_rejected_error_is_lost_and_the_next_invocation_works() -> None:
     faults: list[int | str] = ["close", 400, 403, 410, 413, 500]
 
     def nexts(number: int) -> int | str:
@@ -183,7 +181,7 @@ async def test_an_error_that_is_not_taken_and_the_next_works() -> None:
         assert [kind for kind, _ in api.errors] == ["KeyError"] * (len(faults) + 1)
 
 
-async def test_what_is_in_flight_is_finished_when_lambda_has_done_with_the_environment() -> None:
+async def test_invocations_in_flight_finish_when_lambda_ends_the_environment() -> None:
     def nexts(number: int) -> int | str:
         return "invoke" if number == 1 else 410
 
@@ -193,7 +191,7 @@ async def test_what_is_in_flight_is_finished_when_lambda_has_done_with_the_envir
         assert api.asked == 2
 
 
-async def test_an_api_that_is_not_there() -> None:
+async def test_an_unreachable_api() -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",

@@ -19,8 +19,6 @@ from tests.hosts.conftest import API_KEY, identity
 from tests.issuer import Issuer
 from tests.servers import ROOT, ServerProcess, running_model
 
-pytestmark = pytest.mark.anyio
-
 STORE = "examples/store/seawall.toml"
 QUESTION = "Where is my order #W1005754?"
 MODES: dict[str, dict[str, Any]] = {
@@ -121,9 +119,9 @@ async def test_it_answers_streams_keeps_its_session_and_drains(
         assert pieces >= 2  # however many the machine had the time for
         shown = await client.get(f"/sessions/{session}", cast_to=dict[str, object])
         assert shown["version"] == 2
-        async with client_of(site, "wrong") as stranger:
+        async with client_of(site, "wrong") as other:
             with pytest.raises(openai.AuthenticationError):
-                await stranger.models.list()
+                await other.models.list()
         # A turn in flight is finished, and durable, when the environment is to end.
         running_turn = asyncio.create_task(
             client.chat.completions.create(
@@ -145,18 +143,18 @@ async def test_it_answers_streams_keeps_its_session_and_drains(
 async def test_no_more_connections_to_the_model_than_invocations_at_once(
     mode: str, connections: int, tmp_path: Path, model: ServerProcess, issuer: Issuer
 ) -> None:
-    """`warm` is 2: a thousand environments would open two thousand, and use half of them."""
+    """`warm_connections` is 2: a thousand environments would open two thousand, and use half of them."""
     stats = f"{model.url.removesuffix('/v1')}/sim/stats"
     async with httpx2.AsyncClient() as asking:
         before = (await asking.get(stats)).json()["accepted"]
         async with store(tmp_path, model, issuer, **MODES[mode]) as site:
             bearer = {"authorization": f"Bearer {issuer.token('ada')}"}
-            told = await site.client.post("/v1/turns", json={"text": "hello"}, headers=bearer)
-            assert told.status_code == 200
+            result = await site.client.post("/v1/turns", json={"text": "hello"}, headers=bearer)
+            assert result.status_code == 200
         assert (await asking.get(stats)).json()["accepted"] - before == connections
 
 
-async def test_a_turn_in_the_background_is_done_before_the_environment_is_frozen(
+async def test_a_background_turn_is_completed_before_the_environment_is_frozen(
     tmp_path: Path, model: ServerProcess, issuer: Issuer
 ) -> None:
     async with store(tmp_path, model, issuer) as site:
@@ -165,14 +163,12 @@ async def test_a_turn_in_the_background_is_done_before_the_environment_is_frozen
             "/v1/turns", json={"text": "Take your time", "background": True}, headers=bearer
         )
         assert accepted.status_code == 202
-        told = await site.client.get(accepted.json()["events"], headers=bearer)
-        assert "turn.completed" in told.text
+        result = await site.client.get(accepted.json()["events"], headers=bearer)
+        assert "turn.completed" in result.text
         assert site.function.stats().started == 1
 
 
-async def test_a_turn_that_takes_longer_than_the_function_may(
-    tmp_path: Path, issuer: Issuer
-) -> None:
+async def test_a_turn_that_exceeds_the_functions_timeout(tmp_path: Path, issuer: Issuer) -> None:
     with running_model("--first-token", "30", "--duration", "31") as slow:
         async with store(tmp_path, slow, issuer, timeout_seconds=2) as site:
             bearer = {"authorization": f"Bearer {issuer.token('ada')}"}
@@ -205,12 +201,14 @@ async def test_a_direct_turn(tmp_path: Path, model: ServerProcess, issuer: Issue
     turn = {"text": QUESTION, "principal": {"tenant": "acme", "subject": "ada"}}
     admitted = {"SEAWALL_LAMBDA_DIRECT": "true"}
     async with store(tmp_path, model, issuer, variables=admitted) as site:
-        told = await site.invoke(turn)
-        assert told["text"]
-        next_told = await site.invoke(turn | {"session": told["session"], "idempotency_key": "k"})
-        assert next_told["version"] == 2
-        replayed = await site.invoke(turn | {"session": told["session"], "idempotency_key": "k"})
-        assert (replayed["turn"], replayed["replayed"]) == (next_told["turn"], True)
+        result = await site.invoke(turn)
+        assert result["text"]
+        next_result = await site.invoke(
+            turn | {"session": result["session"], "idempotency_key": "k"}
+        )
+        assert next_result["version"] == 2
+        replayed = await site.invoke(turn | {"session": result["session"], "idempotency_key": "k"})
+        assert (replayed["turn"], replayed["replayed"]) == (next_result["turn"], True)
         for wrong, kind in [
             (turn | {"session": "ses_nobody"}, "session-not-found"),
             (turn | {"principal": {"tenant": "", "subject": "x"}}, "invalid-field"),
@@ -247,8 +245,8 @@ async def test_a_batch_of_turns_from_sqs(
                 record(4, good),
             ]
         }
-        told = await site.invoke(batch)
-        failed = {each["itemIdentifier"] for each in told["batchItemFailures"]}
+        result = await site.invoke(batch)
+        failed = {each["itemIdentifier"] for each in result["batchItemFailures"]}
         assert failed == {"m-2", "m-3"}
         await site.invoke({"Records": [record(1, good)]})  # SQS delivers at least once
         listed = await site.client.get(
@@ -263,12 +261,12 @@ async def test_a_batch_of_turns_from_sqs(
                 record(8, good, MessageGroupId="b"),
             ]
         }
-        told = await site.invoke(fifo)
-        failed = {each["itemIdentifier"] for each in told["batchItemFailures"]}
+        result = await site.invoke(fifo)
+        failed = {each["itemIdentifier"] for each in result["batchItemFailures"]}
         assert failed == {"m-6", "m-7"}
 
 
-async def test_an_authorizers_claims_say_who_is_asking(
+async def test_the_claims_of_an_authorizer_identify_the_caller(
     tmp_path: Path, model: ServerProcess, issuer: Issuer
 ) -> None:
     def event(**claims: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ HANDED_ON = {
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[ServerProcess]:
-    """A server as it runs in an execution environment: one worker, and nobody is anonymous."""
+    """A server as in an execution environment: one worker, without anonymous access."""
     digest = hashlib.sha256(KEY.encode()).hexdigest()
     with (
         running_model("--first-token", "0.05", "--duration", "0.5") as model,
@@ -55,7 +55,7 @@ def tree(pid: int) -> list[int]:
     return [pid, *(each for child in listed for each in tree(int(child)))]
 
 
-def test_it_is_ready_streams_outlives_being_frozen_and_drains(served: ServerProcess) -> None:
+def test_the_web_adapter_streams_survives_a_freeze_and_drains(served: ServerProcess) -> None:
     with httpx2.Client(base_url=served.url, headers=HANDED_ON, timeout=20) as client:
         assert client.get("/readyz").status_code == 200
         turn = {"text": "Hello", "stream": True}
@@ -65,12 +65,12 @@ def test_it_is_ready_streams_outlives_being_frozen_and_drains(served: ServerProc
             assert answer.status_code == 200
             assert answer.headers["transfer-encoding"] == "chunked"
             began, first, last = time.monotonic(), 0.0, 0.0
-            told = b""
+            received = b""
             for piece in answer.iter_raw():
-                told += piece
+                received += piece
                 last = time.monotonic() - began
-                first = first or (last if b"text.delta" in told else 0.0)
-        assert b"turn.completed" in told
+                first = first or (last if b"text.delta" in received else 0.0)
+        assert b"turn.completed" in received
         assert last - first > 0.2  # of the half second that the model writes
         processes = tree(served.process.pid)
         for pid in processes:

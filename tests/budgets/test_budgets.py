@@ -1,21 +1,16 @@
-"""Budgets without servers: prices, calendar, how far several pods can overdraw, what survives."""
+"""Budgets without servers: prices, calendar, overdraft of several processes, restarts."""
 
 import asyncio
 import random
-from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.budgets.budgets import Budgets
-from seawall.budgets.calendar import day_window, month_window
-from seawall.budgets.prices import cost_of
-from seawall.budgets.settings import BudgetLimits, BudgetSettings, PriceSettings
+from seawall.budgets.budgets import Budgets, day_window, month_window, read_budgets
+from seawall.budgets.settings import BudgetLimits, BudgetSettings, PriceSettings, cost_of
 from seawall.budgets.spending import Spending
-from seawall.budgets.state import read_budgets
 from seawall.errors import BudgetExhausted, StoreUnavailable
 from seawall.storage.memory_counters import MemoryCounters
 from seawall.turn import Usage
@@ -26,7 +21,7 @@ HOUR = 3_600.0
 
 
 class Clock:
-    """Time that tests move."""
+    """A clock that tests move."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -39,22 +34,14 @@ def daily(tokens: int, **tenants: BudgetLimits) -> BudgetSettings:
     return BudgetSettings(default=BudgetLimits(tokens_per_day=tokens), tenants=tenants)
 
 
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    async def whole() -> None:
-        async with asyncio.timeout(60):
-            await scenario
-
-    asyncio.run(whole())
-
-
 async def spend(budgets: Budgets, tokens: int, *, cost: int = 0, tenant: str = "acme") -> None:
-    """One turn from beginning to end, of two model calls."""
+    """One whole turn with two model calls."""
     spending = Spending(budgets, metered=True)
     await spending.reserve(tenant)
     try:
         for part in (tokens // 3, tokens - tokens // 3):
             await asyncio.sleep(0)
-            spending.spent("m", Usage(part, 0, 1), cost // 2, estimated=False)
+            spending.charge("m", Usage(part, 0, 1), cost // 2, estimated=False)
     finally:
         spending.close()
 
@@ -76,7 +63,7 @@ def test_prices() -> None:
 
 
 @given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)))  # noqa: DTZ001 - made UTC below
-def test_windows_are_those_of_the_calendar(naive: datetime) -> None:
+def test_windows_are_calendar_days_and_months(naive: datetime) -> None:
     now = naive.replace(tzinfo=UTC).timestamp()
     for window, name in ((day_window(now), "%Y-%m-%d"), (month_window(now), "%Y-%m")):
         assert window.starts <= now < window.ends
@@ -87,149 +74,126 @@ def test_windows_are_those_of_the_calendar(naive: datetime) -> None:
         assert datetime.fromtimestamp(window.ends, UTC).strftime(name) != window.name
 
 
-def test_a_budget_is_used_to_its_end_and_then_refused() -> None:
-    async def scenario() -> None:
-        clock = Clock()
-        counters = Shaky(clock)
-        limits = daily(100_000, other=BudgetLimits(tokens_per_day=1_000))
-        budgets = Budgets(limits, counters, clock=clock)
-        turns = 0
-        with pytest.raises(BudgetExhausted) as told:
-            for _ in range(1_000):
-                await spend(budgets, 400)
-                turns += 1
-        assert turns == 250
-        assert told.value.field == "budget.tokens_per_day"
-        assert told.value.retry_after == 12 * HOUR
-        assert "2026-11-26T00:00:00Z" in str(told.value)
-        assert counters.calls / turns < 0.1
-        asked = counters.calls
-        for _ in range(50):  # those who are refused cost nothing either
-            with pytest.raises(BudgetExhausted):
-                await spend(budgets, 400)
-        assert counters.calls - asked <= 1
-        await spend(budgets, 400, tenant="other")
-        clock.now += 12 * HOUR
-        await spend(budgets, 400)
-        await budgets.close()
-
-    run(scenario())
-
-
-def test_what_was_spent_survives_and_what_was_not_goes_back() -> None:
-    async def scenario() -> None:
-        clock = Clock()
-        counters = MemoryCounters(clock)
-        limits = daily(10_000)
-        for _ in range(3):  # three lives of a server
-            budgets = Budgets(limits, counters, clock=clock)
-            await spend(budgets, 1_234)
-            assert await used(counters, limits) > 1_234
-            await budgets.close()
-        assert await used(counters, limits) == 3 * 1_234
-
-    run(scenario())
-
-
-def test_money_and_the_budget_that_renews_last() -> None:
-    async def scenario() -> None:
-        clock = Clock()
-        limits = BudgetSettings(default=BudgetLimits(money_per_day=0.5, money_per_month=1.2))
-        counters = MemoryCounters(clock)
-        budgets = Budgets(limits, counters, highest_token_price=15_000, clock=clock)
-        for day, (turns, field, hours) in enumerate(
-            [(5, "day", 12), (5, "day", 12), (2, "month", 84)]
-        ):
-            clock.now = NOW + day * 24 * HOUR
-            done = 0
-            with pytest.raises(BudgetExhausted) as told:
-                for _ in range(20):
-                    await spend(budgets, 100, cost=100_000_000)
-                    done += 1
-            assert (done, told.value.field) == (turns, f"budget.money_per_{field}")
-            assert told.value.retry_after == hours * HOUR
-        await budgets.close()
-        states = await read_budgets(limits, counters, "acme", clock.now)
-        assert [(each.budget, round(each.used, 9)) for each in states] == [
-            ("money_per_day", 0.2),
-            ("money_per_month", 1.2),
-        ]
-
-    run(scenario())
-
-
-def test_a_turn_that_is_cut_off_has_spent_what_it_spent() -> None:
-    async def scenario() -> None:
-        clock = Clock()
-        counters = MemoryCounters(clock)
-        budgets = Budgets(daily(10_000), counters, clock=clock)
-
-        async def cut_off() -> None:
-            spending = Spending(budgets, metered=True)
-            await spending.reserve("acme")
-            try:
-                spending.spent("m", Usage(700, 77, 1), 0, estimated=True)
-                await asyncio.Event().wait()
-            finally:
-                spending.close()
-
-        task = asyncio.create_task(cut_off())
-        await asyncio.sleep(0.01)
-        task.cancel()
-        await asyncio.wait([task])
-        await budgets.close()
-        assert await used(counters, daily(10_000)) == 777
-
-    run(scenario())
-
-
-def test_a_tenant_without_a_limit_is_not_asked_about() -> None:
-    async def scenario() -> None:
-        counters = Shaky(Clock())
-        limits = daily(0, free=BudgetLimits())
-        budgets = Budgets(limits, counters)
-        await spend(budgets, 10**9, tenant="free")
-        assert counters.calls == 0
+async def test_turns_are_refused_when_the_budget_is_used_up() -> None:
+    clock = Clock()
+    counters = Shaky(clock)
+    limits = daily(100_000, other=BudgetLimits(tokens_per_day=1_000))
+    budgets = Budgets(limits, counters, clock=clock)
+    turns = 0
+    with pytest.raises(BudgetExhausted) as caught:
+        for _ in range(1_000):
+            await spend(budgets, 400)
+            turns += 1
+    assert turns == 250
+    assert caught.value.field == "budget.tokens_per_day"
+    assert caught.value.retry_after == 12 * HOUR
+    assert "2026-11-26T00:00:00Z" in str(caught.value)
+    assert counters.calls / turns < 0.1
+    asked = counters.calls
+    for _ in range(50):  # refused turns cost nothing either
         with pytest.raises(BudgetExhausted):
-            await spend(budgets, 1)
-        await budgets.close()
-
-    run(scenario())
-
-
-def test_while_nobody_can_tell_a_turn_spends_what_is_in_hand_and_no_more() -> None:
-    async def scenario() -> None:
-        clock = Clock()
-        counters = Shaky(clock)
-        budgets = Budgets(daily(10_000), counters, clock=clock)
-        await spend(budgets, 1_000)
-        counters.down = True
-        with pytest.raises(StoreUnavailable):
-            for _ in range(100):
-                await spend(budgets, 1_000)
-        counters.down = False
-        clock.now += 2
-        await spend(budgets, 1_000)
-        await budgets.close()
-
-    run(scenario())
+            await spend(budgets, 400)
+    assert counters.calls - asked <= 1
+    await spend(budgets, 400, tenant="other")
+    clock.now += 12 * HOUR
+    await spend(budgets, 400)
+    await budgets.close()
 
 
-def test_those_who_have_not_been_here_for_long_give_back_theirs() -> None:
-    async def scenario() -> None:
-        clock = Clock()
-        counters = MemoryCounters(clock)
-        limits = daily(10_000)
+async def test_spending_survives_and_the_unspent_rest_is_returned() -> None:
+    clock = Clock()
+    counters = MemoryCounters(clock)
+    limits = daily(10_000)
+    for _ in range(3):  # three lives of a server
         budgets = Budgets(limits, counters, clock=clock)
-        await spend(budgets, 100)
-        clock.now += 1_000
-        await spend(budgets, 100, tenant="somebody")
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert await used(counters, limits) == 100
+        await spend(budgets, 1_234)
+        assert await used(counters, limits) > 1_234
         await budgets.close()
+    assert await used(counters, limits) == 3 * 1_234
 
-    run(scenario())
+
+async def test_money_and_the_budget_that_renews_last() -> None:
+    clock = Clock()
+    limits = BudgetSettings(default=BudgetLimits(money_per_day=0.5, money_per_month=1.2))
+    counters = MemoryCounters(clock)
+    budgets = Budgets(limits, counters, highest_token_price=15_000, clock=clock)
+    for day, (turns, field, hours) in enumerate([(5, "day", 12), (5, "day", 12), (2, "month", 84)]):
+        clock.now = NOW + day * 24 * HOUR
+        done = 0
+        with pytest.raises(BudgetExhausted) as caught:
+            for _ in range(20):
+                await spend(budgets, 100, cost=100_000_000)
+                done += 1
+        assert (done, caught.value.field) == (turns, f"budget.money_per_{field}")
+        assert caught.value.retry_after == hours * HOUR
+    await budgets.close()
+    states = await read_budgets(limits, counters, "acme", clock.now)
+    assert [(each.budget, round(each.used, 9)) for each in states] == [
+        ("money_per_day", 0.2),
+        ("money_per_month", 1.2),
+    ]
+
+
+async def test_a_cancelled_turn_is_charged() -> None:
+    clock = Clock()
+    counters = MemoryCounters(clock)
+    budgets = Budgets(daily(10_000), counters, clock=clock)
+
+    async def cut_off() -> None:
+        spending = Spending(budgets, metered=True)
+        await spending.reserve("acme")
+        try:
+            spending.charge("m", Usage(700, 77, 1), 0, estimated=True)
+            await asyncio.Event().wait()
+        finally:
+            spending.close()
+
+    task = asyncio.create_task(cut_off())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait([task])
+    await budgets.close()
+    assert await used(counters, daily(10_000)) == 777
+
+
+async def test_a_tenant_without_a_limit_does_not_use_the_counter() -> None:
+    counters = Shaky(Clock())
+    limits = daily(0, free=BudgetLimits())
+    budgets = Budgets(limits, counters)
+    await spend(budgets, 10**9, tenant="free")
+    assert counters.calls == 0
+    with pytest.raises(BudgetExhausted):
+        await spend(budgets, 1)
+    await budgets.close()
+
+
+async def test_without_the_counter_turns_spend_only_what_was_granted() -> None:
+    clock = Clock()
+    counters = Shaky(clock)
+    budgets = Budgets(daily(10_000), counters, clock=clock)
+    await spend(budgets, 1_000)
+    counters.down = True
+    with pytest.raises(StoreUnavailable):
+        for _ in range(100):
+            await spend(budgets, 1_000)
+    counters.down = False
+    clock.now += 2
+    await spend(budgets, 1_000)
+    await budgets.close()
+
+
+async def test_idle_tenants_return_their_share() -> None:
+    clock = Clock()
+    counters = MemoryCounters(clock)
+    limits = daily(10_000)
+    budgets = Budgets(limits, counters, clock=clock)
+    await spend(budgets, 100)
+    clock.now += 1_000
+    await spend(budgets, 100, tenant="other")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert await used(counters, limits) == 100
+    await budgets.close()
 
 
 @settings(max_examples=150, deadline=None)
@@ -239,10 +203,10 @@ def test_those_who_have_not_been_here_for_long_give_back_theirs() -> None:
     turns=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3_000)), max_size=100),
     seed=st.integers(0, 2**32),
 )
-def test_what_pods_overdraw_together_is_bounded_and_counted(
+def test_the_overdraft_of_all_processes_is_bounded_and_counted(
     *, pods: int, limit: int, turns: list[tuple[int, int]], seed: int
 ) -> None:
-    """However turns run side by side: by no more than those cost that run at once on each pod."""
+    """For any interleaving: by at most the cost of the turns in flight per process."""
     chance = random.Random(seed)
 
     async def scenario() -> None:
@@ -266,7 +230,7 @@ def test_what_pods_overdraw_together_is_bounded_and_counted(
             try:
                 for _ in range(chance.randrange(8)):
                     await asyncio.sleep(0)
-                spending.spent("m", Usage(tokens, 0, 1), 0, estimated=False)
+                spending.charge("m", Usage(tokens, 0, 1), 0, estimated=False)
                 spent += tokens
             finally:
                 running[pod] -= tokens
@@ -281,23 +245,20 @@ def test_what_pods_overdraw_together_is_bounded_and_counted(
         assert spent <= limit + sum(most)
         assert await used(counters, limits) == spent
 
-    run(scenario())
+    asyncio.run(scenario())
 
 
-def test_what_is_only_set_aside_is_told_as_such() -> None:
-    async def scenario() -> None:
-        clock = Clock()
-        budgets = Budgets(daily(1_500), MemoryCounters(clock), clock=clock)
-        running = [Spending(budgets) for _ in range(2)]
-        for each in running:
-            await each.reserve("acme")
-        with pytest.raises(BudgetExhausted) as told:
-            await spend(budgets, 10)
-        assert told.value.retry_after == 5
-        assert "set aside" in str(told.value)
-        for each in running:
-            each.close()
+async def test_a_reserved_rest_is_reported_as_such() -> None:
+    clock = Clock()
+    budgets = Budgets(daily(1_500), MemoryCounters(clock), clock=clock)
+    running = [Spending(budgets) for _ in range(2)]
+    for each in running:
+        await each.reserve("acme")
+    with pytest.raises(BudgetExhausted) as caught:
         await spend(budgets, 10)
-        await budgets.close()
-
-    run(scenario())
+    assert caught.value.retry_after == 5
+    assert "reserved for" in str(caught.value)
+    for each in running:
+        each.close()
+    await spend(budgets, 10)
+    await budgets.close()

@@ -1,4 +1,4 @@
-"""Budgets in whole turns, with models of our own: what is asked when, and what is charged."""
+"""Budgets in whole turns with scripted models: when the budget is checked, what is charged."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from seawall import Orchestrator, Principal
-from seawall.budgets.state import BudgetState, read_budgets
+from seawall.budgets.budgets import BudgetState, read_budgets
 from seawall.config import parse_settings
 from seawall.errors import ConfigError, UpstreamFailed
 from seawall.events import (
@@ -53,7 +53,7 @@ instructions = "Help."
 
 
 class Counted:
-    """Answers always the same, and counts how often it is asked."""
+    """Returns a constant answer, and counts its calls."""
 
     def __init__(self, text: str, usage: Usage, failure: Exception | None = None) -> None:
         self._text = text
@@ -100,12 +100,12 @@ async def ask(app: Orchestrator, key: str | None = None) -> list[Event]:
 
 
 async def budget(app: Orchestrator) -> BudgetState:
-    counters = await open_counters(app.settings.sessions, app.store)
+    counters = await open_counters(app.settings.sessions, app.engine.store)
     [state] = await read_budgets(app.settings.budgets, counters, "acme", time.time())
     return state
 
 
-def test_the_guess_of_an_intent_is_charged_and_a_replay_is_not(tmp_path: Path) -> None:
+def test_intent_detection_is_charged_and_a_replay_is_not(tmp_path: Path) -> None:
     guesser = Counted("greeting", Usage(90, 10, 1))
     model = Counted("Good day", Usage(300, 100, 1))
 
@@ -130,7 +130,7 @@ def test_the_guess_of_an_intent_is_charged_and_a_replay_is_not(tmp_path: Path) -
     play(tmp_path, guesser, model, scenario)
 
 
-def test_what_a_turn_that_failed_had_written_is_charged(tmp_path: Path) -> None:
+def test_a_failed_turn_is_charged_for_its_output(tmp_path: Path) -> None:
     guesser = Counted("none", Usage(10, 1, 1))
     model = Counted("x" * 400, Usage(), UpstreamFailed("It broke off."))
 
@@ -151,11 +151,11 @@ def test_what_a_turn_that_failed_had_written_is_charged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("money_per_day = 1.0", r"seawall.toml:\d+: models.default.price: must be set, since"),
+        ("money_per_day = 1.0", r"seawall.toml:\d+: models.default.price: must be set, because"),
         ("tokens_per_day = -1", "budgets.default.tokens_per_day"),
     ],
 )
-def test_what_does_not_agree_is_told(text: str, message: str) -> None:
+def test_contradicting_settings_are_reported(text: str, message: str) -> None:
     base = '[models.default]\nbase_url = "http://h/v1"\nmodel = "m"\n'
     with pytest.raises(ConfigError, match=message):
         parse_settings(f"{base}[budgets.default]\n{text}\n")

@@ -1,4 +1,4 @@
-"""Turns of different deadlines that wait for one answer."""
+"""Turns with different deadlines that wait for one answer."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -38,43 +38,40 @@ class Slow:
         """Nothing to do."""
 
 
-def test_the_deadline_of_each_is_its_own() -> None:
-    """Also of the one who asked first: the others go on waiting."""
+async def test_the_deadline_of_each_is_its_own() -> None:
+    """Also the deadline of the first caller: the others continue to wait."""
 
-    async def scenario() -> None:
-        model = Slow()
-        agents = {"a": build_agent("a", instructions="Help.", model=model)}
-        declared = {"a": AnswerCacheSettings(60)}
-        cache = AnswerCache(declared, agents, CacheLimits(), seconds=30)
+    model = Slow()
+    agents = {"a": build_agent("a", instructions="Help.", model=model)}
+    declared = {"a": AnswerCacheSettings(60)}
+    cache = AnswerCache(declared, agents, CacheLimits(), seconds=30)
 
-        async def ask(seconds: float, heard: list[Event]) -> Answer:
-            async def emit(*events: Event) -> None:
-                heard.extend(events)
+    async def ask(seconds: float, heard: list[Event]) -> Answer:
+        async def emit(*events: Event) -> None:
+            heard.extend(events)
 
-            turn = AgentTurn(
-                turn="t",
-                session="s",
-                principal=Principal("acme", "ada"),
-                history=(UserMessage("Do you sell tents?"),),
-                effect_key="k",
-                deadline=asyncio.get_running_loop().time() + seconds,
-                state={},
-            )
-            return await cache.answer("a", turn, emit)
+        turn = AgentTurn(
+            turn="t",
+            session="s",
+            principal=Principal("acme", "ada"),
+            history=(UserMessage("Do you sell tents?"),),
+            effect_key="k",
+            deadline=asyncio.get_running_loop().time() + seconds,
+            state={},
+        )
+        return await cache.answer("a", turn, emit)
 
-        first: list[Event] = []
-        second: list[Event] = []
-        ends = await asyncio.gather(ask(0.2, first), ask(20, second), return_exceptions=True)
-        assert isinstance(ends[0], DeadlineExceeded)
-        assert isinstance(ends[1], Answer)
-        assert (first, second, model.asked) == ([], [TextDelta("Yes.")], 1)
-        assert (ends[1].usage, ends[1].cached) == (Usage(3, 2, 1), False)  # nobody else pays it
-        third = await ask(20, [])
-        assert (third.usage, third.cached, model.asked) == (Usage(), True, 1)
-        with pytest.raises(DeadlineExceeded):
-            await cache.answer("a", _other(), _nowhere)
-
-    asyncio.run(scenario())
+    first: list[Event] = []
+    second: list[Event] = []
+    ends = await asyncio.gather(ask(0.2, first), ask(20, second), return_exceptions=True)
+    assert isinstance(ends[0], DeadlineExceeded)
+    assert isinstance(ends[1], Answer)
+    assert (first, second, model.asked) == ([], [TextDelta("Yes.")], 1)
+    assert (ends[1].usage, ends[1].cached) == (Usage(3, 2, 1), False)  # charged once
+    third = await ask(20, [])
+    assert (third.usage, third.cached, model.asked) == (Usage(), True, 1)
+    with pytest.raises(DeadlineExceeded):
+        await cache.answer("a", _other(), _nowhere)
 
 
 def _other() -> AgentTurn:

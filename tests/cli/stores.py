@@ -1,4 +1,4 @@
-"""Stores with something in them."""
+"""Stores with sessions."""
 
 import asyncio
 from pathlib import Path

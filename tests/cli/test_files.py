@@ -1,4 +1,4 @@
-"""Every file that a command is given may be anything: one line says what is wrong with which."""
+"""Commands report an unusable file in one line that names it."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from seawall.cli.main import main
 from seawall.errors import ConfigError
-from seawall.lab.sim_model.fault_file import load_faults
+from seawall.lab.sim_model.faults import load_faults
 from seawall.lab.sim_model.script import load_script
 
 SURGE = ("surge", "http://127.0.0.1:1")
@@ -53,7 +53,7 @@ def outcome(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> tuple
 
 @pytest.mark.parametrize("content", [*CONTENTS, "folder"])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_whatever_a_file_is_one_line_names_it(
+def test_an_unusable_file_is_named_in_one_line(
     name: str, content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / name
@@ -71,7 +71,7 @@ def test_whatever_a_file_is_one_line_names_it(
 
 
 @pytest.mark.parametrize("content", [*CONTENTS, "folder"])
-def test_scripts_of_the_simulated_model_too(content: str, tmp_path: Path) -> None:
+def test_an_unusable_script_of_the_simulated_model_is_named(content: str, tmp_path: Path) -> None:
     path = tmp_path / "script"
     if content == "folder":
         path.mkdir()

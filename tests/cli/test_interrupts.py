@@ -1,4 +1,4 @@
-"""Ctrl-C: what was done is said, compiled code does not hold it up, and nothing is a traceback."""
+"""Ctrl-C: results so far are reported, compiled code is stopped at once, no traceback."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ DONE = Answer(
 
 
 def half(request: Request) -> Answer | Hang:
-    """Only some customers are answered."""
+    """Answer only some users."""
     return DONE if b"customer 0." in request.body or b"customer 1." in request.body else HANG
 
 
@@ -47,26 +47,26 @@ async def surge(handler: Handler, *words: str, interrupts: int) -> tuple[int, st
 
 
 @pytest.mark.parametrize("crowd", ["open", "closed"])
-def test_an_interrupted_surge_says_what_was_done(crowd: str) -> None:
-    words = ("--rate", "40", "--for", "60s") if crowd == "open" else ("--customers", "4")
-    status, out, errors, took = asyncio.run(surge(half, *words, interrupts=1))
+async def test_an_interrupted_surge_reports_its_results(crowd: str) -> None:
+    words = ("--rate", "40", "--for", "60s") if crowd == "open" else ("--users", "4")
+    status, out, errors, took = await surge(half, *words, interrupts=1)
     assert (status, "Traceback" in errors) == (130, False)
     assert "2 of 2 turns completed, 0 refused, 0 failed, interrupted with " in out
     assert took < 5.0
 
 
-def test_an_interrupted_surge_says_it_in_json_and_html_too(tmp_path: Path) -> None:
+async def test_an_interrupted_surge_reports_in_json_and_html(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     words = ("--at-once", "6", "--json", "--html", str(page))
-    status, out, _, _ = asyncio.run(surge(half, *words, interrupts=1))
+    status, out, _, _ = await surge(half, *words, interrupts=1)
     figures = json.loads(out)
     assert (status, figures["completed"], figures["failed"]) == (130, 2, 0)
     assert figures["interrupted"] == {"unsent": 0, "abandoned": 4}
     assert "interrupted with 0 not sent and 4 in flight" in page.read_text()
 
 
-def test_a_second_interrupt_ends_a_surge_at_once() -> None:
-    status, out, errors, took = asyncio.run(surge(half, "--at-once", "6", interrupts=2))
+async def test_a_second_interrupt_ends_a_surge_at_once() -> None:
+    status, out, errors, took = await surge(half, "--at-once", "6", interrupts=2)
     assert (status, "Traceback" in errors, took < 3.0) == (130, False, True)
     assert out == "" or "interrupted" in out  # where the first was quicker than the second
 

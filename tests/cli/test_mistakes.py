@@ -1,4 +1,4 @@
-"""Mistakes at the command line are one line each, with the way out; never a traceback."""
+"""Mistakes at the command line: one line that says what to do, never a traceback."""
 
 import json
 import os
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from seawall.cli.arguments import move_options_first
 from seawall.cli.main import main
-from seawall.cli.parser import move_options_first
 
 SURGE = ("surge", "http://127.0.0.1:1")
 WRONG = {
@@ -27,6 +27,7 @@ WRONG = {
     (*SURGE, "--at-once", "0"): "--at-once: must be a whole number from 1 to 100000",
     (*SURGE, "--at-once", "1", "--speed", "0"): "--speed: must be a number more than 0",
     (*SURGE, "--at-once", "1", "--speed", "nan"): "--speed: must be a number more than 0",
+    (*SURGE, "--users", "-2"): "--users: must be a whole number from 1",
     (*SURGE, "--customers", "-2"): "--customers: must be a whole number from 1",
     (*SURGE, "--rate", "1e999"): "--rate: '1e999' is not a finite number",
     (*SURGE, "--rate", "nan"): "--rate: 'nan' is not a finite number",
@@ -37,7 +38,7 @@ WRONG = {
     ("lab", "lambda", "x:y", "--timeout", "0"): "--timeout: must be a number more than 0",
     ("lab", "lambda", "x:y", "--idle", "inf"): "--idle: must be a number more than 0",
     ("lab", "up", "pods=2", "--chunks", "0"): "--chunks: must be a whole number from 1",
-    ("lab", "compare", "--most", "0"): "--most: must be a whole number from 1",
+    ("lab", "compare", "--max-turns", "0"): "--max-turns: must be a whole number from 1",
     ("lab", "calibrate", "--pods", "0"): "--pods: must be a whole number from 1",
     ("intents", "eval", "x.csv", "--held-out", "0"): "--held-out: must be a number more than 0",
     ("intents", "eval", "x.csv", "--shots", "-1"): "--shots: must be a whole number from 1",
@@ -49,7 +50,7 @@ WRONG = {
     ("plan", "--daily", "-5"): "daily: '-5' is negative",
     ("plan", "--daily", "0.01"): "arrivals: 0.01 requests a day; it takes at least 1",
     ("plan", "--daily", "1e30"): "requests are to be simulated at a time; at most 100,000,000",
-    ("plan", "--spike", "0@20s"): "arrivals: nobody comes",
+    ("plan", "--spike", "0@20s"): "arrivals: no requests",
     ("plan", "--spike", "1e9@20s"): "requests are to be simulated at a time",
     ("plan", "--duration", "0s"): "service: requests take no time",
     ("serve", "--prot", "1"): 'unrecognized arguments: --prot; did you mean "--port"?',
@@ -63,7 +64,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("words", WRONG, ids=lambda words: " ".join(words)[:50])
-def test_a_wrong_option_is_named_with_what_it_takes(
+def test_a_wrong_option_is_named_with_its_values(
     words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     try:
@@ -76,7 +77,7 @@ def test_a_wrong_option_is_named_with_what_it_takes(
     assert max(len(line) for line in errors.splitlines()) < 400
 
 
-def test_options_of_all_commands_stand_anywhere() -> None:
+def test_global_options_may_follow_the_command() -> None:
     names = ["--log-level", "--log-format"]
     words = ["serve", "x.toml", "--log-level", "debug", "--port", "1", "--log-format=json"]
     front = ["--log-level=debug", "--log-format=json", "serve", "x.toml", "--port", "1"]
@@ -112,7 +113,7 @@ def seawall(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "output"),
     [
         (
             "SEAWALL_LOG_LEVEL",
@@ -129,12 +130,10 @@ def seawall(
         ),
     ],
 )
-def test_a_wrong_variable_of_the_logs_is_blamed(
-    name: str, value: str, said: str, tmp_path: Path
-) -> None:
+def test_a_wrong_log_variable_is_named(name: str, value: str, output: str, tmp_path: Path) -> None:
     done = seawall("keys", "new", "--tenant", "a", "--subject", "b",
                    folder=tmp_path, environment={name: value})  # fmt: skip
-    assert done.stderr.decode() == f"seawall: {said}\n"
+    assert done.stderr.decode() == f"seawall: {output}\n"
     assert (done.returncode, done.stdout) == (2, b"")
 
 
@@ -154,7 +153,7 @@ def test_ascii_output_is_escaped_and_json_stays_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shell", ["| true", "| head -c 1 >/dev/null", ">&-", ">/dev/full"])
-def test_output_that_nobody_takes_is_no_traceback(shell: str, tmp_path: Path) -> None:
+def test_closed_output_is_no_traceback(shell: str, tmp_path: Path) -> None:
     done = seawall("keys", "new", "--tenant", "a", "--subject", "b", "--json",
                    folder=tmp_path, shell=shell)  # fmt: skip
     assert b"Traceback" not in done.stderr
@@ -165,23 +164,23 @@ def test_output_that_nobody_takes_is_no_traceback(shell: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("package", "words", "said"),
+    ("package", "words", "output"),
     [
         ("uvicorn", ("serve",), "serve needs the extra 'serve': pip install 'seawall[serve]'"),
         ("numba", ("plan",), "plan needs the extra 'plan': pip install 'seawall[plan]'"),
     ],
 )
 def test_a_missing_extra_is_named(
-    package: str, words: tuple[str, ...], said: str, tmp_path: Path
+    package: str, words: tuple[str, ...], output: str, tmp_path: Path
 ) -> None:
     """The package is hidden as a module that cannot be imported."""
     (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('no {package}')\n")
     done = seawall(*words, folder=tmp_path, environment={"PYTHONPATH": str(tmp_path)})
-    assert done.stderr.decode() == f"seawall: {said} (no {package})\n"
+    assert done.stderr.decode() == f"seawall: {output} (no {package})\n"
     assert (done.returncode, done.stdout) == (2, b"")
 
 
-def test_what_a_file_says_is_escaped_on_a_terminal(
+def test_file_content_is_escaped_in_errors(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "seawall.toml"

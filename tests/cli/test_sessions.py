@@ -1,4 +1,4 @@
-"""`seawall sessions`: what an operator sees, takes out and removes."""
+"""`seawall sessions`: list, show, export, delete and erase."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def kept(folder: Path) -> set[SessionKey]:
     return set(everything_in_sqlite(folder / "kept.db"))
 
 
-def test_a_list_goes_on_by_its_cursor(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_continues_at_its_cursor(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     del folder
     seen: list[tuple[str, int]] = []
     cursor = None
@@ -47,13 +47,29 @@ def test_a_list_goes_on_by_its_cursor(folder: Path, capsys: pytest.CaptureFixtur
     assert seen == [(key.session, 2) for key in reversed(ADA)]
 
 
-def test_what_a_person_reads(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_overview_lists_the_owners(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    del folder
+    assert main(["sessions", "list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    owners = {(each["tenant"], each["subject"]): each for each in found["owners"]}
+    assert owners.keys() == {("acme", "ada"), ("acme", "eve"), ("other", "ada")}
+    assert owners["acme", "ada"]["sessions"] == 5
+    assert owners["acme", "ada"]["turns"] == 10
+    assert found["total"] == {"sessions": 7, "turns": 14, "owners": 3}
+    assert main(["sessions", "list", "--tenant", "acme", "--limit", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["tenant", "subject", "sessions", "turns", "updated"]
+    assert len(lines) == 4
+    assert lines[-2:] == ["1 more owner: see --limit", "6 sessions with 12 turns of 2 owners"]
+
+
+def test_human_readable_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     del folder
     assert main(["sessions", "list", *OF_ADA, "--limit", "2"]) == 0
     out = capsys.readouterr().out
     assert "s004" in out
     assert "s002" not in out
-    assert "There is more: --cursor " in out
+    assert "There are more: --cursor " in out
     assert main(["sessions", "show", "s001", *OF_ADA]) == 0
     out = capsys.readouterr().out
     assert "note customer: c-17" in out
@@ -64,7 +80,7 @@ def test_what_a_person_reads(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == "There are no sessions.\n"
 
 
-def test_a_customer_cannot_write_to_the_operators_terminal(
+def test_control_characters_of_users_are_escaped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("SEAWALL_SESSIONS__PATH", str(tmp_path / "kept.db"))
@@ -78,7 +94,7 @@ def test_a_customer_cannot_write_to_the_operators_terminal(
     assert r"\x1b[2J \r hidden\nline \u202e \x9b1m" in out
 
 
-def test_an_export_is_whole(folder: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_an_export_has_everything(folder: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     stored = everything_in_sqlite(folder / "kept.db")
     assert main(["sessions", "export", *OF_ADA]) == 0
     lines = capsysbinary.readouterr().out.splitlines()
@@ -111,9 +127,7 @@ def test_an_export_of_many_turns_keeps_their_order(
     assert [turn.number for turn in exported.turns] == list(range(1, 231))
 
 
-def test_deleting_takes_one_and_erasing_all_of_a_subject(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_delete_and_erase(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sessions", "delete", "s002", *OF_ADA, "--yes"]) == 0
     assert capsys.readouterr().out == "deleted s002\n"
     assert kept(folder) == {*ADA, *EVE} - {ADA[2]}
@@ -125,17 +139,17 @@ def test_deleting_takes_one_and_erasing_all_of_a_subject(
 
 
 @pytest.mark.parametrize("command", [["delete", "s001"], ["erase"]])
-def test_nothing_is_removed_unasked(folder: Path, command: list[str]) -> None:
+def test_deletion_without_a_terminal_needs_yes(folder: Path, command: list[str]) -> None:
     whole = [sys.executable, "-m", "seawall", "sessions", *command, *OF_ADA]
     done = subprocess.run(
         whole, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert "say --yes" in done.stderr
+    assert "give --yes" in done.stderr
     assert kept(folder) == {*ADA, *EVE}
 
 
-def test_on_a_terminal_it_asks(folder: Path) -> None:
+def test_deletion_on_a_terminal_asks_for_confirmation(folder: Path) -> None:
     for answer, status in ((b"\n", 1), (b"n\n", 1), (b"y\n", 0)):
         near, far = pty.openpty()
         with subprocess.Popen(
@@ -146,7 +160,7 @@ def test_on_a_terminal_it_asks(folder: Path) -> None:
             stderr=subprocess.PIPE,
         ) as process:
             assert process.stderr is not None
-            assert process.stderr.read(6) == b"Remove"
+            assert process.stderr.read(6) == b"Delete"
             os.write(near, answer)
             out, _ = process.communicate(timeout=30)
         os.close(near)
@@ -157,7 +171,7 @@ def test_on_a_terminal_it_asks(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "output"),
     [
         (["show", "s999", *OF_ADA], 1, "There is no such session."),
         (["show", "s000", "--tenant", "acme", "--subject", "bob"], 1, "There is no such session."),
@@ -166,18 +180,18 @@ def test_on_a_terminal_it_asks(folder: Path) -> None:
         (["export", *OF_ADA, "--output", "no/such/place"], 2, "cannot be written"),
     ],
 )
-def test_what_goes_wrong_is_said(
+def test_errors_are_reported(
     folder: Path,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     status: int,
-    said: str,
+    output: str,
 ) -> None:
     del folder
     assert main(["sessions", *arguments]) == status
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert said in captured.err
+    assert output in captured.err
 
 
 @pytest.mark.parametrize(
@@ -189,13 +203,13 @@ def test_what_goes_wrong_is_said(
         ["list", "--tenant", "a\nb", "--subject", "ada"],
     ],
 )
-def test_what_is_asked_wrongly_is_refused(arguments: list[str]) -> None:
+def test_wrong_arguments_are_refused(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as refusal:
         main(["sessions", *arguments])
     assert refusal.value.code == 2
 
 
-def test_looking_makes_no_database(
+def test_reading_creates_no_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "seawall.toml").write_text('[sessions]\npath = "typo.db"\n')

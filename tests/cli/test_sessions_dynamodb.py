@@ -25,7 +25,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dynamodb: str) -> str
     return new_place("dynamodb")
 
 
-def test_there_and_back_again(
+def test_migration_to_dynamodb_and_back(
     table: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill_sqlite(tmp_path / "a.db", KEYS)
@@ -37,15 +37,15 @@ def test_there_and_back_again(
     assert everything_in_sqlite(tmp_path / "a.db") == everything_in_sqlite(tmp_path / "b.db")
 
 
-def test_killed_on_the_way_it_goes_on(table: str, tmp_path: Path) -> None:
+def test_a_migration_continues_after_a_kill(table: str, tmp_path: Path) -> None:
     keys = [SessionKey(f"t{n % 3}", f"u{n % 7}", f"s{n:05}") for n in range(300)]
     fill_sqlite(tmp_path / "a.db", keys)
     command = ("sqlite:a.db", f"dynamodb:{table}", "--batch", "10", "--concurrency", "4")
     checkpoint = tmp_path / CHECKPOINT
     stop_in_the_middle(start(tmp_path, *command), checkpoint, signal.SIGKILL)
     with start(tmp_path, *command, "--verify", "--json") as process:
-        out, said = process.communicate(timeout=60)
-    assert process.returncode == 0, said
+        out, output = process.communicate(timeout=60)
+    assert process.returncode == 0, output
     figures = json.loads(out)
     assert figures["moved"] + figures["skipped"] == len(keys)
     assert figures["verification"]["same"] == len(keys)

@@ -30,7 +30,7 @@ def migrate(*arguments: str) -> int:
     return main(["sessions", "migrate", *arguments])
 
 
-def test_everything_arrives_and_is_verified(
+def test_everything_is_copied_and_verified(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill_sqlite(folder / "a.db", KEYS)
@@ -100,28 +100,28 @@ def stop_in_the_middle(
         assert process.poll() is None, process.communicate()
         time.sleep(0.002)
     process.send_signal(number)
-    _, said = process.communicate(timeout=30)
-    return process.returncode, said
+    _, output = process.communicate(timeout=30)
+    return process.returncode, output
 
 
-def test_killed_and_stopped_it_goes_on(folder: Path) -> None:
+def test_a_migration_continues_after_kill_and_interrupt(folder: Path) -> None:
     keys = [SessionKey(f"t{n % 3}", f"u{n % 7}", f"s{n:05}") for n in range(1_500)]
     fill_sqlite(folder / "a.db", keys)
     command = ("sqlite:a.db", "sqlite:b.db", "--batch", "10", "--concurrency", "2")
     checkpoint = folder / CHECKPOINT
     status, _ = stop_in_the_middle(start(folder, *command), checkpoint, signal.SIGKILL)
     assert status == -signal.SIGKILL
-    status, said = stop_in_the_middle(start(folder, *command), checkpoint, signal.SIGINT)
+    status, output = stop_in_the_middle(start(folder, *command), checkpoint, signal.SIGINT)
     assert status == 130
-    assert b"the same command goes on from here" in said
+    assert b"run the same command to continue" in output
     reached = json.loads(checkpoint.read_bytes())
     done = reached["moved"] + reached["skipped"]
     assert 0 < done < len(keys)
 
     with start(folder, *command, "--verify", "--json") as process:
-        out, said = process.communicate(timeout=60)
-    assert process.returncode == 0, said
-    assert f"going on after {done:,} sessions".encode() in said
+        out, output = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert f"continuing after {done:,} sessions".encode() in output
     figures = json.loads(out)
     assert figures["moved"] + figures["skipped"] == len(keys)
     assert figures["skipped"] <= 20  # at most the batch that each of the two cut off
@@ -140,16 +140,16 @@ def test_progress_on_a_terminal_is_one_line(folder: Path) -> None:
         stderr=far,
         check=False,
     )
-    said = os.read(near, 65_536).decode()
+    output = os.read(near, 65_536).decode()
     os.close(near)
     os.close(far)
     assert done.returncode == 0
-    assert said.count("\n") == 1
-    assert "\r40 sessions, " in said
+    assert output.count("\n") == 1
+    assert "\r40 sessions, " in output
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "output"),
     [
         (["sqlite:a.db", "sqlite:./a.db"], "are the same store"),
         (["sqlite:none.db", "sqlite:b.db"], "there is no database none.db"),
@@ -159,12 +159,12 @@ def test_progress_on_a_terminal_is_one_line(folder: Path) -> None:
         (["sqlite:a.db", "sqlite:b.db", "--checkpoint", "a.db"], "not a checkpoint"),
     ],
 )
-def test_what_goes_wrong_is_said(
-    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+def test_errors_are_reported(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], output: str
 ) -> None:
     fill_sqlite(folder / "a.db", KEYS[:1])
     assert migrate(*arguments) == 2
-    assert said in capsys.readouterr().err
+    assert output in capsys.readouterr().err
     assert not (folder / "b.db").exists()
 
 

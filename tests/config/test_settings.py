@@ -1,4 +1,4 @@
-"""What is wrong with a configuration is said with file, line and key."""
+"""Configuration: errors name file, line and key; renamed keys are accepted."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seawall.config import load_settings, parse_settings
+from seawall.config import RENAMED_KEYS, load_settings, parse_settings
 from seawall.errors import ConfigError
 
 GOOD = """
@@ -274,3 +274,80 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             load_settings(tmp_path / name, {})
         assert str(caught.value).startswith(f"{tmp_path / name}: {said}")
+
+
+OLD_NAME = "the old name will not be accepted by the next release"
+
+
+def test_the_old_name_of_a_renamed_key_is_accepted_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    text = GOOD + "[models.default.resilience]\nextra_share = 0.2\n[server]\nhold_seconds = 0.1"
+    settings = parse_settings(text, name="shop.toml")
+    assert settings.models["default"].resilience.retry_budget == 0.2
+    assert settings.server.flush_delay_seconds == 0.1
+    assert [record.getMessage().partition("; ") for record in caplog.records] == [
+        (f"shop.toml:{line}: {old}: is now called {new}", "; ", OLD_NAME)
+        for line, old, new in (
+            (9, "models.default.resilience.extra_share", "models.default.resilience.retry_budget"),
+            (11, "server.hold_seconds", "server.flush_delay_seconds"),
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SEAWALL_MODELS__DEFAULT__RESILIENCE__EXTRA_SHARE", "0.2"),
+        ("SEAWALL_MODELS__DEFAULT__RESILIENCE", "{ extra_share = 0.2 }"),
+    ],
+)
+def test_the_environment_may_use_the_old_name(
+    variable: str, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = GOOD + "[models.default.resilience]\nretry_budget = 0.9"
+    settings = parse_settings(text, environment={variable: value})
+    assert settings.models["default"].resilience.retry_budget == 0.2
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        f"{variable} (environment): models.default.resilience.extra_share: is now called "
+    )
+
+
+def test_a_value_under_an_old_name_is_blamed_by_its_line() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings("[server]\nport = 1\nhold_seconds = 'x'", name="shop.toml")
+    assert str(caught.value).startswith("shop.toml:3: server.flush_delay_seconds: Expected ")
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "said"),
+    [
+        (
+            "[server]\nwarm_up = true\nrehearse = true",
+            {},
+            "seawall.toml:3: server.rehearse: is the old name of warm_up, which is set as well",
+        ),
+        (
+            "",
+            {"SEAWALL_SERVER__REHEARSE": "true", "SEAWALL_SERVER__WARM_UP": "true"},
+            "SEAWALL_SERVER__REHEARSE (environment): server.rehearse: is the old name of warm_up",
+        ),
+    ],
+)
+def test_both_names_of_a_key_are_one_too_many(
+    text: str, environment: dict[str, str], said: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(text, environment=environment)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("old", RENAMED_KEYS)
+def test_every_renamed_key_exists_under_its_new_name(old: str) -> None:
+    path = old.replace("*", "default").split(".")
+    variable = "__".join(("SEAWALL", *path[:-1], RENAMED_KEYS[old])).upper()
+    variable = variable.replace("SEAWALL__", "SEAWALL_", 1)
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(GOOD, environment={variable: "[]"})
+    assert "Expected" in str(caught.value)

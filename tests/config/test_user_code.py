@@ -1,6 +1,5 @@
-"""What is wrong in a user's module is one error with file and line, whatever it is."""
+"""Errors in user code are reported in one line, with file and line number."""
 
-import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -64,11 +63,11 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_each_mistake_is_one_line_with_its_place(name: str, broken: Path) -> None:
+async def test_each_mistake_is_one_line_with_its_place(name: str, broken: Path) -> None:
     module, words = MISTAKES[name]
     (broken / "broken.py").write_text(module)
     with pytest.raises(ConfigError) as raised:
-        asyncio.run(Orchestrator.from_config(broken / "seawall.toml").open())
+        await Orchestrator.from_config(broken / "seawall.toml").open()
     text = str(raised.value)
     assert text.startswith(f"{broken / 'seawall.toml'}: tools.shop")
     assert words in text
@@ -77,9 +76,9 @@ def test_each_mistake_is_one_line_with_its_place(name: str, broken: Path) -> Non
         assert f"{broken / 'broken.py'}{words}" in text
 
 
-def test_a_module_that_is_not_there_is_said_where_it_was_looked_for(broken: Path) -> None:
+async def test_a_module_that_is_not_there_is_said_where_it_was_looked_for(broken: Path) -> None:
     with pytest.raises(ConfigError, match=r"no module 'broken' in .* or installed") as raised:
-        asyncio.run(Orchestrator.from_config(broken / "seawall.toml").open())
+        await Orchestrator.from_config(broken / "seawall.toml").open()
     assert str(broken) in str(raised.value)
 
 
@@ -95,8 +94,8 @@ def test_a_server_says_it_once_whatever_its_workers(workers: str, broken: Path) 
         check=False,
         cwd=broken,
     )
-    place = f"{broken / 'seawall.toml'}: tools.shop: broken.py:2"
-    assert ended.stderr == f"seawall: {place}: FileNotFoundError: [Errno 2] gone\n"
+    location = f"{broken / 'seawall.toml'}: tools.shop: broken.py:2"
+    assert ended.stderr == f"seawall: {location}: FileNotFoundError: [Errno 2] gone\n"
     assert (ended.returncode, ended.stdout) == (2, "")
 
 

@@ -22,7 +22,7 @@ from typing import Any, Self
 from msgspec import Struct
 
 from seawall.config import parse_settings
-from seawall.lab.sim_model.fault_file import load_faults
+from seawall.lab.sim_model.faults import load_faults
 from seawall.plan.inputs.question_file import read_question
 from tests.servers import ROOT, running
 

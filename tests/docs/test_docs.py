@@ -8,13 +8,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+import seawall
 from seawall.admission.settings import AdmissionSettings, TenantSettings
 from seawall.agents.definition import AgentLimits
 from seawall.agents.output import OutputSettings
-from seawall.budgets.quota import QuotaSettings
-from seawall.budgets.settings import BudgetLimits, PriceSettings
+from seawall.budgets.settings import BudgetLimits, PriceSettings, QuotaSettings
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.config import (
+    RENAMED_KEYS,
     AgentSettings,
     CorsSettings,
     IntentSettings,
@@ -37,7 +38,14 @@ from tests.servers import ROOT
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 # Pages whose reader starts a server of his own, and has nothing set.
-BY_HAND = {"getting-started.md", "intents.md", "lambda.md"}
+BY_HAND = {
+    "agents.md",
+    "getting-started.md",
+    "intents.md",
+    "lambda.md",
+    "python-api.md",
+    "testing.md",
+}
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[server]": ServerSettings,
     "[server.cors]": CorsSettings,
@@ -146,6 +154,18 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
     return msgspec.json.encode(value).decode()
 
 
+def test_every_renamed_key_is_there() -> None:
+    shown = {old: new for old, new, *_ in rows("configuration.md", "Renamed keys")}
+    renamed = {old.replace("*", "NAME"): name for old, name in RENAMED_KEYS.items()}
+    assert shown == {old: f"{old.rpartition('.')[0]}.{name}" for old, name in renamed.items()}
+
+
+def test_every_public_name_is_there() -> None:
+    page = (DOCS / "python-api.md").read_text()
+    missing = [name for name in seawall.__all__ if not re.search(rf"\b{name}\b", page)]
+    assert missing == []
+
+
 def test_every_setting_of_the_lambda_host_is_there() -> None:
     told = {cells[0]: cells[1] for cells in rows("lambda.md", "Settings")}
     fields = msgspec.structs.fields(LambdaSettings)
@@ -180,7 +200,8 @@ def test_every_metric_is_there(site: Site) -> None:
         text = answer.read().decode()
     true: dict[str, set[str]] = {}
     for name in re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE):
-        if not name.endswith("_created"):
+        deprecated = f"# HELP {name} Deprecated: " in text
+        if not name.endswith("_created") and not deprecated:
             labels = re.findall(rf"^{name}(?:_bucket)?{{(.*?)}} ", text, re.MULTILINE)
             true[name] = {key for each in labels for key in re.findall(r'(\w+)="', each)} - {"le"}
     assert told == {name: labels or {"-"} for name, labels in true.items()}

@@ -121,10 +121,10 @@ async def _run(segments: list[bytes]) -> Course:
     protocol = HttpServerProtocol(
         limits=LIMITS,
         wheel=TimingWheel(0.02),
-        stop=Shutdown(),
-        door=PreAdmissionCheck(cast("Orchestrator", _Unready())),
-        intake=ConnectionLimits(LIMITS, 1_024),
-        share=NonTurnLimiter(lambda: False),
+        shutdown=Shutdown(),
+        pre_admission=PreAdmissionCheck(cast("Orchestrator", _Unready())),
+        connection_limits=ConnectionLimits(LIMITS, 1_024),
+        non_turn_limiter=NonTurnLimiter(lambda: False),
         config=config,
         server_state=state,
     )

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.transport.endpoint import Endpoint
 from seawall.transport.errors import ProtocolError
-from seawall.transport.http_client import HttpClient
+from seawall.transport.http_client import Endpoint, HttpClient
 from tests.fuzz.targets.http_client import one_input
 from tests.loop import on_a_loop
 

@@ -1,4 +1,4 @@
-"""Real proxies as they are usually configured: what a stranger's request looks like behind one."""
+"""Real proxies in their usual configuration."""
 
 import shutil
 import socket

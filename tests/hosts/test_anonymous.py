@@ -59,7 +59,7 @@ def ask(server: ServerProcess, headers: Headers, *, version: str = "1.1") -> tup
         {"Host": "localhost", "Origin": "https://allowed.example", "Sec-Fetch-Site": "cross-site"},
     ],
 )
-def test_what_this_machine_sends_itself_is_admitted(
+def test_direct_requests_from_the_same_machine_are_accepted(
     server: ServerProcess, headers: Headers
 ) -> None:
     status, body = ask(server, headers)
@@ -95,7 +95,7 @@ X-Appengine-User-IP Fly-Client-IP Tailscale-User-Login X-ProxyUser-Ip
 
 
 @pytest.mark.parametrize("headers", FOREIGN + [{name: "127.0.0.1"} for name in FORWARDING.split()])
-def test_what_comes_from_elsewhere_is_not(server: ServerProcess, headers: Headers) -> None:
+def test_requests_from_elsewhere_are_rejected(server: ServerProcess, headers: Headers) -> None:
     status, body = ask(server, {"Host": "localhost:8080", **headers})
     if "@" in headers.get("Host", ""):  # not a host at all
         assert status == 400, body
@@ -105,11 +105,11 @@ def test_what_comes_from_elsewhere_is_not(server: ServerProcess, headers: Header
 
 
 @pytest.mark.parametrize(("version", "status"), [("1.0", 401), ("1.1", 200)])
-def test_http_1_0_is_what_proxies_speak(server: ServerProcess, version: str, status: int) -> None:
+def test_http_1_0_counts_as_forwarded(server: ServerProcess, version: str, status: int) -> None:
     assert ask(server, {"Host": "localhost"}, version=version)[0] == status
 
 
-def test_every_face_is_shut_to_a_foreign_host(server: ServerProcess) -> None:
+def test_every_endpoint_rejects_a_foreign_host(server: ServerProcess) -> None:
     foreign = {"host": "evil.example"}
     with httpx2.Client(base_url=server.url, headers=foreign) as client:
         chat = {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}
@@ -156,13 +156,13 @@ def test_through_haproxy(server: ServerProcess, tmp_path: Path, extra: str, host
     assert "A credential is needed: " in answer.json()["detail"]
 
 
-def test_the_start_says_once_what_it_means(server: ServerProcess) -> None:
+def test_anonymous_access_is_logged_once_at_start(server: ServerProcess) -> None:
     said = server.log.read_text()  # type: ignore[attr-defined]
     assert said.count("identity.anonymous is true") == 1
     assert "a proxy or tunnel on this machine that hides where they came from" in said
 
 
-def test_a_server_without_identity_says_so_once(tmp_path: Path) -> None:
+def test_a_server_without_identity_logs_it_once(tmp_path: Path) -> None:
     source = tmp_path / "seawall.toml"
     source.write_text(
         f'[server]\nport = 0\nworkers = 2\n[sessions]\npath = "{tmp_path}/sessions.db"\n'

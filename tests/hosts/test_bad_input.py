@@ -1,4 +1,4 @@
-"""What strangers send: an answer that names the mistake, and nothing else happens."""
+"""Invalid requests: the response names the mistake, and nothing else happens."""
 
 import socket
 import sqlite3
@@ -137,7 +137,7 @@ def test_heads_that_are_too_large(pair: Pair) -> None:
         assert client.get("/livez", headers=many).status_code == 431
 
 
-def test_a_body_may_be_larger_than_a_head_and_come_by_itself(pair: Pair) -> None:
+def test_a_body_may_be_larger_than_a_head_and_arrive_separately(pair: Pair) -> None:
     """Regression: a body that came in one piece, after its head, was taken for a head."""
     host, port = pair.url.removeprefix("http://").split(":")
     body = b'{"text": "' + b"x" * 50_000 + b'"}'

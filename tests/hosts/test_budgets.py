@@ -118,7 +118,7 @@ def tokens_of(answer: httpx2.Response) -> int:
     return int(usage["prompt_tokens"]) + int(usage["completion_tokens"])
 
 
-def test_a_tenant_that_used_up_its_budget_is_refused_and_others_are_not(fleet: Fleet) -> None:
+def test_a_tenant_with_an_exhausted_budget_is_refused_and_others_are_not(fleet: Fleet) -> None:
     first = fleet.ask("small", key="first")
     spent = tokens_of(first)
     refusals = 0
@@ -185,7 +185,7 @@ def test_money(fleet: Fleet) -> None:
     assert float(found[1]) >= spent * 0.999
 
 
-def test_nothing_is_spent_before_the_budget_is_asked(fleet: Fleet) -> None:
+def test_nothing_is_spent_before_the_budget_is_checked(fleet: Fleet) -> None:
     asked = fleet.asked()
     for body in ({}, {"stream": True}, {"background": True}, {"key": "k"}):
         answer = fleet.ask("nothing", **body)
@@ -197,7 +197,7 @@ def test_nothing_is_spent_before_the_budget_is_asked(fleet: Fleet) -> None:
     assert fleet.asked() == asked
 
 
-def test_a_turn_that_its_client_leaves_is_charged(fleet: Fleet) -> None:
+def test_a_turn_cancelled_by_its_client_is_charged(fleet: Fleet) -> None:
     headers = {"authorization": f"Bearer {fleet.issuer.token(tenant='cut')}"}
     url = f"{fleet.servers[0].url}/v1/turns"
     before = fleet.shown("cut")[0]["used"]

@@ -54,7 +54,7 @@ def _leases(database: Path) -> int:
 
 
 def _ways(outcomes: list[Outcome]) -> Counter[str]:
-    """How turns ended: "completed", the code of a problem, or what nobody can explain."""
+    """How turns ended: "completed", the code of a problem, or an unexpected text."""
     ways: Counter[str] = Counter()
     for each in outcomes:
         code = re.search(r'"code":"([a-z-]+)"', each.error)
@@ -94,7 +94,7 @@ def test_every_turn_ends_in_one_way_and_nothing_is_left(
         with running_server(tmp_path, model, **settings) as server:
             crowd = Scenario(
                 url=server.url,
-                load=Closed(customers=30, turns=3),
+                load=Closed(users=30, turns=3),
                 simulated=Simulated(times=TIMES),
                 patience=30.0,
             )

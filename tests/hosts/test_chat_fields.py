@@ -42,7 +42,7 @@ class Chat:
 
     @property
     def asked(self) -> ModelRequest:
-        return self.model.asked[-1]
+        return self.model.requests[-1]
 
 
 @asynccontextmanager
@@ -78,12 +78,9 @@ async def chatting(tmp: Any, *answers: str) -> AsyncIterator[Chat]:
         yield Chat(client, http, model)
 
 
-def run(tmp: Any, do: Callable[[Chat], Awaitable[None]], *answers: str) -> None:
-    async def inner() -> None:
-        async with asyncio.timeout(20), chatting(tmp, *answers) as chat:
-            await do(chat)
-
-    asyncio.run(inner())
+async def run(tmp: Any, do: Callable[[Chat], Awaitable[None]], *answers: str) -> None:
+    async with asyncio.timeout(20), chatting(tmp, *answers) as chat:
+        await do(chat)
 
 
 NULLABLE = (
@@ -95,13 +92,13 @@ NULLABLE = (
 
 
 @pytest.mark.parametrize("field", NULLABLE.split())
-def test_null_is_absent(tmp_path: Any, field: str) -> None:
+async def test_null_is_absent(tmp_path: Any, field: str) -> None:
     async def do(chat: Chat) -> None:
         answer = await chat.post(**{field: None})
         assert answer.status_code == 200, answer.text
         assert answer.headers["content-type"] == "application/json"
 
-    run(tmp_path, do)
+    await run(tmp_path, do)
 
 
 @pytest.mark.parametrize(
@@ -122,22 +119,22 @@ def test_null_is_absent(tmp_path: Any, field: str) -> None:
         },
     ],
 )
-def test_null_is_absent_within(tmp_path: Any, body: dict[str, object]) -> None:
+async def test_null_is_absent_within(tmp_path: Any, body: dict[str, object]) -> None:
     async def do(chat: Chat) -> None:
         answer = await chat.post(**body)
         assert answer.status_code == 200, answer.text
 
-    run(tmp_path, do)
+    await run(tmp_path, do)
 
 
 @pytest.mark.parametrize("field", ["session", "agent", "stream", "background"])
-def test_null_is_absent_in_the_turns_api(tmp_path: Any, field: str) -> None:
+async def test_null_is_absent_in_the_turns_api(tmp_path: Any, field: str) -> None:
     async def do(chat: Chat) -> None:
         answer = await chat.post("/v1/turns", text="hi", **{field: None})
         assert answer.status_code == 200, answer.text
         assert answer.json()["text"] == "Hello there"
 
-    run(tmp_path, do)
+    await run(tmp_path, do)
 
 
 def schema(document: object, name: str = "a") -> dict[str, Any]:
@@ -178,7 +175,7 @@ REFUSED: list[tuple[str, object, str]] = [
 
 
 @pytest.mark.parametrize(("field", "value", "named"), REFUSED)
-def test_what_is_not_offered_is_refused_by_name(
+async def test_unsupported_features_are_rejected_by_name(
     tmp_path: Any, field: str, value: object, named: str
 ) -> None:
     async def do(chat: Chat) -> None:
@@ -189,9 +186,9 @@ def test_what_is_not_offered_is_refused_by_name(
             or answer.json()["field"] == named
         )
         assert answer.json()["error"]["param"] == answer.json()["field"]
-        assert chat.model.asked == []
+        assert chat.model.requests == []
 
-    run(tmp_path, do)
+    await run(tmp_path, do)
 
 
 @pytest.mark.parametrize(
@@ -202,13 +199,13 @@ def test_what_is_not_offered_is_refused_by_name(
         ("modalities", ["text"]), ("n", 1), ("stop", []), ("response_format", {"type": "text"}),
     ],
 )  # fmt: skip
-def test_what_asks_for_nothing_is_taken(tmp_path: Any, field: str, value: object) -> None:
+async def test_values_without_effect_are_accepted(tmp_path: Any, field: str, value: object) -> None:
     async def do(chat: Chat) -> None:
         assert (await chat.post(**{field: value})).status_code == 200
         assert chat.asked.max_tokens == 1_000
         assert chat.asked.prompt.output is None
 
-    run(tmp_path, do)
+    await run(tmp_path, do)
 
 
 @pytest.mark.parametrize(
@@ -221,12 +218,12 @@ def test_what_asks_for_nothing_is_taken(tmp_path: Any, field: str, value: object
         ({"max_tokens": 5_000}, 1_000),  # the agent's own bound holds
     ],
 )
-def test_bounds_of_tokens(tmp_path: Any, body: dict[str, object], bound: int) -> None:
+async def test_token_limits(tmp_path: Any, body: dict[str, object], bound: int) -> None:
     async def do(chat: Chat) -> None:
         assert (await chat.post(**body)).status_code == 200
         assert chat.asked.max_tokens == bound
 
-    run(tmp_path, do)
+    await run(tmp_path, do)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -241,7 +238,7 @@ def test_bounds_of_tokens(tmp_path: Any, body: dict[str, object], bound: int) ->
         (["one"], ""),
     ],
 )
-def test_the_answer_ends_before_a_stop(
+async def test_the_answer_ends_before_a_stop(
     tmp_path: Any, stop: str | list[str], text: str, stream: bool
 ) -> None:
     async def do(chat: Chat) -> None:
@@ -259,7 +256,7 @@ def test_the_answer_ends_before_a_stop(
         assert reason == "stop"
         assert chat.asked.stop == ((stop,) if isinstance(stop, str) else tuple(stop))
 
-    run(tmp_path, do, "one two three four")
+    await run(tmp_path, do, "one two three four")
 
 
 class Order(BaseModel):
@@ -269,7 +266,7 @@ class Order(BaseModel):
     colour: str | None = None
 
 
-def test_a_schema_goes_to_the_model_and_is_checked(tmp_path: Any) -> None:
+async def test_a_schema_goes_to_the_model_and_is_checked(tmp_path: Any) -> None:
     async def do(chat: Chat) -> None:
         answer = await chat.client.chat.completions.parse(
             model="one",
@@ -277,16 +274,16 @@ def test_a_schema_goes_to_the_model_and_is_checked(tmp_path: Any) -> None:
             response_format=Order,
         )
         assert answer.choices[0].message.parsed == Order(number=5, colour=None)
-        first, second = chat.model.asked
+        first, second = chat.model.requests
         assert first.prompt.output is not None
         assert first.prompt.output.name == "Order"
         assert first.prompt.output.schema["properties"]["number"]["type"] == "integer"
         assert "number must be of type integer" in str(second.messages[-1])  # it was asked again
 
-    run(tmp_path, do, '{"number": "5", "colour": null}', '{"number": 5, "colour": null}')
+    await run(tmp_path, do, '{"number": "5", "colour": null}', '{"number": 5, "colour": null}')
 
 
-def test_an_answer_that_stays_invalid_is_refused(tmp_path: Any) -> None:
+async def test_an_answer_that_stays_invalid_is_refused(tmp_path: Any) -> None:
     async def do(chat: Chat) -> None:
         answer = await chat.post(response_format={"type": "json_object"}, stream=True)
         assert answer.status_code == 200
@@ -295,11 +292,11 @@ def test_an_answer_that_stays_invalid_is_refused(tmp_path: Any) -> None:
         answer = await chat.post(response_format={"type": "json_object"})
         assert (answer.status_code, answer.json()["code"]) == (502, "invalid-output")
 
-    run(tmp_path, do, "not JSON")
+    await run(tmp_path, do, "not JSON")
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}', "{}"])
-def test_any_object(tmp_path: Any, text: str) -> None:
+async def test_any_object(tmp_path: Any, text: str) -> None:
     async def do(chat: Chat) -> None:
         answer = await chat.client.chat.completions.create(
             model="one",
@@ -310,10 +307,10 @@ def test_any_object(tmp_path: Any, text: str) -> None:
         assert json.loads(answer.choices[0].message.content or "") == json.loads(text)
         assert chat.asked.prompt.output is not None
 
-    run(tmp_path, do, text)
+    await run(tmp_path, do, text)
 
 
-def test_an_agent_with_a_schema_of_its_own_keeps_it(tmp_path: Any) -> None:
+async def test_an_agents_own_schema_has_priority(tmp_path: Any) -> None:
     wanted = schema({"type": "object", "properties": {}})
 
     async def do(chat: Chat) -> None:
@@ -323,7 +320,7 @@ def test_an_agent_with_a_schema_of_its_own_keeps_it(tmp_path: Any) -> None:
         assert kept.status_code == 200
         assert kept.json()["choices"][0]["message"]["content"] == "[]"
 
-    run(tmp_path, do, "[]")
+    await run(tmp_path, do, "[]")
 
 
 @pytest.mark.parametrize(
@@ -340,7 +337,7 @@ def test_an_agent_with_a_schema_of_its_own_keeps_it(tmp_path: Any) -> None:
         {"role": "function", "content": None, "name": "f"},
     ],
 )
-def test_a_history_does_no_harm(tmp_path: Any, message: dict[str, object]) -> None:
+async def test_any_history_is_accepted(tmp_path: Any, message: dict[str, object]) -> None:
     async def do(chat: Chat) -> None:
         answer = await chat.post(messages=[*ASKED, message, *ASKED])
         assert answer.status_code == 200, answer.text
@@ -348,22 +345,22 @@ def test_a_history_does_no_harm(tmp_path: Any, message: dict[str, object]) -> No
         assert all(each.strip() for each in said)
         assert ("I will not." in said) == ("I will not." in str(message))
 
-    run(tmp_path, do)
+    await run(tmp_path, do)
 
 
 @pytest.mark.parametrize("name", ["nobody", "gpt-4.1", "openai/gpt-5", "x" * 100])
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_unknown_model_names_the_field(tmp_path: Any, name: str, stream: bool) -> None:
+async def test_an_unknown_model_names_the_field(tmp_path: Any, name: str, stream: bool) -> None:
     async def do(chat: Chat) -> None:
         with pytest.raises(openai.NotFoundError) as refused:
             await chat.client.chat.completions.create(model=name, messages=ASKED, stream=stream)
         assert refused.value.param == "model"
         assert refused.value.code == "unknown-agent"
 
-    run(tmp_path, do)
+    await run(tmp_path, do)
 
 
-def test_models_one_by_one(tmp_path: Any) -> None:
+async def test_models_one_by_one(tmp_path: Any) -> None:
     async def do(chat: Chat) -> None:
         for name in ("auto", "one", "typed"):
             assert (await chat.client.models.retrieve(name)).id == name
@@ -372,10 +369,10 @@ def test_models_one_by_one(tmp_path: Any) -> None:
         assert unknown.value.param == "model"
         assert (await chat.http.get("/v1/models/one")).status_code == 401
 
-    run(tmp_path, do)
+    await run(tmp_path, do)
 
 
-def test_the_same_key_with_other_options_is_another_request(tmp_path: Any) -> None:
+async def test_the_same_key_with_other_options_is_another_request(tmp_path: Any) -> None:
     async def do(chat: Chat) -> None:
         headers = {"authorization": f"Bearer {KEY}", "idempotency-key": "k"}
         body = {"model": "one", "messages": ASKED}
@@ -383,4 +380,4 @@ def test_the_same_key_with_other_options_is_another_request(tmp_path: Any) -> No
             answer = await chat.http.post("/v1/chat/completions", json=body | more, headers=headers)
             assert answer.status_code == status
 
-    run(tmp_path, do)
+    await run(tmp_path, do)

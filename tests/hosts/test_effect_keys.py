@@ -36,12 +36,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def payments(server: ServerProcess, account: str) -> int:
-    (told,) = outcomes(server, ("payments", {"account": account}))
-    return int(told["content"])
+    (result,) = outcomes(server, ("payments", {"account": account}))
+    return int(result["content"])
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_change_is_made_once_however_it_is_worded(server: ServerProcess, form: str) -> None:
+def test_a_change_is_made_once_however_its_arguments_are_written(
+    server: ServerProcess, form: str
+) -> None:
     account = form.replace(" ", "-")
     first = [[["pay", PAY % account]], "FAIL"]
     again: list[Any] = [[["pay", FORMS[form] % account]], "done"]
@@ -65,7 +67,7 @@ def test_a_change_is_made_once_however_it_is_worded(server: ServerProcess, form:
         '{"account":"%s","amount":1,"to":"the cafe\\u0301"}',
     ],
 )
-def test_another_change_is_another(server: ServerProcess, different: str) -> None:
+def test_different_arguments_are_a_different_change(server: ServerProcess, different: str) -> None:
     account = f"other-{hash(different)}"
     steps = [[["pay", PAY % account], ["pay", different % account]], "done"]
     assert ask(server, steps).status_code == 200

@@ -1,4 +1,4 @@
-"""A turn that failed leaves one line in the log, whichever way it came."""
+"""A failed turn leaves one line in the log, on every interface."""
 
 import asyncio
 import json
@@ -83,7 +83,7 @@ def test_each_way(failing: Failing, path: str, body: dict[str, object], keyed: b
     assert "secret" not in failing.log.read_text()
 
 
-def test_a_defect_is_one_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_defect_is_logged_as_a_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def defective(_: ModelRequest) -> str:
         raise ZeroDivisionError("by zero")
 
@@ -107,7 +107,7 @@ def test_a_defect_is_one_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
     assert line["cause"] == "ZeroDivisionError: by zero"
 
 
-def test_what_the_caller_did_wrong_is_there_too(failing: Failing) -> None:
+def test_errors_of_the_caller_are_logged(failing: Failing) -> None:
     headers = {"authorization": f"Bearer {API_KEY}", "x-request-id": "nobody"}
     body = {"text": "hi", "agent": "nobody"}
     assert httpx2.post(f"{failing.url}/v1/turns", json=body, headers=headers).status_code == 404
@@ -115,7 +115,7 @@ def test_what_the_caller_did_wrong_is_there_too(failing: Failing) -> None:
     assert line["code"] == "unknown-agent"
 
 
-def test_strangers_do_not_fill_the_log(failing: Failing) -> None:
+def test_unauthenticated_requests_do_not_fill_the_log(failing: Failing) -> None:
     before = failing.log.read_text()
     for _ in range(3):
         assert httpx2.post(f"{failing.url}/v1/turns", json={"text": "hi"}).status_code == 401

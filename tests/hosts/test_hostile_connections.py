@@ -1,4 +1,4 @@
-"""What a stranger without a credential can do with a connection to a real server: not much."""
+"""Attacks on the connections of a real server, without a credential."""
 
 import contextlib
 import gzip
@@ -138,7 +138,7 @@ def test_trailers_are_bounded_and_never_count_as_headers(alone: Pair) -> None:
     ],
     ids=["extension", "whole-extension", "many-trailers"],
 )
-def test_chunk_extensions_and_trailers_have_the_bounds_of_heads(alone: Pair, rest: bytes) -> None:
+def test_chunk_extensions_and_trailers_have_the_limits_of_heads(alone: Pair, rest: bytes) -> None:
     head = (
         b"POST /v1/turns HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\nx-api-key: %b\r\n\r\n"
     )
@@ -159,7 +159,7 @@ def test_an_upgrade_is_ignored_and_its_body_is_a_body(alone: Pair) -> None:
         assert [status for status, _, _ in found] == [404, 200]
 
 
-def test_curl_asks_by_http2(alone: Pair) -> None:
+def test_curl_offers_http2(alone: Pair) -> None:
     said = subprocess.run(
         [
             *("curl", "-s", "--http2", "-w", "\n%{http_code}", "-H", f"x-api-key: {API_KEY}"),
@@ -264,7 +264,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("request_bytes", WRONG, ids=range(len(WRONG)))
-def test_what_is_not_http_is_answered_with_400_once(alone: Pair, request_bytes: bytes) -> None:
+def test_invalid_http_is_answered_with_400_once(alone: Pair, request_bytes: bytes) -> None:
     for after in (b"", LIVE):
         found = asked(alone.url, request_bytes + after)
         assert [status for status, _, _ in found] == [400]
@@ -377,7 +377,7 @@ def test_after_an_early_answer_the_rest_of_a_body_is_not_read_for_long(
 
 
 @pytest.mark.parametrize(("version", "interim"), [("1.0", []), ("1.1", [100])])
-def test_only_clients_of_http_1_1_are_sent_an_interim_answer(
+def test_only_http_1_1_clients_get_an_interim_response(
     alone: Pair, version: str, interim: list[int]
 ) -> None:
     """RFC 9110 §10.1.1."""
@@ -394,7 +394,7 @@ def test_only_clients_of_http_1_1_are_sent_an_interim_answer(
     assert statuses == [*interim, 422]
 
 
-def test_a_body_that_stops_coming_is_answered_and_the_connection_closed(alone: Pair) -> None:
+def test_a_stalled_body_is_answered_and_the_connection_closed(alone: Pair) -> None:
     head = (
         f"POST /v1/turns HTTP/1.1\r\nhost: x\r\nx-api-key: {API_KEY}\r\ncontent-length: 9\r\n\r\n"
     )
@@ -431,8 +431,8 @@ def test_answers_unread_take_little_memory(alone: Pair) -> None:
         each.close()
 
 
-def test_idle_connections_give_way_to_new_ones(tmp_path: Path, issuer: Issuer) -> None:
-    """By the bound on connections, which holds where there are descriptors enough."""
+def test_idle_connections_are_closed_for_new_ones(tmp_path: Path, issuer: Issuer) -> None:
+    """By the limit of connections, while there are enough descriptors."""
     with (
         running_model("--first-token", "0.01", "--duration", "0.05") as model,
         running_server(
@@ -446,7 +446,9 @@ def test_idle_connections_give_way_to_new_ones(tmp_path: Path, issuer: Issuer) -
         _crowd(server.url, 300)
 
 
-def test_idle_connections_give_way_when_descriptors_run_out(tmp_path: Path, issuer: Issuer) -> None:
+def test_idle_connections_are_closed_when_descriptors_run_out(
+    tmp_path: Path, issuer: Issuer
+) -> None:
     with (
         running_model("--first-token", "0.01", "--duration", "0.05") as model,
         running_server(
@@ -480,7 +482,7 @@ def _crowd(url: str, count: int) -> None:
             each.close()
 
 
-def test_bodies_that_come_slowly_are_bounded_together(tmp_path: Path, issuer: Issuer) -> None:
+def test_slow_bodies_are_bounded_together(tmp_path: Path, issuer: Issuer) -> None:
     """Without a credential; those that began first give way, with an answer."""
     with (
         running_model("--first-token", "0.01", "--duration", "0.05") as model,

@@ -15,9 +15,9 @@ from tests.hosts.conftest import Pair, events, identity
 from tests.servers import running_model, running_server
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     deadline = time.monotonic() + seconds
-    while not holds():
+    while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.05)
 
@@ -52,7 +52,7 @@ def begin(pair: Pair, path: str = "/v1/turns") -> socket.socket:
     return client
 
 
-def test_who_leaves_takes_the_turn_with_them(slow: Pair) -> None:
+def test_a_disconnect_cancels_the_turn(slow: Pair) -> None:
     for path in ("/v1/turns", "/v1/chat/completions"):
         client = begin(slow, path)
         assert slow.model_stats()["open_streams"] == 1
@@ -77,7 +77,7 @@ def _ask_and_leave(pair: Pair) -> None:
     raise AssertionError
 
 
-def test_who_does_not_finish_asking_is_told_and_cut_off(slow: Pair) -> None:
+def test_an_incomplete_request_is_answered_and_disconnected(slow: Pair) -> None:
     with closing(connect(slow)) as client:
         client.sendall(b"POST /v1/turns HTTP/1.1\r\nhost")
         assert b" 408 " in client.recv(4_096)
@@ -93,7 +93,7 @@ def test_who_does_not_finish_asking_is_told_and_cut_off(slow: Pair) -> None:
     assert slow.model_stats()["started"] == 0
 
 
-def test_more_than_there_is_room_for_are_refused_at_once(slow: Pair) -> None:
+def test_turns_beyond_capacity_are_refused_at_once(slow: Pair) -> None:
     running = [begin(slow) for _ in range(3)]
     waiting = []
     for _ in range(2):
@@ -108,8 +108,8 @@ def test_more_than_there_is_room_for_are_refused_at_once(slow: Pair) -> None:
     queued = 'seawall_turns_queued{priority="normal"} 2.0'
     eventually(lambda: queued in httpx2.get(f"{slow.url}/metrics").text)
     began = time.monotonic()
-    with slow.client() as stranger:
-        refused = stranger.post("/v1/turns", json={"text": "hi"})
+    with slow.client() as other:
+        refused = other.post("/v1/turns", json={"text": "hi"})
     assert refused.status_code == 503
     assert int(refused.headers["retry-after"]) >= 1
     assert time.monotonic() - began < 1.0
@@ -121,7 +121,7 @@ def test_more_than_there_is_room_for_are_refused_at_once(slow: Pair) -> None:
     eventually(lambda: slow.model_stats()["open_streams"] == 0)
 
 
-def test_a_server_that_is_asked_to_stop_gives_turns_their_time(slow: Pair) -> None:
+def test_a_shutdown_drains_turns_in_flight(slow: Pair) -> None:
     """The slow turns outlast the drain deadline: they end then, with nothing stored."""
     client = begin(slow)
     began = time.monotonic()
@@ -132,7 +132,7 @@ def test_a_server_that_is_asked_to_stop_gives_turns_their_time(slow: Pair) -> No
     eventually(lambda: slow.model_stats()["open_streams"] == 0)
 
 
-def test_a_turn_in_flight_at_the_stop_is_completed(slow: Pair) -> None:
+def test_a_turn_in_flight_at_the_shutdown_is_completed(slow: Pair) -> None:
     """With a model that is done before the drain deadline."""
     with (
         tempfile.TemporaryDirectory() as folder,

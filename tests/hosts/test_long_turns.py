@@ -13,7 +13,7 @@ def test_the_next_turn_waits_for_one_that_outlasts_its_lease(
     tmp_path: Path, issuer: Issuer
 ) -> None:
     with (
-        running_model("--first-token", "0.05", "--duration", "3") as model,
+        running_model("--first-token", "0.05", "--duration", "1.6") as model,
         running_server(
             tmp_path,
             model,

@@ -8,7 +8,7 @@ import pytest
 from tests.servers import running_model, running_server
 
 
-def test_a_deleted_database_is_no_longer_acknowledged_into(
+def test_turns_are_not_acknowledged_without_the_database(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """Regression: four turns were acknowledged into nothing."""
@@ -39,7 +39,7 @@ def test_a_deleted_database_is_no_longer_acknowledged_into(
         assert not path.exists()  # it was not opened anew
 
 
-def test_a_number_that_only_the_database_refuses_is_the_clients_mistake(
+def test_a_number_that_only_the_database_rejects_is_a_client_error(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("numbers")

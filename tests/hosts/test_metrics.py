@@ -1,4 +1,4 @@
-"""`/metrics`: one scrape at a time, given again for a second, whoever asks."""
+"""`/metrics`: one scrape at a time, reused for a second."""
 
 import asyncio
 import threading
@@ -12,7 +12,7 @@ from seawall.orchestrator import Orchestrator
 from tests.hosts.conftest import Pair
 
 
-def test_those_who_ask_at_once_share_a_scrape() -> None:
+def test_concurrent_requests_share_a_scrape() -> None:
     made: list[float] = []
     under_way = most = 0
 
@@ -48,7 +48,7 @@ def test_those_who_ask_at_once_share_a_scrape() -> None:
     assert len(made) <= 3
 
 
-def test_a_crowd_of_scrapers_does_not_keep_others_waiting(pair: Pair) -> None:
+def test_many_scrapers_do_not_delay_turns(pair: Pair) -> None:
     until = time.monotonic() + 2.0
     scraped: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Tools that hang, raise what nobody expects, or say too much: it stays with their calls."""
+"""Tools that hang, raise unexpected errors, or return too much affect only their own calls."""
 
 import asyncio
 import signal
@@ -51,25 +51,27 @@ def test_plain_functions_that_never_return(tmp_path: Path) -> None:
             for each in hanging:
                 assert each.result()[0]["failed"]
         eventually(lambda: idle(server))
-        (told,) = outcomes(server, ("hang", {}))
-        assert "not available" in told["content"]  # else it was tried, or waited for a place
+        (outcome,) = outcomes(server, ("hang", {}))
+        assert (
+            "not available" in outcome["content"]
+        )  # otherwise it was called, or waited for a thread
         assert pid_of(server)
         assert "tool hang: a call has not returned by its deadline" in log_of(tmp_path)
         assert server.stop() == 0
 
 
 def test_async_functions_that_ignore_their_cancellation(tmp_path: Path) -> None:
-    """The turn and its place are given up at the deadline, and the process ends."""
+    """The turn and its slot are released at the deadline, and the process ends."""
     with tool_server(tmp_path, SERVER__DRAIN_SECONDS="1") as server:
-        (told,) = outcomes(server, ("ignore", {}))
-        assert told["content"] == "ignore did not answer in time."
+        (outcome,) = outcomes(server, ("ignore", {}))
+        assert outcome["content"] == "ignore did not answer in time."
         eventually(lambda: idle(server))
         assert "tool ignore: a call ignores its cancellation" in log_of(tmp_path)
         assert pid_of(server)
         assert server.stop() == 0
 
 
-def test_a_client_that_leaves_frees_its_place_whatever_the_tool_does(server: ServerProcess) -> None:
+def test_a_disconnect_frees_the_slot_whatever_the_tool_does(server: ServerProcess) -> None:
     with pytest.raises(httpx2.ReadTimeout):
         httpx2.post(
             f"{server.url}/v1/turns",
@@ -133,12 +135,12 @@ def test_a_generator_is_a_failed_outcome(server: ServerProcess) -> None:
     assert outcomes(server, ("generate", {}))[0]["failed"]
 
 
-def test_memory_that_there_is_not(server: ServerProcess) -> None:
+def test_memory_errors(server: ServerProcess) -> None:
     assert outcomes(server, ("allocate", {"gigabytes": 1 << 20}))[0]["failed"]
     assert pid_of(server)
 
 
-def test_what_a_tool_says_is_bounded(server: ServerProcess) -> None:
+def test_results_of_tools_are_truncated(server: ServerProcess) -> None:
     refused, read = outcomes(
         server,
         ("flood", {"characters": 20_000_000, "raised": True}),
@@ -147,28 +149,30 @@ def test_what_a_tool_says_is_bounded(server: ServerProcess) -> None:
     assert refused["failed"]
     assert 4_096 <= len(refused["content"]) < 4_300
     assert 32_768 <= len(read["content"]) < 33_000
-    for told in (refused, read):
-        assert told["content"].endswith("of 20000000 characters are shown; ask for less at once.]")
+    for outcome in (refused, read):
+        assert outcome["content"].endswith(
+            "of 20000000 characters are shown; ask for less at once.]"
+        )
 
 
 def test_a_cancelled_tool_may_end_in_order(server: ServerProcess) -> None:
-    """What is known of a call that ends soon after its deadline is told, not that it was late."""
+    """The result of a call that ends soon after its deadline is reported, not the timeout."""
     assert outcomes(server, ("swallow", {}))[0]["content"] == "ended"
 
 
-def test_a_turn_in_the_background_with_a_tool_that_hangs(tmp_path: Path) -> None:
+def test_a_background_turn_with_a_tool_that_hangs(tmp_path: Path) -> None:
     with tool_server(tmp_path, SERVER__DRAIN_SECONDS="1") as server:
         accepted = ask(server, [[["ignore", "{}"]], "done"], background=True)
         assert accepted.status_code == 202
-        told: list[str] = []
+        outcome: list[str] = []
         reader = threading.Thread(
-            target=lambda: told.append(
+            target=lambda: outcome.append(
                 httpx2.get(server.url + accepted.json()["events"], timeout=20).text
             )
         )
         reader.start()
         reader.join(10)
-        assert events(told[0])[-1]["type"] == "turn.completed"
+        assert events(outcome[0])[-1]["type"] == "turn.completed"
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(10) == 0
 

@@ -74,7 +74,7 @@ def test_its_errors_are_typed(client: openai.OpenAI, pair: Pair) -> None:
         client.chat.completions.create(model="auto", messages=[])
     assert empty.value.param == "messages"
     with (
-        openai.OpenAI(base_url=f"{pair.url}/v1", api_key="wrong", max_retries=0) as stranger,
+        openai.OpenAI(base_url=f"{pair.url}/v1", api_key="wrong", max_retries=0) as other,
         pytest.raises(openai.AuthenticationError),
     ):
-        stranger.models.list()
+        other.models.list()

@@ -86,7 +86,7 @@ def _answer(client: socket.socket) -> tuple[str, dict[str, object]]:
     return head, json.loads(body)
 
 
-def test_a_refusal_says_when_to_come_back_and_leaves_the_connection_usable(full: Pair) -> None:
+def test_a_refusal_has_retry_after_and_leaves_the_connection_usable(full: Pair) -> None:
     before = _refused(full)
     with full.client() as client:
         for path, body in [
@@ -105,7 +105,7 @@ def test_a_refusal_says_when_to_come_back_and_leaves_the_connection_usable(full:
     assert _refused(full) == before + 3
 
 
-def test_requests_in_one_segment_are_told_apart(full: Pair) -> None:
+def test_requests_in_one_segment_are_separated(full: Pair) -> None:
     token = full.issuer.token()
     livez = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
     client = _send(full, _request(token) + _request(token) + livez)
@@ -113,8 +113,8 @@ def test_requests_in_one_segment_are_told_apart(full: Pair) -> None:
     client.close()
 
 
-def test_neither_body_nor_token_is_looked_at(full: Pair) -> None:
-    """Of the token only its claim, which nobody believes: it does not say who is greedy."""
+def test_neither_body_nor_token_is_read(full: Pair) -> None:
+    """Only the claim of the token is read, and not trusted."""
     tokens = [
         full.issuer.token(),
         full.issuer.token()[:-8] + "AAAAAAAA",
@@ -132,7 +132,7 @@ def test_neither_body_nor_token_is_looked_at(full: Pair) -> None:
     assert full.model_stats()["started"] == 2
 
 
-def test_an_answer_comes_before_the_body_and_a_body_that_never_ends_is_cut_off(full: Pair) -> None:
+def test_a_refusal_precedes_the_body_and_an_endless_body_is_disconnected(full: Pair) -> None:
     whole = _request(full.issuer.token(), b"x" * 1_000)
     client = _send(full, whole[:-500])
     assert _answer(client)[1]["code"] == "overloaded"
@@ -148,7 +148,7 @@ def test_an_answer_comes_before_the_body_and_a_body_that_never_ends_is_cut_off(f
 
 
 @pytest.mark.parametrize("more", ["connection: close\r\n", "expect: 100-continue\r\n"])
-def test_a_connection_that_cannot_go_on_is_closed(full: Pair, more: str) -> None:
+def test_a_connection_that_cannot_be_reused_is_closed(full: Pair, more: str) -> None:
     request = _request(full.issuer.token(), more=more)
     if "expect" in more:
         request = request.split(b"\r\n\r\n")[0] + b"\r\n\r\n"

@@ -1,4 +1,4 @@
-"""One connection on which a turn is turned away and something else follows."""
+"""One connection on which a turn is refused and another request follows."""
 
 import asyncio
 import functools
@@ -21,7 +21,6 @@ from seawall.hosts.http.protocol import HttpServerProtocol
 from seawall.hosts.http.shutdown import Shutdown
 from seawall.orchestrator import Orchestrator
 from seawall.timers import TimingWheel
-from tests.loop import on_a_loop
 
 TURN = b"POST /v1/turns HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
 SLOW = b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -30,7 +29,7 @@ Send = Callable[[dict[str, object]], Awaitable[None]]
 
 
 async def slow(scope: dict[str, Any], receive: object, send: Send) -> None:
-    """Answers after a second and a half, elsewhere at once and without a body."""
+    """Responds to `/slow` after a second and a half, to others at once without a body."""
     del receive
     if scope["path"] != "/slow":
         await send({"type": "http.response.start", "status": 204, "headers": []})
@@ -45,12 +44,15 @@ async def slow(scope: dict[str, Any], receive: object, send: Send) -> None:
 
 @asynccontextmanager
 async def served(
-    share: NonTurnLimiter | None = None, **limits: float
+    limiter: NonTurnLimiter | None = None, **limits: float
 ) -> AsyncGenerator[tuple[uvicorn.Server, int]]:
-    """A server whose only place is taken; it closes connections that are idle for half a second."""
+    """A server whose only slot is taken; it closes connections that are idle for half a second."""
     gate = AdmissionGate(AdmissionSettings(in_flight=1, queued=0))
-    door = PreAdmissionCheck(
-        cast("Orchestrator", SimpleNamespace(ready=True, gate=gate, settings=Settings()))
+    pre_admission = PreAdmissionCheck(
+        cast(
+            "Orchestrator",
+            SimpleNamespace(ready=True, engine=SimpleNamespace(gate=gate), settings=Settings()),
+        )
     )
     settings = ServerSettings(**limits)  # type: ignore[arg-type]
     config = uvicorn.Config(
@@ -58,11 +60,11 @@ async def served(
         http=functools.partial(  # type: ignore[arg-type]
             HttpServerProtocol,
             limits=settings,
-            intake=ConnectionLimits(settings, 1_024),
-            share=share or NonTurnLimiter(lambda: True),
+            connection_limits=ConnectionLimits(settings, 1_024),
+            non_turn_limiter=limiter or NonTurnLimiter(lambda: True),
             wheel=TimingWheel(0.02),
-            stop=Shutdown(),
-            door=door,
+            shutdown=Shutdown(),
+            pre_admission=pre_admission,
         ),
         lifespan="off",
         log_config=None,
@@ -88,8 +90,7 @@ async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("before", [TURN, TURN + TURN], ids=["once", "twice"])
-@on_a_loop
-async def test_what_follows_in_the_same_segment_is_not_cut_off_as_idle(before: bytes) -> None:
+async def test_a_request_in_the_same_segment_is_not_closed_as_idle(before: bytes) -> None:
     async with served() as (server, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(before + SLOW)
@@ -103,8 +104,7 @@ async def test_what_follows_in_the_same_segment_is_not_cut_off_as_idle(before: b
 
 
 @pytest.mark.parametrize(("following", "status"), [(b"GET /x", b"408"), (b"?\r\n\r\n", b"400")])
-@on_a_loop
-async def test_a_bad_head_after_it_is_answered_and_stops_no_timer(
+async def test_a_malformed_head_after_a_refusal_is_answered(
     following: bytes, status: bytes
 ) -> None:
     async with served(header_seconds=0.3) as (_, port):
@@ -119,8 +119,7 @@ async def test_a_bad_head_after_it_is_answered_and_stops_no_timer(
         writer.close()
 
 
-@on_a_loop
-async def test_what_is_sent_during_an_answer_does_not_cut_it_off() -> None:
+async def test_input_during_a_response_does_not_interrupt_it() -> None:
     """Some clients begin to ask again."""
     async with served(header_seconds=0.3) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -134,8 +133,7 @@ async def test_what_is_sent_during_an_answer_does_not_cut_it_off() -> None:
 
 @pytest.mark.parametrize("request_bytes", [TURN, SLOW])
 @pytest.mark.parametrize("when", ["with it", "during the answer", "after the answer"])
-@on_a_loop
-async def test_an_empty_line_after_a_request_is_not_the_begin_of_another(
+async def test_an_empty_line_after_a_request_does_not_begin_another(
     request_bytes: bytes, when: str
 ) -> None:
     """Some clients send one after a body (RFC 9112 §2.2); the connection is idle all the same."""
@@ -158,16 +156,15 @@ async def test_an_empty_line_after_a_request_is_not_the_begin_of_another(
 @pytest.mark.parametrize(
     "target", [b"GET /livez", b"HEAD /%6civez", b"GET /%72eadyz?a=b", b"OPTIONS /v1/turns"]
 )
-@on_a_loop
-async def test_what_needs_no_credential_waits_for_its_share(target: bytes) -> None:
-    """However it is written: else a flood of it would take the time that turns need.
+async def test_requests_without_a_credential_are_delayed(target: bytes) -> None:
+    """However the target is written, so that a flood does not take the time that turns need.
 
-    But not the first of a connection, or a flood would have the pod taken for dead.
+    The first request of a connection is not delayed, so that probes are answered during a flood.
     """
-    share = NonTurnLimiter(lambda: True)
-    for _ in range(200):
-        share.charge(application=True)
-    async with served(share) as (_, port):
+    limiter = NonTurnLimiter(lambda: True)
+    for _ in range(5_000):  # more than the idle time of this test makes up for
+        limiter.charge(application=True)
+    async with served(limiter) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         request = target + b" HTTP/1.1\r\nhost: x\r\n\r\n"
         writer.write(request)

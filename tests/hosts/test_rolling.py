@@ -1,4 +1,4 @@
-"""Servers behind a balancer are restarted one after another; no customer is to notice."""
+"""A rolling restart of servers behind a load balancer, which loses no turn."""
 
 import asyncio
 from collections import Counter
@@ -18,8 +18,8 @@ CUSTOMERS = 60
 SERVERS = 2
 
 
-class Place:
-    """One address; whoever serves there is replaced by another."""
+class ReplaceableServer:
+    """One address, whose server is replaced by another."""
 
     def __init__(self, folder: Path, model: ServerProcess, settings: dict[str, str]) -> None:
         self._folder = folder
@@ -58,12 +58,12 @@ def test_a_rolling_restart_loses_no_turn(tmp_path: Path, issuer: Issuer) -> None
         model = stack.enter_context(
             running_model("--first-token", "0.1..0.2", "--duration", "0.4..0.6", "--chunks", "10")
         )
-        places = [Place(tmp_path, model, settings) for _ in range(SERVERS)]
-        for place in places:
-            stack.callback(place.close)
-        front = stack.enter_context(running_balancer([place.url for place in places], checked=True))
+        slots = [ReplaceableServer(tmp_path, model, settings) for _ in range(SERVERS)]
+        for slot in slots:
+            stack.callback(slot.close)
+        front = stack.enter_context(running_balancer([slot.url for slot in slots], checked=True))
         crowd = Scenario(
-            url=front, load=Closed(customers=CUSTOMERS, turns=3), simulated=Simulated(times=times)
+            url=front, load=Closed(users=CUSTOMERS, turns=3), simulated=Simulated(times=times)
         )
 
         def on_outcome(outcome: Outcome) -> None:
@@ -75,9 +75,9 @@ def test_a_rolling_restart_loses_no_turn(tmp_path: Path, issuer: Issuer) -> None
                 group.create_task(
                     drive(crowd, token=issuer.token, on_outcome=on_outcome, until=over)
                 )
-                for place in places:
+                for slot in slots:
                     await asyncio.sleep(0.5)  # the balancer has to see the one before
-                    assert await asyncio.to_thread(place.restart) == 0
+                    assert await asyncio.to_thread(slot.restart) == 0
                 over.set()
 
         asyncio.run(scenario())

@@ -11,29 +11,29 @@ from tests.hosts.conftest import API_KEY, Pair, events
 from tests.servers import ROOT
 
 
-def test_a_streamed_turn_from_question_to_durable(pair: Pair) -> None:
+def test_a_streamed_turn_until_it_is_durable(pair: Pair) -> None:
     with pair.client() as client:
         answer = client.post("/v1/turns", json={"text": "Where is my order?", "stream": True})
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
-        told = events(answer.text)
-        kinds = [str(each["type"]) for each in told]
+        streamed = events(answer.text)
+        kinds = [str(each["type"]) for each in streamed]
         assert kinds[:3] == ["turn.started", "intent.detected", "agent.selected"]
         assert kinds[-2:] == ["usage", "turn.completed"]
         assert set(kinds[3:-2]) == {"text.delta"}
-        assert told[1]["intent"] == "order_status"
-        assert told[2]["agent"] == "orders"
-        timings = told[-1]["timings"]
+        assert streamed[1]["intent"] == "order_status"
+        assert streamed[2]["agent"] == "orders"
+        timings = streamed[-1]["timings"]
         assert isinstance(timings, dict)
         stages = {"admission", "authenticate", "intent", "opening", "model", "commit"}
         assert stages <= set(timings)
-        shown = client.get(f"/v1/sessions/{told[0]['session']}").json()
+        shown = client.get(f"/v1/sessions/{streamed[0]['session']}").json()
     assert shown["version"] == 1
-    said = "".join(str(each["text"]) for each in told if each["type"] == "text.delta")
+    said = "".join(str(each["text"]) for each in streamed if each["type"] == "text.delta")
     assert shown["turns"][0]["messages"][-1]["text"] == said
     with closing(sqlite3.connect(pair.database)) as database:
         found = database.execute(
-            "SELECT tenant, subject FROM turns WHERE session = ?", (told[0]["session"],)
+            "SELECT tenant, subject FROM turns WHERE session = ?", (streamed[0]["session"],)
         ).fetchall()
     assert found == [("acme", "ada")]
 
@@ -77,7 +77,7 @@ def unnamed(answer: httpx2.Response) -> dict[str, object]:
 
 
 def test_sessions_are_listed_shown_and_deleted_for_their_owner_only(pair: Pair) -> None:
-    with pair.client("lister") as client, pair.client("stranger") as stranger:
+    with pair.client("lister") as client, pair.client("stranger") as outsider:
         sessions = [
             client.post("/v1/turns", json={"text": f"hello {number}"}).json()["session"]
             for number in range(3)
@@ -87,13 +87,13 @@ def test_sessions_are_listed_shown_and_deleted_for_their_owner_only(pair: Pair) 
         listed = [each["session"] for each in page["sessions"] + rest["sessions"]]
         assert listed == sessions[::-1]
         assert rest["cursor"] is None
-        assert stranger.get("/v1/sessions").json()["sessions"] == []
+        assert outsider.get("/v1/sessions").json()["sessions"] == []
         one = sessions[0]
-        absent = stranger.get("/v1/sessions/never-was")
+        absent = outsider.get("/v1/sessions/never-was")
         for answer in (
-            stranger.get(f"/v1/sessions/{one}"),
-            stranger.delete(f"/v1/sessions/{one}"),
-            stranger.post("/v1/turns", json={"text": "hi", "session": one}),
+            outsider.get(f"/v1/sessions/{one}"),
+            outsider.delete(f"/v1/sessions/{one}"),
+            outsider.post("/v1/turns", json={"text": "hi", "session": one}),
         ):
             assert answer.status_code == 404
             assert unnamed(answer) == unnamed(absent)
@@ -119,7 +119,7 @@ def test_an_idempotency_key_gives_the_same_answer_and_asks_no_model(pair: Pair) 
         assert theirs.json()["replayed"] is False
 
 
-def test_turns_that_race_in_one_session_come_one_after_another(pair: Pair) -> None:
+def test_concurrent_turns_of_one_session_run_one_after_another(pair: Pair) -> None:
     with pair.client("racer") as client:
         session = client.post("/v1/turns", json={"text": "hello"}).json()["session"]
         with ThreadPoolExecutor(8) as threads:
@@ -177,13 +177,13 @@ def test_metrics_are_summed_over_the_workers(pair: Pair) -> None:
     ("method", "path", "status"),
     [("GET", "/nothing", 404), ("DELETE", "/v1/turns", 405), ("GET", "/v1/sessions/a/b", 404)],
 )
-def test_what_is_not_there(pair: Pair, method: str, path: str, status: int) -> None:
+def test_unknown_paths_and_objects(pair: Pair, method: str, path: str, status: int) -> None:
     answer = httpx2.request(method, pair.url + path)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_a_head_without_a_body_goes_out(pair: Pair) -> None:
+def test_responses_without_a_body(pair: Pair) -> None:
     """A server that sends head and body together must not wait for a body that never comes."""
     with pair.client() as client:
         for _ in range(2):

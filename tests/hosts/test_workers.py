@@ -80,7 +80,7 @@ def test_one_worker_by_itself_logs_the_stack_and_goes_on(tmp_path: Path) -> None
         assert pid_of(server) == before
 
 
-def test_a_machine_that_stood_still_kills_nobody(tmp_path: Path) -> None:
+def test_a_suspended_machine_kills_no_worker(tmp_path: Path) -> None:
     with tool_server(tmp_path, SERVER__FROZEN_SECONDS="2", **TWO) as server:
         before = workers(server)
         with stopped(*before, server.process.pid):
@@ -93,7 +93,7 @@ def test_a_machine_that_stood_still_kills_nobody(tmp_path: Path) -> None:
         assert "frozen" not in log_of(tmp_path)
 
 
-def test_a_killed_worker_is_replaced_later_and_later_while_others_serve(tmp_path: Path) -> None:
+def test_killed_workers_are_replaced_with_backoff_while_others_serve(tmp_path: Path) -> None:
     with tool_server(tmp_path, **TWO) as server:
         first, other = sorted(workers(server))
         answered, failed = [], []
@@ -234,7 +234,7 @@ print(len(kept))
     assert b"no space for metrics" in done.stderr
 
 
-def test_a_worker_that_follows_another_counts_on(tmp_path: Path) -> None:
+def test_a_replacement_worker_continues_the_counts(tmp_path: Path) -> None:
     with tool_server(tmp_path, **TWO) as server:
         for _ in range(2):
             pid_of(server)
@@ -266,7 +266,7 @@ def test_a_signal_to_all_processes_lets_turns_finish(
         assert answers[0].status_code == 200, answers[0].text
 
 
-def test_a_second_signal_hurries_all_workers(tmp_path: Path) -> None:
+def test_a_second_signal_skips_the_waits_of_all_workers(tmp_path: Path) -> None:
     answers: list[httpx2.Response] = []
     steps = [[["wait", '{"seconds": 0.9}']]] * 12
     with tool_server(tmp_path, **TWO | {"SERVER__DRAIN_SECONDS": "20"}) as server:
@@ -283,7 +283,7 @@ def test_a_second_signal_hurries_all_workers(tmp_path: Path) -> None:
         assert answers[0].json()["code"] == "server-stopping"
 
 
-def test_a_worker_that_ends_before_it_takes_turns_is_a_failed_start(tmp_path: Path) -> None:
+def test_a_worker_that_ends_before_it_is_ready_is_a_failed_start(tmp_path: Path) -> None:
     """Whatever its status says."""
     (tmp_path / "ending.py").write_text(
         "import multiprocessing, os\n"
@@ -301,4 +301,4 @@ def test_a_worker_that_ends_before_it_takes_turns_is_a_failed_start(tmp_path: Pa
         check=False,
     )
     assert done.returncode == 1
-    assert "a worker ended with status 0 before it took turns" in done.stderr
+    assert "a worker ended with status 0 before it was ready" in done.stderr

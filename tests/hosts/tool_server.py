@@ -51,8 +51,8 @@ def outcomes(server: ServerProcess, *calls: tuple[str, dict[str, Any]]) -> list[
 
 def pid_of(server: ServerProcess) -> int:
     """The process that answered."""
-    (told,) = outcomes(server, ("healthy", {}))
-    return int(told["content"])
+    (result,) = outcomes(server, ("healthy", {}))
+    return int(result["content"])
 
 
 def workers(server: ServerProcess) -> set[int]:

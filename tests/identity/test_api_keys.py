@@ -1,4 +1,3 @@
-import asyncio
 import hashlib
 import json
 import sys
@@ -12,8 +11,7 @@ import pytest
 
 from seawall.cli.main import main
 from seawall.errors import Unauthenticated
-from seawall.identity.api_keys import ApiKeys
-from seawall.identity.authenticator import build_authenticator
+from seawall.identity.authenticator import ApiKeys, build_authenticator
 from seawall.identity.port import Bearer
 from seawall.identity.settings import ApiKeySettings, IdentitySettings
 from seawall.turn import Principal
@@ -23,17 +21,17 @@ async def _no_fetch(_: str, __: float) -> bytes:
     raise AssertionError
 
 
-def test_a_key_made_on_the_command_line_works(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_key_made_on_the_command_line_works(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["keys", "new", "--tenant", "acme", "--subject", 'a "b" ü']) == 0
-    said = capsys.readouterr()
-    key = said.err.split()[-1]
-    settings = msgspec.convert(tomllib.loads(said.out)["identity"], IdentitySettings)
-    assert key not in said.out
+    captured = capsys.readouterr()
+    key = captured.err.split()[-1]
+    settings = msgspec.convert(tomllib.loads(captured.out)["identity"], IdentitySettings)
+    assert key not in captured.out
     authenticator = build_authenticator(settings, _no_fetch)
-    assert asyncio.run(authenticator.authenticate(Bearer(key))) == Principal("acme", 'a "b" ü')
+    assert await authenticator.authenticate(Bearer(key)) == Principal("acme", 'a "b" ü')
     for wrong in (key[:-1], key + "x", key.upper(), "sw_", "sw_" + "x" * 1_000, "sw_\udcff"):
         with pytest.raises(Unauthenticated):
-            asyncio.run(authenticator.authenticate(Bearer(wrong)))
+            await authenticator.authenticate(Bearer(wrong))
 
 
 def test_the_key_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,24 +41,24 @@ def test_the_key_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "\0", "x" * 257])
-def test_names_that_cannot_be(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_names_are_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["keys", "new", "--tenant", name, "--subject", "b"])
     assert "printable" in capsys.readouterr().err
 
 
-def test_a_key_listed_twice_is_a_mistake() -> None:
+def test_a_key_listed_twice_is_a_configuration_error() -> None:
     entry = ApiKeySettings(sha256="0" * 64, tenant="a", subject="b")
     with pytest.raises(ValueError, match="twice"):
         IdentitySettings(api_keys=(entry, entry))
 
 
-def test_credentials_do_not_show_in_logs() -> None:
+def test_credentials_do_not_appear_in_logs() -> None:
     assert "hunter2" not in repr(Bearer("hunter2"))
 
 
 def _work(keys: ApiKeys, key: str) -> Counter[str]:
-    """Every call that looking a key up takes, by name."""
+    """Count the calls that a lookup makes, by name."""
     calls: Counter[str] = Counter()
 
     def count(_: FrameType, event: str, called: Any) -> None:
@@ -76,7 +74,7 @@ def _work(keys: ApiKeys, key: str) -> Counter[str]:
     return calls
 
 
-def test_the_work_does_not_depend_on_what_is_right_about_a_key() -> None:
+def test_a_lookup_does_the_same_work_for_every_key() -> None:
     known = [f"sw_{number:043d}" for number in range(20)]
     keys = ApiKeys(
         [
@@ -98,9 +96,9 @@ def test_the_work_does_not_depend_on_what_is_right_about_a_key() -> None:
         ("eyJhbGciOiJIUzI1NiJ9.e30.c2ln", "[identity.jwt]"),
     ],
 )
-def test_a_refusal_names_the_section_that_is_missing(secret: str, section: str) -> None:
+async def test_a_refusal_names_the_section_that_is_missing(secret: str, section: str) -> None:
     authenticator = build_authenticator(IdentitySettings(anonymous=True), _no_fetch)
     with pytest.raises(Unauthenticated) as refused:
-        asyncio.run(authenticator.authenticate(Bearer(secret)))
+        await authenticator.authenticate(Bearer(secret))
     assert section in str(refused.value)
     assert secret not in str(refused.value)

@@ -1,6 +1,5 @@
-"""Which of the credentials that a request brings counts."""
+"""Which of several credentials in a request counts."""
 
-import asyncio
 import hashlib
 
 import pytest
@@ -24,56 +23,51 @@ def issuer() -> Issuer:
     return issuer
 
 
-def decide(issuer: Issuer, headers: dict[bytes, bytes]) -> Principal | None:
-    """Who is let in; None for nobody."""
+async def authenticated(issuer: Issuer, headers: dict[bytes, bytes]) -> Principal | None:
+    """Return the authenticated principal; None for a refusal."""
 
     async def fetch(_: str, __: float) -> bytes:
         return issuer.key_set()
 
-    async def ask() -> Principal | None:
-        digest = hashlib.sha256(KEY).hexdigest()
-        authenticator = build_authenticator(
-            IdentitySettings(
-                jwt=JwtSettings(
-                    issuer=ISSUER, audience=AUDIENCE, jwks_url="https://i.example/keys"
-                ),
-                api_keys=(ApiKeySettings(sha256=digest, tenant="acme", subject="shop"),),
-            ),
-            fetch,
-        )
-        try:
-            credential = read_credential(headers, ("127.0.0.1", 1))
-            unverified_principal = authenticator.unverified_principal(credential)
-            principal = await authenticator.authenticate(credential)
-        except Unauthenticated:
-            return None
-        assert unverified_principal == principal
-        return principal
-
-    return asyncio.run(ask())
+    digest = hashlib.sha256(KEY).hexdigest()
+    authenticator = build_authenticator(
+        IdentitySettings(
+            jwt=JwtSettings(issuer=ISSUER, audience=AUDIENCE, jwks_url="https://i.example/keys"),
+            api_keys=(ApiKeySettings(sha256=digest, tenant="acme", subject="shop"),),
+        ),
+        fetch,
+    )
+    try:
+        credential = read_credential(headers, ("127.0.0.1", 1))
+        claimed = authenticator.unverified_principal(credential)
+        principal = await authenticator.authenticate(credential)
+    except Unauthenticated:
+        return None
+    assert claimed == principal
+    return principal
 
 
 @pytest.mark.parametrize("key", [b"another-gateway's", b"sw_another", "ü".encode(), b"a.b.c", b" "])
-def test_a_token_beside_another_gateways_key_is_let_in(issuer: Issuer, key: bytes) -> None:
+async def test_a_token_beside_another_gateways_key_is_accepted(issuer: Issuer, key: bytes) -> None:
     bearer = f"Bearer {issuer.token()}".encode()
-    assert decide(issuer, {b"x-api-key": key, b"authorization": bearer}) == ADA
+    assert await authenticated(issuer, {b"x-api-key": key, b"authorization": bearer}) == ADA
 
 
 @pytest.mark.parametrize(
     "other", [b"Basic YTpi", b"Bearer foreign", b"Bearer a.b.c", b"\xff", b"x"]
 )
-def test_a_key_beside_another_gateways_authorization_is_let_in(
+async def test_a_key_beside_another_gateways_authorization_is_accepted(
     issuer: Issuer, other: bytes
 ) -> None:
-    assert decide(issuer, {b"x-api-key": KEY, b"authorization": other}) == SHOP
+    assert await authenticated(issuer, {b"x-api-key": KEY, b"authorization": other}) == SHOP
 
 
-def test_one_by_itself(issuer: Issuer) -> None:
+async def test_a_single_credential_is_accepted_in_either_header(issuer: Issuer) -> None:
     token = issuer.token().encode()
-    assert decide(issuer, {b"x-api-key": KEY}) == SHOP
-    assert decide(issuer, {b"authorization": b"Bearer " + KEY}) == SHOP
-    assert decide(issuer, {b"x-api-key": token}) == ADA
-    assert decide(issuer, {b"authorization": b"bearer  " + token}) == ADA
+    assert await authenticated(issuer, {b"x-api-key": KEY}) == SHOP
+    assert await authenticated(issuer, {b"authorization": b"Bearer " + KEY}) == SHOP
+    assert await authenticated(issuer, {b"x-api-key": token}) == ADA
+    assert await authenticated(issuer, {b"authorization": b"bearer  " + token}) == ADA
 
 
 @pytest.mark.parametrize(
@@ -88,8 +82,10 @@ def test_one_by_itself(issuer: Issuer) -> None:
         {b"authorization": b"Bearer"},
     ],
 )
-def test_no_valid_one_is_none(issuer: Issuer, headers: dict[bytes, bytes]) -> None:
-    assert decide(issuer, headers) is None
+async def test_without_a_valid_credential_the_request_is_refused(
+    issuer: Issuer, headers: dict[bytes, bytes]
+) -> None:
+    assert await authenticated(issuer, headers) is None
 
 
 @pytest.mark.parametrize(
@@ -104,7 +100,7 @@ def test_no_valid_one_is_none(issuer: Issuer, headers: dict[bytes, bytes]) -> No
         ("1.127.0.0", False),
     ],
 )
-def test_only_the_addresses_of_this_machine_are_its_own(address: str, local: bool) -> None:
+def test_only_loopback_addresses_count_as_local(address: str, local: bool) -> None:
     credential = read_credential({b"host": b"localhost"}, (address, 1))
     assert isinstance(credential, Anonymous)
     assert credential.loopback is local

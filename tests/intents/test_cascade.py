@@ -24,7 +24,7 @@ DEFINITIONS = (
 
 
 class Oracle:
-    """A model that says what it is told to, or fails."""
+    """A model with a given answer, or one that fails."""
 
     def __init__(self, says: str) -> None:
         self.says = says

@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 
 from seawall.cli.main import main
 from seawall.errors import ConfigError
-from seawall.intents.aside import BatchWorker
+from seawall.intents.blend import BatchWorker, LinearHead
 from seawall.intents.cascade import IntentDetector, build_detector
 from seawall.intents.definition import Detection, IntentDefinition
 from seawall.intents.embedder import Embedder, find_model
-from seawall.intents.head import LinearHead
 from seawall.intents.rules import Rules
 from seawall.intents.wordpiece import WordPiece
 from tests.parts import data_file, require
@@ -117,28 +116,25 @@ class Slow:
         return [(text, self.confidence) for text in texts]
 
 
-def test_a_crowd_is_answered_together_or_goes_without() -> None:
-    async def run() -> None:
-        slow = Slow()
-        aside = BatchWorker(slow)
-        first = asyncio.create_task(aside.best("first"))
-        await asyncio.sleep(0.05)
-        crowd = [asyncio.create_task(aside.best(str(number))) for number in range(80)]
-        await asyncio.sleep(0)
-        crowd[3].cancel()
-        slow.may.set()
-        assert await first == ("first", 0.99)
-        answers = await asyncio.gather(*crowd, return_exceptions=True)
-        assert answers[0] == ("0", 0.99)
-        assert isinstance(answers[3], asyncio.CancelledError)
-        assert answers[64:] == [None] * 16
-        assert "3" not in list(chain(*slow.batches))
-        assert [len(batch) for batch in slow.batches] == [1, 16, 16, 16, 15]
-        with pytest.raises(ZeroDivisionError):
-            await aside.best("broken")
-        aside.close()
-
-    asyncio.run(run())
+async def test_a_crowd_is_answered_together_or_goes_without() -> None:
+    slow = Slow()
+    aside = BatchWorker(slow)
+    first = asyncio.create_task(aside.best("first"))
+    await asyncio.sleep(0.05)
+    crowd = [asyncio.create_task(aside.best(str(number))) for number in range(80)]
+    await asyncio.sleep(0)
+    crowd[3].cancel()
+    slow.may.set()
+    assert await first == ("first", 0.99)
+    answers = await asyncio.gather(*crowd, return_exceptions=True)
+    assert answers[0] == ("0", 0.99)
+    assert isinstance(answers[3], asyncio.CancelledError)
+    assert answers[64:] == [None] * 16
+    assert "3" not in list(chain(*slow.batches))
+    assert [len(batch) for batch in slow.batches] == [1, 16, 16, 16, 15]
+    with pytest.raises(ZeroDivisionError):
+        await aside.best("broken")
+    aside.close()
 
 
 class Unsure:
@@ -153,7 +149,9 @@ class Unsure:
         (0.6, Detection(None, 0.6, "none")),
     ],
 )
-def test_the_second_step_has_a_threshold_of_its_own(confidence: float, expected: Detection) -> None:
+async def test_the_second_step_has_its_own_threshold(
+    confidence: float, expected: Detection
+) -> None:
     async def run() -> Detection:
         slow = Slow(confidence)
         slow.may.set()
@@ -164,10 +162,10 @@ def test_the_second_step_has_a_threshold_of_its_own(confidence: float, expected:
         detector.close()
         return found
 
-    assert asyncio.run(run()) == expected
+    assert await run() == expected
 
 
-def test_words_that_no_example_has(embedder: Embedder, tmp_path: Path) -> None:  # noqa: ARG001
+async def test_words_that_no_example_has(embedder: Embedder, tmp_path: Path) -> None:  # noqa: ARG001
     said = {
         "status": ("where is my order", "has my parcel been sent", "track my delivery"),
         "cancel": ("cancel my order", "stop this purchase", "call it off"),
@@ -187,7 +185,7 @@ def test_words_that_no_example_has(embedder: Embedder, tmp_path: Path) -> None: 
             for each in (detector, again)
         ]
 
-    found, loaded = asyncio.run(run())
+    found, loaded = await run()
     assert (found.intent, found.by) == ("hours", "embeddings")
     assert loaded == found
     detector.close()

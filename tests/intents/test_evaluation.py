@@ -56,7 +56,7 @@ def test_parts_are_disjoint_and_fair() -> None:
     ("content", "because"),
     [
         ("", 'there is no column "text"'),
-        ("text,label\n", "holds no row"),
+        ("text,label\n", "has no rows"),
         ("text,label\na,b\nc\n", "bad.csv:3: has 1 columns"),
         ('text,label\n"a', "bad.csv:2: is not CSV"),
     ],

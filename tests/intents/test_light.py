@@ -1,4 +1,4 @@
-"""The classifier without numpy, beside the one that it is a reading of."""
+"""N-gram classifier without numpy, compared to the one with it."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from seawall.intents.classifier import NgramClassifier
 from seawall.intents.light import LightClassifier, load_light
 from seawall.intents.saved import TrainedClassifier
-from seawall.intents.training import obtain
+from seawall.intents.training import load_or_train
 from tests.servers import ROOT
 
 STORE = tomllib.loads((ROOT / "examples/store/seawall.toml").read_text())["intents"]
@@ -24,7 +24,7 @@ WORDS = sorted({word for text in TEXTS for word in text.split()})
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainedClassifier]:
     path = tmp_path_factory.mktemp("light") / "trained.npz"
-    return path, obtain(TEXTS, LABELS, cache=path)
+    return path, load_or_train(TEXTS, LABELS, cache=path)
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +69,11 @@ def test_a_file_of_others_does_not_fit(
 def test_a_damaged_file_is_left_alone(
     kept: tuple[Path, TrainedClassifier],
     tmp_path_factory: pytest.TempPathFactory,
-    place: int,
+    offset: int,
     byte: int,
 ) -> None:
     raw = bytearray(kept[0].read_bytes())
-    raw[-1 - place % 2_000 if place % 2 else place % len(raw)] = byte
+    raw[-1 - offset % 2_000 if offset % 2 else offset % len(raw)] = byte
     damaged = tmp_path_factory.getbasetemp() / "one-byte.npz"
     damaged.write_bytes(raw)
     found = load_light(damaged, TEXTS, LABELS)

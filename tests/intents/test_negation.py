@@ -1,4 +1,4 @@
-"""A rule or a classifier that finds the words of an intent has not yet found the intent."""
+"""Negations and quotations: words of an intent that do not express it."""
 
 import time
 

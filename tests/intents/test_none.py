@@ -1,4 +1,4 @@
-"""Messages that have no intent: examples of them, and what is promised among them."""
+"""Messages without an intent: examples of them, and precision among them."""
 
 import asyncio
 import csv
@@ -41,7 +41,7 @@ def test_an_example_of_none_is_none() -> None:
     assert (found.intent, found.by) == (None, "none")
 
 
-def test_a_model_is_still_asked_and_not_offered_it_twice() -> None:
+async def test_a_model_is_still_asked_and_not_offered_it_twice() -> None:
     oracle = Oracle("status")
     detector = build_detector((ORDERS, NONE), threshold=0.5, model=oracle)
 
@@ -49,7 +49,7 @@ def test_a_model_is_still_asked_and_not_offered_it_twice() -> None:
         deadline = asyncio.get_running_loop().time() + 5
         return (await detector.detect("tell me a joke", deadline=deadline)).intent
 
-    assert asyncio.run(run()) == "status"
+    assert await run() == "status"
     assert oracle.asked == 1
 
 

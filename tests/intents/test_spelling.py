@@ -17,15 +17,15 @@ LETTERS = st.sampled_from("abcdefghijklmnopqrstuvwxyzé")
 def one_edit(draw: st.DrawFn) -> tuple[str, str]:
     """A known word, and the same with one letter wrong."""
     word = draw(st.sampled_from([each for each in WORDS if len(each) >= 5]))
-    place = draw(st.integers(0, len(word) - 1))
-    letter, rest = draw(LETTERS), word[place + 1 :]
+    index = draw(st.integers(0, len(word) - 1))
+    letter, rest = draw(LETTERS), word[index + 1 :]
     edited = draw(
         st.sampled_from(
             (
-                word[:place] + letter + rest,
-                word[:place] + rest,
-                word[:place] + letter + word[place:],
-                word[:place] + rest[:1] + word[place] + rest[1:],
+                word[:index] + letter + rest,
+                word[:index] + rest,
+                word[:index] + letter + word[index:],
+                word[:index] + rest[:1] + word[index] + rest[1:],
             )
         )
     )

@@ -10,9 +10,9 @@ import pytest
 
 from seawall.cli.main import main
 from seawall.intents.calibration import calibrate
-from seawall.intents.digest import digest
+from seawall.intents.features import digest
 from seawall.intents.saved import read
-from seawall.intents.training import obtain, train_calibrated
+from seawall.intents.training import load_or_train, train_calibrated
 
 PLACES = [f"shop {number}" for number in range(20)]
 TEXTS = [f"where is my parcel for {each}" for each in PLACES]
@@ -30,9 +30,9 @@ examples = ["cancel my order", "stop this purchase"]
 
 def test_a_kept_classifier_is_the_same(tmp_path: Path) -> None:
     cache = tmp_path / "trained.npz"
-    trained = obtain(TEXTS, LABELS, cache=cache)
+    trained = load_or_train(TEXTS, LABELS, cache=cache)
     before = cache.stat().st_mtime_ns
-    loaded = obtain(TEXTS, LABELS, cache=cache)
+    loaded = load_or_train(TEXTS, LABELS, cache=cache)
     assert cache.stat().st_mtime_ns == before
     for text in ("cancel the parcel", "naïve 我", "", "shop 7"):
         assert loaded.ngrams.best(text) == trained.ngrams.best(text)
@@ -42,8 +42,8 @@ def test_a_kept_classifier_is_the_same(tmp_path: Path) -> None:
 
 def test_other_examples_are_trained_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = tmp_path / "trained.npz"
-    obtain(TEXTS, LABELS, cache=cache)
-    other = obtain([*TEXTS, "good morning"], [*LABELS, "greeting"], cache=cache)
+    load_or_train(TEXTS, LABELS, cache=cache)
+    other = load_or_train([*TEXTS, "good morning"], [*LABELS, "greeting"], cache=cache)
     assert "greeting" in other.ngrams.labels
     assert "does not fit the examples" in caplog.text
     assert read(cache, digest(TEXTS, LABELS), None) is None
@@ -55,11 +55,11 @@ def test_a_file_of_an_older_format_is_refused_by_name(
 ) -> None:
     cache = tmp_path / "trained.npz"
     np.savez(cache, key=np.frombuffer(b"0" * 64, np.uint8), labels=np.zeros(3, np.uint8))
-    obtain(TEXTS, LABELS, cache=cache)
+    load_or_train(TEXTS, LABELS, cache=cache)
     assert "is of format 1, and this version of Seawall reads 2" in caplog.text
     assert "seawall intents train" in caplog.text
     caplog.clear()
-    obtain(TEXTS, LABELS, cache=cache)
+    load_or_train(TEXTS, LABELS, cache=cache)
     assert caplog.text == ""
 
 
@@ -69,8 +69,8 @@ def test_training_is_the_same_in_every_process(tmp_path: Path) -> None:
     for number in range(2):
         cache = tmp_path / f"{number}.npz"
         program = (
-            "from pathlib import Path; from seawall.intents.training import obtain;"
-            f"obtain({TEXTS!r}, {LABELS!r}, cache=Path({str(cache)!r}))"
+            "from pathlib import Path; from seawall.intents.training import load_or_train;"
+            f"load_or_train({TEXTS!r}, {LABELS!r}, cache=Path({str(cache)!r}))"
         )
         environment = os.environ | {"PYTHONHASHSEED": str(number)}
         subprocess.run([sys.executable, "-c", program], check=True, env=environment)
@@ -82,14 +82,14 @@ def test_training_is_the_same_in_every_process(tmp_path: Path) -> None:
 def test_a_damaged_file_is_trained_over(tmp_path: Path, content: bytes) -> None:
     cache = tmp_path / "trained.npz"
     cache.write_bytes(content)
-    obtain(TEXTS, LABELS, cache=cache)
+    load_or_train(TEXTS, LABELS, cache=cache)
     assert read(cache, digest(TEXTS, LABELS), None) is not None
 
 
 def test_a_name_that_the_file_cannot_hold_is_trained_each_time(tmp_path: Path) -> None:
     labels = [label.replace("a", "\0") for label in LABELS]
     for _ in range(2):
-        trained = obtain(TEXTS, labels, cache=tmp_path / "trained.npz")
+        trained = load_or_train(TEXTS, labels, cache=tmp_path / "trained.npz")
         assert trained.ngrams.best("cancel, please")[0] == "c\0ncel"
 
 
@@ -102,20 +102,20 @@ def test_nothing_that_could_run_is_loaded(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = tmp_path / "nowhere" / "trained.npz"
     with caplog.at_level(logging.WARNING):
-        assert obtain(TEXTS, LABELS, cache=cache).ngrams.best("cancel now")[0] == "cancel"
+        assert load_or_train(TEXTS, LABELS, cache=cache).ngrams.best("cancel now")[0] == "cancel"
     assert "cannot be kept" in caplog.text
 
 
 def test_of_many_at_once_one_trains(tmp_path: Path) -> None:
     cache = tmp_path / "trained.npz"
-    told: list[str] = []
+    messages: list[str] = []
 
     def start(_: int) -> float:
-        return obtain(TEXTS, LABELS, cache=cache, progress=told.append).threshold
+        return load_or_train(TEXTS, LABELS, cache=cache, progress=messages.append).threshold
 
     with ThreadPoolExecutor(6) as pool:
         assert len(set(pool.map(start, range(6)))) == 1
-    assert told.count("training on everything") == 1
+    assert messages.count("training on everything") == 1
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,10 +132,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_loading_imports_no_more_than_numpy(tmp_path: Path) -> None:
     cache = tmp_path / "trained.npz"
-    obtain(TEXTS, LABELS, cache=cache)
+    load_or_train(TEXTS, LABELS, cache=cache)
     program = (
-        "import sys; from pathlib import Path; from seawall.intents.training import obtain;"
-        f"obtain({TEXTS!r}, {LABELS!r}, cache=Path({str(cache)!r}));"
+        "import sys; from pathlib import Path; from seawall.intents.training import load_or_train;"
+        f"load_or_train({TEXTS!r}, {LABELS!r}, cache=Path({str(cache)!r}));"
         "print({n.partition('.')[0] for n in sys.modules} - set(sys.stdlib_module_names))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)

@@ -1,4 +1,4 @@
-"""Tests here are coroutines on asyncio; those of the driver share one server."""
+"""One server for all tests of the driver."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +11,8 @@ from tests.issuer import Issuer
 from tests.servers import running_model, running_server
 
 
-@pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Site(Struct, frozen=True):
-    """A server with one worker, and who may come in."""
+    """A server with one worker, and the issuer of its tokens."""
 
     url: str
     pid: int

@@ -1,4 +1,4 @@
-"""Plain handlers, run by AWS's own client in environments of the local Lambda."""
+"""Handlers, run by AWS's client in environments of the local Lambda."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""A simulated model on loopback, in the test's own process, and what to ask of it."""
+"""A simulated model on loopback, in the test's own process, and its client."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from seawall.lab.sim_model.fault_file import parse_faults
+from seawall.lab.sim_model.faults import parse_faults
 from seawall.lab.sim_model.limits import SimLimits
 from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.sim_model.script import Script
@@ -20,7 +20,7 @@ TIMES = SimTimes(first_token=(0.02, 0.02), duration=(0.06, 0.06), chunks=5)
 
 
 class Simulated:
-    """A model that serves at `port`, and a client of it."""
+    """A model that listens on `port`, and a client of it."""
 
     def __init__(self, model: SimModel, port: int) -> None:
         self.model = model
@@ -29,7 +29,7 @@ class Simulated:
         self.client = HttpClient()
 
     async def stats(self) -> dict[str, Any]:
-        """What it says itself, over HTTP."""
+        """Its counters, over HTTP."""
         found: dict[str, Any] = msgspec.json.decode((await self.get("/sim/stats")).body)
         return found
 
@@ -80,14 +80,14 @@ class Simulated:
                 await writer.wait_closed()
 
     async def settled(self) -> dict[str, Any]:
-        """The counts once nothing is open any more."""
+        """The counters once no stream is open."""
         await until(lambda: not self.model.stats.open_streams)
         return await self.stats()
 
 
-async def until(holds: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110 - what it waits for is in the server and tells nobody
+        while not condition():  # noqa: ASYNC110 - the server has no event for it
             await asyncio.sleep(0.005)
 
 

@@ -1,4 +1,4 @@
-"""Calibration and comparison, as commands, on a small scale."""
+"""The commands `lab calibrate` and `lab compare`, on a small scale."""
 
 import json
 import subprocess
@@ -24,14 +24,14 @@ def lab(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_the_same_crowd_is_measured_on_both_and_foretold(
+def test_the_same_crowd_is_measured_and_predicted_on_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require_balancer()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     file, page = tmp_path / "calibration.json", tmp_path / "compare.html"
-    told = lab("calibrate", "--quick", "--out", str(file), *QUICK)
-    assert told.returncode == 0, told.stderr
+    done = lab("calibrate", "--quick", "--out", str(file), *QUICK)
+    assert done.returncode == 0, done.stderr
     calibration = load_calibration(file)
     assert len(calibration.start_seconds) == 2
     assert min(calibration.start_seconds) > 0
@@ -43,42 +43,42 @@ def test_the_same_crowd_is_measured_on_both_and_foretold(
         "sqlite",
         "store/seawall.toml",
     )
-    told = lab(
+    done = lab(
         *("compare", "--calibration", str(file), "--at-once", "6", "--json"),
         *("--html", str(page)),
         *QUICK,
     )
-    assert told.returncode == 0, told.stderr
-    pods, functions = json.loads(told.stdout)["runs"][0]["fleets"]
+    assert done.returncode == 0, done.stderr
+    pods, functions = json.loads(done.stdout)["runs"][0]["fleets"]
     for each in (pods, functions):
         assert each["result"]["completed"] == each["result"]["durability"]["found"] == 6
         assert each["prediction"]["served"] == 6
         assert set(each["errors"]) >= {"first text p50", "first text p95", "first text p99"}
     assert (pods["initialisations"], pods["cold_starts"]) == (2, 0)
-    assert pods["store_opened"] == 0  # pods hold theirs already
+    assert pods["store_opened"] == 0  # pods have theirs open already
     started = functions["initialisations"]
     assert 1 <= started <= 6
     assert functions["cold_starts"] == functions["store_opened"] == started
     assert functions["model_opened"] >= started
     text = page.read_text()
-    assert text.count("<svg") == 10
+    assert text.count("data-chart=") == 10
     assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
-    assert msgspec.json.decode(told.stdout)["calibration"]["format"] == "seawall.calibration/1"
+    assert msgspec.json.decode(done.stdout)["calibration"]["format"] == "seawall.calibration/1"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["compare", "--html", "/no/such/x.html"], "--html: /no/such/x.html cannot be written"),
         (["calibrate", "--out", "/no/such/x.json"], "--out: /no/such/x.json cannot be written"),
         (["calibrate", "--out", "/"], "--out: / is a folder"),
-        (["compare", "--rate", "0@30s"], "nobody comes in that time"),
-        (["compare", "--rate", "1@0s"], "nobody comes in that time"),
+        (["compare", "--rate", "0@30s"], "no turn arrives in that time"),
+        (["compare", "--rate", "1@0s"], "no turn arrives in that time"),
         (["compare", "--rate", "1M@1h"], "is more than 100000 turns"),
     ],
 )
-def test_what_is_wrong_is_told_before_anything_is_measured(arguments: list[str], said: str) -> None:
-    told = lab(*arguments)
-    assert told.returncode == 2
-    assert said in told.stderr
-    assert told.stderr.count("\n") == 1
+def test_wrong_options_are_reported_before_measuring(arguments: list[str], message: str) -> None:
+    done = lab(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Records of fleets do not stay when nothing is left of the fleet."""
+"""State files of fleets are removed when nothing is left of the fleet."""
 
 import os
 import time
@@ -31,24 +31,26 @@ def age(path: Path, seconds: float) -> None:
     os.utime(path, (at, at))
 
 
-def test_what_a_crash_left_is_taken_away_and_what_runs_is_not(records: Path) -> None:
+def test_leftovers_of_a_crash_are_removed_and_running_fleets_are_not(records: Path) -> None:
     left = records.parent / "seawall-lab-left"
     left.mkdir(parents=True)
     record("crashed", folder=str(left))
     record("mine", pid=os.getpid(), born=process_start_ticks(os.getpid()))
     (records / "broken.json").write_text("{")
-    said: list[str] = []
-    clean_up(report=said.append)
+    lines: list[str] = []
+    clean_up(report=lines.append)
     assert [each.name for each in list_fleets()] == ["mine"]
     assert not left.exists()
     assert not (records / "broken.json").exists()
-    assert said == [
-        "broken: its record cannot be read; removed",
-        "crashed: had crashed; what was left is removed",
+    assert lines == [
+        "broken: its state file is invalid; removed",
+        "crashed: had crashed; leftovers removed",
     ]
 
 
-def test_a_crash_is_listed_for_an_hour(records: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_crashed_fleet_is_listed_for_an_hour(
+    records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     record("fresh")
     record("old")
     age(records / "old.json", 4_000)
@@ -57,7 +59,7 @@ def test_a_crash_is_listed_for_an_hour(records: Path, capsys: pytest.CaptureFixt
     assert "fresh        crashed" in out
     assert "seawall lab down fresh" in out
     assert "old" not in out
-    assert "old: had crashed; what was left is removed" in errors
+    assert "old: had crashed; leftovers removed" in errors
     age(records / "fresh.json", 4_000)
     assert main(["lab", "ps"]) == 0
-    assert capsys.readouterr().out == "there are no fleets\n"
+    assert capsys.readouterr().out == "There are no fleets.\n"

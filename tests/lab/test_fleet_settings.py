@@ -1,4 +1,4 @@
-"""A configuration of production, served by a fleet: nothing of production is reached."""
+"""A production configuration served by a fleet: nothing of production is reached."""
 
 import os
 from pathlib import Path
@@ -78,16 +78,16 @@ def replace(folder: Path, text: str) -> dict[str, str]:
     )
 
 
-def test_every_model_the_store_and_the_identity_are_the_fleets_own(
+def test_models_store_and_identity_are_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEAWALL_MODELS__DEFAULT__BASE_URL", "https://x.example")
     monkeypatch.setenv("SEAWALL_MODELS__DEFAULT__API_KEY_ENV", "KEY")
-    monkeypatch.setenv("SEAWALL_MODELS__DEFAULT__WARM", "5")
+    monkeypatch.setenv("SEAWALL_MODELS__DEFAULT__WARM_CONNECTIONS", "5")
     monkeypatch.setenv("SEAWALL_IDENTITY__JWT__TENANT", "shop")
     variables = replace(tmp_path, PRODUCTION)
     found = load_settings(tmp_path / "seawall.toml", os.environ | variables)
-    assert found.models["default"].warm == 5
+    assert found.models["default"].warm_connections == 5
     assert len(found.models) == 4
     for model in found.models.values():
         assert (model.kind, model.base_url) == ("openai", MODEL)
@@ -109,14 +109,14 @@ def test_every_model_the_store_and_the_identity_are_the_fleets_own(
     assert found.identity == IdentitySettings(jwt=trusted)
 
 
-def test_what_means_nothing_to_any_model_is_still_told(tmp_path: Path) -> None:
-    """Only what another kind needs is left out."""
+def test_unknown_keys_of_a_model_are_still_errors(tmp_path: Path) -> None:
+    """Only settings of other kinds of models are dropped."""
     with pytest.raises(ConfigError, match=r"colour: unknown key"):
         replace(tmp_path, PRODUCTION.replace("thinking", "colour"))
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "part"),
     [
         (
             "SEAWALL_MODELS__EXTRA",
@@ -128,16 +128,16 @@ def test_what_means_nothing_to_any_model_is_still_told(tmp_path: Path) -> None:
         ("SEAWALL_sessions__table", "production", "sessions.table"),
     ],
 )
-def test_what_our_environment_sets_against_it_is_refused(
-    name: str, value: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_conflicting_environment_is_rejected(
+    name: str, value: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match=f"^{said}: a fleet cannot replace it"):
+    with pytest.raises(ConfigError, match=f"^{part}: a fleet cannot replace it"):
         replace(tmp_path, PRODUCTION)
 
 
 @pytest.mark.parametrize("name", ["GPT", "a__b", "a=b"])
-def test_a_model_that_no_variable_can_name_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_model_that_no_variable_can_name_is_rejected(name: str, tmp_path: Path) -> None:
     text = f'[models."{name}"]\nbase_url = "https://x.example"\nmodel = "m"\n'
-    with pytest.raises(ConfigError, match="no capitals"):
+    with pytest.raises(ConfigError, match="without capitals"):
         replace(tmp_path, text)

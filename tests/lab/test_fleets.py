@@ -1,6 +1,5 @@
-"""Fleets on this machine: real processes, and nothing of them left."""
+"""Fleets on this machine: real processes, and no leftovers."""
 
-import asyncio
 import json
 import os
 import re
@@ -22,11 +21,9 @@ from seawall.errors import ConfigError
 from seawall.lab.control_groups import ControlGroups, ControlGroupsUnavailable
 from seawall.lab.fleet.balancer import run_balancer
 from seawall.lab.fleet.state import FleetState, load_state, process_start_ticks, save_state
-from seawall.lab.parent_death_signal import MARK, processes_with_mark
-from seawall.lab.processes import descendants
+from seawall.lab.processes import MARK, descendants, processes_with_mark
 from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.driver import drive
-from seawall.lab.surge.outcome import SurgeResult
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Scenario, Simulated
 from seawall.storage.open import open_store
 from seawall.storage.settings import SessionSettings
@@ -42,7 +39,7 @@ CHECKS = ("--simulated", "--chunks", "10", "--first-token", "0.02..0.05", "--dur
 
 @pytest.fixture(autouse=True)
 def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fleets of this test only; whatever it forgets is ended."""
+    """Only fleets of this test; all are ended afterwards."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     yield
     lab("down", "--all")
@@ -59,16 +56,16 @@ def lab(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def up(*words: str) -> tuple[dict[str, str], FleetState]:
-    told = lab("up", *words, "--detach", "--json", *QUICK)
-    assert told.returncode == 0, told.stderr
+    done = lab("up", *words, "--detach", "--json", *QUICK)
+    assert done.returncode == 0, done.stderr
     state = load_state("default")
     assert state is not None
     assert state.alive
-    return json.loads(told.stdout), state
+    return json.loads(done.stdout), state
 
 
 def surge(fleet: dict[str, str], *arguments: str) -> dict[str, Any]:
-    told = subprocess.run(
+    done = subprocess.run(
         [
             *(sys.executable, "-m", "seawall", "surge", fleet["url"], "--json", *CHECKS),
             *("--token-file", fleet["token_file"], *arguments),
@@ -78,13 +75,13 @@ def surge(fleet: dict[str, str], *arguments: str) -> dict[str, Any]:
         check=False,
         timeout=180,
     )
-    result: dict[str, Any] = json.loads(told.stdout)
+    result: dict[str, Any] = json.loads(done.stdout)
     return result
 
 
-def until(holds: Callable[[], bool]) -> None:
+def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
-    while not holds():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
@@ -93,7 +90,7 @@ def test_pods_behind_a_balancer_share_the_turns_and_the_sessions() -> None:
     require_balancer()
     fleet, state = up("pods=2")
     assert json.loads(lab("ps", "--json").stdout)[0]["state"] == "up"
-    result = surge(fleet, "--customers", "6", "--for", "2s", "--turns", "3")
+    result = surge(fleet, "--users", "6", "--for", "2s", "--turns", "3")
     assert result["errors"] == {}
     assert result["durability"]["found"] == result["turns"] > 6
     assert "up already" in lab("up", "pods=1", "--json").stderr
@@ -103,7 +100,7 @@ def test_pods_behind_a_balancer_share_the_turns_and_the_sessions() -> None:
     assert load_state("default") is None
 
 
-def test_a_configuration_of_production_is_served_without_it(tmp_path: Path) -> None:
+def test_a_production_configuration_is_served_in_isolation(tmp_path: Path) -> None:
     require_balancer()
     source = tmp_path / "seawall.toml"
     source.write_text(PRODUCTION)
@@ -114,35 +111,37 @@ def test_a_configuration_of_production_is_served_without_it(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("words", [["pods=2"], ["lambda", "provisioned=2"]])
-def test_why_a_fleet_does_not_start_is_told(words: list[str], tmp_path: Path) -> None:
+def test_the_reason_why_a_fleet_does_not_start_is_reported(
+    words: list[str], tmp_path: Path
+) -> None:
     require_balancer()
     source = tmp_path / "seawall.toml"
     source.write_text(PRODUCTION + '[tools.store]\nfactory = "no_such_module:open"\n')
-    told = lab("up", *words, "--config", str(source), *QUICK)
-    assert told.returncode == 1
-    assert "no_such_module" in told.stderr
-    assert "Traceback" not in told.stderr
-    assert "ended with status" in told.stderr
+    done = lab("up", *words, "--config", str(source), *QUICK)
+    assert done.returncode == 1
+    assert "no_such_module" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "ended with status" in done.stderr
     assert load_state("default") is None
 
 
-def test_a_wrong_configuration_is_told_before_anything_serves_it(tmp_path: Path) -> None:
+def test_an_invalid_configuration_is_reported_before_the_start(tmp_path: Path) -> None:
     require_balancer()
     source = tmp_path / "seawall.toml"
     source.write_text("[server]\nprt = 1\n")
-    told = lab("up", "pods=2", "--config", str(source), "--detach")
-    assert told.returncode != 0
-    assert "seawall.toml:2: server.prt: unknown key" in told.stderr
-    assert "Traceback" not in told.stderr
+    done = lab("up", "pods=2", "--config", str(source), "--detach")
+    assert done.returncode != 0
+    assert "seawall.toml:2: server.prt: unknown key" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
-def test_a_table_goes_with_its_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_table_is_deleted_with_its_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
     require_balancer()
     require_dynamodb()
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
 
-    async def look(settings: SessionSettings) -> None:
+    async def open_and_close(settings: SessionSettings) -> None:
         await (await open_store(settings)).close()
 
     with running_dynamodb() as url:
@@ -152,17 +151,17 @@ def test_a_table_goes_with_its_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
         settings = SessionSettings(
             store="dynamodb", endpoint=url, table=state.mark, region=state.region
         )
-        asyncio.run(look(settings))
-        told = lab("down")
-        assert (told.returncode, told.stderr) == (0, "")
+        await open_and_close(settings)
+        done = lab("down")
+        assert (done.returncode, done.stderr) == (0, "")
         with pytest.raises(ConfigError, match="there is no table"):
-            asyncio.run(look(settings))
+            await open_and_close(settings)
         _, state = up("pods=1", f"store={url}")
         os.kill(state.pid, signal.SIGKILL)
         until(lambda: not state.alive)
-    told = lab("down")
-    assert told.returncode == 0
-    assert f"the table {state.mark} at {url} could not be deleted" in told.stderr
+    done = lab("down")
+    assert done.returncode == 0
+    assert f"the table {state.mark} at {url} could not be deleted" in done.stderr
 
 
 def test_notes_of_a_fleet_are_listed() -> None:
@@ -175,8 +174,8 @@ def test_notes_of_a_fleet_are_listed() -> None:
     assert json.loads(lab("ps", "--json").stdout)[0]["notes"] == ["no processors"]
 
 
-def test_nothing_outlives_a_lab_that_is_killed() -> None:
-    """By the kernel's own signal, without anybody who cleans up."""
+def test_no_process_outlives_a_killed_lab() -> None:
+    """By the kernel's parent-death signal alone."""
     require_balancer()
     _, state = up("pods=2")
     assert len(processes_with_mark(state.mark)) >= 4  # the model, two pods, the balancer
@@ -200,7 +199,7 @@ def test_frozen_environments_end_with_their_lab() -> None:
     assert not any(process_start_ticks(pid) for pid in before)
 
 
-def test_what_is_left_when_every_parent_is_killed_is_found_by_its_mark() -> None:
+def test_orphans_are_found_by_their_mark() -> None:
     _, state = up("lambda", "provisioned=2")
     for pid in processes_with_mark(state.mark):
         if b"seawall.hosts.aws_lambda" not in Path(f"/proc/{pid}/cmdline").read_bytes():
@@ -209,23 +208,23 @@ def test_what_is_left_when_every_parent_is_killed_is_found_by_its_mark() -> None
     assert processes_with_mark(state.mark) == []
 
 
-def test_a_pod_gets_no_more_of_the_processors_than_its_share() -> None:
+def test_the_processors_of_a_pod_are_limited() -> None:
     require_balancer()
     try:
-        shares = ControlGroups()
-        shares.remove(shares.make("seawall-test", 1.0))
+        groups = ControlGroups()
+        groups.remove(groups.make("seawall-test", 1.0))
     except ControlGroupsUnavailable as error:
         require(str(error))
     _, state = up("pods=1", "cpu=0.5")
-    groups = list(Path("/sys/fs/cgroup").glob(f"**/{state.mark}-pod0"))
-    assert groups
-    assert (groups[0] / "cgroup.procs").read_text().split()
+    folders = list(Path("/sys/fs/cgroup").glob(f"**/{state.mark}-pod0"))
+    assert folders
+    assert (folders[0] / "cgroup.procs").read_text().split()
     assert lab("down").returncode == 0
-    assert not groups[0].exists()
+    assert not folders[0].exists()
 
 
 @pytest.mark.parametrize("kind", ["haproxy", "nginx"])
-def test_either_balancer_spreads_turns_over_pods(kind: str, tmp_path: Path) -> None:
+async def test_both_balancers_spread_turns_over_pods(kind: str, tmp_path: Path) -> None:
     require_balancer(kind)
     program = shutil.which(kind, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     settings = {"IDENTITY__ANONYMOUS": "true", "SERVER__WORKERS": "1"}
@@ -235,21 +234,18 @@ def test_either_balancer_spreads_turns_over_pods(kind: str, tmp_path: Path) -> N
         model = stack.enter_context(running_model(*QUICK))
         pods = [stack.enter_context(running_server(tmp_path, model, **settings)) for _ in range(2)]
 
-        async def crowd() -> SurgeResult:
-            async with run_balancer(
-                [pod.url for pod in pods],
-                tmp_path,
-                found=(kind, str(program)),
-                environment=os.environ | {MARK: mark},
-            ) as front:
-                assert processes_with_mark(mark) == [front.pid]
-                assert descendants(front.pid) == []
-                load = Open([Crowd(shapes=[Instant(20)])])
-                return await drive(
-                    Scenario(url=front.url, load=load, simulated=Simulated(times=times))
-                )
-
-        result = asyncio.run(crowd())
+        async with run_balancer(
+            [pod.url for pod in pods],
+            tmp_path,
+            found=(kind, str(program)),
+            environment=os.environ | {MARK: mark},
+        ) as front:
+            assert processes_with_mark(mark) == [front.pid]
+            assert descendants(front.pid) == []
+            load = Open([Crowd(shapes=[Instant(20)])])
+            result = await drive(
+                Scenario(url=front.url, load=load, simulated=Simulated(times=times))
+            )
         served = [
             re.search(r"^seawall_turns_total.* (\d+)", _metrics(pod.url), re.MULTILINE)
             for pod in pods

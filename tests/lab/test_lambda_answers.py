@@ -1,4 +1,4 @@
-"""What the local function URL makes of a function's answer, whatever that is."""
+"""The local function URL with arbitrary results of a function."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ NAME = st.sampled_from(["statusCode", "headers", "cookies", "body", "isBase64Enc
 
 
 @given(st.dictionaries(NAME, JSON, max_size=5), st.booleans())
-def test_an_answer_is_one_of_http_or_none(answer: dict[str, Any], with_body: bool) -> None:
+def test_a_result_is_a_valid_response_or_an_error(answer: dict[str, Any], with_body: bool) -> None:
     try:
         status, headers, body = _parse_answer(json.dumps(answer).encode(), with_body=with_body)
     except _Malformed:
@@ -39,6 +39,6 @@ def test_an_answer_is_one_of_http_or_none(answer: dict[str, Any], with_body: boo
         b"[" * 100_000,
     ],
 )
-def test_what_would_split_the_response_is_refused(answer: bytes) -> None:
+def test_response_splitting_is_rejected(answer: bytes) -> None:
     with pytest.raises(_Malformed):
         _parse_answer(answer)

@@ -20,8 +20,6 @@ from seawall.lab.local_lambda.server import front
 from seawall.lab.local_lambda.settings import PAYLOAD_BYTES, FunctionSettings
 from tests.servers import ROOT
 
-pytestmark = pytest.mark.anyio
-
 
 def settings_of(handler: str = "echo", **changed: Any) -> FunctionSettings:
     name = f"tests.lab.lambda_handlers.{handler}"
@@ -44,50 +42,50 @@ async def call(function: LocalFunction, event: object) -> Any:
 
 
 async def failure(function: LocalFunction, event: object) -> dict[str, Any]:
-    with pytest.raises(FunctionError) as told:
+    with pytest.raises(FunctionError) as caught:
         await call(function, event)
-    body: dict[str, Any] = json.loads(told.value.body)
+    body: dict[str, Any] = json.loads(caught.value.body)
     return body
 
 
-async def settled(condition: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - other processes have no event to wait for
             await asyncio.sleep(0.01)
 
 
-def load_state(pid: int) -> str:
+def process_state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-async def test_a_handler_is_told_what_lambda_tells() -> None:
+async def test_a_handler_gets_what_lambda_provides() -> None:
     async with running(memory_mb=256, timeout_seconds=20) as function:
-        told = await call(function, {"a": [1, "ü"]})
-    assert told["event"] == {"a": [1, "ü"]}
-    assert told["arn"] == function.settings.arn
-    assert 10_000 < told["left"] <= 20_000
-    assert told["memory"] == "256"
-    assert told["trace"].startswith("Root=1-")
-    assert told["kind"] == "on-demand"
+        result = await call(function, {"a": [1, "ü"]})
+    assert result["event"] == {"a": [1, "ü"]}
+    assert result["arn"] == function.settings.arn
+    assert 10_000 < result["left"] <= 20_000
+    assert result["memory"] == "256"
+    assert result["trace"].startswith("Root=1-")
+    assert result["kind"] == "on-demand"
 
 
-async def test_an_environment_is_kept_frozen_and_used_again() -> None:
+async def test_an_idle_environment_is_frozen_and_reused() -> None:
     async with running() as function:
         first = await call(function, 1)
-        await settled(lambda: load_state(first["pid"]) == "T")
+        await until(lambda: process_state(first["pid"]) == "T")
         second = await call(function, 2)
         assert (second["pid"], second["calls"]) == (first["pid"], 2)
         assert first["request"] != second["request"]
         assert function.stats().started == 1
 
 
-async def test_each_in_flight_has_an_environment_of_its_own_and_idle_ones_are_reclaimed() -> None:
+async def test_each_invocation_has_its_environment_and_idle_ones_are_reclaimed() -> None:
     async with running("work", idle_seconds=0.3) as function:
         event = {"do": "sleep", "seconds": 0.3}
-        told = await asyncio.gather(*(call(function, event) for _ in range(3)))
-        assert len({each["pid"] for each in told}) == 3
-        await settled(lambda: not function.environments)
-        await settled(lambda: not any(Path(f"/proc/{each['pid']}").exists() for each in told))
+        result = await asyncio.gather(*(call(function, event) for _ in range(3)))
+        assert len({each["pid"] for each in result}) == 3
+        await until(lambda: not function.environments)
+        await until(lambda: not any(Path(f"/proc/{each['pid']}").exists() for each in result))
 
 
 async def test_past_its_concurrency_and_scaling_rate_it_throttles() -> None:
@@ -105,7 +103,7 @@ async def test_past_its_concurrency_and_scaling_rate_it_throttles() -> None:
         await running_one
 
 
-async def test_failures_are_told_as_aws_tells_them_and_the_next_invocation_works() -> None:
+async def test_failures_have_the_errors_of_aws_and_the_next_invocation_works() -> None:
     async with running("work", timeout_seconds=1, memory_mb=128) as function:
         raised = await failure(function, {"do": "raise"})
         assert raised["errorType"] == "KeyError"
@@ -122,10 +120,10 @@ async def test_failures_are_told_as_aws_tells_them_and_the_next_invocation_works
         assert function.stats().started == 4
 
 
-async def test_an_environment_that_is_killed_fails_what_it_had_in_flight() -> None:
+async def test_a_killed_environment_fails_its_invocations() -> None:
     async with running("work") as function:
         sleeping = function.invoke(json.dumps({"do": "sleep", "seconds": 30}).encode())
-        await settled(lambda: bool(function.environments))
+        await until(lambda: bool(function.environments))
         await function.environments[0].kill()
         with pytest.raises(FunctionError, match="signal: killed"):
             await sleeping.whole()
@@ -147,39 +145,39 @@ async def test_payloads_at_and_over_the_limit() -> None:
             function.invoke(largest + b" ")
 
 
-async def test_an_initialisation_that_takes_too_long_is_tried_again(tmp_path: Path) -> None:
+async def test_an_initialisation_that_times_out_is_retried(tmp_path: Path) -> None:
     slow = {"SLOW_ONCE": str(tmp_path / "slow")}
     async with running(init_seconds=0.6, environment=slow) as function:
         assert (await call(function, 1))["calls"] == 1
         assert function.stats().started == 2
 
 
-async def test_a_failed_initialisation_is_the_invocations_error() -> None:
+async def test_a_failed_initialisation_fails_the_invocation() -> None:
     async with running(environment={"FAIL_AT_INIT": "1"}) as function:
-        told = await failure(function, 1)
-        assert told["errorType"] == "RuntimeError"
-        assert told["errorMessage"] == "no configuration"
+        result = await failure(function, 1)
+        assert result["errorType"] == "RuntimeError"
+        assert result["errorMessage"] == "no configuration"
         assert function.stats().environments == 0
 
 
-async def test_snapstart_stops_after_init_and_goes_on_when_called() -> None:
+async def test_snapstart_stops_after_init_and_is_restored_when_invoked() -> None:
     async with running(snapstart=True) as function:
         prepared = function.stats()
         assert (prepared.started, prepared.environments, prepared.frozen) == (1, 0, 1)
-        told = await call(function, 1)
-        assert told["kind"] == "snap-start"
+        result = await call(function, 1)
+        assert result["kind"] == "snap-start"
         assert function.stats().restored == 1
 
 
 async def test_a_managed_instance_takes_many_at_once_and_is_not_frozen() -> None:
     async with running("work", max_concurrency=3, provisioned=1, concurrency=1) as function:
-        await settled(lambda: function.environments[0].free)
+        await until(lambda: function.environments[0].free)
         event = {"do": "sleep", "seconds": 0.5}
-        told = await asyncio.gather(*(call(function, event) for _ in range(3)))
-        assert len({each["pid"] for each in told}) == 3  # AWS's client: a process for each
-        assert {each["kind"] for each in told} == {"lambda-managed-instances"}
+        result = await asyncio.gather(*(call(function, event) for _ in range(3)))
+        assert len({each["pid"] for each in result}) == 3  # AWS's client: a process for each
+        assert {each["kind"] for each in result} == {"lambda-managed-instances"}
         assert function.stats().started == 1
-        assert load_state(function.environments[0].pid) != "T"
+        assert process_state(function.environments[0].pid) != "T"
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +199,7 @@ def sdk() -> Callable[[str], Any]:
 
 # The SDK leaves the connection of an event stream to the collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_the_sdk_invokes_it(sdk: Callable[[str], Any]) -> None:
+async def test_the_sdk_invokes_the_function(sdk: Callable[[str], Any]) -> None:
     async with running("work", concurrency=1) as function, front(function) as url:
 
         def use() -> None:
@@ -238,16 +236,16 @@ async def test_the_sdk_invokes_it(sdk: Callable[[str], Any]) -> None:
         gc.collect()
 
 
-async def test_its_url_speaks_http() -> None:
+async def test_the_function_url() -> None:
     async with running("work") as function, front(function) as url, httpx2.AsyncClient() as client:
         made = await client.post(f"{url}/a%20b?x=1&x=2", json={"do": "http"})
-        # the event is the request, so the handler finds no "do" in it
+        # the event is the request, without a "do"
         assert made.status_code == 502
     async with running("echo") as function, front(function) as url, httpx2.AsyncClient() as client:
-        told = await client.post(
+        result = await client.post(
             f"{url}/a%20b?x=1&x=2&y=", content=b"\x00\xff", headers=[("cookie", "a=1; b=2")]
         )
-        event = told.json()["event"]
+        event = result.json()["event"]
         assert event["version"] == "2.0"
         assert event["rawPath"] == "/a%20b"
         assert event["rawQueryString"] == "x=1&x=2&y="

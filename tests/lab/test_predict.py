@@ -1,4 +1,4 @@
-"""What the lab foretells from a calibration, where that is known otherwise."""
+"""The lab's predictions from a calibration, against known results."""
 
 from pathlib import Path
 
@@ -57,26 +57,26 @@ def at_once(turns: int) -> Open:
     return Open([Crowd(shapes=[Instant(turns)])])
 
 
-def test_a_line_goes_through_two_points() -> None:
+def test_a_line_fits_two_points() -> None:
     assert fit_line([(100, 0.2), (200, 0.3)]) == pytest.approx((0.1, 0.001))
     assert fit_line([(100, 0.3), (200, 0.2)])[1] == 0.0, "more turns never take less"
 
 
-def test_pods_share_their_processor_among_all_who_come_at_once() -> None:
-    """Processor sharing: of n that come at once, each with c of work, all are done at n*c."""
-    foretold = predict(CALIBRATION, parse_fleet(["pods=2"], TIMES), at_once(400))
+def test_turns_at_once_share_the_processor_of_a_pod() -> None:
+    """Processor sharing: n jobs at once, each with work c, all end at n*c."""
+    predicted = predict(CALIBRATION, parse_fleet(["pods=2"], TIMES), at_once(400))
     expected = 500 + 100 + 400 * 1.0  # the model's, the base, a millisecond each
-    assert foretold.first_text.p50 == pytest.approx(expected, rel=0.03)
-    assert foretold.first_text.p99 == pytest.approx(expected, rel=0.03)
-    assert foretold.cold_starts == 0
-    assert foretold.served == 400
+    assert predicted.first_text.p50 == pytest.approx(expected, rel=0.03)
+    assert predicted.first_text.p99 == pytest.approx(expected, rel=0.03)
+    assert predicted.cold_starts == 0
+    assert predicted.served == 400
 
 
 def test_jobs_share_the_processors_evenly() -> None:
     assert stretches(np.array([0.0, 10.0]), 1.0, 2) == pytest.approx([1.0, 1.0])
     assert stretches(np.zeros(2), 1.0, 2) == pytest.approx([1.0, 1.0])
     assert stretches(np.zeros(8), 1.0, 2) == pytest.approx([4.0] * 8)
-    # One processor: half is done alone, and what is left of the first takes twice as long.
+    # One processor: half of the first is done alone, its rest takes twice as long.
     assert stretches(np.array([0.0, 0.5]), 1.0, 1) == pytest.approx([1.5, 1.5])
 
 
@@ -91,41 +91,41 @@ def test_no_processor_idles_while_there_is_work(
     due = np.cumsum(gaps)
     found = np.array(stretches(due, seconds, processors))
     assert (found > 1.0 - 1e-6).all()
-    if processors == 1:  # the last to leave does so when first come first served would be empty
+    if processors == 1:  # the last job ends when a FIFO queue would be empty
         free = 0.0
         for moment in due:
             free = max(free, float(moment)) + seconds
         assert (due + found * seconds).max() == pytest.approx(free, rel=1e-6)
 
 
-def test_a_crowd_of_environments_takes_as_long_as_its_share_of_the_processors_says() -> None:
+def test_starts_at_once_are_stretched_by_their_share_of_the_processors() -> None:
     """Bursts of 1, 4 and 12 on two processors, each 0.1 s and 0.2 s of work; then 100 at once."""
     bursts = [Burst(turns, *[0.1 + 0.2 * max(1.0, turns / 2)] * 3) for turns in (1, 4, 12)]
     calibration = structs.replace(
         CALIBRATION, lab=structs.replace(CALIBRATION.lab, cold_bursts=bursts)
     )
-    foretold = predict(calibration, parse_fleet(["lambda"], TIMES), at_once(100))
-    assert foretold.first_text.p50 == pytest.approx(500 + 100 + 200 * 50, rel=0.01)
-    assert foretold.first_text.p99 == pytest.approx(500 + 100 + 200 * 50, rel=0.01)
+    predicted = predict(calibration, parse_fleet(["lambda"], TIMES), at_once(100))
+    assert predicted.first_text.p50 == pytest.approx(500 + 100 + 200 * 50, rel=0.01)
+    assert predicted.first_text.p99 == pytest.approx(500 + 100 + 200 * 50, rel=0.01)
 
 
 def test_every_turn_of_a_crowd_at_once_starts_an_environment() -> None:
-    foretold = predict(CALIBRATION, parse_fleet(["lambda"], TIMES), at_once(21))
-    assert foretold.cold_starts == 21
-    # The lines through the bursts, where each gets 2 processors / 21; at 11 it gets 2 / 11.
+    predicted = predict(CALIBRATION, parse_fleet(["lambda"], TIMES), at_once(21))
+    assert predicted.cold_starts == 21
+    # The lines through the bursts: each start has 2/21 processors; in the burst of 11 it has 2/11.
     first, middle, last = (500 + 300 + more * 9.5 / 4.5 for more in (200, 700, 1_500))
-    assert foretold.first_text.p50 == pytest.approx(middle, rel=0.2)
-    assert first * 0.97 <= (foretold.first_text.p50 or 0.0) <= (foretold.first_text.max or 0.0)
-    assert (foretold.first_text.max or 0.0) <= last * 1.03
+    assert predicted.first_text.p50 == pytest.approx(middle, rel=0.2)
+    assert first * 0.97 <= (predicted.first_text.p50 or 0.0) <= (predicted.first_text.max or 0.0)
+    assert (predicted.first_text.max or 0.0) <= last * 1.03
 
 
-def test_environments_are_used_again() -> None:
+def test_environments_are_reused() -> None:
     load = Open([Crowd(shapes=[Poisson(2.0, 60.0)])])
-    foretold = predict(CALIBRATION, parse_fleet(["lambda"], TIMES), load)
-    assert 6 <= foretold.cold_starts <= 25  # about two a second times three seconds each
+    predicted = predict(CALIBRATION, parse_fleet(["lambda"], TIMES), load)
+    assert 6 <= predicted.cold_starts <= 25  # about two a second times three seconds each
 
 
-def test_provisioned_environments_take_the_first() -> None:
+def test_provisioned_environments_serve_the_first_turns() -> None:
     spec = parse_fleet(["lambda", "provisioned=15"], TIMES)
     assert predict(CALIBRATION, spec, at_once(21)).cold_starts == 6
 
@@ -140,11 +140,11 @@ def test_provisioned_environments_take_the_first() -> None:
         (["lambda", "snapstart"], ["snapstart"]),
     ],
 )
-def test_what_is_not_modelled_is_not_foretold(words: list[str], unknown: list[str]) -> None:
+def test_options_that_are_not_modelled(words: list[str], unknown: list[str]) -> None:
     assert unpredicted_options(parse_fleet(words)) == unknown
 
 
-def test_the_work_of_a_turn_tells_how_quick_the_machine_was() -> None:
+def test_processor_time_is_compared_with_the_calibration() -> None:
     functions, pods = parse_fleet(["lambda"], TIMES), parse_fleet(["pods=2"], TIMES)
     assert cpu_time_ratio(CALIBRATION, functions, at_once(100), 500.0) == 1.25
     assert cpu_time_ratio(CALIBRATION, functions, at_once(10), (300 * 400) ** 0.5) == 1.0
@@ -153,7 +153,7 @@ def test_the_work_of_a_turn_tells_how_quick_the_machine_was() -> None:
     assert cpu_time_ratio(CALIBRATION, functions, steady, 500.0) is None
 
 
-def test_the_largest_crowd_is_what_is_scarcest() -> None:
+def test_the_largest_crowd_is_limited_by_the_scarcest_resource() -> None:
     machine = Machine(name="m", processors=2, memory_bytes=1 << 30)
     bound = largest_crowd(CALIBRATION, machine, files=20_000)
     assert bound.turns == int(0.6 * (1 << 30) / (30 << 20)) == 20
@@ -171,7 +171,7 @@ def test_this_machine_has_processors_and_memory() -> None:
     assert "Python" in machine.name
 
 
-def test_a_calibration_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_calibration_file_round_trips(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     save_calibration(CALIBRATION, path)
     assert load_calibration(path) == CALIBRATION

@@ -1,4 +1,4 @@
-"""The decision which fault a request meets: windows, matches, luck."""
+"""Which fault applies to a request: windows, matches, probabilities."""
 
 import math
 import random
@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.errors import ConfigError
-from seawall.lab.sim_model.fault_file import load_faults, parse_faults
-from seawall.lab.sim_model.faults import FaultPlan, Rule, draw
+from seawall.lab.sim_model.faults import FaultPlan, Rule, draw, load_faults, parse_faults
 
 moments = st.floats(0, 10_000, allow_nan=False)
 words = st.text(max_size=12)
@@ -75,15 +74,15 @@ def test_between_two_changes_an_outage_does_not_change(
     assert len({follow.refuses(each) for each in between if now < each < end}) <= 1
 
 
-def test_attempts_are_of_one_message_and_model() -> None:
+def test_attempts_are_counted_by_message_and_model() -> None:
     follow = plan({"kind": "error", "attempts": 2})
-    told = [kind(follow.decide("m", text, now=0)) for text in ("a", "b", "a", "a", "b", "b")]
-    assert told == ["error", "error", "error", "", "error", ""]
+    kinds = [kind(follow.decide("m", text, now=0)) for text in ("a", "b", "a", "a", "b", "b")]
+    assert kinds == ["error", "error", "error", "", "error", ""]
     assert follow.decide("other", "a", now=0)
 
 
 @given(st.lists(words, max_size=30), st.integers(), st.randoms(use_true_random=False))
-def test_what_a_message_meets_does_not_depend_on_the_others(
+def test_the_faults_of_a_message_are_independent_of_others(
     messages: list[str], seed: int, chance: random.Random
 ) -> None:
     rules: list[dict[str, object]] = [
@@ -91,7 +90,7 @@ def test_what_a_message_meets_does_not_depend_on_the_others(
         {"kind": "hang", "probability": 0.5},
     ]
 
-    def told(order: list[str]) -> dict[str, list[str]]:
+    def faults(order: list[str]) -> dict[str, list[str]]:
         follow = plan(*rules, seed=seed)
         found: dict[str, list[str]] = {}
         for each in order:
@@ -100,23 +99,25 @@ def test_what_a_message_meets_does_not_depend_on_the_others(
 
     shuffled = list(messages)
     chance.shuffle(shuffled)
-    assert told(messages) == told(shuffled)
+    assert faults(messages) == faults(shuffled)
 
 
 @given(st.integers(), st.integers(0, 100), words, words, st.integers(1, 100))
-def test_luck_is_a_share(seed: int, place: int, model: str, message: str, attempt: int) -> None:
-    assert 0 <= draw(seed, place, model, message, attempt) < 1
+def test_a_draw_is_between_0_and_1(
+    seed: int, rule_index: int, model: str, message: str, attempt: int
+) -> None:
+    assert 0 <= draw(seed, rule_index, model, message, attempt) < 1
 
 
-def test_a_probability_is_one() -> None:
-    """Of 20,000 the share is within five standard deviations; retries are as lucky as the rest."""
+def test_a_probability_is_the_share_of_faults() -> None:
+    """Of 20,000 the share is within five standard deviations; retries included."""
     follow = plan({"kind": "error", "probability": 0.2})
     met = sum(follow.decide("m", f"{n % 5_000}", now=0) is not None for n in range(20_000))
     assert abs(met - 4_000) < 5 * math.sqrt(20_000 * 0.2 * 0.8)
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("[[rules]]\nkind = 'explode'", "rules[0].kind: Invalid value 'explode'"),
         ("[[rules]]\nstatus = 500", "rules[0]: Object missing required field `kind`"),
@@ -129,9 +130,9 @@ def test_a_probability_is_one() -> None:
         ),
         ("[[rules]]\nkind = 'hang'\nmatch = '('", "rules[0].match: not a regular expression"),
         ("[[rules]]\nkind = 'hang'\nmodel = '('", "rules[0].model: not a regular expression"),
-        ("[[rules]]\nkind = 'hang'\nfrom = 3\nuntil = 3", "rules[0].until: it must be later"),
-        ("[[rules]]\nkind = 'hang'\nevery = 3", "rules[0].every: a window that comes again"),
-        ("[[rules]]\nkind = 'hang'\nuntil = 5\nevery = 3", "rules[0].every: it is shorter"),
+        ("[[rules]]\nkind = 'hang'\nfrom = 3\nuntil = 3", "rules[0].until: must be later"),
+        ("[[rules]]\nkind = 'hang'\nevery = 3", "rules[0].every: a repeated window"),
+        ("[[rules]]\nkind = 'hang'\nuntil = 5\nevery = 3", "rules[0].every: is shorter"),
         ("[[rules]]\nkind = 'refuse'", "rules[0].until: an outage needs an end"),
         ("[[rules]]\nkind = 'refuse'\nuntil = 1\nmatch = 'x'", "rules[0]: Object contains unknown"),
         ("rules = 3", "rules: Expected `array`"),
@@ -139,14 +140,14 @@ def test_a_probability_is_one() -> None:
         ("rules = [", "Invalid value (at end of document)"),
     ],
 )
-def test_a_bad_script_is_told_with_file_and_key(tmp_path: Path, source: str, said: str) -> None:
+def test_errors_of_a_script_name_file_and_key(tmp_path: Path, source: str, message: str) -> None:
     path = tmp_path / "faults.toml"
     path.write_text(source)
     with pytest.raises(ConfigError) as caught:
         load_faults(path)
-    assert str(caught.value).startswith(f"{path}: {said}")
+    assert str(caught.value).startswith(f"{path}: {message}")
 
 
-def test_a_script_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_script(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load_faults(tmp_path / "none.toml")

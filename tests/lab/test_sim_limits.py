@@ -1,4 +1,4 @@
-"""Quotas a minute, concurrency and slowness of a simulated provider."""
+"""Quotas, concurrency limit and slowdown of a simulated provider."""
 
 import math
 
@@ -11,7 +11,7 @@ pauses = st.lists(st.floats(0, 30, allow_nan=False), max_size=100)
 
 
 @given(st.integers(1, 500), pauses)
-def test_in_any_time_no_more_than_a_bucket_and_its_refill(rate: int, pauses: list[float]) -> None:
+def test_admitted_requests_never_exceed_bucket_and_refill(rate: int, pauses: list[float]) -> None:
     limits, now, admitted = Limits(SimLimits(requests_per_minute=rate)), 0.0, []
     for pause in pauses:
         now += pause
@@ -23,7 +23,9 @@ def test_in_any_time_no_more_than_a_bucket_and_its_refill(rate: int, pauses: lis
 
 
 @given(st.integers(1, 500), st.integers(1, 600), pauses)
-def test_who_waits_as_told_is_admitted(rate: int, tokens: int, pauses: list[float]) -> None:
+def test_a_request_is_admitted_after_the_reported_wait(
+    rate: int, tokens: int, pauses: list[float]
+) -> None:
     limits, now = Limits(SimLimits(tokens_per_minute=rate)), 0.0
     for pause in pauses:
         now += pause
@@ -39,7 +41,7 @@ def test_who_waits_as_told_is_admitted(rate: int, tokens: int, pauses: list[floa
         assert limits.admit(tokens, now) is None
 
 
-def test_who_is_refused_takes_nothing() -> None:
+def test_a_refused_request_is_charged_nothing() -> None:
     limits = Limits(SimLimits(requests_per_minute=60, tokens_per_minute=600))
     assert limits.admit(600, 0.0) is None
     assert limits.admit(10, 0.5) == LimitExceeded("tokens-per-minute", 0.5)

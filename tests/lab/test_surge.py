@@ -43,10 +43,10 @@ def at(site: Site, load: Open | Closed, **changes: object) -> Scenario:
 
 
 @pytest.mark.parametrize("keep_alive", [False, True])
-def test_a_crowd_is_served_checked_and_found_durable(site: Site, *, keep_alive: bool) -> None:
+async def test_an_open_loop_is_checked_and_read_back(site: Site, *, keep_alive: bool) -> None:
     load = Open([Crowd(shapes=[Instant(40), Poisson(40.0, 1.0)])])
     scenario = at(site, load, keep_alive=keep_alive, read_back=1_000)
-    result = asyncio.run(drive(scenario, token=site.issuer.token))
+    result = await drive(scenario, token=site.issuer.token)
     assert result.errors == {}
     assert result.completed == result.turns > 40
     assert result.durability is not None
@@ -57,21 +57,21 @@ def test_a_crowd_is_served_checked_and_found_durable(site: Site, *, keep_alive: 
     assert all(each.added is not None and each.added > -0.01 for each in result.outcomes)
 
 
-def test_a_long_result_arrives_whole_where_output_is_not_buffered(
+async def test_a_long_result_is_complete_with_unbuffered_output(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One write to a pipe takes 64 KiB; an unbuffered stream leaves the rest to whoever wrote."""
+    """A pipe takes 64 KiB per write; an unbuffered stream may write only a part."""
     monkeypatch.setenv("PYTHONUNBUFFERED", "1")
     tokens = [site.issuer.token(f"customer-{each}") for each in range(8)]
     load = Open([Crowd(shapes=[Instant(400)], tokens=tokens)])
-    result = asyncio.run(drive_in_subprocess(at(site, load)))
+    result = await drive_in_subprocess(at(site, load))
     assert len(msgspec.json.encode(result)) > 1 << 16
     assert len(result.outcomes) == result.completed == 400
 
 
-def test_customers_of_a_closed_loop_continue_their_sessions(site: Site) -> None:
-    scenario = at(site, Closed(customers=5, seconds=2.0, turns=3, settle=0.1), read_back=500)
-    result = asyncio.run(drive(scenario, token=site.issuer.token))
+async def test_virtual_users_continue_their_sessions(site: Site) -> None:
+    scenario = at(site, Closed(users=5, seconds=2.0, turns=3, ramp_up=0.1), read_back=500)
+    result = await drive(scenario, token=site.issuer.token)
     assert result.errors == {}
     assert result.peak_in_flight <= 5
     sessions = {each.session for each in result.outcomes}
@@ -80,8 +80,8 @@ def test_customers_of_a_closed_loop_continue_their_sessions(site: Site) -> None:
     assert result.durability.missing == []
 
 
-def test_connections_are_let_go_of_where_nobody_collects_cycles(site: Site) -> None:
-    scenario = at(site, Closed(customers=5, seconds=1.5, settle=0.1))
+def test_connections_are_released_without_garbage_collection(site: Site) -> None:
+    scenario = at(site, Closed(users=5, seconds=1.5, ramp_up=0.1))
     gc.collect()
     gc.disable()
     try:
@@ -93,83 +93,80 @@ def test_connections_are_let_go_of_where_nobody_collects_cycles(site: Site) -> N
     assert left <= 5
 
 
-def test_a_turn_that_is_gone_is_not_durable(site: Site) -> None:
+async def test_a_deleted_turn_is_not_durable(site: Site) -> None:
     scenario = at(site, Open([Crowd(shapes=[Instant(3)])]), read_back=10)
-    result = asyncio.run(drive(scenario, token=site.issuer.token))
+    result = await drive(scenario, token=site.issuer.token)
     lost = result.outcomes[1]
     request = urllib.request.Request(
         f"{site.url}/v1/sessions/{lost.session}",
         method="DELETE",
         headers={"authorization": f"Bearer {site.issuer.token(f'customer-{lost.number}')}"},
     )
-    with urllib.request.urlopen(request):
-        pass
-    found = asyncio.run(read_back(scenario, result.outcomes, site.issuer.token))
+    await asyncio.to_thread(lambda: urllib.request.urlopen(request).close())
+    found = await read_back(scenario, result.outcomes, site.issuer.token)
     assert (found.looked_up, found.found) == (3, 2)
     assert lost.turn in found.missing[0]
 
 
-def test_an_answer_to_another_question_is_no_answer(site: Site) -> None:
-    """As if the model behind the server were another one."""
+async def test_an_answer_to_another_question_is_an_error(site: Site) -> None:
+    """As with another model behind the server."""
     scenario = at(site, Open([Crowd(shapes=[Instant(2)])]))
     scenario = msgspec.structs.replace(scenario, simulated=Simulated(seed=5, times=TIMES))
-    result = asyncio.run(drive(scenario, token=site.issuer.token))
+    result = await drive(scenario, token=site.issuer.token)
     assert result.completed == 0
-    assert result.errors == {"the answer is not the one to this question": 2}
+    assert result.errors == {"the answer does not match the question": 2}
 
 
-def test_whoever_is_not_let_in_is_told_why(site: Site) -> None:
-    result = asyncio.run(drive(at(site, Open([Crowd(shapes=[Instant(2)], tokens=["nobody"])]))))
+async def test_an_unauthenticated_turn_is_an_error(site: Site) -> None:
+    result = await drive(at(site, Open([Crowd(shapes=[Instant(2)], tokens=["nobody"])])))
     assert (result.completed, result.failed, result.refused) == (0, 2, 0)
     assert "status 401" in next(iter(result.errors))
 
 
 @pytest.fixture
 def pausing(site: Site) -> Iterator[list[int]]:
-    """The server's processes, which a test may stop; they go on in any case."""
+    """The server's processes, which a test may stop; they are continued afterwards."""
     pids = [site.pid, *site.children()]
     yield pids
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
 
 
-def stalled(site: Site, pids: list[int], load: Open | Closed) -> SurgeResult:
-    """Drive while the server stands still from second 1 on."""
+async def stalled(site: Site, pids: list[int], load: Open | Closed) -> SurgeResult:
+    """Run a load while the server is stopped from second 1 on."""
 
-    async def both() -> SurgeResult:
-        async def stall() -> None:
-            await asyncio.sleep(1.0)
-            for pid in pids:
-                os.kill(pid, signal.SIGSTOP)
-            await asyncio.sleep(STALL_SECONDS)
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+    async def stall() -> None:
+        await asyncio.sleep(1.0)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(STALL_SECONDS)
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
-        async with asyncio.TaskGroup() as group:
-            driving = group.create_task(drive(at(site, load), token=site.issuer.token))
-            group.create_task(stall())
-        return driving.result()
-
-    return asyncio.run(both())
+    async with asyncio.TaskGroup() as group:
+        driving = group.create_task(drive(at(site, load), token=site.issuer.token))
+        group.create_task(stall())
+    return driving.result()
 
 
-def test_a_stall_is_reported_in_full_by_the_open_loop_only(site: Site, pausing: list[int]) -> None:
+async def test_a_stall_is_reported_in_full_by_the_open_loop_only(
+    site: Site, pausing: list[int]
+) -> None:
     """Coordinated omission.
 
-    Of arrivals at an even rate, those of the stall's first half wait for more than its other
-    half: so many must be seen, and the longest wait is the stall. The closed loop sees at most
-    one slow turn for each of its customers, however many would have come.
+    Arrivals in the first half of the stall wait for longer than its second half: that many must be
+    seen, and the longest wait is the stall. The closed loop sees at most one slow turn per user.
     """
-    rate, customers = 40.0, 4
-    opened = stalled(site, pausing, Open([Crowd(shapes=[Poisson(rate, 4.5)])]))
+    rate, users = 40.0, 4
+    opened = await stalled(site, pausing, Open([Crowd(shapes=[Poisson(rate, 4.5)])]))
     slow = [each for each in opened.outcomes if (each.first_text or 0.0) >= STALL_SECONDS / 2]
     assert opened.errors == {}
     assert len(slow) >= 0.5 * rate * STALL_SECONDS / 2
     assert max(each.first_text or 0.0 for each in opened.outcomes) >= 0.9 * STALL_SECONDS
-    closed = stalled(site, pausing, Closed(customers=customers, seconds=4.5, settle=0.1))
+    closed = await stalled(site, pausing, Closed(users=users, seconds=4.5, ramp_up=0.1))
     slow = [each for each in closed.outcomes if each.total >= STALL_SECONDS / 2]
     assert closed.errors == {}
-    assert len(slow) <= customers
+    assert len(slow) <= users
     assert opened.first_text.p95 is not None
     assert opened.first_text.p95 >= 1e3 * STALL_SECONDS / 2
 
@@ -185,80 +182,80 @@ def surge(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[s
     )
 
 
-def test_the_command_tells_what_it_saw(site: Site, tmp_path: Path) -> None:
+def test_the_command_reports_its_results(site: Site, tmp_path: Path) -> None:
     page = tmp_path / "surge.html"
     questions = tmp_path / "asked.csv"
     questions.write_text("text\nWhere is it?\nWhen does it come?\n")
     token = site.issuer.token("ada")
-    told = surge(
+    done = surge(
         *(site.url, "--at-once", "12", "--rate", "5..10", "--for", "1s", "--json", "--outcomes"),
         *("--questions", str(questions), "--simulated", "--chunks", "10", "--html", str(page)),
         SEAWALL_SURGE_TOKEN=token,
     )
-    assert told.returncode == 0, told.stderr
-    result = json.loads(told.stdout)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
     assert result["completed"] == result["turns"] == len(result["outcomes"]) >= 12
     assert result["durability"]["found"] == result["turns"]
-    assert token not in told.stdout + told.stderr
+    assert token not in done.stdout + done.stderr
     text = page.read_text()
-    assert "<svg" in text
+    assert "data-chart=" in text
     assert "http://" not in text.replace(site.url, "").replace("http://www.w3.org/2000/svg", "")
 
 
-def test_a_trace_is_replayed_as_it_was_recorded(site: Site, tmp_path: Path) -> None:
+def test_a_trace_is_replayed(site: Site, tmp_path: Path) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text("timestamp\n2026-01-01 00:00:00\n2026-01-01 00:00:04\n2026-01-01 00:00:10\n")
-    told = surge(
+    done = surge(
         *(site.url, "--trace", str(trace), "--speed", "10", "--first", "2"),
         *("--json", "--outcomes"),
         SEAWALL_SURGE_TOKEN=site.issuer.token("ada"),
     )
-    assert told.returncode == 0, told.stderr
-    assert [each.get("due", 0.0) for each in json.loads(told.stdout)["outcomes"]] == [0.0, 0.4]
+    assert done.returncode == 0, done.stderr
+    assert [each.get("due", 0.0) for each in json.loads(done.stdout)["outcomes"]] == [0.0, 0.4]
 
 
-def test_the_command_says_what_is_missing() -> None:
-    for arguments, said in (
-        (["http://127.0.0.1:1"], "who comes?"),
+def test_missing_and_wrong_options() -> None:
+    for arguments, message in (
+        (["http://127.0.0.1:1"], "no load"),
         (["localhost", "--at-once", "1"], "URL: not an http or https URL"),
         (["http://127.0.0.1:1", "--rate", "x"], "--rate: 'x' is not a number"),
-        (["http://127.0.0.1:1", "--customers", "1", "--at-once", "1"], "closed loop"),
+        (["http://127.0.0.1:1", "--users", "1", "--at-once", "1"], "closed loop"),
     ):
-        told = surge(*arguments)
-        assert told.returncode == 2, told
-        assert said in told.stderr
+        done = surge(*arguments)
+        assert done.returncode == 2, done
+        assert message in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("--rate 0.001 --for 1s", "the crowd is empty"),
         ("--rate 0.001 --for 1s --export-k6 no.js", "the crowd is empty"),
-        ("--customers 1 --for 0s", "--for must be more than 0"),
+        ("--users 1 --for 0s", "--for must be more than 0"),
         ("--trace no.csv --first 0", "--first must be 1 or more"),
         ("--at-once 1 --turns 2", "--turns and --think are of a closed loop"),
         ("--at-once 1 --think 1s", "--turns and --think are of a closed loop"),
-        ("--customers 1 --turns 2 --api chat", "--turns: there are no sessions"),
+        ("--users 1 --turns 2 --api chat", "--turns: there are no sessions"),
         ("--at-once 1 --outcomes", "--outcomes is a part of --json"),
         ("--at-once 1 --token-file no --export-locust no.py", "SURGE_TOKEN"),
         ("--at-once 1 --keep-alive --export-k6 no.js", "--keep-alive: in an open loop"),
     ],
 )
-def test_what_would_do_nothing_is_not_taken(
-    arguments: str, said: str, capsys: pytest.CaptureFixture[str]
+def test_options_without_effect_are_rejected(
+    arguments: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["surge", "http://127.0.0.1:1", *arguments.split()]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_nobody_there_is_a_failed_surge() -> None:
-    told = surge("http://127.0.0.1:1", "--at-once", "3", "--json")
-    assert told.returncode == 1
-    assert json.loads(told.stdout)["failed"] == 3
+def test_a_surge_without_a_server_fails() -> None:
+    done = surge("http://127.0.0.1:1", "--at-once", "3", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["failed"] == 3
 
 
-def test_tokens_of_customers_are_used_in_turns(site: Site, tmp_path: Path, issuer: Issuer) -> None:
+def test_tokens_are_used_in_rotation(site: Site, tmp_path: Path, issuer: Issuer) -> None:
     file = tmp_path / "tokens"
     file.write_text("\n".join(issuer.token(name) for name in ("ada", "bob")))
-    told = surge(site.url, "--at-once", "4", "--json", "--token-file", str(file))
-    assert json.loads(told.stdout)["durability"]["found"] == 4, told.stderr
+    done = surge(site.url, "--at-once", "4", "--json", "--token-file", str(file))
+    assert json.loads(done.stdout)["durability"]["found"] == 4, done.stderr

@@ -1,4 +1,4 @@
-"""What the surge driver counts as answered: whatever a server sends, only a whole answer is one."""
+"""Validation of answers by the surge driver: only a complete answer counts, whatever is sent."""
 
 import asyncio
 import json
@@ -72,7 +72,7 @@ FAILED = {
 
 
 @pytest.mark.parametrize("data", FAILED.values(), ids=FAILED.keys())
-def test_what_is_no_whole_answer_of_the_chat_api_is_failed(data: list[str]) -> None:
+def test_incomplete_chat_answers_are_failed(data: list[str]) -> None:
     assert judged("chat", stream(*data)).error
 
 
@@ -95,7 +95,7 @@ COMPLETE = {
 
 
 @pytest.mark.parametrize("data", COMPLETE.values(), ids=COMPLETE.keys())
-def test_what_is_a_whole_answer_of_the_chat_api_is_completed(data: list[str]) -> None:
+def test_complete_chat_answers_are_completed(data: list[str]) -> None:
     answer = judged("chat", stream(*data))
     assert (answer.error, answer.text) == ("", "Hello")
 
@@ -103,14 +103,14 @@ def test_what_is_a_whole_answer_of_the_chat_api_is_completed(data: list[str]) ->
 @pytest.mark.parametrize(
     "name", [name for name in FAILED if name.startswith(("error beside", "error in", "finish"))]
 )
-def test_exported_locustfiles_judge_alike(name: str) -> None:
+def test_exported_locustfiles_validate_alike(name: str) -> None:
     script = to_locust(one("http://127.0.0.1:1"))
     reading: dict[str, Any] = {"json": json}
     exec(script[script.index("FINISHED = ") :], reading)
     with pytest.raises(ValueError, match=r"error|abort|content_filter|ERROR"):
         [reading["text_of"](each.encode()) for each in FAILED[name]]
-    said = [reading["text_of"](each.encode()) for each in COMPLETE["pings"]]
-    assert "".join(said) == "Hello"
+    texts = [reading["text_of"](each.encode()) for each in COMPLETE["pings"]]
+    assert "".join(texts) == "Hello"
 
 
 def test_an_event_with_the_name_error_is_a_failure() -> None:
@@ -132,12 +132,9 @@ def test_a_failure_anywhere_fails_the_whole(pieces: list[str]) -> None:
     assert bool(error) == (failing or not {TEXT} & set(pieces))
 
 
-def driven(handler: Handler, scenario: Callable[[str], Scenario]) -> SurgeResult:
-    async def both() -> SurgeResult:
-        async with serving(handler) as server:
-            return await drive(scenario(server.url))
-
-    return asyncio.run(both())
+async def driven(handler: Handler, scenario: Callable[[str], Scenario]) -> SurgeResult:
+    async with serving(handler) as server:
+        return await drive(scenario(server.url))
 
 
 def one(url: str, api: Api = "chat") -> Scenario:
@@ -150,7 +147,7 @@ HOSTILE = {
         "unread",
     ),
     "an event of endless depth": (b'data: {"error":' + b"[" * 100_000 + b"\n\n", "unread"),
-    "an id that is no UTF-8": (b"id: \xff\nevent: x\ndata: {}\n\n", "where 1 was due"),
+    "an id that is no UTF-8": (b"id: \xff\nevent: x\ndata: {}\n\n", "where 1 was expected"),
     "an endless line": (b"data: " + b"x" * (2 << 20), "an event exceeds"),
     "an endless event": (b"data: x\n" * (5 << 17), "an event exceeds"),
     "endless comments": (
@@ -162,13 +159,13 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_body_is_a_failed_turn_and_bounded(
+async def test_a_hostile_body_is_a_failed_turn_and_bounded(
     name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     body, words = HOSTILE[name]
     api: Api = "turns" if "id" in name.split() else "chat"
     answer = Answer(body=body, sized=False, cut=WHOLE)
-    result = driven(script(answer), lambda url: one(url, api))
+    result = await driven(script(answer), lambda url: one(url, api))
     (error,) = result.errors
     assert words in error
     assert (result.failed, result.good) == (1, False)
@@ -185,7 +182,7 @@ def test_a_hostile_body_is_a_failed_turn_and_bounded(
     ],
     ids=["line", "lines", "informational"],
 )
-def test_an_endless_head_is_a_failed_turn(head: bytes) -> None:
+async def test_an_endless_head_is_a_failed_turn(head: bytes) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1 << 16)
         writer.write(head)
@@ -197,48 +194,37 @@ def test_an_endless_head_is_a_failed_turn(head: bytes) -> None:
         finally:
             writer.close()
 
-    async def both() -> SurgeResult:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        async with server:
-            port = server.sockets[0].getsockname()[1]
-            return await drive(one(f"http://127.0.0.1:{port}"))
-
-    (error,) = asyncio.run(both()).errors
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        (error,) = (await drive(one(f"http://127.0.0.1:{port}"))).errors
     assert error.startswith(("a head of more than 131072 bytes", "not HTTP"))
 
 
-def test_the_command_fails_where_a_server_sends_an_error_beside_choices() -> None:
+async def test_the_command_fails_if_a_server_sends_an_error_beside_choices() -> None:
     body = stream(chat("", None, error={"code": 502, "message": "bad gateway"}), DONE)
 
-    async def both() -> tuple[int, bytes]:
-        async with serving(script(Answer(body=body, sized=False, cut=WHOLE))) as server:
-            words = ("surge", server.url, "--api", "chat", "--at-once", "2", "--json")
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "seawall", *words),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
-            out, _ = await process.communicate()
-            return process.returncode or 0, out
-
-    status, out = asyncio.run(both())
-    assert status == 1
+    async with serving(script(Answer(body=body, sized=False, cut=WHOLE))) as server:
+        words = ("surge", server.url, "--api", "chat", "--at-once", "2", "--json")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "seawall", *words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        out, _ = await process.communicate()
+    assert process.returncode == 1
     figures = json.loads(out)
     assert (figures["turns"], figures["completed"], figures["failed"]) == (2, 0, 2)
 
 
-def test_an_answer_is_over_at_its_end_though_the_body_stays_open() -> None:
+async def test_an_answer_ends_even_if_its_body_stays_open() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1 << 16)
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + stream(TEXT, STOP, DONE))
         await reader.read()
         writer.close()
 
-    async def both() -> SurgeResult:
-        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            return await drive(one(f"http://127.0.0.1:{port}"))
-
-    result = asyncio.run(both())
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        result = await drive(one(f"http://127.0.0.1:{port}"))
     assert (result.errors, result.completed) == ({}, 1)
-    assert result.outcomes[0].total < 0.9  # not when the driver stopped to wait
+    assert result.outcomes[0].total < 0.9  # not when the driver stopped waiting

@@ -1,4 +1,4 @@
-"""Exported load scripts, run by Locust itself."""
+"""Exported scripts, run by Locust itself."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def _locust() -> None:
 
 
 def counted(site: Site, folder: Path, scenario: Scenario, *options: str) -> dict[str, int]:
-    """How many requests, first texts and whole turns Locust counts; a failure is an error."""
+    """The numbers of requests, first texts and whole turns that Locust counts; none may fail."""
     script = folder / "surge.py"
     script.write_text(to_locust(scenario))
     done = subprocess.run(
@@ -56,7 +56,7 @@ def test_workers_share_the_arrivals(site: Site, tmp_path: Path) -> None:
     assert found == {"/v1/turns": 7, "first text": 7, "whole turn": 7}
 
 
-def test_customers_of_a_closed_loop_ask_again(site: Site, tmp_path: Path) -> None:
-    scenario = Scenario(url=site.url, load=Closed(customers=3, seconds=3.0))
+def test_users_of_a_closed_loop_repeat(site: Site, tmp_path: Path) -> None:
+    scenario = Scenario(url=site.url, load=Closed(users=3, seconds=3.0))
     found = counted(site, tmp_path, scenario, *("-u", "3", "-r", "3", "-t", "3s", "-s", "60"))
     assert found["first text"] == found["whole turn"] > 3

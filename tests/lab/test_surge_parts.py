@@ -1,4 +1,4 @@
-"""Parts of the surge driver that know neither sockets nor clocks."""
+"""Parts of the surge driver without sockets and clocks."""
 
 import json
 import math
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from seawall.errors import ConfigError
 from seawall.lab.surge.answer import Answer
-from seawall.lab.surge.arrivals import arrivals
 from seawall.lab.surge.export import to_k6, to_locust
 from seawall.lab.surge.health import saturation_reasons
 from seawall.lab.surge.questions import read_questions
@@ -25,6 +24,7 @@ from seawall.lab.surge.scenario import (
     Replay,
     Scenario,
     Shape,
+    arrivals,
 )
 from seawall.transport.sse import ServerSentEvent
 from tests.parts import data_file, require
@@ -44,7 +44,7 @@ def due(*shapes: Shape, seed: int = 0) -> list[float]:
     start=st.floats(0, 5),
     seed=st.integers(0, 1_000),
 )
-def test_arrivals_are_in_order_and_inside_their_time(
+def test_arrivals_are_ordered_and_within_their_time(
     low: float, high: float, seconds: float, start: float, seed: int
 ) -> None:
     found = due(Ramp(low, high, seconds, start), Instant(3, at=1.0), seed=seed)
@@ -53,7 +53,7 @@ def test_arrivals_are_in_order_and_inside_their_time(
     assert all(start <= at <= start + seconds + 1e-6 or at == 1.0 for at in found)
 
 
-def test_a_ramp_has_as_many_arrivals_as_its_area_says() -> None:
+def test_the_arrivals_of_a_ramp_match_its_integral() -> None:
     """The count of a Poisson process is Poisson, its mean the integral of the rate."""
     runs = [due(Ramp(0.0, 40.0, 10.0), seed=seed) for seed in range(200)]
     early = [sum(at < 5.0 for at in run) for run in runs]
@@ -64,12 +64,12 @@ def test_a_ramp_has_as_many_arrivals_as_its_area_says() -> None:
     assert 0.6 * 200 < variance < 1.5 * 200
 
 
-def test_a_steady_rate_is_the_ramp_that_does_not_grow() -> None:
+def test_a_constant_rate_is_a_flat_ramp() -> None:
     assert due(Poisson(20.0, 10.0, 2.0), seed=3) == due(Ramp(20.0, 20.0, 10.0, 2.0), seed=3)
 
 
 def turn(*texts: str) -> list[ServerSentEvent]:
-    """The events of a right turn, as docs/http-api.md has them."""
+    """The events of a valid turn (docs/http-api.md)."""
     events, at = [], 1
     ids = b'"turn":"t","session":"s"'
     events.append(ServerSentEvent(b"turn.started", b'{%b,"new":true}' % ids, b"1"))
@@ -90,30 +90,30 @@ def judged(events: list[ServerSentEvent], expected: str | None = None) -> str:
     return answer.error
 
 
-def test_a_right_answer_is_right() -> None:
+def test_a_valid_answer_has_no_error() -> None:
     assert judged(turn("Grüße", " und", " 🌊"), "Grüße und 🌊") == ""
 
 
-def test_what_is_wrong_with_an_answer_is_told() -> None:
+def test_errors_of_invalid_answers() -> None:
     good = turn("one", " two", " three")
-    assert "was due" in judged([*good[:2], *good[3:]]), "an event is missing"
-    assert "was due" in judged([*good[:3], good[2], *good[3:]]), "one is doubled"
-    assert "was due" in judged([good[0], good[2], good[1], *good[3:]]), "two are swapped"
+    assert "was expected" in judged([*good[:2], *good[3:]]), "an event is missing"
+    assert "was expected" in judged([*good[:3], good[2], *good[3:]]), "one is doubled"
+    assert "was expected" in judged([good[0], good[2], good[1], *good[3:]]), "two are swapped"
     assert "before the turn was completed" in judged(good[:-1])
     assert "after the end" in judged([*good, good[1]])
-    assert "not the one" in judged(good, "one two four")
+    assert "does not match" in judged(good, "one two four")
     other = ServerSentEvent(b"turn.completed", b'{"turn":"u","session":"s"}', good[-1].id)
-    assert "another turn" in judged([*good[:-1], other])
+    assert "not the one that was started" in judged([*good[:-1], other])
 
 
-def test_a_driver_is_to_be_trusted_until_it_is_late_or_busy() -> None:
+def test_a_late_or_busy_driver_is_saturated() -> None:
     assert saturation_reasons(0.5, 20.0, 10.0, 600.0) == []
     assert "95 %" in saturation_reasons(0.95, 20.0, 10.0, 600.0)[0].replace("95%", "95 %")
     assert "300 ms late" in saturation_reasons(0.5, 300.0, 10.0, 600.0)[0]
     assert saturation_reasons(0.5, 300.0, 10.0, 6_000.0) == [], "a twentieth of what it measured"
 
 
-def test_questions_come_from_files_of_three_kinds(tmp_path: Path) -> None:
+def test_questions_from_csv_json_and_text(tmp_path: Path) -> None:
     table, tree, lines = (tmp_path / name for name in ("a.csv", "b.json", "c.txt"))
     table.write_text('id,text\n1,"Where, please?"\n2,When?\n')
     tree.write_text('[{"user": {"reason_for_call": "My parcel."}, "other": "no"}]')
@@ -126,7 +126,7 @@ def test_questions_come_from_files_of_three_kinds(tmp_path: Path) -> None:
         read_questions(table, "nothing")
 
 
-def test_questions_come_in_tabs_and_lines_of_json_as_well(tmp_path: Path) -> None:
+def test_questions_from_tsv_and_json_lines(tmp_path: Path) -> None:
     table, lines, wrong = (tmp_path / name for name in ("a.TSV", "b.jsonl", "c.csv"))
     table.write_text("id\ttext\n1\tRed, or blue?\n")
     lines.write_text('{"text": "One\u2028and a half?"}\n\n{"other": 1, "text": "Two?"}\n')
@@ -143,7 +143,7 @@ def test_questions_come_in_tabs_and_lines_of_json_as_well(tmp_path: Path) -> Non
 SCENARIOS = {
     "open": Scenario(url=URL, load=Open([Crowd(shapes=[Replay([0.0, 0.5, 2.0])])])),
     "chat": Scenario(url=URL, api="chat", load=Open([Crowd(shapes=[Instant(4)])])),
-    "closed": Scenario(url=URL, load=Closed(customers=3, seconds=5.0, think=1.0)),
+    "closed": Scenario(url=URL, load=Closed(users=3, seconds=5.0, think=1.0)),
 }
 
 
@@ -161,24 +161,24 @@ def test_a_k6_script_is_a_module(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_exports_have_the_very_same_arrivals() -> None:
+def test_exports_contain_the_arrival_times() -> None:
     assert "DUE = [0.0, 0.5, 2.0]" in to_locust(SCENARIOS["open"])
     assert "'due', () => [0.0, 0.5, 2.0])" in to_k6(SCENARIOS["open"])
 
 
-def test_the_command_of_a_locustfile_ends() -> None:
-    """Open: the last is due after 2 s, waits for up to 60, and all begins after 2."""
+def test_the_command_of_a_locustfile_has_an_end() -> None:
+    """Open loop: a lead of 2 s, the last turn due after 2 s, patience of 60 s."""
     assert "-u 3 -r 3 -t 64s" in to_locust(SCENARIOS["open"])
     assert "-u 3 -r 3 -t 5s -s 60" in to_locust(SCENARIOS["closed"])
 
 
-def test_the_retail_tasks_reasons_for_calling_are_questions() -> None:
+def test_the_retail_tasks_are_read() -> None:
     questions = read_questions(data_file("retail/tasks_train.json"))
     assert len(questions) == 74
     assert questions[0].startswith("You received your order #W2378156 and wish to exchange")
 
 
-def test_the_banks_questions_are_questions() -> None:
+def test_the_banking_questions_are_read() -> None:
     questions = read_questions(data_file("banking77_test.csv"))
     assert len(questions) == 3_080
     assert questions[1].startswith("I still have not received my new card, I ordered")

@@ -1,4 +1,4 @@
-"""The driver at an address with TLS, as real deployments have."""
+"""The driver and a server with TLS."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ Relay = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """For `localhost`, signed by itself."""
+    """A self-signed certificate for `localhost`."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
@@ -51,7 +51,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 
 def relay_to(url: str) -> Relay:
-    """What comes, to the server; what it answers, back."""
+    """A relay of bytes to the server and back."""
     host, _, port = url.removeprefix("http://").partition(":")
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -62,14 +62,14 @@ def relay_to(url: str) -> Relay:
         writer.close()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        behind, to_behind = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(pump(reader, to_behind), pump(behind, writer))
+        upstream, to_upstream = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(pump(reader, to_upstream), pump(upstream, writer))
 
     return relay
 
 
 async def surge(site: Site, chain: Path, private: Path, *, trusted: bool) -> tuple[int, str]:
-    """Exit status and output of the command, at a front with TLS."""
+    """Exit status and output of the command, through a TLS relay."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(chain, private)
     server = await asyncio.start_server(relay_to(site.url), "127.0.0.1", 0, ssl=context)
@@ -84,20 +84,20 @@ async def surge(site: Site, chain: Path, private: Path, *, trusted: bool) -> tup
             stdout=subprocess.PIPE,
             env=environment,
         )
-        told, _ = await asyncio.wait_for(process.communicate(), 120)
+        out, _ = await asyncio.wait_for(process.communicate(), 120)
     finally:
         server.close()
-    return process.returncode or 0, told.decode()
+    return process.returncode or 0, out.decode()
 
 
-def test_a_server_with_tls_is_driven_and_read_back(site: Site, tmp_path: Path) -> None:
-    status, told = asyncio.run(surge(site, *certificate(tmp_path), trusted=True))
-    result = json.loads(told)
-    assert (status, result["completed"], result["durability"]["found"]) == (0, 8, 8), told
+async def test_a_server_with_tls_is_driven_and_read_back(site: Site, tmp_path: Path) -> None:
+    status, out = await surge(site, *certificate(tmp_path), trusted=True)
+    result = json.loads(out)
+    assert (status, result["completed"], result["durability"]["found"]) == (0, 8, 8), out
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_accepted(site: Site, tmp_path: Path) -> None:
-    status, told = asyncio.run(surge(site, *certificate(tmp_path), trusted=False))
+async def test_an_untrusted_certificate_is_rejected(site: Site, tmp_path: Path) -> None:
+    status, out = await surge(site, *certificate(tmp_path), trusted=False)
     assert status == 1
-    assert json.loads(told)["completed"] == 0
-    assert "CERTIFICATE_VERIFY_FAILED" in told
+    assert json.loads(out)["completed"] == 0
+    assert "CERTIFICATE_VERIFY_FAILED" in out

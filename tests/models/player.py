@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that plays recorded answers, and notices who leaves."""
+"""HTTP server on loopback that plays recorded answers and notices disconnects."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -10,10 +10,10 @@ from tests.faulty_server import Request, read_request
 
 
 class Recording(Struct):
-    """What is played to a request: chunks of a body, one write each.
+    """Response to a request: chunks of a body, one write each.
 
-    hangs: nothing more comes, and the connection stays open. cut: it is closed before its end.
-    seconds: of pause after each chunk.
+    hangs: nothing is sent after the chunks, and the connection stays open. cut: the connection is
+    closed before the end of the body. seconds: pause after each chunk.
     """
 
     chunks: Sequence[bytes]
@@ -25,10 +25,10 @@ class Recording(Struct):
 
 
 class Player:
-    """Its address, what was asked, and an event for a client that left in mid-answer.
+    """The server's URL, the requests that it received, and an event for a client that disconnected.
 
-    recordings: of the first request, the second and so on; the last one ever after. judge: chooses
-    the recording by the request instead.
+    recordings: for the first request, the second and so on; the last one for all further. judge:
+    chooses the recording by the request instead.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Player:
         self.recordings = recordings
         self.judge = judge
         self.requests: list[Request] = []
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
         self.left = asyncio.Event()
         self.url = ""
 
@@ -45,7 +45,7 @@ class Player:
         try:
             while (request := await read_request(reader)) is not None:
                 self.requests.append(request)
-                self.asked.set()
+                self.requested.set()
                 recording = self._choose(request)
                 lines = "".join(f"{k}: {v}\r\n" for k, v in recording.headers.items())
                 head = f"HTTP/1.1 {recording.status} Said\r\ntransfer-encoding: chunked\r\n{lines}"

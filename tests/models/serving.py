@@ -1,4 +1,4 @@
-"""A whole orchestrator over a model server that plays bytes, asked over its HTTP faces."""
+"""A whole orchestrator over a recorded model server, called over its HTTP APIs."""
 
 import json
 from collections.abc import AsyncGenerator, Callable
@@ -58,9 +58,9 @@ async def serving(
     limits: str = "",
     resilience: str = "",
 ) -> AsyncGenerator[Served, None]:
-    """An agent with two tools, whose model is the player.
+    """Serve an agent with two tools, whose model is a `Player`.
 
-    spare: plays the model that stands in.
+    spare: plays the fallback.
     """
     async with AsyncExitStack() as stack:
         players = [await stack.enter_async_context(playing(*recordings, judge=judge))]
@@ -111,7 +111,7 @@ def _configuration(
 kind = "{kind}"
 base_url = "{url}{base}"
 model = "m"
-warm = 0
+warm_connections = 0
 {region}
 {'fallbacks = ["spare"]' if name == "default" and len(urls) > 1 else ""}
 [models.{name}.resilience]

@@ -1,4 +1,4 @@
-"""What a client wants of an answer, as each provider is asked for it."""
+"""Options of answers that clients request: stop sequences, JSON, reasoning."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from seawall.models.port import ModelRequest, OutputFormat, Prompt
 from seawall.models.schemas import ANY_OBJECT
-from seawall.models.stopping import StopSequenceModel
+from seawall.models.wrappers import StopSequenceModel
 from seawall.turn import UserMessage
 from tests.models.player import Recording
 from tests.models.test_contract import ask, each_wire, text_of, with_model
@@ -36,7 +36,9 @@ def asked(output: OutputFormat | None = None, stop: tuple[str, ...] = ()) -> Mod
 
 @each_wire
 @pytest.mark.parametrize("stop", [(), ("END", "\n\n")])
-def test_stops(wire: Wire, stop: tuple[str, ...]) -> None:
+def test_stop_sequences_are_sent_as_each_provider_accepts_them(
+    wire: Wire, stop: tuple[str, ...]
+) -> None:
     found = sent(wire, asked(stop=stop))
     for key in STOPS.get(wire.name, ("stop",)):
         found = found.get(key, {})
@@ -45,7 +47,7 @@ def test_stops(wire: Wire, stop: tuple[str, ...]) -> None:
 
 
 @each_wire
-def test_any_object(wire: Wire) -> None:
+def test_any_object_schema(wire: Wire) -> None:
     body = sent(wire, asked(OutputFormat("answer", ANY_OBJECT)))
     assert "JSON" in json.dumps(body.get("messages", [])) + json.dumps(body)
     assert "additionalProperties" not in json.dumps(body)

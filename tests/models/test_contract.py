@@ -1,4 +1,4 @@
-"""The same scenarios over every adapter: what the port promises, whatever the wire."""
+"""Contract of the model port: the same scenarios for every adapter."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -43,7 +43,7 @@ async def ask(
 
 
 def plain(event: ModelEvent) -> ModelEvent:
-    """Calls without where they came from, which is the address of a server of the test."""
+    """Calls without their origin, which contains the address of the test's server."""
     if not isinstance(event, ToolCalls):
         return event
     calls = tuple(ToolCall(each.id, each.name, each.arguments) for each in event.calls)
@@ -107,14 +107,14 @@ def test_tool_calls_in_parallel_with_text_before_them(wire: Wire) -> None:
 
 @each_wire
 @pytest.mark.parametrize("end", ["length", "content_filter"])
-def test_why_it_ended(wire: Wire, end: str) -> None:
+def test_finish_reasons(wire: Wire, end: str) -> None:
     events = answer_to(wire, Recording(wire.answer(TEXTS[:1], end=end)))
     assert isinstance(events[-1], Finish)
     assert events[-1].reason == end
 
 
 @each_wire
-def test_what_says_nothing_is_skipped(wire: Wire) -> None:
+def test_unknown_events_are_skipped(wire: Wire) -> None:
     told = wire.answer(TEXTS, CALLS)
     noisy = [piece for event in told for piece in (*wire.noise(), event)]
     assert text_of(answer_to(wire, Recording(noisy))) == "".join(TEXTS)
@@ -161,8 +161,8 @@ def test_errors_in_mid_answer(wire: Wire, code: str) -> None:
 
 
 @each_wire
-def test_broken_off_wherever(wire: Wire) -> None:
-    """Neither a connection that is cut, nor a body that just ends, passes for an answer."""
+def test_an_answer_that_breaks_off_anywhere_fails(wire: Wire) -> None:
+    """Neither a cut connection nor a body that just ends is accepted as an answer."""
     told = wire.answer(TEXTS[:2], CALLS[:1])
     ends = 3 if wire.name == "openai" else 2 if wire.name in ("bedrock", "anthropic") else 1
     for count in range(len(told) - ends + 1):
@@ -172,7 +172,7 @@ def test_broken_off_wherever(wire: Wire) -> None:
 
 
 @each_wire
-def test_what_is_not_in_the_format(wire: Wire) -> None:
+def test_an_event_in_another_format_fails(wire: Wire) -> None:
     told = wire.answer(TEXTS)
     problem = problem_of(wire, Recording([*told[:3], wire.broken(), *told[3:]]))
     assert problem.code == "upstream-failed"
@@ -181,7 +181,7 @@ def test_what_is_not_in_the_format(wire: Wire) -> None:
 
 
 @each_wire
-def test_an_answer_without_end_is_not_read_for_ever(wire: Wire) -> None:
+def test_an_endless_answer_is_bounded(wire: Wire) -> None:
     told = wire.answer(("x" * 100_000,) * 12)
     assert "more than" in problem_of(wire, Recording(told)).detail
     many = tuple(Call(f"id_{n}", "today", ()) for n in range(65))
@@ -189,7 +189,7 @@ def test_an_answer_without_end_is_not_read_for_ever(wire: Wire) -> None:
 
 
 @each_wire
-def test_whoever_stops_reading_closes_the_connection(wire: Wire) -> None:
+def test_closing_the_stream_closes_the_connection(wire: Wire) -> None:
     """By closing the generator."""
 
     async def do(model: Model, player: Player, client: HttpClient) -> None:
@@ -209,7 +209,7 @@ def test_a_cancelled_task_closes_the_connection(wire: Wire) -> None:
     async def do(model: Model, player: Player, client: HttpClient) -> None:
         task = asyncio.create_task(ask(model))
         async with asyncio.timeout(10):
-            await player.asked.wait()
+            await player.requested.wait()
         task.cancel()
         async with asyncio.timeout(10):
             await player.left.wait()
@@ -221,7 +221,7 @@ def test_a_cancelled_task_closes_the_connection(wire: Wire) -> None:
 
 
 @each_wire
-def test_the_deadline(wire: Wire) -> None:
+def test_a_stream_meets_its_deadline(wire: Wire) -> None:
     async def do(model: Model, player: Player, _: HttpClient) -> None:
         with pytest.raises(DeadlineExceeded):
             await ask(model, seconds=0.2)
@@ -232,7 +232,7 @@ def test_the_deadline(wire: Wire) -> None:
 
 
 @each_wire
-def test_the_connection_is_used_again(wire: Wire) -> None:
+def test_the_connection_is_reused(wire: Wire) -> None:
     async def do(model: Model, player: Player, client: HttpClient) -> None:
         await model.warm()
         for _ in range(3):
@@ -244,7 +244,7 @@ def test_the_connection_is_used_again(wire: Wire) -> None:
 
 
 @each_wire
-def test_warming_a_model_that_is_away(wire: Wire) -> None:
+def test_warm_never_raises_for_an_unreachable_model(wire: Wire) -> None:
     async def inner() -> None:
         client = HttpClient()
         await wire.model("http://127.0.0.1:9", client).warm()
@@ -255,7 +255,7 @@ def test_warming_a_model_that_is_away(wire: Wire) -> None:
 
 @each_wire
 @given(cuts=st.lists(st.integers(0, 10_000), max_size=30))
-def test_however_the_bytes_are_split(wire: Wire, cuts: list[int]) -> None:
+def test_bytes_may_be_split_anywhere(wire: Wire, cuts: list[int]) -> None:
     whole = b"".join(wire.answer(TEXTS, CALLS))
     places = sorted({0, len(whole), *(cut % len(whole) for cut in cuts)})
     pieces = [whole[start:end] for start, end in pairwise(places)]

@@ -12,7 +12,6 @@ import pytest
 
 from seawall.errors import DeadlineExceeded, UpstreamFailed, UpstreamThrottled
 from seawall.transport.http_client import HttpClient
-from tests.loop import on_a_loop
 from tests.models.test_contract import ask
 from tests.models.wire import WIRES
 
@@ -26,7 +25,7 @@ def chunked(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def events(*deltas: object) -> Iterator[bytes]:
-    """These deltas again and again, many to a chunk."""
+    """Repeat these deltas for ever, many in each chunk."""
     encoded = [json.dumps({"choices": [{"delta": delta}]}).encode() for delta in deltas]
     block = b"".join([b"data: %b\n\n" % each for each in encoded]) * 200
     return chunked(itertools.repeat(block))
@@ -41,7 +40,7 @@ def arguments(piece: str) -> dict[str, object]:
 
 
 def calls() -> Iterator[bytes]:
-    """A call at each place up to a milliard."""
+    """A call at each index up to a billion."""
     for start in itertools.count(0, 100):
         at = [
             {"tool_calls": [{"index": index * 9_999_991, "function": {"name": "f"}}]}
@@ -107,8 +106,7 @@ async def flooding(pieces: Callable[[], Iterator[bytes]]) -> AsyncGenerator[str,
 
 
 @pytest.mark.parametrize("what", ENDLESS)
-@on_a_loop
-async def test_what_never_ends_is_a_failure_within_bounds(what: str) -> None:
+async def test_endless_responses_fail_within_bounds(what: str) -> None:
     async with flooding(ENDLESS[what]) as url:
         client = HttpClient()
         model = OPENAI.model(url, client)
@@ -127,9 +125,8 @@ async def test_what_never_ends_is_a_failure_within_bounds(what: str) -> None:
 
 
 @pytest.mark.parametrize("ends", [True, False])
-@on_a_loop
-async def test_the_body_of_a_refusal_is_not_read_for_long(ends: bool) -> None:
-    """Its status counts, however much comes with it, and if nothing more comes."""
+async def test_the_body_of_a_refusal_is_read_within_bounds(ends: bool) -> None:
+    """The status decides, whatever the length of the body, and also if it hangs."""
     answer = b"HTTP/1.1 429 No\r\nretry-after: 7\r\ntransfer-encoding: chunked\r\n\r\n"
 
     def pieces() -> Iterator[bytes]:

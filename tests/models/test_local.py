@@ -29,14 +29,14 @@ async def ask(model: LocalModel, request: ModelRequest = ASKED) -> list[ModelEve
 
 
 def test_a_real_conversation(caplog: pytest.LogCaptureFixture) -> None:
-    """One load for all that it can do: it takes seconds."""
+    """All scenarios with one load, which takes seconds."""
     require(missing_local_model())
     checks: list[Callable[[LocalModel], Awaitable[None]]] = [
         answers,
         keeps_to_a_schema,
         leaves_the_loop_alone,
         ends_when_nobody_reads,
-        waits_for_a_place_until_the_deadline,
+        waits_for_a_slot_until_the_deadline,
     ]
 
     async def inner() -> None:
@@ -81,7 +81,7 @@ async def keeps_to_a_schema(model: LocalModel) -> None:
 
 
 async def leaves_the_loop_alone(model: LocalModel) -> None:
-    """It generates while the loop turns."""
+    """The event loop runs during generation."""
     turns = 0
 
     async def turn() -> None:
@@ -97,7 +97,7 @@ async def leaves_the_loop_alone(model: LocalModel) -> None:
 
 
 async def ends_when_nobody_reads(model: LocalModel) -> None:
-    """The only place is free again, long before the story is told."""
+    """The only slot is free again long before the generation would end."""
     stream = model.stream(LONG, deadline=asyncio.get_running_loop().time() + 60)
     assert isinstance(await anext(stream), Text)
     await stream.aclose()
@@ -105,16 +105,16 @@ async def ends_when_nobody_reads(model: LocalModel) -> None:
     assert isinstance(finish, Finish)
 
 
-async def waits_for_a_place_until_the_deadline(model: LocalModel) -> None:
+async def waits_for_a_slot_until_the_deadline(model: LocalModel) -> None:
     loop = asyncio.get_running_loop()
     first = model.stream(LONG, deadline=loop.time() + 60)
     assert isinstance(await anext(first), Text)
-    with pytest.raises(DeadlineExceeded, match="no place"):
+    with pytest.raises(DeadlineExceeded, match="no free slot"):
         await anext(model.stream(ASKED, deadline=loop.time() + 0.05))
     await first.aclose()
 
 
-def test_weights_that_are_not_there() -> None:
+def test_missing_weights() -> None:
     require(missing_local_model())
-    with pytest.raises(ConfigError, match=r"models\.m\.path: there is no file nowhere"):
+    with pytest.raises(ConfigError, match=r"models\.m\.path: file not found: nowhere"):
         open_local("m", ModelSettings(kind="local", path="nowhere.gguf"))

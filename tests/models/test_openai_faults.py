@@ -1,4 +1,4 @@
-"""The client of OpenAI's protocol against each way in which a provider fails."""
+"""The OpenAI adapter against each fault of the simulated model."""
 
 import asyncio
 from typing import Any
@@ -37,7 +37,7 @@ async def ask(sim: Simulated, seconds: float) -> tuple[str, Finish | None]:
 
 
 def failing(seconds: float, *rules: dict[str, object], **options: Any) -> Problem:
-    """The problem in which a call ends; nothing is left open on either side."""
+    """Return the problem of a call; nothing stays open on either side."""
 
     async def scene(sim: Simulated) -> Problem:
         with pytest.raises(Problem) as caught:
@@ -71,7 +71,7 @@ def test_a_connection_that_breaks(kind: str, at: str) -> None:
 
 @pytest.mark.parametrize("kind", ["malformed", "stream-error", "truncate"])
 @pytest.mark.parametrize("chunks", [0, 2, 99])
-def test_a_stream_that_goes_wrong(kind: str, chunks: int) -> None:
+def test_a_malformed_stream(kind: str, chunks: int) -> None:
     assert type(failing(AMPLE, {"kind": kind, "chunks": chunks})) is UpstreamFailed
 
 
@@ -87,7 +87,7 @@ def test_a_stream_that_goes_wrong(kind: str, chunks: int) -> None:
         (529, UpstreamThrottled),
     ],
 )
-def test_a_status(status: int, problem: type[Problem]) -> None:
+def test_error_statuses(status: int, problem: type[Problem]) -> None:
     found = failing(AMPLE, {"kind": "error", "status": status, "retry_after": 2})
     assert type(found) is problem
     assert found.retry_after == (None if problem is UpstreamRefused else 2.0)
@@ -109,7 +109,7 @@ def test_an_outage() -> None:
     assert type(failing(AMPLE, {"kind": "refuse", "until": 1_000})) is UpstreamFailed
 
 
-def test_a_reader_that_leaves_closes_the_stream() -> None:
+def test_a_cancelled_reader_closes_the_stream() -> None:
     async def scene(sim: Simulated) -> None:
         asking = asyncio.create_task(ask(sim, AMPLE))
         await until(lambda: sim.model.stats.open_streams == 1)
@@ -122,7 +122,7 @@ def test_a_reader_that_leaves_closes_the_stream() -> None:
     play(scene, {"kind": "hang", "at": "in-stream"})
 
 
-def test_all_is_well_again_afterwards() -> None:
+def test_it_recovers_after_faults() -> None:
     async def scene(sim: Simulated) -> None:
         with pytest.raises(UpstreamFailed):
             await ask(sim, AMPLE)

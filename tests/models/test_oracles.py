@@ -1,4 +1,4 @@
-"""The makers' own clients: they read our recordings, and judge our requests."""
+"""The providers' own clients as oracles: they read our recordings and check our requests."""
 
 import asyncio
 import json
@@ -74,7 +74,7 @@ def sent(wire: Wire, request: ModelRequest, **settings: Any) -> Request:
 @pytest.mark.parametrize("request_", [FULL, TOOLLESS], ids=["full", "toolless"])
 @pytest.mark.parametrize("cache", ["off", "prefix", "conversation"])
 @each_wire
-def test_requests_are_what_the_makers_document(
+def test_requests_match_the_documented_format(
     wire: Wire, request_: ModelRequest, cache: str
 ) -> None:
     document = sent(wire, request_, cache=cache).document
@@ -96,7 +96,7 @@ def test_requests_are_what_the_makers_document(
     assert set(document) <= set(kinds[wire.name].__annotations__) | known
 
 
-def test_what_anthropic_is_asked() -> None:
+def test_anthropic_request() -> None:
     request = sent(ANTHROPIC, FULL, cache="conversation")
     assert request.target == "/v1/messages"
     assert request.headers["x-api-key"] == "sk-ant-test"
@@ -132,7 +132,7 @@ def test_openai_is_strict_only_where_it_can_be() -> None:
 
 
 @each_wire
-def test_a_schema_in_words(wire: Wire) -> None:
+def test_a_schema_in_the_instructions(wire: Wire) -> None:
     body = sent(wire, FULL, schema_in_instructions=True).body
     assert b"valid against this JSON Schema" in body
     assert not any(each in body for each in (b"json_schema", b"response_format", b"outputConfig"))
@@ -225,7 +225,7 @@ MODEL_IDS = [
 
 
 @pytest.mark.parametrize("model_id", MODEL_IDS)
-def test_botocore_reads_the_recording_and_asks_as_we_do(model_id: str) -> None:
+def test_botocore_reads_the_recording_and_sends_the_same(model_id: str) -> None:
     ours = sent(BEDROCK, FULL, model=model_id, cache="prefix")
 
     async def do(player: Player) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from tests.faulty_server import Request
-from tests.loop import on_a_loop
 from tests.models.player import Recording
 from tests.models.serving import serving
 from tests.models.wire import WIRES, Call
@@ -57,8 +56,7 @@ ANSWER = Recording(said("All is well."))
         {"index": None, "id": "call_b"},
     ],
 )
-@on_a_loop
-async def test_s1_calls_without_a_useful_index_are_told_apart(
+async def test_s1_calls_without_a_useful_index_are_distinguished(
     tmp_path: Path, second: dict[str, Any]
 ) -> None:
     first = call('{"path":"a"}', **({} if second["id"] else {"id": second["id"]}))
@@ -73,7 +71,6 @@ async def test_s1_calls_without_a_useful_index_are_told_apart(
 
 
 @pytest.mark.parametrize("index", [None, "0", 0.0])
-@on_a_loop
 async def test_s2_an_index_that_is_no_number(tmp_path: Path, index: object) -> None:
     async with serving(tmp_path, asks(call('{"path":"a"}', index=index)), ANSWER) as served:
         assert (await served.turn()).status_code == 200
@@ -107,8 +104,7 @@ NULLS: Sequence[bytes] = (
 )
 
 
-@on_a_loop
-async def test_s3_what_says_nothing_is_passed_over(tmp_path: Path) -> None:
+async def test_s3_keep_alives_are_skipped(tmp_path: Path) -> None:
     noisy = Recording([*NULLS, delta(content="All is "), *NULLS, delta(content="well."), *NULLS])
     noisy.chunks = [*noisy.chunks, delta("stop"), *NULLS, b"data: [DONE] \n\n"]
     async with serving(tmp_path, noisy) as served:
@@ -118,14 +114,12 @@ async def test_s3_what_says_nothing_is_passed_over(tmp_path: Path) -> None:
         assert len(served.player.requests) == 1
 
 
-@on_a_loop
 async def test_s4_the_reason_counts_beside_a_delta_of_null(tmp_path: Path) -> None:
     last = event({"choices": [{"delta": None, "finish_reason": "length"}]})
     async with serving(tmp_path, Recording([delta(content="Hi"), last])) as served:
         assert (await served.turn()).json()["finish_reason"] == "length"
 
 
-@on_a_loop
 async def test_s5_content_may_be_a_list_of_parts(tmp_path: Path) -> None:
     thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
     parts = [delta(content=[thought, {"type": "text", "text": "Hi"}]), delta("stop"), DONE]
@@ -150,7 +144,6 @@ async def test_s5_content_may_be_a_list_of_parts(tmp_path: Path) -> None:
         ({"code": 429, "type": "insufficient_quota"}, "upstream-refused", 1),
     ],
 )
-@on_a_loop
 async def test_s6_errors_in_a_stream_are_classed_by_their_code(
     tmp_path: Path, error: dict[str, Any], code: str, asked: int
 ) -> None:
@@ -161,8 +154,7 @@ async def test_s6_errors_in_a_stream_are_classed_by_their_code(
 
 
 @pytest.mark.parametrize("form", ["beside choices", "in the choice", "named", "bare", "list"])
-@on_a_loop
-async def test_c4_an_error_counts_wherever_it_stands(tmp_path: Path, form: str) -> None:
+async def test_c4_an_error_is_found_anywhere(tmp_path: Path, form: str) -> None:
     error = {"code": 429, "message": "slow down"}
     told = {
         "beside choices": event({"error": error, "choices": [{"delta": {"content": ""}}]}),
@@ -176,8 +168,7 @@ async def test_c4_an_error_counts_wherever_it_stands(tmp_path: Path, form: str) 
 
 
 @pytest.mark.parametrize("code", ["tool_use_failed", "json_validate_failed"])
-@on_a_loop
-async def test_what_the_model_wrote_wrong_is_asked_again(tmp_path: Path, code: str) -> None:
+async def test_unparsable_model_output_is_retried(tmp_path: Path, code: str) -> None:
     error = {"code": code, "type": "invalid_request_error", "failed_generation": "<function"}
     refusal = Recording([json.dumps({"error": error}).encode()], 400)
     midway = Recording([b"event: error\n" + event({"error": {**error, "status_code": 400}})])
@@ -186,15 +177,13 @@ async def test_what_the_model_wrote_wrong_is_asked_again(tmp_path: Path, code: s
 
 
 @pytest.mark.parametrize("status", [429, 403])
-@on_a_loop
-async def test_a_used_up_quota_is_not_asked_again(tmp_path: Path, status: int) -> None:
+async def test_an_exhausted_quota_is_not_retried(tmp_path: Path, status: int) -> None:
     body = json.dumps({"error": {"code": "insufficient_quota", "message": "pay"}}).encode()
     async with serving(tmp_path, Recording([body], status)) as served:
         assert (await served.turn()).json()["code"] == "upstream-refused"
         assert len(served.player.requests) == 1
 
 
-@on_a_loop
 async def test_an_error_as_a_json_document_of_status_200(tmp_path: Path) -> None:
     body = json.dumps({"error": {"code": 429, "message": "slow down"}}).encode()
     told = Recording([body], headers={"content-type": "application/json"})
@@ -203,7 +192,6 @@ async def test_an_error_as_a_json_document_of_status_200(tmp_path: Path) -> None
         assert len(served.player.requests) == 2
 
 
-@on_a_loop
 async def test_a_stream_that_is_called_json(tmp_path: Path) -> None:
     told = Recording(said("All is well."), headers={"content-type": "application/json"})
     async with serving(tmp_path, told) as served:
@@ -214,8 +202,7 @@ async def test_a_stream_that_is_called_json(tmp_path: Path) -> None:
     ("headers", "least"),
     [({"retry-after-ms": "400"}, 0.4), ({"retry-after-ms": "300", "retry-after": "60"}, 0.3)],
 )
-@on_a_loop
-async def test_milliseconds_to_wait_are_honoured(
+async def test_retry_after_in_milliseconds(
     tmp_path: Path, headers: dict[str, str], least: float
 ) -> None:
     async with serving(tmp_path, Recording([b"{}"], 429, headers), ANSWER) as served:
@@ -236,10 +223,7 @@ BLANK_ANSWERS = [
 
 
 @pytest.mark.parametrize("chunks", BLANK_ANSWERS)
-@on_a_loop
-async def test_s7_an_empty_answer_is_asked_for_once_more(
-    tmp_path: Path, chunks: list[bytes]
-) -> None:
+async def test_s7_an_empty_answer_is_retried_once(tmp_path: Path, chunks: list[bytes]) -> None:
     async with serving(tmp_path, Recording(chunks), ANSWER) as served:
         answer = await served.turn()
         assert answer.json()["text"] == "All is well."
@@ -247,8 +231,7 @@ async def test_s7_an_empty_answer_is_asked_for_once_more(
 
 
 @pytest.mark.parametrize("chunks", BLANK_ANSWERS)
-@on_a_loop
-async def test_s7_an_empty_answer_again_is_a_failure_and_harms_no_session(
+async def test_s7_a_second_empty_answer_fails_and_is_not_stored(
     tmp_path: Path, chunks: list[bytes]
 ) -> None:
     def judge(request: Request) -> Recording:
@@ -267,7 +250,6 @@ async def test_s7_an_empty_answer_again_is_a_failure_and_harms_no_session(
         assert after.json()["version"] == 2
 
 
-@on_a_loop
 async def test_s8_done_ends_an_answer_whose_body_stays_open(tmp_path: Path) -> None:
     for chunks in (said("All is well."), [delta(content="All is well."), DONE]):
         async with serving(tmp_path, Recording(chunks, hangs=True)) as served:
@@ -288,8 +270,7 @@ async def test_s8_done_ends_an_answer_whose_body_stays_open(tmp_path: Path) -> N
         {"content": "\n"},
     ],
 )
-@on_a_loop
-async def test_s9_reasoning_and_arguments_are_signs_of_life(
+async def test_s9_reasoning_and_arguments_reset_the_timeout(
     tmp_path: Path, work: dict[str, Any]
 ) -> None:
     busy = [delta(**work)] * 12
@@ -306,7 +287,6 @@ async def test_s9_reasoning_and_arguments_are_signs_of_life(
         assert answer.json().get("text", answer.text).strip() == "All is well."
 
 
-@on_a_loop
 async def test_reasoning_is_not_shown_unless_it_is_configured(tmp_path: Path) -> None:
     chunks = [delta(reasoning_content="secret thoughts"), *said("Hi")]
     async with serving(tmp_path, Recording(chunks)) as served:
@@ -328,7 +308,6 @@ def nine(request: Request) -> Recording:
     return ANSWER
 
 
-@on_a_loop
 async def test_s10_a_fallback_takes_the_calls_of_the_first_model(tmp_path: Path) -> None:
     made = call('{"path":"a"}', id="call_abcdef0123456789")
     made["extra_content"] = {"google": {"thought_signature": "c2ln"}}
@@ -341,7 +320,6 @@ async def test_s10_a_fallback_takes_the_calls_of_the_first_model(tmp_path: Path)
 
 
 @pytest.mark.parametrize("arguments", ['{"pa', "", '{"path": "a"', '{"path": "a'])
-@on_a_loop
 async def test_s11_a_call_that_was_cut_off_is_not_executed(tmp_path: Path, arguments: str) -> None:
     cut = asks(call(arguments), finish="length")
     async with serving(tmp_path, cut, ANSWER) as served:
@@ -352,7 +330,6 @@ async def test_s11_a_call_that_was_cut_off_is_not_executed(tmp_path: Path, argum
         json.loads(asked["tool_calls"][0]["function"]["arguments"])
 
 
-@on_a_loop
 async def test_s11_cut_off_again_ends_the_turn(tmp_path: Path) -> None:
     async with serving(tmp_path, asks(call('{"pa'), finish="length")) as served:
         assert (await served.turn()).json()["code"] == "turn-limit-reached"
@@ -360,7 +337,6 @@ async def test_s11_cut_off_again_ends_the_turn(tmp_path: Path) -> None:
         assert len(served.player.requests) == 2
 
 
-@on_a_loop
 async def test_s11_calls_before_the_cut_are_executed(tmp_path: Path) -> None:
     cut = asks(call('{"path":"a"}'), call('{"pa', index=1, id="call_b"), finish="length")
     async with serving(tmp_path, cut, ANSWER) as served:
@@ -371,7 +347,6 @@ async def test_s11_calls_before_the_cut_are_executed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("finish", ["content_filter", "SAFETY", "refusal"])
-@on_a_loop
 async def test_calls_of_a_filtered_answer_are_not_executed(tmp_path: Path, finish: str) -> None:
     filtered = asks(call('{"path":"a"}'), finish=finish)
     async with serving(tmp_path, filtered) as served:
@@ -380,8 +355,7 @@ async def test_calls_of_a_filtered_answer_are_not_executed(tmp_path: Path, finis
 
 
 @pytest.mark.parametrize("finish", ["length", "max_tokens", "MAX_TOKENS", "content_filter", "stop"])
-@on_a_loop
-async def test_s12_the_reason_is_told_on_every_face(tmp_path: Path, finish: str) -> None:
+async def test_s12_the_finish_reason_is_reported_by_every_api(tmp_path: Path, finish: str) -> None:
     wanted = "length" if "max" in finish.lower() else finish
     async with serving(tmp_path, Recording(said("Once upon", finish=finish))) as served:
         whole = (await served.turn()).json()
@@ -399,8 +373,7 @@ async def test_s12_the_reason_is_told_on_every_face(tmp_path: Path, finish: str)
 
 
 @pytest.mark.parametrize("chunks", [[], [{"reasoning_content": "hm"}]])
-@on_a_loop
-async def test_a_bound_that_went_to_reasoning_is_no_answer(
+async def test_a_token_limit_spent_on_reasoning_is_no_answer(
     tmp_path: Path, chunks: list[dict[str, Any]]
 ) -> None:
     told = [*(delta(**each) for each in chunks), delta("length"), DONE]
@@ -409,10 +382,7 @@ async def test_a_bound_that_went_to_reasoning_is_no_answer(
 
 
 @pytest.mark.parametrize("finish", ["abort", "error", "insufficient_system_resource"])
-@on_a_loop
-async def test_s13_an_answer_that_was_given_up_is_a_broken_stream(
-    tmp_path: Path, finish: str
-) -> None:
+async def test_s13_an_aborted_answer_is_a_failure(tmp_path: Path, finish: str) -> None:
     async with serving(tmp_path, Recording(said("Once", finish=finish))) as served:
         assert (await served.turn()).json()["code"] == "upstream-failed"
     given_up = Recording(said("Once", finish=finish))
@@ -422,7 +392,6 @@ async def test_s13_an_answer_that_was_given_up_is_a_broken_stream(
 
 
 @pytest.mark.parametrize("wire", [ANTHROPIC, BEDROCK], ids=["anthropic", "bedrock"])
-@on_a_loop
 async def test_p1_blank_answers_are_neither_kept_nor_sent(tmp_path: Path, wire: Any) -> None:
     blank, whole = Recording(wire.answer((" \n",))), Recording(wire.answer(("All is well.",)))
     async with serving(tmp_path, whole, blank, blank, whole, kind=wire.name) as served:
@@ -433,7 +402,6 @@ async def test_p1_blank_answers_are_neither_kept_nor_sent(tmp_path: Path, wire: 
 
 
 @pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
-@on_a_loop
 async def test_p2_blank_results_and_blank_text_before_a_call(tmp_path: Path, wire: Any) -> None:
     asked = Recording(wire.answer(("\n\n",), [Call("toolu_1", "silent", ())]))
     whole = Recording(wire.answer(("All is well.",)))
@@ -447,15 +415,13 @@ async def test_p2_blank_results_and_blank_text_before_a_call(tmp_path: Path, wir
 
 
 @pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
-@on_a_loop
-async def test_p3_a_bound_that_cut_the_answer_is_told(tmp_path: Path, wire: Any) -> None:
+async def test_p3_a_truncated_answer_is_reported(tmp_path: Path, wire: Any) -> None:
     cut = Recording(wire.answer(("Once upon",), end="length"))
     async with serving(tmp_path, cut, kind=wire.name) as served:
         assert (await served.turn()).json()["finish_reason"] == "length"
 
 
-@on_a_loop
-async def test_what_is_unreadable_is_logged_with_provider_and_model(
+async def test_unreadable_data_is_logged_with_provider_and_model(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     odd = b"data: <html>" + b"x" * 5_000 + b"</html>\n\n"
@@ -471,8 +437,7 @@ async def test_what_is_unreadable_is_logged_with_provider_and_model(
     assert all(len(line) < 800 for line in lines)
 
 
-@on_a_loop
-async def test_the_last_step_is_asked_without_tools(tmp_path: Path) -> None:
+async def test_the_last_step_has_no_tools(tmp_path: Path) -> None:
     def judge(request: Request) -> Recording:
         return asks(call('{"path":"a"}')) if "tools" in request.document else ANSWER
 
@@ -482,14 +447,12 @@ async def test_the_last_step_is_asked_without_tools(tmp_path: Path) -> None:
         assert "tools" not in served.sent()
 
 
-@on_a_loop
 async def test_a_call_on_the_last_step_is_not_executed(tmp_path: Path) -> None:
     async with serving(tmp_path, asks(call('{"path":"a"}')), limits="steps = 2") as served:
         assert (await served.turn()).json()["code"] == "turn-limit-reached"
         assert served.ran == [{"path": "a"}]
 
 
-@on_a_loop
 async def test_a_text_beside_a_call_on_the_last_step_is_the_answer(tmp_path: Path) -> None:
     asked = call('{"path":"a"}')
     both = Recording([delta(content="Here it is."), *asks(asked).chunks])
@@ -500,7 +463,6 @@ async def test_a_text_beside_a_call_on_the_last_step_is_the_answer(tmp_path: Pat
 
 
 @pytest.mark.parametrize("arguments", [{"path": "a"}, '{"path": "a"}'])
-@on_a_loop
 async def test_arguments_may_be_an_object(tmp_path: Path, arguments: object) -> None:
     async with serving(tmp_path, asks(call(arguments)), ANSWER) as served:
         await served.turn()
@@ -508,14 +470,12 @@ async def test_arguments_may_be_an_object(tmp_path: Path, arguments: object) -> 
 
 
 @pytest.mark.parametrize("arguments", ["null", None, "", "{}"])
-@on_a_loop
 async def test_no_arguments_in_every_form(tmp_path: Path, arguments: object) -> None:
     async with serving(tmp_path, asks(call(arguments)), ANSWER) as served:
         await served.turn()
         assert served.ran == [{"path": "none"}]
 
 
-@on_a_loop
 async def test_a_call_that_is_sent_whole_in_each_chunk_is_one(tmp_path: Path) -> None:
     whole = call('{"path":"a"}')
     async with serving(tmp_path, asks(whole, whole, whole), ANSWER) as served:
@@ -523,8 +483,7 @@ async def test_a_call_that_is_sent_whole_in_each_chunk_is_one(tmp_path: Path) ->
         assert served.ran == [{"path": "a"}]
 
 
-@on_a_loop
-async def test_counts_that_cannot_be_are_not_counted(tmp_path: Path) -> None:
+async def test_impossible_token_counts_are_ignored(tmp_path: Path) -> None:
     used = {"prompt_tokens": -5, "completion_tokens": 1e300, "prompt_tokens_details": "none"}
     told = [*said("Hi")[:-1], event({"choices": [], "usage": used}), DONE]
     async with serving(tmp_path, Recording(told)) as served:

@@ -1,4 +1,4 @@
-"""Calls that fail, hang and are slow, over models that do so on purpose."""
+"""Retries, timeouts, hedges, fallbacks and limits over models that fail, hang or are slow."""
 
 import asyncio
 import time
@@ -7,7 +7,8 @@ from contextlib import aclosing
 
 import pytest
 
-from seawall.budgets.quota import Quota, QuotaSettings
+from seawall.budgets.quota import Quota
+from seawall.budgets.settings import QuotaSettings
 from seawall.errors import (
     DeadlineExceeded,
     UpstreamFailed,
@@ -23,17 +24,16 @@ from seawall.storage.counters import Addition, Count
 from seawall.storage.memory_counters import MemoryCounters
 from seawall.timers import TimingWheel
 from seawall.turn import Usage, UserMessage
-from tests.loop import on_a_loop
 
 REQUEST = ModelRequest(Prompt("Be brief."), (UserMessage("hello"),))
 FINISH = Finish("stop", Usage(3, 2, 1))
 
 Step = str | float | Exception
-"""A piece of text, seconds to pass, or how the call fails."""
+"""A piece of text, seconds of pause, or the failure of the call."""
 
 
 class Acting:
-    """A model that does what `plays` says for the call of that number, the last one ever after."""
+    """A model that follows one play per call; the last one for all further calls."""
 
     def __init__(self, *plays: list[Step]) -> None:
         self.plays = plays
@@ -120,15 +120,13 @@ def failed() -> UpstreamFailed:
     return UpstreamFailed("broken")
 
 
-@on_a_loop
-async def test_a_failure_before_the_first_text_is_tried_again() -> None:
+async def test_a_failure_before_the_first_text_is_retried() -> None:
     model = Acting([failed()], ["all ", "well"])
     assert await read(resilient(model)) == "all well"
     assert model.calls == 2
 
 
-@on_a_loop
-async def test_nothing_is_tried_again_once_text_was_shown() -> None:
+async def test_no_retry_after_text_was_shown() -> None:
     model = Acting(["half", failed()], ["all ", "well"])
     shown: list[str] = []
     with pytest.raises(UpstreamFailed):
@@ -136,8 +134,7 @@ async def test_nothing_is_tried_again_once_text_was_shown() -> None:
     assert (model.calls, shown) == (1, ["half"])
 
 
-@on_a_loop
-async def test_an_answer_that_broke_off_goes_on_where_it_is_the_same_again() -> None:
+async def test_a_broken_answer_resumes_where_its_repetition_is_identical() -> None:
     model = Acting(["one ", "two ", failed()], ["on", "e two thr", failed()], ["one two three"])
     shown: list[str] = []
     assert await read(resilient(model, resume=True), seen=shown.append) == "one two three"
@@ -145,16 +142,14 @@ async def test_an_answer_that_broke_off_goes_on_where_it_is_the_same_again() -> 
 
 
 @pytest.mark.parametrize("again", [["one two! three"], ["one "]])
-@on_a_loop
-async def test_an_answer_that_is_another_the_second_time_fails(again: list[Step]) -> None:
+async def test_a_repetition_that_differs_fails(again: list[Step]) -> None:
     model = Acting(["one two three", failed()], again)
     shown: list[str] = []
-    with pytest.raises(UpstreamFailed, match="could not be had again"):
+    with pytest.raises(UpstreamFailed, match="its repetition differs"):
         await read(resilient(model, resume=True, attempts=2), seen=shown.append)
     assert shown == ["one two three"]
 
 
-@on_a_loop
 async def test_attempts_are_bounded() -> None:
     model = Acting([failed()])
     with pytest.raises(UpstreamFailed, match="broken"):
@@ -162,8 +157,7 @@ async def test_attempts_are_bounded() -> None:
     assert model.calls == 3
 
 
-@on_a_loop
-async def test_retry_after_is_obeyed() -> None:
+async def test_retry_after_is_respected() -> None:
     model = Acting([UpstreamThrottled("later", retry_after=0.3)], ["now"])
     clock = asyncio.get_running_loop().time
     began = clock()
@@ -171,16 +165,14 @@ async def test_retry_after_is_obeyed() -> None:
     assert clock() - began >= 0.3
 
 
-@on_a_loop
-async def test_who_has_no_time_to_wait_is_told_how_long() -> None:
+async def test_a_retry_after_beyond_the_deadline_fails_at_once() -> None:
     model = Acting([UpstreamThrottled("later", retry_after=60.0)])
     with pytest.raises(UpstreamThrottled) as caught:
         await read(resilient(model))
     assert (model.calls, caught.value.retry_after) == (1, 60.0)
 
 
-@on_a_loop
-async def test_what_the_endpoint_refuses_is_not_asked_twice_but_elsewhere() -> None:
+async def test_a_refused_request_is_not_retried_but_goes_to_the_fallback() -> None:
     model, other = Acting([UpstreamRefused("no")]), Acting(["yes"])
     with pytest.raises(UpstreamRefused):
         await read(resilient(model))
@@ -188,15 +180,13 @@ async def test_what_the_endpoint_refuses_is_not_asked_twice_but_elsewhere() -> N
     assert (model.calls, other.calls) == (2, 1)
 
 
-@on_a_loop
-async def test_an_endpoint_that_does_not_begin_is_left_for_another() -> None:
+async def test_first_token_timeout_switches_to_the_fallback() -> None:
     model, other = Acting([60.0, "late"]), Acting(["in time"])
     assert await read(resilient(model, other, first_token_seconds=0.05)) == "in time"
     assert model.closed == 1
 
 
-@on_a_loop
-async def test_an_endpoint_that_stops_in_the_middle_is_given_up() -> None:
+async def test_timeout_between_tokens() -> None:
     model = Acting(["so", 60.0])
     tried = resilient(model, between_tokens_seconds=0.05)
     with pytest.raises(UpstreamFailed, match="did not go on"):
@@ -204,8 +194,7 @@ async def test_an_endpoint_that_stops_in_the_middle_is_given_up() -> None:
     assert model.closed == 1
 
 
-@on_a_loop
-async def test_a_reader_that_takes_its_time_is_not_the_endpoints_fault() -> None:
+async def test_a_slow_reader_does_not_time_out_the_endpoint() -> None:
     model = resilient(Acting(["a", "b", "c"]), between_tokens_seconds=0.05)
     deadline = asyncio.get_running_loop().time() + 5.0
     text = ""
@@ -216,8 +205,7 @@ async def test_a_reader_that_takes_its_time_is_not_the_endpoints_fault() -> None
     assert text == "abc"
 
 
-@on_a_loop
-async def test_retries_stay_a_share_of_the_calls_when_everything_fails() -> None:
+async def test_the_retry_budget_bounds_retries_when_everything_fails() -> None:
     model = Acting([failed()])
     tried = resilient(model, failure_rate=1.0, min_calls=1_000_000, backoff_seconds=0.0001)
     for _ in range(10):
@@ -225,8 +213,7 @@ async def test_retries_stay_a_share_of_the_calls_when_everything_fails() -> None
     assert 1_000 < model.calls <= 1_100 + 10
 
 
-@on_a_loop
-async def test_an_endpoint_that_keeps_failing_is_not_asked_and_probed_later() -> None:
+async def test_the_circuit_breaker_opens_and_probes_later() -> None:
     model = Acting(*times(10, failed()), ["back"])
     tried = resilient(model, attempts=1, min_calls=10, open_seconds=0.2, probes=1)
     for _ in range(10):
@@ -240,36 +227,33 @@ async def test_an_endpoint_that_keeps_failing_is_not_asked_and_probed_later() ->
     assert await read(tried) == "back"
 
 
-@on_a_loop
-async def test_a_fallback_answers_while_the_endpoint_is_left_alone() -> None:
+async def test_the_fallback_answers_while_the_breaker_is_open() -> None:
     model, other = Acting([failed()]), Acting(["instead"])
     tried = resilient(model, other, attempts=1, min_calls=5, open_seconds=60.0)
     assert [await read(tried) for _ in range(20)] == ["instead"] * 20
     assert (model.calls, other.calls) == (5, 20)
 
 
-@on_a_loop
-async def test_after_an_outage_the_crowd_is_let_in_little_by_little() -> None:
+async def test_the_concurrency_limit_ramps_up_after_an_outage() -> None:
     model = Acting(*times(40, 0.05, "well"), *times(40, failed()), [0.05, "back", 0.05])
-    place = upstream(
-        model, attempts=1, min_calls=60, open_seconds=0.1, probes=1, wait_seconds=0.001,
+    endpoint = upstream(
+        model, attempts=1, min_calls=60, open_seconds=0.1, probes=1, permit_wait_seconds=0.001,
         min_concurrency=4,
     )  # fmt: skip
-    tried = ResilientModel((place,))
+    tried = ResilientModel((endpoint,))
     for _ in range(2):
         await asyncio.gather(*(read(tried) for _ in range(40)), return_exceptions=True)
-    assert place.state() == "open"
+    assert endpoint.state() == "open"
     await asyncio.sleep(0.1)
     await read(tried)
-    began_with = place.limit
-    assert (place.state(), began_with in (9, 10)) == ("closed", True)  # a quarter of 40
+    began_with = endpoint.limit
+    assert (endpoint.state(), began_with in (9, 10)) == ("closed", True)  # a quarter of 40
     answers = await asyncio.gather(*(read(tried) for _ in range(40)), return_exceptions=True)
     assert sum(each == "back" for each in answers) == began_with
-    assert place.limit > 15
+    assert endpoint.limit > 15
 
 
-@on_a_loop
-async def test_a_slow_call_is_overtaken_by_a_second_one() -> None:
+async def test_a_hedge_overtakes_a_slow_call() -> None:
     model = Acting(*times(30, 0.001, "quick"), [30.0, "slow"], [0.001, "second"])
     tried = resilient(model, hedge_share=0.1)
     for _ in range(30):
@@ -278,8 +262,7 @@ async def test_a_slow_call_is_overtaken_by_a_second_one() -> None:
     assert (model.calls, model.closed) == (32, 1)
 
 
-@on_a_loop
-async def test_a_second_call_that_fails_does_not_harm_the_first() -> None:
+async def test_a_failed_hedge_does_not_affect_the_first_call() -> None:
     model = Acting(*times(30, 0.001, "quick"), [0.2, "slow"], [failed()])
     tried = resilient(model, hedge_share=0.1)
     for _ in range(30):
@@ -288,8 +271,7 @@ async def test_a_second_call_that_fails_does_not_harm_the_first() -> None:
     assert model.calls == 32
 
 
-@on_a_loop
-async def test_second_calls_stay_within_their_share() -> None:
+async def test_hedges_stay_within_their_budget() -> None:
     model = Acting(*times(30, 0.0, "quick"), [0.05, "slow"])
     tried = resilient(model, hedge_share=0.02)
     for _ in range(30):
@@ -299,52 +281,50 @@ async def test_second_calls_stay_within_their_share() -> None:
     assert 230 < model.calls <= 230 + 10 + 230 * 0.02
 
 
-@on_a_loop
-async def test_who_leaves_takes_the_call_along_and_leaves_nothing_behind() -> None:
+async def test_a_cancelled_caller_cancels_the_call_and_frees_its_permit() -> None:
     model = Acting(["one", 60.0])
-    place = upstream(model, hedge_share=0.1)
-    tried = ResilientModel((place,))
+    endpoint = upstream(model, hedge_share=0.1)
+    tried = ResilientModel((endpoint,))
     reading = [asyncio.create_task(read(tried, seconds=60.0)) for _ in range(5)]
     await asyncio.sleep(0.02)
-    assert place.in_flight == 5
+    assert endpoint.in_flight == 5
     for each in reading:
         each.cancel()
     await asyncio.gather(*reading, return_exceptions=True)
-    assert (place.in_flight, model.closed, place.attempts["left"]) == (0, 5, 5)
+    assert (endpoint.in_flight, model.closed, endpoint.attempts["left"]) == (0, 5, 5)
 
 
-@on_a_loop
-async def test_no_more_calls_at_once_than_the_limit() -> None:
+async def test_the_concurrency_limit_bounds_calls_in_flight() -> None:
     model = Acting([0.02, "in turn"])
-    place = upstream(model, max_concurrency=2)
-    tried = ResilientModel((place,))
+    endpoint = upstream(model, max_concurrency=2)
+    tried = ResilientModel((endpoint,))
     reading = [asyncio.create_task(read(tried)) for _ in range(8)]
     await asyncio.sleep(0.01)
-    assert place.in_flight == 2
+    assert endpoint.in_flight == 2
     assert await asyncio.gather(*reading) == ["in turn"] * 8
 
 
-@on_a_loop
-async def test_the_deadline_of_the_whole_is_passed_on_as_it_is() -> None:
+async def test_deadline_exceeded_is_not_retried() -> None:
     model, other = Acting([DeadlineExceeded("too late")]), Acting(["unasked"])
     with pytest.raises(DeadlineExceeded):
         await read(resilient(model, other))
     assert other.calls == 0
 
 
-@on_a_loop
-async def test_a_crowd_is_not_kept_out_for_one_call_that_hung_in_a_quiet_hour() -> None:
+async def test_one_hung_call_does_not_lower_the_concurrency_limit() -> None:
     model = Acting([60.0], [0.05, "well"])
-    place = upstream(model, max_concurrency=500, first_token_seconds=0.5, wait_seconds=0.1)
-    tried = ResilientModel((place,))
+    endpoint = upstream(
+        model, max_concurrency=500, first_token_seconds=0.5, permit_wait_seconds=0.1
+    )
+    tried = ResilientModel((endpoint,))
     assert await read(tried) == "well"
-    assert place.attempts["late"] == 1
+    assert endpoint.attempts["late"] == 1
     answers = await asyncio.gather(*(read(tried) for _ in range(300)), return_exceptions=True)
     assert answers == ["well"] * 300
 
 
 class Parting(Acting):
-    """Answers of which two begin at once, and that take their time to be closed."""
+    """Two answers begin at the same time, and close slowly."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -371,11 +351,10 @@ class Parting(Acting):
             await asyncio.sleep(0.2)
 
 
-@on_a_loop
-async def test_who_leaves_while_the_slower_of_two_is_closed_leaves_neither_behind() -> None:
+async def test_cancellation_while_the_slower_call_closes_leaves_neither_open() -> None:
     model = Parting()
-    place = upstream(model, hedge_share=0.1)
-    tried = ResilientModel((place,))
+    endpoint = upstream(model, hedge_share=0.1)
+    tried = ResilientModel((endpoint,))
     for _ in range(30):
         await read(tried)
     reading = asyncio.create_task(read(tried, seconds=60.0))
@@ -385,19 +364,18 @@ async def test_who_leaves_while_the_slower_of_two_is_closed_leaves_neither_behin
     await asyncio.sleep(0.05)
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
-    assert (place.in_flight, model.open) == (0, 0)
+    assert (endpoint.in_flight, model.open) == (0, 0)
 
 
 @pytest.mark.parametrize("play", [[0.05, "all", " well"], ["all", 0.05, " well"]])
-@on_a_loop
-async def test_time_in_which_the_process_was_paused_is_not_the_endpoints(play: list[Step]) -> None:
+async def test_a_blocked_event_loop_does_not_time_out_the_endpoint(play: list[Step]) -> None:
     model = Acting(play)
-    place = upstream(model, first_token_seconds=0.3, between_tokens_seconds=0.3)
-    reading = asyncio.create_task(read(ResilientModel((place,))))
+    endpoint = upstream(model, first_token_seconds=0.3, between_tokens_seconds=0.3)
+    reading = asyncio.create_task(read(ResilientModel((endpoint,))))
     await asyncio.sleep(0.02)
     time.sleep(0.5)  # noqa: ASYNC251 - the pause
     assert await reading == "all well"
-    assert (model.calls, place.attempts["answered"]) == (1, 1)
+    assert (model.calls, endpoint.attempts["answered"]) == (1, 1)
 
 
 class Hanging(MemoryCounters):
@@ -409,12 +387,11 @@ class Hanging(MemoryCounters):
         return await super().add(addition)
 
 
-@on_a_loop
-async def test_a_quota_that_cannot_be_asked_in_time_leaves_it_to_the_fallback() -> None:
+async def test_an_unreachable_quota_counter_switches_to_the_fallback() -> None:
     model, other = Acting(["unasked"]), Acting(["in its stead"])
     limits = QuotaSettings(requests_per_minute=1_000)
     quota = Quota("shared", limits, Hanging(), seconds=0.5)
-    first, second = (upstream(each, wait_seconds=0.05) for each in (model, other))
+    first, second = (upstream(each, permit_wait_seconds=0.05) for each in (model, other))
     first.quota = quota
     assert await read(ResilientModel((first, second))) == "in its stead"
     await quota.close()

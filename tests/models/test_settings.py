@@ -1,4 +1,4 @@
-"""What may be said about a model of which kind; errors name file, line and key."""
+"""Settings by kind of model; errors name file, line and key."""
 
 import sys
 
@@ -13,7 +13,10 @@ from seawall.transport.http_client import HttpClient
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        ('kind = "anthropic"\nmodel = "m"\nregion = "eu-west-1"', r":4: models\.m\.region: means"),
+        (
+            'kind = "anthropic"\nmodel = "m"\nregion = "eu-west-1"',
+            r":4: models\.m\.region: does not apply",
+        ),
         ('kind = "bedrock"\nmodel = "m"\nlength_field = "max_tokens"', r":4: models\.m\.length_f"),
         ('kind = "local"\nbase_url = "http://x"', r":3: models\.m\.base_url: .* to: anthropic, b"),
         ('base_url = "http://x"\nmodel = "m"\npath = "x"', r':4: models\.m\.path: .* "openai"'),
@@ -22,11 +25,11 @@ from seawall.transport.http_client import HttpClient
         ('kind = "gemini"\nmodel = "m"', r":2: models\.m\.kind"),
         (
             'kind = "anthropic"\nmodel = "m"\napi_key_env = "A"\napi_key_file = "b"',
-            r":5: models\.m\.api_key_file: there is api_key_env already",
+            r":5: models\.m\.api_key_file: api_key_env is set already",
         ),
     ],
 )
-def test_what_is_wrong_for_the_kind(table: str, says: str) -> None:
+def test_invalid_settings_for_the_kind(table: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         parse_settings(f"[models.m]\n{table}\n")
 
@@ -47,5 +50,5 @@ def test_each_kind_opens_and_no_other_is_imported() -> None:
 
 def test_a_region_is_needed() -> None:
     settings = parse_settings('[models.m]\nkind = "bedrock"\nmodel = "m"\n')
-    with pytest.raises(ConfigError, match=r"models\.m\.region: say which"):
+    with pytest.raises(ConfigError, match=r"models\.m\.region: set it here"):
         open_upstreams(settings.models, HttpClient(), {"AWS_CONFIG_FILE": "/nowhere"})

@@ -1,7 +1,7 @@
-"""How each provider writes the same answers: recordings in the formats that they document.
+"""Recordings of the same answers in the documented format of each provider.
 
-An answer is text, then tool calls, then its end. `test_oracles.py` has the makers' own clients
-read these recordings, so that not only we believe in them.
+An answer is text, then tool calls, then its end. `test_oracles.py` checks the recordings with the
+providers' own clients.
 """
 
 import json
@@ -13,11 +13,9 @@ from zlib import crc32
 from msgspec import Struct
 
 from seawall.aws.credentials import Credentials
-from seawall.models.anthropic import AnthropicModel, AnthropicSettings
-from seawall.models.anthropic_reading import AnthropicReader
+from seawall.models.anthropic import AnthropicModel, AnthropicReader, AnthropicSettings
 from seawall.models.assembly import Reader
-from seawall.models.bedrock import BedrockModel, BedrockSettings
-from seawall.models.bedrock_reading import BedrockReader
+from seawall.models.bedrock import BedrockModel, BedrockReader, BedrockSettings
 from seawall.models.openai import OpenAIModel, OpenAIReader, OpenAISettings
 from seawall.models.port import Model
 from seawall.models.responses import ResponsesModel, ResponsesReader, ResponsesSettings
@@ -27,7 +25,7 @@ CREDENTIALS = Credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEK
 
 
 class Call(Struct, frozen=True):
-    """A tool call, its arguments in the pieces in which they come."""
+    """A tool call; its arguments in pieces."""
 
     id: str
     name: str
@@ -35,7 +33,7 @@ class Call(Struct, frozen=True):
 
 
 class Spent(Struct, frozen=True):
-    """Tokens: `read` are all, of which some came from the cache and some went there."""
+    """Token counts; `read` includes those read from and written to the cache."""
 
     read: int = 120
     written: int = 30
@@ -47,12 +45,12 @@ SPENT = Spent()
 
 
 class Wire(Protocol):
-    """A provider: its adapter, and how it writes."""
+    """A provider: its adapter and its wire format."""
 
     name: str
     content_type: str
     statuses_in_stream: ClassVar[dict[str, str]]
-    """Errors that can come in a stream: the class of the problem by their code."""
+    """Errors in a stream: code of the problem by code of the error."""
 
     def model(self, url: str, client: HttpClient, **settings: Any) -> Model: ...
     def reader(self) -> Reader: ...
@@ -64,12 +62,12 @@ class Wire(Protocol):
         end: str = "stop",
         spent: Spent = SPENT,
     ) -> list[bytes]:
-        """One event an element. end: "stop", "length" or "content_filter"; calls that are whole
-        have their own."""
+        """Return one event per element. end: "stop", "length" or "content_filter"; complete calls
+        have an end of their own."""
         ...
 
     def noise(self) -> list[bytes]:
-        """Events that say nothing, and such as nobody knows yet."""
+        """Keep-alives, and unknown events."""
         ...
 
     def broken(self) -> bytes:
@@ -455,7 +453,7 @@ class BedrockWire:
 
 
 class Given:
-    """Credentials that are simply there."""
+    """Provides constant credentials."""
 
     async def get(self, *, deadline: float) -> Credentials:
         assert deadline

@@ -79,7 +79,7 @@ async def ask(app: Orchestrator, request: TurnRequest) -> TurnCompleted:
     async def emit(*events: Event) -> None:
         ended.extend(events)
 
-    await app.execute(request, Trusted(ADA), emit)
+    await app.engine.execute(request, Trusted(ADA), emit)
     assert isinstance(ended[-1], TurnCompleted)
     return ended[-1]
 
@@ -132,11 +132,11 @@ def test_what_cannot_be_seen_has_a_code_of_its_own_that_the_key_settles(tmp_path
                 else:
                     break
             key = SessionKey(ADA.tenant, ADA.subject, again.session)
-            page = await app.store.turns(key, limit=9)
+            page = await app.engine.store.turns(key, limit=9)
             assert [each.id for each in page.turns] == [again.turn]
             assert again.replayed == (again.turn == request.id)
             assert model.asked == (1 if again.replayed else 2)
-            listed = await app.store.sessions(ADA, limit=9)
+            listed = await app.engine.store.sessions(ADA, limit=9)
             assert len(listed.sessions) == 1
 
     asyncio.run(scenario())
@@ -160,7 +160,7 @@ def test_no_usage_that_a_model_reports_harms_a_turn(tmp_path: Path, usage: Any) 
             app.observe(Metrics().observe)
             first = await ask(app, new_request("hello"))
             await ask(app, new_request("and", session=first.session))
-            page = await app.store.turns(SessionKey("acme", "ada", first.session), limit=9)
+            page = await app.engine.store.turns(SessionKey("acme", "ada", first.session), limit=9)
             assert [each.number for each in page.turns] == [2, 1]
             for each in page.turns:
                 assert 0 <= each.usage.prompt_tokens <= 10**9

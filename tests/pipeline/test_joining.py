@@ -101,10 +101,10 @@ def test_what_ends_in_the_moment_of_joining_is_looked_for_again(
         app.model("judge", judge)
         requests = [new_request("hello", idempotency_key="k", background=True) for _ in range(2)]
         async with asyncio.timeout(20), app:
-            first = app.start(requests[0], Trusted(ADA))
+            first = app.engine.start(requests[0], Trusted(ADA))
             await model.asks.get()
             await judge.asks.get()
-            second = app.start(requests[1], Trusted(ADA))
+            second = app.engine.start(requests[1], Trusted(ADA))
             await judge.asks.get()
             await asyncio.sleep(0.1)  # by now the store has told the second of the first
             model.may.set()

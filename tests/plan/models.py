@@ -1,4 +1,4 @@
-"""Small workloads and platforms whose answers are known."""
+"""Small workloads and platforms with known results, and helpers for estimates."""
 
 import math
 from collections.abc import Callable
@@ -24,7 +24,7 @@ PATIENT = Clients(retries=0, patience=math.inf)
 def work(
     rate: float, service: Distribution, horizon: float, *, cold: Distribution | None = None
 ) -> Workload:
-    """Poisson arrivals, one stage, callers that never leave nor come again."""
+    """Poisson arrivals, one stage, clients that neither time out nor retry."""
     return Workload(
         arrivals=Arrivals(horizon=horizon, rate=rate),
         service=Service(stages=(Stage("work", service),), start=constant(0.0), cold_request=cold),

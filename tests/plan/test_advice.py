@@ -1,4 +1,4 @@
-"""The answer: the article's choices with numbers, and what holds of every answer."""
+"""Answers: the choices of the article with numbers, and properties of every answer."""
 
 import math
 
@@ -17,18 +17,17 @@ from seawall.plan.decision.answer import (
     LambdaConfiguration,
     ManagedConfiguration,
 )
-from seawall.plan.decision.candidates import function
-from seawall.plan.decision.concurrency import limit_of, most_provisioned
+from seawall.plan.decision.candidates import eks, function
+from seawall.plan.decision.lambda_sizes import limit_of, most_provisioned
 from seawall.plan.decision.runs import SimulationRunner
 from seawall.plan.decision.search import CandidateSearch, least
 from seawall.plan.decision.variations import with_traffic
 from seawall.plan.decision.windows import month_of
-from seawall.plan.inputs.objective import Objective
-from seawall.plan.inputs.question import Options, Question
+from seawall.plan.inputs.question import Objective, Options, Question
 from seawall.plan.simulator.result import SERIES
 
 
-def asked(**flags: object) -> Question:
+def question_of(**flags: object) -> Question:
     options = flags.pop("options", Options())
     objective = flags.pop("objective", Objective())
     workload = from_flags(**flags)  # type: ignore[arg-type]
@@ -40,15 +39,21 @@ CROWD = {"daily": "1200000", "spikes": ("5000@20s",), "duration": "4s..7s", "sta
 
 @pytest.fixture(scope="module")
 def crowd() -> Answer:
-    return advise(asked(**CROWD))
+    return advise(question_of(**CROWD))
+
+
+@pytest.fixture(scope="module")
+def hopeless() -> Answer:
+    """An objective that the model alone misses."""
+    return advise(question_of(**CROWD, objective=Objective(first_token_p99=0.5)))
 
 
 @pytest.fixture(scope="module")
 def quiet() -> Answer:
-    return advise(asked(daily="100", duration="2s", start="1s"))
+    return advise(question_of(daily="100", duration="2s", start="1s"))
 
 
-def test_the_articles_crowd_is_for_eks(crowd: Answer) -> None:
+def test_eks_for_the_spike_of_the_article(crowd: Answer) -> None:
     assert (crowd.choice, crowd.met) == ("eks", True)
     best, classic = crowd.platforms["eks"], crowd.platforms["lambda"]
     assert isinstance(best.configuration, EksConfiguration)
@@ -65,7 +70,7 @@ def test_the_articles_crowd_is_for_eks(crowd: Answer) -> None:
     assert crowd.margin.by == "cost" and crowd.margin.ratio > 2  # noqa: PT018
 
 
-def test_provisioned_for_the_crowd_costs_as_a_cluster_and_more(crowd: Answer) -> None:
+def test_provisioned_concurrency_for_the_spike_costs_more_than_a_cluster(crowd: Answer) -> None:
     """The article: «approaching that scale … starts resembling permanently running»."""
     found = crowd.platforms["lambda-provisioned"]
     assert isinstance(found.configuration, LambdaConfiguration)
@@ -74,7 +79,7 @@ def test_provisioned_for_the_crowd_costs_as_a_cluster_and_more(crowd: Answer) ->
     assert found.monthly_cost > 10 * crowd.platforms["eks"].monthly_cost
 
 
-def test_little_traffic_is_for_lambda(quiet: Answer) -> None:
+def test_lambda_for_little_traffic(quiet: Answer) -> None:
     assert (quiet.choice, quiet.met) == ("lambda", True)
     assert quiet.platforms["lambda"].monthly_cost < 1.0  # «essentially rounding error»
     assert quiet.platforms["eks"].monthly_cost > 100
@@ -86,7 +91,7 @@ def test_little_traffic_is_for_lambda(quiet: Answer) -> None:
     assert quiet.curve.break_even[0].below == "lambda"
 
 
-def test_the_rule_of_thumb_and_why_the_simulation_says_otherwise(crowd: Answer) -> None:
+def test_rule_of_thumb_and_differences_of_the_simulation(crowd: Answer) -> None:
     rule = crowd.rule_of_thumb
     assert [each.name for each in rule.criteria] == [
         "duration", "initialisation", "concurrency", "burstiness", "statefulness",
@@ -97,23 +102,19 @@ def test_the_rule_of_thumb_and_why_the_simulation_says_otherwise(crowd: Answer) 
     assert "many requests" in about["concurrency"].why
 
 
-def test_provisioned_concurrency_of_100_and_20_pods_as_the_article_has_them() -> None:
+def test_the_configurations_of_the_article() -> None:
     """The article's own configurations, on a platform without AWS's scaling rate as it has it.
 
-    The counts (100 warm, 4,900 cold) are in test_article; here is what they cost and hold.
+    The counts (100 warm, 4,900 cold) are in test_article; cost and objective are here.
     """
-    from seawall.plan.decision.candidates import eks, function  # noqa: PLC0415
-    from seawall.plan.decision.runs import SimulationRunner  # noqa: PLC0415
-    from seawall.plan.decision.search import CandidateSearch  # noqa: PLC0415
-
-    question = asked(**CROWD)
+    question = question_of(**CROWD)
     month = month_of(question)
     runs = SimulationRunner()
     finder = CandidateSearch(question, month, runs)
-    hundred = finder.sized(
+    hundred = finder.evaluate(
         function(question, month, "lambda-provisioned", memory_mb=1_769, provisioned=100)
     )
-    twenty = finder.sized(eks(question, month, cores=0.85, pods=20))
+    twenty = finder.evaluate(eks(question, month, cores=0.85, pods=20))
     runs.close()
     assert not hundred.met and hundred.outcome.error_share > 0.5  # noqa: PT018
     assert twenty.met and twenty.outcome.error_share == 0.0  # noqa: PT018
@@ -154,12 +155,12 @@ def check_consistent(answer: Answer) -> None:
     assert all(each.source for each in answer.inputs)
 
 
-def test_an_answer_agrees_with_itself(crowd: Answer, quiet: Answer) -> None:
+def test_answers_are_consistent(crowd: Answer, quiet: Answer) -> None:
     check_consistent(crowd)
     check_consistent(quiet)
 
 
-def test_an_answer_is_json_and_comes_back(crowd: Answer) -> None:
+def test_an_answer_survives_json(crowd: Answer) -> None:
     text = msgspec.json.encode(crowd)
     assert msgspec.json.decode(text, type=Answer) == crowd
     plain = msgspec.json.decode(text)
@@ -167,14 +168,14 @@ def test_an_answer_is_json_and_comes_back(crowd: Answer) -> None:
     assert plain["platforms"]["eks"]["configuration"]["kind"] == "eks"
 
 
-def test_the_same_question_has_the_same_answer(quiet: Answer) -> None:
-    again = advise(asked(daily="100", duration="2s", start="1s"), workers=1)
+def test_answers_are_deterministic(quiet: Answer) -> None:
+    again = advise(question_of(daily="100", duration="2s", start="1s"), workers=1)
     same = structs.replace(again, work=quiet.work)
     assert same == quiet
 
 
-def test_a_spike_over_the_accounts_limit_is_an_answer() -> None:
-    answer = advise(asked(**CROWD, options=Options(account_limit=1_000)))
+def test_a_spike_above_the_account_limit() -> None:
+    answer = advise(question_of(**CROWD, options=Options(account_limit=1_000)))
     assert answer.choice == "eks"
     for name in ("lambda", "lambda-provisioned", "lambda-snapstart"):
         found = answer.platforms[name]
@@ -183,16 +184,16 @@ def test_a_spike_over_the_accounts_limit_is_an_answer() -> None:
     assert any("account's limit of 1,000" in note for note in answer.notes)
 
 
-def test_an_objective_that_nothing_holds_is_an_answer() -> None:
-    answer = advise(asked(**CROWD, objective=Objective(first_token_p99=0.5)))
+def test_an_objective_that_no_platform_meets(hopeless: Answer) -> None:
+    answer = hopeless
     assert not answer.met
-    assert "None holds the objective" in answer.summary
+    assert "None meets the objective" in answer.summary
     assert answer.platforms[answer.choice].misses
 
 
-def test_announced_crowds_need_nothing_between() -> None:
-    standing = advise(asked(**CROWD)).platforms
-    answer = advise(asked(**CROWD, options=Options(announced=True)))
+def test_announced_spikes_need_no_capacity_between(crowd: Answer) -> None:
+    standing = crowd.platforms
+    answer = advise(question_of(**CROWD, options=Options(announced=True)))
     for name in ("lambda-provisioned", "lambda-managed", "eks"):
         assert answer.platforms[name].met
         assert answer.platforms[name].monthly_cost < standing[name].monthly_cost
@@ -205,10 +206,10 @@ def test_announced_crowds_need_nothing_between() -> None:
     assert managed.schedule[0].count > managed.minimum
 
 
-def test_processes_on_managed_instances_cost_memory() -> None:
+def test_processes_on_managed_instances_cost_memory(crowd: Answer) -> None:
     """A process a request, as AWS's Python runtime has it: fewer fit."""
-    ours = advise(asked(**CROWD)).platforms["lambda-managed"]
-    theirs = advise(asked(**CROWD, options=Options(managed_runtime="processes")))
+    ours = crowd.platforms["lambda-managed"]
+    theirs = advise(question_of(**CROWD, options=Options(managed_runtime="processes")))
     found = theirs.platforms["lambda-managed"]
     assert isinstance(found.configuration, ManagedConfiguration)
     assert found.configuration.in_flight <= 16
@@ -216,7 +217,7 @@ def test_processes_on_managed_instances_cost_memory() -> None:
 
 
 def test_a_budget_is_part_of_the_objective() -> None:
-    answer = advise(asked(**CROWD, objective=Objective(monthly_cost=200.0)))
+    answer = advise(question_of(**CROWD, objective=Objective(monthly_cost=200.0)))
     assert not answer.met
     assert any("a month (at most 200)" in miss for miss in answer.platforms["eks"].misses)
 
@@ -224,14 +225,15 @@ def test_a_budget_is_part_of_the_objective() -> None:
 def test_memory_does_not_grow_with_the_requests_of_a_day() -> None:
     """A hundred times the traffic is not more requests simulated, beyond what is in service."""
     few, many = (
-        advise(asked(daily=daily, duration="2s", start="1s")).work for daily in ("100k", "10M")
+        advise(question_of(daily=daily, duration="2s", start="1s")).work
+        for daily in ("100k", "10M")
     )
     assert many.requests < 10 * few.requests
 
 
 @given(low=st.integers(1, 5), answer=st.integers(1, 3_000), guess=st.integers(1, 4_000))
 @settings(max_examples=200, deadline=None)
-def test_the_search_finds_the_least_that_meets(low: int, answer: int, guess: int) -> None:
+def test_search_finds_the_least_that_meets(low: int, answer: int, guess: int) -> None:
     asked_of: list[int] = []
 
     def meets(size: int) -> bool:
@@ -244,13 +246,13 @@ def test_the_search_finds_the_least_that_meets(low: int, answer: int, guess: int
     assert len(asked_of) < 30
 
 
-def test_the_search_says_most_where_nothing_meets() -> None:
+def test_search_returns_most_where_nothing_meets() -> None:
     assert least(lambda _: False, 1, 10, 100, 0.03) == 100
 
 
 @given(multiple=st.sampled_from([0.1, 0.3, 1.0, 3.0, 2.5]))
 @settings(max_examples=10, deadline=None)
-def test_more_traffic_is_more_of_everything(multiple: float) -> None:
+def test_a_multiple_of_the_traffic(multiple: float) -> None:
     workload = Workload(arrivals=Arrivals(rate=1.0, spikes=(Spike(1_000, 20.0),)))
     question = Question(workload=workload)
     less, more = month_of(question), month_of(with_traffic(question, multiple))
@@ -258,9 +260,9 @@ def test_more_traffic_is_more_of_everything(multiple: float) -> None:
     assert more.a_day == pytest.approx(multiple * less.a_day, rel=0.001)
 
 
-def test_slow_requests_have_callers_who_wait() -> None:
-    """A minute's request is not a caller who left: nobody asks for what he will not wait for."""
-    answer = advise(asked(daily="20000", spikes=("200@20s",), duration="60s", start="1s"))
+def test_clients_of_slow_requests_wait_longer() -> None:
+    """Clients of requests that take a minute do not time out after a minute."""
+    answer = advise(question_of(daily="20000", spikes=("200@20s",), duration="60s", start="1s"))
     assert answer.platforms["eks"].met
     assert answer.platforms["eks"].timed_out.value == 0.0
     clients = next(each for each in answer.inputs if each.name == "clients")
@@ -268,13 +270,13 @@ def test_slow_requests_have_callers_who_wait() -> None:
 
 
 @pytest.mark.parametrize("limit", [None, 6_000, 1_000])
-def test_what_is_provisioned_can_be_deployed(limit: int | None) -> None:
+def test_provisioned_concurrency_can_be_deployed(limit: int | None) -> None:
     """Not more than is reserved for the function, and 100 of the account's stay for others.
 
     https://docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.html
     """
     options = Options(account_limit=limit)
-    question = asked(**CROWD, objective=Objective(first_token_p99=0.5), options=options)
+    question = question_of(**CROWD, objective=Objective(first_token_p99=0.5), options=options)
     month = month_of(question)
     runs = SimulationRunner()
     found = (
@@ -291,21 +293,20 @@ def test_what_is_provisioned_can_be_deployed(limit: int | None) -> None:
         assert each.reserved_concurrency is None or each.provisioned <= each.reserved_concurrency
 
 
-def test_what_the_model_alone_misses_is_said_and_not_paid_for() -> None:
-    answer = advise(asked(**CROWD, objective=Objective(first_token_p99=0.5)))
-    assert not answer.met
-    note = next(each for each in answer.notes if each.startswith("No platform can hold"))
+def test_an_objective_that_the_model_alone_misses(crowd: Answer, hopeless: Answer) -> None:
+    assert not hopeless.met
+    note = next(each for each in hopeless.notes if each.startswith("No platform can meet"))
     assert "first token p99 of 500 ms" in note
-    managed, easy = (each.platforms["lambda-managed"] for each in (answer, advise(asked(**CROWD))))
+    managed, easy = (each.platforms["lambda-managed"] for each in (hopeless, crowd))
     assert managed.monthly_cost < 1.5 * easy.monthly_cost  # four times as many did not help
 
 
-def test_what_is_always_busy_is_cheaper_provisioned() -> None:
+def test_busy_environments_are_cheaper_provisioned() -> None:
     """A level million a day: seventy environments are busy all the time.
 
     On demand a second costs 1.33334e-5 a GB, provisioned and busy 1.11112e-5: 17 % less.
     """
-    question = asked(daily="1200000", duration="4s..7s", start="1s")
+    question = question_of(daily="1200000", duration="4s..7s", start="1s")
     month = month_of(question)
     runs = SimulationRunner()
     finder = CandidateSearch(question, month, runs)
@@ -315,7 +316,7 @@ def test_what_is_always_busy_is_cheaper_provisioned() -> None:
     assert 70 <= configuration.provisioned <= 78  # 76.4 are busy on average
     costs = dict.fromkeys((1, 50, 110), 0.0)
     for size in costs:
-        costs[size] = finder.sized(
+        costs[size] = finder.evaluate(
             function(
                 question, month, "lambda-provisioned",
                 memory_mb=configuration.memory_mb, provisioned=size,
@@ -326,15 +327,15 @@ def test_what_is_always_busy_is_cheaper_provisioned() -> None:
     assert found.cost < min(costs[50], costs[110])
 
 
-def test_there_is_no_break_even_where_nothing_holds() -> None:
-    answer = advise(asked(**CROWD, objective=Objective(first_token_p99=0.5)))
+def test_no_break_even_where_no_platform_meets_the_objective(hopeless: Answer) -> None:
+    answer = hopeless
     assert not any(any(met) for met in answer.curve.met.values())
     assert answer.curve.break_even == ()
 
 
-def test_each_point_of_the_curve_has_its_own_memory() -> None:
+def test_memory_is_chosen_at_each_point_of_the_curve() -> None:
     """A hundred a day need 1,024 MB, since most of them start an environment; a million do not."""
-    few = asked(daily="100", duration="2s", start="1s")
+    few = question_of(daily="100", duration="2s", start="1s")
     many = with_traffic(few, 10_000.0)
     runs = SimulationRunner()
     near = CandidateSearch(few, month_of(few), runs).find("lambda")

@@ -46,7 +46,7 @@ def test_provisioned_concurrency_of_100_leaves_4900_cold() -> None:
     assert result.seconds["spilled"].sum() == 4_900
 
 
-def test_the_scaling_rate_throttles_most_of_the_crowd() -> None:
+def test_the_scaling_rate_throttles_most_of_the_spike() -> None:
     """1,000 new environments at once and 100 a second after: the article does not mention it."""
     result = crowd(Lambda(**FREE))  # type: ignore[arg-type]
     assert result.seconds["cold_starts"][20] == pytest.approx(1_000, abs=100)
@@ -61,7 +61,7 @@ def test_the_scaling_rate_throttles_most_of_the_crowd() -> None:
     assert default.refused == 4_000
 
 
-def test_twenty_pods_serve_it_with_what_they_started_once() -> None:
+def test_twenty_pods_serve_the_spike_without_starts() -> None:
     result = crowd(Eks(pods=20))
     assert (result.served, result.cold_starts, result.usage.pod_starts) == (5_000, 0, 0)
     assert result.peak["in_one_pod"] == 250
@@ -85,7 +85,7 @@ def test_little_traffic_costs_lambda_next_to_nothing() -> None:
     assert 0.3 < functions.cold_share < 0.7
 
 
-def test_both_see_the_same_requests() -> None:
+def test_platforms_get_the_same_requests() -> None:
     """Common random numbers: what a request takes does not depend on the platform."""
     one = simulate(CROWD, Lambda(**UNLIMITED), keep=True).samples  # type: ignore[arg-type]
     other = simulate(CROWD, Eks(pods=100, cores=50.0), keep=True).samples

@@ -1,4 +1,4 @@
-"""A month's bill, beside what AWS's pages work out, and its pieces beside a whole simulation."""
+"""Bills of a month, against examples of AWS, and windows against whole simulations."""
 
 import pytest
 from msgspec import structs
@@ -25,7 +25,7 @@ def lines(question: Question, used: Used, **fields: object) -> dict[str, float]:
     return {item.title: item.monthly for item in bill(question, month, candidate, used)}
 
 
-def test_awss_example_of_three_million_requests() -> None:
+def test_the_example_of_aws_with_three_million_requests() -> None:
     """https://aws.amazon.com/lambda/pricing/, example 1, without the free tier.
 
     1,536 MB, 3 million requests of 120 ms: 540,000 GB-s, $9.00; requests $0.60.
@@ -38,20 +38,20 @@ def test_awss_example_of_three_million_requests() -> None:
     assert "provisioned, standing" not in found
 
 
-def test_provisioned_concurrency_stands_all_month() -> None:
+def test_provisioned_concurrency_is_billed_all_month() -> None:
     used = Used(provisioned_seconds=100 * MONTH, provisioned_billed_seconds=1_000.0)
     found = lines(QUIET, used, name="lambda-provisioned", memory_mb=1_024, provisioned=100)
     assert found["provisioned, standing"] == pytest.approx(100 * MONTH * 0.0000033334)
     assert found["provisioned, compute"] == pytest.approx(1_000 * 0.0000077778)
 
 
-def test_a_snapshot_is_kept_and_restored() -> None:
+def test_snapshots_are_cached_and_restored() -> None:
     found = lines(QUIET, Used(restores=1_000.0), name="lambda-snapstart", memory_mb=512)
-    assert found["snapshot, kept"] == pytest.approx(0.5 * MONTH * 0.0000015046)
+    assert found["snapshot, cached"] == pytest.approx(0.5 * MONTH * 0.0000015046)
     assert found["snapshot, restored"] == pytest.approx(0.5 * 1_000 * 0.0001397998)
 
 
-def test_the_way_in_is_paid_for_by_the_attempt() -> None:
+def test_entries_are_billed_by_attempt() -> None:
     for entry, price in (("http-api", 1.0), ("rest-api", 3.5)):
         question = structs.replace(QUIET, options=Options(entry=entry))  # type: ignore[arg-type]
         found = lines(question, Used(attempts=2e6), name="lambda", memory_mb=512)
@@ -77,7 +77,7 @@ def test_three_managed_instances_and_fifteen_per_cent() -> None:
     )
 
 
-def test_a_cluster_costs_what_stands_by() -> None:
+def test_a_cluster_is_billed_while_it_stands_by() -> None:
     month = month_of(QUIET)
     candidate = eks(QUIET, month, cores=0.85, pods=6)
     nodes = candidate.configuration.nodes  # type: ignore[union-attr]
@@ -90,7 +90,7 @@ def test_a_cluster_costs_what_stands_by() -> None:
     assert found["load balancer"] == pytest.approx(730 * 0.0225)
 
 
-def test_pods_fit_by_processor_and_by_memory() -> None:
+def test_pods_fit_by_processor_and_memory() -> None:
     large = load_prices("us-east-1").of("ec2.c7g.large")
     assert [fits(large, cores, 256.0) for cores in (0.4, 0.85, 1.0, 2.0)] == [4, 2, 1, 0]
     assert fits(large, 0.1, 1_024.0) == 3  # one of four gigabytes is the node's own
@@ -117,10 +117,10 @@ def test_fargate_is_x86_and_has_sizes() -> None:
         fargate_hourly(prices, 1.0, 200_000.0)
 
 
-def test_burstable_machines_pay_above_their_baseline() -> None:
+def test_burstable_machines_are_charged_above_their_baseline() -> None:
     """A t4g.medium may use 0.4 of its two processors; more is 4 cents an hour.
 
-    With 0.85 in use on each of three it is dearer than it looks.
+    With 0.85 in use on each of three it is more expensive than listed.
     """
     month = month_of(QUIET)
     candidate = eks(QUIET, month, cores=0.85, pods=6)
@@ -155,8 +155,8 @@ def test_addresses_functions_behind_a_balancer_and_long_answers() -> None:
     assert found["answers beyond 6 MB"] == pytest.approx(2 * 0.008)
 
 
-def test_an_autoscaler_has_room_for_the_busiest_hour() -> None:
-    """6,400 at once all the time: pods at their target of half their places, not at the brim."""
+def test_autoscalers_have_room_for_the_busiest_hour() -> None:
+    """6,400 at once all the time: pods at their target of half their slots, not full."""
     question = Question(workload=from_flags(daily="100000000", duration="4s..7s", start="1s"))
     month = month_of(question)
     found = eks(question, month, cores=0.85, pods=2).configuration
@@ -165,7 +165,7 @@ def test_an_autoscaler_has_room_for_the_busiest_hour() -> None:
     assert found.autoscaler.maximum * found.autoscaler.target >= month.busy
 
 
-def test_what_is_the_same_anywhere_is_apart() -> None:
+def test_shared_costs_are_separate() -> None:
     month = month_of(QUIET)
     shared = shared_costs(QUIET, month)
     requests = 86_400 * MONTH / 86_400
@@ -175,7 +175,7 @@ def test_what_is_the_same_anywhere_is_apart() -> None:
     assert shared.monthly == pytest.approx(sum(found.values()))
 
 
-def test_a_few_thousand_requests_stand_for_a_month() -> None:
+def test_windows_represent_a_month() -> None:
     """Against a simulation of a whole day: two levels of rate, one spike."""
     shape = (1.0,) * 12 + (3.0,) * 12
     service = Service(stages=(Stage("work", constant(2.0)),), start=constant(1.0))
@@ -188,7 +188,7 @@ def test_a_few_thousand_requests_stand_for_a_month() -> None:
     assert month.requests == pytest.approx(workload.expected_requests * MONTH / 86_400, rel=0.01)
     runs = SimulationRunner()
     candidate = function(question, month, "lambda", memory_mb=1_769)
-    sized = CandidateSearch(question, month, runs).sized(candidate)
+    sized = CandidateSearch(question, month, runs).evaluate(candidate)
     runs.close()
     whole = simulate(workload, candidate.peak)
     exact = used_in([(MONTH / 86_400, whole.usage, whole.attempts)])
@@ -210,7 +210,7 @@ def test_spikes_cannot_fill_more_than_the_month() -> None:
         month_of(Question(workload=workload, options=Options(spikes_a_month=1e6)))
 
 
-def test_a_piece_that_begins_empty_does_not_bill_its_warming_up() -> None:
+def test_the_start_of_a_window_is_not_billed() -> None:
     """An even million a day keeps its environments: a month starts few, not some every minute.
 
     A whole day is simulated beside it; with 256 MB an initialisation takes seven seconds.
@@ -219,17 +219,17 @@ def test_a_piece_that_begins_empty_does_not_bill_its_warming_up() -> None:
     month = month_of(question)
     runs = SimulationRunner()
     candidate = function(question, month, "lambda", memory_mb=256)
-    sized = CandidateSearch(question, month, runs).sized(candidate)
+    sized = CandidateSearch(question, month, runs).evaluate(candidate)
     runs.close()
     whole = simulate(stretched(question.workload, candidate.start_factor), candidate.peak)
     exact = used_in([(MONTH / 86_400, whole.usage, whole.attempts)])
     expected = sum(item.monthly for item in bill(question, month, candidate, exact))
     assert sized.cost == pytest.approx(expected, rel=0.01)
-    assert sized.met  # and nobody who waits for the warming up is counted as a caller
+    assert sized.met  # and requests that wait for starts do not count
 
 
-def test_large_processes_get_room() -> None:
-    """3 GB at rest and 20 MB a request: what is deployed has to hold it, on machines that exist."""
+def test_large_processes_get_enough_memory() -> None:
+    """3 GB at rest and 20 MB a request: memory for it, on existing machines."""
     service = Service(memory_mb=3_000.0, memory_kb_in_flight=20_480.0)
     question = structs.replace(QUIET, workload=structs.replace(QUIET.workload, service=service))
     month = month_of(question)
@@ -246,12 +246,12 @@ def test_large_processes_get_room() -> None:
     assert hours == pytest.approx(8 * 730 / 2)  # an m7g.large has two of 4 GB
 
 
-def test_who_is_refused_while_a_piece_warms_up_is_billed_all_month() -> None:
+def test_requests_refused_at_the_start_of_a_window_are_billed() -> None:
     """1,157 a second: their first seconds need more than the account has, all later ones do not."""
     question = Question(workload=from_flags(daily="100000000", duration="4s..7s", start="1s"))
     month = month_of(question)
     runs = SimulationRunner()
-    sized = CandidateSearch(question, month, runs).sized(
+    sized = CandidateSearch(question, month, runs).evaluate(
         function(question, month, "lambda", memory_mb=256)
     )
     runs.close()
@@ -259,8 +259,8 @@ def test_who_is_refused_while_a_piece_warms_up_is_billed_all_month() -> None:
     assert requests.quantity == pytest.approx(month.requests / 1e6, rel=0.02)
 
 
-def test_environments_have_the_cheapest_places() -> None:
-    """1.5 GB at rest leaves 27 places of 20 MB in 2 GB: 4 GB cost 13 % more and have 64."""
+def test_environments_have_the_cheapest_slots() -> None:
+    """1.5 GB at rest leaves 27 slots of 20 MB in 2 GB: 4 GB cost 13 % more and have 64."""
     service = Service(memory_mb=1_500.0, memory_kb_in_flight=20_480.0)
     question = structs.replace(QUIET, workload=structs.replace(QUIET.workload, service=service))
     month = month_of(question)

@@ -21,7 +21,7 @@ from seawall.plan import (
     simulate,
     uniform,
 )
-from seawall.plan import closed_forms as exact
+from tests.plan import closed_forms as exact
 from tests.plan.models import PATIENT, agrees, measured, unlimited, work
 
 
@@ -37,14 +37,14 @@ def test_erlang_b_and_c_are_the_published_values() -> None:
 def test_waits_of_mmc(servers: int, load: float) -> None:
     rate = servers * load
     workload = work(rate, exponential(1.0), (2_000_000.0 if load > 0.9 else 200_000.0) / rate)
-    found = measured(workload, Servers(places=servers), lambda r: r.wait.mean)
+    found = measured(workload, Servers(slots=servers), lambda r: r.wait.mean)
     agrees(found, exact.mmc_wait(servers, rate, 1.0))
 
 
 @pytest.mark.parametrize(("servers", "room", "rate"), [(5, 5, 4.0), (5, 12, 5.5), (1, 4, 0.9)])
 def test_blocking_and_waits_of_mmck(servers: int, room: int, rate: float) -> None:
     workload = work(rate, exponential(1.0), 100_000.0 / rate)
-    platform = Servers(places=servers, queue=room - servers)
+    platform = Servers(slots=servers, queue=room - servers)
     blocked = measured(workload, platform, lambda r: r.refused / r.requests)
     agrees(blocked, exact.mmck_blocking(servers, rate, room))
     if room > servers:
@@ -64,7 +64,7 @@ def test_blocking_does_not_depend_on_the_shape_of_service() -> None:
     [(constant(0.8), 0.64), (uniform(0.0, 1.6), 1.6**2 / 3), (exponential(0.8), 2 * 0.64)],
 )
 def test_pollaczek_khinchine(service: Distribution, second: float) -> None:
-    found = measured(work(1.0, service, 100_000.0), Servers(places=1), lambda r: r.wait.mean, 20)
+    found = measured(work(1.0, service, 100_000.0), Servers(slots=1), lambda r: r.wait.mean, 20)
     agrees(found, exact.pollaczek_khinchine(1.0, 0.8, second))
 
 
@@ -86,7 +86,7 @@ def test_occupancy_of_mg_infinity(service: Distribution) -> None:
 
 def test_littles_law() -> None:
     """Number in the system = rate of those taken times their time in it, in every run."""
-    for platform in (Servers(places=4, queue=6), unlimited()):
+    for platform in (Servers(slots=4, queue=6), unlimited()):
         result = simulate(work(4.0, exponential(1.0), 50_000.0), platform, seed=3)
         inside = result.seconds["in_service"] + result.seconds["queued"]
         mean = inside[100:49_900].mean()
@@ -104,8 +104,8 @@ def test_cold_starts_and_idle_environments(rate: float, idle: float) -> None:
     agrees(spare, exact.idle_environments(rate, 1.0, idle))
 
 
-def test_cold_start_share_at_little_traffic_is_that_nobody_came() -> None:
-    """Service of no length: cold if nobody came for `idle` seconds, exp(-rate idle)."""
+def test_cold_start_share_at_little_traffic() -> None:
+    """Service of no length: cold without an arrival for `idle` seconds, exp(-rate idle)."""
     assert exact.cold_start_share(0.01, 1e-6, 100.0) == pytest.approx(math.exp(-1.0), rel=1e-3)
     found = measured(
         work(0.01, constant(0.001), 3e6), unlimited(idle_seconds=100.0), lambda r: r.cold_share

@@ -1,4 +1,4 @@
-"""Whatever the platform and the workload: every request ends once, and time is what it is."""
+"""Conservation on any platform and workload: every request ends once."""
 
 import math
 
@@ -100,7 +100,7 @@ managed = st.builds(
     Managed, runtime=st.sampled_from(["processes", "async"]), maximum=st.integers(3, 10)
 )
 servers = st.builds(
-    Servers, places=st.integers(1, 30), queue=st.one_of(st.none(), st.integers(0, 50))
+    Servers, slots=st.integers(1, 30), queue=st.one_of(st.none(), st.integers(0, 50))
 )
 
 
@@ -117,12 +117,12 @@ def test_every_request_ends_once(workload: Workload, platform: Platform) -> None
     assert counts.tolist() == [result.served, result.refused, result.timed_out, result.failed]
     assert (np.diff(samples.arrival) >= 0).all()
 
-    # What the arrays over time add up to is what the counts say.
+    # The sums of the arrays over time are the counts.
     for name in ("refused", "timed_out", "failed", "throttled"):
         if name in result.seconds:
             assert result.seconds[name].sum() == getattr(result, name), name
     assert result.seconds["arrived"].sum() == result.requests
-    # What runs and waits in the end is nothing, and at no time less than that.
+    # Nothing is in service or waits at the end, and levels are never negative.
     for name in ("in_service", "queued", "model_calls"):
         if name in result.seconds:
             assert result.seconds[name].min() >= 0.0, name

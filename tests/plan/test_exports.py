@@ -1,4 +1,4 @@
-"""Exports of Prometheus, CloudWatch and access logs become arrivals; nonsense names its place."""
+"""Exports of Prometheus, CloudWatch and access logs as arrivals; errors name their location."""
 
 import gzip
 import json
@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from seawall.errors import ConfigError
 from seawall.plan import Lambda, from_flags, from_trace, read_workload, simulate
 from seawall.plan.inputs.distributions import mean_of
-from seawall.plan.inputs.exports.cloudwatch import read_metric_data, read_metric_statistics
-from seawall.plan.inputs.exports.counts import spread
-from seawall.plan.inputs.exports.prometheus import read_prometheus
+from seawall.plan.inputs.exports.metrics import (
+    read_metric_data,
+    read_metric_statistics,
+    read_prometheus,
+)
+from seawall.plan.inputs.exports.trace import spread
 
 START = 1_764_064_800  # 2025-11-25T10:00:00Z
 COUNTS = st.lists(st.integers(0, 50), min_size=2, max_size=40).filter(any)
@@ -35,7 +38,7 @@ def per_period(times: NDArray[np.float64], periods: int, width: float) -> list[i
 
 
 @given(counts=COUNTS, period=st.sampled_from([1, 15, 60, 300]), seed=st.integers(0, 9))
-def test_counts_come_back_from_what_is_spread(counts: list[int], period: int, seed: int) -> None:
+def test_spread_times_have_the_same_counts(counts: list[int], period: int, seed: int) -> None:
     starts = np.arange(len(counts), dtype=np.float64) * period
     widths = np.full(len(counts), float(period))
     times = spread(np.array(counts, dtype=float), starts, widths, "x", seed=seed)
@@ -46,15 +49,15 @@ def test_counts_come_back_from_what_is_spread(counts: list[int], period: int, se
 
 
 @given(rates=st.lists(st.floats(0, 30), min_size=1, max_size=60))
-def test_parts_of_requests_are_carried_over(rates: list[float]) -> None:
+def test_fractions_of_requests_are_carried_over(rates: list[float]) -> None:
     width = np.ones(len(rates))
     times = spread(np.array(rates), np.arange(len(rates), dtype=np.float64), width, "x")
     assert abs(len(times) - sum(rates)) <= 0.5 + 1e-6
 
 
 @given(counts=COUNTS, resets=st.sets(st.integers(1, 39)))
-def test_a_counter_whatever_restarts(counts: list[int], resets: set[int]) -> None:
-    """A counter falls to what came since it restarted; one that grew past it hides the restart."""
+def test_a_counter_with_restarts(counts: list[int], resets: set[int]) -> None:
+    """A counter restarts at 0; growth beyond the old value hides the restart."""
     value, samples = 7, [(START, "7")]
     for at, count in enumerate(counts):
         value = count if at in resets and count < value else value + count
@@ -142,8 +145,8 @@ def test_an_access_log(tmp_path: Path, packed: bool) -> None:
     assert workload.sources["arrivals.trace"] == "balancer: the load balancer's access log"
 
 
-def test_durations_of_whole_requests_stay_what_they_were(tmp_path: Path) -> None:
-    """What was measured comes out again: the same mean of whole requests, simulated."""
+def test_durations_of_whole_requests_are_kept(tmp_path: Path) -> None:
+    """The simulated mean of whole requests is the measured one."""
     path = tmp_path / "log"
     seconds = np.random.default_rng(4).uniform(2.0, 9.0, 3_000)
     lines = [
@@ -157,7 +160,7 @@ def test_durations_of_whole_requests_stay_what_they_were(tmp_path: Path) -> None
     assert result.usage.billed_seconds / 3_000 == pytest.approx(seconds.mean(), rel=0.03)
 
 
-def test_an_export_is_a_trace_wherever_one_is_taken(tmp_path: Path) -> None:
+def test_exports_are_accepted_as_traces(tmp_path: Path) -> None:
     path = tmp_path / "requests.json"
     series = [(START + 15 * at, str(100 * at)) for at in range(9)]
     path.write_text(json.dumps(matrix(({"__name__": "http_requests_total"}, series))))
@@ -183,7 +186,7 @@ WRONG = [
     (matrix((RATE, [*SAMPLES, (START + 30, "NaN")])), ": data.result.0.values.2.1: 'NaN' is not a"),
     (matrix((RATE, [*SAMPLES, (START + 30, "-1")])), ": data.result.0.values.2.1: -1 is negative"),
     (matrix((RATE, [*SAMPLES, (START, "1")])), ": data.result.0.values.2.0: earlier than the"),
-    (matrix((RATE, [(START, "0"), (START + 9, "0")])), ": data.result: nobody came in it"),
+    (matrix((RATE, [(START, "0"), (START + 9, "0")])), ": data.result: no requests in it"),
     (matrix(({"__name__": "up"}, SAMPLES)), ": data.result.0.metric.__name__: 'up' is neither"),
     (matrix(({"__name__": "s_bucket", "le": "1"}, SAMPLES)), ": data.result.0.metric.le: not a"),
     (matrix((RATE, [(START, "1e9"), (START + 15, "1e9")])), ": data.result: 30,000,000,000 requ"),
@@ -206,7 +209,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("document", "words"), WRONG)
-def test_json_of_nonsense_names_file_and_field(tmp_path: Path, document: Any, words: str) -> None:
+def test_errors_in_json_name_file_and_field(tmp_path: Path, document: Any, words: str) -> None:
     path = tmp_path / "export.json"
     path.write_text(json.dumps(document))
     with pytest.raises(ConfigError) as raised:
@@ -218,7 +221,7 @@ def test_json_of_nonsense_names_file_and_field(tmp_path: Path, document: Any, wo
     ("text", "words"),
     [
         ('{"status": \n "success",,}', ":2: not JSON"),
-        ("[" * 100_000, ": not JSON that anybody exports"),
+        ("[" * 100_000, ": not a known export"),
         ('{"data": ' + "1" * 5_000 + "}", ": not JSON: Exceeds the limit"),
         (ENTRIES[0] + "\nhello\n", ":2: type: not an entry of an access log"),
         (ENTRIES[0].replace("0.001", "soon"), ":1: target_processing_time: 'soon' is not a"),
@@ -232,7 +235,7 @@ def test_json_of_nonsense_names_file_and_field(tmp_path: Path, document: Any, wo
         ("\n1\n2\n", ":1: no column of times"),
     ],
 )
-def test_text_of_nonsense_names_file_line_and_field(tmp_path: Path, text: str, words: str) -> None:
+def test_errors_in_text_name_file_line_and_field(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "export"
     path.write_text(text)
     with pytest.raises(ConfigError) as raised:

@@ -9,15 +9,11 @@ from typing import Any
 
 import pytest
 
-from seawall.plan.simulator.hpa import (
-    DEFAULT_DOWN,
-    DEFAULT_UP,
+from seawall.plan.inputs.platforms import DEFAULT_DOWN, DEFAULT_UP, HpaSettings, Policy, Rules
+from seawall.plan.simulator.autoscalers import (
     Events,
     Hpa,
-    HpaSettings,
     PodMetrics,
-    Policy,
-    Rules,
     desired_replicas,
     limited,
     stabilised,
@@ -196,7 +192,7 @@ def test_a_day_of_default_behaviour() -> None:
     assert down[first] == math.ceil(3.2 / 0.5)
 
 
-def test_a_number_out_of_bounds_is_brought_within_at_once() -> None:
+def test_a_number_out_of_bounds_is_corrected_at_once() -> None:
     """TestScaleUpRCImmediately, TestScaleDownRCImmediately."""
     seen = PodMetrics(usage=0.0, measured=1)
     assert Hpa(HpaSettings(minimum=2, maximum=6)).step(0.0, 1, seen) == 2

@@ -123,7 +123,7 @@ def test_durations_are_billed_to_the_next_millisecond() -> None:
     assert result.usage.billed_seconds == pytest.approx(100 * 0.011)
 
 
-def test_little_memory_is_little_processor() -> None:
+def test_processor_is_proportional_to_memory() -> None:
     """1,769 MB are one; at a quarter, 100 ms of processor take 300 ms more."""
     workload = Workload(
         arrivals=Arrivals(horizon=60.0, spikes=(Spike(5, 1.0),)),
@@ -149,7 +149,7 @@ def test_provisioned_concurrency_by_schedule() -> None:
         Lambda(account_limit=500, schedule=(Scheduled(0.0, 600),))
 
 
-def test_target_tracking_needs_three_minutes_to_see_a_crowd() -> None:
+def test_target_tracking_reacts_after_three_minutes() -> None:
     platform = unlimited(provisioned=10, tracking=Tracking(0.7, minimum=5, maximum=500))
     result = simulate(work(70.0, constant(1.0), 3_600.0), platform)
     levels = result.seconds["provisioned"]
@@ -161,7 +161,7 @@ def test_target_tracking_needs_three_minutes_to_see_a_crowd() -> None:
     assert quiet.seconds["provisioned"][-1] == 5  # after a quarter of an hour of little
 
 
-def test_clients_come_again_with_backoff_and_leave_when_it_takes_too_long() -> None:
+def test_clients_retry_with_backoff_and_time_out() -> None:
     base = crowd(100, 2.0)
     again = Workload(
         arrivals=base.arrivals, service=base.service,
@@ -171,11 +171,11 @@ def test_clients_come_again_with_backoff_and_leave_when_it_takes_too_long() -> N
     assert result.attempts > 200
     assert 50 < result.served < 100
     assert result.samples is not None
-    assert result.latency.quantile(1.0) > 10.0  # the last of them came again many times
+    assert result.latency.quantile(1.0) > 10.0  # the last of them retried many times
     hasty = Workload(
         arrivals=base.arrivals, service=base.service,
         clients=Clients(retries=2, backoff=0.0, patience=1.5, retry_timeouts=True),
     )  # fmt: skip
     left = simulate(hasty, unlimited())
     assert (left.timed_out, left.served, left.attempts) == (100, 0, 300)
-    assert left.usage.billed_seconds == pytest.approx(600.0)  # whoever left, Lambda works on
+    assert left.usage.billed_seconds == pytest.approx(600.0)  # Lambda continues without the client

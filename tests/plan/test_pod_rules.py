@@ -1,4 +1,4 @@
-"""Pods, their autoscalers, nodes and ends; and managed instances."""
+"""Rules of pods: autoscaling, nodes, termination; and of managed instances."""
 
 import math
 
@@ -49,8 +49,8 @@ def nodes(**fields: object) -> Nodes:
     return Nodes(**(base | fields))  # type: ignore[arg-type]
 
 
-def test_places_queue_and_shedding() -> None:
-    """300 at once at one pod of 100 places and 50 to wait: 150 refused, 50 wait for 4 s."""
+def test_slots_queue_and_shedding() -> None:
+    """300 at once at one pod with 100 slots and a queue of 50: 150 refused, 50 wait for 4 s."""
     platform = Eks(pods=1, concurrency=100, queue=50, queue_seconds=10.0)
     result = simulate(wait(0.0, 4.0, 200.0, crowd=300), platform)
     assert (result.served, result.refused) == (150, 150)
@@ -63,7 +63,7 @@ def test_places_queue_and_shedding() -> None:
     assert shed.seconds["throttled"][103] == 50
 
 
-def test_memory_bounds_what_is_in_service() -> None:
+def test_memory_bounds_requests_in_service() -> None:
     base = wait(0.0, 4.0, 200.0, crowd=300)
     heavy = Workload(
         arrivals=base.arrivals, clients=PATIENT,
@@ -74,15 +74,15 @@ def test_memory_bounds_what_is_in_service() -> None:
 
 
 @pytest.mark.parametrize("balance", ["random", "round-robin", "least"])
-def test_how_requests_are_spread(balance: str) -> None:
+def test_balancing(balance: str) -> None:
     platform = Eks(pods=10, balance=balance)  # type: ignore[arg-type]
     result = simulate(wait(0.0, 4.0, 200.0, crowd=1_000), platform)
     most = result.peak["in_one_pod"]
     assert most == 100 if balance != "random" else 105 < most < 150
 
 
-def test_the_autoscaler_follows_the_processor_in_its_own_time() -> None:
-    """From 15 s on it doubles; pods come after their node, their image and their start."""
+def test_autoscaling_by_processor_use() -> None:
+    """It doubles from 15 s on; pods are ready after node, image and start."""
     platform = Eks(
         pods=2, scaler=HpaSettings(minimum=2, maximum=32), warm_up=constant(2.0),
         nodes=nodes(pods_each=1), concurrency=10_000, memory_mb=10_000,
@@ -99,8 +99,8 @@ def test_the_autoscaler_follows_the_processor_in_its_own_time() -> None:
     assert result.latency.quantile(0.5) < 1.6
 
 
-def test_an_autoscaler_on_the_processor_does_not_see_those_who_wait() -> None:
-    """Model calls take no processor: a crowd in flight scales by requests in flight alone."""
+def test_autoscaling_by_processor_use_ignores_waiting_requests() -> None:
+    """Model calls use no processor: a spike scales by requests in flight only."""
     crowd = wait(0.0, 30.0, 300.0, crowd=400)
     blind = simulate(crowd, Eks(pods=2, scaler=HpaSettings(), nodes=nodes(spare=9)))
     seeing = HpaSettings(metric="in-flight", target=50.0)
@@ -111,7 +111,7 @@ def test_an_autoscaler_on_the_processor_does_not_see_those_who_wait() -> None:
     assert down[299] == 8  # five minutes of stabilisation are not over
 
 
-def test_keda_wakes_the_first_pod_and_lets_it_sleep_again() -> None:
+def test_keda_scales_from_and_to_zero() -> None:
     clients = Clients(retries=12, backoff=4.0, backoff_cap=10.0, patience=math.inf)
     workload = wait(0.0, 2.0, 900.0, crowd=50, clients=clients)
     platform = Eks(pods=0, scaler=KedaSettings(target=25.0), nodes=nodes(spare=1))
@@ -125,7 +125,7 @@ def test_keda_wakes_the_first_pod_and_lets_it_sleep_again() -> None:
     assert 300.0 < ends - 120 < 400.0
 
 
-def test_a_rolling_deployment_costs_nobody_anything_with_a_delay_before_the_end() -> None:
+def test_a_rolling_deployment_with_prestop_loses_no_request() -> None:
     """SIGTERM and the removal of the endpoint race: without preStop requests are refused."""
     workload = wait(200.0, 2.0, 300.0)
     safe = simulate(workload, Eks(pods=4, deploys=(60.0,), nodes=nodes(spare=2)))
@@ -182,7 +182,7 @@ def test_a_process_for_each_request_or_one_for_all() -> None:
         Managed(concurrency=65)
 
 
-def test_pressure_downstream() -> None:
+def test_load_on_other_services() -> None:
     """Connections open when more are in flight in a pod than ever; store calls as the stages say.
 
     A pod keeps its three, and one for each request that was in service at once.

@@ -1,4 +1,4 @@
-"""Prices: each region's file is whole and has sources; a user's own is checked, item by item."""
+"""Prices: files of regions are complete and have sources; those of users are validated."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_every_item_has_a_price_a_unit_and_a_source(region: str, architecture: s
     assert regions() == ["eu-central-1", "us-east-1"]
 
 
-def test_what_is_known_of_us_east_1() -> None:
+def test_known_prices_of_us_east_1() -> None:
     prices = load_prices("us-east-1")
     assert prices.of("lambda.gb_seconds.x86_64").price == 0.0000166667
     assert prices.of("lambda.managed_fee").price == 0.15
@@ -74,7 +74,7 @@ def test_a_file_may_change_a_regions_prices(tmp_path: Path) -> None:
         (("[items", "[[items"), "prices.toml: Expected"),
     ],
 )
-def test_what_is_no_price_is_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+def test_errors_name_the_item(tmp_path: Path, change: tuple[str, str], message: str) -> None:
     file = tmp_path / "prices.toml"
     file.write_text(OWN.replace(*change), encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
@@ -89,7 +89,7 @@ def test_a_machine_needs_its_size(tmp_path: Path) -> None:
         read_prices(file)
 
 
-def test_an_unknown_region_says_which_are_known() -> None:
+def test_an_unknown_region() -> None:
     with pytest.raises(ConfigError, match="eu-central-1, us-east-1"):
         load_prices("atlantis-1")
 
@@ -102,7 +102,7 @@ def discounted(**discounts: float) -> Prices:
     )  # fmt: skip
 
 
-def test_discounts_are_taken_off_what_they_are_for() -> None:
+def test_discounts_apply_to_their_items() -> None:
     full, less = load_prices("us-east-1"), discounted(ec2=0.28, spot=0.6)
     name = "ec2.c7g.large"
     assert less.of(name).price == pytest.approx(full.of(name).price * 0.72)
@@ -114,7 +114,7 @@ def test_discounts_are_taken_off_what_they_are_for() -> None:
     assert plan.of("lambda.requests") == full.of("lambda.requests")
 
 
-def test_discounts_as_they_are_written() -> None:
+def test_parsing_of_discounts() -> None:
     assert parse_discounts(["ec2=28%", "spot=0.6"]) == {"ec2": 0.28, "spot": 0.6}
     for text in ("ec2", "ec2=much", "ec2=100%", "ec2=-1%", "tea=5%", "ec2=nan"):
         with pytest.raises(ConfigError, match="discount"):

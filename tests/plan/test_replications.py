@@ -1,4 +1,4 @@
-"""How sure a figure is, which platform is better, many runs at once; and random numbers."""
+"""Replications: intervals, comparisons, sweeps; and random numbers."""
 
 import math
 import tracemalloc
@@ -49,35 +49,35 @@ def test_an_interval_contains_the_mean_as_often_as_it_says() -> None:
     assert interval([1.0]).half == math.inf
 
 
-def test_it_stops_when_it_is_sure() -> None:
+def test_estimates_stop_at_their_precision() -> None:
     workload = work(3.2, exponential(1.0), 5_000.0)
-    rough = estimate(workload, Servers(places=4), lambda r: r.wait.mean, relative=0.2)
-    fine = estimate(workload, Servers(places=4), lambda r: r.wait.mean, relative=0.06)
+    rough = estimate(workload, Servers(slots=4), lambda r: r.wait.mean, relative=0.2)
+    fine = estimate(workload, Servers(slots=4), lambda r: r.wait.mean, relative=0.06)
     assert rough.half <= 0.2 * rough.mean
     assert fine.half <= 0.06 * fine.mean
     assert len(rough.values) < len(fine.values) < 64
-    unsure = estimate(workload, Servers(places=4), lambda r: r.wait.mean, relative=1e-6, most=6)
+    unsure = estimate(workload, Servers(slots=4), lambda r: r.wait.mean, relative=1e-6, most=6)
     assert len(unsure.values) == 6
 
 
-def test_common_random_numbers_tell_two_platforms_apart_at_once() -> None:
-    """Five places or six: the difference needs fewer runs than either figure by itself."""
+def test_common_random_numbers_need_few_runs() -> None:
+    """Five slots or six: the difference needs fewer runs than either figure by itself."""
     workload = work(4.0, exponential(1.0), 2_000.0)
     both = compare(
-        workload, Servers(places=5), Servers(places=6), lambda r: r.wait.mean, relative=0.1
+        workload, Servers(slots=5), Servers(slots=6), lambda r: r.wait.mean, relative=0.1
     )
     assert both.low > 0
     alone = [
-        interval([simulate(workload, Servers(places=places), seed=seed).wait.mean
+        interval([simulate(workload, Servers(slots=slots), seed=seed).wait.mean
                   for seed in range(1, len(both.values) + 1)])
-        for places in (5, 6)
+        for slots in (5, 6)
     ]  # fmt: skip
     assert both.half < alone[0].half
 
 
-def test_many_at_once_are_as_one_after_the_other() -> None:
+def test_a_sweep_equals_single_runs() -> None:
     crowd = Workload(arrivals=Arrivals(horizon=60.0, rate=20.0, spikes=(Spike(500, 5.0),)))
-    platforms: list[Platform] = [Lambda(), Lambda(snapstart=True), Eks(pods=2), Servers(places=9)]
+    platforms: list[Platform] = [Lambda(), Lambda(snapstart=True), Eks(pods=2), Servers(slots=9)]
     together = sweep([(crowd, each) for each in platforms], seed=4, workers=3)
     for platform, result in zip(platforms, together, strict=True):
         assert repr(result.as_dict()) == repr(simulate(crowd, platform, seed=4).as_dict())
@@ -118,12 +118,12 @@ def test_memory_does_not_grow_with_requests() -> None:
         tracemalloc.stop()
         return found
 
-    for platform in (Servers(places=1_000), Lambda(), Eks(pods=2)):
+    for platform in (Servers(slots=1_000), Lambda(), Eks(pods=2)):
         assert peak(500.0, platform) < 1.5 * peak(10.0, platform) + 8_000_000
 
 
-def test_who_would_come_again_does_not_matter_where_nobody_is_refused() -> None:
-    """Callers of more or less patience with refusals: simulated anew only where there are some."""
+def test_outcomes_without_refusals_are_shared_between_clients() -> None:
+    """Clients with more or fewer retries are simulated again only if there are refusals."""
     base = from_flags(daily="86400", spikes=("300@20s",), duration="2s", start="1s")
     keen = structs.replace(base, clients=Clients(retries=8, backoff=0.1))
     runs = SimulationRunner()

@@ -1,9 +1,7 @@
-"""The report: whole in itself, true to the answer, safe, and alive in a browser."""
+"""The report: complete, consistent with the answer, escaped, and alive in a browser."""
 
-import html
 import json
 import re
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from seawall.plan.decision.advice import advise
 from seawall.plan.decision.answer import PLATFORMS, Answer, Figure, Input
 from seawall.plan.inputs.question import Question
 from seawall.plan.output.report import render_report, write_report
-from tests.parts.system import require_browser
+from tests.plan.browser import open_page, visit
 
 EVIL = "<script>alert(1)</script>\"'&amp;</textarea>--></script>"
 VOID = {"meta", "input", "br", "img", "link", "hr"}
@@ -25,7 +23,7 @@ VOID = {"meta", "input", "br", "img", "link", "hr"}
 
 @pytest.fixture(scope="module")
 def answer() -> Answer:
-    """A small crowd on top of little traffic."""
+    """A small spike and little traffic."""
     workload = from_flags(daily="20000", spikes=["400@20s"], duration="2s..4s", start="1s")
     return advise(Question(workload=workload))
 
@@ -64,7 +62,7 @@ def embedded(text: str) -> Any:
     return json.loads(found[1])
 
 
-def test_the_page_is_well_formed_and_whole_in_itself(answer: Answer) -> None:
+def test_the_page_is_well_formed_and_complete(answer: Answer) -> None:
     text = render_report(answer)
     page = Page(text)
     assert page.open == []
@@ -82,7 +80,7 @@ def test_the_page_is_well_formed_and_whole_in_itself(answer: Answer) -> None:
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
 
 
-def test_what_is_read_aloud_or_printed_is_there_without_a_script(answer: Answer) -> None:
+def test_the_page_is_complete_without_scripts(answer: Answer) -> None:
     page = Page(render_report(answer))
     assert ("html", {"lang": "en"}) in page.elements
     assert page.texts["h1"] == [answer.summary]
@@ -105,12 +103,12 @@ def test_what_is_read_aloud_or_printed_is_there_without_a_script(answer: Answer)
         assert criterion.because in cells
 
 
-def test_its_data_are_the_answers(answer: Answer) -> None:
+def test_the_page_contains_the_answer_as_json(answer: Answer) -> None:
     assert embedded(render_report(answer)) == json.loads(msgspec.json.encode(answer))
 
 
-def test_what_others_wrote_is_text(answer: Answer) -> None:
-    """Names of files and models come from outside: they are shown, and nothing else."""
+def test_text_from_outside_is_escaped(answer: Answer) -> None:
+    """Names of files and models come from outside: they are only shown."""
     wild = structs.replace(
         answer,
         summary=EVIL,
@@ -127,15 +125,15 @@ def test_what_others_wrote_is_text(answer: Answer) -> None:
     assert embedded(text)["summary"] == EVIL
 
 
-def test_writing_where_one_cannot(answer: Answer, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written(answer: Answer, tmp_path: Path) -> None:
     write_report(answer, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == render_report(answer)
     with pytest.raises(OSError, match="No such file"):
         write_report(answer, tmp_path / "none" / "report.html")
 
 
-def nobody_served(answer: Answer) -> Answer:
-    """Nothing holds, nobody is served on one platform, there is no spike nor sensitivity."""
+def nothing_served(answer: Answer) -> Answer:
+    """No platform meets the objective, one serves nothing; no spike, no sensitivity."""
     one = answer.platforms["lambda"]
     none = structs.replace(
         one.first_token, **dict.fromkeys(("p50", "p90", "p95", "p99", "p99_9"), Figure(None)),
@@ -153,19 +151,18 @@ def nobody_served(answer: Answer) -> Answer:
     )  # fmt: skip
 
 
-def test_an_answer_in_which_little_is_there(answer: Answer) -> None:
-    text = render_report(nobody_served(answer))
+def test_an_answer_without_spike_and_sensitivity(answer: Answer) -> None:
+    text = render_report(nothing_served(answer))
     assert Page(text).open == []
-    assert "No platform holds the objective" in text
+    assert "No platform meets the objective" in text
     assert "The busiest time, second by second" in text
     assert "in the spike" not in " ".join(Page(text).texts["caption"])
     assert "EUR " in text
     assert "No input was varied" in text
 
 
-# What a reader does, done by a script in the page; what comes of it is written into the page.
+# The actions of a reader, in a script that fills `found`.
 VISIT = """
-const found = {};
 const $ = (selector, within = document) => within.querySelector(selector);
 const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
 const at = (frame, part, kind) => {
@@ -209,49 +206,23 @@ found.texts = $$(".axis text").filter((each) => {
   const [box, frame] = [each, each.closest("svg")].map((one) => one.getBoundingClientRect());
   return box.left < frame.left - 1 || box.right > frame.right + 1 || box.bottom > frame.bottom + 1;
 }).map((each) => each.textContent);
-window.parent.document.body.append(Object.assign(window.parent.document.createElement("pre"),
-  { id: "visit", textContent: JSON.stringify(found) }));
 """
 
 
-def chromium(page: Path, tmp_path: Path) -> tuple[str, str]:
-    """The document after its scripts ran, and what the browser complained about."""
-    done = subprocess.run(
-        [require_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-         "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}",
-         "--enable-logging=stderr", "--window-size=1280,1200", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return done.stdout, "\n".join(complaints)
-
-
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_browser_opens_it_without_complaint(answer: Answer, tmp_path: Path, whole: bool) -> None:
+def test_a_browser_opens_it_without_messages(answer: Answer, tmp_path: Path, whole: bool) -> None:
     page = tmp_path / "report.html"
-    write_report(answer if whole else nobody_served(answer), page)
-    document, complaints = chromium(page, tmp_path)
+    write_report(answer if whole else nothing_served(answer), page)
+    document, complaints = open_page(page, tmp_path)
     assert complaints == ""
     assert document.count('class="frame"') == 13
 
 
 @pytest.mark.parametrize("width", [1200, 360])
-def test_a_reader_points_zooms_switches_and_prints(
+def test_pointing_zooming_switching_and_printing(
     answer: Answer, tmp_path: Path, width: int
 ) -> None:
-    page = tmp_path / "report.html"
-    text = render_report(answer)
-    # The page's own policy would not let the reader's script run.
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
-    text = text.replace("</body>", f"<script>{VISIT}</script></body>")
-    # A window is not as narrow as a telephone; a frame may be.
-    frame = f'<iframe srcdoc="{html.escape(text)}" width="{width}" height="1200"></iframe>'
-    page.write_text(f"<!doctype html><body>{frame}</body>", encoding="utf-8")
-    document, complaints = chromium(page, tmp_path)
-    assert complaints == ""
-    visit = re.search(r'<pre id="visit">(.*?)</pre>', document, re.DOTALL)
-    assert visit is not None
-    found = json.loads(html.unescape(visit[1]))
+    found = visit(render_report(answer), VISIT, width, tmp_path)
     assert found["charts"] == 13
     assert all(path and "NaN" not in path for path in found["paths"])
     assert found["bars"] > 2 * len(PLATFORMS)

@@ -79,7 +79,7 @@ THEIRS = {
 }  # fmt: skip
 
 
-def test_what_was_measured_on_aws_lambda() -> None:
+def test_the_measurements_on_aws_lambda() -> None:
     """Their section 5: a simulation with only arrival rate and mean times predicts what AWS did.
 
     Ours is as near as AWS's own spread allows: every probability of a cold start within four of
@@ -103,7 +103,7 @@ def test_what_was_measured_on_aws_lambda() -> None:
     assert fmean(off["cold"]) < 0.15, off
 
 
-def test_what_simfaas_found_for_those_experiments() -> None:
+def test_the_predictions_of_simfaas() -> None:
     rows = {row[0]: row for row in AWS if row[0] in THEIRS}
     warm = exponential(fmean(row[2] for row in rows.values()))
     cold = exponential(fmean(row[3] for row in rows.values()))

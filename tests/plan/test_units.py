@@ -1,4 +1,4 @@
-"""Durations of recorded traffic are in the unit of the tool that wrote them, or are refused."""
+"""Units of recorded durations: those of the tool that wrote them, or an error."""
 
 import json
 from pathlib import Path
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from seawall.errors import ConfigError
 from seawall.plan.inputs.exports.reading import read_trace
+from seawall.plan.inputs.exports.trace import Trace
 from seawall.plan.inputs.exports.units import parse_durations, split_unit
-from seawall.plan.inputs.trace import Trace
 
 JMETER = (
     "timeStamp,elapsed,label,responseCode,responseMessage,threadName,dataType,success,"
@@ -164,11 +164,11 @@ def test_locusts_history_is_counts(tmp_path: Path) -> None:
         ("timestamp,duration_ms\n1,-3\n", ":2: duration_ms: -3 is not a positive number"),
         ("timeStamp,elapsed\n1764064800000,\n", ":2: the duration: '' is not a number"),
         ("Type,Name,Request Count\nGET,/x,3\n", ":1: no column of times"),
-        ("ServerProcess 30s test @ http://x/\n  2 threads\n", ":1: no column of times"),
+        ("Running 30s test @ http://x/\n  2 threads\n", ":1: no column of times"),
         ('{"time":"2025-11-25T10:00:00Z"}\nhello\n', ":2: not JSON"),
     ],
 )
-def test_what_is_ambiguous_is_refused(text: str, words: str, tmp_path: Path) -> None:
+def test_ambiguous_units_are_rejected(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         read(tmp_path, text)
     assert str(raised.value).startswith(f"{tmp_path / 'recorded'}{words}")
@@ -179,9 +179,7 @@ def test_what_is_ambiguous_is_refused(text: str, words: str, tmp_path: Path) -> 
     unit=st.sampled_from([("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3), ("s", 1.0)]),
     base=st.sampled_from(["duration", "latency", "response_time"]),
 )
-def test_a_named_unit_is_kept_wherever_it_stands(
-    seconds: list[float], unit: tuple[str, float], base: str
-) -> None:
+def test_named_units(seconds: list[float], unit: tuple[str, float], base: str) -> None:
     name, scale = unit
     assert split_unit(f"{base}_{name}")[1] == scale
     assert split_unit(f"{base} [{name}]")[1] == scale

@@ -1,4 +1,4 @@
-"""Workloads: how they are written, what they mean, and what is refused with which words."""
+"""Workloads: parsing, meaning, and errors."""
 
 import math
 from pathlib import Path
@@ -38,7 +38,7 @@ from seawall.plan.inputs.notation import (
 from tests.parts import data_file
 
 
-def test_quantities_as_they_are_written() -> None:
+def test_parsing_of_quantities() -> None:
     assert parse_seconds("20s", "x") == 20.0
     assert parse_seconds("200ms", "x") == 0.2
     assert parse_seconds("1.5h", "x") == 5_400.0
@@ -67,11 +67,11 @@ def test_quantities_as_they_are_written() -> None:
         (parse_amount, "1e999", "duration: '1e999' is not a number"),
         (parse_distribution, "7s..4s", "duration: from 7 to 4 goes backwards"),
         (parse_distribution, "p50 9s p99 2s", "duration: a median of 9"),
-        (parse_spike, "5000", "duration: '5000' is not a crowd and its time"),
+        (parse_spike, "5000", "duration: '5000' is not a spike"),
         (parse_spike, "2.5@1s", "duration: '2.5' is not a whole number"),
     ],
 )
-def test_nonsense_names_the_field(parse: object, text: str, words: str) -> None:
+def test_errors_name_the_field(parse: object, text: str, words: str) -> None:
     with pytest.raises(ConfigError) as raised:
         parse(text, "duration")  # type: ignore[operator]
     assert str(raised.value).startswith(words)
@@ -84,7 +84,7 @@ NONSENSE = [
     (lambda: Arrivals(horizon=0.0), "arrivals.horizon: must be more than 0 seconds"),
     (lambda: Arrivals(daily_shape=(1.0, 2.0)), "arrivals.daily_shape: 2 weights; it takes 24"),
     (lambda: Arrivals(daily_shape=(0.0,) * 24), "arrivals.daily_shape: all weights are 0"),
-    (lambda: Arrivals(growth=-2.0), "arrivals.growth: -2 leaves nobody"),
+    (lambda: Arrivals(growth=-2.0), "arrivals.growth: -2 leaves no requests"),
     (lambda: Arrivals(spikes=(Spike(-5, 1.0),)), "arrivals.spikes.0.size: -5 is negative"),
     (lambda: Arrivals(horizon=9.0, spikes=(Spike(5, 10.0),)), "arrivals.spikes.0.at: after the"),
     (lambda: Arrivals(campaigns=(Campaign(0.0, 1.0, NAN),)), "arrivals.campaigns.0.factor: nan"),
@@ -95,13 +95,13 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize(("make", "words"), NONSENSE)
-def test_nonsense_arrivals(make: object, words: str) -> None:
+def test_errors_of_arrivals(make: object, words: str) -> None:
     with pytest.raises(ConfigError) as raised:
         Workload(arrivals=make())  # type: ignore[operator]
     assert str(raised.value).startswith(words)
 
 
-def test_nonsense_services_clients_and_bins() -> None:
+def test_errors_of_services_clients_and_bins() -> None:
     with pytest.raises(ConfigError, match=r"service\.stages: there are none"):
         Workload(service=Service(stages=()))
     with pytest.raises(ConfigError, match=r"service\.stages\.one\.cpu_ms: -1 is negative"):
@@ -109,7 +109,7 @@ def test_nonsense_services_clients_and_bins() -> None:
     with pytest.raises(ConfigError, match=r"clients\.patience"):
         Workload(clients=Clients(patience=0.0))
     with pytest.raises(ConfigError, match=r"bin_seconds: nan"):
-        simulate(Workload(), Servers(places=1), bin_seconds=NAN)
+        simulate(Workload(), Servers(slots=1), bin_seconds=NAN)
     with pytest.raises(ConfigError, match=r"lambda\.idle_seconds: nan"):
         Lambda(idle_seconds=NAN)
 
@@ -170,7 +170,7 @@ def test_a_file(tmp_path: Path) -> None:
         ("=", "Invalid"),
     ],
 )
-def test_a_file_of_nonsense_names_file_and_key(tmp_path: Path, text: str, words: str) -> None:
+def test_errors_in_files_name_file_and_key(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "workload.toml"
     path.write_text(text)
     with pytest.raises(ConfigError) as raised:
@@ -213,9 +213,7 @@ def test_traces(tmp_path: Path) -> None:
         ("timestamp,tokens\n5,3\n6\n", ":3: tokens: not a number"),
     ],
 )
-def test_traces_of_nonsense_name_file_line_and_column(
-    tmp_path: Path, text: str, words: str
-) -> None:
+def test_errors_of_traces_name_file_line_and_column(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "trace.csv"
     path.write_text(text)
     with pytest.raises(ConfigError) as raised:
@@ -223,7 +221,7 @@ def test_traces_of_nonsense_name_file_line_and_column(
     assert str(raised.value).startswith(f"{path}{words}")
 
 
-def test_the_azure_trace_as_it_is() -> None:
+def test_the_azure_trace() -> None:
     workload = from_trace(data_file("azure_llm_conv_2023.csv"))
     assert workload.arrivals.trace is not None
     assert len(workload.arrivals.trace) == 19_366
@@ -244,7 +242,7 @@ def test_shapes_campaigns_and_growth() -> None:
         ),
         service=Service(stages=(Stage("work", constant(0.1)),)),
     )  # fmt: skip
-    result = simulate(workload, Servers(places=100_000), bin_seconds=60.0)
+    result = simulate(workload, Servers(slots=100_000), bin_seconds=60.0)
     by_hour = result.seconds["arrived"][: 14 * 24 * 60].reshape(-1, 60).sum(axis=1)
     assert by_hour[6 * 24 : 7 * 24].sum() == 0  # the seventh day of the week
     for hour in (0, 1, 11, 5 * 24 + 11, 13 * 24 - 2):
@@ -255,7 +253,7 @@ def test_shapes_campaigns_and_growth() -> None:
     assert result.requests == pytest.approx(workload.expected_requests, rel=0.01)
 
 
-def test_distributions_are_what_they_say() -> None:
+def test_distributions() -> None:
     for each, p50, p99 in (
         (uniform(2.0, 4.0), 3.0, 3.98),
         (exponential(2.0, least=1.0), 1.0 + 2.0 * math.log(2), 1.0 + 2.0 * math.log(100)),
@@ -266,7 +264,7 @@ def test_distributions_are_what_they_say() -> None:
             arrivals=Arrivals(horizon=1.0, spikes=(Spike(200_000, 0.0),)),
             service=Service(stages=(Stage("work", each),)),
         )
-        result = simulate(workload, Servers(places=200_000))
+        result = simulate(workload, Servers(slots=200_000))
         assert result.latency.mean == pytest.approx(mean_of(each), rel=0.02)
         assert result.latency.quantile(0.5) == pytest.approx(p50, rel=0.02)
         assert result.latency.quantile(0.99) == pytest.approx(p99, rel=0.04)

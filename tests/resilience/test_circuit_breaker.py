@@ -1,4 +1,4 @@
-"""The circuit breaker: opens by rate, probes with a few, closes or stays away for longer."""
+"""Circuit breaker: opens by failure rate, probes, closes or stays open for longer."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,23 +36,23 @@ def opened(at: float = 0.0) -> CircuitBreaker:
     return breaker
 
 
-def test_too_few_calls_prove_nothing() -> None:
+def test_too_few_calls_do_not_open_it() -> None:
     breaker = a_breaker()
     for _ in range(3):
         call(breaker, failed=True, at=0.0)
     assert breaker.state(at=0.0) == "closed"
 
 
-def test_half_of_the_calls_failing_opens_it() -> None:
+def test_it_opens_when_half_of_the_calls_fail() -> None:
     breaker = a_breaker()
     for failed in (False, False, True, True):
         call(breaker, failed=failed, at=1.0)
     assert breaker.state(at=1.0) == "open"
     assert breaker.acquire(at=5.9) is None
-    assert breaker.wait(at=5.0) == 1.0
+    assert breaker.retry_after(at=5.0) == 1.0
 
 
-def test_old_failures_are_forgotten() -> None:
+def test_old_failures_expire() -> None:
     breaker = a_breaker()
     for at in (0.0, 0.1, 0.2):
         call(breaker, failed=True, at=at)
@@ -60,14 +60,14 @@ def test_old_failures_are_forgotten() -> None:
     assert breaker.state(at=20.0) == "closed"
 
 
-def test_only_so_many_probes_at_a_time() -> None:
+def test_concurrent_probes_are_bounded() -> None:
     breaker = opened()
     assert breaker.state(at=5.0) == "half-open"
     assert breaker.acquire(at=5.0) is not None
     second = breaker.acquire(at=5.0)
     assert second is not None
     assert breaker.acquire(at=5.0) is None
-    breaker.discard(second)  # its caller went away: the place is free again
+    breaker.discard(second)  # its caller went away: the probe is free again
     assert breaker.acquire(at=5.1) is not None
 
 
@@ -79,17 +79,17 @@ def test_successful_probes_close_it() -> None:
     assert breaker.state(at=5.1) == "closed"
 
 
-def test_a_failed_probe_keeps_it_open_for_twice_as_long_up_to_a_bound() -> None:
+def test_a_failed_probe_doubles_the_open_time_up_to_a_bound() -> None:
     breaker = opened()
     at, stays = 0.0, []
     for _ in range(7):
-        stays.append(breaker.wait(at=at))
+        stays.append(breaker.retry_after(at=at))
         at += stays[-1]
         call(breaker, failed=True, at=at)
     assert stays == [5.0, 10.0, 20.0, 20.0, 20.0, 20.0, 20.0]
 
 
-def test_calls_of_another_time_do_not_count() -> None:
+def test_calls_that_began_in_another_state_do_not_count() -> None:
     breaker = a_breaker()
     early = [breaker.acquire(at=0.0) for _ in range(10)]
     for ticket in early[:4]:

@@ -1,4 +1,4 @@
-"""Places at an upstream: never more than the limit, first come, first served, none lost."""
+"""Concurrency limiter: never over the limit, first come first served, no permit lost."""
 
 import asyncio
 import random
@@ -6,16 +6,14 @@ import random
 import pytest
 
 from seawall.resilience.concurrency import ConcurrencyLimiter
-from tests.loop import on_a_loop
 
 
-@on_a_loop
-async def test_who_waits_gets_the_place_that_becomes_free() -> None:
+async def test_a_waiting_caller_gets_the_released_permit() -> None:
     limiter = ConcurrencyLimiter(1)
     assert limiter.try_acquire()
     assert not limiter.try_acquire()
     soon = asyncio.get_running_loop().time() + 5.0
-    waiting = asyncio.create_task(limiter.wait(soon))
+    waiting = asyncio.create_task(limiter.acquire(soon))
     await asyncio.sleep(0)
     assert not limiter.try_acquire()
     limiter.release()
@@ -23,20 +21,18 @@ async def test_who_waits_gets_the_place_that_becomes_free() -> None:
     assert limiter.in_flight == 1
 
 
-@on_a_loop
-async def test_nobody_waits_longer_than_asked() -> None:
+async def test_acquire_times_out() -> None:
     limiter = ConcurrencyLimiter(1)
     assert limiter.try_acquire()
-    assert not await limiter.wait(asyncio.get_running_loop().time() + 0.01)
+    assert not await limiter.acquire(asyncio.get_running_loop().time() + 0.01)
     assert (limiter.in_flight, limiter.waiting) == (1, 0)
 
 
-@on_a_loop
-async def test_a_higher_limit_lets_in_those_who_wait() -> None:
+async def test_a_higher_limit_admits_waiting_callers() -> None:
     limiter = ConcurrencyLimiter(1)
     assert limiter.try_acquire()
     soon = asyncio.get_running_loop().time() + 5.0
-    waiting = [asyncio.create_task(limiter.wait(soon)) for _ in range(3)]
+    waiting = [asyncio.create_task(limiter.acquire(soon)) for _ in range(3)]
     await asyncio.sleep(0)
     limiter.limit = 3
     limiter.admit_waiting()
@@ -48,15 +44,14 @@ async def test_a_higher_limit_lets_in_those_who_wait() -> None:
     assert limiter.waiting == 0
 
 
-@on_a_loop
-async def test_whatever_happens_none_is_lost_and_none_is_given_twice() -> None:
+async def test_no_permit_is_lost_or_issued_twice() -> None:
     chance = random.Random(7)
     limiter, highest = ConcurrencyLimiter(5), 0
 
     async def visit() -> None:
         nonlocal highest
         until = asyncio.get_running_loop().time() + chance.uniform(0.0, 0.02)
-        if not limiter.try_acquire() and not await limiter.wait(until):
+        if not limiter.try_acquire() and not await limiter.acquire(until):
             return
         highest = max(highest, limiter.in_flight)
         try:
@@ -74,12 +69,11 @@ async def test_whatever_happens_none_is_lost_and_none_is_given_twice() -> None:
     assert (limiter.in_flight, limiter.waiting) == (0, 0)
 
 
-@on_a_loop
-async def test_who_gives_up_in_the_moment_a_place_is_free_only_gives_up() -> None:
+async def test_cancellation_at_the_moment_of_release_returns_the_permit() -> None:
     limiter = ConcurrencyLimiter(1)
     assert limiter.try_acquire()
     soon = asyncio.get_running_loop().time() + 5.0
-    waiting = asyncio.create_task(limiter.wait(soon))
+    waiting = asyncio.create_task(limiter.acquire(soon))
     await asyncio.sleep(0)
     waiting.cancel()
     limiter.release()  # before the one that waits has heard that it is cancelled

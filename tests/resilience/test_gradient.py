@@ -1,9 +1,9 @@
-"""The adaptive limit, driven by a queue whose capacity is known."""
+"""Adaptive concurrency limit, driven by a queue of known capacity."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.resilience.gradient import GradientLimit
+from seawall.resilience.concurrency import GradientLimit
 
 
 def answer(limit: GradientLimit, capacity: int, *, demand: int) -> float:
@@ -14,7 +14,7 @@ def answer(limit: GradientLimit, capacity: int, *, demand: int) -> float:
     return latency
 
 
-def test_a_crowd_that_comes_first_finds_no_limit() -> None:
+def test_it_begins_at_its_maximum() -> None:
     assert GradientLimit(minimum=8, maximum=8_192).limit == 8_192
 
 
@@ -28,7 +28,7 @@ def test_it_finds_the_knee_of_an_upstream_that_slows_down() -> None:
     assert max(latencies[-20_000:]) < 2.1
 
 
-def test_what_was_sent_together_is_one_piece_of_news() -> None:
+def test_calls_sent_together_count_as_one_sample() -> None:
     limit = GradientLimit(minimum=8, maximum=8_192)
     for _ in range(100):
         limit.sample(0.4, in_flight=100)
@@ -37,7 +37,7 @@ def test_what_was_sent_together_is_one_piece_of_news() -> None:
     assert limit.limit > 4_096
 
 
-def test_an_upstream_that_became_slow_for_its_own_reasons_is_learnt_anew() -> None:
+def test_the_baseline_is_learned_anew_when_the_upstream_slows_down() -> None:
     limit = GradientLimit(minimum=8, maximum=1_000)
     for _ in range(100):
         limit.sample(0.2, in_flight=300)
@@ -49,7 +49,7 @@ def test_an_upstream_that_became_slow_for_its_own_reasons_is_learnt_anew() -> No
     assert limit.limit >= 300
 
 
-def test_it_grows_back_when_there_is_room_again() -> None:
+def test_it_grows_back_after_congestion() -> None:
     limit = GradientLimit(minimum=8, maximum=1_000)
     for _ in range(100):
         answer(limit, 500, demand=100)
@@ -61,7 +61,7 @@ def test_it_grows_back_when_there_is_room_again() -> None:
     assert limit.limit > 400
 
 
-def test_what_is_not_used_does_not_grow() -> None:
+def test_an_unused_limit_does_not_grow() -> None:
     limit = GradientLimit(minimum=8, maximum=1_000)
     limit.record_drop(in_flight=100, at=0.0)
     assert limit.limit == 70
@@ -99,14 +99,14 @@ def test_it_stays_within_its_bounds(samples: list[tuple[float, int, bool]]) -> N
         assert 4 <= limit.limit <= 900
 
 
-def test_an_answer_that_is_there_at_once_is_a_latency_too() -> None:
+def test_a_latency_of_zero() -> None:
     limit = GradientLimit(minimum=8, maximum=1_000)
     for latency in (0.0, 0.0, 0.0004, 0.0):  # the event loop's clock may tick in milliseconds
         limit.sample(latency, in_flight=500)
     assert limit.limit == 1_000
 
 
-def test_what_fails_while_next_to_nothing_is_in_flight_is_not_for_our_calls() -> None:
+def test_a_drop_with_few_calls_in_flight_is_ignored() -> None:
     limit = GradientLimit(minimum=8, maximum=5_000)
     limit.record_drop(in_flight=1, at=0.0)
     limit.record_drop(in_flight=8, at=10.0)
@@ -115,8 +115,8 @@ def test_what_fails_while_next_to_nothing_is_in_flight_is_not_for_our_calls() ->
     assert limit.limit == 8
 
 
-def test_beyond_where_it_was_throttled_last_it_rises_fast() -> None:
-    """One call throttled at 100 in flight; what comes after it is served at the usual pace."""
+def test_it_rises_fast_beyond_the_last_throttled_limit() -> None:
+    """One call throttled at 100 in flight; all further ones have the baseline latency."""
     limit = GradientLimit(minimum=8, maximum=5_000)
     for _ in range(100):
         limit.sample(0.3, in_flight=100)

@@ -1,4 +1,4 @@
-"""The running quantile, beside the standard library's."""
+"""Rolling quantile, compared with the standard library's."""
 
 import statistics
 
@@ -29,7 +29,7 @@ def test_it_is_near_the_inclusive_quantile_of_the_standard_library() -> None:
     assert running.value == pytest.approx(expected, abs=1.0)
 
 
-def test_a_few_values_tell_nothing() -> None:
+def test_no_quantile_of_a_few_values() -> None:
     running = RollingQuantile(0.5)
     for value in range(29):
         running.add(float(value))

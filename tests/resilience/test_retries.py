@@ -1,11 +1,12 @@
+"""Retry budget and backoff."""
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.resilience.backoff import full_jitter
-from seawall.resilience.retries import RetryBudget
+from seawall.resilience.retries import RetryBudget, full_jitter
 
 
-def test_spent_and_given_back() -> None:
+def test_spend_and_deposit() -> None:
     budget = RetryBudget(capacity=28.0, refill_per_second=0.0)
     assert budget.spend(14.0, at=0.0)
     assert budget.spend(14.0, at=0.0)
@@ -14,7 +15,7 @@ def test_spent_and_given_back() -> None:
     assert budget.spend(14.0, at=1e9)
 
 
-def test_refilled_by_time_up_to_the_brim() -> None:
+def test_refilled_by_time_up_to_the_capacity() -> None:
     budget = RetryBudget(capacity=10.0, refill_per_second=2.0)
     assert budget.spend(10.0, at=100.0)
     assert budget.tokens(at=102.0) == 4.0
@@ -28,7 +29,7 @@ events = st.lists(
 
 
 @given(events)
-def test_never_more_is_spent_than_there_was(steps: list[tuple[str, float, float]]) -> None:
+def test_never_overdrawn(steps: list[tuple[str, float, float]]) -> None:
     budget = RetryBudget(capacity=50.0, refill_per_second=3.0)
     now = spent = given_back = 0.0
     for what, amount, later in steps:

@@ -1,4 +1,4 @@
-"""Dashboards and alerts ask for what a server really tells."""
+"""Dashboards and alerts query metrics that a server really exports."""
 
 import json
 import re
@@ -43,8 +43,8 @@ def expressions() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, str]]]:
-    """What a server tells after a surge: labels of the samples, by name."""
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, str]]]:
+    """The metrics of a server after a surge: labels of the samples, by name."""
     folder = tmp_path_factory.mktemp("surge")
     script = str(ROOT / "examples/store/conversation.json")
     quick = ("--first-token", "0.01", "--duration", "0.3", "--script", script)
@@ -88,34 +88,34 @@ wait
 """
 
 
-def test_every_metric_exists(told: dict[str, list[dict[str, str]]]) -> None:
+def test_every_metric_exists(exported: dict[str, list[dict[str, str]]]) -> None:
     asked = {name for each in expressions() for name, _ in _SELECTOR.findall(each)}
     asked = {name for name in asked if not name.startswith("seawall_") or "p99" not in name}
-    assert asked - set(told) == set()
+    assert asked - set(exported) == set()
     # Refusals and a price were part of it, else the test would not have seen them.
-    assert {"seawall_turns_refused_total", "seawall_model_cost_total"} <= set(told)
+    assert {"seawall_turns_refused_total", "seawall_model_cost_total"} <= set(exported)
 
 
-def test_every_label_exists(told: dict[str, list[dict[str, str]]]) -> None:
+def test_every_label_exists(exported: dict[str, list[dict[str, str]]]) -> None:
     """Those of the samples, and those that Prometheus adds to what it scrapes."""
     for expression in expressions():
         for name, selector in _SELECTOR.findall(expression):
             for label, operator, value in re.findall(r"(\w+)(=~|!~|!=|=)\"([^\"]*)\"", selector):
                 if label in ("namespace", "service"):
                     continue
-                values = {labels.get(label) for labels in told[name]}
+                values = {labels.get(label) for labels in exported[name]}
                 assert None not in values, (name, label)
                 if operator == "=" and (label, value) != ("outcome", "throttled"):
                     assert value in values, (name, label, value)
         for labels in re.findall(r"by \(([^)]*)\)", expression):
-            known = {key for each in told.values() for found in each for key in found}
+            known = {key for each in exported.values() for found in each for key in found}
             assert set(re.split(r",\s*", labels)) <= known | {"namespace", "service"}, expression
 
 
-def test_what_strangers_send_makes_no_series(told: dict[str, list[dict[str, str]]]) -> None:
-    values = {value for each in told.values() for labels in each for value in labels.values()}
+def test_client_input_creates_no_series(exported: dict[str, list[dict[str, str]]]) -> None:
+    values = {value for each in exported.values() for labels in each for value in labels.values()}
     assert not [value for value in values if "stranger" in value]
-    ours = {name: each for name, each in told.items() if name.startswith("seawall_")}
+    ours = {name: each for name, each in exported.items() if name.startswith("seawall_")}
     assert (
         max(len({tuple(sorted(labels.items())) for labels in each}) for each in ours.values()) < 300
     )

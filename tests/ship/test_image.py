@@ -57,7 +57,7 @@ def open_tools() -> Toolset:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Its root, which nobody may write to."""
+    """Its root, which is read-only."""
     folder = tmp_path_factory.mktemp("image")
     own, root = folder / "own", folder / "root"
     own.mkdir()
@@ -259,8 +259,8 @@ async def test_it_serves_as_a_function(image: Path, model: ServerProcess, tmp_pa
     }
     began = time.perf_counter()
     async with LocalFunction(settings, log=lines.append) as function:
-        told = await function.invoke(json.dumps(event).encode()).whole()
+        answer = await function.invoke(json.dumps(event).encode()).whole()
     assert time.perf_counter() - began < 60
-    assert b"turn.completed" in told, lines
+    assert b"turn.completed" in answer, lines
     metrics = [json.loads(line[line.index("{") :]) for line in lines if '"_aws"' in line]
     assert metrics[0]["Completed"] == 1

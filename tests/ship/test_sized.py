@@ -1,4 +1,4 @@
-"""Plan, ship, values: what is deployed changes with the workload, as the plan says."""
+"""Sizes of deployments follow the plan."""
 
 import io
 import json
@@ -42,10 +42,10 @@ def plan(*flags: str) -> str:
 
 def seawall(*arguments: str) -> str:
     """The command, in this process: it only reads and writes files."""
-    said = io.StringIO()
-    with redirect_stdout(said):
+    output = io.StringIO()
+    with redirect_stdout(output):
         assert main(list(arguments)) == 0
-    return said.getvalue()
+    return output.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def function(plan: Path, out: Path, kind: str, *flags: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("size", WORKLOADS)
-def test_pods_are_as_the_plan_says(plans: dict[str, Path], tmp_path: Path, size: str) -> None:
+def test_pods_are_sized_as_planned(plans: dict[str, Path], tmp_path: Path, size: str) -> None:
     planned = configuration(plans[size], "eks")
     values = eks(plans[size], tmp_path, *CROWD, "--cluster", "shop", "--node-role", "nodes")
     objects = rendered(values)  # so the chart's schema takes them as well
@@ -140,7 +140,7 @@ def test_another_workload_has_other_values(plans: dict[str, Path], tmp_path: Pat
 
 
 @pytest.mark.parametrize("size", WORKLOADS)
-def test_functions_are_as_the_plan_says(plans: dict[str, Path], tmp_path: Path, size: str) -> None:
+def test_functions_are_sized_as_planned(plans: dict[str, Path], tmp_path: Path, size: str) -> None:
     for kind, start in (
         ("lambda", "on-demand"),
         ("lambda-snapstart", "snapstart"),
@@ -166,12 +166,14 @@ def test_functions_are_as_the_plan_says(plans: dict[str, Path], tmp_path: Path, 
     assert int(parameters["MaximumEnvironments"]) >= planned["maximum"]
 
 
-def test_what_is_scheduled_wants_to_know_when(plans: dict[str, Path], tmp_path: Path) -> None:
+def test_a_scheduled_plan_asks_for_the_time_of_the_crowd(
+    plans: dict[str, Path], tmp_path: Path
+) -> None:
     scheduled = configuration(plans["large"], "lambda-provisioned")["schedule"]
     assert scheduled, "an announced crowd is scheduled"
     command = ("ship", "lambda", "--plan", str(plans["large"]), "--out", str(tmp_path), "--json")
-    told = json.loads(seawall(*command, "--kind", "lambda-provisioned"))
-    assert any("--crowd" in note for note in told["notes"])
+    result = json.loads(seawall(*command, "--kind", "lambda-provisioned"))
+    assert any("--crowd" in note for note in result["notes"])
     timed = json.loads(seawall(*command, "--kind", "lambda-provisioned", *CROWD))
     assert not any("--crowd" in note for note in timed["notes"])
     assert timed["sized"]["CrowdTimezone"] == "Europe/Berlin"
@@ -202,13 +204,13 @@ def test_a_schedule_begins_early_and_ends_late() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["", "noon", "25:00", "20:60", "XXX 20:00", "2027-13-01 20:00"])
-def test_a_crowd_that_is_no_time_is_refused(wrong: str) -> None:
+def test_an_invalid_time_of_a_crowd_is_refused(wrong: str) -> None:
     with pytest.raises(ConfigError, match="--crowd"):
         parse_crowd(wrong, "UTC")
 
 
 @pytest.mark.parametrize("wrong", [b"", b"{}", b"[1]", b'{"schema": "seawall.plan/9"}', b"\xff"])
-def test_what_is_no_plan_is_refused(
+def test_a_file_that_is_not_a_plan_is_refused(
     tmp_path: Path, wrong: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "plan.json"

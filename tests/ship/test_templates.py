@@ -85,8 +85,8 @@ def test_sam_validate() -> None:
         )
         for path in FUNCTIONS
     ]
-    said = [each.communicate()[0] for each in started]
-    assert [each.returncode for each in started] == [0, 0], said
+    output = [each.communicate()[0] for each in started]
+    assert [each.returncode for each in started] == [0, 0], output
 
 
 @each_template
@@ -202,7 +202,7 @@ def test_what_is_scheduled_on_managed_instances_is_a_call_of_the_api() -> None:
 
 
 @each_function
-def test_a_dashboard_shows_what_a_function_tells(path: Path) -> None:
+def test_dashboards_show_metrics_that_a_function_writes(path: Path) -> None:
     (dashboard,) = resources(path, "AWS::CloudWatch::Dashboard").values()
     text, _ = dashboard["Properties"]["DashboardBody"]["Fn::Sub"]
     widgets = json.loads(text)["widgets"]

@@ -40,9 +40,9 @@ def test_an_edited_file_is_not_overwritten(
     (tmp_path / name).write_text(edited)
     readme = (tmp_path / "README.md").read_bytes()
     assert ship(planned, tmp_path, platform, "--model-key", "A_KEY") == 2
-    said = capsys.readouterr().err
-    assert name in said
-    assert "--force" in said
+    output = capsys.readouterr().err
+    assert name in output
+    assert "--force" in output
     assert (tmp_path / name).read_text() == edited
     assert (tmp_path / "README.md").read_bytes() == readme, "all of the files, or none"
     assert ship(planned, tmp_path, platform, "--force") == 0
@@ -159,7 +159,7 @@ def test_an_option_without_effect_is_named(
 ) -> None:
     command = ["ship", platform, "--plan", str(planned), "--out", str(tmp_path), "--json"]
     notes = json.loads(seawall(*command, *options))["notes"]
-    words = ("no effect", "makes no", "make no")
+    words = ("no effect", "creates no", "create no")
     assert [each for each in notes if named in each and any(word in each for word in words)]
 
 

@@ -48,13 +48,13 @@ def load_tasks() -> list[Task]:
 
 
 def _customer(actions: list[tuple[str, dict[str, Any], bool]], orders: dict[str, Any]) -> str:
-    """Whom the task is about, where its actions never look the customer up."""
+    """The customer of a task whose actions never look one up."""
     for _, arguments, _ in actions:
         if "user_id" in arguments:
             return str(arguments["user_id"])
         if arguments.get("order_id") in orders:
             return str(orders[arguments["order_id"]]["user_id"])
-    return "nobody"
+    return "unknown"
 
 
 def documents(path: Path) -> dict[tuple[str, str], str]:

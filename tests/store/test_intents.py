@@ -1,4 +1,4 @@
-"""What the example store makes of messages: requests, negations, mentions, and other things."""
+"""Intents of the example store: requests, negations, mentions, and other messages."""
 
 import csv
 import tomllib

@@ -1,4 +1,4 @@
-"""Each rule of the store's policy: what must be refused is, and nothing is changed by it."""
+"""Rules of the store's policy: what must be refused is refused, and changes nothing."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Every retail task through real turns: HTTP, scripted model, agent, tools, records."""
+"""Every retail task as a real turn: HTTP, scripted model, agent, tools, records."""
 
 import json
 import sqlite3
@@ -66,10 +66,12 @@ def test_all_74_tasks(shop: Pair, tasks: list[Task]) -> None:
             answer = client.post(
                 "/v1/turns", json={"text": task.text, "agent": "concierge", "stream": True}
             )
-        told = events(answer.text)
-        assert told[-1]["type"] == "turn.completed", (task.id, told[-1])
+        streamed = events(answer.text)
+        assert streamed[-1]["type"] == "turn.completed", (task.id, streamed[-1])
         outcomes = [
-            (each["name"], not each["failed"]) for each in told if each["type"] == "tool.returned"
+            (each["name"], not each["failed"])
+            for each in streamed
+            if each["type"] == "tool.returned"
         ]
         assert outcomes == [(name, succeeds) for name, _, succeeds in task.actions], task.id
         refused += sum(not succeeds for _, succeeds in outcomes)

@@ -1,4 +1,4 @@
-"""An OTLP/HTTP receiver on loopback, which reads with OpenTelemetry's own generated classes."""
+"""An OTLP/HTTP receiver on loopback, which decodes with OpenTelemetry's generated classes."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
 class Receiver:
-    """What has come. statuses: what to answer with, in this order; 200 after that."""
+    """Received requests. `statuses`: the next answers, in order; 200 after that."""
 
     def __init__(self) -> None:
         self.url = ""

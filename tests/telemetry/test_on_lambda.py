@@ -4,7 +4,6 @@ import hashlib
 import json
 from pathlib import Path
 
-import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from seawall.lab.local_lambda.function import LocalFunction
@@ -12,15 +11,8 @@ from tests.aws_lambda.running import settings_of
 from tests.servers import running_model
 from tests.telemetry.receiver import attributes, receiving
 
-pytestmark = pytest.mark.anyio
 
-
-@pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-async def test_a_trace_has_come_when_the_answer_has(tmp_path: Path) -> None:
+async def test_a_trace_is_delivered_before_the_next_invocation(tmp_path: Path) -> None:
     digest = hashlib.sha256(b"sw_key").hexdigest()
     event = {
         "rawPath": "/v1/turns",
@@ -49,10 +41,10 @@ export_seconds = 600
 """)
         async with LocalFunction(settings_of(str(config)), log=lambda _: None) as function:
             assert b"turn.completed" in await function.invoke(json.dumps(event).encode()).whole()
-            # The next one is asked for only once what this left behind is delivered.
+            # The next invocation is fetched only after delivery.
             assert b"turn.completed" in await function.invoke(json.dumps(event).encode()).whole()
             turns = [span for span in receiver.spans if span.name == "turn"]
-            assert turns, "nothing came between the two"
+            assert turns, "nothing was delivered between the two"
             assert turns[0].kind == Span.SPAN_KIND_SERVER
         resource = attributes(receiver.traces[0].resource_spans[0].resource.attributes)
     assert resource["cloud.platform"] == "aws_lambda"

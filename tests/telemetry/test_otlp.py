@@ -1,6 +1,5 @@
-"""The wire format, read by OpenTelemetry's own generated classes."""
+"""The OTLP encoding, decoded by OpenTelemetry's own generated classes."""
 
-import asyncio
 import math
 import time
 from itertools import pairwise
@@ -43,9 +42,7 @@ def recorded(*names: str) -> tuple[list[RecordedSpan], Recorder]:
 
 
 @given(TEXTS, st.dictionaries(TEXTS, VALUES, max_size=8), st.none() | TEXTS)
-def test_what_is_put_is_what_is_read(
-    name: str, put: dict[str, Attribute], error: str | None
-) -> None:
+def test_attributes_round_trip(name: str, put: dict[str, Attribute], error: str | None) -> None:
     ended: list[RecordedSpan] = []
     span = Recorder(ended.append, sample=1.0, follow=True, content=False).begin(b"").child(name)
     for key, value in put.items():
@@ -67,13 +64,13 @@ def test_what_is_put_is_what_is_read(
     assert (read.status.code == Status.STATUS_CODE_ERROR) is failed
 
 
-def test_half_characters_do_not_break_it() -> None:
+def test_lone_surrogates_are_replaced() -> None:
     ended, _ = recorded("half \ud83d")
     request = ExportTraceServiceRequest.FromString(encode_spans(ended, {}, "1"))
     assert request.resource_spans[0].scope_spans[0].spans[0].name == "half ?"
 
 
-def test_a_text_without_end_is_cut() -> None:
+def test_a_long_text_is_truncated() -> None:
     ended: list[RecordedSpan] = []
     span = Recorder(ended.append, sample=1.0, follow=True, content=True).begin(b"")
     span.put("long", "x" * 10_000_000)
@@ -105,7 +102,7 @@ def test_a_histogram_counts_each_value_once(values: list[float]) -> None:
     assert math.isclose(point.sum, sum(values), rel_tol=1e-9)
 
 
-def test_what_a_stranger_names_does_not_make_series_without_end() -> None:
+def test_the_number_of_series_is_bounded() -> None:
     distribution = Distribution("d", "", "s", (1.0,))
     for number in range(5_000):
         distribution.record(0.5, (("name", str(number)),))
@@ -113,35 +110,27 @@ def test_what_a_stranger_names_does_not_make_series_without_end() -> None:
     assert sum(counted.buckets[0] for counted in distribution.points.values()) == 5_000
 
 
-def test_what_finds_no_room_is_dropped_and_counted() -> None:
-    async def run() -> None:
-        with receiving() as receiver:
-            settings = TelemetrySettings(queued=64)
-            exporter = Exporter(settings, receiver.url, headers={}, resource={}, version="1")
-            ended, _ = recorded(*["span"] * 99)
-            for span in ended:
-                exporter.take(span)
-            assert exporter.dropped == 36
-            await exporter.close()
-            assert len(receiver.spans) == 64
-
-    asyncio.run(run())
+async def test_spans_beyond_the_queue_are_dropped_and_counted() -> None:
+    with receiving() as receiver:
+        settings = TelemetrySettings(queued=64)
+        exporter = Exporter(settings, receiver.url, headers={}, resource={}, version="1")
+        ended, _ = recorded(*["span"] * 99)
+        for span in ended:
+            exporter.take(span)
+        assert exporter.dropped == 36
+        await exporter.close()
+        assert len(receiver.spans) == 64
 
 
-def test_what_is_refused_for_good_is_not_sent_again() -> None:
-    async def run() -> None:
-        with receiving() as receiver:
-            receiver.statuses[:] = [400]
-            exporter = Exporter(
-                TelemetrySettings(), receiver.url, headers={}, resource={}, version="1"
-            )
-            for span in recorded("one")[0]:
-                exporter.take(span)
-            await exporter.flush(5.0)
-            assert exporter.dropped == 2
-            for span in recorded("two")[0]:
-                exporter.take(span)
-            await exporter.close()
-            assert {span.name for span in receiver.spans} == {"turn", "two"}
-
-    asyncio.run(run())
+async def test_a_batch_refused_permanently_is_not_retried() -> None:
+    with receiving() as receiver:
+        receiver.statuses[:] = [400]
+        exporter = Exporter(TelemetrySettings(), receiver.url, headers={}, resource={}, version="1")
+        for span in recorded("one")[0]:
+            exporter.take(span)
+        await exporter.flush(5.0)
+        assert exporter.dropped == 2
+        for span in recorded("two")[0]:
+            exporter.take(span)
+        await exporter.close()
+        assert {span.name for span in receiver.spans} == {"turn", "two"}

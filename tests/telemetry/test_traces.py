@@ -57,7 +57,7 @@ def by_name(spans: list[Span]) -> dict[str, Span]:
 
 
 def trace_of(receiver: Receiver, trace: str) -> list[Span]:
-    """Its spans, once the turn's own is there."""
+    """Wait for the span of the turn; return all spans of the trace."""
 
     def found() -> list[Span]:
         return [span for span in receiver.spans if span.trace_id.hex() == trace]
@@ -73,10 +73,10 @@ def test_a_turn_with_every_stage(server: ServerProcess, receiver: Receiver) -> N
     turn = named["turn"]
     assert turn.parent_span_id.hex() == CALLER
     assert turn.kind == Span.SPAN_KIND_SERVER
-    told = attributes(turn.attributes)
-    assert told["seawall.turn"] == answer["turn"]
-    assert told["gen_ai.conversation.id"] == answer["session"]
-    assert told["seawall.outcome"] == "completed"
+    put = attributes(turn.attributes)
+    assert put["seawall.turn"] == answer["turn"]
+    assert put["gen_ai.conversation.id"] == answer["session"]
+    assert put["seawall.outcome"] == "completed"
 
     ids = {span.span_id: span.name for span in spans}
     parents = {span.name: ids.get(span.parent_span_id, "the caller") for span in spans}
@@ -121,16 +121,16 @@ def test_model_calls_follow_the_conventions(server: ServerProcess, receiver: Rec
     chats = [span for span in spans if span.name == "chat simulated"]
     assert len(chats) == 3
     for chat in chats:
-        told = attributes(chat.attributes)
+        put = attributes(chat.attributes)
         assert chat.kind == Span.SPAN_KIND_CLIENT
-        assert told["gen_ai.operation.name"] == "chat"
-        assert told["gen_ai.provider.name"] == "openai"
-        assert told["gen_ai.request.model"] == "simulated"
-        assert told["gen_ai.request.stream"] is True
-        assert told["server.address"] == "127.0.0.1"
-        assert isinstance(told["server.port"], int)
-        assert isinstance(told["gen_ai.usage.input_tokens"], int)
-        assert told["gen_ai.response.time_to_first_chunk"] > 0.005  # type: ignore[operator]
+        assert put["gen_ai.operation.name"] == "chat"
+        assert put["gen_ai.provider.name"] == "openai"
+        assert put["gen_ai.request.model"] == "simulated"
+        assert put["gen_ai.request.stream"] is True
+        assert put["server.address"] == "127.0.0.1"
+        assert isinstance(put["server.port"], int)
+        assert isinstance(put["gen_ai.usage.input_tokens"], int)
+        assert put["gen_ai.response.time_to_first_chunk"] > 0.005  # type: ignore[operator]
     reasons = [attributes(each.attributes)["gen_ai.response.finish_reasons"] for each in chats]
     assert reasons == [["tool_calls"], ["tool_calls"], ["stop"]]
     tool = by_name(spans)["execute_tool get_order_details"]
@@ -139,7 +139,7 @@ def test_model_calls_follow_the_conventions(server: ServerProcess, receiver: Rec
     assert attributes(agent.attributes)["gen_ai.operation.name"] == "invoke_agent"
 
 
-def test_nothing_that_was_said_leaves(server: ServerProcess, receiver: Receiver) -> None:
+def test_content_is_not_exported_by_default(server: ServerProcess, receiver: Receiver) -> None:
     ask(server, QUESTION)
     trace = "7bf92f3577b34da6a3ce929d0e0e4736"
     ask(server, QUESTION, traceparent=f"00-{trace}-{CALLER}-01")
@@ -155,7 +155,7 @@ def test_nothing_that_was_said_leaves(server: ServerProcess, receiver: Receiver)
     assert resource["deployment.environment.name"] == "test"
 
 
-def test_a_caller_that_does_not_trace_is_not_traced(
+def test_the_sampling_decision_of_the_caller_is_kept(
     server: ServerProcess, receiver: Receiver
 ) -> None:
     quiet = "8bf92f3577b34da6a3ce929d0e0e4736"
@@ -169,7 +169,7 @@ def test_a_caller_that_does_not_trace_is_not_traced(
 @pytest.mark.parametrize(
     "wrong", ["", "00-zz", f"00-{'0' * 32}-{CALLER}-01", f"ff-{TRACE}-{CALLER}-01", "x" * 5_000]
 )
-def test_what_is_no_trace_context_begins_a_trace(
+def test_an_invalid_traceparent_begins_a_new_trace(
     server: ServerProcess, receiver: Receiver, wrong: str
 ) -> None:
     turn = ask(server, "What are your opening hours?", traceparent=wrong).json()["turn"]
@@ -185,7 +185,7 @@ def test_what_is_no_trace_context_begins_a_trace(
     assert mine()[0].parent_span_id == b""
 
 
-def test_a_turn_that_is_refused_says_so(server: ServerProcess, receiver: Receiver) -> None:
+def test_a_refused_turn_has_an_error(server: ServerProcess, receiver: Receiver) -> None:
     trace = "abf92f3577b34da6a3ce929d0e0e4736"
     answer = httpx2.post(
         f"{server.url}/v1/turns",
@@ -215,16 +215,14 @@ def test_metrics_of_model_calls(server: ServerProcess, receiver: Receiver) -> No
             assert point.start_time_unix_nano < point.time_unix_nano
 
 
-def test_nothing_is_lost_to_a_receiver_that_pauses(
-    server: ServerProcess, receiver: Receiver
-) -> None:
+def test_exports_are_retried_after_503(server: ServerProcess, receiver: Receiver) -> None:
     receiver.statuses[:] = [503, 503]
     trace = "bbf92f3577b34da6a3ce929d0e0e4736"
     ask(server, QUESTION, traceparent=f"00-{trace}-{CALLER}-01")
     assert len(trace_of(receiver, trace)) > 8
 
 
-def test_logs_of_a_turn_name_its_trace(receiver: Receiver, tmp_path: Path) -> None:
+def test_log_records_of_a_turn_have_its_trace_id(receiver: Receiver, tmp_path: Path) -> None:
     trace = "cbf92f3577b34da6a3ce929d0e0e4736"
     with receiving() as model, running_model() as unused:
         model.statuses[:] = [400] * 100
@@ -252,8 +250,8 @@ def test_logs_of_a_turn_name_its_trace(receiver: Receiver, tmp_path: Path) -> No
     assert failed.status.code == Status.STATUS_CODE_ERROR
     assert attributes(failed.attributes)["error.type"] == "upstream-refused"
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    told, failure = [line for line in lines if line.get("trace_id") == trace]
-    assert told["level"] == failure["level"] == "WARNING"
+    attempt, failure = [line for line in lines if line.get("trace_id") == trace]
+    assert attempt["level"] == failure["level"] == "WARNING"
     assert failure["code"] == "upstream-refused"
     assert failure["request_id"] == trace
-    assert told["span_id"] == by_name(spans)["attempt default"].span_id.hex()
+    assert attempt["span_id"] == by_name(spans)["attempt default"].span_id.hex()

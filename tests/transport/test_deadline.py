@@ -2,73 +2,58 @@ import asyncio
 
 import pytest
 
-from seawall.timers import TimingWheel
-from seawall.transport.deadline import Deadline
-from tests.loop import on_a_loop
+from seawall.timers import Deadline, TimingWheel
 
 
 def _in(seconds: float) -> Deadline:
     return Deadline(TimingWheel(0.005), asyncio.get_running_loop().time() + seconds)
 
 
-def test_what_takes_too_long_is_cut_short() -> None:
-    async def scenario() -> None:
-        began = asyncio.get_running_loop().time()
-        with pytest.raises(TimeoutError):
-            async with _in(0.05):
-                await asyncio.sleep(5)
-        assert 0.05 <= asyncio.get_running_loop().time() - began < 4
-        assert await asyncio.sleep(0.05, "the task lives on") == "the task lives on"
-
-    asyncio.run(scenario())
+async def test_a_block_is_cancelled_at_its_deadline() -> None:
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(TimeoutError):
+        async with _in(0.05):
+            await asyncio.sleep(5)
+    assert 0.05 <= asyncio.get_running_loop().time() - began < 4
+    assert await asyncio.sleep(0.05, "the task lives on") == "the task lives on"
 
 
-def test_what_is_done_in_time_hears_nothing_of_it() -> None:
-    async def scenario() -> None:
+async def test_a_block_that_ends_in_time_is_not_affected() -> None:
+    async with _in(0.03):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.06)
+    with pytest.raises(KeyError):
         async with _in(0.03):
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.06)
-        with pytest.raises(KeyError):
-            async with _in(0.03):
-                raise KeyError
-
-    asyncio.run(scenario())
+            raise KeyError
 
 
-def test_a_cancellation_from_outside_stays_one() -> None:
-    async def scenario() -> None:
-        async def wait() -> None:
-            async with _in(5):
-                await asyncio.sleep(10)
+async def test_an_external_cancellation_is_not_a_timeout() -> None:
+    async def wait() -> None:
+        async with _in(5):
+            await asyncio.sleep(10)
 
-        task = asyncio.create_task(wait())
-        await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    asyncio.run(scenario())
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
-def test_the_inner_and_the_outer_one() -> None:
-    async def scenario() -> None:
+async def test_nested_deadlines() -> None:
+    with pytest.raises(TimeoutError):
+        async with _in(0.03):
+            try:
+                async with _in(1):
+                    await asyncio.sleep(5)
+            except TimeoutError:
+                pytest.fail("the inner one was not late")
+    async with _in(1):
         with pytest.raises(TimeoutError):
             async with _in(0.03):
-                try:
-                    async with _in(1):
-                        await asyncio.sleep(5)
-                except TimeoutError:
-                    pytest.fail("the inner one was not late")
-        async with _in(1):
-            with pytest.raises(TimeoutError):
-                async with _in(0.03):
-                    await asyncio.sleep(5)
-
-    asyncio.run(scenario())
+                await asyncio.sleep(5)
 
 
-@on_a_loop
-async def test_a_call_that_fails_is_reported_and_the_others_are_made() -> None:
+async def test_a_failing_callback_is_reported_and_the_others_are_called() -> None:
     loop = asyncio.get_running_loop()
     reported: list[object] = []
     loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
@@ -76,7 +61,7 @@ async def test_a_call_that_fails_is_reported_and_the_others_are_made() -> None:
     made: list[int] = []
 
     def fail() -> None:
-        raise ValueError("of whoever set it")
+        raise ValueError("of the callback")
 
     wheel.call_at(loop.time(), lambda: made.append(1))
     wheel.call_at(loop.time(), fail)

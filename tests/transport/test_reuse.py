@@ -1,4 +1,4 @@
-"""When connections are used again, and when not."""
+"""Reuse of connections."""
 
 import asyncio
 from collections.abc import Mapping
@@ -13,22 +13,18 @@ SIZED = Answer(body=b"sized")
 CHUNKED: Mapping[str, str] = {"transfer-encoding": "chunked"}
 
 
-def connections_of(handler: Handler, calls: int = 3, *, replay: bool = True) -> FaultyServer:
-    async def play() -> FaultyServer:
-        async with serving(handler) as server:
-            http = HttpClient()
-            endpoint = Endpoint.parse(server.url)
-            deadline = asyncio.get_running_loop().time() + 20
-            try:
-                for _ in range(calls):
-                    await http.request(
-                        "POST", endpoint, body=b"x", deadline=deadline, replay=replay
-                    )
-            finally:
-                await http.close()
-            return server
-
-    return asyncio.run(play())
+async def requested(handler: Handler, calls: int = 3, *, replay: bool = True) -> FaultyServer:
+    """A server after requests of one client."""
+    async with serving(handler) as server:
+        http = HttpClient()
+        endpoint = Endpoint.parse(server.url)
+        deadline = asyncio.get_running_loop().time() + 20
+        try:
+            for _ in range(calls):
+                await http.request("POST", endpoint, body=b"x", deadline=deadline, replay=replay)
+        finally:
+            await http.close()
+        return server
 
 
 @pytest.mark.parametrize(
@@ -40,93 +36,88 @@ def connections_of(handler: Handler, calls: int = 3, *, replay: bool = True) -> 
         Answer(500, b"failed"),
     ],
 )
-def test_kept_after_a_whole_answer(answer: Answer) -> None:
-    assert connections_of(script(answer)).connections == 1
+async def test_reused_after_a_complete_response(answer: Answer) -> None:
+    assert (await requested(script(answer))).connections == 1
 
 
-def test_kept_after_chunks() -> None:
+async def test_reused_after_a_chunked_response() -> None:
     def handler(_: object) -> Answer:
         return Answer(body=b"5\r\nhello\r\n0\r\n\r\n", headers=CHUNKED, sized=False)
 
-    assert connections_of(handler).connections == 1
+    assert (await requested(handler)).connections == 1
 
 
-def test_closed_where_the_server_says_so() -> None:
+async def test_closed_if_the_server_says_so() -> None:
     answer = Answer(body=b"sized", headers={"connection": "close"})
-    assert connections_of(script(answer)).connections == 3
+    assert (await requested(script(answer))).connections == 3
 
 
-def test_a_request_that_a_closing_connection_swallowed_is_sent_again() -> None:
-    server = connections_of(script(SIZED, DROP, SIZED), calls=2)
+async def test_a_request_on_a_stale_connection_is_replayed() -> None:
+    server = await requested(script(SIZED, DROP, SIZED), calls=2)
     assert (server.connections, len(server.requests)) == (2, 3)
 
 
-def test_not_sent_again_where_that_is_not_wanted() -> None:
+async def test_not_replayed_if_the_caller_forbids_it() -> None:
     with pytest.raises(ConnectionBroken):
-        connections_of(script(SIZED, DROP, SIZED), calls=2, replay=False)
+        await requested(script(SIZED, DROP, SIZED), calls=2, replay=False)
 
 
-def test_a_replay_that_finds_nobody_gives_its_place_back_once() -> None:
-    async def play() -> None:
-        http = HttpClient(max_connections=1)
+async def test_a_failed_replay_frees_its_connection_once() -> None:
+    http = HttpClient(max_connections=1)
+    deadline = asyncio.get_running_loop().time() + 20
+    async with serving(script(SIZED)) as gone:
+        endpoint = Endpoint.parse(gone.url)
+        await http.request("GET", endpoint, deadline=deadline)
+        gone.handler = script(DROP)
+        gone.stop_listening()
+        for _ in range(3):
+            with pytest.raises(ConnectFailed):
+                await http.request("GET", endpoint, deadline=deadline)
+    running = peak = 0
+
+    async def slowly() -> Answer:
+        nonlocal running, peak
+        running += 1
+        peak = max(peak, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        return SIZED
+
+    async with serving(lambda _: slowly(), port=endpoint.origin.port):
+        calls = [http.request("GET", endpoint, deadline=deadline) for _ in range(4)]
+        await asyncio.gather(*calls)
+        assert peak == 1
+        await http.close()
+
+
+async def test_idle_connections_are_closed_without_further_requests() -> None:
+    open_now, all_gone = 0, asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_now
+        open_now += 1
+        try:
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            open_now -= 1
+            if not open_now:
+                all_gone.set()
+        finally:
+            writer.close()
+
+    listening = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        endpoint = Endpoint.parse(f"http://127.0.0.1:{port}/")
+        http = HttpClient(idle_seconds=0.2)
         deadline = asyncio.get_running_loop().time() + 20
-        async with serving(script(SIZED)) as gone:
-            endpoint = Endpoint.parse(gone.url)
-            await http.request("GET", endpoint, deadline=deadline)
-            gone.handler = script(DROP)
-            gone.stop_listening()
-            for _ in range(3):
-                with pytest.raises(ConnectFailed):
-                    await http.request("GET", endpoint, deadline=deadline)
-        running = peak = 0
-
-        async def slowly() -> Answer:
-            nonlocal running, peak
-            running += 1
-            peak = max(peak, running)
-            await asyncio.sleep(0.01)
-            running -= 1
-            return SIZED
-
-        async with serving(lambda _: slowly(), port=endpoint.origin.port):
-            calls = [http.request("GET", endpoint, deadline=deadline) for _ in range(4)]
-            await asyncio.gather(*calls)
-            assert peak == 1
-            await http.close()
-
-    asyncio.run(play())
-
-
-def test_unused_connections_are_closed_though_nobody_comes_for_one() -> None:
-    async def play() -> None:
-        open_now, all_gone = 0, asyncio.Event()
-
-        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            nonlocal open_now
-            open_now += 1
-            try:
-                while await reader.readuntil(b"\r\n\r\n"):
-                    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-            except (asyncio.IncompleteReadError, ConnectionError):
-                open_now -= 1
-                if not open_now:
-                    all_gone.set()
-            finally:
-                writer.close()
-
-        listening = await asyncio.start_server(answer, "127.0.0.1", 0)
-        async with listening:
-            port = listening.sockets[0].getsockname()[1]
-            endpoint = Endpoint.parse(f"http://127.0.0.1:{port}/")
-            http = HttpClient(idle_seconds=0.2)
-            deadline = asyncio.get_running_loop().time() + 20
-            await asyncio.gather(
-                *(http.request("GET", endpoint, deadline=deadline) for _ in range(5))
-            )
-            assert open_now == 5
-            async with asyncio.timeout(10):
-                await all_gone.wait()
-            assert (await http.request("GET", endpoint, deadline=deadline)).status == 200
-            await http.close()
-
-    asyncio.run(play())
+        await asyncio.gather(*(http.request("GET", endpoint, deadline=deadline) for _ in range(5)))
+        assert open_now == 5
+        async with asyncio.timeout(10):
+            await all_gone.wait()
+        all_gone.clear()
+        assert (await http.request("GET", endpoint, deadline=deadline)).status == 200
+        await http.close()
+        async with asyncio.timeout(10):
+            await all_gone.wait()

@@ -30,7 +30,7 @@ def test_the_examples_of_the_standard() -> None:
     assert read(b"data:test\n\ndata: test\n\n") == [(b"message", b"test", b"")] * 2
 
 
-def test_what_is_not_an_event() -> None:
+def test_lines_that_are_not_events() -> None:
     assert read(b"event: x\n\n: comment\n\nretry: 5\n\nid: a\0b\n\nfoo: bar\n\n") == []
     assert read(b"data: never finished\n") == []
     assert read(b"\xef\xbb\xbfdata: a\n\n") == [(b"message", b"a", b"")]
@@ -48,14 +48,14 @@ _line = st.one_of(
     st.lists(st.tuples(_line, st.sampled_from([b"\n", b"\r\n", b"\r"])), max_size=20),
     st.lists(st.integers(0, 200), max_size=10),
 )
-def test_however_it_is_cut(lines: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
+def test_any_split_into_chunks(lines: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
     stream = b"".join(line + end for line, end in lines) + b"data: end\n\n"
     places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     pieces = [stream[start:end] for start, end in pairwise(places)]
     assert read(*pieces) == read(stream) == read(*(bytes([each]) for each in stream))
 
 
-def test_an_event_without_end_is_refused() -> None:
+def test_an_endless_event_is_rejected() -> None:
     parser = SseParser(max_event_bytes=1_000)
     with pytest.raises(ProtocolError):
         for _ in range(2_000):
@@ -66,7 +66,7 @@ def test_an_event_without_end_is_refused() -> None:
             parser.feed(b"x")
 
 
-def test_the_quick_way_says_the_same_as_the_long_one() -> None:
+def test_the_fast_path_gives_the_same_result() -> None:
     parser = SseParser()
     parser.feed(b": warm\n\n")
     assert parser.feed(b"data: a\n\ndata: b\n\n") == [

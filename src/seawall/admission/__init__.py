@@ -1,1 +1,1 @@
-"""Who may enter, who waits, who is refused."""
+"""Admission control: which turns start, wait, or are refused."""

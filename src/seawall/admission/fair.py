@@ -1,15 +1,15 @@
-"""Whose turn is next: places shared fairly among classes, and among the tenants of a class.
+"""Fair queueing: shares slots among priority classes, and among the tenants of a class.
 
 Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996) in the form that serves many at once,
 SFQ(D) (Jin, Chase and Kaur, SIGMETRICS 2004): each tenant has a tag, a virtual time at which its
-next turn may start; the smallest tag is served, and moves on by cost / weight. A tenant that comes
-back starts at the present virtual time, so that nobody saves up. The cost of a turn is the time
-that it holds its place: a typical time is charged at its start, the difference when it ends. So it
-is places that are shared, not starts, and tenants with long answers get no more than others.
+next turn may start; the smallest tag is served, and advances by cost / weight. A tenant that
+returns starts at the present virtual time, so that no tenant saves up. The cost of a turn is the
+time that it occupies its slot: a typical time is charged at its start, the difference at its end.
+So slots are shared, not starts, and tenants with long answers get no more than others.
 
 Classes (high, normal, low, lowest) are shared the same way, with weights 512, 64, 8 and 1 and a
-cost of 1: while a class and the next one wait, eight of nine places go to the higher. A lower class
-is never starved: it gets its share of the places and of the queue, however many others come.
+cost of 1: while a class and the next one wait, eight of nine slots go to the higher. A lower class
+is never starved: it gets its share of the slots and of the queue, however many others arrive.
 """
 
 from collections import OrderedDict
@@ -26,10 +26,14 @@ _tag = attrgetter("tag")
 
 
 class Ticket:
-    """A turn that was let in, from then to its end.
+    """A turn that was admitted, until its end.
 
-    at: when it came, then when it got its place. latest: until when a place is of use to it.
-    charged: seconds that its tenant was charged at its start.
+    Attributes:
+        at: When it arrived, then when it got its slot, in seconds.
+        charged: Seconds that its tenant was charged at its start.
+        flow: The turns of its tenant in its class.
+        latest: Until when a slot is of use to it.
+        active: Whether it has a slot.
     """
 
     __slots__ = ("active", "at", "charged", "flow", "latest")
@@ -57,12 +61,12 @@ class Flow:
 
     @property
     def rank(self) -> int:
-        """Of its class."""
+        """The rank of its class; 0 is the highest."""
         return self.level.rank
 
 
 class _PriorityClass:
-    """A class. backlogged: its flows in which turns wait; weights: the sum of theirs."""
+    """A priority class. backlogged: its flows with waiting turns; weights: their sum."""
 
     __slots__ = (
         "backlogged",
@@ -85,11 +89,11 @@ class _PriorityClass:
         self.weights = 0.0
         self.flows: dict[str, Flow] = {}
         self.backlogged: dict[Flow, None] = {}
-        self.greediest: Flow | None = None  # known, or to be looked for
+        self.greediest: Flow | None = None  # None where it has to be determined
 
 
 class FairQueue:
-    """The turns that wait. Looking for the next one takes time by the tenants that wait."""
+    """The turns that wait. Finding the next one takes time in proportion to the waiting tenants."""
 
     def __init__(self) -> None:
         self._levels = tuple(starmap(_PriorityClass, enumerate(_CLASS_WEIGHTS)))
@@ -97,7 +101,7 @@ class FairQueue:
         self.waiting = 0
 
     def flow(self, tenant: str, weight: float, rank: int) -> Flow:
-        """The tenant's turns in the class; kept while there are any."""
+        """The tenant's turns in a class; kept while there are any."""
         level = self._levels[rank]
         flow = level.flows.get(tenant)
         if flow is None:
@@ -109,7 +113,7 @@ class FairQueue:
         return self._levels[rank].waiting
 
     def charge(self, ticket: Ticket, seconds: float) -> None:
-        """The ticket gets a place; its tenant is charged so many seconds."""
+        """The ticket gets a slot; its tenant is charged so many seconds."""
         flow = ticket.flow
         level = flow.level
         if not level.waiting:
@@ -125,16 +129,16 @@ class FairQueue:
         ticket.active = True
 
     def finish(self, ticket: Ticket, seconds: float) -> None:
-        """The ticket's place was held for so many seconds."""
+        """The ticket's slot was occupied for so many seconds."""
         flow = ticket.flow
         flow.active -= 1
         flow.tag += (seconds - ticket.charged) / flow.weight
         self.forget(flow)
 
     def forget(self, flow: Flow) -> None:
-        """Forget a tenant that has no turns here, once it is owed and owes nothing.
+        """Forget a tenant without turns, once its tag is not ahead of the others'.
 
-        What it owes is forgiven where there are a great many: memory comes first.
+        With a great many tenants it is forgotten in any case, to bound memory.
         """
         level = flow.level
         if flow.active or flow.waiting:
@@ -160,7 +164,7 @@ class FairQueue:
             level.greediest = flow
 
     def next(self) -> Ticket | None:
-        """The ticket whose turn it is, still waiting; None where nobody waits."""
+        """The ticket that is next, still waiting; None if none waits."""
         if not self.waiting:
             return None
         level = min((each for each in self._levels if each.waiting), key=_tag)
@@ -180,7 +184,7 @@ class FairQueue:
             level.weights = level.weights - flow.weight if level.backlogged else 0.0
 
     def ahead(self, tenant: str, weight: float, rank: int) -> float:
-        """How many places are given away until a newcomer of the tenant gets one, about."""
+        """About how many slots are granted until a new turn of the tenant gets one."""
         level = self._levels[rank]
         flow = level.flows.get(tenant)
         own = len(flow.waiting) if flow is not None else 0
@@ -191,15 +195,15 @@ class FairQueue:
 
     @property
     def displacement_impossible(self) -> bool:
-        """Whether no newcomer, whoever it is, could push anybody out: nobody has two waiting."""
+        """Whether no new turn could displace another: no tenant has two waiting."""
         levels = [each for each in self._levels if each.waiting]
         return self.waiting <= 1 or (len(levels) == 1 and len(_greediest(levels[0]).waiting) <= 1)
 
     def displaced_by(self, tenant: str, weight: float, rank: int) -> Ticket | None:
-        """Whom a newcomer of the tenant may push out: the newest of the greediest.
+        """The waiting ticket that a new turn of the tenant may displace, if any.
 
-        That is a tenant, or another class, which has more of the queue than its share even after
-        it has lost one and the newcomer's has won one.
+        It is the newest of the tenant, or of another class, that has more of the queue than its
+        share even after it has lost one turn and the other has gained one.
         """
         level = self._levels[rank]
         worst = max(self._levels, key=_crowding)

@@ -1,7 +1,8 @@
-"""The gate that turns pass: the admission queue with real tasks waiting in it."""
+"""Admission gate: bounds the turns in flight in this process; tasks wait in its queue."""
 
 import asyncio
 import logging
+import os
 import random
 import time
 from collections.abc import Callable, Generator
@@ -9,27 +10,38 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from seawall.admission.fair import CLASSES, Ticket
-from seawall.admission.limit import AdaptiveLimit
-from seawall.admission.pacer import StartPacer
+from seawall.admission.limit import AdaptiveLimit, StartPacer
+from seawall.admission.memory import memory_bound, resident_bytes
 from seawall.admission.queue import AdmissionQueue, Reason, Refusal
 from seawall.admission.settings import AdmissionSettings
 from seawall.errors import Overloaded
-from seawall.timers import TimingWheel
-from seawall.transport.deadline import Deadline
+from seawall.timers import Deadline, TimingWheel
 
-__all__ = ["OVERLOADED_DETAIL", "AdmissionGate"]
+__all__ = ["OVERLOADED_DETAIL", "AdmissionGate", "open_gate", "sample_load"]
 
 OVERLOADED_DETAIL = "There is no room for another turn now; nothing was done for this one."
 _TICK_SECONDS = 0.05
 _LOG_SECONDS = 1.0
+_SAMPLE_SECONDS = 0.1
 
 _log = logging.getLogger("seawall.admission")
 
 
 class AdmissionGate:
-    """Bounds the turns in flight in this process. memory_bound: bytes for it; 0 for unknown."""
+    """Admission control for the turns of this process.
+
+    Attributes:
+        settings: The configuration.
+        refused: The number of refused turns, by reason.
+    """
 
     def __init__(self, settings: AdmissionSettings, *, memory_bound: int = 0) -> None:
+        """Create a gate without turns.
+
+        Args:
+            settings: The configuration.
+            memory_bound: Bytes that the process may use; 0 if that is not known.
+        """
         self.settings = settings
         self._queue = AdmissionQueue(settings)
         self._limit = AdaptiveLimit(settings, memory_bound=memory_bound)
@@ -45,45 +57,51 @@ class AdmissionGate:
 
     @property
     def in_flight(self) -> int:
-        """Turns that run."""
+        """Turns that have a slot."""
         return self._queue.in_flight
 
     @property
     def limit(self) -> int:
-        """Turns that may run."""
+        """Turns that may have a slot."""
         return self._queue.limit
 
     @property
     def lag(self) -> float:
-        """Seconds that the event loop is late, smoothed; 0 where nobody samples it."""
+        """Smoothed lateness of the event loop, in seconds; 0 without `sample_load`."""
         return self._limit.lag
 
     @property
     def queued(self) -> int:
-        """Turns that wait."""
+        """Turns that wait in the queue."""
         return self._queue.queued
 
     @property
     def queued_by_priority(self) -> dict[str, int]:
-        """Turns that wait, by class."""
+        """Turns that wait in the queue, by priority class."""
         return {name: self._queue.queued_in(rank) for rank, name in enumerate(CLASSES)}
 
     @property
     def behind(self) -> bool:
-        """Whether turns wait for the processor: they have room, but may not begin yet."""
+        """Whether turns wait for the event loop only, while slots are free."""
         return self._queue.behind
 
     @property
     def busy(self) -> bool:
-        """Whether a newcomer could not be given a place at once."""
+        """Whether a new turn would have to wait for a slot."""
         return self._queue.busy
 
     def refusal(self, claimed: Callable[[], str | None]) -> float | None:
-        """Seconds to come back after, where a turn that comes now would be refused; else None.
+        """Pre-admission check: whether a turn that arrives now would be refused.
 
-        To be asked before any work. It is counted as a refusal. claimed: the tenant that the
-        credential claims, which nobody has verified: it only decides whether verifying is worth
-        it, so a lie gains its teller one verification. Asked for only where it matters.
+        To be called before any work is done for the turn. A refusal is counted.
+
+        Args:
+            claimed: Returns the tenant that the credential claims, unverified; None if there is
+                none. It only decides whether verification is worth its cost, so a false claim
+                gains one verification. Called only if it matters.
+
+        Returns:
+            The value of `Retry-After`, in seconds; None if the turn would not be refused.
         """
         if not self._queue.busy:
             return None
@@ -95,30 +113,36 @@ class AdmissionGate:
         return None if refusal is None else self._count(refusal)
 
     def check(self, claimed: Callable[[], str | None] = lambda: None) -> None:
-        """Refuse at once, before any work, whom `refusal` refuses.
+        """Raise if `refusal` refuses.
+
+        Args:
+            claimed: As for `refusal`.
 
         Raises:
-            Overloaded: there is no room.
+            Overloaded: There is no room.
         """
         if (seconds := self.refusal(claimed)) is not None:
             raise Overloaded(OVERLOADED_DETAIL, retry_after=seconds)
 
     def slot(self, tenant: str, *, background: bool, deadline: float) -> "_Slot":
-        """An async context: holds a place for a verified tenant's turn while the block runs.
+        """A slot for one turn: an async context manager, entered when the turn is admitted.
 
-        deadline: seconds on the event loop's clock.
+        Args:
+            tenant: The verified tenant.
+            background: Whether the turn runs in the background, one priority class lower.
+            deadline: The turn's deadline, in seconds on the event loop's clock.
 
         Raises:
-            Overloaded: there is no room, or none in time.
+            Overloaded: There is no slot, or none in time.
         """
         return _Slot(self, tenant, background, deadline)
 
     @contextmanager
     def awaiting_identity(self) -> Generator[None, None, None]:
-        """Around the wait for an identity provider, which comes before a place: bounds it.
+        """Bound the turns that wait for an identity provider, before they have a slot.
 
         Raises:
-            Overloaded: as many wait already as may run and wait together.
+            Overloaded: As many wait already as may run and wait together.
         """
         if self._awaiting_identity >= self.settings.in_flight + self.settings.queued:
             raise self._overloaded(Refusal("full", 1.0))
@@ -129,7 +153,7 @@ class AdmissionGate:
             self._awaiting_identity -= 1
 
     def sample(self, *, at: float, lag: float, memory: int) -> None:
-        """Take a measurement and adapt the limit. See `AdaptiveLimit.sample`."""
+        """Adapt the limit to a measurement; see `AdaptiveLimit.sample`."""
         queue = self._queue
         queue.limit = self._limit.sample(
             at=at,
@@ -143,7 +167,7 @@ class AdmissionGate:
         self._advance(at)
 
     async def admit(self, tenant: str, background: bool, deadline: float) -> Ticket:
-        """Get a place; see `slot`."""
+        """Wait for a slot; see `slot`."""
         at = asyncio.get_running_loop().time()
         self._queue.rate = self._pacer.rate(at=time.monotonic())
         ticket, displaced = self._queue.admit(
@@ -159,21 +183,21 @@ class AdmissionGate:
         return ticket
 
     def release(self, ticket: Ticket, *, succeeded: bool) -> None:
-        """Give a place back; `succeeded` when the turn was answered."""
+        """Release a slot; `succeeded` if the turn was answered."""
         at = asyncio.get_running_loop().time()
         self._queue.release(ticket, at=at, succeeded=succeeded)
         if self._queue.queued:
             self._advance(at)
 
     def _start_pass(self) -> None:
-        """To be called after a turn may have begun: the pass of the event loop counts from then."""
+        """Start to time a pass of the event loop, if a turn has started in it."""
         if not self._in_pass and self._queue.allowance < self._allowed:
             self._in_pass = True
             self._pass_started_at = time.monotonic()
             asyncio.get_running_loop().call_soon(self._end_pass)
 
     def _end_pass(self) -> None:
-        """The event loop has come round: let in as many as may begin during its next pass."""
+        """Account for a pass of the event loop, and start the turns of the next one."""
         queue, pacing = self._queue, self._pacer
         now = time.monotonic()
         pacing.record_pass(
@@ -197,7 +221,7 @@ class AdmissionGate:
             if self._queue.is_waiting(ticket):
                 self._queue.abandon(ticket, at=loop.time())
             elif waiter.done() and not waiter.cancelled() and waiter.result() is None:
-                # The place came in the very moment of giving up: pass it on.
+                # The slot was granted at the same moment: pass it on.
                 self._queue.forfeit(ticket)
             self._advance(loop.time())
             if isinstance(error, TimeoutError):
@@ -209,7 +233,7 @@ class AdmissionGate:
             raise self._overloaded(refusal)
 
     def _advance(self, at: float) -> None:
-        """Tell those who wait what has become of them."""
+        """Notify the waiting turns that have been admitted or refused."""
         while (decided := self._queue.next(at=at)) is not None:
             ticket, refusal = decided
             if not self._notify(ticket, refusal) and refusal is None:
@@ -217,7 +241,7 @@ class AdmissionGate:
         self._start_pass()
 
     def _notify(self, ticket: Ticket, refusal: Refusal | None) -> bool:
-        """Whether somebody is there to hear it."""
+        """Wake a waiting turn; whether it is still waiting."""
         waiter = self._waiters[ticket]
         if waiter.done():
             return False
@@ -228,7 +252,7 @@ class AdmissionGate:
         return Overloaded(OVERLOADED_DETAIL, retry_after=self._count(refusal))
 
     def _count(self, refusal: Refusal) -> float:
-        """Count it; when to come back: spread, so that not all do in the same moment."""
+        """Count a refusal; when to retry, in seconds, with jitter."""
         self.refused[refusal.reason] += 1
         self._unlogged += 1
         if self._unlogged == 1:
@@ -236,10 +260,10 @@ class AdmissionGate:
         return round(refusal.retry_after * (1.0 + random.random()), 1)  # noqa: S311 - no secret
 
     def _log_refused(self) -> None:
-        """One line for all that were refused within a second."""
+        """Log one line for all refusals of a second."""
         refused, self._unlogged = self._unlogged, 0
         _log.warning(
-            "turns refused by admission: %d; %d run, of %d that may, and %d wait",
+            "admission refused %d turns; in flight: %d, limit: %d, queued: %d",
             refused,
             self.in_flight,
             self.limit,
@@ -248,7 +272,7 @@ class AdmissionGate:
 
 
 class _Slot:
-    """See `AdmissionGate.slot`. A class, because `contextlib` would cost every turn three times as much."""
+    """See `AdmissionGate.slot`; a class, because `contextlib` would cost three times as much."""
 
     __slots__ = ("_background", "_deadline", "_gate", "_tenant", "_ticket")
 
@@ -268,3 +292,29 @@ class _Slot:
         traceback: TracebackType | None,
     ) -> None:
         self._gate.release(self._ticket, succeeded=kind is None)
+
+
+def open_gate(settings: AdmissionSettings, *, processes: int) -> AdmissionGate:
+    """Create the gate of one process.
+
+    Args:
+        settings: The configuration.
+        processes: Processes that share the machine's memory equally; 0 for one a processor.
+    """
+    bound = settings.memory_mb << 20
+    if not bound:
+        bound = memory_bound() // (processes or len(os.sched_getaffinity(0)))
+    return AdmissionGate(settings, memory_bound=bound)
+
+
+async def sample_load(gate: AdmissionGate) -> None:
+    """Measure event loop lag and memory ten times a second, until cancelled.
+
+    Without it, the limit does not adapt.
+    """
+    clock = asyncio.get_running_loop().time
+    while True:
+        due = clock() + _SAMPLE_SECONDS
+        await asyncio.sleep(_SAMPLE_SECONDS)
+        now = clock()
+        gate.sample(at=now, lag=max(0.0, now - due), memory=resident_bytes())

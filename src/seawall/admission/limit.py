@@ -1,10 +1,10 @@
-"""How many turns may be in flight: found out from how late the event loop is, and from memory."""
+"""Adaptive limits: how many turns may be in flight, and how many may start at a time."""
 
 import math
 
 from seawall.admission.settings import AdmissionSettings
 
-__all__ = ["AdaptiveLimit"]
+__all__ = ["AdaptiveLimit", "StartPacer"]
 
 _SMOOTHING_SECONDS = 1.0
 _LONGEST_STEP = 0.25  # a sample counts for no more, however long the pause before it was
@@ -18,6 +18,13 @@ _RECOVERY = 1.1
 _MEMORY_GROWS = 0.8  # shares of the bound: from here on the limit no longer grows
 _MEMORY_SHRINKS = 0.9
 _MEMORY_STEP = 0.01
+# Of the start pacer.
+_FIRST_ALLOWANCE = 8
+_MAX_ALLOWANCE = 64
+_SHORTEST_PASS = 1e-5
+_LONGEST_PASS = 0.25  # a pass counts for no more: a suspended process is no measurement
+_KNOWN_AFTER_SECONDS = 3.0
+_FORGET_SECONDS = 5.0
 
 
 class AdaptiveLimit:
@@ -27,22 +34,22 @@ class AdaptiveLimit:
     latency, and what grows without bound once the processor is the bottleneck. As in CoDel
     (Nichols and Jacobson, ACM Queue 10(5), 2012; RFC 8289) only lag that *stands* counts: the
     smoothed lag must have been above its target for 5 seconds without a break, then again for
-    one more second before each further step. A burst of opening work, a long callback, a pause
-    of the collector pass; what arrives faster than it can be done does not.
+    one more second before each further step. A burst of opening work, a long callback, or a pause
+    of the garbage collector passes; lag from arrivals beyond the capacity does not.
 
     A step takes 15 % off what is *in flight* (Netflix's concurrency-limits does so in
-    Gradient2, https://github.com/Netflix/concurrency-limits): an optimistic limit comes down to
-    the truth in one step. No step is taken while more are in flight than the last one allowed,
+    Gradient2, https://github.com/Netflix/concurrency-limits): an optimistic limit reaches a
+    realistic one in one step. No step is taken while more are in flight than the last one allowed,
     since it has not had its effect, nor while no turns begin, since then it could have none, nor
     while no more than the floor are in flight, since then the lag is not for their number.
 
     The limit grows by its square root each second (Gradient2's allowance for a queue) while it
-    is used and lag is within its target. Where it is not used nothing can be learned; then what
-    was learned is forgotten after 20 quiet seconds, by 10 % a second, so that the next crowd
-    meets the same server as the first one did.
+    is used and lag is within its target. While it is not used nothing can be learned; after 20
+    quiet seconds it returns to the configured value, by 10 % a second, so that the next burst
+    finds the same server as the first one did.
 
-    Memory has no patience: from 90 % of its bound on, each further percent is a step. It must
-    have grown, because an allocator that keeps what it had is full and well.
+    Memory is acted on at once: from 90 % of its bound on, each further percent is a step. It must
+    have grown, because an allocator that keeps freed memory is healthy.
 
     Pure: times and samples are arguments; all times in seconds on one monotonic clock.
     """
@@ -67,17 +74,24 @@ class AdaptiveLimit:
 
     @property
     def lag(self) -> float:
-        """Seconds that the event loop is late, smoothed."""
+        """Smoothed lateness of the event loop, in seconds."""
         return self._lag
 
     def sample(
         self, *, at: float, lag: float, memory: int, in_flight: int, peak: int, started: int
     ) -> int:
-        """Take a measurement, a few times a second; the limit from now on.
+        """Adapt to a measurement, to be taken a few times a second.
 
-        lag: seconds that a timer was late. memory: bytes that the process has; 0 for unknown.
-        in_flight: turns that hold a place now; most: at the most since the last sample.
-        began: turns that were given a place since.
+        Args:
+            at: Now, in seconds.
+            lag: Seconds that a timer was late.
+            memory: Bytes of memory of the process; 0 if not known.
+            in_flight: Turns that have a slot now.
+            peak: The most turns that had a slot since the last sample.
+            started: Turns that got a slot since the last sample.
+
+        Returns:
+            The limit from now on.
         """
         step = 0.0 if self._sampled_at is None else max(0.0, at - self._sampled_at)
         self._sampled_at = at
@@ -105,7 +119,7 @@ class AdaptiveLimit:
         self._lag += (min(lag, _LARGEST_LATENESS * self._target) - self._lag) * counts
 
     def _is_late(self, at: float) -> bool:
-        """Whether lag has been standing for long enough."""
+        """Whether lag has been above its target for long enough."""
         if self._lag <= self._target:
             self._late_since = None
             return False
@@ -137,3 +151,63 @@ class AdaptiveLimit:
         elif at - self._unused_since >= _QUIET_SECONDS:
             self._limit *= _RECOVERY**step
         self._limit = min(self._limit, float(self._ceiling))
+
+
+class StartPacer:
+    """Paces the start of turns: how many may start during one pass of the event loop.
+
+    A turn's opening is most of its work. If more turns start than the processor can open, every
+    pass of the loop continues all of them and takes seconds, and a new arrival waits as long for a
+    mere refusal. So a pass that took longer than its target halves the number, and one that did
+    not adds one (Chiu and Jain, Computer Networks 17, 1989). This never leaves the loop idle:
+    while turns wait, one pass follows the other.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """Start with a small number.
+
+        Args:
+            seconds: The target duration of a pass.
+        """
+        self._seconds = seconds
+        self._allowance = _FIRST_ALLOWANCE
+        self._rate = 0.0
+        self._limited_seconds = 0.0
+        self._limited_at = 0.0
+
+    @property
+    def allowance(self) -> int:
+        """Turns that may start during the next pass."""
+        return self._allowance
+
+    def rate(self, *, at: float) -> float:
+        """Smoothed rate of turns that start while others wait, per second; 0 if not known.
+
+        It is not known in the first seconds, in which a burst arrives, nor some seconds after
+        turns last had to wait. `at` is now, as for `record_pass`.
+        """
+        known = self._limited_seconds >= _KNOWN_AFTER_SECONDS
+        return self._rate if known and at - self._limited_at <= _FORGET_SECONDS else 0.0
+
+    def record_pass(self, took: float, *, started: float, limited: bool, at: float) -> None:
+        """Account for a pass of the event loop.
+
+        Args:
+            took: How long it took, in seconds.
+            started: Turns that started in it.
+            limited: Whether more turns would have started.
+            at: Now, in seconds on any monotonic clock.
+        """
+        if took > self._seconds:
+            self._allowance = max(1, self._allowance // 2)
+        else:
+            self._allowance = min(_MAX_ALLOWANCE, self._allowance + 1)
+        if limited:
+            if at - took - self._limited_at > _FORGET_SECONDS:
+                self._rate = self._limited_seconds = 0.0
+            self._limited_at = at
+            took = max(took, _SHORTEST_PASS)
+            weight = min(took, _LONGEST_PASS)
+            self._limited_seconds += weight
+            counts = 1.0 - math.exp(-weight / _SMOOTHING_SECONDS)
+            self._rate += (started / took - self._rate) * counts

@@ -1,4 +1,4 @@
-"""What memory a process has, and may have."""
+"""Memory that the process uses, and that it may use (cgroup or machine)."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ _STATM = Path("/proc/self/statm")
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process; 0 where Linux's /proc is not there to tell."""
+    """Resident memory of this process; 0 without Linux's /proc."""
     try:
         return int(_STATM.read_bytes().split()[1]) * _PAGE_BYTES
     except OSError:
@@ -20,11 +20,12 @@ def resident_bytes() -> int:
 def memory_bound(root: Path = Path("/")) -> int:
     """Bytes that the cgroup of this process allows, or else the machine has; 0 if not known.
 
-    Version 2 says so in `memory.max`, version 1 in `memory.limit_in_bytes`; what a group further
-    up allows also counts (docs.kernel.org/admin-guide/cgroup-v2.html). A container may see its
-    own group as the root, whatever path it is told.
+    Version 2 has `memory.max`, version 1 `memory.limit_in_bytes`; the limits of parent groups
+    count as well (docs.kernel.org/admin-guide/cgroup-v2.html). A container may see its own group
+    as the root, whatever path /proc shows.
 
-    root: of the file system.
+    Args:
+        root: Root of the file system.
     """
     try:
         groups = (root / "proc/self/cgroup").read_text(encoding="ascii").splitlines()

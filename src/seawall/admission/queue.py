@@ -1,27 +1,32 @@
-"""Who runs, who waits, who is refused: decisions only, without sockets, tasks or clocks."""
+"""Admission queue: decides which turns start, wait or are refused. Pure; time is passed in."""
 
 import math
+from collections import deque
 from typing import Literal
 
 from msgspec import Struct
 
 from seawall.admission.fair import CLASSES, FairQueue, Ticket
 from seawall.admission.settings import AdmissionSettings, TenantSettings
-from seawall.admission.typical import RecentMedian
 
-__all__ = ["AdmissionQueue", "Reason", "Refusal"]
+__all__ = ["AdmissionQueue", "Reason", "RecentMedian", "Refusal"]
 
 Reason = Literal["full", "late", "waited", "displaced"]
 _DEFAULT = TenantSettings()
-_LATEST_RETURN = 60.0  # seconds: what is expected in the first rush is soon out of date
+_MAX_RETRY_SECONDS = 60.0  # an estimate made in the first rush is soon out of date
 _LOOP_SECONDS = 1.0
+_WINDOW = 127
+_UPDATE_EVERY = 16
+_FORGET_SECONDS = 30.0
 
 
 class Refusal(Struct, frozen=True):
-    """There is no room. `retry_after` is the expected wait for a place, 1 to 60 seconds.
+    """A turn was refused.
 
-    reason: "full", no room even to wait; "late", not to be done by its deadline any more;
-    "waited", in vain; "displaced", by a tenant that had less than its share of the queue.
+    Attributes:
+        reason: "full", no room even to wait; "late", it cannot be done by its deadline; "waited",
+            no slot in time; "displaced", by a tenant with less than its share of the queue.
+        retry_after: The expected wait for a slot, 1 to 60 seconds.
     """
 
     reason: Reason
@@ -29,27 +34,31 @@ class Refusal(Struct, frozen=True):
 
 
 class AdmissionQueue:
-    """A bounded queue that serves those who can still make it, fairly (see `fair`).
+    """A bounded, deadline-aware queue that shares slots fairly among tenants (see `fair`).
 
-    A turn whose time left is less than a typical turn of its class takes is refused at once, or
-    taken from the queue, rather than started in vain. So is one whose expected wait is longer
-    than it may wait, and that depends on the queue: a queue that was empty within half of
-    `wait_seconds` holds a burst, which it can serve; one that has been standing for longer only
-    adds its length to everybody's latency, and turns may then wait `overload_wait_seconds` only.
-    That is the controlled delay of Maurer, Fail at Scale, ACM Queue 13(8), 2015, after CoDel.
-    Its companion there, last in first out, is left out: with waits that short it has nothing to
-    win, and whoever had waited longest would be refused after all.
+    A turn whose remaining time is less than a typical turn of its class takes is refused, or taken
+    from the queue, instead of being started in vain. So is a turn whose expected wait is longer
+    than it may wait. That limit depends on the queue: a queue that was empty within the last half
+    of `wait_seconds` holds a burst, which it can serve; one that has been standing for longer only
+    adds latency, and turns may then wait for `overload_wait_seconds` only. That is the controlled
+    delay of Maurer, Fail at Scale, ACM Queue 13(8), 2015, after CoDel. Its companion there, last
+    in first out, is left out: with waits that short it gains nothing, and would refuse the turns
+    that have waited longest.
 
-    There are two things to wait for: a place, and the event loop (see `pacing`). Where places are
-    free, as many turns may wait for the loop alone beyond `queued`, each for a second at least:
-    `wait_seconds` of 0 means that nobody waits for a place, not that a burst finds none.
+    A turn waits for two things: a slot, and the event loop (see `StartPacer`). If slots are free,
+    as many turns may wait for the loop alone beyond `queued`, each for at least a second:
+    `wait_seconds` of 0 means that no turn waits for a slot, not that a burst is refused.
 
-    Every ticket ends exactly once: by `release` or `forfeit` when it got a place, by `next` when that
-    came too late, by `abandon`, or as the one whom `admit` pushes out.
+    Every ticket ends exactly once: by `release` or `forfeit` if it got a slot, by `next` if that
+    came too late, by `abandon`, or when `admit` displaces it.
 
-    limit: turns that may be in flight; allowance: how many may begin until it is set anew; rate:
-    about how many a second begin so while others wait, 0 for unknown. Changed from outside, as
-    are the marks most, the most that were in flight, and began, how many got a place.
+    Attributes:
+        limit: Turns that may be in flight. Set from outside.
+        allowance: Turns that may start until it is set again. Set from outside.
+        rate: Turns that start in a second while others wait; 0 if unknown. Set from outside.
+        in_flight: Turns that have a slot.
+        peak: The most turns in flight since it was reset from outside.
+        started: Turns that got a slot since it was reset from outside.
     """
 
     def __init__(self, settings: AdmissionSettings) -> None:
@@ -61,8 +70,8 @@ class AdmissionQueue:
         self._default = (_DEFAULT.weight, CLASSES.index(_DEFAULT.priority))
         self._fair = FairQueue()
         self._medians = tuple(RecentMedian() for _ in CLASSES)
-        self._slot_seconds = 0.0  # moving average of how long a turn holds its place
-        self._empty_at = 0.0  # when nobody waited last
+        self._slot_seconds = 0.0  # moving average of the time that a turn occupies a slot
+        self._empty_at = 0.0  # when the queue was last empty
         self.limit = settings.in_flight
         self.allowance = math.inf
         self.rate = 0.0
@@ -72,26 +81,26 @@ class AdmissionQueue:
 
     @property
     def queued(self) -> int:
-        """Turns that wait for a place."""
+        """Turns that wait for a slot."""
         return self._fair.waiting
 
     def queued_in(self, rank: int) -> int:
-        """Those of a class."""
+        """Turns of a class that wait for a slot."""
         return self._fair.waiting_in(rank)
 
     @property
     def busy(self) -> bool:
-        """Whether a newcomer could not be given a place at once."""
+        """Whether a new turn would have to wait."""
         return self._blocked or self._fair.waiting > 0
 
     @property
     def behind(self) -> bool:
-        """Whether turns wait only because too many would begin at once."""
+        """Whether turns wait only because too many would start at once."""
         return self._fair.waiting > 0 and self.in_flight < self.limit
 
     @property
     def _full(self) -> bool:
-        """Whether nobody more may wait. Whoever has a place waiting for it is not counted."""
+        """Whether no more turns may wait. Those for which there is a slot are not counted."""
         return self._fair.waiting >= self._settings.queued + max(0, self.limit - self.in_flight)
 
     @property
@@ -99,7 +108,7 @@ class AdmissionQueue:
         return self.in_flight >= self.limit or self.allowance <= 0
 
     def refusal_for_all(self) -> Refusal | None:
-        """The refusal of everybody, where nobody could get in, whoever it is."""
+        """The refusal of every turn, if none could be admitted, whatever its tenant."""
         if self._full and self._fair.displacement_impossible and self.busy:
             return self._refuse("full")
         return None
@@ -107,7 +116,11 @@ class AdmissionQueue:
     def refusal(self, tenant: str | None, *, at: float) -> Refusal | None:
         """The refusal that an interactive turn without a deadline would get now, if any.
 
-        tenant: None for somebody of whom nothing is known. Nothing is kept of the question.
+        Changes nothing.
+
+        Args:
+            tenant: The tenant; None if it is not known.
+            at: Now, in seconds.
         """
         if not self.busy:
             return None
@@ -118,9 +131,17 @@ class AdmissionQueue:
     def admit(
         self, tenant: str, *, background: bool, at: float, deadline: float
     ) -> tuple[Ticket | Refusal, Ticket | None]:
-        """Decide on an arrival; its ticket runs or waits. The second is the one it pushes out.
+        """Decide on an arriving turn.
 
-        at, deadline: seconds on one monotonic clock.
+        Args:
+            tenant: Its tenant.
+            background: Whether it runs in the background, one class lower.
+            at: Now, in seconds.
+            deadline: Its deadline, on the same clock.
+
+        Returns:
+            A ticket that is active or waits, or a refusal; and the waiting ticket that is
+            displaced, if any.
         """
         weight, rank = self._tenants.get(tenant, self._default)
         rank += background
@@ -147,7 +168,7 @@ class AdmissionQueue:
         return ticket, displaced
 
     def next(self, *, at: float) -> tuple[Ticket, Refusal | None] | None:
-        """The next to be told, as long as there are: it has a place, or came too late for one."""
+        """The next ticket that got a slot, or that waited too long, with its refusal."""
         ticket = self._fair.next()
         if ticket is None:
             return None
@@ -163,7 +184,7 @@ class AdmissionQueue:
         return ticket, None
 
     def release(self, ticket: Ticket, *, at: float, succeeded: bool) -> None:
-        """A turn that ran has ended, and its place is free; `succeeded` when it was answered."""
+        """An active turn has ended; `succeeded` if it was answered."""
         self.in_flight -= 1
         occupied = at - ticket.at
         self._fair.finish(ticket, occupied)
@@ -174,7 +195,7 @@ class AdmissionQueue:
             self._medians[ticket.flow.rank].record(occupied, at=at)
 
     def forfeit(self, ticket: Ticket) -> None:
-        """A turn that was given a place has no use for it."""
+        """A turn does not need the slot that it was granted."""
         self.in_flight -= 1
         self._fair.finish(ticket, 0.0)
 
@@ -183,7 +204,7 @@ class AdmissionQueue:
         return ticket in ticket.flow.waiting
 
     def abandon(self, ticket: Ticket, *, at: float) -> None:
-        """A turn that waited went away, or its time is over."""
+        """A waiting turn was cancelled, or its time is over."""
         self._remove(ticket, at)
 
     def late(self) -> Refusal:
@@ -191,7 +212,7 @@ class AdmissionQueue:
         return self._refuse("waited")
 
     def displaced(self) -> Refusal:
-        """The refusal of a ticket that was pushed out."""
+        """The refusal of a ticket that was displaced."""
         return self._refuse("displaced")
 
     def _decide(
@@ -207,9 +228,10 @@ class AdmissionQueue:
         return None
 
     def _wait(self, ahead: float) -> float:
-        """Seconds until so many have begun: as places come free, in_flight / held (Little).
+        """Seconds until so many turns have started.
 
-        Who has to wait for a place does so once all of them are taken.
+        Slots become free at the rate in_flight / seconds in a slot (Little's law). A turn waits
+        for a slot only once all of them are taken.
         """
         slots = max(0.0, ahead + self.in_flight - self.limit)
         wait = slots * self._slot_seconds / max(1, self.limit, self.in_flight)
@@ -226,7 +248,7 @@ class AdmissionQueue:
 
     def _refuse(self, reason: Reason) -> Refusal:
         wait = self._wait(self._fair.waiting + 1.0)
-        return Refusal(reason, min(max(1.0, wait), _LATEST_RETURN))
+        return Refusal(reason, min(max(1.0, wait), _MAX_RETRY_SECONDS))
 
     def _begin(self, ticket: Ticket, typical: float) -> None:
         self.in_flight += 1
@@ -243,3 +265,35 @@ class AdmissionQueue:
     def _note_empty(self, at: float) -> None:
         if not self._fair.waiting:
             self._empty_at = at
+
+
+class RecentMedian:
+    """The median of the last 127 durations, updated with every sixteenth.
+
+    It is forgotten after 30 seconds without a new one: otherwise an estimate that causes every
+    turn to be refused would never be corrected.
+    """
+
+    __slots__ = ("_last", "_left", "_median", "_noted_at")
+
+    def __init__(self) -> None:
+        self._last: deque[float] = deque(maxlen=_WINDOW)
+        self._left = 0
+        self._median = 0.0
+        self._noted_at = 0.0
+
+    def record(self, seconds: float, *, at: float) -> None:
+        """Add the duration of a turn; `at` is now, in seconds."""
+        self._last.append(seconds)
+        self._noted_at = at
+        self._left -= 1
+        if self._left <= 0:
+            self._left = _UPDATE_EVERY
+            self._median = sorted(self._last)[len(self._last) // 2]
+
+    def seconds(self, *, at: float) -> float:
+        """The median, in seconds; 0 if it is not known."""
+        if at - self._noted_at > _FORGET_SECONDS:
+            self._last.clear()
+            self._left, self._median = 0, 0.0
+        return self._median

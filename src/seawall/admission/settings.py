@@ -1,4 +1,4 @@
-"""What can be configured about admission."""
+"""Settings of admission control."""
 
 from typing import Annotated, Literal
 
@@ -10,10 +10,11 @@ Priority = Literal["high", "normal", "low"]
 
 
 class TenantSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """What one tenant gets when there is not enough for all.
+    """Settings of one tenant.
 
-    weight: its share of the places, beside other tenants of the same priority.
-    priority: of its turns; those in the background are one step lower.
+    Attributes:
+        weight: Its share of the slots, relative to other tenants of the same priority.
+        priority: Of its turns; background turns are one class lower.
     """
 
     weight: Annotated[float, Meta(gt=0, le=1_000)] = 1.0
@@ -23,17 +24,20 @@ class TenantSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class AdmissionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds of one process.
 
-    in_flight: the most turns at once; min_in_flight: the fewest that the limit may shrink to.
-    loop_target_seconds: how long the event loop should take to come round. Only as many turns begin
-    as let it; whoever comes meanwhile waits, or is refused, within that time.
-    lag_seconds: how late the event loop may be, for a while, before the limit shrinks; 0: it
-    never shrinks for that.
-    memory_mb: what the process may use before the limit shrinks, in MiB; 0 for its share of what
-    its cgroup, or the machine, allows.
-    queued: turns that may wait for a place. wait_seconds: the longest that one may wait.
-    overload_wait_seconds: the longest once turns have been waiting without a break for half of
-    `wait_seconds`.
-    tenants: what single tenants get, by name.
+    Attributes:
+        in_flight: The most turns in flight.
+        min_in_flight: The lowest value that the adaptive limit may take.
+        loop_target_seconds: Target duration of a pass of the event loop; only as many turns start
+            at a time as keep to it.
+        lag_seconds: Lag of the event loop from which, after some seconds, the limit shrinks; 0 for
+            never.
+        memory_mb: MiB that the process may use before the limit shrinks; 0 for its share of what
+            its cgroup, or the machine, allows.
+        queued: Turns that may wait for a slot.
+        wait_seconds: How long a turn may wait.
+        overload_wait_seconds: How long it may wait once turns have been waiting without a break
+            for half of `wait_seconds`.
+        tenants: Settings of single tenants, by name.
     """
 
     in_flight: Annotated[int, Meta(ge=1)] = 6_000

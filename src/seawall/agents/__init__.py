@@ -1,1 +1,1 @@
-"""Agents: definitions, tools, the loop between model and tools."""
+"""Agents: definitions, and the loop between model and tools."""

@@ -1,4 +1,4 @@
-"""What an agent is: instructions, a model, tools, bounds. Built once at start."""
+"""Agent definitions: instructions, model, tools and limits, assembled once at start."""
 
 from typing import Annotated
 
@@ -14,15 +14,19 @@ _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 _Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 HAND_OFF = "hand_off"
-"""The name of the built-in tool by which an agent gives the conversation to another."""
+"""Name of the built-in tool by which an agent hands over to another."""
 
 
 class AgentLimits(Struct, frozen=True, forbid_unknown_fields=True):
-    """Bounds of one turn of an agent.
+    """Limits of one turn of an agent.
 
-    steps: model calls. tool_calls: tool calls in one step. completion_tokens: written by the
-    model in the whole turn. tool_seconds: one tool call. model_seconds: one model call.
-    call_tokens: written in one model call; None for no other bound than the turn's.
+    Attributes:
+        steps: Model calls.
+        tool_calls: Tool calls in one step.
+        completion_tokens: Tokens written in the whole turn.
+        tool_seconds: Duration of one tool call.
+        model_seconds: Duration of one model call.
+        call_tokens: Tokens written in one model call; None for the limit of the turn only.
     """
 
     steps: _Count = 12
@@ -34,11 +38,20 @@ class AgentLimits(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Agent(Struct, frozen=True, eq=False):
-    """An agent, ready to run. Shared by all turns and changed by none.
+    """An agent, shared by all turns and never changed.
 
-    closing_prompt: the prompt without tools, for the last step. reasoning: clients are shown what
-    the model thinks, where it shows that. may_be_empty: an answer may end before its first word,
-    because a client named a text to stop at.
+    Attributes:
+        name: Its name.
+        model: The model it calls.
+        prompt: Instructions and tools.
+        closing_prompt: The prompt without tools, for the last step.
+        tools: Its tools by name.
+        handoffs: Agents that it may hand over to.
+        limits: Limits of one turn.
+        temperature: Of the model; None for the provider's default.
+        output: Check of its answer; None for plain text.
+        reasoning: Whether clients get the model's reasoning.
+        may_be_empty: Whether an answer may be empty, because a client named stop texts.
     """
 
     name: str
@@ -66,15 +79,15 @@ def build_agent(
     output: OutputCheck | None = None,
     reasoning: bool = False,
 ) -> Agent:
-    """An agent whose prompt is assembled once.
+    """Build an agent and its prompt.
 
     Raises:
-        ValueError: two tools have the same name, or one has that of the hand-off.
+        ValueError: Two tools have the same name, or one has that of the hand-off.
     """
     by_name: dict[str, Tool] = {}
     for each in tools:
         if each.name in by_name or each.name == HAND_OFF:
-            raise ValueError(f"agent {name}: tool {each.name} is there twice")
+            raise ValueError(f"agent {name}: tool {each.name} is defined twice")
         by_name[each.name] = each
     specs = [each.spec for each in tools]
     if handoffs:
@@ -97,7 +110,7 @@ def build_agent(
 def _hand_off_spec(agents: tuple[str, ...]) -> ToolSpec:
     return ToolSpec(
         HAND_OFF,
-        "Give the conversation to another agent that is responsible for the customer's request.",
+        "Give the conversation to another agent that is responsible for the user's request.",
         {
             "type": "object",
             "properties": {

@@ -1,4 +1,4 @@
-"""The agent loop: model, tools, model, ..., until there is an answer or a bound is met."""
+"""Agent loop: calls the model and its tools in turn, until there is an answer or a limit is met."""
 
 import asyncio
 import logging
@@ -30,9 +30,8 @@ from seawall.models.port import (
 )
 from seawall.spans import Span, within_span
 from seawall.tools.arguments import decode_arguments
-from seawall.tools.context import ToolContext, ToolError
 from seawall.tools.effects import EffectKeys
-from seawall.tools.toolset import ToolOutcome, truncate
+from seawall.tools.toolset import ToolContext, ToolError, ToolOutcome, truncate
 from seawall.turn import (
     AssistantMessage,
     Message,
@@ -50,30 +49,35 @@ _log = logging.getLogger("seawall.agents")
 
 _EMPTY_ANSWER_ATTEMPTS = 2
 _CUT_OFF = (
-    "This call was cut off by the bound on the tokens that you may write, and was not executed. "
-    "Make it again in fewer words, or answer without it."
+    "This call was cut off by the limit on your output tokens, and was not executed. "
+    "Repeat it in fewer words, or answer without it."
 )
 _NO_JSON = "The arguments of this call are not complete JSON; it was not executed."
 
 
 class Emit(Protocol):
-    """Takes the next events of a turn; waits while the receiver is slow.
+    """Receives the next events of a turn; waits while the client is slow (backpressure).
 
-    Raises nothing of its own: a host whose client went away cancels the turn instead.
+    Does not raise: if its client disconnects, a host cancels the turn instead.
     """
 
     async def __call__(self, *events: Event) -> None:
-        """Take them, in this order."""
+        """Send events, in this order."""
         ...
 
 
 class AgentTurn(Struct, frozen=True, kw_only=True):
-    """What the loop needs to know about the turn it runs in.
+    """The turn that an agent runs in.
 
-    history: the conversation up to and including the customer's message.
-    effect_key: the same for every retry of this turn; tool calls derive theirs from it.
-    deadline: seconds on the event loop's clock. state: the session's notes, changed in place.
-    meter: takes down what model calls cost; None where nobody wants to know.
+    Attributes:
+        turn: Id of the turn.
+        session: Id of the session.
+        principal: Tenant and subject.
+        history: The conversation up to and including the user's message.
+        effect_key: The same for every retry of this turn; keys of tool calls derive from it.
+        deadline: In seconds on the event loop's clock.
+        state: Notes of the session, changed in place.
+        meter: Records what model calls cost; None for no record.
     """
 
     turn: str
@@ -87,13 +91,17 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
 
 
 class Answer(Struct):
-    """What the loop has brought about so far; complete when `run_agent` returns it.
+    """The result of an agent loop; complete when `run_agent` returns it.
 
-    messages: what was said since the customer's message, ending with the final answer.
-    agent: who has the conversation. model_seconds and tool_seconds: where the time went.
-    first_text_at: the event loop's clock when the first text came, None if there was none.
-    cached: it was produced for another turn, which has paid for it. finish_reason: why the final
-    answer ended.
+    Attributes:
+        agent: The agent that has the conversation.
+        messages: Messages since the user's, ending with the final answer.
+        usage: Tokens of all model calls.
+        model_seconds: Time spent in model calls.
+        tool_seconds: Time spent in tool calls.
+        first_text_at: When the first text arrived, on the event loop's clock; None for none.
+        cached: Whether it was produced for another turn, which was charged for it.
+        finish_reason: Why the final answer ended.
     """
 
     agent: str
@@ -107,7 +115,7 @@ class Answer(Struct):
 
 
 class _Reply(Struct):
-    """What the model answered in one step. unfinished: calls that are not to be executed."""
+    """The answer of the model in one step. `unfinished` calls are not executed."""
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
@@ -116,7 +124,7 @@ class _Reply(Struct):
 
     @property
     def requests_tools(self) -> bool:
-        """Whether it asks for tools."""
+        """Whether there are tool calls."""
         return bool(self.calls or self.unfinished)
 
 
@@ -125,14 +133,20 @@ class _HandOffArguments(Struct, forbid_unknown_fields=True):
 
 
 async def run_agent(agents: Mapping[str, Agent], start: str, turn: AgentTurn, emit: Emit) -> Answer:
-    """Run `agents[start]`, and whomever it hands over to, until the customer has an answer.
+    """Run an agent, and the agents that it hands over to, until there is an answer.
+
+    Args:
+        agents: All agents by name.
+        start: The agent that begins.
+        turn: The turn.
+        emit: Receives events.
 
     Raises:
-        TurnLimitReached: a bound of the agent was met before there was an answer; on the last step
-            the model is asked without tools, so that this is rare.
-        InvalidOutput: the answer is not what the agent's schema wants.
-        UpstreamFailed: the model failed, or answered with something unusable.
-        DeadlineExceeded: the model did not answer in time.
+        TurnLimitReached: A limit of the agent was met before there was an answer; on the last step
+            the model is called without tools, so that this is rare.
+        InvalidOutput: The answer does not match the agent's schema.
+        UpstreamFailed: The model failed, or its answer is unusable.
+        DeadlineExceeded: The model did not answer in time.
     """
     answer = Answer(start)
     with ExitStack() as agent_span:
@@ -143,7 +157,7 @@ async def run_agent(agents: Mapping[str, Agent], start: str, turn: AgentTurn, em
 async def _run(
     agents: Mapping[str, Agent], turn: AgentTurn, answer: Answer, emit: Emit, agent_span: ExitStack
 ) -> None:
-    """Bring the answer about. acting: spans the agent that has the conversation."""
+    """Run the loop and fill `answer`; `agent_span` holds the span of the current agent."""
     clock = asyncio.get_running_loop().time
     start = answer.agent
     agent = agents[start]
@@ -157,7 +171,7 @@ async def _run(
         reply = await _ask(agent, turn, answer, repair, emit, last=last)
         asked = clock()
         answer.model_seconds += asked - began
-        if last and reply.text.strip():  # it was asked without tools, and this is its answer
+        if last and reply.text.strip():  # it was called without tools, so this is its answer
             reply.calls = reply.unfinished = ()
         if not reply.requests_tools and agent.output is not None:
             fault = agent.output.fault(reply.text)
@@ -172,10 +186,10 @@ async def _run(
         if last:
             break
         if cut_off and reply.unfinished:
-            raise TurnLimitReached("The bound on tokens cut off the model's tool calls again.")
+            raise TurnLimitReached("The token limit cut off the model's tool calls again.")
         cut_off = bool(reply.unfinished) and reply.reason == "length"
         calls = reply.calls + reply.unfinished
-        # What is not the answer has no place beside one that must be JSON.
+        # Text beside tool calls is dropped if the answer must be JSON.
         answer.messages += (AssistantMessage("" if agent.output else reply.text, calls),)
         outcomes = await _call_tools(agent, reply, turn, keys, emit)
         answer.tool_seconds += clock() - asked
@@ -194,7 +208,7 @@ async def _run(
 
 
 def _invoke(agent: Agent, turn: AgentTurn, agent_span: ExitStack) -> None:
-    """Names: OpenTelemetry's conventions for GenAI agents, gen-ai-agent-spans.md."""
+    """Begin the span of an agent; names as in OpenTelemetry's gen-ai-agent-spans.md."""
     span = agent_span.enter_context(within_span(f"invoke_agent {agent.name}"))
     if span is not None:
         span.put("gen_ai.operation.name", "invoke_agent")
@@ -211,21 +225,21 @@ async def _ask(
     *,
     last: bool,
 ) -> _Reply:
-    """One step; an answer with nothing in it is asked for once more.
+    """Call the model for one step; an empty answer is requested once more.
 
-    Models from the configuration are asked again where that is paid for, and never come here empty.
+    Configured models retry empty answers themselves, so they never return one.
 
     Args:
-        agent: Who has the conversation.
+        agent: The agent that has the conversation.
         turn: The turn.
-        answer: What has been brought about so far.
-        mending: What is said after the conversation, and not kept.
-        emit: Takes the events.
+        answer: The result so far.
+        repair: Messages after the conversation that are not stored.
+        emit: Receives events.
         last: No further step is allowed: the model has to answer without tools.
 
     Raises:
-        UpstreamFailed: There was nothing in the second one either.
-        TurnLimitReached: A bound was met before there was an answer.
+        UpstreamFailed: The second answer was empty as well.
+        TurnLimitReached: A limit was met before there was an answer.
     """
     for _ in range(_EMPTY_ANSWER_ATTEMPTS):
         reply = await _call_model(agent, turn, answer, repair, emit, last=last)
@@ -239,9 +253,9 @@ async def _ask(
             raise UpstreamFailed("The model's content filter withheld the answer.")
         if reply.reason == "length":
             raise TurnLimitReached(
-                "The model used all the tokens that it may write before it had an answer."
+                "The model used all its output tokens before there was an answer."
             )
-    raise UpstreamFailed("The model's answer was empty, and so was the next one.")
+    raise UpstreamFailed("The model's answer was empty twice.")
 
 
 async def _call_model(
@@ -253,11 +267,11 @@ async def _call_model(
     *,
     last: bool,
 ) -> _Reply:
-    """One call: stream the text out, unless it must be checked first."""
+    """Call the model once; text is streamed, unless it must be validated first."""
     clock = asyncio.get_running_loop().time
     tokens = agent.limits.completion_tokens - answer.usage.completion_tokens
     if tokens <= 0:
-        raise TurnLimitReached("The agent has used all the tokens it may write in one turn.")
+        raise TurnLimitReached("The agent has used all its output tokens of this turn.")
     tokens = min(tokens, agent.limits.call_tokens or tokens)
     messages = turn.history + answer.messages + repair
     prompt = agent.closing_prompt if last else agent.prompt
@@ -283,21 +297,21 @@ async def _call_model(
 
 
 def _checked(agent: Agent, reply: _Reply) -> _Reply:
-    """The reply, if it is one that can be acted on; what was withheld asks for nothing."""
+    """Check that a reply can be acted on; tool calls of a withheld answer are dropped."""
     if reply.reason == "content_filter":
         if agent.output is not None or not reply.text:
             raise UpstreamFailed("The model's content filter withheld the answer.")
         reply.calls = reply.unfinished = ()
     if (asked := len(reply.calls) + len(reply.unfinished)) > agent.limits.tool_calls:
         raise TurnLimitReached(
-            f"The model asked for {asked} tool calls in one step; "
-            f"agent {agent.name} may make {agent.limits.tool_calls}."
+            f"The model requested {asked} tool calls in one step; "
+            f"the limit of agent {agent.name} is {agent.limits.tool_calls}."
         )
     return reply
 
 
 def _public_reason(reason: FinishReason) -> str:
-    """Why the answer of a turn ended, in the words that clients know."""
+    """The finish reason of a turn, as clients know it."""
     return reason if reason in ("length", "content_filter") else "stop"
 
 
@@ -308,10 +322,10 @@ async def _emit_text(text: str, answer: Answer, emit: Emit) -> None:
 
 
 def _repair_messages(agent: Agent, text: str, fault: str, *, last: bool) -> tuple[Message, ...]:
-    """What the model is told about an answer that is not valid; the customer never sees it.
+    """Messages that make the model repair an invalid answer; clients do not see them.
 
     Raises:
-        InvalidOutput: it has been told before, or no step is left.
+        InvalidOutput: It has been asked before, or no step is left.
     """
     if last:
         _log.warning("agent %s: invalid output: %s", agent.name, fault)
@@ -325,10 +339,10 @@ def _repair_messages(agent: Agent, text: str, fault: str, *, last: bool) -> tupl
 async def _call_tools(
     agent: Agent, reply: _Reply, turn: AgentTurn, keys: EffectKeys, emit: Emit
 ) -> list[ToolOutcome]:
-    """All calls of one step, in parallel; outcomes and events in the order of the calls.
+    """Run all calls of one step concurrently; outcomes and events keep the order of the calls.
 
-    So a turn's events have one order, in which they can be told again. Calls that are unfinished
-    come last, and are not executed: the model learns that.
+    So a turn's events have one order, in which they can be replayed. Unfinished calls come last and
+    are not executed, which the model reads.
     """
     calls = reply.calls
     await emit(
@@ -393,7 +407,7 @@ async def _call_tool(
 
 
 def _hand_off(agent: Agent, call: ToolCall) -> ToolOutcome:
-    """The outcome's content names the successor."""
+    """The outcome of a hand-off; its content is the name of the next agent."""
     known = ", ".join(agent.handoffs)
     try:
         asked = decode_arguments(call.arguments, _HandOffArguments)

@@ -1,4 +1,4 @@
-"""What a client wants of an answer, within the bounds of the agents. Imported only where asked."""
+"""Options of one request, applied to the agents. Imported only if a request has some."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from seawall.agents.definition import Agent
 from seawall.agents.output import OutputCheck
 from seawall.errors import InvalidField
 from seawall.models.schemas import ANY_OBJECT
-from seawall.models.stopping import StopSequenceModel
+from seawall.models.wrappers import StopSequenceModel
 from seawall.tools.json_schema import SchemaFault, ValueCheck
 from seawall.turn import AnswerOptions
 
@@ -18,20 +18,20 @@ __all__ = ["apply_answer_options"]
 def apply_answer_options(
     agents: Mapping[str, Agent], first: str, options: AnswerOptions
 ) -> dict[str, Agent]:
-    """The agents as they answer one turn.
+    """The agents with the options of one turn.
 
     Args:
-        agents: as they are configured.
-        first: the one that the turn begins with.
-        options: what is asked of it, and of those that it hands over to.
+        agents: As configured.
+        first: The agent that the turn begins with.
+        options: Also apply to agents that it hands over to.
 
     Raises:
-        InvalidField: a schema is asked for, and the agent has one of its own.
+        InvalidField: The request has a schema, and the agent has one of its own.
     """
     wanted = options.output
     if wanted is not None and wanted.schema != ANY_OBJECT and agents[first].output is not None:
         raise InvalidField(
-            f"Agent {first} answers with JSON of a schema of its own.", field="response_format"
+            f"Agent {first} has an output schema of its own.", field="response_format"
         )
     output = None
     if wanted is not None:

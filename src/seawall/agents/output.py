@@ -1,7 +1,7 @@
-"""What an agent's answer has to be, when it has to be JSON: settings, and the check.
+"""Structured output: settings of an agent's JSON schema, and validation of its answers.
 
-Checked by fastjsonschema, imported only where an agent has a schema: of three validators it was
-the quickest to import and the smallest (docs/decisions/006-json-schema.md).
+Validation is by fastjsonschema, imported only if an agent has a schema: of three validators it
+was the quickest to import and the smallest (docs/decisions/006-json-schema.md).
 """
 
 import re
@@ -19,7 +19,7 @@ __all__ = ["OutputCheck", "OutputSettings", "build_output"]
 
 _MAX_FAULT_CHARACTERS = 500
 _name = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# Of later drafts than the validator knows; it would take anything.
+# Keywords of later drafts, which the validator would ignore.
 _UNCHECKED = frozenset(
     {"prefixItems", "unevaluatedItems", "unevaluatedProperties", "dependentRequired"}
     | {"dependentSchemas", "minContains", "maxContains", "$dynamicRef", "$recursiveRef"}
@@ -28,9 +28,12 @@ _TABLES = frozenset({"properties", "patternProperties", "$defs", "definitions"})
 
 
 class OutputSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The JSON that an agent answers with: a JSON Schema, here or in a file.
+    """The JSON Schema of an agent's answers, inline or in a file.
 
-    name: what models are told it is called.
+    Attributes:
+        name: Name of the schema for models.
+        schema: The schema, as a table.
+        schema_file: A file that has it, instead.
     """
 
     name: str = "answer"
@@ -39,14 +42,20 @@ class OutputSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class OutputCheck(Struct, frozen=True, eq=False):
-    """A format with its check."""
+    """An output format with its validator.
+
+    Attributes:
+        format: What providers get.
+        validate: Raises `invalid` for a value that does not match.
+        invalid: The exception of `validate`.
+    """
 
     format: OutputFormat
     validate: Callable[[object], object]
     invalid: type[Exception]
 
     def fault(self, text: str) -> str | None:
-        """What is wrong with an answer, in words that a model can act on; None if nothing is."""
+        """What is wrong with an answer, for the model to read; None if it is valid."""
         try:
             self.validate(msgspec.json.decode(text))
         except (msgspec.DecodeError, UnicodeEncodeError) as error:
@@ -59,10 +68,14 @@ class OutputCheck(Struct, frozen=True, eq=False):
 
 
 def build_output(agent: str, settings: OutputSettings | None) -> OutputCheck | None:
-    """The check of an agent's settings; None where it has none.
+    """Build the validator of an agent.
+
+    Args:
+        agent: Name of the agent, for errors.
+        settings: Its settings; None for plain text.
 
     Raises:
-        ConfigError: the schema cannot be read, or is none.
+        ConfigError: The schema cannot be read, or is invalid.
     """
     if settings is None:
         return None
@@ -70,7 +83,7 @@ def build_output(agent: str, settings: OutputSettings | None) -> OutputCheck | N
 
     where = f"agents.{agent}.output"
     if (settings.schema is None) == (not settings.schema_file):
-        raise ConfigError(f"{where}: there must be either schema or schema_file")
+        raise ConfigError(f"{where}: set either schema or schema_file")
     if not _name.fullmatch(settings.name):
         raise ConfigError(f"{where}.name: letters, digits, _ and -, at most 64")
     schema = settings.schema
@@ -85,14 +98,14 @@ def build_output(agent: str, settings: OutputSettings | None) -> OutputCheck | N
     try:
         validate = fastjsonschema.compile(schema, use_default=False)
     except (fastjsonschema.JsonSchemaDefinitionException, re.error, AttributeError) as error:
-        raise ConfigError(f"{where}: is no JSON Schema: {error}") from error
+        raise ConfigError(f"{where}: is not a JSON Schema: {error}") from error
     return OutputCheck(
         OutputFormat(settings.name, schema), validate, fastjsonschema.JsonSchemaValueException
     )
 
 
 def _unsupported(schema: object) -> Iterator[str]:
-    """What would not be checked, or would be fetched from elsewhere."""
+    """Parts of a schema that would not be checked, or would be fetched."""
     if isinstance(schema, list):
         for each in schema:
             yield from _unsupported(each)
@@ -102,7 +115,7 @@ def _unsupported(schema: object) -> Iterator[str]:
         if key in _UNCHECKED:
             yield f"{key} is not supported (drafts 4, 6 and 7 of JSON Schema are)"
         elif key == "$ref" and not str(value).startswith("#"):
-            yield f"$ref must lead to somewhere in the schema, not to {value}"
+            yield f"$ref must point into the schema, not to {value}"
         elif key in _TABLES and isinstance(value, dict):
             for each in value.values():
                 yield from _unsupported(each)

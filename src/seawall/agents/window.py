@@ -1,4 +1,4 @@
-"""The part of a session's history that a model is shown."""
+"""History window: the part of a session that is sent to a model."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,12 @@ def history_window(
 ) -> tuple[Message, ...]:
     """The messages of the newest turns that fit, oldest first.
 
-    turns: oldest first. Turns are taken whole, so that no tool call is parted from its result.
+    Turns are included whole, so that no tool call is separated from its result.
+
+    Args:
+        turns: Oldest first.
+        max_turns: Turns at most.
+        max_tokens: Estimated tokens at most.
     """
     chosen: list[TurnRecord] = []
     tokens = 0

@@ -1,1 +1,1 @@
-"""A light asynchronous layer over AWS: credentials, signatures, DynamoDB. Nothing of boto."""
+"""Asynchronous AWS client without boto: credentials, signatures, DynamoDB."""

@@ -7,8 +7,12 @@ import asyncio
 import ipaddress
 from collections.abc import Mapping
 
-from seawall.aws.credentials import Credentials, CredentialsUnavailable, parse_issued
-from seawall.aws.files import read_token
+from seawall.aws.credentials import (
+    Credentials,
+    CredentialsUnavailable,
+    parse_issued,
+    read_token,
+)
 from seawall.transport.errors import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 
@@ -19,7 +23,7 @@ _FULL = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
 _TOKEN = "AWS_CONTAINER_AUTHORIZATION_TOKEN"  # noqa: S105 - a name
 _TOKEN_FILE = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"  # noqa: S105 - a name
 
-# Who may be asked without TLS besides loopback: ECS, and EKS Pod Identity by both protocols.
+# Hosts permitted without TLS besides loopback: ECS, and EKS Pod Identity by both protocols.
 _ALLOWED_HOSTS = frozenset({"169.254.170.2", "169.254.170.23", "fd00:ec2::23", "localhost"})
 
 _ATTEMPTS = 3
@@ -31,9 +35,8 @@ _MAX_BYTES = 65_536
 class ContainerSource:
     """The endpoint that AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or _FULL_URI names.
 
-    It is authorised by AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE, which is read anew each time
-    because it is rotated, or by AWS_CONTAINER_AUTHORIZATION_TOKEN.
-    base_url: what a relative URI is relative to.
+    It is authorised by AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE, which is read each time because
+    it is rotated, or by AWS_CONTAINER_AUTHORIZATION_TOKEN.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class ContainerSource:
         *,
         base_url: str = "http://169.254.170.2",
     ) -> None:
+        """Create the source; a relative URI is relative to `base_url`."""
         self._environment = environment
         self._client = client
         self._base_url = base_url
@@ -55,7 +59,7 @@ class ContainerSource:
             endpoint = _parse(_FULL, full)
             if not (endpoint.origin.secure or _allowed(endpoint.origin.host)):
                 raise CredentialsUnavailable(
-                    f"{_FULL}: {endpoint.origin.host} may not be asked over plain http"
+                    f"{_FULL}: {endpoint.origin.host} is not permitted over plain http"
                 )
         else:
             return None

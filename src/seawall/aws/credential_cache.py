@@ -1,4 +1,4 @@
-"""Credentials kept at hand and renewed before they expire, by one fetch for all who wait."""
+"""Credential cache: renews credentials before they expire, with one fetch for all callers."""
 
 import asyncio
 import logging
@@ -24,14 +24,13 @@ class CredentialCache:
 
     - Longer than `advisory` seconds before they expire they are simply used.
     - Then a fetch begins in the background, and the old ones are used meanwhile.
-    - In the last `mandatory` seconds callers wait for the fetch; if it fails they go on with the
-      old ones, until these have expired.
-    - Fetches are at least `cooldown` seconds apart, so that a source that is down, or that gives
-      short-lived credentials, is not asked for every request.
+    - In the last `mandatory` seconds callers wait for the fetch; if it fails, the old ones are
+      used until they have expired.
+    - Fetches are at least `cooldown` seconds apart, so that a source that is down, or that issues
+      short-lived credentials, is not called for every request.
 
     A fetch is a task of this cache: a caller that gives up does not end it for the others.
     The windows are botocore's (botocore/credentials.py: 15 and 10 minutes).
-    clock: Unix time in seconds.
     """
 
     def __init__(
@@ -43,6 +42,15 @@ class CredentialCache:
         cooldown: float = 5.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """Create an empty cache.
+
+        Args:
+            source: Where credentials come from.
+            advisory: Seconds before expiry from which they are renewed in the background.
+            mandatory: Seconds before expiry from which callers wait for the renewal.
+            cooldown: Seconds between fetches, at least.
+            clock: Unix time in seconds.
+        """
         self._source = source
         self._advisory = advisory
         self._mandatory = mandatory
@@ -55,14 +63,17 @@ class CredentialCache:
         self._fetching: asyncio.Task[None] | None = None
 
     def current(self) -> Credentials | None:
-        """The credentials, if nothing has to be done about them; no waiting."""
+        """Return the credentials if they need no renewal; does not wait."""
         return self._credentials if self._clock() < self._fresh_until else None
 
     async def get(self, *, deadline: float) -> Credentials:
-        """Credentials that have not expired. deadline: on the event loop's clock.
+        """Return credentials that have not expired.
+
+        Args:
+            deadline: On the event loop's clock.
 
         Raises:
-            CredentialsError: there are none, or the deadline passed while waiting for them.
+            CredentialsError: There are none, or the deadline passed while waiting for them.
         """
         if (found := self.current()) is not None:
             return found
@@ -78,16 +89,20 @@ class CredentialCache:
         if (found := self._valid(self._clock())) is not None:
             return found
         if self._failure is not None:
-            raise type(self._failure)(str(self._failure))  # a new one: several may raise it at once
-        raise CredentialsUnavailable("the AWS credentials did not come in time")
+            raise type(self._failure)(str(self._failure))  # a new one: several callers may raise it
+        raise CredentialsUnavailable("the AWS credentials did not arrive in time")
 
     async def renew(self, refused: Credentials, *, deadline: float) -> Credentials:
-        """Other credentials than those that AWS has just refused, if the source has any.
+        """Return other credentials than those that AWS has just refused.
+
+        Args:
+            refused: The refused ones.
+            deadline: On the event loop's clock.
 
         Raises:
-            CredentialsError: there are none.
+            CredentialsError: The source has no others.
         """
-        if self._same(refused):  # else somebody has renewed them already
+        if self._same(refused):  # else another caller has renewed them already
             if self._fetching is None:
                 self._begin(self._clock())
             await self._wait(deadline)
@@ -96,13 +111,13 @@ class CredentialCache:
         return self._credentials
 
     async def close(self) -> None:
-        """End a fetch that is under way."""
+        """Cancel a pending fetch."""
         if (task := self._fetching) is not None:
             task.cancel()
             await asyncio.wait([task])
 
     def _same(self, refused: Credentials) -> bool:
-        """Whether the keys are the refused ones, whatever the source says of their expiry."""
+        """Return whether the keys are the refused ones, whatever their expiry."""
         found = self._credentials
         return found is not None and (found.access_key, found.secret_key, found.token) == (
             refused.access_key,
@@ -121,7 +136,7 @@ class CredentialCache:
         self._fetching = asyncio.create_task(self._fetch(), name="seawall-aws-credentials")
 
     async def _wait(self, deadline: float) -> None:
-        """For the fetch that is under way, whatever comes of it; not beyond the deadline."""
+        """Wait for the pending fetch, whatever its outcome, until the deadline."""
         if self._fetching is not None:
             left = deadline - asyncio.get_running_loop().time()
             await asyncio.wait([self._fetching], timeout=max(0.0, left))
@@ -137,8 +152,8 @@ class CredentialCache:
         except CredentialsError as error:
             self._fail(error)
         except TimeoutError:
-            self._fail(CredentialsUnavailable("the AWS credentials did not come in time"))
-        except Exception as error:  # noqa: BLE001 - whatever a source may raise
+            self._fail(CredentialsUnavailable("the AWS credentials did not arrive in time"))
+        except Exception as error:  # noqa: BLE001 - a source may raise anything
             self._fail(CredentialsUnavailable(f"the AWS credentials: {type(error).__name__}"))
         finally:
             self._fetching = None
@@ -151,4 +166,4 @@ class CredentialCache:
 
     def _fail(self, error: CredentialsError) -> None:
         self._failure = error
-        _log.warning("AWS credentials cannot be had: %s", error)
+        _log.warning("AWS credentials are not available: %s", error)

@@ -1,29 +1,38 @@
-"""What proves to AWS who is asking, and what a source of it is.
+"""AWS credentials: their type, errors and sources, and the default chain of sources.
 
 ::
 
-    CredentialsError               none can be had: nothing can be signed
+    CredentialsError               no credentials: nothing can be signed
     ├── NoCredentials              no source is configured
     └── CredentialsUnavailable     the configured source fails
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
+from seawall.transport.http_client import HttpClient
+
 __all__ = [
+    "CredentialChain",
     "CredentialSource",
     "Credentials",
     "CredentialsError",
     "CredentialsUnavailable",
     "EnvironmentSource",
     "NoCredentials",
+    "default_chain",
     "parse_issued",
     "parse_time",
+    "read_token",
 ]
+
+_MAX_TOKEN_BYTES = 65_536
 
 
 class CredentialsError(Exception):
@@ -35,13 +44,17 @@ class NoCredentials(CredentialsError):
 
 
 class CredentialsUnavailable(CredentialsError):
-    """The configured source does not give any; the message says which, never what it sent."""
+    """The configured source fails; the message names it, and never quotes what it sent."""
 
 
 class Credentials(Struct, frozen=True):
     """A pair of keys. Secret and token are never shown.
 
-    token: of temporary credentials, else empty. expires_at: Unix seconds, None for never.
+    Attributes:
+        access_key: Public part.
+        secret_key: Secret part.
+        token: Session token of temporary credentials, else empty.
+        expires_at: Unix seconds; None for never.
     """
 
     access_key: str
@@ -57,15 +70,16 @@ class Credentials(Struct, frozen=True):
 
 
 class CredentialSource(Protocol):
-    """One place that credentials may come from."""
+    """A source of credentials."""
 
     async def fetch(self, *, deadline: float) -> Credentials | None:
-        """Fresh credentials; None where this source is not configured.
+        """Return fresh credentials; None where this source is not configured.
 
-        deadline: on the event loop's clock.
+        Args:
+            deadline: On the event loop's clock.
 
         Raises:
-            CredentialsUnavailable: it is configured, but does not give any.
+            CredentialsUnavailable: It is configured, but fails.
         """
         ...
 
@@ -90,7 +104,7 @@ class EnvironmentSource:
 
 
 class _Issued(Struct, rename="pascal"):
-    """What container endpoint and instance metadata answer with."""
+    """The JSON of container endpoint and instance metadata."""
 
     access_key_id: str
     secret_access_key: str
@@ -99,27 +113,132 @@ class _Issued(Struct, rename="pascal"):
 
 
 def parse_issued(document: bytes, source: str) -> Credentials:
-    """Temporary credentials from the JSON of a container endpoint or of instance metadata.
+    """Parse temporary credentials in the JSON of a container endpoint or of instance metadata.
+
+    Args:
+        document: The JSON.
+        source: Its name, for messages.
 
     Raises:
-        CredentialsUnavailable: the document is something else.
+        CredentialsUnavailable: The document is something else.
     """
     try:
         issued = msgspec.json.decode(document, type=_Issued)
         expires_at = parse_time(issued.expiration)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
-        # `from None`: the document, which may hold a secret, must not end in a traceback.
+        # `from None`: the document may contain a secret, which must not appear in a traceback.
         raise CredentialsUnavailable(f"{source} did not answer with credentials") from None
     return Credentials(issued.access_key_id, issued.secret_access_key, issued.token, expires_at)
 
 
 def parse_time(text: str) -> float:
-    """Unix seconds of a moment in ISO 8601; without a zone it is UTC.
+    """Return the Unix seconds of an ISO 8601 time; without a zone it is UTC.
 
     Raises:
-        ValueError: it is none.
+        ValueError: It is none.
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return moment.timestamp()
+
+
+async def read_token(path: str, variable: str) -> str:
+    """Read a token from a file that the platform rotates, off the event loop.
+
+    Args:
+        path: The file.
+        variable: Environment variable that names it, for messages.
+
+    Raises:
+        CredentialsUnavailable: The file cannot be read, or contains no token.
+    """
+
+    def read() -> bytes:
+        with Path(path).open("rb") as file:
+            return file.read(_MAX_TOKEN_BYTES + 1)
+
+    try:
+        found = await asyncio.to_thread(read)
+        token = found.decode().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CredentialsUnavailable(f"{variable}: {path}: {type(error).__name__}") from None
+    if not token or len(found) > _MAX_TOKEN_BYTES:
+        raise CredentialsUnavailable(f"{variable}: {path}: empty or too long for a token")
+    return token
+
+
+class CredentialChain:
+    """Tries its sources in order, and from then on uses only the one that had credentials."""
+
+    def __init__(self, sources: Iterable[CredentialSource]) -> None:
+        """Create the chain.
+
+        Args:
+            sources: Iterated from the beginning each time, and no further than needed.
+        """
+        self._sources = sources
+        self._chosen: CredentialSource | None = None
+
+    async def fetch(self, *, deadline: float) -> Credentials | None:
+        """See `CredentialSource.fetch`.
+
+        A source that is configured but fails ends the search: the next one would be another
+        identity than intended.
+
+        Raises:
+            NoCredentials: No source is configured.
+            CredentialsUnavailable: A source fails.
+        """
+        if self._chosen is not None:
+            return await self._chosen.fetch(deadline=deadline)
+        for source in self._sources:
+            if (found := await source.fetch(deadline=deadline)) is not None:
+                self._chosen = source
+                return found
+        raise NoCredentials(
+            "no AWS credentials: none in the environment or the shared files, no web identity, "
+            "no container endpoint, no instance role"
+        )
+
+
+def default_chain(
+    environment: Mapping[str, str], client: HttpClient, *, region: str
+) -> CredentialChain:
+    """Return the sources environment, web identity, profile, container endpoint, instance metadata.
+
+    That is botocore's order (botocore/credentials.py, create_credential_resolver) without what
+    is not supported here: assuming a role by profile, single sign-on, credential processes.
+    As there, a profile chosen by AWS_PROFILE does not outrank keys in the environment.
+
+    Args:
+        environment: Environment variables; the process's own are not read.
+        client: For the sources that are HTTP endpoints.
+        region: Whose STS is called for a web identity.
+    """
+    return CredentialChain(_Sources(environment, client, region))
+
+
+class _Sources:
+    """The sources; each is imported when those before it had nothing, to keep cold starts short."""
+
+    def __init__(self, environment: Mapping[str, str], client: HttpClient, region: str) -> None:
+        self._environment = environment
+        self._client = client
+        self._region = region
+
+    def __iter__(self) -> Iterator[CredentialSource]:
+        environment, client = self._environment, self._client
+        yield EnvironmentSource(environment)
+        from seawall.aws.web_identity import WebIdentitySource  # noqa: PLC0415
+
+        yield WebIdentitySource(environment, client, region=self._region)
+        from seawall.aws.profile import Profiles, ProfileSource  # noqa: PLC0415
+
+        yield ProfileSource(Profiles(environment))
+        from seawall.aws.container import ContainerSource  # noqa: PLC0415
+
+        yield ContainerSource(environment, client)
+        from seawall.aws.instance_metadata import InstanceMetadataSource  # noqa: PLC0415
+
+        yield InstanceMetadataSource(environment, client)

@@ -1,12 +1,12 @@
-"""A client of DynamoDB: signed calls over the shared HTTP client, with retries that stay bounded.
+"""DynamoDB client: signed calls over the shared HTTP client, with bounded retries.
 
-What is sent and answered stands in `dynamodb_calls`, what can go wrong in `dynamodb_errors`.
-docs/decisions/002-dynamodb-client.md has the figures behind having a client of our own.
+Requests and answers are in `dynamodb_calls`, errors in `dynamodb_errors`.
+docs/decisions/002-dynamodb-client.md has the figures behind a client of our own.
 
 An attempt whose answer is lost is repeated, so any write may reach DynamoDB twice. Transactions
-carry a token by which DynamoDB recognises the repetition (for ten minutes). Whoever makes a
-single conditional write must expect that it fails by its own first attempt: ask for the item
-with `return_values_on_condition_check_failure="ALL_OLD"`, and see whether it is as meant.
+carry a token by which DynamoDB recognises the repetition (for ten minutes). A single conditional
+write may fail because of its own first attempt: request the item with
+`return_values_on_condition_check_failure="ALL_OLD"`, and check whether it is as intended.
 """
 
 import asyncio
@@ -36,18 +36,19 @@ from seawall.aws.dynamodb_calls import (
     Update,
 )
 from seawall.aws.dynamodb_errors import (
+    EXPIRED_TOKEN_CODES,
     AccessDenied,
     DynamoDBError,
     InvalidCall,
+    RetryableFailure,
     Unavailable,
+    classify_refusal,
     parse_refusal,
 )
-from seawall.aws.dynamodb_judgement import EXPIRED_TOKEN_CODES, RetryableFailure, classify_refusal
-from seawall.aws.endpoints import endpoint_url
+from seawall.aws.region import endpoint_url
 from seawall.aws.server_clock import ServerClock
 from seawall.aws.signature import Signer
-from seawall.resilience.backoff import full_jitter
-from seawall.resilience.retries import RetryBudget
+from seawall.resilience.retries import RetryBudget, full_jitter
 from seawall.transport.errors import ConnectFailed, TransportError
 from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 
@@ -63,15 +64,20 @@ _THROTTLED_COST = 5.0
 
 
 class CallLimits(Struct, frozen=True):
-    """How patient a client is.
+    """Limits of attempts, time and concurrency.
 
-    attempts: the most for one call, the first included. attempt_seconds: the longest that one
-    may take, so that one that hangs does not use up the caller's deadline.
-    connections: the most calls at once; the HTTP client must allow as many connections.
-    backoff_seconds, throttled_backoff_seconds: the longest wait after a first attempt that
-    failed, or was throttled; it doubles up to max_backoff_seconds. Attempts and back-off are
-    those of botocore's standard mode for DynamoDB (botocore/retries/standard.py, 1.43), except
-    that throttling waits a fifth of its second: somebody waits for the turn.
+    Attempts and backoff are those of botocore's standard mode for DynamoDB
+    (botocore/retries/standard.py, 1.43), except that throttling waits a fifth of its second,
+    because a client waits for the turn.
+
+    Attributes:
+        attempts: For one call, the first included.
+        attempt_seconds: Of one attempt, so that one that hangs does not use up the deadline.
+        connections: Concurrent calls; the HTTP client must allow as many connections.
+        backoff_seconds: Longest wait after a first attempt that failed; doubles with each one.
+        throttled_backoff_seconds: The same after one that was throttled.
+        max_backoff_seconds: Longest wait of all.
+        max_response_bytes: Longer responses are errors.
     """
 
     attempts: int = 4
@@ -84,7 +90,7 @@ class CallLimits(Struct, frozen=True):
 
 
 class ClientStats(Struct):
-    """What a client has done so far. Capacity only where it was told to ask for it."""
+    """Counts of a client; capacity only where the client requests it."""
 
     calls: int = 0
     round_trips: int = 0
@@ -97,7 +103,7 @@ class ClientStats(Struct):
 
 
 class _Progress:
-    """Of one call: how many attempts, what the last retry cost, what has been tried already."""
+    """State of one call: attempts, cost of the last retry, repairs that were tried."""
 
     __slots__ = ("attempts", "paid", "renewed", "signed_again", "signed_at", "uncertain")
 
@@ -111,12 +117,7 @@ class _Progress:
 
 
 class DynamoDBClient:
-    """Calls DynamoDB in one region.
-
-    endpoint: of another than the region's public service, such as a VPC endpoint.
-    capacity: ask what each call consumes. budget: shared by those who call the same service.
-    clock: Unix time in seconds. chance: random numbers in [0, 1), for the back-off.
-    """
+    """Calls DynamoDB in one region."""
 
     def __init__(
         self,
@@ -131,6 +132,19 @@ class DynamoDBClient:
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
+        """Create the client; opens nothing.
+
+        Args:
+            http: Owns the connections.
+            credentials: Sign the requests.
+            region: AWS region.
+            endpoint: Another than the region's public one, such as a VPC endpoint.
+            limits: Of attempts, time and concurrency.
+            budget: Retry budget; shared by clients of the same service.
+            capacity: Request what each call consumes.
+            clock: Unix time in seconds.
+            chance: Random numbers in [0, 1), for the jitter.
+        """
         self._http = http
         self._credentials = credentials
         self._endpoint = Endpoint.parse(endpoint or endpoint_url("dynamodb", region))
@@ -151,13 +165,16 @@ class DynamoDBClient:
         return self._time.skew
 
     async def call(self, operation: Operation[T], request: object, *, deadline: float) -> T:
-        """Send a request, again where that helps; its answer.
+        """Send a request, with retries; return its answer.
 
-        request: one of `dynamodb_calls`, any other object that encodes to the JSON of the API,
-        or that JSON as bytes. deadline: on the event loop's clock.
+        Args:
+            operation: Which call.
+            request: One of `dynamodb_calls`, another object that encodes to the JSON of the API,
+                or that JSON as bytes.
+            deadline: On the event loop's clock.
 
         Raises:
-            DynamoDBError: see its branches.
+            DynamoDBError: See its subclasses.
         """
         body = request if isinstance(request, bytes) else self._encode(request)
         if self._capacity and operation.counted:
@@ -192,14 +209,17 @@ class DynamoDBClient:
         deadline: float,
         token: str = "",
     ) -> TransactWriteOutput:
-        """All of the writes or none, at most 100, each on another item.
+        """Do all of the writes or none.
 
-        token: 1 to 36 characters by which DynamoDB recognises a repetition; made up if empty.
-        Give the same one when the same transaction is tried again after an uncertain failure.
+        Args:
+            parts: At most 100, each on another item.
+            deadline: On the event loop's clock.
+            token: 1 to 36 characters by which DynamoDB recognises a repetition; generated if
+                empty. Pass the same one when a transaction is repeated after an uncertain failure.
 
         Raises:
-            TransactionCancelled: a condition does not hold; `reasons` says which.
-            DynamoDBError: see its branches.
+            TransactionCancelled: A condition does not hold; `reasons` says which.
+            DynamoDBError: See its subclasses.
         """
         request = {
             "TransactItems": [{type(part).__name__: part} for part in parts],
@@ -210,20 +230,20 @@ class DynamoDBClient:
     async def transact_get(
         self, parts: Sequence[Get], *, deadline: float
     ) -> TransactGetOutput[Item]:
-        """Items as they are at one moment, at most 100.
+        """Read at most 100 items as they are at one moment.
 
         Raises:
-            DynamoDBError: see its branches.
+            DynamoDBError: See its subclasses.
         """
         request = {"TransactItems": [{"Get": part} for part in parts]}
         return await self.call(TRANSACT_GET, request, deadline=deadline)
 
     async def warm(self, connections: int = 1, *, deadline: float) -> None:
-        """Have credentials, and connections open, ahead of the first call.
+        """Fetch credentials and open connections before the first call.
 
         Raises:
-            AccessDenied: there are no credentials.
-            Unavailable: no connection could be made.
+            AccessDenied: There are no credentials.
+            Unavailable: No connection could be made.
         """
         try:
             await self._credentials.get(deadline=deadline)
@@ -304,7 +324,7 @@ class DynamoDBClient:
             decoded = operation.decode(answer.body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             if isinstance(error, msgspec.ValidationError):
-                # JSON, but not of the type that the caller expects: no retry changes that.
+                # JSON, but not of the expected type: no retry changes that.
                 unexpected = InvalidCall(f"{operation.name}: unexpected answer: {error}")
                 unexpected.uncertain = True
                 raise unexpected from error
@@ -324,7 +344,7 @@ class DynamoDBClient:
         progress: _Progress,
         deadline: float,
     ) -> None:
-        """Do what makes another attempt succeed, where something does; else raise the refusal."""
+        """Renew credentials or correct the clock if a retry may succeed; else raise the refusal."""
         refusal = parse_refusal(answer.status, answer.body)
         if refusal.code in EXPIRED_TOKEN_CODES and not progress.renewed:
             progress.renewed = True
@@ -342,7 +362,7 @@ class DynamoDBClient:
     def _retry_delay(
         self, failure: RetryableFailure, progress: _Progress, deadline: float
     ) -> float | None:
-        """Seconds until the next attempt; None if there is none."""
+        """Return the seconds until the next attempt; None if there is none."""
         throttled = failure.throttled
         self.traffic.throttled += throttled
         progress.uncertain = progress.uncertain or failure.final.uncertain

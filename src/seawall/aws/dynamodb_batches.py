@@ -1,4 +1,4 @@
-"""Batches: DynamoDB may do a part and leave the rest; what is left is asked for again.
+"""DynamoDB batches: unprocessed parts are retried.
 
 https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchWriteItem.html
 """
@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from seawall.aws.dynamodb import DynamoDBClient
 from seawall.aws.dynamodb_calls import BATCH_GET, BATCH_WRITE, Item
 from seawall.aws.dynamodb_errors import Throttled
-from seawall.resilience.backoff import full_jitter
+from seawall.resilience.retries import full_jitter
 
 __all__ = ["MAX_READS", "MAX_WRITES", "batch_delete", "batch_get", "batch_put"]
 
 MAX_READS = 100
-"""Keys that DynamoDB takes in one BatchGetItem; more are sent as several."""
+"""Keys in one BatchGetItem; more are sent as several."""
 
 MAX_WRITES = 25
-"""Writes that DynamoDB takes in one BatchWriteItem; more are sent as several."""
+"""Writes in one BatchWriteItem; more are sent as several."""
 
 _ROUNDS = 8
 _BASE_SECONDS = 0.05
@@ -34,11 +34,19 @@ async def batch_get(
     consistent_read: bool = False,
     chance: Callable[[], float] = random.random,
 ) -> list[Item]:
-    """Those items that exist, in no order. Keys must differ from each other.
+    """Return the items that exist, in no order.
+
+    Args:
+        client: The client.
+        table: Name of the table.
+        keys: All different.
+        deadline: On the event loop's clock.
+        consistent_read: Read the latest committed values.
+        chance: Random numbers in [0, 1), for the jitter.
 
     Raises:
-        Throttled: DynamoDB kept leaving some until the deadline, or eight times.
-        DynamoDBError: see its branches.
+        Throttled: DynamoDB left some unprocessed until the deadline, or eight times.
+        DynamoDBError: See its subclasses.
     """
     found: list[Item] = []
     for start in range(0, len(keys), MAX_READS):
@@ -62,12 +70,12 @@ async def batch_put(
     deadline: float,
     chance: Callable[[], float] = random.random,
 ) -> None:
-    """Write items, each by itself and unconditionally. Their keys must differ.
+    """Write items with different keys, each by itself and unconditionally.
 
     Raises:
-        Throttled: DynamoDB kept leaving some until the deadline, or eight times; the others are
-            written.
-        DynamoDBError: see its branches; some may be written.
+        Throttled: DynamoDB left some unprocessed until the deadline, or eight times; the others
+            are written.
+        DynamoDBError: See its subclasses; some may be written.
     """
     await _write(
         client, table, [{"PutRequest": {"Item": item}} for item in items], deadline, chance
@@ -82,12 +90,12 @@ async def batch_delete(
     deadline: float,
     chance: Callable[[], float] = random.random,
 ) -> None:
-    """Delete items, each by itself and unconditionally. Their keys must differ.
+    """Delete items with different keys, each by itself and unconditionally.
 
     Raises:
-        Throttled: DynamoDB kept leaving some until the deadline, or eight times; the others are
-            gone.
-        DynamoDBError: see its branches; some may be gone.
+        Throttled: DynamoDB left some unprocessed until the deadline, or eight times; the others
+            are deleted.
+        DynamoDBError: See its subclasses; some may be deleted.
     """
     requests: list[dict[str, object]] = [{"DeleteRequest": {"Key": key}} for key in keys]
     await _write(client, table, requests, deadline, chance)
@@ -116,5 +124,5 @@ async def _pause(again: int, deadline: float, chance: Callable[[], float]) -> No
     pause = full_jitter(again, base=_BASE_SECONDS, cap=_MAX_SECONDS, chance=chance())
     late = asyncio.get_running_loop().time() + pause >= deadline
     if again == _ROUNDS or late:
-        raise Throttled(f"DynamoDB left a part of a batch undone {again} times")
+        raise Throttled(f"DynamoDB left a part of a batch unprocessed {again} times")
     await asyncio.sleep(pause)

@@ -1,4 +1,4 @@
-"""DynamoDB's calls as data: what is sent, and what comes back. As lean as a session store needs.
+"""Requests and answers of the DynamoDB API, as far as the session store needs them.
 
 https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Operations_Amazon_DynamoDB.html
 
@@ -8,7 +8,7 @@ values are plain dictionaries in DynamoDB's notation, `{"S": "text"}`, `{"N": "1
 `bytes`. Measured, plain dictionaries are encoded as fast as structures and decoded faster
 (docs/decisions/002-dynamodb-client.md).
 
-Whoever wants typed items declares them and an operation of his own::
+Typed items need a declaration and an operation of their own::
 
     class Text(Struct):
         S: str
@@ -77,22 +77,22 @@ Returned = Literal["NONE", "ALL_OLD", "UPDATED_OLD", "ALL_NEW", "UPDATED_NEW"]
 
 
 class Operation(Generic[T_co]):
-    """A call of the API with the decoder of its answer; made once, at import."""
+    """A call of the API with the decoder of its answer; created once, at import."""
 
     __slots__ = ("counted", "decode", "name", "target")
 
     def __init__(self, name: str, answer: type[T_co]) -> None:
         self.name = name
-        self.counted = "Item" in name or name == "Query"  # those that tell the capacity they used
+        self.counted = "Item" in name or name == "Query"  # those that report consumed capacity
         self.target = f"DynamoDB_20120810.{name}"
         self.decode = msgspec.json.Decoder(answer).decode
 
 
-# What is sent.
+# Requests.
 
 
 class _Call(Struct, kw_only=True, omit_defaults=True, rename="pascal"):
-    """What calls on a table have in common; what is left at its default is not sent."""
+    """Common part of calls on a table; fields at their defaults are not sent."""
 
     table_name: str
 
@@ -139,8 +139,8 @@ class Put(_Write, kw_only=True):
 class Update(_Write, kw_only=True):
     """UpdateItem, and a part of TransactWriteItems.
 
-    An update that is not idempotent by itself (`ADD`, `SET a = a + :n`) needs a condition that
-    its own success makes false, because an attempt whose answer is lost is repeated.
+    An update that is not idempotent (`ADD`, `SET a = a + :n`) needs a condition that its own
+    success makes false, because an attempt whose answer is lost is repeated.
     """
 
     key: Item
@@ -154,7 +154,7 @@ class Delete(_Write, kw_only=True):
 
 
 class ConditionCheck(_Call, kw_only=True):
-    """A part of TransactWriteItems that only checks."""
+    """A part of TransactWriteItems that only checks a condition."""
 
     key: Item
     condition_expression: str
@@ -176,11 +176,11 @@ class Table(_Call, kw_only=True):
     tags: list[dict[str, str]] | None = None
 
 
-# What comes back.
+# Answers.
 
 
 class Capacity(Struct, rename="pascal"):
-    """Capacity units that a call has used of one table, where the client was told to ask."""
+    """Capacity units that a call consumed of one table, where the client requests them."""
 
     table_name: str = ""
     capacity_units: float = 0.0
@@ -189,14 +189,14 @@ class Capacity(Struct, rename="pascal"):
 
 
 class GetOutput(Struct, Generic[T], rename="pascal"):
-    """GetItem's answer; no item where there is none. Also each part of TransactGetItems'."""
+    """The answer of GetItem, and each part of TransactGetItems'; `item` is None if none exists."""
 
     item: T | None = None
     consumed_capacity: Capacity | None = None
 
 
 class Page(Struct, Generic[T], rename="pascal"):
-    """Query's answer. `last_evaluated_key` continues it; None at the end."""
+    """The answer of Query. `last_evaluated_key` continues it; None at the end."""
 
     items: list[T] = msgspec.field(default_factory=list)
     count: int = 0
@@ -206,7 +206,7 @@ class Page(Struct, Generic[T], rename="pascal"):
 
 
 class WriteOutput(Struct, Generic[T], rename="pascal"):
-    """The answer to a single write. `attributes`: what `return_values` asked for."""
+    """The answer of a single write. `attributes`: what `return_values` requested."""
 
     attributes: T | None = None
     consumed_capacity: Capacity | None = None
@@ -219,7 +219,7 @@ class TransactWriteOutput(Struct, rename="pascal"):
 
 
 class TransactGetOutput(Struct, Generic[T], rename="pascal"):
-    """TransactGetItems' answer: one part for each asked, in order."""
+    """The answer of TransactGetItems: one part for each request, in order."""
 
     responses: list[GetOutput[T]]
     consumed_capacity: list[Capacity] | None = None
@@ -241,7 +241,7 @@ class BatchWriteOutput(Struct, rename="pascal"):
 
 
 class TableDescription(Struct, rename="pascal"):
-    """What a store wants to know about its table."""
+    """Description of a table, as far as the store needs it."""
 
     table_name: str
     table_status: str
@@ -253,14 +253,14 @@ class TableDescription(Struct, rename="pascal"):
 
 
 class TableOutput(Struct):
-    """The answer about a table: DescribeTable has it as Table, the others as TableDescription."""
+    """The answer about a table: Table in DescribeTable, TableDescription in the others."""
 
     described: TableDescription | None = msgspec.field(name="Table", default=None)
     changed: TableDescription | None = msgspec.field(name="TableDescription", default=None)
 
     @property
     def table(self) -> TableDescription:
-        """It, under whichever name it came."""
+        """The description, under either name."""
         found = self.described or self.changed
         if found is None:
             raise ValueError("DynamoDB's answer does not describe a table")

@@ -1,17 +1,17 @@
-"""What DynamoDB refuses, and what may have become of the write.
+"""Errors of DynamoDB calls, and the classification of its refusals.
 
 ::
 
     DynamoDBError
-    ├── ConditionFailed        the condition does not hold; `item` is what is there, if asked for
-    ├── TransactionCancelled   `reasons` say why, item by item; nothing was written
-    ├── Contended              another transaction has the item; retries did not help
-    ├── Throttled              more than the table's or the account's capacity
-    ├── Unavailable            no answer of use: connection, 5xx, or the deadline passed
-    ├── AccessDenied           no credentials, or not for this
+    ├── ConditionFailed        the condition does not hold; `item` is the present item, if requested
+    ├── TransactionCancelled   `reasons` by item; nothing was written
+    ├── Contended              another transaction uses the item; retries failed
+    ├── Throttled              over the capacity of the table or the account
+    ├── Unavailable            no usable answer: connection, 5xx, or the deadline passed
+    ├── AccessDenied           no credentials, or none that permit this
     ├── NoSuchTable            the table (or index) does not exist
     ├── TableInUse             the table exists already, or is being changed
-    └── InvalidCall            the request is wrong: a defect of ours
+    └── InvalidCall            the request is invalid: a defect of this client
 """
 
 import re
@@ -20,7 +20,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
+from seawall.aws.server_clock import CLOCK_REFUSAL_CODES
+
 __all__ = [
+    "EXPIRED_TOKEN_CODES",
     "AccessDenied",
     "ConditionFailed",
     "Contended",
@@ -29,10 +32,12 @@ __all__ = [
     "NoSuchTable",
     "Reason",
     "Refusal",
+    "RetryableFailure",
     "TableInUse",
     "Throttled",
     "TransactionCancelled",
     "Unavailable",
+    "classify_refusal",
     "parse_refusal",
 ]
 
@@ -40,9 +45,10 @@ __all__ = [
 class DynamoDBError(Exception):
     """Root.
 
-    uncertain: an earlier attempt of the same call, or this one, ended without a telling answer,
-    so a write may have been applied all the same. A condition that fails then may fail because
-    the call's own earlier attempt made it fail.
+    Attributes:
+        uncertain: An attempt of the same call ended without an answer, so a write may have been
+            applied nevertheless. A condition that fails then may fail because of the call's own
+            earlier attempt.
     """
 
     uncertain: bool = False
@@ -51,7 +57,8 @@ class DynamoDBError(Exception):
 class ConditionFailed(DynamoDBError):
     """The condition of a single write does not hold.
 
-    item: what is there, where ReturnValuesOnConditionCheckFailure asked for it.
+    Attributes:
+        item: The present item, where ReturnValuesOnConditionCheckFailure requested it.
     """
 
     def __init__(self, message: str, item: dict[str, Any] | None = None) -> None:
@@ -79,11 +86,11 @@ class TransactionCancelled(DynamoDBError):
 
 
 class Contended(DynamoDBError):
-    """Transactions that are under way have the items; trying again did not help in time."""
+    """Other transactions use the items; retries did not help in time."""
 
 
 class Throttled(DynamoDBError):
-    """The capacity is used up; trying again did not help in time."""
+    """The capacity is used up; retries did not help in time."""
 
 
 class Unavailable(DynamoDBError):
@@ -91,7 +98,7 @@ class Unavailable(DynamoDBError):
 
 
 class AccessDenied(DynamoDBError):
-    """There are no credentials, or they are not valid, or they do not allow this."""
+    """There are no credentials, or they are invalid, or do not permit this."""
 
 
 class NoSuchTable(DynamoDBError):
@@ -107,7 +114,7 @@ class InvalidCall(DynamoDBError):
 
 
 class Refusal(Struct, frozen=True):
-    """An answer that is not 200: its short code, its text, and what came with them."""
+    """An error response: its short code, its message, and what came with them."""
 
     status: int
     code: str
@@ -129,7 +136,7 @@ _listed = re.compile(r"specific reasons \[([^\]]*)\]")
 
 
 def parse_refusal(status: int, body: bytes) -> Refusal:
-    """Take an error's document apart; whatever it is, the status counts."""
+    """Parse an error response of any form."""
     try:
         found = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -140,3 +147,71 @@ def parse_refusal(status: int, body: bytes) -> Refusal:
     if not reasons and (listed := _listed.search(message)):
         reasons = tuple([Reason(each.strip()) for each in listed[1].split(",")])
     return Refusal(status, code, message, reasons, found.item)
+
+
+EXPIRED_TOKEN_CODES = frozenset({"ExpiredTokenException", "ExpiredToken"})
+"""Codes after which other credentials may succeed."""
+
+_RETRYABLE: dict[str, type[DynamoDBError]] = {
+    "ProvisionedThroughputExceededException": Throttled,
+    "ThrottlingException": Throttled,
+    "Throttling": Throttled,
+    "RequestLimitExceeded": Throttled,
+    "TooManyRequestsException": Throttled,
+    "TransactionConflictException": Contended,
+    "TransactionInProgressException": Contended,
+}
+_FINAL: dict[str, type[DynamoDBError]] = {
+    "AccessDeniedException": AccessDenied,
+    "IncompleteSignatureException": AccessDenied,
+    "InvalidClientTokenId": AccessDenied,
+    "MissingAuthenticationTokenException": AccessDenied,
+    "OptInRequired": AccessDenied,
+    "UnrecognizedClientException": AccessDenied,
+    "ResourceNotFoundException": NoSuchTable,
+    "ResourceInUseException": TableInUse,
+    "TableAlreadyExistsException": TableInUse,
+} | dict.fromkeys(EXPIRED_TOKEN_CODES | CLOCK_REFUSAL_CODES, AccessDenied)
+
+_THROTTLING_REASONS = frozenset({"ThrottlingError", "ProvisionedThroughputExceeded"})
+_RETRYABLE_REASONS = _THROTTLING_REASONS | {"TransactionConflict"}
+
+
+class RetryableFailure(Exception):
+    """A failed attempt that may be retried; `final` is what to raise if it is not."""
+
+    def __init__(self, final: DynamoDBError) -> None:
+        super().__init__()
+        self.final = final
+
+    @property
+    def throttled(self) -> bool:
+        """Whether it is retried more slowly than other failures."""
+        return isinstance(self.final, Throttled)
+
+
+def classify_refusal(refusal: Refusal) -> DynamoDBError | RetryableFailure:
+    """Return what to raise for an error response: final, or worth a retry.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html
+    """
+    code = refusal.code
+    text = f"{code}: {refusal.message}" if code else refusal.message
+    if code == "ConditionalCheckFailedException":
+        return ConditionFailed(text, refusal.item)
+    if code == "TransactionCanceledException":
+        return _classify_transaction(refusal, text)
+    if retryable := _RETRYABLE.get(code):
+        return RetryableFailure(retryable(text))
+    if refusal.status >= 500:
+        failed = Unavailable(text)
+        failed.uncertain = True
+        return RetryableFailure(failed)
+    return _FINAL.get(code, AccessDenied if refusal.status == 403 else InvalidCall)(text)
+
+
+def _classify_transaction(refusal: Refusal, text: str) -> DynamoDBError | RetryableFailure:
+    codes = {each.code for each in refusal.reasons if each.code != "None"}
+    if not codes or not codes <= _RETRYABLE_REASONS:
+        return TransactionCancelled(text, refusal.reasons)
+    return RetryableFailure(Throttled(text) if codes <= _THROTTLING_REASONS else Contended(text))

@@ -1,4 +1,4 @@
-"""AWS's binary event stream (application/vnd.amazon.eventstream), read incrementally.
+"""Incremental parser of AWS's binary event stream (application/vnd.amazon.eventstream).
 
 https://smithy.io/2.0/aws/amazon-eventstream.html; a message is, in network byte order::
 
@@ -35,35 +35,33 @@ _BYTES, _STRING, _UUID = 6, 7, 9
 
 
 class EventMessage(Struct, frozen=True):
-    """One message, whole and with both checksums right."""
+    """One complete message with valid checksums."""
 
     headers: dict[str, HeaderValue]
     payload: bytes
 
     def text(self, name: str) -> str:
-        """A header that is text; "" where there is none."""
+        """Return a text header; "" where there is none."""
         value = self.headers.get(name, "")
         return value if isinstance(value, str) else ""
 
 
 class EventStreamParser:
-    """Bytes in, any way they are split; messages out.
-
-    max_message_bytes: longer ones are refused as soon as their length is known.
-    """
+    """Parses messages from bytes that are split in any way."""
 
     __slots__ = ("_buffer", "_max_message_bytes", "_total")
 
     def __init__(self, *, max_message_bytes: int = 1 << 20) -> None:
+        """Create a parser; longer messages are refused as soon as their length is known."""
         self._max_message_bytes = max_message_bytes
         self._buffer = bytearray()
         self._total = 0  # of the message that begins the buffer, once its prelude is checked
 
     def feed(self, chunk: bytes) -> list[EventMessage]:
-        """The messages that this chunk completes.
+        """Return the messages that this chunk completes.
 
         Raises:
-            ProtocolError: a checksum is wrong, or the bytes are no message.
+            ProtocolError: A checksum is wrong, or the bytes are no message.
         """
         self._buffer += chunk
         messages: list[EventMessage] = []
@@ -79,7 +77,7 @@ class EventStreamParser:
 
     @property
     def mid_message(self) -> bool:
-        """Whether a message has begun and not ended."""
+        """Whether a message is incomplete."""
         return bool(self._buffer)
 
     def _checked_total(self) -> int:
@@ -127,12 +125,12 @@ def _decode_headers(data: bytes) -> dict[str, HeaderValue]:
             at += _LENGTH.size
             piece = data[at : at + length]
             if len(piece) != length:
-                raise ValueError("a value is cut off")
+                raise ValueError("a value is truncated")
             value = piece.decode() if kind == _STRING else piece
             at += length
         else:
-            raise ValueError(f"there is no type {kind}")
+            raise ValueError(f"unknown type {kind}")
         if name in headers:
-            raise ValueError(f"{name!r} is there twice")
+            raise ValueError(f"duplicate header {name!r}")
         headers[name] = value
     return headers

@@ -20,16 +20,16 @@ _role = re.compile(rb"[\w+=,.@-]{1,128}")
 
 
 class InstanceMetadataSource:
-    """What the machine itself may do. Not asked where AWS_EC2_METADATA_DISABLED is true.
+    """Credentials of the machine. Disabled where AWS_EC2_METADATA_DISABLED is true.
 
-    No service there means that this is not configured, not that it fails: most machines are no
-    EC2 instances. A service that is there without a role means the same.
-    base_url: empty for AWS_EC2_METADATA_SERVICE_ENDPOINT, else the well-known address.
+    No service means that this source is not configured, not that it fails: most machines are no
+    EC2 instances. So does a service without a role.
     """
 
     def __init__(
         self, environment: Mapping[str, str], client: HttpClient, *, base_url: str = ""
     ) -> None:
+        """Create the source; `base_url` is empty for that of the environment, or the well-known."""
         self._disabled = environment.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true"
         self._base_url = (
             base_url
@@ -47,7 +47,7 @@ class InstanceMetadataSource:
             token = await self._ask("PUT", "/latest/api/token", lifetime, deadline)
         except TransportError:
             return None
-        if token.status in (403, 404, 405):  # switched off, or something else listens there
+        if token.status in (403, 404, 405):  # disabled, or another service
             return None
         proof = (b"x-aws-ec2-metadata-token", _whole(token).strip())
         try:

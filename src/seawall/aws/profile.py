@@ -1,4 +1,4 @@
-"""The shared files of AWS's tools: ~/.aws/credentials and ~/.aws/config.
+"""Shared configuration files of AWS's tools: ~/.aws/credentials and ~/.aws/config.
 
 https://docs.aws.amazon.com/sdkref/latest/guide/file-format.html
 """
@@ -12,7 +12,7 @@ from seawall.aws.credentials import Credentials, CredentialsUnavailable
 __all__ = ["ProfileSource", "Profiles", "load_profile"]
 
 _MAX_BYTES = 1 << 20
-_ELSEWHERE = {
+_UNSUPPORTED = {
     "source_profile": "role assumption",
     "credential_source": "role assumption",
     "sso_session": "single sign-on",
@@ -23,7 +23,7 @@ _ELSEWHERE = {
 
 
 class Profiles:
-    """Where the shared files are, and which profile counts.
+    """Paths of the shared files, and name of the profile to use.
 
     Both from the environment: AWS_PROFILE (else `default`), AWS_SHARED_CREDENTIALS_FILE,
     AWS_CONFIG_FILE. Without HOME and without these there are no files.
@@ -49,12 +49,12 @@ class Profiles:
 
 
 def load_profile(profiles: Profiles) -> dict[str, str] | None:
-    """The settings of the profile; None if no file has it. Reads files: not for the event loop.
+    """Return the settings of the profile; None if no file has it. Blocks: reads files.
 
-    Where both files have a setting, the credentials file counts.
+    Where both files have a setting, that of the credentials file is used.
 
     Raises:
-        CredentialsUnavailable: a file cannot be read.
+        CredentialsUnavailable: A file cannot be read.
     """
     name = profiles.name
     # In the config file every profile but the default is headed [profile NAME].
@@ -67,10 +67,10 @@ def load_profile(profiles: Profiles) -> dict[str, str] | None:
 
 
 class ProfileSource:
-    """Keys written down in the profile.
+    """Keys in the profile.
 
-    Profiles that name another way to credentials than keys or a web identity are refused:
-    silence would mean that something else is used than what the user has set up.
+    Profiles with another source of credentials than keys or a web identity are refused, because
+    ignoring it would use another identity than the user configured.
     """
 
     def __init__(self, profiles: Profiles) -> None:
@@ -82,14 +82,14 @@ class ProfileSource:
         name = self._profiles.name
         if found is None:
             if self._profiles.chosen:
-                raise CredentialsUnavailable(f'no file has the profile "{name}" (AWS_PROFILE)')
+                raise CredentialsUnavailable(f'profile "{name}" not found (AWS_PROFILE)')
             return None
         if access_key := found.get("aws_access_key_id", ""):
             secret_key = found.get("aws_secret_access_key", "")
             if not secret_key:
                 raise CredentialsUnavailable(f'profile "{name}": aws_secret_access_key is missing')
             return Credentials(access_key, secret_key, found.get("aws_session_token", ""))
-        for setting, what in _ELSEWHERE.items():
+        for setting, what in _UNSUPPORTED.items():
             if setting in found:
                 raise CredentialsUnavailable(
                     f'profile "{name}": {setting}: {what} is not supported; use keys in the '
@@ -117,7 +117,7 @@ def _read(path: Path | None, headings: list[str]) -> dict[str, str] | None:
     try:
         parser.read_string(text)
     except configparser.Error as error:
-        # `from None`: the parser's message quotes the line, which may hold a secret.
+        # `from None`: the parser's message quotes the line, which may contain a secret.
         line = getattr(error, "lineno", None) or (getattr(error, "errors", None) or [(0,)])[0][0]
         raise CredentialsUnavailable(f"{path}:{line}: not a file of profiles") from None
     for heading in headings:

@@ -1,8 +1,8 @@
-"""When a signature was refused for its time: whose clock is right, and whether to sign anew.
+"""Clock correction for signatures that AWS refuses because of their time.
 
-AWS allows a signature to be five minutes old. It is refused where our clock is wrong, and where
-they agree but the process stood still between signing and sending, as a Lambda environment does
-between invocations.
+AWS accepts signatures that are up to five minutes old. One is refused where our clock is wrong,
+and where the clocks agree but the process was frozen between signing and sending, as a Lambda
+environment is between invocations.
 """
 
 from collections.abc import Callable
@@ -19,49 +19,50 @@ CLOCK_REFUSAL_CODES = frozenset(
         "SignatureDoesNotMatch",
     }
 )
-"""Codes that may come of a clock that is wrong, as botocore and the other SDKs have them."""
+"""Codes that a wrong clock may cause, as in botocore and the other SDKs."""
 
-_OF_TIME_ONLY = frozenset({"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"})
-_SAID = ("signature expired", "signature not yet current")
-_ALLOWED_SECONDS = 240.0  # less is not why a signature is refused
+_ONLY_CLOCK_CODES = frozenset({"RequestExpired", "RequestInTheFuture", "RequestTimeTooSkewed"})
+_CLOCK_MESSAGES = ("signature expired", "signature not yet current")
+_ALLOWED_SECONDS = 240.0  # a smaller difference is not the cause of a refusal
 
 
 class ServerClock:
-    """The time by a server's clock, as far as it is known to differ from ours.
+    """The time by a server's clock.
 
-    skew: seconds that the server's clock is ahead; 0 until it has refused a signature.
+    Attributes:
+        skew: Seconds that the server's clock is ahead; 0 until it has refused a signature.
     """
 
     __slots__ = ("_clock", "skew")
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """clock: ours, in Unix seconds."""
+        """Create it; `clock` is ours, in Unix seconds."""
         self._clock = clock
         self.skew = 0.0
 
     def now(self) -> float:
-        """Unix seconds by the server's clock; what requests are signed with."""
+        """Return the Unix seconds by the server's clock, to sign requests with."""
         return self._clock() + self.skew
 
     def should_sign_again(self, code: str, message: str, date: str, *, signed_at: float) -> bool:
-        """Whether a refused request may succeed when it is signed again, at `now`.
+        """Return whether a refused request may succeed when it is signed again, at `now`.
 
         Args:
             code: The refusal's code, without a prefix.
-            message: What the refusal says.
-            date: The answer's header Date; empty where it has none.
-            signed_at: What `now` was when the request was signed.
+            message: The refusal's message.
+            date: The response's header Date; empty where it has none.
+            signed_at: `now` at the time of signing.
         """
         if code not in CLOCK_REFUSAL_CODES:
             return False
-        # Of an exchange in which we stood still, the answer's date may be old itself.
-        stood_still = self.now() - signed_at >= _ALLOWED_SECONDS
-        if not stood_still and (theirs := _seconds(date)) is not None:
+        # If the process was frozen, the response's date may be old itself.
+        frozen = self.now() - signed_at >= _ALLOWED_SECONDS
+        if not frozen and (theirs := _seconds(date)) is not None:
             skew = theirs - self._clock()
             if abs(skew - self.skew) >= _ALLOWED_SECONDS:
                 self.skew = skew
                 return True
-        return stood_still or code in _OF_TIME_ONLY or message.lower().startswith(_SAID)
+        return frozen or code in _ONLY_CLOCK_CODES or message.lower().startswith(_CLOCK_MESSAGES)
 
 
 def _seconds(date: str) -> float | None:

@@ -1,4 +1,4 @@
-"""AWS Signature Version 4: headers that prove who sends a request.
+"""AWS Signature Version 4: headers that authenticate the sender of a request.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
@@ -19,11 +19,14 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 def canonical_request(
     method: str, path: str, query: str, headers: Sequence[tuple[str, str]], payload_hash: str
 ) -> tuple[str, str]:
-    """The request in the one form that both sides digest, and the names of its signed headers.
+    """Return the canonical request, and the names of its signed headers.
 
-    path, query: as sent, percent-encoded. headers: lower-case names; all of them are signed.
-    payload_hash: SHA-256 of the body in hexadecimal.
-    The path is encoded once more, as every service but S3 wants it.
+    Args:
+        method: HTTP method.
+        path: As sent, percent-encoded; encoded once more, as every service but S3 requires.
+        query: As sent, percent-encoded.
+        headers: Names in lower case; all of them are signed.
+        payload_hash: SHA-256 of the body in hexadecimal.
     """
     merged: dict[str, str] = {}
     for name, value in headers:
@@ -32,12 +35,12 @@ def canonical_request(
     names = sorted(merged)
     lines = "\n".join([f"{name}:{merged[name]}" for name in names])
     signed = ";".join(names)
-    place = f"{method}\n{_canonical_path(path)}\n{_canonical_query(query)}"
-    return f"{place}\n{lines}\n\n{signed}\n{payload_hash}", signed
+    target = f"{method}\n{_canonical_path(path)}\n{_canonical_query(query)}"
+    return f"{target}\n{lines}\n\n{signed}\n{payload_hash}", signed
 
 
 def signing_key(secret: str, day: str, region: str, service: str) -> bytes:
-    """The key that signs requests of one day (YYYYMMDD, UTC) to one service of one region."""
+    """Return the key for requests of one day (YYYYMMDD, UTC) to one service of one region."""
     key = b"AWS4" + secret.encode()
     for part in (day, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
@@ -45,7 +48,7 @@ def signing_key(secret: str, day: str, region: str, service: str) -> bytes:
 
 
 class Signer:
-    """Signs requests to one service of one region. Keeps the key of the day."""
+    """Signs requests to one service of one region; caches the key of the day."""
 
     __slots__ = ("_day", "_key", "_region", "_scope", "_secret", "_service")
 
@@ -68,11 +71,16 @@ class Signer:
         path: str = "/",
         query: str = "",
     ) -> list[tuple[bytes, bytes]]:
-        """The headers to add: date, session token if there is one, and signature.
+        """Return the headers to add: date, session token if there is one, and signature.
 
-        headers: what else is sent and must not be changed on the way, `host` among them; names
-        in lower case. at: Unix seconds by the server's clock, which allows for five minutes.
-        path, query: as sent, percent-encoded.
+        Args:
+            credentials: Keys to sign with.
+            method: HTTP method.
+            headers: Other headers to sign, `host` among them; names in lower case.
+            body: Of the request.
+            at: Unix seconds by the server's clock, which tolerates five minutes.
+            path: As sent, percent-encoded.
+            query: As sent, percent-encoded.
         """
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
         added = [("x-amz-date", moment)]
@@ -85,8 +93,8 @@ class Signer:
         digest = sha256(canonical.encode()).hexdigest()
         to_sign = f"{_ALGORITHM}\n{moment}\n{self._scope}\n{digest}"
         signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
-        who = f"Credential={credentials.access_key}/{self._scope}"
-        proof = f"{_ALGORITHM} {who}, SignedHeaders={signed}, Signature={signature}"
+        credential = f"Credential={credentials.access_key}/{self._scope}"
+        proof = f"{_ALGORITHM} {credential}, SignedHeaders={signed}, Signature={signature}"
         added.append(("authorization", proof))
         return [(name.encode(), value.encode()) for name, value in added]
 
@@ -100,7 +108,7 @@ class Signer:
 
 
 def _canonical_path(path: str) -> str:
-    """Without empty and dot segments, encoded once more."""
+    """Return the path without empty and dot segments, encoded once more."""
     if path == "/":
         return path
     segments: list[str] = []
@@ -116,7 +124,7 @@ def _canonical_path(path: str) -> str:
 
 
 def _canonical_query(query: str) -> str:
-    """Sorted by name, then by value; a name alone counts as one with an empty value."""
+    """Return the query sorted by name and value; a name alone has an empty value."""
     if not query:
         return query
     pairs = sorted(each.partition("=")[::2] for each in query.split("&"))

@@ -8,10 +8,9 @@ import time
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
-from seawall.aws.credentials import Credentials, CredentialsUnavailable, parse_time
-from seawall.aws.endpoints import endpoint_url
-from seawall.aws.files import read_token
+from seawall.aws.credentials import Credentials, CredentialsUnavailable, parse_time, read_token
 from seawall.aws.profile import Profiles, load_profile
+from seawall.aws.region import endpoint_url
 from seawall.transport.errors import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 
@@ -21,17 +20,16 @@ _ATTEMPTS = 3
 _ATTEMPT_SECONDS = 3.0
 _PAUSE_SECONDS = 0.2
 _MAX_BYTES = 65_536
-# An identity provider that STS could not reach, and a token that is not yet known everywhere.
-_AGAIN = frozenset({"IDPCommunicationError", "InvalidIdentityToken", "Throttling"})
+# An identity provider that STS could not reach, and a token that has not yet propagated.
+_RETRYABLE = frozenset({"IDPCommunicationError", "InvalidIdentityToken", "Throttling"})
 
 
 class WebIdentitySource:
     """Exchanges the token in a file for the credentials of a role.
 
     From AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN and AWS_ROLE_SESSION_NAME, or from
-    web_identity_token_file, role_arn and role_session_name of the profile. The file is read anew
-    each time, because it is rotated. The call is not signed: the token is the proof.
-    base_url: of STS; empty for the region's own.
+    web_identity_token_file, role_arn and role_session_name of the profile. The file is read each
+    time, because it is rotated. The call is not signed: the token is the proof.
     """
 
     def __init__(
@@ -42,6 +40,7 @@ class WebIdentitySource:
         region: str,
         base_url: str = "",
     ) -> None:
+        """Create the source; `base_url` is that of STS, empty for the region's own."""
         self._environment = environment
         self._client = client
         self._region = region
@@ -96,7 +95,7 @@ class WebIdentitySource:
                 return answer.body
             code = _texts(answer.body).get("Code", "")
             failure = f"status {answer.status} {code}"
-            if answer.status < 500 and code not in _AGAIN:
+            if answer.status < 500 and code not in _RETRYABLE:
                 break
         raise CredentialsUnavailable(f"STS, AssumeRoleWithWebIdentity: {failure}")
 
@@ -115,7 +114,7 @@ def _parse(document: bytes) -> Credentials:
 
 
 def _texts(document: bytes) -> dict[str, str]:
-    """Texts of an XML document by the local name of their element."""
+    """Return the texts of an XML document by the local names of their elements."""
     from xml.etree import ElementTree as ET  # noqa: PLC0415 - only where it is needed
 
     try:

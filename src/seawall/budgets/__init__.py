@@ -1,1 +1,1 @@
-"""What tenants may spend, tokens and money by day and month, and what turns cost."""
+"""Budgets of tenants and quotas of provider accounts: tokens and money per window."""

@@ -1,7 +1,7 @@
-"""A pod's share of a counter, window by window: local decisions, and now and then one addition.
+"""Limits that all processes share: local decisions, and a shared counter that is asked rarely.
 
-Additions are made by a task that the share owns, one at a time; whoever needs the outcome waits
-for it, and may be cancelled without harm to the others.
+Requests to the counter are made by a task that the limit owns, one at a time. Callers that need
+the outcome wait for it, and may be cancelled without harm to the others.
 """
 
 import asyncio
@@ -11,31 +11,95 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 
 from seawall.errors import Problem
-from seawall.resilience.allotment import Allotment
 from seawall.storage.counters import Addition, Counters
 
-__all__ = ["Share", "Window"]
+__all__ = ["Allotment", "SharedLimit", "Window"]
 
+_CALLS_AHEAD = 16
+_PART = 4
 _PODS = "pods"
-_KEPT_SECONDS = 3_600.0  # a counter outlives its window, for clocks that are apart
+_KEPT_SECONDS = 3_600.0  # that a counter outlives its window, for clock skew
 
 
 class Window(Struct, frozen=True):
-    """The time for which a limit counts: Unix seconds, and a name that no other window has."""
+    """The time to which a limit applies: Unix seconds, and a unique name."""
 
     name: str
     starts: float
     ends: float
 
 
-class Share:
-    """What one pod has of one counter.
+class Allotment:
+    """This process's part of one measure in one window, such as the tokens of this minute.
 
-    limits: by measure, for a window. window: the one that a time is in. census: count the pods
-    that take part. forced: what was spent beyond the limit is added to the counter all the same.
-    again_seconds: how long after the counter said that nothing is left it is asked again; None:
-    not in this window. seconds: the longest that one addition may take. doubt_seconds: how long
-    after one that failed the counter is left alone. clock: Unix time in seconds.
+    The process takes blocks of the shared limit and spends them locally. The size of a block
+    follows demand and what is left: so a busy process rarely asks the counter, and near the limit
+    no process takes what others could use. Amounts are whole units.
+
+    Attributes:
+        limit: Of all processes together.
+        granted: What the shared counter gave this process, net of what was returned.
+        spent: What was used here, or is reserved.
+        used: By all processes, when the counter was last read.
+        floor: What may be spent here while the counter cannot be reached.
+    """
+
+    __slots__ = ("_expected", "floor", "granted", "limit", "spent", "used")
+
+    def __init__(self, limit: int, *, expected: int = 0) -> None:
+        """Create it; `expected` is what this process spent in the previous window."""
+        self.limit = limit
+        self._expected = expected
+        self.granted = 0
+        self.spent = 0
+        self.used = 0
+        self.floor = 0
+
+    @property
+    def free(self) -> int:
+        """What can be spent now; negative after an overdraft."""
+        return max(self.granted, self.floor) - self.spent
+
+    @property
+    def spendable(self) -> int:
+        """What another call may take; reduced by the overdraft of all processes together."""
+        return self.free - max(0, self.used - self.limit)
+
+    @property
+    def left(self) -> int:
+        """The most that this process could still get in this window, as far as it knows."""
+        return self.free + max(0, self.limit - self.used)
+
+    def spend(self, amount: int) -> None:
+        """Use an amount; negative for what was reserved and not used."""
+        self.spent += amount
+
+    def grant(self, granted: int, used: int) -> None:
+        """Record what the counter granted, and what it counts for all processes."""
+        self.granted += granted
+        self.used = used
+
+    def block(self, need: int) -> int:
+        """Return how much to ask the counter for when `need` is wanted; 0 if it is free.
+
+        Sixteen times the need, or as much again as was spent in this window, or a quarter of
+        what the previous window took, whatever is most; but at most a quarter of what is left of
+        the limit, unless the need itself is larger. So the number of requests to the counter
+        grows with the logarithm of the calls, and one process can use the whole limit.
+        """
+        missing = need - self.free
+        if missing <= 0:
+            return 0
+        ahead = max(_CALLS_AHEAD * need, self.spent, self._expected // 4)
+        return max(missing, min(ahead, (self.limit - self.used) // _PART))
+
+
+class SharedLimit:
+    """Limits on one shared counter, as one process sees them.
+
+    Attributes:
+        window: The present window.
+        parts: By measure, what this process has of it.
     """
 
     def __init__(
@@ -52,6 +116,21 @@ class Share:
         retry_seconds: float = 1.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """Create it; the counter is first asked by `ask` or `probe`.
+
+        Args:
+            counters: Shared by all processes.
+            counter: Name of the counter.
+            limits: By measure, per window.
+            window: Returns the window of a Unix time.
+            count_processes: Count the processes that take part.
+            count_overspend: Add to the counter what was spent beyond the limit.
+            recheck_seconds: How long after the counter had nothing left it is asked again; None:
+                not in this window.
+            seconds: Longest wait for the counter.
+            retry_seconds: How long the counter is not asked after a failure.
+            clock: Unix time in seconds.
+        """
         self._counters = counters
         self._counter = counter
         self._limits = dict(limits)
@@ -64,30 +143,30 @@ class Share:
         self._clock = clock
         self._wanted = dict.fromkeys(self._limits, 0)
         self._adding: asyncio.Task[None] | None = None
-        self._looked_at = 0.0
+        self._counted_at = 0.0
         self._counted = False
-        self._pods = self._pods_before = 0
+        self._processes = self._processes_before = 0
         self.failed_at: float | None = None
         self.window = window(clock())
         self.parts = {name: Allotment(limit) for name, limit in self._limits.items()}
 
     @property
-    def pods(self) -> int:
-        """How many pods took part, at least: in this window or the one before; 0 if not known."""
-        return max(self._pods, self._pods_before)
+    def processes(self) -> int:
+        """Processes that take part, at least, in this window or the previous one; 0 if unknown."""
+        return max(self._processes, self._processes_before)
 
     @property
-    def in_doubt(self) -> bool:
-        """Whether the counter could not be asked when it was last tried."""
+    def degraded(self) -> bool:
+        """Whether the last request to the counter failed."""
         return self.failed_at is not None
 
     @property
-    def _left_alone(self) -> bool:
-        """Whether the counter failed just now."""
+    def _backing_off(self) -> bool:
+        """Whether the counter is not asked, after a recent failure."""
         return self.failed_at is not None and self._clock() < self.failed_at + self._retry_seconds
 
     def advance_window(self) -> None:
-        """Go on to the window that it is now. What was not spent of the last one is left to it."""
+        """Go on to the present window; what was not spent of the previous one expires."""
         now = self._clock()
         if self.window.starts <= now < self.window.ends:
             return
@@ -97,32 +176,37 @@ class Share:
             name: Allotment(limit, expected=self.parts[name].spent if following else 0)
             for name, limit in self._limits.items()
         }
-        self._pods_before, self._pods, self._counted = self.pods if following else 0, 0, False
-        self._looked_at = 0.0
+        self._processes_before = self.processes if following else 0
+        self._processes, self._counted = 0, False
+        self._counted_at = 0.0
 
     def fits(self, needs: Mapping[str, int]) -> bool:
-        """Whether so much can be spent now."""
+        """Return whether these amounts can be spent now."""
         return all(self.parts[name].spendable >= need for name, need in needs.items())
 
     def spend(self, amounts: Mapping[str, int]) -> None:
-        """Use so much; less than zero for what was promised and not used."""
+        """Use amounts; negative for what was reserved and not used."""
         for name, amount in amounts.items():
             self.parts[name].spend(amount)
 
     def may_have_more(self, needs: Mapping[str, int]) -> bool:
-        """Whether the counter may have what is needed."""
-        if self._left_alone:
+        """Return whether the counter may have what is needed."""
+        if self._backing_off:
             return False
         if all(self.parts[name].left >= need for name, need in needs.items()):
             return True
         again = self._recheck_seconds
-        return again is not None and self._clock() >= self._looked_at + again
+        return again is not None and self._clock() >= self._counted_at + again
 
     async def ask(self, needs: Mapping[str, int], *, seconds: float | None = None) -> None:
-        """Have what is needed, and more to come, taken from the counter, as far as it is there.
+        """Take what is needed, and a block in advance, from the counter, as far as it is there.
 
-        seconds: the longest to wait for it. Whoever asks meanwhile shares in the addition, or
-        has to ask again. Never fails: see `in_doubt`.
+        Callers that ask meanwhile share the request, or have to ask again. Never raises for the
+        counter: see `degraded`.
+
+        Args:
+            needs: Amounts by measure.
+            seconds: Longest wait; None for no limit.
         """
         for name, need in needs.items():
             self._wanted[name] += need
@@ -133,37 +217,40 @@ class Share:
                 self._wanted[name] -= need
 
     def probe(self) -> None:
-        """See in the background, now and then, whether the counter can be asked again."""
-        if not self._left_alone:
+        """Ask the counter in the background, to find out whether it can be reached again."""
+        if not self._backing_off:
             _ = self._begin()
 
-    def settle_debts(self) -> None:
-        """Have what was spent beyond what there was added, in the background."""
+    def flush_overdraft(self) -> None:
+        """Add to the counter, in the background, what was spent beyond the granted amounts."""
         if self._count_overspend and any(part.free < 0 for part in self.parts.values()):
             _ = self._begin()
 
-    async def close(self, *, give_back: bool) -> None:
-        """Finish what was begun; give back what was not spent, if that is wished.
+    async def close(self, *, return_unspent: bool) -> None:
+        """Finish pending requests.
+
+        Args:
+            return_unspent: Return what was not spent.
 
         Raises:
-            Problem: the counter cannot be asked.
+            Problem: The counter cannot be reached.
         """
         if self._adding is not None:
             await asyncio.wait((self._adding,))
         self.advance_window()
         amounts = {name: -part.free for name, part in self.parts.items() if part.free}
-        if not give_back:
+        if not return_unspent:
             amounts = {name: amount for name, amount in amounts.items() if amount > 0}
-        if amounts and (give_back or self._count_overspend):
+        if amounts and (return_unspent or self._count_overspend):
             await self._add(amounts, limited=False)
 
     def _begin(self) -> asyncio.Task[None]:
         if self._adding is None or self._adding.done():
-            self._adding = asyncio.create_task(self._work())
+            self._adding = asyncio.create_task(self._update())
         return self._adding
 
-    async def _work(self) -> None:
-        await asyncio.sleep(0)  # let all who come in this round say what they need
+    async def _update(self) -> None:
+        await asyncio.sleep(0)  # collect the needs of this round of the event loop
         self.advance_window()
         try:
             if self._count_overspend:
@@ -175,7 +262,7 @@ class Share:
             if self._count_processes and not self._counted:
                 blocks[_PODS] = 1
             if not blocks:
-                blocks = dict.fromkeys(self.parts, 0)  # only to see whether it answers
+                blocks = dict.fromkeys(self.parts, 0)  # a probe
             await self._add(blocks, limited=True)
         except (Problem, TimeoutError):
             self.failed_at = self._clock()
@@ -198,6 +285,6 @@ class Share:
         for name, part in parts.items():
             part.grant(count.granted.get(name, 0), count.used.get(name, part.used))
         if window is self.window:
-            self._looked_at = self._clock()
+            self._counted_at = self._clock()
             self._counted = self._counted or _PODS in amounts
-            self._pods = max(self._pods, count.used.get(_PODS, 0))
+            self._processes = max(self._processes, count.used.get(_PODS, 0))

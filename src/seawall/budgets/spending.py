@@ -1,48 +1,25 @@
-"""What one turn spends: admitted before its first model call, charged after every one."""
+"""Spending of one turn: reserved before its first model call, charged after every call."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from seawall.turn import Cost, ModelSpend, Usage
 
-from seawall.turn import Cost, Usage
+if TYPE_CHECKING:
+    from seawall.budgets.budgets import Budgets, Reservation
 
-__all__ = ["BudgetGate", "ModelSpend", "Reservation", "Spending"]
-
-
-class ModelSpend(Struct):
-    """What was spent on one model; `cost` in billionths of the currency."""
-
-    usage: Usage = Usage()
-    cost: int = 0
-
-
-class Reservation(Protocol):
-    """What a budget has set aside for a turn that runs."""
-
-    def charge(self, amounts: dict[str, int]) -> None:
-        """So much was spent."""
-        ...
-
-    def end(self) -> None:
-        """The turn is over: what is still set aside goes back. What it left may still charge."""
-        ...
-
-
-class BudgetGate(Protocol):
-    """Decides whether a tenant may spend."""
-
-    async def admit(self, tenant: str) -> Reservation | None:
-        """Set aside what a turn costs on average; None where nothing limits the tenant.
-
-        Raises:
-            BudgetExhausted: nothing is left.
-            StoreUnavailable: nobody can tell.
-        """
-        ...
+__all__ = ["ModelSpend", "Spending"]
 
 
 class Spending:
-    """Implements `Meter` for one turn. currency: of the costs; empty where there are no prices."""
+    """Usage and cost of one turn, charged to its tenant's budget; implements `Meter`.
+
+    Attributes:
+        by_model: Usage and cost by the name of the model.
+        cost: Of all models, in billionths of the currency.
+        currency: Empty where there are no prices.
+        estimated: The usage of some call was estimated.
+        metered: Whether usage is counted at all.
+    """
 
     __slots__ = (
         "_budgets",
@@ -56,8 +33,15 @@ class Spending:
     )
 
     def __init__(
-        self, budgets: BudgetGate | None = None, *, currency: str = "", metered: bool = False
+        self, budgets: "Budgets | None" = None, *, currency: str = "", metered: bool = False
     ) -> None:
+        """Create the spending of a turn.
+
+        Args:
+            budgets: Of the tenants; None where none has a limit.
+            currency: Of the prices; empty where there are none.
+            metered: Whether usage is counted at all.
+        """
         self._budgets = budgets
         self.currency = currency
         self._reservation: Reservation | None = None
@@ -69,21 +53,21 @@ class Spending:
 
     @property
     def has_budget(self) -> bool:
-        """Whether a budget decides before anything may be spent."""
+        """Whether a budget must permit the turn before anything is spent."""
         return self._budgets is not None
 
     async def reserve(self, tenant: str) -> None:
-        """Ask whether the turn may spend.
+        """Reserve the cost of an average turn in the tenant's budgets; once per turn.
 
         Raises:
-            BudgetExhausted: its tenant has nothing left.
-            StoreUnavailable: nobody can tell.
+            BudgetExhausted: Nothing is left.
+            StoreUnavailable: What is left cannot be determined.
         """
         if self._budgets is not None and self._reservation is None:
-            self._reservation = await self._budgets.admit(tenant)
+            self._reservation = await self._budgets.reserve(tenant)
 
-    def spent(self, model: str, usage: Usage, cost: int, *, estimated: bool) -> None:
-        """See `Meter.spent`."""
+    def charge(self, model: str, usage: Usage, cost: int, *, estimated: bool) -> None:
+        """See `Meter.charge`."""
         on_model = self.by_model.setdefault(model, ModelSpend())
         on_model.usage += usage
         on_model.cost += cost
@@ -94,13 +78,13 @@ class Spending:
             self._reservation.charge({"tokens": tokens, "money": cost})
 
     def reported_cost(self) -> Cost | None:
-        """The cost so far, as it is told to the customer; None where there are no prices."""
+        """Return the cost so far as reported to the client; None where there are no prices."""
         if not self.currency:
             return None
         return Cost(self.cost / 1e9, self.currency, self.estimated)
 
     def close(self) -> None:
-        """The turn is over, however it ended; an answer that others wait for may still charge."""
+        """End the turn, however it ended; an answer that other turns wait for may still charge."""
         if self._reservation is not None and not self._closed:
             self._closed = True
             self._reservation.end()

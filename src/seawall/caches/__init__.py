@@ -1,1 +1,1 @@
-"""Answers and reads that several may have: kept for a while, and produced once at a time."""
+"""Caches: answers and tool results that are reused, and single flight."""

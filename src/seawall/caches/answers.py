@@ -1,8 +1,8 @@
-"""Answers that may be given again: to the same question, where nothing else goes into them.
+"""Answer cache: reuses an agent's answer to the same question.
 
-An agent's answers are only kept where the agent is declared cacheable, and that is refused unless
-every tool that it, or an agent that it may hand over to, has is declared cacheable too. The key
-has the tenant in it, always, and the subject, unless the agent says that a tenant may share.
+Only agents that are declared cacheable are cached, and only if every tool that they, or agents
+that they may hand over to, have is declared cacheable too. The key always has the tenant in it,
+and the subject as well, unless the agent's scope is the tenant.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _OVERHEAD_BYTES = 1_024
 
 
 class _AnswerKey(Struct, frozen=True):
-    """What an answer depends on. subject: empty where a tenant shares. agent: name and digest."""
+    """The cache key. `subject` is empty for the scope "tenant"; `digest` is that of the agents."""
 
     tenant: str
     subject: str
@@ -39,20 +39,14 @@ class _AnswerKey(Struct, frozen=True):
 
 
 class _CachedAnswer(Struct, frozen=True):
-    """An answer with the events that told it."""
+    """An answer with its events."""
 
     answer: Answer
     events: tuple[Event, ...]
 
 
 class AnswerCache:
-    """Of one process.
-
-    seconds: the longest that an answer may take to produce, whoever waits for it.
-
-    Raises:
-        ConfigError: an agent is declared cacheable and has a tool that is not.
-    """
+    """The answer cache of one process."""
 
     def __init__(
         self,
@@ -62,6 +56,17 @@ class AnswerCache:
         *,
         seconds: float,
     ) -> None:
+        """Create an empty cache.
+
+        Args:
+            declared: Settings of the cacheable agents, by name.
+            agents: All agents, by name.
+            limits: Bounds of memory.
+            seconds: The longest that producing an answer may take, whichever turns wait for it.
+
+        Raises:
+            ConfigError: An agent is declared cacheable and has a tool that is not.
+        """
         self._agents = agents
         self._seconds = seconds
         self._declared = {
@@ -74,13 +79,13 @@ class AnswerCache:
         self._single_flight: SingleFlight[Event, Answer] = SingleFlight()
 
     async def answer(self, agent: str, turn: AgentTurn, emit: Emit) -> Answer:
-        """As `run_agent`, for the first turn of a session, and with the same events.
+        """Like `run_agent`, with the same events, and from the cache if possible.
 
-        The answer is `cached` and has no usage if it was produced for another turn.
+        An answer that was produced for another turn is `cached` and has no usage.
 
         Raises:
-            DeadlineExceeded: the turn's deadline passed.
-            Problem: what `run_agent` raises.
+            DeadlineExceeded: The turn's deadline passed.
+            Problem: What `run_agent` raises.
         """
         key = self._key(agent, turn)
         if key is None:
@@ -106,11 +111,11 @@ class AnswerCache:
             async with asyncio.timeout_at(turn.deadline):
                 answer, is_owner = await self._single_flight.join(key, produce, take)
         except TimeoutError as error:
-            raise DeadlineExceeded("The answer was not there in time.", field="deadline") from error
+            raise DeadlineExceeded("The answer was not ready in time.", field="deadline") from error
         return answer if is_owner else _as_cached(answer, first_text_at)
 
     def _key(self, agent: str, turn: AgentTurn) -> _AnswerKey | None:
-        """What the answer depends on; None where that is more than the question."""
+        """The cache key; None if the answer depends on more than the question."""
         found = self._declared.get(agent)
         question = turn.history[-1]
         alone = len(turn.history) == 1 and not turn.state
@@ -135,7 +140,7 @@ class AnswerCache:
                     events.append(event)
             await pass_on(*happened)
 
-        # Not the deadline of whoever happened to ask first: others may have more time.
+        # Not the deadline of the first turn: others may have more time.
         unhurried = msgspec.structs.replace(turn, deadline=clock() + self._seconds)
         answer = await run_agent(self._agents, key.agent, unhurried, emit)
         failed = any(each.failed for each in answer.messages if isinstance(each, ToolMessage))
@@ -157,10 +162,10 @@ def open_answers(
     *,
     seconds: float,
 ) -> AnswerCache | None:
-    """The cache of those agents that are declared cacheable; None if there is none.
+    """The cache of the agents that are declared cacheable; None if there is none.
 
     Raises:
-        ConfigError: see `AnswerCache`.
+        ConfigError: See `AnswerCache`.
     """
     wanted = {name: each for name, each in declared.items() if each is not None}
     return AnswerCache(wanted, agents, limits, seconds=seconds) if wanted else None
@@ -177,12 +182,12 @@ def _as_cached(answer: Answer, first_text_at: float | None) -> Answer:
 
 
 def _normal(text: str) -> str:
-    """The same for texts that differ only in how they are encoded and spaced."""
+    """Normalised text: equal for texts that differ only in encoding and white space."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _checked(name: str, settings: AnswerCacheSettings, agents: Mapping[str, Agent]) -> list[Agent]:
-    """The agent with all to whom the conversation may go; refused unless all tools allow it."""
+    """The agent and all agents that it may hand over to, if all their tools are cacheable."""
     reached, waiting = {name: agents[name]}, [name]
     while waiting:
         for other in agents[waiting.pop()].handoffs:
@@ -194,18 +199,18 @@ def _checked(name: str, settings: AnswerCacheSettings, agents: Mapping[str, Agen
             if tool.cache_seconds is None:
                 raise ConfigError(
                     f"agents.{name}.cache: tool {tool.name} of agent {agent.name} is not declared "
-                    "cacheable; answers that may depend on it cannot be given again"
+                    "cacheable; answers that may depend on it cannot be reused"
                 )
             if settings.scope == "tenant" and not tool.shared:
                 raise ConfigError(
                     f"agents.{name}.cache.scope: tool {tool.name} of agent {agent.name} is not "
-                    "declared shared; its answers are one subject's own"
+                    "declared shared; its results belong to one subject"
                 )
     return list(reached.values())
 
 
 def _digest(agents: list[Agent]) -> str:
-    """Of all that makes the agents' answers what they are, as far as it can be told apart."""
+    """A digest of everything that determines the answers, as far as it is known."""
     parts = [
         (each.name, each.prompt.instructions, each.prompt.tools, each.temperature, each.limits)
         for each in agents

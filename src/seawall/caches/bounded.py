@@ -1,7 +1,4 @@
-"""What is kept for a while, bounded in number and bytes; what was not used for longest goes first.
-
-Decides only: time comes in as an argument.
-"""
+"""Bounded cache: by number and bytes, with expiry; evicts the least recently used. Pure."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -14,7 +11,7 @@ V = TypeVar("V")
 
 
 class BoundedCache(Generic[K, V]):
-    """At most `entries` values of together at most `size` bytes."""
+    """At most `entries` values of at most `size` bytes together."""
 
     def __init__(self, entries: int, size: int) -> None:
         self._most_entries = entries
@@ -26,7 +23,7 @@ class BoundedCache(Generic[K, V]):
         return len(self._values)
 
     def get(self, key: K, *, at: float) -> V | None:
-        """The value, if it is still good at that time; it counts as used."""
+        """The value, if it has not expired; it counts as used."""
         found = self._values.get(key)
         if found is None:
             return None
@@ -38,7 +35,7 @@ class BoundedCache(Generic[K, V]):
         return value
 
     def put(self, key: K, value: V, *, size: int, until: float) -> None:
-        """Keep a value of `size` bytes until a time; one that is too large is not kept."""
+        """Store a value of `size` bytes until a time; one that is too large is not stored."""
         self.drop(key)
         if size > self._most_bytes:
             return
@@ -49,12 +46,12 @@ class BoundedCache(Generic[K, V]):
             self.bytes -= gone
 
     def drop(self, key: K) -> None:
-        """Forget a value, where there is one."""
+        """Remove a value, if it is there."""
         found = self._values.pop(key, None)
         if found is not None:
             self.bytes -= found[1]
 
     def clear(self) -> None:
-        """Forget all."""
+        """Remove all values."""
         self._values.clear()
         self.bytes = 0

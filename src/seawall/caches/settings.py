@@ -1,4 +1,4 @@
-"""What can be configured about caches."""
+"""Settings of caches."""
 
 from typing import Annotated, Literal
 
@@ -8,10 +8,12 @@ __all__ = ["AnswerCacheSettings", "CacheLimits"]
 
 
 class AnswerCacheSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """That an agent's answers to opening questions may be given again.
+    """Reuse of an agent's answers to first questions.
 
-    seconds: how long an answer may be given again. scope: to the same subject only, or to all of
-    a tenant; the latter only where every tool is declared as shared.
+    Attributes:
+        seconds: How long an answer may be reused.
+        scope: For the same subject only, or for all of a tenant; the latter only if every tool is
+            shared.
     """
 
     seconds: Annotated[float, Meta(gt=0, le=86_400)]
@@ -19,7 +21,7 @@ class AnswerCacheSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CacheLimits(Struct, frozen=True, forbid_unknown_fields=True):
-    """What one process keeps at most: of answers, and again so much of what tools read."""
+    """Bounds of one process: for answers, and the same again for tool results."""
 
     entries: Annotated[int, Meta(ge=1)] = 10_000
     bytes: Annotated[int, Meta(ge=1)] = 64 << 20

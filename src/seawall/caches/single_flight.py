@@ -1,9 +1,9 @@
-"""One execution for all who want the same at the same time.
+"""Single flight: one execution for all callers that want the same at the same time.
 
-An execution runs in a task of its own, which its flight owns, and all who joined are given what it
-brings about as it comes. So whoever started it may leave without ending it for the others; when
-the last one leaves it is cancelled. When it fails, one of those who were given nothing yet takes
-over, and the others join that one; when that fails too, all of them fail.
+An execution runs in a task of its own, and everyone who joined gets its pieces as they arrive. So
+the caller that started it may leave without ending it for the others; when the last one leaves it
+is cancelled. If it fails, one of those that got nothing yet starts another, and the others join
+that; if that fails too, all of them fail.
 """
 
 import asyncio
@@ -20,15 +20,15 @@ T = TypeVar("T")
 
 
 class Sink(Protocol[P_contra]):
-    """Takes the next pieces; may wait."""
+    """Receives the next pieces; may wait."""
 
     async def __call__(self, *pieces: P_contra) -> None:
-        """Take them, in this order."""
+        """Receive pieces, in this order."""
         ...
 
 
 Work = Callable[[Sink[P]], Awaitable[T]]
-"""Brings a result about, and passes pieces of it on before."""
+"""Produces a result, and passes on pieces of it before."""
 
 
 class _Flight(Generic[P, T]):
@@ -67,12 +67,18 @@ class SingleFlight(Generic[P, T]):
         self._running: dict[Hashable, _Flight[P, T]] = {}
 
     async def join(self, key: Hashable, work: Work[P, T], take: Sink[P]) -> tuple[T, bool]:
-        """The result of the execution under that key, which is started if there is none.
+        """Join the execution of a key, which is started if there is none.
 
-        The second value tells the one who has to account for what it cost: just one of all.
+        Args:
+            key: What is wanted.
+            work: Produces it.
+            take: Receives the pieces.
+
+        Returns:
+            The result, and whether this caller has to account for its cost: exactly one has to.
 
         Raises:
-            Exception: what the execution failed with.
+            Exception: What the execution failed with.
         """
         may_take_over = True
         while True:
@@ -83,7 +89,7 @@ class SingleFlight(Generic[P, T]):
             received_any = await self._follow(key, flight, take)
             if flight.failure is None:
                 is_owner, flight.settled = not flight.settled, True
-                return flight.result, is_owner  # type: ignore[return-value] # no failure: it is there
+                return flight.result, is_owner  # type: ignore[return-value] # set unless it failed
             if own or received_any or not may_take_over:
                 raise flight.failure
             may_take_over = False
@@ -109,7 +115,7 @@ class SingleFlight(Generic[P, T]):
         return flight
 
     async def _follow(self, key: Hashable, flight: _Flight[P, T], take: Sink[P]) -> bool:
-        """Pass all pieces on, to the end; whether there were any."""
+        """Pass on all pieces, to the end; whether there were any."""
         passed = 0
         flight.followers += 1
         try:

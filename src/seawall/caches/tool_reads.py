@@ -1,7 +1,7 @@
-"""What cacheable tools have read: kept for a while, and read once at a time.
+"""Tool read cache: results of cacheable tools, each read once at a time.
 
-One for each toolset. A tool of the set that changes something makes all of it be forgotten when
-it is done, in this process; other processes learn of it when the time of what they keep is over.
+One for each toolset. When a tool of the set that changes something is done, all cached results of
+the set are dropped in this process; other processes keep theirs until they expire.
 """
 
 import asyncio
@@ -12,8 +12,7 @@ import msgspec
 from seawall.caches.bounded import BoundedCache
 from seawall.caches.settings import CacheLimits
 from seawall.caches.single_flight import SingleFlight, Sink
-from seawall.tools.context import ToolContext
-from seawall.tools.toolset import Tool, ToolOutcome
+from seawall.tools.toolset import Tool, ToolContext, ToolOutcome
 
 __all__ = ["ToolReadCache", "cached_tools", "share_of_limits"]
 
@@ -23,7 +22,7 @@ _Key = tuple[str, str, str, bytes]
 
 
 class _FailedRead(Exception):
-    """Not for others: they try themselves, one of them."""
+    """A failed read: other callers try again, one of them."""
 
     def __init__(self, outcome: ToolOutcome) -> None:
         super().__init__(outcome.content)
@@ -31,7 +30,7 @@ class _FailedRead(Exception):
 
 
 class ToolReadCache:
-    """Of one toolset in one process."""
+    """The read cache of one toolset in one process."""
 
     def __init__(self, limits: CacheLimits) -> None:
         self._cache: BoundedCache[_Key, ToolOutcome] = BoundedCache(limits.entries, limits.bytes)
@@ -39,7 +38,7 @@ class ToolReadCache:
         self._changes = 0
 
     async def run_mutation(self, run: _Run) -> ToolOutcome:
-        """Run a tool that changes something."""
+        """Run a tool that changes something, then drop cached results."""
         try:
             return await run()
         finally:
@@ -49,12 +48,18 @@ class ToolReadCache:
     async def read(
         self, tool: Tool, arguments: bytes, context: ToolContext, run: _Run
     ) -> ToolOutcome:
-        """The outcome of a read: kept, or another's that is under way, or an own.
+        """The outcome of a read: cached, of a read that is running, or of a new one.
 
-        arguments: validated, and encoded in one way only. Failures are not kept.
+        Failures are not cached.
+
+        Args:
+            tool: The tool.
+            arguments: Validated, in canonical form.
+            context: The turn.
+            run: Reads.
 
         Raises:
-            TimeoutError: the deadline of the call passed.
+            TimeoutError: The deadline of the call passed.
         """
         clock = asyncio.get_running_loop().time
         owner = ("", "") if tool.shared else (context.principal.tenant, context.principal.subject)
@@ -79,7 +84,7 @@ class ToolReadCache:
 
         try:
             async with asyncio.timeout_at(context.deadline):
-                # Who reads after a change must not be given what was read before it.
+                # A read after a change must not join one from before it.
                 outcome, _ = await self._single_flight.join((self._changes, key), work, take)
         except _FailedRead as failed:
             return failed.outcome
@@ -87,7 +92,7 @@ class ToolReadCache:
 
 
 def cached_tools(tools: tuple[Tool, ...], limits: CacheLimits) -> tuple[Tool, ...]:
-    """The tools of a set, with what they share; the same tools if none is cacheable."""
+    """The tools of a set with a common cache; unchanged if none is cacheable."""
     if not _cacheable(tools):
         return tools
     read_cache = ToolReadCache(limits)
@@ -100,7 +105,7 @@ def cached_tools(tools: tuple[Tool, ...], limits: CacheLimits) -> tuple[Tool, ..
 
 
 def share_of_limits(limits: CacheLimits, sets: Iterable[tuple[Tool, ...]]) -> CacheLimits:
-    """What one of these sets may keep, so that all of them together keep within the limits."""
+    """The limits of one set, so that all sets together stay within `limits`."""
     count = max(1, sum(map(_cacheable, sets)))
     return CacheLimits(max(1, limits.entries // count), max(1, limits.bytes // count))
 

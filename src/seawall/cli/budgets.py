@@ -1,18 +1,18 @@
-"""`seawall budgets`: what tenants have used of their budgets, and what is left."""
+"""`seawall budgets`: what tenants have spent of their budgets, and what is left."""
 
 import argparse
 import asyncio
 import sys
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seawall.identity.settings import check_name
+from seawall.cli.arguments import Commands, Parser, add_config, add_group, add_json, name
+from seawall.cli.terminal import color
 from seawall.printable import printable
 
 if TYPE_CHECKING:
-    from seawall.budgets.state import BudgetState
+    from seawall.budgets.budgets import BudgetState
     from seawall.config import Settings
 
 __all__ = ["add_parser"]
@@ -20,34 +20,22 @@ __all__ = ["add_parser"]
 _CALL_SECONDS = 30.0
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: "Commands[Parser]") -> None:
     """Add the command."""
-    parser = subparsers.add_parser("budgets", help="show what tenants have used and have left")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = add_group(subparsers, "budgets", "show what tenants have spent, and what is left")
     show = commands.add_parser(
         "show",
-        help="used and left in the current day and month",
+        help="show the budgets of the current day and month",
         description="Show budgets in their current windows: of one tenant, or of all that have a "
-        "table of their own in the configuration. Used is what was spent, and what running "
-        "servers have set aside.",
+        "table of their own in the configuration. Used is what was spent and what running servers "
+        "have reserved.",
     )
-    show.add_argument("--tenant", type=_name, help="default: all that the configuration names")
     show.add_argument(
-        "--config",
-        type=Path,
-        default=Path("seawall.toml"),
-        metavar="FILE",
-        help="configuration with the budgets, and the store's name (default: %(default)s)",
+        "--tenant", type=name, help="tenant (default: all that the configuration names)"
     )
-    show.add_argument("--json", action="store_true", help="print one JSON object")
+    add_config(show, "the budgets and the store")
+    add_json(show)
     show.set_defaults(run=_show)
-
-
-def _name(value: str) -> str:
-    try:
-        return check_name(value)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -65,14 +53,15 @@ def _show(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(msgspec.json.encode({"budgets": states}).decode() + "\n")
     elif states:
-        sys.stdout.write(printable("\n".join(_table(states)), keep="\n") + "\n")
+        heading, *lines = _table(states)
+        sys.stdout.write("\n".join((color(heading, "bold"), *lines)) + "\n")
     else:
         sys.stdout.write("There are no budgets.\n")
     return 0
 
 
 async def _read(settings: "Settings", tenants: list[str]) -> "list[BudgetState]":
-    from seawall.budgets.state import read_budgets  # noqa: PLC0415 - only what this command needs
+    from seawall.budgets.budgets import read_budgets  # noqa: PLC0415 - only what this command needs
     from seawall.storage.open import open_store, require_existing_store  # noqa: PLC0415
     from seawall.storage.open_counters import open_counters  # noqa: PLC0415
 
@@ -100,7 +89,8 @@ def _table(states: "list[BudgetState]") -> list[str]:
         used, left, limit = numbers
         rows.append((each.tenant, each.budget, used, left, limit, renews))
     width = max(len(row[0]) for row in rows)
-    return [
+    lines = [
         f"{tenant:{width}}  {budget:16}  {used:>16}  {left:>16}  {limit:>16}  {renews}"
         for tenant, budget, used, left, limit, renews in rows
     ]
+    return [printable(line) for line in lines]

@@ -1,46 +1,48 @@
-"""`seawall demo`: one conversation to read, then a surge to measure."""
+"""`seawall demo`: one conversation to read, then a measured surge."""
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seawall.cli.surge import show_progress
-from seawall.cli.values import whole
-from seawall.errors import ConfigError
+from seawall.cli.arguments import Commands, Parser, add_json, integer, store_example
+from seawall.cli.terminal import show_progress
 
 if TYPE_CHECKING:
     from seawall.lab.demo import DemoResult
 
 __all__ = ["add_parser"]
 
-_EXAMPLE = Path("examples/store")
 _COLUMNS = ("p50", "p95", "p99", "max")
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: "Commands[Parser]") -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "demo",
-        help="see it work: a conversation, then a surge",
+        help="see Seawall work: a conversation, then a surge",
         description="Start a simulated model and the server with the store example, have one "
-        "conversation, then let a crowd ask at the same moment. Needs a checkout.",
+        "conversation, then send the questions of a crowd at the same moment.",
     )
     parser.add_argument(
         "--turns",
-        type=whole(1, 100_000),
-        help="the crowd (default: 5000, or 6 with the local model)",
+        type=integer(1, 100_000),
+        metavar="N",
+        help="turns at the same moment (default: 5000, or 6 with the local model)",
     )
     parser.add_argument(
         "--model",
         choices=["simulated", "local"],
         default="simulated",
-        help="simulated, or a real small one in the server itself (default: %(default)s)",
+        help="simulated model, or a small real one in the server itself (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=whole(0, 2**63 - 1), default=0, help="of the simulated model (default: 0)"
+        "--seed",
+        type=integer(0, 2**63 - 1),
+        default=0,
+        metavar="N",
+        help="seed of the simulated model (default: %(default)s)",
     )
-    parser.add_argument("--json", action="store_true", help="only the figures, as one JSON object")
+    add_json(parser, "print only the figures, as one JSON object")
     parser.set_defaults(run=_run)
 
 
@@ -54,7 +56,7 @@ def _run_local(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415
 
     from seawall.lab.demo_local import run_local_demo  # noqa: PLC0415
-    from seawall.lab.loop import run  # noqa: PLC0415
+    from seawall.lab.processes import run  # noqa: PLC0415
 
     def write(text: str) -> None:
         if not arguments.json:
@@ -79,9 +81,9 @@ def _run_simulated(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415 - only what this command needs
 
     from seawall.lab.demo import Demo, run_demo  # noqa: PLC0415
-    from seawall.lab.loop import raise_file_limit, run  # noqa: PLC0415
+    from seawall.lab.processes import raise_file_limit, run  # noqa: PLC0415
 
-    example = _example()
+    example = store_example().parent
     raise_file_limit()
 
     def write(text: str) -> None:
@@ -106,17 +108,6 @@ def _run_simulated(arguments: argparse.Namespace) -> int:
     else:
         write(_table(result))
     return 0 if result.completed == result.durable == result.turns else 1
-
-
-def _example() -> Path:
-    """The store example of the checkout that we are run from, or in."""
-    for base in (Path.cwd(), Path(__file__).resolve().parents[3]):
-        if (base / _EXAMPLE / "seawall.toml").is_file():
-            import os  # noqa: PLC0415
-
-            os.chdir(base)  # the example's tools are found from there
-            return _EXAMPLE
-    raise ConfigError(f"{_EXAMPLE} is not here; run the demo from a checkout of Seawall")
 
 
 def _table(result: "DemoResult") -> str:

@@ -1,11 +1,20 @@
-"""`seawall intents`: how well messages are told apart; training ahead of the first start."""
+"""`seawall intents`: evaluation of the intent classifier, and training ahead of the start."""
 
 import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seawall.cli.values import number, whole
+from seawall.cli.arguments import (
+    Commands,
+    Parser,
+    add_group,
+    add_json,
+    add_old_name,
+    decimal,
+    integer,
+)
+from seawall.cli.terminal import print_line
 from seawall.errors import ConfigError
 from seawall.printable import printable
 
@@ -15,106 +24,119 @@ if TYPE_CHECKING:
 __all__ = ["add_parser"]
 
 _UNKNOWN_SHARE = 0.18
-"""Of messages without an intent, as in the public data set CLINC150."""
+"""Share of messages without an intent, as in the public data set CLINC150."""
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: "Commands[Parser]") -> None:
     """Add the command."""
-    parser = subparsers.add_parser(
-        "intents", help="see how well intents are told apart, train ahead"
-    )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = add_group(subparsers, "intents", "evaluate and train the intent classifier")
     _add_train(commands)
     score = commands.add_parser(
         "eval",
         help="train on labelled messages and score on others",
         description="Train the intent classifier on a CSV file of labelled messages and score it "
         "on messages that it has not seen: accuracy, macro-F1, a reliability table, the worst "
-        "confusions, and how many messages it answers by itself. With --hold-intents, also how "
-        "well it tells messages of unknown intents.",
+        "confusions, and how many messages it answers by itself. With --hold-out-intents, also "
+        "how well it recognises messages of unknown intents.",
     )
-    score.add_argument("file", type=Path, metavar="FILE.csv", help="messages with their intents")
+    score.add_argument("file", type=Path, metavar="FILE.csv", help="labelled messages")
     score.add_argument(
         "--test",
         type=Path,
         metavar="FILE.csv",
-        help="score on this file, not on a held-out part",
+        help="score on this file instead of a held-out part",
     )
-    score.add_argument("--text", default="", metavar="COLUMN", help="column of the messages")
-    score.add_argument("--label", default="", metavar="COLUMN", help="column of the intents")
+    score.add_argument("--text", default="", metavar="COLUMN", help="column with the messages")
+    score.add_argument("--label", default="", metavar="COLUMN", help="column with the intents")
     score.add_argument(
         "--held-out",
-        type=number(0, 1, above=True),
+        type=decimal(0, 1, above=True),
         default=0.2,
         metavar="SHARE",
-        help="share to score on when there is no --test (default: 0.2)",
+        help="share of messages to score on, without --test (default: %(default)s)",
     )
     score.add_argument(
-        "--shots", type=whole(1, 1_000_000), metavar="N", help="train on N examples an intent only"
+        "--shots",
+        type=integer(1, 1_000_000),
+        metavar="N",
+        help="train on N examples for each intent only",
     )
-    score.add_argument(
-        "--hold-intents",
-        type=number(0, 1),
+    held_out = score.add_argument(
+        "--hold-out-intents",
+        type=decimal(0, 1),
         default=0.0,
         metavar="SHARE",
-        help="leave a share of the intents out of training, as unknown ones",
+        help="leave a share of the intents out of training, as unknown intents (default: 0)",
     )
+    add_old_name(score, "--hold-intents", held_out)
     score.add_argument(
         "--embeddings",
         action="store_true",
-        help="where n-grams are not sure, ask a classifier on sentence embeddings",
+        help="use a classifier on sentence embeddings where n-grams are not sure",
     )
     score.add_argument(
         "--embedding-model",
         default="",
         metavar="FOLDER",
-        help="its model (default: the installed package)",
+        help="model of the embeddings (default: the installed package)",
     )
     score.add_argument(
         "--threshold",
-        type=number(0, 1),
-        help="confidence to answer from (default: the calibrated one)",
+        type=decimal(0, 1),
+        metavar="SHARE",
+        help="confidence from which it answers (default: the calibrated one)",
     )
     score.add_argument(
-        "--worst", type=whole(0, 1_000_000), default=10, help="confusions to show (default: 10)"
+        "--worst",
+        type=integer(0, 1_000_000),
+        default=10,
+        metavar="N",
+        help="number of confusions to show (default: %(default)s)",
     )
     score.add_argument(
-        "--seed", type=whole(0, 2**63 - 1), default=0, help="of everything random (default: 0)"
+        "--seed",
+        type=integer(0, 2**63 - 1),
+        default=0,
+        metavar="N",
+        help="seed of all random choices (default: %(default)s)",
     )
-    score.add_argument("--json", action="store_true", help="the scores as one JSON object")
+    add_json(score, "print the scores as one JSON object")
     score.set_defaults(run=_score)
 
 
-def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_train(commands: "Commands[Parser]") -> None:
     parser = commands.add_parser(
         "train",
-        help="train a configuration's classifier and keep it in a file",
-        description="Train the classifier on the examples of a configuration and keep it in the "
-        "file that routing.classifier_cache names, so that no process has to train at its start. "
-        "A file that fits the examples already is left as it is.",
+        help="train the classifier of a configuration and store it in a file",
+        description="Train the classifier on the examples of a configuration and store it in the "
+        "file that routing.classifier_cache names, so that no process has to train when it "
+        "starts. A file that already matches the examples is left as it is.",
     )
     parser.add_argument("file", type=Path, metavar="FILE.toml", help="the configuration")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE.npz", help="keep it here instead, to be shipped"
+        "--out",
+        type=Path,
+        metavar="FILE.npz",
+        help="file to store it in (default: routing.classifier_cache)",
     )
     parser.set_defaults(run=_train)
 
 
 def _progress(text: str) -> None:
-    sys.stderr.write(f"{text} ...\n")
+    print_line(f"{text} ...")
 
 
 def _train(arguments: argparse.Namespace) -> int:
     from seawall.config import load_settings  # noqa: PLC0415 - only what this command needs
     from seawall.intents.embedder import Embedder, find_model  # noqa: PLC0415
-    from seawall.intents.training import obtain  # noqa: PLC0415
+    from seawall.intents.training import load_or_train  # noqa: PLC0415
 
     settings = load_settings(arguments.file)
     routing = settings.routing
     out = arguments.out or (Path(routing.classifier_cache) if routing.classifier_cache else None)
     if out is None:
         raise ConfigError(
-            f"{arguments.file}: routing.classifier_cache is not set; set it, or say --out"
+            f"{arguments.file}: routing.classifier_cache is not set; set it, or give --out"
         )
     examples = [(text, name) for name, each in settings.intents.items() for text in each.examples]
     if len({name for _, name in examples}) < 2:
@@ -124,7 +146,7 @@ def _train(arguments: argparse.Namespace) -> int:
         if routing.classifier == "embeddings"
         else None
     )
-    trained = obtain(
+    trained = load_or_train(
         [text for text, _ in examples],
         [name for _, name in examples],
         cache=out,
@@ -187,20 +209,21 @@ def _score(arguments: argparse.Namespace) -> int:
         if unknown_auroc is not None:
             sys.stdout.write(
                 f"\nunknown intents   AUROC {unknown_auroc:.3f} on {len(unknown.texts)} messages\n"
-                f"With {_UNKNOWN_SHARE:.0%} of such messages, {unknown_precision:.2%} of answers are right.\n"
+                f"With {_UNKNOWN_SHARE:.0%} of such messages, {unknown_precision:.2%} of answers "
+                "are right.\n"
             )
     return 0
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for name, low, high in (("held_out", 0.0, 1.0), ("hold_intents", -1.0, 1.0)):
+    for name, low, high in (("held_out", 0.0, 1.0), ("hold_out_intents", -1.0, 1.0)):
         value = getattr(arguments, name)
         if not low < value < high or value < 0:
             raise ConfigError(f"--{name.replace('_', '-')} must be a share between 0 and 1")
 
 
 def _data(arguments: argparse.Namespace) -> "tuple[Labelled, Labelled, Labelled]":
-    """To train on, to score on, and messages of intents that training must not know."""
+    """Messages for training, for scoring, and of intents that are left out of training."""
     import numpy as np  # noqa: PLC0415 - only what this command needs
 
     from seawall.intents.evaluation import (  # noqa: PLC0415
@@ -219,7 +242,7 @@ def _data(arguments: argparse.Namespace) -> "tuple[Labelled, Labelled, Labelled]
     names = np.array(sorted(set(training.labels)))
     excluded = set(
         np.random.default_rng(arguments.seed)
-        .permutation(names)[: round(len(names) * arguments.hold_intents)]
+        .permutation(names)[: round(len(names) * arguments.hold_out_intents)]
         .tolist()
     )
     if len(names) - len(excluded) < 2:

@@ -1,4 +1,4 @@
-"""`seawall lab`: fleets on this machine to try things on, and the local Lambda by itself."""
+"""`seawall lab`: local fleets, measurements on them, and a local Lambda."""
 
 import argparse
 import json
@@ -6,78 +6,105 @@ import sys
 from pathlib import Path
 
 from seawall.cli import lab_fleets, lab_measure
-from seawall.cli.values import number, whole
+from seawall.cli.arguments import Commands, Parser, add_group, add_json, decimal, integer
+from seawall.cli.terminal import print_line
 
 __all__ = ["add_parser"]
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: "Commands[Parser]") -> None:
     """Add the command."""
-    parser = subparsers.add_parser("lab", help="run what stands for the cloud on this machine")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = add_group(subparsers, "lab", "run and measure local stand-ins for the cloud")
     lab_fleets.add_commands(commands)
     lab_measure.add_commands(commands)
     local = commands.add_parser(
         "lambda",
-        help="a local Lambda with a function URL",
+        help="run a local Lambda with a function URL",
         description="Run a function as AWS Lambda does: the Runtime API, environments as processes "
-        "that are started when needed and frozen between invocations, limits and throttling. It "
-        "is called at its function URL, or by AWS's SDKs as function 'local' with this endpoint.",
+        "that are started when needed and frozen between invocations, limits and throttling. "
+        "Call it at its function URL, or by AWS's SDKs as function 'local' with this endpoint.",
     )
     local.add_argument(
         "handler",
         type=_handler,
         metavar="HANDLER",
-        help="configuration file, or module:name of what is served",
+        help="configuration file, or module:name of an application",
     )
-    local.add_argument("--host", default="127.0.0.1")
     local.add_argument(
-        "--port", type=whole(0, 65_535), default=9000, help="0 finds a free one (default: 9000)"
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
+    )
+    local.add_argument(
+        "--port",
+        type=integer(0, 65_535),
+        default=9000,
+        metavar="N",
+        help="port to listen on; 0 finds a free one (default: %(default)s)",
     )
     local.add_argument(
         "--client",
         choices=["seawall", "awslambdaric"],
         default="seawall",
-        help="what speaks to the Runtime API (default: %(default)s)",
+        help="client of the Runtime API (default: %(default)s)",
     )
-    local.add_argument("--memory", type=whole(128, 32_768), default=512, metavar="MB")
     local.add_argument(
-        "--timeout", type=number(0, 900, above=True), default=30.0, metavar="SECONDS"
+        "--memory",
+        type=integer(128, 32_768),
+        default=512,
+        metavar="MB",
+        help="memory of an environment (default: %(default)s)",
+    )
+    local.add_argument(
+        "--timeout",
+        type=decimal(0, 900, above=True),
+        default=30.0,
+        metavar="SECONDS",
+        help="longest invocation (default: %(default)s)",
     )
     local.add_argument(
         "--in-flight",
-        type=whole(1, 1_600),
+        type=integer(1, 1_600),
         default=1,
         metavar="N",
-        help="invocations in one environment; more than 1 is a managed instance (default: 1)",
+        help="concurrent invocations in one environment; more than 1 is a managed instance "
+        "(default: %(default)s)",
     )
     local.add_argument(
         "--init",
-        type=number(0, 3_600, above=True),
+        type=decimal(0, 3_600, above=True),
         default=10.0,
         metavar="SECONDS",
-        help="an initialisation may take, before it is tried again (default: 10, as on AWS)",
+        help="longest initialisation before it is retried (default: %(default)s, as on AWS)",
     )
-    local.add_argument("--snapstart", action="store_true", help="restore environments")
     local.add_argument(
-        "--provisioned", type=whole(0, 100_000), default=0, metavar="N", help="started ahead"
+        "--snapstart", action="store_true", help="start environments from a snapshot"
+    )
+    local.add_argument(
+        "--provisioned",
+        type=integer(0, 100_000),
+        default=0,
+        metavar="N",
+        help="environments to start ahead (default: %(default)s)",
     )
     local.add_argument(
         "--concurrency",
-        type=whole(1, 100_000),
+        type=integer(1, 100_000),
         default=1_000,
         metavar="N",
-        help="environments at most",
+        help="most environments (default: %(default)s)",
     )
     local.add_argument(
-        "--idle", type=number(0, 86_400, above=True), default=300.0, metavar="SECONDS"
+        "--idle",
+        type=decimal(0, 86_400, above=True),
+        default=300.0,
+        metavar="SECONDS",
+        help="how long an idle environment is kept (default: %(default)s)",
     )
     local.add_argument(
         "--shutdown",
-        type=number(0, 3_600),
+        type=decimal(0, 3_600),
         default=0.0,
         metavar="SECONDS",
-        help="after SIGTERM, as where an extension is registered (default: 0, killed)",
+        help="time after SIGTERM, as with a registered extension (default: 0, killed at once)",
     )
     local.add_argument(
         "--cpu-shares",
@@ -85,8 +112,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="GROUP",
         help="limit processors by memory as AWS does, in control groups with this name",
     )
-    local.add_argument("--buffered", action="store_true", help="invoke mode BUFFERED")
-    local.add_argument("--json", action="store_true", help="announce as a JSON line")
+    local.add_argument(
+        "--buffered", action="store_true", help="invoke mode BUFFERED instead of RESPONSE_STREAM"
+    )
+    add_json(local, "announce the URL as a JSON line")
     local.set_defaults(run=_run_lambda)
 
 
@@ -107,7 +136,7 @@ def _run_lambda(arguments: argparse.Namespace) -> int:
     from seawall.lab.local_lambda.runtime_api import InitFailed  # noqa: PLC0415
     from seawall.lab.local_lambda.server import front  # noqa: PLC0415
     from seawall.lab.local_lambda.settings import FunctionSettings  # noqa: PLC0415
-    from seawall.lab.loop import raise_file_limit  # noqa: PLC0415
+    from seawall.lab.processes import raise_file_limit  # noqa: PLC0415
 
     if arguments.cpu_shares:
         from seawall.lab.control_groups import ControlGroups  # noqa: PLC0415
@@ -139,29 +168,26 @@ def _run_lambda(arguments: argparse.Namespace) -> int:
     except msgspec.ValidationError as error:
         raise ConfigError(f"lab lambda: {error}") from error
     if settings.snapstart and (settings.managed or settings.provisioned):
-        raise ConfigError("lab lambda: SnapStart goes neither with --in-flight nor --provisioned")
-
-    def log(line: str) -> None:
-        sys.stderr.write(line + "\n")
+        raise ConfigError("lab lambda: --snapstart excludes --in-flight and --provisioned")
 
     async def serve() -> None:
         stop = asyncio.Event()
         for each in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(each, stop.set)
         async with (
-            LocalFunction(settings, log=log) as function,
+            LocalFunction(settings, log=print_line) as function,
             front(function, arguments.host, arguments.port) as url,
         ):
             if arguments.json:
                 sys.stdout.write(json.dumps({"url": url}) + "\n")
             else:
-                sys.stdout.write(f"The function is called at {url}\n")
+                sys.stdout.write(f"The function URL is {url}\n")
             sys.stdout.flush()
             await stop.wait()
 
     raise_file_limit()
     try:
-        asyncio.run(serve())  # not uvloop: it cannot give a child a process group
+        asyncio.run(serve())  # not uvloop: it cannot start a child in a process group
     except InitFailed as error:
         raise SeawallError(f"the function does not start: {error}") from error
     except OSError as error:
@@ -170,7 +196,7 @@ def _run_lambda(arguments: argparse.Namespace) -> int:
 
 
 def _function_environment() -> dict[str, str]:
-    """What of our environment the function is to see: Seawall's settings, and AWS's."""
+    """Variables of this environment that the function gets: Seawall's and AWS's."""
     import os  # noqa: PLC0415
 
     return {

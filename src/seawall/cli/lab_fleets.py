@@ -1,4 +1,4 @@
-"""`seawall lab up | down | ps`: fleets on this machine."""
+"""`seawall lab up | down | ps`: local fleets."""
 
 import argparse
 import json
@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seawall.cli.values import whole
+from seawall.cli.arguments import (
+    Commands,
+    Parser,
+    add_json,
+    integer,
+    number_range,
+    store_example,
+)
+from seawall.cli.terminal import color, print_line
 from seawall.errors import ConfigError, SeawallError
 from seawall.printable import printable
 
@@ -16,60 +24,82 @@ if TYPE_CHECKING:
 
 __all__ = ["add_commands", "add_model_options", "find_source", "model_times"]
 
-_EXAMPLE = Path("examples/store/seawall.toml")
-_CRASHED_SECONDS = 3_600.0  # a crash is listed for a while, for people to see
+_CRASHED_SECONDS = 3_600.0  # how long a crashed fleet is listed
 _UP = """\
 Run a fleet on this machine, as real processes, until Ctrl-C or `seawall lab down`:
 
   seawall lab up pods=4                  four servers behind haproxy or nginx
-  seawall lab up pods=4 cpu=0.5          each with half a processor
+  seawall lab up pods=4 cpu=0.5          half a processor each
   seawall lab up lambda                  environments under the local Runtime API
   seawall lab up lambda memory=1769 provisioned=10 cpu=1
 
-Words: pods, places, balance (pods); memory, concurrency, provisioned, in-flight, snapstart, idle,
+Options: pods, slots, balance (pods); memory, concurrency, provisioned, in-flight, snapstart, idle,
 timeout, init (lambda); cpu, store=URL of a DynamoDB, model=URL.
 """
 
 
-def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add them to `seawall lab`."""
+def add_commands(commands: "Commands[Parser]") -> None:
+    """Add the commands to `seawall lab`."""
     up = commands.add_parser(
         "up",
-        help="run a fleet: pods behind a balancer, or Lambda's environments",
+        help="run a fleet: pods behind a balancer, or Lambda environments",
         description=_UP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     up.add_argument("fleet", nargs="+", metavar="WORD", help="pods=N or lambda, then NAME=VALUE")
-    up.add_argument("--config", type=Path, help=f"what is served (default: {_EXAMPLE})")
-    up.add_argument("--name", default="default", help="to tell fleets apart (default: default)")
-    up.add_argument("--detach", action="store_true", help="give the terminal back")
-    up.add_argument("--json", action="store_true", help="announce as a JSON line")
+    up.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="configuration to serve (default: the store example)",
+    )
+    up.add_argument("--name", default="default", help="name of the fleet (default: %(default)s)")
+    up.add_argument("--detach", action="store_true", help="return when the fleet is ready")
+    add_json(up, "announce the URL as a JSON line")
     add_model_options(up)
     up.set_defaults(run=_up)
     down = commands.add_parser(
         "down",
-        help="end a fleet and all that is left of it",
-        description="End a fleet with all its processes, also if what started it has crashed.",
+        help="stop a fleet",
+        description="Stop a fleet with all of its processes, even if the process that started it "
+        "has crashed.",
     )
-    down.add_argument("name", nargs="?", default="default")
-    down.add_argument("--all", action="store_true", help="every fleet of this user")
+    down.add_argument(
+        "name", nargs="?", default="default", metavar="NAME", help="fleet (default: %(default)s)"
+    )
+    down.add_argument("--all", action="store_true", help="stop every fleet of this user")
     down.set_defaults(run=_down)
-    listing = commands.add_parser("ps", help="the fleets that there are")
-    listing.add_argument("--json", action="store_true")
+    listing = commands.add_parser("ps", help="list the fleets", description="List the fleets.")
+    add_json(listing, "print a JSON array")
     listing.set_defaults(run=_ps)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """The service times of the simulated model."""
-    parser.add_argument("--first-token", default="0.4..0.8", metavar="A..B", help="of the model")
-    parser.add_argument("--duration", default="3..6", metavar="A..B", help="of a whole reply")
-    parser.add_argument("--chunks", type=whole(1, 1_000_000), default=40, help="pieces of a reply")
+    """Add the service times of the simulated model."""
+    parser.add_argument(
+        "--first-token",
+        default="0.4..0.8",
+        metavar="A..B",
+        help="seconds until the simulated model's first token (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--duration",
+        default="3..6",
+        metavar="A..B",
+        help="seconds of its whole reply (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--chunks",
+        type=integer(1, 1_000_000),
+        default=40,
+        metavar="N",
+        help="chunks of its reply (default: %(default)s)",
+    )
 
 
 def model_times(arguments: argparse.Namespace) -> "SimTimes":
-    """Those options as data."""
-    from seawall.cli.surge import number_range  # noqa: PLC0415 - only what this command needs
-    from seawall.lab.sim_model.reply import SimTimes  # noqa: PLC0415
+    """Read the service times of the simulated model."""
+    from seawall.lab.sim_model.reply import SimTimes  # noqa: PLC0415 - only what is needed
 
     return SimTimes(
         number_range(arguments.first_token, "--first-token"),
@@ -79,16 +109,8 @@ def model_times(arguments: argparse.Namespace) -> "SimTimes":
 
 
 def find_source(given: Path | None) -> Path:
-    """The configuration that fleets serve: the store example of a checkout if none is given."""
-    if given is not None:
-        return given
-    for base in (Path.cwd(), Path(__file__).resolve().parents[3]):
-        if (base / _EXAMPLE).is_file():
-            import os  # noqa: PLC0415
-
-            os.chdir(base)  # the example's tools are found from there
-            return _EXAMPLE
-    raise ConfigError(f"{_EXAMPLE} is not here; give --config, or run it from a checkout")
+    """Return the configuration to serve: the store example of a checkout if none is given."""
+    return given or store_example()
 
 
 def _up(arguments: argparse.Namespace) -> int:
@@ -98,19 +120,19 @@ def _up(arguments: argparse.Namespace) -> int:
     from seawall.lab.fleet.lifecycle import run_fleet  # noqa: PLC0415
     from seawall.lab.fleet.spec import parse_fleet  # noqa: PLC0415
     from seawall.lab.fleet.state import clean_up  # noqa: PLC0415
-    from seawall.lab.loop import raise_file_limit  # noqa: PLC0415
+    from seawall.lab.processes import raise_file_limit  # noqa: PLC0415
 
     spec = parse_fleet(arguments.fleet, model_times(arguments))
     if arguments.detach:
         return _detach(arguments)
     source = find_source(arguments.config)
-    clean_up(report=_report)
+    clean_up(report=print_line)
 
     async def serve() -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        async with run_fleet(spec, source, name=arguments.name, report=_report) as fleet:
+        async with run_fleet(spec, source, name=arguments.name, report=print_line) as fleet:
             _show_notes(fleet.notes)
             announcement = {
                 "url": fleet.url,
@@ -128,17 +150,13 @@ def _up(arguments: argparse.Namespace) -> int:
 
     raise_file_limit()
     asyncio.run(serve())
-    _report(f"{arguments.name}: ended")
+    print_line(f"{arguments.name}: ended")
     return 0
-
-
-def _report(line: str) -> None:
-    print(line, file=sys.stderr)
 
 
 def _show_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print_line(f"note: {note}")
 
 
 def _announced(title: str, announcement: dict[str, Any], arguments: argparse.Namespace) -> str:
@@ -152,7 +170,7 @@ def _announced(title: str, announcement: dict[str, Any], arguments: argparse.Nam
 
 
 def _detach(arguments: argparse.Namespace) -> int:
-    """The same as a process of its own, whose announcement is waited for."""
+    """Start the fleet in a process of its own, and wait for its announcement."""
     import subprocess  # noqa: PLC0415
 
     from seawall.lab.fleet.state import log_path  # noqa: PLC0415
@@ -177,9 +195,9 @@ def _detach(arguments: argparse.Namespace) -> int:
         line = process.stdout.readline() if process.stdout is not None else ""
         if not line:
             process.wait()
-            said = log.read_text(encoding="utf-8", errors="replace").strip()
-            raise SeawallError(f"the fleet did not start: {said.removeprefix('seawall: ')}")
-        process.returncode = 0  # it goes on without us
+            output = log.read_text(encoding="utf-8", errors="replace").strip()
+            raise SeawallError(f"the fleet did not start: {output.removeprefix('seawall: ')}")
+        process.returncode = 0  # it keeps running
     announcement = json.loads(line)
     _show_notes(announcement["notes"])
     if arguments.json:
@@ -201,17 +219,17 @@ def _down(arguments: argparse.Namespace) -> int:
     else:
         raise ConfigError(f"there is no fleet {arguments.name!r}; seawall lab ps lists them")
     for state in states:
-        how = "" if state.alive else " (what started it had crashed)"
-        killed = tear_down(state, _report)
+        how = "" if state.alive else " (the process that started it had crashed)"
+        killed = tear_down(state, print_line)
         sys.stdout.write(f"{state.name}: ended{how}, {killed} processes had to be killed\n")
     return 0
 
 
 def _ps(arguments: argparse.Namespace) -> int:
     from seawall.lab.fleet.state import clean_up, list_fleets  # noqa: PLC0415
-    from seawall.lab.parent_death_signal import processes_with_mark  # noqa: PLC0415
+    from seawall.lab.processes import processes_with_mark  # noqa: PLC0415
 
-    clean_up(seconds=_CRASHED_SECONDS, report=_report)
+    clean_up(seconds=_CRASHED_SECONDS, report=print_line)
     rows: list[dict[str, Any]] = [
         {
             "name": each.name,
@@ -228,12 +246,16 @@ def _ps(arguments: argparse.Namespace) -> int:
         return 0
     for row in rows:
         sys.stdout.write(
-            f"{row['name']:12} {row['state']:8} {row['processes']:>4} processes  "
+            f"{row['name']:12} {_colored(row['state'])} {row['processes']:>4} processes  "
             f"{printable(row['fleet'])}  {printable(row['url'])}\n"
         )
         sys.stdout.writelines(f"  note: {printable(note)}\n" for note in row["notes"])
         if row["state"] == "crashed":
-            sys.stdout.write(f"  what is left of it goes by: seawall lab down {row['name']}\n")
+            sys.stdout.write(f"  remove the rest of it: seawall lab down {row['name']}\n")
     if not rows:
-        sys.stdout.write("there are no fleets\n")
+        sys.stdout.write("There are no fleets.\n")
     return 0
+
+
+def _colored(state: str) -> str:
+    return color(f"{state:8}", "green" if state == "up" else "red")

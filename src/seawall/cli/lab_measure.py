@@ -1,4 +1,4 @@
-"""`seawall lab calibrate | compare`: measuring on this machine."""
+"""`seawall lab calibrate | compare`: measurements on this machine."""
 
 import argparse
 import importlib.util
@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seawall.cli.arguments import Commands, Parser, add_json, add_old_name, integer, writable
 from seawall.cli.lab_fleets import add_model_options, find_source, model_times
-from seawall.cli.values import whole, writable
+from seawall.cli.terminal import print_line, show_progress
 from seawall.errors import ConfigError
 from seawall.printable import printable
 
@@ -18,66 +19,93 @@ if TYPE_CHECKING:
 
 __all__ = ["add_commands"]
 
-_MOST_TURNS = 100_000
+_MAX_TURNS = 100_000
 
 
-def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add them to `seawall lab`."""
+def add_commands(commands: "Commands[Parser]") -> None:
+    """Add the commands to `seawall lab`."""
     calibrating = commands.add_parser(
         "calibrate",
-        help="measure what a turn, an environment and a start take here",
-        description="Measure what a turn, an environment and a start take on this machine, for "
-        "`seawall plan --calibration`. Takes some minutes; let nothing else run meanwhile.",
+        help="measure what a turn, an environment and a start cost here",
+        description="Measure what a turn, an environment and a start cost on this machine, for "
+        "`seawall plan --calibration`. It takes some minutes; run nothing else meanwhile.",
     )
     calibrating.add_argument(
-        "--out", type=Path, default=Path("calibration.json"), help="default: calibration.json"
+        "--out",
+        type=Path,
+        default=Path("calibration.json"),
+        metavar="FILE",
+        help="file to write (default: %(default)s)",
     )
-    calibrating.add_argument("--quick", action="store_true", help="a first look, less exact")
-    calibrating.add_argument("--json", action="store_true", help="print it as well")
+    calibrating.add_argument("--quick", action="store_true", help="measure quickly, less exactly")
+    add_json(calibrating, "print the measurements as well, as one JSON object")
     comparing = commands.add_parser(
         "compare",
-        help="the same crowd at pods and at Lambda's environments",
-        description="Drive the same crowd at pods and at Lambda's environments, all on this "
-        "machine, and print both side by side, with what the planner foretold. Without a crowd it "
-        "is as large as the machine holds.",
+        help="compare pods and Lambda environments under the same crowd",
+        description="Drive the same crowd at pods and at Lambda environments, all on this machine, "
+        "and print both side by side, with what the planner predicted. Without a crowd, the "
+        "largest one that the machine can run is used.",
     )
-    comparing.add_argument("--calibration", type=Path, help="of before (default: measured now)")
+    comparing.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE",
+        help="calibration to use (default: it is measured now)",
+    )
     comparing.add_argument(
         "--at-once",
-        type=whole(1, _MOST_TURNS),
+        type=integer(1, _MAX_TURNS),
         action="append",
         default=[],
         metavar="N",
-        help="may be repeated",
+        help="crowd: N turns at the same moment; may be repeated",
     )
     comparing.add_argument(
-        "--rate", action="append", default=[], metavar="R@S", help="R a second for S seconds"
+        "--rate",
+        action="append",
+        default=[],
+        metavar="R@TIME",
+        help="crowd: R turns a second for TIME, such as 5@30s; may be repeated",
     )
-    comparing.add_argument(
-        "--most", type=whole(1, _MOST_TURNS), default=1_000, metavar="N", help="turns at once"
+    most = comparing.add_argument(
+        "--max-turns",
+        type=integer(1, _MAX_TURNS),
+        default=1_000,
+        metavar="N",
+        help="largest crowd that is chosen automatically (default: %(default)s)",
     )
+    add_old_name(comparing, "--most", most)
     comparing.add_argument(
         "--lambda",
         dest="words",
         default="",
         metavar="WORDS",
-        help="of that fleet, as 'memory=1769 provisioned=10'",
+        help="options of the Lambda fleet, such as 'memory=1769 provisioned=10'",
     )
-    comparing.add_argument("--html", type=Path, metavar="FILE", help="write a page")
-    comparing.add_argument("--json", action="store_true", help="the figures as one JSON object")
+    comparing.add_argument("--html", type=Path, metavar="FILE", help="write a report as HTML")
+    add_json(comparing, "print the figures as one JSON object")
     for parser in (calibrating, comparing):
-        parser.add_argument("--config", type=Path, help="what is served (default: the store)")
         parser.add_argument(
-            "--pods", type=whole(1, 1_000), default=2, metavar="N", help="default: 2"
+            "--config",
+            type=Path,
+            metavar="FILE",
+            help="configuration to serve (default: the store example)",
         )
-        parser.add_argument("--store", default="sqlite", help="or the URL of a DynamoDB")
+        parser.add_argument(
+            "--pods",
+            type=integer(1, 1_000),
+            default=2,
+            metavar="N",
+            help="number of pods (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--store",
+            default="sqlite",
+            help="sqlite, or the URL of a DynamoDB (default: %(default)s)",
+        )
         add_model_options(parser)
     calibrating.set_defaults(run=_calibrate)
     comparing.set_defaults(run=_compare)
-
-
-def _report(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
@@ -88,7 +116,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     out = writable(arguments.out, "--out")
     found = _measured(arguments)
     save_calibration(found, out)
-    _report(f"written: {out}")
+    print_line(f"written: {out}")
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     return 0
@@ -96,7 +124,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
 def _measured(arguments: argparse.Namespace) -> "Calibration":
     from seawall.lab.calibrate import calibrate  # noqa: PLC0415
-    from seawall.lab.loop import raise_file_limit, run  # noqa: PLC0415
+    from seawall.lab.processes import raise_file_limit, run  # noqa: PLC0415
 
     raise_file_limit()
     times = model_times(arguments)
@@ -107,7 +135,7 @@ def _measured(arguments: argparse.Namespace) -> "Calibration":
             pods=arguments.pods,
             store=arguments.store,
             times=times,
-            report=_report,
+            report=print_line,
             quick=getattr(arguments, "quick", False),
         )
     )
@@ -118,13 +146,12 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     import msgspec  # noqa: PLC0415
 
-    from seawall.cli.surge import show_progress  # noqa: PLC0415
     from seawall.lab.calibration import load_calibration  # noqa: PLC0415
     from seawall.lab.compare import Comparison, compare  # noqa: PLC0415
     from seawall.lab.compare_report import compare_html, compare_table  # noqa: PLC0415
     from seawall.lab.fleet.spec import parse_fleet  # noqa: PLC0415
-    from seawall.lab.loop import run  # noqa: PLC0415
     from seawall.lab.machine import this_machine  # noqa: PLC0415
+    from seawall.lab.processes import run  # noqa: PLC0415
 
     if importlib.util.find_spec("numba") is None:
         raise ConfigError("lab compare needs the extra 'plan': pip install 'seawall[plan]'")
@@ -143,10 +170,10 @@ def _compare(arguments: argparse.Namespace) -> int:
     source = find_source(arguments.config)
     bound = None
     if not crowds:
-        bound, crowds = _largest(calibration, arguments.most)
-        _report(f"the crowd: {bound.why}")
+        bound, crowds = _largest(calibration, arguments.max_turns)
+        print_line(f"the crowd: {bound.why}")
     runs = run(
-        compare(calibration, specs, crowds, source, report=_report, progress=show_progress())
+        compare(calibration, specs, crowds, source, report=print_line, progress=show_progress())
     )
     comparison = Comparison(
         machine=this_machine().name,
@@ -180,31 +207,35 @@ def _crowds(arguments: argparse.Namespace) -> "list[Open]":
 
 
 def _at_a_rate(text: str) -> "Open":
-    from seawall.lab.surge.arrivals import arrivals  # noqa: PLC0415
-    from seawall.lab.surge.scenario import Crowd, Open, Poisson  # noqa: PLC0415
+    from seawall.lab.surge.scenario import (  # noqa: PLC0415
+        Crowd,
+        Open,
+        Poisson,
+        arrivals,
+    )
     from seawall.plan.inputs.notation import parse_amount, parse_seconds  # noqa: PLC0415
 
     rate, at, seconds = text.partition("@")
     if not at:
         raise ConfigError(f"--rate: {text!r} is not a rate and its time, such as 5@30s")
     shape = Poisson(parse_amount(rate, "--rate"), parse_seconds(seconds, "--rate"))
-    if shape.rate * shape.seconds > _MOST_TURNS:
-        raise ConfigError(f"--rate: {text!r} is more than {_MOST_TURNS} turns")
+    if shape.rate * shape.seconds > _MAX_TURNS:
+        raise ConfigError(f"--rate: {text!r} is more than {_MAX_TURNS} turns")
     crowd = Open([Crowd(shapes=[shape])])
     try:
-        arrivals(crowd.crowds, seed=0)  # that of the fleets' crowds
+        arrivals(crowd.crowds, seed=0)  # as the fleets' crowds
     except ConfigError:
         raise ConfigError(
-            f"--rate: {text!r}: nobody comes in that time; let it be more or longer"
+            f"--rate: {text!r}: no turn arrives in that time; give a higher rate or a longer time"
         ) from None
     return crowd
 
 
 def _largest(calibration: "Calibration", most: int) -> "tuple[Bound, list[Open]]":
-    """As many as the machine holds."""
+    """Choose the largest crowd that the machine can run."""
     from seawall.lab.compare import largest_crowd  # noqa: PLC0415
-    from seawall.lab.loop import raise_file_limit  # noqa: PLC0415
     from seawall.lab.machine import this_machine  # noqa: PLC0415
+    from seawall.lab.processes import raise_file_limit  # noqa: PLC0415
     from seawall.lab.surge.scenario import Crowd, Instant, Open  # noqa: PLC0415
 
     bound = largest_crowd(calibration, this_machine(), files=raise_file_limit(), most=most)

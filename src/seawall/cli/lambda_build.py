@@ -6,42 +6,65 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seawall.cli.arguments import Commands, Parser, add_group, add_json
+from seawall.cli.terminal import print_line
+
 if TYPE_CHECKING:
     from seawall.ship.lambda_zip import Package
 
 __all__ = ["add_parser"]
 
 _MOST_LISTED = 200
-_LARGE = 100_000  # bytes of a package that is listed by itself
+_LARGE = 100_000  # bytes from which a package has its own line
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: "Commands[Parser]") -> None:
     """Add the command."""
-    parser = subparsers.add_parser("lambda", help="make what is deployed on AWS Lambda")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = add_group(subparsers, "lambda", "build deployment packages for AWS Lambda")
     build = commands.add_parser(
         "build",
         help="build a function's deployment package",
-        description="Build the zip of a function: Seawall, the code and configuration in FOLDER, "
-        "and their packages as wheels for Lambda's platform. The same input gives the same file. "
-        "It has a bootstrap for OS-only runtimes and an exec wrapper for the managed one. What is "
-        "not to be packed is listed in FOLDER/.seawallignore, as in a .gitignore.",
+        description="Build the zip file of a function: Seawall, the code and configuration in "
+        "FOLDER, and their packages as wheels for Lambda's platform. Builds are reproducible. The "
+        "package has a bootstrap for OS-only runtimes and an exec wrapper for the managed one. "
+        "FOLDER/.seawallignore lists files to leave out, in the syntax of .gitignore.",
     )
-    build.add_argument("folder", nargs="?", type=Path, default=Path(), metavar="FOLDER")
-    build.add_argument("--out", type=Path, default=Path("function.zip"), metavar="FILE.zip")
-    build.add_argument("--architecture", choices=["arm64", "x86_64"], default="arm64")
+    build.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path(),
+        metavar="FOLDER",
+        help="configuration and code (default: the current folder)",
+    )
+    build.add_argument(
+        "--out",
+        type=Path,
+        default=Path("function.zip"),
+        metavar="FILE.zip",
+        help="package to write (default: %(default)s)",
+    )
+    build.add_argument(
+        "--architecture",
+        choices=["arm64", "x86_64"],
+        default="arm64",
+        help="architecture of the function (default: %(default)s)",
+    )
     build.add_argument(
         "--python",
         choices=["3.11", "3.12", "3.13", "3.14"],
         default="3.13",
-        help="its version; AWS manages runtimes from 3.12 on (default: %(default)s)",
+        help="Python version of the function; AWS has managed runtimes from 3.12 on (default: "
+        "%(default)s)",
     )
-    build.add_argument("--requirements", type=Path, metavar="FILE.txt", help="of your own code")
+    build.add_argument(
+        "--requirements", type=Path, metavar="FILE.txt", help="requirements of your own code"
+    )
     build.add_argument(
         "--compile-with",
         default="",
         metavar="PYTHON",
-        help="interpreter of that version, for bytecode (default: pythonX.Y, if there is one)",
+        help="interpreter of that version, to compile bytecode (default: pythonX.Y, if installed)",
     )
     build.add_argument(
         "--allow",
@@ -50,12 +73,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="FILE",
         help="pack this file of FOLDER although it looks like a secret; may be repeated",
     )
-    build.add_argument("--json", action="store_true", help="the result as one JSON object")
+    add_json(build, "print the result as one JSON object")
     build.set_defaults(run=_run)
 
 
 def _listed(built: "Package") -> str:
-    """What is packed: the user's files one by one, all else by package."""
+    """List the content: the user's files one by one, everything else by package."""
     files = list(built.own.items())
     lines = [f"{size:>12,}  {name}" for name, size in files[:_MOST_LISTED]]
     if len(files) > _MOST_LISTED:
@@ -78,10 +101,6 @@ def _run(arguments: argparse.Namespace) -> int:
     if not arguments.folder.is_dir():
         raise ConfigError(f"{arguments.folder} is not a folder")
 
-    def report(line: str) -> None:
-        if not arguments.json:
-            sys.stderr.write(line + "\n")
-
     built = build_package(
         arguments.folder,
         arguments.out,
@@ -90,7 +109,7 @@ def _run(arguments: argparse.Namespace) -> int:
         requirements=arguments.requirements,
         compile_with=arguments.compile_with,
         allow=arguments.allow,
-        report=report,
+        report=(lambda _: None) if arguments.json else print_line,
     )
     if arguments.json:
         sys.stdout.write(json.dumps(msgspec.to_builtins(built)) + "\n")
@@ -103,7 +122,7 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     if not built.compiled:
         sys.stdout.write(
-            f"There is no bytecode in it, as there is no python{arguments.python} here: each cold "
-            "start will compile what it imports. Name one by --compile-with.\n"
+            f"It has no bytecode, because there is no python{arguments.python} here: each cold "
+            "start will compile what it imports. Give an interpreter with --compile-with.\n"
         )
     return 0

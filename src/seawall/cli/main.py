@@ -1,4 +1,7 @@
-"""`seawall`: finds the command and runs it. Commands import what they need when they run."""
+"""The command `seawall`: parses the command line and runs a command.
+
+Commands import what they need when they run, so that each starts quickly.
+"""
 
 import argparse
 import errno
@@ -8,17 +11,20 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from seawall.cli.output import discard_unwritten, prepare_streams
-from seawall.cli.parser import Parser, move_options_first
+from seawall.cli.arguments import Parser, move_options_first
+from seawall.cli.terminal import INTERRUPTED, color, discard_unwritten, prepare_streams
 from seawall.errors import ConfigError, InvalidRequest, SeawallError
 from seawall.hosts.logs import FORMAT, FORMATS, LEVEL, LEVELS, set_up_logs
 from seawall.printable import printable
 
-__all__ = ["main"]
+__all__ = ["build_parser", "main"]
 
 # Each command and the module that adds it, in the order of `seawall --help`.
 _COMMANDS = {
+    "init": "init",
     "demo": "demo",
+    "chat": "chat",
+    "doctor": "doctor",
     "serve": "serve",
     "plan": "plan",
     "surge": "surge",
@@ -30,15 +36,15 @@ _COMMANDS = {
     "keys": "keys",
     "lambda": "lambda_build",
     "ship": "ship",
+    "completion": "completion",
 }
 _GLOBAL_OPTIONS = {"--log-level": LEVEL, "--log-format": FORMAT}
 _WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
-_LONGEST_ERROR = 2_000
-_INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
+_MAX_ERROR_CHARACTERS = 2_000
 
 
 class _Version(argparse.Action):
-    """Looks the version up when it is asked for: that takes longer than all else here."""
+    """Reads the version only when it is printed: that takes longer than everything else here."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
         from importlib.metadata import version  # noqa: PLC0415
@@ -48,14 +54,22 @@ class _Version(argparse.Action):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command line; the exit status: 0 done, 1 failed, 2 used or configured wrongly."""
+    """Run a command line.
+
+    Args:
+        arguments: The words after `seawall`; those of this process by default.
+
+    Returns:
+        The exit status: 0 for success and for help, 1 for a failure, 2 for a wrong command line
+        or configuration, 130 after Ctrl-C.
+    """
     prepare_streams()
     try:
         status = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
-        status = _INTERRUPTED
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would be a traceback
+        status = INTERRUPTED
     except BrokenPipeError:
         status = 1
     except OSError as error:
@@ -69,8 +83,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    parser = _parser(words)
-    parsed, unknown = parser.parse_known_args(move_options_first(words, list(_GLOBAL_OPTIONS)))
+    words = move_options_first(words, list(_GLOBAL_OPTIONS))
+    parser = build_parser(words)
+    if not words:
+        parser.print_help()
+        return 0
+    parsed, unknown = parser.parse_known_args(words)
     if unknown:
         parsed.parser.refuse(unknown)
     try:
@@ -81,45 +99,50 @@ def _run(words: list[str]) -> int:
         return 2 if isinstance(error, ConfigError | InvalidRequest) else 1
 
 
-def _parser(words: Sequence[str]) -> Parser:
+def build_parser(words: Sequence[str]) -> Parser:
+    """Build the parser.
+
+    Args:
+        words: The command line. Only the command that it names is added; all of them, which takes
+            longer, if it names none.
+    """
     parser = Parser(
         prog="seawall",
         description="An AI orchestrator that behaves predictably when everyone arrives at once.",
-        epilog="--log-level and --log-format may stand after the command as well.",
+        epilog="--log-level and --log-format may also follow the command. For the options of a "
+        "command: seawall COMMAND --help",
     )
-    parser.add_argument(
-        "--version", action=_Version, nargs=0, help="show program's version number and exit"
-    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     parser.add_argument(
         "--log-level",
         type=str.lower,
         default=os.environ.get(LEVEL, ""),
         choices=LEVELS,
-        help="what is logged to standard error, SEAWALL_LOG_LEVEL in the environment "
-        "(default: warning)",
+        help="lowest level that is logged to standard error (default: SEAWALL_LOG_LEVEL, or "
+        "warning)",
     )
     parser.add_argument(
         "--log-format",
         type=str.lower,
         default=os.environ.get(FORMAT, ""),
         choices=FORMATS,
-        help="how, SEAWALL_LOG_FORMAT in the environment (default: text)",
+        help="format of the log (default: SEAWALL_LOG_FORMAT, or text)",
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in _commands_needed(move_options_first(words, list(_GLOBAL_OPTIONS))):
+    for name in _commands_needed(words):
         import_module(f"seawall.cli.{_COMMANDS[name]}").add_parser(subparsers)
     return parser
 
 
 def _commands_needed(words: Sequence[str]) -> list[str]:
-    """The command that is asked for; all of them where it is not clear, for help and errors."""
+    """The command that the words name; all of them if there is none, for help and errors."""
     first = next((word for word in words if not word.startswith("-")), "")
     return [first] if first in _COMMANDS else list(_COMMANDS)
 
 
 def _print_error(message: str) -> None:
-    """An error, on standard error; control characters of what others wrote are escaped."""
+    """Print an error on standard error, with control characters escaped."""
     text = printable(message, keep="\n")
-    if len(text) > _LONGEST_ERROR:
-        text = f"{text[:_LONGEST_ERROR]} ..."
-    print(f"seawall: {text}", file=sys.stderr)
+    if len(text) > _MAX_ERROR_CHARACTERS:
+        text = f"{text[:_MAX_ERROR_CHARACTERS]} ..."
+    print(color("seawall:", "red", sys.stderr), text, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`seawall plan`: Lambda or EKS, for this workload, with numbers."""
+"""`seawall plan`: compare Lambda and EKS for a workload, by simulation."""
 
 import argparse
 import gc
@@ -7,44 +7,45 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seawall.cli.extras import requires_extra
-from seawall.cli.interrupts import exit_on_interrupt
+from seawall.cli.arguments import Commands, Parser, add_json, plural, requires_extra
+from seawall.cli.terminal import ProgressLine, color, exit_on_interrupt, progress_bar
 from seawall.errors import ConfigError
 from seawall.printable import printable
 
 if TYPE_CHECKING:
     from seawall.plan.decision.answer import Answer
+    from seawall.plan.decision.runs import Progress, Report
     from seawall.plan.inputs.question import Question
     from seawall.plan.inputs.question_file import QuestionFile
     from seawall.plan.inputs.workload import Workload
 
 __all__ = ["add_parser"]
 
-# What is asked where nothing is: the reference article's crowd, and a million users' day.
+# The default workload: the reference article's crowd, and a day of a million users.
 _DEFAULT = {"daily": "1200000", "spikes": ("5000@20s",), "duration": "4s..7s", "start": "1s"}
 _DEFAULT_SOURCE = "default: the reference article's, with 1,200,000 requests a day"
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: "Commands[Parser]") -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "plan",
-        help="Lambda or EKS, for your workload, with numbers",
+        help="compare Lambda and EKS for your workload, by simulation",
         description="Simulate a workload on AWS Lambda (classic, SnapStart, provisioned, managed "
-        "instances) and on EKS, each in its cheapest configuration that holds the objective, and "
-        "say which to choose, what it costs, where that changes and how sure it is. Without "
-        "arguments: the reference article's crowd. Needs the extra 'plan'. docs/plan.md.",
+        "instances) and on EKS, each in its cheapest configuration that meets the objective, and "
+        "report which to choose, what it costs, where that changes and how sure it is. Without "
+        "arguments: the reference article's crowd. Needs the extra 'plan'. See docs/plan.md.",
     )
     _add_workload(parser)
     _add_terms(parser)
     out = parser.add_argument_group("output")
-    out.add_argument("--json", action="store_true", help="the whole answer as one JSON object")
-    out.add_argument("--html", type=Path, metavar="FILE", help="write a report to look at")
+    add_json(out, "print the whole answer as one JSON object")
+    out.add_argument("--html", type=Path, metavar="FILE", help="write a report as HTML")
     out.add_argument(
         "--check",
         type=Path,
         metavar="FILE",
-        help="check what FILE says is deployed; exit status 1 if the objective does not hold",
+        help="check the deployment that FILE describes; exit status 1 if it misses the objective",
     )
     parser.set_defaults(run=_run)
 
@@ -52,73 +53,85 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _add_workload(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("workload")
     group.add_argument(
-        "--workload", type=Path, metavar="FILE", help="a TOML file; flags change what it says"
+        "--workload",
+        type=Path,
+        metavar="FILE",
+        help="workload as a TOML file; other options override it",
     )
-    group.add_argument("--daily", metavar="N", help="requests a day: 1200000, 1.2M")
+    group.add_argument("--daily", metavar="N", help="requests a day, such as 1200000 or 1.2M")
     group.add_argument(
         "--spike",
         action="append",
         default=[],
         metavar="N@TIME",
-        help="a crowd: 5000@20s, or 5000@20s+10s within ten seconds; may be repeated",
+        help="crowd: 5000@20s, or 5000@20s+10s to arrive within ten seconds; may be repeated",
     )
-    group.add_argument("--duration", metavar="TIME", help="of a request: 2s, 4s..7s")
-    group.add_argument("--init", metavar="TIME", help="initialisation of a process: 1s")
+    group.add_argument(
+        "--duration", metavar="TIME", help="duration of a request, such as 2s or 4s..7s"
+    )
+    group.add_argument("--init", metavar="TIME", help="initialisation of a process, such as 1s")
     group.add_argument(
         "--trace",
         type=Path,
         metavar="FILE",
-        help="recorded: CSV, or an export of Prometheus, CloudWatch, a load balancer",
+        help="recorded arrivals: CSV, or an export of Prometheus, CloudWatch or a load balancer",
     )
     group.add_argument(
-        "--calibration", type=Path, metavar="FILE", help="measured by seawall lab calibrate"
+        "--calibration", type=Path, metavar="FILE", help="measurements of seawall lab calibrate"
     )
-    group.add_argument("--spikes-a-month", type=float, metavar="N", help="(default: 4)")
     group.add_argument(
-        "--announced", action="store_true", help="spikes are known before: capacity is scheduled"
+        "--spikes-a-month", type=float, metavar="N", help="spikes a month (default: 4)"
+    )
+    group.add_argument(
+        "--announced",
+        action="store_true",
+        help="spikes are known in advance: schedule capacity for them",
     )
 
 
 def _add_terms(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("objective, in the spike")
     group.add_argument(
-        "--first-token", metavar="TIME", help="p99 of the first token at most (default: 5s)"
+        "--first-token", metavar="TIME", help="highest p99 of the time to first token (default: 5s)"
     )
-    group.add_argument("--errors", metavar="SHARE", help="at most, such as 1%% (default: 1%%)")
-    group.add_argument("--latency", metavar="TIME", help="p99 of the whole answer at most")
-    group.add_argument("--budget", type=float, metavar="MONEY", help="a month, at most")
+    group.add_argument("--errors", metavar="SHARE", help="highest share of errors (default: 1%%)")
+    group.add_argument("--latency", metavar="TIME", help="highest p99 of the whole answer")
+    group.add_argument("--budget", type=float, metavar="MONEY", help="highest cost a month")
     terms = parser.add_argument_group("platforms and prices")
-    terms.add_argument("--region", help="us-east-1 (default), eu-central-1")
-    terms.add_argument("--prices", type=Path, metavar="FILE", help="prices of your own, TOML")
+    terms.add_argument("--region", metavar="NAME", help="us-east-1 (default) or eu-central-1")
+    terms.add_argument("--prices", type=Path, metavar="FILE", help="your own prices as a TOML file")
     terms.add_argument(
         "--discount",
         action="append",
         default=[],
         metavar="WHAT=SHARE",
-        help="savings plans and spot: lambda=12%%, ec2=28%%, fargate=20%%, spot=60%%",
+        help="savings plans and spot: lambda=12%%, ec2=28%%, fargate=20%%, spot=60%%; may be "
+        "repeated",
     )
     terms.add_argument(
         "--account-limit",
         type=int,
         metavar="N",
-        help="Lambda concurrency of the account (default: its quota is raised as needed)",
+        help="Lambda concurrency of the account (default: raised as needed)",
     )
-    terms.add_argument("--arch", choices=["arm64", "x86_64"], help="(default: arm64)")
+    terms.add_argument("--arch", choices=["arm64", "x86_64"], help="architecture (default: arm64)")
     terms.add_argument(
         "--entry",
         choices=["function-url", "http-api", "rest-api", "alb"],
-        help="what a function is reached by (default: function-url)",
+        help="entry point of a function (default: function-url)",
     )
     terms.add_argument(
         "--managed-runtime",
         choices=["async", "processes"],
         help="on managed instances: one process for many requests, or AWS's (default: async)",
     )
-    terms.add_argument("--zones", type=int, metavar="N", help="for pods and NAT (default: 2)")
+    terms.add_argument(
+        "--zones", type=int, metavar="N", help="availability zones of pods and NAT (default: 2)"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    # Short-lived, and little of it is cyclic: collecting garbage was a tenth of the time.
+    # Short-lived, with few cycles: collecting garbage was a tenth of the time.
     gc.disable()
     try:
         return exit_on_interrupt(lambda: _plan(arguments))
@@ -127,7 +140,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    with requires_extra("plan", "plan"):  # said before anything is begun
+    with requires_extra("plan", "plan"):  # before anything else
         import numba  # noqa: F401, PLC0415
     if arguments.check is not None:
         return _check(arguments)
@@ -147,10 +160,18 @@ def _plan(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
     else:
-        sys.stdout.write(printable(format_answer(answer), keep="\n"))
+        sys.stdout.write(_highlighted(printable(format_answer(answer), keep="\n")))
         if arguments.html is not None:
             sys.stdout.write(f"report: {arguments.html}\n")
     return 0
+
+
+def _highlighted(text: str) -> str:
+    """Make the row of the choice bold on a terminal."""
+    return "".join(
+        color(line.rstrip("\n"), "bold") + "\n" if line.startswith(">") else line
+        for line in text.splitlines(keepends=True)
+    )
 
 
 def _write_html(answer: "Answer", path: Path) -> None:
@@ -169,9 +190,9 @@ def _check(arguments: argparse.Namespace) -> int:
     from seawall.plan.output.terminal import format_check  # noqa: PLC0415
 
     if arguments.workload is not None:
-        raise ConfigError("--check: the file describes the workload; not together with --workload")
+        raise ConfigError("--check: the file describes the workload; it excludes --workload")
     if arguments.html is not None:
-        raise ConfigError("--check: writes no report; not together with --html")
+        raise ConfigError("--check: writes no report; it excludes --html")
     written = _written(arguments, arguments.check)
     written = msgspec.structs.replace(written, question=_question(arguments, written))
     show, done = _progress()
@@ -187,7 +208,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _default_workload(arguments: argparse.Namespace) -> "Workload":
-    """The article's, unless something is said of who comes."""
+    """Return the article's workload, unless arrivals are given."""
     from seawall.plan.inputs.workload import Workload  # noqa: PLC0415
     from seawall.plan.inputs.workload_file import from_flags  # noqa: PLC0415
 
@@ -226,7 +247,7 @@ def _written(arguments: argparse.Namespace, path: Path | None) -> "QuestionFile"
 
 
 def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Question":
-    """What the file says, changed by flags."""
+    """Override the question of a file by options."""
     from msgspec import structs  # noqa: PLC0415
 
     from seawall.plan.inputs.calibration import calibrated, read_calibration  # noqa: PLC0415
@@ -288,18 +309,21 @@ def _share(text: str, name: str) -> float:
         raise ConfigError(f"{name}: {text!r} is not a share such as 1%") from None
 
 
-def _progress() -> tuple[Callable[[int], None] | None, Callable[[], None]]:
-    """How many simulations there were, on a terminal; nothing elsewhere."""
+def _progress() -> "tuple[Report | None, Callable[[], None]]":
+    """Make a callback that shows progress on a terminal, and another that removes it."""
     if not sys.stderr.isatty():
         return None, lambda: None
+    from seawall.plan.simulator.kernels import is_cached  # noqa: PLC0415 - imports numba
 
-    def show(runs: int) -> None:
-        if runs % 10 == 0:
-            sys.stderr.write(f"\r{runs} simulations")
-            sys.stderr.flush()
+    line = ProgressLine()
+    if not is_cached():
+        line.show("compiling the simulator, once after an installation: about a minute ...")
 
-    def done() -> None:
-        sys.stderr.write("\r" + " " * 24 + "\r")
-        sys.stderr.flush()
+    def show(progress: "Progress") -> None:
+        text = plural(progress.simulations, "simulation")
+        if progress.total:
+            bar = progress_bar(progress.done, progress.total)
+            text = f"{bar} {progress.done} of {progress.total} parts, {text}"
+        line.show(text)
 
-    return show, done
+    return show, line.end

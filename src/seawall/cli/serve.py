@@ -4,19 +4,20 @@ import argparse
 import json
 import os
 import sys
+from pathlib import Path
 
-from seawall.cli.extras import requires_extra
-from seawall.cli.values import plural, whole
+from seawall.cli.arguments import Commands, Parser, add_json, integer, plural, requires_extra
+from seawall.cli.terminal import color
 
 __all__ = ["add_parser"]
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: "Commands[Parser]") -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "serve",
         help="serve turns over HTTP",
-        description="Serve turns over HTTP until SIGTERM or Ctrl-C; turns in flight are finished.",
+        description="Serve turns over HTTP until SIGTERM or Ctrl-C, then shut down gracefully.",
     )
     parser.add_argument(
         "source",
@@ -27,36 +28,45 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--host", help="address to listen on (default: server.host)")
     parser.add_argument(
-        "--port", type=whole(0, 65_535), help="port; 0 finds a free one (default: server.port)"
+        "--port",
+        type=integer(0, 65_535),
+        metavar="N",
+        help="port to listen on; 0 finds a free one (default: server.port)",
     )
     parser.add_argument(
         "--workers",
-        type=whole(0, 1_024),
-        help="processes (default: server.workers, or else the processors that may be used)",
+        type=integer(0, 1_024),
+        metavar="N",
+        help="worker processes (default: server.workers, or one for each usable processor)",
     )
     parser.add_argument(
         "--anonymous",
         action="store_true",
-        help="admit requests from this machine without a credential (identity.anonymous); for "
+        help="accept requests from this machine without a credential (identity.anonymous); for "
         "trying things out, never behind a proxy",
     )
     parser.add_argument(
-        "--json", action="store_true", help="announce as a JSON line on standard output"
+        "--reload",
+        action="store_true",
+        help="restart when a file beside the configuration changes; for development, with one "
+        "worker unless --workers is given",
     )
+    add_json(parser, "announce the URL as a JSON line on standard output")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.reload:
+        return _run_with_reload(arguments)
     with requires_extra("serve", "serve"):
         import uvicorn  # noqa: F401, PLC0415
 
-    from seawall.hosts.http.counts import ServerCallbacks  # noqa: PLC0415
-    from seawall.hosts.http.supervisor import serve  # noqa: PLC0415
+    from seawall.hosts.http.supervisor import ServerCallbacks, serve  # noqa: PLC0415
     from seawall.hosts.logs import FORMAT, LEVEL  # noqa: PLC0415
 
     for name in ("host", "port", "workers"):
         value = getattr(arguments, name)
-        if value is not None:  # workers are separate processes: they read it there
+        if value is not None:  # workers are separate processes and read it there
             os.environ[f"SEAWALL_SERVER__{name.upper()}"] = str(value)
     if arguments.anonymous:
         os.environ["SEAWALL_IDENTITY__ANONYMOUS"] = "true"
@@ -69,13 +79,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
     def ready(url: str, workers: int) -> None:
         write(
-            f"Seawall takes turns at {url} ({plural(workers, 'worker')})", url=url, workers=workers
+            f"Seawall is listening on {color(url, 'bold')} ({plural(workers, 'worker')})",
+            url=url,
+            workers=workers,
         )
 
     def stopping(in_flight: int, seconds: float) -> None:
-        waits = f", which may take {seconds:g} s; a second signal hurries" if in_flight else ""
+        waits = f", draining for up to {seconds:g} s; a second signal ends it" if in_flight else ""
         write(
-            f"Seawall stops: {plural(in_flight, 'turn')} in flight{waits}",
+            f"Seawall is shutting down: {plural(in_flight, 'turn')} in flight{waits}",
             stopping=True,
             in_flight=in_flight,
             seconds=seconds,
@@ -90,3 +102,22 @@ def _run(arguments: argparse.Namespace) -> int:
         )
 
     return serve(arguments.source, ServerCallbacks(ready, stopping, stopped))
+
+
+def _run_with_reload(arguments: argparse.Namespace) -> int:
+    from seawall.cli.reload import serve_with_reload  # noqa: PLC0415
+
+    words = ["serve", arguments.source, "--workers", str(arguments.workers or 1)]
+    words += [word for name in ("host", "port") if (word := _option(arguments, name))]
+    words += [f"--{name}" for name in ("anonymous", "json") if getattr(arguments, name)]
+    if arguments.log_level:
+        words.append(f"--log-level={arguments.log_level}")
+    if arguments.log_format:
+        words.append(f"--log-format={arguments.log_format}")
+    source = Path(arguments.source)
+    return serve_with_reload(words, source.parent if source.is_file() else Path())
+
+
+def _option(arguments: argparse.Namespace, name: str) -> str:
+    value = getattr(arguments, name)
+    return "" if value is None else f"--{name}={value}"

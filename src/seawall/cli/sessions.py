@@ -1,4 +1,4 @@
-"""`seawall sessions`: look at, take out, remove and move what is kept of conversations."""
+"""`seawall sessions`: list, show, export, delete and migrate stored sessions."""
 
 import argparse
 import asyncio
@@ -6,13 +6,24 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from seawall.cli import sessions_migrate
+from seawall.cli.arguments import (
+    Commands,
+    Parser,
+    add_config,
+    add_group,
+    add_json,
+    integer,
+    name,
+    plural,
+)
+from seawall.cli.terminal import ProgressLine, color
 from seawall.errors import ConfigError
-from seawall.identity.settings import check_name
 from seawall.printable import printable
 
 if TYPE_CHECKING:
@@ -23,97 +34,93 @@ __all__ = ["add_parser"]
 
 _CALL_SECONDS = 30.0
 _MAX_PAGE = 200
+_ARCHIVES = 100  # sessions that the overview reads at a time
 
 T = TypeVar("T")
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: "Commands[Parser]") -> None:
     """Add the command."""
-    parser = subparsers.add_parser(
+    commands = add_group(
+        subparsers,
         "sessions",
-        help="list, show, export, delete, erase or migrate sessions",
-        description="Look after the sessions in the store that the configuration names. Servers "
-        "may go on using it meanwhile.",
+        "list, show, export, delete, erase or migrate sessions",
+        "Manage the sessions in the store that the configuration names. Servers may use it at the "
+        "same time.",
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    listing = _add(commands, "list", _list, "the sessions of a subject, the one opened last first")
-    _add_page(listing, "sessions")
-    show = _add(commands, "show", _show, "a session and its newest turns")
-    show.add_argument("session", metavar="SESSION")
+    listing = _add(
+        commands,
+        "list",
+        _list,
+        "list the sessions of a subject, or all owners of sessions",
+        "List the sessions of a subject, newest first. Without --subject: an overview of the "
+        "owners of sessions, of one tenant or of all; it reads the whole store.",
+    )
+    _add_page(listing, "sessions, or owners")
+    show = _add(commands, "show", _show, "show a session and its newest turns")
+    show.add_argument("session", metavar="SESSION", help="id of the session")
     _add_page(show, "turns")
     export = _add(
         commands,
         "export",
         _export,
-        "sessions with all their turns, as JSON lines",
-        "Write one JSON object a session, with all its turns: of one session, or of all that a "
-        "subject has.",
+        "export sessions with all of their turns, as JSON lines",
+        "Write one JSON object for each session, with all of its turns: for one session, or for "
+        "all sessions of a subject.",
     )
-    export.add_argument("session", nargs="?", metavar="SESSION", help="default: all of them")
+    export.add_argument(
+        "session", nargs="?", metavar="SESSION", help="id of the session (default: all)"
+    )
     export.add_argument(
         "--output",
         type=Path,
         metavar="FILE",
-        help="write to this file, for its owner's eyes only (default: standard output)",
+        help="file to write, readable by its owner only (default: standard output)",
     )
-    delete = _add(commands, "delete", _delete, "remove a session with all that hangs on it")
-    delete.add_argument("session", metavar="SESSION")
-    delete.add_argument("--yes", action="store_true", help="do not ask")
+    delete = _add(commands, "delete", _delete, "delete a session and everything that belongs to it")
+    delete.add_argument("session", metavar="SESSION", help="id of the session")
+    delete.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     erase = _add(
         commands,
         "erase",
         _erase,
-        "remove everything that is kept of a subject",
-        "Remove all sessions and idempotency records of one subject, for good. See to it first "
-        "that the subject can no longer come in.",
+        "delete everything that is stored about a subject",
+        "Delete all sessions and idempotency records of a subject permanently. Revoke the "
+        "credentials of the subject first.",
     )
-    erase.add_argument("--yes", action="store_true", help="do not ask")
+    erase.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     sessions_migrate.add_parser(commands)
 
 
 def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
+    commands: "Commands[Parser]",
+    word: str,
     run: Callable[[argparse.Namespace], Awaitable[int]],
     summary: str,
     description: str = "",
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(
-        name, help=summary, description=description or f"{summary[0].upper()}{summary[1:]}."
+        word, help=summary, description=description or f"{summary[0].upper()}{summary[1:]}."
     )
-    parser.add_argument("--tenant", required=True, type=_name, help="whose customer it is")
-    parser.add_argument("--subject", required=True, type=_name, help="the customer")
-    parser.add_argument(
-        "--config",
-        type=Path,
-        default=Path("seawall.toml"),
-        metavar="FILE",
-        help="configuration that names the store (default: %(default)s)",
-    )
-    if name != "export":
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+    needed = word != "list"
+    parser.add_argument("--tenant", required=needed, type=name, help="tenant of the owner")
+    parser.add_argument("--subject", required=needed, type=name, help="subject of the owner")
+    add_config(parser, "the store")
+    if word != "export":
+        add_json(parser)
     parser.set_defaults(run=lambda arguments: asyncio.run(_run_command(run, arguments)))
     return parser
 
 
 def _add_page(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
-        "--limit", type=_limit, default=50, help=f"at most so many {what} (default: %(default)s)"
+        "--limit",
+        type=integer(1, _MAX_PAGE),
+        default=50,
+        metavar="N",
+        help=f"most {what} to print (default: %(default)s)",
     )
-    parser.add_argument("--cursor", help="where the page before this one said that it goes on")
-
-
-def _name(value: str) -> str:
-    try:
-        return check_name(value)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _limit(value: str) -> int:
-    if not (value.isdecimal() and len(value) <= 4 and 1 <= int(value) <= _MAX_PAGE):
-        raise argparse.ArgumentTypeError(f"must be a number from 1 to {_MAX_PAGE}")
-    return int(value)
+    parser.add_argument("--cursor", help="continue after a page, with the cursor that it printed")
 
 
 async def _run_command(
@@ -127,6 +134,10 @@ async def _run_command(
 
 
 async def _list(arguments: argparse.Namespace) -> int:
+    if arguments.subject is None:
+        return await _list_owners(arguments)
+    if arguments.tenant is None:
+        arguments.parser.error("--subject: give --tenant as well")
     async with _store(arguments) as store, asyncio.timeout(_CALL_SECONDS):
         page = await store.sessions(
             _owner(arguments), limit=arguments.limit, cursor=arguments.cursor
@@ -138,7 +149,8 @@ async def _list(arguments: argparse.Namespace) -> int:
         sys.stdout.write("There are no sessions.\n")
         return 0
     width = max(len(each.key.session) for each in page.sessions)
-    lines = [f"{'session':{width}}  {'turns':>6}  {'updated':20}  {'expires':20}  agent"]
+    heading = f"{'session':{width}}  {'turns':>6}  {'updated':20}  {'expires':20}  agent"
+    lines = [color(heading, "bold")]
     lines += [
         (
             f"{printable(each.key.session):{width}}  {each.version:>6}  {_date(each.updated_at)}  "
@@ -148,6 +160,74 @@ async def _list(arguments: argparse.Namespace) -> int:
     ]
     _print_page(lines, page.cursor)
     return 0
+
+
+async def _list_owners(arguments: argparse.Namespace) -> int:
+    """Print the owners of sessions, the one with the newest session first."""
+    if arguments.cursor is not None:
+        arguments.parser.error("--cursor: give --tenant and --subject as well")
+    owners: dict[tuple[str, str], _Owner] = {}
+    progress = ProgressLine(only_terminal=True)
+    cursor = None
+    read = 0
+    async with _store(arguments) as store:
+        while True:
+            async with asyncio.timeout(_CALL_SECONDS):
+                page = await store.archives(limit=_ARCHIVES, cursor=cursor)
+            for archive in page.archives:
+                session = archive.session
+                if arguments.tenant in (None, session.key.tenant):
+                    key = session.key.tenant, session.key.subject
+                    owner = owners.setdefault(key, _Owner(*key))
+                    owner.sessions += 1
+                    owner.turns += session.version
+                    owner.updated_at = max(owner.updated_at, session.updated_at)
+            read += len(page.archives)
+            progress.show(f"{plural(read, 'session')} read")
+            cursor = page.cursor
+            if cursor is None:
+                break
+    progress.end()
+    _print_owners(arguments, sorted(owners.values(), key=lambda each: -each.updated_at))
+    return 0
+
+
+@dataclass
+class _Owner:
+    """What a subject has in the store."""
+
+    tenant: str
+    subject: str
+    sessions: int = 0
+    turns: int = 0
+    updated_at: float = 0.0
+
+
+def _print_owners(arguments: argparse.Namespace, owners: list[_Owner]) -> None:
+    sessions, turns = sum(each.sessions for each in owners), sum(each.turns for each in owners)
+    shown = owners[: arguments.limit]
+    if arguments.json:
+        totals = {"sessions": sessions, "turns": turns, "owners": len(owners)}
+        _print_json({"owners": [asdict(each) for each in shown], "total": totals})
+        return
+    if not owners:
+        sys.stdout.write("There are no sessions.\n")
+        return
+    rows = [(printable(each.tenant), printable(each.subject), each) for each in shown]
+    tenant = max(len("tenant"), *(len(row[0]) for row in rows))
+    subject = max(len("subject"), *(len(row[1]) for row in rows))
+    heading = f"{'tenant':{tenant}}  {'subject':{subject}}  {'sessions':>8}  {'turns':>8}  updated"
+    lines = [color(heading, "bold")]
+    lines += [
+        f"{row[0]:{tenant}}  {row[1]:{subject}}  {row[2].sessions:>8,}  {row[2].turns:>8,}  "
+        f"{_date(row[2].updated_at)}"
+        for row in rows
+    ]
+    if len(owners) > len(shown):
+        lines.append(f"{plural(len(owners) - len(shown), 'more owner')}: see --limit")
+    summary = f"{plural(sessions, 'session')} with {plural(turns, 'turn')}"
+    lines.append(f"{summary} of {plural(len(owners), 'owner')}")
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 async def _show(arguments: argparse.Namespace) -> int:
@@ -176,14 +256,14 @@ async def _export(arguments: argparse.Namespace) -> int:
                 async for exported in export_subject(store, _owner(arguments)):
                     write(msgspec.json.encode(exported) + b"\n")
                     sessions, turns = sessions + 1, turns + len(exported.turns)
-    sys.stderr.write(f"exported {_count(sessions, 'session')} with {_count(turns, 'turn')}\n")
+    sys.stderr.write(f"exported {plural(sessions, 'session')} with {plural(turns, 'turn')}\n")
     return 0
 
 
 async def _delete(arguments: argparse.Namespace) -> int:
     async with _store(arguments) as store:
         if not _confirmed(
-            arguments, f"Remove the session {printable(arguments.session)} for good?"
+            arguments, f"Delete the session {printable(arguments.session)} permanently?"
         ):
             return 1
         async with asyncio.timeout(_CALL_SECONDS):
@@ -197,15 +277,15 @@ async def _delete(arguments: argparse.Namespace) -> int:
 
 async def _erase(arguments: argparse.Namespace) -> int:
     owner = _owner(arguments)
-    who = f"the subject {owner.subject} of the tenant {owner.tenant}"
+    of = f"the subject {owner.subject} of the tenant {owner.tenant}"
     async with _store(arguments) as store:
-        if not _confirmed(arguments, f"Remove everything that is kept of {who} for good?"):
+        if not _confirmed(arguments, f"Delete everything that is stored about {of} permanently?"):
             return 1
-        count = await store.erase(owner)  # in its own time: there may be much
+        count = await store.erase(owner)  # without a deadline: there may be many
     if arguments.json:
         _print_json({"erased": count})
     else:
-        sys.stdout.write(f"erased {_count(count, 'session')} of {who}\n")
+        sys.stdout.write(f"erased {plural(count, 'session')} of {of}\n")
     return 0
 
 
@@ -236,25 +316,25 @@ def _key(arguments: argparse.Namespace) -> "SessionKey":
 
 
 def _confirmed(arguments: argparse.Namespace, question: str) -> bool:
-    """Whether it is really meant.
+    """Ask for confirmation.
 
     Raises:
-        ConfigError: nobody is there to be asked.
+        ConfigError: Standard input is not a terminal.
     """
     if arguments.yes:
         return True
     if not sys.stdin.isatty():
-        raise ConfigError("nobody is there to be asked; say --yes")
+        raise ConfigError("confirmation needs a terminal; without one, give --yes")
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
         return True
-    sys.stderr.write("nothing was removed\n")
+    sys.stderr.write("Nothing was deleted.\n")
     return False
 
 
 class _Output:
-    """Standard output, or a file that is there whole or not at all."""
+    """Standard output, or a file that is written completely or not at all."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -288,7 +368,7 @@ def _transcript(page: "TurnPage") -> list[str]:
     session = page.session
     lines = [
         f"session {printable(session.key.session)} of {session.key.subject}, {session.key.tenant}",
-        f"{_count(session.version, 'turn')}, agent {printable(session.agent or '-')}",
+        f"{plural(session.version, 'turn')}, agent {printable(session.agent or '-')}",
         f"created {_date(session.created_at)}, updated {_date(session.updated_at)}",
         f"expires {_date(session.expires_at)}",
     ]
@@ -297,21 +377,23 @@ def _transcript(page: "TurnPage") -> list[str]:
         intent, agent = printable(turn.intent or "none"), printable(turn.agent)
         lines += [
             "",
-            f"{turn.number}. {_date(turn.created_at)}, intent {intent}, agent {agent}",
+            color(
+                f"{turn.number}. {_date(turn.created_at)}, intent {intent}, agent {agent}", "bold"
+            ),
         ]
         for message in turn.messages:
             if isinstance(message, UserMessage):
-                lines.append(f"   customer: {printable(message.text)}")
+                lines.append(f"   {color('user:', 'cyan')} {printable(message.text)}")
             elif isinstance(message, AssistantMessage):
                 if message.text:
-                    lines.append(f"   agent: {printable(message.text)}")
+                    lines.append(f"   {color('agent:', 'green')} {printable(message.text)}")
                 lines += [
                     f"   calls {printable(call.name)}({printable(call.arguments)})"
                     for call in message.tool_calls
                 ]
             else:
-                said = "fails" if message.failed else "answers"
-                lines.append(f"   {printable(message.name)} {said}: {printable(message.content)}")
+                verb = "fails" if message.failed else "answers"
+                lines.append(f"   {printable(message.name)} {verb}: {printable(message.content)}")
     return lines
 
 
@@ -335,13 +417,9 @@ def _print_json(value: object) -> None:
 
 def _print_page(lines: list[str], cursor: str | None) -> None:
     if cursor is not None:
-        lines += ["", f"There is more: --cursor {cursor}"]
+        lines += ["", f"There are more: --cursor {cursor}"]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
 def _date(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,13 +1,14 @@
-"""`seawall sessions migrate`: from one store to another."""
+"""`seawall sessions migrate`: copy all sessions from one store to another."""
 
 import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seawall.cli.arguments import Commands, Parser, add_json, integer, plural
+from seawall.cli.terminal import INTERRUPTED, ProgressLine
 from seawall.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,72 +17,62 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser"]
 
-_LINE_SECONDS = {True: 0.1, False: 2.0}  # on a terminal, and elsewhere
 
-
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(commands: "Commands[Parser]") -> None:
     """Add the command."""
     parser = commands.add_parser(
         "migrate",
-        help="move all sessions to another store",
-        description="Copy all sessions, of everybody, to another store. A store is named as "
+        help="copy all sessions to another store",
+        description="Copy the sessions of all owners to another store. A store is named as "
         "sqlite, sqlite:PATH, dynamodb, dynamodb:TABLE, or as a configuration file that ends in "
-        ".toml; what such a name "
-        "leaves open comes from --config. Sessions that the target has already are left as they "
-        "are. After Ctrl-C or a failure, the same command goes on where it stopped. Turns that "
-        "are taken meanwhile may be left behind: stop the servers of the source first.",
+        ".toml; other settings are read from --config. Sessions that exist in the target are not "
+        "changed. After Ctrl-C or a failure, run the same command to continue. Turns that are run "
+        "meanwhile may not be copied: stop the servers of the source first.",
     )
-    parser.add_argument("source", metavar="FROM", help="where the sessions are")
-    parser.add_argument("target", metavar="TO", help="where they go")
+    parser.add_argument("source", metavar="FROM", help="store to copy from")
+    parser.add_argument("target", metavar="TO", help="store to copy to")
     parser.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="configuration with the rest of the settings (default: seawall.toml, if it is there)",
+        help="configuration file with other settings (default: seawall.toml, if it exists)",
     )
     parser.add_argument(
         "--checkpoint",
         type=Path,
         default=Path("seawall-migration.json"),
         metavar="FILE",
-        help="keeps the place reached until all is done (default: %(default)s)",
+        help="file with the position reached, until all is done (default: %(default)s)",
     )
     parser.add_argument(
         "--batch",
-        type=_number(1, 10_000),
+        type=integer(1, 10_000),
         default=100,
-        help="sessions between two checkpoints, held in memory (default: %(default)s)",
+        metavar="N",
+        help="sessions between two checkpoints, kept in memory (default: %(default)s)",
     )
     parser.add_argument(
         "--concurrency",
-        type=_number(1, 1_000),
+        type=integer(1, 1_000),
         default=16,
-        help="sessions written at once (default: %(default)s)",
+        metavar="N",
+        help="sessions written concurrently (default: %(default)s)",
     )
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="afterwards read both stores and compare every session, version and turn",
+        help="afterwards read both stores and compare all sessions, versions and turns",
     )
-    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
+    add_json(parser, "print the figures as one JSON object")
     parser.set_defaults(run=_run)
-
-
-def _number(least: int, most: int) -> Callable[[str], int]:
-    def read(value: str) -> int:
-        if not (value.isdecimal() and len(value) <= 6 and least <= int(value) <= most):
-            raise argparse.ArgumentTypeError(f"must be a number from {least} to {most}")
-        return int(value)
-
-    return read
 
 
 def _run(arguments: argparse.Namespace) -> int:
     try:
         return asyncio.run(_migrate(arguments))
     except KeyboardInterrupt:
-        sys.stderr.write("\nstopped; the same command goes on from here\n")
-        return 130
+        sys.stderr.write("\nstopped; run the same command to continue\n")
+        return INTERRUPTED
     except TimeoutError:
         sys.stderr.write("\nseawall: A store did not answer in time. Run the same command again.\n")
         return 1
@@ -92,15 +83,15 @@ async def _migrate(arguments: argparse.Namespace) -> int:
     from seawall.storage.open import open_store, require_existing_store, store_name  # noqa: PLC0415
 
     base = _base(arguments.config)
-    settings = [_settings(place, base) for place in (arguments.source, arguments.target)]
+    settings = [_settings(each, base) for each in (arguments.source, arguments.target)]
     names = [store_name(each) for each in settings]
     if names[0] == names[1]:
         raise ConfigError(f"source and target are the same store: {names[0]}")
     require_existing_store(settings[0])
-    kept = arguments.checkpoint
-    checkpoint = migration.load_checkpoint(kept, *names)
+    path = arguments.checkpoint
+    checkpoint = migration.load_checkpoint(path, *names)
     if checkpoint.cursor is not None:
-        sys.stderr.write(f"going on after {checkpoint.sessions:,} sessions\n")
+        sys.stderr.write(f"continuing after {plural(checkpoint.sessions, 'session')}\n")
     verification = None
     source = await open_store(settings[0])
     try:
@@ -113,7 +104,7 @@ async def _migrate(arguments: argparse.Namespace) -> int:
                 checkpoint,
                 batch=arguments.batch,
                 concurrency=arguments.concurrency,
-                save=lambda reached: migration.save_checkpoint(kept, reached),
+                save=lambda reached: migration.save_checkpoint(path, reached),
                 progress=(moving := _Progress("sessions", before)).show,
             )
             moving.end(checkpoint.sessions)
@@ -131,7 +122,7 @@ async def _migrate(arguments: argparse.Namespace) -> int:
             await target.close()
     finally:
         await source.close()
-    kept.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
     _print(arguments, checkpoint, verification, seconds)
     return 0 if verification is None or verification.good else 1
 
@@ -144,41 +135,35 @@ def _base(config: Path | None) -> "SessionSettings":
     return load_settings(config or Path("seawall.toml")).sessions
 
 
-def _settings(place: str, base: "SessionSettings") -> "SessionSettings":
+def _settings(store: str, base: "SessionSettings") -> "SessionSettings":
     from seawall.config import load_settings  # noqa: PLC0415 - only what this command needs
     from seawall.storage.open import parse_store_name  # noqa: PLC0415
 
-    if place.endswith(".toml"):
-        return load_settings(Path(place)).sessions
-    return parse_store_name(place, base)
+    if store.endswith(".toml"):
+        return load_settings(Path(store)).sessions
+    return parse_store_name(store, base)
 
 
 class _Progress:
-    """Count and rate on standard error: one line on a terminal, a line every 2 s elsewhere."""
+    """Number of sessions and rate, on standard error."""
 
     def __init__(self, what: str, before: int) -> None:
         self._what = what
         self._before = before
-        self._live = sys.stderr.isatty()
-        self._began = self._last = time.monotonic()
+        self._began = time.monotonic()
+        self._line = ProgressLine()
 
     def show(self, done: int) -> None:
-        """Tell, if it is time to."""
-        now = time.monotonic()
-        if now - self._last >= _LINE_SECONDS[self._live]:
-            self._last = now
-            self._write(done, "" if self._live else "\n")
+        """Show the number, if it is time to."""
+        self._line.show(self._text(done))
 
     def end(self, done: int) -> None:
-        """Tell the last time."""
-        self._write(done, "\n")
+        """Show the number a last time."""
+        self._line.end(self._text(done))
 
-    def _write(self, done: int, end: str) -> None:
-        seconds = max(time.monotonic() - self._began, 1e-3)
-        rate = (done - self._before) / seconds
-        line = f"{done:,} {self._what}, {rate:,.0f} a second"
-        sys.stderr.write((f"\r{line}   " if self._live else line) + end)
-        sys.stderr.flush()
+    def _text(self, done: int) -> str:
+        rate = (done - self._before) / max(time.monotonic() - self._began, 1e-3)
+        return f"{done:,} {self._what}, {rate:,.0f} a second"
 
 
 def _print(
@@ -209,8 +194,8 @@ def _print(
     if verification is not None:
         lines += [
             f"verified {verification.sessions:,} sessions",
-            f"{verification.same:>9,} the same",
-            f"{verification.ahead:>9,} gone on since",
+            f"{verification.same:>9,} identical",
+            f"{verification.ahead:>9,} newer in the target",
             f"{verification.missing:>9,} missing",
             f"{verification.differing:>9,} different",
             *verification.examples,

@@ -1,4 +1,4 @@
-"""`seawall ship eks`, `lambda` and `image`: what is deployed, sized by a plan."""
+"""`seawall ship eks | lambda | image`: deployment artefacts, sized by a plan."""
 
 import argparse
 import json
@@ -6,33 +6,40 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from seawall.cli.arguments import Commands, Parser, add_group, add_json
+from seawall.cli.terminal import color
+
 __all__ = ["add_parser"]
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: "Commands[Parser]") -> None:
     """Add the command."""
-    parser = subparsers.add_parser(
+    commands = add_group(
+        subparsers,
         "ship",
-        help="write what is deployed on EKS or Lambda, sized by a plan",
-        description="Write what is deployed, sized by a plan: seawall plan --json > plan.json. The "
-        "folder has a README.md with every step in order.",
+        "write the deployment for EKS or Lambda, sized by a plan",
+        "Write a deployment, sized by a plan: seawall plan --json > plan.json. The folder has a "
+        "README.md with every step in order.",
     )
-    commands = parser.add_subparsers(metavar="PLATFORM", required=True)
     eks = commands.add_parser(
         "eks",
-        help="a Helm chart and its values",
-        description="Write the Helm chart, its values as the plan sizes them, what makes the "
-        "image, and the template of what pods and functions share.",
+        help="write a Helm chart and its values",
+        description="Write the Helm chart, its values as sized by the plan, the context of the "
+        "image, and the template of the shared stack.",
     )
     _add_plan_options(eks)
-    eks.add_argument("--cluster", default="", help="its name, for a Karpenter NodePool")
-    eks.add_argument("--node-role", default="", help="the nodes' IAM role, for the same")
+    eks.add_argument(
+        "--cluster", default="", metavar="NAME", help="cluster, for a Karpenter NodePool"
+    )
+    eks.add_argument(
+        "--node-role", default="", metavar="NAME", help="IAM role of the nodes, for the same"
+    )
     eks.set_defaults(run=_run_eks)
     function = commands.add_parser(
         "lambda",
-        help="a SAM template",
-        description="Write the SAM template as the plan sizes it, and the template of what pods "
-        "and functions share.",
+        help="write a SAM template",
+        description="Write the SAM template as sized by the plan, and the template of the shared "
+        "stack.",
     )
     _add_plan_options(function)
     function.add_argument(
@@ -40,7 +47,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         default="",
         metavar="NAME",
         help="lambda, lambda-snapstart, lambda-provisioned or lambda-managed (default: the plan's "
-        "choice if it is a function, else the cheapest that holds the objective)",
+        "choice if it is a function, else the cheapest that meets the objective)",
     )
     function.add_argument(
         "--handler",
@@ -52,66 +59,81 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--auth",
         choices=["NONE", "AWS_IAM"],
         default="NONE",
-        help="of the function URL: NONE leaves it to Seawall's own identity (default: %(default)s)",
+        help="authentication of the function URL; NONE leaves it to Seawall (default: %(default)s)",
     )
     function.add_argument(
-        "--queue", action="store_true", help="also an SQS queue whose messages are turns"
+        "--queue", action="store_true", help="add an SQS queue whose messages are turns"
     )
-    function.add_argument("--otlp", default="", metavar="URL", help="an OTLP/HTTP receiver")
+    function.add_argument("--otlp", default="", metavar="URL", help="OTLP/HTTP receiver of traces")
     function.add_argument(
         "--shared-stack",
         default="seawall-shared",
         metavar="NAME",
-        help="the stack of shared.yaml (default: %(default)s)",
+        help="name of the stack of shared.yaml (default: %(default)s)",
     )
     function.add_argument(
-        "--subnets", default="", metavar="ID,ID", help="of a capacity provider (lambda-managed)"
+        "--subnets",
+        default="",
+        metavar="ID,ID",
+        help="subnets of a capacity provider (lambda-managed)",
     )
-    function.add_argument("--security-groups", default="", metavar="ID,ID", help="for the same")
+    function.add_argument(
+        "--security-groups", default="", metavar="ID,ID", help="its security groups"
+    )
     function.set_defaults(run=_run_lambda)
     image = commands.add_parser(
         "image",
-        help="what makes the image",
-        description="Write the context of the image's build: its Dockerfile, packages by hash, and "
-        "the Seawall that is installed.",
+        help="write the build context of the container image",
+        description="Write the build context of the container image: Dockerfile, packages by "
+        "hash, and the Seawall that is installed.",
     )
     _add_out(image)
     image.set_defaults(run=_run_image)
 
 
 def _add_plan_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--plan", type=Path, required=True, metavar="FILE.json")
+    parser.add_argument(
+        "--plan",
+        type=Path,
+        required=True,
+        metavar="FILE.json",
+        help="output of seawall plan --json",
+    )
     _add_out(parser)
     parser.add_argument(
         "--crowd",
         metavar="WHEN",
-        help="when an announced crowd comes: 20:00, FRI 20:00 or 2027-11-26 20:00; capacity is "
+        help="when an announced crowd arrives: 20:00, FRI 20:00 or 2027-11-26 20:00; capacity is "
         "scheduled around it",
     )
-    parser.add_argument("--timezone", help="of --crowd, such as Europe/Berlin (default: UTC)")
+    parser.add_argument(
+        "--timezone",
+        metavar="NAME",
+        help="time zone of --crowd, such as Europe/Berlin (default: UTC)",
+    )
     parser.add_argument(
         "--model-key",
         action="append",
         default=[],
         metavar="NAME",
-        help="a variable with the key of a model's provider (api_key_env), from a secret; may be "
-        "repeated",
+        help="variable with the key of a model's provider (api_key_env), read from a secret; may "
+        "be repeated",
     )
 
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--force", action="store_true", help="overwrite files that were edited")
-    parser.add_argument("--json", action="store_true", help="the result as one JSON object")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write")
+    parser.add_argument("--force", action="store_true", help="overwrite edited files")
+    add_json(parser, "print the result as one JSON object")
 
 
 def _run_eks(arguments: argparse.Namespace) -> int:
     from seawall.ship.artefacts import eks_files  # noqa: PLC0415 - only what this needs
-    from seawall.ship.eks import eks_values  # noqa: PLC0415
     from seawall.ship.lambda_template import check_variables  # noqa: PLC0415
     from seawall.ship.plan_file import read_plan  # noqa: PLC0415
     from seawall.ship.readme import KEYS, eks_readme  # noqa: PLC0415
     from seawall.ship.schedule import parse_crowd  # noqa: PLC0415
+    from seawall.ship.sizing import eks_values  # noqa: PLC0415
 
     plan = read_plan(arguments.plan)
     check_variables(arguments.model_key)
@@ -133,11 +155,11 @@ def _run_eks(arguments: argparse.Namespace) -> int:
 
 def _run_lambda(arguments: argparse.Namespace) -> int:
     from seawall.ship.artefacts import lambda_files  # noqa: PLC0415 - only what this needs
-    from seawall.ship.lambda_parameters import lambda_parameters, template_of  # noqa: PLC0415
     from seawall.ship.lambda_template import FunctionOptions  # noqa: PLC0415
     from seawall.ship.plan_file import read_plan  # noqa: PLC0415
     from seawall.ship.readme import lambda_readme  # noqa: PLC0415
     from seawall.ship.schedule import parse_crowd  # noqa: PLC0415
+    from seawall.ship.sizing import lambda_parameters, template_of  # noqa: PLC0415
 
     plan = read_plan(arguments.plan)
     crowd = parse_crowd(arguments.crowd, arguments.timezone or "UTC") if arguments.crowd else None
@@ -211,6 +233,6 @@ def _write(
     for path in sorted({arguments.out / Path(name).parts[0] for name in files}):
         sys.stdout.write(f"{path}\n")
     for note in notes:
-        sys.stdout.write(f"Note: {note}\n")
+        sys.stdout.write(f"{color('Note:', 'yellow')} {note}\n")
     sys.stdout.write(f"Next: {next_step}\n")
     return 0

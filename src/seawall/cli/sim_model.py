@@ -1,4 +1,4 @@
-"""`seawall sim-model`: the simulated model server."""
+"""`seawall sim-model`: the simulated model."""
 
 import argparse
 import json
@@ -6,29 +6,43 @@ import re
 import sys
 from pathlib import Path
 
-from seawall.cli.values import whole
+from seawall.cli.arguments import Commands, Parser, integer
 
 __all__ = ["add_parser"]
 
 _LIMITS = {
-    "requests-per-minute": "of each model; more are answered 429 (default: no limit)",
-    "tokens-per-minute": "of each model; more are answered 429 (default: no limit)",
-    "slow-above": "streams of a model at once, above which its times stretch (default: never)",
-    "max-concurrent": "streams of a model at once; more are answered 429 (default: no limit)",
+    "requests-per-minute": "limit of each model; beyond it: 429 (default: none)",
+    "tokens-per-minute": "limit of each model; beyond it: 429 (default: none)",
+    "slow-above": "concurrent streams of a model above which it slows down (default: never)",
+    "max-concurrent": "limit of concurrent streams of a model; beyond it: 429 (default: none)",
 }
 
 
-def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(subparsers: "Commands[Parser]") -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "sim-model",
         help="serve a simulated model",
-        description="Serve a simulated model that speaks OpenAI's chat completions with set "
-        "service times. It is for load and tests; it understands nothing.",
+        description="Serve a simulated model that speaks OpenAI's chat completions, with given "
+        "service times, for load tests and tests. It understands nothing.",
     )
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=whole(0, 65_535), default=8099, help="0 finds a free one")
-    parser.add_argument("--seed", type=whole(0, 2**63 - 1), default=0)
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--port",
+        type=integer(0, 65_535),
+        default=8099,
+        metavar="N",
+        help="port to listen on; 0 finds a free one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=integer(0, 2**63 - 1),
+        default=0,
+        metavar="N",
+        help="seed of times and texts (default: %(default)s)",
+    )
     parser.add_argument(
         "--first-token",
         type=_range,
@@ -44,19 +58,27 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="seconds of a whole reply (default: 3..6)",
     )
     parser.add_argument(
-        "--chunks", type=whole(1, 1_000_000), default=40, help="pieces of a reply (default: 40)"
+        "--chunks",
+        type=integer(1, 1_000_000),
+        default=40,
+        metavar="N",
+        help="chunks of a reply (default: %(default)s)",
     )
-    parser.add_argument("--script", type=Path, help="replies and tool calls to follow (JSON)")
+    parser.add_argument(
+        "--script", type=Path, metavar="FILE.json", help="script of replies and tool calls"
+    )
     parser.add_argument(
         "--model",
         action="append",
         dest="models",
         metavar="NAME",
-        help="a name to list, may be repeated (default: simulated); others are answered too",
+        help="name to list (default: simulated); may be repeated; other names are answered too",
     )
-    parser.add_argument("--faults", type=Path, help="what goes wrong, and when (TOML)")
+    parser.add_argument(
+        "--faults", type=Path, metavar="FILE.toml", help="script of faults to inject"
+    )
     for name, what in _LIMITS.items():
-        parser.add_argument(f"--{name}", type=whole(0, 10**12), default=0, metavar="N", help=what)
+        parser.add_argument(f"--{name}", type=integer(0, 10**12), default=0, metavar="N", help=what)
     parser.set_defaults(run=_run)
 
 
@@ -76,8 +98,8 @@ def _run(arguments: argparse.Namespace) -> int:
     import signal  # noqa: PLC0415
 
     from seawall.errors import ConfigError  # noqa: PLC0415
-    from seawall.lab.loop import raise_file_limit, run  # noqa: PLC0415
-    from seawall.lab.sim_model.fault_file import load_faults  # noqa: PLC0415
+    from seawall.lab.processes import raise_file_limit, run  # noqa: PLC0415
+    from seawall.lab.sim_model.faults import load_faults  # noqa: PLC0415
     from seawall.lab.sim_model.limits import SimLimits  # noqa: PLC0415
     from seawall.lab.sim_model.reply import SimTimes  # noqa: PLC0415
     from seawall.lab.sim_model.script import Script, load_script  # noqa: PLC0415

@@ -1,1 +1,1 @@
-"""What receives requests and feeds the pipeline."""
+"""Hosts: receive requests and run turns; an HTTP server and the AWS Lambda runtime."""

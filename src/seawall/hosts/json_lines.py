@@ -1,9 +1,9 @@
-"""Logs as one JSON object a line, as AWS's runtimes write them.
+"""Log formatter for JSON lines, in the format of AWS's runtimes.
 
 The fields are those of AWS's Python runtime (github.com/aws/
-aws-lambda-python-runtime-interface-client, lambda_runtime_log_utils), so that what reads its
-logs reads ours. A traced turn's lines have trace_id and span_id; those of a request its id, and its
-tenant where that is known.
+aws-lambda-python-runtime-interface-client, lambda_runtime_log_utils), so that tools for its logs
+work. Lines of a traced turn have trace_id and span_id; those of a request its id, and its tenant
+if that is known.
 """
 
 import logging
@@ -20,12 +20,12 @@ __all__ = ["TIME_FORMAT", "JsonFormatter"]
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 _OWN = frozenset(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {
     *("message", "asctime"),
-    "color_message",  # uvicorn's: the message once more, with what a terminal obeys
+    "color_message",  # of uvicorn: the message with terminal escapes
 }
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON; what was given as `extra` stands beside."""
+    """Formats a record as one line of JSON; fields of `extra` are added."""
 
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
@@ -59,5 +59,5 @@ class JsonFormatter(logging.Formatter):
             return msgspec.json.encode({key: repr(value) for key, value in line.items()}).decode()
 
     def host_fields(self) -> dict[str, object]:
-        """What the host knows of whatever is running now."""
+        """Fields of the host for the current request."""
         return {}

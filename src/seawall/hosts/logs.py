@@ -1,4 +1,4 @@
-"""Logs of a server's processes: to standard error, as text or JSON, not to be flooded."""
+"""Logging of server processes: to standard error, as text or JSON, with a flood filter."""
 
 import logging
 import sys
@@ -18,7 +18,7 @@ _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class _TextFormatter(logging.Formatter):
-    """A record as one line, whatever of a stranger's is in its message; a traceback follows it."""
+    """Formats a record as one line; text from clients is escaped. A traceback follows it."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """See logging.Formatter."""
@@ -27,10 +27,12 @@ class _TextFormatter(logging.Formatter):
 
 
 def set_up_logs(environment: Mapping[str, str]) -> None:
-    """Have the process log as its environment says; every process of a server has to.
+    """Configure the logging of this process by SEAWALL_LOG_LEVEL and SEAWALL_LOG_FORMAT.
+
+    Every process of a server calls it.
 
     Raises:
-        ConfigError: A variable has a value that it cannot have; it is named.
+        ConfigError: A variable has an invalid value.
     """
     level = _one_of(environment, LEVEL, LEVELS, "warning")
     form = _one_of(environment, FORMAT, FORMATS, "text")
@@ -41,7 +43,7 @@ def set_up_logs(environment: Mapping[str, str]) -> None:
     )
     formatter: logging.Formatter = _TextFormatter(_TEXT)
     if form == "json":
-        from seawall.hosts.json_lines import JsonFormatter  # noqa: PLC0415 - only where wanted
+        from seawall.hosts.json_lines import JsonFormatter  # noqa: PLC0415 - only if configured
 
         formatter = JsonFormatter()
     for handler in logging.getLogger().handlers:

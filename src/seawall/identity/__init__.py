@@ -1,1 +1,1 @@
-"""From a credential to a principal."""
+"""Authentication: credentials, and the principals that they stand for."""

@@ -1,22 +1,31 @@
-"""Who may come in: the configured ways, put together."""
+"""Authentication by API key, JSON Web Token or anonymously, as configured.
 
+An API key is 256 random bits, of which only the SHA-256 digest is configured. A slow password hash
+would protect nothing here: such keys cannot be guessed, whatever the speed (NIST SP 800-63B-4
+§3.1.2.2 asks for it only below 112 bits of entropy).
+"""
+
+import hashlib
+import hmac
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seawall.errors import ConfigError, Unauthenticated
-from seawall.identity.api_keys import PREFIX, ApiKeys
 from seawall.identity.port import Anonymous, Authenticator, Bearer, Credential, Trusted
-from seawall.identity.settings import IdentitySettings, JwtSettings
+from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
 from seawall.turn import Principal
 
 if TYPE_CHECKING:  # the cryptography behind it is imported only where tokens are configured
     from seawall.identity.jwt import JwtVerifier
     from seawall.identity.key_cache import Fetch
 
-__all__ = ["build_authenticator"]
+__all__ = ["ApiKeys", "build_authenticator", "new_key"]
 
+_PREFIX = "sw_"
+_MAX_KEY_CHARACTERS = 256
 _ANONYMOUS = Principal("local", "anonymous")
 _NO_KEYS = "API keys are not accepted here: the configuration has no section [[identity.api_keys]]."
 
@@ -28,13 +37,16 @@ def build_authenticator(
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Authenticator:
-    """What the settings say; without any, nobody comes in.
+    """Build the authenticator of the settings; an empty section accepts no credential at all.
 
-    fetch: gets the key set of `jwks_url`. clock: Unix seconds, for the times in tokens.
-    monotonic: seconds, for the age of keys.
+    Args:
+        settings: The section `[identity]`.
+        fetch: Gets the key set of `jwks_url`.
+        clock: Unix seconds, for the times in tokens.
+        monotonic: Seconds, for the age of keys.
 
     Raises:
-        ConfigError: the key set's file cannot be read, or has no usable key.
+        ConfigError: The key set's file cannot be read, or has no usable key.
     """
     verifier = None
     if settings.jwt is not None:
@@ -55,7 +67,7 @@ def _build_verifier(
     if settings.jwks_file:
         _check_file(settings.jwks_file)
         fetch = file_fetcher(settings.jwks_file)
-        max_age = min(max_age, settings.cooldown_seconds)  # a look at a file costs nobody anything
+        max_age = min(max_age, settings.cooldown_seconds)  # reading a file is cheap
     keys = CachedKeySet(
         fetch,
         settings.jwks_url,
@@ -68,7 +80,7 @@ def _build_verifier(
 
 
 def _check_file(path: str) -> None:
-    """A mistake in the configuration shows at the start, not with the first customer."""
+    """Read the key set's file once, to find a mistake before the first request."""
     from seawall.identity.jwks import parse_key_set  # noqa: PLC0415 - see TYPE_CHECKING above
 
     try:
@@ -77,8 +89,45 @@ def _check_file(path: str) -> None:
         raise ConfigError(f"identity.jwt.jwks_file: {path}: {error}") from error
     if not usable:
         raise ConfigError(
-            f"identity.jwt.jwks_file: {path}: holds no public key for RS256, ES256 or EdDSA"
+            f"identity.jwt.jwks_file: {path}: has no public key for RS256, ES256 or EdDSA"
         )
+
+
+def new_key() -> tuple[str, str]:
+    """Create an API key: the key, and the digest to configure."""
+    key = _PREFIX + secrets.token_urlsafe(32)
+    return key, _digest(key)
+
+
+class ApiKeys:
+    """The configured API keys."""
+
+    def __init__(self, settings: Sequence[ApiKeySettings]) -> None:
+        self._configured = [
+            (each.sha256.encode("ascii"), Principal(each.tenant, each.subject)) for each in settings
+        ]
+
+    def __len__(self) -> int:
+        return len(self._configured)
+
+    def find(self, key: str) -> Principal | None:
+        """Return the principal of a key, or None if it is not configured.
+
+        The work is the same for a wrong key as for any right one: one digest, and one comparison
+        in constant time with each configured digest.
+        """
+        if len(key) > _MAX_KEY_CHARACTERS:
+            return None
+        digest = _digest(key).encode("ascii")
+        found = None
+        for configured, principal in self._configured:
+            if hmac.compare_digest(configured, digest):
+                found = principal
+        return found
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class _Authenticator:
@@ -97,8 +146,8 @@ class _Authenticator:
             return _ANONYMOUS if self._anonymous and credential.loopback else None
         if credential.api_key and (principal := self._keys.find(credential.api_key)):
             return principal
-        if credential.secret.startswith(PREFIX):
-            return self._keys.find(credential.secret)  # claims nothing, but is as quickly known
+        if credential.secret.startswith(_PREFIX):
+            return self._keys.find(credential.secret)  # as cheap as a claim
         return self._verifier.unverified_principal(credential.secret) if self._verifier else None
 
     def authenticate_now(self, credential: Credential) -> Principal | None:
@@ -113,7 +162,7 @@ class _Authenticator:
             return _ANONYMOUS
         if credential.api_key and (principal := self._keys.find(credential.api_key)):
             return principal
-        if credential.secret.startswith(PREFIX):
+        if credential.secret.startswith(_PREFIX):
             return self._verify_api_key(credential.secret)
         if self._verifier is None:
             raise Unauthenticated(self._refusal_without_verifier(credential.secret))
@@ -128,12 +177,12 @@ class _Authenticator:
         return principal
 
     def _refusal_without_verifier(self, secret: str) -> str:
-        """Why a secret that is not one of our keys is refused where no tokens are accepted."""
+        """Explain why a secret that is not an API key is refused where no tokens are accepted."""
         if secret.count(".") == 2:
             return "Tokens are not accepted here: the configuration has no section [identity.jwt]."
         if not self._keys:
             return _NO_KEYS
-        return f"The API key is not known: keys of this server begin with {PREFIX}."
+        return f"The API key is not known: keys of this server begin with {_PREFIX}."
 
     async def authenticate(self, credential: Credential) -> Principal:
         """See `Authenticator.authenticate`."""

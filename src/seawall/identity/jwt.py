@@ -1,4 +1,4 @@
-"""JSON Web Tokens (RFC 7519) of one issuer, verified with the keys that it publishes."""
+"""Verification of JSON Web Tokens (RFC 7519) of one issuer, with the keys that it publishes."""
 
 import time
 from collections.abc import Callable
@@ -9,10 +9,9 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from seawall.errors import IdentityUnavailable, Unauthenticated
-from seawall.identity.jwks import SigningKey
+from seawall.identity.jwks import SigningKey, decode_base64url
 from seawall.identity.key_cache import CachedKeySet
 from seawall.identity.settings import JwtSettings, check_name
-from seawall.identity.signatures import decode_base64url
 from seawall.turn import Principal
 
 __all__ = ["JwtVerifier"]
@@ -20,12 +19,12 @@ __all__ = ["JwtVerifier"]
 _MAX_TOKEN_CHARACTERS = 8_192
 # RFC 7519 §5.1, RFC 9068 §2.1. Any other kind, such as logout+jwt, is not a credential.
 _TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
-# What is raised on text that is not a token.
+# Raised for text that is not a token.
 _PARSE_ERRORS = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
 
 
 class _Header(Struct):
-    """As far as it is heeded. Keys and addresses of keys in it never are."""
+    """The members that are used. Keys and addresses of keys in a header never are."""
 
     alg: str
     kid: str = ""
@@ -34,7 +33,7 @@ class _Header(Struct):
 
 
 class _ParsedToken(Struct, frozen=True):
-    """The parts of a token, of which nothing is proved yet. signed: what the signature is of."""
+    """The parts of a token, not verified yet; the signature is of `signed`."""
 
     header: _Header
     payload: bytes
@@ -55,7 +54,7 @@ _decode_claims = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class JwtVerifier:
-    """Verifies tokens. `clock` gives Unix seconds."""
+    """Verifies tokens; `clock` gives Unix seconds."""
 
     def __init__(
         self, settings: JwtSettings, keys: CachedKeySet, *, clock: Callable[[], float] = time.time
@@ -65,14 +64,14 @@ class JwtVerifier:
         self._clock = clock
 
     def unverified_principal(self, token: str) -> Principal | None:
-        """Who the token says it is, unverified."""
+        """Return the principal that the token claims, unverified; None if it cannot be read."""
         try:
             return self._principal(_decode_claims(_parse(token).payload))
         except (Unauthenticated, *_PARSE_ERRORS):
             return None
 
     async def warm(self) -> None:
-        """Fetch the keys ahead of the first token, if they can be had, and use each once.
+        """Fetch the keys ahead of the first token, if the provider answers, and use each once.
 
         The first use of a key takes the cryptographic library milliseconds, valid or not.
         """
@@ -80,19 +79,19 @@ class JwtVerifier:
             await self._keys.find("")
         for key in self._keys.keys:
             for name in sorted(key.algorithms)[:1]:
-                size = 256 if name == "RS256" else 64  # of another, the length says it is wrong
+                size = 256 if name == "RS256" else 64  # another length would be refused unchecked
                 signed = _ParsedToken(_Header(alg=name), b"", b"a.b", b"\1" * size)
                 with suppress(Unauthenticated):
                     _check_signature(signed, key)
 
     async def verify(self, token: str) -> Principal:
-        """The principal. Waits only when a key has to be fetched.
+        """Verify a token and return its principal; waits only when a key has to be fetched.
 
-        What is wrong with the claims is only told to whoever holds a token that the issuer signed.
+        Errors in the claims are only described to a caller whose token the issuer signed.
 
         Raises:
-            Unauthenticated: the token is not valid.
-            IdentityUnavailable: the issuer's keys cannot be had, so nothing can be said.
+            Unauthenticated: The token is not valid.
+            IdentityUnavailable: The issuer's keys cannot be fetched, so no token can be verified.
         """
         signed = _parse(token)
         key = self._keys.current(signed.header.kid)
@@ -101,7 +100,7 @@ class JwtVerifier:
         return self._verify_parsed(signed, key)
 
     def verify_now(self, token: str) -> Principal | None:
-        """The principal; None when a key has to be fetched first. Raises as `verify` does."""
+        """Verify without waiting; None when a key has to be fetched. Raises as `verify` does."""
         signed = _parse(token)
         key = self._keys.current(signed.header.kid)
         return None if key is None else self._verify_parsed(signed, key)
@@ -130,7 +129,7 @@ class JwtVerifier:
         return key
 
     def _check_claims(self, claims: _Claims) -> None:
-        """RFC 7519 §4.1."""
+        """Check the registered claims (RFC 7519 §4.1)."""
         now, leeway = self._clock(), self._settings.leeway_seconds
         if claims.iss != self._settings.issuer:
             raise Unauthenticated("The token is of another issuer.")
@@ -165,9 +164,9 @@ def _parse(token: str) -> _ParsedToken:
         )
     except _PARSE_ERRORS as error:
         raise Unauthenticated("The token is malformed.") from error
-    # RFC 7515 §4: what is not understood is ignored, unless crit says that it must not be.
+    # RFC 7515 §4: unknown members are ignored, unless crit forbids it.
     if read.header.crit is not UNSET or read.header.typ.lower() not in _TYPES:
-        raise Unauthenticated("The token is not of a kind that is accepted.")
+        raise Unauthenticated("Tokens of this type are not accepted.")
     return read
 
 
@@ -179,7 +178,7 @@ def _check_signature(signed: _ParsedToken, key: SigningKey) -> None:
 
 
 def _claim(claims: dict[str, Any], path: str, what: str) -> str:
-    """A claim by its name, or by a dotted path into nested ones."""
+    """Read a claim by its name, or by a dotted path into nested ones."""
     value: Any = claims.get(path)
     if value is None:
         value = claims

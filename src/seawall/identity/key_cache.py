@@ -1,4 +1,4 @@
-"""The issuer's keys, kept at hand: when they are fetched, by whom, and how long they are used."""
+"""Cache of the issuer's key set: single flight, refresh, and use of stale keys in an outage."""
 
 import asyncio
 import logging
@@ -11,16 +11,16 @@ from seawall.identity.jwks import MAX_BYTES, SigningKey, parse_key_set
 __all__ = ["CachedKeySet", "Fetch", "file_fetcher"]
 
 Fetch = Callable[[str, float], Awaitable[bytes]]
-"""Gets a URL by a deadline on the event loop's clock; raises on anything but a whole answer."""
+"""Gets a URL by a deadline on the event loop's clock; raises unless the answer is complete."""
 
-_FETCH_SECONDS = 4.0  # below the time that authentication may take, so that the fetch ends first
+_FETCH_SECONDS = 4.0  # below the limit of authentication, so that the fetch ends first
 _MAX_CANCELLED_FETCHES = 3
 
 _log = logging.getLogger("seawall.identity")
 
 
 def file_fetcher(path: str) -> Fetch:
-    """Reads a key set from a file, off the event loop."""
+    """Make a `Fetch` that reads a file, off the event loop."""
 
     def read() -> bytes:
         with Path(path).open("rb") as file:
@@ -35,14 +35,10 @@ def file_fetcher(path: str) -> Fetch:
 class CachedKeySet:
     """Keys by id. Fetched when first needed, when old, and when an unknown id is asked for.
 
-    However many ask at once, one fetch serves them all; however often strangers invent ids,
-    fetches are `cooldown` apart. Keys that are old but not too old are still used while someone
-    else fetches, and while the provider cannot be reached. What the provider no longer lists is
-    dropped with the next fetch.
-
-    fetch: see `Fetch`; it is called with `url`. max_age: how long keys are current, in seconds.
-    stale: how long they may be used beyond that. cooldown: seconds from the start of a fetch to
-    that of the next. clock: monotonic seconds.
+    Concurrent lookups share one fetch, and fetches are at least `cooldown` apart, however many
+    unknown ids are presented. Stale keys are used while another task fetches, and while the
+    provider cannot be reached. Keys that the provider no longer lists are dropped with the next
+    fetch.
     """
 
     def __init__(
@@ -55,6 +51,16 @@ class CachedKeySet:
         cooldown: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Create an empty cache.
+
+        Args:
+            fetch: Called with `url`.
+            url: Address of the key set.
+            max_age: How long keys are fresh, in seconds.
+            max_stale: How long they may be used beyond that, in seconds.
+            cooldown: Seconds between the starts of two fetches.
+            clock: Monotonic seconds.
+        """
         self._fetch = fetch
         self._url = url
         self._max_age = max_age
@@ -70,19 +76,19 @@ class CachedKeySet:
 
     @property
     def keys(self) -> tuple[SigningKey, ...]:
-        """All that are known, of whatever age."""
+        """All keys, fresh or stale."""
         return tuple(self._keys.values())
 
     def current(self, kid: str) -> SigningKey | None:
-        """The key, if it is known and fresh; no waiting."""
+        """Return the key if it is known and fresh, without waiting."""
         age = self._clock() - self._fetched_at
         return self._keys.get(kid) if age < self._max_age else None
 
     async def find(self, kid: str) -> SigningKey | None:
-        """The key, after asking the provider where that is due; None if there is none.
+        """Return the key, after a fetch where one is due; None if there is no such key.
 
         Raises:
-            ConnectionError: there are no keys to judge by: the provider cannot be reached.
+            ConnectionError: The provider cannot be reached, and there are no usable keys.
         """
         if (key := self.current(kid)) is not None:
             return key
@@ -92,18 +98,18 @@ class CachedKeySet:
             return old
         await self._refresh(asked_at)
         if self._clock() - self._fetched_at >= self._usable_age:
-            raise ConnectionError("the key set cannot be had")
+            raise ConnectionError("the key set cannot be fetched")
         return self._keys.get(kid)
 
     def _may_fetch(self, now: float) -> bool:
         return now - self._attempted_at >= self._cooldown
 
     async def _refresh(self, asked_at: float) -> None:
-        """One fetch for all who ask while it is under way.
+        """Fetch once for all concurrent lookups.
 
-        Whoever holds the lock does the fetching, inside its own task: if it is cancelled, the
-        next in line does it instead. That is granted a few times in a row only, or else a
-        stranger who asks and leaves could have the provider asked without end.
+        The task that has the lock fetches; if it is cancelled, the next one fetches instead,
+        without the cooldown. That is allowed a few times in a row only: otherwise a client that
+        connects and disconnects could trigger fetches without end.
         """
         async with self._fetching:
             now = self._clock()
@@ -120,8 +126,8 @@ class CachedKeySet:
                     self._cancelled_fetches += 1
                     self._attempted_at = float("-inf")
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever a fetch may raise
-                kind = type(error).__name__  # some say nothing but their name
+            except Exception as error:  # noqa: BLE001 - anything that a fetch raises
+                kind = type(error).__name__  # some have no message
                 _log.warning("the key set cannot be fetched: %s: %s", kind, error)
             self._cancelled_fetches = 0
 
@@ -130,5 +136,5 @@ class CachedKeySet:
             self._keys = parse_key_set(document)
             self._document = document
             if not self._keys:
-                _log.warning("the key set holds no key for RS256, ES256 or EdDSA")
+                _log.warning("the key set has no key for RS256, ES256 or EdDSA")
         self._fetched_at = self._clock()

@@ -1,4 +1,4 @@
-"""The identity port: from a credential to a principal."""
+"""The authentication port: credentials, and the protocol that maps them to principals."""
 
 from typing import Protocol
 
@@ -10,10 +10,12 @@ __all__ = ["Anonymous", "Authenticator", "Bearer", "Credential", "Trusted"]
 
 
 class Bearer(Struct, frozen=True):
-    """A secret that a stranger presented: a JWT or an API key.
+    """A secret that a client presented.
 
-    api_key: from the header X-API-Key, where the secret came in another one; it counts where it
-    is a key that is configured, and may be meant for another gateway.
+    Attributes:
+        secret: A JWT or an API key.
+        api_key: From the header X-API-Key, if the secret is from another one. It counts if it is
+            configured; it may be meant for another gateway.
     """
 
     secret: str
@@ -26,8 +28,9 @@ class Bearer(Struct, frozen=True):
 class Anonymous(Struct, frozen=True):
     """No credential.
 
-    loopback: the request came from this very machine, as far as that can be known. fault: why
-    not, where it did not.
+    Attributes:
+        reason: Why the request counts as made elsewhere; empty if it does not.
+        loopback: Whether it was made on this machine, as far as that can be detected.
     """
 
     reason: str = ""
@@ -35,7 +38,7 @@ class Anonymous(Struct, frozen=True):
 
 
 class Trusted(Struct, frozen=True):
-    """A principal that the host has established by other means (in-process use, a gateway)."""
+    """A principal that the host has authenticated by other means (in-process use, a gateway)."""
 
     principal: Principal
 
@@ -44,29 +47,30 @@ Credential = Bearer | Anonymous | Trusted
 
 
 class Authenticator(Protocol):
-    """Decides who a credential is. Denies by default."""
+    """Maps credentials to principals. Denies by default."""
 
     def unverified_principal(self, credential: Credential) -> Principal | None:
-        """Who the credential says it is, unverified and without waiting; None if unreadable.
+        """Return the claimed principal, unverified and without waiting; None if unreadable.
 
-        Good for nothing but to decide whether verifying is worth it: under load, turns of a
-        tenant that would be refused anyway are refused before their token costs anything.
+        Only for load shedding: under load, turns of a tenant that would be refused anyway are
+        refused before their token is verified.
         """
         ...
 
     def authenticate_now(self, credential: Credential) -> Principal | None:
-        """The verified principal; None when only `authenticate`, which may wait, can tell.
+        """Return the verified principal, or None when only `authenticate`, which waits, can.
 
         Raises:
-            Unauthenticated: as `authenticate` does.
+            Unauthenticated: As `authenticate` does.
         """
         ...
 
     async def authenticate(self, credential: Credential) -> Principal:
-        """The verified principal.
+        """Verify the credential and return its principal.
 
         Raises:
-            Unauthenticated: the credential is missing, malformed, expired or not trusted.
+            Unauthenticated: The credential is missing, malformed, expired or not trusted.
+            IdentityUnavailable: The provider's keys cannot be fetched.
         """
         ...
 

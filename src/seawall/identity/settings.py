@@ -1,4 +1,4 @@
-"""What can be configured about identity."""
+"""Settings of authentication: the section `[identity]`."""
 
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -14,13 +14,13 @@ _Name = Annotated[str, Meta(min_length=1, max_length=_MAX_NAME_CHARACTERS)]
 
 
 def check_name(value: object) -> str:
-    """The value, if it can name a tenant or a subject.
+    """Return the value if it is a valid name of a tenant or a subject.
 
-    That is 1 to 256 printable characters: no NUL, no other control character, no line break, no
+    Valid are 1 to 256 printable characters: no NUL, no other control character, no line break, no
     lone surrogate.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: It is not valid.
     """
     if (
         not isinstance(value, str)
@@ -32,13 +32,20 @@ def check_name(value: object) -> str:
 
 
 class JwtSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whose tokens are trusted. Exactly one of jwks_url and jwks_file.
+    """The issuer whose tokens are accepted. Exactly one of jwks_url and jwks_file is set.
 
-    audience: one that a token must be meant for; empty accepts any.
-    tenant: the tenant of all subjects; else it is read from tenant_claim, a dotted path.
-    max_age_seconds: how long fetched keys are taken for current. stale_seconds: how long they
-    are used beyond that while the provider cannot be reached. cooldown_seconds: the shortest
-    time between two fetches, and how often a file is looked at.
+    Attributes:
+        issuer: The claim `iss` of every token.
+        audience: One that every token must be for; empty accepts any.
+        jwks_url: Where the issuer publishes its key set.
+        jwks_file: A file with the key set.
+        leeway_seconds: Tolerated difference between the issuer's clock and this one's.
+        tenant: The tenant of all subjects; if empty, it is read from `tenant_claim`.
+        tenant_claim: Name of a claim, or a dotted path.
+        subject_claim: Name of a claim, or a dotted path.
+        max_age_seconds: How long fetched keys are fresh.
+        stale_seconds: How long they are used beyond that while the provider cannot be reached.
+        cooldown_seconds: Shortest time between two fetches, and how often a file is read.
     """
 
     issuer: _Name
@@ -54,33 +61,36 @@ class JwtSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     cooldown_seconds: Annotated[float, Meta(gt=0)] = 10.0
 
     def __post_init__(self) -> None:
-        """What one field cannot say alone."""
+        """Check the fields against each other."""
         if bool(self.jwks_url) == bool(self.jwks_file):
             raise ValueError("set exactly one of jwks_url and jwks_file")
         if self.jwks_url and not _is_safe(self.jwks_url):
-            raise ValueError("jwks_url must be https; http is for this very machine only")
+            raise ValueError("jwks_url must be https; http is for this machine only")
         if self.tenant:
             _check_field("tenant", self.tenant)
 
 
 class ApiKeySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whose an API key is; the key itself is nowhere, only its SHA-256 in hexadecimal."""
+    """The owner of an API key, of which only the SHA-256 digest is configured, in hexadecimal."""
 
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
     tenant: str
     subject: str
 
     def __post_init__(self) -> None:
-        """Names that a token could not carry either are refused."""
+        """Check the names as those in tokens are checked."""
         _check_field("tenant", self.tenant)
         _check_field("subject", self.subject)
 
 
 class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Who may come in. Nobody, unless something is set here.
+    """The accepted credentials; none, unless one is set.
 
-    anonymous: requests without a credential, from this very machine only, as far as that can be
-    known.
+    Attributes:
+        anonymous: Accept requests without a credential, from this machine only, as far as that
+            can be detected.
+        jwt: Accept tokens of this issuer.
+        api_keys: Accept these keys; at most 1,000.
     """
 
     anonymous: bool = False
@@ -88,13 +98,13 @@ class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):
     api_keys: Annotated[tuple[ApiKeySettings, ...], Meta(max_length=1_000)] = ()
 
     def __post_init__(self) -> None:
-        """One key is one person's."""
+        """Check that each key has one owner."""
         if len({each.sha256 for each in self.api_keys}) < len(self.api_keys):
             raise ValueError("api_keys: the same sha256 is listed twice")
 
     @property
     def warning(self) -> str:
-        """What an operator should know when a server starts with this; empty for nothing."""
+        """A warning to log when a server starts with these settings; empty for none."""
         if self.anonymous:
             return (
                 "identity.anonymous is true: every program and every user of this machine may run "
@@ -119,7 +129,7 @@ def _check_field(field: str, value: str) -> None:
 
 
 def _is_safe(url: str) -> bool:
-    """Whether nobody on the way can put keys of their own into the answer."""
+    """Whether the key set cannot be replaced on its way here."""
     try:
         parts = urlsplit(url)
     except ValueError:

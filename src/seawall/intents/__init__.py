@@ -1,1 +1,1 @@
-"""What the customer wants: rules, classifier, model, in that order."""
+"""Intent detection: rules, classifiers and a model, in that order."""

@@ -1,4 +1,4 @@
-"""Confidence that means what it says, learned from the training examples alone."""
+"""Calibration of confidence and thresholds, from the training examples alone."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
@@ -7,11 +7,17 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
-from seawall.intents.blend import Neighbours, corrected, evidence, to_probability, weighted_sum
+from seawall.intents.blend import (
+    LinearHead,
+    Neighbours,
+    corrected,
+    evidence,
+    to_probability,
+    weighted_sum,
+)
 from seawall.intents.classifier import NgramClassifier, softmax, train
 from seawall.intents.definition import NO_INTENT
 from seawall.intents.embedder import Embedder
-from seawall.intents.head import LinearHead
 from seawall.intents.misspelling import KINDS, misspelt
 from seawall.intents.spelling import Speller
 
@@ -21,10 +27,10 @@ Scores = NDArray[np.float32]
 Wide = NDArray[np.float64]
 
 PRECISION = 0.97
-"""How often the classifier must be right when it answers by itself."""
+"""Precision that the classifier must have when it decides."""
 
 _UNKNOWN_SHARE = 0.2
-"""The share of messages of no intent, among which it must be so."""
+"""The share of messages without an intent, for which the precision must hold."""
 
 _MEAN_CONFIDENCE = 0.98
 _ONE_SIDED_95 = 1.645
@@ -39,7 +45,7 @@ _PENALTY = 0.3
 _NEWTON_STEPS = 20
 _HALVINGS = 20
 _ABSENT = np.float32(-1e3)
-"""The score of a class that a fold's classifier has not seen."""
+"""The score of a class that a fold's classifier was not trained on."""
 
 _THRESHOLDS = np.concatenate((np.arange(0.5, 0.99, 0.005), np.arange(0.99, 1.0, 0.001)))
 _TEMPERATURES = np.geomspace(0.05, 5.0, 48)
@@ -47,12 +53,15 @@ _WEIGHTS = np.geomspace(0.1, 20.0, 22)
 
 
 class Calibration(Struct, frozen=True):
-    """What held-out messages have taught.
+    """The result of calibration.
 
-    temperature: divides the scores of the n-grams before softmax. weights: of the scores of n-grams
-    and embeddings when both are added up. first_certainty, certainty: see `NgramClassifier` and
-    `BlendedClassifier`. first_threshold: the confidence from which the n-grams answer. threshold:
-    the confidence from which the last step answers; not above the first.
+    Attributes:
+        temperature: Divides the scores of the n-grams before softmax.
+        weights: Of the scores of n-grams and embeddings, when both are added up.
+        first_certainty: See `NgramClassifier`.
+        certainty: See `BlendedClassifier`.
+        first_threshold: The confidence from which the n-grams decide.
+        threshold: The confidence from which the last step decides; not above the first.
     """
 
     temperature: float = 1.0
@@ -64,7 +73,7 @@ class Calibration(Struct, frozen=True):
 
 
 class _Known(Struct, frozen=True):
-    """What a fold trains on: embeddings and the places of their intents; absent: the others."""
+    """The training data of a fold: embeddings and classes; `absent`: classes without examples."""
 
     rows: Scores
     targets: NDArray[np.int64]
@@ -72,7 +81,7 @@ class _Known(Struct, frozen=True):
 
 
 class _Embedded(Struct, frozen=True):
-    """Held-out messages as embeddings, their scores, and what they are near to."""
+    """Held-out messages: embeddings, scores, and the examples they are compared to."""
 
     rows: Scores
     scores: Scores
@@ -80,9 +89,9 @@ class _Embedded(Struct, frozen=True):
 
 
 class _HeldOut(Struct, frozen=True):
-    """Messages that a fold's classifiers have not seen, a row each.
+    """Messages that a fold was not trained on, a row each.
 
-    targets: the place of the intent; -1 for none that they could know. misspelt: whether it is a
+    targets: index of the intent; -1 for one that the fold does not know. misspelt: whether it is a
     misspelt copy. scores, known: of the n-grams.
     """
 
@@ -94,9 +103,9 @@ class _HeldOut(Struct, frozen=True):
 
 
 class _Outcomes(Struct, frozen=True):
-    """Of held-out messages: how sure a classifier was, and whether it was right.
+    """Results on held-out messages: confidence, and whether the answer was right.
 
-    shares: how much of the mix of messages each stands for.
+    shares: the weight of each message in the mix.
     """
 
     confidences: Wide
@@ -113,28 +122,27 @@ def calibrate(
     embeddings: Scores | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Calibration:
-    """Learn from held-out parts of the training examples how far scores can be trusted.
+    """Calibrate on held-out parts of the training examples.
 
     With few examples by five-fold cross-validation, with many by one split of a fifth. Each fold
-    leaves out a fifth of the intents as a whole, too: their messages, and those labelled "none",
+    also leaves out a fifth of the intents as a whole: their messages, and those labelled "none",
     are what a classifier must not answer. Misspelt copies are among the messages by which scores
-    are weighted.
-    Temperature scaling: Guo et al., On Calibration of Modern Neural Networks, 2017; for two
-    scores at once a weight for each takes the place of the temperature. On top of it, a logistic
+    are weighted. Temperature scaling: Guo et al., On Calibration of Modern Neural Networks, 2017;
+    for two scores at once a weight for each replaces the temperature. On top of it, a logistic
     regression of being right (Platt, Probabilistic outputs for support vector machines, 1999).
 
     Args:
         texts: The examples.
         labels: The intent of each.
         seed: Of everything random.
-        embedder: Where a blend is to be calibrated too.
-        embeddings: What it makes of the examples, a row a text.
+        embedder: To calibrate a blended classifier, too; None for n-grams only.
+        embeddings: Of the examples, a row a text.
         progress: Called with what is being done.
     """
     names = sorted(set(labels))
-    place = {name: index for index, name in enumerate(names)}
-    targets = np.array([place[label] for label in labels])
-    none = place.get(NO_INTENT, _NO_TARGET)
+    positions = {name: index for index, name in enumerate(names)}
+    targets = np.array([positions[label] for label in labels])
+    none = positions.get(NO_INTENT, _NO_TARGET)
     found: list[_HeldOut] = []
     for number, (kept, away) in enumerate(_folds(targets, none, seed)):
         progress(f"calibrating ({number + 1})")
@@ -171,10 +179,10 @@ def calibrate(
 def _folds(
     targets: NDArray[np.int64], none: int, seed: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """What to train on and what to hold out: a fifth of each class, and a fifth of the classes.
+    """Training and held-out rows of each fold: a fifth of each class, and a fifth of the classes.
 
-    Every class is spread over the folds, and left out as a whole in one of them, where at least
-    two others remain.
+    Every class is spread over the folds, and left out as a whole in one of them, if at least two
+    others remain.
     """
     random = np.random.default_rng(seed)
     order = random.permutation(len(targets))
@@ -195,7 +203,7 @@ def _folds(
 def _misspelt_copies(
     texts: Sequence[str], targets: NDArray[np.int64], seed: int
 ) -> tuple[NDArray[np.int64], list[str]]:
-    """Which messages of known intents are copied, one of four, and copies of all kinds in turn."""
+    """Misspelt copies, of all kinds in turn, of every fourth message with a known intent."""
     known = np.flatnonzero(targets != _NO_TARGET)
     count = min(len(known) // _ONE_MISSPELT_OF, _MOST_MISSPELT)
     chosen = np.random.default_rng(seed).permutation(known)[:count]
@@ -225,7 +233,7 @@ def _scored(
 def _embed(
     texts: Sequence[str], embeddings: Scores, speller: Speller, embedder: Embedder
 ) -> Scores:
-    """A row a text. What is spelt anew is embedded; the first have embeddings already."""
+    """Embeddings, a row a text. Only corrected texts and copies are embedded anew."""
     spelt = corrected(texts, speller, embedder.knows)
     anew = [
         row
@@ -288,7 +296,7 @@ def _calibrated(found: Sequence[_HeldOut], none: int) -> Calibration:
 
 
 def _shares(targets: NDArray[np.int64], misspelt: NDArray[np.bool_]) -> Wide:
-    """What each message stands for in a mix with the promised share of messages of no intent."""
+    """The weight of each message in a mix with the given share of messages without an intent."""
     unknown = targets == _NO_TARGET
     shares = np.where(misspelt, 0.0, 1.0)
     count = int((~unknown & ~misspelt).sum())
@@ -312,7 +320,7 @@ def _cross_entropy(scores: Wide, targets: NDArray[np.int64]) -> float:
 def _outcomes(
     scores: Wide, others: Sequence[Wide], targets: NDArray[np.int64], none: int, shares: Wide
 ) -> tuple[tuple[float, ...], _Outcomes]:
-    """The certainty that fits best, and what comes of it. "None" found is no answer."""
+    """Fit the certainty, and its results. "None" is no answer."""
     guesses = scores.argmax(1)
     seen, right = evidence(scores, *others), guesses == targets
     answers = guesses != none
@@ -324,7 +332,7 @@ def _outcomes(
 def _logistic_regression(
     rows: Wide, outcomes: NDArray[np.bool_], shares: Wide
 ) -> tuple[float, ...]:
-    """By Newton's method; the prior is that the first column is the log-odds already."""
+    """Logistic regression by Newton's method; the prior takes the first column as log-odds."""
     rows = np.column_stack((rows, np.ones(len(rows))))
     prior = np.zeros(rows.shape[1])
     prior[0] = 1.0
@@ -350,13 +358,13 @@ def _logistic_regression(
 
 
 def _threshold(outcomes: _Outcomes) -> float:
-    """The least confidence from which the cascade keeps its promise.
+    """The lowest threshold with the required precision.
 
-    Two things must hold of the messages that it would answer: the lower bound of the precision
-    (Wilson, Probable inference, 1927; one-sided, 95 %) is the promised one, so that luck with few
-    examples does not pass for precision; and the mean confidence leaves a margin, for customers
-    who do not write as the examples do. Where the messages cannot show it, too few or too often
-    mistaken, the confidence of the best lower bound must do, and at least 0.9.
+    Two conditions must hold for the messages at or above it: the lower bound of the precision
+    (Wilson, Probable inference, 1927; one-sided, 95 %) is the required one, so that luck with few
+    examples does not pass for precision; and the mean confidence leaves a margin, for users who do
+    not write as the examples do. If no threshold satisfies both, it is the one with the best lower
+    bound, and at least 0.9.
     """
     best, best_bound = _FALLBACK, 0.0
     for threshold in map(float, _THRESHOLDS):

@@ -1,4 +1,4 @@
-"""The cascade: rules, n-grams, embeddings where there are some, then a model; as far as needed."""
+"""Intent detection: a cascade of rules, n-grams, embeddings and a model, as far as needed."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,24 +8,28 @@ from typing import TYPE_CHECKING, Protocol
 from seawall.errors import DeadlineExceeded, UpstreamFailed
 from seawall.intents.definition import NO_INTENT, Detection, IntentDefinition
 from seawall.intents.features import MAX_CHARACTERS
-from seawall.intents.negation import Negations
-from seawall.intents.rules import Rules
+from seawall.intents.rules import Negations, Rules
 from seawall.models.port import Meter, Model
 
 if TYPE_CHECKING:
-    from seawall.intents.aside import BatchWorker
-    from seawall.intents.model import ModelDetector
+    from seawall.intents.blend import BatchWorker
+from contextlib import aclosing
 
-__all__ = ["Classifier", "IntentDetector", "build_detector"]
+from seawall.models.port import Finish, ModelRequest, Prompt, Text
+from seawall.turn import Usage, UserMessage
+
+__all__ = ["Classifier", "IntentDetector", "ModelDetector", "build_detector"]
 
 _EMBEDDING_SECONDS = 1.0
-"""Seconds that embeddings may take; in a crowd that is too long, the turn goes on without."""
+"""Time limit of embeddings, in seconds; beyond it, under load, the turn continues without."""
 
 _NOTHING = Detection(None, 0.0, "none")
+_NO_ENTRY = "none"
+_MAX_ANSWER_TOKENS = 32
 
 
 class Classifier(Protocol):
-    """What the cascade needs of a classifier."""
+    """A classifier of texts."""
 
     def best(self, text: str) -> tuple[str, float]:
         """The likeliest intent and its calibrated probability."""
@@ -33,7 +37,7 @@ class Classifier(Protocol):
 
 
 class IntentDetector:
-    """Detects intents. Immutable once built; shared by all turns."""
+    """Detects intents. Immutable; shared by all turns. Made by `build_detector`."""
 
     def __init__(
         self,
@@ -56,17 +60,17 @@ class IntentDetector:
 
     @property
     def may_wait(self) -> bool:
-        """Whether `detect` may have to wait; if not, `detect_locally` says the same."""
+        """Whether `detect` may wait; if not, `detect_locally` gives the same result."""
         return self._model is not None or self._batch_worker is not None
 
     def local_only(self) -> "IntentDetector":
-        """One that never waits: without the model, and whatever takes its time."""
+        """A detector with the local steps only, which never waits."""
         return IntentDetector(
             self._rules, self._classifier, self.threshold, None, negations=self._negations
         )
 
     def detect_locally(self, text: str) -> Detection:
-        """What rules and classifier say; an intent only where they are sure enough."""
+        """The intent by rules and n-grams, if they are confident."""
         by_rule = self._rules.match(text)
         if by_rule is not None:
             return Detection(by_rule, 1.0, "rules")
@@ -81,14 +85,18 @@ class IntentDetector:
 
     @property
     def may_spend(self) -> bool:
-        """Whether `detect` may ask a model, which costs money."""
+        """Whether `detect` may call a model, which costs money."""
         return self._model is not None
 
     async def detect(self, text: str, *, deadline: float, meter: Meter | None = None) -> Detection:
-        """What the customer wants.
+        """Detect the intent of a message.
 
-        Asking the model costs money, so whoever calls this may spend. A model that fails costs
-        the turn nothing but this answer. meter: the turn's.
+        It may call a model, which costs money. If the model fails, the intent is as without it.
+
+        Args:
+            text: The message.
+            deadline: In seconds on the event loop's clock.
+            meter: Records the cost of the model call.
         """
         local = self.detect_locally(text)
         if local.intent is None and self._batch_worker is not None:
@@ -120,7 +128,7 @@ class IntentDetector:
         return Detection(*best, "embeddings")
 
     def close(self) -> None:
-        """Let go of the thread, where there is one."""
+        """Shut down the thread, if there is one."""
         if self._batch_worker is not None:
             self._batch_worker.close()
 
@@ -130,7 +138,7 @@ def _is_answer(best: tuple[str, float], threshold: float) -> bool:
 
 
 def _agrees(best: tuple[str, float], outside: tuple[str, float], threshold: float) -> bool:
-    """Whether what is not negated says the same by itself: "I do not need it. Cancel it."."""
+    """Whether the part that is not negated has the same intent: "I do not need it. Cancel it."."""
     return outside[0] == best[0] and outside[1] >= threshold
 
 
@@ -143,23 +151,25 @@ def build_detector(
     cache: Path | None = None,
     light: bool = False,
 ) -> IntentDetector:
-    """Compile the rules; load the classifier, or train it.
+    """Compile the rules, and load or train the classifier.
 
-    threshold: the confidence from which the classifier answers; None for the calibrated one.
-    embedding_model: the folder of one, "" for the installed one, None to do without. cache: the
-    file that keeps the trained classifier. With fewer than two intents that have examples there
-    is nothing to tell apart, and no classifier. light: start quickly, without numpy, where the
-    cache allows it; a message then costs more.
+    With fewer than two intents that have examples there is no classifier.
+
+    Args:
+        definitions: The intents.
+        model: The model that is asked last; None for none.
+        threshold: The confidence from which a classifier decides; None for the calibrated one.
+        embedding_model: Folder of the embedding model, "" for the installed one, None for none.
+        cache: File that keeps the trained classifier; None for none.
+        light: Start quickly, without numpy, if the cache allows it; a message then costs more.
 
     Raises:
-        ConfigError: a pattern is not a regular expression, or there is no embedding model.
+        ConfigError: A pattern is not a regular expression, or there is no embedding model.
     """
     rules = Rules(definitions)
     listed = [each for each in definitions if each.name != NO_INTENT]
     asked = None
     if model is not None and listed:
-        from seawall.intents.model import ModelDetector  # noqa: PLC0415 - only where one is asked
-
         asked = ModelDetector(model, listed)
     examples = [(text, each.name) for each in definitions for text in each.examples]
     if len({name for _, name in examples}) < 2:
@@ -173,9 +183,9 @@ def build_detector(
             sure = found.threshold if threshold is None else threshold
             return IntentDetector(rules, found, sure, asked, negations=negations)
     from seawall.intents.embedder import Embedder, find_model  # noqa: PLC0415 - needs numpy
-    from seawall.intents.training import obtain  # noqa: PLC0415
+    from seawall.intents.training import load_or_train  # noqa: PLC0415
 
-    trained = obtain(
+    trained = load_or_train(
         [text for text, _ in examples],
         [name for _, name in examples],
         embedder=None if embedding_model is None else Embedder(find_model(embedding_model)),
@@ -183,7 +193,7 @@ def build_detector(
     )
     batch_worker = None
     if trained.blended is not None:
-        from seawall.intents.aside import BatchWorker  # noqa: PLC0415 - only with embeddings
+        from seawall.intents.blend import BatchWorker  # noqa: PLC0415 - only with embeddings
 
         batch_worker = BatchWorker(trained.blended)
     return IntentDetector(
@@ -195,3 +205,39 @@ def build_detector(
         embedding_threshold=trained.threshold if threshold is None else threshold,
         negations=negations,
     )
+
+
+class ModelDetector:
+    """Asks a model for exactly one of the names: the last and most expensive step."""
+
+    def __init__(self, model: Model, definitions: Sequence[IntentDefinition]) -> None:
+        self._model = model
+        self._names = {definition.name.lower(): definition.name for definition in definitions}
+        listed = "\n".join(
+            f"{each.name}: {each.description or '; '.join(each.examples[:3])}"
+            for each in definitions
+        )
+        self._prompt = Prompt(
+            "Decide what the user's message asks for. Answer with exactly one name from this "
+            f"list, and nothing else; with {_NO_ENTRY} where no entry fits.\n{listed}"
+        )
+
+    async def detect(self, text: str, *, deadline: float, meter: Meter | None = None) -> Detection:
+        """The model's choice; an answer that is not in the list means no intent.
+
+        Raises:
+            UpstreamFailed: The model failed.
+            DeadlineExceeded: It did not answer in time.
+        """
+        request = ModelRequest(
+            self._prompt, (UserMessage(text[:MAX_CHARACTERS]),), _MAX_ANSWER_TOKENS, 0.0, meter
+        )
+        answer, usage = "", Usage()
+        async with aclosing(self._model.stream(request, deadline=deadline)) as stream:
+            async for event in stream:
+                if isinstance(event, Text):
+                    answer += event.text
+                elif isinstance(event, Finish):
+                    usage = event.usage
+        said = answer.strip().strip("\"'`.").lower()
+        return Detection(self._names.get(said), 1.0, "model", usage)

@@ -1,4 +1,4 @@
-"""A linear classifier on word and letter n-grams: small, quick, and honest about not knowing."""
+"""N-gram classifier: linear, on words and parts of words; small, fast and calibrated."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,9 +23,13 @@ Progress = Callable[[int, int], None]
 class NgramClassifier:
     """Multinomial logistic regression on tf-idf features. Made by `train`.
 
-    labels: class names in the order of scores. temperature: divides the scores; certainty: the
-    weights of log-odds and known share, and an offset, that make the probability of being right.
-    Both are set by calibration.
+    Attributes:
+        labels: Class names in the order of scores.
+        vectorise: Makes features of a text.
+        weights: Array of features by classes.
+        temperature: Divides the scores; set by calibration.
+        certainty: Weights of log-odds and known share, and an offset, from which the probability of
+            being right is computed; set by calibration.
     """
 
     def __init__(
@@ -44,12 +48,12 @@ class NgramClassifier:
         self.weights = weights
 
     def positions(self, labels: Sequence[str]) -> NDArray[np.int64]:
-        """The place of each label among the scores."""
+        """The index of each label among the scores."""
         indices = {name: index for index, name in enumerate(self.labels)}
         return np.array([indices[label] for label in labels])
 
     def scores(self, text: str) -> NDArray[np.float32]:
-        """One number a class; the scale is the classifier's own."""
+        """One number a class, on a scale of its own."""
         return self.scores_and_known(text)[0]
 
     def scores_and_known(self, text: str) -> tuple[NDArray[np.float32], float]:
@@ -80,12 +84,19 @@ def train(
     dropped: float = 0.3,
     progress: Progress = lambda _done, _all: None,
 ) -> NgramClassifier:
-    """Train by stochastic gradient descent; the same input gives the same classifier.
+    """Train by stochastic gradient descent; deterministic.
 
-    rate: the length of the first steps; it falls to nothing. dropped: the share of features that
-    each update leaves out (Wager, Wang, Liang: Dropout Training as
-    Adaptive Regularization, 2013), which keeps it from leaning on few words. The settings were
-    chosen by validation on held-out training data of BANKING77: see bench/intents/README.md.
+    Features are left out at random (Wager, Wang, Liang: Dropout Training as Adaptive
+    Regularization, 2013), so that it does not rely on few words. The defaults were chosen by
+    validation on held-out training data of BANKING77: see bench/intents/README.md.
+
+    Args:
+        texts: The examples.
+        labels: The class of each.
+        seed: Of everything random.
+        rate: Length of the first steps; it falls to nothing.
+        dropped: Share of features that each update leaves out.
+        progress: Called with epochs done and in all.
     """
     names = tuple(sorted(set(labels)))
     position = {name: index for index, name in enumerate(names)}

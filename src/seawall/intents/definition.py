@@ -1,4 +1,4 @@
-"""What an intent is, and what detecting one gives."""
+"""Intents: definition and detection."""
 
 from typing import Literal
 
@@ -9,14 +9,17 @@ from seawall.turn import Usage
 __all__ = ["NO_INTENT", "Detection", "IntentDefinition"]
 
 NO_INTENT = "none"
-"""The name under which examples of messages without an intent are configured and trained."""
+"""Name under which examples of messages without an intent are configured and trained."""
 
 
 class IntentDefinition(Struct, frozen=True):
-    """Something that customers want.
+    """An intent.
 
-    description: for the model, where one is asked. examples: what customers say, for training.
-    patterns: regular expressions that settle it without further question.
+    Attributes:
+        name: Its name.
+        description: For a model that is asked.
+        examples: Messages, for training.
+        patterns: Regular expressions that decide it.
     """
 
     name: str
@@ -26,10 +29,13 @@ class IntentDefinition(Struct, frozen=True):
 
 
 class Detection(Struct, frozen=True):
-    """What the customer wants.
+    """The result of intent detection.
 
-    intent: None for "none of these". confidence: 0 to 1, calibrated where a classifier answered.
-    by: the step of the cascade that answered. usage: what asking a model cost.
+    Attributes:
+        intent: None for no intent.
+        confidence: 0 to 1, calibrated if a classifier decided.
+        by: The step of the cascade that decided.
+        usage: Tokens of a model call.
     """
 
     intent: str | None

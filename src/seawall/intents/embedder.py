@@ -1,4 +1,4 @@
-"""Sentences to vectors: the forward pass of a small BERT in numpy, from its published weights."""
+"""Sentence embeddings: the forward pass of a small BERT in numpy."""
 
 import importlib.util
 import math
@@ -31,10 +31,13 @@ _MOST = np.float32(80)
 
 
 def find_model(path: str) -> Path:
-    """The folder of the embedding model: `path`, or that of the installed package.
+    """Find the embedding model.
+
+    Args:
+        path: Its folder; empty for that of the installed package.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: There is none.
     """
     if path:
         folder = Path(path)
@@ -47,24 +50,28 @@ def find_model(path: str) -> Path:
             )
         folder = Path(package.submodule_search_locations[0]) / "model"
     if not (folder / "model.safetensors").is_file():
-        raise ConfigError(f"{folder}: is not the folder of a model; it has no model.safetensors")
+        raise ConfigError(f"{folder}: is not the folder of a model: model.safetensors is missing")
     return folder
 
 
 class Embedder:
     """Mean-pooled sentence embeddings of unit length (Reimers and Gurevych 2019).
 
-    The weights stay in the file, mapped: all processes of a machine share one copy of them.
-    digest: identifies the model. size: of a vector.
+    The weights are mapped from the file: all processes of a machine share one copy of them.
+
+    Attributes:
+        digest: Identifies the model.
+        size: Length of an embedding.
     """
 
     def __init__(self, folder: Path) -> None:
         """Map the weights.
 
-        folder: as sentence-transformers publishes them, of an uncased BERT.
+        Args:
+            folder: An uncased BERT, in the layout of sentence-transformers.
 
         Raises:
-            ConfigError: it is not such a model, or what it needs is not installed.
+            ConfigError: It is not such a model, or a requirement is not installed.
         """
         _one_thread()
         try:
@@ -80,9 +87,9 @@ class Embedder:
         except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
             raise ConfigError(f"{folder}: is not a model: {error}") from error
         except KeyError as error:
-            raise ConfigError(f"{folder}: is not an uncased BERT: it has no {error}") from error
+            raise ConfigError(f"{folder}: is not an uncased BERT: {error} is missing") from error
         if not pooling.get("pooling_mode_mean_tokens") or config.hidden_act != "gelu":
-            raise ConfigError(f"{folder}: only mean pooling and GELU are known")
+            raise ConfigError(f"{folder}: only mean pooling and GELU are supported")
         self._heads = config.num_attention_heads
         self._epsilon = np.float32(config.layer_norm_eps)
         self.size = config.hidden_size
@@ -92,7 +99,7 @@ class Embedder:
         return self._tokens.knows(word)
 
     def __call__(self, texts: Sequence[str]) -> Array:
-        """One row a text. Texts are cut at 2,000 characters and 128 tokens."""
+        """Embeddings, one row a text. Texts are cut at 2,000 characters and 128 tokens."""
         tokens = [self._tokens(text[:MAX_CHARACTERS], _MAX_TOKENS) for text in texts]
         rows = np.empty((len(texts), self.size), np.float32)
         start = 0
@@ -106,7 +113,7 @@ class Embedder:
         return rows
 
     def _embed(self, texts: Sequence[Sequence[int]]) -> Array:
-        """Texts of all lengths one below the other: no padding, and each attends to itself."""
+        """Embed texts of all lengths without padding; each attends to itself."""
         lengths = [len(text) for text in texts]
         ends = np.cumsum(lengths, dtype=np.int64)
         spans = [slice(end - length, end) for end, length in zip(ends, lengths, strict=True)]
@@ -147,10 +154,10 @@ class Embedder:
 
 
 def _one_thread() -> None:
-    """Keep numpy's matrix products on the thread that asks for them.
+    """Keep numpy's matrix products on the calling thread.
 
-    They are too small to share: by default all processors would spin for each, at three times
-    the cost, and take them from the event loops.
+    They are too small to share: by default all processors would spin for each, at three times the
+    cost, and take them from the event loops.
     """
     try:
         from threadpoolctl import threadpool_limits  # noqa: PLC0415 - an extra
@@ -162,7 +169,7 @@ def _one_thread() -> None:
 
 
 class _Config(Struct):
-    """What is needed of a model's config.json."""
+    """The part of a model's config.json that is used."""
 
     hidden_size: int
     num_attention_heads: int
@@ -223,7 +230,7 @@ def _gelu(rows: Array) -> Array:
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Array], str]:
-    """The arrays of a safetensors file, mapped, and a digest of its size, header and edges.
+    """Map the arrays of a safetensors file; and a digest of its size, header and edges.
 
     Format: github.com/huggingface/safetensors: eight bytes of length, a JSON header, the data.
     """

@@ -1,4 +1,4 @@
-"""How good a cascade's classifier is on labelled data: accuracy, F1, reliability, confusions."""
+"""Evaluation of a classifier on labelled data: accuracy, F1, reliability, confusions."""
 
 import csv
 import time
@@ -42,7 +42,7 @@ class Labelled(Struct, frozen=True):
 
 
 class Bin(Struct, frozen=True):
-    """Messages whose confidence lies in [low, high): how sure, and how often right."""
+    """Messages with a confidence in [low, high): mean confidence, and accuracy."""
 
     low: float
     high: float
@@ -60,12 +60,21 @@ class Confusion(Struct, frozen=True):
 
 
 class Evaluation(Struct, frozen=True, kw_only=True):
-    """The scores of a classifier on messages that it was not trained on.
+    """Scores of a classifier on messages that it was not trained on.
 
-    macro_f1: mean of the F1 of all intents. calibration_error: mean gap between confidence and
-    accuracy, weighted by bin (Guo et al. 2017, ECE). coverage: share of messages at or above the
-    threshold, which the cascade answers by itself; precision: how often it is right on those.
-    microseconds: CPU a message.
+    Attributes:
+        messages: Number of messages.
+        intents: Number of intents.
+        accuracy: Share of right answers.
+        macro_f1: Mean of the F1 of all intents.
+        calibration_error: Mean gap between confidence and accuracy, weighted by bin (Guo et al.
+            2017, ECE).
+        threshold: The confidence from which the cascade decides.
+        coverage: Share of messages at or above the threshold.
+        precision: Share of right answers among those.
+        microseconds: CPU time a message.
+        reliability: By confidence.
+        confusions: The most frequent ones.
     """
 
     messages: int
@@ -82,7 +91,7 @@ class Evaluation(Struct, frozen=True, kw_only=True):
 
 
 class _Rows(Protocol):
-    """What csv.reader gives; it has no public name before Python 3.13."""
+    """The type of csv.reader, which has no public name before Python 3.13."""
 
     line_num: int
 
@@ -91,7 +100,7 @@ class _Rows(Protocol):
 
 
 class Probabilistic(Protocol):
-    """A classifier that says how sure it is."""
+    """A classifier with calibrated confidence."""
 
     def best(self, text: str) -> tuple[str, float]:
         """The likeliest intent and its calibrated probability."""
@@ -101,10 +110,13 @@ class Probabilistic(Protocol):
 def read_labelled(path: Path, *, text: str = "", label: str = "") -> Labelled:
     """Read a CSV file with a header line.
 
-    text, label: the columns; found by their usual names when empty, else the first two.
+    Args:
+        path: The file.
+        text: The column of texts; empty for a usual name, else the first.
+        label: The column of labels; empty for a usual name, else the second.
 
     Raises:
-        ConfigError: it cannot be read, has no such column, or no row. Names the line.
+        ConfigError: It cannot be read, or has no such column or no row. Names the line.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -136,7 +148,7 @@ def _read_rows(path: Path, rows: "_Rows", text: str, label: str) -> Labelled:
     except csv.Error as error:
         raise ConfigError(f"{path}:{rows.line_num}: is not CSV: {error}") from error
     if not texts:
-        raise ConfigError(f"{path}: holds no row")
+        raise ConfigError(f"{path}: has no rows")
     return Labelled(tuple(texts), tuple(labels))
 
 
@@ -224,18 +236,18 @@ def evaluate(
 
 
 def certainty_of_intent(classifier: Probabilistic, texts: Sequence[str]) -> list[float]:
-    """How sure a classifier is of each text's intent; 0 where it is that there is none."""
+    """The confidence of a classifier in the intent of each text; 0 where it finds no intent."""
     answers = map(classifier.best, texts)
     return [0.0 if intent == NO_INTENT else confidence for intent, confidence in answers]
 
 
 def precision_with_unknown(result: Evaluation, unknown: Sequence[float], *, share: float) -> float:
-    """How often answers are right where a share of the messages has no intent.
+    """Precision if a share of the messages has no intent.
 
     Args:
-        result: What came of messages with an intent.
-        unknown: How sure the classifier is of messages without, 0 to 1.
-        share: How many of the messages are without, 0 to 1.
+        result: Evaluation on messages with an intent.
+        unknown: Confidence for messages without an intent, 0 to 1.
+        share: Share of messages without an intent, 0 to 1.
     """
     wrong = share * sum(each >= result.threshold for each in unknown) / len(unknown)
     answered = (1 - share) * result.coverage
@@ -243,9 +255,9 @@ def precision_with_unknown(result: Evaluation, unknown: Sequence[float], *, shar
 
 
 def auroc(known: Sequence[float], unknown: Sequence[float]) -> float:
-    """How well confidence tells known from unknown: 0.5 is chance, 1 perfect.
+    """Area under the ROC curve of confidence, for known and unknown intents: 0.5 is chance.
 
-    The chance that a message of a known intent gets more confidence than one of an unknown
+    The probability that a message of a known intent gets more confidence than one of an unknown
     intent; ties count half (the Mann-Whitney U statistic).
     """
     ordered = np.sort(np.asarray(unknown))

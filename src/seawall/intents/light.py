@@ -1,8 +1,7 @@
-"""The trained n-gram classifier without numpy: loaded from its file in a millisecond or two.
+"""N-gram classifier without numpy, for cold starts: loaded in a millisecond or two.
 
-For a cold start: importing numpy takes as long as half of all else that it needs. A message then
-takes up to a few times as long as with numpy. It answers as `NgramClassifier` does, to the
-rounding.
+Importing numpy takes as long as half of the rest of a cold start. A message takes up to a few
+times as long as with numpy. The results equal those of `NgramClassifier`, up to rounding.
 """
 
 import ast
@@ -15,23 +14,23 @@ from operator import mul
 from pathlib import Path
 from zlib import crc32
 
-from seawall.intents.digest import digest
-from seawall.intents.features import letter_features, split, word_features
+from seawall.intents.features import digest, letter_features, split, word_features
 from seawall.intents.spelling import Speller
 
 __all__ = ["LightClassifier", "load_light"]
 
-_MOST_CLASSES = 64  # beyond, numpy is worth its import
+_MOST_CLASSES = 64  # with more, numpy is worth its import
 _REMEMBERED_WORDS = 8_192
 _LEAST_ODDS, _MOST_LOG_ODDS = 1e-12, 500.0
 _MAGIC = b"\x93NUMPY"
 
 
 class LightClassifier:
-    """See `NgramClassifier`, of which it is a reading.
+    """An `NgramClassifier` that is loaded from its file.
 
-    threshold: the confidence from which it answers by itself. weights: a row of float32 for each
-    feature, `len(labels)` wide.
+    Attributes:
+        labels: Class names in the order of scores.
+        threshold: The confidence from which it decides.
     """
 
     def __init__(
@@ -69,14 +68,14 @@ class LightClassifier:
         letters = Counter([each for word in found for each in self._letters_of(word)])
         for part in (words, letters):
             weighted = [
-                (place, (1 + math.log(count)) * self._idf[place if place >= 0 else -1])
-                for place, count in part.items()
+                (index, (1 + math.log(count)) * self._idf[index if index >= 0 else -1])
+                for index, count in part.items()
             ]
             length = math.sqrt(2.0 * sum(value * value for _, value in weighted) or 1.0)
-            for place, value in weighted:
-                if place >= 0:
+            for index, value in weighted:
+                if index >= 0:
                     shares.append(value / length)
-                    rows.append(self._row.unpack_from(self._weights, place * self._row.size))
+                    rows.append(self._row.unpack_from(self._weights, index * self._row.size))
         scores = [sum(map(mul, shares, column)) for column in zip(*rows, strict=True)]
         scores = scores or [0.0] * len(self.labels)
         most = max(scores)
@@ -91,7 +90,7 @@ class LightClassifier:
 
 
 def load_light(path: Path, texts: Sequence[str], labels: Sequence[str]) -> LightClassifier | None:
-    """The classifier in a file that `saved.write` wrote; None where it does not fit."""
+    """The classifier in a file that `saved.write` wrote; None if the file does not fit."""
     if len(set(labels)) > _MOST_CLASSES:
         return None
     try:
@@ -122,13 +121,13 @@ def load_light(path: Path, texts: Sequence[str], labels: Sequence[str]) -> Light
 
 
 def _members(raw: bytes) -> dict[str, bytes]:
-    """What is in a ZIP file that is not compressed, as numpy writes them.
+    """Members of an uncompressed ZIP file, as numpy writes them.
 
-    By hand, because importing `zipfile` takes longer than reading. Layout: APPNOTE.TXT §4.3 at
+    Parsed here because importing `zipfile` takes longer than reading. Layout: APPNOTE.TXT §4.3 at
     pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT.
 
     Raises:
-        ValueError, struct.error: it is not such a file, or damaged.
+        ValueError, struct.error: It is not such a file, or damaged.
     """
     magic, _, _, _, count, _, at, _ = struct.unpack("<4s4H2LH", raw[-22:])
     if magic != b"PK\x05\x06":
@@ -170,6 +169,6 @@ def _numbers(file: dict[str, bytes], name: str, letter: str) -> tuple[float, ...
 
 
 def _index(feature: str, vocabulary: dict[str, int]) -> int:
-    """As in `vectors`: features that are not known stay apart from each other."""
+    """As in `vectors`: each unknown feature has a negative index of its own."""
     position = vocabulary.get(feature)
     return -1 - crc32(feature.encode("utf-8", "replace")) if position is None else position

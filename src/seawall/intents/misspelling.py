@@ -1,4 +1,4 @@
-"""Misspelt copies of messages, as people type them: for calibration and evaluation."""
+"""Simulated misspellings of messages, for calibration and evaluation."""
 
 import random
 import re
@@ -56,6 +56,12 @@ with its neighbour; or three in ten spaces are left out."""
 
 
 def misspelt(texts: Sequence[str], kind: str, *, seed: int = 0) -> list[str]:
-    """A copy of each text with misspellings of a kind in `KINDS`; a seed's are the same."""
+    """A copy of each text with misspellings; deterministic for a seed.
+
+    Args:
+        texts: The texts.
+        kind: A key of `KINDS`.
+        seed: Of everything random.
+    """
     chance = random.Random(f"{kind} {seed}")  # noqa: S311 - simulated mistakes, not a secret
     return [KINDS[kind](text, chance) for text in texts]

@@ -1,31 +1,132 @@
-"""Exact rules: patterns that settle an intent without further question."""
+"""Rules: regular expressions that decide an intent, and the negations that void a match."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from seawall.errors import ConfigError
 from seawall.intents.definition import IntentDefinition
 from seawall.intents.features import MAX_CHARACTERS
-from seawall.intents.negation import is_negated, is_quoted, negates
 
-__all__ = ["Rules"]
+__all__ = ["Negations", "Rules", "is_negated", "is_quoted", "negates"]
+
+_CUE = re.compile(
+    r"""\b(?:
+      not | never | cannot | without | neither | nor | nobody | nothing | hardly
+    | \w+n['\u2018\u2019\u02bc\u00b4`]t
+    | (?:do|does|did|is|was|were|are|has|have|had|would|should|could|must|need)nt | cant | wont
+    | no \s+ (?!(?:i|i['\u2019]m|please|thanks|thank|just|we|you|my|it|can|could|sorry)\b) (?=\w)
+    | stop(?:ped|ping|s)? | avoid | refrain | refused? | declined? | forget | prevent
+    | instead \s+ of | rather \s+ than | other \s+ than | hold \s+ off | far \s+ from
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_END_OF_SCOPE = re.compile(r"[.!?;](?=\s|$)|\n|\b(?:but|however)\b", re.IGNORECASE)
+_QUOTED = re.compile(
+    r'"[^"]*"|[\u201c\u201e][^\u201c\u201d\u201e]*[\u201c\u201d]|\u00ab[^\u00ab\u00bb]*\u00bb'
+    r"|(?<!\w)'[^']*'(?!\w)|(?<!\w)\u2018[^\u2018\u2019]*\u2019(?!\w)"
+)
+_WORD = re.compile(r"\w+")
+_LIGHT_WORD = re.compile(
+    r"an?|and|any(?:thing)?|are|ask(?:ed|ing)?|at|be|been|being|do|ever|everything|for|going|have|i"
+    r"|in|is|it|just|like|me|mean|meant|my|need|of|on|please|really|said|say|some|that|the|them"
+    r"|this|to|trying|us|want(?:ed|ing)?|we|wish|yet|your?",
+    re.IGNORECASE,
+)
+_STEM = 5
+_ESCAPE = re.compile(r"\\[A-Za-z]")
+_CONTRACTION_IN_PATTERN = re.compile(r"n\W{1,12}t\b")
+
+
+def negates(pattern: str) -> bool:
+    """Whether a regular expression contains a negation, so that it may match negated text."""
+    plain = _ESCAPE.sub(" ", pattern)
+    return bool(_CUE.search(plain) or _CONTRACTION_IN_PATTERN.search(plain))
+
+
+def is_negated(text: str, start: int, end: int) -> bool:
+    """Whether a negation before `end` reaches past `start`.
+
+    It reaches to the end of its sentence, or to "but": across commas, since what follows a comma
+    may be negated too ("do not return, exchange or cancel it").
+    """
+    begin = 0
+    for stop in _END_OF_SCOPE.finditer(text, 0, start):
+        begin = stop.end()
+    return _CUE.search(text, begin, end) is not None
+
+
+def is_quoted(text: str, start: int, end: int) -> bool:
+    """Whether a part of a text is in quotation marks, within a longer text."""
+    return not _QUOTED.fullmatch(text.strip()) and any(
+        quoted.start() < start and end < quoted.end() for quoted in _QUOTED.finditer(text)
+    )
+
+
+class Negations:
+    """The words that the examples of each intent negate, such as in "I have not received it".
+
+    A classifier on words is as confident of "do not cancel it" as of "cancel it". So a negated
+    message counts for an intent only if one of its examples negates the same word.
+    """
+
+    def __init__(self, examples: Iterable[tuple[str, str]]) -> None:
+        """Learn from pairs of a text and its intent."""
+        self._negated: dict[str, set[str]] = {}
+        for text, intent in examples:
+            words = {_negated_word(text, cue) for cue in _CUE.finditer(text)}
+            self._negated.setdefault(intent, set()).update(words)
+
+    def outside(self, text: str, intent: str) -> str | None:
+        """The text without quotations, and without negations that the intent's examples lack.
+
+        None if there are none.
+        """
+        known = self._negated.get(intent, set())
+        text, quotes = _without_quotes(text)
+        kept: list[str] = [""] if quotes else []
+        at = 0
+        for cue in _CUE.finditer(text):
+            if cue.start() < at or _negated_word(text, cue) in known:
+                continue
+            kept.append(text[at : cue.start()])
+            stop = _END_OF_SCOPE.search(text, cue.end())
+            at = stop.start() if stop else len(text)
+        return " ".join((*kept, text[at:])) if kept else None
+
+
+def _negated_word(text: str, cue: re.Match[str]) -> str:
+    """The stem of the first significant word after a negation; empty if there is none.
+
+    "Stop the order" is not "not the order".
+    """
+    kind = "stop " if cue[0].lower().startswith("stop") else ""
+    for word in _WORD.finditer(text, cue.end()):
+        if not _LIGHT_WORD.fullmatch(word[0]):
+            return kind + word[0].lower()[:_STEM]
+    return kind
+
+
+def _without_quotes(text: str) -> tuple[str, int]:
+    whole = text.strip()
+    return (text, 0) if _QUOTED.fullmatch(whole) else _QUOTED.subn(" ", text)
+
 
 _MOST_MATCHES = 16
 
 
 class Rules:
-    """Patterns of all intents, in the order of their configuration; the first match decides.
+    """Patterns of all intents, in the order of the configuration; the first match decides.
 
-    A match that is negated ("do not cancel it"), or only quoted, decides nothing; the next stage
-    does. A pattern that names a negation itself means it, and may match it.
+    A match that is negated ("do not cancel it") or quoted decides nothing. A pattern that contains
+    a negation itself may match one.
     """
 
     def __init__(self, definitions: Sequence[IntentDefinition]) -> None:
         """Compile the patterns.
 
         Raises:
-            ConfigError: one is not a regular expression.
+            ConfigError: One is not a regular expression.
         """
         self._patterns: list[tuple[str, re.Pattern[str], bool]] = []
         for definition in definitions:
@@ -39,10 +140,10 @@ class Rules:
                 self._patterns.append((definition.name, compiled, negates(pattern)))
 
     def match(self, text: str) -> str | None:
-        """The intent whose pattern is found in the text, or None."""
+        """The intent of the first pattern that matches the text, or None."""
         text = text[:MAX_CHARACTERS]
         for name, pattern, means_negation in self._patterns:
-            # Of a pattern that matches everywhere, 16 places are looked at.
+            # Only 16 matches of a pattern are examined.
             for found in islice(pattern.finditer(text), _MOST_MATCHES):
                 start, end = found.span()
                 reach = start if means_negation else end

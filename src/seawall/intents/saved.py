@@ -1,4 +1,4 @@
-"""A trained classifier as a file: arrays and names, nothing that could run."""
+"""Files of trained classifiers: arrays and names, no code."""
 
 import os
 import tempfile
@@ -10,24 +10,26 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from seawall.intents.blend import BlendedClassifier, Neighbours
+from seawall.intents.blend import BlendedClassifier, LinearHead, Neighbours
 from seawall.intents.classifier import NgramClassifier
-from seawall.intents.digest import FORMAT
 from seawall.intents.embedder import Embedder
-from seawall.intents.head import LinearHead
+from seawall.intents.features import FORMAT
 from seawall.intents.vectors import Vectoriser
 
 __all__ = ["TrainedClassifier", "format_of", "read", "write"]
 
 _UNNAMED_FORMAT = 1
-"""That of files from before the format was written into them."""
+"""The format of files from before formats were written into them."""
 
 
 class TrainedClassifier(Struct, frozen=True):
-    """What examples have taught.
+    """A trained classifier.
 
-    blended: also the second step, where there are embeddings. first_threshold, threshold: the
-    confidence from which the n-grams, and the last step, answer by themselves.
+    Attributes:
+        ngrams: The first step.
+        first_threshold: The confidence from which the n-grams decide.
+        threshold: The confidence from which the last step decides.
+        blended: The second step, if there are embeddings.
     """
 
     ngrams: NgramClassifier
@@ -37,10 +39,10 @@ class TrainedClassifier(Struct, frozen=True):
 
 
 def write(path: Path, key: str, trained: TrainedClassifier) -> None:
-    """Replace the file as a whole: a reader sees the old one or the new one.
+    """Replace the file atomically.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: It cannot be written.
     """
     ngrams, blended = trained.ngrams, trained.blended
     arrays: dict[str, NDArray[np.generic]] = {
@@ -74,7 +76,7 @@ def write(path: Path, key: str, trained: TrainedClassifier) -> None:
 
 
 def format_of(path: Path) -> int | None:
-    """The format of a file that `write` of any version wrote; None where it is no such file."""
+    """The format of a file that any version wrote; None if it is no such file."""
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             if "format" in file:
@@ -85,7 +87,7 @@ def format_of(path: Path) -> int | None:
 
 
 def read(path: Path, key: str, embedder: Embedder | None) -> TrainedClassifier | None:
-    """What was trained; None where the file does not fit."""
+    """The classifier in a file; None if the file does not fit."""
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             if _unpacked(file["key"]) != [key]:

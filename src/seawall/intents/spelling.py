@@ -1,4 +1,4 @@
-"""Misspelt words to the known word that was meant: one letter wrong, or spaces left out."""
+"""Spelling correction of single-letter errors and missing spaces."""
 
 import math
 import re
@@ -29,8 +29,8 @@ class Speller:
         """Index the words.
 
         Args:
-            rarity: The known words, and how rare each is, at least 0; of several candidates the
-                commonest is taken. Beyond 10,000 words, the rarest are no candidates.
+            rarity: The known words, and how rare each is, at least 0; the commonest of
+                several candidates is taken. Beyond 10,000 words, the rarest are no candidates.
         """
         self._rarity = rarity
         self._by_deletion: dict[str, list[str]] = {}
@@ -41,7 +41,7 @@ class Speller:
         self._corrected = lru_cache(_REMEMBERED_WORDS)(self._correct)
 
     def __call__(self, words: Sequence[str]) -> Sequence[str]:
-        """The words, corrected; of those that are not known, the first 32 at most."""
+        """The corrected words; of unknown ones, only the first 32 are corrected."""
         unknown = [word for word in words if word not in self._rarity]
         if not unknown:
             return words
@@ -49,7 +49,7 @@ class Speller:
         return [each for word in words for each in corrected.get(word, (word,))]
 
     def correct_text(self, text: str, knows: Callable[[str], bool]) -> str:
-        """The text in lower case, corrected, except for words that its reader knows."""
+        """The text in lower case, corrected except for words that `knows` accepts."""
         text = text.lower()
         unknown = [
             word

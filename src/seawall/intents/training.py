@@ -1,4 +1,4 @@
-"""From examples to a trained, calibrated classifier; kept in a file where one is given."""
+"""Training: from examples to a calibrated classifier, kept in a file if one is given."""
 
 import logging
 import time
@@ -7,15 +7,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from seawall.intents.blend import BlendedClassifier, Neighbours
+from seawall.intents.blend import BlendedClassifier, LinearHead, Neighbours
 from seawall.intents.calibration import calibrate
 from seawall.intents.classifier import train
-from seawall.intents.digest import FORMAT, digest
 from seawall.intents.embedder import Embedder
-from seawall.intents.head import LinearHead
+from seawall.intents.features import FORMAT, digest
 from seawall.intents.saved import TrainedClassifier, format_of, read, write
 
-__all__ = ["obtain", "train_calibrated"]
+__all__ = ["load_or_train", "train_calibrated"]
 
 _SLOW_SECONDS = 2.0
 
@@ -30,7 +29,15 @@ def train_calibrated(
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> TrainedClassifier:
-    """Train on everything, with what cross-validation says of confidence."""
+    """Train on all examples, calibrated by cross-validation.
+
+    Args:
+        texts: The examples.
+        labels: The intent of each.
+        embedder: For the second step; None for n-grams only.
+        seed: Of everything random.
+        progress: Called with what is being done.
+    """
     embeddings = None
     if embedder is not None:
         progress("embedding")
@@ -56,7 +63,7 @@ def train_calibrated(
     return TrainedClassifier(ngrams, calibration.first_threshold, calibration.threshold, blended)
 
 
-def obtain(
+def load_or_train(
     texts: Sequence[str],
     labels: Sequence[str],
     *,
@@ -64,10 +71,17 @@ def obtain(
     embedder: Embedder | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> TrainedClassifier:
-    """Load what was trained on exactly these examples, or else train, and keep it for the next.
+    """Load the classifier that was trained on exactly these examples, or train and save it.
 
-    Of several processes that start at once one trains, the others wait and load. A cache that
-    cannot be written costs time, nothing else.
+    Of several processes that start at once one trains, the others wait and load. A file that cannot
+    be written costs time, nothing else.
+
+    Args:
+        texts: The examples.
+        labels: The intent of each.
+        cache: The file; None for none.
+        embedder: For the second step; None for n-grams only.
+        progress: Called with what is being done.
     """
     if cache is None:
         return _trained(texts, labels, embedder, progress, "set routing.classifier_cache")
@@ -81,12 +95,12 @@ def obtain(
             found_format = format_of(cache)
             if found_format not in (FORMAT, None):
                 _log.warning(
-                    "%s is of format %d, and this version of Seawall reads %d; training anew. Run "
+                    "%s is of format %d, and this version of Seawall reads %d; training again. Run "
                     "`seawall intents train` again where the file is shipped",
                     *(cache, found_format, FORMAT),
                 )
             else:
-                _log.warning("%s does not fit the examples; training anew", cache)
+                _log.warning("%s does not fit the examples; training again", cache)
         trained = _trained(texts, labels, embedder, progress, f"kept in {cache}")
         try:
             write(cache, key, trained)
@@ -112,7 +126,7 @@ def _trained(
 
 @contextmanager
 def _file_lock(cache: Path) -> Iterator[None]:
-    """Hold the lock beside the file, where the system has locks and the folder can be written."""
+    """Hold a lock beside the file, if the system has locks and the folder can be written."""
     lock: BinaryIO | None = None
     with suppress(ImportError, OSError):
         import fcntl  # noqa: PLC0415 - not everywhere

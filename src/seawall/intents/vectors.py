@@ -1,4 +1,4 @@
-"""Features to vectors: tf-idf, with an account of how much of a text is not known."""
+"""Tf-idf vectors of texts, scaled by how much of a text is known."""
 
 import math
 from collections import Counter
@@ -17,7 +17,7 @@ from seawall.intents.spelling import Speller
 __all__ = ["Vector", "Vectoriser"]
 
 Vector = tuple[NDArray[np.int64], NDArray[np.float32]]
-"""Positions and weights of a text's known features."""
+"""Indices and weights of a text's known features."""
 
 _REMEMBERED_WORDS = 8_192
 # Sublinear term frequency: Manning, Raghavan, Schütze, Introduction to Information Retrieval,
@@ -26,10 +26,12 @@ _BY_COUNT = np.concatenate(([0.0], 1 + np.log(np.arange(1, 2_049)))).astype(np.f
 
 
 class Vectoriser:
-    """Knows the words and letters of a training set, and how rare each is. Made by `learn`.
+    """The vocabulary of a training set. Made by `learn`.
 
-    words, letters: the features. idf: the weight of each, in that order; the last entry is for
-    what was never seen.
+    Attributes:
+        idf: Weight of each feature, words before parts of words; the last one is for unknown
+            features.
+        speller: Corrects misspelt words.
     """
 
     def __init__(
@@ -45,12 +47,12 @@ class Vectoriser:
                 if " " not in name
             }
         )
-        # A word is taken apart once: most words of a message have been seen before.
+        # Cached: most words of a message have been seen before.
         self._letters_of = lru_cache(_REMEMBERED_WORDS)(self._take_apart)
 
     @classmethod
     def learn(cls, texts: Sequence[str]) -> Self:
-        """What is in the texts."""
+        """Learn the vocabulary of texts."""
         words: Counter[str] = Counter()
         letters: Counter[str] = Counter()
         for text in texts:
@@ -78,10 +80,10 @@ class Vectoriser:
         return len(self.idf) - 1
 
     def __call__(self, text: str) -> Vector:
-        """Words and letters, each scaled to the same length, so that neither drowns the other.
+        """The vector of a text: words and parts of words, each scaled to the same length.
 
         Unknown features count for that length: the less of a text is known, the smaller its
-        weights, and the less sure the classifier. Misspelt words are corrected first.
+        weights, and the less confident the classifier. Misspelt words are corrected first.
         """
         found = self.speller(split(text))
         words = Counter([_index(each, self._words) for each in word_features(found)])
@@ -100,6 +102,6 @@ class Vectoriser:
 
 
 def _index(feature: str, vocabulary: dict[str, int]) -> int:
-    """The feature's position; a negative number of its own for one that is not known."""
+    """The index of a feature; an unknown one has a negative number of its own."""
     position = vocabulary.get(feature)
     return -1 - crc32(feature.encode("utf-8", "replace")) if position is None else position

@@ -1,4 +1,4 @@
-"""Text to the tokens of a BERT model: WordPiece, without a library that would bring thirty."""
+"""WordPiece tokeniser of BERT models, without a library that would bring thirty others."""
 
 import re
 import unicodedata
@@ -27,15 +27,17 @@ _CHINESE = (
 class WordPiece:
     """The tokeniser of uncased BERT models: Devlin et al. 2019, github.com/google-research/bert.
 
-    vocabulary: the lines of vocab.txt; a token's number is its line, from 0. Names of special
-    tokens in a text are text: a stranger cannot place them.
+    Names of special tokens in a text are text, so clients cannot inject them.
     """
 
     def __init__(self, vocabulary: Sequence[str]) -> None:
         """Number the tokens.
 
+        Args:
+            vocabulary: The lines of vocab.txt; a token's number is its line, from 0.
+
         Raises:
-            KeyError: the vocabulary lacks a special token.
+            KeyError: The vocabulary lacks a special token.
         """
         self._numbers = {token: number for number, token in enumerate(vocabulary)}
         self._start, self._end = self._numbers["[CLS]"], self._numbers["[SEP]"]

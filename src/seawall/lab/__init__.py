@@ -1,1 +1,1 @@
-"""Local experiments: a simulated model and a surge driver."""
+"""The load lab: simulated model, surge driver, fleets of servers and a local Lambda."""

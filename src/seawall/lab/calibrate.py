@@ -1,6 +1,6 @@
-"""Measuring what a turn, an environment and a start take on this machine.
+"""Calibration: measures what a turn, an environment and a start cost on this machine.
 
-Each figure is the median of several, since machines are seldom quiet.
+Each figure is the median of several runs.
 """
 
 import asyncio
@@ -23,16 +23,13 @@ from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.outcome import SurgeResult
 from seawall.lab.surge.process import drive_in_subprocess
 from seawall.lab.surge.scenario import Closed, Crowd, Instant, Open, Scenario, Simulated
-from seawall.transport.endpoint import Endpoint
+from seawall.transport.http_client import Endpoint
 
 __all__ = ["calibrate", "crowd_scenario"]
 
 
 class _Sizes(Struct, frozen=True, kw_only=True):
-    """How often a lone start is measured, and crowds at once that are cold and warm.
-
-    cold_repeats: how often each cold one is measured; the medians count.
-    """
+    """How much is measured: repeats of a single start, sizes of cold and warm crowds."""
 
     repeats: int
     cold: tuple[int, ...]
@@ -43,12 +40,12 @@ class _Sizes(Struct, frozen=True, kw_only=True):
 _FULL = _Sizes(repeats=5, cold=(4, 12, 40), cold_repeats=3, warm=(20, 60, 180))
 _QUICK = _Sizes(repeats=2, cold=(3, 6), cold_repeats=1, warm=(10, 20, 40))
 _IDLE_SECONDS = 0.5
-_START_SECONDS = 3.0  # the longest that a lone start takes on a busy machine
+_START_SECONDS = 3.0  # of a single start on a busy machine, at most
 _IMPORTS = "import seawall.hosts.aws_lambda.__main__"
 
 
 def crowd_scenario(fleet: Fleet, load: Open, *, patience: float = 120.0, seed: int = 0) -> Scenario:
-    """That crowd at a fleet, with the fleet's tokens."""
+    """A scenario that sends a crowd to a fleet, with the fleet's tokens."""
     crowds = [structs.replace(each, tokens=fleet.tokens) for each in load.crowds]
     return Scenario(
         url=fleet.url,
@@ -68,11 +65,19 @@ async def calibrate(
     report: Callable[[str], None],
     quick: bool = False,
 ) -> Calibration:
-    """Measure; takes about three minutes. quick: of fewer and smaller, for a first look.
+    """Measure this machine; takes about three minutes.
+
+    Args:
+        source: The configuration to serve.
+        pods: Number of pods.
+        store: "sqlite", or the URL of a DynamoDB.
+        times: Service times of the simulated model.
+        report: Called with lines about progress.
+        quick: Measure fewer and smaller crowds.
 
     Raises:
-        ConfigError: there is no balancer.
-        SeawallError: something did not start, or did not answer rightly.
+        ConfigError: There is no balancer.
+        SeawallError: Something did not start, or did not answer correctly.
     """
     machine = this_machine()
     report(f"machine: {machine.name}")
@@ -85,25 +90,27 @@ async def calibrate(
         await _drive(fleet, 20)
         for turns in sizes.warm:
             warm[turns] = await _drive(fleet, turns)
-            report(f"{turns} turns at once on {pods} pods: {_told(warm[turns][0])}")
+            report(f"{turns} turns at once on {pods} pods: {_summary(warm[turns][0])}")
     spec = structs.replace(spec, kind="lambda", idle=_IDLE_SECONDS)
     cold: dict[int, list[tuple[SurgeResult, FleetWatch]]] = {}
     async with run_fleet(spec, source, name="calibrate-lambda", report=report) as fleet:
         warm_seconds = await _warm_seconds(fleet)
         for turns in (*[1] * sizes.repeats, *sizes.cold * sizes.cold_repeats):
-            await asyncio.sleep(4 * _IDLE_SECONDS)  # until those of before have been reclaimed
+            await asyncio.sleep(4 * _IDLE_SECONDS)  # until the previous ones are reclaimed
             found = await _drive(fleet, turns)
             cold.setdefault(turns, []).append(found)
-            report(f"{turns} turns at once, each with its start: {_told(found[0])}")
+            report(f"{turns} turns at once, each with its start: {_summary(found[0])}")
     alone = [added for result, _ in cold[1] for added in _added(result)]
     starts = [max(0.0, each - warm_seconds) for each in alone]
     parts["configuration, opening, first turn"] = max(0.0, median(starts) - sum(parts.values()))
     lone = cold[1][-1][1]
     runs = [*warm.values(), *(each for found in cold.values() for each in found)]
-    others = median(watch.others for _, watch in runs)
+    others = median(watch.other_processors for _, watch in runs)
     largest, seen = warm[sizes.warm[-1]]
     if others > NOTABLE_OTHER_LOAD:
-        report(f"note: {others:.1f} processors were used by others: measure again when it is quiet")
+        report(
+            f"note: {others:.1f} processors were used by other processes: repeat on an idle machine"
+        )
     return Calibration(
         format=FORMAT,
         machine=machine.name,
@@ -128,7 +135,7 @@ async def calibrate(
                 *(_burst(turns, [result for result, _ in cold[turns]]) for turns in sizes.cold),
             ],
             cpu_ms_by_crowd={turns: _cpu_ms(found) for turns, found in warm.items()},
-            around_cpu_ms=round(seen.around_cpu_seconds / largest.turns * 1e3, 3),
+            around_cpu_ms=round(seen.infrastructure_cpu_seconds / largest.turns * 1e3, 3),
             environment_bytes=int(_each_bytes(cold[sizes.cold[-1]][-1][1])),
             cold_cpu_ms={
                 turns: round(median(_cpu_ms(each) for each in found), 1)
@@ -142,10 +149,10 @@ async def calibrate(
 
 
 async def _drive(fleet: Fleet, turns: int) -> tuple[SurgeResult, FleetWatch]:
-    """That many at once.
+    """Send a number of turns at once.
 
     Raises:
-        SeawallError: not all were answered, so that there is nothing to measure.
+        SeawallError: Not all were completed.
     """
     scenario = crowd_scenario(fleet, Open([Crowd(shapes=[Instant(turns)])]))
     async with watch_fleet(fleet) as watch:
@@ -156,13 +163,13 @@ async def _drive(fleet: Fleet, turns: int) -> tuple[SurgeResult, FleetWatch]:
 
 
 async def _warm_seconds(fleet: Fleet) -> float:
-    """What an environment adds that has been started already: one customer asks again and again."""
+    """Seconds that a warm environment adds: one virtual user sends turn after turn."""
     scenario = structs.replace(
         crowd_scenario(fleet, Open([])),
         load=Closed(
-            customers=1,
+            users=1,
             seconds=_START_SECONDS + 3 * fleet.spec.times.duration[1],
-            settle=0.0,
+            ramp_up=0.0,
             tokens=fleet.tokens,
         ),
     )
@@ -174,7 +181,7 @@ async def _warm_seconds(fleet: Fleet) -> float:
 
 
 async def _start_parts(repeats: int, report: Callable[[str], None]) -> dict[str, float]:
-    """An interpreter that does nothing, and what imports take beyond that."""
+    """Seconds of an interpreter without work, and of the imports beyond that."""
     bare = [await _seconds("pass") for _ in range(repeats)]
     whole = [await _seconds(_IMPORTS) for _ in range(repeats)]
     parts = {"interpreter": median(bare), "imports": max(0.0, median(whole) - median(bare))}
@@ -191,7 +198,7 @@ async def _seconds(code: str) -> float:
 
 
 async def _connect_ms(url: str) -> float:
-    """To open a connection, the median of many."""
+    """Milliseconds to open a connection, the median of many."""
     origin = Endpoint.parse(url).origin
     found = []
     for _ in range(50):
@@ -207,7 +214,7 @@ def _added(result: SurgeResult) -> list[float]:
 
 
 def _burst(turns: int, results: Sequence[SurgeResult]) -> Burst:
-    """The medians of several such crowds."""
+    """The medians of several crowds of the same size."""
     found = [sorted(_added(each)) for each in results]
     first, middle, last = (median(at(added) for added in found) for at in (min, median, max))
     return Burst(turns, *(round(each, 4) for each in (first, middle, last)))
@@ -219,22 +226,22 @@ def _cpu_ms(found: tuple[SurgeResult, FleetWatch]) -> float:
 
 
 def _each_bytes(watch: FleetWatch) -> float:
-    """The memory of one environment when there was most of it: its proportional share."""
-    fullest = max(watch.looks, key=lambda look: look.memory_bytes)
+    """Proportional memory of one environment at the peak."""
+    fullest = max(watch.samples, key=lambda sample: sample.memory_bytes)
     return fullest.memory_bytes / max(1, fullest.processes)
 
 
 def _bytes_in_flight(
     smaller: tuple[SurgeResult, FleetWatch], larger: tuple[SurgeResult, FleetWatch]
 ) -> float:
-    """What each turn more takes: between two crowds, as a heap keeps what the first one took."""
+    """Memory of each further turn in flight, from two crowds, since a heap does not shrink."""
     (few, before), (many, after) = smaller, larger
     more = max(1, many.peak_in_flight - few.peak_in_flight)
     return max(0, after.peak_bytes - before.peak_bytes) / more
 
 
-def _told(result: SurgeResult) -> str:
+def _summary(result: SurgeResult) -> str:
     middle, most = (
         each or 0.0 for each in (result.added_first_text.p50, result.added_first_text.max)
     )
-    return f"first text {middle:.0f} ms later than the model's, at most {most:.0f} ms"
+    return f"first text {middle:.0f} ms after the model's, at most {most:.0f} ms"

@@ -1,7 +1,7 @@
-"""What was measured on a machine: the file between `seawall lab calibrate` and `seawall plan`.
+"""The calibration file, written by `seawall lab calibrate` and read by `seawall plan`.
 
-JSON. The fields that `seawall plan --calibration` reads have its names and units
-(`seawall.plan.inputs.calibration`); what only the lab needs, to foretell its own machine, is in `lab`.
+JSON. `seawall.plan.inputs.calibration` reads the fields that the planner uses; `lab` has what only
+the lab needs, to predict its own machine.
 """
 
 from pathlib import Path
@@ -25,10 +25,7 @@ FORMAT = "seawall.calibration/1"
 
 
 class Burst(Struct, frozen=True):
-    """So many turns at once on a fleet that was measured: what was added to their first text.
-
-    first, middle, last: seconds; the least, the median and the most.
-    """
+    """Time added to the first text of turns sent at once, in seconds: minimum, median, maximum."""
 
     turns: int
     first: float
@@ -37,17 +34,24 @@ class Burst(Struct, frozen=True):
 
 
 class LabFigures(Struct, frozen=True, kw_only=True):
-    """Of this machine, where driver, model, balancer and fleet share the processors.
+    """Figures of one machine, whose processors driver, model, balancer and fleet share.
 
-    start_parts: of one initialisation, seconds by name. start_cpu_seconds: processor time of one.
-    connect_ms: to open a connection to the model. pods: how many there were. pod_bursts,
-    cold_bursts: crowds at once on warm pods, and on environments that had to be started.
-    cpu_ms_by_crowd: processor time of a turn on pods, by the size of the crowd. around_cpu_ms: of
-    the balancer, a turn. cold_cpu_ms: as cpu_ms_by_crowd, where each started its environment.
-    others: processors that somebody else used meanwhile, on average; where that is more than a
-    little, measure again when the machine is quiet. environment_bytes: of one environment among
-    the most that there were at once, its share of what they have in common. store: its kind, and
-    configuration: the name of what was served; empty in files of before these were noted.
+    Attributes:
+        processors: Of the machine.
+        pods: Number of pods.
+        start_parts: Parts of one initialisation, in seconds.
+        start_cpu_seconds: Processor time of one initialisation.
+        connect_ms: To open a connection to the model.
+        warm_seconds: Added to the first text by a warm environment.
+        pod_bursts: Crowds at once on warm pods.
+        cold_bursts: Crowds at once on environments that had to be started.
+        cpu_ms_by_crowd: Processor time of a turn on pods, by size of the crowd.
+        around_cpu_ms: Processor time of the balancer per turn.
+        environment_bytes: Proportional memory of an environment in the largest crowd.
+        cold_cpu_ms: Processor time of a turn that started its environment, by size of the crowd.
+        others: Processors used by unrelated processes, on average; should be near 0.
+        store: Kind of the store; empty in older files.
+        configuration: Name of the served configuration; empty in older files.
     """
 
     processors: int
@@ -68,10 +72,18 @@ class LabFigures(Struct, frozen=True, kw_only=True):
 
 
 class Calibration(Struct, frozen=True, kw_only=True):
-    """See the module and `seawall.plan.inputs.calibration.Measured`, whose fields these are.
+    """A calibration; the fields are those of `seawall.plan.inputs.calibration.Measured`.
 
-    start_seconds: what a start adds to the first text of the turn that caused it. memory_mb: of an
-    environment that is alone. memory_kb_in_flight: of each turn more.
+    Attributes:
+        format: Of the file.
+        machine: That was measured.
+        date: Of the measurement.
+        start_seconds: Added by a start to the first text of the turn that caused it.
+        cpu_ms: Processor time of a turn.
+        memory_mb: Of a single environment.
+        memory_kb_in_flight: Of each further turn in flight.
+        connections: Opened by a start.
+        lab: What only the lab needs.
     """
 
     format: str
@@ -86,7 +98,7 @@ class Calibration(Struct, frozen=True, kw_only=True):
 
 
 def configuration_of(source: Path) -> str:
-    """What a configuration is called wherever it is: its folder's name and its own."""
+    """The name of a configuration: its folder's name and its own."""
     return "/".join(source.resolve().parts[-2:])
 
 
@@ -94,7 +106,7 @@ def load_calibration(path: Path) -> Calibration:
     """Read a file of `seawall lab calibrate`.
 
     Raises:
-        ConfigError: it cannot be read, or is of another format.
+        ConfigError: It cannot be read, or has another format.
     """
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Calibration)
@@ -108,10 +120,10 @@ def load_calibration(path: Path) -> Calibration:
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:
-    """Write it, to be read by people as well.
+    """Write a calibration as indented JSON.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: The file cannot be written.
     """
     try:
         path.write_bytes(msgspec.json.format(msgspec.json.encode(calibration), indent=2) + b"\n")

@@ -1,4 +1,4 @@
-"""The same crowd at pods and at Lambda's environments: measured, and beside it the planner's."""
+"""The same load on pods and on Lambda environments: measured, beside the planner's prediction."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ _FILES_EACH = 8
 
 
 class Bound(Struct, frozen=True):
-    """How large a crowd the machine holds if each needs an environment, and what limits it."""
+    """The largest crowd with an environment for each turn, and what limits it."""
 
     turns: int
     why: str
@@ -50,11 +50,26 @@ class Bound(Struct, frozen=True):
 class FleetResult(Struct, frozen=True, kw_only=True):
     """One fleet under one crowd.
 
-    cold_starts: environments that a turn had to wait for; initialisations: of environments or
-    pods, ever. *_opened, *_peak: connections. *cpu_seconds: of the fleet, of balancer or local
-    Lambda, and of the store where it is a process here. others: processors that somebody else
-    used, on average. slower: see `cpu_time_ratio`.
-    errors: predicted over measured, less one.
+    Attributes:
+        title: The fleet in a few words.
+        result: Of the surge driver.
+        prediction: Of the planner; None if it cannot predict the fleet.
+        errors: Predicted over measured, less one, by name of the figure.
+        initialisations: Of environments or pods.
+        cold_starts: Environments that a turn had to wait for.
+        model_opened: Connections to the model opened.
+        model_peak: Most of them at once.
+        store_opened: Connections to the store opened.
+        store_peak: Most of them at once.
+        cpu_seconds: Processor time of the fleet.
+        infrastructure_cpu_seconds: Of the balancer or the local Lambda.
+        store_cpu_seconds: Of the store, if it is a process of this machine.
+        memory_before: Of the fleet before the crowd, in bytes.
+        memory_peak: At most, in bytes.
+        other_processors: Processors used by unrelated processes, on average.
+        cpu_time_ratio: See the function of the same name.
+        samples: Of the fleet, in order of time.
+        notes: Limitations, for the reader.
     """
 
     title: str
@@ -68,25 +83,25 @@ class FleetResult(Struct, frozen=True, kw_only=True):
     store_opened: int
     store_peak: int
     cpu_seconds: float
-    around_cpu_seconds: float
+    infrastructure_cpu_seconds: float
     store_cpu_seconds: float
     memory_before: int
     memory_peak: int
-    others: float
-    slower: float | None
-    looks: list[FleetSample]
+    other_processors: float
+    cpu_time_ratio: float | None
+    samples: list[FleetSample]
     notes: list[str]
 
 
 class Run(Struct, frozen=True, kw_only=True):
-    """One crowd at every fleet."""
+    """One crowd on every fleet."""
 
     title: str
     fleets: list[FleetResult]
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
-    """Everything that was measured. bound: where the crowd was to be as large as possible."""
+    """Everything that was measured. bound: of the largest crowd, if that was measured."""
 
     machine: str
     date: str
@@ -99,12 +114,14 @@ class Comparison(Struct, frozen=True, kw_only=True):
 def largest_crowd(
     calibration: Calibration, machine: Machine, *, files: int, most: int = 1_000
 ) -> Bound:
-    """The largest crowd at once that the machine holds as one environment each.
+    """The largest crowd that the machine can serve with an environment for each turn.
 
-    By memory: three fifths of what is to be had. By processor: all are started within a quarter of
-    a minute; of many more each gets so little that turns fail which have seconds for a call.
-    By files: what one process may have open, with its pipes and sockets to each environment.
-    `most`: concurrency of an account.
+    Args:
+        calibration: Of this machine.
+        machine: This machine; three fifths of the available memory are used. All environments must
+            start within 15 s, as with less processor time calls run into their timeouts.
+        files: Open files that a process may have.
+        most: Concurrency of an account.
     """
     lab = calibration.lab
     limits = {
@@ -116,7 +133,7 @@ def largest_crowd(
         "the concurrency of an account": most,
     }
     why = min(limits, key=lambda name: limits[name])
-    memory = f"{machine.memory_bytes / 2**30:.1f} GB to be had"
+    memory = f"{machine.memory_bytes / 2**30:.1f} GB available"
     return Bound(
         turns=max(1, limits[why]),
         why=(
@@ -139,10 +156,19 @@ async def compare(
     report: Callable[[str], None],
     progress: Callable[[Progress], None],
 ) -> list[Run]:
-    """Every crowd at every fleet, one after the other, each on a fleet that has just been started.
+    """Run every crowd on every fleet, each time on a fleet that was just started.
+
+    Args:
+        calibration: Of this machine.
+        specs: The fleets.
+        crowds: The crowds.
+        source: The configuration to serve.
+        report: Called with lines about progress.
+        progress: Called with the progress of each run.
 
     Raises:
-        ConfigError, SeawallError: a fleet did not start.
+        ConfigError: A fleet cannot be started.
+        SeawallError: A fleet did not start.
     """
     runs = []
     for crowd in crowds:
@@ -166,16 +192,16 @@ async def _measure(
     progress: Callable[[Progress], None],
 ) -> FleetResult:
     async with run_fleet(spec, source, name="compare", report=report) as fleet:
-        if spec.kind == "pods":  # a pod is warm when it takes turns in earnest
+        if spec.kind == "pods":  # production pods are warm
             warm = await drive_in_subprocess(
                 crowd_scenario(fleet, Open([Crowd(shapes=[Instant(_WARM)])]))
             )
             if warm.completed < _WARM:
-                raise SeawallError(f"the pods do not answer rightly: {warm.errors}")
+                raise SeawallError(f"the pods do not answer correctly: {warm.errors}")
         scenario = crowd_scenario(fleet, crowd, patience=300.0)
         async with watch_fleet(fleet) as watch:
             result = await drive_in_subprocess(scenario, progress)
-        # Not watched: on Lambda, reading starts environments as well.
+        # Not observed: on Lambda, reading starts environments as well.
         reading = structs.replace(scenario, read_back=_READ_BACK)
         durability = await read_back(reading, result.outcomes)
         result = structs.replace(result, durability=durability)
@@ -187,23 +213,23 @@ async def _measure(
         )
     prediction = None
     if unknown := unpredicted_options(spec):
-        notes.append(f"{spec.title}: {unknown[0]} is not foretold")
+        notes.append(f"{spec.title}: {unknown[0]} is not predicted")
     else:
         prediction = await asyncio.to_thread(predict, calibration, spec, crowd)
         notes += _mismatches(calibration, spec, source)
-    slower = cpu_time_ratio(calibration, spec, crowd, watch.cpu_seconds / result.turns * 1e3)
-    return _measured(spec, result, watch, prediction, notes=notes, slower=slower)
+    ratio = cpu_time_ratio(calibration, spec, crowd, watch.cpu_seconds / result.turns * 1e3)
+    return _measured(spec, result, watch, prediction, notes=notes, ratio=ratio)
 
 
 def _mismatches(calibration: Calibration, spec: FleetSpec, source: Path) -> list[str]:
-    """Where something else was calibrated than is measured now; not of files that do not say."""
+    """Differences between the calibration and the fleet, as far as the calibration names them."""
     lab = calibration.lab
     pairs = [
         ("store", lab.store, spec.store_kind),
         ("configuration", lab.configuration, configuration_of(source)),
     ]
     return [
-        f"{spec.title}: foretold from a calibration with another {what}: {then}, here {now}"
+        f"{spec.title}: predicted from a calibration with another {what}: {then}, here {now}"
         for what, then, now in pairs
         if then and then != now
     ]
@@ -216,16 +242,16 @@ def _measured(
     prediction: Prediction | None,
     *,
     notes: list[str],
-    slower: float | None,
+    ratio: float | None,
 ) -> FleetResult:
-    others = watch.others
+    others = watch.other_processors
     if others > NOTABLE_OTHER_LOAD:
-        notes = [*notes, f"{spec.title}: {others:.1f} processors were used by others meanwhile"]
+        notes = [*notes, f"{spec.title}: {others:.1f} processors were used by other processes"]
     if spec.kind == "pods":
         cold = 0
     elif spec.idle > result.seconds:
         cold = watch.added
-    else:  # some were reclaimed meanwhile: only initialisations tell how many there were
+    else:  # some may have been reclaimed
         cold = watch.initialisations
     return FleetResult(
         title=spec.title,
@@ -239,13 +265,13 @@ def _measured(
         store_opened=watch.store_opened,
         store_peak=watch.store_peak,
         cpu_seconds=round(watch.cpu_seconds, 2),
-        around_cpu_seconds=round(watch.around_cpu_seconds, 2),
+        infrastructure_cpu_seconds=round(watch.infrastructure_cpu_seconds, 2),
         store_cpu_seconds=round(watch.store_cpu_seconds, 2),
-        memory_before=watch.looks[0].memory_bytes,
+        memory_before=watch.samples[0].memory_bytes,
         memory_peak=watch.peak_bytes,
-        others=round(others, 2),
-        slower=slower,
-        looks=watch.looks,
+        other_processors=round(others, 2),
+        cpu_time_ratio=ratio,
+        samples=watch.samples,
         notes=notes,
     )
 
@@ -253,10 +279,16 @@ def _measured(
 def cpu_time_ratio(
     calibration: Calibration, spec: FleetSpec, crowd: Open, cpu_ms: float
 ) -> float | None:
-    """By what factor a turn took more processor time than when it was calibrated.
+    """Processor time of a turn relative to the calibration; shows how fast a shared machine was.
 
-    cpu_ms: of a turn, in this crowd. The work is the same, so that it tells how quick a shared
-    machine was this time. None of crowds that are not all at once: those are not calibrated.
+    Args:
+        calibration: Of this machine.
+        spec: The fleet.
+        crowd: The crowd.
+        cpu_ms: Processor time of a turn in this crowd, in milliseconds.
+
+    Returns:
+        The ratio; None for crowds that do not arrive at once, which are not calibrated.
     """
     shapes = [shape for each in crowd.crowds for shape in each.shapes]
     if len(shapes) != 1 or not isinstance(shapes[0], Instant):
@@ -269,7 +301,7 @@ def cpu_time_ratio(
 
 
 def crowd_title(crowd: Open) -> str:
-    """A crowd in a few words."""
+    """The crowd in a few words."""
     parts = []
     for shape in (each for crowd in crowd.crowds for each in crowd.shapes):
         match shape:

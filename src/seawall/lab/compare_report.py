@@ -1,11 +1,11 @@
-"""A comparison for a terminal, and as a page."""
+"""Reports of a comparison: terminal table and HTML page."""
 
 from collections.abc import Sequence
 from html import escape
 
-from seawall.lab.charts import Series, chart, page, table
 from seawall.lab.compare import Comparison, FleetResult, Run
 from seawall.lab.surge.report import by_arrival, in_flight, per_second
+from seawall.plan.output.charts import Series, chart, page, table
 
 __all__ = ["compare_html", "compare_table"]
 
@@ -13,13 +13,13 @@ _DOTS = 2_500
 _COLUMN = 22  # characters, at least
 _MEBIBYTE = 2**20
 _PREDICTED_NOTE = (
-    "<p>Foretold is what <code>seawall.plan</code> simulates for this fleet and this crowd from "
-    "the calibration alone. Driver, model, balancer and fleet share one machine.</p>"
+    "<p>Predicted: simulated by <code>seawall.plan</code> for this fleet and this crowd from the "
+    "calibration alone. Driver, model, balancer and fleet share one machine.</p>"
 )
 
 
 def compare_table(comparison: Comparison) -> str:
-    """For a terminal."""
+    """A table for a terminal."""
     lines = [comparison.machine]
     if comparison.bound is not None:
         lines.append(f"the crowd: {comparison.bound.why}")
@@ -44,7 +44,7 @@ def compare_table(comparison: Comparison) -> str:
 
 
 def compare_html(comparison: Comparison) -> str:
-    """A page that needs nothing else."""
+    """A self-contained HTML page."""
     parts = []
     for run in comparison.runs:
         parts += _section(run)
@@ -52,24 +52,21 @@ def compare_html(comparison: Comparison) -> str:
     parts += [
         "<h2>Calibration</h2>",
         table(
-            ["measured by itself", ""],
+            ["figure", "value"],
             [
                 [
                     "start, added to the first text, seconds",
                     _list(comparison.calibration.start_seconds),
                 ],
-                *(
-                    [f"of it {name}, seconds", f"{value:.3f}"]
-                    for name, value in lab.start_parts.items()
-                ),
-                ["processor time of a start, seconds", f"{lab.start_cpu_seconds:.2f}"],
-                ["processor time of a turn, ms", f"{comparison.calibration.cpu_ms:.2f}"],
-                ["memory of an environment alone, MB", f"{comparison.calibration.memory_mb:.1f}"],
+                *([f"start: {name}, seconds", value] for name, value in lab.start_parts.items()),
+                ["processor time of a start, seconds", lab.start_cpu_seconds],
+                ["processor time of a turn, ms", comparison.calibration.cpu_ms],
+                ["memory of an environment alone, MB", comparison.calibration.memory_mb],
                 [
                     "memory of a turn in flight, KB",
-                    f"{comparison.calibration.memory_kb_in_flight:.1f}",
+                    comparison.calibration.memory_kb_in_flight,
                 ],
-                ["opening a connection, ms", f"{lab.connect_ms:.2f}"],
+                ["opening a connection, ms", lab.connect_ms],
             ],
         ),
         _PREDICTED_NOTE,
@@ -94,10 +91,12 @@ def _section(run: Run) -> list[str]:
             for why in each.result.driver.saturated
         ]
         parts += [f'<p class="warning">{escape(note)}</p>' for note in each.notes]
-    head = ["", *(each.title for each in fleets)]
+    head = ["measurement", *(each.title for each in fleets)]
     parts.append(table(head, [[name, *cells] for name, cells in _rows(fleets)]))
     parts.append(
-        table(["planner", *head[1:]], [[name, *cells] for name, cells in _predicted_rows(fleets)])
+        table(
+            ["prediction", *head[1:]], [[name, *cells] for name, cells in _predicted_rows(fleets)]
+        )
     )
     parts += [
         _dots("Time to first text", fleets, "first_text"),
@@ -143,26 +142,29 @@ def _rows(fleets: Sequence[FleetResult]) -> list[tuple[str, list[str]]]:
         row("turns", "{r.turns:,}"),
         row("completed", "{r.completed:,}"),
         row("refused / failed", "{r.refused:,} / {r.failed:,}"),
-        row("looked up / durable", "{d.looked_up:,} / {d.found:,}"),
+        row("read back / durable", "{d.looked_up:,} / {d.found:,}"),
         times("first text, s (p50/p95/p99)", "first_text"),
-        times("of it added", "added_first_text"),
+        times("first text, added, s (p50/p95/p99)", "added_first_text"),
         times("whole turn, s (p50/p95/p99)", "total"),
         row("initialisations", "{m.initialisations:,}"),
         row("cold starts", "{m.cold_starts:,}"),
         row("connections opened to the model", "{m.model_opened:,}"),
         row("connections opened to the store", "{m.store_opened:,}"),
         (
-            "processor time a turn, ms",
+            "processor time per turn, ms",
             [f"{each.cpu_seconds / max(1, each.result.turns) * 1e3:.1f}" for each in fleets],
         ),
         (
-            "of balancer or local Lambda, ms",
-            [f"{each.around_cpu_seconds / max(1, each.result.turns) * 1e3:.1f}" for each in fleets],
+            "of balancer or local Lambda, ms per turn",
+            [
+                f"{each.infrastructure_cpu_seconds / max(1, each.result.turns) * 1e3:.1f}"
+                for each in fleets
+            ],
         ),
         *(
             [
                 (
-                    "of the store, ms",
+                    "of the store, ms per turn",
                     [
                         f"{each.store_cpu_seconds / max(1, each.result.turns) * 1e3:.1f}"
                         for each in fleets
@@ -173,16 +175,19 @@ def _rows(fleets: Sequence[FleetResult]) -> list[tuple[str, list[str]]]:
             else []
         ),
         (
-            "memory before / at most, MB",
+            "memory before / peak, MB",
             [
                 f"{each.memory_before / _MEBIBYTE:,.0f} / {each.memory_peak / _MEBIBYTE:,.0f}"
                 for each in fleets
             ],
         ),
-        ("processors used by others", [f"{each.others:.2f}" for each in fleets]),
+        ("processors used by other processes", [f"{each.other_processors:.2f}" for each in fleets]),
         (
-            "processor time, calibrated = 1",
-            ["-" if each.slower is None else f"{each.slower:.2f}" for each in fleets],
+            "processor time, calibration = 1",
+            [
+                "-" if each.cpu_time_ratio is None else f"{each.cpu_time_ratio:.2f}"
+                for each in fleets
+            ],
         ),
         ("driver, of a processor", [f"{each.result.driver.cpu_share:.0%}" for each in fleets]),
     ]
@@ -202,10 +207,10 @@ def _predicted_rows(fleets: Sequence[FleetResult]) -> list[tuple[str, list[str]]
 
     return [
         *(
-            (f"foretold first text {key}, s", [first_text(each, key) for each in fleets])
+            (f"predicted first text {key}, s", [first_text(each, key) for each in fleets])
             for key in ("p50", "p95", "p99")
         ),
-        ("foretold cold starts", [cold_starts(each) for each in fleets]),
+        ("predicted cold starts", [cold_starts(each) for each in fleets]),
     ]
 
 
@@ -222,13 +227,13 @@ def _dots(title: str, fleets: Sequence[FleetResult], name: str) -> str:
     for each in fleets:
         served = [o for o in each.result.outcomes if not o.error]
         drawn = served[:: max(1, len(served) // _DOTS)]
-        axis, places = by_arrival(drawn)
-        found.append(Series(each.title, places, [getattr(o, name) or 0.0 for o in drawn], "dots"))
+        axis, arrived = by_arrival(drawn)
+        found.append(Series(each.title, arrived, [getattr(o, name) or 0.0 for o in drawn], "dots"))
     return chart(title, found, x=axis, y="seconds")
 
 
 def _shares(fleets: Sequence[FleetResult]) -> list[Series]:
-    """The distribution of what was measured."""
+    """The measured distribution of time to first text."""
     found = []
     for each in fleets:
         times = sorted(o.first_text or 0.0 for o in each.result.outcomes if not o.error)
@@ -245,8 +250,8 @@ def _sample_series(fleets: Sequence[FleetResult], name: str, scale: float = 1.0)
     return [
         Series(
             each.title,
-            [look.at for look in each.looks],
-            [getattr(look, name) * scale for look in each.looks],
+            [sample.at for sample in each.samples],
+            [getattr(sample, name) * scale for sample in each.samples],
         )
         for each in fleets
     ]

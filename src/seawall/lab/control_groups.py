@@ -1,4 +1,4 @@
-"""Processors by share: control groups of the kernel, where we are allowed to make some."""
+"""Limits processors by control groups of the kernel, where that is permitted."""
 
 import os
 from collections.abc import Callable
@@ -13,31 +13,39 @@ _PERIOD = 100_000  # microseconds, the kernel's default
 
 
 class ControlGroupsUnavailable(SeawallError):
-    """The kernel does not let us limit processors here; the message says why."""
+    """Processors cannot be limited here; the message is the reason."""
 
 
 class ControlGroups:
     """Control groups, each with a limit of processors.
 
     Both versions of the interface: docs.kernel.org/admin-guide/cgroup-v2.html (cpu.max) and
-    docs.kernel.org/scheduler/sched-bwc.html (cpu.cfs_quota_us). In version 1 they are below our
-    own. In version 2 a group that has processes hands no controller on to groups below it ("no
-    internal process constraint"), so that they are below the nearest one above us that hands on
-    cpu; whoever moves there must be allowed to change who is in that one ("delegation
-    containment"). root, own: of the file systems; they are given by tests.
+    docs.kernel.org/scheduler/sched-bwc.html (cpu.cfs_quota_us). In version 1 groups are created
+    below our own. In version 2 a group with processes delegates no controller ("no internal process
+    constraint"), so groups are created below the nearest ancestor that delegates cpu; moving a
+    process there requires write access to that ancestor ("delegation containment").
     """
 
     def __init__(
         self, root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
     ) -> None:
+        """Find where groups can be created.
+
+        Args:
+            root: Mount point of control groups.
+            own: File that names the groups of this process.
+
+        Raises:
+            ControlGroupsUnavailable: There is no group in which processors can be limited.
+        """
         self._made: list[Path] = []
         self._first, self._base = _base(root, own)
 
     def make(self, name: str, processors: float) -> Path:
-        """A new group that may use so many processors; a process joins it by `parent_death_signal`.
+        """Create a group with a limit of processors; see `parent_death_signal` for joining it.
 
         Raises:
-            ControlGroupsUnavailable: that is not permitted.
+            ControlGroupsUnavailable: That is not permitted.
         """
         folder = self._base / name
         quota = max(1_000, int(processors * _PERIOD))
@@ -49,7 +57,9 @@ class ControlGroups:
                 (folder / "cpu.cfs_quota_us").write_text(str(quota))
             else:
                 (folder / "cpu.max").write_text(f"{quota} {_PERIOD}")
-                os.close(os.open(self._base / "cgroup.procs", os.O_WRONLY))  # may we move there?
+                os.close(
+                    os.open(self._base / "cgroup.procs", os.O_WRONLY)
+                )  # may processes be moved?
         except OSError as error:
             if folder in self._made:
                 self.remove(folder)
@@ -60,21 +70,21 @@ class ControlGroups:
         return folder
 
     def remove(self, folder: Path) -> None:
-        """Take a group away whose processes have ended."""
+        """Remove a group whose processes have ended."""
         with suppress(OSError):
             folder.rmdir()
         with suppress(ValueError):
             self._made.remove(folder)
 
     def close(self, wait: Callable[[], None] = lambda: None) -> None:
-        """Take all of them away."""
+        """Remove all groups."""
         for folder in list(self._made):
             wait()
             self.remove(folder)
 
 
 def _base(root: Path, own: Path) -> tuple[bool, Path]:
-    """Whether it is version 1, and the folder in which groups can be made."""
+    """Whether it is version 1, and the folder in which groups can be created."""
     try:
         lines = own.read_text().splitlines()
     except OSError as error:
@@ -103,7 +113,7 @@ def _base(root: Path, own: Path) -> tuple[bool, Path]:
 
 
 def _delegating(root: Path, folder: Path) -> Path:
-    """The nearest group from there upwards that hands the controller cpu on to those below it."""
+    """The nearest group from a folder upwards that delegates the controller cpu."""
     for each in (folder, *folder.parents):
         with suppress(OSError):
             if "cpu" in (each / "cgroup.subtree_control").read_text().split():
@@ -111,11 +121,11 @@ def _delegating(root: Path, folder: Path) -> Path:
         if each == root:
             break
     raise ControlGroupsUnavailable(
-        f"processors cannot be limited: no control group from {folder} upwards hands on cpu"
+        f"processors cannot be limited: no control group from {folder} upwards delegates cpu"
     )
 
 
 def _existing(root: Path, path: str) -> Path:
-    """The group, or the root where the path is that of another namespace."""
+    """The group; the root if the path is of another namespace."""
     folder = root / path.lstrip("/")
     return folder if folder.is_dir() else root

@@ -1,4 +1,4 @@
-"""The demo: a conversation to read, then a surge to measure, on real processes."""
+"""The demo: a conversation, then a surge, on real processes."""
 
 import asyncio
 import base64
@@ -19,8 +19,8 @@ from seawall.errors import SeawallError
 from seawall.identity.settings import JwtSettings
 from seawall.lab.processes import Service, run_service
 from seawall.lab.surge.outcome import Progress, SurgeResult
+from seawall.lab.surge.process import ProcessUsage, drive_watched
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Scenario, Simulated
-from seawall.lab.watched import ProcessUsage, drive_watched
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.transport.sse import SseParser
 
@@ -40,12 +40,23 @@ _TURN_SECONDS = 60.0
 
 
 class DemoResult(Struct, frozen=True, kw_only=True):
-    """The figures of the surge; `first_text`, `total` and `added_first_text` in milliseconds.
+    """The figures of the surge; percentiles in milliseconds.
 
-    durable: completed turns that were found in the session database afterwards.
-    server_cpu_ms_a_turn: of all server processes. server_kb_a_turn: growth of their memory at
-    its peak, by turns in flight at theirs; a process keeps what it once had, so that the two
-    peaks need not be at the same moment.
+    Attributes:
+        turns: Turns sent.
+        completed: With the expected answer.
+        failed: All others.
+        durable: Completed turns in the session database.
+        errors: Number of turns by error.
+        first_text: From due to the first text.
+        total: From due to the end.
+        model_first_text: The model's own part of `first_text`.
+        model_total: The model's own part of `total`.
+        added_first_text: Added to the first text by the server.
+        server_cpu_ms_a_turn: Of all server processes.
+        server_kb_a_turn: Peak growth of their memory over peak turns in flight.
+        driver_cpu_share: Of one processor.
+        seconds: Length of the surge.
     """
 
     turns: int
@@ -65,7 +76,16 @@ class DemoResult(Struct, frozen=True, kw_only=True):
 
 
 class Demo(Struct, frozen=True, kw_only=True):
-    """What to show. example: folder of the store example. tell: called with lines of text."""
+    """What to show.
+
+    Attributes:
+        example: Folder of the store example.
+        turns: Size of the surge.
+        seed: Of the simulated model.
+        write_line: Called with lines of text.
+        write: Called with pieces of text.
+        progress: Called with the progress of the surge.
+    """
 
     example: Path
     turns: int
@@ -76,13 +96,13 @@ class Demo(Struct, frozen=True, kw_only=True):
 
 
 async def run_demo(demo: Demo) -> DemoResult:
-    """Start the simulated model and the server, show the conversation, drive the surge.
+    """Start the simulated model and the server, show the conversation, run the surge.
 
     Raises:
-        SeawallError: something did not start.
+        SeawallError: Something did not start, or a turn failed.
     """
     conversation = demo.example / "conversation.json"
-    said = _user_messages(conversation)
+    questions = _user_messages(conversation)
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-demo-")))
         issuer = DemoIssuer(folder / "jwks.json")
@@ -99,8 +119,8 @@ async def run_demo(demo: Demo) -> DemoResult:
             )
         )
         demo.write_line(f"simulated model at {model.url}, server at {server.url}\n")
-        await _show_conversation(demo, server, issuer, said)
-        demo.write_line(f"{demo.turns} customers are getting their tokens ...")
+        await _show_conversation(demo, server, issuer, questions)
+        demo.write_line(f"{demo.turns} tokens are being signed ...")
         tokens = await asyncio.to_thread(
             lambda: [issuer.token(f"customer-{index}") for index in range(demo.turns)]
         )
@@ -110,14 +130,14 @@ async def run_demo(demo: Demo) -> DemoResult:
             simulated=Simulated(demo.seed),
             patience=75.0,
         )
-        demo.write_line(f"... and all {demo.turns} ask at once.\n")
+        demo.write_line(f"{demo.turns} turns are sent at once.\n")
         result, use = await drive_watched(scenario, [server.pid], demo.progress)
         durable = _count_durable(folder / "sessions.db", result)
     return _result(result, use, durable)
 
 
 class DemoIssuer:
-    """An identity provider of the demo's own."""
+    """An identity provider for the demo, fleets and benchmarks."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -134,11 +154,11 @@ class DemoIssuer:
 
     @property
     def trusted(self) -> JwtSettings:
-        """By which its tokens are known."""
+        """Settings that accept its tokens."""
         return JwtSettings(issuer=_ISSUER, audience=_AUDIENCE, jwks_file=str(self._path))
 
     def token(self, subject: str, tenant: str = "demo", *, seconds: int = 3_600) -> str:
-        """A token for a customer, good for an hour where nothing else is said."""
+        """Sign a token; valid for an hour by default."""
         now = int(time.time())
         claims = {
             "iss": _ISSUER,
@@ -155,12 +175,12 @@ class DemoIssuer:
 
 
 def _encoded(part: bytes) -> str:
-    """A part of a token, or a number of a key."""
+    """Base64url without padding, as in tokens and keys."""
     return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
 
 
 def server_environment(folder: Path, model: Service) -> dict[str, str]:
-    """Settings of the store's server: that model, data in `folder`, tokens of a DemoIssuer."""
+    """Settings of a server of the store example: its model, data in `folder`, a DemoIssuer."""
     return {
         "SEAWALL_MODELS__DEFAULT__BASE_URL": model.url,
         "SEAWALL_SESSIONS__PATH": str(folder / "sessions.db"),
@@ -181,15 +201,15 @@ def _user_messages(path: Path) -> list[str]:
 
 
 async def _show_conversation(
-    demo: Demo, server: Service, issuer: DemoIssuer, said: list[str]
+    demo: Demo, server: Service, issuer: DemoIssuer, questions: list[str]
 ) -> None:
-    """One customer, several turns, readable."""
+    """Print the turns of one conversation."""
     client = HttpClient()
     token = issuer.token("visitor")
     session: str | None = None
     try:
-        for text in said:
-            demo.write_line(f"Customer:  {text}")
+        for text in questions:
+            demo.write_line(f"User:      {text}")
             async for event in stream_turn(client, server, token, text, session):
                 session = str(event.get("session", session))
                 show_event(demo.write_line, demo.write, event)
@@ -200,7 +220,7 @@ async def _show_conversation(
 async def stream_turn(
     client: HttpClient, server: Service, token: str, text: str, session: str | None
 ) -> AsyncGenerator[dict[str, object], None]:
-    """The events of a turn; an empty token asks anonymously."""
+    """The events of a turn; anonymous with an empty token."""
     body = msgspec.json.encode({"text": text, "session": session})
     headers = [
         (b"content-type", b"application/json"),
@@ -217,8 +237,8 @@ async def stream_turn(
         deadline=asyncio.get_running_loop().time() + _TURN_SECONDS,
     ) as response:
         if response.status != 200:
-            said = await response.read(limit=4_096)
-            raise SeawallError(f"the server answered {response.status}: {said!r}")
+            body = await response.read(limit=4_096)
+            raise SeawallError(f"the server answered {response.status}: {body!r}")
         while received := await response.read_some():
             for event in parser.feed(received):
                 yield msgspec.json.decode(event.data, type=dict[str, object])
@@ -227,10 +247,10 @@ async def stream_turn(
 def show_event(
     write_line: Callable[[str], None], write: Callable[[str], None], event: dict[str, object]
 ) -> None:
-    """Write an event as a reader wants it.
+    """Print an event.
 
     Raises:
-        SeawallError: it says that the turn failed.
+        SeawallError: The turn failed.
     """
     kind = event["type"]
     if kind == "intent.detected":
@@ -253,12 +273,12 @@ def show_event(
 
 
 def _count_durable(path: Path, result: SurgeResult) -> int:
-    """How many of the completed turns stand in the database, each under its own session."""
+    """The number of completed turns in the database, each in its session."""
     with closing(sqlite3.connect(path)) as database:
         rows = database.execute("SELECT session, payload->>'id' FROM turns")
         stored = {(str(session), str(turn)) for session, turn in rows}
-    told = [(outcome.session, outcome.turn) for outcome in result.outcomes if not outcome.error]
-    return sum(each in stored for each in told)
+    seen = [(outcome.session, outcome.turn) for outcome in result.outcomes if not outcome.error]
+    return sum(each in stored for each in seen)
 
 
 def _result(result: SurgeResult, use: ProcessUsage, durable: int) -> DemoResult:

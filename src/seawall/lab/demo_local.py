@@ -1,8 +1,4 @@
-"""The demo with a real small model: a conversation, then as many customers as two processors bear.
-
-Everything is the real thing, so what it shows is the stream, the bound on generations and the
-commits; the model itself knows little.
-"""
+"""The demo with a small local model: a conversation, then a few concurrent users."""
 
 import asyncio
 import tempfile
@@ -44,7 +40,7 @@ completion_tokens = 48
 
 
 class LocalDemoResult(Struct, frozen=True, kw_only=True):
-    """What the crowd felt, in seconds; tokens_a_second: written, of all together."""
+    """Times in seconds; tokens_a_second: generated for all users together."""
 
     turns: int
     completed: int
@@ -56,28 +52,33 @@ class LocalDemoResult(Struct, frozen=True, kw_only=True):
 async def run_local_demo(
     turns: int, *, write_line: Callable[[str], None], write: Callable[[str], None]
 ) -> LocalDemoResult:
-    """Start a server with the model in it, show a conversation, let a few ask at once.
+    """Start a server with a local model, show a conversation, send a few turns at once.
+
+    Args:
+        turns: Turns sent at once.
+        write_line: Called with lines of text.
+        write: Called with pieces of text.
 
     Raises:
-        SeawallError: something did not start, or a turn failed.
+        SeawallError: Something did not start, or a turn failed.
     """
     client = HttpClient()
     with tempfile.TemporaryDirectory(prefix="seawall-demo-") as folder:
         path = Path(folder) / "seawall.toml"
         path.write_text(_CONFIGURATION.format(database=Path(folder) / "sessions.db"))
-        write_line("the model is being loaded ...")
+        write_line("loading the model ...")
         try:
             async with run_service(
                 *("serve", str(path), "--port", "0", "--json"), seconds=_LOAD_SECONDS
             ) as server:
-                write_line(f"server with a model in it at {server.url}\n")
+                write_line(f"server with a local model at {server.url}\n")
                 session: str | None = None
                 for text in _MESSAGES:
-                    write_line(f"Customer:  {text}")
+                    write_line(f"User:      {text}")
                     async for event in stream_turn(client, server, "", text, session):
                         session = str(event.get("session", session))
                         show_event(write_line, write, event)
-                write_line(f"{turns} customers ask at once; two are served at a time.")
+                write_line(f"{turns} turns are sent at once; two generate at a time.")
                 return await _crowd(client, server, turns)
         finally:
             await client.close()

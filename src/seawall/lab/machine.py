@@ -1,4 +1,4 @@
-"""The machine that something was measured on, and how much of it there is to have."""
+"""The current machine: name, processors, available memory, processor time."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ __all__ = ["Machine", "busy_seconds", "this_machine"]
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """processors: that we may use. memory_bytes: to be had now, by the tightest limit."""
+    """A machine. processors: that may be used. memory_bytes: available, by the tightest limit."""
 
     name: str
     processors: int
@@ -18,7 +18,7 @@ class Machine(Struct, frozen=True, kw_only=True):
 
 
 def this_machine() -> Machine:
-    """As Linux tells it."""
+    """The current machine, from /proc."""
     processors = len(os.sched_getaffinity(0))
     model = _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
     system = f"{platform.system()} {platform.release().partition('-')[0]}"
@@ -27,10 +27,9 @@ def this_machine() -> Machine:
 
 
 def busy_seconds() -> float:
-    """Processor time that all processes of the machine have used since it started.
+    """Processor time used by all processes since the machine started.
 
-    The first line of /proc/stat, less idle, waiting for disks, and what other machines took
-    (docs.kernel.org/filesystems/proc.html).
+    From /proc/stat, without idle, iowait and steal (docs.kernel.org/filesystems/proc.html).
     """
     try:
         fields = [int(each) for each in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
@@ -41,7 +40,7 @@ def busy_seconds() -> float:
 
 
 def _available() -> int:
-    """What the kernel says can be had without swapping, and what our control group leaves."""
+    """Memory available without swapping, within the limit of the control group."""
     found = [int((_field("/proc/meminfo", "MemAvailable") or "0 kB").split()[0]) * 1_024]
     for limit, used in (
         ("memory.max", "memory.current"),
@@ -51,7 +50,7 @@ def _available() -> int:
         try:
             allowed = int((root / limit).read_text())
             found.append(max(0, allowed - int((root / used).read_text())))
-        except (OSError, ValueError):  # there is none, or it says "max"
+        except (OSError, ValueError):  # no such file, or "max"
             continue
     return min(found)
 

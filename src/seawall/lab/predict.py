@@ -1,12 +1,10 @@
-"""What the planner says about a fleet of the lab and its crowd, from a calibration alone.
+"""Predicts a fleet of the lab under a crowd with the planner, from a calibration alone.
 
-The lab's machine is not the cloud: driver, model, balancer and fleet share its processors. Two
-things of the calibration stand for that. The time that one turn more adds to the first text of a
-crowd at once is the processor time of a turn before its first text, on pods of one processor each:
-whoever else needed the processors for it is in there. And environments that start at once share the
-processors evenly: each takes as much longer as it gets less of them, by a straight line through the
-calibrated bursts. What the simulated model takes for the questions of this crowd is known
-beforehand, as its times are set.
+Driver, model, balancer and fleet share the processors of the lab's machine. Two figures of the
+calibration account for that. The time that each further turn of a crowd adds to the first text is
+taken as the processor time of a turn before its first text, on pods of one processor each.
+Environments that start at once share the processors evenly: the start time follows a straight line
+through the calibrated bursts. The simulated model's times for the questions are known in advance.
 """
 
 from collections import deque
@@ -19,13 +17,22 @@ from seawall.lab.calibration import Calibration
 from seawall.lab.fleet.spec import FleetSpec
 from seawall.lab.sim_model.reply import ReplyPlan, SimTimes
 from seawall.lab.statistics import Percentiles
-from seawall.lab.surge.arrivals import arrivals
 from seawall.lab.surge.outcome import SurgeResult
-from seawall.lab.surge.scenario import Open, Scenario, Simulated
-from seawall.plan import Arrivals, Eks, Lambda, Service, Stage, Workload, simulate
-from seawall.plan.inputs.distributions import Distribution, constant, empirical
-from seawall.plan.inputs.platforms import Platform
-from seawall.plan.inputs.workload import Clients
+from seawall.lab.surge.scenario import Open, Scenario, Simulated, arrivals
+from seawall.plan import (
+    Arrivals,
+    Clients,
+    Distribution,
+    Eks,
+    Lambda,
+    Platform,
+    Service,
+    Stage,
+    Workload,
+    constant,
+    empirical,
+    simulate,
+)
 
 __all__ = [
     "Prediction",
@@ -42,7 +49,7 @@ _MOST_RUNS = 25
 
 
 class Prediction(Struct, frozen=True, kw_only=True):
-    """As the planner has it: first_text and total in milliseconds; cold starts, connections."""
+    """The planner's prediction; first_text and total in milliseconds."""
 
     first_text: Percentiles
     total: Percentiles
@@ -51,7 +58,7 @@ class Prediction(Struct, frozen=True, kw_only=True):
 
 
 def unpredicted_options(spec: FleetSpec) -> list[str]:
-    """What of a fleet `predict` knows nothing of: it would foretell one without that."""
+    """The options of a fleet that `predict` does not model."""
     there = {
         "cpu": spec.cpu > 0,
         "in-flight": spec.in_flight > 1,
@@ -62,9 +69,13 @@ def unpredicted_options(spec: FleetSpec) -> list[str]:
 
 
 def predict(calibration: Calibration, spec: FleetSpec, load: Open, seed: int = 0) -> Prediction:
-    """Simulate that crowd on that fleet: the mean of several runs.
+    """Simulate a crowd on a fleet; the mean of several runs.
 
-    Of what `unpredicted_options` tells nothing is taken into account.
+    Args:
+        calibration: Of this machine.
+        spec: The fleet; its `unpredicted_options` are ignored.
+        load: The crowd.
+        seed: Of the arrivals.
     """
     due = np.array([at for at, _ in arrivals(load.crowds, seed)])
     workload = Workload(
@@ -84,7 +95,7 @@ def predict(calibration: Calibration, spec: FleetSpec, load: Open, seed: int = 0
 
 
 def relative_errors(prediction: Prediction, result: SurgeResult, cold: int) -> dict[str, float]:
-    """By what share the prediction is off; nothing of what was measured as 0."""
+    """Predicted over measured, less one; without figures that were measured as 0."""
     pairs = {
         "first text p50": (prediction.first_text.p50, result.first_text.p50),
         "first text p95": (prediction.first_text.p95, result.first_text.p95),
@@ -99,7 +110,7 @@ def relative_errors(prediction: Prediction, result: SurgeResult, cold: int) -> d
 
 
 def _plans(load: Open, turns: int, times: SimTimes) -> list[ReplyPlan]:
-    """What the model will take for the questions of a crowd of the lab."""
+    """The simulated model's replies to the questions of a crowd."""
     model = Simulated(times=times)
     asked = Scenario(url="", load=load)
     return [model.plan(asked.question(number)) for number in range(turns)]
@@ -111,7 +122,7 @@ def _service(
     lab = calibration.lab
     if spec.kind == "pods":
         base, slope = fit_line([(each.turns, each.middle) for each in lab.pod_bursts])
-        # A pod of the fleet has a processor of its own there; so a turn is as much longer.
+        # In the simulation each pod has a processor of its own: scale the time of a turn.
         before = slope * 1e3 * spec.pods
         whole = max(before, calibration.cpu_ms)
         return _stages(plans, max(0.0, base), before, whole - before, constant(0.0))
@@ -125,7 +136,7 @@ def _stages(
     after_ms: float,
     start: Distribution,
 ) -> Service:
-    """Everything until the model is called, and the model's call, in which the text streams on."""
+    """Two stages: everything before the model call, and the model call with its stream."""
     whole = [each.duration + after_ms / 1e3 for each in plans]
     stages = (
         Stage("opening", constant(base + before_ms / 1e3), cpu_ms=before_ms),
@@ -141,11 +152,11 @@ def _platform(spec: FleetSpec) -> Platform:
             pods=spec.pods,
             cores=1.0,
             memory_mb=1e6,
-            concurrency=spec.places,
+            concurrency=spec.slots,
             balance="least" if spec.balance == "least" else "round-robin",
         )
     return Lambda(
-        memory_mb=1_769,  # what it takes is measured; nothing is to be stretched
+        memory_mb=1_769,  # a whole processor: times are measured, not scaled by memory
         provisioned=spec.provisioned,
         account_limit=max(spec.concurrency, spec.provisioned),
         sandbox=constant(0.0),
@@ -155,10 +166,10 @@ def _platform(spec: FleetSpec) -> Platform:
 
 
 def _start(calibration: Calibration, due: np.ndarray) -> Distribution:
-    """Starts of a crowd, as if each turn of it caused one.
+    """Start times of a crowd, as if each turn caused a start.
 
-    How long one takes by how it is stretched: straight lines through the bursts' first, median and
-    last. Between the three of each arrival it is taken as even.
+    Straight lines through the first, median and last of the calibrated bursts, over the factor by
+    which each start is stretched; the three are equally likely.
     """
     lab = calibration.lab
     shares = [max(1.0, each.turns / lab.processors) for each in lab.cold_bursts]
@@ -181,41 +192,44 @@ def _start(calibration: Calibration, due: np.ndarray) -> Distribution:
 
 
 def stretches(due: np.ndarray, seconds: float, processors: int) -> list[float]:
-    """How many times as long as alone each job takes where all share the processors evenly.
+    """Stretch factors of equal jobs under egalitarian processor sharing.
 
-    due: when they come, seconds, growing. Each needs `seconds` of one processor and uses one at
-    most. Of equal jobs the first to come is the first to be done, so that one clock serves for
-    all: it runs as fast as each of those that are there is served (egalitarian processor sharing,
-    Kleinrock, Queueing Systems, volume 2, section 4.4).
+    Equal jobs finish in order of arrival, so one virtual clock serves all: it advances at the rate
+    at which each present job is served. Source: Kleinrock, Queueing Systems, volume 2, section 4.4.
+
+    Args:
+        due: Arrival times in seconds, ascending.
+        seconds: Work of each job; a job uses at most one processor.
+        processors: Number of processors.
     """
     found: list[float] = []
-    there: deque[tuple[float, float]] = deque()  # when it came, and when it is done on that clock
+    present: deque[tuple[float, float]] = deque()  # arrival, and completion on the virtual clock
     clock = now = 0.0
 
     def until(moment: float) -> None:
         nonlocal clock, now
-        while there:
-            pace = min(1.0, processors / len(there))
-            done = now + (there[0][1] - clock) / pace
+        while present:
+            pace = min(1.0, processors / len(present))
+            done = now + (present[0][1] - clock) / pace
             if done > moment:
                 clock += (moment - now) * pace
                 break
-            came, clock = there.popleft()
+            arrived, clock = present.popleft()
             now = done
-            found.append((done - came) / seconds)
+            found.append((done - arrived) / seconds)
         now = moment
 
     for moment in due:
         until(float(moment))
-        there.append((float(moment), clock + seconds))
+        present.append((float(moment), clock + seconds))
     until(float("inf"))
     return found
 
 
 def fit_line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Where it begins, and how it grows: least squares of relative errors.
+    """Intercept and slope (at least 0) by least squares of relative errors.
 
-    Weighed by 1/value, so that a small crowd counts as much as a large one.
+    Weighted by 1/value, so that a small crowd counts as much as a large one.
     """
     xs, ys = np.array(points, dtype=float).T
     growth, base = np.polyfit(xs, ys, 1, w=1.0 / np.maximum(ys, 1e-6))

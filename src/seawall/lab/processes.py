@@ -1,13 +1,17 @@
-"""Child processes of an experiment: started, waited for, measured, and always ended."""
+"""Processes of the lab: event loop, file limit, child processes and their resources."""
 
 import asyncio
+import ctypes
+import gc
 import os
+import resource
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -16,27 +20,65 @@ from seawall.errors import SeawallError
 
 __all__ = [
     "ESTABLISHED",
+    "MARK",
+    "SERVER_NICENESS",
     "Consumption",
     "Service",
     "consumption",
     "descendants",
+    "kill_processes_with_mark",
     "listening_process",
     "open_files",
+    "parent_death_signal",
+    "processes_with_mark",
+    "raise_file_limit",
+    "run",
     "run_service",
     "tcp_sockets",
 ]
+
+T = TypeVar("T")
+
+_MANY_FILES = 1 << 20
+_MACOS_FILES = 10_240  # OPEN_MAX of macOS
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine, on uvloop if installed, without garbage collection and its pauses."""
+    gc.disable()
+    try:
+        import uvloop  # noqa: PLC0415 - optional
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+def raise_file_limit() -> int:
+    """Raise the limit of open files as far as permitted; return it (2**20 for unlimited)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MANY_FILES
+    # Without a hard limit the kernel still has one of its own and refuses more.
+    for wanted in [hard] if hard != resource.RLIM_INFINITY else [_MANY_FILES, _MACOS_FILES]:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+        except (OSError, ValueError):
+            continue
+        return max(soft, wanted)
+    return soft
+
 
 # States of linux/include/net/tcp_states.h.
 ESTABLISHED = "01"
 _LISTENING = "0A"
 
 _STOP_SECONDS = 15.0
-_TAIL_BYTES = 4_096  # of a log, told where its process did not start
+_TAIL_BYTES = 4_096  # of the log, shown if the process did not start
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Service(Struct, frozen=True):
-    """A child that serves at a URL."""
+    """A child process that serves at a URL."""
 
     url: str
     pid: int
@@ -56,11 +98,15 @@ async def run_service(
 ) -> AsyncGenerator[Service, None]:
     """Run `python -m seawall ARGUMENTS` until the block ends; it must announce its URL as JSON.
 
-    before: called in the child before it becomes that; see `parent_death_signal`. log: where its standard error
-    goes; to ours without.
+    Args:
+        arguments: Of the command.
+        environment: Added to the current environment.
+        seconds: Until it must have announced its URL.
+        before: Called in the child before exec; see `parent_death_signal`.
+        log: File for its standard error; None for the current one.
 
     Raises:
-        SeawallError: it ended, or said nothing within `seconds`; with the end of the log.
+        SeawallError: It ended or announced nothing in time; with the end of the log.
     """
     with log.open("ab") if log is not None else nullcontext() as errors:
         process = await asyncio.create_subprocess_exec(
@@ -75,15 +121,15 @@ async def run_service(
         try:
             announced = await _announced(process, arguments[0], seconds)
         except SeawallError as error:
-            said = _tail(log) if log is not None else ""
-            raise SeawallError(f"{error}: {said}" if said else str(error)) from error
+            tail = _tail(log) if log is not None else ""
+            raise SeawallError(f"{error}: {tail}" if tail else str(error)) from error
         yield Service(announced.url, process.pid)
     finally:
         await _end(process)
 
 
 def _tail(log: Path) -> str:
-    """The last lines of it."""
+    """The end of a log."""
     with log.open("rb") as lines:
         lines.seek(max(0, log.stat().st_size - _TAIL_BYTES))
         return lines.read(_TAIL_BYTES).decode("utf-8", "replace").strip()
@@ -103,7 +149,7 @@ async def _announced(process: Process, name: str, seconds: float) -> _Announceme
 
 
 async def _end(process: Process) -> None:
-    """Ask, wait, insist."""
+    """Send SIGTERM, wait, then kill."""
     if process.returncode is None:
         process.send_signal(signal.SIGTERM)
         try:
@@ -115,9 +161,11 @@ async def _end(process: Process) -> None:
 
 
 class Consumption(Struct, frozen=True):
-    """What a process and its children have used.
+    """Resources used by a process.
 
-    cpu_seconds: of the threads that live, since they started. resident_bytes: memory now.
+    Attributes:
+        cpu_seconds: Of its live threads, since they started.
+        resident_bytes: Current memory.
     """
 
     cpu_seconds: float
@@ -125,10 +173,14 @@ class Consumption(Struct, frozen=True):
 
 
 def consumption(pid: int, *, children: bool = True) -> Consumption:
-    """Of a process, with all its children unless told otherwise, as Linux tells it in /proc.
+    """Resources used by a process, from /proc; zero if it has ended.
 
-    CPU is the scheduler's own account in nanoseconds (docs.kernel.org/scheduler/sched-stats.html),
-    because the usual one counts whole ticks of 10 ms. Zero for a process that has gone.
+    Processor time is the scheduler's, in nanoseconds (docs.kernel.org/scheduler/sched-stats.html),
+    because the usual one counts ticks of 10 ms.
+
+    Args:
+        pid: Of the process.
+        children: Whether to add all its descendants.
     """
     nanoseconds, resident = 0, 0
     for each in (pid, *(descendants(pid) if children else ())):
@@ -143,7 +195,7 @@ def consumption(pid: int, *, children: bool = True) -> Consumption:
 
 
 def descendants(pid: int) -> list[int]:
-    """Its children, and theirs."""
+    """Process ids of all descendants."""
     found: list[int] = []
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -155,7 +207,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def listening_process(port: int) -> int:
-    """The process of this machine that listens at a TCP port; 0 where none is to be seen."""
+    """The process that listens on a TCP port of this machine; 0 if none is visible."""
     wanted = {name for name, local, _ in tcp_sockets(_LISTENING) if local == port}
     for folder in Path("/proc").glob("[0-9]*"):
         if wanted & open_files(int(folder.name)):
@@ -164,7 +216,7 @@ def listening_process(port: int) -> int:
 
 
 def tcp_sockets(state: str) -> Iterator[tuple[str, int, int]]:
-    """Those of this machine in that state: its name among open files, its own port, the peer's.
+    """TCP sockets of this machine in a state: name among open files, local port, remote port.
 
     Source: docs.kernel.org/networking/proc_net_tcp.html.
     """
@@ -180,7 +232,7 @@ def tcp_sockets(state: str) -> Iterator[tuple[str, int, int]]:
 
 
 def open_files(pid: int) -> set[str]:
-    """What a process has open; nothing of one that has gone, or is not ours to look into."""
+    """Names of the open files of a process; empty if it has ended or may not be inspected."""
     found = set()
     try:
         for each in Path(f"/proc/{pid}/fd").iterdir():
@@ -189,3 +241,73 @@ def open_files(pid: int) -> set[str]:
     except OSError:
         pass
     return found
+
+
+# In the environment of every process of a fleet. Not a setting, as it has no "__"; the local Lambda
+# passes on variables that begin with SEAWALL_.
+MARK = "SEAWALL_LAB"
+
+# nice(2) of servers, behind driver, model, store, balancer and the local Lambda, which in
+# production have machines of their own and do not compete with a hundred starts.
+SERVER_NICENESS = 10
+
+_PR_SET_PDEATHSIG = 1
+
+
+def parent_death_signal(
+    number: signal.Signals, groups: Sequence[Path] = (), *, niceness: int = 0
+) -> Callable[[], None]:
+    """A `preexec_fn` that ties a child to the life of its parent (Linux only).
+
+    Args:
+        number: Signal that the kernel sends the child when its parent ends
+            (https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html).
+        groups: Folders of control groups to join.
+        niceness: Added to the child's nice value; see `SERVER_NICENESS`.
+    """
+    control = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
+    parent = os.getpid()
+
+    def before() -> None:
+        if control is not None:
+            control(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+            if os.getppid() != parent:  # it has already ended
+                os.kill(os.getpid(), signal.SIGKILL)
+        if niceness:
+            os.nice(niceness)
+        for folder in groups:
+            (folder / "cgroup.procs").write_text("0")
+
+    return before
+
+
+def processes_with_mark(mark: str) -> list[int]:
+    """Ids of processes with a mark in their environment, without the current one."""
+    wanted = f"{MARK}={mark}".encode()
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and int(folder.name) != os.getpid():
+            with suppress(OSError):  # ended, or of another user
+                if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                    found.append(int(folder.name))
+    return found
+
+
+def kill_processes_with_mark(mark: str) -> int:
+    """Kill all processes with a mark, also frozen ones; return their number."""
+    ended = 0
+    while pids := processes_with_mark(mark):
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                ended += 1
+        _reap(pids)
+    return ended
+
+
+def _reap(pids: list[int]) -> None:
+    """Wait until the processes have no environment, as zombies have none."""
+    for pid in pids:
+        with suppress(OSError):
+            while (Path(f"/proc/{pid}/environ")).read_bytes():
+                os.sched_yield()

@@ -9,7 +9,7 @@ __all__ = ["Percentiles", "percentiles"]
 
 
 class Percentiles(Struct, frozen=True):
-    """Of times in milliseconds; null where there were none."""
+    """Percentiles of times in milliseconds; None if there were no times."""
 
     p50: float | None
     p95: float | None
@@ -18,7 +18,7 @@ class Percentiles(Struct, frozen=True):
 
 
 def percentiles(seconds: Sequence[float]) -> Percentiles:
-    """Exact, by the nearest-rank method: the smallest value that at least q of all do not exceed.
+    """Exact percentiles by the nearest-rank method; times in seconds.
 
     https://en.wikipedia.org/wiki/Percentile#The_nearest-rank_method
     """

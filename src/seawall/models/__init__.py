@@ -1,1 +1,1 @@
-"""Model providers behind one port."""
+"""Models: the port, the adapters of providers, and resilient calls over them."""

@@ -1,107 +1,236 @@
-"""A client of Anthropic's messages API, streaming.
+"""Adapter for Anthropic's messages API, streaming.
 
-Wire format: https://platform.claude.com/docs/en/api/messages, its streaming page
-https://platform.claude.com/docs/en/build-with-claude/streaming and, for errors,
+Request: https://platform.claude.com/docs/en/api/messages; stream:
+https://platform.claude.com/docs/en/build-with-claude/streaming; errors:
 https://platform.claude.com/docs/en/api/errors.
 """
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import Literal
-from weakref import WeakKeyDictionary
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from seawall.models.alternation import alternate, declared_tools
-from seawall.models.anthropic_reading import AnthropicReader
-from seawall.models.assembly import as_object
-from seawall.models.history import NO_CONTENT, WORD_IDS, CallIds, call_origin, tool_name
-from seawall.models.http_model import Encoded, stream_answer, warm_connections
-from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
-from seawall.models.schemas import ANY_OBJECT, schema_instructions, simplify_schema
-from seawall.models.unreadable import UnreadableLog
-from seawall.transport.http_client import Endpoint, HttpClient
-from seawall.turn import AssistantMessage, Message, UserMessage
+from seawall.models.assembly import SseReader, UnreadableLog, as_object
+from seawall.models.failures import codes_in
+from seawall.models.history import (
+    NO_CONTENT,
+    WORD_IDS,
+    CallIds,
+    alternate,
+    declared_tools,
+    tool_name,
+)
+from seawall.models.http_model import SSE_HEADERS, HttpModel, HttpModelSettings, encode
+from seawall.models.lenient import LenientDecoder, arguments_of, count_of
+from seawall.models.port import Finish, ModelRequest, Prompt, ToolCalls, ToolSpec
+from seawall.models.schemas import simplify_schema, split_output
+from seawall.transport.http_client import HttpClient
+from seawall.turn import AssistantMessage, Message, Usage, UserMessage
 
-__all__ = ["AnthropicModel", "AnthropicSettings"]
+__all__ = ["AnthropicModel", "AnthropicReader", "AnthropicSettings"]
 
 _VERSION = b"2023-06-01"
 _BASE_URL = "https://api.anthropic.com/v1"
-_DEFAULT_TOKENS = 4_096  # the API wants a bound
+_DEFAULT_TOKENS = 4_096  # the API requires a limit
+_NO_JSON = msgspec.Raw(b"null")
+_COUNTS = (
+    *("input_tokens", "output_tokens"),
+    *("cache_read_input_tokens", "cache_creation_input_tokens"),
+)
 
 
-class AnthropicSettings(Struct, frozen=True, kw_only=True):
-    """Where the API is and how it is to be asked.
+class _Block(Struct):
+    type: str | None = None
+    id: str | None = None
+    name: str | None = None
+    text: str | None = None
+    thinking: str | None = None
+    input: msgspec.Raw = _NO_JSON
 
-    base_url: up to and without `/messages`; empty for the maker's own. cache: how much of a
-    request is marked for the prompt cache: nothing, what all turns of an agent have in common, or
-    the conversation as well. schema_in_words: for models that take no schema of their output.
-    thinking: the type that is asked for, empty for what the model does by itself. Thinking counts
-    as written tokens, and is neither shown nor sent back:
-    https://platform.claude.com/docs/en/build-with-claude/thinking
-    warm: connections to open ahead.
+
+class _Delta(Struct):
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    partial_json: msgspec.Raw = _NO_JSON
+    stop_reason: str | None = None
+
+
+class _Event(Struct):
+    type: str | None = None
+    index: int | None = 0
+    message: Any = None  # a text, in an error
+    content_block: _Block | None = None
+    delta: _Delta | None = None
+    usage: Any = None
+    error: Any = None
+
+
+_decode_event = LenientDecoder(_Event)
+
+# All others are skipped: "your code should handle unknown event types gracefully".
+_READ = frozenset(
+    {"message_start", "content_block_start", "content_block_delta", "message_delta"}
+    | {"message_stop", "error"}
+)
+_READ_NAMES = frozenset({each.encode() for each in _READ} | {b"message"})
+
+
+class AnthropicReader(SseReader):
+    """Reads one streamed message."""
+
+    __slots__ = ("_tools", "_usage")
+
+    def __init__(self, model: str, origin: str = "", log: UnreadableLog | None = None) -> None:
+        super().__init__(model, origin, log)
+        self._tools: set[int | None] = set()
+        self._usage = dict.fromkeys(_COUNTS, 0)
+
+    def feed(self, received: bytes) -> str:
+        """See `Reader.feed`."""
+        text = ""
+        for event in self._parser.feed(received):
+            if event.name not in _READ_NAMES:
+                continue
+            data = event.data
+            try:
+                decoded = _decode_event(data)
+            except ValueError as error:
+                raise self.assembly.unreadable(data) from error
+            failed = event.name == b"error"
+            if decoded is None and not failed:
+                self.assembly.report_skipped(data)
+                continue
+            if failed or decoded is None or decoded.error or decoded.type == "error":
+                codes = (*codes_in(decoded.error), decoded.type) if decoded is not None else ()
+                raise self.assembly.failed_midway(data, *codes)
+            kind = decoded.type or event.name.decode()
+            if kind in _READ:
+                text += self._take(kind, decoded)
+            if self.assembly.done:
+                break
+        self.assembly.count(len(text))
+        return text
+
+    def end(self) -> tuple[ToolCalls | None, Finish]:
+        """See `Reader.end`."""
+        read, written, from_cache, to_cache = self._usage.values()
+        self.assembly.usage = Usage(
+            read + from_cache + to_cache,  # the API counts the three separately
+            written,
+            1,
+            from_cache,
+            to_cache,
+        )
+        return self.assembly.end()
+
+    def _take(self, kind: str, event: _Event) -> str:
+        if kind == "content_block_delta":
+            return self._delta(event.index, event.delta) if event.delta is not None else ""
+        if kind == "content_block_start":
+            return self._begin(event.index, event.content_block or _Block())
+        if kind == "message_start" and isinstance(event.message, dict):
+            self._count(event.message.get("usage"))
+        elif kind == "message_delta":
+            self._count(event.usage)
+            if event.delta is not None and event.delta.stop_reason:
+                self.assembly.finish(event.delta.stop_reason)
+        elif kind == "message_stop":
+            self.assembly.done = True
+            if self.assembly.reason is None:
+                self.assembly.finish("")
+        return ""
+
+    def _delta(self, index: int | None, delta: _Delta) -> str:
+        if index in self._tools:
+            self.assembly.call(index, arguments=arguments_of(delta.partial_json))
+        elif delta.thinking is not None or delta.signature is not None:
+            self.assembly.think(delta.thinking or "")
+        return delta.text or ""
+
+    def _begin(self, index: int | None, block: _Block) -> str:
+        self._tools.discard(index)
+        if block.type == "tool_use":
+            self._tools.add(index)
+            whole = arguments_of(block.input)
+            self.assembly.call(
+                index,
+                call_id=block.id,
+                name=block.name,
+                arguments=None if whole == "{}" else whole,
+                begins=True,
+            )
+        elif block.type in ("thinking", "redacted_thinking"):
+            self.assembly.think(block.thinking or "")
+        return (block.text or "") if block.type == "text" else ""
+
+    def _count(self, used: object) -> None:
+        """Take the counts, which are cumulative: the last one given is valid."""
+        if isinstance(used, dict):
+            for name in _COUNTS:
+                if used.get(name) is not None:
+                    self._usage[name] = count_of(used, name)
+
+
+class AnthropicSettings(HttpModelSettings, frozen=True, kw_only=True):
+    """Settings of Anthropic's API.
+
+    Attributes:
+        thinking: The type of thinking to request; empty for the model's default. Thinking counts
+            as completion tokens, and is neither shown nor sent back:
+            https://platform.claude.com/docs/en/build-with-claude/thinking
     """
 
-    base_url: str = ""
-    model: str
-    api_key: str = ""
-    cache: Literal["off", "prefix", "conversation"] = "prefix"
-    schema_in_instructions: bool = False
-    warm: int = 1
     thinking: str = ""
 
 
-_encode = msgspec.json.Encoder().encode
-
-
-class AnthropicModel:
+class AnthropicModel(HttpModel[AnthropicSettings]):
     """One model of Anthropic's; implements the model port."""
 
-    def __init__(self, name: str, settings: AnthropicSettings, client: HttpClient) -> None:
-        self._name = name
-        self._settings = settings
-        self._client = client
-        self._endpoint = Endpoint.parse((settings.base_url or _BASE_URL).rstrip("/") + "/messages")
-        where = self._endpoint.authority.decode()
-        self._origin = call_origin("anthropic", settings.base_url or _BASE_URL, settings.model)
-        self._unreadable = UnreadableLog(name, f"anthropic at {where}")
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"accept", b"text/event-stream"),
-            (b"anthropic-version", _VERSION),
-        ]
-        if settings.api_key:
-            headers.append((b"x-api-key", settings.api_key.encode()))
-        self._headers = tuple(headers)
-        # Prompts live as long as their agents; each is encoded once.
-        self._heads: WeakKeyDictionary[Prompt, bytes] = WeakKeyDictionary()
+    reader = AnthropicReader
 
-    def stream(self, request: ModelRequest, *, deadline: float) -> AsyncGenerator[ModelEvent, None]:
-        """See `Model.stream`."""
-        return stream_answer(
-            self._name,
-            self._client,
-            self._endpoint,
-            lambda: self._encoded(request),
-            AnthropicReader(self._name, self._origin, self._unreadable),
-            deadline=deadline,
+    def __init__(self, name: str, settings: AnthropicSettings, client: HttpClient) -> None:
+        """See `HttpModel`."""
+        key = ((b"x-api-key", settings.api_key.encode()),) if settings.api_key else ()
+        super().__init__(
+            name,
+            settings,
+            client,
+            kind="anthropic",
+            base_url=settings.base_url or _BASE_URL,
+            path="/messages",
+            headers=(*SSE_HEADERS, (b"anthropic-version", _VERSION), *key),
         )
 
-    async def warm(self) -> None:
-        """See `Model.warm`."""
-        await warm_connections(self._name, self._client, self._endpoint, self._settings.warm)
+    def _encode_head(self, prompt: Prompt) -> bytes:
+        """Encode the JSON that all turns share, without the closing bracket.
 
-    async def close(self) -> None:
-        """See `Model.close`; the connections belong to the client, which is closed apart."""
+        The prompt cache covers tools, then system: the mark at the end of the system covers both.
+        https://platform.claude.com/docs/en/build-with-claude/prompt-caching
+        """
+        settings = self._settings
+        parts = [b'{"model":', encode(settings.model), b',"stream":true']
+        if settings.thinking:
+            parts += [b',"thinking":', encode({"type": settings.thinking})]
+        instructions, output = split_output(prompt, in_instructions=settings.schema_in_instructions)
+        if output is not None:
+            wanted = {"type": "json_schema", "schema": simplify_schema(output.schema)}
+            parts += [b',"output_config":', encode({"format": wanted})]
+        if prompt.tools:
+            parts += [b',"tools":', encode([_wire_tool(each) for each in prompt.tools])]
+        if instructions.strip():
+            system: dict[str, object] = {"type": "text", "text": instructions}
+            if settings.cache != "off":
+                system["cache_control"] = {"type": "ephemeral"}
+            parts += [b',"system":', encode([system])]
+        return b"".join(parts)
 
-    def _encoded(self, request: ModelRequest) -> Encoded:
-        head = self._heads.get(request.prompt)
-        if head is None:
-            head = self._heads[request.prompt] = _head(self._settings, request.prompt)
+    def _encode_body(self, head: bytes, request: ModelRequest) -> bytes:
         parts = [head]
         if not request.prompt.tools and (tools := declared_tools(request.prompt, request.messages)):
-            parts += [b',"tools":', _encode([_wire_tool(each) for each in tools])]
-            parts.append(b',"tool_choice":{"type":"none"}')  # they are declared for the history
+            parts += [b',"tools":', encode([_wire_tool(each) for each in tools])]
+            parts.append(b',"tool_choice":{"type":"none"}')  # declared for the history only
         ids = CallIds(request.messages, self._origin, WORD_IDS)
         messages = [
             {"role": role, "content": [block for each in side for block in _blocks(each, ids)]}
@@ -111,39 +240,13 @@ class AnthropicModel:
             blocks: list[dict[str, object]] = messages[-1]["content"]  # type: ignore[assignment]
             blocks[-1]["cache_control"] = {"type": "ephemeral"}
         limit = _DEFAULT_TOKENS if request.max_tokens is None else request.max_tokens
-        parts += [b',"messages":', _encode(messages), b',"max_tokens":%d' % limit]
-        if stop := [each for each in request.stop if each.strip()]:  # it refuses blank ones
-            parts += [b',"stop_sequences":', _encode(stop)]
+        parts += [b',"messages":', encode(messages), b',"max_tokens":%d' % limit]
+        if stop := [each for each in request.stop if each.strip()]:  # the API refuses blank ones
+            parts += [b',"stop_sequences":', encode(stop)]
         if request.temperature is not None:
-            parts.append(b',"temperature":' + _encode(request.temperature))
+            parts.append(b',"temperature":' + encode(request.temperature))
         parts.append(b"}")
-        return self._headers, b"".join(parts)
-
-
-def _head(settings: AnthropicSettings, prompt: Prompt) -> bytes:
-    """The request's JSON up to what all turns have in common, without the closing bracket.
-
-    The prompt cache takes tools, then system: the mark at the end of the system covers both.
-    https://platform.claude.com/docs/en/build-with-claude/prompt-caching
-    """
-    parts = [b'{"model":', _encode(settings.model), b',"stream":true']
-    if settings.thinking:
-        parts += [b',"thinking":', _encode({"type": settings.thinking})]
-    instructions = prompt.instructions
-    output = prompt.output
-    if output is not None and (settings.schema_in_instructions or output.schema == ANY_OBJECT):
-        instructions = f"{instructions}\n\n{schema_instructions(output)}"
-    elif output is not None:
-        wanted = {"type": "json_schema", "schema": simplify_schema(output.schema)}
-        parts += [b',"output_config":', _encode({"format": wanted})]
-    if prompt.tools:
-        parts += [b',"tools":', _encode([_wire_tool(each) for each in prompt.tools])]
-    if instructions.strip():
-        system: dict[str, object] = {"type": "text", "text": instructions}
-        if settings.cache != "off":
-            system["cache_control"] = {"type": "ephemeral"}
-        parts += [b',"system":', _encode([system])]
-    return b"".join(parts)
+        return b"".join(parts)
 
 
 def _wire_tool(tool: ToolSpec) -> dict[str, object]:

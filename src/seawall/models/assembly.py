@@ -1,28 +1,31 @@
-"""An answer as it is put together from what a provider streams; decides, does no I/O."""
+"""Assembly of an answer from what a provider streams; decides, does no I/O."""
 
 import logging
 import random
 import re
 import string
-from typing import Protocol
+import time
+from typing import ClassVar
 
 import msgspec
 
 from seawall.errors import UpstreamFailed
 from seawall.models.failures import coded_failure
 from seawall.models.port import Finish, FinishReason, Progress, ToolCalls
-from seawall.models.unreadable import UnreadableLog
+from seawall.transport.sse import SseParser
 from seawall.turn import ToolCall, Usage
 
-__all__ = ["Assembly", "Reader", "as_object"]
+__all__ = ["Assembly", "Reader", "SseReader", "UnreadableLog", "as_object"]
 
 _MAX_ANSWER_CHARACTERS = 1 << 20
 _MAX_ANSWER_BYTES = 64 << 20  # for that much text, a few characters in each chunk
 _MAX_CALLS = 64
-_MAX_LOOKS = 256
+_MAX_COMPLETENESS_CHECKS = 256
 _ALPHABET = string.ascii_letters + string.digits
 _MAX_REASON_CHARACTERS = 100
-_ID_LENGTH = 9  # of letters and digits: Mistral takes nothing else, and everyone takes that
+_ID_LENGTH = 9  # letters and digits: the only ids that Mistral accepts, and all others do too
+_EXCERPT_BYTES = 300
+_LOG_SECONDS = 10.0
 
 _REASONS: dict[str, FinishReason] = {
     **dict.fromkeys(("stop", "end_turn", "stop_sequence", "eos", "eos_token"), "stop"),
@@ -38,53 +41,63 @@ _REASONS: dict[str, FinishReason] = {
     **dict.fromkeys(("contentfilter", "image_safety", "error_toxic", "language"), "content_filter"),
 }
 _NO_REASONS = frozenset({"null", "none", "not_finished"})
-# Not the end of an answer, but of the attempt at one.
+# Not the end of an answer: the server aborted it.
 _ABORTED = frozenset(
     {"abort", "aborted", "error", "failed", "cancelled", "canceled", "timeout", "network_error"}
     | {"insufficient_system_resource", "malformed_function_call", "unexpected_tool_call"}
     | {"malformed_tool_use", "malformed_model_output", "engine_error", "user_cancel"}
 )
 
-# Longer words of some servers: "content_filter: RECITATION", "FinishReason.MAX_TOKENS".
+# Longer forms of some servers: "content_filter: RECITATION", "FinishReason.MAX_TOKENS".
 _words = re.compile(r"[a-z_]+")
 _SEVERITY = ("other", "stop", "tool_calls", "length", "content_filter")
 
 _log = logging.getLogger("seawall.models")
 
 
-class Reader(Protocol):
-    """Reads one answer in one provider's wire format."""
+class UnreadableLog:
+    """Logs what a provider sent that cannot be read: at most one line every ten seconds.
 
-    assembly: "Assembly"
+    Args:
+        model: Name in the configuration.
+        provider: Kind of the API and its host.
+    """
 
-    def feed(self, received: bytes) -> str:
-        """Take what has come; the text that it brings, possibly none.
+    __slots__ = ("_left_out", "_model", "_next_at", "_provider")
 
-        Raises:
-            UpstreamFailed: the provider failed in mid-answer, or sent something else.
-            TransportError: the framing is broken.
+    def __init__(self, model: str, provider: str) -> None:
+        self._model = model
+        self._provider = provider
+        self._next_at = 0.0
+        self._left_out = 0
+
+    def report(self, what: str, data: bytes) -> None:
+        """Log it, unless a line was logged within the last ten seconds.
+
+        Args:
+            what: What was done with it.
+            data: As received; only its beginning is logged.
         """
-        ...
-
-    def rest(self) -> str:
-        """The text of what has come without the end of its framing, when the body has ended.
-
-        Raises:
-            UpstreamFailed, TransportError: as `feed`.
-        """
-        ...
-
-    def end(self) -> tuple[ToolCalls | None, Finish]:
-        """The tool calls and the end, when nothing more comes.
-
-        Raises:
-            UpstreamFailed: the answer broke off before its end.
-        """
-        ...
+        now = time.monotonic()
+        if now < self._next_at:
+            self._left_out += 1
+            return
+        _log.warning(
+            "model %s (%s) sent something unreadable, which was %s: %r (%d bytes); "
+            "%d more since the last such line",
+            self._model,
+            self._provider,
+            what,
+            data[:_EXCERPT_BYTES],
+            len(data),
+            self._left_out,
+        )
+        self._next_at = now + _LOG_SECONDS
+        self._left_out = 0
 
 
 class _Call:
-    """A tool call of which pieces come."""
+    """A tool call that arrives in pieces."""
 
     __slots__ = ("extra", "id", "index", "name", "pieces")
 
@@ -94,7 +107,7 @@ class _Call:
         self.pieces: list[str] = []
 
     def written(self) -> str:
-        """Its arguments, once: some servers send them whole beside the pieces, or empty before."""
+        """Return its arguments, once: some servers send them complete beside the pieces."""
         pieces = self.pieces
         arguments = "".join(pieces)
         if len(pieces) > 1 and not _is_object(arguments):
@@ -104,16 +117,18 @@ class _Call:
                     return rest
         return arguments
 
-    def whole(self) -> bool:
-        """Whether its arguments are complete."""
+    def is_complete(self) -> bool:
+        """Return whether its arguments are complete."""
         return _is_object("".join(self.pieces))
 
 
 class Assembly:
-    """Text is counted, pieces of tool calls are gathered, the end is kept.
+    """Counts text, gathers the pieces of tool calls, keeps the end.
 
-    origin: the provider, by which it knows the calls that it made again. done: the provider said
-    that nothing more comes.
+    Attributes:
+        done: The provider has announced the end.
+        reason: Why the answer ended; None before its end.
+        usage: As the provider reported it.
     """
 
     __slots__ = (
@@ -124,8 +139,8 @@ class Assembly:
         "_bytes",
         "_calls",
         "_characters",
+        "_checks",
         "_log",
-        "_looks",
         "_model",
         "_origin",
         "_thought",
@@ -141,7 +156,7 @@ class Assembly:
         self._calls: list[_Call] = []
         self._at: dict[int, _Call] = {}
         self._by_id: dict[str, _Call] = {}
-        self._bytes = self._characters = self._looks = 0
+        self._bytes = self._characters = self._checks = 0
         self._begun, self._blanks = False, ""
         self._thought: str | None = None
         self.done = False
@@ -149,27 +164,27 @@ class Assembly:
         self.usage = Usage(model_calls=1)
 
     def count(self, characters: int) -> None:
-        """So much more was written.
+        """Count characters that the model wrote.
 
         Raises:
-            UpstreamFailed: it is more than any answer may have.
+            UpstreamFailed: There are more than any answer may have.
         """
         self._characters += characters
         if self._characters > _MAX_ANSWER_CHARACTERS:
             raise self.failure(f"wrote more than {_MAX_ANSWER_CHARACTERS} characters")
 
     def receive(self, size: int) -> None:
-        """So many more bytes came, of whatever they are.
+        """Count received bytes of any content.
 
         Raises:
-            UpstreamFailed: there are more than any answer has.
+            UpstreamFailed: There are more than any answer may have.
         """
         self._bytes += size
         if self._bytes > _MAX_ANSWER_BYTES:
             raise self.failure(f"sent more than {_MAX_ANSWER_BYTES} bytes")
 
     def begin(self, text: str) -> str:
-        """The text to pass on now: blanks wait for what follows them, since it may be nothing."""
+        """Return the text to pass on now: leading blanks are kept back until other text follows."""
         if self._begun or not text:
             return text
         self._blanks += text
@@ -180,16 +195,16 @@ class Assembly:
         return self._blanks
 
     def think(self, text: str) -> None:
-        """A piece of the model's reasoning; empty where the provider hides it.
+        """Take a piece of the model's reasoning; empty where the provider hides it.
 
         Raises:
-            UpstreamFailed: too much was written.
+            UpstreamFailed: The answer is too long.
         """
         self._thought = (self._thought or "") + text
         self.count(len(text))
 
     def take_progress(self) -> Progress | None:
-        """What the model did beside writing text since it was last asked; None for nothing."""
+        """Return what the model did beside writing text since the last call; None for nothing."""
         if self._thought is None:
             return None
         thought, self._thought = self._thought, None
@@ -205,18 +220,18 @@ class Assembly:
         extra: str = "",
         begins: bool = False,
     ) -> None:
-        """A piece of a tool call.
+        """Take a piece of a tool call.
 
         Args:
-            index: Its place in the answer; None, or the same for all, where the server has none.
-            call_id: The server's; another one is another call.
-            name: Of the tool; counts once, and begins another call after complete arguments.
-            arguments: The next piece of its JSON.
-            extra: JSON that has to go back with the call to where it came from.
-            begins: The server says that a call begins here.
+            index: Position in the answer; None, or the same for all, where the server has none.
+            call_id: The server's id; a different one is a different call.
+            name: The tool's; counts once, and begins another call after complete arguments.
+            arguments: The next piece of their JSON.
+            extra: JSON to send back to the same provider with the call.
+            begins: The server announced the beginning of a call.
 
         Raises:
-            UpstreamFailed: there are too many calls, or too much was written.
+            UpstreamFailed: There are too many calls, or the answer is too long.
         """
         call = None if begins else self._find(index, call_id, name)
         if call is None:
@@ -236,8 +251,8 @@ class Assembly:
             self.count(len(name))
         if arguments:
             self.count(len(arguments))
-            if repeated and call.pieces and _is_object(arguments) and self._whole(call):
-                call.pieces = [arguments]  # sent whole in each chunk, by some
+            if repeated and call.pieces and _is_object(arguments) and self._is_complete(call):
+                call.pieces = [arguments]  # some servers send all of them in each chunk
             else:
                 call.pieces.append(arguments)
         if extra and not call.extra:
@@ -247,10 +262,10 @@ class Assembly:
             self._thought = ""
 
     def replace_arguments(self, index: int | None, call_id: str | None, arguments: str) -> None:
-        """The arguments of a call as the server says that they are, now that it has them all.
+        """Replace the arguments of a call by the complete ones that the server sends at its end.
 
         Raises:
-            UpstreamFailed: as `call`.
+            UpstreamFailed: As `call`.
         """
         call = self._find(index, call_id, None)
         if call is not None:
@@ -258,10 +273,13 @@ class Assembly:
         self.call(index, call_id=call_id, arguments=arguments)
 
     def finish(self, reason: str) -> None:
-        """The answer ended, in the provider's own word for why; of several the gravest holds.
+        """End the answer; of several reasons the most severe is kept.
+
+        Args:
+            reason: The provider's own word.
 
         Raises:
-            UpstreamFailed: the provider gave it up.
+            UpstreamFailed: The provider aborted the answer.
         """
         word = reason[:_MAX_REASON_CHARACTERS].lower().replace("-", "_")
         if word in _NO_REASONS:
@@ -274,11 +292,15 @@ class Assembly:
         self.reason = max(self.reason or found, found, key=_SEVERITY.index)
 
     def end(self) -> tuple[ToolCalls | None, Finish]:
-        """See `Reader.end`."""
+        """Return the tool calls and the end.
+
+        Raises:
+            UpstreamFailed: The answer broke off before its end.
+        """
         reason = self.reason
         if reason is None:
             raise self.failure("broke off in the middle of its answer")
-        if reason == "content_filter":  # nothing of what is withheld is done
+        if reason == "content_filter":  # calls of a withheld answer are not executed
             return None, Finish(reason, self.usage)
         calls: list[ToolCall] = []
         unfinished: list[ToolCall] = []
@@ -286,14 +308,14 @@ class Assembly:
         seen: set[str] = set()
         for each in named:
             arguments = each.written()
-            whole = _is_json(arguments) if arguments.strip() else None
-            if whole is None:
-                whole = reason in ("stop", "tool_calls") or each is not named[-1]
-                arguments = "{}" if whole else arguments
+            complete = _is_json(arguments) if arguments.strip() else None
+            if complete is None:
+                complete = reason in ("stop", "tool_calls") or each is not named[-1]
+                arguments = "{}" if complete else arguments
             call_id = each.id if each.id and each.id not in seen else _made_up_id()
             seen.add(call_id)
             call = ToolCall(call_id, each.name, arguments, self._origin, each.extra)
-            (calls if whole else unfinished).append(call)
+            (calls if complete else unfinished).append(call)
         if len(named) < len(self._calls):
             _log.warning("model %s asked for a tool without its name", self._model)
         if not named:
@@ -302,33 +324,33 @@ class Assembly:
         return asked, Finish("length" if reason == "length" else "tool_calls", self.usage)
 
     def failure(self, what: str) -> UpstreamFailed:
-        """The failure to raise for what the model did."""
+        """Return the failure to raise for what the model did."""
         return UpstreamFailed(f"The model '{self._model}' {what}.")
 
     def report_skipped(self, data: bytes) -> None:
-        """The operator learns of what says nothing of the answer, and is not even JSON."""
+        """Log data that is no part of an answer and not JSON either."""
         if data.strip():
-            self._log.report("passed over", data)
+            self._log.report("skipped", data)
 
     def unreadable(self, data: bytes) -> UpstreamFailed:
-        """The failure to raise for what is not in the provider's format; it is logged."""
-        self._log.report("taken for a failure", data)
+        """Log data that is not in the provider's format; return the failure to raise."""
+        self._log.report("treated as a failure", data)
         return self.failure("sent something that is not part of an answer")
 
-    def failed_midway(self, said: bytes, *codes: object) -> UpstreamFailed:
-        """The failure to raise when the provider says in mid-answer that it failed.
+    def failed_midway(self, message: bytes, *codes: object) -> UpstreamFailed:
+        """Return the failure to raise when the provider reports an error in mid-answer.
 
         Args:
-            said: Its words, for the log only.
-            codes: What tells the kind of the error, the most telling first: names or statuses.
+            message: The provider's, for the log only.
+            codes: Names or statuses of the error, the most specific first.
         """
-        _log.warning("model %s failed in mid-stream: %r", self._model, said[:2_000])
+        _log.warning("model %s failed in mid-stream: %r", self._model, message[:2_000])
         return coded_failure(self._model, codes) or self.failure(
             "failed in the middle of its answer"
         )
 
     def _find(self, index: int | None, call_id: str | None, name: str | None) -> _Call | None:
-        """The call to which a piece belongs; None where it begins another."""
+        """Return the call to which a piece belongs; None where it begins another."""
         last = self._calls[-1] if self._calls else None
         current = last if index is None else self._at.get(index)
         known = self._by_id.get(call_id) if call_id else None
@@ -338,22 +360,79 @@ class Assembly:
             return None
         if call_id and current.id:
             # A name begins a call; without one it is a piece under an id that changes.
-            going_on = not name and not self._whole(current)
-            return current if going_on else None
-        if name and current.name and (name != current.name or self._whole(current)):
+            continues = not name and not self._is_complete(current)
+            return current if continues else None
+        if name and current.name and (name != current.name or self._is_complete(current)):
             return None
         return current
 
-    def _whole(self, call: _Call) -> bool:
-        """Whether its arguments are complete; a server cannot make this look for ever."""
-        self._looks += 1
-        return self._looks <= _MAX_LOOKS and call.whole()
+    def _is_complete(self, call: _Call) -> bool:
+        """Return whether its arguments are complete; the number of checks is bounded."""
+        self._checks += 1
+        return self._checks <= _MAX_COMPLETENESS_CHECKS and call.is_complete()
+
+
+class Reader:
+    """Base of the readers: reads one answer in one provider's wire format."""
+
+    __slots__ = ("assembly",)
+
+    def __init__(self, model: str, origin: str = "", log: UnreadableLog | None = None) -> None:
+        """Begin an answer.
+
+        Args:
+            model: Name in the configuration, for messages.
+            origin: Identifies the provider; stored with the tool calls that it makes.
+            log: Where unreadable data is logged; None for a log of its own.
+        """
+        self.assembly = Assembly(model, origin, log)
+
+    def feed(self, received: bytes) -> str:
+        """Take received bytes; return the text that they complete, possibly empty.
+
+        Raises:
+            UpstreamFailed: The provider failed in mid-answer, or sent something else.
+            TransportError: The framing is broken.
+        """
+        raise NotImplementedError
+
+    def rest(self) -> str:
+        """Return the text of what was received without the end of its framing, at the body's end.
+
+        Raises:
+            UpstreamFailed, TransportError: As `feed`.
+        """
+        raise NotImplementedError
+
+    def end(self) -> tuple[ToolCalls | None, Finish]:
+        """Return the tool calls and the end, when nothing more comes.
+
+        Raises:
+            UpstreamFailed: The answer broke off before its end.
+        """
+        return self.assembly.end()
+
+
+class SseReader(Reader):
+    """Base of the readers of server-sent events."""
+
+    __slots__ = ("_parser",)
+    max_event_bytes: ClassVar[int] = 1 << 20
+
+    def __init__(self, model: str, origin: str = "", log: UnreadableLog | None = None) -> None:
+        """See `Reader`."""
+        super().__init__(model, origin, log)
+        self._parser = SseParser(max_event_bytes=self.max_event_bytes)
+
+    def rest(self) -> str:
+        """See `Reader.rest`; some servers omit the blank line after the last event."""
+        return self.feed(b"\n\n")
 
 
 def as_object(arguments: str) -> msgspec.Raw:
-    """A tool call's arguments for providers that want a JSON object, not its text.
+    """Return a tool call's arguments as a JSON object, for providers that do not accept text.
 
-    What a model wrote need not be one; then the object says what it wrote.
+    Where the model wrote something else, the object contains what it wrote.
     """
     if _is_object(arguments):
         return msgspec.Raw(arguments.encode())

@@ -1,4 +1,4 @@
-"""A client of Amazon Bedrock's ConverseStream: one API for the models of many makers.
+"""Adapter for Amazon Bedrock's ConverseStream: one API for the models of many makers.
 
 https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html
 Requests are signed by `seawall.aws`, or carry a Bedrock API key; answers are a binary event stream.
@@ -6,41 +6,148 @@ Requests are signed by `seawall.aws`, or carry a Bedrock API key; answers are a 
 
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
-from typing import Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
 from urllib.parse import quote
-from weakref import WeakKeyDictionary
 
 import msgspec
 from msgspec import Struct
 
 from seawall.aws.credentials import Credentials, CredentialsError, CredentialsUnavailable
-from seawall.aws.endpoints import endpoint_url
+from seawall.aws.event_stream import EventMessage, EventStreamParser
+from seawall.aws.region import endpoint_url
 from seawall.aws.server_clock import ServerClock
 from seawall.aws.signature import Signer
 from seawall.errors import UpstreamFailed, UpstreamRefused
-from seawall.models.alternation import alternate, declared_tools
-from seawall.models.assembly import as_object
-from seawall.models.bedrock_reading import BedrockReader
-from seawall.models.history import NO_CONTENT, WORD_IDS, CallIds, call_origin, tool_name
-from seawall.models.http_model import Encoded, stream_answer, warm_connections
-from seawall.models.port import ModelEvent, ModelRequest, Prompt, ToolSpec
-from seawall.models.schemas import ANY_OBJECT, schema_instructions, simplify_schema
-from seawall.models.unreadable import UnreadableLog
-from seawall.transport.http_client import Endpoint, HttpClient, Response
-from seawall.turn import AssistantMessage, Message, UserMessage
+from seawall.models.assembly import Reader, UnreadableLog, as_object
+from seawall.models.history import (
+    NO_CONTENT,
+    WORD_IDS,
+    CallIds,
+    alternate,
+    declared_tools,
+    tool_name,
+)
+from seawall.models.http_model import Encoded, HttpModel, HttpModelSettings, bearer, encode
+from seawall.models.lenient import LenientDecoder, arguments_of, count_of
+from seawall.models.port import Finish, ModelRequest, Prompt, ToolCalls, ToolSpec
+from seawall.models.schemas import simplify_schema, split_output
+from seawall.transport.http_client import HttpClient, Response
+from seawall.turn import AssistantMessage, Message, Usage, UserMessage
 
-__all__ = ["BedrockModel", "BedrockSettings", "CredentialProvider"]
+__all__ = ["BedrockModel", "BedrockReader", "BedrockSettings", "CredentialProvider"]
 
 _CONTENT_TYPE = "application/json"
 _CACHE_POINT: dict[str, object] = {"cachePoint": {"type": "default"}}
+_NO_JSON = msgspec.Raw(b"null")
 
 _log = logging.getLogger("seawall.models")
 
 
+class _ToolUse(Struct, rename="camel"):
+    tool_use_id: str | None = None
+    name: str | None = None
+    input: msgspec.Raw = _NO_JSON
+
+
+class _Reasoning(Struct, rename="camel"):
+    text: str | None = None
+
+
+class _Start(Struct, rename="camel"):
+    tool_use: _ToolUse | None = None
+
+
+class _Delta(Struct, rename="camel"):
+    text: str | None = None
+    tool_use: _ToolUse | None = None
+    reasoning_content: _Reasoning | None = None
+
+
+class _Event(Struct, rename="camel"):
+    content_block_index: int | None = None
+    start: _Start | None = None
+    delta: _Delta | None = None
+    stop_reason: str | None = None
+    usage: Any = None
+
+
+_decode_event = LenientDecoder(_Event)
+
+_READ = frozenset({"contentBlockStart", "contentBlockDelta", "messageStop", "metadata"})
+
+
+class BedrockReader(Reader):
+    """Reads one streamed answer."""
+
+    __slots__ = ("_parser",)
+
+    def __init__(self, model: str, origin: str = "", log: UnreadableLog | None = None) -> None:
+        super().__init__(model, origin, log)
+        self._parser = EventStreamParser()
+
+    def feed(self, received: bytes) -> str:
+        """See `Reader.feed`."""
+        text = "".join([self._take(message) for message in self._parser.feed(received)])
+        self.assembly.count(len(text))
+        return text
+
+    def rest(self) -> str:
+        """See `Reader.rest`; an incomplete message carries nothing."""
+        return ""
+
+    def end(self) -> tuple[ToolCalls | None, Finish]:
+        """See `Reader.end`."""
+        if self._parser.mid_message:
+            raise self.assembly.failure("broke off in the middle of its answer")
+        return self.assembly.end()
+
+    def _take(self, message: EventMessage) -> str:
+        kind = message.text(":message-type")
+        if kind in ("exception", "error"):
+            code = message.text(":exception-type") or message.text(":error-code")
+            detail = message.payload or message.text(":error-message").encode()
+            raise self.assembly.failed_midway(code.encode() + b" " + detail, code)
+        event_type = message.text(":event-type")
+        if event_type not in _READ:
+            return ""
+        try:
+            event = _decode_event(message.payload)
+        except ValueError as error:
+            raise self.assembly.unreadable(message.payload) from error
+        if event is None:
+            self.assembly.report_skipped(message.payload)
+            return ""
+        return self._read(event_type, event)
+
+    def _read(self, event_type: str, event: _Event) -> str:
+        assembly, delta = self.assembly, event.delta
+        if event.start is not None and (tool := event.start.tool_use) is not None:
+            assembly.call(
+                event.content_block_index,
+                call_id=tool.tool_use_id,
+                name=tool.name,
+                arguments=arguments_of(tool.input),
+                begins=True,
+            )
+        elif delta is not None and (tool := delta.tool_use) is not None:
+            assembly.call(event.content_block_index, arguments=arguments_of(tool.input))
+        elif delta is not None and delta.reasoning_content is not None:
+            assembly.think(delta.reasoning_content.text or "")
+        if event_type == "messageStop":
+            assembly.finish(event.stop_reason or "")
+        if (used := event.usage) is not None:
+            cached = count_of(used, "cacheReadInputTokens")
+            written = count_of(used, "cacheWriteInputTokens")
+            # The API counts the three separately.
+            read = count_of(used, "inputTokens") + cached + written
+            assembly.usage = Usage(read, count_of(used, "outputTokens"), 1, cached, written)
+        assembly.done = event_type == "metadata" and assembly.reason is not None
+        return (delta.text or "") if delta is not None else ""
+
+
 class CredentialProvider(Protocol):
-    """Gives what requests are signed with; `seawall.aws.credential_cache` has it."""
+    """Provides what requests are signed with; implemented by `CredentialCache`."""
 
     async def get(self, *, deadline: float) -> Credentials:
         """See `CredentialCache.get`."""
@@ -51,35 +158,31 @@ class CredentialProvider(Protocol):
         ...
 
 
-class BedrockSettings(Struct, frozen=True, kw_only=True):
-    """Which model, where, and how it is to be asked.
+class BedrockSettings(HttpModelSettings, frozen=True, kw_only=True):
+    """Settings of one model of one region.
 
-    model: an id, an inference profile or an ARN. base_url: empty for the region's own endpoint.
-    api_key: a Bedrock API key; empty to sign. cache: how much of a request is marked for the prompt
-    cache; models that have none refuse the mark. schema_in_words: for models that do not take a
-    schema of their output.
-    warm: connections to open ahead.
+    `model` is an id, an inference profile or an ARN; `api_key` a Bedrock API key, empty to sign
+    requests. Models without a prompt cache refuse the mark that `cache` sets.
+
+    Attributes:
+        region: AWS region, such as "eu-west-1".
     """
 
-    model: str
     region: str
-    base_url: str = ""
-    api_key: str = ""
     cache: Literal["off", "prefix", "conversation"] = "off"
-    schema_in_instructions: bool = False
-    warm: int = 1
 
 
 class _Refusal(Struct):
     message: str = ""
 
 
-_encode = msgspec.json.Encoder().encode
 _decode_refusal = msgspec.json.Decoder(_Refusal).decode
 
 
-class BedrockModel:
+class BedrockModel(HttpModel[BedrockSettings]):
     """One model of one region; implements the model port."""
+
+    reader = BedrockReader
 
     def __init__(
         self,
@@ -89,84 +192,51 @@ class BedrockModel:
         credentials: CredentialProvider | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """credentials: not needed with an API key. clock: Unix time in seconds."""
-        self._name = name
-        self._settings = settings
-        self._client = client
-        self._credentials = credentials
-        base = settings.base_url.rstrip("/") or endpoint_url("bedrock-runtime", settings.region)
-        # An id may have colons, an ARN slashes: all of it is one segment of the path.
-        path = f"/model/{quote(settings.model, safe='')}/converse-stream"
-        self._endpoint = Endpoint.parse(base + path)
-        self._origin = call_origin("bedrock", base, settings.model)
-        self._unreadable = UnreadableLog(name, f"bedrock at {self._endpoint.authority.decode()}")
-        self._signer = Signer(settings.region, "bedrock")
-        self._time = ServerClock(clock)
-        # Prompts live as long as their agents; each is encoded once.
-        self._heads: WeakKeyDictionary[Prompt, bytes] = WeakKeyDictionary()
+        """Create the adapter; opens nothing.
 
-    async def stream(
-        self, request: ModelRequest, *, deadline: float
-    ) -> AsyncGenerator[ModelEvent, None]:
-        """See `Model.stream`."""
-        found = await self._found(deadline)
-        signed_at = 0.0
-
-        def encode() -> Encoded:
-            nonlocal signed_at
-            signed_at = self._time.now()
-            return self._encoded(request, found, signed_at)
-
-        answer = stream_answer(
-            self._name,
-            self._client,
-            self._endpoint,
-            encode,
-            BedrockReader(self._name, self._origin, self._unreadable),
-            deadline=deadline,
-            ask_again=lambda refused, said: self._should_sign_again(refused, said, signed_at),
+        Args:
+            name: Name of the model in the configuration.
+            settings: Which model, and how to call it.
+            client: Owns the connections.
+            credentials: Sign the requests; None with an API key.
+            clock: Unix time in seconds.
+        """
+        super().__init__(
+            name,
+            settings,
+            client,
+            kind="bedrock",
+            base_url=settings.base_url.rstrip("/")
+            or endpoint_url("bedrock-runtime", settings.region),
+            # An id may have colons, an ARN slashes: all of it is one segment of the path.
+            path=f"/model/{quote(settings.model, safe='')}/converse-stream",
+            headers=(
+                *bearer(settings.api_key),
+                (b"content-type", _CONTENT_TYPE.encode()),
+            ),
         )
-        async with aclosing(answer):
-            async for event in answer:
-                yield event
-
-    async def warm(self) -> None:
-        """See `Model.warm`."""
-        await warm_connections(self._name, self._client, self._endpoint, self._settings.warm)
+        self._credentials = credentials
+        self._signer = Signer(settings.region, "bedrock")
+        self._clock = ServerClock(clock)
 
     async def close(self) -> None:
-        """See `Model.close`; the connections belong to the client, which is closed apart."""
+        """See `Model.close`."""
         if self._credentials is not None:
             await self._credentials.close()
 
-    async def _found(self, deadline: float) -> Credentials | None:
+    async def _encode(self, request: ModelRequest, deadline: float) -> Encoded:
         if self._credentials is None:
-            return None
+            return await super()._encode(request, deadline)
         try:
-            return await self._credentials.get(deadline=deadline)
+            credentials = await self._credentials.get(deadline=deadline)
         except CredentialsError as error:
             _log.warning("model %s: %s", self._name, error)
-            passing = isinstance(error, CredentialsUnavailable)
-            kind = UpstreamFailed if passing else UpstreamRefused
-            raise kind(f"There are no AWS credentials to ask the model '{self._name}'.") from error
-
-    def _should_sign_again(self, refused: Response, said: bytes, signed_at: float) -> bool:
-        code = refused.headers.get("x-amzn-errortype", "").partition(":")[0]
-        try:
-            message = _decode_refusal(said).message
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            message = ""
-        date = refused.headers.get("date", "")
-        return self._time.should_sign_again(code, message, date, signed_at=signed_at)
-
-    def _encoded(
-        self, request: ModelRequest, credentials: Credentials | None, at: float
-    ) -> Encoded:
+            temporary = isinstance(error, CredentialsUnavailable)
+            kind = UpstreamFailed if temporary else UpstreamRefused
+            raise kind(f"There are no AWS credentials to call the model '{self._name}'.") from error
         body = self._body(request)
-        if credentials is None:
-            key = b"Bearer " + self._settings.api_key.encode()
-            return [(b"authorization", key), (b"content-type", _CONTENT_TYPE.encode())], body
-        headers = self._signer.sign(
+        signed_at = self._clock.now()
+        signature = self._signer.sign(
             credentials,
             method="POST",
             headers=[
@@ -174,16 +244,43 @@ class BedrockModel:
                 ("host", self._endpoint.authority.decode()),
             ],
             body=body,
-            at=at,
+            at=signed_at,
             path=self._endpoint.target.decode(),
         )
-        headers.append((b"content-type", _CONTENT_TYPE.encode()))
-        return headers, body
+        return Encoded((*signature, *self._headers), body, signed_at)
 
-    def _body(self, request: ModelRequest) -> bytes:
-        head = self._heads.get(request.prompt)
-        if head is None:
-            head = self._heads[request.prompt] = _head(self._settings, request.prompt)
+    def _may_sign_again(self, response: Response, body: bytes, signed_at: float) -> bool:
+        code = response.headers.get("x-amzn-errortype", "").partition(":")[0]
+        try:
+            message = _decode_refusal(body).message
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            message = ""
+        date = response.headers.get("date", "")
+        return self._clock.should_sign_again(code, message, date, signed_at=signed_at)
+
+    def _encode_head(self, prompt: Prompt) -> bytes:
+        """Encode the JSON up to the messages, without closing brackets.
+
+        The mark at the end of the system covers the tools too, which a cached prompt begins with.
+        https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html
+        """
+        settings = self._settings
+        parts = [b"{"]
+        instructions, output = split_output(prompt, in_instructions=settings.schema_in_instructions)
+        if output is not None:
+            schema = encode(simplify_schema(output.schema)).decode()  # this API takes it as text
+            wanted = {"jsonSchema": {"name": output.name, "schema": schema}}
+            text_format = {"type": "json_schema", "structure": wanted}
+            parts += [b'"outputConfig":', encode({"textFormat": text_format}), b","]
+        if instructions.strip():
+            system: list[dict[str, object]] = [{"text": instructions}]
+            if settings.cache != "off":
+                system.append(_CACHE_POINT)
+            parts += [b'"system":', encode(system), b","]
+        parts.append(b'"messages":')
+        return b"".join(parts)
+
+    def _encode_body(self, head: bytes, request: ModelRequest) -> bytes:
         ids = CallIds(request.messages, self._origin, WORD_IDS)
         messages = [
             {"role": role, "content": [block for each in side for block in _blocks(each, ids)]}
@@ -192,9 +289,9 @@ class BedrockModel:
         if self._settings.cache == "conversation" and messages:
             blocks: list[dict[str, object]] = messages[-1]["content"]  # type: ignore[assignment]
             blocks.append(_CACHE_POINT)
-        parts = [head, _encode(messages)]
+        parts = [head, encode(messages)]
         if tools := declared_tools(request.prompt, request.messages):
-            parts += [b',"toolConfig":', _encode({"tools": [_wire_tool(each) for each in tools]})]
+            parts += [b',"toolConfig":', encode({"tools": [_wire_tool(each) for each in tools]})]
         bounds: dict[str, object] = {}
         if request.max_tokens is not None:
             bounds["maxTokens"] = request.max_tokens
@@ -203,34 +300,9 @@ class BedrockModel:
         if stop := [each for each in request.stop if each.strip()]:
             bounds["stopSequences"] = stop
         if bounds:
-            parts += [b',"inferenceConfig":', _encode(bounds)]
+            parts += [b',"inferenceConfig":', encode(bounds)]
         parts.append(b"}")
         return b"".join(parts)
-
-
-def _head(settings: BedrockSettings, prompt: Prompt) -> bytes:
-    """The request's JSON up to its messages, without closing brackets.
-
-    The mark at the end of the system covers the tools too, which a cached prompt begins with.
-    https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html
-    """
-    parts = [b"{"]
-    instructions = prompt.instructions
-    output = prompt.output
-    if output is not None and (settings.schema_in_instructions or output.schema == ANY_OBJECT):
-        instructions = f"{instructions}\n\n{schema_instructions(output)}"
-    elif output is not None:
-        schema = _encode(simplify_schema(output.schema)).decode()  # this API takes it as text
-        wanted = {"jsonSchema": {"name": output.name, "schema": schema}}
-        text_format = {"type": "json_schema", "structure": wanted}
-        parts += [b'"outputConfig":', _encode({"textFormat": text_format}), b","]
-    if instructions.strip():
-        system: list[dict[str, object]] = [{"text": instructions}]
-        if settings.cache != "off":
-            system.append(_CACHE_POINT)
-        parts += [b'"system":', _encode(system), b","]
-    parts.append(b'"messages":')
-    return b"".join(parts)
 
 
 def _wire_tool(tool: ToolSpec) -> dict[str, object]:

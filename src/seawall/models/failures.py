@@ -1,4 +1,4 @@
-"""What a provider's refusal means to its caller; the same for every provider that speaks HTTP."""
+"""Classification of provider errors: statuses, error codes and retry hints of HTTP responses."""
 
 import math
 import time
@@ -18,20 +18,20 @@ __all__ = [
 ]
 
 _LONGEST_SECONDS = 86_400.0
-# Request timeout and "too early": the server says itself that asking again may help; and Bedrock's
-# "failed dependency", which is a model that failed.
-_WORTH_ANOTHER_TRY = frozenset({408, 409, 424, 425})
+# Request timeout and "too early", where the server suggests a retry; and Bedrock's "failed
+# dependency", which is a model that failed.
+_RETRYABLE_STATUSES = frozenset({408, 409, 424, 425})
 # 529 is Anthropic's "overloaded": https://docs.anthropic.com/en/api/errors
 _OVERLOADED = frozenset({429, 529})
-# The account has nothing left to spend: no pause helps, however the status reads.
-_SPENT = frozenset(
+# The account has no credit left: no retry helps, whatever the status.
+_QUOTA_EXHAUSTED = frozenset(
     {"insufficientquota", "exceededcurrentquota", "billinghardlimitreached"}
     | {"billingnotactive", "insufficientuserquota", "insufficientbalance", "insufficientcredits"}
     | {"insufficientfunds", "creditsexhausted"}
 )
-# The model wrote what its server cannot read, which is reported as the request's fault.
+# The model wrote what its server cannot parse, which is reported as an invalid request.
 _MODEL_FAILED = frozenset({"toolusefailed", "outputparsefailed", "jsonvalidatefailed"})
-# Names of errors as the status that they would have been, without case, underscores and the ending
+# Names of errors with the status that they correspond to, without case, underscores and the ending
 # "error" or "exception": OpenAI's, Anthropic's, Google's, AWS's and those of common servers.
 _STATUS_OF = {
     **dict.fromkeys(("invalidrequest", "invalidprompt", "badrequest", "validation"), 400),
@@ -60,34 +60,32 @@ def failure_of(
     midway: bool = False,
     codes: Sequence[object] = (),
 ) -> UpstreamFailed:
-    """The problem that an answer with this status is; it says no more than the status.
+    """Return the problem for a response with this status; it reveals no more than the status.
 
     Args:
         model: Its name in the configuration.
         status: Of the answer.
-        retry_after: What it asks for, in seconds.
-        midway: The status stands for an error that came in mid-answer.
-        codes: Names of the error in the answer's body.
+        retry_after: Seconds that the response asks to wait.
+        midway: The status stands for an error in the middle of an answer.
+        codes: Names of the error in the response's body.
     """
     names = frozenset(map(_plain, codes))
-    if names & _SPENT:
+    if names & _QUOTA_EXHAUSTED:
         return UpstreamRefused(
             f"The account's quota at the provider of the model '{model}' is used up."
         )
-    how = (
-        "failed in the middle of its answer, with what is elsewhere" if midway else "answered with"
-    )
-    said = f"The model '{model}' {how} status {status}."
+    how = "failed in the middle of its answer, as with" if midway else "answered with"
+    detail = f"The model '{model}' {how} status {status}."
     if status in _OVERLOADED:
-        return UpstreamThrottled(said, retry_after=retry_after)
-    passing = status in _WORTH_ANOTHER_TRY or names & _MODEL_FAILED
-    if 400 <= status < 500 and not passing:
-        return UpstreamRefused(said)
-    return UpstreamFailed(said, retry_after=retry_after)
+        return UpstreamThrottled(detail, retry_after=retry_after)
+    retryable = status in _RETRYABLE_STATUSES or names & _MODEL_FAILED
+    if 400 <= status < 500 and not retryable:
+        return UpstreamRefused(detail)
+    return UpstreamFailed(detail, retry_after=retry_after)
 
 
 def coded_failure(model: str, codes: Iterable[object]) -> UpstreamFailed | None:
-    """The problem that an error in mid-answer is, by the first code that is known.
+    """Return the problem for an error in mid-answer, by the first code that is known.
 
     Args:
         model: Its name in the configuration.
@@ -95,13 +93,13 @@ def coded_failure(model: str, codes: Iterable[object]) -> UpstreamFailed | None:
     """
     known = tuple(codes)
     status = next((each for each in map(_status, known) if each is not None), None)
-    if status is None and not any(_plain(code) in _SPENT for code in known):
+    if status is None and not any(_plain(code) in _QUOTA_EXHAUSTED for code in known):
         return None
     return failure_of(model, status or 429, midway=True, codes=known)
 
 
 def codes_in(error: object) -> tuple[object, ...]:
-    """What tells the kind of an error, in an error object as providers write it."""
+    """Return the codes and types in an error object, in the forms that providers use."""
     if not isinstance(error, dict):
         return ()
     inner = error.get("error")
@@ -110,7 +108,7 @@ def codes_in(error: object) -> tuple[object, ...]:
 
 
 def codes_of_body(body: bytes) -> tuple[object, ...]:
-    """The same, in the body of an answer; nothing where that is no JSON."""
+    """Return the codes and types in the body of a response; none where it is no JSON."""
     try:
         decoded = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -121,7 +119,7 @@ def codes_of_body(body: bytes) -> tuple[object, ...]:
 
 
 def retry_after_of(headers: Mapping[str, str]) -> float | None:
-    """Seconds after which to ask again, by an answer's headers; None where they do not say.
+    """Return the seconds to wait by the headers of a response; None where they do not say.
 
     `retry-after-ms` is more exact than `Retry-After` (RFC 9110 §10.2.3), where it is a number.
     """
@@ -147,7 +145,7 @@ def _status(code: object) -> int | None:
 
 
 def _plain(code: object) -> str:
-    """A name without case, separators and its ending."""
+    """Return a name without case, separators and the ending "error" or "exception"."""
     if not isinstance(code, str):
         return ""
     name = code[:64].lower().replace("_", "").replace("-", "").replace(" ", "")
@@ -155,16 +153,20 @@ def _plain(code: object) -> str:
 
 
 def seconds_until(retry_after: str | None, *, now: float) -> float | None:
-    """Seconds that a `Retry-After` asks for: a number, or a date. None where it asks for nothing.
+    """Return the seconds that a `Retry-After` asks for, as a number or a date; None for neither.
 
-    now: Unix time. A date in the past is 0, and nobody is believed who asks for more than a day.
+    A date in the past is 0; more than a day is a day.
+
+    Args:
+        retry_after: The header.
+        now: Unix time.
     """
     if not retry_after:
         return None
     try:
         seconds = float(retry_after)
     except ValueError:
-        import email.utils  # noqa: PLC0415 - seldom needed, and slow to import
+        import email.utils  # noqa: PLC0415 - rarely needed, and slow to import
 
         try:
             seconds = email.utils.parsedate_to_datetime(retry_after).timestamp() - now

@@ -1,21 +1,23 @@
-"""A conversation as a provider takes it: without blanks, and with ids that fit.
+"""Conversation history in the form that providers accept: no blank texts, ids of calls that fit.
 
-Text that is empty or blank is refused by most. A session may have such text from before it was
+Most providers refuse text that is empty or blank. A session may have such text from before it was
 refused here, from a tool, or from a client that keeps the history itself.
 
 Providers differ in the ids of tool calls that they accept, and a conversation may have calls of
-several: one provider stands in for another, or the configuration changed. A provider gets its own
-ids back as they were. Another's are kept where they fit, else replaced by a digest, which is the
-same each time so that prompt caches go on to match. No two calls of a conversation have one id.
+several: after a fallback, or a change of the configuration. A provider gets its own ids back
+unchanged. Those of others are kept where they fit, else replaced by a digest, which is the same
+each time so that prompt caches keep matching. No two calls of a conversation share an id.
 """
 
 import hashlib
 import re
 import string
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
+from seawall.models.port import Prompt, ToolSpec
 from seawall.turn import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 
 __all__ = [
@@ -23,32 +25,37 @@ __all__ = [
     "NO_CONTENT",
     "WORD_IDS",
     "CallIds",
+    "alternate",
     "call_origin",
+    "declared_tools",
     "tool_name",
     "without_blanks",
 ]
 
 NO_CONTENT = "(no content)"
-"""What stands for a blank where a text is required."""
+"""Sent in place of a blank where a text is required."""
 
 NINE_CHARACTER_IDS = re.compile(r"[A-Za-z0-9]{9}")
-"""What Mistral takes, and everyone else too."""
+"""Accepted by Mistral, and by everyone else too."""
 WORD_IDS = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What Anthropic, Bedrock and OpenAI's responses take."""
+"""Accepted by Anthropic, Bedrock and OpenAI's responses."""
 
 _DIGITS = string.digits + string.ascii_letters
 _MAX_ID_CHARACTERS = 256
+_OPENING = UserMessage("(The conversation begins.)")
 _name = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _not_in_names = re.compile(r"[^A-Za-z0-9_-]")
 
+Side = tuple[Literal["user", "assistant"], list[Message]]
+
 
 class CallIds:
-    """The ids of one request, asked for in the order of its messages.
+    """The ids of tool calls in one request, in the order of its messages.
 
     Args:
         messages: All of the request.
-        origin: The provider that is asked.
-        fits: What it takes as an id of another provider's call.
+        origin: The provider that is called; see `call_origin`.
+        fits: What it accepts as an id of another provider's call.
     """
 
     __slots__ = ("_fits", "_latest", "_origin", "_own", "_used")
@@ -67,7 +74,7 @@ class CallIds:
         }
 
     def of_call(self, call: ToolCall) -> str:
-        """The id to send with a call; its result is sent with the same."""
+        """Return the id to send with a call, and with its result."""
         own = call.origin == self._origin and 0 < len(call.id) <= _MAX_ID_CHARACTERS
         wanted = call.id if own or self._fits.fullmatch(call.id) else _digest(call.id)
         count = 0
@@ -79,7 +86,7 @@ class CallIds:
         return wanted
 
     def of_result(self, message: ToolMessage) -> str:
-        """The id to send with a result: that of the latest call with its id."""
+        """Return the id to send with a result: that of the latest call with its id."""
         known = self._latest.get(message.call_id)
         if known is not None:
             return known
@@ -87,25 +94,24 @@ class CallIds:
         return message.call_id if fits else _digest(message.call_id)
 
     def extra_of(self, call: ToolCall) -> str:
-        """What is sent with a call beside the usual: to the provider that it came from."""
+        """Return the extra JSON to send with a call: only to the provider that made it."""
         return call.extra if call.origin == self._origin else ""
 
 
-def call_origin(kind: str, where: str, model: str) -> str:
-    """What a model of a provider is known by in stored calls; says nothing of them to others."""
-    known = f"{kind}\0{where}\0{model}".encode()
-    return hashlib.sha256(known).hexdigest()[:12]
+def call_origin(kind: str, base_url: str, model: str) -> str:
+    """Return the digest by which stored tool calls name the model that made them."""
+    return hashlib.sha256(f"{kind}\0{base_url}\0{model}".encode()).hexdigest()[:12]
 
 
 def tool_name(name: str) -> str:
-    """A tool's name as every provider takes it: models ask for tools that cannot exist."""
+    """Return a tool's name as every provider accepts it: models call tools that cannot exist."""
     if _name.fullmatch(name):
         return name
     return _not_in_names.sub("_", name)[:64] or "_"
 
 
 def _digest(text: str) -> str:
-    """Nine letters and digits."""
+    """Return nine letters and digits."""
     number = int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8])
     digits = ""
     for _ in range(9):
@@ -115,7 +121,7 @@ def _digest(text: str) -> str:
 
 
 def without_blanks(messages: Sequence[Message]) -> list[Message]:
-    """The messages, without answers that say nothing and call nothing."""
+    """Drop answers without text and calls; replace blank texts of users."""
     kept: list[Message] = []
     for message in messages:
         if type(message) is AssistantMessage:
@@ -125,3 +131,44 @@ def without_blanks(messages: Sequence[Message]) -> list[Message]:
             message = msgspec.structs.replace(message, text=NO_CONTENT)  # noqa: PLW2901
         kept.append(message)
     return kept
+
+
+def alternate(messages: Sequence[Message]) -> list[Side]:
+    """Group the messages by role, for providers that know two roles which must alternate.
+
+    Results of tools are on the user's side. Blanks are dropped or replaced. The first side is the
+    user's: clients that keep the history may begin it with a greeting of the assistant.
+    """
+    sides: list[Side] = []
+    for message in without_blanks(messages):
+        if isinstance(message, AssistantMessage):
+            if not sides:
+                sides.append(("user", [_OPENING]))
+            role: Literal["user", "assistant"] = "assistant"
+        else:
+            role = "user"
+        if sides and sides[-1][0] == role:
+            sides[-1][1].append(message)
+        else:
+            sides.append((role, [message]))
+    return sides
+
+
+def declared_tools(prompt: Prompt, messages: Sequence[Message]) -> tuple[ToolSpec, ...]:
+    """Return the prompt's tools; where it has none, those that were called before.
+
+    An agent without tools that continues a conversation with calls in it must still declare them,
+    or the provider refuses the history.
+    """
+    if prompt.tools:
+        return prompt.tools
+    called = {
+        tool_name(call.name)
+        for message in messages
+        if isinstance(message, AssistantMessage)
+        for call in message.tool_calls
+    }
+    return tuple(
+        ToolSpec(name, "Not available any more.", {"type": "object", "properties": {}})
+        for name in sorted(called)
+    )

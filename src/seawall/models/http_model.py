@@ -1,153 +1,261 @@
-"""One request to a provider that speaks HTTP, and its streamed answer as events of the port."""
+"""Base of the HTTP model adapters: one streamed request, its errors, warm connections."""
 
 import asyncio
+import hashlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
+
+import msgspec
+from msgspec import Struct
 
 from seawall.errors import DeadlineExceeded, UpstreamFailed
-from seawall.models.assembly import Reader
-from seawall.models.failures import (
-    coded_failure,
-    codes_of_body,
-    failure_of,
-    retry_after_of,
-)
-from seawall.models.port import ModelEvent, Text
+from seawall.models.assembly import Reader, UnreadableLog
+from seawall.models.failures import coded_failure, codes_of_body, failure_of, retry_after_of
+from seawall.models.history import call_origin
+from seawall.models.port import ModelEvent, ModelRequest, Prompt, Text
 from seawall.spans import current_span
 from seawall.transport.errors import TransportError, TransportTimeout
 from seawall.transport.http_client import Endpoint, HttpClient, Response
 
-__all__ = ["Encoded", "stream_answer", "warm_connections"]
+__all__ = ["SSE_HEADERS", "Encoded", "HttpModel", "HttpModelSettings", "bearer", "encode"]
+
+SSE_HEADERS = ((b"content-type", b"application/json"), (b"accept", b"text/event-stream"))
 
 _MAX_ERROR_BYTES = 16_384
 _ERROR_SECONDS = 2.0
-_SETTLE_SECONDS = 0.05  # for the end of the body, behind the end of the answer
+_DRAIN_SECONDS = 0.05  # for the end of the body, after the end of the answer
 _WARM_SECONDS = 5.0
 _MAX_BLANK_READS = 256
-_NO_STREAM = (b"{", b"[", b"<")  # a document of JSON or HTML
+_DOCUMENT_STARTS = (b"{", b"[", b"<")  # a JSON or HTML document instead of a stream
 
 _log = logging.getLogger("seawall.models")
 
-Encoded = tuple[Sequence[tuple[bytes, bytes]], bytes]
-"""Headers and body of a request."""
+encode = msgspec.json.Encoder().encode
+
+Header = tuple[bytes, bytes]
 
 
-async def stream_answer(
-    model: str,
-    client: HttpClient,
-    endpoint: Endpoint,
-    encode: Callable[[], Encoded],
-    reader: Reader,
-    *,
-    deadline: float,
-    ask_again: Callable[[Response, bytes], bool] | None = None,
-) -> AsyncGenerator[ModelEvent, None]:
-    """Ask, and yield what `Model.stream` yields; raises what it raises.
+def bearer(api_key: str) -> tuple[Header, ...]:
+    """Return the header that carries an API key; none for an empty key."""
+    return ((b"authorization", b"Bearer " + api_key.encode()),) if api_key else ()
 
-    encode: makes the request when it is sent, because nobody keeps it then: of thousands that are
-    being answered the prompts would be most of the memory. ask_again: whether a refusal, of which
-    it is given the body, may be an answer when the request is encoded anew; followed once.
+
+class HttpModelSettings(Struct, frozen=True, kw_only=True):
+    """Settings that all HTTP adapters share.
+
+    Attributes:
+        base_url: URL of the API without the path of the call; empty for the provider's own.
+        model: The provider's name of the model.
+        api_key: Empty to send none.
+        cache: The part of a request for which the provider's prompt cache is used: nothing, the
+            part that all turns of an agent share, or the conversation as well.
+        schema_in_instructions: Describe the output schema in the instructions, for models that
+            do not accept one.
+        warm: Connections to open before the first request.
     """
-    assembly = reader.assembly
-    try:
-        answered = False
-        while not answered:
-            async with _request(client, endpoint, encode, deadline) as response:
-                first = await _check_response(model, response, ask_again)
-                if first is None:
-                    ask_again = None
-                    continue
-                received = True
-                while received and not assembly.done:
-                    got, first = first or await response.read_some(), b""
-                    received = bool(got)
-                    assembly.receive(len(got))
-                    text = assembly.begin(reader.feed(got) if received else reader.rest())
-                    if (progress := assembly.take_progress()) is not None:
-                        yield progress
-                    if text:
-                        yield Text(text)
-                if received:
-                    await response.drain(seconds=_SETTLE_SECONDS)
-                answered = True
-    except TransportTimeout as error:
-        raise DeadlineExceeded(f"The model '{model}' did not finish in time.", field="model") from (
-            error
+
+    base_url: str = ""
+    model: str
+    api_key: str = ""
+    cache: Literal["off", "prefix", "conversation"] = "prefix"
+    schema_in_instructions: bool = False
+    warm: int = 1
+
+
+class Encoded(NamedTuple):
+    """Headers and body of a request, and when it was signed (Unix seconds), if it was."""
+
+    headers: Sequence[Header]
+    body: bytes
+    signed_at: float = 0.0
+
+
+SettingsT = TypeVar("SettingsT", bound=HttpModelSettings)
+
+
+class HttpModel(Generic[SettingsT]):
+    """Implements the model port over one HTTP endpoint.
+
+    A subclass sets `reader`, and encodes requests in `_encode_head` and `_encode_body`.
+    """
+
+    reader: ClassVar[type[Reader]]
+
+    def __init__(
+        self,
+        name: str,
+        settings: SettingsT,
+        client: HttpClient,
+        *,
+        kind: str,
+        base_url: str,
+        path: str,
+        headers: Sequence[Header] = (),
+    ) -> None:
+        """Create the adapter; opens nothing.
+
+        Args:
+            name: Name of the model in the configuration.
+            settings: Which model, and how to call it.
+            client: Owns the connections.
+            kind: Kind of the API, such as "openai"; part of the identity of stored tool calls.
+            base_url: URL of the API; also part of that identity.
+            path: Path of the call below `base_url`.
+            headers: Sent with every request.
+        """
+        self._name = name
+        self._settings = settings
+        self._client = client
+        self._endpoint = Endpoint.parse(base_url.rstrip("/") + path)
+        self._origin = call_origin(kind, base_url, settings.model)
+        self._unreadable = UnreadableLog(name, f"{kind} at {self._endpoint.authority.decode()}")
+        self._headers = tuple(headers)
+        # A prompt lives as long as its agent and is encoded once.
+        self._heads: WeakKeyDictionary[Prompt, bytes] = WeakKeyDictionary()
+
+    async def stream(
+        self, request: ModelRequest, *, deadline: float
+    ) -> AsyncGenerator[ModelEvent, None]:
+        """See `Model.stream`."""
+        reader = self.reader(self._name, self._origin, self._unreadable)
+        assembly = reader.assembly
+        may_repeat = True
+        try:
+            answered = False
+            while not answered:
+                sent, signed_at = await self._send(request, deadline)
+                async with sent as response:
+                    first = await self._check(response, signed_at, may_repeat=may_repeat)
+                    if first is None:
+                        may_repeat = False
+                        continue
+                    received = True
+                    while received and not assembly.done:
+                        chunk, first = first or await response.read_some(), b""
+                        received = bool(chunk)
+                        assembly.receive(len(chunk))
+                        text = assembly.begin(reader.feed(chunk) if received else reader.rest())
+                        if (progress := assembly.take_progress()) is not None:
+                            yield progress
+                        if text:
+                            yield Text(text)
+                    if received:
+                        await response.drain(seconds=_DRAIN_SECONDS)
+                    answered = True
+        except TransportTimeout as error:
+            raise DeadlineExceeded(
+                f"The model '{self._name}' did not finish in time.", field="model"
+            ) from error
+        except TransportError as error:
+            raise UpstreamFailed(f"The connection to the model '{self._name}' failed.") from error
+        calls, finish = reader.end()
+        if calls is not None:
+            yield calls
+        yield finish
+
+    async def warm(self) -> None:
+        """See `Model.warm`."""
+        deadline = asyncio.get_running_loop().time() + _WARM_SECONDS
+        try:
+            await self._client.warm(self._endpoint, self._settings.warm, deadline=deadline)
+        except TransportError as error:
+            _log.warning("model %s cannot be reached yet: %s", self._name, error)
+
+    async def close(self) -> None:
+        """See `Model.close`; the connections belong to the client, which is closed separately."""
+
+    def _encode_head(self, prompt: Prompt) -> bytes:
+        """Encode the part of a request that all turns of an agent share."""
+        raise NotImplementedError
+
+    def _encode_body(self, head: bytes, request: ModelRequest) -> bytes:
+        """Encode the body of a request, which begins with `head`."""
+        raise NotImplementedError
+
+    async def _encode(self, request: ModelRequest, deadline: float) -> Encoded:  # noqa: ARG002 - to sign
+        return Encoded(self._headers, self._body(request))
+
+    def _may_sign_again(self, response: Response, body: bytes, signed_at: float) -> bool:  # noqa: ARG002
+        """Return whether a refused request may succeed once it is encoded anew."""
+        return False
+
+    def _body(self, request: ModelRequest) -> bytes:
+        head = self._heads.get(request.prompt)
+        if head is None:
+            head = self._heads[request.prompt] = self._encode_head(request.prompt)
+        return self._encode_body(head, request)
+
+    def _cache_key(self, head: bytes, request: ModelRequest) -> str:
+        """Return the key by which OpenAI groups requests that share a prefix; reveals no content.
+
+        https://platform.openai.com/docs/guides/prompt-caching
+        """
+        digest = hashlib.sha256(head)
+        if self._settings.cache == "conversation" and request.messages:
+            digest.update(encode(request.messages[0]))
+        return digest.hexdigest()[:32]
+
+    async def _send(
+        self, request: ModelRequest, deadline: float
+    ) -> tuple[AbstractAsyncContextManager[Response], float]:
+        # Encoded here and not kept: the prompts of thousands of open streams would be most of
+        # the memory.
+        headers, body, signed_at = await self._encode(request, deadline)
+        if (span := current_span.get()) is not None:
+            headers = (*headers, (b"traceparent", span.traceparent))
+        sent = self._client.stream(
+            "POST",
+            self._endpoint,
+            headers=headers,
+            body=body,
+            deadline=deadline,
+            replay=False,  # calls cost money: the caller decides about retries
         )
-    except TransportError as error:
-        raise UpstreamFailed(f"The connection to the model '{model}' failed.") from error
-    calls, finish = reader.end()
-    if calls is not None:
-        yield calls
-    yield finish
+        return sent, signed_at
 
+    async def _check(
+        self, response: Response, signed_at: float, *, may_repeat: bool
+    ) -> bytes | None:
+        """Return the first bytes of a stream, as far as they had to be read to recognise it.
 
-def _request(
-    client: HttpClient, endpoint: Endpoint, encode: Callable[[], Encoded], deadline: float
-) -> AbstractAsyncContextManager[Response]:
-    headers, body = encode()
-    if (span := current_span.get()) is not None:
-        headers = (*headers, (b"traceparent", span.traceparent))
-    return client.stream(
-        "POST",
-        endpoint,
-        headers=headers,
-        body=body,
-        deadline=deadline,
-        replay=False,  # calls cost money: whether to make another is for others to say
-    )
+        None: repeat the request once. Anything else than a stream is logged; the caller of the
+        model learns its status only.
 
-
-async def warm_connections(model: str, client: HttpClient, endpoint: Endpoint, count: int) -> None:
-    """Open connections, so that the first turns need not."""
-    deadline = asyncio.get_running_loop().time() + _WARM_SECONDS
-    try:
-        await client.warm(endpoint, count, deadline=deadline)
-    except TransportError as error:
-        _log.warning("model %s cannot be reached yet: %s", model, error)
-
-
-async def _check_response(
-    model: str, response: Response, ask_again: Callable[[Response, bytes], bool] | None
-) -> bytes | None:
-    """The beginning of the answer, if it had to be looked at to know that it is one.
-
-    None where the request is to be made once more. What the provider said instead of an answer is
-    logged; the caller learns the status.
-
-    Raises:
-        UpstreamFailed: It is not.
-    """
-    first = b""
-    if response.status == 200:
-        for _ in range(_MAX_BLANK_READS):
-            first = await response.read_some()
-            if not first.isspace():
-                break
-        # By what it is: some call their streams JSON, others their errors streams.
-        if not first.lstrip().startswith(_NO_STREAM):
-            return first
-    said = first + await _read_bounded(response)
-    if ask_again is not None and ask_again(response, said):
-        return None
-    _log.warning("model %s answered %d: %r", model, response.status, said[:2_000])
-    codes = codes_of_body(said)
-    if response.status != 200:
-        wait = retry_after_of(response.headers)
-        raise failure_of(model, response.status, wait, codes=codes)
-    raise coded_failure(model, codes) or UpstreamFailed(
-        f"The model '{model}' answered with something else than a stream."
-    )
+        Raises:
+            UpstreamFailed: The response is not a stream.
+        """
+        first = b""
+        if response.status == 200:
+            for _ in range(_MAX_BLANK_READS):
+                first = await response.read_some()
+                if not first.isspace():
+                    break
+            # Judged by content: some servers label streams as JSON, others errors as streams.
+            if not first.lstrip().startswith(_DOCUMENT_STARTS):
+                return first
+        body = first + await _read_bounded(response)
+        if may_repeat and self._may_sign_again(response, body, signed_at):
+            return None
+        _log.warning("model %s answered %d: %r", self._name, response.status, body[:2_000])
+        codes = codes_of_body(body)
+        if response.status != 200:
+            retry_after = retry_after_of(response.headers)
+            raise failure_of(self._name, response.status, retry_after, codes=codes)
+        raise coded_failure(self._name, codes) or UpstreamFailed(
+            f"The model '{self._name}' answered with something else than a stream."
+        )
 
 
 async def _read_bounded(response: Response) -> bytes:
-    """What came of a body within a bound on its bytes and on the time for it."""
-    said = bytearray()
+    """Read the beginning of a body, within bounds on bytes and time."""
+    body = bytearray()
     try:
         async with asyncio.timeout(_ERROR_SECONDS):
-            while len(said) < _MAX_ERROR_BYTES and (piece := await response.read_some()):
-                said += piece
+            while len(body) < _MAX_ERROR_BYTES and (piece := await response.read_some()):
+                body += piece
     except (TimeoutError, TransportError):
-        pass  # the status says enough
-    return bytes(said[:_MAX_ERROR_BYTES])
+        pass  # the status is enough
+    return bytes(body[:_MAX_ERROR_BYTES])

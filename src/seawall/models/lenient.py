@@ -1,9 +1,9 @@
-"""JSON as servers really send it, read as far as it can be.
+"""Lenient JSON decoder for what model servers really send.
 
-The strict way is tried first and costs nothing more. What it refuses is read by the shape that is
-expected: null is absent, a number may stand in quotes, what is no object is passed over, and bytes
-that are not UTF-8 become replacement characters. Only an object that cannot be read at all, or that
-has something else where a part of the answer must be, is refused.
+Strict decoding is tried first and costs nothing more. What it refuses is fitted to the expected
+shape: null is absent, a number may be in quotes, what is no object is skipped, and bytes that are
+not UTF-8 become replacement characters. Refused is only an object that cannot be read at all, or
+that has something else where a part of the answer must be.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import msgspec
 from msgspec import Struct
 
-__all__ = ["LenientDecoder", "count_of"]
+__all__ = ["LenientDecoder", "arguments_of", "count_of"]
 
 T = TypeVar("T", bound=Struct)
 
@@ -33,10 +33,10 @@ class LenientDecoder(Generic[T]):
         self._decode = msgspec.json.Decoder(kind).decode
 
     def __call__(self, data: bytes) -> T | None:
-        """The struct; None for what is no JSON object, and says nothing of the answer.
+        """Return the struct; None for what is no JSON object, and so no part of the answer.
 
         Raises:
-            ValueError: it is an object that cannot be read.
+            ValueError: It is an object that cannot be read.
         """
         try:
             return self._decode(data)
@@ -45,7 +45,7 @@ class LenientDecoder(Generic[T]):
 
 
 def count_of(used: object, *path: str) -> int:
-    """A count of tokens in what a provider reports as usage; 0 for what cannot be one.
+    """Return a count of tokens from a provider's usage report; 0 for what cannot be one.
 
     Args:
         used: The report, of any shape.
@@ -57,19 +57,39 @@ def count_of(used: object, *path: str) -> int:
     return whole if whole is not None and 0 <= whole <= _MOST_TOKENS else 0
 
 
+def arguments_of(raw: msgspec.Raw) -> str | None:
+    """Return a piece of a call's arguments: a string's content, or an object as it is."""
+    encoded = bytes(raw)
+    if encoded == b"null":
+        return None
+    if encoded.startswith(b'"'):
+        try:
+            return msgspec.json.decode(encoded, type=str)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            import json  # noqa: PLC0415 - an unpaired surrogate, which msgspec refuses
+
+            text = encoded.decode("utf-8", "replace")
+            try:
+                piece: str = json.loads(text, strict=False)
+            except ValueError:
+                return text
+            return piece.encode("utf-8", "replace").decode()
+    return encoded.decode("utf-8", "replace")
+
+
 def _read(data: bytes, kind: type[T]) -> T | None:
-    import json  # noqa: PLC0415 - reads what msgspec refuses: NaN, control characters, half pairs
+    import json  # noqa: PLC0415 - reads what msgspec refuses: NaN, control characters, surrogates
 
     if not data[:64].lstrip(_BEFORE_JSON).startswith((b"{", b"[")):
-        return None  # a ping, in whatever words
+        return None  # a keep-alive of some form
     text = data.decode("utf-8-sig", "replace").strip()
     try:
         value = json.loads(text, strict=False, parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:
         if text.startswith(("{", "[{")):
-            raise ValueError("neither JSON nor a sign of life") from error
+            raise ValueError("neither JSON nor a keep-alive") from error
         return None
-    if isinstance(value, list):  # some wrap an error in a list
+    if isinstance(value, list):  # some servers wrap an error in a list
         value = next((each for each in value if isinstance(each, dict)), None)
     if not isinstance(value, dict):
         return None
@@ -81,16 +101,16 @@ def _read(data: bytes, kind: type[T]) -> T | None:
 
 @cache
 def _shape(kind: type[Struct]) -> _Shape:
-    from msgspec import inspect  # noqa: PLC0415 - only for what the strict way refuses
+    from msgspec import inspect  # noqa: PLC0415 - only for what strict decoding refuses
 
     return inspect.type_info(kind)
 
 
 def _fit(value: object, shape: _Shape) -> object:
-    """The value as the shape wants it; absent where it cannot be.
+    """Return the value in the expected shape; absent where it cannot be.
 
     Raises:
-        ValueError: an object or a list is wanted, and something else is there.
+        ValueError: An object or a list is expected, and something else is there.
     """
     if value is None:
         return _ABSENT
@@ -99,7 +119,7 @@ def _fit(value: object, shape: _Shape) -> object:
 
 def _struct(value: object, shape: _Shape) -> object:
     if not isinstance(value, dict):
-        raise _unfit(f"{shape.cls.__name__} is wanted, not {type(value).__name__}")
+        raise _unfit(f"{shape.cls.__name__} expected, not {type(value).__name__}")
     fields = {}
     for field in shape.fields:
         found = _fit(value.get(field.encode_name), field.type)
@@ -109,7 +129,7 @@ def _struct(value: object, shape: _Shape) -> object:
 
 
 def _union(value: object, shape: _Shape) -> object:
-    """By the first of its shapes that fits."""
+    """Fit to the first of the shapes that accepts the value."""
     refused: ValueError | None = None
     for each in shape.types:
         if type(each).__name__ == "NoneType":
@@ -127,11 +147,11 @@ def _union(value: object, shape: _Shape) -> object:
 
 
 def _list(value: object, shape: _Shape) -> object:
-    """Of a list, what fits; an object that stands alone is a list of one."""
+    """Keep the items that fit; a single object is a list of one."""
     if isinstance(value, dict):
         value = [value]
     if not isinstance(value, list):
-        raise _unfit(f"a list is wanted, not {type(value).__name__}")
+        raise _unfit(f"a list expected, not {type(value).__name__}")
     item = shape.item_type
     if type(item).__name__ == "StructType":
         value = [each for each in value if isinstance(each, dict)]
@@ -139,24 +159,24 @@ def _list(value: object, shape: _Shape) -> object:
     return [each for each in fitted if each is not _ABSENT]
 
 
-def _dict(value: object, shape: _Shape) -> object:  # noqa: ARG001 - as all of them
+def _dict(value: object, shape: _Shape) -> object:  # noqa: ARG001 - same signature for all
     return _encodable(value) if isinstance(value, dict) else _ABSENT
 
 
-def _string(value: object, shape: _Shape) -> object:  # noqa: ARG001 - as all of them
+def _string(value: object, shape: _Shape) -> object:  # noqa: ARG001 - same signature for all
     return _encodable(value) if isinstance(value, str) else _ABSENT
 
 
-def _integer(value: object, shape: _Shape) -> object:  # noqa: ARG001 - as all of them
+def _integer(value: object, shape: _Shape) -> object:  # noqa: ARG001 - same signature for all
     whole = _whole(value)
     return _ABSENT if whole is None else whole
 
 
-def _raw(value: object, shape: _Shape) -> object:  # noqa: ARG001 - as all of them
+def _raw(value: object, shape: _Shape) -> object:  # noqa: ARG001 - same signature for all
     return msgspec.Raw(msgspec.json.encode(_encodable(value)))
 
 
-def _as_it_is(value: object, shape: _Shape) -> object:  # noqa: ARG001 - as all of them
+def _as_it_is(value: object, shape: _Shape) -> object:  # noqa: ARG001 - same signature for all
     return _encodable(value)
 
 
@@ -176,7 +196,7 @@ def _unfit(what: str) -> ValueError:
 
 
 def _whole(value: object) -> int | None:
-    """An integer, also as 3.0 or "3"; None for anything else."""
+    """Return an integer, also given as 3.0 or "3"; None for anything else."""
     if isinstance(value, str) and len(value) <= 20 and value.isascii():
         value = int(value) if value.isdigit() else None
     if isinstance(value, float) and value.is_integer():
@@ -187,7 +207,7 @@ def _whole(value: object) -> int | None:
 
 
 def _encodable(value: object) -> object:
-    """The same without halves of surrogate pairs, which can be neither sent nor stored."""
+    """Replace unpaired surrogates, which can be neither sent nor stored."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, list):

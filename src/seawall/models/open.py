@@ -1,11 +1,11 @@
-"""From settings to models: the one place that chooses the adapter."""
+"""Opening of models from their settings: chooses the adapter of each."""
 
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from seawall.budgets.quota import Quota
 from seawall.errors import ConfigError
 from seawall.models.port import Model
 from seawall.models.resilient import ResilientModel
@@ -14,11 +14,14 @@ from seawall.models.upstream import Upstream
 from seawall.timers import TimingWheel
 from seawall.transport.http_client import HttpClient
 
+if TYPE_CHECKING:
+    from seawall.budgets.quota import Quota
+
 __all__ = ["open_models", "open_upstreams"]
 
 _DEADLINE_TICK = 0.02
 
-# On Bedrock only some models take marks for the prompt cache, and others refuse them:
+# On Bedrock only some models accept marks for the prompt cache; others refuse them:
 # https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html
 _CACHING_MAKERS = ("anthropic.", "amazon.nova")
 
@@ -29,14 +32,22 @@ def open_upstreams(
     environment: Mapping[str, str] = os.environ,
     *,
     metered: Callable[[str, Model], Model] = lambda _, model: model,
-    quotas: Mapping[str, Quota] = MappingProxyType({}),
+    quotas: "Mapping[str, Quota]" = MappingProxyType({}),
 ) -> dict[str, Upstream]:
-    """The endpoints by the names of their tables.
+    """Open the endpoints of all models.
 
-    metered: puts a meter around an adapter, so that every attempt is charged. quotas: by name.
+    Args:
+        settings: Of the models, by name.
+        client: Owns the connections.
+        environment: Environment variables, for secrets and AWS.
+        metered: Wraps an adapter in a meter, so that every attempt is charged.
+        quotas: Of accounts, by name.
+
+    Returns:
+        The endpoints by the names of their models.
 
     Raises:
-        ConfigError: a secret that is named cannot be had.
+        ConfigError: A secret or a region is missing.
     """
     wheel = TimingWheel(_DEADLINE_TICK)
     return {
@@ -44,7 +55,7 @@ def open_upstreams(
             name,
             metered(name, _open(name, each, client, environment)),
             each.resilience,
-            max_concurrency=each.connections,
+            max_concurrency=each.max_connections,
             wheel=wheel,
             quota=quotas.get(each.quota),
         )
@@ -55,7 +66,7 @@ def open_upstreams(
 def open_models(
     settings: Mapping[str, ModelSettings], upstreams: Mapping[str, Upstream]
 ) -> dict[str, Model]:
-    """The models that agents are given: each endpoint with its fallbacks."""
+    """Return the models for agents, by name: each endpoint with its fallbacks."""
     return {
         name: ResilientModel((upstreams[name], *(upstreams[other] for other in each.fallbacks)))
         for name, each in settings.items()
@@ -65,61 +76,35 @@ def open_models(
 def _open(
     name: str, settings: ModelSettings, client: HttpClient, environment: Mapping[str, str]
 ) -> Model:
-    # Each adapter is imported where it is configured: every start pays for what it imports.
+    # Each adapter is imported where it is configured: a cold start pays for every module.
     if settings.kind == "local":
         from seawall.models.local import open_local  # noqa: PLC0415
 
         return open_local(name, settings)
-    secret = _secret(name, settings, environment)
-    in_words = settings.output_schema == "instructions"
+    common: dict[str, Any] = {
+        "base_url": settings.base_url,
+        "model": settings.model,
+        "api_key": _secret(name, settings, environment),
+        "schema_in_instructions": settings.output_schema == "instructions",
+        "warm": settings.warm_connections,
+    }
+    if settings.prompt_cache:
+        common["cache"] = settings.prompt_cache
     if settings.kind == "bedrock":
-        return _bedrock(name, settings, client, environment, secret)
+        return _bedrock(name, settings, client, environment, common)
     if settings.kind == "anthropic":
         from seawall.models.anthropic import AnthropicModel, AnthropicSettings  # noqa: PLC0415
 
-        return AnthropicModel(
-            name,
-            AnthropicSettings(
-                base_url=settings.base_url,
-                model=settings.model,
-                api_key=secret,
-                cache=settings.prompt_cache or "prefix",
-                schema_in_instructions=in_words,
-                warm=settings.warm,
-                thinking=settings.thinking,
-            ),
-            client,
-        )
+        thinking = settings.thinking
+        return AnthropicModel(name, AnthropicSettings(**common, thinking=thinking), client)
     if settings.kind == "responses":
         from seawall.models.responses import ResponsesModel, ResponsesSettings  # noqa: PLC0415
 
-        return ResponsesModel(
-            name,
-            ResponsesSettings(
-                base_url=settings.base_url,
-                model=settings.model,
-                api_key=secret,
-                cache=settings.prompt_cache or "prefix",
-                schema_in_instructions=in_words,
-                warm=settings.warm,
-            ),
-            client,
-        )
+        return ResponsesModel(name, ResponsesSettings(**common), client)
     from seawall.models.openai import OpenAIModel, OpenAISettings  # noqa: PLC0415
 
-    return OpenAIModel(
-        name,
-        OpenAISettings(
-            base_url=settings.base_url,
-            model=settings.model,
-            api_key=secret,
-            length_field=settings.length_field,
-            cache=settings.prompt_cache or "off",
-            schema_in_instructions=in_words,
-            warm=settings.warm,
-        ),
-        client,
-    )
+    length_field = settings.length_field
+    return OpenAIModel(name, OpenAISettings(**common, length_field=length_field), client)
 
 
 def _bedrock(
@@ -127,11 +112,10 @@ def _bedrock(
     settings: ModelSettings,
     client: HttpClient,
     environment: Mapping[str, str],
-    secret: str,
+    common: dict[str, Any],
 ) -> Model:
     from seawall.aws.credential_cache import CredentialCache  # noqa: PLC0415
-    from seawall.aws.credential_chain import default_chain  # noqa: PLC0415
-    from seawall.aws.credentials import CredentialsError  # noqa: PLC0415
+    from seawall.aws.credentials import CredentialsError, default_chain  # noqa: PLC0415
     from seawall.aws.region import find_region  # noqa: PLC0415
     from seawall.models.bedrock import BedrockModel, BedrockSettings  # noqa: PLC0415
 
@@ -140,22 +124,13 @@ def _bedrock(
     except (ValueError, CredentialsError) as error:
         raise ConfigError(f"models.{name}.region: {error}") from error
     if not region:
-        raise ConfigError(f"models.{name}.region: say which, here or as AWS_REGION")
-    caches = any(maker in settings.model for maker in _CACHING_MAKERS)
-    return BedrockModel(
-        name,
-        BedrockSettings(
-            model=settings.model,
-            region=region,
-            base_url=settings.base_url,
-            api_key=secret,
-            cache=settings.prompt_cache or ("prefix" if caches else "off"),
-            schema_in_instructions=settings.output_schema == "instructions",
-            warm=settings.warm,
-        ),
-        client,
-        None if secret else CredentialCache(default_chain(environment, client, region=region)),
-    )
+        raise ConfigError(f"models.{name}.region: set it here or as AWS_REGION")
+    if any(maker in settings.model for maker in _CACHING_MAKERS):
+        common = {"cache": "prefix", **common}
+    credentials = None
+    if not common["api_key"]:
+        credentials = CredentialCache(default_chain(environment, client, region=region))
+    return BedrockModel(name, BedrockSettings(**common, region=region), client, credentials)
 
 
 def _secret(name: str, settings: ModelSettings, environment: Mapping[str, str]) -> str:

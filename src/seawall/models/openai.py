@@ -1,145 +1,272 @@
-"""A client of any server that speaks OpenAI's chat completions, streaming.
+"""Adapter for OpenAI's chat completions API, and for servers that are compatible with it.
 
-Wire format: https://platform.openai.com/docs/api-reference/chat/create and its streaming page.
+Request and stream: https://platform.openai.com/docs/api-reference/chat/create and
+https://platform.openai.com/docs/api-reference/chat-streaming. The reader also accepts what
+compatible servers make of that format.
 """
 
-from collections.abc import AsyncGenerator
-from typing import Literal
-from weakref import WeakKeyDictionary
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
-from seawall.models.assembly import as_object
-from seawall.models.caching import cache_key
+from seawall.models.assembly import SseReader, UnreadableLog, as_object
+from seawall.models.failures import codes_in
 from seawall.models.history import (
     NINE_CHARACTER_IDS,
     NO_CONTENT,
     CallIds,
-    call_origin,
     tool_name,
     without_blanks,
 )
-from seawall.models.http_model import Encoded, stream_answer, warm_connections
-from seawall.models.openai_reading import OpenAIReader
-from seawall.models.port import ModelEvent, ModelRequest, Prompt
-from seawall.models.schemas import ANY_OBJECT, is_strict, schema_instructions
-from seawall.models.unreadable import UnreadableLog
-from seawall.transport.http_client import Endpoint, HttpClient
-from seawall.turn import AssistantMessage, Message, ToolCall, UserMessage
+from seawall.models.http_model import SSE_HEADERS, HttpModel, HttpModelSettings, bearer, encode
+from seawall.models.lenient import LenientDecoder, arguments_of, count_of
+from seawall.models.port import Finish, ModelRequest, Prompt, ToolCalls
+from seawall.models.schemas import is_strict, split_output
+from seawall.transport.http_client import HttpClient
+from seawall.turn import AssistantMessage, Message, ToolCall, Usage, UserMessage
 
 __all__ = ["OpenAIModel", "OpenAIReader", "OpenAISettings"]
 
+_MAX_EXTRA_BYTES = 65_536
+_NO_JSON = msgspec.Raw(b"null")
 
-class OpenAISettings(Struct, frozen=True, kw_only=True):
-    """Where the endpoint is and how it wants to be asked.
 
-    base_url: up to and without `/chat/completions`. api_key: empty for none.
-    length_field: the name under which the server takes the bound on written tokens.
-    cache: what requests have in common that are to meet in one prompt cache, by
-    `prompt_cache_key`: the agent, or the conversation; not every server knows the key.
-    schema_in_words: for servers that do not take a schema of the output. stop: texts that end an
-    answer and are not part of it.
-    warm: connections to open ahead.
+class _FunctionDelta(Struct):
+    name: str | None = None
+    arguments: msgspec.Raw = _NO_JSON  # text by the format, an object from some servers
+
+
+class _CallDelta(Struct):
+    index: int | None = None
+    id: str | None = None
+    function: _FunctionDelta | None = None
+    # Fields that Gemini's compatible API and its proxies expect back with the call.
+    extra_content: msgspec.Raw = _NO_JSON
+    thought_signature: msgspec.Raw = _NO_JSON
+    provider_specific_fields: msgspec.Raw = _NO_JSON
+
+
+class _Delta(Struct):
+    content: str | list[Any] | dict[str, Any] | None = None
+    refusal: str | None = None
+    tool_calls: list[_CallDelta] | None = None
+    # Servers send reasoning under different names.
+    reasoning_content: str | list[Any] | dict[str, Any] | None = None
+    reasoning: str | list[Any] | dict[str, Any] | None = None
+    reasoning_text: str | list[Any] | dict[str, Any] | None = None
+    reasoning_details: str | list[Any] | dict[str, Any] | None = None
+    thinking: str | list[Any] | dict[str, Any] | None = None
+
+
+class _Choice(Struct):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+    error: Any = None
+
+
+class _Chunk(Struct):
+    choices: list[_Choice] | None = field(default_factory=list)
+    usage: Any = None
+    error: Any = None
+    # Fields of an error without an enclosing object.
+    code: Any = None
+    status: Any = None
+    type: Any = None
+    error_code: Any = None
+    errors: Any = None
+    detail: Any = None
+    x_groq: Any = None
+
+
+_decode_chunk = LenientDecoder(_Chunk)
+_extra_keys = ("extra_content", "thought_signature", "provider_specific_fields")
+
+
+class OpenAIReader(SseReader):
+    """Reads one streamed completion."""
+
+    __slots__ = ("_refused",)
+
+    def __init__(self, model: str, origin: str = "", log: UnreadableLog | None = None) -> None:
+        super().__init__(model, origin, log)
+        self._refused = False
+
+    def feed(self, received: bytes) -> str:
+        """See `Reader.feed`."""
+        assembly = self.assembly
+        text = ""
+        for event in self._parser.feed(received):
+            data = event.data
+            if not data.startswith(b"{"):
+                data = data.strip()
+                if data == b"[DONE]":
+                    assembly.done = True
+                    if assembly.reason is None:
+                        assembly.finish("")
+                    break
+            text += self._take(data, failed=event.name == b"error")
+        assembly.count(len(text))
+        return text
+
+    def end(self) -> tuple[ToolCalls | None, Finish]:
+        """See `Reader.end`."""
+        if self._refused and self.assembly.reason == "stop":
+            self.assembly.reason = "content_filter"
+        return self.assembly.end()
+
+    def _take(self, data: bytes, *, failed: bool) -> str:
+        assembly = self.assembly
+        try:
+            chunk = _decode_chunk(data) if data else None
+        except ValueError as error:
+            raise assembly.unreadable(data) from error
+        if chunk is None and failed:
+            raise assembly.failed_midway(data)
+        if chunk is None:
+            assembly.report_skipped(data)
+            return ""
+        self._check(chunk, data, failed=failed)
+        if chunk.usage is not None:
+            assembly.usage = _usage(chunk.usage)
+        if not chunk.choices:
+            return ""
+        choice = chunk.choices[0]
+        text = self._read(choice.delta) if choice.delta is not None else ""
+        if choice.finish_reason:
+            assembly.finish(choice.finish_reason)
+        return text
+
+    def _check(self, chunk: _Chunk, data: bytes, *, failed: bool) -> None:
+        """Raise the error that the server reports, wherever it does."""
+        error = chunk.error or (chunk.choices[0].error if chunk.choices else None)
+        if not error and isinstance(chunk.x_groq, dict):
+            error = chunk.x_groq.get("error")
+        if not (error or failed or chunk.choices):  # an error without an enclosing object
+            several = chunk.errors if isinstance(chunk.errors, list) else [chunk.errors]
+            first = next(iter(several), None)
+            error = first or chunk.code or chunk.error_code or chunk.detail
+        if error or failed:
+            bare = (chunk.code, chunk.error_code, chunk.status, chunk.type)
+            raise self.assembly.failed_midway(data, *codes_in(error), *bare)
+
+    def _read(self, delta: _Delta) -> str:
+        content = delta.content
+        text = ""
+        if type(content) is str:
+            text = content
+        elif content:
+            text, thought = _parts(content)
+            if thought is not None:
+                self.assembly.think(thought)
+        reasoning = (
+            delta.reasoning_content
+            or delta.reasoning
+            or delta.thinking
+            or delta.reasoning_text
+            or delta.reasoning_details
+        )
+        if reasoning:
+            self.assembly.think(_reasoning(reasoning))
+        if delta.tool_calls:
+            for call in delta.tool_calls:
+                self._call(call)
+        if delta.refusal:
+            self._refused = True
+            text += delta.refusal
+        return text
+
+    def _call(self, call: _CallDelta) -> None:
+        function = call.function
+        extra = {
+            name: raw
+            for name in _extra_keys
+            if (raw := getattr(call, name)) is not _NO_JSON
+            and bytes(raw) != b"null"
+            and len(bytes(raw)) <= _MAX_EXTRA_BYTES
+        }
+        self.assembly.call(
+            call.index,
+            call_id=call.id,
+            name=function.name if function else None,
+            arguments=arguments_of(function.arguments) if function else None,
+            extra=msgspec.json.encode(extra).decode("utf-8", "replace") if extra else "",
+        )
+
+
+class OpenAISettings(HttpModelSettings, frozen=True, kw_only=True):
+    """Settings of a chat completions endpoint.
+
+    `cache` chooses what requests have in common that share a `prompt_cache_key`: the agent, or the
+    conversation; not every server knows the key.
+
+    Attributes:
+        length_field: The name under which the server accepts the limit on completion tokens.
+        stop: Texts that end every answer and are not part of it.
     """
 
     base_url: str
-    model: str
-    api_key: str = ""
-    length_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     cache: Literal["off", "prefix", "conversation"] = "off"
-    schema_in_instructions: bool = False
-    warm: int = 1
+    length_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     stop: tuple[str, ...] = ()
 
 
-_encode = msgspec.json.Encoder().encode
+class OpenAIModel(HttpModel[OpenAISettings]):
+    """One model of an OpenAI-compatible endpoint; implements the model port."""
 
-
-class OpenAIModel:
-    """One model of one OpenAI-compatible endpoint; implements the model port."""
+    reader = OpenAIReader
 
     def __init__(self, name: str, settings: OpenAISettings, client: HttpClient) -> None:
-        self._name = name
-        self._settings = settings
-        self._client = client
-        self._endpoint = Endpoint.parse(settings.base_url.rstrip("/") + "/chat/completions")
-        where = self._endpoint.authority.decode()
-        self._origin = call_origin("openai", settings.base_url, settings.model)
-        self._unreadable = UnreadableLog(name, f"openai at {where}")
-        headers = [(b"content-type", b"application/json"), (b"accept", b"text/event-stream")]
-        if settings.api_key:
-            headers.append((b"authorization", b"Bearer " + settings.api_key.encode()))
-        self._headers = tuple(headers)
-        # Prompts live as long as their agents; each is encoded once.
-        self._heads: WeakKeyDictionary[Prompt, bytes] = WeakKeyDictionary()
-
-    def stream(self, request: ModelRequest, *, deadline: float) -> AsyncGenerator[ModelEvent, None]:
-        """See `Model.stream`."""
-        return stream_answer(
-            self._name,
-            self._client,
-            self._endpoint,
-            lambda: self._encoded(request),
-            OpenAIReader(self._name, self._origin, self._unreadable),
-            deadline=deadline,
+        """See `HttpModel`."""
+        super().__init__(
+            name,
+            settings,
+            client,
+            kind="openai",
+            base_url=settings.base_url,
+            path="/chat/completions",
+            headers=(*SSE_HEADERS, *bearer(settings.api_key)),
         )
 
-    async def warm(self) -> None:
-        """See `Model.warm`."""
-        await warm_connections(self._name, self._client, self._endpoint, self._settings.warm)
+    def _encode_head(self, prompt: Prompt) -> bytes:
+        """Encode the JSON up to and including the system message, without closing brackets."""
+        settings = self._settings
+        parts = [b'{"model":', encode(settings.model), b',"stream":true,"stream_options":']
+        parts.append(b'{"include_usage":true}')
+        if prompt.tools:
+            tools = [{"type": "function", "function": tool} for tool in prompt.tools]
+            parts += [b',"tools":', encode(tools)]
+        in_instructions = settings.schema_in_instructions
+        instructions, output = split_output(prompt, in_instructions=in_instructions)
+        if output is not None:
+            strict = is_strict(output.schema)
+            described = {"name": output.name, "schema": output.schema, "strict": strict}
+            wanted = {"type": "json_schema", "json_schema": described}
+            parts += [b',"response_format":', encode(wanted)]
+        elif prompt.output is not None and not in_instructions:  # any object
+            parts.append(b',"response_format":{"type":"json_object"}')
+        parts.append(b',"messages":[')
+        if instructions.strip():
+            parts.append(encode({"role": "system", "content": instructions}))
+        return b"".join(parts)
 
-    async def close(self) -> None:
-        """See `Model.close`; the connections belong to the client, which is closed apart."""
-
-    def _encoded(self, request: ModelRequest) -> Encoded:
-        head = self._heads.get(request.prompt)
-        if head is None:
-            head = self._heads[request.prompt] = _head(self._settings, request.prompt)
+    def _encode_body(self, head: bytes, request: ModelRequest) -> bytes:
+        settings = self._settings
         ids = CallIds(request.messages, self._origin, NINE_CHARACTER_IDS)
         messages = [_wire_message(each, ids) for each in without_blanks(request.messages)]
-        # The head is cut off inside the list, which has a first message if there are instructions.
+        # The head ends inside the list, which has a first message if there are instructions.
         comma = b"" if head.endswith(b"[") or not messages else b","
-        parts = [head, comma, _encode(messages)[1:]]
+        parts = [head, comma, encode(messages)[1:]]
         if request.max_tokens is not None:
-            limit = self._settings.length_field
-            parts.append(f',"{limit}":{request.max_tokens}'.encode())
+            parts.append(f',"{settings.length_field}":{request.max_tokens}'.encode())
         if request.temperature is not None:
-            parts.append(b',"temperature":' + _encode(request.temperature))
-        if stop := (*self._settings.stop, *request.stop):
-            parts += [b',"stop":', _encode(stop)]
-        if self._settings.cache != "off":
-            conversation = self._settings.cache == "conversation"
-            key = cache_key(head, request.messages if conversation else ())
-            parts.append(b',"prompt_cache_key":' + _encode(key))
+            parts.append(b',"temperature":' + encode(request.temperature))
+        if stop := (*settings.stop, *request.stop):
+            parts += [b',"stop":', encode(stop)]
+        if settings.cache != "off":
+            parts.append(b',"prompt_cache_key":' + encode(self._cache_key(head, request)))
         parts.append(b"}")
-        return self._headers, b"".join(parts)
-
-
-def _head(settings: OpenAISettings, prompt: Prompt) -> bytes:
-    """The request's JSON up to and including the system message, without closing brackets."""
-    parts = [b'{"model":', _encode(settings.model), b',"stream":true,"stream_options":']
-    parts.append(b'{"include_usage":true}')
-    if prompt.tools:
-        tools = [{"type": "function", "function": tool} for tool in prompt.tools]
-        parts += [b',"tools":', _encode(tools)]
-    instructions = prompt.instructions
-    if (output := prompt.output) is not None and settings.schema_in_instructions:
-        instructions = f"{instructions}\n\n{schema_instructions(output)}"
-    elif output is not None and output.schema == ANY_OBJECT:
-        instructions = (
-            f"{instructions}\n\n{schema_instructions(output)}"  # it must be spoken of, too
-        )
-        parts.append(b',"response_format":{"type":"json_object"}')
-    elif output is not None:
-        strict = is_strict(output.schema)
-        asked = {"name": output.name, "schema": output.schema, "strict": strict}
-        wanted = {"type": "json_schema", "json_schema": asked}
-        parts += [b',"response_format":', _encode(wanted)]
-    parts.append(b',"messages":[')
-    if instructions.strip():
-        parts.append(_encode({"role": "system", "content": instructions}))
-    return b"".join(parts)
+        return b"".join(parts)
 
 
 def _wire_message(message: Message, ids: CallIds) -> dict[str, object]:
@@ -156,7 +283,7 @@ def _wire_message(message: Message, ids: CallIds) -> dict[str, object]:
 
 
 def _wire_call(call: ToolCall, ids: CallIds) -> dict[str, object]:
-    # Some servers read the arguments of the history, and refuse what is no JSON object.
+    # Some servers parse the arguments in the history, and refuse what is no JSON object.
     arguments = bytes(as_object(call.arguments)).decode()
     wire: dict[str, object] = {
         "id": ids.of_call(call),
@@ -166,3 +293,41 @@ def _wire_call(call: ToolCall, ids: CallIds) -> dict[str, object]:
     if extra := ids.extra_of(call):
         wire.update(msgspec.json.decode(extra, type=dict[str, msgspec.Raw]))
     return wire
+
+
+def _parts(content: object) -> tuple[str, str | None]:
+    """Return the text of a list of parts, and the reasoning in it; None for none."""
+    text, thought = "", None
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, str):
+            text += part
+        elif isinstance(part, dict) and "thinking" in (part.get("type"), *part):
+            thought = (thought or "") + _reasoning(part)
+        elif isinstance(part, dict) and part.get("type") in (None, "text", "output_text"):
+            piece = part.get("text")
+            text += piece if isinstance(piece, str) else ""
+    return text, thought
+
+
+def _reasoning(value: object, depth: int = 4) -> str:
+    """Return the text of reasoning in any form; empty where it is encrypted."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and depth:
+        return "".join([_reasoning(each, depth - 1) for each in value])
+    if isinstance(value, dict) and depth:
+        for key in ("text", "thinking", "summary", "content"):
+            if value.get(key):
+                return _reasoning(value[key], depth - 1)
+    return ""
+
+
+def _usage(used: object) -> Usage:
+    details = "prompt_tokens_details"
+    return Usage(
+        count_of(used, "prompt_tokens"),
+        count_of(used, "completion_tokens"),
+        1,
+        count_of(used, details, "cached_tokens"),
+        count_of(used, details, "cache_write_tokens"),
+    )

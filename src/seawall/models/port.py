@@ -1,13 +1,23 @@
-"""The model port: what the agent loop asks of any provider."""
+"""The model port: requests, events and the interface that every provider implements."""
 
 from collections.abc import AsyncGenerator
 from typing import Literal, Protocol
+from weakref import WeakKeyDictionary
 
+import msgspec
 from msgspec import Struct
 
-from seawall.turn import Message, OutputFormat, ToolCall, Usage
+from seawall.turn import (
+    AssistantMessage,
+    Message,
+    OutputFormat,
+    ToolCall,
+    ToolMessage,
+    Usage,
+)
 
 __all__ = [
+    "CHARACTERS_PER_TOKEN",
     "Finish",
     "FinishReason",
     "Meter",
@@ -20,7 +30,12 @@ __all__ = [
     "Text",
     "ToolCalls",
     "ToolSpec",
+    "estimate_prompt_tokens",
 ]
+
+CHARACTERS_PER_TOKEN = 4
+"""In English text (https://platform.openai.com/tokenizer)."""
+_MESSAGE_OVERHEAD = 16  # characters' worth of tokens that frame each message
 
 
 class ToolSpec(Struct, frozen=True):
@@ -35,7 +50,11 @@ class Prompt(Struct, frozen=True, eq=False, weakref=True):
     """The part of a request that is the same for every turn of an agent.
 
     Built once at start and compared by identity, so that an adapter can encode it once.
-    output: asked of the provider, which may not keep to it; whoever needs it has to check.
+
+    Attributes:
+        instructions: The system prompt.
+        tools: Tools that the model may call.
+        output: Format requested from the provider, which may not keep to it: the caller checks.
     """
 
     instructions: str
@@ -44,13 +63,16 @@ class Prompt(Struct, frozen=True, eq=False, weakref=True):
 
 
 class Meter(Protocol):
-    """Takes down what the calls of one turn cost, as soon as it is known."""
+    """Records what the model calls of one turn cost, as soon as that is known."""
 
-    def spent(self, model: str, usage: Usage, cost: int, *, estimated: bool) -> None:
-        """A call has ended, well or not.
+    def charge(self, model: str, usage: Usage, cost: int, *, estimated: bool) -> None:
+        """Record a call that has ended, successfully or not.
 
-        model: its name in the configuration. cost: in billionths of the currency; 0 where there
-        is no price. estimated: the provider did not report the usage.
+        Args:
+            model: Name of the model in the configuration.
+            usage: Tokens of the call.
+            cost: In billionths of the currency; 0 where there is no price.
+            estimated: The provider did not report the usage.
         """
         ...
 
@@ -58,9 +80,13 @@ class Meter(Protocol):
 class ModelRequest(Struct, frozen=True):
     """One call: the agent's fixed prompt and the conversation so far.
 
-    max_tokens bounds the completion; temperature None leaves the provider's default. meter: the
-    turn's, told by every attempt that is made for this call. stop: texts at which the provider
-    may end the answer; a provider that cannot is no failure, see `stopping.py`.
+    Attributes:
+        prompt: What is the same for every turn of the agent.
+        messages: The conversation, oldest first.
+        max_tokens: Limit on completion tokens; None for the provider's default.
+        temperature: None for the provider's default.
+        meter: Of the turn; every attempt that is made for this call is charged to it.
+        stop: Texts that end the answer. A provider may ignore them; see `StopSequenceModel`.
     """
 
     prompt: Prompt
@@ -72,15 +98,16 @@ class ModelRequest(Struct, frozen=True):
 
 
 class Text(Struct, frozen=True):
-    """The next piece of text. Pieces that arrived together come as one."""
+    """The next piece of text; pieces that arrived together are one event."""
 
     text: str
 
 
 class Progress(Struct, frozen=True):
-    """The model is at work on something else than text: it thinks, or writes a tool call.
+    """The model is at work on something else than text: reasoning, or a tool call.
 
-    reasoning: the next piece of what it thinks; empty where the provider does not show it.
+    Attributes:
+        reasoning: The next piece of its reasoning; empty where the provider hides it.
     """
 
     reasoning: str = ""
@@ -89,8 +116,10 @@ class Progress(Struct, frozen=True):
 class ToolCalls(Struct, frozen=True):
     """The tool calls of this step.
 
-    calls: complete. unfinished: those whose arguments are not complete JSON, since the answer was
-    cut off or the model wrote something else. They are never executed.
+    Attributes:
+        calls: Complete calls.
+        unfinished: Calls whose arguments are not complete JSON, because the answer was cut off or
+            the model wrote something else; never executed.
     """
 
     calls: tuple[ToolCall, ...]
@@ -98,7 +127,7 @@ class ToolCalls(Struct, frozen=True):
 
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
-"""Why an answer ended; `length`: a bound on its tokens cut it off, also where there are calls."""
+"""Why an answer ended; `length`: a limit on its tokens cut it off, also where there are calls."""
 
 
 class Finish(Struct, frozen=True):
@@ -119,19 +148,46 @@ class Model(Protocol):
     """
 
     def stream(self, request: ModelRequest, *, deadline: float) -> AsyncGenerator[ModelEvent, None]:
-        """Call the model; `deadline` is in seconds on the event loop's clock.
+        """Call the model.
+
+        Args:
+            request: The prompt and the conversation.
+            deadline: Seconds on the event loop's clock.
 
         Raises:
-            UpstreamFailed: the endpoint failed or broke off; its subclasses tell a request that it
-                refuses for good from a throttled one.
-            DeadlineExceeded: it did not finish in time.
+            UpstreamFailed: The endpoint failed or broke off; its subclasses distinguish a request
+                that is refused for good from a throttled one.
+            DeadlineExceeded: The call did not finish in time.
         """
         ...
 
     async def warm(self) -> None:
-        """Open what can be opened before the first turn. Never raises for a cold upstream."""
+        """Open connections, or load the model, before the first turn. Never raises."""
         ...
 
     async def close(self) -> None:
         """Release every connection."""
         ...
+
+
+# A prompt lives as long as its agent and is measured once.
+_prompt_characters: WeakKeyDictionary[Prompt, int] = WeakKeyDictionary()
+
+
+def estimate_prompt_tokens(request: ModelRequest) -> int:
+    """Estimate the tokens of a request, including the agent's fixed part."""
+    prompt = request.prompt
+    fixed = _prompt_characters.get(prompt)
+    if fixed is None:
+        fixed = len(prompt.instructions) + len(msgspec.json.encode(prompt.tools))
+        _prompt_characters[prompt] = fixed
+    return (fixed + sum(map(_characters, request.messages))) // CHARACTERS_PER_TOKEN + 1
+
+
+def _characters(message: Message) -> int:
+    if isinstance(message, ToolMessage):
+        return _MESSAGE_OVERHEAD + len(message.content)
+    if isinstance(message, AssistantMessage):
+        called = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+        return _MESSAGE_OVERHEAD + len(message.text) + called
+    return _MESSAGE_OVERHEAD + len(message.text)

@@ -1,4 +1,4 @@
-"""A model that is called so that it can fail: retries, hedges, others in its stead."""
+"""Resilient model calls: retries with jitter, hedges, fallbacks, resumption of broken answers."""
 
 import asyncio
 import random
@@ -6,45 +6,121 @@ from collections.abc import AsyncGenerator
 from typing import Literal
 
 from seawall.errors import UpstreamFailed, UpstreamRefused, UpstreamUnavailable
-from seawall.models.answering import open_answer
-from seawall.models.port import ModelEvent, ModelRequest
-from seawall.models.resumption import EmptyAnswer, Resumption
+from seawall.models.attempt import open_answer
+from seawall.models.port import Finish, ModelEvent, ModelRequest, Progress, Text, ToolCalls
 from seawall.models.upstream import Upstream
-from seawall.resilience.backoff import full_jitter
-from seawall.resilience.retries import RetryBudget
+from seawall.resilience.retries import RetryBudget, full_jitter
 
 __all__ = ["ResilientModel"]
 
 _BUDGET_CAPACITY = 500.0
 _BUDGET_AT_START = 10.0
 _LONGEST_PAUSE = 15.0
-_ATTEMPTS_AT_EMPTY = 2
+_EMPTY_ANSWER_ATTEMPTS = 2
+
+# An answer that a limit or a filter ended may be empty; a repetition would be the same.
+_COMPLETE = ("stop", "tool_calls", "other")
+
+
+_DIFFERS = "The answer broke off, and its repetition differs from what was shown."
+
+
+class EmptyAnswer(UpstreamFailed):
+    """The model ended its answer without text and without calls."""
+
+
+class Resumption:
+    """Resumption of an answer that broke off: skips the part of its repetition that was shown.
+
+    Args:
+        enabled: Repeat answers of which something was shown; else only others.
+        may_be_empty: An empty answer is valid, because the client named stop sequences.
+    """
+
+    __slots__ = ("_enabled", "_may_be_empty", "_repeated", "_shown", "begun")
+
+    def __init__(self, *, enabled: bool, may_be_empty: bool = False) -> None:
+        self._enabled = enabled
+        self._may_be_empty = may_be_empty
+        self._shown: list[str] = []
+        self._repeated: str | None = None  # what the repetition has yet to repeat
+        self.begun = False
+
+    @property
+    def possible(self) -> bool:
+        """Whether the answer may be requested again."""
+        return self._enabled or not self.begun
+
+    def restart(self) -> None:
+        """Prepare for the answer to be requested again."""
+        if self.begun:
+            shown = "".join(self._shown)
+            self._shown = [shown]
+            self._repeated = shown
+
+    def take(self, event: ModelEvent) -> ModelEvent | None:
+        """Return the part of the next event to show; None if it was shown before.
+
+        Raises:
+            UpstreamFailed: The repetition differs, or the answer is empty.
+        """
+        if type(event) is Progress:
+            return event
+        if type(event) is not Text:
+            if self._repeated:
+                raise UpstreamFailed(_DIFFERS)
+            if type(event) is ToolCalls:
+                self.begun = True
+            elif type(event) is Finish and not self.begun and self._is_fault(event):
+                raise EmptyAnswer("The model's answer was empty.")
+            return event
+        text = event.text
+        if self._repeated:
+            known = min(len(text), len(self._repeated))
+            if text[:known] != self._repeated[:known]:
+                raise UpstreamFailed(_DIFFERS)
+            self._repeated = self._repeated[known:]
+            text = text[known:]
+            if not text:
+                return None
+            event = Text(text)
+        self.begun = True
+        if self._enabled:
+            self._shown.append(text)
+        return event
+
+    def _is_fault(self, end: Finish) -> bool:
+        return end.reason in _COMPLETE and not (self._may_be_empty and end.reason == "stop")
 
 
 class ResilientModel:
-    """One configured model, and those that stand in for it; implements the model port.
+    """One configured model with its fallbacks; implements the model port.
 
-    upstreams: the model itself, then its fallbacks in order. An endpoint that is known not to
-    work, has no room or fails before anything was shown is followed by the next one; the last is
-    tried again. Retries and hedges are paid from budgets that grow with the calls, so they stay a
-    share of them. Fallbacks are not: they are what the answer depends on, and the circuit breaker
-    ends the calls that fail before them.
+    After an endpoint whose breaker is open, that is at its limit, or that fails before anything
+    was shown, the next one is called; the last one is retried. Retries and hedges are paid from
+    budgets that grow with the calls, so they stay a share of them. Fallbacks are free: the answer
+    depends on them, and the circuit breaker ends the failing calls before them.
     """
 
     def __init__(self, upstreams: tuple[Upstream, ...]) -> None:
+        """Create the model.
+
+        Args:
+            upstreams: The model's own endpoint, then those of its fallbacks in order.
+        """
         self._upstreams = upstreams
         self._settings = settings = upstreams[0].settings
-        self._retries = _budget()
-        self._hedges = _budget() if settings.hedge_share else None
+        self._retries = _new_budget()
+        self._hedges = _new_budget() if settings.hedge_share else None
 
     async def stream(
         self, request: ModelRequest, *, deadline: float
     ) -> AsyncGenerator[ModelEvent, None]:
         """See `Model.stream`."""
         clock = asyncio.get_running_loop().time
-        self._deposit_budgets(clock())
-        resuming = Resumption(enabled=self._settings.resume, may_be_empty=bool(request.stop))
-        index = tried = 0  # among the upstreams; calls to the one there
+        self._deposit(clock())
+        resumption = Resumption(enabled=self._settings.resume, may_be_empty=bool(request.stop))
+        index = tried = 0  # of the upstream; calls to it
         while True:
             try:
                 async with open_answer(
@@ -56,15 +132,15 @@ class ResilientModel:
                 ) as (attempt, first):
                     event = first
                     while event is not None:
-                        if (shown := resuming.take(event)) is not None:
+                        if (shown := resumption.take(event)) is not None:
                             yield shown
                         event = await attempt.next()
             except UpstreamFailed as failure:
                 tried += 1
-                step = self._next_step(failure, index, tried, resuming, left=deadline - clock())
+                step = self._next_step(failure, index, tried, resumption, left=deadline - clock())
                 if step is None:
                     raise
-                resuming.restart()
+                resumption.restart()
                 if step == "next":
                     index, tried = index + 1, 0
                 else:
@@ -73,7 +149,7 @@ class ResilientModel:
                 return
 
     async def warm(self) -> None:
-        """See `Model.warm`; the fallbacks are models of their own."""
+        """See `Model.warm`; the fallbacks are warmed as models of their own."""
         await self._upstreams[0].model.warm()
 
     async def close(self) -> None:
@@ -81,39 +157,44 @@ class ResilientModel:
         await self._upstreams[0].model.close()
 
     def _quota_deadline(self, index: int, deadline: float, now: float) -> float:
-        """Until when to wait for the quota: where another can be asked, no longer than for room."""
+        """Return until when to wait for the quota: before a fallback as long as for a permit."""
         if index + 1 < len(self._upstreams):
-            return min(deadline, now + self._settings.wait_seconds)
+            return min(deadline, now + self._settings.permit_wait_seconds)
         return deadline
 
-    def _deposit_budgets(self, now: float) -> None:
+    def _deposit(self, now: float) -> None:
         self._retries.deposit(self._settings.retry_budget, at=now)
         if self._hedges is not None:
             self._hedges.deposit(self._settings.hedge_share, at=now)
 
     def _next_step(
-        self, failure: UpstreamFailed, index: int, tried: int, resuming: Resumption, *, left: float
+        self,
+        failure: UpstreamFailed,
+        index: int,
+        tried: int,
+        resumption: Resumption,
+        *,
+        left: float,
     ) -> float | Literal["next"] | None:
-        """What to do after a failure: a pause before the same again, the next one, or nothing.
+        """Decide after a failure: seconds until a retry, "next" for the next upstream, or None.
 
-        left: seconds of the call's deadline.
+        `left` are the seconds until the deadline of the call.
         """
-        if not resuming.possible:
+        if not resumption.possible:
             return None
-        another = index + 1 < len(self._upstreams) and not resuming.begun
-        if another:
-            return "next"  # sooner than waiting, and no more calls to the one that fails
+        if index + 1 < len(self._upstreams) and not resumption.begun:
+            return "next"  # faster than waiting, and it spares the endpoint that fails
         if isinstance(failure, UpstreamRefused | UpstreamUnavailable):
-            return None  # the same again would bring the same
+            return None  # a retry would fail in the same way
         settings = self._settings
         attempts = settings.attempts
         if isinstance(failure, EmptyAnswer):
-            attempts = min(attempts, _ATTEMPTS_AT_EMPTY)
+            attempts = min(attempts, _EMPTY_ANSWER_ATTEMPTS)
         pause = full_jitter(
             tried,
             base=settings.backoff_seconds,
             cap=settings.backoff_cap_seconds,
-            chance=random.random(),  # noqa: S311 - to spread retries, not to keep a secret
+            chance=random.random(),  # noqa: S311 - jitter, not a secret
         )
         pause = max(pause, failure.retry_after or 0.0)
         if (
@@ -125,5 +206,5 @@ class ResilientModel:
         return None
 
 
-def _budget() -> RetryBudget:
+def _new_budget() -> RetryBudget:
     return RetryBudget(capacity=_BUDGET_CAPACITY, refill_per_second=0.0, tokens=_BUDGET_AT_START)

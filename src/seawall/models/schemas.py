@@ -1,6 +1,6 @@
-"""JSON Schemas as providers take them: each enforces only a part of the language.
+"""JSON Schemas in the subset that each provider enforces.
 
-What a provider would refuse is told to the model in the description instead. The agent loop checks
+What a provider would refuse is moved into the description for the model. The agent loop checks
 answers against the whole schema in any case.
 """
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from seawall.models.port import OutputFormat
+from seawall.models.port import OutputFormat, Prompt
 
-__all__ = ["ANY_OBJECT", "is_strict", "schema_instructions", "simplify_schema"]
+__all__ = ["ANY_OBJECT", "is_strict", "schema_instructions", "simplify_schema", "split_output"]
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
-"""Any JSON object: no schema can say that to a provider that wants objects closed."""
+"""Any JSON object: a schema that providers which require closed objects cannot express."""
 
 # https://platform.claude.com/docs/en/build-with-claude/structured-outputs, and what Anthropic's own
 # client leaves in a schema (anthropic/lib/_parse/_transform.py, 2.13).
@@ -30,15 +30,15 @@ _IN_LISTS = ("anyOf", "allOf")
 
 
 def simplify_schema(schema: dict[str, Any]) -> dict[str, object]:
-    """The schema as Anthropic's models enforce it, also on Bedrock.
+    """Return the schema as Anthropic's models enforce it, also on Bedrock.
 
-    Objects are closed; bounds, patterns and the like become words of the description.
+    Objects are closed; bounds, patterns and the like are moved into the description.
     """
-    if "$ref" in schema:  # nothing may stand beside it but definitions
+    if "$ref" in schema:  # only definitions may stand beside it
         kept: dict[str, Any] = {key: schema[key] for key in ("$ref", "$defs") if key in schema}
         rest: dict[str, Any] = {}
     else:
-        kept, rest = _sorted_out(schema)
+        kept, rest = _partition(schema)
     for key in _IN_TABLES:
         if key in kept:
             kept[key] = {name: simplify_schema(each) for name, each in kept[key].items()}
@@ -51,13 +51,13 @@ def simplify_schema(schema: dict[str, Any]) -> dict[str, object]:
         kept.setdefault("properties", {})
         kept["additionalProperties"] = False
     if rest:
-        said = ", ".join(f"{key}: {value}" for key, value in rest.items())
+        rules = ", ".join(f"{key}: {value}" for key, value in rest.items())
         before = f"{kept['description']}\n\n" if "description" in kept else ""
-        kept["description"] = f"{before}{{{said}}}"
+        kept["description"] = f"{before}{{{rules}}}"
     return kept
 
 
-def _sorted_out(schema: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _partition(schema: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     kept: dict[str, Any] = {}
     rest: dict[str, Any] = {}
     for key, value in schema.items():
@@ -77,7 +77,7 @@ def _sorted_out(schema: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 def is_strict(schema: object) -> bool:
-    """Whether OpenAI enforces the schema: every object is closed and all that it has is required.
+    """Return whether OpenAI enforces the schema: objects are closed, all properties required.
 
     https://platform.openai.com/docs/guides/structured-outputs#supported-schemas
     """
@@ -98,8 +98,23 @@ def is_strict(schema: object) -> bool:
     return is_strict(inner) and is_strict(tables)
 
 
+def split_output(prompt: Prompt, *, in_instructions: bool) -> tuple[str, OutputFormat | None]:
+    """Return the instructions to send, and the output format for the provider's own field.
+
+    Args:
+        prompt: The agent's.
+        in_instructions: Describe the schema in the instructions. So is `ANY_OBJECT` always.
+    """
+    output = prompt.output
+    if output is None:
+        return prompt.instructions, None
+    if in_instructions or output.schema == ANY_OBJECT:
+        return f"{prompt.instructions}\n\n{schema_instructions(output)}", None
+    return prompt.instructions, output
+
+
 def schema_instructions(output: OutputFormat) -> str:
-    """The format as an instruction, for providers that cannot be told otherwise."""
+    """Return the output format as an instruction to the model."""
     schema = msgspec.json.encode(output.schema).decode()
     return (
         "Your final answer must be one JSON document and nothing else: no text around it, no code "

@@ -1,4 +1,4 @@
-"""A model that answers from a function: for tests of agents, and for the rehearsal at start.
+"""Scripted model that answers from a function: for tests of agents, and for warm-up turns.
 
 ::
 
@@ -21,21 +21,27 @@ Script = Callable[[ModelRequest], str | tuple[ToolCall, ...]]
 
 
 class ScriptedModel:
-    """Implements `Model`. script: the answer to a request, a text or tool calls.
+    """A model for tests: streams a text word by word, and counts words as tokens.
 
-    A text comes word by word. Tokens are counted as words. asked: every request so far.
+    Attributes:
+        requests: Every request so far.
     """
 
     def __init__(self, script: Script) -> None:
+        """Create the model.
+
+        Args:
+            script: Returns the answer to a request: a text, or tool calls.
+        """
         self._script = script
-        self.asked: list[ModelRequest] = []
+        self.requests: list[ModelRequest] = []
 
     async def stream(
         self, request: ModelRequest, *, deadline: float
     ) -> AsyncGenerator[ModelEvent, None]:
-        """See `Model.stream`; it takes no time, so there is no deadline to meet."""
+        """See `Model.stream`; it takes no time, so the deadline is ignored."""
         del deadline
-        self.asked.append(request)
+        self.requests.append(request)
         answer = self._script(request)
         prompt = len(request.prompt.instructions.split())
         if isinstance(answer, str):

@@ -1,4 +1,4 @@
-"""What can be configured about a model."""
+"""Settings of models."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Literal
@@ -12,18 +12,29 @@ __all__ = ["ModelSettings", "invalid_setting", "model_faults"]
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model endpoint. The secret comes from the environment or a file, never from here.
+    """Settings of one model endpoint. Not every key applies to every kind: see `invalid_setting`.
 
-    Not every key has a meaning for every kind: `invalid_setting` tells. base_url, region: empty for
-    the provider's own, and that of the environment. prompt_cache: None for what the provider does
-    well with. thinking: empty for what the model does by itself.
-    output_schema: how a model is told what its output has to be.
-    connections: the most that are open to it at once, in one process. warm: how many of them are
-    opened at start. quota: the table of `[quotas]` that bounds it; empty for none. price: what it
-    costs; None where that is not told. fallbacks: other models that are asked in its stead when it
-    fails, in this order.
-    path: the weights; empty for those of the installed package. context_tokens: of one generation.
-    generations: at once; others wait. threads: 0 for one a processor.
+    Attributes:
+        kind: The API that the endpoint speaks.
+        base_url: Empty for the provider's own.
+        model: The provider's name of the model.
+        region: AWS region; empty for that of the environment.
+        api_key_env: Environment variable with the secret.
+        api_key_file: File with the secret.
+        length_field: The name under which the server accepts the limit on completion tokens.
+        prompt_cache: None for the default of the kind.
+        thinking: Empty for the model's default.
+        output_schema: Send the output schema in the provider's field, or in the instructions.
+        max_connections: Open at once at most, in one process.
+        warm_connections: Connections opened at start.
+        quota: Name of the quota of its account; empty for none.
+        price: None for none.
+        path: File with the weights; empty for those of the installed package.
+        context_tokens: Context of one generation.
+        generations: At once; others wait.
+        threads: 0 for one per processor.
+        fallbacks: Models that are called when it fails, in this order.
+        resilience: Timeouts, retries, circuit breaker.
     """
 
     kind: Literal["openai", "responses", "anthropic", "bedrock", "local"] = "openai"
@@ -36,8 +47,8 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     prompt_cache: Literal["off", "prefix", "conversation"] | None = None
     thinking: Literal["", "adaptive", "between_tools", "disabled"] = ""
     output_schema: Literal["provider", "instructions"] = "provider"
-    connections: int = 8_192
-    warm: Annotated[int, Meta(ge=0, le=1_024)] = 2
+    max_connections: int = 8_192
+    warm_connections: Annotated[int, Meta(ge=0, le=1_024)] = 2
     quota: str = ""
     price: PriceSettings | None = None
     path: str = ""
@@ -49,22 +60,22 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def model_faults(models: Mapping[str, ModelSettings]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What does not agree: the keys that are wrong, and why."""
+    """Yield the keys that contradict each other, and why."""
     for name, model in models.items():
         if name in model.fallbacks:
-            yield ("models", name, "fallbacks"), "a model cannot replace itself"
+            yield ("models", name, "fallbacks"), "a model cannot be its own fallback"
 
 
 _HTTP = frozenset({"openai", "responses", "anthropic", "bedrock"})
 _LOCAL = frozenset({"local"})
-_MEANT_FOR = {
+_KINDS_OF_KEY = {
     "base_url": _HTTP,
     "model": _HTTP,
     "api_key_env": _HTTP,
     "api_key_file": _HTTP,
     "prompt_cache": _HTTP,
-    "connections": _HTTP,
-    "warm": _HTTP,
+    "max_connections": _HTTP,
+    "warm_connections": _HTTP,
     "length_field": frozenset({"openai"}),
     "thinking": frozenset({"anthropic"}),
     "region": frozenset({"bedrock"}),
@@ -73,7 +84,7 @@ _MEANT_FOR = {
     "generations": _LOCAL,
     "threads": _LOCAL,
 }
-_NEEDED = {
+_REQUIRED = {
     "openai": ("base_url", "model"),
     "responses": ("model",),
     "anthropic": ("model",),
@@ -83,18 +94,20 @@ _NEEDED = {
 
 
 def invalid_setting(settings: ModelSettings, given: Collection[str]) -> tuple[str, str] | None:
-    """The first key that is wrong for the kind, and what is wrong with it; None if all is well.
+    """Return the first key that is invalid for the kind, and why; None if all are valid.
 
-    given: the keys that are there.
+    Args:
+        settings: Of the model.
+        given: The keys that the configuration contains.
     """
     for key in given:
-        kinds = _MEANT_FOR.get(key)
+        kinds = _KINDS_OF_KEY.get(key)
         if kinds is not None and settings.kind not in kinds:
             listed = ", ".join(sorted(kinds))
-            return key, f'means nothing to a model of kind "{settings.kind}", only to: {listed}'
-    for key in _NEEDED[settings.kind]:
+            return key, f'does not apply to a model of kind "{settings.kind}", only to: {listed}'
+    for key in _REQUIRED[settings.kind]:
         if not getattr(settings, key):
             return key, f'must be given for a model of kind "{settings.kind}"'
     if settings.api_key_env and settings.api_key_file:
-        return "api_key_file", "there is api_key_env already"
+        return "api_key_file", "api_key_env is set already"
     return None

@@ -1,21 +1,22 @@
-"""What is known of one model endpoint: whether it works, how fast, how much of it is free."""
+"""State of one model endpoint: circuit breaker, adaptive concurrency limit, latency, pauses."""
 
 import asyncio
 import logging
 from collections import Counter
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
-from seawall.budgets.quota import Quota
 from seawall.errors import UpstreamThrottled, UpstreamUnavailable
 from seawall.models.port import Model
 from seawall.resilience.circuit_breaker import BreakerState, CircuitBreaker
-from seawall.resilience.concurrency import ConcurrencyLimiter
-from seawall.resilience.gradient import GradientLimit
+from seawall.resilience.concurrency import ConcurrencyLimiter, GradientLimit
 from seawall.resilience.quantile import RollingQuantile
 from seawall.resilience.settings import ResilienceSettings
 from seawall.timers import TimingWheel
+
+if TYPE_CHECKING:
+    from seawall.budgets.quota import Quota
 
 __all__ = ["CallPermit", "Outcome", "Upstream"]
 
@@ -23,18 +24,20 @@ _log = logging.getLogger("seawall.models")
 _THROTTLED_IN_A_ROW = 5
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 10.0
-_LONGEST_ASKED = 300.0  # nobody is left alone for longer, whatever they ask for, without a look
+_LONGEST_RETRY_AFTER = 300.0  # of a pause without a probe, whatever the endpoint asks for
 _OWN_LAG = 0.1
 _PEAK_FADES = 0.999
 
 Outcome = Literal["answered", "refused", "throttled", "failed", "late", "left"]
-"""How a call to an upstream ended; `left`: the caller went away, or nobody can tell."""
+"""How a call to an upstream ended; `left`: the caller went away, or the outcome is unknown."""
 
 
 class CallPermit(Struct):
-    """The right to make one call; given back with its outcome.
+    """The right to make one call; released with its outcome.
 
-    began: the event loop's clock when the call began.
+    Attributes:
+        ticket: Of the circuit breaker.
+        began: Event loop's clock when the call began.
     """
 
     ticket: int
@@ -42,10 +45,12 @@ class CallPermit(Struct):
 
 
 class Upstream:
-    """One configured model with everything that is learned from calling it, in this process.
+    """One configured endpoint with what this process learned from calling it.
 
-    attempts: calls by how they ended. A call that is let through takes a place within an adaptive
-    limit and a ticket of the circuit breaker. quota: of the account behind it, taken before that.
+    Every call needs a permit: of an adaptive concurrency limit, and of the circuit breaker.
+
+    Attributes:
+        attempts: Number of calls by how they ended.
     """
 
     def __init__(
@@ -56,8 +61,18 @@ class Upstream:
         *,
         max_concurrency: int,
         wheel: TimingWheel,
-        quota: Quota | None = None,
+        quota: "Quota | None" = None,
     ) -> None:
+        """Create the state of an endpoint.
+
+        Args:
+            name: Name of the model in the configuration.
+            model: The adapter.
+            settings: Timeouts, retries, breaker and limits.
+            max_concurrency: Calls in flight at most.
+            wheel: Timers of the calls.
+            quota: Of the provider's account, acquired before a call; None for none.
+        """
         self.name = name
         self.model = model
         self.settings = settings
@@ -77,28 +92,28 @@ class Upstream:
         self._throttled = 0  # calls in a row
         self._pauses = 0
         self._paused_until = 0.0
-        self._peak = 0.0  # of the calls in flight lately, while it worked
+        self._peak = 0.0  # calls in flight lately, while it worked; decays
 
     @property
     def in_flight(self) -> int:
-        """Calls under way."""
+        """Calls in flight."""
         return self._limiter.in_flight
 
     @property
     def limit(self) -> int:
-        """Calls that may be under way now."""
+        """Calls that may be in flight now."""
         return self._limiter.limit
 
     def state(self) -> BreakerState:
-        """Of the circuit breaker, now."""
+        """Return the state of the circuit breaker."""
         return self._breaker.state(at=asyncio.get_running_loop().time())
 
     def first_token_quantile(self) -> float | None:
-        """The hedge quantile of the time to the first token, in seconds, once it is known."""
+        """Return the hedge quantile of the time to the first token, in seconds; None if unknown."""
         return self._first_token.value
 
     def try_acquire(self) -> CallPermit | None:
-        """A pass, if one can be had without waiting."""
+        """Return a permit if that needs no waiting."""
         now = asyncio.get_running_loop().time()
         if now < self._paused_until or not self._limiter.try_acquire():
             return None
@@ -109,23 +124,23 @@ class Upstream:
         return CallPermit(ticket, now)
 
     async def acquire(self, *, deadline: float) -> CallPermit:
-        """A pass; waits for a place as long as the settings allow.
+        """Return a permit; waits for one as long as the settings allow.
 
         Raises:
-            UpstreamUnavailable: the breaker is open.
-            UpstreamThrottled: the endpoint asked for a pause, or no place became free.
+            UpstreamUnavailable: The breaker is open.
+            UpstreamThrottled: The endpoint asked for a pause, or no permit became free.
         """
         if (permit := self.try_acquire()) is not None:
             return permit
         clock = asyncio.get_running_loop().time
         now = clock()
         self._check(now)
-        until = min(deadline, now + self.settings.wait_seconds)
+        until = min(deadline, now + self.settings.permit_wait_seconds)
         if self._paused_until > now:
             if self._paused_until >= until:
                 raise self._busy(self._paused_until - now)
             await asyncio.sleep(self._paused_until - now)
-        if not self._limiter.try_acquire() and not await self._limiter.wait(until):
+        if not self._limiter.try_acquire() and not await self._limiter.acquire(until):
             raise self._busy(1.0)
         now = clock()
         ticket = self._breaker.acquire(at=now)
@@ -135,18 +150,24 @@ class Upstream:
         return CallPermit(ticket, now)
 
     def record_first_event(self, permit: CallPermit) -> None:
-        """The first event of its answer has come."""
+        """Record the time to the first event of an answer."""
         now = asyncio.get_running_loop().time()
         self._throttled = self._pauses = 0
         self._first_token.add(now - permit.began)
-        if self.wheel.lag < _OWN_LAG:  # else it tells more about us than about the upstream
+        if self.wheel.lag < _OWN_LAG:  # else it was this process that was slow
             self._limit.sample(now - permit.began, in_flight=self._limiter.in_flight)
             self._follow_limit()
 
     def release(
         self, permit: CallPermit, outcome: Outcome, *, retry_after: float | None = None
     ) -> None:
-        """The call has ended. retry_after: what a throttled one was told, in seconds."""
+        """End a call.
+
+        Args:
+            permit: Of the call.
+            outcome: How it ended.
+            retry_after: Seconds that the endpoint asked for when it throttled the call.
+        """
         now = asyncio.get_running_loop().time()
         self.attempts[outcome] += 1
         in_flight = self._limiter.in_flight
@@ -170,22 +191,22 @@ class Upstream:
         changed = self._breaker.record(permit.ticket, failed=failed, at=at)
         if changed == "open":
             _log.warning(
-                "model %s keeps failing; it is left alone for %.1f s",
+                "model %s keeps failing: circuit breaker open for %.1f s",
                 self.name,
-                self._breaker.wait(at=at),
+                self._breaker.retry_after(at=at),
             )
         elif changed == "closed":
-            _log.warning("model %s answers again", self.name)
+            _log.warning("model %s has recovered: circuit breaker closed", self.name)
             self._limit.restart(was=self._peak)
             self._follow_limit()
 
     def _pause(self, now: float, retry_after: float | None) -> None:
-        """It throttles everybody: leave it alone as long as it asks, or longer each time."""
+        """Pause calls to an endpoint that throttles all of them, longer each time."""
         if now < self._paused_until:
-            return  # this one was under way already
+            return  # the call was in flight before the pause
         self._pauses += 1
         grown = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._pauses - 1, 10))
-        self._paused_until = now + min(retry_after or grown, _LONGEST_ASKED)
+        self._paused_until = now + min(retry_after or grown, _LONGEST_RETRY_AFTER)
 
     def _follow_limit(self) -> None:
         self._limiter.limit = self._limit.limit
@@ -197,12 +218,12 @@ class Upstream:
 
     def _unavailable(self, now: float) -> UpstreamUnavailable:
         return UpstreamUnavailable(
-            f"The model '{self.name}' has been failing and was not asked.",
-            retry_after=max(1.0, round(self._breaker.wait(at=now), 1)),
+            f"The model '{self.name}' keeps failing: its circuit breaker is open.",
+            retry_after=max(1.0, round(self._breaker.retry_after(at=now), 1)),
         )
 
     def _busy(self, seconds: float) -> UpstreamThrottled:
         return UpstreamThrottled(
-            f"The model '{self.name}' has no room for another call now.",
+            f"The model '{self.name}' is at its concurrency limit.",
             retry_after=max(1.0, round(seconds, 1)),
         )

@@ -4,42 +4,15 @@ import logging
 import time
 from collections.abc import Callable
 
-from msgspec import Struct
-
-from seawall.budgets.spending import ModelSpend
 from seawall.errors import Problem
 from seawall.requests import current_request
-from seawall.turn import TurnRequest, Usage
+from seawall.turn import TurnReport, TurnRequest
 
 __all__ = ["Observe", "Observers", "TurnReport", "log_failed_turn"]
 
 _log = logging.getLogger("seawall.turns")
 _LOG_SECONDS = 60.0
 _MAX_CAUSE_CHARACTERS = 300
-
-
-class TurnReport(Struct):
-    """Filled in while the turn runs; whole when it is observed.
-
-    outcome: "completed", "replayed", "cancelled", or the code of the problem that ended it.
-    tool_calls, failed_tool_calls: counts over all steps. timings: milliseconds by stage.
-    spent: by model, where calls are metered, also of a turn that failed. currency: of the costs.
-    cached: the answer was produced for another turn. tenant: empty until it is verified.
-    """
-
-    turn: str
-    outcome: str = "cancelled"
-    agent: str = ""
-    intent: str | None = None
-    intent_by: str = ""
-    usage: Usage = Usage()
-    tool_calls: int = 0
-    failed_tool_calls: int = 0
-    timings: dict[str, float] = {}
-    spent: dict[str, ModelSpend] = {}
-    currency: str = ""
-    cached: bool = False
-    tenant: str = ""
 
 
 Observe = Callable[[TurnReport], None]

@@ -1,1 +1,1 @@
-"""What keeps a failing upstream from taking its callers down: pure arithmetic, time passed in."""
+"""Resilience primitives: circuit breaker, concurrency limit, retries. Pure: time is passed in."""

@@ -1,4 +1,4 @@
-"""A circuit breaker: whether an upstream may be called, judged by how its last calls went."""
+"""Circuit breaker for one upstream."""
 
 from collections import deque
 from typing import Literal
@@ -7,19 +7,16 @@ __all__ = ["BreakerState", "CircuitBreaker"]
 
 BreakerState = Literal["closed", "open", "half-open"]
 
-_SLICES = 10  # of the window: old calls are forgotten a tenth at a time
+_SLICES = 10  # of the window: old calls expire a tenth of it at a time
 _LONGEST_OPEN = 4.0  # times open_seconds
 
 
 class CircuitBreaker:
-    """Closed until too many calls of a time window failed; then open; then tried with a few.
+    """Closed until too many calls of a window failed; then open; then half-open with a few probes.
 
-    Of the calls that began while it was closed, a share of `failure_rate` among at least
-    `min_calls` within `window_seconds` opens it. After `open_seconds` it is half open: `probes`
-    calls at a time. As many successes close it; one failure opens it again, for twice as long as
-    before, four times open_seconds at the most. What began in another state no longer counts.
+    Failed probes open it again for twice as long as before, at most four times `open_seconds`.
+    Calls that began in another state do not count. Times are seconds on any monotonic clock.
 
-    Decides only; times are seconds on any steady clock.
     Source: M. Nygard, Release It!, 2nd edition, 2018, ch. 5, "Circuit Breaker".
     """
 
@@ -49,6 +46,15 @@ class CircuitBreaker:
         open_seconds: float,
         probes: int,
     ) -> None:
+        """Create a closed breaker.
+
+        Args:
+            failure_rate: Share of failed calls in the window that opens it, 0 to 1.
+            window_seconds: Length of the sliding window.
+            min_calls: Calls in the window below which it stays closed.
+            open_seconds: How long it stays open at first.
+            probes: Concurrent calls while half-open, and successes that close it.
+        """
         self._failure_rate = failure_rate
         self._window_seconds = window_seconds
         self._slice_seconds = window_seconds / _SLICES
@@ -56,24 +62,24 @@ class CircuitBreaker:
         self._open_seconds = open_seconds
         self._probes = probes
         self._generation = 0
-        self._open_for = 0.0  # 0: it is closed
+        self._open_for = 0.0  # 0: closed
         self._opened_at = 0.0
         self._probing = 0
         self._succeeded = 0
         self._clear()
 
     def state(self, *, at: float) -> BreakerState:
-        """What it is now."""
+        """Return the present state."""
         if not self._open_for:
             return "closed"
         return "half-open" if at >= self._opened_at + self._open_for else "open"
 
-    def wait(self, *, at: float) -> float:
-        """Seconds until a call may be let through again; 0 while it is not open."""
+    def retry_after(self, *, at: float) -> float:
+        """Return the seconds until a call is permitted again; 0 while it is not open."""
         return max(0.0, self._opened_at + self._open_for - at) if self._open_for else 0.0
 
     def acquire(self, *, at: float) -> int | None:
-        """Begin a call: a ticket to give back with its outcome; None when it must not be made."""
+        """Begin a call; return the ticket to record its outcome with, or None if it is refused."""
         if not self._open_for:
             return self._generation
         if at < self._opened_at + self._open_for or self._probing >= self._probes:
@@ -82,12 +88,12 @@ class CircuitBreaker:
         return self._generation
 
     def discard(self, ticket: int) -> None:
-        """The call ended without telling anything about the upstream."""
+        """End a call whose outcome says nothing about the upstream."""
         if ticket == self._generation and self._open_for:
             self._probing -= 1
 
     def record(self, ticket: int, *, failed: bool, at: float) -> BreakerState | None:
-        """The call's outcome. The new state where it changed it: "open" or "closed"."""
+        """Record the outcome of a call; return the new state if that changed it."""
         if ticket != self._generation:
             return None
         if self._open_for:

@@ -1,17 +1,34 @@
-"""A bound on all retries together: when everything fails, nobody should try everything thrice."""
+"""Retries: exponential backoff with jitter, and a retry budget."""
 
-__all__ = ["RetryBudget"]
+__all__ = ["RetryBudget", "full_jitter"]
+
+
+def full_jitter(attempt: int, *, base: float, cap: float, chance: float) -> float:
+    """Return the seconds to wait before a retry: exponential backoff with full jitter.
+
+    Spread over the whole interval, callers that failed together do not return together.
+
+    Args:
+        attempt: Number of the failed attempt, 1 for the first.
+        base: Longest wait after the first attempt, in seconds; doubles with each attempt.
+        cap: Longest wait of all, in seconds.
+        chance: Random number in [0, 1).
+
+    Source: M. Brooker, Exponential Backoff And Jitter, AWS Architecture Blog, 2015
+    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+    """
+    # The exponent is bounded before it is raised: 2.0 ** 1024 is an OverflowError.
+    return chance * min(cap, base * 2.0 ** min(attempt - 1, 64))
 
 
 class RetryBudget:
-    """A bucket of tokens that retries spend, successes give back, and time slowly refills.
+    """Token bucket that bounds all retries together.
 
-    While an upstream mostly works the bucket is full and every retry is granted. When it is down
-    the bucket empties within `capacity / cost` retries, and from then on a failure is final at
-    once: the load on what is struggling stays near that of first attempts alone.
+    Retries spend tokens, successes return them, and time slowly refills the bucket. While an
+    upstream mostly works, the bucket is full and every retry is permitted. When it is down, the
+    bucket is empty after `capacity / cost` retries, and from then on failures are final: the load
+    on the struggling upstream stays near that of first attempts alone.
 
-    capacity: tokens of a full bucket. refill_per_second: so that after an outage without any
-    traffic there are retries again. tokens: those it begins with; None for a full bucket.
     The capacity, and the costs that callers pass, are those of the AWS SDKs' standard mode
     (botocore/retries/quota.py and standard.py, 1.43); the refill by time is that of Finagle's
     RetryBudget (https://twitter.github.io/finagle/guide/Clients.html#retries).
@@ -26,6 +43,14 @@ class RetryBudget:
         refill_per_second: float = 5.0,
         tokens: float | None = None,
     ) -> None:
+        """Create a budget.
+
+        Args:
+            capacity: Tokens of a full bucket.
+            refill_per_second: Tokens that time adds, so that retries return after an outage
+                without traffic.
+            tokens: Initial tokens; None for a full bucket.
+        """
         if capacity < 0 or refill_per_second < 0:
             raise ValueError("a retry budget cannot be negative")
         self._capacity = capacity
@@ -34,7 +59,7 @@ class RetryBudget:
         self._at: float | None = None
 
     def spend(self, cost: float, *, at: float) -> bool:
-        """Whether a retry of this cost may be made; if so, it is paid. `at`: any steady clock."""
+        """Pay for a retry; return whether it is permitted. `at` is on any monotonic clock."""
         self._refill(at)
         if self._tokens < cost:
             return False
@@ -42,12 +67,12 @@ class RetryBudget:
         return True
 
     def deposit(self, amount: float, *, at: float) -> None:
-        """A call succeeded: return what its last retry cost, or one token if it needed none."""
+        """Return tokens after a success: the cost of its last retry, or one without a retry."""
         self._refill(at)
         self._tokens = min(self._capacity, self._tokens + amount)
 
     def tokens(self, *, at: float) -> float:
-        """How many are left."""
+        """Return the tokens that are left."""
         self._refill(at)
         return self._tokens
 

@@ -1,4 +1,4 @@
-"""What can be configured about calls to a model that fails, hangs or throttles."""
+"""Settings of timeouts, retries, hedging, circuit breaker and concurrency limit of a model."""
 
 from typing import Annotated
 
@@ -13,20 +13,28 @@ _Share = Annotated[float, Meta(ge=0, le=1)]
 class ResilienceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one model endpoint is called.
 
-    first_token_seconds, between_tokens_seconds: the longest wait for the first event of an answer,
-    and for each further one. The whole call, with all its attempts, is bounded by the agent's
-    `model_seconds`, connecting by five seconds.
-    attempts: calls to this endpoint for one answer. backoff_seconds: the longest pause before the
-    second one; it doubles up to backoff_cap_seconds.
-    retry_budget: retries and hedges together, as a share of all calls.
-    hedge_share: second requests that are sent when the first token takes longer than
-    `hedge_quantile` of them do, as a share of all calls; 0: none. Both requests cost money.
-    resume: ask again for an answer that broke off in the middle, and go on where it broke off if
-    the new answer begins with the very same text. Else the turn fails.
-    failure_rate: of the calls in the last window_seconds, at least min_calls of them; from it on
-    the endpoint is left alone for open_seconds, then tried with `probes` calls at a time.
-    min_concurrency: the adaptive limit on calls in flight goes no lower. wait_seconds: the longest
-    wait for a place within it.
+    The whole call with all its attempts is limited by the agent's `model_seconds`, connecting by
+    five seconds.
+
+    Attributes:
+        first_token_seconds: Longest wait for the first event of an answer.
+        between_tokens_seconds: Longest wait for each further event.
+        attempts: Calls to this endpoint for one answer.
+        backoff_seconds: Longest pause before the first retry; doubles with each further one.
+        backoff_cap_seconds: Longest pause of all.
+        retry_budget: Retries as a share of all calls.
+        hedge_share: Hedges as a share of all calls: second requests, sent when the first token
+            takes longer than `hedge_quantile` of them do; 0 for none. Both requests cost money.
+        hedge_quantile: Quantile of the time to the first token after which a hedge is sent.
+        resume: Request an answer that broke off again, and continue where it broke off if the new
+            answer begins with the very same text; else the turn fails.
+        failure_rate: Share of failed calls in the window that opens the circuit breaker.
+        window_seconds: Window of the circuit breaker.
+        min_calls: Calls in the window below which it stays closed.
+        open_seconds: How long it stays open at first.
+        probes: Concurrent calls while it is half-open.
+        min_concurrency: Minimum of the adaptive concurrency limit.
+        permit_wait_seconds: Longest wait for a permit under that limit.
     """
 
     first_token_seconds: _Seconds = 20.0
@@ -44,4 +52,4 @@ class ResilienceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
     open_seconds: _Seconds = 5.0
     probes: Annotated[int, Meta(ge=1, le=100)] = 3
     min_concurrency: Annotated[int, Meta(ge=1)] = 8
-    wait_seconds: _Seconds = 2.0
+    permit_wait_seconds: _Seconds = 2.0

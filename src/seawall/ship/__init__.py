@@ -1,1 +1,1 @@
-"""What is deployed, made from what is here."""
+"""Deployment artefacts, generated from a plan."""

@@ -1,4 +1,4 @@
-"""Where the chart, the templates and the image's files are, and what of them is written out."""
+"""The files of a deployment: Helm chart, SAM templates, image context."""
 
 import io
 import json
@@ -11,22 +11,22 @@ from typing import Any
 import seawall
 from seawall.errors import ConfigError
 from seawall.ship.lambda_template import FunctionOptions, fill_template, function_sections
-from seawall.ship.yaml_text import yaml_text
+from seawall.ship.output import yaml_text
 
 __all__ = ["deploy_folder", "eks_files", "image_files", "lambda_files"]
 
 _STACK = "seawall"
 _TIME = (1980, 1, 1, 0, 0, 0)
 _PACKAGE = "seawall.zip"
-# Nothing that is deployed needs these of the package.
+# Parts of the package that no deployment needs.
 _NOT_AT_RUNTIME = ("ship/deploy/", "__pycache__")
 
 
 def deploy_folder() -> Path:
-    """The folder `deploy`: of the installed package, or of the checkout.
+    """Find the folder `deploy`, in the installed package or in the checkout.
 
     Raises:
-        ConfigError: there is neither.
+        ConfigError: It is in neither.
     """
     package = Path(seawall.__file__).parent
     for folder in (package / "ship/deploy", package.parents[1] / "deploy"):
@@ -36,11 +36,11 @@ def deploy_folder() -> Path:
 
 
 def eks_files(values: Mapping[str, Any], source: str) -> dict[str, bytes]:
-    """The chart with its values, the template of what is shared, and what makes the image.
+    """The chart with its values, the shared stack, and the image context.
 
     Args:
         values: Of the chart.
-        source: The plan's name, for the remark at the head.
+        source: The plan's name, for the comment at the top.
     """
     head = f"# Written by seawall ship eks from {source}; the chart's values.yaml has the rest.\n"
     return {
@@ -60,15 +60,15 @@ def lambda_files(
     source: str,
     parameters: Mapping[str, str],
 ) -> dict[str, bytes]:
-    """The function's template with SAM's configuration, and the template of what is shared.
+    """The function's template with SAM's configuration, and the shared stack.
 
     Args:
         template: Its file's name in deploy/lambda.
-        sized: What the plan says of the function; see `lambda_parameters`.
-        options: What it does not say.
-        region: Of AWS.
-        source: The plan's name, for the remark at the head.
-        parameters: Of the template, as SAM is to give them.
+        sized: See `lambda_parameters`.
+        options: What the plan does not decide.
+        region: AWS region.
+        source: The plan's name, for the comment at the top.
+        parameters: Values of the template's parameters, for SAM.
     """
     text = (deploy_folder() / "lambda" / template).read_text(encoding="utf-8")
     text = fill_template(text, function_sections(sized, options), options.shared_stack)
@@ -94,7 +94,7 @@ def lambda_files(
 
 
 def image_files() -> dict[str, bytes]:
-    """The context of the image's build: its Dockerfile, hashed packages, and this very Seawall."""
+    """The context of the image's build: Dockerfile, packages by hash, and this installation."""
     deploy = deploy_folder()
     return {
         "Dockerfile": (deploy / "Dockerfile").read_bytes(),
@@ -122,7 +122,7 @@ def _folder(source: str, target: str) -> dict[str, bytes]:
 
 
 def _package() -> bytes:
-    """The installed package as a zip, with the metadata that says its version."""
+    """The installed package as a zip, with its metadata."""
     folder = Path(seawall.__file__).parent
     found = distribution("seawall")
     metadata = found.read_text("METADATA") or ""
@@ -143,7 +143,7 @@ def _runtime_files(folder: Path) -> Iterator[Path]:
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    """The same bytes at any time and on any system; what starts a function may be run."""
+    """A reproducible entry; files without a suffix, such as a bootstrap, are executable."""
     entry = zipfile.ZipInfo(name, _TIME)
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry.create_system = 3

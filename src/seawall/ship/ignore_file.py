@@ -1,4 +1,4 @@
-"""Patterns of files that are left out, as git reads them (git-scm.com/docs/gitignore)."""
+"""Ignore patterns in the syntax of .gitignore (git-scm.com/docs/gitignore)."""
 
 import re
 from collections.abc import Iterable
@@ -17,12 +17,12 @@ class _Pattern(Struct, frozen=True):
 
 
 class IgnorePatterns(Struct, frozen=True):
-    """Patterns in order: the last that matches decides."""
+    """Patterns in order; the last one that matches decides."""
 
     patterns: tuple[_Pattern, ...]
 
     def covers(self, path: str, *, folder: bool) -> bool:
-        """Whether the path itself is left out; what is in a folder that is, is as well.
+        """Whether the path itself is ignored; files in an ignored folder are ignored as well.
 
         Args:
             path: Relative, with slashes.
@@ -35,10 +35,10 @@ class IgnorePatterns(Struct, frozen=True):
 
 
 def parse_ignore_patterns(lines: Iterable[str]) -> IgnorePatterns:
-    """The patterns of a file's lines.
+    """Parse the lines of an ignore file.
 
     Raises:
-        ConfigError: A line is longer than a path can be.
+        ConfigError: A line is longer than 4,096 characters.
     """
     patterns: list[_Pattern] = []
     for number, line in enumerate(lines, 1):
@@ -61,7 +61,7 @@ def parse_ignore_patterns(lines: Iterable[str]) -> IgnorePatterns:
 
 
 def _expression(text: str) -> str | None:
-    """The pattern as a regular expression; None for one that matches nothing."""
+    """Translate a pattern to a regular expression; None if it matches nothing."""
     out: list[str] = []
     at = 0
     while at < len(text):

@@ -1,7 +1,7 @@
-"""A function's template with what sizes and configures it written into it as literals.
+"""The template of a function, with its sizes and configuration written in as literals.
 
 SAM uploads only a literal `CodeUri`, adds the URL's permissions only for a literal `AuthType`, and
-publishes a new version, to which the alias moves, only where the function's own text differs.
+publishes a new version, to which the alias moves, only if the function's own text changes.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from seawall.errors import ConfigError
-from seawall.ship.yaml_text import yaml_text
+from seawall.ship.output import yaml_text
 
 __all__ = [
     "CODE",
@@ -24,9 +24,9 @@ __all__ = [
 ]
 
 CODE = "function.zip"
-"""The package, beside the template."""
+"""File name of the package, beside the template."""
 SHARED_STACK = "seawall-shared"
-"""The stack of deploy/shared/template.yaml, unless another is named."""
+"""Default name of the stack of deploy/shared/template.yaml."""
 
 _VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _STACK = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
@@ -36,15 +36,18 @@ _LONGEST_VISIBILITY = 43_200
 
 
 class FunctionOptions(Struct, frozen=True):
-    """What a plan does not say of a function.
+    """Options of a function that a plan does not decide.
 
-    handler: see `seawall.hosts.aws_lambda.target`. auth: of the function URL. model_keys: members
-    of the shared secret, each of which becomes the variable of its name. queue: whether there is a
-    queue whose messages are turns. otlp: an OTLP/HTTP receiver; empty for none. shared_stack: the
-    name of the stack of what is shared.
+    Attributes:
+        handler: See `seawall.hosts.aws_lambda.target`.
+        auth: Of the function URL.
+        model_keys: Members of the shared secret; each becomes the variable of its name.
+        queue: Whether there is a queue whose messages are turns.
+        otlp: An OTLP/HTTP receiver; empty for none.
+        shared_stack: Name of the shared stack.
 
     Raises:
-        ConfigError: a name is not one of a variable or of a stack.
+        ConfigError: A name is not valid for a variable or a stack.
     """
 
     handler: str = "seawall.toml"
@@ -61,7 +64,7 @@ class FunctionOptions(Struct, frozen=True):
 
 
 def check_variables(names: Sequence[str]) -> None:
-    """They are names of variables, and none is one of Lambda's or given twice.
+    """Check names of environment variables: valid, not reserved by Lambda, not repeated.
 
     Raises:
         ConfigError: One is not.
@@ -74,12 +77,12 @@ def check_variables(names: Sequence[str]) -> None:
 
 
 def fill_template(text: str, sections: Mapping[str, str], shared_stack: str = SHARED_STACK) -> str:
-    """The template with its sections written anew; each stands between `# begin` and `# end`.
+    """Replace the sections of a template; each is between `# begin NAME` and `# end NAME`.
 
     Args:
         text: The template.
-        sections: What each has, without indentation.
-        shared_stack: Whose exports are imported.
+        sections: Text by name, without indentation.
+        shared_stack: The stack whose exports are imported.
     """
     lines: list[str] = []
     within = ""
@@ -98,11 +101,11 @@ def fill_template(text: str, sections: Mapping[str, str], shared_stack: str = SH
 
 
 def function_sections(sized: Mapping[str, str], options: FunctionOptions) -> dict[str, str]:
-    """The sections of a function's template.
+    """Build the sections of a function's template.
 
     Args:
-        sized: What `lambda_parameters` makes of a plan.
-        options: What the plan does not say.
+        sized: See `lambda_parameters`.
+        options: What the plan does not decide.
     """
     managed = "InFlight" in sized
     queue = _queue(int(sized["TimeoutSeconds"])) if options.queue else {}
@@ -198,7 +201,7 @@ def _queue(timeout: int) -> dict[str, Any]:
 
 
 def _provisioned(sized: Mapping[str, str]) -> dict[str, Any]:
-    """Provisioned concurrency by schedule; empty without one."""
+    """Resources that schedule provisioned concurrency; empty without a crowd."""
     most = int(sized.get("CrowdProvisioned", 0))
     if not most:
         return {}
@@ -250,7 +253,7 @@ def _machines(sized: Mapping[str, str]) -> dict[str, Any]:
 
 
 def scheduled_minimum(sized: Mapping[str, str]) -> dict[str, Any]:
-    """The least number of environments by schedule, and who may change it; empty without one."""
+    """Resources that schedule the minimum of environments; empty without a crowd."""
     if not int(sized.get("CrowdMinimum", 0)):
         return {}
     most = sized["MaximumEnvironments"]
@@ -287,12 +290,12 @@ def scheduled_minimum(sized: Mapping[str, str]) -> dict[str, Any]:
 
     return {
         "CrowdComes": schedule(
-            "The least number of environments, when the crowd comes",
+            "Minimum of environments when the crowd arrives",
             sized["CrowdBegins"],
             sized["CrowdMinimum"],
         ),
         "CrowdGoes": schedule(
-            "The least number of environments, when the crowd has gone",
+            "Minimum of environments after the crowd",
             sized["CrowdEnds"],
             sized["MinimumEnvironments"],
         ),
@@ -303,7 +306,7 @@ def scheduled_minimum(sized: Mapping[str, str]) -> dict[str, Any]:
 _SCHEDULER: dict[str, Any] = {
     "Type": "AWS::IAM::Role",
     "Properties": {
-        "Description": "Changes how many environments of Seawall there are at least",
+        "Description": "Changes the minimum of environments of Seawall",
         "AssumeRolePolicyDocument": {
             "Version": "2012-10-17",
             "Statement": [

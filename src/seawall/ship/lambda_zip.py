@@ -1,10 +1,10 @@
-"""A function's deployment package: our code, the user's, and wheels for Lambda's platform.
+"""Build of a function's deployment package: Seawall, the user's code, wheels for Lambda.
 
-The same input gives the same file, byte for byte: versions are those installed here, entries are
-sorted, times and modes are fixed, bytecode does not name the time of its source.
+Builds are reproducible, byte for byte: versions are those installed here, entries are sorted,
+times and modes are fixed, bytecode does not contain the time of its source.
 
-Wheels may ask for glibc 2.28 at the most: what the managed runtimes from Python 3.12 on and
-`provided.al2023` stand on, Amazon Linux 2023, has 2.34
+Wheels may need glibc 2.28 at most: Amazon Linux 2023, the base of the managed runtimes from
+Python 3.12 on and of `provided.al2023`, has 2.34
 (docs.aws.amazon.com/lambda/latest/dg, lambda-runtimes; /linux/al2023, core-glibc).
 """
 
@@ -34,20 +34,27 @@ UNPACKED_LIMIT = 250 * 1024 * 1024
 """Bytes; docs.aws.amazon.com/lambda/latest/dg, gettingstarted-limits."""
 
 _PLATFORMS = {"arm64": "aarch64", "x86_64": "x86_64"}
-# What compiled code begins with, and at which bytes it says for which processor: elf(5), e_machine.
+# Magic number of compiled code, and where its processor is: elf(5), e_machine.
 _ELF = b"\x7fELF"
 _MACHINE_AT = slice(18, 20)
 _MACHINES = {"arm64": 183, "x86_64": 62}
-# What a function does not need of its packages.
+# Parts of packages that a function does not need.
 _LEFT_OUT = ("__pycache__", "tests", "test", "*.pyi", "*.pyx", "*.pxd", "*.h", "*.a", "bin")
 _RECORDS = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "licenses", "sboms")
 _TIME = (1980, 1, 1, 0, 0, 0)
 
 
 class Package(Struct, frozen=True):
-    """What was built. Sizes in bytes. compiled: whether bytecode is in it.
+    """A package that was built. Sizes in bytes.
 
-    own: the user's files. packages: everything else, by its folder or file at the top.
+    Attributes:
+        path: The zip file.
+        packed_bytes: Its size.
+        unpacked_bytes: Sum of the files' sizes.
+        files: Number of files.
+        compiled: Whether it has bytecode.
+        own: Sizes of the user's files.
+        packages: Sizes of everything else, by top-level folder or file.
     """
 
     path: str
@@ -70,30 +77,37 @@ def build_package(
     allow: Collection[str] = (),
     report: Callable[[str], None] = lambda _: None,
 ) -> Package:
-    """Build the package of the function whose code and configuration are in `folder`.
+    """Build a function's package.
 
-    python: the function's version, as 3.13. requirements: of the user's own code.
-    compile_with: an interpreter of that version; by default this one, or pythonX.Y of the path,
-    and where neither is of that version there is no bytecode. allow: see `package_files`.
+    Args:
+        folder: Has the user's code and configuration.
+        out: The zip file to write.
+        architecture: Of the function.
+        python: Python version of the function, such as 3.13.
+        requirements: Requirements file of the user's code.
+        compile_with: An interpreter of that version, for bytecode; by default this one, or
+            pythonX.Y on the path. If neither is of that version there is no bytecode.
+        allow: See `package_files`.
+        report: Called with lines about the progress.
 
     Raises:
-        ConfigError: a package cannot be had for the platform, something is compiled for another
-            one, the interpreter is of another version, the whole is too large, or the folder has
-            nothing to pack, or secrets.
+        ConfigError: A package has no wheel for the platform, a file is compiled for another
+            processor, the interpreter is of another version, the package is too large, or the
+            folder has nothing to pack, or secrets.
     """
     own = package_files(folder, allow=allow, leave_out=out)
     interpreter = _interpreter(python, compile_with)
     with tempfile.TemporaryDirectory(prefix="seawall-package-") as made:
         tree = Path(made) / "tree"
-        report("wheels for Lambda's platform ...")
+        report("downloading wheels for Lambda's platform ...")
         _install(tree, Path(made), architecture, python, requirements)
-        report("code ...")
+        report("copying code ...")
         _copy(Path(seawall.__file__).parent, tree / "seawall", (*_LEFT_OUT, "deploy"))
         _copy_files(folder, own, tree)
         shutil.copy(tree / "seawall/hosts/aws_lambda/bootstrap", tree / "bootstrap")
         _check_machine(tree, architecture)
         if interpreter:
-            report("bytecode ...")
+            report("compiling bytecode ...")
         compiled = bool(interpreter) and _compile(tree, interpreter, python)
         files = sorted(_files(tree))
         unpacked = sum(each.stat().st_size for each in files)
@@ -102,7 +116,7 @@ def build_package(
                 f"the package has {unpacked / 2**20:.0f} MB unpacked; Lambda allows "
                 f"{UNPACKED_LIMIT >> 20}: leave packages out, or use a container image"
             )
-        report("zip ...")
+        report("writing the zip file ...")
         _zip(tree, files, out)
         sizes = {path.relative_to(tree).as_posix(): path.stat().st_size for path in files}
         return Package(
@@ -119,7 +133,7 @@ def build_package(
 def _install(
     tree: Path, work: Path, architecture: Architecture, python: str, requirements: Path | None
 ) -> None:
-    """Our dependencies and the user's, in the versions that are installed here."""
+    """Install our dependencies and the user's, in the versions that are installed here."""
     wanted = [
         each for each in importlib.metadata.requires("seawall") or () if "extra ==" not in each
     ]
@@ -161,7 +175,7 @@ def _copy_files(folder: Path, own: Sequence[str], tree: Path) -> None:
 
 
 def _by_package(sizes: Mapping[str, int]) -> dict[str, int]:
-    """The sum of what is at each name at the top, the largest first."""
+    """Sum up the sizes by top-level name, the largest first."""
     sums: dict[str, int] = {}
     for name, size in sizes.items():
         top = name.partition("/")[0]
@@ -174,10 +188,10 @@ def _copy(source: Path, target: Path, left_out: tuple[str, ...]) -> None:
 
 
 def _check_machine(tree: Path, architecture: Architecture) -> None:
-    """Nothing in the package is compiled for another processor, as the user's own files may be.
+    """Check that no file, such as one of the user's, is compiled for another processor.
 
     Raises:
-        ConfigError: something is.
+        ConfigError: One is.
     """
     for path in sorted(_files(tree)):
         with path.open("rb") as file:
@@ -192,41 +206,41 @@ def _check_machine(tree: Path, architecture: Architecture) -> None:
 
 
 def _interpreter(python: str, wanted: str) -> str:
-    """An interpreter of the version; "" where there is none.
+    """Find an interpreter of the version; "" if there is none.
 
-    It is asked for its version: a command of that name may be another's, or only say that it is
-    not installed, and bytecode of another version is dead weight.
+    Its version is checked: a command of that name may be a different program, or only report that
+    it is not installed, and bytecode of another version is dead weight.
 
     Raises:
-        ConfigError: the one that is wanted is of another version.
+        ConfigError: The one that the user gave is of another version.
     """
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     found = wanted or (sys.executable if python == here else shutil.which(f"python{python}"))
     if not found:
         return ""
-    asked = "import sys; print(sys.implementation.name, '%d.%d' % sys.version_info[:2])"
+    query = "import sys; print(sys.implementation.name, '%d.%d' % sys.version_info[:2])"
     try:
         done = subprocess.run(  # noqa: S603
-            [found, "-I", "-c", asked], check=False, capture_output=True, text=True, timeout=20
+            [found, "-I", "-c", query], check=False, capture_output=True, text=True, timeout=20
         )
-        said = done.stdout.strip()
+        answer = done.stdout.strip()
     except (OSError, subprocess.TimeoutExpired) as error:
-        said = str(error)
-    if said == f"cpython {python}":
+        answer = str(error)
+    if answer == f"cpython {python}":
         return found
     if wanted:
-        raise ConfigError(f"{wanted} is not CPython {python}: {said or done.stderr.strip()}")
+        raise ConfigError(f"{wanted} is not CPython {python}: {answer or done.stderr.strip()}")
     return ""
 
 
 def _compile(tree: Path, interpreter: str, python: str) -> bool:
-    """Bytecode: on Lambda nothing can be written, so without it every start compiles anew."""
+    """Compile bytecode: Lambda's file system is read-only, so every cold start would compile."""
     subprocess.run(  # noqa: S603
         [
             *(interpreter, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
             *("-s", str(tree), "-p", "/var/task", str(tree)),
         ],
-        check=False,  # what cannot be compiled is not code of this version
+        check=False,  # files that cannot be compiled are not of this version
         capture_output=True,
     )
     return any(tree.rglob(f"*.cpython-{python.replace('.', '')}.pyc"))
@@ -245,7 +259,7 @@ def _zip(tree: Path, files: list[Path], out: Path) -> None:
             entry = zipfile.ZipInfo(path.relative_to(tree).as_posix(), _TIME)
             runs = path.stat().st_mode & stat.S_IXUSR
             entry.external_attr = (stat.S_IFREG | (0o755 if runs else 0o644)) << 16
-            entry.create_system = 3  # Unix, wherever it was made
+            entry.create_system = 3  # Unix, on every system
             entry.compress_type = zipfile.ZIP_DEFLATED
             packed.writestr(entry, path.read_bytes())
     part.replace(out)

@@ -1,18 +1,20 @@
-"""A folder of files that are written again and again, and may be edited in between.
+"""Output folder: files that are generated repeatedly and may be edited in between, and YAML text.
 
-What was written is recorded beside the files, by digest; a file that differs from both its record
+What was written is recorded beside the files, by digest. A file that differs from both its record
 and its new content was edited, and is not overwritten.
 """
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from seawall.errors import ConfigError
 
-__all__ = ["RECORD", "write_files"]
+__all__ = ["RECORD", "write_files", "yaml_text"]
 
 RECORD = ".seawall-ship.json"
 """The record's name: digests by path, relative to the folder."""
@@ -21,15 +23,15 @@ _MOST_NAMED = 10
 
 
 def write_files(out: Path, files: Mapping[str, bytes], *, force: bool = False) -> list[Path]:
-    """Write all of the files, or none; those of an earlier time that are unedited are removed.
+    """Write all of the files, or none; unedited files of an earlier run are removed.
 
     Args:
-        out: The folder; made where it is missing.
+        out: The folder; created if it is missing.
         files: Contents by path, relative to the folder.
-        force: Whether edited files are overwritten, too.
+        force: Overwrite edited files as well.
 
     Returns:
-        The files that were written, whether or not they have changed.
+        All files, whether or not their content has changed.
 
     Raises:
         ConfigError: A file was edited, or the folder cannot be written.
@@ -62,12 +64,12 @@ def write_files(out: Path, files: Mapping[str, bytes], *, force: bool = False) -
 
 
 def _was_edited(path: Path, wanted: bytes | None, recorded: str | None) -> bool:
-    """Whether overwriting, or removing, the file would lose something.
+    """Whether overwriting or removing the file would lose an edit.
 
     Args:
         path: The file.
-        wanted: Its new content; None where it is to be removed.
-        recorded: The digest of what was written last; None where it was not.
+        wanted: Its new content; None if it is to be removed.
+        recorded: The digest of what was written last; None if it was not written.
     """
     if path.is_symlink():
         return True
@@ -95,3 +97,25 @@ def _is_within(folder: Path, path: Path) -> bool:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def yaml_text(value: Mapping[str, Any] | Sequence[Mapping[str, Any]], indent: int = 0) -> str:
+    """Format as YAML: block style for tables, JSON, which is YAML, for everything else.
+
+    Args:
+        value: A table, or a list of tables.
+        indent: Spaces before each line.
+    """
+    space = " " * indent
+    if not isinstance(value, Mapping):
+        return "".join(
+            f"{space}- {yaml_text(each, indent + 2).removeprefix(space + '  ')}" for each in value
+        )
+    lines: list[str] = []
+    for key, each in value.items():
+        tables = isinstance(each, list) and bool(each) and all(isinstance(x, dict) for x in each)
+        if (isinstance(each, Mapping) and each) or tables:
+            lines.append(f"{space}{key}:\n{yaml_text(each, indent + 2)}")
+        else:
+            lines.append(f"{space}{key}: {json.dumps(each)}\n")
+    return "".join(lines)

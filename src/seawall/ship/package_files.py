@@ -1,4 +1,4 @@
-"""Which files of a folder go into what is deployed: its code, and no secret."""
+"""Selection of the user's files for a package: code and configuration, no secrets."""
 
 import os
 import re
@@ -12,14 +12,14 @@ from seawall.ship.ignore_file import IgnorePatterns, parse_ignore_patterns
 __all__ = ["IGNORE_FILE", "package_files"]
 
 IGNORE_FILE = ".seawallignore"
-"""What is left out besides, in the syntax of .gitignore; `!` takes back what always is."""
+"""The user's ignore file, in the syntax of .gitignore; `!` also includes default exclusions."""
 
-# What is no code of a function, in the same syntax.
+# Excluded by default, in the same syntax.
 _NOT_CODE = (
     *(".*", "__pycache__/", "*.pyc", "node_modules/", "build/", "dist/", "venv/", "*.egg-info/"),
     *("*.db", "*.db-*", "*.zip", "*.lock"),
 )
-# Folders in which nothing is looked for: other programs' own.
+# Folders of other programs: never scanned.
 _SKIPPED_FOLDERS = frozenset(
     {".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__"}
 )
@@ -36,18 +36,21 @@ _CONTENTS = (
     (re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"), "a private key"),
     (
         re.compile(rb"(?<![A-Z0-9])(?:AKIA|ASIA)(?![A-Z0-9]*EXAMPLE)[A-Z0-9]{16}(?![A-Z0-9])"),
-        "a key of AWS",
+        "an AWS key",
     ),
     (
         re.compile(
             rb"(?i)aws_secret_access_key[\"']?\s*[:=]\s*[\"']?[a-z0-9/+]{40}(?![a-z0-9/+=])"
         ),
-        "a key of AWS",
+        "an AWS key",
     ),
-    (re.compile(rb"(?<![A-Za-z0-9_-])sk-(?:ant-|proj-)[A-Za-z0-9_-]{32,}"), "a model's key"),
-    (re.compile(rb"(?<![A-Za-z0-9_])gh[pousr]_[A-Za-z0-9]{36}"), "a token of GitHub"),
-    (re.compile(rb"(?<![A-Za-z0-9_])xox[abprs]-[A-Za-z0-9-]{20,}"), "a token of Slack"),
-    (re.compile(rb"(?<![A-Za-z0-9_-])AIza[A-Za-z0-9_-]{35}"), "a key of Google"),
+    (
+        re.compile(rb"(?<![A-Za-z0-9_-])sk-(?:ant-|proj-)[A-Za-z0-9_-]{32,}"),
+        "a model provider's key",
+    ),
+    (re.compile(rb"(?<![A-Za-z0-9_])gh[pousr]_[A-Za-z0-9]{36}"), "a GitHub token"),
+    (re.compile(rb"(?<![A-Za-z0-9_])xox[abprs]-[A-Za-z0-9-]{20,}"), "a Slack token"),
+    (re.compile(rb"(?<![A-Za-z0-9_-])AIza[A-Za-z0-9_-]{35}"), "a Google key"),
 )
 _MOST_NAMED = 10
 
@@ -55,16 +58,16 @@ _MOST_NAMED = 10
 def package_files(
     folder: Path, *, allow: Collection[str] = (), leave_out: Path | None = None
 ) -> list[str]:
-    """The files of the folder that are packed: paths relative to it, with slashes, in order.
+    """List the files of a folder to pack: sorted relative paths with slashes.
 
     Args:
-        folder: With configuration and code.
+        folder: Has configuration and code.
         allow: Files that are packed although they look like secrets.
-        leave_out: A file that is not packed: what is being built.
+        leave_out: A file that is not packed: the package being built.
 
     Raises:
-        ConfigError: There is none, one looks like a secret, leads out of the folder or is allowed
-            and not there.
+        ConfigError: There is no file to pack, a file looks like a secret, a link leads out of the
+            folder, or an allowed file is missing.
     """
     for name in allow:
         if not (folder / name).is_file():
@@ -83,18 +86,18 @@ def package_files(
     if secrets:
         named = ", ".join(secrets[:_MOST_NAMED]) + (" ..." if len(secrets) > _MOST_NAMED else "")
         raise ConfigError(
-            f"{folder}: looks like secrets: {named}; list what is not to be packed in "
-            f"{IGNORE_FILE}, or pack it all the same with --allow FILE"
+            f"{folder}: these look like secrets: {named}; exclude them in {IGNORE_FILE}, or pack "
+            "them anyway with --allow FILE"
         )
     if missing := allowed - set(found):
         raise ConfigError(f"--allow: {IGNORE_FILE} leaves out {', '.join(sorted(missing))}")
     if not found:
-        raise ConfigError(f"{folder} has nothing to pack: neither a configuration nor code")
+        raise ConfigError(f"{folder} has nothing to pack: neither configuration nor code")
     return sorted(found)
 
 
 def _patterns(folder: Path) -> tuple[IgnorePatterns, IgnorePatterns]:
-    """All patterns, and those of the folder's own file alone."""
+    """All patterns, and those of the user's ignore file alone."""
     try:
         lines = (folder / IGNORE_FILE).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -107,7 +110,7 @@ def _patterns(folder: Path) -> tuple[IgnorePatterns, IgnorePatterns]:
 def _walk(
     top: Path, folder: Path, ignored: IgnorePatterns, own: IgnorePatterns, *, left_out: bool
 ) -> Iterator[tuple[Path, bool]]:
-    """Files, and whether each is packed; without those that the folder's own patterns leave out.
+    """Iterate over files, and whether each is packed; skip those that the user ignores.
 
     Raises:
         ConfigError: A link leads to a folder, or out of this one.
@@ -133,7 +136,7 @@ def _walk(
 
 
 def _secret(path: Path, name: str, *, packed: bool) -> str:
-    """What makes the file look like a secret; "" if nothing does."""
+    """Why the file looks like a secret; "" if it does not."""
     parts = name.split("/")
     if _SECRET_FOLDERS.intersection(parts[:-1]):
         return "by its folder"

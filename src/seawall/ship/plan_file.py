@@ -1,4 +1,4 @@
-"""What is read of a plan, of the JSON of `seawall plan --json`: as much as sizes a service."""
+"""Reader of plan files, as `seawall plan --json` writes them; reads what sizes a deployment."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ __all__ = ["PlannedPlatform", "PlannedService", "read_plan"]
 
 
 class PlannedPlatform(Struct, frozen=True):
-    """One platform, sized; see `seawall.plan.decision.answer.PlatformAnswer`."""
+    """One platform with its sizes; see `seawall.plan.decision.answer.PlatformAnswer`."""
 
     name: PlatformName
     title: str
@@ -31,7 +31,7 @@ class PlannedPlatform(Struct, frozen=True):
 
 
 class PlannedService(Struct, frozen=True):
-    """The plan; what else stands in the file is not looked at."""
+    """A plan; other fields of the file are ignored."""
 
     schema: str
     choice: PlatformName
@@ -41,10 +41,10 @@ class PlannedService(Struct, frozen=True):
     platforms: dict[str, PlannedPlatform]
 
     def eks(self) -> PlannedPlatform:
-        """The pods.
+        """Return the platform EKS.
 
         Raises:
-            ConfigError: the plan has none.
+            ConfigError: The plan does not have it.
         """
         found = self.platforms.get("eks")
         if found is None or not isinstance(found.configuration, EksConfiguration):
@@ -52,10 +52,10 @@ class PlannedService(Struct, frozen=True):
         return found
 
     def on_lambda(self, name: str = "") -> PlannedPlatform:
-        """The function: of that name; else the plan's choice, or the cheapest that holds.
+        """Return a function: by name, or the plan's choice, or the cheapest that is good enough.
 
         Raises:
-            ConfigError: there is none of that name.
+            ConfigError: The plan has no function of that name, or none at all.
         """
         functions = [
             self.platforms[each] for each in PLATFORMS if each != "eks" and each in self.platforms
@@ -73,10 +73,10 @@ class PlannedService(Struct, frozen=True):
 
 
 def read_plan(path: Path) -> PlannedService:
-    """The plan in a file.
+    """Read a plan file.
 
     Raises:
-        ConfigError: it cannot be read, or is not what `seawall plan --json` writes.
+        ConfigError: It cannot be read, or was not written by `seawall plan --json`.
     """
     try:
         plan = msgspec.json.decode(path.read_bytes(), type=PlannedService)
@@ -84,7 +84,7 @@ def read_plan(path: Path) -> PlannedService:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(
-            f"{path}: is not a plan: {error}; make one with: seawall plan --json > {path.name}"
+            f"{path}: is not a plan: {error}; create one with: seawall plan --json > {path.name}"
         ) from error
     if plan.schema != SCHEMA:
         raise ConfigError(f'{path}: has the schema "{plan.schema}"; this version reads "{SCHEMA}"')

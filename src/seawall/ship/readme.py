@@ -1,4 +1,4 @@
-"""The README beside what is written: every step to a running service, in order."""
+"""The README of a deployment: every step to a running service, in order."""
 
 from collections.abc import Sequence
 
@@ -7,20 +7,20 @@ from seawall.ship.lambda_template import CODE, FunctionOptions
 __all__ = ["KEYS", "eks_readme", "image_readme", "lambda_readme"]
 
 KEYS = "seawall-keys"
-"""The secret of the namespace with the keys of the models' providers."""
+"""Name of the Kubernetes secret with the keys of the models' providers."""
 _BASE = "python:3.13-slim-bookworm"
 
 
 def eks_readme(
     *, region: str, cluster: str, model_keys: Sequence[str], notes: Sequence[str]
 ) -> bytes:
-    """The steps of pods.
+    """The steps on EKS.
 
     Args:
-        region: Of AWS.
-        cluster: The cluster's name; empty where it was not given.
+        region: AWS region.
+        cluster: Name of the cluster; empty if it was not given.
         model_keys: Variables with the keys of the models' providers.
-        notes: What to know besides.
+        notes: For the user.
     """
     literals = [f"    --from-literal={name}=... \\" for name in model_keys]
     secrets = [
@@ -51,7 +51,7 @@ def eks_readme(
             ),
         ),
         (
-            "See that it runs",
+            "Check that it runs",
             _code(
                 "kubectl -n seawall rollout status deployment/seawall",
                 "kubectl -n seawall port-forward service/seawall 8080:80",
@@ -70,20 +70,20 @@ def lambda_readme(
     missing: Sequence[str],
     notes: Sequence[str],
 ) -> bytes:
-    """The steps of a function.
+    """The steps on Lambda.
 
     Args:
-        region: Of AWS.
-        options: As the template was written with.
+        region: AWS region.
+        options: Those of the template.
         architecture: Of the function.
-        missing: Parameters of the template that still have to be given.
-        notes: What to know besides.
+        missing: Parameters of the template that the user still has to give.
+        notes: For the user.
     """
     members = ", ".join(f'"{name}": "..."' for name in options.model_keys)
     secrets = [
         "Each key is a member of the shared secret, and becomes the variable of its name when a",
-        "version is published. After a key was changed, publish one: change `Description` in",
-        "`template.yaml` and deploy.",
+        "version is published. After you change a key, publish a version: change `Description`",
+        "in `template.yaml` and deploy.",
         "",
         *_code(
             f"SECRET=$(aws cloudformation describe-stacks --stack-name {options.shared_stack} \\",
@@ -127,7 +127,7 @@ def lambda_readme(
             ],
         ),
         (
-            "See that it runs",
+            "Check that it runs",
             _code(
                 "URL=$(aws cloudformation describe-stacks --stack-name seawall \\",
                 f"    --region {region} --output text \\",
@@ -140,15 +140,15 @@ def lambda_readme(
 
 
 def image_readme() -> bytes:
-    """The steps of an image."""
+    """The steps to an image."""
     return _page("The image of Seawall", [("Registry and image", _image("."))], ())
 
 
 def _shared(region: str, cluster: str, stack: str = "seawall-shared") -> list[str]:
     parameters = f" ClusterName={cluster}" if cluster else ""
     return [
-        "The session table, who may use it, the secret and the topic of alarms. Models of Bedrock:",
-        "add `BedrockModels=ARN,ARN`.",
+        "The session table, its access policy, the secret and the topic for alarms. For models of",
+        "Bedrock, add `BedrockModels=ARN,ARN`.",
         "",
         *_code(
             f"aws cloudformation deploy --stack-name {stack} --template-file shared.yaml \\",
@@ -160,8 +160,8 @@ def _shared(region: str, cluster: str, stack: str = "seawall-shared") -> list[st
 
 def _image(folder: str) -> list[str]:
     return [
-        "The base is named by its digest, so that the image is the same every time; its packages",
-        "are checked by their hashes. `YOUR-FOLDER` has `seawall.toml` and the code of its tools.",
+        "The base image is pinned by its digest, and packages by their hashes, so that the image",
+        "is reproducible. `YOUR-FOLDER` has `seawall.toml` and the code of its tools.",
         "",
         *_code(
             "REGISTRY=ACCOUNT.dkr.ecr.REGION.amazonaws.com",
@@ -185,5 +185,5 @@ def _page(title: str, steps: Sequence[tuple[str, Sequence[str]]], notes: Sequenc
     for number, (name, text) in enumerate(steps, 1):
         lines += [f"## {number}. {name}", "", *text, ""]
     if notes:
-        lines += ["## To know", "", *(f"- {note}" for note in notes), ""]
+        lines += ["## Notes", "", *(f"- {note}" for note in notes), ""]
     return "\n".join(lines).encode()

@@ -1,4 +1,4 @@
-"""When an announced crowd comes, and the schedules that follow from it."""
+"""Time of an announced crowd, and the capacity schedules around it."""
 
 import datetime as dt
 import re
@@ -12,7 +12,7 @@ from seawall.plan.decision.answer import CapacityChange
 __all__ = ["CROWD_UNUSED", "CapacitySchedule", "CrowdTime", "capacity_schedule", "parse_crowd"]
 
 CROWD_UNUSED = "--crowd has no effect: here the plan schedules nothing for a crowd."
-"""What to know where a crowd is named, and the plan has nothing for it."""
+"""Note for a plan that schedules nothing for the crowd that was given."""
 
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 _FORM = re.compile(
@@ -22,9 +22,13 @@ _MINUTE = 60
 
 
 class CrowdTime(Struct, frozen=True):
-    """When it comes: every day, a day of each week, or one date of each year.
+    """When a crowd arrives: every day, on a day of each week, or on one date.
 
-    weekday: 0 for Sunday; None: not by week. date: None: not by date. minute: of the day.
+    Attributes:
+        minute: Of the day.
+        timezone: IANA name.
+        weekday: 0 for Sunday; None if it is not weekly.
+        date: None if it is not on a date.
     """
 
     minute: int
@@ -33,7 +37,7 @@ class CrowdTime(Struct, frozen=True):
     date: dt.date | None = None
 
     def shifted(self, seconds: float) -> "CrowdTime":
-        """So much later, in whole minutes: earlier ones, so that capacity is rather there."""
+        """Shift to later, rounded down to whole minutes so that capacity is there early."""
         minutes = self.minute + int(seconds // _MINUTE)
         days, minute = divmod(minutes, 24 * 60)
         weekday = None if self.weekday is None else (self.weekday + days) % 7
@@ -41,14 +45,14 @@ class CrowdTime(Struct, frozen=True):
         return CrowdTime(minute, self.timezone, weekday, date)
 
     def cron(self) -> str:
-        """With five fields, as KEDA reads it."""
+        """Format with five fields, for KEDA."""
         hour, minute = divmod(self.minute, 60)
         day = "*" if self.weekday is None else _DAYS[self.weekday]
         date = f"{self.date.day} {self.date.month}" if self.date is not None else "* *"
         return f"{minute} {hour} {date} {day}"
 
     def aws_cron(self) -> str:
-        """With six fields, as AWS's schedulers read it."""
+        """Format with six fields, for AWS's schedulers."""
         hour, minute = divmod(self.minute, 60)
         if self.date is not None:
             return f"cron({minute} {hour} {self.date.day} {self.date.month} ? {self.date.year})"
@@ -57,7 +61,7 @@ class CrowdTime(Struct, frozen=True):
 
 
 class CapacitySchedule(Struct, frozen=True):
-    """How capacity changes: `count` from `begins` to `ends`, and `otherwise` at other times."""
+    """Capacity: `count` from `begins` to `ends`, and `otherwise` at other times."""
 
     begins: CrowdTime
     ends: CrowdTime
@@ -66,10 +70,10 @@ class CapacitySchedule(Struct, frozen=True):
 
 
 def parse_crowd(text: str, timezone: str) -> CrowdTime:
-    """`20:00`, `FRI 20:00` or `2027-11-26 20:00`.
+    """Parse `20:00`, `FRI 20:00` or `2027-11-26 20:00`.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: It is none of these.
     """
     found = _FORM.fullmatch(text.strip().upper())
     hour, minute = (int(found["hour"]), int(found["minute"])) if found else (99, 99)
@@ -90,10 +94,9 @@ def parse_crowd(text: str, timezone: str) -> CrowdTime:
 def capacity_schedule(
     crowd: CrowdTime, schedule: Sequence[CapacityChange], otherwise: int
 ) -> CapacitySchedule | None:
-    """The schedule around the crowd as one stretch with its greatest count; None without one.
+    """Reduce a plan's schedule to one period with its greatest count; None if it is empty.
 
-    A plan changes what is there before the crowd and after it; what it has in between is at
-    least enough.
+    A plan changes capacity before and after the crowd; in between the greatest is enough.
     """
     if not schedule:
         return None
@@ -101,5 +104,5 @@ def capacity_schedule(
     begins = min(moment.at for moment in schedule if moment.count == most)
     after = [moment.at for moment in schedule if moment.at > begins and moment.count < most]
     ends = min(after, default=begins + 3_600.0)
-    # The end may be late, never early.
+    # Late rather than early.
     return CapacitySchedule(crowd.shifted(begins), crowd.shifted(ends + _MINUTE), most, otherwise)

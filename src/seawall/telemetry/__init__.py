@@ -1,1 +1,1 @@
-"""What a running server tells about itself."""
+"""Observability: metrics, traces and their export over OTLP, and filters of logs."""

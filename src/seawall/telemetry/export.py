@@ -1,7 +1,7 @@
-"""Delivery over OTLP/HTTP, on the event loop that serves turns, and never at their expense.
+"""Export of spans and metrics over OTLP/HTTP, on the event loop that serves turns.
 
-What waits is bounded; what cannot be delivered is dropped, counted, and told in the log once a
-minute. https://opentelemetry.io/docs/specs/otlp/#otlphttp says what is worth another try.
+The queue is bounded; spans that cannot be exported are dropped, counted, and reported in the log
+once a minute. Retryable statuses: https://opentelemetry.io/docs/specs/otlp/#otlphttp.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 
-from seawall.resilience.backoff import full_jitter
+from seawall.resilience.retries import full_jitter
 from seawall.spans import Attribute
 from seawall.telemetry.histograms import Distributions
 from seawall.telemetry.otlp import encode_metrics, encode_spans
@@ -24,7 +24,7 @@ __all__ = ["Exporter"]
 
 _log = logging.getLogger("seawall.telemetry")
 _BATCH = 512
-_SPANS_PER_CHUNK = 64  # spans that are encoded before others have their turn on the loop
+_SPANS_PER_CHUNK = 64  # spans encoded between two yields to the event loop
 _MAX_ATTEMPTS = 3
 _SECONDS = 10.0
 _MAX_ANSWER_BYTES = 65_536
@@ -33,10 +33,11 @@ _WARNING_INTERVAL_SECONDS = 60.0
 
 
 class Exporter:
-    """Takes spans at any time and delivers them in batches; metrics at their own pace.
+    """Exports spans in batches, and metrics at an interval.
 
-    endpoint: without `/v1/traces`. headers: also secret ones. resource: what all of it is from.
-    dropped: spans that nobody has been given.
+    Attributes:
+        distributions: The metrics; callers record into them.
+        dropped: Spans that could not be exported.
     """
 
     def __init__(
@@ -48,6 +49,18 @@ class Exporter:
         resource: Mapping[str, Attribute],
         version: str,
     ) -> None:
+        """Create an exporter; nothing is sent before `start` or `flush`.
+
+        Args:
+            settings: Intervals and the bound of the queue.
+            endpoint: URL of the receiver, without `/v1/traces`.
+            headers: Sent with every request; may be secret.
+            resource: Attributes of this process.
+            version: Of Seawall.
+
+        Raises:
+            ValueError: The endpoint is not an HTTP URL.
+        """
         root = endpoint.rstrip("/")
         self._traces = Endpoint.parse(root + "/v1/traces")
         self._metrics = Endpoint.parse(root + "/v1/metrics")
@@ -67,14 +80,14 @@ class Exporter:
         self.dropped = 0
 
     def take(self, span: RecordedSpan) -> None:
-        """A span has ended."""
+        """Queue a span that has ended; drop it if the queue is full."""
         if len(self._waiting) >= self._settings.queued:
             self.dropped += 1
         else:
             self._waiting.append(span)
 
     def start(self) -> None:
-        """Deliver from time to time, until `close`."""
+        """Export at intervals, until `close`."""
         settings = self._settings
         self._tasks = [
             asyncio.create_task(self._repeat(settings.export_seconds, self._deliver_spans)),
@@ -82,16 +95,16 @@ class Exporter:
         ]
 
     async def flush(self, seconds: float) -> None:
-        """Deliver what waits, as far as `seconds` allow."""
+        """Export everything that is queued, within `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 await self._deliver_spans()
                 await self._deliver_metrics()
         except TimeoutError:
-            self._warn("nobody took them in time")
+            self._warn("export timed out")
 
     async def close(self, seconds: float = 3.0) -> None:
-        """Deliver what waits, and stop."""
+        """Export everything that is queued, and stop."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -104,8 +117,8 @@ class Exporter:
             await asyncio.sleep(seconds)
             try:
                 await deliver()
-            except Exception:  # noqa: BLE001 - telemetry must not end what it watches
-                _log.exception("telemetry could not be delivered")
+            except Exception:  # noqa: BLE001 - telemetry must not fail the server
+                _log.exception("telemetry export failed")
 
     async def _deliver_spans(self) -> None:
         async with self._delivering:
@@ -113,14 +126,14 @@ class Exporter:
                 batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
                 body = b""
                 for start in range(0, len(batch), _SPANS_PER_CHUNK):
-                    # Messages of one kind, one after the other, are their sum.
+                    # Concatenated messages of one type are one merged message.
                     piece = batch[start : start + _SPANS_PER_CHUNK]
                     body += encode_spans(piece, self._resource, self._version)
                     await asyncio.sleep(0)
                 if not await self._post(self._traces, body):
                     self.dropped += len(batch)
-                    self._warn("the receiver did not take them")
-                    return  # the rest has its chance when it works again, or is dropped by room
+                    self._warn("the receiver did not accept them")
+                    return  # the rest stays queued
 
     async def _deliver_metrics(self) -> None:
         measured = self.distributions.all()
@@ -129,7 +142,7 @@ class Exporter:
             await self._post(self._metrics, body)
 
     async def _post(self, endpoint: Endpoint, body: bytes) -> bool:
-        """Whether it was taken."""
+        """Send with retries and jitter; whether the receiver accepted it."""
         clock = asyncio.get_running_loop().time
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:

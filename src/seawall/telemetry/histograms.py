@@ -1,4 +1,4 @@
-"""Distributions as OpenTelemetry has them: explicit buckets, cumulative, by attributes.
+"""OpenTelemetry histograms: explicit buckets, cumulative, by attributes.
 
 Names, units and bounds of `gen_ai.*`:
 https://github.com/open-telemetry/semantic-conventions-genai, docs/gen-ai/gen-ai-metrics.md.
@@ -22,14 +22,14 @@ Key = tuple[tuple[str, str | bool], ...]
 
 
 class HistogramPoint(Struct):
-    """What was recorded under one set of attributes; one bucket more than there are bounds."""
+    """The values under one set of attributes; one bucket more than there are bounds."""
 
     buckets: list[int]
     total: float = 0.0
 
 
 class Distribution(Struct):
-    """A histogram. bounds: upper, inclusive. began: nanoseconds since 1970."""
+    """A histogram. `bounds` are upper and inclusive; `began` is in nanoseconds since 1970."""
 
     name: str
     description: str
@@ -39,7 +39,7 @@ class Distribution(Struct):
     points: dict[Key, HistogramPoint] = field(default_factory=dict)
 
     def record(self, value: float, key: Key) -> None:
-        """Count a value. Beyond 200 sets of attributes, the rest is counted as one."""
+        """Count a value. Beyond 200 sets of attributes, all others are counted as one."""
         point = self.points.get(key)
         if point is None:
             if len(self.points) >= _MAX_POINTS:
@@ -51,7 +51,7 @@ class Distribution(Struct):
 
 
 class Distributions:
-    """What this process measures."""
+    """The histograms of one process."""
 
     def __init__(self) -> None:
         self.model_call_seconds = Distribution(
@@ -80,7 +80,7 @@ class Distributions:
         )
 
     def all(self) -> tuple[Distribution, ...]:
-        """Those in which something was recorded."""
+        """The histograms that have values."""
         every = (
             self.model_call_seconds,
             self.model_first_chunk_seconds,

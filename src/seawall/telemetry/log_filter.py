@@ -1,4 +1,4 @@
-"""Logs that an outage cannot flood: a message a few times, then how often it was left out."""
+"""Log filter against floods: repeated messages are suppressed and counted."""
 
 import logging
 import time
@@ -6,16 +6,16 @@ from collections import OrderedDict
 
 __all__ = ["FloodFilter"]
 
-_MESSAGES = 256  # whose count is kept
-_MAX_CHARACTERS = 500  # by which they are told apart
-_ACCESS_LOG = "seawall.access"  # one line a request is what is asked for there
+_MESSAGES = 256  # that are counted at the same time
+_MAX_CHARACTERS = 500  # that are compared
+_ACCESS_LOG = "seawall.access"  # never limited: one line a request is its purpose
 
 
 class FloodFilter(logging.Filter):
-    """Lets through a message `burst` times in each `seconds`; the next one says what is missing.
+    """Lets a message pass `burst` times in each `seconds`; the next one says how many were not.
 
-    Messages are the same when logger, level and text are, without what is filled in. For handlers:
-    a filter of a logger does not see what comes from those below it.
+    Messages are the same if logger, level and format string are; arguments do not count. To be
+    added to handlers: a filter of a logger does not see the records of child loggers.
     """
 
     def __init__(self, *, burst: int = 10, seconds: float = 10.0) -> None:
@@ -25,7 +25,7 @@ class FloodFilter(logging.Filter):
         self._seen: OrderedDict[tuple[str, int, str], _Window] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """See logging."""
+        """See `logging.Filter.filter`."""
         if record.name == _ACCESS_LOG:
             return True
         key = (record.name, record.levelno, str(record.msg)[:_MAX_CHARACTERS])
@@ -53,7 +53,7 @@ class _Window:
 
 def _append(record: logging.LogRecord, left_out: int) -> None:
     try:
-        text = record.getMessage()  # before anything of it is changed
-    except Exception:  # noqa: BLE001 - whoever writes it out reports it, as always in logging
+        text = record.getMessage()  # before the record is changed
+    except Exception:  # noqa: BLE001 - the handler reports it, as always in logging
         return
     record.msg, record.args = "%s (and %d more like it before)", (text, left_out)

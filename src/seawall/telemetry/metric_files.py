@@ -1,8 +1,8 @@
-"""The files in which the workers of a server keep their metrics, one set a worker.
+"""Memory-mapped metric files, one set for each worker of a server, safe on a full disk.
 
-The Prometheus client writes to mapped files that have holes. Where the disk is full that is not an
-error but a signal (SIGBUS), which ends the process. So every file gets its space before it is
-written to; where there is none, the worker goes on counting in memory of its own.
+The Prometheus client writes to sparse mapped files. On a full disk that is not an error but a
+signal (SIGBUS), which ends the process. So space is allocated before a file is written to; where
+there is none, the worker counts in anonymous memory.
 """
 
 import logging
@@ -22,7 +22,7 @@ _ENTRY_BYTES = 32  # around a key: its length, padding, value and time
 
 
 class MetricFile(MmapedDict):
-    """A mapped file without holes, or memory where there is no space for one."""
+    """A mapped file with allocated space, or anonymous memory where there is no space for one."""
 
     _reported: ClassVar[bool] = False
 
@@ -67,7 +67,7 @@ class MetricFile(MmapedDict):
         if not cls._reported:
             cls._reported = True
             _log.warning(
-                "no space for metrics in %s (%s): some of what this worker counts from now on is "
+                "no space for metrics in %s (%s): some counts of this worker from now on are "
                 "not in /metrics",
                 Path(filename).parent,
                 error.strerror,
@@ -75,13 +75,13 @@ class MetricFile(MmapedDict):
 
 
 def use_metric_files(worker: int) -> None:
-    """Have metrics that are made from now on kept in the files of this worker."""
-    values.MmapedDict = MetricFile  # type: ignore[attr-defined] # the client has no other way in
+    """Store metrics that are created from now on in the files of this worker."""
+    values.MmapedDict = MetricFile  # type: ignore[attr-defined] # the client has no API for it
     values.ValueClass = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]
 
 
 def _allocate(path: Path) -> None:
-    """Make the file, in one step for those who read it, unless it is there."""
+    """Create the file atomically for its readers, unless it exists."""
     if path.exists():
         return
     new = path.with_suffix(".new")

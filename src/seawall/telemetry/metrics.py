@@ -7,7 +7,8 @@ values to files there and any of them can answer for all
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Protocol
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -15,15 +16,14 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
-from seawall.admission.gate import AdmissionGate
-from seawall.admission.queue import Reason
-from seawall.models.upstream import Upstream
-from seawall.pipeline.report import TurnReport
 from seawall.telemetry.metric_files import use_metric_files
+from seawall.turn import TurnReport
 
 __all__ = ["Metrics"]
 
@@ -31,6 +31,70 @@ __all__ = ["Metrics"]
 _BUCKETS = (
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0,
 )  # fmt: skip
+# Metrics by the names that they had up to version 0.1, and are exported under for one release.
+_OLD_NAMES = {
+    "seawall_turns_refused": "seawall_refused",
+    "seawall_turns_in_flight": "seawall_in_flight",
+    "seawall_turns_in_flight_limit": "seawall_in_flight_limit",
+    "seawall_turns_queued": "seawall_queued",
+    "seawall_upstream_requests_in_flight": "seawall_upstream_streams",
+    "seawall_event_loop_tasks": "seawall_tasks",
+    "seawall_event_loop_lag_seconds": "seawall_loop_lag_seconds",
+    "seawall_model_breaker_open": "seawall_model_open",
+    "seawall_model_concurrency_limit": "seawall_model_limit",
+}
+
+
+class AdmissionState(Protocol):
+    """What is sampled of admission control."""
+
+    @property
+    def in_flight(self) -> int:
+        """Turns that have a slot."""
+        ...
+
+    @property
+    def limit(self) -> int:
+        """Turns that may have a slot."""
+        ...
+
+    @property
+    def lag(self) -> float:
+        """Event loop lag, in seconds."""
+        ...
+
+    @property
+    def queued_by_priority(self) -> Mapping[str, int]:
+        """Turns that wait for a slot."""
+        ...
+
+    @property
+    def refused(self) -> Mapping[Any, int]:
+        """Turns refused so far, by reason."""
+        ...
+
+
+class UpstreamState(Protocol):
+    """What is sampled of a model endpoint."""
+
+    @property
+    def attempts(self) -> Mapping[str, int]:
+        """Calls so far, by outcome."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """Calls in flight."""
+        ...
+
+    @property
+    def limit(self) -> int:
+        """Calls that may be in flight."""
+        ...
+
+    def state(self) -> str:
+        """State of the circuit breaker."""
+        ...
 
 
 class Metrics:
@@ -40,22 +104,20 @@ class Metrics:
         """Begin to count.
 
         Args:
-            worker: Which of several workers this is; one that is started in its place goes on
-                counting where it ended. None for a process by itself.
+            worker: Index among several workers; a worker that replaces another continues its
+                counts. None for a process by itself.
         """
         if worker is not None and _shared():
             use_metric_files(worker)
         self._registry = CollectorRegistry()
-        self._turns = Counter(
+        self._turns = self._counter(
             "seawall_turns",
             "Turns ended, by how: completed, replayed, cancelled, or the code of the problem.",
-            ["outcome", "agent"],
-            registry=self._registry,
+            "outcome",
+            "agent",
         )
-        self._cached = Counter(
-            "seawall_cached_turns",
-            "Completed turns whose answer was produced for another turn.",
-            registry=self._registry,
+        self._cached = self._counter(
+            "seawall_cached_turns", "Completed turns whose answer was produced for another turn."
         )
         self._stages = Histogram(
             "seawall_stage_seconds",
@@ -64,99 +126,75 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self._registry,
         )
-        self._intents = Counter(
+        self._intents = self._counter(
             "seawall_intents",
-            "Intents detected, by the step of the cascade that answered.",
-            ["intent", "by"],
-            registry=self._registry,
+            "Intents detected, by the step of the cascade that detected them.",
+            "intent",
+            "by",
         )
-        self._tokens = Counter(
-            "seawall_tokens", "Tokens reported by models.", ["kind"], registry=self._registry
-        )
-        self._spent: _ModelSpending | None = None  # only where calls are metered
-        self._tools = Counter(
-            "seawall_tool_calls", "Tool calls.", ["outcome"], registry=self._registry
-        )
-        self._refused = Counter(
+        self._tokens = self._counter("seawall_tokens", "Tokens reported by models.", "kind")
+        self._tools = self._counter("seawall_tool_calls", "Tool calls.", "outcome")
+        self._refused = self._counter(
             "seawall_turns_refused",
-            "Turns refused by admission: full, late, waited (in vain), displaced.",
-            ["reason"],
-            registry=self._registry,
+            "Turns refused by admission control: queue full, deadline too near (late), waited in "
+            "vain (waited), displaced by another turn.",
+            "reason",
         )
-        self._in_flight = Gauge(
-            "seawall_turns_in_flight",
-            "Turns that hold a place now.",
-            registry=self._registry,
-            multiprocess_mode="livesum",
+        self._in_flight = self._gauge("seawall_turns_in_flight", "Turns that have a slot.")
+        self._in_flight_limit = self._gauge(
+            "seawall_turns_in_flight_limit", "Turns that may have a slot at the same time."
         )
-        self._queued = Gauge(
-            "seawall_turns_queued",
-            "Turns that wait for a place now.",
-            ["priority"],
-            registry=self._registry,
-            multiprocess_mode="livesum",
+        self._queued = self._gauge(
+            "seawall_turns_queued", "Turns that wait for a slot.", "priority"
         )
-        self._upstream = Gauge(
-            "seawall_upstream_requests_in_flight",
-            "Requests to upstreams that are open now.",
-            registry=self._registry,
-            multiprocess_mode="livesum",
+        self._upstream = self._gauge(
+            "seawall_upstream_requests_in_flight", "Open requests to upstreams."
         )
-        self._tasks = Gauge(
-            "seawall_event_loop_tasks",
-            "Tasks of the event loops now.",
-            registry=self._registry,
-            multiprocess_mode="livesum",
-        )
-        self._in_flight_limit = Gauge(
-            "seawall_turns_in_flight_limit",
-            "Turns that may hold a place now.",
-            registry=self._registry,
-            multiprocess_mode="livesum",
-        )
-        self._lag = Gauge(
+        self._tasks = self._gauge("seawall_event_loop_tasks", "Tasks of the event loops.")
+        self._lag = self._gauge(
             "seawall_event_loop_lag_seconds",
-            "How late the event loop is, in the process where it is latest.",
-            registry=self._registry,
-            multiprocess_mode="livemax",
+            "Lag of the event loop, in the process where it is greatest.",
+            mode="livemax",
         )
-        self._last_refused: dict[Reason, int] = {}
-        self._calls = Counter(
+        self._calls = self._counter(
             "seawall_model_calls",
-            "Calls to model endpoints ended, by how: answered, refused, throttled, failed, late, "
-            "left (by the caller, or as the loser of a hedge).",
-            ["model", "outcome"],
-            registry=self._registry,
+            "Calls to model endpoints ended, by how: answered, refused, throttled, failed, timed "
+            "out (late), abandoned by the caller or as the loser of a hedge (left).",
+            "model",
+            "outcome",
         )
-        self._limit = Gauge(
+        self._limit = self._gauge(
             "seawall_model_concurrency_limit",
-            "Calls that may be under way to a model endpoint now.",
-            ["model"],
-            registry=self._registry,
-            multiprocess_mode="livesum",
+            "Calls to a model endpoint that may be in flight.",
+            "model",
         )
-        self._model_in_flight = Gauge(
-            "seawall_model_in_flight",
-            "Calls that are under way to a model endpoint now.",
-            ["model"],
-            registry=self._registry,
-            multiprocess_mode="livesum",
+        self._model_in_flight = self._gauge(
+            "seawall_model_in_flight", "Calls to a model endpoint in flight.", "model"
         )
-        self._breaker = Gauge(
+        self._breaker = self._gauge(
             "seawall_model_breaker_open",
-            "Processes whose circuit breaker keeps calls from a model endpoint now.",
-            ["model"],
-            registry=self._registry,
-            multiprocess_mode="livesum",
+            "Processes whose circuit breaker for a model endpoint is open.",
+            "model",
         )
+        # Only where calls are metered.
+        self._model_tokens: Counter | None = None
+        self._model_cost: Counter | None = None
+        self._last_refused: dict[Any, int] = {}
         self._last_calls: dict[tuple[str, str], int] = {}
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self._registry)
+
+    def _gauge(
+        self, name: str, text: str, *labels: str, mode: Literal["livesum", "livemax"] = "livesum"
+    ) -> Gauge:
+        return Gauge(name, text, labels, registry=self._registry, multiprocess_mode=mode)
 
     def observe(self, report: TurnReport) -> None:
         """Count a finished turn."""
         self._turns.labels(report.outcome, report.agent).inc()
         if report.spent:  # also by turns that failed
-            self._spent = self._spent or _ModelSpending(self._registry)
-            self._spent.observe(report)
+            self._observe_spending(report)
         if report.outcome != "completed":
             return
         if report.cached:
@@ -170,21 +208,45 @@ class Metrics:
             self._tools.labels("failed").inc(report.failed_tool_calls)
             self._tools.labels("answered").inc(report.tool_calls - report.failed_tool_calls)
 
-    def sample(self, gate: AdmissionGate, upstream_streams: int) -> None:
-        """Note the present state; called every second and before each scrape."""
-        self._in_flight.set(gate.in_flight)
-        self._in_flight_limit.set(gate.limit)
-        self._lag.set(gate.lag)
-        for priority, waiting in gate.queued_by_priority.items():
-            self._queued.labels(priority).set(waiting)
-        self._upstream.set(upstream_streams)
-        self._tasks.set(len(asyncio.all_tasks()))
-        for reason, refused in gate.refused.items():
-            self._refused.labels(reason).inc(refused - self._last_refused.get(reason, 0))
-        self._last_refused = dict(gate.refused)
+    def _observe_spending(self, report: TurnReport) -> None:
+        if self._model_tokens is None or self._model_cost is None:
+            self._model_tokens = self._counter(
+                "seawall_model_tokens",
+                "Tokens by model, estimates included, also of turns that failed.",
+                "model",
+                "kind",
+            )
+            self._model_cost = self._counter(
+                "seawall_model_cost", "What models cost.", "model", "currency"
+            )
+        for model, spent in report.spent.items():
+            used = spent.usage
+            self._model_tokens.labels(model, "prompt").inc(used.prompt_tokens)
+            self._model_tokens.labels(model, "cached_prompt").inc(used.cached_prompt_tokens)
+            self._model_tokens.labels(model, "completion").inc(used.completion_tokens)
+            if report.currency:
+                self._model_cost.labels(model, report.currency).inc(spent.cost / 1e9)
 
-    def sample_upstreams(self, upstreams: Mapping[str, Upstream]) -> None:
-        """Note how the model endpoints are; called with `sample`."""
+    def sample(self, admission: AdmissionState, upstream_requests: int) -> None:
+        """Record the present state; called every second and before each scrape.
+
+        Args:
+            admission: The admission gate.
+            upstream_requests: Open requests to upstreams.
+        """
+        self._in_flight.set(admission.in_flight)
+        self._in_flight_limit.set(admission.limit)
+        self._lag.set(admission.lag)
+        for priority, queued in admission.queued_by_priority.items():
+            self._queued.labels(priority).set(queued)
+        self._upstream.set(upstream_requests)
+        self._tasks.set(len(asyncio.all_tasks()))
+        for reason, refused in admission.refused.items():
+            self._refused.labels(reason).inc(refused - self._last_refused.get(reason, 0))
+        self._last_refused = dict(admission.refused)
+
+    def sample_upstreams(self, upstreams: Mapping[str, UpstreamState]) -> None:
+        """Record the state of the model endpoints, by name; called with `sample`."""
         for name, upstream in upstreams.items():
             for outcome, calls in upstream.attempts.items():
                 before = self._last_calls.get((name, outcome), 0)
@@ -195,37 +257,34 @@ class Metrics:
             self._breaker.labels(name).set(upstream.state() == "open")
 
     def scrape(self) -> tuple[bytes, bytes]:
-        """Content type and text of all processes' metrics."""
+        """Return the content type and the text of all processes' metrics."""
         registry = self._registry
         if _shared():
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return CONTENT_TYPE_LATEST.encode(), generate_latest(registry)
+        return CONTENT_TYPE_LATEST.encode(), generate_latest(_WithOldNames(registry))
 
 
 def _shared() -> bool:
     return "PROMETHEUS_MULTIPROC_DIR" in os.environ
 
 
-class _ModelSpending:
-    """What was spent, by model."""
+class _WithOldNames(Collector):
+    """Metrics of a registry; those that were renamed under their old names as well."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._tokens = Counter(
-            "seawall_model_tokens",
-            "Tokens by model, estimates included, also of turns that failed.",
-            ["model", "kind"],
-            registry=registry,
-        )
-        self._cost = Counter(
-            "seawall_model_cost", "What models cost.", ["model", "currency"], registry=registry
-        )
+        self._registry = registry
 
-    def observe(self, report: TurnReport) -> None:
-        for model, spent in report.spent.items():
-            used = spent.usage
-            self._tokens.labels(model, "prompt").inc(used.prompt_tokens)
-            self._tokens.labels(model, "cached_prompt").inc(used.cached_prompt_tokens)
-            self._tokens.labels(model, "completion").inc(used.completion_tokens)
-            if report.currency:
-                self._cost.labels(model, report.currency).inc(spent.cost / 1e9)
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector.collect`."""
+        for metric in self._registry.collect():
+            yield metric
+            old = _OLD_NAMES.get(metric.name)
+            if old is not None:
+                new = f"{metric.name}_total" if metric.type == "counter" else metric.name
+                copy = Metric(old, f"Deprecated: renamed to {new}.", metric.type)
+                copy.samples = [
+                    each._replace(name=old + each.name.removeprefix(metric.name))
+                    for each in metric.samples
+                ]
+                yield copy

@@ -1,4 +1,4 @@
-"""From settings and the environment to telemetry; imported only where there is a receiver."""
+"""Composition of telemetry from settings and environment; imported only if there is a receiver."""
 
 import logging
 import os
@@ -10,18 +10,18 @@ from urllib.parse import unquote
 from seawall.errors import ConfigError
 from seawall.models.port import Model
 from seawall.models.settings import ModelSettings
-from seawall.pipeline.report import TurnReport
 from seawall.spans import Attribute, current_span
 from seawall.telemetry.export import Exporter
 from seawall.telemetry.recorder import Recorder
 from seawall.telemetry.settings import TelemetrySettings
 from seawall.telemetry.traced_models import AttemptTracingModel, ChatTracingModel, identify_model
+from seawall.turn import TurnReport
 
 __all__ = ["Telemetry", "open_telemetry"]
 
 
 class Telemetry:
-    """What the composition needs of it. recorder: the tracer for the pipeline."""
+    """Tracing and metrics over OTLP; `recorder` is the tracer for the pipeline."""
 
     def __init__(
         self, settings: TelemetrySettings, exporter: Exporter, models: Mapping[str, ModelSettings]
@@ -37,15 +37,15 @@ class Telemetry:
         )
 
     def start(self) -> None:
-        """Deliver by itself from now on; without, only when told to."""
+        """Export at intervals from now on; without it, only `flush` and `close` export."""
         self._exporter.start()
 
     def trace_attempts(self, name: str, model: Model) -> Model:
-        """An adapter whose every call is a span."""
+        """Wrap an adapter: every call is a span."""
         return AttemptTracingModel(name, model, identify_model(name, self._models.get(name)))
 
     def trace_chat(self, name: str, model: Model) -> Model:
-        """A model as agents are given it, whose every call is a span and is measured."""
+        """Wrap the model that agents call: every call is a span and is measured."""
         return ChatTracingModel(
             model,
             identify_model(name, self._models.get(name)),
@@ -63,11 +63,11 @@ class Telemetry:
             measured.first_text_seconds.record(seconds, (("seawall.agent", report.agent),))
 
     async def flush(self, seconds: float) -> None:
-        """Deliver what waits."""
+        """Export everything that is queued, within `seconds`."""
         await self._exporter.flush(seconds)
 
     async def close(self) -> None:
-        """Deliver what waits, and stop."""
+        """Export everything that is queued, and stop."""
         await self._exporter.close()
 
 
@@ -76,17 +76,22 @@ def open_telemetry(
     models: Mapping[str, ModelSettings],
     environment: Mapping[str, str] = os.environ,
 ) -> Telemetry:
-    """Telemetry to the endpoint of settings or environment; logs name their trace from now on.
+    """Open telemetry to the endpoint of settings or environment; log records get trace ids.
+
+    Args:
+        settings: The section `[telemetry]`.
+        models: The sections `[models.NAME]`, by name.
+        environment: With the usual OTEL_ variables.
 
     Raises:
-        ConfigError: the endpoint is no address, or a variable is not what it should be.
+        ConfigError: The endpoint is not an address, or a variable is malformed.
     """
     endpoint = settings.endpoint or environment.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
     protocol = environment.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
     if not settings.endpoint and protocol not in ("", "http/protobuf"):
         raise ConfigError(
-            f"OTEL_EXPORTER_OTLP_PROTOCOL: is {protocol!r}, but only http/protobuf is spoken; set "
-            "telemetry.endpoint, or OTEL_SDK_DISABLED=true"
+            f"OTEL_EXPORTER_OTLP_PROTOCOL: is {protocol!r}, but only http/protobuf is supported; "
+            "set telemetry.endpoint, or OTEL_SDK_DISABLED=true"
         )
     release = version("seawall")
     try:
@@ -108,7 +113,7 @@ def open_telemetry(
 def _resource(
     settings: TelemetrySettings, environment: Mapping[str, str], release: str
 ) -> dict[str, Attribute]:
-    """What all of it is from; the environment has the last word.
+    """Attributes of this process; the environment overrides them.
 
     Names: https://opentelemetry.io/docs/specs/semconv/resource/.
     """
@@ -135,7 +140,7 @@ def _resource(
 
 
 def _parse_pairs(environment: Mapping[str, str], variable: str) -> dict[str, str]:
-    """`name=value,name=value`, percent-encoded; values are not shown in errors."""
+    """Parse `name=value,name=value`, percent-encoded; errors do not show values."""
     pairs: dict[str, str] = {}
     for part in filter(None, environment.get(variable, "").split(",")):
         name, equals, value = part.partition("=")
@@ -146,7 +151,7 @@ def _parse_pairs(environment: Mapping[str, str], variable: str) -> dict[str, str
 
 
 class _TraceContextFilter(logging.Filter):
-    """Puts trace_id and span_id on each record that is logged in a traced turn."""
+    """Sets trace_id and span_id on each record that is logged in a traced turn."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """See logging.Filter; keeps every record."""

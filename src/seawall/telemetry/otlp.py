@@ -1,8 +1,8 @@
-"""OTLP as protocol buffers, written by hand: some eighty lines instead of a library's import.
+"""OTLP encoding as protocol buffers, by hand: some eighty lines instead of a library's import.
 
 Messages and field numbers: https://github.com/open-telemetry/opentelemetry-proto, v1;
-encoding: https://protobuf.dev/programming-guides/encoding/. The tests read it with the generated
-classes of `opentelemetry-proto`.
+encoding: https://protobuf.dev/programming-guides/encoding/. The tests decode it with the
+generated classes of `opentelemetry-proto`.
 """
 
 import struct
@@ -16,19 +16,19 @@ from seawall.telemetry.recorder import RecordedSpan
 __all__ = ["encode_metrics", "encode_spans"]
 
 _SCOPE = "seawall"
-# The version of the conventions that attribute names are from.
+# The version of the semantic conventions.
 _SCHEMA = "https://opentelemetry.io/schemas/1.41.0"
 _KINDS = {"internal": 1, "server": 2, "client": 3}
 _STATUS_ERROR = 2
 _CUMULATIVE = 2
-# A caller that left, or a hedge that lost, is no error.
+# A caller that disconnected, or a hedge that lost, is no error.
 _NO_ERROR = frozenset({"cancelled"})
 
 
 def encode_spans(
     spans: Iterable[RecordedSpan], resource: Mapping[str, Attribute], version: str
 ) -> bytes:
-    """An ExportTraceServiceRequest."""
+    """Encode an ExportTraceServiceRequest."""
     scope_spans = _field(1, _scope(version)) + b"".join(_field(2, _span(each)) for each in spans)
     scope_spans += _text(3, _SCHEMA)
     return _field(1, _field(1, _attributes(1, resource)) + _field(2, scope_spans))
@@ -37,7 +37,7 @@ def encode_spans(
 def encode_metrics(
     distributions: Iterable[Distribution], resource: Mapping[str, Attribute], version: str, now: int
 ) -> bytes:
-    """An ExportMetricsServiceRequest, cumulative. now: nanoseconds since 1970."""
+    """Encode an ExportMetricsServiceRequest, cumulative; `now` in nanoseconds since 1970."""
     scope_metrics = _field(1, _scope(version))
     scope_metrics += b"".join(_field(2, _metric(each, now)) for each in distributions)
     scope_metrics += _text(3, _SCHEMA)
@@ -112,9 +112,9 @@ def _text(field: int, text: str) -> bytes:
 
 
 def _field(field: int, data: bytes) -> bytes:
-    """A length-delimited field."""
+    """Encode a length-delimited field."""
     size = len(data)
-    if size < 0x80:  # fields here are below 16, so that their tag is one byte
+    if size < 0x80:  # field numbers here are below 16: the tag is one byte
         return bytes((field << 3 | 2, size)) + data
     return bytes((field << 3 | 2,)) + _varint(size) + data
 

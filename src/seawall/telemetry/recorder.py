@@ -1,4 +1,4 @@
-"""Spans as they are recorded, and the decision whether they are. Decides, does no I/O.
+"""Recording of spans, and the sampling decision; without I/O.
 
 Identifiers and their propagation: https://www.w3.org/TR/trace-context/.
 """
@@ -19,7 +19,7 @@ _SAMPLED = 1
 
 
 class RecordedSpan:
-    """A span that is told when it ends. Times in nanoseconds since 1970; ids are bytes."""
+    """A sampled span. Times in nanoseconds since 1970; ids are bytes."""
 
     __slots__ = (
         "_on_end",
@@ -76,7 +76,7 @@ class RecordedSpan:
         )
 
     def put(self, key: str, value: Attribute) -> None:
-        """See `Span.put`; a text that is too long is cut."""
+        """See `Span.put`; a text that is too long is truncated."""
         if type(value) is str and len(value) > _MAX_CHARACTERS:
             value = value[:_MAX_CHARACTERS]
         self.attributes[key] = value
@@ -93,7 +93,7 @@ class RecordedSpan:
 
 
 class UnsampledSpan:
-    """The one span of a turn that is not traced: upstreams are told so."""
+    """The only span of a turn that is not sampled; its `traceparent` says so to upstreams."""
 
     __slots__ = ("traceparent",)
 
@@ -117,9 +117,13 @@ class UnsampledSpan:
 
 
 class Recorder:
-    """Implements the port `Tracer`. tell: takes each recorded span when it has ended.
+    """Implements the port `Tracer`.
 
-    sample, follow, content: see `TelemetrySettings`.
+    Args:
+        on_end: Called with each recorded span when it ends.
+        sample: See `TelemetrySettings`.
+        follow: See `TelemetrySettings`.
+        content: See `TelemetrySettings`.
     """
 
     def __init__(
@@ -154,7 +158,7 @@ class Recorder:
 
 
 def _parse(traceparent: bytes) -> tuple[bytes, bytes, int] | None:
-    """Trace, parent and flags; None where it is not valid, and must be ignored."""
+    """Parse trace, parent and flags; None if it is invalid and must be ignored."""
     found = _TRACEPARENT.fullmatch(traceparent.strip())
     if found is None or found[1] == b"ff" or (found[1] == b"00" and found[5]):
         return None

@@ -1,4 +1,4 @@
-"""What can be configured of telemetry."""
+"""Settings of telemetry: the section `[telemetry]`."""
 
 from typing import Annotated
 
@@ -8,18 +8,20 @@ __all__ = ["TelemetrySettings"]
 
 
 class TelemetrySettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where traces and metrics go, and how many of them.
+    """Where traces and metrics are exported to, and how many of them.
 
-    endpoint: of an OTLP/HTTP receiver, without `/v1/traces`; empty for that of the environment
-    (OTEL_EXPORTER_OTLP_ENDPOINT), and for nothing at all where there is none. Its headers, which
-    may be secret, come from the environment only (OTEL_EXPORTER_OTLP_HEADERS).
-    service: empty for OTEL_SERVICE_NAME, or "seawall".
-    sample: the share of turns that are traced, of those whose caller has not decided it.
-    follow: whether the caller's trace is continued and its decision kept; else each turn begins
-    a trace of its own.
-    content: whether prompts, answers, and what tools are given and return are exported.
-    queued: spans that wait to be sent at most; more are dropped, and counted.
-    export_seconds, metrics_seconds: between two deliveries of spans, and of metrics.
+    Attributes:
+        endpoint: An OTLP/HTTP receiver, without `/v1/traces`; if empty, that of
+            OTEL_EXPORTER_OTLP_ENDPOINT, and without one nothing is exported. Its headers, which
+            may be secret, are read from OTEL_EXPORTER_OTLP_HEADERS only.
+        service: If empty, OTEL_SERVICE_NAME, or "seawall".
+        sample: Share of turns that are traced, of those whose caller has not decided it.
+        follow: Whether the caller's trace is continued and its decision kept; otherwise each turn
+            begins a trace of its own.
+        content: Whether prompts, answers, and arguments and results of tools are exported.
+        queued: Spans that may be queued; more are dropped, and counted.
+        export_seconds: Between two exports of spans.
+        metrics_seconds: Between two exports of metrics.
     """
 
     endpoint: str = ""

@@ -1,7 +1,7 @@
-"""Models whose calls are spans and measurements, by OpenTelemetry's conventions for GenAI.
+"""Tracing of model calls, by OpenTelemetry's semantic conventions for GenAI.
 
 A call of the agent loop is a span `chat MODEL` that covers retries and fallbacks; each attempt at
-an endpoint is a span under it, and it is the attempt that the upstream is told as its parent.
+an endpoint is a span under it, and the upstream gets the attempt as the parent of its spans.
 https://github.com/open-telemetry/semantic-conventions-genai, docs/gen-ai/gen-ai-spans.md
 """
 
@@ -30,7 +30,7 @@ _PROVIDERS = {
 
 
 class ModelIdentity(Struct, frozen=True):
-    """What a model is called in telemetry. address, port: of its endpoint; empty and 0: unknown."""
+    """How telemetry names a model; address and port of its endpoint are empty and 0 if unknown."""
 
     provider: str
     model: str
@@ -39,7 +39,7 @@ class ModelIdentity(Struct, frozen=True):
 
 
 def identify_model(name: str, settings: ModelSettings | None) -> ModelIdentity:
-    """By its settings; a model that was registered in code has none."""
+    """Name a model by its settings; one that was registered in code has none."""
     if settings is None:
         return ModelIdentity("custom", name)
     provider = _PROVIDERS[settings.kind]
@@ -53,7 +53,7 @@ def identify_model(name: str, settings: ModelSettings | None) -> ModelIdentity:
 
 
 class _CallResult(Struct):
-    """What came of a call. events: all, where content is told. first: seconds until the first."""
+    """A finished call. `events` only if content is exported; `first`: seconds to the first one."""
 
     last: ModelEvent | None
     events: list[ModelEvent]
@@ -63,7 +63,7 @@ class _CallResult(Struct):
 
 
 class _TracedModel:
-    """A model around another; what its spans are called is for its two kinds to say."""
+    """A model around another; subclasses begin and end the span of a call."""
 
     def __init__(self, model: Model, identity: ModelIdentity, *, content: bool = False) -> None:
         self._model = model
@@ -78,21 +78,21 @@ class _TracedModel:
         began = clock()
         parent = current_span.get()
         span = self._begin(parent, request) if parent is not None else None
-        told: list[ModelEvent] = []
+        received: list[ModelEvent] = []
         first: float | None = None
         last: ModelEvent | None = None
-        error: str | None = "cancelled"  # until we know better
+        error: str | None = "cancelled"  # unless it ends in another way
         try:
             async with aclosing(self._model.stream(request, deadline=deadline)) as events:
                 while True:
-                    # Only while the model is at work: a generator shares its caller's context.
+                    # Only while the model runs: a generator shares its caller's context.
                     current_span.set(span)
                     last = await events.__anext__()
                     current_span.set(parent)
                     if first is None:
                         first = clock() - began
                     if self._content:
-                        told.append(last)
+                        received.append(last)
                     yield last
         except StopAsyncIteration:
             error = None
@@ -103,7 +103,9 @@ class _TracedModel:
             current_span.set(parent)
             seconds = clock() - began
             self._end(
-                span, request, _CallResult(last, told, seconds=seconds, first=first, error=error)
+                span,
+                request,
+                _CallResult(last, received, seconds=seconds, first=first, error=error),
             )
 
     async def warm(self) -> None:
@@ -117,7 +119,7 @@ class _TracedModel:
     def _begin(self, parent: Span, request: ModelRequest) -> Span:
         raise NotImplementedError
 
-    def _end(self, span: Span | None, request: ModelRequest, told: "_CallResult") -> None:
+    def _end(self, span: Span | None, request: ModelRequest, result: _CallResult) -> None:
         raise NotImplementedError
 
     def _put_server_address(self, span: Span) -> None:
@@ -127,7 +129,7 @@ class _TracedModel:
 
 
 class AttemptTracingModel(_TracedModel):
-    """One attempt at one endpoint."""
+    """Traces one attempt at one endpoint."""
 
     def __init__(self, name: str, model: Model, identity: ModelIdentity) -> None:
         super().__init__(model, identity)
@@ -139,16 +141,16 @@ class AttemptTracingModel(_TracedModel):
         self._put_server_address(span)
         return span
 
-    def _end(self, span: Span | None, request: ModelRequest, told: "_CallResult") -> None:  # noqa: ARG002
+    def _end(self, span: Span | None, request: ModelRequest, result: _CallResult) -> None:  # noqa: ARG002
         if span is None:
             return
-        if told.first is not None:
-            span.put("gen_ai.response.time_to_first_chunk", told.first)
-        span.end(told.error)
+        if result.first is not None:
+            span.put("gen_ai.response.time_to_first_chunk", result.first)
+        span.end(result.error)
 
 
 class ChatTracingModel(_TracedModel):
-    """A call as whoever makes it sees it. content: whether what is said is told."""
+    """Traces and measures a call of the agent loop; `content`: export prompts and answers."""
 
     def __init__(
         self, model: Model, identity: ModelIdentity, distributions: Distributions, *, content: bool
@@ -177,13 +179,13 @@ class ChatTracingModel(_TracedModel):
             span.put("gen_ai.output.type", "json")
         return span
 
-    def _end(self, span: Span | None, request: ModelRequest, told: "_CallResult") -> None:
-        finish = told.last if type(told.last) is Finish else None
-        self._measure(finish, told)
+    def _end(self, span: Span | None, request: ModelRequest, result: _CallResult) -> None:
+        finish = result.last if type(result.last) is Finish else None
+        self._measure(finish, result)
         if span is None:
             return
-        if told.first is not None:
-            span.put("gen_ai.response.time_to_first_chunk", told.first)
+        if result.first is not None:
+            span.put("gen_ai.response.time_to_first_chunk", result.first)
         if finish is not None:
             usage = finish.usage
             span.put("gen_ai.response.finish_reasons", [finish.reason])
@@ -194,15 +196,15 @@ class ChatTracingModel(_TracedModel):
             if usage.cache_write_tokens:
                 span.put("gen_ai.usage.cache_creation.input_tokens", usage.cache_write_tokens)
         if span.content:
-            _put_content(span, request, told.events)
-        span.end(told.error)
+            _put_content(span, request, result.events)
+        span.end(result.error)
 
-    def _measure(self, finish: Finish | None, told: "_CallResult") -> None:
+    def _measure(self, finish: Finish | None, result: _CallResult) -> None:
         measured = self._distributions
-        key = self._key if told.error is None else (*self._key, ("error.type", told.error))
-        measured.model_call_seconds.record(told.seconds, key)
-        if told.first is not None:
-            measured.model_first_chunk_seconds.record(told.first, self._key)
+        key = self._key if result.error is None else (*self._key, ("error.type", result.error))
+        measured.model_call_seconds.record(result.seconds, key)
+        if result.first is not None:
+            measured.model_first_chunk_seconds.record(result.first, self._key)
         if finish is not None and (finish.usage.prompt_tokens or finish.usage.completion_tokens):
             for kind, tokens in (
                 ("input", finish.usage.prompt_tokens),
@@ -211,16 +213,16 @@ class ChatTracingModel(_TracedModel):
                 measured.tokens.record(tokens, (*self._key, ("gen_ai.token.type", kind)))
 
 
-def _put_content(span: Span, request: ModelRequest, told: list[ModelEvent]) -> None:
-    """In the form of the conventions: messages of a role and parts, as JSON."""
+def _put_content(span: Span, request: ModelRequest, received: list[ModelEvent]) -> None:
+    """Export prompts and answers in the form of the conventions, as JSON."""
     instructions = [{"type": "text", "content": request.prompt.instructions}]
     span.put("gen_ai.system_instructions", _json(instructions))
     span.put("gen_ai.input.messages", _json([_message(each) for each in request.messages]))
-    text = "".join(each.text for each in told if isinstance(each, Text))
-    asked = next((each for each in told if isinstance(each, ToolCalls)), ToolCalls(()))
-    calls = asked.calls + asked.unfinished
+    text = "".join(each.text for each in received if isinstance(each, Text))
+    requested = next((each for each in received if isinstance(each, ToolCalls)), ToolCalls(()))
+    calls = requested.calls + requested.unfinished
     answer = _message(AssistantMessage(text, calls))
-    reasons = [each.reason for each in told if isinstance(each, Finish)]
+    reasons = [each.reason for each in received if isinstance(each, Finish)]
     if reasons:
         answer["finish_reason"] = reasons[0]
     span.put("gen_ai.output.messages", _json([answer]))

@@ -1,4 +1,4 @@
-"""The arguments of a tool call: read as models write them, and in one canonical form."""
+"""Arguments of tool calls: lenient decoding of what models write, and a canonical form."""
 
 import math
 import re
@@ -20,15 +20,19 @@ _long_number = re.compile(r"\d{16}[\d.]*[.eE]")
 
 
 def decode_arguments(arguments: str, kind: type[T]) -> T:
-    """The arguments, with defaults filled in; none at all may also be written as `null`.
+    """Decode arguments and fill in defaults; no arguments at all may be written as `null`.
 
-    What is not of the right type is taken where its value is the same: 3.0 or "3" for the integer
-    3, "true" for a boolean. Where null is not a value, it means absent. Nothing is rounded, cut
+    A value of another type is accepted if its value is the same: 3.0 or "3" for the integer 3,
+    "true" for a boolean. Where null is not a value, it means absent. Nothing is rounded, truncated
     or guessed.
+
+    Args:
+        arguments: JSON text.
+        kind: The type to decode to.
 
     Raises:
         DecodeError: They are not JSON, or do not fit.
-        UnicodeEncodeError: They have half of a surrogate pair.
+        UnicodeEncodeError: They contain half of a surrogate pair.
         RecursionError: They are nested too deeply.
     """
     text = arguments.strip() or "{}"
@@ -38,8 +42,10 @@ def decode_arguments(arguments: str, kind: type[T]) -> T:
         taken = msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError as strict:
         values = _convert(msgspec.json.decode(text), kind)
-        if values is None or not _finite(msgspec.to_builtins(values)):  # "nan" is text elsewhere
-            raise strict from None  # it says what was really written
+        if values is None or not _finite(
+            msgspec.to_builtins(values)
+        ):  # "nan" is accepted as a float
+            raise strict from None  # it names the type that was written
         taken = values
     if _long_number.search(text) and _rounded(
         msgspec.json.decode(text), msgspec.to_builtins(taken)
@@ -69,7 +75,7 @@ def _finite(value: object) -> bool:
 
 
 def _rounded(written: Any, taken: Any) -> bool:  # noqa: ANN401 - JSON of any kind
-    """Whether a whole number was read by way of a float that has no room for it."""
+    """Whether an integer lost precision because it was read as a float."""
     if type(taken) is int:
         fraction = type(written) is float or (type(written) is str and not written.isdigit())
         return fraction and abs(taken) >= _EXACT and written != str(taken)
@@ -81,9 +87,9 @@ def _rounded(written: Any, taken: Any) -> bool:  # noqa: ANN401 - JSON of any ki
 
 
 def canonical(arguments: Struct) -> bytes:
-    """One encoding for all wordings of the same arguments.
+    """Encode arguments so that all wordings of the same arguments are equal.
 
-    Keys and sets are sorted, defaults are there, and numbers and moments stand by their value.
+    Keys and sets are sorted, defaults are filled in, and numbers and times are compared by value.
     """
     plain = msgspec.to_builtins(
         arguments, builtin_types=(Decimal, datetime), str_keys=True, order="sorted"

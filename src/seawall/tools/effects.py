@@ -1,4 +1,4 @@
-"""The idempotency keys of a turn's tool calls: the same when the turn is run again."""
+"""Idempotency keys of tool calls: the same when the turn is run again."""
 
 import hashlib
 
@@ -8,7 +8,7 @@ __all__ = ["Claim", "EffectKeys"]
 
 
 class Claim(Struct, frozen=True):
-    """A call's key, and which of the equal calls of its turn it is, from 0."""
+    """The key of a call, and its index among the equal calls of its turn, from 0."""
 
     key: str
     call: bytes
@@ -16,17 +16,17 @@ class Claim(Struct, frozen=True):
 
 
 class EffectKeys:
-    """The keys of one turn.
+    """The idempotency keys of one turn.
 
     A key depends on the turn, the tool, the arguments in canonical form, and how many equal calls
-    of the turn have succeeded or are under way; neither on the wording nor on what else is called.
-    A call that failed gives its key back: when the model repeats it, it is the same effect.
+    of the turn have succeeded or are running; not on the wording, nor on other calls. A failed
+    call gives its key back: if the model repeats it, it is the same effect.
     """
 
     __slots__ = ("_claimed", "_turn")
 
     def __init__(self, turn: str) -> None:
-        """Begin without calls.
+        """Start without calls.
 
         Args:
             turn: The same for every retry of the turn, and of no other.
@@ -44,5 +44,5 @@ class EffectKeys:
         return Claim(digest.hexdigest()[:32], call, ordinal)
 
     def release(self, claim: Claim) -> None:
-        """The call failed: the next equal one has its key."""
+        """The call failed: the next equal call gets its key."""
         self._claimed[claim.call].discard(claim.ordinal)

@@ -1,10 +1,10 @@
-"""Runs the function of a tool so that a call which never returns costs its own place only.
+"""Execution of tool functions: a call that hangs blocks nothing but itself.
 
 A plain function runs in a thread, one of a few that belong to its tool. Python cannot stop a
-thread: one whose call has not returned by its deadline is given up and another takes its place. An
-async function runs in a task of its own, which is cancelled at the deadline and given up when it
-does not end then. When too many calls of a tool are given up and have not returned, further calls
-are refused at once.
+thread: one whose call has not returned by its deadline is abandoned and replaced. An async
+function runs in a task of its own, which is cancelled at the deadline and abandoned if it does not
+end then. While too many abandoned calls of a tool have not returned, further calls are refused at
+once.
 """
 
 import asyncio
@@ -30,11 +30,11 @@ _log = logging.getLogger("seawall.tools")
 
 
 class CallRefused(Exception):
-    """The call was not begun; the text says why."""
+    """The call was not started; the message says why."""
 
 
 class CallResult(Struct, frozen=True):
-    """What came of a call that ended: a value, or whatever it raised."""
+    """The outcome of a call that ended: a value, or whatever it raised."""
 
     value: Any = None
     error: BaseException | None = None
@@ -55,7 +55,7 @@ class _Call:
 
 
 class CallExecutor:
-    """The calls of one tool in one process."""
+    """Runs the calls of one tool in one process."""
 
     Refused = CallRefused
 
@@ -65,13 +65,12 @@ class CallExecutor:
         max_hung: int = _MAX_HUNG,
         grace_seconds: float = _GRACE_SECONDS,
     ) -> None:
-        """Begin without calls and without threads.
+        """Create an executor without calls and without threads.
 
         Args:
-            places: Calls of a plain function that run at once; others wait for a place.
-            max_hung: Calls that were given up and have not returned; at so many the tool is
-                refused.
-            grace_seconds: How long an async function may take to end when it is cancelled.
+            max_threads: Calls of a plain function that run at once; others wait.
+            max_hung: Abandoned calls that have not returned; from so many on, calls are refused.
+            grace_seconds: How long an async function may take to end after it was cancelled.
         """
         self._grace_seconds = grace_seconds
         self._max_threads = max_threads
@@ -80,7 +79,7 @@ class CallExecutor:
         self._hung = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._abandoned: set[asyncio.Task[CallResult]] = set()
-        self._lock = threading.Lock()  # of the two below, which threads also look at
+        self._lock = threading.Lock()  # guards the two below, which threads use as well
         self._calls: SimpleQueue[_Call] = SimpleQueue()
         self._idle = 0
 
@@ -90,23 +89,23 @@ class CallExecutor:
         """Call a plain function.
 
         Args:
-            name: The tool's, for the log.
+            name: Name of the tool, for the log.
             function: May block and may raise anything.
-            deadline: On the event loop's clock, in seconds.
+            deadline: In seconds on the event loop's clock.
 
         Raises:
-            CallRefused: the call was not begun.
-            TimeoutError: the deadline passed; the function goes on in its thread.
+            CallRefused: The call was not started.
+            TimeoutError: The deadline passed; the function continues in its thread.
         """
         loop = asyncio.get_running_loop()
         await self._acquire_thread(name, deadline)
         call = _Call(function, loop)
         try:
             self._begin(call)
-        except RuntimeError as error:  # no more threads may be had
+        except RuntimeError as error:  # no more threads can be started
             self._release_thread()
             raise CallRefused(f"{name} is not available now.") from error
-        # Counts also where the turn is cancelled before: the thread goes on until then.
+        # Also if the turn is cancelled before the deadline: the thread is still in use.
         call.timer = loop.call_at(deadline, self._abandon, name, call)
         await asyncio.wait((call.ended,), timeout=deadline - loop.time())
         if not call.ended.done():
@@ -116,16 +115,16 @@ class CallExecutor:
     async def in_task(
         self, name: str, function: Callable[[], Awaitable[Any]], deadline: float
     ) -> CallResult:
-        """Call an async function; when the caller is cancelled it is, too.
+        """Call an async function, which is cancelled with its caller.
 
         Args:
-            name: The tool's, for the log.
+            name: Name of the tool, for the log.
             function: May ignore its cancellation and may raise anything.
-            deadline: On the event loop's clock, in seconds.
+            deadline: In seconds on the event loop's clock.
 
         Raises:
-            CallRefused: the call was not begun.
-            TimeoutError: the deadline passed.
+            CallRefused: The call was not started.
+            TimeoutError: The deadline passed.
         """
         self._check(name)
         loop = asyncio.get_running_loop()
@@ -146,7 +145,7 @@ class CallExecutor:
         return ended
 
     async def _cancel(self, name: str, task: asyncio.Task[CallResult]) -> None:
-        """End the task; give it up where it does not end."""
+        """Cancel the task; abandon it if it does not end."""
         task.cancel()
         try:
             await asyncio.wait((task,), timeout=self._grace_seconds)
@@ -167,7 +166,7 @@ class CallExecutor:
             )
 
     async def _acquire_thread(self, name: str, deadline: float) -> None:
-        """Wait for one of the places."""
+        """Wait for one of the threads."""
         self._check(name)
         if self._active < self._max_threads:
             self._active += 1
@@ -179,7 +178,7 @@ class CallExecutor:
                 await waiter
         except TimeoutError:
             self._stop_waiting(waiter)
-            raise CallRefused(f"{name} is busy; the call was not begun.") from None
+            raise CallRefused(f"{name} is busy; the call was not started.") from None
         except asyncio.CancelledError:
             self._stop_waiting(waiter)
             raise
@@ -207,10 +206,10 @@ class CallExecutor:
         self._active -= 1
 
     def _begin(self, call: _Call) -> None:
-        """Hand the call to a thread that waits for one, or start a thread.
+        """Hand the call to an idle thread, or start one.
 
         Raises:
-            RuntimeError: no thread can be started.
+            RuntimeError: No thread can be started.
         """
         with self._lock:
             waits = self._idle > 0
@@ -221,12 +220,12 @@ class CallExecutor:
             threading.Thread(target=self._work, args=(call,), daemon=True, name="tool").start()
 
     def _abandon(self, name: str, call: _Call) -> None:
-        """The deadline of a call has passed and it has not returned."""
+        """Abandon a call that has not returned by its deadline."""
         if call.ended.done():
             return
         call.abandoned = True
         self._release_thread()
-        self._count_hung(name, "has not returned by its deadline; its thread is given up")
+        self._count_hung(name, "has not returned by its deadline; its thread is abandoned")
 
     def _count_hung(self, name: str, what: str) -> None:
         self._hung += 1
@@ -243,7 +242,7 @@ class CallExecutor:
             call.ended.set_result(ended)
 
     def _work(self, call: _Call) -> None:
-        """What a thread does: one call after another, until there is none for a while."""
+        """Body of a thread: one call after another, until there is none for a while."""
         while True:
             try:
                 ended = CallResult(call.context.run(call.function))
@@ -253,7 +252,7 @@ class CallExecutor:
                 self._idle += 1
             try:
                 call.loop.call_soon_threadsafe(self._end, call, ended)
-            except RuntimeError:  # the loop is closed, and with it all that waited
+            except RuntimeError:  # the loop is closed, and nothing waits for the outcome
                 self._active -= not call.abandoned
                 self._hung -= call.abandoned
             del call, ended
@@ -263,7 +262,7 @@ class CallExecutor:
             call = following
 
     def _next(self) -> _Call | None:
-        """The next call of a thread; None when it is not needed any more."""
+        """The next call of a thread; None if the thread is not needed any more."""
         while True:
             try:
                 return self._calls.get(timeout=_IDLE_SECONDS)

@@ -1,9 +1,9 @@
-"""Checks values against JSON Schemas that clients send: in bounded time, and without running code.
+"""JSON Schema validation for schemas that clients send: bounded in time, without running code.
 
-The schemas of agents are compiled to Python (see `output.py`), which a stranger's must never be.
-Keywords: https://json-schema.org/draft/2020-12, as far as a client's description of an answer
-needs them. `pattern` and `format` are not checked: a pattern can be written so that it takes for
-ever. What else would not be checked is refused.
+The schemas of agents are compiled to Python (see `agents/output.py`), which is not safe for
+schemas of clients. Keywords: https://json-schema.org/draft/2020-12, as far as the description of
+an answer needs them. `pattern` and `format` are not checked: a pattern can be written so that it
+never ends. A schema with other keywords that would not be checked is refused.
 """
 
 from collections.abc import Callable, Mapping
@@ -48,7 +48,12 @@ Path = tuple[str | int, ...]
 
 
 class UnusableSchema(Exception):
-    """It is no schema that can be checked; path: where the fault is, as a dotted path."""
+    """A schema cannot be checked.
+
+    Attributes:
+        path: Dotted path of the fault.
+        detail: What is wrong.
+    """
 
     def __init__(self, path: str, detail: str) -> None:
         super().__init__(detail)
@@ -57,15 +62,15 @@ class UnusableSchema(Exception):
 
 
 class SchemaFault(Exception):
-    """The value is not what the schema describes."""
+    """The value does not match the schema."""
 
 
 def check_schema(schema: object) -> None:
-    """Refuse a schema that could not be checked.
+    """Check that a schema is supported.
 
     Raises:
-        UnusableSchema: it is malformed, nested too deeply, refers to elsewhere, or has a keyword
-            that would not be checked.
+        UnusableSchema: It is malformed, nested too deeply, refers to another document, or has a
+            keyword that would not be checked.
     """
     pending: list[tuple[Path, object]] = [((), schema)]
     checked: set[int] = set()
@@ -81,7 +86,7 @@ def check_schema(schema: object) -> None:
         for key, value in each.items():
             pending += _inner_schemas((*path, key), key, value)
             _check_keyword((*path, key), key, value)
-            if key == "$ref":  # it may lead to where no schema is looked for
+            if key == "$ref":  # it may lead to a place that is not walked otherwise
                 pending.append(((*path, key), _referred((*path, key), value, schema)))
 
 
@@ -138,7 +143,7 @@ _rules: dict[str, tuple[Callable[[object], bool], str]] = {
 
 
 class ValueCheck:
-    """Checks values against one schema that `check_schema` has taken."""
+    """Validates values against a schema that `check_schema` has accepted."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._root = schema
@@ -147,10 +152,10 @@ class ValueCheck:
         self._offered: dict[int, tuple[frozenset[bytes], str]] = {}  # by the id of the list
 
     def __call__(self, value: object) -> None:
-        """Check a value.
+        """Validate a value.
 
         Raises:
-            SchemaFault: it is not what the schema describes, or too large to check.
+            SchemaFault: It does not match the schema, or is too large to check.
         """
         self._steps = 0
         if (fault := self._fault(self._root, value, (), 0)) is not None:
@@ -228,7 +233,7 @@ class ValueCheck:
         return None
 
     def _own_fault(self, schema: dict[str, Any], value: Any, path: Path) -> str | None:  # noqa: ANN401 - JSON
-        """What is wrong with a value by itself, whatever is in it."""
+        """The fault of a value itself, apart from its members and items."""
         kinds = schema.get("type")
         if kinds is not None:
             listed = kinds if isinstance(kinds, list) else [kinds]
@@ -245,8 +250,8 @@ class ValueCheck:
         return _number_fault(schema, value, path) or _size_fault(schema, value, path)
 
     def _offer(self, owner: object, values: list[Any]) -> tuple[frozenset[bytes], str]:
-        """The values that a keyword offers, as they are compared, and as they are shown."""
-        if id(owner) not in self._offered:  # each once, however often the schema is referred to
+        """The allowed values of a keyword: in canonical form, and as text for messages."""
+        if id(owner) not in self._offered:  # once, however often the schema is referred to
             shown = msgspec.json.encode(values).decode()[:200]
             self._offered[id(owner)] = frozenset(map(_canonical, values)), shown
         return self._offered[id(owner)]
@@ -274,7 +279,7 @@ def _is_multiple(value: float, step: float) -> bool:
         return value % step == 0
     try:
         return abs(value / step - round(value / step)) <= 1e-9
-    except OverflowError:  # which cannot be found out
+    except OverflowError:  # too large to decide
         return False
 
 
@@ -299,7 +304,7 @@ def _is_a(value: object, kind: str) -> bool:
 
 
 def _resolve(root: object, reference: str) -> object:
-    """The part of a schema that a reference leads to; None where there is no such part."""
+    """The part of a schema that a reference points to; None if there is none."""
     if not reference.startswith("#"):
         return None
     found = root
@@ -312,7 +317,7 @@ def _resolve(root: object, reference: str) -> object:
 
 
 def _canonical(value: object) -> bytes:
-    """The same for values that are equal in JSON: 1 and 1.0 are, 1 and true are not."""
+    """Canonical form: equal for values that are equal in JSON (1 and 1.0, not 1 and true)."""
     return msgspec.json.encode(_plain(value), order="sorted")
 
 

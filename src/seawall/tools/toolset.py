@@ -1,7 +1,7 @@
 """Tools: typed Python functions that a model may call.
 
-The JSON Schema comes from the signature and the docstring, and so does the validation: what the
-schema promises is what the function gets.
+The JSON Schema is made from the signature and the docstring, and so is the validation: a function
+is only called with arguments that fit the schema.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import inspect
 import logging
 import re
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Annotated, Any, Protocol, overload
 
@@ -18,13 +18,15 @@ from msgspec import Struct, field
 
 from seawall.models.port import ToolSpec
 from seawall.tools.arguments import canonical, decode_arguments
-from seawall.tools.context import ToolContext, ToolError
 from seawall.tools.execution import CallExecutor, CallRefused
+from seawall.turn import Principal
 
 __all__ = [
     "PreparedCall",
     "ReadCache",
     "Tool",
+    "ToolContext",
+    "ToolError",
     "ToolOutcome",
     "Toolset",
     "close_toolset",
@@ -32,7 +34,7 @@ __all__ = [
     "truncate",
 ]
 
-_MAX_RESULT_BYTES = 32_768  # a tool's answer is paid for again at every later model call
+_MAX_RESULT_BYTES = 32_768  # a result is part of the prompt of every later model call
 _MAX_REFUSAL_BYTES = 4_096
 _MAX_ARGUMENT_CHARACTERS = 65_536
 _CLOSE_SECONDS = 3.0
@@ -42,18 +44,51 @@ _section = re.compile(r"^(Args|Arguments|Returns|Raises|Yields|Example|Examples|
 _argument = re.compile(r"^\s+(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
 
 
+class ToolContext(Struct, frozen=True):
+    """The turn that calls a tool. It belongs to one call; turns share nothing through it.
+
+    Attributes:
+        principal: The tenant and subject on whose behalf the tool acts.
+        session: Id of the session.
+        turn: Id of the turn.
+        agent: Name of the agent.
+        call: Id of the call.
+        idempotency_key: The same for every retry of this call of this turn, however the model words
+            its arguments.
+        deadline: In seconds on the event loop's clock.
+        state: Notes of the session, stored when the turn is committed; at most 32 entries of 1,024
+            characters.
+        traceparent: Header for services that the tool calls (W3C Trace Context); empty if the turn
+            is not traced.
+    """
+
+    principal: Principal
+    session: str
+    turn: str
+    agent: str
+    call: str
+    idempotency_key: str
+    deadline: float
+    state: MutableMapping[str, str]
+    traceparent: str = ""
+
+
+class ToolError(Exception):
+    """An error for the model to read; it gets the message, up to 4 KiB."""
+
+
 class ToolOutcome(Struct, frozen=True):
-    """What goes back to the model; `failed` when the content is an error for it to read."""
+    """The result for the model; `failed` if it is an error for it to read."""
 
     content: str
     failed: bool = False
 
 
 class ReadCache(Protocol):
-    """What the cacheable tools of a set have read; see `caches.read_cache`."""
+    """Cached results of a toolset; see `caches.tool_reads`."""
 
     async def run_mutation(self, run: Callable[[], Awaitable[ToolOutcome]]) -> ToolOutcome:
-        """Run a tool that changes something."""
+        """Run a tool that changes something, then drop cached results."""
         ...
 
     async def read(
@@ -63,16 +98,24 @@ class ReadCache(Protocol):
         context: ToolContext,
         run: Callable[[], Awaitable[ToolOutcome]],
     ) -> ToolOutcome:
-        """The outcome of a read, which need not be run for it."""
+        """The outcome of a read: cached, or from `run`."""
         ...
 
 
 class Tool(Struct, frozen=True, eq=False):
-    """A function with its schema. Make one with `tool`.
+    """A function with its schema. Made by `tool`.
 
-    mutating: the function changes something in the world. cache_seconds: how long its outcome may
-    be given again for the same arguments, to the same subject, or to everybody if `shared`; None
-    for not at all. reads: where that is kept. execution: the calls that are under way.
+    Attributes:
+        spec: Name, description and JSON Schema, as models see them.
+        mutating: Whether the function changes something.
+        function: The function.
+        arguments: The type that arguments are validated against.
+        context_parameter: The parameter that gets the `ToolContext`, if any.
+        is_async: Whether the function is a coroutine function.
+        cache_seconds: How long its result may be reused for the same arguments; None for never.
+        shared: Whether it may be reused for every subject, not for the same subject only.
+        read_cache: Where results are cached.
+        execution: Its calls that are running.
     """
 
     spec: ToolSpec
@@ -88,14 +131,14 @@ class Tool(Struct, frozen=True, eq=False):
 
     @property
     def name(self) -> str:
-        """The name by which models call it."""
+        """Its name, as models see it."""
         return self.spec.name
 
     def prepare(self, arguments: str) -> "PreparedCall":
         """Validate the JSON arguments that a model wrote.
 
         Raises:
-            ToolError: they are not valid; the text is for the model.
+            ToolError: They are invalid; the message is for the model.
         """
         if len(arguments) > _MAX_ARGUMENT_CHARACTERS:
             raise ToolError(f"Arguments exceed {_MAX_ARGUMENT_CHARACTERS} characters.")
@@ -112,11 +155,15 @@ class Tool(Struct, frozen=True, eq=False):
             raise ToolError(f"{self.name} failed.") from defect
 
     async def call(self, arguments: str, context: ToolContext) -> ToolOutcome:
-        """Validate the model's JSON `arguments` and call the function.
+        """Validate JSON `arguments` and call the function.
 
-        Never raises for what the model or the function did wrong: wrong arguments, a ToolError
-        and whatever else the function raises all become a failed outcome, and so does a deadline
-        that passes. See `execution` for functions that do not return.
+        Never raises for what the model or the function did wrong: invalid arguments, a `ToolError`,
+        any other exception and a timeout become a failed outcome. `execution.py` says what happens
+        to functions that do not return.
+
+        Args:
+            arguments: JSON text.
+            context: The turn.
         """
         try:
             prepared = self.prepare(arguments)
@@ -125,8 +172,8 @@ class Tool(Struct, frozen=True, eq=False):
         return await self.call_prepared(prepared, context)
 
     async def call_prepared(self, prepared: "PreparedCall", context: ToolContext) -> ToolOutcome:
-        """Call the function with arguments that are valid; see `call`."""
-        if self.cache_seconds is not None:  # what others may get depends on no session's notes
+        """Call the function with valid arguments; see `call`."""
+        if self.cache_seconds is not None:  # a reusable result must not depend on a session
             context = msgspec.structs.replace(context, state={})
         run = partial(self._run, prepared.values, context)
         if self.read_cache is None:
@@ -159,12 +206,12 @@ class Tool(Struct, frozen=True, eq=False):
         if ended.error is not None:
             return self._failed(ended.error)
         if self.cache_seconds is not None and context.state:
-            return self._failed(TypeError("a cacheable tool keeps no notes"))
+            return self._failed(TypeError("a cacheable tool must not write to context.state"))
         outcome: ToolOutcome = ended.value
         return outcome
 
     def _outcome(self, result: object) -> ToolOutcome:
-        """What a function returned. A read that had to be cut failed; a change was made."""
+        """A result for the model. A truncated read failed; a change was made."""
         text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
         content, whole = _at_most(text, _MAX_RESULT_BYTES)
         return ToolOutcome(content, failed=not (whole or self.mutating))
@@ -173,7 +220,7 @@ class Tool(Struct, frozen=True, eq=False):
         return self._outcome(await function())
 
     def _failed(self, error: BaseException) -> ToolOutcome:
-        """The model reads a refusal; of a defect only that it happened."""
+        """A failed outcome; the model gets the message of a `ToolError` only."""
         if isinstance(error, ToolError):
             try:
                 return ToolOutcome(truncate(str(error)), True)
@@ -189,19 +236,19 @@ class Tool(Struct, frozen=True, eq=False):
 
 
 class PreparedCall(Struct, frozen=True):
-    """Arguments that are valid. canonical: the same for all wordings; empty where not needed."""
+    """Valid arguments. `canonical`: equal for all wordings; empty if not needed."""
 
     values: Struct
     canonical: bytes
 
 
 def truncate(text: str, limit: int = _MAX_REFUSAL_BYTES) -> str:
-    """The text, or as much of it as has so many bytes, with a note of what is missing."""
+    """Text of at most `limit` bytes, with a note of how much is shown."""
     return _at_most(text, limit)[0]
 
 
 def _at_most(text: str, limit: int) -> tuple[str, bool]:
-    """As `truncate`, and whether it is whole. Half characters, which cannot be sent, are replaced."""
+    """As `truncate`, and whether it is complete. Lone surrogates are replaced."""
     data = text[: limit + 1].encode("utf-8", "replace")
     if len(data) <= limit:
         return data.decode(), True
@@ -211,14 +258,19 @@ def _at_most(text: str, limit: int) -> tuple[str, bool]:
 
 
 class Toolset(Struct, frozen=True):
-    """Tools that share something opened at start, and how to close it."""
+    """Tools that share a resource.
+
+    Attributes:
+        tools: The tools.
+        close: Called at shutdown.
+    """
 
     tools: tuple[Tool, ...]
     close: Callable[[], None] = lambda: None
 
 
 async def close_toolset(toolset: Toolset) -> None:
-    """Close what the tools share, as far as that can be had within some seconds."""
+    """Call `close` of a toolset, for a few seconds at most."""
     deadline = asyncio.get_running_loop().time() + _CLOSE_SECONDS
     try:
         ended = await CallExecutor().in_thread("close", toolset.close, deadline)
@@ -263,13 +315,18 @@ def tool(
     `ToolContext` is filled in and not shown to the model. The docstring's first paragraph is the
     description, its `Args:` section describes the parameters (Google style).
 
-    cache_seconds: the function only reads, and what it answers depends on its arguments and on
-    whom it answers: it may be given again for so long. shared: to anybody at all, so that such a
-    function is not told who asks.
+    Args:
+        function: The function; may be async.
+        name: Name of the tool; the function's by default.
+        mutating: Whether the function changes something.
+        cache_seconds: How long a result may be reused for the same arguments and the same subject;
+            only for functions that read. None for not at all.
+        shared: Whether it may be reused for every subject of every tenant; only without a
+            `ToolContext`.
 
     Raises:
-        TypeError: a parameter has no annotation, or one that has no JSON Schema; or what is said
-            about caching cannot be.
+        TypeError: A parameter has no annotation, or one without a JSON Schema; or the options
+            contradict each other.
     """
     if function is None:
         return lambda later: tool(
@@ -299,8 +356,8 @@ def tool(
         shared and (cache_seconds is None or context_parameter is not None)
     ):
         raise TypeError(
-            f"tool {tool_name}: only what reads can be cacheable, for more than 0 s, and shared only "
-            "what is cacheable and takes no ToolContext"
+            f"tool {tool_name}: only a tool that reads can be cacheable, for more than 0 s; only a "
+            "cacheable tool without ToolContext can be shared"
         )
     arguments = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, kw_only=True)
     return Tool(

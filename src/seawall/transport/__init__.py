@@ -1,1 +1,1 @@
-"""Bytes to and from upstreams: HTTP/1.1 client and server-sent events."""
+"""HTTP/1.1 client, request parser and server-sent events."""

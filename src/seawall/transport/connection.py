@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection: an asyncio protocol around llhttp's response parser."""
+"""One HTTP/1.1 client connection: an asyncio protocol around llhttp's response parser."""
 
 import asyncio
 
@@ -21,8 +21,15 @@ _MAX_HEADERS = 200
 class Connection(asyncio.Protocol):
     """A connection that carries one exchange at a time.
 
-    The owner calls `send`, then `head`, then `read` until it gives b"". One timer a response, on
-    the owner's wheel, serves as deadline for all of its waits.
+    Call `send`, then `head`, then `read` until it returns b"", then `finish`. One timer for each
+    exchange is the deadline of all its waits.
+
+    Attributes:
+        status: The HTTP status, once `head` has returned.
+        headers: Header values by lower-case name.
+        used: Whether the connection has carried an exchange before.
+        received_any: Whether any byte of the current response has arrived.
+        idle_since: Event loop time when the last exchange ended.
     """
 
     __slots__ = (
@@ -69,7 +76,7 @@ class Connection(asyncio.Protocol):
         self._expects_head_only = expects_head_only
         self._body: list[bytes] = []
         self._body_bytes = 0
-        self._head_bytes = 0  # of the head, then since the last of the body: see `data_received`
+        self._head_bytes = 0  # of the head; then of everything since the last piece of body
         self._head_done = False
         self._complete = False
         self._keep_alive = False
@@ -77,7 +84,7 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.headers: dict[str, str] = {}
 
-    # What the owner does.
+    # Called by the HTTP client.
 
     @property
     def open(self) -> bool:
@@ -86,7 +93,7 @@ class Connection(asyncio.Protocol):
         return self._error is None and transport is not None and not transport.is_closing()
 
     def send(self, request: bytes, *, deadline: float, head_only: bool = False) -> None:
-        """Begin an exchange; `deadline` (event loop clock) bounds all that is awaited for it."""
+        """Begin an exchange; `deadline` (event loop clock) applies until `finish`."""
         if self._transport is None or self._error is not None:
             raise self._error or ConnectionBroken("the connection is closed")
         if self.used:
@@ -100,16 +107,16 @@ class Connection(asyncio.Protocol):
         """Wait for status and headers.
 
         Raises:
-            TransportError: they did not come, or are not HTTP.
+            TransportError: They did not arrive, or are not HTTP.
         """
         while not self._head_done:
             await self._wait()
 
     async def read(self) -> bytes:
-        """What has come of the body since the last call, at least a byte; b"" at its end.
+        """The body bytes received since the last call, at least one; b"" at the end of the body.
 
         Raises:
-            TransportError: the body broke off.
+            TransportError: The body was cut off.
         """
         while not self._body:
             if self._complete:
@@ -125,7 +132,7 @@ class Connection(asyncio.Protocol):
         return data
 
     async def drain(self, seconds: float) -> None:
-        """Wait so long for the end of the body; what still comes of it is thrown away."""
+        """Wait up to `seconds` for the end of the body, discarding the rest of it."""
         if self._complete:
             self._body.clear()
             return
@@ -137,10 +144,10 @@ class Connection(asyncio.Protocol):
             while left > 0 and (data := await self.read()):
                 left -= len(data)
         except TransportError:
-            pass  # it is closed, then
+            pass  # the connection is closed then
 
     def finish(self) -> bool:
-        """End the exchange; whether the connection can carry another."""
+        """End the exchange; return whether the connection can be reused, else close it."""
         if self._deadline_timer is not None:
             self._deadline_timer.cancel()
             self._deadline_timer = None
@@ -152,7 +159,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def abort(self) -> None:
-        """Close at once: the peer sees it even in the middle of its answer."""
+        """Close at once; the peer sees it even in the middle of its response."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -180,7 +187,7 @@ class Connection(asyncio.Protocol):
         self._deadline_timer = None
         self._fail(TransportTimeout("the upstream did not finish in time"))
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -188,8 +195,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
-        if self._complete:  # nothing was asked: a peer that talks out of turn is not trusted
-            self._fail(ProtocolError("the upstream sent data that nobody asked for"))
+        if self._complete:  # no request is outstanding: the peer is not trusted any more
+            self._fail(ProtocolError("the upstream sent data without a request"))
             return
         self.received_any = True
         self._head_bytes += len(data)
@@ -204,7 +211,7 @@ class Connection(asyncio.Protocol):
             self._fail(ProtocolError(f"the response {what} exceeds {self._max_header_bytes} bytes"))
 
     def eof_received(self) -> bool:
-        """A body without a length ends with the connection."""
+        """A body without a length ends at the end of the connection."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -216,23 +223,23 @@ class Connection(asyncio.Protocol):
             self._complete = True
             self._wake()
         else:
-            said = f": {exc}" if exc else ""
-            self._fail(ConnectionBroken(f"the upstream closed the connection{said}"))
+            reason = f": {exc}" if exc else ""
+            self._fail(ConnectionBroken(f"the upstream closed the connection{reason}"))
 
     def _until_close(self) -> bool:
         return "content-length" not in self.headers and "transfer-encoding" not in self.headers
 
-    # What the parser calls.
+    # Called by the parser.
 
     def on_message_begin(self) -> None:
-        """A response begins."""
+        """Reject a second response to one request."""
         if self._complete:
-            raise ProtocolError("the upstream sent a response that nobody asked for")
+            raise ProtocolError("the upstream sent a response without a request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header line; of repeated ones the values are joined, as RFC 9110 §5.3 has it.
+        """Record a header; values of repeated headers are joined (RFC 9110 §5.3).
 
-        Trailers are passed over: they are no headers.
+        Trailers are ignored.
         """
         if self._head_done:
             return
@@ -247,7 +254,7 @@ class Connection(asyncio.Protocol):
             raise ProtocolError("the upstream sent too many headers")
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """The head is complete."""
         self.status = self._parser.get_status_code()
         if self.status < 200:  # an interim response: the real one follows
             self.headers = {}
@@ -262,11 +269,11 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body."""
-        self._head_bytes = 0  # from here on, of what is not body: its framing and its trailers
+        """Buffer a piece of the body."""
+        self._head_bytes = 0  # from here on it counts framing and trailers
         self._body.append(body)
         self._body_bytes += len(body)
-        # Nobody waits for it: what follows gathers in the kernel, and is read as one.
+        # No reader waits: let the rest accumulate in the kernel and read it in one piece later.
         unwanted = self._waiter is None or self._body_bytes > _HIGH_WATER
         if unwanted and not self._paused and self._transport is not None:
             self._paused = True
@@ -274,9 +281,9 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def on_message_complete(self) -> None:
-        """The response is whole."""
+        """The response is complete."""
         if self._head_done:
             self._complete = True
-            # Asked later the parser says no to everything: it has forgotten the message by then.
+            # Must be read here: the parser forgets the message after this callback.
             self._keep_alive = self._parser.should_keep_alive()
             self._wake()

@@ -1,12 +1,12 @@
-"""What can go wrong between us and an upstream.
+"""Errors of the HTTP client.
 
 ::
 
     TransportError
     ├── ConnectFailed        no connection could be made
-    ├── ConnectionBroken     it was closed before the response was whole
-    ├── ProtocolError        what came is not HTTP/1.1, or its head is too large
-    ├── BodyTooLong          the body exceeds the limit that the caller set
+    ├── ConnectionBroken     the connection was closed before the response was complete
+    ├── ProtocolError        the response is not HTTP/1.1, or its head is too large
+    ├── BodyTooLong          the body exceeds the caller's limit
     └── TransportTimeout     the deadline passed
 """
 
@@ -29,15 +29,15 @@ class ConnectFailed(TransportError):
 
 
 class ConnectionBroken(TransportError):
-    """The connection was closed before the response was whole."""
+    """The connection was closed before the response was complete."""
 
 
 class ProtocolError(TransportError):
-    """What came is not HTTP/1.1, or its head is too large."""
+    """The response is not HTTP/1.1, or its head is too large."""
 
 
 class BodyTooLong(TransportError):
-    """The body exceeds the limit that the caller set."""
+    """The body exceeds the caller's limit."""
 
 
 class TransportTimeout(TransportError):

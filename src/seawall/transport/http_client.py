@@ -1,6 +1,6 @@
-"""A lean pooled HTTP/1.1 client: what a turn needs of one, at a fraction of the usual cost.
+"""HTTP/1.1 client with a connection pool, streaming responses and deadlines.
 
-docs/decisions/001-http-client.md has the figures behind it.
+docs/decisions/001-http-client.md compares its cost with other clients'.
 """
 
 import asyncio
@@ -9,13 +9,13 @@ import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from typing import Self
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from seawall.timers import TimingWheel
+from seawall.timers import Deadline, TimingWheel
 from seawall.transport.connection import Connection
-from seawall.transport.deadline import Deadline
-from seawall.transport.endpoint import Endpoint, Origin
 from seawall.transport.errors import (
     BodyTooLong,
     ConnectFailed,
@@ -23,7 +23,7 @@ from seawall.transport.errors import (
     TransportTimeout,
 )
 
-__all__ = ["BufferedResponse", "Endpoint", "HttpClient", "Response"]
+__all__ = ["BufferedResponse", "Endpoint", "HttpClient", "Origin", "Response"]
 
 Header = tuple[bytes, bytes]
 
@@ -31,8 +31,49 @@ _DEADLINE_TICK = 0.02
 _forbidden = re.compile(rb"[\r\n\0]")
 
 
+class Origin(Struct, frozen=True):
+    """Scheme, host and port; connections to one origin are interchangeable."""
+
+    host: str
+    port: int
+    secure: bool
+
+
+class Endpoint(Struct, frozen=True):
+    """A parsed URL: an origin, a request target and the value of the `Host` header."""
+
+    origin: Origin
+    target: bytes
+    authority: bytes
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Parse an absolute http or https URL.
+
+        Raises:
+            ValueError: The URL is not one, or has control characters or credentials.
+        """
+        if any(character <= " " or character == "\x7f" for character in url):
+            raise ValueError(f"a URL must not contain spaces or control characters: {url!r}")
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"not an http or https URL: {url!r}")
+        if parts.username or parts.password:
+            raise ValueError("a URL must not carry a user name or password")
+        secure = parts.scheme == "https"
+        port = parts.port or (443 if secure else 80)
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        default = port == (443 if secure else 80)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return cls(
+            Origin(parts.hostname, port, secure),
+            target.encode("ascii"),
+            (host if default else f"{host}:{port}").encode("ascii"),
+        )
+
+
 class BufferedResponse(Struct, frozen=True):
-    """A whole response."""
+    """A complete response. Header names are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -58,24 +99,26 @@ class Response:
         return self._connection.headers
 
     async def read_some(self) -> bytes:
-        """What has come of the body since the last call, as one; b"" at its end."""
+        """The body bytes received since the last call; b"" at the end of the body."""
         return await self._connection.read()
 
     async def drain(self, *, seconds: float) -> None:
-        """Wait for the end of a body of which nothing more is wanted.
-
-        If it comes, the connection can be used again.
+        """Discard the rest of the body, so that the connection can be reused.
 
         Args:
-            seconds: The longest wait.
+            seconds: The longest wait for the end of the body; after it the connection is closed.
         """
         await self._connection.drain(seconds)
 
     async def read(self, *, limit: int) -> bytes:
-        """The whole body.
+        """Read the whole body.
+
+        Args:
+            limit: Bytes that the body may have.
 
         Raises:
-            BodyTooLong: it has more than `limit` bytes.
+            BodyTooLong: The body has more than `limit` bytes.
+            TransportError: The body was cut off.
         """
         parts: list[bytes] = []
         size = 0
@@ -88,7 +131,7 @@ class Response:
 
 
 class _Pool:
-    """The connections to one origin: a bound on all, the idle ones newest first."""
+    """The connections to one origin; idle ones are reused last in, first out."""
 
     __slots__ = ("idle", "open", "waiters")
 
@@ -99,10 +142,10 @@ class _Pool:
 
 
 class HttpClient:
-    """Connections are kept and reused, at most `max_connections` to one origin.
+    """A client that keeps connections and reuses them.
 
-    connect_seconds: for connecting and TLS. idle_seconds: how long an unused connection is
-    kept; less than servers commonly keep theirs.
+    Attributes:
+        open_streams: Requests in progress.
     """
 
     def __init__(
@@ -114,6 +157,15 @@ class HttpClient:
         max_header_bytes: int = 65_536,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
+        """Create a client.
+
+        Args:
+            max_connections: Connections to one origin at most; further requests wait for one.
+            connect_seconds: Timeout for connecting, TLS included.
+            idle_seconds: How long an idle connection is kept; less than servers usually keep it.
+            max_header_bytes: Size of a response head at most.
+            ssl_context: For https; the default context if not given.
+        """
         self._max_connections = max_connections
         self._connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
@@ -135,20 +187,25 @@ class HttpClient:
         deadline: float,
         replay: bool = True,
     ) -> AsyncGenerator[Response, None]:
-        """Send a request and read its response inside the block.
+        """Send a request; the response is read inside the `async with` block.
 
-        deadline: for everything, in seconds on the event loop's clock. Leaving the block before
-        the body was read to its end closes the connection at once.
+        Leaving the block before the end of the body closes the connection at once. The request
+        is released when its response begins: with thousands of responses in progress, prompts
+        would be most of the memory.
 
-        A reused connection that the upstream closes before a single byte of the response came is
-        replaced once: most likely it had been closed while idle, and the request was not seen.
-        Nothing proves it, though: with `replay` false the caller is told instead.
-
-        The request is let go of when its answer begins: of thousands that are being answered,
-        the prompts would be most of the memory.
+        Args:
+            method: The HTTP method.
+            endpoint: The URL.
+            headers: Without `Host` and `Content-Length`.
+            body: The request body.
+            deadline: For the whole exchange, in seconds on the event loop's clock.
+            replay: Send the request again, once and on a new connection, if a reused connection
+                is closed before any byte of the response. Most likely the upstream had closed it
+                while idle and has not seen the request, but that is not certain: pass False for
+                requests that must not be repeated.
 
         Raises:
-            TransportError: the exchange failed.
+            TransportError: The exchange failed.
         """
         request = _encode(method, endpoint, headers, body)
         del body
@@ -177,12 +234,19 @@ class HttpClient:
         limit: int = 1 << 20,
         replay: bool = True,
     ) -> BufferedResponse:
-        """Send a request; the whole response, whose body may have `limit` bytes.
+        """Send a request and read the complete response.
 
-        replay: see `stream`.
+        Args:
+            method: The HTTP method.
+            endpoint: The URL.
+            headers: Without `Host` and `Content-Length`.
+            body: The request body.
+            deadline: See `stream`.
+            limit: Bytes that the body of the response may have.
+            replay: See `stream`.
 
         Raises:
-            TransportError: the exchange failed.
+            TransportError: The exchange failed.
         """
         async with self.stream(
             method, endpoint, headers=headers, body=body, deadline=deadline, replay=replay
@@ -192,10 +256,15 @@ class HttpClient:
             )
 
     async def warm(self, endpoint: Endpoint, connections: int, *, deadline: float) -> None:
-        """Open connections ahead of their use, all at once.
+        """Open idle connections in advance, concurrently.
+
+        Args:
+            endpoint: Its origin is connected to.
+            connections: How many.
+            deadline: Seconds on the event loop's clock.
 
         Raises:
-            TransportError: one could not be opened.
+            TransportError: A connection could not be opened; the others are kept.
         """
         acquiring = (
             self._acquire(endpoint.origin, deadline, fresh=True) for _ in range(connections)
@@ -211,7 +280,7 @@ class HttpClient:
             raise failed
 
     async def close(self) -> None:
-        """Close every idle connection; those in use close when their response is left."""
+        """Close idle connections; those in use are closed at the end of their exchange."""
         if self._sweeping is not None:
             self._sweeping.cancel()
             self._sweeping = None
@@ -220,12 +289,12 @@ class HttpClient:
                 connection.abort()
             pool.open -= len(pool.idle)
             pool.idle.clear()
-        await asyncio.sleep(0)  # lets the transports tell their protocols
+        await asyncio.sleep(0)  # lets the transports call connection_lost
 
     async def _begin(
         self, origin: Origin, request: bytes, deadline: float, *, head_only: bool, replay: bool
     ) -> Connection:
-        """A connection on which the request was sent and the head of its answer has come."""
+        """Send the request; return its connection once the response head has arrived."""
         connection = await self._acquire(origin, deadline)
         while True:
             try:
@@ -256,7 +325,7 @@ class HttpClient:
                     await waiter
             except BaseException as error:
                 if waiter.done() and not waiter.cancelled():
-                    _wake_next(pool)  # the place came while giving up: pass it on
+                    _wake_next(pool)  # a connection became free while giving up: pass it on
                 elif waiter in pool.waiters:
                     pool.waiters.remove(waiter)
                 if isinstance(error, TimeoutError):
@@ -264,7 +333,7 @@ class HttpClient:
                 raise
 
     def _idle(self, pool: _Pool, now: float) -> Connection | None:
-        """The connection used last, and the end of those that were idle for too long."""
+        """Take the most recently used idle connection; close those idle for too long."""
         while pool.idle:
             connection = pool.idle.pop()
             if connection.open and now - connection.idle_since < self._idle_seconds:
@@ -289,7 +358,9 @@ class HttpClient:
             pool.open -= 1
             _wake_next(pool)
             if isinstance(error, TimeoutError):
-                raise TransportTimeout(f"{origin.host}:{origin.port} did not accept") from error
+                raise TransportTimeout(
+                    f"{origin.host}:{origin.port} did not connect in time"
+                ) from error
             if isinstance(error, OSError):
                 raise ConnectFailed(f"{origin.host}:{origin.port}: {error}") from error
             raise
@@ -318,7 +389,7 @@ class HttpClient:
         _wake_next(pool)
 
     def _sweep(self) -> None:
-        """Close what was idle for too long, also where nobody comes for a connection."""
+        """Close connections that were idle for too long, even if no request arrives."""
         loop = asyncio.get_running_loop()
         oldest, kept = loop.time() - self._idle_seconds, False
         for pool in self._pools.values():

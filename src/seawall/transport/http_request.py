@@ -1,8 +1,7 @@
-"""Reading HTTP/1.1 requests from a stream of bytes, without I/O; strict, and bounded in memory.
+"""Strict HTTP/1.1 request parser without I/O and with bounded memory.
 
-RFC 9112. What that allows a server to accept or to refuse is refused: line ends other than CRLF,
-folded lines, repeated lengths, any transfer coding but chunked. `Upgrade` is ignored, as RFC 9110
-§7.8 has it for servers that do not support the protocol asked for.
+It rejects everything that RFC 9112 leaves to the server: line ends other than CRLF, folded lines,
+repeated lengths, any transfer coding but chunked. `Upgrade` is ignored, as RFC 9110 §7.8 allows.
 """
 
 import re
@@ -31,23 +30,36 @@ _TERMINATOR_BYTES = 4  # CRLF CRLF
 
 
 class MalformedRequest(Exception):
-    """What came is not a request that is served. header: the name of the one at fault, if any."""
+    """The bytes are not a valid HTTP/1.1 or 1.0 request."""
 
     def __init__(self, detail: str, header: str | None = None) -> None:
+        """Create an error.
+
+        Args:
+            detail: What is wrong, as shown to the client.
+            header: The name of the header at fault, if it is one.
+        """
         super().__init__(detail)
         self.header = header
 
 
 class HeadTooLarge(MalformedRequest):
-    """The head, or the head with trailers and chunk extensions, exceeds its bound."""
+    """The head, together with trailers and chunk extensions, exceeds its limit."""
 
 
 class RequestHead(Struct):
     """The head of a request.
 
-    minor: of the version, 1.0 or 1.1. headers: names in lower case, in the order sent. length: of
-    the body in bytes; None where it is chunked. size: of the head in bytes. keep_alive: whether the
-    client can use the connection again.
+    Attributes:
+        method: As sent.
+        path: Of the request target, still percent-encoded.
+        query: Of the request target, without the question mark.
+        minor: Minor version: 0 for HTTP/1.0, 1 for HTTP/1.1.
+        headers: Names in lower case, in the order sent.
+        length: Of the body in bytes; None if it is chunked.
+        size: Of the head in bytes.
+        keep_alive: Whether the client can reuse the connection.
+        expects_continue: Whether the client waits for "100 Continue" before it sends the body.
     """
 
     method: bytes
@@ -62,15 +74,13 @@ class RequestHead(Struct):
 
 
 class RequestReader:
-    """The requests of one connection, one after the other.
+    """Parses the requests of one connection, one after the other.
 
-    `feed` it, take a head with `next_head`, then the body with `read_body` until `complete`. What
-    was fed and not taken is held as it came: nothing of a later request is looked at before.
+    Call `feed` with received bytes, `next_head` for a head, then `read_body` until `complete`.
+    Bytes that were not consumed stay unparsed: a pipelined request costs no more than its bytes.
 
-    Args:
-        max_bytes: Bytes that a head may have, together with the trailers and chunk extensions of
-            its body.
-        max_lines: Header lines that it may have, together with trailers.
+    Attributes:
+        complete: Whether the body of the current request has been read to its end.
     """
 
     __slots__ = (
@@ -87,41 +97,45 @@ class RequestReader:
         "_remaining",
         "_scanned",
         "complete",
+        "trailers",
     )
 
     def __init__(self, max_bytes: int, max_lines: int) -> None:
+        """Create a parser for a new connection.
+
+        Args:
+            max_bytes: Size of a head at most, together with the trailers and chunk extensions of
+                its body.
+            max_lines: Header lines at most, trailers included.
+        """
         self._max_bytes = max_bytes
         self._max_lines = max_lines
         self._buffer = bytearray()
         self._scanned = 0
         self._empty_lines = 0
         self._error: MalformedRequest | None = None
+        self.trailers = b""
         self.complete = True
 
     @property
     def buffered(self) -> int:
-        """Bytes that were fed and not taken."""
+        """Bytes received and not consumed."""
         return len(self._buffer)
 
-    @property
-    def remaining(self) -> int | None:
-        """Bytes of the body that are still to be taken; None where that is not known."""
-        return None if self._chunked and not self.complete else self._remaining
-
     def feed(self, data: bytes | memoryview) -> None:
-        """Add what has come."""
+        """Add received bytes."""
         self._buffer += data
 
     def clear(self) -> None:
-        """Forget what was fed and not taken."""
+        """Discard the bytes that were not consumed."""
         self._buffer.clear()
         self._scanned = 0
 
     def next_head(self) -> RequestHead | None:
-        """The head of the next request; None while it is not whole.
+        """The head of the next request; None while it is incomplete.
 
         Raises:
-            MalformedRequest: it is not one, as far as it has come.
+            MalformedRequest: The bytes received so far are not a valid head.
         """
         buffer = self._buffer
         while buffer.startswith(b"\r\n"):
@@ -144,11 +158,12 @@ class RequestReader:
         self._chunked = head.length is None
         self._remaining = head.length or 0
         self._in_chunk = self._in_trailers = False
+        self.trailers = b""
         self.complete = head.length == 0
         return head
 
     def partial_headers(self) -> list[Header]:
-        """The lines that have come of a head that is not whole, or refused: those well formed."""
+        """The well-formed header lines of an incomplete or rejected head."""
         *lines, _ = bytes(self._buffer[: self._max_bytes]).split(b"\r\n")
         return [
             (name.lower(), value.strip(b" \t"))
@@ -157,10 +172,10 @@ class RequestReader:
         ]
 
     def read_body(self) -> bytes:
-        """What has come of the body; b"" where nothing has, or at its end.
+        """Consume the received bytes of the body; b"" if there are none, or at its end.
 
         Raises:
-            MalformedRequest: it is not well formed; once all that came before was taken.
+            MalformedRequest: The body is malformed; raised after all valid bytes were consumed.
         """
         if self._error is not None:
             raise type(self._error)(*self._error.args)
@@ -173,7 +188,7 @@ class RequestReader:
         return data
 
     def _check_partial_head(self) -> None:
-        """Refuse a head that is not whole, but wrong already."""
+        """Reject an incomplete head that is already invalid."""
         buffer = self._buffer
         end = buffer.find(b"\r\n", 0, self._max_bytes)
         if end >= 0 and not self._scanned > end + 1:
@@ -204,13 +219,13 @@ class RequestReader:
         except MalformedRequest as error:
             if not parts:
                 raise
-            self._error = error.with_traceback(None)  # else it would keep what was read
+            self._error = error.with_traceback(None)  # a traceback would keep the data in memory
         finally:
             del self._buffer[:at]
         return b"".join(parts)
 
     def _after_chunk(self, at: int) -> int:
-        """Where what follows the line at `at` begins; `at` while the line is not whole."""
+        """The position after the framing line at `at`; `at` itself while the line is incomplete."""
         buffer = self._buffer
         if self._in_trailers:
             return self._after_trailer(at)
@@ -251,6 +266,7 @@ class RequestReader:
             raise HeadTooLarge(f"Head and trailers may have {self._max_lines} lines.")
         if not _line.fullmatch(buffer, at, end):
             raise MalformedRequest("A trailer is not a header line.")
+        self.trailers += bytes(buffer[at:end])
         return end
 
     def _check_overhead(self, more: int) -> None:
@@ -261,10 +277,13 @@ class RequestReader:
 
 
 def parse_head(data: bytes) -> RequestHead:
-    """A whole head, its empty line included.
+    """Parse a complete head.
+
+    Args:
+        data: The head with the empty line at its end.
 
     Raises:
-        MalformedRequest: it is not one, or says contradictory things.
+        MalformedRequest: The head is invalid, or its headers contradict each other.
     """
     first, *lines = data[:-4].split(b"\r\n")
     method, target, minor = _parse_request_line(first)
@@ -324,7 +343,7 @@ def _parse_lines(lines: list[bytes]) -> list[Header]:
 
 
 def _framing(headers: list[Header]) -> tuple[dict[bytes, bytes], list[bytes]]:
-    """The headers that tell how to read the request, each once; and the tokens of Connection."""
+    """The headers that frame the request, each at most once, and the tokens of `Connection`."""
     framing: dict[bytes, bytes] = {}
     tokens: list[bytes] = []
     for name, value in headers:
@@ -341,7 +360,7 @@ def _framing(headers: list[Header]) -> tuple[dict[bytes, bytes], list[bytes]]:
 
 
 def _origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
-    """Path and query, and the authority where the target has one (RFC 9112 §3.2)."""
+    """Path with query, and the authority if the target has one (RFC 9112 §3.2)."""
     if method == b"CONNECT":
         raise MalformedRequest("CONNECT is not supported.")
     if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):

@@ -1,4 +1,4 @@
-"""Server-sent events, read incrementally.
+"""Incremental parser for server-sent events.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 """
@@ -11,14 +11,14 @@ from seawall.transport.errors import ProtocolError
 
 __all__ = ["ServerSentEvent", "SseParser"]
 
-_LINE_BYTES = 32  # that a line of data takes beside its content
-_SHORT = 4_096  # up to here a line is put together again with each piece
+_LINE_BYTES = 32  # memory overhead of a data line
+_SHORT = 4_096  # up to this length a partial line is re-joined with each chunk
 
 _line_end = re.compile(rb"\r\n|\n|\r")
 
 
 class ServerSentEvent(Struct, frozen=True):
-    """An event as dispatched: its name, its data, the last id seen. Bytes are UTF-8."""
+    """A dispatched event: its name, its data and the last event id. UTF-8 bytes."""
 
     name: bytes
     data: bytes
@@ -26,10 +26,7 @@ class ServerSentEvent(Struct, frozen=True):
 
 
 class SseParser:
-    """Bytes in, any way they are split; events out.
-
-    Works on bytes, so that a character cut in two is no concern.
-    """
+    """Parses a stream that arrives in chunks of any size."""
 
     __slots__ = (
         "_buffer",
@@ -44,10 +41,15 @@ class SseParser:
     )
 
     def __init__(self, *, max_event_bytes: int = 1 << 20) -> None:
+        """Create a parser.
+
+        Args:
+            max_event_bytes: Size of one event at most.
+        """
         self._max_event_bytes = max_event_bytes
         self._buffer = b""
-        self._long_line = bytearray()  # what follows the buffer, of a line that is long
-        self._buffered = 0  # bytes of both
+        self._long_line = bytearray()  # continues the buffer, within a long line
+        self._buffered = 0  # bytes in both
         self._first = True
         self._name = b""
         self._id = b""
@@ -55,17 +57,17 @@ class SseParser:
         self._size = 0
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
-        """The events that this chunk completes.
+        """Parse a chunk; return the events that it completes.
 
         Raises:
-            ProtocolError: an event is longer than allowed.
+            ProtocolError: An event is longer than allowed.
         """
         if not self._buffered and not self._data and not self._first:
             quick = self._feed_complete_events(chunk)
             if quick is not None:
                 return quick
         if self._buffered + len(chunk) > _SHORT and self._within_line(chunk):
-            self._long_line += chunk  # looked at when the line ends, and only then
+            self._long_line += chunk  # parsed when the line ends, and only then
             self._buffered += len(chunk)
             self._check_size()
             return []
@@ -92,7 +94,7 @@ class SseParser:
         return events
 
     def _within_line(self, chunk: bytes) -> bool:
-        """Whether no line ends in it, nor before it."""
+        """Whether the chunk continues a line without ending it."""
         return not (b"\n" in chunk or b"\r" in chunk or self._buffer.endswith(b"\r"))
 
     def _check_size(self) -> None:
@@ -100,7 +102,7 @@ class SseParser:
             raise ProtocolError(f"an event exceeds {self._max_event_bytes} bytes")
 
     def _feed_complete_events(self, chunk: bytes) -> list[ServerSentEvent] | None:
-        """The usual case, quickly: whole events of one data line each, and nothing else."""
+        """Fast path: a chunk of complete events, each with one data line and nothing else."""
         if not (chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")) or b"\r" in chunk:
             return None
         if self._name or len(chunk) > self._max_event_bytes:
@@ -115,7 +117,7 @@ class SseParser:
         start = 0
         for match in _line_end.finditer(buffer):
             if match.group() == b"\r" and match.end() == len(buffer):
-                break  # the line feed that belongs to it may be in the next chunk
+                break  # its line feed may be in the next chunk
             self._process_line(buffer[start : match.start()], events)
             start = match.end()
         return start
@@ -137,7 +139,7 @@ class SseParser:
             self._size += len(value) + _LINE_BYTES
         elif field == b"event":
             self._name = value
-        elif field == b"error":  # llama.cpp's own, in place of an event of that name
+        elif field == b"error":  # llama.cpp sends this field instead of an event named error
             self._name = b"error"
             self._data.append(value)
             self._size += len(value) + _LINE_BYTES

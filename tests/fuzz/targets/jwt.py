@@ -57,19 +57,16 @@ def one_input(data: bytes) -> None:
     """
     token = data.decode("utf-8", "surrogateescape")
     authenticator = _authenticator()
-    unverified_principal = authenticator.unverified_principal(Bearer(token))
+    claimed = authenticator.unverified_principal(Bearer(token))
     try:
-        authenticate_now = authenticator.authenticate_now(Bearer(token))
+        verified = authenticator.authenticate_now(Bearer(token))
     except (Unauthenticated, IdentityUnavailable) as refused:
         ensure(len(token) < 8 or token not in str(refused), "the token is repeated")
         return
-    if authenticate_now is not None:  # None: a key would have to be fetched for it
+    if verified is not None:  # None: a key would have to be fetched for it
         signed = {each.rpartition(".")[0] for each in _tokens()}
         ensure(token.rpartition(".")[0] in signed, "not signed by the issuer")
-        ensure(
-            unverified_principal == authenticate_now == Principal("acme", "ada"),
-            "of another principal",
-        )
+        ensure(claimed == verified == Principal("acme", "ada"), "of another principal")
 
 
 def _unsigned(header: dict[str, object]) -> bytes:

@@ -1,6 +1,6 @@
 """A stream as the reader of kind "anthropic" takes it."""
 
-from seawall.models.anthropic_reading import AnthropicReader
+from seawall.models.anthropic import AnthropicReader
 from tests.fuzz.streams import check_stream
 from tests.models.wire import WIRES, Call
 

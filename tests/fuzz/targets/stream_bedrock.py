@@ -1,6 +1,6 @@
 """A stream as the reader of kind "bedrock" takes it: raw frames, and payloads in sound frames."""
 
-from seawall.models.bedrock_reading import BedrockReader
+from seawall.models.bedrock import BedrockReader
 from tests.fuzz.streams import check_stream
 from tests.models.wire import WIRES, Call, frame
 

@@ -1,6 +1,6 @@
 """A stream as the reader of kind "openai" takes it."""
 
-from seawall.models.openai_reading import OpenAIReader
+from seawall.models.openai import OpenAIReader
 from tests.fuzz.streams import check_stream
 from tests.models.wire import WIRES, Call
 

@@ -1,6 +1,6 @@
 """A stream as the reader of kind "responses" takes it."""
 
-from seawall.models.responses_reading import ResponsesReader
+from seawall.models.responses import ResponsesReader
 from tests.fuzz.streams import check_stream
 from tests.models.wire import WIRES, Call
 

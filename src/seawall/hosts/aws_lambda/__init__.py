@@ -1,1 +1,1 @@
-"""Lambda: the Runtime API as one asyncio process speaks it, and its events as requests."""
+"""AWS Lambda host: a runtime on one asyncio event loop, and its events as HTTP requests."""

@@ -1,12 +1,12 @@
-"""`python -m seawall.hosts.aws_lambda [HANDLER]`: the runtime of a function.
+"""`python -m seawall.hosts.aws_lambda [HANDLER]`: entry point of the runtime.
 
-As a custom runtime's bootstrap, as a container image's entry point, and by the exec wrapper on the
-managed runtime. Without an argument the handler is the function's own, `_HANDLER`.
+Used by the bootstrap of a custom runtime, a container image, and the exec wrapper on the managed
+runtime. HANDLER defaults to that of the function, `_HANDLER`.
 """
 
 import gc
 
-gc.disable()  # until all is loaded: what is imported stays, and looking through it costs time
+gc.disable()  # during imports there is no garbage, and collecting costs time
 
 import os  # noqa: E402
 import sys  # noqa: E402

@@ -1,4 +1,4 @@
-"""An ASGI application behind the Runtime API: its lifespan once, a request for each event."""
+"""Runs an ASGI application on Lambda: its lifespan once, a request for each HTTP event."""
 
 import asyncio
 import logging
@@ -8,8 +8,13 @@ from typing import Any, Protocol
 import msgspec
 
 from seawall.errors import Problem
-from seawall.hosts.aws_lambda.http_answers import INTEGRATION, http_response, stream_prelude
-from seawall.hosts.aws_lambda.http_events import HttpEvent, Source
+from seawall.hosts.aws_lambda.http_events import (
+    INTEGRATION,
+    HttpEvent,
+    Source,
+    http_response,
+    stream_prelude,
+)
 
 __all__ = ["AsgiApp", "Lifespan", "ResponseWriter", "answer_http", "reject_http"]
 
@@ -23,29 +28,30 @@ AsgiApp = Callable[
 
 
 class ResponseWriter(Protocol):
-    """What an invocation is answered by."""
+    """Takes the response to an invocation."""
 
     async def respond(self, payload: bytes) -> None:
-        """Send a whole answer."""
+        """Send a complete response."""
         ...
 
     async def begin(self, content_type: str) -> None:
-        """Begin a streamed answer."""
+        """Begin a streamed response."""
         ...
 
     async def write(self, piece: bytes) -> None:
-        """Send a piece of it."""
+        """Send a piece of a streamed response."""
         ...
 
     async def end(self) -> None:
-        """It is whole."""
+        """End a streamed response."""
         ...
 
 
 class Lifespan:
-    """The application's start and end, as ASGI's lifespan protocol has them.
+    """Start and end of an application by ASGI's lifespan protocol.
 
-    state: what it has put there at its start, for every request.
+    Attributes:
+        state: Set by the application at its start, and passed to every request.
     """
 
     def __init__(self, app: AsgiApp) -> None:
@@ -56,10 +62,10 @@ class Lifespan:
         self.state: dict[str, Any] = {}
 
     async def start(self) -> None:
-        """Start the application. One that knows no lifespan has none.
+        """Start the application, unless it does not support lifespans.
 
         Raises:
-            RuntimeError: it says that it cannot start.
+            RuntimeError: The application reports that it cannot start.
         """
         self._task = asyncio.create_task(self._run())
         reply = await self._ask("startup")
@@ -69,13 +75,13 @@ class Lifespan:
             raise RuntimeError(f"the application does not start: {reply.get('message', '')}")
 
     async def stop(self) -> None:
-        """Have it end what it began."""
+        """Shut the application down."""
         if self._task is not None:
             await self._ask("shutdown")
             await asyncio.wait([self._task])
 
     async def _ask(self, event: str) -> Message | None:
-        """Its word on an event; None where it has ended without one."""
+        """Send an event; return the reply, or None if the application ended without one."""
         task = self._task
         if task is None:
             return None
@@ -102,46 +108,61 @@ class Lifespan:
 
         try:
             await self._app(scope, receive, send)
-        except Exception as error:  # noqa: BLE001 - as servers do: it knows no lifespan
+        except Exception as error:  # noqa: BLE001 - as servers do: it does not support lifespans
             _log.debug("the application has no lifespan: %r", error)
 
 
 async def answer_http(
-    app: AsgiApp, event: HttpEvent, answering: ResponseWriter, *, stream: bool
+    app: AsgiApp, event: HttpEvent, writer: ResponseWriter, *, stream: bool
 ) -> None:
     """Have the application answer one request.
 
+    Args:
+        app: The application.
+        event: The request.
+        writer: Takes the response.
+        stream: Whether the response is streamed.
+
     Raises:
-        RuntimeError: it ended without a whole answer, or said things in the wrong order.
-        Exception: whatever it raises.
+        RuntimeError: The application ended before its response was complete, or sent messages in
+            the wrong order.
+        Exception: Whatever it raises.
     """
-    exchange = _Exchange(event, answering, stream=stream)
+    exchange = _Exchange(event, writer, stream=stream)
     await app(event.scope, exchange.receive, exchange.send)
     if not exchange.complete:
-        raise RuntimeError("the application ended without completing its answer")
+        raise RuntimeError("the application ended before its response was complete")
 
 
 async def reject_http(
-    problem: Problem, source: Source, answering: ResponseWriter, *, stream: bool, name: str
+    problem: Problem, source: Source, writer: ResponseWriter, *, stream: bool, name: str
 ) -> None:
-    """Answer a request that does not get as far as the application. name: the request's id."""
+    """Answer a request with a problem, without calling the application.
+
+    Args:
+        problem: What is wrong.
+        source: Of the event.
+        writer: Takes the response.
+        stream: Whether the response is streamed.
+        name: The id of the request.
+    """
     headers = [
         (b"content-type", b"application/problem+json"),
         (b"x-request-id", name.encode("ascii", "replace")),
     ]
     body = msgspec.json.encode(problem.as_dict() | {"request_id": name})
     if not stream:
-        await answering.respond(http_response(problem.status, headers, body, source))
+        await writer.respond(http_response(problem.status, headers, body, source))
         return
-    await answering.begin(INTEGRATION)
-    await answering.write(stream_prelude(problem.status, headers, source) + body)
-    await answering.end()
+    await writer.begin(INTEGRATION)
+    await writer.write(stream_prelude(problem.status, headers, source) + body)
+    await writer.end()
 
 
 class _Exchange:
-    def __init__(self, event: HttpEvent, answering: ResponseWriter, *, stream: bool) -> None:
+    def __init__(self, event: HttpEvent, writer: ResponseWriter, *, stream: bool) -> None:
         self._event = event
-        self._answering = answering
+        self._writer = writer
         self._stream = stream
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
@@ -155,7 +176,7 @@ class _Exchange:
         if not self._read:
             self._read = True
             return {"type": "http.request", "body": self._event.body, "more_body": False}
-        await self._over.wait()  # Lambda does not tell when a client goes away
+        await self._over.wait()  # Lambda does not report that a client has disconnected
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
@@ -166,23 +187,23 @@ class _Exchange:
                 (bytes(name), bytes(value)) for name, value in message.get("headers", ())
             ]
             if self._stream:
-                await self._answering.begin(INTEGRATION)
+                await self._writer.begin(INTEGRATION)
                 head = stream_prelude(self._status, self._headers, self._event.source)
-                await self._answering.write(head)
+                await self._writer.write(head)
         elif kind == "http.response.body" and self._status and not self.complete:
             piece = b"" if self._head_only else message.get("body", b"")
             last = not message.get("more_body", False)
             if self._stream:
                 if piece:
-                    await self._answering.write(piece)
+                    await self._writer.write(piece)
                 if last:
                     self.complete = True
-                    await self._answering.end()
+                    await self._writer.end()
             else:
                 self._body.append(piece)
                 if last:
                     self.complete = True
-                    await self._answering.respond(
+                    await self._writer.respond(
                         http_response(
                             self._status, self._headers, b"".join(self._body), self._event.source
                         )
@@ -190,4 +211,4 @@ class _Exchange:
             if last:
                 self._over.set()
         else:
-            raise RuntimeError(f"the application sent {kind!r} out of turn")
+            raise RuntimeError(f"the application sent an unexpected {kind!r}")

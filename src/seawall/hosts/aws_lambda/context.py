@@ -1,4 +1,4 @@
-"""What an invocation is told beside its event."""
+"""Invocation context: id, deadline and trace of an invocation."""
 
 import asyncio
 import logging
@@ -9,19 +9,33 @@ from contextvars import ContextVar
 
 from msgspec import Struct
 
-__all__ = ["InvocationContext", "context_of", "current_invocation", "is_request_id"]
+__all__ = [
+    "InvocationContext",
+    "context_of",
+    "current_invocation",
+    "is_request_id",
+    "traceparent_of",
+]
 
 _log = logging.getLogger("seawall.lambda")
-_LONGEST_SECONDS = 900.0  # a function's timeout: lambda/latest/dg, gettingstarted-limits
+_LONGEST_SECONDS = 900.0  # the longest timeout: lambda/latest/dg, gettingstarted-limits
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,255}")
 _TRACE_ID = re.compile(r"[!-~ ]{0,1024}")
+_ROOT = re.compile(r"1-([0-9a-f]{8})-([0-9a-f]{24})")
+_PARENT = re.compile(r"[0-9a-f]{16}")
 
 
 class InvocationContext(Struct, frozen=True):
-    """The headers of the Runtime API's answer, and what AWS's own context object has.
+    """The context of one invocation, with the attributes of AWS's context object.
 
-    deadline: seconds on the event loop's clock. trace_id: X-Ray's tracing header.
-    client_context, cognito_identity: JSON, from AWS's mobile SDK; empty without it.
+    Attributes:
+        aws_request_id: Of the invocation.
+        deadline: Seconds on the event loop's clock.
+        invoked_function_arn: With version or alias, if the caller gave one.
+        trace_id: X-Ray's tracing header.
+        client_context: JSON from AWS's mobile SDK, like `cognito_identity`; empty without it.
+        tenant_id: Of Lambda's tenant isolation.
+        invocation_id: To be repeated in the response on managed instances.
     """
 
     aws_request_id: str
@@ -37,22 +51,26 @@ class InvocationContext(Struct, frozen=True):
     memory_limit_in_mb: str = ""
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds until the function times out, as AWS's own context has it."""
+        """Milliseconds until the function times out, as in AWS's context object."""
         return max(0, int((self.deadline - asyncio.get_running_loop().time()) * 1e3))
 
 
 current_invocation: ContextVar[InvocationContext | None] = ContextVar(
     "current_invocation", default=None
 )
-"""The invocation that the running task belongs to; logs and outgoing calls can name it."""
+"""The invocation that the current task belongs to, for logs and outgoing calls."""
 
 
 def context_of(headers: Mapping[str, str], environment: Mapping[str, str]) -> InvocationContext:
-    """The context of an invocation that has just been received.
+    """Read the context of a received invocation.
 
-    The deadline comes as Unix time, which is right again after a restore, when monotonic clocks
-    may have stood still. Where it is missing or cannot be read, it is the latest that a function
-    can have: Lambda ends the environment at the real one.
+    The deadline is sent as Unix time, which is correct after a restore, unlike monotonic clocks.
+    If it is missing or invalid, the longest timeout of a function is assumed: Lambda ends the
+    environment at the real one.
+
+    Args:
+        headers: Of `invocation/next`, names in lower case.
+        environment: Of the function.
     """
     loop = asyncio.get_running_loop()
     trace_id = headers.get("lambda-runtime-trace-id", "")
@@ -72,8 +90,22 @@ def context_of(headers: Mapping[str, str], environment: Mapping[str, str]) -> In
 
 
 def is_request_id(text: str) -> bool:
-    """Whether an invocation of this id can be answered: it becomes part of a path."""
+    """Whether an invocation with this id can be answered: the id becomes part of a path."""
     return _REQUEST_ID.fullmatch(text) is not None
+
+
+def traceparent_of(header: str) -> bytes:
+    """X-Ray's tracing header as the W3C header `traceparent`; empty if AWS does not trace.
+
+    Without tracing by AWS, the header names a trace that is not sampled; then sampling is our own
+    decision. https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html
+    """
+    fields = dict(part.strip().partition("=")[::2] for part in header.split(";"))
+    root = _ROOT.fullmatch(fields.get("Root", ""))
+    parent = fields.get("Parent", "")
+    if root is None or not _PARENT.fullmatch(parent) or fields.get("Sampled") != "1":
+        return b""
+    return f"00-{root[1]}{root[2]}-{parent}-01".encode()
 
 
 def _seconds_left(deadline_ms: str) -> float:

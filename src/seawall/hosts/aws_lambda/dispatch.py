@@ -1,4 +1,4 @@
-"""What an event is, and what of the target answers it."""
+"""Dispatcher: recognises the kind of an event and has the target answer it."""
 
 import asyncio
 import inspect
@@ -10,7 +10,7 @@ import msgspec
 
 from seawall.errors import Problem
 from seawall.hosts.aws_lambda.asgi import AsgiApp, answer_http, reject_http
-from seawall.hosts.aws_lambda.context import InvocationContext
+from seawall.hosts.aws_lambda.context import InvocationContext, traceparent_of
 from seawall.hosts.aws_lambda.http_events import (
     HttpEvent,
     Source,
@@ -30,35 +30,35 @@ _TRACE = b"x-amzn-trace-id"
 
 
 class UnknownEvent(Exception):
-    """The event is of no kind that this function answers."""
+    """The function does not answer events of this kind."""
 
     code = "Seawall.UnknownEvent"
 
 
 class HandlerHung(Exception):
-    """Too many calls of the function have not returned; only another process can help."""
+    """Too many calls of the handler have not returned; the process must be replaced."""
 
     code = "Seawall.HandlerHung"
 
 
 class Dispatcher:
-    """Answers invocations with a target."""
+    """Answers invocations by a target."""
 
     def __init__(self, target: Target, settings: LambdaSettings, concurrency: int = 1) -> None:
-        """Begin.
+        """Create a dispatcher.
 
         Args:
-            target: Answers.
+            target: Answers the events.
             settings: Of the function.
-            at_once: The most invocations at the same time.
+            concurrency: Invocations in flight at most.
         """
         self._target = target
         self._settings = settings
         self.margin_seconds = settings.margin_seconds
         if target.handler is not None:
-            from seawall.tools.execution import CallExecutor  # noqa: PLC0415 - only for a function
+            from seawall.tools.execution import CallExecutor  # noqa: PLC0415 - only for plain handlers
 
-            # A call that hangs has its place somewhat longer than its invocation lasts.
+            # A call that hangs keeps its thread somewhat longer than its invocation.
             self._calls = CallExecutor(
                 max_threads=concurrency + _MAX_HUNG,
                 max_hung=_MAX_HUNG,
@@ -75,11 +75,16 @@ class Dispatcher:
     ) -> None:
         """Answer one invocation.
 
+        Args:
+            payload: The event as JSON.
+            context: Of the invocation.
+            answer: Takes the response.
+
         Raises:
-            UnknownEvent: nothing answers such events here.
-            HandlerHung: the function cannot be called any more.
-            ApiError: the answer was not taken.
-            Exception: whatever the application raises.
+            UnknownEvent: The function does not answer events of this kind.
+            HandlerHung: The handler cannot be called any more.
+            ApiError: The Runtime API did not accept the response.
+            Exception: Whatever the application raises.
         """
         try:
             event: Any = msgspec.json.decode(payload)
@@ -91,7 +96,7 @@ class Dispatcher:
             await self._answer_app(self._target.app, event, context, answer)
 
     async def finish_background(self, context: InvocationContext) -> None:
-        """Have finished what goes on behind the answer of an invocation."""
+        """Finish background work after the response to an invocation."""
         left = context.deadline - self.margin_seconds - asyncio.get_running_loop().time()
         await self._target.finish_background(max(0.0, left))
 
@@ -110,16 +115,16 @@ class Dispatcher:
         deadline = self._deadline(context)
         if other := other_source(event):
             raise UnknownEvent(f"the function answers no events of {other}")
-        # Only here, so that a function without them does not import them.
+        # Imported here because functions with HTTP events only do not need it.
         from seawall.hosts.aws_lambda import turns  # noqa: PLC0415
 
         if turns.is_batch(event):
             if not self._settings.queue:
-                raise UnknownEvent("turns from SQS are off; SEAWALL_LAMBDA_QUEUE=true admits them")
+                raise UnknownEvent("turns from SQS are off; SEAWALL_LAMBDA_QUEUE=true enables them")
             await answer.respond(await turns.answer_batch(app, event["Records"], deadline=deadline))
         else:
             if not self._settings.direct:
-                raise UnknownEvent("direct turns are off; SEAWALL_LAMBDA_DIRECT=true admits them")
+                raise UnknownEvent("direct turns are off; SEAWALL_LAMBDA_DIRECT=true enables them")
             await answer.respond(
                 await turns.answer_direct(
                     app, event, deadline=deadline, request=context.aws_request_id
@@ -157,12 +162,8 @@ class Dispatcher:
         if context.trace_id and not any(name == _TRACE for name, _ in scope["headers"]):
             scope["headers"].append((_TRACE, context.trace_id.encode("latin-1", "replace")))
         traced = any(name == b"traceparent" for name, _ in scope["headers"])
-        if not traced and "Sampled=1" in context.trace_id:
-            # Only where AWS traces, so that other starts do not pay for it.
-            from seawall.hosts.aws_lambda.xray import traceparent_of  # noqa: PLC0415
-
-            if traceparent := traceparent_of(context.trace_id):
-                scope["headers"].append((b"traceparent", traceparent))
+        if not traced and (traceparent := traceparent_of(context.trace_id)):
+            scope["headers"].append((b"traceparent", traceparent))
         if credential is not None:
             scope["seawall.credential"] = credential
         await answer_http(app, request, answer, stream=stream)
@@ -174,7 +175,7 @@ class Dispatcher:
         context: InvocationContext,
         answer: InvocationResponse,
     ) -> None:
-        """A function as AWS's own runtimes call it; an async generator's pieces are streamed."""
+        """Call a plain handler as AWS's runtimes do; an async generator is streamed."""
         if inspect.isasyncgenfunction(handler):
             begun = False
             async for piece in handler(event, context):
@@ -186,7 +187,7 @@ class Dispatcher:
                 await answer.begin("application/octet-stream")
             await answer.end()
             return
-        # The runtime ends the invocation before this deadline; then the call is given up.
+        # The runtime ends the invocation before this deadline; then the call is abandoned.
         call, name, deadline = partial(handler, event, context), "handler", context.deadline
         try:
             if inspect.iscoroutinefunction(handler):
@@ -200,11 +201,11 @@ class Dispatcher:
         await answer.respond(msgspec.json.encode(ended.value))
 
     def _deadline(self, context: InvocationContext) -> float:
-        """Earlier than the runtime ends an invocation: so that the application can say why."""
+        """A deadline before the runtime's own, so that the application can report the timeout."""
         return context.deadline - 2 * self.margin_seconds
 
     def _credential(self, request: HttpEvent) -> object:
-        """Who the API's authorizer says is asking; None where it does not say, or is not asked."""
+        """The credential from the API's authorizer; None if it has none, or is not used."""
         settings = self._settings
         if not (settings.authorizer and self._target.orchestrator is not None and request.claims):
             return None

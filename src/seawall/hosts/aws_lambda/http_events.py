@@ -1,9 +1,11 @@
-"""Events of HTTP integrations to ASGI scopes.
+"""HTTP integrations: events as ASGI scopes, and responses in the format of each integration.
 
 Sources: docs.aws.amazon.com: apigateway/latest/developerguide, set-up-lambda-proxy-integrations
 (REST, format 1.0) and http-api-develop-integrations-lambda (HTTP, 1.0 and 2.0);
 lambda/latest/dg, urls-invocation; elasticloadbalancing/latest/application, lambda-functions;
-vpc-lattice/latest/ug, lambda-functions (event structure versions 1 and 2).
+vpc-lattice/latest/ug, lambda-functions (event structure versions 1 and 2). Streams:
+lambda/latest/dg, configuration-response-streaming, and apigateway/latest/developerguide,
+response-transfer-mode-lambda.
 ASGI: asgi.readthedocs.io/en/latest/specs/www.html.
 """
 
@@ -14,27 +16,48 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import quote, unquote, unquote_to_bytes, urlencode
 
+import msgspec
 from msgspec import Struct
 
 from seawall.errors import InvalidRequest
 
-__all__ = ["HttpEvent", "Source", "other_source", "read_event", "source_of"]
+__all__ = [
+    "INTEGRATION",
+    "HttpEvent",
+    "Source",
+    "http_response",
+    "other_source",
+    "read_event",
+    "source_of",
+    "stream_prelude",
+]
+
+Header = tuple[bytes, bytes]
+
+INTEGRATION = "application/vnd.awslambda.http-integration-response"
 
 Source = Literal["url", "http", "rest", "alb", "alb-multi", "lattice", "lattice-v1"]
 _PATH_SAFE = "/!$&'()*+,;=:@~"
-# As of the heads that the HTTP server takes; AWS's entries allow at most as much themselves.
+# As in the HTTP server; AWS's integrations allow at most as much.
 _MAX_HEADERS = 1_000
 _MAX_HEADER_BYTES = 65_536
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_SEPARATOR = b"\0" * 8
+_TEXT = ("text/", "application/json", "application/javascript", "application/xml")
+_TEXT_ENDS = ("+json", "+xml")
+_encode = msgspec.json.Encoder().encode
 
 
 class HttpEvent(Struct, frozen=True):
-    """A request as it came in an event.
+    """An HTTP request in an event.
 
-    source: what sent it: a function URL, an HTTP API (format 2.0), a REST API (or format 1.0), a
-    load balancer with single or with multi-value headers, VPC Lattice (version 2 or 1). claims:
-    what the API's authorizer says of who asks.
+    Attributes:
+        source: The integration: a function URL, an HTTP API (format 2.0), a REST API (or format
+            1.0), a load balancer with single or multi-value headers, VPC Lattice (version 2 or 1).
+        scope: Of ASGI.
+        body: Decoded from base64, if necessary.
+        claims: About the caller, from the API's authorizer.
     """
 
     source: Source
@@ -44,7 +67,7 @@ class HttpEvent(Struct, frozen=True):
 
 
 def source_of(event: object) -> Source | None:
-    """What sent the event; None if it is not an HTTP request."""
+    """The integration that sent the event; None if it is not an HTTP request."""
     if not isinstance(event, dict):
         return None
     context = event.get("requestContext")
@@ -60,7 +83,7 @@ def source_of(event: object) -> Source | None:
 
 
 def other_source(event: object) -> str:
-    """The service that sends such events, which are neither requests nor turns; "" for none."""
+    """The service that sends such events; "" if it may be a turn."""
     if not isinstance(event, dict):
         return ""
     if isinstance(event.get("detail-type"), str):
@@ -78,10 +101,15 @@ def other_source(event: object) -> str:
 
 
 def read_event(event: Mapping[str, Any], source: Source, *, base_path: str = "") -> HttpEvent:
-    """The request in an event.
+    """Read the HTTP request of an event.
+
+    Args:
+        event: From Lambda.
+        source: See `source_of`.
+        base_path: What a custom domain puts before every path.
 
     Raises:
-        InvalidRequest: something in it is not what AWS documents.
+        InvalidRequest: The event is not as AWS documents it.
     """
     try:
         body = _body(event)
@@ -127,7 +155,7 @@ def _read_v1(
     parameters = (
         event.get("multiValueQueryStringParameters") or event.get("queryStringParameters") or {}
     )
-    if source in ("alb", "alb-multi"):  # a load balancer hands them on as they came
+    if source in ("alb", "alb-multi"):  # a load balancer passes them on as sent
         query = "&".join(f"{name}={value}" for name, value in _pairs(parameters))
     else:
         query = urlencode(parameters, doseq=True)
@@ -195,7 +223,7 @@ def _scope(
     host, _, port = found.get(b"host", b"localhost").decode("latin-1").partition(":")
     scheme = found.get(b"x-forwarded-proto", b"https").decode("latin-1")
     forwarded = found.get(b"x-forwarded-for", b"").decode("latin-1")
-    # The last is the entry's own word; those before it are whatever the client has sent.
+    # The last is from the integration itself; the client can send those before it.
     address = client or forwarded.rpartition(",")[2].strip()
     path_bytes = raw_path.encode("utf-8")
     return {
@@ -215,7 +243,7 @@ def _scope(
 
 
 def _port(text: str) -> int:
-    """0 where it is none."""
+    """The port; 0 if the text is not one."""
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
     return number if number <= 65_535 else 0
 
@@ -239,10 +267,10 @@ def _body(event: Mapping[str, Any]) -> bytes:
 
 
 def _headers(pairs: Iterable[tuple[str, Any]]) -> list[tuple[bytes, bytes]]:
-    """As ASGI has them.
+    """Headers in ASGI's format.
 
     Raises:
-        ValueError: One is none, or they are too many.
+        ValueError: A header is invalid, or there are too many.
     """
     headers: list[tuple[bytes, bytes]] = []
     size = 0
@@ -267,7 +295,7 @@ def _value(value: object) -> bytes:
 
 
 def _pairs(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Names and values, of which a name may have several."""
+    """Pairs of name and value; a name may have several values."""
     for name, values in found.items():
         for value in _list(values) if isinstance(values, list) else [values]:
             if not isinstance(value, str):
@@ -279,3 +307,74 @@ def _list(found: object) -> list[str]:
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
         raise TypeError("not a list of texts")
     return found
+
+
+def stream_prelude(status: int, headers: Iterable[Header], source: Source) -> bytes:
+    """The beginning of a streamed response: status and headers as JSON, and eight NUL bytes."""
+    return _encode(_head(status, headers, source)) + _SEPARATOR
+
+
+def http_response(status: int, headers: Iterable[Header], body: bytes, source: Source) -> bytes:
+    """A complete response as JSON; a body that is not text is encoded in base64."""
+    headers = list(headers)
+    answer = _head(status, headers, source)
+    text = _as_text(headers, body)
+    answer["isBase64Encoded"] = text is None
+    answer["body"] = base64.b64encode(body).decode() if text is None else text
+    return _encode(answer)
+
+
+def _head(status: int, headers: Iterable[Header], source: Source) -> dict[str, Any]:
+    answer: dict[str, Any] = {"statusCode": status}
+    many: dict[str, list[str]] = {}
+    for name, value in headers:
+        many.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+    if source in ("url", "http"):
+        if cookies := many.pop("set-cookie", []):
+            answer["cookies"] = cookies
+        answer["headers"] = {name: ", ".join(values) for name, values in many.items()}
+        return answer
+    if source not in ("rest", "lattice-v1"):
+        from http import HTTPStatus  # noqa: PLC0415 - only for these sources
+
+        try:
+            answer["statusDescription"] = f"{status} {HTTPStatus(status).phrase}"
+        except ValueError:
+            answer["statusDescription"] = f"{status} Status"
+    if source in ("alb", "lattice", "lattice-v1"):
+        answer["headers"] = _single(many)
+    else:
+        answer["multiValueHeaders"] = many
+    return answer
+
+
+def _single(many: dict[str, list[str]]) -> dict[str, str]:
+    """One value for each name. Cookies cannot be joined, so they get names that differ in case."""
+    single = {name: ", ".join(values) for name, values in many.items() if name != "set-cookie"}
+    for index, cookie in enumerate(many.get("set-cookie", [])):
+        single[_cased("set-cookie", index)] = cookie
+    return single
+
+
+def _cased(name: str, index: int) -> str:
+    """Spell a name differently for each index, by upper and lower case."""
+    letters = [position for position, letter in enumerate(name) if letter.isalpha()]
+    spelled = list(name)
+    for bit, position in enumerate(letters):
+        if index >> bit & 1:
+            spelled[position] = spelled[position].upper()
+    return "".join(spelled)
+
+
+def _as_text(headers: Iterable[Header], body: bytes) -> str | None:
+    """The body as text; None if it may not be text."""
+    found = {name.lower(): value for name, value in headers}
+    if found.get(b"content-encoding", b"identity") != b"identity":
+        return None
+    kind = found.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+    if body and not (kind.startswith(_TEXT) or kind.endswith(_TEXT_ENDS)):
+        return None
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        return None

@@ -1,4 +1,4 @@
-"""Logs as Lambda's own runtimes write them: one JSON object a line, or text."""
+"""Logging in the format of Lambda's own runtimes: JSON lines or text."""
 
 import io
 import logging
@@ -39,9 +39,9 @@ class _TextFormatter(logging.Formatter):
 
 
 def set_up_logs(environment: Mapping[str, str]) -> None:
-    """Have everything logged to standard output, in the function's format and from its level."""
+    """Log to standard output, with the format and level of the function's configuration."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a lone surrogate costs no line
+        sys.stdout.reconfigure(errors="backslashreplace")  # a lone surrogate must not lose the line
     handler = logging.StreamHandler(sys.stdout)
     handler.addFilter(FloodFilter())
     json_lines = environment.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"

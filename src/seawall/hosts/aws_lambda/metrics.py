@@ -1,6 +1,6 @@
-"""Metrics of turns as lines of the log, from which CloudWatch makes metrics by itself.
+"""Metrics of turns as log lines in CloudWatch's embedded metric format.
 
-Nothing is called and nothing is waited for. The embedded metric format:
+CloudWatch extracts the metrics from the log, so no call is made and nothing is awaited:
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
 
@@ -24,16 +24,21 @@ METRICS = {
     "CompletionTokens": "Count",
     "Cost": "None",
 }
-"""Names and units. Each is in a turn's line only where the turn has it."""
+"""Names and units. The line of a turn has only those that apply to it."""
 
 _REFUSED = frozenset({"overloaded", "budget-exhausted", "upstream-throttled"})
 _FINE = frozenset({"completed", "replayed", "cancelled"})
 
 
 def metric_line(report: Any, function: str, now: float) -> bytes:  # noqa: ANN401
-    """The line of a turn's report (`pipeline.report`). now: seconds since 1970.
+    """The log line of a turn.
 
-    Outcome and agent stand beside as properties, which can be searched and cost no metric each.
+    Outcome and agent are properties, which can be searched without being metrics of their own.
+
+    Args:
+        report: A `TurnReport`.
+        function: Name of the function.
+        now: Unix time.
     """
     outcome = report.outcome
     values: dict[str, float] = {
@@ -66,7 +71,7 @@ def metric_line(report: Any, function: str, now: float) -> bytes:  # noqa: ANN40
 
 
 def metric_observer(environment: Mapping[str, str]) -> Callable[[Any], None]:
-    """Writes the line of each finished turn to standard output."""
+    """An observer that writes the line of each finished turn to standard output."""
     function = environment.get("AWS_LAMBDA_FUNCTION_NAME", "")
 
     def observe(report: Any) -> None:  # noqa: ANN401 - a TurnReport, not imported by the runtime

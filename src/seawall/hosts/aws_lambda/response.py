@@ -1,4 +1,4 @@
-"""The answer to one invocation, as the Runtime API takes it."""
+"""The response to one invocation, sent to the Runtime API."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ _FAIL_SECONDS = 5.0
 
 
 class InvocationResponse:
-    """Given whole, in pieces, or as an error; implements `asgi.ResponseWriter`."""
+    """A response: complete, streamed, or an error. Implements `asgi.ResponseWriter`."""
 
     __slots__ = ("_begun", "_connection", "_context", "_done")
 
@@ -30,10 +30,10 @@ class InvocationResponse:
         self._done = False
 
     async def respond(self, payload: bytes) -> None:
-        """Send a whole answer.
+        """Send a complete response.
 
         Raises:
-            ApiError: it was not taken.
+            ApiError: The Runtime API did not accept it.
         """
         self._check_open()
         self._done = True
@@ -46,10 +46,10 @@ class InvocationResponse:
         )
 
     async def begin(self, content_type: str) -> None:
-        """Begin a streamed answer.
+        """Begin a streamed response.
 
         Raises:
-            ApiError: it was not taken.
+            ApiError: The Runtime API did not accept it.
         """
         self._check_open()
         self._begun = True
@@ -60,31 +60,35 @@ class InvocationResponse:
         )
 
     async def write(self, piece: bytes) -> None:
-        """Send a piece of it.
+        """Send a piece of a streamed response.
 
         Raises:
-            ApiError: it was not taken.
+            ApiError: The Runtime API did not accept it.
         """
         self._check_open()
         await self._connection.write(piece)
 
     async def end(self) -> None:
-        """It is whole.
+        """End a streamed response.
 
         Raises:
-            ApiError: it was not taken.
+            ApiError: The Runtime API did not accept it.
         """
         self._check_open()
         self._done = True
         self._check(await self._connection.end_stream())
 
     async def fail(self, kind: str, error: BaseException) -> None:
-        """Report that the invocation failed: by trailers where an answer has begun.
+        """Report that the invocation failed; by trailers if a response has begun.
 
-        Whatever goes on beside it cannot add to the answer afterwards.
+        Nothing can be added to the response afterwards.
+
+        Args:
+            kind: The type of the error.
+            error: Its message and traceback are reported.
         """
         if self._done:
-            self._connection.close()  # an answer that was being given is not whole
+            self._connection.close()  # a response that was being sent is incomplete
             return
         self._done = True
         body = error_body(kind, error)
@@ -107,25 +111,25 @@ class InvocationResponse:
 
     def _check_open(self) -> None:
         if self._done:
-            raise ApiError("the invocation is already answered")
+            raise ApiError("the invocation was answered already")
 
     def _check(self, answer: ApiResponse) -> None:
         if answer.status >= 300:
-            said = answer.body[:500].decode("utf-8", "replace")
-            raise ApiError(f"the Runtime API answered with {answer.status}: {said}")
+            text = answer.body[:500].decode("utf-8", "replace")
+            raise ApiError(f"the Runtime API answered with {answer.status}: {text}")
 
 
 def error_kind(error: BaseException) -> str:
-    """The type that an error is reported by: its code where it has one that is a text."""
+    """The type by which an error is reported: its code, if it has one, else its class."""
     code = getattr(error, "code", None)
     return code if isinstance(code, str) and code else type(error).__name__
 
 
 def error_body(kind: str, error: BaseException) -> bytes:
-    """An error as AWS's own runtime describes it."""
+    """An error in the format of AWS's runtime."""
     try:
         message = str(error)[:_MAX_MESSAGE_CHARACTERS]
-    except Exception:  # noqa: BLE001 - another's code, which may do anything
+    except Exception:  # noqa: BLE001 - user code may raise anything
         message = type(error).__name__
     trace = traceback.format_tb(error.__traceback__, limit=-_MAX_FRAMES)
     return msgspec.json.encode(
@@ -138,5 +142,5 @@ def error_body(kind: str, error: BaseException) -> bytes:
 
 
 def _encodable(text: str) -> str:
-    """Without lone surrogates, which no JSON in UTF-8 can have."""
+    """Escape lone surrogates, which JSON in UTF-8 cannot contain."""
     return text.encode("utf-8", "backslashreplace").decode()

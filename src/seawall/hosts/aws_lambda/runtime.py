@@ -1,7 +1,7 @@
-"""The runtime: one event loop for the life of the environment, and invocations on it.
+"""Lambda runtime: one event loop for the life of the environment.
 
-Every slot asks for an invocation, has it answered, and asks for the next: one slot in a classic
-environment, as many as AWS_LAMBDA_MAX_CONCURRENCY says on a managed instance.
+Each slot polls for an invocation, has it answered and polls for the next: one slot in a classic
+environment, AWS_LAMBDA_MAX_CONCURRENCY slots on a managed instance.
 """
 
 import asyncio
@@ -31,20 +31,24 @@ __all__ = ["run_runtime"]
 _log = logging.getLogger("seawall.lambda")
 _COLLECT_EVERY = 50_000
 _ATTEMPTS = 5
-_FIRST_PAUSE = 0.1  # seconds before asking again, twice as long each time; as AWS's client has it
+_FIRST_PAUSE = 0.1  # seconds before a retry, doubled each time; as in AWS's client
 _REPORT_SECONDS = 2.0
-_CANCEL_SECONDS = 0.1  # what an invocation that is cancelled is waited for
-_CLOSE_SECONDS = 5.0  # to close everything, whatever hangs
+_CANCEL_SECONDS = 0.1  # wait for a cancelled invocation
+_CLOSE_SECONDS = 5.0  # until the process exits even if something hangs
 _MAX_ABANDONED = 32
-# What AWS's own runtime exits with where a snapshot, or a restore, fails.
+# Exit statuses of AWS's runtime after a failed snapshot or restore.
 _STATUS_SNAPSHOT, _STATUS_RESTORE = 64, 65
 
 
 def run_runtime(handler: str, environment: MutableMapping[str, str] = os.environ) -> int:
-    """Serve the function until the environment ends; the exit status.
+    """Serve the function until the environment ends.
 
-    handler: see `load_target`. environment: also gets `_X_AMZN_TRACE_ID`, as SDKs expect it, where
-    only one invocation is in flight.
+    Args:
+        handler: See `load_target`.
+        environment: Of the process. With one slot, `_X_AMZN_TRACE_ID` is set in it for SDKs.
+
+    Returns:
+        The exit status.
     """
     set_up_logs(environment)
     with asyncio.Runner() as runner:
@@ -54,13 +58,13 @@ def run_runtime(handler: str, environment: MutableMapping[str, str] = os.environ
             try:
                 return loop.run_until_complete(task)
             except (SystemExit, KeyboardInterrupt) as error:
-                from seawall.hosts.watchdogs import raise_unless_foreign  # noqa: PLC0415 - only then
+                from seawall.hosts.watchdogs import raise_unless_foreign  # noqa: PLC0415 - rare
 
                 raise_unless_foreign(error, task)
 
 
 class _EnvironmentEnded(Exception):
-    """Nothing more is to be served; `status` is the exit status."""
+    """The environment ends; `status` is the exit status."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -88,7 +92,7 @@ class _Runtime:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
-        # What exists now stays: sparing the collector from walking it over and over.
+        # Permanent objects: the collector need not traverse them again and again.
         gc.freeze()
         gc.set_threshold(_COLLECT_EVERY, 20, 100)
         gc.enable()
@@ -112,14 +116,14 @@ class _Runtime:
         finally:
             _end_within(_CLOSE_SECONDS, status)
             if (error := await _error_of(target.stop())) is not None:
-                _log.error("the function does not stop in order", exc_info=error)
+                _log.error("the shutdown of the function failed", exc_info=error)
         return status
 
     async def _start(self, handler: str) -> Target:
-        """Load and open what answers.
+        """Load and open the target.
 
         Raises:
-            _Ended: that failed, and was told to Lambda.
+            _EnvironmentEnded: That failed, and was reported to Lambda.
         """
         try:
             settings = read_settings(self._environment)
@@ -132,17 +136,17 @@ class _Runtime:
         except BaseException as error:
             if _is_own(error):
                 raise
-            _log.exception("the function does not start")
+            _log.exception("the function could not be initialized")
             await self._report("init/error", error, type(error).__name__)
             raise _EnvironmentEnded(1) from error
         self._dispatcher = Dispatcher(target, settings, self._slots)
         return target
 
     async def _snapshot_and_restore(self, target: Target) -> None:
-        """Let go of everything, be frozen and restored, and get everything anew.
+        """Close everything, be frozen and restored, and reopen everything.
 
         Raises:
-            _Ended: a hook failed, or it is not wanted any more.
+            _EnvironmentEnded: A hook failed, or the environment is shut down.
         """
         try:
             await target.before_snapshot()
@@ -162,27 +166,27 @@ class _Runtime:
         except BaseException as error:
             if _is_own(error):
                 raise
-            _log.exception("no snapshot can be taken")
+            _log.exception("preparing the snapshot failed")
             await self._report("init/error", error, "Runtime.BeforeSnapshotError")
             raise _EnvironmentEnded(_STATUS_SNAPSHOT) from error
         try:
-            random.seed()  # every copy of a snapshot would draw the same numbers
+            random.seed()  # copies of a snapshot must not generate the same numbers
             await target.after_restore(self._slots)
         except BaseException as error:
             if _is_own(error):
                 raise
-            _log.exception("the environment cannot be restored")
+            _log.exception("restoring the environment failed")
             await self._report("restore/error", error, "Runtime.AfterRestoreError")
             raise _EnvironmentEnded(_STATUS_RESTORE) from error
 
     def _stop(self) -> None:
-        """Ask for nothing more; what is in flight is finished."""
+        """Stop polling; invocations in flight are finished."""
         self._stopping = True
         for task in self._polling:
             task.cancel()
 
     async def _serve(self, connection: ApiConnection) -> None:
-        """One slot."""
+        """Serve one slot."""
         while not self._stopping:
             polling: asyncio.Task[ApiResponse] = asyncio.create_task(self._next(connection))
             self._polling.add(polling)
@@ -195,7 +199,7 @@ class _Runtime:
             except _EnvironmentEnded as ended:
                 if ended.status:
                     raise
-                self._stop()  # what the other slots have in flight is finished
+                self._stop()  # invocations of other slots are finished
                 break
             finally:
                 self._polling.discard(polling)
@@ -204,16 +208,16 @@ class _Runtime:
                 self._environment["_X_AMZN_TRACE_ID"] = context.trace_id
             current_invocation.set(context)
             await self._answer(connection, context, received.body)
-            if self._slots == 1:  # it is frozen next
+            if self._slots == 1:  # the environment is frozen next
                 await self._finish_background(context)
             current_invocation.set(None)
         connection.close()
 
     async def _next(self, connection: ApiConnection) -> ApiResponse:
-        """The next invocation.
+        """Poll for the next invocation.
 
         Raises:
-            _Ended: there is none: the environment is over.
+            _EnvironmentEnded: There is none: the environment ends.
         """
         pause = _FIRST_PAUSE
         for attempt in range(1, _ATTEMPTS + 1):
@@ -227,17 +231,15 @@ class _Runtime:
                 if answer.status == 200:
                     if is_request_id(answer.headers.get("lambda-runtime-aws-request-id", "")):
                         return answer
-                    _log.error("invocation/next gave no request id to answer by")
+                    _log.error("invocation/next returned no valid request id")
                     await asyncio.sleep(pause)
                     pause *= 2
                     continue
                 if answer.status == 410:
-                    raise _EnvironmentEnded(0)  # Lambda has done with this environment
+                    raise _EnvironmentEnded(0)  # Lambda ends this environment
                 _log.error("invocation/next answered with %d: %r", answer.status, answer.body[:500])
                 if answer.status < 500 or self._slots == 1:
-                    raise _EnvironmentEnded(
-                        1
-                    )  # documented: 500 cannot be recovered from, exit promptly
+                    raise _EnvironmentEnded(1)  # documented: 500 is not recoverable, exit promptly
             if attempt < _ATTEMPTS:
                 await asyncio.sleep(pause)
                 pause *= 2
@@ -246,15 +248,15 @@ class _Runtime:
     async def _answer(
         self, connection: ApiConnection, context: InvocationContext, payload: bytes
     ) -> None:
-        """Have one invocation answered; whatever goes wrong with it stays with it."""
+        """Answer one invocation; its failures do not affect others."""
         answer = InvocationResponse(connection, context)
         limit = context.deadline - self._dispatcher.margin_seconds
         left = limit - asyncio.get_running_loop().time()
         if left <= 0:
-            _log.error("the invocation came after its deadline")
+            _log.error("the invocation arrived after its deadline")
             await answer.fail("Seawall.DeadlineExceeded", TimeoutError("the deadline is over"))
             return
-        # A task of its own: what ignores its cancellation cannot keep the slot.
+        # In a task of its own, so that ignoring its cancellation does not block the slot.
         answering = asyncio.create_task(
             _error_of(self._dispatcher.answer(payload, context, answer))
         )
@@ -269,7 +271,7 @@ class _Runtime:
             case None:
                 pass
             case ApiError() as error:
-                _log.error("the answer could not be given: %s", error)
+                _log.error("the response could not be sent: %s", error)
                 connection.close()
             case BaseException() as error:
                 _log.error("the invocation failed", exc_info=error)
@@ -278,44 +280,44 @@ class _Runtime:
                     self._retire()
 
     async def _abandon(self, task: "asyncio.Task[BaseException | None]") -> None:
-        """Cancel it; where it goes on all the same, it is not waited for any more."""
+        """Cancel a task; if it does not end soon, do not wait for it any more."""
         task.cancel()
         if not (await asyncio.wait([task], timeout=_CANCEL_SECONDS))[0]:
             self._abandoned.add(task)
             task.add_done_callback(self._abandoned.discard)
 
     def _retire(self) -> None:
-        """Finish what is in flight, and end: Lambda replaces an environment that has ended."""
-        _log.error("too many invocations do not end; the environment is given up")
+        """End the environment after invocations in flight; Lambda replaces it."""
+        _log.error("too many invocations do not end; ending the environment")
         self._status = 1
         self._stop()
 
     async def _finish_background(self, context: InvocationContext) -> None:
-        """Have finished what goes on behind the answer; a failure there is only logged."""
+        """Finish background work after the response; a failure is logged."""
         settling = asyncio.create_task(_error_of(self._dispatcher.finish_background(context)))
         left = context.deadline - asyncio.get_running_loop().time()
         if not (await asyncio.wait([settling], timeout=max(0.0, left)))[0]:
             await self._abandon(settling)
         elif (error := settling.result()) is not None:
-            _log.error("what went on behind the answer failed", exc_info=error)
+            _log.error("background work after the response failed", exc_info=error)
 
     async def _report(self, path: str, error: BaseException, kind: str) -> None:
-        """Tell Lambda why the environment does not come up; if it does not hear, the log does."""
+        """Report to Lambda, or else log, why the environment cannot start."""
         body = error_body(kind, error)
         try:
             async with asyncio.timeout(_REPORT_SECONDS):
                 await self._api.post(path, body, error_type=kind)
         except (ApiError, TimeoutError) as failure:
-            _log.error("Lambda could not be told: %s", failure)
+            _log.error("the failure could not be reported to Lambda: %s", failure)
 
 
 async def _error_of(work: Coroutine[Any, Any, None]) -> BaseException | None:
-    """What it raised, whatever that is: SystemExit, too, would otherwise end the event loop."""
+    """The exception that the work raised; even SystemExit, which would end the event loop."""
     try:
         await work
     except asyncio.CancelledError as error:
         return error
-    except BaseException as error:  # noqa: BLE001 - the last line of defence
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything
         return error
     return None
 
@@ -327,7 +329,7 @@ def _is_own(error: BaseException) -> bool:
 
 
 def _end_within(seconds: float, status: int) -> None:
-    """End the process then, whatever hangs."""
+    """End the process in time, even if something hangs."""
     from seawall.hosts.watchdogs import ExitDeadline  # noqa: PLC0415 - only at the end
 
     ExitDeadline().arm(seconds, status)

@@ -1,7 +1,7 @@
-"""A connection to the Runtime API (2018-06-01): one exchange at a time, answers as streams.
+"""Client of the Lambda Runtime API (2018-06-01), with streamed responses.
 
-Source: docs.aws.amazon.com/lambda/latest/dg, runtimes-api and runtimes-custom. It is not the
-client of transport/: that one has no request bodies in pieces, nor trailers, and needs more.
+Source: docs.aws.amazon.com/lambda/latest/dg, runtimes-api and runtimes-custom. The HTTP client of
+`transport` is not used: it has neither streamed request bodies nor trailers, and imports more.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ _MAX_TYPE_CHARACTERS = 256
 
 
 class ApiError(Exception):
-    """The Runtime API cannot be used: closed, or not speaking HTTP."""
+    """The Runtime API has closed the connection, or does not speak HTTP."""
 
 
 class ApiResponse(Struct, frozen=True):
-    """What came back. Header names are in lower case."""
+    """A response of the Runtime API. Header names are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -37,12 +37,14 @@ class ApiResponse(Struct, frozen=True):
 
 
 class ApiConnection(asyncio.Protocol):
-    """One connection, opened when first used and again after it was lost.
-
-    address: host and port, as in AWS_LAMBDA_RUNTIME_API.
-    """
+    """A connection for one exchange at a time; opened when first used and again after a loss."""
 
     def __init__(self, address: str) -> None:
+        """Create a connection.
+
+        Args:
+            address: Host and port, as in AWS_LAMBDA_RUNTIME_API.
+        """
         self._address = address
         self._transport: asyncio.Transport | None = None
         self._answer: asyncio.Future[ApiResponse] | None = None
@@ -57,13 +59,13 @@ class ApiConnection(asyncio.Protocol):
         self._size = 0
         self._head_size = 0
 
-    # What the runtime does.
+    # Called by the runtime.
 
     async def get(self, path: str) -> ApiResponse:
-        """Ask, and wait for as long as it takes: the process may be frozen meanwhile.
+        """Send a GET request and wait without a timeout: the process may be frozen meanwhile.
 
         Raises:
-            ApiError: the connection could not be made, or was closed.
+            ApiError: The connection could not be made, or was closed.
         """
         transport = await self._open()
         answer = self._begin()
@@ -73,10 +75,10 @@ class ApiConnection(asyncio.Protocol):
     async def post(
         self, path: str, body: bytes, *, error_type: str = "", invocation_id: str = ""
     ) -> ApiResponse:
-        """Send a whole body.
+        """Send a POST request.
 
         Raises:
-            ApiError: the connection could not be made, or was closed.
+            ApiError: The connection could not be made, or was closed.
         """
         transport = await self._open()
         answer = self._begin()
@@ -90,10 +92,10 @@ class ApiConnection(asyncio.Protocol):
         return await self._received(answer)
 
     async def begin_stream(self, path: str, content_type: str, invocation_id: str = "") -> None:
-        """Begin to send an answer whose body comes in pieces.
+        """Begin a POST request whose body is streamed.
 
         Raises:
-            ApiError: the connection could not be made.
+            ApiError: The connection could not be made.
         """
         transport = await self._open()
         _ = self._begin()
@@ -112,15 +114,15 @@ class ApiConnection(asyncio.Protocol):
         )
 
     async def write(self, piece: bytes) -> None:
-        """Send a piece; waits while the other side does not take any more.
+        """Send a piece of the body; waits for a slow receiver.
 
         Raises:
-            ApiError: the stream was refused, or the connection closed.
+            ApiError: The stream was refused, or the connection closed.
         """
         transport = self._transport
         answer = self._answer
         if transport is None or answer is None or answer.done():
-            raise ApiError("the Runtime API does not take the answer any more")
+            raise ApiError("the Runtime API does not accept the response any more")
         if piece:
             transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
         if self._writable is not None:
@@ -128,10 +130,10 @@ class ApiConnection(asyncio.Protocol):
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
 
     async def end_stream(self, *, error_type: str = "", error: bytes = b"") -> ApiResponse:
-        """The body is whole, or broke off: then error trailers say why.
+        """End the body; with error trailers if it is incomplete.
 
         Raises:
-            ApiError: the connection was closed.
+            ApiError: The connection was closed.
         """
         if self._transport is None or self._answer is None:
             raise ApiError("the Runtime API has closed the connection")
@@ -148,13 +150,13 @@ class ApiConnection(asyncio.Protocol):
         return await self._received(self._answer)
 
     def close(self) -> None:
-        """Close it; what is waited for fails."""
+        """Close the connection; a pending exchange fails."""
         if self._transport is not None:
             self._transport.abort()
             self._transport = None
 
     async def _received(self, answer: "asyncio.Future[ApiResponse]") -> ApiResponse:
-        """The answer; a connection that still owes one is not used again."""
+        """Wait for the response; if cancelled, the connection is closed."""
         try:
             return await answer
         except asyncio.CancelledError:
@@ -178,7 +180,7 @@ class ApiConnection(asyncio.Protocol):
         self._answer = asyncio.get_running_loop().create_future()
         return self._answer
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -211,9 +213,9 @@ class ApiConnection(asyncio.Protocol):
     def _fail(self, error: ApiError) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
-            self._answer.exception()  # told to whoever waits, if anybody does
+            self._answer.exception()  # marks it as retrieved, in case it is never awaited
 
-    # What the parser calls.
+    # Called by the parser.
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """See httptools."""
@@ -237,11 +239,11 @@ class ApiConnection(asyncio.Protocol):
         """See httptools."""
         answer = self._answer
         status = self._parser.get_status_code()
-        if status < 200:  # informational: the answer is still to come
+        if status < 200:  # informational: the response follows
             self._headers, self._body, self._size = {}, [], 0
             return
         if answer is None or answer.done():
-            self.close()  # nothing was asked for
+            self.close()  # a response without a request
             return
         if not self._parser.should_keep_alive() and self._transport is not None:
             self._transport.close()
@@ -254,7 +256,7 @@ def _target(path: str) -> bytes:
 
 
 def _value(text: str) -> bytes:
-    """A header value: one line of visible ASCII."""
+    """A header value as one line of visible ASCII."""
     return "".join(each if " " <= each <= "~" else "?" for each in text).encode("ascii")
 
 

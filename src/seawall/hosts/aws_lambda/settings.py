@@ -1,4 +1,4 @@
-"""What can be set of the Lambda host: by environment variables, as functions are configured."""
+"""Settings of the Lambda host, from environment variables."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -16,17 +16,19 @@ _PREFIX = "SEAWALL_LAMBDA_"
 class LambdaSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Variables are named SEAWALL_LAMBDA_ and the key in capitals.
 
-    stream: whether HTTP answers are streamed: "auto" where the event comes from a function URL
-    (whose invoke mode must then be RESPONSE_STREAM), "always" (REST APIs that stream as well), or
-    "never".
-    base_path: what an API's custom domain puts before every path.
-    margin_seconds: how long before the function's timeout an invocation is ended by us, so that
-    the environment outlives it.
-    direct: whether a turn may be asked for by a direct invoke. queue: whether by SQS. Whoever may
-    invoke the function, or write to its queue, can then act as any principal.
-    authorizer: whether the claims of the API's authorizer say who is asking; tenant_claim,
-    subject_claim: which of them.
-    metrics: whether each turn leaves a line in the log from which CloudWatch makes metrics.
+    Attributes:
+        stream: Whether HTTP responses are streamed: "auto" for events of a function URL (whose
+            invoke mode must then be RESPONSE_STREAM), "always" (also REST APIs), or "never".
+        base_path: What an API's custom domain puts before every path.
+        margin_seconds: How long before the function's timeout an invocation is ended, so that the
+            environment survives it.
+        direct: Accept turns by direct invocation. Callers that may invoke the function can then
+            act as any principal.
+        queue: Accept turns from SQS. Senders to the queue can then act as any principal.
+        authorizer: Trust the claims of the API's authorizer about the caller.
+        metrics: Write a log line for each turn from which CloudWatch extracts metrics.
+        tenant_claim: The claim that names the tenant.
+        subject_claim: The claim that names the subject.
     """
 
     stream: Literal["auto", "always", "never"] = "auto"
@@ -41,10 +43,10 @@ class LambdaSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_settings(environment: Mapping[str, str]) -> LambdaSettings:
-    """The settings that the environment's variables make.
+    """Read the settings from environment variables.
 
     Raises:
-        ConfigError: one of them is unknown, or its value wrong.
+        ConfigError: A variable is unknown, or its value invalid.
     """
     found = {
         name.removeprefix(_PREFIX).lower(): value

@@ -1,4 +1,4 @@
-"""What the function's handler names: an orchestrator, an ASGI application, or a plain function."""
+"""Target of a function: an orchestrator, an ASGI application, or a plain handler."""
 
 import importlib
 import inspect
@@ -20,58 +20,69 @@ Handler = Callable[[Any, Any], Any]
 class Target(Struct):
     """What answers invocations.
 
-    app: for HTTP events. orchestrator: for turns that come without HTTP. handler: for every event,
-    called with event and context as AWS's own runtimes do.
+    Attributes:
+        app: Answers HTTP events.
+        lifespan: Of the app, if it is not an orchestrator's.
+        orchestrator: Answers turns that arrive without HTTP.
+        handler: Answers every event; called with event and context as AWS's runtimes do.
     """
 
     app: AsgiApp | None = None
     lifespan: Lifespan | None = None
-    orchestrator: Any = None  # a seawall.Orchestrator; imported only where there is one
+    orchestrator: Any = None  # a seawall.Orchestrator, which plain handlers do not import
     handler: Handler | None = None
 
     async def start(self, concurrency: int = 1) -> None:
-        """Open what is to be open before the first of invocations, so many of them at once."""
+        """Open the target before the first invocation.
+
+        Args:
+            concurrency: Invocations in flight at most.
+        """
         if self.orchestrator is not None:
             await self.orchestrator.open(cold_start=True, concurrency=concurrency)
         elif self.lifespan is not None:
             await self.lifespan.start()
 
     async def stop(self) -> None:
-        """Close it."""
+        """Close the target."""
         if self.orchestrator is not None:
             await self.orchestrator.close()
         elif self.lifespan is not None:
             await self.lifespan.stop()
 
     async def finish_background(self, seconds: float) -> None:
-        """Have finished what goes on behind an answer, before the environment is frozen."""
+        """Finish background work before the environment is frozen."""
         if self.orchestrator is not None:
-            await self.orchestrator.finish_background(seconds)
+            await self.orchestrator.engine.drain(seconds)
 
     async def before_snapshot(self) -> None:
-        """Let go of what does not outlive a snapshot: connections, credentials, threads."""
+        """Release what does not survive a snapshot: connections, credentials, threads."""
         if self.orchestrator is not None:
             await self.orchestrator.close()
         await _run_hooks("get_before_snapshot", last_first=True)
 
     async def after_restore(self, concurrency: int = 1) -> None:
-        """Get it anew."""
+        """Reopen the target after a restore. See `start`."""
         if self.orchestrator is not None:
             await self.orchestrator.open(cold_start=True, concurrency=concurrency)
         await _run_hooks("get_after_restore", last_first=False)
 
 
 def load_target(name: str, environment: Mapping[str, str]) -> Target:
-    """What `name` is: FILE.toml, MODULE:NAME, or MODULE.NAME as AWS writes it.
+    """Load the target of a function.
+
+    Args:
+        name: The handler: FILE.toml, MODULE:NAME, or MODULE.NAME as AWS writes it.
+        environment: Of the function.
 
     Raises:
-        ConfigError: it is nothing that can be served.
+        ConfigError: The handler is none of these.
     """
     folder = environment.get("LAMBDA_TASK_ROOT") or str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
     if name.endswith(".toml"):
-        from seawall.orchestrator import Orchestrator  # noqa: PLC0415 - only where it is one
+        from seawall.orchestrator import Orchestrator  # noqa: PLC0415 - only for orchestrators
 
         path = Path(name) if Path(name).is_absolute() else Path(folder) / name
         return _of_orchestrator(Orchestrator.from_config(path))
@@ -92,7 +103,7 @@ def load_target(name: str, environment: Mapping[str, str]) -> Target:
 
 
 def _of_orchestrator(orchestrator: Any) -> Target:  # noqa: ANN401 - see Target
-    from seawall.hosts.http.app import HttpApplication  # noqa: PLC0415 - only where it is one
+    from seawall.hosts.http.app import HttpApplication  # noqa: PLC0415 - only for orchestrators
 
     return Target(
         app=HttpApplication(orchestrator, manage_lifespan=False), orchestrator=orchestrator
@@ -105,7 +116,7 @@ def _is_orchestrator(found: object) -> bool:
 
 
 def _arguments(found: Callable[..., Any]) -> int:
-    """How many positional arguments it must be given."""
+    """The number of required positional arguments."""
     try:
         parameters = inspect.signature(found).parameters.values()
     except (TypeError, ValueError):
@@ -118,7 +129,7 @@ def _arguments(found: Callable[..., Any]) -> int:
 
 
 async def _run_hooks(getter: str, *, last_first: bool) -> None:
-    """Hooks that were registered with AWS's own library, if anything has imported it."""
+    """Run the hooks registered with AWS's library, if it was imported."""
     module = sys.modules.get("snapshot_restore_py")
     hooks = list(getattr(module, getter)()) if module is not None else []
     for function, arguments, keywords in reversed(hooks) if last_first else hooks:

@@ -1,7 +1,7 @@
-"""Turns that come without HTTP: by a direct invoke, or as a batch from SQS.
+"""Turns without HTTP: by direct invocation, or as a batch from SQS.
 
-Both are made requests of the turns API, so that they are checked and answered as those are. Whose
-they are stands in them: whoever may send them is trusted, which is why both are off by default.
+Both become requests of the turns API, with its checks and responses. They name their principal, so
+their senders must be trusted; both are off by default.
 SQS: docs.aws.amazon.com/lambda/latest/dg, services-sqs-errorhandling.
 """
 
@@ -27,7 +27,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class TurnRefused(Exception):
-    """The turn was not answered; `code` and the text are those of its problem details."""
+    """The turn failed; `code` and text are those of its problem details."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -35,7 +35,7 @@ class TurnRefused(Exception):
 
 
 class _DirectTurn(Struct, frozen=True, forbid_unknown_fields=True):
-    """A turn, and whose it is."""
+    """A turn and its principal."""
 
     text: str
     principal: Principal
@@ -45,7 +45,7 @@ class _DirectTurn(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def is_batch(event: object) -> bool:
-    """Whether the event is a batch of SQS."""
+    """Whether the event is a batch from SQS."""
     records = event.get("Records") if isinstance(event, dict) else None
     return (
         isinstance(records, list)
@@ -58,12 +58,16 @@ def is_batch(event: object) -> bool:
 async def answer_direct(
     app: AsgiApp, event: object, *, deadline: float, request: str = ""
 ) -> bytes:
-    """One turn; its answer as the turns API has it. deadline: on the event loop's clock.
+    """Answer one turn, in the format of the turns API.
 
-    request: the invocation's id, for log lines.
+    Args:
+        app: The HTTP application.
+        event: The turn.
+        deadline: Seconds on the event loop's clock.
+        request: The invocation's id, for log lines.
 
     Raises:
-        TurnRefused: it was not answered.
+        TurnRefused: The turn failed.
     """
     try:
         turn = msgspec.convert(event, _DirectTurn)
@@ -75,11 +79,16 @@ async def answer_direct(
 async def answer_batch(
     app: AsgiApp, records: Sequence[Mapping[str, Any]], *, deadline: float
 ) -> bytes:
-    """A batch of turns: those that failed are told, so that only they come again.
+    """Answer a batch of turns and report those that failed, so that SQS delivers only them again.
 
-    A message's id is its turn's idempotency key unless it brings one: what SQS delivers twice is
-    answered once. In a FIFO queue the turns of a group follow each other, and after one that
-    failed the rest of its group waits.
+    The idempotency key defaults to the message's id, so that a message delivered twice is answered
+    once. In a FIFO queue the turns of a group run one after another, and a failure fails the rest
+    of its group.
+
+    Args:
+        app: The HTTP application.
+        records: Messages of SQS.
+        deadline: Seconds on the event loop's clock.
 
     Raises:
         TurnRefused: A message has no id by which its failure could be reported; none was begun.
@@ -111,10 +120,15 @@ async def answer_batch(
 
 
 def principal_of(claims: Mapping[str, Any], tenant_claim: str, subject_claim: str) -> Principal:
-    """Who an authorizer says is asking.
+    """The principal in the claims of an API's authorizer.
+
+    Args:
+        claims: Of the authorizer.
+        tenant_claim: The claim that names the tenant.
+        subject_claim: The claim that names the subject.
 
     Raises:
-        Unauthenticated: its claims do not say it.
+        Unauthenticated: A claim is missing or invalid.
     """
     names = []
     for claim in (tenant_claim, subject_claim):

@@ -1,4 +1,4 @@
-"""The access log: one line for each request. Imported only where it is switched on."""
+"""Access log: one line for each request. Imported only if it is switched on."""
 
 import logging
 
@@ -9,11 +9,11 @@ __all__ = ["RecordingSend", "enable_access_log", "log_access"]
 
 _log = logging.getLogger("seawall.access")
 _MAX_PATH_CHARACTERS = 500
-_CLIENT_GONE = 499  # as nginx has it: there is no answer, and so no status
+_CLIENT_GONE = 499  # the client disconnected before a response, as in nginx
 
 
 def enable_access_log() -> None:
-    """Have the lines written whatever the level of other logs."""
+    """Enable the access log independently of the level of other logs."""
     _log.setLevel(logging.INFO)
 
 
@@ -23,12 +23,12 @@ def log_access(
     """Write a line.
 
     Args:
-        method: of the request.
-        target: its path; what comes after a question mark is left out.
-        request: which one it is.
-        status: of the answer.
-        size: bytes of its body.
-        seconds: from the request's head to the end of the answer.
+        method: Of the request.
+        target: Of the request; the query is not logged.
+        request: Its id and tenant.
+        status: Of the response.
+        size: Of the response body in bytes.
+        seconds: From the head of the request to the end of the response.
     """
     path = target.partition(b"?")[0].decode("latin-1").encode("unicode_escape").decode()
     fields: dict[str, object] = {
@@ -48,7 +48,7 @@ def log_access(
 
 
 class RecordingSend:
-    """ASGI's `send` that takes down what a line says."""
+    """An ASGI `send` that records status and size for the access log."""
 
     def __init__(self, send: Send) -> None:
         self._send = send

@@ -1,8 +1,9 @@
-"""The ASGI application: routes an exchange to what answers it, and answers what fails."""
+"""ASGI application: routes requests to their endpoints and answers errors."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from seawall.errors import (
     InternalError,
@@ -18,12 +19,13 @@ from seawall.hosts.http.output_throttle import OutputThrottle
 from seawall.hosts.http.pre_admission import make_cors
 from seawall.hosts.http.sessions import delete_session, list_sessions, show_session
 from seawall.hosts.http.shutdown import Shutdown
-from seawall.hosts.http.turn_events import answer_turn_events
-from seawall.hosts.http.turns import answer_turn
-from seawall.orchestrator import Orchestrator
+from seawall.hosts.http.turns import answer_turn, answer_turn_events
 from seawall.requests import Request, current_request
 from seawall.spans import incoming_trace
 from seawall.timers import TimingWheel
+
+if TYPE_CHECKING:
+    from seawall.orchestrator import Orchestrator
 
 __all__ = ["HttpApplication"]
 
@@ -35,39 +37,43 @@ _TURNS = "/v1/turns/"
 _EVENTS = "/events"
 _SCRAPE_SECONDS = 1.0
 
-Endpoint = Callable[[Orchestrator, Exchange], Awaitable[None]]
+Endpoint = Callable[["Orchestrator", Exchange], Awaitable[None]]
 Scrape = Callable[[], Awaitable[tuple[bytes, bytes]]]
 
 
 class HttpApplication:
-    """An ASGI 3 application over an orchestrator.
-
-    all_ready: whether every worker of the server is ready. scrape: makes the metrics as
-    (content type, text), None where there are none. opens: whether the application opens and
-    closes the orchestrator itself, by the ASGI lifespan. stop: how far its end has come, None
-    where the server has nothing to say about that. rehearsing: its requests are nobody's, and
-    leave no lines in the access log.
-    """
+    """The ASGI 3 application of an orchestrator: turns, OpenAI-compatible API, health, metrics."""
 
     def __init__(
         self,
-        orchestrator: Orchestrator,
+        orchestrator: "Orchestrator",
         *,
         all_ready: Callable[[], bool] | None = None,
         scrape: Scrape | None = None,
         manage_lifespan: bool = True,
-        stop: Shutdown | None = None,
+        shutdown: Shutdown | None = None,
         warming_up: bool = False,
     ) -> None:
+        """Create the application.
+
+        Args:
+            orchestrator: Runs the turns.
+            all_ready: Whether every worker of the server is ready; the orchestrator alone if not
+                given.
+            scrape: Produces the metrics as (content type, text); without it there are none.
+            manage_lifespan: Open and close the orchestrator by the ASGI lifespan.
+            shutdown: State of the server's shutdown, if it has one.
+            warming_up: Requests are warm-up turns and do not appear in the access log.
+        """
         self._orchestrator = orchestrator
         self._all_ready = all_ready or (lambda: orchestrator.ready)
         self._scrape = scrape
         self._manage_lifespan = manage_lifespan
-        self._shutdown = stop or Shutdown()
+        self._shutdown = shutdown or Shutdown()
         self._wheel = TimingWheel(_DEADLINE_TICK)
         self._throttle = OutputThrottle(
             orchestrator.settings.server.flush_delay_seconds,
-            behind=lambda: orchestrator.ready and orchestrator.gate.behind,
+            behind=lambda: orchestrator.ready and orchestrator.engine.gate.behind,
         )
         self._openapi = b""
         settings = orchestrator.settings.server
@@ -80,7 +86,7 @@ class HttpApplication:
         self._scraping = asyncio.Lock()
         self._scraped: tuple[bytes, bytes] = (b"", b"")
         self._scraped_at = float("-inf")
-        # Decided once: a request costs one look-up.
+        # Built once: a request costs one dictionary access.
         self._routes: dict[str, dict[str, Endpoint]] = {
             "/v1/turns": {"POST": answer_turn},
             "/v1/chat/completions": {"POST": answer_chat},
@@ -89,7 +95,7 @@ class HttpApplication:
             "/livez": {"GET": self._livez},
             "/readyz": {"GET": self._readyz},
             "/metrics": {"GET": self._metrics},
-            "/openapi.json": {"GET": self._describe},
+            "/openapi.json": {"GET": self._openapi_document},
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,12 +115,12 @@ class HttpApplication:
             scope,
             receive,
             send,
-            pace=self._throttle,
+            throttle=self._throttle,
             wheel=self._wheel,
-            stop=self._shutdown,
+            shutdown=self._shutdown,
             cors=self._cors,
         )
-        # A task may serve one exchange after another, so these are also set where there is none.
+        # Always set: a task may serve one exchange after another.
         incoming_trace.set(exchange.headers.get(b"traceparent", b""))
         current_request.set(exchange.request)
         try:
@@ -133,29 +139,29 @@ class HttpApplication:
     async def _logged(self, scope: Scope, receive: Receive, send: Send) -> None:
         from seawall.hosts.http.access_log import RecordingSend, log_access  # noqa: PLC0415
 
-        began = asyncio.get_running_loop().time()
-        counted = RecordingSend(send)
+        clock = asyncio.get_running_loop().time
+        started_at = clock()
+        recording = RecordingSend(send)
         request = Request("")
         try:
-            request = await self._answer(scope, receive, counted)
+            request = await self._answer(scope, receive, recording)
         except BaseException:
             request = current_request.get() or request
             raise
         finally:
-            took = asyncio.get_running_loop().time() - began
             target = scope.get("raw_path") or scope["path"].encode("utf-8", "replace")
             log_access(
                 scope["method"],
                 target,
                 request,
-                status=counted.status,
-                size=counted.size,
-                seconds=took,
+                status=recording.status,
+                size=recording.size,
+                seconds=clock() - started_at,
             )
 
     async def _route(self, exchange: Exchange) -> None:
         refusal: Problem | None = exchange.scope.get("seawall.refusal")
-        if refusal is not None:  # the host has found out what is wrong
+        if refusal is not None:  # set by the Lambda host
             raise refusal
         path, method = exchange.scope["path"], exchange.scope["method"]
         path = path.removeprefix(exchange.scope.get("root_path") or "")
@@ -179,7 +185,7 @@ class HttpApplication:
             await exchange.problem(MethodNotAllowed(f"Allowed here: {allowed}."), allow)
 
     def _endpoints(self, path: str) -> dict[str, Endpoint] | None:
-        """What answers at a path, by method; None where nothing does."""
+        """The endpoints of a path by method; None if there are none."""
         endpoints = self._routes.get(path)
         if endpoints is not None:
             return endpoints
@@ -191,38 +197,38 @@ class HttpApplication:
         if path.startswith(_TURNS) and path.endswith(_EVENTS):
             turn = path.removeprefix(_TURNS).removesuffix(_EVENTS)
             return {"GET": lambda app, exchange: answer_turn_events(app, exchange, turn)}
-        if path == "*":  # of the server as a whole, RFC 9110 §9.3.7
-            return {"GET": _nothing_here, "POST": _nothing_here, "DELETE": _nothing_here}
+        if path == "*":  # the server as a whole, RFC 9110 §9.3.7
+            return {"GET": _server_wide, "POST": _server_wide, "DELETE": _server_wide}
         return None
 
     async def _fail(self, exchange: Exchange, problem: Problem) -> None:
         if exchange.started:
-            raise problem  # the server cuts the connection, so that nobody takes it for whole
+            raise problem  # the server closes the connection: the response is incomplete
         await exchange.problem(problem)
 
-    async def _livez(self, _: Orchestrator, exchange: Exchange) -> None:
+    async def _livez(self, _: "Orchestrator", exchange: Exchange) -> None:
         await exchange.answer({"status": "alive"})
 
-    async def _readyz(self, orchestrator: Orchestrator, exchange: Exchange) -> None:
+    async def _readyz(self, orchestrator: "Orchestrator", exchange: Exchange) -> None:
         if self._shutdown.requested:
             raise ServerStopping("This server is stopping.", retry_after=1.0)
         if not (orchestrator.ready and self._all_ready()):
             raise Overloaded("Not ready.", retry_after=1.0)
         await exchange.answer({"status": "ready"})
 
-    async def _metrics(self, _: Orchestrator, exchange: Exchange) -> None:
+    async def _metrics(self, _: "Orchestrator", exchange: Exchange) -> None:
         if self._scrape is None:
             raise NotFound("This host has no metrics.")
         clock = asyncio.get_running_loop().time
-        async with self._scraping:  # one at a time; those who waited for it share what it made
+        async with self._scraping:  # one at a time; concurrent requests share the result
             if clock() - self._scraped_at >= _SCRAPE_SECONDS:
                 self._scraped = await self._scrape()
                 self._scraped_at = clock()
         content_type, text = self._scraped
         await exchange.answer(text, content_type=content_type)
 
-    async def _describe(self, _: Orchestrator, exchange: Exchange) -> None:
-        if not self._openapi:  # seldom asked for, and a cold start would wait for it
+    async def _openapi_document(self, _: "Orchestrator", exchange: Exchange) -> None:
+        if not self._openapi:  # built on demand: rarely requested, and a cold start would wait
             from seawall.hosts.http.openapi import openapi_document  # noqa: PLC0415
 
             self._openapi = openapi_document(self._orchestrator.settings.server)
@@ -240,8 +246,8 @@ class HttpApplication:
                 return
 
 
-async def _nothing_here(_: Orchestrator, __: Exchange) -> None:
-    raise NotFound("Only OPTIONS can be asked of the server as a whole.")
+async def _server_wide(_: "Orchestrator", __: Exchange) -> None:
+    raise NotFound("Only OPTIONS is available for the server as a whole.")
 
 
 def _session_endpoints(session: str) -> dict[str, Endpoint]:

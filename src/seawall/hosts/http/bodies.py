@@ -1,4 +1,4 @@
-"""Request bodies: bytes to valid requests, or an error that names the field."""
+"""Request bodies: decodes and validates them; errors name the field."""
 
 import re
 from typing import Annotated, Any, Literal, TypeVar
@@ -21,7 +21,7 @@ from seawall.turn import (
 __all__ = ["ChatBody", "TurnBody", "chat_request", "decode", "idempotency_key", "turn_request"]
 
 T = TypeVar("T")
-# In JSON 5.0 is an integer as well as 5.
+# In JSON both 5 and 5.0 are integers.
 _Count = Annotated[float, Meta(ge=1, le=1_000_000_000, multiple_of=1)]
 
 _where = re.compile(r" - at `\$\.?(.+)`$")
@@ -29,10 +29,10 @@ _unknown = re.compile(r"unknown field `(.+?)`")
 _missing = re.compile(r"missing required field `(.+?)`")
 _identifier = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _key = re.compile(r"[\x21-\x7e]{1,255}\Z")
-_MAX_STOPS = 4  # as OpenAI has it
+_MAX_STOPS = 4  # as in OpenAI's API
 _MAX_STOP_CHARACTERS = 256
 _LEGACY = "The legacy form is not offered: tools belong to the agents."
-# Fields that are refused by name, unless they ask for nothing.
+# Fields that are rejected by name, with the values that have no effect and are accepted.
 _UNSUPPORTED_FIELDS: tuple[tuple[str, tuple[object, ...], str], ...] = (
     ("tools", (None, []), "Tools belong to the agents; a client cannot bring any."),
     ("tool_choice", (None, "none", "auto"), "Which tools are called is decided by the agents."),
@@ -47,10 +47,15 @@ _UNSUPPORTED_FIELDS: tuple[tuple[str, tuple[object, ...], str], ...] = (
 
 
 class TurnBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/turns`. What is null counts as absent.
+    """The body of `POST /v1/turns`. A null field counts as absent.
 
-    background: the turn is completed even if the client goes away; without `stream`, it is
-    accepted and its events are to be had at /v1/turns/{id}/events.
+    Attributes:
+        text: The user's message.
+        session: The session to continue.
+        agent: The agent that answers.
+        stream: Whether the response is a stream of events.
+        background: The turn is completed even if the client disconnects; without `stream` the
+            response is 202, and the events are available at /v1/turns/{id}/events.
     """
 
     text: str
@@ -67,7 +72,7 @@ class TextPart(Struct, frozen=True, tag="text", tag_field="type"):
 
 
 class RefusalPart(Struct, frozen=True, tag="refusal", tag_field="type"):
-    """A part by which an assistant said why it would not answer."""
+    """A part with an assistant's reason for not answering."""
 
     refusal: str | None = None
 
@@ -81,31 +86,30 @@ class ChatMessage(Struct, frozen=True):
 
 
 class StreamOptions(Struct, frozen=True):
-    """What a client wants to see at the end of a stream."""
+    """Options of a stream."""
 
     include_usage: bool | None = None
 
 
 class SchemaFormat(Struct, frozen=True):
-    """The JSON Schema that an answer has to be valid against."""
+    """The JSON Schema of an answer."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
     schema: dict[str, Any] | None = None
 
 
 class ResponseFormat(Struct, frozen=True):
-    """What an answer has to be: text, any JSON object, or JSON of a schema."""
+    """The format of an answer: text, any JSON object, or JSON of a schema."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: SchemaFormat | None = None
 
 
 class ChatBody(Struct, frozen=True):
-    """The body of `POST /v1/chat/completions`: the part of OpenAI's format that is acted on.
+    """The body of `POST /v1/chat/completions`: the supported part of OpenAI's format.
 
-    metadata: `session` continues a session; `agent` is not here: `model` names it.
-    What is null counts as absent. Sampling parameters are read past: they belong to the agent's
-    configuration.
+    A null field counts as absent. `model` names the agent, `metadata.session` the session.
+    Sampling parameters are ignored: they belong to the agent's configuration.
     """
 
     model: str
@@ -130,11 +134,15 @@ class ChatBody(Struct, frozen=True):
 
 
 def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
-    """The body as the decoder's type.
+    """Decode a body.
+
+    Args:
+        decoder: Of the type of the body.
+        body: JSON.
 
     Raises:
-        InvalidRequest: it is not JSON.
-        InvalidField: a field is missing, unknown or of the wrong type.
+        InvalidRequest: The body is not JSON.
+        InvalidField: A field is missing, unknown or of the wrong type.
     """
     try:
         return decoder.decode(body)
@@ -143,15 +151,20 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if path := _lone_surrogate(body):
             raise InvalidField("The text has a lone surrogate.", field=path) from error
-        said = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InvalidRequest(f"The body is not valid JSON: {said}") from error
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise InvalidRequest(f"The body is not valid JSON: {reason}") from error
 
 
 def turn_request(body: TurnBody, *, key: str | None, settings: ServerSettings) -> TurnRequest:
-    """The turn that the body asks for.
+    """The turn request of a body.
+
+    Args:
+        body: Of `POST /v1/turns`.
+        key: The idempotency key.
+        settings: Their limits apply.
 
     Raises:
-        InvalidField: a value is out of its limits.
+        InvalidField: A value is outside its limits.
     """
     return new_request(
         _text(body.text, "text", settings),
@@ -165,14 +178,19 @@ def turn_request(body: TurnBody, *, key: str | None, settings: ServerSettings) -
 def chat_request(
     body: ChatBody, *, session: str | None, key: str | None, settings: ServerSettings
 ) -> TurnRequest:
-    """The turn that a chat completion asks for: the last message is the customer's.
+    """The turn request of a chat completion, whose last message is the user's.
 
-    session: from the header; `metadata.session` says the same. With a session, earlier messages
-    are the store's business and those of the request are passed over; without one, they are the
-    history.
+    With a session, the history comes from the store and earlier messages are ignored; without
+    one, they are the history.
+
+    Args:
+        body: Of `POST /v1/chat/completions`.
+        session: From the header; the same as `metadata.session`.
+        key: The idempotency key.
+        settings: Their limits apply.
 
     Raises:
-        InvalidField: a value is out of its limits, or asks for what is not offered.
+        InvalidField: A value is outside its limits, or requests an unsupported feature.
     """
     _reject_unsupported(body)
     if not 1 <= len(body.messages) <= settings.max_messages:
@@ -193,17 +211,17 @@ def chat_request(
 
 
 def _reject_unsupported(body: ChatBody) -> None:
-    """Refuse by name what would change the answer and is not offered."""
+    """Reject by name what would change the answer and is not supported."""
     if body.n not in (None, 1):
         raise InvalidField("Only one choice is offered.", field="n")
-    for field, nothing, said in _UNSUPPORTED_FIELDS:
+    for field, accepted, reason in _UNSUPPORTED_FIELDS:
         value = getattr(body, field)
-        if not any(type(value) is type(each) and value == each for each in nothing):
-            raise InvalidField(said, field=field)
+        if not any(type(value) is type(each) and value == each for each in accepted):
+            raise InvalidField(reason, field=field)
 
 
 def _options(body: ChatBody) -> AnswerOptions | None:
-    """What the client wants of the answer; None where it leaves that to the agent."""
+    """The client's options for the answer; None if it has none."""
     bounds = [each for each in (body.max_tokens, body.max_completion_tokens) if each is not None]
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
     if len(stop) > _MAX_STOPS or not all(1 <= len(each) <= _MAX_STOP_CHARACTERS for each in stop):
@@ -218,24 +236,24 @@ def _options(body: ChatBody) -> AnswerOptions | None:
     return AnswerOptions(max_tokens=most, stop=tuple(stop), output=output)
 
 
-def _output(wanted: ResponseFormat | None) -> OutputFormat | None:
-    if wanted is None or wanted.type == "text":
+def _output(requested: ResponseFormat | None) -> OutputFormat | None:
+    if requested is None or requested.type == "text":
         return None
-    if wanted.type == "json_object":
+    if requested.type == "json_object":
         return OutputFormat("answer", {"type": "object"})
     field = "response_format.json_schema"
-    if wanted.json_schema is None or wanted.json_schema.schema is None:
-        missing = field if wanted.json_schema is None else f"{field}.schema"
+    if requested.json_schema is None or requested.json_schema.schema is None:
+        missing = field if requested.json_schema is None else f"{field}.schema"
         raise InvalidField("Must be there with the type json_schema.", field=missing)
     from seawall.tools.json_schema import UnusableSchema, check_schema  # noqa: PLC0415 - seldom
 
-    schema = wanted.json_schema.schema
+    schema = requested.json_schema.schema
     try:
         check_schema(schema)
     except UnusableSchema as fault:
         path = f"{field}.schema.{fault.path}".rstrip(".")
         raise InvalidField(fault.detail, field=path) from fault
-    return OutputFormat(wanted.json_schema.name, schema)
+    return OutputFormat(requested.json_schema.name, schema)
 
 
 def _agent(model: str) -> str:
@@ -248,7 +266,7 @@ def idempotency_key(header: bytes | None) -> str | None:
     """The value of the header Idempotency-Key, if there is one.
 
     Raises:
-        InvalidField: it is not 1 to 255 visible ASCII characters.
+        InvalidField: The value is not 1 to 255 visible ASCII characters.
     """
     if header is None:
         return None
@@ -261,12 +279,12 @@ def idempotency_key(header: bytes | None) -> str | None:
 
 
 def _history(messages: list[ChatMessage], settings: ServerSettings) -> tuple[Message, ...]:
-    """What was said before, in a stateless client's own words.
+    """The history that a stateless client sends.
 
-    System messages are left out: instructions are the agent's, not the client's. So are tool
-    messages: a client has none of ours to tell of.
+    System messages are left out, because instructions belong to the agent, and so are tool
+    messages, because the client does not run the agent's tools.
     """
-    said: list[Message] = []
+    history: list[Message] = []
     size = 0
     for index, message in enumerate(messages):
         text = _content(message)
@@ -276,8 +294,8 @@ def _history(messages: list[ChatMessage], settings: ServerSettings) -> tuple[Mes
         size += len(text)
         if size > settings.max_body_bytes:
             raise BodyTooLarge("The messages are too long together.")
-        said.append(UserMessage(text) if message.role == "user" else AssistantMessage(text))
-    return tuple(said)
+        history.append(UserMessage(text) if message.role == "user" else AssistantMessage(text))
+    return tuple(history)
 
 
 def _content(message: ChatMessage) -> str:
@@ -308,22 +326,22 @@ def _optional_identifier(value: str | None, field: str) -> str | None:
 
 
 def _field_error(message: str) -> InvalidField:
-    """Name the field that msgspec complains of."""
+    """Extract the field from a message of msgspec."""
     where = _where.search(message)
     path = where[1] if where else ""
     named = _unknown.search(message) or _missing.search(message)
     if named:
         path = f"{path}.{named[1]}" if path else named[1]
-    said = message[: where.start()] if where else message
-    return InvalidField(f"{said}.", field=path or None)
+    detail = message[: where.start()] if where else message
+    return InvalidField(f"{detail}.", field=path or None)
 
 
 def _lone_surrogate(body: bytes) -> str:
-    """Where a body that could not be decoded has half a character; "" when that is not it.
+    """The path of a lone surrogate in a body that could not be decoded; "" if there is none.
 
-    The standard library lets lone surrogates through, so it can tell where they are.
+    The standard library accepts lone surrogates, so it can find them.
     """
-    import json  # noqa: PLC0415 - only for a body that is wrong
+    import json  # noqa: PLC0415 - only for an invalid body
 
     try:
         value = json.loads(body)

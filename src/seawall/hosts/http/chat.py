@@ -1,11 +1,12 @@
-"""OpenAI's chat completions over our turns, so that every OpenAI client works unchanged.
+"""OpenAI-compatible endpoints: chat completions and models.
 
 Format: https://platform.openai.com/docs/api-reference/chat/create. `model` is an agent or "auto".
-The header `Seawall-Session` of an answer names the session; sent back as that header or as
+The response header `Seawall-Session` names the session; sent back as that header or as
 `metadata.session`, it continues the session.
 """
 
 import time
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,24 +21,23 @@ from seawall.events import (
 )
 from seawall.hosts.http.bodies import ChatBody, chat_request, decode, idempotency_key
 from seawall.hosts.http.exchange import Exchange, encode, problem_body
-from seawall.hosts.http.frames import EVENT_STREAM
 from seawall.hosts.http.pre_admission import check_capacity
-from seawall.hosts.http.running import run_turn
 from seawall.hosts.http.sessions import authenticated_owner
+from seawall.hosts.http.turns import EVENT_STREAM, run_turn
 from seawall.identity.port import Credential
-from seawall.orchestrator import Orchestrator
 from seawall.turn import TurnRequest, Usage
+
+if TYPE_CHECKING:
+    from seawall.orchestrator import Orchestrator
 
 __all__ = ["answer_chat", "answer_model", "answer_models"]
 
 _decoder = msgspec.json.Decoder(ChatBody)
 
 
-async def answer_chat(orchestrator: Orchestrator, exchange: Exchange) -> None:
-    """Answer the exchange. See `run_turn` for what it raises."""
-    check_capacity(
-        orchestrator, exchange
-    )  # a refusal costs nothing: no body read, no token verified
+async def answer_chat(orchestrator: "Orchestrator", exchange: Exchange) -> None:
+    """`POST /v1/chat/completions`: one turn. See `run_turn` for what it raises."""
+    check_capacity(orchestrator, exchange)  # before the body is read and a token verified
     settings = orchestrator.settings.server
     credential = exchange.credential()
     key = idempotency_key(exchange.headers.get(b"idempotency-key"))
@@ -55,25 +55,25 @@ async def answer_chat(orchestrator: Orchestrator, exchange: Exchange) -> None:
             )
         else:
             await _respond_json(orchestrator, exchange, request, credential)
-    except UnknownAgent as problem:  # by the name that it has in this format
+    except UnknownAgent as problem:  # the field has another name in this format
         raise UnknownAgent(problem.detail, field="model") from problem
 
 
-async def answer_models(orchestrator: Orchestrator, exchange: Exchange) -> None:
+async def answer_models(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     """`GET /v1/models`: the agents, and "auto", as a list of models."""
     await authenticated_owner(orchestrator, exchange)
-    entries = [_model(name) for name in ("auto", *orchestrator.agents)]
+    entries = [_model(name) for name in ("auto", *orchestrator.engine.agents)]
     await exchange.answer({"object": "list", "data": entries})
 
 
-async def answer_model(orchestrator: Orchestrator, exchange: Exchange, name: str) -> None:
-    """`GET /v1/models/{id}`: one of them.
+async def answer_model(orchestrator: "Orchestrator", exchange: Exchange, name: str) -> None:
+    """`GET /v1/models/{id}`: an agent as a model.
 
     Raises:
-        UnknownAgent: there is no such agent.
+        UnknownAgent: There is no such agent.
     """
     await authenticated_owner(orchestrator, exchange)
-    if name != "auto" and name not in orchestrator.agents:
+    if name != "auto" and name not in orchestrator.engine.agents:
         raise UnknownAgent(f"There is no agent {name[:64]!r}.", field="model")
     await exchange.answer(_model(name))
 
@@ -83,7 +83,7 @@ def _model(name: str) -> dict[str, object]:
 
 
 async def _respond_stream(
-    orchestrator: Orchestrator,
+    orchestrator: "Orchestrator",
     exchange: Exchange,
     request: TurnRequest,
     credential: Credential,
@@ -109,15 +109,15 @@ async def _respond_stream(
             raise
         await exchange.end(b"data: %b\n\n" % encode(problem_body(problem, exchange.request.id)))
         return
-    ended = {"index": 0, "delta": {}, "finish_reason": reply.finish_reason}
-    parts = [reply.chunk([ended])]
+    end = {"index": 0, "delta": {}, "finish_reason": reply.finish_reason}
+    parts = [reply.chunk([end])]
     if with_usage:
         parts.append(reply.chunk([], usage=reply.usage()))
     await exchange.end(b"".join([*parts, b"data: [DONE]\n\n"]))
 
 
 async def _respond_json(
-    orchestrator: Orchestrator, exchange: Exchange, request: TurnRequest, credential: Credential
+    orchestrator: "Orchestrator", exchange: Exchange, request: TurnRequest, credential: Credential
 ) -> None:
     reply = _Reply(request.id)
     text: list[str] = []
@@ -136,34 +136,34 @@ async def _respond_json(
 
 
 class _Reply:
-    """What the parts of one completion have in common."""
+    """Builds the parts of one completion."""
 
-    __slots__ = ("_created", "_head", "_id", "_model", "_session", "_spent", "finish_reason")
+    __slots__ = ("_created", "_head", "_id", "_model", "_session", "_usage", "finish_reason")
 
     def __init__(self, turn: str) -> None:
         self._id = turn
         self._created = int(time.time())
         self._model = ""
         self._session = ""
-        self._spent = Usage()
+        self._usage = Usage()
         self._head = b""
         self.finish_reason = "stop"
 
     def take(self, event: Event) -> None:
-        """Remember what later parts repeat."""
+        """Record what later parts repeat."""
         if type(event) is TurnStarted:
             self._id, self._session = event.turn, event.session
         elif type(event) is AgentSelected:
             self._model, self._head = event.agent, b""
         elif type(event) is UsageReported:
-            self._spent = event.usage
+            self._usage = event.usage
         elif type(event) is TurnCompleted:
             self._model = event.agent
             self.finish_reason = event.finish_reason or "stop"
 
     @property
     def session_header(self) -> tuple[bytes, bytes]:
-        """Tells the client which session this turn is of."""
+        """The response header that names the session."""
         return (b"seawall-session", self._session.encode())
 
     def body(self, kind: str, choices: list[dict[str, object]]) -> dict[str, object]:
@@ -176,22 +176,22 @@ class _Reply:
             "choices": choices,
         }
 
-    def chunk(self, choices: list[dict[str, object]], **rest: object) -> bytes:
+    def chunk(self, choices: list[dict[str, object]], **more: object) -> bytes:
         """A frame of the stream."""
-        return b"data: %b\n\n" % encode(self.body("chat.completion.chunk", choices) | rest)
+        return b"data: %b\n\n" % encode(self.body("chat.completion.chunk", choices) | more)
 
     def delta(self, delta: dict[str, object]) -> bytes:
-        """A frame with a piece of the message; what all of them begin with is encoded once."""
+        """A frame with a piece of the message; their common beginning is encoded once."""
         if not self._head:
-            whole = encode(self.body("chat.completion.chunk", []))
-            self._head = b"data: %b" % whole.removesuffix(b"]}")
+            encoded = encode(self.body("chat.completion.chunk", []))
+            self._head = b"data: %b" % encoded.removesuffix(b"]}")
         return b'%b{"index":0,"delta":%b,"finish_reason":null}]}\n\n' % (self._head, encode(delta))
 
     def usage(self) -> dict[str, int]:
-        """Tokens in OpenAI's words."""
-        spent = self._spent
+        """Token counts in OpenAI's format."""
+        usage = self._usage
         return {
-            "prompt_tokens": spent.prompt_tokens,
-            "completion_tokens": spent.completion_tokens,
-            "total_tokens": spent.prompt_tokens + spent.completion_tokens,
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
         }

@@ -1,6 +1,6 @@
-"""Answers that pages of other origins may read: https://fetch.spec.whatwg.org/#http-cors-protocol.
+"""Cross-origin resource sharing: https://fetch.spec.whatwg.org/#http-cors-protocol.
 
-Imported only where `[server.cors]` is configured.
+Imported only if `[server.cors]` is configured.
 """
 
 import re
@@ -21,7 +21,11 @@ _PREFLIGHT_VARY = (
 
 
 class Cors:
-    """What the settings say, as headers that are made once."""
+    """The CORS headers of the settings, prepared once.
+
+    Attributes:
+        origins: Allowed origins, without "*".
+    """
 
     def __init__(self, settings: CorsSettings) -> None:
         self._any = "*" in settings.origins
@@ -39,13 +43,13 @@ class Cors:
         self._max_age = b"%d" % settings.max_age_seconds
 
     def answer(self, origin: bytes | None) -> list[Header]:
-        """What an answer to a request says; origin: the request's header."""
+        """Headers of a response, given the request's `Origin`."""
         if (allowed := self._allowed(origin)) is None:
             return self._vary
         return [(b"access-control-allow-origin", allowed), *self._readable]
 
     def preflight(self, headers: Mapping[bytes, bytes]) -> list[Header] | None:
-        """What the answer to a preflight request says; None where it is none, or not allowed."""
+        """Headers for a preflight request; None if it is not one, or not allowed."""
         allowed = self._allowed(headers.get(b"origin"))
         if allowed is None or b"access-control-request-method" not in headers:
             return None

@@ -1,7 +1,7 @@
-"""What a request presents: a bearer token, an API key, or nothing, directly from this machine.
+"""Credentials of an HTTP request: a bearer token, an API key, or none.
 
-A request without a credential can only be admitted where nothing suggests that it was made
-elsewhere: by a client behind a proxy, or by a web page of another origin in a local browser.
+A request without a credential can only be admitted if nothing suggests that it comes from another
+machine through a proxy, or from a web page of another origin in a local browser.
 """
 
 import re
@@ -18,7 +18,7 @@ _PEERS = ("127.", "::ffff:127.")
 _octet = r"(?:\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])"
 _loopback_host = re.compile(rf"(?:localhost|127(?:\.{_octet}){{3}}|\[::1\])(?::\d{{1,5}})?\Z")
 _SAME_SITE = (b"same-origin", b"none")
-# What proxies, gateways and content networks add on the way to a server.
+# Headers that proxies, gateways and content delivery networks add.
 _FORWARDING = frozenset(
     {
         b"akamai-origin-hop", b"cdn-loop", b"client-ip", b"do-connecting-ip", b"fastly-client",
@@ -43,16 +43,16 @@ def read_credential(
     http_version: str = "1.1",
     origins: Collection[bytes] = (),
 ) -> Credential:
-    """The credential of a request.
+    """Read the credential of a request.
 
     Args:
-        headers: names in lower case.
-        client: the address of the connection's other end.
-        http_version: of the request.
-        origins: of other pages that may make requests without a credential.
+        headers: Names in lower case.
+        client: Address of the peer.
+        http_version: Of the request.
+        origins: Other origins whose pages may make requests without a credential.
 
     Raises:
-        Unauthenticated: the header is of another scheme, or not ASCII.
+        Unauthenticated: The header has another scheme, or is not ASCII.
     """
     key, authorization = headers.get(b"x-api-key"), headers.get(b"authorization")
     if not key and not authorization:
@@ -65,8 +65,8 @@ def read_credential(
     except Unauthenticated:
         if not key:
             raise
-        return Bearer(_ascii(key, "X-API-Key"))  # the other is somebody else's business
-    # The key may be meant for another gateway on the way, and one that is unreadable surely is.
+        return Bearer(_ascii(key, "X-API-Key"))  # the other header is meant for another party
+    # The key may be meant for a gateway on the way; a key that is not ASCII certainly is.
     return Bearer(secret, key.decode("ascii", "replace") if key else "")
 
 
@@ -80,14 +80,14 @@ def _bearer(authorization: bytes) -> str:
 def _remote_reason(
     headers: Mapping[bytes, bytes], client: Client, http_version: str, origins: Collection[bytes]
 ) -> str:
-    """Why a request cannot be taken for one of this machine's own; empty if it can."""
+    """Why a request does not count as one from this machine; empty if it does."""
     if client is None or not (client[0] == "::1" or client[0].startswith(_PEERS)):
         return "the connection does not come from this machine"
     host = headers.get(b"host", b"").lower()
     if not _loopback_host.match(host.decode("latin-1")):
         return "the Host header does not name this machine: it must be localhost or 127.0.0.1"
     if http_version not in ("1.1", "2"):
-        return "HTTP/1.0 is what proxies speak to servers"
+        return "HTTP/1.0 is used by proxies"
     for name in headers:
         if name in _FORWARDING or name.startswith(_FORWARDING_PREFIXES):
             return f"the header {name[:64].decode('latin-1')} shows that it was forwarded"
@@ -97,7 +97,7 @@ def _remote_reason(
 def _cross_origin_reason(
     headers: Mapping[bytes, bytes], host: bytes, origins: Collection[bytes]
 ) -> str:
-    """The same as far as it concerns the page that a browser made the request for."""
+    """The same for a request that a browser makes for a page."""
     origin = headers.get(b"origin")
     if origin is not None and origin in origins:
         return ""

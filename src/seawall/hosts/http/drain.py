@@ -1,8 +1,8 @@
-"""The end of a server process, step by step, so that nobody's turn is lost.
+"""Graceful shutdown of a server process, so that no turn is lost.
 
-Leave: `/readyz` says no, turns are still taken, and each answer closes its connection, so that the
-balancer in front goes elsewhere. Close the listening sockets, empty. Finish what is in flight, up
-to a deadline. End the rest, and tell whoever waits for it.
+Announce: `/readyz` fails, turns are still accepted, and each response closes its connection, so
+that the load balancer goes elsewhere. Close the listening sockets once their queues are empty.
+Drain: wait for turns in flight, up to a deadline. Abandon the rest with an error to the client.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ _EMPTY_SECONDS = 10.0
 _IDLE_SECONDS = 1.0
 _FINAL_RESPONSE_SECONDS = 2.0
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
-# Classic BPF over a TCP header: of its flags (byte 13) SYN without ACK is dropped, the rest passes
+# Classic BPF over a TCP header: drops SYN without ACK (flags are byte 13), passes everything else
 # (https://docs.kernel.org/networking/filter.html). As (code, jump if true, if false, value).
 _DROP_SYN_FILTER = (
     (0x30, 0, 0, 13),  # load the byte
@@ -50,40 +50,46 @@ class _Program(ctypes.Structure):
 async def drain(
     server: uvicorn.Server,
     listening: Sequence[socket.socket],
-    stop: Shutdown,
+    shutdown: Shutdown,
     settings: ServerSettings,
 ) -> float:
-    """From the first signal to the last answer; a second signal skips the waits.
+    """Shut the server down, from the first signal to the last response.
+
+    Args:
+        server: Whose requests and connections are drained.
+        listening: Its listening sockets.
+        shutdown: Requested already; if requested again, waits are skipped.
+        settings: Its `shutdown_delay_seconds` and `drain_seconds` apply.
 
     Returns:
-        The deadline that was set to what is in flight, on the event loop's clock.
+        The drain deadline, on the event loop's clock.
     """
     clock = asyncio.get_running_loop().time
     for connection in _connections(server):
         connection.announce_close()
-    await stop.wait(settings.shutdown_delay_seconds)
+    await shutdown.wait(settings.shutdown_delay_seconds)
     deadline = clock() + settings.drain_seconds
     await stop_listening(server.servers, listening)
-    while not _is_idle(server) and clock() < deadline and not stop.immediate:
+    while not _is_idle(server) and clock() < deadline and not shutdown.immediate:
         _close_idle(server, clock() - _IDLE_SECONDS)
         await asyncio.sleep(_TICK_SECONDS)
-    await _abandon(server, stop)
+    await _abandon(server, shutdown)
     return deadline
 
 
 async def stop_listening(
     servers: Sequence[asyncio.base_events.Server], listening: Sequence[socket.socket]
 ) -> None:
-    """Close the listening sockets without a loss.
+    """Close the listening sockets without resetting connections in their queues.
 
-    The kernel resets whoever is still in the queue of a socket that is closed. So first nobody
-    new is let in: his first packet is dropped, and TCP sends it again after a second, when either
-    another server has the port, or he is refused. Then the queues are emptied, as always by the
-    event loop, and only then closed.
+    The kernel resets connections that are in the queue of a socket when it is closed. So first
+    the SYN packets of new connections are dropped; TCP sends them again after a second, when
+    another server has the port or the connection is refused. Then the event loop accepts what is
+    in the queues, and only then the sockets are closed.
     """
     for each in listening:
         _drop_new_connections(each)
-    await asyncio.sleep(_HANDSHAKE_SECONDS)  # those who are half in
+    await asyncio.sleep(_HANDSHAKE_SECONDS)  # for handshakes in progress
     waiting = select.poll()
     for each in listening:
         waiting.register(each, select.POLLIN)
@@ -99,26 +105,26 @@ async def stop_listening(
 
 def _drop_new_connections(listening: socket.socket) -> None:
     code = b"".join(struct.pack("HBBI", *each) for each in _DROP_SYN_FILTER)
-    kept = ctypes.create_string_buffer(code)
-    program = _Program(len(_DROP_SYN_FILTER), ctypes.addressof(kept))
+    buffer = ctypes.create_string_buffer(code)
+    program = _Program(len(_DROP_SYN_FILTER), ctypes.addressof(buffer))
     try:
         listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(program))
-    except OSError as error:  # not Linux: who comes in this very moment is reset
-        _log.debug("newcomers cannot be held off: %s", error)
+    except OSError as error:  # not Linux: connections made at this moment are reset
+        _log.debug("new connections cannot be dropped: %s", error)
 
 
-async def _abandon(server: uvicorn.Server, stop: Shutdown) -> None:
-    """Cancel what is left; it has a moment to say so."""
+async def _abandon(server: uvicorn.Server, shutdown: Shutdown) -> None:
+    """Cancel the requests that are left; each has a moment to send an error."""
     tasks = list(server.server_state.tasks)
     if tasks:
-        _log.warning("ending %d requests that are not done", len(tasks))
-        stop.abandoning = True
+        _log.warning("abandoning %d requests that are not complete", len(tasks))
+        shutdown.abandoning = True
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=_FINAL_RESPONSE_SECONDS)
     for connection in _connections(server):
         if connection.answering:
-            connection.transport.abort()  # who does not read cannot be told
+            connection.transport.abort()  # the client is not reading
         else:
             connection.transport.close()
     if left := list(server.server_state.tasks):
@@ -130,7 +136,7 @@ def _is_idle(server: uvicorn.Server) -> bool:
 
 
 def _close_idle(server: uvicorn.Server, since: float) -> None:
-    """Close whoever has not said anything since then; not at once: a request may be on its way."""
+    """Close connections idle since then; not at once: a request may be on its way."""
     for connection in _connections(server):
         if connection.idle_since is not None and connection.idle_since <= since:
             connection.transport.close()

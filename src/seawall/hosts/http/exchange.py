@@ -1,4 +1,4 @@
-"""One HTTP exchange over ASGI: reading the request within its limits, writing the answer."""
+"""HTTP exchange over ASGI: read a request within its limits, write the response."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -13,14 +13,14 @@ from seawall.errors import (
     InvalidRequest,
     Problem,
     RequestTimeout,
+    UnsupportedEncoding,
 )
 from seawall.hosts.http.credentials import read_credential
 from seawall.hosts.http.output_throttle import OutputThrottle
 from seawall.hosts.http.shutdown import Shutdown
 from seawall.identity.port import Credential
 from seawall.requests import REQUEST_ID, Request, request_id
-from seawall.timers import TimingWheel
-from seawall.transport.deadline import Deadline
+from seawall.timers import Deadline, TimingWheel
 from seawall.turn import TurnRequest
 
 if TYPE_CHECKING:  # imported only where it is configured
@@ -33,7 +33,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
-# Of which two would contradict each other.
+# Headers that may be sent once only.
 _SINGLE = {
     name.lower().encode(): name
     for name in (
@@ -53,18 +53,25 @@ _LISTS = frozenset(
     (b"accept", b"access-control-request-headers", b"content-encoding", b"tracestate")
 )
 
+_GZIP_WINDOW = 31  # the largest, with gzip's header: https://zlib.net/manual.html
+
 encode = msgspec.json.Encoder().encode
 
 
 class ClientDisconnected(Exception):
-    """The client closed the connection; nobody is there to be answered."""
+    """The client closed the connection: no response can be sent."""
 
 
 class Exchange:
-    """A request and the answer to it.
+    """A request and the response to it.
 
-    started: whether the answer's status and headers are out. stop: how far the end of the server
-    has come. request: for log lines. cors: None where pages of other origins may not call.
+    Attributes:
+        scope: Of ASGI.
+        headers: Values by lower-case name.
+        request: Id and tenant, for log lines.
+        started: Whether status and headers of the response were sent.
+        shutdown: State of the server's shutdown.
+        cors: CORS headers; None if pages of other origins may not call the API.
     """
 
     __slots__ = (
@@ -77,8 +84,8 @@ class Exchange:
         "headers",
         "request",
         "scope",
+        "shutdown",
         "started",
-        "stop",
     )
 
     def __init__(
@@ -87,13 +94,24 @@ class Exchange:
         receive: Receive,
         send: Send,
         *,
-        pace: OutputThrottle,
+        throttle: OutputThrottle,
         wheel: TimingWheel,
-        stop: Shutdown,
+        shutdown: Shutdown,
         cors: "Cors | None" = None,
     ) -> None:
+        """Begin an exchange.
+
+        Args:
+            scope: Of ASGI, like `receive` and `send`.
+            receive: Messages with the request body.
+            send: Takes the response.
+            throttle: Delays streamed text under load.
+            wheel: For the deadline of the request body.
+            shutdown: State of the server's shutdown.
+            cors: CORS headers, if configured.
+        """
         self.scope = scope
-        self.stop = stop
+        self.shutdown = shutdown
         self.cors = cors
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request = Request(request_id(self.headers, scope.get("seawall.request_id", "")))
@@ -101,26 +119,30 @@ class Exchange:
         self.started = False
         self._receive = receive
         self._send = send
-        self._throttle = pace
+        self._throttle = throttle
         self._wheel = wheel
 
     def check_headers(self) -> None:
-        """Join the values of repeated headers, where a header may be repeated.
+        """Join the values of repeated headers.
 
         Raises:
-            InvalidRequest: one that says who asks, or what for, was sent more than once.
+            InvalidRequest: A header that may be sent once only was repeated.
         """
         if self._has_repeated:
             self.headers = _merge_headers(self.scope["headers"])
 
     async def body(self, *, limit: int, seconds: float) -> bytes:
-        """The whole request body, decoded where it was sent by gzip.
+        """Read the whole request body; gzip is decoded.
+
+        Args:
+            limit: Bytes that the body may have, both as sent and decoded.
+            seconds: Time in which it must arrive.
 
         Raises:
-            BodyTooLarge: more than `limit` bytes were announced or sent, or come of decoding it.
-            UnsupportedEncoding: its content coding is another one.
-            RequestTimeout: it did not arrive within `seconds`.
-            ClientDisconnected: the client left before it was complete.
+            BodyTooLarge: More than `limit` bytes were announced, sent or decoded.
+            UnsupportedEncoding: The content coding is neither gzip nor identity.
+            RequestTimeout: The body did not arrive within `seconds`.
+            ClientDisconnected: The client disconnected before the end of the body.
         """
         announced = self.headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced[:20]) > limit:
@@ -144,14 +166,12 @@ class Exchange:
         data = b"".join(parts)
         if (coding := self.headers.get(b"content-encoding")) is None:
             return data
-        from seawall.hosts.http.encoding import decode_body  # noqa: PLC0415 - few clients compress
-
-        return decode_body(data, coding, limit)
+        return _decode_body(data, coding, limit)
 
     def credential(self) -> Credential:
-        """See `read_credential`; where the host has established it, that."""
+        """The credential that the host has established, or else `read_credential`."""
         trusted: Credential | None = self.scope.get("seawall.credential")
-        if trusted is not None:  # a client cannot put it there
+        if trusted is not None:  # set by the Lambda host, never by a client
             return trusted
         return read_credential(
             self.headers,
@@ -161,24 +181,30 @@ class Exchange:
         )
 
     def with_deadline(self, request: TurnRequest) -> TurnRequest:
-        """The request, to be done by the time that the host has for it, where that is bounded."""
+        """The turn request with the deadline of the host, if it has one."""
         deadline: float | None = self.scope.get("seawall.deadline")
         return request if deadline is None else structs.replace(request, deadline=deadline)
 
     def query(self) -> dict[str, str]:
-        """The query parameters; of a repeated one, the last."""
+        """The query parameters; the last value of a repeated one."""
         try:
             return dict(parse_qsl(self.scope["query_string"].decode("ascii"), max_num_fields=32))
         except (UnicodeDecodeError, ValueError) as error:
             raise InvalidRequest("The query string cannot be read.") from error
 
     async def wait_disconnected(self) -> None:
-        """Return when the client has gone. Only once the body has been read."""
+        """Wait until the client disconnects; only to be called after the body was read."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
     async def start(self, status: int, headers: Sequence[Header], *, readable: bool = True) -> None:
-        """Send status and headers; readable: also those that let other origins read the answer."""
+        """Send status and headers.
+
+        Args:
+            status: Of the response.
+            headers: Besides `x-request-id` and those of CORS.
+            readable: Add the CORS headers that let pages of other origins read the response.
+        """
         self.started = True
         headers = [*headers, (REQUEST_ID, self.request.id.encode())]
         if self.cors is not None and readable:
@@ -186,11 +212,11 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, data: bytes) -> None:
-        """Send a part of the body; waits while the client is slow."""
+        """Send a part of the body; waits for a slow client."""
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def write_text(self, data: bytes) -> None:
-        """Send a piece of streamed text; under load the next one has to wait a little."""
+        """Send a piece of streamed text; waits under load, see `OutputThrottle`."""
         await self.write(data)
         await self._throttle.wait()
 
@@ -199,7 +225,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": data})
 
     async def no_content(self, headers: Sequence[Header] = (), *, readable: bool = True) -> None:
-        """Send an answer without a body. See `start`."""
+        """Send a 204 response. See `start`."""
         await self.start(204, headers, readable=readable)
         await self.end()
 
@@ -211,7 +237,7 @@ class Exchange:
         headers: Sequence[Header] = (),
         content_type: bytes = b"application/json",
     ) -> None:
-        """Send a whole answer; `value` is encoded as JSON unless it is bytes already."""
+        """Send a complete response; `value` is encoded as JSON unless it is bytes."""
         data = value if isinstance(value, bytes) else encode(value)
         length = str(len(data)).encode()
         await self.start(
@@ -220,13 +246,36 @@ class Exchange:
         await self.end(data)
 
     async def problem(self, problem: Problem, headers: Sequence[Header] = ()) -> None:
-        """Send problem details (RFC 9457), readable also by OpenAI's clients."""
+        """Send problem details (RFC 9457) that OpenAI's clients understand as well."""
         await self.answer(
             problem_body(problem, self.request.id),
             status=problem.status,
             headers=[*problem_headers(problem), *headers],
             content_type=b"application/problem+json",
         )
+
+
+def _decode_body(data: bytes, coding: bytes, limit: int) -> bytes:
+    """Decode a body by its Content-Encoding; never more than `limit` bytes."""
+    name = coding.lower()
+    if name in (b"", b"identity"):
+        return data
+    if name not in (b"gzip", b"x-gzip"):
+        raise UnsupportedEncoding(
+            "The body may be sent as it is, or encoded by gzip.", field="Content-Encoding"
+        )
+    import zlib  # noqa: PLC0415 - few clients compress
+
+    decoder = zlib.decompressobj(_GZIP_WINDOW)
+    try:
+        body = decoder.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise InvalidRequest("The body is not gzip.", field="Content-Encoding") from error
+    if len(body) > limit:
+        raise BodyTooLarge(f"The body may have {limit} bytes.")
+    if not decoder.eof or decoder.unused_data:
+        raise InvalidRequest("The body is not one gzip stream.", field="Content-Encoding")
+    return body
 
 
 def _merge_headers(headers: Sequence[Header]) -> dict[bytes, bytes]:
@@ -245,9 +294,11 @@ def _merge_headers(headers: Sequence[Header]) -> dict[bytes, bytes]:
 
 
 def problem_body(problem: Problem, request: str) -> dict[str, object]:
-    """The problem details with the `error` member that OpenAI's clients look for.
+    """Problem details with the `error` member that OpenAI's clients expect.
 
-    request: the id of the request.
+    Args:
+        problem: What went wrong.
+        request: The id of the request.
     """
     error = {
         "message": problem.detail,
@@ -259,7 +310,7 @@ def problem_body(problem: Problem, request: str) -> dict[str, object]:
 
 
 def problem_headers(problem: Problem) -> list[Header]:
-    """What a problem says in headers."""
+    """Response headers of a problem."""
     headers: list[Header] = []
     if problem.retry_after is not None:
         headers.append((b"retry-after", str(max(1, round(problem.retry_after))).encode()))

@@ -1,4 +1,4 @@
-"""A bounded share of the event loop for requests that are answered without a turn."""
+"""Limiter of requests that are not turns: a bounded share of a busy worker's processor time."""
 
 import asyncio
 import time
@@ -9,31 +9,34 @@ from typing import Protocol
 __all__ = ["DelayedConnection", "NonTurnLimiter"]
 
 _SHARE = 0.15  # of the processor time that the worker gets
-_MIN_SHARE = 0.02  # of time itself, for a worker that has little to do
+_REFUSAL_SHARE = 0.2  # the same, for refused turns
+_MIN_SHARE = 0.02  # of wall clock time, for a worker that has little to do
+_IDLE_SHARE = 0.5  # of the time in which the event loop had nothing to do
 _BURST_SECONDS = 0.005
 _TICK_SECONDS = 0.002
-_OVERHEAD_SECONDS = 35e-6  # of reading and writing, which happen outside of what is measured
-_MAX_COST_SECONDS = 1e-3  # what waits for the store or the issuer meanwhile takes no processor time
+_ON_TIME_SECONDS = 0.002  # with ticks less late than this, the event loop is not behind
+_OVERHEAD_SECONDS = 35e-6  # of reading and writing, which is not part of the measured time
+_MAX_COST_SECONDS = 1e-3  # waits for the store or the issuer take no processor time
 _WEIGHT = 0.05
 
 
 class DelayedConnection(Protocol):
-    """A connection whose next request waits for the share."""
+    """A connection whose next answer waits for the limiter."""
 
     def proceed(self) -> None:
-        """Answer the request that waits."""
+        """Answer the delayed request."""
 
 
 class NonTurnLimiter:
-    """While turns are in flight, probes, refusals and mistakes may take 15 % of a worker's time.
+    """Limits the processor time of requests that are not turns, in a busy worker.
 
-    A token bucket in seconds of processor time. Connections that it has nothing for stand in one
-    line, each with one request, so that a connection that asks fast is served no more often than
-    one that asks seldom; turns stand in a line before it. What a request costs is what its kind
-    has cost lately.
+    While turns are in flight, probes and invalid requests may take 15 % of it, and turns that are
+    refused for lack of capacity another 20 %, so that refusals are sent soon and no probe waits
+    behind them. While the event loop is not behind, both also get half of its idle time.
 
-    Args:
-        busy: Whether turns are in flight. Nothing is bounded where there are none.
+    Each of the two is a token bucket in seconds of processor time. Connections without tokens
+    queue with one request each, so that a connection that sends many is served no more often than
+    one that sends few. A request is charged the recent mean cost of its kind.
     """
 
     __slots__ = (
@@ -41,73 +44,114 @@ class NonTurnLimiter:
         "_costs",
         "_filled_at",
         "_others",
-        "_ticking",
-        "_tokens",
+        "_others_tokens",
+        "_refusal_tokens",
+        "_refusals",
+        "_tick_due",
         "_turns",
         "_used",
     )
 
     def __init__(self, busy: Callable[[], bool]) -> None:
+        """Create a limiter.
+
+        Args:
+            busy: Whether turns are in flight; without any there is no limit.
+        """
         self._busy = busy
-        self._tokens = _BURST_SECONDS
+        self._refusal_tokens = self._others_tokens = _BURST_SECONDS
         self._filled_at = time.monotonic()
         self._used = time.thread_time()  # processor time until then
         self._costs = [60e-6, 200e-6]  # answered by the connection; by the application
+        self._refusals: OrderedDict[DelayedConnection, None] = OrderedDict()
         self._turns: OrderedDict[DelayedConnection, None] = OrderedDict()
         self._others: OrderedDict[DelayedConnection, None] = OrderedDict()
-        self._ticking = False
+        self._tick_due: float | None = None  # None while no tick is scheduled
 
     def admit(self, connection: DelayedConnection, *, turn: bool = False) -> bool:
-        """Whether its request may be answered now; if not, `proceed` is called later.
+        """Whether a request may be answered now; if not, `proceed` is called later.
 
-        turn: it asks for one, on a connection whose last answer was of another kind. Proxies mix
-        the requests of their clients, so these are served before what others flood with.
+        Args:
+            connection: Whose previous request was not a turn.
+            turn: Whether this request is one. Proxies mix the requests of their clients on a
+                connection, so turns are served before delayed requests of other kinds.
         """
-        line = self._turns if turn else self._others
-        if not (self._turns or (self._others and not turn)) and self._available():
-            return True
-        line[connection] = None
-        if not self._ticking:
-            self._ticking = True
-            asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
+        if not (self._turns or (self._others and not turn)):
+            self._refill()
+            if self._others_tokens > 0:
+                return True
+        self._delay(connection, self._turns if turn else self._others)
+        return False
+
+    def admit_refusal(self, connection: DelayedConnection) -> bool:
+        """The same for a refused turn, on a connection whose previous turn was refused."""
+        if not self._refusals:
+            self._refill()
+            if self._refusal_tokens > 0:
+                return True
+        self._delay(connection, self._refusals)
         return False
 
     def is_delayed(self, connection: DelayedConnection) -> bool:
         """Whether `proceed` is still to be called."""
-        return connection in self._turns or connection in self._others
+        return any(connection in each for each in (self._refusals, self._turns, self._others))
 
     def forget(self, connection: DelayedConnection) -> None:
-        """It is closed: it waits no longer."""
-        self._turns.pop(connection, None)
-        self._others.pop(connection, None)
+        """Remove a closed connection from the queues."""
+        for each in (self._refusals, self._turns, self._others):
+            each.pop(connection, None)
 
     def charge(self, *, application: bool) -> None:
-        """Charge a request that is being answered."""
-        self._tokens -= self._costs[application]
+        """Charge a request that is answered by the application, or by the connection."""
+        self._others_tokens -= self._costs[application]
+
+    def charge_refusal(self) -> None:
+        """Charge a refused turn."""
+        self._refusal_tokens -= self._costs[False]
 
     def record_cost(self, seconds: float, *, application: bool) -> None:
-        """A request of this kind took so long."""
+        """Record how long a request of this kind took."""
         cost = min(seconds, _MAX_COST_SECONDS) + _OVERHEAD_SECONDS
         self._costs[application] += _WEIGHT * (cost - self._costs[application])
 
-    def _available(self) -> bool:
+    def _delay(
+        self, connection: DelayedConnection, queue: OrderedDict[DelayedConnection, None]
+    ) -> None:
+        queue[connection] = None
+        self._schedule_tick()
+
+    def _schedule_tick(self) -> None:
+        if self._tick_due is None and (self._refusals or self._turns or self._others):
+            self._tick_due = time.monotonic() + _TICK_SECONDS
+            asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
+
+    def _refill(self, *, on_time: bool = False) -> None:
         now, used = time.monotonic(), time.thread_time()
-        earned = (now - self._filled_at) * _MIN_SHARE + (used - self._used) * _SHARE
-        self._tokens = min(_BURST_SECONDS, self._tokens + earned)
+        passed, worked = now - self._filled_at, used - self._used
+        least = passed * _MIN_SHARE
+        if on_time:
+            least += max(0.0, passed - worked) * _IDLE_SHARE
+        self._refusal_tokens = min(
+            _BURST_SECONDS, self._refusal_tokens + least + worked * _REFUSAL_SHARE
+        )
+        self._others_tokens = min(_BURST_SECONDS, self._others_tokens + least + worked * _SHARE)
         self._filled_at, self._used = now, used
         if not self._busy():
-            self._tokens = max(self._tokens, 0.0)
-            return True
-        return self._tokens > 0
+            self._refusal_tokens = self._others_tokens = _BURST_SECONDS
 
     def _tick(self) -> None:
+        due, self._tick_due = self._tick_due, None
+        self._refill(on_time=due is not None and time.monotonic() - due < _ON_TIME_SECONDS)
         try:
-            for _ in range(len(self._turns) + len(self._others)):
-                line = self._turns or self._others
-                if not (line and self._available()):
+            # Each connection once: its next request waits for the next tick.
+            for _ in range(len(self._refusals)):
+                if self._refusal_tokens <= 0 or not self._refusals:
                     break
-                line.popitem(last=False)[0].proceed()
+                self._refusals.popitem(last=False)[0].proceed()
+            for _ in range(len(self._turns) + len(self._others)):
+                queue = self._turns or self._others
+                if self._others_tokens <= 0 or not queue:
+                    break
+                queue.popitem(last=False)[0].proceed()
         finally:  # one that fails must not leave the others waiting
-            self._ticking = bool(self._turns or self._others)
-            if self._ticking:
-                asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
+            self._schedule_tick()

@@ -1,6 +1,6 @@
-"""The OpenAPI description of the HTTP host, from the same types that read its requests.
+"""OpenAPI description of the HTTP host, generated from the types of its requests.
 
-Imported when it is first asked for.
+Imported on the first request for it.
 """
 
 from collections.abc import Iterable
@@ -25,28 +25,28 @@ _OBJECT: Schema = {"type": "object"}
 _IDENTIFIER = "^[A-Za-z0-9_-]{1,64}$"
 _KEY = "^[\\x21-\\x7E]{1,255}$"
 
-# What may come of any request; of one that is authenticated; of one that has a body; of a turn.
+# Statuses of any request; of authenticated ones; of those that read or write an object; of turns.
 _ANY = (400, 405, 408, 431, 500, 503)
 _OWNED = (*_ANY, 401, 504)
 _READ = (*_OWNED, 404, 422)
 _POSTED = (*_READ, 413, 415)
 _TURN = (*_POSTED, 409, 429, 502)
 _TITLES = {
-    400: "The request cannot be read.",
-    401: "No credential, or not a valid one.",
-    404: "There is no such thing, for this caller.",
-    405: "The method is not allowed here; `Allow` says which are.",
+    400: "The request cannot be parsed.",
+    401: "The credential is missing or invalid.",
+    404: "The object does not exist, or not for this caller.",
+    405: "The method is not allowed; `Allow` lists those that are.",
     408: "The request did not arrive in time.",
-    409: "Another turn of the session runs, or was committed first.",
+    409: "Another turn of the session is running, or was committed first.",
     413: "The body is too large.",
-    415: "The body's coding is not one that is read.",
-    422: "A field is wrong; `field` names it.",
-    429: "A budget of the caller's tenant is used up.",
+    415: "The content coding of the body is not supported.",
+    422: "A field is invalid; `field` names it.",
+    429: "A budget of the caller's tenant is exhausted.",
     431: "The head is too large.",
-    500: "A bound of the agent was met, or a defect.",
-    502: "A model failed, or its answer cannot be used.",
-    503: "There is no room, or something needed cannot be had now.",
-    504: "A stage, or the turn, took too long.",
+    500: "A limit of the agent was reached, or an internal error occurred.",
+    502: "A model failed, or its answer is not usable.",
+    503: "The server is at capacity, or a dependency is not available.",
+    504: "A stage, or the turn, exceeded its deadline.",
 }
 _SESSION_FIELDS: dict[str, Schema] = {
     "session": _TEXT,
@@ -59,7 +59,14 @@ _SESSION_FIELDS: dict[str, Schema] = {
 
 
 def openapi_document(settings: ServerSettings) -> bytes:
-    """An OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.0), as JSON."""
+    """Build the OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.0).
+
+    Args:
+        settings: Their limits become part of the schemas.
+
+    Returns:
+        JSON.
+    """
     (*_, event), schemas = msgspec.json.schema_components(
         [TurnBody, ChatBody, TurnRecord, Event], ref_template="#/components/schemas/{name}"
     )
@@ -86,7 +93,7 @@ def openapi_document(settings: ServerSettings) -> bytes:
 
 
 def _bound_turn(fields: dict[str, Schema], settings: ServerSettings) -> None:
-    """The bounds that are checked beyond the types."""
+    """Limits that are not part of the types."""
     fields["text"] = _message_text(settings)
     for name in ("session", "agent"):
         fields[name] = _nullable({"type": "string", "pattern": _IDENTIFIER})
@@ -113,7 +120,7 @@ def _bound_chat(schemas: dict[str, Schema], settings: ServerSettings) -> None:
 
 
 def _answers() -> dict[str, Schema]:
-    """What the host answers with."""
+    """The schemas of responses."""
     turn = {"turn": _TEXT, "session": _TEXT}
     choice = _closed({"index": _COUNT, "message": _OBJECT, "finish_reason": _TEXT})
     used = {f"{kind}_tokens": _COUNT for kind in ("prompt", "completion", "total")}
@@ -180,13 +187,13 @@ def _paths() -> dict[str, Any]:
         _parameter(
             "limit",
             "query",
-            "How many at the most; 50 if it is not given.",
+            "Size of the page; 50 by default.",
             {"type": "integer", "minimum": 1, "maximum": 200},
         ),
-        _parameter("cursor", "query", "As it came with the page before.", _TEXT),
+        _parameter("cursor", "query", "The value from the previous page.", _TEXT),
     ]
     name = {"type": "string", "pattern": _KEY}
-    key = _parameter("Idempotency-Key", "header", "A retry with it gets the first answer.", name)
+    key = _parameter("Idempotency-Key", "header", "A retry with it returns the first answer.", name)
     frames = {"text/event-stream": {"schema": _ref("Frame")}}
     chunks = {"text/event-stream": {"schema": _closed({"data": _TEXT})}}
     after = {"type": "string", "pattern": "^[0-9]{1,12}$"}
@@ -194,15 +201,15 @@ def _paths() -> dict[str, Any]:
     return {
         "/v1/turns": {
             "post": _operation(
-                "Run a turn; streamed where `Accept: text/event-stream` or `stream` asks for it",
+                "Run a turn; streamed with `Accept: text/event-stream` or `stream`",
                 {
                     "200": _answer(
-                        "The answer, durable; or its events as they happen.",
+                        "The durable answer, or its events as they happen.",
                         _json("TurnAnswer") | frames,
                         "Server-Timing",
                     ),
                     "202": _answer(
-                        "A turn in the background, not streamed: `events` says where.",
+                        "A background turn, not streamed: its events are at `events`.",
                         _json("TurnAccepted"),
                         "Location",
                     ),
@@ -214,12 +221,12 @@ def _paths() -> dict[str, Any]:
         },
         "/v1/turns/{turn}/events": {
             "get": _operation(
-                "The events of a turn, as they happen or again",
+                "The events of a turn, as they happen or replayed",
                 {"200": _answer("A stream of events.", frames)},
                 (*_READ, 409, 413, 429, 502),
                 parameters=[
                     _parameter("turn", "path", "A turn of the caller's own.", identifier),
-                    _parameter("Last-Event-ID", "header", "The last one that was received.", after),
+                    _parameter("Last-Event-ID", "header", "The last received event.", after),
                 ],
             )
         },
@@ -263,7 +270,7 @@ def _paths() -> dict[str, Any]:
         },
         "/v1/sessions": {
             "get": _operation(
-                "The caller's sessions, the one opened last first",
+                "The caller's sessions, most recently opened first",
                 {"200": _answer("A page of sessions.", _json("SessionList"))},
                 (*_OWNED, 422),
                 parameters=page,
@@ -278,23 +285,25 @@ def _paths() -> dict[str, Any]:
             ),
             "delete": _operation(
                 "Delete a session",
-                {"204": _answer("It is gone.")},
+                {"204": _answer("The session was deleted.")},
                 (*_OWNED, 404),
                 parameters=[session],
             ),
         },
-        "/livez": _open("Whether the process lives", "It does.", health),
-        "/readyz": _open("Whether turns are taken", "They are.", health),
+        "/livez": _open("Liveness probe", "The process is alive.", health),
+        "/readyz": _open("Readiness probe", "The server accepts turns.", health),
         "/metrics": _open(
-            "Prometheus metrics", "Their text.", {"text/plain": {"schema": _TEXT}}, 404
+            "Prometheus metrics", "The metrics.", {"text/plain": {"schema": _TEXT}}, 404
         ),
-        "/openapi.json": _open("This document", "It.", {"application/json": {"schema": _OBJECT}}),
+        "/openapi.json": _open(
+            "This document", "The OpenAPI document.", {"application/json": {"schema": _OBJECT}}
+        ),
     }
 
 
-def _open(summary: str, said: str, content: Schema, *more: int) -> dict[str, Any]:
-    """A path that asks for no credential."""
-    answers = {"200": _answer(said, content)}
+def _open(summary: str, description: str, content: Schema, *more: int) -> dict[str, Any]:
+    """A path that needs no credential."""
+    answers = {"200": _answer(description, content)}
     return {"get": _operation(summary, answers, (*_ANY, *more), security=[])}
 
 
@@ -321,7 +330,7 @@ def _answer(description: str, content: Schema | None = None, *headers: str) -> d
 
 
 def _problem(status: int) -> dict[str, Any]:
-    """The answer with this status; its codes are listed."""
+    """The response with this status, with its codes."""
     codes = sorted({kind.code for kind in _kinds() if kind.status == status})
     listed = f" Codes: {', '.join(codes)}." if codes else ""
     headers = {401: ["WWW-Authenticate"], 405: ["Allow"], 429: ["Retry-After"]}
@@ -335,18 +344,18 @@ def _problem(status: int) -> dict[str, Any]:
 
 def _headers() -> dict[str, Any]:
     described = {
-        "X-Request-ID": "The id of this request, as in logs; the client's own where it sent one.",
-        "Server-Timing": "What each stage took, of an answer that is not streamed.",
-        "Location": "Where the events of the turn are.",
+        "X-Request-ID": "The id of this request, as in logs; the client's own if it sent one.",
+        "Server-Timing": "Duration of each stage, for a response that is not streamed.",
+        "Location": "Address of the turn's events.",
         "Seawall-Session": "The session of the turn.",
         "WWW-Authenticate": "How to authenticate.",
-        "Allow": "The methods that are allowed.",
-        "Retry-After": "Seconds after which a retry may succeed, where that is known.",
+        "Allow": "The allowed methods.",
+        "Retry-After": "Seconds after which a retry may succeed, if known.",
     }
     always = ("X-Request-ID", "WWW-Authenticate", "Allow", "Seawall-Session")
     return {
-        name: {"description": said, "required": name in always, "schema": _TEXT}
-        for name, said in described.items()
+        name: {"description": text, "required": name in always, "schema": _TEXT}
+        for name, text in described.items()
     }
 
 
@@ -374,7 +383,7 @@ def _nullable(schema: Schema) -> Schema:
 
 
 def _closed(fields: dict[str, Schema], **optional: Schema) -> Schema:
-    """An object that has these fields, may have the optional ones, and no others."""
+    """An object with these fields, optionally others of `optional`, and no further ones."""
     return {
         "type": "object",
         "properties": fields | optional,

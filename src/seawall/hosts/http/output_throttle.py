@@ -1,4 +1,4 @@
-"""Who goes first when the process is behind: those who have not had a word yet."""
+"""Output throttle: delays streamed text while the event loop is late."""
 
 import asyncio
 import time
@@ -15,18 +15,21 @@ _IDLE_TICKS = 100
 
 
 class OutputThrottle:
-    """Holds back text that follows a stream's first, for as long as the event loop is late.
+    """Delays the text of a stream after its first piece, for as long as the event loop is late.
 
-    What a held stream's model writes meanwhile gathers in the kernel and goes out as one piece,
-    which costs hardly more than a single token. That leaves the processor to the turns that wait
-    for their first token, and nothing is held back where the loop is on time.
-
-    longest: seconds that a piece of text may be held back, however late the loop; 0 for never.
-    behind: whether turns wait for the processor. Admission keeps the loop on time then, by letting
-    only so many begin, so that lag alone would not tell.
+    What the model writes during a delay accumulates in the kernel and goes out in one piece, which
+    costs little more than a single token. That leaves the processor to turns that wait for their
+    first token. Nothing is delayed while the loop is on time.
     """
 
     def __init__(self, max_delay: float, *, behind: Callable[[], bool]) -> None:
+        """Create a throttle.
+
+        Args:
+            max_delay: Seconds that a piece of text may be delayed; 0 for never.
+            behind: Whether turns wait for the processor. Admission then keeps the loop on time by
+                starting few of them, so that lag alone would not show it.
+        """
         self._max_delay = max_delay
         self._behind = behind
         self._delayed: deque[tuple[float, asyncio.Future[None]]] = deque()
@@ -38,11 +41,11 @@ class OutputThrottle:
 
     @property
     def delay(self) -> float:
-        """Seconds that text is held back now."""
+        """The current delay in seconds."""
         return self._delay
 
     async def wait(self) -> None:
-        """Wait as long as text is held back now; to be called after each piece of text."""
+        """Wait for the current delay; to be called after each piece of text."""
         if not self._max_delay:
             return
         self._unused = 0
@@ -56,16 +59,16 @@ class OutputThrottle:
             await released
 
     def _tick(self) -> None:
-        """Measure how late this call is, and let go those whose time has come."""
+        """Measure how late this call is, adapt the delay and release those whose time is over."""
         now = time.monotonic()
         late = now - self._ticked_at - _TICK
         self._ticked_at = now
         self._lag = max(late, self._lag * _LAG_DECAY)
         if self._behind():
             self._lag = max(self._lag, self._max_delay / _DELAY_PER_LAG)
-        self._delay = (
-            min(self._max_delay, self._lag * _DELAY_PER_LAG) if self._lag > _NEGLIGIBLE else 0.0
-        )
+        self._delay = min(self._max_delay, self._lag * _DELAY_PER_LAG)
+        if self._lag <= _NEGLIGIBLE:
+            self._delay = 0.0
         while self._delayed and (self._delayed[0][0] <= now or not self._delay):
             _, released = self._delayed.popleft()
             if not released.done():

@@ -1,4 +1,4 @@
-"""Refusing turns before anything is done for them: no task, no body read, no token verified."""
+"""Pre-admission check: refuses turns before a task, a body or a token costs anything."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -8,11 +8,11 @@ from seawall.config import ServerSettings
 from seawall.errors import Overloaded, Problem, Unauthenticated
 from seawall.hosts.http.credentials import Client, read_credential
 from seawall.hosts.http.exchange import Exchange, encode, problem_body
-from seawall.orchestrator import Orchestrator
 from seawall.requests import Request, request_id
 
 if TYPE_CHECKING:
     from seawall.hosts.http.cors import Cors
+    from seawall.orchestrator import Orchestrator
 
 __all__ = [
     "LIVENESS_TARGET",
@@ -27,7 +27,7 @@ TURN_TARGETS = frozenset((b"/v1/turns", b"/v1/chat/completions"))
 LIVENESS_TARGET = b"/livez"
 _PUBLIC_TARGETS = frozenset((LIVENESS_TARGET, b"/readyz", b"/metrics", b"/openapi.json"))
 _LIVENESS_BODY = encode({"status": "alive"})
-# They stand for the seconds and the request's id, until these are known.
+# Placeholders for the seconds and the request's id in the prepared body.
 _MARK = 4_711.5
 _ID_MARK = "the-id-of-the-request"
 _JSON = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b"
@@ -35,16 +35,21 @@ _PROBLEM = b"content-type: application/problem+json\r\ncontent-length: %d\r\nx-r
 _RETRY = b"retry-after: %d\r\n"
 
 DirectResponse = tuple[bytes, bytes]
-"""The header lines of an answer, without status line, `Connection` and empty line; its body."""
+"""Header lines of a response, without status line, `Connection` and empty line; and its body."""
 
 
 class PreAdmissionCheck:
-    """Answers requests that do not get as far as the application.
+    """Answers requests directly, without the application.
 
-    Those for turns that would be refused are answered with bytes made beforehand.
+    Turns that admission would refuse are answered with a prepared response.
     """
 
-    def __init__(self, orchestrator: Orchestrator) -> None:
+    def __init__(self, orchestrator: "Orchestrator") -> None:
+        """Create the check of a worker.
+
+        Args:
+            orchestrator: Its admission gate decides.
+        """
         self._orchestrator = orchestrator
         self._cors = make_cors(orchestrator.settings.server)
         self._access_log = orchestrator.settings.server.access_log
@@ -52,77 +57,89 @@ class PreAdmissionCheck:
         self._before, rest = body.split(encode(_MARK))
         self._between, self._after = rest.split(_ID_MARK.encode())
 
-    def refusal(
+    def overload_response(
         self, headers: list[tuple[bytes, bytes]], client: Client, target: bytes = b""
     ) -> DirectResponse | None:
-        """The answer to a turn that would be refused, or None.
+        """The response to a turn that admission would refuse; None if it would not.
 
-        headers: names in lower case. target: of the request.
+        Args:
+            headers: Names in lower case.
+            client: Address of the peer.
+            target: Of the request, for the access log.
         """
-        if not (self._orchestrator.ready and self._orchestrator.gate.busy):
+        if not (self._orchestrator.ready and self._orchestrator.engine.gate.busy):
             return None
-        found = dict(headers)
-        seconds = self._orchestrator.gate.refusal(
-            lambda: _claimed_tenant(self._orchestrator, found, client)
+        by_name = dict(headers)
+        seconds = self._orchestrator.engine.gate.refusal(
+            lambda: _claimed_tenant(self._orchestrator, by_name, client)
         )
         if seconds is None:
             return None
-        name = request_id(found)
-        shown = name.encode()
-        body = b"%b%.1f%b%b%b" % (self._before, seconds, self._between, shown, self._after)
-        lines = _RETRY % max(1, round(seconds)) + self._cors_lines(found)
-        if self._access_log:
-            self._log("POST", target, 503, len(body), name)
-        return _PROBLEM % (len(body), shown, lines), body
+        request = request_id(by_name)
+        encoded = request.encode()
+        body = b"%b%.1f%b%b%b" % (self._before, seconds, self._between, encoded, self._after)
+        lines = _RETRY % max(1, round(seconds)) + self._cors_lines(by_name)
+        self._log("POST", target, 503, body, request)
+        return _PROBLEM % (len(body), encoded, lines), body
 
     def error_response(
         self, problem: Problem, headers: list[tuple[bytes, bytes]]
     ) -> DirectResponse:
-        """The answer to a request that cannot be read to its end.
+        """The response to a request that cannot be read to its end.
 
-        headers: as far as they were read, names in lower case.
+        Args:
+            problem: What is wrong with it.
+            headers: As far as they were read, names in lower case.
         """
-        found = dict(headers)
-        name = request_id(found)
-        body = encode(problem_body(problem, name))
-        lines = self._cors_lines(found)
+        by_name = dict(headers)
+        request = request_id(by_name)
+        body = encode(problem_body(problem, request))
+        lines = self._cors_lines(by_name)
         if problem.retry_after is not None:
             lines += _RETRY % max(1, round(problem.retry_after))
-        if self._access_log:
-            self._log("-", b"-", problem.status, len(body), name)
-        return _PROBLEM % (len(body), name.encode(), lines), body
+        self._log("-", b"-", problem.status, body, request)
+        return _PROBLEM % (len(body), request.encode(), lines), body
 
     def liveness_response(self, headers: list[tuple[bytes, bytes]], method: str) -> DirectResponse:
-        """The answer to the question whether this process lives.
+        """The response to a liveness probe.
 
-        headers: names in lower case. method: GET or HEAD.
+        Args:
+            headers: Names in lower case.
+            method: GET or HEAD.
         """
-        found = dict(headers)
-        name = request_id(found)
-        if self._access_log:
-            self._log(method, LIVENESS_TARGET, 200, len(_LIVENESS_BODY), name)
-        return _JSON % (len(_LIVENESS_BODY), name.encode(), self._cors_lines(found)), _LIVENESS_BODY
+        by_name = dict(headers)
+        request = request_id(by_name)
+        lines = _JSON % (len(_LIVENESS_BODY), request.encode(), self._cors_lines(by_name))
+        self._log(method, LIVENESS_TARGET, 200, _LIVENESS_BODY, request)
+        return lines, _LIVENESS_BODY
 
     def _cors_lines(self, headers: Mapping[bytes, bytes]) -> bytes:
-        """Lines by which a page of another origin may read the answer."""
+        """Header lines that let a page of another origin read the response."""
         if self._cors is None:
             return b""
         lines = self._cors.answer(headers.get(b"origin"))
         return b"".join(b"%b: %b\r\n" % line for line in lines)
 
-    def _log(self, method: str, target: bytes, status: int, size: int, name: str) -> None:
-        from seawall.hosts.http.access_log import log_access  # noqa: PLC0415 - where switched on
+    def _log(self, method: str, target: bytes, status: int, body: bytes, request: str) -> None:
+        if not self._access_log:
+            return
+        from seawall.hosts.http.access_log import log_access  # noqa: PLC0415 - only if switched on
 
-        log_access(method, target, Request(name), status=status, size=size, seconds=0.0)
+        log_access(method, target, Request(request), status=status, size=len(body), seconds=0.0)
 
 
 def is_public(method: bytes, path: bytes) -> bool:
-    """Whether a request may be one that needs no credential; `path` as it was sent."""
+    """Whether a request may be one that needs no credential.
+
+    Args:
+        method: Of the request.
+        path: As sent, percent-encoded.
+    """
     return path in _PUBLIC_TARGETS or method == b"OPTIONS" or b"%" in path
 
 
 def make_cors(settings: ServerSettings) -> "Cors | None":
-    """What `[server.cors]` says; None where there is no such section: nothing is imported then."""
+    """The CORS headers of `[server.cors]`; None, without an import, if there is no such section."""
     if settings.cors is None:
         return None
     from seawall.hosts.http.cors import Cors  # noqa: PLC0415
@@ -130,22 +147,22 @@ def make_cors(settings: ServerSettings) -> "Cors | None":
     return Cors(settings.cors)
 
 
-def check_capacity(orchestrator: Orchestrator, exchange: Exchange) -> None:
-    """The same for an exchange that was begun, under servers that have no such door.
+def check_capacity(orchestrator: "Orchestrator", exchange: Exchange) -> None:
+    """The same check within the application, for servers that do not use `PreAdmissionCheck`.
 
     Raises:
-        Overloaded: there is no room.
+        Overloaded: Admission would refuse the turn.
     """
     client = exchange.scope.get("client")
-    orchestrator.gate.check(lambda: _claimed_tenant(orchestrator, exchange.headers, client))
+    orchestrator.engine.gate.check(lambda: _claimed_tenant(orchestrator, exchange.headers, client))
 
 
 def _claimed_tenant(
-    orchestrator: Orchestrator, headers: Mapping[bytes, bytes], client: Client
+    orchestrator: "Orchestrator", headers: Mapping[bytes, bytes], client: Client
 ) -> str | None:
-    """The tenant that is claimed. Nothing of it is verified."""
+    """The tenant that the credential claims; not verified."""
     try:
-        principal = orchestrator.authenticator.unverified_principal(
+        principal = orchestrator.engine.authenticator.unverified_principal(
             read_credential(headers, client)
         )
     except Unauthenticated:

@@ -1,7 +1,7 @@
-"""The server's side of an HTTP/1.1 connection, with the limits that a public server needs.
+"""HTTP/1.1 server protocol: one connection, with the limits that a public server needs.
 
-One request at a time: what comes behind it is held unread, up to `READ_BUFFER_BYTES`, and then waits in
-the kernel. So the same requests get the same answers however their bytes are cut.
+Requests are handled one at a time. Pipelined bytes stay unparsed, up to `READ_BUFFER_BYTES`, and
+then in the kernel, so that responses do not depend on how the bytes were split into packets.
 """
 
 import asyncio
@@ -42,40 +42,37 @@ from seawall.transport.http_request import (
 __all__ = ["HttpServerProtocol"]
 
 _MAX_HEADERS = 100
-_HIGH_WATER = 16_384  # bytes of an answer that wait for a slow reader
-_BODY_HIGH_WATER = 65_536  # bytes of a body that wait for the application
-_PIPELINED_BYTES = 2_048  # that are read while an answer is under way
+_HIGH_WATER = 16_384  # bytes of a response buffered for a slow reader
+_BODY_HIGH_WATER = 65_536  # bytes of a body buffered for the application
+_PIPELINED_BYTES = 2_048  # read ahead while a request is being answered
 _LINGER_SECONDS = 2.0
 
 
 class HttpServerProtocol(BufferedProtocol):
-    """One connection. A stranger cannot make it hold more, or longer, than configured.
+    """One connection, bounded in memory and time.
 
-    The head must arrive within `header_seconds` and `max_header_bytes`; a client that leaves an
-    answer unread for `stall_seconds` is cut off, which cancels its turn. The rest of a body whose
-    request was answered already is read for two seconds at most.
+    The head must arrive within `header_seconds` and `max_header_bytes`. A client that leaves a
+    response unread for `stall_seconds` is disconnected, which cancels its turn. The rest of a body
+    whose request is answered already is read for two seconds at most.
 
-    drained: is done when the client has read enough for more to be sent; None where it has.
-    idle_since: from when on nothing has been asked here, on the loop's clock; None while
-    something is. waiting_since: the same, but what has come of a head does not count.
-
-    Args:
-        limits: What a stranger may send.
-        wheel: The timers of all connections.
-        stop: When that is asked for, each answer closes its connection.
-        door: Answers turns for which there is no room, right here.
-        intake: What all connections may take together.
-        share: The part of the worker's time that is for other requests than turns.
+    Attributes:
+        transport: Of the connection.
+        answering: Whether a request was received whose response is not complete.
+        drained: Done when the client has read enough for more to be sent; None if nothing waits.
+        idle_since: Event loop time since when the connection is idle; None during a request.
+        waiting_since: The same, except that a partly received head counts as idle.
     """
 
     __slots__ = (
         "_after_non_turn",
+        "_after_refusal",
         "_app",
         "_awaiting_head",
         "_body_bytes",
         "_closing",
         "_connection_limits",
         "_cycle",
+        "_delayed_refusal",
         "_discarded",
         "_head",
         "_idle_timer",
@@ -107,49 +104,65 @@ class HttpServerProtocol(BufferedProtocol):
         *,
         limits: ServerSettings,
         wheel: TimingWheel,
-        stop: Shutdown,
-        door: PreAdmissionCheck,
-        intake: ConnectionLimits,
-        share: NonTurnLimiter,
+        shutdown: Shutdown,
+        pre_admission: PreAdmissionCheck,
+        connection_limits: ConnectionLimits,
+        non_turn_limiter: NonTurnLimiter,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any] | None = None,
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
+        """Create the protocol of a new connection.
+
+        Args:
+            limits: Of one connection.
+            wheel: For the timers of all connections.
+            shutdown: Once requested, each response closes its connection.
+            pre_admission: Answers turns that would be refused, without calling the application.
+            connection_limits: Of all connections together.
+            non_turn_limiter: Bounds the time spent on requests that are not turns.
+            config: Of uvicorn.
+            server_state: Of uvicorn.
+            app_state: Of uvicorn; not used.
+            _loop: Of uvicorn; the running loop if not given.
+        """
         del app_state
         self._limits = limits
         self._wheel = wheel
-        self._shutdown = stop
-        self._pre_admission = door
-        self._connection_limits = intake
-        self._non_turn_limiter = share
+        self._shutdown = shutdown
+        self._pre_admission = pre_admission
+        self._connection_limits = connection_limits
+        self._non_turn_limiter = non_turn_limiter
         self._state = server_state
         self._app = config.loaded_app
         self._keep_alive_seconds = config.timeout_keep_alive
         self._loop = _loop or asyncio.get_running_loop()
         self._reader = RequestReader(limits.max_header_bytes, _MAX_HEADERS)
-        self._head: RequestHead | None = None  # of the request that waits, or is answered
-        self._cycle: RequestCycle | None = None  # where the application answers it
-        self._closing = False  # after the answer under way
+        self._head: RequestHead | None = None  # of the current request
+        self._cycle: RequestCycle | None = None  # if the application answers it
+        self._closing = False  # after the current response
         self._lingering = False
-        self._body_bytes = 0  # that have come of the body
-        self._discarded = 0  # bytes that came after the last answer
-        self._after_non_turn = False  # the last answer here was not of a turn
+        self._body_bytes = 0  # received of the body
+        self._discarded = 0  # bytes received while lingering
+        self._after_non_turn = False  # the previous request was not a turn
+        self._after_refusal = False  # the previous request was a refused turn
+        self._delayed_refusal: DirectResponse | None = None  # sent when the limiter allows it
         self._reported = False
         self._scheduled = False
         self._reading_paused = False
-        self.drained: asyncio.Future[None] | None = None  # while the client does not read
+        self.drained: asyncio.Future[None] | None = None  # while the client is not reading
         self._idle_timer: Timer | None = None
-        self._awaiting_head = False  # the timer is for the rest of a head, else for another request
+        self._awaiting_head = False  # whether the idle timer is for the rest of a head
         self._linger_timer: Timer | None = None
         self._stall_timer: Timer | None = None
         self._peer: tuple[str, int] | None = None
         self.transport: asyncio.Transport
-        self.answering = False  # a request has come whose answer is not out
+        self.answering = False
         self.idle_since: float | None = None
         self.waiting_since: float | None = None
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -203,7 +216,7 @@ class HttpServerProtocol(BufferedProtocol):
             self._process_input()
 
     def pause_writing(self) -> None:
-        """The client does not read: it has `stall_seconds`."""
+        """The client is not reading: disconnect it after `stall_seconds`."""
         if self.drained is None:
             self.drained = self._loop.create_future()
         if self._stall_timer is None:
@@ -212,7 +225,7 @@ class HttpServerProtocol(BufferedProtocol):
             )
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """The client is reading again."""
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
@@ -220,28 +233,28 @@ class HttpServerProtocol(BufferedProtocol):
         if not self.answering:
             self._schedule_input()
 
-    # What the server calls.
+    # Called by the server.
 
     def announce_close(self) -> None:
-        """The answer under way, if its head is not out, is to say that it is the last."""
+        """Have the current response, if it has not begun, say `Connection: close`."""
         if self.answering and (self._cycle is None or not self._cycle.started):
             self._closing = True
 
     def shutdown(self) -> None:
-        """See uvicorn, which calls it when all is over."""
+        """Called by uvicorn at the end of the shutdown."""
         if self.answering:
             self._closing = True
         else:
             self.transport.close()
 
     def evict(self) -> bool:
-        """See `ConnectionLimits`: close, unless the application is answering."""
+        """See `EvictableConnection`: close, unless the application is answering."""
         if self.transport.is_closing():
             return False
         if self._cycle is not None:
             if self._cycle.body_complete or self._cycle.started:
                 return False
-            self._fail_body(Overloaded("Too many bodies come in too slowly.", retry_after=1.0))
+            self._fail_body(Overloaded("Too many bodies arrive too slowly.", retry_after=1.0))
         elif self.drained is not None:
             self.transport.abort()
         elif (
@@ -249,7 +262,7 @@ class HttpServerProtocol(BufferedProtocol):
             and not self._lingering
             and (self._head is None or self.answering)
         ):
-            self._reject(Overloaded("Too many requests come in too slowly.", retry_after=1.0))
+            self._reject(Overloaded("Too many requests arrive too slowly.", retry_after=1.0))
         else:
             self.transport.close()
         if self.transport.is_closing():
@@ -259,20 +272,24 @@ class HttpServerProtocol(BufferedProtocol):
         return True
 
     def proceed(self) -> None:
-        """See `NonTurnLimiter`: answer the request that had to wait for it."""
+        """See `DelayedConnection`: answer the request that was delayed."""
         if self.answering and self._head is not None and not self.transport.is_closing():
-            self._dispatch(self._head)
+            refusal, self._delayed_refusal = self._delayed_refusal, None
+            if refusal is None:
+                self._dispatch(self._head)
+            else:
+                self._respond_directly(503, refusal, self._loop.time())
             self._process_input()
 
-    # What the application's answer calls.
+    # Called by the request cycle.
 
     def resume_body(self) -> None:
-        """The application reads on."""
+        """Continue to read the body: the application has taken what was buffered."""
         if self._reading_paused and not self._lingering:
             self._schedule_input()
 
     def may_keep_alive(self, status: int) -> bool:
-        """Whether the connection can be used again after the answer that begins."""
+        """Whether the connection can be reused after the response that begins now."""
         cycle, head, reader = self._cycle, self._head, self._reader
         keep = (
             not (self._closing or self._shutdown.requested) and head is not None and head.keep_alive
@@ -284,24 +301,25 @@ class HttpServerProtocol(BufferedProtocol):
         return keep
 
     def response_written(self, cycle: RequestCycle) -> None:
-        """The whole answer was written."""
+        """The complete response was written."""
         head = self._head
         if cycle is not self._cycle or head is None:
             return
-        open_to_all = is_public(head.method, head.path)
-        if open_to_all or cycle.status >= 400:
+        non_turn = is_public(head.method, head.path) or cycle.status >= 400
+        if non_turn:
             self._non_turn_limiter.record_cost(
                 self._loop.time() - cycle.started_at, application=True
             )
-        self._after_non_turn = open_to_all or cycle.status >= 400
+        self._after_non_turn = non_turn
+        self._after_refusal = False
         self._cycle = None
         self._closing = self._closing or not cycle.keep_alive
         self._finish_response()
 
-    # The course of a request.
+    # The states of a request.
 
     def _process_input(self) -> None:
-        """Do what can be done with the bytes that have come."""
+        """Process the received bytes."""
         self._scheduled = False
         if self._lingering or self.transport.is_closing():
             return
@@ -331,36 +349,42 @@ class HttpServerProtocol(BufferedProtocol):
         self.waiting_since = None
         self.answering = True
         self._body_bytes = 0
-        # The first request of a connection never waits: to accept that has cost more, and those
-        # of an orchestrator's probes must not stand in line with a stranger's thousand connections.
+        # The first request of a connection is never delayed: accepting it has cost more, and
+        # probes on new connections must not queue behind a flood on kept ones.
         turn = head.path in TURN_TARGETS
         if (
             not self._after_non_turn
+            or (turn and self._after_refusal)
             or self._shutdown.requested
             or self._non_turn_limiter.admit(self, turn=turn)
         ):
             self._dispatch(head)
 
     def _dispatch(self, head: RequestHead) -> None:
-        """Answer the request, here or by the application."""
+        """Answer the request directly, or have the application do it."""
         self._closing = (
             not head.keep_alive
             or self._shutdown.requested
             or (head.length or 0) > self._limits.max_body_bytes
         )
-        begun = self._loop.time()
+        started_at = self._loop.time()
         if head.path == LIVENESS_TARGET and head.method in (b"GET", b"HEAD"):
-            liveness_response = self._pre_admission.liveness_response(
-                head.headers, head.method.decode()
-            )
-            self._respond_directly(200, liveness_response, begun, head_only=head.method == b"HEAD")
+            response = self._pre_admission.liveness_response(head.headers, head.method.decode())
+            self._respond_directly(200, response, started_at, head_only=head.method == b"HEAD")
             return
         if head.path in TURN_TARGETS and head.method == b"POST":
-            refusal = self._pre_admission.refusal(head.headers, self._peer, head.path)
+            refusal = self._pre_admission.overload_response(head.headers, self._peer, head.path)
             if refusal is not None:
-                self._respond_directly(503, refusal, begun)
+                if (
+                    not self._after_refusal
+                    or self._shutdown.requested
+                    or self._non_turn_limiter.admit_refusal(self)
+                ):
+                    self._respond_directly(503, refusal, started_at)
+                else:
+                    self._delayed_refusal = refusal
                 return
-        if self._after_non_turn:
+        if self._after_non_turn and not self._after_refusal:
             self._non_turn_limiter.charge(application=True)
         cycle = RequestCycle(
             self._scope(head), self, http_1_0=not head.minor, expects_continue=head.expects_continue
@@ -373,13 +397,13 @@ class HttpServerProtocol(BufferedProtocol):
         task.add_done_callback(self._state.tasks.discard)
 
     def _respond_directly(
-        self, status: int, answer: DirectResponse, begun: float, *, head_only: bool = False
+        self, status: int, response: DirectResponse, started_at: float, *, head_only: bool = False
     ) -> None:
-        """Answer past the application."""
+        """Respond without calling the application."""
         head, reader = self._head, self._reader
         if head is not None and head.expects_continue and not reader.complete:
-            self._closing = True  # the body may follow or not: RFC 9110 §10.1.1
-        lines, body = answer
+            self._closing = True  # the body may or may not follow: RFC 9110 §10.1.1
+        lines, body = response
         self.transport.write(
             b"%b%b%b\r\n%b"
             % (
@@ -389,19 +413,22 @@ class HttpServerProtocol(BufferedProtocol):
                 b"" if head_only else body,
             )
         )
-        self._non_turn_limiter.record_cost(self._loop.time() - begun, application=False)
-        if self._after_non_turn:
+        self._non_turn_limiter.record_cost(self._loop.time() - started_at, application=False)
+        refused = status == 503
+        if self._after_refusal and refused:
+            self._non_turn_limiter.charge_refusal()
+        elif self._after_non_turn:
             self._non_turn_limiter.charge(application=False)
-        self._after_non_turn = True
+        self._after_non_turn, self._after_refusal = True, refused
         self._finish_response()
 
     def _forward_body(self) -> None:
-        """Pass on what has come of the body."""
+        """Pass received bytes of the body to the application."""
         reader, cycle = self._reader, self._cycle
         if cycle is None:
             if not self.answering:
                 self._discard_body()
-            return  # else it waits for its share
+            return  # otherwise the request is delayed
         if cycle.error is not None:
             reader.clear()
             return
@@ -416,7 +443,7 @@ class HttpServerProtocol(BufferedProtocol):
             cycle.wake()
 
     def _discard_body(self) -> None:
-        """The rest of the body of a request that was answered is not wanted."""
+        """Read and discard the rest of a body whose request was answered."""
         self._body_bytes += len(self._reader.read_body())
         if self._body_bytes > self._limits.max_body_bytes:
             self._linger()
@@ -424,7 +451,7 @@ class HttpServerProtocol(BufferedProtocol):
             self._finish_request()
 
     def _finish_response(self) -> None:
-        """The answer is written: what is left of the request, then the next one, or the end."""
+        """The response is written: read the rest of the request, then the next one, or close."""
         self.answering = False
         self._state.total_requests += 1
         if self._reader.complete:
@@ -438,7 +465,7 @@ class HttpServerProtocol(BufferedProtocol):
             self._schedule_input()
 
     def _finish_request(self) -> None:
-        """Answer and body are over."""
+        """Response and request body are complete."""
         if self._linger_timer is not None:
             self._linger_timer.cancel()
             self._linger_timer = None
@@ -451,13 +478,13 @@ class HttpServerProtocol(BufferedProtocol):
         self._head = None
         self.waiting_since = self._loop.time()
         if self._reader.buffered:
-            self._schedule_input()  # in the next round: the other connections come first
+            self._schedule_input()  # in the next loop pass: other connections come first
         else:
             self._wait_for_head()
             self._update_reading()
 
     def _wait_for_head(self) -> None:
-        """Wait for the rest of a head, or for another request; empty lines are neither."""
+        """Start the timer for the rest of a head, or for another request."""
         if self._reader.buffered:
             if not self._awaiting_head:
                 self._expect_head()
@@ -473,20 +500,20 @@ class HttpServerProtocol(BufferedProtocol):
         problem = kind(str(error), field=error.header)
         if self.answering:
             self._fail_body(problem)
-        elif self._head is not None:  # it is answered; this is the rest of its body
+        elif self._head is not None:  # already answered; the rest of its body is malformed
             self._linger()
         else:
             self._reject(problem)
 
     def _fail_body(self, problem: Problem) -> None:
-        """The body cannot be had whole: the application is informed where it reads it."""
+        """Raise the problem to the application where it reads the body."""
         self._closing = True
         if self._cycle is not None:
             self._cycle.error = problem
             self._cycle.wake()
 
     def _reject(self, problem: Problem) -> None:
-        """Answer what is not a request, and close."""
+        """Answer a request that is not passed to the application, and close."""
         self.answering = False
         self._non_turn_limiter.forget(self)
         seen = self._head.headers if self._head is not None else self._reader.partial_headers()
@@ -497,7 +524,7 @@ class HttpServerProtocol(BufferedProtocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Close, but let the client read the answer before: closing resets what it still sends."""
+        """Close after a delay: closing at once would reset a client that is still sending."""
         if self._lingering or self.transport.is_closing():
             return
         self._lingering = True
@@ -518,19 +545,19 @@ class HttpServerProtocol(BufferedProtocol):
     def _discard_input(self, size: int) -> None:
         self._discarded += size
         if self._discarded > self._limits.max_body_bytes:
-            self._enable_reading(False)  # the rest of the time is for reading the answer
+            self._enable_reading(False)  # the client may still read the response
 
-    # Reading, timers.
+    # Flow control and timers.
 
     def _update_reading(self) -> None:
-        """Read while there is room for it; never a second request far ahead of the first."""
+        """Read while there is room; only a little of the next request during the current one."""
         if self._lingering:
             return
         buffered, cycle = self._reader.buffered, self._cycle
         if cycle is not None and not self._reader.complete:
             room = cycle.unread_bytes <= _BODY_HIGH_WATER
         elif self.answering or self._scheduled or self.drained is not None:
-            room = buffered < _PIPELINED_BYTES  # of a request whose turn has not come
+            room = buffered < _PIPELINED_BYTES  # of a pipelined request
         else:
             room = True
         self._enable_reading(room)

@@ -1,4 +1,4 @@
-"""One request on a connection, as ASGI sees it."""
+"""ASGI request cycle: one request of a connection and the response to it."""
 
 import asyncio
 import logging
@@ -20,37 +20,45 @@ STATUS_LINES = {
     each.value: b"HTTP/1.1 %d %b\r\n" % (each.value, each.phrase.encode()) for each in HTTPStatus
 }
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_JOINED_BYTES = 16_384  # a body that is longer is not copied behind its head
+_JOINED_BYTES = 16_384  # longer bodies are not copied to join them with their head
 _log = logging.getLogger("seawall.server")
 _forbidden_in_name = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
 _forbidden_in_value = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class CycleConnection(Protocol):
-    """The connection of a request.
+    """What a request cycle needs of its connection.
 
-    drained: is done when the client has read enough for more to be sent; None where it has.
+    Attributes:
+        transport: Responses are written to it.
+        drained: Done when the client has read enough for more to be sent; None if nothing waits.
     """
 
     transport: asyncio.Transport
     drained: "asyncio.Future[None] | None"
 
     def resume_body(self) -> None:
-        """The application reads on."""
+        """Continue to read the body: the application has taken what was buffered."""
 
     def may_keep_alive(self, status: int) -> bool:
-        """Whether the connection can be used again; asked when the answer begins."""
+        """Whether the connection can be reused; called when the response begins."""
 
     def response_written(self, cycle: "RequestCycle") -> None:
-        """The whole answer was written."""
+        """The complete response was written."""
 
 
 class RequestCycle:
-    """A request that the application answers. It is begun by `run`, in a task of its own.
+    """A request that the ASGI application answers; `run` is called in a task of its own.
 
-    disconnected: the client has gone. error: what is wrong with the rest of the body; raised to
-    the application where it reads it. started, complete, status: of the answer.
-    keep_alive: whether the connection can be used again. whole: the body has come.
+    Attributes:
+        started_at: Event loop time when the application was called.
+        body_complete: Whether the whole body was received.
+        error: A fault of the rest of the body; raised where the application reads it.
+        disconnected: Whether the client has disconnected.
+        started: Whether the response has begun.
+        complete: Whether the response is complete.
+        status: Of the response; 0 before it begins.
+        keep_alive: Whether the connection can be reused.
     """
 
     __slots__ = (
@@ -85,16 +93,16 @@ class RequestCycle:
     ) -> None:
         self._scope = scope
         self._connection = connection
-        self._http_1_0 = http_1_0  # HTTP/1.0: it does not know chunks
+        self._http_1_0 = http_1_0  # does not support chunked responses
         self._expects_continue = expects_continue
         self._head_only = scope["method"] == "HEAD"
         self.keep_alive = True
         self._body = bytearray()
-        self._received = False  # the application has the whole body
+        self._received = False  # the application has received the whole body
         self._waiter: asyncio.Future[None] | None = None
         self._head: list[bytes] = []
         self._chunked = False
-        self._remaining: int | None = None  # bytes that the answer is still to have
+        self._remaining: int | None = None  # bytes left of the response's Content-Length
         self.started_at = 0.0
         self.body_complete = False
         self.error: Problem | None = None
@@ -105,7 +113,7 @@ class RequestCycle:
 
     @property
     def unread_bytes(self) -> int:
-        """Bytes of the body that the application has not taken."""
+        """Bytes of the body that the application has not received."""
         return len(self._body)
 
     @property
@@ -114,26 +122,26 @@ class RequestCycle:
         return self._expects_continue
 
     def feed_body(self, data: bytes) -> None:
-        """A part of the body has come."""
+        """Add a received part of the body."""
         self._body += data
         self.wake()
 
     def wake(self) -> None:
-        """Have the application look again."""
+        """Wake an application that waits in `receive`."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def run(self, application: Application) -> None:
-        """Have the application answer."""
+        """Call the application; answer with an error if it fails before it responds."""
         self.started_at = asyncio.get_running_loop().time()
         try:
             await application(self._scope, self._receive, self._send)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the client is answered
+        except BaseException as error:  # noqa: BLE001 - the client is answered in any case
             _log.error("the application failed", exc_info=error)
         if self.complete or self.disconnected:
             return
         if self.started:
-            self._connection.transport.abort()  # nobody is to take the answer for whole
+            self._connection.transport.abort()  # the client must not take the response for complete
             return
         problem = InternalError("Something went wrong here; it is logged.")
         name = request_id(dict(self._scope["headers"]))
@@ -159,7 +167,7 @@ class RequestCycle:
                 self._connection.resume_body()
                 return {"type": "http.request", "body": data, "more_body": not self.body_complete}
             if (error := self.error) is not None:
-                # Anew: one that is kept would keep its traceback, and with it what was read.
+                # A copy: the stored error would keep its traceback, and with it the data.
                 raise type(error)(error.detail, field=error.field, retry_after=error.retry_after)
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -182,7 +190,7 @@ class RequestCycle:
             raise RuntimeError(f"unexpected ASGI message {kind!r}")
 
     def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Make the head. It goes out together with the first of the body, in one system call."""
+        """Build the head; it is sent with the first part of the body, in one system call."""
         lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
         closing = False
         for name, value in headers:
@@ -231,7 +239,7 @@ class RequestCycle:
             self._connection.response_written(self)
 
     def _framed(self, data: bytes, *, last: bool) -> bytes:
-        """A part of the answer's body as it is sent."""
+        """Frame a part of the response body."""
         if self._head_only:
             return b""
         if self._chunked:
@@ -241,5 +249,5 @@ class RequestCycle:
         if self._remaining is not None:
             self._remaining -= len(data)
             if self._remaining < 0 or (last and self._remaining):
-                raise RuntimeError("the body of the answer is not as long as its Content-Length")
+                raise RuntimeError("the response body is not as long as its Content-Length")
         return data

@@ -3,14 +3,17 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from seawall.errors import DeadlineExceeded, InvalidField, SessionNotFound
 from seawall.hosts.http.exchange import Exchange
-from seawall.orchestrator import Orchestrator
 from seawall.storage.port import Session
 from seawall.turn import AssistantMessage, Principal, SessionKey, ToolCall, TurnRecord
+
+if TYPE_CHECKING:
+    from seawall.orchestrator import Orchestrator
 
 __all__ = ["authenticated_owner", "delete_session", "list_sessions", "show_session"]
 
@@ -18,48 +21,50 @@ _PAGE = 50
 _MAX_PAGE = 200
 
 
-async def list_sessions(orchestrator: Orchestrator, exchange: Exchange) -> None:
-    """`GET /v1/sessions?limit=&cursor=`: the one opened last comes first."""
+async def list_sessions(orchestrator: "Orchestrator", exchange: Exchange) -> None:
+    """`GET /v1/sessions?limit=&cursor=`: most recently opened first."""
     owner = await authenticated_owner(orchestrator, exchange)
     limit, cursor = _page(exchange)
     async with _deadline(orchestrator):
-        page = await orchestrator.store.sessions(owner, limit=limit, cursor=cursor)
+        page = await orchestrator.engine.store.sessions(owner, limit=limit, cursor=cursor)
     listed = [_public_fields(session) for session in page.sessions]
     await exchange.answer({"sessions": listed, "cursor": page.cursor})
 
 
-async def show_session(orchestrator: Orchestrator, exchange: Exchange, session: str) -> None:
+async def show_session(orchestrator: "Orchestrator", exchange: Exchange, session: str) -> None:
     """`GET /v1/sessions/{id}?limit=&cursor=`: the session and its turns, newest first."""
     owner = await authenticated_owner(orchestrator, exchange)
     limit, cursor = _page(exchange)
     async with _deadline(orchestrator):
-        page = await orchestrator.store.turns(_key(owner, session), limit=limit, cursor=cursor)
+        page = await orchestrator.engine.store.turns(
+            _key(owner, session), limit=limit, cursor=cursor
+        )
     turns = [_without_provider_data(each) for each in page.turns]
     await exchange.answer(_public_fields(page.session) | {"turns": turns, "cursor": page.cursor})
 
 
-async def delete_session(orchestrator: Orchestrator, exchange: Exchange, session: str) -> None:
-    """`DELETE /v1/sessions/{id}`: the session and everything in it."""
+async def delete_session(orchestrator: "Orchestrator", exchange: Exchange, session: str) -> None:
+    """`DELETE /v1/sessions/{id}`: deletes the session and its turns."""
     owner = await authenticated_owner(orchestrator, exchange)
     async with _deadline(orchestrator):
-        await orchestrator.store.delete(_key(owner, session))
+        await orchestrator.engine.store.delete(_key(owner, session))
     await exchange.no_content()
 
 
-async def authenticated_owner(orchestrator: Orchestrator, exchange: Exchange) -> Principal:
-    """Whoever asks.
+async def authenticated_owner(orchestrator: "Orchestrator", exchange: Exchange) -> Principal:
+    """Authenticate the caller.
 
     Raises:
-        Unauthenticated: nobody that may.
+        Unauthenticated: The credential is missing or invalid.
     """
     async with _deadline(orchestrator):
-        owner = await orchestrator.authenticator.authenticate(exchange.credential())
+        owner = await orchestrator.engine.authenticator.authenticate(exchange.credential())
     exchange.request.tenant = owner.tenant
     return owner
 
 
 @asynccontextmanager
-async def _deadline(orchestrator: Orchestrator) -> AsyncGenerator[None, None]:
+async def _deadline(orchestrator: "Orchestrator") -> AsyncGenerator[None, None]:
     seconds = orchestrator.settings.turn.session
     try:
         async with asyncio.timeout(seconds):
@@ -83,7 +88,7 @@ def _page(exchange: Exchange) -> tuple[int, str | None]:
 
 
 def _without_provider_data(turn: TurnRecord) -> TurnRecord:
-    """A turn without what only the provider of its model wants back."""
+    """A turn without the data that only its model's provider uses."""
     messages = tuple(
         msgspec.structs.replace(
             each,
@@ -99,7 +104,7 @@ def _without_provider_data(turn: TurnRecord) -> TurnRecord:
 
 
 def _public_fields(session: Session) -> dict[str, object]:
-    """A session as its owner may see it; the notes of the tools are not for showing."""
+    """A session as its owner may see it; notes of tools are internal."""
     return {
         "session": session.key.session,
         "version": session.version,

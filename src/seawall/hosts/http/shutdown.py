@@ -1,4 +1,4 @@
-"""How far the end of a server process has come, and who asks for it."""
+"""State of the graceful shutdown of a server process."""
 
 import asyncio
 from collections.abc import Generator
@@ -12,10 +12,11 @@ _RETRY_SECONDS = 1.0
 
 
 class Shutdown:
-    """Asked for by a signal, looked at by whoever has to know.
+    """The phases of a shutdown: announced and draining, then abandoning what is left.
 
-    leaving: no more turns should be sent here, which are taken all the same. ending: time is up,
-    what still runs is ended and told so.
+    Attributes:
+        requested: The shutdown has begun: `/readyz` fails, turns are still accepted.
+        abandoning: The drain deadline has passed: turns in flight are cancelled.
     """
 
     __slots__ = ("_immediate", "_requested", "abandoning", "requested")
@@ -27,7 +28,7 @@ class Shutdown:
         self._immediate = asyncio.Event()
 
     def request(self) -> None:
-        """Begin the stop; asked again, hurry: all waits are over."""
+        """Begin the shutdown; a second call skips all waits."""
         if self.requested:
             self._immediate.set()
         self.requested = True
@@ -35,15 +36,15 @@ class Shutdown:
 
     @property
     def immediate(self) -> bool:
-        """Whether nobody wants to wait any more."""
+        """Whether waits are skipped."""
         return self._immediate.is_set()
 
     async def wait_requested(self) -> None:
-        """Return when the stop has been asked for."""
+        """Wait until the shutdown is requested."""
         await self._requested.wait()
 
     async def wait(self, seconds: float) -> None:
-        """Return after `seconds`, or when hurried."""
+        """Wait for `seconds`, unless waits are skipped."""
         try:
             async with asyncio.timeout(seconds):
                 await self._immediate.wait()
@@ -52,10 +53,10 @@ class Shutdown:
 
     @contextmanager
     def translate_cancellation(self) -> Generator[None, None, None]:
-        """What the stop cancels inside becomes an answer to whoever waits for it.
+        """Turn the cancellation of the block by the shutdown into an error for the client.
 
         Raises:
-            ServerStopping: in place of the cancellation.
+            ServerStopping: In place of the cancellation.
         """
         try:
             yield

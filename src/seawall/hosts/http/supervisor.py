@@ -1,4 +1,4 @@
-"""`seawall serve`: one process, or several that share a port."""
+"""Supervisor of `seawall serve`: runs one worker, or starts and monitors several."""
 
 import logging
 import multiprocessing
@@ -7,7 +7,7 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ctypes import CDLL, c_bool, c_double, c_int, c_longlong
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -15,18 +15,16 @@ from multiprocessing.queues import SimpleQueue
 from types import FrameType
 from typing import Any, cast
 
+from msgspec import Struct
+
 from seawall.config import ServerSettings
 from seawall.errors import ConfigError, SeawallError
-from seawall.hosts.http.counts import (
+from seawall.hosts.http.worker import (
     COMPLETED,
     FAILED,
     IN_FLIGHT,
-    ServerCallbacks,
-    TurnCounts,
-    sum_counts,
-)
-from seawall.hosts.http.worker import (
     MIN_FROZEN_SECONDS,
+    TurnCounts,
     load_orchestrator,
     open_listeners,
     reserve_port,
@@ -34,26 +32,45 @@ from seawall.hosts.http.worker import (
 )
 from seawall.hosts.logs import set_up_logs
 
-__all__ = ["serve"]
+__all__ = ["ServerCallbacks", "serve"]
 
 _log = logging.getLogger("seawall.server")
 _RESTART_SECONDS = 1.0
 _MAX_RESTART_SECONDS = 30.0
-_STABLE_SECONDS = 60.0  # whoever lived so long has not died of its start
+_STABLE_SECONDS = 60.0  # a worker that ran for so long did not fail to start
 _SUSPENDED_SECONDS = 2.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _POLL_SECONDS = 0.2
-_MAX_FAILURE_CHARACTERS = 4_000  # characters; all of them fit into a pipe
-_EXIT_GRACE_SECONDS = 10.0  # for what a worker does beyond its drain deadline
+_MAX_FAILURE_CHARACTERS = 4_000  # they fit into a pipe
+_EXIT_GRACE_SECONDS = 10.0  # for the end of a worker after its drain deadline
 
 
-def serve(source: str, watch: ServerCallbacks) -> int:
-    """Serve until told to stop; the exit status.
+class ServerCallbacks(Struct, frozen=True):
+    """Called on events in the life of a server.
 
-    source: a configuration file, or `module:name`. watch: what is called of the server's life.
+    Attributes:
+        ready: Turns are accepted; with the URL and the number of workers.
+        stopping: The shutdown began; with the turns in flight and the seconds they may take.
+        stopped: The server has ended; with the turns completed and failed since its start.
+    """
+
+    ready: Callable[[str, int], None]
+    stopping: Callable[[int, float], None] = lambda _in_flight, _seconds: None
+    stopped: Callable[[int, int], None] = lambda _completed, _failed: None
+
+
+def serve(source: str, callbacks: ServerCallbacks) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        source: A configuration file, or `module:name` of an Orchestrator.
+        callbacks: Called on events in the life of the server.
+
+    Returns:
+        The exit status.
 
     Raises:
-        ConfigError: the configuration is wrong, something in it cannot be had, or the address
+        ConfigError: The configuration is wrong, something in it is not available, or the address
             cannot be used.
     """
     orchestrator = load_orchestrator(source)
@@ -70,25 +87,25 @@ def serve(source: str, watch: ServerCallbacks) -> int:
             status = run_worker(
                 orchestrator,
                 open_listeners(settings, port),
-                on_ready=lambda: watch.ready(url, 1),
+                on_ready=lambda: callbacks.ready(url, 1),
                 all_ready=lambda: orchestrator.ready,
-                on_shutdown=lambda: watch.stopping(counts[IN_FLIGHT], allowed),
+                on_shutdown=lambda: callbacks.stopping(counts[IN_FLIGHT], allowed),
                 counts=counts,
             )
-            watch.stopped(counts[COMPLETED], counts[FAILED])
+            callbacks.stopped(counts[COMPLETED], counts[FAILED])
             return status
         with _metrics_directory():
-            supervisor = _Supervisor(source, settings, port, workers, watch)
+            supervisor = _Supervisor(source, settings, port, workers, callbacks)
             return supervisor.run(url)
 
 
 @contextmanager
 def _metrics_directory() -> Iterator[None]:
-    """Where the workers keep what they count, so that any of them answers for all."""
+    """A directory in which the workers share their metrics, so that any of them reports all."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="seawall-metrics-", ignore_cleanup_errors=True)
     except OSError as error:
-        _log.warning("no folder for metrics, each worker answers for itself: %s", error)
+        _log.warning("no folder for metrics, each worker reports its own: %s", error)
         yield
         return
     with folder as path:
@@ -97,10 +114,14 @@ def _metrics_directory() -> Iterator[None]:
 
 
 class _Worker:
-    """One of the processes, and those that took its place.
+    """A worker and its replacements.
 
-    process: None between the end of one and the start of the next. deaths: without a steady life
-    since.
+    Attributes:
+        process: None between the end of one and the start of the next.
+        started_at: When the current process was started.
+        starts_at: When the next one is started.
+        consecutive_exits: Since a process last ran stably.
+        kill_reason: Why the supervisor killed the process, if it did.
     """
 
     def __init__(self, process: SpawnProcess) -> None:
@@ -113,10 +134,15 @@ class _Worker:
 
 class _Supervisor:
     def __init__(
-        self, source: str, settings: ServerSettings, port: int, workers: int, watch: ServerCallbacks
+        self,
+        source: str,
+        settings: ServerSettings,
+        port: int,
+        workers: int,
+        callbacks: ServerCallbacks,
     ) -> None:
         self._context: SpawnContext = multiprocessing.get_context("spawn")
-        self._watch = watch
+        self._callbacks = callbacks
         self._failures: SimpleQueue[str] = self._context.SimpleQueue()
         self._counts: list[TurnCounts] = [
             cast("TurnCounts", self._context.RawArray(c_longlong, 3)) for _ in range(workers)
@@ -129,12 +155,12 @@ class _Supervisor:
         self._port = port
         self._ready = self._context.RawArray(c_bool, workers)
         self._heartbeats = self._context.RawArray(c_double, workers)  # monotonic; 0: none expected
-        self._stop_signals = self._context.RawValue(c_int, 0)  # signals so far
+        self._stop_signals = self._context.RawValue(c_int, 0)  # received so far
         self._workers = [_Worker(self._start(index)) for index in range(workers)]
         self._checked_at = self._suspended_until = time.monotonic()
 
     def run(self, url: str) -> int:
-        """Until the end; the exit status.
+        """Monitor the workers until the end; return the exit status.
 
         Raises:
             SeawallError: A worker could not start.
@@ -147,30 +173,33 @@ class _Supervisor:
                 self._check_workers()
             elif all(self._ready):
                 announced = True
-                self._watch.ready(url, len(self._workers))
+                self._callbacks.ready(url, len(self._workers))
             else:
                 status = self._start_failure()
         if status is not None:
             self._stop()
             raise self._failure(status)
         self._stop(announced=announced)
-        self._watch.stopped(sum_counts(self._counts, COMPLETED), sum_counts(self._counts, FAILED))
+        self._callbacks.stopped(self._total(COMPLETED), self._total(FAILED))
         return 0
 
+    def _total(self, which: int) -> int:
+        return sum(each[which] for each in self._counts)
+
     def _failure(self, status: int) -> SeawallError:
-        """Of all workers that failed alike, the first one's."""
+        """The error of the first worker that failed."""
         reason = self._reason()
         if not reason:
-            return SeawallError(f"a worker {_describe_exit(status)} before it took turns")
+            return SeawallError(f"a worker {_describe_exit(status)} before it was ready")
         return ConfigError(reason)
 
     def _reason(self) -> str:
-        """Why a worker ended, if it gave a reason."""
+        """Why a worker ended, if it reported a reason."""
         return "" if self._failures.empty() else self._failures.get()
 
     def _start_failure(self) -> int | None:
-        """End if a worker did: it would fail again, whatever is wrong, it is wrong at start."""
-        if self._signals:  # they end because of it
+        """The status of a worker that ended before all were ready: a new one would fail as well."""
+        if self._signals:  # the workers end because of a signal
             return None
         for worker in self._workers:
             status = worker.process.exitcode if worker.process is not None else None
@@ -180,10 +209,10 @@ class _Supervisor:
         return None
 
     def _check_workers(self) -> None:
-        """Replace workers that have ended, and end those that are frozen."""
+        """Replace workers that have ended, and kill those that are frozen."""
         now = time.monotonic()
         if now - self._checked_at > _SUSPENDED_SECONDS:
-            self._suspended_until = now  # all stood still: the machine was suspended, for one
+            self._suspended_until = now  # the machine was suspended, for example
         self._checked_at = now
         for index, worker in enumerate(self._workers):
             process = worker.process
@@ -216,7 +245,7 @@ class _Supervisor:
             },
             name=f"seawall-{index}",
         )
-        # Ctrl-C reaches all processes of a terminal; until it has its own handler, only we see it.
+        # Ctrl-C reaches all processes of a terminal; ignored there until the worker has a handler.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             process.start()
@@ -225,7 +254,7 @@ class _Supervisor:
         return process
 
     def _check_frozen(self, index: int, worker: _Worker, process: SpawnProcess, now: float) -> None:
-        """Kill a worker whose event loop does not come round any more; it is replaced as lost."""
+        """Kill a worker whose event loop is blocked for too long; it is replaced."""
         allowed, beat = self._settings.frozen_seconds, self._heartbeats[index]
         allowed = max(allowed, MIN_FROZEN_SECONDS) if allowed else 0.0
         if not (allowed and beat) or now - max(beat, self._suspended_until) <= allowed:
@@ -238,10 +267,10 @@ class _Supervisor:
     def _on_worker_exit(
         self, index: int, worker: _Worker, process: SpawnProcess, now: float
     ) -> None:
-        """A worker has ended: another starts, later and later where they keep ending."""
+        """Schedule the replacement of a worker that has ended, with exponential backoff."""
         self._ready[index], self._heartbeats[index] = False, 0.0
-        steady = now - worker.started_at > _STABLE_SECONDS
-        worker.consecutive_exits = 1 if steady else worker.consecutive_exits + 1
+        stable = now - worker.started_at > _STABLE_SECONDS
+        worker.consecutive_exits = 1 if stable else worker.consecutive_exits + 1
         pause = min(
             _MAX_RESTART_SECONDS, _RESTART_SECONDS * 2.0 ** min(worker.consecutive_exits - 1, 64)
         )
@@ -260,7 +289,7 @@ class _Supervisor:
             mark_process_dead(index)  # type: ignore[no-untyped-call]
 
     def _stop(self, *, announced: bool = False) -> None:
-        """Ask all to finish; end those that have not when the drain deadline is over."""
+        """Have all workers shut down; kill those that do not end in time."""
         self._signal(signal.SIGTERM)
         settings = self._settings
         allowed = settings.shutdown_delay_seconds + settings.drain_seconds
@@ -268,16 +297,16 @@ class _Supervisor:
         while sentinels := self._sentinels():
             if time.monotonic() > deadline:
                 self._signal(signal.SIGKILL)
-            elif self._signals > 1:  # again and again: of two that come at once, one is seen
+            elif self._signals > 1:  # repeated: of two signals in quick succession one is delivered
                 self._signal(signal.SIGTERM)
             multiprocessing.connection.wait(sentinels, _POLL_SECONDS)
-            if announced:  # by now the workers have said how many turns they have
+            if announced:  # by now the workers have reported their turns in flight
                 announced = False
-                self._watch.stopping(sum_counts(self._counts, IN_FLIGHT), allowed)
+                self._callbacks.stopping(self._total(IN_FLIGHT), allowed)
 
     def _alive(self) -> list[SpawnProcess]:
-        running = (each.process for each in self._workers)
-        return [each for each in running if each is not None and each.exitcode is None]
+        processes = (each.process for each in self._workers)
+        return [each for each in processes if each is not None and each.exitcode is None]
 
     def _sentinels(self) -> list[int]:
         return [each.sentinel for each in self._alive()]
@@ -293,17 +322,17 @@ class _Supervisor:
 
 
 def _describe_exit(status: int | None, why: str = "") -> str:
-    """How a process ended, in words for the log."""
-    ended = f"ended with status {status}"
+    """How a process ended, as text for the log."""
+    text = f"ended with status {status}"
     if status is not None and status < 0:
         try:
             name = signal.Signals(-status).name
         except ValueError:
             name = "unknown"
-        ended = f"was ended by signal {-status} ({name})"
+        text = f"was ended by signal {-status} ({name})"
         if not why and -status == signal.SIGKILL:
             why = "the kernel does so when memory runs out: see its log and the container's limit"
-    return f"{ended}: {why}" if why else ended
+    return f"{text}: {why}" if why else text
 
 
 def _worker_main(
@@ -312,15 +341,15 @@ def _worker_main(
     settings: ServerSettings,
     port: int,
     ready: Any,  # noqa: ANN401 - a shared array has no public type
-    heartbeats: Any,  # noqa: ANN401 - nor has this one
-    stop_signals: Any,  # noqa: ANN401 - nor has a shared value
+    heartbeats: Any,  # noqa: ANN401 - the same
+    stop_signals: Any,  # noqa: ANN401 - the same
     counts: TurnCounts,
     failures: "SimpleQueue[str]",
     index: int,
     parent: int,
 ) -> None:
-    """What a worker process runs."""
-    set_up_logs(os.environ)  # a process of its own, with nothing set up
+    """The main function of a worker process."""
+    set_up_logs(os.environ)  # a new process has no logging set up
     _set_parent_death_signal(parent)
 
     def on_ready() -> None:
@@ -340,7 +369,7 @@ def _worker_main(
             all_ready=lambda: all(ready) and not stop_signals.value,
             on_shutdown=on_shutdown,
             on_heartbeat=on_heartbeat,
-            # A signal to the process group, as Ctrl-C is, reaches a worker beside ours.
+            # A signal to the process group, such as Ctrl-C, reaches a worker as well as ours does.
             skip_waits=lambda: stop_signals.value > 1,
             parent=parent,
             index=index,
@@ -353,10 +382,10 @@ def _worker_main(
 
 
 def _set_parent_death_signal(parent: int) -> None:
-    """Have the kernel send SIGTERM when the supervisor ends: another server wants the port then."""
+    """Have the kernel send SIGTERM when the supervisor ends, so that the port becomes free."""
     try:
         CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    except (OSError, AttributeError):  # not Linux: the worker looks for itself, every second
+    except (OSError, AttributeError):  # not Linux: the worker checks its parent every second
         return
     if os.getppid() != parent:
         raise SystemExit(0)

@@ -1,10 +1,15 @@
-"""`POST /v1/turns`: a turn, streamed as server-sent events or answered as one JSON object."""
+"""Turn endpoints: `POST /v1/turns`, and `GET /v1/turns/{id}/events` to resume a stream."""
 
+import asyncio
+import logging
+from collections.abc import Awaitable
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from seawall.errors import Problem, ServerStopping, TurnPostponed
+from seawall.agents.loop import Emit
+from seawall.errors import InternalError, InvalidField, Problem, ServerStopping, TurnPostponed
 from seawall.events import (
     Event,
     IntentDetected,
@@ -16,24 +21,38 @@ from seawall.events import (
     UsageReported,
 )
 from seawall.hosts.http.bodies import TurnBody, decode, idempotency_key, turn_request
-from seawall.hosts.http.exchange import Exchange
-from seawall.hosts.http.frames import EVENT_STREAM, EventFrames
+from seawall.hosts.http.exchange import ClientDisconnected, Exchange, encode
 from seawall.hosts.http.pre_admission import check_capacity
-from seawall.hosts.http.running import run_turn
+from seawall.hosts.http.sessions import authenticated_owner
 from seawall.identity.port import Credential
-from seawall.orchestrator import Orchestrator
-from seawall.turn import TurnRequest
+from seawall.pipeline.replay import width
+from seawall.turn import Principal, TurnRequest
 
-__all__ = ["answer_turn"]
+if TYPE_CHECKING:
+    from seawall.orchestrator import Orchestrator
+    from seawall.pipeline.live import LiveTurn
 
+__all__ = ["EVENT_STREAM", "answer_turn", "answer_turn_events", "run_turn"]
+
+EVENT_STREAM = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # or nginx would buffer the first token
+]
+
+_log = logging.getLogger("seawall.http")
 _decoder = msgspec.json.Decoder(TurnBody)
+_names: dict[type[Event], bytes] = {
+    kind: str(kind.__struct_config__.tag).encode() for kind in Event.__args__
+}
 
 
-async def answer_turn(orchestrator: Orchestrator, exchange: Exchange) -> None:
-    """Answer the exchange. See `run_turn` for what it raises."""
-    check_capacity(
-        orchestrator, exchange
-    )  # a refusal costs nothing: no body read, no token verified
+async def answer_turn(orchestrator: "Orchestrator", exchange: Exchange) -> None:
+    """`POST /v1/turns`: one turn, as server-sent events or as one JSON object.
+
+    See `run_turn` for what it raises.
+    """
+    check_capacity(orchestrator, exchange)  # before the body is read and a token verified
     settings = orchestrator.settings.server
     credential = exchange.credential()
     key = idempotency_key(exchange.headers.get(b"idempotency-key"))
@@ -42,23 +61,112 @@ async def answer_turn(orchestrator: Orchestrator, exchange: Exchange) -> None:
     request = exchange.with_deadline(turn_request(body, key=key, settings=settings))
     accepts = b"text/event-stream" in exchange.headers.get(b"accept", b"")
     stream = accepts if body.stream is None else body.stream
-    answer = (
-        _respond_stream if stream else _respond_accepted if request.background else _respond_json
-    )
+    answer = _respond_stream if stream else _respond_json
+    if request.background and not stream:
+        answer = _respond_accepted
     await answer(orchestrator, exchange, request, credential)
 
 
-async def _respond_stream(
-    orchestrator: Orchestrator, exchange: Exchange, request: TurnRequest, credential: Credential
+async def answer_turn_events(orchestrator: "Orchestrator", exchange: Exchange, turn: str) -> None:
+    """`GET /v1/turns/{id}/events`: the events after the header `Last-Event-ID`, as they happen.
+
+    Raises:
+        TurnNotFound: The turn does not exist, or not for this caller.
+        InvalidField: The header is not the id of an event.
+    """
+    after = _position(exchange.headers.get(b"last-event-id", b"0"))
+    owner = await authenticated_owner(orchestrator, exchange)
+    await exchange.body(limit=0, seconds=orchestrator.settings.server.body_seconds)
+    try:
+        await _while_connected(
+            exchange, _forward_events(orchestrator, exchange, owner, turn, after)
+        )
+    except ServerStopping:  # the stream breaks off; another server can resume it
+        if not exchange.started:
+            raise
+        await exchange.end()
+
+
+async def run_turn(
+    orchestrator: "Orchestrator",
+    exchange: Exchange,
+    request: TurnRequest,
+    credential: Credential,
+    emit: Emit,
 ) -> None:
-    """Events as they happen; a turn that fails before its first event gets a plain problem."""
-    frames = EventFrames()
+    """Run a turn; cancel it, down to the model's socket, when the client disconnects.
+
+    It is not cancelled if it runs in the background, or another client waits for it as well.
+
+    Args:
+        orchestrator: Runs the turn.
+        exchange: Of the client.
+        request: The turn.
+        credential: Of the client.
+        emit: Receives the events.
+
+    Raises:
+        Problem: The turn failed; InternalError for a defect, which is logged, and ServerStopping
+            at the end of the drain period.
+        ClientDisconnected: The client disconnected.
+    """
+    running: Awaitable[object]
+    if request.background or request.idempotency_key is not None:
+        running = _emit_live(orchestrator.engine.start(request, credential), emit)
+    else:
+        running = orchestrator.engine.execute(request, credential, emit)
+    try:
+        await _while_connected(exchange, running)
+    except (Problem, ClientDisconnected):
+        raise
+    except Exception as error:
+        _log.exception("turn %s failed", request.id)
+        raise InternalError("Something went wrong here; it is logged.") from error
+
+
+async def _while_connected(exchange: Exchange, work: Awaitable[object]) -> None:
+    """Await the work; cancel it when the client disconnects.
+
+    Raises:
+        ClientDisconnected: The client disconnected.
+        ServerStopping: The shutdown has cancelled the work.
+        Exception: Whatever the work raises.
+    """
+
+    async def watch() -> None:
+        await exchange.wait_disconnected()
+        raise ClientDisconnected
+
+    try:
+        with exchange.shutdown.translate_cancellation():
+            async with asyncio.TaskGroup() as group:
+                watcher = group.create_task(watch())
+                await work
+                watcher.cancel()
+    except ExceptionGroup as failures:
+        error: Exception = failures
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None
+
+
+async def _emit_live(live: "LiveTurn", emit: Emit) -> None:
+    async with aclosing(live.follow()) as events:
+        async for _, event in events:
+            await emit(event)
+
+
+async def _respond_stream(
+    orchestrator: "Orchestrator", exchange: Exchange, request: TurnRequest, credential: Credential
+) -> None:
+    """Stream the events; a turn that fails before its first event is answered with a problem."""
+    frames = _EventFrames()
     last = b""
 
     async def emit(*events: Event) -> None:
         nonlocal last
         if type(events[-1]) is TurnCompleted:
-            last = frames.frame(events[-1])  # goes out together with the end of the body
+            last = frames.frame(events[-1])  # sent together with the end of the body
             return
         if not exchange.started:
             await exchange.start(200, EVENT_STREAM)
@@ -72,33 +180,33 @@ async def _respond_stream(
     except Problem as problem:
         if not exchange.started:
             raise
-        # A turn in the background goes on elsewhere: its stream breaks off.
+        # A background turn is continued by another server: its stream breaks off.
         if not (request.background and isinstance(problem, ServerStopping | TurnPostponed)):
             last = frames.frame(TurnFailed(request.id, problem.as_dict()))
     await exchange.end(last)
 
 
 async def _respond_accepted(
-    orchestrator: Orchestrator, exchange: Exchange, request: TurnRequest, credential: Credential
+    orchestrator: "Orchestrator", exchange: Exchange, request: TurnRequest, credential: Credential
 ) -> None:
-    """202 as soon as the turn is open; its events can be had from then on."""
-    live = orchestrator.start(request, credential)
+    """Respond with 202 once the background turn is stored and its events are available."""
+    live = orchestrator.engine.start(request, credential)
     async with aclosing(live.follow()) as events:
         async for _, event in events:
             if type(event) is TurnStarted:
-                where = f"/v1/turns/{event.turn}/events"
+                location = f"/v1/turns/{event.turn}/events"
                 await exchange.answer(
-                    {"turn": event.turn, "session": event.session, "events": where},
+                    {"turn": event.turn, "session": event.session, "events": location},
                     status=202,
-                    headers=[(b"location", where.encode())],
+                    headers=[(b"location", location.encode())],
                 )
                 return
 
 
 async def _respond_json(
-    orchestrator: Orchestrator, exchange: Exchange, request: TurnRequest, credential: Credential
+    orchestrator: "Orchestrator", exchange: Exchange, request: TurnRequest, credential: Credential
 ) -> None:
-    """One JSON object when the turn is durable, with the stage timings in `Server-Timing`."""
+    """Respond with one JSON object once the turn is durable; timings in `Server-Timing`."""
     text: list[str] = []
     answer: dict[str, object] = {"intent": None, "tool_calls": []}
     calls: list[dict[str, object]] = []
@@ -132,5 +240,54 @@ async def _respond_json(
     await run_turn(orchestrator, exchange, request, credential, emit)
     answer["text"] = "".join(text)
     answer["tool_calls"] = calls
-    spent = ", ".join(f"{stage};dur={spent:g}" for stage, spent in timings.items())
-    await exchange.answer(answer, headers=[(b"server-timing", spent.encode())])
+    timing = ", ".join(f"{stage};dur={spent:g}" for stage, spent in timings.items())
+    await exchange.answer(answer, headers=[(b"server-timing", timing.encode())])
+
+
+async def _forward_events(
+    orchestrator: "Orchestrator", exchange: Exchange, owner: Principal, turn: str, after: int
+) -> None:
+    frames = _EventFrames(after)
+    last = b""
+    try:
+        async with aclosing(orchestrator.engine.events(owner, turn, after=after)) as events:
+            async for position, event in events:
+                if not exchange.started:
+                    await exchange.start(200, EVENT_STREAM)
+                await exchange.write(frames.frame_at(position, event))
+    except TurnPostponed:  # the stream breaks off; it can be resumed later
+        if not exchange.started:
+            raise
+    except Problem as problem:
+        if not exchange.started:
+            raise
+        last = frames.frame(TurnFailed(turn, problem.as_dict()))
+    if not exchange.started:  # there are no events after this position
+        await exchange.start(200, EVENT_STREAM)
+    await exchange.end(last)
+
+
+def _position(header: bytes) -> int:
+    if not (header.isdigit() and len(header) <= 12):
+        raise InvalidField("Must be the id of an event of this stream.", field="Last-Event-ID")
+    return int(header)
+
+
+class _EventFrames:
+    """Encodes the events of one stream as server-sent events, with their position as id."""
+
+    __slots__ = ("_position",)
+
+    def __init__(self, position: int = 0) -> None:
+        self._position = position
+
+    def frame_at(self, position: int, event: Event) -> bytes:
+        """The frame of an event whose position is known."""
+        self._position = position - width(event)
+        return self.frame(event)
+
+    def frame(self, event: Event) -> bytes:
+        """The frame of the next event."""
+        self._position += width(event)
+        name = _names[type(event)]
+        return b"event: %b\nid: %d\ndata: %b\n\n" % (name, self._position, encode(event))

@@ -1,4 +1,4 @@
-"""One server process: uvicorn with our limits, an orchestrator, a graceful stop."""
+"""Server worker: one process with uvicorn, an orchestrator and a graceful shutdown."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, MutableSequence
 from concurrent.futures import ThreadPoolExecutor
 from errno import EADDRINUSE
 from pathlib import Path
@@ -20,27 +20,29 @@ from types import FrameType
 import uvicorn
 from msgspec import structs
 
-from seawall.admission.open import watch
+from seawall.admission.gate import sample_load
 from seawall.config import ServerSettings
 from seawall.errors import ConfigError, SeawallError
 from seawall.hosts.http.app import HttpApplication
 from seawall.hosts.http.connection_limits import ConnectionLimits
-from seawall.hosts.http.counts import COMPLETED, FAILED, IN_FLIGHT, TurnCounts
 from seawall.hosts.http.drain import drain
-from seawall.hosts.http.loop_watch import EventLoopWatchdog
 from seawall.hosts.http.non_turn_limiter import NonTurnLimiter
 from seawall.hosts.http.pre_admission import PreAdmissionCheck
 from seawall.hosts.http.protocol import HttpServerProtocol
 from seawall.hosts.http.shutdown import Shutdown
 from seawall.hosts.http.warmup import warm_up
-from seawall.hosts.watchdogs import ExitDeadline, run_loop
+from seawall.hosts.watchdogs import EventLoopWatchdog, ExitDeadline, run_loop
 from seawall.orchestrator import Orchestrator
 from seawall.pipeline.report import TurnReport
 from seawall.timers import TimingWheel
 from seawall.user_code import find_object
 
 __all__ = [
+    "COMPLETED",
+    "FAILED",
+    "IN_FLIGHT",
     "MIN_FROZEN_SECONDS",
+    "TurnCounts",
     "load_orchestrator",
     "open_listeners",
     "raise_file_limit",
@@ -48,30 +50,34 @@ __all__ = [
     "run_worker",
 ]
 
+COMPLETED, FAILED, IN_FLIGHT = range(3)
+TurnCounts = MutableSequence[int]
+"""Turns completed and failed so far, and those in flight when the shutdown was requested."""
+
 _log = logging.getLogger("seawall.server")
 _BACKLOG = 4_096
 _LISTENERS = 256
-# What the kernel keeps of a connection, which by itself may become 32 MiB: of an answer, for a
-# client that does not read; of requests that are not read yet.
+# Kernel buffers of a connection, which could grow to 32 MiB: for the response to a slow reader, and
+# for requests that are not read yet.
 _UNSENT_BYTES = 32_768
 _UNREAD_BYTES = 131_072
-# Thousands of turns in flight are a large heap, and turns leave next to no cycles: collecting
-# after every 700 allocations, as by default, would walk it all the time.
+# Thousands of turns in flight are a large heap, and turns leave almost no reference cycles: the
+# default of a collection after every 700 allocations would traverse it all the time.
 _COLLECT_EVERY = 200_000
 _COLLECT_SECONDS = 30
-_MAX_TURNS_FOR_COLLECTION = 256  # turns in flight that a whole collection takes about 15 ms with
+_MAX_TURNS_FOR_COLLECTION = 256  # a full collection takes about 15 ms then
 _DEADLINE_TICK = 0.05
 _KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of the usual load balancers
 _HEARTBEAT_SECONDS = 0.5
 MIN_FROZEN_SECONDS = 2.0
-"""Some beats: less would take an ordinary delay for a freeze."""
+"""Several heartbeats: with less, an ordinary delay would count as frozen."""
 _BLOCKED_SECONDS = 5.0
-_EXIT_GRACE_SECONDS = 8.0  # for what a worker does beyond its drain deadline, whatever hangs
-_PORT_RETRY_SECONDS = 3.0  # until workers whose supervisor was killed have left the port
+_EXIT_GRACE_SECONDS = 8.0  # for the end of the process after its drain deadline
+_PORT_RETRY_SECONDS = 3.0  # until workers whose supervisor was killed have closed the port
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handling: a worker that was asked to stop exits with 0."""
+    """uvicorn without its signal handling: a requested shutdown exits with status 0."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -79,10 +85,13 @@ class _Server(uvicorn.Server):
 
 
 def load_orchestrator(source: str) -> Orchestrator:
-    """From a configuration file, or from `module:name` of an Orchestrator made in code.
+    """Load an orchestrator.
+
+    Args:
+        source: A configuration file, or `module:name` of an Orchestrator made in code.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: There is none.
     """
     if source.endswith(".toml"):
         return Orchestrator.from_config(source)
@@ -96,26 +105,30 @@ def load_orchestrator(source: str) -> Orchestrator:
 
 
 def raise_file_limit() -> int:
-    """Allow as many open files as the system does; a turn in flight needs two."""
+    """Raise the limit of open files to the system's; a turn in flight needs two.
+
+    Returns:
+        The limit.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
 
 
 def reserve_port(settings: ServerSettings) -> socket.socket:
-    """A bound socket that does not listen: it holds the port for those of the workers.
+    """Bind the port without listening, so that the workers' sockets can share it.
 
     Raises:
-        ConfigError: the address cannot be used, for one because another server has it.
+        ConfigError: The address cannot be used, for example because another server uses it.
     """
-    # Sockets that share a port ask nobody, so ask first with one that does not share.
+    # Sockets that share a port bind in any case, so try first with one that does not share.
     latest = time.monotonic() + _PORT_RETRY_SECONDS
     while True:
         try:
             _bind(settings, settings.port, shared=False).close()
         except ConfigError as error:
-            used = isinstance(error.__cause__, OSError) and error.__cause__.errno == EADDRINUSE
-            if not used or time.monotonic() > latest:
+            in_use = isinstance(error.__cause__, OSError) and error.__cause__.errno == EADDRINUSE
+            if not in_use or time.monotonic() > latest:
                 raise
             time.sleep(_PORT_RETRY_SECONDS / 30)
         else:
@@ -123,11 +136,15 @@ def reserve_port(settings: ServerSettings) -> socket.socket:
 
 
 def open_listeners(settings: ServerSettings, port: int) -> list[socket.socket]:
-    """The sockets that one worker listens on; the kernel spreads connections over all of them.
+    """Open the listening sockets of a worker; the kernel distributes connections over them.
 
-    The event loop takes one connection of a listening socket a round, and under a crowd a round
-    is long. With one socket the last of 5,000 waited seven seconds to be accepted, on a server
-    that answered within one.
+    The event loop accepts one connection for each listening socket in a pass, and under load a
+    pass is long. With one socket the last of 5,000 connections waited seven seconds to be
+    accepted, on a server that answered within one.
+
+    Args:
+        settings: Their host is used.
+        port: The reserved port.
     """
     return [_bind(settings, port, shared=True) for _ in range(_LISTENERS)]
 
@@ -164,27 +181,27 @@ def run_worker(
     index: int | None = None,
     counts: TurnCounts | None = None,
 ) -> int:
-    """Serve until SIGTERM or SIGINT, then finish what is in flight, up to the drain deadline.
+    """Serve until SIGTERM or SIGINT, then drain turns in flight up to the drain deadline.
 
-    Some seconds later the process ends even if a tool or a library does not.
+    The process ends some seconds after that deadline, even if a tool or a library hangs.
 
     Args:
         orchestrator: Not open yet.
-        sockets: Bound; they are listened on.
-        on_ready: Called once, when turns are taken.
-        all_ready: Whether the whole server is.
-        on_shutdown: Called once, when the stop is asked for.
-        on_heartbeat: Called while the event loop comes round, from when it is ready to when it leaves.
-        hurries: Whether a further signal means to hurry; without, each after the first does.
-        parent: The process whose end ends this one as well.
-        index: Which of several workers this is.
-        counts: Of turns; kept up to date.
+        sockets: Bound, and not listening yet.
+        on_ready: Called once, when turns are accepted.
+        all_ready: Whether all workers of the server are ready.
+        on_shutdown: Called once, when the shutdown is requested.
+        on_heartbeat: Called regularly by the event loop while the worker is ready.
+        skip_waits: Whether a signal after the first skips the waits; every one does if not given.
+        parent: Id of the supervisor; the worker shuts down when it ends.
+        index: Index of the worker, if there are several.
+        counts: Of turns; updated continuously.
 
     Returns:
-        The exit status: 0 after a stop that was asked for.
+        The exit status: 0 after a requested shutdown.
 
     Raises:
-        ConfigError: It could not start; nothing was served.
+        ConfigError: The worker could not start.
     """
     worker = _Worker(
         orchestrator,
@@ -199,8 +216,8 @@ def run_worker(
         index=index,
         counts=counts,
     )
-    status = run_loop(worker.serve(), worker.end, fast=True)
-    if worker.end.armed:  # it ends anyway; the closed loop has given up its handlers
+    status = run_loop(worker.serve(), worker.exit, fast=True)
+    if worker.exit.armed:  # the process is ending, and the closed loop has removed its handlers
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
     return status
@@ -232,7 +249,7 @@ class _Worker:
         self._signals = 0
         self._skip_waits = skip_waits or (lambda: self._signals > 1)
         self._shutdown = Shutdown()
-        self.end = ExitDeadline()
+        self.exit = ExitDeadline()
         self._parent = parent
         self._counts: TurnCounts = [0, 0, 0] if counts is None else counts
         self._ready = False
@@ -246,7 +263,7 @@ class _Worker:
             all_ready=lambda: self._ready and all_ready(),
             scrape=self._scrape,
             manage_lifespan=False,
-            stop=self._shutdown,
+            shutdown=self._shutdown,
         )
         config = uvicorn.Config(
             application,
@@ -254,11 +271,11 @@ class _Worker:
                 HttpServerProtocol,
                 limits=settings,
                 wheel=TimingWheel(_DEADLINE_TICK),
-                stop=self._shutdown,
-                door=PreAdmissionCheck(orchestrator),
-                intake=ConnectionLimits(settings, files),
-                share=NonTurnLimiter(
-                    lambda: orchestrator.ready and orchestrator.gate.in_flight > 0
+                shutdown=self._shutdown,
+                pre_admission=PreAdmissionCheck(orchestrator),
+                connection_limits=ConnectionLimits(settings, files),
+                non_turn_limiter=NonTurnLimiter(
+                    lambda: orchestrator.ready and orchestrator.engine.gate.in_flight > 0
                 ),
             ),
             ws="none",
@@ -269,7 +286,7 @@ class _Worker:
             proxy_headers=False,
             backlog=_BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=1,  # nothing is left for it, see draining.py
+            timeout_graceful_shutdown=1,  # drain.py has done it before
         )
         self._server = _Server(config)
 
@@ -277,7 +294,7 @@ class _Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._request_shutdown)
-            # Python's own handler is called even while the loop is blocked, and beside the loop's.
+            # Python's own handler is called in addition, even while the loop is blocked.
             signal.signal(number, self._on_signal)
         failure: SeawallError | None = None
         deadline = loop.time()
@@ -289,7 +306,7 @@ class _Worker:
             except SeawallError as error:
                 failure = error
             if opened:
-                # What exists now stays: sparing the collector from walking it over and over.
+                # Permanent objects: the collector need not traverse them again and again.
                 gc.collect()
                 gc.freeze()
                 gc.set_threshold(_COLLECT_EVERY, 20, 100)
@@ -298,12 +315,12 @@ class _Worker:
                     self._on_ready()
                 ticking = group.create_task(self._tick())
                 beating = group.create_task(self._heartbeat())
-                watching = group.create_task(watch(self._orchestrator.gate))
+                watching = group.create_task(sample_load(self._orchestrator.engine.gate))
                 await self._shutdown.wait_requested()
                 beating.cancel()
-                await self._orchestrator.stop_recovery()
+                await self._orchestrator.engine.stop_recovery()
                 settings = self._orchestrator.settings.server
-                if self._orphaned:  # another server may want the port now
+                if self._orphaned:  # another server may need the port now
                     settings = structs.replace(settings, shutdown_delay_seconds=0.0)
                 deadline = await drain(self._server, self._sockets, self._shutdown, settings)
                 ticking.cancel()
@@ -316,18 +333,18 @@ class _Worker:
         return 0
 
     async def _open(self) -> bool:
-        """Open the orchestrator and warm_up, or stop either; whether it is open.
+        """Open the orchestrator and warm up, unless a shutdown is requested; whether it is open.
 
         Raises:
             SeawallError: It cannot be opened.
         """
         opening = asyncio.create_task(self._prepare())
-        wait_requested = asyncio.create_task(self._shutdown.wait_requested())
-        await asyncio.wait((opening, wait_requested), return_when=asyncio.FIRST_COMPLETED)
-        wait_requested.cancel()
+        stopping = asyncio.create_task(self._shutdown.wait_requested())
+        await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
         if self._shutdown.requested:
             opening.cancel()
-            await asyncio.gather(opening, return_exceptions=True)  # of no interest any more
+            await asyncio.gather(opening, return_exceptions=True)  # not needed any more
         else:
             await opening
         return self._orchestrator.ready
@@ -340,7 +357,7 @@ class _Worker:
     def _request_shutdown(self) -> None:
         if not self._shutdown.requested:
             if self._orchestrator.ready:
-                self._counts[IN_FLIGHT] = self._orchestrator.gate.in_flight
+                self._counts[IN_FLIGHT] = self._orchestrator.engine.gate.in_flight
             self._on_shutdown()
             self._shutdown.request()
         elif self._skip_waits():
@@ -352,23 +369,21 @@ class _Worker:
         self._arm_exit_deadline()
 
     def _arm_exit_deadline(self) -> None:
-        """When this process is over, even if its event loop never comes round again."""
+        """Have the process end in time even if its event loop is blocked."""
         settings = self._orchestrator.settings.server
-        waits = (
-            0.0 if self._skip_waits() else settings.shutdown_delay_seconds + settings.drain_seconds
-        )
-        self.end.arm(waits + _EXIT_GRACE_SECONDS)
+        allowed = settings.shutdown_delay_seconds + settings.drain_seconds
+        self.exit.arm((0.0 if self._skip_waits() else allowed) + _EXIT_GRACE_SECONDS)
 
     @property
     def _orphaned(self) -> bool:
         return self._parent is not None and os.getppid() != self._parent
 
     async def _heartbeat(self) -> None:
-        """Show that the event loop comes round."""
+        """Show that the event loop is not blocked."""
         frozen = self._orchestrator.settings.server.frozen_seconds or 2 * _BLOCKED_SECONDS
         watch = EventLoopWatchdog(min(_BLOCKED_SECONDS, max(frozen, MIN_FROZEN_SECONDS) / 2))
         try:
-            while not self._shutdown.requested:  # a beat after the last would be missed later on
+            while not self._shutdown.requested:  # a later heartbeat would be expected to continue
                 watch.beat()
                 self._on_heartbeat()
                 await asyncio.sleep(_HEARTBEAT_SECONDS)
@@ -383,21 +398,23 @@ class _Worker:
             self._sample()
             if (
                 not second % _COLLECT_SECONDS
-                and self._orchestrator.gate.in_flight <= _MAX_TURNS_FOR_COLLECTION
+                and self._orchestrator.engine.gate.in_flight <= _MAX_TURNS_FOR_COLLECTION
             ):
-                # What outlived a collection and died later would wait for twenty more: hours.
+                # Otherwise garbage that survived a collection would stay for hours.
                 gc.collect()
             if self._orphaned and not self._shutdown.requested:
-                self._request_shutdown()  # where the kernel has sent no signal
+                self._request_shutdown()  # no parent-death signal on this system
             await asyncio.sleep(1.0)
 
     def _sample(self) -> None:
         if self._orchestrator.ready:
-            self._metrics.sample(self._orchestrator.gate, self._orchestrator.upstream_streams)
-            self._metrics.sample_upstreams(self._orchestrator.upstreams)
+            self._metrics.sample(
+                self._orchestrator.engine.gate, self._orchestrator.engine.upstream_streams
+            )
+            self._metrics.sample_upstreams(self._orchestrator.engine.upstreams)
 
     async def _scrape(self) -> tuple[bytes, bytes]:
         self._sample()
-        # On a thread of its own: it reads the files of all workers, which the loop must not wait
-        # for, and threads for tools may all be taken.
+        # In a thread of its own: it reads the files of all workers, which would block the loop,
+        # and all threads for tools may be busy.
         return await asyncio.get_running_loop().run_in_executor(self._scraper, self._metrics.scrape)

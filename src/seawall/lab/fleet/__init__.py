@@ -1,1 +1,1 @@
-"""Fleets on this machine: pods behind a balancer, or Lambda's environments; real processes."""
+"""Fleets on this machine: pods behind a balancer, or Lambda environments, as real processes."""

@@ -1,4 +1,4 @@
-"""A real balancer in front of pods: haproxy or nginx, whichever is there."""
+"""The load balancer in front of pods: haproxy or nginx."""
 
 import asyncio
 import os
@@ -11,14 +11,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from seawall.errors import ConfigError, SeawallError
-from seawall.lab.loop import raise_file_limit
-from seawall.lab.parent_death_signal import parent_death_signal
-from seawall.lab.processes import Service
+from seawall.lab.processes import Service, parent_death_signal, raise_file_limit
 
 __all__ = ["find_balancer", "run_balancer"]
 
 _START_SECONDS = 20.0
-# The most: both take memory for them ahead, and where files are not limited there may be 2**30.
+# Upper bounds, since both allocate memory per connection and the file limit may be 2**30.
 _HAPROXY_CONNECTIONS = 262_144
 _NGINX_CONNECTIONS = 65_536
 _HAPROXY = """\
@@ -41,7 +39,7 @@ backend pods
     retries 0
 {servers}
 """
-# One process: a worker would neither be counted nor keep the mark in its environment.
+# One process: nginx workers do not inherit the mark in the environment.
 _NGINX = """\
 daemon off;
 master_process off;
@@ -77,14 +75,20 @@ http {{
 
 
 def find_balancer(path: str | None = None) -> tuple[str, str]:
-    """Its kind and its program. path: where to look, in place of PATH and the usual folders.
+    """Find haproxy or nginx.
+
+    Args:
+        path: Folders to search, in place of PATH and the usual folders.
+
+    Returns:
+        "haproxy" or "nginx", and the path of the program.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: Neither is installed.
     """
-    places = path or f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    folders = path or f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
     for kind in ("haproxy", "nginx"):
-        if program := shutil.which(kind, path=places):
+        if program := shutil.which(kind, path=folders):
             return kind, program
     raise ConfigError("a fleet of pods needs a balancer: install haproxy or nginx")
 
@@ -98,11 +102,18 @@ async def run_balancer(
     environment: Mapping[str, str] | None = None,
     found: tuple[str, str] | None = None,
 ) -> AsyncGenerator[Service, None]:
-    """Run one in front of the servers until the block ends. It tries nothing twice.
+    """Run a balancer, without retries, until the block ends.
+
+    Args:
+        urls: Of the servers.
+        folder: For its configuration.
+        balance: "least" (connections), or round robin.
+        environment: Of the process; None for the current one.
+        found: Kind and path of the program, as `find_balancer` returns them.
 
     Raises:
-        ConfigError: there is none.
-        SeawallError: it did not start.
+        ConfigError: Neither haproxy nor nginx is installed.
+        SeawallError: It did not start.
     """
     kind, program = found or find_balancer()
     with socket.socket() as probe:
@@ -137,9 +148,9 @@ def _configuration(kind: str, port: int, urls: Sequence[str], folder: Path, bala
             f"    server pod{number} {address} check inter 500ms fall 3 rise 1"
             for number, address in enumerate(addresses)
         ]
-        how = "leastconn" if balance == "least" else "roundrobin"
+        algorithm = "leastconn" if balance == "least" else "roundrobin"
         return _HAPROXY.format(
-            port=port, balance=how, servers="\n".join(lines), connections=connections
+            port=port, balance=algorithm, servers="\n".join(lines), connections=connections
         )
     lines = [f"        server {address} max_fails=0;" for address in addresses]
     return _NGINX.format(
@@ -153,7 +164,7 @@ def _configuration(kind: str, port: int, urls: Sequence[str], folder: Path, bala
 
 
 async def _wait_until_ready(port: int, process: asyncio.subprocess.Process, kind: str) -> None:
-    """Wait until a pod is reached through it."""
+    """Wait until the balancer reaches a pod."""
     try:
         async with asyncio.timeout(_START_SECONDS):
             while process.returncode is None:
@@ -162,8 +173,8 @@ async def _wait_until_ready(port: int, process: asyncio.subprocess.Process, kind
                 await asyncio.sleep(0.05)
     except TimeoutError as error:
         raise SeawallError(f"{kind} reaches no pod after {_START_SECONDS:g} s") from error
-    said = await process.stderr.read() if process.stderr else b""
-    raise SeawallError(f"{kind} ended: {said.decode('utf-8', 'replace').strip()}")
+    errors = await process.stderr.read() if process.stderr else b""
+    raise SeawallError(f"{kind} ended: {errors.decode('utf-8', 'replace').strip()}")
 
 
 async def _status(port: int) -> bytes:

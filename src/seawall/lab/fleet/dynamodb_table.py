@@ -1,4 +1,4 @@
-"""A fleet's own table of a DynamoDB: made before anything starts, deleted with the fleet."""
+"""The DynamoDB table of a fleet: created before anything starts, deleted with the fleet."""
 
 import asyncio
 import os
@@ -7,8 +7,7 @@ from contextlib import suppress
 from msgspec import structs
 
 from seawall.aws.credential_cache import CredentialCache
-from seawall.aws.credential_chain import default_chain
-from seawall.aws.credentials import CredentialsError
+from seawall.aws.credentials import CredentialsError, default_chain
 from seawall.aws.dynamodb import DynamoDBClient
 from seawall.aws.dynamodb_calls import DELETE_TABLE
 from seawall.aws.dynamodb_errors import DynamoDBError, NoSuchTable
@@ -25,16 +24,16 @@ _DELETE_SECONDS = 10.0
 
 
 def table_credentials() -> dict[str, str]:
-    """Ours, or what DynamoDB Local is content with."""
+    """The credentials of the environment, or dummy ones for DynamoDB Local."""
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     return {name: os.environ.get(name, "local") for name in names}
 
 
 def table_region() -> str:
-    """That of our environment; else one that DynamoDB Local is content with.
+    """The region of the environment, or us-east-1 for DynamoDB Local.
 
     Raises:
-        ConfigError: what the environment says is no region.
+        ConfigError: The region of the environment is invalid.
     """
     try:
         return find_region(os.environ) or _REGION
@@ -43,11 +42,11 @@ def table_region() -> str:
 
 
 async def make_table(sessions: SessionSettings) -> None:
-    """Make it.
+    """Create the table that the settings name.
 
     Raises:
-        ConfigError: there is no such DynamoDB.
-        SeawallError: it cannot be reached.
+        ConfigError: The settings are wrong.
+        SeawallError: DynamoDB cannot be reached.
     """
     wanted = structs.replace(sessions, create_table=True)
     store = await open_store(wanted, os.environ | table_credentials())
@@ -55,10 +54,10 @@ async def make_table(sessions: SessionSettings) -> None:
 
 
 async def delete_table(endpoint: str, table: str, region: str) -> None:
-    """Delete it, if it is there.
+    """Delete a table, if it exists.
 
     Raises:
-        SeawallError: it could not be; the message names it.
+        SeawallError: It could not be deleted; the message names it.
     """
     http = HttpClient()
     environment = os.environ | table_credentials()

@@ -1,4 +1,4 @@
-"""A fleet that runs: the model, the servers or environments, the balancer, and who may come in."""
+"""Starts and stops a fleet: model, servers or environments, balancer, and tokens for its users."""
 
 import asyncio
 import os
@@ -27,18 +27,24 @@ from seawall.lab.fleet.state import (
     save_state,
     tear_down,
 )
-from seawall.lab.parent_death_signal import MARK, SERVER_NICENESS, parent_death_signal
-from seawall.lab.processes import Service, listening_process, run_service
+from seawall.lab.processes import (
+    MARK,
+    SERVER_NICENESS,
+    Service,
+    listening_process,
+    parent_death_signal,
+    run_service,
+)
 from seawall.storage.settings import SessionSettings
-from seawall.transport.endpoint import Endpoint
+from seawall.transport.http_client import Endpoint
 
 __all__ = ["Fleet", "run_fleet"]
 
 _USERS = 256
 _DAY = 86_400
 _START_SECONDS = 120.0
-# Hundreds of environments share the processors here; each of AWS's has a share of its own. What is
-# only late for that is not to fail, as it would not there.
+# Hundreds of environments share the processors here; on AWS each has its own. Longer timeouts keep
+# turns from failing that would not fail there.
 _RELAXED_TIMEOUTS = {
     "SEAWALL_TURN__TURN": "600",
     "SEAWALL_TURN__AUTHENTICATE": "120",
@@ -50,20 +56,26 @@ _RELAXED_TIMEOUTS = {
 
 
 class Fleet(Struct, frozen=True, kw_only=True):
-    """How to reach it and whom to watch.
+    """A running fleet.
 
-    servers: processes that serve, with their children; around: those that stand for what the
-    cloud does itself: the balancer, the local Lambda. model_pid, store_pid: of model and store; 0
-    where it is a file, or not on this machine. tokens: of customers, good for a day. notes: what
-    could not be had here.
+    Attributes:
+        spec: What it was started from.
+        url: Of the balancer or the local Lambda.
+        model: URL of the model.
+        servers: Process ids of the pods; their children belong to them.
+        infrastructure: Process ids of what the cloud provider would run: balancer or local Lambda.
+        model_pid: Process id of the model; 0 if it is not on this machine.
+        store_pid: Process id of the store; 0 for SQLite, or if it is not on this machine.
+        tokens: Of its users, valid for a day.
+        token_file: The same in a file.
+        notes: Limitations on this machine.
     """
 
     spec: FleetSpec
     url: str
     model: str
-    folder: Path
     servers: tuple[int, ...]
-    around: tuple[int, ...]
+    infrastructure: tuple[int, ...]
     model_pid: int
     store_pid: int
     tokens: list[str]
@@ -79,23 +91,27 @@ async def run_fleet(
     name: str,
     report: Callable[[str], None] = lambda _: None,
 ) -> AsyncGenerator[Fleet, None]:
-    """Have it run until the block ends. What a crash has left of one of this name is ended first.
+    """Run a fleet until the block ends, after ending leftovers of one with the same name.
 
-    source: the configuration that all serve; of it, model, store and identity are replaced.
+    Args:
+        spec: The fleet.
+        source: The configuration to serve; its models, store and identity are replaced.
+        name: Identifies the fleet on this machine.
+        report: Called with lines about leftovers.
 
     Raises:
-        ConfigError: there is one of this name, no balancer, no such configuration, or something
-            of it cannot be replaced.
-        SeawallError: something did not start.
+        ConfigError: A fleet of this name is up, there is no balancer or configuration, or a part of
+            the configuration cannot be replaced.
+        SeawallError: Something did not start.
     """
     if not await asyncio.to_thread(source.is_file):
-        raise ConfigError(f"{source}: there is no such configuration")
+        raise ConfigError(f"{source}: no such file")
     before = load_state(name)
     if before is not None and before.alive:
-        raise ConfigError(f"a fleet {name!r} is up already; end it by: seawall lab down {name}")
+        raise ConfigError(f"a fleet {name!r} is up already; end it with: seawall lab down {name}")
     if before is not None:
         killed = await asyncio.to_thread(tear_down, before, report)
-        report(f"what is left of an earlier fleet is ended: {killed} processes")
+        report(f"ended {killed} processes of an earlier fleet")
     balancer = find_balancer() if spec.kind == "pods" else None
     region = table_region() if spec.store != "sqlite" else ""
     mark = f"seawall-{uuid4().hex[:12]}"
@@ -151,7 +167,7 @@ class _Launcher:
     async def pods(self, balancer: tuple[str, str]) -> Fleet:
         model = await self._model()
         environment = await self._environment(model)
-        environment["SEAWALL_ADMISSION__IN_FLIGHT"] = str(self._spec.places)
+        environment["SEAWALL_ADMISSION__IN_FLIGHT"] = str(self._spec.slots)
         shares = self._control_groups()
         try:
             async with asyncio.TaskGroup() as group:
@@ -159,7 +175,7 @@ class _Launcher:
                     group.create_task(self._pod(number, environment, shares))
                     for number in range(self._spec.pods)
                 ]
-        except ExceptionGroup as failed:  # the first that did not start says it for all
+        except ExceptionGroup as failed:  # report the first one
             raise failed.exceptions[0] from failed
         pods = [each.result() for each in starting]
         front = await self._stack.enter_async_context(
@@ -184,7 +200,7 @@ class _Launcher:
                 *("serve", str(self._source), "--port", "0", "--workers", "1", "--json"),
                 environment=environment,
                 seconds=_START_SECONDS,
-                before=parent_death_signal(signal.SIGTERM, groups, behind=SERVER_NICENESS),
+                before=parent_death_signal(signal.SIGTERM, groups, niceness=SERVER_NICENESS),
             )
         )
 
@@ -214,15 +230,14 @@ class _Launcher:
         return self._fleet(front, model, [], (front.pid,))
 
     def _fleet(
-        self, front: Service, model: Service, servers: list[int], around: tuple[int, ...]
+        self, front: Service, model: Service, servers: list[int], infrastructure: tuple[int, ...]
     ) -> Fleet:
         return Fleet(
             spec=self._spec,
             url=front.url,
             model=model.url,
-            folder=self._folder,
             servers=tuple(servers),
-            around=around,
+            infrastructure=infrastructure,
             model_pid=model.pid,
             store_pid=self._store_pid(),
             tokens=self._tokens,
@@ -247,7 +262,7 @@ class _Launcher:
         )
 
     async def _environment(self, model: Service) -> dict[str, str]:
-        """Settings of all that serve. A table is made ahead, as it is in earnest."""
+        """The environment of all servers. Creates the DynamoDB table, as a deployment does."""
         sessions = self._sessions()
         environment = await asyncio.to_thread(
             fleet_overrides,
@@ -274,14 +289,14 @@ class _Launcher:
         )
 
     def _store_pid(self) -> int:
-        """Of the store's process, where it is one of this machine; else somebody else's."""
+        """Process id of the store; 0 for SQLite, or if it is not on this machine."""
         if self._spec.store == "sqlite":
             return 0
         origin = Endpoint.parse(self._spec.store).origin
         return listening_process(origin.port) if _is_loopback(origin.host) else 0
 
     def _control_groups(self) -> ControlGroups | None:
-        """Control groups, where they are wanted and to be had; else a note says why not."""
+        """Control groups, if they are wanted and available; a note explains if they are not."""
         if not self._spec.cpu:
             return None
         try:

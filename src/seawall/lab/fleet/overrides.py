@@ -1,4 +1,4 @@
-"""A configuration whose model, store and identity are replaced by a fleet's own."""
+"""Replaces models, store and identity of a configuration by those of a fleet."""
 
 import json
 import os
@@ -18,7 +18,7 @@ __all__ = ["fleet_overrides"]
 
 _STORE_TOOLS = "examples.store.tools:open_store"
 _SESSIONS = ("store", "path", "endpoint", "table", "region", "create_table")
-# Where a model is and who may ask it, and what means something to other kinds only.
+# Address and credentials of a model, and settings of other kinds of models.
 _DROPPED_KEYS = {
     *("kind", "base_url", "api_key_env", "api_key_file", "region", "thinking"),
     *("path", "context_tokens", "generations", "threads"),
@@ -28,14 +28,18 @@ _DROPPED_KEYS = {
 def fleet_overrides(
     source: Path, *, folder: Path, model: str, sessions: SessionSettings, trusted: JwtSettings
 ) -> dict[str, str]:
-    """Variables of the environment that replace them, for all that serve `source`.
+    """The environment variables that replace them for servers of `source`.
 
-    folder: for what the store example's tools write. model: the URL that stands for every model;
-    it is asked for chat completions, without a key. What else is set of a model stays: its name,
-    limits, resilience, price. sessions: where they are kept; how long and the like stays as it is.
+    Args:
+        source: The configuration.
+        folder: For the database of the store example's tools.
+        model: URL that replaces every model; it is called without a key. A model's name, limits,
+            resilience and price stay.
+        sessions: Where sessions are stored; other settings of sessions stay.
+        trusted: Whose tokens are accepted; no other credentials are.
 
     Raises:
-        ConfigError: the configuration is wrong, or something of it cannot be replaced.
+        ConfigError: The configuration is invalid, or a part of it cannot be replaced.
     """
     document = _document(source)
     found = {f"SESSIONS__{name}": _toml(getattr(sessions, name)) for name in _SESSIONS}
@@ -51,7 +55,7 @@ def fleet_overrides(
         own = {"kind": "openai", "base_url": model, "api_key_env": "", "api_key_file": ""}
         variable = _variable(source, "models", name)
         found[variable] = _toml(kept | own)
-        for key, value in own.items():  # where our environment sets just these, too
+        for key, value in own.items():  # the current environment may set these too
             found[f"{variable}__{key.upper()}"] = _toml(value)
     for name, table in _tables(document, "tools"):
         if table.get("factory") == _STORE_TOOLS:
@@ -66,7 +70,7 @@ def _document(source: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(source.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}  # what is wrong, and where, is said when it is read as settings
+        return {}  # reported when it is loaded as settings
 
 
 def _tables(document: Mapping[str, Any], section: str) -> list[tuple[str, dict[str, Any]]]:
@@ -77,21 +81,21 @@ def _tables(document: Mapping[str, Any], section: str) -> list[tuple[str, dict[s
 
 
 def _variable(source: Path, *path: str) -> str:
-    """What sets that key, without the prefix; see `seawall.config`."""
+    """The variable that sets a key, without the prefix; see `seawall.config`."""
     variable = "__".join(path).upper()
     if tuple(variable.lower().split("__")) != path or not set(variable).isdisjoint("=\0"):
         raise ConfigError(
-            f"{source}: {'.'.join(path)}: a fleet cannot replace it by its own, as no variable of "
-            "the environment can name it: let its name have no capitals, no __ and no ="
+            f"{source}: {'.'.join(path)}: a fleet cannot replace it, because no environment "
+            "variable can name it; use a name without capitals, __ and ="
         )
     return variable
 
 
 def _check(settings: Settings, model: str, sessions: SessionSettings, trusted: JwtSettings) -> None:
-    """Nothing but the fleet's own is reached, whatever our environment sets besides.
+    """Check that the result uses nothing but the fleet's own parts.
 
     Raises:
-        ConfigError: something else would be.
+        ConfigError: The current environment overrides one of them.
     """
     wrong = [
         f"models.{name}"
@@ -108,13 +112,13 @@ def _check(settings: Settings, model: str, sessions: SessionSettings, trusted: J
         wrong.append("identity")
     if wrong:
         raise ConfigError(
-            f"{wrong[0]}: a fleet cannot replace it by its own, as a variable of the environment "
-            f"that begins with SEAWALL_{wrong[0].replace('.', '__').upper()} sets it: unset that"
+            f"{wrong[0]}: a fleet cannot replace it, because an environment variable that "
+            f"begins with SEAWALL_{wrong[0].replace('.', '__').upper()} sets it; unset it"
         )
 
 
 def _toml(value: object) -> str:
-    """A value of a TOML document, written on one line."""
+    """A TOML value on one line."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -123,7 +127,7 @@ def _toml(value: object) -> str:
             return "{ " + ", ".join(pairs) + " }"
         case list() | tuple():
             return "[" + ", ".join(_toml(each) for each in value) + "]"
-        case str():  # JSON's escapes are TOML's, but for one character that TOML wants escaped
+        case str():  # as in JSON, but TOML requires DEL to be escaped
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         case _:  # numbers, and dates
             return str(value)

@@ -1,5 +1,6 @@
-"""What fleet is wanted: `pods=4 cpu=0.5`, or `lambda memory=512`; words to data."""
+"""Specification of a fleet, and its notation: `pods=4 cpu=0.5`, or `lambda memory=512`."""
 
+import logging
 from collections.abc import Sequence
 from typing import Literal
 
@@ -8,22 +9,35 @@ from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
 from seawall.lab.sim_model.reply import SimTimes
-from seawall.transport.endpoint import Endpoint
+from seawall.transport.http_client import Endpoint
 
 __all__ = ["FleetSpec", "parse_fleet"]
 
+_log = logging.getLogger("seawall.lab")
+
 
 class FleetSpec(Struct, frozen=True, kw_only=True, rename="kebab"):
-    """A fleet with the model and the store behind it.
+    """A fleet with its model and its store.
 
-    pods: servers with one process each. cpu: processors that a pod may use, 0: all; of Lambda 1:
-    as much as its memory buys on AWS. memory: MB of an environment. in_flight, provisioned,
-    snapstart, concurrency, idle: as of `seawall lab lambda`; timeout: of an invocation, seconds.
-    init: seconds that an initialisation may take before it is tried again. AWS has 10, for
-    environments that do not share two processors among all of them.
-    store: `sqlite` in the fleet's folder, or the endpoint of a DynamoDB. places: turns at once in
-    one pod. model: another one than a simulated one of the fleet's own, which answers with
-    `times`. balance: how haproxy or nginx chooses among pods.
+    Attributes:
+        kind: Pods, or Lambda environments.
+        pods: Servers with one process each.
+        cpu: Processors of a pod, 0 for no limit. For Lambda, 1 limits an environment to what its
+            memory buys on AWS.
+        memory: Of an environment, in MB.
+        in_flight: Invocations in one environment; more than 1 is a managed instance.
+        provisioned: Environments started ahead.
+        snapstart: Restore environments from snapshots.
+        concurrency: Environments at most.
+        idle: Seconds until an unused environment is reclaimed.
+        timeout: Of an invocation, in seconds.
+        init: Seconds until an initialisation is retried. AWS has 10, for environments that do not
+            share processors.
+        slots: Turns in flight in one pod.
+        store: "sqlite", or the endpoint of a DynamoDB.
+        model: URL of a model; "" for a simulated model with `times`.
+        balance: How the balancer chooses a pod.
+        times: Service times of the simulated model.
     """
 
     kind: Literal["pods", "lambda"]
@@ -37,7 +51,7 @@ class FleetSpec(Struct, frozen=True, kw_only=True, rename="kebab"):
     idle: float = 300.0
     timeout: float = 300.0
     init: float = 120.0
-    places: int = 6_000
+    slots: int = 6_000
     store: str = "sqlite"
     model: str = ""
     balance: Literal["least", "round-robin"] = "least"
@@ -50,7 +64,7 @@ class FleetSpec(Struct, frozen=True, kw_only=True, rename="kebab"):
 
     @property
     def title(self) -> str:
-        """In a few words."""
+        """The fleet in a few words."""
         if self.kind == "pods":
             share = f" of {self.cpu:g} processors" if self.cpu else ""
             return f"{self.pods} pods{share}"
@@ -60,7 +74,7 @@ class FleetSpec(Struct, frozen=True, kw_only=True, rename="kebab"):
         return f"{kind}, {self.memory} MB"
 
 
-# Those of the local Lambda (seawall.lab.local_lambda.settings) and, of waiting, a day.
+# Those of the local Lambda (seawall.lab.local_lambda.settings); a day for waiting times.
 _BOUNDS = {
     "cpu": (0, 1_024),
     "memory": (128, 32_768),
@@ -70,22 +84,30 @@ _BOUNDS = {
     "idle": (0.001, 86_400),
     "init": (0.001, 86_400),
 }
-_ONLY_PODS = {"pods", "places", "balance"}
+_ONLY_PODS = {"pods", "slots", "balance"}
 _ONLY_LAMBDA = {
     *("memory", "in_flight", "provisioned", "snapstart", "concurrency", "idle", "timeout", "init"),
 }
 
 
 def parse_fleet(words: Sequence[str], times: SimTimes | None = None) -> FleetSpec:
-    """A fleet by its words: `pods=4`, or `lambda`, then `name=value`.
+    """Parse a fleet.
+
+    Args:
+        words: `pods=4` or `lambda`, and `name=value`. `places` is accepted for `slots`, with a
+            warning.
+        times: Service times of the simulated model, if not the default.
 
     Raises:
-        ConfigError: it names the word and says what there is.
+        ConfigError: A word is unknown, or has no valid value.
     """
-    kind, given = _sorted(words)
+    kind, given = _split(words)
+    if "places" in given:
+        _log.warning("fleet: places is now called slots")
+        given.setdefault("slots", given.pop("places"))
     foreign = set(given) & (_ONLY_LAMBDA if kind == "pods" else _ONLY_PODS)
     if foreign:
-        raise ConfigError(f"fleet: {min(foreign)}: means nothing for {kind}")
+        raise ConfigError(f"fleet: {min(foreign)}: does not apply to {kind}")
     known = {each.name for each in structs.fields(FleetSpec)} - {"kind", "times"}
     if unknown := set(given) - known:
         raise ConfigError(f"fleet: {min(unknown)}: unknown; known: {', '.join(sorted(known))}")
@@ -100,8 +122,8 @@ def parse_fleet(words: Sequence[str], times: SimTimes | None = None) -> FleetSpe
     return structs.replace(spec, times=times) if times is not None else spec
 
 
-def _sorted(words: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """The kind, and values by name."""
+def _split(words: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """The kind, and the values by name."""
     given: dict[str, str] = {}
     kinds = []
     for word in words:
@@ -114,12 +136,12 @@ def _sorted(words: Sequence[str]) -> tuple[str, dict[str, str]]:
         elif name not in ("pods", "lambda"):
             raise ConfigError(f"fleet: {word!r} is not NAME=VALUE, pods or lambda")
     if len(kinds) != 1:
-        raise ConfigError("fleet: what kind? begin either with pods=4 or with lambda")
+        raise ConfigError("fleet: no kind; start either with pods=N or with lambda")
     return kinds[0], given
 
 
 def _check(spec: FleetSpec) -> None:
-    for name in ("pods", "places", "concurrency", "in_flight"):
+    for name in ("pods", "slots", "concurrency", "in_flight"):
         if getattr(spec, name) < 1:
             raise ConfigError(f"fleet: {name}: must be 1 or more")
     for name, (least, most) in _BOUNDS.items():
@@ -127,10 +149,10 @@ def _check(spec: FleetSpec) -> None:
             raise ConfigError(f"fleet: {name}: must be from {least:g} to {most:g}")
     if spec.kind == "lambda" and spec.cpu not in (0, 1):
         raise ConfigError(
-            "fleet: cpu: of lambda is 0, no limit, or 1, what its memory buys: set memory"
+            "fleet: cpu: for lambda 0 (no limit) or 1 (by memory); set memory instead"
         )
     if spec.snapstart and (spec.provisioned or spec.in_flight > 1):
-        raise ConfigError("fleet: snapstart: goes neither with provisioned nor with in-flight")
+        raise ConfigError("fleet: snapstart: cannot be combined with provisioned or in-flight")
     if spec.store != "sqlite" and not _is_url(spec.store):
         raise ConfigError("fleet: store: is neither sqlite nor the URL of a DynamoDB")
     if spec.model and not _is_url(spec.model):

@@ -1,4 +1,4 @@
-"""What fleets there are on this machine, so that each can be torn down, whatever became of it."""
+"""State files of the fleets on this machine, by which each can be torn down, even after a crash."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.errors import ConfigError, SeawallError
-from seawall.lab.parent_death_signal import kill_processes_with_mark, processes_with_mark
+from seawall.lab.processes import kill_processes_with_mark, processes_with_mark
 
 __all__ = [
     "FleetState",
@@ -32,12 +32,21 @@ _STOP_SECONDS = 40.0
 
 
 class FleetState(Struct, frozen=True, kw_only=True):
-    """A fleet that was started. mark: in the environment of all its processes.
+    """A fleet that was started.
 
-    pid, born: of the process that holds it, and that one's start in clock ticks since boot: a
-    number that was given to another process since is not it. endpoint, region: of the DynamoDB in
-    which it has a table with the name of the mark; empty where it has none. notes: what could not
-    be had here.
+    Attributes:
+        name: By which users refer to it.
+        mark: In the environment of all its processes; also the name of its DynamoDB table.
+        pid: Of the process that runs it.
+        born: Start of that process in clock ticks since boot, as process ids are reused.
+        folder: Its temporary folder.
+        title: The fleet in a few words.
+        url: Of the balancer or the local Lambda.
+        model: URL of the model.
+        tokens: Path of the file of tokens.
+        endpoint: Of the DynamoDB with its table; empty for SQLite.
+        region: Of the same.
+        notes: Limitations on this machine.
     """
 
     name: str
@@ -55,7 +64,7 @@ class FleetState(Struct, frozen=True, kw_only=True):
 
     @property
     def alive(self) -> bool:
-        """Whether the process that holds it runs."""
+        """Whether the process that runs it is alive."""
         return process_start_ticks(self.pid) == self.born
 
 
@@ -71,7 +80,7 @@ def _state_path(name: str) -> Path:
 
 
 def save_state(state: FleetState) -> None:
-    """Write it down, whole or not at all; only for its owner to read."""
+    """Write the state file atomically, readable only by its owner."""
     path = _state_path(state.name)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = path.with_suffix(f".{os.getpid()}")
@@ -81,20 +90,20 @@ def save_state(state: FleetState) -> None:
 
 
 def classifier_cache_path() -> Path:
-    """Where fleets keep the trained classifier, as a package for Lambda brings one along."""
+    """Path of the trained classifier, shared by fleets, as in a package for Lambda."""
     _state_folder().mkdir(parents=True, exist_ok=True, mode=0o700)
     return _state_folder() / "classifier"
 
 
 def log_path(name: str) -> Path:
-    """Where a fleet writes that nobody watches."""
+    """Path of the log of a detached fleet."""
     path = _state_path(name).with_suffix(".log")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     return path
 
 
 def load_state(name: str) -> FleetState | None:
-    """What was written down; None: there is no such fleet."""
+    """The state of a fleet; None if there is no such fleet."""
     try:
         return msgspec.json.decode(_state_path(name).read_bytes(), type=FleetState)
     except (FileNotFoundError, msgspec.DecodeError):
@@ -102,39 +111,44 @@ def load_state(name: str) -> FleetState | None:
 
 
 def list_fleets() -> list[FleetState]:
-    """All that were written down."""
-    place = _state_folder()
-    names = sorted(each.stem for each in place.glob("*.json")) if place.is_dir() else []
+    """The states of all fleets."""
+    folder = _state_folder()
+    names = sorted(each.stem for each in folder.glob("*.json")) if folder.is_dir() else []
     return [found for name in names if (found := load_state(name)) is not None]
 
 
 def clean_up(*, seconds: float = 0.0, report: Callable[[str], None] = lambda _: None) -> None:
-    """Take away what is left of crashed fleets of which no process runs any more.
+    """Remove what crashed fleets without running processes have left.
 
     Args:
-        seconds: Only of those that were written down so long ago.
-        tell: What was taken away, and what could not be.
+        seconds: Minimum age of their state files.
+        report: Called with a line for each.
     """
-    place = _state_folder()
-    for path in sorted(place.glob("*.json")) if place.is_dir() else []:
-        with suppress(OSError):  # another command was quicker
+    folder = _state_folder()
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        with suppress(OSError):  # removed by another command
             if time.time() - path.stat().st_mtime < seconds:
                 continue
             state = load_state(path.stem)
             if state is None:
                 path.unlink()
-                report(f"{path.stem}: its record cannot be read; removed")
+                report(f"{path.stem}: its state file is invalid; removed")
             elif not state.alive and not processes_with_mark(state.mark):
                 tear_down(state, report)
-                report(f"{state.name}: had crashed; what was left is removed")
+                report(f"{state.name}: had crashed; leftovers removed")
 
 
 def tear_down(state: FleetState, report: Callable[[str], None] = lambda _: None) -> int:
-    """End everything of a fleet: kindly where somebody holds it, then whatever is left.
+    """End a fleet: ask the process that runs it to stop, then kill and remove what is left.
 
-    Not to be called on an event loop. tell: what could not be taken away.
+    Must not be called on an event loop.
 
-    Returns how many processes had to be killed.
+    Args:
+        state: Of the fleet.
+        report: Called with what could not be removed.
+
+    Returns:
+        The number of processes that had to be killed.
     """
     if state.pid != os.getpid() and state.alive:
         with suppress(ProcessLookupError):
@@ -144,7 +158,7 @@ def tear_down(state: FleetState, report: Callable[[str], None] = lambda _: None)
             time.sleep(0.1)
     killed = kill_processes_with_mark(state.mark)
     if state.endpoint:
-        # Only where there is a table: everybody else need not wait for these imports.
+        # Imported only where there is a table.
         from seawall.lab.fleet.dynamodb_table import delete_table  # noqa: PLC0415
 
         try:
@@ -162,7 +176,7 @@ def tear_down(state: FleetState, report: Callable[[str], None] = lambda _: None)
 
 
 def process_start_ticks(pid: int) -> int:
-    """When the process started, in clock ticks since boot; 0: there is none, or it is a zombie."""
+    """Start of a process in clock ticks since boot; 0 for none or a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,4 +1,4 @@
-"""Watching a fleet from outside while a crowd is at it."""
+"""Observes a fleet from outside while it is under load."""
 
 import asyncio
 import resource
@@ -15,54 +15,69 @@ from seawall.lab.local_lambda.function import Stats
 from seawall.lab.local_lambda.server import STATS_PATH
 from seawall.lab.machine import busy_seconds
 from seawall.lab.processes import ESTABLISHED, consumption, descendants, open_files, tcp_sockets
-from seawall.lab.sim_model.stats import SimStats
-from seawall.transport.endpoint import Endpoint
+from seawall.lab.sim_model.connection import SimStats
 from seawall.transport.errors import TransportError
-from seawall.transport.http_client import HttpClient
+from seawall.transport.http_client import Endpoint, HttpClient
 
 __all__ = ["NOTABLE_OTHER_LOAD", "FleetSample", "FleetWatch", "watch_fleet"]
 
-# Of a processor, used by others: from here on, figures are not of the fleet alone.
+# Processors used by unrelated processes, above which figures are not of the fleet alone.
 NOTABLE_OTHER_LOAD = 0.2
 
 _EVERY = 0.5
-# Of a processor, at most: to add up the memory of hundreds of processes takes long.
+# Share of a processor to spend on sampling: the memory of hundreds of processes takes long to add.
 _WATCHING = 0.05
 _ANSWER_SECONDS = 20.0
 
 
 class FleetSample(Struct, array_like=True, frozen=True):
-    """At `at` seconds: processes that serve, CPU seconds that they have used since the beginning.
+    """A sample of a fleet.
 
-    memory_bytes: their proportional share of it, which counts what they share once
-    (docs.kernel.org/filesystems/proc.html, Pss). around_cpu_seconds: of the balancer or the local
-    Lambda itself. model_connections, store_connections: that are open.
+    Attributes:
+        at: Seconds since the start.
+        processes: Processes that serve.
+        cpu_seconds: Processor time that they have used since the start.
+        memory_bytes: Their memory, shared pages counted once (Pss in
+            docs.kernel.org/filesystems/proc.html).
+        infrastructure_cpu_seconds: Processor time of the balancer or the local Lambda.
+        model_connections: Open connections to the model.
+        store_connections: Open connections to the store.
     """
 
     at: float
     processes: int
     cpu_seconds: float
     memory_bytes: int
-    around_cpu_seconds: float
+    infrastructure_cpu_seconds: float
     model_connections: int
     store_connections: int
 
 
 class FleetWatch:
-    """What was seen of a fleet.
+    """Observations of a fleet.
 
-    initialisations: of environments or pods, ever. added: environments that are there at the end
-    and were not before; an initialisation that was tried again counts once in them. model_opened,
-    store_opened: connections since the watch began; for SQLite, processes that opened the
-    database. A connection to a store that lives for less than half a second may be missed; with
-    hundreds of processes, for less than several seconds: looks are then further apart.
-    machine_cpu_seconds: of all processes of the machine. store_cpu_seconds: of the store's own
-    process, where it is one of this machine. driver_cpu_seconds: of children of ours that have
-    ended meanwhile, from their start to their end: the driver is the only one.
+    A connection to the store that lives for less than half a second may be missed; with hundreds of
+    processes, for less than several seconds, because samples are then further apart.
+
+    Attributes:
+        samples: In order of time.
+        initialisations: Of environments or pods.
+        added: Environments at the end that were not there at the start; a retried initialisation
+            counts once.
+        throttled: Invocations throttled.
+        model_opened: Connections to the model opened.
+        model_peak: Most of them open at once.
+        environments: Counters of the local Lambda.
+        seconds: Length of the observation.
+        machine_cpu_seconds: Processor time of all processes of the machine.
+        model_cpu_seconds: Of the model.
+        store_cpu_seconds: Of the store, if it is a process of this machine.
+        own_cpu_seconds: Of this process.
+        driver_cpu_seconds: Of child processes that have ended: the driver.
     """
 
     def __init__(self, fleet: Fleet) -> None:
-        self.looks: list[FleetSample] = []
+        self.samples: list[FleetSample] = []
         self.initialisations = len(fleet.servers)
         self.added = self.throttled = 0
         self.model_opened = self.model_peak = 0
@@ -75,7 +90,7 @@ class FleetWatch:
         self._store_seen: set[tuple[int, int]] = set()
         self._store_before: set[tuple[int, int]] = set()
         self._model_before = 0
-        self._around_before = 0.0
+        self._infrastructure_before = 0.0
         self._started_before = self._environments_before = 0
         self._busy_before = self._model_cpu_before = self._store_cpu_before = 0.0
         self._own_before = self._ended_before = 0.0
@@ -84,39 +99,39 @@ class FleetWatch:
         self.own_cpu_seconds = self.driver_cpu_seconds = 0.0
 
     @property
-    def others(self) -> float:
-        """Processors that were used by nobody who belongs to this, on average."""
-        own = self.cpu_seconds + self.around_cpu_seconds + self.own_cpu_seconds
+    def other_processors(self) -> float:
+        """Processors used by unrelated processes, on average."""
+        own = self.cpu_seconds + self.infrastructure_cpu_seconds + self.own_cpu_seconds
         behind = self.model_cpu_seconds + self.store_cpu_seconds + self.driver_cpu_seconds
         return max(0.0, self.machine_cpu_seconds - own - behind) / self.seconds
 
     @property
     def store_opened(self) -> int:
-        """See the class."""
+        """Connections to the store opened; for SQLite, processes that opened the database."""
         return len(self._store_seen - self._store_before)
 
     @property
     def store_peak(self) -> int:
-        """The most at once."""
-        return max(each.store_connections for each in self.looks)
+        """Most connections to the store open at once."""
+        return max(each.store_connections for each in self.samples)
 
     @property
     def cpu_seconds(self) -> float:
-        """Of all that served, since the watch began, also of those that have gone."""
-        return self.looks[-1].cpu_seconds
+        """Processor time of all servers, also of those that have ended."""
+        return self.samples[-1].cpu_seconds
 
     @property
-    def around_cpu_seconds(self) -> float:
-        """Of what stands for the cloud's own part."""
-        return self.looks[-1].around_cpu_seconds
+    def infrastructure_cpu_seconds(self) -> float:
+        """Processor time of the balancer or the local Lambda."""
+        return self.samples[-1].infrastructure_cpu_seconds
 
     @property
     def peak_bytes(self) -> int:
-        """The most memory at once."""
-        return max(each.memory_bytes for each in self.looks)
+        """Peak of memory."""
+        return max(each.memory_bytes for each in self.samples)
 
     async def begin(self) -> None:
-        """The first look: everything counts from here."""
+        """Take the first sample; all figures are relative to it."""
         await self._count()
         self._model_before = self.model_opened
         self._started_before = self.environments.started
@@ -127,15 +142,15 @@ class FleetWatch:
         self._own_before = time.process_time()
         self._ended_before = _ended_cpu()
         self._began = time.monotonic()
-        self._around_before = sum(_own_cpu(pid) for pid in self._fleet.around)
+        self._infrastructure_before = sum(_own_cpu(pid) for pid in self._fleet.infrastructure)
         pids = await self._take_sample()
         self._first_used = {pid: self._used[pid] for pid in pids}
         self._store_before = set(self._store_seen)
-        self.looks.clear()
+        self.samples.clear()
         await self._take_sample()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Sample until cancelled."""
         pause = _EVERY
         while True:
             await asyncio.sleep(pause)
@@ -144,7 +159,7 @@ class FleetWatch:
             pause = max(_EVERY, (time.process_time() - before) / _WATCHING)
 
     async def end(self) -> None:
-        """The last look."""
+        """Take the last sample."""
         await self._count()
         await self._take_sample()
         self.model_opened -= self._model_before
@@ -169,17 +184,19 @@ class FleetWatch:
             lambda: (sum(_share(pid) for pid in pids), _store_connections(fleet, pids))
         )
         used = sum(self._used.values()) - sum(self._first_used.values())
-        around = sum(_own_cpu(pid) for pid in fleet.around) - self._around_before
+        infrastructure = (
+            sum(_own_cpu(pid) for pid in fleet.infrastructure) - self._infrastructure_before
+        )
         self._store_seen |= opened
         model = await self._model_stats()
-        self.looks.append(
+        self.samples.append(
             FleetSample(
                 round(time.monotonic() - self._began, 2),
                 len(pids),
                 round(used, 4),
                 memory,
-                round(around, 4),
-                max(0, model.connections - 1),  # without the one by which we ask it
+                round(infrastructure, 4),
+                max(0, model.connections - 1),  # without our own
                 len(opened),
             )
         )
@@ -189,7 +206,7 @@ class FleetWatch:
         fleet = self._fleet
         if fleet.servers:
             return [each for pid in fleet.servers for each in (pid, *descendants(pid))]
-        return [each for pid in fleet.around for each in descendants(pid)]
+        return [each for pid in fleet.infrastructure for each in descendants(pid)]
 
     async def _model_stats(self) -> SimStats:
         body = await self._get(self._fleet.model.removesuffix("/v1") + "/sim/stats")
@@ -215,32 +232,32 @@ class FleetWatch:
 
 @asynccontextmanager
 async def watch_fleet(fleet: Fleet) -> AsyncGenerator[FleetWatch, None]:
-    """Watch a fleet while the block runs; what was seen is complete when it has ended."""
+    """Observe a fleet while the block runs; the figures are complete when it has ended."""
     watch = FleetWatch(fleet)
     await watch.begin()
-    running = asyncio.create_task(watch.run())
+    sampling = asyncio.create_task(watch.run())
     try:
         yield watch
     finally:
-        running.cancel()
+        sampling.cancel()
         with suppress(asyncio.CancelledError):
-            await running
+            await sampling
         await watch.end()
 
 
 def _own_cpu(pid: int) -> float:
-    """Of a process without its children, seconds; 0 of none, whose number is 0."""
+    """Processor time of a process without its children, in seconds; 0 for the process id 0."""
     return consumption(pid, children=False).cpu_seconds if pid else 0.0
 
 
 def _ended_cpu() -> float:
-    """Of all children that have ended, and theirs, seconds."""
+    """Processor time of all descendants that have ended, in seconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def _share(pid: int) -> int:
-    """Proportional memory; 0 of a process that has gone."""
+    """Proportional memory of a process; 0 if it has ended."""
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -251,20 +268,20 @@ def _share(pid: int) -> int:
 
 
 def _store_connections(fleet: Fleet, pids: list[int]) -> set[tuple[int, int]]:
-    """Open connections to the store, as pairs that tell them apart."""
+    """Open connections to the store, each as a distinct pair."""
     if fleet.spec.store == "sqlite":
         return {(pid, 0) for pid in pids if _has_database(pid)}
     port = Endpoint.parse(fleet.spec.store).origin.port
-    there = {
+    connections = {
         name: (local, remote) for name, local, remote in tcp_sockets(ESTABLISHED) if remote == port
     }
-    if not there:
+    if not connections:
         return set()
-    return {there[name] for pid in pids for name in open_files(pid) if name in there}
+    return {connections[name] for pid in pids for name in open_files(pid) if name in connections}
 
 
 def _has_database(pid: int) -> bool:
-    """Whether it has the index of SQLite's write-ahead log in its memory."""
+    """Whether a process has mapped the index of SQLite's write-ahead log."""
     try:
         return "sessions.db-shm" in Path(f"/proc/{pid}/maps").read_text()
     except OSError:

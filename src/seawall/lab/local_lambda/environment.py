@@ -1,4 +1,4 @@
-"""One execution environment: a real process with its Runtime API, frozen while it has no work."""
+"""Execution environment: a process with its own Runtime API, frozen while it is idle."""
 
 import asyncio
 import logging
@@ -17,21 +17,24 @@ from seawall.lab.local_lambda.http_server import HttpServer, serve
 from seawall.lab.local_lambda.invocation import FunctionError, Invocation, error_body
 from seawall.lab.local_lambda.runtime_api import InitFailed, RuntimeApi
 from seawall.lab.local_lambda.settings import FunctionSettings
-from seawall.lab.parent_death_signal import SERVER_NICENESS, parent_death_signal
-from seawall.lab.processes import consumption
+from seawall.lab.processes import SERVER_NICENESS, consumption, parent_death_signal
 
 __all__ = ["Environment", "Usage"]
 
 _log = logging.getLogger("seawall.lab.lambda")
-_MEMORY_SECONDS = 0.1  # between two looks at its memory
+_MEMORY_SECONDS = 0.1  # between two checks of its memory
 _INHERITED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "HOME", "TMPDIR", "LANG")
 
 
 class Usage(Struct):
-    """What an environment has been through.
+    """What an environment has done.
 
-    init_seconds: from the start of its process until it asked for work, or for its snapshot.
-    restore_seconds: from there on until it asked for work.
+    Attributes:
+        kind: Initialisation type, as AWS names it.
+        init_seconds: From the start of its process until it asked for work or for its snapshot.
+        restore_seconds: From its restoration until it asked for work.
+        invocations: Number of invocations.
+        peak_memory_bytes: Peak of its memory.
     """
 
     kind: str = "on-demand"
@@ -44,7 +47,13 @@ class Usage(Struct):
 class Environment:
     """A process that serves one function.
 
-    ended: told when its process has gone. log: told what it writes, line by line.
+    Attributes:
+        usage: What it has done.
+        assigned: Invocations in flight.
+        frozen: Whether its process is stopped.
+        started_at: When its process was started, on the event loop's clock.
+        idle_since: When it last became idle, on the same clock.
+        terminated: Whether its process has ended and all is cleaned up.
     """
 
     def __init__(
@@ -52,11 +61,19 @@ class Environment:
         settings: FunctionSettings,
         *,
         kind: str,
-        ended: Callable[["Environment"], None],
+        on_exit: Callable[["Environment"], None],
         log: Callable[[str], None],
     ) -> None:
+        """Create an environment.
+
+        Args:
+            settings: Of the function.
+            kind: Initialisation type, as AWS names it.
+            on_exit: Called when its process has ended.
+            log: Called with each line of its output.
+        """
         self._settings = settings
-        self._ended = ended
+        self._on_exit = on_exit
         self._log = log
         self._api = RuntimeApi(settings, self._changed)
         self._process: Process | None = None
@@ -64,7 +81,7 @@ class Environment:
         self._control_groups: ControlGroups | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
-        self.terminated = False  # nothing of it is left
+        self.terminated = False
         self._reason: tuple[str, str] | None = None
         self.usage = Usage(kind)
         self.assigned = 0
@@ -74,29 +91,32 @@ class Environment:
 
     @property
     def pid(self) -> int:
-        """Its process; 0 where there is none."""
+        """Process id; 0 without a process."""
         return self._process.pid if self._process is not None else 0
 
     @property
     def alive(self) -> bool:
-        """Whether its process runs, frozen or not."""
+        """Whether its process exists, frozen or not."""
         return self._process is not None and self._process.returncode is None and not self._closing
 
     @property
     def free(self) -> bool:
-        """Whether it may be given another invocation."""
+        """Whether it can take another invocation."""
         return self.alive and self.assigned < self._settings.max_concurrency
 
     async def start(self, limit_seconds: float) -> None:
         """Start its process and wait until it is initialised.
 
+        Args:
+            limit_seconds: Of the initialisation.
+
         Raises:
-            InitFailed: it said so, ended, or was not done in time and has been ended.
+            InitFailed: It reported an error, exited, or exceeded the limit and was killed.
         """
         loop = asyncio.get_running_loop()
         beginning = asyncio.create_task(self._begin())
         try:
-            # In any case to the end: cancelled in between it would leave a socket or a process.
+            # Not cancelled half-way, which would leave a socket or a process.
             await asyncio.shield(beginning)
         except BaseException:
             await asyncio.wait([beginning])
@@ -120,7 +140,7 @@ class Environment:
         """Serve its Runtime API and start its process.
 
         Raises:
-            InitFailed: there is no such command.
+            InitFailed: The command does not exist.
         """
         self._serving = await serve(self._api.handle, "127.0.0.1", 0)
         self.started_at = asyncio.get_running_loop().time()
@@ -134,7 +154,7 @@ class Environment:
                 env=self._variables(f"127.0.0.1:{self._serving.port}"),
                 process_group=0,
                 preexec_fn=parent_death_signal(
-                    signal.SIGKILL, self._groups(), behind=SERVER_NICENESS
+                    signal.SIGKILL, self._groups(), niceness=SERVER_NICENESS
                 ),
             )
         except OSError as error:
@@ -149,10 +169,10 @@ class Environment:
         ]
 
     async def restore(self, limit_seconds: float) -> None:
-        """Continue it from its snapshot, and wait until it asks for work.
+        """Restore it from its snapshot and wait until it asks for work.
 
         Raises:
-            InitFailed: it did not.
+            InitFailed: It did not in time.
         """
         began = asyncio.get_running_loop().time()
         self._thaw()
@@ -171,10 +191,10 @@ class Environment:
         self.usage.restore_seconds = asyncio.get_running_loop().time() - began
 
     async def run(self, invocation: Invocation) -> None:
-        """Have an invocation answered, or ended at its deadline.
+        """Run an invocation to its end or its deadline.
 
-        A classic environment does not outlive a timeout; of a managed instance only the
-        invocation ends (docs.aws.amazon.com/lambda/latest/dg,
+        A classic environment is killed at a timeout; in a managed instance only the invocation ends
+        (docs.aws.amazon.com/lambda/latest/dg,
         lambda-managed-instances-execution-environment).
         """
         self.usage.invocations += 1
@@ -193,7 +213,7 @@ class Environment:
                 await self.kill()
 
     async def stop(self) -> None:
-        """End it as AWS does: kindly only where there is time set for it."""
+        """Stop it as AWS does: with SIGTERM first only if `shutdown_seconds` is set."""
         if self.alive and self._settings.shutdown_seconds:
             self._closing = True
             self._thaw()
@@ -206,7 +226,7 @@ class Environment:
         await self.kill()
 
     async def kill(self) -> None:
-        """End it at once, with all that it has started."""
+        """Kill its process group at once and clean up."""
         if self.terminated:
             return
         self._closing = True
@@ -224,7 +244,7 @@ class Environment:
         self.terminated = True
 
     def _groups(self) -> list[Path]:
-        """The control group that limits its processors, if it is to have one."""
+        """The control group that limits its processors, if any."""
         if not self._settings.cpu_group:
             return []
         self._control_groups = ControlGroups()
@@ -259,7 +279,7 @@ class Environment:
         return variables | settings.environment
 
     def _changed(self) -> None:
-        """It waits, or has answered: freeze it once there is nothing to do."""
+        """Freeze it when it is idle."""
         self.idle_since = asyncio.get_running_loop().time()
         snapshot = self._settings.snapstart and not self._api.restoring.done()
         if not self._settings.managed and (self._api.idle or snapshot):
@@ -272,7 +292,7 @@ class Environment:
             self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        """To the process and all that it has started."""
+        """Signal its process group."""
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
@@ -291,11 +311,11 @@ class Environment:
 
     async def _watch_exit(self, process: Process) -> None:
         status = await process.wait()
-        kind, said = self._reason or ("Runtime.ExitError", _exit_message(status))
-        self._api.fail(kind, lambda request: f"RequestId: {request} Error: {said}")
+        kind, message = self._reason or ("Runtime.ExitError", _exit_message(status))
+        self._api.fail(kind, lambda request: f"RequestId: {request} Error: {message}")
         if self._serving is not None:
             await self._serving.close()
-        self._ended(self)
+        self._on_exit(self)
 
     async def _watch_memory(self, pid: int) -> None:
         limit = self._settings.memory_mb << 20

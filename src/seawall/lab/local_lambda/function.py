@@ -1,4 +1,4 @@
-"""A function: its environments, and which of them an invocation goes to."""
+"""A function: its environments, and the assignment of invocations to them."""
 
 import asyncio
 import logging
@@ -15,10 +15,40 @@ from msgspec import Struct
 from seawall.lab.local_lambda.environment import Environment, Usage
 from seawall.lab.local_lambda.invocation import FunctionError, Invocation, error_body
 from seawall.lab.local_lambda.runtime_api import InitFailed
-from seawall.lab.local_lambda.scaling import ScalingRate
 from seawall.lab.local_lambda.settings import FunctionSettings
 
-__all__ = ["LocalFunction", "PayloadTooLarge", "Stats", "Throttled"]
+__all__ = [
+    "LocalFunction",
+    "PayloadTooLarge",
+    "ScalingRate",
+    "Stats",
+    "Throttled",
+]
+
+_WINDOW_SECONDS = 10.0
+
+
+class ScalingRate:
+    """AWS's concurrency scaling rate: a token bucket of `per_window` that refills within 10 s.
+
+    Source: docs.aws.amazon.com/lambda/latest/dg/scaling-behavior.html.
+    """
+
+    def __init__(self, per_window: int) -> None:
+        self._capacity = float(per_window)
+        self._left = self._capacity
+        self._at = 0.0
+
+    def take(self, at: float) -> bool:
+        """Whether another environment may be started at `at` (seconds, never decreasing)."""
+        refilled = (at - self._at) * self._capacity / _WINDOW_SECONDS
+        self._left = min(self._capacity, self._left + refilled)
+        self._at = at
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
+
 
 _log = logging.getLogger("seawall.lab.lambda")
 _RECLAIM_SECONDS = 0.5
@@ -28,7 +58,7 @@ _RESTORE_SECONDS = 10.0
 
 
 class Throttled(Exception):
-    """No environment is free and none may be started; `reason` is AWS's word for why."""
+    """No environment is free and none may be started; `reason` is as AWS names it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -36,11 +66,11 @@ class Throttled(Exception):
 
 
 class PayloadTooLarge(Exception):
-    """The request is larger than a function may be given."""
+    """The payload exceeds the limit of a function."""
 
 
 class Stats(Struct):
-    """Since the start: environments started, arrivals refused; and the environments of now."""
+    """Counters since the start; `environments`, `frozen` and `usage` are current values."""
 
     started: int = 0
     restored: int = 0
@@ -53,10 +83,7 @@ class Stats(Struct):
 
 
 class LocalFunction:
-    """Serves invocations of one function; used as an async context manager.
-
-    log: told every line that environments write, and a report of every invocation.
-    """
+    """Serves invocations of one function; used as an async context manager."""
 
     def __init__(
         self, settings: FunctionSettings, *, log: Callable[[str], None] = _log.info
@@ -65,7 +92,7 @@ class LocalFunction:
         self._log = log
         self._environments: list[Environment] = []
         self._snapshots: list[Environment] = []
-        self._alive: set[Environment] = set()  # until nothing of them is left
+        self._alive: set[Environment] = set()  # all that are not terminated
         self._starting = 0
         self._rate = ScalingRate(settings.scaling_per_10s)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -73,10 +100,10 @@ class LocalFunction:
         self._closing = False
 
     async def __aenter__(self) -> Self:
-        """Start what is to be there ahead.
+        """Start the environments that are provisioned ahead.
 
         Raises:
-            InitFailed: it cannot be started.
+            InitFailed: One cannot be started.
         """
         settings = self.settings
         ahead = max(settings.provisioned, 1) if settings.managed else settings.provisioned
@@ -111,11 +138,11 @@ class LocalFunction:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        # What was being started or ended when its task was cancelled.
+        # Those that were being started or stopped when their task was cancelled.
         await asyncio.gather(*(each.kill() for each in self._alive))
 
     def stats(self) -> Stats:
-        """Counts since the start, and how things stand."""
+        """The current counters."""
         every = [*self._environments, *self._snapshots]
         self._stats.environments = len(self._environments)
         self._stats.frozen = sum(each.frozen for each in every)
@@ -124,15 +151,23 @@ class LocalFunction:
 
     @property
     def environments(self) -> tuple[Environment, ...]:
-        """Those that run now, without snapshots that wait."""
+        """The current environments, without waiting snapshots."""
         return tuple(self._environments)
 
     def invoke(self, payload: bytes, *, client_context: str = "", trace: str = "") -> Invocation:
-        """Have the function called; the answer comes by what is returned.
+        """Invoke the function.
+
+        Args:
+            payload: The event, as JSON.
+            client_context: Passed to the function, in base64.
+            trace: Trace header; "" for a new one.
+
+        Returns:
+            The invocation, from which the response is read.
 
         Raises:
-            PayloadTooLarge: the payload has more bytes than allowed.
-            Throttled: there is no place for it.
+            PayloadTooLarge: The payload exceeds the limit.
+            Throttled: No environment is free and none may be started.
         """
         settings = self.settings
         if len(payload) > settings.request_bytes:
@@ -160,11 +195,11 @@ class LocalFunction:
         return invocation
 
     def _pick_environment(self, now: float) -> Environment | None:
-        """A free environment; None where one is to be started."""
+        """A free environment; None if one is to be started."""
         free = [each for each in self._environments if each.free]
         if free:
-            # Classic: the one used last, so that the others can be reclaimed. Managed: the one
-            # with the most room.
+            # Classic: the most recently used one, so that the others can be reclaimed. Managed: the
+            # least loaded one.
             if self.settings.managed:
                 return min(free, key=lambda each: each.assigned)
             return max(free, key=lambda each: each.idle_since)
@@ -197,14 +232,16 @@ class LocalFunction:
             invocation.finish(FunctionError(error.kind, error.body))
         finally:
             kind = "Runtime.ExitError"
-            invocation.finish(FunctionError(kind, error_body(kind, "the lab has ended")))
+            invocation.finish(
+                FunctionError(kind, error_body(kind, "the local Lambda is shutting down"))
+            )
             self._report(invocation, environment)
 
     async def _cold_start(self, invocation: Invocation) -> Environment:
-        """An environment for an arrival.
+        """Start an environment for an invocation.
 
-        Where its initialisation fails or takes too long it is tried once more, now within the
-        function's own time (lambda/latest/dg, lambda-runtime-environment).
+        An initialisation that fails or times out is retried once within the function's own timeout
+        (lambda/latest/dg, lambda-runtime-environment).
         """
         try:
             environment = await self._started_for(invocation)
@@ -236,7 +273,7 @@ class LocalFunction:
         return environment
 
     async def _start(self, kind: str, seconds: float) -> Environment:
-        environment = Environment(self.settings, kind=kind, ended=self._remove, log=self._log)
+        environment = Environment(self.settings, kind=kind, on_exit=self._remove, log=self._log)
         self._stats.started += 1
         self._alive = {each for each in self._alive if not each.terminated} | {environment}
         await environment.start(seconds)
@@ -259,7 +296,7 @@ class LocalFunction:
             self._starting -= 1
 
     async def _reclaim(self) -> None:
-        """End environments that nobody has used for long; replace those kept ahead that died."""
+        """Stop environments that were idle for too long; replace provisioned ones that died."""
         while True:
             await asyncio.sleep(min(_RECLAIM_SECONDS, self.settings.idle_seconds))
             now = asyncio.get_running_loop().time()
@@ -288,7 +325,7 @@ class LocalFunction:
         task.add_done_callback(self._tasks.discard)
 
     def _report(self, invocation: Invocation, environment: Environment | None) -> None:
-        """A line such as Lambda writes after each invocation."""
+        """Log the REPORT line of an invocation."""
         self._stats.failed += invocation.failed
         began = invocation.deadline - self.settings.timeout_seconds
         line = (

@@ -1,4 +1,4 @@
-"""A Function URL: HTTP to the function's events of payload format 2.0, its answers to HTTP.
+"""Function URL: HTTP requests to events of payload format 2.0, and results to HTTP responses.
 
 Source: docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html; prelude of a streamed answer:
 configuration-response-streaming, runtimes-custom.
@@ -33,12 +33,12 @@ _HOP_BY_HOP = frozenset(("connection", "content-length", "transfer-encoding", "k
 
 
 class _Malformed(Exception):
-    """The function's answer is not one for HTTP."""
+    """The function's result cannot be sent as an HTTP response."""
 
 
 async def answer_url(function: LocalFunction, request: Request, writer: ResponseWriter) -> None:
     """Answer a request at the function's URL."""
-    # As an event a body may grow by a third; AWS counts what the function is given.
+    # As an event a body may grow by a third; AWS limits the event.
     body = await request.body(function.settings.request_bytes)
     if body is None:
         await _send_message(writer, 413, "Request Too Long")
@@ -138,8 +138,8 @@ async def _buffered(invocation: Invocation, writer: ResponseWriter) -> None:
 async def _streamed(invocation: Invocation, writer: ResponseWriter) -> None:
     head = await invocation.head()
     if not head.streaming or head.content_type != _INTEGRATION:
-        # Without a prelude the payload is the body (the buffered answer's JSON as well, then
-        # unpacked: which is what a URL in this mode makes of a handler that does not stream).
+        # Without a prelude the payload is the body. A result that is not streamed is handled as in
+        # the buffered mode.
         if not head.streaming:
             await _buffered(invocation, writer)
             return
@@ -160,7 +160,7 @@ async def _streamed(invocation: Invocation, writer: ResponseWriter) -> None:
 
 
 async def _prelude(pieces: AsyncGenerator[bytes, None]) -> tuple[bytes, bytes]:
-    """The JSON before the eight NUL bytes, and what of the body came along."""
+    """The JSON before the eight NUL bytes, and the start of the body."""
     gathered = b""
     async for piece in pieces:
         gathered += piece
@@ -173,34 +173,31 @@ async def _prelude(pieces: AsyncGenerator[bytes, None]) -> tuple[bytes, bytes]:
 
 
 def _parse_answer(payload: bytes, *, with_body: bool = True) -> tuple[int, list[Header], bytes]:
-    """Status, headers and body of a function's answer.
-
-    One without `statusCode` is taken for the body of a JSON answer.
-    """
+    """Status, headers and body of a function's result; without `statusCode` it is a JSON body."""
     try:
-        said = msgspec.json.decode(payload)
+        result = msgspec.json.decode(payload)
     except (ValueError, RecursionError) as error:
-        raise _Malformed("the answer is not JSON") from error
-    if not isinstance(said, dict) or "statusCode" not in said:
-        if not with_body and isinstance(said, dict):
-            said = {"statusCode": 200, **said}
+        raise _Malformed("the result is not JSON") from error
+    if not isinstance(result, dict) or "statusCode" not in result:
+        if not with_body and isinstance(result, dict):
+            result = {"statusCode": 200, **result}
         else:
             return 200, [_JSON], payload
     headers: list[Header] = []
     try:
-        status = int(said["statusCode"])
+        status = int(result["statusCode"])
         if not 200 <= status <= 599:
             raise ValueError(f"the status {status}")
-        for name, value in (said.get("headers") or {}).items():
+        for name, value in (result.get("headers") or {}).items():
             if name.lower() not in _HOP_BY_HOP:
                 headers.append((name.lower(), str(value)))
-        headers += [("set-cookie", str(each)) for each in said.get("cookies") or []]
-        text = said.get("body") or ""
-        body = base64.b64decode(text) if said.get("isBase64Encoded") else text.encode()
+        headers += [("set-cookie", str(each)) for each in result.get("cookies") or []]
+        text = result.get("body") or ""
+        body = base64.b64decode(text) if result.get("isBase64Encoded") else text.encode()
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise _Malformed(str(error)) from error
     if not all(_TOKEN.fullmatch(name) and not _CONTROL.search(value) for name, value in headers):
-        raise _Malformed("a header is not one of HTTP")
+        raise _Malformed("a header is not valid in HTTP")
     if not any(name == "content-type" for name, _ in headers):
         headers.append(_JSON)
     return status, headers, body

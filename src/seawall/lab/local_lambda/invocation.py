@@ -1,4 +1,4 @@
-"""One invocation between whoever called and the environment that answers."""
+"""An invocation, between its caller and the environment that answers it."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 __all__ = ["FunctionError", "Head", "Invocation", "error_body"]
 
-_MAX_BUFFERED_PIECES = 64  # pieces of an answer that its reader has not taken yet
+_MAX_BUFFERED_PIECES = 64
 
 
 class FunctionError(Exception):
@@ -21,18 +21,29 @@ class FunctionError(Exception):
 
 
 class Head(Struct, frozen=True):
-    """How an answer begins."""
+    """The start of a response."""
 
     content_type: str
     streaming: bool
 
 
 class Invocation:
-    """Given to an environment, answered by it piece by piece.
+    """An invocation, answered by an environment piece by piece.
 
-    deadline: on the event loop's clock. first_byte_at, ended_at: on that clock, 0 until then.
-    ended: nothing more comes. cold: an environment was started for it. returned: the environment
-    that was to answer ended before it was told of it.
+    Attributes:
+        id: Request id.
+        payload: The event.
+        deadline: On the event loop's clock.
+        deadline_ms: Milliseconds since the epoch, for the environment.
+        trace: Trace header.
+        client_context: Of the caller, in base64.
+        answering: Whether a response has begun.
+        cold: Whether an environment was started for it.
+        environment_started_at: When that was, on the event loop's clock.
+        first_byte_at: When the response began; 0 before.
+        ended_at: When it ended; 0 before.
+        returned: Whether the environment ended before it received the invocation.
+        ended: Whether the response is complete, or the function has failed.
     """
 
     def __init__(
@@ -67,19 +78,19 @@ class Invocation:
         return self.ended and self._last is not None
 
     def begin(self, head: Head) -> None:
-        """The answer begins."""
+        """Begin the response."""
         if not self._head.done():
             self._head.set_result(head)
 
     async def put(self, piece: bytes) -> None:
-        """A piece of the answer; waits for a caller that is slow, not for one that has gone."""
+        """Add a piece of the response; waits for a slow caller, but not for one that has gone."""
         if not self.first_byte_at:
             self.first_byte_at = asyncio.get_running_loop().time()
         if not self._abandoned:
             await self._pieces.put(piece)
 
     def finish(self, error: FunctionError | None = None) -> None:
-        """The answer is whole, or the function has failed; the first word counts."""
+        """End the response, or fail the invocation; only the first call has an effect."""
         if self.ended:
             return
         self.ended_at = asyncio.get_running_loop().time()
@@ -89,7 +100,7 @@ class Invocation:
         if not self._head.done():
             if error is not None:
                 self._head.set_exception(error)
-                self._head.exception()  # known: a caller may have gone
+                self._head.exception()  # mark it as retrieved: the caller may have gone
                 return
             self._head.set_result(Head("application/json", streaming=False))
         if self._pieces.full() and self._abandoned:
@@ -98,12 +109,12 @@ class Invocation:
             self._pieces.put_nowait(error)
 
     def return_undelivered(self) -> None:
-        """The environment has ended without having seen it."""
+        """Return it to the function: its environment ended before it received the invocation."""
         self.returned = True
         self._done.set()
 
     async def wait(self) -> None:
-        """Wait until nothing more comes, or it is handed back."""
+        """Wait until it has ended or was returned."""
         self._done.clear()
         if not (self.ended or self.returned):
             await self._done.wait()
@@ -111,18 +122,18 @@ class Invocation:
     # For the caller.
 
     async def head(self) -> Head:
-        """Wait for the answer to begin.
+        """Wait for the response to begin.
 
         Raises:
-            FunctionError: the function failed before it.
+            FunctionError: The function failed before that.
         """
         return await asyncio.shield(self._head)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
-        """The answer as it comes.
+        """The response as it arrives.
 
         Raises:
-            FunctionError: the function failed in the middle.
+            FunctionError: The function failed within the response.
         """
         while True:
             if self.ended and self._pieces.empty():
@@ -136,21 +147,21 @@ class Invocation:
             yield piece
 
     async def whole(self) -> bytes:
-        """The whole answer.
+        """The whole response.
 
         Raises:
-            FunctionError: the function failed.
+            FunctionError: The function failed.
         """
         await self.head()
         return b"".join([piece async for piece in self.pieces()])
 
     def abandon(self) -> None:
-        """The caller has gone: the function goes on, nobody reads what it says."""
+        """The caller has gone: the function continues, its response is discarded."""
         self._abandoned = True
         while not self._pieces.empty():
             self._pieces.get_nowait()
 
 
 def error_body(kind: str, message: str) -> bytes:
-    """What AWS shows a caller of a function that failed."""
+    """The error that AWS returns to the caller of a failed function."""
     return msgspec.json.encode({"errorType": kind, "errorMessage": message})

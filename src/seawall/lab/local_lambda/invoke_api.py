@@ -1,4 +1,4 @@
-"""Lambda's own Invoke API, as AWS's SDKs call it: whole answers, and event streams.
+"""Lambda's Invoke API, as AWS's SDKs call it: whole responses and event streams.
 
 Sources: docs.aws.amazon.com/lambda/latest/api, API_Invoke and API_InvokeWithResponseStream; the
 event stream's frames: smithy.io/2.0/aws/amazon-eventstream.html.
@@ -23,7 +23,7 @@ _STRING = 7  # a header's type in an event stream
 
 
 async def answer_invoke(function: LocalFunction, request: Request, writer: ResponseWriter) -> bool:
-    """Answer, if the request is one of this API; whether it is."""
+    """Answer a request if it belongs to this API; return whether it does."""
     path = request.target.partition("?")[0]
     streaming = _STREAM.match(path)
     found = streaming or _INVOKE.match(path)
@@ -107,7 +107,7 @@ async def _start_stream(invocation: Invocation, writer: ResponseWriter, content_
 
 
 def _frame(event: str, content_type: str, payload: bytes) -> bytes:
-    """One message: lengths, their checksum, headers, payload, the checksum of all."""
+    """One event stream message: lengths, their checksum, headers, payload, checksum of all."""
     headers = {":message-type": "event", ":event-type": event, ":content-type": content_type}
     encoded = b""
     for name, value in headers.items():

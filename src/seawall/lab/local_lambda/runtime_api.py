@@ -1,11 +1,12 @@
 """The Runtime API of one environment, version 2018-06-01.
 
 Sources: docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html and runtimes-custom.html; the
-states, codes and texts that they leave open are those of AWS's own emulator
+states, codes and texts that they do not specify are those of AWS's own emulator
 (github.com/aws/aws-lambda-runtime-interface-emulator).
 """
 
 import asyncio
+import base64
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,7 +28,7 @@ _Poller = tuple["asyncio.Future[Invocation]", ResponseWriter]
 
 
 class InitFailed(Exception):
-    """An environment did not come up; `body` is what is told to who called, `kind` its type."""
+    """An environment failed to initialise; `body` is returned to the caller, `kind` its type."""
 
     def __init__(self, kind: str, body: bytes) -> None:
         super().__init__(f"{kind}: {body[:500].decode('utf-8', 'replace')}")
@@ -36,13 +37,20 @@ class InitFailed(Exception):
 
 
 class RuntimeApi:
-    """What an environment talks to.
+    """The Runtime API of one environment.
 
-    ready: done when the environment is initialised, or failed. changed: called when it has asked
-    for an invocation or answered one.
+    Attributes:
+        ready: Done when the environment is initialised or has failed.
+        restoring: Done when it is restored from its snapshot or has failed.
     """
 
     def __init__(self, settings: FunctionSettings, changed: Callable[[], None]) -> None:
+        """Create the API.
+
+        Args:
+            settings: Of the function.
+            changed: Called when the environment asks for an invocation or has answered one.
+        """
         self._settings = settings
         self._changed = changed
         self._waiting: deque[_Poller] = deque()
@@ -56,15 +64,15 @@ class RuntimeApi:
 
     @property
     def idle(self) -> bool:
-        """Whether the environment has nothing to do but to wait."""
+        """Whether the environment waits for an invocation and has none."""
         return bool(self._waiting) and not self._in_flight and not self._backlog
 
     def restore(self) -> None:
-        """Answer what asks to be restored from its snapshot."""
+        """Answer the request to be restored from the snapshot."""
         self._restored.set()
 
     def offer(self, invocation: Invocation) -> None:
-        """Give an invocation to the environment, now or when it asks for one."""
+        """Give the environment an invocation, now or when it asks for one."""
         while self._waiting:
             future, writer = self._waiting.popleft()
             if not future.done() and writer.client_connected:
@@ -74,13 +82,13 @@ class RuntimeApi:
         self._backlog.append(invocation)
 
     def drop(self, invocation: Invocation) -> None:
-        """Its time is over: an answer to it is refused from now on."""
+        """Withdraw an invocation after its deadline; later responses to it are refused."""
         self._in_flight.pop(invocation.id, None)
         with suppress(ValueError):
             self._backlog.remove(invocation)
 
     def fail(self, kind: str, message: Callable[[str], str]) -> None:
-        """It is dead, and so are the invocations that it had; `message` is told their ids."""
+        """Fail the dead environment's invocations; `message` makes the text from a request id."""
         for invocation in self._backlog:
             invocation.return_undelivered()
         for invocation in self._in_flight.values():
@@ -89,7 +97,7 @@ class RuntimeApi:
         self._in_flight.clear()
         self._backlog.clear()
         for polled, _ in self._waiting:
-            polled.cancel()  # nobody is there to be answered
+            polled.cancel()  # its connection is gone
         self._restored.set()
         for future in (self.ready, self.restoring):
             if not future.done():
@@ -112,14 +120,12 @@ class RuntimeApi:
             case ("POST", rest) if rest.startswith("invocation/") and rest.endswith("/error"):
                 await self._error(rest.split("/")[1], request, writer)
             case _:
-                await _refuse(writer, 404, "NotFound", f"nothing is at {path[:200]}")
+                await _refuse(writer, 404, "NotFound", f"no such endpoint: {path[:200]}")
 
     async def _next(self, writer: ResponseWriter) -> None:
         self._waiting = deque(each for each in self._waiting if each[1].client_connected)
         if len(self._waiting) + len(self._in_flight) >= self._settings.max_concurrency:
-            await _refuse(
-                writer, 403, "InvalidStateTransition", "an invocation is still to be answered"
-            )
+            await _refuse(writer, 403, "InvalidStateTransition", "an invocation is still in flight")
             return
         for future in (self.ready, self.restoring):
             if not future.done():
@@ -145,7 +151,7 @@ class RuntimeApi:
 
     async def _restore_next(self, writer: ResponseWriter) -> None:
         if self.ready.done() or self._restored.is_set():
-            await _refuse(writer, 403, "InvalidStateTransition", "nothing is to be restored")
+            await _refuse(writer, 403, "InvalidStateTransition", "there is nothing to restore")
             return
         self.ready.set_result(None)
         self._changed()
@@ -159,7 +165,7 @@ class RuntimeApi:
         if future.done():
             await _refuse(writer, 403, "InvalidStateTransition", "the initialisation is over")
             return
-        future.set_exception(InitFailed(kind, body or error_body(kind, "too long to be told")))
+        future.set_exception(InitFailed(kind, body or error_body(kind, "the error is too long")))
         future.exception()
         await writer.answer(202, _OK, [_JSON])
 
@@ -186,7 +192,7 @@ class RuntimeApi:
             await _refuse(writer, 400, "InvalidRequestID", "Invalid request ID")
             return
         kind = request.header(_ERROR_TYPE) or "Runtime.Unknown"
-        invocation.finish(FunctionError(kind, body or error_body(kind, "too long to be told")))
+        invocation.finish(FunctionError(kind, body or error_body(kind, "the error is too long")))
         self._end(invocation)
         await writer.answer(202, _OK, [_JSON])
 
@@ -227,7 +233,7 @@ async def _stream(
             await invocation.put(piece)
     except asyncio.IncompleteReadError:
         kind = "Runtime.TruncatedResponse"
-        return FunctionError(kind, error_body(kind, "the stream broke off"))
+        return FunctionError(kind, error_body(kind, "the stream was interrupted"))
     kind = request.trailers.get(_ERROR_TYPE, "")
     if not kind:
         return None
@@ -235,9 +241,7 @@ async def _stream(
 
 
 def _error_from_trailer(encoded: str, kind: str) -> bytes:
-    """The error that a trailer carries in base64."""
-    import base64  # noqa: PLC0415 - only in this case
-
+    """The error in a trailer, which is in base64."""
     try:
         return base64.b64decode(encoded, validate=True)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The local Lambda's front: Function URL, Invoke API and counts at one address."""
+"""The server of the local Lambda: Function URL, Invoke API and counters at one address."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager

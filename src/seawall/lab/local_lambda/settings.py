@@ -1,4 +1,4 @@
-"""What can be set of a function on the local Lambda; the defaults are AWS's."""
+"""Settings of a function on the local Lambda; the defaults are AWS's."""
 
 from typing import Annotated, Literal
 
@@ -11,23 +11,35 @@ _Count = Annotated[int, Meta(ge=1)]
 
 
 class FunctionSettings(Struct, frozen=True, kw_only=True):
-    """A function: what runs in its environments, and within which limits.
+    """A function and its limits.
 
-    command: what an environment runs. handler: its `_HANDLER`. folder: where it runs.
-    timeout_seconds: of an invocation. init_seconds: until an environment must ask for its first
-    invocation; then it is started again, within the invocation and its time.
-    max_concurrency: invocations in flight in one environment; more than 1 is a managed instance,
-    which is never frozen and is not started by an arrival.
-    snapstart: environments are stopped when initialised and continued when needed.
-    provisioned: environments that are started ahead and kept.
-    concurrency: the most environments at once. scaling_per_10s: the most that are added in 10 s.
-    idle_seconds: until an unused environment is reclaimed. shutdown_seconds: how long it is given
-    after SIGTERM; 0: it is killed, as AWS does where no extension is registered.
-    cpu_group: control groups with this name and a number limit an environment to the processors
-    that its memory buys, 1,769 MB a processor; empty: they are not limited.
-    request_bytes, response_bytes, streamed_bytes: the most of a payload. AWS's own check of an
-    answer leaves 100 bytes more than it says.
-    bandwidth: bytes a second of a streamed answer after its first `response_bytes`.
+    Attributes:
+        command: Of an environment's process.
+        handler: Its `_HANDLER`.
+        name: Of the function.
+        folder: Working directory.
+        environment: Further environment variables.
+        memory_mb: Limit of memory.
+        timeout_seconds: Of an invocation.
+        init_seconds: Of an initialisation; then it is retried within the invocation's timeout.
+        max_concurrency: Invocations in flight in one environment; more than 1 is a managed
+            instance, which is never frozen and not started by an invocation.
+        snapstart: Stop environments when they are initialised and continue them when needed.
+        provisioned: Environments that are started ahead and kept.
+        concurrency: Environments at most.
+        scaling_per_10s: Environments added within 10 s at most.
+        idle_seconds: Until an unused environment is reclaimed.
+        shutdown_seconds: From SIGTERM to SIGKILL; 0 sends SIGKILL at once, as AWS does if no
+            extension is registered.
+        cpu_group: Name of the control groups that limit an environment to the processors of its
+            memory, 1,769 MB each; empty for no limit.
+        request_bytes: Limit of a request's payload.
+        response_bytes: Limit of a response; AWS accepts 100 bytes more than documented.
+        streamed_bytes: Limit of a streamed response.
+        bandwidth: Bytes a second of a streamed response after its first `response_bytes`.
+        invoke_mode: Of the function URL.
+        log_format: As the environment sees it.
+        log_level: As the environment sees it.
 
     Sources (docs.aws.amazon.com/lambda/latest/dg): gettingstarted-limits, lambda-concurrency,
     lambda-runtime-environment, configuration-response-streaming, lambda-managed-instances-*.
@@ -59,15 +71,15 @@ class FunctionSettings(Struct, frozen=True, kw_only=True):
 
     @property
     def managed(self) -> bool:
-        """Whether its environments are those of managed instances."""
+        """Whether its environments are managed instances."""
         return self.max_concurrency > 1
 
     @property
     def processors(self) -> float:
-        """What its memory buys (lambda/latest/dg, configuration-memory)."""
+        """Processors of its memory (lambda/latest/dg, configuration-memory)."""
         return self.memory_mb / 1_769
 
     @property
     def arn(self) -> str:
-        """Its name among AWS's resources."""
+        """Amazon Resource Name."""
         return f"arn:aws:lambda:us-east-1:000000000000:function:{self.name}"

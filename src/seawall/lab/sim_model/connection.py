@@ -1,7 +1,7 @@
-"""The simulated model's HTTP/1.1: requests in, replies out when they are due.
+"""Connections of the simulated model: HTTP/1.1 requests in, timed replies out.
 
-Protocols by hand and one timer for all streams, so that it can share a machine with what it
-loads. A reply that is well takes the short way, with nothing in it about faults.
+A plain asyncio protocol and one timing wheel for all streams keep the model cheap enough to share a
+machine with the system under load. A reply without faults takes a short path of its own.
 """
 
 import asyncio
@@ -11,17 +11,66 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from seawall.errors import ConfigError
 from seawall.lab.sim_model.limits import Limits
-from seawall.lab.sim_model.stats import SimStats
 from seawall.lab.sim_model.steps import End, Step
 from seawall.lab.sim_model.wire import ChatRequest, Refusal, Reply, invalid, parse_request
 from seawall.timers import TimingWheel
 from seawall.transport.http_request import MalformedRequest, RequestHead, RequestReader
 
-__all__ = ["Connection", "ModelBackend", "SteppedReply"]
+__all__ = [
+    "Connection",
+    "ModelBackend",
+    "SimStats",
+    "SteppedReply",
+]
+
+
+class SimStats(Struct):
+    """Counters since the start; `open_streams` and `connections` are current values.
+
+    Every request is refused or started; every started one is open, completed, cancelled by the
+    client or broken by a fault.
+
+    Attributes:
+        requests: Requests for completions.
+        accepted: Connections accepted in total.
+        models: Requests by model name.
+        faults: Injected faults by kind, and refusals by the name of the limit.
+    """
+
+    open_streams: int = 0
+    peak_streams: int = 0
+    requests: int = 0
+    refused: int = 0
+    started: int = 0
+    completed: int = 0
+    cancelled: int = 0
+    broken: int = 0
+    connections: int = 0
+    peak_connections: int = 0
+    accepted: int = 0
+    models: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
+
+    def count_started(self) -> None:
+        """Count a started reply."""
+        self.started += 1
+        self.open_streams += 1
+        self.peak_streams = max(self.peak_streams, self.open_streams)
+
+    def count_connection(self) -> None:
+        """Count an accepted connection."""
+        self.accepted += 1
+        self.connections += 1
+        self.peak_connections = max(self.peak_connections, self.connections)
+
+    def count_fault(self, kind: str) -> None:
+        """Count an injected fault or a refusal."""
+        self.faults[kind] = self.faults.get(kind, 0) + 1
+
 
 _MAX_BODY_BYTES = 8 << 20
 _MAX_HEAD_BYTES = 65_536
@@ -31,35 +80,35 @@ _encode = msgspec.json.Encoder().encode
 
 
 class SteppedReply(Struct):
-    """A reply step by step. limits: of its model, where there are any."""
+    """A reply as a sequence of steps, with the limits of its model, if any."""
 
     steps: Iterator[Step]
     limits: Limits | None
 
 
 class ModelBackend(Protocol):
-    """What a connection asks of the model behind it."""
+    """The part of the model that a connection uses."""
 
     stats: SimStats
     wheel: TimingWheel
     connections: "set[Connection]"
 
     def answer(self, request: ChatRequest) -> Reply | SteppedReply | Refusal:
-        """Decide the answer to a request."""
+        """Decide the response to a request."""
 
     def listed(self) -> dict[str, object]:
-        """The models, as `/v1/models` lists them."""
+        """The response to `/v1/models`."""
 
     def replace_faults(self, script: bytes) -> dict[str, int]:
-        """Follow another fault script from now on.
+        """Replace the fault script.
 
         Raises:
-            ConfigError: it is not one; the message names the key.
+            ConfigError: The script is invalid; the message names the key.
         """
 
 
 class Connection(asyncio.Protocol):
-    """One client connection; one request at a time, as HTTP clients of models send them."""
+    """One client connection; it takes one request at a time and aborts on pipelining."""
 
     __slots__ = ("_body", "_head", "_limits", "_model", "_pending", "_reader", "_transport")
 
@@ -79,7 +128,7 @@ class Connection(asyncio.Protocol):
         self._model.stats.count_connection()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """See asyncio.Protocol; a stream that was not at its end counts as cancelled."""
+        """See asyncio.Protocol; an unfinished stream counts as cancelled."""
         self._model.connections.discard(self)
         self._model.stats.connections -= 1
         if self._pending is not None:
@@ -99,20 +148,20 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _read(self) -> bool:
-        """Go on with what has come; whether a request was whole."""
+        """Process received bytes; return whether a complete request was handled."""
         reader = self._reader
         if self._head is None:
             self._head = reader.next_head()
             if self._head is None:
                 return False
-            if self._pending is not None:  # before the answer to the one before: see the class
+            if self._pending is not None:  # pipelined: not supported
                 self._transport.abort()
                 return False
             if self._head.expects_continue and not reader.complete:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._body += reader.read_body()
         if len(self._body) > _MAX_BODY_BYTES:
-            self._refuse(invalid(413, "the body is too large"))
+            self._refuse(invalid(413, "The body is too large."))
             self._transport.close()
             return False
         if not reader.complete:
@@ -133,18 +182,18 @@ class Connection(asyncio.Protocol):
         elif path.endswith(b"/models"):
             self._write(200, _encode(self._model.listed()))
         else:
-            self._refuse(invalid(404, f"nothing is at {path.decode('latin-1')}"))
+            self._refuse(invalid(404, f"No such endpoint: {path.decode('latin-1')}"))
 
     def interrupt(self) -> None:
-        """An outage: what is being answered is reset and counts as broken, an idle one closed."""
+        """Start of an outage: reset the open stream, which counts as broken; close an idle one."""
         if self._pending is None:
             self._transport.close()
         else:
             self._end("reset")
 
     def _reset(self) -> None:
-        held = self._transport.get_extra_info("socket")
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
+        raw_socket = self._transport.get_extra_info("socket")
+        raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
         self._transport.abort()
 
     def _complete(self, body: bytes) -> None:
@@ -170,7 +219,7 @@ class Connection(asyncio.Protocol):
             self._refuse(invalid(400, str(error)))
 
     def _send_reply(self, reply: Reply) -> None:
-        """A reply that is well."""
+        """Send a reply without faults."""
         due = asyncio.get_running_loop().time() + reply.first
         if reply.whole:
             self._pending = pending = iter((reply.whole,))
@@ -184,7 +233,7 @@ class Connection(asyncio.Protocol):
 
         def send(due: float, left: int) -> None:
             if self._pending is not pending:
-                return  # the client has gone
+                return  # the client has disconnected
             chunk = next(pending)
             if left == 1:
                 self._transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(chunk), chunk))
@@ -202,7 +251,7 @@ class Connection(asyncio.Protocol):
             self._end("complete")
 
     def _send_steps(self, played: SteppedReply) -> None:
-        """A reply step by step; times stretch with the load of its model."""
+        """Send a reply step by step; delays stretch with the load of its model."""
         self._pending = pending = played.steps
         self._limits = limits = played.limits
         if limits is not None:
@@ -210,7 +259,7 @@ class Connection(asyncio.Protocol):
 
         def take(step: Step | None, due: float) -> None:
             if step is None or self._pending is not pending:
-                return  # it hangs, or the client has gone
+                return  # it hangs, or the client has disconnected
             if step.data:
                 self._transport.write(step.data)
             if step.end:

@@ -1,17 +1,23 @@
-"""Which fault a request to the simulated model meets: a pure decision, without clock or socket.
+"""Fault injection for the simulated model: scripts, and which rule applies to a request.
 
-A script is a list of rules; the first that applies to a request decides. Whether one with a
-`probability` applies is drawn from the seed, its place in the list, the model's name, the message
-and the attempt, that is how often this model was asked this message since the script began. So
-what happens to a message does not depend on what else is asked meanwhile, and each retry has a
-luck of its own.
+A script is a list of rules; the first matching rule applies. Whether a rule with a `probability`
+matches is drawn from the seed, the index of the rule, the model name, the message and the attempt
+(how often this model got this message since the script started). The outcome for a message is
+therefore independent of other traffic, and each retry is drawn anew.
+
+Decisions take the time as an argument. Scripts are TOML in files and JSON over HTTP.
 """
 
 import re
+import tomllib
 from hashlib import blake2b
+from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
+import msgspec
 from msgspec import Meta, Struct, field
+
+from seawall.errors import ConfigError
 
 __all__ = [
     "Drop",
@@ -28,9 +34,11 @@ __all__ = [
     "Throttle",
     "Truncate",
     "draw",
+    "load_faults",
+    "parse_faults",
 ]
 
-_MAX_ATTEMPTS = 1 << 20  # messages whose attempts are remembered
+_MAX_ATTEMPTS = 1 << 20  # messages whose attempts are counted
 
 Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]
 Chunks: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
@@ -39,9 +47,9 @@ FaultPoint: TypeAlias = Literal["before-head", "after-head", "in-stream"]
 
 
 class _Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
-    """When a rule applies: from `from` until `until`, in seconds since the script began.
+    """When a rule is active: from `from` until `until`, in seconds since the script started.
 
-    every: the window comes again after so many seconds, counted from `from`.
+    With `every`, the window repeats after that many seconds, counted from `from`.
     """
 
     begin: Seconds = field(name="from", default=0.0)
@@ -50,16 +58,16 @@ class _Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
     def __post_init__(self) -> None:
         if self.until is not None and self.until <= self.begin:
-            raise ValueError("until: it must be later than from")
+            raise ValueError("until: must be later than from")
         if self.every is None:
             return
         if self.until is None:
-            raise ValueError("every: a window that comes again needs an until")
+            raise ValueError("every: a repeated window needs an until")
         if self.every < self.until - self.begin:
-            raise ValueError("every: it is shorter than the window from .. until")
+            raise ValueError("every: is shorter than the window from .. until")
 
     def open_at(self, now: float) -> bool:
-        """Whether it applies `now`."""
+        """Whether the rule is active at `now`."""
         if now < self.begin:
             return False
         if self.until is None:
@@ -68,7 +76,7 @@ class _Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         return (passed % self.every if self.every else passed) < self.until - self.begin
 
     def next_change(self, now: float) -> float | None:
-        """The next time after `now` at which `open_at` may change; None if it never does."""
+        """The next time after `now` at which `open_at` may change; None if it cannot."""
         if now < self.begin:
             return self.begin
         if self.until is None:
@@ -82,7 +90,7 @@ class _Window(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
 
 class Refuse(_Window, frozen=True, tag="refuse"):
-    """An outage: nothing listens, streams are reset, idle connections closed. It always ends."""
+    """An outage: nothing listens, streams are reset, idle connections closed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,11 +99,13 @@ class Refuse(_Window, frozen=True, tag="refuse"):
 
 
 class _Matching(_Window, frozen=True):
-    """To which requests a rule applies.
+    """Which requests a rule applies to; an empty pattern matches all.
 
-    probability: see the module. match: a regular expression found in the customer's last message.
-    model: one that is the whole name of the model. Empty ones apply to all.
-    attempts: only to the first so many requests with the same model and message; 0: to all.
+    Attributes:
+        probability: Share of the matching requests; see the module.
+        match: Regular expression searched for in the last user message.
+        model: Regular expression for the whole model name.
+        attempts: Only the first attempts with the same model and message; 0 for all.
     """
 
     probability: Annotated[float, Meta(ge=0, le=1)] = 1.0
@@ -113,13 +123,13 @@ class _Matching(_Window, frozen=True):
 
 
 class Throttle(_Matching, frozen=True, tag="throttle"):
-    """429 with `Retry-After`: seconds, rounded up to whole ones in the header."""
+    """429 with `Retry-After`, rounded up to whole seconds in the header."""
 
     retry_after: Seconds = 1.0
 
 
 class Error(_Matching, frozen=True, tag="error"):
-    """An HTTP status and an error object; `code` goes into that. retry_after: None for none."""
+    """An HTTP error status and an error object with `code`; no `Retry-After` if None."""
 
     status: Annotated[int, Meta(ge=400, le=599)] = 500
     code: str = ""
@@ -127,14 +137,14 @@ class Error(_Matching, frozen=True, tag="error"):
 
 
 class _AtPoint(_Matching, frozen=True):
-    """Where in the answer: instead of its head, after it, or after `chunks` data events."""
+    """Where in the response: before its head, after it, or after `chunks` data events."""
 
     at: FaultPoint = "before-head"
     chunks: Chunks = 1
 
 
 class Hang(_AtPoint, frozen=True, tag="hang"):
-    """Nothing more comes; the connection stays open until the client closes it."""
+    """Nothing more is sent; the connection stays open until the client closes it."""
 
 
 class Drop(_AtPoint, frozen=True, tag="drop"):
@@ -152,7 +162,7 @@ class _InStream(_Matching, frozen=True):
 
 
 class Malformed(_InStream, frozen=True, tag="malformed"):
-    """A data event that is not JSON; the rest follows as if nothing had been."""
+    """A data event that is not JSON; the rest of the stream follows."""
 
 
 class StreamError(_InStream, frozen=True, tag="stream-error"):
@@ -160,11 +170,11 @@ class StreamError(_InStream, frozen=True, tag="stream-error"):
 
 
 class Truncate(_InStream, frozen=True, tag="truncate"):
-    """The end of the body, well framed, without finish_reason and [DONE]."""
+    """A correctly framed end of the body, without finish_reason and [DONE]."""
 
 
 class Slow(_Matching, frozen=True, tag="slow"):
-    """Times are multiplied: until the first token by `first_factor`, between tokens by `factor`."""
+    """Delays are multiplied: the first token's by `first_factor`, between tokens by `factor`."""
 
     first_factor: Factor = 1.0
     factor: Factor = 10.0
@@ -174,59 +184,62 @@ Rule: TypeAlias = Throttle | Error | Hang | Drop | Reset | Malformed | StreamErr
 
 
 class FaultScript(Struct, frozen=True, forbid_unknown_fields=True):
-    """What goes wrong: the rules, in the order in which they are asked."""
+    """The rules, in order of evaluation."""
 
     rules: tuple[Rule | Refuse, ...] = ()
 
 
-def draw(seed: int, place: int, model: str, message: str, attempt: int) -> float:
-    """The luck, 0 ≤ x < 1, of an attempt (1, 2, ...) under the rule at a place in the list."""
-    text = f"{seed}\0{place}\0{model}\0{message}\0{attempt}".encode("utf-8", "replace")
+def draw(seed: int, rule_index: int, model: str, message: str, attempt: int) -> float:
+    """A uniform number, 0 ≤ x < 1, for an attempt (1, 2, ...) under the rule at an index."""
+    text = f"{seed}\0{rule_index}\0{model}\0{message}\0{attempt}".encode("utf-8", "replace")
     # 53 bits: what a float holds; with more, one just below 1 would be rounded up to it.
     return (int.from_bytes(blake2b(text, digest_size=8).digest()) >> 11) / 2.0**53
 
 
 class FaultPlan:
-    """A script as it is followed: the rules, and the attempts of each message."""
+    """A fault script in use: the rules, and the attempts of each message."""
 
     def __init__(self, script: FaultScript, *, seed: int) -> None:
         self._seed = seed
         self._attempts: dict[bytes, int] = {}
         self._outages = tuple(each for each in script.rules if isinstance(each, Refuse))
         self._rules = tuple(
-            (place, rule, re.compile(rule.match), re.compile(rule.model))
-            for place, rule in enumerate(script.rules)
+            (index, rule, re.compile(rule.match), re.compile(rule.model))
+            for index, rule in enumerate(script.rules)
             if not isinstance(rule, Refuse)
         )
 
     @property
     def idle(self) -> bool:
-        """Whether no rule can ever apply to a request."""
+        """Whether no rule can apply to a request."""
         return not self._rules
 
     def decide(self, model: str, message: str, *, now: float) -> Rule | None:
-        """The rule that applies to this request; None where all goes well.
+        """The rule that applies to a request, if any. Counts as an attempt of the message.
 
-        now: seconds since the script began. Counts as an attempt of this message.
+        Args:
+            model: The model name of the request.
+            message: The last user message.
+            now: Seconds since the script started.
         """
         attempt = self._count(model, message)
-        for place, rule, match, name in self._rules:
+        for index, rule, match, name in self._rules:
             if (
                 rule.open_at(now)
                 and not 0 < rule.attempts < attempt
                 and (not rule.model or name.fullmatch(model))
                 and (not rule.match or match.search(message))
-                and draw(self._seed, place, model, message, attempt) < rule.probability
+                and draw(self._seed, index, model, message, attempt) < rule.probability
             ):
                 return rule
         return None
 
     def refuses(self, now: float) -> bool:
-        """Whether there is an outage."""
+        """Whether there is an outage at `now`."""
         return any(each.open_at(now) for each in self._outages)
 
     def next_change(self, now: float) -> float | None:
-        """When `refuses` may change next."""
+        """The next time at which `refuses` may change; None if it cannot."""
         changes = (each.next_change(now) for each in self._outages)
         return min((each for each in changes if each is not None), default=None)
 
@@ -235,6 +248,46 @@ class FaultPlan:
         key = blake2b(text, digest_size=16).digest()
         attempt = self._attempts.pop(key, 0) + 1
         if len(self._attempts) >= _MAX_ATTEMPTS:
-            del self._attempts[next(iter(self._attempts))]  # the one asked longest ago
+            del self._attempts[next(iter(self._attempts))]  # least recently seen
         self._attempts[key] = attempt
         return attempt
+
+
+def load_faults(path: Path) -> FaultScript:
+    """Read a fault script file.
+
+    Raises:
+        ConfigError: The file cannot be read or is invalid; the message names file and key.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    try:
+        return msgspec.convert(found, FaultScript)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {_named(error)}") from error
+
+
+def parse_faults(body: bytes) -> FaultScript:
+    """Parse a fault script in JSON.
+
+    Raises:
+        ConfigError: The script is invalid; the message names the key.
+    """
+    try:
+        return msgspec.json.decode(body, type=FaultScript)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(_named(error)) from error
+
+
+def _named(error: Exception) -> str:
+    """Turn `Expected ... - at `$.rules[1].status`` into `rules[1].status: Expected ...`."""
+    message, _, path = str(error).partition(" - at `$")
+    where = path.rstrip("`").lstrip(".")
+    own = re.match(r"(\w+): ", message) if where else None  # __post_init__ names the field
+    if own:
+        return f"{where}.{message}"
+    return f"{where}: {message}" if where else message

@@ -1,6 +1,6 @@
-"""The limits of a simulated provider: quotas a minute, concurrency, slowness under load.
+"""Rate limits of the simulated model: quotas per minute, concurrency, slowdown under load.
 
-Each model name has its own, as with real providers. Time comes in as an argument.
+Each model name has its own, as with real providers. Time is an argument.
 """
 
 import math
@@ -11,11 +11,13 @@ __all__ = ["LimitExceeded", "Limits", "Quota", "SimLimits", "TokenBucket"]
 
 
 class SimLimits(Struct, frozen=True):
-    """What a provider allows each model; 0 for no limit.
+    """Limits of each model name; 0 for none.
 
-    requests_per_minute, tokens_per_minute: token buckets that hold a minute's worth.
-    slow_above: with more streams than that, times stretch in proportion: twice as many, twice as
-    long. max_concurrent: more are refused.
+    Attributes:
+        requests_per_minute: Capacity of a token bucket of one minute.
+        tokens_per_minute: The same, for tokens.
+        slow_above: Concurrent streams above which delays stretch in proportion.
+        max_concurrent: Concurrent streams above which requests are refused.
     """
 
     requests_per_minute: int = 0
@@ -25,7 +27,7 @@ class SimLimits(Struct, frozen=True):
 
     @property
     def none(self) -> bool:
-        """Whether nothing is limited."""
+        """Whether there is no limit."""
         return not any(
             (
                 self.requests_per_minute,
@@ -37,9 +39,9 @@ class SimLimits(Struct, frozen=True):
 
 
 class TokenBucket:
-    """Full at the start, refilled evenly; holds what flows in a minute.
+    """A token bucket that holds one minute's worth and starts full.
 
-    Source: token bucket as in Tanenbaum, Computer Networks §5.3.
+    Source: Tanenbaum, Computer Networks §5.3.
     """
 
     __slots__ = ("_at", "_level", "capacity")
@@ -50,32 +52,32 @@ class TokenBucket:
         self._at = 0.0
 
     def level(self, now: float) -> float:
-        """What is in it."""
+        """The current level."""
         flowed = max(0.0, now - self._at) * self.capacity / 60.0
         self._level = min(float(self.capacity), self._level + flowed)
         self._at = max(self._at, now)
         return self._level
 
     def seconds_until(self, amount: float, now: float) -> float:
-        """How long until `amount` is in it; infinite for more than it holds."""
+        """Seconds until `amount` is available; infinite if it exceeds the capacity."""
         if amount > self.capacity:
             return math.inf
         return max(0.0, amount - self.level(now)) * 60.0 / self.capacity
 
     def take(self, amount: float, now: float) -> None:
-        """Take out what `seconds_until` has said is there."""
+        """Take out an amount that is available."""
         self._level = self.level(now) - amount
 
 
 class LimitExceeded(Struct, frozen=True):
-    """Why a request is refused: which limit, and for how many seconds (infinite: always)."""
+    """A limit that a request exceeds, and for how many seconds (infinite: for ever)."""
 
     limit: str
     seconds: float
 
 
 class Quota(Struct, frozen=True):
-    """What is left of one bucket after a request; reset: seconds until it is full again."""
+    """The state of one bucket; reset: seconds until it is full again."""
 
     limit: int
     remaining: int
@@ -83,7 +85,7 @@ class Quota(Struct, frozen=True):
 
 
 class Limits:
-    """The present state of the limits of one model name."""
+    """The state of the limits of one model name."""
 
     def __init__(self, limits: SimLimits) -> None:
         self._limits = limits
@@ -92,10 +94,9 @@ class Limits:
         self.open = 0
 
     def admit(self, tokens: int, now: float) -> LimitExceeded | None:
-        """Take a request of so many tokens out of the quotas, or say why not.
+        """Charge a request to the quotas, or return the limit that it exceeds.
 
-        A refused one takes nothing. Who is admitted and answered with a stream counts in `open`
-        from then on; its owner counts it.
+        A refused request is charged nothing. The caller counts an admitted stream in `open`.
         """
         limits = self._limits
         if limits.max_concurrent and self.open >= limits.max_concurrent:
@@ -111,12 +112,12 @@ class Limits:
         return None
 
     def stretch(self) -> float:
-        """By how much times are longer now, at least 1."""
+        """The factor by which delays are longer now, at least 1."""
         above = self._limits.slow_above
         return max(1.0, self.open / above) if above else 1.0
 
     def quotas(self, now: float) -> dict[str, Quota]:
-        """What is left, by "requests" and "tokens", as far as they are limited."""
+        """The limited buckets, by "requests" and "tokens"."""
         buckets = {"requests": self._requests, "tokens": self._tokens}
         return {
             name: Quota(

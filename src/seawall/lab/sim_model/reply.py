@@ -1,4 +1,4 @@
-"""What the simulated model answers, and when: a pure function of seed and message."""
+"""Replies of the simulated model and their timing: a pure function of seed and message."""
 
 import hashlib
 import random
@@ -15,7 +15,7 @@ _WORDS = (
 
 
 class SimTimes(Struct, frozen=True):
-    """Service times in seconds: of the first token, and of the whole reply.
+    """Ranges of service times in seconds, and the number of chunks of a reply.
 
     The defaults are the reference article's 3 to 6 seconds for an LLM invocation, streamed in 40
     chunks, the first after 0.4 to 0.8 seconds.
@@ -27,11 +27,15 @@ class SimTimes(Struct, frozen=True):
 
 
 class ReplyPlan(Struct, frozen=True):
-    """A reply before it is given.
+    """Text and timing of a reply.
 
-    first_token: seconds until the first chunk. interval: seconds between chunks.
-    chunks: the pieces of the text. The text begins with a digest of the message, so that a
-    reader can tell whether it belongs to the question.
+    The text begins with a digest of the message, so that a client can check that it belongs to its
+    question.
+
+    Attributes:
+        first_token: Seconds until the first chunk.
+        interval: Seconds between chunks.
+        chunks: The pieces of the text.
     """
 
     first_token: float
@@ -50,7 +54,7 @@ class ReplyPlan(Struct, frozen=True):
 
 
 def plan_reply(seed: int, message: str, times: SimTimes) -> ReplyPlan:
-    """The same seed, message and times give the same plan, whatever was asked before."""
+    """Plan the reply to a message; depends on nothing but the arguments."""
     digest = hashlib.sha256(f"{seed}\0{message}".encode("utf-8", "replace")).hexdigest()
     chance = random.Random(digest)  # noqa: S311 - a simulation, not a secret
     first = chance.uniform(*times.first_token)

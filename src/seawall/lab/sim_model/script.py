@@ -1,4 +1,4 @@
-"""Scripts for the simulated model: what to say, and which tools to call, step by step."""
+"""Scripted replies and tool calls for the simulated model."""
 
 import re
 from pathlib import Path
@@ -36,7 +36,7 @@ class _File(Struct, frozen=True):
 
 
 class Script:
-    """Steps by the customer's last message: exact, or a regular expression after `re:`."""
+    """Steps by the last user message: an exact text, or a regular expression after `re:`."""
 
     def __init__(self, conversations: tuple[_Conversation, ...] = ()) -> None:
         self._exact: dict[str, tuple[ScriptedStep, ...]] = {}
@@ -48,7 +48,7 @@ class Script:
                 self._exact[each.match] = each.steps
 
     def step(self, message: str, number: int) -> ScriptedStep | None:
-        """The step after `number` replies to this message; None where nothing is scripted."""
+        """The step after `number` replies to a message; None if it is not scripted."""
         steps = self._exact.get(message)
         if steps is None:
             matching = (found for pattern, found in self._patterns if pattern.search(message))
@@ -62,7 +62,7 @@ def load_script(path: Path) -> Script:
     """Read a script file.
 
     Raises:
-        ConfigError: it cannot be read, or is not a script.
+        ConfigError: The file cannot be read, or is not a script.
     """
     try:
         return Script(msgspec.json.decode(path.read_bytes(), type=_File).conversations)
@@ -73,7 +73,7 @@ def load_script(path: Path) -> Script:
 
 
 def tool_calls(step: ScriptedStep, number: int) -> tuple[ToolCall, ...]:
-    """The step's calls as a model makes them; ids differ from step to step."""
+    """The tool calls of a step, with ids that differ from step to step."""
     return tuple(
         ToolCall(f"call_{number}_{index}", each.name, msgspec.json.encode(each.arguments).decode())
         for index, each in enumerate(step.tool_calls)

@@ -1,21 +1,19 @@
 """The simulated model: a server that speaks OpenAI's wire protocol with set service times.
 
-It is a simulator for load and tests, not a model, and misbehaves as providers do where it is
-told to: docs/simulated-model.md.
+For load and for tests; it injects faults and limits on request: docs/simulated-model.md.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Self
 
-from seawall.lab.sim_model.connection import Connection, SteppedReply
-from seawall.lab.sim_model.fault_file import parse_faults
-from seawall.lab.sim_model.faults import Error, FaultPlan, FaultScript, Throttle
+from seawall.lab.sim_model.connection import Connection, SimStats, SteppedReply
+from seawall.lab.sim_model.faults import Error, FaultPlan, FaultScript, Throttle, parse_faults
 from seawall.lab.sim_model.limits import Limits, SimLimits
-from seawall.lab.sim_model.listeners import Listeners
 from seawall.lab.sim_model.reply import SimTimes, plan_reply
 from seawall.lab.sim_model.script import Script, tool_calls
-from seawall.lab.sim_model.stats import SimStats
 from seawall.lab.sim_model.steps import reply_steps
 from seawall.lab.sim_model.wire import (
     ChatRequest,
@@ -32,16 +30,70 @@ from seawall.lab.sim_model.wire import (
 from seawall.timers import TimingWheel
 from seawall.turn import ToolCall
 
-__all__ = ["SimModel"]
+__all__ = [
+    "Listeners",
+    "SimModel",
+]
+
+_LISTENERS = 256
+_BACKLOG = 4_096
+
+
+class Listeners:
+    """Listening sockets on one port, closed and opened again for outages.
+
+    There are several because an event loop accepts one connection per socket and iteration. Another
+    socket stays bound without listening, so that the port is not taken during an outage.
+    """
+
+    def __init__(self, host: str, port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
+        self._host = host
+        self._protocol = protocol
+        self._servers: list[asyncio.Server] = []
+        self._reserving_socket = socket.socket()
+        self._reserving_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserving_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            self._reserving_socket.bind((host, port))
+        except OSError:
+            self._reserving_socket.close()
+            raise
+        self.port = int(self._reserving_socket.getsockname()[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        self._reserving_socket.close()
+
+    @property
+    def listening(self) -> bool:
+        """Whether connections are accepted."""
+        return bool(self._servers)
+
+    async def open(self) -> None:
+        """Start to accept connections."""
+        loop = asyncio.get_running_loop()
+        for _ in range(_LISTENERS):
+            listener = socket.create_server(
+                (self._host, self.port), reuse_port=True, backlog=_BACKLOG
+            )
+            server = await loop.create_server(self._protocol, sock=listener, backlog=_BACKLOG)
+            self._servers.append(server)
+
+    def close(self) -> None:
+        """Refuse new connections; open ones stay."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
 
 _SCRIPT_INTERVAL = 0.01
 
 
 class SimModel:
-    """A simulated model; `serve` makes it reachable.
-
-    models: the names that are listed; others are answered too.
-    """
+    """A simulated model; `serve` makes it reachable."""
 
     def __init__(
         self,
@@ -53,6 +105,16 @@ class SimModel:
         limits: SimLimits | None = None,
         models: Sequence[str] = ("simulated",),
     ) -> None:
+        """Create a model.
+
+        Args:
+            seed: Of replies and faults.
+            times: Service times.
+            script: Replies and tool calls that are fixed.
+            faults: Fault script; None for none.
+            limits: Limits of each model name; None for none.
+            models: Names to list; requests with other names are answered as well.
+        """
         self.stats = SimStats()
         self.wheel = TimingWheel()
         self.connections: set[Connection] = set()
@@ -68,7 +130,7 @@ class SimModel:
         self._refusing = False
 
     async def serve(self, host: str, port: int, announce: Callable[[int], None]) -> None:
-        """Serve until cancelled; `announce` is told the port. The fault script begins now."""
+        """Serve until cancelled. The fault script starts now; `announce` gets the port."""
         with Listeners(host, port, lambda: Connection(self)) as listeners:
             self._began = self._now()
             await self._listen(listeners)
@@ -82,7 +144,7 @@ class SimModel:
                 await self._listen(listeners)
 
     def answer(self, request: ChatRequest) -> Reply | SteppedReply | Refusal:
-        """Decide the answer to a request: quotas first, then faults, then the reply itself."""
+        """Decide the response to a request: quotas first, then faults, then the reply."""
         stats, name = self.stats, request.model
         stats.requests += 1
         stats.models[name] = stats.models.get(name, 0) + 1
@@ -111,7 +173,7 @@ class SimModel:
         return SteppedReply(reply_steps(self.reply(request), rule, headers), limits)
 
     def reply(self, request: ChatRequest) -> Reply:
-        """What is said where nothing goes wrong."""
+        """The reply without faults."""
         last, message = _last_user_message(request)
         number = sum(each.role == "assistant" for each in request.messages[last + 1 :])
         step = self._script.step(message, number)
@@ -146,10 +208,10 @@ class SimModel:
         return {"object": "list", "data": data}
 
     def replace_faults(self, script: bytes) -> dict[str, int]:
-        """Follow another fault script (JSON) from now on; its clock and attempts begin anew.
+        """Replace the fault script (JSON); its clock and attempts start anew.
 
         Raises:
-            ConfigError: it is not one; the one before stays.
+            ConfigError: The script is invalid; the current one stays.
         """
         found = parse_faults(script)
         self._plan = FaultPlan(found, seed=self._seed)
@@ -158,7 +220,7 @@ class SimModel:
         return {"rules": len(found.rules)}
 
     async def _listen(self, listeners: Listeners) -> None:
-        """Listen, or do not, as the script has it now."""
+        """Open or close the listeners as the fault script says."""
         refusing = self._plan.refuses(self._elapsed())
         if refusing and not self._refusing:
             self.stats.count_fault("refuse")
@@ -182,7 +244,7 @@ class SimModel:
 
 
 def _last_user_message(request: ChatRequest) -> tuple[int, str]:
-    """Where the customer's last message is, and its text; -1 and "" where there is none."""
+    """Index and text of the last user message; -1 and "" if there is none."""
     for index in range(len(request.messages) - 1, -1, -1):
         if request.messages[index].role == "user":
             return index, text_of(request.messages[index])

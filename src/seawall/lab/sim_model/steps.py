@@ -1,7 +1,4 @@
-"""A reply that goes wrong, step by step: what is written when, and how it ends.
-
-Pure: from a reply and a rule to the steps; `sim_connection` takes them.
-"""
+"""Replies with faults as steps: what is written when, and how the exchange ends."""
 
 from collections.abc import Iterator
 from typing import Literal, TypeAlias
@@ -27,10 +24,10 @@ _LAST = b"0\r\n\r\n"
 
 
 class Step(Struct, frozen=True):
-    """What happens after `delay` seconds more: `data` is written, then the exchange may end.
+    """After `delay` more seconds `data` is written; then the exchange ends if `end` says so.
 
-    end: "complete" and "broken" leave the connection open for the next request, "close" and
-    "reset" do not. Steps that run out without an end hang.
+    "complete" and "broken" leave the connection open for the next request, "close" and "reset" do
+    not. If the steps run out without an end, the exchange hangs.
     """
 
     delay: float
@@ -39,10 +36,15 @@ class Step(Struct, frozen=True):
 
 
 def reply_steps(reply: Reply, rule: Rule | None, headers: bytes) -> Iterator[Step]:
-    """The steps of a reply under a rule that concerns replies; None: all goes well.
+    """The steps of a reply under a rule.
 
-    headers: further lines of the head. A reply in one piece is sent in two halves, with a rule
-    for streams between them. The last data event is never sent where a rule cuts a stream.
+    A reply that is not streamed is sent in two halves, and treated as a stream of two. A rule that
+    ends a stream ends it before the last data event.
+
+    Args:
+        reply: The reply without faults.
+        rule: The fault; None for none.
+        headers: Further lines of the response head.
     """
     if reply.whole:
         half = len(reply.whole) // 2
@@ -67,11 +69,11 @@ def reply_steps(reply: Reply, rule: Rule | None, headers: bytes) -> Iterator[Ste
     yield Step(0.0, head)
     if isinstance(rule, StreamError | Truncate):
         yield from _beginning(reply, rule.chunks)
-        said = b""
+        event = b""
         if isinstance(rule, StreamError):
             body = error_body("A simulated error in the stream.", "server_error", "")
-            said = _framed(b"data: %b\n\n" % body)
-        yield Step(reply.interval, said + _LAST, "broken")
+            event = _framed(b"data: %b\n\n" % body)
+        yield Step(reply.interval, event + _LAST, "broken")
         return
     if isinstance(rule, Malformed):
         yield from _beginning(reply, rule.chunks)

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions on the wire, from the server's side: requests, replies, errors.
+"""OpenAI's chat completions protocol on the server side: requests, replies, errors.
 
 Format: https://platform.openai.com/docs/api-reference/chat and its streaming page; limits and
 their headers: https://platform.openai.com/docs/guides/rate-limits.
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _PARTS = 3  # of a tool call, see _parts
-_LONGEST_SECONDS = 86_400.0  # told to who asks for more than the quota can ever hold
+_LONGEST_SECONDS = 86_400.0  # Retry-After of a request that exceeds the capacity of the quota
 _encode = msgspec.json.Encoder().encode
 
 
@@ -47,7 +47,7 @@ class _Options(Struct):
 
 
 class ChatRequest(Struct):
-    """What a client asks."""
+    """A request for a completion."""
 
     model: str
     messages: list[Message]
@@ -58,7 +58,7 @@ class ChatRequest(Struct):
 
     @property
     def limit(self) -> int:
-        """The most tokens that it wants written; 0 where it does not say."""
+        """Limit of completion tokens; 0 for none."""
         return self.max_completion_tokens or self.max_tokens or 0
 
 
@@ -66,10 +66,14 @@ parse_request = msgspec.json.Decoder(ChatRequest).decode
 
 
 class Reply(Struct):
-    """What is to be sent.
+    """A reply to send: either `count` data events, or `whole`.
 
-    chunks: `count` bodies of data events, the first due after `first` seconds and each next one
-    after `interval` more. whole: a JSON body instead, due after `first` seconds.
+    Attributes:
+        first: Seconds until the first data event, or until `whole`.
+        interval: Seconds between data events.
+        chunks: The data events.
+        count: Their number.
+        whole: A JSON body, if the reply is not streamed.
     """
 
     first: float
@@ -80,7 +84,7 @@ class Reply(Struct):
 
 
 class Refusal(Struct, frozen=True):
-    """An answer that is no completion; headers: lines, each with its line end."""
+    """An error response; `headers` are lines, each with its line end."""
 
     status: int
     body: bytes
@@ -88,7 +92,7 @@ class Refusal(Struct, frozen=True):
 
 
 def text_of(message: Message) -> str:
-    """The text of a message, of all its parts."""
+    """The text of all parts of a message."""
     if isinstance(message.content, list):
         return "".join(str(part.get("text", "")) for part in message.content)
     return message.content or ""
@@ -101,7 +105,7 @@ def whole_reply(
     usage: dict[str, int],
     seconds: float,
 ) -> Reply:
-    """A completion in one piece."""
+    """A completion that is not streamed."""
     message: dict[str, Any] = {"role": "assistant", "content": "".join(pieces) or None}
     if calls:
         message["tool_calls"] = [_call(each, each.arguments) for each in calls]
@@ -117,7 +121,7 @@ def stream_reply(
     usage: dict[str, int] | None,
     times: tuple[float, float],
 ) -> Reply:
-    """A streamed completion. times: seconds until the first chunk, and between chunks."""
+    """A streamed completion; `times`: seconds until the first chunk, and between chunks."""
     count = max(1, len(pieces) + _PARTS * len(calls))
     return Reply(*times, _chunks(head, pieces, calls, usage), count)
 
@@ -128,9 +132,9 @@ def _chunks(
     calls: Sequence[ToolCall],
     usage: dict[str, int] | None,
 ) -> Iterator[bytes]:
-    """The data events; the end comes together with the last piece, as from real servers.
+    """The data events; finish_reason and [DONE] are sent with the last one, as real servers do.
 
-    Each is put together when it is due: in a crowd, everybody's at once would be a long wait.
+    Each is encoded when it is due: encoding all replies of a crowd at once would delay them.
     """
     opening = _encode(head | {"object": "chat.completion.chunk"})[:-1]
 
@@ -141,7 +145,7 @@ def _chunks(
             reason,
         )
 
-    last = b""  # held back until it is known whether another one follows
+    last = b""  # sent when it is known whether another one follows
     for piece in pieces:
         if last:
             yield last
@@ -158,7 +162,7 @@ def _chunks(
 
 
 def _parts(index: int, call: ToolCall) -> list[dict[str, Any]]:
-    """A tool call as it is streamed: its head, then its arguments in two halves."""
+    """A streamed tool call: its name, then its arguments in two halves."""
     half = len(call.arguments) // 2
     return [
         {"index": index, **_call(call, "")},
@@ -173,7 +177,7 @@ def _call(call: ToolCall, arguments: str) -> dict[str, Any]:
 
 
 def invalid(status: int, message: str) -> Refusal:
-    """The client's mistake."""
+    """An error response for an invalid request."""
     return Refusal(status, error_body(message, "invalid_request_error", ""))
 
 
@@ -184,26 +188,26 @@ def error_body(message: str, kind: str, code: str) -> bytes:
 
 
 def throttle_refusal(model: str, seconds: float) -> Refusal:
-    """A 429 without a quota behind it."""
+    """The 429 of a `throttle` rule."""
     return _limited(f"Rate limit reached for {model}.", "requests", seconds)
 
 
 def limit_refusal(model: str, refused: LimitExceeded) -> Refusal:
-    """The 429 of a limit."""
+    """The 429 of an exceeded limit."""
     kind = "tokens" if refused.limit == "tokens-per-minute" else "requests"
-    said = f"Rate limit reached for {model} on {refused.limit.replace('-', ' ')}."
-    return _limited(said, kind, min(refused.seconds, _LONGEST_SECONDS))
+    message = f"Rate limit reached for {model} on {refused.limit.replace('-', ' ')}."
+    return _limited(message, kind, min(refused.seconds, _LONGEST_SECONDS))
 
 
-def _limited(said: str, kind: str, seconds: float) -> Refusal:
+def _limited(message: str, kind: str, seconds: float) -> Refusal:
     body = error_body(
-        f"{said} Please try again in {_duration(seconds)}.", kind, "rate_limit_exceeded"
+        f"{message} Please try again in {_duration(seconds)}.", kind, "rate_limit_exceeded"
     )
     return Refusal(429, body, _retry_after(seconds))
 
 
 def error_refusal(rule: Error) -> Refusal:
-    """The answer of an `error` rule."""
+    """The response of an `error` rule."""
     kind = "server_error" if rule.status >= 500 else "invalid_request_error"
     if rule.status == 529:  # Anthropic's, https://docs.anthropic.com/en/api/errors
         kind = "overloaded_error"
@@ -220,7 +224,7 @@ def _retry_after(seconds: float) -> bytes:
 
 
 def quota_headers(quotas: Mapping[str, Quota]) -> bytes:
-    """`x-ratelimit-*`, as lines."""
+    """The `x-ratelimit-*` header lines."""
     lines = (
         f"x-ratelimit-limit-{name}: {quota.limit}\r\n"
         f"x-ratelimit-remaining-{name}: {quota.remaining}\r\n"
@@ -231,7 +235,7 @@ def quota_headers(quotas: Mapping[str, Quota]) -> bytes:
 
 
 def _duration(seconds: float) -> str:
-    """As OpenAI writes it: 20ms, 1.5s, 6m0s."""
+    """A duration as OpenAI writes it: 20ms, 1.5s, 6m0s."""
     if seconds < 1:
         return f"{math.ceil(seconds * 1e3)}ms"
     if seconds < 60:

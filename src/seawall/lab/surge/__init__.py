@@ -1,1 +1,1 @@
-"""The surge driver: a crowd of customers, each with a streamed turn, and what they saw."""
+"""The surge driver: many virtual users, each with a streamed turn, and what they measured."""

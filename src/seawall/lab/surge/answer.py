@@ -1,4 +1,4 @@
-"""What a stream of events amounts to: complete, in order, and the answer that was due, or not."""
+"""Validation of a streamed answer: complete, in order, and the expected text."""
 
 from typing import Any
 
@@ -48,10 +48,10 @@ _decode_delta = msgspec.json.Decoder(_Delta).decode
 _decode_chunk = msgspec.json.Decoder(_ChatChunk).decode
 
 _SHOWN_BYTES = 300
-_LONGEST_ID = 256  # they are kept of every turn
+_LONGEST_ID = 256  # kept for every turn
 
-# What models finish with that are through, by the names of several servers. Everything else
-# ("error", "abort", "content_filter", ...) says that there is no complete answer.
+# Finish reasons of complete answers, as several servers name them. Every other reason ("error",
+# "abort", "content_filter", ...) means that the answer is incomplete.
 _FINISHED = frozenset(
     {
         *("stop", "length", "tool_calls", "function_call"),
@@ -61,11 +61,15 @@ _FINISHED = frozenset(
 
 
 class Answer:
-    """Takes the events of one turn; knows neither sockets nor clocks.
+    """Validates the events of one turn, without sockets or clocks.
 
-    error: what is wrong with it; empty while nothing is. In order means for the turns API: every
-    event's id is the one before plus the width of the event (docs/http-api.md), so that nothing
-    is missing, doubled or swapped.
+    In the turns API every event's id is the previous id plus the width of the event
+    (docs/http-api.md), so that a missing, repeated or swapped event is detected.
+
+    Attributes:
+        turn: Id of the turn, once known.
+        session: Id of its session, once known.
+        error: The first defect; empty if there is none.
     """
 
     __slots__ = ("_api", "_finished", "_position", "_text", "error", "session", "turn")
@@ -81,12 +85,12 @@ class Answer:
 
     @property
     def begun(self) -> bool:
-        """Whether there is any text."""
+        """Whether any text has arrived."""
         return bool(self._text)
 
     @property
     def finished(self) -> bool:
-        """Whether its end was sent."""
+        """Whether its end has arrived."""
         return self._finished
 
     @property
@@ -95,23 +99,23 @@ class Answer:
         return "".join(self._text)
 
     def take(self, event: ServerSentEvent) -> None:
-        """The next event.
+        """Process the next event.
 
         Raises:
-            ValueError: it cannot be read.
-            RecursionError: it is nested too deeply to be read.
+            ValueError: The event cannot be decoded.
+            RecursionError: The event is nested too deeply to be decoded.
         """
         if self.error:
             return
         if self._finished:
-            self.error = "something came after the end"
+            self.error = "an event after the end"
         elif self._api == "chat":
             self._take_chunk(event)
         else:
             self._take_event(event)
 
     def close(self, expected: str | None) -> None:
-        """The stream is over; `expected`: the text that was due, where it is known."""
+        """Process the end of the stream; `expected`: the expected text, if it is known."""
         if self.error:
             return
         if not self._finished:
@@ -119,7 +123,7 @@ class Answer:
         elif not any(each.strip() for each in self._text):
             self.error = "an answer without text"
         elif expected is not None and self.text != expected:
-            self.error = "the answer is not the one to this question"
+            self.error = "the answer does not match the question"
 
     def _take_event(self, event: ServerSentEvent) -> None:
         name, width = event.name, 1
@@ -134,7 +138,7 @@ class Answer:
             completed = _decode_started(event.data)
             ids = completed.turn[:_LONGEST_ID], completed.session[:_LONGEST_ID]
             if ids != (self.turn, self.session):
-                self.error = "another turn was completed than was started"
+                self.error = "the completed turn is not the one that was started"
             self._finished = True
         elif name in (b"turn.failed", b"error"):
             self._fail(event.data)
@@ -142,7 +146,7 @@ class Answer:
         self._position += width
         if event.id and not self.error and event.id != b"%d" % self._position:
             shown = event.id[:40].decode("utf-8", "replace")
-            self.error = f"event {shown} where {self._position} was due"
+            self.error = f"event {shown} where {self._position} was expected"
 
     def _take_chunk(self, event: ServerSentEvent) -> None:
         data = event.data.strip()

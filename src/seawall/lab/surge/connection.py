@@ -1,4 +1,4 @@
-"""A connection of the driver: one turn at a time, streamed, timed and judged."""
+"""A connection of the driver: sends one turn at a time, times and validates its stream."""
 
 import asyncio
 import time
@@ -14,24 +14,29 @@ from seawall.lab.surge.outcome import Outcome
 from seawall.lab.surge.scenario import Api, digest_of
 from seawall.models.failures import seconds_until
 from seawall.timers import Timer
-from seawall.transport.endpoint import Endpoint
 from seawall.transport.errors import ProtocolError
+from seawall.transport.http_client import Endpoint
 from seawall.transport.sse import SseParser
 
 __all__ = ["Connection", "PendingTurn", "TurnEnded", "request_bytes"]
 
 _REFUSAL_BYTES = 300
-_AFTER_END_SECONDS = 1.0  # for the end of the body after that of the answer
+_AFTER_END_SECONDS = 1.0  # for the end of the body after the end of the answer
 _LARGEST_HEAD = 1 << 17
 _LARGEST_ANSWER = 1 << 24  # head, framing and body; a token takes some 200 bytes of it
 _DELIMITING = (b"content-length", b"transfer-encoding")
 
 
 class PendingTurn(Struct):
-    """One turn that is asked.
+    """A turn to send, or in flight.
 
-    since: the event loop's clock when its customer's time began. retry_after: seconds that the
-    server asked him to wait; None where it asked for nothing.
+    Attributes:
+        outcome: Filled in while the turn proceeds.
+        request: The bytes to send.
+        expected: The expected text; None if it is not known.
+        since: Start of the turn's clock, on the event loop's clock.
+        timer: Of the user's patience.
+        retry_after: Seconds of the response's `Retry-After`; None if there was none.
     """
 
     outcome: Outcome
@@ -43,17 +48,14 @@ class PendingTurn(Struct):
 
 
 class TurnEnded(Protocol):
-    """Told once when a visit is over; keep: the connection can be used again."""
+    """Called once when a turn has ended; `keep`: whether the connection can be reused."""
 
-    def __call__(self, visit: PendingTurn, connection: "Connection", *, keep: bool) -> None:
+    def __call__(self, turn: PendingTurn, connection: "Connection", *, keep: bool) -> None:
         """See the class."""
 
 
 class Connection(asyncio.Protocol):
-    """Sends a turn, reads the stream, judges the answer; then it is free for the next one.
-
-    lost: told when it was lost while it was free.
-    """
+    """A connection: sends a turn, reads and validates its stream, then is free for the next one."""
 
     __slots__ = (
         "_answer",
@@ -70,15 +72,22 @@ class Connection(asyncio.Protocol):
         "_received",
         "_sse",
         "_transport",
-        "_visit",
+        "_turn",
     )
 
     def __init__(self, api: Api, ended: TurnEnded, lost: Callable[["Connection"], None]) -> None:
+        """Create a connection.
+
+        Args:
+            api: The API that it calls.
+            ended: Called when a turn has ended.
+            lost: Called when the connection is lost while it is free.
+        """
         self._api: Api = api
         self._ended = ended
         self._lost = lost
         self._clock = asyncio.get_running_loop().time
-        self._visit: PendingTurn | None = None
+        self._turn: PendingTurn | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._transport: asyncio.Transport
 
@@ -87,28 +96,28 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # a stream transport, always
         self._parser = httptools.HttpResponseParser(self)
 
-    def ask(self, visit: PendingTurn) -> None:
-        """Have the turn asked."""
-        self._visit = visit
+    def ask(self, turn: PendingTurn) -> None:
+        """Send a turn."""
+        self._turn = turn
         self._answer = Answer(self._api)
         self._sse = SseParser()
         self._plain = b""
-        self._events = False  # there were some
+        self._events = False  # whether any was received
         self._finished_at: float | None = None
         self._received = 0
-        self._headed = False  # the head of the answer is there
-        self._delimited = False  # and tells where its body ends
+        self._headed = False  # whether the response head is complete
+        self._delimited = False  # whether the head delimits the body
         if self._transport.is_closing():
             self.fail("connection closed")
         else:
-            self._transport.write(visit.request)
+            self._transport.write(turn.request)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         if self._parser is None:
             return
-        if self._visit is None:
-            self.close()  # nothing was asked
+        if self._turn is None:
+            self.close()  # unsolicited data
             return
         self._received += len(data)
         try:
@@ -122,8 +131,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        self._parser = None  # each holds the other, and the lab does not collect cycles
-        if self._visit is None:
+        self._parser = None  # break the reference cycle: the lab runs without gc
+        if self._turn is None:
             self._lost(self)
         elif exc is None and self._headed and not self._delimited:
             self._complete(keep=False)
@@ -131,30 +140,30 @@ class Connection(asyncio.Protocol):
             self.fail(f"connection lost: {exc}" if exc else "connection closed early")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """See httptools. Trailers are passed over."""
+        """See httptools. Trailers are ignored."""
         if self._headed:
             return
         key = name.lower()
         if key in _DELIMITING:
             self._delimited = True
-        elif key == b"retry-after" and self._visit is not None:
-            self._visit.retry_after = seconds_until(value.decode("latin-1"), now=time.time())
+        elif key == b"retry-after" and self._turn is not None:
+            self._turn.retry_after = seconds_until(value.decode("latin-1"), now=time.time())
 
     def on_headers_complete(self) -> None:
         """See httptools."""
         status = self._parser.get_status_code() if self._parser is not None else 0
-        self._headed = status >= 200  # else the real head follows
-        if self._headed and self._visit is not None:
-            self._visit.outcome.status = status
+        self._headed = status >= 200  # else an interim response
+        if self._headed and self._turn is not None:
+            self._turn.outcome.status = status
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""
-        visit = self._visit
-        if visit is None:
+        turn = self._turn
+        if turn is None:
             return
         if not self._events and len(self._plain) < _REFUSAL_BYTES:
             self._plain = (self._plain + body)[:_REFUSAL_BYTES]
-        if visit.outcome.status != 200:
+        if turn.outcome.status != 200:
             return
         answer = self._answer
         begun = answer.begun
@@ -166,14 +175,14 @@ class Connection(asyncio.Protocol):
             self.fail(f"unreadable event: {error}")
             return
         if answer.begun and not begun:
-            visit.outcome.first_text = self._clock() - visit.since
+            turn.outcome.first_text = self._clock() - turn.since
         if answer.error:
             self.fail(answer.error)
         elif answer.finished and self._finished_at is None:
-            # Clients stop reading here, whether or not the server closes the body.
+            # Clients stop reading here, whether or not the server ends the body.
             self._finished_at = self._clock()
             loop = asyncio.get_running_loop()
-            loop.call_later(_AFTER_END_SECONDS, self._complete_open, visit)
+            loop.call_later(_AFTER_END_SECONDS, self._complete_open, turn)
 
     def on_message_complete(self) -> None:
         """See httptools."""
@@ -181,50 +190,52 @@ class Connection(asyncio.Protocol):
             self._complete(keep=self._parser.should_keep_alive())
 
     def fail(self, reason: str) -> None:
-        """The customer was not served; only the first reason counts."""
-        if self._visit is not None:
-            self._visit.outcome.error = reason
+        """Fail the turn; only the first reason is kept."""
+        if self._turn is not None:
+            self._turn.outcome.error = reason
             self._finish(keep=False)
 
     def close(self) -> None:
-        """It is not needed any more."""
+        """Close the connection."""
         self._transport.abort()
 
     def _complete(self, *, keep: bool) -> None:
-        """The answer is whole."""
-        visit = self._visit
-        if visit is None:
+        """The response is complete."""
+        turn = self._turn
+        if turn is None:
             return
-        outcome, answer = visit.outcome, self._answer
+        outcome, answer = turn.outcome, self._answer
         if outcome.status != 200:
-            said = self._plain.decode("utf-8", "replace")
-            outcome.error = f"status {outcome.status}: {said}"
+            received = self._plain.decode("utf-8", "replace")
+            outcome.error = f"status {outcome.status}: {received}"
         else:
-            answer.close(visit.expected)
+            answer.close(turn.expected)
             outcome.error = answer.error
             if outcome.error and not self._events:
-                said = self._plain.decode("utf-8", "replace")
-                outcome.error = f"not a stream of events: {said}" if said else outcome.error
+                received = self._plain.decode("utf-8", "replace")
+                outcome.error = (
+                    f"not a stream of events: {received}" if received else outcome.error
+                )
         self._finish(keep=keep)
 
-    def _complete_open(self, visit: PendingTurn) -> None:
-        """The answer is whole, and its body was left open."""
-        if self._visit is visit:
+    def _complete_open(self, turn: PendingTurn) -> None:
+        """The answer is complete, but the body was not ended."""
+        if self._turn is turn:
             self._complete(keep=False)
 
     def _finish(self, *, keep: bool) -> None:
-        visit, self._visit = self._visit, None
-        if visit is None:
+        turn, self._turn = self._turn, None
+        if turn is None:
             return
-        outcome, answer = visit.outcome, self._answer
+        outcome, answer = turn.outcome, self._answer
         ended = self._clock() if outcome.error else self._finished_at or self._clock()
-        outcome.total = ended - visit.since
+        outcome.total = ended - turn.since
         outcome.turn, outcome.session = answer.turn, answer.session
         outcome.digest = digest_of(answer.text)
         self._answer = Answer(self._api)
         if not keep:
             self._transport.abort()
-        self._ended(visit, self, keep=keep)
+        self._ended(turn, self, keep=keep)
 
 
 def request_bytes(
@@ -237,7 +248,7 @@ def request_bytes(
     model: str = "auto",
     keep_alive: bool = True,
 ) -> bytes:
-    """A streamed turn as it goes over the wire."""
+    """Encode the request of a streamed turn."""
     body: dict[str, object] = {"text": text, "stream": True}
     if session:
         body["session"] = session

@@ -1,4 +1,4 @@
-"""Opens the driver's connections, and tells what is the driver's own fault where it cannot."""
+"""Opens the driver's connections, and separates the driver's own limits from server failures."""
 
 import asyncio
 import errno
@@ -8,25 +8,28 @@ from collections import Counter
 from collections.abc import Callable
 
 from seawall.lab.surge.connection import Connection
-from seawall.transport.endpoint import Origin
+from seawall.transport.http_client import Origin
 
 __all__ = ["Connector", "NoConnection"]
 
 _AT_ONCE = 4_096
-_QUEUED_TOO_LONG = "no connection in time, while waiting in the driver's own line"
-# Of the driver's machine: open files, its own ports, memory for sockets.
+_QUEUED_TOO_LONG = "no connection in time, while queued in the driver"
+# Limits of the driver's machine: open files, local ports, socket memory.
 _OWN_LIMITS = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS})
 
 
 class NoConnection(Exception):
-    """There is no connection; the text says why."""
+    """No connection could be opened; the message is the reason."""
 
 
 class Connector:
-    """Connects to all addresses of a server by turns.
+    """Connects to the addresses of a server in rotation.
 
-    At most 4,096 connections are being made at once; the rest of the crowd stands in line.
-    opened: connections so far. limits: the driver's own that turns failed by, and how many turns.
+    At most 4,096 connections are opened concurrently; further ones are queued.
+
+    Attributes:
+        opened: Connections opened so far.
+        limits: Limits of the driver itself, with the number of turns that failed by each.
     """
 
     def __init__(self, origin: Origin, make: Callable[[], Connection]) -> None:
@@ -39,31 +42,34 @@ class Connector:
         self.limits: Counter[str] = Counter()
 
     async def resolve(self) -> None:
-        """Look up the server's addresses.
+        """Resolve the server's name.
 
         Raises:
-            OSError: its name is not known.
+            OSError: The name cannot be resolved.
         """
         origin = self._origin
         found = await asyncio.get_running_loop().getaddrinfo(origin.host, origin.port, type=1)
         self._addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
 
     async def open(self, number: int, deadline: float, reached: Callable[[], None]) -> Connection:
-        """A connection for the turn with this number, by `deadline` on the event loop's clock.
+        """Open a connection.
 
-        reached: called once it is no longer in the driver's line.
+        Args:
+            number: Of the turn; selects the address.
+            deadline: On the event loop's clock.
+            reached: Called when the turn leaves the driver's queue.
 
         Raises:
-            Unconnected: there is none, by then or at all.
+            NoConnection: None could be opened, or not in time.
         """
-        in_line = True
+        queued = True
         try:
             async with asyncio.timeout_at(deadline), self._slots:
-                in_line = False
+                queued = False
                 reached()
                 connection = await self._connect(number)
         except TimeoutError:
-            if not in_line:
+            if not queued:
                 raise NoConnection("no connection in time") from None
             reached()
             self.limits[_QUEUED_TOO_LONG] += 1
@@ -78,10 +84,10 @@ class Connector:
         return connection
 
     async def _connect(self, number: int) -> Connection:
-        """Where one address does not take it, the next ones are tried.
+        """Connect to an address; if that fails, to the next ones.
 
         Raises:
-            OSError: none does; if there are several reasons, one that is not the driver's own.
+            OSError: All failed; of several reasons, preferably one that is not the driver's own.
         """
         loop = asyncio.get_running_loop()
         failure: OSError | None = None
@@ -102,4 +108,4 @@ class Connector:
         try:
             raise failure or OSError("the server has no address")
         finally:
-            failure = None  # its traceback holds this frame, and nobody collects cycles here
+            failure = None  # break the cycle with its traceback: the lab runs without gc

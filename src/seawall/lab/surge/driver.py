@@ -1,9 +1,9 @@
-"""Drives a scenario to its end, in this process, on this event loop.
+"""Runs a scenario on the current event loop.
 
-Open loop: a customer's clock starts when he is due, so that a driver or server that is late cannot
-hide it (coordinated omission: Tene, "How NOT to Measure Latency", 2013). Closed loop: it starts
-when he asks, as it must where nobody comes before somebody was answered; so a stall of the server
-is seen only by those who wait for an answer already.
+In an open loop a turn's clock starts when the turn is due, so that a late driver or server cannot
+hide the delay (coordinated omission: Tene, "How NOT to Measure Latency", 2013). In a closed loop it
+starts when the turn is sent, since no turn is due before the previous one was answered; a stall of
+the server then shows only in the turns that are already in flight.
 """
 
 import asyncio
@@ -15,7 +15,6 @@ from itertools import count
 from typing import Any
 
 from seawall.lab.statistics import percentiles
-from seawall.lab.surge.arrivals import arrivals
 from seawall.lab.surge.connection import Connection, PendingTurn, request_bytes
 from seawall.lab.surge.connector import Connector, NoConnection
 from seawall.lab.surge.health import HealthWatch
@@ -28,9 +27,9 @@ from seawall.lab.surge.outcome import (
     summarise,
 )
 from seawall.lab.surge.read_back import read_back
-from seawall.lab.surge.scenario import Api, Closed, Open, Scenario
+from seawall.lab.surge.scenario import Api, Closed, Open, Scenario, arrivals
 from seawall.timers import TimingWheel
-from seawall.transport.endpoint import Endpoint
+from seawall.transport.http_client import Endpoint
 
 __all__ = ["drive"]
 
@@ -52,16 +51,21 @@ async def drive(
     until: asyncio.Event | None = None,
     stop: asyncio.Event | None = None,
 ) -> SurgeResult:
-    """Drive it to its end.
+    """Run a scenario to its end.
 
-    progress: told five times a second. token: signs for a subject, in place of the scenario's
-    tokens. heard: told of every outcome; then the result does not keep them, so that a crowd may
-    ask for hours. until: ends a closed loop, in place of its time. stop: ends everything at once;
-    the result is of the turns that were over by then, and nothing is read back.
+    Args:
+        scenario: What to run.
+        progress: Called five times a second.
+        token: Signs a token for a subject, in place of the scenario's tokens.
+        on_outcome: Called with every outcome. The result then has no outcomes, so that memory does
+            not grow in runs of hours.
+        until: Ends a closed loop, in place of its duration.
+        stop: Ends everything at once. The result then covers the turns that had ended, and nothing
+            is read back.
 
     Raises:
-        OSError: the server's name is not known.
-        ConfigError: nobody comes at all.
+        OSError: The server's name cannot be resolved.
+        ConfigError: No turn is due at all.
     """
     driver = _Driver(scenario, token, on_outcome)
     return await driver.run(progress, until, stop or asyncio.Event())
@@ -131,12 +135,12 @@ class _Driver:
         limits = [f"{turns} turns: {limit}" for limit, turns in self._connector.limits.items()]
         health = watch.health(self._late, percentiles(self._first).p50, limits)
         interrupted = Interrupted(self._expected - self._sent, len(self._in_flight))
-        for visit in list(self._in_flight.values()):
-            if visit.timer is not None:
-                visit.timer.cancel()
+        for turn in list(self._in_flight.values()):
+            if turn.timer is not None:
+                turn.timer.cancel()
         for connection in [*self._free, *self._asked.values()]:
             connection.close()
-        for _ in range(3):  # the loop's rounds in which it lets go of what was closed
+        for _ in range(3):  # iterations in which the event loop drops closed transports
             await asyncio.sleep(0)
         return summarise(
             self._done,
@@ -150,20 +154,20 @@ class _Driver:
         )
 
     def _prepare(self, load: Open) -> list[PendingTurn]:
-        """All turns of an open loop before it begins: there will be no time then."""
-        visits = []
+        """Build all turns of an open loop before it starts, to keep the loop itself short."""
+        turns = []
         for number, (due, index) in enumerate(arrivals(load.crowds, self._scenario.seed)):
             crowd = load.crowds[index]
             token = crowd.tokens[number % len(crowd.tokens)] if crowd.tokens else ""
             if self._sign is not None:
                 token = self._sign(f"customer-{number}")
-            visit = self._visit(number, token)
-            visit.outcome.crowd, visit.outcome.due = crowd.name, due
-            visits.append(visit)
-        self._expected = len(visits)
-        return visits
+            turn = self._new_turn(number, token)
+            turn.outcome.crowd, turn.outcome.due = crowd.name, due
+            turns.append(turn)
+        self._expected = len(turns)
+        return turns
 
-    def _visit(self, number: int, token: str, session: str = "") -> PendingTurn:
+    def _new_turn(self, number: int, token: str, session: str = "") -> PendingTurn:
         scenario = self._scenario
         text = scenario.question(number)
         request = request_bytes(
@@ -182,79 +186,79 @@ class _Driver:
         outcome.model_first, outcome.model_total = plan.first_token, plan.duration
         return PendingTurn(outcome, request, plan.text, 0.0)
 
-    async def _drive_open(self, visits: list[PendingTurn]) -> None:
-        """Send off everybody when due, then wait until the last one is through."""
+    async def _drive_open(self, turns: list[PendingTurn]) -> None:
+        """Send every turn when it is due, then wait until the last one has ended."""
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
-            for number, visit in enumerate(visits):
-                ahead = self._began + visit.outcome.due - loop.time()
+            for number, turn in enumerate(turns):
+                ahead = self._began + turn.outcome.due - loop.time()
                 if ahead > 0.0005:
                     await asyncio.sleep(ahead)
                 elif not number % 64:
-                    await asyncio.sleep(0)  # whoever is behind must not be deaf as well
-                self._send(visit, self._began + visit.outcome.due, group)
+                    await asyncio.sleep(0)  # let the loop read responses even if sending is late
+                self._send(turn, self._began + turn.outcome.due, group)
             while self._in_flight:
                 ended = self._ended[next(iter(self._in_flight))] = loop.create_future()
                 await ended
 
-    def _send(self, visit: PendingTurn, since: float, group: asyncio.TaskGroup) -> None:
-        visit.since = since
+    def _send(self, turn: PendingTurn, since: float, group: asyncio.TaskGroup) -> None:
+        turn.since = since
         self._sent += 1
-        self._in_flight[visit.outcome.number] = visit
+        self._in_flight[turn.outcome.number] = turn
         self._peak = max(self._peak, len(self._in_flight))
         if self._free:
             connection, _ = self._free.popitem()
-            self._reached(visit)
-            self._ask(connection, visit)
+            self._reached(turn)
+            self._ask(connection, turn)
         else:
-            group.create_task(self._connect(visit))
+            group.create_task(self._connect(turn))
 
-    def _reached(self, visit: PendingTurn) -> None:
-        """The driver got to this customer."""
-        late = max(0.0, asyncio.get_running_loop().time() - visit.since)
-        visit.outcome.late = late
+    def _reached(self, turn: PendingTurn) -> None:
+        """Note how late the driver started the turn."""
+        late = max(0.0, asyncio.get_running_loop().time() - turn.since)
+        turn.outcome.late = late
         self._late.append(late)
 
-    async def _connect(self, visit: PendingTurn) -> None:
-        """Open a connection for the visit, within the patience of its customer."""
-        number, deadline = visit.outcome.number, visit.since + self._scenario.patience
+    async def _connect(self, turn: PendingTurn) -> None:
+        """Open a connection for the turn, within the user's patience."""
+        number, deadline = turn.outcome.number, turn.since + self._scenario.patience
         try:
-            connection = await self._connector.open(number, deadline, partial(self._reached, visit))
+            connection = await self._connector.open(number, deadline, partial(self._reached, turn))
         except NoConnection as error:
-            self._give_up(visit, str(error))
+            self._give_up(turn, str(error))
         else:
-            self._ask(connection, visit)
+            self._ask(connection, turn)
 
-    def _ask(self, connection: Connection, visit: PendingTurn) -> None:
-        visit.timer = self._wheel.call_at(
-            visit.since + self._scenario.patience, partial(connection.fail, "no answer in time")
+    def _ask(self, connection: Connection, turn: PendingTurn) -> None:
+        turn.timer = self._wheel.call_at(
+            turn.since + self._scenario.patience, partial(connection.fail, "no answer in time")
         )
-        self._asked[visit.outcome.number] = connection
-        connection.ask(visit)
+        self._asked[turn.outcome.number] = connection
+        connection.ask(turn)
 
-    def _give_up(self, visit: PendingTurn, reason: str) -> None:
-        visit.outcome.error = reason
-        visit.outcome.total = asyncio.get_running_loop().time() - visit.since
-        self._count(visit)
+    def _give_up(self, turn: PendingTurn, reason: str) -> None:
+        turn.outcome.error = reason
+        turn.outcome.total = asyncio.get_running_loop().time() - turn.since
+        self._count(turn)
 
-    def _end(self, visit: PendingTurn, connection: Connection, *, keep: bool) -> None:
+    def _end(self, turn: PendingTurn, connection: Connection, *, keep: bool) -> None:
         if keep and self._scenario.keep_alive:
             self._free[connection] = None
         else:
             connection.close()
-        self._count(visit)
+        self._count(turn)
 
     def _forget(self, connection: Connection) -> None:
         self._free.pop(connection, None)
 
-    def _count(self, visit: PendingTurn) -> None:
-        self._asked.pop(visit.outcome.number, None)
+    def _count(self, turn: PendingTurn) -> None:
+        self._asked.pop(turn.outcome.number, None)
         if self._stopped:
             return
-        if visit.timer is not None:
-            visit.timer.cancel()
-            visit.timer = None  # it holds the connection
-        outcome = visit.outcome
+        if turn.timer is not None:
+            turn.timer.cancel()
+            turn.timer = None  # it references the connection
+        outcome = turn.outcome
         del self._in_flight[outcome.number]
         if outcome.error and outcome.refused:
             self._refused += 1
@@ -275,40 +279,40 @@ class _Driver:
     async def _drive_closed(self, load: Closed, until: asyncio.Event) -> None:
         numbers = count()
         async with asyncio.TaskGroup() as group:
-            for customer in range(load.customers):
-                group.create_task(self._virtual_user(customer, load, until, numbers))
+            for user in range(load.users):
+                group.create_task(self._virtual_user(user, load, until, numbers))
 
     async def _virtual_user(
-        self, customer: int, load: Closed, until: asyncio.Event, numbers: Iterator[int]
+        self, user: int, load: Closed, until: asyncio.Event, numbers: Iterator[int]
     ) -> None:
         loop = asyncio.get_running_loop()
-        chance = random.Random(f"{self._scenario.seed} {customer}")  # noqa: S311 - a simulation
-        token, signed_at = self._token(customer, load), time.monotonic()
+        chance = random.Random(f"{self._scenario.seed} {user}")  # noqa: S311 - a simulation
+        token, signed_at = self._token(user, load), time.monotonic()
         session, left = "", 0
-        await _pause(chance.random() * load.settle, until)
+        await _pause(chance.random() * load.ramp_up, until)
         async with asyncio.TaskGroup() as group:
             while not until.is_set():
                 if self._sign is not None and time.monotonic() - signed_at > _TOKEN_SECONDS:
-                    token, signed_at = self._token(customer, load), time.monotonic()
-                visit = self._visit(next(numbers), token, session if left else "")
-                outcome = visit.outcome
-                outcome.crowd, outcome.due = f"customer-{customer}", loop.time() - self._began
+                    token, signed_at = self._token(user, load), time.monotonic()
+                turn = self._new_turn(next(numbers), token, session if left else "")
+                outcome = turn.outcome
+                outcome.crowd, outcome.due = f"customer-{user}", loop.time() - self._began
                 ended = self._ended[outcome.number] = loop.create_future()
-                self._send(visit, loop.time(), group)
+                self._send(turn, loop.time(), group)
                 await ended
                 left = left - 1 if left else load.turns - 1
                 pause = chance.random() * load.think
                 if outcome.error:
                     left = 0
-                    pause = max(pause, _after_error(visit))
+                    pause = max(pause, _after_error(turn))
                 session = outcome.session
                 if pause:
                     await _pause(pause, until)
 
-    def _token(self, customer: int, load: Closed) -> str:
+    def _token(self, user: int, load: Closed) -> str:
         if self._sign is not None:
-            return self._sign(f"customer-{customer}")
-        return load.tokens[customer % len(load.tokens)] if load.tokens else ""
+            return self._sign(f"customer-{user}")
+        return load.tokens[user % len(load.tokens)] if load.tokens else ""
 
     async def _tick(self, progress: Callable[[Progress], None]) -> None:
         while True:
@@ -343,7 +347,7 @@ async def _pause(seconds: float, until: asyncio.Event) -> None:
         return
 
 
-def _after_error(visit: PendingTurn) -> float:
-    """Seconds until its customer asks again, so that a server in trouble is not stormed."""
-    wanted = visit.retry_after
+def _after_error(turn: PendingTurn) -> float:
+    """Seconds until the user sends the next turn after an error, as `Retry-After` says."""
+    wanted = turn.retry_after
     return _AFTER_ERROR_SECONDS if wanted is None else min(wanted, _LONGEST_RETRY_SECONDS)

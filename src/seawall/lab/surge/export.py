@@ -1,23 +1,21 @@
-"""The same scenario for load generators that run on many machines: k6 and Locust.
+"""Exports of a scenario to load generators that run on many machines: k6 and Locust.
 
-Both get the arrivals themselves, not only their law, so that they drive the very same crowd. The
-token comes from the environment (SURGE_TOKEN) and the address may (SURGE_URL): a script can be
-passed on.
+Both scripts contain the arrival times themselves, so that they produce the same load. The token
+comes from the variable SURGE_TOKEN, and SURGE_URL replaces the address: a script has no secrets.
 """
 
 import json
 import math
 
 from seawall.errors import ConfigError
-from seawall.lab.surge.arrivals import arrivals
-from seawall.lab.surge.scenario import Closed, Open, Scenario
+from seawall.lab.surge.scenario import Closed, Open, Scenario, arrivals
 
 __all__ = ["to_k6", "to_locust"]
 
 _K6 = """\
 // Written by `seawall surge --export-k6`. Run: k6 run -e SURGE_TOKEN=... this-file.js
-// One virtual user a turn in an open loop: each sleeps until it is due, whoever was answered.
-// surge_first_byte and surge_whole_turn: of completed turns, since they were due.
+// In an open loop each turn has a virtual user, which sleeps until the turn is due.
+// surge_first_byte and surge_whole_turn: of completed turns, measured from when they were due.
 import { SharedArray } from 'k6/data';
 import exec from 'k6/execution';
 import http from 'k6/http';
@@ -30,8 +28,7 @@ const QUESTIONS = new SharedArray('questions', () => %(questions)s);
 const UNIQUE = %(unique)s;
 const DUE = new SharedArray('due', () => %(due)s); // seconds; empty: closed loop
 const THINK = %(think)s;
-// k6 reads a streamed answer to its end: the first byte is the nearest to the first text that it
-// tells.
+// k6 reads a streamed answer to its end; of the first text it reports only the first byte.
 const firstByte = new Trend('surge_first_byte', true);
 const wholeTurn = new Trend('surge_whole_turn', true);
 const late = new Trend('surge_late', true);
@@ -107,9 +104,9 @@ _LOCUST = '''\
 """Written by `seawall surge --export-locust`.
 
 Run: SURGE_TOKEN=... locust -f this_file.py --headless -u %(users)d -r %(users)d -t %(time)s
-In an open loop one user is one turn: it sleeps until it is due, whoever was answered. With workers
-(--processes, or --master and --worker) the master tells each which arrivals are its own; let there
-be so many more users (-u, -r) as there are workers, for Locust does not share them out evenly.
+In an open loop each turn has a user, which sleeps until the turn is due. With workers (--processes,
+or --master and --worker) the master assigns the arrivals to them; add one user (-u, -r) per worker,
+because Locust does not distribute users evenly.
 """
 
 import itertools
@@ -133,7 +130,7 @@ DUE = %(due)s  # seconds; empty: closed loop
 THINK = %(think)s
 CLOSING = %(closing)s
 began = [0.0]
-numbers = itertools.count()  # of the turns of this process; None: of a worker without a share
+numbers = itertools.count()  # of this process's turns; None: a worker without a share
 
 
 @events.init.add_listener
@@ -157,16 +154,16 @@ def start(environment, **_):
     elif not isinstance(runner, WorkerRunner):
         numbers = itertools.count()
     elif numbers is None:
-        logging.error("this worker came too late: no turns are its own; begin again")
+        logging.error("this worker joined too late and has no turns; start again")
 
 
 def take_share(environment, msg, **_):
-    """Of a worker: which turns are its own. The master says so before it sends the users."""
+    """On a worker: its share of the turns, which the master sends before the users."""
     global numbers
     numbers = itertools.count(msg.data["index"], msg.data["of"])
 
 
-class Customer(HttpUser):
+class VirtualUser(HttpUser):
     host = URL
 
     @task
@@ -200,31 +197,31 @@ class Customer(HttpUser):
             if answer.status_code != 200:
                 answer.failure(f"status {answer.status_code}")
                 return
-            begun = complete = said = False
+            begun = complete = has_text = False
             try:
                 for line in answer.iter_lines():
                     if not line.startswith(b"data:"):
                         continue
                     data = line[5:].strip()
                     text = text_of(data)
-                    said = said or bool(text.strip())
+                    has_text = has_text or bool(text.strip())
                     if not begun and text:
                         begun = True
-                        self.told("first text", due)
+                        self.record("first text", due)
                     complete = complete or is_last(data)
             except (OSError, ValueError) as error:
-                answer.failure(f"the stream broke off or failed: {error}")
+                answer.failure(f"the stream was interrupted or failed: {error}")
                 return
             if not complete:
                 answer.failure("the stream ended before the turn was completed")
                 return
-            if not said:
+            if not has_text:
                 answer.failure("an answer without text")
                 return
-            self.told("whole turn", due)
+            self.record("whole turn", due)
 
-    def told(self, name, due):
-        """A time since the customer was due, not since the request was sent."""
+    def record(self, name, due):
+        """Record a time since the turn was due, not since the request was sent."""
         events.request.fire(
             request_type="SSE", name=name, response_time=(time.time() - due) * 1e3,
             response_length=0, exception=None, context={},
@@ -236,7 +233,7 @@ class Customer(HttpUser):
 _READING = {
     "turns": '''\
 def text_of(data):
-    """The text that an event brings; empty if none."""
+    """The text of an event; empty if it has none."""
     if not data.startswith(b"{"):
         return ""
     event = json.loads(data)
@@ -254,7 +251,7 @@ FINISHED = {"stop", "length", "tool_calls", "function_call", "eos", "end_turn", 
 
 
 def text_of(data):
-    """The text that an event brings; empty if none. Raises ValueError if it is an error."""
+    """The text of an event; empty if it has none. Raises ValueError if it is an error."""
     if not data.startswith(b"{"):
         return ""
     event = json.loads(data)
@@ -280,7 +277,7 @@ def to_k6(scenario: Scenario) -> str:
     """A script for k6 (https://grafana.com/docs/k6).
 
     Raises:
-        ConfigError: the scenario has what k6 cannot do.
+        ConfigError: The scenario uses a feature that k6 does not have.
     """
     due = _due(scenario)
     load = scenario.load
@@ -288,7 +285,7 @@ def to_k6(scenario: Scenario) -> str:
     if isinstance(load, Closed):
         executor = {
             "executor": "constant-vus",
-            "vus": load.customers,
+            "vus": load.users,
             "duration": f"{load.seconds:g}s",
         }
     else:
@@ -317,7 +314,7 @@ def to_locust(scenario: Scenario) -> str:
     """A locustfile (https://docs.locust.io).
 
     Raises:
-        ConfigError: the scenario has what Locust cannot do.
+        ConfigError: The scenario uses a feature that Locust does not have.
     """
     due = _due(scenario)
     load = scenario.load
@@ -326,8 +323,8 @@ def to_locust(scenario: Scenario) -> str:
         messages = '[{"role": "user", "content": text}]'
         body = f'{{"model": {scenario.model!r}, "messages": {messages}, "stream": True}}'
     if isinstance(load, Closed):
-        # -s: whoever is being answered at the end is not cut off.
-        users = load.customers
+        # -s: turns in flight at the end are not cut off.
+        users = load.users
         time = f"{math.ceil(load.seconds)}s -s {math.ceil(scenario.patience)}"
     else:
         users = len(due)

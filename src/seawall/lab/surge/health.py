@@ -1,4 +1,4 @@
-"""How the driver itself fares, so that a busy driver is not mistaken for a slow server."""
+"""Health of the driver itself, so that an overloaded driver is not mistaken for a slow server."""
 
 import asyncio
 import time
@@ -20,13 +20,17 @@ _LATE_SHARE = 0.1
 
 
 class DriverHealth(Struct, frozen=True, kw_only=True):
-    """Of the driver's process.
+    """Figures of the driver's process.
 
-    cpu_share: of one processor, over the whole run; busiest: in the busiest five seconds.
-    starved: the share of the run in which it wanted a processor and had none, because others had
-    them (docs.kernel.org/scheduler/sched-stats.html). late_ms: how late turns were sent off,
-    lag_ms: how late its own timers came; 99th percentiles. saturated: why its figures are not the
-    server's alone; empty where they are.
+    Attributes:
+        cpu_seconds: Processor time used.
+        cpu_share: Share of one processor over the whole run.
+        busiest: The same in the busiest five seconds.
+        starved: Share of the run in which it was ready to run but had no processor
+            (docs.kernel.org/scheduler/sched-stats.html).
+        late_ms: How late turns were sent; 99th percentile.
+        lag_ms: How late its timers fired; 99th percentile.
+        saturated: Reasons why the driver may have been the bottleneck; empty if there are none.
     """
 
     cpu_seconds: float
@@ -39,7 +43,7 @@ class DriverHealth(Struct, frozen=True, kw_only=True):
 
 
 class HealthWatch:
-    """Looks at the own process every 50 ms while `run` runs."""
+    """Samples its own process every 50 ms while `run` runs."""
 
     def __init__(self) -> None:
         self._cpu = time.process_time()
@@ -50,7 +54,7 @@ class HealthWatch:
         self._lags: list[float] = []
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Sample until cancelled."""
         while True:
             due = time.monotonic() + _TICK_SECONDS
             await asyncio.sleep(_TICK_SECONDS)
@@ -65,10 +69,12 @@ class HealthWatch:
     def health(
         self, late: list[float], first_text_ms: float | None, limits: Sequence[str] = ()
     ) -> DriverHealth:
-        """The account.
+        """The figures since the watch was created.
 
-        late: of every turn, seconds. first_text_ms: the median of what it saw. limits: of its own
-        that it ran into.
+        Args:
+            late: How late each turn was sent, in seconds.
+            first_text_ms: Median time to first text that was measured.
+            limits: Limits of its own that the driver reached.
         """
         seconds = max(1e-6, time.monotonic() - self._began)
         cpu = time.process_time() - self._cpu
@@ -90,23 +96,23 @@ class HealthWatch:
 def saturation_reasons(
     busiest: float, late_ms: float, lag_ms: float, first_text_ms: float | None
 ) -> list[str]:
-    """Why a driver with these figures is not to be trusted; empty where it is.
+    """Reasons why a driver with these figures may have been the bottleneck.
 
-    Lateness counts from 50 ms on, and from a tenth of what it measured.
+    Lateness counts above 50 ms and above a tenth of the measured time.
     """
     reasons = []
     if busiest > _BUSY:
         reasons.append(f"it used {busiest:.0%} of a processor in its busiest five seconds")
     allowed = max(_LATE_MS, _LATE_SHARE * (first_text_ms or 0.0))
     if late_ms > allowed:
-        reasons.append(f"turns were sent off up to {late_ms:.0f} ms late (p99)")
+        reasons.append(f"turns were sent up to {late_ms:.0f} ms late (p99)")
     if lag_ms > allowed:
-        reasons.append(f"its timers came up to {lag_ms:.0f} ms late (p99)")
+        reasons.append(f"its timers fired up to {lag_ms:.0f} ms late (p99)")
     return reasons
 
 
 def _run_queue_seconds() -> float:
-    """Seconds that this thread was ready to run and did not; 0 where nobody counts."""
+    """Seconds that this thread waited for a processor; 0 if the kernel does not count them."""
     try:
         return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
     except (OSError, IndexError, ValueError):

@@ -1,4 +1,4 @@
-"""What customers saw, one by one and together."""
+"""Outcomes of turns, and their summary."""
 
 import re
 from collections import Counter
@@ -13,13 +13,22 @@ __all__ = ["Durability", "Interrupted", "Outcome", "Progress", "SurgeResult", "s
 
 
 class Outcome(Struct, omit_defaults=True):
-    """What one customer saw; times in seconds.
+    """Outcome of one turn; times in seconds.
 
-    number: of the question. due: when he came, from the beginning. late: how long it took the
-    driver to get to him. status: of the answer, once its head was there; else 0. first_text,
-    total: since he was due. model_first, model_total: the simulated model's own part of them.
-    digest: of the text of the answer. error: empty when the turn was completed and the answer is
-    the one that was due.
+    Attributes:
+        number: Of the question.
+        crowd: Name of the crowd, or of the virtual user of a closed loop.
+        due: When the turn was due, since the start.
+        late: How late the driver started it.
+        status: Of the response; 0 without one.
+        first_text: From due to the first text; None without text.
+        total: From due to the end.
+        model_first: The simulated model's own part of `first_text`.
+        model_total: The simulated model's own part of `total`.
+        turn: Id of the turn.
+        session: Id of its session.
+        digest: Of the text of the answer.
+        error: Why the turn failed; empty if it was completed with the expected answer.
     """
 
     number: int
@@ -38,19 +47,19 @@ class Outcome(Struct, omit_defaults=True):
 
     @property
     def refused(self) -> bool:
-        """Whether the server said at once that it has no room."""
+        """Whether the server refused the turn (429 or 503)."""
         return self.status in (429, 503)
 
     @property
     def added(self) -> float | None:
-        """Seconds until the first text beyond the simulated model's own."""
+        """Seconds that the server added to the simulated model's own time to first text."""
         if self.first_text is None or self.model_first is None:
             return None
         return self.first_text - self.model_first
 
 
 class Progress(Struct, frozen=True, tag="progress", tag_field="kind"):
-    """How far the surge is. turns: expected in all, 0 where nobody knows. failed: not refused."""
+    """Progress of a run. turns: expected in total, 0 if unknown. failed: without refused ones."""
 
     seconds: float
     turns: int
@@ -62,10 +71,14 @@ class Progress(Struct, frozen=True, tag="progress", tag_field="kind"):
 
 
 class Durability(Struct, frozen=True):
-    """Completed turns that were looked up in their sessions afterwards.
+    """Result of reading completed turns back from their sessions.
 
-    found: that stand there with the same question and answer. missing: the first that do not,
-    with the reason. unread: how many could not be looked up, besides; why_unread: the first.
+    Attributes:
+        looked_up: Turns that were read back.
+        found: Of these, turns with the same question and answer.
+        missing: The first turns that differ or are missing, with the reason.
+        unread: Further turns that could not be read.
+        why_unread: The first reasons for that.
     """
 
     looked_up: int
@@ -76,15 +89,16 @@ class Durability(Struct, frozen=True):
 
     @property
     def good(self) -> bool:
-        """Whether all could be looked up, and were found."""
+        """Whether all could be read back, and were found."""
         return self.found == self.looked_up and not self.unread
 
 
 class Interrupted(Struct, frozen=True):
-    """What was not done, as the surge was stopped.
+    """Turns that a stopped run left out.
 
-    unsent: turns that were still to come; 0 in a closed loop. abandoned: those that were in flight,
-    which count neither as completed nor as failed.
+    Attributes:
+        unsent: Turns not sent; 0 in a closed loop.
+        abandoned: Turns in flight, which count neither as completed nor as failed.
     """
 
     unsent: int
@@ -92,12 +106,29 @@ class Interrupted(Struct, frozen=True):
 
 
 class SurgeResult(Struct, frozen=True, tag="result", tag_field="kind", kw_only=True):
-    """What came of it; times in milliseconds, but those of `outcomes` in seconds.
+    """Result of a run; times in milliseconds, those of `outcomes` in seconds.
 
-    first_text, total: of completed turns only, since they were due. model_first_text, model_total:
-    the simulated model's own part. added_first_text: per turn, what the server added. refused: by
-    status 429 or 503; they are no failures. refusal, failure: how long refused and failed turns
-    took, until they were. interrupted: None where it was driven to its end.
+    Attributes:
+        loop: "open" or "closed".
+        turns: Turns that ended.
+        completed: Turns with the expected answer.
+        refused: Turns with status 429 or 503; not counted as failed.
+        failed: Other turns.
+        errors: Number of turns by error, the most frequent first.
+        first_text: Of completed turns, from due to the first text.
+        total: Of completed turns, from due to the end.
+        model_first_text: The simulated model's own part of `first_text`.
+        model_total: The simulated model's own part of `total`.
+        added_first_text: Per turn, first text less the model's own part.
+        refusal: Of refused turns, from due to the refusal.
+        failure: Of failed turns, from due to the failure.
+        seconds: Length of the run.
+        peak_in_flight: Most turns in flight at once.
+        connections: Connections opened.
+        driver: Health of the driver.
+        durability: None if nothing was read back.
+        interrupted: None if the run was not stopped early.
+        outcomes: Of every turn, if they were kept.
     """
 
     loop: str
@@ -123,7 +154,7 @@ class SurgeResult(Struct, frozen=True, tag="result", tag_field="kind", kw_only=T
 
     @property
     def good(self) -> bool:
-        """Whether there were turns, all were completed, and durable where that was looked up."""
+        """Whether there were turns, all were completed, and all that were read back are durable."""
         durable = self.durability is None or self.durability.good
         return 0 < self.turns == self.completed and durable and self.interrupted is None
 
@@ -139,7 +170,7 @@ def summarise(
     durability: Durability | None = None,
     interrupted: Interrupted | None = None,
 ) -> SurgeResult:
-    """Everything about the run."""
+    """Summarise the outcomes of a run."""
     served = [each for each in outcomes if not each.error]
     refused = [each for each in outcomes if each.error and each.refused]
     failed = [each for each in outcomes if each.error and not each.refused]
@@ -174,6 +205,6 @@ def summarise(
 
 
 def _error_group(error: str) -> str:
-    """Without what differs from turn to turn: of a problem only its code."""
+    """An error without details that differ from turn to turn: for a problem, its code."""
     code = re.search(r'"code":"([a-z-]+)"', error)
     return f"{error.partition(':')[0]}: {code[1]}" if code else error

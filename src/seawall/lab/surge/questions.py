@@ -1,4 +1,4 @@
-"""Questions that were really asked, from a file: JSON, CSV or plain lines."""
+"""Reads questions from a file: CSV, TSV, JSON, JSON Lines or plain text."""
 
 import csv
 import json
@@ -17,12 +17,15 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 def read_questions(path: Path, column: str = "") -> list[str]:
     """The questions of a file, in order.
 
-    Of a table (`.csv`, `.tsv`): those of the column, or of one with a usual name. Of JSON (`.json`,
-    or `.jsonl` with a document a line): those of the fields with that name, wherever they are; a
-    list of texts is one of questions. Else every line is a question.
+    In a table (`.csv`, `.tsv`) they are in one column; in JSON (`.json`, `.jsonl`) in fields with
+    one name at any depth, or a list of strings; in any other file every line is one.
+
+    Args:
+        path: The file.
+        column: Name of the column or field; "" for the first of the usual names that is present.
 
     Raises:
-        ConfigError: it names the file and what is missing.
+        ConfigError: The file cannot be read, or has no questions.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -36,7 +39,7 @@ def read_questions(path: Path, column: str = "") -> list[str]:
     elif suffix == ".json":
         found = _of_document(_parsed(text, str(path), 1), column, str(path))
     elif suffix == ".jsonl":
-        # Not splitlines: JSON may have a line separator (U+2028) inside of a text.
+        # Not splitlines: JSON strings may contain a line separator (U+2028).
         lines = enumerate(text.split("\n"), 1)
         documents = [_parsed(line, str(path), at) for at, line in lines if line.strip()]
         found = _of_document(documents, column, str(path))
@@ -44,7 +47,7 @@ def read_questions(path: Path, column: str = "") -> list[str]:
         found = text.splitlines()
     questions = [each.strip()[:_LONGEST] for each in found if each.strip()]
     if not questions:
-        raise ConfigError(f"{path}: there are no questions in it")
+        raise ConfigError(f"{path}: has no questions")
     return questions
 
 
@@ -64,7 +67,7 @@ def _of_table(text: str, delimiter: str, column: str, name: str) -> list[str]:
 
 
 def _parsed(text: str, name: str, line: int) -> object:
-    """The JSON document that begins at this line of the file."""
+    """The JSON document that begins at a line of the file."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

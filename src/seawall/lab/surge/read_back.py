@@ -1,4 +1,4 @@
-"""Whether completed turns are durable: their sessions are read again, as their owners may."""
+"""Reads completed turns back from their sessions, to check that they are durable."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -9,14 +9,13 @@ from msgspec import Struct
 
 from seawall.lab.surge.outcome import Durability, Outcome
 from seawall.lab.surge.scenario import Open, Scenario, digest_of
-from seawall.transport.endpoint import Endpoint
 from seawall.transport.errors import (
     ConnectFailed,
     ConnectionBroken,
     TransportError,
     TransportTimeout,
 )
-from seawall.transport.http_client import BufferedResponse, HttpClient
+from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 
 __all__ = ["read_back"]
 
@@ -28,7 +27,7 @@ _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 4.0
 _PAGE_BYTES = 1 << 24
 _SHOWN = 10
-# What passes: overload, and a balancer that reaches nobody behind it.
+# Overload, and a balancer without a server behind it.
 _RETRYABLE_STATUSES = (429, 502, 503, 504)
 
 
@@ -43,7 +42,7 @@ class _Turn(Struct):
 
 
 class _Page(Struct):
-    """What is needed of an answer to `GET /v1/sessions/{id}` (docs/http-api.md)."""
+    """A page of `GET /v1/sessions/{id}` (docs/http-api.md), as far as it is needed."""
 
     turns: list[_Turn]
     cursor: str | None = None
@@ -53,17 +52,22 @@ _decode_page = msgspec.json.Decoder(_Page).decode
 
 
 class _UnreadError(Exception):
-    """A session could not be read; the text says why."""
+    """A session could not be read; the message is the reason."""
 
 
 async def read_back(
     scenario: Scenario, outcomes: Sequence[Outcome], sign: Callable[[str], str] | None = None
 ) -> Durability:
-    """Look up the completed turns by `GET /v1/sessions/{id}`, so many as the scenario says.
+    """Read completed turns back by `GET /v1/sessions/{id}`.
 
-    They are spread over the whole run. Each must stand in its session, with the question that was
-    asked and the answer that was streamed. What is refused, or cannot be reached, is tried again
-    for half a minute; after three minutes the rest counts as unread.
+    Turns are sampled evenly over the run. Each must be in its session, with its question and the
+    streamed answer. Refused and failed requests are retried for 30 s; after 180 s the remaining
+    turns count as unread.
+
+    Args:
+        scenario: The scenario that was run; `read_back` is the number of turns.
+        outcomes: Its outcomes.
+        sign: Signs a token for a subject, in place of the scenario's tokens.
     """
     completed = [each for each in outcomes if not each.error]
     wanted = min(scenario.read_back, len(completed))
@@ -113,7 +117,7 @@ def _token(scenario: Scenario, outcome: Outcome, sign: Callable[[str], str] | No
 
 
 class _Session:
-    """The session of a turn, while it is being read. over: when the time for all turns is over."""
+    """Reads the session of one turn. over: the deadline of the whole read-back."""
 
     def __init__(
         self, client: HttpClient, scenario: Scenario, outcome: Outcome, token: str, over: float
@@ -125,16 +129,16 @@ class _Session:
         self._over = min(over, asyncio.get_running_loop().time() + _TURN_SECONDS)
 
     async def mismatch(self) -> str:
-        """Why the turn is not as it should be; empty if it is.
+        """How the stored turn differs from the streamed one; empty if it does not.
 
         Raises:
-            _UnreadError: nobody knows.
+            _UnreadError: The session could not be read.
         """
         cursor: str | None = ""
         while cursor is not None:
             page = await self._page(cursor)
             if page is None:
-                return "its session is not there"
+                return "its session does not exist"
             turn = next((each for each in page.turns if each.id == self._outcome.turn), None)
             if turn is not None:
                 return self._difference(turn)
@@ -145,15 +149,15 @@ class _Session:
         if not turn.messages or turn.messages[0].text != self._scenario.question(
             self._outcome.number
         ):
-            return "another question stands there"
-        said = "".join(each.text for each in turn.messages if each.role == "assistant")
-        return "" if digest_of(said) == self._outcome.digest else "another answer stands there"
+            return "its session has another question"
+        text = "".join(each.text for each in turn.messages if each.role == "assistant")
+        return "" if digest_of(text) == self._outcome.digest else "its session has another answer"
 
     async def _page(self, cursor: str) -> _Page | None:
-        """A page of the session; None if there is no such session."""
-        place = f"&cursor={quote(cursor, safe='')}" if cursor else ""
+        """A page of the session; None if the session does not exist."""
+        position = f"&cursor={quote(cursor, safe='')}" if cursor else ""
         session = quote(self._outcome.session, safe="")
-        answer = await self._get(f"{self._scenario.url}/v1/sessions/{session}?limit=200{place}")
+        answer = await self._get(f"{self._scenario.url}/v1/sessions/{session}?limit=200{position}")
         if answer.status == 404:
             return None
         if answer.status != 200:
@@ -161,13 +165,13 @@ class _Session:
         try:
             return _decode_page(answer.body)
         except (ValueError, RecursionError) as error:
-            raise _UnreadError(f"its session cannot be read: not what was due: {error}") from None
+            raise _UnreadError(f"its session cannot be read: unexpected body: {error}") from None
 
     async def _get(self, url: str) -> BufferedResponse:
-        """The answer, with patience for what passes."""
+        """The response, after retries of transient failures."""
         loop = asyncio.get_running_loop()
         endpoint = Endpoint.parse(url)
-        pause, why = _FIRST_PAUSE, "there was no time left"
+        pause, why = _FIRST_PAUSE, "no time left"
         while loop.time() < self._over:
             try:
                 answer = await self._client.request(

@@ -1,1 +1,1 @@
-"""The decision: sizing, cost and comparison of platforms."""
+"""The decision: configurations, cost and comparison of platforms."""

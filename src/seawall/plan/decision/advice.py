@@ -1,4 +1,4 @@
-"""The answer: every platform at its best, compared; how sure it is and what would change it."""
+"""The answer to a question: every platform sized and compared, with confidence and sensitivity."""
 
 import math
 import os
@@ -24,13 +24,18 @@ from seawall.plan.decision.answer import (
 )
 from seawall.plan.decision.bill import shared_costs
 from seawall.plan.decision.comparison import All, curve_of, margin_of, ranked, sensitivity_of
-from seawall.plan.decision.notes import notes_of, summary_of
+from seawall.plan.decision.notes import inputs_of, notes_of, summary_of
 from seawall.plan.decision.rule_of_thumb import rule_of_thumb
-from seawall.plan.decision.runs import SHARES, Outcome, SimulationRunner, TimePercentiles
-from seawall.plan.decision.search import CandidateSearch, Evaluation, excess_of, misses_of
-from seawall.plan.decision.sources import inputs_of
+from seawall.plan.decision.runs import SHARES, Outcome, Report, SimulationRunner, TimePercentiles
+from seawall.plan.decision.search import (
+    CandidateSearch,
+    Evaluation,
+    cost_misses,
+    excess_of,
+    misses_of,
+)
 from seawall.plan.decision.text import TITLES, configuration_words
-from seawall.plan.decision.variations import multiples
+from seawall.plan.decision.variations import multiples, variations
 from seawall.plan.decision.windows import Month, Window, month_of
 from seawall.plan.inputs.distributions import mean_of
 from seawall.plan.inputs.question import Question
@@ -40,18 +45,24 @@ from seawall.plan.simulator.result import Result
 __all__ = ["SEEDS", "advise"]
 
 SEEDS = 5
-_SERIES = 900  # seconds around the spike that the answer keeps
+_SERIES = 900  # bins of the spike in the answer
 
 
 def advise(
     question: Question,
     *,
-    progress: Callable[[int], None] | None = None,
+    progress: Report | None = None,
     workers: int | None = None,
 ) -> Answer:
-    """Answer a question. progress: told after each simulation how many there were.
+    """Answer a question.
 
-    Raises ConfigError, naming the field, where the question makes no sense.
+    Args:
+        question: Workload, objective, options and prices.
+        progress: Called after each simulation.
+        workers: Threads; by default as many as there are processors.
+
+    Raises:
+        ConfigError: The question makes no sense; the field is named.
     """
     began = time.perf_counter()
     month = month_of(question)
@@ -64,18 +75,20 @@ def advise(
 
 
 def _answer(question: Question, month: Month, runs: SimulationRunner, began: float) -> Answer:
+    steps = multiples(question, month.a_day)
+    runs.total = len(PLATFORMS) + len(steps) + 2 * len(variations(question, month.a_day))
     finder = CandidateSearch(question, month, runs)
     sized = runs.each(lambda name: finder.confirm(finder.find(name), SEEDS), PLATFORMS)
     found: All = dict(zip(PLATFORMS, sized, strict=True))
     repeated = {name: finder.replications(each.candidate, SEEDS) for name, each in found.items()}
     searched = runs.simulations
-    found = {name: _meant(question, each, repeated[name]) for name, each in found.items()}
+    found = {name: _judged_by_mean(question, each, repeated[name]) for name, each in found.items()}
     order = ranked(found)
     choice, runner_up = order[0], order[1]
     platforms: dict[str, PlatformAnswer] = {
         name: _platform(finder, found[name], repeated[name], searched) for name in PLATFORMS
     }
-    curve = curve_of(question, found, runs, multiples(question, month.a_day), month.a_day)
+    curve = curve_of(question, found, runs, steps, month.a_day)
     sensitivity = sensitivity_of(question, found, runs, month.a_day)
     margin = margin_of(found, order)
     shared = shared_costs(question, month)
@@ -107,14 +120,16 @@ def _answer(question: Question, month: Month, runs: SimulationRunner, began: flo
     )
 
 
-def _meant(question: Question, sized: Evaluation, outcomes: Sequence[Outcome]) -> Evaluation:
-    """Judged by the means over the replications."""
+def _judged_by_mean(
+    question: Question, sized: Evaluation, outcomes: Sequence[Outcome]
+) -> Evaluation:
+    """The evaluation with the mean excess over the replications."""
     first = excess_of(question, sized.outcome)
     over = sum(excess_of(question, each) for each in outcomes) / len(outcomes)
-    held = sum(excess_of(question, each) == 0.0 for each in outcomes)
-    if held > len(outcomes) / 2:
+    met = sum(excess_of(question, each) == 0.0 for each in outcomes)
+    if met > len(outcomes) / 2:
         over = 0.0
-    # What of it was not of the outcome is of the cost.
+    # The rest of the excess is that of the cost.
     return structs.replace(sized, excess=max(0.0, sized.excess - first) + over)
 
 
@@ -145,9 +160,7 @@ def _platform(
     name = sized.candidate.name
     result = sized.outcome.result
     misses = () if sized.met else misses_of(question, sized.outcome)
-    most = question.objective.monthly_cost
-    if most is not None and sized.cost > most:
-        misses = (*misses, f"costs {sized.cost:,.0f} a month (at most {most:,.0f})")
+    misses += cost_misses(question.objective, sized.cost)
     return PlatformAnswer(
         name=name,
         title=TITLES[name],
@@ -175,7 +188,7 @@ def _platform(
 
 
 def _ordinary(outcomes: Sequence[Outcome]) -> Ordinary:
-    """Of the busiest ordinary time: the first piece of it."""
+    """The figures of the busiest window of ordinary time."""
     if not outcomes:
         return Ordinary(
             first_token_p50=None, first_token_p99=None, latency_p99=None,

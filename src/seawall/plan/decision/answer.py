@@ -1,15 +1,16 @@
-"""The whole answer of `seawall plan`, as data: what the terminal, `--json` and the report show.
+"""The answer of `seawall plan` as data, which the terminal, `--json` and the report show.
 
-`msgspec.json.encode(answer)` is the JSON of `--json`, field by field as below; docs/plan.md
-explains it to those who read it with other programs. Money is a month's, in `currency`; times are
-seconds unless the field says otherwise; a share is from 0 to 1. A month has 730 hours.
+`msgspec.json.encode(answer)` is the JSON of `--json`, with the fields below (docs/plan.md).
+Money is for a month, in `currency`; times are seconds unless the field says otherwise; shares are
+from 0 to 1. A month has 730 hours.
 """
 
 from typing import Literal
 
 from msgspec import Struct
 
-from seawall.plan.inputs.objective import Objective
+from seawall.plan.inputs.platforms import PLATFORMS, PlatformName
+from seawall.plan.inputs.question import Objective
 
 __all__ = [
     "PLATFORMS",
@@ -46,23 +47,14 @@ __all__ = [
 
 SCHEMA = "seawall.plan/1"
 
-PlatformName = Literal["lambda", "lambda-provisioned", "lambda-snapstart", "lambda-managed", "eks"]
-
-# In this order everywhere.
-PLATFORMS: tuple[PlatformName, ...] = (
-    "lambda",
-    "lambda-provisioned",
-    "lambda-snapstart",
-    "lambda-managed",
-    "eks",
-)
-
 
 class Figure(Struct, frozen=True):
-    """A figure of the simulation. value: the mean over replications; None: nobody was served.
+    """A figure of the simulation.
 
-    half: half the interval of 95 % confidence: it is from value - half to value + half. None: one
-    replication, or a figure that nothing random is in.
+    Attributes:
+        value: Mean over replications; None: no request was served.
+        half: Half the 95 % confidence interval, from value - half to value + half. None: one
+            replication, or a figure without randomness.
     """
 
     value: float | None
@@ -70,10 +62,16 @@ class Figure(Struct, frozen=True):
 
 
 class Percentiles(Struct, frozen=True, kw_only=True):
-    """Of a time, over the requests that were served, with all waiting and coming again.
+    """Percentiles of a time, over the requests that were served, with queueing and retries.
 
-    distribution: points (seconds, share of the served that took no longer), rising in both, at
-    most 120 of them, for a drawing.
+    Attributes:
+        p50: Seconds.
+        p90: Seconds.
+        p95: Seconds.
+        p99: Seconds.
+        p99_9: Seconds.
+        distribution: At most 120 points (seconds, share of the served that took no longer), rising
+            in both, for a chart.
     """
 
     p50: Figure
@@ -87,9 +85,15 @@ class Percentiles(Struct, frozen=True, kw_only=True):
 class CostItem(Struct, frozen=True, kw_only=True):
     """A line of the bill: monthly = quantity * price, after discounts.
 
-    name: the key of the price file, such as `lambda.gb_seconds`. title: for readers. unit: of the
-    quantity, such as `GB-s`. price: of one unit, with discounts. source: of the price, with date.
-    uncertain: the price file says of it that it is not sure.
+    Attributes:
+        name: Key in the price file, such as `lambda.gb_seconds`.
+        title: For readers.
+        monthly: Cost.
+        quantity: In a month.
+        unit: Of the quantity, such as `GB-s`.
+        price: Of one unit, after discounts.
+        source: Of the price, with date.
+        uncertain: Whether the price file marks it so.
     """
 
     name: str
@@ -103,9 +107,11 @@ class CostItem(Struct, frozen=True, kw_only=True):
 
 
 class CapacityChange(Struct, frozen=True):
-    """A change of what is provisioned.
+    """A scheduled change of capacity.
 
-    at: seconds from the spike, negative: before it. count: from then on.
+    Attributes:
+        at: Seconds from the spike; negative: before it.
+        count: Capacity from then on.
     """
 
     at: float
@@ -113,14 +119,20 @@ class CapacityChange(Struct, frozen=True):
 
 
 class LambdaConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", tag="lambda"):
-    """Everything that sizes a Lambda function.
+    """Configuration of a Lambda function.
 
-    memory_mb: of the function. architecture: `arm64` or `x86_64`. timeout_seconds: of a request.
-    in_flight: requests in one environment at once: 1. provisioned: environments kept initialised;
-    0: none. schedule: how that changes around an announced spike; empty: it does not. snapstart:
-    versions are published with it. reserved_concurrency: to reserve of the account's, for the
-    spike is this high; None: none. account_concurrency: what the account's quota has to be.
-    entry: what callers reach it by. streams: whether that passes on a streamed answer.
+    Attributes:
+        memory_mb: Of the function.
+        architecture: `arm64` or `x86_64`.
+        timeout_seconds: Of a request.
+        in_flight: Requests in one environment at once: 1.
+        provisioned: Provisioned concurrency; 0: none.
+        schedule: Changes of it around an announced spike.
+        snapstart: Whether versions are published with SnapStart.
+        reserved_concurrency: Of the account's concurrency. None: none.
+        account_concurrency: Quota that the account needs.
+        entry: How clients reach the function.
+        streams: Whether `entry` streams answers.
     """
 
     memory_mb: int
@@ -137,13 +149,22 @@ class LambdaConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", t
 
 
 class ManagedConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", tag="managed"):
-    """Everything that sizes a function on Lambda Managed Instances.
+    """Configuration of a function on Lambda Managed Instances.
 
-    vcpus, memory_gb: of an environment. in_flight: requests in one at once
-    (`AWS_LAMBDA_MAX_CONCURRENCY`). runtime: `async`, one process for all of them, or `processes`, a
-    process each, as AWS's Python runtime has it. minimum, maximum: environments. target: the share
-    of places or processors that is used before more are started. schedule: how the minimum changes
-    around an announced spike. instance: type of the machines. timeout_seconds: of a request.
+    Attributes:
+        vcpus: Of an environment.
+        memory_gb: Of an environment.
+        in_flight: Requests in one environment at once (`AWS_LAMBDA_MAX_CONCURRENCY`).
+        runtime: `async`: one process for all of them; `processes`: a process for each, as AWS's
+            Python runtime.
+        minimum: Environments.
+        maximum: Environments.
+        target: Share of slots or processors in use above which more are started.
+        schedule: Changes of the minimum around an announced spike.
+        instance: Type of the machines.
+        architecture: `arm64` or `x86_64`.
+        timeout_seconds: Of a request.
+        entry: How clients reach the function.
     """
 
     vcpus: float
@@ -163,8 +184,13 @@ class ManagedConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", 
 class Autoscaler(Struct, frozen=True, kw_only=True):
     """A horizontal pod autoscaler.
 
-    metric: `in-flight` (requests in a pod) or `cpu` (per cent of what a pod requests). target: of
-    it, on average over pods. minimum, maximum: pods. The windows: seconds of stabilisation.
+    Attributes:
+        metric: `in-flight` (requests in a pod) or `cpu` (per cent of a pod's CPU request).
+        target: Of the metric, on average over pods.
+        minimum: Pods.
+        maximum: Pods.
+        down_window_seconds: Of stabilisation.
+        up_window_seconds: Of stabilisation.
     """
 
     metric: str
@@ -176,9 +202,16 @@ class Autoscaler(Struct, frozen=True, kw_only=True):
 
 
 class NodeGroup(Struct, frozen=True, kw_only=True):
-    """Machines under the pods. instance: `fargate` or a type. count: at rest. pods_each: that fit.
+    """The nodes of the pods.
 
-    zones: that they are spread over. spot: whether they are bought so.
+    Attributes:
+        instance: `fargate`, or a type.
+        count: Nodes between spikes.
+        pods_each: Pods that fit on one.
+        vcpus: Of one.
+        memory_gb: Of one.
+        zones: Availability zones.
+        spot: Whether they are spot instances.
     """
 
     instance: str
@@ -191,12 +224,23 @@ class NodeGroup(Struct, frozen=True, kw_only=True):
 
 
 class EksConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", tag="eks"):
-    """Everything that sizes a deployment on EKS.
+    """Configuration of a deployment on EKS.
 
-    pods: at rest. cores, memory_mb: of one, requested and limit. in_flight: places in one pod.
-    queue: requests that wait in one for a place, queue_seconds: for how long. balance: of the load
-    balancer, `least` outstanding requests. autoscaler: None: the number is fixed. schedule: pods
-    around an announced spike. nodes: under them. connections: that a pod opens to others, at least.
+    Attributes:
+        pods: Between spikes.
+        cores: Of a pod, request and limit.
+        memory_mb: Of a pod, request and limit.
+        in_flight: Requests in service in one pod at most.
+        queue: Requests that wait in one pod at most.
+        queue_seconds: How long they wait at most.
+        balance: Of the load balancer; `least` outstanding requests.
+        autoscaler: None: the number of pods is fixed.
+        nodes: Of the pods.
+        schedule: Pods around an announced spike.
+        architecture: `arm64` or `x86_64`.
+        prestop_seconds: Delay before a pod is terminated.
+        grace_seconds: Until a terminating pod is killed.
+        startup_seconds: Until a new pod is ready.
     """
 
     pods: int
@@ -219,11 +263,14 @@ Configuration = LambdaConfiguration | ManagedConfiguration | EksConfiguration
 
 
 class Series(Struct, frozen=True, kw_only=True):
-    """The spike second by second, of the first replication.
+    """The spike over time, of the first replication.
 
-    start: of the first bin, in seconds from the spike (negative: before); without a spike from the
-    beginning of what was simulated. bin_seconds: of each. values: arrays, one value a bin, by the
-    names of `seawall.plan.SERIES`, which says what they are; None where nobody came.
+    Attributes:
+        start: Of the first bin, in seconds from the spike (negative: before it); without a spike,
+            from the start of the simulation.
+        bin_seconds: Of each bin.
+        values: One value a bin, by the names of `seawall.plan.SERIES`, which describes them; None
+            without arrivals.
     """
 
     start: float
@@ -234,7 +281,13 @@ class Series(Struct, frozen=True, kw_only=True):
 class Ordinary(Struct, frozen=True, kw_only=True):
     """The time between spikes.
 
-    cold_share: of attempts that started an environment. capacity: environments or pods, on average.
+    Attributes:
+        first_token_p50: Seconds.
+        first_token_p99: Seconds.
+        latency_p99: Seconds.
+        error_share: Of requests that were not served.
+        cold_share: Of requests that started an environment.
+        capacity: Environments or pods, on average.
     """
 
     first_token_p50: float | None
@@ -248,15 +301,33 @@ class Ordinary(Struct, frozen=True, kw_only=True):
 class PlatformAnswer(Struct, frozen=True, kw_only=True):
     """One platform, with the cheapest configuration that meets the objective; else the nearest.
 
-    configuration: as data; words: the same for readers, a line each. monthly_cost: of what differs
-    between the platforms; items: it by line. Of those who came in the spike (from its beginning
-    until its last are due): requests, first_token, latency, and the shares served, refused (429 or
-    503 after all retries), timed_out (the client left), failed (cut off). error_share: the last
-    three. cold_starts: environments that started in the spike because of requests, or pods.
-    throttled: attempts. met: the objective holds; misses: where not, in words. peak: greatest
-    values, by name: in_service, capacity, model_calls, open_connections, queued, in_one_pod,
-    new_connections (a second). ordinary: the time between. series: the spike by seconds.
-    simulations: runs that the search took, for all platforms together.
+    Figures are of the requests that arrived in the spike, from its start until its last ones are
+    due; without a spike, at the busiest ordinary time.
+
+    Attributes:
+        name: Of the platform.
+        title: For readers.
+        configuration: As data.
+        words: The configuration for readers, a line each.
+        monthly_cost: Cost that differs between the platforms.
+        items: Lines of that cost.
+        met: Whether the objective is met.
+        misses: Where it is not, in words.
+        requests: Their number.
+        served: Share.
+        refused: Share, by 429 or 503 after all retries.
+        timed_out: Share whose client timed out.
+        failed: Share that was cut off.
+        error_share: The last three together.
+        throttled: Attempts that were refused.
+        cold_starts: Environments that started because of requests, or pods that started.
+        first_token: Time to first token.
+        latency: Time to the whole answer.
+        ordinary: The time between spikes.
+        peak: Greatest values by name: in_service, capacity, model_calls, open_connections, queued,
+            in_one_pod, new_connections (a second).
+        series: The spike over time.
+        simulations: Runs of the search, for all platforms together.
     """
 
     name: PlatformName
@@ -284,20 +355,25 @@ class PlatformAnswer(Struct, frozen=True, kw_only=True):
 
 
 class SharedCosts(Struct, frozen=True, kw_only=True):
-    """What costs the same wherever it runs: the model, the session store, traffic to callers."""
+    """Cost that is the same on every platform: model, session store, traffic to clients."""
 
     monthly: float
     items: tuple[CostItem, ...]
 
 
 class Traffic(Struct, frozen=True, kw_only=True):
-    """What comes.
+    """The traffic.
 
-    requests_a_day: without spikes. spike_size: requests of the greatest one, 0: there is none;
-    spike_within: seconds in which they come. spikes_a_month: such spikes. announced: when they come
-    is known, so that capacity can be scheduled. requests_a_month: with them. busy: requests in
-    service at once, on average, between spikes. mean_seconds: of a request by itself;
-    start_seconds: of an initialisation.
+    Attributes:
+        requests_a_day: Without spikes.
+        requests_a_month: With spikes.
+        spike_size: Requests of the largest spike; 0: there is none.
+        spike_within: Seconds in which they arrive.
+        spikes_a_month: Number of spikes.
+        announced: Whether their times are known, so that capacity can be scheduled.
+        busy: Requests in service at once, on average, between spikes.
+        mean_seconds: Of a request without contention.
+        start_seconds: Of an initialisation.
     """
 
     requests_a_day: float
@@ -314,8 +390,11 @@ class Traffic(Struct, frozen=True, kw_only=True):
 class Margin(Struct, frozen=True, kw_only=True):
     """By how much the choice is better than the runner-up.
 
-    monthly: that it costs less a month. ratio: runner-up's cost to its. by: `cost` if both meet the
-    objective; `objective` if only the choice does, or if it comes nearer.
+    Attributes:
+        monthly: Difference of the costs.
+        ratio: Runner-up's cost to the choice's.
+        by: `cost`: both meet the objective; `objective`: only the choice does, or it is nearer.
+        words: For readers.
     """
 
     monthly: float
@@ -325,10 +404,15 @@ class Margin(Struct, frozen=True, kw_only=True):
 
 
 class Confidence(Struct, frozen=True, kw_only=True):
-    """How sure the choice is.
+    """Confidence in the choice.
 
-    level: high, medium or low. replications: with other seeds, same: of them that choose the same.
-    inputs: changed inputs that were tried, inputs_same: of them that leave the choice. words: why.
+    Attributes:
+        level: high, medium or low.
+        replications: Number of seeds.
+        same: Replications with the same choice.
+        inputs: Changes of inputs that were tried.
+        inputs_same: Changes that leave the choice.
+        words: For readers.
     """
 
     level: Literal["high", "medium", "low"]
@@ -340,10 +424,15 @@ class Confidence(Struct, frozen=True, kw_only=True):
 
 
 class BreakEven(Struct, frozen=True, kw_only=True):
-    """Where the choice changes with traffic. multiple: of today's traffic, spikes too.
+    """Traffic at which the choice changes.
 
-    below, above: the choices on either side. by: `cost`, their costs cross; `objective`, one of
-    them stops or begins to meet it; `multiple` is then the middle of the step of the curve.
+    Attributes:
+        multiple: Of today's traffic, spikes included.
+        requests_a_day: The same as traffic.
+        below: Choice with less traffic.
+        above: Choice with more traffic.
+        by: `cost`: their costs cross; `objective`: one of them starts or stops to meet it, and
+            `multiple` is the middle of the curve's step.
     """
 
     multiple: float
@@ -354,10 +443,15 @@ class BreakEven(Struct, frozen=True, kw_only=True):
 
 
 class Curve(Struct, frozen=True, kw_only=True):
-    """A month's cost at multiples of the traffic, each platform sized anew.
+    """Monthly cost at multiples of the traffic, with each platform sized again.
 
-    multiples: rising, with 1 among them; requests_a_day: the same as traffic. costs, met: by
-    platform, a value a multiple. choices: a multiple each. break_even: rising.
+    Attributes:
+        multiples: Rising, 1 included.
+        requests_a_day: The same as traffic.
+        costs: By platform, one for each multiple.
+        met: Whether the objective is met, by platform, one for each multiple.
+        choices: One for each multiple.
+        break_even: Rising.
     """
 
     multiples: tuple[float, ...]
@@ -369,7 +463,7 @@ class Curve(Struct, frozen=True, kw_only=True):
 
 
 class Case(Struct, frozen=True, kw_only=True):
-    """One input changed, everything sized anew. value: it, in words. cost: of the choice there."""
+    """One input changed, with everything sized again. value: in words. cost: of the choice then."""
 
     value: str
     choice: PlatformName
@@ -379,9 +473,16 @@ class Case(Struct, frozen=True, kw_only=True):
 
 
 class Sensitivity(Struct, frozen=True, kw_only=True):
-    """What an input does, for a tornado. input: its name; title: for readers; base: its value.
+    """Sensitivity to an input, for a tornado chart.
 
-    changes_choice: in one of the cases. swing: greatest change of the cost of the present choice.
+    Attributes:
+        input: Its name.
+        title: For readers.
+        base: Its value, in words.
+        low: A lower value.
+        high: A higher value.
+        changes_choice: Whether one of them changes the choice.
+        swing: Greatest change of the present choice's cost.
     """
 
     input: str
@@ -394,7 +495,7 @@ class Sensitivity(Struct, frozen=True, kw_only=True):
 
 
 class Criterion(Struct, frozen=True, kw_only=True):
-    """One of the article's: name, the workload's value, which of both it speaks for, and why."""
+    """A criterion of the reference article: its value here, which side it favours, and why."""
 
     name: Literal["duration", "initialisation", "concurrency", "burstiness", "statefulness"]
     value: str
@@ -403,7 +504,7 @@ class Criterion(Struct, frozen=True, kw_only=True):
 
 
 class Disagreement(Struct, frozen=True, kw_only=True):
-    """Where rule and simulation differ. about: a criterion's name or `choice`."""
+    """A difference of rule and simulation. about: a criterion's name, or `choice`."""
 
     about: str
     rule: str
@@ -412,7 +513,7 @@ class Disagreement(Struct, frozen=True, kw_only=True):
 
 
 class RuleOfThumb(Struct, frozen=True, kw_only=True):
-    """The reference article's answer. agrees: the choice is of its kind (Lambda or EKS)."""
+    """The reference article's answer. agrees: whether the choice is on its side (Lambda or EKS)."""
 
     choice: Literal["lambda", "eks"]
     criteria: tuple[Criterion, ...]
@@ -421,7 +522,7 @@ class RuleOfThumb(Struct, frozen=True, kw_only=True):
 
 
 class Input(Struct, frozen=True, kw_only=True):
-    """An input and where it is from. given: by the user; else a default."""
+    """An input and its source. given: by the user; else a default."""
 
     name: str
     value: str
@@ -430,7 +531,7 @@ class Input(Struct, frozen=True, kw_only=True):
 
 
 class Work(Struct, frozen=True, kw_only=True):
-    """What finding the answer took: runs, simulated requests, seconds of the planner alone."""
+    """Effort of the answer: runs, simulated requests, seconds of the planner."""
 
     simulations: int
     requests: int
@@ -438,10 +539,29 @@ class Work(Struct, frozen=True, kw_only=True):
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """Everything. platforms: by name, in the order of PLATFORMS. notes: what to know besides.
+    """The whole answer.
 
-    choice: the cheapest that meets the objective; if none does, the one that comes nearest, and
-    `met` is false. runner_up: the next of the others. prices_date: of the price file.
+    Attributes:
+        choice: The cheapest platform that meets the objective; if none does, the nearest to it.
+        runner_up: The next best.
+        met: Whether the choice meets the objective.
+        summary: The answer in two sentences.
+        margin: To the runner-up.
+        confidence: In the choice.
+        objective: That was asked for.
+        traffic: That was simulated.
+        region: Of the prices.
+        currency: Of all money.
+        prices_date: Of the price file.
+        platforms: By name, in the order of PLATFORMS.
+        shared: Cost that is the same on every platform.
+        curve: Cost against traffic.
+        sensitivity: The most influential input first.
+        rule_of_thumb: The reference article's answer.
+        inputs: With their sources; given ones first.
+        notes: What else to know.
+        work: Effort of the answer.
+        schema: Of the JSON.
     """
 
     choice: PlatformName

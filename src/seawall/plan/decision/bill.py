@@ -1,4 +1,4 @@
-"""A month's bill: what the pieces of a month used, times what it costs."""
+"""The bill of a month: the quantities used in its windows, times their prices."""
 
 from collections.abc import Sequence
 
@@ -12,8 +12,8 @@ from seawall.plan.decision.answer import (
     SharedCosts,
 )
 from seawall.plan.decision.candidates import Candidate
+from seawall.plan.decision.lambda_sizes import share_of
 from seawall.plan.decision.machines import DISK_GB, fargate_hourly, group_hourly, surplus_hours
-from seawall.plan.decision.managed_sizes import share_of
 from seawall.plan.decision.windows import Month
 from seawall.plan.inputs.question import HOURS, MONTH, Question
 from seawall.plan.simulator.result import Usage
@@ -26,7 +26,7 @@ _LAMBDA = "lambda."
 
 
 class Used(Struct, frozen=True, kw_only=True):
-    """What is used in a month: fields as those of Usage; attempts: answered or refused."""
+    """Quantities used in a month; see `Usage`. attempts: answered or refused."""
 
     invocations: float = 0.0
     attempts: float = 0.0
@@ -41,7 +41,7 @@ class Used(Struct, frozen=True, kw_only=True):
 
 
 def used_in(pieces: Sequence[tuple[float, Usage, int]]) -> Used:
-    """The sum over pieces: how many times each comes in a month, what it used, its attempts."""
+    """The quantities of a month, from windows: (times in a month, usage, attempts)."""
     totals = dict.fromkeys(Used.__struct_fields__, 0.0)
     for times, usage, attempts in pieces:
         totals["attempts"] += times * attempts
@@ -52,7 +52,7 @@ def used_in(pieces: Sequence[tuple[float, Usage, int]]) -> Used:
 
 
 class _Bill:
-    """Lines of a bill."""
+    """Collects the lines of a bill."""
 
     def __init__(self, question: Question, month: Month) -> None:
         self.question, self.month = question, month
@@ -62,7 +62,7 @@ class _Bill:
     def add(
         self, name: str, title: str, quantity: float, *, price: float | None = None, unit: str = ""
     ) -> None:
-        """A line, if there is anything of it."""
+        """Add a line, unless its quantity is 0."""
         if quantity <= 0:
             return
         found = self._prices.of(name)
@@ -82,7 +82,7 @@ class _Bill:
 
 
 def bill(question: Question, month: Month, candidate: Candidate, used: Used) -> list[CostItem]:
-    """Of what differs between the platforms."""
+    """The bill of a candidate: the costs that differ between the platforms."""
     lines = _Bill(question, month)
     configuration = candidate.configuration
     match configuration:
@@ -99,7 +99,7 @@ def bill(question: Question, month: Month, candidate: Candidate, used: Used) -> 
 
 
 def _lead_seconds(lines: _Bill) -> float:
-    """Seconds a month in which capacity is scheduled for spikes outside of what is simulated."""
+    """Seconds a month of scheduled capacity outside of the simulated window."""
     question, month = lines.question, lines.month
     if not (question.options.announced and month.judged.event):
         return 0.0
@@ -127,7 +127,7 @@ def _function(
         busy = gb * used.provisioned_billed_seconds
         lines.add(f"lambda.provisioned_duration.{arch}", "provisioned, compute", busy)
     if configuration.snapstart:
-        lines.add("lambda.snapstart_cache", "snapshot, kept", gb * MONTH)
+        lines.add("lambda.snapstart_cache", "snapshot, cached", gb * MONTH)
         lines.add("lambda.snapstart_restore", "snapshot, restored", gb * used.restores)
     if configuration.streams:
         beyond = max(0.0, lines.question.each.kb_to_callers - _FREE_STREAMED_KB) / 1_048_576.0
@@ -147,9 +147,8 @@ def _entry(lines: _Bill, entry: str, used: Used) -> None:
 def _balancer(lines: _Bill, *, gb_each: float = 1.0) -> None:
     """An application load balancer: an LCU is 25 new and 3,000 open connections, 1 GB an hour.
 
-    gb_each: 0.4 where functions are its targets. Between zones it transfers free of charge.
-
-    The greatest of them counts, on average over the month (the docs count by hour).
+    The greatest of them is charged, here on average over the month (AWS: by hour). gb_each: 0.4
+    where functions are its targets. Traffic between zones is free.
     Source: https://aws.amazon.com/elasticloadbalancing/pricing/
     """
     question, month = lines.question, lines.month
@@ -178,7 +177,7 @@ def _managed(
     configuration: ManagedConfiguration,
     used: Used,
 ) -> None:
-    """EC2 by the share of vCPUs or memory, 15 % on top; three at least, for three zones."""
+    """EC2 by the share of vCPUs or memory, plus 15 %; at least three, for three zones."""
     question = lines.question
     machine = question.prices.of(f"ec2.{configuration.instance}")
     extra = candidate.size - configuration.minimum
@@ -188,7 +187,7 @@ def _managed(
     name = f"ec2.{configuration.instance}"
     lines.add(name, f"instances, {configuration.instance}", hours)
     fee = question.prices.of("lambda.managed_fee").price
-    listed = question.prices.items[name].price  # of the price on demand, whatever is paid
+    listed = question.prices.items[name].price  # of the on-demand price, without discounts
     lines.add(
         "lambda.managed_fee", f"management, {fee:.0%}", hours, price=listed * fee, unit="hour"
     )
@@ -228,11 +227,11 @@ def _eks(
 
 
 def shared_costs(question: Question, month: Month) -> SharedCosts:
-    """What costs the same wherever it runs, if all are served."""
+    """Costs that are the same on every platform, if all requests are served."""
     lines, each, requests = _Bill(question, month), question.each, month.requests
     lines.add("model.input_tokens", "model, input", requests * each.input_tokens / 1e6)
     lines.add("model.output_tokens", "model, output", requests * each.output_tokens / 1e6)
     lines.add("dynamodb.read_units", "DynamoDB, reads", requests * each.read_units / 1e6)
     lines.add("dynamodb.write_units", "DynamoDB, writes", requests * each.write_units / 1e6)
-    lines.add("egress.gb", "traffic to callers", requests * each.kb_to_callers / 1_048_576.0)
+    lines.add("egress.gb", "traffic to clients", requests * each.kb_to_callers / 1_048_576.0)
     return SharedCosts(monthly=sum(item.monthly for item in lines.items), items=tuple(lines.items))

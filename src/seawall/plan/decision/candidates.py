@@ -1,4 +1,4 @@
-"""Configurations to try: from one size (memory, provisioned, pods) to all that is deployed."""
+"""Candidates: complete configurations from one size (memory, concurrency, pods)."""
 
 import math
 
@@ -13,17 +13,21 @@ from seawall.plan.decision.answer import (
     ManagedConfiguration,
     PlatformName,
 )
-from seawall.plan.decision.concurrency import limit_of, reserved_of
+from seawall.plan.decision.lambda_sizes import (
+    environment_of,
+    instance_of,
+    limit_of,
+    reserved_of,
+    slots_per_environment,
+)
 from seawall.plan.decision.machines import node_group
-from seawall.plan.decision.managed_sizes import environment_of, instance_of, slots_per_environment
 from seawall.plan.decision.windows import Month, Window
 from seawall.plan.inputs.distributions import Distribution, constant, mean_of, uniform
-from seawall.plan.inputs.platforms import Eks, Lambda, Managed, Nodes, Platform
+from seawall.plan.inputs.platforms import Eks, HpaSettings, Lambda, Managed, Nodes, Platform
 from seawall.plan.inputs.question import Question
 from seawall.plan.inputs.service import Service
 from seawall.plan.inputs.workload import Workload
-from seawall.plan.simulator.hpa import HpaSettings
-from seawall.plan.simulator.pod_state import slots_of
+from seawall.plan.simulator.pods import slots_of
 
 __all__ = [
     "Candidate",
@@ -38,19 +42,23 @@ __all__ = [
 ]
 
 _FULL_MB = 1_769
-_BUSY_TARGET = 0.5  # of a pod's places, for its autoscaler
+_BUSY_TARGET = 0.5  # of a pod's slots, for its autoscaler
 _MAX_SLOTS = 1_000
-_SLACK = 1.25  # of memory, over what is known to be taken
-_GB_A_CORE = 4.0  # as general-purpose machines have it
+_SLACK = 1.25  # of memory, over the known need
+_GB_A_CORE = 4.0  # of general-purpose machines
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
-    """A configuration, and how it is simulated.
+    """A configuration, and the platforms by which it is simulated.
 
-    size: what the search varies: provisioned environments, instances or pods; memory_mb of the
-    others. peak: in a spike; rest: between spikes; they differ where spikes are announced.
-    start_factor: by which initialisation takes longer than was measured. at_once: requests in
-    service at once that it was made for.
+    Attributes:
+        name: Of the platform.
+        size: Varied by the search: provisioned environments, instances or pods; else memory_mb.
+        peak: In a spike.
+        rest: Between spikes; differs from `peak` where spikes are announced.
+        configuration: For the answer.
+        at_once: Requests in service at once that it was sized for.
+        start_factor: By which initialisation takes longer than given.
     """
 
     name: PlatformName
@@ -63,7 +71,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
 
 
 def scaled_times(distribution: Distribution, factor: float) -> Distribution:
-    """All of its values times a factor."""
+    """A distribution with all values multiplied by a factor."""
     if distribution.kind == "lognormal":
         return structs.replace(
             distribution, a=distribution.a + math.log(factor), cap=distribution.cap * factor
@@ -78,7 +86,7 @@ def scaled_times(distribution: Distribution, factor: float) -> Distribution:
 
 
 def stretched(workload: Workload, factor: float) -> Workload:
-    """With an initialisation that takes longer; that of a restored snapshot does not."""
+    """A workload with a longer initialisation; restoring a snapshot takes as long as before."""
     if factor == 1.0:
         return workload
     service: Service = workload.service
@@ -88,7 +96,7 @@ def stretched(workload: Workload, factor: float) -> Workload:
 
 
 def memories(service: Service) -> list[int]:
-    """Sizes of a function worth trying, rising: half as much again as the process needs, or more.
+    """Memory sizes of a function to try, rising, from 1.5 times the need of the process.
 
     Beyond 1,769 MB there is a second processor, which one process does not use.
     """
@@ -100,10 +108,10 @@ def memories(service: Service) -> list[int]:
 def function(
     question: Question, month: Month, name: PlatformName, *, memory_mb: int, provisioned: int = 0
 ) -> Candidate:
-    """A function, classic, with SnapStart or with provisioned concurrency.
+    """A function: classic, with SnapStart or with provisioned concurrency.
 
-    Initialisation is processor's work (assumed; measured with one processor): below 1,769 MB it
-    takes longer in proportion.
+    Initialisation is processor time (assumed; measured on one processor): below 1,769 MB it takes
+    longer in proportion.
     """
     options, limit = question.options, limit_of(question, month)
     timeout = min(900.0, max(60.0, question.workload.clients.patience))
@@ -142,14 +150,14 @@ def function(
 
 
 def managed(question: Question, month: Month, minimum: int) -> Candidate:
-    """Managed instances, as many environments as `minimum` at least."""
+    """Managed instances with at least `minimum` environments."""
     options = question.options
     base = structs.replace(environment_of(question), minimum=3, maximum=3)
     room = slots_per_environment(question)
     announced = options.announced and month.judged.event
     resting = max(3, math.ceil(month.busy / room / base.target)) if announced else minimum
     resting = min(resting, minimum)
-    # What it has at least holds the crowd; beyond it there is room for what nobody foresaw.
+    # The minimum suffices for the spike; beyond it there is headroom.
     maximum = max(minimum + 6, math.ceil(1.25 * minimum))
     peak = structs.replace(base, minimum=minimum, maximum=maximum)
     lead = options.lead_minutes * 60.0
@@ -180,34 +188,34 @@ def managed(question: Question, month: Month, minimum: int) -> Candidate:
 
 
 def slots_per_pod(service: Service, cores: float) -> int:
-    """Requests that one pod serves at once: as many as four fifths of its processor carry.
+    """Requests in service in one pod at most: by four fifths of its processor, and by memory.
 
-    And no more than memory is worth: four gigabytes a core, or as much as the process itself takes.
+    Memory is limited to four gigabytes a core, or as much as the process itself needs.
     """
     cpu = sum(stage.cpu_ms for stage in service.stages) / 1e3
-    carried = 0.8 * cores * service.mean_seconds / cpu if cpu else _MAX_SLOTS
+    by_cpu = 0.8 * cores * service.mean_seconds / cpu if cpu else _MAX_SLOTS
     own = _SLACK * service.memory_mb
     memory = max(_GB_A_CORE * 1_024.0 * cores - own, own)
     each = _SLACK * 2 * service.memory_kb_in_flight / 1_024.0  # half of them wait
-    held = memory / each if each else _MAX_SLOTS
-    return int(min(_MAX_SLOTS, max(8, min(carried, held))))
+    by_memory = memory / each if each else _MAX_SLOTS
+    return int(min(_MAX_SLOTS, max(8, min(by_cpu, by_memory))))
 
 
-def _pod_memory(service: Service, places: int) -> int:
-    """What all places take, a quarter more, rounded up."""
-    needed = _SLACK * (service.memory_mb + 2 * places * service.memory_kb_in_flight / 1_024.0)
+def _pod_memory(service: Service, slots: int) -> int:
+    """Memory of a pod in MB: the need of all slots plus a quarter, rounded up."""
+    needed = _SLACK * (service.memory_mb + 2 * slots * service.memory_kb_in_flight / 1_024.0)
     return max(256, math.ceil(needed / 128.0) * 128)
 
 
 def eks(question: Question, month: Month, *, cores: float, pods: int) -> Candidate:
-    """Pods; places, memory, machines and autoscaler follow from their number and size."""
+    """Pods on EKS; slots, memory, nodes and autoscaler follow from their number and size."""
     options, service = question.options, question.workload.service
-    places = slots_per_pod(service, cores)
-    memory = _pod_memory(service, places)
+    slots = slots_per_pod(service, cores)
+    memory = _pod_memory(service, slots)
     announced = options.announced and month.judged.event
     cpu = sum(stage.cpu_ms for stage in service.stages) / 1e3
     load = month.busy / max(service.mean_seconds, 1e-9) * cpu  # cores in use between spikes
-    need = max(month.busy / places / _BUSY_TARGET, load / cores / 0.6)
+    need = max(month.busy / slots / _BUSY_TARGET, load / cores / 0.6)
     resting = min(pods, max(options.least_pods, math.ceil(need))) if announced else pods
     group = node_group(
         question.prices, options.architecture, cores=cores, memory_mb=memory, pods=resting,
@@ -220,8 +228,8 @@ def eks(question: Question, month: Month, *, cores: float, pods: int) -> Candida
         launch=uniform(30.0, 60.0) if fargate else Nodes().launch,
         spot_interruptions=0.02 if group.spot else 0.0,
     )
-    target = max(1.0, places * _BUSY_TARGET)
-    # Beyond a crowd there is room for what nobody foresaw; ordinary time stays at the target.
+    target = max(1.0, slots * _BUSY_TARGET)
+    # Headroom beyond the spike; ordinary time stays at the target.
     maximum = max(pods + 4, math.ceil(1.5 * pods), math.ceil(month.usual / target))
     scaler = HpaSettings(minimum=pods, maximum=maximum, metric="in-flight", target=target)
     peak = Eks(
@@ -229,8 +237,8 @@ def eks(question: Question, month: Month, *, cores: float, pods: int) -> Candida
         scaler=scaler,
         cores=cores,
         memory_mb=float(memory),
-        concurrency=places,
-        queue=places,
+        concurrency=slots,
+        queue=slots,
         nodes=nodes,
     )
     rest = structs.replace(peak, pods=resting, scaler=structs.replace(scaler, minimum=resting))
@@ -239,7 +247,7 @@ def eks(question: Question, month: Month, *, cores: float, pods: int) -> Candida
         pods=resting,
         cores=cores,
         memory_mb=memory,
-        in_flight=places,
+        in_flight=slots,
         queue=peak.queue,
         queue_seconds=peak.queue_seconds,
         balance=peak.balance,
@@ -264,10 +272,10 @@ def eks(question: Question, month: Month, *, cores: float, pods: int) -> Candida
 
 
 def ordinary_platform(candidate: Candidate, window: Window) -> Platform:
-    """As it has settled in a piece of ordinary time, where its autoscaler has nothing to do.
+    """The platform in a window of ordinary time, after its autoscaler has settled.
 
-    Traffic changes slowly between spikes: functions have grown as they need, and pods are as many
-    as the autoscaler's target asks for. A recorded trace does change: there everything is as it is.
+    Traffic changes slowly between spikes: functions have scaled as needed, and the number of pods
+    is that of the autoscaler's target. In a recorded trace traffic changes: nothing is adjusted.
     """
     platform = candidate.rest
     if window.recorded:
@@ -283,7 +291,7 @@ def ordinary_platform(candidate: Candidate, window: Window) -> Platform:
         case Managed():
             room = slots_of(platform, workload)
             least = max(platform.minimum, math.ceil(busy / room / platform.target))
-            # It looks once in the whole piece: nothing changes.
+            # One evaluation in the whole window: nothing changes.
             return structs.replace(
                 platform,
                 minimum=min(least, platform.maximum),

@@ -1,7 +1,6 @@
-"""Does what is deployed still hold the objective? For CI: workloads, prices and code change."""
+"""The check for CI: whether a deployed configuration still meets the objective."""
 
 import math
-from collections.abc import Callable
 from statistics import fmean
 
 from msgspec import Struct, structs
@@ -10,11 +9,11 @@ from seawall.errors import ConfigError
 from seawall.plan.decision.advice import SEEDS, advise
 from seawall.plan.decision.answer import PlatformName
 from seawall.plan.decision.candidates import Candidate, eks, function, managed
-from seawall.plan.decision.runs import SimulationRunner
-from seawall.plan.decision.search import CandidateSearch
+from seawall.plan.decision.runs import Report, SimulationRunner
+from seawall.plan.decision.search import CandidateSearch, cost_misses
+from seawall.plan.decision.search import misses as misses_of_means
 from seawall.plan.decision.text import configuration_words
 from seawall.plan.decision.windows import Month, month_of
-from seawall.plan.inputs.objective import misses as misses_of_means
 from seawall.plan.inputs.question import Question
 from seawall.plan.inputs.question_file import Deployed, QuestionFile
 
@@ -22,9 +21,16 @@ __all__ = ["CheckResult", "check"]
 
 
 class CheckResult(Struct, frozen=True, kw_only=True):
-    """holds: the objective, and what `check` asks for. misses: where not, in words.
+    """The result of a check.
 
-    platform, words: what was checked: what is deployed, or the best that there is.
+    Attributes:
+        holds: Whether the objective and the expectations of the table `check` are met.
+        misses: Where not, in words.
+        platform: That was checked: the deployed one, or the choice.
+        words: Its configuration for readers.
+        monthly_cost: Cost that differs between the platforms.
+        first_token_p99: Seconds. None: no request was served.
+        error_share: Of requests that were not served.
     """
 
     holds: bool
@@ -36,8 +42,16 @@ class CheckResult(Struct, frozen=True, kw_only=True):
     error_share: float
 
 
-def check(written: QuestionFile, *, progress: Callable[[int], None] | None = None) -> CheckResult:
-    """Check what is deployed, if the file says so; else that anything holds; and the choice."""
+def check(written: QuestionFile, *, progress: Report | None = None) -> CheckResult:
+    """Check the deployed configuration, else the best one; and the choice, if the file names one.
+
+    Args:
+        written: The question with what is deployed and expected.
+        progress: Called after each simulation.
+
+    Raises:
+        ConfigError: The question makes no sense; the field is named.
+    """
     question, deployed = written.question, written.deployed
     if deployed is None:
         return _of_best(question, written.choice, progress)
@@ -50,7 +64,7 @@ def check(written: QuestionFile, *, progress: Callable[[int], None] | None = Non
 
 
 def _of_best(
-    question: Question, choice: PlatformName | None, progress: Callable[[int], None] | None
+    question: Question, choice: PlatformName | None, progress: Report | None
 ) -> CheckResult:
     answer = advise(question, progress=progress)
     best = answer.platforms[answer.choice]
@@ -68,14 +82,12 @@ def _of_best(
     )
 
 
-def _of_deployed(
-    question: Question, deployed: Deployed, progress: Callable[[int], None] | None
-) -> CheckResult:
+def _of_deployed(question: Question, deployed: Deployed, progress: Report | None) -> CheckResult:
     month = month_of(question)
     runs = SimulationRunner(progress=progress)
     try:
         finder = CandidateSearch(question, month, runs)
-        sized = finder.sized(_candidate(question, month, deployed))
+        sized = finder.evaluate(_candidate(question, month, deployed))
         outcomes = finder.replications(sized.candidate, SEEDS)
     finally:
         runs.close()
@@ -87,9 +99,7 @@ def _of_deployed(
         latency=fmean(each.latency.at["p99"] for each in outcomes),
         errors=errors,
     )
-    most = question.objective.monthly_cost
-    if most is not None and sized.cost > most:
-        misses = (*misses, f"costs {sized.cost:,.0f} a month (at most {most:,.0f})")
+    misses += cost_misses(question.objective, sized.cost)
     return CheckResult(
         holds=not misses,
         misses=misses,

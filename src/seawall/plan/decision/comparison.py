@@ -1,4 +1,4 @@
-"""Platforms beside one another: which is chosen, how that changes with traffic and with inputs."""
+"""Comparison of platforms: ranking, cost curve, break-even and sensitivity."""
 
 import math
 from collections.abc import Mapping
@@ -21,16 +21,16 @@ from seawall.plan.inputs.question import Question
 
 __all__ = ["curve_of", "margin_of", "ranked", "sensitivity_of"]
 
-_WITHIN = 0.1  # sizes of points and cases: near enough to compare costs
-_FAR = 1.5  # what costs so many times as much as the best is not made as small as can be
+_WITHIN = 0.1  # precision of sizes for curve and sensitivity
+_FAR = 1.5  # candidates that cost this many times the best are not minimised
 
 All = Mapping[PlatformName, Evaluation]
 
 
 def ranked(found: All) -> list[PlatformName]:
-    """From the best: those that meet the objective by cost, then the others by how near they are.
+    """Platforms from the best: those that meet the objective by cost, then the others by excess.
 
-    Others that are equally far, by a hundredth, are by cost too.
+    Others with the same excess, to a hundredth, are ordered by cost too.
     """
 
     def key(name: PlatformName) -> tuple[bool, float, float]:
@@ -41,7 +41,7 @@ def ranked(found: All) -> list[PlatformName]:
 
 
 def margin_of(found: All, order: list[PlatformName]) -> Margin:
-    """Of the first over the second."""
+    """The margin of the first over the second."""
     first, second = found[order[0]], found[order[1]]
     ratio = second.cost / first.cost if first.cost > 0 else math.inf
     saved = second.cost - first.cost
@@ -50,7 +50,7 @@ def margin_of(found: All, order: list[PlatformName]) -> Margin:
             f"{money(saved)} a month less than {TITLES[order[1]]}, which costs {ratio:.3g} times"
         )
         return Margin(monthly=saved, ratio=min(ratio, 1e9), by="cost", words=words)
-    what = "alone holds the objective" if first.met else "comes nearest to the objective"
+    what = "alone meets the objective" if first.met else "is nearest to the objective"
     words = f"{what}; {TITLES[order[1]]} would cost {money(second.cost)} to {money(first.cost)}"
     return Margin(monthly=saved, ratio=min(ratio, 1e9), by="objective", words=words)
 
@@ -58,7 +58,7 @@ def margin_of(found: All, order: list[PlatformName]) -> Margin:
 def _resized(
     question: Question, near: All, runs: SimulationRunner
 ) -> dict[PlatformName, Evaluation]:
-    """Every platform for a question that is similar to one that was answered; the best first."""
+    """Size every platform for a question similar to an answered one; the best first."""
     finder = CandidateSearch(question, month_of(question), runs, within=_WITHIN)
     found: dict[PlatformName, Evaluation] = {}
     for name in ranked(near):
@@ -71,7 +71,7 @@ def _resized(
 def curve_of(
     question: Question, found: All, runs: SimulationRunner, steps: tuple[float, ...], a_day: float
 ) -> Curve:
-    """All platforms at these multiples of the traffic."""
+    """The cost of all platforms at multiples of the traffic."""
 
     def at(multiple: float) -> dict[PlatformName, Evaluation]:
         if multiple == 1.0:
@@ -103,11 +103,11 @@ def _break_even(
             continue
         left, right = points[at], points[at + 1]
         if not (left[below].met or right[above].met):
-            continue  # nothing is won on either side
+            continue  # the objective is met on neither side
         both = all(point[name].met for point in (left, right) for name in (below, above))
         share = 0.5
         if both:
-            # Where the lines of the logarithms of the costs cross.
+            # The intersection of the costs, interpolated in logarithms.
             before = math.log(left[above].cost / max(left[below].cost, 1e-12))
             after = math.log(right[above].cost / max(right[below].cost, 1e-12))
             share = before / (before - after) if before > after else 0.5
@@ -127,7 +127,7 @@ def _break_even(
 def sensitivity_of(
     question: Question, found: All, runs: SimulationRunner, a_day: float
 ) -> tuple[Sensitivity, ...]:
-    """Each input changed down and up, everything sized anew; what matters most comes first."""
+    """Each input lower and higher, everything sized again; the most influential first."""
     varied = variations(question, a_day)
     cases = [each for variation in varied for each in (variation.low, variation.high)]
 
@@ -153,7 +153,7 @@ def sensitivity_of(
 
 
 def _same(one: Question, other: Question) -> bool:
-    """Nothing was changed: that is its value already."""
+    """Whether a variation is the question itself."""
     return (
         one.workload is other.workload
         and one.objective == other.objective

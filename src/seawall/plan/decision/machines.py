@@ -1,4 +1,4 @@
-"""Which machines carry pods most cheaply, and how many pods fit on one."""
+"""Nodes: the cheapest machines for pods, and how many pods fit on one."""
 
 import math
 
@@ -9,13 +9,13 @@ from seawall.plan.inputs.question import HOURS
 
 __all__ = ["DISK_GB", "fargate_hourly", "fits", "group_hourly", "node_group", "surplus_hours"]
 
-# Processor that a node's own pods take (network plug-in, proxy, log shipper: assumed), and memory
-# that kubelet and they keep.
+# Cores of a node's own pods (network plug-in, proxy, log shipper: assumed), and memory of these and
+# kubelet.
 _OWN_CORES = 0.15
 _OWN_GB = 1.0
-DISK_GB = 20.0  # of a node: assumed, the default of EKS' images
+DISK_GB = 20.0  # of a node: assumed, the default of EKS images
 
-# vCPUs, and the least and most GB with them. EKS on Fargate has them on x86 only.
+# vCPUs with their minimum and maximum GB. EKS on Fargate is x86 only.
 # Sources: https://docs.aws.amazon.com/eks/latest/userguide/fargate-pod-configuration.html
 # https://docs.aws.amazon.com/eks/latest/userguide/fargate.html, its comparison table: Arm, no.
 _FARGATE = (
@@ -31,14 +31,14 @@ _FARGATE_OWN_GB = 0.25  # for Kubernetes' own
 
 
 def _allocatable(vcpus: float) -> float:
-    """Cores for pods: 6 % of the first, 1 % of the second, 0.5 % of the next two, 0.25 % of others.
+    """Cores for pods: all but 6 % of the first, 1 % of the second, 0.5 % of two, 0.25 % of others.
 
     Source: https://github.com/awslabs/amazon-eks-ami, kube-reserved of the node's bootstrap.
     """
-    kept = 0.0
+    reserved = 0.0
     for core in range(math.ceil(vcpus)):
-        kept += 0.06 if core == 0 else 0.01 if core == 1 else 0.005 if core < 4 else 0.0025
-    return vcpus - kept
+        reserved += 0.06 if core == 0 else 0.01 if core == 1 else 0.005 if core < 4 else 0.0025
+    return vcpus - reserved
 
 
 def fits(machine: Price, cores: float, memory_mb: float) -> int:
@@ -49,10 +49,7 @@ def fits(machine: Price, cores: float, memory_mb: float) -> int:
 
 
 def _fargate_size(cores: float, memory_mb: float) -> tuple[float, float]:
-    """Of a pod, the vCPU and GB that are billed: the least size of Fargate with room for it.
-
-    Raises ConfigError if there is none.
-    """
+    """The smallest size of Fargate for a pod, in billed vCPUs and GB. Raises ConfigError."""
     wanted = memory_mb / 1_024.0 + _FARGATE_OWN_GB
     for vcpus, least, most in _FARGATE:
         step = 4.0 if vcpus == 8.0 else 8.0 if vcpus == 16.0 else 1.0
@@ -66,16 +63,16 @@ def _fargate_size(cores: float, memory_mb: float) -> tuple[float, float]:
 
 
 def fargate_hourly(prices: Prices, cores: float, memory_mb: float) -> float:
-    """Of one pod."""
+    """Hourly price of a pod on Fargate. Raises ConfigError if it fits on none."""
     vcpus, gb = _fargate_size(cores, memory_mb)
     by_core = prices.of("fargate.vcpu_hours.x86_64").price
     return vcpus * by_core + gb * prices.of("fargate.gb_hours.x86_64").price
 
 
 def surplus_hours(machine: Price, hours: float, busy_hours: float) -> float:
-    """vCPU-hours above the baseline of burstable machines, on average: they are charged.
+    """vCPU-hours above the baseline of burstable machines, on average, which are charged.
 
-    hours: of machines; busy_hours: of their processors.
+    hours: of machines. busy_hours: of their processors.
     Source: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/burstable-performance-instances-unlimited-mode-concepts.html
     """
     if not machine.baseline:
@@ -84,7 +81,7 @@ def surplus_hours(machine: Price, hours: float, busy_hours: float) -> float:
 
 
 def group_hourly(prices: Prices, group: NodeGroup) -> float:
-    """Of one machine of the group."""
+    """Hourly price of one node of the group."""
     return prices.of(f"ec2.{group.instance}", spot=group.spot).price
 
 
@@ -99,9 +96,17 @@ def node_group(
     spot: bool,
     busy: float,
 ) -> NodeGroup:
-    """The cheapest machines for so many pods, one a zone at least; or Fargate, if it costs less.
+    """The cheapest nodes for pods; Fargate, if it costs less.
 
-    busy: processors in use, on average. Fargate is on x86 whatever the machines are.
+    Args:
+        prices: Of the region.
+        architecture: Of the machines; Fargate is x86 in any case.
+        cores: Of a pod.
+        memory_mb: Of a pod.
+        pods: Their number.
+        zones: Availability zones; at least one node in each.
+        spot: Whether nodes are spot instances.
+        busy: Processors in use, on average.
     """
     disk = DISK_GB * prices.of("ebs.gp3_gb_months").price / HOURS
     best: NodeGroup | None = None

@@ -1,13 +1,17 @@
-"""The answer in two sentences, and what to know besides."""
+"""Explanation of an answer: its summary, notes, and inputs with their sources."""
 
 from collections.abc import Mapping
 
-from seawall.plan.decision.answer import LambdaConfiguration, PlatformAnswer, PlatformName
-from seawall.plan.decision.text import TITLES, amount, money, seconds
+from seawall.plan.decision.answer import Input, LambdaConfiguration, PlatformAnswer, PlatformName
+from seawall.plan.decision.text import TITLES, amount, money, seconds, times
 from seawall.plan.decision.windows import Month
-from seawall.plan.inputs.question import Question
+from seawall.plan.inputs.question import OPTION_SOURCES, Question
 
-__all__ = ["notes_of", "summary_of"]
+__all__ = [
+    "inputs_of",
+    "notes_of",
+    "summary_of",
+]
 
 _QUOTA = 1_000
 
@@ -19,14 +23,14 @@ def summary_of(
     choice: PlatformName,
     runner_up: PlatformName,
 ) -> str:
-    """What to do, and why."""
+    """The answer in two sentences."""
     mine, other = platforms[choice], platforms[runner_up]
     currency = question.prices.currency
     cost = money(mine.monthly_cost, currency)
     crowd = f"a crowd of {amount(month.judged.size)}" if month.judged.event else "the busiest hour"
     if not mine.met:
         return (
-            f"None holds the objective in {crowd}; {mine.title} comes nearest "
+            f"None meets the objective in {crowd}; {mine.title} is nearest "
             f"({'; '.join(mine.misses)}) for {cost} a month."
         )
     p99 = seconds(mine.first_token.p99.value)
@@ -43,54 +47,52 @@ def notes_of(
     platforms: Mapping[str, PlatformAnswer],
     choice: PlatformName,
 ) -> tuple[str, ...]:
-    """What the reader has to see to, or should not take for granted."""
+    """Notes for readers: quotas, limits, and prices to verify."""
     found = []
     mine = platforms[choice]
     configuration = mine.configuration
     if isinstance(configuration, LambdaConfiguration):
         if configuration.account_concurrency > _QUOTA:
             found.append(
-                f"Ask for a Lambda concurrency quota of {configuration.account_concurrency:,}; "
+                f"Request a Lambda concurrency quota of {configuration.account_concurrency:,}; "
                 "an account has 1,000 by default, new ones less."
             )
         if not configuration.streams:
             found.append(
-                f"Entry {configuration.entry} does not stream: callers wait for the whole."
+                f"Entry {configuration.entry} does not stream: clients wait for the whole answer."
             )
         found.append("AWS's own Python runtime does not stream; Seawall's does (docs/lambda.md).")
     found += _out_of_reach(question)
     if month.judged.event:
         calls = mine.peak.get("model_calls", 0.0)
         found.append(
-            f"The model has to take {calls:,.0f} calls at once, wherever this runs: "
-            "look at your quota."
+            f"The model gets {calls:,.0f} calls at once on every platform: check your quota."
         )
     between = mine.ordinary
     slow = between.first_token_p99 or 0.0
     objective = question.objective
     if slow > objective.first_token_p99 or between.error_share > objective.error_share:
         found.append(
-            f"Between spikes, where the objective is not asked for: first token p99 "
+            f"Between spikes, where the objective does not apply: first token p99 "
             f"{seconds(slow)}, errors {between.error_share:.1%}."
         )
     limit = question.options.account_limit
     if limit is not None and month.peak > limit:
         found.append(
-            f"The spike needs about {month.peak:,.0f} at once; the account's limit of {limit:,} "
-            "refuses the rest on Lambda. It is a quota that can be raised."
+            f"The spike needs about {month.peak:,.0f} at once; beyond the account's limit of "
+            f"{limit:,} Lambda refuses requests. The quota can be raised."
         )
     classic = platforms["lambda"]
     if choice != "lambda" and not classic.met and month.peak > _QUOTA:
         found.append(
-            "Lambda starts 1,000 environments at once and 100 a second after: no memory size "
-            "changes that."
+            "Lambda starts 1,000 environments at once and 100 a second after, of any memory size."
         )
     if question.options.announced and month.judged.event:
         minutes = question.options.lead_minutes
         found.append(f"Capacity is scheduled {minutes:g} minutes around each announced spike.")
     unsure = sorted({item.name for item in mine.items if item.uncertain and item.monthly >= 1.0})
     if unsure:
-        found.append(f"Prices to look up before you rely on them: {', '.join(unsure)}.")
+        found.append(f"Prices to verify: {', '.join(unsure)}.")
     found.append(
         "Lambda MicroVMs are not compared: they run one tenant's code for hours each, not a crowd."
     )
@@ -98,10 +100,95 @@ def notes_of(
 
 
 def _out_of_reach(question: Question) -> list[str]:
-    """An objective that the model alone misses is not the platform's to hold."""
+    """A note if the model alone misses the objective, so that no platform can meet it."""
     service, most = question.workload.service, question.objective.first_token_p99
     first = service.first_token_p99
     if first <= most:
         return []
-    words = f"No platform can hold a first token p99 of {seconds(most)}: with nobody else there"
+    words = f"No platform can meet a first token p99 of {seconds(most)}: without any load"
     return [f"{words} the service takes {seconds(first)}, most of it the model."]
+
+
+_DAY = 86_400.0
+
+
+def _values(question: Question) -> dict[str, str]:
+    workload, options = question.workload, question.options
+    arrivals, service, clients = workload.arrivals, workload.service, workload.clients
+    each, objective = question.each, question.objective
+    crowds = [
+        f"{spike.size:,}" + (f" within {seconds(spike.within)}" if spike.within else " at once")
+        for spike in arrivals.spikes
+    ]
+    stages = ", ".join(f"{stage.name} {times(stage.seconds)}" for stage in service.stages)
+    recorded = 0 if arrivals.trace is None else len(arrivals.trace)
+    limit = options.account_limit
+    values = {
+        "arrivals.rate": f"{amount(arrivals.rate * _DAY)} requests a day",
+        "arrivals.daily_shape": "given by hour" if arrivals.daily_shape else "flat",
+        "arrivals.weekly_shape": "given by day" if arrivals.weekly_shape else "flat",
+        "arrivals.spikes": ", ".join(crowds) or "none",
+        "service.stages.seconds": stages,
+        "service.stages.cpu_ms": f"{sum(stage.cpu_ms for stage in service.stages):g} ms",
+        "service.stages.store_calls": str(sum(stage.store_calls for stage in service.stages)),
+        "service.first_token": times(service.first_token),
+        "service.start": times(service.start),
+        "service.restore": "a fifth of the initialisation"
+        if service.restore is None else times(service.restore),
+        "service.memory_mb": f"{service.memory_mb:g} MB",
+        "service.memory_kb_in_flight": f"{service.memory_kb_in_flight:g} KB",
+        "service.connections": str(service.connections),
+        "clients": f"{clients.retries} retries, patience {seconds(clients.patience)}",
+        "objective": f"first token p99 within {seconds(objective.first_token_p99)}, errors at most "
+        f"{objective.error_share:.1%}",
+        "options.spikes_a_month": amount(options.spikes_a_month),
+        "options.announced": "yes" if options.announced else "no",
+        "options.account_limit": "raised as needed" if limit is None else amount(limit),
+        "options.architecture": options.architecture,
+        "options.entry": options.entry,
+        "options.managed_runtime": options.managed_runtime,
+        "options.zones": str(options.zones),
+        "options.least_pods": str(options.least_pods),
+        "each.input_tokens": f"{each.input_tokens:g} in, {each.output_tokens:g} out",
+        "each.read_units": f"{each.read_units:g} read, {each.write_units:g} write units",
+        "each.kb_to_callers": f"{each.kb_to_callers:g} KB",
+        "each.kb_to_model": f"{each.kb_to_model:g} KB",
+        "each.log_kb": f"{each.log_kb:g} KB",
+    }  # fmt: skip
+    if recorded:
+        values["arrivals.trace"] = f"{recorded:,} requests in {seconds(arrivals.horizon)}"
+    return values
+
+
+_PLAIN = {
+    "arrivals.rate": "none given",
+    "arrivals.daily_shape": "assumed",
+    "arrivals.weekly_shape": "assumed",
+    "arrivals.spikes": "none given",
+    "service.restore": "assumed",
+}
+
+
+def inputs_of(question: Question) -> tuple[Input, ...]:
+    """The inputs of a question with their sources; given ones first."""
+    known = _PLAIN | OPTION_SOURCES | question.workload.sources
+    found = []
+    for name, value in _values(question).items():
+        table = name.partition(".")[0]
+        given = name in question.given or any(
+            each in question.given for each in (table, f"{table}.*")
+        )
+        source = known.get(name, "")
+        if given or source.startswith("given"):
+            source, given = source if source.startswith("given") else "given", True
+        measured = source.startswith(("measured by", "the trace"))
+        found.append(Input(name=name, value=value, source=source, given=given or measured))
+    prices = question.prices
+    value = f"{prices.region}, {prices.date}"
+    if prices.discounts:
+        off = ", ".join(f"{what} {share:.0%}" for what, share in prices.discounts.items())
+        value += f"; discounts: {off}"
+    found.append(
+        Input(name="prices", value=value, source=prices.file, given="prices" in question.given)
+    )
+    return tuple(sorted(found, key=lambda each: not each.given))

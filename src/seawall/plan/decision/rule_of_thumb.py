@@ -1,10 +1,10 @@
-"""The reference article's rule of thumb, and where the simulation says something else.
+"""The reference article's rule of thumb, and where the simulation differs from it.
 
 Source: «Lambda vs. EKS for AI Orchestration at Scale», section «My Rule of Thumb»: Lambda for short
 requests (under 2-3 seconds), light initialisation, moderate concurrency, unpredictable traffic for
-which paying by use matters; EKS where it is stateful, initialisation is expensive, crowds are in
-the thousands, requests take several seconds. The article gives words; the numbers that it does not
-give are ours and are in the reasons.
+which paying by use matters; EKS for stateful services, expensive initialisation, spikes of
+thousands, requests of several seconds. Numbers that the article does not give are ours and are
+stated in the reasons.
 """
 
 from collections.abc import Mapping
@@ -61,15 +61,15 @@ def _criteria(question: Question, month: Month) -> list[Criterion]:
         Criterion(
             name="burstiness", value=f"{amount(bursts)} times the ordinary",
             says=side(bursts >= _BURSTY and month.peak >= _CROWD),
-            because="crowds of thousands come suddenly"
+            because="spikes of thousands arrive suddenly"
             if bursts >= _BURSTY and month.peak >= _CROWD
-            else "no crowd of thousands: paying by use is what matters",
+            else "no spike of thousands: paying by use matters",
         ),
         Criterion(
             name="statefulness",
             value=f"{calls} calls of the store, {service.connections} connections a process",
             says=side(calls > 0 and service.connections >= 3),
-            because="sessions and pools of connections that a process keeps"
+            because="sessions and connection pools that a process keeps"
             if calls > 0 and service.connections >= 3 else "little that a process has to keep",
         ),
     ]  # fmt: skip
@@ -81,7 +81,7 @@ def rule_of_thumb(
     platforms: Mapping[str, PlatformAnswer],
     choice: PlatformName,
 ) -> RuleOfThumb:
-    """Its answer by the majority of the five criteria, and how the simulation differs."""
+    """The rule's answer by the majority of its five criteria, and how the simulation differs."""
     criteria = _criteria(question, month)
     votes = sum(each.says == "eks" for each in criteria)
     says: Side = "eks" if votes > len(criteria) / 2 else "lambda"
@@ -108,13 +108,13 @@ def _of_choice(
     if other.met:
         ratio = other.monthly_cost / max(mine.monthly_cost, 1e-9)
         why = (
-            f"both hold the objective, and {other.title} costs "
+            f"both meet the objective, and {other.title} costs "
             f"{money(other.monthly_cost)} a month to {money(mine.monthly_cost)}, {ratio:.3g} times"
         )
     elif mine.met:
-        why = f"{other.title} does not hold the objective: {'; '.join(other.misses)}"
+        why = f"{other.title} does not meet the objective: {'; '.join(other.misses)}"
     else:
-        why = f"neither holds the objective; {mine.title} comes nearer"
+        why = f"neither meets the objective; {mine.title} is nearer"
     return Disagreement(
         about="choice",
         rule=f"{says.upper() if says == 'eks' else 'Lambda'}, by {max(votes, 5 - votes)} of five",
@@ -126,7 +126,7 @@ def _of_choice(
 def _of_criterion(
     criterion: Criterion, question: Question, platforms: Mapping[str, PlatformAnswer]
 ) -> list[Disagreement]:
-    """What the numbers say about a criterion that it does not foresee."""
+    """Where the simulation contradicts a criterion."""
     classic, pods, managed = platforms["lambda"], platforms["eks"], platforms["lambda-managed"]
     if criterion.name == "initialisation" and criterion.says == "eks":
         slow, quick = classic.first_token.p99.value, pods.first_token.p99.value
@@ -136,9 +136,9 @@ def _of_criterion(
                 Disagreement(
                     about="initialisation",
                     rule="cold starts make the spike slow",
-                    simulation=f"{refused:.0%} of the spike is not served at all on Lambda",
+                    simulation=f"{refused:.0%} of the spike is not served on Lambda",
                     why="new environments are limited to 1,000 at once and 100 a second, so "
-                    "the crowd is throttled (429) before initialisation matters",
+                    "the spike is throttled (429) before initialisation matters",
                 )
             ]
         if slow is not None and quick is not None and classic.met:
@@ -156,9 +156,10 @@ def _of_criterion(
             Disagreement(
                 about="concurrency",
                 rule="one environment, one request",
-                simulation=f"Lambda Managed Instances hold it for {money(managed.monthly_cost)}",
-                why="since 2025-11 an environment there serves many requests at once; what it "
-                "needs for a crowd has to stand by, as pods have",
+                simulation="Lambda Managed Instances meet the objective for "
+                f"{money(managed.monthly_cost)}",
+                why="since 2025-11 an environment there serves many requests at once; capacity "
+                "for a spike has to stand by, as with pods",
             )
         ]
     if (
@@ -173,7 +174,7 @@ def _of_criterion(
                 rule="requests of several seconds, so EKS",
                 simulation=f"Lambda costs {money(classic.monthly_cost)} a month, "
                 f"EKS {money(pods.monthly_cost)}",
-                why="there are too few of them to pay for a cluster that stands by",
+                why="there are too few requests to pay for a cluster that stands by",
             )
         ]
     return []

@@ -1,4 +1,4 @@
-"""Runs of pieces on platforms: each once, several at a time, and what became of the crowd."""
+"""Simulations of candidates in windows: cached, in parallel, and their outcomes."""
 
 import math
 import threading
@@ -14,31 +14,45 @@ from seawall.plan.decision.candidates import Candidate, ordinary_platform, stret
 from seawall.plan.decision.windows import Window
 from seawall.plan.inputs.platforms import Eks, Managed, Platform
 from seawall.plan.inputs.workload import Workload
-from seawall.plan.simulator.pod_state import slots_of
+from seawall.plan.simulator.pods import slots_of
 from seawall.plan.simulator.result import Histogram, Result, Usage
 from seawall.plan.simulator.simulate import simulate
 
-__all__ = ["SHARES", "Outcome", "SimulationRunner", "TimePercentiles"]
+__all__ = ["SHARES", "Outcome", "Progress", "Report", "SimulationRunner", "TimePercentiles"]
 
 T = TypeVar("T")
 U = TypeVar("U")
 
 SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
-_KEPT = 250_000.0  # requests of which each is looked at; of more the piece's histograms
+_KEPT = 250_000.0  # requests at most for exact percentiles; for more, those of the histograms
 _POINTS = 100
 
 
 class TimePercentiles(Struct, frozen=True):
-    """Percentiles by name of SHARES, seconds, NaN of nobody; and points of the distribution."""
+    """Percentiles in seconds by the names of SHARES, and points of the distribution. NaN: none."""
 
     at: dict[str, float]
     points: tuple[tuple[float, float], ...] = ()
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What became of those who came while it counts; see `Window`.
+    """The outcome of the requests that arrived in the time that counts; see `Window`.
 
-    usage, attempts, horizon: of the whole piece. result: of it too, of pieces that are watched.
+    Attributes:
+        requests: Their number.
+        served: Requests.
+        refused: Requests.
+        timed_out: Requests.
+        failed: Requests.
+        cold_starts: Environments or pods.
+        first_token: Time to first token.
+        latency: Time to the whole answer.
+        usage: Of the whole window.
+        attempts: Of the whole window.
+        throttled: Of the whole window.
+        mean_capacity: Of the whole window.
+        horizon: Of the whole window, seconds.
+        result: Of the whole window, if it is watched.
     """
 
     requests: int
@@ -58,54 +72,86 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
     @property
     def error_share(self) -> float:
-        """Of the requests, those that were not served."""
+        """The share of requests that were not served."""
         return 1.0 - self.served / self.requests if self.requests else 0.0
 
 
-class SimulationRunner:
-    """Simulations, in threads: the compiled loops do not hold the interpreter's lock.
+class Progress(Struct, frozen=True):
+    """How far an answer is.
 
-    What was run once is not run again. progress: is told after each run how many there were.
+    Attributes:
+        simulations: Simulations so far; how many there will be is not known in advance.
+        done: Parts of the answer that are done: platforms, points of the curve, varied inputs.
+        total: All parts; 0 if unknown.
     """
 
-    def __init__(self, *, workers: int = 2, progress: Callable[[int], None] | None = None) -> None:
+    simulations: int
+    done: int
+    total: int
+
+
+Report = Callable[[Progress], None]
+"""Called after each simulation, from any thread."""
+
+
+class SimulationRunner:
+    """Runs simulations in threads (the compiled loops run without the GIL), each only once.
+
+    Args:
+        workers: Threads.
+        progress: Called after each simulation.
+
+    Attributes:
+        total: Calls that `each` will make in all; for the progress.
+    """
+
+    def __init__(self, *, workers: int = 2, progress: Report | None = None) -> None:
         self._pool = ThreadPoolExecutor(workers)
         self._progress = progress
-        self._known: dict[tuple[object, ...], Outcome] = {}
-        self._calm: dict[tuple[object, ...], Outcome] = {}
-        self._plainer: dict[tuple[int, float], tuple[Workload, Workload]] = {}
+        self._outcomes: dict[tuple[object, ...], Outcome] = {}
+        self._undisturbed: dict[tuple[object, ...], Outcome] = {}
+        self._simplified_workloads: dict[tuple[int, float], tuple[Workload, Workload]] = {}
         self._windows: list[Window] = []
-        self._kept: list[Workload] = []
+        self._workloads: list[Workload] = []
         self._watched: set[int] = set()
         self._lock = threading.Lock()
+        self._done = 0
+        self.total = 0
         self.simulations = 0
         self.requests = 0
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._pool.shutdown(cancel_futures=True)
 
     def each(self, do: Callable[[T], U], what: Iterable[T]) -> list[U]:
-        """Do it for each, several at a time; in order. Not to be called from within."""
-        return list(self._pool.map(do, what))
+        """Call `do` for each in parallel; results in order. Not to be called from within `do`."""
+
+        def counted(item: T) -> U:
+            result = do(item)
+            with self._lock:
+                self._done += 1
+            return result
+
+        return list(self._pool.map(counted, what))
 
     def watch(self, window: Window) -> None:
-        """Keep the whole results of this piece: what happens in it second by second."""
+        """Keep whole results of a window, for the series over time."""
         self._windows.append(window)
         self._watched.add(id(window))
 
     def judged(self, candidate: Candidate, window: Window, *, seed: int = 1) -> Outcome:
-        """A candidate in a spike, or in the ordinary time that it is judged by."""
+        """The outcome of a candidate in a window."""
         platform = candidate.peak if window.event else ordinary_platform(candidate, window)
         return self._run(candidate, window, platform, seed)
 
-    def _plain(
+    def _simplified(
         self, workload: Workload, start_factor: float, platform: Platform
     ) -> tuple[Workload, Platform]:
-        """Without what the simulation of this platform does not look at: more runs are the same.
+        """Remove what does not influence the simulation, so that more runs are the same.
 
-        Memory bounds neither a function of one request nor pods, whose memory was made to fit; of
-        managed instances it bounds the requests in one, which is all that it does.
+        Memory bounds neither a function with one request nor pods, whose memory was made to fit;
+        for managed instances it only bounds the requests in one.
         """
         if isinstance(platform, Managed):
             if platform.runtime == "processes":
@@ -113,45 +159,46 @@ class SimulationRunner:
             platform = structs.replace(platform, concurrency=slots_of(platform, workload))
         elif isinstance(platform, Eks):
             platform = structs.replace(platform, memory_mb=1_024.0)
-        known = self._plainer.get((id(workload), start_factor))
+        known = self._simplified_workloads.get((id(workload), start_factor))
         if known is not None:
             return known[1], platform
         made = stretched(workload, start_factor)
         service = structs.replace(made.service, memory_mb=0.0, memory_kb_in_flight=0.0)
         made = structs.replace(made, service=service)
-        self._plainer[id(workload), start_factor] = (workload, made)  # so that its id stays its own
+        # The workload is kept so that its id stays unique.
+        self._simplified_workloads[id(workload), start_factor] = (workload, made)
         return made, platform
 
     def _run(self, candidate: Candidate, window: Window, platform: Platform, seed: int) -> Outcome:
-        workload, platform = self._plain(window.workload, candidate.start_factor, platform)
+        workload, platform = self._simplified(window.workload, candidate.start_factor, platform)
         watched = id(window) in self._watched and seed == 1
         rest = (*_key(workload), window.at, window.until, platform, seed, watched)
         key = (workload.clients, *rest)
-        # Where nobody is turned away or leaves, it does not matter who would come again.
-        calm = (workload.clients.patience, *rest)
-        known = self._known.get(key) or self._calm.get(calm)
+        # If no request is refused or times out, retries do not matter.
+        undisturbed = (workload.clients.patience, *rest)
+        known = self._outcomes.get(key) or self._undisturbed.get(undisturbed)
         if known is not None:
             return known
         expected = workload.expected_requests
         width = 1.0 if window.event else max(1.0, window.horizon / 600.0)
         keep = expected <= _KEPT
         result = simulate(workload, platform, seed=seed, bin_seconds=width, keep=keep)
-        outcome = _looked_at(result, window, whole=watched)
+        outcome = _outcome_of(result, window, whole=watched)
         with self._lock:
             self.simulations += 1
             self.requests += result.requests
-            self._kept.append(workload)  # so that the id of its trace stays its own
-            self._known[key] = outcome
+            self._workloads.append(workload)  # keeps the id of its trace unique
+            self._outcomes[key] = outcome
             if result.requests == result.served and not result.throttled:
-                self._calm[calm] = outcome
-            done = self.simulations
+                self._undisturbed[undisturbed] = outcome
+            progress = Progress(self.simulations, self._done, self.total)
         if self._progress is not None:
-            self._progress(done)
+            self._progress(progress)
         return outcome
 
 
 def _key(workload: Workload) -> tuple[object, ...]:
-    """What tells one workload from another, callers aside; a trace by which one it is."""
+    """The identity of a workload without its clients; a trace by its id."""
     arrivals = workload.arrivals
     if arrivals.trace is None:
         return arrivals, 0, workload.service
@@ -159,10 +206,10 @@ def _key(workload: Workload) -> tuple[object, ...]:
 
 
 def _settled(result: Result, window: Window) -> Usage:
-    """As if the piece had not begun with no environments: it stands for hours that did not.
+    """The usage as if the window had not begun without environments: it represents settled hours.
 
-    What starts once requests count, by the second, is what starts all the time. What they take
-    does not depend on when they came.
+    Environments that start while requests count are those that start all the time. The usage of a
+    request does not depend on its time of arrival.
     """
     usage, started = result.usage, result.seconds["cold_starts"]
     first = math.ceil(window.at / result.bin_seconds)
@@ -172,7 +219,7 @@ def _settled(result: Result, window: Window) -> Usage:
     share = float(started[first:].sum() / started.sum()) * result.horizon / settled
     served = 1.0
     if result.throttled:
-        # While they started they were too many for the account: later more is served than then.
+        # Starting environments exceeded the account's limit: later more is served.
         begun = result.seconds["started"]
         served = float(begun[first:].sum() / max(begun.sum(), 1.0)) * result.horizon / settled
     return structs.replace(
@@ -185,7 +232,7 @@ def _settled(result: Result, window: Window) -> Usage:
     )
 
 
-def _looked_at(result: Result, window: Window, *, whole: bool) -> Outcome:
+def _outcome_of(result: Result, window: Window, *, whole: bool) -> Outcome:
     samples = result.samples
     rest: dict[str, Any] = {
         "usage": result.usage if window.event or window.recorded else _settled(result, window),
@@ -232,11 +279,11 @@ def _times(values: NDArray[np.float64], *, drawn: bool) -> TimePercentiles:
     at = {name: _between(ordered, share * last) for name, share in SHARES.items()}
     if not drawn:
         return TimePercentiles(at)
-    places = np.unique(np.linspace(0, last, _POINTS).round().astype(int))
-    places = np.unique(
-        np.append(places, np.round(last * np.array([0.99, 0.995, 0.999])).astype(int))
+    indices = np.unique(np.linspace(0, last, _POINTS).round().astype(int))
+    indices = np.unique(
+        np.append(indices, np.round(last * np.array([0.99, 0.995, 0.999])).astype(int))
     )
-    points = [(float(ordered[place]), float((place + 1) / (last + 1))) for place in places]
+    points = [(float(ordered[index]), float((index + 1) / (last + 1))) for index in indices]
     return TimePercentiles(at, tuple(points))
 
 

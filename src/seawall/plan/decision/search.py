@@ -1,4 +1,4 @@
-"""The cheapest configuration of a platform that meets the objective; else the one nearest to it."""
+"""The search for the cheapest configuration that meets the objective; else the nearest to it."""
 
 import math
 from collections.abc import Callable
@@ -15,25 +15,41 @@ from seawall.plan.decision.candidates import (
     memories,
     slots_per_pod,
 )
-from seawall.plan.decision.concurrency import limit_of, most_provisioned, worth_provisioning
-from seawall.plan.decision.managed_sizes import least_environments
+from seawall.plan.decision.lambda_sizes import (
+    least_environments,
+    limit_of,
+    most_provisioned,
+    worth_provisioning,
+)
 from seawall.plan.decision.runs import Outcome, SimulationRunner
 from seawall.plan.decision.windows import Month
-from seawall.plan.inputs.objective import excess, misses
 from seawall.plan.inputs.platforms import Eks, Lambda, Managed
-from seawall.plan.inputs.question import Question
+from seawall.plan.inputs.question import Objective, Question
 from seawall.plan.simulator.replications import interval
 
-__all__ = ["CandidateSearch", "Evaluation", "excess_of", "misses_of"]
+__all__ = [
+    "CandidateSearch",
+    "Evaluation",
+    "cost_misses",
+    "excess_of",
+    "least",
+    "misses",
+    "misses_of",
+]
 
-_CORES = (0.4, 0.85)  # of a pod: what lets four or two of them fit on two vCPUs
+_CORES = (0.4, 0.85)  # of a pod: four or two of them fit on two vCPUs
 _MOST_PODS = 2_000
 
 
 class Evaluation(Struct, frozen=True, kw_only=True):
-    """A configuration with what became of the crowd and what a month costs.
+    """A candidate with its outcome and its cost.
 
-    outcome: of the first replication.
+    Attributes:
+        candidate: The configuration.
+        outcome: Of the first replication.
+        items: The bill.
+        cost: A month.
+        excess: How far it is from the objective; 0: met.
     """
 
     candidate: Candidate
@@ -44,12 +60,49 @@ class Evaluation(Struct, frozen=True, kw_only=True):
 
     @property
     def met(self) -> bool:
-        """The objective holds."""
+        """Whether the objective is met."""
         return self.excess == 0.0
 
 
+def _limits(
+    objective: Objective, first_token: float, latency: float, errors: float
+) -> list[tuple[str, float, float, str, str]]:
+    parts = [
+        ("errors", errors, objective.error_share, f"{errors:.1%}", f"{objective.error_share:.1%}"),
+        (
+            "first token p99", first_token, objective.first_token_p99,
+            f"{first_token:.1f} s", f"{objective.first_token_p99:g} s",
+        ),
+    ]  # fmt: skip
+    if objective.latency_p99 is not None:
+        most = objective.latency_p99
+        parts.append(("latency p99", latency, most, f"{latency:.1f} s", f"{most:g} s"))
+    return parts
+
+
+def misses(
+    objective: Objective, *, first_token: float, latency: float, errors: float
+) -> tuple[str, ...]:
+    """Where figures miss the objective, in words. NaN (no request was served) misses nothing."""
+    parts = _limits(objective, first_token, latency, errors)
+    return tuple(
+        f"{name} {is_} (at most {most_words})"
+        for name, value, most, is_, most_words in parts
+        if value > most
+    )
+
+
+def excess(objective: Objective, *, first_token: float, latency: float, errors: float) -> float:
+    """How far figures are from the objective; 0: met. Errors weigh most: worse than waiting."""
+    over = max(0.0, errors - objective.error_share) * 100.0
+    for _, value, most, _, _ in _limits(objective, first_token, latency, errors)[1:]:
+        if value > most:
+            over += math.log(value / most)
+    return over
+
+
 def excess_of(question: Question, outcome: Outcome) -> float:
-    """How far the outcome is from what is asked; 0: it holds."""
+    """How far an outcome is from the objective; 0: met."""
     return excess(
         question.objective,
         first_token=outcome.first_token.at["p99"],
@@ -59,7 +112,7 @@ def excess_of(question: Question, outcome: Outcome) -> float:
 
 
 def misses_of(question: Question, outcome: Outcome) -> tuple[str, ...]:
-    """The same in words."""
+    """Where an outcome misses the objective, in words."""
     return misses(
         question.objective,
         first_token=outcome.first_token.at["p99"],
@@ -68,10 +121,25 @@ def misses_of(question: Question, outcome: Outcome) -> tuple[str, ...]:
     )
 
 
-def least(meets: Callable[[int], bool], low: int, guess: int, most: int, within: float) -> int:
-    """The least number that meets, by a share `within`; `most` if none does.
+def cost_misses(objective: Objective, cost: float) -> tuple[str, ...]:
+    """Whether a monthly cost misses the objective, in words."""
+    most = objective.monthly_cost
+    if most is None or cost <= most:
+        return ()
+    return (f"costs {cost:,.0f} a month (at most {most:,.0f})",)
 
-    From a guess outwards, then between: with a good guess two or three questions are enough.
+
+def least(meets: Callable[[int], bool], low: int, guess: int, most: int, within: float) -> int:
+    """The least number that meets, within a share of it; `most` if none does.
+
+    Searches outwards from a guess, then by bisection: with a good guess two or three calls suffice.
+
+    Args:
+        meets: Whether a number meets; monotonic.
+        low: Lower bound.
+        guess: Start of the search.
+        most: Upper bound.
+        within: Relative precision.
     """
     guess = min(max(guess, low), most)
     step = 1.0 + max(2.0 * within, 0.1)
@@ -104,10 +172,17 @@ def least(meets: Callable[[int], bool], low: int, guess: int, most: int, within:
 
 
 class CandidateSearch:
-    """Searches for one question. within: how near a size is to the least that would do.
+    """The search for one question.
 
-    enough: a configuration near to what is known, which meets the objective and costs more than
-    this, is not made smaller: it will not be the choice.
+    Args:
+        question: To be answered.
+        month: Its windows.
+        runs: The simulations.
+        within: Relative precision of sizes.
+
+    Attributes:
+        enough: Configurations that meet the objective and cost more than this are not minimised:
+            they will not be the choice.
     """
 
     def __init__(
@@ -118,7 +193,7 @@ class CandidateSearch:
         self.enough = math.inf
 
     def find(self, name: PlatformName, near: Candidate | None = None) -> Evaluation:
-        """For one platform; near: what was found for a similar question."""
+        """The best candidate of a platform. near: that of a similar question."""
         match name:
             case "lambda" | "lambda-snapstart":
                 return self._function(name)
@@ -130,7 +205,7 @@ class CandidateSearch:
                 return self._eks(near)
 
     def replications(self, candidate: Candidate, seeds: int) -> list[Outcome]:
-        """What becomes of the crowd with each of so many seeds."""
+        """The outcomes of a candidate with the seeds 1 to `seeds`."""
         runs, judged = self._runs, self.month.judged
         return [runs.judged(candidate, judged, seed=seed) for seed in range(1, seeds + 1)]
 
@@ -140,28 +215,27 @@ class CandidateSearch:
         return outcome.requests > 0 and outcome.refused / outcome.requests > most
 
     def ordinary(self, candidate: Candidate) -> list[Outcome]:
-        """Of the pieces of ordinary time, the busiest first."""
+        """The outcomes in the windows of ordinary time, the busiest first."""
         month = self.month
         pieces = [month.judged, *month.ordinary]
         return [self._runs.judged(candidate, each) for each in pieces if not each.event]
 
     def confirm(self, found: Evaluation, seeds: int) -> Evaluation:
-        """A little more of it, where it only just met the objective with the first seed.
+        """Enlarge a candidate until it meets the objective at the upper end of the intervals.
 
-        It has to hold at the upper end of the intervals over the replications. A function without
-        provisioned concurrency has nothing to add.
+        A function without provisioned concurrency cannot be enlarged.
         """
         for _ in range(4):
             outcomes = self.replications(found.candidate, seeds)
-            if not found.met or self._surely(outcomes):
+            if not found.met or self._meets_surely(outcomes):
                 break
             larger = self._larger(found.candidate)
             if larger is None:
                 break
-            found = self.sized(larger)
+            found = self.evaluate(larger)
         return found
 
-    def _surely(self, outcomes: list[Outcome]) -> bool:
+    def _meets_surely(self, outcomes: list[Outcome]) -> bool:
         def upper(values: list[float]) -> float:
             estimate = interval(values)
             return estimate.high if math.isfinite(estimate.half) else estimate.mean
@@ -197,8 +271,8 @@ class CandidateSearch:
         outcome = self._runs.judged(candidate, self.month.judged, seed=seed)
         return excess_of(self.question, outcome)
 
-    def sized(self, candidate: Candidate) -> Evaluation:
-        """With its outcome and its bill."""
+    def evaluate(self, candidate: Candidate) -> Evaluation:
+        """Evaluate a candidate: its outcome and its bill."""
         month = self.month
         outcome = self._runs.judged(candidate, month.judged)
         pieces = []
@@ -214,10 +288,10 @@ class CandidateSearch:
         return Evaluation(candidate=candidate, outcome=outcome, items=items, cost=cost, excess=over)
 
     def _guess(self, near: Candidate | None, otherwise: float) -> int:
-        """As much for each request at once as in what is known."""
+        """A first size: as much for each request in service as in `near`."""
         if near is None:
             return math.ceil(otherwise)
-        # Where it was the least that there can be, it says nothing of what more would need.
+        # If it was the minimum, it says nothing about larger sizes.
         return min(
             math.ceil(near.size * self.month.peak / near.at_once), math.ceil(1.3 * otherwise)
         )
@@ -227,7 +301,7 @@ class CandidateSearch:
     ) -> Evaluation | None:
         if near is None or self._excess(of(min(guess, most))) != 0.0:
             return None
-        found = self.sized(of(min(guess, most)))
+        found = self.evaluate(of(min(guess, most)))
         return found if found.cost > self.enough else None
 
     def _function(self, name: PlatformName) -> Evaluation:
@@ -236,17 +310,17 @@ class CandidateSearch:
         best = function(question, month, name, memory_mb=sizes[0])
         lowest = self._excess(best)
         for size in sizes[1:]:
-            # Memory makes it quicker; it does not help those who are refused.
+            # Memory makes requests faster; it does not help against refusals.
             if lowest == 0.0 or self._refuses(best):
                 break
             candidate = function(question, month, name, memory_mb=size)
             over = self._excess(candidate)
-            if over < lowest * 0.98:  # by enough to be worth its memory
+            if over < lowest * 0.98:  # by enough to be worth the memory
                 best, lowest = candidate, over
-        return self.sized(best)
+        return self.evaluate(best)
 
     def _memory(self, of: Callable[[int], Candidate], sizes: list[int]) -> int:
-        """The least that meets; if none does, the least, unless the greatest comes nearer."""
+        """The smallest memory that meets; if none does, the smallest, or the largest if nearer."""
         over = [self._excess(of(sizes[0]))]
         for size in sizes[1:]:
             if over[-1] == 0.0:
@@ -278,11 +352,11 @@ class CandidateSearch:
         if found == most and self._excess(candidate(1, memory)) <= 1.01 * self._excess(
             candidate(most, memory)
         ):
-            found = 1  # more do not help
-        best = self.sized(candidate(found, memory))
+            found = 1  # more does not help
+        best = self.evaluate(candidate(found, memory))
         paying = min(most, worth_provisioning(question, month))
         if best.met and paying > found:
-            more = self.sized(candidate(paying, memory))
+            more = self.evaluate(candidate(paying, memory))
             return more if more.met and more.cost < best.cost else best
         return best
 
@@ -301,8 +375,8 @@ class CandidateSearch:
             3, guess, most, self._within,
         )  # fmt: skip
         if found == most and self._excess(managed(question, month, most)) != 0.0:
-            found = guess  # more do not help
-        return self.sized(managed(question, month, found))
+            found = guess  # more does not help
+        return self.evaluate(managed(question, month, found))
 
     def _eks(self, near: Candidate | None) -> Evaluation:
         question, month = self.question, self.month
@@ -311,15 +385,15 @@ class CandidateSearch:
         if not far:
             small = eks(question, month, cores=_CORES[0], pods=fewest)
             if self._excess(small) == 0.0:
-                return self.sized(small)
+                return self.evaluate(small)
         cores = _CORES[-1]
-        places = slots_per_pod(question.workload.service, cores)
-        guess = max(fewest, self._guess(near, month.peak / places))
-        most = min(_MOST_PODS, 16 * math.ceil(month.peak / places) + 16)
+        slots = slots_per_pod(question.workload.service, cores)
+        guess = max(fewest, self._guess(near, month.peak / slots))
+        most = min(_MOST_PODS, 16 * math.ceil(month.peak / slots) + 16)
         found = least(
             lambda pods: self._excess(eks(question, month, cores=cores, pods=pods)) == 0.0,
             fewest, guess, most, self._within,
         )  # fmt: skip
-        if found == most:  # nothing helps: no more than have room for all
+        if found == most:  # nothing helps: only as many as have slots for all
             found = max(fewest, min(found, guess))
-        return self.sized(eks(question, month, cores=cores, pods=found))
+        return self.evaluate(eks(question, month, cores=cores, pods=found))

@@ -1,4 +1,4 @@
-"""Quantities and configurations for readers."""
+"""Quantities and configurations as text."""
 
 import math
 
@@ -35,7 +35,7 @@ def money(value: float, currency: str = "USD") -> str:
 
 
 def seconds(value: float | None) -> str:
-    """`3.3 s`, `150 ms`, `20 min`; `-` of nobody."""
+    """`3.3 s`, `150 ms`, `20 min`; `-` if there is none."""
     if value is None or math.isnan(value):
         return "-"
     if value < 0.9995:
@@ -69,7 +69,7 @@ def _schedule(moments: tuple[CapacityChange, ...], what: str) -> list[str]:
 
 
 def configuration_words(configuration: Configuration) -> tuple[str, ...]:
-    """A line for each thing to decide."""
+    """A configuration in words, a line for each setting."""
     match configuration:
         case LambdaConfiguration():
             return tuple(_function(configuration))

@@ -1,4 +1,4 @@
-"""The same question with something changed: more or less traffic, and one input at a time."""
+"""Variations of a question: its traffic, and one input at a time."""
 
 from collections.abc import Callable
 
@@ -13,14 +13,16 @@ from seawall.plan.inputs.workload import Workload
 
 __all__ = ["Variation", "multiples", "variations", "with_traffic"]
 
-_MOST_CROWD = 20_000.0  # requests of a spike, or of a trace, that a point of the curve simulates
+_MOST_CROWD = (
+    20_000.0  # requests of a spike at most at a point of the curve; five times as many of a trace
+)
 _LEAST_A_DAY = 10.0
 _MOST_A_DAY = 3e7
 _POINTS = 13
 
 
 class Variation(Struct, frozen=True, kw_only=True):
-    """An input, its value, and the question with a lower and a higher one, with these in words."""
+    """An input with its value in words, and the question with a lower and a higher value."""
 
     input: str
     title: str
@@ -30,16 +32,16 @@ class Variation(Struct, frozen=True, kw_only=True):
 
 
 def with_traffic(question: Question, multiple: float) -> Question:
-    """So many times as many come, in spikes too."""
-    workload = _more(_crowds(question.workload, multiple), multiple)
+    """The question with a multiple of its traffic, spikes included."""
+    workload = _scaled_rate(_scaled_spikes(question.workload, multiple), multiple)
     return structs.replace(question, workload=workload)
 
 
-def _more(workload: Workload, multiple: float) -> Workload:
+def _scaled_rate(workload: Workload, multiple: float) -> Workload:
     arrivals = workload.arrivals
     trace = arrivals.trace
     if trace is not None and multiple != 1.0:
-        # Copies of it, moved by up to a second each; or a part of it, evenly at random.
+        # Copies shifted by up to a second each, and a random part.
         random = np.random.default_rng(1)
         whole = int(multiple)
         copies = [trace] * min(1, whole)
@@ -51,7 +53,7 @@ def _more(workload: Workload, multiple: float) -> Workload:
     return structs.replace(workload, arrivals=changed)
 
 
-def _crowds(workload: Workload, multiple: float) -> Workload:
+def _scaled_spikes(workload: Workload, multiple: float) -> Workload:
     arrivals = workload.arrivals
     spikes = tuple(
         Spike(max(1, round(each.size * multiple)) if each.size else 0, each.at, each.within)
@@ -61,9 +63,9 @@ def _crowds(workload: Workload, multiple: float) -> Workload:
 
 
 def multiples(question: Question, a_day: float) -> tuple[float, ...]:
-    """Of the traffic, each about three times the one before, with 1 among them.
+    """Multiples of the traffic for the cost curve, each about three times the one before, with 1.
 
-    Down to ten requests a day, up to what can be simulated quickly; thirteen of them at most.
+    From ten requests a day to what can be simulated quickly; at most thirteen.
     """
     arrivals = question.workload.arrivals
     crowd = max([1.0, *(float(spike.size) for spike in arrivals.spikes)])
@@ -81,7 +83,7 @@ def multiples(question: Question, a_day: float) -> tuple[float, ...]:
         )
     ]
     while len(fitting) > _POINTS:
-        # Rather what lies ahead than what lies behind.
+        # Keep more multiples above 1 than below.
         del fitting[0 if fitting.index(1.0) > 2 else -1]
     return tuple(fitting)
 
@@ -152,7 +154,7 @@ def _by_factors(
 
 
 def variations(question: Question, a_day: float) -> list[Variation]:
-    """Each input with a value well below and one well above its own."""
+    """Variations of each input: a value well below and one well above its own."""
     workload, options, objective = question.workload, question.options, question.objective
     service, spikes = workload.service, workload.arrivals.spikes
     found: list[Variation] = []
@@ -160,14 +162,14 @@ def variations(question: Question, a_day: float) -> list[Variation]:
     if a_day > 0:
 
         def busier(factor: float) -> Question:
-            return structs.replace(question, workload=_more(workload, factor))
+            return structs.replace(question, workload=_scaled_rate(workload, factor))
 
         found.append(by(("arrivals.rate", "requests a day"), a_day, (0.1, 10.0), busier, amount))
     crowd = max((spike.size for spike in spikes), default=0)
     if crowd:
 
         def larger(factor: float) -> Question:
-            return structs.replace(question, workload=_crowds(workload, factor))
+            return structs.replace(question, workload=_scaled_spikes(workload, factor))
 
         found.append(
             by(("arrivals.spikes", "size of the spike"), crowd, (0.2, 2.0), larger, amount)
@@ -210,7 +212,7 @@ def variations(question: Question, a_day: float) -> list[Variation]:
     if cpu:
         found.append(
             by(
-                ("service.stages.cpu_ms", "processor a request"), cpu, (0.4, 10.0),
+                ("service.stages.cpu_ms", "processor time of a request"), cpu, (0.4, 10.0),
                 lambda factor: _processor(question, factor), lambda value: f"{value:.3g} ms",
             )
         )  # fmt: skip
@@ -237,7 +239,7 @@ def variations(question: Question, a_day: float) -> list[Variation]:
     found.append(
         Variation(
             input="clients.retries",
-            title="retries of callers",
+            title="retries of clients",
             base=str(retries),
             low=("0", _retries(question, 0)),
             high=("8", _retries(question, 8)),

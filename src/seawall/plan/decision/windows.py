@@ -1,9 +1,8 @@
-"""A month in a few pieces that are simulated: each spike, and levels of the time between.
+"""Windows: the parts of a month that are simulated.
 
-A day of a million requests need not be simulated to know what it costs: within an hour of the day
-the rate is the same, so a piece of a few thousand requests stands for all of it. Spikes and
-campaigns are simulated from a little before them until they are over. A recorded trace is simulated
-as it is.
+Within an hour of the day the rate is constant, so that a window of a few thousand requests
+represents all of it. Spikes and campaigns are simulated from a little before until they are over,
+a recorded trace as it is.
 """
 
 import numpy as np
@@ -12,24 +11,29 @@ from msgspec import Struct, structs
 from seawall.errors import ConfigError
 from seawall.plan.inputs.arrivals import DAY, Arrivals, Campaign, Spike
 from seawall.plan.inputs.distributions import mean_of
+from seawall.plan.inputs.exports.trace import MOST_REQUESTS
 from seawall.plan.inputs.question import MONTH, Question
-from seawall.plan.inputs.trace import MOST_REQUESTS
 from seawall.plan.inputs.workload import Workload
 
 __all__ = ["Month", "Window", "month_of"]
 
 _LEVELS = 4
-_ENOUGH = 2_000.0  # requests in a piece of ordinary time
-_MOST = 10_000.0  # requests beside a crowd in its piece
-_SLOWEST = 7.0  # times an initialisation takes in the smallest function, 1,769 MB to 256
+_ENOUGH = 2_000.0  # requests in a window of ordinary time
+_MOST = 10_000.0  # requests beside a spike in its window
+_SLOWEST = 7.0  # factor of an initialisation in the smallest function: 1,769 MB to 256
 
 
 class Window(Struct, frozen=True, kw_only=True):
-    """A piece that is simulated.
+    """A window that is simulated.
 
-    seconds: of a month that it stands for. at: when its crowd comes, until: when the last are due;
-    the objective is for those who come between. size: of the crowd. event: it is a spike or a
-    campaign, not ordinary time.
+    Attributes:
+        workload: With arrivals of this window only.
+        seconds: Of a month that it represents.
+        at: Start of the time that counts for the objective: that of the spike.
+        until: End of that time: its last requests are due.
+        size: Requests of the spike.
+        event: Whether it is a spike or a campaign, not ordinary time.
+        recorded: Whether it is a recorded trace.
     """
 
     workload: Workload
@@ -47,10 +51,17 @@ class Window(Struct, frozen=True, kw_only=True):
 
 
 class Month(Struct, frozen=True, kw_only=True):
-    """judged: the piece in which the objective has to hold. events, ordinary: all others.
+    """The windows of a month.
 
-    requests: a month, with those of spikes; a_day: without. peak: how many are in service at
-    once, at most, about. busy: on average between spikes; usual: in their busiest hour.
+    Attributes:
+        judged: The window that the objective applies to.
+        events: Other spikes and campaigns.
+        ordinary: Other windows of ordinary time.
+        requests: In a month, with spikes.
+        a_day: Requests a day, without spikes.
+        peak: Requests in service at once at most, approximately.
+        busy: Requests in service between spikes, on average.
+        usual: Requests in service between spikes, in the busiest hour.
     """
 
     judged: Window
@@ -64,15 +75,16 @@ class Month(Struct, frozen=True, kw_only=True):
 
 
 def month_of(question: Question) -> Month:
-    """The pieces of a month of this workload.
+    """The windows of a month of a question's workload.
 
-    Raises ConfigError if nobody comes, or if spikes leave no time.
+    Raises:
+        ConfigError: There are no requests, they take no time, or spikes fill the month.
     """
     workload, options = question.workload, question.options
     arrivals, mean = workload.arrivals, workload.service.mean_seconds
-    nobody = not arrivals.rate and not any(spike.size for spike in arrivals.spikes)
-    if nobody and arrivals.trace is None:
-        raise ConfigError("arrivals: nobody comes; give --daily, --spike or --trace")
+    no_rate = not arrivals.rate and not any(spike.size for spike in arrivals.spikes)
+    if no_rate and arrivals.trace is None:
+        raise ConfigError("arrivals: no requests; give --daily, --spike or --trace")
     if not mean > 0:
         raise ConfigError("service: requests take no time; give a duration of more than 0")
     crowd = any(spike.size for spike in arrivals.spikes) or arrivals.trace is not None
@@ -126,7 +138,7 @@ def month_of(question: Question) -> Month:
 
 
 def _at_once(window: Window, mean: float) -> float:
-    """The crowd, as far as it is there at once, and what comes beside it."""
+    """Requests in service at once: of the spike, and of the rate beside it."""
     within = max(window.until - window.at - mean, 1e-9)
     crowd = window.size * min(1.0, mean / within)
     base = window.workload.arrivals.rate * mean
@@ -138,7 +150,7 @@ def _rate(window: Window) -> float:
 
 
 def _rate_at(arrivals: Arrivals, at: float) -> float:
-    """The Poisson rate at a time of the day and week, campaigns in it."""
+    """The Poisson rate at a time of the day and week, campaigns included."""
     rate: float = arrivals.rate * (1.0 + arrivals.growth) ** (at / (30 * DAY))
     if arrivals.daily_shape:
         rate *= arrivals.daily_shape[int(at // 3_600) % 24] * 24 / sum(arrivals.daily_shape)
@@ -154,7 +166,7 @@ def _event(workload: Workload, spike: Spike, a_month: float) -> Window:
     arrivals, service = workload.arrivals, workload.service
     mean = service.mean_seconds
     rate = _rate_at(arrivals, spike.at)
-    # Functions need time to grow from nothing to the ordinary: 100 environments a second.
+    # Functions take time to scale from none to the ordinary load: 100 environments a second.
     before = max(20.0, 5.0 * mean, 0.015 * rate * mean, _warm(workload))
     after = spike.within + max(70.0, 3.0 * mean)
     if rate * (before + after) > _MOST:
@@ -183,7 +195,7 @@ def _event(workload: Workload, spike: Spike, a_month: float) -> Window:
 
 
 def _campaign(workload: Workload, campaign: Campaign, a_month: float) -> Window:
-    """Its first ten minutes stand for all of it."""
+    """The window of a campaign: its first ten minutes represent all of it."""
     arrivals = workload.arrivals
     base = _rate_at(structs.replace(arrivals, campaigns=()), campaign.at)
     mean = workload.service.mean_seconds
@@ -206,7 +218,7 @@ def _campaign(workload: Workload, campaign: Campaign, a_month: float) -> Window:
 def _recorded(workload: Workload) -> list[Window]:
     arrivals = structs.replace(workload.arrivals, spikes=(), campaigns=())
     if workload.expected_requests < 1:
-        raise ConfigError("arrivals.trace: nobody comes")
+        raise ConfigError("arrivals.trace: no requests")
     return [
         Window(
             workload=structs.replace(workload, arrivals=arrivals),
@@ -221,9 +233,9 @@ def _recorded(workload: Workload) -> list[Window]:
 
 
 def _levels(workload: Workload) -> list[Window]:
-    """The hours of a week in at most four groups of about the same rate; the busiest by itself."""
+    """The hours of a week in at most four groups of similar rate; the busiest is one of them."""
     arrivals = structs.replace(workload.arrivals, campaigns=(), spikes=(), growth=0.0)
-    # Growth: a month has its mean, as if it were all in the middle.
+    # Growth: the rate in the middle of the month.
     growth = (1.0 + workload.arrivals.growth) ** 0.5
     changing = arrivals.daily_shape or arrivals.weekly_shape
     hours = np.arange(168 if changing else 1) * 3_600.0 + 1.0
@@ -237,14 +249,14 @@ def _levels(workload: Workload) -> list[Window]:
 
 
 def _warm(workload: Workload) -> float:
-    """Until functions that begin with none have the environments that they need."""
+    """Seconds until functions have started the environments that they need."""
     service = workload.service
     return 3.0 * service.mean_seconds + _SLOWEST * mean_of(service.start) + 1.0
 
 
 def _level(workload: Workload, rate: float, hours: int) -> Window:
     warm = _warm(workload)
-    # As long as it takes for enough to come, but not more than a month.
+    # Until enough requests have arrived, but at most a month.
     enough = max(_ENOUGH, min(60.0 * rate, 5.0 * _ENOUGH))
     horizon = min(MONTH, warm + enough / rate) if rate else 3_600.0
     return Window(

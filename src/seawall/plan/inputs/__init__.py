@@ -1,1 +1,1 @@
-"""Inputs of a plan: workload, platforms, prices, the question."""
+"""Inputs of a plan: workload, platforms, prices and the question."""

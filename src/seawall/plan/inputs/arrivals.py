@@ -1,4 +1,4 @@
-"""Who comes when: a rate with its shape, crowds, campaigns, growth, a recorded trace."""
+"""Arrivals of requests: a rate with its shape, spikes, campaigns, growth, a recorded trace."""
 
 import math
 
@@ -7,8 +7,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from seawall.errors import ConfigError
-from seawall.plan.inputs.checks import check_amounts
-from seawall.plan.inputs.trace import check_times
+from seawall.plan.inputs.distributions import check_amounts
+from seawall.plan.inputs.exports.trace import check_times
 
 __all__ = ["Arrivals", "Campaign", "Spike", "check_arrivals", "expected_requests", "rate_profile"]
 
@@ -16,7 +16,7 @@ DAY = 86_400.0
 
 
 class Spike(Struct, frozen=True):
-    """A crowd of `size` at `at` seconds; at once, or evenly within `within` seconds."""
+    """`size` requests at `at` seconds: at once, or spread evenly over `within` seconds."""
 
     size: int
     at: float
@@ -24,7 +24,7 @@ class Spike(Struct, frozen=True):
 
 
 class Campaign(Struct, frozen=True):
-    """From `at` on, for `seconds`, `factor` times as many come."""
+    """From `at` on, for `seconds`, the rate is `factor` times as high."""
 
     at: float
     seconds: float
@@ -32,11 +32,17 @@ class Campaign(Struct, frozen=True):
 
 
 class Arrivals(Struct, frozen=True, kw_only=True):
-    """Who comes when, from 0 to `horizon` seconds.
+    """Arrivals from 0 to `horizon` seconds.
 
-    rate: a second, on average over a day, Poisson. daily_shape: 24 relative weights, by hour;
-    weekly_shape: seven, by day; none: flat. growth: by how much the rate grows in 30 days, 0.1 for
-    ten per cent. trace: times of arrival in order; comes on top.
+    Attributes:
+        horizon: Seconds; a day by default.
+        rate: Requests a second, on average over a day; a Poisson process.
+        daily_shape: 24 relative weights, by hour; empty: flat.
+        weekly_shape: Seven relative weights, by day; empty: flat.
+        growth: Growth of the rate in 30 days; 0.1 is ten per cent.
+        spikes: Many requests at once, in addition to the rate.
+        campaigns: Times of a higher rate.
+        trace: Recorded times of arrival in order, in seconds; in addition to the rate.
     """
 
     horizon: float = DAY
@@ -50,7 +56,7 @@ class Arrivals(Struct, frozen=True, kw_only=True):
 
 
 def rate_profile(arrivals: Arrivals) -> tuple[NDArray[np.float64], float]:
-    """The rate of the Poisson process in equal bins, and how many seconds a bin is."""
+    """The rate of the Poisson process in equal bins, and the seconds of a bin."""
     changing = arrivals.daily_shape or arrivals.weekly_shape or arrivals.growth
     edges = [edge for c in arrivals.campaigns for edge in (c.at, c.at + c.seconds)]
     edges += [edge for s in arrivals.spikes if s.within for edge in (s.at, s.at + s.within)]
@@ -83,7 +89,7 @@ def rate_profile(arrivals: Arrivals) -> tuple[NDArray[np.float64], float]:
 
 
 def expected_requests(arrivals: Arrivals) -> float:
-    """How many will come, on average."""
+    """The expected number of requests."""
     crowds = sum(spike.size for spike in arrivals.spikes if not spike.within)
     recorded = 0 if arrivals.trace is None else len(arrivals.trace)
     rates, width = rate_profile(arrivals)
@@ -92,12 +98,12 @@ def expected_requests(arrivals: Arrivals) -> float:
 
 
 def check_arrivals(arrivals: Arrivals) -> None:
-    """Raise ConfigError, naming the field, if they are nonsense."""
+    """Raise ConfigError, naming the field, if a value is invalid."""
     check_amounts("arrivals", horizon=arrivals.horizon, rate=arrivals.rate)
     if arrivals.horizon == 0:
         raise ConfigError("arrivals.horizon: must be more than 0 seconds")
     if not math.isfinite(arrivals.growth) or arrivals.growth <= -1:
-        raise ConfigError(f"arrivals.growth: {arrivals.growth:g} leaves nobody")
+        raise ConfigError(f"arrivals.growth: {arrivals.growth:g} leaves no requests")
     _check_shape("daily_shape", arrivals.daily_shape, 24)
     _check_shape("weekly_shape", arrivals.weekly_shape, 7)
     for at, spike in enumerate(arrivals.spikes):

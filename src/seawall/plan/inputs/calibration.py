@@ -1,4 +1,4 @@
-"""Measurements in place of defaults: the file that `seawall lab calibrate` writes.
+"""Calibration: measurements in place of defaults, from the file of `seawall lab calibrate`.
 
 JSON with `format` (`seawall.calibration/1`), `machine`, `date`, and any of the other fields of
 `Measured`.
@@ -10,8 +10,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
-from seawall.plan.inputs.checks import check_amounts
-from seawall.plan.inputs.distributions import Distribution, constant, empirical
+from seawall.plan.inputs.distributions import Distribution, check_amounts, constant, empirical
 from seawall.plan.inputs.workload import Workload
 
 __all__ = ["Measured", "calibrated", "read_calibration"]
@@ -20,12 +19,20 @@ FORMAT = "seawall.calibration/1"
 
 
 class Measured(Struct, frozen=True, kw_only=True):
-    """What was measured, where and when. None: was not.
+    """A calibration file. None: not measured.
 
-    start_seconds: initialisations, of process start until it serves. cold_request_seconds: whole
-    requests that started their environment, with the same model. restore_seconds: of snapshots.
-    first_token_seconds: of the model. cpu_ms: processor time of a whole request. memory_mb: of a
-    process at rest. memory_kb_in_flight: of each request. connections: opened at a start.
+    Attributes:
+        format: `seawall.calibration/1`.
+        machine: Where it was measured.
+        date: When it was measured.
+        start_seconds: Initialisations, from the start of the process until it serves.
+        cold_request_seconds: Whole requests that started their environment, with the same model.
+        restore_seconds: Restoring snapshots.
+        first_token_seconds: Of the model.
+        cpu_ms: Processor time of a whole request.
+        memory_mb: Of a process at rest.
+        memory_kb_in_flight: Of each request.
+        connections: Opened by a process when it starts.
     """
 
     format: str
@@ -42,7 +49,7 @@ class Measured(Struct, frozen=True, kw_only=True):
 
 
 def read_calibration(path: Path) -> Measured:
-    """Read a file. Raises ConfigError, which names it and the field."""
+    """Read a calibration file. Raises ConfigError, naming file and field."""
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Measured)
     except OSError as error:
@@ -62,7 +69,7 @@ def _times(values: tuple[float, ...] | float, name: str) -> Distribution:
 
 
 def calibrated(workload: Workload, measured: Measured) -> Workload:
-    """The workload with what was measured in place of its defaults. What was given stays."""
+    """The workload with measurements in place of its defaults; values that were given stay."""
     service, sources = workload.service, dict(workload.sources)
     source = f"measured by seawall lab calibrate on {measured.machine}, {measured.date}"
     fields: dict[str, object] = {}
@@ -76,7 +83,7 @@ def calibrated(workload: Workload, measured: Measured) -> Workload:
         ("restore", measured.restore_seconds),
         ("first_token", measured.first_token_seconds),
     ):
-        # A whole cold request would stand for an initialisation that was given.
+        # A measured cold request would replace an initialisation that was given.
         if (
             values is not None
             and not given(name)

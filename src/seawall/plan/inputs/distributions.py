@@ -1,4 +1,4 @@
-"""Distributions of times and amounts, as data: how they are written, checked and handed on."""
+"""Distributions of times and amounts, as data, and the validation of numbers."""
 
 import math
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from seawall.errors import ConfigError
 
 __all__ = [
     "Distribution",
+    "check_amounts",
     "constant",
     "empirical",
     "encode",
@@ -27,11 +28,16 @@ _KINDS = ("constant", "uniform", "exponential", "lognormal", "empirical")
 
 
 class Distribution(Struct, frozen=True):
-    """How a quantity varies. Make one with the functions beside it, which check it.
+    """How a quantity varies. Made by the functions of this module, which validate it.
 
-    constant: a. uniform: between a and b. exponential: mean a, on top of b. lognormal: a and b
-    are mean and deviation of the logarithm. empirical: `values`, sorted, with straight lines
-    between. cap: what is greater is cut down to this.
+    Attributes:
+        kind: `constant`: always `a`. `uniform`: between `a` and `b`. `exponential`: mean `a`,
+            shifted by `b`. `lognormal`: `a` and `b` are mean and deviation of the logarithm.
+            `empirical`: interpolated linearly between `values`.
+        a: First parameter.
+        b: Second parameter.
+        values: Sorted quantiles, evenly spaced; for `empirical`.
+        cap: Greater values are cut to this.
     """
 
     kind: Literal["constant", "uniform", "exponential", "lognormal", "empirical"]
@@ -39,6 +45,16 @@ class Distribution(Struct, frozen=True):
     b: float = 0.0
     values: tuple[float, ...] = ()
     cap: float = math.inf
+
+
+def check_amounts(where: str, **numbers: float) -> None:
+    """Check that numbers are finite and not negative.
+
+    Raises:
+        ConfigError: One is not; it is named `where.name`.
+    """
+    for name, number in numbers.items():
+        _check(f"{where}.{name}", number)
 
 
 def _check(field: str, *numbers: float) -> None:
@@ -50,13 +66,13 @@ def _check(field: str, *numbers: float) -> None:
 
 
 def constant(value: float, *, field: str = "distribution") -> Distribution:
-    """Always the same."""
+    """A distribution with one value. Raises ConfigError, naming `field`, if it is invalid."""
     _check(field, value)
     return Distribution("constant", float(value))
 
 
 def uniform(low: float, high: float, *, field: str = "distribution") -> Distribution:
-    """Anything between, equally likely."""
+    """Every value between `low` and `high` equally likely. Raises ConfigError, naming `field`."""
     _check(field, low, high)
     if low > high:
         raise ConfigError(f"{field}: from {low:g} to {high:g} goes backwards")
@@ -64,7 +80,7 @@ def uniform(low: float, high: float, *, field: str = "distribution") -> Distribu
 
 
 def exponential(mean: float, *, least: float = 0.0, field: str = "distribution") -> Distribution:
-    """`least`, and an exponentially distributed time of this mean on top."""
+    """An exponential distribution of this mean, shifted by `least`. Raises ConfigError."""
     _check(field, mean, least)
     return Distribution("exponential", float(mean), float(least))
 
@@ -72,7 +88,7 @@ def exponential(mean: float, *, least: float = 0.0, field: str = "distribution")
 def lognormal(
     median: float, p99: float, *, field: str = "distribution", cap: float = math.inf
 ) -> Distribution:
-    """By its median and 99th percentile."""
+    """A lognormal distribution by its median and 99th percentile. Raises ConfigError."""
     _check(field, median, p99)
     if not 0 < median <= p99:
         raise ConfigError(f"{field}: a median of {median:g} and a 99th percentile of {p99:g}")
@@ -81,7 +97,7 @@ def lognormal(
 
 
 def empirical(values: Sequence[float], *, field: str = "distribution") -> Distribution:
-    """As it was measured: quantiles of these values, 1,001 of them at most."""
+    """A distribution of measured values: at most 1,001 of their quantiles. Raises ConfigError."""
     if not len(values):
         raise ConfigError(f"{field}: no values")
     measured = np.asarray(values, dtype=np.float64)
@@ -92,7 +108,7 @@ def empirical(values: Sequence[float], *, field: str = "distribution") -> Distri
 
 
 def mean_of(distribution: Distribution) -> float:
-    """Its mean, where there is no cap."""
+    """Its mean, without regard to the cap."""
     match distribution.kind:
         case "constant":
             return distribution.a
@@ -108,7 +124,7 @@ def mean_of(distribution: Distribution) -> float:
 
 
 def quantile_of(distribution: Distribution, share: float) -> float:
-    """What this share of it does not exceed. share: between 0 and 1."""
+    """The quantile at `share`, which is between 0 and 1."""
     a, b = distribution.a, distribution.b
     match distribution.kind:
         case "constant":
@@ -127,9 +143,15 @@ def quantile_of(distribution: Distribution, share: float) -> float:
 def encode(
     distributions: Sequence[Distribution], shifts: Sequence[float] = ()
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rows and the table of quantiles as `kernels.randomness.draw` reads them.
+    """Encode distributions for the compiled loops.
 
-    shifts: seconds to add to what is drawn of the first ones.
+    Args:
+        distributions: One for each row.
+        shifts: Seconds to add to the values drawn from the first distributions.
+
+    Returns:
+        Rows `[kind, a, b, cap, shift]`, shape (n, 5), and the table of all empirical quantiles, as
+        `kernels.randomness.draw` reads them.
     """
     rows = np.zeros((len(distributions), 5))
     rows[: len(shifts), 4] = shifts

@@ -1,7 +1,10 @@
-"""How quantities are written on a command line or in a file: `4s..7s`, `5000@20s`, `1200000`."""
+"""Parsing of TOML files and of quantities: `4s..7s`, `5000@20s`, `1200000`."""
 
 import math
 import re
+import tomllib
+from pathlib import Path
+from typing import Any
 
 from seawall.errors import ConfigError
 from seawall.plan.inputs.distributions import (
@@ -12,7 +15,7 @@ from seawall.plan.inputs.distributions import (
     uniform,
 )
 
-__all__ = ["parse_amount", "parse_distribution", "parse_seconds", "parse_spike"]
+__all__ = ["parse_amount", "parse_distribution", "parse_seconds", "parse_spike", "read_document"]
 
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
 _TIME = re.compile(r"([+-]?[\d_.]+(?:e[+-]?\d+)?)\s*(ms|s|min|m|h|d)?", re.IGNORECASE)
@@ -33,7 +36,15 @@ def _number(text: str, field: str, written: str) -> float:
 
 
 def parse_seconds(text: str, field: str) -> float:
-    """A time: `20s`, `200ms`, `1.5h`; a bare number is seconds."""
+    """Parse a time into seconds: `20s`, `200ms`, `1.5h`; a bare number is seconds.
+
+    Args:
+        text: The time.
+        field: Named in errors.
+
+    Raises:
+        ConfigError: It is not a time.
+    """
     found = _TIME.fullmatch(text.strip())
     if found is None:
         raise ConfigError(f"{field}: {text!r} is not a time such as 200ms, 20s, 5m, 1h")
@@ -41,7 +52,7 @@ def parse_seconds(text: str, field: str) -> float:
 
 
 def parse_amount(text: str, field: str) -> float:
-    """A number: `1200000`, `1_200_000`, `1.2M`, `5k`."""
+    """Parse a number: `1200000`, `1_200_000`, `1.2M`, `5k`. Raises ConfigError, naming `field`."""
     found = _AMOUNT.fullmatch(text.strip())
     if found is None:
         raise ConfigError(f"{field}: {text!r} is not a number such as 1200000 or 1.2M")
@@ -49,9 +60,9 @@ def parse_amount(text: str, field: str) -> float:
 
 
 def parse_distribution(text: str, field: str) -> Distribution:
-    """A time, or how it varies.
+    """Parse a time or its distribution. Raises ConfigError, naming `field`.
 
-    `2s` always; `4s..7s` anything between; `exp 2s` exponential with this mean; `p50 2s p99 9s`
+    `2s`: constant; `4s..7s`: uniform; `exp 2s`: exponential with this mean; `p50 2s p99 9s`:
     lognormal with these percentiles.
     """
     words = text.strip()
@@ -71,15 +82,29 @@ def parse_distribution(text: str, field: str) -> Distribution:
 
 
 def parse_spike(text: str, field: str) -> tuple[int, float, float]:
-    """`5000@20s`: so many at once at this time; `5000@20s+10s`: within ten seconds from then.
+    """Parse a spike: `5000@20s` at once, `5000@20s+10s` within ten seconds from then.
 
-    Returns how many, when, and within how many seconds.
+    Returns:
+        Requests, time in seconds, and the seconds within which they arrive.
+
+    Raises:
+        ConfigError: It is not a spike; `field` is named.
     """
     size, at, when = text.partition("@")
     if not at:
-        raise ConfigError(f"{field}: {text!r} is not a crowd and its time, such as 5000@20s")
+        raise ConfigError(f"{field}: {text!r} is not a spike such as 5000@20s")
     many = parse_amount(size, field)
     if many != int(many):
         raise ConfigError(f"{field}: {size!r} is not a whole number of requests")
     start, plus, within = when.partition("+")
     return int(many), parse_seconds(start, field), parse_seconds(within, field) if plus else 0.0
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a TOML file. Raises ConfigError, naming the file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {error}") from None

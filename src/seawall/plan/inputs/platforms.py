@@ -1,4 +1,4 @@
-"""The platforms, as data. Facts with their sources; what is not known is called assumed."""
+"""The platforms, as data: limits and times with their sources; what is not published is assumed."""
 
 from typing import Literal
 
@@ -6,16 +6,41 @@ from msgspec import Struct
 
 from seawall.errors import ConfigError
 from seawall.plan.inputs.distributions import Distribution, constant, uniform
-from seawall.plan.simulator.hpa import HpaSettings
-from seawall.plan.simulator.keda import KedaSettings
 
-__all__ = ["Eks", "Lambda", "Managed", "Nodes", "Platform", "Scheduled", "Servers", "Tracking"]
+__all__ = [
+    "DEFAULT_DOWN",
+    "DEFAULT_UP",
+    "PLATFORMS",
+    "Eks",
+    "HpaSettings",
+    "KedaSettings",
+    "Lambda",
+    "Managed",
+    "Nodes",
+    "Platform",
+    "PlatformName",
+    "Policy",
+    "Rules",
+    "Scheduled",
+    "Servers",
+    "Tracking",
+]
 
-_CONCURRENCY = "https://docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html"
+# What a plan compares: kinds of Lambda, and EKS.
+PlatformName = Literal["lambda", "lambda-provisioned", "lambda-snapstart", "lambda-managed", "eks"]
+
+# In this order everywhere.
+PLATFORMS: tuple[PlatformName, ...] = (
+    "lambda",
+    "lambda-provisioned",
+    "lambda-snapstart",
+    "lambda-managed",
+    "eks",
+)
 
 
 class Scheduled(Struct, frozen=True):
-    """From `at` seconds on, so many are provisioned; every `every` seconds again, 0: once."""
+    """From `at` seconds on, `capacity` is provisioned; repeated every `every` seconds, 0: once."""
 
     at: float
     capacity: int
@@ -28,7 +53,13 @@ class Tracking(Struct, frozen=True):
     Target tracking acts on CloudWatch alarms: three one-minute data points above the target to
     scale out, fifteen below 90 % of it to scale in
     (https://docs.aws.amazon.com/autoscaling/application/userguide/target-tracking-scaling-policy-overview.html).
-    utilization: the target. minimum, maximum: of what is provisioned.
+
+    Attributes:
+        utilization: The target.
+        minimum: Of the provisioned concurrency.
+        maximum: Of the provisioned concurrency.
+        out_minutes: Above the target until it scales out.
+        in_minutes: Below 90 % of the target until it scales in.
     """
 
     utilization: float = 0.7
@@ -44,21 +75,33 @@ class Lambda(Struct, frozen=True, kw_only=True):
     Sources: docs.aws.amazon.com/lambda/latest/dg/ lambda-concurrency, scaling-behavior,
     lambda-runtime-environment, configuration-memory, snapstart, provisioned-concurrency.
 
-    memory_mb: 1,769 MB are one processor, linear; below, processor time stretches.
-    snapstart: new environments restore a snapshot in place of initialising; not together with
-    provisioned concurrency. provisioned: environments that are initialised beforehand; requests
-    beyond them spill over to others. schedule, tracking: how that number changes.
-    account_limit: concurrency of the account in the region, 1,000 by default; elsewhere: what its
-    other functions use. reserved: of the account's, for this function alone, and at most; None:
-    none. start_rate: new environments a second, start_burst: at once: 1,000 every 10 s a
-    function, refilled continuously, unused rate does not accumulate; infinite: no such limit.
-    invocations_per_concurrency: requests a second, 10 for each of the limit. sandbox: from the
-    request to the start of initialisation (assumed 0.15 s). start_limit: an initialisation, if
-    constant, that takes longer than 10 s on demand starts again within the invocation.
-    idle_seconds: an idle environment is reclaimed (unpublished; measurements say minutes to an
-    hour: assumed 600).
-    lifetime: environments are replaced after some hours (assumed two). timeout: at most 900 s.
-    reuse: the environment idle for the shortest time, or the one that was started last.
+    Attributes:
+        memory_mb: 128 to 10,240. 1,769 MB are one processor; below, processor time stretches in
+            proportion.
+        snapstart: New environments restore a snapshot in place of initialising; not together with
+            provisioned concurrency.
+        provisioned: Environments initialised in advance; requests beyond them spill over to others.
+        schedule: Changes of the provisioned concurrency at fixed times.
+        tracking: Changes of the provisioned concurrency by its utilisation.
+        account_limit: Concurrency of the account in the region; 1,000 by default.
+        elsewhere: Concurrency that the account's other functions use.
+        reserved: Concurrency reserved for this function, which is also its maximum. None: none.
+        start_rate: New environments a second, refilled continuously (1,000 every 10 s a function);
+            infinite: no limit.
+        start_burst: New environments at once; unused rate does not accumulate beyond it.
+        invocations_per_concurrency: Requests a second for each of the limit.
+        sandbox: Seconds from the request to the start of initialisation (assumed 0.15 s).
+        start_limit: A constant initialisation that takes longer than this many seconds on demand
+            starts again within the invocation.
+        idle_seconds: Until an idle environment is reclaimed (unpublished; measurements say minutes
+            to an hour: assumed 600).
+        lifetime: Seconds until an environment is replaced (hours; assumed two).
+        timeout: Seconds of a request; at most 900.
+        reuse: `recent`: the environment idle for the shortest time; `newest`: the one that was
+            started last.
+
+    Raises:
+        ConfigError: A value is invalid; the field is named.
     """
 
     memory_mb: int = 1_769
@@ -81,7 +124,7 @@ class Lambda(Struct, frozen=True, kw_only=True):
 
     @property
     def limit(self) -> int:
-        """Concurrent requests of this function at most."""
+        """Maximum of concurrent requests of this function."""
         whole = self.account_limit - self.elsewhere
         return whole if self.reserved is None else min(self.reserved, whole)
 
@@ -101,15 +144,94 @@ class Lambda(Struct, frozen=True, kw_only=True):
             raise ConfigError("lambda.snapstart: not together with provisioned concurrency")
 
 
-class Nodes(Struct, frozen=True, kw_only=True):
-    """The machines under the pods.
+class Policy(Struct, frozen=True):
+    """At most `value` pods, or per cent, in any `period` seconds."""
 
-    pods_each: that fit on one. spare: nodes more than needed at the beginning. launch: from a pod
-    that does not fit to a node that is ready, 40-90 s with Karpenter (literature; measure yours).
-    pull: of the image, once a node (assumed 5-15 s). spot_interruptions: of a node, an hour; it
-    has two minutes then
-    (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html).
-    empty_seconds: after which an empty node is removed (assumed 60 s).
+    kind: Literal["pods", "percent"]
+    value: float
+    period: float
+
+
+class Rules(Struct, frozen=True):
+    """Scaling in one direction.
+
+    Attributes:
+        policies: Limits of the change.
+        window: Seconds of stabilisation.
+        select: Which of the policies counts: the one that allows most or least, or none.
+    """
+
+    policies: tuple[Policy, ...]
+    window: float = 0.0
+    select: Literal["max", "min", "disabled"] = "max"
+
+
+DEFAULT_UP = Rules((Policy("pods", 4, 15), Policy("percent", 100, 15)))
+DEFAULT_DOWN = Rules((Policy("percent", 100, 15),), window=300.0)
+
+
+class HpaSettings(Struct, frozen=True, kw_only=True):
+    """A horizontal pod autoscaler, with Kubernetes' defaults.
+
+    Attributes:
+        minimum: Pods.
+        maximum: Pods.
+        metric: `cpu`: per cent of a pod's CPU request; `in-flight`: requests in a pod.
+        target: Of the metric, on average over pods.
+        tolerance: No change while the ratio of metric to target is this near to 1.
+        sync: Seconds between evaluations.
+        cpu_initialization: Seconds after its start in which a pod's usage may not count.
+        up: Rules for scaling up.
+        down: Rules for scaling down.
+    """
+
+    minimum: int = 2
+    maximum: int = 100
+    metric: Literal["cpu", "in-flight"] = "cpu"
+    target: float = 70.0
+    tolerance: float = 0.1
+    sync: float = 15.0
+    cpu_initialization: float = 300.0
+    up: Rules = DEFAULT_UP
+    down: Rules = DEFAULT_DOWN
+
+
+class KedaSettings(Struct, frozen=True, kw_only=True):
+    """A KEDA ScaledObject on the number of requests in flight.
+
+    Attributes:
+        minimum: Pods.
+        maximum: Pods.
+        target: Requests in flight for each pod.
+        polling: Seconds between polls, which scale between none and one.
+        cooldown: Seconds without requests until the last pod ends.
+        sync: Seconds between evaluations of its autoscaler.
+        up: Rules of its autoscaler for scaling up.
+        down: Rules of its autoscaler for scaling down.
+    """
+
+    minimum: int = 0
+    maximum: int = 100
+    target: float = 100.0
+    polling: float = 30.0
+    cooldown: float = 300.0
+    sync: float = 15.0
+    up: Rules = DEFAULT_UP
+    down: Rules = DEFAULT_DOWN
+
+
+class Nodes(Struct, frozen=True, kw_only=True):
+    """The nodes of the pods.
+
+    Attributes:
+        pods_each: Pods that fit on one.
+        spare: Nodes more than needed at the start.
+        launch: Seconds from a pod that does not fit to a ready node; 40-90 s with Karpenter
+            (literature; measure yours).
+        pull: Seconds to pull the image, once a node (assumed 5-15 s).
+        spot_interruptions: Of a node, an hour; it then has two minutes
+            (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html).
+        empty_seconds: Until an empty node is removed (assumed 60 s).
     """
 
     pods_each: int = 4
@@ -123,17 +245,28 @@ class Nodes(Struct, frozen=True, kw_only=True):
 class Eks(Struct, frozen=True, kw_only=True):
     """Pods on Kubernetes.
 
-    pods: at the beginning, and always, where there is no scaler. scaler: a horizontal pod
-    autoscaler, or KEDA. cores: of a pod; its requests share them, so a saturated pod slows down.
-    memory_mb: of a pod; it bounds the requests in service with `concurrency`. queue: requests
-    that wait in a pod for a place, queue_seconds: for how long; beyond that they are shed.
-    balance: how requests are spread over pods: kube-proxy's random, a load balancer's round
-    robin or least outstanding requests. warm_up: after its start, until a pod is ready (assumed
-    2 s). endpoint_lag: until nobody sends requests to a pod that ends (assumed 2 s), prestop: for
-    how long it takes them still, grace: until it is killed, 30 s
-    (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination).
-    deploys: times of a rolling deployment, surge: the share of pods more meanwhile
-    (https://kubernetes.io/docs/concepts/workloads/controllers/deployment/: 25 %).
+    Attributes:
+        pods: At the start, and always without a scaler.
+        scaler: A horizontal pod autoscaler, or KEDA. None: the number is fixed.
+        cores: Of a pod; its requests share them, so a saturated pod slows down.
+        memory_mb: Of a pod; it bounds the requests in service, as `concurrency` does.
+        concurrency: Requests in service in a pod at most.
+        queue: Requests that wait in a pod at most; beyond that they are shed.
+        queue_seconds: How long a request waits at most before it is shed.
+        balance: How requests are distributed: kube-proxy's `random`, a load balancer's
+            `round-robin`, or `least` outstanding requests.
+        warm_up: Seconds from the start of the process until the pod is ready (assumed 2 s).
+        endpoint_lag: Seconds until a terminating pod gets no more requests (assumed 2 s).
+        prestop: Seconds for which a terminating pod still accepts requests.
+        grace: Seconds until a terminating pod is killed
+            (https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination).
+        nodes: Of the pods.
+        deploys: Times of rolling deployments, in seconds.
+        surge: Share of additional pods during a deployment
+            (https://kubernetes.io/docs/concepts/workloads/controllers/deployment/: 25 %).
+
+    Raises:
+        ConfigError: A value is invalid; the field is named.
     """
 
     pods: int = 3
@@ -166,15 +299,26 @@ class Managed(Struct, frozen=True, kw_only=True):
     """Lambda Managed Instances: an environment serves many requests at once.
 
     Sources: docs.aws.amazon.com/lambda/latest/dg/ lambda-managed-instances-scaling, -runtimes,
-    -python-runtime. vcpus, memory_gb_each: of an environment, at least 1 and 2 GB, 2, 4 or 8 GB
-    for each vCPU. runtime: AWS's for Python has one process a concurrent request, "processes";
-    one process that serves all on one core, "async". concurrency: at most at once in an
-    environment; None: 16 a vCPU (AWS's default), 64 a vCPU for "async". minimum: three by
-    default; maximum: environments. It scales asynchronously, on processor use and saturation; if
-    traffic more than doubles within 5 minutes it throttles. So it keeps half free: target 0.5 of
-    places or processor (assumed, from that sentence). check_seconds: how often it looks (assumed
-    10 s). launch: of an environment with its instance (assumed 20-60 s). idle_seconds: until what
-    is more than needed is removed (assumed 300 s). There is no queue.
+    -python-runtime. It scales asynchronously, on processor use and saturation, and throttles if
+    traffic more than doubles within five minutes. There is no queue.
+
+    Attributes:
+        vcpus: Of an environment; at least 1.
+        memory_gb_each: For each vCPU: 2, 4 or 8.
+        runtime: `processes`: a process for each concurrent request, as AWS's runtime for Python;
+            `async`: one process for all of them, on one core.
+        concurrency: Requests at once in an environment at most. None: 16 a vCPU (AWS's default),
+            64 a vCPU for `async`.
+        minimum: Environments; three by default.
+        maximum: Environments.
+        target: Share of slots or processors in use above which it scales (assumed 0.5, from the
+            sentence on doubling).
+        check_seconds: Between evaluations (assumed 10 s).
+        launch: Seconds to start an environment with its instance (assumed 20-60 s).
+        idle_seconds: Until surplus environments are removed (assumed 300 s).
+
+    Raises:
+        ConfigError: A value is invalid; the field is named.
     """
 
     vcpus: float = 1.0
@@ -203,19 +347,25 @@ class Managed(Struct, frozen=True, kw_only=True):
 
 
 class Servers(Struct, frozen=True, kw_only=True):
-    """Places with one queue, and no other limit: what a fixed fleet can do at best.
+    """Servers with one queue and no other limit: the best that a fixed fleet can do.
 
-    queue: how many may wait, None: any number. longest: who would wait longer is refused.
+    Attributes:
+        slots: Requests in service at most.
+        queue: Requests that wait at most. None: any number.
+        max_wait_seconds: A request that would wait longer is refused.
+
+    Raises:
+        ConfigError: A value is invalid; the field is named.
     """
 
-    places: int
+    slots: int
     queue: int | None = None
-    longest: float = float("inf")
+    max_wait_seconds: float = float("inf")
 
     def __post_init__(self) -> None:
         _not_negative("servers", self)
-        if self.places < 1:
-            raise ConfigError("servers.places: must be at least 1")
+        if self.slots < 1:
+            raise ConfigError("servers.slots: must be at least 1")
 
 
 Platform = Lambda | Managed | Eks | Servers

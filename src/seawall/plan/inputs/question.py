@@ -1,27 +1,59 @@
-"""What `seawall plan` is asked: a workload, what has to hold, where, and under which terms."""
+"""The question of a plan: a workload, the objective, options and prices."""
 
+import math
 from typing import Literal
 
 from msgspec import Struct, field
 
 from seawall.errors import ConfigError
-from seawall.plan.inputs.checks import check_amounts
-from seawall.plan.inputs.objective import Objective
+from seawall.plan.inputs.distributions import check_amounts
 from seawall.plan.inputs.prices import Prices, load_prices
 from seawall.plan.inputs.workload import Workload
 
-__all__ = ["OPTION_SOURCES", "Options", "PerRequest", "Question"]
+__all__ = ["HOURS", "MONTH", "OPTION_SOURCES", "Objective", "Options", "PerRequest", "Question"]
 
-HOURS = 730.0
-MONTH = HOURS * 3_600.0
+HOURS = 730.0  # in a month
+MONTH = HOURS * 3_600.0  # seconds
+
+
+class Objective(Struct, frozen=True, kw_only=True):
+    """The service level objective, for requests in the spike; without one, at the busiest time.
+
+    Attributes:
+        first_token_p99: Seconds to the first token at most, 99th percentile of the served.
+        error_share: Share of requests that are refused, time out or fail, at most.
+        latency_p99: Seconds to the whole answer at most, 99th percentile. None: any.
+        monthly_cost: Cost that differs between platforms, at most. None: any.
+
+    Raises:
+        ConfigError: A value is invalid; the field is named.
+    """
+
+    first_token_p99: float = 5.0
+    error_share: float = 0.01
+    latency_p99: float | None = None
+    monthly_cost: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("first_token_p99", "latency_p99", "monthly_cost"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"objective.{name}: {value:g} is not a positive number")
+        if not 0 <= self.error_share <= 1:
+            raise ConfigError(f"objective.error_share: {self.error_share:g} is not from 0 to 1")
 
 
 class PerRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one request takes of what is paid by the piece.
+    """Amounts of one request that are billed by quantity.
 
-    input_tokens, output_tokens: of the model. read_units, write_units: of DynamoDB; a write in a
-    transaction counts double. kb_to_callers: of the answer. kb_to_model: to and from the model.
-    log_kb: that the service writes.
+    Attributes:
+        input_tokens: Of the model.
+        output_tokens: Of the model.
+        read_units: Of DynamoDB.
+        write_units: Of DynamoDB; a write in a transaction counts double.
+        kb_to_callers: Size of the answer.
+        kb_to_model: Traffic to and from the model.
+        log_kb: Written by the service.
     """
 
     input_tokens: float = 1_500.0
@@ -34,15 +66,23 @@ class PerRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Terms that are not the workload's.
+    """Options of the platforms.
 
-    spikes_a_month: how often the spikes of the workload come. announced: when is known, so that
-    capacity can be scheduled. account_limit: concurrency of the Lambda account, a hard one; None:
-    the quota is raised as far as needed. architecture: of functions and machines. entry: what
-    callers reach a function by. managed_runtime: see `Managed`. zones: that pods and NAT gateways
-    are spread over. spot: nodes are bought so, at the discount of that name. least_pods: for
-    availability. lead_minutes: by which scheduled capacity is there before an announced spike, and
-    stays after it.
+    Attributes:
+        spikes_a_month: How often the workload's spikes occur.
+        announced: Whether their time is known, so that capacity can be scheduled.
+        account_limit: Hard limit of the Lambda account's concurrency. None: the quota is raised as
+            far as needed.
+        architecture: Of functions and machines.
+        entry: How clients reach a function.
+        managed_runtime: See `Managed.runtime`.
+        zones: Availability zones of pods and NAT gateways; 1 to 6.
+        spot: Whether nodes are spot instances, at the discount of that name.
+        least_pods: Minimum number of pods, for availability.
+        lead_minutes: How long before and after an announced spike its capacity is scheduled.
+
+    Raises:
+        ConfigError: A value is invalid; the field is named.
     """
 
     spikes_a_month: float = 4.0
@@ -68,24 +108,36 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 OPTION_SOURCES = {
     "options.spikes_a_month": "assumed: one a week",
-    "options.announced": "assumed: a crowd comes unannounced, so what it needs is always there",
+    "options.announced": "assumed: not announced, so their capacity is always provisioned",
     "options.account_limit": "assumed: the quota (1,000, soft) is raised as far as needed",
     "options.architecture": "assumed: Arm, which costs less on both",
     "options.entry": "assumed: a function URL, which streams and costs nothing",
     "options.managed_runtime": "Seawall's own: one process for many requests",
     "options.zones": "assumed: two, as production wants",
-    "options.least_pods": "assumed: two, so that one may end",
+    "options.least_pods": "assumed: two, so that one may fail",
     "each.input_tokens": "assumed: 1,500 in and 250 out; the same wherever it runs",
     "each.read_units": "Seawall's own: one read of up to 8 KB, one transaction of three items",
     "each.kb_to_callers": "assumed; the same wherever it runs",
-    "each.kb_to_model": "assumed; through NAT where there is a network of one's own",
+    "each.kb_to_model": "assumed; through NAT where there is a private network",
     "each.log_kb": "assumed: 1 KB, and half a KB more of START, END and REPORT on Lambda",
-    "objective": "assumed: first token within 5 s for 99 of 100, one in a hundred may fail",
+    "objective": "assumed: first token p99 within 5 s, one request in a hundred may fail",
 }
 
 
 class Question(Struct, frozen=True, kw_only=True):
-    """Everything that an answer depends on. Raises ConfigError, naming the field."""
+    """Everything that an answer depends on.
+
+    Attributes:
+        workload: To be served.
+        objective: To be met.
+        options: Of the platforms.
+        each: Amounts of one request.
+        prices: Those of us-east-1 by default.
+        given: Names of inputs that the user gave, such as `options.zones` or `prices`.
+
+    Raises:
+        ConfigError: A value is invalid; the field is named.
+    """
 
     workload: Workload
     objective: Objective = Objective()

@@ -1,26 +1,26 @@
-"""A question from a TOML file: the workload, what has to hold, under which terms, what is deployed.
+"""A question from a TOML file: workload, objective, options, prices, and what is deployed.
 
 ::
 
-    [arrivals]                     # as in a workload's file: arrivals, service, clients
+    [arrivals]                     # the tables of a workload: arrivals, service, clients
     daily = "1200000"
     spikes = ["5000@20s"]
 
     [objective]                    # fields of Objective
     first_token_p99 = 4.0
 
-    [options]                      # fields of Options; and [each], fields of Each
+    [options]                      # fields of Options; [each]: fields of PerRequest
     announced = true
 
     [prices]
     region = "eu-central-1"        # or file = "prices.toml", beside this one
     discounts = ["ec2=28%"]
 
-    [deployed]                     # for --check: what runs today
+    [deployed]                     # for --check: the deployed configuration
     platform = "eks"
     pods = 6
 
-    [check]                        # for --check: what the answer has to be
+    [check]                        # for --check: the expected answer
     choice = "eks"
 """
 
@@ -31,14 +31,13 @@ import msgspec
 from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
-from seawall.plan.decision.answer import PLATFORMS, PlatformName
-from seawall.plan.inputs.objective import Objective
+from seawall.plan.inputs.notation import read_document
+from seawall.plan.inputs.platforms import PLATFORMS, PlatformName
 from seawall.plan.inputs.prices import Prices, load_prices, parse_discounts, read_prices
-from seawall.plan.inputs.question import Options, PerRequest, Question
+from seawall.plan.inputs.question import Objective, Options, PerRequest, Question
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.inputs.workload_file import (
     WORKLOAD_TABLES,
-    read_document,
     with_fields,
     workload_of,
 )
@@ -49,9 +48,15 @@ _TABLES = WORKLOAD_TABLES | {"objective", "options", "each", "prices", "deployed
 
 
 class Deployed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A configuration that is deployed. platform: its name.
+    """The deployed configuration.
 
-    memory_mb, provisioned: of a function. minimum: of managed instances. pods, cores: on EKS.
+    Attributes:
+        platform: Its name.
+        memory_mb: Of a function.
+        provisioned: Concurrency of a function.
+        minimum: Of managed instances.
+        pods: On EKS.
+        cores: Of a pod.
     """
 
     platform: PlatformName
@@ -63,7 +68,7 @@ class Deployed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class QuestionFile(Struct, frozen=True, kw_only=True):
-    """What a file says. choice: that it asks for in `check`."""
+    """The content of a file. choice: the platform expected by `check`."""
 
     question: Question
     deployed: Deployed | None = None
@@ -73,7 +78,7 @@ class QuestionFile(Struct, frozen=True, kw_only=True):
 def prices_from(
     file: Path | None, region: str, discounts: dict[str, float], architecture: str
 ) -> Prices:
-    """Of a file, or of a region; less discounts."""
+    """The prices of a file, else those of a region, with discounts."""
     if file is not None:
         prices = read_prices(file, architecture=architecture)
     else:
@@ -82,19 +87,24 @@ def prices_from(
 
 
 def read_question(path: Path, default: Workload | None = None) -> QuestionFile:
-    """Read a file. default: the workload of a file that does not describe one.
+    """Read a question.
 
-    Raises ConfigError, which names file and key.
+    Args:
+        path: A TOML file.
+        default: The workload, if the file does not describe one.
+
+    Raises:
+        ConfigError: File and key are named.
     """
     document = read_document(path)
     try:
-        return _written(document, path.parent, default)
+        return _parsed(document, path.parent, default)
     except ConfigError as error:
         text = str(error)
         raise ConfigError(text if text.startswith(str(path)) else f"{path}: {text}") from None
 
 
-def _written(document: dict[str, Any], folder: Path, default: Workload | None) -> QuestionFile:
+def _parsed(document: dict[str, Any], folder: Path, default: Workload | None) -> QuestionFile:
     unknown = set(document) - _TABLES
     if unknown:
         raise ConfigError(f"{min(unknown)}: unknown; known: {', '.join(sorted(_TABLES))}")

@@ -1,13 +1,13 @@
-"""What one request takes: stages with times and processor use, and one start of a process."""
+"""The service: the stages of a request with times and processor use, and the start of a process."""
 
 import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from seawall.errors import ConfigError
-from seawall.plan.inputs.checks import check_amounts
 from seawall.plan.inputs.distributions import (
     Distribution,
+    check_amounts,
     constant,
     empirical,
     lognormal,
@@ -30,11 +30,14 @@ _ARTICLE = "the reference article, Lambda vs. EKS for AI Orchestration at Scale"
 
 
 class Stage(Struct, frozen=True):
-    """A step of a request.
+    """A stage of a request.
 
-    seconds: how long it takes alone, with its processor time. cpu_ms: of that, on the processor.
-    model: it is the call of the model; at most one stage is. store_calls: calls of the session
-    store in it.
+    Attributes:
+        name: For messages.
+        seconds: Duration without contention, processor time included.
+        cpu_ms: Processor time in it, milliseconds.
+        model: Whether it is the model call; at most one stage is.
+        store_calls: Calls of the session store in it.
     """
 
     name: str
@@ -44,8 +47,8 @@ class Stage(Struct, frozen=True):
     store_calls: int = 0
 
 
-# The article's five. Processor time: 2.5 ms a turn, the goal for the whole pipeline (DESIGN.md
-# section 7), most of it while the model's text streams on. Store calls: Seawall's two a turn.
+# The reference article's five. Processor time: 2.5 ms a turn, the goal for the whole pipeline,
+# most of it while the model's text streams. Store calls: Seawall's two a turn.
 ARTICLE_STAGES = (
     Stage("session", constant(0.1), cpu_ms=0.2, store_calls=1),
     Stage("authentication", constant(0.2), cpu_ms=0.1),
@@ -63,18 +66,24 @@ DEFAULT_SOURCES = {
     "service.memory_mb": "measured: an environment with agent libraries takes 40-100 MB",
     "service.memory_kb_in_flight": "the goal for a turn in flight, 40 KB; frameworks take 30-540",
     "service.connections": "model, store and identity provider: one each",
-    "clients": "assumed: a caller waits 60 s and tries three times, with full jitter from 0.5 s",
+    "clients": "assumed: a client waits 60 s and retries three times, with full jitter from 0.5 s",
 }
 
 
 class Service(Struct, frozen=True, kw_only=True):
-    """What one request takes, and one start of the process that serves it.
+    """Times and resources of a request, and of the start of the process that serves it.
 
-    first_token: from the start of the model's call to its first token. start: initialisation of the
-    process. cold_request: a whole request that had to start its environment, where it was
-    measured in one: it stands for start and stages. restore: of a snapshot, in place of `start`;
-    None: a fifth of its mean (assumed). memory_mb: of a process at rest. memory_kb_in_flight: of
-    each request. connections: that a process opens to others when it starts.
+    Attributes:
+        stages: In order; 1 to 15.
+        first_token: Seconds from the start of the model call to its first token.
+        start: Initialisation of the process, seconds.
+        cold_request: Duration of a request that had to start its environment, where it was measured
+            as a whole; replaces `start` and the stages. None: not measured.
+        restore: Restoring a snapshot, seconds, in place of `start`. None: a fifth of the mean of
+            `start` (assumed).
+        memory_mb: Of a process at rest.
+        memory_kb_in_flight: Of each request in flight.
+        connections: That a process opens to other services when it starts.
     """
 
     stages: tuple[Stage, ...] = ARTICLE_STAGES
@@ -88,16 +97,16 @@ class Service(Struct, frozen=True, kw_only=True):
 
     @property
     def mean_seconds(self) -> float:
-        """Of a request by itself."""
+        """Mean duration of a request without contention, in seconds."""
         return sum(mean_of(stage.seconds) for stage in self.stages)
 
     @property
     def first_token_p99(self) -> float:
-        """Of a request by itself, at least: the stages before the model by their means."""
+        """Seconds to the first token without contention, 99th percentile: a lower bound."""
         before = 0.0
         for stage in self.stages:
             if stage.model:
-                # A call may be over before its first token: 0.011 of one, 0.99 of the other.
+                # A call may end before its first token: 0.011 of one, 0.99 of the other.
                 first, call = quantile_of(self.first_token, 0.989), quantile_of(stage.seconds, 0.01)
                 return before + min(first, call)
             before += mean_of(stage.seconds)
@@ -107,9 +116,15 @@ class Service(Struct, frozen=True, kw_only=True):
 def split_duration(
     whole: Distribution, stages: tuple[Stage, ...] = ARTICLE_STAGES
 ) -> tuple[Stage, ...]:
-    """The stages so that all together take `whole`: the model's call takes what the others leave.
+    """Adjust stages to a total duration: the model call takes what the others leave.
 
-    Only for constant and uniform. Where the others take longer already, they shrink in proportion.
+    Args:
+        whole: Duration of a request; constant or uniform.
+        stages: Stages to adjust. The others than the model shrink in proportion where they would
+            take more than a quarter of `whole`.
+
+    Raises:
+        ConfigError: `whole` is of another kind.
     """
     if whole.kind not in ("constant", "uniform"):
         raise ConfigError("service.duration: a constant or a range; else give the stages")
@@ -131,10 +146,10 @@ def split_duration(
 def split_measured(
     whole: NDArray[np.float64], stages: tuple[Stage, ...] = ARTICLE_STAGES
 ) -> tuple[Stage, ...]:
-    """The stages so that all together take as long as was measured, seconds of whole requests.
+    """Adjust stages to measured durations of whole requests, in seconds.
 
-    The model's call takes what the others leave; these shrink in proportion where they would take
-    more than a quarter of the median. Without a model's stage, the last one takes it.
+    The model call (without one, the last stage) takes what the others leave; these shrink in
+    proportion where they would take more than a quarter of the median.
     """
     at = next((at for at, stage in enumerate(stages) if stage.model), len(stages) - 1)
     others = sum(mean_of(stage.seconds) for stage in stages) - mean_of(stages[at].seconds)
@@ -150,7 +165,7 @@ def split_measured(
 
 
 def check_service(service: Service) -> None:
-    """Raise ConfigError, naming the field, if it is nonsense."""
+    """Raise ConfigError, naming the field, if a value is invalid."""
     if not service.stages:
         raise ConfigError("service.stages: there are none")
     if len(service.stages) > 15:

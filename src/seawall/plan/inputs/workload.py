@@ -1,4 +1,4 @@
-"""What is asked of the service: who comes when, what a request takes, what callers put up with."""
+"""A workload: arrivals, the service that handles them, and how clients behave."""
 
 import math
 from pathlib import Path
@@ -7,9 +7,9 @@ from msgspec import Struct, field, structs
 
 from seawall.errors import ConfigError
 from seawall.plan.inputs.arrivals import Arrivals, check_arrivals, expected_requests
-from seawall.plan.inputs.checks import check_amounts
-from seawall.plan.inputs.distributions import empirical
+from seawall.plan.inputs.distributions import check_amounts, empirical
 from seawall.plan.inputs.exports.reading import read_trace
+from seawall.plan.inputs.exports.trace import Trace
 from seawall.plan.inputs.service import (
     DEFAULT_SOURCES,
     Service,
@@ -17,18 +17,22 @@ from seawall.plan.inputs.service import (
     check_service,
     split_measured,
 )
-from seawall.plan.inputs.trace import Trace
 
 __all__ = ["Clients", "Workload", "from_trace"]
 
 
 class Clients(Struct, frozen=True, kw_only=True):
-    """What callers do when they are refused or kept waiting.
+    """How clients retry and time out.
 
-    retries: how often they come again after a refusal. backoff, backoff_cap: they wait a random
-    time up to min(cap, backoff * 2**n) before (AWS Architecture Blog, «Exponential Backoff And
-    Jitter»: full jitter). patience: after so many seconds of an attempt they leave; they come
-    again if retry_timeouts.
+    Before retry n a client waits a random time up to min(backoff_cap, backoff * 2**n) (full jitter:
+    AWS Architecture Blog, «Exponential Backoff And Jitter»).
+
+    Attributes:
+        retries: After a refusal; at most 20.
+        backoff: Seconds.
+        backoff_cap: Seconds.
+        patience: Timeout of an attempt, seconds.
+        retry_timeouts: Whether a client retries after a timeout, too.
     """
 
     retries: int = 3
@@ -39,9 +43,16 @@ class Clients(Struct, frozen=True, kw_only=True):
 
 
 class Workload(Struct, frozen=True, kw_only=True):
-    """Arrivals, service and clients. Raises ConfigError, naming the field, if one is nonsense.
+    """Arrivals, service and clients.
 
-    sources: where its figures are from, by field.
+    Attributes:
+        arrivals: Times of the requests.
+        service: Times and resources of a request.
+        clients: Retries and timeouts.
+        sources: Where the figures are from, by field; for the list of inputs.
+
+    Raises:
+        ConfigError: A value is invalid; the field is named.
     """
 
     arrivals: Arrivals = Arrivals()
@@ -56,12 +67,12 @@ class Workload(Struct, frozen=True, kw_only=True):
 
     @property
     def expected_requests(self) -> float:
-        """How many will come, on average."""
+        """The expected number of requests."""
         return expected_requests(self.arrivals)
 
     @property
     def most_attempts(self) -> float:
-        """A number that attempts do not exceed: every request comes as often as it may."""
+        """An upper bound of the number of attempts, with all retries."""
         expected = self.expected_requests
         return (expected + 20.0 * math.sqrt(expected) + 100.0) * (1 + self.clients.retries)
 
@@ -69,12 +80,20 @@ class Workload(Struct, frozen=True, kw_only=True):
 def from_trace(
     path: Path, *, workload: Workload | None = None, seconds_per_token: float = 0.02
 ) -> Workload:
-    """A workload whose arrivals are recorded: a CSV file, or an export; see `exports.reading`.
+    """A workload with recorded arrivals.
 
-    Where the file has durations of whole requests, as an access log, the model's stage takes what
-    the others leave; other durations are those of the model's stage; where it has tokens, that
-    is 0.5 s and `seconds_per_token` each (50 tokens a second: assumed). Counts per period become
-    arrivals spread evenly at random within each, always the same.
+    Durations of whole requests, as in an access log, are divided: the model's stage takes what the
+    others leave. Other durations are those of the model's stage. Tokens become 0.5 s and
+    `seconds_per_token` each. Counts per period become arrivals spread evenly at random within it,
+    the same at each call.
+
+    Args:
+        path: A CSV file or an export; see `exports.reading.read_trace`.
+        workload: Everything but the arrivals; a default workload by default.
+        seconds_per_token: Of the model; 50 tokens a second are assumed.
+
+    Raises:
+        ConfigError: The file cannot be read; file, line and field are named.
     """
     trace = read_trace(path)
     base = workload or Workload()
@@ -91,27 +110,27 @@ def from_trace(
 def _stages(
     trace: Trace, stages: tuple[Stage, ...], per_token: float
 ) -> tuple[tuple[Stage, ...], dict[str, str]]:
-    """The stages as the trace has them, and how it says so."""
+    """The stages with the durations of the trace, and the sources of these."""
     if trace.durations is not None and trace.whole:
         split = split_measured(trace.durations, stages)
         return split, {"service.stages.seconds": "the trace's durations, less the other stages"}
     if trace.durations is not None:
         found = empirical(trace.durations.tolist(), field="trace.durations")
-        said = "the trace's durations"
+        source = "the trace's durations"
     elif trace.tokens is not None:
         seconds = 0.5 + per_token * trace.tokens
         found = empirical(seconds.tolist(), field="trace.tokens")
-        said = f"the trace's tokens at {per_token * 1e3:g} ms each, and 0.5 s"
+        source = f"the trace's tokens at {per_token * 1e3:g} ms each, and 0.5 s"
     else:
         return stages, {}
     changed = tuple(
         structs.replace(stage, seconds=found) if stage.model else stage for stage in stages
     )
-    return changed, {"service.stages.model": said}
+    return changed, {"service.stages.model": source}
 
 
 def check_clients(clients: Clients) -> None:
-    """Raise ConfigError, naming the field, if they are nonsense."""
+    """Raise ConfigError, naming the field, if a value is invalid."""
     check_amounts("clients", retries=clients.retries, backoff=clients.backoff)
     if clients.retries > 20:
         raise ConfigError("clients.retries: more than 20")

@@ -1,6 +1,5 @@
-"""A workload from a TOML file, or from the flags of a command: text to data, errors with names."""
+"""A workload from a TOML file, or from the flags of a command."""
 
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from seawall.plan.inputs.notation import (
     parse_distribution,
     parse_seconds,
     parse_spike,
+    read_document,
 )
 from seawall.plan.inputs.service import DEFAULT_SOURCES, Service, Stage, split_duration
 from seawall.plan.inputs.workload import Clients, Workload, from_trace
@@ -23,7 +23,6 @@ from seawall.plan.inputs.workload import Clients, Workload, from_trace
 __all__ = [
     "WORKLOAD_TABLES",
     "from_flags",
-    "read_document",
     "read_workload",
     "with_fields",
     "workload_of",
@@ -44,12 +43,19 @@ def from_flags(
     horizon: str = "",
     trace: Path | None = None,
 ) -> Workload:
-    """A workload as it is written on a command line; what is empty is as in `base`, or a default.
+    """A workload from flags; what is empty is taken from `base`.
 
-    daily: requests a day, `1200000`; spikes: `5000@20s`; duration: of a request, `4s..7s`; start:
-    the initialisation, `1s`; horizon: seconds simulated, a day by default; trace: a CSV file or an
-    export of Prometheus, CloudWatch or an access log, see `from_trace`.
-    Raises ConfigError, naming the flag.
+    Args:
+        base: A default workload by default.
+        daily: Requests a day: `1200000`, `1.2M`.
+        spikes: `5000@20s`, `5000@20s+10s`.
+        duration: Of a request: `4s..7s`.
+        start: Initialisation of a process: `1s`.
+        horizon: Time simulated; a day by default.
+        trace: A CSV file or an export; see `from_trace`.
+
+    Raises:
+        ConfigError: A value is invalid; the flag is named.
     """
     workload = base or Workload()
     if trace is not None:
@@ -73,28 +79,32 @@ def from_flags(
         sources["service.start"] = "given"
     clients = workload.clients
     if duration and sources.get("clients") == DEFAULT_SOURCES["clients"]:
-        clients = _patient(service, sources)
+        clients = _clients_of(service, sources)
     return Workload(arrivals=arrivals, service=service, clients=clients, sources=sources)
 
 
-def _patient(service: Service, sources: dict[str, str]) -> Clients:
-    """Callers of a slow service wait longer than a minute: for three times what it takes."""
+def _clients_of(service: Service, sources: dict[str, str]) -> Clients:
+    """Clients of a slow service wait longer than a minute: for three times its mean duration."""
     longer = 3.0 * service.mean_seconds
     if longer <= Clients().patience:
         return Clients()
     sources["clients"] = (
-        f"assumed: a caller waits {longer:,.0f} s, three times a request, and tries three times"
+        f"assumed: a client waits {longer:,.0f} s, three times a request, and retries three times"
     )
     return Clients(patience=longer)
 
 
 def read_workload(path: Path) -> Workload:
-    """A workload from a TOML file. Raises ConfigError, which names file and key.
+    """Read a workload from a TOML file.
 
-    Tables `arrivals`, `service`, `clients` with the fields of those; times as in `notation`.
-    `arrivals.daily` are requests a day, `arrivals.spikes` a list as `5000@20s`, `arrivals.trace` a
-    file for `from_trace`, beside this one; `service.duration` is the whole of a request,
-    `service.stages` a list of tables with `name`, `seconds`, `cpu_ms`, `model`, `store_calls`.
+    Its tables `arrivals`, `service` and `clients` have the fields of these classes, with times as
+    in `notation`. `arrivals.daily` is the number of requests a day, `arrivals.spikes` a list such
+    as `["5000@20s"]`, `arrivals.trace` a file for `from_trace`, relative to this one;
+    `service.duration` is that of a whole request, `service.stages` a list of tables with `name`,
+    `seconds`, `cpu_ms`, `model`, `store_calls`.
+
+    Raises:
+        ConfigError: File and key are named.
     """
     document = read_document(path)
     try:
@@ -106,18 +116,8 @@ def read_workload(path: Path) -> Workload:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises ConfigError, which names it."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
 def workload_of(document: dict[str, Any], folder: Path) -> Workload:
-    """The workload of the tables that are one's; others are not looked at."""
+    """The workload of a document's tables `arrivals`, `service`, `clients`; others are ignored."""
     arriving = _table(document, "arrivals")
     serving = _table(document, "service")
     workload = Workload()
@@ -142,7 +142,7 @@ def workload_of(document: dict[str, Any], folder: Path) -> Workload:
     calling = _table(document, "clients")
     given |= {"clients": "given"} if calling else {}
     sources = workload.sources | given
-    clients = Clients() if "patience" in calling else _patient(service, sources)
+    clients = Clients() if "patience" in calling else _clients_of(service, sources)
     return Workload(
         arrivals=with_fields(workload.arrivals, arriving, "arrivals"),
         service=service,
@@ -152,7 +152,7 @@ def workload_of(document: dict[str, Any], folder: Path) -> Workload:
 
 
 def _read_arrivals(arriving: dict[str, Any]) -> None:
-    """What is written as text becomes what it means, in place."""
+    """Parse the texts of the table, in place."""
     if "daily" in arriving:
         arriving["rate"] = parse_amount(str(arriving.pop("daily")), "arrivals.daily") / DAY
     if "horizon" in arriving:
@@ -204,9 +204,10 @@ def _stage(table: object, where: str) -> Stage:
 
 
 def with_fields(base: T, fields: dict[str, Any], where: str) -> T:
-    """The base with some fields changed, each of the type that it has.
+    """A copy of `base` with fields of a TOML table, each converted to its type.
 
-    Raises ConfigError, naming the field in the table `where`.
+    Raises:
+        ConfigError: A field is unknown or of another type; it is named, in the table `where`.
     """
     known = base.__struct_fields__
     hints = {each.name: each.type for each in structs.fields(base)}

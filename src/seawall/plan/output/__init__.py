@@ -1,1 +1,1 @@
-"""Output: terminal and HTML report."""
+"""Output of a plan: terminal, HTML report and charts."""

@@ -1,4 +1,4 @@
-"""The answer on one screen of 80 by 24."""
+"""The answer on a terminal of 80 by 24 characters."""
 
 import textwrap
 
@@ -19,13 +19,13 @@ _TITLES = {
 
 
 def format_answer(answer: Answer) -> str:
-    """The choice, all five beside one another, and what would change it; 24 lines at most."""
+    """The choice, all platforms in a table, and what would change the choice; at most 24 lines."""
     lines = [*_question(answer), *_choice(answer), "", *_table(answer), ""]
     facts = [
         ("margin", answer.margin.words),
-        ("the same anywhere", _shared(answer)),
+        ("on any platform", _shared(answer)),
         ("break-even", _break_even(answer)),
-        ("would change it", _sensitive(answer)),
+        ("sensitivity", _sensitive(answer)),
         ("rule of thumb", _rule(answer)),
         ("confidence", f"{answer.confidence.level}: {answer.confidence.words}"),
     ]
@@ -78,7 +78,7 @@ def _table(answer: Answer) -> list[str]:
 def _row(answer: Answer, each: PlatformAnswer) -> str:
     mark = ">" if each.name == answer.choice else " "
     first = each.first_token.p99
-    objective = "holds" if each.met else "missed"
+    objective = "met" if each.met else "missed"
     return (
         f"{mark} {_TITLES[each.name]:<22}{money(each.monthly_cost, answer.currency):>9} "
         f"{_plus(first.value, first.half):>16} {each.error_share.value or 0.0:>7.1%} "
@@ -116,7 +116,7 @@ def _sensitive(answer: Answer) -> str:
     if not changing:
         top = answer.sensitivity[0]
         return (
-            f"nothing that was tried; {top.title} moves its cost most: "
+            f"no input changes the choice; {top.title} changes its cost most: "
             f"{money(top.low.costs[answer.choice])} at {top.low.value}, "
             f"{money(top.high.costs[answer.choice])} at {top.high.value}"
         )
@@ -132,7 +132,7 @@ def _rule(answer: Answer) -> str:
     votes = sum(each.says == rule.choice for each in rule.criteria)
     side = "EKS" if rule.choice == "eks" else "Lambda"
     text = f"{side}, {votes} of {len(rule.criteria)}; "
-    text += "the simulation agrees" if rule.agrees else "the simulation does not"
+    text += "the simulation agrees" if rule.agrees else "the simulation disagrees"
     if rule.disagreements:
         first = rule.disagreements[0]
         text += f", but: {first.simulation}" if rule.agrees else f": {first.why}"
@@ -140,12 +140,12 @@ def _rule(answer: Answer) -> str:
 
 
 def format_check(checked: CheckResult) -> str:
-    """What a check found, for a log."""
+    """The result of a check, for a log."""
     title = TITLES[checked.platform]
-    head = "holds" if checked.holds else "does NOT hold"
+    head = "met" if checked.holds else "NOT met"
     first, cost = seconds(checked.first_token_p99), money(checked.monthly_cost)
     lines = [
-        f"{title}: the objective {head}",
+        f"{title}: objective {head}",
         f"  {'; '.join(checked.words)}",
         f"  first token p99 {first}, errors {checked.error_share:.1%}, {cost} a month",
     ]

@@ -1,26 +1,144 @@
-"""A run on Lambda functions: pieces of arrivals, and what provisions environments between."""
+"""A run on Lambda functions."""
 
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
+from seawall.plan.inputs.distributions import Distribution, constant, encode, mean_of
 from seawall.plan.inputs.platforms import Lambda
-from seawall.plan.simulator.environment_state import initial_environments, params_of, with_room
-from seawall.plan.simulator.job import Job
+from seawall.plan.inputs.workload import Workload
+from seawall.plan.simulator.job import (
+    JITTERS,
+    SERVICES,
+    STARTS,
+    Job,
+    empty_histogram,
+    histogram,
+    level,
+    numbers,
+    samples_of,
+    shared_counts,
+    shared_series,
+    with_retry_room,
+)
 from seawall.plan.simulator.kernels.environments import arrays as kernel
-from seawall.plan.simulator.kernels.environments.attempts import invoke
+from seawall.plan.simulator.kernels.environments.attempts import run_until
 from seawall.plan.simulator.kernels.environments.lives import finish
 from seawall.plan.simulator.provisioning import Provisioning
 from seawall.plan.simulator.result import Result, Usage
-from seawall.plan.simulator.tally import empty_histogram, first_tokens, histogram, level, samples_of
 
-__all__ = ["run_lambda"]
+__all__ = [
+    "run_lambda",
+]
+
+Floats = NDArray[np.float64]
+_FULL_PROCESSOR_MB = 1_769.0
+
+
+def _start_of(workload: Workload, platform: Lambda) -> Distribution:
+    """Time from the sandbox of a new environment until it serves."""
+    service = workload.service
+    if platform.snapstart:
+        if service.restore is not None:
+            return service.restore
+        return constant(mean_of(service.start) / 5.0)
+    return service.start
+
+
+def _params_of(job: Job, platform: Lambda) -> tuple[kernel.EnvironmentParams, Floats, Floats]:
+    """The parameters of a run, and its encoded distributions."""
+    workload, seed = job.workload, job.seed
+    service, clients = workload.service, workload.clients
+    stages = service.stages
+    before = job.model_at
+    share = min(1.0, platform.memory_mb / _FULL_PROCESSOR_MB)
+    shifts = [stage.cpu_ms / 1e3 * (1.0 / share - 1.0) for stage in stages]
+    cold = service.cold_request
+    start = _start_of(workload, platform)
+    # Sandbox plus start; exact where at least one of them is constant.
+    sandbox = platform.sandbox
+    late = 0.0
+    if start.kind == "constant" and not platform.snapstart and start.a > platform.start_limit:
+        late = platform.start_limit  # it reaches the limit and starts again
+    if sandbox.kind == "constant":
+        start_row, shift = start, sandbox.a + late
+    else:
+        start_row, shift = sandbox, (start.a if start.kind == "constant" else 0.0) + late
+    rows, tables = encode(
+        [stage.seconds for stage in stages]
+        + [service.first_token, start_row, cold or constant(0.0)],
+        [*shifts, 0.0, shift],
+    )
+    count = len(stages)
+    params = kernel.EnvironmentParams(
+        services=numbers(seed, SERVICES),
+        starts=numbers(seed, STARTS),
+        jitters=numbers(seed, JITTERS),
+        stages=count,
+        before=before,
+        row_first=count,
+        row_start=count + 1,
+        row_cold=count + 2 if cold is not None else -1,
+        limit=platform.limit,
+        start_rate=float(min(platform.start_rate, 1e12)),
+        start_burst=float(min(platform.start_burst, 1e12)),
+        invoke_rate=platform.invocations_per_concurrency * platform.limit,
+        idle=float(platform.idle_seconds),
+        lifetime=float(platform.lifetime),
+        timeout=float(platform.timeout),
+        start_billed=True,
+        newest_first=platform.reuse == "newest",
+        retries=workload.clients.retries,
+        retry_timeouts=clients.retry_timeouts,
+        backoff=float(clients.backoff),
+        backoff_cap=float(clients.backoff_cap),
+        patience=float(clients.patience),
+        width=job.width,
+        horizon=float(workload.arrivals.horizon),
+    )
+    return params, rows, tables
+
+
+def _initial_state(job: Job, platform: Lambda) -> kernel.EnvironmentState:
+    """The arrays of a run without environments, with room for as many as there may be."""
+    # There are no more environments than attempts.
+    room = int(min(platform.limit, job.workload.most_attempts)) + 1
+    count = np.zeros(12, dtype=np.int64)
+    count[kernel.FREE_SLOTS] = room
+    count[kernel.OLDEST] = count[kernel.NEWEST] = -1
+    limit = platform.invocations_per_concurrency * platform.limit
+    start = min(platform.start_burst, 1e12)
+
+    def whole(size: int) -> NDArray[np.int64]:
+        return np.zeros(size, dtype=np.int64)
+
+    return kernel.EnvironmentState(
+        tally=count,
+        clock=np.array([start, 0.0, limit if math.isfinite(limit) else 0.0, 0.0]),
+        born=np.zeros(room),
+        number=np.full(room, -1, dtype=np.int64),
+        since=np.full(room, -1.0),
+        later=whole(room),
+        earlier=whole(room),
+        slots=np.arange(room, dtype=np.int64),
+        ends=np.zeros(room),
+        ending=whole(room),
+        newest=np.zeros(2 * room if platform.reuse == "newest" else 1),
+        ranked=whole(2 * room if platform.reuse == "newest" else 1),
+        retry_times=np.zeros(0),
+        ticket=whole(0),
+        retry_request=whole(0),
+        retry_tries=whole(0),
+        retry_first=np.zeros(0),
+        free_tickets=whole(0),
+    )
 
 
 def run_lambda(job: Job, platform: Lambda) -> Result:
-    """Simulate; see `simulate`."""
-    params, rows, tables = params_of(job, platform)
-    crowd = initial_environments(job, platform)
+    """Run a job; see `simulate`."""
+    params, rows, tables = _params_of(job, platform)
+    state = _initial_state(job, platform)
     bins, horizon = job.bins, job.workload.arrivals.horizon
     stats = kernel.EnvironmentStats(
         series=np.zeros((12, bins), dtype=np.int64),
@@ -30,32 +148,32 @@ def run_lambda(job: Job, platform: Lambda) -> Result:
         firsts=empty_histogram(),
         counts=np.zeros(11, dtype=np.int64),
         totals=np.zeros(8),
-        kept=job.kept,
+        samples=job.samples,
     )
     provisioning = Provisioning(platform, horizon)
-    crowd.tally[kernel.PROVISIONED] = platform.provisioned
+    state.tally[kernel.PROVISIONED] = platform.provisioned
     number = 0
     following = iter(job.pieces)
     piece = next(following)
     last = False
     at = 0
     while True:
-        crowd = with_room(crowd, len(piece))
+        state = with_retry_room(state, len(piece) + 1, kernel.TICKETS)
         until = provisioning.next_time
-        at = invoke(crowd, stats, params, rows, tables, piece, at, number, until, last)
+        at = run_until(state, stats, params, rows, tables, piece, at, number, until, last)
         if at < len(piece) or last:
             if last and at == len(piece) and until == math.inf:
                 break
             if last and until > horizon:
                 provisioning.stop()
                 continue
-            provisioning.act(crowd.tally)
+            provisioning.run_next(state.tally)
         else:
             number += len(piece)
             at = 0
             more = next(following, None)
             piece, last = (np.empty(0), True) if more is None else (more, False)
-    finish(crowd, stats, params)
+    finish(state, stats, params)
     return _result(job, platform, stats, provisioning)
 
 
@@ -65,23 +183,13 @@ def _result(
     workload, width, seed = job.workload, job.width, job.seed
     series, counts, totals = stats.series, stats.counts, stats.totals
     stages = workload.service.stages
-    early, late = job.store_calls
     alive = level(series[kernel.ALIVE_CHANGE])
-    busy = level(series[kernel.STARTED] - series[kernel.ENDED])
     provisioned = provisioning.levels(width, series.shape[1])
     per = workload.service.connections
     new = np.diff(provisioned, prepend=0.0).clip(min=0.0) + series[kernel.COLD]
     horizon = workload.arrivals.horizon
-    seconds = {
-        "arrived": series[kernel.ARRIVED].astype(float),
-        "started": series[kernel.STARTED].astype(float),
-        "ended": series[kernel.ENDED].astype(float),
+    seconds = shared_series(job, stats, kernel) | {
         "cold_starts": series[kernel.COLD].astype(float),
-        "throttled": series[kernel.THROTTLED].astype(float),
-        "refused": series[kernel.REFUSED].astype(float),
-        "timed_out": series[kernel.LEFT].astype(float),
-        "failed": series[kernel.FAILED].astype(float),
-        "in_service": busy,
         "queued": np.zeros(series.shape[1]),
         "capacity": alive + provisioned,
         "ready": alive + provisioned,
@@ -90,9 +198,7 @@ def _result(
         "nodes": np.zeros(series.shape[1]),
         "new_connections": new * per,
         "open_connections": (alive + provisioned) * per,
-        "model_calls": level(series[kernel.CALLS_BEGIN] - series[kernel.CALLS_END]),
-        "store_calls": (early * series[kernel.STARTED] + late * series[kernel.ENDED]).astype(float),
-    } | first_tokens(series[kernel.ARRIVED], stats.first_sum, stats.slowest)
+    }
     started = int(counts[kernel.ATTEMPTS] - counts[kernel.THROTTLES])
     provisioned_seconds = provisioning.seconds()
     usage = Usage(
@@ -112,13 +218,6 @@ def _result(
         seed=seed,
         horizon=horizon,
         bin_seconds=width,
-        requests=int(counts[kernel.REQUESTS]),
-        attempts=int(counts[kernel.ATTEMPTS]),
-        served=int(counts[kernel.SERVED]),
-        refused=int(counts[kernel.GAVE_UP]),
-        timed_out=int(counts[kernel.TIMED_OUT]),
-        failed=int(counts[kernel.CUT_OFF]),
-        throttled=int(counts[kernel.THROTTLES]),
         cold_starts=int(counts[kernel.COLD_STARTS]),
         on_provisioned=int(counts[kernel.ON_PROVISIONED]),
         mean_busy=float(totals[kernel.BUSY_TIME]) / horizon,
@@ -136,5 +235,6 @@ def _result(
             "in_one_pod": 1,
         },
         seconds=seconds,
-        samples=samples_of(stats.kept),
+        samples=samples_of(stats.samples),
+        **shared_counts(counts, kernel),
     )

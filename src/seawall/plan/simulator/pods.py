@@ -1,31 +1,165 @@
-"""A run on pods, or on Lambda's managed instances, which are much like them."""
+"""A run on pods, or on Lambda Managed Instances, which are simulated as pods."""
 
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.inputs.distributions import constant
-from seawall.plan.inputs.platforms import Eks, Managed, Nodes
+from seawall.plan.inputs.distributions import constant, encode
+from seawall.plan.inputs.platforms import Eks, HpaSettings, KedaSettings, Managed, Nodes
+from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.fleet import Fleet
-from seawall.plan.simulator.hpa import HpaSettings
-from seawall.plan.simulator.job import Job
-from seawall.plan.simulator.keda import KedaSettings
+from seawall.plan.simulator.job import (
+    CHOICES,
+    JITTERS,
+    SERVICES,
+    Job,
+    empty_histogram,
+    histogram,
+    level,
+    numbers,
+    samples_of,
+    shared_counts,
+    shared_series,
+    with_retry_room,
+)
 from seawall.plan.simulator.kernels.pods import arrays as kernel
-from seawall.plan.simulator.kernels.pods.loop import work
-from seawall.plan.simulator.pod_state import initial_pods, params_of, slots_of, with_room
+from seawall.plan.simulator.kernels.pods.loop import run_until
 from seawall.plan.simulator.result import Result, Usage
 from seawall.plan.simulator.scalers import Scaler, scaler_of
-from seawall.plan.simulator.tally import empty_histogram, first_tokens, histogram, level, samples_of
 
-__all__ = ["run_eks", "run_managed"]
+__all__ = [
+    "run_eks",
+    "run_managed",
+    "slots_of",
+]
 
 Floats = NDArray[np.float64]
+_BALANCES = {"random": kernel.RANDOM, "round-robin": kernel.ROUND_ROBIN, "least": kernel.LEAST}
+
+
+def slots_of(platform: Eks | Managed, workload: Workload) -> int:
+    """The maximum of requests in service in one pod or environment: by its limit and its memory.
+
+    With a process for each request, each takes the memory of a whole process.
+    """
+    service = workload.service
+    if isinstance(platform, Eks):
+        limit, memory = platform.concurrency, platform.memory_mb
+        each = service.memory_kb_in_flight / 1_024.0
+    else:
+        memory = platform.vcpus * platform.memory_gb_each * 1_024.0
+        default = 16 if platform.runtime == "processes" else 64
+        limit = int(platform.concurrency or default * platform.vcpus)
+        each = service.memory_kb_in_flight / 1_024.0
+        if platform.runtime == "processes":
+            return max(1, min(limit, int(memory / (service.memory_mb + each))))
+    room = (memory - service.memory_mb) / each if each else math.inf
+    return max(1, int(min(limit, room)))
+
+
+def _params_of(job: Job, platform: Eks, room: int) -> tuple[kernel.PodParams, Floats, Floats]:
+    """The parameters of a run, and its encoded distributions."""
+    workload, seed = job.workload, job.seed
+    service, clients = workload.service, workload.clients
+    stages = service.stages
+    before = job.model_at
+    rows, tables = encode(
+        [*(stage.seconds for stage in stages), service.first_token],
+        [-stage.cpu_ms / 1e3 for stage in stages],
+    )
+    params = kernel.PodParams(
+        services=numbers(seed, SERVICES),
+        jitters=numbers(seed, JITTERS),
+        choices=numbers(seed, CHOICES),
+        stages=len(stages),
+        before=before,
+        row_first=len(stages),
+        cpu_first=sum(stage.cpu_ms for stage in stages[:before]) / 1e3,
+        cpu_last=sum(stage.cpu_ms for stage in stages[before:]) / 1e3,
+        room=room,
+        queue=platform.queue,
+        longest=float(platform.queue_seconds),
+        cores=float(platform.cores),
+        balance=_BALANCES[platform.balance],
+        retries=clients.retries,
+        retry_timeouts=clients.retry_timeouts,
+        backoff=float(clients.backoff),
+        backoff_cap=float(clients.backoff_cap),
+        patience=float(clients.patience),
+        width=job.width,
+        horizon=float(workload.arrivals.horizon),
+    )
+    return params, rows, tables
+
+
+def _initial_state(
+    most: int, params: kernel.PodParams, workload: Workload
+) -> tuple[kernel.Pods, kernel.Requests]:
+    """The arrays of a run without pods or requests, with room for `most` pods."""
+    leaves = 1 << max(1, math.ceil(math.log2(most)))
+    each = int(min(params.room, workload.most_attempts))
+    slots = int(min(2 * most * (params.room + params.queue) + 1, workload.most_attempts))
+
+    def whole(size: int) -> NDArray[np.int64]:
+        return np.zeros(size, dtype=np.int64)
+
+    tree = np.full(2 * leaves, math.inf)
+    pods = kernel.Pods(
+        ready=whole(most),
+        closed=whole(most),
+        busy=whole(most),
+        waiting=whole(most),
+        most=whole(most),
+        bursts=whole(most),
+        clock=np.zeros(most),
+        seen=np.zeros(most),
+        used=np.zeros(most),
+        keys=np.zeros((most, each + 1)),
+        items=np.zeros((most, each + 1), dtype=np.int64),
+        tree=tree,
+        oldest=np.full(most, -1, dtype=np.int64),
+        newest=np.full(most, -1, dtype=np.int64),
+    )
+    ring = 4 * slots
+    requests = kernel.Requests(
+        tally=whole(10),
+        pod=np.full(slots, -1, dtype=np.int64),
+        phase=whole(slots),
+        request=whole(slots),
+        tries=whole(slots),
+        serial=whole(slots),
+        gone=whole(slots),
+        first=np.zeros(slots),
+        since=np.zeros(slots),
+        pause=np.zeros(slots),
+        later=whole(slots),
+        earlier=whole(slots),
+        free=np.arange(slots, dtype=np.int64),
+        wakes=np.zeros(slots),
+        waking=whole(slots),
+        # Written before they are read; clearing these, the largest, was a tenth of a short run.
+        ring_times=np.empty(ring),
+        ring_slots=np.empty(ring, dtype=np.int64),
+        ring_serials=np.empty(ring, dtype=np.int64),
+        line_times=np.empty(ring),
+        line_slots=np.empty(ring, dtype=np.int64),
+        line_serials=np.empty(ring, dtype=np.int64),
+        retry_times=np.zeros(0),
+        ticket=whole(0),
+        retry_request=whole(0),
+        retry_tries=whole(0),
+        retry_first=np.zeros(0),
+        free_tickets=whole(0),
+    )
+    return pods, requests
+
+
 State = tuple[kernel.Pods, kernel.Requests, kernel.PodStats, kernel.PodParams]
 
 
 def run_eks(job: Job, platform: Eks) -> Result:
-    """Simulate; see `simulate`."""
+    """Run a job; see `simulate`."""
     scaler = platform.scaler
     most = platform.pods if scaler is None else max(scaler.maximum, platform.pods)
     room = slots_of(platform, job.workload)
@@ -33,7 +167,7 @@ def run_eks(job: Job, platform: Eks) -> Result:
 
 
 def run_managed(job: Job, platform: Managed) -> Result:
-    """Simulate; see `simulate`. An environment is as a pod without a queue, on its own node."""
+    """Run a job; see `simulate`. An environment is a pod without a queue on its own node."""
     like = Eks(
         pods=platform.minimum,
         cores=platform.vcpus if platform.runtime == "processes" else 1.0,
@@ -58,10 +192,10 @@ def _run(
     kind: str,
     room: int,
 ) -> Result:
-    params, rows, tables = params_of(job, platform, room)
-    # Room for those that drain while others start: a deployment, or nodes that are taken.
-    places = 2 * most + math.ceil(platform.surge * most) + 8
-    pods, requests = initial_pods(places, params, job.workload)
+    params, rows, tables = _params_of(job, platform, room)
+    # Room for pods that drain while others start, in a deployment or after an interruption.
+    room_for = 2 * most + math.ceil(platform.surge * most) + 8
+    pods, requests = _initial_state(room_for, params, job.workload)
     stats = kernel.PodStats(
         series=np.zeros((12, job.bins), dtype=np.int64),
         slowest=np.zeros(job.bins),
@@ -71,7 +205,7 @@ def _run(
         waits=empty_histogram(),
         counts=np.zeros(9, dtype=np.int64),
         totals=np.zeros(5),
-        kept=job.kept,
+        samples=job.samples,
     )
     state = (pods, requests, stats, params)
     horizon = job.workload.arrivals.horizon
@@ -88,10 +222,11 @@ def _drive(
     following = iter(job.pieces)
     piece, last, at, number = next(following), False, 0, 0
     while True:
-        requests = with_room(requests, len(piece))
-        fleet.use(requests)
+        in_pods = int(requests.tally[kernel.USED])
+        requests = with_retry_room(requests, in_pods + len(piece) + 1, kernel.TICKETS)
+        fleet.set_requests(requests)
         until = fleet.next_time
-        at = work(pods, requests, stats, params, *draws, piece, at, number, until, last)
+        at = run_until(pods, requests, stats, params, *draws, piece, at, number, until, last)
         if at == len(piece) and not last:
             number += len(piece)
             at = 0
@@ -101,13 +236,13 @@ def _drive(
         idle = requests.tally[kernel.USED] == 0 and requests.tally[kernel.RETRYING] == 0
         if last and idle and until > job.workload.arrivals.horizon:
             return
-        now, what = fleet.act()
+        now, kind = fleet.run_next()
         if scaler is not None:
-            scaler.evaluate(now, what)
+            scaler.evaluate(now, kind)
 
 
 def _steps(changes: list[tuple[float, int]], width: float, bins: int) -> Floats:
-    """What the changes add up to, at the end of each bin."""
+    """The sum of changes at the end of each bin."""
     found = np.zeros(bins, dtype=np.int64)
     for at, change in changes:
         found[min(int(at / width), bins - 1)] += change
@@ -118,7 +253,6 @@ def _result(job: Job, stats: kernel.PodStats, pods: kernel.Pods, fleet: Fleet, k
     workload, width, seed = job.workload, job.width, job.seed
     series, counts, totals = stats.series, stats.counts, stats.totals
     bins = series.shape[1]
-    early, late = job.store_calls
     capacity = _steps(fleet.pod_changes, width, bins)
     per = workload.service.connections
     started_pods = np.zeros(bins)
@@ -127,16 +261,8 @@ def _result(job: Job, stats: kernel.PodStats, pods: kernel.Pods, fleet: Fleet, k
             started_pods[min(int(at / width), bins - 1)] += 1
     horizon = workload.arrivals.horizon
     opened = series[kernel.CONNECTED].astype(float)
-    seconds = {
-        "arrived": series[kernel.ARRIVED].astype(float),
-        "started": series[kernel.STARTED].astype(float),
-        "ended": series[kernel.ENDED].astype(float),
+    seconds = shared_series(job, stats, kernel) | {
         "cold_starts": started_pods,
-        "throttled": series[kernel.TURNED_AWAY].astype(float),
-        "refused": series[kernel.REFUSED].astype(float),
-        "timed_out": series[kernel.LEFT].astype(float),
-        "failed": series[kernel.FAILED].astype(float),
-        "in_service": level(series[kernel.STARTED] - series[kernel.ENDED]),
         "queued": level(series[kernel.QUEUE_CHANGE]),
         "capacity": capacity,
         "ready": _steps(fleet.ready_changes, width, bins),
@@ -145,9 +271,7 @@ def _result(job: Job, stats: kernel.PodStats, pods: kernel.Pods, fleet: Fleet, k
         "nodes": _steps(fleet.node_pool.changes, width, bins),
         "new_connections": opened + per * started_pods,
         "open_connections": np.cumsum(opened) + per * capacity,
-        "model_calls": level(series[kernel.CALLS_BEGIN] - series[kernel.CALLS_END]),
-        "store_calls": (early * series[kernel.STARTED] + late * series[kernel.ENDED]).astype(float),
-    } | first_tokens(series[kernel.ARRIVED], stats.first_sum, stats.slowest)
+    }
     pod_seconds = fleet.pod_seconds()
     usage = Usage(
         invocations=int(counts[kernel.ATTEMPTS] - counts[kernel.THROTTLES]),
@@ -162,13 +286,6 @@ def _result(job: Job, stats: kernel.PodStats, pods: kernel.Pods, fleet: Fleet, k
         seed=seed,
         horizon=horizon,
         bin_seconds=width,
-        requests=int(counts[kernel.REQUESTS]),
-        attempts=int(counts[kernel.ATTEMPTS]),
-        served=int(counts[kernel.SERVED]),
-        refused=int(counts[kernel.GAVE_UP]),
-        timed_out=int(counts[kernel.TIMED_OUT]),
-        failed=int(counts[kernel.CUT_OFF]),
-        throttled=int(counts[kernel.THROTTLES]),
         cold_starts=0,
         on_provisioned=0,
         mean_busy=float(totals[kernel.BUSY_TIME]) / horizon,
@@ -186,5 +303,6 @@ def _result(job: Job, stats: kernel.PodStats, pods: kernel.Pods, fleet: Fleet, k
             "in_one_pod": int(counts[kernel.PEAK_POD]),
         },
         seconds=seconds,
-        samples=samples_of(stats.kept),
+        samples=samples_of(stats.samples),
+        **shared_counts(counts, kernel),
     )

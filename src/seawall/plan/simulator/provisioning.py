@@ -1,4 +1,4 @@
-"""How many environments are provisioned, and when that changes.
+"""Provisioned concurrency over time: by schedule or by target tracking.
 
 Source: https://docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.html: Application
 Auto Scaling changes it by schedule, or tracks its utilisation; allocation takes a minute or two,
@@ -20,64 +20,64 @@ _ALLOCATION_SECONDS = 60.0  # until the first of them are there: "a minute or tw
 
 
 class Provisioning:
-    """Acts at `next_time`, infinite when nothing is left to do."""
+    """Changes of the provisioned concurrency: call `run_next` at `next_time`."""
 
     def __init__(self, platform: Lambda, horizon: float) -> None:
         self._platform = platform
         self._horizon = horizon
-        self._todo: list[tuple[float, str, int]] = []
+        self._events: list[tuple[float, str, int]] = []
         self._levels: list[tuple[float, int]] = [(0.0, platform.provisioned)]
         self._wanted = platform.provisioned
         self._above = self._below = 0
         for each in platform.schedule:
             at = each.at
             while at < horizon:
-                heapq.heappush(self._todo, (at, "schedule", each.capacity))
+                heapq.heappush(self._events, (at, "schedule", each.capacity))
                 if not each.every:
                     break
                 at += each.every
         if platform.tracking:
-            heapq.heappush(self._todo, (60.0, "track", 0))
+            heapq.heappush(self._events, (60.0, "track", 0))
 
     @property
     def next_time(self) -> float:
-        """When it acts next, in seconds."""
-        return self._todo[0][0] if self._todo else math.inf
+        """The time of the next event, in seconds; infinite: none."""
+        return self._events[0][0] if self._events else math.inf
 
     def stop(self) -> None:
-        """Nothing more is done."""
-        self._todo.clear()
+        """Cancel all events."""
+        self._events.clear()
 
-    def act(self, count: NDArray[np.int64]) -> None:
-        """Do what is due."""
-        now, kind, capacity = heapq.heappop(self._todo)
+    def run_next(self, count: NDArray[np.int64]) -> None:
+        """Handle the next event. count: the tally of the compiled loop."""
+        now, kind, capacity = heapq.heappop(self._events)
         if kind == "schedule":
-            self._want(now, capacity)
+            self._request(now, capacity)
         elif kind == "allocated":
             count[kernel.PROVISIONED] = capacity
             self._levels.append((now, capacity))
         else:
             self._track(now, int(count[kernel.PROVISIONED_BUSY]))
 
-    def _want(self, now: float, capacity: int) -> None:
-        """Fewer at once; more as they are allocated, second by second at the scaling rate."""
+    def _request(self, now: float, capacity: int) -> None:
+        """Request a capacity: fewer at once; more as they are allocated, at the scaling rate."""
         current = self._levels[-1][1]
         self._wanted = capacity
-        self._todo = [each for each in self._todo if each[1] != "allocated"]
-        heapq.heapify(self._todo)
+        self._events = [each for each in self._events if each[1] != "allocated"]
+        heapq.heapify(self._events)
         if capacity <= current:
-            heapq.heappush(self._todo, (now, "allocated", capacity))
+            heapq.heappush(self._events, (now, "allocated", capacity))
             return
         rate, at = self._platform.start_rate, now + _ALLOCATION_SECONDS
         have = int(min(capacity, current + self._platform.start_burst))
-        heapq.heappush(self._todo, (at, "allocated", have))
+        heapq.heappush(self._events, (at, "allocated", have))
         while have < capacity:
             at += 1.0
             have = min(capacity, have + max(1, int(min(rate, capacity))))
-            heapq.heappush(self._todo, (at, "allocated", have))
+            heapq.heappush(self._events, (at, "allocated", have))
 
     def _track(self, now: float, busy: int) -> None:
-        """Once a minute: utilisation is at most 1, so from 10 one goes to 15 and not to what lacks.
+        """Track the target once a minute. Utilisation is at most 1, so 10 become 15 at most.
 
         While the alarm lasts it acts every minute: the cool-down is 0 by default for Lambda.
         """
@@ -91,15 +91,15 @@ class Provisioning:
         fitting = math.ceil(busy / tracking.utilization)
         fitting = max(tracking.minimum, min(tracking.maximum, fitting))
         if self._above >= tracking.out_minutes and fitting > self._wanted:
-            self._want(now, fitting)
+            self._request(now, fitting)
         elif self._below >= tracking.in_minutes and fitting < self._wanted:
-            self._want(now, fitting)
+            self._request(now, fitting)
             self._below = 0
         if now + 60.0 < self._horizon:
-            heapq.heappush(self._todo, (now + 60.0, "track", 0))
+            heapq.heappush(self._events, (now + 60.0, "track", 0))
 
     def levels(self, width: float, bins: int) -> NDArray[np.float64]:
-        """How many there were at the end of each bin."""
+        """Provisioned environments at the end of each bin of `width` seconds."""
         ends = (np.arange(bins) + 1.0) * width
         times = np.array([at for at, _ in self._levels])
         values = np.array([float(each) for _, each in self._levels])
@@ -107,7 +107,7 @@ class Provisioning:
         return found
 
     def seconds(self) -> float:
-        """Environments provisioned, times how long, until the horizon."""
+        """Environment-seconds provisioned, until the horizon."""
         times = [at for at, _ in self._levels] + [self._horizon]
         return sum(
             each * max(0.0, min(after, self._horizon) - at)

@@ -1,4 +1,4 @@
-"""Runs again with other seeds: how sure a figure is, and which of two platforms is better."""
+"""Replications with other seeds: confidence intervals, and comparisons of platforms."""
 
 import math
 import os
@@ -19,7 +19,7 @@ Measure = Callable[[Result], float]
 
 
 class Estimate(Struct, frozen=True):
-    """A mean over replications with its interval of 95 % confidence: mean - half to mean + half."""
+    """A mean over replications; its 95 % confidence interval is from mean - half to mean + half."""
 
     mean: float
     half: float
@@ -27,17 +27,17 @@ class Estimate(Struct, frozen=True):
 
     @property
     def low(self) -> float:
-        """The lower end."""
+        """The lower end of the interval."""
         return self.mean - self.half
 
     @property
     def high(self) -> float:
-        """The upper end."""
+        """The upper end of the interval."""
         return self.mean + self.half
 
 
 def student_quantile(share: float, freedom: int) -> float:
-    """Of Student's distribution.
+    """A quantile of Student's distribution.
 
     Exact for one and two degrees of freedom, for more by Hill's expansion, to 0.3 % at three and
     better above. Source: G. W. Hill, Algorithm 396, Communications of the ACM 13(10), 1970.
@@ -72,7 +72,7 @@ def student_quantile(share: float, freedom: int) -> float:
 
 
 def interval(values: Sequence[float]) -> Estimate:
-    """The mean of independent values; half is infinite of fewer than two, or of infinite ones."""
+    """The mean of independent values with its interval; infinite for fewer than two values."""
     mean = fmean(values)
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return Estimate(mean, math.inf, tuple(values))
@@ -104,9 +104,16 @@ def estimate(
     fewest: int = 4,
     most: int = 64,
 ) -> Estimate:
-    """A figure of the result, by as many runs as it takes to be sure of it.
+    """Estimate a figure of the result by as many runs as the precision takes.
 
-    It stops when half the interval is within `relative` of the mean, or within `absolute`.
+    Args:
+        workload: Simulated with the seeds 1, 2, ….
+        platform: That serves it.
+        measure: The figure.
+        relative: Stop when half the interval is at most this share of the mean.
+        absolute: Stop when half the interval is at most this.
+        fewest: Runs at least.
+        most: Runs at most.
     """
     return _until_narrow(
         lambda seed: measure(simulate(workload, platform, seed=seed)),
@@ -125,10 +132,10 @@ def compare(
     fewest: int = 4,
     most: int = 64,
 ) -> Estimate:
-    """By how much the figure is greater on `one`; an interval without 0 settles it.
+    """Estimate by how much a figure is greater on `one` than on `other`; see `estimate`.
 
-    Both get the same requests with the same durations (common random numbers), so what differs is
-    the platform, and few runs do.
+    Both get the same requests with the same durations (common random numbers), so that only the
+    platforms differ and few runs suffice. An interval without 0 is significant.
     """
 
     def difference(seed: int) -> float:
@@ -141,9 +148,15 @@ def compare(
 def sweep(
     runs: Iterable[tuple[Workload, Platform]], *, seed: int = 1, workers: int | None = None
 ) -> list[Result]:
-    """Many runs at once, in threads: the compiled loops do not hold the interpreter's lock.
+    """Many runs in parallel, in threads: the compiled loops run without the GIL.
 
-    In the order given; workers: as many as there are processors by default.
+    Args:
+        runs: Workloads and platforms.
+        seed: Of every run.
+        workers: Threads; by default as many as there are processors.
+
+    Returns:
+        The results in the order of `runs`.
     """
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         return list(pool.map(lambda run: simulate(run[0], run[1], seed=seed), runs))

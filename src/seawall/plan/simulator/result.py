@@ -1,4 +1,4 @@
-"""What a simulation found, with its schema."""
+"""The result of a simulation, and its schema."""
 
 import math
 from typing import Any
@@ -12,32 +12,38 @@ __all__ = ["SERIES", "Histogram", "Result", "Samples", "Usage"]
 Floats = NDArray[np.float64]
 
 SERIES = {
-    "arrived": "requests that came, each once",
+    "arrived": "requests that arrived, each once",
     "started": "attempts whose service began",
     "ended": "attempts whose service ended",
     "cold_starts": "environments or pods that began to start",
     "throttled": "attempts that were refused: 429 or 503",
     "refused": "requests that ended refused, after their last attempt",
-    "timed_out": "requests whose client left for good",
-    "failed": "requests that were cut off: by a timeout of the function, or with their pod",
+    "timed_out": "requests whose client timed out for good",
+    "failed": "requests that were cut off: by the function's timeout, or by the end of their pod",
     "in_service": "requests in service, at the end of the second",
-    "queued": "requests that wait in a pod or for a place, at the end of the second",
-    "capacity": "environments (busy or idle) or pods that are there, at the end of the second",
-    "ready": "pods that take requests, at the end of the second; of environments all",
+    "queued": "requests that wait in a queue, at the end of the second",
+    "capacity": "environments (busy or idle) or pods, at the end of the second",
+    "ready": "pods that take requests, or all environments, at the end of the second",
     "provisioned": "provisioned environments, at the end of the second",
     "spilled": "requests that found the provisioned environments busy",
     "nodes": "nodes, at the end of the second",
     "new_connections": "connections opened to model, store and others",
     "open_connections": "connections that are open, at the end of the second",
-    "model_calls": "calls of the model that run, at the end of the second",
+    "model_calls": "model calls in progress, at the end of the second",
     "store_calls": "calls of the session store",
-    "first_token_mean": "mean time to first token of those that came then, seconds; NaN: nobody",
+    "first_token_mean": "mean seconds to first token of requests that arrived then; NaN: none",
     "first_token_max": "the longest of them, seconds",
 }
 
 
 class Histogram(Struct, frozen=True):
-    """Times in logarithmic buckets, at most 1.6 % wide. counts: by bucket; edges: one more."""
+    """A histogram of times, in logarithmic buckets at most 1.6 % wide.
+
+    Attributes:
+        counts: By bucket, shape (n,).
+        edges: Of the buckets in seconds, shape (n + 1,).
+        total: Sum of all times, seconds.
+    """
 
     counts: NDArray[np.int64]
     edges: Floats
@@ -45,16 +51,20 @@ class Histogram(Struct, frozen=True):
 
     @property
     def count(self) -> int:
-        """How many times are in it."""
+        """The number of times."""
         return int(self.counts.sum())
 
     @property
     def mean(self) -> float:
-        """Exact, in seconds; NaN of none."""
+        """The exact mean in seconds; NaN without times."""
         return self.total / self.count if self.count else math.nan
 
     def quantile(self, share: float) -> float:
-        """In seconds, within a bucket by a straight line; NaN of none. share: 0.99 for p99."""
+        """The quantile in seconds, interpolated within its bucket; NaN without times.
+
+        Args:
+            share: 0.99 for p99.
+        """
         if not self.count:
             return math.nan
         upto = np.cumsum(self.counts)
@@ -66,7 +76,7 @@ class Histogram(Struct, frozen=True):
         return 0.0 if at == 0 else float(low + min(max(inside, 0.0), 1.0) * (high - low))
 
     def share_within(self, seconds: float) -> float:
-        """The share that took no longer, NaN of none."""
+        """The share of times up to `seconds`; NaN without times."""
         if not self.count:
             return math.nan
         at = int(np.searchsorted(self.edges, seconds, side="right")) - 1
@@ -78,14 +88,22 @@ class Histogram(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """What is paid for, as counts and seconds; what a platform does not have is 0.
+    """Billed quantities; those that a platform does not have are 0.
 
-    invocations: attempts that ran. billed_seconds: of on-demand environments, each rounded up to
-    a millisecond; billed_start_seconds: of their initialisation, billed since 2025-08-01 (AWS
-    Compute Blog, 2025-04). provisioned_seconds: environments provisioned, times how long;
-    provisioned_billed_seconds: of requests in them. restores: from a snapshot. environment_seconds:
-    on-demand environments, busy or idle. pod_seconds, node_seconds: from start to end. cpu_seconds:
-    used by requests. node_starts, pod_starts: after the beginning.
+    Attributes:
+        invocations: Attempts that ran.
+        billed_seconds: Of on-demand environments, each request rounded up to a millisecond.
+        billed_start_seconds: Of their initialisation, billed since 2025-08-01 (AWS Compute Blog,
+            2025-04).
+        provisioned_seconds: Of provisioned environments.
+        provisioned_billed_seconds: Of requests in provisioned environments.
+        restores: From a snapshot.
+        environment_seconds: Of on-demand environments, busy or idle.
+        pod_seconds: Of pods, from start to end.
+        node_seconds: Of nodes, from start to end.
+        cpu_seconds: Used by requests.
+        node_starts: After the beginning.
+        pod_starts: After the beginning.
     """
 
     invocations: float = 0.0
@@ -103,11 +121,14 @@ class Usage(Struct, frozen=True, kw_only=True):
 
 
 class Samples(Struct, frozen=True):
-    """Every request, in order of arrival.
+    """Every request, in order of arrival; arrays of shape (requests,).
 
-    arrival, first_token, latency: seconds, the latter two since the arrival of its first attempt
-    (first_token -1: never). outcome: 0 served, 1 refused, 2 timed out, 3 failed. cold: it started
-    an environment.
+    Attributes:
+        arrival: Of the first attempt, seconds.
+        first_token: Seconds since arrival; -1: never.
+        latency: Seconds since arrival.
+        outcome: 0 served, 1 refused, 2 timed out, 3 failed.
+        cold: Whether the request started an environment.
     """
 
     arrival: Floats
@@ -120,15 +141,31 @@ class Samples(Struct, frozen=True):
 class Result(Struct, frozen=True, kw_only=True):
     """One run of a workload on a platform.
 
-    requests = served + refused + timed_out + failed; of them attempts were made. cold_starts:
-    environments that started for a request. warm: requests that a provisioned or an idle
-    environment took, or a pod. on_provisioned: of them, in provisioned ones. throttled: attempts.
-    latency, first_token: of requests served, since they arrived first, with all waiting, starting
-    and coming again. wait: in the queue. horizon: seconds simulated; mean_*: over those.
-    seconds: arrays by name, one value a bin of `bin_seconds`; SERIES says what they are. What
-    comes after the horizon is in the last bin. peak: the greatest of in_service, capacity, and
-    of the series model_calls, open_connections, queued; in_one_pod: requests in service in one.
-    samples: every request, if they were kept.
+    Attributes:
+        platform: Its name.
+        seed: Of the run.
+        horizon: Seconds simulated.
+        bin_seconds: Of the arrays in `seconds`.
+        requests: Their number: served + refused + timed_out + failed.
+        attempts: Including retries.
+        served: Requests.
+        refused: Requests, after all retries.
+        timed_out: Requests whose client timed out.
+        failed: Requests that were cut off.
+        throttled: Attempts that were refused.
+        cold_starts: Environments that started for a request.
+        on_provisioned: Attempts in provisioned environments.
+        mean_busy: Requests in service, on average until the horizon.
+        mean_capacity: Environments or pods, on average until the horizon.
+        latency: Of served requests, from arrival, with queueing, starts and retries.
+        first_token: Time to first token of served requests, likewise.
+        wait: In the queue.
+        usage: Billed quantities.
+        peak: Greatest values of in_service, capacity, model_calls, open_connections, queued, and
+            of in_one_pod: requests in service in one pod.
+        seconds: Arrays over time by the names of SERIES, which describes them. Later events than
+            the last bin are in the last bin.
+        samples: Every request, if kept.
     """
 
     platform: str
@@ -156,17 +193,17 @@ class Result(Struct, frozen=True, kw_only=True):
 
     @property
     def cold_share(self) -> float:
-        """The share of started attempts that were cold; NaN of none."""
+        """The share of started attempts that were cold; NaN without any."""
         started = self.attempts - self.throttled
         return self.cold_starts / started if started else math.nan
 
     @property
     def error_share(self) -> float:
-        """The share of requests that were not served; NaN of none."""
+        """The share of requests that were not served; NaN without any."""
         return 1.0 - self.served / self.requests if self.requests else math.nan
 
     def as_dict(self) -> dict[str, Any]:
-        """Its figures, without arrays, to be printed as JSON."""
+        """The figures without the arrays, for JSON."""
         quantiles = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
         figures: dict[str, Any] = {
             name: getattr(self, name)

@@ -1,43 +1,42 @@
-"""Who decides how many pods there are: they look at the fleet, and plan when to look again."""
+"""Scalers of a fleet: each evaluates its metrics at scheduled times and sets the number of pods."""
 
 import math
 from typing import Protocol
 
 import numpy as np
 
-from seawall.plan.inputs.platforms import Managed
+from seawall.plan.inputs.platforms import HpaSettings, KedaSettings, Managed
+from seawall.plan.simulator.autoscalers import Hpa, Keda, PodMetrics
 from seawall.plan.simulator.fleet import Fleet
-from seawall.plan.simulator.hpa import Hpa, HpaSettings, PodMetrics
-from seawall.plan.simulator.keda import Keda, KedaSettings
 from seawall.plan.simulator.kernels.pods import arrays as kernel
-from seawall.plan.simulator.kernels.pods.ending import settle
+from seawall.plan.simulator.kernels.pods.loop import advance_all
 
 __all__ = ["CpuMeter", "ManagedScaler", "Scaler", "scaler_of"]
 
 
 class CpuMeter:
-    """What each pod used of its processors since it was last read."""
+    """Processor use of each pod since the last reading."""
 
     def __init__(self, fleet: Fleet, params: kernel.PodParams) -> None:
-        self._fleet, self._law = fleet, params
+        self._fleet, self._params = fleet, params
         self._before = np.zeros(len(fleet.pods_state.used))
         self._at = 0.0
 
     def read(self, now: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        """By place: the share of its processors that was used."""
-        settle(self._fleet.pods_state, self._law, now)
+        """The share of its processors that each pod used, by index."""
+        advance_all(self._fleet.pods_state, self._params, now)
         used = self._fleet.pods_state.used.copy()
         passed = max(now - self._at, 1e-9)
-        share = (used - self._before) / passed / self._law.cores
+        share = (used - self._before) / passed / self._params.cores
         self._before, self._at = used, now
         return share
 
 
 class Scaler(Protocol):
-    """Looks at its own occasions, and at no others."""
+    """A scaler; it handles its own events and ignores others."""
 
-    def evaluate(self, now: float, what: str) -> None:
-        """At one of the occasions that it has planned."""
+    def evaluate(self, now: float, kind: str) -> None:
+        """Evaluate at a scheduled event. kind: that of the event."""
 
 
 class HpaScaler:
@@ -47,11 +46,11 @@ class HpaScaler:
         self._fleet, self._settings = fleet, settings
         self._hpa = Hpa(settings)
         self._meter = CpuMeter(fleet, params)
-        fleet.plan(settings.sync, "hpa")
+        fleet.schedule(settings.sync, "hpa")
 
-    def evaluate(self, now: float, what: str) -> None:
-        """At each sync. Metrics cover the time since the last one."""
-        if what != "hpa":
+    def evaluate(self, now: float, kind: str) -> None:
+        """Evaluate at each sync. Metrics cover the time since the last one."""
+        if kind != "hpa":
             return
         settings, fleet = self._settings, self._fleet
         serving = [pod for pod in fleet.live if pod.phase in ("starting", "ready")]
@@ -62,7 +61,7 @@ class HpaScaler:
         for pod in serving:
             if not by_processor:
                 if pod.phase == "ready":
-                    usage, measured = usage + float(busy[pod.place]), measured + 1
+                    usage, measured = usage + float(busy[pod.index]), measured + 1
                 else:
                     missing += 1
             elif pod.phase == "starting" or (
@@ -72,64 +71,64 @@ class HpaScaler:
             ):
                 unready += 1
             else:
-                usage, measured = usage + float(shares[pod.place]), measured + 1
+                usage, measured = usage + float(shares[pod.index]), measured + 1
         wanted = self._hpa.step(now, fleet.wanted, PodMetrics(usage, measured, unready, missing))
         if wanted != fleet.wanted:
             fleet.scale(wanted, now)
-        fleet.plan(now + settings.sync, "hpa")
+        fleet.schedule(now + settings.sync, "hpa")
 
 
 class KedaScaler:
-    """KEDA on requests in flight, those that were turned away since the last look included."""
+    """KEDA on requests in flight, plus those refused since the last poll."""
 
     def __init__(self, fleet: Fleet, settings: KedaSettings, stats: kernel.PodStats) -> None:
-        self._fleet, self._settings, self._books = fleet, settings, stats
+        self._fleet, self._settings, self._stats = fleet, settings, stats
         self._keda = Keda(settings)
         self._refused = 0
-        fleet.plan(settings.polling, "keda")
-        fleet.plan(settings.sync, "keda-hpa")
+        fleet.schedule(settings.polling, "keda")
+        fleet.schedule(settings.sync, "keda-hpa")
 
-    def evaluate(self, now: float, what: str) -> None:
-        """At each polling, and each sync of its autoscaler."""
-        if what not in ("keda", "keda-hpa"):
+    def evaluate(self, now: float, kind: str) -> None:
+        """Evaluate at each poll, and at each sync of the autoscaler."""
+        if kind not in ("keda", "keda-hpa"):
             return
         fleet = self._fleet
         total = float(fleet.pods_state.busy.sum() + fleet.pods_state.waiting.sum())
-        if what == "keda":
-            refused = int(self._books.counts[kernel.THROTTLES])
+        if kind == "keda":
+            refused = int(self._stats.counts[kernel.THROTTLES])
             total += refused - self._refused
             self._refused = refused
             wanted = self._keda.poll(now, fleet.wanted, total)
-            fleet.plan(now + self._settings.polling, "keda")
+            fleet.schedule(now + self._settings.polling, "keda")
         else:
             wanted = self._keda.step(now, fleet.wanted, total)
-            fleet.plan(now + self._settings.sync, "keda-hpa")
+            fleet.schedule(now + self._settings.sync, "keda-hpa")
         if wanted != fleet.wanted:
             fleet.scale(wanted, now)
 
 
 class ManagedScaler:
-    """What keeps `target` of the places and processors of managed instances free.
+    """The scaler of managed instances: keeps slots and processors at `target`.
 
-    At most twice as many within five minutes: «if your traffic more than doubles within 5 minutes,
-    you may see throttles» (docs, lambda-managed-instances-scaling).
+    At most twice as many environments within five minutes: «if your traffic more than doubles
+    within 5 minutes, you may see throttles» (docs, lambda-managed-instances-scaling).
     """
 
     def __init__(self, fleet: Fleet, platform: Managed, params: kernel.PodParams) -> None:
-        self._fleet, self._platform, self._law = fleet, platform, params
+        self._fleet, self._platform, self._params = fleet, platform, params
         self._meter = CpuMeter(fleet, params)
         self._history: list[tuple[float, int]] = [(0.0, fleet.wanted)]
         self._enough_since = 0.0
-        fleet.plan(platform.check_seconds, "managed")
+        fleet.schedule(platform.check_seconds, "managed")
 
-    def evaluate(self, now: float, what: str) -> None:
-        """At each check."""
-        if what != "managed":
+    def evaluate(self, now: float, kind: str) -> None:
+        """Evaluate at each check."""
+        if kind != "managed":
             return
         fleet, platform = self._fleet, self._platform
         busy = float(fleet.pods_state.busy.sum())
         processors = float(self._meter.read(now).sum())
-        need = max(busy / self._law.room, processors) / platform.target
+        need = max(busy / self._params.room, processors) / platform.target
         wanted = max(platform.minimum, min(platform.maximum, math.ceil(need - 1e-9)))
         self._history = [each for each in self._history if each[0] > now - 300.0] or [
             self._history[-1]
@@ -144,7 +143,7 @@ class ManagedScaler:
         if wanted != fleet.wanted:
             fleet.scale(wanted, now)
         self._history.append((now, wanted))
-        fleet.plan(now + platform.check_seconds, "managed")
+        fleet.schedule(now + platform.check_seconds, "managed")
 
 
 def scaler_of(
@@ -153,7 +152,7 @@ def scaler_of(
     params: kernel.PodParams,
     stats: kernel.PodStats,
 ) -> Scaler | None:
-    """The scaler that the settings describe; None: the number of pods does not change."""
+    """The scaler for the settings; None: the number of pods is fixed."""
     match settings:
         case HpaSettings():
             return HpaScaler(fleet, settings, params)

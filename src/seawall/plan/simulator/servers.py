@@ -1,25 +1,23 @@
-"""A run on places with one queue."""
+"""A run on servers with one queue."""
 
 import numpy as np
 
 from seawall.plan.inputs.distributions import encode
 from seawall.plan.inputs.platforms import Servers
-from seawall.plan.simulator.job import Job
+from seawall.plan.simulator.job import SERVICES, Job, empty_histogram, histogram, level, numbers
 from seawall.plan.simulator.kernels import servers as kernel
 from seawall.plan.simulator.result import Result, Samples, Usage
-from seawall.plan.simulator.stream import SERVICES, numbers
-from seawall.plan.simulator.tally import empty_histogram, histogram, level
 
 __all__ = ["run_servers"]
 
 
 def run_servers(job: Job, platform: Servers) -> Result:
-    """Simulate; see `simulate`. Refused requests do not come again, and nobody leaves the queue."""
-    workload, width, bins, kept = job.workload, job.width, job.bins, job.kept
+    """Run a job; see `simulate`. Clients neither retry nor time out."""
+    workload, width, bins, samples = job.workload, job.width, job.bins, job.samples
     rows, tables = encode([stage.seconds for stage in workload.service.stages])
     limit = -1 if platform.queue is None else platform.queue
     state = numbers(job.seed, SERVICES)
-    free, who = np.zeros(platform.places), np.zeros(platform.places, dtype=np.int64)
+    free, heap_items = np.zeros(platform.slots), np.zeros(platform.slots, dtype=np.int64)
     starts = np.zeros(max(1, limit))
     series = np.zeros((4, bins), dtype=np.int64)
     waits, latencies = empty_histogram(), empty_histogram()
@@ -27,8 +25,9 @@ def run_servers(job: Job, platform: Servers) -> Result:
     number = 0
     for piece in job.pieces:
         kernel.serve(
-            piece, number, state, rows, tables, free, who, starts, limit,
-            float(platform.longest), width, series, waits, latencies, totals, counts, kept,
+            piece, number, state, rows, tables, free, heap_items, starts, limit,
+            float(platform.max_wait_seconds), width, series, waits, latencies, totals, counts,
+            samples,
         )  # fmt: skip
         number += len(piece)
     arrived, started, ended, refused = series
@@ -43,18 +42,10 @@ def run_servers(job: Job, platform: Servers) -> Result:
         "refused": refused.astype(float),
         "in_service": busy,
         "queued": level(arrived - refused - started),
-        "capacity": nothing + platform.places,
-        "ready": nothing + platform.places,
+        "capacity": nothing + platform.slots,
+        "ready": nothing + platform.slots,
     }
     served = int(counts[kernel.SERVED])
-    gone = kept[:, 1] < 0
-    samples = Samples(
-        arrival=kept[:, 0],
-        first_token=np.full(len(kept), -1.0),
-        latency=np.maximum(kept[:, 1], 0.0),
-        outcome=gone.astype(np.int8),
-        cold=np.zeros(len(kept), dtype=np.bool_),
-    )
     return Result(
         platform="servers",
         seed=job.seed,
@@ -70,16 +61,22 @@ def run_servers(job: Job, platform: Servers) -> Result:
         cold_starts=0,
         on_provisioned=0,
         mean_busy=float(totals[kernel.BUSY]) / horizon,
-        mean_capacity=float(platform.places),
+        mean_capacity=float(platform.slots),
         latency=histogram(latencies, totals[kernel.LATENCY]),
         first_token=histogram(empty_histogram(), 0.0),
         wait=histogram(waits, totals[kernel.WAIT]),
         usage=Usage(invocations=served),
         peak={
             "in_service": int(busy.max()),
-            "capacity": platform.places,
+            "capacity": platform.slots,
             "queued": int(max(0.0, seconds["queued"].max())),
         },
         seconds=seconds,
-        samples=samples,
+        samples=Samples(
+            arrival=samples[:, 0],
+            first_token=np.full(len(samples), -1.0),
+            latency=np.maximum(samples[:, 1], 0.0),
+            outcome=(samples[:, 1] < 0).astype(np.int8),
+            cold=np.zeros(len(samples), dtype=np.bool_),
+        ),
     )

@@ -1,1 +1,1 @@
-"""Recorded traffic as others export it: CSV, Prometheus, CloudWatch, logs of a load balancer."""
+"""Readers of recorded traffic: tables, Prometheus, CloudWatch, logs of load balancers."""

@@ -1,4 +1,4 @@
-"""A table with a column of timestamps, and perhaps tokens or durations: CSV, TSV or JSON lines."""
+"""Tables with a column of times, and perhaps of tokens or durations: CSV, TSV, JSON lines."""
 
 import csv
 import math
@@ -10,11 +10,14 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from seawall.errors import ConfigError
-from seawall.plan.inputs.exports.counts import spread
-from seawall.plan.inputs.exports.moments import is_number, parse_time
 from seawall.plan.inputs.exports.tools import Format, known_format
-from seawall.plan.inputs.exports.units import parse_durations, split_unit
-from seawall.plan.inputs.trace import MOST_REQUESTS, Trace
+from seawall.plan.inputs.exports.trace import MOST_REQUESTS, Trace, spread
+from seawall.plan.inputs.exports.units import (
+    is_number,
+    parse_durations,
+    parse_time,
+    split_unit,
+)
 
 __all__ = ["Row", "read_columns", "read_table"]
 
@@ -37,14 +40,14 @@ _MILLISECONDS = 1e11
 
 
 class Row(Struct, frozen=True):
-    """A row, and the number of its line."""
+    """The cells of a row, and the number of its line."""
 
     line: int
     cells: list[str]
 
 
 def read_columns(lines: Iterable[str], name: str) -> Trace:
-    """A CSV file, or one with tabs or semicolons. Raises ConfigError; see `read_table`."""
+    """Read a table separated by commas, tabs or semicolons; see `read_table`."""
     lines = iter(lines)
     first = next(lines, "")
     delimiter = next((each for each in ",\t;" if each in first), ",")
@@ -69,15 +72,20 @@ def _rows(lines: Iterable[str], delimiter: str, name: str) -> Iterator[Row]:
 
 
 def read_table(head: list[str], rows: Iterable[Row], name: str) -> Trace:
-    """The columns are recognised by their names, or by what is in them.
+    """Read a table whose columns are recognised by their names or their content.
 
-    The times are dates, or numbers since whenever: of the unit in the column's name, else by their
-    size of the usual clocks (ns, µs, ms, s since 1970), else seconds. A file without a head has its
-    times first. Durations have the unit of the tool that wrote the file, or in the column's name,
-    or beside the value; see `parse_durations`.
+    Times are dates or numbers: in the unit in the column's name, else, by their size, in that of
+    the usual clocks (ns, µs, ms, s since 1970), else in seconds. A file without a header has its
+    times in the first column. Durations are in the unit of the tool that wrote the file, or of the
+    column's name, or beside the value; see `parse_durations`.
+
+    Args:
+        head: Names of the columns.
+        rows: Without the header.
+        name: Of the file, for errors.
 
     Raises:
-        ConfigError: It names file, line and column.
+        ConfigError: File, line and column are named.
     """
     plain = [_plain(word) for word in head]
     if {"timestamp", "name", "totalrequestcount"} <= set(plain):
@@ -93,7 +101,7 @@ def read_table(head: list[str], rows: Iterable[Row], name: str) -> Trace:
         if parse_time(head[0] if head else "") is None:
             raise ConfigError(
                 f"{name}:1: no column of times; one of: {', '.join(_TIMES)}; docs/plan.md lists "
-                "what is read"
+                "the formats"
             )
         read = [Row(1, head), *rows]
         if _is_vegeta(head):
@@ -121,7 +129,7 @@ def _cell(row: Row, column: int) -> str:
 
 
 def _times(rows: list[Row], column: int, scale: float | None, name: str) -> Floats:
-    """Seconds; scale: of the unit that the column's name has."""
+    """Times in seconds. scale: seconds in the unit that the column's name has."""
     times = np.empty(len(rows))
     for at, row in enumerate(rows):
         found = parse_time(_cell(row, column))
@@ -175,12 +183,12 @@ def _durations(
         for at, (word, scale) in enumerate(bare):
             if at != times_at and word == wanted and (wanted or scale is not None):
                 values = [_cell(row, at) for row in rows]
-                return parse_durations(values, scale, _places(rows, name), head[at].strip())
+                return parse_durations(values, scale, _location(rows, name), head[at].strip())
     return None
 
 
-def _places(rows: list[Row], name: str) -> Callable[[int], str]:
-    """File and line of a row, by its place in the list."""
+def _location(rows: list[Row], name: str) -> Callable[[int], str]:
+    """File and line of a row, by its index."""
     return lambda at: f"{name}:{rows[at].line}"
 
 
@@ -216,13 +224,13 @@ def _requests(
     *,
     ends: bool = False,
 ) -> Trace:
-    """Whole requests, in whatever order: the tools write them as they end."""
+    """Durations of whole requests, in any order: tools write them as they end."""
     if len(rows) > MOST_REQUESTS:
         raise ConfigError(f"{name}: more than {MOST_REQUESTS:,} requests")
     times_at, durations_at, failed = columns
     times = _times(rows, times_at, None, name)
     values = [_cell(row, durations_at) for row in rows]
-    durations = parse_durations(values, scale, _places(rows, name), "the duration")
+    durations = parse_durations(values, scale, _location(rows, name), "the duration")
     arrivals = times - durations if ends else times
     if failed is not None:
         good = [_cell(row, failed[0]).strip().lower() != failed[1] for row in rows]
@@ -237,7 +245,7 @@ def _requests(
 
 
 def _locust(plain: list[str], rows: Iterable[Row], name: str) -> Trace:
-    """Locust's `..._stats_history.csv`: all requests so far, once a second."""
+    """Read Locust's `..._stats_history.csv`: the number of requests so far, once a second."""
     which, when, how_many = (
         plain.index(each) for each in ("name", "timestamp", "totalrequestcount")
     )
@@ -248,10 +256,10 @@ def _locust(plain: list[str], rows: Iterable[Row], name: str) -> Trace:
     counts = np.diff(_numbers(read, how_many, "Total Request Count", name))
     widths = np.diff(ends)
     if (counts < 0).any() or not widths.any():
-        raise ConfigError(f"{name}: Total Request Count: falls, or stands at one time only")
-    later = widths > 0  # what stands at the same time again arrived in the period before
-    places = np.maximum(np.cumsum(later) - 1, 0)
-    grown = np.bincount(places, weights=counts, minlength=int(later.sum())).astype(np.float64)
+        raise ConfigError(f"{name}: Total Request Count: decreases, or has one time only")
+    later = widths > 0  # counts of a repeated time belong to the period before it
+    periods = np.maximum(np.cumsum(later) - 1, 0)
+    grown = np.bincount(periods, weights=counts, minlength=int(later.sum())).astype(np.float64)
     starts = ends[:-1][later] - ends[0]
     times = spread(grown, starts, widths[later], f"{name}: Total Request Count")
     if not len(times):

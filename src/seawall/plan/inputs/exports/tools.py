@@ -1,4 +1,4 @@
-"""What is known of the tables that load generators and proxies write: their columns and units.
+"""Tables that load generators and proxies write: their columns and units.
 
 JMeter (https://jmeter.apache.org/usermanual/listeners.html#csvlogformat): `timeStamp` in ms since
 1970, `elapsed` and `Latency` in ms. k6 (https://grafana.com/docs/k6/latest/results-output/real-time/csv/):
@@ -20,19 +20,19 @@ __all__ = ["Format", "known_format"]
 
 
 class Format(Struct, frozen=True):
-    """A table of one tool.
+    """The table of one tool. Names of columns are in lower case without punctuation.
 
     Attributes:
         tool: Its name.
-        columns: All are there, by their names in small letters without punctuation.
-        time: The column of times; the first of these that is there.
-        duration: That of durations, likewise.
-        scale: Seconds in their unit.
-        any_of: At least one of these is there as well, if there are some.
-        exact: Columns that are written just so.
-        ends: Times are those of the ends of requests.
+        columns: Required columns.
+        time: Names of the column of times; the first that exists is used.
+        duration: Names of the column of durations, likewise.
+        scale: Seconds in the unit of durations.
+        any_of: Columns of which at least one is required; empty: none.
+        exact: Required columns, spelled exactly so.
+        ends: Whether times are those of the ends of requests.
         only: A column and its value in the rows that count.
-        failed: A column and its value in rows that have no duration.
+        failed: A column and its value in rows without a duration.
     """
 
     tool: str
@@ -108,11 +108,11 @@ _FORMATS = (
 
 
 def known_format(head: Sequence[str], plain: Sequence[str]) -> Format | None:
-    """The tool that wrote a table with this head.
+    """The format of the tool that wrote a table; None: not known.
 
     Args:
-        head: The names of the columns, as they stand there.
-        plain: The same in small letters without punctuation.
+        head: Names of the columns as written.
+        plain: The same in lower case without punctuation.
     """
     there, written = set(plain), {each.strip() for each in head}
     for each in _FORMATS:

@@ -1,14 +1,16 @@
-"""The unit of a column of durations: by its name, by its values, never by guessing."""
+"""Times and durations as they are written in exports, and the units of columns."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seawall.errors import ConfigError
 
-__all__ = ["parse_durations", "split_unit"]
+__all__ = ["is_number", "parse_durations", "parse_time", "split_unit"]
 
 Floats = NDArray[np.float64]
 
@@ -29,9 +31,9 @@ _LONGEST_MEDIAN = 60.0
 
 
 def split_unit(column: str) -> tuple[str, float | None]:
-    """The name of a column without its unit, in small letters; and the unit in seconds.
+    """Split a column's name into its lower-case name and its unit in seconds.
 
-    `latency_ms`, `responseTimeMs`, `Duration (milliseconds)`; None: the name has no unit.
+    `latency_ms`, `responseTimeMs`, `Duration (milliseconds)`; None: it has no unit.
     """
     words = [each.lower() for each in _WORD.findall(column)]
     if words and words[-1] in _UNITS:
@@ -42,14 +44,14 @@ def split_unit(column: str) -> tuple[str, float | None]:
 def parse_durations(
     values: Sequence[str], scale: float | None, where: Callable[[int], str], column: str
 ) -> Floats:
-    """Durations in seconds.
+    """Parse durations into seconds.
 
     Args:
-        values: As they stand in the file: `0.874`, `874ms`, `1m2.5s`, `00:00:01.5`.
+        values: As written in the file: `0.874`, `874ms`, `1m2.5s`, `00:00:01.5`.
         scale: Seconds in the unit of bare numbers; None where the column does not name it. Then
             they are seconds if they have decimals and are as short as requests are.
-        where: File and line of the value at a place, for errors.
-        column: What errors call it.
+        where: File and line of the value at an index, for errors.
+        column: Its name, for errors.
 
     Raises:
         ConfigError: One is not a duration, or the unit is ambiguous.
@@ -66,7 +68,7 @@ def parse_durations(
 
 
 def _duration(text: str, where: Callable[[int], str], at: int, column: str) -> tuple[float, bool]:
-    """The number, and whether it has no unit."""
+    """The number, and whether it is without a unit."""
     try:
         number, bare = float(text), True
     except ValueError:
@@ -102,3 +104,52 @@ def _check_unit(values: Floats, where: str, column: str) -> None:
             f"{where}: {column}: the unit is ambiguous (median {median:g}, seconds or "
             f"milliseconds?); name the column {column}_s or {column}_ms"
         )
+
+
+_MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
+# As nginx, Apache and HAProxy write it: 10/Oct/2000:13:55:36.123 -0700.
+_LOGGED = re.compile(
+    r"\[?(\d\d)/([A-Za-z]{3})/(\d{4}):(\d\d:\d\d:\d\d(?:\.\d+)?)(?: ([+-]\d{4}))?\]?"
+)
+_SLASHES = re.compile(r"(\d{4})/(\d\d)/(\d\d)(?=[ T])")
+
+
+def is_number(text: str) -> bool:
+    """Whether a time is written as a number, not as a date."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_time(text: str) -> float | None:
+    """Parse a time into seconds; a date, in UTC unless it says otherwise, since 1970.
+
+    Dates are in ISO 8601, or as in access logs (10/Oct/2000:13:55:36.123 -0700). None: not a time.
+    """
+    if text.endswith("Z"):  # the most common form, and by far the fastest
+        try:
+            return datetime.fromisoformat(text).timestamp()
+        except ValueError:
+            pass  # seven digits: below
+    try:
+        value = float(text)
+    except ValueError:
+        pass
+    else:
+        return value if math.isfinite(value) else None
+    text = _SLASHES.sub(r"\1-\2-\3", text.strip())
+    if (logged := _LOGGED.fullmatch(text)) and logged[2].lower() in _MONTHS:
+        month = _MONTHS.index(logged[2].lower()) + 1
+        text = f"{logged[3]}-{month:02}-{logged[1]}T{logged[4]}{logged[5] or ''}"
+    whole, dot, rest = text.partition(".")
+    digits = len(rest) - len(rest.lstrip("0123456789"))
+    # Seven digits, as .NET writes them, are more than Python reads.
+    short = f"{whole}{dot}{rest[: min(digits, 6)]}{rest[digits:]}" if dot else whole
+    try:
+        found = datetime.fromisoformat(short)
+    except ValueError:
+        return None
+    aware = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return aware.timestamp() + (float(f"0.{rest[:digits]}") % 1e-6 if digits > 6 else 0.0)

@@ -1,12 +1,11 @@
-"""What things cost: dated files by region, or a file of the user's, with discounts.
+"""Prices: dated files by region, or a file of the user, with discounts.
 
-A file is TOML: `date`, `region`, `currency`, and a table `items."NAME"` for each of what `needed`
+A file is TOML: `date`, `region`, `currency`, and a table `items."NAME"` for each item that `needed`
 names, with `price`, `unit` and `source`; machines (`ec2.…`) also have `vcpus`, `memory_gb` and
-`architecture`. With `base = "us-east-1"` it only has to say what is different from that region's.
+`architecture`. With `base = "us-east-1"` it contains only what differs from that region's file.
 """
 
 import math
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import msgspec
 from msgspec import Struct, field, structs
 
 from seawall.errors import ConfigError
+from seawall.plan.inputs.notation import read_document
 
 __all__ = [
     "DISCOUNTS",
@@ -29,7 +29,7 @@ __all__ = [
 
 _HERE = Path(__file__).parent
 
-# What a discount is taken off: the items whose names begin so.
+# Prefixes of the items that a discount applies to.
 DISCOUNTS = {
     "lambda": ("lambda.gb_seconds", "lambda.provisioned"),
     "ec2": ("ec2.",),
@@ -69,10 +69,18 @@ _NEEDED = (
 
 
 class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of one unit. vcpus, memory_gb, architecture: of a machine. uncertain: look it up.
+    """The price of one unit.
 
-    baseline: of a burstable machine, the share of its vCPUs that it may use all the time; above
-    it, on average, it pays for surplus credits. 0: it is not burstable.
+    Attributes:
+        price: In the file's currency.
+        unit: Such as `GB-s`.
+        source: Where it is published.
+        uncertain: Whether it should be verified.
+        vcpus: Of a machine.
+        memory_gb: Of a machine.
+        architecture: Of a machine.
+        baseline: Of a burstable machine, the share of its vCPUs that it may use all the time; above
+            it, on average, surplus credits are charged. 0: not burstable.
     """
 
     price: float
@@ -86,7 +94,7 @@ class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Prices(Struct, frozen=True, kw_only=True):
-    """Of one region, on one day. discounts: shares taken off, by what of DISCOUNTS."""
+    """Prices of a region on a date. discounts: shares, by the names in DISCOUNTS."""
 
     date: str
     region: str
@@ -96,7 +104,7 @@ class Prices(Struct, frozen=True, kw_only=True):
     discounts: dict[str, float] = field(default_factory=dict)
 
     def of(self, name: str, *, spot: bool = False) -> Price:
-        """An item, with its discounts. Raises ConfigError, naming it, if it is missing."""
+        """The price of an item after discounts. Raises ConfigError, naming it, if it is missing."""
         found = self.items.get(name)
         if found is None:
             raise ConfigError(f"{self.file}: items.{name}: missing")
@@ -107,7 +115,7 @@ class Prices(Struct, frozen=True, kw_only=True):
         return structs.replace(found, price=found.price * factor) if factor != 1.0 else found
 
     def machines(self, architecture: str) -> list[str]:
-        """Types of machines that have a price, by its rising."""
+        """Types of machines with a price, the cheapest first."""
         found = [
             (each.price, name.removeprefix("ec2."))
             for name, each in self.items.items()
@@ -117,26 +125,26 @@ class Prices(Struct, frozen=True, kw_only=True):
 
 
 def needed(architecture: str) -> list[str]:
-    """Names of the items that a plan looks up, beside the machines'."""
+    """Names of the items that a plan needs, machines aside."""
     return [name.format(arch=architecture) for name in _NEEDED]
 
 
 def regions() -> list[str]:
-    """Those that come with a file."""
+    """Regions with a price file."""
     return sorted(path.stem for path in _HERE.glob("*.toml"))
 
 
 def load_prices(region: str) -> Prices:
-    """Of a region that comes with a file. Raises ConfigError, naming those that do."""
+    """Prices of a region. Raises ConfigError, naming the known ones, if there is no file."""
     if region not in regions():
         known = ", ".join(regions())
         raise ConfigError(f"region: no prices of {region!r}; known: {known}; or give --prices FILE")
-    return _parsed(_document(_HERE / f"{region}.toml"), f"prices of {region}")
+    return _parsed(read_document(_HERE / f"{region}.toml"), f"prices of {region}")
 
 
 def read_prices(path: Path, *, architecture: str = "arm64") -> Prices:
-    """Of a file. Raises ConfigError, naming file and item, where one is missing or no price."""
-    document = _document(path)
+    """Read prices from a file. Raises ConfigError, naming file and item."""
+    document = read_document(path)
     base = document.pop("base", None)
     if base is not None:
         under = load_prices(str(base))
@@ -153,15 +161,6 @@ def read_prices(path: Path, *, architecture: str = "arm64") -> Prices:
     if not found.machines(architecture):
         raise ConfigError(f"{path}: items.ec2.TYPE: missing: no machine of {architecture}")
     return found
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: {error}") from None
 
 
 def _parsed(document: dict[str, Any], name: str) -> Prices:
@@ -187,8 +186,8 @@ def _parsed(document: dict[str, Any], name: str) -> Prices:
 
 
 def parse_discounts(texts: Iterable[str]) -> dict[str, float]:
-    """`ec2=28%`, `spot=0.6`: shares by what they are taken off. Raises ConfigError."""
-    found: dict[str, float] = {}
+    """Parse discounts such as `ec2=28%`, `spot=0.6` into shares by name. Raises ConfigError."""
+    shares: dict[str, float] = {}
     for text in texts:
         what, _, share = text.partition("=")
         if what not in DISCOUNTS:
@@ -199,5 +198,5 @@ def parse_discounts(texts: Iterable[str]) -> dict[str, float]:
             raise ConfigError(f"discount: {text!r}: not a share such as {what}=28%") from None
         if not 0 <= value < 1:
             raise ConfigError(f"discount: {text!r}: not from 0 to 100 per cent")
-        found[what] = value
-    return found
+        shares[what] = value
+    return shares

@@ -1,11 +1,11 @@
-"""Arrivals: a Poisson process whose rate is constant within a bin, and crowds at an instant."""
+"""Arrivals: a Poisson process whose rate is constant within a bin, and spikes at an instant."""
 
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.simulator.kernels.compiled import compiled
+from seawall.plan.simulator.kernels import compiled
 from seawall.plan.simulator.kernels.randomness import uniform
 
 __all__ = ["fill_arrivals"]
@@ -26,12 +26,23 @@ def fill_arrivals(
     counts: Integers,
     out: Floats,
 ) -> int:
-    """Write the next arrivals, in order of time; how many: fewer than fit only at the end.
+    """Write the next arrivals, in order of time, to `out`; fewer than fit only at the end.
 
-    rates: arrivals a second in each bin of `width` seconds, until `horizon`. crowd_times,
-    crowd_sizes: so many at this instant, in order. clock: [how far the Poisson process is, its
-    next arrival, -1 for not drawn], counts: [numbers drawn, bin, crowd, how many of the crowd
-    have come]: where to go on. A unit exponential is used up by rate times time, which is exact.
+    A unit exponential is used up by rate times time, which is exact.
+
+    Args:
+        state: Stream of random numbers.
+        rates: Arrivals a second in each bin.
+        width: Seconds of a bin.
+        horizon: Seconds.
+        crowd_times: Times of the spikes, in order.
+        crowd_sizes: Their sizes.
+        clock: [time of the Poisson process, its next arrival or -1 if not drawn]; updated.
+        counts: [numbers drawn, bin, spike, arrivals of the spike so far]; updated.
+        out: Times of arrival.
+
+    Returns:
+        The number of times written.
     """
     written = 0
     size = out.shape[0]

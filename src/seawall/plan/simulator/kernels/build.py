@@ -1,6 +1,6 @@
-"""Compile what is not compiled yet: `python -m seawall.plan.simulator.kernels.build`, a minute.
+"""Compile the loops in advance: `python -m seawall.plan.simulator.kernels.build`, a minute.
 
-Without it the first plan after an installation does so. `make setup` runs it.
+Otherwise the first plan after an installation compiles them. `make setup` runs it.
 """
 
 import time
@@ -11,11 +11,11 @@ __all__ = ["build"]
 
 
 def build() -> float:
-    """Compile all loops, or read them; how many seconds that took."""
+    """Compile all loops, or read them from the cache; returns the seconds that it took."""
     began = time.perf_counter()
     few = Workload(arrivals=Arrivals(horizon=60.0, rate=1.0, spikes=(Spike(5, 1.0),)))
-    # A deployment in which pods are killed runs what else is seldom used.
-    for platform in (Servers(places=2), Lambda(), Eks(pods=1, deploys=(5.0,), grace=1.0)):
+    # A deployment with killed pods reaches the rarely used loops.
+    for platform in (Servers(slots=2), Lambda(), Eks(pods=1, deploys=(5.0,), grace=1.0)):
         simulate(few, platform)
     return time.perf_counter() - began
 

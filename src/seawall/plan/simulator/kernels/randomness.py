@@ -1,7 +1,7 @@
 """Random numbers by counting: the n-th of a stream is a function of seed, stream and n.
 
-So the requests of a run have the same durations on every platform (common random numbers), whatever
-the order in which a platform serves them. The mixing function is SplitMix64's: Steele, Lea, Flood,
+So the requests of a run have the same durations on every platform (common random numbers), in
+whatever order a platform serves them. The mixing function is SplitMix64's: Steele, Lea, Flood,
 "Fast splittable pseudorandom number generators", OOPSLA 2014.
 """
 
@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.simulator.kernels.compiled import compiled, inlined
+from seawall.plan.simulator.kernels import compiled, inlined
 
 __all__ = [
     "CONSTANT",
@@ -83,8 +83,8 @@ def draw(rows: NDArray[np.float64], tables: NDArray[np.float64], row: int, u: fl
 
     rows: [kind, a, b, cap, shift] each; the shift is added, and nothing is below 0.
     Constant: a. Uniform: a to b. Exponential: mean a, shifted by b.
-    Lognormal: exp of a normal with mean a, deviation b. Empirical: `tables[a : a + b]` holds
-    its quantiles, evenly spaced. What exceeds the cap is the cap.
+    Lognormal: exp of a normal with mean a, deviation b. Empirical: `tables[a : a + b]` are its
+    quantiles, evenly spaced. Values above the cap are the cap.
     """
     kind = int(rows[row, 0])
     a = rows[row, 1]
@@ -98,11 +98,11 @@ def draw(rows: NDArray[np.float64], tables: NDArray[np.float64], row: int, u: fl
     elif kind == LOGNORMAL:
         value = math.exp(a + b * normal_quantile(u))
     else:
-        place = u * (b - 1.0)
-        low = int(place)
+        position = u * (b - 1.0)
+        low = int(position)
         start = int(a) + low
         if low + 1 < int(b):
-            value = tables[start] + (place - low) * (tables[start + 1] - tables[start])
+            value = tables[start] + (position - low) * (tables[start + 1] - tables[start])
         else:
             value = tables[start]
     return float(max(0.0, min(value, rows[row, 3]) + rows[row, 4]))

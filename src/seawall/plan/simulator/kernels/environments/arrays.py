@@ -1,23 +1,23 @@
-"""What a run on environments works on: its rules, crowd and books, and how they are indexed."""
+"""The arrays of a run on environments: parameters, state and statistics, and their indices."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Crowd", "EnvironmentParams", "EnvironmentStats"]
+__all__ = ["EnvironmentParams", "EnvironmentState", "EnvironmentStats"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-# Crowd.tally
+# EnvironmentState.tally
 ALIVE, IDLE, BUSY, FREE_SLOTS, OLDEST, NEWEST, BORN, SPARE, PROVISIONED, PROVISIONED_BUSY = range(
     10
 )
 RETRYING, TICKETS = range(10, 12)
-# Crowd.clock
+# EnvironmentState.clock
 STARTS_LEFT, STARTS_AT, INVOKES_LEFT, INVOKES_AT = range(4)
-# Books.series
+# EnvironmentStats.series
 (
     ARRIVED,
     STARTED,
@@ -32,7 +32,7 @@ STARTS_LEFT, STARTS_AT, INVOKES_LEFT, INVOKES_AT = range(4)
     LEFT,
     FAILED,
 ) = range(12)
-# Books.counts
+# EnvironmentStats.counts
 (
     REQUESTS,
     ATTEMPTS,
@@ -46,18 +46,23 @@ STARTS_LEFT, STARTS_AT, INVOKES_LEFT, INVOKES_AT = range(4)
     PEAK_BUSY,
     PEAK_ALIVE,
 ) = range(11)
-# Books.totals
+# EnvironmentStats.totals
 LATENCY, FIRST, BILLED, BILLED_START, BILLED_PROVISIONED, ALIVE_TIME, BUSY_TIME, LAST = range(8)
 
 
 class EnvironmentParams(NamedTuple):
-    """What holds in a run. Times in seconds.
+    """Parameters of a run; times in seconds. For those not listed, see `Lambda` and `Clients`.
 
-    arrivals, services, starts, jitters: streams of random numbers. stages: how many rows of
-    durations there are; before: how many of them come before the model's. row_first, row_start,
-    row_cold: rows of the time to the model's first token, of the start of an environment, and of a
-    whole cold request where that was measured in one (-1: is not). Others: see LambdaPlatform,
-    Clients.
+    Attributes:
+        services: Stream of random numbers for durations.
+        starts: Stream of random numbers for starts.
+        jitters: Stream of random numbers for backoff.
+        stages: Rows of durations.
+        before: Rows of the stages before the model's.
+        row_first: Row of the time to the model's first token.
+        row_start: Row of the start of an environment.
+        row_cold: Row of a whole cold request; -1: not measured.
+        width: Seconds of a bin.
     """
 
     services: np.uint64
@@ -86,14 +91,28 @@ class EnvironmentParams(NamedTuple):
     horizon: float
 
 
-class Crowd(NamedTuple):
-    """The environments, and the requests that will be sent again.
+class EnvironmentState(NamedTuple):
+    """Environments by slot, and requests that wait for a retry by ticket.
 
-    born, number, since, later, earlier: of an environment: its birth, its serial number, since when
-    it is idle (-1: it is not), its neighbours in the order of becoming idle. slots: places that
-    are free. ends, ending: a heap of when environments are done (-1 for a provisioned one).
-    newest, ranked: a heap of idle ones by serial number, newest first. again, ticket: a heap of
-    when requests come again; request, tries, first: of a ticket; tickets: those that are free.
+    Attributes:
+        tally: Numbers and list ends; indices above.
+        clock: Token buckets of starts and invocations; indices above.
+        born: Time of the start.
+        number: Serial number; -1: the slot is free.
+        since: Time since which it is idle; -1: it is not.
+        later: Neighbour that became idle later; -1: none.
+        earlier: Neighbour that became idle earlier; -1: none.
+        slots: Free slots.
+        ends: Heap of the times at which environments end their work.
+        ending: Slots of that heap; -1: a provisioned environment.
+        newest: Heap of negative serial numbers of idle environments.
+        ranked: Slots of that heap.
+        retry_times: Heap of the times of retries.
+        ticket: Tickets of that heap.
+        retry_request: Request of a ticket.
+        retry_tries: Attempts so far, of a ticket.
+        retry_first: Time of the first attempt, of a ticket.
+        free_tickets: Free tickets.
     """
 
     tally: Integers
@@ -108,18 +127,26 @@ class Crowd(NamedTuple):
     ending: Integers
     newest: Floats
     ranked: Integers
-    again: Floats
+    retry_times: Floats
     ticket: Integers
-    request: Integers
-    tries: Integers
-    first: Floats
-    tickets: Integers
+    retry_request: Integers
+    retry_tries: Integers
+    retry_first: Floats
+    free_tickets: Integers
 
 
 class EnvironmentStats(NamedTuple):
-    """What is counted. series: rows by bin; slowest, first_sum: of first tokens by bin of arrival.
+    """Statistics of a run.
 
-    kept: a row [arrival, first token, latency, outcome, cold] a request, or none.
+    Attributes:
+        series: Rows by bin; indices above.
+        slowest: Longest time to first token by bin of arrival.
+        first_sum: Sum of the times to first token by bin of arrival.
+        latencies: Histogram.
+        firsts: Histogram of the times to first token.
+        counts: Indices above.
+        totals: Seconds; indices above.
+        samples: A row [arrival, first token, latency, outcome, cold] for each request, or no rows.
     """
 
     series: Integers
@@ -129,4 +156,4 @@ class EnvironmentStats(NamedTuple):
     firsts: Integers
     counts: Integers
     totals: Floats
-    kept: Floats
+    samples: Floats

@@ -1,11 +1,11 @@
-"""A loop over attempts, in order of time, each of which finds an environment or does not."""
+"""The loop over attempts, in order of time: each gets an environment or is throttled."""
 
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.simulator.kernels.compiled import compiled, inlined
+from seawall.plan.simulator.kernels import compiled, inlined
 from seawall.plan.simulator.kernels.environments.arrays import (
     ALIVE,
     ALIVE_CHANGE,
@@ -40,23 +40,22 @@ from seawall.plan.simulator.kernels.environments.arrays import (
     THROTTLED,
     THROTTLES,
     TICKETS,
-    Crowd,
     EnvironmentParams,
+    EnvironmentState,
     EnvironmentStats,
 )
-from seawall.plan.simulator.kernels.environments.lives import settle, start_environment, take_idle
-from seawall.plan.simulator.kernels.heaps import pop, push
+from seawall.plan.simulator.kernels.environments.lives import advance, start_environment, take_idle
+from seawall.plan.simulator.kernels.primitives import bin_index, bucket, pop, push
 from seawall.plan.simulator.kernels.randomness import draw, uniform
-from seawall.plan.simulator.kernels.recording import bucket, place
 
-__all__ = ["attempt", "invoke", "retry_or_fail"]
+__all__ = ["attempt", "retry_or_fail", "run_until"]
 
 Floats = NDArray[np.float64]
 
 
 @inlined
 def retry_or_fail(
-    crowd: Crowd,
+    state: EnvironmentState,
     stats: EnvironmentStats,
     params: EnvironmentParams,
     request: int,
@@ -65,31 +64,31 @@ def retry_or_fail(
     at: float,
     outcome: int,
 ) -> None:
-    """The attempt failed at a time: it comes again, or that was all. outcome: 1 refused, 2 left."""
-    count = crowd.tally
+    """An attempt failed: schedule a retry, or record the outcome: 1 refused, 2 timed out, 3 cut."""
+    count = state.tally
     if tries < params.retries and (outcome == 1 or (outcome == 2 and params.retry_timeouts)):
         u = uniform(params.jitters, request * 32 + tries)
         delay = min(params.backoff_cap, params.backoff * 2.0**tries) * u
         count[TICKETS] -= 1
-        ticket = crowd.tickets[count[TICKETS]]
-        crowd.request[ticket] = request
-        crowd.tries[ticket] = tries + 1
-        crowd.first[ticket] = first
-        count[RETRYING] = push(crowd.again, crowd.ticket, count[RETRYING], at + delay, ticket)
+        ticket = state.free_tickets[count[TICKETS]]
+        state.retry_request[ticket] = request
+        state.retry_tries[ticket] = tries + 1
+        state.retry_first[ticket] = first
+        count[RETRYING] = push(state.retry_times, state.ticket, count[RETRYING], at + delay, ticket)
         return
     bins = stats.series.shape[1]
     stats.counts[SERVED + outcome] += 1
-    stats.series[REFUSED + outcome - 1, place(at, params.width, bins)] += 1
-    if stats.kept.shape[0] > 0:
-        stats.kept[request, 0] = first
-        stats.kept[request, 1] = -1.0
-        stats.kept[request, 2] = at - first
-        stats.kept[request, 3] = outcome
+    stats.series[REFUSED + outcome - 1, bin_index(at, params.width, bins)] += 1
+    if stats.samples.shape[0] > 0:
+        stats.samples[request, 0] = first
+        stats.samples[request, 1] = -1.0
+        stats.samples[request, 2] = at - first
+        stats.samples[request, 3] = outcome
 
 
 @inlined
 def attempt(
-    crowd: Crowd,
+    state: EnvironmentState,
     stats: EnvironmentStats,
     params: EnvironmentParams,
     rows: Floats,
@@ -99,14 +98,14 @@ def attempt(
     tries: int,
     first: float,
 ) -> None:
-    """An attempt of a request: served, thrown back, and what becomes of it."""
-    count = crowd.tally
-    clock = crowd.clock
+    """Serve or throttle an attempt, and record its outcome."""
+    count = state.tally
+    clock = state.clock
     series = stats.series
     totals = stats.totals
     bins = series.shape[1]
     width = params.width
-    settle(crowd, stats, params, time)
+    advance(state, stats, params, time)
     stats.counts[ATTEMPTS] += 1
     cold = False
     provisioned = False
@@ -125,15 +124,15 @@ def attempt(
         elif count[PROVISIONED_BUSY] < count[PROVISIONED]:
             provisioned = True
         else:
-            slot = take_idle(crowd, params)
+            slot = take_idle(state, params)
             if slot < 0:
-                slot = start_environment(crowd, params, time)
+                slot = start_environment(state, params, time)
                 cold = slot >= 0
-    here = place(time, width, bins)
+    here = bin_index(time, width, bins)
     if not provisioned and slot < 0:
         stats.counts[THROTTLES] += 1
         series[THROTTLED, here] += 1
-        retry_or_fail(crowd, stats, params, request, tries, first, time, 1)
+        retry_or_fail(state, stats, params, request, tries, first, time, 1)
         return
     if params.invoke_rate < math.inf:
         clock[INVOKES_LEFT] -= 1.0
@@ -184,20 +183,20 @@ def attempt(
             totals[BILLED_START] += max(start, 0.0)
     totals[BUSY_TIME] += end - time
     totals[LAST] = max(totals[LAST], end)
-    count[BUSY] = push(crowd.ends, crowd.ending, count[BUSY], end, slot)
+    count[BUSY] = push(state.ends, state.ending, count[BUSY], end, slot)
     stats.counts[PEAK_BUSY] = max(stats.counts[PEAK_BUSY], count[BUSY])
     stats.counts[PEAK_ALIVE] = max(stats.counts[PEAK_ALIVE], count[ALIVE])
     begun = time + start
-    series[STARTED, place(begun, width, bins)] += 1
-    series[ENDED, place(end, width, bins)] += 1
+    series[STARTED, bin_index(begun, width, bins)] += 1
+    series[ENDED, bin_index(end, width, bins)] += 1
     if params.before < stages and not (cut and before >= service):
-        series[CALLS_BEGIN, place(begun + before, width, bins)] += 1
-        series[CALLS_END, place(min(begun + before + call, end), width, bins)] += 1
+        series[CALLS_BEGIN, bin_index(begun + before, width, bins)] += 1
+        series[CALLS_END, bin_index(min(begun + before + call, end), width, bins)] += 1
 
     if end - time > params.patience:
-        retry_or_fail(crowd, stats, params, request, tries, first, time + params.patience, 2)
+        retry_or_fail(state, stats, params, request, tries, first, time + params.patience, 2)
     elif cut:
-        retry_or_fail(crowd, stats, params, request, tries, first, end, 3)
+        retry_or_fail(state, stats, params, request, tries, first, end, 3)
     else:
         seen = begun + before + first_token - first
         stats.counts[SERVED] += 1
@@ -205,20 +204,20 @@ def attempt(
         stats.firsts[bucket(seen)] += 1
         totals[LATENCY] += end - first
         totals[FIRST] += seen
-        then = place(first, width, bins)
+        then = bin_index(first, width, bins)
         stats.first_sum[then] += seen
         stats.slowest[then] = max(stats.slowest[then], seen)
-        if stats.kept.shape[0] > 0:
-            stats.kept[request, 0] = first
-            stats.kept[request, 1] = seen
-            stats.kept[request, 2] = end - first
-            stats.kept[request, 3] = 0.0
-            stats.kept[request, 4] = 1.0 if cold else 0.0
+        if stats.samples.shape[0] > 0:
+            stats.samples[request, 0] = first
+            stats.samples[request, 1] = seen
+            stats.samples[request, 2] = end - first
+            stats.samples[request, 3] = 0.0
+            stats.samples[request, 4] = 1.0 if cold else 0.0
 
 
 @compiled
-def invoke(
-    crowd: Crowd,
+def run_until(
+    state: EnvironmentState,
     stats: EnvironmentStats,
     params: EnvironmentParams,
     rows: Floats,
@@ -229,30 +228,30 @@ def invoke(
     until: float,
     last: bool,
 ) -> int:
-    """Take arrivals from `at` on, and retries, while they come before `until`; where it stopped.
+    """Handle arrivals from index `at` on, and retries, before `until`; returns the next index.
 
-    number: that of the request at 0. last: no arrivals follow these.
+    number: of the request with index 0. last: no arrivals follow these.
     """
-    count = crowd.tally
+    count = state.tally
     size = arrivals.shape[0]
     while True:
         arrival = arrivals[at] if at < size else math.inf
-        again = crowd.again[0] if count[RETRYING] > 0 else math.inf
+        retry_times = state.retry_times[0] if count[RETRYING] > 0 else math.inf
         if at == size and not last:
             return at
-        if min(arrival, again) >= until:
+        if min(arrival, retry_times) >= until:
             return at
-        if arrival <= again:
+        if arrival <= retry_times:
             stats.counts[REQUESTS] += 1
-            stats.series[ARRIVED, place(arrival, params.width, stats.series.shape[1])] += 1
-            attempt(crowd, stats, params, rows, tables, arrival, number + at, 0, arrival)
+            stats.series[ARRIVED, bin_index(arrival, params.width, stats.series.shape[1])] += 1
+            attempt(state, stats, params, rows, tables, arrival, number + at, 0, arrival)
             at += 1
         else:
-            ticket = crowd.ticket[0]
-            count[RETRYING] = pop(crowd.again, crowd.ticket, count[RETRYING])
-            request = crowd.request[ticket]
-            tries = crowd.tries[ticket]
-            first = crowd.first[ticket]
-            crowd.tickets[count[TICKETS]] = ticket
+            ticket = state.ticket[0]
+            count[RETRYING] = pop(state.retry_times, state.ticket, count[RETRYING])
+            request = state.retry_request[ticket]
+            tries = state.retry_tries[ticket]
+            first = state.retry_first[ticket]
+            state.free_tickets[count[TICKETS]] = ticket
             count[TICKETS] += 1
-            attempt(crowd, stats, params, rows, tables, again, request, tries, first)
+            attempt(state, stats, params, rows, tables, retry_times, request, tries, first)

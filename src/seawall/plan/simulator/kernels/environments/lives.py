@@ -1,6 +1,6 @@
-"""The lives of environments: started within the limits, idle, reclaimed."""
+"""The life cycle of environments: started within the limits, idle, reclaimed."""
 
-from seawall.plan.simulator.kernels.compiled import compiled, inlined
+from seawall.plan.simulator.kernels import compiled, inlined
 from seawall.plan.simulator.kernels.environments.arrays import (
     ALIVE,
     ALIVE_CHANGE,
@@ -17,18 +17,17 @@ from seawall.plan.simulator.kernels.environments.arrays import (
     SPARE,
     STARTS_AT,
     STARTS_LEFT,
-    Crowd,
     EnvironmentParams,
+    EnvironmentState,
     EnvironmentStats,
 )
-from seawall.plan.simulator.kernels.heaps import pop, push
-from seawall.plan.simulator.kernels.recording import place
+from seawall.plan.simulator.kernels.primitives import bin_index, pop, push
 
 __all__ = [
+    "advance",
     "end_environment",
     "finish",
-    "rank",
-    "settle",
+    "push_newest",
     "start_environment",
     "take_idle",
     "unlink",
@@ -37,106 +36,112 @@ __all__ = [
 
 @inlined
 def end_environment(
-    crowd: Crowd, stats: EnvironmentStats, params: EnvironmentParams, slot: int, time: float
+    state: EnvironmentState,
+    stats: EnvironmentStats,
+    params: EnvironmentParams,
+    slot: int,
+    time: float,
 ) -> None:
-    """The environment ends."""
-    count = crowd.tally
+    """End an environment."""
+    count = state.tally
     count[ALIVE] -= 1
-    crowd.slots[count[FREE_SLOTS]] = slot
+    state.slots[count[FREE_SLOTS]] = slot
     count[FREE_SLOTS] += 1
-    crowd.number[slot] = -1
-    stats.totals[ALIVE_TIME] += time - crowd.born[slot]
-    stats.series[ALIVE_CHANGE, place(time, params.width, stats.series.shape[1])] -= 1
+    state.number[slot] = -1
+    stats.totals[ALIVE_TIME] += time - state.born[slot]
+    stats.series[ALIVE_CHANGE, bin_index(time, params.width, stats.series.shape[1])] -= 1
 
 
 @inlined
-def unlink(crowd: Crowd, slot: int) -> None:
-    """Take it out of the idle ones."""
-    count = crowd.tally
-    later = crowd.later[slot]
-    earlier = crowd.earlier[slot]
+def unlink(state: EnvironmentState, slot: int) -> None:
+    """Remove an environment from the list of idle ones."""
+    count = state.tally
+    later = state.later[slot]
+    earlier = state.earlier[slot]
     if later >= 0:
-        crowd.earlier[later] = earlier
+        state.earlier[later] = earlier
     else:
         count[NEWEST] = earlier
     if earlier >= 0:
-        crowd.later[earlier] = later
+        state.later[earlier] = later
     else:
         count[OLDEST] = later
-    crowd.since[slot] = -1.0
+    state.since[slot] = -1.0
     count[IDLE] -= 1
 
 
 @inlined
-def rank(crowd: Crowd, slot: int) -> None:
-    """Add it to those to choose the newest from; where that is full, drop who died meanwhile."""
-    count = crowd.tally
-    if count[SPARE] == crowd.newest.shape[0]:
+def push_newest(state: EnvironmentState, slot: int) -> None:
+    """Add an environment to the heap of the newest; if it is full, first drop stale entries."""
+    count = state.tally
+    if count[SPARE] == state.newest.shape[0]:
         size = 0
         for at in range(count[SPARE]):
-            one = crowd.ranked[at]
-            if -crowd.newest[at] == crowd.number[one] and crowd.since[one] >= 0.0:
-                size = push(crowd.newest, crowd.ranked, size, crowd.newest[at], one)
+            one = state.ranked[at]
+            if -state.newest[at] == state.number[one] and state.since[one] >= 0.0:
+                size = push(state.newest, state.ranked, size, state.newest[at], one)
         count[SPARE] = size
-    key = -float(crowd.number[slot])
-    count[SPARE] = push(crowd.newest, crowd.ranked, count[SPARE], key, slot)
+    key = -float(state.number[slot])
+    count[SPARE] = push(state.newest, state.ranked, count[SPARE], key, slot)
 
 
 @inlined
-def settle(crowd: Crowd, stats: EnvironmentStats, params: EnvironmentParams, time: float) -> None:
-    """Everything that environments did until now: work ended, idle ones reclaimed."""
-    count = crowd.tally
-    while count[BUSY] > 0 and crowd.ends[0] <= time:
-        end = crowd.ends[0]
-        slot = crowd.ending[0]
-        count[BUSY] = pop(crowd.ends, crowd.ending, count[BUSY])
+def advance(
+    state: EnvironmentState, stats: EnvironmentStats, params: EnvironmentParams, time: float
+) -> None:
+    """Advance to a time: end work, reclaim idle environments."""
+    count = state.tally
+    while count[BUSY] > 0 and state.ends[0] <= time:
+        end = state.ends[0]
+        slot = state.ending[0]
+        count[BUSY] = pop(state.ends, state.ending, count[BUSY])
         if slot < 0:
             count[PROVISIONED_BUSY] -= 1
-        elif end - crowd.born[slot] > params.lifetime:
-            end_environment(crowd, stats, params, slot, end)
+        elif end - state.born[slot] > params.lifetime:
+            end_environment(state, stats, params, slot, end)
         else:
             last = count[NEWEST]
-            crowd.earlier[slot] = last
-            crowd.later[slot] = -1
+            state.earlier[slot] = last
+            state.later[slot] = -1
             if last >= 0:
-                crowd.later[last] = slot
+                state.later[last] = slot
             else:
                 count[OLDEST] = slot
             count[NEWEST] = slot
-            crowd.since[slot] = end
+            state.since[slot] = end
             count[IDLE] += 1
             if params.newest_first:
-                rank(crowd, slot)
-    while count[IDLE] > 0 and crowd.since[count[OLDEST]] + params.idle < time:
+                push_newest(state, slot)
+    while count[IDLE] > 0 and state.since[count[OLDEST]] + params.idle < time:
         slot = count[OLDEST]
-        ended = crowd.since[slot] + params.idle
-        unlink(crowd, slot)
-        end_environment(crowd, stats, params, slot, ended)
+        ended = state.since[slot] + params.idle
+        unlink(state, slot)
+        end_environment(state, stats, params, slot, ended)
 
 
 @inlined
-def take_idle(crowd: Crowd, params: EnvironmentParams) -> int:
-    """An idle environment, taken out; or -1."""
-    count = crowd.tally
+def take_idle(state: EnvironmentState, params: EnvironmentParams) -> int:
+    """Take an idle environment; returns its slot, or -1."""
+    count = state.tally
     if count[IDLE] == 0:
         return -1
     slot = int(count[NEWEST])
     if params.newest_first:
         while True:
-            slot = int(crowd.ranked[0])
-            key = crowd.newest[0]
-            count[SPARE] = pop(crowd.newest, crowd.ranked, count[SPARE])
-            if -key == crowd.number[slot] and crowd.since[slot] >= 0.0:
+            slot = int(state.ranked[0])
+            key = state.newest[0]
+            count[SPARE] = pop(state.newest, state.ranked, count[SPARE])
+            if -key == state.number[slot] and state.since[slot] >= 0.0:
                 break
-    unlink(crowd, slot)
+    unlink(state, slot)
     return slot
 
 
 @inlined
-def start_environment(crowd: Crowd, params: EnvironmentParams, time: float) -> int:
-    """A place for a new environment if the limits let it start; or -1."""
-    count = crowd.tally
-    clock = crowd.clock
+def start_environment(state: EnvironmentState, params: EnvironmentParams, time: float) -> int:
+    """Start an environment if the limits allow it; returns its slot, or -1."""
+    count = state.tally
+    clock = state.clock
     on_demand = count[BUSY] - count[PROVISIONED_BUSY]
     if on_demand + max(count[PROVISIONED], count[PROVISIONED_BUSY]) >= params.limit:
         return -1
@@ -150,21 +155,21 @@ def start_environment(crowd: Crowd, params: EnvironmentParams, time: float) -> i
         return -1
     clock[STARTS_LEFT] -= 1.0
     count[FREE_SLOTS] -= 1
-    slot = crowd.slots[count[FREE_SLOTS]]
-    crowd.born[slot] = time
-    crowd.number[slot] = count[BORN]
+    slot = state.slots[count[FREE_SLOTS]]
+    state.born[slot] = time
+    state.number[slot] = count[BORN]
     count[BORN] += 1
     count[ALIVE] += 1
     return int(slot)
 
 
 @compiled
-def finish(crowd: Crowd, stats: EnvironmentStats, params: EnvironmentParams) -> None:
-    """All work ends; environments that are idle live until reclaimed, at most to the horizon."""
-    settle(crowd, stats, params, max(stats.totals[LAST], params.horizon))
+def finish(state: EnvironmentState, stats: EnvironmentStats, params: EnvironmentParams) -> None:
+    """End all work; idle environments live until they are reclaimed, at most to the horizon."""
+    advance(state, stats, params, max(stats.totals[LAST], params.horizon))
     end = max(stats.totals[LAST], params.horizon)
-    while crowd.tally[IDLE] > 0:
-        slot = crowd.tally[OLDEST]
-        ended = min(crowd.since[slot] + params.idle, max(end, crowd.since[slot]))
-        unlink(crowd, slot)
-        end_environment(crowd, stats, params, slot, ended)
+    while state.tally[IDLE] > 0:
+        slot = state.tally[OLDEST]
+        ended = min(state.since[slot] + params.idle, max(end, state.since[slot]))
+        unlink(state, slot)
+        end_environment(state, stats, params, slot, ended)

@@ -1,4 +1,4 @@
-"""What a run on pods works on: its rules, pods, requests and books, and how they are indexed."""
+"""The arrays of a run on pods: parameters, pods, requests and statistics, and their indices."""
 
 from typing import NamedTuple
 
@@ -16,11 +16,11 @@ FREE, QUEUED, FIRST_BURST, WAITING, LAST_BURST, DEAD = range(6)
 (USED, IN_WAIT, RETRYING, TICKETS, RING_HEAD, RING_SIZE, LINE_HEAD, LINE_SIZE, READY, TURN) = range(
     10
 )
-# PodBooks.series
+# PodStats.series
 (
     ARRIVED,
     STARTED,
-    TURNED_AWAY,
+    THROTTLED,
     ENDED,
     CALLS_BEGIN,
     CALLS_END,
@@ -31,20 +31,30 @@ FREE, QUEUED, FIRST_BURST, WAITING, LAST_BURST, DEAD = range(6)
     QUEUE_CHANGE,
     STORE_BEGIN,
 ) = range(12)
-# PodBooks.counts
+# PodStats.counts
 REQUESTS, ATTEMPTS, SERVED, GAVE_UP, TIMED_OUT, CUT_OFF, THROTTLES, PEAK_BUSY, PEAK_POD = range(9)
-# PodBooks.totals
+# PodStats.totals
 LATENCY, FIRST, WAITED, BUSY_TIME, LAST = range(5)
 
 
 class PodParams(NamedTuple):
-    """What holds in a run. Times in seconds.
+    """Parameters of a run; times in seconds. For those not listed, see `Clients`.
 
-    services, jitters, choices: streams of random numbers. stages: rows of waits; before: how many
-    of them come before the model's; row_first: the row of the time to its first token. cpu_first,
-    cpu_last: processor seconds of the bursts. room: requests in service in a pod at most;
-    queue: waiting at most; longest: they wait. cores: of a pod. balance: RANDOM, ROUND_ROBIN,
-    LEAST. Others: see Clients.
+    Attributes:
+        services: Stream of random numbers for durations.
+        jitters: Stream of random numbers for backoff.
+        choices: Stream of random numbers for the balancer.
+        stages: Rows of waits.
+        before: Rows of the stages before the model's.
+        row_first: Row of the time to the model's first token.
+        cpu_first: Processor seconds of the first burst.
+        cpu_last: Processor seconds of the last burst.
+        room: Requests in service in a pod at most.
+        queue: Requests that wait in a pod at most.
+        longest: Time that a request waits at most.
+        cores: Of a pod.
+        balance: RANDOM, ROUND_ROBIN or LEAST.
+        width: Seconds of a bin.
     """
 
     services: np.uint64
@@ -70,12 +80,23 @@ class PodParams(NamedTuple):
 
 
 class Pods(NamedTuple):
-    """The pods, by number. ready: those that take requests, `tally[READY]` of them.
+    """Pods, by index.
 
-    busy, waiting: requests in service, in the queue. most: the greatest `busy` so far. bursts,
-    clock, seen: bursts that run, virtual time, when that was so. used: processor seconds. keys,
-    items: a heap of bursts each. tree, leaves: when each pod's next burst ends. oldest, newest:
-    the ends of the queue.
+    Attributes:
+        ready: Indices of the pods that get requests, `tally[READY]` of them.
+        closed: 1: it refuses requests.
+        busy: Requests in service.
+        waiting: Requests in the queue.
+        most: Greatest `busy` so far.
+        bursts: Bursts in progress.
+        clock: Virtual time.
+        seen: Time at which `clock` was updated.
+        used: Processor seconds.
+        keys: Heaps of the virtual times at which bursts end, shape (pods, room + 1).
+        items: Slots of these heaps.
+        tree: Tree of minima of the times at which each pod's next burst ends.
+        oldest: Slot of the first request in the queue; -1: none.
+        newest: Slot of the last request in the queue; -1: none.
     """
 
     ready: Integers
@@ -95,11 +116,36 @@ class Pods(NamedTuple):
 
 
 class Requests(NamedTuple):
-    """Requests in the pods, by slot, and those that will come again, by ticket.
+    """Requests in the pods by slot, and requests that wait for a retry by ticket.
 
-    serial: changes when a slot is used anew. gone: whose client left. pause: the wait between the
-    bursts. free: slots not in use. wakes, waking: a heap of ends of waits. ring*: who may leave
-    when, in order of time; line*: the same for the time in the queue.
+    Attributes:
+        tally: Numbers and ring ends; indices above.
+        pod: Index of the pod.
+        phase: FREE, QUEUED, FIRST_BURST, WAITING, LAST_BURST or DEAD.
+        request: Number of the request.
+        tries: Attempts so far.
+        serial: Changes when a slot is used again.
+        gone: 1: the client has timed out.
+        first: Time of the first attempt.
+        since: Time of this attempt.
+        pause: Time of the first token.
+        later: Next request in the queue.
+        earlier: Previous request in the queue.
+        free: Free slots.
+        wakes: Heap of the times at which waits for upstreams end.
+        waking: Slots of that heap.
+        ring_times: Ring of the times at which clients time out, in order.
+        ring_slots: Slots of that ring.
+        ring_serials: Serials of that ring.
+        line_times: Ring of the times at which queued requests are shed, in order.
+        line_slots: Slots of that ring.
+        line_serials: Serials of that ring.
+        retry_times: Heap of the times of retries.
+        ticket: Tickets of that heap.
+        retry_request: Request of a ticket.
+        retry_tries: Attempts so far, of a ticket.
+        retry_first: Time of the first attempt, of a ticket.
+        free_tickets: Free tickets.
     """
 
     tally: Integers
@@ -123,16 +169,16 @@ class Requests(NamedTuple):
     line_times: Floats
     line_slots: Integers
     line_serials: Integers
-    again: Floats
+    retry_times: Floats
     ticket: Integers
-    again_request: Integers
-    again_tries: Integers
-    again_first: Floats
-    tickets: Integers
+    retry_request: Integers
+    retry_tries: Integers
+    retry_first: Floats
+    free_tickets: Integers
 
 
 class PodStats(NamedTuple):
-    """What is counted; as in `environments.EnvironmentStats`."""
+    """Statistics of a run; see `EnvironmentStats`. waits: a histogram of the times in the queue."""
 
     series: Integers
     slowest: Floats
@@ -142,4 +188,4 @@ class PodStats(NamedTuple):
     waits: Integers
     counts: Integers
     totals: Floats
-    kept: Floats
+    samples: Floats

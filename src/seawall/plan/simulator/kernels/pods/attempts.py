@@ -1,11 +1,11 @@
-"""An attempt comes to a pod, and leaves it before it is answered."""
+"""An attempt at a pod: admitted, queued, refused or timed out."""
 
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.simulator.kernels.compiled import inlined
+from seawall.plan.simulator.kernels import inlined
 from seawall.plan.simulator.kernels.pods.arrays import (
     ATTEMPTS,
     DEAD,
@@ -16,31 +16,108 @@ from seawall.plan.simulator.kernels.pods.arrays import (
     QUEUED,
     RANDOM,
     READY,
+    REFUSED,
+    RETRYING,
     RING_HEAD,
     RING_SIZE,
     ROUND_ROBIN,
+    SERVED,
+    THROTTLED,
     THROTTLES,
+    TICKETS,
     TURN,
-    TURNED_AWAY,
     USED,
     PodParams,
     Pods,
     PodStats,
     Requests,
 )
-from seawall.plan.simulator.kernels.pods.giving_up import push_deadline, retry_or_fail
 from seawall.plan.simulator.kernels.pods.service import begin, release, unqueue
+from seawall.plan.simulator.kernels.primitives import bin_index, push
 from seawall.plan.simulator.kernels.randomness import uniform
-from seawall.plan.simulator.kernels.recording import place
 
-__all__ = ["attempt", "choose", "time_out_client", "time_out_queued"]
+__all__ = [
+    "attempt",
+    "choose",
+    "push_deadline",
+    "retry_or_fail",
+    "time_out_client",
+    "time_out_queued",
+]
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@inlined
+def retry_or_fail(
+    requests: Requests,
+    stats: PodStats,
+    params: PodParams,
+    request: int,
+    tries: int,
+    first: float,
+    at: float,
+    outcome: int,
+) -> None:
+    """An attempt failed: schedule a retry, or record the outcome: 1 refused, 2 timed out, 3 cut."""
+    count = requests.tally
+    if tries < params.retries and (outcome != 2 or params.retry_timeouts):
+        u = uniform(params.jitters, request * 32 + tries)
+        delay = min(params.backoff_cap, params.backoff * 2.0**tries) * u
+        count[TICKETS] -= 1
+        ticket = requests.free_tickets[count[TICKETS]]
+        requests.retry_request[ticket] = request
+        requests.retry_tries[ticket] = tries + 1
+        requests.retry_first[ticket] = first
+        count[RETRYING] = push(
+            requests.retry_times, requests.ticket, count[RETRYING], at + delay, ticket
+        )
+        return
+    stats.counts[SERVED + outcome] += 1
+    stats.series[REFUSED + outcome - 1, bin_index(at, params.width, stats.series.shape[1])] += 1
+    if stats.samples.shape[0] > 0:
+        stats.samples[request, 0] = first
+        stats.samples[request, 1] = -1.0
+        stats.samples[request, 2] = at - first
+        stats.samples[request, 3] = outcome
+
+
+@inlined
+def push_deadline(
+    requests: Requests,
+    times: Floats,
+    slots: Integers,
+    serials: Integers,
+    head: int,
+    size: int,
+    time: float,
+    slot: int,
+) -> None:
+    """Add to a ring of deadlines. head, size: indices of its head and size in `tally`."""
+    count = requests.tally
+    room = times.shape[0]
+    if count[size] == room:  # drop those that are answered
+        live = 0
+        for at in range(room):
+            old = (count[head] + at) % room
+            if requests.serial[slots[old]] == serials[old]:
+                new = (count[head] + live) % room
+                times[new] = times[old]
+                slots[new] = slots[old]
+                serials[new] = serials[old]
+                live += 1
+        count[size] = live
+    at = (count[head] + count[size]) % room
+    times[at] = time
+    slots[at] = slot
+    serials[at] = requests.serial[slot]
+    count[size] += 1
 
 
 @inlined
 def choose(pods: Pods, requests: Requests, params: PodParams, number: int) -> int:
-    """The pod that the balancer sends it to."""
+    """The pod that the balancer chooses."""
     count = requests.tally
     ready = count[READY]
     if params.balance == RANDOM:
@@ -71,7 +148,7 @@ def attempt(
     tries: int,
     first: float,
 ) -> None:
-    """It comes to a pod: into service, into its queue, or it is turned away."""
+    """An attempt arrives at a pod: into service, into the queue, or refused."""
     count = requests.tally
     number = stats.counts[ATTEMPTS]
     stats.counts[ATTEMPTS] += 1
@@ -84,7 +161,7 @@ def attempt(
             pod = -1
     if pod < 0:
         stats.counts[THROTTLES] += 1
-        stats.series[TURNED_AWAY, place(now, params.width, bins)] += 1
+        stats.series[THROTTLED, bin_index(now, params.width, bins)] += 1
         retry_or_fail(requests, stats, params, request, tries, first, now, 1)
         return
     slot = requests.free[count[USED]]
@@ -120,7 +197,7 @@ def attempt(
         pods.oldest[pod] = slot
     pods.newest[pod] = slot
     pods.waiting[pod] += 1
-    stats.series[QUEUE_CHANGE, place(now, params.width, bins)] += 1
+    stats.series[QUEUE_CHANGE, bin_index(now, params.width, bins)] += 1
     if params.longest < math.inf:
         push_deadline(
             requests,
@@ -138,7 +215,7 @@ def attempt(
 def time_out_client(
     pods: Pods, requests: Requests, stats: PodStats, params: PodParams, now: float
 ) -> None:
-    """The first in the ring leaves, if it is still there. What runs for it runs on."""
+    """The first client in the ring times out, unless it is answered. Its work continues."""
     count = requests.tally
     at = count[RING_HEAD]
     slot = requests.ring_slots[at]
@@ -168,7 +245,7 @@ def time_out_client(
 def time_out_queued(
     pods: Pods, requests: Requests, stats: PodStats, params: PodParams, now: float
 ) -> None:
-    """The first in the line of the queues is refused, if it still waits."""
+    """The first request in the ring of queue deadlines is shed, if it still waits."""
     count = requests.tally
     at = count[LINE_HEAD]
     slot = requests.line_slots[at]
@@ -178,7 +255,7 @@ def time_out_queued(
     if not queued:
         return
     stats.counts[THROTTLES] += 1
-    stats.series[TURNED_AWAY, place(now, params.width, stats.series.shape[1])] += 1
+    stats.series[THROTTLED, bin_index(now, params.width, stats.series.shape[1])] += 1
     unqueue(pods, requests, stats, params, slot, now)
     release(requests, slot)
     retry_or_fail(

@@ -1,36 +1,57 @@
-"""The loop over events, in order of time."""
+"""The loop over events, in order of time, and the end of pods."""
 
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.simulator.kernels.compiled import compiled, inlined
-from seawall.plan.simulator.kernels.heaps import pop
+from seawall.plan.simulator.kernels import compiled, inlined
 from seawall.plan.simulator.kernels.pods.arrays import (
     ARRIVED,
+    BUSY_TIME,
     DEAD,
+    ENDED,
     FIRST_BURST,
+    FREE,
     IN_WAIT,
     LAST_BURST,
     LINE_HEAD,
     LINE_SIZE,
+    QUEUED,
     REQUESTS,
     RETRYING,
     RING_HEAD,
     RING_SIZE,
     TICKETS,
+    WAITING,
     PodParams,
     Pods,
     PodStats,
     Requests,
 )
-from seawall.plan.simulator.kernels.pods.attempts import attempt, time_out_client, time_out_queued
-from seawall.plan.simulator.kernels.pods.processor import advance, schedule_burst, start_burst
-from seawall.plan.simulator.kernels.pods.service import finish, release, wait_for_upstreams
-from seawall.plan.simulator.kernels.recording import place
+from seawall.plan.simulator.kernels.pods.attempts import (
+    attempt,
+    retry_or_fail,
+    time_out_client,
+    time_out_queued,
+)
+from seawall.plan.simulator.kernels.pods.service import (
+    advance,
+    finish,
+    release,
+    schedule_burst,
+    start_burst,
+    unqueue,
+    wait_for_upstreams,
+)
+from seawall.plan.simulator.kernels.primitives import bin_index, pop
 
-__all__ = ["burst_ends", "work"]
+__all__ = [
+    "advance_all",
+    "burst_ends",
+    "kill",
+    "run_until",
+]
 
 Floats = NDArray[np.float64]
 
@@ -45,7 +66,7 @@ def burst_ends(
     tables: Floats,
     now: float,
 ) -> None:
-    """The burst that ends first of all ends."""
+    """End the burst that ends first."""
     leaves = pods.tree.shape[0] >> 1
     at = 1
     while at < leaves:
@@ -62,7 +83,7 @@ def burst_ends(
 
 
 @compiled
-def work(
+def run_until(
     pods: Pods,
     requests: Requests,
     stats: PodStats,
@@ -75,10 +96,10 @@ def work(
     until: float,
     last: bool,
 ) -> int:
-    """Do all that happens before `until`, with arrivals from `at` on; where it stopped.
+    """Handle all events before `until`, with arrivals from index `at` on; returns the next index.
 
-    number: that of the request at 0. last: no arrivals follow these; else it stops when they are
-    used up.
+    number: of the request with index 0. last: no arrivals follow these; else it stops when they
+    are used up.
     """
     count = requests.tally
     size = arrivals.shape[0]
@@ -86,12 +107,12 @@ def work(
         if at == size and not last:
             return at
         arrival = arrivals[at] if at < size else math.inf
-        again = requests.again[0] if count[RETRYING] > 0 else math.inf
+        retry_times = requests.retry_times[0] if count[RETRYING] > 0 else math.inf
         wake = requests.wakes[0] if count[IN_WAIT] > 0 else math.inf
         burst = pods.tree[1]
         leave = requests.ring_times[count[RING_HEAD]] if count[RING_SIZE] > 0 else math.inf
         shed = requests.line_times[count[LINE_HEAD]] if count[LINE_SIZE] > 0 else math.inf
-        now = min(min(arrival, again), min(min(wake, burst), min(leave, shed)))
+        now = min(min(arrival, retry_times), min(min(wake, burst), min(leave, shed)))
         if now >= until:
             return at
         if now == burst:
@@ -112,15 +133,63 @@ def work(
             time_out_queued(pods, requests, stats, params, now)
         elif now == arrival:
             stats.counts[REQUESTS] += 1
-            stats.series[ARRIVED, place(now, params.width, stats.series.shape[1])] += 1
+            stats.series[ARRIVED, bin_index(now, params.width, stats.series.shape[1])] += 1
             attempt(pods, requests, stats, params, rows, tables, now, number + at, 0, now)
             at += 1
         else:
             ticket = requests.ticket[0]
-            count[RETRYING] = pop(requests.again, requests.ticket, count[RETRYING])
-            request = requests.again_request[ticket]
-            tries = requests.again_tries[ticket]
-            first = requests.again_first[ticket]
-            requests.tickets[count[TICKETS]] = ticket
+            count[RETRYING] = pop(requests.retry_times, requests.ticket, count[RETRYING])
+            request = requests.retry_request[ticket]
+            tries = requests.retry_tries[ticket]
+            first = requests.retry_first[ticket]
+            requests.free_tickets[count[TICKETS]] = ticket
             count[TICKETS] += 1
             attempt(pods, requests, stats, params, rows, tables, now, request, tries, first)
+
+
+@compiled
+def advance_all(pods: Pods, params: PodParams, now: float) -> None:
+    """Update the processor use of all pods."""
+    for pod in range(pods.busy.shape[0]):
+        advance(pods, params, pod, now)
+
+
+@compiled
+def kill(
+    pods: Pods, requests: Requests, stats: PodStats, params: PodParams, pod: int, now: float
+) -> int:
+    """Kill a pod: all requests in it fail; returns their number."""
+    advance(pods, params, pod, now)
+    failed = 0
+    for slot in range(requests.phase.shape[0]):
+        if requests.pod[slot] != pod:
+            continue
+        phase = requests.phase[slot]
+        if phase in (FREE, DEAD):
+            continue
+        if phase == QUEUED:
+            unqueue(pods, requests, stats, params, slot, now)
+        else:
+            stats.series[ENDED, bin_index(now, params.width, stats.series.shape[1])] += 1
+            stats.totals[BUSY_TIME] += now - requests.since[slot]
+        if requests.gone[slot] == 0:
+            failed += 1
+            retry_or_fail(
+                requests,
+                stats,
+                params,
+                requests.request[slot],
+                requests.tries[slot],
+                requests.first[slot],
+                now,
+                3,
+            )
+        if phase == WAITING:
+            requests.phase[slot] = DEAD
+        else:
+            release(requests, slot)
+    pods.busy[pod] = 0
+    pods.bursts[pod] = 0
+    pods.most[pod] = 0
+    schedule_burst(pods, params, pod)
+    return failed

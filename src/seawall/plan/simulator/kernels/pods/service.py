@@ -1,10 +1,15 @@
-"""A request in a pod: its bursts of processor time, its wait for others, its answer."""
+"""A request in a pod: its bursts of processor time, its wait for upstreams, its answer.
+
+The processor of a pod is shared equally by its bursts (processor sharing). A burst ends when the
+pod's virtual time, which runs at the speed of each burst, has advanced by the burst's length.
+"""
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.simulator.kernels.compiled import inlined
-from seawall.plan.simulator.kernels.heaps import push
+from seawall.plan.simulator.kernels import inlined
 from seawall.plan.simulator.kernels.pods.arrays import (
     BUSY_TIME,
     CALLS_BEGIN,
@@ -29,11 +34,57 @@ from seawall.plan.simulator.kernels.pods.arrays import (
     PodStats,
     Requests,
 )
-from seawall.plan.simulator.kernels.pods.processor import start_burst
+from seawall.plan.simulator.kernels.primitives import bin_index, bucket, push, set_leaf
 from seawall.plan.simulator.kernels.randomness import draw, uniform
-from seawall.plan.simulator.kernels.recording import bucket, place
 
-__all__ = ["begin", "finish", "release", "unqueue", "wait_for_upstreams"]
+__all__ = [
+    "advance",
+    "begin",
+    "finish",
+    "release",
+    "schedule_burst",
+    "start_burst",
+    "unqueue",
+    "wait_for_upstreams",
+]
+
+
+@inlined
+def advance(pods: Pods, params: PodParams, pod: int, now: float) -> None:
+    """Advance the pod's virtual time to now."""
+    running = pods.bursts[pod]
+    if running > 0:
+        passed = now - pods.seen[pod]
+        pods.clock[pod] += passed * min(1.0, params.cores / running)
+        pods.used[pod] += passed * min(float(running), params.cores)
+    pods.seen[pod] = now
+
+
+@inlined
+def schedule_burst(pods: Pods, params: PodParams, pod: int) -> None:
+    """Update the time at which the pod's next burst ends."""
+    running = pods.bursts[pod]
+    end = math.inf
+    if running > 0:
+        left = max(0.0, pods.keys[pod, 0] - pods.clock[pod])
+        end = pods.seen[pod] + left * max(1.0, running / params.cores)
+    else:
+        pods.clock[pod] = 0.0
+    set_leaf(pods.tree, pods.tree.shape[0] >> 1, pod, end)
+
+
+@inlined
+def start_burst(
+    pods: Pods, requests: Requests, params: PodParams, slot: int, seconds: float, now: float
+) -> None:
+    """Start a burst of so many processor seconds."""
+    pod = requests.pod[slot]
+    advance(pods, params, pod, now)
+    pods.bursts[pod] = push(
+        pods.keys[pod], pods.items[pod], pods.bursts[pod], pods.clock[pod] + seconds, slot
+    )
+    schedule_burst(pods, params, pod)
+
 
 Floats = NDArray[np.float64]
 
@@ -49,15 +100,15 @@ def begin(
     slot: int,
     now: float,
 ) -> None:
-    """Its service begins."""
+    """Begin to serve a request."""
     pod = requests.pod[slot]
     pods.busy[pod] += 1
     bins = stats.series.shape[1]
     if pods.busy[pod] > pods.most[pod]:
         pods.most[pod] = pods.busy[pod]
         stats.counts[PEAK_POD] = max(stats.counts[PEAK_POD], pods.busy[pod])
-        stats.series[CONNECTED, place(now, params.width, bins)] += 1
-    stats.series[STARTED, place(now, params.width, bins)] += 1
+        stats.series[CONNECTED, bin_index(now, params.width, bins)] += 1
+    stats.series[STARTED, bin_index(now, params.width, bins)] += 1
     waited = now - requests.since[slot]
     stats.waits[bucket(waited)] += 1
     stats.totals[WAITED] += waited
@@ -79,7 +130,7 @@ def wait_for_upstreams(
     slot: int,
     now: float,
 ) -> None:
-    """Its first burst is over: it waits for others."""
+    """The first burst has ended: wait for upstreams."""
     request = requests.request[slot]
     before = 0.0
     for stage in range(params.before):
@@ -99,8 +150,8 @@ def wait_for_upstreams(
         token = draw(rows, tables, params.row_first, uniform(params.services, request * 16 + 15))
     bins = stats.series.shape[1]
     if params.before < params.stages:
-        stats.series[CALLS_BEGIN, place(now + before, params.width, bins)] += 1
-        stats.series[CALLS_END, place(now + before + call, params.width, bins)] += 1
+        stats.series[CALLS_BEGIN, bin_index(now + before, params.width, bins)] += 1
+        stats.series[CALLS_END, bin_index(now + before + call, params.width, bins)] += 1
     requests.pause[slot] = now + before + min(token, call)  # when its first token is there
     requests.phase[slot] = WAITING
     count = requests.tally
@@ -110,7 +161,7 @@ def wait_for_upstreams(
 
 @inlined
 def release(requests: Requests, slot: int) -> None:
-    """Its slot is free."""
+    """Free a slot."""
     requests.phase[slot] = FREE
     requests.serial[slot] += 1
     count = requests.tally
@@ -122,7 +173,7 @@ def release(requests: Requests, slot: int) -> None:
 def unqueue(
     pods: Pods, requests: Requests, stats: PodStats, params: PodParams, slot: int, now: float
 ) -> None:
-    """Take it out of its pod's queue."""
+    """Remove a request from its pod's queue."""
     pod = requests.pod[slot]
     later = requests.later[slot]
     earlier = requests.earlier[slot]
@@ -135,7 +186,7 @@ def unqueue(
     else:
         pods.oldest[pod] = later
     pods.waiting[pod] -= 1
-    stats.series[QUEUE_CHANGE, place(now, params.width, stats.series.shape[1])] -= 1
+    stats.series[QUEUE_CHANGE, bin_index(now, params.width, stats.series.shape[1])] -= 1
 
 
 @inlined
@@ -149,12 +200,12 @@ def finish(
     slot: int,
     now: float,
 ) -> None:
-    """It is answered; who waits in the pod is next."""
+    """A request is answered; the next one in the pod's queue begins."""
     pod = requests.pod[slot]
     pods.busy[pod] -= 1
     first = requests.first[slot]
     bins = stats.series.shape[1]
-    stats.series[ENDED, place(now, params.width, bins)] += 1
+    stats.series[ENDED, bin_index(now, params.width, bins)] += 1
     stats.totals[BUSY_TIME] += now - requests.since[slot]
     stats.totals[LAST] = max(stats.totals[LAST], now)
     if requests.gone[slot] == 0:
@@ -164,15 +215,15 @@ def finish(
         stats.firsts[bucket(seen)] += 1
         stats.totals[LATENCY] += now - first
         stats.totals[FIRST] += seen
-        then = place(first, params.width, bins)
+        then = bin_index(first, params.width, bins)
         stats.first_sum[then] += seen
         stats.slowest[then] = max(stats.slowest[then], seen)
-        if stats.kept.shape[0] > 0:
+        if stats.samples.shape[0] > 0:
             request = requests.request[slot]
-            stats.kept[request, 0] = first
-            stats.kept[request, 1] = seen
-            stats.kept[request, 2] = now - first
-            stats.kept[request, 3] = 0.0
+            stats.samples[request, 0] = first
+            stats.samples[request, 1] = seen
+            stats.samples[request, 2] = now - first
+            stats.samples[request, 3] = 0.0
     release(requests, slot)
     if pods.waiting[pod] > 0 and pods.busy[pod] < params.room:
         following = pods.oldest[pod]

@@ -1,0 +1,242 @@
+"""`seawall chat`: a conversation with an agent on the terminal."""
+
+import argparse
+import json
+import sys
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seawall.errors import ConfigError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from seawall.config import Settings
+    from seawall.events import Event
+    from seawall.orchestrator import Orchestrator
+    from seawall.turn import Principal
+
+__all__ = ["add_parser"]
+
+_SCRIPT = "script.json"
+_LONGEST_SHOWN = 100
+_HELP = "/new starts a new session, /session shows its id, /quit ends (as Ctrl-D does)"
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "chat",
+        help="talk to an agent on the terminal",
+        description="Open the configured orchestrator in this process and talk to it. Sessions are "
+        "kept in the configured store. Ctrl-C cancels the turn that runs; Ctrl-D ends.",
+    )
+    parser.add_argument(
+        "config",
+        nargs="?",
+        type=Path,
+        default=Path("seawall.toml"),
+        metavar="CONFIG",
+        help="configuration file (default: %(default)s)",
+    )
+    parser.add_argument("-m", "--message", help="say this, print the answer and end")
+    parser.add_argument("--agent", help="the agent to talk to (default: as intents decide)")
+    parser.add_argument("--session", help="the id of a session to continue")
+    parser.add_argument(
+        "--tenant", default="local", help="the tenant to talk as (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--subject", default="terminal", help="the subject to talk as (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--simulated",
+        action="store_true",
+        help=f"ask a simulated model instead of the configured ones; it follows {_SCRIPT} beside "
+        "the configuration, if there is one",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print each event as a JSON object on a line"
+    )
+    parser.set_defaults(run=_run)
+
+
+class _Conversation:
+    """The terminal's side: one session at a time."""
+
+    def __init__(self, arguments: argparse.Namespace, principal: "Principal") -> None:
+        self._agent: str | None = arguments.agent
+        self._json: bool = arguments.json
+        self._principal = principal
+        self.session: str | None = arguments.session
+
+    def command(self, line: str) -> None:
+        """Do what a line that begins with a slash says."""
+        if line == "/new":
+            self.session = None
+        elif line == "/session":
+            sys.stdout.write(f"{self.session or 'none yet'}\n")
+        else:
+            sys.stdout.write(f"{_HELP}\n")
+
+    async def turn(self, app: "Orchestrator", text: str) -> bool:
+        """Answer one message; whether the turn was completed."""
+        from seawall.pipeline.identifiers import new_request  # noqa: PLC0415
+
+        request = new_request(text, session=self.session, agent=self._agent)
+        completed = False
+        async for event in app.run(request, principal=self._principal):
+            if self._json:
+                _write_json(event)
+            else:
+                _show(event)
+            if event.__struct_config__.tag == "turn.completed":
+                completed, self.session = True, request.session
+        return completed
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import asyncio  # noqa: PLC0415 - only what this command needs
+
+    from seawall.config import load_settings  # noqa: PLC0415
+    from seawall.identity.settings import check_name  # noqa: PLC0415
+    from seawall.turn import Principal  # noqa: PLC0415
+
+    for option in ("tenant", "subject"):
+        try:
+            check_name(getattr(arguments, option))
+        except ValueError as error:
+            raise ConfigError(f"--{option}: {error}") from error
+    settings = load_settings(arguments.config)
+    conversation = _Conversation(arguments, Principal(arguments.tenant, arguments.subject))
+    # One loop that runs while there is something to do: reading a line blocks this thread, and
+    # Ctrl-C reaches the line or the turn, whichever it is.
+    with asyncio.Runner() as runner:
+        opened = _opened(settings, arguments)
+        app = runner.run(opened.__aenter__())
+        try:
+            return _talk(runner, app, conversation, arguments)
+        finally:
+            runner.run(opened.__aexit__(None, None, None))
+
+
+def _talk(
+    runner: "asyncio.Runner",
+    app: "Orchestrator",
+    conversation: _Conversation,
+    arguments: argparse.Namespace,
+) -> int:
+    if arguments.message is not None:
+        return 0 if runner.run(conversation.turn(app, arguments.message)) else 1
+    interactive = sys.stdin.isatty()
+    if interactive and not arguments.json:
+        sys.stderr.write(f"{_HELP}\n\n")
+    completed = True
+    for line in _lines(interactive):
+        if line == "/quit":
+            break
+        if line.startswith("/"):
+            conversation.command(line)
+        elif line:
+            try:
+                completed &= runner.run(conversation.turn(app, line))
+            except KeyboardInterrupt:
+                if not interactive:
+                    raise
+                sys.stdout.write("\n(cancelled)\n")
+    return 0 if completed or interactive else 1
+
+
+def _lines(interactive: bool) -> Iterator[str]:
+    """What is typed, or piped in, line by line."""
+    if interactive:
+        with suppress(ImportError):
+            import readline  # noqa: F401, PLC0415 - editing and history for `input`
+    while True:
+        try:
+            yield input("> " if interactive else "").strip()
+        except EOFError:
+            if interactive:
+                sys.stdout.write("\n")
+            return
+
+
+@asynccontextmanager
+async def _opened(
+    settings: "Settings", arguments: argparse.Namespace
+) -> AsyncGenerator["Orchestrator", None]:
+    from contextlib import AsyncExitStack  # noqa: PLC0415
+
+    from seawall.orchestrator import Orchestrator  # noqa: PLC0415
+
+    async with AsyncExitStack() as stack:
+        if arguments.simulated:
+            from msgspec import structs  # noqa: PLC0415
+
+            from seawall.lab.processes import run_service  # noqa: PLC0415
+            from seawall.models.settings import ModelSettings  # noqa: PLC0415
+
+            script = arguments.config.parent / _SCRIPT
+            words = ["--script", str(script)] if script.is_file() else []
+            quick = ["--first-token", "0.2", "--duration", "0.6"]
+            model = await stack.enter_async_context(
+                run_service("sim-model", "--port", "0", *quick, *words)
+            )
+            simulated = ModelSettings(base_url=model.url, model="simulated")
+            settings = structs.replace(settings, models=dict.fromkeys(settings.models, simulated))
+        app = Orchestrator(settings)
+        # Nothing runs while a line is typed, so nothing may have to run between turns.
+        await app.open(cold_start=True)
+        stack.push_async_callback(app.close)
+        yield app
+
+
+def _write_json(event: "Event") -> None:
+    import msgspec  # noqa: PLC0415
+
+    sys.stdout.write(msgspec.json.encode(event).decode() + "\n")
+    sys.stdout.flush()
+
+
+def _show(event: "Event") -> None:
+    """An event for a reader: the text as it comes, all else as notes."""
+    from seawall import events  # noqa: PLC0415
+    from seawall.printable import printable  # noqa: PLC0415
+
+    match event:
+        case events.TextDelta():
+            sys.stdout.write(printable(event.text, keep="\n\t"))
+        case events.IntentDetected() if event.intent:
+            _note(f"intent {event.intent} ({event.confidence:.0%}, by {event.by})")
+        case events.AgentSelected():
+            _note(f"agent {event.agent} ({event.reason})")
+        case events.ToolCalled():
+            _note(f"tool {event.name} {_short(event.arguments)}")
+        case events.ToolReturned():
+            _note(f"{'failed' if event.failed else 'returned'}: {_short(event.content)}")
+        case events.TurnCompleted():
+            sys.stdout.write("\n")
+        case events.TurnFailed():
+            detail = event.problem.get("detail") or json.dumps(event.problem)
+            sys.stdout.write(f"\nThe turn failed ({event.problem.get('code')}): {detail}\n")
+        case _:
+            return
+    sys.stdout.flush()
+
+
+def _note(text: str) -> None:
+    from seawall.printable import printable  # noqa: PLC0415
+
+    dim, plain = ("\x1b[2m", "\x1b[0m") if _coloured() else ("", "")
+    sys.stdout.write(f"{dim}  · {printable(text)}{plain}\n")
+
+
+def _coloured() -> bool:
+    import os  # noqa: PLC0415
+
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]} …"

@@ -1,0 +1,346 @@
+"""The checks of `seawall doctor`: each is of one thing that a server needs."""
+
+import asyncio
+import os
+import platform
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
+from email.utils import parsedate_to_datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct, structs
+
+from seawall.config import Settings
+from seawall.errors import SeawallError
+from seawall.models.settings import ModelSettings
+from seawall.storage.settings import SessionSettings
+from seawall.transport.errors import TransportError
+from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
+
+__all__ = ["Check", "run_checks"]
+
+_SECONDS = 5.0  # for each upstream
+_START_SECONDS = 60.0
+_LEAST_FREE_BYTES = 1 << 30
+_CLOCK_WARNING_SECONDS = 5.0
+_CLOCK_FAILURE_SECONDS = 60.0  # beyond it tokens and AWS's signatures are refused
+_SPARE_DESCRIPTORS = 512
+_PACKAGES = ("msgspec", "cryptography", "httptools", "numpy", "uvicorn", "uvloop", "numba")
+_DEFAULT_URLS = {
+    "responses": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com/v1",
+}
+
+Status = Literal["ok", "warning", "failed"]
+
+
+class Check(Struct, frozen=True):
+    """What a check found.
+
+    Attributes:
+        name: What was looked at, such as `models.default`.
+        status: "failed" where a server would not start or could not answer turns.
+        detail: What was found.
+        advice: What to do about it; empty where there is nothing to do.
+    """
+
+    name: str
+    status: Status
+    detail: str
+    advice: str = ""
+
+
+Report = Callable[[Check], None]
+
+
+async def run_checks(settings: Settings, report: Report) -> None:
+    """Run all checks, and report each as soon as it is done.
+
+    Args:
+        settings: What is checked.
+        report: Called with each finding.
+    """
+    for check in (_versions(), *_identity(settings), *_limits(settings)):
+        report(check)
+    client = HttpClient()
+    clock = _Clock()
+    try:
+        checks: list[Awaitable[Check]] = [_store(settings.sessions)]
+        checks += [
+            _model(name, each, client, clock) for name, each in sorted(settings.models.items())
+        ]
+        jwt = settings.identity.jwt
+        if jwt is not None and jwt.jwks_url:
+            checks.append(_key_set(jwt.jwks_url, client, clock))
+        receiver = settings.telemetry.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+        if receiver:
+            checks.append(_receiver(receiver, client, clock))
+        for done in asyncio.as_completed(checks):
+            report(await done)
+    finally:
+        await client.close()
+    for check in clock.findings():
+        report(check)
+    report(await _start(settings))
+
+
+def _versions() -> Check:
+    found = []
+    for name in ("seawall", *_PACKAGES):
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return Check("versions", "ok", f"Python {platform.python_version()}, {', '.join(found)}")
+
+
+def _identity(settings: Settings) -> Iterator[Check]:
+    identity = settings.identity
+    if identity.warning:
+        nobody = identity.jwt is None and not identity.api_keys and not identity.anonymous
+        yield Check("identity", "failed" if nobody else "warning", f"{identity.warning}.")
+        return
+    ways = ["tokens"] * (identity.jwt is not None)
+    ways += [f"{len(identity.api_keys)} API keys"] * bool(identity.api_keys)
+    yield Check("identity", "ok", " and ".join(ways))
+
+
+def _limits(settings: Settings) -> Iterator[Check]:
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    upstreams = min(
+        settings.admission.in_flight,
+        sum(each.connections for each in settings.models.values() if each.kind != "local"),
+    )
+    needed = settings.server.max_connections + upstreams + _SPARE_DESCRIPTORS
+    if hard in (resource.RLIM_INFINITY, -1) or hard >= needed:
+        yield Check("open files", "ok", f"{hard} allowed, {needed} needed by a full worker")
+    else:
+        yield Check(
+            "open files",
+            "warning",
+            f"{hard} allowed, {needed} needed by a full worker; beyond that, idle connections are "
+            "closed",
+            "raise the limit (ulimit -n, LimitNOFILE=), or lower server.max_connections",
+        )
+
+
+async def _store(settings: SessionSettings) -> Check:
+    if settings.store == "sqlite":
+        return await asyncio.to_thread(_sqlite, Path(settings.path))
+    from seawall.storage.open import open_store  # noqa: PLC0415 - imports the adapter
+
+    name = f"sessions (table {settings.table})"
+    try:
+        async with asyncio.timeout(_SECONDS):
+            store = await open_store(structs.replace(settings, create_table=False))
+    except SeawallError as error:
+        advice = "" if not settings.create_table else "sessions.create_table makes it at the start"
+        return Check(name, "failed", str(error), advice)
+    except TimeoutError:
+        return Check(name, "failed", f"no answer within {_SECONDS:g} s", "check region and network")
+    await store.close()
+    return Check(name, "ok", "reached, and the table is of this version")
+
+
+def _sqlite(path: Path) -> Check:
+    name, folder = f"sessions ({path})", path.absolute().parent
+    if (wrong := _database(name, path)) is not None:
+        return wrong
+    if not folder.is_dir():
+        return Check(name, "failed", f"there is no folder {folder}", f"mkdir -p {folder}")
+    if not os.access(folder, os.W_OK):
+        return Check(name, "failed", f"{folder} is not writable for this user", "chown or chmod it")
+    free = shutil.disk_usage(folder).free
+    if free < _LEAST_FREE_BYTES:
+        return Check(name, "warning", f"{free >> 20} MiB free on its disk", "make room")
+    state = "exists" if path.exists() else "is made at the first start"
+    return Check(name, "ok", f"{state}; {free >> 30} GiB free on its disk")
+
+
+def _database(name: str, path: Path) -> Check | None:
+    """What is wrong with a database that exists; None for nothing."""
+    if not path.exists():
+        return None
+    if not os.access(path, os.R_OK | os.W_OK):
+        return Check(name, "failed", "is not writable for this user", "chown or chmod it")
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as opened:
+            opened.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.Error as error:
+        return Check(name, "failed", str(error), "restore a backup, or move the file away")
+    if path.stat().st_mode & 0o077:
+        return Check(name, "warning", "other users may read it", f"chmod 600 {path}")
+    return None
+
+
+async def _model(name: str, settings: ModelSettings, client: HttpClient, clock: "_Clock") -> Check:
+    name = f"models.{name}"
+    if settings.kind == "local":
+        return Check(name, "ok", "runs in the server itself; it is loaded below")
+    secret = _secret(name, settings)
+    if isinstance(secret, Check):
+        return secret
+    base = (settings.base_url or _DEFAULT_URLS.get(settings.kind, "")).rstrip("/")
+    if settings.kind == "bedrock":
+        from seawall.aws.endpoints import endpoint_url  # noqa: PLC0415
+        from seawall.aws.region import find_region  # noqa: PLC0415
+
+        base = base or endpoint_url("bedrock-runtime", find_region(os.environ, settings.region))
+        return await _reach(name, base, client, clock)
+    if settings.kind == "anthropic":
+        headers = [(b"x-api-key", secret.encode()), (b"anthropic-version", b"2023-06-01")]
+    else:
+        headers = [(b"authorization", b"Bearer " + secret.encode())] if secret else []
+    return await _reach(
+        name, f"{base}/models", client, clock, headers=headers, model=settings.model
+    )
+
+
+def _secret(name: str, settings: ModelSettings) -> str | Check:
+    """The API key of a model, empty where it has none; or why it cannot be had."""
+    if settings.api_key_env:
+        secret = os.environ.get(settings.api_key_env, "")
+        unset = f"the variable {settings.api_key_env} is not set"
+        return secret or Check(name, "failed", unset, f"export {settings.api_key_env}=…")
+    if settings.api_key_file:
+        try:
+            return Path(settings.api_key_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            return Check(name, "failed", f"{settings.api_key_file}: {error}")
+    return ""
+
+
+async def _key_set(url: str, client: HttpClient, clock: "_Clock") -> Check:
+    return await _reach("identity.jwt.jwks_url", url, client, clock, must_be_found=True)
+
+
+async def _receiver(url: str, client: HttpClient, clock: "_Clock") -> Check:
+    return await _reach("telemetry.endpoint", url, client, clock)
+
+
+async def _reach(
+    name: str,
+    url: str,
+    client: HttpClient,
+    clock: "_Clock",
+    *,
+    headers: list[tuple[bytes, bytes]] | None = None,
+    model: str = "",
+    must_be_found: bool = False,
+) -> Check:
+    """Whether an upstream answers, and takes the key. Nothing that costs money is asked."""
+    began = time.monotonic()
+    try:
+        response = await client.request(
+            "GET",
+            Endpoint.parse(url),
+            headers=headers or [],
+            deadline=asyncio.get_running_loop().time() + _SECONDS,
+            limit=4 << 20,
+        )
+    except (TransportError, TimeoutError, ValueError) as error:
+        return Check(name, "failed", f"{url}: {error}", "check the address, DNS and firewalls")
+    took = (time.monotonic() - began) * 1e3
+    clock.record(name, response)
+    detail = f"{url} answered {response.status} in {took:.0f} ms"
+    if response.status in (401, 403) and headers is not None:
+        return Check(
+            name, "failed", f"{detail}: the key is refused", "check the key and its rights"
+        )
+    if response.status >= 500:
+        return Check(name, "warning", detail, "ask its operator")
+    if must_be_found and response.status != 200:
+        return Check(name, "failed", detail, "check the address")
+    listed = _listed(response) if model and response.status == 200 else ()
+    if listed and model not in listed:
+        known = ", ".join(sorted(listed)[:8])
+        return Check(
+            name, "warning", f"{detail}; it does not list {model!r}", f"it lists, e.g., {known}"
+        )
+    return Check(name, "ok", detail)
+
+
+class _Entry(Struct):
+    id: str
+
+
+class _Models(Struct):
+    data: list[_Entry]
+
+
+def _listed(response: BufferedResponse) -> tuple[str, ...]:
+    try:
+        return tuple(each.id for each in msgspec.json.decode(response.body, type=_Models).data)
+    except msgspec.DecodeError:
+        return ()
+
+
+class _Clock:
+    """Compares this machine's clock with those of the upstreams that were reached."""
+
+    def __init__(self) -> None:
+        self._offsets: dict[str, float] = {}
+
+    def record(self, name: str, response: BufferedResponse) -> None:
+        """Take the time that an answer was sent at."""
+        try:
+            sent = parsedate_to_datetime(response.headers.get("date", "")).timestamp()
+        except ValueError:
+            return
+        self._offsets[name] = time.time() - sent
+
+    def findings(self) -> Iterator[Check]:
+        """One check, if any upstream has said what time it is."""
+        if not self._offsets:
+            return
+        name, offset = min(self._offsets.items(), key=lambda each: abs(each[1]))
+        if abs(offset) < _CLOCK_WARNING_SECONDS:
+            yield Check("clock", "ok", f"within {_CLOCK_WARNING_SECONDS:g} s of {name}'s")
+            return
+        failed = abs(offset) >= _CLOCK_FAILURE_SECONDS
+        yield Check(
+            "clock",
+            "failed" if failed else "warning",
+            f"{abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} {name}'s",
+            "synchronise it (NTP): tokens and signatures are judged by it",
+        )
+
+
+async def _start(settings: Settings) -> Check:
+    """Open everything as a server does, but with an empty store of its own."""
+    from seawall.orchestrator import Orchestrator  # noqa: PLC0415 - imports all that a turn needs
+
+    name = "start"
+    with tempfile.TemporaryDirectory(prefix="seawall-doctor-") as folder:
+        alone = structs.replace(
+            settings,
+            sessions=structs.replace(
+                settings.sessions, store="sqlite", path=str(Path(folder, "sessions.db"))
+            ),
+            telemetry=structs.replace(settings.telemetry, endpoint=""),
+            routing=structs.replace(settings.routing, classifier_cache=""),
+        )
+        app = Orchestrator(alone)
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                await app.open(cold_start=True)
+        except SeawallError as error:
+            return Check(name, "failed", str(error))
+        except TimeoutError:
+            return Check(name, "failed", f"not done after {_START_SECONDS:g} s")
+        took = time.monotonic() - began
+        await app.close(0.0)
+    agents = ", ".join(sorted(settings.agents))
+    return Check(name, "ok", f"agents {agents}; opened in {took:.1f} s")

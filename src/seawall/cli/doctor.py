@@ -1,0 +1,74 @@
+"""`seawall doctor`: is everything there that a server needs?"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seawall.cli.checks import Check
+
+__all__ = ["add_parser"]
+
+_COLOURS = {"ok": "\x1b[32m", "warning": "\x1b[33m", "failed": "\x1b[31m"}
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="check a configuration and everything that it names",
+        description="Check the configuration, every upstream, permissions, the clock, file limits "
+        "and versions; then open everything as a server does, tools included, with an empty store. "
+        "No model is asked for an answer. The exit status is 1 if a check failed.",
+    )
+    parser.add_argument(
+        "config",
+        nargs="?",
+        type=Path,
+        default=Path("seawall.toml"),
+        metavar="CONFIG",
+        help="configuration file (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as a JSON array")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import asyncio  # noqa: PLC0415 - only what this command needs
+
+    import msgspec  # noqa: PLC0415
+
+    from seawall.cli.checks import Check, run_checks  # noqa: PLC0415
+    from seawall.config import load_settings  # noqa: PLC0415
+
+    settings = load_settings(arguments.config)
+    found: list[Check] = []
+
+    def report(check: Check) -> None:
+        found.append(check)
+        if not arguments.json:
+            _write(check)
+
+    report(Check("configuration", "ok", str(arguments.config)))
+    asyncio.run(run_checks(settings, report))
+    failed = sum(each.status == "failed" for each in found)
+    if arguments.json:
+        sys.stdout.write(json.dumps(msgspec.to_builtins(found)) + "\n")
+    else:
+        warnings = sum(each.status == "warning" for each in found)
+        sys.stdout.write(f"\n{len(found)} checks: {failed} failed, {warnings} warnings\n")
+    return 1 if failed else 0
+
+
+def _write(check: "Check") -> None:
+    from seawall.printable import printable  # noqa: PLC0415
+
+    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    colour, plain = (_COLOURS[check.status], "\x1b[0m") if coloured else ("", "")
+    sys.stdout.write(f"{colour}{check.status:<8}{plain} {check.name}: {printable(check.detail)}\n")
+    if check.advice:
+        sys.stdout.write(f"{'':8} -> {printable(check.advice)}\n")
+    sys.stdout.flush()

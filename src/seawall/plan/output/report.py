@@ -1,0 +1,185 @@
+"""The report: the answer as one HTML file with charts and tables, which needs no network."""
+
+from pathlib import Path
+
+import jinja2
+import msgspec
+from markupsafe import Markup
+from msgspec import Struct
+
+from seawall.plan.decision.answer import PLATFORMS, Answer, Figure, PlatformAnswer, PlatformName
+from seawall.plan.decision.text import amount, money, seconds
+from seawall.plan.output.charts import asset, document
+
+__all__ = ["bill_rows", "render_report", "side_by_side", "spike_rows", "write_report"]
+
+# In this order, after those of `charts`: each uses what is before it.
+_SCRIPTS = ("spike.js", "figures.js", "report.js")
+# Colours of the platforms, as in report.js.
+_STYLES: dict[PlatformName, str] = {
+    "lambda": "c2",
+    "lambda-provisioned": "c6",
+    "lambda-snapstart": "c4",
+    "lambda-managed": "c5",
+    "eks": "c1",
+}
+_LAMBDAS: tuple[PlatformName, ...] = (
+    "lambda", "lambda-snapstart", "lambda-provisioned", "lambda-managed"
+)  # fmt: skip
+_INSTANTS = (-10.0, 0.0, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+_SHOWN = ("in_service", "queued", "cold_starts", "throttled", "first_token_mean")
+
+
+class BillRow(Struct, frozen=True):
+    """A line of the bill, and its share of the whole."""
+
+    title: str
+    quantity: float
+    unit: str
+    price: float
+    monthly: float
+    share: float
+    source: str
+    uncertain: bool
+
+
+class SpikeRow(Struct, frozen=True):
+    """One time of the spike. at: seconds from it; the values of `_SHOWN` on both platforms."""
+
+    at: float
+    left: tuple[float | None, ...]
+    right: tuple[float | None, ...]
+
+
+def write_report(answer: Answer, path: Path) -> None:
+    """Write the page of `render_report` to a file.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    path.write_text(render_report(answer), encoding="utf-8")
+
+
+def render_report(answer: Answer) -> str:
+    """The answer as an HTML page.
+
+    Nothing is fetched, text from outside is escaped, and a content security policy lets only the
+    page's own script and style run. The answer is in it as JSON, as `--json` prints it, in the
+    element with the id `answer`.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(asset),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "amount": amount,
+        "price": _price,
+        "seconds": seconds,
+        "share": _share,
+        "within": _within,
+    }
+    environment.globals["money"] = lambda value: money(value, answer.currency)
+    left, right = side_by_side(answer)
+    body = environment.get_template("report.html").render(
+        answer=answer,
+        bills={name: bill_rows(each) for name, each in answer.platforms.items()},
+        data=Markup(_json(answer)),  # noqa: S704 - escaped for a script element
+        left=left,
+        order=PLATFORMS,
+        right=right,
+        spike=spike_rows(answer, left, right),
+        steps=_steps(answer.platforms[right].series.bin_seconds),
+        styles=_STYLES,
+    )
+    return document(
+        f"{answer.platforms[answer.choice].title}: Lambda or EKS, by simulation",
+        "Seawall plan: Lambda or EKS",
+        body,
+        script="\n".join(asset(name) for name in _SCRIPTS),
+    )
+
+
+def side_by_side(answer: Answer) -> tuple[PlatformName, PlatformName]:
+    """The two platforms whose spikes stand side by side: the best kind of Lambda, and EKS.
+
+    The best is the choice or runner-up, if one of them is Lambda's; they cannot both be EKS.
+    """
+    best = answer.choice if answer.choice in _LAMBDAS else answer.runner_up
+    return best, "eks"
+
+
+def bill_rows(platform: PlatformAnswer) -> list[BillRow]:
+    """The bill of a platform, the most expensive item first."""
+    whole = sum(item.monthly for item in platform.items)
+    return [
+        BillRow(
+            item.title, item.quantity, item.unit, item.price, item.monthly,
+            item.monthly / whole if whole else 0.0, item.source, item.uncertain,
+        )
+        for item in sorted(platform.items, key=lambda item: -item.monthly)
+    ]  # fmt: skip
+
+
+def spike_rows(answer: Answer, left: PlatformName, right: PlatformName) -> list[SpikeRow]:
+    """The spike at some times, as a table: what the charts show."""
+    both = answer.platforms[left].series, answer.platforms[right].series
+    instants: tuple[float, ...] = _INSTANTS
+    if not answer.traffic.spike_size:
+        bins, width = len(both[0].values["arrived"]), both[0].bin_seconds
+        instants = tuple(both[0].start + width * (bins * each // 12) for each in range(12))
+    rows = []
+    for at in instants:
+        sides = []
+        for series in both:
+            # The bin that the time is in; the half second is the middle of one.
+            index = int((at + 0.5 * series.bin_seconds - series.start) // series.bin_seconds)
+            values = [series.values.get(name, ()) for name in _SHOWN]
+            if all(0 <= index < len(each) for each in values):
+                sides.append(tuple(each[index] for each in values))
+        if len(sides) == len(both):
+            rows.append(SpikeRow(at, sides[0], sides[1]))
+    return rows
+
+
+def _json(answer: Answer) -> str:
+    """JSON for a script element: it contains neither an end tag nor the start of a comment."""
+    text = msgspec.json.encode(answer).decode()
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _steps(bin_seconds: float) -> str:
+    if bin_seconds == 1.0:
+        return "second by second"
+    if bin_seconds < 60:
+        return f"in steps of {bin_seconds:.2g} s"
+    return f"in steps of {bin_seconds / 60:.2g} min"
+
+
+def _price(value: float) -> str:
+    """`0.0000133334`: all its digits, without an exponent."""
+    return f"{value:.10f}".rstrip("0").rstrip(".")
+
+
+def _share(value: float | None) -> str:
+    """`0.3 %`; `-` if there is none."""
+    if value is None:
+        return "-"
+    percent = value * 100.0
+    if 0.0 < percent < 0.01:
+        return "< 0.01 %"
+    return f"{percent:.0f} %" if percent in (0.0, 100.0) or percent >= 10 else f"{percent:.2g} %"
+
+
+def _within(figure: Figure, kind: str) -> str:
+    """A figure with half its interval, where there is one: `3.36 s ± 0.06`."""
+    value, half = figure.value, figure.half
+    if value is None:
+        return "-"
+    if kind == "seconds":
+        return seconds(value) + (f" ± {half:.2f}" if half and half >= 0.005 else "")
+    if kind == "share":
+        return _share(value) + (f" ± {half * 100:.1f}" if half and half >= 0.0005 else "")
+    return f"{value:,.0f}" + (f" ± {half:,.0f}" if half and half >= 0.5 else "")

@@ -1,0 +1,187 @@
+"""Tools: schema from the signature, validated arguments, failures reported to the model."""
+
+import asyncio
+import time
+from typing import Annotated, Literal
+
+import msgspec
+import pytest
+
+from seawall import Principal, ToolContext, ToolError, tool
+
+
+class Address(msgspec.Struct):
+    street: str
+    zip: Annotated[str, msgspec.Meta(pattern=r"^\d{5}$")]
+
+
+def _context(seconds: float = 5.0) -> ToolContext:
+    return ToolContext(
+        principal=Principal("shop", "ann"),
+        session="s",
+        turn="t",
+        agent="a",
+        call="c",
+        idempotency_key="k",
+        deadline=asyncio.get_running_loop().time() + seconds,
+        state={},
+    )
+
+
+@tool(mutating=True)
+def move(
+    order: str, to: Address, context: ToolContext, speed: Literal["slow", "fast"] = "slow"
+) -> dict[str, str]:
+    """Send an order
+    to another address.
+
+    Not part of the description.
+
+    Args:
+        order: The order's number,
+            beginning with #.
+        to: Where to.
+        speed: How.
+    """
+    context.state["moved"] = order
+    return {"order": order, "to": to.street, "speed": speed, "by": context.principal.subject}
+
+
+def test_the_schema_is_what_the_signature_and_docstring_say() -> None:
+    assert move.name == "move"
+    assert move.mutating
+    assert move.spec.description == "Send an order to another address."
+    assert move.spec.parameters == {
+        "type": "object",
+        "properties": {
+            "order": {"type": "string", "description": "The order's number, beginning with #."},
+            "to": {"$ref": "#/$defs/Address", "description": "Where to."},
+            "speed": {"enum": ["fast", "slow"], "default": "slow", "description": "How."},
+        },
+        "required": ["order", "to"],
+        "additionalProperties": False,
+        "$defs": {
+            "Address": {
+                "title": "Address",
+                "type": "object",
+                "properties": {
+                    "street": {"type": "string"},
+                    "zip": {"type": "string", "pattern": r"^\d{5}$"},
+                },
+                "required": ["street", "zip"],
+            }
+        },
+    }
+
+
+async def test_a_call_gets_validated_arguments_and_the_turns_context() -> None:
+    context = _context()
+    outcome = await move.call('{"order":"#1","to":{"street":"A","zip":"12345"}}', context)
+    assert not outcome.failed
+    assert msgspec.json.decode(outcome.content) == {
+        "order": "#1",
+        "to": "A",
+        "speed": "slow",
+        "by": "ann",
+    }
+    assert context.state == {"moved": "#1"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "not json",
+        "[]",
+        "{}",
+        '{"order":1,"to":{"street":"A","zip":"12345"}}',
+        '{"order":"#1","to":{"street":"A","zip":"1"}}',
+        '{"order":"#1","to":{"street":"A","zip":"12345"},"speed":"warp"}',
+        '{"order":"#1","to":{"street":"A","zip":"12345"},"context":{}}',
+        '{"order":"\ud800"}',
+        '{"order":"' + "x" * 70_000 + '"}',
+    ],
+)
+async def test_invalid_arguments_are_reported_to_the_model_and_nothing_is_called(
+    arguments: str,
+) -> None:
+    context = _context()
+    outcome = await move.call(arguments, context)
+    assert outcome.failed
+    assert "rguments" in outcome.content
+    assert context.state == {}
+
+
+async def test_a_tool_error_is_reported_verbatim_and_a_defect_is_not() -> None:
+    @tool
+    def refuse() -> str:
+        raise ToolError("The order is on its way.")
+
+    @tool
+    async def crash() -> str:
+        raise KeyError("secret")
+
+    refused = await refuse.call("{}", _context())
+    assert (refused.content, refused.failed) == ("The order is on its way.", True)
+    crashed = await crash.call("", _context())
+    assert (crashed.content, crashed.failed) == ("crash failed.", True)
+
+
+async def test_a_slow_tool_ends_at_its_deadline_and_blocks_nothing() -> None:
+    @tool
+    def plain() -> str:
+        time.sleep(0.3)
+        return "late"
+
+    @tool
+    async def asynchronous() -> str:
+        await asyncio.sleep(10)
+        return "late"
+
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.005)
+            ticks += 1
+
+    ticking = asyncio.create_task(tick())
+    for slow in (plain, asynchronous):
+        outcome = await slow.call("{}", _context(0.1))
+        assert (outcome.content, outcome.failed) == (
+            f"{slow.name} did not answer in time.",
+            True,
+        )
+    ticking.cancel()
+    assert ticks > 4, "the loop went on while the tools were slow"
+
+
+async def test_an_answer_too_long_for_a_model_is_refused() -> None:
+    @tool
+    def flood() -> str:
+        return "x" * 40_000
+
+    outcome = await flood.call("{}", _context())
+    assert outcome.failed
+    assert "32768" in outcome.content
+
+
+def test_what_has_no_schema_is_refused_when_the_tool_is_made() -> None:
+    def unannotated(order) -> str:  # type: ignore[no-untyped-def]  # noqa: ANN001 - the point
+        return str(order)
+
+    def variadic(*orders: str) -> str:
+        return "".join(orders)
+
+    for function, said in ((unannotated, "annotation"), (variadic, "no JSON Schema")):
+        with pytest.raises(TypeError, match=said):
+            tool(function)
+
+
+async def test_half_characters_in_an_answer_do_not_end_the_turn() -> None:
+    @tool
+    def echo() -> str:
+        """Say it."""
+        return "a\ud800b"
+
+    assert (await echo.call("{}", _context())).content == "a?b"
