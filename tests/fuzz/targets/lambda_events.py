@@ -1,4 +1,4 @@
-"""Events to the Lambda host: whatever comes is answered, or refused by name."""
+"""Events of the Lambda host: every one is answered, or rejected with a named error."""
 
 import asyncio
 import copy
@@ -93,20 +93,20 @@ def _mangled(data: bytes) -> object:
     """A sample, in which each two bytes after the first put a value where the first one says."""
     event = copy.deepcopy(_EVENTS[data[0] % len(_EVENTS)])
     for where, what in zip(data[1::2], data[2::2], strict=False):
-        places = list(_places(event))
-        if not places:
+        positions = list(_positions(event))
+        if not positions:
             break
-        holder, key = places[where % len(places)]
-        holder[key] = copy.deepcopy(_VALUES[what % len(_VALUES)])
+        container, key = positions[where % len(positions)]
+        container[key] = copy.deepcopy(_VALUES[what % len(_VALUES)])
     return event
 
 
-def _places(found: Any) -> Any:
+def _positions(found: Any) -> Any:
     if not isinstance(found, dict | list):
         return
     for key, value in list(found.items() if isinstance(found, dict) else enumerate(found)):
         yield found, key
-        yield from _places(value)
+        yield from _positions(value)
 
 
 def _check_read(event: object) -> None:
