@@ -39,18 +39,18 @@ SEEDS = [
 ]
 
 
-class _Answer:
-    """Takes an answer; it is given once, and whole."""
+class _Writer:
+    """Takes one response, whole or streamed."""
 
     def __init__(self) -> None:
-        self.whole_given = b""
+        self.response = b""
         self.streamed = b""
         self.ended = False
 
-    async def whole(self, payload: bytes) -> None:
-        assert not self.whole_given
+    async def respond(self, payload: bytes) -> None:
+        assert not self.response
         assert not self.streamed
-        self.whole_given = payload
+        self.response = payload
 
     async def begin(self, content_type: str) -> None:
         assert content_type
@@ -141,16 +141,16 @@ def _check_read(event: object) -> None:
 async def _answered(payload: bytes) -> None:
     settings = LambdaSettings(direct=True, queue=True, authorizer=True)
     target = Target(app=_application, orchestrator=object())
-    answer = _Answer()
+    answer = _Writer()
     context = InvocationContext("r", asyncio.get_running_loop().time() + 20)
     try:
         await Dispatcher(target, settings).answer(payload, context, answer)  # type: ignore[arg-type]
     except (UnknownEvent, TurnRefused):
-        assert not answer.whole_given
+        assert not answer.response
         assert not answer.streamed
         return
-    if answer.whole_given:
-        assert isinstance(json.loads(answer.whole_given), dict)
+    if answer.response:
+        assert isinstance(json.loads(answer.response), dict)
     else:
         assert answer.ended
         head, _, _ = answer.streamed.partition(b"\0" * 8)
