@@ -160,7 +160,7 @@ def requirements(path: Path) -> dict[str, set[str]]:
 
 def test_packages_are_those_of_the_tests_by_hash() -> None:
     image = requirements(ROOT / "deploy/image/requirements.lock")
-    tested = requirements(ROOT / "requirements.lock")
+    tested = requirements(ROOT / "requirements/dev.lock")
     assert all(image.values())
     assert {name: tested.get(name) for name in image} == image
 

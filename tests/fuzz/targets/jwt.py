@@ -1,4 +1,4 @@
-"""Tokens: whatever is presented, only what the issuer signed, and is valid, names a principal."""
+"""Tokens: only a valid token signed by the issuer yields a principal."""
 
 import asyncio
 import base64
