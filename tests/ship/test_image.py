@@ -160,7 +160,7 @@ def requirements(path: Path) -> dict[str, set[str]]:
 
 def test_its_packages_are_those_that_are_tested_by_their_hashes() -> None:
     image = requirements(ROOT / "deploy/image/requirements.lock")
-    tested = requirements(ROOT / "requirements.lock")
+    tested = requirements(ROOT / "requirements/dev.lock")
     assert all(image.values())
     assert {name: tested.get(name) for name in image} == image
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.install_ship_tools import missing_sam, sam
 from tests.parts import require
+from tests.parts.tools import missing_sam, sam
 from tests.servers import ROOT
 from tests.ship.test_sized import plan, seawall
 from tests.ship.test_templates import FUNCTIONS, check_permissions, load

@@ -1,13 +1,13 @@
 """The retail tasks of tau2-bench: what a right assistant does, and what must come of it."""
 
 import math
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 
-FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "retail"
+from tests.parts import DATA, data_file
+
+FOLDER = DATA / "retail"
 
 
 class Task(msgspec.Struct):
@@ -22,9 +22,7 @@ class Task(msgspec.Struct):
 
 def load_tasks() -> list[Task]:
     """All tasks; skips where the data is not there."""
-    if not (FOLDER / "tasks_train.json").is_file():
-        pytest.skip("the retail data (shared/data/retail) is not beside the project")
-    listed = msgspec.json.decode((FOLDER / "tasks_train.json").read_bytes())
+    listed = msgspec.json.decode(data_file("retail/tasks_train.json").read_bytes())
     expected = msgspec.json.decode((FOLDER / "expected_train.json").read_bytes())
     orders = msgspec.json.decode((FOLDER / "db.json").read_bytes())["orders"]
     tasks = []
