@@ -187,7 +187,8 @@ def _score(arguments: argparse.Namespace) -> int:
         if unknown_auroc is not None:
             sys.stdout.write(
                 f"\nunknown intents   AUROC {unknown_auroc:.3f} on {len(unknown.texts)} messages\n"
-                f"With {_UNKNOWN_SHARE:.0%} of such messages, {unknown_precision:.2%} of answers are right.\n"
+                f"With {_UNKNOWN_SHARE:.0%} of such messages, "
+                f"{unknown_precision:.2%} of answers are right.\n"
             )
     return 0
 
