@@ -22,7 +22,7 @@ def output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_help_lists_every_command_and_each_has_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_command_and_each_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     text = output(capsys, "--help")
     for name in NAMES:
         assert f"\n    {name} " in text

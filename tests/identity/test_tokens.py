@@ -119,7 +119,7 @@ async def test_invalid_claims_are_refused(provider: Provider) -> None:
     await refused(provider, token(tenant={"a": 1}), "tenant")
 
 
-async def test_leeway_is_as_configured(provider: Provider) -> None:
+async def test_the_leeway_is_configurable(provider: Provider) -> None:
     now = time.time()
     token = provider.issuer.token
     assert (

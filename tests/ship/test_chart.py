@@ -24,7 +24,7 @@ KUBERNETES = "1.34"
 
 
 @each_size
-def test_helm_lints_it(values: dict[str, Any]) -> None:
+def test_helm_lint(values: dict[str, Any]) -> None:
     report = lint(CHART, values, strict=True)
     assert report["errors"] == []
     # One remark of the lowest severity: a chart of ours has no icon.
@@ -32,14 +32,14 @@ def test_helm_lints_it(values: dict[str, Any]) -> None:
 
 
 @each_size
-def test_the_api_server_would_take_its_objects(values: dict[str, Any]) -> None:
+def test_objects_match_the_schemas_of_kubernetes(values: dict[str, Any]) -> None:
     objects = [each for each in rendered(values) if _is_built_in(each)]
     assert {"Deployment", "Service", "PodDisruptionBudget"} <= {each["kind"] for each in objects}
     for each in objects:
         kubernetes_validate.validate(each, KUBERNETES, strict=True)
 
 
-def test_the_operators_would_take_theirs() -> None:
+def test_objects_match_the_schemas_of_operators() -> None:
     require(missing_crds())
     objects = [each for values in VALUES.values() for each in rendered(values)]
     custom = [each for each in objects if not _is_built_in(each)]
@@ -89,7 +89,7 @@ def test_a_pod_outlives_its_longest_turn(values: dict[str, Any]) -> None:
     assert steps < pod["terminationGracePeriodSeconds"]
 
 
-def test_streams_are_given_the_time_of_a_turn() -> None:
+def test_route_timeouts_fit_a_turn() -> None:
     route = only(rendered(LARGE), "HTTPRoute")
     (rule,) = route["spec"]["rules"]
     assert rule["timeouts"] == {"request": "190s", "backendRequest": "190s"}
@@ -102,7 +102,7 @@ def test_streams_are_given_the_time_of_a_turn() -> None:
     assert idle == "idle_timeout.timeout_seconds=70"
 
 
-def test_a_configuration_is_passed_on_as_it_is() -> None:
+def test_a_configuration_is_passed_on_unchanged() -> None:
     config = only(
         [each for each in rendered(LARGE) if "seawall.toml" in each.get("data", {})], "ConfigMap"
     )
@@ -124,7 +124,7 @@ def test_wrong_values_are_named(wrong: dict[str, Any], named: str) -> None:
         chart.validate_schema(wrong)
 
 
-def test_its_settings_are_settings() -> None:
+def test_variables_of_the_chart_are_settings() -> None:
     """Every variable that the chart sets is one that Seawall reads, with a value that it takes."""
     (container,) = only(rendered(LARGE), "Deployment")["spec"]["template"]["spec"]["containers"]
     environment = {each["name"]: each["value"] for each in container["env"] if "value" in each}
@@ -223,7 +223,7 @@ def _reaches(rules: list[dict[str, Any]], address: str, port: int, protocol: str
     return False
 
 
-def test_what_the_network_policy_lets_out() -> None:
+def test_egress_of_the_network_policy() -> None:
     rules = only(rendered({}), "NetworkPolicy")["spec"]["egress"]
     for address in ("203.0.113.7", "2001:db8::7", "2600:1f18::1"):
         assert _reaches(rules, address, 443, "TCP")

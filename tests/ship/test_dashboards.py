@@ -121,7 +121,7 @@ def test_client_input_creates_no_series(exported: dict[str, list[dict[str, str]]
     )
 
 
-def test_prometheus_takes_the_rules_and_the_expressions(tmp_path: Path) -> None:
+def test_prometheus_accepts_rules_and_expressions(tmp_path: Path) -> None:
     require(missing_promtool())
     asked = [each for found in dashboard().values() for each in found]
     recorded = [{"record": f"panel:{number}", "expr": each} for number, each in enumerate(asked)]
@@ -134,7 +134,7 @@ def test_prometheus_takes_the_rules_and_the_expressions(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_alerts_go_off(tmp_path: Path) -> None:
+def test_every_alert_fires(tmp_path: Path) -> None:
     """Prometheus' own test of rules: series in, alerts out."""
     require(missing_promtool())
     calls, seconds = "seawall_model_calls_total", "seawall_stage_seconds_bucket"

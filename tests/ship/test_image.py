@@ -113,7 +113,7 @@ def model() -> Iterator[ServerProcess]:
         yield model
 
 
-def test_the_dockerfile_is_what_it_should_be() -> None:
+def test_the_dockerfile() -> None:
     last = instructions()
     assert last["USER"] == ["65532:65532"]
     assert last["HEALTHCHECK"]
@@ -156,7 +156,7 @@ def requirements(path: Path) -> dict[str, set[str]]:
     return found
 
 
-def test_its_packages_are_those_that_are_tested_by_their_hashes() -> None:
+def test_packages_are_those_of_the_tests_by_hash() -> None:
     image = requirements(ROOT / "deploy/image/requirements.lock")
     tested = requirements(ROOT / "requirements/dev.lock")
     assert all(image.values())
@@ -182,7 +182,7 @@ def test_a_package_of_another_content_is_not_installed(tmp_path: Path) -> None:
     assert "HASHES" in done.stderr
 
 
-def test_it_has_what_it_should(image: Path) -> None:
+def test_content_of_the_image(image: Path) -> None:
     files = [path for path in image.rglob("*") if path.is_file()]
     names = {str(path.relative_to(image)) for path in files}
     assert {"app/seawall.toml", "app/own.py", "app/classifier.npz"} <= names
@@ -194,7 +194,7 @@ def test_it_has_what_it_should(image: Path) -> None:
     assert list((image / "opt/seawall").glob("seawall-*.dist-info/METADATA"))
 
 
-def test_it_serves_as_a_pod(image: Path, model: ServerProcess, tmp_path: Path) -> None:
+def test_the_image_serves_as_a_pod(image: Path, model: ServerProcess, tmp_path: Path) -> None:
     settings = environment(
         image,
         tmp_path,
@@ -232,7 +232,9 @@ def test_it_serves_as_a_pod(image: Path, model: ServerProcess, tmp_path: Path) -
         process.stdout.close()  # type: ignore[union-attr]
 
 
-async def test_it_serves_as_a_function(image: Path, model: ServerProcess, tmp_path: Path) -> None:
+async def test_the_image_serves_as_a_function(
+    image: Path, model: ServerProcess, tmp_path: Path
+) -> None:
     settings = FunctionSettings(
         command=tuple(entry_point()),
         handler="",

@@ -23,7 +23,7 @@ def make(folder: Path, *names: str, content: str = "x") -> None:
         path.write_text(content)
 
 
-def test_what_is_code(tmp_path: Path) -> None:
+def test_code_and_data_are_packed(tmp_path: Path) -> None:
     make(tmp_path, "seawall.toml", "own.py", "tools/a.py", "data/prices.csv", "sub/dist.py")
     make(tmp_path, ".git/config", ".hidden", "a.db", "a.db-wal", "old.zip", "dist/a.whl", "b.lock")
     make(tmp_path, "__pycache__/own.cpython-311.pyc", "node_modules/a/index.js", "venv/bin/a")
@@ -93,7 +93,7 @@ def test_a_secret_by_its_content_is_refused(tmp_path: Path, content: str) -> Non
         "the environment's AKIA prefix",
     ],
 )
-def test_what_is_no_secret_is_packed(tmp_path: Path, content: str) -> None:
+def test_files_that_are_not_secret_are_packed(tmp_path: Path, content: str) -> None:
     make(tmp_path, "own.py", ".env.example", "id_rsa.pub", "keys.py", "secrets.py", content=content)
     assert package_files(tmp_path) == ["id_rsa.pub", "keys.py", "own.py", "secrets.py"]
 
@@ -119,7 +119,7 @@ def test_nothing_to_pack_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("name", ["missing", "../outside", "ignored"])
-def test_what_is_allowed_has_to_be_there(tmp_path: Path, name: str) -> None:
+def test_an_allowed_file_must_exist(tmp_path: Path, name: str) -> None:
     make(tmp_path, "outside")
     folder = tmp_path / "folder"
     make(folder, "seawall.toml", "ignored")
@@ -128,7 +128,7 @@ def test_what_is_allowed_has_to_be_there(tmp_path: Path, name: str) -> None:
         package_files(folder, allow=[name])
 
 
-def test_what_is_packed_is_listed() -> None:
+def test_the_content_of_a_package_is_listed() -> None:
     own = {f"f{number:03}.py": 10 for number in range(250)}
     packages = {"numpy": 30_000_000, "seawall": 5_000_000, "six.py": 30}
     built = Package("f.zip", 1, sum(own.values()) + 35_000_030, 300, True, own, packages)
@@ -165,7 +165,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(lines=st.lists(PATTERN, max_size=4), paths=st.lists(PATH, min_size=1, max_size=12))
-def test_patterns_mean_what_they_mean_to_git(
+def test_patterns_mean_the_same_as_in_git(
     repository: Path, lines: list[str], paths: list[str]
 ) -> None:
     (repository / ".gitignore").write_text("\n".join(lines) + "\n")

@@ -125,7 +125,7 @@ def test_pods_are_sized_as_planned(plans: dict[str, Path], tmp_path: Path, size:
         assert types["node.kubernetes.io/instance-type"] == [planned["nodes"]["instance"]]
 
 
-def test_another_workload_has_other_values(plans: dict[str, Path], tmp_path: Path) -> None:
+def test_a_larger_workload_has_larger_values(plans: dict[str, Path], tmp_path: Path) -> None:
     small = eks(plans["small"], tmp_path / "s", *CROWD)
     large = eks(plans["large"], tmp_path / "l", *CROWD)
     assert large["autoscaling"]["maximum"] > small["autoscaling"]["maximum"]

@@ -90,7 +90,7 @@ def test_sam_validate() -> None:
 
 
 @each_template
-def test_no_permission_is_for_everything(path: Path) -> None:
+def test_no_permission_has_a_wildcard(path: Path) -> None:
     check_permissions(load(path)["Resources"])
 
 
@@ -158,7 +158,7 @@ def test_the_policy_allows_what_the_client_calls() -> None:
 
 
 @each_function
-def test_a_function_is_what_it_should_be(path: Path) -> None:
+def test_properties_of_a_function(path: Path) -> None:
     (function,) = resources(path, "AWS::Serverless::Function").values()
     properties = function["Properties"]
     assert properties["FunctionUrlConfig"]["InvokeMode"] == "RESPONSE_STREAM"
@@ -172,7 +172,7 @@ def test_a_function_is_what_it_should_be(path: Path) -> None:
     assert ("CapacityProviderConfig" in properties) is (path.stem == "managed")
 
 
-def test_what_is_scheduled_on_managed_instances_is_a_call_of_the_api() -> None:
+def test_schedules_of_managed_instances_call_the_api() -> None:
     """AWS's own SDK takes its parameters, once the template's references are filled in."""
     operation = Session().get_service_model("lambda").operation_model("PutFunctionScalingConfig")
     sized = {
@@ -217,7 +217,7 @@ def test_dashboards_show_metrics_that_a_function_writes(path: Path) -> None:
         assert alarm["Properties"]["AlarmActions"]
 
 
-def test_the_function_that_chooses_a_side_is_javascript(tmp_path: Path) -> None:
+def test_the_routing_function_is_valid_javascript(tmp_path: Path) -> None:
     require(missing_node())
     (function,) = resources(SHARED[1], "AWS::CloudFront::Function").values()
     code = function["Properties"]["FunctionCode"]

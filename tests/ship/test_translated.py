@@ -125,12 +125,12 @@ def check_url(resources: dict[str, dict[str, Any]], *, public: bool) -> None:
 
 
 @each_base
-def test_everybody_may_call_the_url_where_seawall_authenticates(path: Path) -> None:
+def test_the_url_is_public_where_seawall_authenticates(path: Path) -> None:
     check_url(translated(path), public=True)
 
 
 @each_kind
-def test_what_is_shipped_is_translated(planned: Path, tmp_path: Path, kind: str) -> None:
+def test_shipped_templates_are_translated(planned: Path, tmp_path: Path, kind: str) -> None:
     resources = translated(shipped(planned, tmp_path, kind, *EVERYTHING))
     check_url(resources, public=True)
     name, function = only(resources, "AWS::Lambda::Function")
@@ -194,7 +194,7 @@ def _references(found: object) -> list[str]:
     return []
 
 
-def test_callers_with_an_aws_identity_only(planned: Path, tmp_path: Path) -> None:
+def test_aws_iam_admits_aws_identities_only(planned: Path, tmp_path: Path) -> None:
     path = shipped(planned, tmp_path, "lambda", "--auth", "AWS_IAM")
     check_url(translated(path), public=False)
 
@@ -224,7 +224,7 @@ def test_another_plan_of_the_same_code_publishes_a_version(
 
 
 @each_kind
-def test_what_is_shipped_passes_aws_own_checks(planned: Path, tmp_path: Path, kind: str) -> None:
+def test_shipped_templates_pass_the_checks_of_aws(planned: Path, tmp_path: Path, kind: str) -> None:
     path = shipped(planned, tmp_path, kind, *EVERYTHING)
     resources = tmp_path / "translated.json"
     resources.write_text(
@@ -249,7 +249,7 @@ def test_what_is_shipped_passes_aws_own_checks(planned: Path, tmp_path: Path, ki
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_models_policy_is_always_there_to_be_imported() -> None:
+def test_the_models_policy_is_always_exported() -> None:
     template = load(ROOT / "deploy/shared/template.yaml")
     output = template["Outputs"]["ModelPolicy"]
     assert "Condition" not in output

@@ -49,7 +49,7 @@ def test_an_edited_file_is_not_overwritten(
     assert "# mine" not in (tmp_path / name).read_text()
 
 
-def test_pods_read_the_keys_that_the_readme_makes(planned: Path, tmp_path: Path) -> None:
+def test_pods_read_the_keys_that_the_readme_creates(planned: Path, tmp_path: Path) -> None:
     keys = ("--model-key", "OPENAI_API_KEY", "--model-key", "ANTHROPIC_API_KEY")
     assert ship(planned, tmp_path, "eks", *keys) == 0
     values = yaml.safe_load((tmp_path / "values.yaml").read_text())
@@ -67,7 +67,7 @@ FILES = st.dictionaries(st.sampled_from(["a", "b", "c/d"]), CONTENT, max_size=3)
 
 @settings(max_examples=100, deadline=None)
 @given(first=FILES, second=FILES, edits=FILES)
-def test_nothing_of_a_persons_is_lost(
+def test_no_edit_of_the_user_is_lost(
     first: dict[str, bytes],
     second: dict[str, bytes],
     edits: dict[str, bytes],
@@ -100,7 +100,7 @@ def test_nothing_of_a_persons_is_lost(
 
 
 @pytest.mark.parametrize("record", [b"[]", b"\xff", b'{"../x": "0", "/etc/passwd": "0"}', b"{"])
-def test_a_record_of_another_kind_removes_nothing(tmp_path: Path, record: bytes) -> None:
+def test_an_unusable_record_removes_nothing(tmp_path: Path, record: bytes) -> None:
     outside = tmp_path / "x"
     outside.write_text("stays")
     out = tmp_path / "out"
@@ -172,7 +172,7 @@ def test_an_option_without_effect_is_named(
         ["--shared-stack", "${evil}"],
     ],
 )
-def test_names_that_cannot_be_are_refused(planned: Path, tmp_path: Path, wrong: list[str]) -> None:
+def test_invalid_names_are_refused(planned: Path, tmp_path: Path, wrong: list[str]) -> None:
     assert ship(planned, tmp_path / "out", "lambda", *wrong) == 2
     assert not (tmp_path / "out").exists()
 
@@ -200,7 +200,7 @@ SIZED = {
 
 
 @pytest.mark.parametrize("path", FUNCTIONS, ids=lambda path: path.stem)
-def test_the_templates_are_what_ordinary_sizes_make(path: Path) -> None:
+def test_the_templates_have_the_default_sizes(path: Path) -> None:
     """So the files in deploy/lambda can be deployed as they are."""
     text = path.read_text()
     assert fill_template(text, function_sections(SIZED[path.stem], FunctionOptions())) == text

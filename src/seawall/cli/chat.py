@@ -31,7 +31,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "chat",
         help="talk to an agent on the terminal",
         description="Open the configured orchestrator in this process and talk to it. Sessions are "
-        "kept in the configured store. Ctrl-C cancels the turn that runs; Ctrl-D ends.",
+        "kept in the configured store. Ctrl-C cancels the current turn; Ctrl-D exits.",
     )
     parser.add_argument(
         "config",
@@ -41,19 +41,19 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="CONFIG",
         help="configuration file (default: %(default)s)",
     )
-    parser.add_argument("-m", "--message", help="say this, print the answer and end")
-    parser.add_argument("--agent", help="the agent to talk to (default: as intents decide)")
-    parser.add_argument("--session", help="the id of a session to continue")
+    parser.add_argument("-m", "--message", help="send this message, print the answer and exit")
+    parser.add_argument("--agent", help="agent to talk to (default: chosen by intents)")
+    parser.add_argument("--session", help="id of a session to continue")
     parser.add_argument(
-        "--tenant", default="local", help="the tenant to talk as (default: %(default)s)"
+        "--tenant", default="local", help="tenant of the user (default: %(default)s)"
     )
     parser.add_argument(
-        "--subject", default="terminal", help="the subject to talk as (default: %(default)s)"
+        "--subject", default="terminal", help="subject of the user (default: %(default)s)"
     )
     parser.add_argument(
         "--simulated",
         action="store_true",
-        help=f"ask a simulated model instead of the configured ones; it follows {_SCRIPT} beside "
+        help=f"use a simulated model instead of the configured ones; it follows {_SCRIPT} beside "
         "the configuration, if there is one",
     )
     parser.add_argument(

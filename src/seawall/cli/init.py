@@ -32,7 +32,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Add the command."""
     parser = subparsers.add_parser(
         "init",
-        help="start a project: configuration, a tool, a test",
+        help="create a project: configuration, a tool, a test",
         description="Write a small working project: a configuration, one tool, a test that runs "
         "it with a scripted model. Files that exist are never overwritten.",
     )
@@ -42,7 +42,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         type=Path,
         default=Path(),
         metavar="FOLDER",
-        help="where; made if it does not exist (default: the current folder)",
+        help="folder to write; created if it is missing (default: the current folder)",
     )
     parser.set_defaults(run=_run)
 

@@ -30,8 +30,9 @@ _KID = "local-test"
 class LocalIssuer:
     """Signs tokens with RS256."""
 
-    def __init__(self, key: RSAPrivateKey) -> None:
-        self._key = key
+    def __init__(self, key: RSAPrivateKey | None = None) -> None:
+        """Take the key of 2,048 bits or more; a new one by default."""
+        self._key = key or _new_key()
 
     @classmethod
     def open(cls, folder: Path) -> "LocalIssuer":
@@ -109,9 +110,12 @@ class LocalIssuer:
         return f"{signed}.{_encoded(self._key.sign(signed.encode(), PKCS1v15(), SHA256()))}"
 
 
+def _new_key() -> RSAPrivateKey:
+    return generate_private_key(public_exponent=65_537, key_size=2_048)
+
+
 def _create_key(path: Path) -> None:
-    key = generate_private_key(public_exponent=65_537, key_size=2_048)
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem = _new_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(pem)

@@ -1,7 +1,6 @@
 """The demo: a conversation, then a surge, on real processes."""
 
 import asyncio
-import base64
 import sqlite3
 import tempfile
 import time
@@ -10,12 +9,10 @@ from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
-from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Struct
 
 from seawall.errors import SeawallError
+from seawall.identity.local_issuer import LocalIssuer
 from seawall.identity.settings import JwtSettings
 from seawall.lab.processes import Service, run_service
 from seawall.lab.surge.outcome import Progress, SurgeResult
@@ -141,16 +138,8 @@ class DemoIssuer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._key = generate_private_key(public_exponent=65_537, key_size=2_048)
-        public = {
-            "kty": "RSA",
-            "kid": "demo",
-            "use": "sig",
-            "alg": "RS256",
-            "e": "AQAB",
-            "n": _encoded(self._key.public_key().public_numbers().n.to_bytes(256)),
-        }
-        path.write_bytes(msgspec.json.encode({"keys": [public]}))
+        self._issuer = LocalIssuer()
+        path.write_bytes(self._issuer.key_set())
 
     @property
     def trusted(self) -> JwtSettings:
@@ -159,24 +148,14 @@ class DemoIssuer:
 
     def token(self, subject: str, tenant: str = "demo", *, seconds: int = 3_600) -> str:
         """Sign a token; valid for an hour by default."""
-        now = int(time.time())
-        claims = {
-            "iss": _ISSUER,
-            "aud": _AUDIENCE,
-            "tenant": tenant,
-            "sub": subject,
-            "iat": now,
-            "exp": now + seconds,
-        }
-        parts = ({"alg": "RS256", "kid": "demo"}, claims)
-        signed = ".".join(_encoded(msgspec.json.encode(each)) for each in parts)
-        signature = self._key.sign(signed.encode(), PKCS1v15(), SHA256())
-        return f"{signed}.{_encoded(signature)}"
-
-
-def _encoded(part: bytes) -> str:
-    """Base64url without padding, as in tokens and keys."""
-    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
+        return self._issuer.token(
+            issuer=_ISSUER,
+            subject=subject,
+            tenant=tenant,
+            audience=_AUDIENCE,
+            issued_at=int(time.time()),
+            seconds=seconds,
+        )
 
 
 def server_environment(folder: Path, model: Service) -> dict[str, str]:

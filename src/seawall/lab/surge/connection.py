@@ -213,9 +213,7 @@ class Connection(asyncio.Protocol):
             outcome.error = answer.error
             if outcome.error and not self._events:
                 received = self._plain.decode("utf-8", "replace")
-                outcome.error = (
-                    f"not a stream of events: {received}" if received else outcome.error
-                )
+                outcome.error = f"not a stream of events: {received}" if received else outcome.error
         self._finish(keep=keep)
 
     def _complete_open(self, turn: PendingTurn) -> None:
