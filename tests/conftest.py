@@ -1,36 +1,179 @@
-"""What holds for the whole suite: async tests, shared servers.
+"""What holds for the whole suite: async tests, groups, the fast selection, shared servers.
 
-**Async tests** are plain `async def test_x()`: anyio's plugin, in auto mode, runs each on an
-asyncio loop of its own. A test that leaves a task running fails.
+**Async tests** are plain `async def test_x()`. anyio's plugin runs each on an asyncio loop of its
+own; a test that leaves a task running fails.
+
+**In parallel** (`make test`), tests that share an expensive fixture stay on one worker. Those of
+`_ALONE`, and others that are marked `alone`, run after all others, one at a time: they measure
+time, or fill the machine.
+
+**`--fast`** (`make test-fast`) leaves out test files that start processes, and those of `_SLOW`. It
+makes sure of it: starting a process fails, and so does a test of several seconds of CPU time.
 """
 
 import asyncio
 import functools
 import logging
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
 from collections.abc import Callable, Coroutine, Iterator
-from inspect import iscoroutinefunction
-from typing import Any
+from inspect import iscoroutinefunction, isgeneratorfunction
+from pathlib import Path
+from typing import Any, NoReturn
 
 import hypothesis
 import pytest
 
 from seawall.telemetry.log_filter import FloodFilter
-from tests.dynamodb_local import require_dynamodb, running_dynamodb
+from tests.dynamodb_local import require_dynamodb, shared_dynamodb
+from tests.parts import DATA
+from tests.servers import RUN_FOLDER
 
-# Machines that test are busy, and how long an example takes says nothing about it.
-hypothesis.settings.register_profile("seawall", deadline=None)
-hypothesis.settings.load_profile("seawall")
+# How long an example takes says nothing: machines that test are busy. `--hypothesis-profile=long`
+# (`make test-long`) is for a night; `tests.properties` has what heavy properties take of each.
+hypothesis.settings.register_profile("short", deadline=None)
+hypothesis.settings.register_profile("long", deadline=None, max_examples=1_000)
+hypothesis.settings.load_profile("short")
+
+# Tests, or files of tests, that are marked `alone`.
+_ALONE = {
+    "admission/test_pacer.py",
+    "cli/test_interrupts.py::test_a_second_interrupt_ends_a_surge_at_once",
+    "hosts/test_metrics.py",
+    "hosts/test_non_turn_limiter.py",
+    "hosts/test_output_throttle.py",
+    "hosts/test_overload.py",
+    "hosts/test_refusal_share.py",
+    "hosts/test_rolling.py",
+    "hosts/test_shutdown.py::test_a_second_signal_skips_the_waits",
+    "lab/test_surge.py",
+}
+# Not among the fast tests: files whose text says that they start processes, these, and DynamoDB.
+_STARTS_PROCESSES = re.compile(
+    r"\b(subprocess|multiprocessing|running_\w+|LocalFunction"
+    r"|tests\.(servers|attack|hosts\.conftest|lab\.conftest))\b"
+)
+_SLOW = {
+    "tools/test_json_schema.py",
+    "fuzz/test_http_server.py",
+    "intents/test_embeddings.py",
+    "intents/test_evaluation.py",
+    "intents/test_none.py",
+    "intents/test_training.py",
+    "models/test_hostile_servers.py",
+    "models/test_local.py",
+    "plan/test_advice.py",
+    "plan/test_closed_forms.py",
+    "plan/test_simfaas.py",
+    "ship/test_written.py",
+    "storage/test_any_sequence.py",
+    "store/test_oracle.py",
+}
+_FAST_CPU_SECONDS = 5.0  # of one test; machines that are shared count more than it takes alone
+
+
+_ENDING_SECONDS = 1.0
+_HERE = Path(__file__).parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="quick tests without processes only")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One folder for what all processes of this run share; workers inherit its name."""
+    _check_tables()
+    if RUN_FOLDER not in os.environ:
+        os.environ[RUN_FOLDER] = tempfile.mkdtemp(prefix="seawall-tests-")
+        config.add_cleanup(_remove_run_folder)
+
+
+def _remove_run_folder() -> None:
+    shutil.rmtree(os.environ.pop(RUN_FOLDER), ignore_errors=True)
+
+
+def pytest_report_header() -> str:
+    if DATA.is_dir():
+        return f"test data: {DATA}"
+    return f"test data: {DATA} does not exist; tests that need it are skipped"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With --fast, files that do not belong to it are not even imported."""
+    if not config.getoption("--fast") or not collection_path.name.startswith("test_"):
+        return None
+    relative = collection_path.relative_to(_HERE).as_posix()
+    text = collection_path.read_text(encoding="utf-8")
+    return True if relative in _SLOW or _STARTS_PROCESSES.search(text) else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--fast"):
+        left_out = [item for item in items if _needs_dynamodb(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not _needs_dynamodb(item)]
+    for item in items:
+        file = item.path.relative_to(_HERE).as_posix()
+        if file in _ALONE or f"{file}::{getattr(item, 'originalname', '')}" in _ALONE:
+            item.add_marker(pytest.mark.alone)
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _check_tables() -> None:
+    """Names of files and tests in the tables above that do not exist are mistakes."""
+    for name in _ALONE | _SLOW:
+        file, _, test = name.partition("::")
+        path = _HERE / file
+        if not path.is_file() or (test and f"def {test}(" not in path.read_text(encoding="utf-8")):
+            raise pytest.UsageError(f"tests/conftest.py: there is no {name}")
+
+
+def _needs_dynamodb(item: pytest.Item) -> bool:
+    parameters = getattr(item, "callspec", None)
+    named = parameters is not None and "dynamodb" in parameters.params.values()
+    return named or "dynamodb" in getattr(item, "fixturenames", ())
+
+
+def _group(item: pytest.Item) -> str:
+    """The name of the group that it belongs to, because they share a fixture; "" without."""
+    for name, definitions in _fixtures(item):
+        definition = definitions[-1]
+        module_wide = definition.scope in ("module", "package")
+        server = definition.scope == "session" and isgeneratorfunction(definition.func)
+        if (module_wide or server) and definition.baseid not in ("", "tests"):
+            return f"{definition.baseid}:{name}"
+    return ""
+
+
+def _fixtures(item: pytest.Item) -> list[tuple[str, Any]]:
+    info = getattr(item, "_fixtureinfo", None)
+    return sorted(info.name2fixturedefs.items()) if info is not None else []
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
-    """Have async tests checked for tasks that they leave running."""
-    handle = getattr(pyfuncitem.obj, "hypothesis", None)
+    """Async tests fail where they leave tasks; with --fast all fail that are not fast."""
+    _check_leftovers(pyfuncitem)
+    began = time.process_time()
+    result = yield
+    took = time.process_time() - began
+    if pyfuncitem.config.getoption("--fast") and took > _FAST_CPU_SECONDS:
+        pytest.fail(f"took {took:.1f} s of CPU time: add its file to _SLOW", pytrace=False)
+    return result
+
+
+def _check_leftovers(item: pytest.Function) -> None:
+    handle = getattr(item.obj, "hypothesis", None)
     if handle is not None and iscoroutinefunction(handle.inner_test):
         handle.inner_test = _without_leftovers(handle.inner_test)
-    elif handle is None and iscoroutinefunction(pyfuncitem.obj):
-        pyfuncitem.obj = _without_leftovers(pyfuncitem.obj)
-    return (yield)
+    elif handle is None and iscoroutinefunction(item.obj):
+        item.obj = _without_leftovers(item.obj)
 
 
 def _without_leftovers(
@@ -42,9 +185,28 @@ def _without_leftovers(
         await test(*arguments, **named)
         await asyncio.sleep(0)
         left = asyncio.all_tasks() - before
+        if left:  # of a connection that was closed just now, say, whose handler hears of it next
+            _, left = await asyncio.wait(left, timeout=_ENDING_SECONDS)
         assert not left, f"tasks left running: {left}"
 
     return run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With --fast, tests cannot start processes."""
+    if not request.config.getoption("--fast"):
+        yield
+        return
+
+    def refuse(*_: object, **__: object) -> NoReturn:
+        pytest.fail("starts a process, so it does not belong to the fast tests", pytrace=False)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess.Popen, "__init__", refuse)
+        patch.setattr(os, "posix_spawn", refuse)
+        patch.setattr(os, "fork", refuse)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -53,11 +215,12 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def dynamodb() -> Iterator[str]:
-    """The URL of one DynamoDB Local for the whole session; every test makes its own table."""
+def dynamodb() -> str:
+    """The URL of one DynamoDB Local for the whole run; every test makes its own table."""
     require_dynamodb()
-    with running_dynamodb() as url:
-        yield url
+    # Workers of pytest-xdist are children of the process that the run ends with.
+    owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    return shared_dynamodb(Path(os.environ[RUN_FOLDER]), owner)
 
 
 @pytest.fixture(autouse=True)

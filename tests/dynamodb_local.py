@@ -1,18 +1,25 @@
-"""Amazon's DynamoDB Local as a child process, in memory, for tests and benchmarks."""
+"""Amazon's DynamoDB Local as a child process, in memory, for tests and benchmarks.
 
+`python -m tests.dynamodb_local PID` runs one until the process PID ends, and prints its URL.
+"""
+
+import fcntl
 import http.client
 import os
+import select
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-import pytest
+from tests.parts import require
+from tests.parts.dynamodb_local import FOLDER, missing
 
-from tests.install_dynamodb_local import FOLDER, JAVA, java_version
+__all__ = ["ENVIRONMENT", "require_dynamodb", "running_dynamodb", "shared_dynamodb"]
 
 START_SECONDS = 60.0
 
@@ -24,21 +31,41 @@ ENVIRONMENT = {
 }
 
 
-def missing() -> str:
-    """What keeps DynamoDB Local from running here; empty if nothing does."""
-    if not (FOLDER / "installed").is_file():
-        return "DynamoDB Local is not installed: python tests/install_dynamodb_local.py"
-    if java_version() < JAVA:
-        return f"Java {JAVA} or later is not installed"
-    return ""
+_kept: list["subprocess.Popen[str]"] = []  # not to be reaped: they outlive whoever started them
 
 
 def require_dynamodb() -> None:
     """Skip the test where the server cannot run; on CI (SEAWALL_REQUIRE_ALL=1) fail instead."""
-    if reason := missing():
-        if os.environ.get("SEAWALL_REQUIRE_ALL") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require(missing())
+
+
+def shared_dynamodb(folder: Path, owner: int) -> str:
+    """The URL of a server that all processes of a test run share; the first one starts it.
+
+    Args:
+        folder: Where they leave the URL for each other.
+        owner: The process with which the server ends.
+    """
+    with (folder / "dynamodb.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        note = folder / "dynamodb.url"
+        if not note.exists():
+            keeper = subprocess.Popen(
+                [sys.executable, "-m", "tests.dynamodb_local", str(owner)],
+                cwd=Path(__file__).resolve().parents[1],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+                text=True,
+            )
+            _kept.append(keeper)
+            assert keeper.stdout is not None
+            with keeper.stdout as printed:
+                url = printed.readline().strip()
+            if not url:
+                raise RuntimeError("DynamoDB Local did not start")
+            note.write_text(url)
+        return note.read_text()
 
 
 @contextmanager
@@ -103,3 +130,16 @@ def _wait_until_it_answers(process: "subprocess.Popen[bytes]", port: int) -> Non
             return
         time.sleep(0.1)
     raise RuntimeError(f"DynamoDB Local did not answer within {START_SECONDS:.0f} seconds")
+
+
+def main(owner: int) -> None:
+    """Run a server until the process `owner` ends."""
+    with running_dynamodb() as url:
+        sys.stdout.write(f"{url}\n")
+        sys.stdout.flush()
+        with suppress(ProcessLookupError):
+            select.select([os.pidfd_open(owner)], [], [])
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

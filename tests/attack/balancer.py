@@ -1,6 +1,5 @@
 """A real balancer in front of servers: haproxy, round robin. It tries nothing twice."""
 
-import os
 import socket
 import subprocess
 import tempfile
@@ -9,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
-from tests.install_balancer import missing
+from tests.parts import require
+from tests.parts.system import missing_balancer
 
 CONFIGURATION = """
 global
@@ -38,10 +36,7 @@ backend servers
 
 def require_balancer(kind: str = "haproxy") -> None:
     """Skip the test where there is none; on CI (SEAWALL_REQUIRE_ALL=1) fail instead."""
-    if reason := missing(kind):
-        if os.environ.get("SEAWALL_REQUIRE_ALL") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    require(missing_balancer(kind))
 
 
 @contextmanager

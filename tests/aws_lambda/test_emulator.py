@@ -16,8 +16,8 @@ import httpx2
 import pytest
 
 from tests.aws_lambda.samples import OTHERS, REQUESTS, TURN, sqs
-from tests.install_ship_tools import missing_sam, sam
 from tests.parts import require
+from tests.parts.tools import missing_sam, sam
 from tests.servers import ROOT, ServerProcess, running_model
 
 _ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "arm64"}

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.attack.balancer import require_balancer
 from tests.hosts.conftest import API_KEY, Pair, identity
 from tests.issuer import Issuer
 from tests.servers import ServerProcess, running_model, running_server
@@ -201,9 +202,8 @@ http {{
 @pytest.fixture
 def websocket_proxy(alone: Pair, tmp_path: Path) -> Iterator[str]:
     """nginx as its documentation configures it for WebSockets."""
-    kind = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if kind is None:
-        pytest.skip("nginx is not installed")
+    require_balancer("nginx")
+    kind = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or "nginx"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     path = tmp_path / "nginx.conf"

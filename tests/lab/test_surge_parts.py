@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -28,9 +27,10 @@ from seawall.lab.surge.scenario import (
     arrivals,
 )
 from seawall.transport.sse import ServerSentEvent
+from tests.parts import data_file, require
+from tests.parts.system import missing_node
 
 URL = "http://127.0.0.1:1"
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def due(*shapes: Shape, seed: int = 0) -> list[float]:
@@ -154,12 +154,10 @@ def test_a_locustfile_is_python(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_k6_script_is_a_module(name: str, tmp_path: Path) -> None:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed")
+    require(missing_node())
     script = tmp_path / "surge.mjs"
     script.write_text(to_k6(SCENARIOS[name]))
-    done = subprocess.run([node, "--check", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(["node", "--check", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -175,18 +173,12 @@ def test_the_command_of_a_locustfile_has_an_end() -> None:
 
 
 def test_the_retail_tasks_are_read() -> None:
-    tasks = DATA / "retail" / "tasks_train.json"
-    if not tasks.exists():
-        pytest.skip("the retail tasks (shared/data/retail) are not beside the project")
-    questions = read_questions(tasks)
+    questions = read_questions(data_file("retail/tasks_train.json"))
     assert len(questions) == 74
     assert questions[0].startswith("You received your order #W2378156 and wish to exchange")
 
 
 def test_the_banking_questions_are_read() -> None:
-    table = DATA / "banking77_test.csv"
-    if not table.exists():
-        pytest.skip("the bank's questions (shared/data/banking77_test.csv) are not beside it")
-    questions = read_questions(table)
+    questions = read_questions(data_file("banking77_test.csv"))
     assert len(questions) == 3_080
     assert questions[1].startswith("I still have not received my new card, I ordered")

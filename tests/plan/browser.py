@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.install_browser import require_browser
+from tests.parts.system import require_browser
 
 __all__ = ["open_page", "visit"]
 

@@ -20,7 +20,7 @@ from seawall.plan.decision.answer import (
     ManagedConfiguration,
     NodeGroup,
 )
-from tests.plan.test_workload import AZURE
+from tests.parts import data_file
 from tests.servers import ROOT
 
 QUIET = ["--daily", "100", "--duration", "2s"]
@@ -95,9 +95,8 @@ def test_the_report_is_written_beside_the_answer(
 
 
 def test_a_recorded_trace(capsys: pytest.CaptureFixture[str]) -> None:
-    if not AZURE.exists():
-        pytest.skip("the Azure trace (shared/data/azure_llm_conv_2023.csv) is not beside it")
-    status, out, _ = run_plan(capsys, "--trace", str(AZURE), "--json")
+    azure = data_file("azure_llm_conv_2023.csv")
+    status, out, _ = run_plan(capsys, "--trace", str(azure), "--json")
     assert status == 0
     answer = msgspec.json.decode(out, type=Answer)
     assert answer.met

@@ -35,8 +35,7 @@ from seawall.plan.inputs.notation import (
     parse_seconds,
     parse_spike,
 )
-
-AZURE = Path(__file__).resolve().parents[3] / "shared" / "data" / "azure_llm_conv_2023.csv"
+from tests.parts import data_file
 
 
 def test_parsing_of_quantities() -> None:
@@ -223,11 +222,7 @@ def test_errors_of_traces_name_file_line_and_column(tmp_path: Path, text: str, w
 
 
 def test_the_azure_trace() -> None:
-    if not AZURE.is_file():
-        pytest.skip(
-            "the Azure trace (shared/data/azure_llm_conv_2023.csv) is not beside the project"
-        )
-    workload = from_trace(AZURE)
+    workload = from_trace(data_file("azure_llm_conv_2023.csv"))
     assert workload.arrivals.trace is not None
     assert len(workload.arrivals.trace) == 19_366
     assert workload.arrivals.horizon == pytest.approx(3_501.7, abs=1.0)

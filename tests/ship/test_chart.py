@@ -14,8 +14,8 @@ from helm_python.chart import Chart, lint
 from helm_python.errors import HelmError
 
 from seawall.config import parse_settings
-from tests.install_ship_tools import CRDS, missing_crds
 from tests.parts import require
+from tests.parts.tools import CRDS, missing_crds
 from tests.servers import ROOT
 from tests.ship.chart import CHART, LARGE, VALUES, only, rendered
 

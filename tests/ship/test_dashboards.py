@@ -10,8 +10,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.install_ship_tools import missing_promtool
 from tests.parts import require
+from tests.parts.system import missing_promtool
 from tests.servers import ROOT, running_model, running_server
 
 FILES = ROOT / "deploy/helm/seawall/files"

@@ -19,8 +19,6 @@ from seawall.lab.local_lambda.function import LocalFunction
 from seawall.lab.local_lambda.settings import FunctionSettings
 from tests.servers import ROOT, ServerProcess, running_model
 
-pytestmark = pytest.mark.anyio
-
 BARE_PYTHON = os.path.realpath(sys.executable)  # the interpreter, not the venv
 LARGEST = 200 * 2**20
 KEY = "sw_a-key-of-the-image"
@@ -160,7 +158,7 @@ def requirements(path: Path) -> dict[str, set[str]]:
 
 def test_packages_are_those_of_the_tests_by_hash() -> None:
     image = requirements(ROOT / "deploy/image/requirements.lock")
-    tested = requirements(ROOT / "requirements.lock")
+    tested = requirements(ROOT / "requirements/dev.lock")
     assert all(image.values())
     assert {name: tested.get(name) for name in image} == image
 

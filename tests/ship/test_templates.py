@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +15,9 @@ from botocore.validate import validate_parameters
 
 from seawall.hosts.aws_lambda.metrics import METRICS, NAMESPACE
 from seawall.ship.lambda_template import scheduled_minimum
-from tests.install_ship_tools import missing_sam, sam
 from tests.parts import require
+from tests.parts.system import missing_node
+from tests.parts.tools import missing_sam, sam
 from tests.servers import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -218,7 +218,7 @@ def test_dashboards_show_metrics_that_a_function_writes(path: Path) -> None:
 
 
 def test_the_routing_function_is_valid_javascript(tmp_path: Path) -> None:
-    require("" if shutil.which("node") else "node is not installed: apt install nodejs")
+    require(missing_node())
     (function,) = resources(SHARED[1], "AWS::CloudFront::Function").values()
     code = function["Properties"]["FunctionCode"]
     assert function["Properties"]["FunctionConfig"]["Runtime"] == "cloudfront-js-2.0"

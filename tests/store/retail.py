@@ -1,13 +1,17 @@
 """The retail tasks of tau2-bench: what a right assistant does, and what must come of it."""
 
 import math
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 
-FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "retail"
+from tests.parts import DATA, data_file
+
+FOLDER = DATA / "retail"
+_KINDS = {"Product": "products", "User": "users", "Order": "orders"}
 
 
 class Task(msgspec.Struct):
@@ -22,9 +26,7 @@ class Task(msgspec.Struct):
 
 def load_tasks() -> list[Task]:
     """All tasks; skips where the data is not there."""
-    if not (FOLDER / "tasks_train.json").is_file():
-        pytest.skip("the retail data (shared/data/retail) is not beside the project")
-    listed = msgspec.json.decode((FOLDER / "tasks_train.json").read_bytes())
+    listed = msgspec.json.decode(data_file("retail/tasks_train.json").read_bytes())
     expected = msgspec.json.decode((FOLDER / "expected_train.json").read_bytes())
     orders = msgspec.json.decode((FOLDER / "db.json").read_bytes())["orders"]
     tasks = []
@@ -53,6 +55,30 @@ def _customer(actions: list[tuple[str, dict[str, Any], bool]], orders: dict[str,
         if arguments.get("order_id") in orders:
             return str(orders[arguments["order_id"]]["user_id"])
     return "unknown"
+
+
+def documents(path: Path) -> dict[tuple[str, str], str]:
+    """The records of a store's database as JSON, by kind and id."""
+    with closing(sqlite3.connect(path)) as database:
+        rows = database.execute("SELECT kind, id, body FROM documents").fetchall()
+    return {(_KINDS[kind], key): body for kind, key, body in rows}
+
+
+def check_changes(
+    task: Task, before: dict[tuple[str, str], str], after: dict[tuple[str, str], str]
+) -> None:
+    """After the task its records are as the reference has them, and no other has changed."""
+    wanted = {
+        (kind, key): record
+        for kind, records in task.changed.items()
+        for key, record in records.items()
+    }
+    assert after.keys() == before.keys() | wanted.keys(), task.id
+    for place, record in after.items():
+        if place in wanted or record != before[place]:
+            expected = wanted[place] if place in wanted else msgspec.json.decode(before[place])
+            found = without_nulls(msgspec.json.decode(record))
+            assert same(found, without_nulls(expected)), (task.id, *place)
 
 
 def without_nulls(value: object) -> object:

@@ -1,4 +1,4 @@
-"""Actions of every retail task on the store's tools: done, refused and changed as expected."""
+"""Every retail task's actions on the store's tools: done, refused and changed as it must be."""
 
 import asyncio
 import shutil
@@ -10,7 +10,7 @@ from examples.store.catalogue import Catalogue
 from examples.store.tools import open_store
 
 from seawall import Principal, ToolContext
-from tests.store.retail import FOLDER, load_tasks, same, without_nulls
+from tests.store.retail import FOLDER, check_changes, documents, load_tasks
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def test_all_74_tasks(filled: Path, tmp_path: Path) -> None:
-    original = msgspec.to_builtins(_export(filled))
+    original = documents(filled)
     tasks = load_tasks()
     assert len(tasks) == 74
     for task in tasks:
@@ -33,37 +33,18 @@ async def test_all_74_tasks(filled: Path, tmp_path: Path) -> None:
         toolset = open_store(database=str(path), as_reference=True)
         tools = {each.name: each for each in toolset.tools}
         state: dict[str, str] = {}
-
-        async def play(task=task, tools=tools, state=state) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
-            for position, (name, arguments, succeeds) in enumerate(task.actions):
-                context = ToolContext(
-                    principal=Principal("store", task.customer or "guest"),
-                    session="s",
-                    turn="t",
-                    agent="a",
-                    call=str(position),
-                    idempotency_key=str(position),
-                    deadline=asyncio.get_running_loop().time() + 5.0,
-                    state=state,
-                )
-                outcome = await tools[name].call(msgspec.json.encode(arguments).decode(), context)
-                assert outcome.failed is not succeeds, (task.id, name, arguments, outcome.content)
-
-        await play()
+        for position, (name, arguments, succeeds) in enumerate(task.actions):
+            context = ToolContext(
+                principal=Principal("store", task.customer or "guest"),
+                session="s",
+                turn="t",
+                agent="a",
+                call=str(position),
+                idempotency_key=str(position),
+                deadline=asyncio.get_running_loop().time() + 5.0,
+                state=state,
+            )
+            outcome = await tools[name].call(msgspec.json.encode(arguments).decode(), context)
+            assert outcome.failed is not succeeds, (task.id, name, arguments, outcome.content)
         toolset.close()
-        final = msgspec.to_builtins(_export(path))
-        for kind, before in original.items():
-            wanted = task.changed.get(kind, {})
-            for key, record in final[kind].items():
-                expected = (
-                    without_nulls(wanted[key]) if key in wanted else without_nulls(before[key])
-                )
-                assert same(without_nulls(record), expected), (task.id, kind, key)
-
-
-def _export(path: Path) -> object:
-    catalogue = Catalogue(path)
-    try:
-        return catalogue.export()
-    finally:
-        catalogue.close()
+        check_changes(task, original, documents(path))

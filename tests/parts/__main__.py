@@ -1,0 +1,38 @@
+"""Install the real parts that tests run against: `python -m tests.parts`.
+
+With `--packages` only print the system packages that are missing, for a package manager. Without
+a part its tests are skipped; with SEAWALL_REQUIRE_ALL=1 a missing part is an error.
+"""
+
+import os
+import sys
+
+from tests.parts import dynamodb_local, system, tools
+
+_MISSING = (
+    dynamodb_local.missing,
+    *(package.missing for package in system.PACKAGES),
+    tools.missing_sam,
+    tools.missing_locust,
+    tools.missing_crds,
+)
+
+
+def main() -> int:
+    """Install what is missing; 1 if a part is still missing and none may be."""
+    if "--packages" in sys.argv:
+        names = [name for package in system.wanted_packages() for name in package.names]
+        sys.stdout.write(" ".join(names) + "\n")
+        return 0
+    system.install_packages()
+    sys.stdout.write("Checking DynamoDB Local, SAM, Locust and validators under .venv ...\n")
+    failure = dynamodb_local.install()
+    tools.install()
+    reasons = dict.fromkeys(filter(None, [failure, *(missing() for missing in _MISSING)]))
+    for reason in reasons:
+        sys.stderr.write(f"{reason}; tests that need it are skipped\n")
+    return int(bool(reasons) and os.environ.get("SEAWALL_REQUIRE_ALL") == "1")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
