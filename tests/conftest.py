@@ -48,6 +48,8 @@ _ALONE = {
     "hosts/test_output_throttle.py",
     "hosts/test_overload.py",
     "hosts/test_refusal_share.py",
+    "hosts/test_rolling.py",
+    "hosts/test_shutdown.py::test_a_second_signal_skips_the_waits",
     "lab/test_surge.py",
 }
 # Not among the fast tests: files whose text says that they start processes, these, and DynamoDB.
@@ -163,7 +165,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
     took = time.process_time() - began
     if pyfuncitem.config.getoption("--fast") and took > _FAST_CPU_SECONDS:
         pytest.fail(f"took {took:.1f} s of CPU time: add its file to _SLOW", pytrace=False)
-    return result  # type: ignore[return-value]
+    return result
 
 
 def _check_leftovers(item: pytest.Function) -> None:
