@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from seawall.transport.errors import ProtocolError
 from seawall.transport.http_client import Endpoint, HttpClient
 from tests.fuzz.targets.http_client import one_input
-from tests.loop import on_a_loop
 
 _status = st.sampled_from(
     [b"200 OK", b"100 Continue", b"101 Up", b"204 No", b"304 Same", b"500 x", b"x"]
@@ -68,7 +67,6 @@ def test_arbitrary_bytes(sent: bytes, seed: int) -> None:
     [b"x: " + b"y" * 4_000 + b"\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" * 100, b"e" * 4_000],
     ids=["trailers", "interim", "extension"],
 )
-@on_a_loop
 async def test_an_endless_response_is_an_error(endless: bytes) -> None:
     beginning = {
         b"x": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n",
@@ -96,10 +94,8 @@ async def test_an_endless_response_is_an_error(endless: bytes) -> None:
         await client.request("GET", Endpoint.parse(f"http://127.0.0.1:{port}/"), deadline=deadline)
     await client.close()
     server.close()
-    await asyncio.sleep(0.1)
 
 
-@on_a_loop
 async def test_trailers_and_a_second_response_do_not_change_the_first() -> None:
     async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -119,4 +115,3 @@ async def test_trailers_and_a_second_response_do_not_change_the_first() -> None:
     assert answer.headers == {"transfer-encoding": "chunked", "x": "a"}
     await client.close()
     server.close()
-    await asyncio.sleep(0.1)
