@@ -3,8 +3,9 @@
 **Async tests** are plain `async def test_x()`. anyio's plugin runs each on an asyncio loop of its
 own; a test that leaves a task running fails.
 
-**In parallel** (`make test`), tests that share an expensive fixture stay on one worker, and tests
-marked `alone` run after all others, one at a time: they measure time or fill the machine.
+**In parallel** (`make test`), tests that share an expensive fixture stay on one worker. Those of
+`_ALONE`, and others that are marked `alone`, run after all others, one at a time: they measure
+time, or fill the machine.
 
 **`--fast`** (`make test-fast`) leaves out test files that start processes, and those of `_SLOW`. It
 makes sure of it: starting a process fails, and so does a test of several seconds of CPU time.
@@ -38,13 +39,24 @@ hypothesis.settings.register_profile("short", deadline=None)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=1_000)
 hypothesis.settings.load_profile("short")
 
+# Tests, or files of tests, that are marked `alone`.
+_ALONE = {
+    "admission/test_pacer.py",
+    "cli/test_interrupts.py::test_a_second_interrupt_ends_a_surge_at_once",
+    "hosts/test_metrics.py",
+    "hosts/test_non_turn_limiter.py",
+    "hosts/test_output_throttle.py",
+    "hosts/test_overload.py",
+    "hosts/test_refusal_share.py",
+    "lab/test_surge.py",
+}
 # Not among the fast tests: files whose text says that they start processes, these, and DynamoDB.
 _STARTS_PROCESSES = re.compile(
     r"\b(subprocess|multiprocessing|running_\w+|LocalFunction"
     r"|tests\.(servers|attack|hosts\.conftest|lab\.conftest))\b"
 )
 _SLOW = {
-    "agents/test_json_schema.py",
+    "tools/test_json_schema.py",
     "fuzz/test_http_server.py",
     "intents/test_embeddings.py",
     "intents/test_evaluation.py",
@@ -72,6 +84,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """One folder for what all processes of this run share; workers inherit its name."""
+    _check_tables()
     if RUN_FOLDER not in os.environ:
         os.environ[RUN_FOLDER] = tempfile.mkdtemp(prefix="seawall-tests-")
         config.add_cleanup(_remove_run_folder)
@@ -103,8 +116,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not _needs_dynamodb(item)]
     for item in items:
+        file = item.path.relative_to(_HERE).as_posix()
+        if file in _ALONE or f"{file}::{getattr(item, 'originalname', '')}" in _ALONE:
+            item.add_marker(pytest.mark.alone)
         if group := _group(item):
             item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _check_tables() -> None:
+    """Names of files and tests in the tables above that do not exist are mistakes."""
+    for name in _ALONE | _SLOW:
+        file, _, test = name.partition("::")
+        path = _HERE / file
+        if not path.is_file() or (test and f"def {test}(" not in path.read_text(encoding="utf-8")):
+            raise pytest.UsageError(f"tests/conftest.py: there is no {name}")
 
 
 def _needs_dynamodb(item: pytest.Item) -> bool:

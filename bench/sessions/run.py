@@ -19,7 +19,8 @@ from msgspec import Struct
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.dynamodb_local import missing, running_dynamodb
+from tests.dynamodb_local import running_dynamodb
+from tests.parts.dynamodb_local import missing
 from tests.storage.stores import LocalClient, new_place
 
 from seawall.aws.dynamodb_calls import Operation

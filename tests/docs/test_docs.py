@@ -119,6 +119,20 @@ def test_every_link_leads_somewhere(path: Path) -> None:
             assert anchor in anchors_of(page), target
 
 
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    navigation = (ROOT / "zensical.toml").read_text()
+    listed = set(re.findall(r'"([\w/.-]+\.md)"', navigation))
+    pages = {f"docs/{page_id(path)}" for path in PAGES if path.parent == DOCS}
+    assert pages | {"docs/decisions/README.md", "README.md"} <= listed
+    assert all((ROOT / each).is_file() for each in listed)
+
+
+def test_every_decision_is_listed() -> None:
+    listed = (DOCS / "decisions/README.md").read_text()
+    pages = {path.name for path in (DOCS / "decisions").glob("[0-9]*.md")}
+    assert pages == set(re.findall(r"\(([0-9][\w.-]+\.md)\)", listed))
+
+
 def rows(page: str, heading: str) -> Iterator[list[str]]:
     """The cells of the table under a heading, without code marks."""
     text = (DOCS / page).read_text()

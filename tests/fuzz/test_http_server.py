@@ -1,9 +1,10 @@
 """The HTTP server with generated requests and near-requests."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.targets.http_server import one_input
+from tests.properties import examples
 
 _methods = st.sampled_from(
     [b"GET", b"POST", b"HEAD", b"PUT", b"OPTIONS", b"CONNECT", b"get", b"G\x00"]
@@ -101,13 +102,13 @@ def requests(draw: st.DrawFn) -> bytes:
     return empty + b"\r\n".join([first, *fields[:-1]]) + end + fields[-1] + b"\r\n\r\n" + body
 
 
-@settings(max_examples=250, deadline=None)
+@examples(80, 2_500)
 @given(st.lists(requests(), min_size=1, max_size=4), st.integers(0, 255))
 def test_responses_are_independent_of_segments(sent: list[bytes], seed: int) -> None:
     one_input(bytes([seed]) + b"".join(sent))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(100, 2_500)
 @given(st.binary(max_size=300), st.integers(0, 255))
 def test_arbitrary_bytes(sent: bytes, seed: int) -> None:
     one_input(bytes([seed]) + sent)

@@ -4,8 +4,10 @@ import importlib
 from types import ModuleType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.properties import examples
 
 TARGETS = [
     importlib.import_module(f"tests.fuzz.targets.{name}")
@@ -28,12 +30,13 @@ def mutations(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("target", TARGETS, ids=lambda each: each.__name__.rpartition(".")[2])
 def test_streams_of_model_servers(target: ModuleType) -> None:
     for seed in target.SEEDS:
         target.one_input(seed)
 
-    @settings(max_examples=300, deadline=None)
+    @examples(100, 3_000)
     @given(mutations(target.SEEDS))
     def mutated(data: bytes) -> None:
         target.one_input(data)

@@ -19,8 +19,6 @@ from seawall.lab.local_lambda.function import LocalFunction
 from seawall.lab.local_lambda.settings import FunctionSettings
 from tests.servers import ROOT, ServerProcess, running_model
 
-pytestmark = pytest.mark.anyio
-
 BARE_PYTHON = os.path.realpath(sys.executable)  # the interpreter, not the venv
 LARGEST = 200 * 2**20
 KEY = "sw_a-key-of-the-image"

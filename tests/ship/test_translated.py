@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +41,37 @@ def packaged(path: Path) -> str:
 
 def translated(path: Path) -> dict[str, dict[str, Any]]:
     """The resources that CloudFormation is given."""
-    require(missing_sam())
     parameters = {"Subnets": "subnet-1", "SecurityGroups": "sg-1"}
-    done = subprocess.run(
-        [
-            str(sam().with_name("python")),
-            str(ROOT / "tests/ship/sam_translate.py"),
-            json.dumps(parameters),
-        ],
-        input=packaged(path),
-        capture_output=True,
+    process = _translator()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps([packaged(path), parameters]) + "\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    assert line, f"the translator failed on {path}; its standard error is above"
+    found: dict[str, dict[str, Any]] = json.loads(line)["Resources"]
+    return found
+
+
+@cache
+def _translator() -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [str(sam().with_name("python")), str(ROOT / "tests/ship/sam_translate.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        check=False,
         env={"AWS_DEFAULT_REGION": "eu-central-1"},
     )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, dict[str, Any]] = json.loads(done.stdout)["Resources"]
-    return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_translator() -> Iterator[None]:
+    """All tests here use one process, which ends with them."""
+    require(missing_sam())
+    yield
+    if _translator.cache_info().currsize:
+        _translator().communicate()
+        _translator.cache_clear()
 
 
 def of_type(resources: dict[str, dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 from seawall.errors import SessionConflict, SessionNotFound
 from seawall.storage.port import Lease
 from seawall.turn import SessionKey
+from tests.properties import number_of_examples
 from tests.storage.calls import Clock, begin, commit, look
 from tests.storage.stores import NAMES, make_store, new_place
 
@@ -217,11 +218,12 @@ class _Model(RuleBasedStateMachine):
                 assert found.busy == (busy and Lease(busy[0], session, busy[1]))
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("name", NAMES)
 def test_any_sequence_of_calls(name: str, request: pytest.FixtureRequest) -> None:
     endpoint = request.getfixturevalue("dynamodb") if name == "dynamodb" else ""
     machine: type[_Model] = type("Machine", (_Model,), {"name": name, "endpoint": endpoint})
-    examples = 25 if name == "dynamodb" else 100
+    examples = number_of_examples(*((15, 200) if name == "dynamodb" else (40, 1_000)))
     # The same examples each time: what a search finds is not the fault of whoever runs the tests.
     chosen = settings(
         max_examples=examples, stateful_step_count=20, deadline=None, derandomize=True

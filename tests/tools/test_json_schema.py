@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall.tools.json_schema import SchemaFault, UnusableSchema, ValueCheck, check_schema
+from tests.properties import examples
 
 SCALARS = (
     st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([1.0, 0.5, "", "a", "ab"])
@@ -65,7 +66,7 @@ def fault_of(schema: Any, value: Any) -> str:
 SCHEMAS = st.recursive(st.booleans() | _schemas(st.booleans()), _schemas, max_leaves=4)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(50, 2_000)
 @given(_schemas(SCHEMAS), st.fixed_dictionaries({}, optional={"type": TYPES}), VALUES)
 def test_it_agrees_with_another_validator(schema: Any, definition: Any, value: Any) -> None:
     schema |= {"$defs": {"d": definition}}

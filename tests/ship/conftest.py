@@ -1,8 +1,0 @@
-"""Tests here are coroutines on asyncio."""
-
-import pytest
-
-
-@pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
