@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from seawall.admission.settings import AdmissionSettings, TenantSettings
     from seawall.agents.definition import AgentLimits
     from seawall.agents.output import OutputSettings
-    from seawall.budgets.quota import QuotaSettings
-    from seawall.budgets.settings import BudgetLimits, BudgetSettings, PriceSettings
+    from seawall.budgets.settings import (
+        BudgetLimits,
+        BudgetSettings,
+        PriceSettings,
+        QuotaSettings,
+    )
     from seawall.caches.settings import AnswerCacheSettings, CacheLimits
     from seawall.config import (
         AgentSettings,
@@ -230,8 +234,7 @@ _NAMES = {
     "seawall.admission.settings": "AdmissionSettings TenantSettings",
     "seawall.agents.definition": "AgentLimits",
     "seawall.agents.output": "OutputSettings",
-    "seawall.budgets.quota": "QuotaSettings",
-    "seawall.budgets.settings": "BudgetLimits BudgetSettings PriceSettings",
+    "seawall.budgets.settings": "BudgetLimits BudgetSettings PriceSettings QuotaSettings",
     "seawall.caches.settings": "AnswerCacheSettings CacheLimits",
     "seawall.config": """
         AgentSettings CorsSettings IntentSettings RoutingSettings ServerSettings Settings

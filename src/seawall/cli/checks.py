@@ -120,7 +120,7 @@ def _limits(settings: Settings) -> Iterator[Check]:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     upstreams = min(
         settings.admission.in_flight,
-        sum(each.connections for each in settings.models.values() if each.kind != "local"),
+        sum(each.max_connections for each in settings.models.values() if each.kind != "local"),
     )
     needed = settings.server.max_connections + upstreams + _SPARE_DESCRIPTORS
     if hard in (resource.RLIM_INFINITY, -1) or hard >= needed:
@@ -193,8 +193,7 @@ async def _model(name: str, settings: ModelSettings, client: HttpClient, clock: 
         return secret
     base = (settings.base_url or _DEFAULT_URLS.get(settings.kind, "")).rstrip("/")
     if settings.kind == "bedrock":
-        from seawall.aws.endpoints import endpoint_url  # noqa: PLC0415
-        from seawall.aws.region import find_region  # noqa: PLC0415
+        from seawall.aws.region import endpoint_url, find_region  # noqa: PLC0415
 
         base = base or endpoint_url("bedrock-runtime", find_region(os.environ, settings.region))
         return await _reach(name, base, client, clock)
