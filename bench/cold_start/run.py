@@ -36,8 +36,8 @@ from seawall.lab.processes import consumption
 from seawall.storage.open import open_store
 from seawall.storage.settings import SessionSettings
 from tests.dynamodb_local import ENVIRONMENT, running_dynamodb
-from tests.parts.dynamodb_local import missing
 from tests.issuer import AUDIENCE, ISSUER, Issuer
+from tests.parts.dynamodb_local import missing
 from tests.servers import running_model
 
 KEY = "sw_a-key-of-the-benchmark"
