@@ -47,7 +47,7 @@ class _Answer:
         self.streamed = b""
         self.ended = False
 
-    async def whole(self, payload: bytes) -> None:
+    async def respond(self, payload: bytes) -> None:
         assert not self.whole_given
         assert not self.streamed
         self.whole_given = payload
