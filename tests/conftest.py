@@ -55,7 +55,7 @@ _ALONE = {
 # Not among the fast tests: files whose text says that they start processes, these, and DynamoDB.
 _STARTS_PROCESSES = re.compile(
     r"\b(subprocess|multiprocessing|running_\w+|LocalFunction"
-    r"|tests\.(servers|attack|aws_lambda\.function|hosts\.conftest|lab\.conftest|plan\.browser))\b"
+    r"|tests\.(servers|attack|aws_lambda\.running|hosts\.conftest|lab\.conftest|plan\.browser))\b"
 )
 _SLOW = {
     "tools/test_json_schema.py",

@@ -27,7 +27,7 @@ _TROUBLE: tuple[tuple[float, float, dict[str, object]], ...] = (
 
 
 def hour(*, seconds: float, model: str, first: float) -> list[dict[str, object]]:
-    """The rules of the hour, told in `seconds`; `model` alone meets them, from `first` on."""
+    """The rules of the hour for one model, compressed to `seconds`, from second `first` on."""
     return list(_rules(seconds / (60 * _MINUTE), model, first))
 
 

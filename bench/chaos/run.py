@@ -1,4 +1,4 @@
-"""An hour of a failing provider in minutes: every turn ends in one way, and nothing is left over.
+"""An hour of a failing provider in minutes: every turn has one outcome, and nothing is left over.
 
     .venv/bin/python bench/chaos/run.py [--quick] [--fallback]
 
@@ -46,7 +46,7 @@ SELECT (SELECT count(*) FROM sessions WHERE holder IS NOT NULL)
 
 
 class Ends:
-    """How turns ended; one way each."""
+    """How turns ended."""
 
     def __init__(self) -> None:
         self.ways: Counter[str] = Counter()
@@ -56,7 +56,7 @@ class Ends:
         self.completed: list[float] = []
 
     def take(self, outcome: Outcome) -> None:
-        """One more."""
+        """Count an outcome."""
         self.seconds.append(outcome.total)
         if not outcome.error:
             self.ways["completed"] += 1
@@ -72,7 +72,7 @@ class Ends:
 
 
 def environment_of(folder: Path, model: Service, *, fallback: bool) -> dict[str, str]:
-    """The server's settings."""
+    """The server's environment."""
     settings = {
         "TURN__TURN": TURN_SECONDS,
         "MODELS__DEFAULT__MODEL": MODEL,
@@ -93,7 +93,7 @@ def environment_of(folder: Path, model: Service, *, fallback: bool) -> dict[str,
 
 
 def fetch(url: str, body: bytes | None = None) -> bytes:
-    """The body of an answer; POST where there is something to send."""
+    """The body of a response; POST if there is a body to send."""
     request = urllib.request.Request(url, data=body)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return bytes(answer.read())
@@ -115,7 +115,7 @@ def open_files(pid: int) -> int:
 
 
 def left_over(server: Service, model: Service, folder: Path) -> dict[str, float]:
-    """What is there now."""
+    """Counts of what is in use now."""
     metrics = fetch(server.url + "/metrics").decode()
     stats = json.loads(fetch(model.url.removesuffix("/v1") + "/sim/stats"))
     with sqlite3.connect(f"file:{folder / 'sessions.db'}?mode=ro", uri=True) as database:
@@ -132,10 +132,10 @@ def left_over(server: Service, model: Service, folder: Path) -> dict[str, float]
 
 
 async def main(*, quick: bool, fallback: bool) -> dict[str, object]:
-    """Set everything up, let the hour pass, count what is left."""
+    """Set up, run the hour, count what is left."""
     os.chdir(ROOT)
     seconds = 45.0 if quick else 240.0
-    customers = 60 if quick else 120
+    users = 60 if quick else 120
 
     def report(line: str) -> None:
         sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
@@ -156,7 +156,7 @@ async def main(*, quick: bool, fallback: bool) -> dict[str, object]:
         )
         crowd = Scenario(
             url=server.url,
-            load=Closed(users=customers, turns=3),
+            load=Closed(users=users, turns=3),
             simulated=Simulated(times=TIMES),
             patience=TURN_SECONDS + 10.0,
         )

@@ -2,10 +2,10 @@
 
     .venv/bin/python bench/cold_start/run.py [--quick] [--in-flight]
 
-Each start is a fresh environment on the local Lambda, warm file cache. Ours answers a whole turn:
-API key or token, session in DynamoDB Local, intent, agent, simulated model (whose first token takes
-no time), streamed. The others are run by AWS's own client. Restored: the same function with
-SnapStart, from its being continued. Prints tables (Markdown) and, at the end, the figures as one
+Each start is a new environment on the local Lambda, with a warm file cache. Seawall answers a whole
+turn: API key or token, session in DynamoDB Local, intent, agent, simulated model (without latency),
+streamed. The others run under AWS's client. Restored: the same function with SnapStart, from its
+continuation. Prints tables (Markdown) and, at the end, the figures as one
 JSON line.
 """
 
@@ -36,8 +36,8 @@ from seawall.lab.processes import consumption
 from seawall.storage.open import open_store
 from seawall.storage.settings import SessionSettings
 from tests.dynamodb_local import ENVIRONMENT, running_dynamodb
-from tests.parts.dynamodb_local import missing
 from tests.issuer import AUDIENCE, ISSUER, Issuer
+from tests.parts.dynamodb_local import missing
 from tests.servers import running_model
 
 KEY = "sw_a-key-of-the-benchmark"
@@ -57,7 +57,7 @@ PEERS = {
 
 
 def turn_event(**headers: str) -> bytes:
-    """A streamed turn at a function URL. headers: what says who asks, if not the key."""
+    """A streamed turn at a function URL; `headers` replace the API key."""
     headers = headers or {"x-api-key": KEY}
     return json.dumps(
         {
@@ -90,11 +90,11 @@ async def start_once(settings: FunctionSettings, event: bytes, needle: bytes) ->
     async with LocalFunction(settings, log=lines.append) as function:
         invocation = function.invoke(event)
         head = await invocation.head()
-        told, first_text, cpu = b"", 0.0, 0.0
+        received, first_text, cpu = b"", 0.0, 0.0
         async for piece in invocation.pieces():
-            told += piece
+            received += piece
             cpu = cpu or cpu_ms(function.environments[0].pid)
-            if not first_text and needle in told:
+            if not first_text and needle in received:
                 first_text = asyncio.get_running_loop().time()
         began = invocation.environment_started_at
         environment = function.environments[0]
@@ -105,13 +105,13 @@ async def start_once(settings: FunctionSettings, event: bytes, needle: bytes) ->
             "cpu_ms": cpu,
             "memory_mb": consumption(environment.pid).resident_bytes / 2**20,
         }
-    if not first_text or (head.streaming and b'"turn.completed"' not in told):
-        raise SystemExit(f"no answer: {told!r}\n" + "\n".join(lines))
+    if not first_text or (head.streaming and b'"turn.completed"' not in received):
+        raise SystemExit(f"no answer: {received!r}\n" + "\n".join(lines))
     return figures
 
 
 def cpu_ms(pid: int) -> float:
-    """What a process has spent on a processor so far: /proc/PID/schedstat, of all its threads."""
+    """Processor time of all threads of a process so far, from /proc/PID/schedstat."""
     spent = 0
     for thread in Path(f"/proc/{pid}/task").iterdir():
         spent += int((thread / "schedstat").read_text().split()[0])
@@ -240,7 +240,7 @@ async def in_flight(settings: FunctionSettings, event: bytes, many: int) -> dict
     """One environment with `many` in flight: memory, CPU a turn, and init work."""
     async with LocalFunction(settings, log=lambda _: None) as function:
         environment = function.environments[0]
-        for _ in range(3_000):  # AWS's client starts a process for each, which takes its time
+        for _ in range(3_000):  # AWS's client starts a process for each
             await asyncio.sleep(0.1)
             if many <= 1 or environment._api._waiting.__len__() == many:  # noqa: SLF001
                 break
@@ -309,7 +309,7 @@ def main() -> int:
         issuer = Issuer()
         issuer.add("one")
         text = b'"text.delta"'
-        # The others are given the time that they need: Lambda's 10 s are not the question here.
+        # Without Lambda's limit of 10 s, which some of the others exceed.
         cases = {
             "Seawall, whole turn, DynamoDB": (ours(folder, model, dynamodb), turn_event(), text),
             "Seawall, the same with a token": (

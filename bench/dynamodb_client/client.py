@@ -23,8 +23,7 @@ class Seawall:
     """This project's client: plain dictionaries as attribute values, bytes as bytes."""
 
     def __init__(self, port: int) -> None:
-        from seawall.aws.credential_cache import CredentialCache
-        from seawall.aws.credentials import default_chain
+        from seawall.aws.credential_cache import CredentialCache, default_chain
         from seawall.aws.dynamodb import DynamoDBClient
         from seawall.transport.http_client import HttpClient
 

@@ -1,10 +1,10 @@
-"""Turns beside a flood of cheap requests: how much of the goodput is left?
+"""Goodput of turns beside a flood of cheap requests.
 
     .venv/bin/python bench/flood/run.py [--quick] [--seconds 20] [--connections 64]
 
-One server process, tokens and sessions as they are meant, customers who ask again and again. A
-process of its own sends the flood, on kept connections, each asking anew as soon as it is answered.
-Between two floods the goodput without one is measured. Prints each step, and the figures as one
+One server process with signed tokens and sessions, and virtual users in a closed loop. Another
+process sends the flood on persistent connections, each with the next request when it is answered.
+Goodput without a flood is measured between two floods. Prints each step, and the figures as one
 JSON line at the end. See README.md.
 """
 
@@ -35,7 +35,7 @@ FLOODS = {
 
 
 class Asking(asyncio.Protocol):
-    """Asks again whenever it is answered; answers come in one piece, or nearly always."""
+    """Sends the next request whenever it is answered; responses nearly always arrive at once."""
 
     answers = 0
 
@@ -55,7 +55,7 @@ class Asking(asyncio.Protocol):
 
 
 async def flood(url: str, kind: str, connections: int, seconds: float) -> None:
-    """What the process of the flood does; prints the number of answers."""
+    """Run the flood; print the number of responses."""
     host, port = url.removeprefix("http://").split(":")
     loop = asyncio.get_running_loop()
     for _ in range(connections):
@@ -65,7 +65,7 @@ async def flood(url: str, kind: str, connections: int, seconds: float) -> None:
 
 
 async def measure(options: argparse.Namespace) -> dict[str, object]:
-    """Goodput without, with, without, with..."""
+    """Measure goodput without and with each flood, alternately."""
     async with AsyncExitStack() as stack:
         data = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         issuer = DemoIssuer(data / "jwks.json")
@@ -89,7 +89,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
 
         crowd = Scenario(
             url=server.url,
-            load=Closed(users=options.customers, turns=10, think=0.2),
+            load=Closed(users=options.users, turns=10, think=0.2),
             simulated=Simulated(times=TIMES),
         )
         over = asyncio.Event()
@@ -119,8 +119,8 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
                     "turns_per_cpu_second": round((counts["done"] - before["done"]) / spent),
                 }
                 if flooding is not None:
-                    said, _ = await flooding.communicate()
-                    row["answers_per_second"] = round(int(said) / (seconds + SETTLE_SECONDS))
+                    output, _ = await flooding.communicate()
+                    row["answers_per_second"] = round(int(output) / (seconds + SETTLE_SECONDS))
                 rows.append(row)
                 print(row, flush=True)
             over.set()
@@ -133,7 +133,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
 
 
 def ratios(rows: list[dict[str, object]], figure: str) -> dict[str, float]:
-    """A figure with each flood to the mean of those without, before and after it."""
+    """A figure with each flood over the mean of those before and after it."""
     found = {}
     for at in range(1, len(rows), 2):
         beside = [float(str(rows[each][figure])) for each in (at - 1, at + 1)]
@@ -143,12 +143,12 @@ def ratios(rows: list[dict[str, object]], figure: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, or be the flood."""
+    """Measure, or run the flood."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few seconds a step")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--customers", type=int, default=60)
+    parser.add_argument("--users", type=int, default=60)
     parser.add_argument("--flood", choices=FLOODS, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""How well intents are told apart, and at what cost, beside TF-IDF with a linear SVM.
+"""Accuracy and cost of intent detection, beside TF-IDF with a linear SVM.
 
     .venv/bin/python bench/intents/run.py [--quick] [--validate] [--clinc data_full.json]
 
@@ -130,7 +130,7 @@ def ours(case: Case, embedder: Embedder | None) -> dict[str, float]:
 def amid_unknown(
     trained: TrainedClassifier, case: Case, answers: Answers, result: Evaluation
 ) -> dict[str, float]:
-    """How far messages of no intent are told apart, and what is right with 18 % of them."""
+    """AUROC of messages of no intent, and precision with a share of 18 % of them."""
     known = certainty_of_intent(answers, case.testing.texts)
     figures: dict[str, float] = {}
     for name, texts in (("mix", case.unknown), ("far_mix", case.far)):

@@ -1,11 +1,10 @@
-"""What a stranger without a credential can make one worker take: a table of attacks.
+"""Memory that attacks without a credential can make one worker use.
 
     .venv/bin/python bench/memory_attacks/run.py [--quick] [--connections 2000]
 
-A real server of one worker and its supervisor; each attack runs against a fresh one, from this
-process. Memory is the resident set of the worker, and what the kernel holds for its sockets.
-Prints a row for each attack, and all as one JSON line at the end; the status is 1 where a bound was
-exceeded. See README.md.
+A server with one worker and its supervisor, a new one for each attack. Memory is the resident set
+of the worker, and the kernel's memory of its sockets. Prints a row for each attack, and all as one
+JSON line at the end; the exit status is 1 if a bound was exceeded. See README.md.
 """
 
 import argparse
@@ -31,7 +30,7 @@ MIB = 1 << 20
 PAGE = os.sysconf("SC_PAGESIZE")
 TURN = b"POST /v1/turns HTTP/1.1\r\nhost: x\r\n"
 CHUNKED = TURN + b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
-# A connection costs so much by itself; together they may hold `max_unread_bytes` of requests.
+# Of a connection by itself; together connections may buffer `max_unread_bytes` of requests.
 PER_CONNECTION = 16_384
 UNREAD = 64 * MIB
 SLACK = 24 * MIB
@@ -40,7 +39,7 @@ Attack = Callable[[str, int], list[socket.socket]]
 
 
 def opened(url: str, first: bytes) -> socket.socket:
-    """A connection on which as much as the kernel takes at once is sent, and nothing read."""
+    """A connection that sends as much as the kernel accepts at once, and reads nothing."""
     host, port = url.removeprefix("http://").split(":")
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
@@ -52,7 +51,7 @@ def opened(url: str, first: bytes) -> socket.socket:
 
 
 def push(connection: socket.socket, data: bytes) -> None:
-    """Send what can be sent now."""
+    """Send what can be sent without blocking."""
     try:
         sent = connection.send(data)
         while sent < len(data):
@@ -67,7 +66,7 @@ def all_at_once(data: bytes) -> Attack:
 
 
 def without_end(first: bytes, rest: bytes) -> Attack:
-    """A tenth of the connections, each sending on and on."""
+    """A tenth of the connections, each sending without end."""
 
     def attack(url: str, count: int) -> list[socket.socket]:
         connections = [opened(url, first) for _ in range(max(1, count // 10))]
@@ -107,7 +106,7 @@ def resident(pid: int) -> int:
 
 
 def kernel() -> int:
-    """Bytes that all TCP sockets of the machine hold."""
+    """Bytes of kernel memory of all TCP sockets."""
     for line in Path("/proc/net/sockstat").read_text().splitlines():
         if line.startswith("TCP:"):
             return int(line.split()[-1]) * PAGE
@@ -115,7 +114,7 @@ def kernel() -> int:
 
 
 def measure(name: str, connections: int) -> dict[str, object]:
-    """The largest that the worker takes during an attack, above what it takes at rest."""
+    """The worker's peak memory during an attack, above its value at rest."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         issuer = Issuer()
@@ -126,18 +125,18 @@ def measure(name: str, connections: int) -> dict[str, object]:
         )
         pid = worker_of(server)
         rest, kernel_rest = resident(pid), kernel()
-        held = ATTACKS[name](server.url, connections)
+        sockets = ATTACKS[name](server.url, connections)
         largest, in_kernel = 0, 0
         for _ in range(20):
             largest = max(largest, resident(pid) - rest)
             in_kernel = max(in_kernel, kernel() - kernel_rest)
             time.sleep(0.1)
-        for each in held:
+        for each in sockets:
             each.close()
-    bound = SLACK + len(held) * PER_CONNECTION + UNREAD * 3 // 2  # half more: freed in pieces
+    bound = SLACK + len(sockets) * PER_CONNECTION + UNREAD * 3 // 2  # half more: freed in pieces
     return {
         "attack": name,
-        "connections": len(held),
+        "connections": len(sockets),
         "largest_mib": round(largest / MIB, 1),
         "bound_mib": round(bound / MIB, 1),
         "kernel_mib_both_sides": round(in_kernel / MIB, 1),

@@ -63,24 +63,24 @@ def environment_of(folder: Path, primary: Service, spare: Service) -> dict[str, 
 
 
 def calls(model: Service) -> int:
-    """Connections and requests that a model has seen; of those that hang as well."""
+    """Requests that a model has received."""
     url = model.url.removesuffix("/v1") + "/sim/stats"
     with urllib.request.urlopen(url, timeout=5) as answer:
         return int(json.loads(answer.read())["requests"])
 
 
 def begin_outage(model: Service, rule: dict[str, object], seconds: float) -> None:
-    """From now on."""
+    """Start the outage."""
     script = msgspec.json.encode({"rules": [rule | {"from": 0.0, "until": seconds}]})
     url = model.url.removesuffix("/v1") + "/sim/faults"
     urllib.request.urlopen(urllib.request.Request(url, data=script), timeout=5)
 
 
 async def main(*, quick: bool, kind: str) -> dict[str, object]:
-    """Before, during and after."""
+    """Measure before, during and after the outage."""
     os.chdir(ROOT)
     calm, out = (5, 8) if quick else (15, 30)
-    customers = 40 if quick else 150
+    users = 40 if quick else 150
     first, whole = (f"{low:g}..{high:g}" for low, high in (TIMES.first_token, TIMES.duration))
     arguments = ("sim-model", "--port", "0", "--first-token", first, "--duration", whole)
     async with AsyncExitStack() as stack:
@@ -107,9 +107,7 @@ async def main(*, quick: bool, kind: str) -> dict[str, object]:
                 added = outcome.added or 0.0
                 now.slowest_first_text = max(now.slowest_first_text, added)
 
-        crowd = Scenario(
-            url=server.url, load=Closed(users=customers), simulated=Simulated(times=TIMES)
-        )
+        crowd = Scenario(url=server.url, load=Closed(users=users), simulated=Simulated(times=TIMES))
         over = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(
@@ -134,12 +132,12 @@ async def main(*, quick: bool, kind: str) -> dict[str, object]:
             over.set()
             await asking
     seconds = seconds[: calm + out + 2 * calm]
-    usual, gone, back = seconds[2:calm], seconds[calm : calm + out], seconds[calm + out :]
+    usual, during, back = seconds[2:calm], seconds[calm : calm + out], seconds[calm + out :]
     usual_calls = sum(each.primary for each in usual) / len(usual)
     completed = median(each.completed for each in usual)
     waited = [
         number
-        for number, each in enumerate(gone)
+        for number, each in enumerate(during)
         if each.slowest_first_text > FIRST_TOKEN_SECONDS / 2
     ]
     return {
@@ -149,15 +147,15 @@ async def main(*, quick: bool, kind: str) -> dict[str, object]:
         "usual_calls_a_second": round(usual_calls, 1),
         "completed_a_second": {
             "usual": completed,
-            "out": median(each.completed for each in gone),
+            "out": median(each.completed for each in during),
             "back": median(each.completed for each in back),
         },
-        "seconds_in_which_somebody_waited_for_it": len(waited),
-        "of_them_the_last": waited[-1] + 1 if waited else 0,
-        "calls_to_the_one_that_is_out": sum(each.primary for each in gone),
+        "seconds_with_waiting_users": len(waited),
+        "last_of_these_seconds": waited[-1] + 1 if waited else 0,
+        "calls_during_the_outage": sum(each.primary for each in during),
         "slowest_added_first_text_seconds": {
             "usual": round(max(each.slowest_first_text for each in usual), 2),
-            "out": round(max(each.slowest_first_text for each in gone), 2),
+            "out": round(max(each.slowest_first_text for each in during), 2),
             "back": round(max(each.slowest_first_text for each in back), 2),
         },
         "most_calls_a_second_when_back": max(each.primary for each in back),

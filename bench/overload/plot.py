@@ -11,7 +11,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 COLOURS = {
-    "seawall, places": "#0b6e99",
+    "seawall, slots": "#0b6e99",
     "seawall, processor": "#1a936f",
     "fastapi + openai": "#c8553d",
 }
@@ -56,16 +56,16 @@ def main() -> None:
         ylabel="MiB",
         ylim=(0, None),
     )
-    if told := figures.get("fairness"):
+    if fairness := figures.get("fairness"):
         names = {
             "alone": "100 alone",
-            "beside": f"100 beside\n{told['beside_big']['turns']:,}",
-            "beside_big": f"the\n{told['beside_big']['turns']:,}",
+            "beside": f"100 beside\n{fairness['beside_big']['turns']:,}",
+            "beside_big": f"the\n{fairness['beside_big']['turns']:,}",
         }
         for shift, quantile in ((-0.2, "p50_ms"), (0.2, "p99_ms")):
             fairness.bar(
                 [index + shift for index in range(3)],
-                [(told[name][quantile] or 0) / 1e3 for name in names],
+                [(fairness[name][quantile] or 0) / 1e3 for name in names],
                 width=0.4,
                 label=quantile[:3],
             )

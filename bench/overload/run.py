@@ -1,4 +1,4 @@
-"""Ten times the capacity: goodput, latency, refusals and memory, beside a server without a bound.
+"""Ten times the capacity: goodput, latency, refusals and memory, beside a plain proxy.
 
     .venv/bin/python bench/overload/run.py [--quick] [--only PART ...]
 
@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 from bench.turn.run import pass_through  # noqa: E402 - the peer is that of bench/turn
 
 TIMES = SimTimes(first_token=(0.2, 0.4), duration=(1.0, 2.0), chunks=20)
-PLACES = 150
+SLOTS = 150
 LEVELS = (1, 2, 5, 10)
 SAMPLE_SECONDS = 0.25
 
@@ -44,13 +44,13 @@ Figures = dict[str, Any]
 async def drive(
     load: Scenario, server: Service
 ) -> tuple[SurgeResult, float, list[tuple[float, int]]]:
-    """Drive the load from a process of its own; also the server's CPU and memory over time."""
+    """Run the load in a driver process; return also the server's CPU and memory over time."""
     result, use = await drive_watched(load, [server.pid], every=SAMPLE_SECONDS)
     return result, use.cpu_seconds, [(each.at, each.resident_bytes) for each in use.samples]
 
 
 def ends_of(seen: list[Outcome]) -> Counter[str]:
-    """How turns ended, in few words."""
+    """The number of turns by how they ended."""
     return Counter(
         "ok" if not each.error else "refused" if each.refused else each.error for each in seen
     )
@@ -90,7 +90,7 @@ def _seconds(milliseconds: float | None) -> float | None:
 def scenario(
     server: Service, crowds: list[Crowd], *, patience: float, api: Api = "turns"
 ) -> Scenario:
-    """Of those crowds, on connections that are kept, as those of a load balancer are."""
+    """A scenario of crowds, on connections that are reused, as by a load balancer."""
     return Scenario(
         url=server.url,
         load=Open(crowds),
@@ -102,7 +102,7 @@ def scenario(
 
 
 class Bench:
-    """The parts, each with servers of its own in front of one simulated model."""
+    """The parts, each with its own servers in front of one simulated model."""
 
     def __init__(self, model: Service, folder: Path, issuer: DemoIssuer, *, quick: bool) -> None:
         self.model = model
@@ -127,7 +127,7 @@ class Bench:
         )
 
     def load(self, server: Service, rate: float, seconds: float, *, ours: bool = True) -> Scenario:
-        """Arrivals at an even rate, of three tenants alike."""
+        """Arrivals at an even rate, of three equal tenants."""
         crowds = [
             Crowd(name=name, tokens=self.tokens[name], shapes=[Poisson(rate / 3, seconds)])
             for name in ("one", "two", "three")
@@ -138,7 +138,7 @@ class Bench:
     async def levels(
         self, name: str, server: Service, capacity: float, levels: tuple[int, ...], *, ours: bool
     ) -> list[Figures]:
-        """Each level in turn against one server, as a day would bring them."""
+        """Each level in turn against one server."""
         found = []
         seconds = 10.0 if self.quick else 15.0
         since = 4.0 if self.quick else 6.0
@@ -151,27 +151,27 @@ class Bench:
             row["memory_mb"] = [(at, round(size / 2**20, 1)) for at, size in memory]
             row["peak_mb"] = round(max(size for _, size in memory) / 2**20, 1)
             found.append(row)
-            tell(row)
+            report(row)
             await asyncio.sleep(2.0)
         return found
 
     async def capacity(self, server: Service, rate: float, seconds: float = 16.0) -> float:
-        """Goodput where there is more than enough to do: what `1x` means from here on."""
+        """Goodput at saturation, which is the level `1x`."""
         seconds /= 2.0 if self.quick else 1.0
         result, _, _ = await drive(self.load(server, rate, seconds), server)
         return float(summary(result, since=seconds / 2, until=seconds)["goodput"])
 
-    async def by_places(self, levels: tuple[int, ...]) -> tuple[float, list[Figures]]:
-        """The number of places is the bottleneck, as with a model's quota."""
-        async with self.ours(ADMISSION__IN_FLIGHT=str(PLACES)) as server:
-            capacity = await self.capacity(server, 1.5 * PLACES / 1.5)
-            say(f"capacity with {PLACES} places: {capacity} turns a second")
+    async def by_slots(self, levels: tuple[int, ...]) -> tuple[float, list[Figures]]:
+        """Admission slots are the bottleneck, as with a model's quota."""
+        async with self.ours(ADMISSION__IN_FLIGHT=str(SLOTS)) as server:
+            capacity = await self.capacity(server, 1.5 * SLOTS / 1.5)
+            say(f"capacity with {SLOTS} slots: {capacity} turns a second")
             return capacity, await self.levels(
-                "seawall, places", server, capacity, levels, ours=True
+                "seawall, slots", server, capacity, levels, ours=True
             )
 
     async def by_processor(self, levels: tuple[int, ...]) -> tuple[float, list[Figures]]:
-        """The server's processor is the bottleneck: the limit has to be found out."""
+        """The server's processor is the bottleneck: the concurrency limit has to be found."""
         async with self.ours() as server:
             capacity = await self.capacity(server, 700.0, 28.0)
             say(f"capacity of one processor: {capacity} turns a second")
@@ -180,7 +180,7 @@ class Bench:
             )
 
     async def peer(self, capacity: float, levels: tuple[int, ...]) -> list[Figures]:
-        """The pass-through under the load of `by_places`; anew for each level."""
+        """The proxy under the load of `by_slots`; a new process for each level."""
         found = []
         for level in levels:
             async with pass_through(self.model, workers=1) as server:
@@ -190,7 +190,7 @@ class Bench:
         return found
 
     async def refusals(self) -> Figures:
-        """What a refusal costs the server: one place, and nobody may wait."""
+        """The cost of a refusal: one slot and no queue."""
         async with self.ours(ADMISSION__IN_FLIGHT="1", ADMISSION__QUEUED="0") as server:
             result, spent, _ = await drive(self.load(server, 1_500.0, 6.0), server)
         return {
@@ -207,20 +207,20 @@ class Bench:
         count = 1_000 if self.quick else 5_000
         big = Crowd(name="big", tokens=self.tokens["big"], shapes=[Instant(count)])
         figures: Figures = {}
-        async with self.ours(ADMISSION__IN_FLIGHT=str(PLACES)) as server:
+        async with self.ours(ADMISSION__IN_FLIGHT=str(SLOTS)) as server:
             for name, crowds in (("alone", [small]), ("beside", [small, big])):
                 load = scenario(server, crowds, patience=40.0)
                 result, _, _ = await drive(load, server)
                 mine = [each for each in result.outcomes if each.crowd == "small"]
-                figures[name] = _customers(mine)
-                figures[f"{name}_big"] = _customers(
+                figures[name] = _tenant(mine)
+                figures[f"{name}_big"] = _tenant(
                     [each for each in result.outcomes if each.crowd == "big"]
                 )
                 await asyncio.sleep(1.0)
         return figures
 
 
-def _customers(seen: list[Outcome]) -> Figures:
+def _tenant(seen: list[Outcome]) -> Figures:
     ok = [each.total for each in seen if not each.error]
     times = percentiles(ok)
     return {
@@ -234,17 +234,17 @@ def _customers(seen: list[Outcome]) -> Figures:
 
 
 def say(text: str) -> None:
-    """To whoever watches."""
+    """Print progress to standard error."""
     sys.stderr.write(text + "\n")
 
 
-def tell(row: Figures) -> None:
-    """One level as a line."""
+def report(row: Figures) -> None:
+    """Print the figures of a level."""
     say("  ".join(f"{key}={value}" for key, value in row.items() if key != "memory_mb"))
 
 
 def plot(figures: Figures) -> None:
-    """By matplotlib, in a venv of its own."""
+    """Draw the chart with matplotlib, in its own venv."""
     python = HERE / ".venv" / "bin" / "python"
     if not python.exists():
         say("making a venv for matplotlib ...")
@@ -258,7 +258,7 @@ def plot(figures: Figures) -> None:
 async def main(*, quick: bool, only: set[str]) -> Figures:
     """All parts."""
     levels = (1, 10) if quick else LEVELS
-    figures: Figures = {"quick": quick, "places": PLACES, "rows": []}
+    figures: Figures = {"quick": quick, "slots": SLOTS, "rows": []}
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-bench-")))
         issuer = DemoIssuer(folder / "jwks.json")
@@ -270,9 +270,9 @@ async def main(*, quick: bool, only: set[str]) -> Figures:
         )
         bench = Bench(model, folder, issuer, quick=quick)
         capacity = 100.0
-        if "places" in only:
-            capacity, rows = await bench.by_places(levels)
-            figures["capacity_places"] = capacity
+        if "slots" in only:
+            capacity, rows = await bench.by_slots(levels)
+            figures["capacity_slots"] = capacity
             figures["rows"] += rows
         if "refusals" in only:
             figures["refusals"] = await bench.refusals()
@@ -291,7 +291,7 @@ async def main(*, quick: bool, only: set[str]) -> Figures:
 
 
 if __name__ == "__main__":
-    parts = ("places", "refusals", "fairness", "processor", "peer")
+    parts = ("slots", "refusals", "fairness", "processor", "peer")
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="two levels, shorter")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)

@@ -1,4 +1,4 @@
-"""The peers as servers that do the same streamed turn, one table.
+"""Other frameworks as servers of the same streamed turn, in one table.
 
     .venv/bin/python bench/peers/run.py [--quick] [--only NAME ...] [--crowds N,N,...]
 
@@ -44,8 +44,8 @@ litellm_settings: {{telemetry: false, num_retries: 0, request_timeout: 120}}
 """
 
 
-# LiteLLM's proxy does not start without a key of its own unless it is told that this is meant, and
-# would otherwise begin by fetching prices from elsewhere.
+# LiteLLM's proxy requires explicit permission to start without a key, and would otherwise fetch
+# prices from the network.
 OPEN = {
     "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -86,7 +86,7 @@ class Figures(Struct):
 
 
 class Peer:
-    """How to start it and how to ask it."""
+    """How to start a server and how to send it turns."""
 
     def __init__(self, name: str, model: Service, folder: Path) -> None:
         self.name = name
@@ -104,7 +104,7 @@ class Peer:
 
     @asynccontextmanager
     async def serving(self) -> AsyncGenerator[Service, None]:
-        """Started; not yet asked anything."""
+        """Run the server until the block ends."""
         if self.name == OURS:
             async with run_service(
                 *("serve", "examples/store/seawall.toml", "--port", "0", "--workers", "1"),
@@ -146,7 +146,7 @@ class Peer:
         ]
 
     def scenario(self, url: str, load: Open) -> Scenario:
-        """The same for all."""
+        """A scenario, the same for all."""
         crowds = [Crowd(shapes=each.shapes, tokens=self.tokens) for each in load.crowds]
         return Scenario(
             url=url,
@@ -173,7 +173,7 @@ async def _listening(port: int, process: asyncio.subprocess.Process) -> None:
 
 
 async def cold_ms(peer: Peer) -> float:
-    """Start it and ask at once: until the first text, less the model's own time for it."""
+    """Milliseconds from process start to the first text of a turn, less the model's own time."""
     began = time.monotonic()
     async with peer.serving() as service:
         asked = time.monotonic()
@@ -199,7 +199,7 @@ def crowded(turns: int, result: SurgeResult, use: ProcessUsage) -> Crowded:
 
 
 async def measure(peer: Peer, *, crowds: list[int], colds: int, seconds: float) -> Figures:
-    """Everything about one."""
+    """All figures of one server."""
     first = await cold_ms(peer)  # the file cache is warm after it
     sys.stderr.write(f"{peer.name}: first start {first:.0f} ms\n")
     cold = [await cold_ms(peer) for _ in range(colds)]
@@ -212,7 +212,7 @@ async def measure(peer: Peer, *, crowds: list[int], colds: int, seconds: float) 
         figures = crowded(steady.turns, steady, use)
         resident = use.samples[0].resident_bytes / 2**20
     for turns in crowds:
-        async with peer.serving() as service:  # anew: a process keeps what it once had
+        async with peer.serving() as service:  # a new process, as memory is not returned
             await drive_in_subprocess(
                 peer.scenario(service.url, Open([Crowd(shapes=[Instant(20)])]))
             )
@@ -221,7 +221,7 @@ async def measure(peer: Peer, *, crowds: list[int], colds: int, seconds: float) 
             found.append(crowded(turns, result, use))
             sys.stderr.write(f"{peer.name}: {found[-1]}\n")
         if result.completed < turns:
-            break  # larger crowds fare no better
+            break  # larger crowds are not tried
     return Figures(
         server=peer.name,
         cold_ms=cold,
@@ -239,7 +239,7 @@ async def measure(peer: Peer, *, crowds: list[int], colds: int, seconds: float) 
 
 
 async def main(names: list[str], *, crowds: list[int], colds: int, seconds: float) -> list[Figures]:
-    """All of them in turn, in front of one simulated model."""
+    """Measure all servers in turn, in front of one simulated model."""
     found = []
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-bench-")))
@@ -256,9 +256,9 @@ async def main(names: list[str], *, crowds: list[int], colds: int, seconds: floa
 
 
 def table(found: list[Figures], sizes: list[int]) -> str:
-    """One line a server; of crowds the largest that all but the worst completed, thus the same.
+    """One line per server, for the largest crowd that all but the worst server completed.
 
-    A server that did not complete it has figures of its own largest, and the size with them.
+    A server that did not complete that crowd has the figures and the size of its own largest one.
     """
     most = sorted(each.most_without_error for each in found)
     size = max((each for each in sizes if each <= most[min(1, len(most) - 1)]), default=sizes[0])
@@ -272,7 +272,7 @@ def table(found: list[Figures], sizes: list[int]) -> str:
         fitting = min(size, each.most_without_error) or sizes[0]
         crowd = next(one for one in each.crowds if one.turns == fitting)
         name = each.server if fitting == size else f"{each.server} ({fitting:,} at once)"
-        # Of the smallest: of larger ones a slow server has only some in its memory at a time.
+        # Of the smallest crowd: of larger ones a slow server has only a part in memory.
         least = each.crowds[0]
         memory = f"{least.kb_a_turn:.0f}" if least.completed == least.turns else "-"
         failed = next((one for one in each.crowds if one.completed < one.turns), None)

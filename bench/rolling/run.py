@@ -41,15 +41,15 @@ SETTLE_SECONDS = 2.0
 
 
 class Restart(Struct):
-    """Of one server; seconds from the signal to its end, and from its start to its first turns."""
+    """Of one server: exit status; seconds from signal to exit, and from start to ready."""
 
     status: int
     stopped_after: float
     ready_after: float
 
 
-class Place:
-    """An address, and the server that has it now."""
+class Server:
+    """A server at a fixed address, which can be restarted."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         with socket.socket() as probe:
@@ -61,7 +61,7 @@ class Place:
         self._server: ServerProcess | None = None
 
     def start(self) -> None:
-        """Return when turns are taken."""
+        """Start it; return when it accepts turns."""
         self._server = self._stack.enter_context(
             running(
                 *("serve", "examples/store/seawall.toml", "--workers", "1", "--json"),
@@ -71,7 +71,7 @@ class Place:
         )
 
     def restart(self) -> Restart:
-        """SIGTERM, wait for the end, start anew."""
+        """Send SIGTERM, wait for the exit, start again."""
         assert self._server is not None
         began = time.monotonic()
         status = self._server.stop(120.0)
@@ -80,15 +80,18 @@ class Place:
         return Restart(status, round(stopped - began, 2), round(time.monotonic() - stopped, 2))
 
     def close(self) -> None:
-        """End it."""
+        """Stop it."""
         self._stack.close()
 
 
 async def roll(
-    places: list[Place], crowd: Scenario, token: Callable[[str], str], report: Callable[[str], None]
+    servers: list[Server],
+    crowd: Scenario,
+    token: Callable[[str], str],
+    report: Callable[[str], None],
 ) -> dict[str, object]:
-    """Restart all of them in turn while the crowd asks."""
-    customers = crowd.load.users if isinstance(crowd.load, Closed) else 0
+    """Restart all servers in turn under load."""
+    users = crowd.load.users if isinstance(crowd.load, Closed) else 0
     errors: Counter[str] = Counter()
     late: list[float] = []
 
@@ -104,17 +107,17 @@ async def roll(
     async with asyncio.TaskGroup() as group:
         asking = group.create_task(drive(crowd, token=token, on_outcome=on_outcome, until=over))
         await asyncio.sleep(2 * SETTLE_SECONDS)
-        for number, place in enumerate(places):
+        for number, server in enumerate(servers):
             report(f"server {number}: SIGTERM; {len(late)} turns so far, {errors.total()} failed")
-            restarts.append(await asyncio.to_thread(place.restart))
+            restarts.append(await asyncio.to_thread(server.restart))
             report(f"server {number}: {restarts[-1]}")
             await asyncio.sleep(SETTLE_SECONDS)
         over.set()
         await asking
     spread = percentiles(late)
     return {
-        "customers": customers,
-        "servers": len(places),
+        "users": users,
+        "servers": len(servers),
         "turns": len(late) + errors.total(),
         "failed": errors.total(),
         "errors": dict(errors),
@@ -128,7 +131,7 @@ async def roll(
 
 
 async def main(*, quick: bool, store: str) -> dict[str, object]:
-    """Set everything up, roll, tear it down."""
+    """Set up, restart, tear down."""
     os.chdir(ROOT)
     times = SimTimes(duration=(0.6, 1.0)) if quick else SimTimes()
     first, whole = (f"{low:g}..{high:g}" for low, high in (times.first_token, times.duration))
@@ -153,23 +156,25 @@ async def main(*, quick: bool, store: str) -> dict[str, object]:
                 "SEAWALL_SESSIONS__ENDPOINT": stack.enter_context(running_dynamodb()),
                 "SEAWALL_SESSIONS__CREATE_TABLE": "true",
             }
-        places = [Place(environment) for _ in range(2 if quick else 4)]
-        for place in places:
-            stack.callback(place.close)
-            await asyncio.to_thread(place.start)
-        front = stack.enter_context(running_balancer([place.url for place in places], checked=True))
-        report(f"{len(places)} servers behind haproxy at {front}, sessions in {store}")
+        servers = [Server(environment) for _ in range(2 if quick else 4)]
+        for server in servers:
+            stack.callback(server.close)
+            await asyncio.to_thread(server.start)
+        front = stack.enter_context(
+            running_balancer([server.url for server in servers], checked=True)
+        )
+        report(f"{len(servers)} servers behind haproxy at {front}, sessions in {store}")
         crowd = Scenario(
             url=front,
             load=Closed(users=60 if quick else 1_000, turns=3),
             simulated=Simulated(times=times),
         )
-        return {"store": store} | await roll(places, crowd, issuer.token, report)
+        return {"store": store} | await roll(servers, crowd, issuer.token, report)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="two servers and 60 customers")
+    parser.add_argument("--quick", action="store_true", help="two servers and 60 users")
     parser.add_argument("--store", choices=["sqlite", "dynamodb"], default="sqlite")
     arguments = parser.parse_args()
     raise_file_limit()

@@ -65,11 +65,11 @@ class Measured(LocalClient):
 
     async def call(self, operation: Operation[T], request: object, *, deadline: float) -> T:
         """Make the call; `waited` is then the longest row of calls, one after the other."""
-        place = self.waited + 1
+        position = self.waited + 1
         try:
             return await super().call(operation, request, deadline=deadline)
         finally:
-            self.waited = max(self.waited, place)
+            self.waited = max(self.waited, position)
 
 
 async def one(store: DynamoDBStore, client: Measured, number: int) -> Cost:

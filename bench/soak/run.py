@@ -1,6 +1,6 @@
 """Steady load for a long time: does memory, or anything else, grow?
 
-    .venv/bin/python bench/soak/run.py [--minutes 30] [--customers 60] [--quick]
+    .venv/bin/python bench/soak/run.py [--minutes 30] [--users 60] [--quick]
 
 Can be started and left alone: every sample is written to soak.csv at once, the picture soak.svg at
 the end, both into --folder. Prints what it does each minute, and the figures as one JSON line at
@@ -55,7 +55,7 @@ class Sample(Struct):
 
 
 class Minute(Struct):
-    """What customers felt in one minute; milliseconds that the server added to the model's own."""
+    """Outcomes of one minute; milliseconds that the server added to the model's own time."""
 
     minute: int
     turns: int
@@ -64,7 +64,7 @@ class Minute(Struct):
 
 
 class Watch:
-    """Looks at the server from outside, and listens to what the customers say."""
+    """Samples the server from outside, and collects the outcomes of turns."""
 
     def __init__(self, server: Service, client: HttpClient) -> None:
         self._server = server
@@ -78,7 +78,7 @@ class Watch:
         self.minutes: list[Minute] = []
 
     def on_outcome(self, outcome: Outcome) -> None:
-        """A turn is over."""
+        """Count an outcome."""
         self.turns += 1
         if outcome.error:
             self.errors[outcome.error] = self.errors.get(outcome.error, 0) + 1
@@ -86,7 +86,7 @@ class Watch:
             self._late.append(outcome.added or 0.0)
 
     async def sample(self) -> Sample:
-        """Look once."""
+        """Take a sample."""
         used = consumption(self._server.pid)
         now = time.monotonic()
         metrics = await self._metrics()
@@ -106,7 +106,7 @@ class Watch:
         return taken
 
     def close_minute(self) -> Minute:
-        """What customers felt since the minute before."""
+        """The outcomes since the previous minute."""
         late, self._late = percentiles(self._late), []
         before = sum(each.turns for each in self.minutes)
         felt = Minute(len(self.minutes) + 1, self.turns - before, late.p50 or 0.0, late.p99 or 0.0)
@@ -134,7 +134,7 @@ def _value(metrics: str, name: str) -> float:
 
 
 def line(samples: list[Sample], name: str) -> tuple[float, float]:
-    """Least squares over the settled part: value at minute 0, growth a minute."""
+    """Least squares over the steady part: value at minute 0, growth a minute."""
     minutes = np.array([each.minutes for each in samples])
     values = np.array([float(getattr(each, name)) for each in samples])
     settled = minutes >= SETTLED * minutes[-1]
@@ -142,8 +142,8 @@ def line(samples: list[Sample], name: str) -> tuple[float, float]:
     return float(start), float(growth)
 
 
-async def soak(minutes: float, customers: int, every: float, folder: Path) -> dict[str, object]:
-    """Set up, load, look, tear down; the figures."""
+async def soak(minutes: float, users: int, every: float, folder: Path) -> dict[str, object]:
+    """Set up, run the load and sample, tear down; return the figures."""
     os.chdir(ROOT)
     first, whole = (f"{low:g}..{high:g}" for low, high in (TIMES.first_token, TIMES.duration))
     async with AsyncExitStack() as stack:
@@ -165,7 +165,7 @@ async def soak(minutes: float, customers: int, every: float, folder: Path) -> di
         at_start = await watch.sample()
         crowd = Scenario(
             url=server.url,
-            load=Closed(users=customers, turns=10, think=0.5),
+            load=Closed(users=users, turns=10, think=0.5),
             simulated=Simulated(times=TIMES),
         )
         over = asyncio.Event()
@@ -239,14 +239,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one minute")
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--customers", type=int, default=60)
+    parser.add_argument("--users", type=int, default=60)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     arguments = parser.parse_args()
     raise_file_limit()
     length = 1.0 if arguments.quick else arguments.minutes
     pause = 1.0 if length <= 5 else 5.0
-    place = arguments.folder.resolve()
-    figures = run(soak(length, arguments.customers, pause, place))
-    sys.stderr.write(f"{place}/soak.csv, {place}/soak.svg\n")
+    folder = arguments.folder.resolve()
+    figures = run(soak(length, arguments.users, pause, folder))
+    sys.stderr.write(f"{folder}/soak.csv, {folder}/soak.svg\n")
     sys.stdout.write(json.dumps(figures) + "\n")
     sys.exit(1 if figures["failed"] else 0)

@@ -19,8 +19,6 @@ from seawall.admission.gate import AdmissionGate, open_gate
 from seawall.agents.definition import Agent, build_agent
 from seawall.agents.loop import Emit
 from seawall.agents.output import build_output
-from seawall.caches.answers import open_answers
-from seawall.caches.tool_reads import cached_tools, share_of_limits
 from seawall.config import AgentSettings, Settings, ToolsetSettings
 from seawall.errors import ConfigError, did_you_mean
 from seawall.events import Event
@@ -251,19 +249,25 @@ async def _assemble(
     if telemetry is not None:
         models = {name: telemetry.trace_chat(name, each) for name, each in models.items()}
     sets = (*(each.tools for each in toolsets), tuple(registered.tools.values()))
-    part = share_of_limits(settings.caches, sets)
-    tools = {each.name: each for made in sets for each in cached_tools(made, part)}
+    if any(each.cache_seconds is not None for made in sets for each in made):
+        from seawall.caches.tool_reads import cached_tools, share_of_limits  # noqa: PLC0415
+
+        share = share_of_limits(settings.caches, sets)
+        sets = tuple(cached_tools(each, share) for each in sets)
+    tools = {each.name: each for made in sets for each in made}
     agents = {
         name: _build_agent(name, each, models, tools) for name, each in registered.agents.items()
     }
     if not agents:
         raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
-    answers = open_answers(
-        {name: each.cache for name, each in registered.agents.items()},
-        agents,
-        settings.caches,
-        seconds=settings.turn.turn,
-    )
+    cacheable = {
+        name: each.cache for name, each in registered.agents.items() if each.cache is not None
+    }
+    answers = None
+    if cacheable:
+        from seawall.caches.answers import AnswerCache  # noqa: PLC0415 - only if configured
+
+        answers = AnswerCache(cacheable, agents, settings.caches, seconds=settings.turn.turn)
     default = settings.routing.default_agent or next(iter(agents))
     detector = await _open_detector(settings, models, light=light)
     gate = open_gate(settings.admission, processes=settings.server.workers)

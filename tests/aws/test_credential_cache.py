@@ -34,16 +34,13 @@ class Source:
         return Credentials(f"AKID{number}", "secret", "token", expires_at)
 
 
-def play(scene: Callable[[CredentialCache, Source], Awaitable[None]], **options: Any) -> None:
-    async def stage() -> None:
-        source = Source()
-        cache = CredentialCache(source, clock=lambda: source.now, **options)
-        try:
-            await scene(cache, source)
-        finally:
-            await cache.close()
-
-    asyncio.run(stage())
+async def play(scene: Callable[[CredentialCache, Source], Awaitable[None]], **options: Any) -> None:
+    source = Source()
+    cache = CredentialCache(source, clock=lambda: source.now, **options)
+    try:
+        await scene(cache, source)
+    finally:
+        await cache.close()
 
 
 async def get(cache: CredentialCache, seconds: float = 20.0) -> str:
@@ -57,7 +54,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_a_hundred_callers_are_served_by_one_fetch() -> None:
+async def test_a_hundred_callers_are_served_by_one_fetch() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         source.gate.clear()
         async with asyncio.TaskGroup() as group:
@@ -67,10 +64,10 @@ def test_a_hundred_callers_are_served_by_one_fetch() -> None:
         assert {each.result() for each in callers} == {"AKID1"}
         assert source.fetched == 1
 
-    play(scene)
+    await play(scene)
 
 
-def test_a_cancelled_caller_does_not_end_the_fetch() -> None:
+async def test_a_cancelled_caller_does_not_end_the_fetch() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         source.gate.clear()
         async with asyncio.TaskGroup() as group:
@@ -83,10 +80,10 @@ def test_a_cancelled_caller_does_not_end_the_fetch() -> None:
         assert second.result() == "AKID1"
         assert source.fetched == 1
 
-    play(scene)
+    await play(scene)
 
 
-def test_old_credentials_are_used_during_a_fetch() -> None:
+async def test_old_credentials_are_used_during_a_fetch() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         assert await get(cache) == "AKID1"
         source.now += 3_600 - 901
@@ -101,20 +98,20 @@ def test_old_credentials_are_used_during_a_fetch() -> None:
         assert await get(cache) == "AKID2"
         assert source.fetched == 2
 
-    play(scene)
+    await play(scene)
 
 
-def test_callers_wait_shortly_before_expiry() -> None:
+async def test_callers_wait_shortly_before_expiry() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         assert await get(cache) == "AKID1"
         source.now += 3_600 - 599
         assert await get(cache) == "AKID2"
 
-    play(scene)
+    await play(scene)
 
 
 @pytest.mark.parametrize("left", [800.0, 300.0])
-def test_a_failing_source_does_no_harm_before_expiry(left: float) -> None:
+async def test_a_failing_source_does_no_harm_before_expiry(left: float) -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         await get(cache)
         source.now += 3_600 - left
@@ -129,20 +126,20 @@ def test_a_failing_source_does_no_harm_before_expiry(left: float) -> None:
         await settle()
         assert await get(cache) == "AKID3"
 
-    play(scene)
+    await play(scene)
 
 
-def test_a_hanging_source_does_no_harm_before_expiry() -> None:
+async def test_a_hanging_source_does_no_harm_before_expiry() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         await get(cache)
         source.now += 3_600 - 300
         source.gate.clear()
         assert await get(cache, 0.05) == "AKID1"
 
-    play(scene)
+    await play(scene)
 
 
-def test_expired_credentials_are_never_used() -> None:
+async def test_expired_credentials_are_never_used() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         await get(cache)
         source.now += 3_601
@@ -152,10 +149,10 @@ def test_expired_credentials_are_never_used() -> None:
                 await get(cache)
         assert source.fetched == 2
 
-    play(scene)
+    await play(scene)
 
 
-def test_callers_meet_their_deadline() -> None:
+async def test_callers_meet_their_deadline() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         source.gate.clear()
         with pytest.raises(CredentialsError):
@@ -163,10 +160,10 @@ def test_callers_meet_their_deadline() -> None:
         source.gate.set()
         assert await get(cache) == "AKID1"
 
-    play(scene)
+    await play(scene)
 
 
-def test_short_lived_credentials_are_not_fetched_for_every_call() -> None:
+async def test_short_lived_credentials_are_not_fetched_for_every_call() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         source.lifetime = 60.0
         for _ in range(10):
@@ -174,10 +171,10 @@ def test_short_lived_credentials_are_not_fetched_for_every_call() -> None:
         source.now += 6
         assert await get(cache) == "AKID2"
 
-    play(scene)
+    await play(scene)
 
 
-def test_permanent_credentials_are_fetched_once() -> None:
+async def test_permanent_credentials_are_fetched_once() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         source.lifetime = None
         await get(cache)
@@ -185,10 +182,10 @@ def test_permanent_credentials_are_fetched_once() -> None:
         assert cache.current() is not None
         assert source.fetched == 1
 
-    play(scene)
+    await play(scene)
 
 
-def test_refused_credentials_are_renewed_once() -> None:
+async def test_refused_credentials_are_renewed_once() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         deadline = asyncio.get_running_loop().time() + 20
         refused = await cache.get(deadline=deadline)
@@ -198,16 +195,18 @@ def test_refused_credentials_are_renewed_once() -> None:
         assert {each.access_key for each in renewed} == {"AKID2"}
         assert source.fetched == 2
 
-    play(scene)
+    await play(scene)
 
 
-def test_closing_ends_a_fetch() -> None:
+async def test_closing_ends_a_fetch() -> None:
     async def scene(cache: CredentialCache, source: Source) -> None:
         await get(cache)
         source.now += 3_600 - 800
         source.gate.clear()
+        before = asyncio.all_tasks()
         await get(cache)
+        assert asyncio.all_tasks() > before
         await cache.close()
-        assert len(asyncio.all_tasks()) == 1
+        assert asyncio.all_tasks() == before
 
-    play(scene)
+    await play(scene)

@@ -11,14 +11,13 @@ from botocore.loaders import create_loader
 from botocore.regions import EndpointResolver
 
 from seawall.aws.container import ContainerSource
+from seawall.aws.credential_cache import CredentialChain, default_chain
 from seawall.aws.credentials import (
-    CredentialChain,
     Credentials,
     CredentialSource,
     CredentialsUnavailable,
     EnvironmentSource,
     NoCredentials,
-    default_chain,
 )
 from seawall.aws.instance_metadata import InstanceMetadataSource
 from seawall.aws.profile import Profiles, ProfileSource
@@ -46,9 +45,9 @@ async def fetch(source: CredentialSource, seconds: float = 20.0) -> Credentials 
     return await source.fetch(deadline=asyncio.get_running_loop().time() + seconds)
 
 
-def unavailable(source: CredentialSource) -> str:
+async def unavailable(source: CredentialSource) -> str:
     with pytest.raises(CredentialsUnavailable) as caught:
-        asyncio.run(fetch(source))
+        await fetch(source)
     assert "secret" not in str(caught.value).replace("aws_secret_access_key", "")
     return str(caught.value)
 
@@ -56,13 +55,13 @@ def unavailable(source: CredentialSource) -> str:
 # The environment and the shared files.
 
 
-def test_environment() -> None:
-    assert asyncio.run(fetch(EnvironmentSource({}))) is None
-    assert asyncio.run(fetch(EnvironmentSource(KEYS))) == Credentials("AKID", "secret")
+async def test_environment() -> None:
+    assert await fetch(EnvironmentSource({})) is None
+    assert await fetch(EnvironmentSource(KEYS)) == Credentials("AKID", "secret")
     with_token = EnvironmentSource(KEYS | {"AWS_SESSION_TOKEN": "t"})
-    assert asyncio.run(fetch(with_token)) == Credentials("AKID", "secret", "t")
+    assert await fetch(with_token) == Credentials("AKID", "secret", "t")
     with pytest.raises(CredentialsUnavailable, match="AWS_SECRET_ACCESS_KEY"):
-        asyncio.run(fetch(EnvironmentSource({"AWS_ACCESS_KEY_ID": "AKID"})))
+        await fetch(EnvironmentSource({"AWS_ACCESS_KEY_ID": "AKID"}))
 
 
 def home(folder: Path, credentials: str = "", config: str = "") -> dict[str, str]:
@@ -74,8 +73,8 @@ def home(folder: Path, credentials: str = "", config: str = "") -> dict[str, str
     return {"HOME": str(folder)}
 
 
-def profile(environment: Mapping[str, str]) -> Credentials | None:
-    return asyncio.run(fetch(ProfileSource(Profiles(environment))))
+async def profile(environment: Mapping[str, str]) -> Credentials | None:
+    return await fetch(ProfileSource(Profiles(environment)))
 
 
 FILE = """
@@ -90,33 +89,33 @@ aws_session_token=token
 """
 
 
-def test_shared_credentials(tmp_path: Path) -> None:
+async def test_shared_credentials(tmp_path: Path) -> None:
     environment = home(tmp_path, FILE)
-    assert profile(environment) == Credentials("AKID1", "with%percent")
+    assert await profile(environment) == Credentials("AKID1", "with%percent")
     other = Credentials("AKID2", "two", "token")
-    assert profile(environment | {"AWS_PROFILE": "other"}) == other
+    assert await profile(environment | {"AWS_PROFILE": "other"}) == other
     moved = tmp_path / "elsewhere"
     moved.write_text(FILE)
     places = {"AWS_SHARED_CREDENTIALS_FILE": str(moved), "AWS_PROFILE": "other"}
-    assert profile(places) == other
+    assert await profile(places) == other
 
 
-def test_config_file(tmp_path: Path) -> None:
+async def test_config_file(tmp_path: Path) -> None:
     config = "[profile other]\nregion=eu-north-1\naws_access_key_id=A\naws_secret_access_key=B\n"
     environment = home(tmp_path, config=config) | {"AWS_PROFILE": "other"}
-    assert profile(environment) == Credentials("A", "B")
+    assert await profile(environment) == Credentials("A", "B")
     assert find_region(environment) == "eu-north-1"
-    assert profile(home(tmp_path)) is None
+    assert await profile(home(tmp_path)) is None
     with_default = home(tmp_path, config="[default]\nregion = us-east-2\n")
     assert find_region(with_default) == "us-east-2"
-    assert profile(with_default) is None
+    assert await profile(with_default) is None
 
 
-def test_no_files(tmp_path: Path) -> None:
-    assert profile({}) is None
-    assert profile({"HOME": str(tmp_path)}) is None
+async def test_no_files(tmp_path: Path) -> None:
+    assert await profile({}) is None
+    assert await profile({"HOME": str(tmp_path)}) is None
     missing = ProfileSource(Profiles({"HOME": str(tmp_path), "AWS_PROFILE": "other"}))
-    assert "other" in unavailable(missing)
+    assert "other" in await unavailable(missing)
 
 
 @pytest.mark.parametrize(
@@ -130,9 +129,9 @@ def test_no_files(tmp_path: Path) -> None:
         ("the-secret\n", ":1: not a file of profiles"),
     ],
 )
-def test_profiles_that_cannot_be_used(tmp_path: Path, config: str, said: str) -> None:
+async def test_profiles_that_cannot_be_used(tmp_path: Path, config: str, said: str) -> None:
     source = ProfileSource(Profiles(home(tmp_path, config=config)))
-    assert said.replace("processes is", "processes is") in unavailable(source)
+    assert said.replace("processes is", "processes is") in await unavailable(source)
 
 
 def test_region(tmp_path: Path) -> None:
@@ -162,41 +161,38 @@ def test_endpoints_are_botocores() -> None:
 # The container's endpoint.
 
 
-def container(
+async def container(
     handler: Handler, environment: Mapping[str, str], times: int = 1
 ) -> tuple[list[Credentials | None], FaultyServer]:
-    async def play() -> tuple[list[Credentials | None], FaultyServer]:
-        async with serving(handler) as server:
-            http = HttpClient()
-            placed = {name: value.format(url=server.url) for name, value in environment.items()}
-            source = ContainerSource(placed, http, base_url=server.url)
-            try:
-                return [await fetch(source) for _ in range(times)], server
-            finally:
-                await http.close()
-
-    return asyncio.run(play())
+    async with serving(handler) as server:
+        http = HttpClient()
+        placed = {name: value.format(url=server.url) for name, value in environment.items()}
+        source = ContainerSource(placed, http, base_url=server.url)
+        try:
+            return [await fetch(source) for _ in range(times)], server
+        finally:
+            await http.close()
 
 
-def test_container_relative_uri() -> None:
+async def test_container_relative_uri() -> None:
     environment = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/1?a=b"}
-    found, server = container(script(ISSUED), environment)
+    found, server = await container(script(ISSUED), environment)
     assert found == [CREDENTIALS]
     assert server.requests[0].target == "/v2/credentials/1?a=b"
     assert "authorization" not in server.requests[0].headers
 
 
-def test_container_full_uri_with_a_token() -> None:
+async def test_container_full_uri_with_a_token() -> None:
     environment = {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": "{url}/v1/credentials",
         "AWS_CONTAINER_AUTHORIZATION_TOKEN": "the-token",
     }
-    found, server = container(script(ISSUED), environment)
+    found, server = await container(script(ISSUED), environment)
     assert found == [CREDENTIALS]
     assert server.requests[0].headers["authorization"] == "the-token"
 
 
-def test_pod_identity_rereads_its_token(tmp_path: Path) -> None:
+async def test_pod_identity_rereads_its_token(tmp_path: Path) -> None:
     token = tmp_path / "eks-pod-identity-token"
     token.write_text("one\n")
 
@@ -209,15 +205,15 @@ def test_pod_identity_rereads_its_token(tmp_path: Path) -> None:
         "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(token),
         "AWS_CONTAINER_AUTHORIZATION_TOKEN": "not this",
     }
-    found, server = container(handler, environment, times=2)
+    found, server = await container(handler, environment, times=2)
     assert found == [CREDENTIALS, CREDENTIALS]
     assert [each.headers["authorization"] for each in server.requests] == ["one", "two"]
 
 
 @pytest.mark.parametrize("fault", [Answer(503), Answer(429), DROP, Answer(cut=20)])
-def test_container_is_retried(fault: Answer) -> None:
+async def test_container_is_retried(fault: Answer) -> None:
     environment = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/c"}
-    found, server = container(script(fault, ISSUED), environment)
+    found, server = await container(script(fault, ISSUED), environment)
     assert found == [CREDENTIALS]
     assert len(server.requests) == 2
 
@@ -231,9 +227,9 @@ def test_container_is_retried(fault: Answer) -> None:
         (Answer(body=ISSUED.body.replace(b"2026-", b"soon-")), "did not answer with credentials"),
     ],
 )
-def test_container_errors(answer: Answer, said: str) -> None:
+async def test_container_errors(answer: Answer, said: str) -> None:
     with pytest.raises(CredentialsUnavailable, match=said) as caught:
-        container(script(answer), {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/c"})
+        await container(script(answer), {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/c"})
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
 
@@ -249,19 +245,19 @@ def test_container_errors(answer: Answer, said: str) -> None:
         "http://[fd00:ec2::24]/",
     ],
 )
-def test_container_hosts_that_are_not_allowed(url: str) -> None:
+async def test_container_hosts_that_are_not_allowed(url: str) -> None:
     environment = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": url}
-    assert "FULL_URI" in unavailable(ContainerSource(environment, HttpClient()))
+    assert "FULL_URI" in await unavailable(ContainerSource(environment, HttpClient()))
 
 
-def test_a_token_that_is_no_header_value(tmp_path: Path) -> None:
+async def test_a_token_that_is_no_header_value(tmp_path: Path) -> None:
     environment = {
         "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/c",
         "AWS_CONTAINER_AUTHORIZATION_TOKEN": "a\r\nx-injected: b",
     }
-    assert "header value" in unavailable(ContainerSource(environment, HttpClient()))
+    assert "header value" in await unavailable(ContainerSource(environment, HttpClient()))
     environment["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"] = str(tmp_path / "missing")
-    assert "FileNotFoundError" in unavailable(ContainerSource(environment, HttpClient()))
+    assert "FileNotFoundError" in await unavailable(ContainerSource(environment, HttpClient()))
 
 
 # A web identity.
@@ -281,19 +277,16 @@ STS_REFUSAL = b"""<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15
 ROLE = "arn:aws:iam::123456789012:role/sessions"
 
 
-def web_identity(
+async def web_identity(
     handler: Handler, environment: Mapping[str, str]
 ) -> tuple[Credentials | None, FaultyServer]:
-    async def play() -> tuple[Credentials | None, FaultyServer]:
-        async with serving(handler) as server:
-            http = HttpClient()
-            source = WebIdentitySource(environment, http, region="", base_url=server.url)
-            try:
-                return await fetch(source), server
-            finally:
-                await http.close()
-
-    return asyncio.run(play())
+    async with serving(handler) as server:
+        http = HttpClient()
+        source = WebIdentitySource(environment, http, region="", base_url=server.url)
+        try:
+            return await fetch(source), server
+        finally:
+            await http.close()
 
 
 def service_account(folder: Path) -> dict[str, str]:
@@ -301,9 +294,9 @@ def service_account(folder: Path) -> dict[str, str]:
     return {"AWS_WEB_IDENTITY_TOKEN_FILE": str(folder / "token"), "AWS_ROLE_ARN": ROLE}
 
 
-def test_web_identity(tmp_path: Path) -> None:
+async def test_web_identity(tmp_path: Path) -> None:
     environment = service_account(tmp_path) | {"AWS_ROLE_SESSION_NAME": "pod-7"}
-    found, server = web_identity(script(Answer(body=STS_ANSWER)), environment)
+    found, server = await web_identity(script(Answer(body=STS_ANSWER)), environment)
     assert found == CREDENTIALS
     (sent,) = server.requests
     assert "authorization" not in sent.headers
@@ -316,10 +309,10 @@ def test_web_identity(tmp_path: Path) -> None:
     }
 
 
-def test_web_identity_of_a_profile(tmp_path: Path) -> None:
+async def test_web_identity_of_a_profile(tmp_path: Path) -> None:
     token = service_account(tmp_path)["AWS_WEB_IDENTITY_TOKEN_FILE"]
     config = f"[default]\nrole_arn={ROLE}\nweb_identity_token_file={token}\n"
-    found, _ = web_identity(script(Answer(body=STS_ANSWER)), home(tmp_path, config=config))
+    found, _ = await web_identity(script(Answer(body=STS_ANSWER)), home(tmp_path, config=config))
     assert found == CREDENTIALS
 
 
@@ -332,9 +325,9 @@ def test_web_identity_of_a_profile(tmp_path: Path) -> None:
         (Answer(400, STS_REFUSAL % b"InvalidIdentityToken"), 2),
     ],
 )
-def test_sts_is_retried(tmp_path: Path, fault: Answer, asked: int) -> None:
+async def test_sts_is_retried(tmp_path: Path, fault: Answer, asked: int) -> None:
     answers = script(fault, Answer(body=STS_ANSWER))
-    found, server = web_identity(answers, service_account(tmp_path))
+    found, server = await web_identity(answers, service_account(tmp_path))
     assert found == CREDENTIALS
     assert len(server.requests) == asked
 
@@ -348,36 +341,33 @@ def test_sts_is_retried(tmp_path: Path, fault: Answer, asked: int) -> None:
         (Answer(body=b"\0\xff"), "did not answer with credentials"),
     ],
 )
-def test_sts_errors(tmp_path: Path, answer: Answer, said: str) -> None:
+async def test_sts_errors(tmp_path: Path, answer: Answer, said: str) -> None:
     with pytest.raises(CredentialsUnavailable, match=said):
-        web_identity(script(answer), service_account(tmp_path))
+        await web_identity(script(answer), service_account(tmp_path))
 
 
-def test_web_identity_that_is_half_configured(tmp_path: Path) -> None:
+async def test_web_identity_that_is_half_configured(tmp_path: Path) -> None:
     environment = service_account(tmp_path)
     no_region = WebIdentitySource(environment, HttpClient(), region="")
-    assert "AWS_REGION" in unavailable(no_region)
+    assert "AWS_REGION" in await unavailable(no_region)
     del environment["AWS_ROLE_ARN"]
     source = WebIdentitySource(environment, HttpClient(), region="eu-west-1")
-    assert "AWS_ROLE_ARN" in unavailable(source)
+    assert "AWS_ROLE_ARN" in await unavailable(source)
 
 
 # Instance metadata.
 
 
-def instance(
+async def instance(
     handler: Handler, environment: Mapping[str, str] | None = None
 ) -> tuple[Credentials | None, FaultyServer]:
-    async def play() -> tuple[Credentials | None, FaultyServer]:
-        async with serving(handler) as server:
-            http = HttpClient()
-            source = InstanceMetadataSource(environment or {}, http, base_url=server.url)
-            try:
-                return await fetch(source), server
-            finally:
-                await http.close()
-
-    return asyncio.run(play())
+    async with serving(handler) as server:
+        http = HttpClient()
+        source = InstanceMetadataSource(environment or {}, http, base_url=server.url)
+        try:
+            return await fetch(source), server
+        finally:
+            await http.close()
 
 
 def metadata(request: Request) -> Answer:
@@ -392,23 +382,23 @@ def metadata(request: Request) -> Answer:
     return {root: Answer(body=b"the-role"), f"{root}the-role": ISSUED}[request.target]
 
 
-def test_instance_metadata() -> None:
-    found, server = instance(metadata)
+async def test_instance_metadata() -> None:
+    found, server = await instance(metadata)
     assert found == CREDENTIALS
     assert [each.method for each in server.requests] == ["PUT", "GET", "GET"]
 
 
 @pytest.mark.parametrize("answer", [HANG, DROP, Answer(403), Answer(404), Answer(405)])
-def test_no_instance_metadata(answer: Answer) -> None:
-    assert instance(script(answer))[0] is None
+async def test_no_instance_metadata(answer: Answer) -> None:
+    assert (await instance(script(answer)))[0] is None
 
 
-def test_an_instance_without_a_role() -> None:
-    assert instance(script(Answer(body=b"proof"), Answer(404)))[0] is None
+async def test_an_instance_without_a_role() -> None:
+    assert (await instance(script(Answer(body=b"proof"), Answer(404))))[0] is None
 
 
-def test_instance_metadata_switched_off() -> None:
-    found, server = instance(metadata, {"AWS_EC2_METADATA_DISABLED": "True"})
+async def test_instance_metadata_switched_off() -> None:
+    found, server = await instance(metadata, {"AWS_EC2_METADATA_DISABLED": "True"})
     assert found is None
     assert not server.requests
 
@@ -423,53 +413,50 @@ def test_instance_metadata_switched_off() -> None:
         (Answer(body=b"proof"), DROP),
     ],
 )
-def test_instance_metadata_that_fails(answers: tuple[Answer, ...]) -> None:
+async def test_instance_metadata_that_fails(answers: tuple[Answer, ...]) -> None:
     with pytest.raises(CredentialsUnavailable, match="instance metadata"):
-        instance(script(*answers))
+        await instance(script(*answers))
 
 
 # All of them.
 
 
-def test_order(tmp_path: Path) -> None:
+async def test_order(tmp_path: Path) -> None:
     """A source is used only where those before it are not configured."""
 
-    async def play() -> None:
-        async with serving(script(ISSUED)) as server:
-            http = HttpClient()
-            full = (
-                KEYS
-                | home(tmp_path, FILE)
-                | {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{server.url}/c"}
-                | {"AWS_EC2_METADATA_DISABLED": "true"}
-            )
-            order = [
-                ({"AWS_ACCESS_KEY_ID"}, "AKID"),
-                ({"HOME"}, "AKID1"),
-                ({"AWS_CONTAINER_CREDENTIALS_FULL_URI"}, "ASIA1"),
-            ]
-            gone: set[str] = set()
-            for names, expected in order:
-                environment = {name: value for name, value in full.items() if name not in gone}
-                found = await fetch(default_chain(environment, http, region="eu-west-1"))
-                assert found is not None
-                assert found.access_key == expected
-                gone |= names
-            nothing = {"AWS_EC2_METADATA_DISABLED": "true"}
-            with pytest.raises(NoCredentials):
-                await fetch(default_chain(nothing, http, region="eu-west-1"))
-            await http.close()
-
-    asyncio.run(play())
+    async with serving(script(ISSUED)) as server:
+        http = HttpClient()
+        full = (
+            KEYS
+            | home(tmp_path, FILE)
+            | {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{server.url}/c"}
+            | {"AWS_EC2_METADATA_DISABLED": "true"}
+        )
+        order = [
+            ({"AWS_ACCESS_KEY_ID"}, "AKID"),
+            ({"HOME"}, "AKID1"),
+            ({"AWS_CONTAINER_CREDENTIALS_FULL_URI"}, "ASIA1"),
+        ]
+        gone: set[str] = set()
+        for names, expected in order:
+            environment = {name: value for name, value in full.items() if name not in gone}
+            found = await fetch(default_chain(environment, http, region="eu-west-1"))
+            assert found is not None
+            assert found.access_key == expected
+            gone |= names
+        nothing = {"AWS_EC2_METADATA_DISABLED": "true"}
+        with pytest.raises(NoCredentials):
+            await fetch(default_chain(nothing, http, region="eu-west-1"))
+        await http.close()
 
 
-def test_a_configured_source_that_fails_ends_the_search(tmp_path: Path) -> None:
+async def test_a_configured_source_that_fails_ends_the_search(tmp_path: Path) -> None:
     environment = home(tmp_path, FILE) | {"AWS_ACCESS_KEY_ID": "AKID"}
     with pytest.raises(CredentialsUnavailable):
-        asyncio.run(fetch(default_chain(environment, HttpClient(), region="eu-west-1")))
+        await fetch(default_chain(environment, HttpClient(), region="eu-west-1"))
 
 
-def test_the_chain_stays_with_its_source() -> None:
+async def test_the_chain_stays_with_its_source() -> None:
     class Counting:
         def __init__(self, found: Credentials | None) -> None:
             self.found = found
@@ -487,5 +474,5 @@ def test_the_chain_stays_with_its_source() -> None:
         for _ in range(3):
             assert await fetch(chain) == CREDENTIALS
 
-    asyncio.run(play())
+    await play()
     assert (without.asked, having.asked) == (1, 3)

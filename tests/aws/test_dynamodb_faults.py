@@ -64,32 +64,29 @@ def cancelled(*codes: str) -> Answer:
     return refusal("TransactionCanceledException", CancellationReasons=reasons)
 
 
-def against(
+async def against(
     handler: Handler,
     scene: Callable[[DynamoDBClient, FaultyServer], Awaitable[T]],
     **options: Any,
 ) -> T:
     """Run a scene with a client of a server that behaves as the handler says."""
 
-    async def play() -> T:
-        async with serving(handler) as server:
-            http = HttpClient()
-            cache = CredentialCache(options.pop("source", KEYS), cooldown=0.0)
-            client = DynamoDBClient(
-                http,
-                cache,
-                region="eu-west-1",
-                endpoint=options.pop("endpoint", server.url),
-                limits=options.pop("limits", PROMPT),
-                **options,
-            )
-            try:
-                return await scene(client, server)
-            finally:
-                await cache.close()
-                await http.close()
-
-    return asyncio.run(play())
+    async with serving(handler) as server:
+        http = HttpClient()
+        cache = CredentialCache(options.pop("source", KEYS), cooldown=0.0)
+        client = DynamoDBClient(
+            http,
+            cache,
+            region="eu-west-1",
+            endpoint=options.pop("endpoint", server.url),
+            limits=options.pop("limits", PROMPT),
+            **options,
+        )
+        try:
+            return await scene(client, server)
+        finally:
+            await cache.close()
+            await http.close()
 
 
 def soon(seconds: float = 20.0) -> float:
@@ -107,7 +104,7 @@ async def failing(call: Awaitable[object], kind: type[DynamoDBError]) -> DynamoD
     return caught.value
 
 
-def test_request_format() -> None:
+async def test_request_format() -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         await get(client)
         (sent,) = server.requests
@@ -119,7 +116,7 @@ def test_request_format() -> None:
         assert client.traffic.bytes_sent == len(sent.body)
         assert client.traffic.bytes_received == len(FOUND.body)
 
-    against(script(FOUND), scene)
+    await against(script(FOUND), scene)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +140,7 @@ def test_request_format() -> None:
         *("dropped", "cut-in-head", "half-json", "checksum", "cut-in-body"),
     ],
 )
-def test_transient_faults_are_retried(fault: Answer) -> None:
+async def test_transient_faults_are_retried(fault: Answer) -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         got = await get(client)
         assert got.item == ITEM
@@ -151,7 +148,7 @@ def test_transient_faults_are_retried(fault: Answer) -> None:
         assert client.traffic.retries == 2
         assert client.traffic.failures == 0
 
-    against(script(fault, fault, FOUND), scene)
+    await against(script(fault, fault, FOUND), scene)
 
 
 @pytest.mark.parametrize(
@@ -164,14 +161,16 @@ def test_transient_faults_are_retried(fault: Answer) -> None:
         (Answer(body=b"nonsense"), Unavailable, True),
     ],
 )
-def test_attempts_are_bounded(fault: Answer, kind: type[DynamoDBError], uncertain: bool) -> None:
+async def test_attempts_are_bounded(
+    fault: Answer, kind: type[DynamoDBError], uncertain: bool
+) -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         error = await failing(get(client), kind)
         assert error.uncertain is uncertain
         assert len(server.requests) == PROMPT.attempts
         assert client.traffic.failures == 1
 
-    against(script(fault), scene)
+    await against(script(fault), scene)
 
 
 @pytest.mark.parametrize(
@@ -190,25 +189,25 @@ def test_attempts_are_bounded(fault: Answer, kind: type[DynamoDBError], uncertai
         (refusal("ConditionalCheckFailedException"), ConditionFailed),
     ],
 )
-def test_final_answers_are_not_retried(answer: Answer, kind: type[DynamoDBError]) -> None:
+async def test_final_answers_are_not_retried(answer: Answer, kind: type[DynamoDBError]) -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         error = await failing(get(client), kind)
         assert error.uncertain is False
         assert len(server.requests) == 1
 
-    against(script(answer), scene)
+    await against(script(answer), scene)
 
 
-def test_an_unexpected_answer_is_not_retried() -> None:
+async def test_an_unexpected_answer_is_not_retried() -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         error = await failing(get(client), InvalidCall)
         assert error.uncertain is True  # DynamoDB applied the write
         assert len(server.requests) == 1
 
-    against(script(Answer(body=b'{"Item": [1]}')), scene)
+    await against(script(Answer(body=b'{"Item": [1]}')), scene)
 
 
-def test_a_condition_that_fails_after_a_lost_answer_is_uncertain() -> None:
+async def test_a_condition_that_fails_after_a_lost_answer_is_uncertain() -> None:
     failed = refusal("ConditionalCheckFailedException", Item=ITEM)
 
     async def scene(client: DynamoDBClient, _: FaultyServer) -> None:
@@ -223,20 +222,20 @@ def test_a_condition_that_fails_after_a_lost_answer_is_uncertain() -> None:
         assert error.item == ITEM
         assert error.uncertain is True
 
-    against(script(DROP, failed), scene)
+    await against(script(DROP, failed), scene)
 
 
-def test_a_lost_answer_on_a_reused_connection_is_not_replayed_silently() -> None:
+async def test_a_lost_answer_on_a_reused_connection_is_not_replayed_silently() -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         await get(client)
         error = await failing(get(client), Unavailable)
         assert error.uncertain is True
         assert len(server.requests) == 2
 
-    against(script(FOUND, DROP), scene, limits=CallLimits(attempts=1))
+    await against(script(FOUND, DROP), scene, limits=CallLimits(attempts=1))
 
 
-def test_transactions_carry_one_token_through_all_attempts() -> None:
+async def test_transactions_carry_one_token_through_all_attempts() -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         part = Put(table_name="sessions", item=ITEM)
         await client.transact_write([part], deadline=soon())
@@ -249,7 +248,7 @@ def test_transactions_carry_one_token_through_all_attempts() -> None:
         await client.transact_write([part], token="mine", deadline=soon())
         assert server.requests[-1].document["ClientRequestToken"] == "mine"
 
-    against(script(DROP, cancelled("TransactionConflict"), Answer()), scene)
+    await against(script(DROP, cancelled("TransactionConflict"), Answer()), scene)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +262,7 @@ def test_transactions_carry_one_token_through_all_attempts() -> None:
         (("ItemCollectionSizeLimitExceeded",), TransactionCancelled, 1),
     ],
 )
-def test_cancelled_transactions(
+async def test_cancelled_transactions(
     codes: tuple[str, ...], kind: type[DynamoDBError], attempts: int
 ) -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
@@ -273,10 +272,10 @@ def test_cancelled_transactions(
         if isinstance(error, TransactionCancelled):
             assert tuple(each.code for each in error.reasons) == codes
 
-    against(script(cancelled(*codes)), scene)
+    await against(script(cancelled(*codes)), scene)
 
 
-def test_reasons_are_also_found_in_the_message_alone() -> None:
+async def test_reasons_are_also_found_in_the_message_alone() -> None:
     message = "Transaction cancelled, please refer cancellation reasons for specific reasons "
     answer = refusal(
         "TransactionCanceledException", message=message + "[None, ConditionalCheckFailed]"
@@ -288,28 +287,28 @@ def test_reasons_are_also_found_in_the_message_alone() -> None:
         assert isinstance(error, TransactionCancelled)
         assert [each.code for each in error.reasons] == ["None", "ConditionalCheckFailed"]
 
-    against(script(answer), scene)
+    await against(script(answer), scene)
 
 
-def test_one_attempt_that_hangs_does_not_use_up_the_deadline() -> None:
+async def test_one_attempt_that_hangs_does_not_use_up_the_deadline() -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         assert (await get(client)).item == ITEM
         assert len(server.requests) == 2
 
-    against(script(HANG, FOUND), scene, limits=CallLimits(attempt_seconds=0.3))
+    await against(script(HANG, FOUND), scene, limits=CallLimits(attempt_seconds=0.3))
 
 
-def test_hanging_parts_meet_the_deadline() -> None:
+async def test_hanging_parts_meet_the_deadline() -> None:
     async def scene(client: DynamoDBClient, _: FaultyServer) -> None:
         began = time.monotonic()
         error = await failing(get(client, 0.3), Unavailable)
         assert error.uncertain is True
         assert time.monotonic() - began < 10  # that is, not the attempts' twenty seconds
 
-    against(script(HANG), scene)
+    await against(script(HANG), scene)
 
 
-def test_no_wait_is_begun_that_ends_after_the_deadline() -> None:
+async def test_no_wait_is_begun_that_ends_after_the_deadline() -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         began = time.monotonic()
         await failing(get(client, 50.0), Throttled)
@@ -317,10 +316,10 @@ def test_no_wait_is_begun_that_ends_after_the_deadline() -> None:
         assert len(server.requests) == 1
 
     patient = CallLimits(throttled_backoff_seconds=100.0, max_backoff_seconds=100.0)
-    against(script(refusal("ThrottlingException")), scene, limits=patient, chance=lambda: 0.9)
+    await against(script(refusal("ThrottlingException")), scene, limits=patient, chance=lambda: 0.9)
 
 
-def test_an_unreachable_server_fails_soon() -> None:
+async def test_an_unreachable_server_fails_soon() -> None:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
@@ -330,10 +329,10 @@ def test_an_unreachable_server_fails_soon() -> None:
         assert error.uncertain is False
         assert client.traffic.round_trips == PROMPT.attempts
 
-    against(script(FOUND), scene, endpoint=f"http://127.0.0.1:{port}")
+    await against(script(FOUND), scene, endpoint=f"http://127.0.0.1:{port}")
 
 
-def test_the_retry_budget_is_shared_and_refills() -> None:
+async def test_the_retry_budget_is_shared_and_refills() -> None:
     down = True
 
     def handler(_: Request) -> Answer:
@@ -351,7 +350,7 @@ def test_the_retry_budget_is_shared_and_refills() -> None:
         await failing(get(client), Unavailable)
         assert client.traffic.retries == 4
 
-    against(handler, scene, budget=RetryBudget(capacity=42.0, refill_per_second=0.0))
+    await against(handler, scene, budget=RetryBudget(capacity=42.0, refill_per_second=0.0))
 
 
 class Issuer:
@@ -367,7 +366,7 @@ class Issuer:
         return Credentials(f"AKID{self.issued}", "secret", "token", time.time() + 86_400)
 
 
-def test_expired_credentials_are_renewed_once_for_all() -> None:
+async def test_expired_credentials_are_renewed_once_for_all() -> None:
     issuer = Issuer()
 
     def handler(request: Request) -> Answer:
@@ -381,27 +380,27 @@ def test_expired_credentials_are_renewed_once_for_all() -> None:
         assert client.traffic.retries == 0
         assert server.requests[-1].headers["x-amz-security-token"] == "token"
 
-    against(handler, scene, source=issuer)
+    await against(handler, scene, source=issuer)
 
 
 @pytest.mark.parametrize("limit", [1, 1_000])
-def test_credentials_that_stay_expired_are_denied(limit: int) -> None:
+async def test_credentials_that_stay_expired_are_denied(limit: int) -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         await failing(get(client), AccessDenied)
         assert len(server.requests) == (1 if limit == 1 else 2)
 
-    against(script(refusal("ExpiredTokenException")), scene, source=Issuer(limit))
+    await against(script(refusal("ExpiredTokenException")), scene, source=Issuer(limit))
 
 
-def test_missing_credentials_are_denied_without_a_request() -> None:
+async def test_missing_credentials_are_denied_without_a_request() -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         await failing(get(client), AccessDenied)
         assert not server.requests
 
-    against(script(FOUND), scene, source=EnvironmentSource({}))
+    await against(script(FOUND), scene, source=EnvironmentSource({}))
 
 
-def test_a_wrong_clock_is_corrected_by_the_servers() -> None:
+async def test_a_wrong_clock_is_corrected_by_the_servers() -> None:
     theirs = 1_800_000_000
 
     def handler(request: Request) -> Answer:
@@ -415,11 +414,11 @@ def test_a_wrong_clock_is_corrected_by_the_servers() -> None:
         assert (await get(client)).item == ITEM
         assert len(server.requests) == 3
 
-    against(handler, scene, clock=lambda: theirs - 3_600.0)
+    await against(handler, scene, clock=lambda: theirs - 3_600.0)
 
 
 @pytest.mark.parametrize("date", ["now", "", "nonsense"])
-def test_a_signature_that_is_wrong_for_another_reason_is_denied(date: str) -> None:
+async def test_a_signature_that_is_wrong_for_another_reason_is_denied(date: str) -> None:
     said = refusal("InvalidSignatureException")
     date = formatdate(time.time(), usegmt=True) if date == "now" else date
 
@@ -427,27 +426,27 @@ def test_a_signature_that_is_wrong_for_another_reason_is_denied(date: str) -> No
         await failing(get(client), AccessDenied)
         assert len(server.requests) == 1
 
-    against(script(Answer(400, said.body, {"date": date})), scene)
+    await against(script(Answer(400, said.body, {"date": date})), scene)
 
 
-def test_a_right_checksum_passes() -> None:
+async def test_a_right_checksum_passes() -> None:
     checksum = {"x-amz-crc32": str(zlib.crc32(FOUND.body))}
 
     async def scene(client: DynamoDBClient, _: FaultyServer) -> None:
         assert (await get(client)).item == ITEM
 
-    against(script(Answer(body=FOUND.body, headers=checksum)), scene)
+    await against(script(Answer(body=FOUND.body, headers=checksum)), scene)
 
 
-def test_an_endless_answer_is_cut_off() -> None:
+async def test_an_endless_answer_is_cut_off() -> None:
     async def scene(client: DynamoDBClient, _: FaultyServer) -> None:
         await failing(get(client), Unavailable)
 
     limits = CallLimits(attempts=1, max_response_bytes=1_000)
-    against(script(Answer(body=b" " * 2_000)), scene, limits=limits)
+    await against(script(Answer(body=b" " * 2_000)), scene, limits=limits)
 
 
-def test_connections_are_bounded_and_reused() -> None:
+async def test_connections_are_bounded_and_reused() -> None:
     running = peak = 0
 
     async def slowly() -> Answer:
@@ -462,10 +461,10 @@ def test_connections_are_bounded_and_reused() -> None:
         await asyncio.gather(*[get(client) for _ in range(100)])
         assert peak == server.connections == PROMPT.connections
 
-    against(lambda _: slowly(), scene)
+    await against(lambda _: slowly(), scene)
 
 
-def test_waiting_for_a_connection_ends_with_the_deadline() -> None:
+async def test_waiting_for_a_connection_ends_with_the_deadline() -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         async with asyncio.TaskGroup() as group:
             hanging = group.create_task(failing(get(client, 2.0), Unavailable))
@@ -475,10 +474,12 @@ def test_waiting_for_a_connection_ends_with_the_deadline() -> None:
             assert not hanging.done()
         assert len(server.requests) == 1
 
-    against(script(HANG), scene, limits=CallLimits(attempts=1, connections=1, attempt_seconds=9.0))
+    await against(
+        script(HANG), scene, limits=CallLimits(attempts=1, connections=1, attempt_seconds=9.0)
+    )
 
 
-def test_a_cancelled_call_releases_its_connection() -> None:
+async def test_a_cancelled_call_releases_its_connection() -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         for _ in range(3):
             with pytest.raises(TimeoutError):
@@ -488,10 +489,10 @@ def test_a_cancelled_call_releases_its_connection() -> None:
         assert len(server.requests) == 4
 
     one = CallLimits(connections=1, attempt_seconds=20.0)
-    against(script(HANG, HANG, HANG, FOUND), scene, limits=one)
+    await against(script(HANG, HANG, HANG, FOUND), scene, limits=one)
 
 
-def test_capacity_is_requested_and_summed() -> None:
+async def test_capacity_is_requested_and_summed() -> None:
     used = {"TableName": "sessions", "CapacityUnits": 1.5}
 
     def handler(request: Request) -> Answer:
@@ -509,10 +510,10 @@ def test_capacity_is_requested_and_summed() -> None:
         await client.transact_write([Put(table_name="sessions", item=ITEM)], deadline=soon())
         assert client.traffic.capacity_units == 6.0
 
-    against(handler, scene, capacity=True)
+    await against(handler, scene, capacity=True)
 
 
-def test_unprocessed_parts_of_batches_are_retried() -> None:
+async def test_unprocessed_parts_of_batches_are_retried() -> None:
     stored: dict[str, Item] = {}
 
     def handler(request: Request) -> Answer:
@@ -546,10 +547,10 @@ def test_unprocessed_parts_of_batches_are_retried() -> None:
         await batch_delete(client, "sessions", keys[:26], **no_wait)
         assert not stored
 
-    against(handler, scene)
+    await against(handler, scene)
 
 
-def test_a_batch_without_progress_is_abandoned() -> None:
+async def test_a_batch_without_progress_is_abandoned() -> None:
     def handler(request: Request) -> Answer:
         return Answer(
             body=msgspec.json.encode({"UnprocessedItems": request.document["RequestItems"]})
@@ -560,14 +561,14 @@ def test_a_batch_without_progress_is_abandoned() -> None:
         await failing(call, Throttled)
         assert len(server.requests) == 8
 
-    against(handler, scene)
+    await against(handler, scene)
 
 
-def test_warming_opens_connections_and_fetches_credentials() -> None:
+async def test_warming_opens_connections_and_fetches_credentials() -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         await client.warm(2, deadline=soon())
         await get(client)
         await asyncio.sleep(0)
         assert server.connections == 2
 
-    against(script(FOUND), scene)
+    await against(script(FOUND), scene)

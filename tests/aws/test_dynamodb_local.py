@@ -54,41 +54,38 @@ def soon() -> float:
     return asyncio.get_running_loop().time() + 30.0
 
 
-def play(url: str, scene: Scene) -> None:
+async def play(url: str, scene: Scene) -> None:
     """A scene with a client and the name of an empty table of its own."""
 
-    async def stage() -> None:
-        http = HttpClient()
-        cache = CredentialCache(EnvironmentSource(ENVIRONMENT))
-        client = DynamoDBClient(http, cache, region="eu-west-1", endpoint=url, capacity=True)
-        name = f"test-{uuid.uuid4()}"
-        table = Table(
-            table_name=name,
-            attribute_definitions=[
-                {"AttributeName": "pk", "AttributeType": "S"},
-                {"AttributeName": "sk", "AttributeType": "S"},
-            ],
-            key_schema=[
-                {"AttributeName": "pk", "KeyType": "HASH"},
-                {"AttributeName": "sk", "KeyType": "RANGE"},
-            ],
-            billing_mode="PAY_PER_REQUEST",
-        )
-        try:
-            created = await client.call(CREATE_TABLE, table, deadline=soon())
-            assert created.table.table_name == name
-            await scene(client, name)
-            with pytest.raises(TableInUse):
-                await client.call(CREATE_TABLE, table, deadline=soon())
-            await client.call(DELETE_TABLE, {"TableName": name}, deadline=soon())
-        finally:
-            await cache.close()
-            await http.close()
-
-    asyncio.run(stage())
+    http = HttpClient()
+    cache = CredentialCache(EnvironmentSource(ENVIRONMENT))
+    client = DynamoDBClient(http, cache, region="eu-west-1", endpoint=url, capacity=True)
+    name = f"test-{uuid.uuid4()}"
+    table = Table(
+        table_name=name,
+        attribute_definitions=[
+            {"AttributeName": "pk", "AttributeType": "S"},
+            {"AttributeName": "sk", "AttributeType": "S"},
+        ],
+        key_schema=[
+            {"AttributeName": "pk", "KeyType": "HASH"},
+            {"AttributeName": "sk", "KeyType": "RANGE"},
+        ],
+        billing_mode="PAY_PER_REQUEST",
+    )
+    try:
+        created = await client.call(CREATE_TABLE, table, deadline=soon())
+        assert created.table.table_name == name
+        await scene(client, name)
+        with pytest.raises(TableInUse):
+            await client.call(CREATE_TABLE, table, deadline=soon())
+        await client.call(DELETE_TABLE, {"TableName": name}, deadline=soon())
+    finally:
+        await cache.close()
+        await http.close()
 
 
-def test_single_items(dynamodb: str) -> None:
+async def test_single_items(dynamodb: str) -> None:
     async def scene(client: DynamoDBClient, name: str) -> None:
         item = key("1") | {"n": {"N": "1"}, "blob": {"B": b"\x00\xff"}, "l": {"L": [{"S": "x"}]}}
         new = "attribute_not_exists(pk)"
@@ -132,10 +129,10 @@ def test_single_items(dynamodb: str) -> None:
         assert deleted.attributes is not None
         assert deleted.attributes["n"] == {"N": "2"}
 
-    play(dynamodb, scene)
+    await play(dynamodb, scene)
 
 
-def test_typed_items(dynamodb: str) -> None:
+async def test_typed_items(dynamodb: str) -> None:
     class Blob(Struct):
         B: bytes
 
@@ -149,10 +146,10 @@ def test_typed_items(dynamodb: str) -> None:
         got = await client.call(operation, Get(table_name=name, key=key("1")), deadline=soon())
         assert got.item == Row(Blob(b"\x00\xff"))
 
-    play(dynamodb, scene)
+    await play(dynamodb, scene)
 
 
-def test_pages(dynamodb: str) -> None:
+async def test_pages(dynamodb: str) -> None:
     async def scene(client: DynamoDBClient, name: str) -> None:
         items = [key(f"{n:03}") for n in range(30)]
         await batch_put(client, name, [*items, key("000", "b")], deadline=soon())
@@ -178,10 +175,10 @@ def test_pages(dynamodb: str) -> None:
         await batch_delete(client, name, items, deadline=soon())
         assert await batch_get(client, name, items, deadline=soon()) == []
 
-    play(dynamodb, scene)
+    await play(dynamodb, scene)
 
 
-def test_transactions(dynamodb: str) -> None:
+async def test_transactions(dynamodb: str) -> None:
     async def scene(client: DynamoDBClient, name: str) -> None:
         head = Put(
             table_name=name, item=key("head"), condition_expression="attribute_not_exists(pk)"
@@ -214,10 +211,10 @@ def test_transactions(dynamodb: str) -> None:
         got = await client.transact_get(both[:1], deadline=soon())
         assert got.responses[0].item == key("turn") | {"n": {"N": "1"}}
 
-    play(dynamodb, scene)
+    await play(dynamodb, scene)
 
 
-def test_tables(dynamodb: str) -> None:
+async def test_tables(dynamodb: str) -> None:
     async def scene(client: DynamoDBClient, name: str) -> None:
         described = await client.call(DESCRIBE_TABLE, {"TableName": name}, deadline=soon())
         assert described.table.table_status == "ACTIVE"
@@ -234,4 +231,4 @@ def test_tables(dynamodb: str) -> None:
         with pytest.raises(InvalidCall):
             await client.call(GET, Get(table_name=name, key={"pk": {"S": ""}}), deadline=soon())
 
-    play(dynamodb, scene)
+    await play(dynamodb, scene)

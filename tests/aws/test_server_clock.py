@@ -48,7 +48,9 @@ def bedrock_says(message: str, date: float | None) -> Answer:
 
 @pytest.mark.parametrize("date", [NOW, None])
 @pytest.mark.parametrize("message", [EXPIRED, EXPIRED.replace("expired", "not yet current")])
-def test_dynamodb_signs_again_where_the_clocks_agree(message: str, date: float | None) -> None:
+async def test_dynamodb_signs_again_where_the_clocks_agree(
+    message: str, date: float | None
+) -> None:
     """aws-sdk-js-v3#7605: the process was frozen between signing and sending."""
     signatures: list[str] = []
 
@@ -64,27 +66,27 @@ def test_dynamodb_signs_again_where_the_clocks_agree(message: str, date: float |
         assert client.skew == 0.0
         assert len(server.requests) == 2
 
-    against(handler, scene, clock=clock)
+    await against(handler, scene, clock=clock)
 
 
-def test_dynamodb_signs_again_once_only() -> None:
+async def test_dynamodb_signs_again_once_only() -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         await failing(get(client), AccessDenied)
         assert len(server.requests) == 2
 
-    against(lambda _: dynamodb_says(EXPIRED, NOW), scene, clock=Clock())
+    await against(lambda _: dynamodb_says(EXPIRED, NOW), scene, clock=Clock())
 
 
 @pytest.mark.parametrize("code", ["", "AccessDeniedException"])
-def test_dynamodb_does_not_sign_again_for_other_errors(code: str) -> None:
+async def test_dynamodb_does_not_sign_again_for_other_errors(code: str) -> None:
     async def scene(client: DynamoDBClient, server: FaultyServer) -> None:
         await failing(get(client), AccessDenied)
         assert len(server.requests) == 1
 
-    against(lambda _: dynamodb_says(WRONG, NOW, code), scene, clock=Clock())
+    await against(lambda _: dynamodb_says(WRONG, NOW, code), scene, clock=Clock())
 
 
-def test_a_frozen_process_does_not_trust_an_old_date() -> None:
+async def test_a_frozen_process_does_not_trust_an_old_date() -> None:
     """The response took an hour of our clock: its date is old."""
     clock = Clock()
     seen: list[str] = []
@@ -102,29 +104,26 @@ def test_a_frozen_process_does_not_trust_an_old_date() -> None:
         assert seen == ["20270115T080000Z", "20270115T090000Z"]
         del server
 
-    against(handler, scene, clock=clock)
+    await against(handler, scene, clock=clock)
 
 
 ASKED = ModelRequest(Prompt("Help."), (UserMessage("Hello."),))
 
 
-def ask_bedrock(answers: list[Answer], clock: Clock) -> tuple[str, list[Request]]:
-    async def whole() -> tuple[str, list[Request]]:
-        async with asyncio.timeout(20), serving(lambda _: answers.pop(0)) as server:
-            client = HttpClient()
-            settings = BedrockSettings(model="m", region="eu-west-1", base_url=server.url)
-            model = BedrockModel("test", settings, client, Given(), clock)
-            text, finished = "", False
-            try:
-                async for event in model.stream(ASKED, deadline=soon()):
-                    text += event.text if isinstance(event, Text) else ""
-                    finished = finished or isinstance(event, Finish)
-            finally:
-                await client.close()
-            assert finished
-            return text, server.requests
-
-    return asyncio.run(whole())
+async def ask_bedrock(answers: list[Answer], clock: Clock) -> tuple[str, list[Request]]:
+    async with asyncio.timeout(20), serving(lambda _: answers.pop(0)) as server:
+        client = HttpClient()
+        settings = BedrockSettings(model="m", region="eu-west-1", base_url=server.url)
+        model = BedrockModel("test", settings, client, Given(), clock)
+        text, finished = "", False
+        try:
+            async for event in model.stream(ASKED, deadline=soon()):
+                text += event.text if isinstance(event, Text) else ""
+                finished = finished or isinstance(event, Finish)
+        finally:
+            await client.close()
+        assert finished
+        return text, server.requests
 
 
 def answered() -> Answer:
@@ -134,19 +133,19 @@ def answered() -> Answer:
 @pytest.mark.parametrize(
     ("date", "signed"), [(NOW, "20270115T080000Z"), (NOW + 3_600, "20270115T090000Z")]
 )
-def test_bedrock_signs_again(date: float, signed: str) -> None:
+async def test_bedrock_signs_again(date: float, signed: str) -> None:
     """By our clock where it agrees with the server's, else by the server's."""
-    text, requests = ask_bedrock([bedrock_says(EXPIRED, date), answered()], Clock())
+    text, requests = await ask_bedrock([bedrock_says(EXPIRED, date), answered()], Clock())
     assert text == "Hello!"
     assert [each.headers["x-amz-date"] for each in requests] == ["20270115T080000Z", signed]
     assert requests[0].body == requests[1].body
 
 
 @pytest.mark.parametrize("message", [EXPIRED, WRONG])
-def test_bedrock_signs_again_once_only(message: str) -> None:
+async def test_bedrock_signs_again_once_only(message: str) -> None:
     answers = [bedrock_says(message, NOW) for _ in range(3)]
     with pytest.raises(UpstreamRefused):
-        ask_bedrock(answers, Clock())
+        await ask_bedrock(answers, Clock())
     assert len(answers) == (1 if message == EXPIRED else 2)
 
 

@@ -78,20 +78,17 @@ class Counted:
         """Nothing to close."""
 
 
-def play(
+async def play(
     folder: Path,
     guesser: Counted,
     model: Counted,
     scenario: Callable[[Orchestrator], Coroutine[Any, Any, None]],
 ) -> None:
-    async def whole() -> None:
-        app = Orchestrator(parse_settings(CONFIG.format(path=folder / "kept.db")))
-        app.model("guesser", guesser)
-        app.model("default", model)
-        async with asyncio.timeout(30), app:
-            await scenario(app)
-
-    asyncio.run(whole())
+    app = Orchestrator(parse_settings(CONFIG.format(path=folder / "kept.db")))
+    app.model("guesser", guesser)
+    app.model("default", model)
+    async with asyncio.timeout(30), app:
+        await scenario(app)
 
 
 async def ask(app: Orchestrator, key: str | None = None) -> list[Event]:
@@ -105,7 +102,7 @@ async def budget(app: Orchestrator) -> BudgetState:
     return state
 
 
-def test_intent_detection_is_charged_and_a_replay_is_not(tmp_path: Path) -> None:
+async def test_intent_detection_is_charged_and_a_replay_is_not(tmp_path: Path) -> None:
     guesser = Counted("greeting", Usage(90, 10, 1))
     model = Counted("Good day", Usage(300, 100, 1))
 
@@ -127,10 +124,10 @@ def test_intent_detection_is_charged_and_a_replay_is_not(tmp_path: Path) -> None
         assert (guesser.asked, model.asked) == (2, 2)
         assert (await budget(app)).used == 1_000
 
-    play(tmp_path, guesser, model, scenario)
+    await play(tmp_path, guesser, model, scenario)
 
 
-def test_a_failed_turn_is_charged_for_its_output(tmp_path: Path) -> None:
+async def test_a_failed_turn_is_charged_for_its_output(tmp_path: Path) -> None:
     guesser = Counted("none", Usage(10, 1, 1))
     model = Counted("x" * 400, Usage(), UpstreamFailed("It broke off."))
 
@@ -139,13 +136,13 @@ def test_a_failed_turn_is_charged_for_its_output(tmp_path: Path) -> None:
         assert isinstance(events[-1], TurnFailed)
         assert any(isinstance(each, TextDelta) for each in events)
 
-    play(tmp_path, guesser, model, scenario)
+    await play(tmp_path, guesser, model, scenario)
 
     async def after(app: Orchestrator) -> None:
         used = (await budget(app)).used
         assert 11 + 100 < used < 11 + 100 + 20  # what was written, and about what it read
 
-    play(tmp_path, guesser, model, after)
+    await play(tmp_path, guesser, model, after)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The tables of docs/simulated-model.md, beside the rules that they are about."""
+"""The tables of docs/simulated-model.md against the rules that they describe."""
 
 import msgspec
 
@@ -12,22 +12,24 @@ def keys(kind: type[msgspec.Struct]) -> dict[str, object]:
     return {each.encode_name: each.default for each in msgspec.structs.fields(kind)}
 
 
-def test_every_kind_is_there_with_its_keys() -> None:
+def test_every_kind_is_documented_with_its_keys() -> None:
     common = set(keys(Slow)) - {"factor", "first_factor"}
-    told = {cells[0]: set(cells[2].split(", ")) - {"-"} for cells in rows(PAGE, "Kinds")}
+    documented = {
+        cells[0]: set(cells[2].split(", ")) - {"-"} for cells in rows(PAGE, "Kinds of faults")
+    }
     true = {
         str(kind.__struct_config__.tag): set(keys(kind)) - common
         for kind in (*Rule.__args__, Refuse)
     }
-    assert told == true
+    assert documented == true
 
 
-def test_every_common_key_is_there_with_its_default() -> None:
-    told = {cells[0]: cells[1] for cells in rows(PAGE, "Which requests, and when")}
+def test_every_common_key_is_documented_with_its_default() -> None:
+    documented = {cells[0]: cells[1] for cells in rows(PAGE, "Matching requests")}
     shown = {"None": "none", "": '""'}
     true = {
         name: f"{value:g}" if isinstance(value, float | int) else shown[str(value)]
         for name, value in keys(Slow).items()
         if name not in ("factor", "first_factor")
     }
-    assert told == true
+    assert documented == true

@@ -1,4 +1,4 @@
-"""The server's protocol class on a transport in memory: bytes in, answers and requests out."""
+"""The server's protocol class on an in-memory transport: bytes in, responses and requests out."""
 
 import asyncio
 import random
@@ -21,28 +21,32 @@ from seawall.timers import TimingWheel
 
 LIMITS = ServerSettings(max_header_bytes=2_048, max_body_bytes=4_096)
 _ROUNDS = 400
-_MOST_HELD = READ_BUFFER_BYTES + 2 * LIMITS.max_header_bytes + 4_096
+_MAX_BUFFERED = READ_BUFFER_BYTES + 2 * LIMITS.max_header_bytes + 4_096
 
 
 @dataclass
-class Course:
-    """What became of a connection.
+class Exchange:
+    """What happened on a connection.
 
-    requests: those whose body the application had whole: method, path, body.
+    Attributes:
+        written: Bytes that the server wrote.
+        requests: Method, path and body of the requests that the application received completely.
+        closed: Whether the server closed the connection.
+        peak_buffered: Most bytes buffered at once.
     """
 
     written: bytearray = field(default_factory=bytearray)
     requests: list[tuple[str, str, bytes]] = field(default_factory=list)
     closed: bool = False
-    largest_held: int = 0
+    peak_buffered: int = 0
 
 
 class MemoryTransport(asyncio.Transport):
-    """Keeps what is written."""
+    """A transport that keeps the written bytes."""
 
-    def __init__(self, course: Course) -> None:
+    def __init__(self, exchange: Exchange) -> None:
         super().__init__({"peername": ("192.0.2.1", 1), "sockname": ("192.0.2.2", 2)})
-        self.course = course
+        self.exchange = exchange
         self.reading = True
         self.protocol: HttpServerProtocol
 
@@ -58,8 +62,8 @@ class MemoryTransport(asyncio.Transport):
         del high, low
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        assert not self.course.closed, "written after the end"
-        self.course.written += data
+        assert not self.exchange.closed, "written after the end"
+        self.exchange.written += data
 
     def can_write_eof(self) -> bool:
         return True
@@ -68,11 +72,11 @@ class MemoryTransport(asyncio.Transport):
         return
 
     def is_closing(self) -> bool:
-        return self.course.closed
+        return self.exchange.closed
 
     def close(self) -> None:
-        if not self.course.closed:
-            self.course.closed = True
+        if not self.exchange.closed:
+            self.exchange.closed = True
             asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
 
     abort = close
@@ -91,13 +95,13 @@ def event_loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
-def course_of(segments: list[bytes]) -> Course:
-    """The course of a connection on which these segments come."""
+def serve_segments(segments: list[bytes]) -> Exchange:
+    """Serve a connection that receives these segments."""
     return event_loop().run_until_complete(_run(segments))
 
 
 def cut(data: bytes, seed: int) -> list[bytes]:
-    """Cut into segments: 0 for single bytes, another seed for other lengths."""
+    """Split into segments: single bytes for seed 0, random lengths otherwise."""
     if seed == 0:
         return [data[at : at + 1] for at in range(len(data))]
     chance = random.Random(seed)
@@ -109,14 +113,14 @@ def cut(data: bytes, seed: int) -> list[bytes]:
     return segments
 
 
-async def _run(segments: list[bytes]) -> Course:
-    course = Course()
+async def _run(segments: list[bytes]) -> Exchange:
+    exchange = Exchange()
     failures: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: failures.append(context))
 
     state = ServerState()
-    config = uvicorn.Config(_application(course), lifespan="off", log_config=None)
+    config = uvicorn.Config(_application(exchange), lifespan="off", log_config=None)
     config.load()
     protocol = HttpServerProtocol(
         limits=LIMITS,
@@ -128,26 +132,26 @@ async def _run(segments: list[bytes]) -> Course:
         config=config,
         server_state=state,
     )
-    transport = MemoryTransport(course)
+    transport = MemoryTransport(exchange)
     transport.protocol = protocol
     protocol.connection_made(transport)
     for segment in segments:
-        await _feed(protocol, transport, course, segment)
+        await _feed(protocol, transport, exchange, segment)
         if len(segments) < 200:
             await asyncio.sleep(0)
-    await _settle(protocol, course)
+    await _settle(protocol, exchange)
     transport.close()
     await asyncio.sleep(0)
     for task in list(state.tasks):
         await task
     assert not failures, failures
-    assert course.largest_held <= _MOST_HELD, course.largest_held
+    assert exchange.peak_buffered <= _MAX_BUFFERED, exchange.peak_buffered
     assert protocol._connection_limits._buffered_total == 0
-    return course
+    return exchange
 
 
-def _application(course: Course) -> Any:
-    """Answers with path and length of a body, at once where the path is `/early`."""
+def _application(exchange: Exchange) -> Any:
+    """Responds with path and length of the body; for `/early` before it is read."""
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         status = 200
@@ -161,47 +165,47 @@ def _application(course: Course) -> Any:
                         return
                     body += message["body"]
                     more = message["more_body"]
-                course.requests.append((scope["method"], scope["raw_path"].decode(), body))
+                exchange.requests.append((scope["method"], scope["raw_path"].decode(), body))
         except Problem as problem:
             status = problem.status
-        said = b"%s %d" % (scope["path"].encode(errors="replace"), len(body) * (status == 200))
-        length = (b"content-length", b"%d" % len(said))
+        body_sent = b"%s %d" % (scope["path"].encode(errors="replace"), len(body) * (status == 200))
+        length = (b"content-length", b"%d" % len(body_sent))
         await send({"type": "http.response.start", "status": status, "headers": [length]})
-        await send({"type": "http.response.body", "body": said})
+        await send({"type": "http.response.body", "body": body_sent})
 
     return application
 
 
 async def _feed(
-    protocol: HttpServerProtocol, transport: MemoryTransport, course: Course, segment: bytes
+    protocol: HttpServerProtocol, transport: MemoryTransport, exchange: Exchange, segment: bytes
 ) -> None:
-    """As an event loop does: no more than there is room for, and nothing while it is paused."""
+    """Feed a segment as an event loop does: within the buffer, and not while reading is paused."""
     left = memoryview(segment)
     while left:
         for _ in range(_ROUNDS):
-            if transport.reading or course.closed:
+            if transport.reading or exchange.closed:
                 break
             await asyncio.sleep(0)
-        if not transport.reading or course.closed:
+        if not transport.reading or exchange.closed:
             return
         buffer = protocol.get_buffer(-1)
         size = min(len(buffer), len(left))
         buffer[:size] = left[:size]
         left = left[size:]
         protocol.buffer_updated(size)
-        course.largest_held = max(course.largest_held, protocol._reader.buffered)
+        exchange.peak_buffered = max(exchange.peak_buffered, protocol._reader.buffered)
 
 
-async def _settle(protocol: HttpServerProtocol, course: Course) -> None:
-    """Wait until the connection does nothing more by itself."""
+async def _settle(protocol: HttpServerProtocol, exchange: Exchange) -> None:
+    """Wait until the connection is idle."""
     quiet = 0
     for _ in range(_ROUNDS):
-        before = len(course.written)
+        before = len(exchange.written)
         is_delayed = protocol._non_turn_limiter.is_delayed(protocol)
         await asyncio.sleep(0.002 if is_delayed else 0)
-        idle = not (is_delayed or protocol._scheduled) and len(course.written) == before
+        idle = not (is_delayed or protocol._scheduled) and len(exchange.written) == before
         quiet = quiet + 1 if idle else 0
-        if course.closed or quiet > 5:
+        if exchange.closed or quiet > 5:
             return
 
 

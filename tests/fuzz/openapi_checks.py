@@ -1,11 +1,11 @@
-"""Schemathesis loads this: what a schema cannot say about requests that are valid by it."""
+"""Schemathesis hook: exceptions that a schema cannot express."""
 
 from typing import Any
 
 import schemathesis
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-# The last message must be the customer's, and say something; a cursor is opaque; a schema within
+# The last message must be the user's and not empty; a cursor is opaque; a schema within
 # the request must be one that can be checked; a key belongs to the request it was used with.
 _FIELDS = ("messages", "cursor", "response_format")
 _CODES = ("idempotency-key-reused",)
@@ -13,7 +13,7 @@ _CODES = ("idempotency-key-reused",)
 
 @schemathesis.check
 def valid_requests_are_taken(ctx: Any, response: Any, case: Any) -> bool | None:
-    """As `positive_data_acceptance`, apart from what is said above."""
+    """`positive_data_acceptance` with the exceptions above."""
     if response.status_code == 422:
         problem = response.json()
         if problem["code"] in _CODES or problem.get("field", "").startswith(_FIELDS):

@@ -1,7 +1,7 @@
-"""Coverage-guided fuzzing of every target for a set time; `make fuzz` runs it for an hour.
+"""Coverage-guided fuzzing of all targets for a given time; `make fuzz` runs it for an hour.
 
 Each target runs in a process of its own, in turns, so that a crash or a leak of one leaves the
-others alone. What is learnt stays in `.fuzz/corpus` and is built on the next time. An input that
+others alone. The corpus is kept in `.fuzz/corpus` and reused. An input that
 violates an invariant is written to `.fuzz/found/TARGET/`; put it into `SEEDS` of its target with
 the repair, and the suite replays it from then on.
 """

@@ -1,4 +1,4 @@
-"""What every reader of a model's stream keeps to, whatever comes."""
+"""Invariants of every reader of a model's stream, for any input."""
 
 import json
 import logging
@@ -18,10 +18,10 @@ _log = logging.getLogger("seawall.models")
 
 
 def check_stream(reader: Callable[[], Reader], data: bytes) -> None:
-    """Read a stream, whole and in pieces; the first byte says how it is cut.
+    """Read a stream, whole and in pieces; the first byte determines the pieces.
 
     Raises:
-        AssertionError: an invariant does not hold.
+        AssertionError: An invariant is violated.
     """
     if not data:
         return

@@ -1,4 +1,4 @@
-"""A short form of the fuzzing of tokens, cursors and bodies; the long one is `make fuzz`."""
+"""Short fuzzing of tokens, cursors and bodies; the long form is `make fuzz`."""
 
 from types import ModuleType
 
@@ -12,10 +12,10 @@ TARGETS = (chat_body, cursor, jwt)
 
 
 def _mutated(seeds: list[bytes]) -> st.SearchStrategy[bytes]:
-    """Seeds of which a stretch is replaced, left out, or there twice."""
+    """Seeds with a stretch replaced, removed or repeated."""
 
-    def mutate(seed: bytes, places: list[int], middle: bytes, twice: bool) -> bytes:
-        start, end = sorted(place % (len(seed) + 1) for place in places)
+    def mutate(seed: bytes, bounds: list[int], middle: bytes, twice: bool) -> bytes:
+        start, end = sorted(bound % (len(seed) + 1) for bound in bounds)
         return seed[:start] + (seed[start:end] * 2 if twice else middle) + seed[end:]
 
     return st.builds(

@@ -1,4 +1,4 @@
-"""The client's side of a connection, by a grammar of responses and of what is nearly one."""
+"""The HTTP client with generated responses and near-responses."""
 
 import asyncio
 
@@ -44,7 +44,7 @@ _bodies = st.sampled_from(
 
 @st.composite
 def responses(draw: st.DrawFn) -> bytes:
-    """A response, or something near it."""
+    """A response, or something similar."""
     first = draw(st.sampled_from([b"HTTP/1.1 "] * 8 + [b"HTTP/1.0 ", b"HTTP/2 ", b""]))
     fields = draw(st.lists(_fields, max_size=4))
     return b"\r\n".join([first + draw(_status), *fields, b"", draw(_bodies)])
@@ -52,7 +52,7 @@ def responses(draw: st.DrawFn) -> bytes:
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(responses(), min_size=1, max_size=3), st.integers(0, 255))
-def test_same_response_however_cut(sent: list[bytes], seed: int) -> None:
+def test_the_response_is_independent_of_segments(sent: list[bytes], seed: int) -> None:
     one_input(bytes([seed]) + b"".join(sent))
 
 
@@ -67,7 +67,7 @@ def test_arbitrary_bytes(sent: bytes, seed: int) -> None:
     [b"x: " + b"y" * 4_000 + b"\r\n", b"HTTP/1.1 100 Continue\r\n\r\n" * 100, b"e" * 4_000],
     ids=["trailers", "interim", "extension"],
 )
-async def test_an_upstream_that_never_ends_is_cut_off(endless: bytes) -> None:
+async def test_an_endless_response_is_an_error(endless: bytes) -> None:
     beginning = {
         b"x": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n",
         b"e": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;",

@@ -1,4 +1,4 @@
-"""The server's side of a connection, by a grammar of requests and of what is nearly one."""
+"""The HTTP server with generated requests and near-requests."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +55,7 @@ _bodies = (
 
 @st.composite
 def chunks(draw: st.DrawFn, body: bytes) -> bytes:
-    """A body in chunks, now and then a broken one."""
+    """A chunked body, sometimes malformed."""
     at, parts = 0, []
     while at < len(body):
         size = draw(st.integers(1, max(1, len(body) - at)))
@@ -72,7 +72,7 @@ def chunks(draw: st.DrawFn, body: bytes) -> bytes:
 
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
-    """A request, or something near it."""
+    """A request, or something similar."""
     first = b" ".join([draw(_methods), draw(_targets), draw(_versions)])
     fields = [b"host: x", *draw(st.lists(_fields, max_size=4))]
     body = draw(_bodies)
@@ -104,7 +104,7 @@ def requests(draw: st.DrawFn) -> bytes:
 
 @examples(80, 2_500)
 @given(st.lists(requests(), min_size=1, max_size=4), st.integers(0, 255))
-def test_same_answers_however_cut(sent: list[bytes], seed: int) -> None:
+def test_responses_are_independent_of_segments(sent: list[bytes], seed: int) -> None:
     one_input(bytes([seed]) + b"".join(sent))
 
 
@@ -114,5 +114,5 @@ def test_arbitrary_bytes(sent: bytes, seed: int) -> None:
     one_input(bytes([seed]) + sent)
 
 
-def test_a_long_pipeline_is_held_within_its_bound() -> None:
+def test_a_long_pipeline_is_buffered_within_its_bound() -> None:
     one_input(b"\x02" + b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n" * 2_000)

@@ -1,4 +1,4 @@
-"""The fuzz target of the Lambda host's events, for a moment."""
+"""Short fuzzing of the Lambda host's events."""
 
 import pytest
 from hypothesis import given, settings

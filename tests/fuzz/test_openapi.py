@@ -1,4 +1,4 @@
-"""`/openapi.json` is true: Schemathesis finds no request whose answer is not as it says."""
+"""`/openapi.json` is correct: Schemathesis finds no response that contradicts it."""
 
 import hashlib
 import os

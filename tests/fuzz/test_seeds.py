@@ -1,4 +1,4 @@
-"""Every fuzz target holds for its seeds, which include what fuzzing has found before."""
+"""Every fuzz target passes for its seeds, which include earlier findings."""
 
 import importlib
 

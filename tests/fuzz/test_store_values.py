@@ -1,4 +1,4 @@
-"""The short form of the fuzzing of store values."""
+"""Short fuzzing of store values."""
 
 import pytest
 from hypothesis import given, settings
@@ -21,5 +21,5 @@ def test_seeds(data: bytes) -> None:
 
 @settings(max_examples=150)
 @given(st.integers(0, 13), _TEXTS)
-def test_any_text_works_or_is_the_clients_mistake(job: int, text: str) -> None:
+def test_any_text_is_stored_or_rejected(job: int, text: str) -> None:
     one_input(bytes([job]) + text.encode("utf-8", "surrogatepass"))

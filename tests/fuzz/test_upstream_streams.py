@@ -1,4 +1,4 @@
-"""The short form of fuzzing what model servers send: seeds, and mutations of them."""
+"""Short fuzzing of the streams of model servers: seeds and their mutations."""
 
 import importlib
 from types import ModuleType
@@ -19,7 +19,7 @@ TOKENS += [b"\\ud83d", b"\xff", b"\r", b"\0", b'{"a":' * 50, b"[" * 2_000, b"[DO
 
 @st.composite
 def mutations(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
-    """A seed of which places are cut out, doubled, or replaced by what parsers trip over."""
+    """A seed with parts removed, repeated, or replaced by tokens that break parsers."""
     data = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(1, 6))):
         at = draw(st.integers(0, len(data)))
@@ -32,7 +32,7 @@ def mutations(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
 
 @pytest.mark.hypothesis
 @pytest.mark.parametrize("target", TARGETS, ids=lambda each: each.__name__.rpartition(".")[2])
-def test_what_a_model_server_may_send(target: ModuleType) -> None:
+def test_streams_of_model_servers(target: ModuleType) -> None:
     for seed in target.SEEDS:
         target.one_input(seed)
 

@@ -103,6 +103,8 @@ async def test_a_turn_on_a_proxy_connection_has_priority_over_a_flood() -> None:
     turn = Connection(limiter)
     turn.asking = False
     before = sum(each.answers for each in flood)
+    for _ in range(100):  # so that the turn is delayed, too
+        limiter.charge(application=True)
     assert not limiter.admit(turn, turn=True)
     for _ in range(200):
         await asyncio.sleep(0.001)

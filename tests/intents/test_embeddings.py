@@ -82,7 +82,7 @@ def test_a_head_learns_what_is_to_be_learned() -> None:
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no model\.safetensors"):
+    with pytest.raises(ConfigError, match=r"model\.safetensors is missing"):
         find_model(str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 8)
     with pytest.raises(ConfigError, match="cannot be read"):

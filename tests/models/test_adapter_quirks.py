@@ -24,9 +24,9 @@ UNFINISHED = ['{"ord', "", '{"order": "#W1"', '{"order": "#W1', '{"order": 1', "
 
 @each_wire
 @pytest.mark.parametrize("piece", UNFINISHED)
-def test_a_truncated_call_is_unfinished(wire: Wire, piece: str) -> None:
+async def test_a_truncated_call_is_unfinished(wire: Wire, piece: str) -> None:
     cut = Call("toolu_2", "cancel_order", (piece,) if piece else ())
-    events = answer_to(wire, Recording(wire.answer(TEXTS[:1], [WHOLE, cut], end="length")))
+    events = await answer_to(wire, Recording(wire.answer(TEXTS[:1], [WHOLE, cut], end="length")))
     asked, finish = events[-2:]
     assert isinstance(asked, ToolCalls)
     assert [each.id for each in asked.calls] == ["toolu_1"]
@@ -37,24 +37,26 @@ def test_a_truncated_call_is_unfinished(wire: Wire, piece: str) -> None:
 
 @each_wire
 @pytest.mark.parametrize("piece", ['{"ord', '{"order": 1', "oops"])
-def test_a_call_with_arguments_that_are_no_json_is_unfinished(wire: Wire, piece: str) -> None:
-    asked = answer_to(wire, Recording(wire.answer((), [Call("a", "cancel_order", (piece,))])))[-2]
+async def test_a_call_with_arguments_that_are_no_json_is_unfinished(wire: Wire, piece: str) -> None:
+    asked = (
+        await answer_to(wire, Recording(wire.answer((), [Call("a", "cancel_order", (piece,))])))
+    )[-2]
     assert isinstance(asked, ToolCalls)
     assert (asked.calls, len(asked.unfinished)) == ((), 1)
 
 
 @each_wire
-def test_a_filtered_answer_has_no_calls(wire: Wire) -> None:
-    told = wire.answer(("I cannot",), [WHOLE], end="content_filter")
-    events = answer_to(wire, Recording(told))
+async def test_a_filtered_answer_has_no_calls(wire: Wire) -> None:
+    chunks = wire.answer(("I cannot",), [WHOLE], end="content_filter")
+    events = await answer_to(wire, Recording(chunks))
     assert not any(isinstance(each, ToolCalls) for each in events)
     assert isinstance(events[-1], Finish)
     assert events[-1].reason == "content_filter"
 
 
 @each_wire
-def test_pieces_of_a_call_are_progress(wire: Wire) -> None:
-    events = answer_to(wire, Recording(wire.answer((), [WHOLE]), seconds=0.02))
+async def test_pieces_of_a_call_are_progress(wire: Wire) -> None:
+    events = await answer_to(wire, Recording(wire.answer((), [WHOLE]), seconds=0.02))
     assert len([each for each in events if isinstance(each, Progress)]) >= 2
 
 
@@ -76,23 +78,27 @@ def bedrock(kind: str, data: object) -> bytes:
 
 
 @each_wire
-def test_reasoning_is_separate_from_text(wire: Wire) -> None:
-    told = wire.answer(TEXTS)
-    events = answer_to(wire, Recording([*told[:1], thinking(wire), thinking(wire), *told[1:]]))
+async def test_reasoning_is_separate_from_text(wire: Wire) -> None:
+    chunks = wire.answer(TEXTS)
+    events = await answer_to(
+        wire, Recording([*chunks[:1], thinking(wire), thinking(wire), *chunks[1:]])
+    )
     thought = [each.reasoning for each in events if isinstance(each, Progress)]
     assert "".join(thought) == "hmhm"
     assert text_of(events) == "".join(TEXTS)
 
 
 @each_wire
-def test_a_finished_answer_need_not_close_its_body(wire: Wire) -> None:
-    events = answer_to(wire, Recording(wire.answer(TEXTS), hangs=True))
+async def test_a_finished_answer_need_not_close_its_body(wire: Wire) -> None:
+    events = await answer_to(wire, Recording(wire.answer(TEXTS), hangs=True))
     assert text_of(events) == "".join(TEXTS)
 
 
 @each_wire
-def test_leading_blanks_wait_for_text(wire: Wire) -> None:
-    events = answer_to(wire, Recording(wire.answer(("\n", " ", "Hi", " there")), seconds=0.02))
+async def test_leading_blanks_wait_for_text(wire: Wire) -> None:
+    events = await answer_to(
+        wire, Recording(wire.answer(("\n", " ", "Hi", " there")), seconds=0.02)
+    )
     texts = [each.text for each in events if isinstance(each, Text)]
     assert texts[0].startswith("\n Hi")
     assert "".join(texts) == "\n Hi there"
@@ -143,22 +149,24 @@ def odd(wire: Wire) -> list[bytes]:
 
 
 @each_wire
-def test_null_is_absent_and_non_objects_are_skipped(wire: Wire) -> None:
-    told = wire.answer(TEXTS)
-    events = answer_to(wire, Recording([piece for each in told for piece in (*odd(wire), each)]))
+async def test_null_is_absent_and_non_objects_are_skipped(wire: Wire) -> None:
+    chunks = wire.answer(TEXTS)
+    events = await answer_to(
+        wire, Recording([piece for each in chunks for piece in (*odd(wire), each)])
+    )
     assert text_of(events) == "".join(TEXTS)
 
 
 @pytest.mark.parametrize("wire", [ANTHROPIC, RESPONSES], ids=lambda wire: wire.name)
-def test_events_need_no_name(wire: Wire) -> None:
+async def test_events_need_no_name(wire: Wire) -> None:
     nameless = [each[each.index(b"data:") :] for each in wire.answer(TEXTS, [WHOLE])]
-    events = answer_to(wire, Recording(nameless))
+    events = await answer_to(wire, Recording(nameless))
     assert text_of(events) == "".join(TEXTS)
     assert isinstance(events[-2], ToolCalls)
 
 
 @pytest.mark.parametrize("wire", [ANTHROPIC, BEDROCK], ids=lambda wire: wire.name)
-def test_blocks_of_one_index_are_calls_of_their_own(wire: Wire) -> None:
+async def test_blocks_of_one_index_are_calls_of_their_own(wire: Wire) -> None:
     calls: list[bytes] = []
     for each in ("a", "b"):
         use = {"toolUseId": each, "name": "find_order"}
@@ -169,7 +177,7 @@ def test_blocks_of_one_index_are_calls_of_their_own(wire: Wire) -> None:
         else:
             block = {"type": "tool_use", "id": each, "name": "find_order", "input": {"order": 1}}
             calls.append(sse({"type": "content_block_start", "index": 0, "content_block": block}))
-    asked = answer_to(wire, Recording([*calls, *wire.answer(())]))[-2]
+    asked = (await answer_to(wire, Recording([*calls, *wire.answer(())])))[-2]
     assert isinstance(asked, ToolCalls)
     assert [(each.id, json.loads(each.arguments)) for each in asked.calls] == [
         ("a", {"order": 1}),
@@ -210,12 +218,12 @@ def ids_in(document: object, names: tuple[str, ...]) -> list[str]:
 
 
 @each_wire
-def test_ids_of_other_providers_fit_and_agree(wire: Wire) -> None:
+async def test_ids_of_other_providers_fit_and_agree(wire: Wire) -> None:
     calls = [ToolCall(each, "find_order", "{}", "elsewhere", '{"x": "sig"}') for each in FOREIGN]
     steps = [part for each in calls for part in history(each)]
     spec = ToolSpec("find_order", "", {"type": "object", "properties": {}})
     request = ModelRequest(Prompt("Be brief.", (spec,)), (*steps, *steps, UserMessage("And?")))
-    document: Any = sent(wire, request).document
+    document: Any = (await sent(wire, request)).document
     keys = ("tool_call_id", "call_id", "tool_use_id", "toolUseId", "id")
     found = ids_in(document, keys)
     assert len(found) == 4 * len(FOREIGN)
@@ -224,14 +232,14 @@ def test_ids_of_other_providers_fit_and_agree(wire: Wire) -> None:
     assert len(set(called)) == 2 * len(FOREIGN)  # unique, though the conversation repeats them
     assert all(re.fullmatch(RULES[wire.name], each) for each in called)
     assert "sig" not in json.dumps(document)
-    assert document == sent(wire, request).document  # the same each time, for prompt caches
+    assert document == (await sent(wire, request)).document  # the same each time, for prompt caches
 
 
 @each_wire
-def test_invalid_tool_names_are_replaced(wire: Wire) -> None:
+async def test_invalid_tool_names_are_replaced(wire: Wire) -> None:
     call = ToolCall("a", "functions.find order?", '{"half')
     request = ModelRequest(Prompt("Be brief."), (*history(call), UserMessage("And?")))
-    text = json.dumps(sent(wire, request).document)
+    text = json.dumps((await sent(wire, request)).document)
     assert "functions_find_order_" in text
     assert "functions.find" not in text
 
@@ -249,8 +257,8 @@ POISONED: tuple[Message, ...] = (
 
 
 @each_wire
-def test_blanks_of_stored_sessions_are_not_sent(wire: Wire) -> None:
-    document: Any = sent(wire, ModelRequest(Prompt("  "), POISONED)).document
+async def test_blanks_of_stored_sessions_are_not_sent(wire: Wire) -> None:
+    document: Any = (await sent(wire, ModelRequest(Prompt("  "), POISONED))).document
 
     def blank(value: object) -> bool:
         if isinstance(value, dict):
@@ -402,8 +410,8 @@ def test_an_aborted_answer_fails(word: str) -> None:
     ],
 )
 def test_arguments_that_are_sent_twice(pieces: tuple[str, ...]) -> None:
-    told = [Piece(0, "a", "f", pieces[0]), *(Piece(0, arguments=each) for each in pieces[1:])]
-    assert assembled(*told) == [("f", '{"x":1}')]
+    chunks = [Piece(0, "a", "f", pieces[0]), *(Piece(0, arguments=each) for each in pieces[1:])]
+    assert assembled(*chunks) == [("f", '{"x":1}')]
 
 
 @pytest.mark.parametrize("reason", ["", "of_tomorrow", "length"])
@@ -422,10 +430,10 @@ ERRORS = (
 
 @pytest.mark.parametrize("wire", [ANTHROPIC, OPENAI, RESPONSES], ids=lambda wire: wire.name)
 @pytest.mark.parametrize(("error", "kind"), ERRORS)
-def test_errors_in_mid_answer(wire: Wire, error: bytes, kind: str) -> None:
-    told = wire.answer(TEXTS[:2])
-    for ending in (told[4:], [b"data: [DONE]\n\n"]):
-        problem = problem_of(wire, Recording([*told[:4], error, *ending]))
+async def test_errors_in_mid_answer(wire: Wire, error: bytes, kind: str) -> None:
+    chunks = wire.answer(TEXTS[:2])
+    for ending in (chunks[4:], [b"data: [DONE]\n\n"]):
+        problem = await problem_of(wire, Recording([*chunks[:4], error, *ending]))
         assert problem.code == f"upstream-{kind}"
 
 
@@ -441,21 +449,21 @@ def test_errors_in_mid_answer(wire: Wire, error: bytes, kind: str) -> None:
         (b'data: {"type": "error", "status": 400, "code": "bad"}', "refused"),
     ],
 )
-def test_an_error_before_done_fails(error: bytes, kind: str) -> None:
+async def test_an_error_before_done_fails(error: bytes, kind: str) -> None:
     """llama.cpp's server writes a field of its own, and `[DONE]` behind it."""
     begun = b'data: {"choices": [{"delta": {"content": "All is"}}]}\n\n'
-    problem = problem_of(OPENAI, Recording([begun, error + b"\n\n", b"data: [DONE]\n\n"]))
+    problem = await problem_of(OPENAI, Recording([begun, error + b"\n\n", b"data: [DONE]\n\n"]))
     assert problem.code == f"upstream-{kind}"
 
 
 @each_wire
 @pytest.mark.parametrize("kind", ["text/event-stream", "text/plain", "application/problem+json"])
 @pytest.mark.parametrize("body", [[b"\n", b'{"error": {"code": 429}}'], [b"<html>Log in</html>"]])
-def test_a_document_in_place_of_a_stream_is_logged(
+async def test_a_document_in_place_of_a_stream_is_logged(
     wire: Wire, kind: str, body: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     played = Recording(body, headers={"content-type": kind}, seconds=0.02)
-    code = problem_of(wire, played).code
+    code = (await problem_of(wire, played)).code
     assert code == ("upstream-throttled" if len(body) > 1 else "upstream-failed")
     assert "answered 200" in caplog.text
     assert body[-1].decode() in caplog.text
@@ -492,9 +500,9 @@ DELTA: dict[str, Any] = {"type": "response.output_text.delta", "delta": "Hello"}
         ([{"type": "response.output_item.done", "item": REFUSAL}], "I cannot."),
     ],
 )
-def test_responses_that_stream_no_deltas(events: list[dict[str, Any]], text: str) -> None:
+async def test_responses_that_stream_no_deltas(events: list[dict[str, Any]], text: str) -> None:
     end = {"type": "response.completed", "response": {"status": "completed", "output": [HELLO]}}
-    answered = answer_to(RESPONSES, responses(*events, end))
+    answered = await answer_to(RESPONSES, responses(*events, end))
     assert text_of(answered) == text
     assert isinstance(answered[-1], Finish)
     assert answered[-1].reason == ("content_filter" if "cannot" in text else "stop")
@@ -502,7 +510,9 @@ def test_responses_that_stream_no_deltas(events: list[dict[str, Any]], text: str
 
 @pytest.mark.parametrize("ids", [{}, {"call_id": None, "id": "fc_1"}, {"call_id": "call_1"}])
 @pytest.mark.parametrize("index", [{}, {"output_index": 0}])
-def test_a_call_of_the_responses_api_is_one(ids: dict[str, Any], index: dict[str, Any]) -> None:
+async def test_a_call_of_the_responses_api_is_one(
+    ids: dict[str, Any], index: dict[str, Any]
+) -> None:
     item = {"type": "function_call", "name": "find_order", "arguments": "", **ids}
     whole = {**item, "arguments": '{"order": 1}', "status": "completed"}
     called = "response.function_call_arguments"
@@ -511,7 +521,7 @@ def test_a_call_of_the_responses_api_is_one(ids: dict[str, Any], index: dict[str
         {"type": "response.output_item.done", **index, "item": {**item, "status": "incomplete"}}
     ]
     for events in (cut[:1], cut):
-        asked = answer_to(RESPONSES, responses(*events, {"type": "response.completed"}))[-2]
+        asked = (await answer_to(RESPONSES, responses(*events, {"type": "response.completed"})))[-2]
         assert isinstance(asked, ToolCalls)
         assert (asked.calls, len(asked.unfinished)) == ((), 1)
     begun = {"type": "response.output_item.added", **index, "item": item}
@@ -523,7 +533,7 @@ def test_a_call_of_the_responses_api_is_one(ids: dict[str, Any], index: dict[str
         [],
     ):
         for events in ([begun, *between, done, end], [done, end], [end]):
-            asked = answer_to(RESPONSES, responses(*events))[-2]
+            asked = (await answer_to(RESPONSES, responses(*events)))[-2]
             assert isinstance(asked, ToolCalls)
             assert [each.arguments for each in asked.calls] == ['{"order": 1}']
             assert not asked.unfinished
@@ -531,13 +541,15 @@ def test_a_call_of_the_responses_api_is_one(ids: dict[str, Any], index: dict[str
 
 @pytest.mark.parametrize("wire", [ANTHROPIC, OPENAI, RESPONSES], ids=lambda wire: wire.name)
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r"])
-def test_the_last_event_needs_no_blank_line(wire: Wire, end: bytes) -> None:
-    told = wire.answer(TEXTS, [WHOLE])
-    whole = b"".join(told[:-1] if wire is OPENAI else told).rstrip() + end
-    events = answer_to(wire, Recording([whole]))
+async def test_the_last_event_needs_no_blank_line(wire: Wire, end: bytes) -> None:
+    chunks = wire.answer(TEXTS, [WHOLE])
+    whole = b"".join(chunks[:-1] if wire is OPENAI else chunks).rstrip() + end
+    events = await answer_to(wire, Recording([whole]))
     assert text_of(events) == "".join(TEXTS)
     assert isinstance(events[-2], ToolCalls)
-    assert problem_of(wire, Recording([*told[:4], told[4].rstrip()[:-4]])).code == "upstream-failed"
+    assert (
+        await problem_of(wire, Recording([*chunks[:4], chunks[4].rstrip()[:-4]]))
+    ).code == "upstream-failed"
     if wire is OPENAI:
         both = b'data: {"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}'
-        assert text_of(answer_to(wire, Recording([both]))) == "Hi"
+        assert text_of(await answer_to(wire, Recording([both]))) == "Hi"

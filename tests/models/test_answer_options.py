@@ -20,14 +20,14 @@ STOPS = {
 }
 
 
-def sent(wire: Wire, request: ModelRequest) -> Any:
+async def sent(wire: Wire, request: ModelRequest) -> Any:
     """The body of the request that the provider got."""
 
     async def do(model: Any, player: Any, _: Any) -> Any:
         await ask(model, request)
         return json.loads(player.requests[0].body)
 
-    return with_model(wire, Recording(wire.answer(["a"])), do)
+    return await with_model(wire, Recording(wire.answer(["a"])), do)
 
 
 def asked(output: OutputFormat | None = None, stop: tuple[str, ...] = ()) -> ModelRequest:
@@ -36,10 +36,10 @@ def asked(output: OutputFormat | None = None, stop: tuple[str, ...] = ()) -> Mod
 
 @each_wire
 @pytest.mark.parametrize("stop", [(), ("END", "\n\n")])
-def test_stop_sequences_are_sent_as_each_provider_accepts_them(
+async def test_stop_sequences_are_sent_as_each_provider_accepts_them(
     wire: Wire, stop: tuple[str, ...]
 ) -> None:
-    found = sent(wire, asked(stop=stop))
+    found = await sent(wire, asked(stop=stop))
     for key in STOPS.get(wire.name, ("stop",)):
         found = found.get(key, {})
     taken = {"openai": ["END", "\n\n"], "anthropic": ["END"], "bedrock": ["END"]}
@@ -47,15 +47,15 @@ def test_stop_sequences_are_sent_as_each_provider_accepts_them(
 
 
 @each_wire
-def test_any_object_schema(wire: Wire) -> None:
-    body = sent(wire, asked(OutputFormat("answer", ANY_OBJECT)))
+async def test_any_object_schema(wire: Wire) -> None:
+    body = await sent(wire, asked(OutputFormat("answer", ANY_OBJECT)))
     assert "JSON" in json.dumps(body.get("messages", [])) + json.dumps(body)
     assert "additionalProperties" not in json.dumps(body)
     if wire.name == "openai":
         assert body["response_format"] == {"type": "json_object"}
 
 
-def test_reasoning_between_the_halves_of_a_stop_text() -> None:
+async def test_reasoning_between_the_halves_of_a_stop_text() -> None:
     deltas = ({"content": "Hi. EN"}, {"reasoning_content": "hm"}, {"content": "D of it"})
     chunks = [json.dumps({"choices": [{"delta": each}]}).encode() for each in deltas]
     played = Recording([b"data: " + each + b"\n\n" for each in chunks], seconds=0.02)
@@ -63,4 +63,4 @@ def test_reasoning_between_the_halves_of_a_stop_text() -> None:
     async def do(model: Any, *_: Any) -> Any:
         return await ask(StopSequenceModel(model, ("END",)))
 
-    assert text_of(with_model(WIRES[2], played, do)) == "Hi. "
+    assert text_of(await with_model(WIRES[2], played, do)) == "Hi. "

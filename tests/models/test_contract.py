@@ -1,10 +1,10 @@
 """Contract of the model port: the same scenarios for every adapter."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 from hypothesis import given
@@ -30,10 +30,6 @@ CALLS = (
 each_wire = pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(coroutine)
-
-
 async def ask(
     model: Model, request: ModelRequest = REQUEST, seconds: float = 20
 ) -> list[ModelEvent]:
@@ -50,29 +46,26 @@ def plain(event: ModelEvent) -> ModelEvent:
     return ToolCalls(calls, event.unfinished)
 
 
-def with_model(
+async def with_model(
     wire: Wire, recording: Recording, do: Callable[[Model, Player, HttpClient], Awaitable[T]]
 ) -> T:
-    async def inner() -> T:
-        async with playing(recording) as player:
-            client = HttpClient()
-            model = wire.model(player.url, client)
-            try:
-                return await do(model, player, client)
-            finally:
-                await model.close()
-                await client.close()
-
-    return run(inner())
+    async with playing(recording) as player:
+        client = HttpClient()
+        model = wire.model(player.url, client)
+        try:
+            return await do(model, player, client)
+        finally:
+            await model.close()
+            await client.close()
 
 
-def answer_to(wire: Wire, recording: Recording) -> list[ModelEvent]:
-    return with_model(wire, recording, lambda model, *_: ask(model))
+async def answer_to(wire: Wire, recording: Recording) -> list[ModelEvent]:
+    return await with_model(wire, recording, lambda model, *_: ask(model))
 
 
-def problem_of(wire: Wire, recording: Recording) -> Problem:
+async def problem_of(wire: Wire, recording: Recording) -> Problem:
     with pytest.raises(UpstreamFailed) as raised:
-        answer_to(wire, recording)
+        await answer_to(wire, recording)
     return raised.value
 
 
@@ -81,17 +74,17 @@ def text_of(events: list[ModelEvent]) -> str:
 
 
 @each_wire
-def test_text_usage_and_end(wire: Wire) -> None:
+async def test_text_usage_and_end(wire: Wire) -> None:
     spent = Spent(read=1_000, written=42, from_cache=700, to_cache=200)
-    events = answer_to(wire, Recording(wire.answer(TEXTS, spent=spent)))
+    events = await answer_to(wire, Recording(wire.answer(TEXTS, spent=spent)))
     assert text_of(events) == "".join(TEXTS)
     assert events[-1] == Finish("stop", Usage(1_000, 42, 1, 700, 200))
     assert [type(event) for event in events[:-1]] == [Text] * (len(events) - 1)
 
 
 @each_wire
-def test_tool_calls_in_parallel_with_text_before_them(wire: Wire) -> None:
-    events = answer_to(wire, Recording(wire.answer(TEXTS[:2], CALLS)))
+async def test_tool_calls_in_parallel_with_text_before_them(wire: Wire) -> None:
+    events = await answer_to(wire, Recording(wire.answer(TEXTS[:2], CALLS)))
     assert text_of(events) == "On its way. "
     assert events[-2:] == [
         ToolCalls(
@@ -107,19 +100,19 @@ def test_tool_calls_in_parallel_with_text_before_them(wire: Wire) -> None:
 
 @each_wire
 @pytest.mark.parametrize("end", ["length", "content_filter"])
-def test_finish_reasons(wire: Wire, end: str) -> None:
-    events = answer_to(wire, Recording(wire.answer(TEXTS[:1], end=end)))
+async def test_finish_reasons(wire: Wire, end: str) -> None:
+    events = await answer_to(wire, Recording(wire.answer(TEXTS[:1], end=end)))
     assert isinstance(events[-1], Finish)
     assert events[-1].reason == end
 
 
 @each_wire
-def test_unknown_events_are_skipped(wire: Wire) -> None:
-    told = wire.answer(TEXTS, CALLS)
-    noisy = [piece for event in told for piece in (*wire.noise(), event)]
-    assert text_of(answer_to(wire, Recording(noisy))) == "".join(TEXTS)
-    quiet = answer_to(wire, Recording(told))
-    assert answer_to(wire, Recording(noisy))[-2:] == quiet[-2:]
+async def test_unknown_events_are_skipped(wire: Wire) -> None:
+    chunks = wire.answer(TEXTS, CALLS)
+    noisy = [piece for event in chunks for piece in (*wire.noise(), event)]
+    assert text_of(await answer_to(wire, Recording(noisy))) == "".join(TEXTS)
+    quiet = await answer_to(wire, Recording(chunks))
+    assert (await answer_to(wire, Recording(noisy)))[-2:] == quiet[-2:]
 
 
 @each_wire
@@ -138,9 +131,9 @@ def test_unknown_events_are_skipped(wire: Wire) -> None:
         (529, "upstream-throttled"),
     ],
 )
-def test_refusals(wire: Wire, status: int, code: str) -> None:
+async def test_refusals(wire: Wire, status: int, code: str) -> None:
     body = b'{"error": {"message": "a secret of theirs"}}'
-    problem = problem_of(wire, Recording([body], status, {"retry-after": "7"}))
+    problem = await problem_of(wire, Recording([body], status, {"retry-after": "7"}))
     assert problem.code == code
     assert "secret" not in problem.detail
     assert str(status) in problem.detail
@@ -154,42 +147,42 @@ def test_refusals(wire: Wire, status: int, code: str) -> None:
     [(wire, code) for wire in WIRES for code in wire.statuses_in_stream],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
-def test_errors_in_mid_answer(wire: Wire, code: str) -> None:
-    problem = problem_of(wire, Recording([*wire.answer(TEXTS)[:4], wire.error(code)]))
+async def test_errors_in_mid_answer(wire: Wire, code: str) -> None:
+    problem = await problem_of(wire, Recording([*wire.answer(TEXTS)[:4], wire.error(code)]))
     assert problem.code == wire.statuses_in_stream[code]
     assert "secret" not in problem.detail
 
 
 @each_wire
-def test_an_answer_that_breaks_off_anywhere_fails(wire: Wire) -> None:
+async def test_an_answer_that_breaks_off_anywhere_fails(wire: Wire) -> None:
     """Neither a cut connection nor a body that just ends is accepted as an answer."""
-    told = wire.answer(TEXTS[:2], CALLS[:1])
+    chunks = wire.answer(TEXTS[:2], CALLS[:1])
     ends = 3 if wire.name == "openai" else 2 if wire.name in ("bedrock", "anthropic") else 1
-    for count in range(len(told) - ends + 1):
+    for count in range(len(chunks) - ends + 1):
         for cut in (True, False):
-            problem = problem_of(wire, Recording(told[:count], cut=cut))
+            problem = await problem_of(wire, Recording(chunks[:count], cut=cut))
             assert problem.code == "upstream-failed"
 
 
 @each_wire
-def test_an_event_in_another_format_fails(wire: Wire) -> None:
-    told = wire.answer(TEXTS)
-    problem = problem_of(wire, Recording([*told[:3], wire.broken(), *told[3:]]))
+async def test_an_event_in_another_format_fails(wire: Wire) -> None:
+    chunks = wire.answer(TEXTS)
+    problem = await problem_of(wire, Recording([*chunks[:3], wire.broken(), *chunks[3:]]))
     assert problem.code == "upstream-failed"
-    problem = problem_of(wire, Recording([b"<html>Bad gateway</html>" * 10]))
+    problem = await problem_of(wire, Recording([b"<html>Bad gateway</html>" * 10]))
     assert problem.code == "upstream-failed"
 
 
 @each_wire
-def test_an_endless_answer_is_bounded(wire: Wire) -> None:
-    told = wire.answer(("x" * 100_000,) * 12)
-    assert "more than" in problem_of(wire, Recording(told)).detail
+async def test_an_endless_answer_is_bounded(wire: Wire) -> None:
+    chunks = wire.answer(("x" * 100_000,) * 12)
+    assert "more than" in (await problem_of(wire, Recording(chunks))).detail
     many = tuple(Call(f"id_{n}", "today", ()) for n in range(65))
-    assert "64 tool calls" in problem_of(wire, Recording(wire.answer((), many))).detail
+    assert "64 tool calls" in (await problem_of(wire, Recording(wire.answer((), many)))).detail
 
 
 @each_wire
-def test_closing_the_stream_closes_the_connection(wire: Wire) -> None:
+async def test_closing_the_stream_closes_the_connection(wire: Wire) -> None:
     """By closing the generator."""
 
     async def do(model: Model, player: Player, client: HttpClient) -> None:
@@ -201,11 +194,11 @@ def test_closing_the_stream_closes_the_connection(wire: Wire) -> None:
             await player.left.wait()
         assert client.open_streams == 0
 
-    with_model(wire, Recording(wire.answer(TEXTS)[:6], hangs=True), do)
+    await with_model(wire, Recording(wire.answer(TEXTS)[:6], hangs=True), do)
 
 
 @each_wire
-def test_a_cancelled_task_closes_the_connection(wire: Wire) -> None:
+async def test_a_cancelled_task_closes_the_connection(wire: Wire) -> None:
     async def do(model: Model, player: Player, client: HttpClient) -> None:
         task = asyncio.create_task(ask(model))
         async with asyncio.timeout(10):
@@ -217,22 +210,22 @@ def test_a_cancelled_task_closes_the_connection(wire: Wire) -> None:
             await task
         assert client.open_streams == 0
 
-    with_model(wire, Recording(wire.answer(TEXTS)[:6], hangs=True), do)
+    await with_model(wire, Recording(wire.answer(TEXTS)[:6], hangs=True), do)
 
 
 @each_wire
-def test_a_stream_meets_its_deadline(wire: Wire) -> None:
+async def test_a_stream_meets_its_deadline(wire: Wire) -> None:
     async def do(model: Model, player: Player, _: HttpClient) -> None:
         with pytest.raises(DeadlineExceeded):
             await ask(model, seconds=0.2)
         async with asyncio.timeout(10):
             await player.left.wait()
 
-    with_model(wire, Recording(wire.answer(TEXTS)[:6], hangs=True), do)
+    await with_model(wire, Recording(wire.answer(TEXTS)[:6], hangs=True), do)
 
 
 @each_wire
-def test_the_connection_is_reused(wire: Wire) -> None:
+async def test_the_connection_is_reused(wire: Wire) -> None:
     async def do(model: Model, player: Player, client: HttpClient) -> None:
         await model.warm()
         for _ in range(3):
@@ -240,17 +233,14 @@ def test_the_connection_is_reused(wire: Wire) -> None:
         assert len(player.requests) == 3
         assert client.open_streams == 0
 
-    with_model(wire, Recording(wire.answer(TEXTS)), do)
+    await with_model(wire, Recording(wire.answer(TEXTS)), do)
 
 
 @each_wire
-def test_warm_never_raises_for_an_unreachable_model(wire: Wire) -> None:
-    async def inner() -> None:
-        client = HttpClient()
-        await wire.model("http://127.0.0.1:9", client).warm()
-        await client.close()
-
-    run(inner())
+async def test_warm_never_raises_for_an_unreachable_model(wire: Wire) -> None:
+    client = HttpClient()
+    await wire.model("http://127.0.0.1:9", client).warm()
+    await client.close()
 
 
 @each_wire

@@ -26,7 +26,7 @@ from seawall.transport.http_client import HttpClient
 from seawall.turn import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 from tests.faulty_server import Request
 from tests.models.player import Player, Recording, playing
-from tests.models.test_contract import CALLS, TEXTS, each_wire, run, with_model
+from tests.models.test_contract import CALLS, TEXTS, each_wire, with_model
 from tests.models.wire import CREDENTIALS, WIRES, Spent, Wire
 
 ANTHROPIC, BEDROCK, OPENAI, RESPONSES = WIRES
@@ -57,27 +57,24 @@ FULL = ModelRequest(
 TOOLLESS = ModelRequest(Prompt("Be brief."), HISTORY)
 
 
-def sent(wire: Wire, request: ModelRequest, **settings: Any) -> Request:
-    async def inner() -> Request:
-        async with playing(Recording(wire.answer(TEXTS))) as player:
-            client = HttpClient()
-            model = wire.model(player.url, client, **settings)
-            deadline = asyncio.get_running_loop().time() + 20
-            async for _ in model.stream(request, deadline=deadline):
-                pass
-            await client.close()
-            return player.requests[0]
-
-    return run(inner())
+async def sent(wire: Wire, request: ModelRequest, **settings: Any) -> Request:
+    async with playing(Recording(wire.answer(TEXTS))) as player:
+        client = HttpClient()
+        model = wire.model(player.url, client, **settings)
+        deadline = asyncio.get_running_loop().time() + 20
+        async for _ in model.stream(request, deadline=deadline):
+            pass
+        await client.close()
+        return player.requests[0]
 
 
 @pytest.mark.parametrize("request_", [FULL, TOOLLESS], ids=["full", "toolless"])
 @pytest.mark.parametrize("cache", ["off", "prefix", "conversation"])
 @each_wire
-def test_requests_match_the_documented_format(
+async def test_requests_match_the_documented_format(
     wire: Wire, request_: ModelRequest, cache: str
 ) -> None:
-    document = sent(wire, request_, cache=cache).document
+    document = (await sent(wire, request_, cache=cache)).document
     if wire is BEDROCK:
         model = botocore.session.get_session().get_service_model("bedrock-runtime")
         shape = model.operation_model("ConverseStream").input_shape
@@ -96,8 +93,8 @@ def test_requests_match_the_documented_format(
     assert set(document) <= set(kinds[wire.name].__annotations__) | known
 
 
-def test_anthropic_request() -> None:
-    request = sent(ANTHROPIC, FULL, cache="conversation")
+async def test_anthropic_request() -> None:
+    request = await sent(ANTHROPIC, FULL, cache="conversation")
     assert request.target == "/v1/messages"
     assert request.headers["x-api-key"] == "sk-ant-test"
     assert request.headers["anthropic-version"] == "2023-06-01"
@@ -115,16 +112,16 @@ def test_anthropic_request() -> None:
     assert calls["content"][1]["input"] == {"a": [1.5]}
 
 
-def test_the_schema_is_simplified_as_anthropic_does_it() -> None:
-    asked: Any = sent(ANTHROPIC, FULL).document
+async def test_the_schema_is_simplified_as_anthropic_does_it() -> None:
+    asked: Any = (await sent(ANTHROPIC, FULL)).document
     assert asked["output_config"]["format"]["schema"] == anthropic.transform_schema(SCHEMA)
-    bedrock: Any = sent(BEDROCK, FULL).document
-    told = bedrock["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]
-    assert json.loads(told) == anthropic.transform_schema(SCHEMA)
+    bedrock: Any = (await sent(BEDROCK, FULL)).document
+    schema = bedrock["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"]
+    assert json.loads(schema) == anthropic.transform_schema(SCHEMA)
 
 
-def test_openai_is_strict_only_where_it_can_be() -> None:
-    loose: Any = sent(OPENAI, FULL).document
+async def test_openai_is_strict_only_where_it_can_be() -> None:
+    loose: Any = (await sent(OPENAI, FULL)).document
     assert loose["response_format"]["json_schema"]["strict"] is False
     closed = {**SCHEMA, "required": ["order", "items"], "additionalProperties": False}
     assert is_strict(closed)
@@ -132,26 +129,26 @@ def test_openai_is_strict_only_where_it_can_be() -> None:
 
 
 @each_wire
-def test_a_schema_in_the_instructions(wire: Wire) -> None:
-    body = sent(wire, FULL, schema_in_instructions=True).body
+async def test_a_schema_in_the_instructions(wire: Wire) -> None:
+    body = (await sent(wire, FULL, schema_in_instructions=True)).body
     assert b"valid against this JSON Schema" in body
     assert not any(each in body for each in (b"json_schema", b"response_format", b"outputConfig"))
 
 
-def test_requests_of_one_prompt_share_a_cache_key() -> None:
+async def test_requests_of_one_prompt_share_a_cache_key() -> None:
     other = ModelRequest(FULL.prompt, (UserMessage("Something else."),))
     for wire in (OPENAI, RESPONSES):
         keys = {
-            (cache, each): sent(wire, request, cache=cache).document["prompt_cache_key"]
+            (cache, each): (await sent(wire, request, cache=cache)).document["prompt_cache_key"]
             for cache in ("prefix", "conversation")
             for each, request in (("full", FULL), ("other", other))
         }
         assert keys["prefix", "full"] == keys["prefix", "other"]
         assert len(set(keys.values())) == 3
-    assert "prompt_cache_key" not in sent(OPENAI, FULL).document
+    assert "prompt_cache_key" not in (await sent(OPENAI, FULL)).document
 
 
-def with_player(
+async def with_player(
     wire: Wire, do: Callable[[Player], Awaitable[None]], *, headers: bool = True
 ) -> None:
     async def inner(_: Model, player: Player, __: HttpClient) -> None:
@@ -159,10 +156,10 @@ def with_player(
 
     kind = {"content-type": wire.content_type} if headers else {}
     spent = Spent(1_000, 42, 700, 200)
-    with_model(wire, Recording(wire.answer(TEXTS, CALLS, spent=spent), headers=kind), inner)
+    await with_model(wire, Recording(wire.answer(TEXTS, CALLS, spent=spent), headers=kind), inner)
 
 
-def test_anthropics_client_reads_the_recording() -> None:
+async def test_anthropics_client_reads_the_recording() -> None:
     async def do(player: Player) -> None:
         client = anthropic.AsyncAnthropic(base_url=player.url, api_key="x", max_retries=0)
         async with (
@@ -183,10 +180,10 @@ def test_anthropics_client_reads_the_recording() -> None:
         assert message.usage.cache_read_input_tokens == 700
         assert message.stop_reason == "tool_use"
 
-    with_player(ANTHROPIC, do)
+    await with_player(ANTHROPIC, do)
 
 
-def test_openais_client_reads_the_recordings() -> None:
+async def test_openais_client_reads_the_recordings() -> None:
     async def chat(player: Player) -> None:
         async with (
             openai.AsyncOpenAI(base_url=f"{player.url}/v1", api_key="x", max_retries=0) as client,
@@ -213,8 +210,8 @@ def test_openais_client_reads_the_recordings() -> None:
         assert response.usage is not None
         assert response.usage.input_tokens_details.cached_tokens == 700
 
-    with_player(OPENAI, chat)
-    with_player(RESPONSES, responses)
+    await with_player(OPENAI, chat)
+    await with_player(RESPONSES, responses)
 
 
 MODEL_IDS = [
@@ -225,8 +222,8 @@ MODEL_IDS = [
 
 
 @pytest.mark.parametrize("model_id", MODEL_IDS)
-def test_botocore_reads_the_recording_and_sends_the_same(model_id: str) -> None:
-    ours = sent(BEDROCK, FULL, model=model_id, cache="prefix")
+async def test_botocore_reads_the_recording_and_sends_the_same(model_id: str) -> None:
+    ours = await sent(BEDROCK, FULL, model=model_id, cache="prefix")
 
     async def do(player: Player) -> None:
         asked = {"modelId": model_id, **ours.document}
@@ -240,7 +237,7 @@ def test_botocore_reads_the_recording_and_sends_the_same(model_id: str) -> None:
         assert theirs.target == ours.target
         assert theirs.document == ours.document
 
-    with_player(BEDROCK, do)
+    await with_player(BEDROCK, do)
 
 
 def _by_botocore(url: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
@@ -260,8 +257,8 @@ def _by_botocore(url: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("model_id", MODEL_IDS)
-def test_the_signature_is_the_one_that_botocore_makes(model_id: str) -> None:
-    ours = sent(BEDROCK, FULL, model=model_id)
+async def test_the_signature_is_the_one_that_botocore_makes(model_id: str) -> None:
+    ours = await sent(BEDROCK, FULL, model=model_id)
     names = {"content-type", "host", "x-amz-date", "x-amz-security-token"}
     theirs = AWSRequest(
         "POST",
@@ -279,7 +276,7 @@ def test_the_signature_is_the_one_that_botocore_makes(model_id: str) -> None:
     assert ":" not in urlsplit(ours.target).path
 
 
-def test_a_bedrock_api_key_needs_no_signature() -> None:
-    assert sent(BEDROCK, FULL, api_key="bedrock-key").headers["authorization"] == (
+async def test_a_bedrock_api_key_needs_no_signature() -> None:
+    assert (await sent(BEDROCK, FULL, api_key="bedrock-key")).headers["authorization"] == (
         "Bearer bedrock-key"
     )

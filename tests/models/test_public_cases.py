@@ -156,14 +156,14 @@ async def test_s6_errors_in_a_stream_are_classed_by_their_code(
 @pytest.mark.parametrize("form", ["beside choices", "in the choice", "named", "bare", "list"])
 async def test_c4_an_error_is_found_anywhere(tmp_path: Path, form: str) -> None:
     error = {"code": 429, "message": "slow down"}
-    told = {
+    body = {
         "beside choices": event({"error": error, "choices": [{"delta": {"content": ""}}]}),
         "in the choice": event({"choices": [{"error": error, "finish_reason": "error"}]}),
         "named": b"event: error\n" + event({"error": error}),
         "bare": event({"object": "error", **error}),
         "list": event([{"error": error}]),
     }[form]
-    async with serving(tmp_path, Recording([told])) as served:
+    async with serving(tmp_path, Recording([body])) as served:
         assert (await served.turn()).json()["code"] == "upstream-throttled"
 
 
@@ -186,15 +186,15 @@ async def test_an_exhausted_quota_is_not_retried(tmp_path: Path, status: int) ->
 
 async def test_an_error_as_a_json_document_of_status_200(tmp_path: Path) -> None:
     body = json.dumps({"error": {"code": 429, "message": "slow down"}}).encode()
-    told = Recording([body], headers={"content-type": "application/json"})
-    async with serving(tmp_path, told, ANSWER) as served:
+    recording = Recording([body], headers={"content-type": "application/json"})
+    async with serving(tmp_path, recording, ANSWER) as served:
         assert (await served.turn()).status_code == 200
         assert len(served.player.requests) == 2
 
 
 async def test_a_stream_that_is_called_json(tmp_path: Path) -> None:
-    told = Recording(said("All is well."), headers={"content-type": "application/json"})
-    async with serving(tmp_path, told) as served:
+    recording = Recording(said("All is well."), headers={"content-type": "application/json"})
+    async with serving(tmp_path, recording) as served:
         assert (await served.turn()).json()["text"] == "All is well."
 
 
@@ -288,8 +288,8 @@ async def test_s9_reasoning_and_arguments_reset_the_timeout(
 
 
 async def test_reasoning_is_not_shown_unless_it_is_configured(tmp_path: Path) -> None:
-    chunks = [delta(reasoning_content="secret thoughts"), *said("Hi")]
-    async with serving(tmp_path, Recording(chunks)) as served:
+    answer = [delta(reasoning_content="secret thoughts"), *said("Hi")]
+    async with serving(tmp_path, Recording(answer)) as served:
         events = await served.events()
         assert "secret" not in json.dumps(events)
 
@@ -376,8 +376,8 @@ async def test_s12_the_finish_reason_is_reported_by_every_api(tmp_path: Path, fi
 async def test_a_token_limit_spent_on_reasoning_is_no_answer(
     tmp_path: Path, chunks: list[dict[str, Any]]
 ) -> None:
-    told = [*(delta(**each) for each in chunks), delta("length"), DONE]
-    async with serving(tmp_path, Recording(told)) as served:
+    events = [*(delta(**each) for each in chunks), delta("length"), DONE]
+    async with serving(tmp_path, Recording(events)) as served:
         assert (await served.turn()).json()["code"] == "turn-limit-reached"
 
 
@@ -485,8 +485,8 @@ async def test_a_call_that_is_sent_whole_in_each_chunk_is_one(tmp_path: Path) ->
 
 async def test_impossible_token_counts_are_ignored(tmp_path: Path) -> None:
     used = {"prompt_tokens": -5, "completion_tokens": 1e300, "prompt_tokens_details": "none"}
-    told = [*said("Hi")[:-1], event({"choices": [], "usage": used}), DONE]
-    async with serving(tmp_path, Recording(told)) as served:
+    events = [*said("Hi")[:-1], event({"choices": [], "usage": used}), DONE]
+    async with serving(tmp_path, Recording(events)) as served:
         answer = await served.turn()
         assert answer.status_code == 200
         assert all(each >= 0 for each in answer.json()["usage"].values())

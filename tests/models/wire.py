@@ -307,8 +307,8 @@ class ResponsesWire:
             deltas = "response.function_call_arguments"
             events += [{"type": f"{deltas}.delta", **where, "delta": each} for each in call.pieces]
             arguments = "".join(call.pieces)
-            told = {**where, "name": call.name, "arguments": arguments}
-            events.append({"type": f"{deltas}.done", **told})
+            chunks = {**where, "name": call.name, "arguments": arguments}
+            events.append({"type": f"{deltas}.done", **chunks})
             done: dict[str, Any] = asked | {"arguments": arguments, "status": "completed"}
             events.append({"type": "response.output_item.done", **where, "item": done})
             output.append(done)

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from seawall.aws.credential_cache import CredentialCache
-from seawall.aws.credentials import default_chain
+from seawall.aws.credential_cache import CredentialCache, default_chain
 from seawall.aws.dynamodb import DynamoDBClient
 from seawall.storage.dynamodb.store import DynamoDBStore
 from seawall.storage.port import SessionStore

@@ -79,7 +79,7 @@ def build_agent(
     output: OutputCheck | None = None,
     reasoning: bool = False,
 ) -> Agent:
-    """Build an agent and its prompt.
+    """Build an agent and its prompt; the arguments are the attributes of `Agent`.
 
     Raises:
         ValueError: Two tools have the same name, or one has that of the hand-off.

@@ -169,8 +169,8 @@ async def _run(
         began = clock()
         last = step + 1 == agents[start].limits.steps
         reply = await _ask(agent, turn, answer, repair, emit, last=last)
-        asked = clock()
-        answer.model_seconds += asked - began
+        answered_at = clock()
+        answer.model_seconds += answered_at - began
         if last and reply.text.strip():  # it was called without tools, so this is its answer
             reply.calls = reply.unfinished = ()
         if not reply.requests_tools and agent.output is not None:
@@ -192,7 +192,7 @@ async def _run(
         # Text beside tool calls is dropped if the answer must be JSON.
         answer.messages += (AssistantMessage("" if agent.output else reply.text, calls),)
         outcomes = await _call_tools(agent, reply, turn, keys, emit)
-        answer.tool_seconds += clock() - asked
+        answer.tool_seconds += clock() - answered_at
         answer.messages += tuple(
             ToolMessage(call.id, call.name, outcome.content, outcome.failed)
             for call, outcome in zip(calls, outcomes, strict=True)
@@ -302,9 +302,9 @@ def _checked(agent: Agent, reply: _Reply) -> _Reply:
         if agent.output is not None or not reply.text:
             raise UpstreamFailed("The model's content filter withheld the answer.")
         reply.calls = reply.unfinished = ()
-    if (asked := len(reply.calls) + len(reply.unfinished)) > agent.limits.tool_calls:
+    if (requested := len(reply.calls) + len(reply.unfinished)) > agent.limits.tool_calls:
         raise TurnLimitReached(
-            f"The model requested {asked} tool calls in one step; "
+            f"The model requested {requested} tool calls in one step; "
             f"the limit of agent {agent.name} is {agent.limits.tool_calls}."
         )
     return reply
@@ -410,13 +410,13 @@ def _hand_off(agent: Agent, call: ToolCall) -> ToolOutcome:
     """The outcome of a hand-off; its content is the name of the next agent."""
     known = ", ".join(agent.handoffs)
     try:
-        asked = decode_arguments(call.arguments, _HandOffArguments)
+        decoded = decode_arguments(call.arguments, _HandOffArguments)
     except msgspec.DecodeError as error:
         return ToolOutcome(truncate(f"Invalid arguments for {HAND_OFF}: {error}"), failed=True)
-    if asked.agent not in agent.handoffs:
-        unknown = truncate(asked.agent, 100)
+    if decoded.agent not in agent.handoffs:
+        unknown = truncate(decoded.agent, 100)
         return ToolOutcome(f"There is no agent {unknown!r} here; known: {known}.", failed=True)
-    return ToolOutcome(asked.agent)
+    return ToolOutcome(decoded.agent)
 
 
 def _successor(

@@ -1,18 +1,21 @@
-"""Credential cache: renews credentials before they expire, with one fetch for all callers."""
+"""Credential cache with renewal before expiry, and the default chain of credential sources."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from seawall.aws.credentials import (
     Credentials,
     CredentialsError,
     CredentialSource,
     CredentialsUnavailable,
+    EnvironmentSource,
+    NoCredentials,
 )
+from seawall.transport.http_client import HttpClient
 
-__all__ = ["CredentialCache"]
+__all__ = ["CredentialCache", "CredentialChain", "default_chain"]
 
 _FETCH_SECONDS = 10.0
 
@@ -167,3 +170,79 @@ class CredentialCache:
     def _fail(self, error: CredentialsError) -> None:
         self._failure = error
         _log.warning("AWS credentials are not available: %s", error)
+
+
+class CredentialChain:
+    """Tries its sources in order, and from then on uses only the one that had credentials."""
+
+    def __init__(self, sources: Iterable[CredentialSource]) -> None:
+        """Create the chain.
+
+        Args:
+            sources: Iterated from the beginning each time, and no further than needed.
+        """
+        self._sources = sources
+        self._chosen: CredentialSource | None = None
+
+    async def fetch(self, *, deadline: float) -> Credentials | None:
+        """See `CredentialSource.fetch`.
+
+        A source that is configured but fails ends the search: the next one would be another
+        identity than intended.
+
+        Raises:
+            NoCredentials: No source is configured.
+            CredentialsUnavailable: A source fails.
+        """
+        if self._chosen is not None:
+            return await self._chosen.fetch(deadline=deadline)
+        for source in self._sources:
+            if (found := await source.fetch(deadline=deadline)) is not None:
+                self._chosen = source
+                return found
+        raise NoCredentials(
+            "no AWS credentials: none in the environment or the shared files, no web identity, "
+            "no container endpoint, no instance role"
+        )
+
+
+def default_chain(
+    environment: Mapping[str, str], client: HttpClient, *, region: str
+) -> CredentialChain:
+    """Return the sources environment, web identity, profile, container endpoint, instance metadata.
+
+    That is botocore's order (botocore/credentials.py, create_credential_resolver) without what
+    is not supported here: assuming a role by profile, single sign-on, credential processes.
+    As there, a profile chosen by AWS_PROFILE does not outrank keys in the environment.
+
+    Args:
+        environment: Environment variables; the process's own are not read.
+        client: For the sources that are HTTP endpoints.
+        region: Whose STS is called for a web identity.
+    """
+    return CredentialChain(_Sources(environment, client, region))
+
+
+class _Sources:
+    """The sources; each is imported when those before it had nothing, to keep cold starts short."""
+
+    def __init__(self, environment: Mapping[str, str], client: HttpClient, region: str) -> None:
+        self._environment = environment
+        self._client = client
+        self._region = region
+
+    def __iter__(self) -> Iterator[CredentialSource]:
+        environment, client = self._environment, self._client
+        yield EnvironmentSource(environment)
+        from seawall.aws.web_identity import WebIdentitySource  # noqa: PLC0415
+
+        yield WebIdentitySource(environment, client, region=self._region)
+        from seawall.aws.profile import Profiles, ProfileSource  # noqa: PLC0415
+
+        yield ProfileSource(Profiles(environment))
+        from seawall.aws.container import ContainerSource  # noqa: PLC0415
+
+        yield ContainerSource(environment, client)
+        from seawall.aws.instance_metadata import InstanceMetadataSource  # noqa: PLC0415
+
+        yield InstanceMetadataSource(environment, client)

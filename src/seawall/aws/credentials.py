@@ -1,4 +1,4 @@
-"""AWS credentials: their type, errors and sources, and the default chain of sources.
+"""AWS credentials: their type, their errors, and the port of their sources.
 
 ::
 
@@ -8,7 +8,7 @@
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -16,17 +16,13 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from seawall.transport.http_client import HttpClient
-
 __all__ = [
-    "CredentialChain",
     "CredentialSource",
     "Credentials",
     "CredentialsError",
     "CredentialsUnavailable",
     "EnvironmentSource",
     "NoCredentials",
-    "default_chain",
     "parse_issued",
     "parse_time",
     "read_token",
@@ -166,79 +162,3 @@ async def read_token(path: str, variable: str) -> str:
     if not token or len(found) > _MAX_TOKEN_BYTES:
         raise CredentialsUnavailable(f"{variable}: {path}: empty or too long for a token")
     return token
-
-
-class CredentialChain:
-    """Tries its sources in order, and from then on uses only the one that had credentials."""
-
-    def __init__(self, sources: Iterable[CredentialSource]) -> None:
-        """Create the chain.
-
-        Args:
-            sources: Iterated from the beginning each time, and no further than needed.
-        """
-        self._sources = sources
-        self._chosen: CredentialSource | None = None
-
-    async def fetch(self, *, deadline: float) -> Credentials | None:
-        """See `CredentialSource.fetch`.
-
-        A source that is configured but fails ends the search: the next one would be another
-        identity than intended.
-
-        Raises:
-            NoCredentials: No source is configured.
-            CredentialsUnavailable: A source fails.
-        """
-        if self._chosen is not None:
-            return await self._chosen.fetch(deadline=deadline)
-        for source in self._sources:
-            if (found := await source.fetch(deadline=deadline)) is not None:
-                self._chosen = source
-                return found
-        raise NoCredentials(
-            "no AWS credentials: none in the environment or the shared files, no web identity, "
-            "no container endpoint, no instance role"
-        )
-
-
-def default_chain(
-    environment: Mapping[str, str], client: HttpClient, *, region: str
-) -> CredentialChain:
-    """Return the sources environment, web identity, profile, container endpoint, instance metadata.
-
-    That is botocore's order (botocore/credentials.py, create_credential_resolver) without what
-    is not supported here: assuming a role by profile, single sign-on, credential processes.
-    As there, a profile chosen by AWS_PROFILE does not outrank keys in the environment.
-
-    Args:
-        environment: Environment variables; the process's own are not read.
-        client: For the sources that are HTTP endpoints.
-        region: Whose STS is called for a web identity.
-    """
-    return CredentialChain(_Sources(environment, client, region))
-
-
-class _Sources:
-    """The sources; each is imported when those before it had nothing, to keep cold starts short."""
-
-    def __init__(self, environment: Mapping[str, str], client: HttpClient, region: str) -> None:
-        self._environment = environment
-        self._client = client
-        self._region = region
-
-    def __iter__(self) -> Iterator[CredentialSource]:
-        environment, client = self._environment, self._client
-        yield EnvironmentSource(environment)
-        from seawall.aws.web_identity import WebIdentitySource  # noqa: PLC0415
-
-        yield WebIdentitySource(environment, client, region=self._region)
-        from seawall.aws.profile import Profiles, ProfileSource  # noqa: PLC0415
-
-        yield ProfileSource(Profiles(environment))
-        from seawall.aws.container import ContainerSource  # noqa: PLC0415
-
-        yield ContainerSource(environment, client)
-        from seawall.aws.instance_metadata import InstanceMetadataSource  # noqa: PLC0415
-
-        yield InstanceMetadataSource(environment, client)

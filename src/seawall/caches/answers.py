@@ -22,7 +22,7 @@ from seawall.errors import ConfigError, DeadlineExceeded
 from seawall.events import Event, TextDelta
 from seawall.turn import ToolMessage, UserMessage
 
-__all__ = ["AnswerCache", "open_answers"]
+__all__ = ["AnswerCache"]
 
 _OVERHEAD_BYTES = 1_024
 
@@ -153,22 +153,6 @@ class AnswerCache:
             until = clock() + self._declared[key.agent][0].seconds
             self._cache.put(key, _CachedAnswer(answer, tuple(events)), size=size, until=until)
         return answer
-
-
-def open_answers(
-    declared: Mapping[str, AnswerCacheSettings | None],
-    agents: Mapping[str, Agent],
-    limits: CacheLimits,
-    *,
-    seconds: float,
-) -> AnswerCache | None:
-    """The cache of the agents that are declared cacheable; None if there is none.
-
-    Raises:
-        ConfigError: See `AnswerCache`.
-    """
-    wanted = {name: each for name, each in declared.items() if each is not None}
-    return AnswerCache(wanted, agents, limits, seconds=seconds) if wanted else None
 
 
 def _as_cached(answer: Answer, first_text_at: float | None) -> Answer:

@@ -168,20 +168,20 @@ def build_detector(
     """
     rules = Rules(definitions)
     listed = [each for each in definitions if each.name != NO_INTENT]
-    asked = None
+    by_model = None
     if model is not None and listed:
-        asked = ModelDetector(model, listed)
+        by_model = ModelDetector(model, listed)
     examples = [(text, each.name) for each in definitions for text in each.examples]
     if len({name for _, name in examples}) < 2:
-        return IntentDetector(rules, None, 1.0 if threshold is None else threshold, asked)
+        return IntentDetector(rules, None, 1.0 if threshold is None else threshold, by_model)
     negations = Negations(examples)
     if light and cache is not None and embedding_model is None:
         from seawall.intents.light import load_light  # noqa: PLC0415 - only where it can be used
 
         found = load_light(cache, [text for text, _ in examples], [name for _, name in examples])
         if found is not None:
-            sure = found.threshold if threshold is None else threshold
-            return IntentDetector(rules, found, sure, asked, negations=negations)
+            confident = found.threshold if threshold is None else threshold
+            return IntentDetector(rules, found, confident, by_model, negations=negations)
     from seawall.intents.embedder import Embedder, find_model  # noqa: PLC0415 - needs numpy
     from seawall.intents.training import load_or_train  # noqa: PLC0415
 
@@ -200,7 +200,7 @@ def build_detector(
         rules,
         trained.ngrams,
         trained.first_threshold if threshold is None else threshold,
-        asked,
+        by_model,
         batch_worker=batch_worker,
         embedding_threshold=trained.threshold if threshold is None else threshold,
         negations=negations,

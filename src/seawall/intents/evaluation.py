@@ -166,7 +166,13 @@ def _column(
 
 
 def split(labelled: Labelled, *, held_out: float, seed: int) -> tuple[Labelled, Labelled]:
-    """Training and test part, at random, each intent in proportion; at least one for training."""
+    """Split at random into a training and a test part, each intent in proportion.
+
+    Args:
+        labelled: All messages.
+        held_out: Share of each intent in the test part, 0 to 1; at least one is for training.
+        seed: Of the random choice.
+    """
     random = np.random.default_rng(seed)
     training: list[int] = []
     testing: list[int] = []
@@ -179,7 +185,7 @@ def split(labelled: Labelled, *, held_out: float, seed: int) -> tuple[Labelled, 
 
 
 def few_shot(labelled: Labelled, count: int, *, seed: int) -> Labelled:
-    """At most `count` messages of each intent, at random."""
+    """At most `count` messages of each intent, at random; deterministic for a seed."""
     random = np.random.default_rng(seed)
     kept: list[int] = []
     for positions in _by_label(labelled).values():
@@ -195,7 +201,15 @@ def evaluate(
     worst: int = 10,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Evaluation:
-    """Score a classifier on messages that it was not trained on."""
+    """Evaluate a classifier on messages that it was not trained on.
+
+    Args:
+        classifier: The classifier.
+        labelled: The messages.
+        threshold: The confidence from which the cascade decides.
+        worst: Number of confusions in the result.
+        progress: Called with messages done and in all.
+    """
     began = time.process_time()
     guesses: list[str] = []
     sure: list[float] = []

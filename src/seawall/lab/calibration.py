@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.errors import ConfigError
+from seawall.plan.inputs.calibration import FORMAT, read_calibration_as
 
 __all__ = [
     "FORMAT",
@@ -20,8 +21,6 @@ __all__ = [
     "load_calibration",
     "save_calibration",
 ]
-
-FORMAT = "seawall.calibration/1"
 
 
 class Burst(Struct, frozen=True):
@@ -108,15 +107,7 @@ def load_calibration(path: Path) -> Calibration:
     Raises:
         ConfigError: It cannot be read, or has another format.
     """
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=Calibration)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: {error}") from None
-    if found.format != FORMAT:
-        raise ConfigError(f"{path}: format: {found.format!r}; this reads {FORMAT!r}")
-    return found
+    return read_calibration_as(path, Calibration)
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:

@@ -21,7 +21,7 @@ from seawall.turn import Usage
 if TYPE_CHECKING:
     from seawall.budgets.quota import Quota, QuotaPermit
 
-__all__ = ["Attempt", "UpstreamTimedOut", "open_answer"]
+__all__ = ["open_answer"]
 
 # A call with less time than this says nothing about its upstream when the deadline passes.
 _SLOW_QUANTILES = 3.0

@@ -1,6 +1,7 @@
 """What a turn has with it while it runs."""
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -8,7 +9,6 @@ from seawall.admission.gate import AdmissionGate
 from seawall.agents.definition import Agent
 from seawall.agents.loop import Emit
 from seawall.budgets.spending import Spending
-from seawall.caches.answers import AnswerCache
 from seawall.identity.port import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector
 from seawall.pipeline.report import Observe, TurnReport
@@ -18,6 +18,9 @@ from seawall.spans import Tracer
 from seawall.storage.port import BackgroundJob, SessionStore
 from seawall.storage.settings import SessionSettings
 from seawall.turn import TurnRequest
+
+if TYPE_CHECKING:
+    from seawall.caches.answers import AnswerCache
 
 __all__ = ["Ports", "TurnContext"]
 
@@ -34,7 +37,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     limits: StageLimits
     sessions: SessionSettings
     observe: Observe
-    answers: AnswerCache | None = None
+    answers: "AnswerCache | None" = None
     spending: Callable[[], Spending] = Spending
     tracer: Tracer | None = None
 

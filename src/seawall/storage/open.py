@@ -49,8 +49,8 @@ async def open_store(
 
 def _dynamodb(settings: SessionSettings, environment: Mapping[str, str]) -> SessionStore:
     # Only where it is configured: each start pays for what it imports.
-    from seawall.aws.credential_cache import CredentialCache  # noqa: PLC0415
-    from seawall.aws.credentials import CredentialsError, default_chain  # noqa: PLC0415
+    from seawall.aws.credential_cache import CredentialCache, default_chain  # noqa: PLC0415
+    from seawall.aws.credentials import CredentialsError  # noqa: PLC0415
     from seawall.aws.dynamodb import CallLimits, DynamoDBClient  # noqa: PLC0415
     from seawall.aws.region import find_region  # noqa: PLC0415
     from seawall.storage.dynamodb.store import DynamoDBStore  # noqa: PLC0415

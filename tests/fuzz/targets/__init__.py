@@ -3,11 +3,11 @@
 __all__ = ["ensure"]
 
 
-def ensure(holds: object, said: str) -> None:
-    """Raise where an invariant does not hold.
+def ensure(condition: object, message: str) -> None:
+    """Check an invariant.
 
     Raises:
-        AssertionError: it does not; `said` is what is wrong.
+        AssertionError: The condition is false; the text is `message`.
     """
-    if not holds:
-        raise AssertionError(said)
+    if not condition:
+        raise AssertionError(message)

@@ -1,4 +1,4 @@
-"""Bodies of chat completions: a request within its bounds, or a problem that says what is wrong."""
+"""Bodies of chat completions: a request within its limits, or a problem that names the error."""
 
 import json
 

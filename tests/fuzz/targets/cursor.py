@@ -1,4 +1,4 @@
-"""Cursors: read as the place that they were made of, or refused by name."""
+"""Cursors: decoded to the position that they encode, or rejected with a named error."""
 
 import msgspec
 
@@ -21,13 +21,13 @@ def one_input(data: bytes) -> None:
     cursor = data.decode("latin-1")
     for kind in _KINDS:
         try:
-            place = read_cursor(cursor, kind)
+            position = read_cursor(cursor, kind)
         except InvalidField as refused:
             ensure(refused.field == "cursor", "the field is not named")
             continue
-        written = write_cursor(place)
-        assert read_cursor(written, kind) == place
-        assert msgspec.convert(place, kind) == place
+        written = write_cursor(position)
+        assert read_cursor(written, kind) == position
+        assert msgspec.convert(position, kind) == position
 
 
 SEEDS: list[bytes] = [
@@ -36,7 +36,17 @@ SEEDS: list[bytes] = [
     b"====",
     b"\xff",
     *(
-        write_cursor(place).encode()
-        for place in (0, 2**63, -1, "ses_1", "\0", (1.5, "ses_1"), ("ses_1", 2**63), [], ["a"] * 9)
+        write_cursor(position).encode()
+        for position in (
+            0,
+            2**63,
+            -1,
+            "ses_1",
+            "\0",
+            (1.5, "ses_1"),
+            ("ses_1", 2**63),
+            [],
+            ["a"] * 9,
+        )
     ),
 ]

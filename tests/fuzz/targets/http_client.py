@@ -1,4 +1,4 @@
-"""The client's side of a connection: one response, or an error of the transport, however it is cut.
+"""The HTTP client: one response or one transport error, independent of how bytes are split.
 
 The first byte of an input chooses the cuts, the rest is what an upstream sends before it closes.
 """
@@ -36,7 +36,7 @@ def one_input(data: bytes) -> None:
     """Read one response.
 
     Raises:
-        AssertionError: an invariant does not hold.
+        AssertionError: An invariant is violated.
     """
     if not data:
         return

@@ -1,4 +1,4 @@
-"""The server's side of a connection: the same answers however the bytes are cut.
+"""The HTTP server: the same responses, independent of how bytes are split.
 
 The first byte of an input chooses the cuts, the rest is what a client sends. h11, which is written
 by others, says what the requests are.
@@ -6,7 +6,7 @@ by others, says what the requests are.
 
 import h11
 
-from tests.fuzz.connections import Course, course_of, cut
+from tests.fuzz.connections import Exchange, cut, serve_segments
 
 SEEDS = [
     b"\x00GET /livez HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -38,13 +38,13 @@ def one_input(data: bytes) -> None:
     """Feed a connection.
 
     Raises:
-        AssertionError: an invariant does not hold.
+        AssertionError: An invariant is violated.
     """
     if not data:
         return
     wire = data[1:]
-    whole = course_of([wire])
-    pieces = course_of(cut(wire, data[0]))
+    whole = serve_segments([wire])
+    pieces = serve_segments(cut(wire, data[0]))
     first, second = _answers(whole), _answers(pieces)
     shorter, longer = sorted((first, second), key=len)
     assert shorter == longer[: len(shorter)], (first, second)
@@ -54,14 +54,14 @@ def one_input(data: bytes) -> None:
         _check_against_h11(wire, each)
 
 
-def _answers(course: Course) -> list[tuple[int, bytes, bool]]:
+def _answers(exchange: Exchange) -> list[tuple[int, bytes, bool]]:
     """Status, body and whether it is the last, of each answer.
 
     Raises:
         AssertionError: they are not well formed, or something follows the last one.
     """
     found: list[tuple[int, bytes, bool]] = []
-    rest = bytes(course.written)
+    rest = bytes(exchange.written)
     while rest:
         assert not (found and found[-1][2]), "an answer after the last one"
         head, end, rest = rest.partition(b"\r\n\r\n")
@@ -78,13 +78,13 @@ def _answers(course: Course) -> list[tuple[int, bytes, bool]]:
         body, rest = rest[:size], rest[size:]
         assert len(body) == size, head
         if int(status) >= 400:
-            body = b""  # what is wrong first may depend on how much has come
+            body = b""  # which error is first may depend on the bytes received so far
         found.append((int(status), body, headers.get(b"connection") == b"close"))
     return found
 
 
-def _check_against_h11(wire: bytes, course: Course) -> None:
-    """What the application had as requests, h11 takes for the same ones."""
+def _check_against_h11(wire: bytes, exchange: Exchange) -> None:
+    """The application's requests are the ones that h11 parses."""
     parser = h11.Connection(h11.SERVER)
     parser.receive_data(wire)
     expected = []
@@ -105,14 +105,14 @@ def _check_against_h11(wire: bytes, course: Course) -> None:
             else:
                 break
     except h11.ProtocolError:
-        return  # it refuses what is allowed, too: nothing can be said
+        return  # h11 also rejects valid requests: not comparable
     theirs = [
         (method, path, body)
         for method, target, body in expected
         if (path := _path(target)) != "/early"
         and not (path == "/livez" and method in ("GET", "HEAD"))
     ]
-    assert course.requests == theirs[: len(course.requests)], (course.requests, theirs)
+    assert exchange.requests == theirs[: len(exchange.requests)], (exchange.requests, theirs)
 
 
 def _path(target: str) -> str:

@@ -1,4 +1,4 @@
-"""Tokens: whatever is presented, only what the issuer signed, and is valid, names a principal."""
+"""Tokens: only a valid token signed by the issuer yields a principal."""
 
 import asyncio
 import base64
@@ -53,7 +53,7 @@ def one_input(data: bytes) -> None:
     """Present the bytes as a token.
 
     Raises:
-        AssertionError: somebody was let in whom the issuer has not signed for.
+        AssertionError: A principal was accepted that the issuer has not signed.
     """
     token = data.decode("utf-8", "surrogateescape")
     authenticator = _authenticator()

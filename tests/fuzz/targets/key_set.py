@@ -1,4 +1,4 @@
-"""A key set as an issuer's address sends it."""
+"""Key sets as fetched from an issuer."""
 
 from seawall.identity.jwks import parse_key_set
 
@@ -18,7 +18,7 @@ SEEDS = [
 
 
 def one_input(data: bytes) -> None:
-    """Either a set of keys or a ValueError; a key is of one known algorithm."""
+    """Either a set of keys or a ValueError; every key has one known algorithm."""
     try:
         keys = parse_key_set(data)
     except ValueError:

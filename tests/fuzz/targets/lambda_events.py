@@ -1,4 +1,4 @@
-"""Events to the Lambda host: whatever comes is answered, or refused by name."""
+"""Events of the Lambda host: every one is answered, or rejected with a named error."""
 
 import asyncio
 import copy
@@ -39,18 +39,18 @@ SEEDS = [
 ]
 
 
-class _Answer:
-    """Takes an answer; it is given once, and whole."""
+class _Writer:
+    """Takes one response, whole or streamed."""
 
     def __init__(self) -> None:
-        self.whole_given = b""
+        self.response = b""
         self.streamed = b""
         self.ended = False
 
     async def respond(self, payload: bytes) -> None:
-        assert not self.whole_given
+        assert not self.response
         assert not self.streamed
-        self.whole_given = payload
+        self.response = payload
 
     async def begin(self, content_type: str) -> None:
         assert content_type
@@ -93,20 +93,20 @@ def _mangled(data: bytes) -> object:
     """A sample, in which each two bytes after the first put a value where the first one says."""
     event = copy.deepcopy(_EVENTS[data[0] % len(_EVENTS)])
     for where, what in zip(data[1::2], data[2::2], strict=False):
-        places = list(_places(event))
-        if not places:
+        positions = list(_positions(event))
+        if not positions:
             break
-        holder, key = places[where % len(places)]
-        holder[key] = copy.deepcopy(_VALUES[what % len(_VALUES)])
+        container, key = positions[where % len(positions)]
+        container[key] = copy.deepcopy(_VALUES[what % len(_VALUES)])
     return event
 
 
-def _places(found: Any) -> Any:
+def _positions(found: Any) -> Any:
     if not isinstance(found, dict | list):
         return
     for key, value in list(found.items() if isinstance(found, dict) else enumerate(found)):
         yield found, key
-        yield from _places(value)
+        yield from _positions(value)
 
 
 def _check_read(event: object) -> None:
@@ -141,16 +141,16 @@ def _check_read(event: object) -> None:
 async def _answered(payload: bytes) -> None:
     settings = LambdaSettings(direct=True, queue=True, authorizer=True)
     target = Target(app=_application, orchestrator=object())
-    answer = _Answer()
+    answer = _Writer()
     context = InvocationContext("r", asyncio.get_running_loop().time() + 20)
     try:
         await Dispatcher(target, settings).answer(payload, context, answer)  # type: ignore[arg-type]
     except (UnknownEvent, TurnRefused):
-        assert not answer.whole_given
+        assert not answer.response
         assert not answer.streamed
         return
-    if answer.whole_given:
-        assert isinstance(json.loads(answer.whole_given), dict)
+    if answer.response:
+        assert isinstance(json.loads(answer.response), dict)
     else:
         assert answer.ended
         head, _, _ = answer.streamed.partition(b"\0" * 8)

@@ -1,4 +1,4 @@
-"""Server-sent events: however they are cut the same, and never more kept than is allowed."""
+"""Server-sent events: independent of how bytes are split, and within the memory limit."""
 
 from seawall.transport.errors import ProtocolError
 from seawall.transport.sse import SseParser
@@ -15,7 +15,7 @@ SEEDS: list[bytes] = [
 
 
 def one_input(data: bytes) -> None:
-    """The first byte says how the rest is cut."""
+    """The first byte determines how the rest is split."""
     if not data:
         return
     step, stream = 1 + data[0] % 7, data[1:]

@@ -1,5 +1,7 @@
-"""What a client may send that ends up in the session store: it works, or is refused as the client's
-mistake, and never harms another's job of the same batch."""
+"""Client values that reach the session store: they are stored, or rejected as the client's error.
+
+They never affect other jobs of the same batch.
+"""
 
 import asyncio
 import atexit
@@ -162,7 +164,7 @@ class _Stage:
         await self.store.commit(_commit(_KEPT, "hello"))
 
     async def play(self, job: Awaitable[object]) -> BaseException | None:
-        """What a job fails with, among others' jobs, which must not fail."""
+        """The error of a job in a batch whose other jobs must not fail."""
         before = [self.store.load(_KEPT, turns=2), self.store.turns(_KEPT, limit=2)]
         after = [self.store.sessions(_ADA, limit=2), self.store.load(_KEPT, turns=0)]
         outcomes = await asyncio.gather(*before, job, *after, return_exceptions=True)
@@ -204,7 +206,7 @@ def _text(data: bytes) -> str:
 
 
 def _check_items(text: str) -> None:
-    """What DynamoDB would be sent is within its limits, or is refused as the client's mistake.
+    """Requests to DynamoDB are within its limits, or rejected as the client's error.
 
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
     """

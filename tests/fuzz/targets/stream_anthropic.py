@@ -1,4 +1,4 @@
-"""A stream as the reader of kind "anthropic" takes it."""
+"""Streams for the reader of kind "anthropic"."""
 
 from seawall.models.anthropic import AnthropicReader
 from tests.fuzz.streams import check_stream

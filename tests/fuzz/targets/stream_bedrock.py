@@ -1,4 +1,4 @@
-"""A stream as the reader of kind "bedrock" takes it: raw frames, and payloads in sound frames."""
+"""Streams for the reader of kind "bedrock": raw frames, and payloads in valid frames."""
 
 from seawall.models.bedrock import BedrockReader
 from tests.fuzz.streams import check_stream

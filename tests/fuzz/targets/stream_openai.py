@@ -1,4 +1,4 @@
-"""A stream as the reader of kind "openai" takes it."""
+"""Streams for the reader of kind "openai"."""
 
 from seawall.models.openai import OpenAIReader
 from tests.fuzz.streams import check_stream

@@ -1,4 +1,4 @@
-"""A stream as the reader of kind "responses" takes it."""
+"""Streams for the reader of kind "responses"."""
 
 from seawall.models.responses import ResponsesReader
 from tests.fuzz.streams import check_stream

@@ -18,7 +18,7 @@ from seawall.hosts.aws_lambda.http_events import (
     read_event,
     source_of,
 )
-from seawall.hosts.aws_lambda.response import InvocationResponse
+from seawall.hosts.aws_lambda.runtime_api import InvocationResponse
 from seawall.hosts.aws_lambda.settings import LambdaSettings
 from seawall.hosts.aws_lambda.target import Handler, Target
 

@@ -21,8 +21,14 @@ from seawall.hosts.aws_lambda.context import (
 )
 from seawall.hosts.aws_lambda.dispatch import Dispatcher, HandlerHung
 from seawall.hosts.aws_lambda.logs import set_up_logs
-from seawall.hosts.aws_lambda.response import InvocationResponse, error_body, error_kind
-from seawall.hosts.aws_lambda.runtime_api import ApiConnection, ApiError, ApiResponse
+from seawall.hosts.aws_lambda.runtime_api import (
+    ApiConnection,
+    ApiError,
+    ApiResponse,
+    InvocationResponse,
+    error_body,
+    error_kind,
+)
 from seawall.hosts.aws_lambda.settings import read_settings
 from seawall.hosts.aws_lambda.target import Target, load_target
 

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 from msgspec import structs
 
-from seawall.aws.credential_cache import CredentialCache
-from seawall.aws.credentials import CredentialsError, default_chain
+from seawall.aws.credential_cache import CredentialCache, default_chain
+from seawall.aws.credentials import CredentialsError
 from seawall.aws.dynamodb import DynamoDBClient
 from seawall.aws.dynamodb_calls import DELETE_TABLE
 from seawall.aws.dynamodb_errors import DynamoDBError, NoSuchTable

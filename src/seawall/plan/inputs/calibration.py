@@ -5,6 +5,7 @@ JSON with `format` (`seawall.calibration/1`), `machine`, `date`, and any of the 
 """
 
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct, structs
@@ -13,7 +14,9 @@ from seawall.errors import ConfigError
 from seawall.plan.inputs.distributions import Distribution, check_amounts, constant, empirical
 from seawall.plan.inputs.workload import Workload
 
-__all__ = ["Measured", "calibrated", "read_calibration"]
+__all__ = ["FORMAT", "Measured", "calibrated", "read_calibration", "read_calibration_as"]
+
+T = TypeVar("T")
 
 FORMAT = "seawall.calibration/1"
 
@@ -50,14 +53,19 @@ class Measured(Struct, frozen=True, kw_only=True):
 
 def read_calibration(path: Path) -> Measured:
     """Read a calibration file. Raises ConfigError, naming file and field."""
+    return read_calibration_as(path, Measured)
+
+
+def read_calibration_as(path: Path, kind: type[T]) -> T:
+    """Read a calibration file as another struct, which has `format`. Raises ConfigError."""
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Measured)
+        found = msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from None
-    if found.format != FORMAT:
-        raise ConfigError(f"{path}: format: {found.format!r}; this reads {FORMAT!r}")
+    if (name := getattr(found, "format", "")) != FORMAT:
+        raise ConfigError(f"{path}: format: {name!r}; this reads {FORMAT!r}")
     return found
 
 
