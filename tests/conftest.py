@@ -55,7 +55,7 @@ _ALONE = {
 # Not among the fast tests: files whose text says that they start processes, these, and DynamoDB.
 _STARTS_PROCESSES = re.compile(
     r"\b(subprocess|multiprocessing|running_\w+|LocalFunction"
-    r"|tests\.(servers|attack|hosts\.conftest|lab\.conftest))\b"
+    r"|tests\.(servers|attack|aws_lambda\.running|hosts\.conftest|lab\.conftest|plan\.browser))\b"
 )
 _SLOW = {
     "tools/test_json_schema.py",
@@ -113,16 +113,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--fast"):
-        left_out = [item for item in items if _needs_dynamodb(item)]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not _needs_dynamodb(item)]
     for item in items:
         file = item.path.relative_to(_HERE).as_posix()
         if file in _ALONE or f"{file}::{getattr(item, 'originalname', '')}" in _ALONE:
             item.add_marker(pytest.mark.alone)
         if group := _group(item):
             item.add_marker(pytest.mark.xdist_group(group))
+    if config.getoption("--fast"):
+        left_out = {item for item in items if _is_alone(item) or _needs_dynamodb(item)}
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
 
 
 def _check_tables() -> None:
