@@ -17,6 +17,7 @@ from seawall.hosts.http.pre_admission import PreAdmissionCheck
 from seawall.hosts.http.protocol import HttpServerProtocol
 from seawall.hosts.http.shutdown import Shutdown
 from seawall.orchestrator import Orchestrator
+from seawall.timers import TimingWheel
 
 LIMITS = ServerSettings(max_header_bytes=2_048, max_body_bytes=4_096)
 _ROUNDS = 400
