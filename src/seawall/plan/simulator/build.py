@@ -1,11 +1,14 @@
-"""Compile the loops in advance: `python -m seawall.plan.simulator.kernels.build`, a minute.
+"""Compile the loops in advance: `python -m seawall.plan.simulator.build`, a minute.
 
 Otherwise the first plan after an installation compiles them. `make setup` runs it.
 """
 
 import time
 
-from seawall.plan import Arrivals, Eks, Lambda, Servers, Spike, Workload, simulate
+from seawall.plan.inputs.arrivals import Arrivals, Spike
+from seawall.plan.inputs.platforms import Eks, Lambda, Servers
+from seawall.plan.inputs.workload import Workload
+from seawall.plan.simulator.simulate import simulate
 
 __all__ = ["build"]
 
