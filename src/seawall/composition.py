@@ -36,7 +36,7 @@ from seawall.pipeline.pipeline import Pipeline
 from seawall.pipeline.recovery import OrphanRecovery
 from seawall.pipeline.report import Observe, Observers, TurnReport
 from seawall.pipeline.routing import Routing
-from seawall.storage.open import open_store
+from seawall.storage.open import open_memory_store, open_store
 from seawall.storage.port import SessionStore
 from seawall.tools.toolset import Tool, Toolset, close_toolset
 from seawall.transport.errors import TransportError
@@ -139,7 +139,8 @@ async def isolated_engine(engine: Engine) -> AsyncGenerator[Engine, None]:
     """An engine for warm-up turns, without effects on anything outside."""
     from seawall.pipeline.warmup import warmup_ports  # noqa: PLC0415 - only at start
 
-    async with warmup_ports(engine.pipeline.ports) as ports:
+    async with open_memory_store() as store:
+        ports = warmup_ports(engine.pipeline.ports, store)
         yield structs.replace(
             engine,
             pipeline=Pipeline(ports),
@@ -224,7 +225,7 @@ async def _assemble(
     environment: Mapping[str, str],
 ) -> Engine:
     """Build everything that uses the open store."""
-    metering = await open_metering(settings, partial(_open_counters, settings, store))
+    metering = await open_metering(settings, partial(_open_counters, store))
     telemetry = _telemetry(settings, environment)
 
     def trace_attempts(name: str, model: Model) -> Model:
@@ -310,10 +311,10 @@ async def _assemble(
     )
 
 
-async def _open_counters(settings: Settings, store: SessionStore) -> "Counters":
-    from seawall.storage.open_counters import open_counters  # noqa: PLC0415 - if needed
-
-    return await open_counters(settings.sessions, store)
+async def _open_counters(store: SessionStore) -> "Counters":
+    counters = store.counters()
+    await counters.open()
+    return counters
 
 
 def _telemetry(settings: Settings, environment: Mapping[str, str]) -> "Telemetry | None":

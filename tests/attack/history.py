@@ -1,4 +1,4 @@
-"""What was done to a store and what it said, and whether that can be true.
+"""A history of operations on a store, and whether it is possible.
 
 A turn is known by its name, which is the text it brings: so it is recognised in the store whatever
 became of its answer. A session's turns stand in one order; so with the numbers it is enough to
@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from seawall.turn import TurnRecord, UserMessage
 
-__all__ = ["Look", "Operation", "violations"]
+__all__ = ["Observation", "Operation", "violations"]
 
 Stored = dict[str, tuple[TurnRecord, ...]]
 
@@ -21,9 +21,9 @@ Stored = dict[str, tuple[TurnRecord, ...]]
 class Operation(Struct, frozen=True):
     """One attempt at a turn; a turn may be tried several times.
 
-    began, ended: on one clock. number, turn: the place and id that it was acknowledged with, None
-    where it was not. refused: it was said that nothing of this attempt is stored. Neither: who
-    knows.
+    began, ended: on one clock. number, turn: the position and id that it was acknowledged with,
+    None if it was not. refused: it was reported that nothing of this attempt is stored. Neither:
+    the outcome is unknown.
     """
 
     session: str
@@ -35,8 +35,8 @@ class Operation(Struct, frozen=True):
     refused: bool = False
 
 
-class Look(Struct, frozen=True):
-    """A session as somebody saw it: its version, and the id of its newest turn."""
+class Observation(Struct, frozen=True):
+    """A session as it was read: its version, and the id of its newest turn."""
 
     session: str
     version: int
@@ -46,7 +46,7 @@ class Look(Struct, frozen=True):
 
 
 def violations(
-    operations: Iterable[Operation], stored: Stored, looks: Iterable[Look] = ()
+    operations: Iterable[Operation], stored: Stored, observations: Iterable[Observation] = ()
 ) -> list[str]:
     """What contradicts a store that does each turn once, in one order that all agree on.
 
@@ -55,22 +55,24 @@ def violations(
     by_name: dict[str, list[Operation]] = defaultdict(list)
     for operation in operations:
         by_name[operation.name].append(operation)
-    places = {
+    positions = {
         _name(turn): (session, turn.number, turn.id)
         for session, turns in stored.items()
         for turn in turns
     }
     found = _torn(stored)
-    found += [f"stranger: {name} is there, nobody sent it" for name in places.keys() - by_name]
+    found += [
+        f"unexpected: {name} is stored but was never sent" for name in positions.keys() - by_name
+    ]
     for name, attempts in by_name.items():
-        found += _untrue(name, attempts, places.get(name))
+        found += _untrue(name, attempts, positions.get(name))
     began = {name: min(each.began for each in attempts) for name, attempts in by_name.items()}
     for session, turns in stored.items():
         found += _out_of_order(session, turns, by_name, began)
     acknowledged = [
         each for attempts in by_name.values() for each in attempts if each.number is not None
     ]
-    return found + _impossible_looks(looks, stored, acknowledged, began)
+    return found + _impossible_observations(observations, stored, acknowledged, began)
 
 
 def _name(turn: TurnRecord) -> str:
@@ -97,7 +99,7 @@ def _torn(stored: Stored) -> list[str]:
 
 
 def _untrue(
-    name: str, attempts: Sequence[Operation], place: tuple[str, int, str] | None
+    name: str, attempts: Sequence[Operation], stored_at: tuple[str, int, str] | None
 ) -> list[str]:
     """Acknowledgements and refusals that what is stored gives the lie to."""
     found: list[str] = []
@@ -105,12 +107,14 @@ def _untrue(
         if each.number is None:
             continue
         said = (each.session, each.number, each.turn)
-        if place is None:
+        if stored_at is None:
             found.append(f"missing: {name} was acknowledged as {said}")
-        elif said != place:
-            found.append(f"elsewhere: {name} was acknowledged as {said}, is {place}")
-    if place is not None and all(each.refused for each in attempts):
-        found.append(f"refused: {name} is stored as {place}, although every attempt was refused")
+        elif said != stored_at:
+            found.append(f"elsewhere: {name} was acknowledged as {said}, is {stored_at}")
+    if stored_at is not None and all(each.refused for each in attempts):
+        found.append(
+            f"refused: {name} is stored as {stored_at}, although every attempt was refused"
+        )
     return found
 
 
@@ -137,8 +141,8 @@ def _out_of_order(
     return found
 
 
-def _impossible_looks(
-    looks: Iterable[Look],
+def _impossible_observations(
+    observations: Iterable[Observation],
     stored: Stored,
     acknowledged: Sequence[Operation],
     began: dict[str, float],
@@ -152,18 +156,25 @@ def _impossible_looks(
         times.sort()
     highest: dict[str, int] = defaultdict(int)
     position: dict[str, int] = defaultdict(int)
-    for look in sorted(looks, key=lambda look: look.began):
-        session, times = look.session, answers[look.session]
-        while position[session] < len(times) and times[position[session]][0] < look.began:
+    for observation in sorted(observations, key=lambda observation: observation.began):
+        session, times = observation.session, answers[observation.session]
+        while position[session] < len(times) and times[position[session]][0] < observation.began:
             highest[session] = max(highest[session], times[position[session]][1])
             position[session] += 1
-        if look.version < highest[session]:
-            found.append(f"stale: {session} was shown at {look.version} after {highest[session]}")
+        if observation.version < highest[session]:
+            found.append(
+                f"stale: {session} was shown at {observation.version} after {highest[session]}"
+            )
         turns = stored.get(session, ())
-        if look.version > len(turns) or (
-            look.version and turns[look.version - 1].id != look.newest
+        if observation.version > len(turns) or (
+            observation.version and turns[observation.version - 1].id != observation.newest
         ):
-            found.append(f"never was: {session} at {look.version} with {look.newest}")
-        elif look.version and began.get(_name(turns[look.version - 1]), 0.0) > look.ended:
-            found.append(f"too early: {session} was shown at {look.version} before that began")
+            found.append(f"never was: {session} at {observation.version} with {observation.newest}")
+        elif (
+            observation.version
+            and began.get(_name(turns[observation.version - 1]), 0.0) > observation.ended
+        ):
+            found.append(
+                f"too early: {session} was shown at {observation.version} before that began"
+            )
     return found

@@ -15,7 +15,8 @@ class LossyProxy:
     """In front of one server, which may be replaced by another at any time.
 
     Of the connections, a share is cut when the request is through and the first of the answer is
-    there, and a share in the middle of the answer; the client cannot tell what became of its turn.
+    there, and a share in the middle of the answer; the client does not learn the outcome of its
+    turn.
     """
 
     def __init__(self, seed: int) -> None:
@@ -28,7 +29,7 @@ class LossyProxy:
 
     @property
     def url(self) -> str:
-        """Where clients come in."""
+        """Where clients connect."""
         return f"http://127.0.0.1:{self.port}"
 
     def point_at(self, url: str) -> None:

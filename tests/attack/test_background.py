@@ -11,7 +11,7 @@ import pytest
 
 from seawall.lab.sim_model.reply import SimTimes, plan_reply
 from tests.attack.test_effects import ORDER, SCRIPT, WISH, _refunds
-from tests.attack.test_two_servers import KINDS, read_events, settings_of, told
+from tests.attack.test_two_servers import KINDS, read_events, settings_of, text_and_kinds
 from tests.dynamodb_local import ENVIRONMENT
 from tests.issuer import Issuer
 from tests.servers import ServerProcess, running_model, running_server
@@ -74,7 +74,7 @@ def serving(
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
-def test_it_is_done_by_another_server(
+def test_a_background_turn_is_recovered_by_another_server(
     settings: dict[str, str], issuer: Issuer, tmp_path: Path, how: str
 ) -> None:
     slow = ("--first-token", "0.1", "--duration", "2.5", "--chunks", "20")
@@ -88,9 +88,9 @@ def test_it_is_done_by_another_server(
                 lines = stream.iter_lines()
                 heard = read_events(lines, 6)
                 pair.end(how)
-                if how == "stopped":  # it breaks off: nobody says that the turn has failed
+                if how == "stopped":  # it ends without reporting a failure
                     heard += read_events(lines)
-                    assert "turn.failed" not in told(heard)[1]
+                    assert "turn.failed" not in text_and_kinds(heard)[1]
         times = SimTimes(first_token=(0.1, 0.1), duration=(2.5, 2.5), chunks=20)
         with pair.client(pair.heir) as client:
             # Where nothing had been heard yet, and where something had.
@@ -101,14 +101,14 @@ def test_it_is_done_by_another_server(
                 answer = client.get(where, headers={"last-event-id": str(last)})
                 assert answer.status_code == 200, answer.text
                 events = read_events(answer)
-                assert told(events) == (plan_reply(0, text, times).text, KINDS)
+                assert text_and_kinds(events) == (plan_reply(0, text, times).text, KINDS)
                 assert events[0][0] == ATTEMPT + 1  # anew, from the start
                 assert events[-1][2]["version"] == 1
                 session = client.get(f"/v1/sessions/{events[-1][2]['session']}").json()
                 assert [each["id"] for each in session["turns"]] == [events[0][2]["turn"]]
 
 
-def test_its_change_is_made_once(issuer: Issuer, tmp_path: Path) -> None:
+def test_a_recovered_turns_effect_happens_once(issuer: Issuer, tmp_path: Path) -> None:
     """Killed between a tool's change and the commit."""
     (tmp_path / "script.json").write_text(json.dumps(SCRIPT))
     settings = settings_of("sqlite", tmp_path, "", issuer) | {
@@ -125,19 +125,19 @@ def test_its_change_is_made_once(issuer: Issuer, tmp_path: Path) -> None:
         ):
             lines = stream.iter_lines()
             heard = read_events(lines, 1)
-            while told(heard)[1].count("tool.returned") < 2:
+            while text_and_kinds(heard)[1].count("tool.returned") < 2:
                 heard += read_events(lines, 1)
             pair.end("killed")
         assert _refunds(tmp_path / "store.db") == 1
         with pair.client(pair.heir) as client:
             events = read_events(client.get(f"/v1/turns/{heard[0][2]['turn']}/events"))
-            assert told(events)[0].startswith("It is cancelled.")
+            assert text_and_kinds(events)[0].startswith("It is cancelled.")
             assert not any(data["failed"] for _, name, data in events if name == "tool.returned")
         assert _refunds(tmp_path / "store.db") == 1
         assert ORDER in json.dumps(events)
 
 
-def test_it_is_given_up_with_a_reason(
+def test_a_background_turn_is_abandoned_with_a_reason(
     settings: dict[str, str], issuer: Issuer, tmp_path: Path
 ) -> None:
     settings |= {"SESSIONS__BACKGROUND_ATTEMPTS": "1"}
@@ -150,6 +150,6 @@ def test_it_is_given_up_with_a_reason(
             for _ in range(2):  # and it stays so
                 answer = client.get(accepted["events"])
                 assert (answer.status_code, answer.json()["code"]) == (503, "turn-abandoned")
-        stranger = {"authorization": f"Bearer {issuer.token('eve')}"}
-        other = httpx2.get(f"{pair.heir.url}{accepted['events']}", headers=stranger, timeout=30)
+        other_user = {"authorization": f"Bearer {issuer.token('eve')}"}
+        other = httpx2.get(f"{pair.heir.url}{accepted['events']}", headers=other_user, timeout=30)
         assert (other.status_code, other.json()["code"]) == (404, "turn-not-found")

@@ -1,9 +1,9 @@
-"""The checker on histories by hand: each kind of lie, and true ones that look like lies."""
+"""The checker on histories written by hand: each kind of violation, and valid histories."""
 
 import pytest
 
 from seawall.turn import AssistantMessage, TurnRecord, Usage, UserMessage
-from tests.attack.history import Look, Operation, violations
+from tests.attack.history import Observation, Operation, violations
 
 
 def turn(name: str, number: int, attempt: str = "") -> TurnRecord:
@@ -22,10 +22,10 @@ A = Operation("s", "a", 0.0, 1.0, 1, "a")
 B = Operation("s", "b", 2.0, 3.0, 2, "b")
 BOTH = (turn("a", 1), turn("b", 2))
 
-TRUE: list[tuple[list[Operation], tuple[TurnRecord, ...], list[Look]]] = [
-    ([A, B], BOTH, [Look("s", 1, "a", 0.5, 0.6), Look("s", 2, "b", 3.5, 4.0)]),
-    ([Operation("s", "a", 0.0), B], BOTH, []),  # nobody knows, and it is there
-    ([A, Operation("s", "b", 2.0)], BOTH[:1], []),  # nobody knows, and it is not
+POSSIBLE: list[tuple[list[Operation], tuple[TurnRecord, ...], list[Observation]]] = [
+    ([A, B], BOTH, [Observation("s", 1, "a", 0.5, 0.6), Observation("s", 2, "b", 3.5, 4.0)]),
+    ([Operation("s", "a", 0.0), B], BOTH, []),  # outcome unknown, and it is stored
+    ([A, Operation("s", "b", 2.0)], BOTH[:1], []),  # outcome unknown, and it is not stored
     ([A, Operation("s", "b", 2.0, refused=True)], BOTH[:1], []),
     ([A, Operation("s", "b", 2.0, refused=True), B], BOTH, []),
     ([A, Operation("s", "a", 5.0, 6.0, 1, "a"), B], BOTH, []),  # a replay after another turn
@@ -37,7 +37,7 @@ TRUE: list[tuple[list[Operation], tuple[TurnRecord, ...], list[Look]]] = [
     ),
 ]
 
-LIES: list[tuple[str, list[Operation], tuple[TurnRecord, ...], list[Look]]] = [
+IMPOSSIBLE: list[tuple[str, list[Operation], tuple[TurnRecord, ...], list[Observation]]] = [
     ("missing", [A, B], BOTH[:1], []),
     ("gaps", [A, B], (turn("a", 1), turn("b", 3)), []),
     ("twice", [A, B], (*BOTH, turn("a", 3, "a again")), []),
@@ -45,7 +45,7 @@ LIES: list[tuple[str, list[Operation], tuple[TurnRecord, ...], list[Look]]] = [
     ("elsewhere", [A, B, Operation("s", "a", 5.0, 6.0, 2, "a")], BOTH, []),  # a replay
     ("elsewhere", [A, B, Operation("z", "a", 5.0, 6.0, 1, "a")], BOTH, []),
     ("elsewhere", [A, B, Operation("s", "a", 5.0, 6.0, 1, "another")], BOTH, []),
-    ("stranger", [A], BOTH, []),
+    ("unexpected", [A], BOTH, []),
     ("refused", [A, Operation("s", "b", 2.0, refused=True)], BOTH, []),
     (
         "order",
@@ -60,22 +60,25 @@ LIES: list[tuple[str, list[Operation], tuple[TurnRecord, ...], list[Look]]] = [
         (turn("b", 1), turn("a", 2)),
         [],
     ),
-    ("stale", [A, B], BOTH, [Look("s", 1, "a", 3.5, 4.0)]),
-    ("never was", [A, B], BOTH, [Look("s", 1, "b", 1.5, 1.6)]),
-    ("never was", [A, B], BOTH, [Look("s", 3, "c", 3.5, 4.0)]),
-    ("too early", [A, B], BOTH, [Look("s", 2, "b", 1.5, 1.6)]),
+    ("stale", [A, B], BOTH, [Observation("s", 1, "a", 3.5, 4.0)]),
+    ("never was", [A, B], BOTH, [Observation("s", 1, "b", 1.5, 1.6)]),
+    ("never was", [A, B], BOTH, [Observation("s", 3, "c", 3.5, 4.0)]),
+    ("too early", [A, B], BOTH, [Observation("s", 2, "b", 1.5, 1.6)]),
 ]
 
 
-@pytest.mark.parametrize(("operations", "turns", "looks"), TRUE)
-def test_what_can_be_true(
-    operations: list[Operation], turns: tuple[TurnRecord, ...], looks: list[Look]
+@pytest.mark.parametrize(("operations", "turns", "observations"), POSSIBLE)
+def test_a_possible_history_has_no_violations(
+    operations: list[Operation], turns: tuple[TurnRecord, ...], observations: list[Observation]
 ) -> None:
-    assert violations(operations, {"s": turns}, looks) == []
+    assert violations(operations, {"s": turns}, observations) == []
 
 
-@pytest.mark.parametrize(("kind", "operations", "turns", "looks"), LIES)
-def test_what_cannot(
-    kind: str, operations: list[Operation], turns: tuple[TurnRecord, ...], looks: list[Look]
+@pytest.mark.parametrize(("kind", "operations", "turns", "observations"), IMPOSSIBLE)
+def test_an_impossible_history_is_found(
+    kind: str,
+    operations: list[Operation],
+    turns: tuple[TurnRecord, ...],
+    observations: list[Observation],
 ) -> None:
-    assert any(each.startswith(kind) for each in violations(operations, {"s": turns}, looks))
+    assert any(each.startswith(kind) for each in violations(operations, {"s": turns}, observations))

@@ -1,6 +1,6 @@
-"""Writers that race, stall, die, repeat themselves and lose answers; afterwards all must add up.
+"""Writers that race, stall, die, repeat and lose answers; the history must be linearizable.
 
-That the checker sees what is wrong is shown by stores that are broken on purpose.
+Stores that are broken on purpose show that the checker finds violations.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from seawall.errors import SessionConflict
 from seawall.storage.port import Begin, Commit, Session, SessionStore, Snapshot
 from seawall.storage.sqlite.store import SqliteStore
 from seawall.turn import AssistantMessage, SessionKey, TurnRecord, Usage, UserMessage
-from tests.attack.history import Look, Operation, violations
+from tests.attack.history import Observation, Operation, violations
 from tests.storage.stores import NAMES, make_store, new_place
 
 SESSIONS = ("s0", "s1", "s2")
@@ -38,7 +38,7 @@ class Line(Struct, frozen=True):
 
     attempt: str
     operation: Operation | None = None
-    look: Look | None = None
+    observation: Observation | None = None
 
 
 class Recorder:
@@ -50,14 +50,17 @@ class Recorder:
     def attempt(self, attempt: str, operation: Operation) -> None:
         os.write(self._file, msgspec.json.encode(Line(attempt, operation)) + b"\n")
 
-    def look(self, attempt: str, look: Look) -> None:
-        os.write(self._file, msgspec.json.encode(Line(f"{attempt} look", look=look)) + b"\n")
+    def observation(self, attempt: str, observation: Observation) -> None:
+        os.write(
+            self._file,
+            msgspec.json.encode(Line(f"{attempt} observation", observation=observation)) + b"\n",
+        )
 
     def close(self) -> None:
         os.close(self._file)
 
 
-def read_history(path: Path) -> tuple[list[Operation], list[Look]]:
+def read_history(path: Path) -> tuple[list[Operation], list[Observation]]:
     """What was written down; a line that its writer died over does not count."""
     lines: dict[str, Line] = {}
     for text in path.read_bytes().split(b"\n")[:-1]:
@@ -65,7 +68,7 @@ def read_history(path: Path) -> tuple[list[Operation], list[Look]]:
         lines[line.attempt] = line
     return (
         [line.operation for line in lines.values() if line.operation is not None],
-        [line.look for line in lines.values() if line.look is not None],
+        [line.observation for line in lines.values() if line.observation is not None],
     )
 
 
@@ -83,14 +86,14 @@ def _key(session: str) -> SessionKey:
 
 
 class Writer(Struct, frozen=True):
-    """Who commits `count` turns on few sessions; some twice, some with the answer thrown away.
+    """Commits `count` turns on few sessions; some twice, some with the answer discarded.
 
-    held: it holds a session before it writes to it; else only the version protects.
+    leased: it leases a session before it writes to it; otherwise only the version protects.
     """
 
     name: str
     count: int
-    held: bool
+    leased: bool
     seed: int
 
     async def attack(self, store: SessionStore, record: Recorder) -> None:
@@ -98,7 +101,7 @@ class Writer(Struct, frozen=True):
         chance = random.Random(self.seed)
         async with asyncio.TaskGroup() as group:
             for number in range(self.count):
-                attempt = _Attempt(store, record, chance, self.held)
+                attempt = _Attempt(store, record, chance, self.leased)
                 key = f"key-{self.name}.{number}" if chance.random() < 0.4 else None
                 name, session = f"{self.name}.{number}", chance.choice(SESSIONS)
                 group.create_task(attempt.until_done(name, session, key))
@@ -108,7 +111,7 @@ class _Attempt(Struct, frozen=True):
     store: SessionStore
     record: Recorder
     chance: random.Random
-    held: bool
+    leased: bool
 
     async def until_done(self, name: str, session: str, key: str | None) -> None:
         """One turn, tried until it is in; under a key it is then perhaps tried once more."""
@@ -119,7 +122,7 @@ class _Attempt(Struct, frozen=True):
                 key=_key(session),
                 turn=f"{name}.{again}",
                 turns=1,
-                until=time.time() + LEASE if self.held else None,
+                until=time.time() + LEASE if self.leased else None,
                 idempotency_key=key,
                 fingerprint="f" if key else None,
             )
@@ -132,15 +135,17 @@ class _Attempt(Struct, frozen=True):
         store, record, turn, keyed = self.store, self.record, begin.turn, begin.idempotency_key
         found = await store.begin(begin)
         if found.replay is not None:
-            told = found.replay
-            record.attempt(turn, _done(tried, told.turn.number, told.turn.id, told.session))
+            replay = found.replay
+            record.attempt(turn, _done(tried, replay.turn.number, replay.turn.id, replay.session))
             return True
-        if self.held and (found.busy or found.running):
+        if self.leased and (found.session_lease or found.key_lease):
             await store.release(begin)
             return False
         version = found.session.version if found.session else 0
         newest = found.turns[-1].id if found.turns else None
-        record.look(turn, Look(tried.session, version, newest, tried.began, time.monotonic()))
+        record.observation(
+            turn, Observation(tried.session, version, newest, tried.began, time.monotonic())
+        )
         record.attempt(turn, tried)
         if self.chance.random() < 0.01:
             await asyncio.sleep(STALL)  # longer than it may keep the session
@@ -170,7 +175,7 @@ class _Attempt(Struct, frozen=True):
         await asyncio.sleep(self.chance.random() * 0.004)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        if self.held:
+        if self.leased:
             await self.store.release(begin)
 
 
@@ -217,11 +222,11 @@ class Store(Struct, frozen=True):
     """Where the processes write to."""
 
     kind: str
-    place: str
+    location: str
     endpoint: str
 
     def make(self) -> SessionStore:
-        return make_store(self.kind, self.place, self.endpoint)
+        return make_store(self.kind, self.location, self.endpoint)
 
 
 def _write(store: Store, history: Path, writer: Writer) -> None:
@@ -234,19 +239,19 @@ def _write(store: Store, history: Path, writer: Writer) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("held", [True, False], ids=["holding", "optimistic"])
+@pytest.mark.parametrize("leased", [True, False], ids=["leased", "optimistic"])
 @pytest.mark.parametrize("kind", NAMES)
 def test_processes_attack_few_sessions(
-    kind: str, held: bool, request: pytest.FixtureRequest, tmp_path: Path
+    kind: str, leased: bool, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """One process is killed in the middle of it and another takes its place."""
+    """One process is killed in the middle and replaced by another."""
     endpoint = request.getfixturevalue("dynamodb") if kind == "dynamodb" else ""
-    count = 15 if kind == "dynamodb" else 100 if held else 200
+    count = 15 if kind == "dynamodb" else 100 if leased else 200
     store, history = Store(kind, new_place(kind), endpoint), tmp_path / "history"
     context = get_context("spawn")
 
     def start(number: int) -> BaseProcess:
-        writer = Writer(f"w{number}", count, held, seed=number)
+        writer = Writer(f"w{number}", count, leased, seed=number)
         process = context.Process(target=_write, args=(store, history, writer))
         process.start()
         return process
@@ -267,14 +272,14 @@ def test_processes_attack_few_sessions(
         async with opened(store.make()) as made:
             return await stored(made)
 
-    operations, looks = read_history(history)
-    assert violations(operations, asyncio.run(read()), looks) == []
+    operations, observations = read_history(history)
+    assert violations(operations, asyncio.run(read()), observations) == []
     assert sum(each.number is not None for each in operations) >= count * WRITERS * 0.5
-    shutil.rmtree(store.place, ignore_errors=True)
+    shutil.rmtree(store.location, ignore_errors=True)
 
 
 class _IgnoresVersions(SqliteStore):
-    """Takes a commit for any version: it comes elsewhere than its writer is told."""
+    """Accepts a commit for any version: at another position than it reports."""
 
     async def commit(self, commit: Commit) -> None:
         try:
@@ -297,7 +302,7 @@ class _Overwrites(SqliteStore):
         except SessionConflict:
             key = commit.key
             payload = msgspec.json.encode(commit.turn).decode()
-            await self._writer.do(
+            await self._writer.submit(
                 lambda db: (
                     db.execute(
                         "UPDATE turns SET payload = ? WHERE (tenant, subject, session, number) "
@@ -319,7 +324,7 @@ class _SaysYesToAll(SqliteStore):
 
 
 class _SaysNoToSome(SqliteStore):
-    """Refuses one commit in ten that it has done; without keys nobody finds it again."""
+    """Refuses one commit in ten that it has done; without a key it cannot be found again."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -387,7 +392,7 @@ class _AppliesTwice(SqliteStore):
 
 
 class _ReadsStale(SqliteStore):
-    """Shows a session as it was the last time but one that somebody looked."""
+    """Returns a session as it was at an earlier read."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
@@ -422,10 +427,10 @@ def _attack_alone(store: SqliteStore, history: Path) -> list[str]:
     async def run() -> list[str]:
         async with opened(store):
             record = Recorder(history)
-            await Writer("w", 120, held=False, seed=7).attack(store, record)
+            await Writer("w", 120, leased=False, seed=7).attack(store, record)
             record.close()
-            operations, looks = read_history(history)
-            return violations(operations, await stored(store), looks)
+            operations, observations = read_history(history)
+            return violations(operations, await stored(store), observations)
 
     return asyncio.run(run())
 
@@ -445,5 +450,5 @@ def test_a_broken_store_is_caught(
     pytest.fail(f"{kind}: not found in five attacks; the last one found {found}")
 
 
-def test_a_sound_store_is_not_blamed(tmp_path: Path) -> None:
+def test_a_correct_store_has_no_violations(tmp_path: Path) -> None:
     assert _attack_alone(SqliteStore(tmp_path / "sessions.db"), tmp_path / "history") == []

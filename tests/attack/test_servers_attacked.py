@@ -28,8 +28,8 @@ KILLS = 2
 PATIENCE = 60.0
 
 
-class Place:
-    """Where one server stands; who is killed is followed by another on the same store."""
+class Slot:
+    """One server at a time; after a kill, another one on the same store."""
 
     def __init__(self, folder: Path, model: ServerProcess, settings: dict[str, str]) -> None:
         self._start = partial(running_server, folder, model, **settings)
@@ -37,19 +37,19 @@ class Place:
         self._server: ServerProcess | None = None
 
     def fill(self, proxy: LossyProxy) -> None:
-        """Start a server here; clients that come to the proxy come to it."""
+        """Start a server; the proxy forwards to it."""
         self._stack.close()
         self._server = self._stack.enter_context(self._start())
         proxy.point_at(self._server.url)
 
     def kill(self) -> None:
-        """With no chance to say goodbye."""
+        """Without any shutdown."""
         assert self._server is not None
         self._server.process.send_signal(signal.SIGKILL)
         self._server.process.wait()
 
     def close(self) -> None:
-        """Stop what stands here."""
+        """Stop the server."""
         self._stack.close()
 
 
@@ -73,7 +73,7 @@ class Crowd:
             at_once = 2 if chance.random() < 0.2 else 1
             first = chance.randrange(len(self._proxies))
             urls = [self._proxies[(first + each) % 2].url for each in range(at_once)]
-            # Some clients leave while the turn runs.
+            # Some clients disconnect while the turn is in progress.
             seconds = chance.choice([0.02, 0.05]) if chance.random() < 0.1 else 10.0
             if at_once == 1:
                 done = self._send(urls[0], session, name, seconds)
@@ -104,7 +104,7 @@ class Crowd:
             )
             self._note(done)
             return True
-        # Nothing else may come of it: a turn that could not be done is told so in these words.
+        # A turn that could not be done must fail with one of these codes.
         code = answer.json()["code"]
         assert code in {"session-busy", "session-conflict", "overloaded"}, answer.text
         self._note(tried)
@@ -138,7 +138,7 @@ def issuer() -> Issuer:
     return made
 
 
-def test_nothing_is_lost_and_nothing_done_twice(
+def test_no_turn_is_lost_or_done_twice(
     kind: str, settings: dict[str, str], issuer: Issuer, tmp_path: Path
 ) -> None:
     turns = 40 if kind == "dynamodb" else 90
@@ -147,10 +147,10 @@ def test_nothing_is_lost_and_nothing_done_twice(
             running_model("--first-token", "0.01..0.03", "--duration", "0.03..0.1")
         )
         proxies = [stack.enter_context(running_proxy(seed)) for seed in (1, 2)]
-        places = [Place(tmp_path, model, settings) for _ in proxies]
-        for place, proxy in zip(places, proxies, strict=True):
-            stack.callback(place.close)
-            place.fill(proxy)
+        slots = [Slot(tmp_path, model, settings) for _ in proxies]
+        for slot, proxy in zip(slots, proxies, strict=True):
+            stack.callback(slot.close)
+            slot.fill(proxy)
         client = stack.enter_context(
             httpx2.Client(headers={"authorization": f"Bearer {issuer.token()}"}, timeout=30)
         )
@@ -179,8 +179,8 @@ def test_nothing_is_lost_and_nothing_done_twice(
                 if kills == KILLS or done < turns * (kills + 1) / (KILLS + 2):
                     time.sleep(0.02)
                 elif _turns_run(model):
-                    places[kills % 2].kill()  # in the middle of turns
-                    places[kills % 2].fill(proxies[kills % 2])
+                    slots[kills % 2].kill()  # in the middle of turns
+                    slots[kills % 2].fill(proxies[kills % 2])
                     kills += 1
             for each in wanted:
                 each.result()

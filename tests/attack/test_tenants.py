@@ -53,7 +53,7 @@ WHAT = ("I am", "the secret of")
 
 
 class EchoModel:
-    """Hands over, calls all tools, tells everything that it was shown. Waits a little at times."""
+    """Hands over, calls all tools, returns everything in its prompt. Waits a little at times."""
 
     def __init__(self, delays: Sequence[float]) -> None:
         self._delays = delays
@@ -105,7 +105,7 @@ class EchoModel:
 
 
 class Wish(Struct, frozen=True):
-    """A turn of somebody in one of two conversations of theirs."""
+    """A turn of a user in one of two conversations."""
 
     tenant: str
     subject: str
@@ -127,14 +127,14 @@ def build(folder: Path, model: EchoModel) -> Orchestrator:
 
     @app.tool
     async def whoami(context: ToolContext) -> str:
-        """Who is asking."""
+        """Return the caller."""
         await asyncio.sleep(0.001)
-        who = f"{context.principal.tenant}/{context.principal.subject}"
-        return f"I am {who} in {context.session}"
+        caller = f"{context.principal.tenant}/{context.principal.subject}"
+        return f"I am {caller} in {context.session}"
 
     @app.tool
     async def remember(what: str, context: ToolContext) -> str:
-        """Keep something; tells what was kept before."""
+        """Store something; returns what was stored before."""
         before = context.state.get("kept", "nothing")
         context.state["kept"] = what
         return f"kept before: {before}"
@@ -177,11 +177,11 @@ async def one_after_another(app: Orchestrator, wish: Wish, count: int) -> None:
         ]
         for before in range(number + 1):
             assert f"{mark} says {before}" in answer
-        assert _strangers(answer, wish) == []
+        assert _foreign_text(answer, wish) == []
 
 
-def _strangers(answer: str, wish: Wish) -> list[str]:
-    """What of other customers, or of the customer's other conversation, is in an answer."""
+def _foreign_text(answer: str, wish: Wish) -> list[str]:
+    """Text of other users, or of the user's other conversation, in an answer."""
     mark = f"{wish.tenant}/{wish.subject}/{wish.conversation}"
     owners = [f"{tenant}/{subject}" for tenant in TENANTS for subject in SUBJECTS]
     signs = [f"{owner}/{each} says" for owner in owners for each in (0, 1)]
@@ -192,8 +192,8 @@ def _strangers(answer: str, wish: Wish) -> list[str]:
 
 @given(wishes, delays)
 @settings(max_examples=12, deadline=None)
-def test_nothing_crosses_whatever_the_order(turns: list[Wish], pauses: list[float]) -> None:
-    """Conversations of four customers of two tenants, all at once, in any interleaving."""
+def test_nothing_crosses_tenants_in_any_order(turns: list[Wish], pauses: list[float]) -> None:
+    """Conversations of four users of two tenants, all at once, in any interleaving."""
     counts: dict[Wish, int] = {}
     for wish in turns:
         counts[wish] = counts.get(wish, 0) + 1
@@ -208,7 +208,7 @@ def test_nothing_crosses_whatever_the_order(turns: list[Wish], pauses: list[floa
 
 
 def test_thousands_of_turns_at_once_do_not_wait_for_each_other() -> None:
-    """2,000 turns of 250 customers of two tenants; each model call waits, none for another."""
+    """2,000 turns of 250 users of two tenants; each model call waits, none for another."""
 
     model = EchoModel([0.05])
 
@@ -216,7 +216,7 @@ def test_thousands_of_turns_at_once_do_not_wait_for_each_other() -> None:
         with tempfile.TemporaryDirectory() as folder:
             async with build(Path(folder), model) as app, asyncio.TaskGroup() as group:
                 for number in range(250):
-                    wish = Wish(TENANTS[number % 2], f"customer-{number}", 0)
+                    wish = Wish(TENANTS[number % 2], f"user-{number}", 0)
                     group.create_task(one_after_another(app, wish, 8))
 
     asyncio.run(scenario())
@@ -230,7 +230,7 @@ def issuer() -> Issuer:
     return made
 
 
-def test_over_http_the_other_tenants_things_do_not_exist(issuer: Issuer, tmp_path: Path) -> None:
+def test_over_http_another_tenants_data_does_not_exist(issuer: Issuer, tmp_path: Path) -> None:
     with (
         running_model("--first-token", "0.01", "--duration", "0.1") as model,
         running_server(tmp_path, model, **identity(tmp_path, issuer)) as server,

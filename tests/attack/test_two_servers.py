@@ -98,7 +98,7 @@ def fleet(
 
 
 def read_events(source: httpx2.Response | Iterator[str], most: int = 1_000_000) -> list[Event]:
-    """Events of a stream, at most so many; whoever wants to go on keeps its lines."""
+    """Events of a stream, at most `most`; to continue, pass the same iterator of lines again."""
     events: list[Event] = []
     number, name = 0, ""
     for line in source.iter_lines() if isinstance(source, httpx2.Response) else source:
@@ -113,13 +113,13 @@ def read_events(source: httpx2.Response | Iterator[str], most: int = 1_000_000) 
     return events
 
 
-def told(events: list[Event]) -> tuple[str, list[str]]:
+def text_and_kinds(events: list[Event]) -> tuple[str, list[str]]:
     """The text, and the names of everything else."""
     text = "".join(str(data["text"]) for _, name, data in events if name == "text.delta")
     return text, [name for _, name, _ in events if name != "text.delta"]
 
 
-def test_one_session_over_both(fleet: Fleet) -> None:
+def test_a_session_spans_both_servers(fleet: Fleet) -> None:
     served: set[str] = set()
     with fleet.client("both") as client:
         session: str | None = None
@@ -136,7 +136,7 @@ def test_one_session_over_both(fleet: Fleet) -> None:
     assert len(served) == 2
 
 
-def test_a_stream_that_breaks_anywhere_goes_on(fleet: Fleet) -> None:
+def test_a_broken_stream_resumes_on_any_server(fleet: Fleet) -> None:
     """Cut at a random event, then resumed through the balancer, wherever that leads."""
     chance = random.Random(3)
 
@@ -159,9 +159,11 @@ def test_a_stream_that_breaks_anywhere_goes_on(fleet: Fleet) -> None:
                     break
                 last = more[-1][0]
             whole = read_events(client.get(f"/v1/turns/{turn}/events"))
-        # What an unbroken stream would have told: the simulated model's words are known beforehand.
+        # As of an unbroken stream: the simulated model's text is known beforehand.
         assert (
-            told(first) == told(whole) == (plan_reply(0, f"cut {number}", SimTimes()).text, KINDS)
+            text_and_kinds(first)
+            == text_and_kinds(whole)
+            == (plan_reply(0, f"cut {number}", SimTimes()).text, KINDS)
         )
         positions = [position for position, _, _ in first]
         assert positions == sorted(set(positions))
@@ -171,12 +173,12 @@ def test_a_stream_that_breaks_anywhere_goes_on(fleet: Fleet) -> None:
         list(threads.map(cut, range(24)))
 
 
-def test_a_turn_in_the_background_needs_nobody(fleet: Fleet) -> None:
+def test_a_background_turn_needs_no_client(fleet: Fleet) -> None:
     with fleet.client("away") as client:
         accepted = client.post("/v1/turns", json={"text": "later", "background": True})
         assert accepted.status_code == 202
         assert accepted.headers["location"] == accepted.json()["events"]
-        # While it runs nobody else may have its session, wherever he comes in.
+        # While it is in progress, no other turn may have its session, on any server.
         after = client.post(
             "/v1/turns", json={"text": "and then", "session": accepted.json()["session"]}
         )
@@ -184,13 +186,13 @@ def test_a_turn_in_the_background_needs_nobody(fleet: Fleet) -> None:
         for server in fleet.servers:
             with fleet.client("away", server.url) as direct:
                 events = read_events(direct.get(accepted.json()["events"]))
-                assert told(events)[1][-1] == "turn.completed"
-    with fleet.client("somebody-else") as other:
+                assert text_and_kinds(events)[1][-1] == "turn.completed"
+    with fleet.client("another-user") as other:
         hidden = other.get(accepted.json()["events"])
         assert (hidden.status_code, hidden.json()["code"]) == (404, "turn-not-found")
 
 
-def test_a_key_is_one_turn_wherever_it_arrives(fleet: Fleet) -> None:
+def test_a_key_is_one_turn_on_any_server(fleet: Fleet) -> None:
     before = fleet.asked()
     headers = {"idempotency-key": f"key-{random.random()}"}
 
@@ -211,8 +213,8 @@ def test_a_key_is_one_turn_wherever_it_arrives(fleet: Fleet) -> None:
     assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
 
 
-def test_who_joins_a_turn_hears_it_as_it_happens(fleet: Fleet) -> None:
-    """On the server that runs it; the first to ask may leave meanwhile."""
+def test_a_joined_turn_is_streamed_live(fleet: Fleet) -> None:
+    """On the server that runs it; the first client may disconnect meanwhile."""
     headers = {"idempotency-key": f"key-{random.random()}"}
     body = {"text": "joined", "stream": True}
     with fleet.client("joiner", fleet.servers[0].url) as client:
@@ -229,7 +231,9 @@ def test_who_joins_a_turn_hears_it_as_it_happens(fleet: Fleet) -> None:
         assert rest[-1][2]["replayed"] is True
 
 
-def test_a_session_is_free_again_when_its_server_died(fleet: Fleet, tmp_path: Path) -> None:
+def test_a_session_is_available_again_after_its_server_was_killed(
+    fleet: Fleet, tmp_path: Path
+) -> None:
     """kill -9 in the middle of a turn: no lost turn, no second effect, no session locked up."""
     with fleet.client("killed") as client:
         session = client.post("/v1/turns", json={"text": "hello"}).json()["session"]
@@ -256,9 +260,7 @@ def test_a_session_is_free_again_when_its_server_died(fleet: Fleet, tmp_path: Pa
         assert client.get(f"/v1/sessions/{session}").json()["version"] == 2
 
 
-def test_who_would_have_to_wait_is_refused_where_that_is_configured(
-    fleet: Fleet, tmp_path: Path
-) -> None:
+def test_a_concurrent_turn_is_refused_if_configured(fleet: Fleet, tmp_path: Path) -> None:
     environment = _environment_of(fleet.servers[0]) | {"SESSIONS__WHEN_BUSY": "refuse"}
     with (
         running_server(tmp_path, fleet.model, **environment) as server,

@@ -143,7 +143,7 @@ async def test_it_answers_streams_keeps_its_session_and_drains(
 async def test_no_more_connections_to_the_model_than_invocations_at_once(
     mode: str, connections: int, tmp_path: Path, model: ServerProcess, issuer: Issuer
 ) -> None:
-    """`warm_connections` is 2: a thousand environments would open two thousand, and use half of them."""
+    """`warm_connections` is 2: a thousand environments would open 2,000 and use half of them."""
     stats = f"{model.url.removesuffix('/v1')}/sim/stats"
     async with httpx2.AsyncClient() as asking:
         before = (await asking.get(stats)).json()["accepted"]

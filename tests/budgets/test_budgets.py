@@ -12,7 +12,7 @@ from seawall.budgets.budgets import Budgets, day_window, month_window, read_budg
 from seawall.budgets.settings import BudgetLimits, BudgetSettings, PriceSettings, cost_of
 from seawall.budgets.spending import Spending
 from seawall.errors import BudgetExhausted, StoreUnavailable
-from seawall.storage.memory_counters import MemoryCounters
+from seawall.storage.counters import MemoryCounters
 from seawall.turn import Usage
 from tests.budgets.test_quota import Shaky
 

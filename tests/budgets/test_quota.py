@@ -13,8 +13,7 @@ from seawall.budgets.quota import Quota, QuotaPermit
 from seawall.budgets.settings import QuotaSettings
 from seawall.budgets.shared_limit import Allotment
 from seawall.errors import DeadlineExceeded, StoreUnavailable, UpstreamThrottled
-from seawall.storage.counters import Addition, Count
-from seawall.storage.memory_counters import MemoryCounters
+from seawall.storage.counters import Addition, Count, MemoryCounters
 
 NOW = 3_600_000.0
 ONE_MINUTE = QuotaSettings(requests_per_minute=1_000, tokens_per_minute=100_000)

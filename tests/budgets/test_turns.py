@@ -22,7 +22,6 @@ from seawall.events import (
 )
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Text
 from seawall.pipeline.identifiers import new_request
-from seawall.storage.open_counters import open_counters
 from seawall.turn import Usage
 
 ADA = Principal("acme", "ada")
@@ -97,7 +96,7 @@ async def ask(app: Orchestrator, key: str | None = None) -> list[Event]:
 
 
 async def budget(app: Orchestrator) -> BudgetState:
-    counters = await open_counters(app.settings.sessions, app.engine.store)
+    counters = app.engine.store.counters()
     [state] = await read_budgets(app.settings.budgets, counters, "acme", time.time())
     return state
 

@@ -95,6 +95,12 @@ def event_loop() -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
+@lru_cache(maxsize=1)
+def timing_wheel() -> TimingWheel:
+    """One for all inputs, as in a process: each ticks for as long as a timer could be in it."""
+    return TimingWheel(0.02)
+
+
 def serve_segments(segments: list[bytes]) -> Exchange:
     """Serve a connection that receives these segments."""
     return event_loop().run_until_complete(_run(segments))
@@ -124,7 +130,7 @@ async def _run(segments: list[bytes]) -> Exchange:
     config.load()
     protocol = HttpServerProtocol(
         limits=LIMITS,
-        wheel=TimingWheel(0.02),
+        wheel=timing_wheel(),
         shutdown=Shutdown(),
         pre_admission=PreAdmissionCheck(cast("Orchestrator", _Unready())),
         connection_limits=ConnectionLimits(LIMITS, 1_024),

@@ -112,9 +112,9 @@ instructions = "Help."
             stage = Orchestrator(app.settings, engine=engine)
             said = await _ask(stage.asgi(), "/v1/turns", {"text": "hello"})
             assert said["content-type"] == "application/json"
-            page = await engine.store.sessions(Principal("seawall", "rehearsal"), limit=5)
+            page = await engine.store.sessions(Principal("seawall", "warm-up"), limit=5)
             assert len(page.sessions) == 1
-        page = await app.engine.store.sessions(Principal("seawall", "rehearsal"), limit=5)
+        page = await app.engine.store.sessions(Principal("seawall", "warm-up"), limit=5)
         assert page.sessions == ()
     assert real.requests == []
 

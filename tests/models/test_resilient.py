@@ -20,8 +20,7 @@ from seawall.models.port import Finish, ModelEvent, ModelRequest, Prompt, Text
 from seawall.models.resilient import ResilientModel
 from seawall.models.upstream import Upstream
 from seawall.resilience.settings import ResilienceSettings
-from seawall.storage.counters import Addition, Count
-from seawall.storage.memory_counters import MemoryCounters
+from seawall.storage.counters import Addition, Count, MemoryCounters
 from seawall.timers import TimingWheel
 from seawall.turn import Usage, UserMessage
 

@@ -1,4 +1,4 @@
-"""The end of a turn: what is said where the store does not answer, or an observer fails."""
+"""The end of a turn: unknown commits, and observers that fail."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ model = "none"
 price = {{ prompt = 1.0, completion = 1.0 }}
 [turn]
 commit = 0.2
-session = {look}
+session = {session_seconds}
 [sessions]
 path = "{path}"
 [budgets.default]
@@ -66,8 +66,12 @@ class Answering:
 
 
 @asynccontextmanager
-async def serving(path: Path, model: Answering, look: float = 5.0) -> AsyncIterator[Orchestrator]:
-    app = Orchestrator(parse_settings(CONFIGURATION.format(path=path, look=look)))
+async def serving(
+    path: Path, model: Answering, session_seconds: float = 5.0
+) -> AsyncIterator[Orchestrator]:
+    app = Orchestrator(
+        parse_settings(CONFIGURATION.format(path=path, session_seconds=session_seconds))
+    )
     app.model("default", model)
     async with asyncio.timeout(30), app:
         yield app
@@ -84,93 +88,84 @@ async def ask(app: Orchestrator, request: TurnRequest) -> TurnCompleted:
     return ended[-1]
 
 
-def test_a_commit_that_is_late_is_looked_for(tmp_path: Path) -> None:
+async def test_a_late_commit_is_found_by_polling(tmp_path: Path) -> None:
     """Another process has the database for longer than the stage may take; then it is written."""
-
-    async def scenario() -> None:
-        path = tmp_path / "s.db"
-        model = Answering()
-        async with serving(path, model) as app:
-            request = new_request("hello", idempotency_key="k")
-            with closing(sqlite3.connect(path, isolation_level=None)) as other:
-                turn = asyncio.create_task(ask(app, request))
-                await model.reached.wait()
-                other.execute("BEGIN IMMEDIATE")
-                model.may.set()
-                await asyncio.sleep(0.8)
-                assert not turn.done()
-                other.execute("ROLLBACK")
-                completed = await turn
-            assert (completed.turn, completed.version) == (request.id, 1)
-            again = await ask(app, new_request("hello", idempotency_key="k"))
-            assert (again.turn, again.replayed, model.asked) == (request.id, True, 1)
-
-    asyncio.run(scenario())
+    path = tmp_path / "s.db"
+    model = Answering()
+    async with serving(path, model) as app:
+        request = new_request("hello", idempotency_key="k")
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            turn = asyncio.create_task(ask(app, request))
+            await model.reached.wait()
+            other.execute("BEGIN IMMEDIATE")
+            model.may.set()
+            await asyncio.sleep(0.8)
+            assert not turn.done()
+            other.execute("ROLLBACK")
+            completed = await turn
+        assert (completed.turn, completed.version) == (request.id, 1)
+        again = await ask(app, new_request("hello", idempotency_key="k"))
+        assert (again.turn, again.replayed, model.asked) == (request.id, True, 1)
 
 
-def test_what_cannot_be_seen_has_a_code_of_its_own_that_the_key_settles(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        path = tmp_path / "s.db"
-        model = Answering()
-        async with serving(path, model, look=0.5) as app:
-            request = new_request("hello", idempotency_key="k")
-            with closing(sqlite3.connect(path, isolation_level=None)) as other:
-                turn = asyncio.create_task(ask(app, request))
-                await model.reached.wait()
-                other.execute("BEGIN IMMEDIATE")
-                model.may.set()
-                with pytest.raises(CommitUnknown, match="Idempotency-Key") as unknown:
-                    await turn
-                other.execute("ROLLBACK")
-            assert (unknown.value.status, unknown.value.code) == (503, "commit-unknown")
-            assert request.session in unknown.value.detail
-            for _ in range(20):  # the late commit, or this: either way it is done once
-                try:
-                    again = await ask(app, new_request("hello", idempotency_key="k"))
-                except SessionBusy:
-                    await asyncio.sleep(0.1)
-                else:
-                    break
-            key = SessionKey(ADA.tenant, ADA.subject, again.session)
-            page = await app.engine.store.turns(key, limit=9)
-            assert [each.id for each in page.turns] == [again.turn]
-            assert again.replayed == (again.turn == request.id)
-            assert model.asked == (1 if again.replayed else 2)
-            listed = await app.engine.store.sessions(ADA, limit=9)
-            assert len(listed.sessions) == 1
-
-    asyncio.run(scenario())
+async def test_an_unknown_commit_is_resolved_by_its_key(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "s.db"
+    model = Answering()
+    async with serving(path, model, session_seconds=0.5) as app:
+        request = new_request("hello", idempotency_key="k")
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            turn = asyncio.create_task(ask(app, request))
+            await model.reached.wait()
+            other.execute("BEGIN IMMEDIATE")
+            model.may.set()
+            with pytest.raises(CommitUnknown, match="Idempotency-Key") as unknown:
+                await turn
+            other.execute("ROLLBACK")
+        assert (unknown.value.status, unknown.value.code) == (503, "commit-unknown")
+        assert request.session in unknown.value.detail
+        for _ in range(20):  # the late commit, or this: either way it is done once
+            try:
+                again = await ask(app, new_request("hello", idempotency_key="k"))
+            except SessionBusy:
+                await asyncio.sleep(0.1)
+            else:
+                break
+        key = SessionKey(ADA.tenant, ADA.subject, again.session)
+        page = await app.engine.store.turns(key, limit=9)
+        assert [each.id for each in page.turns] == [again.turn]
+        assert again.replayed == (again.turn == request.id)
+        assert model.asked == (1 if again.replayed else 2)
+        listed = await app.engine.store.sessions(ADA, limit=9)
+        assert len(listed.sessions) == 1
 
 
 @pytest.mark.parametrize(
     "usage",
     [(-5, -7, -1), (math.nan, math.inf, 1), (1 << 70, 3, 1), (None, "7", 1), (3, 4, 1)],
 )
-def test_no_usage_that_a_model_reports_harms_a_turn(tmp_path: Path, usage: Any) -> None:
+async def test_no_reported_usage_fails_a_turn(tmp_path: Path, usage: Any) -> None:
     """Regression: a negative number of tokens failed the turn in the metrics, after its commit."""
+    model = Answering(Usage(*usage))
+    model.may.set()
+    async with serving(tmp_path / "s.db", model) as app:
+        reports: list[TurnReport] = []
+        app.observe(reports.append)
+        from seawall.telemetry.metrics import Metrics  # noqa: PLC0415 - registers its metrics
 
-    async def scenario() -> None:
-        model = Answering(Usage(*usage))
-        model.may.set()
-        async with serving(tmp_path / "s.db", model) as app:
-            reports: list[TurnReport] = []
-            app.observe(reports.append)
-            from seawall.telemetry.metrics import Metrics  # noqa: PLC0415 - registers its metrics
-
-            app.observe(Metrics().observe)
-            first = await ask(app, new_request("hello"))
-            await ask(app, new_request("and", session=first.session))
-            page = await app.engine.store.turns(SessionKey("acme", "ada", first.session), limit=9)
-            assert [each.number for each in page.turns] == [2, 1]
-            for each in page.turns:
-                assert 0 <= each.usage.prompt_tokens <= 10**9
-                assert 0 <= each.usage.completion_tokens <= 10**9
-            assert [each.outcome for each in reports] == ["completed", "completed"]
-
-    asyncio.run(scenario())
+        app.observe(Metrics().observe)
+        first = await ask(app, new_request("hello"))
+        await ask(app, new_request("and", session=first.session))
+        page = await app.engine.store.turns(SessionKey("acme", "ada", first.session), limit=9)
+        assert [each.number for each in page.turns] == [2, 1]
+        for each in page.turns:
+            assert 0 <= each.usage.prompt_tokens <= 10**9
+            assert 0 <= each.usage.completion_tokens <= 10**9
+        assert [each.outcome for each in reports] == ["completed", "completed"]
 
 
-def test_an_observer_that_fails_is_logged_and_keeps_nothing_from_the_others(
+def test_a_failing_observer_is_logged_and_does_not_affect_the_others(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
@@ -190,5 +185,5 @@ def test_an_observer_that_fails_is_logged_and_keeps_nothing_from_the_others(
 
     with caplog.at_level(logging.ERROR, "seawall.turns"):
         asyncio.run(scenario())
-    said = [each for each in caplog.records if "could not be counted" in each.msg]
+    said = [each for each in caplog.records if "an observer of turns failed" in each.msg]
     assert len(said) == 1

@@ -1,4 +1,4 @@
-"""Why an answer ended, from what is stored; and events that are not stored."""
+"""The finish reason of stored turns; events that are not stored."""
 
 import msgspec
 
@@ -18,7 +18,7 @@ RECORD = TurnRecord(
 )
 
 
-def test_it_is_stored_with_the_turn() -> None:
+def test_the_finish_reason_is_stored_with_the_turn() -> None:
     stored = msgspec.json.decode(msgspec.json.encode(RECORD), type=TurnRecord)
     last = list(replay(stored, "s"))[-1]
     assert isinstance(last, TurnCompleted)
@@ -26,7 +26,7 @@ def test_it_is_stored_with_the_turn() -> None:
     assert b'"finish_reason":"length"' in msgspec.json.encode(last)
 
 
-def test_turns_of_before_have_none_and_count_as_ended() -> None:
+def test_older_turns_without_a_finish_reason_count_as_stop() -> None:
     old = msgspec.json.decode(msgspec.json.encode(RECORD))
     del old["finish_reason"]
     stored = msgspec.json.decode(msgspec.json.encode(old), type=TurnRecord)
@@ -34,24 +34,26 @@ def test_turns_of_before_have_none_and_count_as_ended() -> None:
     assert b'"finish_reason":"stop"' in msgspec.json.encode(last)
 
 
-def test_calls_are_stored_with_what_their_provider_wants_back() -> None:
+def test_calls_are_stored_with_their_provider_data() -> None:
     plain, signed = ToolCall("a", "f", "{}"), ToolCall("a", "f", "{}", "here", '{"x":"sig"}')
     assert msgspec.json.encode(plain) == b'{"id":"a","name":"f","arguments":"{}"}'
     assert msgspec.json.decode(msgspec.json.encode(signed), type=ToolCall) == signed
 
 
-def test_reasoning_moves_no_position_on() -> None:
-    told: list[Event] = [
+def test_reasoning_does_not_advance_the_position() -> None:
+    streamed: list[Event] = [
         TurnStarted("t", "s", True),
         ReasoningDelta("hm"),
         TextDelta("Hi"),
         ReasoningDelta("so"),
         TextDelta(" there"),
     ]
-    kept = [event for event in told if not isinstance(event, ReasoningDelta)]
-    assert sum(map(width, told)) == sum(map(width, kept))
+    kept = [event for event in streamed if not isinstance(event, ReasoningDelta)]
+    assert sum(map(width, streamed)) == sum(map(width, kept))
     for after in range(10):
         again = [
-            each for each in events_after(told, after) if not isinstance(each[1], ReasoningDelta)
+            each
+            for each in events_after(streamed, after)
+            if not isinstance(each[1], ReasoningDelta)
         ]
         assert again == list(events_after(kept, after))

@@ -66,7 +66,7 @@ class Answering:
 
 
 class Judging(Answering):
-    """Says at once what the first customer wants, and of the others when it may."""
+    """Detects the first request's intent at once, and that of others when it may."""
 
     async def stream(
         self, request: ModelRequest, *, deadline: float
@@ -89,30 +89,26 @@ async def _end(live: LiveTurn) -> TurnCompleted:
 
 
 @pytest.mark.parametrize("failures", [0, 1])
-def test_what_ends_in_the_moment_of_joining_is_looked_for_again(
+async def test_a_turn_that_ends_while_it_is_joined_is_reloaded(
     tmp_path: Path, failures: int
 ) -> None:
-    """Regression: a 409. The first turn's answer is told again; or there is none, and it runs."""
-
-    async def scenario() -> None:
-        app = Orchestrator(parse_settings(CONFIGURATION.format(path=tmp_path / "s.db")))
-        model, judge = Answering(failures), Judging()
-        app.model("default", model)
-        app.model("judge", judge)
-        requests = [new_request("hello", idempotency_key="k", background=True) for _ in range(2)]
-        async with asyncio.timeout(20), app:
-            first = app.engine.start(requests[0], Trusted(ADA))
-            await model.asks.get()
-            await judge.asks.get()
-            second = app.engine.start(requests[1], Trusted(ADA))
-            await judge.asks.get()
-            await asyncio.sleep(0.1)  # by now the store has told the second of the first
-            model.may.set()
-            await first.wait(cancel=False)
-            judge.may.set()
-            ended = await _end(second)
-        assert ended.turn == requests[1 if failures else 0].id
-        assert ended.replayed == (not failures)
-        assert model.asked == 1 + failures
-
-    asyncio.run(scenario())
+    """Regression: a 409. The first turn's answer is replayed; or it failed, and the second runs."""
+    app = Orchestrator(parse_settings(CONFIGURATION.format(path=tmp_path / "s.db")))
+    model, judge = Answering(failures), Judging()
+    app.model("default", model)
+    app.model("judge", judge)
+    requests = [new_request("hello", idempotency_key="k", background=True) for _ in range(2)]
+    async with asyncio.timeout(20), app:
+        first = app.engine.start(requests[0], Trusted(ADA))
+        await model.asks.get()
+        await judge.asks.get()
+        second = app.engine.start(requests[1], Trusted(ADA))
+        await judge.asks.get()
+        await asyncio.sleep(0.1)  # by now the second has loaded the lease of the first
+        model.may.set()
+        await first.wait(cancel=False)
+        judge.may.set()
+        ended = await _end(second)
+    assert ended.turn == requests[1 if failures else 0].id
+    assert ended.replayed == (not failures)
+    assert model.asked == 1 + failures

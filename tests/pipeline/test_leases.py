@@ -1,4 +1,4 @@
-"""Holding on to a session while a turn runs: the lease is renewed, and who lost it is told."""
+"""Leases of turns in progress: renewed, and a turn that lost its lease fails."""
 
 import asyncio
 import time
@@ -17,46 +17,40 @@ LEASE = 0.6
 
 
 @asynccontextmanager
-async def _held(path: Path) -> AsyncGenerator[tuple[SqliteStore, TurnLease], None]:
-    """A session that a turn named "first" holds."""
+async def _leased(path: Path) -> AsyncGenerator[tuple[SqliteStore, TurnLease], None]:
+    """A session that a turn named "first" has leased."""
     store = SqliteStore(path / "sessions.db")
     await store.open()
     try:
         await store.commit(commit(KEY, 0))
         first = begin(KEY, "first", until=time.time() + LEASE)
-        assert (await store.begin(first)).busy is None
+        assert (await store.begin(first)).session_lease is None
         yield store, TurnLease(store, first, LEASE)
     finally:
         await store.close()
 
 
-def test_who_lost_the_session_is_told_while_it_runs(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with _held(tmp_path) as (store, holding):
-            await store.release(holding.begin)
-            second = begin(KEY, "second", until=time.time() + 60)
-            assert (await store.begin(second)).busy is None
-            async with asyncio.timeout(20):
-                with pytest.raises(SessionConflict):
-                    async with holding.keep_renewed():
-                        await asyncio.sleep(15)
-                        raise AssertionError("nobody said so")
-            # What the second holds was not let go of in the first's name.
-            assert (await store.begin(begin(KEY, "third"))).busy is not None
-
-    asyncio.run(scenario())
+async def test_a_turn_that_lost_its_lease_fails_while_in_progress(tmp_path: Path) -> None:
+    async with _leased(tmp_path) as (store, lease):
+        await store.release(lease.begin)
+        second = begin(KEY, "second", until=time.time() + 60)
+        assert (await store.begin(second)).session_lease is None
+        async with asyncio.timeout(20):
+            with pytest.raises(SessionConflict):
+                async with lease.keep_renewed():
+                    await asyncio.sleep(15)
+                    raise AssertionError("the lost lease was not noticed")
+        # The second turn's lease was not released by the first.
+        assert (await store.begin(begin(KEY, "third"))).session_lease is not None
 
 
-def test_who_takes_longer_than_a_lease_still_has_the_session(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with _held(tmp_path) as (store, holding):
-            async with holding.keep_renewed():
-                await asyncio.sleep(3 * LEASE)
-                found = await store.begin(begin(KEY, "second", until=time.time() + 60))
-                assert found.busy is not None
-                assert found.busy.turn == "first"
-            await holding.release()
-            second = begin(KEY, "second", until=time.time() + 60)
-            assert (await store.begin(second)).busy is None
-
-    asyncio.run(scenario())
+async def test_a_turn_longer_than_its_lease_keeps_the_session(tmp_path: Path) -> None:
+    async with _leased(tmp_path) as (store, lease):
+        async with lease.keep_renewed():
+            await asyncio.sleep(3 * LEASE)
+            found = await store.begin(begin(KEY, "second", until=time.time() + 60))
+            assert found.session_lease is not None
+            assert found.session_lease.owner == "first"
+        await lease.release()
+        second = begin(KEY, "second", until=time.time() + 60)
+        assert (await store.begin(second)).session_lease is None

@@ -40,88 +40,78 @@ def _start(turns: LiveTurns, request: TurnRequest, pieces: list[str]) -> LiveTur
     return turns.start(request, execute)
 
 
-def test_all_who_follow_hear_the_same_from_where_they_began() -> None:
-    async def scenario() -> None:
-        turns = LiveTurns()
-        live = _start(turns, new_request("hello"), ["one ", "two ", "three"])
-        followers = (_read(live, after) for after in (0, 2, 5, 99))
-        heard = list(await asyncio.gather(*followers))
-        assert heard == [("one two three", 13), ("e two three", 13), ("wo three", 13), ("", 99)]
-        assert await _read(live) == ("one two three", 13)
-        assert turns.running(live.id) is None
-
-    asyncio.run(scenario())
+async def test_all_followers_receive_the_same_events() -> None:
+    turns = LiveTurns()
+    live = _start(turns, new_request("hello"), ["one ", "two ", "three"])
+    followers = (_read(live, after) for after in (0, 2, 5, 99))
+    heard = list(await asyncio.gather(*followers))
+    assert heard == [("one two three", 13), ("e two three", 13), ("wo three", 13), ("", 99)]
+    assert await _read(live) == ("one two three", 13)
+    assert turns.get(live.id) is None
 
 
 @pytest.mark.parametrize("background", [False, True])
-def test_the_last_who_leaves_ends_it_unless_it_is_in_the_background(background: bool) -> None:
-    async def scenario() -> None:
-        turns = LiveTurns()
-        ended: list[str] = []
+async def test_a_turn_without_followers_is_cancelled_unless_in_the_background(
+    background: bool,
+) -> None:
+    turns = LiveTurns()
+    ended: list[str] = []
 
-        async def execute(live: LiveTurn) -> None:
-            live.owner = ADA
-            try:
-                await live.emit(TextDelta("a"))
-                await asyncio.sleep(0.2)
-                ended.append("done")
-            except asyncio.CancelledError:
-                ended.append("cancelled")
-                raise
-
-        live = turns.start(new_request("hello", background=background), execute)
-
-        async def leave() -> Event:
-            async with aclosing(live.follow()) as events:
-                return (await anext(events))[1]
-
-        first, second = leave(), leave()
-        assert list(await asyncio.gather(first, second)) == [TextDelta("a")] * 2
-        await live.wait(cancel=False)
-        assert ended == ["done" if background else "cancelled"]
-
-    asyncio.run(scenario())
-
-
-def test_a_failure_is_told_to_its_owner_also_later() -> None:
-    async def scenario() -> None:
-        turns = LiveTurns()
-
-        async def execute(live: LiveTurn) -> None:
-            live.owner = ADA
+    async def execute(live: LiveTurn) -> None:
+        live.owner = ADA
+        try:
             await live.emit(TextDelta("a"))
-            raise UpstreamFailed("The model failed.")
+            await asyncio.sleep(0.2)
+            ended.append("done")
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
 
-        live = turns.start(new_request("hello", background=True), execute)
-        with pytest.raises(UpstreamFailed):
-            await _read(live)
-        found = turns.find(live.id, ADA)
-        assert found is not None
-        with pytest.raises(Problem, match="The model failed"):
-            await _read(found)
-        assert turns.find(live.id, Principal("other", "ada")) is None
+    live = turns.start(new_request("hello", background=background), execute)
 
-    asyncio.run(scenario())
+    async def leave() -> Event:
+        async with aclosing(live.follow()) as events:
+            return (await anext(events))[1]
 
-
-def test_closing_waits_and_then_insists() -> None:
-    async def scenario() -> None:
-        turns = LiveTurns()
-        quick = _start(turns, new_request("quick", background=True), ["a"])
-
-        async def execute(_: LiveTurn) -> None:
-            await asyncio.sleep(60)
-
-        slow = turns.start(new_request("slow", background=True), execute)
-        async with asyncio.timeout(5):
-            await turns.close(0.2)
-        assert (quick.finished, quick.problem, slow.finished) == (True, None, True)
-        assert slow.problem is not None
-
-    asyncio.run(scenario())
+    first, second = leave(), leave()
+    assert list(await asyncio.gather(first, second)) == [TextDelta("a")] * 2
+    await live.wait(cancel=False)
+    assert ended == ["done" if background else "cancelled"]
 
 
-def test_a_turns_id_names_its_session() -> None:
+async def test_a_failure_is_reported_to_its_owner_later() -> None:
+    turns = LiveTurns()
+
+    async def execute(live: LiveTurn) -> None:
+        live.owner = ADA
+        await live.emit(TextDelta("a"))
+        raise UpstreamFailed("The model failed.")
+
+    live = turns.start(new_request("hello", background=True), execute)
+    with pytest.raises(UpstreamFailed):
+        await _read(live)
+    found = turns.find(live.id, ADA)
+    assert found is not None
+    with pytest.raises(Problem, match="The model failed"):
+        await _read(found)
+    assert turns.find(live.id, Principal("other", "ada")) is None
+
+
+async def test_closing_waits_and_then_cancels() -> None:
+    turns = LiveTurns()
+    quick = _start(turns, new_request("quick", background=True), ["a"])
+
+    async def execute(_: LiveTurn) -> None:
+        await asyncio.sleep(60)
+
+    slow = turns.start(new_request("slow", background=True), execute)
+    async with asyncio.timeout(5):
+        await turns.close(0.2)
+    assert (quick.finished, quick.problem, slow.finished) == (True, None, True)
+    assert slow.problem is not None
+
+
+def test_a_turn_id_contains_its_session() -> None:
     request = new_request("hello")
     assert session_of(request.id) == request.session
     assert session_of(new_request("hello", session="a_b-c").id) == "a_b-c"
@@ -137,41 +127,37 @@ class _Large(str):
     __slots__ = ("__weakref__",)
 
 
-def test_of_a_failed_turn_nothing_is_kept_but_its_problem() -> None:
+async def test_only_the_problem_of_a_failed_turn_is_kept() -> None:
     """Neither its events, nor what the frames of its traceback or its causes refer to."""
+    turns = LiveTurns()
+    referred: list[weakref.ref[_Large]] = []
 
-    async def scenario() -> None:
-        turns = LiveTurns()
-        referred: list[weakref.ref[_Large]] = []
+    async def execute(live: LiveTurn) -> None:
+        live.owner = ADA
+        read = _Large("x" * (1 << 20))
+        referred.append(weakref.ref(read))
+        await live.emit(ToolReturned("1", "read", read, failed=False))
+        try:
+            raise ValueError(read)
+        except ValueError as error:
+            raise UpstreamFailed("The model failed.") from error
 
-        async def execute(live: LiveTurn) -> None:
-            live.owner = ADA
-            read = _Large("x" * (1 << 20))
-            referred.append(weakref.ref(read))
-            await live.emit(ToolReturned("1", "read", read, failed=False))
-            try:
-                raise ValueError(read)
-            except ValueError as error:
-                raise UpstreamFailed("The model failed.") from error
-
-        live = turns.start(new_request("hello", idempotency_key="k"), execute)
-        name = live.id
-        await live.wait(cancel=False)
-        del live
-        gc.collect()
-        assert [each() for each in referred] == [None]
-        found = turns.find(name, ADA)
-        assert found is not None
-        for _ in range(2):  # however often it is asked for, its traceback does not grow
-            with pytest.raises(UpstreamFailed, match="The model failed") as raised:
-                await anext(found.follow(7))
-            assert raised.value.__cause__ is None
-
-    asyncio.run(scenario())
+    live = turns.start(new_request("hello", idempotency_key="k"), execute)
+    name = live.id
+    await live.wait(cancel=False)
+    del live
+    gc.collect()
+    assert [each() for each in referred] == [None]
+    found = turns.find(name, ADA)
+    assert found is not None
+    for _ in range(2):  # however often it is asked for, its traceback does not grow
+        with pytest.raises(UpstreamFailed, match="The model failed") as raised:
+            await anext(found.follow(7))
+        assert raised.value.__cause__ is None
 
 
 @pytest.mark.parametrize("detail", ["The model failed.", "é" * 1_000_000])
-def test_failed_turns_are_kept_within_bytes_and_for_a_time(detail: str) -> None:
+def test_failed_turns_are_bounded_in_bytes_and_time(detail: str) -> None:
     class Loop(asyncio.SelectorEventLoop):
         ahead = 0.0
 
@@ -210,11 +196,11 @@ def test_failed_turns_are_kept_within_bytes_and_for_a_time(detail: str) -> None:
 
 @given(data=st.data())
 def test_a_follower_misses_nothing_however_texts_are_joined(data: st.DataObject) -> None:
-    """Pieces come while it reads; what it is given is each position once, in order."""
+    """Pieces are emitted while it reads; it receives each position once, in order."""
     event = st.text(max_size=9).map(TextDelta) | st.just(ToolCalled("1", "t", "{}"))
     rounds = data.draw(st.lists(st.lists(event, max_size=3), max_size=12))
-    told = [each for events in rounds for each in events]
-    total = sum(map(width, told))
+    emitted = [each for events in rounds for each in events]
+    total = sum(map(width, emitted))
     after = data.draw(st.integers(0, total))
 
     async def scenario() -> None:
@@ -237,7 +223,7 @@ def test_a_follower_misses_nothing_however_texts_are_joined(data: st.DataObject)
             position += width(each)
             assert end == position
         assert position == total
-        text = "".join(each.text if isinstance(each, TextDelta) else "\0" for each in told)
+        text = "".join(each.text if isinstance(each, TextDelta) else "\0" for each in emitted)
         rest = "".join(each.text if isinstance(each, TextDelta) else "\0" for _, each in heard)
         assert rest == text[after:]
 

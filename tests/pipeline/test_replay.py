@@ -1,4 +1,4 @@
-"""A turn's events told again, and gone on with from anywhere."""
+"""Events replayed from a stored turn, and resumed at any position."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,7 +52,7 @@ def _told(events: list[Event]) -> tuple[str, list[Event]]:
 
 
 @given(records(), st.data())
-def test_a_stream_goes_on_from_any_position(record: TurnRecord, data: st.DataObject) -> None:
+def test_a_stream_resumes_at_any_position(record: TurnRecord, data: st.DataObject) -> None:
     """However a stream was cut and wherever it broke off: nothing twice, nothing lost."""
     whole = list(replay(record, "s"))
     length = sum(map(width, whole))
@@ -73,7 +73,7 @@ def test_a_stream_goes_on_from_any_position(record: TurnRecord, data: st.DataObj
 
 
 @given(records())
-def test_a_turn_begins_and_ends_as_it_did(record: TurnRecord) -> None:
+def test_a_replay_begins_and_ends_like_the_turn(record: TurnRecord) -> None:
     events = list(replay(record, "s"))
     assert events[0] == TurnStarted(record.id, "s", record.number == 1)
     last = events[-1]

@@ -52,7 +52,7 @@ def ship(out: Path, *arguments: str, site: Path | None = None) -> dict[str, byte
     }
 
 
-def test_files_are_reproducible(installed: Path, tmp_path: Path) -> None:
+def test_an_installed_package_ships_the_same_files(installed: Path, tmp_path: Path) -> None:
     source = tmp_path / "plan.json"
     source.write_text(plan("--daily", "20K", "--spike", "300@20s"))
     planned = ("--plan", str(source))

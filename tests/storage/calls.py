@@ -50,6 +50,6 @@ def begin(key: SessionKey, turn: str, **changes: Any) -> Begin:
 
 
 async def look(store: SessionStore, key: SessionKey, turns: int, idempotency_key: str) -> Snapshot:
-    """What a turn would find, without holding anything."""
-    wanted = begin(key, "looker", until=None, turns=turns, idempotency_key=idempotency_key)
+    """What a turn would find, without a lease."""
+    wanted = begin(key, "reader", until=None, turns=turns, idempotency_key=idempotency_key)
     return await store.begin(wanted)

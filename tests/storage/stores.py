@@ -20,14 +20,14 @@ Clock = Callable[[], float]
 
 
 def new_place(name: str) -> str:
-    """A place where nothing is yet: a folder, or a table."""
+    """A new, empty location: a folder, or the name of a table."""
     if name == "dynamodb":
         return f"sessions-{os.urandom(6).hex()}"
     return tempfile.mkdtemp(prefix="seawall-contract-")
 
 
 def make_store(name: str, place: str, endpoint: str, clock: Clock = time.time) -> SessionStore:
-    """A store of that kind at that place; to be opened, within a running event loop."""
+    """A store of that kind at that location; to be opened in an event loop."""
     if name == "dynamodb":
         return dynamodb_store(endpoint, place, clock)
     return SqliteStore(Path(place) / "sessions.db", clock=clock)
@@ -50,7 +50,7 @@ class LocalClient(DynamoDBClient):
         )
 
     async def close(self) -> None:
-        """Let go of connections and credentials."""
+        """Close connections and credentials."""
         await self._own_cache.close()
         await self._own_http.close()
 

@@ -1,4 +1,4 @@
-"""Any sequence of calls: each store does what plain dictionaries do."""
+"""Any sequence of calls: each store behaves like a model of plain dictionaries."""
 
 import asyncio
 import shutil
@@ -38,7 +38,7 @@ class _Model(RuleBasedStateMachine):
         self.keys: dict[tuple[str, str], tuple[SessionKey, str]] = {}
         self.held: dict[SessionKey, tuple[str, float]] = {}
         self.claims: dict[tuple[str, str], tuple[str, str, float]] = {}
-        self.turns = {"x": 0, "y": 0}  # who runs turns, and how many they have committed
+        self.turns = {"x": 0, "y": 0}  # turns committed by each runner
 
     @initialize()
     def start(self) -> None:
@@ -58,7 +58,7 @@ class _Model(RuleBasedStateMachine):
         for key in [key for key, (_, expires) in self.sessions.items() if expires <= now]:
             self._forget(key)
         for key in [key for key, (_, until) in self.held.items() if until <= now]:
-            if key not in self.sessions:  # a name that was held for a first turn
+            if key not in self.sessions:  # a name that was leased for a first turn
                 del self.held[key]
 
     def _forget(self, key: SessionKey) -> None:
@@ -145,10 +145,10 @@ class _Model(RuleBasedStateMachine):
         replay = self.keys.get(name) if used else None
         running = self._key_held(name, turn) if used and not replay else None
         assert (found.replay and found.replay.turn.id) == (replay and replay[1])
-        assert (found.running and found.running.turn) == (running and running[0])
+        assert (found.key_lease and found.key_lease.owner) == (running and running[0])
         busy = self._session_held(key, turn)
-        assert (found.busy and found.busy.turn) == (busy and busy[0])
-        if replay or running:  # too late for its key, it also lets go of what it held
+        assert (found.session_lease and found.session_lease.owner) == (busy and busy[0])
+        if replay or running:  # too late for its key, it also releases its session
             if self.held.get(key, ("", 0.0))[0] == turn:
                 del self.held[key]
             return
@@ -212,10 +212,12 @@ class _Model(RuleBasedStateMachine):
                 replay = self.keys.get((subject, "k"))
                 stored = found.replay and (found.replay.session, found.replay.turn.id)
                 assert stored == (replay and (replay[0].session, replay[1]))
-                running = None if replay else self._key_held((subject, "k"), "looker")
-                assert found.running == (running and Lease(running[0], running[1], running[2], "f"))
-                busy = self._session_held(key, "looker")
-                assert found.busy == (busy and Lease(busy[0], session, busy[1]))
+                running = None if replay else self._key_held((subject, "k"), "reader")
+                assert found.key_lease == (
+                    running and Lease(running[0], running[1], running[2], "f")
+                )
+                busy = self._session_held(key, "reader")
+                assert found.session_lease == (busy and Lease(busy[0], session, busy[1]))
 
 
 @pytest.mark.hypothesis
@@ -224,7 +226,7 @@ def test_any_sequence_of_calls(name: str, request: pytest.FixtureRequest) -> Non
     endpoint = request.getfixturevalue("dynamodb") if name == "dynamodb" else ""
     machine: type[_Model] = type("Machine", (_Model,), {"name": name, "endpoint": endpoint})
     examples = number_of_examples(*((15, 200) if name == "dynamodb" else (40, 1_000)))
-    # The same examples each time: what a search finds is not the fault of whoever runs the tests.
+    # The same examples each time, so that results are reproducible.
     chosen = settings(
         max_examples=examples, stateful_step_count=20, deadline=None, derandomize=True
     )

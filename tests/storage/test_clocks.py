@@ -1,4 +1,4 @@
-"""Clocks that are set: leases that were written before count as over, and nothing is purged."""
+"""Clocks that are set: earlier leases count as expired, and nothing is purged."""
 
 import asyncio
 import logging
@@ -16,16 +16,13 @@ from seawall.aws.dynamodb_calls import Item, Operation, Page
 from seawall.pipeline.identifiers import new_request
 from seawall.storage.dynamodb.store import DynamoDBStore
 from seawall.storage.port import BackgroundJob, SessionStore
-from seawall.storage.sqlite.clock_trust import SETTLING_SECONDS, ClockTrust
+from seawall.storage.sqlite.purge import SETTLING_SECONDS, ClockTrust
 from seawall.storage.sqlite.store import SqliteStore
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import SessionKey
 from tests.faulty_server import Answer, Request, serving
 from tests.storage.calls import KEY, NOW, Clock, begin, commit
 from tests.storage.stores import LocalClient, dynamodb_store, new_place
-from tests.storage.test_contract import Play, play
-
-__all__ = ["play"]
 
 _OTHER = SessionKey("acme", "ada", "s2")
 _HOUR = 3_600.0
@@ -33,77 +30,70 @@ _DAY = 86_400.0
 
 
 @pytest.mark.parametrize("back", [_HOUR, 40 * _DAY])
-def test_a_dead_holder_keeps_nothing_after_the_clock_was_set_back(play: Play, back: float) -> None:
-    async def scenario(store: SessionStore, clock: Clock) -> None:
-        await store.commit(commit(KEY, 0))
-        await store.begin(begin(KEY, "dead", idempotency_key="k"))
-        clock.now = NOW + 5
-        assert (await store.begin(begin(KEY, "early"))).busy is not None
-        clock.now = NOW - back
-        until = clock.now + 10
-        found = await store.begin(begin(KEY, "next", idempotency_key="k", until=until))
-        assert (found.running, found.busy) == (None, None)
-        assert found.session is not None
-        other = await store.begin(begin(KEY, "other", until=until))
-        assert other.busy is not None
-        assert other.busy.turn == "next"
-        await store.commit(commit(KEY, 1, by="next", idempotency_key="k", fingerprint="f"))
-        looked = await store.begin(begin(KEY, "look", until=None, idempotency_key="k"))
-        assert looked.replay is not None
-
-    play(scenario)
-
-
-def test_a_name_that_was_being_opened_is_free_after_the_clock_was_set_back(play: Play) -> None:
-    async def scenario(store: SessionStore, clock: Clock) -> None:
-        await store.begin(begin(KEY, "dead", opens=True, idempotency_key="k"))
-        clock.now = NOW - _HOUR
-        until = clock.now + 10
-        found = await store.begin(begin(KEY, "next", opens=True, idempotency_key="k", until=until))
-        assert (found.running, found.busy) == (None, None)
-        await store.commit(commit(KEY, 0, by="next", idempotency_key="k", fingerprint="f"))
-
-    play(scenario)
+async def test_a_dead_turns_lease_is_expired_after_the_clock_was_set_back(
+    store: SessionStore, clock: Clock, back: float
+) -> None:
+    await store.commit(commit(KEY, 0))
+    await store.begin(begin(KEY, "dead", idempotency_key="k"))
+    clock.now = NOW + 5
+    assert (await store.begin(begin(KEY, "early"))).session_lease is not None
+    clock.now = NOW - back
+    until = clock.now + 10
+    found = await store.begin(begin(KEY, "next", idempotency_key="k", until=until))
+    assert (found.key_lease, found.session_lease) == (None, None)
+    assert found.session is not None
+    other = await store.begin(begin(KEY, "other", until=until))
+    assert other.session_lease is not None
+    assert other.session_lease.owner == "next"
+    await store.commit(commit(KEY, 1, by="next", idempotency_key="k", fingerprint="f"))
+    read = await store.begin(begin(KEY, "reader", until=None, idempotency_key="k"))
+    assert read.replay is not None
 
 
-def test_a_turn_without_a_lease_commits_after_the_clock_was_set_back(play: Play) -> None:
-    async def scenario(store: SessionStore, clock: Clock) -> None:
-        await store.commit(commit(KEY, 0))
-        await store.begin(begin(KEY, "dead", idempotency_key="k"))
-        clock.now = NOW - _HOUR
-        await store.commit(commit(KEY, 1, by="next", idempotency_key="k", fingerprint="f"))
-
-    play(scenario)
-
-
-def test_a_turn_in_the_background_is_taken_over_after_the_clock_was_set_back(play: Play) -> None:
-    async def scenario(store: SessionStore, clock: Clock) -> None:
-        await store.commit(commit(KEY, 0))
-        request = new_request("hello", session=KEY.session, background=True)
-        background_job = BackgroundJob(
-            key=KEY, request=request, accepted_at=NOW, ends_at=NOW + _DAY
-        )
-        await store.begin(begin(KEY, request.id, background_job=background_job))
-        assert await store.orphaned_jobs(limit=5) == ()
-        clock.now = NOW - _HOUR
-        assert [each.request.id for each in await store.orphaned_jobs(limit=5)] == [request.id]
-        claimed = await store.claim(background_job, until=clock.now + 10)
-        assert claimed is not None
-        assert await store.orphaned_jobs(limit=5) == ()
-        assert await store.claim(claimed, until=clock.now + 10) is None
-        await store.commit(commit(KEY, 1, by=request.id, attempt=claimed.attempt))
-
-    play(scenario)
+async def test_a_name_leased_for_opening_is_free_after_the_clock_was_set_back(
+    store: SessionStore, clock: Clock
+) -> None:
+    await store.begin(begin(KEY, "dead", opens=True, idempotency_key="k"))
+    clock.now = NOW - _HOUR
+    until = clock.now + 10
+    found = await store.begin(begin(KEY, "next", opens=True, idempotency_key="k", until=until))
+    assert (found.key_lease, found.session_lease) == (None, None)
+    await store.commit(commit(KEY, 0, by="next", idempotency_key="k", fingerprint="f"))
 
 
-def test_a_lease_of_a_server_whose_clock_is_a_little_ahead_is_respected(play: Play) -> None:
-    async def scenario(store: SessionStore, clock: Clock) -> None:
-        await store.commit(commit(KEY, 0))
-        await store.begin(begin(KEY, "ahead", until=NOW + 10 + 30))
-        clock.now = NOW + 35
-        assert (await store.begin(begin(KEY, "next", until=NOW + 45))).busy is not None
+async def test_a_turn_without_a_lease_commits_after_the_clock_was_set_back(
+    store: SessionStore, clock: Clock
+) -> None:
+    await store.commit(commit(KEY, 0))
+    await store.begin(begin(KEY, "dead", idempotency_key="k"))
+    clock.now = NOW - _HOUR
+    await store.commit(commit(KEY, 1, by="next", idempotency_key="k", fingerprint="f"))
 
-    play(scenario)
+
+async def test_a_background_turn_is_claimed_after_the_clock_was_set_back(
+    store: SessionStore, clock: Clock
+) -> None:
+    await store.commit(commit(KEY, 0))
+    request = new_request("hello", session=KEY.session, background=True)
+    background_job = BackgroundJob(key=KEY, request=request, accepted_at=NOW, ends_at=NOW + _DAY)
+    await store.begin(begin(KEY, request.id, background_job=background_job))
+    assert await store.orphaned_jobs(limit=5) == ()
+    clock.now = NOW - _HOUR
+    assert [each.request.id for each in await store.orphaned_jobs(limit=5)] == [request.id]
+    claimed = await store.claim_job(background_job, until=clock.now + 10)
+    assert claimed is not None
+    assert await store.orphaned_jobs(limit=5) == ()
+    assert await store.claim_job(claimed, until=clock.now + 10) is None
+    await store.commit(commit(KEY, 1, by=request.id, attempt=claimed.attempt))
+
+
+async def test_a_lease_is_respected_despite_small_clock_skew(
+    store: SessionStore, clock: Clock
+) -> None:
+    await store.commit(commit(KEY, 0))
+    await store.begin(begin(KEY, "ahead", until=NOW + 10 + 30))
+    clock.now = NOW + 35
+    assert (await store.begin(begin(KEY, "next", until=NOW + 45))).session_lease is not None
 
 
 class Clocks:
@@ -164,35 +154,31 @@ def test_a_clock_that_jumps_ahead_purges_nothing(
         assert (await store.load(KEY, turns=1)).session is None  # it is over by that clock
         clocks.wall -= 40 * _DAY
         assert (await store.load(KEY, turns=1)).session is not None
-        # Time that goes on evenly for a day is believed; the expired session goes then.
+        # A clock that advanced evenly for a day is trusted; then the expired session is purged.
         for _ in range(50):
             clocks.pass_by(_HOUR)
             await asyncio.sleep(0.03)
         assert await _until(lambda: _sessions(path) < count)
         await store.close()
 
-    with caplog.at_level(logging.ERROR, "seawall.storage"):
+    with caplog.at_level(logging.ERROR, "seawall.sessions"):
         asyncio.run(scenario())
     said = [each for each in caplog.records if "nothing is purged" in each.msg]
     assert 1 <= len(said) <= 2  # once there, once back
 
 
-def test_what_has_expired_is_purged_while_the_clock_goes_on(tmp_path: Path) -> None:
+async def test_expired_sessions_are_purged_by_a_trusted_clock(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     clocks = Clocks()
-
-    async def scenario() -> None:
-        store = _store(path, clocks)
-        await store.open()
-        await store.commit(commit(KEY, 0))
-        clocks.pass_by(2_000)
-        assert await _until(lambda: _sessions(path) == 0)
-        await store.close()
-
-    asyncio.run(scenario())
+    store = _store(path, clocks)
+    await store.open()
+    await store.commit(commit(KEY, 0))
+    clocks.pass_by(2_000)
+    assert await _until(lambda: _sessions(path) == 0)
+    await store.close()
 
 
-def test_when_a_clock_is_believed() -> None:
+def test_when_a_clock_is_trusted() -> None:
     trust = ClockTrust(NOW, 0.0, None)
     assert trust.check(NOW + 10 * _DAY + 300, 10 * _DAY)  # slewing is no jump
     assert not trust.check(NOW + 10 * _DAY + 300 + _HOUR, 10 * _DAY)
@@ -204,69 +190,63 @@ def test_when_a_clock_is_believed() -> None:
 
 
 @pytest.mark.parametrize("off", [-40 * _DAY, 40 * _DAY])
-def test_a_server_whose_clock_is_wrong_goes_by_dynamodbs(dynamodb: str, off: float) -> None:
+async def test_a_server_whose_clock_is_wrong_uses_dynamodbs_time(dynamodb: str, off: float) -> None:
     """So that DynamoDB deletes nothing before its time, and others see the session as it is."""
     true = time.time()
+    http = HttpClient()
 
-    async def scenario() -> None:
-        http = HttpClient()
+    async def handle(request: Request) -> Answer:
+        signed = datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%S%z")
+        if abs(signed.timestamp() - true) > 300:
+            body = b'{"__type":"x#InvalidSignatureException","message":"Signature expired: ..."}'
+            return Answer(400, body, {"date": formatdate(true, usegmt=True)})
+        real = await http.request(
+            "POST",
+            Endpoint.parse(dynamodb),
+            headers=[
+                (each.encode(), request.headers[each].encode())
+                for each in ("content-type", "x-amz-target", "x-amz-date", "authorization")
+            ],
+            body=request.body,
+            deadline=asyncio.get_running_loop().time() + 20,
+            limit=32 << 20,
+        )
+        return Answer(real.status, real.body)
 
-        async def handle(request: Request) -> Answer:
-            signed = datetime.strptime(request.headers["x-amz-date"], "%Y%m%dT%H%M%S%z")
-            if abs(signed.timestamp() - true) > 300:
-                body = (
-                    b'{"__type":"x#InvalidSignatureException","message":"Signature expired: ..."}'
+    table = new_place("dynamodb")
+    async with asyncio.timeout(60), serving(handle) as server:
+        right = dynamodb_store(dynamodb, table, lambda: true)
+        await right.open()
+        client = LocalClient(server.url, clock=lambda: true + off)
+        wrong = DynamoDBStore(
+            client, table, keep_seconds=_DAY, clock=lambda: true + off, closing=client.close
+        )
+        await wrong.open()
+        try:
+            ends = true + off + _DAY  # as the pipeline has it, by the same wrong clock
+            first = commit(KEY, 0, expires_at=ends, idempotency_key="k", fingerprint="f")
+            await wrong.commit(first)
+            assert (await wrong.load(KEY, turns=1)).session is not None
+            found = (await right.load(KEY, turns=1)).session
+            assert found is not None
+            assert abs(found.expires_at - true - _DAY) < 5
+            scan = Operation("Scan", Page[Item])
+            items = (
+                await client.call(
+                    scan,
+                    {"TableName": table},
+                    deadline=asyncio.get_running_loop().time() + 20,
                 )
-                return Answer(400, body, {"date": formatdate(true, usegmt=True)})
-            real = await http.request(
-                "POST",
-                Endpoint.parse(dynamodb),
-                headers=[
-                    (each.encode(), request.headers[each].encode())
-                    for each in ("content-type", "x-amz-target", "x-amz-date", "authorization")
-                ],
-                body=request.body,
-                deadline=asyncio.get_running_loop().time() + 20,
-                limit=32 << 20,
-            )
-            return Answer(real.status, real.body)
-
-        table = new_place("dynamodb")
-        async with asyncio.timeout(60), serving(handle) as server:
-            right = dynamodb_store(dynamodb, table, lambda: true)
-            await right.open()
-            client = LocalClient(server.url, clock=lambda: true + off)
-            wrong = DynamoDBStore(
-                client, table, keep_seconds=_DAY, clock=lambda: true + off, closing=client.close
-            )
-            await wrong.open()
-            try:
-                ends = true + off + _DAY  # as the pipeline has it, by the same wrong clock
-                first = commit(KEY, 0, expires_at=ends, idempotency_key="k", fingerprint="f")
-                await wrong.commit(first)
-                assert (await wrong.load(KEY, turns=1)).session is not None
-                found = (await right.load(KEY, turns=1)).session
-                assert found is not None
-                assert abs(found.expires_at - true - _DAY) < 5
-                scan = Operation("Scan", Page[Item])
-                items = (
-                    await client.call(
-                        scan,
-                        {"TableName": table},
-                        deadline=asyncio.get_running_loop().time() + 20,
-                    )
-                ).items
-                assert len(items) == 3
-                for item in items:
-                    assert float(item["ttl"]["N"]) >= true + 2 * _DAY - 5
-                held = await wrong.begin(begin(KEY, "one", until=true + off + 10))
-                assert held.busy is None
-                busy = (await right.begin(begin(KEY, "two", until=true + 10))).busy
-                assert busy is not None
-                assert busy.turn == "one"
-            finally:
-                await wrong.close()
-                await right.close()
-                await http.close()
-
-    asyncio.run(scenario())
+            ).items
+            assert len(items) == 3
+            for item in items:
+                assert float(item["ttl"]["N"]) >= true + 2 * _DAY - 5
+            leased = await wrong.begin(begin(KEY, "one", until=true + off + 10))
+            assert leased.session_lease is None
+            busy = (await right.begin(begin(KEY, "two", until=true + 10))).session_lease
+            assert busy is not None
+            assert busy.owner == "one"
+        finally:
+            await wrong.close()
+            await right.close()
+            await http.close()

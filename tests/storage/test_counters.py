@@ -1,16 +1,15 @@
 """What every adapter of counters must do; each is run through all of it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 from seawall.errors import StoreUnavailable
-from seawall.storage.counters import Addition, Count, Counters
-from seawall.storage.memory_counters import MemoryCounters
-from seawall.storage.open_counters import open_counters
-from seawall.storage.settings import SessionSettings
+from seawall.storage.counters import Addition, Count, Counters, MemoryCounters
+from seawall.storage.port import SessionStore
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import Principal, SessionKey
 from tests.cli.stores import everything, fill
@@ -18,41 +17,36 @@ from tests.faulty_server import DROP, Answer, Request, serving
 from tests.storage.stores import NAMES, dynamodb_store, make_store, new_place
 
 NEVER = 4_000_000_000.0
-SETTINGS = {"sqlite": SessionSettings(), "dynamodb": SessionSettings(store="dynamodb")}
 
 Open = Callable[[], Awaitable[Counters]]
-Scenario = Callable[[Open], Any]
-Play = Callable[[Scenario], None]
+
+
+async def opened_counters(store: SessionStore) -> Counters:
+    counters = store.counters()
+    await counters.open()
+    return counters
 
 
 @pytest.fixture(params=[*NAMES, "memory"])
-def play(request: pytest.FixtureRequest) -> Play:
-    """Runs a scenario; every `open` is another pod on the same place."""
-    name = request.param
-    endpoint = request.getfixturevalue("dynamodb") if name == "dynamodb" else ""
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
-    def run(scenario: Scenario) -> None:
-        async def whole() -> None:
-            place = new_place(name)
-            shared = MemoryCounters()
-            stores = []
 
-            async def another() -> Counters:
-                if name == "memory":
-                    return shared
-                store = make_store(name, place, endpoint)
-                stores.append(store)
-                await store.open()
-                return await open_counters(SETTINGS[name], store)
+@pytest.fixture
+async def another(kind: str, endpoint: str) -> AsyncGenerator[Open, None]:
+    """Opens counters; every call is another process on the same store."""
+    place, shared = new_place(kind), MemoryCounters()
+    async with AsyncExitStack() as stack:
 
-            async with asyncio.timeout(60):
-                await scenario(another)
-                for store in stores:
-                    await store.close()
+        async def another() -> Counters:
+            if kind == "memory":
+                return shared
+            store = make_store(kind, place, endpoint)
+            await store.open()
+            stack.push_async_callback(store.close)
+            return await opened_counters(store)
 
-        asyncio.run(whole())
-
-    return run
+        yield another
 
 
 def some(amounts: dict[str, int], window: str = "w1", **changes: Any) -> Addition:
@@ -60,161 +54,132 @@ def some(amounts: dict[str, int], window: str = "w1", **changes: Any) -> Additio
     return Addition(amounts=amounts, **(values | changes))
 
 
-def test_what_is_added_is_counted_for_all(play: Play) -> None:
-    async def scenario(another: Open) -> None:
-        one, two = await another(), await another()
-        assert await one.read("c", "w1") == {}
-        assert await one.add(some({"tokens": 5})) == Count({"tokens": 5}, {"tokens": 5})
-        counted = await two.add(some({"tokens": 7, "requests": 1}))
-        assert counted == Count({"tokens": 7, "requests": 1}, {"tokens": 12, "requests": 1})
-        assert await one.read("c", "w1") == {"tokens": 12, "requests": 1}
-        assert await two.add(some({"tokens": -10})) == Count(
-            {"tokens": -10}, {"tokens": 2, "requests": 1}
-        )
-
-    play(scenario)
+async def test_an_addition_is_visible_to_all_processes(another: Open) -> None:
+    one, two = await another(), await another()
+    assert await one.read("c", "w1") == {}
+    assert await one.add(some({"tokens": 5})) == Count({"tokens": 5}, {"tokens": 5})
+    counted = await two.add(some({"tokens": 7, "requests": 1}))
+    assert counted == Count({"tokens": 7, "requests": 1}, {"tokens": 12, "requests": 1})
+    assert await one.read("c", "w1") == {"tokens": 12, "requests": 1}
+    assert await two.add(some({"tokens": -10})) == Count(
+        {"tokens": -10}, {"tokens": 2, "requests": 1}
+    )
 
 
-def test_as_much_is_added_as_fits(play: Play) -> None:
-    async def scenario(another: Open) -> None:
-        counters = await another()
-        limits = {"tokens": 100, "requests": 3}
-        first = await counters.add(some({"tokens": 80, "requests": 2}, limits=limits))
-        assert first.granted == {"tokens": 80, "requests": 2}
-        second = await counters.add(some({"tokens": 80, "requests": 1}, limits=limits))
-        assert second == Count({"tokens": 20, "requests": 1}, {"tokens": 100, "requests": 3})
-        third = await counters.add(some({"tokens": 1, "requests": 1}, limits=limits))
-        assert third == Count({"tokens": 0, "requests": 0}, {"tokens": 100, "requests": 3})
-        forced = await counters.add(some({"tokens": 5}))
-        assert forced.used["tokens"] == 105
-        back = await counters.add(some({"tokens": -50}, limits=limits))
-        assert back == Count({"tokens": -50}, {"tokens": 55, "requests": 3})
-        larger = await counters.add(some({"tokens": 1_000}, limits=limits))
-        assert larger.granted == {"tokens": 45}
-
-    play(scenario)
+async def test_as_much_is_added_as_fits(another: Open) -> None:
+    counters = await another()
+    limits = {"tokens": 100, "requests": 3}
+    first = await counters.add(some({"tokens": 80, "requests": 2}, limits=limits))
+    assert first.granted == {"tokens": 80, "requests": 2}
+    second = await counters.add(some({"tokens": 80, "requests": 1}, limits=limits))
+    assert second == Count({"tokens": 20, "requests": 1}, {"tokens": 100, "requests": 3})
+    third = await counters.add(some({"tokens": 1, "requests": 1}, limits=limits))
+    assert third == Count({"tokens": 0, "requests": 0}, {"tokens": 100, "requests": 3})
+    forced = await counters.add(some({"tokens": 5}))
+    assert forced.used["tokens"] == 105
+    back = await counters.add(some({"tokens": -50}, limits=limits))
+    assert back == Count({"tokens": -50}, {"tokens": 55, "requests": 3})
+    larger = await counters.add(some({"tokens": 1_000}, limits=limits))
+    assert larger.granted == {"tokens": 45}
 
 
-def test_counters_and_windows_do_not_touch_each_other(play: Play) -> None:
-    async def scenario(another: Open) -> None:
-        counters = await another()
-        names = [("a", "b#c"), ("a#b", "c"), ("a%23b", "c"), ("a", "b"), ("O#a", "b"), ("ä", "\n")]
-        for index, (counter, window) in enumerate(names, 1):
-            await counters.add(some({"n": index}, window, counter=counter))
-        for index, (counter, window) in enumerate(names, 1):
-            assert await counters.read(counter, window) == {"n": index}
-
-    play(scenario)
+async def test_counters_and_windows_do_not_touch_each_other(another: Open) -> None:
+    counters = await another()
+    names = [("a", "b#c"), ("a#b", "c"), ("a%23b", "c"), ("a", "b"), ("O#a", "b"), ("ä", "\n")]
+    for index, (counter, window) in enumerate(names, 1):
+        await counters.add(some({"n": index}, window, counter=counter))
+    for index, (counter, window) in enumerate(names, 1):
+        assert await counters.read(counter, window) == {"n": index}
 
 
-def test_large_amounts_are_exact(play: Play) -> None:
-    async def scenario(another: Open) -> None:
-        counters = await another()
-        large = 10**18
-        assert (await counters.add(some({"money": large}))).used == {"money": large}
-        counted = await counters.add(some({"money": 1}, limits={"money": large + 1}))
-        assert counted == Count({"money": 1}, {"money": large + 1})
-
-    play(scenario)
+async def test_large_amounts_are_exact(another: Open) -> None:
+    counters = await another()
+    large = 10**18
+    assert (await counters.add(some({"money": large}))).used == {"money": large}
+    counted = await counters.add(some({"money": 1}, limits={"money": large + 1}))
+    assert counted == Count({"money": 1}, {"money": large + 1})
 
 
-def test_pods_at_the_same_time_do_not_exceed_a_limit_together(play: Play) -> None:
-    async def scenario(another: Open) -> None:
-        pods = [await another() for _ in range(3)]
-        wanted = [(pod, amount) for pod in pods for amount in (1, 7, 20, 33, 50)]
-        counted = await asyncio.gather(
-            *(pod.add(some({"n": amount}, limits={"n": 150})) for pod, amount in wanted)
-        )
-        assert sum(each.granted["n"] for each in counted) <= 150
-        assert await pods[0].read("c", "w1") == {"n": sum(each.granted["n"] for each in counted)}
-        rest = await pods[0].add(some({"n": 1_000}, limits={"n": 150}))
-        assert rest.used == {"n": 150}
-
-    play(scenario)
+async def test_pods_at_the_same_time_do_not_exceed_a_limit_together(another: Open) -> None:
+    pods = [await another() for _ in range(3)]
+    wanted = [(pod, amount) for pod in pods for amount in (1, 7, 20, 33, 50)]
+    counted = await asyncio.gather(
+        *(pod.add(some({"n": amount}, limits={"n": 150})) for pod, amount in wanted)
+    )
+    assert sum(each.granted["n"] for each in counted) <= 150
+    assert await pods[0].read("c", "w1") == {"n": sum(each.granted["n"] for each in counted)}
+    rest = await pods[0].add(some({"n": 1_000}, limits={"n": 150}))
+    assert rest.used == {"n": 150}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_sessions_and_counters_share_a_store_unseen(name: str, request: Any) -> None:
+async def test_sessions_and_counters_do_not_see_each_other(name: str, request: Any) -> None:
     endpoint = request.getfixturevalue("dynamodb") if name == "dynamodb" else ""
-
-    async def whole() -> None:
-        store = make_store(name, new_place(name), endpoint)
-        await store.open()
-        counters = await open_counters(SETTINGS[name], store)
-        key = SessionKey("acme", "ada", "s1")
-        await fill(store, [key], 1, "hello")
-        await counters.add(some({"n": 3}, counter="budget/acme"))
-        assert set(await everything(store)) == {key}
-        assert await store.erase(Principal("acme", "ada")) == 1
-        assert await counters.read("budget/acme", "w1") == {"n": 3}
-        await store.close()
-
-    asyncio.run(whole())
+    store = make_store(name, new_place(name), endpoint)
+    await store.open()
+    counters = await opened_counters(store)
+    key = SessionKey("acme", "ada", "s1")
+    await fill(store, [key], 1, "hello")
+    await counters.add(some({"n": 3}, counter="budget/acme"))
+    assert set(await everything(store)) == {key}
+    assert await store.erase(Principal("acme", "ada")) == 1
+    assert await counters.read("budget/acme", "w1") == {"n": 3}
+    await store.close()
 
 
-def test_what_is_over_is_forgotten(tmp_path: Any) -> None:
+async def test_expired_windows_are_purged(tmp_path: Any) -> None:
     """In SQLite by the next window's first addition; DynamoDB does it by the item's `ttl`."""
     del tmp_path
+    store = make_store("sqlite", new_place("sqlite"), "")
+    await store.open()
+    counters = await opened_counters(store)
+    await counters.add(some({"n": 1}, "old", expires_at=1.0))
+    await counters.add(some({"n": 1}, "new"))
+    assert await counters.read("c", "old") == {}
+    assert await counters.read("c", "new") == {"n": 1}
+    await store.close()
 
-    async def whole() -> None:
-        store = make_store("sqlite", new_place("sqlite"), "")
+
+async def test_an_addition_whose_answer_is_lost_counts_once(dynamodb: str) -> None:
+    http = HttpClient()
+    lost = 0
+
+    async def handle(request: Request) -> Answer:
+        nonlocal lost
+        real = await http.request(
+            "POST",
+            Endpoint.parse(dynamodb),
+            headers=[
+                (each.encode(), request.headers[each].encode())
+                for each in ("content-type", "x-amz-target", "x-amz-date", "authorization")
+            ],
+            body=request.body,
+            deadline=asyncio.get_running_loop().time() + 10,
+            limit=1 << 20,
+        )
+        if b"UpdateItem" in request.headers["x-amz-target"].encode() and lost < 2:
+            lost += 1
+            return DROP
+        return Answer(real.status, real.body)
+
+    async with serving(handle) as server:
+        store = dynamodb_store(server.url, new_place("dynamodb"))
         await store.open()
-        counters = await open_counters(SessionSettings(), store)
-        await counters.add(some({"n": 1}, "old", expires_at=1.0))
-        await counters.add(some({"n": 1}, "new"))
-        assert await counters.read("c", "old") == {}
-        assert await counters.read("c", "new") == {"n": 1}
+        counters = await opened_counters(store)
+        counted = await counters.add(some({"n": 5}, limits={"n": 8}))
+        assert (counted, lost) == (Count({"n": 5}, {"n": 5}), 2)
+        assert await counters.read("c", "w1") == {"n": 5}
         await store.close()
-
-    asyncio.run(whole())
-
-
-def test_an_addition_whose_answer_is_lost_counts_once(dynamodb: str) -> None:
-    async def whole() -> None:
-        http = HttpClient()
-        lost = 0
-
-        async def handle(request: Request) -> Answer:
-            nonlocal lost
-            real = await http.request(
-                "POST",
-                Endpoint.parse(dynamodb),
-                headers=[
-                    (each.encode(), request.headers[each].encode())
-                    for each in ("content-type", "x-amz-target", "x-amz-date", "authorization")
-                ],
-                body=request.body,
-                deadline=asyncio.get_running_loop().time() + 10,
-                limit=1 << 20,
-            )
-            if b"UpdateItem" in request.headers["x-amz-target"].encode() and lost < 2:
-                lost += 1
-                return DROP
-            return Answer(real.status, real.body)
-
-        async with serving(handle) as server:
-            store = dynamodb_store(server.url, new_place("dynamodb"))
-            await store.open()
-            counters = await open_counters(SessionSettings(store="dynamodb"), store)
-            counted = await counters.add(some({"n": 5}, limits={"n": 8}))
-            assert (counted, lost) == (Count({"n": 5}, {"n": 5}), 2)
-            assert await counters.read("c", "w1") == {"n": 5}
-            await store.close()
-        await http.close()
-
-    asyncio.run(whole())
+    await http.close()
 
 
-def test_counters_that_cannot_be_asked(dynamodb: str) -> None:
-    async def whole() -> None:
-        store = dynamodb_store(dynamodb, new_place("dynamodb"))
-        await store.open()
-        counters = await open_counters(SessionSettings(store="dynamodb"), store)
-        store.table = "another-table"
-        missing = await open_counters(SessionSettings(store="dynamodb"), store)
-        with pytest.raises(StoreUnavailable):
-            await missing.add(some({"n": 1}))
-        assert await counters.read("c", "w1") == {}
-        await store.close()
-
-    asyncio.run(whole())
+async def test_counters_of_a_missing_table_are_unavailable(dynamodb: str) -> None:
+    store = dynamodb_store(dynamodb, new_place("dynamodb"))
+    await store.open()
+    counters = await opened_counters(store)
+    store.table.name = "another-table"
+    missing = await opened_counters(store)
+    with pytest.raises(StoreUnavailable):
+        await missing.add(some({"n": 1}))
+    assert await counters.read("c", "w1") == {}
+    await store.close()

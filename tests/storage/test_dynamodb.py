@@ -1,9 +1,9 @@
-"""What is DynamoDB's own: sizes, keys, consistency, round trips, outages."""
+"""Properties of the DynamoDB store: sizes, keys, consistency, round trips, outages."""
 
 import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator
 
 import httpx2
 import pytest
@@ -30,17 +30,14 @@ from tests.storage.stores import dynamodb_store, new_place
 names = st.text(min_size=1, max_size=8, alphabet="ab#%23O|/\u00e9")
 
 
-def play(endpoint: str, scenario: Callable[[DynamoDBStore], Awaitable[None]]) -> None:
-    async def whole() -> None:
-        store = dynamodb_store(endpoint, new_place("dynamodb"), lambda: NOW)
-        await store.open()
-        try:
-            async with asyncio.timeout(60):
-                await scenario(store)
-        finally:
-            await store.close()
-
-    asyncio.run(whole())
+@pytest.fixture
+async def store(dynamodb: str) -> AsyncGenerator[DynamoDBStore, None]:
+    made = dynamodb_store(dynamodb, new_place("dynamodb"), lambda: NOW)
+    await made.open()
+    try:
+        yield made
+    finally:
+        await made.close()
 
 
 def _large(size: int) -> TurnRecord:
@@ -48,25 +45,22 @@ def _large(size: int) -> TurnRecord:
     return TurnRecord("big", 1, NOW, "a", None, (UserMessage(noise),), Usage())
 
 
-def test_a_turn_larger_than_an_item_is_whole_again(dynamodb: str) -> None:
-    async def scenario(store: DynamoDBStore) -> None:
-        big = _large(800_000)  # of hexadecimal digits, which compress to half
-        await store.commit(commit(KEY, 0, turn=big))
-        await store.commit(commit(KEY, 1, "small"))
-        snapshot = await store.load(KEY, turns=5)
-        assert [each.number for each in snapshot.turns] == [1, 2]
-        assert snapshot.turns[0] == big
-        page = await store.turns(KEY, limit=1)
-        assert (page.turns[0].number, page.cursor is not None) == (2, True)
-        assert (await store.turns(KEY, limit=1, cursor=page.cursor)).turns == (big,)
-        await store.delete(KEY)
-
-    play(dynamodb, scenario)
+async def test_a_turn_larger_than_an_item_is_assembled(store: DynamoDBStore) -> None:
+    big = _large(800_000)  # of hexadecimal digits, which compress to half
+    await store.commit(commit(KEY, 0, turn=big))
+    await store.commit(commit(KEY, 1, "small"))
+    snapshot = await store.load(KEY, turns=5)
+    assert [each.number for each in snapshot.turns] == [1, 2]
+    assert snapshot.turns[0] == big
+    page = await store.turns(KEY, limit=1)
+    assert (page.turns[0].number, page.cursor is not None) == (2, True)
+    assert (await store.turns(KEY, limit=1, cursor=page.cursor)).turns == (big,)
+    await store.delete(KEY)
 
 
 def test_a_turn_larger_than_a_transaction_is_refused() -> None:
     with pytest.raises(TurnLimitReached):
-        turn_items(KEY, _large(4_000_000), born=NOW, expires_at=NOW)
+        turn_items(KEY, _large(4_000_000), created_at=NOW, expires_at=NOW)
 
 
 @given(st.builds(SessionKey, names, names, names), st.builds(SessionKey, names, names, names))
@@ -83,84 +77,72 @@ def test_times_survive(seconds: float) -> None:
     assert float(number(seconds)["N"]) == seconds
 
 
-def test_what_a_session_of_the_same_name_left_never_shows(dynamodb: str) -> None:
+async def test_leftovers_of_a_deleted_session_are_never_visible(
+    store: DynamoDBStore, dynamodb: str
+) -> None:
     """As after a deletion that was cut off between head and turns."""
-
-    async def scenario(store: DynamoDBStore) -> None:
-        await store.commit(commit(KEY, 0, "old"))
-        await store.commit(commit(KEY, 1, "old"))
-        head = {"pk": text(owner_partition(KEY)), "sk": text("S#s1")}
-        asked = Delete(table_name=store._table, key=head)
-        await store._client.call(DELETE, asked, deadline=store._deadline())
-        later = dynamodb_store(dynamodb, store._table, lambda: NOW + 1)
-        await later.open()
-        assert (await later.load(KEY, turns=5)).session is None
-        await later.commit(commit(KEY, 0, "new"))
-        assert [each.id for each in (await later.load(KEY, turns=5)).turns] == ["t1-new"]
-        await later.commit(commit(KEY, 1, "new"))
-        assert [each.id for each in (await later.load(KEY, turns=5)).turns] == ["t1-new", "t2-new"]
-        await later.close()
-
-    play(dynamodb, scenario)
+    await store.commit(commit(KEY, 0, "old"))
+    await store.commit(commit(KEY, 1, "old"))
+    head = {"pk": text(owner_partition(KEY)), "sk": text("S#s1")}
+    asked = Delete(table_name=store.table.name, key=head)
+    await store.table.client.call(DELETE, asked, deadline=store.table.deadline())
+    later = dynamodb_store(dynamodb, store.table.name, lambda: NOW + 1)
+    await later.open()
+    assert (await later.load(KEY, turns=5)).session is None
+    await later.commit(commit(KEY, 0, "new"))
+    assert [each.id for each in (await later.load(KEY, turns=5)).turns] == ["t1-new"]
+    await later.commit(commit(KEY, 1, "new"))
+    assert [each.id for each in (await later.load(KEY, turns=5)).turns] == ["t1-new", "t2-new"]
+    await later.close()
 
 
-def test_a_turn_costs_the_same_whatever_the_history(dynamodb: str) -> None:
-    async def scenario(store: DynamoDBStore) -> None:
-        traffic = store._client.traffic
-        costs: list[tuple[int, int]] = []
-        opened: float | None = None
-        for version in range(60):
-            before = traffic.round_trips, traffic.bytes_sent
-            if version:
-                found = await store.begin(begin(KEY, f"turn{version:02}", turns=20))
-                assert found.session is not None
-                assert len(found.turns) == min(version, 20)
-                opened = found.session.created_at
-            await store.commit(commit(KEY, version, by=f"turn{version:02}", opened_at=opened))
-            costs.append((traffic.round_trips - before[0], traffic.bytes_sent - before[1]))
-        assert costs[0][0] == 1
-        assert {requests for requests, _ in costs[1:]} == {3}  # hold and query at once, then commit
-        sent = [size for _, size in costs[1:]]
-        assert max(sent) - min(sent) < 16  # digits of the version
+async def test_a_turn_costs_the_same_whatever_the_history(store: DynamoDBStore) -> None:
+    traffic = store.table.client.traffic
+    costs: list[tuple[int, int]] = []
+    opened: float | None = None
+    for version in range(60):
+        before = traffic.round_trips, traffic.bytes_sent
+        if version:
+            found = await store.begin(begin(KEY, f"turn{version:02}", turns=20))
+            assert found.session is not None
+            assert len(found.turns) == min(version, 20)
+            opened = found.session.created_at
+        await store.commit(commit(KEY, version, by=f"turn{version:02}", opened_at=opened))
+        costs.append((traffic.round_trips - before[0], traffic.bytes_sent - before[1]))
+    assert costs[0][0] == 1
+    assert {requests for requests, _ in costs[1:]} == {
+        3
+    }  # lease and query concurrently, then commit
+    sent = [size for _, size in costs[1:]]
+    assert max(sent) - min(sent) < 16  # digits of the version
 
-    play(dynamodb, scenario)
+
+async def test_a_missing_table_is_a_configuration_error(dynamodb: str) -> None:
+    store = dynamodb_store(dynamodb, new_place("dynamodb"))
+    store._create = False
+    with pytest.raises(ConfigError, match="create_table"):
+        await store.open()
+    await store.close()
 
 
-def test_a_table_that_is_not_there(dynamodb: str) -> None:
-    async def scenario() -> None:
-        store = dynamodb_store(dynamodb, new_place("dynamodb"))
-        store._create = False
-        with pytest.raises(ConfigError, match="create_table"):
-            await store.open()
+async def test_many_open_a_new_table_at_once(dynamodb: str) -> None:
+    table = new_place("dynamodb")
+    stores = [dynamodb_store(dynamodb, table) for _ in range(6)]
+    await asyncio.gather(*(store.open() for store in stores))
+    for store in stores:
         await store.close()
 
-    asyncio.run(scenario())
+
+async def test_a_store_that_is_down_fails_fast() -> None:
+    store = dynamodb_store("http://127.0.0.1:9", "sessions")
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(StoreUnavailable):
+        await store.begin(begin(KEY, "one"))
+    assert asyncio.get_running_loop().time() - began < 5
+    await store.close()
 
 
-def test_many_open_a_new_table_at_once(dynamodb: str) -> None:
-    async def scenario() -> None:
-        table = new_place("dynamodb")
-        stores = [dynamodb_store(dynamodb, table) for _ in range(6)]
-        await asyncio.gather(*(store.open() for store in stores))
-        for store in stores:
-            await store.close()
-
-    asyncio.run(scenario())
-
-
-def test_a_store_that_is_down_fails_fast() -> None:
-    async def scenario() -> None:
-        store = dynamodb_store("http://127.0.0.1:9", "sessions")
-        began = asyncio.get_running_loop().time()
-        with pytest.raises(StoreUnavailable):
-            await store.begin(begin(KEY, "one"))
-        assert asyncio.get_running_loop().time() - began < 5
-        await store.close()
-
-    asyncio.run(scenario())
-
-
-def test_a_server_whose_store_goes_away_says_so_and_spends_nothing(
+def test_a_server_that_loses_its_table_answers_503_and_spends_nothing(
     dynamodb: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """The table is deleted under a server: turns get 503, the model is not asked."""
@@ -209,22 +191,19 @@ def test_a_server_whose_store_goes_away_says_so_and_spends_nothing(
 async def _delete_table(endpoint: str, table: str) -> None:
     store = dynamodb_store(endpoint, table)
     gone = Operation("DeleteTable", dict[str, object])
-    await store._client.call(gone, {"TableName": table}, deadline=store._deadline())
+    await store.table.client.call(gone, {"TableName": table}, deadline=store.table.deadline())
     await store.close()
 
 
-def test_an_owner_is_listed_in_pages_across_many_sessions(dynamodb: str) -> None:
-    async def scenario(store: DynamoDBStore) -> None:
-        for index in range(25):
-            await store.commit(commit(SessionKey("acme", "ada", f"s{index:02}"), 0))
-        seen: list[str] = []
-        cursor: str | None = None
-        while True:
-            page = await store.sessions(Principal("acme", "ada"), limit=4, cursor=cursor)
-            seen += [each.key.session for each in page.sessions]
-            cursor = page.cursor
-            if cursor is None:
-                break
-        assert seen == [f"s{index:02}" for index in range(24, -1, -1)]
-
-    play(dynamodb, scenario)
+async def test_an_owner_is_listed_in_pages_across_many_sessions(store: DynamoDBStore) -> None:
+    for index in range(25):
+        await store.commit(commit(SessionKey("acme", "ada", f"s{index:02}"), 0))
+    seen: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = await store.sessions(Principal("acme", "ada"), limit=4, cursor=cursor)
+        seen += [each.key.session for each in page.sessions]
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert seen == [f"s{index:02}" for index in range(24, -1, -1)]

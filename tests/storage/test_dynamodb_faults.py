@@ -1,7 +1,8 @@
 """The store on DynamoDB Local behind a proxy that throttles, drops answers and shows old copies."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -17,9 +18,9 @@ from seawall.errors import (
     StoreUnavailable,
     TurnLimitReached,
 )
-from seawall.storage.cursors import write_cursor
 from seawall.storage.dynamodb.store import DynamoDBStore
 from seawall.storage.port import Snapshot
+from seawall.storage.values import write_cursor
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import Principal
 from tests.faulty_server import DROP, Answer, Request, serving
@@ -38,7 +39,7 @@ Fault = Callable[[dict[str, Any]], Awaitable[Answer | None]]
 
 
 class Proxy(Struct):
-    """`faults` by operation come before the real answer; `lost` answers are dropped, once each.
+    """`faults` by operation replace the real answer; `lost` answers are dropped, once each.
 
     Those of `mute` operations are dropped each time; what they asked for is done.
     """
@@ -82,36 +83,32 @@ class Proxy(Struct):
         return sum(each == name for each, _ in self.seen)
 
 
-Scenario = Callable[[DynamoDBStore, Proxy], Awaitable[None]]
-
-
-def play(url: str, scenario: Scenario) -> None:
-    async def whole() -> None:
-        proxy = Proxy(url, HttpClient())
-        async with asyncio.timeout(60), serving(proxy.handle) as server:
-            store = dynamodb_store(server.url, new_place("dynamodb"), lambda: NOW)
-            try:
-                await store.open()
-                await scenario(store, proxy)
-            finally:
-                await store.close()
-                await proxy.http.close()
-
-    asyncio.run(whole())
+@asynccontextmanager
+async def behind_proxy(url: str) -> AsyncGenerator[tuple[DynamoDBStore, Proxy], None]:
+    """A store behind a proxy."""
+    proxy = Proxy(url, HttpClient())
+    async with asyncio.timeout(60), serving(proxy.handle) as server:
+        store = dynamodb_store(server.url, new_place("dynamodb"), lambda: NOW)
+        try:
+            await store.open()
+            yield store, proxy
+        finally:
+            await store.close()
+            await proxy.http.close()
 
 
 async def everything(store: DynamoDBStore) -> list[Item]:
     scan = Operation("Scan", Page[Item])
-    asked = {"TableName": store._table, "ConsistentRead": True}
-    return (await store._client.call(scan, asked, deadline=store._deadline())).items
+    asked = {"TableName": store.table.name, "ConsistentRead": True}
+    return (await store.table.client.call(scan, asked, deadline=store.table.deadline())).items
 
 
 async def throttle(_: dict[str, Any]) -> Answer:
     return THROTTLED
 
 
-def test_a_copy_that_lags_behind_is_noticed(dynamodb: str) -> None:
-    async def scenario(store: DynamoDBStore, proxy: Proxy) -> None:
+async def test_a_stale_replica_is_detected(dynamodb: str) -> None:
+    async with behind_proxy(dynamodb) as (store, proxy):
         for version in range(4):
             await store.commit(commit(KEY, version))
         await store.begin(begin(KEY, "one", turns=3))
@@ -123,11 +120,9 @@ def test_a_copy_that_lags_behind_is_noticed(dynamodb: str) -> None:
         consistent = [bool(each.get("ConsistentRead")) for each in asked]
         assert (consistent[:2], consistent[-1]) == ([False, False], True)
 
-    play(dynamodb, scenario)
 
-
-def test_throttling_is_waited_out_or_told(dynamodb: str) -> None:
-    async def scenario(store: DynamoDBStore, proxy: Proxy) -> None:
+async def test_throttling_is_retried_or_reported(dynamodb: str) -> None:
+    async with behind_proxy(dynamodb) as (store, proxy):
         left = [THROTTLED, THROTTLED]
 
         async def twice(_: dict[str, Any]) -> Answer | None:
@@ -137,35 +132,31 @@ def test_throttling_is_waited_out_or_told(dynamodb: str) -> None:
         await store.commit(commit(KEY, 0))
         assert proxy.count("TransactWriteItems") == 3
         proxy.faults["TransactWriteItems"] = throttle
-        with pytest.raises(StoreUnavailable) as told:
+        with pytest.raises(StoreUnavailable) as raised:
             await store.commit(commit(KEY, 1))
-        assert told.value.retry_after is not None
+        assert raised.value.retry_after is not None
         del proxy.faults["TransactWriteItems"]
         found = await store.load(KEY, turns=5)
         assert [each.number for each in found.turns] == [1]
 
-    play(dynamodb, scenario)
-
 
 @pytest.mark.parametrize("lost", ["UpdateItem", "TransactWriteItems"])
-def test_an_answer_that_is_lost_changes_nothing(dynamodb: str, lost: str) -> None:
-    async def scenario(store: DynamoDBStore, proxy: Proxy) -> None:
+async def test_a_lost_answer_changes_nothing(dynamodb: str, lost: str) -> None:
+    async with behind_proxy(dynamodb) as (store, proxy):
         await store.commit(commit(KEY, 0))
         proxy.lost.add(lost)
         found = await store.begin(begin(KEY, "one", idempotency_key="k"))
-        assert (found.busy, found.running) == (None, None)
+        assert (found.session_lease, found.key_lease) == (None, None)
         await store.commit(commit(KEY, 1, by="one", idempotency_key="k", fingerprint="f"))
         assert not proxy.lost
         found = await store.load(KEY, turns=5)
         assert [each.id for each in found.turns] == ["t1-hello", "one"]
 
-    play(dynamodb, scenario)
 
-
-def test_who_loses_to_another_transaction_has_a_conflict(dynamodb: str) -> None:
+async def test_losing_to_another_transaction_is_a_conflict(dynamodb: str) -> None:
     """DynamoDB Local never says so; DynamoDB does when two commits meet."""
+    async with behind_proxy(dynamodb) as (store, proxy):
 
-    async def scenario(store: DynamoDBStore, proxy: Proxy) -> None:
         async def contended(_: dict[str, Any]) -> Answer:
             return CONTENDED
 
@@ -173,12 +164,10 @@ def test_who_loses_to_another_transaction_has_a_conflict(dynamodb: str) -> None:
         with pytest.raises(SessionConflict):
             await store.commit(commit(KEY, 0))
 
-    play(dynamodb, scenario)
-
 
 @pytest.mark.parametrize("how", ["delete", "erase"])
-def test_a_deletion_that_is_cut_off_can_be_done_again(dynamodb: str, how: str) -> None:
-    async def scenario(store: DynamoDBStore, proxy: Proxy) -> None:
+async def test_an_interrupted_deletion_can_be_repeated(dynamodb: str, how: str) -> None:
+    async with behind_proxy(dynamodb) as (store, proxy):
         for version in range(3):
             await store.commit(commit(KEY, version, idempotency_key=f"k{version}", fingerprint="f"))
         proxy.faults["BatchWriteItem"] = throttle
@@ -195,16 +184,13 @@ def test_a_deletion_that_is_cut_off_can_be_done_again(dynamodb: str, how: str) -
         with pytest.raises(SessionNotFound):
             await store.delete(KEY)
 
-    play(dynamodb, scenario)
-
 
 @pytest.mark.parametrize("version", [0, 1])
-def test_a_turn_that_ends_while_its_session_is_removed(dynamodb: str, version: int) -> None:
+async def test_a_turn_that_ends_while_its_session_is_removed(dynamodb: str, version: int) -> None:
     """It is refused; a new session of the name, though, is not touched."""
-
-    async def scenario(store: DynamoDBStore, proxy: Proxy) -> None:
+    async with behind_proxy(dynamodb) as (store, proxy):
         await store.commit(commit(KEY, 0))
-        later = dynamodb_store(dynamodb, store._table, lambda: NOW + 1)
+        later = dynamodb_store(dynamodb, store.table.name, lambda: NOW + 1)
         outcomes: list[bool] = []
 
         async def meanwhile(_: dict[str, Any]) -> None:
@@ -222,13 +208,10 @@ def test_a_turn_that_ends_while_its_session_is_removed(dynamodb: str, version: i
         assert len(heads) == (1 if version == 0 else 0)
         await later.close()
 
-    play(dynamodb, scenario)
 
-
-def test_what_leads_to_turns_lives_longer_than_they(dynamodb: str) -> None:
-    """Else who is erased after the session's end keeps turns that nobody finds."""
-
-    async def scenario(store: DynamoDBStore, _: Proxy) -> None:
+async def test_heads_outlive_their_turns(dynamodb: str) -> None:
+    """Otherwise erasing a subject after the session's expiry would leave turns behind."""
+    async with behind_proxy(dynamodb) as (store, _):
         await store.commit(commit(KEY, 0, idempotency_key="k", fingerprint="f"))
         await store.commit(commit(KEY, 1, expires_at=NOW + 5_000))
         ends: dict[str, list[int]] = {}
@@ -236,13 +219,11 @@ def test_what_leads_to_turns_lives_longer_than_they(dynamodb: str) -> None:
             kind = item["pk"]["S"][0] + item["sk"]["S"][0]
             ends.setdefault(kind, []).append(int(item["ttl"]["N"]))
         assert max(ends["T0"]) < min(ends["OS"])
-        assert min(ends["OK"]) > NOW + store._keep
-
-    play(dynamodb, scenario)
+        assert min(ends["OK"]) > NOW + store._keep_seconds
 
 
-def test_what_is_too_long_is_told_apart_from_an_outage(dynamodb: str) -> None:
-    async def scenario(store: DynamoDBStore, _: Proxy) -> None:
+async def test_invalid_requests_are_distinguished_from_outages(dynamodb: str) -> None:
+    async with behind_proxy(dynamodb) as (store, _):
         for cursor in (write_cursor("z" * 2_000), write_cursor("é" * 600)):
             with pytest.raises(InvalidField):
                 await store.sessions(ADA, limit=3, cursor=cursor)
@@ -251,16 +232,13 @@ def test_what_is_too_long_is_told_apart_from_an_outage(dynamodb: str) -> None:
         with pytest.raises(TurnLimitReached):
             await store.commit(commit(KEY, 0, state={"n": "x" * 500_000}))
 
-    play(dynamodb, scenario)
-
 
 @pytest.mark.parametrize("keyed", [{}, {"idempotency_key": "k", "fingerprint": "f"}])
-def test_a_commit_whose_every_answer_is_lost_is_not_called_unstored(
+async def test_a_commit_whose_answers_are_all_lost_is_unknown(
     dynamodb: str, keyed: dict[str, str]
 ) -> None:
     """Regression: "nothing was stored", when it was."""
-
-    async def scenario(store: DynamoDBStore, proxy: Proxy) -> None:
+    async with behind_proxy(dynamodb) as (store, proxy):
         proxy.mute.add("TransactWriteItems")
         with pytest.raises(CommitUnknown) as unknown:
             await store.commit(commit(KEY, 0, **keyed))
@@ -272,13 +250,13 @@ def test_a_commit_whose_every_answer_is_lost_is_not_called_unstored(
         assert found.session is not None
         await store.commit(commit(KEY, 1, opened_at=found.session.created_at))
 
-    play(dynamodb, scenario)
 
+async def test_a_commit_refused_by_its_own_lost_attempt_is_found(
+    dynamodb: str,
+) -> None:
+    """If that read fails as well, the commit is unknown."""
+    async with behind_proxy(dynamodb) as (store, proxy):
 
-def test_a_commit_that_is_refused_by_its_own_lost_attempt_is_looked_for(dynamodb: str) -> None:
-    """The look fails as well: then it is not known either."""
-
-    async def scenario(store: DynamoDBStore, proxy: Proxy) -> None:
         async def refuse(_: dict[str, Any]) -> Answer | None:
             if proxy.count("TransactWriteItems") == 1:
                 return None
@@ -299,16 +277,11 @@ def test_a_commit_that_is_refused_by_its_own_lost_attempt_is_looked_for(dynamodb
         proxy.lost.add("TransactWriteItems")
         await store.commit(commit(KEY, 0))
 
-    play(dynamodb, scenario)
 
-
-def test_a_store_that_cannot_be_connected_to_has_stored_nothing() -> None:
-    async def scenario() -> None:
-        store = dynamodb_store("http://127.0.0.1:9", "sessions")
-        try:
-            with pytest.raises(StoreUnavailable):
-                await store.commit(commit(KEY, 0))
-        finally:
-            await store.close()
-
-    asyncio.run(scenario())
+async def test_an_unreachable_store_has_stored_nothing() -> None:
+    store = dynamodb_store("http://127.0.0.1:9", "sessions")
+    try:
+        with pytest.raises(StoreUnavailable):
+            await store.commit(commit(KEY, 0))
+    finally:
+        await store.close()

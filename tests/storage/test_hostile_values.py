@@ -1,4 +1,4 @@
-"""Values that only a database refuses: they are refused before, and never harm others' jobs."""
+"""Values that only a database would refuse: refused before, and without harm to other requests."""
 
 import asyncio
 import math
@@ -17,14 +17,11 @@ from seawall.errors import (
     TurnLimitReached,
 )
 from seawall.pipeline.identifiers import new_request
-from seawall.storage.cursors import write_cursor
 from seawall.storage.port import BackgroundJob, SessionStore
 from seawall.storage.sqlite.store import SqliteStore
+from seawall.storage.values import write_cursor
 from seawall.turn import Principal, SessionKey, ToolMessage, Usage
-from tests.storage.calls import KEY, NOW, Clock, begin, commit
-from tests.storage.test_contract import Play, play
-
-__all__ = ["play"]  # the fixture: each test here is run on every store
+from tests.storage.calls import KEY, NOW, begin, commit
 
 ADA = Principal("acme", "ada")
 NUMBERS = [1 << 63, (1 << 63) - 1, 1 << 64, 1 << 200, 10**38, 10**400, -1, 0, -(1 << 63)]
@@ -49,15 +46,12 @@ async def among_others(store: SessionStore, job: Coroutine[Any, Any, Any]) -> An
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_a_cursor_that_is_no_turns_number(play: Play, number: int) -> None:
-    async def scenario(store: SessionStore, _: Clock) -> None:
-        await store.commit(commit(KEY, 0))
-        cursor = write_cursor(number) if abs(number) < 1 << 64 else _written(number)
-        outcome = await among_others(store, store.turns(KEY, limit=3, cursor=cursor))
-        assert isinstance(outcome, InvalidField)
-        assert outcome.field == "cursor"
-
-    play(scenario)
+async def test_a_cursor_that_is_no_turn_number_is_refused(store: SessionStore, number: int) -> None:
+    await store.commit(commit(KEY, 0))
+    cursor = write_cursor(number) if abs(number) < 1 << 64 else _written(number)
+    outcome = await among_others(store, store.turns(KEY, limit=3, cursor=cursor))
+    assert isinstance(outcome, InvalidField)
+    assert outcome.field == "cursor"
 
 
 def _written(number: int) -> str:
@@ -67,69 +61,54 @@ def _written(number: int) -> str:
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1 << 31, 1 << 63, 1 << 70])
-def test_a_limit_that_no_page_has(play: Play, limit: int) -> None:
-    async def scenario(store: SessionStore, _: Clock) -> None:
-        await store.commit(commit(KEY, 0))
-        for job in (store.turns(KEY, limit=limit), store.sessions(ADA, limit=limit)):
-            outcome = await among_others(store, job)
-            assert isinstance(outcome, InvalidField)
-            assert outcome.field == "limit"
-
-    play(scenario)
+async def test_a_limit_out_of_range_is_refused(store: SessionStore, limit: int) -> None:
+    await store.commit(commit(KEY, 0))
+    for job in (store.turns(KEY, limit=limit), store.sessions(ADA, limit=limit)):
+        outcome = await among_others(store, job)
+        assert isinstance(outcome, InvalidField)
+        assert outcome.field == "limit"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_that_nothing_can_have(play: Play, name: str) -> None:
-    async def scenario(store: SessionStore, _: Clock) -> None:
-        await store.commit(commit(KEY, 0))
-        key = SessionKey("acme", "ada", name)
-        assert (await among_others(store, store.load(key, turns=1))).session is None
-        looking = begin(key, "", until=None)
-        assert (await among_others(store, store.begin(looking))).session is None
-        assert isinstance(await among_others(store, store.turns(key, limit=1)), SessionNotFound)
-        assert isinstance(await among_others(store, store.delete(key)), SessionNotFound)
-        assert await among_others(store, store.find_job(ADA, name)) is None
-        assert isinstance(await among_others(store, store.commit(commit(key, 0))), InvalidField)
-        if not any("\ud800" <= each <= "\udfff" for each in name):  # JSON cannot write that
-            page = await among_others(
-                store, store.sessions(ADA, limit=3, cursor=write_cursor(name))
-            )
-            assert isinstance(page, InvalidField)
-
-    play(scenario)
+async def test_invalid_names_are_refused(store: SessionStore, name: str) -> None:
+    await store.commit(commit(KEY, 0))
+    key = SessionKey("acme", "ada", name)
+    assert (await among_others(store, store.load(key, turns=1))).session is None
+    read = begin(key, "", until=None)
+    assert (await among_others(store, store.begin(read))).session is None
+    assert isinstance(await among_others(store, store.turns(key, limit=1)), SessionNotFound)
+    assert isinstance(await among_others(store, store.delete(key)), SessionNotFound)
+    assert await among_others(store, store.find_job(ADA, name)) is None
+    assert isinstance(await among_others(store, store.commit(commit(key, 0))), InvalidField)
+    if not any("\ud800" <= each <= "\udfff" for each in name):  # JSON cannot write that
+        page = await among_others(store, store.sessions(ADA, limit=3, cursor=write_cursor(name)))
+        assert isinstance(page, InvalidField)
 
 
 @pytest.mark.parametrize("key", NAMES)
-def test_an_idempotency_key_that_no_store_takes(play: Play, key: str) -> None:
-    async def scenario(store: SessionStore, _: Clock) -> None:
-        await store.commit(commit(KEY, 0))
-        keyed = commit(KEY, 1, idempotency_key=key, fingerprint="f")
-        for job in (store.begin(begin(KEY, "t", idempotency_key=key)), store.commit(keyed)):
-            outcome = await among_others(store, job)
-            assert isinstance(outcome, InvalidField)
-            assert outcome.field == "idempotency_key"
-
-    play(scenario)
+async def test_an_invalid_idempotency_key_is_refused(store: SessionStore, key: str) -> None:
+    await store.commit(commit(KEY, 0))
+    keyed = commit(KEY, 1, idempotency_key=key, fingerprint="f")
+    for job in (store.begin(begin(KEY, "t", idempotency_key=key)), store.commit(keyed)):
+        outcome = await among_others(store, job)
+        assert isinstance(outcome, InvalidField)
+        assert outcome.field == "idempotency_key"
 
 
 @pytest.mark.parametrize("part", ["é" * 256, "#" * 256, "\U0001f600" * 256])
-def test_the_longest_names_of_an_owner_work_or_are_refused(play: Play, part: str) -> None:
+async def test_the_longest_owner_names_work_or_are_refused(store: SessionStore, part: str) -> None:
     """A partition key of DynamoDB has 2,048 bytes."""
-
-    async def scenario(store: SessionStore, _: Clock) -> None:
-        await store.commit(commit(KEY, 0))
-        key = SessionKey(part, part, "s")
-        outcome = await among_others(store, store.commit(commit(key, 0)))
-        if outcome is None:
-            assert (await store.load(key, turns=1)).session is not None
-            assert len((await store.sessions(Principal(part, part), limit=1)).sessions) == 1
-        else:
-            assert isinstance(outcome, InvalidField)
-            assert outcome.field == "subject"
-            owner = Principal(part, part)
-            assert isinstance(await among_others(store, store.sessions(owner, limit=1)), Problem)
-
-    play(scenario)
+    await store.commit(commit(KEY, 0))
+    key = SessionKey(part, part, "s")
+    outcome = await among_others(store, store.commit(commit(key, 0)))
+    if outcome is None:
+        assert (await store.load(key, turns=1)).session is not None
+        assert len((await store.sessions(Principal(part, part), limit=1)).sessions) == 1
+    else:
+        assert isinstance(outcome, InvalidField)
+        assert outcome.field == "subject"
+        owner = Principal(part, part)
+        assert isinstance(await among_others(store, store.sessions(owner, limit=1)), Problem)
 
 
 Change = Callable[[Any], Any]
@@ -145,102 +124,82 @@ _RECORDS: list[Change] = [
 
 
 @pytest.mark.parametrize("change", _RECORDS)
-def test_what_is_committed_can_be_read_again(play: Play, change: Change) -> None:
-    async def scenario(store: SessionStore, _: Clock) -> None:
-        await store.commit(commit(KEY, 0))
-        odd = commit(KEY, 1, state={"n": "\udc00"})
-        odd = structs.replace(odd, turn=change(odd.turn))
-        assert await among_others(store, store.commit(odd)) is None
-        await store.commit(odd)  # done twice, it is done once
-        found = await store.load(KEY, turns=5)
-        assert [each.number for each in found.turns] == [1, 2]
-        assert found.session is not None
-        assert found.session.state == {"n": "\ufffd"}
-        assert [each.number for each in (await store.turns(KEY, limit=5)).turns] == [2, 1]
-
-    play(scenario)
+async def test_every_committed_turn_can_be_read(store: SessionStore, change: Change) -> None:
+    await store.commit(commit(KEY, 0))
+    odd = commit(KEY, 1, state={"n": "\udc00"})
+    odd = structs.replace(odd, turn=change(odd.turn))
+    assert await among_others(store, store.commit(odd)) is None
+    await store.commit(odd)  # done twice, it is done once
+    found = await store.load(KEY, turns=5)
+    assert [each.number for each in found.turns] == [1, 2]
+    assert found.session is not None
+    assert found.session.state == {"n": "\ufffd"}
+    assert [each.number for each in (await store.turns(KEY, limit=5)).turns] == [2, 1]
 
 
-def test_a_turn_that_no_store_takes_harms_only_itself(play: Play) -> None:
-    async def scenario(store: SessionStore, _: Clock) -> None:
-        await store.commit(commit(KEY, 0))
-        large = commit(KEY, 1, "x" * (33 << 20), by="large")
-        assert isinstance(await among_others(store, store.commit(large)), TurnLimitReached)
-        await store.commit(commit(KEY, 1))
-
-    play(scenario)
+async def test_a_turn_that_is_too_large_fails_alone(store: SessionStore) -> None:
+    await store.commit(commit(KEY, 0))
+    large = commit(KEY, 1, "x" * (33 << 20), by="large")
+    assert isinstance(await among_others(store, store.commit(large)), TurnLimitReached)
+    await store.commit(commit(KEY, 1))
 
 
-def test_a_page_is_bounded_in_bytes(play: Play) -> None:
-    async def scenario(store: SessionStore, _: Clock) -> None:
-        for version in range(5):
-            await store.commit(commit(KEY, version, "x" * (3 << 20), by=f"t{version}"))
-        page = await store.turns(KEY, limit=200)
-        sizes = [len(each.messages[0].text) for each in page.turns]  # type: ignore[union-attr]
-        assert sum(sizes) < 16 << 20
-        numbers = [each.number for each in page.turns]
-        while page.cursor is not None:
-            page = await store.turns(KEY, limit=200, cursor=page.cursor)
-            numbers += [each.number for each in page.turns]
-        assert numbers == [5, 4, 3, 2, 1]
-
-    play(scenario)
+async def test_a_page_is_bounded_in_bytes(store: SessionStore) -> None:
+    for version in range(5):
+        await store.commit(commit(KEY, version, "x" * (3 << 20), by=f"t{version}"))
+    page = await store.turns(KEY, limit=200)
+    sizes = [len(each.messages[0].text) for each in page.turns]  # type: ignore[union-attr]
+    assert sum(sizes) < 16 << 20
+    numbers = [each.number for each in page.turns]
+    while page.cursor is not None:
+        page = await store.turns(KEY, limit=200, cursor=page.cursor)
+        numbers += [each.number for each in page.turns]
+    assert numbers == [5, 4, 3, 2, 1]
 
 
-def test_a_promise_that_is_too_large_harms_only_itself(play: Play) -> None:
-    async def scenario(store: SessionStore, _: Clock) -> None:
-        await store.commit(commit(KEY, 0))
-        request = new_request("é" * 300_000, session="large", background=True)
-        key = SessionKey("acme", "ada", "large")
-        background_job = BackgroundJob(key=key, request=request, accepted_at=NOW, ends_at=NOW + 60)
-        asked = begin(key, request.id, opens=True, background_job=background_job)
-        outcome = await among_others(store, store.begin(asked))
-        if isinstance(outcome, Problem):
-            assert isinstance(outcome, InvalidField)
-            assert outcome.field == "text"
-        else:
-            assert await store.find_job(ADA, request.id) == background_job
-
-    play(scenario)
+async def test_a_background_job_that_is_too_large_fails_alone(store: SessionStore) -> None:
+    await store.commit(commit(KEY, 0))
+    request = new_request("é" * 300_000, session="large", background=True)
+    key = SessionKey("acme", "ada", "large")
+    background_job = BackgroundJob(key=key, request=request, accepted_at=NOW, ends_at=NOW + 60)
+    asked = begin(key, request.id, opens=True, background_job=background_job)
+    outcome = await among_others(store, store.begin(asked))
+    if isinstance(outcome, Problem):
+        assert isinstance(outcome, InvalidField)
+        assert outcome.field == "text"
+    else:
+        assert await store.find_job(ADA, request.id) == background_job
 
 
-def test_a_turn_that_cannot_be_read_any_more_harms_only_its_session(tmp_path: Path) -> None:
+async def test_a_corrupt_turn_harms_only_its_session(tmp_path: Path) -> None:
     """As a bad disk leaves it: others' reads in the same batch are answered."""
-
-    async def scenario() -> None:
-        store = SqliteStore(tmp_path / "s.db", clock=lambda: NOW)
-        await store.open()
-        harmed = SessionKey("acme", "eve", "s1")
-        await store.commit(commit(KEY, 0))
-        await store.commit(commit(harmed, 0))
-        await store.change(
-            lambda db: db.execute("UPDATE turns SET payload = '{' WHERE subject = 'eve'").close()
-        )
-        for job in (store.load(harmed, turns=2), store.begin(begin(harmed, "t"))):
-            assert isinstance(await among_others(store, job), StoreUnavailable)
-        assert isinstance(await among_others(store, store.turns(harmed, limit=2)), StoreUnavailable)
-        await store.delete(harmed)
-        await store.close()
-
-    asyncio.run(scenario())
+    store = SqliteStore(tmp_path / "s.db", clock=lambda: NOW)
+    await store.open()
+    harmed = SessionKey("acme", "eve", "s1")
+    await store.commit(commit(KEY, 0))
+    await store.commit(commit(harmed, 0))
+    await store.write(
+        lambda db: db.execute("UPDATE turns SET payload = '{' WHERE subject = 'eve'").close()
+    )
+    for job in (store.load(harmed, turns=2), store.begin(begin(harmed, "t"))):
+        assert isinstance(await among_others(store, job), StoreUnavailable)
+    assert isinstance(await among_others(store, store.turns(harmed, limit=2)), StoreUnavailable)
+    await store.delete(harmed)
+    await store.close()
 
 
 @pytest.mark.parametrize("large", [1, 3, 5])
-def test_what_is_loaded_with_a_history_is_bounded_in_bytes(play: Play, large: int) -> None:
+async def test_a_loaded_history_is_bounded_in_bytes(store: SessionStore, large: int) -> None:
     """A turn that no window can have is left out, with all before it, but not lost."""
-
-    async def scenario(store: SessionStore, _: Clock) -> None:
-        for version in range(5):
-            text = "x" * (3 << 20) if version + 1 == large else "hello"
-            await store.commit(commit(KEY, version, text, by=f"t{version}"))
-        shown = list(range(large + 1, 6))
-        begun = await store.begin(begin(KEY, "t", turns=20))
-        for found in (await store.load(KEY, turns=20), begun):
-            assert found.session is not None
-            assert found.session.version == 5
-            assert [each.number for each in found.turns] == shown
-        page = await store.turns(KEY, limit=20)
-        assert [each.number for each in page.turns] == [5, 4, 3, 2, 1]
-        await store.commit(commit(KEY, 5, by="t"))
-
-    play(scenario)
+    for version in range(5):
+        text = "x" * (3 << 20) if version + 1 == large else "hello"
+        await store.commit(commit(KEY, version, text, by=f"t{version}"))
+    shown = list(range(large + 1, 6))
+    begun = await store.begin(begin(KEY, "t", turns=20))
+    for found in (await store.load(KEY, turns=20), begun):
+        assert found.session is not None
+        assert found.session.version == 5
+        assert [each.number for each in found.turns] == shown
+    page = await store.turns(KEY, limit=20)
+    assert [each.number for each in page.turns] == [5, 4, 3, 2, 1]
+    await store.commit(commit(KEY, 5, by="t"))

@@ -1,3 +1,5 @@
+"""The SQLite store with several processes, kills and locks."""
+
 import asyncio
 import multiprocessing
 import os
@@ -53,7 +55,7 @@ def test_processes_that_race_for_every_version() -> None:
         assert versions == list(range(100))
 
 
-def _write_until_killed(path: Path, told: "multiprocessing.SimpleQueue[str]") -> None:
+def _write_until_killed(path: Path, acknowledged_queue: "multiprocessing.SimpleQueue[str]") -> None:
     async def run() -> None:
         store = SqliteStore(path, clock=lambda: NOW)
         await store.open()
@@ -62,19 +64,21 @@ def _write_until_killed(path: Path, told: "multiprocessing.SimpleQueue[str]") ->
             for number in range(100_000):
                 session = f"s{writer}-{number}"
                 await store.commit(commit(SessionKey("acme", "ada", session), 0))
-                told.put(session)
+                acknowledged_queue.put(session)
 
         await asyncio.gather(*(write(writer) for writer in range(20)))
 
     asyncio.run(run())
 
 
-def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+def test_acknowledged_commits_survive_a_kill(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    told: multiprocessing.SimpleQueue[str] = context.SimpleQueue()
-    writer = context.Process(target=_write_until_killed, args=(tmp_path / "s.db", told))
+    acknowledged_queue: multiprocessing.SimpleQueue[str] = context.SimpleQueue()
+    writer = context.Process(
+        target=_write_until_killed, args=(tmp_path / "s.db", acknowledged_queue)
+    )
     writer.start()
-    acknowledged = {told.get() for _ in range(500)}
+    acknowledged = {acknowledged_queue.get() for _ in range(500)}
     assert writer.pid is not None
     os.kill(writer.pid, signal.SIGKILL)
     writer.join()
@@ -86,7 +90,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     assert stored == turns
 
 
-def test_a_file_that_is_something_else(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "s.db").write_text("this is not a database, but it is long enough" * 100)
     before = (tmp_path / "s.db").read_bytes()
     with pytest.raises(ConfigError, match="is not a database"):
@@ -96,20 +100,17 @@ def test_a_file_that_is_something_else(tmp_path: Path) -> None:
         asyncio.run(SqliteStore(tmp_path / "missing" / "s.db").open())
 
 
-def test_a_store_that_another_holds_says_so_in_time(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        store = SqliteStore(tmp_path / "s.db", clock=lambda: NOW, busy_seconds=0.2)
-        await store.open()
-        with closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            async with asyncio.timeout(5):
-                with pytest.raises(StoreUnavailable):
-                    await store.commit(commit(KEY, 0))
-            other.execute("ROLLBACK")
-        await store.commit(commit(KEY, 0))
-        await store.close()
-
-    asyncio.run(scenario())
+async def test_a_locked_database_is_reported_in_time(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db", clock=lambda: NOW, busy_seconds=0.2)
+    await store.open()
+    with closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with asyncio.timeout(5):
+            with pytest.raises(StoreUnavailable):
+                await store.commit(commit(KEY, 0))
+        other.execute("ROLLBACK")
+    await store.commit(commit(KEY, 0))
+    await store.close()
 
 
 def _open(path: Path, start: float) -> None:
@@ -123,7 +124,7 @@ def _open(path: Path, start: float) -> None:
     asyncio.run(run())
 
 
-def test_workers_that_open_a_new_file_at_the_same_moment(tmp_path: Path) -> None:
+def test_concurrent_processes_can_open_a_new_file(tmp_path: Path) -> None:
     """It failed one start in five: "database is locked", at once, whatever the timeout."""
     with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as workers:
         for number in range(25):

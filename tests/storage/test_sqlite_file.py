@@ -1,4 +1,4 @@
-"""The database's files: their permissions, and what happens to them while they are served."""
+"""The database's files: permissions, and damage while they are open."""
 
 import asyncio
 import logging
@@ -7,8 +7,8 @@ import shutil
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,17 +23,23 @@ from tests.storage.calls import KEY, NOW, begin, commit
 Harm = Callable[[Path], None]
 
 
-def play(path: Path, scenario: Callable[[SqliteStore], Awaitable[None]]) -> None:
-    async def whole() -> None:
-        store = SqliteStore(path, clock=lambda: NOW)
-        await store.open()
-        try:
-            async with asyncio.timeout(30):
-                await scenario(store)
-        finally:
-            await store.close()
+@asynccontextmanager
+async def opened(path: Path) -> AsyncGenerator[SqliteStore, None]:
+    store = SqliteStore(path, clock=lambda: NOW)
+    await store.open()
+    try:
+        async with asyncio.timeout(30):
+            yield store
+    finally:
+        await store.close()
 
-    asyncio.run(whole())
+
+def _chmod(path: Path, mode: int) -> None:
+    path.chmod(mode)
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 def _delete(path: Path) -> None:
@@ -79,12 +85,13 @@ LOG_HARMS: list[Harm] = [_empty_log, _halve_log]
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_nothing_is_acknowledged_into_a_file_that_is_gone(
+async def test_nothing_is_acknowledged_into_a_file_that_is_gone(
     tmp_path: Path, harm: Harm, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "s.db"
 
-    async def scenario(store: SqliteStore) -> None:
+    caplog.set_level(logging.WARNING, "seawall.sessions")
+    async with opened(path) as store:
         for number in range(30):  # so that there is something to lose
             await store.commit(commit(SessionKey("acme", "bob", f"s{number}"), 0, "x" * 2_000))
         with closing(sqlite3.connect(path)) as other:
@@ -98,20 +105,18 @@ def test_nothing_is_acknowledged_into_a_file_that_is_gone(
             assert refused.value.status == 503
         with pytest.raises(StoreUnavailable):
             await store.begin(begin(KEY, "t"))
-        with pytest.raises(StoreUnavailable):  # what it would show is not what is kept
+        with pytest.raises(StoreUnavailable):  # what is read is not what is stored
             await store.load(KEY, turns=1)
 
-    with caplog.at_level(logging.WARNING, "seawall.storage"):
-        play(path, scenario)
     said = [each.getMessage() for each in caplog.records if "nothing is acknowledged" in each.msg]
     assert len(said) == 1
     assert str(path) in said[0]
 
 
-def test_a_file_that_is_put_back_is_good_again(tmp_path: Path) -> None:
+async def test_a_file_that_is_put_back_is_used_again(tmp_path: Path) -> None:
     path, away = tmp_path / "s.db", tmp_path / "away.db"
 
-    async def scenario(store: SqliteStore) -> None:
+    async with opened(path) as store:
         await store.commit(commit(KEY, 0))
         path.rename(away)
         for version in (1, 2):
@@ -126,15 +131,13 @@ def test_a_file_that_is_put_back_is_good_again(tmp_path: Path) -> None:
         found = await store.load(KEY, turns=9)
         assert [each.number for each in found.turns] == [1, 2, 3]
 
-    play(path, scenario)
-
 
 @pytest.mark.parametrize("harm", LOG_HARMS)
-def test_nothing_is_acknowledged_into_a_log_that_was_cut(tmp_path: Path, harm: Harm) -> None:
-    """What comes behind the hole makes the file as large as before, and is not found again."""
+async def test_nothing_is_acknowledged_into_a_truncated_log(tmp_path: Path, harm: Harm) -> None:
+    """What is written after the hole makes the file as large as before, but is not found again."""
     path = tmp_path / "s.db"
 
-    async def scenario(store: SqliteStore) -> None:
+    async with opened(path) as store:
         for number in range(3):
             await store.commit(commit(SessionKey("acme", "bob", f"s{number}"), 0, "x" * 2_000))
         harm(path)
@@ -142,13 +145,11 @@ def test_nothing_is_acknowledged_into_a_log_that_was_cut(tmp_path: Path, harm: H
             with pytest.raises((CommitUnknown, StoreUnavailable)):
                 await store.commit(commit(KEY, 0))
 
-    play(path, scenario)
 
-
-def test_checkpoints_by_another_process_are_no_harm(tmp_path: Path) -> None:
+async def test_checkpoints_by_another_process_are_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
 
-    async def scenario(store: SqliteStore) -> None:
+    async with opened(path) as store:
         for version in range(12):
             await store.commit(commit(KEY, version, "x" * 3_000))
             with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -158,13 +159,11 @@ def test_checkpoints_by_another_process_are_no_harm(tmp_path: Path) -> None:
                     other.execute("CREATE TABLE IF NOT EXISTS beside (at INTEGER)")
         assert len((await store.load(KEY, turns=99)).turns) == 12
 
-    play(path, scenario)
 
-
-def test_a_vacuum_and_a_checkpoint_are_no_harm(tmp_path: Path) -> None:
+async def test_a_vacuum_and_a_checkpoint_are_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
 
-    async def scenario(store: SqliteStore) -> None:
+    async with opened(path) as store:
         keys = [SessionKey("acme", "ada", f"s{number}") for number in range(60)]
         for key in keys:
             await store.commit(commit(key, 0, "x" * 4_000))
@@ -179,33 +178,30 @@ def test_a_vacuum_and_a_checkpoint_are_no_harm(tmp_path: Path) -> None:
         for version in range(1, 4):
             await store.commit(commit(keys[0], version))
 
-    play(path, scenario)
 
-
-def test_its_owner_alone_reads_it(tmp_path: Path) -> None:
+async def test_the_database_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
-    tmp_path.chmod(0o755)
+    _chmod(tmp_path, 0o755)
     before = os.umask(0)
 
     def modes() -> list[int]:
-        return [stat.S_IMODE(each.stat().st_mode) for each in tmp_path.glob("s.db*")]
-
-    async def scenario(store: SqliteStore) -> None:
-        await store.commit(commit(KEY, 0))
-        assert modes() == [0o600] * 3
+        return [_mode(each) for each in tmp_path.glob("s.db*")]
 
     try:
-        play(path, scenario)
-        path.chmod(0o644)  # as an earlier version made it
-        play(path, scenario)
+        async with opened(path) as store:
+            await store.commit(commit(KEY, 0))
+            assert modes() == [0o600] * 3
+        path.chmod(0o644)  # as an earlier version created it
+        async with opened(path):
+            assert modes() == [0o600] * 3
     finally:
         os.umask(before)
-    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert _mode(tmp_path) == 0o755
 
 
 @pytest.fixture
 def readable() -> Iterator[Path]:
-    """A folder that others may look into, and a user who may not write there."""
+    """A folder that other users may list."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -214,7 +210,7 @@ def readable() -> Iterator[Path]:
 
 @contextmanager
 def _unprivileged() -> Iterator[None]:
-    """For the block, permissions count for this process, also where it runs as root."""
+    """For the block, permissions count for this process, even if it runs as root."""
     before = os.geteuid()
     if not before:
         os.seteuid(65_534)
@@ -226,69 +222,58 @@ def _unprivileged() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("what", ["file", "log", "folder", "new"])
-def test_a_database_that_cannot_be_written_is_refused_at_the_start(
-    readable: Path, what: str
-) -> None:
+async def test_a_read_only_database_is_refused_at_start(readable: Path, what: str) -> None:
     path = readable / "s.db"
 
-    async def store_one(store: SqliteStore) -> None:
-        await store.commit(commit(KEY, 0))
-
     if what != "new":
-        play(path, store_one)
+        async with opened(path) as store:
+            await store.commit(commit(KEY, 0))
         path.chmod(0o444 if what == "file" else 0o666)
     if what == "log":
         path.with_name("s.db-wal").touch()
         path.with_name("s.db-wal").chmod(0o444)
-    readable.chmod(0o555 if what in ("folder", "new") else 0o777)
+    _chmod(readable, 0o555 if what in ("folder", "new") else 0o777)
     settings = SessionSettings(path=str(path))
     with _unprivileged(), pytest.raises(ConfigError, match=r"sessions\.path: .*cannot be written"):
-        asyncio.run(open_store(settings, read_only=False))
-    readable.chmod(0o755)
+        await open_store(settings, read_only=False)
+    _chmod(readable, 0o755)
 
 
-def test_a_database_that_cannot_be_written_can_be_read(readable: Path) -> None:
+async def test_a_read_only_database_can_be_read(readable: Path) -> None:
     """As by `seawall sessions list`, on a backup."""
     path = readable / "s.db"
 
-    async def store_one(store: SqliteStore) -> None:
+    async with opened(path) as store:
         await store.commit(commit(KEY, 0))
-
-    play(path, store_one)
     path.chmod(0o444)
-    readable.chmod(0o777)
-
-    async def look() -> None:
-        store = await open_store(SessionSettings(path=str(path)))
-        try:
-            found = await store.find_job(Principal("acme", "ada"), "t")
-            page = await store.archives(limit=1)
-            assert (found, len(page.archives)) == (None, 1)
-            with pytest.raises(StoreUnavailable):
-                await store.commit(commit(KEY, 1))
-        finally:
-            await store.close()
+    _chmod(readable, 0o777)
 
     with _unprivileged():
-        asyncio.run(look())
+        reader = await open_store(SessionSettings(path=str(path)))
+        try:
+            found = await reader.find_job(Principal("acme", "ada"), "t")
+            page = await reader.archives(limit=1)
+            assert (found, len(page.archives)) == (None, 1)
+            with pytest.raises(StoreUnavailable):
+                await reader.commit(commit(KEY, 1))
+        finally:
+            await reader.close()
 
 
-def test_a_database_that_becomes_read_only_gives_503_and_recovers(tmp_path: Path) -> None:
+async def test_a_database_that_becomes_read_only_gives_503_and_recovers(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
 
-    async def scenario(store: SqliteStore) -> None:
+    async with opened(path) as store:
         await store.commit(commit(KEY, 0))
 
         def switch(on: int) -> Callable[[sqlite3.Connection], None]:
             return lambda db: db.execute(f"PRAGMA query_only = {on}").close()
 
-        await store._writer.do(switch(1))
+        await store._writer.submit(switch(1))
         with pytest.raises(StoreUnavailable):
             await store.commit(commit(KEY, 1))
         with pytest.raises(StoreUnavailable):
             await store.begin(begin(KEY, "t"))
         assert (await store.load(KEY, turns=1)).session is not None
-        await store._writer.do(switch(0))
+        await store._writer.submit(switch(0))
         await store.commit(commit(KEY, 1))
-
-    play(path, scenario)

@@ -63,13 +63,13 @@ def _show(arguments: argparse.Namespace) -> int:
 async def _read(settings: "Settings", tenants: list[str]) -> "list[BudgetState]":
     from seawall.budgets.budgets import read_budgets  # noqa: PLC0415 - only what this command needs
     from seawall.storage.open import open_store, require_existing_store  # noqa: PLC0415
-    from seawall.storage.open_counters import open_counters  # noqa: PLC0415
 
     require_existing_store(settings.sessions)
     async with asyncio.timeout(_CALL_SECONDS):
         store = await open_store(settings.sessions)
         try:
-            counters = await open_counters(settings.sessions, store)
+            counters = store.counters()
+            await counters.open()
             now = time.time()
             return [
                 state

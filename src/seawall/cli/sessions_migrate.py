@@ -151,7 +151,7 @@ class _Progress:
         self._what = what
         self._before = before
         self._began = time.monotonic()
-        self._line = ProgressLine()
+        self._line = ProgressLine(at_once=False)
 
     def show(self, done: int) -> None:
         """Show the number, if it is time to."""

@@ -94,16 +94,17 @@ def print_line(line: str) -> None:
 class ProgressLine:
     """Progress on standard error: a line that is rewritten on a terminal, else one every 2 s."""
 
-    def __init__(self, *, only_terminal: bool = False) -> None:
+    def __init__(self, *, only_terminal: bool = False, at_once: bool = True) -> None:
         """Show nothing yet.
 
         Args:
             only_terminal: Show nothing at all if standard error is not a terminal.
+            at_once: Show the first line at once; otherwise when it is time for the second.
         """
         self._live = sys.stderr.isatty()
         self._silent = only_terminal and not self._live
         self._interval = 0.1 if self._live else 2.0
-        self._shown_at = float("-inf")
+        self._shown_at = float("-inf") if at_once else time.monotonic()
         self._width = 0
 
     def show(self, line: str, *, now: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""From an opened session to a durable answer: the agent, its report, the commit."""
+"""The answer of a turn: choose the agent, run it, commit the result."""
 
 import asyncio
 import hashlib
@@ -34,18 +34,23 @@ from seawall.turn import Message, ToolMessage, TurnRecord, TurnRequest, Usage, U
 
 __all__ = ["answer_turn", "fingerprint"]
 
-_NEWEST_TURNS = 8  # others may have gone on with the session already
+_NEWEST_TURNS = 8  # the session may have newer turns already
 _FIRST_POLL_SECONDS = 0.05
 _MAX_POLL_SECONDS = 1.0
-_MAX_NOTES = 32
-_MAX_NOTE_CHARACTERS = 1_024
+_MAX_STATE_ENTRIES = 32
+_MAX_ENTRY_CHARACTERS = 1_024
 
 
 async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> None:
-    """Choose the agent, have it answer, and make the turn durable.
+    """Choose the agent, run it, and commit the turn.
+
+    Args:
+        ports: The pipeline's.
+        context: Of the turn.
+        opened: The result of its opening stages.
 
     Raises:
-        CommitUnknown: it may be stored, or not.
+        CommitUnknown: it may be stored or not.
         Problem: the turn has failed; nothing of it is stored.
     """
     request, emit = context.request, context.emit
@@ -66,10 +71,10 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
         IntentDetected(detection.intent, detection.confidence, detection.by),
         AgentSelected(route.agent, route.reason),
     )
-    notes = dict(session.state) if session else {}
-    turn = _agent_turn(ports, context, opened, notes)
+    state = dict(session.state) if session else {}
+    turn = _agent_turn(ports, context, opened, state)
     if request.options is not None:
-        from seawall.agents.options import apply_answer_options  # noqa: PLC0415 - seldom asked for
+        from seawall.agents.options import apply_answer_options  # noqa: PLC0415 - seldom used
 
         agents = apply_answer_options(ports.agents, route.agent, request.options)
         answer = await run_agent(agents, route.agent, turn, emit)
@@ -80,7 +85,7 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
     _report_answer(context, answer, detection.usage)
     await emit(UsageReported(context.report.usage, context.spending.reported_cost()))
     commit = _commit(
-        context, opened, route, answer, notes=notes, ttl_seconds=ports.sessions.ttl_seconds
+        context, opened, route, answer, state=state, ttl_seconds=ports.sessions.ttl_seconds
     )
     await _store(ports, context, commit)
     context.report.outcome = "completed"
@@ -100,10 +105,10 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
 
 
 async def _store(ports: Ports, context: TurnContext, commit: Commit) -> None:
-    """Make the turn durable; where the store does not say whether it is, look.
+    """Commit the turn; if the store does not say whether it is stored, read the session.
 
     Raises:
-        CommitUnknown: it cannot be seen in time either.
+        CommitUnknown: it is not found in time.
         Problem: it is not stored.
     """
     try:
@@ -114,7 +119,7 @@ async def _store(ports: Ports, context: TurnContext, commit: Commit) -> None:
         if not await _is_stored(ports.store, commit, latest):
             raise CommitUnknown(
                 "The session store did not say in time whether the turn is stored. Send the same "
-                "request again with its Idempotency-Key; without one, look whether the session "
+                "request again with its Idempotency-Key; without one, check whether the session "
                 f"{commit.key.session} has the turn {commit.turn.id}.",
                 field="session",
                 retry_after=1.0,
@@ -122,10 +127,10 @@ async def _store(ports: Ports, context: TurnContext, commit: Commit) -> None:
 
 
 async def _is_stored(store: SessionStore, commit: Commit, latest: float) -> bool:
-    """Whether the turn is seen in its session by then, on the event loop's clock.
+    """Whether the turn is found in its session until `latest`, on the event loop's clock.
 
     Raises:
-        SessionConflict: another turn is in its place.
+        SessionConflict: another turn has its number.
     """
     clock = asyncio.get_running_loop().time
     turn, pause = commit.turn, _FIRST_POLL_SECONDS
@@ -146,7 +151,7 @@ async def _is_stored(store: SessionStore, commit: Commit, latest: float) -> bool
 
 
 def _agent_turn(
-    ports: Ports, context: TurnContext, opened: Opened, notes: dict[str, str]
+    ports: Ports, context: TurnContext, opened: Opened, state: dict[str, str]
 ) -> AgentTurn:
     request, principal = context.request, opened.principal
     settings = ports.sessions
@@ -163,13 +168,13 @@ def _agent_turn(
         history=(*history, UserMessage(request.text)),
         effect_key=f"{principal.tenant}\0{principal.subject}\0{retry}",
         deadline=context.deadline,
-        state=notes,
+        state=state,
         meter=context.spending if context.spending.metered else None,
     )
 
 
 def fingerprint(request: TurnRequest) -> str:
-    """Digest of what a request asks for; the same key with another digest is a mistake."""
+    """Digest of a request: the same idempotency key with another digest is refused."""
     session = None if request.opens else request.session
     asked = msgspec.json.encode((request.text, session, request.agent, request.history))
     if request.options is not None:
@@ -182,8 +187,8 @@ def _report_answer(context: TurnContext, answer: Answer, routing_usage: Usage) -
     report.agent = answer.agent
     report.usage = answer.usage + routing_usage
     report.cached = answer.cached
-    made = () if answer.cached else answer.messages
-    tools = [message for message in made if isinstance(message, ToolMessage)]
+    messages = () if answer.cached else answer.messages
+    tools = [message for message in messages if isinstance(message, ToolMessage)]
     report.tool_calls = len(tools)
     report.failed_tool_calls = sum(message.failed for message in tools)
     timings.record("model", answer.model_seconds)
@@ -199,20 +204,20 @@ def _commit(
     route: Route,
     answer: Answer,
     *,
-    notes: dict[str, str],
+    state: dict[str, str],
     ttl_seconds: float,
 ) -> Commit:
     request, session = context.request, opened.snapshot.session
-    if len(notes) > _MAX_NOTES or any(
-        len(name) + len(text) > _MAX_NOTE_CHARACTERS for name, text in notes.items()
+    if len(state) > _MAX_STATE_ENTRIES or any(
+        len(name) + len(text) > _MAX_ENTRY_CHARACTERS for name, text in state.items()
     ):
         raise TurnLimitReached(
-            f"The tools keep more notes than a session may hold: {_MAX_NOTES} of "
-            f"{_MAX_NOTE_CHARACTERS} characters."
+            f"The tools' state is larger than a session allows: {_MAX_STATE_ENTRIES} entries of "
+            f"{_MAX_ENTRY_CHARACTERS} characters."
         )
     version = session.version if session else 0
-    background_job = opened.holding.begin.background_job
-    attempt = background_job.attempt if background_job is not None else 0
+    job = opened.lease.begin.background_job
+    attempt = job.attempt if job is not None else 0
     now = time.time()
     keyed = request.idempotency_key is not None
     return Commit(
@@ -235,7 +240,7 @@ def _commit(
             finish_reason=answer.finish_reason,
         ),
         agent=answer.agent,
-        state=notes,
+        state=state,
         expires_at=now + ttl_seconds,
         idempotency_key=request.idempotency_key,
         fingerprint=fingerprint(request) if keyed else None,

@@ -1,4 +1,4 @@
-"""What a turn has with it while it runs."""
+"""The context of a turn in progress, and the ports that all turns use."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ __all__ = ["Ports", "TurnContext"]
 
 
 class Ports(Struct, frozen=True, kw_only=True):
-    """What the pipeline stands on; composed once at start."""
+    """The ports that the pipeline uses; composed once at start."""
 
     authenticator: Authenticator
     store: SessionStore
@@ -43,7 +43,18 @@ class Ports(Struct, frozen=True, kw_only=True):
 
 
 class TurnContext(Struct):
-    """One turn while it runs; nobody else's."""
+    """The state of one turn in progress; turns share nothing.
+
+    Attributes:
+        request: What was asked for.
+        credential: Proves who sent it.
+        emit: Called with the turn's events.
+        deadline: Seconds on the event loop's clock.
+        timings: Durations of its stages.
+        report: Filled in while it is in progress.
+        spending: Charges its budgets.
+        recovered_job: The background job that this turn continues, claimed from another process.
+    """
 
     request: TurnRequest
     credential: Credential

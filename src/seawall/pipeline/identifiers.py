@@ -1,4 +1,4 @@
-"""Identifiers of turns and sessions: unguessable, and sorted by the time of their making."""
+"""Identifiers of turns and sessions: unguessable, and sortable by creation time."""
 
 import os
 import time
@@ -15,30 +15,36 @@ def new_request(
     session: str | None = None,
     **rest: Any,  # noqa: ANN401 - the other fields of a TurnRequest
 ) -> TurnRequest:
-    """A request with an id of its own; without a session, for a new one."""
+    """A request with a new id; without a session, for a new session.
+
+    Args:
+        text: The user's message.
+        session: The session to continue.
+        rest: Further fields of `TurnRequest`.
+    """
     name = session or new_session_id()
     return TurnRequest(id=new_turn_id(name), text=text, session=name, opens=session is None, **rest)
 
 
 def new_session_id() -> str:
-    """48 bits of Unix milliseconds and 80 random bits, as UUIDv7 has them (RFC 9562 §5.7)."""
+    """48 bits of Unix milliseconds and 80 random bits, as in UUIDv7 (RFC 9562 §5.7)."""
     return "ses_" + _sortable()
 
 
 def new_turn_id(session: str) -> str:
-    """The same, behind the session's id: so a turn can be found in a store by its own alone."""
+    """The same, after the session's id: so a turn can be found in a store by its own id alone."""
     return f"trn_{session}.{_sortable()}"
 
 
 def session_of(turn: str) -> str | None:
-    """The session of a turn; None when this is not the id of one."""
+    """The session of a turn's id; None if this is not one."""
     prefix, _, rest = turn.partition("_")
     session, _, own = rest.rpartition(".")
     return session if prefix == "trn" and session and own else None
 
 
 def time_of(turn: str) -> float:
-    """When the id was made, in Unix seconds; 0 when it does not say."""
+    """When an id was created, in Unix seconds; 0 if it does not say."""
     try:
         return int(turn.rpartition(".")[2][:12], 16) / 1e3
     except ValueError:

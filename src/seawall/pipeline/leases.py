@@ -1,4 +1,4 @@
-"""What a turn holds of the store while it runs: getting it, keeping it, letting go of it."""
+"""Leases of a turn in progress: acquired, renewed, and released when it fails."""
 
 import asyncio
 import random
@@ -34,13 +34,13 @@ from seawall.storage.port import (
 from seawall.storage.settings import SessionSettings
 from seawall.turn import SessionKey, TurnRequest
 
-__all__ = ["TurnLease", "acquire_lease", "best_effort", "check_same_request", "record_job_failure"]
+__all__ = ["TurnLease", "acquire_lease", "best_effort", "record_job_failure"]
 
 _FIRST_POLL_SECONDS = 0.05
 _MAX_POLL_SECONDS = 0.5
 _RELEASE_SECONDS = 3.0
 _REASON_KEPT_SECONDS = 86_400.0
-# Not the turn's fault: what was promised is tried again. Of these, what has cost no attempt.
+# Not the turn's fault: a background turn is retried. Of these, those that cost no attempt.
 _RETRIED_LATER = (
     CommitUnknown,
     Overloaded,
@@ -53,28 +53,31 @@ _NOT_STARTED = (Overloaded, SessionBusy)
 
 
 class TurnLease(Struct, frozen=True):
-    """A session, and perhaps an idempotency key, held in a turn's name; `lease` 0: nothing."""
+    """A turn's lease of its session and, if it has one, of its idempotency key.
+
+    seconds: how long it lasts from one renewal on; 0 without a lease.
+    """
 
     store: SessionStore
     begin: Begin
-    lease: float
+    seconds: float
 
     @classmethod
     def none(cls, store: SessionStore, key: SessionKey, turn: str) -> "TurnLease":
-        """Of a turn that opens a session whose name nobody knows yet."""
+        """For a turn that opens a session whose id no client knows yet."""
         return cls(store, Begin(key=key, turn=turn, turns=0, until=None), 0.0)
 
     @asynccontextmanager
     async def keep_renewed(self) -> AsyncGenerator[None, None]:
-        """Hold on while the block runs; let go when it fails.
+        """Renew the lease while the block runs; release it if the block fails.
 
-        The block ends what is held itself, by its commit.
+        If the block succeeds, its commit has ended the lease.
 
         Raises:
             SessionConflict: the session or the key was lost to another turn.
-            TurnPostponed: in place of a problem that does not end a promised turn.
+            TurnPostponed: in place of a problem after which a background turn is retried.
         """
-        if not self.lease:
+        if not self.seconds:
             yield
             return
         renewing: asyncio.Task[None] | None = None
@@ -85,7 +88,7 @@ class TurnLease(Struct, frozen=True):
                 renewing.cancel()
         except BaseExceptionGroup as failures:
             ending = await self.end(failures.exceptions[0])
-            raise ending from ending.__cause__  # `from None` would take it away
+            raise ending from ending.__cause__  # `from None` would remove it
         except BaseException as failure:
             ending = await self.end(failure)
             if ending is failure:
@@ -93,58 +96,62 @@ class TurnLease(Struct, frozen=True):
             raise ending from failure
 
     async def end(self, failure: BaseException, *, acknowledged: bool = True) -> BaseException:
-        """The turn ended without a commit; what is to be raised.
+        """The turn ended without a commit; returns the exception to raise.
 
-        A promised turn is handed over when it was interrupted, and tried again when the problem
-        lies elsewhere; else it has failed for good. promised: whether its client knows of it.
+        A background turn is handed over if it was interrupted, and retried if the problem is not
+        its own; otherwise it has failed for good.
+
+        Args:
+            failure: What ended the turn.
+            acknowledged: Whether the client knows that the turn was accepted.
         """
-        background_job = self.begin.background_job
-        if background_job is None or not self.lease:
+        job = self.begin.background_job
+        if job is None or not self.seconds:
             await self.release()
             return failure
-        acknowledged = acknowledged or background_job.attempt > 1
+        acknowledged = acknowledged or job.attempt > 1
         if acknowledged and isinstance(failure, (asyncio.CancelledError, *_NOT_STARTED)):
-            await best_effort(self.store.hand_over(background_job))
+            await best_effort(self.store.hand_over_job(job))
         elif not (acknowledged and isinstance(failure, _RETRIED_LATER)):
-            await record_job_failure(self.store, background_job, failure)
+            await record_job_failure(self.store, job, failure)
             await self.release()
         if acknowledged and isinstance(failure, _RETRIED_LATER):
             return TurnPostponed(
-                f"The turn was interrupted, and goes on later: {failure}", retry_after=1.0
+                f"The turn was interrupted and will be retried: {failure}", retry_after=1.0
             )
         return failure
 
     async def release(self) -> None:
-        """Let others have it at once. Should that fail, they get it when the lease is over."""
-        if self.lease:
+        """Let other turns have the session at once; if this fails, when the lease ends."""
+        if self.seconds:
             await best_effort(self.store.release(self.begin))
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(self.lease / 3)
+            await asyncio.sleep(self.seconds / 3)
             try:
-                async with asyncio.timeout(self.lease / 3):
-                    keep_renewed = await self.store.renew(_until(self.begin, self.lease))
+                async with asyncio.timeout(self.seconds / 3):
+                    renewed = await self.store.renew(_until(self.begin, self.seconds))
             except (Problem, TimeoutError):
-                continue  # there is another try in time; if not, the commit will tell
-            if not keep_renewed:
+                continue  # it is retried in time; if not, the commit decides
+            if not renewed:
                 raise SessionConflict("Another turn has taken this session over.")
 
 
 async def record_job_failure(
-    store: SessionStore, background_job: BackgroundJob, failure: BaseException
+    store: SessionStore, job: BackgroundJob, failure: BaseException
 ) -> None:
-    """Keep the reason for those who ask for the turn's events."""
+    """Record why a background turn failed, for clients that read its events."""
     if isinstance(failure, asyncio.CancelledError):
-        failure = ServerStopping("The turn was ended before it was accepted.")
+        failure = ServerStopping("The turn was cancelled before it was accepted.")
     elif not isinstance(failure, Problem):
         failure = InternalError("Something went wrong here; it is logged.")
     reason = JobFailure(failure.as_dict())
-    await best_effort(store.fail(background_job, reason, until=time.time() + _REASON_KEPT_SECONDS))
+    await best_effort(store.fail_job(job, reason, until=time.time() + _REASON_KEPT_SECONDS))
 
 
 async def best_effort(call: Awaitable[None]) -> None:
-    """What is not done now is done by time: leases run out."""
+    """Await a call whose failure has no consequence: leases expire."""
     try:
         async with asyncio.timeout(_RELEASE_SECONDS):
             await call
@@ -164,16 +171,26 @@ async def acquire_lease(
     deadline: float,
     background_job: BackgroundJob | None = None,
 ) -> tuple[Snapshot, TurnLease]:
-    """Begin the turn in the store; where another turn is in the way, wait as configured.
+    """Begin the turn in the store; if another turn has the lease, wait as configured.
 
-    pending: the promise to keep with it, of a turn in the background.
-    A turn under the same key is joined where that can be done here: then it is in the snapshot's
-    `running`, and this one holds nothing. Where it runs elsewhere, its answer is waited for.
+    A turn under the same key is joined if it is in progress here: then it is the snapshot's
+    `key_lease`, and this turn has no lease. If it is in progress elsewhere, its end is waited for.
+
+    Args:
+        store: The session store.
+        key: The session.
+        request: What the client asked for.
+        fingerprint: Digest of the request, if it has an idempotency key.
+        settings: Of sessions.
+        joinable: Whether the turn of this id can be joined here.
+        attempt_seconds: The longest that a single call of the store may take.
+        deadline: Of the turn, in seconds on the event loop's clock.
+        background_job: Of a background turn: stored together with the lease.
 
     Raises:
         KeyReused: the key was used with another request.
-        SessionBusy: another turn of the session is running, and was not done in time.
-        DeadlineExceeded: a single look at the store took longer than `attempt_seconds`.
+        SessionBusy: another turn of the session is in progress, and was not done in time.
+        DeadlineExceeded: a call of the store took longer than `attempt_seconds`.
     """
     clock = asyncio.get_running_loop().time
     patience = settings.busy_seconds if settings.when_busy == "wait" else 0.0
@@ -189,27 +206,29 @@ async def acquire_lease(
         fingerprint=fingerprint,
         background_job=background_job,
     )
-    holding = TurnLease(store, begin, settings.lease_seconds)
-    none = TurnLease.none(store, key, request.id)
+    lease = TurnLease(store, begin, settings.lease_seconds)
     try:
         while True:
             snapshot = await _begin(store, _until(begin, settings.lease_seconds), attempt_seconds)
-            running = snapshot.running
-            for taken in (snapshot.replay, running):
-                if taken is not None:
-                    check_same_request(taken.fingerprint, fingerprint)
-            if snapshot.replay or (running and joinable(turn_of_lease_owner(running.turn))):
-                return snapshot, none
-            in_the_way = running or snapshot.busy
-            if in_the_way is None or not settings.lease_seconds:
-                return snapshot, holding
-            if clock() + pause > (deadline if running else latest):
-                raise _busy(in_the_way)
-            # Not on the beat: two that wait for the same turn should not ask at the same time.
+            joined = snapshot.key_lease
+            for same_key in (snapshot.replay, joined):
+                if same_key is not None and same_key.fingerprint != fingerprint:
+                    raise KeyReused(
+                        "This idempotency key was used before with another request; use a new key.",
+                        field="idempotency_key",
+                    )
+            if snapshot.replay or (joined and joinable(turn_of_lease_owner(joined.owner))):
+                return snapshot, TurnLease.none(store, key, request.id)
+            other = joined or snapshot.session_lease
+            if other is None or not settings.lease_seconds:
+                return snapshot, lease
+            if clock() + pause > (deadline if joined else latest):
+                raise _busy(other)
+            # With jitter: two that wait for the same turn should not poll at the same time.
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(pause * 1.5, _MAX_POLL_SECONDS)
     except BaseException as failure:
-        ending = await holding.end(failure, acknowledged=False)
+        ending = await lease.end(failure, acknowledged=False)
         if ending is failure:
             raise
         raise ending from failure
@@ -225,27 +244,14 @@ async def _begin(store: SessionStore, begin: Begin, seconds: float) -> Snapshot:
         ) from error
 
 
-def check_same_request(first: str | None, now: str | None) -> None:
-    """The same key must come with the same request.
-
-    Raises:
-        KeyReused: it does not.
-    """
-    if first != now:
-        raise KeyReused(
-            "This idempotency key was used before with another request; use a new key.",
-            field="idempotency_key",
-        )
+def _until(begin: Begin, seconds: float) -> Begin:
+    return msgspec.structs.replace(begin, until=time.time() + seconds if seconds else None)
 
 
-def _until(begin: Begin, lease: float) -> Begin:
-    return msgspec.structs.replace(begin, until=time.time() + lease if lease else None)
-
-
-def _busy(hold: Lease) -> SessionBusy:
-    left = max(1.0, hold.until - time.time())
+def _busy(lease: Lease) -> SessionBusy:
+    left = max(1.0, lease.until - time.time())
     return SessionBusy(
-        "Another turn of this session is running; send this one when that is done.",
+        "Another turn of this session is in progress; try again when it is done.",
         field="session",
         retry_after=round(min(left, 5.0), 1),
     )

@@ -1,9 +1,9 @@
-"""Turns that can be followed while they run: those in the background, and those with a key.
+"""Live turns, which can be followed while in progress: background turns, and turns with a key.
 
 Such a turn runs in a task of its own, which this module owns, and its events are kept until it is
-over. Whoever wants its answer follows it. When the last follower leaves, the turn is cancelled,
-unless it was asked to be completed in the background. Every other turn runs in the task of the
-request that brought it and costs nothing here.
+finished. Clients that want its answer follow it. When the last follower leaves, the turn is
+cancelled, unless it is a background turn. Any other turn runs in the task of its request and costs
+nothing here.
 """
 
 import asyncio
@@ -23,20 +23,25 @@ __all__ = ["FailedTurn", "LiveTurn", "LiveTurns"]
 _log = logging.getLogger("seawall.turns")
 _FAILED_SECONDS = 600.0
 _FAILED_BYTES = 1 << 20
-_FAILED_OVERHEAD = 1_024  # about what an entry takes beside its texts
+_FAILED_OVERHEAD = 1_024  # about the size of an entry without its texts
 _DETAIL_CHARACTERS = 2_000
 _JOINED_CHARACTERS = 4_096
 _CANCEL_SECONDS = 5.0
 
 
 class LiveTurn:
-    """One such turn.
+    """A turn that can be followed.
 
-    owner: known once the turn is open. problem: why it failed, when it has. attempt: which one it
-    is, at a turn that was interrupted.
+    owner: known once the turn is open. problem: why it failed. finished: whether it is.
     """
 
     def __init__(self, request: TurnRequest, attempt: int = 1) -> None:
+        """Create a turn without events; `run` starts it.
+
+        Args:
+            request: What was asked for.
+            attempt: The number of the attempt, from 1, at a turn that was interrupted.
+        """
         self.id = request.id
         self.background = request.background
         self.owner: Principal | None = None
@@ -50,10 +55,10 @@ class LiveTurn:
         self._task: asyncio.Task[None] | None = None
 
     async def emit(self, *events: Event) -> None:
-        """Take the next events. What an answer may have bounds what is kept.
+        """Add events. The limits of an answer bound their size.
 
         Pieces of text are joined up to a length: as positions count characters, a follower that
-        has had the first of them goes on in the middle.
+        has received the first of them continues in the middle.
         """
         kept, ends = self._events, self._ends
         for event in events:
@@ -71,7 +76,7 @@ class LiveTurn:
         self._wake()
 
     async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, Event], None]:
-        """What goes beyond position `after`, with positions, as it happens.
+        """The events beyond position `after`, with positions, as they happen.
 
         Raises:
             Problem: the turn failed.
@@ -86,7 +91,7 @@ class LiveTurn:
                         index += 1
                         continue
                     known, after = after - (end - width(event)), end
-                    yield end, remaining(event, known)  # meanwhile a text may have become longer
+                    yield end, remaining(event, known)  # a text may have become longer meanwhile
                 if self.finished:
                     break
                 change = asyncio.get_running_loop().create_future()
@@ -114,7 +119,7 @@ class LiveTurn:
             except asyncio.CancelledError:
                 self.problem = _interrupted(background=self.background)
                 raise
-            except Exception as error:  # noqa: BLE001 - a defect is for the log, and for those who follow
+            except Exception as error:  # noqa: BLE001 - a defect is logged, and followers get an error
                 _log.error("turn %s failed", self.id, exc_info=error)
                 self.problem = InternalError("Something went wrong here; it is logged.")
             finally:
@@ -125,7 +130,11 @@ class LiveTurn:
         self._task = asyncio.create_task(run())
 
     async def wait(self, *, cancel: bool) -> None:
-        """Until it is over."""
+        """Wait until it is finished.
+
+        Args:
+            cancel: Cancel it first.
+        """
         if self._task is not None:
             if cancel:
                 self._task.cancel()
@@ -138,7 +147,7 @@ class LiveTurn:
 
 
 class FailedTurn(Struct, frozen=True):
-    """What is kept of a turn that failed.
+    """A live turn that failed: only its problem is kept.
 
     until: seconds on the event loop's clock. size: bytes that it counts for.
     """
@@ -149,7 +158,7 @@ class FailedTurn(Struct, frozen=True):
     size: int
 
     async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, Event], None]:  # noqa: ARG002
-        """As `LiveTurn.follow`: there is nothing but the problem.
+        """As `LiveTurn.follow`, without events.
 
         Raises:
             Problem: always.
@@ -159,14 +168,14 @@ class FailedTurn(Struct, frozen=True):
 
 
 class LiveTurns:
-    """Those of one process; admission bounds their number.
+    """The live turns of one process; admission bounds their number.
 
-    The problem of a failed one is kept for a while, since nothing else remembers it. The others are
-    in the store when they are over.
+    The problem of a failed turn is kept for a while, since it is stored nowhere else. The others
+    are in the store when they are finished.
     """
 
     def __init__(self) -> None:
-        self._running: dict[str, LiveTurn] = {}
+        self._live: dict[str, LiveTurn] = {}
         self._failed: OrderedDict[str, FailedTurn] = OrderedDict()
         self._failed_bytes = 0
 
@@ -176,26 +185,32 @@ class LiveTurns:
         execute: Callable[[LiveTurn], Awaitable[object]],
         attempt: int = 1,
     ) -> LiveTurn:
-        """Start a turn in a task of its own."""
+        """Start a turn in a task of its own.
+
+        Args:
+            request: What was asked for.
+            execute: Runs the turn; called with it.
+            attempt: See `LiveTurn`.
+        """
         live = LiveTurn(request, attempt)
-        self._running[live.id] = live
+        self._live[live.id] = live
         live.run(execute(live), self._ended)
         return live
 
-    def running(self, turn: str) -> LiveTurn | None:
-        """The turn, if it runs here."""
-        return self._running.get(turn)
+    def get(self, turn: str) -> LiveTurn | None:
+        """The turn of this id, if it is in progress here."""
+        return self._live.get(turn)
 
     def find(self, turn: str, owner: Principal) -> LiveTurn | FailedTurn | None:
-        """The turn, if it runs here or failed lately, and is the owner's."""
+        """The turn, if it is in progress here or failed recently, and is the owner's."""
         self._expire(asyncio.get_running_loop().time())
-        live = self._running.get(turn) or self._failed.get(turn)
+        live = self._live.get(turn) or self._failed.get(turn)
         return live if live is not None and live.owner == owner else None
 
     async def close(self, seconds: float) -> None:
-        """Let those that run finish within `seconds`, then cancel them and leave what stays."""
+        """Wait up to `seconds` for turns in progress, then cancel them; wait briefly for these."""
         for cancel in (False, True):
-            waiting = [live.wait(cancel=cancel) for live in self._running.values()]
+            waiting = [live.wait(cancel=cancel) for live in self._live.values()]
             try:
                 async with asyncio.timeout(_CANCEL_SECONDS if cancel else seconds):
                     await asyncio.gather(*waiting)
@@ -203,22 +218,22 @@ class LiveTurns:
                 continue
 
     def _ended(self, live: LiveTurn) -> None:
-        del self._running[live.id]
-        postponed = isinstance(live.problem, TurnPostponed)  # what becomes of it, the store knows
+        del self._live[live.id]
+        postponed = isinstance(live.problem, TurnPostponed)  # its outcome will be in the store
         if live.problem is not None and live.owner is not None and not postponed:
             self._remember(live.id, live.owner, live.problem)
 
     def _remember(self, turn: str, owner: Principal, problem: Problem) -> None:
         now = asyncio.get_running_loop().time()
-        kept = _without_traceback(problem)
-        texts = (turn, owner.tenant, owner.subject, kept.detail, kept.field or "")
+        copy = _without_traceback(problem)
+        texts = (turn, owner.tenant, owner.subject, copy.detail, copy.field or "")
         size = 4 * sum(map(len, texts)) + _FAILED_OVERHEAD
-        self._failed[turn] = FailedTurn(owner, kept, now + _FAILED_SECONDS, size)
+        self._failed[turn] = FailedTurn(owner, copy, now + _FAILED_SECONDS, size)
         self._failed_bytes += size
         self._expire(now)
 
     def _expire(self, now: float) -> None:
-        """Forget those that are too old, and the oldest while there are too many bytes."""
+        """Drop those that are too old, and the oldest while there are too many bytes."""
         while self._failed:
             turn, oldest = next(iter(self._failed.items()))
             if oldest.until > now and self._failed_bytes <= _FAILED_BYTES:
@@ -228,7 +243,7 @@ class LiveTurns:
 
 
 def _without_traceback(problem: Problem) -> Problem:
-    """The same problem without its traceback and causes, which refer to all that the turn had."""
+    """The same problem without traceback and causes, which refer to all of the turn's data."""
     found = problem.as_dict()
     copied = problem_from(found | {"detail": problem.detail[:_DETAIL_CHARACTERS]})
     if copied.field is not None:
@@ -238,5 +253,5 @@ def _without_traceback(problem: Problem) -> Problem:
 
 def _interrupted(*, background: bool) -> Problem:
     if background:
-        return TurnPostponed("The turn was interrupted, and goes on later.", retry_after=1.0)
-    return ServerStopping("The turn was ended before its time.", retry_after=1.0)
+        return TurnPostponed("The turn was interrupted and will be retried.", retry_after=1.0)
+    return ServerStopping("The turn was cancelled by a shutdown.", retry_after=1.0)

@@ -1,7 +1,6 @@
-"""The opening of a turn: the session, while the intent is detected.
+"""The opening stages of a turn: the session is loaded while the intent is detected.
 
-Authentication gates every effect: it came before admission, so that nothing here begins for
-somebody unknown.
+Authentication and admission come before: nothing is read, written or spent for an unknown caller.
 """
 
 import asyncio
@@ -12,16 +11,14 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from seawall.budgets.spending import Spending
 from seawall.errors import Problem, SessionNotFound
-from seawall.intents.cascade import IntentDetector
 from seawall.intents.definition import Detection
+from seawall.pipeline.context import Ports, TurnContext
 from seawall.pipeline.leases import TurnLease, acquire_lease
-from seawall.pipeline.stages import Stage, StageLimits, StageTimings
+from seawall.pipeline.stages import Stage
 from seawall.spans import record_span
-from seawall.storage.port import BackgroundJob, SessionStore, Snapshot
-from seawall.storage.settings import SessionSettings
-from seawall.turn import Principal, SessionKey, TurnRequest
+from seawall.storage.port import BackgroundJob, Snapshot
+from seawall.turn import Principal, SessionKey
 
 __all__ = ["Opened", "Opening"]
 
@@ -31,95 +28,88 @@ _NO_DETECTION = Detection(None, 0.0, "none")
 
 
 class Opened(Struct, frozen=True):
-    """What the three stages found out, and what the turn holds of the store."""
+    """The result of the opening stages: the session, the intent, and the turn's lease."""
 
     principal: Principal
     key: SessionKey
     snapshot: Snapshot
     detection: Detection
-    holding: TurnLease
+    lease: TurnLease
 
 
 class Opening(Struct, frozen=True, kw_only=True):
     """The opening stages of one turn.
 
-    fingerprint: digest of the request, where it has an idempotency key. joinable: whether a turn
-    that runs can be followed here. store_in_doubt: the store failed lately, so ask it before
-    anything is spent, even where nothing is to be loaded. deadline: of the turn, in seconds on
-    the event loop's clock. resumed: the promise, made before, that this turn keeps. spending: the
-    turn's; asked before anything is spent.
+    fingerprint: digest of the request, if it has an idempotency key. joinable: whether the turn of
+    this id is in progress here, so that it can be followed. store_in_doubt: the store failed
+    recently, so check it before anything is spent, even if there is nothing to load.
     """
 
-    request: TurnRequest
+    ports: Ports
+    context: TurnContext
     principal: Principal
     fingerprint: str | None
     joinable: Callable[[str], bool]
     store_in_doubt: bool
-    store: SessionStore
-    detector: IntentDetector
-    sessions: SessionSettings
-    limits: StageLimits
-    deadline: float
-    timings: StageTimings
-    spending: Spending
-    recovered_job: BackgroundJob | None = None
 
     async def run(self) -> Opened:
         """Run the stages.
 
         Raises:
-            SessionNotFound: the session asked for is not this principal's.
-            SessionBusy: another turn of it is running, and was not done in time.
-            Problem: whatever else a stage could not do.
+            SessionNotFound: the session does not exist for this principal.
+            SessionBusy: another turn of it is in progress, and was not done in time.
+            Problem: any other failure of a stage.
         """
-        if not self._needs_store and not self.detector.may_wait:
-            # A new session, and an intent found on the spot: there is nothing to wait for.
-            await self.spending.reserve(self.principal.tenant)
+        if not self._needs_store and not self.ports.detector.may_wait:
+            # A new session, and an intent that is detected at once: there is nothing to wait for.
+            await self.context.spending.reserve(self.principal.tenant)
             return self._opened(Snapshot(None), self._no_lease(), self._detect_locally())
         may_spend = asyncio.Event()
-        holding: asyncio.Task[tuple[Snapshot, TurnLease] | Problem] | None = None
+        loading: asyncio.Task[tuple[Snapshot, TurnLease] | Problem] | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 detecting = group.create_task(_captured(self._detect(may_spend)))
-                holding = group.create_task(self._acquire_and_charge(may_spend, detecting))
-            snapshot, held = _unwrap(holding.result())
+                loading = group.create_task(self._acquire_and_charge(may_spend, detecting))
+            snapshot, lease = _unwrap(loading.result())
             found = _NO_DETECTION if detecting.cancelled() else _unwrap(detecting.result())
-            return self._opened(snapshot, held, found)
+            return self._opened(snapshot, lease, found)
         except BaseException as failure:
             first = failure.exceptions[0] if isinstance(failure, BaseExceptionGroup) else failure
-            await _release_on_failure(holding, first)
+            await _release_on_failure(loading, first)
             if first is not failure:
                 raise first from first.__cause__
             raise
 
     async def reload(self, opened: Opened) -> Opened:
-        """Look at the store once more: the turn that was in the way has ended meanwhile.
+        """Load again: the turn that was to be joined has ended meanwhile.
 
         Raises:
-            Problem: what the session's stage could not do.
+            Problem: as of `run`.
         """
-        snapshot, holding = await self._acquire()
+        snapshot, lease = await self._acquire()
         detection = opened.detection
         try:
             if not self._is_final(snapshot):
-                await self.spending.reserve(self.principal.tenant)
+                await self.context.spending.reserve(self.principal.tenant)
                 if self._spends_after_load:  # then nothing has been detected yet
-                    detection = await self._detect(_set_event())
-            return self._opened(snapshot, holding, detection)
+                    may_spend = asyncio.Event()
+                    may_spend.set()
+                    detection = await self._detect(may_spend)
+            return self._opened(snapshot, lease, detection)
         except BaseException:
-            await holding.release()
+            await lease.release()
             raise
 
     async def _acquire_and_charge(
         self, may_spend: asyncio.Event, detecting: asyncio.Task[Detection | Problem]
     ) -> tuple[Snapshot, TurnLease] | Problem:
-        """Get the session, then see whether the turn may spend."""
+        """Lease and load the session, then check whether the turn may spend."""
         if not self._spends_after_load:
             may_spend.set()
         loaded = await _captured(self._acquire())
         if not isinstance(loaded, Problem) and not self._is_final(loaded[0]):
             try:
-                await self.spending.reserve(self.principal.tenant)
+                await self.context.spending.reserve(self.principal.tenant)
             except BaseException as refusal:
                 ending = await loaded[1].end(refusal, acknowledged=False)
                 if not isinstance(ending, Problem):
@@ -133,110 +123,109 @@ class Opening(Struct, frozen=True, kw_only=True):
 
     @property
     def _spends_after_load(self) -> bool:
-        """Whether it takes the session to know that a model may be asked for the intent.
+        """Whether a model may be called for the intent only after the session was loaded.
 
-        Where there are budgets, or costs are told: the budget must not be used up, and a
-        repetition spends nothing. Else asking at the same time is quicker.
+        So it is with budgets, and if costs are reported: the budget must not be exhausted, and a
+        replay spends nothing. Otherwise doing both at the same time is faster.
         """
-        repeats = self.spending.metered and self.request.idempotency_key is not None
-        return self.detector.may_spend and (self.spending.has_budget or repeats)
+        spending = self.context.spending
+        replays = spending.metered and self.context.request.idempotency_key is not None
+        return self.ports.detector.may_spend and (spending.has_budget or replays)
 
     def _is_final(self, snapshot: Snapshot) -> bool:
-        """Whether what the store says is the answer already: a repetition, or no such session."""
-        if snapshot.replay is not None or snapshot.running is not None:
+        """Whether the snapshot is the answer already: a replay, a join, or no such session."""
+        if snapshot.replay is not None or snapshot.key_lease is not None:
             return True
-        return snapshot.session is None and not self.request.opens
+        return snapshot.session is None and not self.context.request.opens
 
     @property
     def _needs_store(self) -> bool:
-        """Whether the store has to be asked."""
-        request = self.request
-        asked = not request.opens or bool(request.idempotency_key) or request.background
-        return asked or self.store_in_doubt
+        """Whether there is anything to load or to lease."""
+        request = self.context.request
+        keyed = bool(request.idempotency_key)
+        return not request.opens or keyed or request.background or self.store_in_doubt
 
     async def _acquire(self) -> tuple[Snapshot, TurnLease]:
         if not self._needs_store:
             return Snapshot(None), self._no_lease()
-        # A turn under the same key may take as long as a turn may.
-        keyed = self.request.idempotency_key is not None
-        patience = self.limits.turn if keyed else self.sessions.busy_seconds
-        limit = self.limits.session + patience
-        async with Stage("session", limit, self.deadline, self.timings):
+        ports, context = self.ports, self.context
+        # A turn under the same key may take as long as any turn.
+        keyed = context.request.idempotency_key is not None
+        patience = ports.limits.turn if keyed else ports.sessions.busy_seconds
+        limit = ports.limits.session + patience
+        async with Stage("session", limit, context.deadline, context.timings):
             return await acquire_lease(
-                self.store,
+                ports.store,
                 self._key(),
-                self.request,
+                context.request,
                 fingerprint=self.fingerprint,
-                settings=self.sessions,
+                settings=ports.sessions,
                 joinable=self.joinable,
-                attempt_seconds=self.limits.session,
-                deadline=self.deadline,
-                background_job=self.recovered_job or self._new_job(),
+                attempt_seconds=ports.limits.session,
+                deadline=context.deadline,
+                background_job=context.recovered_job or self._new_job(),
             )
 
     def _new_job(self) -> BackgroundJob | None:
-        if not (self.request.background and self.sessions.lease_seconds):
+        request, sessions = self.context.request, self.ports.sessions
+        if not (request.background and sessions.lease_seconds):
             return None
         now = time.time()
         return BackgroundJob(
             key=self._key(),
-            request=msgspec.structs.replace(self.request, deadline=None),
+            request=msgspec.structs.replace(request, deadline=None),
             accepted_at=now,
-            ends_at=now + self.sessions.background_seconds,
+            ends_at=now + sessions.background_seconds,
         )
 
     def _no_lease(self) -> TurnLease:
-        return TurnLease.none(self.store, self._key(), self.request.id)
+        return TurnLease.none(self.ports.store, self._key(), self.context.request.id)
 
     def _key(self) -> SessionKey:
-        return SessionKey(self.principal.tenant, self.principal.subject, self.request.session)
+        session = self.context.request.session
+        return SessionKey(self.principal.tenant, self.principal.subject, session)
 
-    def _opened(self, snapshot: Snapshot, holding: TurnLease, detection: Detection) -> Opened:
-        answered = snapshot.replay or snapshot.running
-        if not self.request.opens and snapshot.session is None and answered is None:
+    def _opened(self, snapshot: Snapshot, lease: TurnLease, detection: Detection) -> Opened:
+        answered = snapshot.replay or snapshot.key_lease
+        if not self.context.request.opens and snapshot.session is None and answered is None:
             raise SessionNotFound
-        return Opened(self.principal, self._key(), snapshot, detection, holding)
+        return Opened(self.principal, self._key(), snapshot, detection, lease)
 
     async def _detect(self, may_spend: asyncio.Event) -> Detection:
-        if not self.detector.may_wait:
+        ports, context = self.ports, self.context
+        if not ports.detector.may_wait:
             return self._detect_locally()
         if self._spends_after_load:
-            await may_spend.wait()  # which may take longer than detecting may
-        async with Stage("intent", self.limits.intent, self.deadline, self.timings):
-            return await self.detector.detect(
-                self.request.text,
-                deadline=self.deadline,
-                meter=self.spending if self.spending.metered else None,
+            await may_spend.wait()  # which may take longer than the stage's limit
+        async with Stage("intent", ports.limits.intent, context.deadline, context.timings):
+            return await ports.detector.detect(
+                context.request.text,
+                deadline=context.deadline,
+                meter=context.spending if context.spending.metered else None,
             )
 
     def _detect_locally(self) -> Detection:
         clock = asyncio.get_running_loop().time
         began = clock()
-        detection = self.detector.detect_locally(self.request.text)
-        self.timings.record("intent", took := clock() - began)
+        detection = self.ports.detector.detect_locally(self.context.request.text)
+        self.context.timings.record("intent", took := clock() - began)
         record_span("intent", took)
         return detection
 
 
-def _set_event() -> asyncio.Event:
-    event = asyncio.Event()
-    event.set()
-    return event
-
-
 async def _release_on_failure(
-    holding: asyncio.Task[tuple[Snapshot, TurnLease] | Problem] | None, failure: BaseException
+    loading: asyncio.Task[tuple[Snapshot, TurnLease] | Problem] | None, failure: BaseException
 ) -> None:
-    """The opening failed, but the session may be held already."""
-    if holding is None or holding.cancelled() or not holding.done() or holding.exception():
+    """The opening failed, but the session may be leased already."""
+    if loading is None or loading.cancelled() or not loading.done() or loading.exception():
         return
-    loaded = holding.result()
+    loaded = loading.result()
     if not isinstance(loaded, Problem):
         await loaded[1].end(failure, acknowledged=False)
 
 
 async def _captured(stage: Coroutine[None, None, T]) -> T | Problem:
-    """The stage's failure as a value, to be looked at when all is known."""
+    """The stage's failure as a value, to be raised when all stages are done."""
     try:
         return await stage
     except Problem as problem:

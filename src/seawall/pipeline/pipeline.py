@@ -1,4 +1,4 @@
-"""The pipeline: one turn from admission to the durable end, over ports only."""
+"""The pipeline: one turn from authentication and admission to its commit, over ports only."""
 
 import asyncio
 import logging
@@ -19,41 +19,34 @@ from seawall.errors import (
     StoreUnavailable,
     TurnPostponed,
 )
-from seawall.events import (
-    Event,
-    TurnCompleted,
-)
+from seawall.events import Event, TurnCompleted
 from seawall.identity.port import Credential, Trusted
 from seawall.pipeline.answering import answer_turn, fingerprint
 from seawall.pipeline.context import Ports, TurnContext
 from seawall.pipeline.leases import best_effort, record_job_failure
 from seawall.pipeline.live import LiveTurn, LiveTurns
 from seawall.pipeline.opening import Opened, Opening
-from seawall.pipeline.replay import replay
-from seawall.pipeline.report import TurnReport, log_failed_turn
+from seawall.pipeline.replay import replay, stored_events
+from seawall.pipeline.report import (
+    TurnReport,
+    describe_outcome,
+    log_failed_turn,
+    turn_span,
+)
 from seawall.pipeline.stages import Stage, StageTimings
-from seawall.pipeline.stored import stored_events
-from seawall.pipeline.tracing import describe_outcome, turn_span
 from seawall.requests import current_request
-from seawall.spans import (
-    error_type,
-    record_span,
-    within_span,
-)
+from seawall.spans import error_type, record_span, within_span
 from seawall.storage.port import BackgroundJob, Lease, Replay, turn_of_lease_owner
-from seawall.turn import (
-    Principal,
-    TurnRequest,
-)
+from seawall.turn import Principal, TurnRequest
 
 __all__ = ["Pipeline"]
 
 _log = logging.getLogger("seawall.turns")
-_MAX_RELOADS = 3  # for what came of a turn that was to be joined
+_MAX_RELOADS = 3  # when a turn that was to be joined has ended
 
 
 class Pipeline:
-    """Runs turns. Everything of a turn travels with it; only those in `live` can be looked up."""
+    """Runs turns. A turn's state is in its context; only those in `live` can be found by id."""
 
     def __init__(self, ports: Ports) -> None:
         self.ports = ports
@@ -69,11 +62,17 @@ class Pipeline:
     ) -> TurnReport:
         """Run one turn and emit its events as they happen, `turn.completed` last.
 
-        Cancelling the caller's task cancels the turn down to the model's socket. Whatever ends
-        the turn early leaves the session as it was. resumed: the promise that this keeps.
+        Cancelling the caller's task cancels the turn down to the model's socket. A turn that does
+        not complete leaves the session as it was.
+
+        Args:
+            request: The validated request.
+            credential: Proves who sent it.
+            emit: Called with each event, or several.
+            recovered_job: The background job that this turn continues; it has been claimed.
 
         Raises:
-            CommitUnknown: it may be stored, or not.
+            CommitUnknown: it may be stored or not.
             Problem: the turn has failed; nothing of it is stored.
         """
         if self.ports.tracer is None:
@@ -102,14 +101,14 @@ class Pipeline:
         timings = StageTimings(started)
         report = TurnReport(request.id)
         spending = self.ports.spending()
-        running = TurnContext(
+        context = TurnContext(
             request, credential, emit, deadline, timings, report, spending, recovered_job
         )
         answered = current_request.get()
         try:
             principal = self.ports.authenticator.authenticate_now(credential)
             if principal is None:
-                principal = await self._identify(running)
+                principal = await self._identify(context)
             else:
                 timings.record("authenticate", took := clock() - started)
                 record_span("authenticate", took)
@@ -122,10 +121,10 @@ class Pipeline:
             ):
                 timings.record("admission", took := clock() - entered)
                 record_span("admission", took)
-                await self._run(running, principal)
+                await self._run(context, principal)
             self._store_in_doubt = False
         except Problem as problem:
-            self._note_failure(report, request, problem, clock() - started)
+            self._record_failure(report, request, problem, clock() - started)
             raise
         except Exception as defect:
             report.outcome = InternalError.code
@@ -149,7 +148,7 @@ class Pipeline:
             self.ports.observe(report)
         return report
 
-    def _note_failure(
+    def _record_failure(
         self, report: TurnReport, request: TurnRequest, problem: Problem, seconds: float
     ) -> None:
         report.outcome = problem.code
@@ -159,36 +158,41 @@ class Pipeline:
             log_failed_turn(report, request, problem, seconds)
 
     def start(self, request: TurnRequest, credential: Credential) -> LiveTurn:
-        """Run a turn that can be followed, and that outlives whoever asked for it if need be."""
+        """Run a turn that can be followed, and that may outlive the request it came with."""
         return self.live.start(request, lambda live: self.execute(request, credential, live.emit))
 
-    def run_job(self, background_job: BackgroundJob) -> LiveTurn:
-        """Run a turn that was promised, perhaps by another process; it has been claimed."""
-        owner = Principal(background_job.key.tenant, background_job.key.subject)
-        left = background_job.ends_at - time.time()
+    def run_job(self, job: BackgroundJob) -> LiveTurn:
+        """Run a background turn that was claimed, perhaps from another process."""
+        owner = Principal(job.key.tenant, job.key.subject)
+        left = job.ends_at - time.time()
         deadline = asyncio.get_running_loop().time() + left
-        request = msgspec.structs.replace(background_job.request, deadline=deadline)
+        request = msgspec.structs.replace(job.request, deadline=deadline)
 
         async def execute(live: LiveTurn) -> None:
             try:
-                await self.execute(request, Trusted(owner), live.emit, background_job)
-            except Overloaded as problem:  # it did not even get in
-                await best_effort(self.ports.store.hand_over(background_job))
+                await self.execute(request, Trusted(owner), live.emit, job)
+            except Overloaded as problem:  # it was not admitted
+                await best_effort(self.ports.store.hand_over_job(job))
                 raise TurnPostponed(str(problem), retry_after=problem.retry_after) from problem
 
-        live = self.live.start(request, execute, background_job.attempt)
+        live = self.live.start(request, execute, job.attempt)
         live.owner = owner
         return live
 
     async def events(
         self, owner: Principal, turn: str, *, after: int
     ) -> AsyncGenerator[tuple[int, Event], None]:
-        """The events of a turn beyond position `after`, wherever it runs or ran.
+        """The events of a turn beyond position `after`, in whichever process it is or was.
 
-        Of one that runs in another process they come when it is durable.
+        Those of a turn in progress in another process arrive when it is committed.
+
+        Args:
+            owner: Whose turn it must be.
+            turn: Its id.
+            after: The position of the last event that is known; 0 for none.
 
         Raises:
-            TurnNotFound: it is not the owner's, or nobody knows it (any more).
+            TurnNotFound: it is not the owner's, or is not known (any more).
             Problem: the turn failed.
         """
         live = self.live.find(turn, owner)
@@ -208,78 +212,69 @@ class Pipeline:
             async for position, event in source:
                 yield position, event
 
-    async def _identify(self, running: TurnContext) -> Principal:
-        """Wait for the identity provider, with as many others as may run and wait at most."""
+    async def _identify(self, context: TurnContext) -> Principal:
+        """Wait for the identity provider, together with a bounded number of others."""
         limit = self.ports.limits.authenticate
         with self.ports.gate.awaiting_identity():
-            async with Stage("authenticate", limit, running.deadline, running.timings):
-                return await self.ports.authenticator.authenticate(running.credential)
+            async with Stage("authenticate", limit, context.deadline, context.timings):
+                return await self.ports.authenticator.authenticate(context.credential)
 
-    async def _run(self, running: TurnContext, principal: Principal) -> None:
-        ports, request = self.ports, running.request
-        clock = asyncio.get_running_loop().time
-        keyed = request.idempotency_key is not None
+    async def _run(self, context: TurnContext, principal: Principal) -> None:
+        request = context.request
         opening = Opening(
-            request=request,
+            ports=self.ports,
+            context=context,
             principal=principal,
-            fingerprint=fingerprint(request) if keyed else None,
-            joinable=lambda turn: self.live.running(turn) is not None,
+            fingerprint=fingerprint(request) if request.idempotency_key is not None else None,
+            joinable=lambda turn: self.live.get(turn) is not None,
             store_in_doubt=self._store_in_doubt,
-            store=ports.store,
-            detector=ports.detector,
-            sessions=ports.sessions,
-            limits=ports.limits,
-            deadline=running.deadline,
-            timings=running.timings,
-            spending=running.spending,
-            recovered_job=running.recovered_job,
         )
         with within_span("opening"):
             opened = await opening.run()
-        await self._check_superseded(running, opened)
+        await self._check_superseded(context, opened)
         for _ in range(_MAX_RELOADS):
-            hold = opened.snapshot.running
-            if hold is None or self.live.running(turn_of_lease_owner(hold.turn)) is not None:
+            lease = opened.snapshot.key_lease
+            if lease is None or self.live.get(turn_of_lease_owner(lease.owner)) is not None:
                 break
-            opened = await opening.reload(opened)  # it ended while the opening did other things
-        running.timings.since_start("opening", clock())
-        if (live := self.live.running(request.id)) is not None:
+            opened = await opening.reload(opened)  # that turn ended during the opening
+        context.timings.since_start("opening", asyncio.get_running_loop().time())
+        if (live := self.live.get(request.id)) is not None:
             live.owner = opened.principal
-        async with opened.holding.keep_renewed():
+        async with opened.lease.keep_renewed():
             if opened.snapshot.replay is not None:
-                await _replay(running, opened.snapshot.replay)
-            elif opened.snapshot.running is not None:
-                await self._join(running, opened.snapshot.running)
+                await _replay(context, opened.snapshot.replay)
+            elif opened.snapshot.key_lease is not None:
+                await self._join(context, opened.snapshot.key_lease)
             else:
-                await answer_turn(ports, running, opened)
+                await answer_turn(self.ports, context, opened)
 
-    async def _check_superseded(self, running: TurnContext, opened: Opened) -> None:
-        """A promised turn has nothing to do where another request with its key was quicker."""
-        taken = opened.snapshot.replay or opened.snapshot.running
-        if running.recovered_job is None or taken is None:
+    async def _check_superseded(self, context: TurnContext, opened: Opened) -> None:
+        """Fail a recovered background turn if another request with its key was first."""
+        other = opened.snapshot.replay or opened.snapshot.key_lease
+        if context.recovered_job is None or other is None:
             return
         conflict = SessionConflict("Another request with the same key was done in its place.")
-        await record_job_failure(self.ports.store, running.recovered_job, conflict)
+        await record_job_failure(self.ports.store, context.recovered_job, conflict)
         raise conflict
 
-    async def _join(self, running: TurnContext, hold: Lease) -> None:
-        """Pass on what another turn under the same key brings about."""
-        live = self.live.running(turn_of_lease_owner(hold.turn))
+    async def _join(self, context: TurnContext, lease: Lease) -> None:
+        """Emit the events of another turn under the same key (single flight)."""
+        live = self.live.get(turn_of_lease_owner(lease.owner))
         if live is None:
             raise SessionBusy("The turn with this key has just ended.", retry_after=1.0)
         async with aclosing(live.follow()) as events:
             async for _, event in events:
                 if isinstance(event, TurnCompleted):
                     event = msgspec.structs.replace(event, replayed=True)  # noqa: PLW2901
-                    running.report.outcome, running.report.agent = "replayed", event.agent
-                await running.emit(event)
+                    context.report.outcome, context.report.agent = "replayed", event.agent
+                await context.emit(event)
 
 
-async def _replay(running: TurnContext, stored: Replay) -> None:
-    """Give the stored answer; nothing is spent."""
+async def _replay(context: TurnContext, stored: Replay) -> None:
+    """Emit the stored answer; nothing is spent."""
     turn = stored.turn
-    running.report.agent, running.report.intent = turn.agent, turn.intent
-    running.report.outcome = "replayed"
+    context.report.agent, context.report.intent = turn.agent, turn.intent
+    context.report.outcome = "replayed"
     *events, completed = replay(turn, stored.session)
-    await running.emit(*events)
-    await running.emit(completed)
+    await context.emit(*events)
+    await context.emit(completed)

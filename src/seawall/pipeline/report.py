@@ -1,14 +1,23 @@
-"""What is reported of a turn when it is over, once, to those that count."""
+"""The report of a finished turn: for observers, the log, and the turn's span."""
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 from seawall.errors import Problem
 from seawall.requests import current_request
+from seawall.spans import Span, Tracer, current_span, incoming_trace
 from seawall.turn import TurnReport, TurnRequest
 
-__all__ = ["Observe", "Observers", "TurnReport", "log_failed_turn"]
+__all__ = [
+    "Observe",
+    "Observers",
+    "TurnReport",
+    "describe_outcome",
+    "log_failed_turn",
+    "turn_span",
+]
 
 _log = logging.getLogger("seawall.turns")
 _LOG_SECONDS = 60.0
@@ -16,11 +25,11 @@ _MAX_CAUSE_CHARACTERS = 300
 
 
 Observe = Callable[[TurnReport], None]
-"""Counts a finished turn; must not wait. What it raises is logged, and the turn goes on."""
+"""Receives the report of a finished turn; must not block. Its exceptions are logged only."""
 
 
 class Observers:
-    """Those that count finished turns. None of them can fail a turn, or keep it from the others."""
+    """Observers of finished turns. None can fail a turn, or keep a report from the others."""
 
     def __init__(self) -> None:
         self._observers: list[Observe] = []
@@ -28,23 +37,25 @@ class Observers:
         self._logged_at = float("-inf")
 
     def add(self, observe: Observe) -> None:
-        """One more."""
+        """Add an observer."""
         self._observers.append(observe)
 
     def __call__(self, report: TurnReport) -> None:
-        """Report a finished turn to all of them."""
+        """Pass a report to all of them."""
         for observe in self._observers:
             try:
                 observe(report)
-            except BaseException as error:  # noqa: BLE001 - the turn is done, and may be stored
-                self._note(error)
+            except BaseException as error:  # noqa: BLE001 - the turn is done
+                self._log(error)
 
-    def _note(self, error: BaseException) -> None:
-        """Log at most one failure a minute, with how many there were."""
+    def _log(self, error: BaseException) -> None:
+        """Log at most one failure a minute, with their number."""
         self._failures += 1
         if time.monotonic() >= self._logged_at + _LOG_SECONDS:
             _log.error(
-                "a turn could not be counted (%d since the start)", self._failures, exc_info=error
+                "an observer of turns failed (%d times since the start)",
+                self._failures,
+                exc_info=error,
             )
             self._logged_at = time.monotonic()
 
@@ -52,15 +63,15 @@ class Observers:
 def log_failed_turn(
     report: TurnReport, request: TurnRequest, problem: Problem, seconds: float
 ) -> None:
-    """Leave a line in the log about a turn that failed.
+    """Log a failed turn.
 
     Args:
-        report: of the turn, as far as it came.
-        request: what was asked for; nothing of its text is logged.
-        problem: what ended it. The detail of an upstream's failure names the upstream.
-        seconds: from the turn's arrival to its failure.
+        report: Of the turn, as far as it is filled in.
+        request: What was asked for; its text is not logged.
+        problem: What ended it. The detail of an upstream's failure names the upstream.
+        seconds: From the turn's arrival to its failure.
     """
-    # Strangers that are turned away are no failures of turns; they could fill the log.
+    # Requests that are not authenticated are no failed turns; they could fill the log.
     level = logging.WARNING if report.tenant else logging.INFO
     if not _log.isEnabledFor(level):
         return
@@ -102,3 +113,30 @@ def _describe_cause(error: BaseException | None) -> str:
         parts.append(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
         error = error.__cause__
     return " < ".join(parts)[:_MAX_CAUSE_CHARACTERS]
+
+
+@contextmanager
+def turn_span(tracer: Tracer, request: TurnRequest) -> Generator[Span, None, None]:
+    """The span of a turn, current while the block runs."""
+    span = tracer.begin(incoming_trace.get())
+    span.put("seawall.turn", request.id)
+    span.put("seawall.background", request.background)
+    token = current_span.set(span)
+    try:
+        yield span
+    finally:
+        current_span.reset(token)
+        span.end()
+
+
+def describe_outcome(span: Span, report: TurnReport) -> None:
+    """Record the outcome of a turn, without any of its text."""
+    span.put("seawall.outcome", report.outcome)
+    span.put("seawall.agent", report.agent)
+    span.put("seawall.intent", report.intent or "none")
+    span.put("seawall.intent_by", report.intent_by)
+    span.put("seawall.cached", report.cached)
+    span.put("gen_ai.usage.input_tokens", report.usage.prompt_tokens)
+    span.put("gen_ai.usage.output_tokens", report.usage.completion_tokens)
+    if "first_text" in report.timings:
+        span.put("seawall.first_text", report.timings["first_text"] / 1e3)

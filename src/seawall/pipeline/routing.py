@@ -1,4 +1,4 @@
-"""Which agent answers: a pure choice."""
+"""Routing: which agent answers. A pure decision."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -13,9 +13,11 @@ __all__ = ["Route", "Routing", "choose_agent"]
 class Routing(Struct, frozen=True):
     """The rules of routing.
 
-    by_intent: intent to agent. default: who answers when nothing else decides.
-    sticky: how an agent keeps a conversation it has. "always": until it hands over;
-    "until-confident": also until an intent is detected that is another agent's; "never".
+    Attributes:
+        by_intent: Agents by intent.
+        default: The agent that answers if no rule decides.
+        sticky: Whether the session's agent keeps it. "always": until it hands over;
+            "until-confident": until then, or until an intent of another agent is detected; "never".
     """
 
     by_intent: Mapping[str, str]
@@ -24,7 +26,12 @@ class Routing(Struct, frozen=True):
 
 
 class Route(Struct, frozen=True):
-    """The choice; reason as in the event `agent.selected`."""
+    """The decision.
+
+    Attributes:
+        agent: The agent's name.
+        reason: As in the event `agent.selected`.
+    """
 
     agent: str
     reason: str
@@ -38,12 +45,17 @@ def choose_agent(
     intent: str | None,
     current: str | None,
 ) -> Route:
-    """Choose: who is asked for by name, who has the conversation, whose the intent is, default.
+    """Choose the requested agent, else the session's, else the intent's, else the default.
 
-    current: the agent that has the session, if it is still configured.
+    Args:
+        routing: The rules.
+        agents: The configured agents by name.
+        requested: The agent that the request names.
+        intent: The detected intent.
+        current: The session's agent; ignored if it is not configured any more.
 
     Raises:
-        UnknownAgent: the one asked for is not configured.
+        UnknownAgent: the requested agent is not configured.
     """
     if requested is not None:
         if requested not in agents:

@@ -1,4 +1,4 @@
-"""Stages: each has its own limit, the turn's deadline on top, and is timed."""
+"""Stages of a turn: each has its own time limit within the turn's deadline, and is timed."""
 
 import asyncio
 from types import TracebackType
@@ -15,10 +15,14 @@ _Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
 class StageLimits(Struct, frozen=True, forbid_unknown_fields=True):
-    """The longest that each stage may take, in seconds. The turn's own deadline also counts.
+    """The time limits of stages, in seconds. The turn's own deadline also applies.
 
-    turn: from admission to the durable end. authenticate, session, intent: the opening stages.
-    commit: the durable write.
+    Attributes:
+        turn: From admission to the commit.
+        authenticate: Waiting for the identity provider.
+        session: One call of the session store.
+        intent: Detecting the intent.
+        commit: The durable write.
     """
 
     turn: _Seconds = 60.0
@@ -29,20 +33,25 @@ class StageLimits(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StageTimings:
-    """Where the time of one turn went."""
+    """The durations of one turn's stages."""
 
     __slots__ = ("_seconds", "_started")
 
     def __init__(self, started: float) -> None:
+        """Begin to record.
+
+        Args:
+            started: When the turn arrived, in seconds on the event loop's clock.
+        """
         self._started = started
         self._seconds: dict[str, float] = {}
 
     def record(self, stage: str, seconds: float) -> None:
-        """Note what a stage took."""
+        """Record the duration of a stage, in seconds."""
         self._seconds[stage] = seconds
 
     def since_start(self, stage: str, now: float) -> None:
-        """Note a moment of the turn as time since it was received."""
+        """Record the time since the turn's arrival; `now` on the event loop's clock."""
         self._seconds[stage] = now - self._started
 
     def as_dict(self) -> dict[str, float]:
@@ -51,7 +60,7 @@ class StageTimings:
 
 
 class Stage:
-    """`async with Stage(...)`: bound and time what is inside.
+    """`async with Stage(...)`: limit and measure the time of the block.
 
     Raises:
         DeadlineExceeded: the stage's limit or the turn's deadline passed.
@@ -60,6 +69,14 @@ class Stage:
     __slots__ = ("_began", "_deadline", "_name", "_span", "_timeout", "_timings")
 
     def __init__(self, name: str, limit: float, deadline: float, timings: StageTimings) -> None:
+        """Begin a stage.
+
+        Args:
+            name: As in the timings, and of its span.
+            limit: The stage's own limit, in seconds.
+            deadline: The turn's, in seconds on the event loop's clock.
+            timings: Where the duration is recorded.
+        """
         self._name = name
         self._timings = timings
         self._began = asyncio.get_running_loop().time()

@@ -1,13 +1,9 @@
-"""The pipeline with its own code, agents and rules, but no effect on anything outside.
+"""Ports for warm-up turns: the pipeline with its own code and agents, without outside effects.
 
-Nobody's store, nobody's model: sessions are in memory, models answer from a script and call no
-tool, everybody is let in. What is run here before the first customer comes, he need not wait for:
-imports, compiled patterns, specialised code.
+Sessions are in memory, models answer from a script and call no tool, every caller is admitted. What
+these turns load before the first client's turn does not delay it: imports, compiled patterns,
+specialised bytecode.
 """
-
-import os
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 
 import msgspec
 
@@ -16,17 +12,17 @@ from seawall.budgets.spending import Spending
 from seawall.identity.port import Credential
 from seawall.models.scripted import ScriptedModel
 from seawall.pipeline.context import Ports
-from seawall.storage.sqlite.store import SqliteStore
+from seawall.storage.port import SessionStore
 from seawall.turn import Principal
 
 __all__ = ["warmup_ports"]
 
-_PRINCIPAL = Principal("seawall", "rehearsal")
-_ANSWER = "This is a rehearsal: " + "nobody asks, nobody hears, nothing is kept. " * 4
+_PRINCIPAL = Principal("seawall", "warm-up")
+_ANSWER = "This is the answer of a warm-up turn; no client receives it and nothing is stored. " * 3
 
 
 class _AllowAll:
-    """Implements `Authenticator`: whoever asks, it is only us."""
+    """Implements `Authenticator`."""
 
     def unverified_principal(self, _: Credential) -> Principal:
         return _PRINCIPAL
@@ -41,29 +37,24 @@ class _AllowAll:
         return
 
 
-@asynccontextmanager
-async def warmup_ports(ports: Ports) -> AsyncGenerator[Ports, None]:
-    """The ports to warm_up on, in place of these."""
-    store = SqliteStore(
-        f"file:seawall-rehearsal-{os.urandom(8).hex()}?mode=memory&cache=shared", uri=True
+def warmup_ports(ports: Ports, store: SessionStore) -> Ports:
+    """The ports for warm-up turns.
+
+    Args:
+        ports: The ports of the real turns.
+        store: An empty store, open, that is thrown away afterwards.
+    """
+    model = ScriptedModel(lambda _: _ANSWER)
+    agents = ports.agents.items()
+    return msgspec.structs.replace(
+        ports,
+        authenticator=_AllowAll(),
+        store=store,
+        detector=ports.detector.local_only(),
+        agents={name: msgspec.structs.replace(agent, model=model) for name, agent in agents},
+        answers=None,  # it would call the real agents
+        gate=AdmissionGate(ports.gate.settings),
+        observe=lambda _: None,
+        spending=Spending,
+        tracer=None,
     )
-    await store.open()
-    try:
-        model = ScriptedModel(lambda _: _ANSWER)
-        yield msgspec.structs.replace(
-            ports,
-            authenticator=_AllowAll(),
-            store=store,
-            detector=ports.detector.local_only(),
-            agents={
-                name: msgspec.structs.replace(agent, model=model)
-                for name, agent in ports.agents.items()
-            },
-            answers=None,  # it would ask the real agents
-            gate=AdmissionGate(ports.gate.settings),
-            observe=lambda _: None,
-            spending=Spending,
-            tracer=None,
-        )
-    finally:
-        await store.close()

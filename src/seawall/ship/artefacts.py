@@ -19,7 +19,7 @@ _STACK = "seawall"
 _TIME = (1980, 1, 1, 0, 0, 0)
 _PACKAGE = "seawall.zip"
 # Parts of the package that no deployment needs.
-_NOT_AT_RUNTIME = ("ship/deploy/", "__pycache__")
+_NOT_AT_RUNTIME = ("ship/deploy/", "lab/demo_files/", "__pycache__")
 
 
 def deploy_folder() -> Path:

@@ -1,1 +1,1 @@
-"""Durable sessions: the store port and its adapters."""
+"""Sessions and shared counters: the store port, its adapters, export and migration."""

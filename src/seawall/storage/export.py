@@ -1,4 +1,4 @@
-"""Everything a subject said and was told, session by session, from any store."""
+"""Export of a subject's data, session by session, from any store."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -16,11 +16,7 @@ _CALL_SECONDS = 30.0
 
 
 class Export(Struct, frozen=True):
-    """A session with all its turns, oldest first.
-
-    An `Archive` without its idempotency keys, which are found by tenant and subject only when
-    they are used.
-    """
+    """A session with all its turns, oldest first: an `Archive` without idempotency keys."""
 
     session: Session
     turns: tuple[TurnRecord, ...]
@@ -28,6 +24,10 @@ class Export(Struct, frozen=True):
 
 async def export_subject(store: SessionStore, owner: Principal) -> AsyncGenerator[Export, None]:
     """All sessions of a subject, the one opened last first.
+
+    Args:
+        store: Open.
+        owner: The subject.
 
     Raises:
         StoreUnavailable: the store cannot answer.
@@ -41,14 +41,18 @@ async def export_subject(store: SessionStore, owner: Principal) -> AsyncGenerato
             try:
                 yield await export_session(store, session.key)
             except SessionNotFound:
-                continue  # it was deleted, or has expired, since it was listed
+                continue  # deleted, or expired, since it was listed
         cursor = page.cursor
         if cursor is None:
             return
 
 
 async def export_session(store: SessionStore, key: SessionKey) -> Export:
-    """One session as it is at the first look; turns that come after that are left out.
+    """One session as it is at the first read; later turns are left out.
+
+    Args:
+        store: Open.
+        key: The session.
 
     Raises:
         SessionNotFound: there is no such session for this tenant and subject.

@@ -1,7 +1,7 @@
-"""Moving every session from one store to another: in batches, resumable, verifiable.
+"""Migration of all sessions from one store to another: in batches, resumable, verifiable.
 
-What is there already is left alone, so a batch may be done twice. After each batch the place
-reached is saved; whoever stops in between, or is killed, goes on from there.
+Sessions that exist already are left alone, so a batch may be repeated. After each batch the
+position is saved; a migration that is stopped, or killed, continues from there.
 """
 
 import asyncio
@@ -34,10 +34,15 @@ T = TypeVar("T")
 
 
 class Checkpoint(Struct, frozen=True):
-    """How far a migration has come.
+    """The position of a migration.
 
-    source, target: the stores, as `name_store` has them. cursor: where `archives` goes on.
-    moved: sessions. turns: of those. skipped: sessions that were there already.
+    Attributes:
+        source: As `store_name` names it.
+        target: As `store_name` names it.
+        cursor: Where `archives` continues.
+        moved: Number of sessions copied.
+        turns: Number of their turns.
+        skipped: Number of sessions that existed already.
     """
 
     source: str
@@ -49,15 +54,19 @@ class Checkpoint(Struct, frozen=True):
 
     @property
     def sessions(self) -> int:
-        """All that were looked at."""
+        """All that were processed."""
         return self.moved + self.skipped
 
 
 class Verification(Struct):
-    """Every session of the source beside the target's.
+    """The source's sessions, compared with the target's.
 
-    same: the turns are equal. ahead: also, and it went on in the target. missing: not there.
-    differing: there, with other turns, or fewer. examples: some of the last two, by name.
+    Attributes:
+        same: Number with equal turns.
+        ahead: Number with equal turns, and newer ones in the target.
+        missing: Number not in the target.
+        differing: Number with other turns, or fewer.
+        examples: Some of the missing and differing, by name.
     """
 
     same: int = 0
@@ -68,12 +77,12 @@ class Verification(Struct):
 
     @property
     def sessions(self) -> int:
-        """All that were looked at."""
+        """All that were compared."""
         return self.same + self.ahead + self.missing + self.differing
 
     @property
     def good(self) -> bool:
-        """Whether nothing is wanting."""
+        """Whether no session is missing or differs."""
         return not self.missing and not self.differing
 
 
@@ -87,10 +96,16 @@ async def migrate(
     save: Callable[[Checkpoint], None],
     progress: Callable[[int], None],
 ) -> Checkpoint:
-    """Move what lies behind the checkpoint; the last checkpoint.
+    """Copy the sessions after the checkpoint; the last checkpoint.
 
-    batch: sessions read at once, and held in memory. concurrency: written at once.
-    save: keeps the place reached, after each batch. tell: told the number of sessions done.
+    Args:
+        source: Open.
+        target: Open.
+        checkpoint: Where to start.
+        batch: Sessions read at once, and kept in memory.
+        concurrency: Sessions written at once.
+        save: Called with the position after each batch.
+        progress: Called with the number of sessions done.
 
     Raises:
         StoreUnavailable: a store cannot answer.
@@ -131,7 +146,7 @@ async def verify(
     concurrency: int,
     progress: Callable[[int], None],
 ) -> Verification:
-    """Read all of both stores and compare versions and turns. Raises as `migrate` does."""
+    """Read both stores and compare versions and turns; arguments and errors as of `migrate`."""
     result = Verification()
 
     async def compare(archive: Archive) -> None:
@@ -163,7 +178,7 @@ def _verdict(archive: Archive, found: tuple[TurnRecord, ...]) -> str:
 
 
 async def _turns_of(store: SessionStore, key: SessionKey) -> tuple[TurnRecord, ...]:
-    """All turns of a session, oldest first; none when it is not there."""
+    """All turns of a session, oldest first; none if it does not exist."""
     newest_first: list[TurnRecord] = []
     cursor = None
     while True:
@@ -181,7 +196,7 @@ async def _turns_of(store: SessionStore, key: SessionKey) -> tuple[TurnRecord, .
 async def _for_each(
     do: Callable[[Archive], Awaitable[T]], archives: Sequence[Archive], concurrency: int
 ) -> list[T]:
-    """Do it with each, so many at once; the first failure ends the others."""
+    """Call `do` with each, `concurrency` at once; the first failure cancels the others."""
     slots = asyncio.Semaphore(concurrency)
 
     async def one(archive: Archive) -> T:
@@ -197,10 +212,10 @@ async def _for_each(
 
 
 def load_checkpoint(path: Path, source: str, target: str) -> Checkpoint:
-    """Where a migration from one to the other stopped; its beginning when there is no file.
+    """Where a migration from `source` to `target` stopped; its start if there is no file.
 
     Raises:
-        ConfigError: the file is of another migration, or not a checkpoint.
+        ConfigError: the file belongs to another migration, or is not a checkpoint.
     """
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Checkpoint)
@@ -210,14 +225,14 @@ def load_checkpoint(path: Path, source: str, target: str) -> Checkpoint:
         raise ConfigError(f"{path}: is not a checkpoint of a migration: {error}") from error
     if (found.source, found.target) != (source, target):
         raise ConfigError(
-            f"{path}: is of the migration from {found.source} to {found.target}; "
+            f"{path}: belongs to the migration from {found.source} to {found.target}; "
             "remove it, or name another file with --checkpoint"
         )
     return found
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write it so that the file is whole at any moment, even of a power cut."""
+    """Write it atomically, so that the file is complete even after a power failure."""
     new = path.with_name(path.name + ".new")
     with new.open("wb") as file:
         file.write(msgspec.json.encode(checkpoint))

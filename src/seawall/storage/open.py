@@ -1,7 +1,8 @@
-"""From settings to an open session store: the one place that chooses the adapter."""
+"""Open the session store that the settings name: the only module that chooses the adapter."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,13 @@ from seawall.errors import ConfigError
 from seawall.storage.port import SessionStore
 from seawall.storage.settings import SessionSettings
 
-__all__ = ["open_store", "parse_store_name", "require_existing_store", "store_name"]
+__all__ = [
+    "open_memory_store",
+    "open_store",
+    "parse_store_name",
+    "require_existing_store",
+    "store_name",
+]
 
 _NAMED_BY = {"sqlite": "path", "dynamodb": "table"}
 
@@ -21,13 +28,15 @@ async def open_store(
     *,
     read_only: bool = True,
 ) -> SessionStore:
-    """The store that the settings name, open; what is missing of it is made, if that is wished.
+    """Open the store that the settings name; what is missing is created, if it is configured so.
 
-    environment: where AWS's region and credentials are looked for. reading: one that can only be
-    read will do.
+    Args:
+        settings: Which store.
+        environment: Where AWS's region and credentials are found.
+        read_only: Accept a store that is not writable.
 
     Raises:
-        ConfigError: it cannot be had.
+        ConfigError: the settings are wrong, or the store is not writable.
         StoreUnavailable: it cannot be reached.
     """
     store: SessionStore
@@ -48,7 +57,7 @@ async def open_store(
 
 
 def _dynamodb(settings: SessionSettings, environment: Mapping[str, str]) -> SessionStore:
-    # Only where it is configured: each start pays for what it imports.
+    # Only if it is configured: every import makes the start slower.
     from seawall.aws.credential_cache import CredentialCache, default_chain  # noqa: PLC0415
     from seawall.aws.credentials import CredentialsError  # noqa: PLC0415
     from seawall.aws.dynamodb import CallLimits, DynamoDBClient  # noqa: PLC0415
@@ -61,7 +70,7 @@ def _dynamodb(settings: SessionSettings, environment: Mapping[str, str]) -> Sess
     except (ValueError, CredentialsError) as error:
         raise ConfigError(f"sessions.region: {error}") from error
     if not region:
-        raise ConfigError("sessions.region: say which, here or as AWS_REGION")
+        raise ConfigError("sessions.region: not set, neither here nor as AWS_REGION")
     http = HttpClient(max_connections=settings.connections)
     credentials = CredentialCache(default_chain(environment, http, region=region))
 
@@ -85,8 +94,22 @@ def _dynamodb(settings: SessionSettings, environment: Mapping[str, str]) -> Sess
     )
 
 
+@asynccontextmanager
+async def open_memory_store() -> AsyncGenerator[SessionStore, None]:
+    """An empty store in memory, open while the block runs."""
+    from seawall.storage.sqlite.store import SqliteStore  # noqa: PLC0415 - only for warm-up
+
+    name = f"file:seawall-{os.urandom(8).hex()}?mode=memory&cache=shared"
+    store = SqliteStore(name, uri=True)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
 def require_existing_store(settings: SessionSettings) -> None:
-    """For those who only want to look: nothing is to be made by that.
+    """For commands that only read: opening would create the database.
 
     Raises:
         ConfigError: there is no such store yet.
@@ -96,26 +119,30 @@ def require_existing_store(settings: SessionSettings) -> None:
 
 
 def store_name(settings: SessionSettings) -> str:
-    """Which store the settings name, in one text: the same text, the same store."""
+    """The store that the settings name, as one text: the same text, the same store."""
     if settings.store == "dynamodb":
         return f"dynamodb:{settings.endpoint or settings.region}:{settings.table}"
     return f"sqlite:{Path(settings.path).resolve()}"
 
 
-def parse_store_name(text: str, base: SessionSettings) -> SessionSettings:
-    """The settings of a store named as KIND or KIND:NAME; `base` has what that leaves open.
+def parse_store_name(name: str, base: SessionSettings) -> SessionSettings:
+    """The settings of a store named as KIND or KIND:NAME.
+
+    Args:
+        name: Such as `sqlite:seawall.db`.
+        base: The remaining settings.
 
     Raises:
         ConfigError: there is no such kind of store.
     """
-    kind, colon, name = text.partition(":")
+    kind, colon, rest = name.partition(":")
     changed: dict[str, object] = {"store": kind}
     if colon and kind in _NAMED_BY:
-        changed[_NAMED_BY[kind]] = name
+        changed[_NAMED_BY[kind]] = rest
     try:
         return msgspec.convert(msgspec.structs.asdict(base) | changed, SessionSettings)
     except msgspec.ValidationError as error:
         raise ConfigError(
-            f"{text!r} names no store: it must be sqlite, sqlite:PATH, dynamodb, "
+            f"{name!r} names no store: it must be sqlite, sqlite:PATH, dynamodb, "
             "dynamodb:TABLE, or a configuration file that ends in .toml"
         ) from error

@@ -1,25 +1,28 @@
-"""The session store port: what the pipeline asks of any store.
+"""The session store port: sessions, leases, background jobs and commits.
 
 A turn of a session costs one `begin` and one `commit`, whatever the length of the history; the
 first turn of a session only the `commit`. The port is shaped so that a key-value store fits it: a
-session is a head item under its owner and a partition of numbered turns, a commit is one
+session is a head item under its owner and a partition of numbered turns; a commit is one
 conditional write of turn, head and idempotency record together. Every adapter passes the same
 contract test.
 
-**Promises.** A turn in the background that is accepted is kept with its request until it is done,
-so that another process can do it when this one cannot. Who runs it claims it; each claim has a
-number, and only the newest may commit.
+**Leases.** While a turn is in progress it leases its session, and its idempotency key, until a time
+that it extends by renewing. An owner that is dead or cut off loses both at that time. A turn that
+lost its lease to another can no longer commit: the lease's owner is a fencing token.
 
-**Holding.** While a turn runs it holds its session, and its idempotency key, in its own name and
-until a time that it renews. A holder that is dead or cut off loses both when that time is over.
-A turn that lost its session to another can no longer commit.
+**Background jobs.** An accepted background turn is stored with its request until it is done, so
+that another process can run it if this one cannot. Whoever runs it claims it; each claim is a
+numbered attempt, and only the newest may commit.
 """
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from seawall.turn import Principal, SessionKey, TurnRecord, TurnRequest
+
+if TYPE_CHECKING:
+    from seawall.storage.counters import Counters
 
 __all__ = [
     "Archive",
@@ -46,12 +49,16 @@ _MAX_CLOCK_SKEW_SECONDS = 60.0
 
 
 class Lease(Struct, frozen=True):
-    """A turn that runs, here or elsewhere; believed to until `until` (Unix seconds).
+    """A lease of a session or an idempotency key by a turn that is in progress.
 
-    session: which session it is of. fingerprint: digest of its request, where it holds a key.
+    Attributes:
+        owner: The turn's id, or its attempt's name; see `lease_owner_name`.
+        session: The turn's session.
+        until: End of the lease, in Unix seconds.
+        fingerprint: Digest of the turn's request, for a key.
     """
 
-    turn: str
+    owner: str = field(name="turn")
     session: str
     until: float
     fingerprint: str | None = None
@@ -60,9 +67,15 @@ class Lease(Struct, frozen=True):
 class Session(Struct, frozen=True):
     """A session without its turns.
 
-    version: the number of committed turns. agent: who has the conversation.
-    state: what tools remember between turns. Times are Unix seconds.
-    held: the turn that runs in it, if one does.
+    Attributes:
+        key: Its full name.
+        version: Number of committed turns.
+        agent: The agent that answered last.
+        state: What tools store between turns.
+        created_at: Unix seconds.
+        updated_at: Unix seconds.
+        expires_at: Unix seconds.
+        lease: Of the turn in progress, if there is one.
     """
 
     key: SessionKey
@@ -72,15 +85,19 @@ class Session(Struct, frozen=True):
     created_at: float
     updated_at: float
     expires_at: float
-    held: Lease | None = None
+    lease: Lease | None = field(default=None, name="held")
 
 
 class Replay(Struct, frozen=True):
     """A turn that was committed under the same idempotency key.
 
-    A key belongs to a tenant and subject, not to a session: a client that did not learn the id
-    of the session it opened must still find its answer. `session` is that session's id.
-    fingerprint: digest of the request that used the key first.
+    A key belongs to a tenant and subject, not to a session: a client that did not learn the id of
+    the session it opened must still find its answer.
+
+    Attributes:
+        session: The id of the turn's session.
+        fingerprint: Digest of the request that used the key first.
+        turn: The stored turn.
     """
 
     session: str
@@ -89,11 +106,16 @@ class Replay(Struct, frozen=True):
 
 
 class BackgroundJob(Struct, frozen=True, kw_only=True):
-    """A turn in the background that was accepted and is not done: a promise.
+    """A background turn that was accepted and is not done.
 
-    request: without a deadline. accepted_at, ends_at: Unix seconds; after ends_at it is given up.
-    attempt: how often it was claimed, the first time by being accepted. handed: how many of these
-    attempts were handed over on purpose, by a process that was stopped.
+    Attributes:
+        key: Its session.
+        request: Without a deadline.
+        accepted_at: Unix seconds.
+        ends_at: Unix seconds; after that it is abandoned.
+        attempt: Number of claims, of which accepting it is the first.
+        handovers: How many of these attempts were handed over on purpose, by a process that was
+            shut down.
     """
 
     key: SessionKey
@@ -101,54 +123,57 @@ class BackgroundJob(Struct, frozen=True, kw_only=True):
     accepted_at: float
     ends_at: float
     attempt: int = 1
-    handed: int = 0
+    handovers: int = field(default=0, name="handed")
 
     @property
     def lease_owner(self) -> str:
-        """The name by which this attempt holds its session and key."""
+        """The name by which this attempt leases its session and key."""
         return lease_owner_name(self.request.id, self.attempt)
 
 
 class JobFailure(Struct, frozen=True):
-    """How a promised turn failed for good: a problem details object."""
+    """Why a background turn failed for good: a problem details object."""
 
     problem: dict[str, Any]
 
 
 def lease_owner_name(turn: str, attempt: int) -> str:
-    """The name by which an attempt at a turn holds what it holds; the first, by the turn's id."""
+    """The name by which an attempt at a turn owns its leases; for the first, the turn's id."""
     return turn if attempt <= 1 else f"{turn}~{attempt}"
 
 
-def turn_of_lease_owner(lease_owner: str) -> str:
-    """The turn of such a name."""
-    turn, _, attempt = lease_owner.rpartition("~")
-    return turn if turn and attempt.isdecimal() else lease_owner
+def turn_of_lease_owner(owner: str) -> str:
+    """The turn's id in the name of a lease's owner."""
+    turn, _, attempt = owner.rpartition("~")
+    return turn if turn and attempt.isdecimal() else owner
 
 
 def latest_lease_end(now: float, lease: float) -> float:
-    """The latest time at which a lease that is held now can end.
+    """The latest time at which a valid lease can end.
 
-    One that claims to last longer was written before the clock was set back, by a process that may
-    be dead: it counts as over. Twice the lease leaves room for servers with another setting, and a
-    minute for clocks that are apart.
+    A lease that ends later was written before the clock was set back, by a process that may be
+    dead: it counts as expired. Twice the lease allows for servers with another setting, and a
+    minute for clock skew.
 
     Args:
         now: Unix seconds.
-        lease: How long a lease lasts from one renewal, in seconds.
+        lease: How long a lease lasts from one renewal on, in seconds.
     """
     return now + 2 * lease + _MAX_CLOCK_SKEW_SECONDS
 
 
 class Begin(Struct, frozen=True, kw_only=True):
-    """A turn that wants to run.
+    """The start of a turn: what it leases and loads.
 
-    turn: its id, or its attempt's name, by which it holds what it gets. turns: how many of the
-    newest to load.
-    until: hold session and key until then (Unix seconds); None to hold nothing, only read.
-    opens: the session does not exist yet; hold its name, so that others can see it runs.
-    idempotency_key and fingerprint go together; both None when the client sent no key.
-    pending: keep this promise from the moment on in which the session is held.
+    Attributes:
+        key: The session.
+        turn: The turn's id, or its attempt's name, by which it owns its leases.
+        turns: How many of the newest turns to load.
+        until: Lease session and key until then, in Unix seconds; None to only read.
+        opens: The session does not exist yet; lease its name, so that other turns see it.
+        idempotency_key: None if the client sent none.
+        fingerprint: Digest of the request; goes with the key.
+        background_job: Store this job as soon as the session is leased.
     """
 
     key: SessionKey
@@ -162,32 +187,42 @@ class Begin(Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """What a `begin` or `load` answers.
+    """The answer to a `begin` or `load`.
 
-    session: None when it does not exist (or has expired, or its first turn is not done).
-    turns: the newest turns, oldest first, at most as many as were asked for; without those that
-    are too large to be shown to a model, and all before them.
-    replay: the turn that was committed under the key before. running: another turn that holds the
-    key now. With either, this turn holds nothing, also not what it held before.
-    busy: another turn that holds the session now. What is not in these hands, the new turn holds.
+    What no other turn has leased, the turn that begins has. With `replay` or `key_lease` it has no
+    lease, and has lost those it had.
+
+    Attributes:
+        session: None if it does not exist (or has expired, or its first turn is not done).
+        turns: The newest turns, oldest first, at most as many as requested; without those too large
+            to be shown to a model, and all before them.
+        replay: The turn that was committed under the key.
+        key_lease: Another turn's lease of the key.
+        session_lease: Another turn's lease of the session.
     """
 
     session: Session | None
     turns: tuple[TurnRecord, ...] = ()
     replay: Replay | None = None
-    running: Lease | None = None
-    busy: Lease | None = None
+    key_lease: Lease | None = None
+    session_lease: Lease | None = None
 
 
 class Commit(Struct, frozen=True, kw_only=True):
-    """One durable, conditional write; also ends what the turn held.
+    """One durable, conditional write; also ends the turn's leases.
 
-    expected_version: the session's version when it was loaded; 0 to create it.
-    turn.number must be expected_version + 1. attempt: of a promised turn, the number of the claim,
-    which must be the newest; the promise is kept thereby, and forgotten. 0 for any other turn.
-    opened_at: the session's created_at as it was loaded; spares the store a look where it is given.
-    idempotency_key and fingerprint go together; both None when the client sent no key.
-    expires_at: Unix seconds; the session and all its turns go together.
+    Attributes:
+        key: The session.
+        expected_version: The session's version when it was loaded; 0 to create it.
+        turn: With the number `expected_version` + 1.
+        agent: The agent that answered last.
+        state: What tools store between turns.
+        expires_at: Unix seconds; the session expires with all its turns.
+        idempotency_key: None if the client sent none.
+        fingerprint: Digest of the request; goes with the key.
+        opened_at: The session's `created_at` as it was loaded; saves the store a read.
+        attempt: Of a background turn, the number of the claim, which must be the newest; the job is
+            deleted. 0 for any other turn.
     """
 
     key: SessionKey
@@ -203,14 +238,14 @@ class Commit(Struct, frozen=True, kw_only=True):
 
     @property
     def lease_owner(self) -> str:
-        """The name by which the turn holds its session and key."""
+        """The name by which the turn leases its session and key."""
         return lease_owner_name(self.turn.id, self.attempt)
 
 
 class SessionPage(Struct, frozen=True):
     """Sessions by id, last first; `cursor` continues, None at the end.
 
-    Ids that `new_session_id` makes sort by time, so that the session opened last comes first.
+    Ids made by `new_session_id` sort by time, so the session opened last comes first.
     """
 
     sessions: tuple[Session, ...]
@@ -242,7 +277,7 @@ class Archive(Struct, frozen=True):
 
 
 class ArchivePage(Struct, frozen=True):
-    """Sessions of all owners in an order of the store's own; `cursor` continues."""
+    """Sessions of all owners, in an order of the store's own; `cursor` continues."""
 
     archives: tuple[Archive, ...]
     cursor: str | None
@@ -251,8 +286,8 @@ class ArchivePage(Struct, frozen=True):
 class SessionStore(Protocol):
     """Durable sessions. Callers put a deadline around every call.
 
-    Every method raises StoreUnavailable when the store cannot answer; `commit` only where nothing
-    was written. Cancelling a call leaves a write either wholly applied or not at all.
+    Every method raises StoreUnavailable when the store cannot answer; `commit` only if nothing was
+    written. Cancelling a call leaves a write either applied completely or not at all.
     """
 
     async def open(self) -> None:
@@ -260,65 +295,68 @@ class SessionStore(Protocol):
         ...
 
     async def close(self) -> None:
-        """Finish what was accepted, release everything."""
+        """Finish accepted work, release everything."""
+        ...
+
+    def counters(self) -> "Counters":
+        """Counters in the same store; to be opened, after the store."""
         ...
 
     async def begin(self, begin: Begin) -> Snapshot:
-        """Hold the session and the key as far as nobody else does, and load what a turn needs.
+        """Lease session and key, unless another turn has them, and load what a turn needs.
 
-        May be called again by the same turn, to get what it did not get.
+        May be repeated by the same turn, to get what another turn had leased.
         """
         ...
 
     async def renew(self, begin: Begin) -> bool:
-        """Hold on until `begin.until`; False when the session or the key was lost to another."""
+        """Extend the leases to `begin.until`; False when one was lost to another turn."""
         ...
 
     async def release(self, begin: Begin) -> None:
-        """The turn ended without a commit: let go of what it holds, if it still does."""
+        """The turn ended without a commit: end its leases, if it still has them."""
         ...
 
     async def load(self, key: SessionKey, *, turns: int) -> Snapshot:
-        """The session and its newest `turns` turns; holds nothing."""
+        """The session and its newest `turns` turns, without a lease."""
         ...
 
     async def commit(self, commit: Commit) -> None:
-        """Apply all of it, durably, or nothing. Doing it twice is doing it once.
+        """Apply all of it, durably, or nothing. Idempotent.
 
         Raises:
-            CommitUnknown: it may be applied, or be applied yet: the store's answer was lost.
-            SessionConflict: the version is not the expected one, another turn holds the session
-                or the key, the key was used by another turn of this subject before, or the
-                promise of the turn is not this attempt's any more.
+            CommitUnknown: it may be applied, or may still be: the store's answer was lost.
+            SessionConflict: the version is not the expected one, another turn has leased the
+            session
+                or the key, the key was used by another turn of this subject, or a newer attempt has
+                claimed the background turn.
         """
         ...
 
     async def orphaned_jobs(self, *, limit: int) -> tuple[BackgroundJob, ...]:
-        """Promised turns of anybody's that nobody runs; a look that costs little."""
+        """Background turns, of all owners, whose lease has expired; a query that costs little."""
         ...
 
-    async def claim(self, background_job: BackgroundJob, *, until: float) -> BackgroundJob | None:
-        """Take a promised turn over, with what it holds; None when somebody else was first.
+    async def claim_job(self, job: BackgroundJob, *, until: float) -> BackgroundJob | None:
+        """Take over a background turn with its leases; None if another process was first.
 
-        until: as in `begin`. The attempt before can neither renew nor commit any more.
+        until: as in `Begin`. The attempt before can no longer renew or commit.
         """
         ...
 
-    async def hand_over(self, background_job: BackgroundJob) -> None:
-        """Let another process take the turn over at once; it goes on holding its session."""
+    async def hand_over_job(self, job: BackgroundJob) -> None:
+        """Let another process claim the turn at once; its session stays leased."""
         ...
 
-    async def fail(
-        self, background_job: BackgroundJob, failure: JobFailure, *, until: float
-    ) -> None:
-        """The turn has failed for good: forget the promise, keep the reason until then.
+    async def fail_job(self, job: BackgroundJob, failure: JobFailure, *, until: float) -> None:
+        """The turn has failed for good: delete the job, keep the failure until then (Unix seconds).
 
-        Nothing happens when the promise is not this attempt's any more.
+        Nothing happens if a newer attempt has claimed it.
         """
         ...
 
     async def find_job(self, owner: Principal, turn: str) -> BackgroundJob | JobFailure | None:
-        """What is known of a turn in the background that is not committed."""
+        """A background turn that is not committed, or why it failed."""
         ...
 
     async def turns(self, key: SessionKey, *, limit: int, cursor: str | None = None) -> TurnPage:
@@ -326,7 +364,7 @@ class SessionStore(Protocol):
 
         Raises:
             SessionNotFound: there is no such session for this tenant and subject.
-            InvalidField: the cursor is not one that this store gave.
+            InvalidField: the cursor is not one of this store.
         """
         ...
 
@@ -336,12 +374,12 @@ class SessionStore(Protocol):
         """A page of the owner's sessions.
 
         Raises:
-            InvalidField: the cursor is not one that this store gave.
+            InvalidField: the cursor is not one of this store.
         """
         ...
 
     async def delete(self, key: SessionKey) -> None:
-        """Remove the session with all its turns, promised ones too, and idempotency records.
+        """Delete the session with its turns, background turns and idempotency records.
 
         Raises:
             SessionNotFound: there is no such session for this tenant and subject.
@@ -349,22 +387,22 @@ class SessionStore(Protocol):
         ...
 
     async def erase(self, owner: Principal) -> int:
-        """Remove everything that is kept of a subject; the number of sessions that were."""
+        """Delete everything stored about a subject; the number of its sessions."""
         ...
 
     async def archives(self, *, limit: int, cursor: str | None = None) -> ArchivePage:
-        """Up to `limit` whole sessions of anybody's, for moving them to another store.
+        """Up to `limit` whole sessions of all owners, to be moved to another store.
 
-        Those that have expired, or have not got a turn yet, are left out.
+        Those that have expired, or have no turn yet, are left out.
 
         Raises:
-            InvalidField: the cursor is not one that this store gave.
+            InvalidField: the cursor is not one of this store.
         """
         ...
 
     async def restore(self, archive: Archive) -> bool:
-        """Take a session over from another store; False when one of its name is there already.
+        """Store a session of another store; False if one of its name exists already.
 
-        When cut off in the middle, nothing shows, and it can be done again.
+        If it is interrupted, nothing is visible, and it can be repeated.
         """
         ...

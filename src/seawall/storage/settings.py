@@ -1,4 +1,4 @@
-"""What can be configured about sessions."""
+"""Settings of sessions."""
 
 from typing import Annotated, Literal
 
@@ -6,26 +6,33 @@ from msgspec import Meta, Struct
 
 __all__ = ["SessionSettings"]
 
-_CENTURY_SECONDS = 100 * 365 * 86_400.0  # what is not finite, no database keeps
+_CENTURY_SECONDS = 100 * 365 * 86_400.0  # databases do not store infinity
 
 
 class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where sessions are kept, for how long, and how much of one a model is shown.
+    """Where sessions are stored, for how long, and how much history a model is shown.
 
-    store: "sqlite", one file for the processes of one machine, named by `path`; or "dynamodb", one
-    table for all servers, named by `table`. region, endpoint: of DynamoDB; empty for those of the
-    environment. create_table: make the table if there is none. connections: the most that are
-    open to DynamoDB at once, in one process.
-    history_turns, history_tokens: the window of earlier turns that goes into a prompt.
-    ttl_seconds: a session that was not used for so long is forgotten.
-    when_busy: a turn of a session in which another one runs waits for it, or is refused at once.
-    busy_seconds: the longest that it waits.
-    lease_seconds: how long after its last sign of life a turn keeps others out of its session; a
-    sign is given every third of that. 0: nobody is kept out, and of two turns the one that is
-    done last is refused.
-    background_seconds, background_attempts: a turn in the background that was interrupted is
-    done again, here or by another server, until so long after it was accepted, and so often.
-    orphan_scan_seconds: how often a process looks for such turns; 0: never. All need a lease.
+    Attributes:
+        store: "sqlite", one file for the processes of one machine; or "dynamodb", one table for all
+            servers.
+        path: The SQLite file.
+        table: The DynamoDB table.
+        region: Of DynamoDB; empty for the environment's.
+        endpoint: Of DynamoDB; empty for the region's.
+        create_table: Create the table if there is none.
+        connections: Open to DynamoDB at most, in one process.
+        history_turns: Earlier turns included in a prompt, at most.
+        history_tokens: Their tokens, at most, as estimated.
+        ttl_seconds: A session that was not used for so long expires.
+        when_busy: Whether a turn waits for another turn of its session, or is refused at once.
+        busy_seconds: How long it waits at most.
+        lease_seconds: How long a turn's lease of its session lasts without renewal; it is renewed
+            every third of that. 0: no leases; of two concurrent turns, the second to finish is
+            refused.
+        background_seconds: An interrupted background turn is run again until so long after it was
+            accepted.
+        background_attempts: And so many times at most.
+        orphan_scan_seconds: How often a process scans for such turns; 0: never. Needs a lease.
     """
 
     store: Literal["sqlite", "dynamodb"] = "sqlite"

@@ -1,14 +1,16 @@
-"""What a store is given to write, checked before it gets there; a database refuses whole batches.
+"""Names, values and cursors of a store: checked, encoded and decoded.
 
-A store must be able to read what it wrote: a lone surrogate cannot be encoded, and a number that
-is not finite would come back as null.
+Values are checked before they reach a database, which would refuse whole batches. A store must be
+able to read what it wrote: a lone surrogate cannot be encoded, and a number that is not finite
+would be read as null.
 """
 
+import base64
 from math import isfinite
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import structs
+from msgspec import Meta, structs
 
 from seawall.errors import InvalidField, TurnLimitReached
 from seawall.storage.port import BackgroundJob, Commit
@@ -24,6 +26,7 @@ from seawall.turn import (
 __all__ = [
     "MAX_LOADED_BYTES",
     "MAX_PAGE_BYTES",
+    "NUMBER",
     "check_commit",
     "check_idempotency_key",
     "check_limit",
@@ -33,13 +36,18 @@ __all__ = [
     "is_key",
     "is_name",
     "is_owner",
+    "read_cursor",
+    "write_cursor",
 ]
 
 MAX_LOADED_BYTES = 2 << 20
-"""A turn that is larger is not loaded with a history, nor is any before it."""
+"""A larger turn is not loaded with a history, nor is any before it."""
 
 MAX_PAGE_BYTES = 8 << 20
 """A page of a list ends with the turn that reaches this."""
+
+NUMBER = Annotated[int, Meta(ge=1, le=1 << 53)]
+"""A turn's number, as the kind of a cursor; within these bounds for every database."""
 
 _MAX_TURN_BYTES = 32 << 20
 _MAX_NAME_BYTES = 1_000  # of the 1,024 of a sort key of DynamoDB
@@ -50,25 +58,25 @@ _encode = msgspec.json.Encoder().encode
 
 
 def is_name(*names: str) -> bool:
-    """Whether there may be something of these names in a store: text of bounded length, no NUL."""
+    """Whether these can be names in a store: text of bounded length, no NUL."""
     return all(_is_text(name, _MAX_NAME_BYTES) for name in names)
 
 
 def is_owner(owner: Principal | SessionKey) -> bool:
-    """The same of the names of an owner, which identity allows to be a little longer."""
+    """The same for the names of an owner, which identity allows to be a little longer."""
     return all(_is_text(name, _MAX_OWNER_BYTES) for name in (owner.tenant, owner.subject))
 
 
 def is_key(key: SessionKey, *names: str) -> bool:
-    """The same of a session, and of what else is named with it."""
+    """The same for a session, and other names that go with it."""
     return is_owner(key) and is_name(key.session, *names)
 
 
 def check_idempotency_key(key: str | None) -> None:
-    """An idempotency key is a name in the store.
+    """Check that a key can be a name in a store.
 
     Raises:
-        InvalidField: it cannot be.
+        InvalidField: it cannot.
     """
     if key is not None and not is_name(key):
         raise InvalidField(
@@ -78,21 +86,21 @@ def check_idempotency_key(key: str | None) -> None:
 
 
 def check_limit(limit: int) -> None:
-    """How many things of a list are asked for.
+    """Check the size of a page.
 
     Raises:
-        InvalidField: no store can be asked for so many.
+        InvalidField: it is out of range.
     """
     if not 1 <= limit <= _MAX_LIMIT:
         raise InvalidField(f"Must be a number from 1 to {_MAX_LIMIT}.", field="limit")
 
 
 def check_commit(commit: Commit) -> int:
-    """About how many bytes a commit takes: the characters of its texts.
+    """Check a commit; about how many bytes it takes, counted as characters.
 
     Raises:
         InvalidField: its session, or its idempotency key, cannot be a name in a store.
-        TurnLimitReached: it does not fit into a store.
+        TurnLimitReached: it is too large.
     """
     check_idempotency_key(commit.idempotency_key)
     if not is_key(commit.key):
@@ -106,26 +114,44 @@ def check_commit(commit: Commit) -> int:
         size += len(name) + len(text)
     if size > _MAX_TURN_BYTES:
         raise TurnLimitReached(
-            f"The turn is too large to be kept: {size} characters; {_MAX_TURN_BYTES} are possible."
+            f"The turn is too large to be stored: {size} characters; "
+            f"at most {_MAX_TURN_BYTES} are possible."
         )
     return size
 
 
 def encode_turn(turn: TurnRecord) -> bytes:
-    """A turn as JSON that can be read again; what cannot be kept of it is replaced."""
+    """A turn as JSON that can be read again; what cannot be stored is replaced."""
     if not isfinite(turn.confidence):
         turn = structs.replace(turn, confidence=0.0)
     return _encoded(turn)
 
 
 def encode_state(state: dict[str, str]) -> bytes:
-    """The notes of the tools as JSON."""
+    """The tools' state as JSON."""
     return _encoded(state)
 
 
-def encode_job(background_job: BackgroundJob) -> bytes:
-    """A promise as JSON."""
-    return _encoded(background_job)
+def encode_job(job: BackgroundJob) -> bytes:
+    """A background job as JSON."""
+    return _encoded(job)
+
+
+def write_cursor(position: object) -> str:
+    """A position in a list as a cursor: text that clients pass back without reading it."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode()
+
+
+def read_cursor(cursor: str, kind: Any) -> Any:  # noqa: ANN401 - of that kind
+    """The position, of the type `kind`, that `write_cursor` was given.
+
+    Raises:
+        InvalidField: it is not such a cursor.
+    """
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=kind)
+    except (ValueError, msgspec.DecodeError) as error:
+        raise InvalidField("This is not a cursor of this list.", field="cursor") from error
 
 
 def _is_text(name: str, most: int) -> bool:

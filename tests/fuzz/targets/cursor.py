@@ -3,7 +3,7 @@
 import msgspec
 
 from seawall.errors import InvalidField
-from seawall.storage.cursors import read_cursor, write_cursor
+from seawall.storage.values import read_cursor, write_cursor
 from tests.fuzz.targets import ensure
 
 __all__ = ["SEEDS", "one_input"]

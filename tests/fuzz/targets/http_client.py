@@ -6,10 +6,9 @@ The first byte of an input chooses the cuts, the rest is what an upstream sends 
 import asyncio
 from typing import Any
 
-from seawall.timers import TimingWheel
 from seawall.transport.connection import Connection
 from seawall.transport.errors import TransportError
-from tests.fuzz.connections import cut, event_loop
+from tests.fuzz.connections import cut, event_loop, timing_wheel
 
 SEEDS = [
     b"\x00HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi",
@@ -84,7 +83,7 @@ class _Transport(asyncio.Transport):
 async def _response(segments: list[bytes]) -> Outcome:
     """Status, headers, body, and what went wrong."""
     loop = asyncio.get_running_loop()
-    connection = Connection(loop, TimingWheel(0.02), _MAX_HEADER_BYTES)
+    connection = Connection(loop, timing_wheel(), _MAX_HEADER_BYTES)
     transport = _Transport()
     connection.connection_made(transport)
     connection.send(b"GET / HTTP/1.1\r\n\r\n", deadline=loop.time() + 60.0)

@@ -73,8 +73,8 @@ def _number(text: str) -> int:
 
 
 async def _background_job(store: SessionStore, text: str) -> None:
-    request = new_request(text, session="promised", background=True)
-    key = SessionKey("acme", "ada", "promised")
+    request = new_request(text, session="background", background=True)
+    key = SessionKey("acme", "ada", "background")
     background_job = BackgroundJob(key=key, request=request, accepted_at=_NOW, ends_at=_NOW + 60)
     begin = Begin(
         key=key, turn=request.id, turns=1, until=_NOW + 9, opens=True, background_job=background_job
@@ -213,7 +213,7 @@ def _check_items(text: str) -> None:
     key = SessionKey(text[:256] or "x", "ada", "s")
     try:
         items = [head_key(key), key_record_key(key, "k")]
-        items += turn_items(key, _commit(key, text).turn, born=_NOW, expires_at=_NOW)
+        items += turn_items(key, _commit(key, text).turn, created_at=_NOW, expires_at=_NOW)
     except Problem as problem:
         if problem.status >= 500 and problem.code != "turn-limit-reached":
             raise AssertionError("it is not the client's mistake") from problem

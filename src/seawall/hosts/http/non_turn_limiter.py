@@ -13,8 +13,8 @@ _REFUSAL_SHARE = 0.2  # the same, for refused turns
 _MIN_SHARE = 0.02  # of wall clock time, for a worker that has little to do
 _IDLE_SHARE = 0.5  # of the time in which the event loop had nothing to do
 _BURST_SECONDS = 0.005
+_MAX_IDLE_SECONDS = 0.01  # that count: what was not used long ago is no excuse now
 _TICK_SECONDS = 0.002
-_ON_TIME_SECONDS = 0.002  # with ticks less late than this, the event loop is not behind
 _OVERHEAD_SECONDS = 35e-6  # of reading and writing, which is not part of the measured time
 _MAX_COST_SECONDS = 1e-3  # waits for the store or the issuer take no processor time
 _WEIGHT = 0.05
@@ -25,6 +25,36 @@ class DelayedConnection(Protocol):
 
     def proceed(self) -> None:
         """Answer the delayed request."""
+
+
+class _IdleTime:
+    """The time in which this thread had nothing to do.
+
+    That is neither the time on a processor nor that in which it waited for one: on a machine that
+    other processes share, or at the end of a container's quota, a thread that waits is not idle.
+    """
+
+    __slots__ = ("_before",)
+
+    def __init__(self) -> None:
+        self._before = _read_idle()
+
+    def measure(self) -> float:
+        """Seconds since the previous call; 0 where the kernel does not account for waiting."""
+        now, before = _read_idle(), self._before
+        self._before = now
+        return max(0.0, min(now - before, _MAX_IDLE_SECONDS))
+
+
+def _read_idle() -> float:
+    try:
+        # https://docs.kernel.org/scheduler/sched-stats.html: nanoseconds on a processor, which are
+        # not up to date for a thread that runs, and in a processor's queue.
+        with open("/proc/thread-self/schedstat", "rb") as file:  # noqa: PTH123 - every 2 ms
+            queued = int(file.read().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return time.monotonic() - time.thread_time() - queued / 1e9
 
 
 class NonTurnLimiter:
@@ -43,11 +73,12 @@ class NonTurnLimiter:
         "_busy",
         "_costs",
         "_filled_at",
+        "_idle_time",
         "_others",
         "_others_tokens",
         "_refusal_tokens",
         "_refusals",
-        "_tick_due",
+        "_ticking",
         "_turns",
         "_used",
     )
@@ -66,7 +97,8 @@ class NonTurnLimiter:
         self._refusals: OrderedDict[DelayedConnection, None] = OrderedDict()
         self._turns: OrderedDict[DelayedConnection, None] = OrderedDict()
         self._others: OrderedDict[DelayedConnection, None] = OrderedDict()
-        self._tick_due: float | None = None  # None while no tick is scheduled
+        self._ticking = False
+        self._idle_time = _IdleTime()
 
     def admit(self, connection: DelayedConnection, *, turn: bool = False) -> bool:
         """Whether a request may be answered now; if not, `proceed` is called later.
@@ -121,16 +153,14 @@ class NonTurnLimiter:
         self._schedule_tick()
 
     def _schedule_tick(self) -> None:
-        if self._tick_due is None and (self._refusals or self._turns or self._others):
-            self._tick_due = time.monotonic() + _TICK_SECONDS
+        if not self._ticking and (self._refusals or self._turns or self._others):
+            self._ticking = True
             asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
 
-    def _refill(self, *, on_time: bool = False) -> None:
+    def _refill(self, idle: float = 0.0) -> None:
         now, used = time.monotonic(), time.thread_time()
         passed, worked = now - self._filled_at, used - self._used
-        least = passed * _MIN_SHARE
-        if on_time:
-            least += max(0.0, passed - worked) * _IDLE_SHARE
+        least = passed * _MIN_SHARE + idle * _IDLE_SHARE
         self._refusal_tokens = min(
             _BURST_SECONDS, self._refusal_tokens + least + worked * _REFUSAL_SHARE
         )
@@ -140,8 +170,8 @@ class NonTurnLimiter:
             self._refusal_tokens = self._others_tokens = _BURST_SECONDS
 
     def _tick(self) -> None:
-        due, self._tick_due = self._tick_due, None
-        self._refill(on_time=due is not None and time.monotonic() - due < _ON_TIME_SECONDS)
+        self._ticking = False
+        self._refill(self._idle_time.measure())
         try:
             # Each connection once: its next request waits for the next tick.
             for _ in range(len(self._refusals)):

@@ -124,9 +124,9 @@ def _judged_by_mean(
     question: Question, sized: Evaluation, outcomes: Sequence[Outcome]
 ) -> Evaluation:
     """The evaluation with the mean excess over the replications."""
-    first = excess_of(question, sized.outcome)
-    over = sum(excess_of(question, each) for each in outcomes) / len(outcomes)
-    met = sum(excess_of(question, each) == 0.0 for each in outcomes)
+    first = excess_of(question.objective, sized.outcome.figures)
+    over = sum(excess_of(question.objective, each.figures) for each in outcomes) / len(outcomes)
+    met = sum(excess_of(question.objective, each.figures) == 0.0 for each in outcomes)
     if met > len(outcomes) / 2:
         over = 0.0
     # The rest of the excess is that of the cost.
@@ -159,7 +159,7 @@ def _platform(
 
     name = sized.candidate.name
     result = sized.outcome.result
-    misses = () if sized.met else misses_of(question, sized.outcome)
+    misses = () if sized.met else misses_of(question.objective, sized.outcome.figures)
     misses += cost_misses(question.objective, sized.cost)
     return PlatformAnswer(
         name=name,
@@ -258,7 +258,9 @@ def _confidence(
     same = 0
     for seed in range(SEEDS):
         once = {
-            name: structs.replace(each, excess=excess_of(question, repeated[name][seed]))
+            name: structs.replace(
+                each, excess=excess_of(question.objective, repeated[name][seed].figures)
+            )
             for name, each in found.items()
         }
         same += ranked(once)[0] == choice

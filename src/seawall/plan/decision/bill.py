@@ -22,7 +22,6 @@ __all__ = ["Used", "bill", "shared_costs", "used_in"]
 
 _PLATFORM_LOG_KB = 0.5  # START, END and REPORT of an invocation
 _FREE_STREAMED_KB = 6 * 1_024.0  # of each answer
-_LAMBDA = "lambda."
 
 
 class Used(Struct, frozen=True, kw_only=True):

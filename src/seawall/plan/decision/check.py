@@ -9,9 +9,8 @@ from seawall.errors import ConfigError
 from seawall.plan.decision.advice import SEEDS, advise
 from seawall.plan.decision.answer import PlatformName
 from seawall.plan.decision.candidates import Candidate, eks, function, managed
-from seawall.plan.decision.runs import Report, SimulationRunner
-from seawall.plan.decision.search import CandidateSearch, cost_misses
-from seawall.plan.decision.search import misses as misses_of_means
+from seawall.plan.decision.runs import KeyFigures, Report, SimulationRunner
+from seawall.plan.decision.search import CandidateSearch, cost_misses, misses_of
 from seawall.plan.decision.text import configuration_words
 from seawall.plan.decision.windows import Month, month_of
 from seawall.plan.inputs.question import Question
@@ -91,23 +90,20 @@ def _of_deployed(question: Question, deployed: Deployed, progress: Report | None
         outcomes = finder.replications(sized.candidate, SEEDS)
     finally:
         runs.close()
-    first = fmean(each.first_token.at["p99"] for each in outcomes)
-    errors = fmean(each.error_share for each in outcomes)
-    misses = misses_of_means(
-        question.objective,
-        first_token=first,
-        latency=fmean(each.latency.at["p99"] for each in outcomes),
-        errors=errors,
+    figures = KeyFigures(
+        fmean(each.first_token.at["p99"] for each in outcomes),
+        fmean(each.latency.at["p99"] for each in outcomes),
+        fmean(each.error_share for each in outcomes),
     )
-    misses += cost_misses(question.objective, sized.cost)
+    misses = misses_of(question.objective, figures) + cost_misses(question.objective, sized.cost)
     return CheckResult(
         holds=not misses,
         misses=misses,
         platform=sized.candidate.name,
         words=configuration_words(sized.candidate.configuration),
         monthly_cost=sized.cost,
-        first_token_p99=None if math.isnan(first) else first,
-        error_share=errors,
+        first_token_p99=None if math.isnan(figures.first_token_p99) else figures.first_token_p99,
+        error_share=figures.error_share,
     )
 
 

@@ -27,14 +27,14 @@ def summary_of(
     mine, other = platforms[choice], platforms[runner_up]
     currency = question.prices.currency
     cost = money(mine.monthly_cost, currency)
-    crowd = f"a crowd of {amount(month.judged.size)}" if month.judged.event else "the busiest hour"
+    load = f"a spike of {amount(month.judged.size)}" if month.judged.event else "the busiest hour"
     if not mine.met:
         return (
-            f"None meets the objective in {crowd}; {mine.title} is nearest "
+            f"None meets the objective in {load}; {mine.title} is nearest "
             f"({'; '.join(mine.misses)}) for {cost} a month."
         )
     p99 = seconds(mine.first_token.p99.value)
-    text = f"{mine.title} serves {crowd} with a first token p99 of {p99} for {cost} a month."
+    text = f"{mine.title} serves {load} with a first token p99 of {p99} for {cost} a month."
     if other.met:
         costs = money(other.monthly_cost, currency)
         return f"{text} {TITLES[runner_up]} would too, for {costs}."
@@ -93,9 +93,7 @@ def notes_of(
     unsure = sorted({item.name for item in mine.items if item.uncertain and item.monthly >= 1.0})
     if unsure:
         found.append(f"Prices to verify: {', '.join(unsure)}.")
-    found.append(
-        "Lambda MicroVMs are not compared: they run one tenant's code for hours each, not a crowd."
-    )
+    found.append("Lambda MicroVMs are not compared: each runs one tenant's code for hours.")
     return tuple(found)
 
 
@@ -116,7 +114,7 @@ def _values(question: Question) -> dict[str, str]:
     workload, options = question.workload, question.options
     arrivals, service, clients = workload.arrivals, workload.service, workload.clients
     each, objective = question.each, question.objective
-    crowds = [
+    spikes = [
         f"{spike.size:,}" + (f" within {seconds(spike.within)}" if spike.within else " at once")
         for spike in arrivals.spikes
     ]
@@ -127,7 +125,7 @@ def _values(question: Question) -> dict[str, str]:
         "arrivals.rate": f"{amount(arrivals.rate * _DAY)} requests a day",
         "arrivals.daily_shape": "given by hour" if arrivals.daily_shape else "flat",
         "arrivals.weekly_shape": "given by day" if arrivals.weekly_shape else "flat",
-        "arrivals.spikes": ", ".join(crowds) or "none",
+        "arrivals.spikes": ", ".join(spikes) or "none",
         "service.stages.seconds": stages,
         "service.stages.cpu_ms": f"{sum(stage.cpu_ms for stage in service.stages):g} ms",
         "service.stages.store_calls": str(sum(stage.store_calls for stage in service.stages)),

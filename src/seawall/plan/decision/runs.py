@@ -18,7 +18,15 @@ from seawall.plan.simulator.pods import slots_of
 from seawall.plan.simulator.result import Histogram, Result, Usage
 from seawall.plan.simulator.simulate import simulate
 
-__all__ = ["SHARES", "Outcome", "Progress", "Report", "SimulationRunner", "TimePercentiles"]
+__all__ = [
+    "SHARES",
+    "KeyFigures",
+    "Outcome",
+    "Progress",
+    "Report",
+    "SimulationRunner",
+    "TimePercentiles",
+]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -33,6 +41,14 @@ class TimePercentiles(Struct, frozen=True):
 
     at: dict[str, float]
     points: tuple[tuple[float, float], ...] = ()
+
+
+class KeyFigures(Struct, frozen=True):
+    """The figures that an objective is about; NaN: no request was served."""
+
+    first_token_p99: float
+    latency_p99: float
+    error_share: float
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -74,6 +90,11 @@ class Outcome(Struct, frozen=True, kw_only=True):
     def error_share(self) -> float:
         """The share of requests that were not served."""
         return 1.0 - self.served / self.requests if self.requests else 0.0
+
+    @property
+    def figures(self) -> KeyFigures:
+        """The figures that an objective is about."""
+        return KeyFigures(self.first_token.at["p99"], self.latency.at["p99"], self.error_share)
 
 
 class Progress(Struct, frozen=True):

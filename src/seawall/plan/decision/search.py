@@ -21,7 +21,7 @@ from seawall.plan.decision.lambda_sizes import (
     most_provisioned,
     worth_provisioning,
 )
-from seawall.plan.decision.runs import Outcome, SimulationRunner
+from seawall.plan.decision.runs import KeyFigures, Outcome, SimulationRunner
 from seawall.plan.decision.windows import Month
 from seawall.plan.inputs.platforms import Eks, Lambda, Managed
 from seawall.plan.inputs.question import Objective, Question
@@ -33,7 +33,6 @@ __all__ = [
     "cost_misses",
     "excess_of",
     "least",
-    "misses",
     "misses_of",
 ]
 
@@ -64,61 +63,33 @@ class Evaluation(Struct, frozen=True, kw_only=True):
         return self.excess == 0.0
 
 
-def _limits(
-    objective: Objective, first_token: float, latency: float, errors: float
-) -> list[tuple[str, float, float, str, str]]:
-    parts = [
-        ("errors", errors, objective.error_share, f"{errors:.1%}", f"{objective.error_share:.1%}"),
-        (
-            "first token p99", first_token, objective.first_token_p99,
-            f"{first_token:.1f} s", f"{objective.first_token_p99:g} s",
-        ),
-    ]  # fmt: skip
+def _limits(objective: Objective, figures: KeyFigures) -> list[tuple[str, float, float, str]]:
+    """Name, value, maximum and format of each limit."""
+    limits = [
+        ("errors", figures.error_share, objective.error_share, "{:.1%}"),
+        ("first token p99", figures.first_token_p99, objective.first_token_p99, "{:.1f} s"),
+    ]
     if objective.latency_p99 is not None:
-        most = objective.latency_p99
-        parts.append(("latency p99", latency, most, f"{latency:.1f} s", f"{most:g} s"))
-    return parts
+        limits.append(("latency p99", figures.latency_p99, objective.latency_p99, "{:.1f} s"))
+    return limits
 
 
-def misses(
-    objective: Objective, *, first_token: float, latency: float, errors: float
-) -> tuple[str, ...]:
+def misses_of(objective: Objective, figures: KeyFigures) -> tuple[str, ...]:
     """Where figures miss the objective, in words. NaN (no request was served) misses nothing."""
-    parts = _limits(objective, first_token, latency, errors)
     return tuple(
-        f"{name} {is_} (at most {most_words})"
-        for name, value, most, is_, most_words in parts
+        f"{name} {form.format(value)} (at most {form.replace('.1f', 'g').format(most)})"
+        for name, value, most, form in _limits(objective, figures)
         if value > most
     )
 
 
-def excess(objective: Objective, *, first_token: float, latency: float, errors: float) -> float:
+def excess_of(objective: Objective, figures: KeyFigures) -> float:
     """How far figures are from the objective; 0: met. Errors weigh most: worse than waiting."""
-    over = max(0.0, errors - objective.error_share) * 100.0
-    for _, value, most, _, _ in _limits(objective, first_token, latency, errors)[1:]:
+    over = max(0.0, figures.error_share - objective.error_share) * 100.0
+    for _, value, most, _ in _limits(objective, figures)[1:]:
         if value > most:
             over += math.log(value / most)
     return over
-
-
-def excess_of(question: Question, outcome: Outcome) -> float:
-    """How far an outcome is from the objective; 0: met."""
-    return excess(
-        question.objective,
-        first_token=outcome.first_token.at["p99"],
-        latency=outcome.latency.at["p99"],
-        errors=outcome.error_share,
-    )
-
-
-def misses_of(question: Question, outcome: Outcome) -> tuple[str, ...]:
-    """Where an outcome misses the objective, in words."""
-    return misses(
-        question.objective,
-        first_token=outcome.first_token.at["p99"],
-        latency=outcome.latency.at["p99"],
-        errors=outcome.error_share,
-    )
 
 
 def cost_misses(objective: Objective, cost: float) -> tuple[str, ...]:
@@ -240,13 +211,12 @@ class CandidateSearch:
             estimate = interval(values)
             return estimate.high if math.isfinite(estimate.half) else estimate.mean
 
-        over = excess(
-            self.question.objective,
-            first_token=upper([each.first_token.at["p99"] for each in outcomes]),
-            latency=upper([each.latency.at["p99"] for each in outcomes]),
-            errors=upper([each.error_share for each in outcomes]),
+        figures = KeyFigures(
+            upper([each.first_token.at["p99"] for each in outcomes]),
+            upper([each.latency.at["p99"] for each in outcomes]),
+            upper([each.error_share for each in outcomes]),
         )
-        return over == 0.0
+        return excess_of(self.question.objective, figures) == 0.0
 
     def _larger(self, candidate: Candidate) -> Candidate | None:
         question, month, size = self.question, self.month, math.ceil(1.05 * candidate.size)
@@ -267,9 +237,9 @@ class CandidateSearch:
             case _:
                 return None
 
-    def _excess(self, candidate: Candidate, seed: int = 1) -> float:
-        outcome = self._runs.judged(candidate, self.month.judged, seed=seed)
-        return excess_of(self.question, outcome)
+    def _excess(self, candidate: Candidate) -> float:
+        outcome = self._runs.judged(candidate, self.month.judged)
+        return excess_of(self.question.objective, outcome.figures)
 
     def evaluate(self, candidate: Candidate) -> Evaluation:
         """Evaluate a candidate: its outcome and its bill."""
@@ -281,7 +251,7 @@ class CandidateSearch:
             pieces.append((window.seconds / run.horizon, run.usage, run.attempts))
         items = tuple(bill(self.question, month, candidate, used_in(pieces)))
         cost = sum(item.monthly for item in items)
-        over = excess_of(self.question, outcome)
+        over = excess_of(self.question.objective, outcome.figures)
         most = self.question.objective.monthly_cost
         if most is not None and cost > most:
             over += math.log(cost / most)

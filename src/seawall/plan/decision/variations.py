@@ -13,7 +13,7 @@ from seawall.plan.inputs.workload import Workload
 
 __all__ = ["Variation", "multiples", "variations", "with_traffic"]
 
-_MOST_CROWD = (
+_MOST_IN_SPIKE = (
     20_000.0  # requests of a spike at most at a point of the curve; five times as many of a trace
 )
 _LEAST_A_DAY = 10.0
@@ -68,7 +68,7 @@ def multiples(question: Question, a_day: float) -> tuple[float, ...]:
     From ten requests a day to what can be simulated quickly; at most thirteen.
     """
     arrivals = question.workload.arrivals
-    crowd = max([1.0, *(float(spike.size) for spike in arrivals.spikes)])
+    largest = max([1.0, *(float(spike.size) for spike in arrivals.spikes)])
     recorded = 0 if arrivals.trace is None else len(arrivals.trace)
     steps = [round(10.0 ** (step / 2), 2 if step < 0 else 0) for step in range(-4, 11)]
     fitting = [
@@ -76,10 +76,10 @@ def multiples(question: Question, a_day: float) -> tuple[float, ...]:
         for step in steps
         if step == 1.0
         or (
-            (step >= 1.0 or max(a_day, crowd) * step >= _LEAST_A_DAY)
-            and crowd * step <= _MOST_CROWD
+            (step >= 1.0 or max(a_day, largest) * step >= _LEAST_A_DAY)
+            and largest * step <= _MOST_IN_SPIKE
             and (step <= 1.0 or a_day * step <= _MOST_A_DAY)
-            and recorded * step <= 5.0 * _MOST_CROWD
+            and recorded * step <= 5.0 * _MOST_IN_SPIKE
         )
     ]
     while len(fitting) > _POINTS:
@@ -165,14 +165,14 @@ def variations(question: Question, a_day: float) -> list[Variation]:
             return structs.replace(question, workload=_scaled_rate(workload, factor))
 
         found.append(by(("arrivals.rate", "requests a day"), a_day, (0.1, 10.0), busier, amount))
-    crowd = max((spike.size for spike in spikes), default=0)
-    if crowd:
+    largest = max((spike.size for spike in spikes), default=0)
+    if largest:
 
-        def larger(factor: float) -> Question:
+        def larger_spikes(factor: float) -> Question:
             return structs.replace(question, workload=_scaled_spikes(workload, factor))
 
         found.append(
-            by(("arrivals.spikes", "size of the spike"), crowd, (0.2, 2.0), larger, amount)
+            by(("arrivals.spikes", "size of the spike"), largest, (0.2, 2.0), larger_spikes, amount)
         )
         found.append(
             Variation(

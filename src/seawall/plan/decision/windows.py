@@ -87,8 +87,8 @@ def month_of(question: Question) -> Month:
         raise ConfigError("arrivals: no requests; give --daily, --spike or --trace")
     if not mean > 0:
         raise ConfigError("service: requests take no time; give a duration of more than 0")
-    crowd = any(spike.size for spike in arrivals.spikes) or arrivals.trace is not None
-    if not crowd and arrivals.rate * DAY < 1.0:
+    bursts = any(spike.size for spike in arrivals.spikes) or arrivals.trace is not None
+    if not bursts and arrivals.rate * DAY < 1.0:
         raise ConfigError(
             f"arrivals: {arrivals.rate * DAY:g} requests a day; it takes at least 1, or a spike"
         )
@@ -140,9 +140,9 @@ def month_of(question: Question) -> Month:
 def _at_once(window: Window, mean: float) -> float:
     """Requests in service at once: of the spike, and of the rate beside it."""
     within = max(window.until - window.at - mean, 1e-9)
-    crowd = window.size * min(1.0, mean / within)
+    in_spike = window.size * min(1.0, mean / within)
     base = window.workload.arrivals.rate * mean
-    return crowd + base + 3.0 * float(np.sqrt(base)) + 1.0
+    return in_spike + base + 3.0 * float(np.sqrt(base)) + 1.0
 
 
 def _rate(window: Window) -> float:

@@ -90,11 +90,11 @@ def rate_profile(arrivals: Arrivals) -> tuple[NDArray[np.float64], float]:
 
 def expected_requests(arrivals: Arrivals) -> float:
     """The expected number of requests."""
-    crowds = sum(spike.size for spike in arrivals.spikes if not spike.within)
+    in_spikes = sum(spike.size for spike in arrivals.spikes if not spike.within)
     recorded = 0 if arrivals.trace is None else len(arrivals.trace)
     rates, width = rate_profile(arrivals)
     beyond = rates[-1] * (len(rates) * width - arrivals.horizon)
-    return float(rates.sum() * width - beyond + crowds + recorded)
+    return float(rates.sum() * width - beyond + in_spikes + recorded)
 
 
 def check_arrivals(arrivals: Arrivals) -> None:

@@ -66,9 +66,9 @@ def from_flags(
     if daily:
         arrivals = structs.replace(arrivals, rate=parse_amount(daily, "daily") / DAY)
         sources["arrivals.rate"] = "given: requests a day"
-    crowds = tuple(Spike(*parse_spike(text, "spike")) for text in spikes)
-    if crowds:
-        arrivals = structs.replace(arrivals, spikes=crowds)
+    given_spikes = tuple(Spike(*parse_spike(text, "spike")) for text in spikes)
+    if given_spikes:
+        arrivals = structs.replace(arrivals, spikes=given_spikes)
         sources["arrivals.spikes"] = "given"
     if duration:
         stages = split_duration(parse_distribution(duration, "duration"), service.stages)

@@ -87,7 +87,6 @@ def _params_of(job: Job, platform: Lambda) -> tuple[kernel.EnvironmentParams, Fl
         idle=float(platform.idle_seconds),
         lifetime=float(platform.lifetime),
         timeout=float(platform.timeout),
-        start_billed=True,
         newest_first=platform.reuse == "newest",
         retries=workload.clients.retries,
         retry_timeouts=clients.retry_timeouts,

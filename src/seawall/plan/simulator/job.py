@@ -92,14 +92,14 @@ def arrivals_in_pieces(
 ) -> Iterator[NDArray[np.float64]]:
     """Times of arrival in order, at most `piece` at a time; the last piece is shorter, or empty."""
     rates, width = rate_profile(arrivals)
-    crowds = sorted((spike.at, spike.size) for spike in arrivals.spikes if not spike.within)
-    crowd_times = np.array([at for at, _ in crowds], dtype=np.float64)
-    crowd_sizes = np.array([size for _, size in crowds], dtype=np.int64)
+    spikes = sorted((spike.at, spike.size) for spike in arrivals.spikes if not spike.within)
+    spike_times = np.array([at for at, _ in spikes], dtype=np.float64)
+    spike_sizes = np.array([size for _, size in spikes], dtype=np.int64)
     clock = np.array([0.0, -1.0])
     counts = np.zeros(4, dtype=np.int64)
     state = numbers(seed, ARRIVING)
     recorded = arrivals.trace if arrivals.trace is not None else np.empty(0)
-    if not rates.any() and not crowds:
+    if not rates.any() and not spikes:
         for start in range(0, len(recorded), piece):
             yield np.ascontiguousarray(recorded[start : start + piece], dtype=np.float64)
         yield np.empty(0)
@@ -108,7 +108,7 @@ def arrivals_in_pieces(
     while True:
         times = np.empty(piece)
         written = fill_arrivals(
-            state, rates, width, arrivals.horizon, crowd_times, crowd_sizes, clock, counts, times
+            state, rates, width, arrivals.horizon, spike_times, spike_sizes, clock, counts, times
         )
         last = written < piece
         until = np.inf if last else times[-1]

@@ -197,7 +197,7 @@ def _run(
     room_for = 2 * most + math.ceil(platform.surge * most) + 8
     pods, requests = _initial_state(room_for, params, job.workload)
     stats = kernel.PodStats(
-        series=np.zeros((12, job.bins), dtype=np.int64),
+        series=np.zeros((11, job.bins), dtype=np.int64),
         slowest=np.zeros(job.bins),
         first_sum=np.zeros(job.bins),
         latencies=empty_histogram(),

@@ -1,1 +1,1 @@
-"""The session store in DynamoDB, shared by all servers."""
+"""Sessions and counters in DynamoDB."""

@@ -1,13 +1,8 @@
-"""Whole sessions in DynamoDB: taken out, put in, removed. Not on a turn's path."""
+"""Whole sessions in DynamoDB: exported, restored, deleted. Not on a turn's path."""
 
-from collections.abc import Callable
-
-from seawall.aws.dynamodb import DynamoDBClient
-from seawall.aws.dynamodb_batches import MAX_WRITES, batch_delete, batch_put
-from seawall.aws.dynamodb_calls import DELETE, PUT, QUERY, UPDATE, Delete, Item, Put, Query, Update
+from seawall.aws.dynamodb_calls import Item
 from seawall.aws.dynamodb_errors import ConditionFailed, InvalidCall
 from seawall.errors import InvalidField
-from seawall.storage.cursors import read_cursor, write_cursor
 from seawall.storage.dynamodb.items import (
     DELETED,
     head_key,
@@ -23,8 +18,9 @@ from seawall.storage.dynamodb.items import (
     turn_partition,
 )
 from seawall.storage.dynamodb.reader import TableReader
-from seawall.storage.port import Archive, ArchivePage, KeyRecord, latest_lease_end
-from seawall.storage.values import encode_state
+from seawall.storage.dynamodb.table import SessionTable
+from seawall.storage.port import Archive, ArchivePage, KeyRecord
+from seawall.storage.values import encode_state, read_cursor, write_cursor
 from seawall.turn import Principal, SessionKey
 
 __all__ = ["delete_session", "erase_subject", "read_archives", "write_archive"]
@@ -33,67 +29,42 @@ _PAGE = 500
 _ALL = 1 << 40
 
 
-async def delete_session(
-    client: DynamoDBClient,
-    table: str,
-    key: SessionKey,
-    deadline: Callable[[], float],
-    now: float,
-) -> bool:
-    """Remove a session; whether there was one, or one whose deletion was cut off.
+async def delete_session(table: SessionTable, key: SessionKey) -> bool:
+    """Delete a session; False when there is none, nor one whose deletion was interrupted.
 
-    Its head is emptied first, which ends the session, and goes last, since only the head leads
-    to turns that are left.
+    Its head is emptied first, which ends the session, and is deleted last, since only the head
+    leads to turns that are left.
     """
-    values: Item = {":zero": number(0), ":now": number(now), ":buried": text(DELETED)}
+    condition = "(v > :zero AND e > :now) OR holder = :deleted"
     try:
-        head = await _mark_deleted(
-            client,
-            table,
-            key,
-            "(v > :zero AND e > :now) OR holder = :buried",
-            values=values,
-            deadline=deadline,
-        )
+        head = await _mark_deleted(table, key, condition, {":now": number(table.now())})
     except ConditionFailed:
         return False
-    await _delete_rest(client, table, key, float(head["c"]["N"]), deadline)
+    await _delete_rest(table, key, float(head["c"]["N"]))
     return True
 
 
-async def erase_subject(
-    client: DynamoDBClient,
-    table: str,
-    owner: Principal,
-    deadline: Callable[[], float],
-    now: float,
-) -> int:
-    """Remove everything of a subject; how many sessions it had.
+async def erase_subject(table: SessionTable, owner: Principal) -> int:
+    """Delete everything of a subject; the number of its sessions.
 
-    Cut off in the middle, it can be done again: the heads that are left lead to the rest.
+    If it is interrupted it can be repeated: the heads that are left lead to the rest.
     """
     count = 0
+    now = table.now()
     start: Item | None = None
     while True:
-        page = await client.call(
-            QUERY, _partition(table, owner_partition(owner), start), deadline=deadline()
-        )
-        for item in page.items:
+        items, start = await _partition(table, owner_partition(owner), start)
+        for item in items:
             if not item["sk"]["S"].startswith("S#"):
                 continue
             key = session_key_of(item)
-            values: Item = {":zero": number(0), ":buried": text(DELETED)}
             try:
-                head = await _mark_deleted(
-                    client, table, key, "attribute_exists(v)", values=values, deadline=deadline
-                )
-            except ConditionFailed:  # deleted by another, in this moment
+                head = await _mark_deleted(table, key, "attribute_exists(v)", {})
+            except ConditionFailed:  # deleted concurrently
                 continue
             count += head["v"]["N"] != "0" and float(head["e"]["N"]) > now
-            await _delete_rest(client, table, key, float(head["c"]["N"]), deadline)
-        keys = [item for item in page.items if not item["sk"]["S"].startswith("S#")]
-        await _delete_items(client, table, keys, deadline)
-        start = page.last_evaluated_key
+            await _delete_rest(table, key, float(head["c"]["N"]))
+        await table.delete_all([item for item in items if not item["sk"]["S"].startswith("S#")])
         if start is None:
             return count
 
@@ -114,7 +85,7 @@ async def read_archives(reader: TableReader, limit: int, cursor: str | None) -> 
                 raise
             raise InvalidField("This is not a cursor of this list.", field="cursor") from error
         for head in page.items:
-            if not reader.alive(head) or head["v"]["N"] == "0":
+            if not reader.is_alive(head) or head["v"]["N"] == "0":
                 continue
             if len(archives) == limit:
                 last = head_key(archives[-1].session.key)
@@ -128,22 +99,14 @@ async def read_archives(reader: TableReader, limit: int, cursor: str | None) -> 
 
 
 async def write_archive(
-    client: DynamoDBClient,
-    table: str,
-    archive: Archive,
-    *,
-    deadline: Callable[[], float],
-    now: float,
-    keep: float,
-    lease: float,
+    table: SessionTable, reader: TableReader, archive: Archive, *, keep_seconds: float
 ) -> bool:
-    """See `SessionStore.restore`. The head comes last: until then nothing shows."""
-    session = archive.session
+    """See `SessionStore.restore`. The head is written last: until then nothing is visible."""
+    session, now = archive.session, table.now()
+    keep = session.expires_at + keep_seconds
     items: list[Item] = []
     for turn in archive.turns:
-        items += turn_items(
-            session.key, turn, born=session.created_at, expires_at=session.expires_at + keep
-        )
+        items += turn_items(session.key, turn, created_at=session.created_at, expires_at=keep)
     ids = {turn.number: turn.id for turn in archive.turns}
     for each in archive.keys:
         items.append(
@@ -154,7 +117,7 @@ async def write_archive(
                 "s": text(session.key.session),
                 "f": text(each.fingerprint),
                 "b": number(session.created_at),
-                "ttl": time_to_live(session.expires_at + keep),
+                "ttl": time_to_live(keep),
             }
         )
     head: Item = {
@@ -165,38 +128,31 @@ async def write_archive(
         "u": number(session.updated_at),
         "e": number(session.expires_at),
         "last": text(archive.turns[-1].id if archive.turns else ""),
-        "ttl": head_time_to_live(session.expires_at, keep),
+        "ttl": head_time_to_live(session.expires_at, keep_seconds),
     }
     if session.agent is not None:
         head["a"] = text(session.agent)
-    reader = TableReader(client, table, lambda: now, deadline, lease)
     if await reader.head(session.key) is not None:
         return False
-    for start in range(0, len(items), MAX_WRITES):
-        await batch_put(client, table, items[start : start + MAX_WRITES], deadline=deadline())
+    await table.put_all(items)
     try:
-        await client.call(
-            PUT,
-            Put(
-                table_name=table,
-                item=head,
-                condition_expression="attribute_not_exists(pk) OR (v > :zero AND e <= :now) "
-                "OR (v = :zero AND (held <= :now OR held > :latest))",
-                expression_attribute_values={
-                    ":zero": number(0),
-                    ":now": number(now),
-                    ":latest": number(latest_lease_end(now, lease)),
-                },
-            ),
-            deadline=deadline(),
+        await table.put(
+            head,
+            "attribute_not_exists(pk) OR (v > :zero AND e <= :now) "
+            "OR (v = :zero AND (held <= :now OR held > :latest))",
+            {
+                ":zero": number(0),
+                ":now": number(now),
+                ":latest": number(table.latest_lease_end()),
+            },
         )
     except ConditionFailed as error:
-        return error.uncertain  # else it may have failed by its own first attempt
+        return error.uncertain  # else its own first attempt may have made the condition false
     return True
 
 
 class _OwnerKeys:
-    """The keys of the owner asked for last: a scan has an owner's sessions one after another."""
+    """The keys of the owner asked for last: a scan returns an owner's sessions together."""
 
     def __init__(self, reader: TableReader) -> None:
         self._reader = reader
@@ -204,10 +160,10 @@ class _OwnerKeys:
         self._items: list[Item] = []
 
     async def of(self, key: SessionKey) -> list[Item]:
-        """Those of one of its sessions."""
+        """The committed keys of one of its sessions."""
         owner = Principal(key.tenant, key.subject)
         if owner != self._owner:
-            self._items = await self._reader.owner_items(owner, "K#")
+            self._items = await self._reader.owner_keys(owner)
             self._owner = owner
         return [item for item in self._items if item["s"]["S"] == key.session and "n" in item]
 
@@ -216,7 +172,7 @@ async def _archive(reader: TableReader, keys: _OwnerKeys, head: Item) -> Archive
     key = session_key_of(head)
     session = read_head(key, head)
     if session is None:
-        raise ValueError("a name that is only held is not a session")
+        raise ValueError("a name that is only leased is not a session")
     turns = await reader.turns(key, session.created_at, _ALL, before=session.version + 1, size=_ALL)
     records = [
         KeyRecord(item["sk"]["S"].removeprefix("K#"), item["f"]["S"], int(float(item["n"]["N"])))
@@ -226,78 +182,47 @@ async def _archive(reader: TableReader, keys: _OwnerKeys, head: Item) -> Archive
     return Archive(session, tuple(reversed(turns)), tuple(records))
 
 
-async def _mark_deleted(
-    client: DynamoDBClient,
-    table: str,
-    key: SessionKey,
-    condition: str,
-    *,
-    values: Item,
-    deadline: Callable[[], float],
-) -> Item:
-    """End a session: to all others its name is free. The head as it was.
+async def _mark_deleted(table: SessionTable, key: SessionKey, condition: str, values: Item) -> Item:
+    """End a session: its name is free from now on. The head as it was.
 
     Raises:
         ConditionFailed: the condition does not hold.
     """
-    asked = Update(
-        table_name=table,
-        key=head_key(key),
-        update_expression="SET v = :zero, #s = :nothing, holder = :buried, held = :zero "
-        "REMOVE a, #l",
-        condition_expression=condition,
-        expression_attribute_names={"#s": "state", "#l": "last"},
-        expression_attribute_values={**values, ":nothing": text("{}")},
-        return_values="ALL_OLD",
+    return await table.update(
+        head_key(key),
+        "SET v = :zero, #s = :nothing, holder = :deleted, held = :zero REMOVE a, #l",
+        condition,
+        {**values, ":zero": number(0), ":deleted": text(DELETED), ":nothing": text("{}")},
+        {"#s": "state", "#l": "last"},
+        returns="ALL_OLD",
     )
-    return (await client.call(UPDATE, asked, deadline=deadline())).attributes or {}
 
 
-async def _delete_rest(
-    client: DynamoDBClient, table: str, key: SessionKey, born: float, deadline: Callable[[], float]
-) -> None:
-    """Remove the turns of a session that is over, then its head.
+async def _delete_rest(table: SessionTable, key: SessionKey, created_at: float) -> None:
+    """Delete the turns of a session that has ended, then its head.
 
-    born: what was made later belongs to a new session of the same name.
+    created_at: of that session; later turns belong to a new session of the same name.
     """
     start: Item | None = None
     while True:
-        page = await client.call(
-            QUERY, _partition(table, turn_partition(key), start), deadline=deadline()
-        )
-        old = [item for item in page.items if float(item["b"]["N"]) <= born]
-        await _delete_items(client, table, old, deadline)
-        start = page.last_evaluated_key
+        items, start = await _partition(table, turn_partition(key), start)
+        await table.delete_all([each for each in items if float(each["b"]["N"]) <= created_at])
         if start is None:
             break
-    last = Delete(
-        table_name=table,
-        key=head_key(key),
-        condition_expression="holder = :buried",
-        expression_attribute_values={":buried": text(DELETED)},
-    )
-    try:
-        await client.call(DELETE, last, deadline=deadline())
-    except ConditionFailed:
-        return  # there is a new session of this name
+    # Unless there is a new session of this name.
+    await table.delete(head_key(key), "holder = :deleted", {":deleted": text(DELETED)})
 
 
-async def _delete_items(
-    client: DynamoDBClient, table: str, items: list[Item], deadline: Callable[[], float]
-) -> None:
-    """Each batch has a deadline of its own: a table with little capacity takes its time."""
-    keys: list[Item] = [{"pk": item["pk"], "sk": item["sk"]} for item in items]
-    for start in range(0, len(keys), MAX_WRITES):
-        await batch_delete(client, table, keys[start : start + MAX_WRITES], deadline=deadline())
-
-
-def _partition(table: str, partition: str, start: Item | None) -> Query:
-    return Query(
-        table_name=table,
-        key_condition_expression="pk = :pk",
-        expression_attribute_values={":pk": text(partition)},
+async def _partition(
+    table: SessionTable, partition: str, start: Item | None
+) -> tuple[list[Item], Item | None]:
+    """The keys of a page of a partition, and where the next page starts."""
+    page = await table.query(
+        "pk = :pk",
+        {":pk": text(partition)},
         projection_expression="pk, sk, b",
         exclusive_start_key=start,
         consistent_read=True,
         limit=_PAGE,
     )
+    return page.items, page.last_evaluated_key

@@ -1,66 +1,45 @@
 """Counters in the session table of DynamoDB: an item for each counter and window.
 
-Each item is a partition of its own, so counters do not share one's throughput, and a quota's
-moves on with every window. One partition takes a thousand writes a second
+Each item is a partition of its own, so counters do not share one partition's throughput, and a
+quota's counter moves to another partition with every window. One partition takes a thousand writes
+a second
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html);
-pods add blocks, about one a second each, not single calls.
+processes add blocks, about one a second each, not single calls.
 """
 
-import asyncio
-import functools
-import logging
 import os
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
 
 from seawall.aws.dynamodb import DynamoDBClient
-from seawall.aws.dynamodb_calls import GET, UPDATE, Get, Item, Update
-from seawall.aws.dynamodb_errors import ConditionFailed, DynamoDBError
-from seawall.errors import StoreUnavailable
+from seawall.aws.dynamodb_calls import Item
+from seawall.aws.dynamodb_errors import ConditionFailed
 from seawall.storage.counters import Addition, Count, fit_to_limits
 from seawall.storage.dynamodb.items import text, time_to_live
+from seawall.storage.dynamodb.table import SessionTable, translate_errors
 
 __all__ = ["DynamoDBCounters"]
 
-_log = logging.getLogger("seawall.counters")
-
-_TRIES = 8
+_ATTEMPTS = 8
 _SLOTS = 32
 _MEASURE = "m#"
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _translated(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """What DynamoDB cannot do is told in the words of the port; the log has the rest."""
-
-    @functools.wraps(method)
-    async def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return await method(*args, **kwargs)
-        except DynamoDBError as error:
-            _log.error("counters: %s: %s", type(error).__name__, error)
-            raise StoreUnavailable(
-                "The shared counters cannot be used now; try again later.", retry_after=1.0
-            ) from error
-
-    return wrapped
+_translated = translate_errors("counters", "The shared counters")
 
 
 class DynamoDBCounters:
-    """Implements `Counters`.
-
-    seconds: the longest that one call to DynamoDB may take, retries included.
-    """
+    """Implements `Counters`."""
 
     def __init__(self, client: DynamoDBClient, table: str, *, seconds: float = 3.0) -> None:
-        self._client = client
-        self._table = table
-        self._seconds = seconds
-        # An addition whose answer is lost is sent again. It is known by the token that it leaves
-        # in one of a few slots, so an item does not grow; another addition in the same slot in
-        # that very moment would hide it, and the amount counts twice then: on the safe side.
+        """Count in an existing table.
+
+        Args:
+            client: For the table's region and endpoint.
+            table: The session table's name.
+            seconds: The longest that one call to DynamoDB may take, retries included.
+        """
+        self._table = SessionTable(client, table, seconds=seconds)
+        # An addition whose answer is lost is sent again. It is recognised by the token that it
+        # leaves in one of a few slots, so an item does not grow; another addition in the same slot
+        # at the same time would hide it, and the amount counts twice then: on the safe side.
         self._slot = f"t{os.urandom(1)[0] % _SLOTS}"
 
     async def open(self) -> None:
@@ -70,22 +49,20 @@ class DynamoDBCounters:
     async def add(self, addition: Addition) -> Count:
         """See `Counters.add`."""
         used: dict[str, int] = {}
-        for _ in range(_TRIES):
+        for _ in range(_ATTEMPTS):
             granted = fit_to_limits(addition.amounts, addition.limits, used)
             if not any(granted.values()):
                 return Count(granted, used)
             counted, used = await self._attempt(addition, granted)
             if counted:
                 return Count(granted, used)
-        # Others were quicker each time: near the limit, where there is hardly anything left.
+        # Others were first each time: near the limit, where there is hardly anything left.
         return Count(dict.fromkeys(addition.amounts, 0), used)
 
     @_translated
     async def read(self, counter: str, window: str) -> dict[str, int]:
         """See `Counters.read`."""
-        asked = Get(table_name=self._table, key=_key(counter, window), consistent_read=True)
-        found = await self._client.call(GET, asked, deadline=self._deadline())
-        return _used(found.item or {})
+        return _used(await self._table.get(_key(counter, window)) or {})
 
     async def _attempt(
         self, addition: Addition, amounts: dict[str, int]
@@ -105,25 +82,19 @@ class DynamoDBCounters:
             if amount > 0 and measure in addition.limits:
                 values[f":r{index}"] = _whole(addition.limits[measure] - amount)
                 conditions.append(f"(attribute_not_exists(#m{index}) OR #m{index} <= :r{index})")
-        update = Update(
-            table_name=self._table,
-            key=_key(addition.counter, addition.window),
-            update_expression=f"SET #t = :ttl, #s = :token ADD {', '.join(added)}",
-            condition_expression=" AND ".join(conditions),
-            expression_attribute_names=names,
-            expression_attribute_values=values,
-            return_values="ALL_NEW",
-            return_values_on_condition_check_failure="ALL_OLD",
-        )
         try:
-            written = await self._client.call(UPDATE, update, deadline=self._deadline())
+            written = await self._table.update(
+                _key(addition.counter, addition.window),
+                f"SET #t = :ttl, #s = :token ADD {', '.join(added)}",
+                " AND ".join(conditions),
+                values,
+                names,
+                returns="ALL_NEW",
+            )
         except ConditionFailed as error:
             item: Item = error.item or {}
             return item.get(self._slot) == text(token), _used(item)
-        return True, _used(written.attributes or {})
-
-    def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self._seconds
+        return True, _used(written)
 
 
 def _key(counter: str, window: str) -> Item:

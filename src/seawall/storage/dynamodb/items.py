@@ -1,7 +1,7 @@
-"""Items of the session table: their keys, and what is in them. Decides, does no I/O.
+"""Items of the session table: their keys and their content. No I/O.
 
-docs/sessions-dynamodb.md shows the table. In short: an owner's partition holds the heads of the
-sessions and the idempotency keys; each session's turns are a partition of their own.
+docs/sessions-dynamodb.md describes the table. In short: the heads of an owner's sessions and its
+idempotency keys are one partition; the turns of each session are a partition of their own.
 """
 
 import zlib
@@ -12,7 +12,7 @@ import msgspec
 
 from seawall.aws.dynamodb_calls import Item, Value
 from seawall.errors import InvalidField, TurnLimitReached
-from seawall.storage.port import Lease, Session, latest_lease_end
+from seawall.storage.port import Lease, Session
 from seawall.storage.values import encode_turn
 from seawall.turn import Principal, SessionKey, TurnRecord
 
@@ -39,13 +39,13 @@ __all__ = [
 # ServiceQuotas.html) this much is for a part of a turn.
 _PART_BYTES = 350_000
 _MAX_PARTS = 10  # with the head, within the 4 MB of a transaction
-_COMPRESS_FROM = 1_024  # capacity is counted by the kilobyte: below, nothing can be saved
+_COMPRESS_FROM = 1_024  # capacity is counted per kilobyte: below, nothing is saved
 
 _DAY = 86_400.0
 _MAX_PARTITION_BYTES = 2_048
 
 DELETED = "deleted"
-"""Who holds the head of a session that is no more, as long as turns of it may be left."""
+"""The lease owner in the head of a deleted session, as long as turns of it may be left."""
 
 _decode_turn = msgspec.json.Decoder(TurnRecord).decode
 _decode_state = msgspec.json.Decoder(dict[str, str]).decode
@@ -57,12 +57,12 @@ def text(value: str) -> Value:
 
 
 def number(value: float) -> Value:
-    """A number; a float survives the way there and back."""
+    """A number; floats are read back unchanged."""
     return {"N": repr(value)}
 
 
 def _safe(part: str) -> str:
-    """A name in which no separator is left, so that no two owners share a partition."""
+    """A name with its separators escaped, so that no two owners share a partition."""
     return part.replace("%", "%25").replace("#", "%23")
 
 
@@ -71,14 +71,14 @@ def _bounded(partition: str) -> str:
         _MAX_PARTITION_BYTES
     ):
         raise InvalidField(
-            "Tenant, subject and session are too long together to be kept in DynamoDB.",
+            "Tenant, subject and session together are too long to be stored in DynamoDB.",
             field="subject",
         )
     return partition
 
 
 def owner_partition(owner: Principal | SessionKey) -> str:
-    """Where heads and idempotency keys of an owner are.
+    """The partition of an owner's heads and idempotency keys.
 
     Raises:
         InvalidField: the names are too long for a partition key.
@@ -87,7 +87,7 @@ def owner_partition(owner: Principal | SessionKey) -> str:
 
 
 def turn_partition(key: SessionKey) -> str:
-    """Where the turns of a session are.
+    """The partition of a session's turns.
 
     Raises:
         InvalidField: the names are too long for a partition key.
@@ -111,7 +111,7 @@ def turn_sort(position: int) -> str:
 
 
 def session_key_of(head: Item) -> SessionKey:
-    """Whose head it is."""
+    """The session of a head."""
     _, tenant, subject = head["pk"]["S"].split("#")
     plain = [part.replace("%23", "#").replace("%25", "%") for part in (tenant, subject)]
     return SessionKey(plain[0], plain[1], head["sk"]["S"].removeprefix("S#"))
@@ -131,21 +131,25 @@ def head_time_to_live(expires_at: float, keep: float) -> Value:
     return time_to_live(expires_at + keep + 7 * _DAY)
 
 
-def alive(head: Item | None, now: float, lease: float) -> bool:
-    """Whether there is a session, or a name that is held for one.
+def alive(head: Item | None, now: float, latest: float) -> bool:
+    """Whether there is a session, or a name that is leased for one.
 
-    DynamoDB deletes what has expired within days, so an item that is there may be over.
-    lease: how long a name is held from one renewal, in seconds.
+    DynamoDB deletes expired items within days, so an item that exists may have expired.
+
+    Args:
+        head: The head, if there is one.
+        now: Unix seconds.
+        latest: See `latest_lease_end`.
     """
     if not head:
         return False
     if head["v"]["N"] != "0":
         return float(head["e"]["N"]) > now
-    return now < float(head.get("held", {"N": "0"})["N"]) <= latest_lease_end(now, lease)
+    return now < float(head.get("held", {"N": "0"})["N"]) <= latest
 
 
 def read_lease(item: Item, session: str) -> Lease | None:
-    """Who holds a head or an idempotency key."""
+    """The lease of a head or of an idempotency key."""
     if "holder" not in item:
         return None
     fingerprint = item["f"]["S"] if "f" in item else None
@@ -153,7 +157,7 @@ def read_lease(item: Item, session: str) -> Lease | None:
 
 
 def read_head(key: SessionKey, head: Item) -> Session | None:
-    """The session; None for a name that is only held for its first turn."""
+    """The session; None for a name that is leased for its first turn."""
     version = int(head["v"]["N"])
     if not version:
         return None
@@ -165,15 +169,21 @@ def read_head(key: SessionKey, head: Item) -> Session | None:
         created_at=float(head["c"]["N"]),
         updated_at=float(head["u"]["N"]),
         expires_at=float(head["e"]["N"]),
-        held=read_lease(head, key.session),
+        lease=read_lease(head, key.session),
     )
 
 
-def turn_items(key: SessionKey, turn: TurnRecord, *, born: float, expires_at: float) -> list[Item]:
-    """A turn as items: one, or several where it is larger than an item may be.
+def turn_items(
+    key: SessionKey, turn: TurnRecord, *, created_at: float, expires_at: float
+) -> list[Item]:
+    """A turn as items: one, or several if it is larger than an item may be.
 
-    born: when the session was created, which tells its turns from those of an earlier session
-    of the same name that are not deleted yet.
+    Args:
+        key: The session.
+        turn: The turn.
+        created_at: When the session was created, in Unix seconds: it separates the turns from those
+            of an earlier session of the same name that are not deleted yet.
+        expires_at: When DynamoDB may delete the items, in Unix seconds.
 
     Raises:
         TurnLimitReached: it is larger than a transaction may be.
@@ -185,8 +195,8 @@ def turn_items(key: SessionKey, turn: TurnRecord, *, born: float, expires_at: fl
     parts = [payload[at : at + _PART_BYTES] for at in range(0, len(payload), _PART_BYTES)]
     if len(parts) > _MAX_PARTS:
         raise TurnLimitReached(
-            f"The turn is too large to be kept: {len(payload)} bytes, compressed; "
-            f"{_MAX_PARTS * _PART_BYTES} are possible."
+            f"The turn is too large to be stored: {len(payload)} bytes, compressed; "
+            f"at most {_MAX_PARTS * _PART_BYTES} are possible."
         )
     items: list[Item] = []
     for index, part in enumerate(parts):
@@ -195,7 +205,7 @@ def turn_items(key: SessionKey, turn: TurnRecord, *, born: float, expires_at: fl
             {
                 "pk": text(turn_partition(key)),
                 "sk": text(sort),
-                "b": number(born),
+                "b": number(created_at),
                 "p": {"B": part},
                 "ttl": time_to_live(expires_at),
             }
@@ -206,20 +216,20 @@ def turn_items(key: SessionKey, turn: TurnRecord, *, born: float, expires_at: fl
 
 
 class TurnAssembler:
-    """Puts turns together from the items of pages.
+    """Assembles turns from the items of pages.
 
-    They come newest first, the further parts of a turn before the item that they belong to.
+    The items are ordered newest first, the further parts of a turn before the item they belong to.
     """
 
-    def __init__(self, born: float, *, size: int, largest: int | None = None) -> None:
-        """Begin with none.
+    def __init__(self, created_at: float, *, size: int, largest: int | None = None) -> None:
+        """Begin without turns.
 
         Args:
-            born: When the session was created.
-            size: No more turns are taken once they have reached so many bytes, as JSON.
-            largest: None that is larger is taken, nor any before it.
+            created_at: When the session was created, in Unix seconds.
+            size: No more turns are added once they have reached so many bytes of JSON.
+            largest: Turns of more bytes are left out, and all before them.
         """
-        self._session_created_at = born
+        self._created_at = created_at
         self._size = size
         self._largest = largest
         self.full = False
@@ -227,13 +237,13 @@ class TurnAssembler:
         self._bytes = 0
         self.found: list[TurnRecord] = []
 
-    def take(self, items: Iterable[Item]) -> None:
-        """The next items of the pages."""
+    def add(self, items: Iterable[Item]) -> None:
+        """Add the next items of the pages."""
         for item in items:
             if self.full:
                 return
-            if float(item["b"]["N"]) != self._session_created_at:
-                continue  # of a session of the same name that is no more
+            if float(item["b"]["N"]) != self._created_at:
+                continue  # of a deleted session of the same name
             position, _, part = item["sk"]["S"].partition("#")
             parts = self._parts.setdefault(int(position), {})
             parts[int(part or 0)] = a2b_base64(item["p"]["B"])
@@ -255,6 +265,6 @@ class TurnAssembler:
         self.full = self._bytes >= self._size
 
     def newest(self, version: int, count: int) -> tuple[TurnRecord, ...]:
-        """Of a session of that version the newest, oldest first."""
+        """The newest of a session of that version, oldest first."""
         kept: Sequence[TurnRecord] = [each for each in self.found if each.number <= version]
         return tuple(reversed(kept[:count]))

@@ -1,10 +1,13 @@
-"""Who holds which session and key, in DynamoDB: conditional updates of heads and key records."""
+"""Leases of sessions and keys in DynamoDB: conditional updates of heads and key records.
+
+In an item, `holder` is the lease's owner and `held` its end.
+"""
 
 import asyncio
-from collections.abc import Callable
 
-from seawall.aws.dynamodb import DynamoDBClient
-from seawall.aws.dynamodb_calls import DELETE, UPDATE, Delete, Item, Update
+from msgspec import structs
+
+from seawall.aws.dynamodb_calls import Item
 from seawall.aws.dynamodb_errors import ConditionFailed, Contended
 from seawall.storage.dynamodb.items import (
     alive,
@@ -18,11 +21,12 @@ from seawall.storage.dynamodb.items import (
 )
 from seawall.storage.dynamodb.jobs import JobTable
 from seawall.storage.dynamodb.reader import TableReader
-from seawall.storage.port import Begin, Lease, Replay, Snapshot, latest_lease_end
+from seawall.storage.dynamodb.table import SessionTable
+from seawall.storage.port import Begin, Lease, Replay, Snapshot
 
 __all__ = ["Leases"]
 
-_TRIES = 3
+_ATTEMPTS = 3
 _DAY = 86_400.0
 
 _CAN_LEASE_HEAD = (
@@ -41,55 +45,50 @@ _CAN_LEASE_KEY = (
 
 
 class Leases:
-    """Holds in one table; see `SessionStore`."""
+    """The leases of a table; see `SessionStore`.
 
-    def __init__(
-        self,
-        client: DynamoDBClient,
-        table: str,
-        clock: Callable[[], float],
-        deadline: Callable[[], float],
-        *,
-        lease: float,
-        reader: TableReader,
-        jobs: JobTable,
-    ) -> None:
-        """lease: how long a turn holds its session from one renewal, in seconds."""
-        self._lease = lease
-        self._client = client
+    An update that is repeated because its answer was lost changes nothing: all conditions are true
+    for the present owner.
+    """
+
+    def __init__(self, table: SessionTable, reader: TableReader, jobs: JobTable) -> None:
         self._table = table
-        self._clock = clock
-        self._deadline = deadline
         self._reader = reader
         self._jobs = jobs
 
     async def begin(self, begin: Begin) -> Snapshot:
-        """Everything at once: hold the head, hold the key, query the history."""
+        """All at the same time: lease the head, lease the key, query the history."""
         async with asyncio.TaskGroup() as group:
-            holding = group.create_task(self._head(begin))
-            keying = group.create_task(self._key(begin))
+            heading = group.create_task(self._lease_or_read_head(begin))
+            keying = group.create_task(self._lease_key(begin))
             # A session that is being opened has no history.
             turns = 0 if begin.opens else begin.turns
             querying = group.create_task(self._reader.newest_items(begin.key, turns))
-        head, held = holding.result()
-        replay, running = keying.result()
-        if held and (replay is not None or running is not None):
+        head, leased = heading.result()
+        replay, key_lease = keying.result()
+        if leased and (replay is not None or key_lease is not None):
             await self._release_head(begin)
-        elif held and begin.background_job is not None and begin.background_job.attempt == 1:
-            await self._jobs.keep(begin.background_job, begin.until or 0.0)
+        elif leased and begin.background_job is not None and begin.background_job.attempt == 1:
+            await self._jobs.insert(begin.background_job, begin.until or 0.0)
         session = read_head(begin.key, head) if head is not None else None
         history = await self._reader.history(begin.key, session, begin.turns, querying.result())
-        hold = read_lease(head, begin.key.session) if head is not None else None
-        busy = hold if hold and hold.turn != begin.turn and self._lasts(hold, begin) else None
-        return Snapshot(session, history, replay, running, busy)
+        lease = read_lease(head, begin.key.session) if head is not None else None
+        if lease is not None and (lease.owner == begin.turn or not self._lasts(lease, begin)):
+            lease = None
+        return Snapshot(session, history, replay, key_lease, lease)
 
     async def renew(self, begin: Begin) -> bool:
         """See `SessionStore.renew`."""
         async with asyncio.TaskGroup() as group:
-            heading = group.create_task(self._renew_head(begin))
-            keying = group.create_task(self._renew_key(begin))
-            promising = group.create_task(self._renew_job(begin))
-        return heading.result() and keying.result() and promising.result()
+            renewals = [
+                group.create_task(self._renew_head(begin)),
+                group.create_task(self._renew_key(begin)),
+            ]
+            if begin.background_job is not None:
+                renewals.append(
+                    group.create_task(self._jobs.renew(begin.background_job, begin.until or 0.0))
+                )
+        return all(each.result() for each in renewals)
 
     async def release(self, begin: Begin) -> None:
         """See `SessionStore.release`."""
@@ -98,29 +97,30 @@ class Leases:
             if begin.idempotency_key is not None:
                 group.create_task(self._release_key(begin, begin.idempotency_key))
 
-    async def _head(self, begin: Begin) -> tuple[Item | None, bool]:
-        """The head, if there is a session or a held name; whether this turn holds it now."""
+    async def _lease_or_read_head(self, begin: Begin) -> tuple[Item | None, bool]:
+        """The head, if there is a session or a leased name; whether this turn leases it now."""
         if begin.until is None:
             return await self._reader.head(begin.key), False
         try:
-            return await (self._open_head(begin) if begin.opens else self._hold_head(begin)), True
+            return await (self._open_head(begin) if begin.opens else self._lease_head(begin)), True
         except ConditionFailed as failure:
-            if begin.opens and failure.item and failure.item["v"]["N"] != "0":
-                return await self._head(_without_opening(begin))
             head = failure.item
-            return (head if self._alive(head, begin) else None), False
+            if begin.opens and head and head["v"]["N"] != "0":
+                return await self._lease_or_read_head(structs.replace(begin, opens=False))
+            return (head if self._is_alive(head, begin) else None), False
 
-    async def _hold_head(self, begin: Begin) -> Item | None:
-        return await self._update(
+    async def _lease_head(self, begin: Begin) -> Item:
+        return await self._table.update(
             head_key(begin.key),
             "SET holder = :me, held = :until",
             _CAN_LEASE_HEAD,
             {**self._values(begin), **self._latest(begin), ":zero": number(0)},
+            returns="ALL_NEW",
         )
 
-    async def _open_head(self, begin: Begin) -> Item | None:
+    async def _open_head(self, begin: Begin) -> Item:
         until = begin.until or 0.0
-        return await self._update(
+        return await self._table.update(
             head_key(begin.key),
             "SET holder = :me, held = :until, v = :zero, c = :now, u = :now, e = :until, "
             "#s = :state, #t = :ttl REMOVE a, #l",
@@ -133,32 +133,33 @@ class Leases:
                 ":ttl": time_to_live(until + _DAY),
             },
             {"#s": "state", "#t": "ttl", "#l": "last"},
+            returns="ALL_NEW",
         )
 
-    async def _key(self, begin: Begin) -> tuple[Replay | None, Lease | None]:
-        """What became of the turn that had the key, or who has it; else it is this turn's now."""
+    async def _lease_key(self, begin: Begin) -> tuple[Replay | None, Lease | None]:
+        """The turn committed under the key, or another turn's lease; else it is leased now."""
         key = begin.idempotency_key
         if key is None:
             return None, None
-        dead: Item | None = None
-        for _ in range(_TRIES):
-            record = await self._try_key(begin, key, dead)
+        stale: Item | None = None
+        for _ in range(_ATTEMPTS):
+            record = await self._try_key(begin, key, stale)
             if record is None:
                 return None, None
             if "n" not in record:
-                hold = read_lease(record, record["s"]["S"])
-                free = hold is None or hold.turn == begin.turn or not self._lasts(hold, begin)
-                return None, None if free else hold
+                lease = read_lease(record, record["s"]["S"])
+                free = lease is None or lease.owner == begin.turn or not self._lasts(lease, begin)
+                return None, None if free else lease
             replay = await self._reader.replay(begin.key, record)
             if replay is not None or begin.until is None:
                 return replay, None
-            dead = record
+            stale = record
         raise Contended("an idempotency key keeps changing")
 
-    async def _try_key(self, begin: Begin, key: str, dead: Item | None) -> Item | None:
-        """None when this turn has the key; else what is there.
+    async def _try_key(self, begin: Begin, key: str, stale: Item | None) -> Item | None:
+        """None when this turn has leased the key; else its record.
 
-        dead: the record of a session that is no more, which may be taken over.
+        stale: the record of a session that no longer exists, which may be replaced.
         """
         if begin.until is None:
             return await self._reader.key_record(begin.key, key)
@@ -170,16 +171,17 @@ class Leases:
             ":s": text(begin.key.session),
             ":ttl": time_to_live(begin.until + _DAY),
         }
-        if dead is not None:
+        if stale is not None:
             condition += " OR (b = :b AND n = :n)"
-            values |= {":b": dead["b"], ":n": dead["n"]}
+            values |= {":b": stale["b"], ":n": stale["n"]}
         try:
-            await self._update(
+            await self._table.update(
                 key_record_key(begin.key, key),
                 "SET holder = :me, held = :until, f = :f, s = :s, #t = :ttl REMOVE n, b, i",
                 condition,
                 values,
                 {"#t": "ttl"},
+                returns="ALL_NEW",
             )
         except ConditionFailed as failure:
             return failure.item
@@ -187,53 +189,46 @@ class Leases:
 
     async def _renew_head(self, begin: Begin) -> bool:
         try:
-            await self._update(
+            await self._table.update(
                 head_key(begin.key),
                 "SET held = :until",
                 "holder = :me AND (v > :zero OR held > :now)",
                 {**self._values(begin), ":zero": number(0)},
+                returns="ALL_NEW",
             )
         except ConditionFailed as failure:
-            # A session whose first turn this is has no head yet, and is nobody else's.
-            return not self._alive(failure.item, begin)
+            # A session whose first turn this is may have no head yet, and no other owner.
+            return not self._is_alive(failure.item, begin)
         return True
 
     async def _renew_key(self, begin: Begin) -> bool:
         if begin.idempotency_key is None:
             return True
-        values = self._values(begin)
-        del values[":now"]
         try:
-            await self._update(
+            await self._table.update(
                 key_record_key(begin.key, begin.idempotency_key),
                 "SET held = :until",
                 "holder = :me AND attribute_not_exists(n)",
-                values,
+                {":me": text(begin.turn), ":until": number(begin.until or 0.0)},
             )
         except ConditionFailed:
             return False
         return True
 
-    async def _renew_job(self, begin: Begin) -> bool:
-        if begin.background_job is None:
-            return True
-        return await self._jobs.renew(begin.background_job, begin.until or 0.0)
-
     async def _release_head(self, begin: Begin) -> None:
         values: Item = {":me": text(begin.turn), ":zero": number(0)}
+        owned = "holder = :me AND v > :zero"
         try:
-            await self._update(
-                head_key(begin.key),
-                "REMOVE holder, held",
-                "holder = :me AND v > :zero",
-                values,
+            await self._table.update(
+                head_key(begin.key), "REMOVE holder, held", owned, values, returns="ALL_NEW"
             )
         except ConditionFailed as failure:
             if failure.item and failure.item["v"]["N"] == "0":
-                await self._delete(head_key(begin.key), "holder = :me AND v = :zero", values)
+                unused = "holder = :me AND v = :zero"
+                await self._table.delete(head_key(begin.key), unused, values)
 
     async def _release_key(self, begin: Begin, key: str) -> None:
-        await self._delete(
+        await self._table.delete(
             key_record_key(begin.key, key),
             "holder = :me AND attribute_not_exists(n)",
             {":me": text(begin.turn)},
@@ -242,64 +237,15 @@ class Leases:
     def _values(self, begin: Begin) -> Item:
         return {
             ":me": text(begin.turn),
-            ":now": number(self._clock()),
+            ":now": number(self._table.now()),
             ":until": number(begin.until or 0.0),
         }
 
     def _latest(self, begin: Begin) -> Item:
-        return {":latest": number(latest_lease_end(self._clock(), self._longest(begin)))}
+        return {":latest": number(self._table.latest_lease_end(begin.until))}
 
-    def _lasts(self, hold: Lease, begin: Begin) -> bool:
-        now = self._clock()
-        return now < hold.until <= latest_lease_end(now, self._longest(begin))
+    def _lasts(self, lease: Lease, begin: Begin) -> bool:
+        return self._table.now() < lease.until <= self._table.latest_lease_end(begin.until)
 
-    def _alive(self, head: Item | None, begin: Begin) -> bool:
-        return alive(head, self._clock(), self._longest(begin))
-
-    def _longest(self, begin: Begin) -> float:
-        """The longest lease that is known of: as configured, or what this turn asks for."""
-        return max(self._lease, (begin.until or 0.0) - self._clock())
-
-    async def _update(
-        self,
-        key: Item,
-        expression: str,
-        condition: str,
-        values: Item,
-        names: dict[str, str] | None = None,
-    ) -> Item | None:
-        """The item as it is afterwards.
-
-        Done twice, because an answer was lost, it is as done once: all conditions hold for who
-        holds already.
-        """
-        asked = Update(
-            table_name=self._table,
-            key=key,
-            update_expression=expression,
-            condition_expression=condition,
-            expression_attribute_names=names,
-            expression_attribute_values=values,
-            return_values="ALL_NEW",
-            return_values_on_condition_check_failure="ALL_OLD",
-        )
-        written = await self._client.call(UPDATE, asked, deadline=self._deadline())
-        return written.attributes
-
-    async def _delete(self, key: Item, condition: str, values: Item) -> None:
-        asked = Delete(
-            table_name=self._table,
-            key=key,
-            condition_expression=condition,
-            expression_attribute_values=values,
-        )
-        try:
-            await self._client.call(DELETE, asked, deadline=self._deadline())
-        except ConditionFailed:
-            return  # it is somebody else's, or gone
-
-
-def _without_opening(begin: Begin) -> Begin:
-    import msgspec  # noqa: PLC0415 - two turns that open one name: next to never
-
-    return msgspec.structs.replace(begin, opens=False)
+    def _is_alive(self, head: Item | None, begin: Begin) -> bool:
+        return alive(head, self._table.now(), self._table.latest_lease_end(begin.until))

@@ -1,39 +1,25 @@
 """Sessions in DynamoDB, shared by all servers. docs/sessions-dynamodb.md describes the table.
 
-A turn of a session costs two round trips: the hold on its head and the query of its history at
-the same time, then one transaction. What is written does not depend on the history's length.
+A turn of a session costs two round trips: lease its head and query its history at the same time,
+then one transaction. What is written does not depend on the history's length.
 """
 
-import asyncio
-import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from seawall.aws.dynamodb import DynamoDBClient
-from seawall.aws.dynamodb_calls import GET, Delete, Get, Item, Put, Update
-from seawall.aws.dynamodb_errors import (
-    Contended,
-    DynamoDBError,
-    TransactionCancelled,
-)
+from seawall.aws.dynamodb_calls import Delete, Item, Put, Update
+from seawall.aws.dynamodb_errors import Contended, DynamoDBError, TransactionCancelled
 from seawall.errors import (
     CommitUnknown,
     InvalidField,
     SessionConflict,
     SessionNotFound,
-    StoreUnavailable,
     TurnLimitReached,
-)
-from seawall.storage.cursors import NUMBER, read_cursor, write_cursor
-from seawall.storage.dynamodb.archives import (
-    delete_session,
-    erase_subject,
-    read_archives,
-    write_archive,
 )
 from seawall.storage.dynamodb.items import (
     head_key,
@@ -47,7 +33,7 @@ from seawall.storage.dynamodb.items import (
 from seawall.storage.dynamodb.jobs import JobTable, delete_job_part
 from seawall.storage.dynamodb.leases import Leases
 from seawall.storage.dynamodb.reader import TableReader
-from seawall.storage.dynamodb.table import prepare_table
+from seawall.storage.dynamodb.table import SessionTable, prepare_table, translate_errors
 from seawall.storage.port import (
     Archive,
     ArchivePage,
@@ -58,9 +44,9 @@ from seawall.storage.port import (
     SessionPage,
     Snapshot,
     TurnPage,
-    latest_lease_end,
 )
 from seawall.storage.values import (
+    NUMBER,
     check_commit,
     check_idempotency_key,
     check_limit,
@@ -68,52 +54,30 @@ from seawall.storage.values import (
     is_key,
     is_name,
     is_owner,
+    read_cursor,
+    write_cursor,
 )
 from seawall.turn import Principal, SessionKey
 
+if TYPE_CHECKING:
+    from seawall.storage.dynamodb.counters import DynamoDBCounters
+
 __all__ = ["DynamoDBStore"]
 
-_log = logging.getLogger("seawall.storage")
+_log = logging.getLogger("seawall.sessions")
 
-_OPEN_SECONDS = 60.0
 _BEFORE_ALL = 1 << 62
-_TRIES = 3
+_ATTEMPTS = 3
 _MAX_STATE_BYTES = 300_000  # with the largest turn, within the 4 MB of a transaction
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def _translated(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """What DynamoDB cannot do is told in the words of the port; the log has the rest."""
-
-    @functools.wraps(method)
-    async def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return await method(*args, **kwargs)
-        except (DynamoDBError, ExceptionGroup) as raised:
-            error: Exception = raised
-            while isinstance(error, ExceptionGroup):  # of calls that are made at the same time
-                error = error.exceptions[0]
-            if not isinstance(error, DynamoDBError):
-                raise error from None
-            _log.error("sessions: %s: %s", type(error).__name__, error)
-            raise StoreUnavailable(
-                "The session store cannot be used now; try again later.", retry_after=1.0
-            ) from error
-
-    return wrapped
+_translated = translate_errors("sessions", "The session store")
 
 
 class DynamoDBStore:
     """Implements `SessionStore` on one table.
 
-    client: its region, endpoint and credentials. create: make the table if there is none.
-    seconds: the longest that one call to DynamoDB may take, retries included.
-    keep_seconds: a turn may be deleted so long after the end that its session had when it was
-    committed. lease_seconds: how long a turn holds its session from one renewal, as configured.
-    clock: Unix time in seconds. Where it is off by so much that DynamoDB refuses signatures, the
-    store goes by DynamoDB's: what is written then expires no earlier, or later, than it should.
+    If the clock is off by so much that DynamoDB rejects signatures, the store uses DynamoDB's: what
+    is written then expires no earlier, or later, than it should.
     """
 
     def __init__(
@@ -128,35 +92,44 @@ class DynamoDBStore:
         clock: Callable[[], float] = time.time,
         closing: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._client = self.client = client
-        self._table = self.table = table
-        self._create = create
-        self._seconds = seconds
-        self._keep = keep_seconds
-        self._lease = lease_seconds
-        self._own_clock = clock
-        self._closing = closing
-        self._reader = TableReader(client, table, self._clock, self._deadline, lease_seconds)
-        self._jobs = JobTable(client, table, self._clock, self._deadline, lease_seconds)
-        self._holds = Leases(
-            client,
-            table,
-            self._clock,
-            self._deadline,
-            lease=lease_seconds,
-            reader=self._reader,
-            jobs=self._jobs,
+        """Create a store; `open` connects it.
+
+        Args:
+            client: For the table's region and endpoint, with its credentials.
+            table: The table's name.
+            create: Create the table if there is none.
+            seconds: The longest that one call to DynamoDB may take, retries included.
+            keep_seconds: A turn may be deleted this long after the expiry time that its session had
+                when it was committed.
+            lease_seconds: How long a lease lasts from one renewal on, as configured.
+            clock: Unix time in seconds.
+            closing: Awaited by `close`; closes the client.
+        """
+        self.table = SessionTable(
+            client, table, seconds=seconds, lease_seconds=lease_seconds, clock=clock
         )
+        self._create = create
+        self._keep_seconds = keep_seconds
+        self._closing = closing
+        self._reader = TableReader(self.table)
+        self._jobs = JobTable(self.table)
+        self._leases = Leases(self.table, self._reader, self._jobs)
 
     @_translated
     async def open(self) -> None:
         """See `SessionStore.open`."""
-        await prepare_table(self._client, self._table, create=self._create, seconds=_OPEN_SECONDS)
+        await prepare_table(self.table, create=self._create)
 
     async def close(self) -> None:
         """See `SessionStore.close`."""
         if self._closing is not None:
             await self._closing()
+
+    def counters(self) -> "DynamoDBCounters":
+        """See `SessionStore.counters`."""
+        from seawall.storage.dynamodb.counters import DynamoDBCounters  # noqa: PLC0415 - not in turns
+
+        return DynamoDBCounters(self.table.client, self.table.name)
 
     @_translated
     async def begin(self, begin: Begin) -> Snapshot:
@@ -164,17 +137,17 @@ class DynamoDBStore:
         check_idempotency_key(begin.idempotency_key)
         if not is_key(begin.key, begin.turn):
             return Snapshot(None)
-        return await self._holds.begin(self._corrected(begin))
+        return await self._leases.begin(self._corrected(begin))
 
     @_translated
     async def renew(self, begin: Begin) -> bool:
         """See `SessionStore.renew`."""
-        return await self._holds.renew(self._corrected(begin))
+        return await self._leases.renew(self._corrected(begin))
 
     @_translated
     async def release(self, begin: Begin) -> None:
         """See `SessionStore.release`."""
-        await self._holds.release(begin)
+        await self._leases.release(begin)
 
     @_translated
     async def load(self, key: SessionKey, *, turns: int) -> Snapshot:
@@ -189,18 +162,18 @@ class DynamoDBStore:
         if commit.turn.number != commit.expected_version + 1:
             raise ValueError("a turn's number must be the expected version + 1")
         check_commit(commit)
-        if self._client.skew:
-            commit = structs.replace(commit, expires_at=commit.expires_at + self._client.skew)
-        born = await self._session_created_at(commit)
-        dead: Item | None = None
-        for _ in range(_TRIES):
-            refused = await self._transact(self._parts(commit, born, dead))
+        if skew := self.table.client.skew:
+            commit = structs.replace(commit, expires_at=commit.expires_at + skew)
+        created_at = await self._session_created_at(commit)
+        stale: Item | None = None
+        for _ in range(_ATTEMPTS):
+            refused = await self._transact(self._parts(commit, created_at, stale))
             if refused is None:
                 return
             if await self._already_applied(commit, uncertain=refused.uncertain):
                 return
-            dead = await self._stale_key_record(commit, refused)
-            if dead is None:
+            stale = await self._stale_key_record(commit, refused)
+            if stale is None:
                 break
         raise _conflict()
 
@@ -208,31 +181,29 @@ class DynamoDBStore:
     async def orphaned_jobs(self, *, limit: int) -> tuple[BackgroundJob, ...]:
         """See `SessionStore.orphaned_jobs`."""
         check_limit(limit)
-        return await self._jobs.orphaned_jobs(limit)
+        return await self._jobs.orphaned(limit)
 
     @_translated
-    async def claim(self, background_job: BackgroundJob, *, until: float) -> BackgroundJob | None:
-        """See `SessionStore.claim`."""
-        return await self._jobs.claim(background_job, until + self._client.skew)
+    async def claim_job(self, job: BackgroundJob, *, until: float) -> BackgroundJob | None:
+        """See `SessionStore.claim_job`."""
+        return await self._jobs.claim(job, until + self.table.client.skew)
 
     @_translated
-    async def hand_over(self, background_job: BackgroundJob) -> None:
-        """See `SessionStore.hand_over`."""
-        await self._jobs.hand_over(background_job)
+    async def hand_over_job(self, job: BackgroundJob) -> None:
+        """See `SessionStore.hand_over_job`."""
+        await self._jobs.hand_over(job)
 
     @_translated
-    async def fail(
-        self, background_job: BackgroundJob, failure: JobFailure, *, until: float
-    ) -> None:
-        """See `SessionStore.fail`."""
-        await self._jobs.fail(background_job, failure, until + self._client.skew)
+    async def fail_job(self, job: BackgroundJob, failure: JobFailure, *, until: float) -> None:
+        """See `SessionStore.fail_job`."""
+        await self._jobs.fail(job, failure, until + self.table.client.skew)
 
     @_translated
     async def find_job(self, owner: Principal, turn: str) -> BackgroundJob | JobFailure | None:
         """See `SessionStore.find_job`."""
         if not (is_owner(owner) and is_name(turn)):
             return None
-        return await self._jobs.find_job(owner, turn)
+        return await self._jobs.find(owner, turn)
 
     @_translated
     async def turns(self, key: SessionKey, *, limit: int, cursor: str | None = None) -> TurnPage:
@@ -243,15 +214,11 @@ class DynamoDBStore:
         session = snapshot.session
         if session is None:
             raise SessionNotFound
-        found = await self._reader.turns(
-            key,
-            session.created_at,
-            limit + 1,
-            before=min(before, session.version + 1),
-        )
-        kept = tuple(found[:limit])
-        more = bool(kept) and kept[-1].number > 1
-        return TurnPage(session, kept, write_cursor(kept[-1].number) if more else None)
+        before = min(before, session.version + 1)
+        found = await self._reader.turns(key, session.created_at, limit + 1, before=before)
+        page = tuple(found[:limit])
+        more = bool(page) and page[-1].number > 1
+        return TurnPage(session, page, write_cursor(page[-1].number) if more else None)
 
     @_translated
     async def sessions(
@@ -263,71 +230,62 @@ class DynamoDBStore:
         if before is not None and not is_name(before):
             raise InvalidField("This is not a cursor of this list.", field="cursor")
         found = await self._reader.sessions(owner, limit + 1, before)
-        kept = tuple(found[:limit])
+        page = tuple(found[:limit])
         more = len(found) > limit
-        return SessionPage(kept, write_cursor(kept[-1].key.session) if more else None)
+        return SessionPage(page, write_cursor(page[-1].key.session) if more else None)
 
     @_translated
     async def delete(self, key: SessionKey) -> None:
-        """See `SessionStore.delete`. Cut off in the middle, it can be done again."""
-        if not is_key(key):
+        """See `SessionStore.delete`. If it is interrupted it can be repeated."""
+        from seawall.storage.dynamodb.archives import delete_session  # noqa: PLC0415 - not in turns
+
+        if not (is_key(key) and await delete_session(self.table, key)):
             raise SessionNotFound
-        now = self._clock()
-        if not await delete_session(self._client, self._table, key, self._deadline, now):
-            raise SessionNotFound
-        await self._jobs.forget(lambda each: each == key)
+        await self._jobs.delete(lambda each: each == key)
 
     @_translated
     async def erase(self, owner: Principal) -> int:
         """See `SessionStore.erase`."""
-        await self._jobs.forget(
+        from seawall.storage.dynamodb.archives import erase_subject  # noqa: PLC0415 - as above
+
+        await self._jobs.delete(
             lambda each: (each.tenant, each.subject) == (owner.tenant, owner.subject)
         )
-        return await erase_subject(self._client, self._table, owner, self._deadline, self._clock())
+        return await erase_subject(self.table, owner)
 
     @_translated
     async def archives(self, *, limit: int, cursor: str | None = None) -> ArchivePage:
         """See `SessionStore.archives`."""
+        from seawall.storage.dynamodb.archives import read_archives  # noqa: PLC0415 - as above
+
         check_limit(limit)
         return await read_archives(self._reader, limit, cursor)
 
     @_translated
     async def restore(self, archive: Archive) -> bool:
         """See `SessionStore.restore`."""
-        return await write_archive(
-            self._client,
-            self._table,
-            archive,
-            deadline=self._deadline,
-            now=self._clock(),
-            keep=self._keep,
-            lease=self._lease,
-        )
+        from seawall.storage.dynamodb.archives import write_archive  # noqa: PLC0415 - as above
 
-    def _clock(self) -> float:
-        """Unix time, by DynamoDB's clock where ours is known to be wrong."""
-        return self._own_clock() + self._client.skew
+        keep = self._keep_seconds
+        return await write_archive(self.table, self._reader, archive, keep_seconds=keep)
 
     def _corrected(self, begin: Begin) -> Begin:
-        """With times by DynamoDB's clock, where ours is known to be wrong."""
-        skew = self._client.skew
+        """With times by DynamoDB's clock, if ours is known to be wrong."""
+        skew = self.table.client.skew
         if not skew or begin.until is None:
             return begin
         return structs.replace(begin, until=begin.until + skew)
-
-    def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self._seconds
 
     async def _transact(self, parts: list[Put | Update | Delete]) -> TransactionCancelled | None:
         """None when it is applied; else which conditions do not hold.
 
         Raises:
-            SessionConflict: another transaction has the items, for longer than we try.
-            CommitUnknown: an attempt was made whose answer is lost.
-            DynamoDBError: nothing was written, and it is not a matter of who was first.
+            SessionConflict: another transaction uses the items, for longer than we retry.
+            CommitUnknown: the answer to an attempt was lost.
+            DynamoDBError: nothing was written, and not because another turn was first.
         """
         try:
-            await self._client.transact_write(parts, deadline=self._deadline())
+            await self.table.client.transact_write(parts, deadline=self.table.deadline())
         except TransactionCancelled as error:
             if any(each.code == "ConditionalCheckFailed" for each in error.reasons):
                 return error
@@ -342,24 +300,33 @@ class DynamoDBStore:
             raise
         return None
 
-    async def _head(self, key: SessionKey) -> Item | None:
-        asked = Get(table_name=self._table, key=head_key(key), consistent_read=True)
-        return (await self._client.call(GET, asked, deadline=self._deadline())).item
-
     def _parts(
-        self, commit: Commit, born: float | None, dead: Item | None
+        self, commit: Commit, created_at: float | None, stale: Item | None
     ) -> list[Put | Update | Delete]:
-        """The transaction: head, turn, and the idempotency key where there is one.
+        """The writes of a commit; the key's, if there is one, is the last.
 
-        dead: the record of that key, of a session that is no more.
+        created_at: of the session; None for one that the commit creates. stale: the record of the
+        key, of a session that no longer exists.
         """
-        now = self._clock()
-        since = now if born is None else born
+        now, keep_until = self.table.now(), commit.expires_at + self._keep_seconds
+        since = now if created_at is None else created_at
+        parts: list[Put | Update | Delete] = [self._head_part(commit, since, now)]
+        parts += [
+            Put(table_name=self.table.name, item=item)
+            for item in turn_items(commit.key, commit.turn, created_at=since, expires_at=keep_until)
+        ]
+        if commit.attempt:
+            parts.append(delete_job_part(self.table.name, commit.turn.id, commit.attempt))
+        if commit.idempotency_key is not None:
+            parts.append(self._key_part(commit, since, stale, now))
+        return parts
+
+    def _head_part(self, commit: Commit, created_at: float, now: float) -> Update:
         state = encode_state(commit.state)
         if len(state) > _MAX_STATE_BYTES:
             raise TurnLimitReached(
-                f"The notes of the tools are too large to be kept: {len(state)} bytes; "
-                f"{_MAX_STATE_BYTES} are possible."
+                f"The tools' state is too large to be stored: {len(state)} bytes; "
+                f"at most {_MAX_STATE_BYTES} are possible."
             )
         values: Item = {
             ":now": number(now),
@@ -367,53 +334,40 @@ class DynamoDBStore:
             ":id": text(commit.turn.id),
             ":next": number(commit.turn.number),
             ":state": text(state.decode()),
-            ":born": number(since),
+            ":created": number(created_at),
             ":ends": number(commit.expires_at),
-            ":ttl": head_time_to_live(commit.expires_at, self._keep),
+            ":ttl": head_time_to_live(commit.expires_at, self._keep_seconds),
             ":expected": number(commit.expected_version),
-            ":latest": number(latest_lease_end(now, self._lease)),
+            ":latest": number(self.table.latest_lease_end()),
         }
         over = "held <= :now OR held > :latest"
-        free = f"(attribute_not_exists(holder) OR holder = :me OR {over})"
         if commit.expected_version:
-            condition = f"v = :expected AND c = :born AND e > :now AND {free}"
+            condition = (
+                "v = :expected AND c = :created AND e > :now AND "
+                f"(attribute_not_exists(holder) OR holder = :me OR {over})"
+            )
         else:
             condition = (
                 "attribute_not_exists(pk) OR (v > :expected AND e <= :now) OR "
                 f"(v = :expected AND (holder = :me OR {over}))"
             )
-        names = {"#s": "state"}
-        sets = "v = :next, #s = :state, c = :born, u = :now, e = :ends, #t = :ttl, #l = :id"
+        sets = "v = :next, #s = :state, c = :created, u = :now, e = :ends, #t = :ttl, #l = :id"
         removed = "holder, held"
-        names |= {"#t": "ttl", "#l": "last"}
         if commit.agent is None:
             removed += ", a"
         else:
             sets += ", a = :agent"
             values[":agent"] = text(commit.agent)
-        parts: list[Put | Update | Delete] = [
-            Update(
-                table_name=self._table,
-                key=head_key(commit.key),
-                update_expression=f"SET {sets} REMOVE {removed}",
-                condition_expression=condition,
-                expression_attribute_names=names,
-                expression_attribute_values=values,
-            )
-        ]
-        ends = commit.expires_at + self._keep
-        parts += [
-            Put(table_name=self._table, item=item)
-            for item in turn_items(commit.key, commit.turn, born=since, expires_at=ends)
-        ]
-        if commit.attempt:
-            parts.append(delete_job_part(self._table, commit.turn.id, commit.attempt))
-        if commit.idempotency_key is not None:
-            parts.append(self._key_part(commit, since, dead, now))
-        return parts
+        return Update(
+            table_name=self.table.name,
+            key=head_key(commit.key),
+            update_expression=f"SET {sets} REMOVE {removed}",
+            condition_expression=condition,
+            expression_attribute_names={"#s": "state", "#t": "ttl", "#l": "last"},
+            expression_attribute_values=values,
+        )
 
-    def _key_part(self, commit: Commit, born: float, dead: Item | None, now: float) -> Put:
-        key = key_record_key(commit.key, commit.idempotency_key or "")
+    def _key_part(self, commit: Commit, created_at: float, stale: Item | None, now: float) -> Put:
         condition = (
             "attribute_not_exists(pk) OR "
             "(attribute_not_exists(n) AND (holder = :me OR held <= :now OR held > :latest))"
@@ -421,23 +375,23 @@ class DynamoDBStore:
         values: Item = {
             ":me": text(commit.lease_owner),
             ":now": number(now),
-            ":latest": number(latest_lease_end(now, self._lease)),
+            ":latest": number(self.table.latest_lease_end()),
         }
         names = None
-        if dead is not None:
-            condition += " OR (b = :born AND n = :number AND #s = :session)"
-            values |= {":born": dead["b"], ":number": dead["n"], ":session": dead["s"]}
+        if stale is not None:
+            condition += " OR (b = :created AND n = :number AND #s = :session)"
+            values |= {":created": stale["b"], ":number": stale["n"], ":session": stale["s"]}
             names = {"#s": "s"}
         return Put(
-            table_name=self._table,
+            table_name=self.table.name,
             item={
-                **key,
+                **key_record_key(commit.key, commit.idempotency_key or ""),
                 "n": number(commit.turn.number),
                 "s": text(commit.key.session),
                 "i": text(commit.turn.id),
                 "f": text(commit.fingerprint or ""),
-                "b": number(born),
-                "ttl": time_to_live(commit.expires_at + self._keep),
+                "b": number(created_at),
+                "ttl": time_to_live(commit.expires_at + self._keep_seconds),
             },
             condition_expression=condition,
             expression_attribute_names=names,
@@ -448,8 +402,8 @@ class DynamoDBStore:
         """When the session was created; None for one that the commit creates."""
         if not commit.expected_version or commit.opened_at is not None:
             return commit.opened_at
-        head = await self._head(commit.key)
-        if head is None or not self._reader.alive(head):
+        head = await self._reader.head(commit.key)
+        if head is None:
             raise _conflict()
         return float(head["c"]["N"])
 
@@ -457,7 +411,7 @@ class DynamoDBStore:
         """Whether this very turn is in the session, from an attempt whose answer was lost.
 
         Raises:
-            CommitUnknown: that cannot be seen, and there was such an attempt.
+            CommitUnknown: that cannot be read, and there was such an attempt.
         """
         try:
             return await self._is_applied(commit)
@@ -467,17 +421,16 @@ class DynamoDBStore:
             raise
 
     async def _is_applied(self, commit: Commit) -> bool:
-        head = await self._head(commit.key)
-        if head is None or int(head["v"]["N"]) < commit.turn.number:
-            return False
-        found = await self._reader.turns(
-            commit.key, float(head["c"]["N"]), 1, before=commit.turn.number + 1, consistent=True
-        )
         turn = commit.turn
+        head = await self.table.get(head_key(commit.key))
+        if head is None or int(head["v"]["N"]) < turn.number:
+            return False
+        created_at = float(head["c"]["N"])
+        found = await self._reader.turns(commit.key, created_at, 1, before=turn.number + 1)
         return bool(found) and (found[0].id, found[0].attempt) == (turn.id, turn.attempt)
 
     async def _stale_key_record(self, commit: Commit, error: TransactionCancelled) -> Item | None:
-        """The record of the commit's key, when only that is in the way, and means nothing."""
+        """The record of the commit's key, if only that refused it, and is of a deleted session."""
         refused = [index for index, each in enumerate(error.reasons) if each.code != "None"]
         if commit.idempotency_key is None or refused != [len(error.reasons) - 1]:
             return None
@@ -490,7 +443,7 @@ class DynamoDBStore:
 def _unknown(error: DynamoDBError) -> CommitUnknown:
     _log.error("sessions: %s: %s", type(error).__name__, error)
     return CommitUnknown(
-        "The session store did not answer while the turn was being stored; it may be stored, or "
+        "The session store did not answer while the turn was being committed; it may be stored or "
         "not.",
         retry_after=1.0,
     )

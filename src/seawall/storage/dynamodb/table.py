@@ -1,54 +1,253 @@
-"""The session table itself: is it there, and is it ours; making it where that is wished."""
+"""The session table: calls on it, each with a deadline of its own, and its creation."""
 
 import asyncio
+import functools
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 from seawall.aws.dynamodb import DynamoDBClient
 from seawall.aws.dynamodb_calls import (
     CREATE_TABLE,
+    DELETE,
     DESCRIBE_TABLE,
     DESCRIBE_TTL,
+    GET,
+    PUT,
+    QUERY,
+    UPDATE,
     UPDATE_TTL,
+    Delete,
+    Get,
+    Item,
+    Page,
+    Put,
+    Query,
+    Returned,
     Table,
     TableOutput,
+    Update,
 )
-from seawall.aws.dynamodb_errors import InvalidCall, NoSuchTable, TableInUse
-from seawall.errors import ConfigError
+from seawall.aws.dynamodb_errors import (
+    ConditionFailed,
+    DynamoDBError,
+    InvalidCall,
+    NoSuchTable,
+    TableInUse,
+)
+from seawall.errors import ConfigError, StoreUnavailable
+from seawall.storage.port import latest_lease_end
 
-__all__ = ["prepare_table"]
+__all__ = ["SessionTable", "prepare_table", "translate_errors"]
 
 _KEYS = [
     {"AttributeName": "pk", "KeyType": "HASH"},
     {"AttributeName": "sk", "KeyType": "RANGE"},
 ]
-_PAUSE_SECONDS = 0.5
+_OPEN_SECONDS = 60.0
+_POLL_SECONDS = 0.5
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-async def prepare_table(
-    client: DynamoDBClient, table: str, *, create: bool, seconds: float
-) -> None:
-    """Check the table, or create it, on demand and with expiry.
+def translate_errors(
+    name: str, subject: str
+) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
+    """Decorate methods of an adapter: errors of DynamoDB are logged, and become errors of the port.
+
+    Args:
+        name: The part of the logger's name after `seawall.`.
+        subject: What cannot be used, as the message begins.
+    """
+    log = logging.getLogger(f"seawall.{name}")
+
+    def decorate(method: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+        @functools.wraps(method)
+        async def translated(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return await method(*args, **kwargs)
+            except (DynamoDBError, ExceptionGroup) as raised:
+                error: Exception = raised
+                while isinstance(error, ExceptionGroup):  # of concurrent calls
+                    error = error.exceptions[0]
+                if not isinstance(error, DynamoDBError):
+                    raise error from None
+                log.error("%s: %s: %s", name, type(error).__name__, error)  # noqa: TRY400 - no defect
+                raise StoreUnavailable(
+                    f"{subject} cannot be used now; try again later.", retry_after=1.0
+                ) from error
+
+        return translated
+
+    return decorate
+
+
+class SessionTable:
+    """Calls on one table, as all parts of the store make them."""
+
+    def __init__(
+        self,
+        client: DynamoDBClient,
+        name: str,
+        *,
+        seconds: float = 5.0,
+        lease_seconds: float = 20.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Use a table that exists, or is created by `prepare_table`.
+
+        Args:
+            client: For the table's region and endpoint.
+            name: The table's name.
+            seconds: The longest that one call may take, retries included.
+            lease_seconds: The configured lease, from one renewal on.
+            clock: Unix time in seconds.
+        """
+        self.client = client
+        self.name = name
+        self.lease_seconds = lease_seconds
+        self._seconds = seconds
+        self._clock = clock
+
+    def now(self) -> float:
+        """Unix time, by DynamoDB's clock if ours is known to be wrong."""
+        return self._clock() + self.client.skew
+
+    def deadline(self) -> float:
+        """The latest end of a call that starts now, on the event loop's clock."""
+        return asyncio.get_running_loop().time() + self._seconds
+
+    def latest_lease_end(self, until: float | None = None) -> float:
+        """See `port.latest_lease_end`; `until`: the end of a lease that is requested, if one is."""
+        now = self.now()
+        return latest_lease_end(now, max(self.lease_seconds, (until or 0.0) - now))
+
+    async def get(self, key: Item) -> Item | None:
+        """An item, with a consistent read."""
+        asked = Get(table_name=self.name, key=key, consistent_read=True)
+        return (await self.client.call(GET, asked, deadline=self.deadline())).item
+
+    async def query(self, condition: str, values: Item, **options: Any) -> Page[Item]:  # noqa: ANN401 - of `Query`
+        """One page of a partition."""
+        asked = Query(
+            table_name=self.name,
+            key_condition_expression=condition,
+            expression_attribute_values=values,
+            **options,
+        )
+        return await self.client.call(QUERY, asked, deadline=self.deadline())
+
+    async def query_all(self, condition: str, values: Item, **options: Any) -> list[Item]:  # noqa: ANN401 - as above
+        """All pages."""
+        found: list[Item] = []
+        start: Item | None = None
+        while True:
+            page = await self.query(condition, values, exclusive_start_key=start, **options)
+            found += page.items
+            start = page.last_evaluated_key
+            if start is None:
+                return found
+
+    async def put(self, item: Item, condition: str, values: Item | None = None) -> None:
+        """Write an item.
+
+        Raises:
+            ConditionFailed: the condition does not hold.
+        """
+        asked = Put(
+            table_name=self.name,
+            item=item,
+            condition_expression=condition,
+            expression_attribute_values=values,
+        )
+        await self.client.call(PUT, asked, deadline=self.deadline())
+
+    async def update(
+        self,
+        key: Item,
+        expression: str,
+        condition: str,
+        values: Item,
+        names: dict[str, str] | None = None,
+        *,
+        returns: Returned = "NONE",
+    ) -> Item:
+        """Change an item; the attributes that `returns` asks for.
+
+        Raises:
+            ConditionFailed: the condition does not hold; with the item, if attributes were asked
+            for.
+        """
+        asked = Update(
+            table_name=self.name,
+            key=key,
+            update_expression=expression,
+            condition_expression=condition,
+            expression_attribute_names=names,
+            expression_attribute_values=values,
+            return_values=returns,
+            return_values_on_condition_check_failure="NONE" if returns == "NONE" else "ALL_OLD",
+        )
+        return (await self.client.call(UPDATE, asked, deadline=self.deadline())).attributes or {}
+
+    async def delete(self, key: Item, condition: str, values: Item) -> None:
+        """Delete an item, unless the condition does not hold."""
+        asked = Delete(
+            table_name=self.name,
+            key=key,
+            condition_expression=condition,
+            expression_attribute_values=values,
+        )
+        try:
+            await self.client.call(DELETE, asked, deadline=self.deadline())
+        except ConditionFailed:
+            return
+
+    async def put_all(self, items: Sequence[Item]) -> None:
+        """Write items, batch by batch, unconditionally."""
+        from seawall.aws.dynamodb_batches import MAX_WRITES, batch_put  # noqa: PLC0415 - seldom
+
+        for start in range(0, len(items), MAX_WRITES):
+            batch = items[start : start + MAX_WRITES]
+            await batch_put(self.client, self.name, batch, deadline=self.deadline())
+
+    async def delete_all(self, items: Sequence[Item]) -> None:
+        """Delete items, batch by batch: a table with little capacity takes its time."""
+        from seawall.aws.dynamodb_batches import MAX_WRITES, batch_delete  # noqa: PLC0415 - seldom
+
+        keys: list[Item] = [{"pk": item["pk"], "sk": item["sk"]} for item in items]
+        for start in range(0, len(keys), MAX_WRITES):
+            batch = keys[start : start + MAX_WRITES]
+            await batch_delete(self.client, self.name, batch, deadline=self.deadline())
+
+
+async def prepare_table(table: SessionTable, *, create: bool) -> None:
+    """Check the table, or create it, billed on demand and with expiry.
 
     Raises:
-        ConfigError: it is not there, or is another kind of table.
-        DynamoDBError: DynamoDB cannot be asked.
+        ConfigError: it does not exist, or is another kind of table.
+        DynamoDBError: DynamoDB cannot be reached.
     """
-    deadline = asyncio.get_running_loop().time() + seconds
+    client, name = table.client, table.name
+    deadline = asyncio.get_running_loop().time() + _OPEN_SECONDS
     try:
-        described = await _describe(client, table, deadline)
+        described = await _describe(client, name, deadline)
     except NoSuchTable as error:
         if not create:
             raise ConfigError(
-                f"sessions.table: there is no table {table}; create it as in "
+                f"sessions.table: there is no table {name}; create it as in "
                 "docs/sessions-dynamodb.md, or set sessions.create_table = true"
             ) from error
-        described = await _create(client, table, deadline)
+        described = await _create(client, name, deadline)
     if described.table.key_schema != _KEYS:
-        raise ConfigError(f"sessions.table: {table} is a table, but not one of Seawall's")
+        raise ConfigError(f"sessions.table: {name} is a table, but not one of Seawall's")
     while described.table.table_status == "CREATING":
-        await asyncio.sleep(_PAUSE_SECONDS)
-        described = await _describe(client, table, deadline)
+        await asyncio.sleep(_POLL_SECONDS)
+        described = await _describe(client, name, deadline)
     if create:
-        await _enable_expiry(client, table, deadline)
+        await _enable_expiry(client, name, deadline)
 
 
 async def _describe(client: DynamoDBClient, table: str, deadline: float) -> TableOutput:
@@ -66,7 +265,7 @@ async def _create(client: DynamoDBClient, table: str, deadline: float) -> TableO
     )
     try:
         return await client.call(CREATE_TABLE, request, deadline=deadline)
-    except TableInUse:  # another process was quicker
+    except TableInUse:  # another process was first
         return await _describe(client, table, deadline)
 
 
@@ -81,7 +280,7 @@ async def _enable_expiry(client: DynamoDBClient, table: str, deadline: float) ->
             UPDATE_TTL, asked | {"TimeToLiveSpecification": wanted}, deadline=deadline
         )
     except InvalidCall as error:
-        if "already enabled" not in str(error):  # by another process, in this moment
+        if "already enabled" not in str(error):  # by another process, at the same time
             raise
     except TableInUse:
         return

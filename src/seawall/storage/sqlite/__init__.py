@@ -1,1 +1,1 @@
-"""The session store in SQLite: the embedded default."""
+"""Sessions and counters in SQLite."""

@@ -1,4 +1,4 @@
-"""Whole sessions in SQLite: taken out, put in, removed, purged. Not on a turn's path."""
+"""Whole sessions in SQLite: listed, exported, restored, deleted. Not on a turn's path."""
 
 import sqlite3
 from contextlib import closing
@@ -7,19 +7,16 @@ import msgspec
 
 from seawall.storage.port import Archive, KeyRecord, Session
 from seawall.storage.sqlite.batches import decode_turn, delete_sessions
-from seawall.storage.sqlite.jobs import purge_failures
+from seawall.storage.sqlite.thread import transaction
 from seawall.storage.values import MAX_PAGE_BYTES, encode_state, encode_turn
 from seawall.turn import Principal, SessionKey, TurnRecord
 
 __all__ = [
     "delete_session",
     "erase_subject",
-    "last_trusted_time",
     "list_sessions",
     "list_turns",
-    "purge_expired",
     "read_archives",
-    "record_trusted_time",
     "write_archive",
 ]
 
@@ -67,10 +64,9 @@ def list_turns(
 
 
 def delete_session(connection: sqlite3.Connection, key: SessionKey, now: float) -> bool:
-    """Remove a session with all that hangs on it; whether there was one."""
+    """Delete a session with everything that belongs to it; False when there is none."""
     name = (key.tenant, key.subject, key.session)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         found = connection.execute(
             f"SELECT 1 FROM sessions WHERE {_NAMED} AND expires_at > ? AND version > 0",  # noqa: S608
             (*name, now),
@@ -78,19 +74,13 @@ def delete_session(connection: sqlite3.Connection, key: SessionKey, now: float) 
         if found:
             delete_sessions(connection, "(VALUES (?, ?, ?))", name)
             connection.execute(f"DELETE FROM pending WHERE {_NAMED}", name)  # noqa: S608
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
     return bool(found)
 
 
 def erase_subject(connection: sqlite3.Connection, owner: Principal, now: float) -> int:
-    """Remove everything of a subject; how many sessions it had."""
+    """Delete everything of a subject; the number of its sessions."""
     named = (owner.tenant, owner.subject)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         (count,) = connection.execute(
             "SELECT count(*) FROM sessions WHERE tenant = ? AND subject = ? "
             "AND version > 0 AND expires_at > ?",
@@ -101,63 +91,13 @@ def erase_subject(connection: sqlite3.Connection, owner: Principal, now: float) 
                 f"DELETE FROM {table} WHERE tenant = ? AND subject = ?",  # noqa: S608
                 named,
             )
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
     return int(count)
-
-
-def last_trusted_time(connection: sqlite3.Connection) -> float | None:
-    """The Unix time that `record_trusted_time` wrote last."""
-    there = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'clock'"
-    if connection.execute(there).fetchone() is None:
-        return None
-    row = connection.execute("SELECT at FROM clock").fetchone()
-    return None if row is None else float(row[0])
-
-
-def record_trusted_time(connection: sqlite3.Connection, now: float) -> None:
-    """Write down that it was this time, by a clock that was believed."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS clock (one INTEGER PRIMARY KEY CHECK (one = 1), at REAL)"
-        )
-        connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (now,))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def purge_expired(connection: sqlite3.Connection, now: float, limit: int) -> int:
-    """Forget at most `limit` expired sessions, and keys of dead holders; how many there were."""
-    which = (
-        "(SELECT tenant, subject, session FROM sessions WHERE expires_at <= ? "
-        "ORDER BY expires_at, tenant, subject, session LIMIT ?)"
-    )
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        gone = delete_sessions(connection, which, (now, limit))
-        connection.execute(
-            "DELETE FROM idempotency WHERE number IS NULL AND held_until <= ?", (now,)
-        )
-        purge_failures(connection, now)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return gone
 
 
 def read_archives(
     connection: sqlite3.Connection, after: tuple[str, str, str], limit: int, now: float
 ) -> list[Archive]:
-    """Whole sessions of anybody's, in the order of their names."""
+    """Whole sessions of all owners, in the order of their names."""
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM sessions WHERE (tenant, subject, session) > (?, ?, ?) "  # noqa: S608
         "AND version > 0 AND expires_at > ? ORDER BY tenant, subject, session LIMIT ?",
@@ -167,23 +107,17 @@ def read_archives(
 
 
 def write_archive(connection: sqlite3.Connection, archive: Archive, now: float) -> bool:
-    """Put a whole session in, unless there is one of its name."""
+    """Store a whole session, unless there is one of its name."""
     session = archive.session
     name = (session.key.tenant, session.key.subject, session.key.session)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        there = connection.execute(
+    with transaction(connection):
+        exists = connection.execute(
             f"SELECT 1 FROM sessions WHERE {_NAMED} AND expires_at > ?",  # noqa: S608
             (*name, now),
         ).fetchone()
-        if not there:
+        if not exists:
             _insert(connection, archive, name)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return not there
+    return not exists
 
 
 def _insert(connection: sqlite3.Connection, archive: Archive, name: tuple[str, str, str]) -> None:

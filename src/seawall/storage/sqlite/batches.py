@@ -1,8 +1,8 @@
-"""SQLite statements that serve a whole batch at once: commits, and what is loaded.
+"""SQLite statements for a whole batch at once: commits (group commit) and loads.
 
-Each statement hands the interpreter lock over and takes it back, which under a busy event loop
-may wait for a switch interval. So the number of statements does not grow with the batch: the
-batch goes in as one JSON array (https://sqlite.org/json1.html#jeach) and comes out as one row.
+Each statement releases the interpreter lock and takes it back, which may wait for a switch interval
+if the event loop is busy. So the number of statements does not grow with the batch: the batch is
+one JSON array as a parameter (https://sqlite.org/json1.html#jeach), and one row as the result.
 """
 
 import sqlite3
@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.storage.port import Commit, Lease, Session, Snapshot
+from seawall.storage.sqlite.thread import transaction
 from seawall.storage.values import MAX_LOADED_BYTES, encode_state, encode_turn
 from seawall.turn import SessionKey, TurnRecord
 
@@ -31,7 +32,7 @@ CREATE_COMMITS_TABLE = """
 CREATE TEMP TABLE incoming (
     position INTEGER PRIMARY KEY, tenant TEXT, subject TEXT, session TEXT, expected INTEGER,
     payload TEXT, agent TEXT, state TEXT, now REAL, expires_at REAL, key TEXT, fingerprint TEXT,
-    holder TEXT, turn TEXT, attempt INTEGER
+    owner TEXT, turn TEXT, attempt INTEGER
 )
 """
 _FILL = """
@@ -50,18 +51,19 @@ DELETE FROM incoming WHERE
     expected <> coalesce((SELECT s.version FROM sessions s WHERE {_SAME}
         AND s.expires_at > incoming.now), 0)
     OR EXISTS (SELECT 1 FROM sessions s WHERE {_SAME}
-        AND s.holder <> incoming.holder AND s.held_until > incoming.now AND s.held_until <= :latest)
+        AND s.holder <> incoming.owner AND s.held_until > incoming.now AND s.held_until <=
+        :latest)
     OR EXISTS (SELECT 1 FROM idempotency i WHERE
         (i.tenant, i.subject, i.key) = (incoming.tenant, incoming.subject, incoming.key)
         AND CASE WHEN i.number IS NULL
-            THEN i.holder <> incoming.holder AND i.held_until > incoming.now
+            THEN i.holder <> incoming.owner AND i.held_until > incoming.now
                 AND i.held_until <= :latest
             ELSE EXISTS (SELECT 1 FROM sessions s WHERE (s.tenant, s.subject, s.session)
                 = (i.tenant, i.subject, i.session) AND s.expires_at > incoming.now) END)
     OR incoming.attempt > 0 AND NOT EXISTS (SELECT 1 FROM pending p WHERE p.failure IS NULL
         AND (p.tenant, p.subject, p.turn, p.attempt)
             = (incoming.tenant, incoming.subject, incoming.turn, incoming.attempt))
-"""  # noqa: S608 - no value of anybody's is put in here
+"""  # noqa: S608 - no values are interpolated
 _CREATED = "(SELECT tenant, subject, session FROM incoming WHERE expected = 0)"
 _UPSERT = """
 INSERT INTO sessions
@@ -91,7 +93,7 @@ SELECT json_group_array(json_array(r.key, s.version, s.agent, s.state, s.created
 FROM json_each(:wanted) r CROSS JOIN sessions s ON s.tenant = r.value->>0
     AND s.subject = r.value->>1 AND s.session = r.value->>2 AND s.expires_at > :now
 """
-# A turn that is too large for any window comes as its number alone.
+# Of a turn that is too large for any window, only the number is returned.
 _TURNS_OF = f"""
 SELECT json_group_array(json_array(r.key,
     CASE WHEN length(CAST(t.payload AS BLOB)) <= {MAX_LOADED_BYTES}
@@ -107,7 +109,7 @@ _encode = msgspec.json.Encoder().encode
 decode_turn = msgspec.json.Decoder(TurnRecord).decode
 _decode_state = msgspec.json.Decoder(dict[str, str]).decode
 Row = tuple[int, int, str | None, str, float, float, float, str | None, float | None]
-"""Position in the batch, version, agent, state, three times, holder, until when it holds."""
+"""Position in the batch, version, agent, state, three times, lease owner, end of the lease."""
 _decode_rows = msgspec.json.Decoder(list[Row]).decode
 _decode_turns = msgspec.json.Decoder(list[tuple[int, str | int]]).decode
 _decode_positions = msgspec.json.Decoder(list[int]).decode
@@ -123,7 +125,7 @@ class Load(Struct, frozen=True):
 def apply_commits(
     connection: sqlite3.Connection, commits: Sequence[Commit], now: float, latest: float
 ) -> set[int]:
-    """Apply a batch in one durable transaction; the positions of those that won, or had before.
+    """Apply a batch in one durable transaction; the positions of those applied, now or before.
 
     No two commits of a batch may be of one session, or use one idempotency key.
     latest: see `latest_lease_end`.
@@ -147,13 +149,12 @@ def apply_commits(
         )
         for each in commits
     ]
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         connection.execute(_FILL, (_encode(rows).decode(),))
         (before,) = connection.execute(_ALREADY_APPLIED).fetchone()
         connection.execute(_DROP_CONFLICTING, {"latest": latest})
         if any(each.expected_version == 0 for each in commits):
-            delete_sessions(connection, _CREATED)  # what an expired session of that name left
+            delete_sessions(connection, _CREATED)  # what is left of an expired session of that name
         connection.execute(_UPSERT)
         connection.execute(_ADD_TURNS)
         if any(each.idempotency_key is not None for each in commits):
@@ -162,11 +163,6 @@ def apply_commits(
             connection.execute(_DELETE_JOBS)
         (applied,) = connection.execute(_APPLIED).fetchone()
         connection.execute("DELETE FROM incoming")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
     return {*_decode_positions(applied), *_decode_positions(before)}
 
 
@@ -218,36 +214,36 @@ def load_rows(
 
 
 def read_session(key: SessionKey, row: Row) -> Session | None:
-    """The session of a row; None for a name that is only held for its first turn."""
-    _, version, agent, state, created_at, updated_at, expires_at, lease_owner, until = row
+    """The session of a row; None for a name that is leased for its first turn."""
+    _, version, agent, state, created_at, updated_at, expires_at, owner, until = row
     if not version:
         return None
-    held = Lease(lease_owner, key.session, until or 0.0) if lease_owner is not None else None
+    lease = Lease(owner, key.session, until or 0.0) if owner is not None else None
     return Session(
-        key, version, agent, _decode_state(state), created_at, updated_at, expires_at, held
+        key, version, agent, _decode_state(state), created_at, updated_at, expires_at, lease
     )
 
 
 def delete_sessions(
     connection: sqlite3.Connection, which: str, parameters: tuple[object, ...] = ()
 ) -> int:
-    """Sessions with all that hangs on them, in the caller's transaction; how many there were.
+    """Delete sessions and what belongs to them, in the caller's transaction; how many sessions.
 
-    A key that a running turn holds stays that turn's.
+    Keys that a turn in progress has leased are kept.
 
     which: SQL of a set of (tenant, subject, session).
     """
-    gone = 0
+    count = 0
     for table, only in (
         ("turns", ""),
         ("idempotency", "number IS NOT NULL AND "),
         ("sessions", ""),
     ):
-        gone = connection.execute(
+        count = connection.execute(
             f"DELETE FROM {table} WHERE {only}(tenant, subject, session) IN {which}",  # noqa: S608
             parameters,
         ).rowcount
-    return gone
+    return count
 
 
 def _number(turn: TurnRecord) -> int:

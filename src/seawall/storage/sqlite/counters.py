@@ -1,4 +1,4 @@
-"""Counters in the session database: a table of its own, written by the store's own thread."""
+"""Counters in the session database: a table of its own, written by the store's writer thread."""
 
 import sqlite3
 import time
@@ -17,49 +17,52 @@ CREATE TABLE IF NOT EXISTS counters (
     PRIMARY KEY (counter, window, measure)
 ) WITHOUT ROWID
 """
-_THERE = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'counters'"
+_EXISTS = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'counters'"
 _READ = "SELECT measure, used FROM counters WHERE counter = ? AND window = ?"
 _ADD = """
 INSERT INTO counters VALUES (?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET used = used + excluded.used
 """
-_FORGET = "DELETE FROM counters WHERE expires_at <= ?"
+_PURGE = "DELETE FROM counters WHERE expires_at <= ?"
 
 
 class Database(Protocol):
-    """What is needed of the session store: its connections, each on its own thread."""
+    """The part of the session store that counters use."""
 
-    async def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Have something written, in a transaction of its own."""
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """See `SqliteStore.write`."""
         ...
 
-    async def ask(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Have something read."""
+    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """See `SqliteStore.read`."""
         ...
 
 
 class SqliteCounters:
-    """Implements `Counters`. An addition is durable when it is answered, like a commit.
-
-    clock: Unix time in seconds.
-    """
+    """Implements `Counters`. Like a commit, an addition is durable when it returns."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        """Count in the database of an open store.
+
+        Args:
+            database: The store.
+            clock: Unix time in seconds.
+        """
         self._database = database
         self._clock = clock
 
     async def open(self) -> None:
         """See `Counters.open`."""
-        await self._database.change(_prepare)
+        await self._database.write(_prepare)
 
     async def add(self, addition: Addition) -> Count:
         """See `Counters.add`."""
         now = self._clock()
-        return await self._database.change(lambda db: _add(db, addition, now))
+        return await self._database.write(lambda db: _add(db, addition, now))
 
     async def read(self, counter: str, window: str) -> dict[str, int]:
-        """See `Counters.read`. Also where there is no table yet."""
-        return await self._database.ask(lambda db: _read(db, counter, window))
+        """See `Counters.read`. Also works if there is no table yet."""
+        return await self._database.read(lambda db: _read(db, counter, window))
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
@@ -67,7 +70,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 def _read(connection: sqlite3.Connection, counter: str, window: str) -> dict[str, int]:
-    if connection.execute(_THERE).fetchone() is None:
+    if connection.execute(_EXISTS).fetchone() is None:
         return {}
     return dict(connection.execute(_READ, (counter, window)).fetchall())
 
@@ -76,7 +79,7 @@ def _add(connection: sqlite3.Connection, addition: Addition, now: float) -> Coun
     counter, window = addition.counter, addition.window
     used: dict[str, int] = dict(connection.execute(_READ, (counter, window)).fetchall())
     if not used:
-        connection.execute(_FORGET, (now,))
+        connection.execute(_PURGE, (now,))
     granted = fit_to_limits(addition.amounts, addition.limits, used)
     rows = [
         (counter, window, measure, amount, addition.expires_at)

@@ -1,4 +1,4 @@
-"""The database's files: readable by their owner only, and still the ones that were opened."""
+"""The database's files: permissions, and checks that they are still the files that were opened."""
 
 import logging
 import os
@@ -12,29 +12,34 @@ from seawall.storage.sqlite.schema import VERSION
 
 __all__ = ["DatabaseFile"]
 
-_log = logging.getLogger("seawall.storage")
+_log = logging.getLogger("seawall.sessions")
 
 _ALL = ("", "-wal", "-shm")
 _EVERY_CHECK = ("", "-wal")
 _FULL_CHECK_SECONDS = 1.0
-_WAL_HEADER_BYTES = 32  # with salts that change whenever the log is begun anew
+_WAL_HEADER_BYTES = 32  # with salts that change whenever the log starts over
 _WAL_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
 
 _Identity = tuple[int, int]
 
 
 class DatabaseFile:
-    """One database by its path; empty for one that is no file of ours, such as one in memory.
+    """The files of one database.
 
-    What is written to a file that was deleted, or replaced, is lost when the process ends. Such a
-    file is reported, and never opened anew: the empty one that takes its place would hide that all
-    sessions are gone. One that is put back, the same file, is good again.
+    What is written to a file that was deleted or replaced is lost when the process ends. Such a
+    file is reported, and never created anew: an empty one in its place would hide that all sessions
+    are lost. If the same file is put back, it is used again.
 
-    No file descriptor of the database is ever opened here: closing it would give up SQLite's locks
+    No file descriptor of the database is ever opened here: closing it would release SQLite's locks
     (https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
     """
 
     def __init__(self, path: str) -> None:
+        """Watch the files of a database.
+
+        Args:
+            path: The database; empty for one that is no file of ours, such as one in memory.
+        """
         self._paths = {end: Path(path + end) for end in _ALL} if path else {}
         self._known: dict[str, _Identity] = {}
         self._sizes: dict[str, int] = {}
@@ -44,7 +49,7 @@ class DatabaseFile:
         self.fault = ""
 
     def protect(self) -> None:
-        """Create the file if there is none, and let none but its owner read it.
+        """Create the file if there is none, and restrict it to its owner.
 
         SQLite gives the files beside it the same permissions.
         """
@@ -55,26 +60,26 @@ class DatabaseFile:
         except FileExistsError:
             pass
         except OSError:
-            return  # SQLite says it better
+            return  # SQLite's own message is better
         for path in self._paths.values():
             _restrict(path)
 
     def adopt(self) -> None:
-        """The database was opened: these are its files."""
+        """Remember the files of the database, which was just opened."""
         if self._paths:
             found = self._paths[""].stat()
             self._known = {"": (found.st_dev, found.st_ino)}
             self._sizes = {"": found.st_size}
 
     def check(self) -> str:
-        """Why what was just written may be lost; empty when it is not. `fault` says so later."""
+        """Why what was just written may be lost; empty when it is safe. Also kept in `fault`."""
         if not self._known:
             return ""
         found = self._damage or self._inspect()
         if found and found != self.fault:
             _log.error(
                 "sessions: %s; nothing is acknowledged until the same file is back or the server "
-                "is started again",
+                "is restarted",
                 found,
             )
         elif self.fault and not found:
@@ -92,14 +97,14 @@ class DatabaseFile:
                 if found := self._inspect_file(end, self._paths[end]):
                     return found
             except OSError as error:
-                return f"{self._paths[end]} cannot be looked at: {error}"
+                return f"{self._paths[end]} cannot be inspected: {error}"
         return ""
 
     def _inspect_file(self, end: str, path: Path) -> str:
         try:
             found = path.stat()
         except FileNotFoundError:
-            return f"{path} was deleted" if end in self._known else ""  # or is not made yet
+            return f"{path} was deleted" if end in self._known else ""  # or was not created yet
         identity = (found.st_dev, found.st_ino)
         if self._known.setdefault(end, identity) != identity:
             return f"{path} was replaced by another file"
@@ -114,11 +119,11 @@ class DatabaseFile:
         return self._damage
 
     def _inspect_log(self, path: Path) -> tuple[int, bool]:
-        """The size of the write-ahead log, and whether SQLite itself may have brought it there.
+        """The size of the write-ahead log, and whether SQLite itself can have made it that small.
 
-        A checkpoint may make it smaller, even empty. Then it begins anew, with another header; what
-        is written to one that others have cut comes behind a hole, where it is not found again.
-        SQLite has no locks on this file, so it may be opened.
+        A checkpoint may make it smaller, even empty. Then it starts over with another header; what
+        is written to one that something else has truncated comes after a hole, where it is not
+        found again. SQLite has no locks on this file, so it may be opened.
         """
         with path.open("rb", buffering=0) as log:
             while True:
@@ -127,7 +132,7 @@ class DatabaseFile:
                 log.seek(0)
                 if log.read(_WAL_HEADER_BYTES) == header:
                     break
-                log.seek(0)  # it begins anew in this very moment
+                log.seek(0)  # it starts over right now
         before, self._log_header = self._log_header, header
         if header and header[:4] not in _WAL_MAGIC:
             return size, False
@@ -135,7 +140,7 @@ class DatabaseFile:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a database that became smaller is one that SQLite made smaller."""
+    """Whether a database that became smaller was made smaller by SQLite."""
     try:  # as VACUUM does; a new connection has nothing cached yet
         with closing(sqlite3.connect(path, isolation_level=None)) as fresh:
             (version,) = fresh.execute("PRAGMA user_version").fetchone()
@@ -154,6 +159,6 @@ def _restrict(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        _log.warning("%s can be read by others than its owner: %s", path, error)
+        _log.warning("%s is readable by other users: %s", path, error)
     else:
-        _log.warning("%s could be read by others than its owner; that is over", path)
+        _log.warning("%s was readable by other users; its permissions were restricted", path)

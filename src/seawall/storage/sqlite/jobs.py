@@ -1,10 +1,11 @@
-"""Promised turns in SQLite: who runs them, who takes them over, how they failed."""
+"""Background turns in SQLite: accepted, renewed, claimed, handed over, failed."""
 
 import sqlite3
 
 import msgspec
 
 from seawall.storage.port import BackgroundJob, JobFailure
+from seawall.storage.sqlite.thread import transaction
 from seawall.turn import Principal
 
 __all__ = [
@@ -14,20 +15,19 @@ __all__ = [
     "find_job",
     "find_orphaned_jobs",
     "hand_over_job",
-    "purge_failures",
     "renew_job",
 ]
 
-# Of a batch of turns that begin, those that hold their session now.
+# Of a batch of turns that begin, those that have leased their session now.
 INSERT_JOBS = """
 INSERT INTO pending
-    SELECT a.tenant, a.subject, a.turn, a.session, a.pending, 1, 0, a.until, NULL, NULL
+    SELECT a.tenant, a.subject, a.turn, a.session, a.job, 1, 0, a.until, NULL, NULL
     FROM asking a JOIN sessions s ON (s.tenant, s.subject, s.session, s.holder)
         = (a.tenant, a.subject, a.session, a.turn)
-    WHERE a.pending IS NOT NULL AND a.until IS NOT NULL
+    WHERE a.job IS NOT NULL AND a.until IS NOT NULL
     ON CONFLICT DO NOTHING
 """
-_MINE = "(tenant, subject, turn, attempt) = (?, ?, ?, ?) AND failure IS NULL"
+_OWNED = "(tenant, subject, turn, attempt) = (?, ?, ?, ?) AND failure IS NULL"
 
 _encode = msgspec.json.Encoder().encode
 _decode_job = msgspec.json.Decoder(BackgroundJob).decode
@@ -61,83 +61,66 @@ def find_job(
 
 
 def claim_job(
-    connection: sqlite3.Connection,
-    background_job: BackgroundJob,
-    until: float,
-    now: float,
-    latest: float,
+    connection: sqlite3.Connection, job: BackgroundJob, until: float, now: float, latest: float
 ) -> BackgroundJob | None:
-    """See `SessionStore.claim`. latest: see `latest_lease_end`."""
-    key, request = background_job.key, background_job.request
-    claimed = msgspec.structs.replace(background_job, attempt=background_job.attempt + 1)
-    names = (claimed.lease_owner, until, key.tenant, key.subject)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    """See `SessionStore.claim_job`. latest: see `latest_lease_end`."""
+    key, request = job.key, job.request
+    claimed = msgspec.structs.replace(job, attempt=job.attempt + 1)
+    lease = (claimed.lease_owner, until, key.tenant, key.subject)
+    with transaction(connection):
         won = connection.execute(
-            f"UPDATE pending SET attempt = attempt + 1, held_until = ? WHERE {_MINE} "  # noqa: S608
+            f"UPDATE pending SET attempt = attempt + 1, held_until = ? WHERE {_OWNED} "  # noqa: S608
             "AND (held_until <= ? OR held_until > ?)",
-            (until, *_named(background_job), now, latest),
+            (until, *_row_key(job), now, latest),
         ).rowcount
         if won:
             connection.execute(
                 "UPDATE sessions SET holder = ?1, held_until = ?2, "
                 "expires_at = CASE version WHEN 0 THEN ?2 ELSE expires_at END "
                 "WHERE (tenant, subject, session, holder) = (?3, ?4, ?5, ?6)",
-                (*names, key.session, background_job.lease_owner),
+                (*lease, key.session, job.lease_owner),
             )
             connection.execute(
                 "UPDATE idempotency SET holder = ?, held_until = ? "
                 "WHERE (tenant, subject, key, holder) = (?, ?, ?, ?) AND number IS NULL",
-                (*names, request.idempotency_key, background_job.lease_owner),
+                (*lease, request.idempotency_key, job.lease_owner),
             )
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
     return claimed if won else None
 
 
-def renew_job(connection: sqlite3.Connection, background_job: BackgroundJob, until: float) -> bool:
-    """Run on until then, within the caller's transaction; False when it was taken over."""
+def renew_job(connection: sqlite3.Connection, job: BackgroundJob, until: float) -> bool:
+    """Extend the attempt's lease, in the caller's transaction; False when it was taken over."""
     return bool(
         connection.execute(
-            f"UPDATE pending SET held_until = ? WHERE {_MINE}",  # noqa: S608
-            (until, *_named(background_job)),
+            f"UPDATE pending SET held_until = ? WHERE {_OWNED}",  # noqa: S608
+            (until, *_row_key(job)),
         ).rowcount
     )
 
 
-def hand_over_job(connection: sqlite3.Connection, background_job: BackgroundJob) -> None:
-    """See `SessionStore.hand_over`."""
+def hand_over_job(connection: sqlite3.Connection, job: BackgroundJob) -> None:
+    """See `SessionStore.hand_over_job`."""
     connection.execute(
-        f"UPDATE pending SET held_until = 0, handed = handed + 1 WHERE {_MINE}",  # noqa: S608
-        _named(background_job),
+        f"UPDATE pending SET held_until = 0, handed = handed + 1 WHERE {_OWNED}",  # noqa: S608
+        _row_key(job),
     )
 
 
 def fail_job(
-    connection: sqlite3.Connection, background_job: BackgroundJob, failure: JobFailure, until: float
+    connection: sqlite3.Connection, job: BackgroundJob, failure: JobFailure, until: float
 ) -> None:
-    """See `SessionStore.fail`. What was asked is not kept."""
+    """See `SessionStore.fail_job`. The request is not kept."""
     connection.execute(
         "UPDATE pending SET record = '', failure = ?, failure_ends = ? "  # noqa: S608
-        f"WHERE {_MINE}",
-        (_encode(failure).decode(), until, *_named(background_job)),
+        f"WHERE {_OWNED}",
+        (_encode(failure).decode(), until, *_row_key(job)),
     )
 
 
-def purge_failures(connection: sqlite3.Connection, now: float) -> None:
-    """Forget the reasons whose time is over."""
-    connection.execute(
-        "DELETE FROM pending WHERE failure IS NOT NULL AND failure_ends <= ?", (now,)
-    )
+def _row_key(job: BackgroundJob) -> tuple[str, str, str, int]:
+    key = job.key
+    return key.tenant, key.subject, job.request.id, job.attempt
 
 
-def _named(background_job: BackgroundJob) -> tuple[str, str, str, int]:
-    key = background_job.key
-    return key.tenant, key.subject, background_job.request.id, background_job.attempt
-
-
-def _read_job(record: str, attempt: int, handed: int) -> BackgroundJob:
-    return msgspec.structs.replace(_decode_job(record), attempt=attempt, handed=handed)
+def _read_job(record: str, attempt: int, handovers: int) -> BackgroundJob:
+    return msgspec.structs.replace(_decode_job(record), attempt=attempt, handovers=handovers)

@@ -1,6 +1,7 @@
-"""Who holds which session and key: batches of `begin`, and what ends a hold, in SQLite.
+"""Leases of sessions and idempotency keys in SQLite: batches of `begin`, renewal, release.
 
-As in sqlite_batches, the number of statements does not grow with the batch.
+As in `batches`, the number of statements does not grow with the batch. In the tables, `holder` is
+the lease's owner and `held_until` its end.
 """
 
 import sqlite3
@@ -16,6 +17,7 @@ from seawall.storage.sqlite.batches import (
     read_session,
 )
 from seawall.storage.sqlite.jobs import INSERT_JOBS, renew_job
+from seawall.storage.sqlite.thread import transaction
 from seawall.storage.values import encode_job
 
 __all__ = ["CREATE_BEGINS_TABLE", "begin_turns", "release_lease", "renew_lease"]
@@ -23,15 +25,15 @@ __all__ = ["CREATE_BEGINS_TABLE", "begin_turns", "release_lease", "renew_lease"]
 CREATE_BEGINS_TABLE = """
 CREATE TEMP TABLE asking (
     position INTEGER PRIMARY KEY, tenant TEXT, subject TEXT, session TEXT, turns INTEGER,
-    turn TEXT, until REAL, opens INTEGER, key TEXT, fingerprint TEXT, pending TEXT
+    turn TEXT, until REAL, opens INTEGER, key TEXT, fingerprint TEXT, job TEXT
 )
 """
 _FILL = """
 INSERT INTO asking SELECT key, value->>0, value->>1, value->>2, value->>3, value->>4, value->>5,
     value->>6, value->>7, value->>8, value->>9 FROM json_each(?)
 """
-# A key whose turn is gone with its session, or whose holder has not been heard of in time.
-_DROP_DEAD_KEYS = """
+# Keys whose turn was deleted with its session, or whose lease has expired.
+_DROP_STALE_KEYS = """
 DELETE FROM idempotency WHERE (tenant, subject, key) IN
     (SELECT tenant, subject, key FROM asking WHERE key IS NOT NULL)
     AND CASE WHEN number IS NULL THEN held_until <= :now OR held_until > :latest ELSE NOT EXISTS
@@ -47,12 +49,12 @@ INSERT INTO idempotency
         fingerprint = excluded.fingerprint
     WHERE number IS NULL AND holder = excluded.holder
 """
-_DROP_DEAD_NAMES = """
+_STALE_NAMES = """
 (SELECT a.tenant, a.subject, a.session FROM asking a JOIN sessions s
     ON (s.tenant, s.subject, s.session) = (a.tenant, a.subject, a.session)
     WHERE a.opens AND (s.expires_at <= ? OR s.version = 0 AND s.held_until > ?))
 """
-# Only who has its key, if it has one, needs the session.
+# A turn needs the session only if it has leased its key, if it has one.
 _HAS_ITS_KEY = """
 (a.key IS NULL OR EXISTS (SELECT 1 FROM idempotency i WHERE i.number IS NULL
     AND (i.tenant, i.subject, i.key, i.holder) = (a.tenant, a.subject, a.key, a.turn)))
@@ -61,7 +63,7 @@ _OPEN = f"""
 INSERT INTO sessions
     SELECT tenant, subject, session, 0, NULL, '{{}}', :now, :now, until, turn, until FROM asking a
     WHERE opens AND until IS NOT NULL AND {_HAS_ITS_KEY} ON CONFLICT DO NOTHING
-"""  # noqa: S608 - no value of anybody's is put in here
+"""  # noqa: S608 - no values are interpolated
 _LEASE_SESSIONS = f"""
 UPDATE sessions SET holder = a.turn, held_until = a.until,
     expires_at = CASE version WHEN 0 THEN a.until ELSE expires_at END
@@ -72,7 +74,7 @@ FROM asking a WHERE (sessions.tenant, sessions.subject, sessions.session)
         OR sessions.holder = a.turn)
     AND {_HAS_ITS_KEY}
 """  # noqa: S608 - as above
-# Who has come too late for its key has no use for a session, or a name, that it holds.
+# A turn that is too late for its key does not need the session, or name, that it has leased.
 _LATE = f"""
 a.until IS NOT NULL AND (sessions.tenant, sessions.subject, sessions.session, sessions.holder)
     = (a.tenant, a.subject, a.session, a.turn) AND NOT {_HAS_ITS_KEY}
@@ -95,7 +97,7 @@ _RENEW_SESSION = """
 UPDATE sessions SET held_until = ?1, expires_at = CASE version WHEN 0 THEN ?1 ELSE expires_at END
     WHERE tenant = ?2 AND subject = ?3 AND session = ?4 AND holder = ?5 AND expires_at > ?6
 """
-_OTHERS_SESSION = """
+_LEASED_BY_OTHER = """
 SELECT 1 FROM sessions WHERE tenant = ? AND subject = ? AND session = ? AND holder IS NOT ?
     AND expires_at > ?
 """
@@ -123,7 +125,7 @@ _decode_keys = msgspec.json.Decoder(list[_Key]).decode
 def begin_turns(
     connection: sqlite3.Connection, begins: Sequence[Begin], now: float, latest: float
 ) -> list[Snapshot]:
-    """Begin a batch in one transaction, first come, first served; answers in their order.
+    """Begin a batch in one transaction, first come, first served; the answers in their order.
 
     latest: see `latest_lease_end`.
     """
@@ -139,7 +141,7 @@ def begin_turns(
                 each.opens,
                 each.idempotency_key,
                 each.fingerprint,
-                # One that is taken over has been promised before.
+                # One that was taken over is stored already.
                 encode_job(each.background_job).decode()
                 if each.background_job and each.background_job.attempt == 1
                 else None,
@@ -148,16 +150,15 @@ def begin_turns(
         ]
     ).decode()
     keyed = any(each.idempotency_key is not None for each in begins)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         connection.execute(_FILL, (asking,))
         if keyed:
-            connection.execute(_DROP_DEAD_KEYS, {"now": now, "latest": latest})
+            connection.execute(_DROP_STALE_KEYS, {"now": now, "latest": latest})
             connection.execute(_LEASE_KEYS)
             connection.execute(_RELEASE_LATE_SESSIONS)
             connection.execute(_RELEASE_LATE_NAMES)
         if any(each.opens for each in begins):
-            delete_sessions(connection, _DROP_DEAD_NAMES, (now, latest))
+            delete_sessions(connection, _STALE_NAMES, (now, latest))
             connection.execute(_OPEN, {"now": now})
         connection.execute(_LEASE_SESSIONS, {"now": now, "latest": latest})
         if any(each.background_job is not None for each in begins):
@@ -165,22 +166,15 @@ def begin_turns(
         rows, histories = load_rows(connection, asking, now)
         (keys,) = connection.execute(_KEYS).fetchone() if keyed else ("[]",)
         connection.execute("DELETE FROM asking")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
     found = {key[0]: key for key in _decode_keys(keys)}
     snapshots: list[Snapshot] = []
     for position, begin in enumerate(begins):
         row = rows.get(position)
-        replay, running = _of_key(begin, found.get(position))
-        lease_owner, until = (row[7], row[8]) if row is not None else (None, None)
-        busy = (
-            Lease(lease_owner, begin.key.session, until or 0.0)
-            if lease_owner is not None
-            and lease_owner != begin.turn
-            and now < (until or 0.0) <= latest
+        replay, key_lease = _of_key(begin, found.get(position))
+        owner, until = (row[7], row[8]) if row is not None else (None, None)
+        session_lease = (
+            Lease(owner, begin.key.session, until or 0.0)
+            if owner is not None and owner != begin.turn and now < (until or 0.0) <= latest
             else None
         )
         snapshots.append(
@@ -188,8 +182,8 @@ def begin_turns(
                 read_session(begin.key, row) if row is not None else None,
                 histories.get(position, ()),
                 replay,
-                running,
-                busy,
+                key_lease,
+                session_lease,
             )
         )
     return snapshots
@@ -199,48 +193,36 @@ def renew_lease(connection: sqlite3.Connection, begin: Begin, now: float) -> boo
     """See `SessionStore.renew`."""
     owner = (begin.key.tenant, begin.key.subject)
     session = (*owner, begin.key.session, begin.turn)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         connection.execute(_RENEW_SESSION, (begin.until, *session, now))
-        # A session whose first turn this is has no row yet, and is nobody else's.
-        kept = not connection.execute(_OTHERS_SESSION, (*session, now)).fetchone()
+        # A session whose first turn this is may have no row yet, and no other owner.
+        renewed = not connection.execute(_LEASED_BY_OTHER, (*session, now)).fetchone()
         if begin.idempotency_key is not None:
             key = (begin.until, *owner, begin.idempotency_key, begin.turn)
-            kept &= connection.execute(_RENEW_KEY, key).rowcount > 0
+            renewed &= connection.execute(_RENEW_KEY, key).rowcount > 0
         if begin.background_job is not None and begin.until is not None:
-            kept &= renew_job(connection, begin.background_job, begin.until)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return kept
+            renewed &= renew_job(connection, begin.background_job, begin.until)
+    return renewed
 
 
 def release_lease(connection: sqlite3.Connection, begin: Begin) -> None:
     """See `SessionStore.release`."""
     owner = (begin.key.tenant, begin.key.subject)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         for statement, what in (
             (_RELEASE_KEY, begin.idempotency_key),
             (_RELEASE_SESSION, begin.key.session),
             (_RELEASE_NAME, begin.key.session),
         ):
             connection.execute(statement, (*owner, what, begin.turn))
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _of_key(begin: Begin, key: _Key | None) -> tuple[Replay | None, Lease | None]:
     if key is None:
         return None, None
-    _, session, fingerprint, lease_owner, until, payload = key
+    _, session, fingerprint, owner, until, payload = key
     if payload is not None:
         return Replay(session, fingerprint, decode_turn(payload)), None
-    if lease_owner is None or lease_owner == begin.turn:
+    if owner is None or owner == begin.turn:
         return None, None
-    return None, Lease(lease_owner, session, until or 0.0, fingerprint)
+    return None, Lease(owner, session, until or 0.0, fingerprint)

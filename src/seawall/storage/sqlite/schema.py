@@ -1,8 +1,13 @@
-"""The tables of the session database, and how a database of an earlier version gets them."""
+"""The tables of the session database, and upgrades from earlier versions.
+
+In these tables, `holder` is the owner of a lease and `held_until` its end; `pending` are the
+background jobs, of which `handed` counts the handovers.
+"""
 
 import sqlite3
 
 from seawall.errors import ConfigError
+from seawall.storage.sqlite.thread import transaction
 
 __all__ = ["VERSION", "prepare"]
 
@@ -70,13 +75,12 @@ CREATE INDEX idempotency_running ON idempotency (held_until) WHERE number IS NUL
 
 
 def prepare(connection: sqlite3.Connection, path: str) -> None:
-    """Create the tables, or check that they are ours and bring them up to date.
+    """Create the tables, or check that they are ours and upgrade them.
 
     Raises:
         ConfigError: the file belongs to a newer version, or to something else.
     """
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         (found,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if found == 0 and tables == 0:
@@ -92,10 +96,6 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
             _run(connection, _UPGRADES[version])
         if found != VERSION:
             connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
 
 
 def _run(connection: sqlite3.Connection, script: str) -> None:

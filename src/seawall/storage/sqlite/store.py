@@ -1,4 +1,4 @@
-"""Sessions in SQLite: the embedded default. Durable, off the event loop, in group commits."""
+"""Sessions in SQLite, the embedded default: durable, off the event loop, with group commit."""
 
 import logging
 import os
@@ -16,7 +16,6 @@ from seawall.errors import (
     SessionNotFound,
     StoreUnavailable,
 )
-from seawall.storage.cursors import NUMBER, read_cursor, write_cursor
 from seawall.storage.port import (
     Archive,
     ArchivePage,
@@ -28,17 +27,6 @@ from seawall.storage.port import (
     Snapshot,
     TurnPage,
     latest_lease_end,
-)
-from seawall.storage.sqlite.archives import (
-    delete_session,
-    erase_subject,
-    last_trusted_time,
-    list_sessions,
-    list_turns,
-    purge_expired,
-    read_archives,
-    record_trusted_time,
-    write_archive,
 )
 from seawall.storage.sqlite.batches import (
     CREATE_COMMITS_TABLE,
@@ -61,48 +49,52 @@ from seawall.storage.sqlite.leases import (
     renew_lease,
 )
 from seawall.storage.sqlite.schema import prepare
-from seawall.storage.sqlite.thread import BatchThread, run_isolated, store_unavailable
+from seawall.storage.sqlite.thread import (
+    BatchThread,
+    run_isolated,
+    store_unavailable,
+    transaction,
+)
 from seawall.storage.values import (
+    NUMBER,
     check_commit,
     check_idempotency_key,
     check_limit,
     is_key,
     is_name,
     is_owner,
+    read_cursor,
+    write_cursor,
 )
 from seawall.turn import Principal, SessionKey
 
 if TYPE_CHECKING:
-    from seawall.storage.sqlite.clock_trust import ClockTrust
+    from seawall.storage.sqlite.counters import SqliteCounters
+    from seawall.storage.sqlite.purge import ClockTrust
 
 __all__ = ["SqliteStore"]
 
-_log = logging.getLogger("seawall.storage")
+_log = logging.getLogger("seawall.sessions")
 
 _MAX_QUEUED = 20_000
 _MAX_BATCH = 512
 _MAX_QUEUED_BYTES = 256 << 20
 _MAX_BATCH_BYTES = 16 << 20
 _PURGE = 500
-_NOTED_SECONDS = 3_600.0
-_AGAIN_SECONDS = 0.01
+_RECORD_SECONDS = 3_600.0
+_RETRY_SECONDS = 0.01
 
 T = TypeVar("T")
 _Query = Callable[[sqlite3.Connection], object]
-_Job = Commit | Begin | _Query
+_Request = Commit | Begin | _Query
 
 
 class SqliteStore:
     """Implements `SessionStore` on one file, which several processes may share.
 
-    A commit is on disk when it is acknowledged: the write-ahead log is synced once a batch
-    (https://www.sqlite.org/pragma.html#pragma_synchronous, FULL). Before it is, the file is looked
-    at: one that was deleted or replaced while it is open keeps nothing.
-    clock: Unix time in seconds. busy_seconds: how long another process may hold the file.
-    uri: the path is one of SQLite's URIs (https://www.sqlite.org/uri.html).
-    lease_seconds: how long a turn holds its session from one renewal, as configured.
-    reading: a database that cannot be written will do.
-    steady: seconds of a clock that is never set.
+    A commit is on disk when it is acknowledged: the write-ahead log is synced once per batch
+    (https://www.sqlite.org/pragma.html#pragma_synchronous, FULL). Before that, the file is checked:
+    nothing survives in one that was deleted or replaced while it is open.
     """
 
     def __init__(
@@ -117,17 +109,29 @@ class SqliteStore:
         read_only: bool = False,
         steady: Callable[[], float] | None = None,
     ) -> None:
+        """Create a store; `open` opens the file.
+
+        Args:
+            path: The database file.
+            clock: Unix time in seconds.
+            busy_seconds: How long another process may lock the file.
+            idle_seconds: Expired sessions are purged when nothing was written for so long.
+            uri: The path is one of SQLite's URIs (https://www.sqlite.org/uri.html).
+            lease_seconds: How long a lease lasts from one renewal on, as configured.
+            read_only: Accept a database that is not writable.
+            steady: Seconds of a clock that is never set; by default the system's.
+        """
         self._path = str(path)
         self._uri = uri
-        self._lease = lease_seconds
-        self._read_only_allowed = read_only
+        self._lease_seconds = lease_seconds
+        self._read_only = read_only
         self._steady = steady or _steady
         self._clock_trust: ClockTrust | None = None
         ours = not uri and self._path != ":memory:"
         self._file = DatabaseFile(os.path.abspath(path) if ours else "")  # noqa: PTH100
         self._clock = clock
         self._busy_seconds = busy_seconds
-        self._writer: BatchThread[_Job, object] = BatchThread(
+        self._writer: BatchThread[_Request, object] = BatchThread(
             "seawall-sessions-writer",
             connect=self._connect_to_write,
             work=self._write,
@@ -158,144 +162,156 @@ class SqliteStore:
         await self._reader.stop()
         await self._writer.stop()
 
+    def counters(self) -> "SqliteCounters":
+        """See `SessionStore.counters`."""
+        from seawall.storage.sqlite.counters import SqliteCounters  # noqa: PLC0415 - seldom used
+
+        return SqliteCounters(self)
+
     async def begin(self, begin: Begin) -> Snapshot:
         """See `SessionStore.begin`."""
         check_idempotency_key(begin.idempotency_key)
         if not is_key(begin.key, begin.turn):
             return Snapshot(None)
         weight = len(begin.background_job.request.text) if begin.background_job is not None else 0
-        snapshot = await self._writer.do(begin, weight)
-        assert isinstance(snapshot, Snapshot)  # noqa: S101 - a begin gives nothing else
+        snapshot = await self._writer.submit(begin, weight)
+        assert isinstance(snapshot, Snapshot)  # noqa: S101 - the result of a begin
         return snapshot
 
     async def renew(self, begin: Begin) -> bool:
         """See `SessionStore.renew`."""
-        return bool(await self._writer.do(lambda db: renew_lease(db, begin, self._clock())))
+        return bool(await self._writer.submit(lambda db: renew_lease(db, begin, self._clock())))
 
     async def release(self, begin: Begin) -> None:
         """See `SessionStore.release`."""
-        await self._writer.do(lambda db: release_lease(db, begin))
+        await self._writer.submit(lambda db: release_lease(db, begin))
 
     async def load(self, key: SessionKey, *, turns: int) -> Snapshot:
         """See `SessionStore.load`."""
         if not is_key(key):
             return Snapshot(None)
-        snapshot = await self._reader.do(Load(key, turns))
-        assert isinstance(snapshot, Snapshot)  # noqa: S101 - a load gives nothing else
+        snapshot = await self._reader.submit(Load(key, turns))
+        assert isinstance(snapshot, Snapshot)  # noqa: S101 - the result of a load
         return snapshot
 
     async def commit(self, commit: Commit) -> None:
         """See `SessionStore.commit`."""
         if commit.turn.number != commit.expected_version + 1:
             raise ValueError("a turn's number must be the expected version + 1")
-        await self._writer.do(commit, check_commit(commit))
+        await self._writer.submit(commit, check_commit(commit))
 
     async def orphaned_jobs(self, *, limit: int) -> tuple[BackgroundJob, ...]:
         """See `SessionStore.orphaned_jobs`."""
         check_limit(limit)
         now = self._clock()
-        return await self.ask(
-            lambda db: find_orphaned_jobs(db, limit, now, latest_lease_end(now, self._lease))
-        )
+        latest = latest_lease_end(now, self._lease_seconds)
+        return await self.read(lambda db: find_orphaned_jobs(db, limit, now, latest))
 
-    async def claim(self, background_job: BackgroundJob, *, until: float) -> BackgroundJob | None:
-        """See `SessionStore.claim`."""
+    async def claim_job(self, job: BackgroundJob, *, until: float) -> BackgroundJob | None:
+        """See `SessionStore.claim_job`."""
         now = self._clock()
-        latest = latest_lease_end(now, max(self._lease, until - now))
-        claimed = await self._writer.do(
-            lambda db: claim_job(db, background_job, until, now, latest)
-        )
+        latest = latest_lease_end(now, max(self._lease_seconds, until - now))
+        claimed = await self._writer.submit(lambda db: claim_job(db, job, until, now, latest))
         return cast("BackgroundJob | None", claimed)
 
-    async def hand_over(self, background_job: BackgroundJob) -> None:
-        """See `SessionStore.hand_over`."""
-        await self._writer.do(lambda db: hand_over_job(db, background_job))
+    async def hand_over_job(self, job: BackgroundJob) -> None:
+        """See `SessionStore.hand_over_job`."""
+        await self._writer.submit(lambda db: hand_over_job(db, job))
 
-    async def fail(
-        self, background_job: BackgroundJob, failure: JobFailure, *, until: float
-    ) -> None:
-        """See `SessionStore.fail`."""
-        await self._writer.do(lambda db: fail_job(db, background_job, failure, until))
+    async def fail_job(self, job: BackgroundJob, failure: JobFailure, *, until: float) -> None:
+        """See `SessionStore.fail_job`."""
+        await self._writer.submit(lambda db: fail_job(db, job, failure, until))
 
     async def find_job(self, owner: Principal, turn: str) -> BackgroundJob | JobFailure | None:
         """See `SessionStore.find_job`."""
         if not (is_owner(owner) and is_name(turn)):
             return None
-        return await self.ask(lambda db: find_job(db, owner, turn, self._clock()))
+        return await self.read(lambda db: find_job(db, owner, turn, self._clock()))
 
     async def turns(self, key: SessionKey, *, limit: int, cursor: str | None = None) -> TurnPage:
         """See `SessionStore.turns`."""
+        from seawall.storage.sqlite import archives  # noqa: PLC0415 - not on a turn's path
+
         check_limit(limit)
         before = read_cursor(cursor, NUMBER) if cursor is not None else 1 << 62
         snapshot = await self.load(key, turns=0)
         if snapshot.session is None:
             raise SessionNotFound
-        kept, more = await self.ask(lambda db: list_turns(db, key, before, limit))
-        return TurnPage(snapshot.session, kept, write_cursor(kept[-1].number) if more else None)
+        page, more = await self.read(lambda db: archives.list_turns(db, key, before, limit))
+        return TurnPage(snapshot.session, page, write_cursor(page[-1].number) if more else None)
 
     async def sessions(
         self, owner: Principal, *, limit: int, cursor: str | None = None
     ) -> SessionPage:
         """See `SessionStore.sessions`."""
+        from seawall.storage.sqlite import archives  # noqa: PLC0415 - not on a turn's path
+
         check_limit(limit)
         before = read_cursor(cursor, str) if cursor is not None else None
         if before is not None and not is_name(before):
             raise InvalidField("This is not a cursor of this list.", field="cursor")
-        found = await self.ask(
-            lambda db: list_sessions(db, owner, before, limit + 1, self._clock())
+        found = await self.read(
+            lambda db: archives.list_sessions(db, owner, before, limit + 1, self._clock())
         )
         more = len(found) > limit
-        kept = tuple(found[:limit])
-        return SessionPage(kept, write_cursor(kept[-1].key.session) if more else None)
+        page = tuple(found[:limit])
+        return SessionPage(page, write_cursor(page[-1].key.session) if more else None)
 
     async def delete(self, key: SessionKey) -> None:
         """See `SessionStore.delete`."""
-        if not is_key(key):
-            raise SessionNotFound
-        if not await self._writer.do(lambda db: delete_session(db, key, self._clock())):
+        from seawall.storage.sqlite import archives  # noqa: PLC0415 - not on a turn's path
+
+        if not is_key(key) or not await self._writer.submit(
+            lambda db: archives.delete_session(db, key, self._clock())
+        ):
             raise SessionNotFound
 
     async def erase(self, owner: Principal) -> int:
         """See `SessionStore.erase`."""
-        count = await self._writer.do(lambda db: erase_subject(db, owner, self._clock()))
-        assert isinstance(count, int)  # noqa: S101 - what erase_subject gives
+        from seawall.storage.sqlite import archives  # noqa: PLC0415 - not on a turn's path
+
+        count = await self._writer.submit(
+            lambda db: archives.erase_subject(db, owner, self._clock())
+        )
+        assert isinstance(count, int)  # noqa: S101 - the result of erase_subject
         return count
 
     async def archives(self, *, limit: int, cursor: str | None = None) -> ArchivePage:
         """See `SessionStore.archives`."""
+        from seawall.storage.sqlite import archives  # noqa: PLC0415 - not on a turn's path
+
         check_limit(limit)
         after = read_cursor(cursor, tuple[str, str, str]) if cursor is not None else ("", "", "")
-        found = await self.ask(lambda db: read_archives(db, after, limit + 1, self._clock()))
+        found = await self.read(
+            lambda db: archives.read_archives(db, after, limit + 1, self._clock())
+        )
         more = len(found) > limit
-        kept = tuple(found[:limit])
+        page = tuple(found[:limit])
         if not more:
-            return ArchivePage(kept, None)
-        last = kept[-1].session.key
-        return ArchivePage(kept, write_cursor((last.tenant, last.subject, last.session)))
+            return ArchivePage(page, None)
+        last = page[-1].session.key
+        return ArchivePage(page, write_cursor((last.tenant, last.subject, last.session)))
 
     async def restore(self, archive: Archive) -> bool:
         """See `SessionStore.restore`."""
-        return bool(await self._writer.do(lambda db: write_archive(db, archive, self._clock())))
+        from seawall.storage.sqlite import archives  # noqa: PLC0415 - not on a turn's path
 
-    async def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Have something else written beside the sessions, all of it or nothing."""
+        return bool(
+            await self._writer.submit(lambda db: archives.write_archive(db, archive, self._clock()))
+        )
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` on the writer's thread, in a transaction of its own; its result."""
 
         def whole(connection: sqlite3.Connection) -> T:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = work(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-            return result
+            with transaction(connection):
+                return work(connection)
 
-        return cast("T", await self._writer.do(whole))
+        return cast("T", await self._writer.submit(whole))
 
-    async def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Have something read."""
-        return cast("T", await self._reader.do(query))  # a thread of jobs of all kinds knows none
+    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `query` on the reader's thread; its result."""
+        return cast("T", await self._reader.submit(query))  # the thread's results are of any type
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -316,7 +332,7 @@ class SqliteStore:
             if "not a database" in str(error):
                 raise ConfigError(f"sessions.path: {self._path} is not a database") from error
             if self._unwritable():
-                raise self._read_only_error() from error
+                raise self._not_writable() from error
             raise StoreUnavailable(
                 f"The session store {self._path} cannot be opened: {error}."
             ) from error
@@ -325,8 +341,8 @@ class SqliteStore:
     def _write_ahead(self, connection: sqlite3.Connection) -> None:
         """Switch to write-ahead logging.
 
-        Of several who open a new file at once only one can; SQLite tells the others "locked" at
-        once, whatever its timeout (https://www.sqlite.org/c3ref/busy_handler.html).
+        Of several processes that open a new file at the same time only one can; the others get
+        "locked" from SQLite at once, whatever its timeout (https://www.sqlite.org/c3ref/busy_handler.html).
         """
         deadline = time.monotonic() + self._busy_seconds
         while True:
@@ -335,23 +351,23 @@ class SqliteStore:
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
-                time.sleep(_AGAIN_SECONDS)
+                time.sleep(_RETRY_SECONDS)
             else:
                 return
 
     def _connect_to_write(self) -> sqlite3.Connection:
-        if not self._read_only_allowed and self._unwritable():
-            raise self._read_only_error()
+        if not self._read_only and self._unwritable():
+            raise self._not_writable()
         return self._connect()
 
-    def _read_only_error(self) -> ConfigError:
+    def _not_writable(self) -> ConfigError:
         return ConfigError(
             f"sessions.path: {self._path} cannot be written: make the file, those beside it "
             "(-wal, -shm) and their folder writable for this user, or name another path"
         )
 
     def _unwritable(self) -> bool:
-        """Whether there is a file, or a folder for one, that this user may not write to."""
+        """Whether the file, or the folder for it, is not writable for this user."""
         if self._uri:
             return False
         path = Path(self._path)
@@ -363,63 +379,74 @@ class SqliteStore:
         )
 
     def _purge(self, connection: sqlite3.Connection) -> None:
-        """Forget what has expired, unless the clock may be wrong: what is gone is gone."""
-        from seawall.storage.sqlite.clock_trust import ClockTrust  # noqa: PLC0415 - not at the start
+        """Delete what has expired, unless the clock may be wrong."""
+        from seawall.storage.sqlite import purge  # noqa: PLC0415 - not at the start
 
         now, steady = self._clock(), self._steady()
-        noted = last_trusted_time(connection)
+        seen = purge.last_trusted_time(connection)
         first = self._clock_trust is None
         if self._clock_trust is None:
-            self._clock_trust = ClockTrust(now, steady, noted)
+            self._clock_trust = purge.ClockTrust(now, steady, seen)
         before = self._clock_trust.until
         if not self._clock_trust.check(now, steady):
             if first or self._clock_trust.until != before:
                 _log.error(
-                    "sessions: the clock was set, or is far ahead of when this database was used "
-                    "last: nothing is purged until it has gone on evenly for a day"
+                    "sessions: the clock was set, or is far ahead of the last use of this "
+                    "database: nothing is purged until it has advanced evenly for a day"
                 )
             return
-        if noted is None or abs(now - noted) > _NOTED_SECONDS:
-            record_trusted_time(connection, now)
-        while purge_expired(connection, now, _PURGE) == _PURGE:
+        if seen is None or abs(now - seen) > _RECORD_SECONDS:
+            purge.record_trusted_time(connection, now)
+        while purge.purge_expired(connection, now, _PURGE) == _PURGE:
             pass
 
-    def _write(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> Sequence[object]:
-        if self._file.check():  # before: what is written hides that a log was cut
-            return [store_unavailable() for _ in jobs]
-        results: list[object] = [None] * len(jobs)
-        for positions in _rounds(jobs):
-            # The rounds before are durable and must be reported so, whatever becomes of this one.
+    def _write(
+        self, connection: sqlite3.Connection, requests: Sequence[_Request]
+    ) -> Sequence[object]:
+        if self._file.check():  # before: a write hides that the log was truncated
+            return [store_unavailable() for _ in requests]
+        results: list[object] = [None] * len(requests)
+        for positions in _rounds(requests):
+            # Earlier rounds are durable and must be reported so, whatever happens to this one.
             outcomes = run_isolated(
                 lambda some: self._write_round(connection, some),
-                [jobs[each] for each in positions],
+                [requests[each] for each in positions],
             )
             for position, outcome in zip(positions, outcomes, strict=True):
                 results[position] = outcome
         if self._file.check():
-            return [_unknown() if isinstance(job, Commit) else store_unavailable() for job in jobs]
+            return [
+                _unknown() if isinstance(request, Commit) else store_unavailable()
+                for request in requests
+            ]
         return results
 
     def _write_round(
-        self, connection: sqlite3.Connection, jobs: Sequence[_Job]
+        self, connection: sqlite3.Connection, requests: Sequence[_Request]
     ) -> Sequence[object]:
         now = self._clock()
-        commits = [job for job in jobs if isinstance(job, Commit)]
-        begins = [job for job in jobs if isinstance(job, Begin)]
+        commits = [request for request in requests if isinstance(request, Commit)]
+        begins = [request for request in requests if isinstance(request, Begin)]
         if begins:
             asked = max(each.until - now if each.until is not None else 0.0 for each in begins)
             return begin_turns(
-                connection, begins, now, latest_lease_end(now, max(self._lease, asked))
+                connection, begins, now, latest_lease_end(now, max(self._lease_seconds, asked))
             )
         if not commits:
-            return [job(connection) for job in jobs if not isinstance(job, Commit | Begin)]
+            return [
+                request(connection)
+                for request in requests
+                if not isinstance(request, Commit | Begin)
+            ]
         try:
-            applied = apply_commits(connection, commits, now, latest_lease_end(now, self._lease))
+            applied = apply_commits(
+                connection, commits, now, latest_lease_end(now, self._lease_seconds)
+            )
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_IOERR:
                 raise
             _log.error("sessions: %s", error)
-            return [_unknown() for _ in commits]  # it may be in the log all the same
+            return [_unknown() for _ in commits]  # it may be in the log nevertheless
         return [
             None
             if index in applied
@@ -428,11 +455,11 @@ class SqliteStore:
         ]
 
     def _read(
-        self, connection: sqlite3.Connection, jobs: Sequence[Load | _Query]
+        self, connection: sqlite3.Connection, requests: Sequence[Load | _Query]
     ) -> Sequence[object]:
         if self._file.fault and self._file.check():
-            return [store_unavailable() for _ in jobs]  # what is read is not what is kept
-        loads = [job for job in jobs if isinstance(job, Load)]
+            return [store_unavailable() for _ in requests]  # what is read is not what is stored
+        loads = [request for request in requests if isinstance(request, Load)]
         snapshots = iter(
             run_isolated(lambda some: load_snapshots(connection, some, self._clock()), loads)
             if loads
@@ -440,14 +467,14 @@ class SqliteStore:
         )
         return [
             next(snapshots)
-            if isinstance(job, Load)
-            else run_isolated(lambda some: [each(connection) for each in some], [job])[0]
-            for job in jobs
+            if isinstance(request, Load)
+            else run_isolated(lambda some: [each(connection) for each in some], [request])[0]
+            for request in requests
         ]
 
 
 def _steady() -> float:
-    """Seconds of a clock that is never set; it goes on while the machine sleeps, where it can."""
+    """Seconds of a clock that is never set; if possible, one that includes sleep of the machine."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
@@ -455,29 +482,29 @@ def _steady() -> float:
 
 def _unknown() -> CommitUnknown:
     return CommitUnknown(
-        "The session store failed while the turn was being stored; it may be stored, or not.",
+        "The session store failed while the turn was being committed; it may be stored or not.",
         retry_after=1.0,
     )
 
 
-def _rounds(jobs: Sequence[_Job]) -> list[list[int]]:
-    """Positions of jobs that can be done together, in order.
+def _rounds(requests: Sequence[_Request]) -> list[list[int]]:
+    """Positions of requests that can be done together, in order.
 
     Commits of one session, or with one idempotency key, must see each other, so they go into
-    different rounds. Turns that begin go together. Anything else goes by itself.
+    different rounds. Turns that begin are one round. Any other request is a round of its own.
     """
     rounds: list[list[int]] = []
     taken: set[object] = set()
-    for position, job in enumerate(jobs):
-        last = jobs[rounds[-1][0]] if rounds else None
-        if isinstance(job, Begin) and isinstance(last, Begin):
+    for position, request in enumerate(requests):
+        last = requests[rounds[-1][0]] if rounds else None
+        if isinstance(request, Begin) and isinstance(last, Begin):
             rounds[-1].append(position)
             continue
         names: set[object] = set()
-        if isinstance(job, Commit):
-            names.add(job.key)
-            if job.idempotency_key is not None:
-                names.add((job.key.tenant, job.key.subject, job.idempotency_key))
+        if isinstance(request, Commit):
+            names.add(request.key)
+            if request.idempotency_key is not None:
+                names.add((request.key.tenant, request.key.subject, request.idempotency_key))
             if isinstance(last, Commit) and taken.isdisjoint(names):
                 rounds[-1].append(position)
                 taken |= names

@@ -20,8 +20,8 @@ def fill_arrivals(
     rates: Floats,
     width: float,
     horizon: float,
-    crowd_times: Floats,
-    crowd_sizes: Integers,
+    spike_times: Floats,
+    spike_sizes: Integers,
     clock: Floats,
     counts: Integers,
     out: Floats,
@@ -35,8 +35,8 @@ def fill_arrivals(
         rates: Arrivals a second in each bin.
         width: Seconds of a bin.
         horizon: Seconds.
-        crowd_times: Times of the spikes, in order.
-        crowd_sizes: Their sizes.
+        spike_times: Times of the spikes, in order.
+        spike_sizes: Their sizes.
         clock: [time of the Poisson process, its next arrival or -1 if not drawn]; updated.
         counts: [numbers drawn, bin, spike, arrivals of the spike so far]; updated.
         out: Times of arrival.
@@ -47,7 +47,7 @@ def fill_arrivals(
     written = 0
     size = out.shape[0]
     bins = rates.shape[0]
-    crowds = crowd_times.shape[0]
+    spikes = spike_times.shape[0]
     while written < size:
         if clock[1] < 0.0:
             need = -math.log(uniform(state, counts[0]))
@@ -66,12 +66,12 @@ def fill_arrivals(
             counts[1] = at
             clock[0] = time
             clock[1] = time if at < bins else math.inf
-        if counts[2] < crowds and crowd_times[counts[2]] <= clock[1]:
-            here = min(size - written, crowd_sizes[counts[2]] - counts[3])
-            out[written : written + here] = crowd_times[counts[2]]
+        if counts[2] < spikes and spike_times[counts[2]] <= clock[1]:
+            here = min(size - written, spike_sizes[counts[2]] - counts[3])
+            out[written : written + here] = spike_times[counts[2]]
             written += here
             counts[3] += here
-            if counts[3] == crowd_sizes[counts[2]]:
+            if counts[3] == spike_sizes[counts[2]]:
                 counts[2] += 1
                 counts[3] = 0
             continue

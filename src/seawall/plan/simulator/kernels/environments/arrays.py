@@ -80,7 +80,6 @@ class EnvironmentParams(NamedTuple):
     idle: float
     lifetime: float
     timeout: float
-    start_billed: bool
     newest_first: bool
     retries: int
     retry_timeouts: bool

@@ -6,40 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seawall.plan.simulator.kernels import compiled, inlined
+from seawall.plan.simulator.kernels.environments import arrays as k
 from seawall.plan.simulator.kernels.environments.arrays import (
-    ALIVE,
-    ALIVE_CHANGE,
-    ARRIVED,
-    ATTEMPTS,
-    BILLED,
-    BILLED_PROVISIONED,
-    BILLED_START,
-    BUSY,
-    BUSY_TIME,
-    CALLS_BEGIN,
-    CALLS_END,
-    COLD,
-    COLD_STARTS,
-    ENDED,
-    FIRST,
-    INVOKES_AT,
-    INVOKES_LEFT,
-    LAST,
-    LATENCY,
-    ON_PROVISIONED,
-    PEAK_ALIVE,
-    PEAK_BUSY,
-    PROVISIONED,
-    PROVISIONED_BUSY,
-    REFUSED,
-    REQUESTS,
-    RETRYING,
-    SERVED,
-    SPILLED,
-    STARTED,
-    THROTTLED,
-    THROTTLES,
-    TICKETS,
     EnvironmentParams,
     EnvironmentState,
     EnvironmentStats,
@@ -69,16 +37,18 @@ def retry_or_fail(
     if tries < params.retries and (outcome == 1 or (outcome == 2 and params.retry_timeouts)):
         u = uniform(params.jitters, request * 32 + tries)
         delay = min(params.backoff_cap, params.backoff * 2.0**tries) * u
-        count[TICKETS] -= 1
-        ticket = state.free_tickets[count[TICKETS]]
+        count[k.TICKETS] -= 1
+        ticket = state.free_tickets[count[k.TICKETS]]
         state.retry_request[ticket] = request
         state.retry_tries[ticket] = tries + 1
         state.retry_first[ticket] = first
-        count[RETRYING] = push(state.retry_times, state.ticket, count[RETRYING], at + delay, ticket)
+        count[k.RETRYING] = push(
+            state.retry_times, state.ticket, count[k.RETRYING], at + delay, ticket
+        )
         return
     bins = stats.series.shape[1]
-    stats.counts[SERVED + outcome] += 1
-    stats.series[REFUSED + outcome - 1, bin_index(at, params.width, bins)] += 1
+    stats.counts[k.SERVED + outcome] += 1
+    stats.series[k.REFUSED + outcome - 1, bin_index(at, params.width, bins)] += 1
     if stats.samples.shape[0] > 0:
         stats.samples[request, 0] = first
         stats.samples[request, 1] = -1.0
@@ -106,22 +76,22 @@ def attempt(
     bins = series.shape[1]
     width = params.width
     advance(state, stats, params, time)
-    stats.counts[ATTEMPTS] += 1
+    stats.counts[k.ATTEMPTS] += 1
     cold = False
     provisioned = False
     slot = -1
     allowed = True
     if params.invoke_rate < math.inf:
-        clock[INVOKES_LEFT] = min(
+        clock[k.INVOKES_LEFT] = min(
             params.invoke_rate,
-            clock[INVOKES_LEFT] + (time - clock[INVOKES_AT]) * params.invoke_rate,
+            clock[k.INVOKES_LEFT] + (time - clock[k.INVOKES_AT]) * params.invoke_rate,
         )
-        clock[INVOKES_AT] = time
-        allowed = clock[INVOKES_LEFT] >= 1.0 - 1e-9
+        clock[k.INVOKES_AT] = time
+        allowed = clock[k.INVOKES_LEFT] >= 1.0 - 1e-9
     if allowed:
-        if count[BUSY] >= params.limit:
+        if count[k.BUSY] >= params.limit:
             pass  # more were provisioned while others were busy
-        elif count[PROVISIONED_BUSY] < count[PROVISIONED]:
+        elif count[k.PROVISIONED_BUSY] < count[k.PROVISIONED]:
             provisioned = True
         else:
             slot = take_idle(state, params)
@@ -130,12 +100,12 @@ def attempt(
                 cold = slot >= 0
     here = bin_index(time, width, bins)
     if not provisioned and slot < 0:
-        stats.counts[THROTTLES] += 1
-        series[THROTTLED, here] += 1
+        stats.counts[k.THROTTLES] += 1
+        series[k.THROTTLED, here] += 1
         retry_or_fail(state, stats, params, request, tries, first, time, 1)
         return
     if params.invoke_rate < math.inf:
-        clock[INVOKES_LEFT] -= 1.0
+        clock[k.INVOKES_LEFT] -= 1.0
 
     stages = params.stages
     before = 0.0
@@ -168,30 +138,29 @@ def attempt(
 
     if provisioned:
         slot = -1
-        count[PROVISIONED_BUSY] += 1
-        stats.counts[ON_PROVISIONED] += 1
-        totals[BILLED_PROVISIONED] += math.ceil(service * 1e3 - 1e-6) * 1e-3
+        count[k.PROVISIONED_BUSY] += 1
+        stats.counts[k.ON_PROVISIONED] += 1
+        totals[k.BILLED_PROVISIONED] += math.ceil(service * 1e3 - 1e-6) * 1e-3
     else:
-        totals[BILLED] += math.ceil(service * 1e3 - 1e-6) * 1e-3
-        if count[PROVISIONED] > 0:
-            series[SPILLED, here] += 1
+        totals[k.BILLED] += math.ceil(service * 1e3 - 1e-6) * 1e-3
+        if count[k.PROVISIONED] > 0:
+            series[k.SPILLED, here] += 1
     if cold:
-        stats.counts[COLD_STARTS] += 1
-        series[COLD, here] += 1
-        series[ALIVE_CHANGE, here] += 1
-        if params.start_billed:
-            totals[BILLED_START] += max(start, 0.0)
-    totals[BUSY_TIME] += end - time
-    totals[LAST] = max(totals[LAST], end)
-    count[BUSY] = push(state.ends, state.ending, count[BUSY], end, slot)
-    stats.counts[PEAK_BUSY] = max(stats.counts[PEAK_BUSY], count[BUSY])
-    stats.counts[PEAK_ALIVE] = max(stats.counts[PEAK_ALIVE], count[ALIVE])
+        stats.counts[k.COLD_STARTS] += 1
+        series[k.COLD, here] += 1
+        series[k.ALIVE_CHANGE, here] += 1
+        totals[k.BILLED_START] += max(start, 0.0)
+    totals[k.BUSY_TIME] += end - time
+    totals[k.LAST] = max(totals[k.LAST], end)
+    count[k.BUSY] = push(state.ends, state.ending, count[k.BUSY], end, slot)
+    stats.counts[k.PEAK_BUSY] = max(stats.counts[k.PEAK_BUSY], count[k.BUSY])
+    stats.counts[k.PEAK_ALIVE] = max(stats.counts[k.PEAK_ALIVE], count[k.ALIVE])
     begun = time + start
-    series[STARTED, bin_index(begun, width, bins)] += 1
-    series[ENDED, bin_index(end, width, bins)] += 1
+    series[k.STARTED, bin_index(begun, width, bins)] += 1
+    series[k.ENDED, bin_index(end, width, bins)] += 1
     if params.before < stages and not (cut and before >= service):
-        series[CALLS_BEGIN, bin_index(begun + before, width, bins)] += 1
-        series[CALLS_END, bin_index(min(begun + before + call, end), width, bins)] += 1
+        series[k.CALLS_BEGIN, bin_index(begun + before, width, bins)] += 1
+        series[k.CALLS_END, bin_index(min(begun + before + call, end), width, bins)] += 1
 
     if end - time > params.patience:
         retry_or_fail(state, stats, params, request, tries, first, time + params.patience, 2)
@@ -199,11 +168,11 @@ def attempt(
         retry_or_fail(state, stats, params, request, tries, first, end, 3)
     else:
         seen = begun + before + first_token - first
-        stats.counts[SERVED] += 1
+        stats.counts[k.SERVED] += 1
         stats.latencies[bucket(end - first)] += 1
         stats.firsts[bucket(seen)] += 1
-        totals[LATENCY] += end - first
-        totals[FIRST] += seen
+        totals[k.LATENCY] += end - first
+        totals[k.FIRST] += seen
         then = bin_index(first, width, bins)
         stats.first_sum[then] += seen
         stats.slowest[then] = max(stats.slowest[then], seen)
@@ -236,22 +205,22 @@ def run_until(
     size = arrivals.shape[0]
     while True:
         arrival = arrivals[at] if at < size else math.inf
-        retry_times = state.retry_times[0] if count[RETRYING] > 0 else math.inf
+        retry_times = state.retry_times[0] if count[k.RETRYING] > 0 else math.inf
         if at == size and not last:
             return at
         if min(arrival, retry_times) >= until:
             return at
         if arrival <= retry_times:
-            stats.counts[REQUESTS] += 1
-            stats.series[ARRIVED, bin_index(arrival, params.width, stats.series.shape[1])] += 1
+            stats.counts[k.REQUESTS] += 1
+            stats.series[k.ARRIVED, bin_index(arrival, params.width, stats.series.shape[1])] += 1
             attempt(state, stats, params, rows, tables, arrival, number + at, 0, arrival)
             at += 1
         else:
             ticket = state.ticket[0]
-            count[RETRYING] = pop(state.retry_times, state.ticket, count[RETRYING])
+            count[k.RETRYING] = pop(state.retry_times, state.ticket, count[k.RETRYING])
             request = state.retry_request[ticket]
             tries = state.retry_tries[ticket]
             first = state.retry_first[ticket]
-            state.free_tickets[count[TICKETS]] = ticket
-            count[TICKETS] += 1
+            state.free_tickets[count[k.TICKETS]] = ticket
+            count[k.TICKETS] += 1
             attempt(state, stats, params, rows, tables, retry_times, request, tries, first)

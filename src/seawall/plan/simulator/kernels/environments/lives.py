@@ -1,22 +1,8 @@
 """The life cycle of environments: started within the limits, idle, reclaimed."""
 
 from seawall.plan.simulator.kernels import compiled, inlined
+from seawall.plan.simulator.kernels.environments import arrays as k
 from seawall.plan.simulator.kernels.environments.arrays import (
-    ALIVE,
-    ALIVE_CHANGE,
-    ALIVE_TIME,
-    BORN,
-    BUSY,
-    FREE_SLOTS,
-    IDLE,
-    LAST,
-    NEWEST,
-    OLDEST,
-    PROVISIONED,
-    PROVISIONED_BUSY,
-    SPARE,
-    STARTS_AT,
-    STARTS_LEFT,
     EnvironmentParams,
     EnvironmentState,
     EnvironmentStats,
@@ -44,12 +30,12 @@ def end_environment(
 ) -> None:
     """End an environment."""
     count = state.tally
-    count[ALIVE] -= 1
-    state.slots[count[FREE_SLOTS]] = slot
-    count[FREE_SLOTS] += 1
+    count[k.ALIVE] -= 1
+    state.slots[count[k.FREE_SLOTS]] = slot
+    count[k.FREE_SLOTS] += 1
     state.number[slot] = -1
-    stats.totals[ALIVE_TIME] += time - state.born[slot]
-    stats.series[ALIVE_CHANGE, bin_index(time, params.width, stats.series.shape[1])] -= 1
+    stats.totals[k.ALIVE_TIME] += time - state.born[slot]
+    stats.series[k.ALIVE_CHANGE, bin_index(time, params.width, stats.series.shape[1])] -= 1
 
 
 @inlined
@@ -61,28 +47,28 @@ def unlink(state: EnvironmentState, slot: int) -> None:
     if later >= 0:
         state.earlier[later] = earlier
     else:
-        count[NEWEST] = earlier
+        count[k.NEWEST] = earlier
     if earlier >= 0:
         state.later[earlier] = later
     else:
-        count[OLDEST] = later
+        count[k.OLDEST] = later
     state.since[slot] = -1.0
-    count[IDLE] -= 1
+    count[k.IDLE] -= 1
 
 
 @inlined
 def push_newest(state: EnvironmentState, slot: int) -> None:
     """Add an environment to the heap of the newest; if it is full, first drop stale entries."""
     count = state.tally
-    if count[SPARE] == state.newest.shape[0]:
+    if count[k.SPARE] == state.newest.shape[0]:
         size = 0
-        for at in range(count[SPARE]):
+        for at in range(count[k.SPARE]):
             one = state.ranked[at]
             if -state.newest[at] == state.number[one] and state.since[one] >= 0.0:
                 size = push(state.newest, state.ranked, size, state.newest[at], one)
-        count[SPARE] = size
+        count[k.SPARE] = size
     key = -float(state.number[slot])
-    count[SPARE] = push(state.newest, state.ranked, count[SPARE], key, slot)
+    count[k.SPARE] = push(state.newest, state.ranked, count[k.SPARE], key, slot)
 
 
 @inlined
@@ -91,29 +77,29 @@ def advance(
 ) -> None:
     """Advance to a time: end work, reclaim idle environments."""
     count = state.tally
-    while count[BUSY] > 0 and state.ends[0] <= time:
+    while count[k.BUSY] > 0 and state.ends[0] <= time:
         end = state.ends[0]
         slot = state.ending[0]
-        count[BUSY] = pop(state.ends, state.ending, count[BUSY])
+        count[k.BUSY] = pop(state.ends, state.ending, count[k.BUSY])
         if slot < 0:
-            count[PROVISIONED_BUSY] -= 1
+            count[k.PROVISIONED_BUSY] -= 1
         elif end - state.born[slot] > params.lifetime:
             end_environment(state, stats, params, slot, end)
         else:
-            last = count[NEWEST]
+            last = count[k.NEWEST]
             state.earlier[slot] = last
             state.later[slot] = -1
             if last >= 0:
                 state.later[last] = slot
             else:
-                count[OLDEST] = slot
-            count[NEWEST] = slot
+                count[k.OLDEST] = slot
+            count[k.NEWEST] = slot
             state.since[slot] = end
-            count[IDLE] += 1
+            count[k.IDLE] += 1
             if params.newest_first:
                 push_newest(state, slot)
-    while count[IDLE] > 0 and state.since[count[OLDEST]] + params.idle < time:
-        slot = count[OLDEST]
+    while count[k.IDLE] > 0 and state.since[count[k.OLDEST]] + params.idle < time:
+        slot = count[k.OLDEST]
         ended = state.since[slot] + params.idle
         unlink(state, slot)
         end_environment(state, stats, params, slot, ended)
@@ -123,14 +109,14 @@ def advance(
 def take_idle(state: EnvironmentState, params: EnvironmentParams) -> int:
     """Take an idle environment; returns its slot, or -1."""
     count = state.tally
-    if count[IDLE] == 0:
+    if count[k.IDLE] == 0:
         return -1
-    slot = int(count[NEWEST])
+    slot = int(count[k.NEWEST])
     if params.newest_first:
         while True:
             slot = int(state.ranked[0])
             key = state.newest[0]
-            count[SPARE] = pop(state.newest, state.ranked, count[SPARE])
+            count[k.SPARE] = pop(state.newest, state.ranked, count[k.SPARE])
             if -key == state.number[slot] and state.since[slot] >= 0.0:
                 break
     unlink(state, slot)
@@ -142,34 +128,35 @@ def start_environment(state: EnvironmentState, params: EnvironmentParams, time: 
     """Start an environment if the limits allow it; returns its slot, or -1."""
     count = state.tally
     clock = state.clock
-    on_demand = count[BUSY] - count[PROVISIONED_BUSY]
-    if on_demand + max(count[PROVISIONED], count[PROVISIONED_BUSY]) >= params.limit:
+    on_demand = count[k.BUSY] - count[k.PROVISIONED_BUSY]
+    if on_demand + max(count[k.PROVISIONED], count[k.PROVISIONED_BUSY]) >= params.limit:
         return -1
-    if count[FREE_SLOTS] == 0:
+    if count[k.FREE_SLOTS] == 0:
         return -1
-    clock[STARTS_LEFT] = min(
-        params.start_burst, clock[STARTS_LEFT] + (time - clock[STARTS_AT]) * params.start_rate
+    clock[k.STARTS_LEFT] = min(
+        params.start_burst,
+        clock[k.STARTS_LEFT] + (time - clock[k.STARTS_AT]) * params.start_rate,
     )
-    clock[STARTS_AT] = time
-    if clock[STARTS_LEFT] < 1.0 - 1e-9:
+    clock[k.STARTS_AT] = time
+    if clock[k.STARTS_LEFT] < 1.0 - 1e-9:
         return -1
-    clock[STARTS_LEFT] -= 1.0
-    count[FREE_SLOTS] -= 1
-    slot = state.slots[count[FREE_SLOTS]]
+    clock[k.STARTS_LEFT] -= 1.0
+    count[k.FREE_SLOTS] -= 1
+    slot = state.slots[count[k.FREE_SLOTS]]
     state.born[slot] = time
-    state.number[slot] = count[BORN]
-    count[BORN] += 1
-    count[ALIVE] += 1
+    state.number[slot] = count[k.BORN]
+    count[k.BORN] += 1
+    count[k.ALIVE] += 1
     return int(slot)
 
 
 @compiled
 def finish(state: EnvironmentState, stats: EnvironmentStats, params: EnvironmentParams) -> None:
     """End all work; idle environments live until they are reclaimed, at most to the horizon."""
-    advance(state, stats, params, max(stats.totals[LAST], params.horizon))
-    end = max(stats.totals[LAST], params.horizon)
-    while state.tally[IDLE] > 0:
-        slot = state.tally[OLDEST]
+    advance(state, stats, params, max(stats.totals[k.LAST], params.horizon))
+    end = max(stats.totals[k.LAST], params.horizon)
+    while state.tally[k.IDLE] > 0:
+        slot = state.tally[k.OLDEST]
         ended = min(state.since[slot] + params.idle, max(end, state.since[slot]))
         unlink(state, slot)
         end_environment(state, stats, params, slot, ended)

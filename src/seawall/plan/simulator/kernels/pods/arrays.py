@@ -29,8 +29,7 @@ FREE, QUEUED, FIRST_BURST, WAITING, LAST_BURST, DEAD = range(6)
     LEFT,
     FAILED,
     QUEUE_CHANGE,
-    STORE_BEGIN,
-) = range(12)
+) = range(11)
 # PodStats.counts
 REQUESTS, ATTEMPTS, SERVED, GAVE_UP, TIMED_OUT, CUT_OFF, THROTTLES, PEAK_BUSY, PEAK_POD = range(9)
 # PodStats.totals

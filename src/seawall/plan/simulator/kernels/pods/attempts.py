@@ -6,32 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seawall.plan.simulator.kernels import inlined
-from seawall.plan.simulator.kernels.pods.arrays import (
-    ATTEMPTS,
-    DEAD,
-    LINE_HEAD,
-    LINE_SIZE,
-    PEAK_BUSY,
-    QUEUE_CHANGE,
-    QUEUED,
-    RANDOM,
-    READY,
-    REFUSED,
-    RETRYING,
-    RING_HEAD,
-    RING_SIZE,
-    ROUND_ROBIN,
-    SERVED,
-    THROTTLED,
-    THROTTLES,
-    TICKETS,
-    TURN,
-    USED,
-    PodParams,
-    Pods,
-    PodStats,
-    Requests,
-)
+from seawall.plan.simulator.kernels.pods import arrays as k
+from seawall.plan.simulator.kernels.pods.arrays import PodParams, Pods, PodStats, Requests
 from seawall.plan.simulator.kernels.pods.service import begin, release, unqueue
 from seawall.plan.simulator.kernels.primitives import bin_index, push
 from seawall.plan.simulator.kernels.randomness import uniform
@@ -65,17 +41,17 @@ def retry_or_fail(
     if tries < params.retries and (outcome != 2 or params.retry_timeouts):
         u = uniform(params.jitters, request * 32 + tries)
         delay = min(params.backoff_cap, params.backoff * 2.0**tries) * u
-        count[TICKETS] -= 1
-        ticket = requests.free_tickets[count[TICKETS]]
+        count[k.TICKETS] -= 1
+        ticket = requests.free_tickets[count[k.TICKETS]]
         requests.retry_request[ticket] = request
         requests.retry_tries[ticket] = tries + 1
         requests.retry_first[ticket] = first
-        count[RETRYING] = push(
-            requests.retry_times, requests.ticket, count[RETRYING], at + delay, ticket
+        count[k.RETRYING] = push(
+            requests.retry_times, requests.ticket, count[k.RETRYING], at + delay, ticket
         )
         return
-    stats.counts[SERVED + outcome] += 1
-    stats.series[REFUSED + outcome - 1, bin_index(at, params.width, stats.series.shape[1])] += 1
+    stats.counts[k.SERVED + outcome] += 1
+    stats.series[k.REFUSED + outcome - 1, bin_index(at, params.width, stats.series.shape[1])] += 1
     if stats.samples.shape[0] > 0:
         stats.samples[request, 0] = first
         stats.samples[request, 1] = -1.0
@@ -119,13 +95,13 @@ def push_deadline(
 def choose(pods: Pods, requests: Requests, params: PodParams, number: int) -> int:
     """The pod that the balancer chooses."""
     count = requests.tally
-    ready = count[READY]
-    if params.balance == RANDOM:
+    ready = count[k.READY]
+    if params.balance == k.RANDOM:
         return int(pods.ready[int(uniform(params.choices, number) * ready)])
-    count[TURN] = (count[TURN] + 1) % ready
-    if params.balance == ROUND_ROBIN:
-        return int(pods.ready[count[TURN]])
-    best = pods.ready[count[TURN]]
+    count[k.TURN] = (count[k.TURN] + 1) % ready
+    if params.balance == k.ROUND_ROBIN:
+        return int(pods.ready[count[k.TURN]])
+    best = pods.ready[count[k.TURN]]
     least = pods.busy[best] + pods.waiting[best]
     for at in range(ready):
         pod = pods.ready[at]
@@ -150,23 +126,23 @@ def attempt(
 ) -> None:
     """An attempt arrives at a pod: into service, into the queue, or refused."""
     count = requests.tally
-    number = stats.counts[ATTEMPTS]
-    stats.counts[ATTEMPTS] += 1
+    number = stats.counts[k.ATTEMPTS]
+    stats.counts[k.ATTEMPTS] += 1
     bins = stats.series.shape[1]
     pod = -1
-    if count[READY] > 0:
+    if count[k.READY] > 0:
         pod = choose(pods, requests, params, number)
         full = pods.busy[pod] >= params.room and pods.waiting[pod] >= params.queue
-        if full or pods.closed[pod] == 1 or count[USED] == requests.free.shape[0]:
+        if full or pods.closed[pod] == 1 or count[k.USED] == requests.free.shape[0]:
             pod = -1
     if pod < 0:
-        stats.counts[THROTTLES] += 1
-        stats.series[THROTTLED, bin_index(now, params.width, bins)] += 1
+        stats.counts[k.THROTTLES] += 1
+        stats.series[k.THROTTLED, bin_index(now, params.width, bins)] += 1
         retry_or_fail(requests, stats, params, request, tries, first, now, 1)
         return
-    slot = requests.free[count[USED]]
-    count[USED] += 1
-    stats.counts[PEAK_BUSY] = max(stats.counts[PEAK_BUSY], count[USED])
+    slot = requests.free[count[k.USED]]
+    count[k.USED] += 1
+    stats.counts[k.PEAK_BUSY] = max(stats.counts[k.PEAK_BUSY], count[k.USED])
     requests.pod[slot] = pod
     requests.request[slot] = request
     requests.tries[slot] = tries
@@ -179,15 +155,15 @@ def attempt(
             requests.ring_times,
             requests.ring_slots,
             requests.ring_serials,
-            RING_HEAD,
-            RING_SIZE,
+            k.RING_HEAD,
+            k.RING_SIZE,
             now + params.patience,
             slot,
         )
     if pods.busy[pod] < params.room:
         begin(pods, requests, stats, params, rows, tables, slot, now)
         return
-    requests.phase[slot] = QUEUED
+    requests.phase[slot] = k.QUEUED
     last = pods.newest[pod]
     requests.earlier[slot] = last
     requests.later[slot] = -1
@@ -197,15 +173,15 @@ def attempt(
         pods.oldest[pod] = slot
     pods.newest[pod] = slot
     pods.waiting[pod] += 1
-    stats.series[QUEUE_CHANGE, bin_index(now, params.width, bins)] += 1
+    stats.series[k.QUEUE_CHANGE, bin_index(now, params.width, bins)] += 1
     if params.longest < math.inf:
         push_deadline(
             requests,
             requests.line_times,
             requests.line_slots,
             requests.line_serials,
-            LINE_HEAD,
-            LINE_SIZE,
+            k.LINE_HEAD,
+            k.LINE_SIZE,
             now + params.longest,
             slot,
         )
@@ -217,11 +193,11 @@ def time_out_client(
 ) -> None:
     """The first client in the ring times out, unless it is answered. Its work continues."""
     count = requests.tally
-    at = count[RING_HEAD]
+    at = count[k.RING_HEAD]
     slot = requests.ring_slots[at]
-    alive = requests.serial[slot] == requests.ring_serials[at] and requests.phase[slot] != DEAD
-    count[RING_HEAD] = (at + 1) % requests.ring_times.shape[0]
-    count[RING_SIZE] -= 1
+    alive = requests.serial[slot] == requests.ring_serials[at] and requests.phase[slot] != k.DEAD
+    count[k.RING_HEAD] = (at + 1) % requests.ring_times.shape[0]
+    count[k.RING_SIZE] -= 1
     if not alive or requests.gone[slot] == 1:
         return
     retry_or_fail(
@@ -234,7 +210,7 @@ def time_out_client(
         now,
         2,
     )
-    if requests.phase[slot] == QUEUED:
+    if requests.phase[slot] == k.QUEUED:
         unqueue(pods, requests, stats, params, slot, now)
         release(requests, slot)
     else:
@@ -247,15 +223,15 @@ def time_out_queued(
 ) -> None:
     """The first request in the ring of queue deadlines is shed, if it still waits."""
     count = requests.tally
-    at = count[LINE_HEAD]
+    at = count[k.LINE_HEAD]
     slot = requests.line_slots[at]
-    queued = requests.serial[slot] == requests.line_serials[at] and requests.phase[slot] == QUEUED
-    count[LINE_HEAD] = (at + 1) % requests.line_times.shape[0]
-    count[LINE_SIZE] -= 1
+    queued = requests.serial[slot] == requests.line_serials[at] and requests.phase[slot] == k.QUEUED
+    count[k.LINE_HEAD] = (at + 1) % requests.line_times.shape[0]
+    count[k.LINE_SIZE] -= 1
     if not queued:
         return
-    stats.counts[THROTTLES] += 1
-    stats.series[THROTTLED, bin_index(now, params.width, stats.series.shape[1])] += 1
+    stats.counts[k.THROTTLES] += 1
+    stats.series[k.THROTTLED, bin_index(now, params.width, stats.series.shape[1])] += 1
     unqueue(pods, requests, stats, params, slot, now)
     release(requests, slot)
     retry_or_fail(

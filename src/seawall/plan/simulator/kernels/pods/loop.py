@@ -6,29 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seawall.plan.simulator.kernels import compiled, inlined
-from seawall.plan.simulator.kernels.pods.arrays import (
-    ARRIVED,
-    BUSY_TIME,
-    DEAD,
-    ENDED,
-    FIRST_BURST,
-    FREE,
-    IN_WAIT,
-    LAST_BURST,
-    LINE_HEAD,
-    LINE_SIZE,
-    QUEUED,
-    REQUESTS,
-    RETRYING,
-    RING_HEAD,
-    RING_SIZE,
-    TICKETS,
-    WAITING,
-    PodParams,
-    Pods,
-    PodStats,
-    Requests,
-)
+from seawall.plan.simulator.kernels.pods import arrays as k
+from seawall.plan.simulator.kernels.pods.arrays import PodParams, Pods, PodStats, Requests
 from seawall.plan.simulator.kernels.pods.attempts import (
     attempt,
     retry_or_fail,
@@ -76,7 +55,7 @@ def burst_ends(
     slot = pods.items[pod, 0]
     pods.bursts[pod] = pop(pods.keys[pod], pods.items[pod], pods.bursts[pod])
     schedule_burst(pods, params, pod)
-    if requests.phase[slot] == FIRST_BURST:
+    if requests.phase[slot] == k.FIRST_BURST:
         wait_for_upstreams(requests, stats, params, rows, tables, slot, now)
     else:
         finish(pods, requests, stats, params, rows, tables, slot, now)
@@ -107,11 +86,11 @@ def run_until(
         if at == size and not last:
             return at
         arrival = arrivals[at] if at < size else math.inf
-        retry_times = requests.retry_times[0] if count[RETRYING] > 0 else math.inf
-        wake = requests.wakes[0] if count[IN_WAIT] > 0 else math.inf
+        retry_times = requests.retry_times[0] if count[k.RETRYING] > 0 else math.inf
+        wake = requests.wakes[0] if count[k.IN_WAIT] > 0 else math.inf
         burst = pods.tree[1]
-        leave = requests.ring_times[count[RING_HEAD]] if count[RING_SIZE] > 0 else math.inf
-        shed = requests.line_times[count[LINE_HEAD]] if count[LINE_SIZE] > 0 else math.inf
+        leave = requests.ring_times[count[k.RING_HEAD]] if count[k.RING_SIZE] > 0 else math.inf
+        shed = requests.line_times[count[k.LINE_HEAD]] if count[k.LINE_SIZE] > 0 else math.inf
         now = min(min(arrival, retry_times), min(min(wake, burst), min(leave, shed)))
         if now >= until:
             return at
@@ -119,11 +98,11 @@ def run_until(
             burst_ends(pods, requests, stats, params, rows, tables, now)
         elif now == wake:
             slot = requests.waking[0]
-            count[IN_WAIT] = pop(requests.wakes, requests.waking, count[IN_WAIT])
-            if requests.phase[slot] == DEAD:
+            count[k.IN_WAIT] = pop(requests.wakes, requests.waking, count[k.IN_WAIT])
+            if requests.phase[slot] == k.DEAD:
                 release(requests, slot)
             elif params.cpu_last > 0.0:
-                requests.phase[slot] = LAST_BURST
+                requests.phase[slot] = k.LAST_BURST
                 start_burst(pods, requests, params, slot, params.cpu_last, now)
             else:
                 finish(pods, requests, stats, params, rows, tables, slot, now)
@@ -132,18 +111,18 @@ def run_until(
         elif now == shed:
             time_out_queued(pods, requests, stats, params, now)
         elif now == arrival:
-            stats.counts[REQUESTS] += 1
-            stats.series[ARRIVED, bin_index(now, params.width, stats.series.shape[1])] += 1
+            stats.counts[k.REQUESTS] += 1
+            stats.series[k.ARRIVED, bin_index(now, params.width, stats.series.shape[1])] += 1
             attempt(pods, requests, stats, params, rows, tables, now, number + at, 0, now)
             at += 1
         else:
             ticket = requests.ticket[0]
-            count[RETRYING] = pop(requests.retry_times, requests.ticket, count[RETRYING])
+            count[k.RETRYING] = pop(requests.retry_times, requests.ticket, count[k.RETRYING])
             request = requests.retry_request[ticket]
             tries = requests.retry_tries[ticket]
             first = requests.retry_first[ticket]
-            requests.free_tickets[count[TICKETS]] = ticket
-            count[TICKETS] += 1
+            requests.free_tickets[count[k.TICKETS]] = ticket
+            count[k.TICKETS] += 1
             attempt(pods, requests, stats, params, rows, tables, now, request, tries, first)
 
 
@@ -165,13 +144,13 @@ def kill(
         if requests.pod[slot] != pod:
             continue
         phase = requests.phase[slot]
-        if phase in (FREE, DEAD):
+        if phase in (k.FREE, k.DEAD):
             continue
-        if phase == QUEUED:
+        if phase == k.QUEUED:
             unqueue(pods, requests, stats, params, slot, now)
         else:
-            stats.series[ENDED, bin_index(now, params.width, stats.series.shape[1])] += 1
-            stats.totals[BUSY_TIME] += now - requests.since[slot]
+            stats.series[k.ENDED, bin_index(now, params.width, stats.series.shape[1])] += 1
+            stats.totals[k.BUSY_TIME] += now - requests.since[slot]
         if requests.gone[slot] == 0:
             failed += 1
             retry_or_fail(
@@ -184,8 +163,8 @@ def kill(
                 now,
                 3,
             )
-        if phase == WAITING:
-            requests.phase[slot] = DEAD
+        if phase == k.WAITING:
+            requests.phase[slot] = k.DEAD
         else:
             release(requests, slot)
     pods.busy[pod] = 0

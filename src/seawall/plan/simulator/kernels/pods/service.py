@@ -10,30 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seawall.plan.simulator.kernels import inlined
-from seawall.plan.simulator.kernels.pods.arrays import (
-    BUSY_TIME,
-    CALLS_BEGIN,
-    CALLS_END,
-    CONNECTED,
-    ENDED,
-    FIRST,
-    FIRST_BURST,
-    FREE,
-    IN_WAIT,
-    LAST,
-    LATENCY,
-    PEAK_POD,
-    QUEUE_CHANGE,
-    SERVED,
-    STARTED,
-    USED,
-    WAITED,
-    WAITING,
-    PodParams,
-    Pods,
-    PodStats,
-    Requests,
-)
+from seawall.plan.simulator.kernels.pods import arrays as k
+from seawall.plan.simulator.kernels.pods.arrays import PodParams, Pods, PodStats, Requests
 from seawall.plan.simulator.kernels.primitives import bin_index, bucket, push, set_leaf
 from seawall.plan.simulator.kernels.randomness import draw, uniform
 
@@ -106,14 +84,14 @@ def begin(
     bins = stats.series.shape[1]
     if pods.busy[pod] > pods.most[pod]:
         pods.most[pod] = pods.busy[pod]
-        stats.counts[PEAK_POD] = max(stats.counts[PEAK_POD], pods.busy[pod])
-        stats.series[CONNECTED, bin_index(now, params.width, bins)] += 1
-    stats.series[STARTED, bin_index(now, params.width, bins)] += 1
+        stats.counts[k.PEAK_POD] = max(stats.counts[k.PEAK_POD], pods.busy[pod])
+        stats.series[k.CONNECTED, bin_index(now, params.width, bins)] += 1
+    stats.series[k.STARTED, bin_index(now, params.width, bins)] += 1
     waited = now - requests.since[slot]
     stats.waits[bucket(waited)] += 1
-    stats.totals[WAITED] += waited
-    stats.totals[BUSY_TIME] -= waited
-    requests.phase[slot] = FIRST_BURST
+    stats.totals[k.WAITED] += waited
+    stats.totals[k.BUSY_TIME] -= waited
+    requests.phase[slot] = k.FIRST_BURST
     if params.cpu_first > 0.0:
         start_burst(pods, requests, params, slot, params.cpu_first, now)
     else:
@@ -150,23 +128,23 @@ def wait_for_upstreams(
         token = draw(rows, tables, params.row_first, uniform(params.services, request * 16 + 15))
     bins = stats.series.shape[1]
     if params.before < params.stages:
-        stats.series[CALLS_BEGIN, bin_index(now + before, params.width, bins)] += 1
-        stats.series[CALLS_END, bin_index(now + before + call, params.width, bins)] += 1
+        stats.series[k.CALLS_BEGIN, bin_index(now + before, params.width, bins)] += 1
+        stats.series[k.CALLS_END, bin_index(now + before + call, params.width, bins)] += 1
     requests.pause[slot] = now + before + min(token, call)  # when its first token is there
-    requests.phase[slot] = WAITING
+    requests.phase[slot] = k.WAITING
     count = requests.tally
     end = now + before + call + after
-    count[IN_WAIT] = push(requests.wakes, requests.waking, count[IN_WAIT], end, slot)
+    count[k.IN_WAIT] = push(requests.wakes, requests.waking, count[k.IN_WAIT], end, slot)
 
 
 @inlined
 def release(requests: Requests, slot: int) -> None:
     """Free a slot."""
-    requests.phase[slot] = FREE
+    requests.phase[slot] = k.FREE
     requests.serial[slot] += 1
     count = requests.tally
-    count[USED] -= 1
-    requests.free[count[USED]] = slot
+    count[k.USED] -= 1
+    requests.free[count[k.USED]] = slot
 
 
 @inlined
@@ -186,7 +164,7 @@ def unqueue(
     else:
         pods.oldest[pod] = later
     pods.waiting[pod] -= 1
-    stats.series[QUEUE_CHANGE, bin_index(now, params.width, stats.series.shape[1])] -= 1
+    stats.series[k.QUEUE_CHANGE, bin_index(now, params.width, stats.series.shape[1])] -= 1
 
 
 @inlined
@@ -205,16 +183,16 @@ def finish(
     pods.busy[pod] -= 1
     first = requests.first[slot]
     bins = stats.series.shape[1]
-    stats.series[ENDED, bin_index(now, params.width, bins)] += 1
-    stats.totals[BUSY_TIME] += now - requests.since[slot]
-    stats.totals[LAST] = max(stats.totals[LAST], now)
+    stats.series[k.ENDED, bin_index(now, params.width, bins)] += 1
+    stats.totals[k.BUSY_TIME] += now - requests.since[slot]
+    stats.totals[k.LAST] = max(stats.totals[k.LAST], now)
     if requests.gone[slot] == 0:
         seen = requests.pause[slot] - first
-        stats.counts[SERVED] += 1
+        stats.counts[k.SERVED] += 1
         stats.latencies[bucket(now - first)] += 1
         stats.firsts[bucket(seen)] += 1
-        stats.totals[LATENCY] += now - first
-        stats.totals[FIRST] += seen
+        stats.totals[k.LATENCY] += now - first
+        stats.totals[k.FIRST] += seen
         then = bin_index(first, params.width, bins)
         stats.first_sum[then] += seen
         stats.slowest[then] = max(stats.slowest[then], seen)
