@@ -70,9 +70,9 @@ check: lint types docs test ## all of it, as in CI
 package: $(RELEASE) ## wheel, source archive and software bill of materials: dist/
 	rm -rf dist $(SITE)-sbom
 	$(BIN)/python -m hatchling build
-	$(BIN)/python -m venv $(SITE)-sbom
-	$(SITE)-sbom/bin/pip install --quiet --disable-pip-version-check --require-hashes -r deploy/image/requirements.lock
-	$(SITE)-sbom/bin/pip install --quiet --disable-pip-version-check --no-deps dist/*.whl
+	$(BIN)/python -m venv --without-pip $(SITE)-sbom
+	$(PIP) --python $(SITE)-sbom/bin/python install --require-hashes -r deploy/image/requirements.lock
+	$(PIP) --python $(SITE)-sbom/bin/python install --no-deps dist/*.whl
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o dist/seawall.cdx.json $(SITE)-sbom
 	rm -rf $(SITE)-sbom
 
