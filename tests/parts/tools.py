@@ -62,7 +62,14 @@ def install() -> None:
             _run(sys.executable, "-m", "venv", str(folder))
             pip = (str(folder / "bin/python"), "-m", "pip", "install", "--quiet")
             lock_file = str(_ROOT / "requirements" / lock)
-            _run(*pip, "--disable-pip-version-check", "--require-hashes", "-r", lock_file)
+            _run(
+                *pip,
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--require-hashes",
+                "-r",
+                lock_file,
+            )
     if missing_crds() and (npm := shutil.which("npm")) is not None:
         CRDS.mkdir(parents=True, exist_ok=True)
         wanted = [f"@kubernetes-models/{name}@{version}" for name, version in _MODELS.items()]
