@@ -1,6 +1,7 @@
 """Every code block of docs/, followed by a reader; every table, beside what it is about."""
 
 import re
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -210,8 +211,12 @@ def test_every_metric_is_there(site: Site) -> None:
     body = msgspec.json.encode({"text": text})  # a turn with tools: only then they are counted
     with urllib.request.urlopen(urllib.request.Request(f"{site.url}/v1/turns", body)):
         pass
-    with urllib.request.urlopen(f"{site.url}/metrics") as answer:
-        text = answer.read().decode()
+    for _ in range(30):  # a scrape is reused for a second, so the first may be older than the turn
+        with urllib.request.urlopen(f"{site.url}/metrics") as answer:
+            text = answer.read().decode()
+        if "seawall_tool_calls_total{" in text:
+            break
+        time.sleep(0.1)
     true: dict[str, set[str]] = {}
     for name in re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE):
         deprecated = f"# HELP {name} Deprecated: " in text
