@@ -408,6 +408,8 @@ async def test_an_environment_in_which_everything_hangs_is_ended() -> None:
         async with asyncio.timeout(45):
             assert await process.wait() == 1
         assert 30 < len(api.given) < 40
+        kinds = {each.kind for each in api.given}
+        assert kinds == {"Seawall.DeadlineExceeded", "Seawall.HandlerHangs"}
 
 
 def _request(**fields: Any) -> bytes:

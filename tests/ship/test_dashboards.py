@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.parts import require
 from tests.parts.system import missing_promtool
 from tests.servers import ROOT, running_model, running_server
+from tests.ship.chart import LARGE, only, rendered
 
 FILES = ROOT / "deploy/helm/seawall/files"
 SAID = "Hello, this is clara.costa102@example.com. Where is my order #W1005754?"
@@ -190,6 +191,31 @@ def test_every_alert_fires(tmp_path: Path) -> None:
     }
     path = tmp_path / "test.yaml"
     path.write_text(yaml.safe_dump(tests))
+    done = subprocess.run(
+        ["promtool", "test", "rules", str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_autoscaling_counts_the_turns_of_the_release_before_once(tmp_path: Path) -> None:
+    """During an upgrade some pods export the old names only, and others both names."""
+    require(missing_promtool())
+    query = only(rendered(LARGE), "ScaledObject")["spec"]["triggers"][0]["metadata"]["query"]
+    mine = 'namespace="ai",service="shop-seawall",pod'
+    series = {
+        f'seawall_in_flight{{{mine}="before"}}': "40x1",
+        f'seawall_queued{{{mine}="before",priority="normal"}}': "2x1",
+        f'seawall_in_flight{{{mine}="after"}}': "500x1",
+        f'seawall_turns_in_flight{{{mine}="after"}}': "500x1",
+        f'seawall_queued{{{mine}="after",priority="normal"}}': "7x1",
+        f'seawall_turns_queued{{{mine}="after",priority="normal"}}': "7x1",
+        'seawall_turns_in_flight{namespace="ai",service="another",pod="other"}': "1000x1",
+    }
+    check = {"expr": query, "eval_time": "1m", "exp_samples": [{"labels": "{}", "value": 549}]}
+    inputs = [{"series": name, "values": values} for name, values in series.items()]
+    path = tmp_path / "test.yaml"
+    tests = [{"interval": "1m", "input_series": inputs, "promql_expr_test": [check]}]
+    path.write_text(yaml.safe_dump({"tests": tests}))
     done = subprocess.run(
         ["promtool", "test", "rules", str(path)], capture_output=True, text=True, check=False
     )

@@ -278,6 +278,8 @@ class _WithOldNames(Collector):
     def collect(self) -> Iterator[Metric]:
         """See `Collector.collect`."""
         for metric in self._registry.collect():
+            if metric.name in _OLD_NAMES.values():  # in files that version 0.1 left behind
+                continue
             yield metric
             old = _OLD_NAMES.get(metric.name)
             if old is not None:

@@ -38,7 +38,7 @@ class UnknownEvent(Exception):
 class HandlerHung(Exception):
     """Too many calls of the handler have not returned; the process must be replaced."""
 
-    code = "Seawall.HandlerHung"
+    code = "Seawall.HandlerHangs"
 
 
 class Dispatcher:
