@@ -85,6 +85,25 @@ def test_a_key_that_is_refused_and_a_clock_that_is_wrong(tmp_path: Path) -> None
     assert "sk-secret" not in text
 
 
+class _NotFound(_Refusing):
+    """A server without a list of models at this path."""
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+
+def test_a_base_url_without_its_path(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _NotFound)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        status, found = doctor(configured(tmp_path, f"http://127.0.0.1:{server.server_port}"))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (status, found["models.default"]["status"]) == (0, "warning")
+    assert "check base_url" in found["models.default"]["advice"]
+
+
 @pytest.mark.parametrize(
     ("kind", "status"), [("readable by others", "warning"), ("no database", "failed")]
 )

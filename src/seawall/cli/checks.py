@@ -17,6 +17,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, structs
 
+from seawall.cli.arguments import plural
 from seawall.config import Settings
 from seawall.errors import SeawallError
 from seawall.models.settings import ModelSettings
@@ -108,7 +109,7 @@ def _identity(settings: Settings) -> Iterator[Check]:
         yield Check("identity", "failed" if nobody else "warning", f"{identity.warning}.")
         return
     ways = ["tokens"] * (identity.jwt is not None)
-    ways += [f"{len(identity.api_keys)} API keys"] * bool(identity.api_keys)
+    ways += [plural(len(identity.api_keys), "API key")] * bool(identity.api_keys)
     yield Check("identity", "ok", " and ".join(ways))
 
 
@@ -248,17 +249,46 @@ async def _reach(
             deadline=asyncio.get_running_loop().time() + _SECONDS,
             limit=4 << 20,
         )
-    except (TransportError, TimeoutError, ValueError) as error:
+    except ValueError as error:  # of the URL, or of the key as a header
+        return Check(name, "failed", f"{url}: {error}", "check the address and the key")
+    except (TransportError, TimeoutError) as error:
         return Check(name, "failed", f"{url}: {error}", "check the address, DNS and firewalls")
     took = (time.monotonic() - began) * 1e3
     clock.record(name, response)
     detail = f"{url} answered {response.status} in {took:.0f} ms"
-    if response.status in (401, 403) and headers is not None:
+    return _judge(
+        name, response, detail, key=headers is not None, model=model, must_be_found=must_be_found
+    )
+
+
+def _judge(
+    name: str,
+    response: BufferedResponse,
+    detail: str,
+    *,
+    key: bool,
+    model: str,
+    must_be_found: bool,
+) -> Check:
+    """The finding for an upstream that answered.
+
+    Args:
+        name: Of the check.
+        response: Its answer.
+        detail: What is reported about the answer.
+        key: Whether it had to accept a key.
+        model: Name that its list of models must have; empty if it was not asked for the list.
+        must_be_found: Whether only the status 200 will do.
+    """
+    if response.status in (401, 403) and key:
         return Check(
             name, "failed", f"{detail}: the key is refused", "check the key and its rights"
         )
     if response.status >= 500:
         return Check(name, "warning", detail, "ask its operator")
+    if model and response.status == 404:
+        advice = "check base_url, which often ends in /v1; some servers have no list of models"
+        return Check(name, "warning", detail, advice)
     if must_be_found and response.status != 200:
         return Check(name, "failed", detail, "check the address")
     listed = _listed(response) if model and response.status == 200 else ()
