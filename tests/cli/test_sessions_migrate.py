@@ -175,4 +175,4 @@ def test_a_checkpoint_of_another_migration_is_refused(
     other = {"source": "sqlite:/x", "target": "sqlite:/y", "cursor": "abc", "moved": 7}
     (folder / CHECKPOINT).write_text(json.dumps(other))
     assert migrate("sqlite:a.db", "sqlite:b.db") == 2
-    assert "is of the migration from sqlite:/x to sqlite:/y" in capsys.readouterr().err
+    assert "belongs to the migration from sqlite:/x to sqlite:/y" in capsys.readouterr().err
