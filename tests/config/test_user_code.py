@@ -51,14 +51,12 @@ MISTAKES = {
     "async": ("async def make():\n    pass\n", "make() must not be async"),
     "no toolset": ("def make():\n    return [3]\n", "must return a Toolset, not list"),
     "no tuple": (
-        "from seawall import Toolset, tool\n@tool\ndef find(order: str): ...\n"
-        + "def make():\n    return Toolset((find))\n",
-        ":5: TypeError: Toolset needs a tuple of tools: Toolset((find,))",
+        "from seawall import *\n@tool\ndef find(): ...\ndef make(): return Toolset((find))\n",
+        ":4: TypeError: Toolset needs a tuple of tools: Toolset((find,))",
     ),
     "no decorator": (
-        "from seawall import Toolset\ndef find(order: str): ...\n"
-        + "def make():\n    return Toolset((find,))\n",
-        ":4: TypeError: Toolset: find is not a tool; decorate the function with @tool",
+        "from seawall import *\ndef find(): ...\ndef make(): return Toolset((find,))\n",
+        ":3: TypeError: Toolset: find is not a tool; decorate the function with @tool",
     ),
     "a missing argument": ("def make(database):\n    pass\n", "a required argument: 'database'"),
 }  # fmt: skip
