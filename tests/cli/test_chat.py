@@ -92,3 +92,15 @@ def test_without_a_project_it_names_the_command_that_creates_one(tmp_path: Path)
         assert done.returncode == 2
         assert "seawall.toml: cannot be read: " in done.stderr
         assert "create a project with: seawall init" in done.stderr
+
+
+def test_an_interrupt_at_a_confirmation_deletes_nothing(project: Path) -> None:
+    assert seawall("chat", "--simulated", "-m", "Oslo?", folder=project).returncode == 0
+    owner = ("--tenant", "local", "--subject", "terminal")
+    erase = Terminal("sessions", "erase", *owner, folder=project)
+    erase.wait_for("[y/N] ")
+    erase.type("\x03")
+    assert erase.status() == 130
+    assert "Nothing was deleted." in erase.written
+    assert "Traceback" not in erase.written
+    assert "ses_" in seawall("sessions", "list", *owner, folder=project).stdout
