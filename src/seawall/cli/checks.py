@@ -173,6 +173,8 @@ def _database(name: str, path: Path) -> Check | None:
     """What is wrong with a database that exists; None for nothing."""
     if not path.exists():
         return None
+    if path.is_dir():
+        return Check(name, "failed", "is a folder", "move it away, or change sessions.path")
     if not os.access(path, os.R_OK | os.W_OK):
         return Check(name, "failed", "is not writable for this user", "chown or chmod it")
     try:
