@@ -121,6 +121,16 @@ def test_the_database(tmp_path: Path, kind: str, status: str) -> None:
     assert found["sessions (seawall.db)"]["status"] == status
 
 
+def test_no_file_is_left_beside_the_database(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "seawall.db")) as made:
+        made.execute("PRAGMA journal_mode = WAL")
+        made.execute("CREATE TABLE t (a)")
+    (tmp_path / "seawall.db").chmod(0o600)
+    _, found = doctor(configured(tmp_path, "http://127.0.0.1:9/v1"))
+    assert found["sessions (seawall.db)"]["status"] == "ok"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["seawall.db", "seawall.toml"]
+
+
 def test_a_tool_that_does_not_exist(tmp_path: Path) -> None:
     with running_model() as model:
         folder = configured(tmp_path, model.url, '[tools.shop]\nfactory = "shop:open"\n')

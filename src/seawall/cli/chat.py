@@ -125,7 +125,12 @@ def _run(arguments: argparse.Namespace) -> int:
     # Ctrl-C reaches the line or the turn, whichever it is.
     with asyncio.Runner() as runner:
         opened = _opened(settings, arguments)
-        app = runner.run(opened.__aenter__())
+        try:
+            app = runner.run(opened.__aenter__())
+        except ConfigError as error:
+            if str(error).endswith("is not set"):  # the variable of a model's key
+                raise ConfigError(f"{error}; without a key: seawall chat --simulated") from error
+            raise
         try:
             return _talk(runner, app, conversation, arguments)
         finally:

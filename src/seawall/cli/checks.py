@@ -177,8 +177,10 @@ def _database(name: str, path: Path) -> Check | None:
         return Check(name, "failed", "is a folder", "move it away, or change sessions.path")
     if not os.access(path, os.R_OK | os.W_OK):
         return Check(name, "failed", "is not writable for this user", "chown or chmod it")
+    # Immutable: otherwise -wal and -shm files are left behind, which are this user's.
+    address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as opened:
+        with closing(sqlite3.connect(address, uri=True)) as opened:
             opened.execute("PRAGMA schema_version").fetchone()
     except sqlite3.Error as error:
         return Check(name, "failed", str(error), "restore a backup, or move the file away")
