@@ -105,8 +105,8 @@ def _versions() -> Check:
 def _identity(settings: Settings) -> Iterator[Check]:
     identity = settings.identity
     if identity.warning:
-        nobody = identity.jwt is None and not identity.api_keys and not identity.anonymous
-        yield Check("identity", "failed" if nobody else "warning", f"{identity.warning}.")
+        closed = identity.jwt is None and not identity.api_keys and not identity.anonymous
+        yield Check("identity", "failed" if closed else "warning", f"{identity.warning}.")
         return
     ways = ["tokens"] * (identity.jwt is not None)
     ways += [plural(len(identity.api_keys), "API key")] * bool(identity.api_keys)
