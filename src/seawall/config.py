@@ -312,7 +312,10 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        hint = ""
+        if isinstance(error, FileNotFoundError) and path.name == "seawall.toml":
+            hint = "; create a project with: seawall init"
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}{hint}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
     return parse_settings(text, name=str(path), environment=environment, folder=str(path.parent))

@@ -85,6 +85,25 @@ def test_a_key_that_is_refused_and_a_clock_that_is_wrong(tmp_path: Path) -> None
     assert "sk-secret" not in text
 
 
+class _NotFound(_Refusing):
+    """A server without a list of models at this path."""
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+
+def test_a_base_url_without_its_path(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _NotFound)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        status, found = doctor(configured(tmp_path, f"http://127.0.0.1:{server.server_port}"))
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (status, found["models.default"]["status"]) == (0, "warning")
+    assert "check base_url" in found["models.default"]["advice"]
+
+
 @pytest.mark.parametrize(
     ("kind", "status"), [("readable by others", "warning"), ("no database", "failed")]
 )
@@ -100,6 +119,16 @@ def test_the_database(tmp_path: Path, kind: str, status: str) -> None:
     with running_model() as model:
         _, found = doctor(configured(tmp_path, model.url))
     assert found["sessions (seawall.db)"]["status"] == status
+
+
+def test_no_file_is_left_beside_the_database(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "seawall.db")) as made:
+        made.execute("PRAGMA journal_mode = WAL")
+        made.execute("CREATE TABLE t (a)")
+    (tmp_path / "seawall.db").chmod(0o600)
+    _, found = doctor(configured(tmp_path, "http://127.0.0.1:9/v1"))
+    assert found["sessions (seawall.db)"]["status"] == "ok"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["seawall.db", "seawall.toml"]
 
 
 def test_a_tool_that_does_not_exist(tmp_path: Path) -> None:

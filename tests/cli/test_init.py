@@ -91,6 +91,7 @@ def test_without_a_key_it_says_which_variable(project: Path) -> None:
     done = seawall("chat", "-m", "Hello", folder=project)
     assert done.returncode == 2
     assert "the variable OPENAI_API_KEY is not set" in done.stderr
+    assert "without a key: seawall chat --simulated" in done.stderr
 
 
 def test_nothing_is_overwritten(project: Path) -> None:

@@ -57,6 +57,7 @@ WRONG = {
     ("plan", "--dayly=3"): 'unrecognized arguments: --dayly=3; did you mean "--daily"?',
     ("serv",): 'did you mean "serve"?',
     ("lab", "dwon"): 'did you mean "down"?',
+    ("keys",): "the following arguments are required: COMMAND (choose from new, token)",
     ("serve", "a.yaml"): "a.yaml: is neither a file that ends in .toml nor module:name",
     ("serve", "--log-level", "loud"): "--log-level: invalid choice: 'loud'",
     ("serve", "--log-level"): "--log-level: invalid choice: ''",

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from seawall.cli.reload import changed_files, watched_files
 from tests.cli.test_doctor import configured
 
@@ -58,3 +60,20 @@ def test_a_change_starts_the_server_anew(tmp_path: Path) -> None:
     assert "Reloading: seawall.toml changed" in errors
     assert "unknown section" in errors or "nothing" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl(PR_SET_PDEATHSIG) is of Linux")
+def test_the_server_ends_with_a_watcher_that_is_killed(tmp_path: Path) -> None:
+    folder = configured(tmp_path, "http://127.0.0.1:9/v1", "[server]\nwarm_up = false\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "seawall", "serve", "--reload", "--port", "0", "--json"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    json.loads(process.stdout.readline())
+    process.kill()
+    assert [*map(json.loads, process.stdout)][-1]["stopped"]  # and the pipe is closed
+    process.wait()
+    process.stdout.close()

@@ -56,6 +56,7 @@ def test_defaults_and_the_environment() -> None:
         (GOOD + "[routing]\nintent_model = 'x'", "routing.intent_model"),
         (GOOD + "[tools.t]\nfactory = 'no colon'", "tools.t.factory"),
         ("[models.m]\nmodel = 'x'", "base_url"),
+        ("[models.m]\nmodel = 'x'\nbase_url = 'ftp://x'", "base_url: not an http or https URL"),
     ],
 )
 def test_mistakes(text: str, said: str) -> None:

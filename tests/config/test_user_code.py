@@ -50,6 +50,14 @@ MISTAKES = {
     "no function": ("make = 3\n", "names 'int', not a function"),
     "async": ("async def make():\n    pass\n", "make() must not be async"),
     "no toolset": ("def make():\n    return [3]\n", "must return a Toolset, not list"),
+    "no tuple": (
+        "from seawall import *\n@tool\ndef find(): ...\ndef make(): return Toolset((find))\n",
+        ":4: TypeError: Toolset needs a tuple of tools: Toolset((find,))",
+    ),
+    "no decorator": (
+        "from seawall import *\ndef find(): ...\ndef make(): return Toolset((find,))\n",
+        ":3: TypeError: Toolset: find is not a tool; decorate the function with @tool",
+    ),
     "a missing argument": ("def make(database):\n    pass\n", "a required argument: 'database'"),
 }  # fmt: skip
 

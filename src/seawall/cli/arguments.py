@@ -78,6 +78,14 @@ class Parser(argparse.ArgumentParser):
         if choice is not None:
             known = [each.strip(" '") for each in choice[2].split(",")]
             message += did_you_mean(choice[1], known)
+        elif message.endswith("required: COMMAND"):
+            known = [
+                word
+                for each in self._actions
+                if isinstance(each, Commands)
+                for word in each.choices
+            ]
+            message += f" (choose from {', '.join(known)})"
         super().error(message)
 
     def refuse(self, unknown: Sequence[str]) -> NoReturn:

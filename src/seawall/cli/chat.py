@@ -2,13 +2,15 @@
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seawall.errors import ConfigError
+from seawall.cli.terminal import color
+from seawall.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,7 +33,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "chat",
         help="talk to an agent on the terminal",
         description="Open the configured orchestrator in this process and talk to it. Sessions are "
-        "kept in the configured store. Ctrl-C cancels the current turn; Ctrl-D exits.",
+        "kept in the configured store. Ctrl-C cancels the current turn, or clears the line; "
+        "Ctrl-D exits.",
     )
     parser.add_argument(
         "config",
@@ -99,6 +102,11 @@ class _Conversation:
 def _run(arguments: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415 - only what this command needs
 
+    if arguments.config.suffix != ".toml" and not arguments.config.exists():
+        raise ConfigError(
+            f"there is no configuration file {str(arguments.config)!r}; to send a message: "
+            "seawall chat -m MESSAGE"
+        )
     from seawall.config import load_settings  # noqa: PLC0415
     from seawall.identity.settings import check_name  # noqa: PLC0415
     from seawall.turn import Principal  # noqa: PLC0415
@@ -109,12 +117,20 @@ def _run(arguments: argparse.Namespace) -> int:
         except ValueError as error:
             raise ConfigError(f"--{option}: {error}") from error
     settings = load_settings(arguments.config)
+    if arguments.agent and arguments.agent not in settings.agents:
+        meant = did_you_mean(arguments.agent, settings.agents)
+        raise ConfigError(f"--agent: there is no agent {arguments.agent!r}{meant}")
     conversation = _Conversation(arguments, Principal(arguments.tenant, arguments.subject))
     # One loop that runs while there is something to do: reading a line blocks this thread, and
     # Ctrl-C reaches the line or the turn, whichever it is.
     with asyncio.Runner() as runner:
         opened = _opened(settings, arguments)
-        app = runner.run(opened.__aenter__())
+        try:
+            app = runner.run(opened.__aenter__())
+        except ConfigError as error:
+            if str(error).endswith("is not set"):  # the variable of a model's key
+                raise ConfigError(f"{error}; without a key: seawall chat --simulated") from error
+            raise
         try:
             return _talk(runner, app, conversation, arguments)
         finally:
@@ -160,6 +176,10 @@ def _lines(interactive: bool) -> Iterator[str]:
             if interactive:
                 sys.stdout.write("\n")
             return
+        except KeyboardInterrupt:
+            if not interactive:
+                raise
+            sys.stdout.write("\n(Ctrl-D exits)\n")
 
 
 @asynccontextmanager
@@ -174,14 +194,18 @@ async def _opened(
         if arguments.simulated:
             from msgspec import structs  # noqa: PLC0415
 
-            from seawall.lab.processes import run_service  # noqa: PLC0415
+            from seawall.lab.processes import parent_death_signal, run_service  # noqa: PLC0415
             from seawall.models.settings import ModelSettings  # noqa: PLC0415
 
             script = arguments.config.parent / _SCRIPT
             words = ["--script", str(script)] if script.is_file() else []
             quick = ["--first-token", "0.2", "--duration", "0.6"]
             model = await stack.enter_async_context(
-                run_service("sim-model", "--port", "0", *quick, *words)
+                run_service(
+                    *("sim-model", "--port", "0", *quick, *words),
+                    # Ctrl-C cancels a turn, and must not end the model.
+                    before=parent_death_signal(signal.SIGTERM, own_group=True),
+                )
             )
             simulated = ModelSettings(base_url=model.url, model="simulated")
             settings = structs.replace(settings, models=dict.fromkeys(settings.models, simulated))
@@ -228,14 +252,7 @@ def _show(event: "Event") -> None:
 def _note(text: str) -> None:
     from seawall.printable import printable  # noqa: PLC0415
 
-    dim, plain = ("\x1b[2m", "\x1b[0m") if _coloured() else ("", "")
-    sys.stdout.write(f"{dim}  · {printable(text)}{plain}\n")
-
-
-def _coloured() -> bool:
-    import os  # noqa: PLC0415
-
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    sys.stdout.write(color(f"  · {printable(text)}", "dim") + "\n")
 
 
 def _short(text: str) -> str:

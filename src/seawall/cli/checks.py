@@ -17,6 +17,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct, structs
 
+from seawall.cli.arguments import plural
 from seawall.config import Settings
 from seawall.errors import SeawallError
 from seawall.models.settings import ModelSettings
@@ -104,11 +105,11 @@ def _versions() -> Check:
 def _identity(settings: Settings) -> Iterator[Check]:
     identity = settings.identity
     if identity.warning:
-        nobody = identity.jwt is None and not identity.api_keys and not identity.anonymous
-        yield Check("identity", "failed" if nobody else "warning", f"{identity.warning}.")
+        closed = identity.jwt is None and not identity.api_keys and not identity.anonymous
+        yield Check("identity", "failed" if closed else "warning", f"{identity.warning}.")
         return
     ways = ["tokens"] * (identity.jwt is not None)
-    ways += [f"{len(identity.api_keys)} API keys"] * bool(identity.api_keys)
+    ways += [plural(len(identity.api_keys), "API key")] * bool(identity.api_keys)
     yield Check("identity", "ok", " and ".join(ways))
 
 
@@ -172,10 +173,14 @@ def _database(name: str, path: Path) -> Check | None:
     """What is wrong with a database that exists; None for nothing."""
     if not path.exists():
         return None
+    if path.is_dir():
+        return Check(name, "failed", "is a folder", "move it away, or change sessions.path")
     if not os.access(path, os.R_OK | os.W_OK):
         return Check(name, "failed", "is not writable for this user", "chown or chmod it")
+    # Immutable: otherwise -wal and -shm files are left behind, which are this user's.
+    address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as opened:
+        with closing(sqlite3.connect(address, uri=True)) as opened:
             opened.execute("PRAGMA schema_version").fetchone()
     except sqlite3.Error as error:
         return Check(name, "failed", str(error), "restore a backup, or move the file away")
@@ -248,17 +253,46 @@ async def _reach(
             deadline=asyncio.get_running_loop().time() + _SECONDS,
             limit=4 << 20,
         )
-    except (TransportError, TimeoutError, ValueError) as error:
+    except ValueError as error:  # of the URL, or of the key as a header
+        return Check(name, "failed", f"{url}: {error}", "check the address and the key")
+    except (TransportError, TimeoutError) as error:
         return Check(name, "failed", f"{url}: {error}", "check the address, DNS and firewalls")
     took = (time.monotonic() - began) * 1e3
     clock.record(name, response)
     detail = f"{url} answered {response.status} in {took:.0f} ms"
-    if response.status in (401, 403) and headers is not None:
+    return _judge(
+        name, response, detail, key=headers is not None, model=model, must_be_found=must_be_found
+    )
+
+
+def _judge(
+    name: str,
+    response: BufferedResponse,
+    detail: str,
+    *,
+    key: bool,
+    model: str,
+    must_be_found: bool,
+) -> Check:
+    """The finding for an upstream that answered.
+
+    Args:
+        name: Of the check.
+        response: Its answer.
+        detail: What is reported about the answer.
+        key: Whether it had to accept a key.
+        model: Name that its list of models must have; empty if it was not asked for the list.
+        must_be_found: Whether only the status 200 will do.
+    """
+    if response.status in (401, 403) and key:
         return Check(
             name, "failed", f"{detail}: the key is refused", "check the key and its rights"
         )
     if response.status >= 500:
         return Check(name, "warning", detail, "ask its operator")
+    if model and response.status == 404:
+        advice = "check base_url, which often ends in /v1; some servers have no list of models"
+        return Check(name, "warning", detail, advice)
     if must_be_found and response.status != 200:
         return Check(name, "failed", detail, "check the address")
     listed = _listed(response) if model and response.status == 200 else ()

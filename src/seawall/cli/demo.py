@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from seawall.cli.arguments import Commands, Parser, add_json, integer, store_example
-from seawall.cli.terminal import show_progress
+from seawall.cli.terminal import print_line, show_progress
 
 if TYPE_CHECKING:
     from seawall.lab.demo import DemoResult
@@ -85,6 +85,8 @@ def _run_simulated(arguments: argparse.Namespace) -> int:
 
     example = store_example().parent
     raise_file_limit()
+    if not arguments.json:
+        print_line("starting the simulated model and the server ...")
 
     def write(text: str) -> None:
         if not arguments.json:

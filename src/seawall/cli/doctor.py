@@ -2,17 +2,19 @@
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from seawall.cli.arguments import plural
+from seawall.cli.terminal import color
 
 if TYPE_CHECKING:
     from seawall.cli.checks import Check
 
 __all__ = ["add_parser"]
 
-_COLOURS = {"ok": "\x1b[32m", "warning": "\x1b[33m", "failed": "\x1b[31m"}
+_COLORS = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -59,16 +61,17 @@ def _run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(msgspec.to_builtins(found)) + "\n")
     else:
         warnings = sum(each.status == "warning" for each in found)
-        sys.stdout.write(f"\n{len(found)} checks: {failed} failed, {warnings} warnings\n")
+        sys.stdout.write(
+            f"\n{plural(len(found), 'check')}: {failed} failed, {plural(warnings, 'warning')}\n"
+        )
     return 1 if failed else 0
 
 
 def _write(check: "Check") -> None:
     from seawall.printable import printable  # noqa: PLC0415
 
-    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    colour, plain = (_COLOURS[check.status], "\x1b[0m") if coloured else ("", "")
-    sys.stdout.write(f"{colour}{check.status:<8}{plain} {check.name}: {printable(check.detail)}\n")
+    status = color(f"{check.status:<8}", _COLORS[check.status])
+    sys.stdout.write(f"{status} {check.name}: {printable(check.detail)}\n")
     if check.advice:
         sys.stdout.write(f"{'':8} -> {printable(check.advice)}\n")
     sys.stdout.flush()

@@ -19,12 +19,13 @@ _FILES = {
 _NEXT = """
 Next:
 {enter}  seawall chat --simulated    a first answer: no key, no network
-  pytest                      the test
-  seawall doctor              is everything reachable?
+  python -m pytest            the test; needs: pip install pytest
 
 Then set OPENAI_API_KEY, or another model in seawall.toml, and:
+  seawall doctor              check the configuration and the model
   seawall chat                talk to it
-  seawall serve               serve it over HTTP
+  seawall serve               serve it over HTTP, then:
+    curl http://127.0.0.1:8080/v1/turns -d '{{"text": "When are you open in Oslo?"}}'
 """
 
 

@@ -34,8 +34,8 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
             "Create a signed JSON Web Token for tests and local use, without an identity provider. "
             "The token is printed to standard output; the lines of seawall.toml that accept such "
             "tokens to standard error. The first call creates FOLDER with a private key and the "
-            "key set of [identity.jwt]. FOR TESTS ONLY: anyone who can read the private key can "
-            "sign a token for every tenant and subject. Do not deploy it."
+            "key set of [identity.jwt]. FOR TESTS ONLY: read access to the private key is enough "
+            "to sign a token for every tenant and subject. Do not deploy it."
         ),
     )
     token.add_argument("--tenant", required=True, type=name, help="claim tenant of the token")
@@ -97,7 +97,7 @@ def _token(arguments: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(result) + "\n")
         return 0
     sys.stderr.write(
-        f"For tests only: anyone who can read {arguments.folder} can sign a token for every\n"
+        f"For tests only: read access to {arguments.folder} is enough to sign a token for every\n"
         "tenant and subject. seawall.toml accepts such tokens with:\n\n"
         f"[identity.jwt]\n{_toml(section)}\n"
     )

@@ -101,7 +101,13 @@ def _wait_for_change(folder: Path, times: Times) -> Times:
 def _start(words: list[str]) -> subprocess.Popen[bytes]:
     # In a session of its own: Ctrl-C is for this process, which passes on a SIGTERM.
     command = [sys.executable, "-m", "seawall", *words]
-    return subprocess.Popen(command, start_new_session=True)  # noqa: S603 - ourselves
+    # Where the kernel can, the server ends with this process, even if that is killed.
+    before = None
+    if sys.platform == "linux":
+        from seawall.lab.processes import parent_death_signal  # noqa: PLC0415 - not on Windows
+
+        before = parent_death_signal(signal.SIGTERM)
+    return subprocess.Popen(command, start_new_session=True, preexec_fn=before)  # noqa: PLW1509, S603 - ourselves, one thread
 
 
 def _stop(process: subprocess.Popen[bytes]) -> int:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -327,7 +328,16 @@ def _confirmed(arguments: argparse.Namespace, question: str) -> bool:
         raise ConfigError("confirmation needs a terminal; without one, give --yes")
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() in ("y", "yes"):
+    # The event loop's handler would only cancel this task once the line has been read.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        sys.stderr.write("\nNothing was deleted.\n")
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if answer.strip().lower() in ("y", "yes"):
         return True
     sys.stderr.write("Nothing was deleted.\n")
     return False

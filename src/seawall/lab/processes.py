@@ -255,7 +255,11 @@ _PR_SET_PDEATHSIG = 1
 
 
 def parent_death_signal(
-    number: signal.Signals, groups: Sequence[Path] = (), *, niceness: int = 0
+    number: signal.Signals,
+    groups: Sequence[Path] = (),
+    *,
+    niceness: int = 0,
+    own_group: bool = False,
 ) -> Callable[[], None]:
     """A `preexec_fn` that ties a child to the life of its parent (Linux only).
 
@@ -264,6 +268,8 @@ def parent_death_signal(
             (https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html).
         groups: Folders of control groups to join.
         niceness: Added to the child's nice value; see `SERVER_NICENESS`.
+        own_group: Whether to leave the parent's process group, so that Ctrl-C in the terminal
+            does not reach the child.
     """
     control = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
     parent = os.getpid()
@@ -273,6 +279,8 @@ def parent_death_signal(
             control(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
             if os.getppid() != parent:  # it has already ended
                 os.kill(os.getpid(), signal.SIGKILL)
+        if own_group:
+            os.setpgrp()
         if niceness:
             os.nice(niceness)
         for folder in groups:

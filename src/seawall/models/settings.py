@@ -108,6 +108,18 @@ def invalid_setting(settings: ModelSettings, given: Collection[str]) -> tuple[st
     for key in _REQUIRED[settings.kind]:
         if not getattr(settings, key):
             return key, f'must be given for a model of kind "{settings.kind}"'
+    if settings.base_url and (fault := _fault_of_url(settings.base_url)):
+        return "base_url", fault
     if settings.api_key_env and settings.api_key_file:
         return "api_key_file", "api_key_env is set already"
     return None
+
+
+def _fault_of_url(url: str) -> str:
+    from seawall.transport.http_client import Endpoint  # noqa: PLC0415 - only where one is given
+
+    try:
+        Endpoint.parse(url)
+    except ValueError as error:
+        return str(error)
+    return ""

@@ -268,6 +268,19 @@ class Toolset(Struct, frozen=True):
     tools: tuple[Tool, ...]
     close: Callable[[], None] = lambda: None
 
+    def __post_init__(self) -> None:
+        """Find the usual mistakes where they are made.
+
+        Raises:
+            TypeError: There is no tuple, or something in it is not a tool.
+        """
+        if isinstance(self.tools, Tool):
+            raise TypeError(f"Toolset needs a tuple of tools: Toolset(({self.tools.name},))")
+        for each in self.tools:
+            if not isinstance(each, Tool):
+                name = getattr(each, "__name__", repr(each))
+                raise TypeError(f"Toolset: {name} is not a tool; decorate the function with @tool")
+
 
 async def close_toolset(toolset: Toolset) -> None:
     """Call `close` of a toolset, for a few seconds at most."""

@@ -1,4 +1,4 @@
-"""Tests of the assistant with a scripted model: no key, no network. Run with `pytest`."""
+"""Tests of the assistant with a scripted model: no key, no network. Run with `python -m pytest`."""
 
 import asyncio
 from pathlib import Path

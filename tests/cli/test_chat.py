@@ -1,0 +1,106 @@
+"""`seawall chat` at a terminal: Ctrl-C cancels a turn or clears a line, Ctrl-D exits."""
+
+import os
+import pty
+import select
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_init import SEAWALL, seawall
+
+SECONDS = 30.0
+
+
+class Terminal:
+    """A command whose standard streams are a terminal, and whose terminal sends Ctrl-C."""
+
+    def __init__(self, *words: str, folder: Path) -> None:
+        self.written = ""
+        self.pid, self._file = pty.fork()
+        if self.pid == 0:
+            os.chdir(folder)
+            os.execve(SEAWALL[0], [*SEAWALL, *words], os.environ | {"TERM": "dumb"})
+
+    def type(self, text: str) -> None:
+        os.write(self._file, text.encode())
+
+    def wait_for(self, text: str) -> None:
+        """Read until a text has been written after what was waited for before."""
+        ends = time.monotonic() + SECONDS
+        while text not in self.written:
+            assert select.select([self._file], [], [], ends - time.monotonic())[0], self.written
+            self.written += os.read(self._file, 65_536).decode()
+        self.written = self.written.partition(text)[2]
+
+    def status(self) -> int:
+        """Read to the end; return the exit status."""
+        try:
+            while piece := os.read(self._file, 65_536):
+                self.written += piece.decode()
+        except OSError:  # the other end is closed
+            pass
+        os.close(self._file)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("chat")
+    assert seawall("init", folder=folder).returncode == 0
+    return folder
+
+
+def test_an_interrupt_cancels_the_turn_and_not_the_conversation(project: Path) -> None:
+    chat = Terminal("chat", "--simulated", folder=project)
+    chat.wait_for("> ")
+    chat.type("Oslo?\n")
+    chat.wait_for("agent assistant")  # the model is being asked
+    chat.type("\x03")
+    chat.wait_for("(cancelled)")
+    chat.wait_for("> ")
+    chat.type("a line that is not sent\x03")
+    chat.wait_for("(Ctrl-D exits)")
+    chat.wait_for("> ")
+    chat.type("Bergen?\n")
+    chat.wait_for("Our shop in Bergen is open from 9 to 17.")
+    chat.wait_for("> ")
+    chat.type("\x04")
+    assert chat.status() == 0
+    assert "Traceback" not in chat.written
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("Hello there",), "to send a message: seawall chat -m MESSAGE"),
+        (
+            ("--agent", "asistant"),
+            """--agent: there is no agent 'asistant'; did you mean "assist""",
+        ),
+    ],
+)
+def test_a_mistake_has_a_way_out(words: tuple[str, ...], expected: str, project: Path) -> None:
+    done = seawall("chat", "--simulated", *words, folder=project)
+    assert (done.returncode, expected in done.stderr) == (2, True), done.stderr
+
+
+def test_without_a_project_it_names_the_command_that_creates_one(tmp_path: Path) -> None:
+    for command in ("chat", "doctor", "serve"):
+        done = seawall(command, folder=tmp_path)
+        assert done.returncode == 2
+        assert "seawall.toml: cannot be read: " in done.stderr
+        assert "create a project with: seawall init" in done.stderr
+
+
+def test_an_interrupt_at_a_confirmation_deletes_nothing(project: Path) -> None:
+    assert seawall("chat", "--simulated", "-m", "Oslo?", folder=project).returncode == 0
+    owner = ("--tenant", "local", "--subject", "terminal")
+    erase = Terminal("sessions", "erase", *owner, folder=project)
+    erase.wait_for("[y/N] ")
+    erase.type("\x03")
+    assert erase.status() == 130
+    assert "Nothing was deleted." in erase.written
+    assert "Traceback" not in erase.written
+    assert "ses_" in seawall("sessions", "list", *owner, folder=project).stdout
