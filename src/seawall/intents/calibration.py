@@ -30,7 +30,7 @@ PRECISION = 0.97
 """Precision that the classifier must have when it decides."""
 
 _UNKNOWN_SHARE = 0.2
-"""The share of messages without an intent, for which the precision must hold."""
+"""The share of messages without an intent, at which the precision must be reached."""
 
 _MEAN_CONFIDENCE = 0.98
 _ONE_SIDED_95 = 1.645
@@ -233,7 +233,7 @@ def _scored(
 def _embed(
     texts: Sequence[str], embeddings: Scores, speller: Speller, embedder: Embedder
 ) -> Scores:
-    """Embeddings, a row a text. Only corrected texts and copies are embedded anew."""
+    """Embeddings, a row per text. Only corrected texts and copies are embedded again."""
     spelt = corrected(texts, speller, embedder.knows)
     anew = [
         row
@@ -360,7 +360,7 @@ def _logistic_regression(
 def _threshold(outcomes: _Outcomes) -> float:
     """The lowest threshold with the required precision.
 
-    Two conditions must hold for the messages at or above it: the lower bound of the precision
+    The messages at or above it must meet two conditions: the lower bound of the precision
     (Wilson, Probable inference, 1927; one-sided, 95 %) is the required one, so that luck with few
     examples does not pass for precision; and the mean confidence leaves a margin, for users who do
     not write as the examples do. If no threshold satisfies both, it is the one with the best lower

@@ -54,7 +54,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 def raise_file_limit() -> int:
-    """Raise the limit of open files as far as permitted; return it (2**20 for unlimited)."""
+    """Raise the limit of open files to the permitted maximum; return it (2**20 for unlimited)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MANY_FILES
