@@ -81,7 +81,7 @@ def test_a_new_tenant_does_not_wait_for_an_earlier_crowd(crowd: int, depth: int)
     assert "new" in [serve(fair, 1.0).flow.tenant for _ in range(2)]
 
 
-def test_no_tenant_saves_up() -> None:
+def test_an_absent_tenant_accumulates_no_credit() -> None:
     """Who was away for long gets no more than its share when it is back."""
     fair = FairQueue()
     backlog(fair, "there", 1.0, 2_000)

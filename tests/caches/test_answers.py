@@ -119,7 +119,7 @@ def test_concurrent_equal_questions_share_one_call(shop: Shop, scope: str) -> No
 
 
 @pytest.mark.parametrize("seconds", [0.3])
-def test_no_answer_is_reused_across_its_scope(shop: Shop, scope: str) -> None:
+def test_no_answer_is_reused_outside_its_scope(shop: Shop, scope: str) -> None:
     asked = 0
     for subject in PEOPLE:
         cached = shop.ask(subject).json().get("cached", False)
@@ -134,7 +134,7 @@ def test_no_answer_is_reused_across_its_scope(shop: Shop, scope: str) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.1])
-def test_what_depends_on_more_than_the_question_is_not_reused(shop: Shop) -> None:
+def test_answers_that_depend_on_more_than_the_question_are_not_reused(shop: Shop) -> None:
     first = shop.ask(PEOPLE[0]).json()
     for more in ({"session": first["session"]}, {"agent": "plain"}):
         assert "cached" not in shop.ask(PEOPLE[0], **more).json()
@@ -185,7 +185,7 @@ def test_a_client_that_disconnects_does_not_end_it_for_others(shop: Shop, leaver
 
 
 @pytest.mark.parametrize("scope", ["subject"])
-def test_when_all_leave_the_model_is_left_alone(shop: Shop) -> None:
+def test_the_model_call_is_cancelled_when_all_clients_disconnect(shop: Shop) -> None:
     def leave(_: int) -> None:
         with pytest.raises(httpx2.ReadTimeout):
             httpx2.post(

@@ -80,7 +80,9 @@ STEPS = st.lists(
 
 @settings(deadline=None)
 @given(steps=STEPS)
-def test_everybody_ends_once_and_one_runs_at_a_time(steps: list[tuple[str, int]]) -> None:
+def test_every_caller_ends_once_and_one_execution_runs_at_a_time(
+    steps: list[tuple[str, int]],
+) -> None:
     async def scenario() -> None:
         world = World()
         for what, caller in steps:
@@ -106,7 +108,7 @@ def test_everybody_ends_once_and_one_runs_at_a_time(steps: list[tuple[str, int]]
     asyncio.run(scenario())
 
 
-async def test_the_first_caller_may_leave() -> None:
+async def test_the_first_caller_may_be_cancelled() -> None:
     world = World()
     for caller in range(3):
         world.join(caller)
@@ -123,7 +125,7 @@ async def test_the_first_caller_may_leave() -> None:
     assert world.started == 1
 
 
-async def test_the_last_caller_that_leaves_cancels_it() -> None:
+async def test_cancelling_the_last_caller_cancels_the_execution() -> None:
     world = World()
     world.join(0)
     world.join(1)
@@ -136,7 +138,7 @@ async def test_the_last_caller_that_leaves_cancels_it() -> None:
 
 
 @pytest.mark.parametrize(("orders", "started"), [(["fail", "done"], 2), (["fail", "fail"], 2)])
-async def test_of_those_that_got_nothing_one_takes_over(orders: list[str], started: int) -> None:
+async def test_one_caller_without_pieces_takes_over(orders: list[str], started: int) -> None:
     """Once: a model that is down is not asked by each in turn."""
 
     world = World()

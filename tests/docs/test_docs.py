@@ -77,7 +77,7 @@ def page_id(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", [each for each in PAGES if blocks_of(each)], ids=page_id)
-def test_every_block_does_what_the_page_says(
+def test_every_code_block_has_the_documented_result(
     path: Path, site: Site, desk: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     if path.name in BY_HAND:
@@ -146,7 +146,7 @@ def rows(page: str, heading: str) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_every_key_is_there_with_its_true_default(section: str) -> None:
+def test_every_key_is_documented_with_its_default(section: str) -> None:
     told = {cells[0]: cells[1] for cells in rows("configuration.md", section)}
     true = {
         field.encode_name: _default(field) for field in msgspec.structs.fields(SECTIONS[section])
@@ -168,25 +168,25 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def test_every_renamed_key_is_there() -> None:
+def test_every_renamed_key_is_documented() -> None:
     shown = {old: new for old, new, *_ in rows("configuration.md", "Renamed keys")}
     renamed = {old.replace("*", "NAME"): name for old, name in RENAMED_KEYS.items()}
     assert shown == {old: f"{old.rpartition('.')[0]}.{name}" for old, name in renamed.items()}
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_is_documented() -> None:
     page = (DOCS / "python-api.md").read_text()
     missing = [name for name in seawall.__all__ if not re.search(rf"\b{name}\b", page)]
     assert missing == []
 
 
-def test_every_setting_of_the_lambda_host_is_there() -> None:
+def test_every_setting_of_the_lambda_host_is_documented() -> None:
     told = {cells[0]: cells[1] for cells in rows("lambda.md", "Settings")}
     fields = msgspec.structs.fields(LambdaSettings)
     assert told == {field.encode_name: _default(field) for field in fields}
 
 
-def test_every_error_is_there() -> None:
+def test_every_error_is_documented() -> None:
     def below(kind: type[Problem]) -> Iterator[type[Problem]]:
         for each in kind.__subclasses__():
             if each.__module__ == "seawall.errors":
@@ -198,13 +198,13 @@ def test_every_error_is_there() -> None:
     assert told == true
 
 
-def test_every_event_is_there_with_its_fields() -> None:
+def test_every_event_is_documented_with_its_fields() -> None:
     told = {cells[0]: set(cells[1].split(", ")) for cells in rows("http-api.md", "Events")}
     true = {str(kind.__struct_config__.tag): set(kind.__struct_fields__) for kind in Event.__args__}
     assert told == true
 
 
-def test_every_metric_is_there(site: Site) -> None:
+def test_every_metric_is_documented(site: Site) -> None:
     told = {cells[0]: set(cells[1].split(", ")) for cells in rows("operations.md", "Metrics")}
     text = "Hello, this is clara.costa102@example.com. Where is my order #W1005754?"
     body = msgspec.json.encode({"text": text})  # a turn with tools: only then they are counted

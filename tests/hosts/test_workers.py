@@ -71,7 +71,7 @@ def test_a_blocked_loop_is_logged_with_its_stack_and_replaced(tmp_path: Path) ->
         assert log.count("the event loop has been blocked") == 1
 
 
-def test_one_worker_by_itself_logs_the_stack_and_goes_on(tmp_path: Path) -> None:
+def test_a_single_worker_logs_the_stack_and_continues(tmp_path: Path) -> None:
     with tool_server(tmp_path, SERVER__FROZEN_SECONDS="2") as server:
         before = pid_of(server)
         block(server, 4)

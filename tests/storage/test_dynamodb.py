@@ -73,7 +73,7 @@ def test_no_two_sessions_share_a_partition(one: SessionKey, other: SessionKey) -
 
 
 @given(st.floats(min_value=0, max_value=1e11))
-def test_times_survive(seconds: float) -> None:
+def test_times_round_trip_exactly(seconds: float) -> None:
     assert float(number(seconds)["N"]) == seconds
 
 
