@@ -105,7 +105,7 @@ def test_a_turn_with_less_time_than_a_typical_turn_takes_is_refused() -> None:
     pass_through(queue, seconds=4.0, at=0.0)
     assert refusal(queue, deadline=3.9).reason == "late"
     assert ticket(queue, deadline=4.0).active
-    # Nobody proves such a judgement wrong, so it is not kept for long.
+    # No turn can disprove such an estimate, so it expires soon.
     assert ticket(queue, at=31.0, deadline=31.5).active
 
 
@@ -247,7 +247,9 @@ def test_refused_tenants_are_not_stored() -> None:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["enter", "enter", "enter", "leave", "leave", "give up", "limit", "wait"]),
+        st.sampled_from(
+            ["enter", "enter", "enter", "release", "release", "give up", "limit", "wait"]
+        ),
         st.integers(0, 7),
         st.booleans(),
         st.floats(0.0, 3.0),
@@ -268,7 +270,7 @@ def test_every_turn_ends_once_and_no_slot_is_idle_while_a_turn_waits(  # noqa: C
     tickets = list[Ticket]()
     at = 0.0
 
-    def tell() -> None:
+    def drain() -> None:
         while (decided := queue.next(at=at)) is not None:
             each, refused = decided
             waiting.remove(each)
@@ -290,7 +292,7 @@ def test_every_turn_ends_once_and_no_slot_is_idle_while_a_turn_waits(  # noqa: C
             if isinstance(decision, Ticket):
                 tickets.append(decision)
                 (active if decision.active else waiting).append(decision)
-        elif step == "leave" and active:
+        elif step == "release" and active:
             each = active.pop(number % len(active))
             ends[id(each)] += 1
             queue.release(each, at=at, succeeded=flag)
@@ -303,7 +305,7 @@ def test_every_turn_ends_once_and_no_slot_is_idle_while_a_turn_waits(  # noqa: C
         elif step == "wait":
             at += seconds
         before = len(active)
-        tell()
+        drain()
         assert len(active) <= max(before, queue.limit)  # never more than the limit are let in
         assert len(active) <= in_flight
         assert not (waiting and queue.in_flight < queue.limit)
@@ -315,7 +317,7 @@ def test_every_turn_ends_once_and_no_slot_is_idle_while_a_turn_waits(  # noqa: C
         ends[id(each)] += 1
         queue.release(each, at=at, succeeded=True)
     active.clear()
-    tell()
+    drain()
     for each in active:
         ends[id(each)] += 1
         queue.release(each, at=at, succeeded=True)

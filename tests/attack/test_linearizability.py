@@ -24,7 +24,7 @@ from seawall.storage.port import Begin, Commit, Session, SessionStore, Snapshot
 from seawall.storage.sqlite.store import SqliteStore
 from seawall.turn import AssistantMessage, SessionKey, TurnRecord, Usage, UserMessage
 from tests.attack.history import Observation, Operation, violations
-from tests.storage.stores import NAMES, make_store, new_place
+from tests.storage.stores import NAMES, make_store, new_location
 
 SESSIONS = ("s0", "s1", "s2")
 WRITERS = 6
@@ -247,7 +247,7 @@ def test_processes_attack_few_sessions(
     """One process is killed in the middle and replaced by another."""
     endpoint = request.getfixturevalue("dynamodb") if kind == "dynamodb" else ""
     count = 15 if kind == "dynamodb" else 100 if leased else 200
-    store, history = Store(kind, new_place(kind), endpoint), tmp_path / "history"
+    store, history = Store(kind, new_location(kind), endpoint), tmp_path / "history"
     context = get_context("spawn")
 
     def start(number: int) -> BaseProcess:

@@ -96,8 +96,8 @@ async def test_shared_credentials(tmp_path: Path) -> None:
     assert await profile(environment | {"AWS_PROFILE": "other"}) == other
     moved = tmp_path / "elsewhere"
     moved.write_text(FILE)
-    places = {"AWS_SHARED_CREDENTIALS_FILE": str(moved), "AWS_PROFILE": "other"}
-    assert await profile(places) == other
+    variables = {"AWS_SHARED_CREDENTIALS_FILE": str(moved), "AWS_PROFILE": "other"}
+    assert await profile(variables) == other
 
 
 async def test_config_file(tmp_path: Path) -> None:

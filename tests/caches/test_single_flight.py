@@ -10,7 +10,7 @@ from seawall.caches.single_flight import SingleFlight, Sink
 from seawall.errors import UpstreamFailed
 
 
-async def settle() -> None:
+async def run_pending() -> None:
     for _ in range(12):
         await asyncio.sleep(0)
 
@@ -49,14 +49,14 @@ class World:
         """One step of a plan."""
         if what == "join":
             self.join(caller)
-        elif what == "leave" and caller in self.callers:
+        elif what == "cancel" and caller in self.callers:
             if self.callers[caller].cancel():
                 self.left.add(caller)
-        elif what == "settle":
-            await settle()
-        elif what != "leave" and self.running:
+        elif what == "run pending":
+            await run_pending()
+        elif what != "cancel" and self.running:
             self.orders.put_nowait(what)
-            await settle()
+            await run_pending()
 
     def join(self, caller: int) -> None:
         if caller in self.callers:
@@ -71,8 +71,8 @@ class World:
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.sampled_from(["join", "join", "leave"]), st.integers(0, 7)),
-        st.tuples(st.sampled_from(["piece", "fail", "done", "settle"]), st.just(0)),
+        st.tuples(st.sampled_from(["join", "join", "cancel"]), st.integers(0, 7)),
+        st.tuples(st.sampled_from(["piece", "fail", "done", "run pending"]), st.just(0)),
     ),
     max_size=40,
 )
@@ -87,10 +87,10 @@ def test_every_caller_ends_once_and_one_execution_runs_at_a_time(
         world = World()
         for what, caller in steps:
             await world.do(what, caller)
-        await settle()
+        await run_pending()
         while world.running:
             world.orders.put_nowait("done")
-            await settle()
+            await run_pending()
         async with asyncio.timeout(5):
             ends = await asyncio.gather(*world.callers.values(), return_exceptions=True)
         assert world.most <= 1
@@ -112,11 +112,11 @@ async def test_the_first_caller_may_be_cancelled() -> None:
     world = World()
     for caller in range(3):
         world.join(caller)
-    await settle()
+    await run_pending()
     world.orders.put_nowait("piece")
-    await settle()
+    await run_pending()
     world.callers[0].cancel()
-    await settle()
+    await run_pending()
     world.orders.put_nowait("piece")
     world.orders.put_nowait("done")
     ends = await asyncio.gather(world.callers[1], world.callers[2])
@@ -129,11 +129,11 @@ async def test_cancelling_the_last_caller_cancels_the_execution() -> None:
     world = World()
     world.join(0)
     world.join(1)
-    await settle()
+    await run_pending()
     for caller in (0, 1):
         assert world.running == 1
         world.callers[caller].cancel()
-        await settle()
+        await run_pending()
     assert world.running == 0
 
 
@@ -145,7 +145,7 @@ async def test_one_caller_without_pieces_takes_over(orders: list[str], started: 
     for caller in range(10):
         world.join(caller)
     for order in orders:
-        await settle()
+        await run_pending()
         world.orders.put_nowait(order)
     ends = await asyncio.gather(*world.callers.values(), return_exceptions=True)
     failed = sum(isinstance(end, UpstreamFailed) for end in ends)
@@ -157,7 +157,7 @@ async def test_callers_that_got_a_part_get_the_failure() -> None:
     world = World()
     world.join(0)
     world.join(1)
-    await settle()
+    await run_pending()
     world.orders.put_nowait("piece")
     world.orders.put_nowait("fail")
     ends = await asyncio.gather(*world.callers.values(), return_exceptions=True)

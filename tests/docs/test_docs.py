@@ -37,7 +37,7 @@ from tests.servers import ROOT
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-# Pages whose reader starts a server of his own, and has nothing set.
+# Pages whose reader starts the server, with no environment variable set.
 BY_HAND = {
     "agents.md",
     "getting-started.md",

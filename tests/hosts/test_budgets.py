@@ -19,7 +19,7 @@ from tests.dynamodb_local import ENVIRONMENT
 from tests.hosts.conftest import events, identity
 from tests.issuer import Issuer
 from tests.servers import ROOT, ServerProcess, running_model, running_server
-from tests.storage.stores import NAMES, new_place
+from tests.storage.stores import NAMES, new_location
 
 LIMIT = 2_000
 BUDGETS = f"""{{
@@ -87,7 +87,7 @@ def running_fleet(
     if kind == "dynamodb":
         everything |= {
             "SESSIONS__STORE": "dynamodb",
-            "SESSIONS__TABLE": new_place(kind),
+            "SESSIONS__TABLE": new_location(kind),
             "SESSIONS__ENDPOINT": endpoint,
             "SESSIONS__CREATE_TABLE": "true",
         }

@@ -215,7 +215,7 @@ async def test_values_without_effect_are_accepted(tmp_path: Any, field: str, val
         ({"max_tokens": 7.0}, 7),  # an integer by JSON Schema
         ({"max_completion_tokens": 9}, 9),
         ({"max_tokens": 7, "max_completion_tokens": 9}, 7),
-        ({"max_tokens": 5_000}, 1_000),  # the agent's own bound holds
+        ({"max_tokens": 5_000}, 1_000),  # the agent's own bound applies
     ],
 )
 async def test_token_limits(tmp_path: Any, body: dict[str, object], bound: int) -> None:

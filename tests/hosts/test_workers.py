@@ -85,7 +85,7 @@ def test_a_suspended_machine_kills_no_worker(tmp_path: Path) -> None:
         before = workers(server)
         with stopped(*before, server.process.pid):
             time.sleep(4)
-            os.kill(server.process.pid, signal.SIGCONT)  # who judges wakes first
+            os.kill(server.process.pid, signal.SIGCONT)  # the supervisor wakes first
             time.sleep(0.7)
         time.sleep(2.5)
         assert workers(server) == before
@@ -137,7 +137,7 @@ def free_port() -> int:
 
 
 def test_a_server_starts_at_once_where_the_supervisor_was_killed(tmp_path: Path) -> None:
-    """Its workers leave the port without delay and finish what they have."""
+    """Its workers close the port without delay and finish their turns."""
     port = str(free_port())
     settings = TWO | {
         "SERVER__PORT": port,

@@ -92,7 +92,7 @@ def pay(
         amount: How much.
         parts: In how many.
         note: For the receipt.
-        to: Who gets it.
+        to: The recipient.
     """
     del parts, note, to
     _paid.setdefault(account, {})[context.idempotency_key] = amount

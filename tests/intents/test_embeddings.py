@@ -118,10 +118,10 @@ class Slow:
 
 async def test_a_crowd_is_classified_in_batches_or_skipped() -> None:
     slow = Slow()
-    aside = BatchWorker(slow)
-    first = asyncio.create_task(aside.best("first"))
+    worker = BatchWorker(slow)
+    first = asyncio.create_task(worker.best("first"))
     await asyncio.sleep(0.05)
-    crowd = [asyncio.create_task(aside.best(str(number))) for number in range(80)]
+    crowd = [asyncio.create_task(worker.best(str(number))) for number in range(80)]
     await asyncio.sleep(0)
     crowd[3].cancel()
     slow.may.set()
@@ -133,8 +133,8 @@ async def test_a_crowd_is_classified_in_batches_or_skipped() -> None:
     assert "3" not in list(chain(*slow.batches))
     assert [len(batch) for batch in slow.batches] == [1, 16, 16, 16, 15]
     with pytest.raises(ZeroDivisionError):
-        await aside.best("broken")
-    aside.close()
+        await worker.best("broken")
+    worker.close()
 
 
 class Unsure:

@@ -14,9 +14,9 @@ from seawall.intents.features import digest
 from seawall.intents.saved import read
 from seawall.intents.training import load_or_train, train_calibrated
 
-PLACES = [f"shop {number}" for number in range(20)]
-TEXTS = [f"where is my parcel for {each}" for each in PLACES]
-TEXTS += [f"please cancel, now, {each}" for each in PLACES]
+SHOPS = [f"shop {number}" for number in range(20)]
+TEXTS = [f"where is my parcel for {each}" for each in SHOPS]
+TEXTS += [f"please cancel, now, {each}" for each in SHOPS]
 LABELS = ["status"] * 20 + ["cancel"] * 20
 CONFIGURATION = """
 [routing]

@@ -202,7 +202,7 @@ WRONG = [
     ({"MetricDataResults": [RESULT, RESULT]}, ": MetricDataResults: 2 metrics (m1, m1); export"),
     ({"MetricDataResults": [RESULT | {"Values": []}]}, ": MetricDataResults.0.Values: 0 of them"),
     ({"MetricDataResults": [RESULT | {"StatusCode": "PartialData"}]},
-     ": MetricDataResults.0.StatusCode: 'PartialData': a part only"),
+     ": MetricDataResults.0.StatusCode: 'PartialData': partial data"),
     ({"rows": []}, ": unknown JSON; known: Prometheus's range query (data)"),
     ([1, 2], ": unknown JSON"),
 ]  # fmt: skip
