@@ -147,11 +147,11 @@ def rows(page: str, heading: str) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_key_is_documented_with_its_default(section: str) -> None:
-    told = {cells[0]: cells[1] for cells in rows("configuration.md", section)}
+    documented = {cells[0]: cells[1] for cells in rows("configuration.md", section)}
     true = {
         field.encode_name: _default(field) for field in msgspec.structs.fields(SECTIONS[section])
     }
-    assert told == true
+    assert documented == true
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:
@@ -181,9 +181,9 @@ def test_every_public_name_is_documented() -> None:
 
 
 def test_every_setting_of_the_lambda_host_is_documented() -> None:
-    told = {cells[0]: cells[1] for cells in rows("lambda.md", "Settings")}
+    documented = {cells[0]: cells[1] for cells in rows("lambda.md", "Settings")}
     fields = msgspec.structs.fields(LambdaSettings)
-    assert told == {field.encode_name: _default(field) for field in fields}
+    assert documented == {field.encode_name: _default(field) for field in fields}
 
 
 def test_every_error_is_documented() -> None:
@@ -193,19 +193,19 @@ def test_every_error_is_documented() -> None:
                 yield each
                 yield from below(each)
 
-    told = {(cells[0], cells[1]) for cells in rows("http-api.md", "Errors")}
+    documented = {(cells[0], cells[1]) for cells in rows("http-api.md", "Errors")}
     true = {(each.code, str(each.status)) for each in below(Problem)}
-    assert told == true
+    assert documented == true
 
 
 def test_every_event_is_documented_with_its_fields() -> None:
-    told = {cells[0]: set(cells[1].split(", ")) for cells in rows("http-api.md", "Events")}
+    documented = {cells[0]: set(cells[1].split(", ")) for cells in rows("http-api.md", "Events")}
     true = {str(kind.__struct_config__.tag): set(kind.__struct_fields__) for kind in Event.__args__}
-    assert told == true
+    assert documented == true
 
 
 def test_every_metric_is_documented(site: Site) -> None:
-    told = {cells[0]: set(cells[1].split(", ")) for cells in rows("operations.md", "Metrics")}
+    documented = {cells[0]: set(cells[1].split(", ")) for cells in rows("operations.md", "Metrics")}
     text = "Hello, this is clara.costa102@example.com. Where is my order #W1005754?"
     body = msgspec.json.encode({"text": text})  # a turn with tools: only then they are counted
     with urllib.request.urlopen(urllib.request.Request(f"{site.url}/v1/turns", body)):
@@ -218,4 +218,4 @@ def test_every_metric_is_documented(site: Site) -> None:
         if not name.endswith("_created") and not deprecated:
             labels = re.findall(rf"^{name}(?:_bucket)?{{(.*?)}} ", text, re.MULTILINE)
             true[name] = {key for each in labels for key in re.findall(r'(\w+)="', each)} - {"le"}
-    assert told == {name: labels or {"-"} for name, labels in true.items()}
+    assert documented == {name: labels or {"-"} for name, labels in true.items()}

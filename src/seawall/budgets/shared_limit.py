@@ -166,7 +166,7 @@ class SharedLimit:
         return self.failed_at is not None and self._clock() < self.failed_at + self._retry_seconds
 
     def advance_window(self) -> None:
-        """Go on to the present window; what was not spent of the previous one expires."""
+        """Advance to the current window; what was not spent of the previous one expires."""
         now = self._clock()
         if self.window.starts <= now < self.window.ends:
             return

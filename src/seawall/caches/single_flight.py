@@ -38,7 +38,7 @@ class _Flight(Generic[P, T]):
         self.over = False
         self.failure: Exception | None = None
         self.result: T | None = None
-        self.settled = False
+        self.has_owner = False
         self.task: asyncio.Task[None] | None = None
         self._waiting: set[asyncio.Future[None]] = set()
 
@@ -88,7 +88,7 @@ class SingleFlight(Generic[P, T]):
                 flight = self._start(key, work)
             received_any = await self._follow(key, flight, take)
             if flight.failure is None:
-                is_owner, flight.settled = not flight.settled, True
+                is_owner, flight.has_owner = not flight.has_owner, True
                 return flight.result, is_owner  # type: ignore[return-value] # set unless it failed
             if own or received_any or not may_take_over:
                 raise flight.failure

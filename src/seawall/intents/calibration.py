@@ -282,11 +282,11 @@ def _calibrated(found: Sequence[_HeldOut], none: int) -> Calibration:
     both = weighted_sum((ngrams, dense), weights)
     near = _similarities(embedded, both.argmax(1).tolist())
     certainty, second = _outcomes(both, (both.max(1), near), targets, none, shares)
-    settled = first.confidences >= alone
+    confident = first.confidences >= alone
     threshold = _threshold(
         _Outcomes(
-            np.where(settled, first.confidences, second.confidences),
-            np.where(settled, first.right, second.right),
+            np.where(confident, first.confidences, second.confidences),
+            np.where(confident, first.right, second.right),
             shares,
         )
     )
@@ -362,7 +362,7 @@ def _threshold(outcomes: _Outcomes) -> float:
 
     The messages at or above it must meet two conditions: the lower bound of the precision
     (Wilson, Probable inference, 1927; one-sided, 95 %) is the required one, so that luck with few
-    examples does not pass for precision; and the mean confidence leaves a margin, for users who do
+    examples does not pass for precision; and the mean confidence leaves a margin, for users that do
     not write as the examples do. If no threshold satisfies both, it is the one with the best lower
     bound, and at least 0.9.
     """

@@ -257,7 +257,7 @@ _PR_SET_PDEATHSIG = 1
 def parent_death_signal(
     number: signal.Signals, groups: Sequence[Path] = (), *, niceness: int = 0
 ) -> Callable[[], None]:
-    """A `preexec_fn` that ties a child to the life of its parent (Linux only).
+    """A `preexec_fn` that ends a child when its parent ends (Linux only).
 
     Args:
         number: Signal that the kernel sends the child when its parent ends

@@ -204,7 +204,7 @@ class Assembly:
         self.count(len(text))
 
     def take_progress(self) -> Progress | None:
-        """Return what the model did beside writing text since the last call; None for nothing."""
+        """Return what the model did besides writing text since the last call; None for nothing."""
         if self._thought is None:
             return None
         thought, self._thought = self._thought, None
