@@ -198,7 +198,7 @@ def cases(training: Labelled, testing: Labelled, seeds: int, quick: bool) -> Ite
 
 
 def retail() -> tuple[str, ...]:
-    """What customers of a shop want, which is nothing that a bank is asked for."""
+    """Requests of customers of a shop, none of which concerns a bank."""
     path = DATA / "retail" / "tasks_train.json"
     if not path.is_file():
         return ()

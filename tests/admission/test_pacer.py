@@ -68,7 +68,7 @@ def test_some_turns_may_always_start_and_never_too_many(
 
 
 async def test_a_burst_does_not_block_the_event_loop() -> None:
-    """500 turns that each take 1 ms of the loop: it comes round meanwhile, and all are served."""
+    """500 turns that each take 1 ms of the loop: other callbacks run between them."""
 
     async def scenario() -> tuple[int, int]:
         gate = AdmissionGate(AdmissionSettings(in_flight=1_000, queued=0))

@@ -19,7 +19,7 @@ USED = Usage(1, 1, 1)
 
 
 class Playing:
-    """A model that plays one list of events for each call, the last one ever after."""
+    """A model that plays one list of events for each call, the last one for all further calls."""
 
     def __init__(self, *plays: list[ModelEvent]) -> None:
         self.plays = plays

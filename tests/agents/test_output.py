@@ -36,7 +36,7 @@ def made(schema: dict[str, Any] | None = None) -> OutputCheck:
 
 
 class Scripted:
-    """Says one thing after the other, and keeps what it was asked."""
+    """Returns scripted answers in order, and records its requests."""
 
     def __init__(self, *steps: str | tuple[str, ToolCall], reason: FinishReason = "stop") -> None:
         self.steps = list(steps)

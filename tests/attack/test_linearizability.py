@@ -61,7 +61,7 @@ class Recorder:
 
 
 def read_history(path: Path) -> tuple[list[Operation], list[Observation]]:
-    """What was written down; a line that its writer died over does not count."""
+    """The recorded operations; an incomplete last line does not count."""
     lines: dict[str, Line] = {}
     for text in path.read_bytes().split(b"\n")[:-1]:
         line = msgspec.json.decode(text, type=Line)
@@ -114,7 +114,7 @@ class _Attempt(Struct, frozen=True):
     leased: bool
 
     async def until_done(self, name: str, session: str, key: str | None) -> None:
-        """One turn, tried until it is in; under a key it is then perhaps tried once more."""
+        """One turn, tried until it is stored; under a key it is then perhaps tried once more."""
         for again in range(400):
             await asyncio.sleep(self.chance.random() * 0.01)
             tried = Operation(session, name, time.monotonic())

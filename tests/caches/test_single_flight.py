@@ -16,7 +16,7 @@ async def run_pending() -> None:
 
 
 class World:
-    """Executions that follow orders, and the callers that wait for them."""
+    """Executions controlled by the test, and the callers that wait for them."""
 
     def __init__(self) -> None:
         self.flights: SingleFlight[str, str] = SingleFlight()

@@ -32,12 +32,12 @@ class Shelf:
         return f"{context.principal.tenant}/{context.principal.subject}"
 
     async def note(self, context: ToolContext) -> str:
-        """Keep a note, which it may not."""
+        """Keep a note, which is not permitted."""
         context.state["a"] = "b"
         return "kept"
 
     async def raise_price(self) -> str:
-        """Make everything dearer."""
+        """Raise all prices."""
         self.price += 1
         return "done"
 

@@ -1,4 +1,4 @@
-"""`seawall doctor`: what is missing is found, named, and has a way out."""
+"""`seawall doctor`: what is missing is found and named, with a remedy."""
 
 import json
 import sqlite3

@@ -1,4 +1,4 @@
-"""`seawall sessions` with DynamoDB: there, back again, and cut off on the way."""
+"""`seawall sessions` with DynamoDB: migrations in both directions, and interrupted ones."""
 
 import json
 import signal

@@ -10,7 +10,7 @@ from tests.parts import data_file
 
 
 class Parrot:
-    """Knows the answers it is given."""
+    """Returns the answers that it is given."""
 
     def __init__(self, answers: dict[str, tuple[str, float]]) -> None:
         self._answers = answers

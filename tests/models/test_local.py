@@ -35,7 +35,7 @@ def test_a_real_conversation(caplog: pytest.LogCaptureFixture) -> None:
         answers,
         keeps_to_a_schema,
         keeps_the_event_loop_free,
-        ends_when_nobody_reads,
+        ends_without_a_reader,
         waits_for_a_slot_until_the_deadline,
     ]
 
@@ -96,7 +96,7 @@ async def keeps_the_event_loop_free(model: LocalModel) -> None:
     assert turns > 100
 
 
-async def ends_when_nobody_reads(model: LocalModel) -> None:
+async def ends_without_a_reader(model: LocalModel) -> None:
     """The only slot is free again long before the generation would end."""
     stream = model.stream(LONG, deadline=asyncio.get_running_loop().time() + 60)
     assert isinstance(await anext(stream), Text)

@@ -298,7 +298,7 @@ MISTRAL_IDS = "[a-zA-Z0-9]{9}"
 
 
 def nine(request: Request) -> Recording:
-    """Refuses ids that are not nine letters and digits, as Mistral does, and strays."""
+    """Refuses ids that are not nine letters and digits, as Mistral does, and unknown ones."""
     messages: Any = request.document["messages"]
     calls = {each["id"] for m in messages for each in m.get("tool_calls") or ()}
     results = {m["tool_call_id"] for m in messages if m["role"] == "tool"}

@@ -66,7 +66,7 @@ class _Model(RuleBasedStateMachine):
         self.leases.pop(key, None)
         self.keys = {name: each for name, each in self.keys.items() if each[0] != key}
 
-    def _session_held(self, key: SessionKey, turn: str) -> tuple[str, float] | None:
+    def _session_leased(self, key: SessionKey, turn: str) -> tuple[str, float] | None:
         """By another turn that is believed to be alive."""
         lease_owner = self.leases.get(key)
         return (
@@ -100,7 +100,7 @@ class _Model(RuleBasedStateMachine):
         name = (key.subject, used or "")
         works = (
             version == len(turns)
-            and not self._session_held(key, turn)
+            and not self._session_leased(key, turn)
             and not (used and (name in self.keys or self._key_held(name, turn)))
         )
         expires = self.clock.now + seconds
@@ -146,7 +146,7 @@ class _Model(RuleBasedStateMachine):
         running = self._key_held(name, turn) if used and not replay else None
         assert (found.replay and found.replay.turn.id) == (replay and replay[1])
         assert (found.key_lease and found.key_lease.owner) == (running and running[0])
-        busy = self._session_held(key, turn)
+        busy = self._session_leased(key, turn)
         assert (found.session_lease and found.session_lease.owner) == (busy and busy[0])
         if replay or running:  # too late for its key, it also releases its session
             if self.leases.get(key, ("", 0.0))[0] == turn:
@@ -216,7 +216,7 @@ class _Model(RuleBasedStateMachine):
                 assert found.key_lease == (
                     running and Lease(running[0], running[1], running[2], "f")
                 )
-                busy = self._session_held(key, "reader")
+                busy = self._session_leased(key, "reader")
                 assert found.session_lease == (busy and Lease(busy[0], session, busy[1]))
 
 
