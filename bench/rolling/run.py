@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 from tests.attack.balancer import running_balancer
 from tests.dynamodb_local import ENVIRONMENT, running_dynamodb
 from tests.servers import ServerProcess, running
-from tests.storage.stores import new_place
+from tests.storage.stores import new_location
 
 from seawall.lab.demo import DemoIssuer, server_environment
 from seawall.lab.processes import Service, raise_file_limit, run, run_service
@@ -152,7 +152,7 @@ async def main(*, quick: bool, store: str) -> dict[str, object]:
         if store == "dynamodb":
             environment |= ENVIRONMENT | {
                 "SEAWALL_SESSIONS__STORE": "dynamodb",
-                "SEAWALL_SESSIONS__TABLE": new_place("dynamodb"),
+                "SEAWALL_SESSIONS__TABLE": new_location("dynamodb"),
                 "SEAWALL_SESSIONS__ENDPOINT": stack.enter_context(running_dynamodb()),
                 "SEAWALL_SESSIONS__CREATE_TABLE": "true",
             }
