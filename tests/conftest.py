@@ -1,4 +1,4 @@
-"""What holds for the whole suite: async tests, groups, the fast selection, shared servers.
+"""Common to the whole suite: async tests, groups, the fast selection, shared servers.
 
 **Async tests** are plain `async def test_x()`. anyio's plugin runs each on an asyncio loop of its
 own; a test that leaves a task running fails.
@@ -162,7 +162,7 @@ def _fixtures(item: pytest.Item) -> list[tuple[str, Any]]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
-    """Async tests fail where they leave tasks; with --fast all fail that are not fast."""
+    """Async tests fail if they leave tasks running; with --fast, tests that are not fast fail."""
     _check_leftovers(pyfuncitem)
     began = time.process_time()
     result = yield

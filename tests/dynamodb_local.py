@@ -31,7 +31,9 @@ ENVIRONMENT = {
 }
 
 
-_kept: list["subprocess.Popen[str]"] = []  # not to be reaped: they outlive whoever started them
+_kept: list[
+    "subprocess.Popen[str]"
+] = []  # not to be reaped: they outlive the process that started them
 
 
 def require_dynamodb() -> None:
@@ -43,7 +45,7 @@ def shared_dynamodb(folder: Path, owner: int) -> str:
     """The URL of a server that all processes of a test run share; the first one starts it.
 
     Args:
-        folder: Where they leave the URL for each other.
+        folder: Where they share the URL.
         owner: The process with which the server ends.
     """
     with (folder / "dynamodb.lock").open("w") as lock:

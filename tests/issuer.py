@@ -14,7 +14,7 @@ Key = jwk.RSAKey | jwk.ECKey | jwk.OKPKey
 
 
 class Issuer:
-    """Signs whatever it is told to."""
+    """Signs any claims."""
 
     def __init__(self) -> None:
         self.keys: dict[str, tuple[Key, str]] = {}
@@ -68,7 +68,7 @@ class Issuer:
 
 
 def unsigned(header: dict[str, Any], claims: dict[str, Any], signature: str = "") -> str:
-    """A token that nobody signed."""
+    """A token without a valid signature."""
     return f"{encoded(header)}.{encoded(claims)}.{signature}"
 
 

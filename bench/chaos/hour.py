@@ -1,4 +1,4 @@
-"""An hour in the life of a model provider, as a fault script; all that goes wrong, goes wrong."""
+"""An hour of a model provider with every kind of fault, as a fault script."""
 
 from collections.abc import Iterator
 

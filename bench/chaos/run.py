@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TIMES = SimTimes(first_token=(0.1, 0.3), duration=(0.8, 1.6), chunks=20)
 TURN_SECONDS = 12.0
 GRACE_SECONDS = 1.0  # of the driver and the network beyond a turn's deadline
-SETTLE_SECONDS = 40.0  # longer than unused connections are kept
+COOL_DOWN_SECONDS = 40.0  # longer than unused connections are kept
 CALM_SECONDS = 5.0
 MODEL, SPARE = "gpt-primary", "gpt-spare"
 REFUSALS = {"overloaded", "upstream-throttled", "upstream-unavailable", "session-busy"}
@@ -177,8 +177,8 @@ async def main(*, quick: bool, fallback: bool) -> dict[str, object]:
                 )
             over.set()
             await asking
-        report(f"over; {SETTLE_SECONDS:g} s for unused connections to be closed")
-        await asyncio.sleep(SETTLE_SECONDS)
+        report(f"over; {COOL_DOWN_SECONDS:g} s for unused connections to be closed")
+        await asyncio.sleep(COOL_DOWN_SECONDS)
         after = await asyncio.to_thread(left_over, server, model, folder)
         report(f"after: {after}")
         stats = json.loads(

@@ -273,20 +273,20 @@ async def measure(client, name: str, count: int, concurrency: int) -> float:
 
 
 async def ready(client) -> None:
-    """What importing alone leaves to be done before the first call."""
+    """The work before the first call that the import did not do."""
     await client.calls()
     await client.close()
 
 
 if __name__ == "__main__":
-    who, what, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    client, what, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
     if what == "import":
-        made = CLIENTS[who](port)
+        made = CLIENTS[client](port)
         asyncio.run(ready(made))
     else:
         import uvloop
 
         async def start() -> float:
-            return await measure(CLIENTS[who](port), what, int(sys.argv[4]), int(sys.argv[5]))
+            return await measure(CLIENTS[client](port), what, int(sys.argv[4]), int(sys.argv[5]))
 
         sys.stdout.write(f"{uvloop.run(start()):.2f}\n")

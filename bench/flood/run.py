@@ -25,7 +25,7 @@ from seawall.lab.surge.outcome import Outcome
 from seawall.lab.surge.scenario import Closed, Scenario, Simulated
 
 TIMES = SimTimes(first_token=(0.1, 0.2), duration=(0.3, 0.5))
-SETTLE_SECONDS = 2.0
+COOL_DOWN_SECONDS = 2.0
 FLOODS = {
     "livez": b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n",
     "not found": b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -102,10 +102,10 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
                     flooding = await asyncio.create_subprocess_exec(
                         *(sys.executable, __file__, "--flood", kind, "--url", server.url),
                         *("--connections", str(options.connections)),
-                        *("--seconds", str(options.seconds + SETTLE_SECONDS)),
+                        *("--seconds", str(options.seconds + COOL_DOWN_SECONDS)),
                         stdout=asyncio.subprocess.PIPE,
                     )
-                await asyncio.sleep(SETTLE_SECONDS)
+                await asyncio.sleep(COOL_DOWN_SECONDS)
                 before, began = dict(counts), time.monotonic()
                 spent = consumption(server.pid).cpu_seconds
                 await asyncio.sleep(options.seconds)
@@ -120,7 +120,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
                 }
                 if flooding is not None:
                     output, _ = await flooding.communicate()
-                    row["answers_per_second"] = round(int(output) / (seconds + SETTLE_SECONDS))
+                    row["answers_per_second"] = round(int(output) / (seconds + COOL_DOWN_SECONDS))
                 rows.append(row)
                 print(row, flush=True)
             over.set()

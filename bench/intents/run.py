@@ -198,7 +198,7 @@ def cases(training: Labelled, testing: Labelled, seeds: int, quick: bool) -> Ite
 
 
 def retail() -> tuple[str, ...]:
-    """What customers of a shop want, which is nothing that a bank is asked for."""
+    """Requests of customers of a shop, none of which concerns a bank."""
     path = DATA / "retail" / "tasks_train.json"
     if not path.is_file():
         return ()
@@ -288,10 +288,10 @@ def main() -> int:
         measured["n-grams"] = ours(case, None)
         if embedder is not None:
             measured["embeddings"] = ours(case, embedder)
-        for who, figures in measured.items():
-            rows.append({"case": case.name, "seed": case.seed, "who": who, **figures})
+        for classifier, figures in measured.items():
+            rows.append({"case": case.name, "seed": case.seed, "classifier": classifier, **figures})
             shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
-            print(f"{case.name} #{case.seed}  {who:10}  {shown}", flush=True)
+            print(f"{case.name} #{case.seed}  {classifier:10}  {shown}", flush=True)
     print(json.dumps(rows))
     return 0
 

@@ -1,4 +1,4 @@
-"""A provider that is out for 30 seconds: who answers meanwhile, and how it is let back in.
+"""A provider with an outage of 30 seconds: its fallback, and the recovery afterwards.
 
     .venv/bin/python bench/outage/run.py [--quick] [--kind hang|error|refuse]
 

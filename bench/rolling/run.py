@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 from tests.attack.balancer import running_balancer
 from tests.dynamodb_local import ENVIRONMENT, running_dynamodb
 from tests.servers import ServerProcess, running
-from tests.storage.stores import new_place
+from tests.storage.stores import new_location
 
 from seawall.lab.demo import DemoIssuer, server_environment
 from seawall.lab.processes import Service, raise_file_limit, run, run_service
@@ -36,8 +36,8 @@ from seawall.lab.surge.driver import drive
 from seawall.lab.surge.outcome import Outcome
 from seawall.lab.surge.scenario import Closed, Scenario, Simulated
 
-LEAVE_SECONDS = 2.0
-SETTLE_SECONDS = 2.0
+SHUTDOWN_DELAY_SECONDS = 2.0
+COOL_DOWN_SECONDS = 2.0
 
 
 class Restart(Struct):
@@ -106,12 +106,12 @@ async def roll(
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
         asking = group.create_task(drive(crowd, token=token, on_outcome=on_outcome, until=over))
-        await asyncio.sleep(2 * SETTLE_SECONDS)
+        await asyncio.sleep(2 * COOL_DOWN_SECONDS)
         for number, server in enumerate(servers):
             report(f"server {number}: SIGTERM; {len(late)} turns so far, {errors.total()} failed")
             restarts.append(await asyncio.to_thread(server.restart))
             report(f"server {number}: {restarts[-1]}")
-            await asyncio.sleep(SETTLE_SECONDS)
+            await asyncio.sleep(COOL_DOWN_SECONDS)
         over.set()
         await asking
     spread = percentiles(late)
@@ -146,13 +146,13 @@ async def main(*, quick: bool, store: str) -> dict[str, object]:
             run_service("sim-model", "--port", "0", "--first-token", first, "--duration", whole)
         )
         environment = server_environment(folder, model) | {
-            "SEAWALL_SERVER__SHUTDOWN_DELAY_SECONDS": str(LEAVE_SECONDS),
+            "SEAWALL_SERVER__SHUTDOWN_DELAY_SECONDS": str(SHUTDOWN_DELAY_SECONDS),
             "SEAWALL_ADMISSION__IN_FLIGHT": "4000",
         }
         if store == "dynamodb":
             environment |= ENVIRONMENT | {
                 "SEAWALL_SESSIONS__STORE": "dynamodb",
-                "SEAWALL_SESSIONS__TABLE": new_place("dynamodb"),
+                "SEAWALL_SESSIONS__TABLE": new_location("dynamodb"),
                 "SEAWALL_SESSIONS__ENDPOINT": stack.enter_context(running_dynamodb()),
                 "SEAWALL_SESSIONS__CREATE_TABLE": "true",
             }

@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.dynamodb_local import running_dynamodb
 from tests.parts.dynamodb_local import missing
-from tests.storage.stores import LocalClient, new_place
+from tests.storage.stores import LocalClient, new_location
 
 from seawall.aws.dynamodb_calls import Operation
 from seawall.storage.dynamodb.store import DynamoDBStore
@@ -124,7 +124,7 @@ async def one(store: DynamoDBStore, client: Measured, number: int) -> Cost:
 async def main(endpoint: str, turns: int) -> list[Cost]:
     """One session of so many turns."""
     client = Measured(endpoint, capacity=True)
-    store = DynamoDBStore(client, new_place("dynamodb"), create=True)
+    store = DynamoDBStore(client, new_location("dynamodb"), create=True)
     await store.open()
     costs = [await one(store, client, number) for number in range(1, turns + 1)]
     await client.close()

@@ -184,7 +184,7 @@ class Catalogue:
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """A transaction: what is read in it stays true until what is written in it stands.
+        """A transaction: its reads stay valid until its writes are committed.
 
         One inside another is a part of it.
         """

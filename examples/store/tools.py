@@ -1,4 +1,4 @@
-"""Tools of the store. Each enforces the policy itself, so a model cannot be talked out of it."""
+"""Tools of the store. Each enforces the policy itself, so no prompt can circumvent it."""
 
 from pathlib import Path
 from typing import Literal

@@ -79,7 +79,7 @@ class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     Attributes:
         origins: Origins as browsers send them, such as `https://shop.example`; "*" for all.
         methods: Methods that such a page may use.
-        headers: Headers that it may send; "*" for whatever it asks for.
+        headers: Headers that it may send; "*" for all that it requests.
         expose: Headers of responses that it may read.
         credentials: Whether a browser may send cookies; not with the origin "*".
         max_age_seconds: How long a browser may cache the answer to a preflight request.
@@ -136,7 +136,7 @@ class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                     "lower case and a port where it is not the usual one, without a path"
                 )
         if self.credentials and "*" in self.origins:
-            raise ValueError('credentials: cannot be true with the origin "*": name the origins')
+            raise ValueError('credentials: cannot be true with the origin "*": list the origins')
         for name in (*self.methods, *self.headers, *self.expose):
             if not _TOKEN.match(name):
                 raise ValueError(f"{name!r} is not the name of a header or method")
@@ -698,7 +698,7 @@ def _check_references(settings: Settings, source: _Source) -> None:
     ):
         raise source.error(path, message)
     if len(settings.agents) > 1 and not routing.default_agent:
-        raise source.error(("routing", "default_agent"), "must say which agent answers by default")
+        raise source.error(("routing", "default_agent"), "must name the default agent")
 
 
 def _check_no_intent(settings: Settings, source: _Source) -> None:

@@ -103,7 +103,7 @@ class Problem(SeawallError):
     Attributes:
         status: HTTP status.
         code: Stable and machine-readable.
-        title: The same for every occurrence.
+        title: Identical for every occurrence.
         detail: What is wrong, for the caller.
         field: Dotted path of the part of the request at fault, if any.
         retry_after: Seconds after which a retry may succeed, if known.
@@ -178,7 +178,7 @@ class UnsupportedEncoding(InvalidRequest):
 
 
 class Unauthenticated(Problem):
-    """There is no credential, or not a valid one. The detail says no more than is safe."""
+    """There is no valid credential. The detail reveals nothing that would help an attacker."""
 
     status = 401
     code = "unauthenticated"
@@ -186,7 +186,7 @@ class Unauthenticated(Problem):
 
 
 class NotFound(Problem):
-    """What was asked for does not exist, or belongs to another caller: the same answer."""
+    """The resource does not exist or belongs to another caller; the answer is the same."""
 
     status = 404
     code = "not-found"
@@ -194,7 +194,7 @@ class NotFound(Problem):
 
 
 class SessionNotFound(NotFound):
-    """The session does not exist, or belongs to another caller: the same answer."""
+    """The session does not exist or belongs to another caller; the answer is the same."""
 
     code = "session-not-found"
     title = "Session not found"
@@ -204,7 +204,7 @@ class SessionNotFound(NotFound):
 
 
 class TurnNotFound(NotFound):
-    """The turn does not exist, is unknown here, or is another caller's: the same answer."""
+    """The turn does not exist, is unknown here or is another caller's; the answer is the same."""
 
     code = "turn-not-found"
     title = "Turn not found"

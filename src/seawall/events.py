@@ -51,7 +51,7 @@ class IntentDetected(Struct, frozen=True, tag="intent.detected", tag_field="type
 class AgentSelected(
     Struct, frozen=True, tag="agent.selected", tag_field="type", omit_defaults=True
 ):
-    """An agent has the conversation.
+    """An agent was selected to answer.
 
     Attributes:
         agent: Its name.

@@ -246,7 +246,7 @@ class ModelSpend(Struct):
 
 
 class TurnReport(Struct):
-    """What is reported of a turn when it is over; filled in while it runs.
+    """The report of a finished turn; filled in while the turn runs.
 
     Attributes:
         turn: Its id.

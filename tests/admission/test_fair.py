@@ -1,4 +1,4 @@
-"""Fair queueing: bounds that hold for any weights and any number of tenants."""
+"""Fair queueing: bounds for any weights and any number of tenants."""
 
 from collections import Counter
 
@@ -81,8 +81,8 @@ def test_a_new_tenant_does_not_wait_for_an_earlier_crowd(crowd: int, depth: int)
     assert "new" in [serve(fair, 1.0).flow.tenant for _ in range(2)]
 
 
-def test_no_tenant_saves_up() -> None:
-    """Who was away for long gets no more than its share when it is back."""
+def test_an_absent_tenant_accumulates_no_credit() -> None:
+    """A tenant without turns for a long time gets no more than its share afterwards."""
     fair = FairQueue()
     backlog(fair, "there", 1.0, 2_000)
     for _ in range(1_000):

@@ -39,7 +39,7 @@ class Clock(Struct):
         return self.limit.limit
 
 
-def test_a_server_that_keeps_up_has_its_ceiling() -> None:
+def test_a_server_that_keeps_up_stays_at_its_maximum() -> None:
     assert Clock(AdaptiveLimit(SETTINGS)).run(60, lag=0.05, in_flight=1_000) == 1_000
 
 
@@ -49,7 +49,7 @@ def test_a_burst_of_opening_work_is_no_overload() -> None:
     assert clock.run(5, lag=0.0, in_flight=900) == 1_000
 
 
-def test_nor_is_a_single_pause_however_long() -> None:
+def test_a_single_long_pause_is_no_overload() -> None:
     limit = AdaptiveLimit(SETTINGS)
     clock = Clock(limit)
     clock.run(5, in_flight=900)
@@ -58,7 +58,7 @@ def test_nor_is_a_single_pause_however_long() -> None:
     assert clock.run(10, in_flight=900) == 1_000
 
 
-def test_lag_that_stands_takes_the_limit_to_what_is_in_flight_and_below() -> None:
+def test_standing_lag_lowers_the_limit_below_the_turns_in_flight() -> None:
     clock = Clock(AdaptiveLimit(SETTINGS))
     assert clock.run(6.4, lag=0.4, in_flight=400) == 340
     assert clock.run(5, lag=0.4, in_flight=400) == 340  # the step has not had its effect yet
@@ -71,13 +71,13 @@ def test_lag_without_new_turns_does_not_change_the_limit() -> None:
     assert clock.run(60, lag=1.0, in_flight=900, started=0) == 1_000
 
 
-def test_lag_while_next_to_nothing_is_in_flight_is_not_for_the_turns() -> None:
+def test_lag_with_few_turns_in_flight_does_not_lower_the_limit() -> None:
     """Another process uses the processor in a quiet hour; the next burst finds the same server."""
     clock = Clock(AdaptiveLimit(SETTINGS))
     assert clock.run(60, lag=1.0, in_flight=50, started=1) == 1_000
 
 
-def test_it_grows_while_it_is_used_and_the_loop_is_on_time() -> None:
+def test_the_limit_grows_while_it_is_used_and_the_loop_is_on_time() -> None:
     clock = Clock(AdaptiveLimit(SETTINGS))
     clock.run(6.4, lag=0.4, in_flight=400)
     clock.run(3, in_flight=340)
@@ -86,7 +86,7 @@ def test_it_grows_while_it_is_used_and_the_loop_is_on_time() -> None:
     assert clock.run(15, in_flight=100) == grown  # not used: nothing is learned
 
 
-def test_what_was_learned_is_forgotten_in_a_quiet_time() -> None:
+def test_an_idle_limit_returns_to_its_configured_value() -> None:
     clock = Clock(AdaptiveLimit(SETTINGS))
     clock.run(60, lag=0.4, in_flight=51)
     assert clock.limit.limit == 50
@@ -94,7 +94,7 @@ def test_what_was_learned_is_forgotten_in_a_quiet_time() -> None:
     assert clock.run(60, in_flight=5) == 1_000
 
 
-def test_memory_near_its_bound_shrinks_it_at_once_and_only_while_it_grows() -> None:
+def test_growing_memory_near_its_bound_lowers_the_limit_at_once() -> None:
     clock = Clock(AdaptiveLimit(SETTINGS, memory_bound=1_000 * MB))
     assert clock.run(1, in_flight=600, memory=700 * MB) == 1_000
     assert clock.run(0.1, in_flight=600, memory=910 * MB) == 510
@@ -104,7 +104,7 @@ def test_memory_near_its_bound_shrinks_it_at_once_and_only_while_it_grows() -> N
     assert clock.run(10, in_flight=425, memory=500 * MB) > 425
 
 
-def test_no_target_no_shrinking_for_lag() -> None:
+def test_without_a_target_lag_does_not_lower_the_limit() -> None:
     settings = AdmissionSettings(in_flight=1_000, lag_seconds=0)
     assert Clock(AdaptiveLimit(settings)).run(60, lag=9.0, in_flight=900) == 1_000
 

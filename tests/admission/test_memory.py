@@ -55,10 +55,10 @@ def test_without_a_limit_it_is_the_machine(tmp_path: Path) -> None:
     assert memory_bound(root) == TOTAL
 
 
-def test_where_nothing_tells(tmp_path: Path) -> None:
+def test_without_any_source_there_is_no_bound(tmp_path: Path) -> None:
     assert memory_bound(tmp_path) == 0
 
 
-def test_this_very_process() -> None:
+def test_this_process() -> None:
     if os.path.exists("/proc/self/statm"):  # noqa: PTH110
         assert 5 << 20 < resident_bytes() < memory_bound()

@@ -33,20 +33,20 @@ def test_a_pass_takes_about_its_target() -> None:
     assert max(took) <= 1.2 * TARGET
 
 
-def test_at_least_one_begins_however_late_the_loop_is() -> None:
+def test_at_least_one_turn_starts_however_late_the_loop_is() -> None:
     pacing = StartPacer(TARGET)
     passes(pacing, 50, each=0.001, other=0.5)
     assert pacing.allowance == 1
 
 
-def test_a_loop_that_has_become_free_is_used_soon() -> None:
+def test_a_loop_that_becomes_free_is_used_soon() -> None:
     pacing = StartPacer(TARGET)
     passes(pacing, 50, each=0.001, other=0.5)
     passes(pacing, 40, each=0.0001)
     assert pacing.allowance > 30
 
 
-def test_the_rate_is_that_at_which_they_begin_once_it_has_been_seen_for_a_while() -> None:
+def test_the_rate_is_measured_from_the_starts_of_turns() -> None:
     pacing = StartPacer(TARGET)
     at = sum(passes(pacing, 100, each=0.001))
     assert pacing.rate(at=at) == 0.0
@@ -68,7 +68,7 @@ def test_some_turns_may_always_start_and_never_too_many(
 
 
 async def test_a_burst_does_not_block_the_event_loop() -> None:
-    """500 turns that each take 1 ms of the loop: it comes round meanwhile, and all are served."""
+    """500 turns that each take 1 ms of the loop: other callbacks run between them."""
 
     async def scenario() -> tuple[int, int]:
         gate = AdmissionGate(AdmissionSettings(in_flight=1_000, queued=0))

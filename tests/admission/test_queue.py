@@ -83,7 +83,7 @@ def test_a_full_queue_refuses_at_once() -> None:
     assert queue.refusal(None, at=0.0) == full
 
 
-def test_nothing_is_asked_or_remembered_while_there_is_room() -> None:
+def test_unknown_tenants_are_not_refused_while_slots_are_free() -> None:
     queue = queue_of()
     assert queue.refusal("acme", at=0.0) is None
     ticket(queue)
@@ -100,16 +100,16 @@ def test_a_turn_that_cannot_meet_its_deadline_does_not_wait() -> None:
     assert refusal(queue, deadline=11.9).reason == "late"  # one is ahead now
 
 
-def test_a_turn_that_has_less_time_than_a_typical_one_takes_is_not_begun() -> None:
+def test_a_turn_with_less_time_than_a_typical_turn_takes_is_refused() -> None:
     queue = queue_of(in_flight=5)
     pass_through(queue, seconds=4.0, at=0.0)
     assert refusal(queue, deadline=3.9).reason == "late"
     assert ticket(queue, deadline=4.0).active
-    # Nobody proves such a judgement wrong, so it is not kept for long.
+    # No turn can disprove such an estimate, so it expires soon.
     assert ticket(queue, at=31.0, deadline=31.5).active
 
 
-def test_an_expected_wait_longer_than_the_limit_is_refused_with_it() -> None:
+def test_a_turn_whose_expected_wait_exceeds_the_limit_is_refused() -> None:
     queue = queue_of(in_flight=1, queued=100)
     pass_through(queue, seconds=6.0, at=0.0)
     ticket(queue)
@@ -159,7 +159,7 @@ def test_a_lower_limit_makes_more_turns_wait_at_once() -> None:
     assert queue.next(at=0.0) is None
 
 
-def test_in_a_full_queue_the_newest_of_the_greediest_makes_room_for_the_small() -> None:
+def test_in_a_full_queue_the_newest_turn_of_the_largest_tenant_is_displaced() -> None:
     queue = queue_of(in_flight=1, queued=4)
     ticket(queue, "big")
     big = [ticket(queue, "big") for _ in range(4)]
@@ -187,7 +187,7 @@ def test_weights_count_in_the_queue_too() -> None:
     assert won == 6
 
 
-def test_background_turns_make_room_first_and_wait_longest_but_not_for_ever() -> None:
+def test_background_turns_are_displaced_first_but_do_not_starve() -> None:
     queue = queue_of(in_flight=1, queued=40, wait_seconds=FOREVER)
     active = ticket(queue)
     background = [ticket(queue, "calm", background=True) for _ in range(20)]
@@ -236,7 +236,7 @@ def test_all_are_refused_only_if_no_turn_could_displace_another() -> None:
     assert queue.refusal_for_all() is None  # one of the two may have to go
 
 
-def test_a_claim_leaves_no_trace() -> None:
+def test_refused_tenants_are_not_stored() -> None:
     queue = queue_of(in_flight=1, queued=1)
     ticket(queue)
     ticket(queue)
@@ -247,7 +247,9 @@ def test_a_claim_leaves_no_trace() -> None:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["enter", "enter", "enter", "leave", "leave", "give up", "limit", "wait"]),
+        st.sampled_from(
+            ["enter", "enter", "enter", "release", "release", "give up", "limit", "wait"]
+        ),
         st.integers(0, 7),
         st.booleans(),
         st.floats(0.0, 3.0),
@@ -268,7 +270,7 @@ def test_every_turn_ends_once_and_no_slot_is_idle_while_a_turn_waits(  # noqa: C
     tickets = list[Ticket]()
     at = 0.0
 
-    def tell() -> None:
+    def drain() -> None:
         while (decided := queue.next(at=at)) is not None:
             each, refused = decided
             waiting.remove(each)
@@ -290,7 +292,7 @@ def test_every_turn_ends_once_and_no_slot_is_idle_while_a_turn_waits(  # noqa: C
             if isinstance(decision, Ticket):
                 tickets.append(decision)
                 (active if decision.active else waiting).append(decision)
-        elif step == "leave" and active:
+        elif step == "release" and active:
             each = active.pop(number % len(active))
             ends[id(each)] += 1
             queue.release(each, at=at, succeeded=flag)
@@ -303,7 +305,7 @@ def test_every_turn_ends_once_and_no_slot_is_idle_while_a_turn_waits(  # noqa: C
         elif step == "wait":
             at += seconds
         before = len(active)
-        tell()
+        drain()
         assert len(active) <= max(before, queue.limit)  # never more than the limit are let in
         assert len(active) <= in_flight
         assert not (waiting and queue.in_flight < queue.limit)
@@ -315,7 +317,7 @@ def test_every_turn_ends_once_and_no_slot_is_idle_while_a_turn_waits(  # noqa: C
         ends[id(each)] += 1
         queue.release(each, at=at, succeeded=True)
     active.clear()
-    tell()
+    drain()
     for each in active:
         ends[id(each)] += 1
         queue.release(each, at=at, succeeded=True)
@@ -337,7 +339,7 @@ def test_the_expected_wait_counts_all_slots_though_few_are_taken() -> None:
     assert 1_590 <= queue.in_flight + queue.queued <= 1_610  # 600 beyond would wait for 6 s
 
 
-def test_a_night_of_long_background_turns_refuses_nobody_who_asks_for_a_quick_answer() -> None:
+def test_long_background_turns_do_not_cause_refusals_of_short_turns() -> None:
     queue = queue_of(in_flight=200)
     at = 0.0
     for _ in range(300):

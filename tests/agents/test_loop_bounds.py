@@ -19,7 +19,7 @@ USED = Usage(1, 1, 1)
 
 
 class Playing:
-    """A model that plays one list of events for each call, the last one ever after."""
+    """A model that plays one list of events for each call, the last one for all further calls."""
 
     def __init__(self, *plays: list[ModelEvent]) -> None:
         self.plays = plays
@@ -104,7 +104,7 @@ async def test_a_step_that_is_cut_off_twice() -> None:
     assert len(model.asked) == 2
 
 
-async def test_nothing_of_a_filtered_step_is_done() -> None:
+async def test_a_filtered_step_is_not_executed() -> None:
     model = Playing(ended(Text("I can"), ToolCalls((WHOLE,)), reason="content_filter"))
     answer, _ = await run(model)
     assert refunded == []
@@ -120,9 +120,7 @@ async def test_nothing_of_a_filtered_step_is_done() -> None:
         (ended(reason="content_filter"), UpstreamFailed, 1),
     ],
 )
-async def test_an_answer_with_nothing_in_it(
-    play: list[ModelEvent], kind: type[Problem], asked: int
-) -> None:
+async def test_an_empty_answer(play: list[ModelEvent], kind: type[Problem], asked: int) -> None:
     model = Playing(play)
     with pytest.raises(kind):
         await run(model)

@@ -36,7 +36,7 @@ def made(schema: dict[str, Any] | None = None) -> OutputCheck:
 
 
 class Scripted:
-    """Says one thing after the other, and keeps what it was asked."""
+    """Returns scripted answers in order, and records its requests."""
 
     def __init__(self, *steps: str | tuple[str, ToolCall], reason: FinishReason = "stop") -> None:
         self.steps = list(steps)
@@ -107,7 +107,7 @@ def test_valid_text_is_sent_in_one_piece() -> None:
     assert model.asked[0].prompt.output.schema == SCHEMA
 
 
-def test_one_repair_round_leaves_no_trace_but_its_cost() -> None:
+def test_a_repair_is_charged_but_not_stored() -> None:
     model = Scripted('```json\n{"stars": 4}\n```', '{"stars": 4}')
     answer, events = turn(model)
     assert events == [TextDelta('{"stars": 4}')]
@@ -120,7 +120,7 @@ def test_one_repair_round_leaves_no_trace_but_its_cost() -> None:
 
 
 @pytest.mark.parametrize(("steps", "asked"), [(12, 2), (1, 1)])
-def test_then_it_is_refused(steps: int, asked: int) -> None:
+def test_a_second_invalid_answer_is_refused(steps: int, asked: int) -> None:
     model = Scripted('{"stars": 9}', '{"stars": 0}')
     with pytest.raises(InvalidOutput, match=r"stars must be .* than or equal"):
         turn(model, steps)
@@ -158,7 +158,7 @@ SCHEMAS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=range(len(SCHEMAS)))
 @given(document=JSON)
-def test_the_verdict_is_that_of_another_validator(schema: dict[str, Any], document: Any) -> None:
+def test_it_agrees_with_another_validator(schema: dict[str, Any], document: Any) -> None:
     ours = made(schema).fault(msgspec.json.encode(document).decode()) is None
     assert ours == jsonschema_rs.Draft7Validator(schema).is_valid(document)
 
@@ -181,7 +181,7 @@ def test_hostile_text() -> None:
         (OutputSettings(schema={"$ref": "http://127.0.0.1/x"}), "must point into the schema"),
     ],
 )
-def test_settings_that_are_wrong(settings: OutputSettings, says: str) -> None:
+def test_invalid_settings(settings: OutputSettings, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         build_output("reviewer", settings)
 

@@ -1,4 +1,4 @@
-"""A real balancer in front of servers: haproxy, round robin. It tries nothing twice."""
+"""A real balancer in front of servers: haproxy, round robin, without retries."""
 
 import socket
 import subprocess

@@ -101,7 +101,7 @@ def _torn(stored: Stored) -> list[str]:
 def _untrue(
     name: str, attempts: Sequence[Operation], stored_at: tuple[str, int, str] | None
 ) -> list[str]:
-    """Acknowledgements and refusals that what is stored gives the lie to."""
+    """Acknowledgements and refusals that the stored turns contradict."""
     found: list[str] = []
     for each in attempts:
         if each.number is None:

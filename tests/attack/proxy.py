@@ -1,4 +1,4 @@
-"""A TCP proxy that loses answers: it cuts a connection at a moment that chance chooses."""
+"""A TCP proxy that loses answers: it cuts a connection at a random moment."""
 
 import asyncio
 import random

@@ -24,7 +24,7 @@ from seawall.storage.port import Begin, Commit, Session, SessionStore, Snapshot
 from seawall.storage.sqlite.store import SqliteStore
 from seawall.turn import AssistantMessage, SessionKey, TurnRecord, Usage, UserMessage
 from tests.attack.history import Observation, Operation, violations
-from tests.storage.stores import NAMES, make_store, new_place
+from tests.storage.stores import NAMES, make_store, new_location
 
 SESSIONS = ("s0", "s1", "s2")
 WRITERS = 6
@@ -61,7 +61,7 @@ class Recorder:
 
 
 def read_history(path: Path) -> tuple[list[Operation], list[Observation]]:
-    """What was written down; a line that its writer died over does not count."""
+    """The recorded operations; an incomplete last line does not count."""
     lines: dict[str, Line] = {}
     for text in path.read_bytes().split(b"\n")[:-1]:
         line = msgspec.json.decode(text, type=Line)
@@ -114,7 +114,7 @@ class _Attempt(Struct, frozen=True):
     leased: bool
 
     async def until_done(self, name: str, session: str, key: str | None) -> None:
-        """One turn, tried until it is in; under a key it is then perhaps tried once more."""
+        """One turn, tried until it is stored; under a key it is then perhaps tried once more."""
         for again in range(400):
             await asyncio.sleep(self.chance.random() * 0.01)
             tried = Operation(session, name, time.monotonic())
@@ -247,7 +247,7 @@ def test_processes_attack_few_sessions(
     """One process is killed in the middle and replaced by another."""
     endpoint = request.getfixturevalue("dynamodb") if kind == "dynamodb" else ""
     count = 15 if kind == "dynamodb" else 100 if leased else 200
-    store, history = Store(kind, new_place(kind), endpoint), tmp_path / "history"
+    store, history = Store(kind, new_location(kind), endpoint), tmp_path / "history"
     context = get_context("spawn")
 
     def start(number: int) -> BaseProcess:

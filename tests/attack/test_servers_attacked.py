@@ -54,7 +54,7 @@ class Slot:
 
 
 class Crowd:
-    """Clients that share sessions, repeat themselves, leave early, and insist on an answer."""
+    """Clients that share sessions, repeat requests, disconnect early, and retry until answered."""
 
     def __init__(self, proxies: list[LossyProxy], token: str, sessions: list[str]) -> None:
         self._proxies = proxies

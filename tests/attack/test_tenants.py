@@ -154,7 +154,7 @@ def _secret(owner: Principal) -> str:
 
 
 async def one_after_another(app: Orchestrator, wish: Wish, count: int) -> None:
-    """The turns of one conversation: each hears of all before it, and of nothing else."""
+    """The turns of one conversation: each sees all before it, and nothing else."""
     principal = Principal(wish.tenant, wish.subject)
     mark = f"{wish.tenant}/{wish.subject}/{wish.conversation}"
     session: str | None = None

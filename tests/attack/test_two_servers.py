@@ -18,7 +18,7 @@ from tests.attack.balancer import require_balancer, running_balancer
 from tests.dynamodb_local import ENVIRONMENT
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.servers import ServerProcess, running_model, running_server
-from tests.storage.stores import NAMES, new_place
+from tests.storage.stores import NAMES, new_location
 
 Event = tuple[int, str, dict[str, object]]
 LEASE = 2.0
@@ -60,7 +60,7 @@ def settings_of(kind: str, folder: Path, endpoint: str, issuer: Issuer) -> dict[
     if kind == "dynamodb":
         settings |= {
             "SESSIONS__STORE": "dynamodb",
-            "SESSIONS__TABLE": new_place(kind),
+            "SESSIONS__TABLE": new_location(kind),
             "SESSIONS__ENDPOINT": endpoint,
             "SESSIONS__CREATE_TABLE": "true",
         }

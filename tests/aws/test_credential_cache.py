@@ -48,7 +48,7 @@ async def get(cache: CredentialCache, seconds: float = 20.0) -> str:
     return found.access_key
 
 
-async def settle() -> None:
+async def run_pending() -> None:
     """Let background tasks finish."""
     for _ in range(10):
         await asyncio.sleep(0)
@@ -59,7 +59,7 @@ async def test_a_hundred_callers_are_served_by_one_fetch() -> None:
         source.gate.clear()
         async with asyncio.TaskGroup() as group:
             callers = [group.create_task(get(cache)) for _ in range(100)]
-            await settle()
+            await run_pending()
             source.gate.set()
         assert {each.result() for each in callers} == {"AKID1"}
         assert source.fetched == 1
@@ -73,9 +73,9 @@ async def test_a_cancelled_caller_does_not_end_the_fetch() -> None:
         async with asyncio.TaskGroup() as group:
             first = group.create_task(get(cache))
             second = group.create_task(get(cache))
-            await settle()
+            await run_pending()
             first.cancel()
-            await settle()
+            await run_pending()
             source.gate.set()
         assert second.result() == "AKID1"
         assert source.fetched == 1
@@ -94,7 +94,7 @@ async def test_old_credentials_are_used_during_a_fetch() -> None:
         assert await get(cache) == "AKID1"
         assert await get(cache) == "AKID1"
         source.gate.set()
-        await settle()
+        await run_pending()
         assert await get(cache) == "AKID2"
         assert source.fetched == 2
 
@@ -118,12 +118,12 @@ async def test_a_failing_source_does_no_harm_before_expiry(left: float) -> None:
         source.down = True
         for _ in range(50):
             assert await get(cache) == "AKID1"
-            await settle()
+            await run_pending()
         assert source.fetched == 2  # and not again within the cool-down
         source.now += 6
         source.down = False
         await get(cache)
-        await settle()
+        await run_pending()
         assert await get(cache) == "AKID3"
 
     await play(scene)

@@ -96,8 +96,8 @@ async def test_shared_credentials(tmp_path: Path) -> None:
     assert await profile(environment | {"AWS_PROFILE": "other"}) == other
     moved = tmp_path / "elsewhere"
     moved.write_text(FILE)
-    places = {"AWS_SHARED_CREDENTIALS_FILE": str(moved), "AWS_PROFILE": "other"}
-    assert await profile(places) == other
+    variables = {"AWS_SHARED_CREDENTIALS_FILE": str(moved), "AWS_PROFILE": "other"}
+    assert await profile(variables) == other
 
 
 async def test_config_file(tmp_path: Path) -> None:
@@ -222,9 +222,9 @@ async def test_container_is_retried(fault: Answer) -> None:
     ("answer", "said"),
     [
         (Answer(403, b"the-secret"), "status 403"),
-        (Answer(body=b'{"SecretAccessKey": "the-secret"}'), "did not answer with credentials"),
-        (Answer(body=b"the-secret"), "did not answer with credentials"),
-        (Answer(body=ISSUED.body.replace(b"2026-", b"soon-")), "did not answer with credentials"),
+        (Answer(body=b'{"SecretAccessKey": "the-secret"}'), "did not return credentials"),
+        (Answer(body=b"the-secret"), "did not return credentials"),
+        (Answer(body=ISSUED.body.replace(b"2026-", b"soon-")), "did not return credentials"),
     ],
 )
 async def test_container_errors(answer: Answer, said: str) -> None:
@@ -337,8 +337,8 @@ async def test_sts_is_retried(tmp_path: Path, fault: Answer, asked: int) -> None
     [
         (Answer(403, STS_REFUSAL % b"AccessDenied"), "AccessDenied"),
         (Answer(400, STS_REFUSAL % b"ExpiredTokenException"), "ExpiredTokenException"),
-        (Answer(body=b"<a><b>"), "did not answer with credentials"),
-        (Answer(body=b"\0\xff"), "did not answer with credentials"),
+        (Answer(body=b"<a><b>"), "did not return credentials"),
+        (Answer(body=b"\0\xff"), "did not return credentials"),
     ],
 )
 async def test_sts_errors(tmp_path: Path, answer: Answer, said: str) -> None:

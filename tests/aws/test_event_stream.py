@@ -54,11 +54,11 @@ def plain(headers: dict[str, HeaderValue]) -> dict[str, object]:
 @given(st.lists(messages(), min_size=1, max_size=4), st.lists(st.integers(0, 10_000), max_size=8))
 def test_reads_what_botocore_reads_however_it_is_split(whole: list[bytes], cuts: list[int]) -> None:
     data = b"".join(whole)
-    places = sorted({0, len(data), *(cut % len(data) for cut in cuts)})
+    positions = sorted({0, len(data), *(cut % len(data) for cut in cuts)})
     parser = EventStreamParser()
     read = [
         (plain(message.headers), message.payload)
-        for start, end in pairwise(places)
+        for start, end in pairwise(positions)
         for message in parser.feed(data[start:end])
     ]
     assert read == by_botocore(data)
@@ -66,9 +66,9 @@ def test_reads_what_botocore_reads_however_it_is_split(whole: list[bytes], cuts:
 
 
 @given(messages(), st.integers(0, 10_000), st.integers(1, 255))
-def test_a_changed_byte_is_noticed(data: bytes, place: int, change: int) -> None:
+def test_a_changed_byte_is_noticed(data: bytes, position: int, change: int) -> None:
     broken = bytearray(data)
-    broken[place % len(data)] ^= change
+    broken[position % len(data)] ^= change
     with pytest.raises(ParserError):
         by_botocore(bytes(broken))
     with pytest.raises(ProtocolError):

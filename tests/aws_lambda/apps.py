@@ -112,7 +112,7 @@ app = Starlette(routes=[*routes, Mount("/mounted", routes=routes)], lifespan=lif
 
 
 async def bare(scope: dict[str, Any], _: Any, send: Any) -> None:
-    """An application that knows no lifespan."""
+    """An application without lifespan support."""
     assert scope["type"] == "http"
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"bare"})
@@ -153,7 +153,7 @@ def sized(event: Any, _: Any) -> Any:
 
 
 async def mute(scope: dict[str, Any], _: Any, __: Any) -> None:
-    """An application that raises before it has said anything, and answers nothing for it."""
+    """An application that raises before it has sent anything, and sends no response."""
     assert scope["type"] == "http"
     raise LookupError("before anything was said")
 

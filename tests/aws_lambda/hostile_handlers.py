@@ -14,7 +14,7 @@ class Coded(Exception):
 
 
 class Mute(Exception):
-    """Cannot say what it is."""
+    """Has no string representation."""
 
     def __str__(self) -> str:
         raise ValueError("not even this")

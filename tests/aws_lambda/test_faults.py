@@ -32,7 +32,7 @@ async def streamed(site: Site, event: object) -> tuple[bytes, FunctionError | No
     return received, None
 
 
-async def settled(condition: Callable[[], bool]) -> None:
+async def wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - another process has no event to wait for
             await asyncio.sleep(0.01)
@@ -90,7 +90,7 @@ async def test_payloads_exactly_at_the_limit_and_one_byte_over() -> None:
 async def test_an_environment_that_is_killed_in_the_middle_of_a_stream() -> None:
     async with running(f"{APPS}.slow_stream") as site:
         streaming = asyncio.create_task(streamed(site, {"count": 99}))
-        await settled(lambda: any(each.assigned for each in site.function.environments))
+        await wait_until(lambda: any(each.assigned for each in site.function.environments))
         await asyncio.sleep(0.3)
         site.function.environments[0]._signal(signal.SIGKILL)
         received, error = await streaming

@@ -107,7 +107,7 @@ print("\\n".join(sorted(set(sys.modules) - before)))
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """Intents, and the classifier that tells them apart."""
+    """Intents, and the classifier that distinguishes them."""
     cache = tmp_path_factory.mktemp("imports") / "classifier.npz"
     texts = {"order": ("where is my order", "when does it come"), "cancel": ("cancel it", "stop")}
     build_detector(

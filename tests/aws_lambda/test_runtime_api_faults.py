@@ -70,7 +70,7 @@ class FaultyApi:
             case "invoke":
                 await writer.answer(200, b'{"a": 1}', headers)
             case int():
-                await writer.answer(what, b'{"errorType":"Told"}')
+                await writer.answer(what, b'{"errorType":"Reported"}')
 
 
 @asynccontextmanager

@@ -256,7 +256,7 @@ async def test_a_batch_of_turns_from_sqs(
         fifo = {
             "Records": [
                 record(5, good, MessageGroupId="a"),
-                record(6, good | {"agent": "nobody"}, MessageGroupId="a"),
+                record(6, good | {"agent": "unknown"}, MessageGroupId="a"),
                 record(7, good, MessageGroupId="a"),
                 record(8, good, MessageGroupId="b"),
             ]

@@ -119,7 +119,7 @@ def test_concurrent_equal_questions_share_one_call(shop: Shop, scope: str) -> No
 
 
 @pytest.mark.parametrize("seconds", [0.3])
-def test_no_answer_is_reused_across_its_scope(shop: Shop, scope: str) -> None:
+def test_no_answer_is_reused_outside_its_scope(shop: Shop, scope: str) -> None:
     asked = 0
     for subject in PEOPLE:
         cached = shop.ask(subject).json().get("cached", False)
@@ -134,7 +134,7 @@ def test_no_answer_is_reused_across_its_scope(shop: Shop, scope: str) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.1])
-def test_what_depends_on_more_than_the_question_is_not_reused(shop: Shop) -> None:
+def test_answers_that_depend_on_more_than_the_question_are_not_reused(shop: Shop) -> None:
     first = shop.ask(PEOPLE[0]).json()
     for more in ({"session": first["session"]}, {"agent": "plain"}):
         assert "cached" not in shop.ask(PEOPLE[0], **more).json()
@@ -158,9 +158,11 @@ def test_what_depends_on_more_than_the_question_is_not_reused(shop: Shop) -> Non
 
 
 @pytest.mark.parametrize("scope", ["subject"])
-@pytest.mark.parametrize("leaver", [0, 1])
-def test_a_client_that_disconnects_does_not_end_it_for_others(shop: Shop, leaver: int) -> None:
-    def leave() -> None:
+@pytest.mark.parametrize("first_to_go", [True, False])
+def test_a_client_that_disconnects_does_not_end_it_for_others(
+    shop: Shop, first_to_go: bool
+) -> None:
+    def disconnect() -> None:
         with pytest.raises(httpx2.ReadTimeout):
             httpx2.post(
                 f"{shop.server.url}/v1/turns",
@@ -171,8 +173,8 @@ def test_a_client_that_disconnects_does_not_end_it_for_others(shop: Shop, leaver
 
     found: list[httpx2.Response] = []
     stay = threading.Thread(target=lambda: found.append(shop.ask(PEOPLE[0])))
-    go = threading.Thread(target=leave)
-    order = [go, stay] if leaver == 0 else [stay, go]
+    go = threading.Thread(target=disconnect)
+    order = [go, stay] if first_to_go else [stay, go]
     order[0].start()
     eventually(lambda: shop.stats()["started"] == 1)
     order[1].start()
@@ -185,8 +187,8 @@ def test_a_client_that_disconnects_does_not_end_it_for_others(shop: Shop, leaver
 
 
 @pytest.mark.parametrize("scope", ["subject"])
-def test_when_all_leave_the_model_is_left_alone(shop: Shop) -> None:
-    def leave(_: int) -> None:
+def test_the_model_call_is_cancelled_when_all_clients_disconnect(shop: Shop) -> None:
+    def disconnect(_: int) -> None:
         with pytest.raises(httpx2.ReadTimeout):
             httpx2.post(
                 f"{shop.server.url}/v1/turns",
@@ -196,7 +198,7 @@ def test_when_all_leave_the_model_is_left_alone(shop: Shop) -> None:
             )
 
     with ThreadPoolExecutor(3) as threads:
-        list(threads.map(leave, range(3)))
+        list(threads.map(disconnect, range(3)))
     eventually(lambda: shop.stats()["open_streams"] == 0)
     time.sleep(0.1)
     assert (shop.stored(), shop.stats()["started"]) == (0, 1)

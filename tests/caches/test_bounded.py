@@ -17,7 +17,7 @@ STEPS = st.lists(
 
 
 @given(entries=st.integers(1, 4), size=st.integers(1, 20), steps=STEPS)
-def test_it_does_what_a_plain_list_does(
+def test_it_behaves_like_a_plain_list(
     entries: int, size: int, steps: list[tuple[str, int, int, int]]
 ) -> None:
     kept: BoundedCache[int, str] = BoundedCache(entries, size)
@@ -48,7 +48,7 @@ def test_it_does_what_a_plain_list_does(
         assert kept.bytes == sum(each[2] for each in model) <= size
 
 
-def test_clearing_forgets_all() -> None:
+def test_clearing_removes_all() -> None:
     kept: BoundedCache[str, int] = BoundedCache(2, 10)
     kept.put("a", 1, size=3, until=5.0)
     kept.clear()

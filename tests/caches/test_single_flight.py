@@ -10,13 +10,13 @@ from seawall.caches.single_flight import SingleFlight, Sink
 from seawall.errors import UpstreamFailed
 
 
-async def settle() -> None:
+async def run_pending() -> None:
     for _ in range(12):
         await asyncio.sleep(0)
 
 
 class World:
-    """Executions that follow orders, and the callers that wait for them."""
+    """Executions controlled by the test, and the callers that wait for them."""
 
     def __init__(self) -> None:
         self.flights: SingleFlight[str, str] = SingleFlight()
@@ -49,14 +49,14 @@ class World:
         """One step of a plan."""
         if what == "join":
             self.join(caller)
-        elif what == "leave" and caller in self.callers:
+        elif what == "cancel" and caller in self.callers:
             if self.callers[caller].cancel():
                 self.left.add(caller)
-        elif what == "settle":
-            await settle()
-        elif what != "leave" and self.running:
+        elif what == "run pending":
+            await run_pending()
+        elif what != "cancel" and self.running:
             self.orders.put_nowait(what)
-            await settle()
+            await run_pending()
 
     def join(self, caller: int) -> None:
         if caller in self.callers:
@@ -71,8 +71,8 @@ class World:
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.sampled_from(["join", "join", "leave"]), st.integers(0, 7)),
-        st.tuples(st.sampled_from(["piece", "fail", "done", "settle"]), st.just(0)),
+        st.tuples(st.sampled_from(["join", "join", "cancel"]), st.integers(0, 7)),
+        st.tuples(st.sampled_from(["piece", "fail", "done", "run pending"]), st.just(0)),
     ),
     max_size=40,
 )
@@ -80,15 +80,17 @@ STEPS = st.lists(
 
 @settings(deadline=None)
 @given(steps=STEPS)
-def test_everybody_ends_once_and_one_runs_at_a_time(steps: list[tuple[str, int]]) -> None:
+def test_every_caller_ends_once_and_one_execution_runs_at_a_time(
+    steps: list[tuple[str, int]],
+) -> None:
     async def scenario() -> None:
         world = World()
         for what, caller in steps:
             await world.do(what, caller)
-        await settle()
+        await run_pending()
         while world.running:
             world.orders.put_nowait("done")
-            await settle()
+            await run_pending()
         async with asyncio.timeout(5):
             ends = await asyncio.gather(*world.callers.values(), return_exceptions=True)
         assert world.most <= 1
@@ -106,15 +108,15 @@ def test_everybody_ends_once_and_one_runs_at_a_time(steps: list[tuple[str, int]]
     asyncio.run(scenario())
 
 
-async def test_the_first_caller_may_leave() -> None:
+async def test_the_first_caller_may_be_cancelled() -> None:
     world = World()
     for caller in range(3):
         world.join(caller)
-    await settle()
+    await run_pending()
     world.orders.put_nowait("piece")
-    await settle()
+    await run_pending()
     world.callers[0].cancel()
-    await settle()
+    await run_pending()
     world.orders.put_nowait("piece")
     world.orders.put_nowait("done")
     ends = await asyncio.gather(world.callers[1], world.callers[2])
@@ -123,27 +125,27 @@ async def test_the_first_caller_may_leave() -> None:
     assert world.started == 1
 
 
-async def test_the_last_caller_that_leaves_cancels_it() -> None:
+async def test_cancelling_the_last_caller_cancels_the_execution() -> None:
     world = World()
     world.join(0)
     world.join(1)
-    await settle()
+    await run_pending()
     for caller in (0, 1):
         assert world.running == 1
         world.callers[caller].cancel()
-        await settle()
+        await run_pending()
     assert world.running == 0
 
 
 @pytest.mark.parametrize(("orders", "started"), [(["fail", "done"], 2), (["fail", "fail"], 2)])
-async def test_of_those_that_got_nothing_one_takes_over(orders: list[str], started: int) -> None:
+async def test_one_caller_without_pieces_takes_over(orders: list[str], started: int) -> None:
     """Once: a model that is down is not asked by each in turn."""
 
     world = World()
     for caller in range(10):
         world.join(caller)
     for order in orders:
-        await settle()
+        await run_pending()
         world.orders.put_nowait(order)
     ends = await asyncio.gather(*world.callers.values(), return_exceptions=True)
     failed = sum(isinstance(end, UpstreamFailed) for end in ends)
@@ -155,7 +157,7 @@ async def test_callers_that_got_a_part_get_the_failure() -> None:
     world = World()
     world.join(0)
     world.join(1)
-    await settle()
+    await run_pending()
     world.orders.put_nowait("piece")
     world.orders.put_nowait("fail")
     ends = await asyncio.gather(*world.callers.values(), return_exceptions=True)

@@ -32,12 +32,12 @@ class Shelf:
         return f"{context.principal.tenant}/{context.principal.subject}"
 
     async def note(self, context: ToolContext) -> str:
-        """Keep a note, which it may not."""
+        """Keep a note, which is not permitted."""
         context.state["a"] = "b"
         return "kept"
 
     async def raise_price(self) -> str:
-        """Make everything dearer."""
+        """Raise all prices."""
         self.price += 1
         return "done"
 
@@ -65,7 +65,7 @@ def _tools(shelf: Shelf, seconds: float = 60.0) -> dict[str, Tool]:
     return {each.name: each for each in cached_tools(made, CacheLimits())}
 
 
-async def test_many_at_once_look_once_and_later_ones_not_at_all() -> None:
+async def test_concurrent_reads_share_one_call_and_later_ones_make_none() -> None:
     shelf = Shelf()
     price = _tools(shelf)["price_of"]
     spelled = ['{"item": "mug"}', '{"currency":"EUR","item":"mug"}'] * 5
@@ -79,7 +79,7 @@ async def test_many_at_once_look_once_and_later_ones_not_at_all() -> None:
     assert shelf.looks == ["mug", "cup"]
 
 
-async def test_what_is_not_shared_is_its_subjects_only() -> None:
+async def test_results_that_are_not_shared_belong_to_one_subject() -> None:
     shelf = Shelf()
     mine = _tools(shelf)["mine"]
     for _ in range(2):
@@ -89,7 +89,7 @@ async def test_what_is_not_shared_is_its_subjects_only() -> None:
     assert len(shelf.looks) == 3
 
 
-async def test_a_change_makes_its_toolset_forget_also_what_is_being_read() -> None:
+async def test_a_change_invalidates_cached_and_pending_reads_of_its_toolset() -> None:
     shelf = Shelf()
     tools = _tools(shelf)
     price, dearer = tools["price_of"], tools["raise_price"]
@@ -103,7 +103,7 @@ async def test_a_change_makes_its_toolset_forget_also_what_is_being_read() -> No
     assert len(shelf.looks) == 2
 
 
-async def test_time_passes_and_failures_are_not_kept() -> None:
+async def test_results_expire_and_failures_are_not_cached() -> None:
     shelf = Shelf()
     price = _tools(shelf, 0.1)["price_of"]
     await price.call('{"item": "mug"}', _context())
@@ -116,7 +116,7 @@ async def test_time_passes_and_failures_are_not_kept() -> None:
     assert shelf.looks[2:] == ["none", "none"]
 
 
-async def test_a_cacheable_tool_keeps_no_notes() -> None:
+async def test_a_cacheable_tool_cannot_change_the_state() -> None:
     context = _context()
     outcome = await _tools(Shelf())["note"].call("{}", context)
     assert (outcome.failed, context.state) == (True, {})
@@ -131,12 +131,12 @@ async def test_a_cacheable_tool_keeps_no_notes() -> None:
         lambda: tool(Shelf().mine, cache_seconds=1, shared=True),
     ],
 )
-def test_what_cannot_be_is_refused(make: Callable[[], Tool]) -> None:
+def test_invalid_declarations_are_refused(make: Callable[[], Tool]) -> None:
     with pytest.raises(TypeError, match="cacheable"):
         make()
 
 
-def test_however_many_sets_there_are_they_keep_within_the_limits() -> None:
+def test_all_toolsets_together_stay_within_the_limits() -> None:
     sets = [tuple(_tools(Shelf()).values()) for _ in range(3)]
     plain = tool(Shelf().price_of)
     part = share_of_limits(CacheLimits(entries=100, bytes=1_000), [*sets, (plain,)])

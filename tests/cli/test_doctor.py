@@ -1,4 +1,4 @@
-"""`seawall doctor`: what is missing is found, named, and has a way out."""
+"""`seawall doctor`: what is missing is found and named, with a remedy."""
 
 import json
 import sqlite3
@@ -29,7 +29,7 @@ def doctor(folder: Path, **environment: str) -> tuple[int, dict[str, dict[str, A
     return done.returncode, {each["name"]: each for each in json.loads(done.stdout)}
 
 
-def test_all_is_well(tmp_path: Path) -> None:
+def test_a_valid_configuration_passes_every_check(tmp_path: Path) -> None:
     with running_model() as model:
         status, found = doctor(configured(tmp_path, model.url))
     assert status == 0

@@ -10,7 +10,7 @@ from seawall.lab.sim_model.faults import load_faults
 from seawall.lab.sim_model.script import load_script
 
 SURGE = ("surge", "http://127.0.0.1:1")
-WHO = ("--tenant", "a", "--subject", "b")
+OWNER = ("--tenant", "a", "--subject", "b")
 OPTIONS: dict[str, tuple[str, ...]] = {
     "workload.toml": ("plan", "--workload"),
     "check.toml": ("plan", "--check"),
@@ -23,7 +23,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "tokens": (*SURGE, "--at-once", "1", "--token-file"),
     "crowd.csv": (*SURGE, "--trace"),
     "seawall.toml": ("serve",),
-    "sessions.toml": ("sessions", "list", *WHO, "--config"),
+    "sessions.toml": ("sessions", "list", *OWNER, "--config"),
     "budgets.toml": ("budgets", "show", "--tenant", "a", "--config"),
     "messages.csv": ("intents", "eval"),
     "intents.toml": ("intents", "train"),

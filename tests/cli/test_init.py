@@ -76,7 +76,7 @@ def test_a_session_is_continued_and_events_are_json(project: Path) -> None:
     assert (last["session"], last["version"]) == (completed["session"], 2)
 
 
-def test_a_turn_that_fails_is_said_and_ends_with_1(project: Path) -> None:
+def test_a_failed_turn_is_reported_and_exits_with_1(project: Path) -> None:
     done = seawall(
         *("chat", "-m", "Hello"),
         folder=project,

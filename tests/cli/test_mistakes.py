@@ -48,7 +48,7 @@ WRONG = {
     ("plan", "--errors", "nan"): "objective.error_share: nan",
     ("plan", "--errors", "200%"): "objective.error_share: 2 is not from 0 to 1",
     ("plan", "--daily", "-5"): "daily: '-5' is negative",
-    ("plan", "--daily", "0.01"): "arrivals: 0.01 requests a day; it takes at least 1",
+    ("plan", "--daily", "0.01"): "arrivals: 0.01 requests a day; at least 1",
     ("plan", "--daily", "1e30"): "requests are to be simulated at a time; at most 100,000,000",
     ("plan", "--spike", "0@20s"): "arrivals: no requests",
     ("plan", "--spike", "1e9@20s"): "requests are to be simulated at a time",

@@ -29,7 +29,7 @@ def test_source_files_are_watched_and_generated_ones_are_not(tmp_path: Path) -> 
     ]
 
 
-def test_a_change_starts_the_server_anew(tmp_path: Path) -> None:
+def test_a_change_restarts_the_server(tmp_path: Path) -> None:
     folder = configured(tmp_path, "http://127.0.0.1:9/v1", "[server]\nwarm_up = false\n")
     toml = folder / "seawall.toml"
     process = subprocess.Popen(

@@ -76,7 +76,7 @@ def test_human_readable_output(folder: Path, capsys: pytest.CaptureFixture[str])
     assert out.index("1. 2023-11-14") < out.index("2. 2023-11-14")
     assert 'calls get_order({"id":"#W1"})' in out
     assert 'get_order answers: {"state":"sent"}' in out
-    assert main(["sessions", "list", "--tenant", "acme", "--subject", "nobody"]) == 0
+    assert main(["sessions", "list", "--tenant", "acme", "--subject", "unknown"]) == 0
     assert capsys.readouterr().out == "There are no sessions.\n"
 
 

@@ -1,4 +1,4 @@
-"""`seawall sessions` with DynamoDB: there, back again, and cut off on the way."""
+"""`seawall sessions` with DynamoDB: migrations in both directions, and interrupted ones."""
 
 import json
 import signal
@@ -11,7 +11,7 @@ from seawall.turn import SessionKey
 from tests.cli.stores import everything_in_sqlite, fill_sqlite
 from tests.cli.test_sessions_migrate import CHECKPOINT, KEYS, start, stop_in_the_middle
 from tests.dynamodb_local import ENVIRONMENT
-from tests.storage.stores import new_place
+from tests.storage.stores import new_location
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dynamodb: str) -> str
     (tmp_path / "seawall.toml").write_text(
         f'[sessions]\nendpoint = "{dynamodb}"\ncreate_table = true\n'
     )
-    return new_place("dynamodb")
+    return new_location("dynamodb")
 
 
 def test_migration_to_dynamodb_and_back(

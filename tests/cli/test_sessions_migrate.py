@@ -94,7 +94,7 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
 def stop_in_the_middle(
     process: "subprocess.Popen[bytes]", checkpoint: Path, number: signal.Signals
 ) -> tuple[int, bytes]:
-    """Send the signal when the place reached has changed; status and standard error."""
+    """Send the signal when the checkpoint has changed; status and standard error."""
     before = checkpoint.read_bytes() if checkpoint.exists() else b""
     while not checkpoint.exists() or checkpoint.read_bytes() == before:
         assert process.poll() is None, process.communicate()

@@ -11,18 +11,18 @@ import seawall.events
 
 
 @pytest.mark.parametrize("name", seawall.__all__)
-def test_every_name_is_there(name: str) -> None:
+def test_every_public_name_can_be_imported(name: str) -> None:
     assert getattr(seawall, name) is not None
     assert name in dir(seawall)
 
 
-def test_what_is_public_where_it_is_defined_is_public_here() -> None:
+def test_names_that_are_public_in_their_module_are_exported() -> None:
     for module in (seawall.errors, seawall.events):
         names = {name for name in module.__all__ if not name.islower()}
         assert names <= set(seawall.__all__)
 
 
-def test_other_names_are_not_there() -> None:
+def test_other_names_are_not_exported() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Orchestra'"):
         seawall.Orchestra  # noqa: B018
 

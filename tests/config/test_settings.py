@@ -130,7 +130,7 @@ def test_a_server_that_cannot_start_says_why_and_ends(
         ("a = " + "[" * 20_000, "shop.toml: is not TOML: nested too deeply"),
     ],
 )
-def test_what_was_meant_and_what_can_be(text: str, said: str) -> None:
+def test_errors_suggest_and_list_known_values(text: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_settings(text, name="shop.toml")
     assert said in str(caught.value)
@@ -153,19 +153,19 @@ def test_what_was_meant_and_what_can_be(text: str, said: str) -> None:
         ("SEAWALL_X__", "1", "x: unknown section"),
     ],
 )
-def test_the_environment_is_blamed_for_what_it_sets(variable: str, value: str, said: str) -> None:
+def test_errors_in_the_environment_name_its_variable(variable: str, value: str, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_settings(GOOD + "[server]\nhost = '::1'", environment={variable: value})
     assert str(caught.value).startswith(f"{variable} (environment): {said}")
 
 
-def test_the_file_is_blamed_for_what_stands_in_it_whatever_the_environment_sets() -> None:
+def test_errors_in_the_file_name_the_file_despite_variables() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_settings("[server]\nprot = 1", environment={"SEAWALL_SERVER__PORT": "1"})
     assert str(caught.value).startswith("seawall.toml:2: server.prot: ")
 
 
-def test_a_variable_with_one_underscore_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_variable_with_one_underscore_causes_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     environment = {"SEAWALL_SERVER_PORT": "1", "SEAWALL_LOG_LEVEL": "info", "SEAWALL_KEY": "k"}
     assert parse_settings(GOOD, environment=environment).server.port == 8080
     (record,) = caplog.records
@@ -315,7 +315,7 @@ def test_the_environment_may_use_the_old_name(
     )
 
 
-def test_a_value_under_an_old_name_is_blamed_by_its_line() -> None:
+def test_an_invalid_value_under_an_old_name_is_reported_with_its_line() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_settings("[server]\nport = 1\nhold_seconds = 'x'", name="shop.toml")
     assert str(caught.value).startswith("shop.toml:3: server.flush_delay_seconds: Expected ")
@@ -336,7 +336,7 @@ def test_a_value_under_an_old_name_is_blamed_by_its_line() -> None:
         ),
     ],
 )
-def test_both_names_of_a_key_are_one_too_many(
+def test_setting_both_names_of_a_key_is_an_error(
     text: str, environment: dict[str, str], said: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -84,14 +84,14 @@ async def test_each_mistake_is_one_line_with_its_place(name: str, broken: Path) 
         assert f"{broken / 'broken.py'}{words}" in text
 
 
-async def test_a_module_that_is_not_there_is_said_where_it_was_looked_for(broken: Path) -> None:
+async def test_a_missing_module_is_reported_with_the_searched_folders(broken: Path) -> None:
     with pytest.raises(ConfigError, match=r"no module 'broken' in .* or installed") as raised:
         await Orchestrator.from_config(broken / "seawall.toml").open()
     assert str(broken) in str(raised.value)
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])
-def test_a_server_says_it_once_whatever_its_workers(workers: str, broken: Path) -> None:
+def test_a_server_with_several_workers_reports_an_error_once(workers: str, broken: Path) -> None:
     (broken / "broken.py").write_text("def make():\n    raise OSError(2, 'gone')\n")
     command = ("serve", str(broken / "seawall.toml"), "--port", "0", "--workers", workers)
     ended = subprocess.run(
@@ -107,7 +107,7 @@ def test_a_server_says_it_once_whatever_its_workers(workers: str, broken: Path) 
     assert (ended.returncode, ended.stdout) == (2, "")
 
 
-def test_an_orchestrator_that_is_none(broken: Path) -> None:
+def test_an_object_that_is_no_orchestrator_is_refused(broken: Path) -> None:
     for module, words in (
         ("app = 3\n", "broken:app: is a int, not a seawall.Orchestrator"),
         ("apps = 3\n", 'did you mean "apps"?'),
@@ -127,7 +127,7 @@ def test_an_orchestrator_that_is_none(broken: Path) -> None:
         assert ended.returncode == 2
 
 
-def test_an_unknown_argument_of_a_factory_is_named_with_what_it_takes() -> None:
+def test_an_unknown_argument_of_a_factory_is_reported_with_the_known_ones() -> None:
     def make(*, database: str, table: str = "t") -> tuple[str, str]:
         return database, table
 
@@ -138,7 +138,7 @@ def test_an_unknown_argument_of_a_factory_is_named_with_what_it_takes() -> None:
     assert text.endswith('no such parameter; did you mean "database"?; it has: database, table')
 
 
-def test_paths_of_a_factory_start_where_they_are_told() -> None:
+def test_paths_of_a_factory_are_resolved_by_the_given_function() -> None:
     def make(database: Path, name: str) -> tuple[Path, str]:
         return database, name
 

@@ -1,4 +1,4 @@
-"""The code blocks of a page, and a reader who does what they say.
+"""The code blocks of a page, and their execution.
 
 A block of `bash` is run, one after the other in one shell. A block of `json` or `text` that comes
 next is what it printed: for JSON the same shape and the same words, for text the same lines, as
@@ -157,7 +157,7 @@ class Reader:
         elif block.language == "json":
             json.loads(text)
         else:
-            assert block.file or block.language == "text", f"nobody reads {block.language!r}"
+            assert block.file or block.language == "text", f"unknown language {block.language!r}"
         if printed is not None and shown is not None:
             compare = same_json if shown.language == "json" else same_lines
             compare(shown.text, printed)

@@ -38,7 +38,7 @@ from tests.servers import ROOT
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-# Pages whose reader starts a server of his own, and has nothing set.
+# Pages whose reader starts the server, with no environment variable set.
 BY_HAND = {
     "agents.md",
     "getting-started.md",
@@ -78,7 +78,7 @@ def page_id(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", [each for each in PAGES if blocks_of(each)], ids=page_id)
-def test_every_block_does_what_the_page_says(
+def test_every_code_block_has_the_documented_result(
     path: Path, site: Site, desk: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     if path.name in BY_HAND:
@@ -147,12 +147,12 @@ def rows(page: str, heading: str) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_every_key_is_there_with_its_true_default(section: str) -> None:
-    told = {cells[0]: cells[1] for cells in rows("configuration.md", section)}
+def test_every_key_is_documented_with_its_default(section: str) -> None:
+    documented = {cells[0]: cells[1] for cells in rows("configuration.md", section)}
     true = {
         field.encode_name: _default(field) for field in msgspec.structs.fields(SECTIONS[section])
     }
-    assert told == true
+    assert documented == true
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:
@@ -169,44 +169,44 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def test_every_renamed_key_is_there() -> None:
+def test_every_renamed_key_is_documented() -> None:
     shown = {old: new for old, new, *_ in rows("configuration.md", "Renamed keys")}
     renamed = {old.replace("*", "NAME"): name for old, name in RENAMED_KEYS.items()}
     assert shown == {old: f"{old.rpartition('.')[0]}.{name}" for old, name in renamed.items()}
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_is_documented() -> None:
     page = (DOCS / "python-api.md").read_text()
     missing = [name for name in seawall.__all__ if not re.search(rf"\b{name}\b", page)]
     assert missing == []
 
 
-def test_every_setting_of_the_lambda_host_is_there() -> None:
-    told = {cells[0]: cells[1] for cells in rows("lambda.md", "Settings")}
+def test_every_setting_of_the_lambda_host_is_documented() -> None:
+    documented = {cells[0]: cells[1] for cells in rows("lambda.md", "Settings")}
     fields = msgspec.structs.fields(LambdaSettings)
-    assert told == {field.encode_name: _default(field) for field in fields}
+    assert documented == {field.encode_name: _default(field) for field in fields}
 
 
-def test_every_error_is_there() -> None:
+def test_every_error_is_documented() -> None:
     def below(kind: type[Problem]) -> Iterator[type[Problem]]:
         for each in kind.__subclasses__():
             if each.__module__ == "seawall.errors":
                 yield each
                 yield from below(each)
 
-    told = {(cells[0], cells[1]) for cells in rows("http-api.md", "Errors")}
+    documented = {(cells[0], cells[1]) for cells in rows("http-api.md", "Errors")}
     true = {(each.code, str(each.status)) for each in below(Problem)}
-    assert told == true
+    assert documented == true
 
 
-def test_every_event_is_there_with_its_fields() -> None:
-    told = {cells[0]: set(cells[1].split(", ")) for cells in rows("http-api.md", "Events")}
+def test_every_event_is_documented_with_its_fields() -> None:
+    documented = {cells[0]: set(cells[1].split(", ")) for cells in rows("http-api.md", "Events")}
     true = {str(kind.__struct_config__.tag): set(kind.__struct_fields__) for kind in Event.__args__}
-    assert told == true
+    assert documented == true
 
 
-def test_every_metric_is_there(site: Site) -> None:
-    told = {cells[0]: set(cells[1].split(", ")) for cells in rows("operations.md", "Metrics")}
+def test_every_metric_is_documented(site: Site) -> None:
+    documented = {cells[0]: set(cells[1].split(", ")) for cells in rows("operations.md", "Metrics")}
     text = "Hello, this is clara.costa102@example.com. Where is my order #W1005754?"
     body = msgspec.json.encode({"text": text})  # a turn with tools: only then they are counted
     with urllib.request.urlopen(urllib.request.Request(f"{site.url}/v1/turns", body)):
@@ -223,4 +223,4 @@ def test_every_metric_is_there(site: Site) -> None:
         if not name.endswith("_created") and not deprecated:
             labels = re.findall(rf"^{name}(?:_bucket)?{{(.*?)}} ", text, re.MULTILINE)
             true[name] = {key for each in labels for key in re.findall(r'(\w+)="', each)} - {"le"}
-    assert told == {name: labels or {"-"} for name, labels in true.items()}
+    assert documented == {name: labels or {"-"} for name, labels in true.items()}

@@ -49,7 +49,7 @@ def test_make_knows_the_targets() -> None:
 
 
 @pytest.mark.parametrize("line", "".join(SERVED).splitlines())
-def test_what_is_started_by_hand_starts(line: str, tmp_path: Path) -> None:
+def test_commands_that_the_reader_starts_do_start(line: str, tmp_path: Path) -> None:
     _, command, *arguments = line.split(maxsplit=2)
     environment = {"SEAWALL_SESSIONS__PATH": str(tmp_path / "s.db")}
     environment["SEAWALL_TOOLS__STORE__DATABASE"] = str(tmp_path / "t.db")

@@ -1,4 +1,4 @@
-"""One server and its simulated model for all tests here; a slow pair for those who interrupt."""
+"""One server and its simulated model for all tests here; a slow pair for those that interrupt."""
 
 import hashlib
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ API_KEY = "sw_a-key-for-tests"
 
 
 class Pair:
-    """A server, the model behind it, who may come in, and where it keeps its data."""
+    """A server, the model behind it, the issuer of its tokens, and the folder of its data."""
 
     def __init__(
         self, server: ServerProcess, model: ServerProcess, issuer: Issuer, folder: Path

@@ -37,7 +37,7 @@ BODIES = [
     (b'{"text": "a", "session": "../x"}', 422, "session"),
     (b'{"text": "a", "stream": "yes"}', 422, "stream"),
     (b'{"text": "a", "sesion": "x"}', 422, "sesion"),
-    (b'{"text": "a", "agent": "nobody"}', 404, "agent"),
+    (b'{"text": "a", "agent": "unknown"}', 404, "agent"),
     (b'{"text": "a\\u0000b"}', 422, "text"),
     (b'{"text": "a\\ud800b"}', 422, "text"),
     (b'{"text": "a", "session": "\\udc00"}', 422, "session"),

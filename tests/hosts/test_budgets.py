@@ -19,7 +19,7 @@ from tests.dynamodb_local import ENVIRONMENT
 from tests.hosts.conftest import events, identity
 from tests.issuer import Issuer
 from tests.servers import ROOT, ServerProcess, running_model, running_server
-from tests.storage.stores import NAMES, new_place
+from tests.storage.stores import NAMES, new_location
 
 LIMIT = 2_000
 BUDGETS = f"""{{
@@ -87,7 +87,7 @@ def running_fleet(
     if kind == "dynamodb":
         everything |= {
             "SESSIONS__STORE": "dynamodb",
-            "SESSIONS__TABLE": new_place(kind),
+            "SESSIONS__TABLE": new_location(kind),
             "SESSIONS__ENDPOINT": endpoint,
             "SESSIONS__CREATE_TABLE": "true",
         }
@@ -143,7 +143,7 @@ def test_a_tenant_with_an_exhausted_budget_is_refused_and_others_are_not(fleet: 
     replayed = fleet.ask("small", 1, key="first")  # it was paid for when it was answered
     assert (replayed.status_code, replayed.json()["text"]) == (200, first.json()["text"])
     assert fleet.asked() == asked
-    assert fleet.ask("somebody-else").status_code == 200
+    assert fleet.ask("another-subject").status_code == 200
     [state] = fleet.shown("small")
     assert state["budget"] == "tokens_per_day"
     assert spent <= state["used"] <= spent + 2 * 1_000  # and what the servers have set aside

@@ -1,4 +1,4 @@
-"""A few seconds of a provider that does everything wrong: each turn ends in one way, in time."""
+"""A few seconds of a provider with every kind of fault: each turn ends in one way, in time."""
 
 import asyncio
 import json

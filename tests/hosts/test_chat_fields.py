@@ -215,7 +215,7 @@ async def test_values_without_effect_are_accepted(tmp_path: Any, field: str, val
         ({"max_tokens": 7.0}, 7),  # an integer by JSON Schema
         ({"max_completion_tokens": 9}, 9),
         ({"max_tokens": 7, "max_completion_tokens": 9}, 7),
-        ({"max_tokens": 5_000}, 1_000),  # the agent's own bound holds
+        ({"max_tokens": 5_000}, 1_000),  # the agent's own bound applies
     ],
 )
 async def test_token_limits(tmp_path: Any, body: dict[str, object], bound: int) -> None:
@@ -348,7 +348,7 @@ async def test_any_history_is_accepted(tmp_path: Any, message: dict[str, object]
     await run(tmp_path, do)
 
 
-@pytest.mark.parametrize("name", ["nobody", "gpt-4.1", "openai/gpt-5", "x" * 100])
+@pytest.mark.parametrize("name", ["unknown", "gpt-4.1", "openai/gpt-5", "x" * 100])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_unknown_model_names_the_field(tmp_path: Any, name: str, stream: bool) -> None:
     async def do(chat: Chat) -> None:
@@ -365,7 +365,7 @@ async def test_models_one_by_one(tmp_path: Any) -> None:
         for name in ("auto", "one", "typed"):
             assert (await chat.client.models.retrieve(name)).id == name
         with pytest.raises(openai.NotFoundError) as unknown:
-            await chat.client.models.retrieve("nobody")
+            await chat.client.models.retrieve("unknown")
         assert unknown.value.param == "model"
         assert (await chat.http.get("/v1/models/one")).status_code == 401
 

@@ -93,7 +93,7 @@ REQUESTS: list[tuple[str, str, dict[str, object], int]] = [
     ("GET", "/openapi.json", {}, 200),
     ("GET", "/v1/models", {"headers": KEY}, 200),
     ("GET", "/v1/models/orders", {"headers": KEY}, 200),
-    ("GET", "/v1/models/nobody", {"headers": KEY}, 404),
+    ("GET", "/v1/models/unknown", {"headers": KEY}, 404),
     ("GET", "/v1/models", {}, 401),
     ("GET", "/nowhere", {}, 404),
     ("PUT", "/v1/turns", {}, 405),

@@ -108,10 +108,10 @@ def test_a_defect_is_logged_as_a_failure(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 def test_errors_of_the_caller_are_logged(failing: Failing) -> None:
-    headers = {"authorization": f"Bearer {API_KEY}", "x-request-id": "nobody"}
-    body = {"text": "hi", "agent": "nobody"}
+    headers = {"authorization": f"Bearer {API_KEY}", "x-request-id": "unknown"}
+    body = {"text": "hi", "agent": "unknown"}
     assert httpx2.post(f"{failing.url}/v1/turns", json=body, headers=headers).status_code == 404
-    (line,) = failing.failures("nobody")
+    (line,) = failing.failures("unknown")
     assert line["code"] == "unknown-agent"
 
 

@@ -483,7 +483,7 @@ def _crowd(url: str, count: int) -> None:
 
 
 def test_slow_bodies_are_bounded_together(tmp_path: Path, issuer: Issuer) -> None:
-    """Without a credential; those that began first give way, with an answer."""
+    """Without a credential; the oldest are answered and closed first."""
     with (
         running_model("--first-token", "0.01", "--duration", "0.05") as model,
         running_server(

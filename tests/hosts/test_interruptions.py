@@ -1,4 +1,4 @@
-"""Clients that stall or leave, more clients than there is room for, and a server that stops."""
+"""Clients that stall or disconnect, more clients than slots, and a server that stops."""
 
 import socket
 import sqlite3

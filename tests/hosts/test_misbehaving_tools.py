@@ -155,7 +155,7 @@ def test_results_of_tools_are_truncated(server: ServerProcess) -> None:
         )
 
 
-def test_a_cancelled_tool_may_end_in_order(server: ServerProcess) -> None:
+def test_a_cancelled_tool_may_clean_up(server: ServerProcess) -> None:
     """The result of a call that ends soon after its deadline is reported, not the timeout."""
     assert outcomes(server, ("swallow", {}))[0]["content"] == "ended"
 

@@ -68,7 +68,9 @@ def test_agents_are_its_models(client: openai.OpenAI) -> None:
 
 def test_its_errors_are_typed(client: openai.OpenAI, pair: Pair) -> None:
     with pytest.raises(openai.NotFoundError) as unknown:
-        client.chat.completions.create(model="nobody", messages=[{"role": "user", "content": "hi"}])
+        client.chat.completions.create(
+            model="unknown", messages=[{"role": "user", "content": "hi"}]
+        )
     assert unknown.value.code == "unknown-agent"
     with pytest.raises(openai.UnprocessableEntityError) as empty:
         client.chat.completions.create(model="auto", messages=[])

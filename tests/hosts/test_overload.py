@@ -36,7 +36,7 @@ def _pair(folder: Path, issuer: Issuer, duration: str, **settings: str) -> Itera
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Iterator[Pair]:
-    """Two places and one to wait, all taken by the tenant `acme` for the length of the tests."""
+    """Two slots and a queue of one, all taken by the tenant `acme` during the tests."""
     limits = {
         "ADMISSION__IN_FLIGHT": "2",
         "ADMISSION__QUEUED": "1",
@@ -193,7 +193,7 @@ def test_a_small_tenant_is_served_beside_a_crowd_of_another(tmp_path: Path, issu
             with ThreadPoolExecutor(4) as threads:
                 answers = list(threads.map(ask, range(20)))
             assert [each.status_code for each in answers] == [200] * 20
-            # Half of the places were theirs: the crowd, which came first, is not done yet.
+            # Half of the slots were theirs: the crowd, which came first, is not done yet.
             assert float(_metrics(pair).split('priority="normal"} ')[1].split("\n")[0]) > 20
         for client in crowd:
             client.close()

@@ -1,4 +1,4 @@
-"""A server that stops says so, with what it did; its logs are free of what terminals obey."""
+"""A server that stops says so, with what it did; its logs contain no terminal control sequences."""
 
 import json
 import logging

@@ -71,7 +71,7 @@ def test_a_blocked_loop_is_logged_with_its_stack_and_replaced(tmp_path: Path) ->
         assert log.count("the event loop has been blocked") == 1
 
 
-def test_one_worker_by_itself_logs_the_stack_and_goes_on(tmp_path: Path) -> None:
+def test_a_single_worker_logs_the_stack_and_continues(tmp_path: Path) -> None:
     with tool_server(tmp_path, SERVER__FROZEN_SECONDS="2") as server:
         before = pid_of(server)
         block(server, 4)
@@ -85,7 +85,7 @@ def test_a_suspended_machine_kills_no_worker(tmp_path: Path) -> None:
         before = workers(server)
         with stopped(*before, server.process.pid):
             time.sleep(4)
-            os.kill(server.process.pid, signal.SIGCONT)  # who judges wakes first
+            os.kill(server.process.pid, signal.SIGCONT)  # the supervisor wakes first
             time.sleep(0.7)
         time.sleep(2.5)
         assert workers(server) == before
@@ -137,7 +137,7 @@ def free_port() -> int:
 
 
 def test_a_server_starts_at_once_where_the_supervisor_was_killed(tmp_path: Path) -> None:
-    """Its workers leave the port without delay and finish what they have."""
+    """Its workers close the port without delay and finish their turns."""
     port = str(free_port())
     settings = TWO | {
         "SERVER__PORT": port,

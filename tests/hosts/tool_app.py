@@ -92,7 +92,7 @@ def pay(
         amount: How much.
         parts: In how many.
         note: For the receipt.
-        to: Who gets it.
+        to: The recipient.
     """
     del parts, note, to
     _paid.setdefault(account, {})[context.idempotency_key] = amount
@@ -144,7 +144,7 @@ async def raises_later(name: str) -> str:
 
 @app.tool
 def flood(characters: int, raised: bool) -> str:
-    """Say very much."""
+    """Return a very long text."""
     if raised:
         raise ToolError("x" * characters)
     return "x" * characters
@@ -176,7 +176,7 @@ async def swallow() -> str:
 
 @app.tool
 def allocate(gigabytes: int) -> int:
-    """Take memory that there is not."""
+    """Allocate more memory than there is."""
     return len(bytearray(gigabytes << 30))
 
 

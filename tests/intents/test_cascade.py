@@ -70,12 +70,12 @@ def test_each_step_answers_what_it_can() -> None:
         assert ask(build_detector(DEFINITIONS, model=Oracle(says)), "qwertz").intent is None
 
 
-def test_without_anything_to_tell_apart() -> None:
+def test_without_two_intents_nothing_is_detected() -> None:
     for definitions in ((), DEFINITIONS[2:], DEFINITIONS[:1]):
         assert ask(build_detector(definitions), "hello").intent is None
 
 
-def test_a_pattern_that_is_none() -> None:
+def test_an_invalid_pattern_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"intents\.bad\.patterns"):
         build_detector((IntentDefinition("bad", patterns=("(",)),))
 

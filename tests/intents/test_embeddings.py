@@ -72,7 +72,7 @@ def test_any_text_has_tokens(text: str, limit: int) -> None:
     assert len(found) <= limit
 
 
-def test_a_head_learns_what_is_to_be_learned() -> None:
+def test_a_head_learns_separable_classes() -> None:
     random = np.random.default_rng(0)
     centres = random.normal(size=(3, 8))
     targets = np.arange(60) % 3
@@ -81,7 +81,7 @@ def test_a_head_learns_what_is_to_be_learned() -> None:
     assert (head.scores(rows).argmax(1) == targets).all()
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_model_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"model\.safetensors is missing"):
         find_model(str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 8)
@@ -116,12 +116,12 @@ class Slow:
         return [(text, self.confidence) for text in texts]
 
 
-async def test_a_crowd_is_answered_together_or_goes_without() -> None:
+async def test_a_crowd_is_classified_in_batches_or_skipped() -> None:
     slow = Slow()
-    aside = BatchWorker(slow)
-    first = asyncio.create_task(aside.best("first"))
+    worker = BatchWorker(slow)
+    first = asyncio.create_task(worker.best("first"))
     await asyncio.sleep(0.05)
-    crowd = [asyncio.create_task(aside.best(str(number))) for number in range(80)]
+    crowd = [asyncio.create_task(worker.best(str(number))) for number in range(80)]
     await asyncio.sleep(0)
     crowd[3].cancel()
     slow.may.set()
@@ -133,8 +133,8 @@ async def test_a_crowd_is_answered_together_or_goes_without() -> None:
     assert "3" not in list(chain(*slow.batches))
     assert [len(batch) for batch in slow.batches] == [1, 16, 16, 16, 15]
     with pytest.raises(ZeroDivisionError):
-        await aside.best("broken")
-    aside.close()
+        await worker.best("broken")
+    worker.close()
 
 
 class Unsure:
@@ -149,7 +149,7 @@ class Unsure:
         (0.6, Detection(None, 0.6, "none")),
     ],
 )
-async def test_the_second_step_has_its_own_threshold(
+async def test_the_second_classifier_has_its_own_threshold(
     confidence: float, expected: Detection
 ) -> None:
     async def run() -> Detection:

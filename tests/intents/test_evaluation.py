@@ -10,7 +10,7 @@ from tests.parts import data_file
 
 
 class Parrot:
-    """Knows the answers it is given."""
+    """Returns the answers that it is given."""
 
     def __init__(self, answers: dict[str, tuple[str, float]]) -> None:
         self._answers = answers
@@ -73,9 +73,9 @@ def test_files_that_cannot_be_read(tmp_path: Path, content: str, because: str) -
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "said.csv"
-    places = [f"shop {number}" for number in range(30)]
-    rows = [f"where is my parcel for {place},status" for place in places]
-    rows += [f'"please cancel, now, {place}",cancel' for place in places]
+    shops = [f"shop {number}" for number in range(30)]
+    rows = [f"where is my parcel for {shop},status" for shop in shops]
+    rows += [f'"please cancel, now, {shop}",cancel' for shop in shops]
     path.write_text("said,what\n" + "\n".join(rows) + "\n")
     assert main(["intents", "eval", str(path), "--text", "said", "--label", "what"]) == 0
     shown = capsys.readouterr().out

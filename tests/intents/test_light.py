@@ -43,7 +43,9 @@ def pair(kept: tuple[Path, TrainedClassifier]) -> tuple[LightClassifier, NgramCl
         st.sampled_from(["\ud800", "a" * 3_000, "我 " * 50, "cancel cancel cancel"]),
     )
 )
-def test_it_says_the_same(pair: tuple[LightClassifier, NgramClassifier], text: str) -> None:
+def test_both_classifiers_give_the_same_result(
+    pair: tuple[LightClassifier, NgramClassifier], text: str
+) -> None:
     light, full = pair
     intent, confidence = light.best(text)
     known, probability = full.best(text)
@@ -52,7 +54,7 @@ def test_it_says_the_same(pair: tuple[LightClassifier, NgramClassifier], text: s
         assert intent == known
 
 
-def test_a_file_of_others_does_not_fit(
+def test_a_file_of_other_examples_is_not_loaded(
     kept: tuple[Path, TrainedClassifier], tmp_path: Path
 ) -> None:
     path, _ = kept

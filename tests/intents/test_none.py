@@ -54,7 +54,7 @@ async def test_a_model_is_still_asked_and_not_offered_it_twice() -> None:
 
 
 @pytest.mark.parametrize("line", ['agent = "one"', 'patterns = ["x"]', 'description = "x"'])
-def test_it_has_examples_and_nothing_else(tmp_path: Path, line: str) -> None:
+def test_the_none_intent_has_examples_only(tmp_path: Path, line: str) -> None:
     path = tmp_path / "seawall.toml"
     path.write_text(f"""
 [models.default]

@@ -38,30 +38,30 @@ def test_one_wrong_letter_is_corrected(pair: tuple[str, str]) -> None:
     assert SPELLER([edited]) in ([word], (word,))
 
 
-def test_spaces_left_out() -> None:
+def test_missing_spaces_are_inserted() -> None:
     assert list(SPELLER(["wheremyorder", "is"])) == ["where", "my", "order", "is"]
     assert SPELLER.correct_text("Wheremyorder?", lambda _: False) == "where my order?"
 
 
 @given(st.lists(st.text(max_size=60), max_size=50))
-def test_known_words_and_strange_ones_stay(words: list[str]) -> None:
+def test_known_and_unrecognised_words_are_kept(words: list[str]) -> None:
     assert list(SPELLER([*words, *WORDS]))[-len(WORDS) :] == list(WORDS)
     assert SPELLER.correct_text("zzzzzzzz 12345 日本語日本", lambda _: False) == (
         "zzzzzzzz 12345 日本語日本"
     )
 
 
-def test_what_the_reader_knows_stays() -> None:
+def test_words_known_to_the_caller_are_kept() -> None:
     assert SPELLER.correct_text("ordel", lambda word: word == "ordel") == "ordel"
     assert SPELLER.correct_text("ordel", lambda _: False) == "order"
 
 
-def test_short_words_are_not_guessed_at() -> None:
+def test_short_words_are_not_corrected() -> None:
     speller = Speller({"book": 1.0, "card": 1.0, "order": 1.0})
     assert list(speller(["cook", "cord", "orde"])) == ["cook", "cord", "order"]
 
 
-def test_of_several_the_commonest() -> None:
+def test_the_most_common_of_several_corrections_is_chosen() -> None:
     assert list(Speller({"boots": 2.0, "books": 1.0})(["boohs"])) == ["books"]
 
 

@@ -14,9 +14,9 @@ from seawall.intents.features import digest
 from seawall.intents.saved import read
 from seawall.intents.training import load_or_train, train_calibrated
 
-PLACES = [f"shop {number}" for number in range(20)]
-TEXTS = [f"where is my parcel for {each}" for each in PLACES]
-TEXTS += [f"please cancel, now, {each}" for each in PLACES]
+SHOPS = [f"shop {number}" for number in range(20)]
+TEXTS = [f"where is my parcel for {each}" for each in SHOPS]
+TEXTS += [f"please cancel, now, {each}" for each in SHOPS]
 LABELS = ["status"] * 20 + ["cancel"] * 20
 CONFIGURATION = """
 [routing]
@@ -40,7 +40,9 @@ def test_a_kept_classifier_is_the_same(tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == ["trained.npz", "trained.npz.lock"]
 
 
-def test_other_examples_are_trained_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_changed_examples_are_trained_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cache = tmp_path / "trained.npz"
     load_or_train(TEXTS, LABELS, cache=cache)
     other = load_or_train([*TEXTS, "good morning"], [*LABELS, "greeting"], cache=cache)
@@ -79,34 +81,34 @@ def test_training_is_the_same_in_every_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY", b"x" * 1_000])
-def test_a_damaged_file_is_trained_over(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_is_replaced(tmp_path: Path, content: bytes) -> None:
     cache = tmp_path / "trained.npz"
     cache.write_bytes(content)
     load_or_train(TEXTS, LABELS, cache=cache)
     assert read(cache, digest(TEXTS, LABELS), None) is not None
 
 
-def test_a_name_that_the_file_cannot_hold_is_trained_each_time(tmp_path: Path) -> None:
+def test_a_name_that_the_file_cannot_store_is_trained_each_time(tmp_path: Path) -> None:
     labels = [label.replace("a", "\0") for label in LABELS]
     for _ in range(2):
         trained = load_or_train(TEXTS, labels, cache=tmp_path / "trained.npz")
         assert trained.ngrams.best("cancel, please")[0] == "c\0ncel"
 
 
-def test_nothing_that_could_run_is_loaded(tmp_path: Path) -> None:
+def test_no_code_is_loaded_from_a_file(tmp_path: Path) -> None:
     cache = tmp_path / "trained.npz"
     np.savez(cache, key=np.array([{"a": 1}], object))
     assert read(cache, "", None) is None
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = tmp_path / "nowhere" / "trained.npz"
     with caplog.at_level(logging.WARNING):
         assert load_or_train(TEXTS, LABELS, cache=cache).ngrams.best("cancel now")[0] == "cancel"
     assert "cannot be kept" in caplog.text
 
 
-def test_of_many_at_once_one_trains(tmp_path: Path) -> None:
+def test_one_of_many_processes_trains(tmp_path: Path) -> None:
     cache = tmp_path / "trained.npz"
     messages: list[str] = []
 
@@ -149,7 +151,7 @@ def test_few_messages_never_make_a_low_threshold() -> None:
     assert calibrate(TEXTS[:5] + TEXTS[-5:], LABELS[:5] + LABELS[-5:], seed=0).threshold == 0.9
 
 
-def test_much_evidence_lowers_it_and_noise_raises_it() -> None:
+def test_evidence_lowers_the_threshold_and_noise_raises_it() -> None:
     random = np.random.default_rng(1)
     colours = ("red", "green", "blue", "white", "black")
     animals = ("cat", "dog", "cow", "hen", "fox")

@@ -79,7 +79,7 @@ class Simulated:
             with suppress(ConnectionError):
                 await writer.wait_closed()
 
-    async def settled(self) -> dict[str, Any]:
+    async def stats_when_idle(self) -> dict[str, Any]:
         """The counters once no stream is open."""
         await until(lambda: not self.model.stats.open_streams)
         return await self.stats()

@@ -197,7 +197,7 @@ def sdk() -> Callable[[str], Any]:
     return made
 
 
-# The SDK leaves the connection of an event stream to the collector.
+# The SDK leaves the connection of an event stream to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_the_sdk_invokes_the_function(sdk: Callable[[str], Any]) -> None:
     async with running("work", concurrency=1) as function, front(function) as url:

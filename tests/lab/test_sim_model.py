@@ -42,7 +42,7 @@ async def test_without_rules_replies_are_complete() -> None:
         assert len(events(streamed.body)) == 7  # five pieces, the reason, [DONE]
         whole = await sim.ask(stream=False)
         assert msgspec.json.decode(whole.body)["choices"][0]["finish_reason"] == "stop"
-        stats = await sim.settled()
+        stats = await sim.stats_when_idle()
         assert balanced(stats)
         assert (stats["completed"], stats["peak_streams"], stats["faults"]) == (2, 1, {})
 
@@ -66,7 +66,7 @@ async def test_throttle() -> None:
         error = error_of(answer.body)
         assert (error["type"], error["code"]) == ("requests", "rate_limit_exceeded")
         assert "try again in 2.5s" in error["message"]
-        stats = await sim.settled()
+        stats = await sim.stats_when_idle()
         assert balanced(stats)
         assert (stats["refused"], stats["started"]) == (1, 0)
         assert stats["faults"] == {"throttle": 1}
@@ -88,7 +88,7 @@ async def test_error(status: int, kind: str) -> None:
         assert "retry-after" not in answer.headers
         assert error_of(answer.body)["type"] == kind
         assert error_of(answer.body)["code"] == "broken_on_purpose"
-        assert (await sim.settled())["faults"] == {"error": 1}
+        assert (await sim.stats_when_idle())["faults"] == {"error": 1}
 
 
 async def test_errors_in_bursts() -> None:
@@ -101,7 +101,7 @@ async def test_errors_in_bursts() -> None:
             bursts += (before, status) == (200, 500)
             statuses[status] += 1
             before = status
-        stats = await sim.settled()
+        stats = await sim.stats_when_idle()
         assert stats["faults"] == {"error": statuses[500]}
         assert stats["completed"] == statuses[200]
 
@@ -128,7 +128,7 @@ async def test_hang(at: str, heads: int, chunks: int) -> None:
         assert (stats["open_streams"], stats["faults"]) == (1, {"hang": 1})
         writer.close()
         await writer.wait_closed()
-        stats = await sim.settled()
+        stats = await sim.stats_when_idle()
         assert balanced(stats)
         assert stats["cancelled"] == 1
 
@@ -142,7 +142,7 @@ async def test_drop(at: str, heads: int, chunks: int) -> None:
         assert not received.endswith(NO_END)
         with pytest.raises(ConnectionBroken):
             await sim.ask()
-        stats = await sim.settled()
+        stats = await sim.stats_when_idle()
         assert balanced(stats)
         assert (stats["broken"], stats["faults"]) == (2, {"drop": 2})
 
@@ -155,7 +155,7 @@ async def test_reset(at: str, heads: int, chunks: int) -> None:
         received = caught.value.args[0]
         assert received.count(STREAM) <= heads  # a reset may overtake what the reader has not read
         assert len(events(received)) <= chunks
-        stats = await sim.settled()
+        stats = await sim.stats_when_idle()
         assert balanced(stats)
         assert (stats["broken"], stats["faults"]) == (1, {"reset": 1})
 
@@ -172,7 +172,7 @@ async def test_malformed() -> None:
         whole = await sim.ask(stream=False)
         with pytest.raises((msgspec.DecodeError, UnicodeDecodeError)):
             msgspec.json.decode(whole.body)
-        stats = await sim.settled()
+        stats = await sim.stats_when_idle()
         assert (stats["completed"], stats["faults"]) == (2, {"malformed": 2})
 
 
@@ -182,7 +182,7 @@ async def test_stream_error() -> None:
         received = events(answer.body)
         assert len(received) == 3
         assert error_of(received[2])["type"] == "server_error"
-        stats = await sim.settled()
+        stats = await sim.stats_when_idle()
         assert balanced(stats)
         assert (stats["broken"], stats["faults"]) == (1, {"stream-error": 1})
         assert stats["accepted"] == 1  # the body was ended: the connection is reused
@@ -197,7 +197,7 @@ async def test_truncate() -> None:
         whole = await sim.ask(stream=False)
         with pytest.raises(msgspec.DecodeError):
             msgspec.json.decode(whole.body)
-        stats = await sim.settled()
+        stats = await sim.stats_when_idle()
         assert (stats["broken"], stats["faults"]) == (2, {"truncate": 2})
         assert stats["accepted"] == 1
 
@@ -207,7 +207,7 @@ async def test_slow() -> None:
         with pytest.raises(TransportTimeout):
             await sim.ask("slow", seconds=0.3)  # without the fault it takes 0.06 s
         assert (await sim.ask("quick", seconds=20)).status == 200
-        stats = await sim.settled()
+        stats = await sim.stats_when_idle()
         assert (stats["completed"], stats["cancelled"]) == (1, 1)
         assert stats["faults"] == {"slow": 1}
 
@@ -230,7 +230,7 @@ async def test_an_outage_refuses_and_ends() -> None:
                     break
                 except ConnectFailed:
                     await asyncio.sleep(0.05)
-        stats = await sim.settled()
+        stats = await sim.stats_when_idle()
         assert balanced(stats)
         assert stats["faults"] == {"hang": 1, "refuse": 1}
         assert (stats["completed"], stats["broken"]) == (2, 1)
@@ -250,7 +250,7 @@ async def test_rules_are_replaced_at_run_time() -> None:
         assert (await sim.ask("more")).status == 500  # the previous rules stay
         await sim.get("/sim/faults", b"{}")
         assert (await sim.ask("yet more")).status == 200
-        assert (await sim.settled())["faults"] == {"error": 3}
+        assert (await sim.stats_when_idle())["faults"] == {"error": 3}
 
 
 async def test_an_outage_of_one_model_leaves_the_others_available() -> None:
@@ -261,7 +261,7 @@ async def test_an_outage_of_one_model_leaves_the_others_available() -> None:
         assert (await sim.ask(model="never heard of")).status == 200
         listed = msgspec.json.decode((await sim.get("/v1/models")).body)
         assert [each["id"] for each in listed["data"]] == ["large", "small"]
-        stats = await sim.settled()
+        stats = await sim.stats_when_idle()
         assert stats["models"] == {"large": 1, "small": 1, "never heard of": 1}
 
 
@@ -293,7 +293,7 @@ async def test_requests_per_minute_by_model() -> None:
         assert refused.headers["x-ratelimit-remaining-requests"] == "0"
         assert error_of(refused.body)["code"] == "rate_limit_exceeded"
         assert (await sim.ask("d", model="other")).status == 200
-        stats = await sim.settled()
+        stats = await sim.stats_when_idle()
         assert balanced(stats)
         assert stats["faults"] == {"requests-per-minute": 1}
 
@@ -306,7 +306,7 @@ async def test_tokens_per_minute() -> None:
         assert error_of(refused.body)["type"] == "tokens"
         assert int(refused.headers["x-ratelimit-remaining-tokens"]) <= 21
         assert (await sim.ask("x" * 40)).status == 200
-        assert (await sim.settled())["faults"] == {"tokens-per-minute": 1}
+        assert (await sim.stats_when_idle())["faults"] == {"tokens-per-minute": 1}
 
 
 async def test_a_limit_of_concurrent_streams() -> None:
@@ -316,7 +316,7 @@ async def test_a_limit_of_concurrent_streams() -> None:
         statuses = Counter(each.status for each in answers)
         assert statuses == {200: 8, 429: 12}
         assert (await sim.ask("afterwards")).status == 200
-        stats = await sim.settled()
+        stats = await sim.stats_when_idle()
         assert balanced(stats)
         assert (stats["peak_streams"], stats["faults"]) == (8, {"max-concurrent": 12})
 
@@ -334,4 +334,4 @@ async def test_replies_slow_down_under_load() -> None:
         assert alone >= 0.06
         crowd = await asyncio.gather(*(seconds(f"{index}") for index in range(20)))
         assert min(crowd) >= 0.06 * 4  # they speed up as others end
-        assert (await sim.settled())["faults"] == {}
+        assert (await sim.stats_when_idle())["faults"] == {}

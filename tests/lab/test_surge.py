@@ -118,7 +118,7 @@ async def test_an_answer_to_another_question_is_an_error(site: Site) -> None:
 
 
 async def test_an_unauthenticated_turn_is_an_error(site: Site) -> None:
-    result = await drive(at(site, Open([Crowd(shapes=[Instant(2)], tokens=["nobody"])])))
+    result = await drive(at(site, Open([Crowd(shapes=[Instant(2)], tokens=["unknown"])])))
     assert (result.completed, result.failed, result.refused) == (0, 2, 0)
     assert "status 401" in next(iter(result.errors))
 

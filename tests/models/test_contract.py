@@ -247,8 +247,8 @@ async def test_warm_never_raises_for_an_unreachable_model(wire: Wire) -> None:
 @given(cuts=st.lists(st.integers(0, 10_000), max_size=30))
 def test_bytes_may_be_split_anywhere(wire: Wire, cuts: list[int]) -> None:
     whole = b"".join(wire.answer(TEXTS, CALLS))
-    places = sorted({0, len(whole), *(cut % len(whole) for cut in cuts)})
-    pieces = [whole[start:end] for start, end in pairwise(places)]
+    positions = sorted({0, len(whole), *(cut % len(whole) for cut in cuts)})
+    pieces = [whole[start:end] for start, end in pairwise(positions)]
     check_pieces(wire, pieces)
 
 

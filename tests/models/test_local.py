@@ -34,8 +34,8 @@ def test_a_real_conversation(caplog: pytest.LogCaptureFixture) -> None:
     checks: list[Callable[[LocalModel], Awaitable[None]]] = [
         answers,
         keeps_to_a_schema,
-        leaves_the_loop_alone,
-        ends_when_nobody_reads,
+        keeps_the_event_loop_free,
+        ends_without_a_reader,
         waits_for_a_slot_until_the_deadline,
     ]
 
@@ -74,13 +74,13 @@ async def keeps_to_a_schema(model: LocalModel) -> None:
     prompt = Prompt("Answer in JSON.", output=OutputFormat("answer", schema))
     request = ModelRequest(prompt, (UserMessage("Which colour has the sea?"),), 60, 0.0)
     texts = [event.text for event in await ask(model, request) if isinstance(event, Text)]
-    told = "".join(texts).strip()  # a small model may fill what is left with blanks
-    assert told.startswith("{")
-    if told.endswith("}"):
-        assert msgspec.json.decode(told)["colour"] in ("red", "blue")
+    answer = "".join(texts).strip()  # a small model may fill what is left with blanks
+    assert answer.startswith("{")
+    if answer.endswith("}"):
+        assert msgspec.json.decode(answer)["colour"] in ("red", "blue")
 
 
-async def leaves_the_loop_alone(model: LocalModel) -> None:
+async def keeps_the_event_loop_free(model: LocalModel) -> None:
     """The event loop runs during generation."""
     turns = 0
 
@@ -96,7 +96,7 @@ async def leaves_the_loop_alone(model: LocalModel) -> None:
     assert turns > 100
 
 
-async def ends_when_nobody_reads(model: LocalModel) -> None:
+async def ends_without_a_reader(model: LocalModel) -> None:
     """The only slot is free again long before the generation would end."""
     stream = model.stream(LONG, deadline=asyncio.get_running_loop().time() + 60)
     assert isinstance(await anext(stream), Text)

@@ -51,10 +51,10 @@ def failing(seconds: float, *rules: dict[str, object], **options: Any) -> Proble
     return play(scene, *rules, **options)
 
 
-PLACES = ("before-head", "after-head", "in-stream")
+POINTS = ("before-head", "after-head", "in-stream")
 
 
-@pytest.mark.parametrize("at", PLACES)
+@pytest.mark.parametrize("at", POINTS)
 def test_a_provider_that_hangs_meets_the_deadline(at: str) -> None:
     assert type(failing(SECONDS, {"kind": "hang", "at": at})) is DeadlineExceeded
 
@@ -64,7 +64,7 @@ def test_a_provider_that_is_too_slow_meets_the_deadline() -> None:
 
 
 @pytest.mark.parametrize("kind", ["drop", "reset"])
-@pytest.mark.parametrize("at", PLACES)
+@pytest.mark.parametrize("at", POINTS)
 def test_a_connection_that_breaks(kind: str, at: str) -> None:
     assert type(failing(AMPLE, {"kind": kind, "at": at})) is UpstreamFailed
 

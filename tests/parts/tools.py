@@ -1,4 +1,4 @@
-"""Programs that check artefacts, each under `.venv` in a place of its own.
+"""Programs that check artefacts, each in its own folder under `.venv`.
 
 AWS's SAM CLI and Locust have environments of their own because of what they pin; their versions
 and hashes are in `requirements/`. The validators of Kubernetes' custom resources come from the

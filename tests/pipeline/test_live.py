@@ -69,11 +69,11 @@ async def test_a_turn_without_followers_is_cancelled_unless_in_the_background(
 
     live = turns.start(new_request("hello", background=background), execute)
 
-    async def leave() -> Event:
+    async def follow_once() -> Event:
         async with aclosing(live.follow()) as events:
             return (await anext(events))[1]
 
-    first, second = leave(), leave()
+    first, second = follow_once(), follow_once()
     assert list(await asyncio.gather(first, second)) == [TextDelta("a")] * 2
     await live.wait(cancel=False)
     assert ended == ["done" if background else "cancelled"]

@@ -45,7 +45,7 @@ def records(draw: st.DrawFn) -> TurnRecord:
     )
 
 
-def _told(events: list[Event]) -> tuple[str, list[Event]]:
+def _emitted(events: list[Event]) -> tuple[str, list[Event]]:
     """The text, and everything else in order."""
     text = "".join(event.text for event in events if isinstance(event, TextDelta))
     return text, [event for event in events if not isinstance(event, TextDelta)]
@@ -66,7 +66,7 @@ def test_a_stream_resumes_at_any_position(record: TurnRecord, data: st.DataObjec
     assert sum(map(width, pieces)) == length
     got = pieces[:broke_off]  # every piece is of width one
     rest = list(events_after(iter(whole), broke_off))
-    assert _told([*got, *(event for _, event in rest)]) == _told(whole)
+    assert _emitted([*got, *(event for _, event in rest)]) == _emitted(whole)
     positions = [position for position, _ in rest]
     assert positions == sorted(set(positions))
     assert not rest or positions[-1] == length

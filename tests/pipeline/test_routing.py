@@ -43,5 +43,5 @@ def test_choice(
 
 def test_an_unknown_agent_is_an_error_that_names_the_field() -> None:
     with pytest.raises(UnknownAgent) as error:
-        choose_agent(Routing({}, "desk"), AGENTS, requested="nobody", intent=None, current=None)
+        choose_agent(Routing({}, "desk"), AGENTS, requested="unknown", intent=None, current=None)
     assert error.value.field == "agent"

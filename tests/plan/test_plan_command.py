@@ -110,7 +110,7 @@ def test_a_recorded_trace(capsys: pytest.CaptureFixture[str]) -> None:
         (["--daily", "nan"], "daily: 'nan' is not a number"),
         (["--spike", "lots"], "spike: 'lots' is not a spike"),
         (["--spike", "5000@-1s"], "spike: '-1s' is negative"),
-        (["--duration", "7s..4s"], "duration: from 7 to 4 goes backwards"),
+        (["--duration", "7s..4s"], "duration: the minimum, 7, exceeds the maximum, 4"),
         (["--init", "soon"], "init: 'soon' is not a time"),
         (["--errors", "some"], "--errors: 'some' is not a share"),
         (["--errors", "200%"], "objective.error_share: 2 is not from 0 to 1"),

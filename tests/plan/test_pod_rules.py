@@ -172,7 +172,7 @@ def test_a_process_for_each_request_or_one_for_all() -> None:
     processes = simulate(crowd, Managed(runtime="processes"))
     together = simulate(crowd, Managed(runtime="async"))
     assert (processes.peak["in_one_pod"], together.peak["in_one_pod"]) == (16, 64)
-    big = Service(stages=crowd.service.stages, memory_mb=400.0)  # 2 GB hold five of those
+    big = Service(stages=crowd.service.stages, memory_mb=400.0)  # five of those fit into 2 GB
     few = simulate(
         Workload(arrivals=crowd.arrivals, service=big, clients=PATIENT),
         Managed(runtime="processes"),

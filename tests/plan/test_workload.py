@@ -65,7 +65,7 @@ def test_parsing_of_quantities() -> None:
         (parse_seconds, "3 weeks", "duration: '3 weeks' is not a time"),
         (parse_amount, "many", "duration: 'many' is not a number"),
         (parse_amount, "1e999", "duration: '1e999' is not a number"),
-        (parse_distribution, "7s..4s", "duration: from 7 to 4 goes backwards"),
+        (parse_distribution, "7s..4s", "duration: the minimum, 7, exceeds the maximum, 4"),
         (parse_distribution, "p50 9s p99 2s", "duration: a median of 9"),
         (parse_spike, "5000", "duration: '5000' is not a spike"),
         (parse_spike, "2.5@1s", "duration: '2.5' is not a whole number"),
@@ -82,7 +82,7 @@ NONSENSE = [
     (lambda: Arrivals(rate=-1.0), "arrivals.rate: -1 is negative"),
     (lambda: Arrivals(rate=NAN), "arrivals.rate: nan is not a number"),
     (lambda: Arrivals(horizon=0.0), "arrivals.horizon: must be more than 0 seconds"),
-    (lambda: Arrivals(daily_shape=(1.0, 2.0)), "arrivals.daily_shape: 2 weights; it takes 24"),
+    (lambda: Arrivals(daily_shape=(1.0, 2.0)), "arrivals.daily_shape: 2 weights; expected 24"),
     (lambda: Arrivals(daily_shape=(0.0,) * 24), "arrivals.daily_shape: all weights are 0"),
     (lambda: Arrivals(growth=-2.0), "arrivals.growth: -2 leaves no requests"),
     (lambda: Arrivals(spikes=(Spike(-5, 1.0),)), "arrivals.spikes.0.size: -5 is negative"),
@@ -102,7 +102,7 @@ def test_errors_of_arrivals(make: object, words: str) -> None:
 
 
 def test_errors_of_services_clients_and_bins() -> None:
-    with pytest.raises(ConfigError, match=r"service\.stages: there are none"):
+    with pytest.raises(ConfigError, match=r"service\.stages: no stages"):
         Workload(service=Service(stages=()))
     with pytest.raises(ConfigError, match=r"service\.stages\.one\.cpu_ms: -1 is negative"):
         Workload(service=Service(stages=(Stage("one", constant(1.0), cpu_ms=-1.0),)))

@@ -6,7 +6,7 @@ import pytest
 
 from seawall.storage.port import SessionStore
 from tests.storage.calls import Clock
-from tests.storage.stores import NAMES, make_store, new_place
+from tests.storage.stores import NAMES, make_store, new_location
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def endpoint(kind: str, request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def store(kind: str, endpoint: str, clock: Clock) -> AsyncGenerator[SessionStore, None]:
     """A new store, open; each test that uses it is run on every kind."""
-    made = make_store(kind, new_place(kind), endpoint, clock)
+    made = make_store(kind, new_location(kind), endpoint, clock)
     await made.open()
     try:
         yield made

@@ -19,18 +19,18 @@ NAMES = ("dynamodb", "sqlite")
 Clock = Callable[[], float]
 
 
-def new_place(name: str) -> str:
+def new_location(name: str) -> str:
     """A new, empty location: a folder, or the name of a table."""
     if name == "dynamodb":
         return f"sessions-{os.urandom(6).hex()}"
     return tempfile.mkdtemp(prefix="seawall-contract-")
 
 
-def make_store(name: str, place: str, endpoint: str, clock: Clock = time.time) -> SessionStore:
+def make_store(name: str, location: str, endpoint: str, clock: Clock = time.time) -> SessionStore:
     """A store of that kind at that location; to be opened in an event loop."""
     if name == "dynamodb":
-        return dynamodb_store(endpoint, place, clock)
-    return SqliteStore(Path(place) / "sessions.db", clock=clock)
+        return dynamodb_store(endpoint, location, clock)
+    return SqliteStore(Path(location) / "sessions.db", clock=clock)
 
 
 class LocalClient(DynamoDBClient):

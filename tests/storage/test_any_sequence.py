@@ -20,7 +20,7 @@ from seawall.storage.port import Lease
 from seawall.turn import SessionKey
 from tests.properties import number_of_examples
 from tests.storage.calls import Clock, begin, commit, look
-from tests.storage.stores import NAMES, make_store, new_place
+from tests.storage.stores import NAMES, make_store, new_location
 
 
 class _Model(RuleBasedStateMachine):
@@ -32,11 +32,11 @@ class _Model(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.place = new_place(self.name)
+        self.location = new_location(self.name)
         self.clock = Clock()
         self.sessions: dict[SessionKey, tuple[list[str], float]] = {}
         self.keys: dict[tuple[str, str], tuple[SessionKey, str]] = {}
-        self.held: dict[SessionKey, tuple[str, float]] = {}
+        self.leases: dict[SessionKey, tuple[str, float]] = {}
         self.claims: dict[tuple[str, str], tuple[str, str, float]] = {}
         self.turns = {"x": 0, "y": 0}  # turns committed by each runner
 
@@ -45,30 +45,30 @@ class _Model(RuleBasedStateMachine):
         self.loop.run_until_complete(self._open())
 
     async def _open(self) -> None:
-        self.store = make_store(self.name, self.place, self.endpoint, self.clock)
+        self.store = make_store(self.name, self.location, self.endpoint, self.clock)
         await self.store.open()
 
     def teardown(self) -> None:
         self.loop.run_until_complete(self.store.close())
         self.loop.close()
-        shutil.rmtree(self.place, ignore_errors=True)
+        shutil.rmtree(self.location, ignore_errors=True)
 
     def _forget_expired(self) -> None:
         now = self.clock.now
         for key in [key for key, (_, expires) in self.sessions.items() if expires <= now]:
             self._forget(key)
-        for key in [key for key, (_, until) in self.held.items() if until <= now]:
+        for key in [key for key, (_, until) in self.leases.items() if until <= now]:
             if key not in self.sessions:  # a name that was leased for a first turn
-                del self.held[key]
+                del self.leases[key]
 
     def _forget(self, key: SessionKey) -> None:
         del self.sessions[key]
-        self.held.pop(key, None)
+        self.leases.pop(key, None)
         self.keys = {name: each for name, each in self.keys.items() if each[0] != key}
 
-    def _session_held(self, key: SessionKey, turn: str) -> tuple[str, float] | None:
+    def _session_leased(self, key: SessionKey, turn: str) -> tuple[str, float] | None:
         """By another turn that is believed to be alive."""
-        lease_owner = self.held.get(key)
+        lease_owner = self.leases.get(key)
         return (
             lease_owner
             if lease_owner and lease_owner[0] != turn and lease_owner[1] > self.clock.now
@@ -100,7 +100,7 @@ class _Model(RuleBasedStateMachine):
         name = (key.subject, used or "")
         works = (
             version == len(turns)
-            and not self._session_held(key, turn)
+            and not self._session_leased(key, turn)
             and not (used and (name in self.keys or self._key_held(name, turn)))
         )
         expires = self.clock.now + seconds
@@ -121,7 +121,7 @@ class _Model(RuleBasedStateMachine):
         self.loop.run_until_complete(call)
         self.turns[runner] += 1
         self.sessions[key] = ([*turns, turn], expires)
-        self.held.pop(key, None)
+        self.leases.pop(key, None)
         if used is not None:
             self.keys[name] = (key, turn)
             self.claims.pop(name, None)
@@ -146,24 +146,24 @@ class _Model(RuleBasedStateMachine):
         running = self._key_held(name, turn) if used and not replay else None
         assert (found.replay and found.replay.turn.id) == (replay and replay[1])
         assert (found.key_lease and found.key_lease.owner) == (running and running[0])
-        busy = self._session_held(key, turn)
+        busy = self._session_leased(key, turn)
         assert (found.session_lease and found.session_lease.owner) == (busy and busy[0])
         if replay or running:  # too late for its key, it also releases its session
-            if self.held.get(key, ("", 0.0))[0] == turn:
-                del self.held[key]
+            if self.leases.get(key, ("", 0.0))[0] == turn:
+                del self.leases[key]
             return
         if used:
             self.claims[name] = (turn, key.session, until)
-        if not busy and (opens or key in self.sessions or key in self.held):
-            self.held[key] = (turn, until)
+        if not busy and (opens or key in self.sessions or key in self.leases):
+            self.leases[key] = (turn, until)
 
     @rule(key=keys_strategy, runner=runners, used=st.sampled_from([None, "k"]))
     def releases(self, key: SessionKey, runner: str, used: str | None) -> None:
         turn = f"{runner}{self.turns[runner]}"
         changes: dict[str, Any] = {"idempotency_key": used} if used else {}
         self.loop.run_until_complete(self.store.release(begin(key, turn, **changes)))
-        if self.held.get(key, ("", 0.0))[0] == turn:
-            del self.held[key]
+        if self.leases.get(key, ("", 0.0))[0] == turn:
+            del self.leases[key]
         name = (key.subject, used or "")
         if self.claims.get(name, ("", "", 0.0))[0] == turn:
             del self.claims[name]
@@ -171,12 +171,12 @@ class _Model(RuleBasedStateMachine):
     @rule(key=keys_strategy, runner=runners, seconds=st.sampled_from([2.0, 20.0]))
     def renews(self, key: SessionKey, runner: str, seconds: float) -> None:
         turn, until = f"{runner}{self.turns[runner]}", self.clock.now + seconds
-        exists = key in self.sessions or key in self.held
-        kept = not exists or self.held.get(key, ("", 0.0))[0] == turn
+        exists = key in self.sessions or key in self.leases
+        kept = not exists or self.leases.get(key, ("", 0.0))[0] == turn
         call = self.store.renew(begin(key, turn, until=until))
         assert self.loop.run_until_complete(call) == kept
         if exists and kept:
-            self.held[key] = (turn, until)
+            self.leases[key] = (turn, until)
 
     @rule(key=keys_strategy)
     def deletes(self, key: SessionKey) -> None:
@@ -216,7 +216,7 @@ class _Model(RuleBasedStateMachine):
                 assert found.key_lease == (
                     running and Lease(running[0], running[1], running[2], "f")
                 )
-                busy = self._session_held(key, "reader")
+                busy = self._session_leased(key, "reader")
                 assert found.session_lease == (busy and Lease(busy[0], session, busy[1]))
 
 

@@ -22,7 +22,7 @@ from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import SessionKey
 from tests.faulty_server import Answer, Request, serving
 from tests.storage.calls import KEY, NOW, Clock, begin, commit
-from tests.storage.stores import LocalClient, dynamodb_store, new_place
+from tests.storage.stores import LocalClient, dynamodb_store, new_location
 
 _OTHER = SessionKey("acme", "ada", "s2")
 _HOUR = 3_600.0
@@ -213,7 +213,7 @@ async def test_a_server_whose_clock_is_wrong_uses_dynamodbs_time(dynamodb: str, 
         )
         return Answer(real.status, real.body)
 
-    table = new_place("dynamodb")
+    table = new_location("dynamodb")
     async with asyncio.timeout(60), serving(handle) as server:
         right = dynamodb_store(dynamodb, table, lambda: true)
         await right.open()

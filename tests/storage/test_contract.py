@@ -176,10 +176,10 @@ async def test_one_of_many_concurrent_turns_leases_the_session(store: SessionSto
     found = await asyncio.gather(*(store.begin(begin(KEY, f"t{each}")) for each in range(20)))
     winners = [each for each, snapshot in enumerate(found) if snapshot.session_lease is None]
     assert len(winners) == 1
-    holders = {
+    owners = {
         snapshot.session_lease.owner for snapshot in found if snapshot.session_lease is not None
     }
-    assert holders == {f"t{winners[0]}"}
+    assert owners == {f"t{winners[0]}"}
 
 
 async def test_an_expired_lease_is_lost_and_prevents_the_commit(

@@ -14,7 +14,7 @@ from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import Principal, SessionKey
 from tests.cli.stores import everything, fill
 from tests.faulty_server import DROP, Answer, Request, serving
-from tests.storage.stores import NAMES, dynamodb_store, make_store, new_place
+from tests.storage.stores import NAMES, dynamodb_store, make_store, new_location
 
 NEVER = 4_000_000_000.0
 
@@ -35,13 +35,13 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def another(kind: str, endpoint: str) -> AsyncGenerator[Open, None]:
     """Opens counters; every call is another process on the same store."""
-    place, shared = new_place(kind), MemoryCounters()
+    location, shared = new_location(kind), MemoryCounters()
     async with AsyncExitStack() as stack:
 
         async def another() -> Counters:
             if kind == "memory":
                 return shared
-            store = make_store(kind, place, endpoint)
+            store = make_store(kind, location, endpoint)
             await store.open()
             stack.push_async_callback(store.close)
             return await opened_counters(store)
@@ -115,7 +115,7 @@ async def test_pods_at_the_same_time_do_not_exceed_a_limit_together(another: Ope
 @pytest.mark.parametrize("name", NAMES)
 async def test_sessions_and_counters_do_not_see_each_other(name: str, request: Any) -> None:
     endpoint = request.getfixturevalue("dynamodb") if name == "dynamodb" else ""
-    store = make_store(name, new_place(name), endpoint)
+    store = make_store(name, new_location(name), endpoint)
     await store.open()
     counters = await opened_counters(store)
     key = SessionKey("acme", "ada", "s1")
@@ -130,7 +130,7 @@ async def test_sessions_and_counters_do_not_see_each_other(name: str, request: A
 async def test_expired_windows_are_purged(tmp_path: Any) -> None:
     """In SQLite by the next window's first addition; DynamoDB does it by the item's `ttl`."""
     del tmp_path
-    store = make_store("sqlite", new_place("sqlite"), "")
+    store = make_store("sqlite", new_location("sqlite"), "")
     await store.open()
     counters = await opened_counters(store)
     await counters.add(some({"n": 1}, "old", expires_at=1.0))
@@ -163,7 +163,7 @@ async def test_an_addition_whose_answer_is_lost_counts_once(dynamodb: str) -> No
         return Answer(real.status, real.body)
 
     async with serving(handle) as server:
-        store = dynamodb_store(server.url, new_place("dynamodb"))
+        store = dynamodb_store(server.url, new_location("dynamodb"))
         await store.open()
         counters = await opened_counters(store)
         counted = await counters.add(some({"n": 5}, limits={"n": 8}))
@@ -174,7 +174,7 @@ async def test_an_addition_whose_answer_is_lost_counts_once(dynamodb: str) -> No
 
 
 async def test_counters_of_a_missing_table_are_unavailable(dynamodb: str) -> None:
-    store = dynamodb_store(dynamodb, new_place("dynamodb"))
+    store = dynamodb_store(dynamodb, new_location("dynamodb"))
     await store.open()
     counters = await opened_counters(store)
     store.table.name = "another-table"

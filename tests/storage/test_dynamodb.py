@@ -25,14 +25,14 @@ from seawall.turn import Principal, SessionKey, TurnRecord, Usage, UserMessage
 from tests.dynamodb_local import ENVIRONMENT
 from tests.servers import running_model, running_server
 from tests.storage.calls import KEY, NOW, begin, commit
-from tests.storage.stores import dynamodb_store, new_place
+from tests.storage.stores import dynamodb_store, new_location
 
 names = st.text(min_size=1, max_size=8, alphabet="ab#%23O|/\u00e9")
 
 
 @pytest.fixture
 async def store(dynamodb: str) -> AsyncGenerator[DynamoDBStore, None]:
-    made = dynamodb_store(dynamodb, new_place("dynamodb"), lambda: NOW)
+    made = dynamodb_store(dynamodb, new_location("dynamodb"), lambda: NOW)
     await made.open()
     try:
         yield made
@@ -73,7 +73,7 @@ def test_no_two_sessions_share_a_partition(one: SessionKey, other: SessionKey) -
 
 
 @given(st.floats(min_value=0, max_value=1e11))
-def test_times_survive(seconds: float) -> None:
+def test_times_round_trip_exactly(seconds: float) -> None:
     assert float(number(seconds)["N"]) == seconds
 
 
@@ -118,7 +118,7 @@ async def test_a_turn_costs_the_same_whatever_the_history(store: DynamoDBStore) 
 
 
 async def test_a_missing_table_is_a_configuration_error(dynamodb: str) -> None:
-    store = dynamodb_store(dynamodb, new_place("dynamodb"))
+    store = dynamodb_store(dynamodb, new_location("dynamodb"))
     store._create = False
     with pytest.raises(ConfigError, match="create_table"):
         await store.open()
@@ -126,7 +126,7 @@ async def test_a_missing_table_is_a_configuration_error(dynamodb: str) -> None:
 
 
 async def test_many_open_a_new_table_at_once(dynamodb: str) -> None:
-    table = new_place("dynamodb")
+    table = new_location("dynamodb")
     stores = [dynamodb_store(dynamodb, table) for _ in range(6)]
     await asyncio.gather(*(store.open() for store in stores))
     for store in stores:

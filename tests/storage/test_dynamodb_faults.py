@@ -25,7 +25,7 @@ from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import Principal
 from tests.faulty_server import DROP, Answer, Request, serving
 from tests.storage.calls import KEY, NOW, begin, commit, look
-from tests.storage.stores import dynamodb_store, new_place
+from tests.storage.stores import dynamodb_store, new_location
 
 ADA = Principal("acme", "ada")
 THROTTLED = Answer(400, b'{"__type":"x#ProvisionedThroughputExceededException","message":"m"}')
@@ -88,7 +88,7 @@ async def behind_proxy(url: str) -> AsyncGenerator[tuple[DynamoDBStore, Proxy], 
     """A store behind a proxy."""
     proxy = Proxy(url, HttpClient())
     async with asyncio.timeout(60), serving(proxy.handle) as server:
-        store = dynamodb_store(server.url, new_place("dynamodb"), lambda: NOW)
+        store = dynamodb_store(server.url, new_location("dynamodb"), lambda: NOW)
         try:
             await store.open()
             yield store, proxy

@@ -74,11 +74,11 @@ def check_changes(
         for key, record in records.items()
     }
     assert after.keys() == before.keys() | wanted.keys(), task.id
-    for place, record in after.items():
-        if place in wanted or record != before[place]:
-            expected = wanted[place] if place in wanted else msgspec.json.decode(before[place])
+    for key, record in after.items():
+        if key in wanted or record != before[key]:
+            expected = wanted[key] if key in wanted else msgspec.json.decode(before[key])
             found = without_nulls(msgspec.json.decode(record))
-            assert same(found, without_nulls(expected)), (task.id, *place)
+            assert same(found, without_nulls(expected)), (task.id, *key)
 
 
 def without_nulls(value: object) -> object:

@@ -31,7 +31,7 @@ def detector() -> IntentDetector:
     )
 
 
-def test_what_is_not_wanted_or_only_mentioned_is_no_intent(detector: IntentDetector) -> None:
+def test_negated_and_mentioned_requests_are_no_intent(detector: IntentDetector) -> None:
     others = [each["text"] for each in MESSAGES if each["label"] == "none"]
     assert len(others) >= 80
     taken = {text: detector.detect_locally(text).intent for text in others}

@@ -256,7 +256,7 @@ def test_what_the_policy_allows_moves_the_money(shop: Shop) -> None:
     assert shop.call(EXCHANGE, **_change("#W2", ["i1"], ["i2"])).failed
 
 
-def test_of_a_cancellation_and_a_change_at_once_one_happens(shop: Shop) -> None:
+def test_one_of_a_concurrent_cancellation_and_change_happens(shop: Shop) -> None:
     outcomes: list[ToolOutcome] = []
     calls: list[tuple[str, dict[str, Any]]] = [
         (CANCEL, {"order_id": "#W1", **MISTAKE}),
@@ -292,7 +292,7 @@ def test_workers_that_open_a_new_store_at_the_same_moment(tmp_path: Path) -> Non
                 catalogue.close()
 
 
-def test_a_catalogue_that_is_none(tmp_path: Path) -> None:
+def test_an_invalid_catalogue_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text('{"products": []}')
     for name, because in (("bad.json", "products"), ("absent.json", "cannot be read")):
         with pytest.raises(ConfigError, match=because):

@@ -67,7 +67,7 @@ def test_the_same_value_in_another_type(written: dict[str, Any], meant: Argument
         7,
     ],
 )
-def test_what_would_be_a_guess(written: object) -> None:
+def test_ambiguous_values_are_refused(written: object) -> None:
     with pytest.raises(msgspec.ValidationError):
         decode_arguments(json.dumps(written), Arguments)
 

@@ -66,7 +66,7 @@ def test_all_wordings_of_the_same_have_one_form(asked: dict[str, Any], random: A
 
 
 @given(one=arguments, other=arguments)
-def test_what_differs_has_another_form(one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_different_values_have_different_forms(one: dict[str, Any], other: dict[str, Any]) -> None:
     first, second = (decode_arguments(json.dumps(each), Given) for each in (one, other))
     assert (canonical(first) == canonical(second)) == (first == second)
 

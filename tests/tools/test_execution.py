@@ -135,13 +135,13 @@ def anything(what: Any, context: ToolContext) -> str:
         (anything, '{"what":1e999}'),
     ],
 )
-async def test_arguments_that_break_what_reads_them(called: Any, arguments: str) -> None:
+async def test_arguments_that_break_parsers_are_reported(called: Any, arguments: str) -> None:
     outcome = await called.call(arguments, _context())
     assert outcome.failed
     assert len(outcome.content) < 5_000
 
 
-async def test_what_a_tool_raises_never_ends_the_loop() -> None:
+async def test_no_exception_of_a_tool_ends_the_event_loop() -> None:
     raised: list[Callable[[], BaseException]] = [
         lambda: SystemExit(1),
         asyncio.CancelledError,

@@ -166,7 +166,7 @@ async def test_an_answer_too_long_for_a_model_is_refused() -> None:
     assert "32768" in outcome.content
 
 
-def test_what_has_no_schema_is_refused_when_the_tool_is_made() -> None:
+def test_a_parameter_without_a_schema_is_refused_at_definition() -> None:
     def unannotated(order) -> str:  # type: ignore[no-untyped-def]  # noqa: ANN001 - the point
         return str(order)
 

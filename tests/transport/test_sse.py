@@ -50,8 +50,8 @@ _line = st.one_of(
 )
 def test_any_split_into_chunks(lines: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
     stream = b"".join(line + end for line, end in lines) + b"data: end\n\n"
-    places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
-    pieces = [stream[start:end] for start, end in pairwise(places)]
+    positions = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
+    pieces = [stream[start:end] for start, end in pairwise(positions)]
     assert read(*pieces) == read(stream) == read(*(bytes([each]) for each in stream))
 
 

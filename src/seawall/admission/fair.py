@@ -136,9 +136,9 @@ class FairQueue:
         self.forget(flow)
 
     def forget(self, flow: Flow) -> None:
-        """Forget a tenant without turns, once its tag is not ahead of the others'.
+        """Remove a tenant without turns, once its tag is not ahead of the others'.
 
-        With a great many tenants it is forgotten in any case, to bound memory.
+        With a great many tenants it is removed in any case, to bound memory.
         """
         level = flow.level
         if flow.active or flow.waiting:

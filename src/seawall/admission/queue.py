@@ -37,13 +37,13 @@ class AdmissionQueue:
     """A bounded, deadline-aware queue that shares slots fairly among tenants (see `fair`).
 
     A turn whose remaining time is less than a typical turn of its class takes is refused, or taken
-    from the queue, instead of being started in vain. So is a turn whose expected wait is longer
+    from the queue, instead of being started and cut off. So is a turn whose expected wait is longer
     than it may wait. That limit depends on the queue: a queue that was empty within the last half
-    of `wait_seconds` holds a burst, which it can serve; one that has been standing for longer only
-    adds latency, and turns may then wait for `overload_wait_seconds` only. That is the controlled
-    delay of Maurer, Fail at Scale, ACM Queue 13(8), 2015, after CoDel. Its companion there, last
-    in first out, is left out: with waits that short it gains nothing, and would refuse the turns
-    that have waited longest.
+    of `wait_seconds` contains a burst, which it can serve; one that has been standing for longer
+    only adds latency, and turns may then wait for `overload_wait_seconds` only. That is the
+    controlled delay of Maurer, Fail at Scale, ACM Queue 13(8), 2015, after CoDel. Its companion
+    there, last in first out, is left out: with waits that short it gains nothing, and would refuse
+    the turns that have waited longest.
 
     A turn waits for two things: a slot, and the event loop (see `StartPacer`). If slots are free,
     as many turns may wait for the loop alone beyond `queued`, each for at least a second:

@@ -157,7 +157,7 @@ async def run_agent(agents: Mapping[str, Agent], start: str, turn: AgentTurn, em
 async def _run(
     agents: Mapping[str, Agent], turn: AgentTurn, answer: Answer, emit: Emit, agent_span: ExitStack
 ) -> None:
-    """Run the loop and fill `answer`; `agent_span` holds the span of the current agent."""
+    """Run the loop and fill `answer`; `agent_span` has the span of the current agent."""
     clock = asyncio.get_running_loop().time
     start = answer.agent
     agent = agents[start]

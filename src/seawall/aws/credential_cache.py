@@ -150,7 +150,9 @@ class CredentialCache:
             async with asyncio.timeout_at(deadline):
                 found = await self._source.fetch(deadline=deadline)
             if found is None:
-                raise CredentialsUnavailable("the source of the AWS credentials has gone")
+                raise CredentialsUnavailable(
+                    "the source of the AWS credentials is no longer available"
+                )
             self._accept(found)
         except CredentialsError as error:
             self._fail(error)
@@ -224,7 +226,7 @@ def default_chain(
 
 
 class _Sources:
-    """The sources; each is imported when those before it had nothing, to keep cold starts short."""
+    """The sources; each is imported when those before it had none, to keep cold starts short."""
 
     def __init__(self, environment: Mapping[str, str], client: HttpClient, region: str) -> None:
         self._environment = environment

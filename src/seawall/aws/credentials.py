@@ -32,7 +32,7 @@ _MAX_TOKEN_BYTES = 65_536
 
 
 class CredentialsError(Exception):
-    """Root: nothing can be signed."""
+    """Base class: requests cannot be signed."""
 
 
 class NoCredentials(CredentialsError):
@@ -123,7 +123,7 @@ def parse_issued(document: bytes, source: str) -> Credentials:
         expires_at = parse_time(issued.expiration)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
         # `from None`: the document may contain a secret, which must not appear in a traceback.
-        raise CredentialsUnavailable(f"{source} did not answer with credentials") from None
+        raise CredentialsUnavailable(f"{source} did not return credentials") from None
     return Credentials(issued.access_key_id, issued.secret_access_key, issued.token, expires_at)
 
 

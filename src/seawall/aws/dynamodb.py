@@ -218,7 +218,7 @@ class DynamoDBClient:
                 empty. Pass the same one when a transaction is repeated after an uncertain failure.
 
         Raises:
-            TransactionCancelled: A condition does not hold; `reasons` says which.
+            TransactionCancelled: A condition is not met; `reasons` says which.
             DynamoDBError: See its subclasses.
         """
         request = {

@@ -1,4 +1,4 @@
-"""Requests and answers of the DynamoDB API, as far as the session store needs them.
+"""Requests and answers of the DynamoDB API: the subset that the session store uses.
 
 https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_Operations_Amazon_DynamoDB.html
 
@@ -226,7 +226,7 @@ class TransactGetOutput(Struct, Generic[T], rename="pascal"):
 
 
 class BatchGetOutput(Struct, Generic[T], rename="pascal"):
-    """BatchGetItem's answer: items by table, and what DynamoDB left for another time."""
+    """BatchGetItem's answer: items by table, and the keys that DynamoDB did not process."""
 
     responses: dict[str, list[T]] = msgspec.field(default_factory=dict)
     unprocessed_keys: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
@@ -234,14 +234,14 @@ class BatchGetOutput(Struct, Generic[T], rename="pascal"):
 
 
 class BatchWriteOutput(Struct, rename="pascal"):
-    """BatchWriteItem's answer: what DynamoDB left for another time, by table."""
+    """BatchWriteItem's answer: the writes that DynamoDB did not process, by table."""
 
     unprocessed_items: dict[str, list[dict[str, Any]]] = msgspec.field(default_factory=dict)
     consumed_capacity: list[Capacity] | None = None
 
 
 class TableDescription(Struct, rename="pascal"):
-    """Description of a table, as far as the store needs it."""
+    """Description of a table; only the fields that the store uses."""
 
     table_name: str
     table_status: str

@@ -3,7 +3,7 @@
 ::
 
     DynamoDBError
-    ├── ConditionFailed        the condition does not hold; `item` is the present item, if requested
+    ├── ConditionFailed        the condition is not met; `item` is the present item, if requested
     ├── TransactionCancelled   `reasons` by item; nothing was written
     ├── Contended              another transaction uses the item; retries failed
     ├── Throttled              over the capacity of the table or the account
@@ -55,7 +55,7 @@ class DynamoDBError(Exception):
 
 
 class ConditionFailed(DynamoDBError):
-    """The condition of a single write does not hold.
+    """The condition of a single write is not met.
 
     Attributes:
         item: The present item, where ReturnValuesOnConditionCheckFailure requested it.
@@ -114,7 +114,7 @@ class InvalidCall(DynamoDBError):
 
 
 class Refusal(Struct, frozen=True):
-    """An error response: its short code, its message, and what came with them."""
+    """An error response: its short code, its message, and the details sent with them."""
 
     status: int
     code: str

@@ -110,7 +110,7 @@ def _parse(document: bytes) -> Credentials:
             parse_time(texts["Expiration"]),
         )
     except (KeyError, ValueError):
-        raise CredentialsUnavailable("STS did not answer with credentials") from None
+        raise CredentialsUnavailable("STS did not return credentials") from None
 
 
 def _texts(document: bytes) -> dict[str, str]:

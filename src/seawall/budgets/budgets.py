@@ -229,12 +229,12 @@ class Budgets:
         field = f"budget.{measure}_per_{period}"
         if share.degraded:
             raise StoreUnavailable(
-                "What is left of your budget cannot be determined now; nothing was spent.",
+                "Your remaining budget cannot be determined now; nothing was spent.",
                 retry_after=1.0,
             )
         if share.parts[measure].spendable + account.reserved[period][measure] > 0:
             raise BudgetExhausted(
-                f"What is left of your budget of {measure} for this {period} is reserved for "
+                f"Your remaining budget of {measure} for this {period} is reserved for "
                 "active turns.",
                 field=field,
                 retry_after=_RESERVED_RETRY_SECONDS,
@@ -290,7 +290,7 @@ async def _return_rest(share: SharedLimit) -> None:
     try:
         await share.close(return_unspent=True)
     except (Problem, TimeoutError) as error:
-        _log.warning("the unspent rest of a budget could not be returned: %s", error)
+        _log.warning("an unspent reservation could not be returned to its budget: %s", error)
 
 
 class BudgetState(Struct, frozen=True):

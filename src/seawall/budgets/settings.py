@@ -70,7 +70,7 @@ class BudgetLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class BudgetSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Budgets by tenant. A tenant with a table of its own has nothing of the default."""
+    """Budgets by tenant. A tenant with a table of its own inherits none of the default."""
 
     default: BudgetLimits = BudgetLimits()
     tenants: dict[str, BudgetLimits] = field(default_factory=dict)

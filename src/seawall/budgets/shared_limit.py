@@ -1,4 +1,4 @@
-"""Limits that all processes share: local decisions, and a shared counter that is asked rarely.
+"""Limits that all processes share: local decisions, and a shared counter that is read rarely.
 
 Requests to the counter are made by a task that the limit owns, one at a time. Callers that need
 the outcome wait for it, and may be cancelled without harm to the others.
@@ -67,7 +67,7 @@ class Allotment:
 
     @property
     def left(self) -> int:
-        """The most that this process could still get in this window, as far as it knows."""
+        """The most that this process could still get in this window, by its last reading."""
         return self.free + max(0, self.limit - self.used)
 
     def spend(self, amount: int) -> None:
@@ -166,7 +166,7 @@ class SharedLimit:
         return self.failed_at is not None and self._clock() < self.failed_at + self._retry_seconds
 
     def advance_window(self) -> None:
-        """Go on to the present window; what was not spent of the previous one expires."""
+        """Advance to the current window; what was not spent of the previous one expires."""
         now = self._clock()
         if self.window.starts <= now < self.window.ends:
             return
@@ -199,7 +199,7 @@ class SharedLimit:
         return again is not None and self._clock() >= self._counted_at + again
 
     async def ask(self, needs: Mapping[str, int], *, seconds: float | None = None) -> None:
-        """Take what is needed, and a block in advance, from the counter, as far as it is there.
+        """Take what is needed, and a block in advance, from the counter, up to what it has.
 
         Callers that ask meanwhile share the request, or have to ask again. Never raises for the
         counter: see `degraded`.

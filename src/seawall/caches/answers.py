@@ -194,7 +194,7 @@ def _checked(name: str, settings: AnswerCacheSettings, agents: Mapping[str, Agen
 
 
 def _digest(agents: list[Agent]) -> str:
-    """A digest of everything that determines the answers, as far as it is known."""
+    """A digest of all known inputs that determine the answers."""
     parts = [
         (each.name, each.prompt.instructions, each.prompt.tools, each.temperature, each.limits)
         for each in agents

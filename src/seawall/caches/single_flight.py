@@ -1,9 +1,9 @@
-"""Single flight: one execution for all callers that want the same at the same time.
+"""Single flight: one execution for all callers that request the same at the same time.
 
-An execution runs in a task of its own, and everyone who joined gets its pieces as they arrive. So
-the caller that started it may leave without ending it for the others; when the last one leaves it
-is cancelled. If it fails, one of those that got nothing yet starts another, and the others join
-that; if that fails too, all of them fail.
+An execution runs in a task of its own, and every caller that joined gets its pieces as they arrive.
+So the caller that started it may be cancelled without ending it for the others; when the last
+caller is cancelled, so is the execution. If it fails, one of those that got nothing yet starts
+another, and the others join that; if that fails too, all of them fail.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class _Flight(Generic[P, T]):
         self.over = False
         self.failure: Exception | None = None
         self.result: T | None = None
-        self.settled = False
+        self.has_owner = False
         self.task: asyncio.Task[None] | None = None
         self._waiting: set[asyncio.Future[None]] = set()
 
@@ -88,7 +88,7 @@ class SingleFlight(Generic[P, T]):
                 flight = self._start(key, work)
             received_any = await self._follow(key, flight, take)
             if flight.failure is None:
-                is_owner, flight.settled = not flight.settled, True
+                is_owner, flight.has_owner = not flight.has_owner, True
                 return flight.result, is_owner  # type: ignore[return-value] # set unless it failed
             if own or received_any or not may_take_over:
                 raise flight.failure
@@ -101,9 +101,9 @@ class SingleFlight(Generic[P, T]):
             try:
                 flight.result = await work(flight.take)
             except asyncio.CancelledError:
-                flight.failure = Overloaded("The turn was ended before its time.", retry_after=1.0)
+                flight.failure = Overloaded("The turn was ended early.", retry_after=1.0)
                 raise
-            except Exception as failure:  # noqa: BLE001 - all who joined raise it
+            except Exception as failure:  # noqa: BLE001 - every caller that joined raises it
                 flight.failure = failure
             finally:
                 flight.over = True

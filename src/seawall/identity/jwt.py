@@ -172,7 +172,7 @@ def _parse(token: str) -> _ParsedToken:
 
 def _check_signature(signed: _ParsedToken, key: SigningKey) -> None:
     if signed.header.alg not in key.algorithms:
-        raise Unauthenticated("The token's algorithm is not the one of its key.")
+        raise Unauthenticated("The token's algorithm does not match its key.")
     if not key.check(signed.signature, signed.signed):
         raise Unauthenticated("The token's signature is not valid.")
 

@@ -1,6 +1,6 @@
 """An issuer of tokens for tests and local use: a private key in a file, and its key set.
 
-It proves nothing about anyone: whoever has the private key can sign a token for every tenant.
+It proves nothing about anyone: anyone with the private key can sign a token for every tenant.
 """
 
 import base64

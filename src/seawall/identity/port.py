@@ -30,7 +30,7 @@ class Anonymous(Struct, frozen=True):
 
     Attributes:
         reason: Why the request counts as made elsewhere; empty if it does not.
-        loopback: Whether it was made on this machine, as far as that can be detected.
+        loopback: Whether it was made on this machine, if that can be detected.
     """
 
     reason: str = ""

@@ -30,7 +30,7 @@ PRECISION = 0.97
 """Precision that the classifier must have when it decides."""
 
 _UNKNOWN_SHARE = 0.2
-"""The share of messages without an intent, for which the precision must hold."""
+"""The share of messages without an intent, at which the precision must be reached."""
 
 _MEAN_CONFIDENCE = 0.98
 _ONE_SIDED_95 = 1.645
@@ -233,7 +233,7 @@ def _scored(
 def _embed(
     texts: Sequence[str], embeddings: Scores, speller: Speller, embedder: Embedder
 ) -> Scores:
-    """Embeddings, a row a text. Only corrected texts and copies are embedded anew."""
+    """Embeddings, a row per text. Only corrected texts and copies are embedded again."""
     spelt = corrected(texts, speller, embedder.knows)
     anew = [
         row
@@ -282,11 +282,11 @@ def _calibrated(found: Sequence[_HeldOut], none: int) -> Calibration:
     both = weighted_sum((ngrams, dense), weights)
     near = _similarities(embedded, both.argmax(1).tolist())
     certainty, second = _outcomes(both, (both.max(1), near), targets, none, shares)
-    settled = first.confidences >= alone
+    confident = first.confidences >= alone
     threshold = _threshold(
         _Outcomes(
-            np.where(settled, first.confidences, second.confidences),
-            np.where(settled, first.right, second.right),
+            np.where(confident, first.confidences, second.confidences),
+            np.where(confident, first.right, second.right),
             shares,
         )
     )
@@ -360,9 +360,9 @@ def _logistic_regression(
 def _threshold(outcomes: _Outcomes) -> float:
     """The lowest threshold with the required precision.
 
-    Two conditions must hold for the messages at or above it: the lower bound of the precision
+    The messages at or above it must meet two conditions: the lower bound of the precision
     (Wilson, Probable inference, 1927; one-sided, 95 %) is the required one, so that luck with few
-    examples does not pass for precision; and the mean confidence leaves a margin, for users who do
+    examples does not pass for precision; and the mean confidence leaves a margin, for users that do
     not write as the examples do. If no threshold satisfies both, it is the one with the best lower
     bound, and at least 0.9.
     """

@@ -1,4 +1,4 @@
-"""Intent detection: a cascade of rules, n-grams, embeddings and a model, as far as needed."""
+"""Intent detection: a cascade of rules, n-grams, embeddings and a model, cheapest first."""
 
 import asyncio
 from collections.abc import Sequence

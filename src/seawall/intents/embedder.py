@@ -222,7 +222,7 @@ def _gelu(rows: Array) -> Array:
     powers *= _GELU_3
     powers += _GELU_1
     powers *= rows
-    np.minimum(powers, _MOST, out=powers)  # of what is nought anyway; e^89 is too much
+    np.minimum(powers, _MOST, out=powers)  # of values that round to 0 anyway; e^89 overflows
     np.exp(powers, out=powers)
     powers += 1
     np.divide(rows, powers, out=powers)

@@ -1,4 +1,4 @@
-"""WordPiece tokeniser of BERT models, without a library that would bring thirty others."""
+"""WordPiece tokeniser of BERT models, without a library that has thirty dependencies."""
 
 import re
 import unicodedata

@@ -222,7 +222,7 @@ async def _measure(
 
 
 def _mismatches(calibration: Calibration, spec: FleetSpec, source: Path) -> list[str]:
-    """Differences between the calibration and the fleet, as far as the calibration names them."""
+    """Differences between the calibration and the fleet, in what the calibration records."""
     lab = calibration.lab
     pairs = [
         ("store", lab.store, spec.store_kind),

@@ -73,7 +73,7 @@ class DemoResult(Struct, frozen=True, kw_only=True):
 
 
 class Demo(Struct, frozen=True, kw_only=True):
-    """What to show.
+    """Settings of the demo.
 
     Attributes:
         example: Folder of the store example.

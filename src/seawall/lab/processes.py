@@ -54,7 +54,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 def raise_file_limit() -> int:
-    """Raise the limit of open files as far as permitted; return it (2**20 for unlimited)."""
+    """Raise the limit of open files to the permitted maximum; return it (2**20 for unlimited)."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MANY_FILES
@@ -261,7 +261,7 @@ def parent_death_signal(
     niceness: int = 0,
     own_group: bool = False,
 ) -> Callable[[], None]:
-    """A `preexec_fn` that ties a child to the life of its parent (Linux only).
+    """A `preexec_fn` that ends a child when its parent ends (Linux only).
 
     Args:
         number: Signal that the kernel sends the child when its parent ends

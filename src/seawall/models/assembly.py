@@ -83,7 +83,7 @@ class UnreadableLog:
             self._left_out += 1
             return
         _log.warning(
-            "model %s (%s) sent something unreadable, which was %s: %r (%d bytes); "
+            "model %s (%s) sent unreadable data, which was %s: %r (%d bytes); "
             "%d more since the last such line",
             self._model,
             self._provider,
@@ -204,7 +204,7 @@ class Assembly:
         self.count(len(text))
 
     def take_progress(self) -> Progress | None:
-        """Return what the model did beside writing text since the last call; None for nothing."""
+        """Return what the model did besides writing text since the last call; None for nothing."""
         if self._thought is None:
             return None
         thought, self._thought = self._thought, None
@@ -287,7 +287,7 @@ class Assembly:
         found: FinishReason = "other"
         for each in (word,) if word in _REASONS else _words.findall(word):
             if each in _ABORTED:
-                raise self.failure(f"gave up in the middle of its answer ({word})")
+                raise self.failure(f"aborted its answer ({word})")
             found = max(found, _REASONS.get(each, "other"), key=_SEVERITY.index)
         self.reason = max(self.reason or found, found, key=_SEVERITY.index)
 

@@ -179,7 +179,7 @@ class HttpModel(Generic[SettingsT]):
         return Encoded(self._headers, self._body(request))
 
     def _may_sign_again(self, response: Response, body: bytes, signed_at: float) -> bool:  # noqa: ARG002
-        """Return whether a refused request may succeed once it is encoded anew."""
+        """Return whether a refused request may succeed if it is encoded again."""
         return False
 
     def _body(self, request: ModelRequest) -> bytes:
@@ -219,7 +219,7 @@ class HttpModel(Generic[SettingsT]):
     async def _check(
         self, response: Response, signed_at: float, *, may_repeat: bool
     ) -> bytes | None:
-        """Return the first bytes of a stream, as far as they had to be read to recognise it.
+        """Return the first bytes of a stream: those that had to be read to recognise it.
 
         None: repeat the request once. Anything else than a stream is logged; the caller of the
         model learns its status only.
@@ -245,7 +245,7 @@ class HttpModel(Generic[SettingsT]):
             retry_after = retry_after_of(response.headers)
             raise failure_of(self._name, response.status, retry_after, codes=codes)
         raise coded_failure(self._name, codes) or UpstreamFailed(
-            f"The model '{self._name}' answered with something else than a stream."
+            f"The model '{self._name}' did not answer with a stream."
         )
 
 

@@ -1,9 +1,9 @@
-"""Lenient JSON decoder for what model servers really send.
+"""Lenient JSON decoder for the deviations of model servers from their documented formats.
 
 Strict decoding is tried first and costs nothing more. What it refuses is fitted to the expected
-shape: null is absent, a number may be in quotes, what is no object is skipped, and bytes that are
-not UTF-8 become replacement characters. Refused is only an object that cannot be read at all, or
-that has something else where a part of the answer must be.
+shape: null is absent, a number may be in quotes, values that are no objects are skipped, and bytes
+that are not UTF-8 become replacement characters. Only an object that cannot be read at all, or that
+has a wrong type where a part of the answer must be, is refused.
 """
 
 from collections.abc import Callable

@@ -104,7 +104,7 @@ class Text(Struct, frozen=True):
 
 
 class Progress(Struct, frozen=True):
-    """The model is at work on something else than text: reasoning, or a tool call.
+    """The model is producing something other than text: reasoning, or a tool call.
 
     Attributes:
         reasoning: The next piece of its reasoning; empty where the provider hides it.
@@ -156,7 +156,7 @@ class Model(Protocol):
 
         Raises:
             UpstreamFailed: The endpoint failed or broke off; its subclasses distinguish a request
-                that is refused for good from a throttled one.
+                that is refused permanently from a throttled one.
             DeadlineExceeded: The call did not finish in time.
         """
         ...

@@ -45,7 +45,7 @@ class CallPermit(Struct):
 
 
 class Upstream:
-    """One configured endpoint with what this process learned from calling it.
+    """One configured endpoint, and the state that this process measured by calling it.
 
     Every call needs a permit: of an adaptive concurrency limit, and of the circuit breaker.
 

@@ -26,7 +26,7 @@ _log = logging.getLogger("seawall.models")
 
 
 class GuardedModel:
-    """Wraps a model that was registered in code: whatever it raises fails its turn only."""
+    """Wraps a model that was registered in code: its exceptions fail its turn only."""
 
     def __init__(self, name: str, model: Model) -> None:
         """Wrap a model.
@@ -52,7 +52,9 @@ class GuardedModel:
                     if is_own_cancellation(error):
                         raise
                     _log.error("model %s failed", self._name, exc_info=error)
-                    raise InternalError("Something went wrong here; it is logged.") from error
+                    raise InternalError(
+                        "Internal error; the details are in the log of the server."
+                    ) from error
                 if event is None:
                     return
                 yield event

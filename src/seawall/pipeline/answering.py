@@ -118,9 +118,9 @@ async def _store(ports: Ports, context: TurnContext, commit: Commit) -> None:
         latest = min(context.deadline, asyncio.get_running_loop().time() + ports.limits.session)
         if not await _is_stored(ports.store, commit, latest):
             raise CommitUnknown(
-                "The session store did not say in time whether the turn is stored. Send the same "
-                "request again with its Idempotency-Key; without one, check whether the session "
-                f"{commit.key.session} has the turn {commit.turn.id}.",
+                "The session store did not report in time whether the turn is stored. Send the "
+                "same request again with its Idempotency-Key; without one, check whether the "
+                f"session {commit.key.session} has the turn {commit.turn.id}.",
                 field="session",
                 retry_after=1.0,
             ) from failure

@@ -47,7 +47,7 @@ class TurnContext(Struct):
 
     Attributes:
         request: What was asked for.
-        credential: Proves who sent it.
+        credential: Proves the identity of the sender.
         emit: Called with the turn's events.
         deadline: Seconds on the event loop's clock.
         timings: Durations of its stages.

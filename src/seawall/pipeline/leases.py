@@ -99,7 +99,7 @@ class TurnLease(Struct, frozen=True):
         """The turn ended without a commit; returns the exception to raise.
 
         A background turn is handed over if it was interrupted, and retried if the problem is not
-        its own; otherwise it has failed for good.
+        its own; otherwise it has failed permanently.
 
         Args:
             failure: What ended the turn.
@@ -145,7 +145,7 @@ async def record_job_failure(
     if isinstance(failure, asyncio.CancelledError):
         failure = ServerStopping("The turn was cancelled before it was accepted.")
     elif not isinstance(failure, Problem):
-        failure = InternalError("Something went wrong here; it is logged.")
+        failure = InternalError("Internal error; the details are in the log of the server.")
     reason = JobFailure(failure.as_dict())
     await best_effort(store.fail_job(job, reason, until=time.time() + _REASON_KEPT_SECONDS))
 

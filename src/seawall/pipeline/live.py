@@ -1,7 +1,7 @@
 """Live turns, which can be followed while in progress: background turns, and turns with a key.
 
 Such a turn runs in a task of its own, which this module owns, and its events are kept until it is
-finished. Clients that want its answer follow it. When the last follower leaves, the turn is
+finished. Clients that want its answer follow it. When the last follower disconnects, the turn is
 cancelled, unless it is a background turn. Any other turn runs in the task of its request and costs
 nothing here.
 """
@@ -121,7 +121,9 @@ class LiveTurn:
                 raise
             except Exception as error:  # noqa: BLE001 - a defect is logged, and followers get an error
                 _log.error("turn %s failed", self.id, exc_info=error)
-                self.problem = InternalError("Something went wrong here; it is logged.")
+                self.problem = InternalError(
+                    "Internal error; the details are in the log of the server."
+                )
             finally:
                 self.finished = True
                 self._wake()

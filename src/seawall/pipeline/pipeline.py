@@ -67,7 +67,7 @@ class Pipeline:
 
         Args:
             request: The validated request.
-            credential: Proves who sent it.
+            credential: Proves the identity of the sender.
             emit: Called with each event, or several.
             recovered_job: The background job that this turn continues; it has been claimed.
 
@@ -139,7 +139,9 @@ class Pipeline:
                 raise
             report.outcome = InternalError.code
             _log.error("turn %s failed", request.id, exc_info=defect)
-            raise InternalError("Something went wrong here; it is logged.") from defect
+            raise InternalError(
+                "Internal error; the details are in the log of the server."
+            ) from defect
         finally:
             spending.close()
             report.spent, report.currency = spending.by_model, spending.currency
@@ -253,7 +255,7 @@ class Pipeline:
         other = opened.snapshot.replay or opened.snapshot.key_lease
         if context.recovered_job is None or other is None:
             return
-        conflict = SessionConflict("Another request with the same key was done in its place.")
+        conflict = SessionConflict("Another request with the same key was completed instead.")
         await record_job_failure(self.ports.store, context.recovered_job, conflict)
         raise conflict
 

@@ -148,7 +148,7 @@ async def stored_events(
     Raises:
         TurnNotFound: there is no such turn of this owner, or it ended without a commit.
         DeadlineExceeded: a call of the store took too long.
-        Problem: a background turn has failed for good.
+        Problem: a background turn has failed permanently.
     """
     session = session_of(turn)
     if session is None or len(turn) > _MAX_ID_CHARACTERS:

@@ -29,7 +29,7 @@ Observe = Callable[[TurnReport], None]
 
 
 class Observers:
-    """Observers of finished turns. None can fail a turn, or keep a report from the others."""
+    """Observers of finished turns. One that fails affects no turn and no other observer."""
 
     def __init__(self) -> None:
         self._observers: list[Observe] = []
@@ -66,7 +66,7 @@ def log_failed_turn(
     """Log a failed turn.
 
     Args:
-        report: Of the turn, as far as it is filled in.
+        report: Of the turn; what is known so far is filled in.
         request: What was asked for; its text is not logged.
         problem: What ended it. The detail of an upstream's failure names the upstream.
         seconds: From the turn's arrival to its failure.

@@ -27,7 +27,7 @@ class GradientLimit:
     limit without need. For the same reason it doubles with each round once it is beyond the point
     of the last congestion or throttling, which is gone then (as CUBIC, RFC 9438, beyond W_max).
 
-    The baseline is the lowest latency that was seen. It is learned anew while the limit is at its
+    The baseline is the lowest latency that was seen. It is learned again while the limit is at its
     minimum: what an answer takes there is not caused by our calls.
 
     Latencies and times are seconds; nothing here reads a clock.
@@ -168,7 +168,7 @@ class ConcurrencyLimiter:
         self.admit_waiting()
 
     def admit_waiting(self) -> None:
-        """Give permits to waiting callers, as far as the limit allows."""
+        """Give permits to waiting callers, up to the limit."""
         while self._waiters and self.in_flight < self.limit:
             waiter = self._waiters.popleft()
             if not waiter.done():

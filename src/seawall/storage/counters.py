@@ -1,7 +1,7 @@
 """Counters shared by all processes: the port, and an implementation in memory.
 
 A counter has a name and starts from zero in each window. It counts one or several measures, such as
-requests and tokens, in whole units. An addition under a limit is granted as far as it fits, in one
+requests and tokens, in whole units. An addition under a limit is granted up to the limit, in one
 atomic step, so that processes that add at the same time do not exceed it together.
 """
 

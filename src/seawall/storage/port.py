@@ -11,8 +11,8 @@ that it extends by renewing. An owner that is dead or cut off loses both at that
 lost its lease to another can no longer commit: the lease's owner is a fencing token.
 
 **Background jobs.** An accepted background turn is stored with its request until it is done, so
-that another process can run it if this one cannot. Whoever runs it claims it; each claim is a
-numbered attempt, and only the newest may commit.
+that another process can run it if this one cannot. The process that runs it claims it; each claim
+is a numbered attempt, and only the newest may commit.
 """
 
 from typing import TYPE_CHECKING, Any, Protocol
@@ -132,7 +132,7 @@ class BackgroundJob(Struct, frozen=True, kw_only=True):
 
 
 class JobFailure(Struct, frozen=True):
-    """Why a background turn failed for good: a problem details object."""
+    """Why a background turn failed permanently: a problem details object."""
 
     problem: dict[str, Any]
 
@@ -349,7 +349,7 @@ class SessionStore(Protocol):
         ...
 
     async def fail_job(self, job: BackgroundJob, failure: JobFailure, *, until: float) -> None:
-        """The turn has failed for good: delete the job, keep the failure until then (Unix seconds).
+        """The turn failed permanently: delete the job, keep the failure until then (Unix seconds).
 
         Nothing happens if a newer attempt has claimed it.
         """

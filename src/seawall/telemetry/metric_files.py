@@ -67,8 +67,8 @@ class MetricFile(MmapedDict):
         if not cls._reported:
             cls._reported = True
             _log.warning(
-                "no space for metrics in %s (%s): some counts of this worker from now on are "
-                "not in /metrics",
+                "no space for metrics in %s (%s): some counts of this worker will be "
+                "missing from /metrics",
                 Path(filename).parent,
                 error.strerror,
             )

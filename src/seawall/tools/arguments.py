@@ -50,7 +50,7 @@ def decode_arguments(arguments: str, kind: type[T]) -> T:
     if _long_number.search(text) and _rounded(
         msgspec.json.decode(text), msgspec.to_builtins(taken)
     ):
-        raise msgspec.ValidationError("A whole number is too long to be written with a point")
+        raise msgspec.ValidationError("A whole number is too long to be written as a decimal")
     return taken
 
 

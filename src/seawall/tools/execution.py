@@ -1,4 +1,4 @@
-"""Execution of tool functions: a call that hangs blocks nothing but itself.
+"""Execution of tool functions: a call that hangs blocks no other call.
 
 A plain function runs in a thread, one of a few that belong to its tool. Python cannot stop a
 thread: one whose call has not returned by its deadline is abandoned and replaced. An async
@@ -34,7 +34,7 @@ class CallRefused(Exception):
 
 
 class CallResult(Struct, frozen=True):
-    """The outcome of a call that ended: a value, or whatever it raised."""
+    """The outcome of a call that ended: a value, or the exception that it raised."""
 
     value: Any = None
     error: BaseException | None = None

@@ -86,7 +86,7 @@ def check_schema(schema: object) -> None:
         for key, value in each.items():
             pending += _inner_schemas((*path, key), key, value)
             _check_keyword((*path, key), key, value)
-            if key == "$ref":  # it may lead to a place that is not walked otherwise
+            if key == "$ref":  # it may refer to a part that is not checked otherwise
                 pending.append(((*path, key), _referred((*path, key), value, schema)))
 
 

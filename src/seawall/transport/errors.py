@@ -21,7 +21,7 @@ __all__ = [
 
 
 class TransportError(Exception):
-    """Root of the errors of this package."""
+    """Base class of the errors of this package."""
 
 
 class ConnectFailed(TransportError):

@@ -151,7 +151,7 @@ class RequestReader:
         head = parse_head(bytes(buffer[:end]))
         self._lines = len(head.headers)
         if self._lines > self._max_lines:
-            raise HeadTooLarge(f"The head may have {self._max_lines} lines.")
+            raise HeadTooLarge(f"The head exceeds {self._max_lines} lines.")
         del buffer[:end]
         self._scanned = self._empty_lines = 0
         self._overhead = head.size
@@ -197,7 +197,7 @@ class RequestReader:
             raise MalformedRequest("The head has a control character.")
         self._scanned = len(buffer)
         if len(buffer) > self._max_bytes:
-            raise HeadTooLarge(f"The head may have {self._max_bytes} bytes.")
+            raise HeadTooLarge(f"The head exceeds {self._max_bytes} bytes.")
 
     def _read_chunks(self) -> bytes:
         parts: list[bytes] = []
@@ -263,7 +263,7 @@ class RequestReader:
         self._overhead += end - at
         self._lines += 1
         if self._lines > self._max_lines:
-            raise HeadTooLarge(f"Head and trailers may have {self._max_lines} lines.")
+            raise HeadTooLarge(f"Head and trailers exceed {self._max_lines} lines.")
         if not _line.fullmatch(buffer, at, end):
             raise MalformedRequest("A trailer is not a header line.")
         self.trailers += bytes(buffer[at:end])
@@ -272,7 +272,7 @@ class RequestReader:
     def _check_overhead(self, more: int) -> None:
         if self._overhead + more > self._max_bytes:
             raise HeadTooLarge(
-                f"Head, trailers and chunk extensions may have {self._max_bytes} bytes."
+                f"Head, trailers and chunk extensions exceed {self._max_bytes} bytes."
             )
 
 
@@ -310,7 +310,9 @@ def parse_head(data: bytes) -> RequestHead:
         if minor:
             raise MalformedRequest("The header Host is missing.", "Host")
     elif not _host.fullmatch(host) or authority not in (None, host):
-        raise MalformedRequest("The header Host is not the host of the request.", "Host")
+        raise MalformedRequest(
+            "The header Host is not valid, or does not match the target.", "Host"
+        )
     path, _, query = target.partition(b"?")
     return RequestHead(
         method,
@@ -353,7 +355,7 @@ def _framing(headers: list[Header]) -> tuple[dict[bytes, bytes], list[bytes]]:
             tokens += value.lower().replace(b" ", b"").replace(b"\t", b"").split(b",")
         elif name in framing:
             title = name.decode().title()
-            raise MalformedRequest(f"The header {title} may be sent once only.", title)
+            raise MalformedRequest(f"The header {title} may occur only once.", title)
         else:
             framing[name] = value
     return framing, tokens

@@ -66,7 +66,7 @@ def _check(request: TurnRequest) -> None:
                     check(value)
                 except SchemaFault as fault:
                     ensure(str(fault), "it says nothing")
-    kept = msgspec.json.encode(request)  # as a promised turn is
+    kept = msgspec.json.encode(request)  # as a background turn is
     assert msgspec.json.decode(kept, type=TurnRequest) == request
 
 

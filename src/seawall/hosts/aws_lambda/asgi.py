@@ -126,7 +126,7 @@ async def answer_http(
     Raises:
         RuntimeError: The application ended before its response was complete, or sent messages in
             the wrong order.
-        Exception: Whatever it raises.
+        Exception: Any that it raises.
     """
     exchange = _Exchange(event, writer, stream=stream)
     await app(event.scope, exchange.receive, exchange.send)

@@ -1,4 +1,4 @@
-"""Dispatcher: recognises the kind of an event and has the target answer it."""
+"""Dispatcher: recognises the kind of an event and passes it to the target."""
 
 import asyncio
 import inspect
@@ -84,7 +84,7 @@ class Dispatcher:
             UnknownEvent: The function does not answer events of this kind.
             HandlerHung: The handler cannot be called any more.
             ApiError: The Runtime API did not accept the response.
-            Exception: Whatever the application raises.
+            Exception: Any that the application raises.
         """
         try:
             event: Any = msgspec.json.decode(payload)

@@ -115,7 +115,7 @@ def read_event(event: Mapping[str, Any], source: Source, *, base_path: str = "")
         body = _body(event)
         scope, claims = _READERS[source](event, source, base_path)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InvalidRequest(f"The event is not one of HTTP: {type(error).__name__}.") from error
+        raise InvalidRequest(f"The event is not an HTTP event: {type(error).__name__}.") from error
     return HttpEvent(source, scope, body, claims)
 
 
@@ -280,7 +280,7 @@ def _headers(pairs: Iterable[tuple[str, Any]]) -> list[tuple[bytes, bytes]]:
         if len(headers) >= _MAX_HEADERS or size > _MAX_HEADER_BYTES:
             raise ValueError("more headers than a request may have")
         if not _TOKEN.fullmatch(key) or _CONTROL.search(content):
-            raise ValueError("a header is not one of HTTP")
+            raise ValueError("a header is not valid in HTTP")
         headers.append((key, content))
     return headers
 

@@ -18,7 +18,7 @@ Handler = Callable[[Any, Any], Any]
 
 
 class Target(Struct):
-    """What answers invocations.
+    """The target of a function: answers invocations.
 
     Attributes:
         app: Answers HTTP events.

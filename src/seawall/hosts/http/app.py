@@ -133,7 +133,9 @@ class HttpApplication:
             await self._fail(exchange, problem)
         except Exception:  # noqa: BLE001 - the last line of defence: a defect is a 500
             _log.exception("%s %s failed", scope["method"], scope["path"])
-            await self._fail(exchange, InternalError("Something went wrong here; it is logged."))
+            await self._fail(
+                exchange, InternalError("Internal error; the details are in the log of the server.")
+            )
         return exchange.request
 
     async def _logged(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -172,7 +174,7 @@ class HttpApplication:
                 return
         endpoints = self._endpoints(path)
         if endpoints is None:
-            raise NotFound(f"There is nothing at {path[:200]!r}.")
+            raise NotFound(f"There is no resource at {path[:200]!r}.")
         endpoint = endpoints.get("GET" if method == "HEAD" else method)
         if endpoint is not None:
             await endpoint(self._orchestrator, exchange)

@@ -213,7 +213,7 @@ def chat_request(
 def _reject_unsupported(body: ChatBody) -> None:
     """Reject by name what would change the answer and is not supported."""
     if body.n not in (None, 1):
-        raise InvalidField("Only one choice is offered.", field="n")
+        raise InvalidField("Only one choice is supported.", field="n")
     for field, accepted, reason in _UNSUPPORTED_FIELDS:
         value = getattr(body, field)
         if not any(type(value) is type(each) and value == each for each in accepted):
@@ -226,7 +226,7 @@ def _options(body: ChatBody) -> AnswerOptions | None:
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
     if len(stop) > _MAX_STOPS or not all(1 <= len(each) <= _MAX_STOP_CHARACTERS for each in stop):
         raise InvalidField(
-            f"There may be {_MAX_STOPS} texts, each of 1 to {_MAX_STOP_CHARACTERS} characters.",
+            f"Must be at most {_MAX_STOPS} texts, each of 1 to {_MAX_STOP_CHARACTERS} characters.",
             field="stop",
         )
     output = _output(body.response_format)
@@ -244,7 +244,7 @@ def _output(requested: ResponseFormat | None) -> OutputFormat | None:
     field = "response_format.json_schema"
     if requested.json_schema is None or requested.json_schema.schema is None:
         missing = field if requested.json_schema is None else f"{field}.schema"
-        raise InvalidField("Must be there with the type json_schema.", field=missing)
+        raise InvalidField("Required with the type json_schema.", field=missing)
     from seawall.tools.json_schema import UnusableSchema, check_schema  # noqa: PLC0415 - seldom
 
     schema = requested.json_schema.schema
@@ -311,7 +311,7 @@ def _text(text: str, field: str, settings: ServerSettings) -> str:
         raise InvalidField("The text must not be empty.", field=field)
     if len(text) > settings.max_text_characters:
         raise InvalidField(
-            f"The text may have {settings.max_text_characters} characters; it has {len(text)}.",
+            f"Must be at most {settings.max_text_characters} characters; there are {len(text)}.",
             field=field,
         )
     if "\0" in text:

@@ -146,7 +146,7 @@ class Exchange:
         """
         announced = self.headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced[:20]) > limit:
-            raise BodyTooLarge(f"The body may have {limit} bytes.")
+            raise BodyTooLarge(f"The body exceeds {limit} bytes.")
         parts: list[bytes] = []
         size = 0
         try:
@@ -158,7 +158,7 @@ class Exchange:
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     if size > limit:
-                        raise BodyTooLarge(f"The body may have {limit} bytes.")
+                        raise BodyTooLarge(f"The body exceeds {limit} bytes.")
                     if not message.get("more_body", False):
                         break
         except TimeoutError as error:
@@ -272,7 +272,7 @@ def _decode_body(data: bytes, coding: bytes, limit: int) -> bytes:
     except zlib.error as error:
         raise InvalidRequest("The body is not gzip.", field="Content-Encoding") from error
     if len(body) > limit:
-        raise BodyTooLarge(f"The body may have {limit} bytes.")
+        raise BodyTooLarge(f"The body exceeds {limit} bytes.")
     if not decoder.eof or decoder.unused_data:
         raise InvalidRequest("The body is not one gzip stream.", field="Content-Encoding")
     return body
@@ -287,7 +287,7 @@ def _merge_headers(headers: Sequence[Header]) -> dict[bytes, bytes]:
             joined[name] += b", " + value
         elif name in _SINGLE:
             title = _SINGLE[name]
-            raise InvalidRequest(f"The header {title} may be sent once only.", field=title)
+            raise InvalidRequest(f"The header {title} may occur only once.", field=title)
         else:
             joined[name] = value
     return joined

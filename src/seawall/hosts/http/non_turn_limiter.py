@@ -28,7 +28,7 @@ class DelayedConnection(Protocol):
 
 
 class _IdleTime:
-    """The time in which this thread had nothing to do.
+    """The time during which this thread was idle.
 
     That is neither the time on a processor nor that in which it waited for one: on a machine that
     other processes share, or at the end of a container's quota, a thread that waits is not idle.

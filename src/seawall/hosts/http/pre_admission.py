@@ -1,4 +1,4 @@
-"""Pre-admission check: refuses turns before a task, a body or a token costs anything."""
+"""Pre-admission check: refuses turns before a task is started, a body read or a token verified."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -89,7 +89,7 @@ class PreAdmissionCheck:
 
         Args:
             problem: What is wrong with it.
-            headers: As far as they were read, names in lower case.
+            headers: Those read so far, names in lower case.
         """
         by_name = dict(headers)
         request = request_id(by_name)

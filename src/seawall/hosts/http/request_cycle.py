@@ -143,7 +143,7 @@ class RequestCycle:
         if self.started:
             self._connection.transport.abort()  # the client must not take the response for complete
             return
-        problem = InternalError("Something went wrong here; it is logged.")
+        problem = InternalError("Internal error; the details are in the log of the server.")
         name = request_id(dict(self._scope["headers"]))
         body = encode(problem_body(problem, name))
         headers = [

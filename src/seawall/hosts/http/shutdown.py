@@ -66,7 +66,7 @@ class Shutdown:
                 raise
             task.uncancel()
             raise ServerStopping(
-                "This server is stopping and has ended the turn. Send it again: with an "
-                "Idempotency-Key that is safe, whatever became of it.",
+                "This server is stopping and has ended the turn. Send it again; with its "
+                "Idempotency-Key that is safe even if the turn was committed.",
                 retry_after=_RETRY_SECONDS,
             ) from None

@@ -121,7 +121,7 @@ async def run_turn(
         raise
     except Exception as error:
         _log.exception("turn %s failed", request.id)
-        raise InternalError("Something went wrong here; it is logged.") from error
+        raise InternalError("Internal error; the details are in the log of the server.") from error
 
 
 async def _while_connected(exchange: Exchange, work: Awaitable[object]) -> None:
@@ -130,7 +130,7 @@ async def _while_connected(exchange: Exchange, work: Awaitable[object]) -> None:
     Raises:
         ClientDisconnected: The client disconnected.
         ServerStopping: The shutdown has cancelled the work.
-        Exception: Whatever the work raises.
+        Exception: Any that the work raises.
     """
 
     async def watch() -> None:

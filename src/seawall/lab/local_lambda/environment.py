@@ -27,7 +27,7 @@ _INHERITED_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "HOME", "TMPDIR
 
 
 class Usage(Struct):
-    """What an environment has done.
+    """Counters of an environment.
 
     Attributes:
         kind: Initialisation type, as AWS names it.

@@ -101,7 +101,7 @@ class ResponseWriter:
 
     @property
     def client_connected(self) -> bool:
-        """Whether the client still waits for a response, as far as is known."""
+        """Whether no disconnection of the client was detected."""
         return not (self.disconnected or self._reader.at_eof() or self._writer.is_closing())
 
     async def answer(self, status: int, body: bytes = b"", headers: Iterable[Header] = ()) -> None:

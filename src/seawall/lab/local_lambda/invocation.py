@@ -83,7 +83,7 @@ class Invocation:
             self._head.set_result(head)
 
     async def put(self, piece: bytes) -> None:
-        """Add a piece of the response; waits for a slow caller, but not for one that has gone."""
+        """Add a piece of the response; waits for a slow caller, not for a disconnected one."""
         if not self.first_byte_at:
             self.first_byte_at = asyncio.get_running_loop().time()
         if not self._abandoned:
@@ -156,7 +156,7 @@ class Invocation:
         return b"".join([piece async for piece in self.pieces()])
 
     def abandon(self) -> None:
-        """The caller has gone: the function continues, its response is discarded."""
+        """The caller disconnected: the function continues, its response is discarded."""
         self._abandoned = True
         while not self._pieces.empty():
             self._pieces.get_nowait()

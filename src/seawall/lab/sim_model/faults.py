@@ -3,7 +3,7 @@
 A script is a list of rules; the first matching rule applies. Whether a rule with a `probability`
 matches is drawn from the seed, the index of the rule, the model name, the message and the attempt
 (how often this model got this message since the script started). The outcome for a message is
-therefore independent of other traffic, and each retry is drawn anew.
+therefore independent of other traffic, and each retry is drawn independently.
 
 Decisions take the time as an argument. Scripts are TOML in files and JSON over HTTP.
 """
@@ -192,7 +192,7 @@ class FaultScript(Struct, frozen=True, forbid_unknown_fields=True):
 def draw(seed: int, rule_index: int, model: str, message: str, attempt: int) -> float:
     """A uniform number, 0 ≤ x < 1, for an attempt (1, 2, ...) under the rule at an index."""
     text = f"{seed}\0{rule_index}\0{model}\0{message}\0{attempt}".encode("utf-8", "replace")
-    # 53 bits: what a float holds; with more, one just below 1 would be rounded up to it.
+    # 53 bits, the precision of a float; with more, one just below 1 would be rounded up to it.
     return (int.from_bytes(blake2b(text, digest_size=8).digest()) >> 11) / 2.0**53
 
 

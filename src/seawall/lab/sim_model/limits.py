@@ -39,7 +39,7 @@ class SimLimits(Struct, frozen=True):
 
 
 class TokenBucket:
-    """A token bucket that holds one minute's worth and starts full.
+    """A token bucket with a capacity of one minute, full at the start.
 
     Source: Tanenbaum, Computer Networks §5.3.
     """
@@ -70,7 +70,7 @@ class TokenBucket:
 
 
 class LimitExceeded(Struct, frozen=True):
-    """A limit that a request exceeds, and for how many seconds (infinite: for ever)."""
+    """A limit that a request exceeds, and for how many seconds (infinite: always)."""
 
     limit: str
     seconds: float

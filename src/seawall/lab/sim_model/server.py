@@ -208,7 +208,7 @@ class SimModel:
         return {"object": "list", "data": data}
 
     def replace_faults(self, script: bytes) -> dict[str, int]:
-        """Replace the fault script (JSON); its clock and attempts start anew.
+        """Replace the fault script (JSON); its clock and attempts are reset.
 
         Raises:
             ConfigError: The script is invalid; the current one stays.

@@ -1,1 +1,1 @@
-"""The surge driver: many virtual users, each with a streamed turn, and what they measured."""
+"""The surge driver: many virtual users, each with a streamed turn, and their measurements."""

@@ -94,7 +94,7 @@ class Durability(Struct, frozen=True):
 
 
 class Interrupted(Struct, frozen=True):
-    """Turns that a stopped run left out.
+    """Turns that an interrupted run did not complete.
 
     Attributes:
         unsent: Turns not sent; 0 in a closed loop.

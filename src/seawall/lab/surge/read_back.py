@@ -42,7 +42,7 @@ class _Turn(Struct):
 
 
 class _Page(Struct):
-    """A page of `GET /v1/sessions/{id}` (docs/http-api.md), as far as it is needed."""
+    """A page of `GET /v1/sessions/{id}` (docs/http-api.md); only the fields that are used."""
 
     turns: list[_Turn]
     cursor: str | None = None

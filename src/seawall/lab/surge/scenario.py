@@ -1,4 +1,4 @@
-"""Scenarios: who sends which turns to a server, and when. Plain data for the driver process."""
+"""Scenarios: which users send which turns, and when. Plain data for the driver process."""
 
 import hashlib
 import math
@@ -119,7 +119,7 @@ class Simulated(Struct, frozen=True):
 
 
 class Scenario(Struct, frozen=True, kw_only=True):
-    """What the driver runs.
+    """A scenario for the driver.
 
     Attributes:
         url: Of the server's root.

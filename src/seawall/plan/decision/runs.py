@@ -98,7 +98,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 class Progress(Struct, frozen=True):
-    """How far an answer is.
+    """Progress of the computation of an answer.
 
     Attributes:
         simulations: Simulations so far; how many there will be is not known in advance.

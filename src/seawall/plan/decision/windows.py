@@ -90,7 +90,7 @@ def month_of(question: Question) -> Month:
     bursts = any(spike.size for spike in arrivals.spikes) or arrivals.trace is not None
     if not bursts and arrivals.rate * DAY < 1.0:
         raise ConfigError(
-            f"arrivals: {arrivals.rate * DAY:g} requests a day; it takes at least 1, or a spike"
+            f"arrivals: {arrivals.rate * DAY:g} requests a day; at least 1, or a spike, is required"
         )
     events = [_event(workload, spike, options.spikes_a_month) for spike in arrivals.spikes]
     events = [each for each in events if each.size > 0]

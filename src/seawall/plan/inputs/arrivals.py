@@ -123,7 +123,7 @@ def _check_shape(name: str, shape: tuple[float, ...], length: int) -> None:
     if not shape:
         return
     if len(shape) != length:
-        raise ConfigError(f"arrivals.{name}: {len(shape)} weights; it takes {length}")
+        raise ConfigError(f"arrivals.{name}: {len(shape)} weights; expected {length}")
     check_amounts(f"arrivals.{name}", **{str(at): weight for at, weight in enumerate(shape)})
     if not any(shape):
         raise ConfigError(f"arrivals.{name}: all weights are 0")

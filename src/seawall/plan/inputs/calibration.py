@@ -65,7 +65,7 @@ def read_calibration_as(path: Path, kind: type[T]) -> T:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from None
     if (name := getattr(found, "format", "")) != FORMAT:
-        raise ConfigError(f"{path}: format: {name!r}; this reads {FORMAT!r}")
+        raise ConfigError(f"{path}: format: {name!r}; this version reads {FORMAT!r}")
     return found
 
 

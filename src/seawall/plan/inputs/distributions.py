@@ -75,7 +75,7 @@ def uniform(low: float, high: float, *, field: str = "distribution") -> Distribu
     """Every value between `low` and `high` equally likely. Raises ConfigError, naming `field`."""
     _check(field, low, high)
     if low > high:
-        raise ConfigError(f"{field}: from {low:g} to {high:g} goes backwards")
+        raise ConfigError(f"{field}: the minimum, {low:g}, exceeds the maximum, {high:g}")
     return constant(low) if low == high else Distribution("uniform", float(low), float(high))
 
 

@@ -148,7 +148,7 @@ def _deployed(document: dict[str, Any]) -> Deployed | None:
 
 def _expected(table: object) -> PlatformName | None:
     if not isinstance(table, dict) or set(table) - {"choice"}:
-        raise ConfigError("check: a table with choice")
+        raise ConfigError("check: must be a table with the key choice")
     if "choice" not in table:
         return None
     found = next((name for name in PLATFORMS if name == table["choice"]), None)

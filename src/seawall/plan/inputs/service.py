@@ -167,7 +167,7 @@ def split_measured(
 def check_service(service: Service) -> None:
     """Raise ConfigError, naming the field, if a value is invalid."""
     if not service.stages:
-        raise ConfigError("service.stages: there are none")
+        raise ConfigError("service.stages: no stages")
     if len(service.stages) > 15:
         raise ConfigError("service.stages: more than 15")
     if sum(stage.model for stage in service.stages) > 1:

@@ -104,7 +104,7 @@ def estimate(
     fewest: int = 4,
     most: int = 64,
 ) -> Estimate:
-    """Estimate a figure of the result by as many runs as the precision takes.
+    """Estimate a figure of the result by as many runs as the precision requires.
 
     Args:
         workload: Simulated with the seeds 1, 2, ….

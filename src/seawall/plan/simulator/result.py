@@ -18,7 +18,7 @@ SERIES = {
     "cold_starts": "environments or pods that began to start",
     "throttled": "attempts that were refused: 429 or 503",
     "refused": "requests that ended refused, after their last attempt",
-    "timed_out": "requests whose client timed out for good",
+    "timed_out": "requests whose client timed out on its last attempt",
     "failed": "requests that were cut off: by the function's timeout, or by the end of their pod",
     "in_service": "requests in service, at the end of the second",
     "queued": "requests that wait in a queue, at the end of the second",

@@ -186,7 +186,7 @@ async def _mark_deleted(table: SessionTable, key: SessionKey, condition: str, va
     """End a session: its name is free from now on. The head as it was.
 
     Raises:
-        ConditionFailed: the condition does not hold.
+        ConditionFailed: the condition is not met.
     """
     return await table.update(
         head_key(key),

@@ -277,7 +277,7 @@ class DynamoDBStore:
         return structs.replace(begin, until=begin.until + skew)
 
     async def _transact(self, parts: list[Put | Update | Delete]) -> TransactionCancelled | None:
-        """None when it is applied; else which conditions do not hold.
+        """None when it is applied; else which conditions are not met.
 
         Raises:
             SessionConflict: another transaction uses the items, for longer than we retry.

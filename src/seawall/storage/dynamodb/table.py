@@ -154,7 +154,7 @@ class SessionTable:
         """Write an item.
 
         Raises:
-            ConditionFailed: the condition does not hold.
+            ConditionFailed: the condition is not met.
         """
         asked = Put(
             table_name=self.name,
@@ -177,7 +177,7 @@ class SessionTable:
         """Change an item; the attributes that `returns` asks for.
 
         Raises:
-            ConditionFailed: the condition does not hold; with the item, if attributes were asked
+            ConditionFailed: the condition is not met; with the item, if attributes were asked
             for.
         """
         asked = Update(
@@ -193,7 +193,7 @@ class SessionTable:
         return (await self.client.call(UPDATE, asked, deadline=self.deadline())).attributes or {}
 
     async def delete(self, key: Item, condition: str, values: Item) -> None:
-        """Delete an item, unless the condition does not hold."""
+        """Delete an item, if the condition is met."""
         asked = Delete(
             table_name=self.name,
             key=key,

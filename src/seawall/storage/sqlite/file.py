@@ -27,8 +27,8 @@ class DatabaseFile:
     """The files of one database.
 
     What is written to a file that was deleted or replaced is lost when the process ends. Such a
-    file is reported, and never created anew: an empty one in its place would hide that all sessions
-    are lost. If the same file is put back, it is used again.
+    file is reported, and never created again: an empty one in its place would hide that all
+    sessions are lost. If the same file is put back, it is used again.
 
     No file descriptor of the database is ever opened here: closing it would release SQLite's locks
     (https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).

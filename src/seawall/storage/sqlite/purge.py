@@ -1,4 +1,4 @@
-"""Purging of expired sessions from SQLite, while the wall clock can be trusted: it is for good."""
+"""Purging of expired sessions from SQLite: irreversible, so only by a trusted wall clock."""
 
 import sqlite3
 
@@ -22,7 +22,7 @@ _UNSEEN_SECONDS = 86_400.0
 
 
 class ClockTrust:
-    """Compares the wall clock with one that is never set. Pure: time is passed in.
+    """Compares the wall clock with a monotonic clock. Pure: time is passed in.
 
     A server that is started with a clock that is far ahead has only the time of the last purge to
     compare with: then it waits as if the clock had been set.
@@ -33,7 +33,7 @@ class ClockTrust:
 
         Args:
             wall: Unix seconds.
-            steady: Seconds of a clock that is never set.
+            steady: Seconds of a monotonic clock.
             seen: The latest Unix time at which the wall clock was trusted, if that is known.
 
         `until` is the steady time from which on the wall clock is trusted.

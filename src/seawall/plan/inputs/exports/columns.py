@@ -251,7 +251,7 @@ def _locust(plain: list[str], rows: Iterable[Row], name: str) -> Trace:
     )
     read = [row for row in rows if _cell(row, which).strip() == "Aggregated"]
     if len(read) < 2:
-        raise ConfigError(f"{name}: fewer than two rows of the name Aggregated; it takes two")
+        raise ConfigError(f"{name}: fewer than two rows named Aggregated")
     ends = _ordered(_times(read, when, None, name), read, name)
     counts = np.diff(_numbers(read, how_many, "Total Request Count", name))
     widths = np.diff(ends)

@@ -46,7 +46,7 @@ def read_metric_statistics(document: dict[str, Any], name: str) -> Trace:
             raise ConfigError(f"{where}.Sum: missing; export with --statistics Sum")
         unit = point.get("Unit", "None")
         if unit not in ("Count", "None"):
-            raise ConfigError(f"{where}.Unit: {unit!r} is no count of requests")
+            raise ConfigError(f"{where}.Unit: {unit!r} is not a count of requests")
         found.append(
             _data_point(point.get("Timestamp"), point["Sum"], f"{where}.Timestamp", f"{where}.Sum")
         )
@@ -75,7 +75,7 @@ def read_metric_data(document: dict[str, Any], name: str) -> Trace:
         raise ConfigError(f"{where}.Values: {len(values)} of them at {len(times)} timestamps")
     status = result.get("StatusCode", "Complete")
     if status != "Complete" or document.get("NextToken"):
-        raise ConfigError(f"{where}.StatusCode: {status!r}: a part only; export all of it")
+        raise ConfigError(f"{where}.StatusCode: {status!r}: partial data; export all of it")
     if not times:
         raise ConfigError(f"{where}.Timestamps: the trace is empty")
     found = [
@@ -107,10 +107,10 @@ def _counts_trace(points: list[tuple[float, float]], where: str) -> Trace:
     starts = np.array([when for when, _ in points])
     gaps = np.diff(starts)
     if len(points) < 2:
-        raise ConfigError(f"{where}: one data point, which does not say its period; it takes two")
+        raise ConfigError(f"{where}: one data point; the period needs at least two")
     if not gaps.all():
         again = points[int(np.flatnonzero(gaps == 0)[0])][0]
-        raise ConfigError(f"{where}: the time {again:.0f} is there twice")
+        raise ConfigError(f"{where}: the time {again:.0f} occurs twice")
     # Periods are whole seconds, and a gap is a multiple of them.
     period = float(math.gcd(*(round(gap) for gap in gaps.tolist())))
     if period < 1.0:
@@ -149,7 +149,7 @@ def read_prometheus(document: dict[str, Any], name: str) -> Trace:
     read = [_series(each, f"{name}: data.result.{at}") for at, each in enumerate(series)]
     step = min((float(np.diff(times).min()) for times, _, _ in read if len(times) > 1), default=0.0)
     if step <= 0.0:
-        raise ConfigError(f"{name}: data.result.0.values: one sample; it takes two")
+        raise ConfigError(f"{name}: data.result.0.values: one sample; at least two are needed")
     counts, ends, widths = [], [], []
     for times, values, counter in read:
         if counter:

@@ -15,7 +15,7 @@ MOST_REQUESTS = 100_000_000
 
 
 class Trace(Struct, frozen=True):
-    """Recorded arrivals, and what else the file says of the requests.
+    """Recorded arrivals, and the other data that the file has on the requests.
 
     Attributes:
         times: Seconds from the start of the trace, in order.

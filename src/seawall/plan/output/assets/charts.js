@@ -35,11 +35,11 @@ function seconds(value) {
 }
 const percent = (value) => fine.format(value * 100) + " %";
 
-/* Scales: from a value to a place, with the way back and ticks. */
+/* Scales: from a value to a coordinate, with their inverse and ticks. */
 function linear(low, high, from, to) {
   const span = high - low || 1;
   const scale = (value) => from + ((value - low) / span) * (to - from);
-  scale.back = (place) => low + ((place - from) / (to - from)) * span;
+  scale.invert = (at) => low + ((at - from) / (to - from)) * span;
   scale.ticks = (most) => {
     const rough = span / Math.max(most, 1);
     const power = 10 ** Math.floor(Math.log10(rough));
@@ -55,7 +55,7 @@ function linear(low, high, from, to) {
 function logarithmic(low, high, from, to) {
   const inner = linear(Math.log10(low), Math.log10(high), from, to);
   const scale = (value) => inner(Math.log10(Math.max(value, low * 1e-6)));
-  scale.back = (place) => 10 ** inner.back(place);
+  scale.invert = (at) => 10 ** inner.invert(at);
   scale.ticks = (most) => {
     const decades = Math.log10(high / low);
     const steps = decades * 3 <= most ? [1, 2, 5] : [1];
@@ -79,7 +79,7 @@ options:
   title, height
   x, y      {label, format, say, log, domain, unit}; say: the format in the tooltip
   lines     {name, style, points, step, dash, dots, hollow}; points: [x, y or null], rising in x;
-            step: width for which a value holds; dots: draw points, not a line;
+            step: width that a value covers; dots: draw points, not a line;
             hollow: points with a ring
   marks     {at, label}: vertical lines; levels: {at, label}: horizontal lines
   none      text where all values are zero
@@ -117,7 +117,7 @@ function lineChart(figure, options) {
   const chart = { top, draw: redraw, point };
   group.charts.push(chart);
   if (options.row) options.row.push(chart);
-  let place = null;
+  let layout = null;
   let current = null;
   let from = null;
 
@@ -165,7 +165,7 @@ function lineChart(figure, options) {
     const left = 10 + 6.6 * Math.max(...yTicks.map((tick) => options.y.format(tick).length), 2);
     const right = width - 18;
     const xScale = (options.x.log ? logarithmic : linear)(low, high, left, right);
-    place = { left, right, bottom, xScale, yScale, width, height };
+    layout = { left, right, bottom, xScale, yScale, width, height };
     const axis = draw("g", { class: "axis" });
     for (const tick of yTicks) {
       axis.append(
@@ -270,14 +270,14 @@ function lineChart(figure, options) {
     const lines = shown().filter((line) => line.points.length);
     if (x === null || !lines.length) return;
     chart.at = nearest(lines[0], x)[0];
-    const at = place.xScale(chart.at);
-    current.cursor.append(draw("line", { x1: at, x2: at, y1: 8, y2: place.bottom }));
+    const at = layout.xScale(chart.at);
+    current.cursor.append(draw("line", { x1: at, x2: at, y1: 8, y2: layout.bottom }));
     tip.replaceChildren(make("b", {}, options.x.say ? options.x.say(chart.at)
       : options.x.format(chart.at)));
     for (const line of lines) {
       const [px, py] = nearest(line, chart.at);
       if (py !== null) {
-        current.cursor.append(draw("circle", { cx: place.xScale(px), cy: place.yScale(py), r: 3,
+        current.cursor.append(draw("circle", { cx: layout.xScale(px), cy: layout.yScale(py), r: 3,
           class: `hollow s-${line.style}` }));
       }
       tip.append(make("span", {}, make("span", {}, line.name),
@@ -285,7 +285,7 @@ function lineChart(figure, options) {
     }
     if (!mine && !options.group) return;
     tip.hidden = false;
-    const scale = frame.clientWidth / place.width;
+    const scale = frame.clientWidth / layout.width;
     const beside = at * scale + 12;
     tip.style.left = beside + tip.offsetWidth > frame.clientWidth
       ? `${Math.max(0, at * scale - 12 - tip.offsetWidth)}px` : `${beside}px`;
@@ -293,15 +293,15 @@ function lineChart(figure, options) {
 
   const where = (event) => {
     const box = current.getBoundingClientRect();
-    const x = ((event.clientX - box.left) / box.width) * place.width;
-    return Math.min(Math.max(x, place.left), place.right);
+    const x = ((event.clientX - box.left) / box.width) * layout.width;
+    return Math.min(Math.max(x, layout.left), layout.right);
   };
   frame.addEventListener("pointermove", (event) => {
     const x = where(event);
-    group.point(place.xScale.back(x), chart);
+    group.point(layout.xScale.invert(x), chart);
     if (from !== null) {
       current.cursor.append(draw("rect", { x: Math.min(from, x), y: 8,
-        width: Math.abs(x - from), height: place.bottom - 8 }));
+        width: Math.abs(x - from), height: layout.bottom - 8 }));
     }
   });
   frame.addEventListener("pointerdown", (event) => { from = where(event); });
@@ -309,7 +309,7 @@ function lineChart(figure, options) {
     if (from === null) return;
     const [one, other] = [from, where(event)].sort((a, b) => a - b);
     from = null;
-    if (other - one > 8) group.zoom(place.xScale.back(one), place.xScale.back(other));
+    if (other - one > 8) group.zoom(layout.xScale.invert(one), layout.xScale.invert(other));
   });
   frame.addEventListener("pointercancel", () => { from = null; });
   frame.addEventListener("pointerleave", () => { if (from === null) group.point(null, chart); });

@@ -77,8 +77,8 @@ function spikeCharts(host, names) {
         lines: row.lines.filter(([key]) => values[key]).map(([key, title, style], at) => ({
           name: per(title), style, dash: DASHES[at], step: row.format ? 0 : width,
           // Without arrivals there is no longest wait either.
-          points: values[key].map((value, place) => [start + width * (place + 0.5),
-            key === "first_token_max" && values.first_token_mean[place] === null ? null : value]),
+          points: values[key].map((value, index) => [start + width * (index + 0.5),
+            key === "first_token_max" && values.first_token_mean[index] === null ? null : value]),
         })),
       });
     }

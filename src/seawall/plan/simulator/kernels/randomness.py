@@ -1,4 +1,4 @@
-"""Random numbers by counting: the n-th of a stream is a function of seed, stream and n.
+"""Counter-based random numbers: the n-th of a stream is a function of seed, stream and n.
 
 So the requests of a run have the same durations on every platform (common random numbers), in
 whatever order a platform serves them. The mixing function is SplitMix64's: Steele, Lea, Flood,
