@@ -67,7 +67,9 @@ async def test_an_interrupted_surge_reports_in_json_and_html(tmp_path: Path) -> 
 
 async def test_a_second_interrupt_ends_a_surge_at_once() -> None:
     status, out, errors, took = await surge(half, "--at-once", "6", interrupts=2)
-    assert (status, "Traceback" in errors, took < 3.0) == (130, False, True)
+    # The interpreter, once it shuts down, ends by the signal itself, which shells report as 130.
+    assert status in (130, -signal.SIGINT)
+    assert ("Traceback" in errors, took < 3.0) == (False, True)
     assert out == "" or "interrupted" in out  # where the first was quicker than the second
 
 

@@ -24,6 +24,10 @@ SEEDS = [
     ),
     b"\x05POST /early HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9999\r\n\r\n",
     b"\x06POST /early HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    (
+        b"\x00GET /early HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"1\r\n\x00\r\n1\r\n\x00\r\n+1\r\n\x00\r\n0\r\n\r\n"
+    ),
     b"\x07PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"\x08GET /\r\n",
     b"\x09POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n",
@@ -47,7 +51,11 @@ def one_input(data: bytes) -> None:
     pieces = serve_segments(cut(wire, data[0]))
     first, second = _answers(whole), _answers(pieces)
     shorter, longer = sorted((first, second), key=len)
-    assert shorter == longer[: len(shorter)], (first, second)
+    for one, other in zip(shorter, longer, strict=False):
+        # An answer that precedes its body says that it is the last one only if what is wrong with
+        # the body has arrived by then.
+        compared = 2 if b"/early" in one[1] else 3
+        assert one[:compared] == other[:compared], (first, second)
     if len(shorter) < len(longer):
         assert (whole if shorter is first else pieces).closed or not shorter or shorter[-1][2]
     for each in (whole, pieces):
