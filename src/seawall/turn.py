@@ -298,6 +298,7 @@ class Journal(Struct, frozen=True, omit_defaults=True):
         steps: Model calls so far, of those that the agent may make.
         resumptions: Where further attempts continued.
         state: Notes of the session as the tools left them.
+        roles: Of the caller.
         problem: Why it was interrupted.
     """
 
@@ -310,6 +311,7 @@ class Journal(Struct, frozen=True, omit_defaults=True):
     steps: int = 0
     resumptions: tuple[Resumption, ...] = ()
     state: dict[str, str] = {}
+    roles: tuple[str, ...] = ()
     problem: dict[str, Any] = {}
 
 
