@@ -251,6 +251,8 @@ class Effect(Struct, frozen=True, omit_defaults=True):
         tool: Name of the tool.
         agent: Name of the agent.
         arguments: In canonical JSON, as it runs.
+        step: Number of the turn's step.
+        shown: The arguments redacted, if the tool declares redactions.
         status: "planned", "waiting", "begun", "done", "failed" (nothing has changed), "rejected",
             "unknown" (begun, without an outcome).
         began_at: Unix seconds; 0 before.
@@ -264,6 +266,8 @@ class Effect(Struct, frozen=True, omit_defaults=True):
     tool: str
     agent: str
     arguments: str
+    step: int
+    shown: str = ""
     status: str = "planned"
     began_at: float = 0.0
     ended_at: float = 0.0
@@ -275,7 +279,7 @@ class Resumption(Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         attempt: Number of the attempt that continued.
-        messages: How many of the turn's messages had been reported before.
+        messages: How many of the turn's messages were before.
         waited: Ids of the calls that the turn had paused for; empty after an interruption.
     """
 
@@ -287,6 +291,9 @@ class Resumption(Struct, frozen=True, omit_defaults=True):
 class Journal(Struct, frozen=True, omit_defaults=True):
     """The journal of a turn with effects: what is needed to continue it, and what was done.
 
+    Until the turn is completed, the last of its messages is that of the model with the calls of the
+    last step, whose results are among the outcomes.
+
     Attributes:
         status: "open" (in progress, or its process is gone), "paused", "interrupted" or
             "completed".
@@ -294,7 +301,7 @@ class Journal(Struct, frozen=True, omit_defaults=True):
         writer: The lease owner that wrote this revision.
         attempt: Number of the attempt that wrote it.
         effects: In the order in which they were journaled.
-        outcomes: Of the calls of the last step that have ended, until all of them have.
+        outcomes: Of the calls of the last step that have ended, until the turn is completed.
         steps: Model calls so far, of those that the agent may make.
         resumptions: Where further attempts continued.
         state: Notes of the session as the tools left them.

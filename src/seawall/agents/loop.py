@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, aclosing
 from typing import Protocol
 
@@ -30,10 +30,12 @@ from seawall.models.port import (
 )
 from seawall.spans import Span, within_span
 from seawall.tools.arguments import decode_arguments
-from seawall.tools.effects import EffectKeys
+from seawall.tools.effects import effect_key
 from seawall.tools.toolset import ToolContext, ToolError, ToolOutcome, truncate
 from seawall.turn import (
     AssistantMessage,
+    Decision,
+    Effect,
     Message,
     Principal,
     ToolCall,
@@ -42,7 +44,18 @@ from seawall.turn import (
     UserMessage,
 )
 
-__all__ = ["AgentTurn", "Answer", "Emit", "run_agent"]
+__all__ = [
+    "AgentTurn",
+    "Answer",
+    "Emit",
+    "JournalSource",
+    "Step",
+    "StepJournal",
+    "TurnPausing",
+    "call_tool",
+    "run_agent",
+    "tool_context",
+]
 
 
 _log = logging.getLogger("seawall.agents")
@@ -66,6 +79,64 @@ class Emit(Protocol):
         ...
 
 
+class Step(Struct):
+    """One step of a turn while its calls run.
+
+    Attributes:
+        number: Model calls of the turn so far, this step's included.
+        calls: All calls of the model's message.
+        outcomes: Of the calls that have ended, by id.
+        effects: Of this step, in the order of the calls.
+        reported: How many outcomes have been reported, in the order of the calls.
+        resumed: Whether it was journaled by an earlier attempt.
+    """
+
+    number: int
+    calls: tuple[ToolCall, ...]
+    outcomes: dict[str, ToolOutcome]
+    effects: list[Effect] = []
+    reported: int = 0
+    resumed: bool = False
+
+
+class StepJournal(Protocol):
+    """The durable record of a turn's steps; see `pipeline.journal`."""
+
+    @property
+    def effects_before(self) -> int:
+        """Number of effects of earlier steps."""
+        ...
+
+    async def save(self, step: Step, answer: "Answer", *, pausing: bool = False) -> None:
+        """Write the turn up to this step, durably.
+
+        Raises:
+            Problem: It is not written.
+        """
+        ...
+
+    async def decisions(self, waiting: Sequence[Effect]) -> Mapping[str, Decision]:
+        """Decisions about waiting effects, by id; one that has expired is a decision."""
+        ...
+
+
+class JournalSource(Protocol):
+    """Where the journal of a turn comes from: most turns need none."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the turn has been journaled."""
+        ...
+
+    def open(self) -> StepJournal:
+        """The turn's journal, from now on."""
+        ...
+
+
+class TurnPausing(Exception):
+    """The turn waits for decisions; its journal says which."""
+
+
 class AgentTurn(Struct, frozen=True, kw_only=True):
     """The turn that an agent runs in.
 
@@ -78,6 +149,9 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
         deadline: In seconds on the event loop's clock.
         state: Notes of the session, changed in place.
         meter: Records what model calls cost; None for no record.
+        journal: Of steps with effects; None if there can be none.
+        pending: The step to continue with, of a turn that an earlier attempt has left.
+        steps: Model calls of earlier attempts.
     """
 
     turn: str
@@ -88,6 +162,9 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
     deadline: float
     state: MutableMapping[str, str]
     meter: Meter | None = None
+    journal: JournalSource | None = None
+    pending: Step | None = None
+    steps: int = 0
 
 
 class Answer(Struct):
@@ -102,6 +179,7 @@ class Answer(Struct):
         first_text_at: When the first text arrived, on the event loop's clock; None for none.
         cached: Whether it was produced for another turn, which was charged for it.
         finish_reason: Why the final answer ended.
+        steps: Model calls that led to it.
     """
 
     agent: str
@@ -112,6 +190,7 @@ class Answer(Struct):
     first_text_at: float | None = None
     cached: bool = False
     finish_reason: str = "stop"
+    steps: int = 0
 
 
 class _Reply(Struct):
@@ -132,7 +211,13 @@ class _HandOffArguments(Struct, forbid_unknown_fields=True):
     agent: str
 
 
-async def run_agent(agents: Mapping[str, Agent], start: str, turn: AgentTurn, emit: Emit) -> Answer:
+async def run_agent(
+    agents: Mapping[str, Agent],
+    start: str,
+    turn: AgentTurn,
+    emit: Emit,
+    answer: Answer | None = None,
+) -> Answer:
     """Run an agent, and the agents that it hands over to, until there is an answer.
 
     Args:
@@ -140,33 +225,42 @@ async def run_agent(agents: Mapping[str, Agent], start: str, turn: AgentTurn, em
         start: The agent that begins.
         turn: The turn.
         emit: Receives events.
+        answer: The result of an earlier attempt, to be continued.
 
     Raises:
+        TurnPausing: It waits for decisions.
+        EffectUnknown: The outcome of an effect is not known.
         TurnLimitReached: A limit of the agent was met before there was an answer; on the last step
             the model is called without tools, so that this is rare.
         InvalidOutput: The answer does not match the agent's schema.
         UpstreamFailed: The model failed, or its answer is unusable.
         DeadlineExceeded: The model did not answer in time.
     """
-    answer = Answer(start)
+    answer = answer or Answer(start)
     with ExitStack() as agent_span:
-        await _run(agents, turn, answer, emit, agent_span)
+        await _run(agents, start, turn, answer, emit, agent_span)
     return answer
 
 
 async def _run(
-    agents: Mapping[str, Agent], turn: AgentTurn, answer: Answer, emit: Emit, agent_span: ExitStack
+    agents: Mapping[str, Agent],
+    start: str,
+    turn: AgentTurn,
+    answer: Answer,
+    emit: Emit,
+    agent_span: ExitStack,
 ) -> None:
     """Run the loop and fill `answer`; `agent_span` has the span of the current agent."""
     clock = asyncio.get_running_loop().time
-    start = answer.agent
-    agent = agents[start]
+    agent = agents[answer.agent]
     repair: tuple[Message, ...] = ()
-    keys = EffectKeys(turn.effect_key)
     _invoke(agent, turn, agent_span)
     cut_off = False
-    for step in range(agent.limits.steps):
+    if turn.pending is not None:
+        agent = await _run_step(agents, agent, turn.pending, turn, answer, emit, agent_span)
+    for step in range(turn.steps, agents[start].limits.steps):
         began = clock()
+        answer.steps = step + 1
         last = step + 1 == agents[start].limits.steps
         reply = await _ask(agent, turn, answer, repair, emit, last=last)
         answered_at = clock()
@@ -191,20 +285,54 @@ async def _run(
         calls = reply.calls + reply.unfinished
         # Text beside tool calls is dropped if the answer must be JSON.
         answer.messages += (AssistantMessage("" if agent.output else reply.text, calls),)
-        outcomes = await _call_tools(agent, reply, turn, keys, emit)
-        answer.tool_seconds += clock() - answered_at
-        answer.messages += tuple(
-            ToolMessage(call.id, call.name, outcome.content, outcome.failed)
-            for call, outcome in zip(calls, outcomes, strict=True)
-        )
-        successor = _successor(agent, calls, outcomes)
-        if successor is not None:
-            await emit(AgentSelected(successor, "handoff", agent.name))
-            agent = agents[successor]
-            answer.agent = successor
-            agent_span.close()
-            _invoke(agent, turn, agent_span)
+        outcomes = dict.fromkeys((each.id for each in reply.unfinished), _not_executed(reply))
+        pending = Step(step + 1, calls, outcomes, [])
+        agent = await _run_step(agents, agent, pending, turn, answer, emit, agent_span)
     raise TurnLimitReached(f"There was no answer after {agents[start].limits.steps} model calls.")
+
+
+async def _run_step(
+    agents: Mapping[str, Agent],
+    agent: Agent,
+    step: Step,
+    turn: AgentTurn,
+    answer: Answer,
+    emit: Emit,
+    agent_span: ExitStack,
+) -> Agent:
+    """Run the calls of a step and add their results to `answer`; the agent that goes on."""
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    if turn.journal is not None and (turn.journal.begun or _has_effects(agent, step)):
+        from seawall.agents.effects import run_step  # noqa: PLC0415 - only with effects
+
+        outcomes = await run_step(agent, step, turn, answer, emit)
+    else:
+        outcomes = await _call_tools(agent, step, turn, emit)
+    answer.tool_seconds += clock() - began
+    answer.messages += tuple(
+        ToolMessage(call.id, call.name, outcome.content, outcome.failed)
+        for call, outcome in zip(step.calls, outcomes, strict=True)
+    )
+    successor = _successor(agent, step.calls, outcomes)
+    if successor is None:
+        return agent
+    await emit(AgentSelected(successor, "handoff", agent.name))
+    answer.agent = successor
+    agent_span.close()
+    _invoke(agents[successor], turn, agent_span)
+    return agents[successor]
+
+
+def _has_effects(agent: Agent, step: Step) -> bool:
+    """Whether one of the calls is of a tool that changes something."""
+    return any(
+        (tool := agent.tools.get(each.name)) is not None and tool.mutating for each in step.calls
+    )
+
+
+def _not_executed(reply: _Reply) -> ToolOutcome:
+    return ToolOutcome(_CUT_OFF if reply.reason == "length" else _NO_JSON, failed=True)
 
 
 def _invoke(agent: Agent, turn: AgentTurn, agent_span: ExitStack) -> None:
@@ -293,7 +421,24 @@ async def _call_model(
                 answer.usage += event.usage
                 reply.reason = event.reason
     reply.text = "".join(pieces)
+    _make_ids_unique(reply)
     return _checked(agent, reply)
+
+
+def _make_ids_unique(reply: _Reply) -> None:
+    """Give calls of one step different ids, by which their outcomes are known."""
+    calls = reply.calls + reply.unfinished
+    if len({each.id for each in calls}) == len(calls):
+        return
+    seen: dict[str, int] = {}
+    renamed: list[ToolCall] = []
+    for call in calls:
+        count = seen[call.id] = seen.get(call.id, 0) + 1
+        renamed.append(
+            msgspec.structs.replace(call, id=f"{call.id}#{count}") if count > 1 else call
+        )
+    reply.calls = tuple(renamed[: len(reply.calls)])
+    reply.unfinished = tuple(renamed[len(reply.calls) :])
 
 
 def _checked(agent: Agent, reply: _Reply) -> _Reply:
@@ -336,37 +481,40 @@ def _repair_messages(agent: Agent, text: str, fault: str, *, last: bool) -> tupl
     return AssistantMessage(text), UserMessage(instruction)
 
 
-async def _call_tools(
-    agent: Agent, reply: _Reply, turn: AgentTurn, keys: EffectKeys, emit: Emit
-) -> list[ToolOutcome]:
+async def _call_tools(agent: Agent, step: Step, turn: AgentTurn, emit: Emit) -> list[ToolOutcome]:
     """Run all calls of one step concurrently; outcomes and events keep the order of the calls.
 
-    So a turn's events have one order, in which they can be replayed. Unfinished calls come last and
-    are not executed, which the model reads.
+    So a turn's events have one order, in which they can be replayed.
     """
-    calls = reply.calls
-    await emit(
-        *(ToolCalled(call.id, call.name, call.arguments) for call in calls + reply.unfinished)
-    )
+    await emit(*(ToolCalled(call.id, call.name, call.arguments) for call in step.calls))
     outcomes: list[ToolOutcome] = []
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_spanned_call(agent, call, turn, keys)) for call in calls]
-        for call, task in zip(calls, tasks, strict=True):
-            outcome = await task
+        tasks = {
+            call.id: group.create_task(
+                call_tool(agent, call, turn, effect_key(turn.effect_key, step.number, index))
+            )
+            for index, call in enumerate(step.calls)
+            if call.id not in step.outcomes
+        }
+        for call in step.calls:
+            task = tasks.get(call.id)
+            outcome = await task if task is not None else step.outcomes[call.id]
             outcomes.append(outcome)
             await emit(ToolReturned(call.id, call.name, outcome.content, outcome.failed))
-    not_executed = ToolOutcome(_CUT_OFF if reply.reason == "length" else _NO_JSON, failed=True)
-    for call in reply.unfinished:
-        outcomes.append(not_executed)
-        await emit(ToolReturned(call.id, call.name, not_executed.content, failed=True))
     return outcomes
 
 
-async def _spanned_call(
-    agent: Agent, call: ToolCall, turn: AgentTurn, keys: EffectKeys
-) -> ToolOutcome:
+async def call_tool(agent: Agent, call: ToolCall, turn: AgentTurn, key: str) -> ToolOutcome:
+    """Call a tool of an agent; a tool that does not exist, or fails, is an outcome.
+
+    Args:
+        agent: The agent.
+        call: What the model wrote.
+        turn: The turn.
+        key: The call's idempotency key.
+    """
     with within_span(f"execute_tool {call.name}") as span:
-        outcome = await _call_tool(agent, call, turn, keys, span)
+        outcome = await _call_tool(agent, call, turn, key, span)
         if span is not None:
             _describe_call(span, call, outcome)
         return outcome
@@ -385,7 +533,7 @@ def _describe_call(span: Span, call: ToolCall, outcome: ToolOutcome) -> None:
 
 
 async def _call_tool(
-    agent: Agent, call: ToolCall, turn: AgentTurn, keys: EffectKeys, span: Span | None
+    agent: Agent, call: ToolCall, turn: AgentTurn, key: str, span: Span | None
 ) -> ToolOutcome:
     if call.name == HAND_OFF and agent.handoffs:
         return _hand_off(agent, call)
@@ -398,12 +546,7 @@ async def _call_tool(
         prepared = tool.prepare(call.arguments)
     except ToolError as refusal:
         return ToolOutcome(str(refusal), failed=True)
-    claim = keys.claim(tool.name, prepared.canonical)
-    context = _context(agent, call, turn, claim.key, span)
-    outcome = await tool.call_prepared(prepared, context)
-    if outcome.failed:
-        keys.release(claim)
-    return outcome
+    return await tool.call_prepared(prepared, tool_context(agent, call, turn, key, span))
 
 
 def _hand_off(agent: Agent, call: ToolCall) -> ToolOutcome:
@@ -430,9 +573,10 @@ def _successor(
     return None
 
 
-def _context(
-    agent: Agent, call: ToolCall, turn: AgentTurn, effect_key: str, span: Span | None
+def tool_context(
+    agent: Agent, call: ToolCall, turn: AgentTurn, key: str, span: Span | None
 ) -> ToolContext:
+    """The context of a call; the arguments are those of `call_tool`, and its span."""
     now = asyncio.get_running_loop().time()
     return ToolContext(
         principal=turn.principal,
@@ -440,7 +584,7 @@ def _context(
         turn=turn.turn,
         agent=agent.name,
         call=call.id,
-        idempotency_key=effect_key,
+        idempotency_key=key,
         deadline=min(turn.deadline, now + agent.limits.tool_seconds),
         state=turn.state,
         traceparent=span.traceparent.decode() if span is not None else "",

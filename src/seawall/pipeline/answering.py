@@ -4,11 +4,12 @@ import asyncio
 import hashlib
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET
 
-from seawall.agents.loop import AgentTurn, Answer, run_agent
+from seawall.agents.loop import AgentTurn, Answer, TurnPausing, run_agent
 from seawall.agents.window import history_window
 from seawall.errors import (
     CommitUnknown,
@@ -32,6 +33,9 @@ from seawall.spans import current_span
 from seawall.storage.port import Commit, SessionStore
 from seawall.turn import Message, ToolMessage, TurnRecord, TurnRequest, Usage, UserMessage
 
+if TYPE_CHECKING:
+    from seawall.pipeline.journal import TurnJournal
+
 __all__ = ["answer_turn", "fingerprint"]
 
 _NEWEST_TURNS = 8  # the session may have newer turns already
@@ -42,7 +46,7 @@ _MAX_ENTRY_CHARACTERS = 1_024
 
 
 async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> None:
-    """Choose the agent, run it, and commit the turn.
+    """Choose the agent, run it, and commit the turn; or continue a turn that was left.
 
     Args:
         ports: The pipeline's.
@@ -51,50 +55,136 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
 
     Raises:
         CommitUnknown: it may be stored or not.
-        Problem: the turn has failed; nothing of it is stored.
+        Problem: the turn has failed. Nothing of it is stored, unless the problem names effects.
     """
-    request, emit = context.request, context.emit
+    emit, left = context.emit, opened.lease.continues
     session, detection = opened.snapshot.session, opened.detection
-    route = choose_agent(
-        ports.routing,
-        ports.agents,
-        requested=request.agent,
-        intent=detection.intent,
-        current=session.agent if session else None,
-    )
+    if left is None:
+        route = choose_agent(
+            ports.routing,
+            ports.agents,
+            requested=context.request.agent,
+            intent=detection.intent,
+            current=session.agent if session else None,
+        )
+        answer = Answer(route.agent)
+        state = dict(session.state) if session else {}
+    else:
+        from seawall.pipeline.continuation import left_answer  # noqa: PLC0415 - seldom
+
+        route, detection, answer, state = left_answer(left)
+        opened = msgspec.structs.replace(opened, detection=detection)
     context.report.agent = route.agent
     context.report.intent, context.report.intent_by = detection.intent, detection.by
     if (span := current_span.get()) is not None:
         span.put("gen_ai.conversation.id", opened.key.session)
-    await emit(
-        TurnStarted(request.id, opened.key.session, session is None),
-        IntentDetected(detection.intent, detection.confidence, detection.by),
-        AgentSelected(route.agent, route.reason),
-    )
-    state = dict(session.state) if session else {}
-    turn = _agent_turn(ports, context, opened, state)
+    source = _JournalSource(ports, context, opened, route, state)
+    if left is None:
+        await emit(
+            TurnStarted(context.request.id, opened.key.session, session is None),
+            IntentDetected(detection.intent, detection.confidence, detection.by),
+            AgentSelected(route.agent, route.reason),
+        )
+    else:
+        from seawall.pipeline.continuation import continued_events  # noqa: PLC0415 - seldom
+
+        await emit(*continued_events(left, opened.key.session, source.open().attempt))
+    turn = _agent_turn(ports, context, opened, state, source)
+    try:
+        answer = await _run(ports, context, opened, route, turn, answer)
+        await _finish(ports, context, opened, route, source, answer, state)
+    except TurnPausing:
+        from seawall.pipeline.continuation import emit_pause  # noqa: PLC0415 - seldom
+
+        await emit_pause(context, opened, source.open())
+    except BaseException as failure:
+        if source.begun:
+            from seawall.pipeline.continuation import interrupt  # noqa: PLC0415 - seldom
+
+            await interrupt(source.open(), opened.lease, answer, failure)
+        raise
+
+
+class _JournalSource:
+    """Makes the journal of a turn when the first effect needs it."""
+
+    __slots__ = ("_journal", "_origin")
+
+    def __init__(
+        self,
+        ports: Ports,
+        context: TurnContext,
+        opened: Opened,
+        route: Route,
+        state: dict[str, str],
+    ) -> None:
+        self._origin = (ports, context, opened, route, state)
+        self._journal: TurnJournal | None = None
+
+    @property
+    def begun(self) -> bool:
+        """See `JournalSource`."""
+        if self._journal is None:
+            return self._origin[2].lease.continues is not None
+        return self._journal.record is not None
+
+    def open(self) -> "TurnJournal":
+        """See `JournalSource`."""
+        if self._journal is None:
+            from seawall.pipeline.continuation import open_journal  # noqa: PLC0415 - seldom
+
+            self._journal = open_journal(*self._origin)
+        return self._journal
+
+
+async def _run(
+    ports: Ports,
+    context: TurnContext,
+    opened: Opened,
+    route: Route,
+    turn: AgentTurn,
+    answer: Answer,
+) -> Answer:
+    request, emit = context.request, context.emit
     if request.options is not None:
         from seawall.agents.options import apply_answer_options  # noqa: PLC0415 - seldom used
 
         agents = apply_answer_options(ports.agents, route.agent, request.options)
-        answer = await run_agent(agents, route.agent, turn, emit)
-    elif ports.answers is not None and session is None:
-        answer = await ports.answers.answer(route.agent, turn, emit)
+        return await run_agent(agents, route.agent, turn, emit, answer)
+    first = opened.snapshot.session is None and opened.lease.continues is None
+    if ports.answers is not None and first:
+        return await ports.answers.answer(route.agent, turn, emit)
+    return await run_agent(ports.agents, route.agent, turn, emit, answer)
+
+
+async def _finish(
+    ports: Ports,
+    context: TurnContext,
+    opened: Opened,
+    route: Route,
+    source: _JournalSource,
+    answer: Answer,
+    state: dict[str, str],
+) -> None:
+    """Commit the answer and report it."""
+    _report_answer(context, answer, opened.detection.usage)
+    await context.emit(UsageReported(context.report.usage, context.spending.reported_cost()))
+    if source.begun:
+        _check_state(state)
+        record = await source.open().complete(answer)
     else:
-        answer = await run_agent(ports.agents, route.agent, turn, emit)
-    _report_answer(context, answer, detection.usage)
-    await emit(UsageReported(context.report.usage, context.spending.reported_cost()))
-    commit = _commit(
-        context, opened, route, answer, state=state, ttl_seconds=ports.sessions.ttl_seconds
-    )
-    await _store(ports, context, commit)
+        commit = _commit(
+            context, opened, route, answer, state=state, ttl_seconds=ports.sessions.ttl_seconds
+        )
+        await _store(ports, context, commit)
+        record = commit.turn
     context.report.outcome = "completed"
     context.timings.since_start("total", asyncio.get_running_loop().time())
-    await emit(
+    await context.emit(
         TurnCompleted(
-            turn=request.id,
+            turn=record.id,
             session=opened.key.session,
-            version=commit.turn.number,
+            version=record.number,
             agent=answer.agent,
             replayed=False,
             timings=context.timings.as_dict(),
@@ -151,18 +241,30 @@ async def _is_stored(store: SessionStore, commit: Commit, latest: float) -> bool
 
 
 def _agent_turn(
-    ports: Ports, context: TurnContext, opened: Opened, state: dict[str, str]
+    ports: Ports,
+    context: TurnContext,
+    opened: Opened,
+    state: dict[str, str],
+    source: _JournalSource,
 ) -> AgentTurn:
-    request, principal = context.request, opened.principal
+    request, principal, left = context.request, opened.principal, opened.lease.continues
     settings = ports.sessions
+    earlier = opened.snapshot.turns
+    if left is not None:
+        earlier = tuple(each for each in earlier if each.number < left.number)
     history: tuple[Message, ...] = request.history or history_window(
-        opened.snapshot.turns,
+        earlier,
         max_turns=settings.history_turns,
         max_tokens=settings.history_tokens,
     )
-    retry = request.idempotency_key or request.id
+    retry = request.idempotency_key or (left.id if left is not None else request.id)
+    pending = None
+    if left is not None:
+        from seawall.pipeline.continuation import pending_step  # noqa: PLC0415 - seldom
+
+        pending = pending_step(left)
     return AgentTurn(
-        turn=request.id,
+        turn=left.id if left is not None else request.id,
         session=opened.key.session,
         principal=principal,
         history=(*history, UserMessage(request.text)),
@@ -170,6 +272,9 @@ def _agent_turn(
         deadline=context.deadline,
         state=state,
         meter=context.spending if context.spending.metered else None,
+        journal=source,
+        pending=pending,
+        steps=pending.number if pending is not None else 0,
     )
 
 
@@ -198,6 +303,16 @@ def _report_answer(context: TurnContext, answer: Answer, routing_usage: Usage) -
         timings.since_start("first_text", answer.first_text_at)
 
 
+def _check_state(state: dict[str, str]) -> None:
+    if len(state) > _MAX_STATE_ENTRIES or any(
+        len(name) + len(text) > _MAX_ENTRY_CHARACTERS for name, text in state.items()
+    ):
+        raise TurnLimitReached(
+            f"The tools' state is larger than a session allows: {_MAX_STATE_ENTRIES} entries of "
+            f"{_MAX_ENTRY_CHARACTERS} characters."
+        )
+
+
 def _commit(
     context: TurnContext,
     opened: Opened,
@@ -208,13 +323,7 @@ def _commit(
     ttl_seconds: float,
 ) -> Commit:
     request, session = context.request, opened.snapshot.session
-    if len(state) > _MAX_STATE_ENTRIES or any(
-        len(name) + len(text) > _MAX_ENTRY_CHARACTERS for name, text in state.items()
-    ):
-        raise TurnLimitReached(
-            f"The tools' state is larger than a session allows: {_MAX_STATE_ENTRIES} entries of "
-            f"{_MAX_ENTRY_CHARACTERS} characters."
-        )
+    _check_state(state)
     version = session.version if session else 0
     job = opened.lease.begin.background_job
     attempt = job.attempt if job is not None else 0

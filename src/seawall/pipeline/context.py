@@ -1,7 +1,7 @@
 """The context of a turn in progress, and the ports that all turns use."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
@@ -26,7 +26,11 @@ __all__ = ["Ports", "TurnContext"]
 
 
 class Ports(Struct, frozen=True, kw_only=True):
-    """The ports that the pipeline uses; composed once at start."""
+    """The ports that the pipeline uses; composed once at start.
+
+    `next_message`: what happens to a session's next message while one of its turns is paused; see
+    `EffectSettings`.
+    """
 
     authenticator: Authenticator
     store: SessionStore
@@ -40,6 +44,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     answers: "AnswerCache | None" = None
     spending: Callable[[], Spending] = Spending
     tracer: Tracer | None = None
+    next_message: Literal["answer", "queue", "refuse"] = "answer"
 
 
 class TurnContext(Struct):

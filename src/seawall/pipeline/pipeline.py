@@ -240,9 +240,19 @@ class Pipeline:
                 break
             opened = await opening.reload(opened)  # that turn ended during the opening
         context.timings.since_start("opening", asyncio.get_running_loop().time())
+        left = opened.lease.continues
         if (live := self.live.get(request.id)) is not None:
             live.owner = opened.principal
+            if left is not None:
+                live.start_at(left.attempt)
         async with opened.lease.keep_renewed():
+            turns = opened.snapshot.turns
+            if turns and turns[-1].status == "open" and left is None and opened.lease.seconds:
+                from seawall.pipeline.continuation import (  # noqa: PLC0415 - seldom
+                    settle_left_turn,
+                )
+
+                opened = await settle_left_turn(self.ports, context, opened)
             if opened.snapshot.replay is not None:
                 await _replay(context, opened.snapshot.replay)
             elif opened.snapshot.key_lease is not None:
@@ -276,7 +286,7 @@ async def _replay(context: TurnContext, stored: Replay) -> None:
     """Emit the stored answer; nothing is spent."""
     turn = stored.turn
     context.report.agent, context.report.intent = turn.agent, turn.intent
-    context.report.outcome = "replayed"
-    *events, completed = replay(turn, stored.session)
+    context.report.outcome = "replayed" if turn.status == "completed" else turn.status
+    *events, last = replay(turn, stored.session)
     await context.emit(*events)
-    await context.emit(completed)
+    await context.emit(last)

@@ -78,10 +78,17 @@ class ToolError(Exception):
 
 
 class ToolOutcome(Struct, frozen=True):
-    """The result for the model; `failed` if it is an error for it to read."""
+    """The result for the model; `failed` if it is an error for it to read.
+
+    Attributes:
+        content: The text.
+        failed: Whether it is an error.
+        unknown: Whether a tool that changes something may have changed it nevertheless.
+    """
 
     content: str
     failed: bool = False
+    unknown: bool = False
 
 
 class ReadCache(Protocol):
@@ -229,10 +236,10 @@ class Tool(Struct, frozen=True, eq=False):
         elif isinstance(error, TimeoutError):
             return self._timed_out()
         _log.error("tool %s failed", self.name, exc_info=error)
-        return ToolOutcome(f"{self.name} failed.", True)
+        return ToolOutcome(f"{self.name} failed.", True, unknown=self.mutating)
 
     def _timed_out(self) -> ToolOutcome:
-        return ToolOutcome(f"{self.name} did not answer in time.", True)
+        return ToolOutcome(f"{self.name} did not answer in time.", True, unknown=self.mutating)
 
 
 class PreparedCall(Struct, frozen=True):

@@ -25,7 +25,7 @@ from seawall.hosts.http.exchange import ClientDisconnected, Exchange, encode
 from seawall.hosts.http.pre_admission import check_capacity
 from seawall.hosts.http.sessions import authenticated_owner
 from seawall.identity.port import Credential
-from seawall.pipeline.replay import width
+from seawall.pipeline.replay import advance, width
 from seawall.turn import Principal, TurnRequest
 
 if TYPE_CHECKING:
@@ -288,6 +288,6 @@ class _EventFrames:
 
     def frame(self, event: Event) -> bytes:
         """The frame of the next event."""
-        self._position += width(event)
+        self._position = advance(self._position, event)
         name = _names[type(event)]
         return b"event: %b\nid: %d\ndata: %b\n\n" % (name, self._position, encode(event))
