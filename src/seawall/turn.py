@@ -32,11 +32,28 @@ __all__ = [
 ]
 
 
-class Principal(Struct, frozen=True):
-    """An authenticated caller: one subject of one tenant."""
+class Principal(Struct, frozen=True, eq=False):
+    """An authenticated caller: one subject of one tenant.
+
+    Attributes:
+        tenant: The tenant.
+        subject: The subject.
+        roles: What its credential grants; two principals are equal whatever their roles.
+    """
 
     tenant: str
     subject: str
+    roles: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Principal)
+            and self.subject == other.subject
+            and self.tenant == other.tenant
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.tenant, self.subject))
 
 
 class SessionKey(Struct, frozen=True):

@@ -1,8 +1,8 @@
 """Steps with effects: journaled before an effect runs, each outcome recorded as it comes.
 
 Reads of a step run concurrently. Its effects run in the order of their calls, unless their tool
-declares them independent. An effect that needs approval, and all after it in order, wait: the turn pauses.
-An effect that has begun is never cut off; an effect that began in an earlier attempt and has no
+declares them independent. An effect that needs approval, and all after it in order, wait: the turn
+pauses. An effect that has begun is never cut off; one that began in an earlier attempt and has no
 outcome is settled by what its tool declares.
 """
 
@@ -27,7 +27,7 @@ from seawall.errors import EffectUnknown, Problem
 from seawall.events import ToolCalled, ToolReturned
 from seawall.spans import within_span
 from seawall.tools.effects import effect_key
-from seawall.tools.policy import CheckFailed, check_effect, needs_approval, redacted
+from seawall.tools.policy import redacted
 from seawall.tools.toolset import (
     PreparedCall,
     Tool,
@@ -46,8 +46,6 @@ _DUPLICATE = (
     "This call is the same as an earlier one of this step, so it was not executed. "
     "If it is meant to happen twice, call it again after the first."
 )
-_NOTHING_CHANGED = "{} failed; a check found that nothing has changed."
-_NOT_DONE = ToolOutcome("", failed=True)
 _NOT_ENDED = ("begun", "planned", "unknown", "waiting")
 
 
@@ -167,10 +165,10 @@ class _StepRun:
             seen.add(same)
             key = effect_key(self._turn.effect_key, step.number, index)
             context = tool_context(self._agent, call, self._turn, key, None)
-            approval = await needs_approval(tool, prepared, context)
             request = None
-            if approval is not None:
-                expires_at = time.time() + approval.expires_seconds
+            approval = tool.policy.approval
+            if approval is not None and await tool.needs_approval(prepared, context):
+                expires_at = time.time() + (approval.expires_seconds or self._turn.approval_seconds)
                 request = ApprovalRequest(expires_at, approval.role, approval.own)
             step.effects.append(
                 Effect(
@@ -272,13 +270,13 @@ class _StepRun:
         outcomes: list[ToolOutcome] = []
         try:
             for index, call in enumerate(step.calls):
-                outcome = await self._outcome_of(call, (effects, *reads))
-                if outcome is None:
+                ended = await self._outcome_of(call, (effects, *reads))
+                if ended is None:
                     break
-                outcomes.append(outcome)
+                outcomes.append(ended)
                 if index >= step.reported:
                     step.reported = index + 1
-                    await emit(ToolReturned(call.id, call.name, outcome.content, outcome.failed))
+                    await emit(ToolReturned(call.id, call.name, ended.content, ended.failed))
         finally:
             if len(outcomes) < len(step.calls) and not effects.done():
                 self._stopping = True
@@ -298,7 +296,7 @@ class _StepRun:
         ended = self._ended[call.id]
         running: set[asyncio.Future[None]] = set(tasks)
         while not ended.done() and running:
-            await asyncio.wait((ended, *running), return_when="FIRST_COMPLETED")
+            await asyncio.wait({ended, *running}, return_when="FIRST_COMPLETED")  # type: ignore[type-var]
             for task in [each for each in running if each.done()]:
                 running.discard(task)
                 task.result()
@@ -377,14 +375,16 @@ class _StepRun:
         policy = tool.policy
         unknown = ToolOutcome(f"The outcome of {tool.name} is not known.", True, unknown=True)
         if again and policy.retry != "key":
-            found = await _checked(tool, prepared, context)
-            if found is not _NOT_DONE:
-                return found or unknown
+            found = await tool.check(prepared, context)
+            if found is None:
+                return unknown
+            if not found.failed:
+                return found
         clock = asyncio.get_running_loop().time
         for repeat in range(_REPEATS + 1):
-            outcome = await tool.call_prepared(prepared, context)
-            if not outcome.unknown:
-                return outcome
+            called = await tool.call_prepared(prepared, context)
+            if not called.unknown:
+                return called
             pause = _FIRST_PAUSE_SECONDS * 2**repeat * random.uniform(0.5, 1.0)  # noqa: S311
             if (
                 policy.retry != "key"
@@ -395,20 +395,7 @@ class _StepRun:
                 break
             await asyncio.sleep(pause)
             context = tool_context(self._agent, planned.call, self._turn, effect.key, None)
-        found = await _checked(tool, prepared, context)
-        if found is _NOT_DONE:
-            return ToolOutcome(_NOTHING_CHANGED.format(tool.name), failed=True)
-        return found or unknown
-
-
-async def _checked(tool: Tool, prepared: PreparedCall, context: ToolContext) -> ToolOutcome | None:
-    """What the tool's check finds: an outcome, `_NOT_DONE`, or None if it is not known."""
-    if tool.policy is None or tool.policy.check is None:
-        return None
-    try:
-        return await check_effect(tool, prepared, context) or _NOT_DONE
-    except CheckFailed:
-        return None
+        return await tool.check(prepared, context) or unknown
 
 
 async def _end(effects: asyncio.Task[None], reads: list[asyncio.Task[None]]) -> None:

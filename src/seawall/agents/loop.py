@@ -152,6 +152,7 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
         journal: Of steps with effects; None if there can be none.
         pending: The step to continue with, of a turn that an earlier attempt has left.
         steps: Model calls of earlier attempts.
+        approval_seconds: How long an approval is waited for, if the tool does not say.
     """
 
     turn: str
@@ -165,6 +166,7 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
     journal: JournalSource | None = None
     pending: Step | None = None
     steps: int = 0
+    approval_seconds: float = 86_400.0
 
 
 class Answer(Struct):
@@ -207,6 +209,17 @@ class _Reply(Struct):
         return bool(self.calls or self.unfinished)
 
 
+class _Run(Struct, frozen=True):
+    """The run of a turn's agents; `span` has the span of the current agent."""
+
+    agents: Mapping[str, Agent]
+    start: str
+    turn: AgentTurn
+    answer: Answer
+    emit: Emit
+    span: ExitStack
+
+
 class _HandOffArguments(Struct, forbid_unknown_fields=True):
     agent: str
 
@@ -238,26 +251,20 @@ async def run_agent(
     """
     answer = answer or Answer(start)
     with ExitStack() as agent_span:
-        await _run(agents, start, turn, answer, emit, agent_span)
+        await _run(_Run(agents, start, turn, answer, emit, agent_span))
     return answer
 
 
-async def _run(
-    agents: Mapping[str, Agent],
-    start: str,
-    turn: AgentTurn,
-    answer: Answer,
-    emit: Emit,
-    agent_span: ExitStack,
-) -> None:
-    """Run the loop and fill `answer`; `agent_span` has the span of the current agent."""
+async def _run(run: _Run) -> None:
+    """Run the loop and fill the answer."""
+    agents, start, turn, answer, emit = run.agents, run.start, run.turn, run.answer, run.emit
     clock = asyncio.get_running_loop().time
     agent = agents[answer.agent]
     repair: tuple[Message, ...] = ()
-    _invoke(agent, turn, agent_span)
+    _invoke(agent, turn, run.span)
     cut_off = False
     if turn.pending is not None:
-        agent = await _run_step(agents, agent, turn.pending, turn, answer, emit, agent_span)
+        agent = await _run_step(run, agent, turn.pending)
     for step in range(turn.steps, agents[start].limits.steps):
         began = clock()
         answer.steps = step + 1
@@ -287,20 +294,13 @@ async def _run(
         answer.messages += (AssistantMessage("" if agent.output else reply.text, calls),)
         outcomes = dict.fromkeys((each.id for each in reply.unfinished), _not_executed(reply))
         pending = Step(step + 1, calls, outcomes, [])
-        agent = await _run_step(agents, agent, pending, turn, answer, emit, agent_span)
+        agent = await _run_step(run, agent, pending)
     raise TurnLimitReached(f"There was no answer after {agents[start].limits.steps} model calls.")
 
 
-async def _run_step(
-    agents: Mapping[str, Agent],
-    agent: Agent,
-    step: Step,
-    turn: AgentTurn,
-    answer: Answer,
-    emit: Emit,
-    agent_span: ExitStack,
-) -> Agent:
-    """Run the calls of a step and add their results to `answer`; the agent that goes on."""
+async def _run_step(run: _Run, agent: Agent, step: Step) -> Agent:
+    """Run the calls of a step and add their results to the answer; the agent that goes on."""
+    turn, answer, emit = run.turn, run.answer, run.emit
     clock = asyncio.get_running_loop().time
     began = clock()
     if turn.journal is not None and (turn.journal.begun or _has_effects(agent, step)):
@@ -319,9 +319,9 @@ async def _run_step(
         return agent
     await emit(AgentSelected(successor, "handoff", agent.name))
     answer.agent = successor
-    agent_span.close()
-    _invoke(agents[successor], turn, agent_span)
-    return agents[successor]
+    run.span.close()
+    _invoke(run.agents[successor], turn, run.span)
+    return run.agents[successor]
 
 
 def _has_effects(agent: Agent, step: Step) -> bool:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from seawall.agents.loop import AgentTurn, Answer, TurnPausing, run_agent
 from seawall.agents.window import history_window
@@ -89,10 +89,10 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
         from seawall.pipeline.continuation import continued_events  # noqa: PLC0415 - seldom
 
         await emit(*continued_events(left, opened.key.session, source.open().attempt))
-    turn = _agent_turn(ports, context, opened, state, source)
+    turn = _agent_turn(source)
     try:
-        answer = await _run(ports, context, opened, route, turn, answer)
-        await _finish(ports, context, opened, route, source, answer, state)
+        answer = await _run(source, turn, answer)
+        await _finish(source, answer)
     except TurnPausing:
         from seawall.pipeline.continuation import emit_pause  # noqa: PLC0415 - seldom
 
@@ -105,46 +105,36 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
         raise
 
 
-class _JournalSource:
-    """Makes the journal of a turn when the first effect needs it."""
+class _JournalSource(Struct):
+    """A turn that runs, and its journal, which is made when the first effect needs it."""
 
-    __slots__ = ("_journal", "_origin")
-
-    def __init__(
-        self,
-        ports: Ports,
-        context: TurnContext,
-        opened: Opened,
-        route: Route,
-        state: dict[str, str],
-    ) -> None:
-        self._origin = (ports, context, opened, route, state)
-        self._journal: TurnJournal | None = None
+    ports: Ports
+    context: TurnContext
+    opened: Opened
+    route: Route
+    state: dict[str, str]
+    journal: "TurnJournal | None" = None
 
     @property
     def begun(self) -> bool:
         """See `JournalSource`."""
-        if self._journal is None:
-            return self._origin[2].lease.continues is not None
-        return self._journal.record is not None
+        if self.journal is None:
+            return self.opened.lease.continues is not None
+        return self.journal.record is not None
 
     def open(self) -> "TurnJournal":
         """See `JournalSource`."""
-        if self._journal is None:
+        if self.journal is None:
             from seawall.pipeline.continuation import open_journal  # noqa: PLC0415 - seldom
 
-            self._journal = open_journal(*self._origin)
-        return self._journal
+            self.journal = open_journal(
+                self.ports, self.context, self.opened, self.route, self.state
+            )
+        return self.journal
 
 
-async def _run(
-    ports: Ports,
-    context: TurnContext,
-    opened: Opened,
-    route: Route,
-    turn: AgentTurn,
-    answer: Answer,
-) -> Answer:
+async def _run(source: _JournalSource, turn: AgentTurn, answer: Answer) -> Answer:
+    ports, context, opened, route = source.ports, source.context, source.opened, source.route
     request, emit = context.request, context.emit
     if request.options is not None:
         from seawall.agents.options import apply_answer_options  # noqa: PLC0415 - seldom used
@@ -157,16 +147,9 @@ async def _run(
     return await run_agent(ports.agents, route.agent, turn, emit, answer)
 
 
-async def _finish(
-    ports: Ports,
-    context: TurnContext,
-    opened: Opened,
-    route: Route,
-    source: _JournalSource,
-    answer: Answer,
-    state: dict[str, str],
-) -> None:
+async def _finish(source: _JournalSource, answer: Answer) -> None:
     """Commit the answer and report it."""
+    ports, context, opened, state = source.ports, source.context, source.opened, source.state
     _report_answer(context, answer, opened.detection.usage)
     await context.emit(UsageReported(context.report.usage, context.spending.reported_cost()))
     if source.begun:
@@ -174,7 +157,12 @@ async def _finish(
         record = await source.open().complete(answer)
     else:
         commit = _commit(
-            context, opened, route, answer, state=state, ttl_seconds=ports.sessions.ttl_seconds
+            context,
+            opened,
+            source.route,
+            answer,
+            state=state,
+            ttl_seconds=ports.sessions.ttl_seconds,
         )
         await _store(ports, context, commit)
         record = commit.turn
@@ -240,13 +228,8 @@ async def _is_stored(store: SessionStore, commit: Commit, latest: float) -> bool
         pause = min(2 * pause, _MAX_POLL_SECONDS)
 
 
-def _agent_turn(
-    ports: Ports,
-    context: TurnContext,
-    opened: Opened,
-    state: dict[str, str],
-    source: _JournalSource,
-) -> AgentTurn:
+def _agent_turn(source: _JournalSource) -> AgentTurn:
+    ports, context, opened = source.ports, source.context, source.opened
     request, principal, left = context.request, opened.principal, opened.lease.continues
     settings = ports.sessions
     earlier = opened.snapshot.turns
@@ -270,11 +253,12 @@ def _agent_turn(
         history=(*history, UserMessage(request.text)),
         effect_key=f"{principal.tenant}\0{principal.subject}\0{retry}",
         deadline=context.deadline,
-        state=state,
+        state=source.state,
         meter=context.spending if context.spending.metered else None,
         journal=source,
         pending=pending,
         steps=pending.number if pending is not None else 0,
+        approval_seconds=ports.approval_seconds,
     )
 
 

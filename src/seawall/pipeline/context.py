@@ -29,7 +29,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     """The ports that the pipeline uses; composed once at start.
 
     `next_message`: what happens to a session's next message while one of its turns is paused; see
-    `EffectSettings`.
+    `EffectSettings`, also for `approval_seconds`.
     """
 
     authenticator: Authenticator
@@ -45,6 +45,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     spending: Callable[[], Spending] = Spending
     tracer: Tracer | None = None
     next_message: Literal["answer", "queue", "refuse"] = "answer"
+    approval_seconds: float = 86_400.0
 
 
 class TurnContext(Struct):

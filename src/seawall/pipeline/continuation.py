@@ -41,7 +41,7 @@ def left_answer(left: TurnRecord) -> tuple[Route, Detection, Answer, dict[str, s
     assert left.journal is not UNSET  # noqa: S101 - it was left
     return (
         Route(left.first_agent, left.reason),
-        Detection(left.intent, left.confidence, left.by),
+        Detection(left.intent, left.confidence, left.by),  # type: ignore[arg-type]
         Answer(left.agent, left.messages[1:], left.usage, steps=left.journal.steps),
         dict(left.journal.state),
     )

@@ -276,8 +276,7 @@ class TurnJournal:
         while True:
             try:
                 async with Stage(stage, latest - clock(), latest, context.timings):
-                    await self._ports.store.journal(write)
-                return
+                    return await self._ports.store.journal(write)
             except (CommitUnknown, StoreUnavailable, DeadlineExceeded) as failure:
                 if clock() + _PAUSE_SECONDS >= latest:
                     if isinstance(failure, StoreUnavailable):

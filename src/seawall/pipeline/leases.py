@@ -31,6 +31,7 @@ from seawall.storage.port import (
     Begin,
     JobFailure,
     Lease,
+    Replay,
     SessionStore,
     Snapshot,
     turn_of_lease_owner,
@@ -222,8 +223,8 @@ async def acquire_lease(
     """Begin the turn in the store; if another turn has the lease, wait as configured.
 
     A turn under the same key is joined if it is in progress here: then it is the snapshot's
-    `key_lease`, and this turn has no lease. If it is in progress elsewhere, its end is waited for. If
-    an earlier attempt has left it with a journal, this one has leased its session, to continue it.
+    `key_lease`, and this turn has no lease. If it is in progress elsewhere, its end is waited for.
+    If an earlier attempt has left it with a journal, this one leases its session, to continue it.
 
     Args:
         store: The session store.
@@ -248,7 +249,7 @@ async def acquire_lease(
     patience = settings.busy_seconds if settings.when_busy == "wait" else 0.0
     latest = min(clock() + patience, deadline)
     pause = _FIRST_POLL_SECONDS
-    first = Begin(
+    begin = Begin(
         key=key,
         turn=background_job.lease_owner if background_job is not None else request.id,
         turns=max(1, settings.history_turns),
@@ -258,58 +259,121 @@ async def acquire_lease(
         fingerprint=fingerprint,
         background_job=background_job,
     )
-    lease = TurnLease(store, first, settings.lease_seconds, settings.lease_seconds)
-    left: TurnRecord | None = None  # the turn with the same key, to be continued
+    lease = TurnLease(store, begin, settings.lease_seconds, settings.lease_seconds)
+    attempt = _Acquisition(lease, begin, settings, joinable, attempt_seconds, next_message)
     try:
         while True:
-            begin = _until(lease.begin, settings.lease_seconds)
-            snapshot = await _begin(store, begin, attempt_seconds)
-            joined = snapshot.key_lease
-            for same_key in (snapshot.replay, joined):
-                if same_key is not None and same_key.fingerprint != fingerprint:
-                    raise KeyReused(
-                        "This idempotency key was used before with another request; use a new key.",
-                        field="idempotency_key",
-                    )
-            other = joined or snapshot.session_lease
-            if left is not None and other is not None:
-                joined = other
-                snapshot = msgspec.structs.replace(snapshot, key_lease=other)
-            if joined and joinable(turn_of_lease_owner(joined.owner)):
-                return snapshot, TurnLease.none(store, key, request.id)
-            if snapshot.replay is not None:
-                if not _is_left(snapshot.replay.turn, background_job):
-                    return snapshot, TurnLease.none(store, key, request.id)
-                left = snapshot.replay.turn
-                lease.begin = msgspec.structs.replace(
-                    first,
-                    key=SessionKey(key.tenant, key.subject, snapshot.replay.session),
-                    opens=False,
-                    idempotency_key=None,
-                )
-                continue
-            if other is None or not settings.lease_seconds:
-                left = await _left_turn(store, lease.begin, snapshot, left, attempt_seconds)
-                if left is not None and not _is_left(left, background_job):
-                    await lease.release()  # it was completed meanwhile
-                    lease.begin, left = first, None
-                    continue
-                lease.continues = left
-                if left is not None or not _waits_for_pause(snapshot, next_message):
-                    return snapshot, lease
-                await lease.release()
-                if next_message == "refuse" or clock() + pause > latest:
-                    raise _paused(snapshot)
-            elif clock() + pause > (deadline if joined else latest):
-                raise _busy(other)
-            # With jitter: two that wait for the same turn should not poll at the same time.
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-            pause = min(pause * 1.5, _MAX_POLL_SECONDS)
+            found = await attempt.once()
+            if isinstance(found, Snapshot):
+                return found, attempt.lease
+            if found is not None:
+                if clock() + pause > (deadline if attempt.joins else latest):
+                    raise found
+                # With jitter: two that wait for the same turn should not poll at the same time.
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+                pause = min(pause * 1.5, _MAX_POLL_SECONDS)
     except BaseException as failure:
         ending = await lease.end(failure, acknowledged=False)
         if ending is failure:
             raise
         raise ending from failure
+
+
+class _Acquisition(Struct):
+    """One turn's attempts to lease its session.
+
+    Attributes:
+        lease: What it gets.
+        begin: Its request to the store.
+        settings: Of sessions.
+        joinable: Whether the turn of this id can be joined here.
+        seconds: The longest that a single call of the store may take.
+        next_message: As of `acquire_lease`.
+        left: The turn with the same key that an earlier attempt has left.
+        joins: Whether a turn with the same key is waited for, which may take as long as any turn.
+    """
+
+    lease: TurnLease
+    begin: Begin
+    settings: SessionSettings
+    joinable: Callable[[str], bool]
+    seconds: float
+    next_message: str
+    left: TurnRecord | None = None
+    joins: bool = False
+
+    async def once(self) -> Snapshot | Problem | None:
+        """Try once: the snapshot, why it has to wait, or None to try again at once.
+
+        Raises:
+            KeyReused: as of `acquire_lease`.
+            TurnIsPaused: as of `acquire_lease`.
+            TurnInterrupted: as of `acquire_lease`.
+        """
+        lease = self.lease
+        snapshot = await _begin(
+            lease.store, _until(lease.begin, self.settings.lease_seconds), self.seconds
+        )
+        other = snapshot.key_lease or snapshot.session_lease
+        if self.left is not None and other is not None:  # it is being continued by another attempt
+            snapshot = msgspec.structs.replace(snapshot, key_lease=other)
+        self._check_key(snapshot)
+        self.joins = snapshot.key_lease is not None
+        if snapshot.key_lease and self.joinable(turn_of_lease_owner(snapshot.key_lease.owner)):
+            return self._without_lease(snapshot)
+        if snapshot.replay is not None:
+            return self._follow_key(snapshot, snapshot.replay)
+        if other is not None and self.settings.lease_seconds:
+            return _busy(other)
+        return await self._leased(snapshot)
+
+    def _check_key(self, snapshot: Snapshot) -> None:
+        if self.left is not None:
+            return
+        for same_key in (snapshot.replay, snapshot.key_lease):
+            if same_key is not None and same_key.fingerprint != self.begin.fingerprint:
+                raise KeyReused(
+                    "This idempotency key was used before with another request; use a new key.",
+                    field="idempotency_key",
+                )
+
+    def _without_lease(self, snapshot: Snapshot) -> Snapshot:
+        self.lease = TurnLease.none(self.lease.store, self.begin.key, self.begin.turn)
+        return snapshot
+
+    def _follow_key(self, snapshot: Snapshot, replay: Replay) -> Snapshot | None:
+        """The turn with this key is stored: replay it, or lease its session to continue it."""
+        if not _is_left(replay.turn, self.begin.background_job):
+            return self._without_lease(snapshot)
+        self.left = replay.turn
+        key = self.begin.key
+        self.lease.begin = msgspec.structs.replace(
+            self.begin,
+            key=SessionKey(key.tenant, key.subject, replay.session),
+            opens=False,
+            idempotency_key=None,
+        )
+        return None
+
+    async def _leased(self, snapshot: Snapshot) -> Snapshot | Problem | None:
+        lease = self.lease
+        left = await _left_turn(lease.store, lease.begin, snapshot, self.left, self.seconds)
+        if left is not None and not _is_left(left, self.begin.background_job):
+            await lease.release()  # it was completed meanwhile
+            lease.begin, self.left = self.begin, None
+            return None
+        lease.continues = left
+        paused = [each for each in snapshot.turns if each.status == "paused"]
+        if left is not None or self.next_message == "answer" or not paused:
+            return snapshot
+        await lease.release()
+        problem = TurnIsPaused(
+            f"The turn {paused[0].id} of this session waits for a decision; decide it first.",
+            field="session",
+        )
+        if self.next_message == "refuse":
+            raise problem
+        return problem
 
 
 def _is_left(turn: TurnRecord, job: BackgroundJob | None) -> bool:
@@ -366,18 +430,6 @@ def describe_effects(effects: Iterable[Effect]) -> tuple[dict[str, str], ...]:
         {"id": each.id, "tool": each.tool, "status": each.status}
         for each in effects
         if each.began_at
-    )
-
-
-def _waits_for_pause(snapshot: Snapshot, next_message: str) -> bool:
-    return next_message != "answer" and any(each.status == "paused" for each in snapshot.turns)
-
-
-def _paused(snapshot: Snapshot) -> TurnIsPaused:
-    turn = next(each for each in snapshot.turns if each.status == "paused")
-    return TurnIsPaused(
-        f"The turn {turn.id} of this session waits for a decision; decide it first.",
-        field="session",
     )
 
 

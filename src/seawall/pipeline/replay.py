@@ -5,10 +5,10 @@ characters, reasoning, which is not stored, has no width, and any other event ha
 position does not depend on the pieces in which a text was streamed, and a broken stream can be
 resumed anywhere, by any process.
 
-A turn without a journal that is run again after an interruption starts over: its positions are beyond
-those of the attempt before, so a client that knows only that one receives all events, from
-`turn.started` on. A turn with a journal continues: only events after what was journaled are beyond,
-from `turn.resumed` on.
+A turn without a journal that is run again after an interruption starts over: its positions are
+beyond those of the attempt before, so a client that knows only that one receives all events, from
+`turn.started` on. A turn with a journal continues: only what follows its journal is beyond, from
+`turn.resumed` on.
 """
 
 import asyncio
@@ -129,11 +129,8 @@ def _replay(turn: TurnRecord, session: str) -> Iterator[Event]:
             yield TextDelta(message.text)
         for call in message.tool_calls:
             yield ToolCalled(call.id, call.name, call.arguments)
-        if not message.tool_calls:
-            continue
-        yield from _resumed(turn, session, resumptions, index + 1)
         results = messages[index + 1 : index + 1 + len(message.tool_calls)]
-        for count, result in enumerate(results, index + 2):
+        for count, result in enumerate((None, *results), index + 1):
             if isinstance(result, ToolMessage):
                 yield ToolReturned(result.call_id, result.name, result.content, result.failed)
             yield from _resumed(turn, session, resumptions, count)

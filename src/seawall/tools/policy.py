@@ -1,32 +1,14 @@
 """Declarations of tools that change something: retries, checks, order, approval, redaction."""
 
-import logging
-from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
-if TYPE_CHECKING:
-    from seawall.tools.toolset import PreparedCall, Tool, ToolContext, ToolOutcome
-
-__all__ = [
-    "Approval",
-    "CheckFailed",
-    "EffectPolicy",
-    "check_effect",
-    "needs_approval",
-    "redacted",
-]
+__all__ = ["Approval", "EffectPolicy", "make_policy", "redacted"]
 
 _REDACTED = "[redacted]"
-
-_log = logging.getLogger("seawall.tools")
-
-
-class CheckFailed(Exception):
-    """Whether the effect happened could not be found out."""
 
 
 class Approval(Struct, frozen=True):
@@ -65,6 +47,71 @@ class EffectPolicy(Struct, frozen=True):
     independent: bool = False
     approval: Approval | None = None
     redact: tuple[str, ...] = ()
+
+
+def make_policy(
+    tool: str,
+    parameters: Iterable[str],
+    *,
+    mutating: bool,
+    retry: Literal["key"] | None = None,
+    check: Callable[..., Any] | None = None,
+    duplicates: Literal["refuse", "allow"] | None = None,
+    independent: bool = False,
+    approve: Approval | str | Callable[..., Any] | None = None,
+    redact: tuple[str, ...] = (),
+) -> EffectPolicy | None:
+    """The policy of a tool, checked; None for one that only reads.
+
+    Args:
+        tool: Its name.
+        parameters: Names of its parameters.
+        mutating: Whether it changes something.
+        retry: As in `EffectPolicy`.
+        check: As in `EffectPolicy`.
+        duplicates: As in `EffectPolicy`.
+        independent: As in `EffectPolicy`.
+        approve: An `Approval`, or only its `when`.
+        redact: As in `EffectPolicy`.
+
+    Raises:
+        TypeError: A declaration is wrong.
+    """
+    if not mutating:
+        if retry or check or duplicates or independent or approve is not None or redact:
+            raise TypeError(
+                f"tool {tool}: retry, check, duplicates, independent, approve and redact are only "
+                "for a tool that changes something (mutating=True)"
+            )
+        return None
+    known = set(parameters)
+    if retry not in (None, "key"):
+        raise TypeError(f'tool {tool}: retry must be "key" or None, not {retry!r}')
+    if duplicates not in (None, "refuse", "allow"):
+        raise TypeError(f'tool {tool}: duplicates must be "refuse" or "allow", not {duplicates!r}')
+    if check is not None and not callable(check):
+        raise TypeError(f"tool {tool}: check must be a function")
+    for path in redact:
+        if path.partition(".")[0] not in known:
+            raise TypeError(f"tool {tool}: redact names {path!r}, which is no parameter")
+    approval = _checked(tool, known, approve) if approve is not None else None
+    return EffectPolicy(retry, check, duplicates or "refuse", independent, approval, tuple(redact))
+
+
+def _checked(
+    tool: str, parameters: set[str], approve: Approval | str | Callable[..., Any]
+) -> Approval:
+    approval = approve if isinstance(approve, Approval) else Approval(approve)
+    if not (isinstance(approval.when, str) or callable(approval.when)):
+        raise TypeError(f"tool {tool}: approve must be text, a function or an Approval")
+    if isinstance(approval.when, str) and approval.when != "always":
+        from seawall.tools.rules import compile_rule  # noqa: PLC0415 - only where there are rules
+
+        try:
+            compile_rule(approval.when, parameters)
+        except ValueError as error:
+            raise TypeError(f"tool {tool}: approve: {error}") from error
+    return approval
 
 
 def redacted(policy: EffectPolicy, arguments: str) -> str:
