@@ -242,10 +242,11 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
     )
     retry = request.idempotency_key or (left.id if left is not None else request.id)
     pending = None
-    if left is not None:
+    if left is not None and left.journal is not UNSET:
         from seawall.pipeline.continuation import pending_step  # noqa: PLC0415 - seldom
 
         pending = pending_step(left)
+        principal = msgspec.structs.replace(principal, roles=left.journal.roles)
     return AgentTurn(
         turn=left.id if left is not None else request.id,
         session=opened.key.session,

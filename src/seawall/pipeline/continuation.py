@@ -91,11 +91,15 @@ def open_journal(
         route=route,
         detection=opened.detection,
         fingerprint=fingerprint(request) if request.idempotency_key is not None else None,
-        roles=opened.principal.roles,
+        roles=_roles(left) if left is not None else opened.principal.roles,
         stored=left,
         job=opened.lease.begin.background_job,
     )
     return TurnJournal(ports, context, opened.lease, origin, state)
+
+
+def _roles(left: TurnRecord) -> tuple[str, ...]:
+    return left.journal.roles if left.journal is not UNSET else ()
 
 
 async def emit_pause(context: TurnContext, opened: Opened, journal: TurnJournal) -> None:
@@ -170,7 +174,7 @@ async def settle_left_turn(ports: Ports, context: TurnContext, opened: Opened) -
         route=route,
         detection=detection,
         fingerprint=None,
-        roles=left.journal.roles if left.journal is not UNSET else (),
+        roles=_roles(left),
         stored=left,
     )
     journal = TurnJournal(ports, left_context, opened.lease, origin, state)

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -38,6 +39,10 @@ from seawall.requests import current_request
 from seawall.spans import error_type, record_span, within_span
 from seawall.storage.port import BackgroundJob, Lease, Replay, turn_of_lease_owner
 from seawall.turn import Principal, TurnRequest
+
+if TYPE_CHECKING:
+    from seawall.pipeline.decisions import Verdict
+    from seawall.storage.port import Wait
 
 __all__ = ["Pipeline"]
 
@@ -180,6 +185,33 @@ class Pipeline:
         live = self.live.start(request, execute, job.attempt)
         live.owner = owner
         return live
+
+    async def decide(
+        self, caller: Principal, turn: str, call: str, verdict: "Verdict"
+    ) -> tuple["Wait", LiveTurn | None]:
+        """Decide about a call of a paused turn, and continue the turn.
+
+        Args:
+            caller: Who decides.
+            turn: Id of the turn.
+            call: Id of the tool call.
+            verdict: The decision.
+
+        Returns:
+            The call, and the turn if it continues here.
+
+        Raises:
+            Problem: The decision is not accepted.
+        """
+        from seawall.pipeline.decisions import claim_woken, decide_call  # noqa: PLC0415 - seldom
+
+        wait = await decide_call(self.ports, caller, turn, call, verdict)
+        try:
+            job = await claim_woken(self.ports, wait)
+        except Problem as problem:  # a server that scans for such turns continues it
+            _log.warning("turn %s was decided and is not continued here: %s", turn, problem)
+            return wait, None
+        return wait, self.run_job(job) if job is not None else None
 
     async def events(
         self, owner: Principal, turn: str, *, after: int
