@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from seawall.admission.gate import AdmissionGate, open_gate
+from seawall.agents.calls import Emit
 from seawall.agents.definition import Agent, build_agent
-from seawall.agents.loop import Emit
 from seawall.agents.output import build_output
 from seawall.config import AgentSettings, Settings, ToolsetSettings
 from seawall.errors import ConfigError, did_you_mean

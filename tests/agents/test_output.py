@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seawall.agents.calls import AgentTurn, Answer
 from seawall.agents.definition import AgentLimits, build_agent
-from seawall.agents.loop import AgentTurn, Answer, run_agent
+from seawall.agents.loop import run_agent
 from seawall.agents.output import OutputCheck, OutputSettings, build_output
 from seawall.config import parse_settings
 from seawall.errors import ConfigError, InvalidOutput, Problem, UpstreamFailed

@@ -13,16 +13,8 @@ from contextlib import suppress
 
 from msgspec import Struct, structs
 
+from seawall.agents.calls import AgentTurn, Answer, Emit, Step, TurnPausing, call_tool, tool_context
 from seawall.agents.definition import Agent
-from seawall.agents.loop import (
-    AgentTurn,
-    Answer,
-    Emit,
-    Step,
-    TurnPausing,
-    call_tool,
-    tool_context,
-)
 from seawall.errors import EffectUnknown, Problem
 from seawall.events import ToolCalled, ToolReturned
 from seawall.spans import within_span

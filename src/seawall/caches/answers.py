@@ -13,8 +13,9 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct
 
+from seawall.agents.calls import AgentTurn, Answer, Emit
 from seawall.agents.definition import Agent
-from seawall.agents.loop import AgentTurn, Answer, Emit, run_agent
+from seawall.agents.loop import run_agent
 from seawall.caches.bounded import BoundedCache
 from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.caches.single_flight import SingleFlight, Sink

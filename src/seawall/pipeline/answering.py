@@ -1,7 +1,6 @@
 """The answer of a turn: choose the agent, run it, commit the result."""
 
 import asyncio
-import hashlib
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -9,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET, Struct
 
-from seawall.agents.loop import AgentTurn, Answer, TurnPausing, run_agent
+from seawall.agents.calls import AgentTurn, Answer, TurnPausing
+from seawall.agents.loop import run_agent
 from seawall.agents.window import history_window
 from seawall.errors import (
     CommitUnknown,
@@ -26,17 +26,18 @@ from seawall.events import (
     UsageReported,
 )
 from seawall.pipeline.context import Ports, TurnContext
+from seawall.pipeline.identifiers import fingerprint
 from seawall.pipeline.opening import Opened
 from seawall.pipeline.routing import Route, choose_agent
 from seawall.pipeline.stages import Stage
 from seawall.spans import current_span
 from seawall.storage.port import Commit, SessionStore
-from seawall.turn import Message, ToolMessage, TurnRecord, TurnRequest, Usage, UserMessage
+from seawall.turn import Message, ToolMessage, TurnRecord, Usage, UserMessage
 
 if TYPE_CHECKING:
     from seawall.pipeline.journal import TurnJournal
 
-__all__ = ["answer_turn", "fingerprint"]
+__all__ = ["answer_turn"]
 
 _NEWEST_TURNS = 8  # the session may have newer turns already
 _FIRST_POLL_SECONDS = 0.05
@@ -261,15 +262,6 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
         steps=pending.number if pending is not None else 0,
         approval_seconds=ports.approval_seconds,
     )
-
-
-def fingerprint(request: TurnRequest) -> str:
-    """Digest of a request: the same idempotency key with another digest is refused."""
-    session = None if request.opens else request.session
-    asked = msgspec.json.encode((request.text, session, request.agent, request.history))
-    if request.options is not None:
-        asked += msgspec.json.encode(request.options)
-    return hashlib.sha256(asked).hexdigest()
 
 
 def _report_answer(context: TurnContext, answer: Answer, routing_usage: Usage) -> None:

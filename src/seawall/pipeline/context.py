@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 from msgspec import Struct
 
 from seawall.admission.gate import AdmissionGate
+from seawall.agents.calls import Emit
 from seawall.agents.definition import Agent
-from seawall.agents.loop import Emit
 from seawall.budgets.spending import Spending
 from seawall.identity.port import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector

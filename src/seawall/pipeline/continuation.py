@@ -10,13 +10,13 @@ from contextlib import suppress
 import msgspec
 from msgspec import UNSET
 
+from seawall.agents.calls import AgentTurn, Answer, Step
 from seawall.agents.effects import settle_step
-from seawall.agents.loop import AgentTurn, Answer, Step
 from seawall.errors import InternalError, Problem, ServerStopping, TurnInterrupted
 from seawall.events import Event, TurnResumed
 from seawall.intents.definition import Detection
-from seawall.pipeline.answering import fingerprint
 from seawall.pipeline.context import Ports, TurnContext
+from seawall.pipeline.identifiers import fingerprint
 from seawall.pipeline.journal import JournalOrigin, TurnJournal
 from seawall.pipeline.leases import TurnLease, describe_effects, is_retried_later
 from seawall.pipeline.opening import Opened

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from seawall.agents.calls import Answer, Step
 from seawall.agents.effects import DecidedMeanwhile
-from seawall.agents.loop import Answer, Step
 from seawall.errors import (
     CommitUnknown,
     DeadlineExceeded,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from seawall.agents.loop import Emit
+from seawall.agents.calls import Emit
 from seawall.errors import (
     CommitUnknown,
     InternalError,
@@ -22,8 +22,9 @@ from seawall.errors import (
 )
 from seawall.events import Event, TurnCompleted
 from seawall.identity.port import Credential, Trusted
-from seawall.pipeline.answering import answer_turn, fingerprint
+from seawall.pipeline.answering import answer_turn
 from seawall.pipeline.context import Ports, TurnContext
+from seawall.pipeline.identifiers import fingerprint
 from seawall.pipeline.leases import best_effort, record_job_failure
 from seawall.pipeline.live import LiveTurn, LiveTurns
 from seawall.pipeline.opening import Opened, Opening

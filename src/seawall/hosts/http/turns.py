@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from seawall.agents.loop import Emit
+from seawall.agents.calls import Emit
 from seawall.errors import InternalError, InvalidField, Problem, ServerStopping, TurnPostponed
 from seawall.events import (
     Event,
