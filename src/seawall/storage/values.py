@@ -10,10 +10,10 @@ from math import isfinite
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, structs
+from msgspec import UNSET, Meta, structs
 
 from seawall.errors import InvalidField, TurnLimitReached
-from seawall.storage.port import BackgroundJob, Commit
+from seawall.storage.port import AuditRecord, BackgroundJob, Commit, JournalWrite, Wait
 from seawall.turn import (
     AssistantMessage,
     Message,
@@ -29,8 +29,10 @@ __all__ = [
     "NUMBER",
     "check_commit",
     "check_idempotency_key",
+    "check_journal",
     "check_limit",
     "encode_job",
+    "encode_record",
     "encode_state",
     "encode_turn",
     "is_key",
@@ -112,12 +114,38 @@ def check_commit(commit: Commit) -> int:
         size += _size(message)
     for name, text in commit.state.items():
         size += len(name) + len(text)
+    _check_size(size)
+    return size
+
+
+def check_journal(write: JournalWrite) -> int:
+    """Check a journal's write; about how many bytes it takes, counted as characters.
+
+    Raises:
+        InvalidField: its session, or its idempotency key, cannot be a name in a store.
+        TurnLimitReached: it is too large.
+    """
+    journal = write.turn.journal
+    if journal is UNSET:
+        raise ValueError("a journal's write has a turn with a journal")
+    check_idempotency_key(write.idempotency_key)
+    if not is_key(write.key, write.lease_owner):
+        raise InvalidField(
+            f"Must be text of at most {_MAX_NAME_BYTES} bytes without NUL.", field="session"
+        )
+    size = sum(map(_size, (*write.turn.messages, *journal.outcomes)))
+    size += sum(len(each.arguments) + len(each.shown) for each in journal.effects)
+    size += sum(len(name) + len(text) for name, text in (write.state or {}).items())
+    _check_size(size)
+    return size
+
+
+def _check_size(size: int) -> None:
     if size > _MAX_TURN_BYTES:
         raise TurnLimitReached(
             f"The turn is too large to be stored: {size} characters; "
             f"at most {_MAX_TURN_BYTES} are possible."
         )
-    return size
 
 
 def encode_turn(turn: TurnRecord) -> bytes:
@@ -135,6 +163,11 @@ def encode_state(state: dict[str, str]) -> bytes:
 def encode_job(job: BackgroundJob) -> bytes:
     """A background job as JSON."""
     return _encoded(job)
+
+
+def encode_record(record: Wait | AuditRecord) -> bytes:
+    """A wait or an audit record as JSON."""
+    return _encoded(record)
 
 
 def write_cursor(position: object) -> str:

@@ -86,7 +86,7 @@ def erase_subject(connection: sqlite3.Connection, owner: Principal, now: float) 
             "AND version > 0 AND expires_at > ?",
             (*named, now),
         ).fetchone()
-        for table in ("turns", "idempotency", "pending", "sessions"):
+        for table in ("turns", "idempotency", "pending", "waits", "audit", "sessions"):
             connection.execute(
                 f"DELETE FROM {table} WHERE tenant = ? AND subject = ?",  # noqa: S608
                 named,

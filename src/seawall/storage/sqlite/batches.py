@@ -237,6 +237,7 @@ def delete_sessions(
     for table, only in (
         ("turns", ""),
         ("idempotency", "number IS NOT NULL AND "),
+        ("waits", ""),
         ("sessions", ""),
     ):
         count = connection.execute(

@@ -21,13 +21,15 @@ __all__ = [
 # Of a batch of turns that begin, those that have leased their session now.
 INSERT_JOBS = """
 INSERT INTO pending
-    SELECT a.tenant, a.subject, a.turn, a.session, a.job, 1, 0, a.until, NULL, NULL
+    SELECT a.tenant, a.subject, a.turn, a.session, a.job, 1, 0, a.until, NULL, NULL, NULL
     FROM asking a JOIN sessions s ON (s.tenant, s.subject, s.session, s.holder)
         = (a.tenant, a.subject, a.session, a.turn)
     WHERE a.job IS NOT NULL AND a.until IS NOT NULL
     ON CONFLICT DO NOTHING
 """
 _OWNED = "(tenant, subject, turn, attempt) = (?, ?, ?, ?) AND failure IS NULL"
+
+_IS_FREE = "(due IS NULL AND (held_until <= ? OR held_until > ?) OR due <= ?)"
 
 _encode = msgspec.json.Encoder().encode
 _decode_job = msgspec.json.Decoder(BackgroundJob).decode
@@ -39,9 +41,9 @@ def find_orphaned_jobs(
 ) -> tuple[BackgroundJob, ...]:
     """See `SessionStore.orphaned_jobs`. latest: see `latest_lease_end`."""
     rows = connection.execute(
-        "SELECT record, attempt, handed FROM pending WHERE failure IS NULL "
-        "AND (held_until <= ? OR held_until > ?) ORDER BY held_until LIMIT ?",
-        (now, latest, limit),
+        "SELECT record, attempt, handed FROM pending WHERE failure IS NULL "  # noqa: S608
+        f"AND {_IS_FREE} ORDER BY held_until LIMIT ?",
+        (now, latest, now, limit),
     )
     return tuple(_read_job(*row) for row in rows)
 
@@ -69,9 +71,9 @@ def claim_job(
     lease = (claimed.lease_owner, until, key.tenant, key.subject)
     with transaction(connection):
         won = connection.execute(
-            f"UPDATE pending SET attempt = attempt + 1, held_until = ? WHERE {_OWNED} "  # noqa: S608
-            "AND (held_until <= ? OR held_until > ?)",
-            (until, *_row_key(job), now, latest),
+            "UPDATE pending SET attempt = attempt + 1, held_until = ?, due = NULL "  # noqa: S608
+            f"WHERE {_OWNED} AND {_IS_FREE}",
+            (until, *_row_key(job), now, latest, now),
         ).rowcount
         if won:
             connection.execute(

@@ -71,8 +71,20 @@ def record_trusted_time(connection: sqlite3.Connection, now: float) -> None:
         connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (now,))
 
 
-def purge_expired(connection: sqlite3.Connection, now: float, limit: int) -> int:
-    """Delete at most `limit` expired sessions, and expired keys and failures; how many sessions."""
+def purge_expired(
+    connection: sqlite3.Connection, now: float, limit: int, audit_seconds: float
+) -> int:
+    """Delete at most `limit` expired sessions, and other records that have expired.
+
+    Args:
+        connection: The writer's.
+        now: Unix seconds.
+        limit: At most so many sessions.
+        audit_seconds: How long audit records are kept.
+
+    Returns:
+        The number of sessions.
+    """
     which = (
         "(SELECT tenant, subject, session FROM sessions WHERE expires_at <= ? "
         "ORDER BY expires_at, tenant, subject, session LIMIT ?)"
@@ -85,4 +97,5 @@ def purge_expired(connection: sqlite3.Connection, now: float, limit: int) -> int
         connection.execute(
             "DELETE FROM pending WHERE failure IS NOT NULL AND failure_ends <= ?", (now,)
         )
+        connection.execute("DELETE FROM audit WHERE at <= ?", (now - audit_seconds,))
     return count

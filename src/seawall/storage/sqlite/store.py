@@ -19,13 +19,18 @@ from seawall.errors import (
 from seawall.storage.port import (
     Archive,
     ArchivePage,
+    AuditPage,
+    AuditRecord,
     BackgroundJob,
     Begin,
     Commit,
     JobFailure,
+    JournalWrite,
     SessionPage,
     Snapshot,
     TurnPage,
+    Wait,
+    WaitPage,
     latest_lease_end,
 )
 from seawall.storage.sqlite.batches import (
@@ -59,6 +64,7 @@ from seawall.storage.values import (
     NUMBER,
     check_commit,
     check_idempotency_key,
+    check_journal,
     check_limit,
     is_key,
     is_name,
@@ -66,7 +72,7 @@ from seawall.storage.values import (
     read_cursor,
     write_cursor,
 )
-from seawall.turn import Principal, SessionKey
+from seawall.turn import Decision, Principal, SessionKey
 
 if TYPE_CHECKING:
     from seawall.storage.sqlite.counters import SqliteCounters
@@ -108,6 +114,7 @@ class SqliteStore:
         lease_seconds: float = 20.0,
         read_only: bool = False,
         steady: Callable[[], float] | None = None,
+        audit_keep_seconds: float = 400 * 86_400.0,
     ) -> None:
         """Create a store; `open` opens the file.
 
@@ -120,11 +127,13 @@ class SqliteStore:
             lease_seconds: How long a lease lasts from one renewal on, as configured.
             read_only: Accept a database that is not writable.
             steady: Seconds of a clock that is never set; by default the system's.
+            audit_keep_seconds: How long audit records are kept.
         """
         self._path = str(path)
         self._uri = uri
         self._lease_seconds = lease_seconds
         self._read_only = read_only
+        self._audit_seconds = audit_keep_seconds
         self._steady = steady or _steady
         self._clock_trust: ClockTrust | None = None
         ours = not uri and self._path != ":memory:"
@@ -199,6 +208,75 @@ class SqliteStore:
         if commit.turn.number != commit.expected_version + 1:
             raise ValueError("a turn's number must be the expected version + 1")
         await self._writer.submit(commit, check_commit(commit))
+
+    async def journal(self, write: JournalWrite) -> None:
+        """See `SessionStore.journal`."""
+        from seawall.storage.sqlite import journals  # noqa: PLC0415 - only with effects
+
+        weight = check_journal(write)
+        now = self._clock()
+        asked = write.until - now if write.until is not None else 0.0
+        latest = latest_lease_end(now, max(self._lease_seconds, asked))
+        await self._writer.submit(
+            lambda db: journals.write_journal(db, write, self._clock(), latest), weight
+        )
+
+    async def waits(
+        self, tenant: str, *, turn: str | None = None, limit: int, cursor: str | None = None
+    ) -> WaitPage:
+        """See `SessionStore.waits`."""
+        from seawall.storage.sqlite import journals  # noqa: PLC0415 - only with effects
+
+        check_limit(limit)
+        after = read_cursor(cursor, str) if cursor is not None else ""
+        if not (is_name(after) and is_name(tenant)) or (turn is not None and not is_name(turn)):
+            return WaitPage((), None)
+        prefix = f"{turn}." if turn is not None else ""
+        found = await self.read(
+            lambda db: journals.list_waits(db, tenant, prefix, after, limit + 1)
+        )
+        page = tuple(found[:limit])
+        return WaitPage(page, write_cursor(page[-1].id) if len(found) > limit else None)
+
+    async def find_wait(self, tenant: str, wait: str) -> Wait | None:
+        """See `SessionStore.find_wait`."""
+        from seawall.storage.sqlite import journals  # noqa: PLC0415 - only with effects
+
+        if not is_name(tenant, wait):
+            return None
+        return await self.read(lambda db: journals.find_wait(db, tenant, wait))
+
+    async def decide(self, wait: Wait, decision: Decision, audit: AuditRecord) -> bool:
+        """See `SessionStore.decide`."""
+        from seawall.storage.sqlite import journals  # noqa: PLC0415 - only with effects
+
+        return bool(
+            await self._writer.submit(lambda db: journals.decide(db, wait, decision, audit))
+        )
+
+    async def append_audit(self, record: AuditRecord) -> None:
+        """See `SessionStore.append_audit`."""
+        from seawall.storage.sqlite import journals  # noqa: PLC0415 - only with effects
+
+        await self._writer.submit(lambda db: journals.append_audit(db, record))
+
+    async def audit(
+        self, *, tenant: str | None = None, limit: int, cursor: str | None = None
+    ) -> AuditPage:
+        """See `SessionStore.audit`."""
+        from seawall.storage.sqlite import journals  # noqa: PLC0415 - only with effects
+
+        check_limit(limit)
+        after = (tenant or "", "", "", 0)
+        if cursor is not None:
+            after = read_cursor(cursor, tuple[str, str, str, int])
+        found = await self.read(lambda db: journals.list_audit(db, tenant, after, limit + 1))
+        page = tuple(found[:limit])
+        if len(found) <= limit:
+            return AuditPage(page, None)
+        last = page[-1]
+        name = (last.key.tenant, last.key.subject, last.key.session, last.number)
+        return AuditPage(page, write_cursor(name))
 
     async def orphaned_jobs(self, *, limit: int) -> tuple[BackgroundJob, ...]:
         """See `SessionStore.orphaned_jobs`."""
@@ -397,7 +475,7 @@ class SqliteStore:
             return
         if seen is None or abs(now - seen) > _RECORD_SECONDS:
             purge.record_trusted_time(connection, now)
-        while purge.purge_expired(connection, now, _PURGE) == _PURGE:
+        while purge.purge_expired(connection, now, _PURGE, self._audit_seconds) == _PURGE:
             pass
 
     def _write(
