@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.admission.gate import AdmissionGate
-from seawall.admission.limit import StartPacer
+from seawall.admission.queue import StartPacer
 from seawall.admission.settings import AdmissionSettings
 
 TARGET = 0.01
