@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from seawall.admission.gate import AdmissionGate
 from seawall.admission.queue import StartPacer
-from seawall.admission.settings import AdmissionSettings
+from seawall.settings import AdmissionSettings
 
 TARGET = 0.01
 

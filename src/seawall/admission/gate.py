@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from seawall.admission.fair import CLASSES, Ticket
 from seawall.admission.queue import AdmissionQueue, Reason, Refusal, StartPacer
-from seawall.admission.settings import AdmissionSettings
 from seawall.errors import Overloaded
+from seawall.settings import AdmissionSettings
 from seawall.timers import Deadline, TimingWheel
 
 if TYPE_CHECKING:

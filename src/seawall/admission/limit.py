@@ -2,7 +2,7 @@
 
 import math
 
-from seawall.admission.settings import AdmissionSettings
+from seawall.settings import AdmissionSettings
 
 __all__ = ["AdaptiveLimit"]
 

@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from seawall.admission.fair import CLASSES, FairQueue, Ticket
-from seawall.admission.settings import AdmissionSettings, TenantSettings
+from seawall.settings import AdmissionSettings, TenantSettings
 
 __all__ = ["AdmissionQueue", "Reason", "RecentMedian", "Refusal", "StartPacer"]
 

@@ -16,10 +16,10 @@ from msgspec import Struct
 from seawall.agents.definition import Agent
 from seawall.agents.loop import AgentTurn, Answer, Emit, run_agent
 from seawall.caches.bounded import BoundedCache
-from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.caches.single_flight import SingleFlight, Sink
 from seawall.errors import ConfigError, DeadlineExceeded
 from seawall.events import Event, TextDelta
+from seawall.settings import AnswerCacheSettings, CacheLimits
 from seawall.turn import ToolMessage, UserMessage
 
 __all__ = ["AnswerCache"]

@@ -15,7 +15,7 @@ from seawall.errors import DeadlineExceeded, UpstreamFailed
 from seawall.models.assembly import Reader, UnreadableLog
 from seawall.models.failures import coded_failure, codes_of_body, failure_of, retry_after_of
 from seawall.models.history import call_origin
-from seawall.models.port import ModelEvent, ModelRequest, Prompt, Text
+from seawall.models.port import ModelEvent, ModelRequest, OutputFormat, Prompt, Text
 from seawall.spans import current_span
 from seawall.transport.errors import TransportError, TransportTimeout
 from seawall.transport.http_client import Endpoint, HttpClient, Response
@@ -166,6 +166,14 @@ class HttpModel(Generic[SettingsT]):
 
     async def close(self) -> None:
         """See `Model.close`; the connections belong to the client, which is closed separately."""
+
+    def _split_output(self, prompt: Prompt) -> tuple[str, OutputFormat | None]:
+        """See `split_output`."""
+        if prompt.output is None:
+            return prompt.instructions, None
+        from seawall.models.schemas import split_output  # noqa: PLC0415 - only if configured
+
+        return split_output(prompt, in_instructions=self._settings.schema_in_instructions)
 
     def _encode_head(self, prompt: Prompt) -> bytes:
         """Encode the part of a request that all turns of an agent share."""

@@ -12,7 +12,7 @@ from seawall.models.port import Model
 from seawall.resilience.circuit_breaker import BreakerState, CircuitBreaker
 from seawall.resilience.concurrency import ConcurrencyLimiter, GradientLimit
 from seawall.resilience.quantile import RollingQuantile
-from seawall.resilience.settings import ResilienceSettings
+from seawall.settings import ResilienceSettings
 from seawall.timers import TimingWheel
 
 if TYPE_CHECKING:
