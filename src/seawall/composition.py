@@ -37,7 +37,7 @@ from seawall.pipeline.routing import Routing
 from seawall.storage.open import open_memory_store, open_store
 from seawall.storage.port import SessionStore
 from seawall.tools.toolset import Tool, Toolset, close_toolset
-from seawall.transport.errors import TransportError
+from seawall.transport.connection import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import Principal, TurnRequest
 

@@ -71,7 +71,7 @@ import asyncio
 import msgspec
 import seawall.hosts.aws_lambda.runtime
 from seawall.hosts.aws_lambda.target import load_target
-from seawall.hosts.aws_lambda.settings import LambdaSettings
+from seawall.hosts.aws_lambda.target import LambdaSettings
 from seawall.hosts.aws_lambda.dispatch import Dispatcher
 from seawall.hosts.aws_lambda.context import InvocationContext
 
@@ -209,7 +209,7 @@ print("\\n".join(name for name in sys.modules if name.startswith("seawall.")))
     ours = set(done.stdout.split())
     logs = {"seawall.hosts.json_lines", "seawall.requests"}
     logs |= {"seawall.cancellation", "seawall.hosts.watchdogs"}
-    logs |= {"seawall.telemetry", "seawall.telemetry.log_filter"}
+    logs |= {"seawall.telemetry", "seawall.hosts.log_filter"}
     assert ours <= {"seawall.errors", "seawall.hosts"} | logs | {
         name for name in ours if _is_within(name, "seawall.hosts.aws_lambda")
     }

@@ -22,7 +22,7 @@ from seawall.config import (
 )
 from seawall.errors import Problem
 from seawall.events import Event
-from seawall.hosts.aws_lambda.settings import LambdaSettings
+from seawall.hosts.aws_lambda.target import LambdaSettings
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
 from seawall.pipeline.stages import StageLimits
 from seawall.settings import (

@@ -22,7 +22,7 @@ from seawall.config import Settings
 from seawall.errors import SeawallError
 from seawall.settings import ModelSettings
 from seawall.storage.settings import SessionSettings
-from seawall.transport.errors import TransportError
+from seawall.transport.connection import TransportError
 from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 
 __all__ = ["Check", "run_checks"]

@@ -21,8 +21,15 @@ from seawall.models.history import (
     declared_tools,
     tool_name,
 )
-from seawall.models.http_model import SSE_HEADERS, HttpModel, HttpModelSettings, encode
-from seawall.models.lenient import LenientDecoder, arguments_of, count_of
+from seawall.models.http_model import (
+    SSE_HEADERS,
+    HttpModel,
+    HttpModelSettings,
+    LenientDecoder,
+    arguments_of,
+    count_of,
+    encode,
+)
 from seawall.models.port import Finish, ModelRequest, Prompt, ToolCalls, ToolSpec
 from seawall.transport.http_client import HttpClient
 from seawall.turn import AssistantMessage, Message, Usage, UserMessage

@@ -28,8 +28,16 @@ from seawall.models.history import (
     declared_tools,
     tool_name,
 )
-from seawall.models.http_model import Encoded, HttpModel, HttpModelSettings, bearer, encode
-from seawall.models.lenient import LenientDecoder, arguments_of, count_of
+from seawall.models.http_model import (
+    Encoded,
+    HttpModel,
+    HttpModelSettings,
+    LenientDecoder,
+    arguments_of,
+    bearer,
+    count_of,
+    encode,
+)
 from seawall.models.port import Finish, ModelRequest, Prompt, ToolCalls, ToolSpec
 from seawall.transport.http_client import HttpClient, Response
 from seawall.turn import AssistantMessage, Message, Usage, UserMessage

@@ -22,7 +22,7 @@ from seawall.errors import ConfigError, DeadlineExceeded, UpstreamFailed
 from seawall.models.openai import OpenAIModel, OpenAISettings
 from seawall.models.port import ModelEvent, ModelRequest, Text
 from seawall.settings import ModelSettings
-from seawall.transport.errors import TransportError
+from seawall.transport.connection import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 
 if TYPE_CHECKING:

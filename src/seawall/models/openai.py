@@ -11,7 +11,6 @@ import msgspec
 from msgspec import Struct, field
 
 from seawall.models.assembly import SseReader, UnreadableLog, as_object
-from seawall.models.failures import codes_in
 from seawall.models.history import (
     NINE_CHARACTER_IDS,
     NO_CONTENT,
@@ -19,8 +18,16 @@ from seawall.models.history import (
     tool_name,
     without_blanks,
 )
-from seawall.models.http_model import SSE_HEADERS, HttpModel, HttpModelSettings, bearer, encode
-from seawall.models.lenient import LenientDecoder, arguments_of, count_of
+from seawall.models.http_model import (
+    SSE_HEADERS,
+    HttpModel,
+    HttpModelSettings,
+    LenientDecoder,
+    arguments_of,
+    bearer,
+    count_of,
+    encode,
+)
 from seawall.models.port import Finish, ModelRequest, Prompt, ToolCalls
 from seawall.transport.http_client import HttpClient
 from seawall.turn import AssistantMessage, Message, ToolCall, Usage, UserMessage
@@ -146,6 +153,8 @@ class OpenAIReader(SseReader):
             first = next(iter(several), None)
             error = first or chunk.code or chunk.error_code or chunk.detail
         if error or failed:
+            from seawall.models.failures import codes_in  # noqa: PLC0415 - only for a failure
+
             bare = (chunk.code, chunk.error_code, chunk.status, chunk.type)
             raise self.assembly.failed_midway(data, *codes_in(error), *bare)
 

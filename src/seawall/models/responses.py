@@ -15,8 +15,16 @@ from msgspec import Struct
 from seawall.models.assembly import SseReader, UnreadableLog, as_object
 from seawall.models.failures import codes_in
 from seawall.models.history import NO_CONTENT, WORD_IDS, CallIds, tool_name, without_blanks
-from seawall.models.http_model import SSE_HEADERS, HttpModel, HttpModelSettings, bearer, encode
-from seawall.models.lenient import LenientDecoder, arguments_of, count_of
+from seawall.models.http_model import (
+    SSE_HEADERS,
+    HttpModel,
+    HttpModelSettings,
+    LenientDecoder,
+    arguments_of,
+    bearer,
+    count_of,
+    encode,
+)
 from seawall.models.port import ModelRequest, Prompt, ToolSpec
 from seawall.transport.http_client import HttpClient
 from seawall.transport.sse import ServerSentEvent

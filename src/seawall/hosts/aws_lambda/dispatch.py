@@ -19,8 +19,7 @@ from seawall.hosts.aws_lambda.http_events import (
     source_of,
 )
 from seawall.hosts.aws_lambda.runtime_api import InvocationResponse
-from seawall.hosts.aws_lambda.settings import LambdaSettings
-from seawall.hosts.aws_lambda.target import Handler, Target
+from seawall.hosts.aws_lambda.target import Handler, LambdaSettings, Target
 
 __all__ = ["Dispatcher", "HandlerHung", "UnknownEvent"]
 

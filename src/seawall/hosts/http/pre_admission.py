@@ -14,12 +14,7 @@ from seawall.requests import Request, request_id
 if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
 
-__all__ = [
-    "LIVENESS_TARGET",
-    "TURN_TARGETS",
-    "PreAdmissionCheck",
-    "is_public",
-]
+__all__ = ["LIVENESS_TARGET", "TURN_TARGETS", "PreAdmissionCheck", "is_public"]
 
 TURN_TARGETS = frozenset((b"/v1/turns", b"/v1/chat/completions"))
 LIVENESS_TARGET = b"/livez"
