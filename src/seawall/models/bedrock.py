@@ -16,8 +16,7 @@ from msgspec import Struct
 from seawall.aws.credentials import Credentials, CredentialsError, CredentialsUnavailable
 from seawall.aws.event_stream import EventMessage, EventStreamParser
 from seawall.aws.region import endpoint_url
-from seawall.aws.server_clock import ServerClock
-from seawall.aws.signature import Signer
+from seawall.aws.signature import ServerClock, Signer
 from seawall.errors import UpstreamFailed, UpstreamRefused
 from seawall.models.assembly import Reader, UnreadableLog, as_object
 from seawall.models.history import (

@@ -29,7 +29,6 @@ __all__ = [
     "bearer",
     "count_of",
     "encode",
-    "whole_number",
 ]
 
 SSE_HEADERS = ((b"content-type", b"application/json"), (b"accept", b"text/event-stream"))
@@ -90,7 +89,13 @@ def count_of(used: object, *path: str) -> int:
     """
     for key in path:
         used = used.get(key) if isinstance(used, dict) else None
-    whole = whole_number(used)
+    if used is None:
+        return 0
+    whole = used if type(used) is int else None
+    if whole is None:
+        from seawall.models.lenient import whole_number  # noqa: PLC0415 - seldom needed
+
+        whole = whole_number(used)
     return whole if whole is not None and 0 <= whole <= _MOST_TOKENS else 0
 
 
@@ -112,17 +117,6 @@ def arguments_of(raw: msgspec.Raw) -> str | None:
                 return text
             return piece.encode("utf-8", "replace").decode()
     return encoded.decode("utf-8", "replace")
-
-
-def whole_number(value: object) -> int | None:
-    """Return an integer, also given as 3.0 or "3"; None for anything else."""
-    if isinstance(value, str) and len(value) <= 20 and value.isascii():
-        value = int(value) if value.isdigit() else None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    return None
 
 
 class HttpModelSettings(Struct, frozen=True, kw_only=True):

@@ -13,9 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 from msgspec import Struct
 
-from seawall.models.http_model import whole_number
-
-__all__ = ["decode_leniently"]
+__all__ = ["decode_leniently", "whole_number"]
 
 T = TypeVar("T", bound=Struct)
 
@@ -141,6 +139,17 @@ _FITTING: dict[str, Callable[[object, _Shape], object]] = {
 
 def _unfit(what: str) -> ValueError:
     return ValueError(what)
+
+
+def whole_number(value: object) -> int | None:
+    """Return an integer, also given as 3.0 or "3"; None for anything else."""
+    if isinstance(value, str) and len(value) <= 20 and value.isascii():
+        value = int(value) if value.isdigit() else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return None
 
 
 def _encodable(value: object) -> object:

@@ -5,13 +5,16 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from seawall.errors import ConfigError
-from seawall.hosts.aws_lambda.asgi import AsgiApp, Lifespan
+from seawall.hosts.aws_lambda.http_events import AsgiApp
+
+if TYPE_CHECKING:
+    from seawall.hosts.aws_lambda.lifespan import Lifespan
 
 __all__ = ["Handler", "LambdaSettings", "Target", "load_target", "read_settings"]
 
@@ -78,7 +81,7 @@ class Target(Struct):
     """
 
     app: AsgiApp | None = None
-    lifespan: Lifespan | None = None
+    lifespan: "Lifespan | None" = None
     orchestrator: Any = None  # a seawall.Orchestrator, which plain handlers do not import
     handler: Handler | None = None
 
@@ -149,6 +152,8 @@ def load_target(name: str, environment: Mapping[str, str]) -> Target:
         raise ConfigError(f"the handler {name!r} is not callable")
     if _arguments(found) == 2:
         return Target(handler=found)
+    from seawall.hosts.aws_lambda.lifespan import Lifespan  # noqa: PLC0415 - only for applications
+
     return Target(app=found, lifespan=Lifespan(found))
 
 
