@@ -13,8 +13,14 @@ from seawall.errors import (
     Problem,
     ServerStopping,
 )
-from seawall.hosts.http.exchange import ClientDisconnected, Exchange, Receive, Scope, Send
-from seawall.hosts.http.output_throttle import OutputThrottle
+from seawall.hosts.http.exchange import (
+    ClientDisconnected,
+    Exchange,
+    OutputThrottle,
+    Receive,
+    Scope,
+    Send,
+)
 from seawall.hosts.http.shutdown import Shutdown
 from seawall.hosts.http.turns import answer_turn, answer_turn_events
 from seawall.requests import Request, current_request
