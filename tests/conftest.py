@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 import hypothesis
 import pytest
 
-from seawall.telemetry.log_filter import FloodFilter
+from seawall.hosts.log_filter import FloodFilter
 from tests.dynamodb_local import require_dynamodb, shared_dynamodb
 from tests.parts import DATA
 from tests.servers import RUN_FOLDER

@@ -17,10 +17,10 @@ from seawall.agents.calls import AgentTurn, Answer, Emit
 from seawall.agents.definition import Agent
 from seawall.agents.loop import run_agent
 from seawall.caches.bounded import BoundedCache
-from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.caches.single_flight import SingleFlight, Sink
 from seawall.errors import ConfigError, DeadlineExceeded
 from seawall.events import Event, TextDelta
+from seawall.settings import AnswerCacheSettings, CacheLimits
 from seawall.turn import ToolMessage, UserMessage
 
 __all__ = ["AnswerCache"]

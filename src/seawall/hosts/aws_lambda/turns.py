@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.errors import Unauthenticated
-from seawall.hosts.aws_lambda.asgi import AsgiApp, Message
+from seawall.hosts.aws_lambda.http_events import AsgiApp, Message
 from seawall.identity.port import Trusted
 from seawall.identity.settings import check_name
 from seawall.turn import Principal
