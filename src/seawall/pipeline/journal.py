@@ -118,7 +118,7 @@ class TurnJournal:
             self._attempt = max(journal.attempt + 1, lease.attempt)
             self._effects = {each.id: each for each in journal.effects}
             self._resumptions = (*journal.resumptions, resumption(stored, self._attempt))
-        self._audited = {each.id for each in self._effects.values() if each.status in _FINAL}
+        self._audited = {(each.id, each.status) for each in self._effects.values()}
         self._announced = {
             each.id for each in self._effects.values() if each.status in ("waiting", "unknown")
         }
@@ -244,7 +244,7 @@ class TurnJournal:
             self._lost = True
             raise
         self._record = write.turn
-        self._audited |= {each.effect for each in write.audit}
+        self._audited |= {(each.effect, each.status) for each in write.audit}
         self._announced |= {each.id for each in write.waits}
         if write.until is not None:
             self._lease.taken()
@@ -303,13 +303,14 @@ class TurnJournal:
         ends = status != "open"
         waiting = [each for each in self.effects if each.status == "waiting"]
         new = [
-            each for each in self.effects if each.id not in self._audited and each.status in _FINAL
+            each
+            for each in self.effects
+            if each.status in _FINAL and (each.id, each.status) not in self._audited
         ]
         listed = [each for each in new if each.status == "unknown"]
         pauses = status == "paused"
         if pauses:
             listed += [each for each in waiting if each.id not in self._announced]
-        over = self._announced - {each.id for each in (*waiting, *listed)}
         expiries = [each.request.expires_at for each in waiting if each.request is not None]
         job = origin.job
         return JournalWrite(
@@ -331,7 +332,9 @@ class TurnJournal:
             undecided=tuple(each.id for each in waiting if each.id in self._announced)
             if pauses
             else (),
-            ended=tuple(each for each in sorted(over) if self._effects[each].status in _FINAL),
+            ended=tuple(
+                each.id for each in new if each.id in self._announced and each.status != "unknown"
+            ),
             audit=tuple(effect_record(each, origin.key, record) for each in new),
         )
 
