@@ -16,6 +16,8 @@ from seawall.errors import InvalidField, TurnLimitReached
 from seawall.storage.port import AuditRecord, BackgroundJob, Commit, JournalWrite, Wait
 from seawall.turn import (
     AssistantMessage,
+    Decision,
+    Journal,
     Message,
     Principal,
     SessionKey,
@@ -27,6 +29,7 @@ __all__ = [
     "MAX_LOADED_BYTES",
     "MAX_PAGE_BYTES",
     "NUMBER",
+    "check_audit",
     "check_commit",
     "check_idempotency_key",
     "check_journal",
@@ -55,6 +58,7 @@ _MAX_TURN_BYTES = 32 << 20
 _MAX_NAME_BYTES = 1_000  # of the 1,024 of a sort key of DynamoDB
 _MAX_OWNER_BYTES = 1_024
 _MAX_LIMIT = 1_000_000
+_MAX_RECORD_BYTES = 100_000
 
 _encode = msgspec.json.Encoder().encode
 
@@ -97,7 +101,7 @@ def check_limit(limit: int) -> None:
         raise InvalidField(f"Must be a number from 1 to {_MAX_LIMIT}.", field="limit")
 
 
-def check_commit(commit: Commit) -> int:
+def check_commit(commit: Commit | JournalWrite) -> int:
     """Check a commit; about how many bytes it takes, counted as characters.
 
     Raises:
@@ -112,40 +116,71 @@ def check_commit(commit: Commit) -> int:
     size = 0
     for message in commit.turn.messages:
         size += _size(message)
-    for name, text in commit.state.items():
+    for name, text in (commit.state or {}).items():
         size += len(name) + len(text)
-    _check_size(size)
-    return size
-
-
-def check_journal(write: JournalWrite) -> int:
-    """Check a journal's write; about how many bytes it takes, counted as characters.
-
-    Raises:
-        InvalidField: its session, or its idempotency key, cannot be a name in a store.
-        TurnLimitReached: it is too large.
-    """
-    journal = write.turn.journal
-    if journal is UNSET:
-        raise ValueError("a journal's write has a turn with a journal")
-    check_idempotency_key(write.idempotency_key)
-    if not is_key(write.key, write.lease_owner):
-        raise InvalidField(
-            f"Must be text of at most {_MAX_NAME_BYTES} bytes without NUL.", field="session"
-        )
-    size = sum(map(_size, (*write.turn.messages, *journal.outcomes)))
-    size += sum(len(each.arguments) + len(each.shown) for each in journal.effects)
-    size += sum(len(name) + len(text) for name, text in (write.state or {}).items())
-    _check_size(size)
-    return size
-
-
-def _check_size(size: int) -> None:
     if size > _MAX_TURN_BYTES:
         raise TurnLimitReached(
             f"The turn is too large to be stored: {size} characters; "
             f"at most {_MAX_TURN_BYTES} are possible."
         )
+    return size
+
+
+def check_journal(write: JournalWrite) -> int:
+    """Check the write of a journal; about how many bytes it takes.
+
+    Raises:
+        ValueError: it is not one: a defect.
+        InvalidField: a name cannot be one in a store.
+        TurnLimitReached: it is too large.
+    """
+    turn = write.turn
+    if turn.journal is UNSET or turn.journal.revision < 1 or turn.number < 1:
+        raise ValueError("the turn has no journal")
+    names = (turn.id, write.lease_owner, *write.undecided, *write.ended)
+    if not is_name(*names):
+        raise InvalidField("This cannot be a name in a store.", field="turn")
+    size = check_commit(write) + len(encode_record(turn.journal))
+    for wait in write.waits:
+        if wait.key != write.key or not is_name(wait.id, wait.turn):
+            raise InvalidField("This cannot be a name in a store.", field="waits")
+        size += _check_record(wait)
+    for record in write.audit:
+        size += check_audit(record)
+        if record.key != write.key:
+            raise ValueError("an audit record of another session")
+    if write.sleeps is not None:
+        size += len(encode_job(write.sleeps))
+    if size > _MAX_TURN_BYTES:
+        raise TurnLimitReached(f"The turn is too large to be stored: {size} characters.")
+    return size
+
+
+def check_audit(record: AuditRecord) -> int:
+    """Check an audit record; how many bytes it takes.
+
+    Raises:
+        InvalidField: its session cannot be a name in a store.
+        TurnLimitReached: it is too large.
+    """
+    if not is_key(record.key):
+        raise InvalidField("This cannot be a name in a store.", field="session")
+    return _check_record(record)
+
+
+def _check_record(record: Wait | AuditRecord) -> int:
+    size = len(encode_record(record))
+    if size > _MAX_RECORD_BYTES:
+        raise TurnLimitReached(
+            f"A record of {size} bytes is too large to be stored; "
+            f"at most {_MAX_RECORD_BYTES} are possible."
+        )
+    return size
+
+
+def encode_record(record: Wait | AuditRecord | Decision | Journal) -> bytes:
+    """A record of a call as JSON; text that cannot be stored is replaced."""
+    return _encoded(record)
 
 
 def encode_turn(turn: TurnRecord) -> bytes:
@@ -163,11 +198,6 @@ def encode_state(state: dict[str, str]) -> bytes:
 def encode_job(job: BackgroundJob) -> bytes:
     """A background job as JSON."""
     return _encoded(job)
-
-
-def encode_record(record: Wait | AuditRecord) -> bytes:
-    """A wait or an audit record as JSON."""
-    return _encoded(record)
 
 
 def write_cursor(position: object) -> str:

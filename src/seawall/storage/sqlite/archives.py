@@ -73,7 +73,8 @@ def delete_session(connection: sqlite3.Connection, key: SessionKey, now: float) 
         ).fetchone()
         if found:
             delete_sessions(connection, "(VALUES (?, ?, ?))", name)
-            connection.execute(f"DELETE FROM pending WHERE {_NAMED}", name)  # noqa: S608
+            for table in ("pending", "waits"):
+                connection.execute(f"DELETE FROM {table} WHERE {_NAMED}", name)  # noqa: S608
     return bool(found)
 
 

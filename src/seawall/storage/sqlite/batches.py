@@ -237,7 +237,6 @@ def delete_sessions(
     for table, only in (
         ("turns", ""),
         ("idempotency", "number IS NOT NULL AND "),
-        ("waits", ""),
         ("sessions", ""),
     ):
         count = connection.execute(

@@ -29,8 +29,6 @@ INSERT INTO pending
 """
 _OWNED = "(tenant, subject, turn, attempt) = (?, ?, ?, ?) AND failure IS NULL"
 
-_IS_FREE = "(due IS NULL AND (held_until <= ? OR held_until > ?) OR due <= ?)"
-
 _encode = msgspec.json.Encoder().encode
 _decode_job = msgspec.json.Decoder(BackgroundJob).decode
 _decode_failure = msgspec.json.Decoder(JobFailure).decode
@@ -41,9 +39,14 @@ def find_orphaned_jobs(
 ) -> tuple[BackgroundJob, ...]:
     """See `SessionStore.orphaned_jobs`. latest: see `latest_lease_end`."""
     rows = connection.execute(
-        "SELECT record, attempt, handed FROM pending WHERE failure IS NULL "  # noqa: S608
-        f"AND {_IS_FREE} ORDER BY held_until LIMIT ?",
-        (now, latest, now, limit),
+        "SELECT record, attempt, handed FROM pending WHERE failure IS NULL AND wakes_at IS NULL "
+        "AND (held_until <= ? OR held_until > ?) ORDER BY held_until LIMIT ?",
+        (now, latest, limit),
+    ).fetchall()
+    rows += connection.execute(
+        "SELECT record, attempt, handed FROM pending WHERE wakes_at IS NOT NULL "
+        "AND wakes_at <= ? ORDER BY wakes_at LIMIT ?",
+        (now, limit - len(rows)),
     )
     return tuple(_read_job(*row) for row in rows)
 
@@ -71,8 +74,9 @@ def claim_job(
     lease = (claimed.lease_owner, until, key.tenant, key.subject)
     with transaction(connection):
         won = connection.execute(
-            "UPDATE pending SET attempt = attempt + 1, held_until = ?, due = NULL "  # noqa: S608
-            f"WHERE {_OWNED} AND {_IS_FREE}",
+            f"UPDATE pending SET attempt = attempt + 1, held_until = ?, wakes_at = NULL "  # noqa: S608
+            f"WHERE {_OWNED} AND CASE WHEN wakes_at IS NULL THEN held_until <= ? OR held_until > ? "
+            "ELSE wakes_at <= ? END",
             (until, *_row_key(job), now, latest, now),
         ).rowcount
         if won:
@@ -113,7 +117,7 @@ def fail_job(
 ) -> None:
     """See `SessionStore.fail_job`. The request is not kept."""
     connection.execute(
-        "UPDATE pending SET record = '', failure = ?, failure_ends = ? "  # noqa: S608
+        "UPDATE pending SET record = '', failure = ?, failure_ends = ?, wakes_at = NULL "  # noqa: S608
         f"WHERE {_OWNED}",
         (_encode(failure).decode(), until, *_row_key(job)),
     )

@@ -71,19 +71,10 @@ def record_trusted_time(connection: sqlite3.Connection, now: float) -> None:
         connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (now,))
 
 
-def purge_expired(
-    connection: sqlite3.Connection, now: float, limit: int, audit_seconds: float
-) -> int:
-    """Delete at most `limit` expired sessions, and other records that have expired.
+def purge_expired(connection: sqlite3.Connection, now: float, limit: int) -> int:
+    """Delete at most `limit` expired sessions, and what else has expired; how many sessions.
 
-    Args:
-        connection: The writer's.
-        now: Unix seconds.
-        limit: At most so many sessions.
-        audit_seconds: How long audit records are kept.
-
-    Returns:
-        The number of sessions.
+    Waits and sleeping jobs end with their session; audit records have a time of their own.
     """
     which = (
         "(SELECT tenant, subject, session FROM sessions WHERE expires_at <= ? "
@@ -97,5 +88,12 @@ def purge_expired(
         connection.execute(
             "DELETE FROM pending WHERE failure IS NOT NULL AND failure_ends <= ?", (now,)
         )
-        connection.execute("DELETE FROM audit WHERE at <= ?", (now - audit_seconds,))
+        for table in ("waits", "pending"):
+            asleep = "wakes_at IS NOT NULL AND " if table == "pending" else ""
+            connection.execute(
+                f"DELETE FROM {table} WHERE {asleep}NOT EXISTS (SELECT 1 FROM sessions s WHERE "  # noqa: S608
+                "(s.tenant, s.subject, s.session) "
+                f"= ({table}.tenant, {table}.subject, {table}.session))"
+            )
+        connection.execute("DELETE FROM audit WHERE ends_at <= ?", (now,))
     return count

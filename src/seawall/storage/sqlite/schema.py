@@ -1,8 +1,7 @@
 """The tables of the session database, and upgrades from earlier versions.
 
 In these tables, `holder` is the owner of a lease and `held_until` its end; `pending` are the
-background jobs, of which `handed` counts the handovers, and `due` is the time until which one that
-sleeps does so.
+background jobs, of which `handed` counts the handovers; one that sleeps has a time `wakes_at`.
 """
 
 import sqlite3
@@ -25,20 +24,23 @@ CREATE INDEX pending_by_hold ON pending (held_until) WHERE failure IS NULL;
 CREATE INDEX pending_failed ON pending (failure_ends) WHERE failure IS NOT NULL
 """
 
-_SLEEPING = """
-ALTER TABLE pending ADD COLUMN due REAL;
-CREATE INDEX pending_sleeping ON pending (due) WHERE due IS NOT NULL;
+_JOURNALS = """
+ALTER TABLE pending ADD COLUMN wakes_at REAL;
+DROP INDEX pending_by_hold;
+CREATE INDEX pending_by_hold ON pending (held_until) WHERE failure IS NULL AND wakes_at IS NULL;
+CREATE INDEX pending_asleep ON pending (wakes_at) WHERE wakes_at IS NOT NULL;
 CREATE TABLE waits (
-    tenant TEXT, id TEXT, subject TEXT NOT NULL, session TEXT NOT NULL, record TEXT NOT NULL,
-    decided INTEGER NOT NULL, ends_at REAL NOT NULL,
+    tenant TEXT, id TEXT, subject TEXT NOT NULL, session TEXT NOT NULL,
+    record TEXT NOT NULL, decision TEXT,
     PRIMARY KEY (tenant, id)
 ) WITHOUT ROWID;
 CREATE INDEX waits_by_session ON waits (tenant, subject, session);
 CREATE TABLE audit (
-    tenant TEXT, subject TEXT, session TEXT, number INTEGER, at REAL NOT NULL, record TEXT NOT NULL,
+    tenant TEXT, subject TEXT, session TEXT, number INTEGER,
+    record TEXT NOT NULL, ends_at REAL NOT NULL,
     PRIMARY KEY (tenant, subject, session, number)
 ) WITHOUT ROWID;
-CREATE INDEX audit_by_time ON audit (at)
+CREATE INDEX audit_by_end ON audit (ends_at)
 """
 
 _SCHEMA = (
@@ -66,7 +68,7 @@ CREATE INDEX idempotency_running ON idempotency (held_until) WHERE number IS NUL
 """
     + _PENDING
     + ";"
-    + _SLEEPING
+    + _JOURNALS
 )
 
 # From each version to the next.
@@ -90,7 +92,7 @@ CREATE INDEX idempotency_by_session ON idempotency (tenant, subject, session);
 CREATE INDEX idempotency_running ON idempotency (held_until) WHERE number IS NULL
 """,
     2: _PENDING,
-    3: _SLEEPING,
+    3: _JOURNALS,
 }
 
 

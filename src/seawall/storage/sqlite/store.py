@@ -62,6 +62,7 @@ from seawall.storage.sqlite.thread import (
 )
 from seawall.storage.values import (
     NUMBER,
+    check_audit,
     check_commit,
     check_idempotency_key,
     check_journal,
@@ -92,7 +93,7 @@ _RETRY_SECONDS = 0.01
 
 T = TypeVar("T")
 _Query = Callable[[sqlite3.Connection], object]
-_Request = Commit | Begin | _Query
+_Request = Commit | Begin | JournalWrite | _Query
 
 
 class SqliteStore:
@@ -133,7 +134,7 @@ class SqliteStore:
         self._uri = uri
         self._lease_seconds = lease_seconds
         self._read_only = read_only
-        self._audit_seconds = audit_keep_seconds
+        self._audit_keep_seconds = audit_keep_seconds
         self._steady = steady or _steady
         self._clock_trust: ClockTrust | None = None
         ours = not uri and self._path != ":memory:"
@@ -211,15 +212,7 @@ class SqliteStore:
 
     async def journal(self, write: JournalWrite) -> None:
         """See `SessionStore.journal`."""
-        from seawall.storage.sqlite import journals  # noqa: PLC0415 - only with effects
-
-        weight = check_journal(write)
-        now = self._clock()
-        asked = write.until - now if write.until is not None else 0.0
-        latest = latest_lease_end(now, max(self._lease_seconds, asked))
-        await self._writer.submit(
-            lambda db: journals.write_journal(db, write, self._clock(), latest), weight
-        )
+        await self._writer.submit(write, check_journal(write))
 
     async def waits(
         self, tenant: str, *, turn: str | None = None, limit: int, cursor: str | None = None
@@ -229,12 +222,11 @@ class SqliteStore:
 
         check_limit(limit)
         after = read_cursor(cursor, str) if cursor is not None else ""
-        if not (is_name(after) and is_name(tenant)) or (turn is not None and not is_name(turn)):
+        if not is_name(after):
+            raise InvalidField("This is not a cursor of this list.", field="cursor")
+        if not is_name(tenant, turn or ""):
             return WaitPage((), None)
-        prefix = f"{turn}." if turn is not None else ""
-        found = await self.read(
-            lambda db: journals.list_waits(db, tenant, prefix, after, limit + 1)
-        )
+        found = await self.read(lambda db: journals.list_waits(db, tenant, turn, after, limit + 1))
         page = tuple(found[:limit])
         return WaitPage(page, write_cursor(page[-1].id) if len(found) > limit else None)
 
@@ -250,15 +242,19 @@ class SqliteStore:
         """See `SessionStore.decide`."""
         from seawall.storage.sqlite import journals  # noqa: PLC0415 - only with effects
 
-        return bool(
-            await self._writer.submit(lambda db: journals.decide(db, wait, decision, audit))
-        )
+        check_audit(audit)
+        if not is_key(wait.key, wait.id, wait.turn):
+            return False
+        keep_until = self._clock() + self._audit_keep_seconds
+        return await self.write(lambda db: journals.decide(db, wait, decision, audit, keep_until))
 
     async def append_audit(self, record: AuditRecord) -> None:
         """See `SessionStore.append_audit`."""
         from seawall.storage.sqlite import journals  # noqa: PLC0415 - only with effects
 
-        await self._writer.submit(lambda db: journals.append_audit(db, record))
+        check_audit(record)
+        keep_until = self._clock() + self._audit_keep_seconds
+        await self.write(lambda db: journals.append_audit(db, record, keep_until))
 
     async def audit(
         self, *, tenant: str | None = None, limit: int, cursor: str | None = None
@@ -267,16 +263,20 @@ class SqliteStore:
         from seawall.storage.sqlite import journals  # noqa: PLC0415 - only with effects
 
         check_limit(limit)
-        after = (tenant or "", "", "", 0)
-        if cursor is not None:
-            after = read_cursor(cursor, tuple[str, str, str, int])
+        after = (
+            read_cursor(cursor, tuple[str, str, str, NUMBER])
+            if cursor is not None
+            else ("", "", "", 0)
+        )
+        if not is_name(tenant or ""):
+            return AuditPage((), None)
         found = await self.read(lambda db: journals.list_audit(db, tenant, after, limit + 1))
         page = tuple(found[:limit])
         if len(found) <= limit:
             return AuditPage(page, None)
         last = page[-1]
-        name = (last.key.tenant, last.key.subject, last.key.session, last.number)
-        return AuditPage(page, write_cursor(name))
+        key = last.key
+        return AuditPage(page, write_cursor((key.tenant, key.subject, key.session, last.number)))
 
     async def orphaned_jobs(self, *, limit: int) -> tuple[BackgroundJob, ...]:
         """See `SessionStore.orphaned_jobs`."""
@@ -475,7 +475,7 @@ class SqliteStore:
             return
         if seen is None or abs(now - seen) > _RECORD_SECONDS:
             purge.record_trusted_time(connection, now)
-        while purge.purge_expired(connection, now, _PURGE, self._audit_seconds) == _PURGE:
+        while purge.purge_expired(connection, now, _PURGE) == _PURGE:
             pass
 
     def _write(
@@ -494,7 +494,7 @@ class SqliteStore:
                 results[position] = outcome
         if self._file.check():
             return [
-                _unknown() if isinstance(request, Commit) else store_unavailable()
+                _unknown() if isinstance(request, Commit | JournalWrite) else store_unavailable()
                 for request in requests
             ]
         return results
@@ -512,7 +512,9 @@ class SqliteStore:
             )
         if not commits:
             return [
-                request(connection)
+                self._write_journal(connection, request, now)
+                if isinstance(request, JournalWrite)
+                else request(connection)
                 for request in requests
                 if not isinstance(request, Commit | Begin)
             ]
@@ -531,6 +533,24 @@ class SqliteStore:
             else SessionConflict("Another turn of this session was committed first.")
             for index in range(len(commits))
         ]
+
+    def _write_journal(
+        self, connection: sqlite3.Connection, write: JournalWrite, now: float
+    ) -> Exception | None:
+        from seawall.storage.sqlite.journals import write_journal  # noqa: PLC0415 - only with effects
+
+        asked = (write.until or now) - now
+        latest = latest_lease_end(now, max(self._lease_seconds, asked))
+        try:
+            write_journal(connection, write, now, latest, now + self._audit_keep_seconds)
+        except SessionConflict as error:
+            return error
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_IOERR:
+                raise
+            _log.error("sessions: %s", error)
+            return _unknown()
+        return None
 
     def _read(
         self, connection: sqlite3.Connection, requests: Sequence[Load | _Query]
