@@ -183,7 +183,7 @@ async def test_the_first_revision_binds_the_key(store: SessionStore) -> None:
     await store.journal(journal(1, "t2", key=elsewhere, idempotency_key="k", fingerprint="f"))
 
 
-async def test_a_turn_sleeps_until_it_is_decided(store: SessionStore, clock: Clock) -> None:
+async def test_a_turn_sleeps_until_it_is_decided(store: SessionStore) -> None:
     await store.journal(paused())
     assert await store.orphaned_jobs(limit=9) == ()
     assert await store.find_job(ADA, "t1") == sleeping_job()
@@ -245,7 +245,7 @@ async def test_a_turn_wakes_when_its_time_has_come(store: SessionStore, clock: C
 
 
 async def test_a_decision_between_claim_and_pause_is_not_lost(
-    store: SessionStore, clock: Clock
+    store: SessionStore,
 ) -> None:
     waits = (wait_of(1), wait_of(2))
     await store.journal(paused(waits=waits))
@@ -357,7 +357,7 @@ async def test_deleting_and_erasing_removes_sleeping_jobs(
     assert await store.find_job(ADA, "t2") is None
 
 
-async def test_a_large_turn_may_shrink(store: SessionStore, clock: Clock) -> None:
+async def test_a_large_turn_may_shrink(store: SessionStore) -> None:
     import random  # noqa: PLC0415 - only here
 
     noise = random.Random(1).randbytes(900_000).hex()
