@@ -85,13 +85,13 @@ async def test_waits_and_sleeping_jobs_end_with_their_session_and_audit_later(
         await accept(store, other)
         async with asyncio.timeout(20):
             clock.now = NOW + 1_001
-            while await store.find_wait("acme", "t1.1") is not None:
+            while await store.find_wait("acme", "t1.1") is not None:  # noqa: ASYNC110 - purged by a thread
                 await asyncio.sleep(0.02)
             assert await store.find_job(ADA, "t1") is None
             assert await store.find_job(ADA, "t9") == other
             assert len((await store.audit(limit=9)).records) == 1
             clock.now = NOW + 5_001
-            while (await store.audit(limit=9)).records:
+            while (await store.audit(limit=9)).records:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.02)
     finally:
         await store.close()
