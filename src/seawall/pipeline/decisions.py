@@ -153,9 +153,9 @@ async def claim_woken(ports: Ports, wait: Wait) -> BackgroundJob | None:
     """
     owner = Principal(wait.key.tenant, wait.key.subject)
     job = await _limited(ports, ports.store.find_job(owner, wait.turn))
-    if not isinstance(job, BackgroundJob) or not ports.sessions.lease_seconds:
+    if not isinstance(job, BackgroundJob):
         return None
-    until = time.time() + ports.sessions.lease_seconds
+    until = time.time() + (ports.sessions.lease_seconds or _LEASE_SECONDS)
     return await _limited(ports, ports.store.claim_job(job, until=until))
 
 

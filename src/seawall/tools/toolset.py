@@ -186,8 +186,9 @@ class Tool(Struct, frozen=True, eq=False):
 
     async def call_prepared(self, prepared: "PreparedCall", context: ToolContext) -> ToolOutcome:
         """Call the function with valid arguments; see `call`."""
-        if self.cache_seconds is not None:  # a reusable result must not depend on a session
-            context = msgspec.structs.replace(context, state={})
+        if self.cache_seconds is not None:  # a reusable result must not depend on session or roles
+            owner = Principal(context.principal.tenant, context.principal.subject)
+            context = msgspec.structs.replace(context, state={}, principal=owner)
         run = partial(self._run, prepared.values, context)
         if self.read_cache is None:
             return await run()
