@@ -135,10 +135,12 @@ def _edited(ports: Ports, wait: Wait, arguments: dict[str, object]) -> str:
     tool = agent.tools.get(wait.tool) if agent is not None else None
     if tool is None:
         raise InvalidField(f"The tool {wait.tool} is not configured any more.", field="arguments")
+    written = msgspec.json.encode(arguments).decode()
     try:
-        return tool.prepare(msgspec.json.encode(arguments).decode()).canonical.decode()
+        tool.prepare(written)
     except ToolError as refusal:
         raise InvalidField(str(refusal), field="arguments") from refusal
+    return written
 
 
 async def claim_woken(ports: Ports, wait: Wait) -> BackgroundJob | None:
