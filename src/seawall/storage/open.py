@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from seawall.errors import ConfigError
+from seawall.settings import AUDIT_KEEP_SECONDS
 from seawall.storage.port import SessionStore
 from seawall.storage.settings import SessionSettings
 
@@ -27,6 +28,7 @@ async def open_store(
     environment: Mapping[str, str] = os.environ,
     *,
     read_only: bool = True,
+    audit_keep_seconds: float = AUDIT_KEEP_SECONDS,
 ) -> SessionStore:
     """Open the store that the settings name; what is missing is created, if it is configured so.
 
@@ -34,6 +36,7 @@ async def open_store(
         settings: Which store.
         environment: Where AWS's region and credentials are found.
         read_only: Accept a store that is not writable.
+        audit_keep_seconds: How long audit records that are written are kept.
 
     Raises:
         ConfigError: the settings are wrong, or the store is not writable.
@@ -41,12 +44,15 @@ async def open_store(
     """
     store: SessionStore
     if settings.store == "dynamodb":
-        store = _dynamodb(settings, environment)
+        store = _dynamodb(settings, environment, audit_keep_seconds)
     else:
         from seawall.storage.sqlite.store import SqliteStore  # noqa: PLC0415 - see _dynamodb
 
         store = SqliteStore(
-            settings.path, lease_seconds=settings.lease_seconds, read_only=read_only
+            settings.path,
+            lease_seconds=settings.lease_seconds,
+            read_only=read_only,
+            audit_keep_seconds=audit_keep_seconds,
         )
     try:
         await store.open()
@@ -56,7 +62,9 @@ async def open_store(
     return store
 
 
-def _dynamodb(settings: SessionSettings, environment: Mapping[str, str]) -> SessionStore:
+def _dynamodb(
+    settings: SessionSettings, environment: Mapping[str, str], audit_keep_seconds: float
+) -> SessionStore:
     # Only if it is configured: every import makes the start slower.
     from seawall.aws.credential_cache import CredentialCache, default_chain  # noqa: PLC0415
     from seawall.aws.credentials import CredentialsError  # noqa: PLC0415
@@ -90,6 +98,7 @@ def _dynamodb(settings: SessionSettings, environment: Mapping[str, str]) -> Sess
         create=settings.create_table,
         keep_seconds=settings.ttl_seconds,
         lease_seconds=settings.lease_seconds,
+        audit_keep_seconds=audit_keep_seconds,
         closing=close,
     )
 
