@@ -11,7 +11,6 @@ from msgspec import Meta, Struct, field
 from seawall.turn import Usage
 
 __all__ = [
-    "AUDIT_KEEP_SECONDS",
     "BILLION",
     "AdmissionSettings",
     "AnswerCacheSettings",
@@ -39,7 +38,6 @@ _Seconds = Annotated[float, Meta(gt=0, le=3_600)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
 
 _CENTURY_SECONDS = 100 * 365 * 86_400.0
-AUDIT_KEEP_SECONDS = 400 * 86_400.0
 
 
 class ToolPolicySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,7 +80,7 @@ class EffectSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     operator_role: Annotated[str, Meta(max_length=128)] = ""
     next_message: Literal["answer", "queue", "refuse"] = "answer"
     approval_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 86_400.0
-    keep_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = AUDIT_KEEP_SECONDS
+    keep_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 400 * 86_400.0
     tools: dict[str, ToolPolicySettings] = field(default_factory=dict)
 
 

@@ -119,9 +119,7 @@ class TurnJournal:
             self._effects = {each.id: each for each in journal.effects}
             self._resumptions = (*journal.resumptions, resumption(stored, self._attempt))
         self._audited = {(each.id, each.status) for each in self._effects.values()}
-        self._announced = {
-            each.id for each in self._effects.values() if each.status in ("waiting", "unknown")
-        }
+        self._listed: set[str] = set()  # waits that are in the store
 
     @property
     def begun(self) -> bool:
@@ -204,6 +202,7 @@ class TurnJournal:
         """See `StepJournal`."""
         async with asyncio.timeout(self._ports.limits.session):
             stored = await self._waits()
+        self._listed |= stored.keys()
         found: dict[str, Decision] = {}
         for effect in waiting:
             wait = stored.get(effect.id)
@@ -245,7 +244,7 @@ class TurnJournal:
             raise
         self._record = write.turn
         self._audited |= {(each.effect, each.status) for each in write.audit}
-        self._announced |= {each.id for each in write.waits}
+        self._listed |= {each.id for each in write.waits}
         if write.until is not None:
             self._lease.taken()
         elif status != "interrupted":  # then the lease's end says what becomes of the job
@@ -310,7 +309,7 @@ class TurnJournal:
         listed = [each for each in new if each.status == "unknown"]
         pauses = status == "paused"
         if pauses:
-            listed += [each for each in waiting if each.id not in self._announced]
+            listed += [each for each in waiting if each.id not in self._listed]
         expiries = [each.request.expires_at for each in waiting if each.request is not None]
         job = origin.job
         return JournalWrite(
@@ -329,11 +328,13 @@ class TurnJournal:
             sleeps=self._sleeping_job(now, max(expiries)) if pauses else None,
             sleeps_until=min(expiries) if pauses else 0.0,
             waits=tuple(wait_of(each, origin.key, record) for each in listed),
-            undecided=tuple(each.id for each in waiting if each.id in self._announced)
+            undecided=tuple(each.id for each in waiting if each.id in self._listed)
             if pauses
             else (),
             ended=tuple(
-                each.id for each in new if each.id in self._announced and each.status != "unknown"
+                each.id
+                for each in new
+                if each.status != "unknown" and (each.request is not None or origin.stored)
             ),
             audit=tuple(effect_record(each, origin.key, record) for each in new),
         )

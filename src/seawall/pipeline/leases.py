@@ -328,7 +328,8 @@ class _Acquisition(Struct):
         return await self._leased(snapshot)
 
     def _check_key(self, snapshot: Snapshot) -> None:
-        if self.left is not None:
+        job, replay = self.begin.background_job, snapshot.replay
+        if self.left is not None or (job and replay and replay.turn.id == job.request.id):
             return
         for same_key in (snapshot.replay, snapshot.key_lease):
             if same_key is not None and same_key.fingerprint != self.begin.fingerprint:

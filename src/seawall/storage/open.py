@@ -8,17 +8,19 @@ from pathlib import Path
 import msgspec
 
 from seawall.errors import ConfigError
-from seawall.settings import AUDIT_KEEP_SECONDS
 from seawall.storage.port import SessionStore
 from seawall.storage.settings import SessionSettings
 
 __all__ = [
+    "AUDIT_KEEP_SECONDS",
     "open_memory_store",
     "open_store",
     "parse_store_name",
     "require_existing_store",
     "store_name",
 ]
+
+AUDIT_KEEP_SECONDS = 400 * 86_400.0
 
 _NAMED_BY = {"sqlite": "path", "dynamodb": "table"}
 
@@ -36,7 +38,7 @@ async def open_store(
         settings: Which store.
         environment: Where AWS's region and credentials are found.
         read_only: Accept a store that is not writable.
-        audit_keep_seconds: How long audit records that are written are kept.
+        audit_keep_seconds: How long audit records are kept.
 
     Raises:
         ConfigError: the settings are wrong, or the store is not writable.
@@ -98,8 +100,8 @@ def _dynamodb(
         create=settings.create_table,
         keep_seconds=settings.ttl_seconds,
         lease_seconds=settings.lease_seconds,
-        audit_keep_seconds=audit_keep_seconds,
         closing=close,
+        audit_keep_seconds=audit_keep_seconds,
     )
 
 

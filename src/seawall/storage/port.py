@@ -471,7 +471,10 @@ class SessionStore(Protocol):
         ...
 
     async def renew(self, begin: Begin) -> bool:
-        """Extend the leases to `begin.until`; False when one was lost to another turn."""
+        """Extend the leases to `begin.until`; False when one was lost to another turn.
+
+        A key that a journal has bound is no longer leased: renew without it from then on.
+        """
         ...
 
     async def release(self, begin: Begin) -> None:
@@ -552,6 +555,9 @@ class SessionStore(Protocol):
 
     async def claim_job(self, job: BackgroundJob, *, until: float) -> BackgroundJob | None:
         """Take over a background turn with its leases; None if another process was first.
+
+        A paused turn has no leases: the attempt gets its session by `begin`, without the key, as
+        the key's turn is this one.
 
         until: as in `Begin`. The attempt before can no longer renew or commit.
         """
