@@ -108,7 +108,15 @@ class Pipeline:
         report = TurnReport(request.id)
         spending = self.ports.spending()
         context = TurnContext(
-            request, credential, emit, deadline, timings, report, spending, recovered_job
+            request,
+            credential,
+            emit,
+            deadline,
+            timings,
+            report,
+            spending,
+            recovered_job,
+            self.live.get(request.id),
         )
         answered = current_request.get()
         try:
