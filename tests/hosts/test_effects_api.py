@@ -184,7 +184,7 @@ async def test_arguments_are_edited(callers: dict[str, Caller], order: str) -> N
     edited = await ann.decide(paused, decision="edit", arguments={"order": order, "amount": 20})
     assert edited.status_code == 200, edited.text
     (returned,) = (each for each in await ann.events(paused) if each["type"] == "tool.returned")
-    assert str(returned["content"]).startswith("refunded 20 ")
+    assert "refunded 20 " in str(returned["content"])
 
 
 async def test_only_who_may_decides(callers: dict[str, Caller], order: str) -> None:
@@ -233,9 +233,11 @@ async def test_an_approval_expires(callers: dict[str, Caller], order: str) -> No
     await asyncio.sleep(1.05)
     late = await ann.decide(paused, decision="approve")
     assert late.status_code in (404, 409), late.text
+    happened = await ann.events(paused)
     async with asyncio.timeout(15):
-        while (happened := await ann.events(paused))[-1]["type"] != "turn.completed":
+        while happened[-1]["type"] != "turn.completed":
             await asyncio.sleep(0.1)
+            happened = await ann.events(paused)
     (returned,) = (each for each in happened if each["type"] == "tool.returned")
     assert returned["failed"]
     assert await ann.count(order) == 0
