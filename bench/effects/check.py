@@ -1,0 +1,398 @@
+"""The checker: what a run did wrong, from the ledger's log, the clients' answers and the sessions.
+
+Pure functions over plain data. Operations are counted by the id that every call carries, so the
+product's own keys are not part of the judgement.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct, field
+
+from bench.effects.kill_points import Kill
+from bench.effects.ledger import Refund
+from bench.effects.wishes import Wish
+
+__all__ = [
+    "KINDS",
+    "Attempt",
+    "Evidence",
+    "Row",
+    "Turn",
+    "Violation",
+    "check",
+    "tabulate",
+]
+
+KINDS = (
+    "doubled",
+    "lost",
+    "forgotten",
+    "misreported",
+    "not-stored",
+    "stored-twice",
+    "unlisted",
+    "key-misused",
+    "stuck",
+)
+_NO_KILL = "(no kill)"
+_ON_THE_WAY_SECONDS = 0.2  # a request that was sent before a kill may arrive after it
+UNKNOWN = "effect-unknown"
+
+
+class Attempt(Struct, frozen=True):
+    """A request of a client for a turn.
+
+    Attributes:
+        server: Its number.
+        began: Unix seconds.
+        ended: Unix seconds.
+        outcome: "acknowledged", a problem's code, or "connection" for none.
+    """
+
+    server: int
+    began: float
+    ended: float
+    outcome: str
+
+
+class Turn(Struct, kw_only=True):
+    """A turn as its client saw it.
+
+    Attributes:
+        wish: What was asked for; None for a greeting.
+        text: The same as text.
+        mode: "keyed", "background", "unkeyed", or "leaves" if the client disconnects.
+        within: The session that it was sent in; empty if it opens one.
+        session: Its session; empty until it is known.
+        key: The idempotency key; None for none.
+        attempts: In their order.
+        turn: Id of the acknowledged turn; empty if it was not acknowledged.
+        answer: Its text.
+        problem: Code of the problem that it ended with; empty for none.
+    """
+
+    wish: Wish | None
+    text: str
+    mode: str
+    key: str | None
+    within: str = ""
+    session: str = ""
+    attempts: list[Attempt] = field(default_factory=list)
+    turn: str = ""
+    answer: str = ""
+    problem: str = ""
+
+    @property
+    def follow_up(self) -> bool:
+        """Whether the user asks what became of operations of an earlier turn."""
+        return self.wish is not None and self.wish.asks
+
+
+class Evidence(Struct, frozen=True, kw_only=True):
+    """What a run left behind.
+
+    Attributes:
+        turns: Of all clients, in the order in which they began.
+        refunds: The ledger's log.
+        sessions: Stored turns by session, oldest first, as the public API shows them.
+        effects: What `GET /v1/effects` lists; None where there is no such endpoint.
+        kills: In their order.
+    """
+
+    turns: Sequence[Turn]
+    refunds: Sequence[Refund]
+    sessions: Mapping[str, Sequence[Mapping[str, Any]]]
+    effects: Sequence[Mapping[str, Any]] | None
+    kills: Sequence[Kill]
+
+
+class Violation(Struct, frozen=True, kw_only=True):
+    """Something that must not happen.
+
+    Attributes:
+        kind: One of KINDS.
+        op: The operation, or the turn.
+        tool: Its tool; empty if it is about a turn.
+        point: The kill point that caused it, as far as can be told.
+        mode: Of the turn.
+        way: Of a repetition: "retry", or "next turn" if the user asked again.
+        detail: What was seen.
+    """
+
+    kind: str
+    op: str
+    tool: str = ""
+    point: str
+    mode: str
+    way: str = ""
+    detail: str
+
+
+def check(evidence: Evidence) -> list[Violation]:
+    """All violations."""
+    return [
+        *_operations(evidence),
+        *_turns(evidence),
+        *_keys(evidence),
+    ]
+
+
+def _operations(evidence: Evidence) -> Iterable[Violation]:
+    made: dict[str, list[Refund]] = defaultdict(list)
+    for refund in evidence.refunds:
+        if refund.applied:
+            made[refund.op].append(refund)
+    asked: dict[str, list[Turn]] = defaultdict(list)
+    for turn in evidence.turns:
+        for operation in turn.wish.operations if turn.wish else ():
+            asked[operation.op].append(turn)
+    for op, turns in asked.items():
+        first = turns[0]
+        assert first.wish is not None
+        tool = next(each.tool for each in first.wish.operations if each.op == op)
+        refunds = made[op]
+        for before, after in zip(refunds, refunds[1:], strict=False):
+            again = next((each for each in reversed(turns) if _covers(each, after.at)), first)
+            way = "next turn" if again is not first else "retry"
+            yield Violation(
+                kind="doubled",
+                op=op,
+                tool=tool,
+                point=_cause(evidence, first, before.at, after.at, way),
+                mode=first.mode,
+                way=way,
+                detail=f"receipts {before.number} and {after.number}: "
+                f"{before.body} and {after.body}",
+            )
+        said = _said(evidence, op, turns)
+        receipts = {str(each.number) for each in refunds}
+        for text in said:
+            receipt = _receipt(text, op)
+            if receipt and receipt not in receipts:
+                yield _about(evidence, "lost", first, op, tool, f"nothing was refunded: {text}")
+                break
+        if not refunds:
+            continue
+        at = refunds[0].at
+        if not said and UNKNOWN not in {each.problem for each in turns}:
+            listed = any(op in msgspec.json.encode(each).decode() for each in evidence.effects or ())
+            if not listed:
+                yield Violation(
+                    kind="forgotten",
+                    op=op,
+                    tool=tool,
+                    point=_cause(evidence, first, at, float("inf")),
+                    mode=first.mode,
+                    detail="refunded, and neither the session nor a client knows",
+                )
+        elif said and all("failed" in text and not _receipt(text, op) for text in said):
+            yield _about(evidence, "misreported", first, op, tool, f"refunded, but: {said[-1]}")
+
+
+def _said(evidence: Evidence, op: str, turns: Sequence[Turn]) -> list[str]:
+    """What clients and sessions know about an operation, beside the wish itself."""
+    said = [turn.answer for turn in turns if op in turn.answer]
+    for session in {turn.session for turn in turns if turn.session}:
+        for stored in evidence.sessions.get(session, ()):
+            said += [
+                each["content"] if each["role"] == "tool" else each.get("text", "")
+                for each in _about_operation(stored, op)
+            ]
+    return said
+
+
+def _about_operation(stored: Mapping[str, Any], op: str) -> list[Mapping[str, Any]]:
+    """The messages of a stored turn that have to do with an operation, without the user's."""
+    calls: set[str] = set()
+    found = []
+    for message in stored["messages"]:
+        if message["role"] == "user":
+            continue
+        mine = [each["id"] for each in message.get("tool_calls", ()) if op in each["arguments"]]
+        calls.update(mine)
+        if mine or op in message.get("text", "") or message.get("call_id") in calls:
+            found.append(message)
+    return found
+
+
+def _receipt(text: str, op: str) -> str:
+    """The receipt that a text claims for an operation; empty for none."""
+    _, found, rest = text.partition(f"{op}: refunded, receipt ")
+    return rest.split(";")[0].strip() if found else ""
+
+
+def _turns(evidence: Evidence) -> Iterable[Violation]:
+    listed = [msgspec.json.encode(each).decode() for each in evidence.effects or ()]
+    for turn in evidence.turns:
+        stored = evidence.sessions.get(turn.session, ())
+        name = turn.turn or turn.key or turn.text
+        if turn.turn:
+            own = [each for each in stored if each["id"] == turn.turn]
+            if not own:
+                yield _about(evidence, "not-stored", turn, name, "", f"session {turn.session}")
+            elif not _ends_with(own[0], turn.answer):
+                yield _about(evidence, "not-stored", turn, name, "", "with another answer")
+        same = [each["id"] for each in stored if _text_of(each) == turn.text]
+        if len(same) > 1:
+            yield _about(evidence, "stored-twice", turn, name, "", f"as {', '.join(same)}")
+        if turn.problem == "gave-up":
+            yield _about(evidence, "stuck", turn, name, "", f"{len(turn.attempts)} attempts")
+        if turn.problem == UNKNOWN and evidence.effects is not None and turn.wish is not None:
+            ops = [each.op for each in turn.wish.operations]
+            if not any(op in text for op in ops for text in listed):
+                yield _about(evidence, "unlisted", turn, name, "", f"none of {', '.join(ops)}")
+
+
+def _ends_with(stored: Mapping[str, Any], answer: str) -> bool:
+    last = stored["messages"][-1]
+    return last["role"] == "assistant" and last.get("text", "") == answer
+
+
+def _text_of(stored: Mapping[str, Any]) -> str:
+    return next((each["text"] for each in stored["messages"] if each["role"] == "user"), "")
+
+
+def _keys(evidence: Evidence) -> Iterable[Violation]:
+    """An idempotency key names one operation, with the same arguments each time."""
+    first: dict[str, Refund] = {}
+    asked = {
+        each.op: turn for turn in evidence.turns if turn.wish for each in turn.wish.operations
+    }
+    for refund in evidence.refunds:
+        if refund.key is None:
+            continue
+        known = first.setdefault(refund.key, refund)
+        if known.body != refund.body and refund.op in asked:
+            yield _about(
+                evidence,
+                "key-misused",
+                asked[refund.op],
+                refund.op,
+                refund.tool,
+                f"{known.body} and {refund.body}",
+            )
+
+
+def _about(
+    evidence: Evidence, kind: str, turn: Turn, op: str, tool: str, detail: str
+) -> Violation:
+    began = turn.attempts[0].began if turn.attempts else 0.0
+    return Violation(
+        kind=kind,
+        op=op,
+        tool=tool,
+        point=_cause(evidence, turn, began, float("inf")),
+        mode=turn.mode,
+        detail=detail,
+    )
+
+
+def _covers(turn: Turn, at: float) -> bool:
+    """Whether the turn had begun by then."""
+    return bool(turn.attempts) and turn.attempts[0].began <= at
+
+
+def _cause(
+    evidence: Evidence, turn: Turn, after: float, before: float, way: str = ""
+) -> str:
+    """What happened to a turn in a span of time: its own kill, or one beside it, or something else.
+
+    A kill that another turn's call set off is a random one to this turn.
+    """
+    if way == "next turn" and turn.wish is not None and turn.wish.fails:
+        return "model fails"
+    if way == "next turn" and turn.mode == "leaves":
+        return "client leaves"
+    own = beside = ""
+    for kill in evidence.kills:
+        if not after - _ON_THE_WAY_SECONDS <= kill.at <= before:
+            continue
+        if _is_victim(turn, kill):
+            own = f"{kill.point} ({kill.action})" if kill.action != "kill" else kill.point
+        elif _in_flight(turn, kill):
+            beside = "beside"
+    if own or beside:
+        return own or beside
+    return _NO_KILL
+
+
+def _is_victim(turn: Turn, kill: Kill) -> bool:
+    """Whether it was a call of this turn that reached the kill point."""
+    if not (kill.session or kill.key) or not turn.attempts:
+        return False
+    if kill.key and turn.key:
+        return kill.key == turn.key
+    return kill.session == turn.session and turn.attempts[0].began <= kill.at
+
+
+def _in_flight(turn: Turn, kill: Kill) -> bool:
+    """Whether the turn may have been running in the process that was killed."""
+    if turn.mode == "background" and turn.attempts:
+        return turn.attempts[0].began <= kill.at <= turn.attempts[-1].ended
+    return any(
+        each.server == kill.server and each.began <= kill.at <= each.ended + 0.05
+        for each in turn.attempts
+    )
+
+
+class Row(Struct, kw_only=True):
+    """A line of the table.
+
+    Attributes:
+        point: The kill point.
+        kills: Processes killed there.
+        turns: Turns whose own call it was, or that were in flight.
+        doubled: Operations made more than once, by tool.
+        by_next_turn: How many of these repetitions are the next turn's, whose model did not know.
+        unknown: Turns that ended as `effect-unknown`.
+        others: Other violations by kind.
+    """
+
+    point: str
+    kills: int = 0
+    turns: int = 0
+    doubled: Counter[str] = field(default_factory=Counter)
+    by_next_turn: int = 0
+    unknown: int = 0
+    others: Counter[str] = field(default_factory=Counter)
+
+
+def tabulate(evidence: Evidence, violations: Sequence[Violation]) -> list[Row]:
+    """The table by kill point; a turn counts for each point that hit it."""
+    rows: dict[str, Row] = {}
+
+    def row(point: str) -> Row:
+        return rows.setdefault(point, Row(point=point))
+
+    for kill in evidence.kills:
+        row(kill.point if kill.action == "kill" else f"{kill.point} ({kill.action})").kills += 1
+    for turn in evidence.turns:
+        if turn.wish is None:
+            continue
+        hit = {
+            kill.point if kill.action == "kill" else f"{kill.point} ({kill.action})"
+            for kill in evidence.kills
+            if _is_victim(turn, kill)
+        }
+        if not hit:
+            if any(_in_flight(turn, kill) for kill in evidence.kills):
+                hit = {"beside"}
+            elif turn.wish.fails:
+                hit = {"model fails"}
+            else:
+                hit = {"client leaves" if turn.mode == "leaves" else _NO_KILL}
+        for point in hit:
+            row(point).turns += 1
+        if turn.problem == UNKNOWN:
+            row(_cause(evidence, turn, 0.0, float("inf"))).unknown += 1
+    for violation in violations:
+        at = row(violation.point)
+        if violation.kind == "doubled":
+            at.doubled[violation.tool] += 1
+            at.by_next_turn += violation.way == "next turn"
+        else:
+            at.others[violation.kind] += 1
+    return sorted(rows.values(), key=lambda each: each.point)

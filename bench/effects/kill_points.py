@@ -1,0 +1,77 @@
+"""Kill points of a server process: the places at which it kills or stops itself, by a plan.
+
+A plan names points, each with the number of the call at which it acts: `{"commit:before": 2}`. The
+supervisor of the harness gives every process its plan in the environment, and reads what happened
+from a file to which the process appends a line before it acts.
+"""
+
+import json
+import os
+import signal
+import time
+from collections import Counter
+
+from msgspec import Struct
+
+__all__ = ["KILLS", "PLAN", "SERVER", "Kill", "hit"]
+
+PLAN = "EFFECTS_PLAN"
+KILLS = "EFFECTS_KILLS"
+SERVER = "EFFECTS_SERVER"
+
+
+class Kill(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A process that was killed or stopped.
+
+    Attributes:
+        server: Its number.
+        point: Where; or "random" and "sigterm", by the supervisor.
+        at: Unix seconds.
+        action: "kill" or "stop".
+        session: Of the turn whose call it was; empty if unknown.
+        key: The turn's idempotency key; empty for none.
+    """
+
+    server: int
+    point: str
+    at: float
+    action: str = "kill"
+    session: str = ""
+    key: str = ""
+
+
+_plan: dict[str, list[object]] = json.loads(os.environ.get(PLAN, "{}"))
+_calls: Counter[str] = Counter()
+
+
+def hit(point: str, *, session: str = "", key: str = "") -> None:
+    """A call reached a point; the process acts here if this is in its plan.
+
+    Args:
+        point: Its name.
+        session: Of the turn.
+        key: The turn's idempotency key.
+    """
+    planned = _plan.get(point)
+    if planned is None:
+        return
+    _calls[point] += 1
+    nth, action = planned
+    if _calls[point] != nth:
+        return
+    line = {
+        "server": int(os.environ[SERVER]),
+        "point": point,
+        "at": time.time(),
+        "action": action,
+        "session": session,
+        "key": key,
+    }
+    log = os.open(os.environ[KILLS], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(log, json.dumps(line).encode() + b"\n")
+    os.close(log)
+    if action == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
+    signal.pause()

@@ -1,0 +1,460 @@
+"""kill -9 before and after every write of a store and every effect of a tool: what happens twice?
+
+    .venv/bin/python bench/effects/run.py [--quick] [--store sqlite|dynamodb|both] [--broken NAME]
+
+Prints what it does, a table by kill point, and the figures as one JSON line at the end. See
+README.md.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import httpx2
+import msgspec
+
+from bench.effects.broken import BROKEN, VARIANTS
+from bench.effects.check import KINDS, Evidence, Row, Turn, Violation, check, tabulate
+from bench.effects.kill_points import KILLS, PLAN, SERVER, Kill
+from bench.effects.ledger import read_log
+from bench.effects.server import METHODS, writing_methods
+from bench.effects.traffic import Clients
+from seawall.lab.processes import parent_death_signal
+from tests.dynamodb_local import ENVIRONMENT, running_dynamodb
+from tests.storage.stores import new_location
+
+SERVERS = 2
+CLIENTS = 8
+EFFECT_POINTS = ("effect:before", "effect:sent", "effect:after")
+ARMED = 3  # points of one process
+MOST_CALLS = 6
+STOP_SHARE = 0.12
+STOPPED_SECONDS = 4.0  # beyond the end of a lease
+PATIENCE_SECONDS = (2.0, 6.0)
+START_SECONDS = 60.0
+MODES = {"keyed": 0.45, "background": 0.2, "unkeyed": 0.15, "fails": 0.1, "leaves": 0.1}
+
+
+def kill_points() -> list[str]:
+    """All points: around the effect, and around each writing method of the store's port."""
+    methods = [f"{name}:{when}" for name in writing_methods() for when in ("before", "after")]
+    return [*EFFECT_POINTS, *methods]
+
+
+@contextmanager
+def service(*words: str, environment: dict[str, str] | None = None) -> Iterator[str]:
+    """A process of the harness, until the block ends; yields the URL that it announces."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *words],
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, **(environment or {})},
+        preexec_fn=parent_death_signal(signal.SIGKILL),
+    )
+    try:
+        assert process.stdout is not None
+        yield str(json.loads(process.stdout.readline())["url"])
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+class Planner:
+    """Chooses the kill points of the next process: those that were reached least so far."""
+
+    def __init__(self, points: list[str], chance: random.Random, kills: Path) -> None:
+        self._points = points
+        self._chance = chance
+        self._kills = kills
+
+    def plan(self) -> dict[str, tuple[int, str]]:
+        """Points with the number of the call and the action."""
+        chance = self._chance
+        seen = Counter(each.point for each in read_kills(self._kills))
+        order = sorted(self._points, key=lambda each: (seen[each], chance.random()))
+        chosen = {
+            each: (1 if seen[each] == 0 else chance.randint(1, MOST_CALLS), "kill")
+            for each in order[:ARMED]
+        }
+        if chosen and chance.random() < STOP_SHARE:
+            point = chance.choice(self._points)
+            chosen[point] = (chance.randint(1, MOST_CALLS), "stop")
+        return chosen
+
+
+def read_kills(path: Path) -> list[Kill]:
+    """The kills so far."""
+    if not path.exists():
+        return []
+    return [msgspec.json.decode(line, type=Kill) for line in path.read_bytes().splitlines()]
+
+
+class Server:
+    """A server at a fixed port, which is started again whenever it ends."""
+
+    def __init__(
+        self, number: int, environment: dict[str, str], planner: Planner, kills: Path, log: Path
+    ) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.starts = 0
+        self._number = number
+        self._environment = environment
+        self._planner = planner
+        self._kills = kills
+        self._log = log
+
+    async def keep_up(self, chance: random.Random, over: asyncio.Event) -> None:
+        """Run the server with one plan after another until `over`."""
+        while not over.is_set():
+            process = await self._start(self._planner.plan())
+            try:
+                await self._watch(process, chance, over)
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                await process.wait()
+
+    @contextmanager
+    def calm(self) -> Iterator[None]:
+        """Run the server without kill points while the block runs."""
+        words, environment = self._command({})
+        with self._log.open("ab") as errors:
+            process = subprocess.Popen(
+                words,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=ROOT,
+                env=environment,
+                preexec_fn=parent_death_signal(signal.SIGKILL),
+            )
+        assert process.stdout is not None
+        try:
+            if not process.stdout.readline():
+                raise RuntimeError(f"the server did not start; see {self._log}")
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+            process.stdout.close()
+
+    def _command(self, plan: dict[str, tuple[int, str]]) -> tuple[list[str], dict[str, str]]:
+        words = [sys.executable, "-m", "bench.effects.server", "bench/effects/seawall.toml"]
+        words += ["--port", str(self._port), "--anonymous", "--json"]
+        own = {PLAN: json.dumps(plan), KILLS: str(self._kills), SERVER: str(self._number)}
+        return words, {**os.environ, **self._environment, **own}
+
+    async def _start(self, plan: dict[str, tuple[int, str]]) -> asyncio.subprocess.Process:
+        words, environment = self._command(plan)
+        with self._log.open("ab") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *words,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                cwd=ROOT,
+                env=environment,
+                preexec_fn=parent_death_signal(signal.SIGKILL),
+            )
+        self.starts += 1
+        assert process.stdout is not None
+        async with asyncio.timeout(START_SECONDS):
+            await process.stdout.readline()  # it may be killed before it announces itself
+        return process
+
+    async def _watch(
+        self, process: asyncio.subprocess.Process, chance: random.Random, over: asyncio.Event
+    ) -> None:
+        """Return when the process has ended; it is killed, or ended, when it lives too long."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + chance.uniform(*PATIENCE_SECONDS)
+        while process.returncode is None and not over.is_set():
+            if _is_stopped(process.pid):
+                await asyncio.sleep(STOPPED_SECONDS)
+                process.send_signal(signal.SIGCONT)
+                until = clock() + chance.uniform(*PATIENCE_SECONDS)
+            if clock() > until:
+                await self._end(process, graceful=chance.random() < 0.25)
+                return
+            await asyncio.sleep(0.05)
+
+    async def _end(self, process: asyncio.subprocess.Process, *, graceful: bool) -> None:
+        point = "SIGTERM" if graceful else "random"
+        kill = Kill(server=self._number, point=point, at=time.time())
+        with self._kills.open("ab") as log:
+            log.write(msgspec.json.encode(kill) + b"\n")
+        if graceful:
+            process.terminate()
+            try:
+                async with asyncio.timeout(15):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+        else:
+            process.kill()
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
+
+
+def report(line: str) -> None:
+    """Print what happens."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+
+
+def run_one(store: str, arguments: argparse.Namespace) -> dict[str, object]:
+    """Run the harness on one store."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-bench-")))
+        environment = {"PYTHONPATH": str(ROOT), BROKEN: arguments.broken or ""}
+        environment |= _store_environment(store, folder, stack)
+        ledger = stack.enter_context(service("bench.effects.ledger", str(folder / "ledger.db")))
+        model = stack.enter_context(service("bench.effects.model", str(arguments.seed)))
+        environment |= {
+            "SEAWALL_TOOLS__REFUNDS__LEDGER": ledger,
+            "SEAWALL_MODELS__DEFAULT__BASE_URL": model,
+            METHODS: str(folder / "methods.json"),
+        }
+        points = [each for each in kill_points() if _is_wanted(each, arguments.only)]
+        report(f"{store}: kill points {', '.join(points)}")
+        evidence, starts = asyncio.run(
+            _drive(environment, folder, points=points, arguments=arguments)
+        )
+        if arguments.keep:
+            kept = Path(arguments.keep)
+            kept.mkdir(parents=True, exist_ok=True)
+            (kept / f"{store}.json").write_bytes(msgspec.json.encode(evidence))
+            (kept / f"{store}.log").write_bytes((folder / "server.log").read_bytes())
+    violations = check(evidence)
+    rows = tabulate(evidence, violations)
+    print_table(store, rows)
+    for each in violations[: arguments.show]:
+        report(f"{each.kind} at {each.point}: {each.op} {each.tool} {each.way} {each.detail}")
+    return {"starts": starts, **summary(evidence, violations, rows)}
+
+
+def _is_wanted(point: str, only: str | None) -> bool:
+    return only is None or any(point.startswith(each) for each in only.split(","))
+
+
+def _store_environment(store: str, folder: Path, stack: ExitStack) -> dict[str, str]:
+    if store == "sqlite":
+        return {"SEAWALL_SESSIONS__PATH": str(folder / "sessions.db")}
+    return ENVIRONMENT | {
+        "SEAWALL_SESSIONS__STORE": "dynamodb",
+        "SEAWALL_SESSIONS__TABLE": new_location("dynamodb"),
+        "SEAWALL_SESSIONS__ENDPOINT": stack.enter_context(running_dynamodb()),
+        "SEAWALL_SESSIONS__CREATE_TABLE": "true",
+    }
+
+
+async def _drive(
+    environment: dict[str, str], folder: Path, *, points: list[str], arguments: argparse.Namespace
+) -> tuple[Evidence, int]:
+    """Clients against servers that are killed; then read what is left with servers that are not."""
+    kills = folder / "kills"
+    chance = random.Random(arguments.seed)
+    planner = Planner(points, chance, kills)
+    servers = [
+        Server(number, environment, planner, kills, folder / "server.log")
+        for number in range(SERVERS)
+    ]
+    done = 0
+
+    def on_turn(_: Turn) -> None:
+        nonlocal done
+        done += 1
+        if done % max(1, arguments.turns // 10) == 0:
+            killed = len(read_kills(kills))
+            report(f"{done} of {arguments.turns} turns, {killed} kills")
+
+    clients = Clients(
+        [each.url for each in servers],
+        turns=arguments.turns,
+        chance=random.Random(arguments.seed + 1),
+        modes=MODES,
+        on_turn=on_turn,
+    )
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for each in servers:
+            group.create_task(
+                each.keep_up(random.Random(f"{arguments.seed} {each.url[-1]}"), over)
+            )
+        await clients.run(arguments.clients)
+        over.set()
+    report("over; reading sessions")
+    with servers[0].calm():
+        await asyncio.sleep(3.0)
+        sessions, effects = await _read_back(servers[0].url, clients.turns)
+    evidence = Evidence(
+        turns=clients.turns,
+        refunds=read_log(folder / "ledger.db"),
+        sessions=sessions,
+        effects=effects,
+        kills=read_kills(kills),
+    )
+    return evidence, sum(each.starts for each in servers)
+
+
+async def _read_back(
+    url: str, turns: list[Turn]
+) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]] | None]:
+    """All sessions by the public API, oldest turn first; and the effects, where they are listed."""
+    sessions: dict[str, list[dict[str, Any]]] = {}
+    async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
+        for session in dict.fromkeys(each.session for each in turns if each.session):
+            found: list[dict[str, Any]] = []
+            cursor: str | None = None
+            while True:
+                query = {"limit": "200"} | ({"cursor": cursor} if cursor else {})
+                response = await client.get(f"/v1/sessions/{session}", params=query)
+                if response.status_code == 404:
+                    break
+                page = response.raise_for_status().json()
+                found += page["turns"]
+                cursor = page["cursor"]
+                if cursor is None:
+                    break
+            sessions[session] = found[::-1]
+        return sessions, await _effects(client)
+
+
+async def _effects(client: httpx2.AsyncClient) -> list[dict[str, Any]] | None:
+    listed: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        response = await client.get("/v1/effects", params={"cursor": cursor} if cursor else {})
+        if response.status_code == 404:
+            return None
+        page = response.raise_for_status().json()
+        listed += page["effects"]
+        cursor = page.get("cursor")
+        if cursor is None:
+            return listed
+
+
+def print_table(store: str, rows: list[Row]) -> None:
+    """Print the table by kill point."""
+    head = ["kill point", "kills", "turns", "doubled keyed", "unkeyed", "checked", "by next turn"]
+    head += ["unknown", "lost", "forgotten", "other"]
+    lines = [[*_cells(each)] for each in rows]
+    total = [sum(int(line[at]) for line in lines) for at in range(1, len(head))]
+    lines.append(["all", *map(str, total)])
+    widths = [max(len(line[at]) for line in [head, *lines]) for at in range(len(head))]
+    sys.stderr.write(f"\n{store}\n")
+    for line in [head, *lines]:
+        cells = [
+            each.rjust(width) if at else each.ljust(width)
+            for at, (each, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        sys.stderr.write("  ".join(cells) + "\n")
+    sys.stderr.write("\n")
+
+
+def _cells(row: Row) -> list[str]:
+    other = sum(each for kind, each in row.others.items() if kind not in ("lost", "forgotten"))
+    numbers = (
+        row.kills,
+        row.turns,
+        row.doubled["refund_keyed"],
+        row.doubled["refund_unkeyed"],
+        row.doubled["refund_checked"],
+        row.by_next_turn,
+        row.unknown,
+        row.others["lost"],
+        row.others["forgotten"],
+        other,
+    )
+    return [row.point, *map(str, numbers)]
+
+
+def summary(
+    evidence: Evidence, violations: list[Violation], rows: list[Row]
+) -> dict[str, object]:
+    """The figures of a run."""
+    wishes = [each for each in evidence.turns if each.wish is not None]
+    operations = {
+        each.op: each.tool for turn in wishes if turn.wish for each in turn.wish.operations
+    }
+    doubled = [each for each in violations if each.kind == "doubled"]
+    return {
+        "turns": sum(not each.follow_up for each in wishes),
+        "follow_ups": sum(each.follow_up for each in wishes),
+        "acknowledged": sum(bool(each.turn) for each in wishes if not each.follow_up),
+        "attempts": sum(len(each.attempts) for each in wishes),
+        "kills": len(evidence.kills),
+        "operations": dict(Counter(operations.values())),
+        "refunds": sum(each.applied for each in evidence.refunds),
+        "doubled": dict(Counter(each.tool for each in doubled)),
+        "doubled_by": dict(Counter(each.way for each in doubled)),
+        "violations": {
+            kind: count
+            for kind in KINDS
+            if (count := sum(each.kind == kind for each in violations))
+        },
+        "unknown": sum(each.problem == "effect-unknown" for each in wishes),
+        "listed": None if evidence.effects is None else len(evidence.effects),
+        "problems": dict(Counter(each.problem for each in wishes if each.problem)),
+        "by_point": {
+            each.point: {
+                "kills": each.kills,
+                "turns": each.turns,
+                "doubled": each.doubled.total(),
+                "unknown": each.unknown,
+                "others": dict(each.others),
+            }
+            for each in rows
+        },
+    }
+
+
+def main(arguments: argparse.Namespace) -> dict[str, object]:
+    """Run on each store."""
+    os.chdir(ROOT)
+    stores = ["sqlite", "dynamodb"] if arguments.store == "both" else [arguments.store]
+    figures: dict[str, object] = {"seed": arguments.seed, "broken": arguments.broken}
+    for store in stores:
+        began = time.monotonic()
+        figures[store] = run_one(store, arguments) | {
+            "seconds": round(time.monotonic() - began, 1)
+        }
+    return figures
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="200 turns instead of 2,000")
+    parser.add_argument("--turns", type=int, help="turns with refunds, on each store")
+    parser.add_argument("--store", choices=["sqlite", "dynamodb", "both"], default="both")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--clients", type=int, default=CLIENTS)
+    parser.add_argument("--only", help="only kill points that begin so; several with commas")
+    parser.add_argument("--broken", choices=sorted(VARIANTS), help="break the product on purpose")
+    parser.add_argument("--show", type=int, default=20, help="violations to print")
+    parser.add_argument("--keep", help="folder for the evidence and the servers' log")
+    parsed = parser.parse_args()
+    parsed.turns = parsed.turns or (200 if parsed.quick else 2_000)
+    sys.stdout.write(json.dumps(main(parsed)) + "\n")
