@@ -155,14 +155,14 @@ def _operations(evidence: Evidence) -> Iterable[Violation]:
         tool = next(each.tool for each in first.wish.operations if each.op == op)
         refunds = made[op]
         for before, after in zip(refunds, refunds[1:], strict=False):
-            again = next((each for each in reversed(turns) if _covers(each, after.at)), first)
-            way = "next turn" if again is not first else "retry"
+            maker, repeater = _turn_at(turns, before.at), _turn_at(turns, after.at)
+            way = "retry" if maker is repeater else "next turn"
             yield Violation(
                 kind="doubled",
                 op=op,
                 tool=tool,
-                point=_cause(evidence, first, before.at, after.at, way),
-                mode=first.mode,
+                point=_cause(evidence, maker, before.at, after.at, way),
+                mode=maker.mode,
                 way=way,
                 detail=f"receipts {before.number} and {after.number}: "
                 f"{before.body} and {after.body}",
@@ -290,9 +290,10 @@ def _about(
     )
 
 
-def _covers(turn: Turn, at: float) -> bool:
-    """Whether the turn had begun by then."""
-    return bool(turn.attempts) and turn.attempts[0].began <= at
+def _turn_at(turns: Sequence[Turn], at: float) -> Turn:
+    """The turn of an operation that was in progress then: the last that had begun."""
+    begun = [each for each in turns if each.attempts and each.attempts[0].began <= at]
+    return begun[-1] if begun else turns[0]
 
 
 def _cause(
@@ -323,6 +324,10 @@ def _is_victim(turn: Turn, kill: Kill) -> bool:
     """Whether it was a call of this turn that reached the kill point."""
     if not (kill.session or kill.key) or not turn.attempts:
         return False
+    if kill.op and turn.wish is not None and kill.op not in {e.op for e in turn.wish.operations}:
+        return False
+    if kill.op and kill.session != turn.session:  # of an attempt that opened another session
+        return not turn.follow_up and turn.wish is not None
     if kill.key and turn.key:
         return kill.key == turn.key
     return kill.session == turn.session and turn.attempts[0].began <= kill.at

@@ -30,6 +30,7 @@ class Kill(Struct, frozen=True, kw_only=True, omit_defaults=True):
         action: "kill" or "stop".
         session: Of the turn whose call it was; empty if unknown.
         key: The turn's idempotency key; empty for none.
+        op: The operation, at an effect.
     """
 
     server: int
@@ -38,19 +39,21 @@ class Kill(Struct, frozen=True, kw_only=True, omit_defaults=True):
     action: str = "kill"
     session: str = ""
     key: str = ""
+    op: str = ""
 
 
 _plan: dict[str, list[object]] = json.loads(os.environ.get(PLAN, "{}"))
 _calls: Counter[str] = Counter()
 
 
-def hit(point: str, *, session: str = "", key: str = "") -> None:
+def hit(point: str, *, session: str = "", key: str = "", op: str = "") -> None:
     """A call reached a point; the process acts here if this is in its plan.
 
     Args:
         point: Its name.
         session: Of the turn.
         key: The turn's idempotency key.
+        op: The operation.
     """
     planned = _plan.get(point)
     if planned is None:
@@ -66,6 +69,7 @@ def hit(point: str, *, session: str = "", key: str = "") -> None:
         "action": action,
         "session": session,
         "key": key,
+        "op": op,
     }
     log = os.open(os.environ[KILLS], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(log, json.dumps(line).encode() + b"\n")

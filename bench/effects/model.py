@@ -25,6 +25,7 @@ __all__ = ["Reply", "reply", "wordings"]
 
 REASONS = ("", "The customer asked for it.", "customer request", "Asked for by the customer")
 _SECONDS = (0.005, 0.03)
+_SLOW_SHARE, _SLOW_SECONDS = 0.15, 0.8  # so that leases are renewed
 Reply = tuple[str, list[tuple[str, str, str]]]
 """Text, and calls as id, tool and arguments."""
 
@@ -167,7 +168,8 @@ def _handler(seed: int) -> type[BaseHTTPRequestHandler]:
             with lock:
                 asked[wanted] += 1
                 chance = random.Random(f"{seed} {wanted} {asked[wanted]}")
-            time.sleep(chance.uniform(*_SECONDS))
+            slow = _SLOW_SECONDS if chance.random() < _SLOW_SHARE else 0.0
+            time.sleep(slow + chance.uniform(*_SECONDS))
             try:
                 frames = _chunks(reply(messages, chance), request["model"])
             except ModelFails:

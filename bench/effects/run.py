@@ -42,8 +42,9 @@ from tests.storage.stores import new_location
 SERVERS = 2
 CLIENTS = 8
 EFFECT_POINTS = ("effect:before", "effect:sent", "effect:after")
-ARMED = 3  # points of one process
-MOST_CALLS = 6
+OFTEN = (*EFFECT_POINTS, "commit:before", "commit:after")  # reached by every turn
+RARE = 3  # further points of one process
+MOST_CALLS = 8
 STOP_SHARE = 0.12
 STOPPED_SECONDS = 4.0  # beyond the end of a lease
 PATIENCE_SECONDS = (2.0, 6.0)
@@ -89,11 +90,12 @@ class Planner:
         chance = self._chance
         seen = Counter(each.point for each in read_kills(self._kills))
         order = sorted(self._points, key=lambda each: (seen[each], chance.random()))
+        often = chance.choice([each for each in self._points if each in OFTEN] or self._points)
         chosen = {
             each: (1 if seen[each] == 0 else chance.randint(1, MOST_CALLS), "kill")
-            for each in order[:ARMED]
+            for each in dict.fromkeys([*order[:RARE], often])
         }
-        if chosen and chance.random() < STOP_SHARE:
+        if chance.random() < STOP_SHARE:
             point = chance.choice(self._points)
             chosen[point] = (chance.randint(1, MOST_CALLS), "stop")
         return chosen
@@ -175,9 +177,6 @@ class Server:
                 preexec_fn=parent_death_signal(signal.SIGKILL),
             )
         self.starts += 1
-        assert process.stdout is not None
-        async with asyncio.timeout(START_SECONDS):
-            await process.stdout.readline()  # it may be killed before it announces itself
         return process
 
     async def _watch(
@@ -185,16 +184,23 @@ class Server:
     ) -> None:
         """Return when the process has ended; it is killed, or ended, when it lives too long."""
         clock = asyncio.get_running_loop().time
-        until = clock() + chance.uniform(*PATIENCE_SECONDS)
+        assert process.stdout is not None
+        # A plan may kill or stop it before it announces itself.
+        ready: asyncio.Task[bytes] | None = asyncio.create_task(process.stdout.readline())
+        until = clock() + START_SECONDS
         while process.returncode is None and not over.is_set():
             if _is_stopped(process.pid):
                 await asyncio.sleep(STOPPED_SECONDS)
                 process.send_signal(signal.SIGCONT)
+            if ready is not None and ready.done():
+                ready = None
                 until = clock() + chance.uniform(*PATIENCE_SECONDS)
             if clock() > until:
                 await self._end(process, graceful=chance.random() < 0.25)
-                return
+                break
             await asyncio.sleep(0.05)
+        if ready is not None:
+            ready.cancel()
 
     async def _end(self, process: asyncio.subprocess.Process, *, graceful: bool) -> None:
         point = "SIGTERM" if graceful else "random"
@@ -409,6 +415,9 @@ def summary(
         "operations": dict(Counter(operations.values())),
         "refunds": sum(each.applied for each in evidence.refunds),
         "doubled": dict(Counter(each.tool for each in doubled)),
+        "operations_doubled": dict(
+            Counter(operations[op] for op in {each.op for each in doubled})
+        ),
         "doubled_by": dict(Counter(each.way for each in doubled)),
         "violations": {
             kind: count

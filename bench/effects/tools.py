@@ -109,7 +109,7 @@ class _Client:
         """Make a refund; what the model reads of it."""
 
         def at(point: str) -> None:
-            hit(f"effect:{point}", session=context.session)
+            hit(f"effect:{point}", session=context.session, op=str(body["op"]))
 
         at("before")
         key = context.idempotency_key if keyed else None

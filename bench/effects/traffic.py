@@ -23,7 +23,7 @@ __all__ = ["Clients"]
 _REQUEST_SECONDS = 20.0
 _TURN_SECONDS = 120.0
 _PAUSE_SECONDS = (0.05, 0.3)  # before a turn is sent again
-_THINK_SECONDS = (0.0, 1.0)  # before the next turn
+_THINK_SECONDS = (0.5, 3.0)  # before the next turn
 _RETRIED = {
     "overloaded",
     "server-stopping",
@@ -140,15 +140,17 @@ class Clients:
             )
             for _ in range(chance.choice([1, 1, 2]))
         )
-        wish = Wish(operations=operations, fails=mode == "fails")
-        keyed = mode in ("keyed", "background", "fails")
+        fails = mode == "fails"
+        if fails:
+            mode = chance.choice(["keyed", "background"])
+        wish = Wish(operations=operations, fails=fails)
         return Turn(
             wish=wish,
             text=render(wish),
-            mode="keyed" if mode == "fails" else mode,
+            mode=mode,
             within=session,
             session=session,
-            key=self._key() if keyed else None,
+            key=self._key() if mode in ("keyed", "background") else None,
         )
 
     def _key(self) -> str:
