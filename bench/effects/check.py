@@ -4,16 +4,16 @@ Pure functions over plain data. Operations are counted by the id that every call
 product's own keys are not part of the judgement.
 """
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Struct, field
-
 from bench.effects.kill_points import Kill
 from bench.effects.ledger import Refund
 from bench.effects.wishes import Wish
+from msgspec import Struct, field
 
 __all__ = [
     "KINDS",
@@ -38,6 +38,9 @@ KINDS = (
     "stuck",
 )
 _NO_KILL = "(no kill)"
+_BESIDE = "beside"  # killed by the call of another turn, at random, or by SIGTERM
+_MODEL_FAILS = "model fails"
+_CLIENT_LEAVES = "client leaves"
 _ON_THE_WAY_SECONDS = 0.2  # a request that was sent before a kill may arrive after it
 UNKNOWN = "effect-unknown"
 
@@ -146,50 +149,67 @@ def _operations(evidence: Evidence) -> Iterable[Violation]:
         if refund.applied:
             made[refund.op].append(refund)
     asked: dict[str, list[Turn]] = defaultdict(list)
+    tools: dict[str, str] = {}
     for turn in evidence.turns:
         for operation in turn.wish.operations if turn.wish else ():
             asked[operation.op].append(turn)
+            tools[operation.op] = operation.tool
     for op, turns in asked.items():
-        first = turns[0]
-        assert first.wish is not None
-        tool = next(each.tool for each in first.wish.operations if each.op == op)
-        refunds = made[op]
-        for before, after in zip(refunds, refunds[1:], strict=False):
-            maker, repeater = _turn_at(turns, before.at), _turn_at(turns, after.at)
-            way = "retry" if maker is repeater else "next turn"
-            yield Violation(
-                kind="doubled",
-                op=op,
-                tool=tool,
-                point=_cause(evidence, maker, before.at, after.at, way),
-                mode=maker.mode,
-                way=way,
-                detail=f"receipts {before.number} and {after.number}: "
-                f"{before.body} and {after.body}",
-            )
-        said = _said(evidence, op, turns)
-        receipts = {str(each.number) for each in refunds}
-        for text in said:
-            receipt = _receipt(text, op)
-            if receipt and receipt not in receipts:
-                yield _about(evidence, "lost", first, op, tool, f"nothing was refunded: {text}")
-                break
-        if not refunds:
-            continue
-        at = refunds[0].at
-        if not said and UNKNOWN not in {each.problem for each in turns}:
-            listed = any(op in msgspec.json.encode(each).decode() for each in evidence.effects or ())
-            if not listed:
-                yield Violation(
-                    kind="forgotten",
-                    op=op,
-                    tool=tool,
-                    point=_cause(evidence, first, at, float("inf")),
-                    mode=first.mode,
-                    detail="refunded, and neither the session nor a client knows",
-                )
-        elif said and all("failed" in text and not _receipt(text, op) for text in said):
-            yield _about(evidence, "misreported", first, op, tool, f"refunded, but: {said[-1]}")
+        case = _Case(evidence, op, tools[op], turns, made[op])
+        yield from _repetitions(case)
+        yield from _statements(case)
+
+
+class _Case(Struct, frozen=True):
+    """An operation: the turns that asked for it, and the refunds that were made."""
+
+    evidence: Evidence
+    op: str
+    tool: str
+    turns: Sequence[Turn]
+    refunds: Sequence[Refund]
+
+    def violation(self, kind: str, detail: str) -> Violation:
+        """A violation by the turn that asked first."""
+        return _about(self.evidence, kind, self.turns[0], detail, op=self.op, tool=self.tool)
+
+
+def _repetitions(case: _Case) -> Iterable[Violation]:
+    for before, after in itertools.pairwise(case.refunds):
+        maker, repeater = _turn_at(case.turns, before.at), _turn_at(case.turns, after.at)
+        way = "retry" if maker is repeater else "next turn"
+        yield Violation(
+            kind="doubled",
+            op=case.op,
+            tool=case.tool,
+            point=_cause(case.evidence, maker, before.at, after.at, way),
+            mode=maker.mode,
+            way=way,
+            detail=f"receipts {before.number} and {after.number}: {before.body} and {after.body}",
+        )
+
+
+def _statements(case: _Case) -> Iterable[Violation]:
+    """What clients and sessions say about an operation, compared with what was done."""
+    said = _said(case.evidence, case.op, case.turns)
+    receipts = {str(each.number) for each in case.refunds}
+    claims = {text: _receipt(text, case.op) for text in said}
+    for text, receipt in claims.items():
+        if receipt and receipt not in receipts:
+            yield case.violation("lost", f"nothing was refunded: {text}")
+            break
+    if not case.refunds:
+        return
+    if not said and UNKNOWN not in {each.problem for each in case.turns}:
+        if case.op not in _listed(case.evidence):
+            yield case.violation("forgotten", "refunded, and neither session nor client knows")
+    elif said and all("failed" in text and not receipt for text, receipt in claims.items()):
+        yield case.violation("misreported", f"refunded, but: {said[-1]}")
+
+
+def _listed(evidence: Evidence) -> str:
+    """All that `GET /v1/effects` lists, as one text."""
+    return msgspec.json.encode(evidence.effects or ()).decode()
 
 
 def _said(evidence: Evidence, op: str, turns: Sequence[Turn]) -> list[str]:
@@ -225,30 +245,29 @@ def _receipt(text: str, op: str) -> str:
 
 
 def _turns(evidence: Evidence) -> Iterable[Violation]:
-    listed = [msgspec.json.encode(each).decode() for each in evidence.effects or ()]
+    listed = _listed(evidence)
     for turn in evidence.turns:
         stored = evidence.sessions.get(turn.session, ())
-        name = turn.turn or turn.key or turn.text
         if turn.turn:
             own = [each for each in stored if each["id"] == turn.turn]
             if not own:
-                yield _about(evidence, "not-stored", turn, name, "", f"session {turn.session}")
+                yield _about(evidence, "not-stored", turn, f"session {turn.session}")
             elif not _ends_with(own[0], turn.answer):
-                yield _about(evidence, "not-stored", turn, name, "", "with another answer")
+                yield _about(evidence, "not-stored", turn, "with another answer")
         same = [each["id"] for each in stored if _text_of(each) == turn.text]
         if len(same) > 1:
-            yield _about(evidence, "stored-twice", turn, name, "", f"as {', '.join(same)}")
+            yield _about(evidence, "stored-twice", turn, f"as {', '.join(same)}")
         if turn.problem == "gave-up":
-            yield _about(evidence, "stuck", turn, name, "", f"{len(turn.attempts)} attempts")
+            yield _about(evidence, "stuck", turn, f"{len(turn.attempts)} attempts")
         if turn.problem == UNKNOWN and evidence.effects is not None and turn.wish is not None:
             ops = [each.op for each in turn.wish.operations]
-            if not any(op in text for op in ops for text in listed):
-                yield _about(evidence, "unlisted", turn, name, "", f"none of {', '.join(ops)}")
+            if not any(op in listed for op in ops):
+                yield _about(evidence, "unlisted", turn, f"none of {', '.join(ops)}")
 
 
 def _ends_with(stored: Mapping[str, Any], answer: str) -> bool:
     last = stored["messages"][-1]
-    return last["role"] == "assistant" and last.get("text", "") == answer
+    return bool(last["role"] == "assistant" and last.get("text", "") == answer)
 
 
 def _text_of(stored: Mapping[str, Any]) -> str:
@@ -258,9 +277,7 @@ def _text_of(stored: Mapping[str, Any]) -> str:
 def _keys(evidence: Evidence) -> Iterable[Violation]:
     """An idempotency key names one operation, with the same arguments each time."""
     first: dict[str, Refund] = {}
-    asked = {
-        each.op: turn for turn in evidence.turns if turn.wish for each in turn.wish.operations
-    }
+    asked = {each.op: turn for turn in evidence.turns if turn.wish for each in turn.wish.operations}
     for refund in evidence.refunds:
         if refund.key is None:
             continue
@@ -270,19 +287,19 @@ def _keys(evidence: Evidence) -> Iterable[Violation]:
                 evidence,
                 "key-misused",
                 asked[refund.op],
-                refund.op,
-                refund.tool,
                 f"{known.body} and {refund.body}",
+                op=refund.op,
+                tool=refund.tool,
             )
 
 
 def _about(
-    evidence: Evidence, kind: str, turn: Turn, op: str, tool: str, detail: str
+    evidence: Evidence, kind: str, turn: Turn, detail: str, *, op: str = "", tool: str = ""
 ) -> Violation:
     began = turn.attempts[0].began if turn.attempts else 0.0
     return Violation(
         kind=kind,
-        op=op,
+        op=op or turn.turn or turn.key or turn.text,
         tool=tool,
         point=_cause(evidence, turn, began, float("inf")),
         mode=turn.mode,
@@ -296,25 +313,23 @@ def _turn_at(turns: Sequence[Turn], at: float) -> Turn:
     return begun[-1] if begun else turns[0]
 
 
-def _cause(
-    evidence: Evidence, turn: Turn, after: float, before: float, way: str = ""
-) -> str:
+def _cause(evidence: Evidence, turn: Turn, after: float, before: float, way: str = "") -> str:
     """What happened to a turn in a span of time: its own kill, or one beside it, or something else.
 
     A kill that another turn's call set off is a random one to this turn.
     """
     if way == "next turn" and turn.wish is not None and turn.wish.fails:
-        return "model fails"
+        return _MODEL_FAILS
     if way == "next turn" and turn.mode == "leaves":
-        return "client leaves"
+        return _CLIENT_LEAVES
     own = beside = ""
     for kill in evidence.kills:
         if not after - _ON_THE_WAY_SECONDS <= kill.at <= before:
             continue
         if _is_victim(turn, kill):
-            own = f"{kill.point} ({kill.action})" if kill.action != "kill" else kill.point
+            own = _name(kill)
         elif _in_flight(turn, kill):
-            beside = "beside"
+            beside = _BESIDE
     if own or beside:
         return own or beside
     return _NO_KILL
@@ -373,23 +388,11 @@ def tabulate(evidence: Evidence, violations: Sequence[Violation]) -> list[Row]:
         return rows.setdefault(point, Row(point=point))
 
     for kill in evidence.kills:
-        row(kill.point if kill.action == "kill" else f"{kill.point} ({kill.action})").kills += 1
+        row(_name(kill)).kills += 1
     for turn in evidence.turns:
         if turn.wish is None:
             continue
-        hit = {
-            kill.point if kill.action == "kill" else f"{kill.point} ({kill.action})"
-            for kill in evidence.kills
-            if _is_victim(turn, kill)
-        }
-        if not hit:
-            if any(_in_flight(turn, kill) for kill in evidence.kills):
-                hit = {"beside"}
-            elif turn.wish.fails:
-                hit = {"model fails"}
-            else:
-                hit = {"client leaves" if turn.mode == "leaves" else _NO_KILL}
-        for point in hit:
+        for point in _points_of(evidence, turn):
             row(point).turns += 1
         if turn.problem == UNKNOWN:
             row(_cause(evidence, turn, 0.0, float("inf"))).unknown += 1
@@ -401,3 +404,19 @@ def tabulate(evidence: Evidence, violations: Sequence[Violation]) -> list[Row]:
         else:
             at.others[violation.kind] += 1
     return sorted(rows.values(), key=lambda each: each.point)
+
+
+def _name(kill: Kill) -> str:
+    return kill.point if kill.action == "kill" else f"{kill.point} ({kill.action})"
+
+
+def _points_of(evidence: Evidence, turn: Turn) -> set[str]:
+    """The kill points that hit a turn, or what else ended it."""
+    own = {_name(kill) for kill in evidence.kills if _is_victim(turn, kill)}
+    if own:
+        return own
+    if any(_in_flight(turn, kill) for kill in evidence.kills):
+        return {_BESIDE}
+    if turn.wish is not None and turn.wish.fails:
+        return {_MODEL_FAILS}
+    return {_CLIENT_LEAVES if turn.mode == "leaves" else _NO_KILL}

@@ -81,9 +81,7 @@ class _Ledger:
     """The database; one request at a time."""
 
     def __init__(self, database: Path) -> None:
-        self._connection = sqlite3.connect(
-            database, check_same_thread=False, isolation_level=None
-        )
+        self._connection = sqlite3.connect(database, check_same_thread=False, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = OFF")  # this process is never killed
         self._connection.executescript(_SCHEMA)

@@ -98,9 +98,7 @@ def _outcomes(messages: list[dict[str, Any]]) -> dict[str, str]:
     return found
 
 
-def _mentioned(
-    wish: Wish, messages: list[dict[str, Any]], known: dict[str, str]
-) -> dict[str, str]:
+def _mentioned(wish: Wish, messages: list[dict[str, Any]], known: dict[str, str]) -> dict[str, str]:
     """What the conversation before says about operations that have no result in this turn."""
     before = _outcomes(messages)
     found: dict[str, str] = {}

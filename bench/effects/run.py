@@ -28,16 +28,16 @@ sys.path.insert(0, str(ROOT))
 
 import httpx2
 import msgspec
-
 from bench.effects.broken import BROKEN, VARIANTS
 from bench.effects.check import KINDS, Evidence, Row, Turn, Violation, check, tabulate
 from bench.effects.kill_points import KILLS, PLAN, SERVER, Kill
 from bench.effects.ledger import read_log
 from bench.effects.server import METHODS, writing_methods
 from bench.effects.traffic import Clients
-from seawall.lab.processes import parent_death_signal
 from tests.dynamodb_local import ENVIRONMENT, running_dynamodb
 from tests.storage.stores import new_location
+
+from seawall.lab.processes import parent_death_signal
 
 SERVERS = 2
 CLIENTS = 8
@@ -59,17 +59,16 @@ def kill_points() -> list[str]:
 
 
 @contextmanager
-def service(*words: str, environment: dict[str, str] | None = None) -> Iterator[str]:
+def service(*words: str) -> Iterator[str]:
     """A process of the harness, until the block ends; yields the URL that it announces."""
     process = subprocess.Popen(
         [sys.executable, "-m", *words],
         stdout=subprocess.PIPE,
         cwd=ROOT,
-        env={**os.environ, **(environment or {})},
-        preexec_fn=parent_death_signal(signal.SIGKILL),
+        preexec_fn=parent_death_signal(signal.SIGKILL),  # noqa: PLW1509 - there are none
     )
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         yield str(json.loads(process.stdout.readline())["url"])
     finally:
         process.kill()
@@ -147,7 +146,7 @@ class Server:
                 stderr=errors,
                 cwd=ROOT,
                 env=environment,
-                preexec_fn=parent_death_signal(signal.SIGKILL),
+                preexec_fn=parent_death_signal(signal.SIGKILL),  # noqa: PLW1509 - the same
             )
         assert process.stdout is not None
         try:
@@ -234,7 +233,7 @@ def run_one(store: str, arguments: argparse.Namespace) -> dict[str, object]:
     """Run the harness on one store."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seawall-bench-")))
-        environment = {"PYTHONPATH": str(ROOT), BROKEN: arguments.broken or ""}
+        environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", BROKEN: arguments.broken or ""}
         environment |= _store_environment(store, folder, stack)
         ledger = stack.enter_context(service("bench.effects.ledger", str(folder / "ledger.db")))
         model = stack.enter_context(service("bench.effects.model", str(arguments.seed)))
@@ -306,9 +305,7 @@ async def _drive(
     over = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for each in servers:
-            group.create_task(
-                each.keep_up(random.Random(f"{arguments.seed} {each.url[-1]}"), over)
-            )
+            group.create_task(each.keep_up(random.Random(f"{arguments.seed} {each.url[-1]}"), over))
         await clients.run(arguments.clients)
         over.set()
     report("over; reading sessions")
@@ -397,9 +394,7 @@ def _cells(row: Row) -> list[str]:
     return [row.point, *map(str, numbers)]
 
 
-def summary(
-    evidence: Evidence, violations: list[Violation], rows: list[Row]
-) -> dict[str, object]:
+def summary(evidence: Evidence, violations: list[Violation], rows: list[Row]) -> dict[str, object]:
     """The figures of a run."""
     wishes = [each for each in evidence.turns if each.wish is not None]
     operations = {
@@ -415,9 +410,7 @@ def summary(
         "operations": dict(Counter(operations.values())),
         "refunds": sum(each.applied for each in evidence.refunds),
         "doubled": dict(Counter(each.tool for each in doubled)),
-        "operations_doubled": dict(
-            Counter(operations[op] for op in {each.op for each in doubled})
-        ),
+        "operations_doubled": dict(Counter(operations[op] for op in {each.op for each in doubled})),
         "doubled_by": dict(Counter(each.way for each in doubled)),
         "violations": {
             kind: count
@@ -447,9 +440,7 @@ def main(arguments: argparse.Namespace) -> dict[str, object]:
     figures: dict[str, object] = {"seed": arguments.seed, "broken": arguments.broken}
     for store in stores:
         began = time.monotonic()
-        figures[store] = run_one(store, arguments) | {
-            "seconds": round(time.monotonic() - began, 1)
-        }
+        figures[store] = run_one(store, arguments) | {"seconds": round(time.monotonic() - began, 1)}
     return figures
 
 

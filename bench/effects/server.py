@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import seawall.composition as composition
 from bench.effects.broken import BROKEN, break_it
 from bench.effects.kill_points import hit
+
+from seawall import composition
 from seawall.cli.main import main as run_command
 from seawall.storage.open import open_store
 from seawall.storage.port import SessionStore
@@ -94,7 +95,7 @@ def main(arguments: list[str]) -> int:
     """Run the server."""
     if path := os.environ.get(METHODS):
         Path(path).write_text(json.dumps(writing_methods()))
-    composition.open_store = _open_store
+    setattr(composition, "open_store", _open_store)  # noqa: B010 - which it imports
     if name := os.environ.get(BROKEN):
         break_it(name)
     return run_command(["serve", *arguments])

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bench.effects.kill_points import hit
+
 from seawall import Tool, ToolContext, ToolError, Toolset, tool
 
 __all__ = ["open_tools"]
@@ -25,7 +26,7 @@ def open_tools(ledger: str) -> Toolset:
     """
     client = _Client(ledger)
 
-    async def refund_keyed(
+    async def refund_keyed(  # noqa: D417 - models see no context
         op: str, order: str, amount: float, context: ToolContext, reason: str = ""
     ) -> str:
         """Refund an amount of an order.
@@ -42,7 +43,7 @@ def open_tools(ledger: str) -> Toolset:
             keyed=True,
         )
 
-    async def refund_unkeyed(
+    async def refund_unkeyed(  # noqa: D417 - models see no context
         op: str, order: str, amount: float, context: ToolContext, reason: str = ""
     ) -> str:
         """Refund an amount of an order, at a service without idempotency keys.
@@ -62,7 +63,7 @@ def open_tools(ledger: str) -> Toolset:
         }
         return await client.refund(body, context, keyed=False)
 
-    async def refund_checked(
+    async def refund_checked(  # noqa: D417 - models see no context
         op: str, order: str, amount: float, context: ToolContext, reason: str = ""
     ) -> str:
         """Refund an amount of an order, at a service that can be asked what it did.

@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable
 
 import httpx2
-from msgspec import Struct
-
 from bench.effects.check import Attempt, Turn
 from bench.effects.wishes import TOOLS, Operation, Wish, render
+from msgspec import Struct
 
 __all__ = ["Clients"]
 
@@ -225,7 +224,9 @@ class Clients:
                 break
             await asyncio.sleep(self._chance.uniform(*_PAUSE_SECONDS))
         answer.turn, answer.session = accepted["turn"], accepted["session"]
-        if answer.code == "acknowledged":  # the text of an attempt that was killed is not the answer
+        if (
+            answer.code == "acknowledged"
+        ):  # the text of an attempt that was killed is not the answer
             whole = await self._read_again(accepted["events"])
             answer.text = whole if whole is not None else "".join(text)
         return answer
