@@ -35,6 +35,7 @@ KINDS = (
     "stored-twice",
     "unlisted",
     "key-misused",
+    "called-again",
     "stuck",
 )
 _NO_KILL = "(no kill)"
@@ -140,6 +141,7 @@ def check(evidence: Evidence) -> list[Violation]:
         *_operations(evidence),
         *_turns(evidence),
         *_keys(evidence),
+        *_recorded(evidence),
     ]
 
 
@@ -291,6 +293,29 @@ def _keys(evidence: Evidence) -> Iterable[Violation]:
                 op=refund.op,
                 tool=refund.tool,
             )
+
+
+def _recorded(evidence: Evidence) -> Iterable[Violation]:
+    """An effect whose outcome was recorded is not called again, and its outcome not unknown."""
+    asked = {
+        each.op: turn
+        for turn in reversed(evidence.turns)
+        if turn.wish
+        for each in turn.wish.operations
+    }
+    for kill in evidence.kills:
+        for op in kill.recorded:
+            turn = asked.get(op)
+            later = [each for each in evidence.refunds if each.op == op and each.at > kill.at]
+            if later and turn is not None:
+                yield Violation(
+                    kind="called-again",
+                    op=op,
+                    tool=later[0].tool,
+                    point=_name(kill),
+                    mode=turn.mode,
+                    detail=f"at {later[0].at - kill.at:.2f} s, after its outcome was recorded",
+                )
 
 
 def _about(

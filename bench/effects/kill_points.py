@@ -11,6 +11,7 @@ import signal
 import time
 from collections import Counter
 
+import msgspec
 from msgspec import Struct
 
 __all__ = ["KILLS", "PLAN", "SERVER", "Kill", "hit"]
@@ -31,6 +32,7 @@ class Kill(Struct, frozen=True, kw_only=True, omit_defaults=True):
         session: Of the turn whose call it was; empty if unknown.
         key: The turn's idempotency key; empty for none.
         op: The operation, at an effect.
+        recorded: At the end of a journal write, the operations whose outcomes it recorded.
     """
 
     server: int
@@ -40,13 +42,21 @@ class Kill(Struct, frozen=True, kw_only=True, omit_defaults=True):
     session: str = ""
     key: str = ""
     op: str = ""
+    recorded: tuple[str, ...] = ()
 
 
 _plan: dict[str, list[object]] = json.loads(os.environ.get(PLAN, "{}"))
 _calls: Counter[str] = Counter()
 
 
-def hit(point: str, *, session: str = "", key: str = "", op: str = "") -> None:
+def hit(
+    point: str,
+    *,
+    session: str = "",
+    key: str = "",
+    op: str = "",
+    recorded: tuple[str, ...] = (),
+) -> None:
     """A call reached a point; the process acts here if this is in its plan.
 
     Args:
@@ -54,6 +64,7 @@ def hit(point: str, *, session: str = "", key: str = "", op: str = "") -> None:
         session: Of the turn.
         key: The turn's idempotency key.
         op: The operation.
+        recorded: Operations whose outcomes are durable now.
     """
     planned = _plan.get(point)
     if planned is None:
@@ -62,17 +73,18 @@ def hit(point: str, *, session: str = "", key: str = "", op: str = "") -> None:
     nth, action = planned
     if _calls[point] != nth:
         return
-    line = {
-        "server": int(os.environ[SERVER]),
-        "point": point,
-        "at": time.time(),
-        "action": action,
-        "session": session,
-        "key": key,
-        "op": op,
-    }
+    kill = Kill(
+        server=int(os.environ[SERVER]),
+        point=point,
+        at=time.time(),
+        action=str(action),
+        session=session,
+        key=key,
+        op=op,
+        recorded=recorded,
+    )
     log = os.open(os.environ[KILLS], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(log, json.dumps(line).encode() + b"\n")
+    os.write(log, msgspec.json.encode(kill) + b"\n")
     os.close(log)
     if action == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)

@@ -32,7 +32,7 @@ from bench.effects.broken import BROKEN, VARIANTS
 from bench.effects.check import KINDS, Evidence, Row, Turn, Violation, check, tabulate
 from bench.effects.kill_points import KILLS, PLAN, SERVER, Kill
 from bench.effects.ledger import read_log
-from bench.effects.server import METHODS, writing_methods
+from bench.effects.server import METHODS, writing_calls
 from bench.effects.traffic import Clients
 from tests.dynamodb_local import ENVIRONMENT, running_dynamodb
 from tests.storage.stores import new_location
@@ -42,7 +42,7 @@ from seawall.lab.processes import parent_death_signal
 SERVERS = 2
 CLIENTS = 8
 EFFECT_POINTS = ("effect:before", "effect:sent", "effect:after")
-OFTEN = (*EFFECT_POINTS, "commit:before", "commit:after")  # reached by every turn
+OFTEN = ("effect:", "journal.", "commit:")  # of turns with effects
 RARE = 3  # further points of one process
 MOST_CALLS = 8
 STOP_SHARE = 0.12
@@ -53,9 +53,9 @@ MODES = {"keyed": 0.45, "background": 0.2, "unkeyed": 0.15, "fails": 0.1, "leave
 
 
 def kill_points() -> list[str]:
-    """All points: around the effect, and around each writing method of the store's port."""
-    methods = [f"{name}:{when}" for name in writing_methods() for when in ("before", "after")]
-    return [*EFFECT_POINTS, *methods]
+    """All points: around the effect, and around each call by which a turn writes to its store."""
+    calls = [f"{name}:{when}" for name in writing_calls() for when in ("before", "after")]
+    return [*EFFECT_POINTS, *calls]
 
 
 @contextmanager
@@ -83,17 +83,21 @@ class Planner:
         self._points = points
         self._chance = chance
         self._kills = kills
+        self._armed: Counter[str] = Counter()
 
     def plan(self) -> dict[str, tuple[int, str]]:
         """Points with the number of the call and the action."""
         chance = self._chance
         seen = Counter(each.point for each in read_kills(self._kills))
-        order = sorted(self._points, key=lambda each: (seen[each], chance.random()))
-        often = chance.choice([each for each in self._points if each in OFTEN] or self._points)
+        # A point that is never reached must not keep its place for ever.
+        rank = {each: seen[each] + self._armed[each] / 5 for each in self._points}
+        order = sorted(self._points, key=lambda each: (rank[each], chance.random()))
+        often = [each for each in self._points if each.startswith(OFTEN)] or self._points
         chosen = {
             each: (1 if seen[each] == 0 else chance.randint(1, MOST_CALLS), "kill")
-            for each in dict.fromkeys([*order[:RARE], often])
+            for each in dict.fromkeys([*order[:RARE], chance.choice(often)])
         }
+        self._armed.update(chosen.keys())
         if chance.random() < STOP_SHARE:
             point = chance.choice(self._points)
             chosen[point] = (chance.randint(1, MOST_CALLS), "stop")
