@@ -42,7 +42,7 @@ _NO_KILL = "(no kill)"
 _BESIDE = "beside"  # killed by the call of another turn, at random, or by SIGTERM
 _MODEL_FAILS = "model fails"
 _CLIENT_LEAVES = "client leaves"
-_ON_THE_WAY_SECONDS = 0.2  # a request that was sent before a kill may arrive after it
+_ON_THE_WAY_SECONDS = 0.5  # a request that was sent before a kill may arrive after it
 UNKNOWN = "effect-unknown"
 
 
@@ -202,11 +202,17 @@ def _statements(case: _Case) -> Iterable[Violation]:
             break
     if not case.refunds:
         return
-    if not said and UNKNOWN not in {each.problem for each in case.turns}:
-        if case.op not in _listed(case.evidence):
-            yield case.violation("forgotten", "refunded, and neither session nor client knows")
-    elif said and all("failed" in text and not receipt for text, receipt in claims.items()):
-        yield case.violation("misreported", f"refunded, but: {said[-1]}")
+    if said:
+        if all("failed" in text and not receipt for text, receipt in claims.items()):
+            yield case.violation("misreported", f"refunded, but: {said[-1]}")
+    elif case.op not in _listed(case.evidence) and not _is_unknown(case):
+        yield case.violation("forgotten", "refunded, and neither session nor client knows")
+
+
+def _is_unknown(case: _Case) -> bool:
+    """Whether a client learnt that the outcome is unknown, where nothing lists it yet."""
+    problems = {each.problem for each in case.turns}
+    return case.evidence.effects is None and UNKNOWN in problems
 
 
 def _listed(evidence: Evidence) -> str:
@@ -215,28 +221,29 @@ def _listed(evidence: Evidence) -> str:
 
 
 def _said(evidence: Evidence, op: str, turns: Sequence[Turn]) -> list[str]:
-    """What clients and sessions know about an operation, beside the wish itself."""
+    """What clients and sessions say about the outcome of an operation."""
     said = [turn.answer for turn in turns if op in turn.answer]
     for session in {turn.session for turn in turns if turn.session}:
         for stored in evidence.sessions.get(session, ()):
-            said += [
-                each["content"] if each["role"] == "tool" else each.get("text", "")
-                for each in _about_operation(stored, op)
-            ]
+            said += _results(stored, op)
     return said
 
 
-def _about_operation(stored: Mapping[str, Any], op: str) -> list[Mapping[str, Any]]:
-    """The messages of a stored turn that have to do with an operation, without the user's."""
+def _results(stored: Mapping[str, Any], op: str) -> list[str]:
+    """The results of an operation's calls in a stored turn, and what its answer says of it.
+
+    A turn that is not completed has the results of its last step in its journal.
+    """
     calls: set[str] = set()
-    found = []
-    for message in stored["messages"]:
-        if message["role"] == "user":
-            continue
-        mine = [each["id"] for each in message.get("tool_calls", ()) if op in each["arguments"]]
-        calls.update(mine)
-        if mine or op in message.get("text", "") or message.get("call_id") in calls:
-            found.append(message)
+    found: list[str] = []
+    for message in (*stored["messages"], *stored.get("journal", {}).get("outcomes", ())):
+        if message["role"] == "assistant":
+            calls |= {
+                each["id"] for each in message.get("tool_calls", ()) if op in each["arguments"]
+            }
+            found += [message["text"]] if op in message.get("text", "") else []
+        elif message["role"] == "tool" and message["call_id"] in calls:
+            found.append(message["content"])
     return found
 
 
