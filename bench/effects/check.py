@@ -43,6 +43,7 @@ _BESIDE = "beside"  # killed by the call of another turn, at random, or by SIGTE
 _MODEL_FAILS = "model fails"
 _CLIENT_LEAVES = "client leaves"
 _ON_THE_WAY_SECONDS = 0.5  # a request that was sent before a kill may arrive after it
+_STOPPED_SECONDS = 8.0  # a process that was stopped goes on some seconds later
 UNKNOWN = "effect-unknown"
 
 
@@ -356,7 +357,8 @@ def _cause(evidence: Evidence, turn: Turn, after: float, before: float, way: str
         return _CLIENT_LEAVES
     own = beside = ""
     for kill in evidence.kills:
-        if not after - _ON_THE_WAY_SECONDS <= kill.at <= before:
+        lasts = _STOPPED_SECONDS if kill.action == "stop" else _ON_THE_WAY_SECONDS
+        if not after - lasts <= kill.at <= before:
             continue
         if _is_victim(turn, kill):
             own = _name(kill)

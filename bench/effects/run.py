@@ -11,15 +11,11 @@ import asyncio
 import json
 import os
 import random
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,202 +26,16 @@ import httpx2
 import msgspec
 from bench.effects.broken import BROKEN, VARIANTS
 from bench.effects.check import KINDS, Evidence, Row, Turn, Violation, check, tabulate
-from bench.effects.kill_points import KILLS, PLAN, SERVER, Kill
 from bench.effects.ledger import read_log
-from bench.effects.server import METHODS, writing_calls
+from bench.effects.server import METHODS
+from bench.effects.servers import Planner, Server, kill_points, read_kills, service
 from bench.effects.traffic import Clients
 from tests.dynamodb_local import ENVIRONMENT, running_dynamodb
 from tests.storage.stores import new_location
 
-from seawall.lab.processes import parent_death_signal
-
 SERVERS = 2
 CLIENTS = 8
-EFFECT_POINTS = ("effect:before", "effect:sent", "effect:after")
-OFTEN = ("effect:", "journal.", "commit:")  # of turns with effects
-RARE = 3  # further points of one process
-MOST_CALLS = 8
-STOP_SHARE = 0.12
-STOPPED_SECONDS = 4.0  # beyond the end of a lease
-PATIENCE_SECONDS = (2.0, 6.0)
-START_SECONDS = 60.0
 MODES = {"keyed": 0.45, "background": 0.2, "unkeyed": 0.15, "fails": 0.1, "leaves": 0.1}
-
-
-def kill_points() -> list[str]:
-    """All points: around the effect, and around each call by which a turn writes to its store."""
-    calls = [f"{name}:{when}" for name in writing_calls() for when in ("before", "after")]
-    return [*EFFECT_POINTS, *calls]
-
-
-@contextmanager
-def service(*words: str) -> Iterator[str]:
-    """A process of the harness, until the block ends; yields the URL that it announces."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *words],
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-        preexec_fn=parent_death_signal(signal.SIGKILL),  # noqa: PLW1509 - there are none
-    )
-    assert process.stdout is not None
-    try:
-        yield str(json.loads(process.stdout.readline())["url"])
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-class Planner:
-    """Chooses the kill points of the next process: those that were reached least so far."""
-
-    def __init__(self, points: list[str], chance: random.Random, kills: Path) -> None:
-        self._points = points
-        self._chance = chance
-        self._kills = kills
-        self._armed: Counter[str] = Counter()
-
-    def plan(self) -> dict[str, tuple[int, str]]:
-        """Points with the number of the call and the action."""
-        chance = self._chance
-        seen = Counter(each.point for each in read_kills(self._kills))
-        # A point that is never reached must not keep its place for ever.
-        rank = {each: seen[each] + self._armed[each] / 5 for each in self._points}
-        order = sorted(self._points, key=lambda each: (rank[each], chance.random()))
-        often = [each for each in self._points if each.startswith(OFTEN)] or self._points
-        chosen = {
-            each: (1 if seen[each] == 0 else chance.randint(1, MOST_CALLS), "kill")
-            for each in dict.fromkeys([*order[:RARE], chance.choice(often)])
-        }
-        self._armed.update(chosen.keys())
-        if chance.random() < STOP_SHARE:
-            point = chance.choice(self._points)
-            chosen[point] = (chance.randint(1, MOST_CALLS), "stop")
-        return chosen
-
-
-def read_kills(path: Path) -> list[Kill]:
-    """The kills so far."""
-    if not path.exists():
-        return []
-    return [msgspec.json.decode(line, type=Kill) for line in path.read_bytes().splitlines()]
-
-
-class Server:
-    """A server at a fixed port, which is started again whenever it ends."""
-
-    def __init__(
-        self, number: int, environment: dict[str, str], planner: Planner, kills: Path, log: Path
-    ) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}"
-        self.starts = 0
-        self._number = number
-        self._environment = environment
-        self._planner = planner
-        self._kills = kills
-        self._log = log
-
-    async def keep_up(self, chance: random.Random, over: asyncio.Event) -> None:
-        """Run the server with one plan after another until `over`."""
-        while not over.is_set():
-            process = await self._start(self._planner.plan())
-            try:
-                await self._watch(process, chance, over)
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                await process.wait()
-
-    @contextmanager
-    def calm(self) -> Iterator[None]:
-        """Run the server without kill points while the block runs."""
-        words, environment = self._command({})
-        with self._log.open("ab") as errors:
-            process = subprocess.Popen(
-                words,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                cwd=ROOT,
-                env=environment,
-                preexec_fn=parent_death_signal(signal.SIGKILL),  # noqa: PLW1509 - the same
-            )
-        assert process.stdout is not None
-        try:
-            if not process.stdout.readline():
-                raise RuntimeError(f"the server did not start; see {self._log}")
-            yield
-        finally:
-            process.terminate()
-            process.wait()
-            process.stdout.close()
-
-    def _command(self, plan: dict[str, tuple[int, str]]) -> tuple[list[str], dict[str, str]]:
-        words = [sys.executable, "-m", "bench.effects.server", "bench/effects/seawall.toml"]
-        words += ["--port", str(self._port), "--anonymous", "--json"]
-        own = {PLAN: json.dumps(plan), KILLS: str(self._kills), SERVER: str(self._number)}
-        return words, {**os.environ, **self._environment, **own}
-
-    async def _start(self, plan: dict[str, tuple[int, str]]) -> asyncio.subprocess.Process:
-        words, environment = self._command(plan)
-        with self._log.open("ab") as errors:
-            process = await asyncio.create_subprocess_exec(
-                *words,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=errors,
-                cwd=ROOT,
-                env=environment,
-                preexec_fn=parent_death_signal(signal.SIGKILL),
-            )
-        self.starts += 1
-        return process
-
-    async def _watch(
-        self, process: asyncio.subprocess.Process, chance: random.Random, over: asyncio.Event
-    ) -> None:
-        """Return when the process has ended; it is killed, or ended, when it lives too long."""
-        clock = asyncio.get_running_loop().time
-        assert process.stdout is not None
-        # A plan may kill or stop it before it announces itself.
-        ready: asyncio.Task[bytes] | None = asyncio.create_task(process.stdout.readline())
-        until = clock() + START_SECONDS
-        while process.returncode is None and not over.is_set():
-            if _is_stopped(process.pid):
-                await asyncio.sleep(STOPPED_SECONDS)
-                process.send_signal(signal.SIGCONT)
-            if ready is not None and ready.done():
-                ready = None
-                until = clock() + chance.uniform(*PATIENCE_SECONDS)
-            if clock() > until:
-                await self._end(process, graceful=chance.random() < 0.25)
-                break
-            await asyncio.sleep(0.05)
-        if ready is not None:
-            ready.cancel()
-
-    async def _end(self, process: asyncio.subprocess.Process, *, graceful: bool) -> None:
-        point = "SIGTERM" if graceful else "random"
-        kill = Kill(server=self._number, point=point, at=time.time())
-        with self._kills.open("ab") as log:
-            log.write(msgspec.json.encode(kill) + b"\n")
-        if graceful:
-            process.terminate()
-            try:
-                async with asyncio.timeout(15):
-                    await process.wait()
-            except TimeoutError:
-                process.kill()
-        else:
-            process.kill()
-
-
-def _is_stopped(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-    except OSError:
-        return False
 
 
 def report(line: str) -> None:

@@ -23,6 +23,7 @@ _REQUEST_SECONDS = 20.0
 _TURN_SECONDS = 120.0
 _PAUSE_SECONDS = (0.05, 0.3)  # before a turn is sent again
 _THINK_SECONDS = (0.5, 3.0)  # before the next turn
+_ASKS_AFTER_SECONDS = (0.3, 1.5)  # before the user asks what became of a turn
 _RETRIED = {
     "overloaded",
     "server-stopping",
@@ -113,6 +114,7 @@ class Clients:
                 continue
             if not session:
                 return  # it was never opened, as far as the client knows
+            await asyncio.sleep(chance.uniform(*_ASKS_AFTER_SECONDS))
             wish = Wish(operations=turn.wish.operations, asks=True)
             again = Turn(
                 wish=wish,
