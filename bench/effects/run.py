@@ -17,19 +17,17 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-import httpx2
 import msgspec
 from bench.effects.broken import BROKEN, VARIANTS
 from bench.effects.check import KINDS, Evidence, Row, Turn, Violation, check, tabulate
 from bench.effects.ledger import read_log
 from bench.effects.server import METHODS
 from bench.effects.servers import Planner, Server, kill_points, read_kills, service
-from bench.effects.traffic import Clients
+from bench.effects.traffic import Clients, read_back
 from tests.dynamodb_local import ENVIRONMENT, running_dynamodb
 from tests.storage.stores import new_location
 
@@ -97,7 +95,7 @@ async def _drive(
     chance = random.Random(arguments.seed)
     planner = Planner(points, chance, kills)
     servers = [
-        Server(number, environment, planner, kills, folder / "server.log")
+        Server(number, environment, kills=kills, log=folder / "server.log", planner=planner)
         for number in range(SERVERS)
     ]
     done = 0
@@ -122,10 +120,11 @@ async def _drive(
             group.create_task(each.keep_up(random.Random(f"{arguments.seed} {each.url[-1]}"), over))
         await clients.run(arguments.clients)
         over.set()
+    await clients.close()
     report("over; reading sessions")
     with servers[0].calm():
         await asyncio.sleep(3.0)
-        sessions, effects = await _read_back(servers[0].url, clients.turns)
+        sessions, effects = await read_back(servers[0].url, clients.turns)
     evidence = Evidence(
         turns=clients.turns,
         refunds=read_log(folder / "ledger.db"),
@@ -134,43 +133,6 @@ async def _drive(
         kills=read_kills(kills),
     )
     return evidence, sum(each.starts for each in servers)
-
-
-async def _read_back(
-    url: str, turns: list[Turn]
-) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]] | None]:
-    """All sessions by the public API, oldest turn first; and the effects, where they are listed."""
-    sessions: dict[str, list[dict[str, Any]]] = {}
-    async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
-        for session in dict.fromkeys(each.session for each in turns if each.session):
-            found: list[dict[str, Any]] = []
-            cursor: str | None = None
-            while True:
-                query = {"limit": "200"} | ({"cursor": cursor} if cursor else {})
-                response = await client.get(f"/v1/sessions/{session}", params=query)
-                if response.status_code == 404:
-                    break
-                page = response.raise_for_status().json()
-                found += page["turns"]
-                cursor = page["cursor"]
-                if cursor is None:
-                    break
-            sessions[session] = found[::-1]
-        return sessions, await _effects(client)
-
-
-async def _effects(client: httpx2.AsyncClient) -> list[dict[str, Any]] | None:
-    listed: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while True:
-        response = await client.get("/v1/effects", params={"cursor": cursor} if cursor else {})
-        if response.status_code == 404:
-            return None
-        page = response.raise_for_status().json()
-        listed += page["effects"]
-        cursor = page.get("cursor")
-        if cursor is None:
-            return listed
 
 
 def print_table(store: str, rows: list[Row]) -> None:

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -99,7 +99,13 @@ class Server:
     """A server at a fixed port, which is started again whenever it ends."""
 
     def __init__(
-        self, number: int, environment: dict[str, str], planner: Planner, kills: Path, log: Path
+        self,
+        number: int,
+        environment: dict[str, str],
+        *,
+        kills: Path,
+        log: Path,
+        planner: Planner | None = None,
     ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -114,14 +120,21 @@ class Server:
 
     async def keep_up(self, chance: random.Random, over: asyncio.Event) -> None:
         """Run the server with one plan after another until `over`."""
+        assert self._planner is not None
         while not over.is_set():
-            process = await self._start(self._planner.plan())
-            try:
+            async with self.planned(self._planner.plan()) as process:
                 await self._watch(process, chance, over)
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                await process.wait()
+
+    @asynccontextmanager
+    async def planned(self, plan: Plan) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Run the server with a plan; it is killed at the end of the block."""
+        process = await self._start(plan)
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
 
     @contextmanager
     def calm(self) -> Iterator[None]:
@@ -166,14 +179,19 @@ class Server:
         self.starts += 1
         return process
 
+    @staticmethod
+    async def ready(process: asyncio.subprocess.Process) -> None:
+        """Return when the server has announced itself, or has ended."""
+        assert process.stdout is not None
+        await process.stdout.readline()
+
     async def _watch(
         self, process: asyncio.subprocess.Process, chance: random.Random, over: asyncio.Event
     ) -> None:
         """Return when the process has ended; it is killed, or ended, when it lives too long."""
         clock = asyncio.get_running_loop().time
-        assert process.stdout is not None
         # A plan may kill or stop it before it announces itself.
-        ready: asyncio.Task[bytes] | None = asyncio.create_task(process.stdout.readline())
+        ready: asyncio.Task[None] | None = asyncio.create_task(self.ready(process))
         until = clock() + START_SECONDS
         while process.returncode is None and not over.is_set():
             if _is_stopped(process.pid):

@@ -83,11 +83,14 @@ def open_tools(ledger: str) -> Toolset:
         }
         return await client.refund(body, context, keyed=False)
 
+    async def was_made(op: str, order: str, amount: float, reason: str) -> str | None:  # noqa: ARG001 - as the tool
+        return await client.find(op)
+
     return Toolset(
         (
             _effect(refund_keyed, retry="key"),
             _effect(refund_unkeyed),
-            _effect(refund_checked),
+            _effect(refund_checked, check=was_made),
         )
     )
 
@@ -119,7 +122,11 @@ class _Client:
         return f"{body['op']}: refunded, receipt {document['receipt']}"
 
     async def find(self, op: str) -> str | None:
-        """What the model reads of a refund that was made; None if it was not."""
+        """What the model reads of a refund that was made; None if it was not.
+
+        Raises:
+            ToolError: The ledger cannot be reached.
+        """
         document = await self._ask("GET", f"/refunds/{op}", None, None)
         receipt = document["receipt"]
         return None if receipt is None else f"{op}: refunded, receipt {receipt}"

@@ -11,13 +11,14 @@ import json
 import random
 import time
 from collections.abc import Callable
+from typing import Any
 
 import httpx2
 from bench.effects.check import Attempt, Turn
 from bench.effects.wishes import TOOLS, Operation, Wish, render
 from msgspec import Struct
 
-__all__ = ["Clients"]
+__all__ = ["Clients", "read_back"]
 
 _REQUEST_SECONDS = 20.0
 _TURN_SECONDS = 120.0
@@ -82,9 +83,13 @@ class Clients:
 
     async def run(self, count: int) -> None:
         """Run `count` clients at once until all turns are sent and answered."""
-        async with self._http, asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group:
             for _ in range(count):
                 group.create_task(self._converse_on())
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
 
     async def _converse_on(self) -> None:
         while self._left > 0:
@@ -95,36 +100,34 @@ class Clients:
         chance = self._chance
         session = ""
         if chance.random() < 0.8:
-            greeting = Turn(
-                wish=None,
-                text=f"Hello {next(self._numbers)}.",
-                mode="keyed",
-                key=self._key(),
-            )
-            session = await self._send(greeting)
+            session = await self.greet()
         for _ in range(chance.randint(2, 5)):
             if self._left <= 0:
                 return
             self._left -= 1
             await asyncio.sleep(chance.uniform(*_THINK_SECONDS))
             turn = self._new_turn(session)
-            session = await self._send(turn) or session
+            session = await self.send(turn) or session
             self._on_turn(turn)
             if turn.turn or turn.wish is None:
                 continue
             if not session:
                 return  # it was never opened, as far as the client knows
             await asyncio.sleep(chance.uniform(*_ASKS_AFTER_SECONDS))
-            wish = Wish(operations=turn.wish.operations, asks=True)
-            again = Turn(
-                wish=wish,
-                text=render(wish),
-                mode="keyed",
-                within=session,
-                session=session,
-                key=self._key(),
-            )
-            await self._send(again)
+            await self.ask_again(turn.wish, session)
+
+    async def ask_again(self, wish: Wish, session: str) -> None:
+        """A turn that asks what became of the operations, and wants done what was not."""
+        wish = Wish(operations=wish.operations, asks=True)
+        turn = Turn(
+            wish=wish,
+            text=render(wish),
+            mode="keyed",
+            within=session,
+            session=session,
+            key=self._key(),
+        )
+        await self.send(turn)
 
     def _new_turn(self, session: str) -> Turn:
         chance = self._chance
@@ -157,26 +160,36 @@ class Clients:
     def _key(self) -> str:
         return f"key-{next(self._numbers)}"
 
-    async def _send(self, turn: Turn) -> str:
+    async def send(self, turn: Turn) -> str:
         """Send a turn as often as its mode allows; its session, empty if that is not known."""
         self.turns.append(turn)
         latest = time.time() + _TURN_SECONDS
         while True:
-            server = self._chance.randrange(len(self._urls))
-            began = time.time()
-            answer = await self._ask(self._urls[server], turn)
-            turn.attempts.append(Attempt(server, began, time.time(), answer.code))
-            turn.session = answer.session or turn.session
-            if answer.code == "acknowledged":
-                turn.turn, turn.answer = answer.turn, answer.text
+            code = await self.attempt(turn, self._chance.choice(self._urls))
+            if code == "acknowledged":
                 return turn.session
-            if turn.key is None or answer.code not in _RETRIED:
-                turn.problem = answer.code
+            if turn.key is None or code not in _RETRIED:
+                turn.problem = code
                 return turn.session
             if time.time() > latest:
                 turn.problem = "gave-up"
                 return turn.session
             await asyncio.sleep(self._chance.uniform(*_PAUSE_SECONDS))
+
+    async def attempt(self, turn: Turn, url: str) -> str:
+        """Send a turn once; "acknowledged", or the code of what went wrong."""
+        began = time.time()
+        answer = await self._ask(url, turn)
+        turn.attempts.append(Attempt(self._urls.index(url), began, time.time(), answer.code))
+        turn.session = answer.session or turn.session
+        if answer.code == "acknowledged":
+            turn.turn, turn.answer = answer.turn, answer.text
+        return answer.code
+
+    async def greet(self) -> str:
+        """Open a session."""
+        text = f"Hello {next(self._numbers)}."
+        return await self.send(Turn(wish=None, text=text, mode="keyed", key=self._key()))
 
     async def _ask(self, url: str, turn: Turn) -> _Answer:
         try:
@@ -313,3 +326,40 @@ def _code(response: httpx2.Response) -> str:
         return str(response.json()["code"])
     except (ValueError, KeyError, TypeError):
         return f"status-{response.status_code}"
+
+
+async def read_back(
+    url: str, turns: list[Turn]
+) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]] | None]:
+    """All sessions by the public API, oldest turn first; and the effects, where they are listed."""
+    sessions: dict[str, list[dict[str, Any]]] = {}
+    async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
+        for session in dict.fromkeys(each.session for each in turns if each.session):
+            found: list[dict[str, Any]] = []
+            cursor: str | None = None
+            while True:
+                query = {"limit": "200"} | ({"cursor": cursor} if cursor else {})
+                response = await client.get(f"/v1/sessions/{session}", params=query)
+                if response.status_code == 404:
+                    break
+                page = response.raise_for_status().json()
+                found += page["turns"]
+                cursor = page["cursor"]
+                if cursor is None:
+                    break
+            sessions[session] = found[::-1]
+        return sessions, await _effects(client)
+
+
+async def _effects(client: httpx2.AsyncClient) -> list[dict[str, Any]] | None:
+    listed: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        response = await client.get("/v1/effects", params={"cursor": cursor} if cursor else {})
+        if response.status_code == 404:
+            return None
+        page = response.raise_for_status().json()
+        listed += page["effects"]
+        cursor = page.get("cursor")
+        if cursor is None:
+            return listed
