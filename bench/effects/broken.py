@@ -4,10 +4,13 @@ Each replaces something in a running server, in this process only: a method of t
 function of the product.
 """
 
+import importlib
 import secrets
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
+
+from msgspec import structs
 
 from seawall.errors import SessionConflict
 from seawall.storage.port import SessionStore
@@ -86,15 +89,28 @@ def break_code(name: str) -> None:
     """Replace a function of the product, if the variant does."""
     if name == "key-anew":
         _key_anew()
+    elif name == "asked-again":
+        _asked_again()
 
 
 def _key_anew() -> None:
-    from seawall.agents import loop  # noqa: PLC0415 - only in a server that is broken
-
-    module: Any = loop
-    made: Callable[..., Awaitable[object]] = module.tool_context
+    module: Any = importlib.import_module("seawall.agents.effects")
+    make: Callable[..., object] = module.tool_context
 
     def broken(agent: object, call: object, turn: object, _: str, span: object) -> object:
-        return made(agent, call, turn, secrets.token_hex(8), span)
+        return make(agent, call, turn, secrets.token_hex(8), span)
 
     module.tool_context = broken
+
+
+def _asked_again() -> None:
+    module: Any = importlib.import_module("seawall.pipeline.answering")
+    run: Callable[..., Awaitable[object]] = module.run_agent
+
+    async def broken(agents: object, start: str, turn: Any, emit: object, answer: object) -> object:  # noqa: ANN401 - as in server.py
+        if turn.pending is not None:
+            turn = structs.replace(turn, pending=None, steps=0)
+            answer = module.Answer(start)
+        return await run(agents, start, turn, emit, answer)
+
+    module.run_agent = broken
