@@ -83,7 +83,7 @@ def open_tools(ledger: str) -> Toolset:
         }
         return await client.refund(body, context, keyed=False)
 
-    async def was_made(op: str, order: str, amount: float, reason: str) -> str | None:  # noqa: ARG001 - as the tool
+    async def was_made(op: str, **_: object) -> str | None:
         return await client.find(op)
 
     return Toolset(
