@@ -33,6 +33,7 @@ from tests.storage.stores import new_location
 
 SERVERS = 2
 CLIENTS = 8
+STOPS = 0.12
 MODES = {"keyed": 0.45, "background": 0.2, "unkeyed": 0.15, "fails": 0.1, "leaves": 0.1}
 
 
@@ -93,7 +94,7 @@ async def _drive(
     """Clients against servers that are killed; then read what is left with servers that are not."""
     kills = folder / "kills"
     chance = random.Random(arguments.seed)
-    planner = Planner(points, chance, kills)
+    planner = Planner(points, chance, kills=kills, stops=arguments.stops)
     servers = [
         Server(number, environment, kills=kills, log=folder / "server.log", planner=planner)
         for number in range(SERVERS)
@@ -228,6 +229,9 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--clients", type=int, default=CLIENTS)
     parser.add_argument("--only", help="only kill points that begin so; several with commas")
+    parser.add_argument(
+        "--stops", type=float, default=STOPS, help="share of plans that stop a process for a while"
+    )
     parser.add_argument("--broken", choices=sorted(VARIANTS), help="break the product on purpose")
     parser.add_argument("--show", type=int, default=20, help="violations to print")
     parser.add_argument("--keep", help="folder for the evidence and the servers' log")

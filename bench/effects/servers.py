@@ -30,7 +30,6 @@ EFFECT_POINTS = ("effect:before", "effect:sent", "effect:after")
 OFTEN = ("effect:", "journal.", "commit:")  # of turns with effects
 RARE = 3  # further points of one process
 MOST_CALLS = 8
-STOP_SHARE = 0.12
 STOPPED_SECONDS = 4.0  # beyond the end of a lease
 PATIENCE_SECONDS = (2.0, 6.0)
 START_SECONDS = 60.0
@@ -63,8 +62,11 @@ def service(*words: str) -> Iterator[str]:
 class Planner:
     """Chooses the kill points of the next process: those that were reached least so far."""
 
-    def __init__(self, points: list[str], chance: random.Random, kills: Path) -> None:
+    def __init__(
+        self, points: list[str], chance: random.Random, *, kills: Path, stops: float
+    ) -> None:
         self._points = points
+        self._stops = stops
         self._chance = chance
         self._kills = kills
         self._armed: Counter[str] = Counter()
@@ -82,9 +84,9 @@ class Planner:
             for each in dict.fromkeys([*order[:RARE], chance.choice(often)])
         }
         self._armed.update(chosen.keys())
-        if chance.random() < STOP_SHARE:
+        if chance.random() < self._stops:
             point = chance.choice(self._points)
-            chosen[point] = (chance.randint(1, MOST_CALLS), "stop")
+            return {point: (chance.randint(1, MOST_CALLS), "stop")}
         return chosen
 
 

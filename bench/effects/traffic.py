@@ -20,7 +20,7 @@ from msgspec import Struct
 
 __all__ = ["Clients", "read_back"]
 
-_REQUEST_SECONDS = 20.0
+_REQUEST_SECONDS = 3.0  # less than a process that stops itself is stopped
 _TURN_SECONDS = 120.0
 _PAUSE_SECONDS = (0.05, 0.3)  # before a turn is sent again
 _THINK_SECONDS = (0.5, 3.0)  # before the next turn
