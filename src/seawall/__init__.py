@@ -8,16 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seawall.admission.settings import AdmissionSettings, TenantSettings
     from seawall.agents.definition import AgentLimits
-    from seawall.agents.output import OutputSettings
-    from seawall.budgets.settings import (
-        BudgetLimits,
-        BudgetSettings,
-        PriceSettings,
-        QuotaSettings,
-    )
-    from seawall.caches.settings import AnswerCacheSettings, CacheLimits
     from seawall.config import (
         AgentSettings,
         CorsSettings,
@@ -91,22 +82,26 @@ if TYPE_CHECKING:
         ToolSpec,
     )
     from seawall.models.scripted import ScriptedModel
-    from seawall.models.settings import ModelSettings
     from seawall.orchestrator import Orchestrator
     from seawall.pipeline.identifiers import new_request
     from seawall.pipeline.report import TurnReport
     from seawall.pipeline.stages import StageLimits
-    from seawall.resilience.settings import ResilienceSettings
-    from seawall.storage.settings import SessionSettings
-    from seawall.telemetry.settings import TelemetrySettings
-    from seawall.tools.toolset import (
-        Tool,
-        ToolContext,
-        ToolError,
-        ToolOutcome,
-        Toolset,
-        tool,
+    from seawall.settings import (
+        AdmissionSettings,
+        AnswerCacheSettings,
+        BudgetLimits,
+        BudgetSettings,
+        CacheLimits,
+        ModelSettings,
+        OutputSettings,
+        PriceSettings,
+        QuotaSettings,
+        ResilienceSettings,
+        TelemetrySettings,
+        TenantSettings,
     )
+    from seawall.storage.settings import SessionSettings
+    from seawall.tools.toolset import Tool, ToolContext, ToolError, ToolOutcome, Toolset, tool
     from seawall.turn import (
         AnswerOptions,
         AssistantMessage,
@@ -231,11 +226,7 @@ __all__ = [
 
 # By module, the public names that are imported from it.
 _NAMES = {
-    "seawall.admission.settings": "AdmissionSettings TenantSettings",
     "seawall.agents.definition": "AgentLimits",
-    "seawall.agents.output": "OutputSettings",
-    "seawall.budgets.settings": "BudgetLimits BudgetSettings PriceSettings QuotaSettings",
-    "seawall.caches.settings": "AnswerCacheSettings CacheLimits",
     "seawall.config": """
         AgentSettings CorsSettings IntentSettings RoutingSettings ServerSettings Settings
         ToolsetSettings load_settings parse_settings
@@ -258,14 +249,16 @@ _NAMES = {
         Finish Model ModelEvent ModelRequest Progress Prompt Text ToolCalls ToolSpec
     """,
     "seawall.models.scripted": "ScriptedModel",
-    "seawall.models.settings": "ModelSettings",
     "seawall.orchestrator": "Orchestrator",
     "seawall.pipeline.identifiers": "new_request",
     "seawall.pipeline.report": "TurnReport",
     "seawall.pipeline.stages": "StageLimits",
-    "seawall.resilience.settings": "ResilienceSettings",
+    "seawall.settings": """
+        AdmissionSettings AnswerCacheSettings BudgetLimits BudgetSettings CacheLimits
+        ModelSettings OutputSettings PriceSettings QuotaSettings ResilienceSettings
+        TelemetrySettings TenantSettings
+    """,
     "seawall.storage.settings": "SessionSettings",
-    "seawall.telemetry.settings": "TelemetrySettings",
     "seawall.tools.toolset": "Tool ToolContext ToolError ToolOutcome Toolset tool",
     "seawall.turn": """
         AnswerOptions AssistantMessage Cost Message OutputFormat Principal ToolCall
