@@ -203,6 +203,20 @@ async def test_a_client_that_leaves_does_not_cut_an_effect_off(place: SessionSet
         assert [each.status for each in turn.journal.effects] == ["done", "planned"]
 
 
+async def test_an_effect_that_takes_longer_than_the_lease(place: SessionSettings) -> None:
+    service = RefundService()
+    service.gate.clear()
+    script, quick = Script((refund("o1"),)), {"lease_seconds": 0.6}
+    async with shop(place, script, service, sessions=quick) as app:
+        for key in ("k", None):
+            running = asyncio.create_task(ask(app, idempotency_key=key))
+            await asyncio.sleep(1.0)
+            service.gate.set()
+            assert (await running).problem is None
+            service.gate.clear()
+        assert len(service.done) == 2
+
+
 async def test_a_turn_left_open_is_continued_by_a_retry(place: SessionSettings) -> None:
     service, script = RefundService(), Script((refund("o1"),))
     service.gate.clear()
