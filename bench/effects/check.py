@@ -36,6 +36,7 @@ KINDS = (
     "unlisted",
     "key-misused",
     "called-again",
+    "conflict",
     "stuck",
 )
 _NO_KILL = "(no kill)"
@@ -267,6 +268,9 @@ def _turns(evidence: Evidence) -> Iterable[Violation]:
         same = [each["id"] for each in stored if _text_of(each) == turn.text]
         if len(same) > 1:
             yield _about(evidence, "stored-twice", turn, f"as {', '.join(same)}")
+        conflicts = sum(each.outcome == "session-conflict" for each in turn.attempts)
+        if conflicts and _points_of(evidence, turn) <= {_NO_KILL, _MODEL_FAILS, _CLIENT_LEAVES}:
+            yield _about(evidence, "conflict", turn, f"{conflicts} times")
         if turn.problem == "gave-up":
             yield _about(evidence, "stuck", turn, f"{len(turn.attempts)} attempts")
         if turn.problem == UNKNOWN and evidence.effects is not None and turn.wish is not None:

@@ -183,6 +183,7 @@ def summary(evidence: Evidence, violations: list[Violation], rows: list[Row]) ->
         "follow_ups": sum(each.follow_up for each in wishes),
         "acknowledged": sum(bool(each.turn) for each in wishes if not each.follow_up),
         "attempts": sum(len(each.attempts) for each in wishes),
+        "outcomes": dict(Counter(one.outcome for each in wishes for one in each.attempts)),
         "kills": len(evidence.kills),
         "operations": dict(Counter(operations.values())),
         "refunds": sum(each.applied for each in evidence.refunds),

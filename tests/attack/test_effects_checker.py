@@ -89,6 +89,10 @@ WRONG = {
         refunds=[refund(key="k"), refund(2, key="k", applied=False, body='{"reason": ""}')]
     ),
     "called-again": evidence(refunds=[refund(), refund(2, 13.5, applied=False)], kills=[RECORDED]),
+    "conflict": evidence(
+        turns=[turn(attempts=[Attempt(0, 1.0, 2.0, "session-conflict"), *turn().attempts])],
+        kills=[],
+    ),
     "stuck": evidence(turns=[turn(**ENDED, problem="gave-up")]),
 }
 
