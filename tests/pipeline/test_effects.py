@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from seawall.errors import ServerStopping
+from seawall.errors import ServerStopping, SessionConflict
 from seawall.storage.audit import verify
 from seawall.storage.port import Begin, JournalWrite
 from seawall.storage.settings import SessionSettings
@@ -252,6 +252,27 @@ async def test_a_renewal_during_the_first_write_is_no_conflict(place: SessionSet
         await asyncio.sleep(0.2)
         service.gate.set()
         assert (await running).problem is None
+        assert service.done == ["o1"]
+
+
+async def test_no_effect_runs_whose_journal_was_refused(place: SessionSettings) -> None:
+    """The write that records an outcome also begins the next effect."""
+    service = RefundService()
+    calls = (refund("o1", call="c1"), refund("o2", call="c2"))
+    async with shop(place, Script(calls), service) as app:
+        store: Any = app.engine.store
+        journal, writes = store.journal, 0
+
+        async def lost(write: JournalWrite) -> None:
+            nonlocal writes
+            writes += 1
+            if writes > 1:
+                raise SessionConflict("Another attempt has continued the turn.")
+            await journal(write)
+
+        store.journal = lost
+        outcome = await ask(app, idempotency_key="k")
+        assert isinstance(outcome.problem, SessionConflict)
         assert service.done == ["o1"]
 
 
