@@ -251,8 +251,8 @@ _NAMES = {
     """,
     "seawall.errors": """
         AlreadyDecided BodyTooLarge BudgetExhausted CommitUnknown ConfigError DeadlineExceeded
-        EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable InternalError InvalidField InvalidOutput
-        InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
+        EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable InternalError InvalidField
+        InvalidOutput InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
         RequestTimeout SeawallError ServerStopping SessionBusy SessionConflict
         SessionNotFound StoreUnavailable TurnAbandoned TurnInterrupted TurnIsPaused
         TurnLimitReached TurnNotFound

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.tools.effects import effect_key
+from seawall.agents.calls import effect_key
 from tests.hosts.tool_server import ask, outcomes, tool_server
 from tests.servers import ServerProcess
 

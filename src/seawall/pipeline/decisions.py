@@ -6,6 +6,7 @@ here or on another server.
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Awaitable
 from typing import Literal, TypeVar
@@ -47,6 +48,10 @@ _MAX_PAGES = 20
 _LEASE_SECONDS = 10.0
 
 T = TypeVar("T")
+
+# Parts of msgspec's messages about arguments.
+_place = re.compile(r" - at `\$\.(.+?)`$")
+_named = re.compile(r"(?:unknown|required) field `(.+?)`")
 
 
 class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,10 +140,14 @@ def _edited(ports: Ports, wait: Wait, arguments: dict[str, object]) -> str:
     tool = agent.tools.get(wait.tool) if agent is not None else None
     if tool is None:
         raise InvalidField(f"The tool {wait.tool} is not configured any more.", field="arguments")
+    written = msgspec.json.encode(arguments).decode()
     try:
-        return tool.prepare(msgspec.json.encode(arguments).decode()).canonical.decode()
+        tool.prepare(written)
     except ToolError as refusal:
-        raise InvalidField(str(refusal), field="arguments") from refusal
+        found = (pattern.search(str(refusal)) for pattern in (_place, _named))
+        path = ".".join(("arguments", *(each[1] for each in found if each is not None)))
+        raise InvalidField(str(refusal), field=path) from refusal
+    return written
 
 
 async def claim_woken(ports: Ports, wait: Wait) -> BackgroundJob | None:
@@ -179,13 +188,16 @@ async def list_waits(
         cursor: Where to continue.
     """
     found: list[Wait] = []
+    now = time.time()
     for _ in range(_MAX_PAGES):
-        page = await _limited(ports, ports.store.waits(caller.tenant, limit=limit, cursor=cursor))
+        room = limit - len(found)
+        page = await _limited(ports, ports.store.waits(caller.tenant, limit=room, cursor=cursor))
         found += [
             each
             for each in page.waits
             if (each.kind == "unknown") == (kind == "unknown")
             and each.decision is None
+            and (kind == "unknown" or now < each.expires_at)
             and _concerns(caller, each, operator)
         ]
         cursor = page.cursor
