@@ -231,6 +231,8 @@ class TurnJournal:
         if keep_lease and self._lease.seconds:
             until = time.time() + self._lease.seconds
             write = msgspec.structs.replace(write, until=until)
+        if self._record is None:
+            self._lease.binds = True
         try:
             await self._store(write, status)
         except SessionConflict:
