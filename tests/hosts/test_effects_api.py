@@ -181,10 +181,14 @@ async def test_arguments_are_edited(callers: dict[str, Caller], order: str) -> N
         {},
     ):
         assert (await ann.decide(paused, **verdict)).status_code == 422, verdict
-    edited = await ann.decide(paused, decision="edit", arguments={"order": order, "amount": 20})
+    new = {"order": order, "amount": 20, "card": "4712"}
+    edited = await ann.decide(paused, decision="edit", arguments=new)
     assert edited.status_code == 200, edited.text
     (returned,) = (each for each in await ann.events(paused) if each["type"] == "tool.returned")
-    assert "refunded 20 " in str(returned["content"])
+    assert "refunded 20 to 4712" in str(returned["content"])
+    shown = (await ann.get(f"/v1/sessions/{paused['session']}")).json()["turns"][0]
+    assert "4712" not in json.dumps(shown["effects"])
+    assert json.loads(shown["effects"][0]["arguments"])["amount"] == 20
 
 
 async def test_only_who_may_decides(callers: dict[str, Caller], order: str) -> None:
