@@ -13,9 +13,7 @@ from seawall.config import ServerSettings
 from seawall.events import Event
 from seawall.hosts.http.bodies import TurnBody
 from seawall.hosts.http.chat_body import ChatBody
-from seawall.hosts.http.effects import ResolutionBody
 from seawall.hosts.http.sessions import SessionTurn
-from seawall.pipeline.decisions import Verdict
 
 __all__ = ["openapi_document"]
 
@@ -110,7 +108,7 @@ def openapi_document(settings: ServerSettings) -> bytes:
         JSON.
     """
     (*_, event), schemas = msgspec.json.schema_components(
-        [TurnBody, ChatBody, Verdict, ResolutionBody, SessionTurn, Event],
+        [TurnBody, ChatBody, SessionTurn, Event],
         ref_template="#/components/schemas/{name}",
     )
     schemas["Event"] = event
