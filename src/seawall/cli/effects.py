@@ -23,6 +23,7 @@ from seawall.cli.stored import (
 from seawall.cli.terminal import color
 from seawall.errors import NotFound
 from seawall.printable import printable
+from seawall.storage.audit import missing_before, verify
 
 if TYPE_CHECKING:
     from seawall.storage.port import AuditRecord, SessionStore, Wait
@@ -215,31 +216,39 @@ async def _export(arguments: argparse.Namespace) -> int:
 
 
 async def _verify(arguments: argparse.Namespace) -> int:
-    from seawall.storage.audit import verify  # noqa: PLC0415 - only what this command needs
-
-    count = sessions = 0
-    chain: list[AuditRecord] = []
+    count = sessions = expired = 0
     fault: str | None = None
     async with opened_store(arguments) as store:
-        async for record in _records(store, arguments):
-            count += 1
-            if chain and chain[-1].key != record.key:
-                fault = verify(chain)
-                if fault is not None:
-                    break
-                sessions, chain = sessions + 1, []
-            chain.append(record)
-    if fault is None and chain:
-        fault, sessions = verify(chain), sessions + 1
+        async for chain in _chains(store, arguments):
+            count, sessions = count + len(chain), sessions + 1
+            expired += missing_before(chain)
+            if (found := verify(chain)) is not None:
+                fault = f"session {chain[0].key.session}: {found}"
+                break
     if arguments.json:
-        print_json({"records": count, "sessions": sessions, "fault": fault})
+        totals = {"records": count, "sessions": sessions, "expired": expired}
+        print_json(totals | {"fault": fault})
     elif fault is not None:
         sys.stdout.write(f"{printable(fault)}\n")
     else:
-        sys.stdout.write(
-            f"{plural(count, 'record')} of {plural(sessions, 'session')}: nothing was changed\n"
-        )
+        of = f"{plural(count, 'record')} of {plural(sessions, 'session')}"
+        older = f"; {plural(expired, 'older one')} expired" if expired else ""
+        sys.stdout.write(f"{of}: nothing was changed{older}\n")
     return 0 if fault is None else 1
+
+
+async def _chains(
+    store: "SessionStore", arguments: argparse.Namespace
+) -> "AsyncGenerator[list[AuditRecord], None]":
+    """The records of each session."""
+    chain: list[AuditRecord] = []
+    async for record in _records(store, arguments):
+        if chain and chain[-1].key != record.key:
+            yield chain
+            chain = []
+        chain.append(record)
+    if chain:
+        yield chain
 
 
 async def _records(
