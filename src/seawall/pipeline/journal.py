@@ -243,6 +243,10 @@ class TurnJournal:
             self._lost = True
             raise
         self._record = write.turn
+        self._context.report.effects += [
+            (each.tool, each.status, each.decision.verdict if each.decision else "none")
+            for each in write.audit
+        ]
         self._audited |= {(each.effect, each.status) for each in write.audit}
         self._listed |= {each.id for each in write.waits}
         if write.until is not None:
