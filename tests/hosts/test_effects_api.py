@@ -181,10 +181,14 @@ async def test_arguments_are_edited(callers: dict[str, Caller], order: str) -> N
         {},
     ):
         assert (await ann.decide(paused, **verdict)).status_code == 422, verdict
-    edited = await ann.decide(paused, decision="edit", arguments={"order": order, "amount": 20})
+    new = {"order": order, "amount": 20, "card": "4712"}
+    edited = await ann.decide(paused, decision="edit", arguments=new)
     assert edited.status_code == 200, edited.text
     (returned,) = (each for each in await ann.events(paused) if each["type"] == "tool.returned")
-    assert "refunded 20 " in str(returned["content"])
+    assert "refunded 20 to 4712" in str(returned["content"])
+    shown = (await ann.get(f"/v1/sessions/{paused['session']}")).json()["turns"][0]
+    assert "4712" not in json.dumps(shown["effects"])
+    assert json.loads(shown["effects"][0]["arguments"])["amount"] == 20
 
 
 async def test_only_who_may_decides(callers: dict[str, Caller], order: str) -> None:
@@ -421,3 +425,32 @@ async def test_chat_completions_say_what_they_wait_for(
     assert decided.status_code == 200
     await ann.events(decided.json())
     assert await ann.count(order) == 1
+
+
+async def test_effects_and_decisions_are_counted(
+    server: ServerProcess, callers: dict[str, Caller], order: str
+) -> None:
+    async def counted() -> dict[str, float]:
+        async with httpx2.AsyncClient(base_url=server.url) as client:
+            lines = (await client.get("/metrics")).text.splitlines()
+        pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in pairs}
+
+    before = await counted()
+    ann = callers["ann"]
+    paused = await ann.pause("refund", order=order, amount=50)
+    await ann.decide(paused, decision="approve")
+    await ann.events(paused)
+    await ann.decide(await ann.pause("refund", order=order, amount=50), decision="reject")
+    expected = {
+        'seawall_effects_total{decision="approve",status="done",tool="refund"}': 1,
+        'seawall_effects_total{decision="reject",status="rejected",tool="refund"}': 1,
+        'seawall_turns_total{agent="only",outcome="paused"}': 2,
+    }
+    async with asyncio.timeout(10):
+        while True:
+            after = await counted()
+            found = {name: after.get(name, 0) - before.get(name, 0) for name in expected}
+            if found == expected:
+                return
+            await asyncio.sleep(1.05)  # a scrape is at most a second old

@@ -213,7 +213,14 @@ class _StepRun:
         if decision.verdict == "approve":
             return structs.replace(effect, status="planned")
         if decision.verdict == "edit":
-            effect = structs.replace(effect, status="planned", arguments=decision.arguments)
+            tool = self._planned[effect.call].tool
+            policy = tool.policy if tool is not None else None
+            effect = structs.replace(
+                effect,
+                status="planned",
+                arguments=decision.arguments,
+                shown=redacted(policy, decision.arguments) if policy and policy.redact else "",
+            )
             self._step.effects = [
                 effect if each.id == effect.id else each for each in self._step.effects
             ]

@@ -37,6 +37,7 @@ from seawall.storage.port import (
     Wait,
     WaitPage,
 )
+from seawall.tools.policy import redacted
 from seawall.tools.toolset import ToolError
 from seawall.turn import Decision, Effect, Principal, ToolMessage, TurnRecord
 
@@ -100,12 +101,14 @@ async def decide_call(
     now = time.time()
     if wait.decision is not None or now >= wait.expires_at:
         raise AlreadyDecided("This call was decided before, or its time is over.")
-    arguments = ""
+    decision = Decision(verdict.decision, caller.subject, now, verdict.note)
+    record = decision_record(wait, decision)
     if verdict.arguments is not None:
-        arguments = _edited(ports, wait, verdict.arguments)
-    decision = Decision(verdict.decision, caller.subject, now, verdict.note, arguments)
-    shown = structs.replace(wait, arguments=arguments) if arguments else wait
-    record = decision_record(shown, decision)
+        arguments, shown = _edited(ports, wait, verdict.arguments)
+        record = decision_record(
+            structs.replace(wait, arguments=shown), structs.replace(decision, arguments=shown)
+        )
+        decision = structs.replace(decision, arguments=arguments)
     if not await _limited(ports, ports.store.decide(wait, decision, record)):
         raise AlreadyDecided("Another decision was first.")
     return structs.replace(wait, decision=decision)
@@ -135,7 +138,8 @@ def _check_permission(caller: Principal, wait: Wait) -> None:
         raise Forbidden("A request of one's own is decided by another subject.")
 
 
-def _edited(ports: Ports, wait: Wait, arguments: dict[str, object]) -> str:
+def _edited(ports: Ports, wait: Wait, arguments: dict[str, object]) -> tuple[str, str]:
+    """The new arguments as JSON, and redacted."""
     agent = ports.agents.get(wait.agent)
     tool = agent.tools.get(wait.tool) if agent is not None else None
     if tool is None:
@@ -147,7 +151,7 @@ def _edited(ports: Ports, wait: Wait, arguments: dict[str, object]) -> str:
         found = (pattern.search(str(refusal)) for pattern in (_place, _named))
         path = ".".join(("arguments", *(each[1] for each in found if each is not None)))
         raise InvalidField(str(refusal), field=path) from refusal
-    return written
+    return written, redacted(tool.policy, written) if tool.policy is not None else written
 
 
 async def claim_woken(ports: Ports, wait: Wait) -> BackgroundJob | None:

@@ -245,6 +245,10 @@ class TurnJournal:
             self._lost = True
             raise
         self._record = write.turn
+        self._context.report.effects += [
+            (each.tool, each.status, each.decision.verdict if each.decision else "none")
+            for each in write.audit
+        ]
         self._audited |= {(each.effect, each.status) for each in write.audit}
         self._listed |= {each.id for each in write.waits}
         if write.until is not None:
@@ -470,8 +474,16 @@ def effect_record(effect: Effect, key: SessionKey, turn: TurnRecord) -> AuditRec
         idempotency_key=effect.key,
         began_at=effect.began_at,
         at=effect.ended_at,
-        decision=effect.request.decision if effect.request is not None else None,
+        decision=_shown_decision(effect),
     )
+
+
+def _shown_decision(effect: Effect) -> Decision | None:
+    """The decision about an effect, with arguments redacted."""
+    decision = effect.request.decision if effect.request is not None else None
+    if decision is None or not decision.arguments or not effect.shown:
+        return decision
+    return msgspec.structs.replace(decision, arguments=effect.shown)
 
 
 def decision_record(wait: Wait, decision: Decision) -> AuditRecord:

@@ -187,6 +187,10 @@ def _shown(turn: TurnRecord) -> SessionTurn:
 
 
 def _shown_effect(effect: Effect) -> SessionEffect:
+    request = effect.request
+    if request is not None and request.decision is not None and effect.shown:
+        decision = msgspec.structs.replace(request.decision, arguments="")
+        request = msgspec.structs.replace(request, decision=decision)
     return SessionEffect(
         id=effect.id,
         call=effect.call,
@@ -196,7 +200,7 @@ def _shown_effect(effect: Effect) -> SessionEffect:
         status=effect.status,
         began_at=effect.began_at,
         ended_at=effect.ended_at,
-        request=effect.request if effect.request is not None else UNSET,
+        request=request if request is not None else UNSET,
     )
 
 
