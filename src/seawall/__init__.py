@@ -101,6 +101,7 @@ if TYPE_CHECKING:
         TenantSettings,
     )
     from seawall.storage.settings import SessionSettings
+    from seawall.tools.policy import Approval
     from seawall.tools.toolset import Tool, ToolContext, ToolError, ToolOutcome, Toolset, tool
     from seawall.turn import (
         AnswerOptions,
@@ -126,6 +127,7 @@ __all__ = [
     "AnswerCacheSettings",
     "AnswerOptions",
     "ApiKeySettings",
+    "Approval",
     "AssistantMessage",
     "BodyTooLarge",
     "BudgetExhausted",
@@ -259,6 +261,7 @@ _NAMES = {
         TelemetrySettings TenantSettings
     """,
     "seawall.storage.settings": "SessionSettings",
+    "seawall.tools.policy": "Approval",
     "seawall.tools.toolset": "Tool ToolContext ToolError ToolOutcome Toolset tool",
     "seawall.turn": """
         AnswerOptions AssistantMessage Cost Message OutputFormat Principal ToolCall
