@@ -93,6 +93,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """One folder for what all processes of this run share; workers inherit its name."""
     _check_tables()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So it is in what a shell runs in the background; commands under test would ignore it, too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if RUN_FOLDER not in os.environ:
         os.environ[RUN_FOLDER] = tempfile.mkdtemp(prefix="seawall-tests-")
         config.add_cleanup(_remove_run_folder)

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
         parse_settings,
     )
     from seawall.errors import (
+        AlreadyDecided,
         BodyTooLarge,
         BudgetExhausted,
         CommitUnknown,
         ConfigError,
         DeadlineExceeded,
+        EffectUnknown,
+        Forbidden,
         HeadersTooLarge,
         IdentityUnavailable,
         InternalError,
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
         SessionNotFound,
         StoreUnavailable,
         TurnAbandoned,
+        TurnInterrupted,
+        TurnIsPaused,
         TurnLimitReached,
         TurnNotFound,
         TurnPostponed,
@@ -58,6 +63,7 @@ if TYPE_CHECKING:
     )
     from seawall.events import (
         AgentSelected,
+        ApprovalRequested,
         Event,
         IntentDetected,
         ReasoningDelta,
@@ -66,6 +72,8 @@ if TYPE_CHECKING:
         ToolReturned,
         TurnCompleted,
         TurnFailed,
+        TurnPaused,
+        TurnResumed,
         TurnStarted,
         UsageReported,
     )
@@ -124,10 +132,12 @@ __all__ = [
     "AgentLimits",
     "AgentSelected",
     "AgentSettings",
+    "AlreadyDecided",
     "AnswerCacheSettings",
     "AnswerOptions",
     "ApiKeySettings",
     "Approval",
+    "ApprovalRequested",
     "AssistantMessage",
     "BodyTooLarge",
     "BudgetExhausted",
@@ -139,8 +149,10 @@ __all__ = [
     "CorsSettings",
     "Cost",
     "DeadlineExceeded",
+    "EffectUnknown",
     "Event",
     "Finish",
+    "Forbidden",
     "HeadersTooLarge",
     "IdentitySettings",
     "IdentityUnavailable",
@@ -203,11 +215,15 @@ __all__ = [
     "TurnAbandoned",
     "TurnCompleted",
     "TurnFailed",
+    "TurnInterrupted",
+    "TurnIsPaused",
     "TurnLimitReached",
     "TurnNotFound",
+    "TurnPaused",
     "TurnPostponed",
     "TurnReport",
     "TurnRequest",
+    "TurnResumed",
     "TurnStarted",
     "Unauthenticated",
     "UnknownAgent",
@@ -234,17 +250,18 @@ _NAMES = {
         ToolsetSettings load_settings parse_settings
     """,
     "seawall.errors": """
-        BodyTooLarge BudgetExhausted CommitUnknown ConfigError DeadlineExceeded
-        HeadersTooLarge IdentityUnavailable InternalError InvalidField InvalidOutput
-        InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
+        AlreadyDecided BodyTooLarge BudgetExhausted CommitUnknown ConfigError DeadlineExceeded
+        EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable InternalError InvalidField
+        InvalidOutput InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
         RequestTimeout SeawallError ServerStopping SessionBusy SessionConflict
-        SessionNotFound StoreUnavailable TurnAbandoned TurnLimitReached TurnNotFound
+        SessionNotFound StoreUnavailable TurnAbandoned TurnInterrupted TurnIsPaused
+        TurnLimitReached TurnNotFound
         TurnPostponed Unauthenticated UnknownAgent UnsupportedEncoding UpstreamFailed
         UpstreamRefused UpstreamThrottled UpstreamUnavailable
     """,
     "seawall.events": """
-        AgentSelected Event IntentDetected ReasoningDelta TextDelta ToolCalled
-        ToolReturned TurnCompleted TurnFailed TurnStarted UsageReported
+        AgentSelected ApprovalRequested Event IntentDetected ReasoningDelta TextDelta ToolCalled
+        ToolReturned TurnCompleted TurnFailed TurnPaused TurnResumed TurnStarted UsageReported
     """,
     "seawall.identity.settings": "ApiKeySettings IdentitySettings JwtSettings",
     "seawall.models.port": """

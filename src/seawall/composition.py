@@ -255,6 +255,10 @@ async def _assemble(
         share = share_of_limits(settings.caches, sets)
         sets = tuple(cached_tools(each, share) for each in sets)
     tools = {each.name: each for made in sets for each in made}
+    if settings.effects.tools:
+        from seawall.tools.declared import apply_policies  # noqa: PLC0415 - only if configured
+
+        tools = apply_policies(tools, settings.effects.tools)
     agents = {
         name: _build_agent(name, each, models, tools) for name, each in registered.agents.items()
     }
@@ -288,6 +292,8 @@ async def _assemble(
         answers=answers,
         spending=metering.spending,
         tracer=telemetry.recorder if telemetry is not None else None,
+        next_message=settings.effects.next_message,
+        approval_seconds=settings.effects.approval_seconds,
     )
     pipeline = Pipeline(ports)
     orphan_recovery = None
@@ -407,7 +413,14 @@ async def _open_store_and_tools(
     opening: asyncio.Task[SessionStore] | None = None
     try:
         async with asyncio.TaskGroup() as group:
-            opening = group.create_task(open_store(settings.sessions, environment, read_only=False))
+            opening = group.create_task(
+                open_store(
+                    settings.sessions,
+                    environment,
+                    read_only=False,
+                    audit_keep_seconds=settings.effects.keep_seconds,
+                )
+            )
             group.create_task(authenticator.warm())
             for _ in range(_LOOP_PASSES):
                 await asyncio.sleep(0)

@@ -30,6 +30,7 @@ from seawall.settings import (
     AnswerCacheSettings,
     BudgetSettings,
     CacheLimits,
+    EffectSettings,
     ModelSettings,
     OutputSettings,
     QuotaSettings,
@@ -297,6 +298,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     sessions: SessionSettings = SessionSettings()
     caches: CacheLimits = CacheLimits()
     routing: RoutingSettings = RoutingSettings()
+    effects: EffectSettings = EffectSettings()
     budgets: BudgetSettings = BudgetSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     quotas: dict[str, QuotaSettings] = field(default_factory=dict)
@@ -483,6 +485,7 @@ _plain_sections: dict[str, type[Struct]] = {
     "sessions": SessionSettings,
     "caches": CacheLimits,
     "routing": RoutingSettings,
+    "effects": EffectSettings,
     "budgets": BudgetSettings,
     "telemetry": TelemetrySettings,
 }

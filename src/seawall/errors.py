@@ -21,6 +21,7 @@
         ├── SessionConflict         409 session-conflict    load the session, retry
         ├── SessionBusy             409 session-busy        wait for the turn that is running
         ├── TurnIsPaused            409 turn-paused         decide what it waits for
+        ├── TurnCancelled           409 turn-cancelled      its caller has ended it
         ├── TurnInterrupted         409 turn-interrupted    its session says what was done
         ├── EffectUnknown           409 effect-unknown      reconcile the effect that is named
         ├── AlreadyDecided          409 already-decided     another decision was first
@@ -74,6 +75,7 @@ __all__ = [
     "SessionNotFound",
     "StoreUnavailable",
     "TurnAbandoned",
+    "TurnCancelled",
     "TurnInterrupted",
     "TurnIsPaused",
     "TurnLimitReached",
@@ -280,6 +282,14 @@ class TurnIsPaused(Problem):
     status = 409
     code = "turn-paused"
     title = "Turn paused"
+
+
+class TurnCancelled(Problem):
+    """The turn's caller has ended it; `effects` names what it did before."""
+
+    status = 409
+    code = "turn-cancelled"
+    title = "Turn cancelled"
 
 
 class TurnInterrupted(Problem):

@@ -17,6 +17,7 @@ __all__ = [
     "BudgetLimits",
     "BudgetSettings",
     "CacheLimits",
+    "EffectSettings",
     "ModelSettings",
     "OutputSettings",
     "PriceSettings",
@@ -25,6 +26,7 @@ __all__ = [
     "ResilienceSettings",
     "TelemetrySettings",
     "TenantSettings",
+    "ToolPolicySettings",
     "budget_faults",
     "cost_of",
     "invalid_setting",
@@ -34,6 +36,52 @@ __all__ = [
 
 _Seconds = Annotated[float, Meta(gt=0, le=3_600)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
+
+_CENTURY_SECONDS = 100 * 365 * 86_400.0
+
+
+class ToolPolicySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a tool that changes something declares; a key that is not set leaves the tool's own.
+
+    Attributes:
+        approve: When a call needs approval: "always", "never", or a rule such as `amount > 100`.
+        role: The role that approves; empty for the turn's own subject.
+        own: Whether the turn's own subject may approve if it has the role.
+        expires_seconds: Afterwards the call is rejected.
+        retry: "key" if the service keeps the idempotency key with the change, else "never".
+        duplicates: What happens to a second call of a step with the same arguments.
+        independent: Whether it may run at the same time as other effects of its step.
+        redact: Names of arguments, dotted for members, that are not shown in records.
+    """
+
+    approve: Annotated[str, Meta(min_length=1, max_length=4_096)] | None = None
+    role: Annotated[str, Meta(max_length=128)] | None = None
+    own: bool | None = None
+    expires_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] | None = None
+    retry: Literal["key", "never"] | None = None
+    duplicates: Literal["refuse", "allow"] | None = None
+    independent: bool | None = None
+    redact: tuple[str, ...] | None = None
+
+
+class EffectSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Calls of tools that change something: their approval, records and reconciliation.
+
+    Attributes:
+        operator_role: The role that may reconcile effects of its tenant over HTTP; empty for none.
+        next_message: What happens to a session's next message while one of its turns is paused:
+            "answer" rejects what waits and answers it, "queue" lets it wait for the paused turn,
+            "refuse" is an error.
+        approval_seconds: How long an approval is waited for, if the tool does not say.
+        keep_seconds: How long audit records are kept.
+        tools: What tools declare, by their names.
+    """
+
+    operator_role: Annotated[str, Meta(max_length=128)] = ""
+    next_message: Literal["answer", "queue", "refuse"] = "answer"
+    approval_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 86_400.0
+    keep_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 400 * 86_400.0
+    tools: dict[str, ToolPolicySettings] = field(default_factory=dict)
 
 
 class ResilienceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

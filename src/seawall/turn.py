@@ -227,7 +227,7 @@ class Decision(Struct, frozen=True, omit_defaults=True):
         by: The subject who decided; empty for the system.
         at: Unix seconds.
         note: What the subject said about it.
-        arguments: Of "edit", the new arguments in canonical JSON.
+        arguments: Of "edit", the new arguments as JSON.
         result: Of "done" and "return", the outcome for the model.
     """
 

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from seawall import Orchestrator, ScriptedModel, ToolContext
@@ -19,7 +19,18 @@ from seawall.storage.port import Wait
 from seawall.storage.settings import SessionSettings
 from seawall.turn import Principal, SessionKey, ToolCall, ToolMessage, TurnRecord, TurnRequest
 
-__all__ = ["ANN", "STAFF", "Outcome", "RefundService", "Script", "ask", "refund", "shop", "stored"]
+__all__ = [
+    "ANN",
+    "STAFF",
+    "Outcome",
+    "RefundService",
+    "Script",
+    "ask",
+    "refund",
+    "shop",
+    "stored",
+    "waits",
+]
 
 ANN = Principal("shop", "ann")
 STAFF = Principal("shop", "sam", ("staff",))
@@ -47,7 +58,11 @@ class RefundService:
         self.checks = 0
 
     async def refund(
-        self, order: str, amount: float, context: ToolContext, reason: str = ""
+        self,
+        order: str,
+        amount: float,
+        context: ToolContext,
+        reason: str = "",  # noqa: ARG002 - what models word differently
     ) -> str:
         """Refund an order."""
         self.calls.append((order, amount, context.idempotency_key))
@@ -58,9 +73,7 @@ class RefundService:
             raise self.faults.pop()
         return f"refunded {order} {amount:g}"
 
-    async def find_refund(
-        self, order: str, amount: float, context: ToolContext, reason: str = ""
-    ) -> str | None:
+    async def find_refund(self, order: str, **_: object) -> str | None:
         """Whether an order was refunded."""
         self.checks += 1
         return f"found {order}" if order in self.done else None
@@ -72,8 +85,6 @@ class RefundService:
 
 def refund(order: str, amount: float = 5, call: str = "c1", **more: object) -> ToolCall:
     """A call of the refund tool."""
-    import msgspec
-
     arguments = msgspec.json.encode({"order": order, "amount": amount, **more}).decode()
     return ToolCall(call, "refund", arguments)
 
@@ -127,16 +138,23 @@ class Outcome(Struct):
 
 @asynccontextmanager
 async def shop(
-    path: Path,
+    place: SessionSettings,
     script: Callable[[ModelRequest], Any],
     service: RefundService,
     *,
     sessions: dict[str, Any] | None = None,
-    **policy: Any,  # noqa: ANN401 - options of `tool`
+    **policy: Any,
 ) -> AsyncGenerator[Orchestrator, None]:
-    """The shop, open; the options are those of the refund tool."""
-    settings = SessionSettings(path=str(path), **(sessions or {}))
-    app = Orchestrator(Settings(sessions=settings))
+    """The shop, open.
+
+    Args:
+        place: Where its sessions are.
+        script: Of the model.
+        service: The refund service.
+        sessions: Other settings of sessions.
+        policy: Options of the refund tool.
+    """
+    app = Orchestrator(Settings(sessions=msgspec.structs.replace(place, **(sessions or {}))))
     app.model("m", ScriptedModel(script))
     app.tool(service.refund, mutating=True, **policy)
     app.tool(service.look_up)
@@ -145,7 +163,7 @@ async def shop(
         yield app
 
 
-async def ask(app: Orchestrator, text: str = "Refund it", **rest: Any) -> Outcome:  # noqa: ANN401
+async def ask(app: Orchestrator, text: str = "Refund it", **rest: Any) -> Outcome:
     """Run one turn of ann."""
     outcome = Outcome(new_request(text, **rest), [], None)
 

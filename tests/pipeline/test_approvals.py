@@ -1,17 +1,18 @@
 """Calls that need approval: the turn pauses, is decided once, and goes on."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from seawall import Orchestrator
 from seawall.errors import AlreadyDecided, Forbidden, InvalidField, Problem, TurnNotFound
 from seawall.events import ApprovalRequested, Event, ToolReturned, TurnPaused
-from seawall.pipeline.decisions import Verdict
+from seawall.pipeline.decisions import Verdict, decide_call
 from seawall.pipeline.live import LiveTurn
 from seawall.storage.audit import verify
+from seawall.storage.settings import SessionSettings
 from seawall.tools.policy import Approval
 from seawall.turn import Principal, ToolCall, ToolMessage
 from tests.pipeline.shop import (
@@ -49,11 +50,9 @@ async def _events(app: Orchestrator, turn: str, after: int = 0) -> list[tuple[in
     return [each async for each in app.engine.events(ANN, turn, after=after)]
 
 
-async def test_a_turn_pauses_and_goes_on_when_it_is_approved(tmp_path: Path) -> None:
+async def test_a_turn_pauses_and_goes_on_when_it_is_approved(place: SessionSettings) -> None:
     service = RefundService()
-    async with shop(
-        tmp_path / "s.db", Script((refund("o1", 150),)), service, approve=BY_STAFF
-    ) as app:
+    async with shop(place, Script((refund("o1", 150),)), service, approve=BY_STAFF) as app:
         paused = await ask(app)
         assert paused.problem is None
         requested, last = paused.events[-2:]
@@ -77,9 +76,9 @@ async def test_a_turn_pauses_and_goes_on_when_it_is_approved(tmp_path: Path) -> 
         assert not await waits(app)
 
 
-async def test_a_stream_is_followed_from_where_it_paused(tmp_path: Path) -> None:
+async def test_a_stream_is_followed_from_where_it_paused(place: SessionSettings) -> None:
     service = RefundService()
-    async with shop(tmp_path / "s.db", Script((refund("o1"),)), service, approve="always") as app:
+    async with shop(place, Script((refund("o1"),)), service, approve="always") as app:
         paused = await ask(app)
         turn = paused.request.id
         before = await _events(app, turn)
@@ -91,9 +90,9 @@ async def test_a_stream_is_followed_from_where_it_paused(tmp_path: Path) -> None
         assert [position for position, _ in whole] == sorted({position for position, _ in whole})
 
 
-async def test_a_rejection_is_read_by_the_model(tmp_path: Path) -> None:
+async def test_a_rejection_is_read_by_the_model(place: SessionSettings) -> None:
     service, script = RefundService(), Script((refund("o1"),))
-    async with shop(tmp_path / "s.db", script, service, approve="always") as app:
+    async with shop(place, script, service, approve="always") as app:
         turn = (await ask(app)).request.id
         await _decide(app, turn, Verdict(decision="reject", note="too late"))
         assert not service.calls
@@ -104,11 +103,9 @@ async def test_a_rejection_is_read_by_the_model(tmp_path: Path) -> None:
         assert "too late" in result.content
 
 
-async def test_edited_arguments_are_validated_and_used(tmp_path: Path) -> None:
+async def test_edited_arguments_are_validated_and_used(place: SessionSettings) -> None:
     service = RefundService()
-    async with shop(
-        tmp_path / "s.db", Script((refund("o1", 150),)), service, approve="always"
-    ) as app:
+    async with shop(place, Script((refund("o1", 150),)), service, approve="always") as app:
         turn = (await ask(app)).request.id
         wrong = Verdict(decision="edit", arguments={"order": "o1", "amount": "much"})
         with pytest.raises(InvalidField, match="amount"):
@@ -120,11 +117,9 @@ async def test_edited_arguments_are_validated_and_used(tmp_path: Path) -> None:
         assert '"amount":20' in returned.content
 
 
-async def test_who_may_decide(tmp_path: Path) -> None:
+async def test_who_may_decide(place: SessionSettings) -> None:
     service = RefundService()
-    async with shop(
-        tmp_path / "s.db", Script((refund("o1", 150),)), service, approve=BY_STAFF
-    ) as app:
+    async with shop(place, Script((refund("o1", 150),)), service, approve=BY_STAFF) as app:
         turn = (await ask(app)).request.id
         cases: list[tuple[Principal, type[Problem]]] = [
             (Principal("other", "sam", ("staff",)), TurnNotFound),
@@ -140,9 +135,9 @@ async def test_who_may_decide(tmp_path: Path) -> None:
         assert service.done == ["o1"]
 
 
-async def test_of_two_deciders_one_wins(tmp_path: Path) -> None:
+async def test_of_two_deciders_one_wins(place: SessionSettings) -> None:
     service = RefundService()
-    async with shop(tmp_path / "s.db", Script((refund("o1"),)), service, approve="always") as app:
+    async with shop(place, Script((refund("o1"),)), service, approve="always") as app:
         turn = (await ask(app)).request.id
         reject = Verdict(decision="reject")
         results = await asyncio.gather(
@@ -157,11 +152,11 @@ async def test_of_two_deciders_one_wins(tmp_path: Path) -> None:
             await app.engine.pipeline.decide(ANN, turn, "c1", APPROVE)
 
 
-async def test_several_approvals_of_one_step_in_any_order(tmp_path: Path) -> None:
+async def test_several_approvals_of_one_step_in_any_order(place: SessionSettings) -> None:
     service = RefundService()
     calls = tuple(refund(f"o{number}", call=f"c{number}") for number in range(3))
     look_up = ToolCall("c9", "look_up", '{"order": "o1"}')
-    async with shop(tmp_path / "s.db", Script((*calls, look_up)), service, approve="always") as app:
+    async with shop(place, Script((*calls, look_up)), service, approve="always") as app:
         paused = await ask(app)
         turn = paused.request.id
         assert paused.kinds.count("ApprovalRequested") == 3
@@ -176,10 +171,10 @@ async def test_several_approvals_of_one_step_in_any_order(tmp_path: Path) -> Non
         assert not await waits(app)
 
 
-async def test_what_is_not_decided_in_time_is_rejected(tmp_path: Path) -> None:
+async def test_what_is_not_decided_in_time_is_rejected(place: SessionSettings) -> None:
     service, script = RefundService(), Script((refund("o1"),))
     soon = Approval(expires_seconds=0.2)
-    async with shop(tmp_path / "s.db", script, service, approve=soon) as app:
+    async with shop(place, script, service, approve=soon) as app:
         paused = await ask(app)
         await asyncio.sleep(0.3)
         with pytest.raises(AlreadyDecided):
@@ -194,9 +189,9 @@ async def test_what_is_not_decided_in_time_is_rejected(tmp_path: Path) -> None:
         assert "in time" in result.content
 
 
-async def test_a_paused_turn_survives_its_server(tmp_path: Path) -> None:
+async def test_a_paused_turn_survives_its_server(place: SessionSettings) -> None:
     service, script = RefundService(), Script((refund("o1"),))
-    path = tmp_path / "s.db"
+    path = place
     async with shop(path, script, service, approve="always") as app:
         turn = (await ask(app, idempotency_key="k")).request.id
     async with shop(path, script, service, approve="always") as app:
@@ -208,14 +203,12 @@ async def test_a_paused_turn_survives_its_server(tmp_path: Path) -> None:
         assert done.kinds[-1] == "TurnCompleted"
 
 
-async def test_a_decided_turn_is_continued_by_another_server(tmp_path: Path) -> None:
+async def test_a_decided_turn_is_continued_by_another_server(place: SessionSettings) -> None:
     service, script = RefundService(), Script((refund("o1"),))
-    path = tmp_path / "s.db"
+    path = place
     async with shop(path, script, service, approve="always") as app:
         turn = (await ask(app)).request.id
         pipeline = app.engine.pipeline
-        from seawall.pipeline.decisions import decide_call
-
         await decide_call(pipeline.ports, ANN, turn, "c1", APPROVE)  # and then it is gone
     async with shop(path, script, service, approve="always") as app:
         await _recover(app)
@@ -225,10 +218,10 @@ async def test_a_decided_turn_is_continued_by_another_server(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("policy", ["answer", "queue", "refuse"])
-async def test_the_next_message_while_a_turn_is_paused(tmp_path: Path, policy: Any) -> None:  # noqa: ANN401
+async def test_the_next_message_while_a_turn_is_paused(place: SessionSettings, policy: Any) -> None:
     service, script = RefundService(), Script((refund("o1"),))
     sessions = {"busy_seconds": 5.0}
-    async with shop(tmp_path / "s.db", script, service, sessions=sessions, approve="always") as app:
+    async with shop(place, script, service, sessions=sessions, approve="always") as app:
         pipeline = app.engine.pipeline
         pipeline.ports = _with_policy(pipeline.ports, policy)
         paused = await ask(app)
@@ -261,7 +254,5 @@ async def _recover(app: Orchestrator) -> None:
     await app.engine.pipeline.live.close(10)
 
 
-def _with_policy(ports: Any, policy: str) -> Any:  # noqa: ANN401
-    import msgspec
-
+def _with_policy(ports: Any, policy: str) -> Any:
     return msgspec.structs.replace(ports, next_message=policy)

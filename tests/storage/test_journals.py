@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec import UNSET, structs
 
-from seawall.errors import SessionConflict
+from seawall.errors import InvalidField, SessionConflict, TurnLimitReached
 from seawall.storage.audit import missing_before, verify
 from seawall.storage.port import AuditRecord, BackgroundJob, JournalWrite, SessionStore, Wait
 from seawall.turn import (
@@ -386,6 +386,69 @@ async def test_archives_have_journals(store: SessionStore) -> None:
     await store.delete(KEY)
     assert await store.restore(archive)
     assert (await store.load(KEY, turns=9)).turns == (paused().turn,)
+
+
+async def test_a_clock_that_is_set_back_neither_wakes_nor_locks(
+    store: SessionStore, clock: Clock
+) -> None:
+    await store.journal(paused())
+    clock.now = NOW - 100_000
+    assert await store.orphaned_jobs(limit=9) == ()
+    assert await store.claim_job(sleeping_job(), until=clock.now + 20) is None
+    clock.now = NOW
+    other = SessionKey("acme", "ada", "s2")
+    await store.commit(commit(other, 0))
+    clock.now = NOW + 900
+    await store.begin(begin(other, "dead", until=NOW + 920))
+    clock.now = NOW - 900  # that lease would last for too long
+    await store.journal(journal(1, "t2", key=other, number=2, until=clock.now + 10))
+
+
+async def test_hostile_names_and_texts(store: SessionStore) -> None:
+    key = SessionKey("a#%", "b#A#", "s#1")
+    text = "\ud800\x00ü\U0001f600 {}"
+    clean = text.replace("\ud800", "\ufffd")
+    wait = structs.replace(wait_of(key=key), arguments=text, tool=text)
+    record = audit_of(key=key, outcome=text, arguments=text)
+    await store.journal(
+        paused(key=key, waits=(wait,), audit=(record,), sleeps=sleeping_job(key=key), text=text)
+    )
+    assert await store.find_wait("a#%", "t1.1") == structs.replace(
+        wait, arguments=clean, tool=clean
+    )
+    (stored,) = (await store.audit(tenant="a#%", limit=9)).records
+    assert (stored.outcome, verify([stored])) == (clean, None)
+    assert (await store.audit(tenant="a", limit=9)).records == ()
+    assert await store.decide(wait, Decision("approve", text, NOW, note=text), record)
+    for name in ("", "\x00", "\ud800", "x" * 3_000):
+        assert await store.find_wait("a#%", name) is None
+        assert (await store.waits("a#%", turn=name, limit=9)).waits == ()
+        assert (await store.audit(tenant=name or "\x00", limit=9)).records == ()
+        assert not await store.decide(
+            structs.replace(wait, id=name), Decision("x", "", NOW), record
+        )
+    await store.erase(Principal("a#%", "b#A#"))
+    assert (await store.audit(limit=9)).records == ()
+
+
+async def test_what_is_too_large_or_misnamed_is_refused(store: SessionStore) -> None:
+    for wrong in (
+        journal(1, waits=(structs.replace(wait_of(), arguments="x" * 200_000),)),
+        journal(1, audit=(audit_of(outcome="x" * 200_000),)),
+        journal(1, waits=(structs.replace(wait_of(), id="\x00"),)),
+        journal(1, ended=("\ud800",)),
+        journal(1, key=SessionKey("acme", "ada", "\x00")),
+        journal(1, text="x" * (33 << 20)),
+    ):
+        with pytest.raises((InvalidField, TurnLimitReached)):
+            await store.journal(wrong)
+    for call in (
+        store.waits("acme", limit=3, cursor="no cursor"),
+        store.audit(limit=3, cursor="no cursor"),
+    ):
+        with pytest.raises(InvalidField):
+            await call
+    assert (await store.load(KEY, turns=1)).session is None
 
 
 def test_a_changed_chain_is_found() -> None:

@@ -62,9 +62,8 @@ async def test_round_trips(dynamodb: str) -> None:
         found = await store.begin(begin(KEY, "t2"))
         assert calls(proxy) == ["Query", "UpdateItem"]
         assert found.session is not None
-        opened = {"opened_at": found.session.created_at, "number": 2}
-        plain = {"opened_at": found.session.created_at}
-        await store.commit(commit(KEY, 1, by="t2", **plain))
+        opened: dict[str, Any] = {"opened_at": found.session.created_at, "number": 2}
+        await store.commit(commit(KEY, 1, by="t2", opened_at=found.session.created_at))
         assert calls(proxy) == ["TransactWriteItems"]
         assert all(not {"j", "i"} & set(item) for item in await everything(store))
         calls(proxy)

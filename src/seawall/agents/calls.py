@@ -1,6 +1,7 @@
 """The turn that an agent runs in, and calls of its tools."""
 
 import asyncio
+import hashlib
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Protocol
 
@@ -24,6 +25,7 @@ __all__ = [
     "StepJournal",
     "TurnPausing",
     "call_tool",
+    "effect_key",
     "tool_context",
 ]
 
@@ -233,3 +235,15 @@ def tool_context(
         state=turn.state,
         traceparent=span.traceparent.decode() if span is not None else "",
     )
+
+
+def effect_key(turn: str, step: int, index: int) -> str:
+    """The idempotency key of a call: of its place in the turn, not of how a model words it.
+
+    Args:
+        turn: The same for every attempt at the turn, and of no other.
+        step: Number of model calls of the turn so far.
+        index: Of the call in the step, from 0.
+    """
+    digest = hashlib.sha256(b"%b\0%d\0%d" % (turn.encode("utf-8", "replace"), step, index))
+    return digest.hexdigest()[:32]

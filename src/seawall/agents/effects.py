@@ -13,12 +13,20 @@ from contextlib import suppress
 
 from msgspec import Struct, structs
 
-from seawall.agents.calls import AgentTurn, Answer, Emit, Step, TurnPausing, call_tool, tool_context
+from seawall.agents.calls import (
+    AgentTurn,
+    Answer,
+    Emit,
+    Step,
+    TurnPausing,
+    call_tool,
+    effect_key,
+    tool_context,
+)
 from seawall.agents.definition import Agent
-from seawall.errors import EffectUnknown, Problem
+from seawall.errors import DeadlineExceeded, EffectUnknown, Problem
 from seawall.events import ToolCalled, ToolReturned
 from seawall.spans import within_span
-from seawall.tools.effects import effect_key
 from seawall.tools.policy import redacted
 from seawall.tools.toolset import (
     PreparedCall,
@@ -71,6 +79,7 @@ async def run_step(
     Raises:
         TurnPausing: Calls wait for decisions.
         EffectUnknown: The outcome of an effect is not known.
+        DeadlineExceeded: The turn's time was over before all could begin.
         Problem: The journal could not be written, or the turn's lease was lost.
     """
     run = _StepRun(agent, step, turn, answer)
@@ -83,6 +92,8 @@ async def run_step(
         outcomes = await run.run(emit)
         if len(outcomes) == len(step.calls):
             return outcomes
+        if all(each.status != "waiting" for each in step.effects):
+            raise DeadlineExceeded("The turn's time is over; not all tools were called.")
         try:
             await run.save(pausing=True)
         except DecidedMeanwhile:
@@ -132,7 +143,7 @@ class _StepRun:
             return _Planned(call)
         arguments = call.arguments
         for effect in self._step.effects:
-            if effect.call == call.id:
+            if effect.call == call.id and _is_edited(effect):
                 arguments = effect.arguments
         try:
             return _Planned(call, tool, tool.prepare(arguments))
@@ -201,7 +212,14 @@ class _StepRun:
         if decision.verdict == "approve":
             return structs.replace(effect, status="planned")
         if decision.verdict == "edit":
-            effect = structs.replace(effect, status="planned", arguments=decision.arguments)
+            tool = self._planned[effect.call].tool
+            policy = tool.policy if tool is not None else None
+            effect = structs.replace(
+                effect,
+                status="planned",
+                arguments=decision.arguments,
+                shown=redacted(policy, decision.arguments) if policy and policy.redact else "",
+            )
             self._step.effects = [
                 effect if each.id == effect.id else each for each in self._step.effects
             ]
@@ -222,7 +240,7 @@ class _StepRun:
 
     def _begin_next(self) -> None:
         """Mark effects that start as soon as this is written."""
-        if self._stopping:
+        if self._stopping or asyncio.get_running_loop().time() >= self._turn.deadline:
             return
         blocked = False
         for index, effect in enumerate(self._step.effects):
@@ -337,8 +355,7 @@ class _StepRun:
                 span.put("gen_ai.tool.call.id", effect.call)
                 if outcome.failed or outcome.unknown:
                     span.end("tool_failed")
-        decision = effect.request.decision if effect.request is not None else None
-        if decision is not None and decision.verdict == "edit":
+        if _is_edited(effect):
             note = f"[The arguments were changed before approval: {effect.arguments}]\n"
             outcome = structs.replace(outcome, content=note + outcome.content)
         status = "unknown" if outcome.unknown else "failed" if outcome.failed else "done"
@@ -390,6 +407,12 @@ class _StepRun:
         return await tool.check(prepared, context) or unknown
 
 
+def _is_edited(effect: Effect) -> bool:
+    """Whether its arguments are not those that the model wrote."""
+    decision = effect.request.decision if effect.request is not None else None
+    return decision is not None and decision.verdict == "edit"
+
+
 async def _end(effects: asyncio.Task[None], reads: list[asyncio.Task[None]]) -> None:
     """Wait until an effect that runs has ended, also if this task is cancelled meanwhile."""
     for each in reads:
@@ -403,4 +426,6 @@ async def _end(effects: asyncio.Task[None], reads: list[asyncio.Task[None]]) -> 
             cancelled = error
             waiting = {each for each in waiting if not each.done()}
     if cancelled is not None:
+        if not effects.cancelled():
+            effects.exception()  # the cancellation counts
         raise cancelled

@@ -8,7 +8,7 @@ from contextlib import ExitStack, aclosing
 import msgspec
 from msgspec import Struct
 
-from seawall.agents.calls import AgentTurn, Answer, Emit, Step, call_tool
+from seawall.agents.calls import AgentTurn, Answer, Emit, Step, call_tool, effect_key
 from seawall.agents.definition import HAND_OFF, Agent
 from seawall.errors import InvalidOutput, TurnLimitReached, UpstreamFailed
 from seawall.events import (
@@ -27,7 +27,6 @@ from seawall.models.port import (
     ToolCalls,
 )
 from seawall.spans import within_span
-from seawall.tools.effects import effect_key
 from seawall.tools.toolset import ToolOutcome
 from seawall.turn import (
     AssistantMessage,

@@ -79,7 +79,9 @@ class AnswerCache:
         )
         self._single_flight: SingleFlight[Event, Answer] = SingleFlight()
 
-    async def answer(self, agent: str, turn: AgentTurn, emit: Emit) -> Answer:
+    async def answer(
+        self, agent: str, turn: AgentTurn, emit: Emit, answer: Answer | None = None
+    ) -> Answer:
         """Like `run_agent`, with the same events, and from the cache if possible.
 
         An answer that was produced for another turn is `cached` and has no usage.
@@ -90,7 +92,7 @@ class AnswerCache:
         """
         key = self._key(agent, turn)
         if key is None:
-            return await run_agent(self._agents, agent, turn, emit)
+            return await run_agent(self._agents, agent, turn, emit, answer)
         clock = asyncio.get_running_loop().time
         first_text_at: float | None = None
 
@@ -110,10 +112,10 @@ class AnswerCache:
             return _as_cached(kept.answer, first_text_at)
         try:
             async with asyncio.timeout_at(turn.deadline):
-                answer, is_owner = await self._single_flight.join(key, produce, take)
+                found, is_owner = await self._single_flight.join(key, produce, take)
         except TimeoutError as error:
             raise DeadlineExceeded("The answer was not ready in time.", field="deadline") from error
-        return answer if is_owner else _as_cached(answer, first_text_at)
+        return found if is_owner else _as_cached(found, first_text_at)
 
     def _key(self, agent: str, turn: AgentTurn) -> _AnswerKey | None:
         """The cache key; None if the answer depends on more than the question."""

@@ -25,6 +25,13 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
     )
     new.add_argument("--tenant", required=True, type=name, help="tenant that the key belongs to")
     new.add_argument("--subject", required=True, type=name, help="subject that the key belongs to")
+    new.add_argument(
+        "--role",
+        action="append",
+        default=[],
+        type=name,
+        help="role that the key grants; may be repeated (default: none)",
+    )
     add_json(new, "print key and digest as one JSON object on standard output")
     new.set_defaults(run=_new)
     token = commands.add_parser(
@@ -40,6 +47,13 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
     )
     token.add_argument("--tenant", required=True, type=name, help="claim tenant of the token")
     token.add_argument("--subject", required=True, type=name, help="claim sub of the token")
+    token.add_argument(
+        "--role",
+        action="append",
+        default=[],
+        type=name,
+        help="role in the claim roles; may be repeated (default: none)",
+    )
     token.add_argument(
         "--folder",
         type=Path,
@@ -66,7 +80,13 @@ def _new(arguments: argparse.Namespace) -> int:
     from seawall.identity.authenticator import new_key  # noqa: PLC0415 - only what is needed
 
     key, digest = new_key()
-    entry = {"sha256": digest, "tenant": arguments.tenant, "subject": arguments.subject}
+    entry: dict[str, object] = {
+        "sha256": digest,
+        "tenant": arguments.tenant,
+        "subject": arguments.subject,
+    }
+    if arguments.role:
+        entry["roles"] = arguments.role
     if arguments.json:
         sys.stdout.write(json.dumps({"key": key, **entry}) + "\n")
         return 0
@@ -87,8 +107,9 @@ def _token(arguments: argparse.Namespace) -> int:
         audience=arguments.audience,
         issued_at=now,
         seconds=arguments.seconds,
+        roles=arguments.role,
     )
-    section = {"issuer": arguments.issuer}
+    section: dict[str, object] = {"issuer": arguments.issuer}
     if arguments.audience:
         section["audience"] = arguments.audience
     section["jwks_file"] = str(arguments.folder / KEY_SET_FILE)
@@ -105,8 +126,8 @@ def _token(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _toml(table: dict[str, str]) -> str:
-    """Format as TOML; strings of printable text are the same in JSON."""
+def _toml(table: dict[str, object]) -> str:
+    """Format as TOML; printable strings, and lists of them, are the same in JSON."""
     return "".join(
         f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items()
     )

@@ -31,6 +31,7 @@ _COMMANDS = {
     "lab": "lab",
     "sim-model": "sim_model",
     "sessions": "sessions",
+    "effects": "effects",
     "budgets": "budgets",
     "intents": "intents",
     "keys": "keys",

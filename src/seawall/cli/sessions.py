@@ -2,13 +2,10 @@
 
 import argparse
 import asyncio
-import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,22 +16,29 @@ from seawall.cli.arguments import (
     add_config,
     add_group,
     add_json,
-    integer,
     name,
     plural,
+)
+from seawall.cli.stored import (
+    CALL_SECONDS,
+    Output,
+    add_page,
+    date,
+    opened_store,
+    print_json,
+    print_page,
+    run_command,
 )
 from seawall.cli.terminal import ProgressLine, color
 from seawall.errors import ConfigError
 from seawall.printable import printable
 
 if TYPE_CHECKING:
-    from seawall.storage.port import Session, SessionStore, TurnPage
+    from seawall.storage.port import Session, TurnPage
     from seawall.turn import Principal, SessionKey
 
 __all__ = ["add_parser"]
 
-_CALL_SECONDS = 30.0
-_MAX_PAGE = 200
 _ARCHIVES = 100  # sessions that the overview reads at a time
 
 T = TypeVar("T")
@@ -57,10 +61,10 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         "List the sessions of a subject, newest first. Without --subject: an overview of the "
         "owners of sessions, of one tenant or of all; it reads the whole store.",
     )
-    _add_page(listing, "sessions, or owners")
+    add_page(listing, "sessions, or owners")
     show = _add(commands, "show", _show, "show a session and its newest turns")
     show.add_argument("session", metavar="SESSION", help="id of the session")
-    _add_page(show, "turns")
+    add_page(show, "turns")
     export = _add(
         commands,
         "export",
@@ -109,29 +113,8 @@ def _add(
     add_config(parser, "the store")
     if word != "export":
         add_json(parser)
-    parser.set_defaults(run=lambda arguments: asyncio.run(_run_command(run, arguments)))
+    parser.set_defaults(run=lambda arguments: asyncio.run(run_command(run, arguments)))
     return parser
-
-
-def _add_page(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument(
-        "--limit",
-        type=integer(1, _MAX_PAGE),
-        default=50,
-        metavar="N",
-        help=f"most {what} to print (default: %(default)s)",
-    )
-    parser.add_argument("--cursor", help="continue after a page, with the cursor that it printed")
-
-
-async def _run_command(
-    run: Callable[[argparse.Namespace], Awaitable[int]], arguments: argparse.Namespace
-) -> int:
-    try:
-        return await run(arguments)
-    except TimeoutError:
-        sys.stderr.write("seawall: The session store did not answer in time.\n")
-        return 1
 
 
 async def _list(arguments: argparse.Namespace) -> int:
@@ -139,12 +122,12 @@ async def _list(arguments: argparse.Namespace) -> int:
         return await _list_owners(arguments)
     if arguments.tenant is None:
         arguments.parser.error("--subject: give --tenant as well")
-    async with _store(arguments) as store, asyncio.timeout(_CALL_SECONDS):
+    async with opened_store(arguments) as store, asyncio.timeout(CALL_SECONDS):
         page = await store.sessions(
             _owner(arguments), limit=arguments.limit, cursor=arguments.cursor
         )
     if arguments.json:
-        _print_json({"sessions": [_as_json(each) for each in page.sessions], "cursor": page.cursor})
+        print_json({"sessions": [_as_json(each) for each in page.sessions], "cursor": page.cursor})
         return 0
     if not page.sessions:
         sys.stdout.write("There are no sessions.\n")
@@ -154,12 +137,12 @@ async def _list(arguments: argparse.Namespace) -> int:
     lines = [color(heading, "bold")]
     lines += [
         (
-            f"{printable(each.key.session):{width}}  {each.version:>6}  {_date(each.updated_at)}  "
-            f"{_date(each.expires_at)}  {printable(each.agent or '-')}"
+            f"{printable(each.key.session):{width}}  {each.version:>6}  {date(each.updated_at)}  "
+            f"{date(each.expires_at)}  {printable(each.agent or '-')}"
         )
         for each in page.sessions
     ]
-    _print_page(lines, page.cursor)
+    print_page(lines, page.cursor)
     return 0
 
 
@@ -171,9 +154,9 @@ async def _list_owners(arguments: argparse.Namespace) -> int:
     progress = ProgressLine(only_terminal=True)
     cursor = None
     read = 0
-    async with _store(arguments) as store:
+    async with opened_store(arguments) as store:
         while True:
-            async with asyncio.timeout(_CALL_SECONDS):
+            async with asyncio.timeout(CALL_SECONDS):
                 page = await store.archives(limit=_ARCHIVES, cursor=cursor)
             for archive in page.archives:
                 session = archive.session
@@ -209,7 +192,7 @@ def _print_owners(arguments: argparse.Namespace, owners: list[_Owner]) -> None:
     shown = owners[: arguments.limit]
     if arguments.json:
         totals = {"sessions": sessions, "turns": turns, "owners": len(owners)}
-        _print_json({"owners": [asdict(each) for each in shown], "total": totals})
+        print_json({"owners": [asdict(each) for each in shown], "total": totals})
         return
     if not owners:
         sys.stdout.write("There are no sessions.\n")
@@ -221,7 +204,7 @@ def _print_owners(arguments: argparse.Namespace, owners: list[_Owner]) -> None:
     lines = [color(heading, "bold")]
     lines += [
         f"{row[0]:{tenant}}  {row[1]:{subject}}  {row[2].sessions:>8,}  {row[2].turns:>8,}  "
-        f"{_date(row[2].updated_at)}"
+        f"{date(row[2].updated_at)}"
         for row in rows
     ]
     if len(owners) > len(shown):
@@ -232,12 +215,12 @@ def _print_owners(arguments: argparse.Namespace, owners: list[_Owner]) -> None:
 
 
 async def _show(arguments: argparse.Namespace) -> int:
-    async with _store(arguments) as store, asyncio.timeout(_CALL_SECONDS):
+    async with opened_store(arguments) as store, asyncio.timeout(CALL_SECONDS):
         page = await store.turns(_key(arguments), limit=arguments.limit, cursor=arguments.cursor)
     if arguments.json:
-        _print_json(_as_json(page.session) | {"turns": page.turns, "cursor": page.cursor})
+        print_json(_as_json(page.session) | {"turns": page.turns, "cursor": page.cursor})
     else:
-        _print_page(_transcript(page), page.cursor)
+        print_page(_transcript(page), page.cursor)
     return 0
 
 
@@ -247,8 +230,8 @@ async def _export(arguments: argparse.Namespace) -> int:
     from seawall.storage.export import export_session, export_subject  # noqa: PLC0415
 
     sessions = turns = 0
-    with _Output(arguments.output) as write:
-        async with _store(arguments) as store:
+    with Output(arguments.output) as write:
+        async with opened_store(arguments) as store:
             if arguments.session is not None:
                 exported = await export_session(store, _key(arguments))
                 write(msgspec.json.encode(exported) + b"\n")
@@ -262,15 +245,15 @@ async def _export(arguments: argparse.Namespace) -> int:
 
 
 async def _delete(arguments: argparse.Namespace) -> int:
-    async with _store(arguments) as store:
+    async with opened_store(arguments) as store:
         if not _confirmed(
             arguments, f"Delete the session {printable(arguments.session)} permanently?"
         ):
             return 1
-        async with asyncio.timeout(_CALL_SECONDS):
+        async with asyncio.timeout(CALL_SECONDS):
             await store.delete(_key(arguments))
     if arguments.json:
-        _print_json({"deleted": arguments.session})
+        print_json({"deleted": arguments.session})
     else:
         sys.stdout.write(f"deleted {printable(arguments.session)}\n")
     return 0
@@ -279,29 +262,15 @@ async def _delete(arguments: argparse.Namespace) -> int:
 async def _erase(arguments: argparse.Namespace) -> int:
     owner = _owner(arguments)
     of = f"the subject {owner.subject} of the tenant {owner.tenant}"
-    async with _store(arguments) as store:
+    async with opened_store(arguments) as store:
         if not _confirmed(arguments, f"Delete everything that is stored about {of} permanently?"):
             return 1
         count = await store.erase(owner)  # without a deadline: there may be many
     if arguments.json:
-        _print_json({"erased": count})
+        print_json({"erased": count})
     else:
         sys.stdout.write(f"erased {plural(count, 'session')} of {of}\n")
     return 0
-
-
-@asynccontextmanager
-async def _store(arguments: argparse.Namespace) -> "AsyncGenerator[SessionStore, None]":
-    from seawall.config import load_settings  # noqa: PLC0415 - only what this command needs
-    from seawall.storage.open import open_store, require_existing_store  # noqa: PLC0415
-
-    settings = load_settings(arguments.config).sessions
-    require_existing_store(settings)
-    store = await open_store(settings)
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 def _owner(arguments: argparse.Namespace) -> "Principal":
@@ -343,35 +312,6 @@ def _confirmed(arguments: argparse.Namespace, question: str) -> bool:
     return False
 
 
-class _Output:
-    """Standard output, or a file that is written completely or not at all."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._new = path.with_name(path.name + ".new") if path else None
-
-    def __enter__(self) -> Callable[[bytes], object]:
-        if self._new is None:
-            return sys.stdout.buffer.write
-        try:
-            self._new.unlink(missing_ok=True)
-            descriptor = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except OSError as error:
-            raise ConfigError(f"{self._path}: cannot be written: {error.strerror}") from error
-        self._file = os.fdopen(descriptor, "wb")
-        return self._file.write
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._new is None or self._path is None:
-            sys.stdout.buffer.flush()
-            return
-        self._file.close()
-        if kind is None:
-            self._new.replace(self._path)
-        else:
-            self._new.unlink()
-
-
 def _transcript(page: "TurnPage") -> list[str]:
     from seawall.turn import AssistantMessage, UserMessage  # noqa: PLC0415 - only needed here
 
@@ -379,8 +319,8 @@ def _transcript(page: "TurnPage") -> list[str]:
     lines = [
         f"session {printable(session.key.session)} of {session.key.subject}, {session.key.tenant}",
         f"{plural(session.version, 'turn')}, agent {printable(session.agent or '-')}",
-        f"created {_date(session.created_at)}, updated {_date(session.updated_at)}",
-        f"expires {_date(session.expires_at)}",
+        f"created {date(session.created_at)}, updated {date(session.updated_at)}",
+        f"expires {date(session.expires_at)}",
     ]
     lines += [f"note {printable(name)}: {printable(text)}" for name, text in session.state.items()]
     for turn in reversed(page.turns):
@@ -388,7 +328,7 @@ def _transcript(page: "TurnPage") -> list[str]:
         lines += [
             "",
             color(
-                f"{turn.number}. {_date(turn.created_at)}, intent {intent}, agent {agent}", "bold"
+                f"{turn.number}. {date(turn.created_at)}, intent {intent}, agent {agent}", "bold"
             ),
         ]
         for message in turn.messages:
@@ -417,19 +357,3 @@ def _as_json(session: "Session") -> dict[str, object]:
         "updated_at": session.updated_at,
         "expires_at": session.expires_at,
     }
-
-
-def _print_json(value: object) -> None:
-    import msgspec  # noqa: PLC0415 - only what this command needs
-
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
-
-
-def _print_page(lines: list[str], cursor: str | None) -> None:
-    if cursor is not None:
-        lines += ["", f"There are more: --cursor {cursor}"]
-    sys.stdout.write("\n".join(lines) + "\n")
-
-
-def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -104,7 +104,8 @@ class ApiKeys:
 
     def __init__(self, settings: Sequence[ApiKeySettings]) -> None:
         self._configured = [
-            (each.sha256.encode("ascii"), Principal(each.tenant, each.subject)) for each in settings
+            (each.sha256.encode("ascii"), Principal(each.tenant, each.subject, each.roles))
+            for each in settings
         ]
 
     def __len__(self) -> int:

@@ -10,7 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from seawall.errors import IdentityUnavailable, Unauthenticated
 from seawall.identity.jwks import CachedKeySet, SigningKey, decode_base64url
-from seawall.identity.settings import JwtSettings, check_name
+from seawall.identity.settings import JwtSettings, check_name, claimed_roles
 from seawall.turn import Principal
 
 __all__ = ["JwtVerifier"]
@@ -146,7 +146,8 @@ class JwtVerifier:
     def _principal(self, claims: dict[str, Any]) -> Principal:
         settings = self._settings
         tenant = settings.tenant or _claim(claims, settings.tenant_claim, "tenant")
-        return Principal(tenant, _claim(claims, settings.subject_claim, "subject"))
+        subject = _claim(claims, settings.subject_claim, "subject")
+        return Principal(tenant, subject, claimed_roles(_find(claims, settings.roles_claim)))
 
 
 def _parse(token: str) -> _ParsedToken:
@@ -177,13 +178,17 @@ def _check_signature(signed: _ParsedToken, key: SigningKey) -> None:
 
 
 def _claim(claims: dict[str, Any], path: str, what: str) -> str:
+    try:
+        return check_name(_find(claims, path))
+    except ValueError as error:
+        raise Unauthenticated(f"The token does not name a {what}.") from error
+
+
+def _find(claims: dict[str, Any], path: str) -> object:
     """Read a claim by its name, or by a dotted path into nested ones."""
     value: Any = claims.get(path)
     if value is None:
         value = claims
         for part in path.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-    try:
-        return check_name(value)
-    except ValueError as error:
-        raise Unauthenticated(f"The token does not name a {what}.") from error
+    return value

@@ -5,6 +5,7 @@ It proves nothing about anyone: anyone with the private key can sign a token for
 
 import base64
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -85,6 +86,7 @@ class LocalIssuer:
         audience: str = "",
         issued_at: int,
         seconds: int = 3_600,
+        roles: Sequence[str] = (),
     ) -> str:
         """Sign a token.
 
@@ -95,6 +97,7 @@ class LocalIssuer:
             audience: Claim `aud`; empty for none.
             issued_at: Unix seconds.
             seconds: How long it is valid.
+            roles: Claim `roles`; none by default.
         """
         claims: dict[str, object] = {
             "iss": issuer,
@@ -105,6 +108,8 @@ class LocalIssuer:
         }
         if audience:
             claims["aud"] = audience
+        if roles:
+            claims["roles"] = list(roles)
         parts = ({"alg": "RS256", "typ": "JWT", "kid": _KID}, claims)
         signed = ".".join(_encoded(msgspec.json.encode(each)) for each in parts)
         return f"{signed}.{_encoded(self._key.sign(signed.encode(), PKCS1v15(), SHA256()))}"

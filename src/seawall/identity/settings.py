@@ -5,10 +5,12 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-__all__ = ["ApiKeySettings", "IdentitySettings", "JwtSettings", "check_name"]
+__all__ = ["ApiKeySettings", "IdentitySettings", "JwtSettings", "check_name", "claimed_roles"]
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _MAX_NAME_CHARACTERS = 256
+_MAX_ROLES = 64
+_MAX_ROLE_CHARACTERS = 128
 
 _Name = Annotated[str, Meta(min_length=1, max_length=_MAX_NAME_CHARACTERS)]
 
@@ -31,6 +33,25 @@ def check_name(value: object) -> str:
     return value
 
 
+def claimed_roles(value: object) -> tuple[str, ...]:
+    """The roles in a claim: a list of names, or names with spaces between them.
+
+    None, unless all of them are valid: at most 64 names of 1 to 128 printable characters.
+
+    Args:
+        value: The claim; None if there is none.
+    """
+    names = value.split() if isinstance(value, str) else value
+    if not isinstance(names, list | tuple) or len(names) > _MAX_ROLES:
+        return ()
+    valid = all(_is_role(each) for each in names)
+    return tuple(dict.fromkeys(names)) if valid else ()
+
+
+def _is_role(name: object) -> bool:
+    return isinstance(name, str) and 1 <= len(name) <= _MAX_ROLE_CHARACTERS and name.isprintable()
+
+
 class JwtSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The issuer whose tokens are accepted. Exactly one of jwks_url and jwks_file is set.
 
@@ -43,6 +64,8 @@ class JwtSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         tenant: The tenant of all subjects; if empty, it is read from `tenant_claim`.
         tenant_claim: Name of a claim, or a dotted path.
         subject_claim: Name of a claim, or a dotted path.
+        roles_claim: Name of a claim, or a dotted path; of a list of roles, or of roles with spaces
+            between them. A token without it, or with anything else in it, grants no roles.
         max_age_seconds: How long fetched keys are fresh.
         stale_seconds: How long they are used beyond that while the provider cannot be reached.
         cooldown_seconds: Shortest time between two fetches, and how often a file is read.
@@ -56,6 +79,7 @@ class JwtSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     tenant: str = ""
     tenant_claim: _Name = "tenant"
     subject_claim: _Name = "sub"
+    roles_claim: _Name = "roles"
     max_age_seconds: Annotated[float, Meta(gt=0)] = 600.0
     stale_seconds: Annotated[float, Meta(ge=0)] = 86_400.0
     cooldown_seconds: Annotated[float, Meta(gt=0)] = 10.0
@@ -71,16 +95,26 @@ class JwtSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class ApiKeySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The owner of an API key, of which only the SHA-256 digest is configured, in hexadecimal."""
+    """The owner of an API key, of which only the SHA-256 digest is configured, in hexadecimal.
+
+    Attributes:
+        sha256: The digest.
+        tenant: The owner's tenant.
+        subject: The owner.
+        roles: What the key grants.
+    """
 
     sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
     tenant: str
     subject: str
+    roles: Annotated[tuple[str, ...], Meta(max_length=_MAX_ROLES)] = ()
 
     def __post_init__(self) -> None:
         """Check the names as those in tokens are checked."""
         _check_field("tenant", self.tenant)
         _check_field("subject", self.subject)
+        if not all(map(_is_role, self.roles)):
+            raise ValueError(f"roles must be of 1 to {_MAX_ROLE_CHARACTERS} printable characters")
 
 
 class IdentitySettings(Struct, frozen=True, forbid_unknown_fields=True):

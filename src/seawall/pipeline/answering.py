@@ -11,11 +11,13 @@ from msgspec import UNSET, Struct
 from seawall.agents.calls import AgentTurn, Answer, TurnPausing
 from seawall.agents.loop import run_agent
 from seawall.agents.window import history_window
+from seawall.cancellation import is_own_cancellation
 from seawall.errors import (
     CommitUnknown,
     DeadlineExceeded,
     Problem,
     SessionConflict,
+    TurnCancelled,
     TurnLimitReached,
 )
 from seawall.events import (
@@ -99,11 +101,25 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
 
         await emit_pause(context, opened, source.open())
     except BaseException as failure:
+        ending = _ending(context, failure)
         if source.begun:
             from seawall.pipeline.continuation import interrupt  # noqa: PLC0415 - seldom
 
-            await interrupt(source.open(), opened.lease, answer, failure)
+            await interrupt(source.open(), opened.lease, answer, ending)
+        if ending is not failure:
+            raise ending from None
         raise
+
+
+def _ending(context: TurnContext, failure: BaseException) -> BaseException:
+    """What ended the turn: a problem, where its caller has cancelled it."""
+    live = context.live
+    if live is None or not live.cancelled or not is_own_cancellation(failure):
+        return failure
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+    return TurnCancelled("The turn was cancelled.")
 
 
 class _JournalSource(Struct):
@@ -144,7 +160,7 @@ async def _run(source: _JournalSource, turn: AgentTurn, answer: Answer) -> Answe
         return await run_agent(agents, route.agent, turn, emit, answer)
     first = opened.snapshot.session is None and opened.lease.continues is None
     if ports.answers is not None and first:
-        return await ports.answers.answer(route.agent, turn, emit)
+        return await ports.answers.answer(route.agent, turn, emit, answer)
     return await run_agent(ports.agents, route.agent, turn, emit, answer)
 
 

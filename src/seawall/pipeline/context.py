@@ -21,6 +21,7 @@ from seawall.turn import TurnRequest
 
 if TYPE_CHECKING:
     from seawall.caches.answers import AnswerCache
+    from seawall.pipeline.live import LiveTurn
 
 __all__ = ["Ports", "TurnContext"]
 
@@ -60,6 +61,7 @@ class TurnContext(Struct):
         report: Filled in while it is in progress.
         spending: Charges its budgets.
         recovered_job: The background job that this turn continues, claimed from another process.
+        live: The turn, if it can be found by id.
     """
 
     request: TurnRequest
@@ -70,3 +72,4 @@ class TurnContext(Struct):
     report: TurnReport
     spending: Spending
     recovered_job: BackgroundJob | None = None
+    live: "LiveTurn | None" = None

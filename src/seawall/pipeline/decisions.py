@@ -6,6 +6,7 @@ here or on another server.
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Awaitable
 from typing import Literal, TypeVar
@@ -36,6 +37,7 @@ from seawall.storage.port import (
     Wait,
     WaitPage,
 )
+from seawall.tools.policy import redacted
 from seawall.tools.toolset import ToolError
 from seawall.turn import Decision, Effect, Principal, ToolMessage, TurnRecord
 
@@ -47,6 +49,10 @@ _MAX_PAGES = 20
 _LEASE_SECONDS = 10.0
 
 T = TypeVar("T")
+
+# Parts of msgspec's messages about arguments.
+_place = re.compile(r" - at `\$\.(.+?)`$")
+_named = re.compile(r"(?:unknown|required) field `(.+?)`")
 
 
 class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,12 +101,14 @@ async def decide_call(
     now = time.time()
     if wait.decision is not None or now >= wait.expires_at:
         raise AlreadyDecided("This call was decided before, or its time is over.")
-    arguments = ""
+    decision = Decision(verdict.decision, caller.subject, now, verdict.note)
+    record = decision_record(wait, decision)
     if verdict.arguments is not None:
-        arguments = _edited(ports, wait, verdict.arguments)
-    decision = Decision(verdict.decision, caller.subject, now, verdict.note, arguments)
-    shown = structs.replace(wait, arguments=arguments) if arguments else wait
-    record = decision_record(shown, decision)
+        arguments, shown = _edited(ports, wait, verdict.arguments)
+        record = decision_record(
+            structs.replace(wait, arguments=shown), structs.replace(decision, arguments=shown)
+        )
+        decision = structs.replace(decision, arguments=arguments)
     if not await _limited(ports, ports.store.decide(wait, decision, record)):
         raise AlreadyDecided("Another decision was first.")
     return structs.replace(wait, decision=decision)
@@ -130,15 +138,20 @@ def _check_permission(caller: Principal, wait: Wait) -> None:
         raise Forbidden("A request of one's own is decided by another subject.")
 
 
-def _edited(ports: Ports, wait: Wait, arguments: dict[str, object]) -> str:
+def _edited(ports: Ports, wait: Wait, arguments: dict[str, object]) -> tuple[str, str]:
+    """The new arguments as JSON, and redacted."""
     agent = ports.agents.get(wait.agent)
     tool = agent.tools.get(wait.tool) if agent is not None else None
     if tool is None:
         raise InvalidField(f"The tool {wait.tool} is not configured any more.", field="arguments")
+    written = msgspec.json.encode(arguments).decode()
     try:
-        return tool.prepare(msgspec.json.encode(arguments).decode()).canonical.decode()
+        tool.prepare(written)
     except ToolError as refusal:
-        raise InvalidField(str(refusal), field="arguments") from refusal
+        found = (pattern.search(str(refusal)) for pattern in (_place, _named))
+        path = ".".join(("arguments", *(each[1] for each in found if each is not None)))
+        raise InvalidField(str(refusal), field=path) from refusal
+    return written, redacted(tool.policy, written) if tool.policy is not None else written
 
 
 async def claim_woken(ports: Ports, wait: Wait) -> BackgroundJob | None:
@@ -153,9 +166,9 @@ async def claim_woken(ports: Ports, wait: Wait) -> BackgroundJob | None:
     """
     owner = Principal(wait.key.tenant, wait.key.subject)
     job = await _limited(ports, ports.store.find_job(owner, wait.turn))
-    if not isinstance(job, BackgroundJob) or not ports.sessions.lease_seconds:
+    if not isinstance(job, BackgroundJob):
         return None
-    until = time.time() + ports.sessions.lease_seconds
+    until = time.time() + (ports.sessions.lease_seconds or _LEASE_SECONDS)
     return await _limited(ports, ports.store.claim_job(job, until=until))
 
 
@@ -179,13 +192,16 @@ async def list_waits(
         cursor: Where to continue.
     """
     found: list[Wait] = []
+    now = time.time()
     for _ in range(_MAX_PAGES):
-        page = await _limited(ports, ports.store.waits(caller.tenant, limit=limit, cursor=cursor))
+        room = limit - len(found)
+        page = await _limited(ports, ports.store.waits(caller.tenant, limit=room, cursor=cursor))
         found += [
             each
             for each in page.waits
             if (each.kind == "unknown") == (kind == "unknown")
             and each.decision is None
+            and (kind == "unknown" or now < each.expires_at)
             and _concerns(caller, each, operator)
         ]
         cursor = page.cursor

@@ -468,8 +468,16 @@ def effect_record(effect: Effect, key: SessionKey, turn: TurnRecord) -> AuditRec
         idempotency_key=effect.key,
         began_at=effect.began_at,
         at=effect.ended_at,
-        decision=effect.request.decision if effect.request is not None else None,
+        decision=_shown_decision(effect),
     )
+
+
+def _shown_decision(effect: Effect) -> Decision | None:
+    """The decision about an effect, with arguments redacted."""
+    decision = effect.request.decision if effect.request is not None else None
+    if decision is None or not decision.arguments or not effect.shown:
+        return decision
+    return msgspec.structs.replace(decision, arguments=effect.shown)
 
 
 def decision_record(wait: Wait, decision: Decision) -> AuditRecord:

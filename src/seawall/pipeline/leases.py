@@ -100,9 +100,14 @@ class TurnLease(Struct):
         return self.begin.background_job.attempt if self.begin.background_job is not None else 1
 
     def taken(self) -> None:
-        """The journal has leased the session: renew that from now on."""
+        """The journal has leased the session and bound the key: renew the session's lease only."""
         if not self.seconds:
             self.seconds = self.journal_seconds
+        self.begin = msgspec.structs.replace(self.begin, idempotency_key=None)
+        self.renew()
+
+    def renew(self) -> None:
+        """Renew it from now on, while `keep_renewed` runs."""
         if self.seconds and self.renewing is None and self.group is not None:
             self.renewing = self.group.create_task(self._renew())
 
@@ -124,8 +129,7 @@ class TurnLease(Struct):
         """
         try:
             async with asyncio.TaskGroup() as self.group:
-                if self.seconds:
-                    self.taken()
+                self.renew()
                 yield
                 if self.renewing is not None:
                     self.renewing.cancel()

@@ -13,7 +13,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from msgspec import Struct
 
-from seawall.errors import InternalError, Problem, ServerStopping, TurnPostponed, problem_from
+from seawall.errors import (
+    InternalError,
+    Problem,
+    ServerStopping,
+    TurnCancelled,
+    TurnPostponed,
+    problem_from,
+)
 from seawall.events import Event, TextDelta
 from seawall.pipeline.replay import advance, attempt_offset, remaining, width
 from seawall.turn import Principal, TurnRequest
@@ -33,6 +40,7 @@ class LiveTurn:
     """A turn that can be followed.
 
     owner: known once the turn is open. problem: why it failed. finished: whether it is.
+    cancelled: whether its caller has ended it.
     """
 
     def __init__(self, request: TurnRequest, attempt: int = 1) -> None:
@@ -47,6 +55,7 @@ class LiveTurn:
         self.owner: Principal | None = None
         self.problem: Problem | None = None
         self.finished = False
+        self.cancelled = False
         self._offset = attempt_offset(attempt)
         self._events: list[Event] = []
         self._ends: list[int] = []
@@ -121,7 +130,11 @@ class LiveTurn:
             except Problem as problem:
                 self.problem = problem
             except asyncio.CancelledError:
-                self.problem = _interrupted(background=self.background)
+                self.problem = (
+                    TurnCancelled("The turn was cancelled.")
+                    if self.cancelled
+                    else _interrupted(background=self.background)
+                )
                 raise
             except Exception as error:  # noqa: BLE001 - a defect is logged, and followers get an error
                 _log.error("turn %s failed", self.id, exc_info=error)
@@ -212,6 +225,15 @@ class LiveTurns:
         self._expire(asyncio.get_running_loop().time())
         live = self._live.get(turn) or self._failed.get(turn)
         return live if live is not None and live.owner == owner else None
+
+    async def cancel(self, turn: str, owner: Principal) -> bool:
+        """End a turn for its owner; False if it is not in progress here, or is not the owner's."""
+        live = self._live.get(turn)
+        if live is None or live.owner != owner:
+            return False
+        live.cancelled = True
+        await live.wait(cancel=True)
+        return True
 
     async def close(self, seconds: float) -> None:
         """Wait up to `seconds` for turns in progress, then cancel them; wait briefly for these."""

@@ -26,7 +26,7 @@ from seawall.pipeline.answering import answer_turn
 from seawall.pipeline.context import Ports, TurnContext
 from seawall.pipeline.identifiers import fingerprint
 from seawall.pipeline.leases import best_effort, record_job_failure
-from seawall.pipeline.live import LiveTurn, LiveTurns
+from seawall.pipeline.live import FailedTurn, LiveTurn, LiveTurns
 from seawall.pipeline.opening import Opened, Opening
 from seawall.pipeline.replay import replay, stored_events
 from seawall.pipeline.report import (
@@ -108,7 +108,15 @@ class Pipeline:
         report = TurnReport(request.id)
         spending = self.ports.spending()
         context = TurnContext(
-            request, credential, emit, deadline, timings, report, spending, recovered_job
+            request,
+            credential,
+            emit,
+            deadline,
+            timings,
+            report,
+            spending,
+            recovered_job,
+            self.live.get(request.id),
         )
         answered = current_request.get()
         try:
@@ -231,6 +239,8 @@ class Pipeline:
             Problem: the turn failed.
         """
         live = self.live.find(turn, owner)
+        if isinstance(live, FailedTurn) and live.problem.effects:
+            live = None  # the session has it, with the events before its failure
         source = (
             live.follow(after)
             if live is not None

@@ -11,7 +11,7 @@ import re
 import typing
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
-from typing import Annotated, Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, overload
 
 import msgspec
 from msgspec import Struct, field
@@ -19,8 +19,10 @@ from msgspec import Struct, field
 from seawall.models.port import ToolSpec
 from seawall.tools.arguments import canonical, decode_arguments
 from seawall.tools.execution import CallExecutor, CallRefused, CallResult
-from seawall.tools.policy import Approval, EffectPolicy, make_policy
 from seawall.turn import Principal
+
+if TYPE_CHECKING:
+    from seawall.tools.policy import Approval, EffectPolicy
 
 __all__ = [
     "PreparedCall",
@@ -127,7 +129,7 @@ class Tool(Struct, frozen=True, eq=False):
     """
 
     spec: ToolSpec
-    policy: EffectPolicy | None
+    policy: "EffectPolicy | None"
     function: Callable[..., Any]
     arguments: type[Struct]
     context_parameter: str | None
@@ -186,8 +188,9 @@ class Tool(Struct, frozen=True, eq=False):
 
     async def call_prepared(self, prepared: "PreparedCall", context: ToolContext) -> ToolOutcome:
         """Call the function with valid arguments; see `call`."""
-        if self.cache_seconds is not None:  # a reusable result must not depend on a session
-            context = msgspec.structs.replace(context, state={})
+        if self.cache_seconds is not None:  # a reusable result must not depend on session or roles
+            owner = Principal(context.principal.tenant, context.principal.subject)
+            context = msgspec.structs.replace(context, state={}, principal=owner)
         run = partial(self._run, prepared.values, context)
         if self.read_cache is None:
             return await run()
@@ -381,7 +384,7 @@ def tool(
     check: Callable[..., Any] | None = None,
     duplicates: Literal["refuse", "allow"] | None = None,
     independent: bool = False,
-    approve: Approval | str | Callable[..., Any] | None = None,
+    approve: "Approval | str | Callable[..., Any] | None" = None,
     redact: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 @overload
@@ -397,7 +400,7 @@ def tool(
     check: Callable[..., Any] | None = None,
     duplicates: Literal["refuse", "allow"] | None = None,
     independent: bool = False,
-    approve: Approval | str | Callable[..., Any] | None = None,
+    approve: "Approval | str | Callable[..., Any] | None" = None,
     redact: tuple[str, ...] = (),
 ) -> Tool: ...
 def tool(
@@ -412,7 +415,7 @@ def tool(
     check: Callable[..., Any] | None = None,
     duplicates: Literal["refuse", "allow"] | None = None,
     independent: bool = False,
-    approve: Approval | str | Callable[..., Any] | None = None,
+    approve: "Approval | str | Callable[..., Any] | None" = None,
     redact: tuple[str, ...] = (),
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a typed function or bound method; also a decorator.
@@ -486,17 +489,22 @@ def tool(
             f"tool {tool_name}: only a tool that reads can be cacheable, for more than 0 s; only a "
             "cacheable tool without ToolContext can be shared"
         )
-    policy = make_policy(
-        tool_name,
-        [each[0] for each in fields],
-        mutating=mutating,
-        retry=retry,
-        check=check,
-        duplicates=duplicates,
-        independent=independent,
-        approve=approve,
-        redact=redact,
-    )
+    declared = retry or check or duplicates or independent or approve is not None or redact
+    policy = None
+    if mutating or declared:
+        from seawall.tools.policy import make_policy  # noqa: PLC0415 - only for effects
+
+        policy = make_policy(
+            tool_name,
+            [each[0] for each in fields],
+            mutating=mutating,
+            retry=retry,
+            check=check,
+            duplicates=duplicates,
+            independent=independent,
+            approve=approve,
+            redact=redact,
+        )
     arguments = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, kw_only=True)
     return Tool(
         spec=ToolSpec(tool_name, description, _schema(tool_name, arguments)),

@@ -236,7 +236,8 @@ class Dispatcher:
         from seawall.identity.port import Trusted  # noqa: PLC0415
 
         claims = request.claims
-        return Trusted(principal_of(claims, settings.tenant_claim, settings.subject_claim))
+        names = (settings.tenant_claim, settings.subject_claim, settings.roles_claim)
+        return Trusted(principal_of(claims, *names))
 
 
 async def _run_application(

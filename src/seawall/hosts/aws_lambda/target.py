@@ -37,6 +37,7 @@ class LambdaSettings(Struct, frozen=True, forbid_unknown_fields=True):
         metrics: Write a log line for each turn from which CloudWatch extracts metrics.
         tenant_claim: The claim that names the tenant.
         subject_claim: The claim that names the subject.
+        roles_claim: The claim that has its roles.
     """
 
     stream: Literal["auto", "always", "never"] = "auto"
@@ -48,6 +49,7 @@ class LambdaSettings(Struct, frozen=True, forbid_unknown_fields=True):
     metrics: bool = False
     tenant_claim: Annotated[str, Meta(min_length=1)] = "tenant"
     subject_claim: Annotated[str, Meta(min_length=1)] = "sub"
+    roles_claim: Annotated[str, Meta(min_length=1)] = "roles"
 
 
 def read_settings(environment: Mapping[str, str]) -> LambdaSettings:

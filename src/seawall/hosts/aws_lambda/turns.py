@@ -16,7 +16,7 @@ from msgspec import Struct
 from seawall.errors import Unauthenticated
 from seawall.hosts.aws_lambda.http_events import AsgiApp, Message
 from seawall.identity.port import Trusted
-from seawall.identity.settings import check_name
+from seawall.identity.settings import check_name, claimed_roles
 from seawall.turn import Principal
 
 __all__ = ["TurnRefused", "answer_batch", "answer_direct", "is_batch", "principal_of"]
@@ -119,13 +119,16 @@ async def answer_batch(
     return _encode({"batchItemFailures": [{"itemIdentifier": each} for each in failed]})
 
 
-def principal_of(claims: Mapping[str, Any], tenant_claim: str, subject_claim: str) -> Principal:
+def principal_of(
+    claims: Mapping[str, Any], tenant_claim: str, subject_claim: str, roles_claim: str = ""
+) -> Principal:
     """The principal in the claims of an API's authorizer.
 
     Args:
         claims: Of the authorizer.
         tenant_claim: The claim that names the tenant.
         subject_claim: The claim that names the subject.
+        roles_claim: The claim that has its roles; API Gateway writes a list as `[a b]`.
 
     Raises:
         Unauthenticated: A claim is missing or invalid.
@@ -136,7 +139,10 @@ def principal_of(claims: Mapping[str, Any], tenant_claim: str, subject_claim: st
             names.append(check_name(claims.get(claim)))
         except ValueError as error:
             raise Unauthenticated(f"The authorizer's claim {claim!r} {error}.") from error
-    return Principal(names[0], names[1])
+    roles = claims.get(roles_claim)
+    if isinstance(roles, str):
+        roles = roles.removeprefix("[").removesuffix("]")
+    return Principal(names[0], names[1], claimed_roles(roles))
 
 
 async def _answer_record(app: AsgiApp, record: Mapping[str, Any], deadline: float) -> bool:

@@ -34,11 +34,8 @@ __all__ = ["HttpApplication"]
 
 _log = logging.getLogger("seawall.http")
 _DEADLINE_TICK = 0.05
-_SESSIONS = "/v1/sessions/"
-_MODELS = "/v1/models/"
-_OTHER_APIS = ("/v1/chat/", "/v1/models", "/v1/sessions")
-_TURNS = "/v1/turns/"
-_EVENTS = "/events"
+_RESOLUTION = "/resolution"
+_OTHER_APIS = ("/v1/chat/", "/v1/models", "/v1/sessions", "/v1/approvals", "/v1/effects")
 _SCRAPE_SECONDS = 1.0
 
 Endpoint = Callable[["Orchestrator", Exchange], Awaitable[None]]
@@ -199,14 +196,9 @@ class HttpApplication:
             endpoints = self._routes.get(path)
         if endpoints is not None:
             return endpoints
-        if path.startswith(_SESSIONS) and "/" not in path[len(_SESSIONS) :]:
-            return _session_endpoints(path[len(_SESSIONS) :])
-        if path.startswith(_MODELS):
-            model = path[len(_MODELS) :]
-            return _model_endpoints(model)
-        if path.startswith(_TURNS) and path.endswith(_EVENTS):
-            turn = path.removeprefix(_TURNS).removesuffix(_EVENTS)
-            return {"GET": lambda app, exchange: answer_turn_events(app, exchange, turn)}
+        for prefix, endpoints_below in _PREFIXES.items():
+            if path.startswith(prefix):
+                return endpoints_below(path.removeprefix(prefix))
         if path == "*":  # the server as a whole, RFC 9110 §9.3.7
             return {"GET": _server_wide, "POST": _server_wide, "DELETE": _server_wide}
         return None
@@ -217,11 +209,14 @@ class HttpApplication:
         A pod has them before it is ready, by its warm-up; a cold start need not wait for them.
         """
         from seawall.hosts.http.chat import answer_chat, answer_models  # noqa: PLC0415
+        from seawall.hosts.http.effects import list_approvals, list_effects  # noqa: PLC0415
         from seawall.hosts.http.sessions import list_sessions  # noqa: PLC0415
 
         self._routes["/v1/chat/completions"] = {"POST": answer_chat}
         self._routes["/v1/models"] = {"GET": answer_models}
         self._routes["/v1/sessions"] = {"GET": list_sessions}
+        self._routes["/v1/approvals"] = {"GET": list_approvals}
+        self._routes["/v1/effects"] = {"GET": list_effects}
 
     async def _fail(self, exchange: Exchange, problem: Problem) -> None:
         if exchange.started:
@@ -278,10 +273,45 @@ def _model_endpoints(model: str) -> dict[str, Endpoint]:
     return {"GET": lambda app, exchange: answer_model(app, exchange, model)}
 
 
-def _session_endpoints(session: str) -> dict[str, Endpoint]:
+def _turn_endpoints(path: str) -> dict[str, Endpoint] | None:
+    turn, _, below = path.partition("/")
+    if below == "events":
+        return {"GET": lambda app, exchange: answer_turn_events(app, exchange, turn)}
+    call = below.removeprefix("approvals/")
+    if below != "cancel" and call in (below, ""):
+        return None
+    from seawall.hosts.http.effects import cancel_turn, decide_call  # noqa: PLC0415 - likewise
+
+    if below == "cancel":
+        return {"POST": lambda app, exchange: cancel_turn(app, exchange, turn)}
+    return {"POST": lambda app, exchange: decide_call(app, exchange, turn, call)}
+
+
+def _effect_endpoints(path: str) -> dict[str, Endpoint] | None:
+    from seawall.hosts.http.effects import resolve, show_effect  # noqa: PLC0415 - likewise
+
+    effect = path.removesuffix(_RESOLUTION)
+    if not effect or "/" in effect:
+        return None
+    if effect != path:
+        return {"POST": lambda app, exchange: resolve(app, exchange, effect)}
+    return {"GET": lambda app, exchange: show_effect(app, exchange, effect)}
+
+
+def _session_endpoints(session: str) -> dict[str, Endpoint] | None:
     from seawall.hosts.http.sessions import delete_session, show_session  # noqa: PLC0415
 
+    if "/" in session:
+        return None
     return {
         "GET": lambda orchestrator, exchange: show_session(orchestrator, exchange, session),
         "DELETE": lambda orchestrator, exchange: delete_session(orchestrator, exchange, session),
     }
+
+
+_PREFIXES: dict[str, Callable[[str], dict[str, Endpoint] | None]] = {
+    "/v1/turns/": _turn_endpoints,
+    "/v1/sessions/": _session_endpoints,
+    "/v1/models/": _model_endpoints,
+    "/v1/effects/": _effect_endpoints,
+}

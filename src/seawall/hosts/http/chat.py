@@ -3,6 +3,9 @@
 Format: https://platform.openai.com/docs/api-reference/chat/create. `model` is an agent or "auto".
 The response header `Seawall-Session` names the session; sent back as that header or as
 `metadata.session`, it continues the session.
+
+A turn that pauses is answered as if it had stopped: its text so far, or a sentence that says what
+it waits for; the member `seawall` has what a program needs to decide.
 """
 
 import time
@@ -23,7 +26,7 @@ from seawall.hosts.http.bodies import decode, idempotency_key
 from seawall.hosts.http.chat_body import ChatBody, chat_request
 from seawall.hosts.http.exchange import Exchange, encode, problem_body
 from seawall.hosts.http.sessions import authenticated_owner
-from seawall.hosts.http.turns import EVENT_STREAM, check_capacity, run_turn
+from seawall.hosts.http.turns import EVENT_STREAM, Pause, check_capacity, run_turn
 from seawall.identity.port import Credential
 from seawall.turn import TurnRequest, Usage
 
@@ -109,8 +112,11 @@ async def _respond_stream(
             raise
         await exchange.end(b"data: %b\n\n" % encode(problem_body(problem, exchange.request.id)))
         return
+    parts = []
+    if explanation := reply.explanation():
+        parts.append(reply.delta({"content": explanation}))
     end = {"index": 0, "delta": {}, "finish_reason": reply.finish_reason}
-    parts = [reply.chunk([end])]
+    parts.append(reply.chunk([end], **reply.extension()))
     if with_usage:
         parts.append(reply.chunk([], usage=reply.usage()))
     await exchange.end(b"".join([*parts, b"data: [DONE]\n\n"]))
@@ -129,16 +135,28 @@ async def _respond_json(
                 text.append(event.text)
 
     await run_turn(orchestrator, exchange, request, credential, emit)
-    message = {"role": "assistant", "content": "".join(text)}
+    content = "".join(text) or reply.explanation()
+    message = {"role": "assistant", "content": content}
     choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason}
     body = reply.body("chat.completion", [choice]) | {"usage": reply.usage()}
+    body |= reply.extension()
     await exchange.answer(body, headers=[reply.session_header])
 
 
 class _Reply:
     """Builds the parts of one completion."""
 
-    __slots__ = ("_created", "_head", "_id", "_model", "_session", "_usage", "finish_reason")
+    __slots__ = (
+        "_created",
+        "_head",
+        "_id",
+        "_model",
+        "_pause",
+        "_session",
+        "_text",
+        "_usage",
+        "finish_reason",
+    )
 
     def __init__(self, turn: str) -> None:
         self._id = turn
@@ -147,11 +165,15 @@ class _Reply:
         self._session = ""
         self._usage = Usage()
         self._head = b""
+        self._pause = Pause()
+        self._text = False
         self.finish_reason = "stop"
 
     def take(self, event: Event) -> None:
         """Record what later parts repeat."""
-        if type(event) is TurnStarted:
+        if type(event) is TextDelta:
+            self._text = True
+        elif type(event) is TurnStarted:
             self._id, self._session = event.turn, event.session
         elif type(event) is AgentSelected:
             self._model, self._head = event.agent, b""
@@ -160,6 +182,28 @@ class _Reply:
         elif type(event) is TurnCompleted:
             self._model = event.agent
             self.finish_reason = event.finish_reason or "stop"
+        else:
+            self._pause.take(event)
+
+    def explanation(self) -> str:
+        """Of a turn that has paused without a text: what it waits for, and where that is decided.
+
+        Empty for any other.
+        """
+        if self._pause.paused is None or self._text:
+            return ""
+        waits = ", ".join(
+            f"{each['tool']} (decide at {each['decide']})" for each in self._pause.approvals()
+        )
+        return f"This waits for approval: {waits}."
+
+    def extension(self) -> dict[str, object]:
+        """The member `seawall` of a turn that has paused; empty for any other."""
+        paused = self._pause.paused
+        if paused is None:
+            return {}
+        approvals = self._pause.approvals()
+        return {"seawall": {"status": "paused", "turn": paused.turn, "approvals": approvals}}
 
     @property
     def session_header(self) -> tuple[bytes, bytes]:

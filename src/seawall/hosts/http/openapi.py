@@ -13,7 +13,7 @@ from seawall.config import ServerSettings
 from seawall.events import Event
 from seawall.hosts.http.bodies import TurnBody
 from seawall.hosts.http.chat_body import ChatBody
-from seawall.turn import TurnRecord
+from seawall.hosts.http.sessions import SessionTurn
 
 __all__ = ["openapi_document"]
 
@@ -31,14 +31,16 @@ _ANY = (400, 405, 408, 431, 500, 503)
 _OWNED = (*_ANY, 401, 504)
 _READ = (*_OWNED, 404, 422)
 _POSTED = (*_READ, 413, 415)
+_DECIDED = (*_POSTED, 403, 409)
 _TURN = (*_POSTED, 409, 429, 502)
 _TITLES = {
     400: "The request cannot be parsed.",
     401: "The credential is missing or invalid.",
+    403: "The caller does not have the role that this needs.",
     404: "The object does not exist, or not for this caller.",
     405: "The method is not allowed; `Allow` lists those that are.",
     408: "The request did not arrive in time.",
-    409: "Another turn of the session is running, or was committed first.",
+    409: "The state of the session, the turn or the call does not allow it.",
     413: "The body is too large.",
     415: "The content coding of the body is not supported.",
     422: "A field is invalid; `field` names it.",
@@ -48,6 +50,43 @@ _TITLES = {
     502: "A model failed, or its answer is not usable.",
     503: "The server is at capacity, or a dependency is not available.",
     504: "A stage, or the turn, exceeded its deadline.",
+}
+_VERDICT: Schema = {
+    "type": "object",
+    "required": ["decision"],
+    "properties": {
+        "decision": {"enum": ["approve", "reject", "edit"]},
+        "arguments": {"type": ["object", "null"]},
+        "note": {"type": "string", "maxLength": 2_000},
+    },
+    "additionalProperties": False,
+    "description": "`arguments` go with `edit`, and only with it.",
+    "if": {"properties": {"decision": {"const": "edit"}}},
+    "then": {"required": ["arguments"], "properties": {"arguments": {"type": "object"}}},
+    "else": {"properties": {"arguments": {"type": "null"}}},
+}
+_RESOLUTION: Schema = {
+    "type": "object",
+    "required": ["outcome"],
+    "properties": {
+        "outcome": {"enum": ["done", "not-done"]},
+        "result": {"type": "string", "maxLength": 16_384},
+        "note": {"type": "string", "maxLength": 2_000},
+    },
+    "additionalProperties": False,
+    "description": "A `result` goes with `done` only.",
+    "if": {"properties": {"outcome": {"const": "not-done"}}},
+    "then": {"properties": {"result": {"const": ""}}},
+}
+_CALL_FIELDS: dict[str, Schema] = {
+    "turn": _TEXT,
+    "session": _TEXT,
+    "subject": _TEXT,
+    "call": _TEXT,
+    "tool": _TEXT,
+    "agent": _TEXT,
+    "arguments": _TEXT,
+    "created_at": _NUMBER,
 }
 _SESSION_FIELDS: dict[str, Schema] = {
     "session": _TEXT,
@@ -69,11 +108,14 @@ def openapi_document(settings: ServerSettings) -> bytes:
         JSON.
     """
     (*_, event), schemas = msgspec.json.schema_components(
-        [TurnBody, ChatBody, TurnRecord, Event], ref_template="#/components/schemas/{name}"
+        [TurnBody, ChatBody, SessionTurn, Event],
+        ref_template="#/components/schemas/{name}",
     )
     schemas["Event"] = event
     _bound_turn(schemas["TurnBody"]["properties"], settings)
     _bound_chat(schemas, settings)
+    schemas["Verdict"] = _VERDICT
+    schemas["ResolutionBody"] = _RESOLUTION
     schemas |= _answers()
     document = {
         "openapi": "3.1.0",
@@ -128,7 +170,15 @@ def _answers() -> dict[str, Schema]:
     model = _closed(
         {"id": _TEXT, "object": {"const": "model"}, "created": _COUNT, "owned_by": _TEXT}
     )
-    record = {"$ref": "#/components/schemas/TurnRecord"}
+    record = {"$ref": "#/components/schemas/SessionTurn"}
+    approval: dict[str, Schema] = {
+        "role": {"type": ["string", "null"]},
+        "kind": _TEXT,
+        "expires_at": _NUMBER,
+        "decide": _TEXT,
+    }
+    requested = dict.fromkeys(("call", "tool", "arguments"), _TEXT)
+    decision = _closed({"verdict": _TEXT, "by": _TEXT, "at": _NUMBER}, note=_TEXT)
     return {
         "Problem": _problem_schema(),
         "TurnAnswer": _closed(
@@ -158,6 +208,31 @@ def _answers() -> dict[str, Schema]:
             }
         ),
         "TurnAccepted": _closed(turn | {"events": _TEXT}),
+        "TurnPaused202": _closed(
+            turn
+            | {
+                "version": _COUNT,
+                "status": {"const": "paused"},
+                "text": _TEXT,
+                "approvals": _list_of(_ref("RequestedApproval")),
+                "events": _TEXT,
+            }
+        ),
+        "RequestedApproval": _closed(requested | approval),
+        "Decided": _closed({"turn": _TEXT, "call": _TEXT, "decision": decision, "events": _TEXT}),
+        "ApprovalList": _closed(
+            {
+                "approvals": _list_of(
+                    _closed(_CALL_FIELDS | approval | {"may_decide": {"type": "boolean"}})
+                ),
+                "cursor": {"type": ["string", "null"]},
+            }
+        ),
+        "UnknownEffect": _closed(_CALL_FIELDS | {"effect": _TEXT}),
+        "EffectList": _closed(
+            {"effects": _list_of(_ref("UnknownEffect")), "cursor": {"type": ["string", "null"]}}
+        ),
+        "Resolved": _closed({"effect": _TEXT, "turn": _TEXT, "decision": decision}),
         "ChatCompletion": _closed(
             {
                 "id": _TEXT,
@@ -166,7 +241,14 @@ def _answers() -> dict[str, Schema]:
                 "model": _TEXT,
                 "choices": {"type": "array", "items": choice, "minItems": 1, "maxItems": 1},
                 "usage": _closed(used),
-            }
+            },
+            seawall=_closed(
+                {
+                    "status": {"const": "paused"},
+                    "turn": _TEXT,
+                    "approvals": _list_of(_ref("RequestedApproval")),
+                }
+            ),
         ),
         "Model": model,
         "ModelList": _closed({"object": {"const": "list"}, "data": _list_of(_ref("Model"))}),
@@ -184,6 +266,8 @@ def _answers() -> dict[str, Schema]:
 def _paths() -> dict[str, Any]:
     identifier = {"type": "string", "minLength": 1}
     session = _parameter("session", "path", "A session of the caller's own.", identifier)
+    turn = _parameter("turn", "path", "A turn of the caller's own.", identifier)
+    effect = _parameter("effect", "path", "An effect of unknown outcome.", identifier)
     page = [
         _parameter(
             "limit",
@@ -210,8 +294,13 @@ def _paths() -> dict[str, Any]:
                         "Server-Timing",
                     ),
                     "202": _answer(
-                        "A background turn, not streamed: its events are at `events`.",
-                        _json("TurnAccepted"),
+                        "Not streamed: a background turn, or one that waits for approval. Its "
+                        "events are at `events`.",
+                        {
+                            "application/json": {
+                                "schema": {"anyOf": [_ref("TurnAccepted"), _ref("TurnPaused202")]}
+                            }
+                        },
                         "Location",
                     ),
                 },
@@ -226,9 +315,62 @@ def _paths() -> dict[str, Any]:
                 {"200": _answer("A stream of events.", frames)},
                 (*_READ, 409, 413, 429, 502),
                 parameters=[
-                    _parameter("turn", "path", "A turn of the caller's own.", identifier),
+                    turn,
                     _parameter("Last-Event-ID", "header", "The last received event.", after),
                 ],
+            )
+        },
+        "/v1/turns/{turn}/cancel": {
+            "post": _operation(
+                "End a turn that runs in the background or under an idempotency key",
+                {"204": _answer("The turn has ended; what it did is recorded.")},
+                (*_OWNED, 404, 413, 415),
+                parameters=[turn],
+            )
+        },
+        "/v1/turns/{turn}/approvals/{call}": {
+            "post": _operation(
+                "Decide about a call that waits for approval; the turn continues",
+                {"200": _answer("The decision was taken.", _json("Decided"))},
+                _DECIDED,
+                body="Verdict",
+                parameters=[
+                    _parameter("turn", "path", "A paused turn.", identifier),
+                    _parameter("call", "path", "The call that waits.", identifier),
+                ],
+            )
+        },
+        "/v1/approvals": {
+            "get": _operation(
+                "Calls that wait for approval: the caller's, and those it may decide about",
+                {"200": _answer("A page of calls.", _json("ApprovalList"))},
+                (*_OWNED, 422),
+                parameters=page,
+            )
+        },
+        "/v1/effects": {
+            "get": _operation(
+                "Effects of unknown outcome: the caller's; for operators, the tenant's",
+                {"200": _answer("A page of effects.", _json("EffectList"))},
+                (*_OWNED, 422),
+                parameters=page,
+            )
+        },
+        "/v1/effects/{effect}": {
+            "get": _operation(
+                "An effect of unknown outcome",
+                {"200": _answer("The effect.", _json("UnknownEffect"))},
+                (*_OWNED, 404),
+                parameters=[effect],
+            )
+        },
+        "/v1/effects/{effect}/resolution": {
+            "post": _operation(
+                "Record what became of an effect of unknown outcome",
+                {"200": _answer("It was recorded.", _json("Resolved"))},
+                _DECIDED,
+                body="ResolutionBody",
+                parameters=[effect],
             )
         },
         "/v1/chat/completions": {
@@ -431,4 +573,5 @@ def _problem_schema() -> Schema:
         },
         field=_TEXT,
         retry_after=_NUMBER,
+        effects=_list_of(_closed({"id": _TEXT, "tool": _TEXT, "status": _TEXT})),
     )

@@ -18,12 +18,15 @@ from seawall.errors import (
     Unauthenticated,
 )
 from seawall.events import (
+    ApprovalRequested,
     Event,
     IntentDetected,
     TextDelta,
     ToolReturned,
     TurnCompleted,
     TurnFailed,
+    TurnPaused,
+    TurnResumed,
     TurnStarted,
     UsageReported,
 )
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EVENT_STREAM",
+    "Pause",
     "answer_turn",
     "answer_turn_events",
     "check_capacity",
@@ -58,6 +62,36 @@ _decoder = msgspec.json.Decoder(TurnBody)
 _names: dict[type[Event], bytes] = {
     kind: str(kind.__struct_config__.tag).encode() for kind in Event.__args__
 }
+
+
+class Pause:
+    """Whether a turn has paused, and for what; from its events.
+
+    Attributes:
+        paused: The event; None if it goes on or is done.
+    """
+
+    __slots__ = ("_requested", "paused")
+
+    def __init__(self) -> None:
+        self.paused: TurnPaused | None = None
+        self._requested: dict[str, ApprovalRequested] = {}
+
+    def take(self, event: Event) -> None:
+        """Take an event into account."""
+        if type(event) is ApprovalRequested:
+            self._requested[event.id] = event
+        elif type(event) is TurnPaused:
+            self.paused = event
+        elif type(event) is TurnResumed:
+            self.paused = None
+
+    def approvals(self) -> list[dict[str, object]]:
+        """What waits for a decision, and where it is taken."""
+        from seawall.hosts.http.effects import requested_approval  # noqa: PLC0415 - seldom
+
+        waits = self.paused.waits if self.paused is not None else ()
+        return [requested_approval(self._requested[each]) for each in waits]
 
 
 async def answer_turn(orchestrator: "Orchestrator", exchange: Exchange) -> None:
@@ -206,9 +240,12 @@ async def _respond_stream(
     """Stream the events; a turn that fails before its first event is answered with a problem."""
     frames = _EventFrames()
     last = b""
+    turn = request.id  # another, if the turn with its key is replayed or continued
 
     async def emit(*events: Event) -> None:
-        nonlocal last
+        nonlocal last, turn
+        if type(events[0]) is TurnStarted:
+            turn = events[0].turn
         if type(events[-1]) is TurnCompleted:
             last = frames.frame(events[-1])  # sent together with the end of the body
             return
@@ -226,7 +263,7 @@ async def _respond_stream(
             raise
         # A background turn is continued by another server: its stream breaks off.
         if not (request.background and isinstance(problem, ServerStopping | TurnPostponed)):
-            last = frames.frame(TurnFailed(request.id, problem.as_dict()))
+            last = frames.frame(TurnFailed(turn, problem.as_dict()))
     await exchange.end(last)
 
 
@@ -250,42 +287,85 @@ async def _respond_accepted(
 async def _respond_json(
     orchestrator: "Orchestrator", exchange: Exchange, request: TurnRequest, credential: Credential
 ) -> None:
-    """Respond with one JSON object once the turn is durable; timings in `Server-Timing`."""
-    text: list[str] = []
-    answer: dict[str, object] = {"intent": None, "tool_calls": []}
-    calls: list[dict[str, object]] = []
-    timings: dict[str, float] = {}
+    """Respond with one JSON object once the turn is durable; timings in `Server-Timing`.
+
+    With 202 if it has paused.
+    """
+    reply = _Reply()
 
     async def emit(*events: Event) -> None:
         for event in events:
-            if type(event) is TextDelta:
-                text.append(event.text)
-            elif type(event) is IntentDetected:
-                answer["intent"] = event.intent
-            elif type(event) is ToolReturned:
-                calls.append({"name": event.name, "failed": event.failed})
-            elif type(event) is UsageReported:
-                answer["usage"] = event.usage
-                if event.cost is not None:
-                    answer["cost"] = event.cost
-            elif type(event) is TurnCompleted:
-                answer.update(
-                    turn=event.turn,
-                    session=event.session,
-                    version=event.version,
-                    agent=event.agent,
-                    replayed=event.replayed,
-                    finish_reason=event.finish_reason or "stop",
-                )
-                if event.cached:
-                    answer["cached"] = True
-                timings.update(event.timings)
+            reply.take(event)
 
     await run_turn(orchestrator, exchange, request, credential, emit)
-    answer["text"] = "".join(text)
-    answer["tool_calls"] = calls
-    timing = ", ".join(f"{stage};dur={spent:g}" for stage, spent in timings.items())
+    if reply.pause.paused is not None:
+        await _respond_paused(exchange, reply.pause, "".join(reply.text))
+        return
+    answer = reply.answer | {"text": "".join(reply.text), "tool_calls": reply.calls}
+    timing = ", ".join(f"{stage};dur={spent:g}" for stage, spent in reply.timings.items())
     await exchange.answer(answer, headers=[(b"server-timing", timing.encode())])
+
+
+class _Reply:
+    """What the events of a turn add up to."""
+
+    __slots__ = ("answer", "calls", "pause", "text", "timings")
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.answer: dict[str, object] = {"intent": None, "tool_calls": []}
+        self.calls: list[dict[str, object]] = []
+        self.timings: dict[str, float] = {}
+        self.pause = Pause()
+
+    def take(self, event: Event) -> None:
+        """Add an event."""
+        if type(event) is TextDelta:
+            self.text.append(event.text)
+        elif type(event) is IntentDetected:
+            self.answer["intent"] = event.intent
+        elif type(event) is ToolReturned:
+            self.calls.append({"name": event.name, "failed": event.failed})
+        elif type(event) is UsageReported:
+            self.answer["usage"] = event.usage
+            if event.cost is not None:
+                self.answer["cost"] = event.cost
+        elif type(event) is TurnCompleted:
+            self._complete(event)
+        else:
+            self.pause.take(event)
+
+    def _complete(self, event: TurnCompleted) -> None:
+        self.answer.update(
+            turn=event.turn,
+            session=event.session,
+            version=event.version,
+            agent=event.agent,
+            replayed=event.replayed,
+            finish_reason=event.finish_reason or "stop",
+        )
+        if event.cached:
+            self.answer["cached"] = True
+        self.timings.update(event.timings)
+
+
+async def _respond_paused(exchange: Exchange, pause: Pause, text: str) -> None:
+    paused = pause.paused
+    assert paused is not None  # noqa: S101 - see its only caller
+    location = f"/v1/turns/{paused.turn}/events"
+    await exchange.answer(
+        {
+            "turn": paused.turn,
+            "session": paused.session,
+            "version": paused.version,
+            "status": "paused",
+            "text": text,
+            "approvals": pause.approvals(),
+            "events": location,
+        },
+        status=202,
+        headers=[(b"location", location.encode())],
+    )
 
 
 async def _forward_events(

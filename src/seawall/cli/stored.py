@@ -1,0 +1,126 @@
+"""What commands on the session store share: opening it, pages, and output."""
+
+import argparse
+import os
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seawall.cli.arguments import integer
+from seawall.errors import ConfigError
+
+if TYPE_CHECKING:
+    from seawall.storage.port import SessionStore
+
+__all__ = [
+    "CALL_SECONDS",
+    "Output",
+    "add_page",
+    "date",
+    "opened_store",
+    "print_json",
+    "print_page",
+    "run_command",
+]
+
+CALL_SECONDS = 30.0
+_MAX_PAGE = 200
+
+
+def add_page(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the options --limit and --cursor.
+
+    Args:
+        parser: Of the command.
+        what: What is listed.
+    """
+    parser.add_argument(
+        "--limit",
+        type=integer(1, _MAX_PAGE),
+        default=50,
+        metavar="N",
+        help=f"most {what} to print (default: %(default)s)",
+    )
+    parser.add_argument("--cursor", help="continue after a page, with the cursor that it printed")
+
+
+async def run_command(
+    run: Callable[[argparse.Namespace], Awaitable[int]], arguments: argparse.Namespace
+) -> int:
+    """Run a command; its exit status, also if the store does not answer in time."""
+    try:
+        return await run(arguments)
+    except TimeoutError:
+        sys.stderr.write("seawall: The session store did not answer in time.\n")
+        return 1
+
+
+@asynccontextmanager
+async def opened_store(arguments: argparse.Namespace) -> "AsyncGenerator[SessionStore, None]":
+    """The store that the configuration names.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    from seawall.config import load_settings  # noqa: PLC0415 - only what this command needs
+    from seawall.storage.open import open_store, require_existing_store  # noqa: PLC0415
+
+    settings = load_settings(arguments.config)
+    require_existing_store(settings.sessions)
+    keep_seconds = settings.effects.keep_seconds
+    store = await open_store(settings.sessions, audit_keep_seconds=keep_seconds)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+class Output:
+    """Standard output, or a file that is written completely or not at all."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._new = path.with_name(path.name + ".new") if path else None
+
+    def __enter__(self) -> Callable[[bytes], object]:
+        if self._new is None:
+            return sys.stdout.buffer.write
+        try:
+            self._new.unlink(missing_ok=True)
+            descriptor = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise ConfigError(f"{self._path}: cannot be written: {error.strerror}") from error
+        self._file = os.fdopen(descriptor, "wb")
+        return self._file.write
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._new is None or self._path is None:
+            sys.stdout.buffer.flush()
+            return
+        self._file.close()
+        if kind is None:
+            self._new.replace(self._path)
+        else:
+            self._new.unlink()
+
+
+def print_json(value: object) -> None:
+    """Print one JSON object."""
+    import msgspec  # noqa: PLC0415 - only what this command needs
+
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+def print_page(lines: list[str], cursor: str | None) -> None:
+    """Print the lines of a page, and how to continue."""
+    if cursor is not None:
+        lines += ["", f"There are more: --cursor {cursor}"]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def date(seconds: float) -> str:
+    """A time in Unix seconds, for readers."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
