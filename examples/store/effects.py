@@ -15,10 +15,9 @@ __all__ = ["once"]
 def once(catalogue: Catalogue, change: Callable[..., Any]) -> Callable[..., Any]:
     """Make a tool idempotent: it runs `change` only the first time that a call arrives.
 
-    A turn whose server died between the change and the commit is run again under the same
-    idempotency key, and its calls carry the same keys again (`ToolContext.idempotency_key`),
-    however the model words the same arguments. The answer is recorded in the transaction that makes
-    the change. A refusal is not recorded: it changed nothing, so it is checked again.
+    A call whose outcome was lost is repeated with the same key (`ToolContext.idempotency_key`),
+    which is what `retry="key"` declares. The answer is recorded in the transaction that makes the
+    change. A refusal is not recorded: it changed nothing, so it is checked again.
     """
 
     @functools.wraps(change)

@@ -3,7 +3,15 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from examples.store.catalogue import Catalogue, Order, OrderItem, PaymentMethod, Product, User
+from examples.store.catalogue import (
+    Catalogue,
+    Order,
+    OrderItem,
+    PaymentMethod,
+    Product,
+    User,
+    Variant,
+)
 
 from seawall import ToolContext, ToolError
 
@@ -99,6 +107,19 @@ def replacements(
             )
         )
     return new
+
+
+def paid_back(
+    catalogue: Catalogue, order: Order, item_ids: Sequence[str], new_item_ids: Sequence[str]
+) -> float:
+    """The most that is paid back for items of an order, which become others or are returned."""
+    old = [item for item in order.items if item.item_id in item_ids]
+    variants: dict[str, Variant] = {}
+    for item in old:
+        if (product := catalogue.get(Product, item.product_id)) is not None:
+            variants |= product.variants
+    kept = sum(variants[each].price for each in new_item_ids if each in variants)
+    return round(sum(item.price for item in old) - kept, 2)
 
 
 def difference(old: Sequence[OrderItem], new: Sequence[OrderItem]) -> float:

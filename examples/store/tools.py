@@ -15,21 +15,13 @@ from examples.store.rules import (
     must_be,
     must_cover,
     own_order,
+    paid_back,
     payment_method,
     replacements,
 )
 
-from seawall import ToolContext, ToolError, Toolset, tool
+from seawall import Approval, ToolContext, ToolError, Toolset, tool
 
-_ACTIONS = (
-    "cancel_pending_order",
-    "modify_pending_order_address",
-    "modify_pending_order_items",
-    "modify_pending_order_payment",
-    "modify_user_address",
-    "return_delivered_order_items",
-    "exchange_delivered_order_items",
-)
 _CATALOGUE = ("get_product_details", "get_item_details", "list_all_product_types")
 _CATALOGUE_FILE = Path(__file__).with_name("catalogue.json")
 _CATALOGUE_SECONDS = 30.0
@@ -47,6 +39,7 @@ def open_store(
     *,
     database: Path | str,
     catalogue: Path | str = _CATALOGUE_FILE,
+    staff_above: float = 500.0,
     as_reference: bool = False,
 ) -> Toolset:
     """The tools of the store; a new database is filled from the catalogue.
@@ -54,20 +47,33 @@ def open_store(
     Args:
         database: The SQLite file.
         catalogue: The JSON file.
+        staff_above: To pay back more than so many dollars needs approval by the role `staff`.
         as_reference: Repeat an error of tau2-bench's retail tools, which write the price and
             options of the last new item to every item that is modified with it. Only for comparing
             records with theirs.
     """
     opened = Catalogue(database)
     opened.fill(Path(catalogue))
-    store = Store(opened, as_reference=as_reference)
+    store = Store(opened, staff_above=staff_above, as_reference=as_reference)
+    approvals = {
+        "cancel_pending_order": Approval(store.can_cancel),
+        "modify_pending_order_address": None,
+        "modify_pending_order_items": Approval(store.pays_back_much, role="staff"),
+        "modify_pending_order_payment": None,
+        "modify_user_address": None,
+        "return_delivered_order_items": Approval(store.returns_much, role="staff"),
+        "exchange_delivered_order_items": Approval(store.pays_back_much, role="staff"),
+    }
     return Toolset(
         tuple(tool(getattr(store, name)) for name in _LOOKUPS)
         + tuple(
             tool(getattr(store, name), cache_seconds=_CATALOGUE_SECONDS, shared=True)
             for name in _CATALOGUE
         )
-        + tuple(tool(once(opened, getattr(store, name)), mutating=True) for name in _ACTIONS),
+        + tuple(
+            tool(once(opened, getattr(store, name)), mutating=True, retry="key", approve=approval)
+            for name, approval in approvals.items()
+        ),
         opened.close,
     )
 
@@ -75,8 +81,9 @@ def open_store(
 class Store:
     """The tools, one a method."""
 
-    def __init__(self, catalogue: Catalogue, *, as_reference: bool) -> None:
+    def __init__(self, catalogue: Catalogue, *, staff_above: float, as_reference: bool) -> None:
         self._catalogue = catalogue
+        self._staff_above = staff_above
         self._as_reference = as_reference
 
     def find_user_id_by_email(self, email: str, context: ToolContext) -> str:
@@ -186,7 +193,7 @@ class Store:
         reason: Literal["no longer needed", "ordered by mistake"],
         context: ToolContext,
     ) -> Order:
-        """Cancel an order that is pending, after the customer has confirmed it.
+        """Cancel an order that is pending; the customer is asked to approve it.
 
         Args:
             order_id: The order's id, such as #W0000000.
@@ -203,6 +210,40 @@ class Store:
             self._catalogue.put(user)
             self._catalogue.put(order)
         return order
+
+    def can_cancel(self, order_id: str, reason: str, context: ToolContext) -> bool:
+        """Whether the customer is asked: not about an order that is refused in any case."""
+        order = self._own_order(order_id, context)
+        return order is None or order.status == "pending"
+
+    def returns_much(
+        self, order_id: str, item_ids: list[str], payment_method_id: str, context: ToolContext
+    ) -> bool:
+        """Whether a return pays back more than the assistant decides about."""
+        return self.pays_back_much(order_id, item_ids, [], payment_method_id, context)
+
+    def pays_back_much(
+        self,
+        order_id: str,
+        item_ids: list[str],
+        new_item_ids: list[str],
+        payment_method_id: str,
+        context: ToolContext,
+    ) -> bool:
+        """Whether a change of items pays back more than the assistant decides about."""
+        order = self._own_order(order_id, context)
+        if order is None:
+            return True
+        with self._catalogue.view():
+            amount = paid_back(self._catalogue, order, item_ids, new_item_ids)
+        return amount > self._staff_above
+
+    def _own_order(self, order_id: str, context: ToolContext) -> Order | None:
+        try:
+            with self._catalogue.view():
+                return own_order(self._catalogue, context, order_id)[1]
+        except ToolError:
+            return None
 
     def modify_pending_order_address(
         self,
