@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         SessionNotFound,
         StoreUnavailable,
         TurnAbandoned,
+        TurnCancelled,
         TurnInterrupted,
         TurnIsPaused,
         TurnLimitReached,
@@ -213,6 +214,7 @@ __all__ = [
     "Toolset",
     "ToolsetSettings",
     "TurnAbandoned",
+    "TurnCancelled",
     "TurnCompleted",
     "TurnFailed",
     "TurnInterrupted",
@@ -254,7 +256,7 @@ _NAMES = {
         EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable InternalError InvalidField
         InvalidOutput InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
         RequestTimeout SeawallError ServerStopping SessionBusy SessionConflict
-        SessionNotFound StoreUnavailable TurnAbandoned TurnInterrupted TurnIsPaused
+        SessionNotFound StoreUnavailable TurnAbandoned TurnCancelled TurnInterrupted TurnIsPaused
         TurnLimitReached TurnNotFound
         TurnPostponed Unauthenticated UnknownAgent UnsupportedEncoding UpstreamFailed
         UpstreamRefused UpstreamThrottled UpstreamUnavailable

@@ -70,8 +70,8 @@ class EffectSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     Attributes:
         operator_role: The role that may reconcile effects of its tenant over HTTP; empty for none.
         next_message: What happens to a session's next message while one of its turns is paused:
-            "answer" rejects what waits and answers it, "queue" lets it wait for the paused turn,
-            "refuse" is an error.
+            "answer" answers it while that turn keeps waiting, "queue" lets it wait like for a turn
+            that runs, "refuse" is an error.
         approval_seconds: How long an approval is waited for, if the tool does not say.
         keep_seconds: How long audit records are kept.
         tools: What tools declare, by their names.

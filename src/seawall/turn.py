@@ -402,7 +402,8 @@ class TurnReport(Struct):
 
     Attributes:
         turn: Its id.
-        outcome: "completed", "replayed", "cancelled", or the code of the problem that ended it.
+        outcome: "completed", "paused", "replayed", "cancelled", or the code of the problem that
+            ended it.
         agent: The agent that answered; empty if there was none.
         intent: The detected intent.
         intent_by: The step of the cascade that detected it.
@@ -414,6 +415,7 @@ class TurnReport(Struct):
         currency: Of the costs.
         cached: Whether the answer was produced for another turn.
         tenant: Empty until it is verified.
+        effects: Tool, status and decision ("none" for none) of each effect that has ended.
     """
 
     turn: str
@@ -429,3 +431,4 @@ class TurnReport(Struct):
     currency: str = ""
     cached: bool = False
     tenant: str = ""
+    effects: list[tuple[str, str, str]] = []

@@ -104,3 +104,48 @@ def test_an_interrupt_at_a_confirmation_deletes_nothing(project: Path) -> None:
     assert "Nothing was deleted." in erase.written
     assert "Traceback" not in erase.written
     assert "ses_" in seawall("sessions", "list", *owner, folder=project).stdout
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A project whose tool changes something; the configuration lets the user approve it."""
+    assert seawall("init", folder=tmp_path).returncode == 0
+    (tmp_path / "tools.py").write_text(
+        "from pathlib import Path\n"
+        "from seawall import Toolset, tool\n\n"
+        "def close_shop(city: str) -> str:\n"
+        '    """Close a shop."""\n'
+        '    Path("closed").open("a").write(city)\n'
+        '    return f"{city} is closed"\n\n'
+        "def open_tools() -> Toolset:\n"
+        "    return Toolset((tool(close_shop, mutating=True),))\n"
+    )
+    configuration = (tmp_path / "seawall.toml").read_text().replace("opening_hours", "close_shop")
+    configuration += '\n[effects.tools.close_shop]\napprove = "always"\n'
+    (tmp_path / "seawall.toml").write_text(configuration)
+    script = (tmp_path / "script.json").read_text().replace("opening_hours", "close_shop")
+    (tmp_path / "script.json").write_text(script)
+    return tmp_path
+
+
+def test_a_call_that_needs_approval_is_asked_for(shop: Path) -> None:
+    chat = Terminal("chat", "--simulated", folder=shop)
+    chat.wait_for("> ")
+    chat.type("Bergen?\n")
+    chat.wait_for("waits for approval: close_shop")
+    chat.wait_for("Allow it? [y/N] ")
+    chat.type("n\n")
+    chat.wait_for("failed: close_shop was rejected")
+    chat.wait_for("Our shop in Bergen is open from 9 to 17.")
+    chat.wait_for("> ")
+    assert not (shop / "closed").exists()
+    chat.type("Oslo?\n")
+    chat.wait_for("Allow it? [y/N] ")
+    chat.type("y\n")
+    chat.wait_for("returned: Oslo is closed")
+    chat.wait_for("Our shop in Oslo is open")
+    chat.wait_for("> ")
+    assert (shop / "closed").read_text() == "Oslo"
+    chat.type("\x04")
+    assert chat.status() == 0
+    assert "Traceback" not in chat.written

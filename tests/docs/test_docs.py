@@ -30,6 +30,7 @@ from seawall.settings import (
     AnswerCacheSettings,
     BudgetLimits,
     CacheLimits,
+    EffectSettings,
     ModelSettings,
     OutputSettings,
     PriceSettings,
@@ -37,6 +38,7 @@ from seawall.settings import (
     ResilienceSettings,
     TelemetrySettings,
     TenantSettings,
+    ToolPolicySettings,
 )
 from seawall.storage.settings import SessionSettings
 from tests.docs.blocks import Reader, blocks_of
@@ -57,6 +59,8 @@ BY_HAND = {
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[server]": ServerSettings,
     "[server.cors]": CorsSettings,
+    "[effects]": EffectSettings,
+    "[effects.tools.NAME]": ToolPolicySettings,
     "[turn]": StageLimits,
     "[admission]": AdmissionSettings,
     "[admission.tenants.NAME]": TenantSettings,
@@ -221,14 +225,18 @@ def test_every_event_is_documented_with_its_fields() -> None:
 
 def test_every_metric_is_documented(site: Site) -> None:
     documented = {cells[0]: set(cells[1].split(", ")) for cells in rows("operations.md", "Metrics")}
-    text = "Hello, this is clara.costa102@example.com. Where is my order #W1005754?"
-    body = msgspec.json.encode({"text": text})  # a turn with tools: only then they are counted
-    with urllib.request.urlopen(urllib.request.Request(f"{site.url}/v1/turns", body)):
-        pass
+    # Turns with tools, one of which changes something: only then they are counted.
+    said = msgspec.json.decode((ROOT / "examples/store/conversation.json").read_bytes())["user"]
+    session = None
+    for text in said[:3]:
+        body = msgspec.json.encode({"text": text, "session": session})
+        request = urllib.request.Request(f"{site.url}/v1/turns", body)
+        with urllib.request.urlopen(request) as answer:
+            session = msgspec.json.decode(answer.read())["session"]
     for _ in range(30):  # a scrape is reused for a second, so the first may be older than the turn
         with urllib.request.urlopen(f"{site.url}/metrics") as answer:
             text = answer.read().decode()
-        if "seawall_tool_calls_total{" in text:
+        if "seawall_effects_total{" in text:
             break
         time.sleep(0.1)
     true: dict[str, set[str]] = {}

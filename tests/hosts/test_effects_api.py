@@ -425,3 +425,32 @@ async def test_chat_completions_say_what_they_wait_for(
     assert decided.status_code == 200
     await ann.events(decided.json())
     assert await ann.count(order) == 1
+
+
+async def test_effects_and_decisions_are_counted(
+    server: ServerProcess, callers: dict[str, Caller], order: str
+) -> None:
+    async def counted() -> dict[str, float]:
+        async with httpx2.AsyncClient(base_url=server.url) as client:
+            lines = (await client.get("/metrics")).text.splitlines()
+        pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in pairs}
+
+    before = await counted()
+    ann = callers["ann"]
+    paused = await ann.pause("refund", order=order, amount=50)
+    await ann.decide(paused, decision="approve")
+    await ann.events(paused)
+    await ann.decide(await ann.pause("refund", order=order, amount=50), decision="reject")
+    expected = {
+        'seawall_effects_total{decision="approve",status="done",tool="refund"}': 1,
+        'seawall_effects_total{decision="reject",status="rejected",tool="refund"}': 1,
+        'seawall_turns_total{agent="only",outcome="paused"}': 2,
+    }
+    async with asyncio.timeout(10):
+        while True:
+            after = await counted()
+            found = {name: after.get(name, 0) - before.get(name, 0) for name in expected}
+            if found == expected:
+                return
+            await asyncio.sleep(1.05)  # a scrape is at most a second old

@@ -1,11 +1,13 @@
 """Turns with effects: journaled, continued and interrupted; effects happen once."""
 
 import asyncio
+from typing import Any
 
 import msgspec
 
-from seawall.errors import ServerStopping
+from seawall.errors import ServerStopping, SessionConflict
 from seawall.storage.audit import verify
+from seawall.storage.port import Begin, JournalWrite
 from seawall.storage.settings import SessionSettings
 from seawall.tools.toolset import ToolError
 from seawall.turn import ToolCall, ToolMessage
@@ -215,6 +217,63 @@ async def test_an_effect_that_takes_longer_than_the_lease(place: SessionSettings
             assert (await running).problem is None
             service.gate.clear()
         assert len(service.done) == 2
+
+
+async def test_a_renewal_during_the_first_write_is_no_conflict(place: SessionSettings) -> None:
+    """The write binds the key: a renewal that was sent before it finds the key's lease gone."""
+    service = RefundService()
+    service.gate.clear()
+    sent, journaled = asyncio.Event(), asyncio.Event()
+
+    async def look_up(order: str) -> str:
+        """Look an order up, until a renewal was sent."""
+        await sent.wait()
+        return order
+
+    service.look_up = look_up  # type: ignore[method-assign]
+    script = Script((ToolCall("c0", "look_up", '{"order": "o1"}'),), (refund("o1"),))
+    async with shop(place, script, service, sessions={"lease_seconds": 0.3}) as app:
+        store: Any = app.engine.store
+        renew, journal = store.renew, store.journal
+
+        async def late_renewal(begin: Begin) -> bool:
+            if begin.idempotency_key is not None:
+                sent.set()
+                await journaled.wait()
+            return bool(await renew(begin))
+
+        async def early_journal(write: JournalWrite) -> None:
+            await journal(write)
+            journaled.set()
+
+        store.renew, store.journal = late_renewal, early_journal
+        running = asyncio.create_task(ask(app, idempotency_key="k"))
+        await service.entered.wait()
+        await asyncio.sleep(0.2)
+        service.gate.set()
+        assert (await running).problem is None
+        assert service.done == ["o1"]
+
+
+async def test_no_effect_runs_whose_journal_was_refused(place: SessionSettings) -> None:
+    """The write that records an outcome also begins the next effect."""
+    service = RefundService()
+    calls = (refund("o1", call="c1"), refund("o2", call="c2"))
+    async with shop(place, Script(calls), service) as app:
+        store: Any = app.engine.store
+        journal, writes = store.journal, 0
+
+        async def lost(write: JournalWrite) -> None:
+            nonlocal writes
+            writes += 1
+            if writes > 1:
+                raise SessionConflict("Another attempt has continued the turn.")
+            await journal(write)
+
+        store.journal = lost
+        outcome = await ask(app, idempotency_key="k")
+        assert isinstance(outcome.problem, SessionConflict)
+        assert service.done == ["o1"]
 
 
 async def test_a_turn_left_open_is_continued_by_a_retry(place: SessionSettings) -> None:

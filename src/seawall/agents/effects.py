@@ -132,6 +132,7 @@ class _StepRun:
         self._stopping = False
         self._planned = {each.id: self._plan_call(each) for each in step.calls}
         self._begun_before = {each.id for each in step.effects if each.began_at}
+        self._may_run = set(self._begun_before)  # effects that the journal has as begun
         loop = asyncio.get_running_loop()
         self._ended: dict[str, asyncio.Future[ToolOutcome]] = {
             each.id: loop.create_future() for each in step.calls
@@ -259,7 +260,9 @@ class _StepRun:
             Problem: It is not written.
         """
         async with self._writing:
+            begun = {each.id for each in self._step.effects if each.status == "begun"}
             await self._journal.save(self._step, self._answer, pausing=pausing)
+            self._may_run |= begun
 
     async def run(self, emit: Emit) -> list[ToolOutcome]:
         """Run what can run; report outcomes in the order of the calls.
@@ -331,7 +334,8 @@ class _StepRun:
         problems: list[BaseException] = []
         while True:
             for effect in self._step.effects:
-                if effect.status == "begun" and effect.id not in running:
+                waits = effect.id not in running and effect.id in self._may_run
+                if effect.status == "begun" and waits:
                     running[effect.id] = asyncio.create_task(self._run_effect(effect))
             active = [task for task in running.values() if not task.done()]
             if not active:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seawall.cli.terminal import color
-from seawall.errors import ConfigError, did_you_mean
+from seawall.errors import ConfigError, Problem, did_you_mean
 
 if TYPE_CHECKING:
     import asyncio
 
     from seawall.config import Settings
-    from seawall.events import Event
+    from seawall.events import ApprovalRequested, Event
     from seawall.orchestrator import Orchestrator
     from seawall.turn import Principal
 
@@ -73,6 +73,7 @@ class _Conversation:
         self._json: bool = arguments.json
         self._principal = principal
         self.session: str | None = arguments.session
+        self.waiting: list[ApprovalRequested] = []
 
     def command(self, line: str) -> None:
         """Do what a line that begins with a slash says."""
@@ -84,19 +85,52 @@ class _Conversation:
             sys.stdout.write(f"{_HELP}\n")
 
     async def turn(self, app: "Orchestrator", text: str) -> bool:
-        """Answer one message; whether the turn was completed."""
+        """Answer one message; whether the turn was completed. It may wait for approvals."""
         from seawall.pipeline.identifiers import new_request  # noqa: PLC0415
 
         request = new_request(text, session=self.session, agent=self._agent)
         completed = False
+        self.waiting = []
         async for event in app.run(request, principal=self._principal):
-            if self._json:
-                _write_json(event)
-            else:
-                _show(event)
-            if event.__struct_config__.tag == "turn.completed":
-                completed, self.session = True, request.session
+            completed |= self._take(event)
         return completed
+
+    async def decide(self, app: "Orchestrator", *, approve: bool) -> bool:
+        """Decide about the first call that waits, and continue; whether the turn was completed."""
+        from seawall.events import TurnFailed, TurnResumed  # noqa: PLC0415
+        from seawall.pipeline.decisions import Verdict  # noqa: PLC0415
+
+        call = self.waiting.pop(0)
+        verdict = Verdict(decision="approve" if approve else "reject")
+        completed = False
+        try:
+            _, live = await app.engine.pipeline.decide(self._principal, call.turn, call.id, verdict)
+            if live is None:
+                sys.stdout.write("\nThe turn continues on a server.\n")
+                return False
+            self.waiting, known = [], True
+            async for _, event in live.follow():
+                if isinstance(event, TurnResumed) and event.attempt >= live.attempt:
+                    known = False
+                elif not known:
+                    completed |= self._take(event)
+        except Problem as problem:
+            self._take(TurnFailed(call.turn, problem.as_dict()))
+        return completed
+
+    def _take(self, event: "Event") -> bool:
+        """Show an event; whether the turn is completed."""
+        from seawall import events  # noqa: PLC0415
+
+        if self._json:
+            _write_json(event)
+        else:
+            _show(event)
+        if isinstance(event, events.ApprovalRequested) and event.role is None:
+            self.waiting.append(event)
+        elif isinstance(event, events.TurnCompleted | events.TurnPaused):
+            self.session = event.session
+        return isinstance(event, events.TurnCompleted)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -156,12 +190,24 @@ def _talk(
             conversation.command(line)
         elif line:
             try:
-                completed &= runner.run(conversation.turn(app, line))
+                answered = runner.run(conversation.turn(app, line))
+                while interactive and conversation.waiting and not arguments.json:
+                    answered = runner.run(conversation.decide(app, approve=_approved()))
+                completed &= answered
             except KeyboardInterrupt:
                 if not interactive:
                     raise
                 sys.stdout.write("\n(cancelled)\n")
     return 0 if completed or interactive else 1
+
+
+def _approved() -> bool:
+    """Ask whether a call may run; anything but yes is no."""
+    try:
+        return input("Allow it? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        sys.stdout.write("\n")
+        return False
 
 
 def _lines(interactive: bool) -> Iterator[str]:
@@ -239,6 +285,11 @@ def _show(event: "Event") -> None:
             _note(f"tool {event.name} {_short(event.arguments)}")
         case events.ToolReturned():
             _note(f"{'failed' if event.failed else 'returned'}: {_short(event.content)}")
+        case events.ApprovalRequested():
+            by = f" by {event.role}" if event.role else ""
+            _note(f"waits for approval{by}: {event.name} {_short(event.arguments)}")
+        case events.TurnPaused():
+            sys.stdout.write("\n")
         case events.TurnCompleted():
             sys.stdout.write("\n")
         case events.TurnFailed():

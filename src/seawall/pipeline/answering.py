@@ -11,7 +11,6 @@ from msgspec import UNSET, Struct
 from seawall.agents.calls import AgentTurn, Answer, TurnPausing
 from seawall.agents.loop import run_agent
 from seawall.agents.window import history_window
-from seawall.cancellation import is_own_cancellation
 from seawall.errors import (
     CommitUnknown,
     DeadlineExceeded,
@@ -114,7 +113,11 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
 def _ending(context: TurnContext, failure: BaseException) -> BaseException:
     """What ended the turn: a problem, where its caller has cancelled it."""
     live = context.live
-    if live is None or not live.cancelled or not is_own_cancellation(failure):
+    if live is None or not live.cancelled:
+        return failure
+    from seawall.cancellation import is_own_cancellation  # noqa: PLC0415 - only here
+
+    if not is_own_cancellation(failure):
         return failure
     task = asyncio.current_task()
     if task is not None:

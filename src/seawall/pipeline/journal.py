@@ -231,6 +231,8 @@ class TurnJournal:
         if keep_lease and self._lease.seconds:
             until = time.time() + self._lease.seconds
             write = msgspec.structs.replace(write, until=until)
+        if self._record is None:
+            self._lease.binds = True
         try:
             await self._store(write, status)
         except SessionConflict:
@@ -243,6 +245,10 @@ class TurnJournal:
             self._lost = True
             raise
         self._record = write.turn
+        self._context.report.effects += [
+            (each.tool, each.status, each.decision.verdict if each.decision else "none")
+            for each in write.audit
+        ]
         self._audited |= {(each.effect, each.status) for each in write.audit}
         self._listed |= {each.id for each in write.waits}
         if write.until is not None:

@@ -76,6 +76,7 @@ class TurnLease(Struct):
         group: Of the task that renews it, while `keep_renewed` runs.
         renewing: That task.
         continues: The turn, as an earlier attempt has left it; None for a new turn.
+        binds: Whether a journal write that binds the key was sent: the key may not be leased now.
     """
 
     store: SessionStore
@@ -85,6 +86,7 @@ class TurnLease(Struct):
     group: asyncio.TaskGroup | None = None
     renewing: asyncio.Task[None] | None = None
     continues: TurnRecord | None = None
+    binds: bool = False
 
     @classmethod
     def none(
@@ -176,12 +178,16 @@ class TurnLease(Struct):
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(self.seconds / 3)
+            begin = _until(self.begin, self.seconds)
+            if self.binds:
+                begin = msgspec.structs.replace(begin, idempotency_key=None)
             try:
                 async with asyncio.timeout(self.seconds / 3):
-                    renewed = await self.store.renew(_until(self.begin, self.seconds))
+                    renewed = await self.store.renew(begin)
             except (Problem, TimeoutError):
                 continue  # it is retried in time; if not, the commit decides
-            if not renewed:
+            bound_meanwhile = self.binds and begin.idempotency_key is not None
+            if not renewed and not bound_meanwhile:
                 raise SessionConflict("Another turn has taken this session over.")
 
 

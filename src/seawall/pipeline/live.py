@@ -40,7 +40,7 @@ class LiveTurn:
     """A turn that can be followed.
 
     owner: known once the turn is open. problem: why it failed. finished: whether it is.
-    cancelled: whether its caller has ended it.
+    cancelled: whether its caller has ended it. attempt: its number.
     """
 
     def __init__(self, request: TurnRequest, attempt: int = 1) -> None:
@@ -56,6 +56,7 @@ class LiveTurn:
         self.problem: Problem | None = None
         self.finished = False
         self.cancelled = False
+        self.attempt = attempt
         self._offset = attempt_offset(attempt)
         self._events: list[Event] = []
         self._ends: list[int] = []

@@ -112,7 +112,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._turns = self._counter(
             "seawall_turns",
-            "Turns ended, by how: completed, replayed, cancelled, or the code of the problem.",
+            "Turns ended, by how: completed, paused, replayed, cancelled, or the problem's code.",
             "outcome",
             "agent",
         )
@@ -134,6 +134,14 @@ class Metrics:
         )
         self._tokens = self._counter("seawall_tokens", "Tokens reported by models.", "kind")
         self._tools = self._counter("seawall_tool_calls", "Tool calls.", "outcome")
+        self._effects = self._counter(
+            "seawall_effects",
+            "Calls of tools that change something, ended, by how: done, failed, rejected, unknown; "
+            "and by the decision about them: none, approve, edit, reject, expire.",
+            "tool",
+            "status",
+            "decision",
+        )
         self._refused = self._counter(
             "seawall_turns_refused",
             "Turns refused by admission control: queue full, deadline too near (late), waited in "
@@ -195,6 +203,8 @@ class Metrics:
         self._turns.labels(report.outcome, report.agent).inc()
         if report.spent:  # also by turns that failed
             self._observe_spending(report)
+        for effect in report.effects:
+            self._effects.labels(*effect).inc()
         if report.outcome != "completed":
             return
         if report.cached:

@@ -1,0 +1,100 @@
+"""Servers killed before and after every write and effect of a turn: each refund is made once.
+
+The small form of `bench/effects`, with a kill at each point of a turn with three effects: at one
+of the first, of the second, or of the third.
+"""
+
+import asyncio
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bench.effects.check import Evidence, Turn, check
+from bench.effects.ledger import read_log
+from bench.effects.servers import ROOT, Server, kill_points, read_kills, service
+from bench.effects.traffic import Clients, read_back
+from bench.effects.wishes import TOOLS, Operation, Wish, render
+
+from tests.dynamodb_local import ENVIRONMENT
+from tests.storage.stores import NAMES, new_location
+
+OF_A_TURN = ("effect:", "journal.begin:", "journal.outcome:", "journal.completed:")
+AT_ONCE = 3
+
+
+@pytest.fixture(params=NAMES)
+def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    settings = {"SESSIONS__PATH": str(tmp_path / "sessions.db")}
+    if request.param == "dynamodb":
+        settings = {
+            "SESSIONS__STORE": "dynamodb",
+            "SESSIONS__TABLE": new_location("dynamodb"),
+            "SESSIONS__ENDPOINT": request.getfixturevalue("dynamodb"),
+            "SESSIONS__CREATE_TABLE": "true",
+        }
+    with (
+        service("bench.effects.ledger", str(tmp_path / "ledger.db")) as ledger,
+        service("bench.effects.model", "1") as model,
+    ):
+        settings |= {"TOOLS__REFUNDS__LEDGER": ledger, "MODELS__DEFAULT__BASE_URL": model}
+        yield {
+            **ENVIRONMENT,
+            **{f"SEAWALL_{name}": value for name, value in settings.items()},
+            "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
+        }
+
+
+def new_turn(number: int, session: str) -> Turn:
+    operations = tuple(
+        Operation(op=f"op-{number}-{at}", order=f"O-{at}", amount=12.5, tool=tool)
+        for at, tool in enumerate(TOOLS)
+    )
+    asked = Wish(operations=operations)
+    return Turn(
+        wish=asked,
+        text=render(asked),
+        mode="keyed",
+        key=f"turn-{number}",
+        within=session,
+        session=session,
+    )
+
+
+async def test_each_refund_is_made_once(environment: dict[str, str], tmp_path: Path) -> None:
+    kills, log = tmp_path / "kills", tmp_path / "server.log"
+    points = [each for each in kill_points() if each.startswith(OF_A_TURN)]
+    spare = Server(0, environment, kills=kills, log=log)
+    victims = [Server(1 + at, environment, kills=kills, log=log) for at in range(len(points))]
+    urls = [each.url for each in (spare, *victims)]
+    attacked = Clients(urls, turns=0, chance=random.Random(1), modes={})
+    clients = Clients([spare.url], turns=0, chance=random.Random(2), modes={})
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def attack(at: int) -> None:
+        turn = new_turn(at, await clients.greet())
+        nth = 1 if points[at].startswith("journal.completed") else 1 + at % len(TOOLS)
+        async with slots, victims[at].planned({points[at]: (nth, "kill")}) as process:
+            await Server.ready(process)
+            assert await attacked.attempt(turn, victims[at].url) == "connection"
+        await clients.send(turn)
+        if not turn.turn and turn.wish is not None:
+            await clients.ask_again(turn.wish, turn.session)
+
+    with spare.calm():
+        async with asyncio.TaskGroup() as group:
+            for at in range(len(points)):
+                group.create_task(attack(at))
+        sessions, effects = await read_back(spare.url, clients.turns)
+    await attacked.close()
+    await clients.close()
+    evidence = Evidence(
+        turns=clients.turns,
+        refunds=read_log(tmp_path / "ledger.db"),
+        sessions=sessions,
+        effects=effects,
+        kills=read_kills(kills),
+    )
+    assert sorted(each.point for each in evidence.kills) == sorted(points)
+    assert check(evidence) == []
