@@ -101,6 +101,7 @@ if TYPE_CHECKING:
         BudgetLimits,
         BudgetSettings,
         CacheLimits,
+        EffectSettings,
         ModelSettings,
         OutputSettings,
         PriceSettings,
@@ -108,6 +109,7 @@ if TYPE_CHECKING:
         ResilienceSettings,
         TelemetrySettings,
         TenantSettings,
+        ToolPolicySettings,
     )
     from seawall.storage.settings import SessionSettings
     from seawall.tools.policy import Approval
@@ -150,6 +152,7 @@ __all__ = [
     "CorsSettings",
     "Cost",
     "DeadlineExceeded",
+    "EffectSettings",
     "EffectUnknown",
     "Event",
     "Finish",
@@ -209,6 +212,7 @@ __all__ = [
     "ToolError",
     "ToolMessage",
     "ToolOutcome",
+    "ToolPolicySettings",
     "ToolReturned",
     "ToolSpec",
     "Toolset",
@@ -277,7 +281,7 @@ _NAMES = {
     "seawall.settings": """
         AdmissionSettings AnswerCacheSettings BudgetLimits BudgetSettings CacheLimits
         ModelSettings OutputSettings PriceSettings QuotaSettings ResilienceSettings
-        TelemetrySettings TenantSettings
+        EffectSettings TelemetrySettings TenantSettings ToolPolicySettings
     """,
     "seawall.storage.settings": "SessionSettings",
     "seawall.tools.policy": "Approval",

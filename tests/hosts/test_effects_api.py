@@ -454,3 +454,24 @@ async def test_effects_and_decisions_are_counted(
             if found == expected:
                 return
             await asyncio.sleep(1.05)  # a scrape is at most a second old
+
+
+async def test_bodies_are_bounded_and_callers_authenticated(
+    server: ServerProcess, callers: dict[str, Caller], order: str
+) -> None:
+    ann = callers["ann"]
+    paused = await ann.pause("refund", order=order, amount=50)
+    path = paused["approvals"][0]["decide"]
+    large = {"decision": "edit", "arguments": {"order": "x" * 300_000, "amount": 1}}
+    assert (await ann.post(path, large)).status_code == 413
+    assert (await ann.post(path, [1])).status_code == 422
+    assert (await ann.get(path)).status_code == 405
+    async with httpx2.AsyncClient(base_url=server.url) as client:
+        anonymous = Caller(client, "unknown")
+        for method, at in (
+            ("POST", path), ("POST", f"/v1/turns/{paused['turn']}/cancel"),
+            ("GET", "/v1/approvals"), ("GET", "/v1/effects"), ("GET", "/v1/effects/x.1"),
+            ("POST", "/v1/effects/x.1/resolution"),
+        ):  # fmt: skip
+            answer = await (anonymous.get(at) if method == "GET" else anonymous.post(at, {}))
+            assert answer.status_code == 401, at
