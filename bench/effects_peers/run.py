@@ -18,7 +18,7 @@ from pathlib import Path
 from install import HERE, install, installed, python_of
 
 POINTS = ("before", "made", "recorded", "answered", "model_dies")
-CASES = (("seawall", "again"), ("langgraph", "resume"), ("langgraph", "again"))
+CASES = (("seawall", "again"), ("langgraph", "resume"), ("langgraph", "again"), ("dbos", "again"))
 LEASE_SECONDS = 2.5  # a killed owner's lease has ended after it
 
 
@@ -92,8 +92,9 @@ def table(found: list[dict[str, object]]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one repetition instead of 20")
-    if not installed("langgraph"):
-        install("langgraph")
+    for each in ("langgraph", "dbos"):
+        if not installed(each):
+            install(each)
     figures = main(1 if parser.parse_args().quick else 20)
     sys.stdout.write(table(figures) + "\n")
     sys.stdout.write(json.dumps({"figures": figures}) + "\n")
