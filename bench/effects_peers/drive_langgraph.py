@@ -6,7 +6,7 @@ RETRY=resume invokes the thread with None, RETRY=again with the input again.
 import json
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
@@ -14,18 +14,21 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.prebuilt import create_react_agent
-from scenario import ANSWER, ATTEMPT, POINT, QUESTION, ModelDied, interrupt, next_call, refund
+from scenario import ANSWER, ATTEMPT, QUESTION, ModelDied, interrupt, next_call, refund
 
 
 class Scripted(BaseChatModel):
+    """The model."""
+
     @property
     def _llm_type(self) -> str:
         return "scripted"
 
-    def bind_tools(self, *_: Any, **__: Any) -> "Scripted":
+    def bind_tools(self, *_: object, **__: object) -> "Scripted":
+        """The script knows its tools."""
         return self
 
-    def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
+    def _generate(self, messages: list[BaseMessage], *_: object, **__: object) -> ChatResult:
         call = next_call({str(each.name) for each in messages if isinstance(each, ToolMessage)})
         message = AIMessage(ANSWER)
         if call:
@@ -41,9 +44,7 @@ def get_order(order: str) -> str:
 
 
 @tool
-def refund_order(
-    order: str, call: Annotated[str, InjectedToolCallId], reason: str = ""
-) -> str:
+def refund_order(order: str, call: Annotated[str, InjectedToolCallId], reason: str = "") -> str:  # noqa: ARG001 - of the signature
     """Refund an order."""
     return refund(reason, f"thread-1:{call}")
 

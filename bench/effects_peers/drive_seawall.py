@@ -24,6 +24,7 @@ from seawall import (
 
 
 def script(request: ModelRequest) -> str | tuple[ToolCall, ...]:
+    """The model."""
     names = {
         call.id: call.name
         for message in request.messages
@@ -42,12 +43,13 @@ async def get_order(order: str) -> str:
     return f"order {order}: paid"
 
 
-async def refund_order(order: str, context: ToolContext, reason: str = "") -> str:
+async def refund_order(order: str, context: ToolContext, reason: str = "") -> str:  # noqa: ARG001 - of the signature
     """Refund an order."""
     return await asyncio.to_thread(refund, reason, context.idempotency_key)
 
 
 async def main() -> None:
+    """Run the turn."""
     path = os.environ["STORE"]
     app = Orchestrator(Settings(sessions=SessionSettings(path=path, lease_seconds=2)))
     app.model("scripted", ScriptedModel(script))
@@ -55,11 +57,9 @@ async def main() -> None:
     app.tool(refund_order, mutating=True)
     app.agent(
         "shop",
-        AgentSettings(
-            instructions="Help.", model="scripted", tools=["get_order", "refund_order"]
-        ),
+        AgentSettings(instructions="Help.", model="scripted", tools=["get_order", "refund_order"]),
     )
-    # The customer who asks again after a failure sends a new request; a client's retry the same key.
+    # A customer who asks again sends a new request; a retry has the same key.
     again = POINT == "model_dies" and ATTEMPT > 1
     request = new_request(QUESTION, agent="shop", idempotency_key="second" if again else "first")
     async with app:

@@ -83,7 +83,9 @@ def table(found: list[dict[str, object]]) -> str:
         cells = []
         for each in group:
             least, most = min(each["refunds"]), max(each["refunds"])
-            cells.append(str(most) if least == most else f"{least} to {most}")
+            failed = any(second for _, second in each["statuses"])
+            made = str(most) if least == most else f"{least} to {most}"
+            cells.append(made + (" (retry fails)" if failed else ""))
         key = "key" if first["key"] else "no key"
         lines.append(f"| {first['framework']}, {first['retry']}, {key} | {' | '.join(cells)} |")
     return "\n".join(lines)

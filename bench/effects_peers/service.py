@@ -16,9 +16,12 @@ class Handler(BaseHTTPRequestHandler):
         """Refund."""
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         run, key = asked["run"], self.headers.get("Idempotency-Key")
-        known = key and LEDGER.execute(
-            "SELECT 1 FROM refunds WHERE run = ? AND key = ?", (run, key)
-        ).fetchone()
+        known = (
+            key
+            and LEDGER.execute(
+                "SELECT 1 FROM refunds WHERE run = ? AND key = ?", (run, key)
+            ).fetchone()
+        )
         if not known:
             LEDGER.execute("INSERT INTO refunds VALUES (?, ?, ?)", (run, key, asked["reason"]))
             LEDGER.commit()
